@@ -1,0 +1,18 @@
+"""The proof that a call passed every gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tollhouse.call import Call
+from tollhouse.credential.lease import Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Clearance:
+    """Made in one place, behind the last gate (`journey`); dispatch takes nothing else."""
+
+    call: Call
+    lease: Lease
+    body: bytes | None
+    """The request's body as it will be sent; None for a request without one."""

@@ -1,0 +1,274 @@
+"""Every refusal a person can see: its code, its status, whose fault it is, and its words.
+
+A refusal says what happened, why, and what to do next. The codes are a contract (``x-tollhouse-reason`` and ``reason`` in
+the call's line): add to them, never rename one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Literal
+
+Family = Literal["openai", "anthropic", "google", "bedrock", "cohere", "mistral"]
+"""The format in which a provider writes its errors."""
+
+
+class Fault(StrEnum):
+    """Who has to act on a refusal."""
+
+    WORKLOAD = "workload"
+    POLICY = "policy"
+    BUDGET = "budget"
+    PROVIDER = "provider"
+    US = "us"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One row of the table: ``what`` happened and what ``todo`` about it; the ``why`` comes with the denial."""
+
+    status: int
+    fault: Fault
+    what: str
+    todo: str
+    retry: bool = False
+    """False says ``x-should-retry: false``: the same request will be refused again."""
+
+
+_W, _P, _B, _V, _U = Fault.WORKLOAD, Fault.POLICY, Fault.BUDGET, Fault.PROVIDER, Fault.US
+
+REASONS: Final[dict[str, Reason]] = {
+    "bad_request": Reason(400, _W, "The request is malformed.", "Send it again in the form that HTTP and the API define."),
+    "identity_missing": Reason(
+        401,
+        _W,
+        "The request carries no gate token.",
+        "Put the token into the proxy's URL (HTTPS_PROXY=http://PROJECT:gate_...@HOST:PORT) or use it as the API key.",
+    ),
+    "identity_unknown": Reason(
+        401,
+        _W,
+        "The credential is not a gate token that this gateway knows.",
+        "Use a token made by `tollhouse token create PROJECT`; a provider's own key is never accepted here.",
+    ),
+    "identity_expired": Reason(401, _W, "The gate token has expired.", "Ask for a new one (`tollhouse token create PROJECT`)."),
+    "identity_revoked": Reason(401, _W, "The gate token was revoked.", "Ask for a new one (`tollhouse token create PROJECT`)."),
+    "budget_exceeded": Reason(
+        402,
+        _B,
+        "The budget does not cover this call.",
+        "Lower the output cap (max_completion_tokens), wait until the limit resets, or ask for a higher limit.",
+    ),
+    "authority_mismatch": Reason(
+        421,
+        _W,
+        "The hosts named by CONNECT, TLS and the request are not the same.",
+        "Send the request to the host that the connection was opened for.",
+    ),
+    "host_not_allowed": Reason(
+        403,
+        _P,
+        "This host is not one of the providers that may be called.",
+        "Call a configured provider, or have the host added under [providers] in tollhouse.toml.",
+    ),
+    "port_not_allowed": Reason(403, _P, "This port is not the provider's.", "Use the provider's own port (443 for https URLs)."),
+    "path_not_allowed": Reason(
+        403,
+        _P,
+        "This method and path are not open through the gateway.",
+        "See the list of open endpoints in the README; everything else is closed by default.",
+    ),
+    "plain_http": Reason(
+        403, _W, "The provider was addressed over plain http.", "Use the provider's https:// URL, unchanged."
+    ),
+    "project_not_allowed": Reason(
+        403,
+        _P,
+        "The token may not charge this project.",
+        "Name a project that the token was made for, or ask for a token of that project.",
+    ),
+    "model_not_allowed": Reason(
+        403, _P, "The project may not use this model.", "Use a model of the project's list, or ask for it to be added."
+    ),
+    "model_unpriced": Reason(
+        403,
+        _P,
+        "No price is known for this model, and the project's budget is in money.",
+        "Give it a price under [prices] in tollhouse.toml, or use a model that has one.",
+    ),
+    "object_not_yours": Reason(403, _P, "The object belongs to another tenant.", "Use an object that your tenant created."),
+    "tls_refused": Reason(403, _W, "TLS was refused.", "Connect with the provider's host name as SNI."),
+    "timeout": Reason(408, _W, "The request took too long to arrive.", "Send it again.", retry=True),
+    "body_too_large": Reason(413, _W, "The request's body is too large.", "Send less, or have [limits] raised."),
+    "headers_too_large": Reason(431, _W, "The request's headers are too large.", "Send fewer or shorter headers."),
+    "rate_limited": Reason(429, _B, "The project's rate limit is reached.", "Send it again later.", retry=True),
+    "concurrency_limited": Reason(
+        429, _B, "The project has as many calls under way as it may.", "Send it again when one has ended.", retry=True
+    ),
+    "credential_refused": Reason(
+        502,
+        _U,
+        "The provider refused the gateway's key.",
+        "The workload can't mend this: tell whoever runs the gateway to renew the key in Vault.",
+    ),
+    "upstream_unreachable": Reason(502, _V, "The provider could not be reached.", "Send it again.", retry=True),
+    "upstream_tls": Reason(
+        502,
+        _V,
+        "The provider's TLS certificate could not be verified.",
+        "Whoever runs the gateway must look at `tollhouse check` and at ca_file of this provider.",
+    ),
+    "upstream_address_refused": Reason(
+        502,
+        _U,
+        "The provider's name resolves to an address that may not be dialled.",
+        "Set allow_private = true for this provider if it really is inside your network.",
+    ),
+    "upstream_bad_answer": Reason(502, _V, "The provider's answer is not valid HTTP.", "Send it again.", retry=True),
+    "upstream_timeout": Reason(504, _V, "The provider did not answer in time.", "Send it again.", retry=True),
+    "credential_unavailable": Reason(
+        503,
+        _U,
+        "The provider's key could not be read.",
+        "Whoever runs the gateway must look at `tollhouse check`: Vault does not answer, or has no key at this path.",
+        retry=True,
+    ),
+    "ledger_unavailable": Reason(
+        503, _U, "The budget ledger cannot be reached, so nothing may leave.", "Send it again in a moment.", retry=True
+    ),
+    "breaker_open": Reason(
+        503, _V, "The provider has been failing, so calls to it are paused.", "Send it again after Retry-After.", retry=True
+    ),
+    "draining": Reason(503, _U, "The gateway is starting or stopping.", "Send it again.", retry=True),
+    "too_many_connections": Reason(503, _U, "The gateway has too many connections open.", "Send it again.", retry=True),
+    "internal": Reason(
+        503,
+        _U,
+        "Something went wrong in the gateway, so nothing was sent.",
+        "Send it again; if it stays, give whoever runs the gateway the call id.",
+        retry=True,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """One refusal.
+
+    ``why`` is a sentence about this very call: it may name the caller's own project, limit and model, never another
+    project's numbers and never a secret. ``headers`` are added to the answer (``Retry-After``, ``x-tollhouse-resets-at``).
+    ``status`` overrides the table's (407 instead of 401 for a missing identity before a tunnel is up).
+    """
+
+    code: str
+    why: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    status_override: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.code not in REASONS:
+            raise ValueError(f"{self.code!r} is not a reason code; the table is in tollhouse/denial.py")
+
+    @property
+    def reason(self) -> Reason:
+        return REASONS[self.code]
+
+    @property
+    def status(self) -> int:
+        return self.status_override or self.reason.status
+
+    @property
+    def message(self) -> str:
+        """What happened, why, what to do: the text that SDKs show."""
+        return " ".join(part for part in (self.reason.what, self.why, self.reason.todo) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a gate says of a call. There is no default: a gate that returns none has refused."""
+
+    allowed: bool
+    gate: str
+    denial: Denial | None
+
+    def __post_init__(self) -> None:
+        if self.allowed is (self.denial is not None):
+            raise ValueError("a refusal needs a denial, and an allowance has none")
+
+    @classmethod
+    def allow(cls, gate: str) -> Decision:
+        return cls(True, gate, None)
+
+    @classmethod
+    def refuse(cls, gate: str, denial: Denial) -> Decision:
+        return cls(False, gate, denial)
+
+
+class Refused(Exception):
+    """Raised inside a gate to end it with a denial; the gate turns it into its ``Decision``."""
+
+    def __init__(self, code: str, why: str = "", headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(code)
+        self.denial = Denial(code, why, headers)
+
+
+# Which `type` OpenAI's SDK and Anthropic's give to a status: openai-python `_exceptions.py`, anthropic-python `_exceptions.py`.
+_OPENAI_TYPES = {400: "invalid_request_error", 401: "authentication_error", 402: "insufficient_quota", 403: "permission_error"}
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+}
+# google.rpc.Code by HTTP status: googleapis/google/rpc/code.proto.
+_GOOGLE_STATUS = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    402: "RESOURCE_EXHAUSTED",
+    403: "PERMISSION_DENIED",
+    408: "DEADLINE_EXCEEDED",
+    429: "RESOURCE_EXHAUSTED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def error_body(denial: Denial, family: str, call_id: str) -> bytes:
+    """The denial in the error format of ``family``, as UTF-8 JSON."""
+    message = f"{denial.message} [tollhouse: {denial.code}, call {call_id}]"
+    status = denial.status
+    body: dict[str, object]
+    if family == "anthropic":
+        kind = _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+        body = {"type": "error", "error": {"type": kind, "message": message}, "request_id": call_id}
+    elif family == "google":
+        body = {"error": {"code": status, "message": message, "status": _GOOGLE_STATUS.get(status, "UNKNOWN")}}
+    elif family in ("bedrock", "cohere"):
+        body = {"message": message, "id": call_id}
+    elif family == "mistral":
+        body = {"object": "error", "message": message, "type": denial.code, "param": None, "code": denial.code}
+    else:
+        kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+        if status == 429:
+            kind = "rate_limit_error"
+        body = {"error": {"message": message, "type": kind, "param": None, "code": denial.code}}
+    return json.dumps(body, ensure_ascii=False).encode()
+
+
+def error_headers(denial: Denial, call_id: str) -> list[tuple[str, str]]:
+    """The headers of a refusal, without framing: content type, reason, call id, whether to retry."""
+    headers = [
+        ("content-type", "application/json"),
+        ("x-tollhouse-reason", denial.code),
+        ("x-tollhouse-call-id", call_id),
+    ]
+    names = {name.lower() for name, _ in denial.headers}
+    if not denial.reason.retry and "x-should-retry" not in names:
+        headers.append(("x-should-retry", "false"))
+    headers.extend(denial.headers)
+    return headers
