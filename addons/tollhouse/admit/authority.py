@@ -1,0 +1,149 @@
+"""The one authority rule, applied before anything else.
+
+CONNECT host = TLS SNI = Host or :authority = host of an absolute-form target = a host of a configured provider. Names are
+normalised once: lower case, one trailing dot, IDNA. Whatever is not exactly a provider's host is refused; there is no list of
+forbidden spellings to keep up to date.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import idna
+
+from tollhouse.call import RequestHead
+from tollhouse.denial import Refused
+from tollhouse.providers import Catalog, Provider
+
+# LDH labels (RFC 1123 2.1), whole name at most 253.
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
+# A name whose last label is a number is an IPv4 address in some spelling (WHATWG URL, "ends in a number checker").
+_ENDS_IN_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a call goes: the provider and which of its hosts, and the path and query as they were sent."""
+
+    provider: Provider
+    host: str
+    raw_path: str
+
+
+def normalise_host(host: str) -> str | None:
+    """``host`` in the one spelling that is compared, or None if it is no DNS name (an IP literal, empty, userinfo...)."""
+    if not host.isascii():
+        try:
+            host = idna.encode(host, uts46=True).decode()
+        except (idna.IDNAError, UnicodeError):
+            return None
+    host = host.lower().removesuffix(".")
+    if not _NAME.fullmatch(host) or _ENDS_IN_NUMBER.fullmatch(host):
+        return None
+    return host
+
+
+def split_authority(authority: str) -> tuple[str | None, int | None]:
+    """Host (normalised) and port of ``host[:port]``; (None, None) if it is anything else."""
+    host, colon, digits = authority.partition(":")
+    if not colon:
+        return normalise_host(host), None
+    if not re.fullmatch(r"[0-9]{1,5}", digits) or not 0 < int(digits) < 65536:
+        return None, None
+    return normalise_host(host), int(digits)
+
+
+def admit_connect(target: str, catalog: Catalog) -> str:
+    """The host of a CONNECT, normalised. Raises `Refused`: 403 for a host or a port that is no provider's."""
+    host, port = split_authority(target)
+    provider = catalog.by_host(host) if host else None
+    if host is None or provider is None:
+        raise Refused("host_not_allowed", f"CONNECT asked for {_shown(target)}.")
+    # The client speaks TLS to the provider's https port whatever the upstream speaks.
+    if port != provider.port:
+        raise Refused("port_not_allowed", f"CONNECT asked for port {port}, {provider.name} is on port {provider.port}.")
+    return host
+
+
+def admit_sni(sni: str | None, connect_host: str | None, catalog: Catalog) -> str | None:
+    """The host to answer a TLS handshake as, or None to end it. Inside a CONNECT it must be the CONNECT's host."""
+    host = normalise_host(sni) if sni else None
+    if host is None or catalog.by_host(host) is None:
+        return None
+    if connect_host is not None and host != connect_host:
+        return None
+    return host
+
+
+def judge(head: RequestHead, catalog: Catalog, base_url_hosts: Collection[str]) -> Target:
+    """Where this request may go. Raises `Refused`."""
+    if len(head.get_all("host")) > 1:
+        raise Refused("bad_request", "The request has more than one Host header.")
+    if head.method == "CONNECT":
+        raise Refused("path_not_allowed", "A CONNECT inside a connection is never allowed.")
+    if not head.target.startswith("/"):
+        raise Refused("bad_request", "The request target is not a path.")
+    if head.listener == "base_url":
+        return _judge_base_url(head, catalog, base_url_hosts)
+    if head.listener == "proxy" and head.connect_host is None:
+        raise _plain_refusal(head, catalog)
+    host = head.connect_host if head.listener == "proxy" else normalise_host(head.sni or "")
+    provider = catalog.by_host(host) if host else None
+    if host is None or provider is None:
+        raise Refused("host_not_allowed", "The connection was opened for no configured provider.")
+    named = [name for name in (head.absolute_authority, head.authority, *head.get_all("host"), head.sni) if name is not None]
+    if head.authority is None and head.absolute_authority is None and not head.get_all("host"):
+        raise Refused("bad_request", "The request has no Host header.")
+    if head.absolute_authority is not None and head.scheme != "https":
+        raise Refused("authority_mismatch", "The request target is an http:// URL inside TLS.")
+    if head.sni is None:
+        raise Refused("authority_mismatch", "The TLS handshake named no host.")
+    for name in named:
+        other, port = split_authority(name)
+        if other != host:
+            raise Refused("authority_mismatch", f"The connection is for {host}, the request names {_shown(name)}.")
+        if port not in (None, provider.port):
+            raise Refused("authority_mismatch", f"The request names port {port}, {provider.name} is on {provider.port}.")
+    return Target(provider, host, head.target)
+
+
+def _judge_base_url(head: RequestHead, catalog: Catalog, base_url_hosts: Collection[str]) -> Target:
+    names = head.get_all("host") if head.authority is None else [head.authority, *head.get_all("host")]
+    if head.absolute_authority is not None:
+        names.append(head.absolute_authority)
+    if not names:
+        raise Refused("bad_request", "The request has no Host header.")
+    for name in names:
+        if name.rpartition(":")[0].lower() not in base_url_hosts and name.lower() not in base_url_hosts:
+            raise Refused(
+                "authority_mismatch",
+                f"The base URL does not answer as {_shown(name)}: [listen] base_url_hosts lists the names it has.",
+            )
+    first, slash, rest = head.target[1:].partition("/")
+    provider = catalog.by_name("openai") if first == "v1" else catalog.by_name(first)
+    if provider is None:
+        raise Refused("path_not_allowed", "The path begins with neither /v1/ nor the name of a configured provider.")
+    raw_path = head.target if first == "v1" else slash + rest
+    host = next((h for h in provider.hosts if not h.startswith("*.")), None)
+    if host is None:
+        raise Refused(
+            "host_not_allowed", f"{provider.name} has a host for each resource: name yours under [providers.{provider.name}] hosts."
+        )
+    return Target(provider, host, raw_path or "/")
+
+
+def _plain_refusal(head: RequestHead, catalog: Catalog) -> Refused:
+    name = head.absolute_authority or head.get("host") or ""
+    host, _ = split_authority(name)
+    if host is not None and catalog.by_host(host) is not None:
+        return Refused("plain_http", f"The request for {host} came without TLS.")
+    return Refused("host_not_allowed", f"The request was for {_shown(name)}.")
+
+
+def _shown(name: str) -> str:
+    """A name from the network, cut and escaped, for a message."""
+    text = ascii(name[:80])
+    return text + ("..." if len(name) > 80 else "")

@@ -1,0 +1,110 @@
+"""Who is calling, and which project pays.
+
+The first credential that is present decides and a wrong one is refused; nothing falls through to the next:
+``Proxy-Authorization`` (of the CONNECT), then the providers' credential slots. An ``api_key`` that an SDK must have beside a
+valid ``Proxy-Authorization`` is only stripped.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from tollhouse.admit.strip import CREDENTIAL_HEADERS
+from tollhouse.admit.token import digest, well_formed
+from tollhouse.call import Identity, Project, RequestHead
+from tollhouse.denial import Refused
+
+
+class TokenRecord(Protocol):
+    """What the directory knows of a gate token. Times are seconds since the epoch."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def projects(self) -> tuple[str, ...]: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def expires_at(self) -> float | None: ...
+    @property
+    def revoked_at(self) -> float | None: ...
+
+
+class TokenDirectory(Protocol):
+    async def find(self, digest: str) -> TokenRecord | None: ...
+    async def get_project(self, project_id: str) -> Project | None: ...
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Presented:
+    """A credential as it was presented; ``secret`` is whatever came along, a gate token or not."""
+
+    secret: str
+    user: str = ""
+    way: Literal["proxy", "slot"] = "slot"
+
+
+def presented(head: RequestHead, query_credentials: Sequence[str]) -> Presented | None:
+    """The credential that decides, or None if there is none. Raises `Refused` (400, 401) if it can't be read."""
+    proxy = [head.connect_proxy_authorization] if head.connect_proxy_authorization else head.get_all("proxy-authorization")
+    if len(proxy) > 1:
+        raise Refused("bad_request", "The request has more than one Proxy-Authorization header.")
+    if proxy:
+        return _from_proxy_authorization(proxy[0])
+    for name in CREDENTIAL_HEADERS:
+        value = head.get(name)
+        if value is not None:
+            scheme, _, rest = value.partition(" ")
+            return Presented(rest.strip() if scheme.lower() == "bearer" else value)
+    return Presented(query_credentials[0]) if query_credentials else None
+
+
+def _from_proxy_authorization(value: str) -> Presented:
+    scheme, _, rest = value.partition(" ")
+    if scheme.lower() == "bearer":
+        return Presented(rest.strip(), way="proxy")
+    if scheme.lower() != "basic":
+        raise Refused("identity_unknown", "Proxy-Authorization is neither Basic nor Bearer.")
+    try:
+        user, colon, password = base64.b64decode(rest.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        raise Refused("identity_unknown", "Proxy-Authorization is not valid Basic authentication.") from None
+    if not colon:
+        raise Refused("identity_unknown", "Proxy-Authorization has no password: it must be PROJECT:GATE_TOKEN.")
+    return Presented(password, user, way="proxy")
+
+
+async def identify(credential: Presented | None, directory: TokenDirectory, clock: Callable[[], float]) -> Identity:
+    """The identity behind a credential. Raises `Refused` (401); errors of the directory pass through."""
+    if credential is None:
+        raise Refused("identity_missing")
+    if not well_formed(credential.secret):
+        raise Refused("identity_unknown", "It does not have the form of a gate token.")
+    record = await directory.find(digest(credential.secret))
+    if record is None:
+        raise Refused("identity_unknown", "It has the right form, but no such token was made here.")
+    if record.revoked_at is not None:
+        raise Refused("identity_revoked", f"Its id is {record.id}.")
+    if record.expires_at is not None and record.expires_at <= clock():
+        raise Refused("identity_expired", f"Its id is {record.id}.")
+    return Identity(record.id, record.tenant, tuple(record.projects), record.label)
+
+
+def choose_project(identity: Identity, named: Sequence[str], user: str, header: str) -> str:
+    """The project that pays: the header's, else the Basic user name, else the identity's only one. Raises `Refused`."""
+    if len(named) > 1:
+        raise Refused("bad_request", f"The request has more than one {header} header.")
+    wanted = (named[0].strip() if named else "") or user
+    if not wanted:
+        if len(identity.projects) != 1:
+            raise Refused("bad_request", f"The token is for several projects, and none was chosen: send {header}.")
+        return identity.projects[0]
+    if wanted not in identity.projects:
+        raise Refused("project_not_allowed", f"The token was not made for {ascii(wanted[:64])}.")
+    return wanted

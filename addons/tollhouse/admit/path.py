@@ -1,0 +1,51 @@
+"""Which path is meant: judged as the bytes that will be sent, so that no two parsers can read it differently."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote_plus
+
+from tollhouse.denial import Refused
+
+_ALLOWED = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")
+_QUERY = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@%/?\[\]|^`{}\"<>]*")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+# Encoded `.`, `/`, `\`, NUL: one side may decode them into another path, the other may not.
+_ENCODED_STRUCTURE = re.compile(r"%(?:2e|2f|5c|00)", re.IGNORECASE)
+_DOT_SEGMENT = re.compile(r"/\.{1,2}(?=/|\Z)")
+
+CREDENTIAL_PARAMETERS = frozenset(
+    {"key", "api-key", "api_key", "apikey", "access_token", "oauth_token", "authorization", "subscription-key", "token"}
+)
+"""Query parameters in which providers take a credential (lower case)."""
+PAYER_PARAMETERS = frozenset({"quotauser", "userproject", "$userproject"})
+
+
+def split_target(raw: str) -> tuple[str, str]:
+    """Path and query of an origin-form target, unchanged. Raises `Refused` (400) for what could be read in two ways."""
+    path, _, query = raw.partition("?")
+    if not _ALLOWED.fullmatch(path):
+        raise Refused("bad_request", "The path has a character that a URL may not have unescaped.")
+    if _BAD_ESCAPE.search(raw):
+        raise Refused("bad_request", "The URL has a broken percent-escape.")
+    if "//" in path or _DOT_SEGMENT.search(path) or _ENCODED_STRUCTURE.search(path):
+        raise Refused("bad_request", "The path has an empty or dot segment, or an encoded `/`, `\\` or `.`.")
+    if not _QUERY.fullmatch(query):
+        raise Refused("bad_request", "The query has a character that a URL may not have unescaped.")
+    return path, query
+
+
+def take_credentials(query: str) -> tuple[str, list[str]]:
+    """The query without its credential and payer parameters (the others byte for byte, in order), and the credentials."""
+    if not query:
+        return "", []
+    kept: list[str] = []
+    taken: list[str] = []
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        plain = unquote_plus(name).strip().lower()
+        if plain in CREDENTIAL_PARAMETERS:
+            taken.append(unquote_plus(value))
+        elif plain not in PAYER_PARAMETERS:
+            kept.append(part)
+    return "&".join(kept), taken

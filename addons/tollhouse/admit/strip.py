@@ -1,0 +1,79 @@
+"""What is taken off a request's headers before anything else sees them as headers to send."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from tollhouse.denial import Refused
+from tollhouse.providers import Provider
+
+CREDENTIAL_HEADERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key", "ocp-apim-subscription-key")
+"""The credential slots of all providers, in the order in which they are read."""
+
+# RFC 9110 7.6.1, and what describes this hop's message rather than the next one's.
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "http2-settings",
+        "host",
+        "content-length",
+        "expect",
+        "accept-encoding",
+        "via",
+    }
+)
+# Who the client is or pretends to be, and headers by which a method, path or host can be swapped behind our back.
+_NEVER = frozenset(
+    {
+        "cookie",
+        "cookie2",
+        "forwarded",
+        "x-real-ip",
+        "true-client-ip",
+        "cf-connecting-ip",
+        "x-client-ip",
+        "x-http-method-override",
+        "x-http-method",
+        "x-method-override",
+        "x-original-url",
+        "x-rewrite-url",
+        "x-amz-security-token",
+        "x-goog-user-project",
+        *CREDENTIAL_HEADERS,
+    }
+)
+_NEVER_PREFIXES = ("proxy-", "x-forwarded-", "x-tollhouse-", "x-coreason-")
+# A gate token, or most of one, in any other header: somebody's tool may repeat the API key there.
+_GATE_TOKEN = re.compile(r"gate_[0-9A-Za-z]{30}")
+_ONCE = ("authorization", "proxy-authorization", "content-type", *CREDENTIAL_HEADERS[1:])
+
+
+def strip(headers: Iterable[tuple[str, str]], provider: Provider, ours: frozenset[str]) -> list[tuple[str, str]]:
+    """The headers that may be sent to ``provider``. ``ours`` are the configured names of the project and trace headers.
+
+    Raises `Refused` (400) for a credential given twice in one header name: which one counts would be a guess.
+    """
+    headers = list(headers)
+    for name in _ONCE:
+        if sum(key == name for key, _ in headers) > 1:
+            raise Refused("bad_request", f"The request has more than one {name} header.")
+    named = {
+        token.strip().lower() for key, value in headers if key == "connection" for token in value.split(",") if token.strip()
+    }
+    return [
+        (key, value)
+        for key, value in headers
+        if key not in _HOP_BY_HOP
+        and key not in _NEVER
+        and key not in named
+        and key not in provider.who_pays
+        and key not in ours
+        and not key.startswith(_NEVER_PREFIXES)
+        and not _GATE_TOKEN.search(value)
+    ]
