@@ -1,0 +1,235 @@
+"""One request and its answer as the road sees them, with the listener's protocol hidden behind a `Wire`.
+
+The layer (`dispatch.layer`) feeds the request's body in; the coroutine that owns the call reads it and writes the answer.
+Everything happens on one event loop; nothing here is safe for threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Protocol
+
+from tollhouse.call import RequestHead
+from tollhouse.denial import Denial
+
+
+class ClientGone(Exception):
+    """The client closed its connection or reset its stream; nothing more can be sent to it."""
+
+
+class Stopped(Exception):
+    """The gateway is stopping and ends what still runs."""
+
+
+class BodyTooLarge(Exception):
+    """The request's body passed the bound given to `Exchange.read_all`."""
+
+
+class Wire(Protocol):
+    """The client's side of one exchange. The methods only queue bytes, `drain` waits until they are taken."""
+
+    def send_continue(self) -> None: ...
+    def send_head(self, status: int, headers: Sequence[tuple[str, str]], *, end: bool) -> None: ...
+    def send_data(self, data: bytes) -> None: ...
+    def send_end(self) -> None: ...
+    def abort(self) -> None: ...
+    def congested(self) -> bool: ...
+    async def drain(self) -> None: ...
+
+
+class Exchange:
+    """A request under way.
+
+    ``defect`` is set when the request could not even be parsed: the only thing that can be done is to answer with it.
+    While the owner is inside ``async with exchange.interruptible()``, the loss of the client ends it with `ClientGone` and
+    a stop of the gateway with `Stopped`, at once and only there: what must not be interrupted (holding, settling) stands
+    outside, or inside ``with exchange.uninterrupted()``.
+    """
+
+    def __init__(self, head: RequestHead, wire: Wire, defect: Denial | None = None) -> None:
+        self.head = head
+        self.defect = defect
+        self._scope: asyncio.Timeout | None = None
+        self._deferring = False
+        self._stopped: str | None = None
+        self.answered = False
+        """The answer's head was sent."""
+        self.finished = False
+        """The answer is complete, or the exchange was aborted."""
+        self.body_complete = False
+        self.buffered = 0
+        self.received = 0
+        self._wire = wire
+        self._chunks: deque[bytes] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._gone: str | None = None
+        self._discarding = False
+        self._expects_continue = (head.get("expect") or "").lower() == "100-continue"
+
+    # What the layer calls.
+
+    def feed(self, data: bytes) -> None:
+        """A piece of the request's body has arrived."""
+        self.received += len(data)
+        if not self._discarding:
+            self._chunks.append(data)
+            self.buffered += len(data)
+        self._wake()
+
+    async def room(self, limit: int) -> None:
+        """Wait until the owner has read the body down to ``limit`` bytes, or nobody will."""
+        while self.buffered > limit:
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+
+    def feed_end(self) -> None:
+        self.body_complete = True
+        self._wake()
+
+    def lose(self, why: str) -> None:
+        """The client is gone: ends whatever the owner is waiting for inside `scope`."""
+        if self._gone is None and not self.finished:
+            self._gone = why
+            self._drop_body()
+            self.interrupt()
+
+    def stop(self, why: str) -> None:
+        """The gateway ends this exchange."""
+        if self._stopped is None and not self.finished:
+            self._stopped = why
+            self.interrupt()
+
+    def interrupt(self) -> None:
+        """End the owner's interruptible scope now, or when it leaves `uninterrupted`; nothing if it is in neither."""
+        if self._scope is not None and not self._deferring:
+            self._scope.reschedule(asyncio.get_running_loop().time())
+
+    # What the owner of the call calls.
+
+    @asynccontextmanager
+    async def interruptible(self) -> AsyncIterator[None]:
+        """Raises `ClientGone` or `Stopped` out of the block as soon as one of them is so."""
+        self._raise_if_ended()
+        scope = asyncio.timeout(None)
+        try:
+            async with scope:
+                self._scope = scope
+                try:
+                    yield
+                finally:
+                    self._scope = None
+        except TimeoutError:
+            if scope.expired():
+                self._raise_if_ended()
+            raise
+
+    @contextmanager
+    def uninterrupted(self) -> Iterator[None]:
+        """Inside `interruptible`: puts an interruption off until the block is left."""
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+            if self._gone is not None or self._stopped is not None:
+                self.interrupt()
+
+    def _raise_if_ended(self) -> None:
+        if self._gone is not None:
+            raise ClientGone(self._gone)
+        if self._stopped is not None:
+            raise Stopped(self._stopped)
+
+    @property
+    def gone(self) -> str | None:
+        """Why the client is gone, or None while it is there."""
+        return self._gone
+
+    async def read_all(self, limit: int, idle_s: float) -> bytes:
+        """The whole request body.
+
+        Raises `BodyTooLarge` past ``limit`` bytes, `TimeoutError` after ``idle_s`` seconds without a byte and
+        `ClientGone`.
+        """
+        if self._expects_continue and not self.body_complete:
+            self._expects_continue = False
+            self._wire.send_continue()
+        size = 0
+        parts: list[bytes] = []
+        while True:
+            while self._chunks:
+                part = self._chunks.popleft()
+                size += len(part)
+                self.buffered -= len(part)
+                if size > limit:
+                    raise BodyTooLarge
+                parts.append(part)
+            self._make_room()
+            self._raise_if_ended()
+            if self.body_complete:
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(idle_s):
+                    await self._waiter
+            finally:
+                self._waiter = None
+
+    def start(self, status: int, headers: Sequence[tuple[str, str]], *, end: bool = False) -> None:
+        """Send the answer's head. Framing headers are the wire's business; ``content-length`` is kept if given."""
+        if self._gone is not None:
+            raise ClientGone(self._gone)
+        self.answered = True
+        self._wire.send_head(status, headers, end=end)
+        if end:
+            self._finish()
+
+    async def send(self, data: bytes) -> None:
+        """Send a piece of the answer's body and wait while the client does not take it. Raises `ClientGone`."""
+        if self._gone is not None:
+            raise ClientGone(self._gone)
+        self._wire.send_data(data)
+        if self._wire.congested():
+            await self._wire.drain()
+
+    def end(self) -> None:
+        if self._gone is not None:
+            raise ClientGone(self._gone)
+        self._wire.send_end()
+        self._finish()
+
+    def abort(self) -> None:
+        """Cut the answer so that the client sees it is incomplete."""
+        if not self.finished:
+            self._finish()
+            if self._gone is None:
+                self._wire.abort()
+
+    def answer(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
+        """Send a whole answer that is in memory."""
+        self.start(status, [*headers, ("content-length", str(len(body)))], end=not body)
+        if body:
+            self._wire.send_data(body)
+            self.end()
+
+    def _finish(self) -> None:
+        self.finished = True
+        self._discarding = True
+        self._drop_body()
+
+    def _drop_body(self) -> None:
+        self._chunks.clear()
+        self.buffered = 0
+        self._make_room()
+
+    def _make_room(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
