@@ -1,0 +1,59 @@
+"""The gate that reads a request's body, where something has to be read in it, and estimates what it may use."""
+
+from __future__ import annotations
+
+from tollhouse.budget.estimate import estimate_input_tokens
+from tollhouse.call import Call
+from tollhouse.denial import Decision, Refused
+from tollhouse.dispatch.exchange import BodyTooLarge, Exchange
+from tollhouse.meter.request import prepare
+
+
+class Reading:
+    """Fills in body, model, stream, caps and the estimate of the input."""
+
+    name = "read"
+
+    def __init__(self, *, max_body_bytes: int, idle_s: float) -> None:
+        self._max_body_bytes = max_body_bytes
+        self._idle_s = idle_s
+
+    async def __call__(self, call: Call, exchange: Exchange) -> Decision:
+        """Refuses 400, 408 and 413. Raises what `Exchange.interruptible` raises."""
+        provider, endpoint = call.provider, call.endpoint
+        if provider is None or endpoint is None:
+            raise AssertionError("a call without an endpoint was not refused by admit")
+        try:
+            body = await self._body(call, exchange)
+            if not endpoint.billable:
+                if body:
+                    raise Refused("bad_request", f"{call.head.method} {call.path} takes no body.")
+                return Decision.allow(self.name)
+            if call.head.get("content-encoding") not in (None, "identity"):
+                raise Refused("bad_request", "A compressed request body cannot be read; send it uncompressed.")
+            prepared = prepare(body, endpoint.kind, provider.usage_in_stream)
+        except Refused as refusal:
+            return Decision.refuse(self.name, refusal.denial)
+        call.body = prepared.body
+        call.model = prepared.model
+        call.stream = prepared.stream
+        call.usage_injected = prepared.injected_usage
+        call.service_tier = prepared.service_tier
+        call.audio = prepared.audio
+        call.input_estimate = estimate_input_tokens(prepared.document)
+        if endpoint.kind == "chat":
+            cap = provider.default_output_tokens if prepared.output_cap is None else prepared.output_cap
+            call.output_cap = cap * prepared.n
+        return Decision.allow(self.name)
+
+    async def _body(self, call: Call, exchange: Exchange) -> bytes:
+        length = call.head.get("content-length")
+        if length is not None and int(length) > self._max_body_bytes:
+            raise Refused("body_too_large", f"It says {length} bytes, the limit is {self._max_body_bytes}.")
+        try:
+            async with exchange.interruptible():
+                return await exchange.read_all(self._max_body_bytes, self._idle_s)
+        except BodyTooLarge:
+            raise Refused("body_too_large", f"The limit is {self._max_body_bytes} bytes.") from None
+        except TimeoutError:
+            raise Refused("timeout", f"No byte of the body came for {self._idle_s:g} s.") from None

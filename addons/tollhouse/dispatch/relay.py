@@ -1,0 +1,213 @@
+"""A cleared call's way out and its answer's way back: attempts, headers, the meter reading along, what is left to read when
+the client has gone."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from tollhouse.call import Attempt, Call
+from tollhouse.clearance import Clearance
+from tollhouse.denial import Refused
+from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
+from tollhouse.dispatch.attempts import deliver
+from tollhouse.dispatch.breaker import Breakers
+from tollhouse.dispatch.exchange import Exchange
+from tollhouse.dispatch.retry import RetryBudget, RetryPolicy
+from tollhouse.dispatch.upstream import Upstream
+from tollhouse.meter.openai import JsonMeter, StreamMeter
+from tollhouse.providers import Provider
+
+# Of the connection with the provider, or of its state with somebody else. `alt-svc` would lead the client past us.
+_NOT_PASSED_ON: Final = frozenset({"alt-svc", "set-cookie", "set-cookie2", "trailer", "content-length"})
+
+Conclude = Callable[[], Awaitable[None]]
+
+
+class Relay:
+    """What all deliveries share."""
+
+    def __init__(self, upstream: Upstream, breakers: Breakers, *, abandoned_read_s: float) -> None:
+        self.upstream = upstream
+        self.breakers = breakers
+        self.abandoned_read_s = abandoned_read_s
+        self._policies: dict[str, RetryPolicy] = {}
+
+    def policy(self, provider: Provider) -> RetryPolicy:
+        policy = self._policies.get(provider.name)
+        if policy is None:
+            policy = self._policies[provider.name] = RetryPolicy.of(provider, RetryBudget(time.monotonic))
+        return policy
+
+    def delivery(self, clearance: Clearance, exchange: Exchange) -> Delivery:
+        """Raises TypeError for anything but a `Clearance`: nothing leaves without one."""
+        if not isinstance(clearance, Clearance):
+            raise TypeError("dispatch takes a Clearance and nothing else")
+        return Delivery(self, clearance, exchange)
+
+
+class Delivery:
+    """One call's way out and back."""
+
+    def __init__(self, relay: Relay, clearance: Clearance, exchange: Exchange) -> None:
+        self._relay = relay
+        self._call = clearance.call
+        self._lease = clearance.lease
+        self._body = clearance.body
+        self._exchange = exchange
+        self._answer: Answer | None = None
+        self._meter: JsonMeter | StreamMeter | None = None
+
+    async def run(self, conclude: Conclude) -> None:
+        """Send, and pass the answer on as it arrives. ``conclude`` is awaited before its last bytes are.
+
+        Raises `Refused` (``upstream_*``, ``breaker_open``) when there is no answer or it was cut, and what the exchange
+        raises.
+        """
+        call = self._call
+        assert call.provider is not None
+        waited = time.monotonic()
+        try:
+            self._answer = await deliver(
+                self._send_once,
+                policy=self._relay.policy(call.provider),
+                breaker=self._relay.breakers.of(call.host, self._lease.fingerprint),
+                sdk_retry_count=_retry_count(call),
+                clock=time.monotonic,
+                wall_clock=time.time,
+                sleep=asyncio.sleep,
+                random=random.random,
+                record=self._record,
+            )
+        except UpstreamError as error:
+            raise Refused(error.code, error.why) from None
+        finally:
+            call.waited_s += time.monotonic() - waited
+        call.status = call.upstream_status = self._answer.status
+        await self._pass_on(self._answer, conclude)
+
+    async def _send_once(self) -> Answer:
+        call = self._call
+        assert call.provider is not None
+        call.in_flight = True
+        answer = await self._relay.upstream.send(
+            call.provider,
+            call.host,
+            call.head.method,
+            f"{call.path}?{call.query}" if call.query else call.path,
+            call.headers,
+            self._body,
+            self._lease.secret,
+            budget_s=call.provider.deadline_s,
+        )
+        call.in_flight = False
+        return answer
+
+    def _record(self, attempt: Attempt) -> None:
+        call = self._call
+        call.attempts.append(attempt)
+        if attempt.outcome != "cancelled":
+            call.in_flight = False
+            call.attempts_unknown += attempt.unknown
+
+    async def _pass_on(self, answer: Answer, conclude: Conclude) -> None:
+        call, exchange = self._call, self._exchange
+        headers = [(k, v) for k, v in answer.headers if k not in _NOT_PASSED_ON and not k.startswith("x-tollhouse-")]
+        headers.append(("x-tollhouse-call-id", call.id))
+        left = self._start_meter(answer)
+        if left is not None:
+            headers.append(("content-length", str(left)))
+        bodiless = call.head.method == "HEAD" or answer.status in (204, 304) or left == 0
+        if bodiless:
+            call.complete = True
+            await conclude()
+            exchange.start(answer.status, headers, end=True)
+            return
+        exchange.start(answer.status, headers)
+        meter = self._meter
+        while True:
+            waited = time.monotonic()
+            try:
+                chunk = await answer.read()
+            except AnswerCut as cut:
+                call.ended = "cut"
+                self._finish_meter()
+                raise Refused(cut.code, cut.why) from None
+            now = time.monotonic()
+            call.waited_s += now - waited
+            if not chunk:
+                break
+            if call.first_byte is None:
+                call.first_byte = now
+            out = meter.feed(chunk) if meter is not None else chunk
+            if left is not None:
+                left -= len(chunk)
+                if left <= 0:
+                    # The client has its answer with this chunk and may call again at once: settled first.
+                    self._finish_meter()
+                    call.complete = True
+                    await conclude()
+            elif isinstance(meter, StreamMeter) and meter.done:
+                self._read_meter()
+                call.complete = True
+                await conclude()
+            if out:
+                await exchange.send(out)
+        tail = self._finish_meter()
+        call.complete = True
+        await conclude()
+        if tail:
+            await exchange.send(tail)
+        exchange.end()
+
+    def _start_meter(self, answer: Answer) -> int | None:
+        """Chooses the meter; gives the content length to pass on, None if there is none or the body will be edited."""
+        call = self._call
+        length = answer.get("content-length")
+        left = int(length) if length is not None and length.isascii() and length.isdigit() else None
+        if not 200 <= answer.status < 300 or call.endpoint is None or not call.endpoint.billable:
+            return left
+        if (answer.get("content-type") or "").startswith("text/event-stream"):
+            self._meter = StreamMeter(call.usage_injected)
+            return None if call.usage_injected else left
+        self._meter = JsonMeter()
+        return left
+
+    def _finish_meter(self) -> bytes:
+        tail = self._meter.finish() if self._meter is not None else b""
+        self._read_meter()
+        return tail
+
+    def _read_meter(self) -> None:
+        call, meter = self._call, self._meter
+        if meter is not None:
+            call.usage, call.model_served, call.service_tier = meter.usage, meter.model, meter.tier
+            call.output_seen = meter.output_seen
+
+    async def read_on(self) -> None:
+        """The client has gone: read the answer to its end for a bounded time, for the true count. Raises nothing."""
+        answer, call = self._answer, self._call
+        if answer is None or call.complete or self._meter is None:
+            return
+        try:
+            async with asyncio.timeout(self._relay.abandoned_read_s):
+                while chunk := await answer.read():
+                    self._meter.feed(chunk)
+                    if isinstance(self._meter, StreamMeter) and self._meter.done:
+                        break
+            call.complete = True
+        except (TimeoutError, AnswerCut):
+            pass
+        self._finish_meter()
+
+    async def close(self) -> None:
+        if self._answer is not None:
+            await self._answer.close()
+
+
+def _retry_count(call: Call) -> int:
+    value = call.head.get("x-stainless-retry-count") or ""
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 4 else 0

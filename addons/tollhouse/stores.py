@@ -1,0 +1,72 @@
+"""Opens what a configuration names: the CA, the store of keys, the certificate of the listeners."""
+
+from __future__ import annotations
+
+from OpenSSL import SSL
+
+from tollhouse.config import AppRoleAuth, Config, TlsFiles, TokenAuth
+from tollhouse.credential.cache import KeyCache
+from tollhouse.credential.lease import Reader
+from tollhouse.providers import Catalog
+from tollhouse.trust.ca import CertificateAuthority
+from tollhouse.trust.leaf import HTTP, server_context
+
+
+def open_ca(config: Config, catalog: Catalog) -> CertificateAuthority:
+    """The configured CA, or the state directory's, made if there is none. Raises `CaError`, also when it does not reach all
+    providers' hosts."""
+    hosts = [host for provider in catalog.providers for host in provider.hosts]
+    if config.ca.cert_file is not None and config.ca.key_file is not None:
+        ca = CertificateAuthority.load(config.ca.cert_file, config.ca.key_file)
+    else:
+        ca = CertificateAuthority.load_or_create(config.state.directory, hosts)
+    missing = ca.uncovered(hosts)
+    if missing:
+        raise ValueError(
+            f"the CA does not cover {', '.join(missing)}: a provider host was added since it was made. Make a new one "
+            "(`tollhouse ca renew`) and give it to the workloads."
+        )
+    return ca
+
+
+def open_reader(config: Config) -> Reader:
+    """The store of keys, not logged in yet. Raises `ValueError` for what this version does not do."""
+    vault = config.vault
+    if vault.embedded:
+        from tollhouse.credential.embedded import EmbeddedVault
+
+        return EmbeddedVault(config.state.directory)
+    from tollhouse.credential.vault import AppRole, TokenFile, VaultReader
+
+    auth: AppRole | TokenFile
+    if isinstance(vault.auth, AppRoleAuth):
+        auth = AppRole(vault.auth.role_id_file, vault.auth.secret_id_file, vault.auth.mount)
+    elif isinstance(vault.auth, TokenAuth):
+        auth = TokenFile(vault.auth.token_file)
+    else:
+        raise ValueError("[vault] auth: this way to log in is not there yet; use approle or token_file")
+    if vault.kv_version != 2:
+        raise ValueError("[vault] kv_version: only 2 is there yet")
+    return VaultReader(vault.address, auth, mount=vault.mount, namespace=vault.namespace or None, ca_file=vault.ca_file)
+
+
+def open_keys(config: Config) -> KeyCache:
+    """The cache over the store of keys."""
+    vault = config.vault
+    return KeyCache(
+        open_reader(config), vault.paths, vault.field, vault.refresh_s, vault.stale_for_s, place=vault.mount
+    )
+
+
+def listener_context(files: TlsFiles) -> SSL.Context:
+    """The TLS context of the proxy and base URL listeners. Raises `ValueError` for files that can't be used."""
+    context = server_context(HTTP)
+    try:
+        context.use_certificate_chain_file(str(files.cert_file))
+        context.use_privatekey_file(str(files.key_file))
+        context.check_privatekey()
+    except (SSL.Error, OSError):
+        raise ValueError(
+            f"[listen] tls: {files.cert_file} and {files.key_file} are not a PEM certificate chain and its key; correct the names."
+        ) from None
+    return context
