@@ -188,14 +188,14 @@ class Gateway:
         own_tls: SSL.Context | None = None
         if config.listen.tls is not None:
             own_tls = listener_context(config.listen.tls)
-        tunnel = Tunnel(
+        self.tunnel = Tunnel(
             self.catalog,
             LeafStore(self.ca),
             self.book,
             proxy_auth=config.listen.proxy_auth,
             listener_tls=own_tls,
         )
-        addons = [tunnel, Road(self.journey)]
+        addons = [self.tunnel, Road(self.journey)]
         master.addons.add(*addons)
         limits = config.limits
         bounds = Bounds(limits.max_header_bytes, limits.request_timeout_s, 4 * limits.max_body_bytes)

@@ -65,7 +65,7 @@ class Journey:
         except (ClientGone, Stopped) as e:
             call.ended = "client_gone" if isinstance(e, ClientGone) else "stopped"
         except Exception:
-            # Here only when an answer has begun: before that `_refused` has turned it into one of ours.
+            # A refusal could not be given either: the connection is cut.
             log.exception("call %s failed", call.id)
             call.denial = call.denial or Denial("internal")
         finally:
@@ -94,12 +94,21 @@ class Journey:
         except ClientGone:
             await delivery.read_on()
             raise
+        except Stopped:
+            raise
         except Refused as refusal:
-            if trip.exchange.answered:
-                # The head is out: all that can be done is to cut the answer, which `travel` does.
-                trip.call.denial, trip.call.gate = refusal.denial, "dispatch"
-                return
-            await trip.refuse(Decision.refuse("dispatch", refusal.denial))
+            await self._failed(trip, refusal.denial)
+        except Exception:
+            log.exception("call %s: dispatch failed", trip.call.id)
+            await self._failed(trip, Denial("internal", "The way to the provider failed."))
+
+    @staticmethod
+    async def _failed(trip: _Trip, denial: Denial) -> None:
+        if trip.exchange.answered:
+            # The head is out: all that can be done is to cut the answer, which `travel` does.
+            trip.call.denial, trip.call.gate = denial, "dispatch"
+        else:
+            await trip.refuse(Decision.refuse("dispatch", denial))
 
     async def _pass_gates(self, trip: _Trip) -> Lease | None:
         """The lease if every gate allows the call; else it has been answered."""

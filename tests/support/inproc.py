@@ -1,0 +1,115 @@
+"""A gateway in this process, its running master on a loop in a thread: for faults that a test puts into its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests.support.gateway import REAL_KEY
+from tollhouse.budget.ledger import Scope
+from tollhouse.config import load_config
+from tollhouse.credential.embedded import EmbeddedVault
+from tollhouse.demo.gateway_config import Settings, write_config
+from tollhouse.demo.standin import StandIn
+from tollhouse.gateway import Gateway
+
+T = TypeVar("T")
+PROJECT = "proj_123"
+TENANT = "acme"
+
+
+class Inside:
+    """The gateway, from the inside. What touches its parts goes through `do`, on its own loop."""
+
+    def __init__(self, gateway: Gateway, loop: asyncio.AbstractEventLoop, standin: StandIn, directory: Path) -> None:
+        self.gateway = gateway
+        self.standin = standin
+        self.directory = directory
+        self._loop = loop
+        self.token = ""
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    @property
+    def proxy(self) -> tuple[str, int]:
+        host, _, port = self.gateway.addresses["proxy"].rpartition(":")
+        return host, int(port)
+
+    @property
+    def proxy_url(self) -> str:
+        return f"http://{PROJECT}:{self.token}@{self.gateway.addresses['proxy']}"
+
+    @property
+    def ca_file(self) -> Path:
+        return self.directory / "state" / "ca.pem"
+
+    def lines(self) -> list[dict[str, Any]]:
+        file = self.directory / "calls.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def held(self) -> list[str]:
+        """Call ids that Redis still has a hold of."""
+
+        async def ask() -> list[str]:
+            found = await self.gateway.redis.hkeys(f"toll:{{{TENANT}}}:holds")  # type: ignore[misc]
+            return [key.decode() for key in found]
+
+        return self.do(ask())
+
+    def budget(self) -> dict[str, dict[str, str]]:
+        """Limit text to its ``used``, ``held``, ``left``."""
+
+        async def ask() -> list[Any]:
+            shown = await self.gateway.operations.perform("budget_show", {"project": PROJECT})
+            return [limit for scope in shown["scopes"] for limit in scope["limits"]]
+
+        return {limit["limit"]: limit for limit in self.do(ask())}
+
+    def scope(self) -> Scope:
+        return Scope("project", TENANT, PROJECT)
+
+
+@contextlib.contextmanager
+def open_inside(directory: Path, settings: Settings | None = None, *, standin: StandIn | None = None) -> Iterator[Inside]:
+    """A gateway that is ready, with `PROJECT` and a token."""
+    provider = standin or StandIn(key=REAL_KEY)
+    merged: dict[str, dict[str, Any]] = {
+        "log": {"calls": "calls.jsonl"},
+        f"projects.{PROJECT}": {"tenant": TENANT, "limits": ["10 usd/day", "100 requests/minute"]},
+    }
+    for table, keys in (settings or {}).items():
+        merged.setdefault(table, {}).update(keys)
+    with contextlib.ExitStack() as stack:
+        if not provider.running:
+            stack.enter_context(provider)
+        config = load_config(write_config(directory, provider, merged))
+        config.state.directory.mkdir(mode=0o700)
+        EmbeddedVault(config.state.directory).set("openai", REAL_KEY)
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, name="gateway", daemon=True)
+        thread.start()
+
+        async def begin() -> Gateway:
+            gateway = Gateway(config)
+            await gateway.start()
+            return gateway
+
+        inside = Inside(asyncio.run_coroutine_threadsafe(begin(), loop).result(60), loop, provider, directory)
+        made = inside.do(inside.gateway.operations.perform("token_create", {"projects": [PROJECT]}))
+        inside.token = made["token"]
+        try:
+            yield inside
+        finally:
+            inside.do(inside.gateway.stop())
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(10)
+            loop.close()
+
+
+
