@@ -1,0 +1,113 @@
+"""`tollhouse check`: the login to Vault, and whether each provider has a key there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Final
+
+from tollhouse.admin.finding import Finding
+from tollhouse.config import AppRoleAuth, Config, TokenAuth, catalog
+from tollhouse.credential.lease import CredentialUnavailable, Reader, check_value
+from tollhouse.credential.paths import fill
+from tollhouse.providers import Provider
+
+TIMEOUT_S: Final = 15.0
+
+
+async def check_vault(config: Config) -> list[Finding]:
+    """Reads every path that the configuration can name, with one login. No key's value leaves this function."""
+    place = "the embedded vault" if config.vault.embedded else f"Vault at {config.vault.address}"
+    try:
+        reader = _reader(config)
+        if reader is None:
+            return []
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                await asyncio.to_thread(reader.connect)
+                keys = await asyncio.to_thread(lambda: list(_keys(config, reader)))
+        finally:
+            await asyncio.to_thread(reader.close)
+    except TimeoutError:
+        why = f"It did not answer within {TIMEOUT_S:g} s."
+    except CredentialUnavailable as error:
+        why = error.why
+    except (OSError, ValueError) as error:
+        why = f"{type(error).__name__}: {getattr(error, 'strerror', None) or 'see [vault]'}."
+    else:
+        if config.vault.embedded:
+            first = Finding(
+                "warn",
+                "Vault is embedded.",
+                "Keys are in an encrypted file of the state directory with its key beside it: one machine alone.",
+                "For more than a trial, set [vault] address to a Vault or OpenBao server.",
+            )
+        else:
+            first = Finding("ok", f"{place} lets us in.")
+        return [first, *keys]
+    todo = "Correct [vault] address and auth, or what they name; without a key calls end in 503 credential_unavailable."
+    return [Finding("error", f"{place[0].upper()}{place[1:]} can't be used.", why, todo)]
+
+
+def _reader(config: Config) -> Reader | None:
+    """None for a way to log in that `config.unenforced` refuses."""
+    vault = config.vault
+    if vault.embedded:
+        from tollhouse.credential.embedded import EmbeddedVault
+
+        return EmbeddedVault(config.state.directory)
+    from tollhouse.credential.vault import AppRole, TokenFile, VaultReader
+
+    auth: AppRole | TokenFile
+    if isinstance(vault.auth, AppRoleAuth):
+        auth = AppRole(vault.auth.role_id_file, vault.auth.secret_id_file, vault.auth.mount)
+    elif isinstance(vault.auth, TokenAuth):
+        auth = TokenFile(vault.auth.token_file)
+    else:
+        return None
+    if vault.kv_version != 2:
+        return None
+    return VaultReader(vault.address, auth, mount=vault.mount, namespace=vault.namespace or None, ca_file=vault.ca_file)
+
+
+def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
+    for provider in catalog(config).providers:
+        paths = _paths(config, provider)
+        usable, broken = [], 0
+        for path in paths:
+            try:
+                raw = reader.read(path)
+                if raw is None:
+                    continue
+                check_value(raw, config.vault.field, f"{config.vault.mount}/{path}")
+                usable.append(path)
+            except CredentialUnavailable as error:
+                broken += 1
+                yield Finding(
+                    "error",
+                    f"The key of {provider.name} at {path} can't be used.",
+                    error.why,
+                    "Correct the secret, the policy of our login, or [vault] paths and field.",
+                )
+        if usable:
+            yield Finding("ok", f"There is a key for {provider.name} at {', '.join(usable)}.")
+        elif not broken and (provider.endpoints or provider.name in config.providers):
+            # A built-in provider that nothing is open for yet needs no key.
+            put = f"Put one there (field {config.vault.field}), if {provider.name} is to be called."
+            yield Finding(
+                "warn",
+                f"There is no key for {provider.name}.",
+                f"Nothing was found at {' or '.join(paths) or 'any path'} below {config.vault.mount}.",
+                f"`tollhouse key set {provider.name}`." if config.vault.embedded else put,
+            )
+
+
+def _paths(config: Config, provider: Provider) -> list[str]:
+    """All paths for ``provider``: templates that name a project or tenant, once for each of the file's projects."""
+    whose = [(project.tenant, name) for name, project in config.projects.items()]
+    paths = []
+    for template in config.vault.paths:
+        personal = "{project}" in template or "{tenant}" in template
+        for tenant, project in whose if personal else [("", "")]:
+            paths.append(fill(template, provider.name, tenant, project))
+    return list(dict.fromkeys(paths))

@@ -1,0 +1,184 @@
+"""tollhouse.toml, read and judged: every problem at once, nothing unknown accepted, relative paths made absolute.
+
+The tables are in `config_models`, rules between keys in `config_rules`, the words of problems in `config_text`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from tollhouse.config_models import (
+    AppRoleAuth,
+    CaConfig,
+    HeadersConfig,
+    JwtAuth,
+    LimitsConfig,
+    ListenConfig,
+    LogConfig,
+    PriceConfig,
+    ProjectConfig,
+    ProviderConfig,
+    RedisConfig,
+    StateConfig,
+    TenantConfig,
+    TlsFiles,
+    TokenAuth,
+    VaultConfig,
+)
+from tollhouse.config_rules import (
+    ca_rules,
+    header_rules,
+    limit_rules,
+    listen_rules,
+    merged,
+    not_yet,
+    price_rules,
+    provider_rules,
+    route_rules,
+    vault_rules,
+)
+from tollhouse.config_text import ConfigError, Problem, keys_of, problems_of, unknown_key
+from tollhouse.config_values import Address, Name, ProviderName
+from tollhouse.providers import Catalog
+
+__all__ = [
+    "Address",
+    "AppRoleAuth",
+    "CaConfig",
+    "Config",
+    "ConfigError",
+    "HeadersConfig",
+    "JwtAuth",
+    "LimitsConfig",
+    "ListenConfig",
+    "LogConfig",
+    "PriceConfig",
+    "Problem",
+    "ProjectConfig",
+    "ProviderConfig",
+    "RedisConfig",
+    "StateConfig",
+    "TenantConfig",
+    "TlsFiles",
+    "TokenAuth",
+    "VaultConfig",
+    "catalog",
+    "load_config",
+    "unenforced",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """One configuration file, sound. Each field but ``path`` is the table of that name."""
+
+    path: Path
+    listen: ListenConfig
+    state: StateConfig
+    redis: RedisConfig
+    vault: VaultConfig
+    log: LogConfig
+    ca: CaConfig
+    limits: LimitsConfig
+    headers: HeadersConfig
+    providers: dict[ProviderName, ProviderConfig]
+    routes: dict[str, str]
+    projects: dict[Name, ProjectConfig]
+    tenants: dict[Name, TenantConfig]
+    prices: dict[str, PriceConfig]
+
+
+_IF_ABSENT: Mapping[str, dict[str, Any]] = {"state": {"directory": "state"}}
+"""Defaults that depend on where the file lies, so that no model can hold them."""
+
+
+@cache
+def _tables() -> dict[str, TypeAdapter[Any]]:
+    hints = get_type_hints(Config, include_extras=True)
+    return {field.name: TypeAdapter(hints[field.name]) for field in fields(Config) if field.name != "path"}
+
+
+@cache
+def _shapes() -> dict[str, object]:
+    hints = get_type_hints(Config)
+    return {name: hints[name] for name in _tables()}
+
+
+def load_config(path: Path) -> Config:
+    """Read the file at ``path``.
+
+    Raises `ConfigError` with every problem found. Whether the files that it names exist is for `tollhouse check`
+    and for whoever opens them.
+    """
+    path = path.absolute()
+    document = _document(path)
+    unknown = [name for name in document if name not in _tables()]
+    problems = [Problem(path, name, unknown_key(name, _tables(), _tables_with(name))) for name in unknown]
+    parts: dict[str, Any] = {}
+    for name, adapter in _tables().items():
+        table = document.get(name, {})
+        if isinstance(table, dict):
+            table = {**_IF_ABSENT.get(name, {}), **table}
+        try:
+            parts[name] = adapter.validate_python(table, strict=True, context={"base": path.parent})
+        except ValidationError as error:
+            problems += problems_of(path, name, error, _shapes())
+    problems += [Problem(path, key, message) for key, message in _between(parts)]
+    if problems:
+        raise ConfigError(problems)
+    return Config(path=path, **parts)
+
+
+def catalog(config: Config) -> Catalog:
+    """All providers: the built-in ones with the configuration's changes, then the configuration's own."""
+    return merged(config.providers)
+
+
+def unenforced(config: Config) -> list[Problem]:
+    """What the file asks for and this version does not do yet; `check` and `run` refuse it."""
+    return [Problem(config.path, key, message) for key, message in not_yet(config)]
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except FileNotFoundError:
+        message = "there is no such file; make one with `tollhouse init`, or name yours with --config"
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8 (byte {error.start}), which TOML must be; save it as UTF-8"
+    except tomllib.TOMLDecodeError as error:
+        message = f"is not valid TOML: {error}; correct that line, nothing after it was read"
+    except OSError as error:
+        message = f"cannot be read ({error.strerror}); make it a file that this user may read"
+    raise ConfigError([Problem(path, "", message)])
+
+
+def _tables_with(name: str) -> list[str]:
+    return [f"[{table}]" for table, shape in _shapes().items() if name in keys_of(shape)]
+
+
+def _between(parts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The rules whose tables are sound."""
+    if "listen" in parts:
+        yield from listen_rules(parts["listen"])
+    if "vault" in parts:
+        yield from vault_rules(parts["vault"])
+    if "ca" in parts:
+        yield from ca_rules(parts["ca"])
+    if "headers" in parts:
+        yield from header_rules(parts["headers"])
+    if "providers" in parts:
+        providers = merged(parts["providers"])
+        yield from provider_rules(parts["providers"])
+        yield from route_rules(parts.get("routes", {}), providers)
+        yield from price_rules(parts.get("prices", {}), providers)
+    for table in ("projects", "tenants"):
+        if table in parts:
+            yield from limit_rules(table, parts[table])

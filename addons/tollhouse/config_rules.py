@@ -1,0 +1,242 @@
+"""Rules of tollhouse.toml that need two keys at once, and what this version does not enforce yet.
+
+Each rule yields ``(key, message)``. It gets only tables that were sound by themselves, so that all tables are judged in
+one go.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from tollhouse.config_models import (
+    CaConfig,
+    HeadersConfig,
+    JwtAuth,
+    ListenConfig,
+    PriceConfig,
+    ProjectConfig,
+    ProviderConfig,
+    TenantConfig,
+    VaultConfig,
+)
+from tollhouse.config_text import dotted, unknown_key
+from tollhouse.config_values import Address
+from tollhouse.providers import BUILT_IN, Catalog, CredentialSlot, Provider
+
+if TYPE_CHECKING:
+    from tollhouse.config import Config
+
+Found = Iterator[tuple[str, str]]
+
+_BUILT_IN: Final = {provider.name: provider for provider in BUILT_IN}
+_LISTENERS: Final = ("proxy", "base_url", "transparent", "admin")
+
+
+def merged(providers: Mapping[str, ProviderConfig]) -> Catalog:
+    """The built-in providers with what the configuration changes, then the configuration's own, in the file's order."""
+    entries = dict(_BUILT_IN)
+    for name, changes in providers.items():
+        entries[name] = _provider(name, changes)
+    return Catalog(tuple(entries.values()))
+
+
+def _provider(name: str, changes: ProviderConfig) -> Provider:
+    given: dict[str, Any] = {key: getattr(changes, key) for key in changes.model_fields_set}
+    given = {key: value for key, value in given.items() if value is not None}
+    if changes.connect_to is not None:
+        given["connect_to"] = (changes.connect_to.host, changes.connect_to.port)
+    if changes.ca_file is not None:
+        given["ca_file"] = str(changes.ca_file)
+    base = _BUILT_IN.get(name)
+    if base is None:
+        base = _of_family(changes.family or "openai")
+        given.update(name=name, family=changes.family or "openai", key_variables=(), prices_from="")
+        given.setdefault("hosts", ())
+    return dataclasses.replace(base, **given)
+
+
+def _of_family(family: str) -> Provider:
+    """The built-in provider whose slot, endpoints and who-pays headers a provider of this family has."""
+    named = _BUILT_IN.get(family)
+    found = named or next((provider for provider in BUILT_IN if provider.family == family), None)
+    return found or Provider(name="", family=family, hosts=(), slot=CredentialSlot("authorization", "Bearer "))
+
+
+def listen_rules(listen: ListenConfig) -> Found:
+    open_ones = [(name, address) for name in _LISTENERS if (address := getattr(listen, name)) is not None]
+    if not any(name != "admin" for name, _ in open_ones):
+        yield "listen", "has no way in: proxy, base_url and transparent are all off; open at least one of them"
+    for name, address in open_ones:
+        if name in ("proxy", "base_url") and not (address.is_loopback or listen.tls or listen.unsafe_plaintext_listen):
+            yield (
+                f"listen.{name}",
+                f"{address} can be reached from other machines, and gate tokens would cross the network readable; give "
+                "listen.tls, listen on 127.0.0.1, or set unsafe_plaintext_listen = true if the network is trusted",
+            )
+    seen: dict[int, list[tuple[str, str]]] = {}
+    for name, address in open_ones:
+        for other, host in seen.get(address.port, []) if address.port else []:
+            if host == address.host or host in ("0.0.0.0", "::") or address.host in ("0.0.0.0", "::"):  # noqa: S104
+                yield f"listen.{name}", f"{address} is the port of listen.{other} as well; give each listener its own"
+        seen.setdefault(address.port, []).append((name, address.host))
+
+
+def vault_rules(vault: VaultConfig) -> Found:
+    if vault.embedded:
+        return
+    if vault.auth is None:
+        yield (
+            "vault.auth",
+            'is missing, so there is no way to log in; add auth = { method = "approle", role_id_file = "role-id", '
+            'secret_id_file = "secret-id" }, or use address = "embedded"',
+        )
+    parts = urlsplit(vault.address)
+    if parts.scheme == "http" and not _loopback(parts.hostname or "") and not vault.unsafe_plaintext:
+        yield (
+            "vault.address",
+            "speaks plain http, and the Vault token and every key would cross the network readable; use https:// "
+            "(with ca_file for a private CA), or set unsafe_plaintext = true under [vault] if the network is trusted",
+        )
+
+
+def _loopback(host: str) -> bool:
+    return Address(host, 0).is_loopback
+
+
+def ca_rules(ca: CaConfig) -> Found:
+    if (ca.cert_file is None) is not (ca.key_file is None):
+        missing = "key_file" if ca.key_file is None else "cert_file"
+        yield f"ca.{missing}", "is missing, and a CA is a certificate and its key together; name both files or neither"
+
+
+def provider_rules(providers: Mapping[str, ProviderConfig]) -> Found:
+    for name, entry in providers.items():
+        here = ("providers", name)
+        built_in = _BUILT_IN.get(name)
+        if built_in is None:
+            known = ", ".join(sorted(_BUILT_IN))
+            if entry.family is None:
+                why = f"is missing: {name!r} is not one of the built-in providers ({known}); say whose API it speaks"
+                yield dotted((*here, "family")), why
+            if entry.hosts is None:
+                yield (
+                    dotted((*here, "hosts")),
+                    "is missing, and no request could be for this provider; name its hosts",
+                )
+        elif entry.family not in (None, built_in.family):
+            why = f"is {built_in.family!r} for the built-in provider {name!r} and cannot be changed; use another name"
+            yield dotted((*here, "family")), why
+        if entry.connect_to is not None and entry.connect_to.is_inside and not entry.allow_private:
+            yield (
+                dotted((*here, "connect_to")),
+                f"{entry.connect_to} is a private or loopback address, which is never dialled by default; add "
+                "allow_private = true if the upstream really is inside your network",
+            )
+        if entry.ca_file is not None and entry.unsafe_plaintext:
+            yield dotted((*here, "ca_file")), "has no effect with unsafe_plaintext = true; remove one of the two"
+    yield from _hosts_twice(providers)
+
+
+def _hosts_twice(providers: Mapping[str, ProviderConfig]) -> Found:
+    """An exact host below another provider's wildcard is allowed: `Catalog.by_host` looks for exact names first."""
+    catalog = merged(providers)
+    owners: dict[str, str] = {}
+    for provider in sorted(catalog.providers, key=lambda provider: provider.name in providers):
+        own = providers.get(provider.name)
+        for index, host in enumerate(provider.hosts):
+            owner = owners.setdefault(host, provider.name)
+            if owners[host] == provider.name and host not in provider.hosts[:index]:
+                continue
+            key: tuple[str | int, ...] = ("providers", provider.name, "hosts", *([index] if own and own.hosts else []))
+            whose = "twice in this entry" if owner == provider.name else f"already a host of provider {owner!r}"
+            yield dotted(key), f"{host} is {whose}, and a host must lead to one key; remove it from one of them"
+
+
+def route_rules(routes: Mapping[str, str], catalog: Catalog) -> Found:
+    for pattern, name in routes.items():
+        if not pattern.strip():
+            yield dotted(("routes", pattern)), 'is an empty model name; write a name or a pattern like "claude-*"'
+        if catalog.by_name(name) is None:
+            yield dotted(("routes", pattern)), _no_provider(name, catalog)
+
+
+def price_rules(prices: Mapping[str, PriceConfig], catalog: Catalog) -> Found:
+    for key in prices:
+        provider, separator, model = key.partition("/")
+        if not separator or not model:
+            yield dotted(("prices", key)), 'must be named "provider/model", for example [prices."openai/gpt-4o"]'
+        elif catalog.by_name(provider) is None:
+            yield dotted(("prices", key)), _no_provider(provider, catalog)
+
+
+def _no_provider(name: str, catalog: Catalog) -> str:
+    names = [provider.name for provider in catalog.providers]
+    hint = unknown_key(name, names).rpartition("; ")[2]
+    return f"there is no provider {name!r}; {hint}"
+
+
+def header_rules(headers: HeadersConfig) -> Found:
+    if headers.project.lower() == headers.trace.lower():
+        yield "headers.trace", "is the same header as headers.project, so one value would mean two things; rename one"
+
+
+def limit_rules(table: str, entries: Mapping[str, ProjectConfig] | Mapping[str, TenantConfig]) -> Found:
+    if not any(entry.limits for entry in entries.values()):
+        return
+    # Imported when it is used: the configuration is a leaf of the road's folders.
+    from tollhouse.budget.limits import LimitError, parse_limit
+
+    for name, entry in entries.items():
+        seen: dict[tuple[str, str], int] = {}
+        for index, text in enumerate(entry.limits):
+            key = dotted((table, name, "limits", index))
+            try:
+                limit = parse_limit(text)
+            except LimitError as error:
+                yield key, str(error)
+                continue
+            first = seen.setdefault((limit.unit, limit.window), index)
+            if first != index:
+                yield (
+                    key,
+                    f"{text!r} limits the same as {entry.limits[first]!r}, and only one can hold; remove one",
+                )
+
+
+_NOT_YET: Final[tuple[tuple[Callable[[Config], list[str]], str], ...]] = (
+    (
+        lambda config: [
+            dotted(("projects", n, "on_shortfall")) for n, p in config.projects.items() if p.on_shortfall == "clamp"
+        ],
+        'use on_shortfall = "reject"',
+    ),
+    (
+        lambda config: [dotted(("projects", n, "models")) for n, p in config.projects.items() if p.models],
+        "remove the list; until then every priced model may be used",
+    ),
+    (
+        lambda config: [dotted(("tenants", n, "limits")) for n, t in config.tenants.items() if t.limits],
+        "put limits on the tenant's projects",
+    ),
+    (lambda config: ["routes"] if config.routes else [], "name the provider in the base URL's path (/anthropic/v1/...)"),
+    (lambda config: ["redis.unsafe_fail_open"] if config.redis.unsafe_fail_open else [], "remove it"),
+    (
+        lambda config: ["redis.url"] if config.redis.url.startswith(("redis+cluster:", "redis+sentinel:")) else [],
+        "use redis://, rediss:// or unix:// of one server",
+    ),
+    (
+        lambda config: ["vault.auth.method"] if isinstance(config.vault.auth, JwtAuth) else [],
+        'use method = "approle" or "token"',
+    ),
+    (lambda config: ["vault.kv_version"] if config.vault.kv_version == 1 else [], "use a mount of KV version 2"),
+)
+"""What the file may spell and this version does not do: where it is set, and what to do instead."""
+
+
+def not_yet(config: Config) -> Found:
+    for places, todo in _NOT_YET:
+        for key in places(config):
+            yield key, f"is not enforced yet by this version, and nothing is accepted in silence; {todo}"

@@ -1,0 +1,393 @@
+"""`tollhouse check`: each thing that can be wrong with a configuration's surroundings, and what is said of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.support.openbao import OpenBao
+from tests.support.redis_server import RedisServer, free_port
+
+from tollhouse.admin.check import Finding, check, worst
+from tollhouse.admin.check_redis import check_redis
+from tollhouse.admin.client import SOCKET_NAME
+from tollhouse.admin.http import AdminSite
+from tollhouse.config import Address, Config, catalog, load_config
+from tollhouse.credential.embedded import EmbeddedVault
+from tollhouse.trust.ca import CertificateAuthority
+
+LISTEN = '[listen]\nproxy = "127.0.0.1:0"\nbase_url = "127.0.0.1:0"\nadmin = "127.0.0.1:0"\n'
+VAULT = '[vault]\naddress = "embedded"\n'
+REDIS = '[redis]\nurl = "embedded"\n'
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    """Writes tollhouse.toml into an empty directory."""
+
+    def file(*tables: str) -> Path:
+        path = tmp_path / "tollhouse.toml"
+        path.write_text("".join(tables))
+        return path
+
+    return file
+
+
+def said(findings: list[Finding], level: str) -> str:
+    return "\n".join(str(finding) for finding in findings if finding.level == level)
+
+
+def names(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
+async def run(path: Path, environ: Mapping[str, str] | None = None, clock=time.time) -> list[Finding]:
+    findings = await check(path, environ=environ or {}, clock=clock)
+    json.dumps([finding.as_dict() for finding in findings])
+    return findings
+
+
+async def test_all_is_well(write) -> None:
+    """Embedded stores and free ports: no error, and each warning says what embedded means."""
+    findings = await run(write(LISTEN, VAULT, REDIS))
+    assert said(findings, "error") == ""
+    assert worst(findings) == "warn"
+    assert [f.what for f in findings if f.level == "warn"] == [
+        "Redis is embedded.",
+        "Vault is embedded.",
+        "There is no key for openai.",
+    ]
+    assert "There is no CA yet." in said(findings, "ok")
+
+
+async def test_makes_nothing(write, tmp_path: Path) -> None:
+    """A check leaves the directory as it found it."""
+    await run(write(LISTEN, VAULT, REDIS))
+    assert names(tmp_path) == ["tollhouse.toml"]
+
+
+async def test_broken_file(write) -> None:
+    """A file that can't be read as a configuration: its problems, and nothing else."""
+    findings = await run(write(LISTEN, VAULT, REDIS, "[log]\ncols = 1\n[routes]\na = 'b'\n"))
+    assert [finding.level for finding in findings] == ["error", "error"]
+    assert findings[0].what.endswith("tollhouse.toml: log.cols")
+    assert findings[0].todo == "known here: calls" or findings[0].todo.startswith("did you mean")
+
+
+async def test_not_enforced_yet(write) -> None:
+    """What this version doesn't do is an error, never silence."""
+    findings = await run(write(LISTEN, VAULT, REDIS, '[projects.a]\ntenant = "t"\nmodels = ["gpt-*"]\n'))
+    assert "projects.a.models is not enforced yet" in said(findings, "error")
+
+
+async def test_provider_key_in_the_environment(write) -> None:
+    """The variable is named, its value is not."""
+    findings = await run(write(LISTEN, VAULT, REDIS), {"OPENAI_API_KEY": "sk-secret", "HOME": "/"})
+    assert "OPENAI_API_KEY is set" in said(findings, "error")
+    assert "sk-secret" not in repr(findings)
+
+
+async def test_ca(write, tmp_path: Path) -> None:
+    """A CA that covers all is fine; with a host added, or its end near, it is not."""
+    config = load_config(write(LISTEN, VAULT, REDIS))
+    CertificateAuthority.create([h for p in catalog(config).providers for h in p.hosts]).save(tmp_path / "state")
+    assert "The CA covers all" in said(await run(config.path), "ok")
+    findings = await run(config.path, clock=lambda: time.time() + 3640 * 86_400)
+    assert "The CA expires on" in said(findings, "warn")
+    findings = await run(config.path, clock=lambda: time.time() + 3660 * 86_400)
+    assert "The CA expired on" in said(findings, "error")
+    own = '[providers.vllm]\nfamily = "openai"\nhosts = ["llm.internal"]\n'
+    findings = await run(write(LISTEN, VAULT, REDIS, own))
+    assert "does not cover llm.internal" in said(findings, "error")
+    assert "tollhouse ca renew" in said(findings, "error")
+
+
+async def test_ca_key_open_to_others(write, tmp_path: Path) -> None:
+    """A CA key that others can read is refused, as it is at start."""
+    CertificateAuthority.create(["api.openai.com"]).save(tmp_path / "state")
+    (tmp_path / "state" / "ca-key.pem").chmod(0o644)
+    (tmp_path / "state").chmod(0o755)
+    findings = await run(write(LISTEN, VAULT, REDIS))
+    assert "The CA can't be used" in said(findings, "error")
+    assert f"{tmp_path / 'state'} is open to others" in said(findings, "warn")
+
+
+async def test_configured_ca_that_is_missing(write) -> None:
+    """A CA that the file names is never made, so its absence is an error."""
+    findings = await run(write(LISTEN, VAULT, REDIS, '[ca]\ncert_file = "a.pem"\nkey_file = "b.pem"\n'))
+    assert "The CA can't be used" in said(findings, "error")
+
+
+async def test_files(write, tmp_path: Path) -> None:
+    """Files that the gateway opens at start are opened by the check too."""
+    (tmp_path / "empty.pem").write_text("")
+    listen = LISTEN + 'tls = { cert_file = "cert.pem", key_file = "key.pem" }\n'
+    openai = '[providers.openai]\nca_file = "empty.pem"\n'
+    findings = await run(write(listen, VAULT, REDIS, openai, '[log]\ncalls = "missing/calls.jsonl"\n'))
+    errors = said(findings, "error")
+    assert "listen.tls" in errors
+    assert "providers.openai.ca_file" in errors
+    assert "log.calls" in errors
+
+
+async def test_listener_certificate(write, tmp_path: Path) -> None:
+    """A certificate with its key is fine until it nears its end."""
+    ca = CertificateAuthority.create(["gateway.example"])
+    ca.save(tmp_path / "tls")
+    listen = LISTEN + 'tls = { cert_file = "tls/ca.pem", key_file = "tls/ca-key.pem" }\n'
+    assert "belongs to its key" in said(await run(write(listen, VAULT, REDIS)), "ok")
+    findings = await run(write(listen, VAULT, REDIS), clock=lambda: ca.not_after.timestamp() - 86_400)
+    assert "listen.tls" in said(findings, "warn")
+
+
+async def test_password_in_a_readable_file(write) -> None:
+    """A configuration with Redis's password is nobody else's to read."""
+    path = write(LISTEN, VAULT, '[redis]\nurl = "redis://:hunter2@127.0.0.1:1/0"\n')
+    path.chmod(0o644)
+    findings = await run(path)
+    assert f"{path} is open to others" in said(findings, "warn")
+    assert "hunter2" not in repr(findings)
+    path.chmod(0o600)
+    assert "open to others" not in said(await run(path), "warn")
+
+
+async def test_exposed(write) -> None:
+    """What other machines can reach, and what crosses the network readable, is said."""
+    listen = (
+        '[listen]\nproxy = "127.0.0.1:0"\nbase_url = "0.0.0.0:0"\nadmin = "0.0.0.0:0"\nunsafe_plaintext_listen = true\n'
+    )
+    own = '[providers.vllm]\nfamily = "openai"\nhosts = ["llm.internal"]\nunsafe_plaintext = true\n'
+    warnings = said(await run(write(listen, VAULT, REDIS, own)), "warn")
+    assert "listen.admin 0.0.0.0:0" in warnings
+    assert "listen.base_url 0.0.0.0:0" in warnings
+    assert "providers.vllm is called over plain http" in warnings
+
+
+# Ports
+
+
+async def test_port_in_use(write) -> None:
+    """A port that another program has is an error that names it."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        listen = f'[listen]\nproxy = "127.0.0.1:{port}"\nbase_url = "off"\nadmin = "off"\n'
+        errors = said(await run(write(listen, VAULT, REDIS)), "error")
+    assert f"listen.proxy 127.0.0.1:{port} can't be bound." in errors
+    assert "Another program" in errors
+
+
+async def test_port_of_our_own_gateway_by_its_socket(write, tmp_path: Path) -> None:
+    """A port in use while a gateway answers in the state directory is that gateway's."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    with socket.create_server(("127.0.0.1", 0)) as other, socket.socket(socket.AF_UNIX) as control:
+        control.bind(str(state / SOCKET_NAME))
+        control.listen()
+        listen = f'[listen]\nproxy = "127.0.0.1:{other.getsockname()[1]}"\nbase_url = "off"\nadmin = "off"\n'
+        findings = await run(write(listen, VAULT, REDIS))
+    assert "The gateway of this state directory is running." in said(findings, "ok")
+    assert "can't be bound" not in said(findings, "error")
+
+
+async def test_port_of_our_own_gateway_by_its_admin_listener(write) -> None:
+    """A gateway is known by its admin listener as well."""
+    site = AdminSite(Address("127.0.0.1", 0), ["localhost"], list)
+    _, port = await site.start()
+    try:
+        listen = f'[listen]\nproxy = "127.0.0.1:0"\nbase_url = "off"\nadmin = "127.0.0.1:{port}"\n'
+        findings = await run(write(listen, VAULT, REDIS))
+    finally:
+        await site.close()
+    assert f"listen.admin 127.0.0.1:{port} is in use." in said(findings, "ok")
+
+
+async def test_address_of_another_machine(write) -> None:
+    """An address that this machine has not got can't be bound here."""
+    listen = '[listen]\nproxy = "127.0.0.1:0"\nbase_url = "off"\nadmin = "192.0.2.7:9090"\n'
+    assert "not one of this machine" in said(await run(write(listen, VAULT, REDIS)), "error")
+
+
+# Redis
+
+
+def redis_config(tmp_path: Path, url: str) -> Config:
+    path = tmp_path / "tollhouse.toml"
+    path.write_text(VAULT + f'[redis]\nurl = "{url}"\n')
+    return load_config(path)
+
+
+@asynccontextmanager
+async def server(answers: Mapping[str, bytes]) -> AsyncIterator[str]:
+    """A Redis that knows what it is told: the first words of a command to its answer. None of it is ours to patch."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            words = []
+            for _ in range(int(line[1:])):
+                size = int((await reader.readline())[1:])
+                words.append((await reader.readexactly(size + 2))[:-2].decode())
+            command = " ".join(words).upper()
+            found = next(
+                (answer for start, answer in answers.items() if command.startswith(start)), b"-ERR unknown\r\n"
+            )
+            if not found:
+                await reader.read()
+            writer.write(found)
+        writer.close()
+
+    listening = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with listening:
+        yield f"redis://:hunter2@127.0.0.1:{listening.sockets[0].getsockname()[1]}/0"
+
+
+def bulk(text: str) -> bytes:
+    return f"${len(text)}\r\n{text}\r\n".encode()
+
+
+WELL = {
+    "AUTH": b"+OK\r\n",
+    "PING": b"+PONG\r\n",
+    "TIME": b"*2\r\n$7\r\n1000000\r\n$1\r\n0\r\n",
+    "EVAL": b":1\r\n",
+    "INFO MEMORY": bulk("# Memory\r\nmaxmemory_policy:noeviction\r\n"),
+    "INFO PERSISTENCE": bulk("# Persistence\r\naof_enabled:1\r\nrdb_last_bgsave_status:ok\r\n"),
+    "INFO REPLICATION": bulk("# Replication\r\nrole:master\r\n"),
+    "CONFIG GET SAVE": b"*2\r\n$4\r\nsave\r\n$0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "text"),
+    [
+        ({}, "ok", "answers"),
+        ({"INFO MEMORY": bulk("maxmemory_policy:allkeys-lru\r\n")}, "warn", "maxmemory-policy allkeys-lru"),
+        ({"INFO PERSISTENCE": bulk("aof_enabled:0\r\n")}, "warn", "saves nothing to disk"),
+        (
+            {"INFO PERSISTENCE": bulk("aof_enabled:0\r\n"), "CONFIG GET SAVE": b"*2\r\n$4\r\nsave\r\n$4\r\n60 1\r\n"},
+            "warn",
+            "snapshots only",
+        ),
+        ({"INFO REPLICATION": bulk("role:slave\r\n")}, "error", "is a replica"),
+        ({"TIME": b"*2\r\n$7\r\n1000100\r\n$1\r\n0\r\n"}, "warn", "100 s ahead of"),
+        ({"TIME": b"*2\r\n$6\r\n999900\r\n$1\r\n0\r\n"}, "warn", "100 s behind"),
+        ({"AUTH": b"-WRONGPASS invalid username-password pair hunter2\r\n"}, "error", "does not let us in"),
+        ({"PING": b"-NOAUTH Authentication required.\r\n"}, "error", "does not let us in"),
+        ({"EVAL": b"-NOPERM no permissions to run 'eval'\r\n"}, "error", "does not let us in"),
+        ({"EVAL": b"-ERR unknown command 'EVAL' hunter2\r\n"}, "error", "with an error"),
+        ({"INFO": b"-NOPERM\r\n", "CONFIG": b"-ERR unknown command\r\n"}, "ok", "answers"),
+    ],
+)
+async def test_redis(tmp_path: Path, change: dict[str, bytes], level: str, text: str) -> None:
+    """One finding for each way in which a Redis is not fit to keep a ledger, and the password in none."""
+    answers = change | {key: value for key, value in WELL.items() if not any(key.startswith(new) for new in change)}
+    async with server(answers) as url:
+        findings = await check_redis(redis_config(tmp_path, url), clock=lambda: 1_000_000.5)
+    assert text in said(findings, level)
+    assert "hunter2" not in repr(findings)
+    others = [finding for finding in findings if finding.level != "ok" and text not in str(finding)]
+    assert others == []
+
+
+async def test_redis_that_hangs(tmp_path: Path) -> None:
+    """A server that takes the connection and says nothing is given up after the bound."""
+    async with server({"AUTH": b""}) as url:
+        findings = await check_redis(redis_config(tmp_path, url), timeout_s=0.1)
+    assert [finding.why for finding in findings] == ["It did not answer within 0.1 s."]
+    assert "hunter2" not in repr(findings)
+
+
+async def test_redis_away(tmp_path: Path) -> None:
+    """Nobody listens: an error at once, with the place and without the password."""
+    findings = await check_redis(redis_config(tmp_path, f"redis://:hunter2@127.0.0.1:{free_port()}/0"))
+    assert [finding.level for finding in findings] == ["error"]
+    assert "No connection" in findings[0].why
+    assert "hunter2" not in repr(findings)
+
+
+async def test_redis_over_the_network(tmp_path: Path) -> None:
+    """A Redis elsewhere without TLS is pointed out, one over a socket is not."""
+    from tollhouse.admin.check_redis import _plaintext
+
+    assert list(_plaintext("redis://db:6379/0", "redis://db:6379/0"))
+    assert not list(_plaintext("rediss://db:6379/0", "rediss://db:6379/0"))
+    assert not list(_plaintext("unix:///run/redis.sock", "unix:///run/redis.sock"))
+
+
+async def test_real_redis(redis_server: RedisServer, tmp_path: Path) -> None:
+    """A real server without persistence, over TCP and over its socket."""
+    for url in (redis_server.url, redis_server.unix_url):
+        findings = await check_redis(redis_config(tmp_path, url))
+        assert said(findings, "error") == ""
+        assert [f.what for f in findings if f.level == "warn"] == [
+            f"Redis at {redis_config(tmp_path, url).redis.place} saves nothing to disk."
+        ]
+
+
+# Vault
+
+
+async def test_vault_away(write, tmp_path: Path) -> None:
+    """Nobody listens, or the file with the token is missing: an error that says which."""
+    (tmp_path / "token").write_text("hvs.secret\n")
+    address = f"http://127.0.0.1:{free_port()}"
+    auth = '{ method = "token", token_file = "token" }'
+    findings = await run(write(LISTEN, REDIS, f'[vault]\naddress = "{address}"\nauth = {auth}\n'))
+    assert f"Vault at {address} can't be used." in said(findings, "error")
+    assert "hvs.secret" not in repr(findings)
+    (tmp_path / "token").unlink()
+    findings = await run(write(LISTEN, REDIS, f'[vault]\naddress = "{address}"\nauth = {auth}\n'))
+    assert "token" in said(findings, "error")
+
+
+async def test_embedded_key(write, tmp_path: Path) -> None:
+    """A key in the embedded vault is found, and its value is not shown."""
+    (tmp_path / "state").mkdir(mode=0o700)
+    EmbeddedVault(tmp_path / "state").set("openai", "sk-secret")
+    findings = await run(write(LISTEN, VAULT, REDIS))
+    assert "There is a key for openai at infrastructure/openai." in said(findings, "ok")
+    assert "sk-secret" not in repr(findings)
+
+
+def real_vault(openbao: OpenBao) -> str:
+    files = f'role_id_file = "{openbao.role_id_file}", secret_id_file = "{openbao.secret_id_file}"'
+    return f'[vault]\naddress = "{openbao.address}"\nauth = {{ method = "approle", {files} }}\n'
+
+
+PROJECT = '[projects.proj_123]\ntenant = "acme"\n'
+
+
+async def test_real_vault(write, openbao: OpenBao) -> None:
+    """A real login: a key found at the general and at a project's path, and the login given back."""
+    openbao.put("infrastructure/openai", {"api_key": "sk-secret"})
+    openbao.put("projects/proj_123/openai", {"api_key": "sk-secret-of-project"})
+    findings = await run(write(LISTEN, REDIS, real_vault(openbao), PROJECT))
+    assert said(findings, "error") == ""
+    assert f"Vault at {openbao.address} lets us in." in said(findings, "ok")
+    assert "a key for openai at projects/proj_123/openai, infrastructure/openai." in said(findings, "ok")
+    assert "sk-secret" not in repr(findings)
+    assert openbao.logins() == 0
+
+
+async def test_real_vault_without_a_key(write, openbao: OpenBao) -> None:
+    """No key is a warning for a provider that is open, a secret without the field an error."""
+    findings = await run(write(LISTEN, REDIS, real_vault(openbao)))
+    assert "There is no key for openai. Nothing was found at infrastructure/openai" in said(findings, "warn")
+    openbao.put("infrastructure/openai", {"key": "sk-secret"})
+    findings = await run(write(LISTEN, REDIS, real_vault(openbao)))
+    assert "has no field 'api_key'" in said(findings, "error")
+    assert "sk-secret" not in repr(findings)
+
+
+async def test_real_vault_that_refuses(write, openbao: OpenBao, tmp_path: Path) -> None:
+    """A wrong secret_id is an error, and tried once: Vault locks a role out after five."""
+    (tmp_path / "secret-id").write_text("wrong")
+    text = real_vault(openbao).replace(str(openbao.secret_id_file), "secret-id")
+    errors = said(await run(write(LISTEN, REDIS, text)), "error")
+    assert f"Vault at {openbao.address} can't be used." in errors
+    assert "secret_id" in errors
