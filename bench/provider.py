@@ -22,7 +22,12 @@ _ANSWER = json.dumps(
         "created": 1741604369,
         "model": "gpt-4o-2024-08-06",
         "choices": [
-            {"index": 0, "message": {"role": "assistant", "content": "word " * 80}, "logprobs": None, "finish_reason": "stop"}
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "word " * 80},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
         ],
         "usage": {
             "prompt_tokens": 60,
@@ -46,7 +51,8 @@ def _chunk(data: bytes) -> bytes:
 def _frame(choices: str, usage: str) -> bytes:
     return _chunk(
         b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1741604369,"model":"gpt-4o-2024-08-06",'
-        b'"service_tier":"default","system_fingerprint":"fp_bench","choices":%s%s}\n\n' % (choices.encode(), usage.encode())
+        b'"service_tier":"default","system_fingerprint":"fp_bench","choices":%s%s}\n\n'
+        % (choices.encode(), usage.encode())
     )
 
 

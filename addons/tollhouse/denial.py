@@ -40,7 +40,9 @@ class Reason:
 _W, _P, _B, _V, _U = Fault.WORKLOAD, Fault.POLICY, Fault.BUDGET, Fault.PROVIDER, Fault.US
 
 REASONS: Final[dict[str, Reason]] = {
-    "bad_request": Reason(400, _W, "The request is malformed.", "Send it again in the form that HTTP and the API define."),
+    "bad_request": Reason(
+        400, _W, "The request is malformed.", "Send it again in the form that HTTP and the API define."
+    ),
     "identity_missing": Reason(
         401,
         _W,
@@ -53,8 +55,12 @@ REASONS: Final[dict[str, Reason]] = {
         "The credential is not a gate token that this gateway knows.",
         "Use a token made by `tollhouse token create PROJECT`; a provider's own key is never accepted here.",
     ),
-    "identity_expired": Reason(401, _W, "The gate token has expired.", "Ask for a new one (`tollhouse token create PROJECT`)."),
-    "identity_revoked": Reason(401, _W, "The gate token was revoked.", "Ask for a new one (`tollhouse token create PROJECT`)."),
+    "identity_expired": Reason(
+        401, _W, "The gate token has expired.", "Ask for a new one (`tollhouse token create PROJECT`)."
+    ),
+    "identity_revoked": Reason(
+        401, _W, "The gate token was revoked.", "Ask for a new one (`tollhouse token create PROJECT`)."
+    ),
     "budget_exceeded": Reason(
         402,
         _B,
@@ -73,7 +79,9 @@ REASONS: Final[dict[str, Reason]] = {
         "This host is not one of the providers that may be called.",
         "Call a configured provider, or have the host added under [providers] in tollhouse.toml.",
     ),
-    "port_not_allowed": Reason(403, _P, "This port is not the provider's.", "Use the provider's own port (443 for https URLs)."),
+    "port_not_allowed": Reason(
+        403, _P, "This port is not the provider's.", "Use the provider's own port (443 for https URLs)."
+    ),
     "path_not_allowed": Reason(
         403,
         _P,
@@ -98,7 +106,9 @@ REASONS: Final[dict[str, Reason]] = {
         "No price is known for this model, and the project's budget is in money.",
         "Give it a price under [prices] in tollhouse.toml, or use a model that has one.",
     ),
-    "object_not_yours": Reason(403, _P, "The object belongs to another tenant.", "Use an object that your tenant created."),
+    "object_not_yours": Reason(
+        403, _P, "The object belongs to another tenant.", "Use an object that your tenant created."
+    ),
     "tls_refused": Reason(403, _W, "TLS was refused.", "Connect with the provider's host name as SNI."),
     "timeout": Reason(408, _W, "The request took too long to arrive.", "Send it again.", retry=True),
     "body_too_large": Reason(413, _W, "The request's body is too large.", "Send less, or have [limits] raised."),
@@ -139,7 +149,11 @@ REASONS: Final[dict[str, Reason]] = {
         503, _U, "The budget ledger cannot be reached, so nothing may leave.", "Send it again in a moment.", retry=True
     ),
     "breaker_open": Reason(
-        503, _V, "The provider has been failing, so calls to it are paused.", "Send it again after Retry-After.", retry=True
+        503,
+        _V,
+        "The provider has been failing, so calls to it are paused.",
+        "Send it again after Retry-After.",
+        retry=True,
     ),
     "draining": Reason(503, _U, "The gateway is starting or stopping.", "Send it again.", retry=True),
     "too_many_connections": Reason(503, _U, "The gateway has too many connections open.", "Send it again.", retry=True),
@@ -215,7 +229,12 @@ class Refused(Exception):
 
 
 # Which `type` OpenAI's SDK and Anthropic's give to a status: openai-python `_exceptions.py`, anthropic-python `_exceptions.py`.
-_OPENAI_TYPES = {400: "invalid_request_error", 401: "authentication_error", 402: "insufficient_quota", 403: "permission_error"}
+_OPENAI_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+}
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",

@@ -1,14 +1,14 @@
 """The gateway, put together: what stands where on the road, what starts before what, and how it stops.
 
-    listeners   proxy (CONNECT), base URL, transparent          listen.py, dispatch/layer.py
-    addons      Tunnel: which host a tunnel may be for          admit/tunnel.py
-                Road: one coroutine a call                      journey.py
-    gates       Admit    authority, path, identity, strip       admit/gate.py
-                Reading  the body, where it has to be read      budget/reading.py
-                Purse    estimate, hold                         budget/purse.py
-                KeyCache the key, leased                        credential/cache.py
-    dispatch    Relay    breaker, attempts, answer, meter       dispatch/relay.py
-    settle      Purse, then Book: the line                      budget/purse.py, book.py
+listeners   proxy (CONNECT), base URL, transparent          listen.py, dispatch/layer.py
+addons      Tunnel: which host a tunnel may be for          admit/tunnel.py
+            Road: one coroutine a call                      journey.py
+gates       Admit    authority, path, identity, strip       admit/gate.py
+            Reading  the body, where it has to be read      budget/reading.py
+            Purse    estimate, hold                         budget/purse.py
+            KeyCache the key, leased                        credential/cache.py
+dispatch    Relay    breaker, attempts, answer, meter       dispatch/relay.py
+settle      Purse, then Book: the line                      budget/purse.py, book.py
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mitmproxy.hooks import all_hooks
 from mitmproxy.master import Master
@@ -38,8 +39,8 @@ from tollhouse.budget.ledger import Ledger, LedgerUnavailable
 from tollhouse.budget.purse import Purse
 from tollhouse.budget.reading import Reading
 from tollhouse.budget.store import connect as connect_redis
-from tollhouse.call import Call
-from tollhouse.config import Config, catalog
+from tollhouse.call import Call, ListenerKind
+from tollhouse.config import Address, Config, catalog
 from tollhouse.credential.environment import provider_keys_in
 from tollhouse.credential.lease import CredentialUnavailable
 from tollhouse.denial import Decision
@@ -201,7 +202,7 @@ class Gateway:
         bounds = Bounds(limits.max_header_bytes, limits.request_timeout_s, 4 * limits.max_body_bytes)
         hooks = frozenset(name for name in all_hooks if any(hasattr(addon, name) for addon in addons))
         self.listeners = Listeners(ListenerParts(master.addons, master.options, bounds, hooks, limits.max_connections))
-        wanted = (
+        wanted: tuple[tuple[ListenerKind, Address | None], ...] = (
             ("proxy", config.listen.proxy),
             ("base_url", config.listen.base_url),
             ("transparent", config.listen.transparent),
@@ -239,10 +240,10 @@ class Gateway:
         if hasattr(self, "listeners"):
             self.listeners.close()
             self.journey.open = False
-            await self._drain(self.config.limits.drain_s)
+            await self.journey.drained(self.config.limits.drain_s)
             for exchange in tuple(self.journey.under_way):
                 exchange.stop("the gateway is stopping")
-            await self._drain(10.0)
+            await self.journey.drained(10.0)
             await self.listeners.close_connections()
         for task in self._tasks:
             task.cancel()
@@ -254,12 +255,6 @@ class Gateway:
         await self.keys.close()
         await self.ledger.close()
         self.book.close()
-
-    async def _drain(self, seconds: float) -> None:
-        """Wait until no call is under way, at most so long."""
-        deadline = time.monotonic() + seconds
-        while self.journey.under_way and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
 
 
 async def serve(config: Config) -> int:
@@ -285,16 +280,18 @@ async def serve(config: Config) -> int:
     return 0
 
 
-def _eager_task_factory(loop: asyncio.AbstractEventLoop, coro: object, **options: object) -> asyncio.Task[object]:
+def _eager_task_factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
     """A task runs at once, up to where it first waits. asyncio's own factory refuses the ``eager_start`` that uvloop 0.23
     passes on Python 3.13.0."""
     options.pop("eager_start", None)
-    return asyncio.Task(coro, loop=loop, eager_start=True, **options)  # type: ignore[arg-type]
+    return asyncio.Task(coro, loop=loop, eager_start=True, **options)
 
 
 def run(config: Config) -> int:
     """`tollhouse run`: 0 after a clean stop, 1 if the gateway can't start."""
-    logging.basicConfig(level=logging.WARNING, format="tollhouse: %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.WARNING, format="tollhouse: %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
     found = provider_keys_in(os.environ, catalog(config))
     if found:
         print(

@@ -10,6 +10,7 @@ into a refusal of ours.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
 from typing import Protocol
@@ -52,6 +53,8 @@ class Journey:
         self._relay = relay
         self._book = book
         self.under_way: set[Exchange] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.open = False
         """False while the gateway starts or stops: everything is refused."""
 
@@ -60,6 +63,7 @@ class Journey:
         call = Call.begin(exchange.head)
         trip = _Trip(call, exchange, self._purse, self._book)
         self.under_way.add(exchange)
+        self._idle.clear()
         try:
             await self._travel(trip)
         except (ClientGone, Stopped) as e:
@@ -74,6 +78,17 @@ class Journey:
             finally:
                 exchange.abort()
                 self.under_way.discard(exchange)
+                if not self.under_way:
+                    self._idle.set()
+
+    async def drained(self, seconds: float) -> bool:
+        """Wait until no call is under way, at most so long; whether that is so."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def _travel(self, trip: _Trip) -> None:
         call, exchange = trip.call, trip.exchange

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-
 from tests.support.inproc import Inside, open_inside
+
 from tollhouse.budget.store import LedgerUnavailable
 from tollhouse.credential.lease import CredentialUnavailable
 from tollhouse.denial import Decision
@@ -138,9 +137,7 @@ def test_a_fault_in_the_way_out_is_ours(inside: Inside, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("hook", ["tollhouse_connect", "tollhouse_handshake"])
-def test_a_faulty_addon_opens_no_tunnel(
-    inside: Inside, monkeypatch: pytest.MonkeyPatch, hook: str
-) -> None:
+def test_a_faulty_addon_opens_no_tunnel(inside: Inside, monkeypatch: pytest.MonkeyPatch, hook: str) -> None:
     """mitmproxy logs what an addon raises and goes on: without its decision the tunnel is refused."""
     tunnel = inside.gateway.tunnel
     monkeypatch.setattr(tunnel, hook, boom)

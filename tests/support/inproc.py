@@ -76,7 +76,9 @@ class Inside:
 
 
 @contextlib.contextmanager
-def open_inside(directory: Path, settings: Settings | None = None, *, standin: StandIn | None = None) -> Iterator[Inside]:
+def open_inside(
+    directory: Path, settings: Settings | None = None, *, standin: StandIn | None = None
+) -> Iterator[Inside]:
     """A gateway that is ready, with `PROJECT` and a token."""
     provider = standin or StandIn(key=REAL_KEY)
     merged: dict[str, dict[str, Any]] = {
@@ -110,6 +112,3 @@ def open_inside(directory: Path, settings: Settings | None = None, *, standin: S
             loop.call_soon_threadsafe(loop.stop)
             thread.join(10)
             loop.close()
-
-
-

@@ -94,7 +94,9 @@ def judge(head: RequestHead, catalog: Catalog, base_url_hosts: Collection[str]) 
     provider = catalog.by_host(host) if host else None
     if host is None or provider is None:
         raise Refused("host_not_allowed", "The connection was opened for no configured provider.")
-    named = [name for name in (head.absolute_authority, head.authority, *head.get_all("host"), head.sni) if name is not None]
+    named = [
+        name for name in (head.absolute_authority, head.authority, *head.get_all("host"), head.sni) if name is not None
+    ]
     if head.authority is None and head.absolute_authority is None and not head.get_all("host"):
         raise Refused("bad_request", "The request has no Host header.")
     if head.absolute_authority is not None and head.scheme != "https":
@@ -106,7 +108,9 @@ def judge(head: RequestHead, catalog: Catalog, base_url_hosts: Collection[str]) 
         if other != host:
             raise Refused("authority_mismatch", f"The connection is for {host}, the request names {_shown(name)}.")
         if port not in (None, provider.port):
-            raise Refused("authority_mismatch", f"The request names port {port}, {provider.name} is on {provider.port}.")
+            raise Refused(
+                "authority_mismatch", f"The request names port {port}, {provider.name} is on {provider.port}."
+            )
     return Target(provider, host, head.target)
 
 
@@ -130,7 +134,8 @@ def _judge_base_url(head: RequestHead, catalog: Catalog, base_url_hosts: Collect
     host = next((h for h in provider.hosts if not h.startswith("*.")), None)
     if host is None:
         raise Refused(
-            "host_not_allowed", f"{provider.name} has a host for each resource: name yours under [providers.{provider.name}] hosts."
+            "host_not_allowed",
+            f"{provider.name} has a host for each resource: name yours under [providers.{provider.name}] hosts.",
         )
     return Target(provider, host, raw_path or "/")
 

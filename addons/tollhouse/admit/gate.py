@@ -57,7 +57,7 @@ class Admit:
                 raise Refused("project_not_allowed", f"Project {project_id} does not exist (any more).")
             call.endpoint = target.provider.endpoint(head.method, call.path)
             if call.endpoint is None:
-                raise Refused("path_not_allowed", f"{ascii(head.method)} {ascii(call.path[:120])} is not open.")
+                raise Refused("path_not_allowed", f"{head.method!a} {call.path[:120]!a} is not open.")
         except Refused as refusal:
             return Decision.refuse(self.name, refusal.denial)
         return Decision.allow(self.name)

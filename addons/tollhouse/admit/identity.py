@@ -52,7 +52,9 @@ class Presented:
 
 def presented(head: RequestHead, query_credentials: Sequence[str]) -> Presented | None:
     """The credential that decides, or None if there is none. Raises `Refused` (400, 401) if it can't be read."""
-    proxy = [head.connect_proxy_authorization] if head.connect_proxy_authorization else head.get_all("proxy-authorization")
+    proxy = (
+        [head.connect_proxy_authorization] if head.connect_proxy_authorization else head.get_all("proxy-authorization")
+    )
     if len(proxy) > 1:
         raise Refused("bad_request", "The request has more than one Proxy-Authorization header.")
     if proxy:
@@ -106,5 +108,5 @@ def choose_project(identity: Identity, named: Sequence[str], user: str, header: 
             raise Refused("bad_request", f"The token is for several projects, and none was chosen: send {header}.")
         return identity.projects[0]
     if wanted not in identity.projects:
-        raise Refused("project_not_allowed", f"The token was not made for {ascii(wanted[:64])}.")
+        raise Refused("project_not_allowed", f"The token was not made for {wanted[:64]!a}.")
     return wanted

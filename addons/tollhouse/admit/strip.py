@@ -64,7 +64,11 @@ def strip(headers: Iterable[tuple[str, str]], provider: Provider, ours: frozense
         if sum(key == name for key, _ in headers) > 1:
             raise Refused("bad_request", f"The request has more than one {name} header.")
     named = {
-        token.strip().lower() for key, value in headers if key == "connection" for token in value.split(",") if token.strip()
+        token.strip().lower()
+        for key, value in headers
+        if key == "connection"
+        for token in value.split(",")
+        if token.strip()
     }
     return [
         (key, value)

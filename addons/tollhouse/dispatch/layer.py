@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
 from mitmproxy import http
 from mitmproxy.addonmanager import AddonManager
@@ -84,14 +84,14 @@ class ConnectRequest:
     call_id: str = ""
 
 
-@dataclass
+@dataclass(eq=False)
 class TollhouseConnectHook(commands.StartHook):
     """A client asks for a tunnel."""
 
     data: ConnectRequest
 
 
-@dataclass
+@dataclass(eq=False)
 class TollhouseCallHook(commands.StartHook):
     """A request's head has arrived. The addon's coroutine owns the exchange from here to its end."""
 
@@ -112,14 +112,14 @@ class Handshake:
     connection: SSL.Connection | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class TollhouseHandshakeHook(commands.StartHook):
     """A client has said for which host it wants TLS."""
 
     data: Handshake
 
 
-@dataclass
+@dataclass(eq=False)
 class TollhouseTlsRefusedHook(commands.StartHook):
     """A TLS handshake with a client was refused or failed; for the record only."""
 
@@ -266,7 +266,7 @@ class BoundedHttp2Server(_http2.Http2Server):
     def send_continue(self, stream_id: int) -> bytes:
         if self.is_open_for_us(stream_id):
             self.h2_conn.send_headers(stream_id, [(b":status", b"100")])
-        return cast(bytes, self.h2_conn.data_to_send())
+        return self.h2_conn.data_to_send()
 
 
 class _HttpSide(layer.Layer):
@@ -443,7 +443,7 @@ class GateTLSLayer(ClientTLSLayer):
             self.child_layer = ProxyLayer(context, handler, None)
         else:
             self.child_layer = CallLayer(context, handler, listener, connect)
-        handler.http = self.child_layer  # type: ignore[assignment]
+        handler.http = self.child_layer
 
     def start_tls(self) -> Commands:
         data = Handshake(self.listener, self.connect, self.context.client.sni)
