@@ -1,0 +1,100 @@
+"""What a test needs beside Python: present, it runs; absent, it is skipped, saying what is missing; absent and named in
+``TOLLHOUSE_REQUIRE`` (``redis,openbao,netns,curl,openssl``), it fails, so that a machine that promised them can't pass
+by skipping.
+
+In a test or fixture: ``require("redis", "curl")`` or ``curl = program("curl")``. On a test:
+``@pytest.mark.requires("nft")``; of a whole module: ``pytestmark = pytest.mark.requires("netns")``.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PROGRAMS = {
+    "redis": "redis-server",
+    "openbao": "bao",
+    "nft": "nft",
+    "netns": "ip",
+    "curl": "curl",
+    "openssl": "openssl",
+    "node": "node",
+}
+
+
+def promised() -> frozenset[str]:
+    """The names in ``TOLLHOUSE_REQUIRE``. `ValueError` for a name that no test could ask for."""
+    names = frozenset(name.strip() for name in os.environ.get("TOLLHOUSE_REQUIRE", "").split(",") if name.strip())
+    if unknown := names - PROGRAMS.keys():
+        raise ValueError(
+            f"TOLLHOUSE_REQUIRE names {', '.join(sorted(unknown))}, which no test asks for; "
+            f"the names are {', '.join(PROGRAMS)}"
+        )
+    return names
+
+
+def find(name: str) -> Path | None:
+    """Where the program behind ``name`` is: this environment's scripts, then PATH, then the two sbin directories that
+    an ordinary user's PATH leaves out."""
+    places = (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin")
+    found = shutil.which(PROGRAMS[name], path=os.pathsep.join(places))
+    return Path(found) if found else None
+
+
+def _run(*command: str) -> str | None:
+    """None if the command succeeded, else what it said."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return None if done.returncode == 0 else (done.stderr.strip() or f"exit status {done.returncode}")
+
+
+def _netns_fails() -> str | None:
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    ip, name = str(find("netns")), f"th-probe-{secrets.token_hex(4)}"
+    if why := _run(ip, "netns", "add", name):
+        return f"`ip netns add` does not work here: {why}"
+    return _run(ip, "netns", "del", name)
+
+
+def _nft_fails() -> str | None:
+    if why := _run(str(find("nft")), "list", "tables"):
+        return f"`nft list tables` does not work here: {why}"
+    return None
+
+
+_PROBES: dict[str, Callable[[], str | None]] = {"netns": _netns_fails, "nft": _nft_fails}
+
+
+@cache
+def missing(name: str) -> str | None:
+    """Why ``name`` can't be used here, or None. Asked once a process."""
+    if find(name) is None:
+        return f"{PROGRAMS[name]} is not on PATH"
+    probe = _PROBES.get(name)
+    return probe() if probe else None
+
+
+def require(*names: str) -> None:
+    """Go on if all are there; else skip the test, or fail it when the missing one is promised."""
+    for name in names:
+        if why := missing(name):
+            if name in promised():
+                pytest.fail(f"TOLLHOUSE_REQUIRE promises {name}: {why}", pytrace=False)
+            pytest.skip(f"{name}: {why}")
+
+
+def program(name: str) -> str:
+    """The path of the program behind ``name``, after `require`."""
+    require(name)
+    return str(find(name))
