@@ -186,9 +186,9 @@ class Gateway:
     async def _open_listeners(self) -> None:
         config = self.config
         master = Master(layer_options(), event_loop=asyncio.get_running_loop(), with_termlog=False)
-        own_tls: SSL.Context | None = None
+        own_tls: dict[ListenerKind, SSL.Context] = {}
         if config.listen.tls is not None:
-            own_tls = listener_context(config.listen.tls)
+            own_tls = {kind: listener_context(config.listen.tls, kind) for kind in ("proxy", "base_url")}
         self.tunnel = Tunnel(
             self.catalog,
             LeafStore(self.ca),
@@ -211,7 +211,7 @@ class Gateway:
             if address is None:
                 self.addresses[kind] = "off"
                 continue
-            tls = own_tls is not None and kind != "transparent"
+            tls = kind in own_tls
             try:
                 self.addresses[kind] = str(await self.listeners.open(kind, address, tls=tls))
             except OSError as e:

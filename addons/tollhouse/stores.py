@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from OpenSSL import SSL
 
+from tollhouse.call import ListenerKind
 from tollhouse.config import AppRoleAuth, Config, TlsFiles, TokenAuth
 from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.lease import Reader
@@ -58,9 +59,10 @@ def open_keys(config: Config) -> KeyCache:
     )
 
 
-def listener_context(files: TlsFiles) -> SSL.Context:
-    """The TLS context of the proxy and base URL listeners. Raises `ValueError` for files that can't be used."""
-    context = server_context(HTTP)
+def listener_context(files: TlsFiles, kind: ListenerKind) -> SSL.Context:
+    """The TLS context of a listener of ours. CONNECT is spoken over HTTP/1.1 only. Raises `ValueError` for files that can't
+    be used."""
+    context = server_context((b"http/1.1",) if kind == "proxy" else HTTP)
     try:
         context.use_certificate_chain_file(str(files.cert_file))
         context.use_privatekey_file(str(files.key_file))

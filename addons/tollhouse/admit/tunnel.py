@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Protocol
 
 from OpenSSL import SSL
 
 from tollhouse.admit.authority import admit_connect, admit_sni
 from tollhouse.book import Book
-from tollhouse.call import Call, RequestHead
+from tollhouse.call import Call, ListenerKind, RequestHead
 from tollhouse.denial import Denial, Refused
 from tollhouse.dispatch.layer import ConnectRequest, Handshake
 from tollhouse.providers import Catalog
@@ -29,7 +30,7 @@ class Tunnel:
         book: Book,
         *,
         proxy_auth: Literal["optional", "required"],
-        listener_tls: SSL.Context | None,
+        listener_tls: Mapping[ListenerKind, SSL.Context],
     ) -> None:
         self._catalog = catalog
         self._leaves = leaves
@@ -69,7 +70,7 @@ class Tunnel:
     def tollhouse_handshake(self, data: Handshake) -> None:
         """Sets ``data.connection`` if the SNI may be answered."""
         if data.connect is None and data.listener != "transparent":
-            context = self._listener_tls
+            context = self._listener_tls.get(data.listener)
         else:
             host = admit_sni(data.sni, data.connect.host if data.connect else None, self._catalog)
             context = self._leaves.context(host) if host is not None else None

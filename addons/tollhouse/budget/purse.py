@@ -49,8 +49,9 @@ class Purse:
             raise
         if isinstance(result, Short):
             del self.held[call.id]
+            denial = _refusal(result, call)
             call.estimate = Amount(requests=0)
-            return Decision.refuse(self.name, _refusal(result, call, self._clock()))
+            return Decision.refuse(self.name, denial)
         return Decision.allow(self.name)
 
     def _estimate(self, call: Call) -> Amount:
@@ -145,7 +146,7 @@ def _carried(call: Call) -> dict[str, str]:
     }
 
 
-def _refusal(short: Short, call: Call, now: float) -> Denial:
+def _refusal(short: Short, call: Call) -> Denial:
     assert call.project is not None
     code = {"usd": "budget_exceeded", "concurrent": "concurrency_limited"}.get(short.unit, "rate_limited")
     needs = {
