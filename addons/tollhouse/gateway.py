@@ -111,10 +111,11 @@ class Gateway:
         self.keys = open_keys(config)
         overrides = {name: price.model_dump(exclude_none=True) for name, price in config.prices.items()}
         prices = await asyncio.to_thread(PriceTable.load, config.state.directory, overrides)
-        self.purse = Purse(self.ledger, prices, time.time)
+        self.purse = Purse(self.ledger, prices)
         self.upstream = Upstream(self.catalog)
         await self.upstream.start()
-        relay = Relay(self.upstream, Breakers(time.monotonic), abandoned_read_s=config.limits.abandoned_read_s)
+        breakers = Breakers(time.monotonic)
+        relay = Relay(self.upstream, breakers, self.keys, abandoned_read_s=config.limits.abandoned_read_s)
         self.gates = self._gates()
         self.journey = Journey(self.gates, self.keys, self.purse, relay, self.book)
         self.admin = await self._open_admin()

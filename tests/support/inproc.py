@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
+import ssl
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,6 +46,26 @@ class Inside:
     @property
     def proxy_url(self) -> str:
         return f"http://{PROJECT}:{self.token}@{self.gateway.addresses['proxy']}"
+
+    @property
+    def credentials(self) -> str:
+        """What stands in Proxy-Authorization."""
+        return "Basic " + base64.b64encode(f"{PROJECT}:{self.token}".encode()).decode()
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """A client's TLS that trusts the gateway's CA alone."""
+        return ssl.create_default_context(cafile=str(self.ca_file))
+
+    def until(self, condition: Callable[[Gateway], bool], seconds: float = 20.0) -> None:
+        """Until ``condition`` of the gateway holds, looked at after each turn of its loop; raises ``TimeoutError``."""
+
+        async def wait() -> None:
+            async with asyncio.timeout(seconds):
+                while not condition(self.gateway):
+                    await asyncio.sleep(0)
+
+        self.do(wait())
 
     @property
     def ca_file(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from tollhouse.budget.ledger import Ledger, LedgerUnavailable, Scope, Short
 from tollhouse.call import Amount, Call, ChargedBy, Usage
@@ -21,12 +21,9 @@ class Purse:
 
     name = "budget"
 
-    def __init__(
-        self, ledger: Ledger, prices: PriceTable, clock: Callable[[], float], *, deadline_s: float = 60.0
-    ) -> None:
+    def __init__(self, ledger: Ledger, prices: PriceTable, *, deadline_s: float = 60.0) -> None:
         self._ledger = ledger
         self._prices = prices
-        self._clock = clock
         self._deadline_s = deadline_s
         self.held: dict[str, tuple[Scope, ...]] = {}
 

@@ -7,10 +7,11 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 from tollhouse.call import Attempt, Call
 from tollhouse.clearance import Clearance
+from tollhouse.credential.lease import Lease
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
 from tollhouse.dispatch.attempts import deliver
@@ -27,12 +28,19 @@ _NOT_PASSED_ON: Final = frozenset({"alt-svc", "set-cookie", "set-cookie2", "trai
 Conclude = Callable[[], Awaitable[None]]
 
 
+class RefusedKeys(Protocol):
+    """Who can say whether there is another key than one that the provider refused."""
+
+    async def refused(self, lease: Lease) -> Lease | None: ...
+
+
 class Relay:
     """What all deliveries share."""
 
-    def __init__(self, upstream: Upstream, breakers: Breakers, *, abandoned_read_s: float) -> None:
+    def __init__(self, upstream: Upstream, breakers: Breakers, keys: RefusedKeys, *, abandoned_read_s: float) -> None:
         self.upstream = upstream
         self.breakers = breakers
+        self.keys = keys
         self.abandoned_read_s = abandoned_read_s
         self._policies: dict[str, RetryPolicy] = {}
 
@@ -68,26 +76,52 @@ class Delivery:
         raises.
         """
         call = self._call
-        assert call.provider is not None
         waited = time.monotonic()
         try:
-            self._answer = await deliver(
-                self._send_once,
-                policy=self._relay.policy(call.provider),
-                breaker=self._relay.breakers.of(call.host, self._lease.fingerprint),
-                sdk_retry_count=_retry_count(call),
-                clock=time.monotonic,
-                wall_clock=time.time,
-                sleep=asyncio.sleep,
-                random=random.random,
-                record=self._record,
-            )
+            self._answer = await self._attempts()
+            if self._answer.status == 401:
+                self._answer = await self._with_another_key(self._answer)
         except UpstreamError as error:
             raise Refused(error.code, error.why) from None
         finally:
             call.waited_s += time.monotonic() - waited
         call.status = call.upstream_status = self._answer.status
         await self._pass_on(self._answer, conclude)
+
+    async def _attempts(self) -> Answer:
+        call = self._call
+        assert call.provider is not None
+        return await deliver(
+            self._send_once,
+            policy=self._relay.policy(call.provider),
+            breaker=self._relay.breakers.of(call.host, self._lease.fingerprint),
+            sdk_retry_count=_retry_count(call),
+            clock=time.monotonic,
+            wall_clock=time.time,
+            sleep=asyncio.sleep,
+            random=random.random,
+            record=self._record,
+        )
+
+    async def _with_another_key(self, answer: Answer) -> Answer:
+        """The key was refused: once more with another one, if the store has it by now (a rotation loses no call). Raises
+        `Refused`: the workload can't mend our key, and a 401 would tell it that its own credential is wrong."""
+        call = self._call
+        call.upstream_status = answer.status
+        await answer.close()
+        self._answer = None
+        refused = self._lease
+        lease = await self._relay.keys.refused(refused)
+        if lease is not None:
+            self._lease = lease
+            call.key_version = f"{lease.fingerprint}@{lease.version}"
+            call.upstream_status = 0
+            answer = await self._attempts()
+            if answer.status != 401:
+                return answer
+            call.upstream_status = answer.status
+            await answer.close()
+        raise Refused("credential_refused", f"It is the key {self._lease.fingerprint} of {call.host}.")
 
     async def _send_once(self) -> Answer:
         call = self._call
