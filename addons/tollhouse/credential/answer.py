@@ -1,0 +1,134 @@
+"""What an answer of Vault means, judged by status and shape: the server's words are never parsed and never shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from tollhouse.credential.lease import CredentialUnavailable, RawSecret, StoreAway
+
+if TYPE_CHECKING:
+    import requests
+
+# https://openbao.org/api-docs/#http-status-codes and Vault's: 412 eventual consistency, 429 quota, 472/473 standby, 501
+# not initialised, 503 sealed.
+_AWAY = frozenset({408, 412, 425, 429, 472, 473})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A status and, when it was a JSON object, the body."""
+
+    status: int
+    body: dict[str, Any] | None = field(repr=False)
+
+    @classmethod
+    def of(cls, response: requests.Response) -> Answer:
+        try:
+            body = response.json()
+        except ValueError:
+            body = None
+        return cls(response.status_code, body if isinstance(body, dict) else None)
+
+    @property
+    def denied(self) -> bool:
+        """Vault's own 403; a load balancer's has no JSON."""
+        return self.status == 403 and self.body is not None
+
+    def raise_if_away(self, address: str) -> None:
+        """Raise `StoreAway` when this is not Vault's word on the question: it can't now, or something else answered."""
+        where = shown(address)
+        if 300 <= self.status < 400:
+            raise StoreAway(
+                f"Vault at {where} answers with a redirect ({self.status}). It is not followed: the token would go too."
+            )
+        if self.status == 503 and self.body is not None:
+            raise StoreAway(f"Vault at {where} is sealed or not ready (503).")
+        if self.status == 429:
+            raise StoreAway(f"Vault at {where} limits the rate of requests (429).")
+        if self.status >= 500 or self.status in _AWAY:
+            raise StoreAway(f"Vault at {where} has trouble of its own ({self.status}).")
+        if self.body is None and self.status != 204:
+            hint = " Does the address lack https?" if self.status == 400 and address.startswith("http://") else ""
+            raise StoreAway(f"What answers at {where} ({self.status}) is not Vault: no JSON object.{hint}")
+
+    def secret(self, mount: str, path: str, hint: str = "") -> RawSecret | None:
+        """The secret of a KV version 2 read; None for missing, deleted and destroyed. After `raise_if_away`."""
+        place = f"{mount}/{path}"
+        body = self.body or {}
+        if self.status == 200:
+            outer = body.get("data")
+            data, metadata = (outer.get("data"), outer.get("metadata")) if isinstance(outer, dict) else (None, None)
+            if not isinstance(data, dict) or not isinstance(metadata, dict) or "version" not in metadata:
+                raise CredentialUnavailable(f"Vault's answer for {place} is not a secret of KV version 2.")
+            return RawSecret(data, str(metadata["version"]))
+        if self.status == 404:
+            # Vault says nothing more of what is not there, and gives a deleted version's metadata; errors in words mean
+            # that there is no such mount, another kind of mount, or no such namespace.
+            if body.get("errors"):
+                raise CredentialUnavailable(
+                    f"Vault has no KV version 2 secrets engine at {mount!r}, or not the namespace. "
+                    "Look at vault.mount, vault.kv_version and vault.namespace."
+                )
+            return None
+        if self.status == 403:
+            raise CredentialUnavailable(
+                f"Vault refuses to let the gateway read {place} (403). Its policy needs: "
+                f'path "{mount}/data/{path}" {{ capabilities = ["read"] }}.{hint}'
+            )
+        raise CredentialUnavailable(f"Vault refuses the read of {place} ({self.status}).")
+
+    def login(self) -> tuple[str, float, bool]:
+        """Token, seconds that it lives (0: without end), whether it is renewable; ``("", 0, False)`` for a refusal."""
+        auth = self.body.get("auth") if self.status == 200 and self.body else None
+        if not isinstance(auth, dict):
+            return "", 0.0, False
+        token, life = auth.get("client_token"), auth.get("lease_duration")
+        if not isinstance(token, str) or not isinstance(life, int | float):
+            return "", 0.0, False
+        return token, float(life), auth.get("renewable") is True
+
+    def token_life(self) -> tuple[float, bool]:
+        """Of a token's lookup: seconds left (0: without end, or not known) and whether it is renewable."""
+        data = self.body.get("data") if self.status == 200 and self.body else None
+        if not isinstance(data, dict) or not isinstance(data.get("ttl"), int | float):
+            return 0.0, False
+        return float(data["ttl"]), data.get("renewable") is True
+
+
+def shown(address: str) -> str:
+    """Host and port of ``address``."""
+    return urlsplit(address).netloc.rpartition("@")[2]
+
+
+def translate(error: Exception, address: str) -> tuple[CredentialUnavailable, bool]:
+    """What to raise instead of an exception out of hvac or requests, and whether a connection was lost under it.
+
+    The exception's own text is not used: a ConnectionError holds the request with its token, an InvalidHeader's text
+    the token itself.
+    """
+    import requests
+
+    where = shown(address)
+    if isinstance(error, requests.exceptions.SSLError):
+        return StoreAway(
+            f"TLS with Vault at {where} fails: its certificate can't be verified. Look at vault.ca_file."
+        ), False
+    if isinstance(error, requests.exceptions.Timeout):
+        return StoreAway(f"Vault at {where} does not answer in time."), False
+    if isinstance(error, requests.exceptions.ConnectionError):
+        reason = getattr(error.args[0] if error.args else None, "reason", None)
+        kind = type(reason).__name__
+        if kind == "NameResolutionError":
+            return StoreAway(f"The name of Vault at {where} can't be resolved."), False
+        if kind == "NewConnectionError":
+            return StoreAway(f"Vault at {where} takes no connection."), False
+        return StoreAway(f"The connection to Vault at {where} was lost."), True
+    if isinstance(error, ValueError):
+        return CredentialUnavailable(f"No request can be made for Vault at {where} ({type(error).__name__})."), False
+    if isinstance(error, requests.exceptions.RequestException):
+        return StoreAway(f"The connection to Vault at {where} was lost."), True
+    if isinstance(error, OSError):
+        return StoreAway(f"The file of roots for Vault at {where} can't be read. Look at vault.ca_file."), False
+    return CredentialUnavailable(f"Asking Vault at {where} failed ({type(error).__name__})."), False

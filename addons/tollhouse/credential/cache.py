@@ -1,0 +1,289 @@
+"""Keys, kept ready: a call that finds one here waits for nothing.
+
+What is cached is a path of the store, not a call's (provider, tenant, project): however many projects share a key, it
+is read once. A path is read one at a time, before its time ends, off the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from tollhouse.credential.entry import NEGATIVE_S, Entry, KeyStatus, Timer, Times
+from tollhouse.credential.lease import CredentialUnavailable, Lease, Reader, StoreAway, check_value
+from tollhouse.credential.paths import fill, template_problem
+from tollhouse.credential.workers import Workers
+
+_log = logging.getLogger("tollhouse.credential")
+
+_REFUSED_AGAIN_S: Final = 10.0
+_IDLE_S: Final = 3600.0
+_TEND_AT_LEAST_EVERY_S: Final = 60.0
+_MAX_CALLERS: Final = 10_000
+_THREADS: Final = 8
+
+
+def _later(delay_s: float, callback: Callable[[], None]) -> Timer:
+    return asyncio.get_running_loop().call_later(delay_s, callback)
+
+
+class KeyCache:
+    """The keys of ``reader``'s store, looked for at each of ``paths`` (templates) in turn: the first that exists.
+
+    A value serves for ``refresh_s`` seconds and is read again in the background after two thirds of that, for as long
+    as calls use it. While the store is away it serves ``stale_for_s`` longer (RFC 5861's stale-if-error); a refusal, a
+    deleted secret or a malformed value ends it at that refresh. A secret that is missing at one path leads to the next
+    path; a refusal there does not: a project with a key of its own must not pay with the common one because a policy
+    is wrong. One refresh takes at most ``bound_s`` as a whole, and so does a call's wait.
+
+    All methods belong to one event loop. ``clock`` is monotonic seconds, ``jitter`` gives 0 to 1, ``place`` is the
+    mount, for messages. Raises `ValueError` for a template that is none.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        paths: Sequence[str],
+        field: str = "api_key",
+        refresh_s: float = 60.0,
+        stale_for_s: float = 300.0,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        bound_s: float = 5.0,
+        jitter: Callable[[], float] = random.random,
+        call_later: Callable[[float, Callable[[], None]], Timer] = _later,
+        place: str = "",
+    ) -> None:
+        for template in paths:
+            if problem := template_problem(template):
+                raise ValueError(problem)
+        if not paths:
+            raise ValueError("there is no path to look for keys at")
+        self._reader = reader
+        self._templates = tuple(paths)
+        self._field = field
+        self._place = f"{place}/" if place else ""
+        self._times = Times(refresh_s, stale_for_s, bound_s)
+        self._clock = clock
+        self._jitter = jitter
+        self._call_later = call_later
+        self._workers = Workers(_THREADS, bound_s)
+        self._entries: dict[str, Entry] = {}
+        self._callers: dict[tuple[str, str, str], tuple[Entry, ...]] = {}
+        self._tend_timer: Timer | None = None
+        self._tending: asyncio.Task[None] | None = None
+        self._closed = False
+
+    # What a call asks
+
+    def peek(self, provider: str, tenant: str, project: str) -> Lease | None:
+        """The key, if it can be had without waiting; None means `get`."""
+        entries = self._callers.get((provider, tenant, project))
+        if entries is None:
+            return None
+        now = self._clock()
+        for entry in entries:
+            entry.used_at = now
+            state = entry.state(now, self._times, self._times.refresh_s)
+            if state == "value":
+                return entry.lease
+            if state != "missing":
+                return None
+        return None
+
+    async def get(self, provider: str, tenant: str, project: str) -> Lease:
+        """The key. Raises `CredentialUnavailable` when there is none, or none may be used."""
+        entries = self._entries_of(provider, tenant, project)
+        try:
+            async with asyncio.timeout(self._times.bound_s):
+                lease = await self._first(entries, self._times.refresh_s)
+                if lease is None:
+                    # Nothing anywhere: what was not there a moment ago may have been put there.
+                    lease = await self._first(entries, min(NEGATIVE_S, self._times.refresh_s))
+        except TimeoutError:
+            raise StoreAway(f"The store of keys gave no key within {self._times.bound_s:g} s.") from None
+        if lease is None:
+            places = ", ".join(self._place + entry.path for entry in entries)
+            raise CredentialUnavailable(f"There is no secret at {places}.")
+        return lease
+
+    async def refused(self, lease: Lease) -> Lease | None:
+        """The provider refused this key: the lease to try instead, or None when the store has no other.
+
+        A key that was read again in vain is not read again for this reason for 10 s.
+        """
+        entry = self._entries.setdefault(lease.path, Entry(lease.path))
+        entry.used_at = now = self._clock()
+        if not entry.brings_other(lease) and now < entry.refused_until:
+            return None
+        # A read that began before the refusal may have seen the key from before a rotation.
+        mark = entry.begun
+        while not entry.brings_other(lease) and entry.ended <= mark and not self._closed:
+            await self._read(entry)
+        if entry.brings_other(lease):
+            return entry.lease
+        entry.refused_until = self._clock() + _REFUSED_AGAIN_S
+        if entry.failure is None:
+            place, key = self._place + entry.path, lease.fingerprint
+            _log.error("the provider refuses key %s of %s, version %s, which has no other", key, place, lease.version)
+        return None
+
+    # What the gateway and its operator ask
+
+    async def connect(self) -> None:
+        """Log in to the store. Raises `CredentialUnavailable`."""
+        await self._workers.run(self._reader.connect)
+        self._tend()
+
+    def status(self) -> list[KeyStatus]:
+        """Every path that is kept, by path."""
+        now = self._clock()
+        return [entry.status(now, self._times) for _, entry in sorted(self._entries.items())]
+
+    async def close(self) -> None:
+        """Stops every refresh and gives the login back, for a second at most."""
+        self._closed = True
+        for timer in (self._tend_timer, *(entry.timer for entry in self._entries.values())):
+            if timer is not None:
+                timer.cancel()
+        tasks = [task for task in (self._tending, *(entry.task for entry in self._entries.values())) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._entries.clear()
+        self._callers.clear()
+        try:
+            await self._workers.run(self._reader.close, bound_s=1.0)
+        except CredentialUnavailable as error:
+            _log.info("the login to the store of keys was not given back: %s", error.why)
+
+    # Entries
+
+    def _entries_of(self, provider: str, tenant: str, project: str) -> tuple[Entry, ...]:
+        caller = (provider, tenant, project)
+        entries = self._callers.get(caller)
+        if entries is None:
+            if self._closed:
+                raise CredentialUnavailable("The gateway is stopping.")
+            paths = dict.fromkeys(fill(template, provider, tenant, project) for template in self._templates)
+            if len(self._callers) >= _MAX_CALLERS:
+                self._callers.clear()
+            entries = tuple(self._entries.setdefault(path, Entry(path)) for path in paths)
+            self._callers[caller] = entries
+        return entries
+
+    async def _first(self, entries: Sequence[Entry], missing_s: float) -> Lease | None:
+        for entry in entries:
+            entry.used_at = self._clock()
+            state = entry.state(entry.used_at, self._times, missing_s)
+            if state == "unknown":
+                await self._read(entry)
+                state = entry.state(self._clock(), self._times, missing_s)
+            if state == "value":
+                return entry.lease
+            if state != "missing":
+                raise self._why(entry)
+        return None
+
+    def _why(self, entry: Entry) -> CredentialUnavailable:
+        """A new exception each time: one that is raised twice gathers the frames of both callers."""
+        if entry.failure is None:
+            return CredentialUnavailable(f"The key at {self._place}{entry.path} was not read.")
+        return type(entry.failure)(entry.failure.why)
+
+    # Reads
+
+    async def _read(self, entry: Entry) -> None:
+        """Wait for the read under way, or for a new one. A caller that gives up does not end it."""
+        if entry.task is None:
+            self._begin(entry)
+        assert entry.task is not None
+        await asyncio.wait([entry.task])
+
+    def _begin(self, entry: Entry) -> None:
+        if entry.timer is not None:
+            entry.timer.cancel()
+            entry.timer = None
+        entry.begun += 1
+        entry.task = asyncio.get_running_loop().create_task(self._refresh(entry), name=f"read {entry.path}")
+
+    async def _refresh(self, entry: Entry) -> None:
+        known, place = entry.lease, self._place + entry.path
+        try:
+            lease = await self._workers.run(lambda: self._load(entry.path, known))
+            if entry.failure is not None:
+                _log.info("%s can be read again", place)
+            if lease is None and known is not None:
+                _log.warning("%s is gone; it was version %s, key %s", place, known.version, known.fingerprint)
+            elif lease is not None and lease is not known:
+                _log.info("%s is version %s, key %s", place, lease.version, lease.fingerprint)
+            entry.found(lease, self._clock())
+            self._schedule(entry, self._times.refresh_s * (2 / 3) * (1 - 0.2 * self._jitter()))
+        except StoreAway as error:
+            now = self._clock()
+            if entry.failure is None:
+                kept = (
+                    f"version {known.version}, {now - entry.read_at:.0f} s old, serves on" if known else "none is kept"
+                )
+                _log.warning("%s can't be read; %s. %s", place, kept, error.why)
+            self._schedule(entry, entry.away(StoreAway(error.why), now, self._jitter()))
+        except CredentialUnavailable as error:
+            if entry.failure is None or entry.failure.why != error.why:
+                _log.error("there is no key from %s. %s", place, error.why)
+            # A new exception: the frames of the caught one hold the key that ends here.
+            entry.refused(CredentialUnavailable(error.why), self._clock())
+        finally:
+            entry.ended = entry.begun
+            entry.task = None
+        self._tend()
+
+    def _load(self, path: str, known: Lease | None) -> Lease | None:
+        """In a thread. A key that has not changed stays in the one object that it is in."""
+        raw = self._reader.read(path)
+        if raw is None:
+            return None
+        secret = check_value(raw, self._field, self._place + path)
+        if known is not None and known.secret == secret:
+            if known.version == raw.version:
+                return known
+            secret = known.secret
+        return Lease(secret, raw.version, secret.fingerprint, path)
+
+    def _schedule(self, entry: Entry, delay_s: float) -> None:
+        if not self._closed:
+            entry.timer = self._call_later(delay_s, lambda: self._on_time(entry))
+
+    def _on_time(self, entry: Entry) -> None:
+        entry.timer = None
+        if entry.task is not None or self._closed:
+            return
+        if self._clock() - entry.used_at <= max(_IDLE_S, 2 * self._times.refresh_s):
+            self._begin(entry)
+            return
+        self._entries.pop(entry.path, None)
+        self._callers = {caller: kept for caller, kept in self._callers.items() if entry not in kept}
+
+    # The login
+
+    def _tend(self) -> None:
+        """Have the login looked after, unless a time for that is set already."""
+        if self._tending is None and self._tend_timer is None and not self._closed:
+            self._tending = asyncio.get_running_loop().create_task(self._tend_once(), name="tend the login")
+
+    async def _tend_once(self) -> None:
+        try:
+            wait = await self._workers.run(self._reader.tend)
+        except CredentialUnavailable:
+            wait = _TEND_AT_LEAST_EVERY_S
+        finally:
+            self._tending = None
+        if wait is not None and not self._closed:
+            self._tend_timer = self._call_later(min(max(wait, 0.5), _TEND_AT_LEAST_EVERY_S), self._on_tend)
+
+    def _on_tend(self) -> None:
+        self._tend_timer = None
+        self._tend()

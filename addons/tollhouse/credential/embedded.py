@@ -1,0 +1,194 @@
+"""Vault's part for one machine: the keys in one file of the state directory, encrypted, beside the file of its key.
+
+Whoever can read both files has the keys; encryption keeps them out of backups and greps that take only the one. Every
+read opens and decrypts the file: what `tollhouse key set` writes is seen by a gateway that runs, and no plain text is
+kept here between reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.fernet import Fernet, InvalidToken
+
+from tollhouse.credential.lease import CredentialUnavailable, RawSecret, check_value
+from tollhouse.credential.paths import fill, template_problem
+
+KEY_FILE: Final = "vault.key"
+STORE_FILE: Final = "vault.enc"
+_LOCK_FILE: Final = "vault.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A key of the store without its value. ``written_at`` is seconds since the epoch."""
+
+    path: str
+    version: int
+    fingerprint: str
+    written_at: float
+
+
+class EmbeddedVault:
+    """A `Reader`, and the writer of `tollhouse key set`. ``path_template`` is where `set` puts a provider's key.
+
+    The state directory must exist. Raises `CredentialUnavailable` when a file can't be used: others may read it, it is
+    not the key that the store was encrypted with, it can't be opened.
+    """
+
+    def __init__(
+        self,
+        state_directory: Path,
+        path_template: str = "infrastructure/{provider}",
+        field: str = "api_key",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if problem := template_problem(path_template):
+            raise ValueError(problem)
+        self._key_file = state_directory / KEY_FILE
+        self._store_file = state_directory / STORE_FILE
+        self._lock_file = state_directory / _LOCK_FILE
+        self._template = path_template
+        self._field = field
+        self._clock = clock
+
+    # A `Reader`
+
+    def connect(self) -> None:
+        self._load()
+
+    def read(self, path: str) -> RawSecret | None:
+        found = self._load().get(path)
+        if found is None:
+            return None
+        return RawSecret(found["data"], str(found["version"]))
+
+    def tend(self) -> float | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+    # Commands
+
+    def set(self, provider: str, value: str, *, tenant: str = "", project: str = "") -> StoredKey:
+        """Put a provider's key into the store, under the next version. Raises `CredentialUnavailable` for a value that
+        can't stand in a header."""
+        path = fill(self._template, provider, tenant, project)
+        secret = check_value(RawSecret({self._field: value}, ""), self._field, path)
+        with self._locked():
+            kept = self._load()
+            version = int(kept[path]["version"]) + 1 if path in kept else 1
+            written_at = self._clock()
+            kept[path] = {"data": {self._field: secret.reveal()}, "version": version, "written_at": written_at}
+            self._store(kept)
+        return StoredKey(path, version, secret.fingerprint, written_at)
+
+    def remove(self, path: str) -> bool:
+        """Take the secret at ``path`` out; False when there was none."""
+        with self._locked():
+            kept = self._load()
+            if kept.pop(path, None) is None:
+                return False
+            self._store(kept)
+        return True
+
+    def list(self) -> list[StoredKey]:
+        """What is in the store, by path."""
+        rows = []
+        for path, found in sorted(self._load().items()):
+            secret = check_value(RawSecret(found["data"], ""), self._field, path)
+            rows.append(StoredKey(path, int(found["version"]), secret.fingerprint, float(found["written_at"])))
+        return rows
+
+    # Files
+
+    def _load(self) -> dict[str, Any]:
+        """Path to ``{"data": {field: value}, "version": int, "written_at": seconds}``."""
+        sealed = _read_private(self._store_file)
+        if sealed is None:
+            return {}
+        key = _read_private(self._key_file)
+        if key is None:
+            raise CredentialUnavailable(
+                f"{self._store_file} can't be decrypted: its key file {self._key_file} is gone. Put it back, or remove "
+                "both and set the keys again (`tollhouse key set PROVIDER`)."
+            )
+        try:
+            kept = json.loads(Fernet(key).decrypt(sealed))
+        except (InvalidToken, ValueError):
+            kept = None
+        if not isinstance(kept, dict):
+            raise CredentialUnavailable(
+                f"{self._store_file} can't be decrypted with {self._key_file}: the two do not belong together, or one "
+                "is damaged. Put the right one back, or remove both and set the keys again (`tollhouse key set "
+                "PROVIDER`)."
+            )
+        return kept
+
+    def _store(self, kept: dict[str, Any]) -> None:
+        key = _read_private(self._key_file)
+        if key is None:
+            key = Fernet.generate_key()
+            _write_private(self._key_file, key)
+        _write_private(self._store_file, Fernet(key).encrypt(json.dumps(kept).encode()))
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One writer at a time among all processes."""
+        try:
+            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _unusable(self._lock_file, error) from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _unusable(path: Path, error: OSError) -> CredentialUnavailable:
+    return CredentialUnavailable(f"{path} can't be used: {error.strerror or type(error).__name__}.")
+
+
+def _read_private(path: Path) -> bytes | None:
+    """A file's content, None when there is no such file. Refuses one that others may read, and a link."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
+                raise CredentialUnavailable(f"{path} may be read by others; set its mode to 0600 (chmod 600 {path}).")
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unusable(path, error) from None
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    """The whole new content, or after a crash the whole old one."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            new.unlink()
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise _unusable(path, error) from None

@@ -1,0 +1,13 @@
+"""Provider keys that lie in the gateway's own environment, where every child process and crash dump has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tollhouse.providers import Catalog
+
+
+def provider_keys_in(environ: Mapping[str, str], catalog: Catalog) -> list[str]:
+    """The variables that hold a key of a configured provider: names only, sorted. One set to nothing holds none."""
+    names = {variable for provider in catalog.providers for variable in provider.key_variables}
+    return sorted(name for name in names if environ.get(name, "").strip())

@@ -1,0 +1,49 @@
+"""Where a key is looked for: path templates of {provider}, {tenant} and {project}."""
+
+from __future__ import annotations
+
+import re
+import string
+
+from tollhouse.credential.lease import CredentialUnavailable
+
+PLACEHOLDERS = ("provider", "tenant", "project")
+
+# Narrower than Vault's own rule: nothing that a URL library would normalise, quote or cut. `requests` turns
+# `ok/../deny` into `deny` before it is sent, so dots alone are no name.
+_NAME = re.compile(r"(?!\.+\Z)[A-Za-z0-9._-]+", re.ASCII)
+
+
+def path_problem(path: str) -> str | None:
+    """Why ``path`` (a mount, or a path below it) can't be used, or None."""
+    for segment in path.split("/"):
+        if not _NAME.fullmatch(segment):
+            return (
+                f"{path!r} is not a path of names made of letters, digits, '.', '_' and '-', with one '/' between them"
+            )
+    return None
+
+
+def template_problem(template: str) -> str | None:
+    """Why ``template`` can't be a path template, or None."""
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError:
+        return f"{template!r} has a brace without its partner"
+    for _, name, spec, conversion in parts:
+        if name is not None and (name not in PLACEHOLDERS or spec or conversion):
+            return f"{template!r} has a placeholder other than {{provider}}, {{tenant}} and {{project}}"
+    return path_problem(template.format(provider="x", tenant="x", project="x"))
+
+
+def fill(template: str, provider: str, tenant: str, project: str) -> str:
+    """The path for this call. Raises `CredentialUnavailable` when a value that the template uses is no name, so that a
+    project's id can't lead to another path."""
+    values = {"provider": provider, "tenant": tenant, "project": project}
+    for placeholder, value in values.items():
+        if f"{{{placeholder}}}" in template and not _NAME.fullmatch(value):
+            raise CredentialUnavailable(
+                f"The {placeholder}'s name can't stand in the path template {template!r}: letters, digits, '.', '_' "
+                "and '-' can."
+            )
+    return template.format(**values)

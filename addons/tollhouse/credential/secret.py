@@ -1,0 +1,75 @@
+"""The one object in which a provider's key lives. Hiding it is an obligation of the type, not of a log filter."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Any, Final, Never, NoReturn
+
+_FINGERPRINT_DOMAIN: Final = b"tollhouse key fingerprint\0"
+
+
+class Secret:
+    """A provider's key. Text forms of it are redacted, it can't be pickled, and a copy of it is the object itself.
+
+    ``fingerprint`` tells keys apart in lines, metrics and the breaker: 8 hexadecimal digits (32 bits) of SHA-256 over a
+    fixed prefix and the key. It is not keyed by a random value, so that it is the same on every replica and after a
+    restart; the prefix keeps it from being looked up in, or joined with, anyone's plain SHA-256 of the same key. A
+    provider's key has over 100 random bits, so its fingerprint says nothing; a key that a person made up could be
+    confirmed by whoever guesses it.
+    """
+
+    __slots__ = ("_value", "fingerprint")
+
+    _value: str
+    fingerprint: str
+
+    def __init__(self, value: str) -> None:
+        object.__setattr__(self, "_value", value)
+        digest = hashlib.sha256(_FINGERPRINT_DOMAIN + value.encode("utf-8", "surrogatepass")).hexdigest()
+        object.__setattr__(self, "fingerprint", digest[:8])
+
+    def reveal(self) -> str:
+        """The key itself: for the header of one attempt, never for a name that outlives it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Secret(redacted, fingerprint={self.fingerprint})"
+
+    __str__ = __repr__
+
+    def __format__(self, format_spec: str) -> str:
+        return repr(self)
+
+    def __eq__(self, other: object) -> bool:
+        """Takes as long for keys that differ early as for keys that differ late."""
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(
+            self._value.encode("utf-8", "surrogatepass"), other._value.encode("utf-8", "surrogatepass")
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Secret:
+        # `dataclasses.asdict` comes this way.
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is not pickled")
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a Secret is not pickled")
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError("a Secret is not pickled")
+
+    def __setattr__(self, name: str, value: Never) -> None:
+        raise AttributeError("a Secret does not change")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("a Secret does not change")

@@ -1,0 +1,98 @@
+"""A Secret shows itself to nobody."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import logging
+import pickle
+import traceback
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tollhouse.credential.lease import Lease
+from tollhouse.credential.secret import Secret
+
+KEY = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+@pytest.fixture
+def lease() -> Lease:
+    secret = Secret(KEY)
+    return Lease(secret, "3", secret.fingerprint, "infrastructure/openai")
+
+
+def test_text_forms_are_redacted(lease: Lease, caplog: pytest.LogCaptureFixture) -> None:
+    """repr, str, format, %-format and a log record of it or of what holds it are without the key."""
+    secret = lease.secret
+    with caplog.at_level(logging.INFO):
+        logging.getLogger("t").info("%s %r %s", secret, secret, lease)
+    forms = [repr(secret), str(secret), f"{secret}", f"{secret:>80}", "%s %r" % (secret, secret), repr([lease])]  # noqa: UP031
+    for form in [*forms, caplog.text, str(vars(caplog.records[0]))]:
+        assert KEY not in form
+        assert secret.fingerprint in form
+
+
+def test_traceback_is_redacted(lease: Lease) -> None:
+    """A traceback that captures locals shows no key."""
+    try:
+        raise ValueError(lease.secret)
+    except ValueError as error:
+        shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    assert KEY not in shown
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_not_pickled(lease: Lease, protocol: int) -> None:
+    """No pickle protocol takes it."""
+    for thing in (lease.secret, lease):
+        with pytest.raises(TypeError, match="not pickled"):
+            pickle.dumps(thing, protocol)
+
+
+def test_not_in_json(lease: Lease) -> None:
+    """json refuses it, also as a part of `dataclasses.asdict`."""
+    with pytest.raises(TypeError):
+        json.dumps(dataclasses.asdict(lease))
+    with pytest.raises(TypeError):
+        json.dumps(lease.secret)
+
+
+def test_one_object(lease: Lease) -> None:
+    """Its copies are itself."""
+    assert copy.copy(lease.secret) is lease.secret
+    assert copy.deepcopy([lease])[0].secret is lease.secret
+    assert dataclasses.asdict(lease)["secret"] is lease.secret
+
+
+def test_does_not_change(lease: Lease) -> None:
+    """Nothing can be set on it or taken from it, and it has no __dict__."""
+    with pytest.raises(AttributeError):
+        lease.secret._value = "other"
+    with pytest.raises(AttributeError):
+        lease.secret.note = "x"  # type: ignore[assignment]
+    with pytest.raises(AttributeError):
+        del lease.secret._value
+    assert not hasattr(lease.secret, "__dict__")
+
+
+def test_reveal_gives_the_key(lease: Lease) -> None:
+    """reveal is the one way to the value."""
+    assert lease.secret.reveal() == KEY
+
+
+@given(st.text(), st.text())
+def test_equality_is_of_the_value(one: str, other: str) -> None:
+    """Equal values make equal secrets, with the same hash and fingerprint; nothing else is equal."""
+    assert (Secret(one) == Secret(other)) is (one == other)
+    assert Secret(one) == Secret(one)
+    assert hash(Secret(one)) == hash(Secret(one))
+    assert Secret(one) != one
+
+
+def test_fingerprint_is_the_same_everywhere() -> None:
+    """Eight hexadecimal digits that do not depend on the process: of sha256sum over the fixed prefix and the key."""
+    assert Secret("sk-1").fingerprint == "751edfb6"
