@@ -161,7 +161,8 @@ class Journey:
             denial = Denial("ledger_unavailable", headers=(("retry-after", "1"),))
         except CredentialUnavailable as e:
             log.error("call %s: no key for %s (%s)", call.id, call.provider.name if call.provider else "?", e.why)
-            denial = Denial("credential_unavailable", e.why, (("retry-after", "5"),))
+            # `why` names Vault's host and paths: for the log, not for the workload.
+            denial = Denial("credential_unavailable", headers=(("retry-after", "5"),))
         except Exception:
             log.exception("call %s: the gate %s failed", call.id, gate_name)
             denial = Denial("internal", f"The gate {gate_name} failed.")

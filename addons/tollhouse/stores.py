@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from OpenSSL import SSL
 
 from tollhouse.call import ListenerKind
@@ -11,6 +13,9 @@ from tollhouse.credential.lease import Reader
 from tollhouse.providers import Catalog
 from tollhouse.trust.ca import CertificateAuthority
 from tollhouse.trust.leaf import HTTP, server_context
+
+
+_EMBEDDED_REFRESH_S: Final = 5.0
 
 
 def open_ca(config: Config, catalog: Catalog) -> CertificateAuthority:
@@ -54,9 +59,9 @@ def open_reader(config: Config) -> Reader:
 def open_keys(config: Config) -> KeyCache:
     """The cache over the store of keys."""
     vault = config.vault
-    return KeyCache(
-        open_reader(config), vault.paths, vault.field, vault.refresh_s, vault.stale_for_s, place=vault.mount
-    )
+    # The embedded store is a file: reading it often costs nothing, and `tollhouse key set` is seen at once.
+    refresh_s = min(vault.refresh_s, _EMBEDDED_REFRESH_S) if vault.embedded else vault.refresh_s
+    return KeyCache(open_reader(config), vault.paths, vault.field, refresh_s, vault.stale_for_s, place=vault.mount)
 
 
 def listener_context(files: TlsFiles, kind: ListenerKind) -> SSL.Context:

@@ -16,9 +16,9 @@ from typing import Any
 
 import httpx2
 import pytest
-
 from tests.support.gateway import Road, Stores, open_road
 from tests.support.inproc import open_inside
+
 from tollhouse.demo.standin_script import Behaviour, Gate, Steps, reply, reset_before_headers, reset_mid_body
 
 URL = "https://api.openai.com/v1/chat/completions"

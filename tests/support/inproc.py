@@ -62,7 +62,7 @@ class Inside:
 
         async def wait() -> None:
             async with asyncio.timeout(seconds):
-                while not condition(self.gateway):
+                while not condition(self.gateway):  # noqa: ASYNC110 - after each turn
                     await asyncio.sleep(0)
 
         self.do(wait())
