@@ -1,0 +1,79 @@
+"""What the top-level members of an answer in OpenAI's format mean to the meter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tollhouse.call import Usage
+
+
+def usage_of(value: object) -> Usage | None:
+    """OpenAI's ``usage`` object in the one normal form; None unless it is an object with a ``prompt_tokens`` count.
+
+    Details are parts of their totals (``prompt_tokens`` includes what was cached), and may be null. Reasoning counts as
+    output beside ``completion_tokens`` only where the total says that it stands outside (xAI, Vertex's OpenAI
+    endpoint).
+    """
+    if not isinstance(value, Mapping):
+        return None
+    prompt = _count(value.get("prompt_tokens"))
+    if prompt is None:
+        return None
+    output = _count(value.get("completion_tokens")) or 0
+    of_prompt = _details(value.get("prompt_tokens_details"))
+    of_output = _details(value.get("completion_tokens_details"))
+    reasoning = of_output("reasoning_tokens")
+    if reasoning and _count(value.get("total_tokens")) == prompt + output + reasoning:
+        output += reasoning
+    return Usage(
+        input=prompt,
+        cached=min(of_prompt("cached_tokens"), prompt),
+        cache_write=min(of_prompt("cache_write_tokens"), prompt),
+        output=output,
+        reasoning=min(reasoning, output),
+        input_audio=min(of_prompt("audio_tokens"), prompt),
+        output_audio=min(of_output("audio_tokens"), output),
+    )
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _details(value: object) -> Callable[[str], int]:
+    parts = value if isinstance(value, Mapping) else {}
+    return lambda key: _count(parts.get(key)) or 0
+
+
+def _error_of(value: object) -> str:
+    """The code or type of an error object, never its message (which may repeat the request)."""
+    if not isinstance(value, Mapping):
+        return ""
+    name = value.get("code") or value.get("type") or "error"
+    return str(name)[:64] if isinstance(name, str | int) and str(name).isprintable() else "error"
+
+
+class Reading:
+    """What both meters tell. ``tier`` is the ``service_tier`` that was served; ``failed`` says that the meter itself
+    broke and let the rest of the stream pass unread."""
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.model = ""
+        self.tier = ""
+        self.error = ""
+        self.failed = False
+
+    def read(self, key: str, value: object) -> None:
+        if key == "usage":
+            self.usage = usage_of(value) or self.usage
+        elif key == "model":
+            if isinstance(value, str) and value and value.isascii() and value.isprintable():
+                self.model = value[:256]
+        elif key == "service_tier":
+            if isinstance(value, str):
+                self.tier = value[:32]
+        elif key == "error":
+            self.error = _error_of(value) or self.error
