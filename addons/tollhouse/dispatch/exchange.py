@@ -32,7 +32,7 @@ class Wire(Protocol):
     """The client's side of one exchange. The methods only queue bytes, `drain` waits until they are taken."""
 
     def send_continue(self) -> None: ...
-    def send_head(self, status: int, headers: Sequence[tuple[str, str]], *, end: bool) -> None: ...
+    def send_head(self, status: int, headers: Sequence[tuple[str, str]], data: bytes, *, end: bool) -> None: ...
     def send_data(self, data: bytes) -> None: ...
     def send_end(self) -> None: ...
     def abort(self) -> None: ...
@@ -179,28 +179,30 @@ class Exchange:
             finally:
                 self._waiter = None
 
-    def start(self, status: int, headers: Sequence[tuple[str, str]], *, end: bool = False) -> None:
-        """Send the answer's head. Framing headers are the wire's business; ``content-length`` is kept if given."""
+    def start(self, status: int, headers: Sequence[tuple[str, str]], data: bytes = b"", *, end: bool = False) -> None:
+        """Send the answer's head, with the first bytes of its body if they are there. Framing headers are the wire's
+        business; ``content-length`` is kept if given."""
         if self._gone is not None:
             raise ClientGone(self._gone)
         self.answered = True
-        self._wire.send_head(status, headers, end=end)
         if end:
             self._finish()
+        self._wire.send_head(status, headers, data, end=end)
 
     async def send(self, data: bytes) -> None:
         """Send a piece of the answer's body and wait while the client does not take it. Raises `ClientGone`."""
         if self._gone is not None:
             raise ClientGone(self._gone)
-        self._wire.send_data(data)
+        if data:
+            self._wire.send_data(data)
         if self._wire.congested():
             await self._wire.drain()
 
     def end(self) -> None:
         if self._gone is not None:
             raise ClientGone(self._gone)
-        self._wire.send_end()
         self._finish()
+        self._wire.send_end()
 
     def abort(self) -> None:
         """Cut the answer so that the client sees it is incomplete."""
@@ -211,10 +213,7 @@ class Exchange:
 
     def answer(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
         """Send a whole answer that is in memory."""
-        self.start(status, [*headers, ("content-length", str(len(body)))], end=not body)
-        if body:
-            self._wire.send_data(body)
-            self.end()
+        self.start(status, [*headers, ("content-length", str(len(body)))], body, end=True)
 
     def _finish(self) -> None:
         self.finished = True

@@ -31,6 +31,7 @@ from typing import Any
 
 from mitmproxy import http
 from mitmproxy.addonmanager import AddonManager
+from mitmproxy.hooks import all_hooks
 from mitmproxy.net.http import http1
 from mitmproxy.net.http.validate import validate_headers
 from mitmproxy.options import Options
@@ -142,9 +143,9 @@ class _DefectiveRequest(_events.RequestHeaders):
 class _Reply(events.Event):
     """An event of ours on its way down to the `CallLayer` of a connection."""
 
-    def __init__(self, event: _events.HttpEvent | bytes | None) -> None:
+    def __init__(self, event: _events.HttpEvent | bytes) -> None:
         self.event = event
-        """What the client's HTTP connection is told; raw bytes to send; or None: close the connection."""
+        """What the client's HTTP connection is told, or raw bytes to send."""
 
 
 def _bad(why: str) -> _Defect:
@@ -291,16 +292,23 @@ class _HttpSide(layer.Layer):
         elif isinstance(event, _Reply):
             if isinstance(event.event, bytes):
                 yield commands.SendData(self.context.client, event.event)
-            elif event.event is None:
-                yield commands.CloseConnection(self.context.client)
             else:
-                if isinstance(event.event, (_events.ResponseEndOfMessage, _events.ResponseProtocolError)):
-                    self.exchanges.pop(event.event.stream_id, None)
                 yield from self._to_http(event.event)
+                self._forget(event.event)
         elif isinstance(event, events.ConnectionEvent):
             yield from self._to_http(event)
         else:
             raise AssertionError(f"unexpected {event}")
+
+    def _forget(self, event: _events.HttpEvent) -> None:
+        """Drop an exchange whose answer has ended; while its request has not, it still counts what is discarded."""
+        exchange = self.exchanges.get(event.stream_id)
+        if exchange is None:
+            return
+        ended = isinstance(event, _events.ResponseEndOfMessage) and exchange.body_complete
+        bare = isinstance(event, _events.ResponseHeaders) and event.end_stream and exchange.body_complete
+        if ended or bare or isinstance(event, _events.ResponseProtocolError):
+            del self.exchanges[event.stream_id]
 
     def _to_http(self, event: events.Event) -> Commands:
         assert self.http is not None
@@ -518,8 +526,8 @@ class _ClientWire:
         self._http_version = request.data.http_version
         self._method = request.data.method
 
-    def _reply(self, event: _events.HttpEvent | bytes | None) -> None:
-        self._side.handler.process(_Reply(event))
+    def _reply(self, *given: _events.HttpEvent | bytes) -> None:
+        self._side.handler.process(*map(_Reply, given))
 
     def send_continue(self) -> None:
         http_side = self._side.http
@@ -528,14 +536,14 @@ class _ClientWire:
         else:
             self._reply(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def send_head(self, status: int, headers: Sequence[tuple[str, str]], *, end: bool) -> None:
+    def send_head(self, status: int, headers: Sequence[tuple[str, str]], data: bytes, *, end: bool) -> None:
         fields = [(k.encode(), v.encode()) for k, v in headers]
         if self._http_version == b"HTTP/2.0":
             version = b"HTTP/2.0"
         else:
             version = b"HTTP/1.1"
             sized = any(k == b"content-length" for k, _ in fields)
-            if not sized and not end and status not in (204, 304) and self._method != b"HEAD":
+            if not sized and (data or not end) and status not in (204, 304) and self._method != b"HEAD":
                 if self._http_version == b"HTTP/1.1":
                     fields.append((b"transfer-encoding", b"chunked"))
                 else:
@@ -543,12 +551,13 @@ class _ClientWire:
         now = time.time()
         reason = b"" if version == b"HTTP/2.0" else _reason(status)
         response = http.Response(version, status, reason, http.Headers(fields), None, None, now, now)
-        self._reply(_events.ResponseHeaders(self._stream_id, response, end and version == b"HTTP/2.0"))
-        if end:
-            if version == b"HTTP/2.0":
-                self._side.exchanges.pop(self._stream_id, None)
-            else:
-                self.send_end()
+        bare = end and not data and version == b"HTTP/2.0"
+        given: list[_events.HttpEvent] = [_events.ResponseHeaders(self._stream_id, response, bare)]
+        if data:
+            given.append(_events.ResponseData(self._stream_id, data))
+        if end and not bare:
+            given.append(_events.ResponseEndOfMessage(self._stream_id))
+        self._reply(*given)
 
     def send_data(self, data: bytes) -> None:
         self._reply(_events.ResponseData(self._stream_id, data))
@@ -588,21 +597,19 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         *,
         kind: ListenerKind,
         tls: bool,
-        addons: AddonManager,
-        options: Options,
+        master: GateMaster,
         bounds: Bounds,
-        hooks: frozenset[str],
     ) -> None:
-        super().__init__(reader, writer, options, _MODE)
+        super().__init__(reader, writer, master.options, _MODE)
         self.kind: ListenerKind = kind
         self.tls = tls
-        self.addons = addons
+        self.addons = master.addons
         self.bounds = bounds
         self.exchanges: set[Exchange] = set()
         self.http: _HttpSide | None = None
         """The layer that speaks HTTP at the moment; None while a tunnel's TLS is being set up."""
         self.last_active = time.monotonic()
-        self._hooks = hooks
+        self._hooks = master.hooks
         self._tasks: set[asyncio.Task[None]] = set()
         self._writer = writer
         self.layer = TopLayer(self.layer.context, self)
@@ -617,39 +624,44 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
     async def server_event(self, event: events.Event) -> None:
         self.process(event)
 
-    def process(self, event: events.Event) -> None:
-        """Give one event to the layers and do what they ask. Never awaits, so the layers are never entered twice."""
+    def process(self, *given: events.Event) -> None:
+        """Give events to the layers and do what they ask; what goes to the client is one write. Never awaits, so the layers
+        are never entered twice."""
         self.last_active = time.monotonic()
-        queue: deque[events.Event] = deque((event,))
+        queue: deque[events.Event] = deque(given)
         hooks: list[commands.StartHook] = []
+        out: list[bytes] = []
         try:
             while queue:
                 for command in self.layer.handle_event(queue.popleft()):
                     if isinstance(command, commands.SendData):
-                        io = self.transports.get(command.connection)
-                        if io is not None and io.writer is not None and not io.writer.is_closing():
-                            io.writer.write(command.data)
+                        out.append(command.data)
                     elif isinstance(command, commands.StartHook):
                         if command.name in self._hooks:
                             hooks.append(command)
                         elif command.blocking:
                             queue.append(events.HookCompleted(command))
                     elif isinstance(command, commands.CloseConnection):
-                        if command.connection in self.transports:
-                            self.close_connection(command.connection, half_close=False)
+                        self._write(out)
+                        self.close()
                     elif isinstance(command, commands.Log):
                         log.log(min(command.level, logging.INFO), "%s", command.message)
                     else:
                         raise RuntimeError(f"a layer asked for {type(command).__name__}, which is never done here")
         except Exception:
             log.exception("a connection's layers failed; it is closed")
-            if self.client in self.transports:
-                self.close_connection(self.client)
+            self.close()
+        self._write(out)
         for hook in hooks:
             task = asyncio.get_running_loop().create_task(self.hook_task(hook))
             if not task.done():
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+
+    def _write(self, out: list[bytes]) -> None:
+        if out and self.client in self.transports and not self._writer.is_closing():
+            self._writer.write(b"".join(out) if len(out) > 1 else out[0])
+        out.clear()
 
     async def handle_hook(self, hook: commands.StartHook) -> None:
         if hook.name not in self._hooks:
@@ -695,6 +707,21 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
 
 
 _MODE = mode_specs.ProxyMode.parse("regular")
+
+
+class GateMaster:
+    """mitmproxy's `Master`, less what importing that brings: all of mitmproxy's addons, 16 MB. It has options and an addon
+    manager, and our addons need no commands."""
+
+    def __init__(self, addons: Sequence[object]) -> None:
+        self.options = layer_options()
+        self.commands = self
+        self.addons = AddonManager(self)
+        self.addons.add(*addons)
+        self.hooks = frozenset(name for name in all_hooks if any(hasattr(addon, name) for addon in addons))
+
+    def collect_commands(self, addon: object) -> None:
+        """Asked by the addon manager of each addon."""
 
 
 def layer_options() -> Options:

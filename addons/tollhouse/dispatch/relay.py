@@ -82,7 +82,7 @@ class Delivery:
             if self._answer.status == 401:
                 self._answer = await self._with_another_key(self._answer)
         except UpstreamError as error:
-            raise Refused(error.code, error.why) from None
+            raise Refused(error.code, error.why, error.headers) from None
         finally:
             call.waited_s += time.monotonic() - waited
         call.status = call.upstream_status = self._answer.status
@@ -154,41 +154,32 @@ class Delivery:
         left = self._start_meter(answer)
         if left is not None:
             headers.append(("content-length", str(left)))
-        bodiless = call.head.method == "HEAD" or answer.status in (204, 304) or left == 0
-        if bodiless:
+        if call.head.method == "HEAD" or answer.status in (204, 304) or left == 0:
             call.complete = True
             await conclude()
             exchange.start(answer.status, headers, end=True)
             return
-        exchange.start(answer.status, headers)
+        if left is None:
+            # What streams begins with its head; a body of known length goes out with it, in one write.
+            exchange.start(answer.status, headers)
         meter = self._meter
-        while True:
-            waited = time.monotonic()
-            try:
-                chunk = await answer.read()
-            except AnswerCut as cut:
-                call.ended = "cut"
-                self._finish_meter()
-                raise Refused(cut.code, cut.why) from None
-            now = time.monotonic()
-            call.waited_s += now - waited
-            if not chunk:
-                break
-            if call.first_byte is None:
-                call.first_byte = now
+        while chunk := await self._read(answer):
             out = meter.feed(chunk) if meter is not None else chunk
             if left is not None:
                 left -= len(chunk)
-                if left <= 0:
-                    # The client has its answer with this chunk and may call again at once: settled first.
+            if (left is not None and left <= 0) or (isinstance(meter, StreamMeter) and meter.done):
+                # The client has its answer with this chunk and may call again at once: settled first.
+                if left is not None:
                     self._finish_meter()
-                    call.complete = True
-                    await conclude()
-            elif isinstance(meter, StreamMeter) and meter.done:
                 self._read_meter()
                 call.complete = True
                 await conclude()
-            if out:
+            if not exchange.answered:
+                exchange.start(answer.status, headers, out, end=left is not None and left <= 0)
+                if exchange.finished:
+                    return
+                await exchange.send(b"")
+            elif out:
                 await exchange.send(out)
         tail = self._finish_meter()
         call.complete = True
@@ -196,6 +187,22 @@ class Delivery:
         if tail:
             await exchange.send(tail)
         exchange.end()
+
+    async def _read(self, answer: Answer) -> bytes:
+        """The next piece of the answer, b"" at its end. Raises `Refused` if the provider cuts it."""
+        call = self._call
+        waited = time.monotonic()
+        try:
+            chunk = await answer.read()
+        except AnswerCut as cut:
+            call.ended = "cut"
+            self._finish_meter()
+            raise Refused(cut.code, cut.why) from None
+        now = time.monotonic()
+        call.waited_s += now - waited
+        if call.first_byte is None and chunk:
+            call.first_byte = now
+        return chunk
 
     def _start_meter(self, answer: Answer) -> int | None:
         """Chooses the meter; gives the content length to pass on, None if there is none or the body will be edited."""

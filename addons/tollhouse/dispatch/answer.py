@@ -1,0 +1,95 @@
+"""The provider's answer as it arrives, and the two ways in which there is none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Literal
+
+Sent = Literal["no", "maybe"]
+
+
+class UpstreamError(Exception):
+    """An attempt that ended without an answer's head.
+
+    ``code`` is a reason of denial.py. ``why`` is a sentence for the denial; it holds no header and no key. ``sent`` is
+    "no" when the request surely did not leave (so nothing can have been charged), else "maybe".
+    ``headers`` are for the denial: `attempts.deliver` tells the SDK there when to stop.
+    """
+
+    def __init__(self, code: str, why: str, sent: Sent) -> None:
+        super().__init__(code, why)
+        self.code = code
+        self.why = why
+        self.sent = sent
+        self.headers: tuple[tuple[str, str], ...] = ()
+
+
+class AnswerCut(Exception):
+    """The provider cut the body: it ended early, was reset, broke its framing or fell silent.
+
+    ``code`` is ``upstream_timeout`` for silence, else ``upstream_bad_answer``.
+    """
+
+    def __init__(self, code: str, why: str) -> None:
+        super().__init__(code, why)
+        self.code = code
+        self.why = why
+
+
+class Answer:
+    """A status, headers, and a body that is read once.
+
+    ``headers`` are in the provider's order, names lower case, values UTF-8 with surrogateescape, without control
+    characters; those that belong to the connection with the provider (hop-by-hop, RFC 9110 7.6.1) are gone,
+    ``content-length`` is kept. ``read`` gives the next bytes as they arrived, b"" at the end, or raises AnswerCut;
+    ``drop`` lets go of the connection: back to the pool after the end, closed before it.
+    """
+
+    __slots__ = ("_drop", "_kept", "_read", "headers", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: list[tuple[str, str]],
+        read: Callable[[], Awaitable[bytes]],
+        drop: Callable[[], None],
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self._read = read
+        self._drop = drop
+        self._kept: deque[bytes] = deque()
+
+    def get(self, name: str) -> str | None:
+        """The first value of header ``name`` (lower case), or None."""
+        return next((value for key, value in self.headers if key == name), None)
+
+    async def read(self) -> bytes:
+        """The next bytes of the body, as soon as there are some; b"" at its end. Raises AnswerCut."""
+        if self._kept:
+            return self._kept.popleft()
+        return await self._read()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, nothing held back and nothing joined. Raises AnswerCut."""
+        while chunk := await self.read():
+            yield chunk
+
+    async def peek(self, limit: int, seconds: float) -> bytes:
+        """What has come of the body within ``seconds``, to its end or until ``limit`` bytes are there; `read` gives it
+        all the same. For error answers only: it waits."""
+        seen = list(self._kept)
+        try:
+            async with asyncio.timeout(seconds):
+                while sum(map(len, seen)) < limit and (chunk := await self._read()):
+                    seen.append(chunk)
+                    self._kept.append(chunk)
+        except (TimeoutError, AnswerCut):
+            pass  # `read` meets the cut again after what is kept.
+        return b"".join(seen)
+
+    async def close(self) -> None:
+        """Drops the connection unless the body was read to its end. May be called twice."""
+        self._drop()

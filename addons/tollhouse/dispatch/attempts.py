@@ -1,0 +1,211 @@
+"""The retry loop: attempts until there is an answer to pass on. After its first byte has been passed on nothing is
+retried.
+
+The provider's own last answer is passed on, never one of ours in its place; the SDK is told to stop when it and we
+together have tried often enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from tenacity import AsyncRetrying, RetryCallState
+
+from tollhouse.call import Attempt
+from tollhouse.dispatch.answer import Answer, UpstreamError
+from tollhouse.dispatch.breaker import Breaker
+from tollhouse.dispatch.retry import (
+    RETRIED_ERRORS,
+    SDK_STOPS,
+    TRIES_OF_ALL,
+    RetryPolicy,
+    out_of_money,
+    retry_after_s,
+    worth_retrying,
+)
+
+_PEEK_BYTES: Final = 65_536
+_PEEK_S: Final = 1.0
+"""An error's body is short and comes with its head: what is not there by then is not waited for."""
+
+
+async def deliver(
+    send_once: Callable[[], Awaitable[Answer]],
+    *,
+    policy: RetryPolicy,
+    breaker: Breaker,
+    sdk_retry_count: int,
+    clock: Callable[[], float],
+    sleep: Callable[[float], Awaitable[None]],
+    random: Callable[[], float],
+    record: Callable[[Attempt], None],
+    wall_clock: Callable[[], float] = time.time,
+) -> Answer:
+    """Calls ``send_once`` until its answer is one to pass on, and gives that answer, its body unread.
+
+    ``sdk_retry_count`` is ``x-stainless-retry-count`` of the request: above 0 the SDK is retrying, so one attempt is
+    made. ``clock`` gives seconds that never go back, ``wall_clock`` seconds since the epoch (for HTTP dates),
+    ``random`` numbers from 0 up to 1. ``record`` gets every attempt as it ends, a cancelled one too.
+
+    Raises Refused("breaker_open") before an attempt, and the last attempt's UpstreamError.
+    """
+    delivery = _Delivery(send_once, policy, breaker, sdk_retry_count, clock, wall_clock, random, record)
+    if policy.budget is not None:
+        policy.budget.call()
+    try:
+        answer = await delivery.attempt()
+    except UpstreamError as error:
+        if error.code not in RETRIED_ERRORS:
+            raise
+        first: Answer | UpstreamError = error
+    else:
+        if not worth_retrying(answer):
+            return answer
+        first = answer
+    # tenacity costs 60 us even for one try that succeeds, half of what the attempt itself does: it is asked only when
+    # the first try may be made again.
+    return await delivery.go_on(first, sleep)
+
+
+class _Delivery:
+    """One call's attempts."""
+
+    def __init__(
+        self,
+        send_once: Callable[[], Awaitable[Answer]],
+        policy: RetryPolicy,
+        breaker: Breaker,
+        sdk_retry_count: int,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        random: Callable[[], float],
+        record: Callable[[Attempt], None],
+    ) -> None:
+        self._send_once = send_once
+        self._policy = policy
+        self._breaker = breaker
+        self._sdk_retry_count = sdk_retry_count
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._random = random
+        self._record = record
+        self._started = clock()
+        self._tries = 0
+        self._allowed = 1 if sdk_retry_count > 0 else policy.attempts
+        self._answer: Answer | None = None
+        self._hopeless = False
+        """The account is empty, or the retry budget is."""
+
+    async def attempt(self) -> Answer:
+        """One attempt: breaker, wire, record."""
+        self._breaker.enter()
+        self._tries += 1
+        began = self._clock()
+        outcome, unknown = "internal", True
+        judge = self._breaker.neither
+        try:
+            answer = self._answer = await self._send_once()
+            outcome, unknown = str(answer.status), False
+            if answer.status >= 500:
+                judge = self._breaker.failure
+            elif answer.status not in (408, 429):
+                judge = self._breaker.success
+        except UpstreamError as error:
+            outcome, unknown = error.code, error.sent == "maybe"
+            if error.code != "upstream_address_refused":
+                judge = self._breaker.failure
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            judge()
+            self._record(Attempt(outcome, (self._clock() - began) * 1000, unknown))
+        return answer
+
+    async def go_on(self, first: Answer | UpstreamError, sleep: Callable[[float], Awaitable[None]]) -> Answer:
+        """The retries after a first try, which ended in ``first``."""
+        outcomes = [first]
+
+        async def next_outcome() -> Answer:
+            outcome = outcomes.pop() if outcomes else await self.attempt()
+            if isinstance(outcome, UpstreamError):
+                raise outcome
+            return outcome
+
+        retrying = AsyncRetrying(
+            sleep=sleep,
+            retry=self._again,
+            wait=self._wait,
+            stop=self._stop,
+            before_sleep=self._discard,
+            retry_error_callback=_last_outcome,
+        )
+        try:
+            answer: Answer = await retrying(next_outcome)
+        except UpstreamError as error:
+            if error.code in RETRIED_ERRORS and self._enough():
+                error.headers = (SDK_STOPS,)
+            raise
+        except BaseException:
+            if self._answer is not None:
+                await self._answer.close()
+            raise
+        if worth_retrying(answer) and self._enough():
+            answer.headers[:] = [pair for pair in answer.headers if pair[0] != SDK_STOPS[0]] + [SDK_STOPS]
+        return answer
+
+    async def _again(self, state: RetryCallState) -> bool:
+        """Whether the outcome asks for another try, whoever makes it."""
+        outcome = _outcome(state)
+        if not isinstance(outcome, Answer):
+            return isinstance(outcome, UpstreamError) and outcome.code in RETRIED_ERRORS
+        if not worth_retrying(outcome):
+            return False
+        if outcome.status == 429 and out_of_money(await outcome.peek(_PEEK_BYTES, _PEEK_S)):
+            self._hopeless = True
+        return not self._hopeless
+
+    def _wait(self, state: RetryCallState) -> float:
+        outcome = _outcome(state)
+        told = retry_after_s(outcome, self._wall_clock()) if isinstance(outcome, Answer) else None
+        return told or self._policy.wait_s(self._tries, self._random)
+
+    def _stop(self, state: RetryCallState) -> bool:
+        """Whether we make no further try; the last condition takes from the retry budget, so it stands last."""
+        if self._tries >= self._allowed:
+            return True
+        wait = state.upcoming_sleep
+        if self._clock() - self._started + wait >= self._policy.deadline_s or self._breaker.wait_s() > wait:
+            return True
+        budget = self._policy.budget
+        self._hopeless = budget is not None and not budget.take()
+        return self._hopeless
+
+    async def _discard(self, state: RetryCallState) -> None:
+        """Reads a short rest of an answer nobody gets, so that its connection can be used again."""
+        outcome = _outcome(state)
+        if isinstance(outcome, Answer):
+            try:
+                await outcome.peek(_PEEK_BYTES, _PEEK_S)
+            finally:
+                await outcome.close()
+
+    def _enough(self) -> bool:
+        return self._hopeless or self._tries + self._sdk_retry_count >= TRIES_OF_ALL
+
+
+def _outcome(state: RetryCallState) -> object:
+    future = state.outcome
+    assert future is not None
+    return future.exception() or future.result()
+
+
+def _last_outcome(state: RetryCallState) -> Answer:
+    """Gives the answer, or raises the error, that the last try ended in."""
+    assert state.outcome is not None
+    answer: Answer = state.outcome.result()
+    return answer

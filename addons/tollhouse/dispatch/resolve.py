@@ -1,0 +1,79 @@
+"""Names to addresses, guarded: what this resolver answers is what is dialled, so a second look-up can't change it.
+
+An answer that holds one refused address is refused as a whole. Dialling the others would make the outcome depend on the
+order in which happy eyeballs tries them, and would hide that somebody answers for the provider's name with an inner
+address.
+"""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import ip_address
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from tollhouse.dispatch.guard import refused_address
+from tollhouse.providers import Catalog
+
+
+class AddressRefused(Exception):
+    """A name led to an address that may not be dialled. ``why`` names the name, the address and the rule."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class GuardedResolver(AbstractResolver):
+    """What aiohttp's connector asks before it dials.
+
+    ``connect_to`` of the provider that serves the name replaces name and port; it is judged like any other address.
+    aiohttp keeps an answer for as long as its DNS cache says: a kept answer was judged when it came.
+    """
+
+    def __init__(self, catalog: Catalog, inner: AbstractResolver) -> None:
+        self._catalog = catalog
+        self._inner = inner
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """All addresses of ``host``, judged. Raises AddressRefused, and OSError when there is none."""
+        provider = self._catalog.by_host(host)
+        if provider is None:
+            raise AddressRefused(f"{host} is not a configured provider's.")
+        name, port = provider.connect_to or (host, port)
+        if _is_address(name):
+            found = [_literal(host, name, port)]
+        else:
+            found = await self._inner.resolve(name, port, family)
+        if not found:
+            raise OSError(f"{name} has no address")
+        for result in found:
+            rule = refused_address(result["host"], allow_private=provider.allow_private)
+            if rule is not None:
+                raise AddressRefused(f"{name} leads to {result['host']}, {rule}.")
+        return found
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _literal(host: str, address: str, port: int) -> ResolveResult:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return ResolveResult(
+        hostname=host,
+        host=address,
+        port=port,
+        family=family,
+        proto=socket.IPPROTO_TCP,
+        flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+    )

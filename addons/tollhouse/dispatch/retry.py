@@ -1,0 +1,129 @@
+"""When an attempt is made again: what the provider says, what the policy says, and what storms are kept down by.
+
+No loop is here (that is `dispatch.attempts`) and no clock: both are passed in.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from tollhouse.dispatch.answer import Answer
+from tollhouse.dispatch.window import Window
+from tollhouse.providers import Provider
+
+RETRIED_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504, 529})
+"""529 is Anthropic's and Bedrock's "overloaded"."""
+RETRIED_ERRORS: Final = frozenset({"upstream_unreachable", "upstream_tls", "upstream_timeout"})
+"""An address that may not be dialled and an answer that is no HTTP are the same the next time."""
+TRIES_OF_ALL: Final = 3
+"""Tries of the SDK and of ours together after which the SDK is told to stop, so that 3 x 3 never happens."""
+SDK_STOPS: Final = ("x-should-retry", "false")
+"""openai-python, anthropic-python and their kin heed it: `_base_client.py`, `_should_retry`."""
+
+# 429s that do not clear: OpenAI's and those who copy it. https://platform.openai.com/docs/guides/error-codes
+_NO_MONEY: Final = frozenset(
+    {
+        "insufficient_quota",
+        "billing_hard_limit_reached",
+        "credit_balance_exhausted",
+        "organization_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+        "project_spend_limit_exceeded",
+    }
+)
+_SECONDS: Final = re.compile(r"\d{1,9}(\.\d{1,9})?")
+
+
+class RetryBudget:
+    """How many retries a provider's calls may make together: a tenth of its calls of the last 10 s, at least 1 a
+    second.
+
+    A provider that fails every call gets at most 1.1 times the load from us, and not 3 times.
+    """
+
+    __slots__ = ("_least", "_share", "_window")
+
+    def __init__(
+        self, clock: Callable[[], float], *, share: float = 0.1, a_second: float = 1.0, window_s: float = 10.0
+    ) -> None:
+        self._window = Window(window_s, clock)
+        self._share = share
+        self._least = a_second * window_s
+
+    def call(self) -> None:
+        """A call was begun."""
+        self._window.add(first=1)
+
+    def take(self) -> bool:
+        """Whether one more retry may be made; if so it is counted."""
+        self._window.forget()
+        if self._window.second + 1 > max(self._share * self._window.first, self._least):
+            return False
+        self._window.add(second=1)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how long one call is tried. ``attempts`` counts the first one; ``deadline_s`` runs from it.
+
+    The wait before try n + 1 is random between 0 and ``first_wait_s`` * 2 ** (n - 1), at most ``longest_wait_s`` (full
+    jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), unless the provider says.
+    """
+
+    attempts: int = 3
+    deadline_s: float = 10.0
+    first_wait_s: float = 0.5
+    longest_wait_s: float = 4.0
+    budget: RetryBudget | None = None
+
+    @classmethod
+    def of(cls, provider: Provider, budget: RetryBudget | None = None) -> RetryPolicy:
+        return cls(attempts=provider.attempts, deadline_s=provider.deadline_s, budget=budget)
+
+    def wait_s(self, tries: int, random: Callable[[], float]) -> float:
+        """Our own wait after ``tries`` tries; ``random`` gives 0 <= x < 1."""
+        return random() * min(self.longest_wait_s, self.first_wait_s * 2.0 ** (tries - 1))
+
+
+def retry_after_s(answer: Answer, now: float) -> float | None:
+    """Seconds that the provider wants waited: ``retry-after-ms``, else ``Retry-After`` in either form (RFC 9110 10.2.3;
+    fractions are taken too). ``now`` is seconds since the epoch. None when it says nothing that can be read; never
+    negative."""
+    milliseconds = (answer.get("retry-after-ms") or "").strip()
+    if _SECONDS.fullmatch(milliseconds):
+        return float(milliseconds) / 1000
+    value = (answer.get("retry-after") or "").strip()
+    if _SECONDS.fullmatch(value):
+        return float(value)
+    try:
+        wait = parsedate_to_datetime(value).timestamp() - now
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return max(0.0, wait) if math.isfinite(wait) else None
+
+
+def worth_retrying(answer: Answer) -> bool:
+    """Whether this answer asks for another try: ``x-should-retry`` decides over the status, and is heeded on errors
+    only."""
+    if answer.status < 400:
+        return False
+    says = (answer.get("x-should-retry") or "").strip().lower()
+    if says in ("true", "false"):
+        return says == "true"
+    return answer.status in RETRIED_STATUSES
+
+
+def out_of_money(body: bytes) -> bool:
+    """Whether the body of a 429 says that the account is empty, which no retry mends."""
+    try:
+        error = json.loads(body)["error"]
+        return error.get("code") in _NO_MONEY or error.get("type") in _NO_MONEY
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False

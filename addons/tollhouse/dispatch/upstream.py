@@ -1,0 +1,246 @@
+"""The way to the providers: one attempt at a time over one shared aiohttp session.
+
+The key is put on here and nowhere else. aiohttp's defaults are undone, because each would change what was judged or mix
+callers: cookies, redirects, proxies of the environment, decompression, requoting, headers of its own, and its silent
+replay of idempotent requests on a dropped connection (an attempt that nobody would count).
+
+Foreign exceptions end here. None is kept as a cause or context: aiohttp's carry the request's headers, and so the key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Final, cast
+
+import aiohttp
+import certifi
+from aiohttp.abc import AbstractResolver
+from yarl import URL
+
+from tollhouse.credential.secret import Secret
+from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
+from tollhouse.dispatch.guard import refused_address
+from tollhouse.dispatch.resolve import AddressRefused, GuardedResolver
+from tollhouse.dispatch.transport import HOP_BY_HOP, WRITE_SLICE, Body, Connection, as_answer, translated, without_named
+from tollhouse.providers import BUILT_IN, Catalog, Provider
+
+__all__ = ["Answer", "AnswerCut", "Upstream", "UpstreamError"]
+
+_KEEPALIVE_S: Final = 50.0
+"""Below the 60 s after which AWS's load balancers close an idle connection."""
+_READ_BUFFER: Final = 65_536
+"""Of an answer that the client does not take, twice this is kept, then the provider is made to wait."""
+
+# What only this hop says.
+_OURS: Final = frozenset({"host", "content-length", "accept-encoding", "expect", "cookie", "proxy-authorization"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """What every call to one host of one provider has in common."""
+
+    origin: str
+    tls: ssl.SSLContext | bool
+    timeout: aiohttp.ClientTimeout
+    head_s: float
+    where: str
+    slot: str
+    prefix: str
+
+
+class Upstream:
+    """All connections to providers: TLS verified for the provider's host whatever is dialled, kept alive and shared.
+
+    ``resolver_factory`` makes what is asked for addresses (under the guard); the default is the system's getaddrinfo in
+    a thread.
+    """
+
+    def __init__(self, catalog: Catalog, *, resolver_factory: Callable[[], AbstractResolver] | None = None) -> None:
+        self._catalog = catalog
+        self._resolver_factory = resolver_factory or aiohttp.ThreadedResolver
+        self._routes: dict[tuple[str, str], _Route] = {}
+        self._tls: dict[str | None, ssl.SSLContext] = {}
+        self._resolver: GuardedResolver | None = None
+        self._session: aiohttp.ClientSession | None = None
+        slots = {provider.slot.header for provider in (*BUILT_IN, *catalog.providers)}
+        self._dropped = HOP_BY_HOP | _OURS | slots | {"authorization"}
+
+    async def start(self) -> None:
+        """Reads the roots and opens the session on the running loop. Raises ValueError for a ca_file that can't be
+        used."""
+        self._tls = await asyncio.to_thread(_tls_contexts, self._catalog)
+        self._resolver = GuardedResolver(self._catalog, self._resolver_factory())
+        connector = aiohttp.TCPConnector(
+            resolver=self._resolver,
+            limit=0,
+            ttl_dns_cache=10,
+            keepalive_timeout=_KEEPALIVE_S,
+        )
+        # aiohttp has no public way to bring one's own protocol; the tests show that it is the one used.
+        connector._factory = cast(Any, functools.partial(Connection, loop=asyncio.get_running_loop()))
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            requote_redirect_url=False,
+            raise_for_status=False,
+            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+            read_bufsize=_READ_BUFFER,
+            max_field_size=32_768,
+        )
+        # Without this aiohttp sends a GET a second time by itself when a kept connection turns out to be closed.
+        self._session._retry_connection = False
+
+    async def close(self) -> None:
+        """Closes every connection; attempts under way end with an error."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+        if self._resolver is not None:
+            await self._resolver.close()
+            self._resolver = None
+
+    async def send(
+        self,
+        provider: Provider,
+        host: str,
+        method: str,
+        path_and_query: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes | None,
+        secret: Secret,
+        *,
+        budget_s: float,
+    ) -> Answer:
+        """Makes one attempt, which is one request on the wire at the most, and gives the answer once its head is there.
+
+        ``host`` is the normalised name of the call, ``path_and_query`` goes out byte for byte. Of ``headers``,
+        hop-by-hop ones, every provider's credential slot, cookies, ``host``, ``content-length``, ``accept-encoding``
+        and ``expect`` are replaced or left out. Connecting takes at most ``budget_s`` and the provider's
+        ``connect_timeout_s``; the head may then take ``answer_timeout_s``.
+
+        Raises UpstreamError, and ValueError for what cannot be sent as it is (nothing was sent).
+        """
+        if self._session is None:
+            raise UpstreamError("upstream_unreachable", "The gateway is stopping.", "no")
+        route = self._routes.get((provider.name, host)) or self._route(provider, host)
+        url = URL(route.origin + path_and_query, encoded=True)
+        if path_and_query[:1] != "/" or url.raw_path_qs != path_and_query:
+            raise ValueError("the path cannot be sent byte for byte")
+        out = self._headers(headers)
+        out.append((route.slot, route.prefix + secret.reveal()))
+        timeout, head_s = route.timeout, route.head_s
+        if budget_s < provider.connect_timeout_s:
+            timeout = _timeout(max(budget_s, 0.001), provider.answer_timeout_s)
+            head_s = provider.answer_timeout_s + max(budget_s, 0.0)
+        data: bytes | Body | None = body
+        if body is not None and len(body) > WRITE_SLICE:
+            data = Body(body)
+        elif not body and method in ("GET", "HEAD"):
+            data = None
+        failure: Exception
+        try:
+            async with asyncio.timeout(head_s):
+                response = await self._session.request(
+                    method, url, headers=out, data=data, ssl=route.tls, timeout=timeout, allow_redirects=False
+                )
+            return as_answer(response, route.where)
+        except UpstreamError:
+            raise
+        except (aiohttp.ClientError, AddressRefused, OSError) as error:
+            failure = translated(error, route.where)
+        except ValueError:
+            failure = ValueError("the request's head cannot be sent as it is")
+        raise failure
+
+    def _headers(self, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        out = []
+        named = ""
+        for pair in headers:
+            name = pair[0].lower()
+            if name not in self._dropped:
+                out.append(pair)
+            elif name == "connection":
+                named += pair[1] + ","
+        out = without_named(out, named)
+        # aiohttp leaves out what UTF-8 can't spell, without a word.
+        if not (text := "".join(chain.from_iterable(out))).isascii() and not _spelled(text):
+            raise ValueError("the request's head cannot be sent as it is")
+        out.append(("accept-encoding", "identity"))
+        return out
+
+    def _route(self, provider: Provider, host: str) -> _Route:
+        # The resolver looks the provider up by name: with another one's rules the guard would judge wrongly.
+        if self._catalog.by_host(host) != provider:
+            raise ValueError("the host is not this provider's")
+        if ":" in host or host.replace(".", "").isdigit():
+            # aiohttp does not ask the resolver about what looks like an address.
+            rule = refused_address(host, allow_private=provider.allow_private)
+            if rule is not None:
+                raise UpstreamError("upstream_address_refused", f"{host} is {rule}.", "no")
+            if provider.connect_to is not None:
+                raise ValueError("connect_to does not go with a host that is an address")
+        scheme = "http" if provider.unsafe_plaintext else "https"
+        literal = f"[{host}]" if ":" in host else host
+        route = _Route(
+            origin=f"{scheme}://{literal}:{provider.port}",
+            tls=True if provider.unsafe_plaintext else self._tls[provider.ca_file],
+            timeout=_timeout(provider.connect_timeout_s, provider.answer_timeout_s),
+            head_s=provider.connect_timeout_s + provider.answer_timeout_s,
+            where=f"{host}:{provider.port}",
+            slot=provider.slot.header,
+            prefix=provider.slot.prefix,
+        )
+        if URL(route.origin, encoded=True).raw_host != host:
+            raise ValueError("the host cannot be sent as it is")
+        if len(self._routes) >= 4096:
+            self._routes.clear()
+        self._routes[provider.name, host] = route
+        return route
+
+
+def _timeout(connect_s: float, answer_s: float) -> aiohttp.ClientTimeout:
+    # `connect` spans looking up, dialling every address and TLS; no `total`: a stream may take hours.
+    return aiohttp.ClientTimeout(total=None, connect=connect_s, sock_read=answer_s)
+
+
+def _tls_contexts(catalog: Catalog) -> dict[str | None, ssl.SSLContext]:
+    """One context for each ca_file: making one takes 20 ms. Raises ValueError."""
+    contexts: dict[str | None, ssl.SSLContext] = {}
+    for provider in catalog.providers:
+        if provider.ca_file in contexts or provider.unsafe_plaintext:
+            continue
+        try:
+            contexts[provider.ca_file] = _tls_context(provider.ca_file or certifi.where())
+        except (OSError, ssl.SSLError) as error:
+            raise ValueError(
+                f"providers.{provider.name}: ca_file {provider.ca_file} cannot be used ({error}); "
+                "it must be a readable PEM file of CA certificates"
+            ) from None
+    return contexts
+
+
+def _tls_context(ca_file: str) -> ssl.SSLContext:
+    # Not ssl.create_default_context: it reads SSL_CERT_FILE and writes keys to SSLKEYLOGFILE if the environment says
+    # so.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.hostname_checks_common_name = False
+    context.load_verify_locations(cafile=ca_file)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _spelled(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,336 @@
+"""The retry loop. The provider is played by the calls to ``send_once``; time by a clock that sleep moves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from tests.dispatch.clock import Clock
+from tests.dispatch.conftest import Reach
+from tests.dispatch.provider import Line, RawProvider, answer, says
+
+from tollhouse.call import Attempt
+from tollhouse.denial import Refused
+from tollhouse.dispatch.answer import Answer, UpstreamError
+from tollhouse.dispatch.attempts import deliver
+from tollhouse.dispatch.breaker import Breaker, State
+from tollhouse.dispatch.retry import RetryBudget, RetryPolicy
+
+WALL = 1_445_412_480.0
+"""Wed, 21 Oct 2015 07:28:00 GMT."""
+USUAL = RetryPolicy()
+UNREACHABLE = UpstreamError("upstream_unreachable", "Connection refused.", "no")
+LOST = UpstreamError("upstream_unreachable", "It closed the connection.", "maybe")
+
+
+def says_status(status: int, body: bytes = b"{}", **headers: str) -> tuple[int, bytes, dict[str, str]]:
+    return status, body, {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+class Given:
+    """A call: the outcomes of its attempts in order (the last one stays), and everything that can be seen of it."""
+
+    def __init__(self, *outcomes: Any, took_s: float = 0.0) -> None:
+        self.outcomes = list(outcomes)
+        self.took_s = took_s
+        self.clock = Clock()
+        self.breaker = Breaker("api.openai.com", self.clock)
+        self.attempts: list[Attempt] = []
+        self.answers: list[Answer] = []
+        self.closed: list[Answer] = []
+
+    async def send_once(self) -> Answer:
+        self.clock.now += self.took_s
+        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        if isinstance(outcome, BaseException):
+            raise outcome
+        status, body, headers = outcome
+        pieces = [body]
+
+        async def read() -> bytes:
+            return pieces.pop() if pieces else b""
+
+        made = Answer(status, list(headers.items()), read, lambda: self.closed.append(made))
+        self.answers.append(made)
+        return made
+
+    async def deliver(self, policy: RetryPolicy = USUAL, *, sdk_retry_count: int = 0) -> Answer:
+        return await deliver(
+            self.send_once,
+            policy=policy,
+            breaker=self.breaker,
+            sdk_retry_count=sdk_retry_count,
+            clock=self.clock,
+            wall_clock=lambda: WALL + self.clock.now - 1000.0,
+            sleep=self.clock.sleep,
+            random=lambda: 1.0,
+            record=self.attempts.append,
+        )
+
+    @property
+    def tries(self) -> Sequence[str]:
+        return [attempt.outcome for attempt in self.attempts]
+
+
+async def test_an_answer_at_the_first_try() -> None:
+    """One attempt, its time, no sleep."""
+    given = Given(says_status(200), took_s=0.25)
+    assert (await given.deliver()).status == 200
+    assert given.attempts == [Attempt("200", 250.0)]
+    assert given.clock.slept == []
+
+
+@pytest.mark.parametrize("first", [408, 429, 500, 502, 503, 504, 529])
+async def test_a_status_that_is_retried(first: int) -> None:
+    """The answer that is thrown away is read and let go, the next one is given unread."""
+    given = Given(says_status(first), says_status(200, b"body"))
+    got = await given.deliver()
+    assert await got.read() == b"body"
+    assert given.tries == [str(first), "200"]
+    assert given.clock.slept == [0.5]
+    assert given.closed == [given.answers[0]]
+    assert await given.answers[0].read() == b"{}"
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 501])
+async def test_a_status_that_is_not(status: int) -> None:
+    """It is passed on at once, as it is."""
+    given = Given(says_status(status))
+    got = await given.deliver()
+    assert (got.status, got.headers, given.tries) == (status, [], [str(status)])
+
+
+@pytest.mark.parametrize("code", ["upstream_unreachable", "upstream_tls", "upstream_timeout"])
+async def test_an_error_that_is_retried(code: str) -> None:
+    """Errors before the head are tried again; those of unknown fate are marked."""
+    given = Given(UpstreamError(code, "", "no"), UpstreamError(code, "", "maybe"), says_status(200))
+    assert (await given.deliver()).status == 200
+    assert given.attempts == [Attempt(code, 0.0), Attempt(code, 0.0, unknown=True), Attempt("200", 0.0)]
+    assert given.clock.slept == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("code", ["upstream_address_refused", "upstream_bad_answer"])
+async def test_an_error_that_is_not(code: str) -> None:
+    """It would be the same the next time."""
+    given = Given(UpstreamError(code, "", "no"))
+    with pytest.raises(UpstreamError) as caught:
+        await given.deliver()
+    assert (caught.value.headers, given.tries) == ((), [code])
+
+
+async def test_our_tries_are_spent() -> None:
+    """The provider's own last answer is passed on, and the SDK is told to stop."""
+    given = Given(says_status(500), says_status(502), says_status(503, b"last", x_should_retry="true"))
+    got = await given.deliver()
+    assert (got.status, await got.read()) == (503, b"last")
+    assert got.headers == [("x-should-retry", "false")]
+    assert given.tries == ["500", "502", "503"]
+
+
+async def test_our_tries_are_spent_on_errors() -> None:
+    """The last error is raised, with the header for the denial."""
+    given = Given(UNREACHABLE, UNREACHABLE, LOST)
+    with pytest.raises(UpstreamError) as caught:
+        await given.deliver()
+    assert caught.value is LOST
+    assert caught.value.headers == (("x-should-retry", "false"),)
+    assert given.tries == ["upstream_unreachable"] * 3
+
+
+@pytest.mark.parametrize(("count", "stops"), [(1, False), (2, True), (3, True)])
+async def test_the_sdk_is_retrying_already(count: int, stops: bool) -> None:
+    """One attempt only; when its tries and ours reach three it is told to stop: 3 x 3 never happens."""
+    given = Given(says_status(503))
+    got = await given.deliver(sdk_retry_count=count)
+    assert given.tries == ["503"]
+    assert (("x-should-retry", "false") in got.headers) is stops
+
+
+@pytest.mark.parametrize("entry", [1, 2, 3, 5])
+async def test_never_more_than_the_tries_of_one_layer(entry: int) -> None:
+    """An SDK with two retries of its own, against a provider that always fails: attempts plus at most two."""
+    total = 0
+    for sdk_retry_count in range(3):
+        given = Given(says_status(503))
+        got = await given.deliver(RetryPolicy(attempts=entry, deadline_s=60.0), sdk_retry_count=sdk_retry_count)
+        total += len(given.tries)
+        if got.get("x-should-retry") == "false":
+            break
+    assert total <= max(entry, 3) + 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "slept"),
+    [
+        ({"retry_after": "2"}, 2.0),
+        ({"retry_after_ms": "40"}, 0.04),
+        ({"retry_after": "Wed, 21 Oct 2015 07:28:03 GMT"}, 3.0),
+        ({"retry_after": "0"}, 0.5),
+        ({"retry_after": "soon"}, 0.5),
+    ],
+)
+async def test_the_provider_says_how_long(headers: dict[str, str], slept: float) -> None:
+    """Its wait is kept instead of ours."""
+    given = Given(says_status(429, **headers), says_status(200))
+    await given.deliver()
+    assert given.clock.slept == [slept]
+
+
+@pytest.mark.parametrize("wait", ["10", "120", "Wed, 21 Oct 2015 07:28:10 GMT"])
+async def test_a_wait_beyond_the_deadline(wait: str) -> None:
+    """It ends the retries at once; the SDK may wait itself, and is not told otherwise."""
+    given = Given(says_status(429, b"slow down", retry_after=wait))
+    got = await given.deliver()
+    assert (given.tries, given.clock.slept) == (["429"], [])
+    assert got.headers == [("retry-after", wait)]
+    assert await got.read() == b"slow down"
+
+
+async def test_the_deadline_counts_the_attempts() -> None:
+    """An attempt that took 9.8 s leaves no room for a wait of half a second."""
+    given = Given(says_status(503), took_s=9.8)
+    assert (await given.deliver()).status == 503
+    assert given.tries == ["503"]
+
+
+async def test_the_provider_says_whether() -> None:
+    """x-should-retry decides over the status."""
+    given = Given(says_status(503, x_should_retry="false"))
+    assert (await given.deliver()).headers == [("x-should-retry", "false")]
+    assert given.tries == ["503"]
+    given = Given(says_status(409, x_should_retry="true"), says_status(200))
+    assert (await given.deliver()).status == 200
+
+
+async def test_an_account_without_money() -> None:
+    """A 429 that does not clear is passed on with its body, and the SDK is told to stop."""
+    body = json.dumps({"error": {"code": "insufficient_quota"}}).encode()
+    given = Given(says_status(429, body))
+    got = await given.deliver()
+    assert (given.tries, await got.read()) == (["429"], body)
+    assert got.get("x-should-retry") == "false"
+
+
+async def test_the_retry_budget_is_spent() -> None:
+    """No further try is made, and the SDK is told to stop."""
+    clock = Clock()
+    budget = RetryBudget(clock, a_second=0.1)
+    policy = RetryPolicy(budget=budget)
+    given = Given(says_status(503))
+    got = await given.deliver(policy)
+    assert (given.tries, got.get("x-should-retry")) == (["503", "503"], "false")
+    given = Given(LOST)
+    with pytest.raises(UpstreamError) as caught:
+        await given.deliver(policy)
+    assert (given.tries, caught.value.headers) == (["upstream_unreachable"], (("x-should-retry", "false"),))
+
+
+async def test_an_open_breaker() -> None:
+    """Nothing is sent, the refusal says when to come back."""
+    given = Given(says_status(503))
+    for _ in range(10):
+        given.breaker.failure()
+    with pytest.raises(Refused) as caught:
+        await given.deliver()
+    assert caught.value.denial.code == "breaker_open"
+    assert given.attempts == []
+
+
+async def test_a_breaker_that_opens_on_the_way() -> None:
+    """The provider's own answer is passed on: there is no waiting for a breaker."""
+    given = Given(says_status(503))
+    for _ in range(8):
+        given.breaker.failure()
+    got = await given.deliver()
+    assert (got.status, given.tries) == (503, ["503", "503"])
+    assert given.breaker.state is State.OPEN
+
+
+@pytest.mark.parametrize(
+    ("outcome", "opens"),
+    [
+        (says_status(500), True),
+        (says_status(529), True),
+        (UpstreamError("upstream_unreachable", "", "no"), True),
+        (UpstreamError("upstream_tls", "", "no"), True),
+        (UpstreamError("upstream_timeout", "", "maybe"), True),
+        (UpstreamError("upstream_bad_answer", "", "maybe"), True),
+        (UpstreamError("upstream_address_refused", "", "no"), False),
+        (says_status(429), False),
+        (says_status(408), False),
+        (says_status(401), False),
+        (says_status(400), False),
+        (says_status(200), False),
+        (asyncio.CancelledError(), False),
+    ],
+)
+async def test_what_counts_for_the_breaker(outcome: Any, opens: bool) -> None:
+    """Connection and TLS errors, timeouts and 5xx do; what the provider answers otherwise, and our own, does not."""
+    given = Given(outcome)
+    for _ in range(10):
+        with contextlib.suppress(UpstreamError, asyncio.CancelledError):
+            await given.deliver(RetryPolicy(attempts=1))
+    assert (given.breaker.state is State.OPEN) is opens
+
+
+async def test_a_probe_that_is_cancelled_frees_its_place() -> None:
+    """A client that leaves while its call is the probe does not keep the breaker half open."""
+    given = Given(asyncio.CancelledError(), says_status(200))
+    for _ in range(10):
+        given.breaker.failure()
+    given.clock.now += 10
+    with pytest.raises(asyncio.CancelledError):
+        await given.deliver()
+    assert given.attempts == [Attempt("cancelled", 0.0, unknown=True)]
+    assert (await given.deliver()).status == 200
+    assert given.breaker.state is State.CLOSED
+
+
+async def test_cancelled_while_waiting() -> None:
+    """The client leaves between two tries: the answer that was to be thrown away is closed."""
+    given = Given(says_status(503))
+
+    async def leave(seconds: float) -> None:
+        raise asyncio.CancelledError
+
+    given.clock.sleep = leave  # type: ignore[method-assign]
+    with pytest.raises(asyncio.CancelledError):
+        await given.deliver()
+    assert given.answers[0] in given.closed
+
+
+async def test_an_error_of_ours_is_not_retried() -> None:
+    """What nobody foresaw ends the call, and is in the record."""
+    given = Given(ValueError("bug"))
+    with pytest.raises(ValueError, match="bug"):
+        await given.deliver()
+    assert given.tries == ["internal"]
+
+
+async def test_over_a_real_connection(raw: RawProvider, reach: Reach) -> None:
+    """Every try is one request on the wire; an answer thrown away leaves its connection to the next try."""
+
+    async def leave(line: Line) -> None:
+        line.hang_up()
+
+    raw.behaviours = [says(answer(500, b"x" * 5000)), leave, says(answer(200, b"done"))]
+    given = Given()
+    async with reach(raw.port) as to:
+        got = await deliver(
+            to.send,
+            policy=RetryPolicy(),
+            breaker=given.breaker,
+            sdk_retry_count=0,
+            clock=given.clock,
+            sleep=given.clock.sleep,
+            random=lambda: 0.0,
+            record=given.attempts.append,
+        )
+        assert await got.read() == b"done"
+    assert given.tries == ["500", "upstream_unreachable", "200"]
+    assert [attempt.unknown for attempt in given.attempts] == [False, True, False]
+    assert [request.connection for request in raw.received] == [1, 1, 2]
