@@ -1,0 +1,68 @@
+"""Which answer a request gets: the table of the stand-in's endpoints. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Set
+
+from tollhouse.demo import standin_answers as answers
+from tollhouse.demo.standin_book import Received
+from tollhouse.demo.standin_script import Behaviour
+
+
+def judge(
+    received: Received, behaviour: Behaviour, keys: Set[str]
+) -> tuple[int, list[tuple[str, str]], Iterable[bytes]]:
+    """Status, headers and body of the answer: the scripted one, an error, or the endpoint's."""
+    if behaviour.reply is not None:
+        body = behaviour.reply.body
+        given = list(behaviour.reply.headers)
+        if not any(name.lower() == "content-length" for name, _ in given):
+            given.append(("content-length", str(len(body))))
+        return behaviour.reply.status, given, [body]
+    credential = received.get("authorization").removeprefix("Bearer ")
+    if credential not in keys or len(received.get_all("authorization")) != 1:
+        return _whole(received, 401, answers.wrong_key(credential))
+    path = received.target.partition("?")[0]
+    match received.method, path:
+        case "GET", "/v1/models":
+            return _whole(received, 200, answers.models_json())
+        case "GET", _ if path.startswith("/v1/models/"):
+            name = path.removeprefix("/v1/models/")
+            model = answers.model_json(name)
+            if model is not None:
+                return _whole(received, 200, model)
+            missing = f"The model '{name}' does not exist or you do not have access to it."
+            return _whole(
+                received, 404, answers.error_json(missing, "invalid_request_error", "model_not_found", "model")
+            )
+        case "POST", "/v1/chat/completions" | "/v1/embeddings":
+            try:
+                document = received.document()
+            except (ValueError, TypeError):
+                broken = "We could not parse the JSON body of your request."
+                return _whole(received, 400, answers.error_json(broken, "invalid_request_error", None))
+            if path == "/v1/embeddings":
+                return _whole(received, 200, answers.embeddings_json(document, usage=behaviour.usage))
+            if document.get("stream") is True:
+                frames = answers.chat_frames(document, behaviour.text, usage=behaviour.usage, done=behaviour.done)
+                return 200, [("content-type", "text/event-stream; charset=utf-8"), *_common(received)], frames
+            return _whole(received, 200, answers.chat_json(document, behaviour.text, usage=behaviour.usage))
+    unknown = f"Invalid URL ({received.method} {path})"
+    return _whole(received, 404, answers.error_json(unknown, "invalid_request_error", None))
+
+
+def _common(received: Received) -> list[tuple[str, str]]:
+    """What OpenAI's edge adds to each answer; a gateway has to take cookies and Alt-Svc out again."""
+    return [
+        ("openai-version", "2020-10-01"),
+        ("openai-processing-ms", "12"),
+        ("x-request-id", received.request_id),
+        ("server", "cloudflare"),
+        ("set-cookie", f"__cf_bm=standin-{received.number}; path=/; domain=.api.openai.com; HttpOnly; Secure"),
+        ("alt-svc", 'h3=":443"; ma=86400'),
+    ]
+
+
+def _whole(received: Received, status: int, body: bytes) -> tuple[int, list[tuple[str, str]], Iterator[bytes]]:
+    headers = [("content-type", "application/json"), ("content-length", str(len(body))), *_common(received)]
+    return status, headers, iter([body])
