@@ -1,0 +1,114 @@
+"""`tollhouse project set|show|list|remove` and `tollhouse apply`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from tollhouse.admin.commands_common import config_option, json_option, limit, load, perform, say, show
+
+
+@click.group()
+@config_option
+def project() -> None:
+    """Projects: whom a call is charged to."""
+
+
+@project.command("set")
+@config_option
+@click.argument("project")
+@click.option("--tenant", metavar="NAME", help="The tenant it belongs to; needed for a new project, fixed afterwards.")
+@click.option(
+    "--limit",
+    "limits",
+    metavar="LIMIT",
+    multiple=True,
+    type=limit,
+    help='Such as "10 usd/day", "200000 tokens/minute", "8 concurrent"; repeat for several. Replaces all its limits.',
+)
+@click.option("--no-limits", is_flag=True, help="Take all its limits away.")
+@click.option(
+    "--unpriced",
+    type=click.Choice(["refuse", "dearest"]),
+    help="A model without a known price: refuse it, or charge the provider's dearest price.",
+)
+@json_option
+def project_set(
+    project: str, tenant: str | None, limits: tuple[str, ...], no_limits: bool, unpriced: str | None, as_json: bool
+) -> None:
+    """Make PROJECT, or change what is given; the rest stays as it is."""
+    if limits and no_limits:
+        raise click.UsageError("--limit and --no-limits contradict each other", click.get_current_context())
+    config = load()
+    given = {
+        "project": project,
+        "tenant": tenant,
+        "limits": list(limits) if limits or no_limits else None,
+        "unpriced": unpriced,
+    }
+    done = perform(config, "project_set", {name: value for name, value in given.items() if value is not None})
+    if project in config.projects:
+        say(f"{config.path} names {project} too, and its settings hold again from the next start or `tollhouse apply`")
+    if not done["limits"]:
+        say(f"{project} has no limit of its own: it may spend without bound")
+    show(done, as_json, lambda: "")
+
+
+@project.command("show")
+@config_option
+@click.argument("project")
+@json_option
+def project_show(project: str, as_json: bool) -> None:
+    """What PROJECT is set to."""
+    found = perform(load(), "project_show", {"project": project})
+    show(found, as_json, lambda: _table([found]))
+
+
+@project.command("list")
+@config_option
+@json_option
+def project_list(as_json: bool) -> None:
+    """All projects."""
+    found = perform(load(), "project_list", {})
+    if not found:
+        say('there is no project yet: `tollhouse project set NAME --tenant TENANT --limit "10 usd/day"` makes one')
+    show(found, as_json, lambda: _table(found) if found else "")
+
+
+@project.command("remove")
+@config_option
+@click.argument("project")
+@json_option
+def project_remove(project: str, as_json: bool) -> None:
+    """Remove PROJECT and revoke the tokens that are for it alone."""
+    config = load()
+    done = perform(config, "project_remove", {"project": project})
+    if done["revoked"]:
+        say(f"revoked {len(done['revoked'])} token(s) of {project}")
+    if project in config.projects:
+        say(f"{config.path} still names {project}: the next start or `tollhouse apply` makes it again")
+    show(done, as_json, lambda: "")
+
+
+@click.command()
+@config_option
+@json_option
+def apply(as_json: bool) -> None:
+    """Put the file's [projects] into the stores.
+
+    `run` does it at its start. A project that the file does not name stays as it is.
+    """
+    from tollhouse.admin.settings import project_settings
+
+    config = load(enforced=True)
+    done = perform(config, "projects_apply", {"projects": project_settings(config)})
+    say(f"applied {len(done)} project(s) of {config.path}")
+    show(done, as_json, lambda: _table(done) if done else "")
+
+
+def _table(projects: list[dict[str, Any]]) -> str:
+    from tollhouse.admin import render
+
+    rows = [(p["project"], p["tenant"], p["limits"], p["unpriced"]) for p in projects]
+    return render.table(("PROJECT", "TENANT", "LIMITS", "UNPRICED"), rows)

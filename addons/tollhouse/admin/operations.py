@@ -1,0 +1,273 @@
+"""What the commands do to projects, tokens and budgets: one method each, JSON in, JSON out.
+
+The same methods serve a command that opened the stores itself and the running gateway's control socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from pydantic import ConfigDict, ValidationError, validate_call
+
+from tollhouse.admin.settings import project_settings
+from tollhouse.admit import token as gate_token
+from tollhouse.admit.directory import Directory, TokenInfo
+from tollhouse.budget import report
+from tollhouse.budget.ledger import Ledger, LedgerUnavailable, Scope
+from tollhouse.budget.limits import LimitError, parse_limits
+from tollhouse.budget.store import connect
+from tollhouse.call import Project
+from tollhouse.config_values import Name
+
+if TYPE_CHECKING:
+    from tollhouse.config import Config
+
+Json = dict[str, Any]
+_TOKEN_ID: Final = re.compile(r"tok_[0-9a-f]{16}")
+
+
+class OperationRefused(Exception):
+    """What happened, why, and what to do, for a person. ``status`` is the control socket's: 404 for an operation that
+    does not exist, 400 for arguments that don't fit, 409 for a refusal, 503 for a store that is away."""
+
+    def __init__(self, message: str, status: Literal[400, 404, 409, 503] = 409) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Operations:
+    """The operations of `TABLE` on one directory and one ledger.
+
+    Every method raises `OperationRefused`. Times in results are RFC 3339 in UTC, amounts are decimal strings in the
+    limit's own unit (US dollars, tokens, requests, calls).
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        ledger: Ledger,
+        *,
+        clock: Callable[[], float] = time.time,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self._directory = directory
+        self._ledger = ledger
+        self._clock = clock
+        self._random_bytes = random_bytes
+
+    async def perform(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """Do the operation called ``name``, its arguments judged against the method's signature first."""
+        operation = TABLE.get(name)
+        if operation is None:
+            raise OperationRefused(f"there is no operation {name!r}: is the gateway older than the command?", 404)
+        if "self" in arguments:
+            raise OperationRefused("self: Unexpected keyword argument", 400)
+        try:
+            return await operation(self, **arguments)
+        except ValidationError as error:
+            # Without the input: it could be a secret.
+            problems = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors(include_input=False)]
+            raise OperationRefused("; ".join(problems), 400) from None
+        except LedgerUnavailable as error:
+            raise OperationRefused(
+                f"the store can't be reached ({error}): start it, or correct [redis] url", 503
+            ) from None
+        except ValueError as error:
+            raise OperationRefused(str(error), 400) from None
+        except OSError as error:
+            why = f"{error.filename or 'the state directory'}: {error.strerror or error}"
+            raise OperationRefused(
+                f"the change could not be written ({why}): free space or correct its owner", 503
+            ) from None
+
+    async def project_set(
+        self,
+        project: Name,
+        tenant: Name | None = None,
+        limits: list[str] | None = None,
+        unpriced: Literal["refuse", "dearest"] | None = None,
+        on_shortfall: Literal["reject", "clamp"] | None = None,
+        models: list[str] | None = None,
+    ) -> Json:
+        """Make or change a project; what is None stays as it is. The project as `project_show` gives it."""
+        old = await self._directory.get_project(project)
+        if old is None and tenant is None:
+            raise OperationRefused(f"project {project} does not exist yet: name its tenant to make it (--tenant acme)")
+        if old is not None and tenant not in (None, old.tenant):
+            raise OperationRefused(
+                f"project {project} belongs to tenant {old.tenant}, where its spend and tokens are: remove it first "
+                f"(`tollhouse project remove {project}`), or choose another name"
+            )
+        before = old or Project(project, tenant or "")
+        try:
+            parsed = parse_limits(before.limits if limits is None else limits)
+        except LimitError as error:
+            raise OperationRefused(str(error), 400) from None
+        after = Project(
+            project,
+            before.tenant,
+            before.limits if limits is None else tuple(limit.text for limit in parsed),
+            on_shortfall or before.on_shortfall,
+            before.models if models is None else tuple(models),
+            unpriced or before.unpriced,
+        )
+        await self._directory.set_project(after)
+        return _project(after)
+
+    async def project_show(self, project: str) -> Json:
+        return _project(await self._known(project))
+
+    async def project_list(self) -> list[Json]:
+        return [_project(p) for p in sorted(await self._directory.projects(), key=lambda p: p.id)]
+
+    async def project_remove(self, project: str) -> Json:
+        """Remove a project and revoke the tokens that were for it alone: ``{"project", "revoked": [ids]}``."""
+        await self._known(project)
+        revoked = []
+        for info in await self._directory.tokens(project):
+            if info.revoked_at is None and tuple(info.projects) == (project,):
+                await self._directory.revoke(info.id)
+                revoked.append(info.id)
+        await self._directory.remove_project(project)
+        return {"project": project, "revoked": revoked}
+
+    async def apply(self, config: Config) -> list[Json]:
+        """Put the file's [projects] into the stores. A project that the file does not name stays as it is."""
+        return await self.projects_apply(project_settings(config))
+
+    async def projects_apply(self, projects: list[dict[str, Any]]) -> list[Json]:
+        """`apply` over the control socket: ``projects`` are the arguments of one `project_set` each."""
+        return [await self.perform("project_set", settings) for settings in projects]
+
+    async def token_create(self, projects: list[str], expires_s: float | None = None, label: str = "") -> Json:
+        """Mint a gate token for ``projects``, which are all of one tenant. ``{"token", ...}`` as in `token_list`; the
+        token itself is in no other answer and in no store."""
+        if not projects:
+            raise OperationRefused("a token needs a project", 400)
+        known = [await self._known(project) for project in dict.fromkeys(projects)]
+        tenants = sorted({project.tenant for project in known})
+        if len(tenants) > 1:
+            raise OperationRefused(
+                f"a token is for one tenant, but these projects belong to {', '.join(tenants)}: make one each"
+            )
+        if expires_s is not None and not 0 < expires_s < 1e10:
+            raise OperationRefused("expires_s must be a positive number of seconds", 400)
+        token = gate_token.mint(self._random_bytes(32))
+        expires_at = None if expires_s is None else self._clock() + expires_s
+        info = await self._directory.add_token(token, [p.id for p in known], tenants[0], expires_at, label)
+        return {"token": token, **_token(info)}
+
+    async def token_list(self, project: str | None = None) -> list[Json]:
+        """``[{"id", "tenant", "projects", "label", "created_at", "expires_at", "revoked_at"}]``, oldest first."""
+        if project is not None:
+            await self._known(project)
+        return [
+            _token(info) for info in sorted(await self._directory.tokens(project), key=lambda t: (t.created_at, t.id))
+        ]
+
+    async def token_revoke(self, token_id: str) -> Json:
+        if not _TOKEN_ID.fullmatch(token_id):
+            # Not repeated: it may be a token, whole or in part.
+            raise OperationRefused("that is not a token's id (tok_...): `tollhouse token list` shows the ids")
+        if not await self._directory.revoke(token_id):
+            raise OperationRefused(f"no token has the id {token_id}: `tollhouse token list` shows the ids")
+        return {"id": token_id, "revoked": True}
+
+    async def budget_show(self, project: str) -> Json:
+        """``{"project", "scopes": [{"scope", "limits": [{"limit", "used", "held", "left", "resets_at"}]}]}``: the
+        tenant's scope, then the project's; ``resets_at`` is null where nothing resets."""
+        known = await self._known(project)
+        scopes = [Scope("tenant", known.tenant, known.tenant), Scope("project", known.tenant, known.id)]
+        return report.budget_json(project, await self._ledger.show(scopes))
+
+    async def usage(
+        self, project: str, since: float | None = None, by: Literal["model", "day", "token"] = "model"
+    ) -> Json:
+        """``{"project", "by", "rows": [{"key", "usd", "tokens", "requests"}]}``: what was charged from the day of
+        ``since`` on (seconds since the epoch; days are UTC's). None is all that is kept."""
+        known = await self._known(project)
+        first_day = None if since is None else datetime.fromtimestamp(since, UTC).date()
+        rows = await self._ledger.usage(known.tenant, project, first_day, by)
+        return {"project": project, "by": by, "rows": [row.as_json() for row in rows]}
+
+    async def _known(self, project: str) -> Project:
+        found = await self._directory.get_project(project)
+        if found is None:
+            raise OperationRefused(
+                f"project {project} does not exist: `tollhouse project list` shows those that do, "
+                f"`tollhouse project set {project} --tenant TENANT` makes it"
+            )
+        return found
+
+
+def _project(project: Project) -> Json:
+    return {
+        "project": project.id,
+        "tenant": project.tenant,
+        "limits": list(project.limits),
+        "on_shortfall": project.on_shortfall,
+        "models": list(project.models),
+        "unpriced": project.unpriced,
+    }
+
+
+def _token(info: TokenInfo) -> Json:
+    return {
+        "id": info.id,
+        "tenant": info.tenant,
+        "projects": list(info.projects),
+        "label": info.label,
+        "created_at": rfc3339(info.created_at),
+        "expires_at": rfc3339(info.expires_at),
+        "revoked_at": rfc3339(info.revoked_at),
+    }
+
+
+def rfc3339(seconds: float | None) -> str | None:
+    """Seconds since the epoch as ``2026-11-23T16:00:00Z``."""
+    return None if seconds is None else datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _checked(operation: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    return validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))(operation)
+
+
+TABLE: Final[Mapping[str, Callable[..., Awaitable[Any]]]] = {
+    name: _checked(operation)
+    for name, operation in (
+        ("project_set", Operations.project_set),
+        ("project_show", Operations.project_show),
+        ("project_list", Operations.project_list),
+        ("project_remove", Operations.project_remove),
+        ("projects_apply", Operations.projects_apply),
+        ("token_create", Operations.token_create),
+        ("token_list", Operations.token_list),
+        ("token_revoke", Operations.token_revoke),
+        ("budget_show", Operations.budget_show),
+        ("usage", Operations.usage),
+    )
+}
+"""Every operation that the control socket answers to."""
+
+
+def perform_once(config: Config, name: str, arguments: Mapping[str, Any]) -> Any:
+    """Open the configuration's stores, do one operation, close them. Raises `OperationRefused`."""
+
+    async def once() -> Any:
+        redis = connect(config.redis.url, config.state.directory)
+        ledger = Ledger(redis)
+        try:
+            return await Operations(Directory(redis), ledger).perform(name, arguments)
+        finally:
+            await ledger.close()
+
+    try:
+        return asyncio.run(once())
+    except ValueError as error:
+        raise OperationRefused(str(error)) from None

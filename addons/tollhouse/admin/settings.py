@@ -1,0 +1,23 @@
+"""What the file says about projects, in the form in which the operations take it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tollhouse.config import Config
+
+
+def project_settings(config: Config) -> list[dict[str, Any]]:
+    """The file's [projects] as the arguments of `Operations.project_set`."""
+    return [
+        {
+            "project": name,
+            "tenant": project.tenant,
+            "limits": list(project.limits),
+            "unpriced": project.unpriced,
+            "on_shortfall": project.on_shortfall,
+            "models": list(project.models),
+        }
+        for name, project in config.projects.items()
+    ]

@@ -1,0 +1,225 @@
+"""What the operations do to the stores: the same on a real Redis and on the embedded one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tollhouse.admin.operations import TABLE, OperationRefused, Operations
+from tollhouse.admit.directory import Directory
+from tollhouse.admit.token import digest, well_formed
+from tollhouse.budget.ledger import Held, Ledger, Scope
+from tollhouse.budget.store import connect
+from tollhouse.call import Amount
+from tollhouse.config import load_config
+
+NOW = 1_790_000_000.0
+
+
+@pytest.fixture(params=["embedded", "redis"])
+async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Directory, Ledger]]:
+    """A directory and a ledger on an empty store."""
+    url = "embedded" if request.param == "embedded" else request.getfixturevalue("redis_url")
+    redis = connect(url, tmp_path / "state")
+    ledger = Ledger(redis)
+    yield Directory(redis, now=lambda: NOW), ledger
+    await ledger.close()
+
+
+@pytest.fixture
+def operations(stores: tuple[Directory, Ledger]) -> Operations:
+    """Operations whose clock stands still and whose tokens are made of counted bytes."""
+    count = itertools.count(1)
+    return Operations(*stores, clock=lambda: NOW, random_bytes=lambda size: bytes([next(count)]) * size)
+
+
+async def refusal(operations: Operations, name: str, **arguments: Any) -> OperationRefused:
+    with pytest.raises(OperationRefused) as raised:
+        await operations.perform(name, arguments)
+    return raised.value
+
+
+async def test_project_is_made_changed_and_shown(operations: Operations) -> None:
+    """What is not given stays; limits are kept in their canonical text."""
+    made = await operations.perform("project_set", {"project": "p", "tenant": "acme", "limits": ["10 USD / day"]})
+    assert made == {
+        "project": "p",
+        "tenant": "acme",
+        "limits": ["10 usd/day"],
+        "on_shortfall": "reject",
+        "models": [],
+        "unpriced": "refuse",
+    }
+    changed = await operations.perform("project_set", {"project": "p", "unpriced": "dearest"})
+    assert changed == {**made, "unpriced": "dearest"}
+    assert await operations.perform("project_show", {"project": "p"}) == changed
+    assert await operations.perform("project_list", {}) == [changed]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"project": "new"}, "name its tenant"),
+        ({"project": "p", "tenant": "other"}, "belongs to tenant acme"),
+        ({"project": "p", "limits": ["10 usd"]}, "the window is missing"),
+        ({"project": "p", "limits": ["1 usd/day", "2 usd/day"]}, "keep one of them"),
+        ({"project": "a/b", "tenant": "acme"}, "project"),
+        ({"project": "q", "tenant": "a{b}"}, "tenant"),
+        ({"project": "p", "limits": "10 usd/day"}, "limits"),
+        ({"project": "p", "unpriced": "free"}, "unpriced"),
+        ({"project": "p", "colour": "red"}, "colour"),
+        ({"tenant": "acme"}, "project"),
+        ({"self": "p"}, "self"),
+    ],
+)
+async def test_project_set_refuses(operations: Operations, arguments: dict[str, Any], words: str) -> None:
+    """Each wrong argument is named, and nothing is changed."""
+    before = await operations.project_set("p", "acme", ["1 usd/day"])
+    assert words in str(await refusal(operations, "project_set", **arguments))
+    assert await operations.project_list() == [before]
+
+
+async def test_argument_errors_do_not_repeat_values(operations: Operations) -> None:
+    """A value that does not fit may be a secret."""
+    error = await refusal(operations, "token_revoke", token_id=["gate_secret"])
+    assert error.status == 400
+    assert "gate_secret" not in str(error)
+    assert "gate_secret" not in str(await refusal(operations, "token_revoke", token_id="gate_secret"))
+
+
+@pytest.mark.parametrize("name", ["perform", "apply", "__init__", "_known", "nothing", ""])
+async def test_only_the_table_is_reachable(operations: Operations, name: str) -> None:
+    """A method that is not in the table is no operation."""
+    assert name not in TABLE
+    assert (await refusal(operations, name)).status == 404
+
+
+async def test_token_is_made_listed_and_revoked(operations: Operations, stores: tuple[Directory, Ledger]) -> None:
+    """The token is in the answer of its making only; the directory finds it until it is revoked, and says so after."""
+    await operations.project_set("p", "acme", [])
+    made = await operations.perform("token_create", {"projects": ["p", "p"], "expires_s": 60.0, "label": "ci"})
+    token = made.pop("token")
+    assert well_formed(token)
+    assert made == {
+        "id": made["id"],
+        "tenant": "acme",
+        "projects": ["p"],
+        "label": "ci",
+        "created_at": "2026-09-21T14:13:20Z",
+        "expires_at": "2026-09-21T14:14:20Z",
+        "revoked_at": None,
+    }
+    assert await operations.perform("token_list", {"project": "p"}) == [made]
+    assert await operations.perform("token_revoke", {"token_id": made["id"]}) == {"id": made["id"], "revoked": True}
+    found = await stores[0].find(digest(token))
+    assert found is not None
+    assert found.revoked_at == NOW
+
+
+async def test_token_refusals(operations: Operations) -> None:
+    """Unknown projects, projects of two tenants, no project, an end in the past, an unknown id."""
+    await operations.project_set("p", "acme", [])
+    await operations.project_set("q", "other", [])
+    assert "nope does not exist" in str(await refusal(operations, "token_create", projects=["p", "nope"]))
+    assert "acme, other" in str(await refusal(operations, "token_create", projects=["p", "q"]))
+    assert "needs a project" in str(await refusal(operations, "token_create", projects=[]))
+    assert "positive" in str(await refusal(operations, "token_create", projects=["p"], expires_s=-1.0))
+    assert "no token has the id" in str(await refusal(operations, "token_revoke", token_id="tok_" + "0" * 16))
+    assert "nope does not exist" in str(await refusal(operations, "token_list", project="nope"))
+    assert await operations.token_list() == []
+
+
+async def test_project_remove_revokes_its_own_tokens(operations: Operations) -> None:
+    """A token for it alone ends with it, so that making it again does not revive the token; a shared one stays."""
+    await operations.project_set("p", "acme", [])
+    await operations.project_set("q", "acme", [])
+    own = (await operations.token_create(["p"]))["id"]
+    shared = (await operations.token_create(["p", "q"]))["id"]
+    assert await operations.perform("project_remove", {"project": "p"}) == {"project": "p", "revoked": [own]}
+    assert "p does not exist" in str(await refusal(operations, "project_show", project="p"))
+    revoked = {info["id"]: info["revoked_at"] is not None for info in await operations.token_list()}
+    assert revoked == {own: True, shared: False}
+
+
+async def test_budget_show(operations: Operations, stores: tuple[Directory, Ledger]) -> None:
+    """The contract's shape: amounts are decimal strings in the limit's own unit, held is apart from used."""
+    await operations.project_set("p", "acme", ["1 usd/total", "2 concurrent", "100 tokens/total"])
+    scopes = [Scope("tenant", "acme", "acme"), Scope("project", "acme", "p"), Scope("token", "acme", "t")]
+    ledger = stores[1]
+    assert isinstance(await ledger.hold("a", scopes, Amount(250_000_000, 10)), Held)
+    await ledger.settle("a", scopes, Amount(12_345, 7), record={})
+    assert isinstance(await ledger.hold("b", scopes, Amount(20_000_000, 5)), Held)
+    shown = await operations.perform("budget_show", {"project": "p"})
+    assert shown == {
+        "project": "p",
+        "scopes": [
+            {"scope": "tenant:acme", "limits": []},
+            {
+                "scope": "project:p",
+                "limits": [
+                    {
+                        "limit": "1 usd/total",
+                        "used": "0.000012345",
+                        "held": "0.02",
+                        "left": "0.979987655",
+                        "resets_at": None,
+                    },
+                    {"limit": "2 concurrent", "used": "0", "held": "1", "left": "1", "resets_at": None},
+                    {"limit": "100 tokens/total", "used": "7", "held": "5", "left": "88", "resets_at": None},
+                ],
+            },
+        ],
+    }
+
+
+async def test_usage(operations: Operations, stores: tuple[Directory, Ledger]) -> None:
+    """Sums by model and by token; a day after today has none."""
+    await operations.project_set("p", "acme", [])
+    scopes = [Scope("project", "acme", "p"), Scope("token", "acme", "t")]
+    record = {"provider": "openai", "model": "gpt-4o"}
+    for call_id in ("a", "b"):
+        await stores[1].hold(call_id, scopes, Amount(10, 1))
+        await stores[1].settle(call_id, scopes, Amount(1_500_000_000, 20), record=record)
+    sums = {"usd": "3", "tokens": 40, "requests": 2}
+    by_model = await operations.perform("usage", {"project": "p"})
+    assert by_model == {"project": "p", "by": "model", "rows": [{"key": "openai/gpt-4o", **sums}]}
+    by_token = await operations.perform("usage", {"project": "p", "by": "token", "since": 0.0})
+    assert by_token["rows"] == [{"key": "t", **sums}]
+    assert (await operations.perform("usage", {"project": "p", "since": 9e9}))["rows"] == []
+
+
+async def test_apply_puts_the_file_into_the_stores(operations: Operations, tmp_path: Path) -> None:
+    """The file's projects are made or changed; one that it does not name stays; twice is the same as once."""
+    file = tmp_path / "tollhouse.toml"
+    file.write_text(
+        '[projects.p]\ntenant = "acme"\nlimits = ["5 usd/month"]\nunpriced = "dearest"\n[vault]\naddress = "embedded"\n'
+    )
+    await operations.project_set("p", "acme", ["1 usd/day"])
+    kept = await operations.project_set("q", "acme", ["1 usd/day"])
+    for _ in range(2):
+        [applied] = await operations.apply(load_config(file))
+        assert (applied["limits"], applied["unpriced"]) == (["5 usd/month"], "dearest")
+    assert await operations.project_list() == [applied, kept]
+
+
+async def test_apply_refuses_another_tenant(operations: Operations, tmp_path: Path) -> None:
+    """A project does not change its tenant by an edit of the file."""
+    file = tmp_path / "tollhouse.toml"
+    file.write_text('[projects.p]\ntenant = "other"\n[vault]\naddress = "embedded"\n')
+    await operations.project_set("p", "acme", [])
+    with pytest.raises(OperationRefused, match="belongs to tenant acme"):
+        await operations.apply(load_config(file))
+
+
+async def test_store_away_is_said(tmp_path: Path) -> None:
+    """A Redis that is not there is a refusal of its own kind, without the URL's password."""
+    redis = connect("redis://user:secret@127.0.0.1:1/0", tmp_path)
+    ledger = Ledger(redis)
+    error = await refusal(Operations(Directory(redis), ledger), "project_list")
+    await ledger.close()
+    assert (error.status, "secret" in str(error)) == (503, False)
+    assert "[redis] url" in str(error)
