@@ -23,14 +23,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mitmproxy.hooks import all_hooks
-from mitmproxy.master import Master
 from OpenSSL import SSL
 
 from tollhouse.admin.control import ControlServer
 from tollhouse.admin.http import AdminSite
 from tollhouse.admin.lock import StateBusy, StateLock
-from tollhouse.admin.operations import Operations
+from tollhouse.admin.operations import OperationRefused, Operations
 from tollhouse.admit.directory import Directory
 from tollhouse.admit.gate import Admit
 from tollhouse.admit.tunnel import Tunnel
@@ -46,7 +44,7 @@ from tollhouse.credential.lease import CredentialUnavailable
 from tollhouse.denial import Decision
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.exchange import Exchange
-from tollhouse.dispatch.layer import Bounds, layer_options
+from tollhouse.dispatch.layer import Bounds, GateMaster
 from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.journey import Gate, Journey
@@ -186,7 +184,6 @@ class Gateway:
 
     async def _open_listeners(self) -> None:
         config = self.config
-        master = Master(layer_options(), event_loop=asyncio.get_running_loop(), with_termlog=False)
         own_tls: dict[ListenerKind, SSL.Context] = {}
         if config.listen.tls is not None:
             own_tls = {kind: listener_context(config.listen.tls, kind) for kind in ("proxy", "base_url")}
@@ -197,12 +194,10 @@ class Gateway:
             proxy_auth=config.listen.proxy_auth,
             listener_tls=own_tls,
         )
-        addons = [self.tunnel, Road(self.journey)]
-        master.addons.add(*addons)
+        master = GateMaster([self.tunnel, Road(self.journey)])
         limits = config.limits
         bounds = Bounds(limits.max_header_bytes, limits.request_timeout_s, 4 * limits.max_body_bytes)
-        hooks = frozenset(name for name in all_hooks if any(hasattr(addon, name) for addon in addons))
-        self.listeners = Listeners(ListenerParts(master.addons, master.options, bounds, hooks, limits.max_connections))
+        self.listeners = Listeners(ListenerParts(master, bounds, limits.max_connections))
         wanted: tuple[tuple[ListenerKind, Address | None], ...] = (
             ("proxy", config.listen.proxy),
             ("base_url", config.listen.base_url),
@@ -267,7 +262,7 @@ async def serve(config: Config) -> int:
         loop.add_signal_handler(number, gateway.stopping.set)
     try:
         await gateway.start()
-    except (GatewayError, OSError, ValueError, CredentialUnavailable) as e:
+    except (GatewayError, OSError, ValueError, CredentialUnavailable, OperationRefused) as e:
         print(f"tollhouse: cannot start: {e}", file=sys.stderr)
         return 1
     loop.add_signal_handler(signal.SIGHUP, gateway.book.reopen)

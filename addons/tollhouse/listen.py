@@ -7,12 +7,9 @@ import logging
 import time
 from dataclasses import dataclass
 
-from mitmproxy.addonmanager import AddonManager
-from mitmproxy.options import Options
-
 from tollhouse.call import ListenerKind
 from tollhouse.config_values import Address
-from tollhouse.dispatch.layer import Bounds, TollhouseConnectionHandler
+from tollhouse.dispatch.layer import Bounds, GateMaster, TollhouseConnectionHandler
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +24,8 @@ _TOO_MANY = (
 class ListenerParts:
     """What the connections of all listeners share."""
 
-    addons: AddonManager
-    options: Options
+    master: GateMaster
     bounds: Bounds
-    hooks: frozenset[str]
     max_connections: int
 
 
@@ -70,10 +65,8 @@ class Listeners:
             writer,
             kind=kind,
             tls=tls,
-            addons=parts.addons,
-            options=parts.options,
+            master=parts.master,
             bounds=parts.bounds,
-            hooks=parts.hooks,
         )
         self._handlers.add(handler)
         try:

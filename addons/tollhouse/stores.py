@@ -14,7 +14,6 @@ from tollhouse.providers import Catalog
 from tollhouse.trust.ca import CertificateAuthority
 from tollhouse.trust.leaf import HTTP, server_context
 
-
 _EMBEDDED_REFRESH_S: Final = 5.0
 
 

@@ -12,13 +12,15 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import uvloop
+
 from tests.support.gateway import REAL_KEY
 from tollhouse.budget.ledger import Scope
 from tollhouse.config import load_config
 from tollhouse.credential.embedded import EmbeddedVault
 from tollhouse.demo.gateway_config import Settings, write_config
 from tollhouse.demo.standin import StandIn
-from tollhouse.gateway import Gateway
+from tollhouse.gateway import Gateway, _eager_task_factory
 
 T = TypeVar("T")
 PROJECT = "proj_123"
@@ -115,7 +117,9 @@ def open_inside(
         config = load_config(write_config(directory, provider, merged))
         config.state.directory.mkdir(mode=0o700)
         EmbeddedVault(config.state.directory).set("openai", REAL_KEY)
-        loop = asyncio.new_event_loop()
+        # As `tollhouse run` has it.
+        loop = uvloop.new_event_loop()
+        loop.set_task_factory(_eager_task_factory)
         thread = threading.Thread(target=loop.run_forever, name="gateway", daemon=True)
         thread.start()
 
