@@ -1,0 +1,236 @@
+"""Who may call and on whose account: projects and tokens, in Redis, read through a cache of 5 seconds at most.
+
+A token is stored by its SHA-256. What is cached is what a call needs, so that Redis is asked once in a while and not
+once a call; a revocation made elsewhere is therefore seen within 5 s, and one made here at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from tollhouse.admit.token import digest, token_id, well_formed
+from tollhouse.budget import keys
+from tollhouse.budget.keys import Scope, check_id
+from tollhouse.budget.ledger import Ledger
+from tollhouse.budget.limits import parse_limits
+from tollhouse.budget.store import LedgerUnavailable, persist, translated
+from tollhouse.call import Identity, Project
+
+__all__ = ["Directory", "LedgerUnavailable", "TokenInfo"]
+
+CACHE_S: Final = 4.0
+"""Below the 5 s in which a revocation must be seen, by the time that asking Redis may take."""
+CACHE_SIZE: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class TokenInfo:
+    """A token without its secret. Times are seconds since the epoch; None means never."""
+
+    id: str
+    tenant: str
+    projects: tuple[str, ...]
+    label: str
+    created_at: float
+    expires_at: float | None = None
+    revoked_at: float | None = None
+
+    def identity(self) -> Identity:
+        return Identity(self.id, self.tenant, self.projects, self.label)
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "projects": list(self.projects)}
+
+
+class Directory:
+    """Every method raises `LedgerUnavailable` when Redis can't be asked and the cache has no answer, and when what
+    Redis holds can't be read. ``clock`` is monotonic and moves the cache; ``now`` is the time that is written down."""
+
+    def __init__(
+        self, redis: Redis, *, clock: Callable[[], float] = time.monotonic, now: Callable[[], float] = time.time
+    ) -> None:
+        self._redis = redis
+        self._now = now
+        self._ledger = Ledger(redis)
+        self._projects: _Cache[Project] = _Cache(self._read_project, clock)
+        self._tokens: _Cache[TokenInfo] = _Cache(self._read_token, clock)
+
+    async def set_project(self, project: Project) -> None:
+        """Makes or replaces a project, and its limits in the ledger; what it used stays counted. Raises `ValueError`
+        (`LimitError` for a limit) before anything is changed."""
+        check_id("project", project.id)
+        check_id("tenant", project.tenant)
+        limits = parse_limits(project.limits)
+        # The limits first: a project that can be found has them.
+        await self._ledger.set_limits(Scope("project", project.tenant, project.id), limits)
+        with translated():
+            await self._redis.hset(keys.PROJECTS, project.id, _encode(project))
+        self._saved()
+
+    async def get_project(self, project_id: str) -> Project | None:
+        return await self._projects.get(project_id)
+
+    async def projects(self) -> list[Project]:
+        """All, by id; not from the cache."""
+        with translated():
+            found: Any = await self._redis.hgetall(keys.PROJECTS)
+        return sorted((_decode(Project, text) for text in found.values()), key=lambda project: project.id)
+
+    async def remove_project(self, project_id: str) -> bool:
+        """Its tokens stay but reach nothing; what it used stays counted if it is made again. False if there was
+        none."""
+        with translated():
+            removed = bool(await self._redis.hdel(keys.PROJECTS, project_id))
+        self._saved()
+        return removed
+
+    async def add_token(
+        self, token: str, projects: Iterable[str], tenant: str, expires_at: float | None = None, label: str = ""
+    ) -> TokenInfo:
+        """Lets ``token`` charge ``projects`` of ``tenant``. Raises `ValueError` for a token with a wrong checksum or
+        one that exists, no project, or a project that does not exist or is another tenant's."""
+        if not well_formed(token):
+            raise ValueError("the token is not one of ours: its form or its checksum is wrong")
+        names = tuple(dict.fromkeys(projects))
+        if not names:
+            raise ValueError("a token needs at least one project that it may charge")
+        for name in names:
+            project = await self._read_project(name)
+            if project is None:
+                raise ValueError(f"there is no project {name!r}: make it with `tollhouse project set`")
+            if project.tenant != tenant:
+                raise ValueError(f"the project {name!r} belongs to another tenant than {tenant!r}")
+        info = TokenInfo(token_id(token), tenant, names, label, self._now(), expires_at)
+        with translated():
+            if not await self._redis.hsetnx(keys.TOKENS, digest(token), _encode(info)):
+                raise ValueError("this token exists already")
+            await self._redis.hset(keys.TOKEN_IDS, info.id, digest(token))
+        self._saved()
+        return info
+
+    async def tokens(self, project: str | None = None) -> list[TokenInfo]:
+        """All, or those that may charge ``project``; the oldest first. Revoked and expired ones too."""
+        with translated():
+            found: Any = await self._redis.hgetall(keys.TOKENS)
+        infos = (_decode(TokenInfo, text) for text in found.values())
+        return sorted(
+            (info for info in infos if project is None or project in info.projects),
+            key=lambda info: (info.created_at, info.id),
+        )
+
+    async def revoke(self, token_id: str) -> bool:
+        """Ends a token, for good; the first time counts. False if there is no such token."""
+        return await self._change(token_id, lambda info: replace(info, revoked_at=info.revoked_at or self._now()))
+
+    async def expire(self, token_id: str, expires_at: float | None) -> bool:
+        """Moves a token's end, for a rotation in which two are valid for a while. False if there is no such token."""
+        return await self._change(token_id, lambda info: replace(info, expires_at=expires_at))
+
+    async def find(self, digest: str) -> TokenInfo | None:
+        """The token with this `token.digest`, revoked or expired as it may be."""
+        return await self._tokens.get(digest)
+
+    async def _change(self, token_id: str, change: Callable[[TokenInfo], TokenInfo]) -> bool:
+        with translated():
+            key: Any = await self._redis.hget(keys.TOKEN_IDS, token_id)
+            if key is None:
+                return False
+            text: Any = await self._redis.hget(keys.TOKENS, key.decode())
+            if text is None:
+                return False
+            await self._redis.hset(keys.TOKENS, key.decode(), _encode(change(_decode(TokenInfo, text))))
+        self._saved()
+        return True
+
+    async def _read_project(self, project_id: str) -> Project | None:
+        with translated():
+            text: Any = await self._redis.hget(keys.PROJECTS, project_id)
+        return None if text is None else _decode(Project, text)
+
+    async def _read_token(self, key: str) -> TokenInfo | None:
+        with translated():
+            text: Any = await self._redis.hget(keys.TOKENS, key)
+        return None if text is None else _decode(TokenInfo, text)
+
+    def _saved(self) -> None:
+        persist(self._redis)
+        self._projects.clear()
+        self._tokens.clear()
+
+
+class _Cache[T]:
+    """Answers for `CACHE_S`, from when they were asked for; one read at a time for a key. Answers that there is nothing
+    are kept apart, so that a flood of unknown tokens can't push out the known ones."""
+
+    def __init__(self, read: Callable[[str], Awaitable[T | None]], clock: Callable[[], float]) -> None:
+        self._read = read
+        self._clock = clock
+        self._known: OrderedDict[str, tuple[float, T]] = OrderedDict()
+        self._unknown: OrderedDict[str, float] = OrderedDict()
+        self._reading: dict[str, asyncio.Task[T | None]] = {}
+
+    async def get(self, key: str) -> T | None:
+        now = self._clock()
+        found = self._known.get(key)
+        if found is not None and now < found[0]:
+            return found[1]
+        if now < self._unknown.get(key, now):
+            return None
+        task = self._reading.get(key)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._fetch(key, now + CACHE_S))
+            self._reading[key] = task
+            task.add_done_callback(lambda done: self._forget(key, done))
+        return await asyncio.shield(task)
+
+    def clear(self) -> None:
+        self._known.clear()
+        self._unknown.clear()
+        # What is being read now may be the state before the change.
+        self._reading.clear()
+
+    async def _fetch(self, key: str, until: float) -> T | None:
+        answer = await self._read(key)
+        if self._reading.get(key) is asyncio.current_task():
+            self._known.pop(key, None)
+            self._unknown.pop(key, None)
+            if answer is None:
+                self._unknown[key] = until
+            else:
+                self._known[key] = (until, answer)
+            for kept in (self._known, self._unknown):
+                if len(kept) > CACHE_SIZE:
+                    kept.popitem(last=False)
+        return answer
+
+    def _forget(self, key: str, task: asyncio.Task[T | None]) -> None:
+        if self._reading.get(key) is task:
+            del self._reading[key]
+        if not task.cancelled():
+            # Read, so that a failure that nobody waits for any more is not reported as lost.
+            task.exception()
+
+
+def _encode(value: Project | TokenInfo) -> str:
+    return json.dumps(asdict(value), ensure_ascii=False, separators=(",", ":"))
+
+
+def _decode[R: (Project, TokenInfo)](kind: type[R], text: bytes) -> R:
+    try:
+        saved: Any = json.loads(text)
+        # A later version's field means a rule that this one does not know how to keep.
+        unknown = saved.keys() - {field.name for field in fields(kind)}
+        if unknown:
+            raise ValueError(f"unknown fields: {', '.join(sorted(unknown))}")
+        values: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
+        return kind(**values)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise LedgerUnavailable(f"Redis holds a {kind.__name__} that this version can't read: {error}") from error

@@ -1,0 +1,63 @@
+"""Gate tokens: what a workload holds instead of a provider's key.
+
+``gate_``, 43 base62 digits of 256 random bits, 6 base62 digits of a CRC-32 of all before them: the checksum lets a
+secret scanner tell a token from chance, as GitHub's do
+(https://github.blog/engineering/behind-githubs-new-authentication-token-formats/).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from typing import Final
+
+PREFIX: Final = "gate_"
+RANDOM_BYTES: Final = 32
+
+_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_VALUES: Final = {digit: value for value, digit in enumerate(_ALPHABET)}
+_BODY_DIGITS: Final = 43
+_CHECK_DIGITS: Final = 6
+_FORM: Final = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{_BODY_DIGITS + _CHECK_DIGITS}}}", re.ASCII)
+
+
+def mint(random_bytes: bytes) -> str:
+    """The token of 32 random bytes. Raises `ValueError` for another number of them."""
+    if len(random_bytes) != RANDOM_BYTES:
+        raise ValueError(f"a token is made of {RANDOM_BYTES} random bytes, not of {len(random_bytes)}")
+    body = PREFIX + _base62(int.from_bytes(random_bytes), _BODY_DIGITS)
+    return body + _check(body)
+
+
+def well_formed(text: str) -> bool:
+    """Whether ``text`` could be a token: its form and its checksum. Says nothing of whether it exists."""
+    if not _FORM.fullmatch(text):
+        return False
+    body = text[:-_CHECK_DIGITS]
+    value = 0
+    for digit in body[len(PREFIX) :]:
+        value = value * 62 + _VALUES[digit]
+    return value < 1 << (8 * RANDOM_BYTES) and _check(body) == text[-_CHECK_DIGITS:]
+
+
+def digest(token: str) -> str:
+    """What is stored of a token: SHA-256, hexadecimal. 256 random bits need no salt and no slow hash."""
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def token_id(token: str) -> str:
+    """The token's public name, safe to log: ``tok_`` and 64 bits of a hash that is not the one it is looked up by."""
+    return "tok_" + hashlib.sha256(b"tollhouse token id\0" + token.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def _base62(number: int, digits: int) -> str:
+    out = []
+    for _ in range(digits):
+        number, value = divmod(number, 62)
+        out.append(_ALPHABET[value])
+    return "".join(reversed(out))
+
+
+def _check(body: str) -> str:
+    return _base62(zlib.crc32(body.encode()), _CHECK_DIGITS)

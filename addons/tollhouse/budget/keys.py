@@ -1,0 +1,93 @@
+"""Who is charged, and where Redis keeps it. Every key of a tenant carries the hash tag ``{tenant}``: one slot of a
+Cluster.
+
+=========================================  ======  ==================================================================
+``toll:{tenant}:clock``                    string  the tenant's latest time and its last silence
+``toll:{tenant}:holds``                    hash    call id -> what it holds, of which scopes, and what it carries
+``toll:{tenant}:deadlines``                zset    call id -> when its hold may be swept, ms
+``toll:{tenant}:settled``                  zset    call id -> when it ended, ms; kept for 24 h
+``toll:{tenant}:swept``                    hash    call id -> what it was charged, until its late settle or 24 h
+``toll:{tenant}:calls``                    stream  one record a call, bounded; for other systems to read
+``toll:{tenant}:usage:PROJECT``            hash    ``DAY UNIT day|model|token NAME`` -> sum; kept for 400 days
+``toll:{tenant}:scope:KIND:ID``            hash    limits, and used + held of each in its window
+=========================================  ======  ==================================================================
+
+Their number does not grow with the calls. ``{directory}`` holds what is looked up before the tenant is known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple
+
+ScopeKind = Literal["tenant", "project", "token"]
+
+_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,127}", re.ASCII)
+
+PROJECTS: Final = "toll:{directory}:projects"
+TOKENS: Final = "toll:{directory}:tokens"
+TOKEN_IDS: Final = "toll:{directory}:token_ids"  # noqa: S105 - a key's name
+
+
+class Scope(NamedTuple):
+    """Something that has limits and is charged. ``id`` of kind ``tenant`` is the tenant itself."""
+
+    kind: ScopeKind
+    tenant: str
+    id: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}:{self.id}"
+
+    def __str__(self) -> str:
+        """As a sentence names it."""
+        return f"{self.kind} {self.id}"
+
+
+def check_id(what: str, text: str) -> str:
+    """``text`` if it can be an id of ``what`` (a tenant, project or token), else `ValueError`: ids become parts of
+    keys."""
+    if not _ID.fullmatch(text):
+        raise ValueError(
+            f"{text!r} can't be the id of a {what}: use 1 to 128 of the characters A-Z a-z 0-9 . _ @ - "
+            "and begin with a letter, a digit or _"
+        )
+    return text
+
+
+def scope_key(scope: Scope) -> str:
+    tenant = check_id("tenant", scope.tenant)
+    return f"toll:{{{tenant}}}:scope:{scope.kind}:{check_id(scope.kind, scope.id)}"
+
+
+def usage_key(tenant: str, project: str) -> str:
+    return f"toll:{{{check_id('tenant', tenant)}}}:usage:{check_id('project', project) if project else ''}"
+
+
+def calls_key(tenant: str) -> str:
+    """The stream of the tenant's calls."""
+    return f"toll:{{{check_id('tenant', tenant)}}}:calls"
+
+
+def script_keys(tenant: str, scopes: Sequence[Scope]) -> list[str]:
+    """The KEYS of every script, in the order that scripts/common.lua gives. Raises `ValueError` for scopes of another
+    tenant, named twice, or of two projects."""
+    check_id("tenant", tenant)
+    if len(set(scopes)) != len(scopes) or any(scope.tenant != tenant for scope in scopes):
+        raise ValueError("the scopes of a call belong to one tenant and are named once each")
+    projects = [scope.id for scope in scopes if scope.kind == "project"]
+    if len(projects) > 1:
+        raise ValueError("a call is charged to one project")
+    own = f"toll:{{{tenant}}}:"
+    names = ("clock", "holds", "deadlines", "settled", "swept", "calls")
+    usage = usage_key(tenant, projects[0] if projects else "")
+    return [*(own + name for name in names), usage, *map(scope_key, scopes)]
+
+
+def parse_scopes(tenant: str, names: str) -> tuple[Scope, ...]:
+    """The scopes of a hold's record: ``project:a token:b``."""
+    kinds: dict[str, ScopeKind] = {"tenant": "tenant", "project": "project", "token": "token"}
+    parted = (name.partition(":") for name in names.split())
+    return tuple(Scope(kinds[kind], tenant, rest) for kind, _, rest in parted)

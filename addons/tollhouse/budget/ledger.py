@@ -1,0 +1,358 @@
+"""The ledger: hold before a call leaves, settle after it; each one script and one round trip.
+
+The rule of a hold: for every limit of every scope, used + held + estimate <= limit, or nothing is taken at all. A
+settle replaces the estimate by what the call came to, in the windows that the hold was taken from, and may pass a
+limit. Every method may be repeated with the same call id and does its work once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final, Literal
+
+from redis.asyncio import Redis
+
+from tollhouse.budget import keys, report
+from tollhouse.budget.keys import Scope, ScopeKind
+from tollhouse.budget.limits import MAX_AMOUNT, Limit, Unit, format_limit
+from tollhouse.budget.pipeline import Pipeline, Prefix
+from tollhouse.budget.report import PAIRS, LimitState, ScopeState, UsageRow
+from tollhouse.budget.store import LedgerUnavailable, load_script, persist, translated
+from tollhouse.budget.windows import bounds
+from tollhouse.call import Amount
+
+__all__ = [
+    "Held",
+    "Ledger",
+    "LedgerUnavailable",
+    "LimitState",
+    "Scope",
+    "ScopeKind",
+    "ScopeState",
+    "Settled",
+    "Short",
+    "UsageRow",
+]
+
+DEADLINE_S: Final = 60.0
+STREAM_LENGTH: Final = 100_000
+"""About how many records a tenant's stream keeps (``MAXLEN ~``)."""
+_SEPARATOR: Final = "\x1f"
+_SWEEP_EVERY_S: Final = 1.0
+_SWEEP_AT_ONCE: Final = 100
+_GIVE_BACK_DELAYS_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0)
+SettledBy = Literal["hold", "late", "no_hold", "duplicate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A hold that was taken. ``windows`` says when, on Redis's clock, in milliseconds; it is the hold's own
+    business."""
+
+    call_id: str
+    windows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """A hold that does not fit: the limit that takes longest to reset of those in the way. Nothing was taken.
+
+    ``left`` is in the limit's unit (nano-dollars for ``usd``). ``resets_at`` is seconds since the epoch by Redis's
+    clock, ``retry_after_s`` the same from now; both None for ``total`` and ``concurrent``. ``never_fits``: the call
+    alone is more than the limit, so waiting does not help.
+    """
+
+    limit_text: str
+    scope: Scope
+    unit: Unit
+    resets_at: float | None
+    retry_after_s: float | None
+    left: int
+    never_fits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """``first`` is False when the call had ended before and nothing was done. ``by``: ``hold``; ``late`` corrects what
+    a sweep had charged; ``no_hold`` is a charge whose hold is unknown (lost in a failover)."""
+
+    first: bool
+    by: SettledBy
+
+
+_BY: Final[dict[int, SettledBy]] = {0: "duplicate", 1: "hold", 2: "late", 3: "no_hold"}
+
+
+class Ledger:
+    """One a process. Every method raises `LedgerUnavailable` when Redis can't be asked, and `ValueError` for amounts
+    below zero or above `limits.MAX_AMOUNT`, ids that can't be part of a key, and scopes of several tenants."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        stream_length: int = STREAM_LENGTH,
+        clock: str | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._redis = redis
+        self._pipeline = Pipeline(redis)
+        self._stream_length = str(stream_length)
+        self._clock = clock
+        self._sleep = sleep
+        self._prefixes: dict[tuple[str, str, tuple[Scope, ...]], tuple[Prefix, str]] = {}
+        self._last_sweep: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._give_back: deque[tuple[str, tuple[Scope, ...]]] = deque(maxlen=100_000)
+        self._giving_back: asyncio.Task[None] | None = None
+
+    async def hold(
+        self,
+        call_id: str,
+        scopes: Sequence[Scope],
+        amount: Amount,
+        *,
+        deadline_s: float = DEADLINE_S,
+        carried: Mapping[str, str] | None = None,
+    ) -> Held | Short:
+        """Sets ``amount`` aside in every scope, or says what is in the way. ``carried`` is what a sweep writes into the
+        stream if this gateway dies; its ``provider``, ``model`` and ``identity`` name the call in the sums.
+
+        When it raises, or is cancelled, it is unknown whether the hold was taken: it is given back in the background.
+        """
+        prefix, names = self._prefix("hold", scopes)
+        packed = _packed(carried) if carried else ""
+        arguments = [call_id, str(int(deadline_s * 1000)), *_amounts(amount), names, packed]
+        try:
+            reply = await self._pipeline.run(prefix, arguments)
+            blocked = type(reply) is list and reply[0] == 0 and reply[2] and b"concurrent now" in reply
+            # The places of calls that died are free once they are swept.
+            if blocked and await self.sweep(scopes[0].tenant):
+                reply = await self._pipeline.run(prefix, arguments)
+        except (LedgerUnavailable, asyncio.CancelledError):
+            self._release_later(call_id, tuple(scopes))
+            raise
+        if type(reply) is int:
+            if reply % 2:
+                self._sweep_soon(scopes[0].tenant)
+            return Held(call_id, reply // 2)
+        if reply[0] == 0:
+            if reply[2]:
+                self._sweep_soon(scopes[0].tenant)
+            return _short(reply, scopes, amount)
+        if reply[0] == -2:
+            raise LedgerUnavailable(f"Redis holds no limits record of {scopes[reply[1]].name}: was it emptied?")
+        raise ValueError(f"{call_id} has ended: a call id is held once")
+
+    async def extend(self, call_id: str, scopes: Sequence[Scope], more: Amount) -> Held | Short:
+        """Adds ``more`` to the hold, under the same rule, in the hold's own windows. Not idempotent: when it raises,
+        the hold may be larger than the caller knows; the settle corrects it. `ValueError` when there is no such
+        hold."""
+        prefix, names = self._prefix("extend", scopes)
+        reply = await self._pipeline.run(prefix, [call_id, *_amounts(more), names])
+        if reply[0] == 1:
+            return Held(call_id, reply[1])
+        if reply[0] == 0:
+            return _short(reply, scopes, more)
+        raise ValueError(f"{call_id} holds nothing")
+
+    async def renew(self, call_id: str, scopes: Sequence[Scope], deadline_s: float = DEADLINE_S) -> bool:
+        """Moves the deadline to ``deadline_s`` from now. False when there is no live hold: swept, settled or
+        unknown."""
+        prefix, _ = self._prefix("renew", scopes)
+        return bool(await self._pipeline.run(prefix, [call_id, str(int(deadline_s * 1000))]))
+
+    async def settle(
+        self, call_id: str, scopes: Sequence[Scope], amount: Amount, *, record: Mapping[str, str]
+    ) -> Settled:
+        """Charges ``amount`` instead of what was held, adds ``record`` (the call's line, flat) to the tenant's stream
+        with a field ``settled_by``, and adds to the sums of the day. ``record``'s ``provider``, ``model`` and
+        ``identity`` name the sums by model and token."""
+        prefix, names = self._prefix("settle", scopes)
+        model, token = _sums_of(scopes, record, amount.nano_usd or amount.tokens)
+        head = [call_id, *_amounts(amount), names, "settle", self._stream_length, model, token]
+        result = await self._pipeline.run(prefix, [*head, *_flat(record)])
+        return Settled(result != 0, _BY[result])
+
+    async def release(self, call_id: str, scopes: Sequence[Scope]) -> bool:
+        """Gives all back, the request count too: the call never left. False when the call had ended before. A hold of
+        this id that arrives later is refused."""
+        prefix, names = self._prefix("settle", scopes)
+        arguments = [call_id, "0", "0", "0", names, "release", self._stream_length, "-", ""]
+        return bool(await self._pipeline.run(prefix, arguments))
+
+    async def sweep(self, tenant: str, at_most: int = _SWEEP_AT_ONCE) -> int:
+        """Charges in full the holds whose deadline has passed, the oldest first, and writes a record of each from what
+        it carries (``charged_by`` = ``sweep``); how many. A late settle still corrects each."""
+        prefix, _ = self._prefix("overdue", (), tenant)
+        found: list[bytes] = await self._pipeline.run(prefix, [str(at_most)])
+        swept = await asyncio.gather(
+            *(
+                self._sweep_one(tenant, call_id.decode(), text.decode())
+                for call_id, text in zip(found[::2], found[1::2], strict=True)
+            )
+        )
+        return sum(swept)
+
+    async def set_limits(self, scope: Scope, limits: Sequence[Limit]) -> None:
+        """Replaces the limits of ``scope``; what was used stays counted. An empty list means no limit."""
+        if any(not 0 <= limit.amount <= MAX_AMOUNT for limit in limits):
+            raise ValueError(f"a limit is between 0 and {MAX_AMOUNT}")
+        prefix, name = self._prefix("limits", (scope,))
+        parts = [part for limit in limits for part in (limit.unit, limit.window or "now", str(limit.amount))]
+        await self._pipeline.run(prefix, [name, *parts])
+        persist(self._redis)
+
+    async def show(self, scopes: Sequence[Scope]) -> list[ScopeState]:
+        """Each scope's limits with what is used, held and left in the window that Redis's clock is in."""
+        prefix, names = self._prefix("show", scopes)
+        return report.scope_states(scopes, await self._pipeline.run(prefix, names.split()))
+
+    async def usage(
+        self, tenant: str, project: str, since: date | None = None, by: Literal["day", "model", "token"] = "day"
+    ) -> list[UsageRow]:
+        """The project's sums from the day ``since`` (UTC) on, by day, model or token, in order of the key. A model is
+        ``provider/model``; calls that cost nothing are under ``-``."""
+        with translated():
+            found: Any = await self._redis.hgetall(keys.usage_key(tenant, project))
+        return report.usage_rows(found, since, by)
+
+    async def ping(self) -> None:
+        with translated():
+            await self._redis.ping()
+
+    async def close(self) -> None:
+        """Ends what runs in the background, and the connections. Holds that could not be given back are left to a
+        sweep."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._pipeline.close()
+        with contextlib.suppress(LedgerUnavailable), translated():
+            await self._redis.aclose()
+
+    def _prefix(self, script: str, scopes: Sequence[Scope], tenant: str = "") -> tuple[Prefix, str]:
+        key = (script, tenant, tuple(scopes))
+        found = self._prefixes.get(key)
+        if found is None:
+            if not scopes and not tenant:
+                raise ValueError("a call charges at least one scope")
+            if len(self._prefixes) > 10_000:
+                self._prefixes.clear()
+            packed = Prefix(load_script(script, self._clock), keys.script_keys(tenant or scopes[0].tenant, scopes))
+            found = self._prefixes[key] = (packed, " ".join(scope.name for scope in scopes))
+        return found
+
+    async def _sweep_one(self, tenant: str, call_id: str, text: str) -> int:
+        amounts, names, packed = text.split("\n", 2)
+        scopes = keys.parse_scopes(tenant, names)
+        fields = packed.split(_SEPARATOR) if packed else []
+        carried = dict(zip(fields[::2], fields[1::2], strict=False))
+        _, nano_usd, tokens, _ = map(int, amounts.split())
+        record: dict[str, str] = {
+            **carried,
+            "call_id": call_id,
+            **{str(scope.kind): scope.id for scope in scopes if scope.kind != "token"},
+            **report.swept_fields(nano_usd),
+        }
+        model, token = _sums_of(scopes, record, nano_usd or tokens)
+        prefix, _ = self._prefix("sweep", scopes)
+        arguments = [call_id, names, self._stream_length, model, token, *_flat(record)]
+        return int(await self._pipeline.run(prefix, arguments))
+
+    def _sweep_soon(self, tenant: str) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._last_sweep.get(tenant, -_SWEEP_EVERY_S) < _SWEEP_EVERY_S:
+            return
+        self._last_sweep[tenant] = loop.time()
+
+        async def sweep() -> None:
+            with contextlib.suppress(LedgerUnavailable):
+                await self.sweep(tenant)
+
+        self._spawn(sweep())
+
+    def _release_later(self, call_id: str, scopes: tuple[Scope, ...]) -> None:
+        self._give_back.append((call_id, scopes))
+        if self._giving_back is None or self._giving_back.done():
+            self._giving_back = self._spawn(self._release_all())
+
+    async def _release_all(self) -> None:
+        """A hold of unknown fate is released until Redis says that it is: its call never left."""
+        tried = 0
+        while self._give_back:
+            await self._sleep(_GIVE_BACK_DELAYS_S[min(tried, len(_GIVE_BACK_DELAYS_S) - 1)])
+            try:
+                await self.release(*self._give_back[0])
+            except LedgerUnavailable:
+                tried += 1
+            else:
+                tried = 0
+                self._give_back.popleft()
+
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _amounts(amount: Amount) -> tuple[str, str, str]:
+    if not (
+        0 <= amount.nano_usd <= MAX_AMOUNT and 0 <= amount.tokens <= MAX_AMOUNT and 0 <= amount.requests <= MAX_AMOUNT
+    ):
+        raise ValueError(
+            f"an amount is between 0 and {MAX_AMOUNT}, so that the ledger can add it exactly; this is {amount}"
+        )
+    return str(amount.nano_usd), str(amount.tokens), str(amount.requests)
+
+
+def _flat(record: Mapping[str, str]) -> list[str]:
+    return [part for pair in record.items() for part in pair]
+
+
+def _packed(carried: Mapping[str, str]) -> str:
+    parts = _flat(carried)
+    packed = _SEPARATOR.join(parts)
+    if packed.count(_SEPARATOR) >= len(parts):
+        packed = _SEPARATOR.join([part.replace(_SEPARATOR, " ") for part in parts])
+    return packed
+
+
+def _sums_of(scopes: Sequence[Scope], record: Mapping[str, str], charged: int) -> tuple[str, str]:
+    """The names of the sums by model and by token. A name that cost nothing is not counted: a workload could invent any
+    number of models that no provider knows."""
+    token = next((scope.id for scope in scopes if scope.kind == "token"), None) or record.get("identity", "")
+    if not charged:
+        return "-", token
+    model = record.get("model", "")
+    provider = record.get("provider", "")
+    return (f"{provider}/{model}" if provider and model else model) or "-", token
+
+
+def _short(reply: list[Any], scopes: Sequence[Scope], amount: Amount) -> Short:
+    now_s = reply[1] / 1000
+    found: list[tuple[float, Short]] = []
+    for i in range(3, len(reply), 4):
+        index, pair, limit, left = reply[i : i + 4]
+        unit, window = PAIRS[pair]
+        most = int(limit)
+        wanted = {"usd": amount.nano_usd, "tokens": amount.tokens, "requests": amount.requests, "concurrent": 1}[unit]
+        end = bounds(window, now_s)[1] if window else None
+        short = Short(
+            format_limit(unit, most, window),
+            scopes[index],
+            unit,
+            end,
+            None if end is None else end - now_s,
+            int(left),
+            wanted > most,
+        )
+        # Concurrency ends with any call, a total never.
+        found.append((now_s if unit == "concurrent" else end or float("inf"), short))
+    return max(found, key=lambda pair: pair[0])[1]

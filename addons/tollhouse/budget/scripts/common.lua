@@ -1,0 +1,154 @@
+-- Put before every other script by store.py. The keys of a call, in this order, for every script:
+--   1 clock      string  "LAST GAP_FROM GAP_TO", milliseconds: the tenant's latest time, and its last silence
+--   2 holds      hash    call id -> "CREATED NANO_USD TOKENS REQUESTS\nSCOPE SCOPE\nCARRIED"
+--   3 deadlines  zset    call id -> milliseconds after which the hold may be swept
+--   4 settled    zset    call id -> milliseconds when it ended; kept for 24 hours
+--   5 swept      hash    call id -> "CREATED NANO_USD TOKENS REQUESTS\nSCOPE SCOPE\nDAY", until a late settle or 24 hours
+--   6 calls      stream  one record a call
+--   7 usage      hash    "DAY UNIT KIND NAME" -> sum, of one project
+--   8.. scopes   hash    limits: "UNIT WINDOW AMOUNT;...", AMOUNT "-" where there was a limit once, which stays counted;
+--                        and for each of these "UNIT WINDOW": "PERIOD TAKEN", used and held together in that period
+-- Numbers are doubles: exact up to 2^53 and always printed by %.0f. The window of the unit `concurrent` is `now`.
+local call, floor, match, gmatch, fmt = redis.call, math.floor, string.match, string.gmatch, string.format
+local UNITS = {usd = 1, tokens = 2, requests = 3, concurrent = 4}
+local FIRST_SCOPE = 8
+local DAY_MS, HOUR_MS = 86400000, 3600000
+-- A silence longer than this may have been an outage of Redis. Live calls renew every 20 s.
+local SILENCE_MS = 30000
+-- After a silence, a hold whose deadline fell into it has this long to be renewed.
+local GRACE_MS = 60000
+
+-- The tenant's time never goes back over a window's edge: after a failover to a server whose clock is behind, the later
+-- time stays in force until it is reached again. A difference of more than an hour is believed to be a mended clock.
+local function read_clock()
+  local time = --[[TIME]] redis.call('TIME') --[[/TIME]]
+  local now = tonumber(time[1]) * 1000 + floor(tonumber(time[2]) / 1000)
+  local last, from, to = match(call('GET', KEYS[1]) or '', '^(%d+) (%d+) (%d+)$')
+  if not last then return now, 0, 0 end
+  last, from, to = tonumber(last), tonumber(from), tonumber(to)
+  if last > now and last - now <= HOUR_MS then now = last end
+  if now - last > SILENCE_MS then from, to = last, now end
+  return now, from, to
+end
+
+local function tick()
+  local now, from, to = read_clock()
+  call('SET', KEYS[1], fmt('%.0f %.0f %.0f', now, from, to))
+  return now, from, to
+end
+
+local function overdue(deadline, now, from, to)
+  return deadline < now and not (deadline > from and deadline <= to and now < to + GRACE_MS)
+end
+
+-- The number of each window that `ms` lies in, UTC. Weeks begin on Monday (day 4 of the epoch was one). The month is
+-- days-to-civil of http://howardhinnant.github.io/date_algorithms.html.
+local function periods(ms)
+  local s = floor(ms / 1000)
+  local day = floor(s / 86400)
+  local z = day + 719468
+  local era = floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = floor((doe - floor(doe / 1460) + floor(doe / 36524) - floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + floor(yoe / 4) - floor(yoe / 100))
+  local mp = floor((5 * doy + 2) / 153)
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return {minute = floor(s / 60), hour = floor(s / 3600), day = day, week = floor((day + 3) / 7),
+    month = year * 12 + month - 1, total = 0, now = 0}
+end
+
+-- The scope's limits, as three lists (field, unit and amount; "-" is no limit), the windows, and what each field says.
+-- nil if nothing is counted here; the second value is false if the scope has no limits record at all.
+local function read_scope(key)
+  local limits = call('HGET', key, 'limits')
+  if not limits or limits == '' then return nil, limits end
+  local n, names, units, windows, amounts = 0, {}, {}, {}, {}
+  for name, unit, window, amount in gmatch(limits, '((%a+) (%a+)) ([%d-]+)') do
+    n = n + 1
+    names[n], units[n], windows[n], amounts[n] = name, UNITS[unit], window, tonumber(amount)
+  end
+  local taken = call('HMGET', key, unpack(names))
+  return {n = n, names = names, units = units, windows = windows, amounts = amounts, taken = taken}, limits
+end
+
+-- What is taken in `period`, by a text "PERIOD TAKEN"; nil if it is of another period.
+local function taken_in(text, period)
+  if not text then return nil end
+  local at, amount = match(text, '^(%d+) (%d+)$')
+  if tonumber(at) == period then return tonumber(amount) end
+  return nil
+end
+
+local function read_hold(text)
+  local created, usd, tokens, requests, scopes, rest = match(text, '^(%d+) (%d+) (%d+) (%d+)\n([^\n]*)\n(.*)$')
+  return {created = tonumber(created), tonumber(usd), tonumber(tokens), tonumber(requests), scopes = scopes, rest = rest}
+end
+
+local function hold_text(created, amounts, scopes, rest)
+  return fmt('%.0f %.0f %.0f %.0f\n%s\n%s', created, amounts[1], amounts[2], amounts[3], scopes, rest)
+end
+
+-- Adds `delta` (usd, tokens, requests, calls under way) to every scope's counters, but only where they are still in the
+-- period of `mine`; one that has ended is never revived. `open` lets a period begin that nothing is recorded of.
+local function change(mine, delta, open)
+  for i = FIRST_SCOPE, #KEYS do
+    local scope = read_scope(KEYS[i])
+    if scope then
+      local set = {}
+      for n = 1, scope.n do
+        local period = mine[scope.windows[n]]
+        local taken = taken_in(scope.taken[n], period)
+        if taken or open then
+          set[#set + 1] = scope.names[n]
+          set[#set + 1] = fmt('%.0f %.0f', period, math.max((taken or 0) + delta[scope.units[n]], 0))
+        end
+      end
+      if #set > 0 then call('HSET', KEYS[i], unpack(set)) end
+    end
+  end
+end
+
+-- Appends to `short` every limit of scope `i` that `take` does not fit into, by what `taken` says of each.
+local function check(short, i, scope, taken, take)
+  for n = 1, scope.n do
+    local unit, limit = scope.units[n], scope.amounts[n]
+    if limit and taken[n] and taken[n] + take[unit] > limit then
+      short[#short + 1] = i - FIRST_SCOPE
+      short[#short + 1] = scope.names[n]
+      short[#short + 1] = fmt('%.0f', limit)
+      short[#short + 1] = fmt('%.0f', math.max(limit - taken[n], 0))
+    end
+  end
+end
+
+local SUM_DAYS = 400
+
+-- Adds to the project's sums of `day`, by day, model and token. The first call of a day removes what is too old.
+local function add_sums(day, delta, model, token)
+  local usage = KEYS[7]
+  local prefix = fmt('%.0f', day)
+  if call('HEXISTS', usage, prefix .. ' requests day') == 0 then
+    for _, name in ipairs(call('HKEYS', usage)) do
+      if tonumber(match(name, '^%d+')) <= day - SUM_DAYS then call('HDEL', usage, name) end
+    end
+  end
+  for u, unit in ipairs({'usd', 'tokens', 'requests'}) do
+    local by = fmt('%.0f', delta[u])
+    call('HINCRBY', usage, prefix .. ' ' .. unit .. ' day', by)
+    if by ~= '0' then
+      call('HINCRBY', usage, prefix .. ' ' .. unit .. ' model ' .. model, by)
+      if token ~= '' then call('HINCRBY', usage, prefix .. ' ' .. unit .. ' token ' .. token, by) end
+    end
+  end
+end
+
+-- Marks the call as ended and forgets the oldest of those that ended more than 24 hours ago: two at most, more than the
+-- one that was added, so the set shrinks to its 24 hours and no call pays for many.
+local function mark_ended(id, now)
+  call('ZADD', KEYS[4], fmt('%.0f', now), id)
+  for _, old in ipairs(call('ZRANGEBYSCORE', KEYS[4], '-inf', fmt('(%.0f', now - DAY_MS), 'LIMIT', '0', '2')) do
+    call('ZREM', KEYS[4], old)
+    call('HDEL', KEYS[5], old)
+  end
+end

@@ -1,0 +1,41 @@
+-- ARGV: id, lifetime ms, nano-usd, tokens, requests, scopes, carried.
+-- An integer, twice the milliseconds when it was held and 1 more if a hold is overdue: held, or was already (one number,
+-- because a client reads that faster than three). {0, now, overdue, [scope, "UNIT WINDOW", limit, left] ...}: every limit
+-- that does not fit; nothing was changed. {-1}: the call has ended. {-2, scope}: the project has no limits record.
+local now, gap_from, gap_to = tick()
+local id = ARGV[1]
+local late = 0
+local oldest = call('ZRANGEBYSCORE', KEYS[3], '-inf', fmt('(%.0f', now), 'WITHSCORES', 'LIMIT', '0', '1')
+if oldest[2] and overdue(tonumber(oldest[2]), now, gap_from, gap_to) then late = 1 end
+
+local there = call('HGET', KEYS[2], id)
+if there then return read_hold(there).created * 2 + late end
+if call('ZSCORE', KEYS[4], id) then return {-1} end
+
+local take = {tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), 1}
+local mine = periods(now)
+local found, short = {}, {0, now, late}
+for i = FIRST_SCOPE, #KEYS do
+  local scope, known = read_scope(KEYS[i])
+  -- A project whose limits are gone (an emptied Redis) must not spend without any.
+  if not known and string.find(KEYS[i], ':project:', 1, true) then return {-2, i - FIRST_SCOPE} end
+  if scope then
+    local taken = {}
+    for n = 1, scope.n do taken[n] = taken_in(scope.taken[n], mine[scope.windows[n]]) or 0 end
+    check(short, i, scope, taken, take)
+    found[#found + 1] = {KEYS[i], scope, taken}
+  end
+end
+if #short > 3 then return short end
+
+for _, entry in ipairs(found) do
+  local scope, taken, set = entry[2], entry[3], {}
+  for n = 1, scope.n do
+    set[2 * n - 1] = scope.names[n]
+    set[2 * n] = fmt('%.0f %.0f', mine[scope.windows[n]], taken[n] + take[scope.units[n]])
+  end
+  call('HSET', entry[1], unpack(set))
+end
+call('HSET', KEYS[2], id, hold_text(now, take, ARGV[6], ARGV[7]))
+call('ZADD', KEYS[3], fmt('%.0f', now + tonumber(ARGV[2])), id)
+return now * 2 + late

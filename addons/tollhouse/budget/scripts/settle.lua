@@ -1,0 +1,39 @@
+-- ARGV: id, nano-usd, tokens, requests, scopes, "settle" or "release", stream length, model, token, then field, value, ...
+-- of the record. Replaces what was held by what it came to, in the hold's own windows; may pass a limit.
+-- 1: done, with a live hold. 2: done, it had been swept. 3: done without a hold. 0: the call had ended before, nothing done.
+local now = tick()
+local id, release = ARGV[1], ARGV[6] == 'release'
+local actual = {tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), 0}
+local result, text = 1, call('HGET', KEYS[2], id)
+if not text then
+  result, text = 2, call('HGET', KEYS[5], id)
+end
+if not text then
+  if call('ZSCORE', KEYS[4], id) then return 0 end
+  result = 3
+end
+
+local today = floor(now / DAY_MS)
+if text then
+  local hold = read_hold(text)
+  if hold.scopes ~= ARGV[5] then return redis.error_reply('SCOPES the hold was taken from ' .. hold.scopes) end
+  local delta = {actual[1] - hold[1], actual[2] - hold[2], actual[3] - hold[3], result == 1 and -1 or 0}
+  change(periods(hold.created), delta, false)
+  if result == 1 then
+    call('HDEL', KEYS[2], id)
+    call('ZREM', KEYS[3], id)
+    if not release then add_sums(today, actual, ARGV[8], ARGV[9]) end
+  else
+    call('HDEL', KEYS[5], id)
+    add_sums(tonumber(hold.rest), delta, ARGV[8], ARGV[9])
+  end
+elseif not release then
+  change(periods(now), actual, true)
+  add_sums(today, actual, ARGV[8], ARGV[9])
+end
+mark_ended(id, now)
+if not release then
+  local by = ({'hold', 'late', 'no_hold'})[result]
+  call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[7], '*', 'settled_by', by, unpack(ARGV, 10))
+end
+return result

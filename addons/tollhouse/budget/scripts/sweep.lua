@@ -1,0 +1,17 @@
+-- ARGV: id, scopes, stream length, model, token, then field, value, ... of the record. A hold past its deadline becomes a
+-- charge in full: its windows keep what it took. 1: swept. 0: renewed, settled or swept in the meantime.
+local now, gap_from, gap_to = tick()
+local id = ARGV[1]
+local text, deadline = call('HGET', KEYS[2], id), call('ZSCORE', KEYS[3], id)
+if not text or not deadline or not overdue(tonumber(deadline), now, gap_from, gap_to) then return 0 end
+local hold = read_hold(text)
+if hold.scopes ~= ARGV[2] then return redis.error_reply('SCOPES the hold was taken from ' .. hold.scopes) end
+change(periods(hold.created), {0, 0, 0, -1}, false)
+local today = floor(now / DAY_MS)
+call('HDEL', KEYS[2], id)
+call('ZREM', KEYS[3], id)
+call('HSET', KEYS[5], id, hold_text(hold.created, hold, hold.scopes, fmt('%.0f', today)))
+add_sums(today, hold, ARGV[4], ARGV[5])
+mark_ended(id, now)
+call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[3], '*', 'settled_by', 'sweep', unpack(ARGV, 6))
+return 1
