@@ -17,7 +17,12 @@ clean(os.environ)
 settings.register_profile("tollhouse", deadline=None)
 settings.load_profile("tollhouse")
 
-pytest_plugins = ["tests.support.redis_server", "tests.support.openbao", "tests.support.gateway"]
+pytest_plugins = [
+    "tests.support.redis_server",
+    "tests.support.openbao",
+    "tests.support.gateway",
+    "tests.support.leaks",
+]
 
 
 def pytest_configure(config: pytest.Config) -> None:

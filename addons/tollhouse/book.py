@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tollhouse.admit.token import without_tokens
 from tollhouse.call import Call
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,8 @@ def usd(nano_usd: int) -> str:
 
 
 def record_of(call: Call, now: float) -> dict[str, object]:
-    """The line's fields. ``now`` is `time.monotonic()`; durations are milliseconds.
+    """The line's fields. ``now`` is `time.monotonic()`; durations are milliseconds. What a client chooses itself may carry
+    its token.
 
     ``decision`` is allow, deny (a gate refused) or fail (it was allowed, and then something of ours or upstream failed).
     """
@@ -36,16 +38,16 @@ def record_of(call: Call, now: float) -> dict[str, object]:
     return {
         "ts": datetime.fromtimestamp(call.timestamp, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "call_id": call.id,
-        "trace_id": call.trace_id,
+        "trace_id": without_tokens(call.trace_id),
         "tenant": call.project.tenant if call.project else call.identity.tenant if call.identity else "",
         "project": call.project.id if call.project else "",
         "identity": call.identity.token_id if call.identity else "",
         "provider": call.provider.name if call.provider else "",
-        "host": call.host,
+        "host": without_tokens(call.host),
         "method": call.head.method,
-        "path": call.path,
-        "model": call.model,
-        "model_served": call.model_served,
+        "path": without_tokens(call.path),
+        "model": without_tokens(call.model),
+        "model_served": without_tokens(call.model_served),
         "stream": call.stream,
         "status": call.status,
         "decision": "allow" if denial is None else "fail" if call.cleared else "deny",

@@ -256,7 +256,8 @@ def until_refused(road: Road) -> None:
     for _ in range(10_000):
         try:
             socket.create_connection((host, int(port)), timeout=5).close()
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, ConnectionResetError):
+            # Reset: it was in the listener's queue when that was closed.
             return
     raise AssertionError("the listener is still open")
 

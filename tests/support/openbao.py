@@ -112,10 +112,14 @@ class OpenBao:
             self._process.kill()
             self._process.wait()
             self._process = None
+            # For the search for leaks.
+            (self._directory / "openbao.log").write_text("".join(self.log))
 
     def pause(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        # The signal is on its way: the process may answer until it has really stopped.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
         assert self._process is not None

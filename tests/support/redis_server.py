@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -26,7 +27,8 @@ def free_port() -> int:
 
 class RedisServer:
     """redis-server on a free loopback port and a Unix socket, nothing kept on disk. A context manager; `stop` and
-    `start` may be called in between, the port stays the same. `pause` makes it hang without closing a connection."""
+    `start` may be called in between, the port stays the same. `pause` makes it hang without closing a connection. In the
+    end its log and a dump of what is in it are left in ``directory``, for the search for leaks."""
 
     def __init__(self, directory: Path) -> None:
         self._binary = program("redis")
@@ -66,6 +68,7 @@ class RedisServer:
             "--dir": str(self._directory),
             "--save": "",
             "--appendonly": "no",
+            "--rdbcompression": "no",
         }
         command = [self._binary, *(word for option in options.items() for word in option)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={})
@@ -90,6 +93,8 @@ class RedisServer:
     def pause(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        # The signal is on its way: the process may answer until it has really stopped.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
         assert self._process is not None
@@ -111,7 +116,12 @@ class RedisServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.running:
+            self.resume()
+            with redis.Redis.from_url(self.url) as client:
+                client.save()
         self.stop()
+        (self._directory / "redis.log").write_text("".join(self.log))
 
 
 @pytest.fixture(scope="session")

@@ -99,8 +99,8 @@ def judge(head: RequestHead, catalog: Catalog, base_url_hosts: Collection[str]) 
     ]
     if head.authority is None and head.absolute_authority is None and not head.get_all("host"):
         raise Refused("bad_request", "The request has no Host header.")
-    if head.absolute_authority is not None and head.scheme != "https":
-        raise Refused("authority_mismatch", "The request target is an http:// URL inside TLS.")
+    if head.scheme != "https":
+        raise Refused("authority_mismatch", "The request says that it is for an http:// URL, inside TLS.")
     if head.sni is None:
         raise Refused("authority_mismatch", "The TLS handshake named no host.")
     for name in named:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote_plus
+from urllib.parse import unquote, unquote_plus
 
+from tollhouse.admit.token import carries_token
 from tollhouse.denial import Refused
 
 _ALLOWED = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")
@@ -19,6 +20,10 @@ CREDENTIAL_PARAMETERS = frozenset(
 )
 """Query parameters in which providers take a credential (lower case)."""
 PAYER_PARAMETERS = frozenset({"quotauser", "userproject", "$userproject"})
+SHAPE_PARAMETERS = frozenset({"fields", "callback", "jsonp"})
+"""Google's parameters that change an answer so that its usage can't be read
+(https://cloud.google.com/apis/docs/system-parameters); each is also taken with a ``$`` before it."""
+_READABLE_ALT = frozenset({"sse", "json"})
 
 
 def split_target(raw: str) -> tuple[str, str]:
@@ -32,20 +37,35 @@ def split_target(raw: str) -> tuple[str, str]:
         raise Refused("bad_request", "The path has an empty or dot segment, or an encoded `/`, `\\` or `.`.")
     if not _QUERY.fullmatch(query):
         raise Refused("bad_request", "The query has a character that a URL may not have unescaped.")
+    if carries_token(unquote(path)):
+        raise Refused("bad_request", "The path carries a gate token, which must not reach the provider.")
     return path, query
 
 
 def take_credentials(query: str) -> tuple[str, list[str]]:
-    """The query without its credential and payer parameters (the others byte for byte, in order), and the credentials."""
+    """The query without its credential, payer and shape parameters and without any that carries a gate token (the others
+    byte for byte, in order), and the credentials. Raises `Refused` (400) for a credential behind a ``;``, which some
+    servers take for ``&``."""
     if not query:
         return "", []
     kept: list[str] = []
     taken: list[str] = []
     for part in query.split("&"):
         name, _, value = part.partition("=")
-        plain = unquote_plus(name).strip().lower()
+        plain = _plain(name)
         if plain in CREDENTIAL_PARAMETERS:
             taken.append(unquote_plus(value))
-        elif plain not in PAYER_PARAMETERS:
-            kept.append(part)
+            continue
+        if ";" in part and any(_plain(piece.partition("=")[0]) in CREDENTIAL_PARAMETERS for piece in part.split(";")):
+            raise Refused("bad_request", "The query has a credential behind a `;`.")
+        bare = plain.removeprefix("$")
+        if plain in PAYER_PARAMETERS or bare in SHAPE_PARAMETERS or carries_token(unquote_plus(part)):
+            continue
+        if bare == "alt" and unquote_plus(value).lower() not in _READABLE_ALT:
+            continue
+        kept.append(part)
     return "&".join(kept), taken
+
+
+def _plain(name: str) -> str:
+    return unquote_plus(name).strip().lower()

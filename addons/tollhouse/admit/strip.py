@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
+from tollhouse.admit.token import carries_token
 from tollhouse.denial import Refused
-from tollhouse.providers import Provider
+from tollhouse.providers import BUILT_IN, Provider
 
 CREDENTIAL_HEADERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key", "ocp-apim-subscription-key")
 """The credential slots of all providers, in the order in which they are read."""
@@ -45,12 +45,13 @@ _NEVER = frozenset(
         "x-rewrite-url",
         "x-amz-security-token",
         "x-goog-user-project",
+        "x-goog-fieldmask",
         *CREDENTIAL_HEADERS,
     }
 )
+_WHO_PAYS = frozenset(name for provider in BUILT_IN for name in provider.who_pays)
+_DROPPED = _HOP_BY_HOP | _NEVER | _WHO_PAYS
 _NEVER_PREFIXES = ("proxy-", "x-forwarded-", "x-tollhouse-", "x-coreason-")
-# A gate token, or most of one, in any other header: somebody's tool may repeat the API key there.
-_GATE_TOKEN = re.compile(r"gate_[0-9A-Za-z]{30}")
 _ONCE = ("authorization", "proxy-authorization", "content-type", *CREDENTIAL_HEADERS[1:])
 
 
@@ -73,11 +74,12 @@ def strip(headers: Iterable[tuple[str, str]], provider: Provider, ours: frozense
     return [
         (key, value)
         for key, value in headers
-        if key not in _HOP_BY_HOP
-        and key not in _NEVER
+        # Servers that hand headers on as variables (CGI) take `_` for `-`.
+        if (name := key.replace("_", "-")) not in _DROPPED
         and key not in named
-        and key not in provider.who_pays
-        and key not in ours
-        and not key.startswith(_NEVER_PREFIXES)
-        and not _GATE_TOKEN.search(value)
+        and name not in provider.who_pays
+        and name not in ours
+        and not name.startswith(_NEVER_PREFIXES)
+        # Somebody's tool may repeat the API key in any header.
+        and not carries_token(value)
     ]

@@ -20,6 +20,8 @@ _VALUES: Final = {digit: value for value, digit in enumerate(_ALPHABET)}
 _BODY_DIGITS: Final = 43
 _CHECK_DIGITS: Final = 6
 _FORM: Final = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{_BODY_DIGITS + _CHECK_DIGITS}}}", re.ASCII)
+# A token, or most of one, anywhere in a text.
+_WITHIN: Final = re.compile(rf"{PREFIX}[0-9A-Za-z]{{30,}}", re.ASCII)
 
 
 def mint(random_bytes: bytes) -> str:
@@ -39,6 +41,16 @@ def well_formed(text: str) -> bool:
     for digit in body[len(PREFIX) :]:
         value = value * 62 + _VALUES[digit]
     return value < 1 << (8 * RANDOM_BYTES) and _check(body) == text[-_CHECK_DIGITS:]
+
+
+def carries_token(text: str) -> bool:
+    """Whether a token, or most of one, stands anywhere in ``text``."""
+    return PREFIX in text and _WITHIN.search(text) is not None
+
+
+def without_tokens(text: str) -> str:
+    """``text`` as it may be written down: each token in it is replaced."""
+    return _WITHIN.sub(PREFIX + "[removed]", text) if PREFIX in text else text
 
 
 def digest(token: str) -> str:

@@ -52,6 +52,9 @@ class Tunnel:
             client_ip=data.client_ip,
         )
         try:
+            for name in ("host", "proxy-authorization"):
+                if len(head.get_all(name)) > 1:
+                    raise Refused("bad_request", f"The CONNECT has more than one {name} header.")
             host = admit_connect(data.target, self._catalog)
             if self._proxy_auth == "required" and head.get("proxy-authorization") is None:
                 data.denial = Denial(

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
 from tollhouse.call import RequestHead
-from tollhouse.denial import Denial
+from tollhouse.denial import Denial, Refused
 
 
 class ClientGone(Exception):
@@ -68,7 +68,9 @@ class Exchange:
         self._room: asyncio.Future[None] | None = None
         self._gone: str | None = None
         self._discarding = False
-        self._expects_continue = (head.get("expect") or "").lower() == "100-continue"
+        self._spoilt: Denial | None = None
+        # RFC 9110 10.1.1: what an HTTP/1.0 request expects is ignored.
+        self._expects_continue = (head.get("expect") or "").lower() == "100-continue" and head.http_version != "1.0"
 
     # What the layer calls.
 
@@ -90,6 +92,11 @@ class Exchange:
         self.body_complete = True
         self._wake()
 
+    def spoil(self, denial: Denial) -> None:
+        """The rest of the request's body can't be read: ends `read_all` with this refusal."""
+        self._spoilt = denial
+        self._wake()
+
     def lose(self, why: str) -> None:
         """The client is gone: ends whatever the owner is waiting for inside `scope`."""
         if self._gone is None and not self.finished:
@@ -105,8 +112,10 @@ class Exchange:
 
     def interrupt(self) -> None:
         """End the owner's interruptible scope now, or when it leaves `uninterrupted`; nothing if it is in neither."""
-        if self._scope is not None and not self._deferring:
-            self._scope.reschedule(asyncio.get_running_loop().time())
+        scope = self._scope
+        # An expired one is being left already, and says so with an error when it is moved again.
+        if scope is not None and not self._deferring and not scope.expired():
+            scope.reschedule(asyncio.get_running_loop().time())
 
     # What the owner of the call calls.
 
@@ -126,11 +135,18 @@ class Exchange:
             if scope.expired():
                 self._raise_if_ended()
             raise
+        if scope.expired():
+            # What was awaited swallowed the cancellation.
+            self._raise_if_ended()
 
     @contextmanager
     def uninterrupted(self) -> Iterator[None]:
         """Inside `interruptible`: puts an interruption off until the block is left."""
         self._deferring = True
+        scope = self._scope
+        if scope is not None and not scope.expired():
+            # One that was asked for in this turn of the loop has not reached the task yet, and would reach it in here.
+            scope.reschedule(None)
         try:
             yield
         finally:
@@ -152,8 +168,8 @@ class Exchange:
     async def read_all(self, limit: int, idle_s: float) -> bytes:
         """The whole request body.
 
-        Raises `BodyTooLarge` past ``limit`` bytes, `TimeoutError` after ``idle_s`` seconds without a byte and
-        `ClientGone`.
+        Raises `BodyTooLarge` past ``limit`` bytes, `TimeoutError` after ``idle_s`` seconds without a byte, `Refused` for
+        a body that is malformed and `ClientGone`.
         """
         if self._expects_continue and not self.body_complete:
             self._expects_continue = False
@@ -170,6 +186,8 @@ class Exchange:
                 parts.append(part)
             self._make_room()
             self._raise_if_ended()
+            if self._spoilt is not None:
+                raise Refused(self._spoilt.code, self._spoilt.why)
             if self.body_complete:
                 return parts[0] if len(parts) == 1 else b"".join(parts)
             self._waiter = asyncio.get_running_loop().create_future()
@@ -213,7 +231,9 @@ class Exchange:
 
     def answer(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
         """Send a whole answer that is in memory."""
-        self.start(status, [*headers, ("content-length", str(len(body)))], body, end=True)
+        length = ("content-length", str(len(body)))
+        # RFC 9110 9.3.2: to HEAD, the length that GET's answer would have, and no body.
+        self.start(status, [*headers, length], b"" if self.head.method == "HEAD" else body, end=True)
 
     def _finish(self) -> None:
         self.finished = True

@@ -29,6 +29,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+import h2.events
+import h11
 from mitmproxy import http
 from mitmproxy.addonmanager import AddonManager
 from mitmproxy.hooks import all_hooks
@@ -55,10 +57,25 @@ _READ_AHEAD = 1024 * 1024
 """Bytes of a request's body that are kept for an owner who has not read them yet (HTTP/1: the socket is not read on)."""
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21-\x7e\x80-\xff]+) (HTTP/1\.[01])")
+_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
+_TARGET = re.compile(rb"[\x21-\x7e\x80-\xff]+")
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*(.*?)[ \t]*", re.DOTALL)
 # RFC 9112 2.2 and 5.2: a bare CR or LF, a NUL, and line folding are refused, not repaired.
 _UNSAFE_HEAD = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\x00|\r\n[ \t]")
 _UNSAFE_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+# RFC 9113 8.2: lower case, no colon but the first of a pseudo-header, none of the connection's headers.
+_H2_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_H2_PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
+_H2_NEVER = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
+_H2_FRAME = 16_384
+"""The largest frame taken; hyper-h2 keeps up to 64 of them until a header block is complete."""
+_MAX_HELLO = 16_384
+"""Bytes of a ClientHello; one with post-quantum key shares has about 2,000."""
+_MAX_HELLO_READS = 64
+"""Each read parses all that has come of the hello again."""
+_LINGER_S = 2.0
+"""How long a refused client's bytes are read on after our last: a close with bytes unread is a reset, which can overtake
+the answer."""
 # A fatal TLS alert "unrecognized_name" in the clear (RFC 8446 6, RFC 6066 3), for a handshake that is ended before it began.
 _ALERT_UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"
 
@@ -140,6 +157,14 @@ class _DefectiveRequest(_events.RequestHeaders):
     denial: Denial = field(default_factory=lambda: Denial("bad_request"))
 
 
+class _BrokenBody(_events.HttpEvent):
+    """The framing of an HTTP/1 request's body could not be parsed."""
+
+    def __init__(self, stream_id: int, denial: Denial) -> None:
+        super().__init__(stream_id)
+        self.denial = denial
+
+
 class _Reply(events.Event):
     """An event of ours on its way down to the `CallLayer` of a connection."""
 
@@ -161,6 +186,9 @@ class StrictHttp1Server(_http1.Http1Server):
         self.head_since: float | None = None
         """`time.monotonic()` when the first byte of a head that is not complete yet arrived."""
         self.defective = False
+        self.awaits_continue = False
+        """The client sends its body after a 100 only, and has had none."""
+        self._scanned = 0
 
     def read_headers(self, event: events.ConnectionEvent) -> Commands:
         if not isinstance(event, events.DataReceived):
@@ -179,6 +207,12 @@ class StrictHttp1Server(_http1.Http1Server):
             yield from self._refuse(Denial("bad_request", f"{str(e)[:120].capitalize()}."))
             return
         self.request = request
+        self.awaits_continue = (
+            size != 0
+            and b"100-" in head
+            and request.data.http_version == b"HTTP/1.1"
+            and request.headers.get("expect", "").lower() == "100-continue"
+        )
         yield _base.ReceiveHttp(_events.RequestHeaders(self.stream_id, request, size == 0))
         if self.state != self.read_headers:
             return  # The connection became a tunnel.
@@ -196,13 +230,17 @@ class StrictHttp1Server(_http1.Http1Server):
         if data.startswith(b"\r\n"):  # RFC 9112 2.2: one empty line before a request is ignored.
             self.buf.maybe_extract_at_most(2)
             data = self.buf._data
-        end = data.find(b"\r\n\r\n", 0, self.bounds.max_header_bytes + 4)
+        # Only what is new is looked through: a head that comes byte by byte would cost its length squared.
+        since = max(0, self._scanned - 3)
+        end = data.find(b"\r\n\r\n", since, self.bounds.max_header_bytes + 4)
         if end < 0:
             if len(data) > self.bounds.max_header_bytes:
                 raise _Defect(Denial("headers_too_large", f"The limit is {self.bounds.max_header_bytes} bytes."))
-            if _UNSAFE_HEAD.search(data):
+            if _UNSAFE_HEAD.search(data, since):
                 raise _bad("The head has a bare CR or LF, a NUL or a folded line.")
+            self._scanned = len(data)
             return None
+        self._scanned = 0
         self.head_since = None
         head = bytes(data[: end + 2])
         if _UNSAFE_HEAD.search(head):
@@ -217,9 +255,48 @@ class StrictHttp1Server(_http1.Http1Server):
         self.request = _empty_request()
         yield _base.ReceiveHttp(_DefectiveRequest(self.stream_id, self.request, True, denial=denial))
 
+    def read_body(self, event: events.Event) -> Commands:
+        if not isinstance(event, events.DataReceived):
+            yield from super().read_body(event)
+            return
+        self.awaits_continue = False
+        while True:
+            try:
+                part = self.body_reader(self.buf)
+            except h11.ProtocolError:
+                yield from self._break("The body's chunks are malformed.")
+                return
+            if part is None:
+                break
+            if isinstance(part, h11.EndOfMessage):
+                # Trailers are dropped, as RFC 9110 6.5.1 allows: nothing in them was judged.
+                if self.request is not None and self.request.data.method != b"CONNECT":
+                    yield _base.ReceiveHttp(_events.RequestEndOfMessage(self.stream_id))
+                yield from self.mark_done(request=True)
+                return
+            if part.data:
+                yield _base.ReceiveHttp(_events.RequestData(self.stream_id, bytes(part.data)))
+        if len(self.buf) > self.bounds.max_header_bytes:
+            # A chunk's extension or the trailers: h11 keeps a line until it is complete.
+            yield from self._break("The body's chunk framing is too large.")
+
+    def _break(self, why: str) -> Commands:
+        self.defective = True
+        self.state = self.done
+        yield _base.ReceiveHttp(_BrokenBody(self.stream_id, Denial("bad_request", why)))
+
+    def done(self, event: events.ConnectionEvent) -> Commands:
+        self.buf.maybe_extract_at_most(len(self.buf))
+        yield from super().done(event)
+
     def send(self, event: _events.HttpEvent) -> Commands:
-        if self.defective and isinstance(event, _events.ResponseEndOfMessage):
-            yield commands.CloseConnection(self.conn)
+        # Behind a head that was refused, or in place of a body that was never asked for, nothing can be told apart.
+        last = self.defective or self.awaits_continue
+        if last and isinstance(event, _events.ResponseHeaders):
+            event.response.headers["connection"] = "close"
+        if last and isinstance(event, _events.ResponseEndOfMessage):
+            self.state = self.done
+            yield commands.CloseTcpConnection(self.conn, half_close=True)
         elif isinstance(event, _events.ResponseProtocolError):
             # Whatever was sent so far is incomplete, and a close is how HTTP/1 says so.
             yield commands.CloseConnection(self.conn)
@@ -248,9 +325,13 @@ class StrictHttp1Server(_http1.Http1Server):
 class BoundedHttp2Server(_http2.Http2Server):
     """HTTP/2 that tells when a stream's send buffer is empty again."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, bounds: Bounds) -> None:
         super().__init__(context)
         self.drained: dict[int, asyncio.Future[None]] = {}
+        self.h2_conn.decoder.max_header_list_size = bounds.max_header_bytes
+        self.h2_conn.local_settings.max_frame_size = _H2_FRAME
+        self.h2_conn.local_settings.acknowledge()
+        self.h2_conn.max_inbound_frame_size = _H2_FRAME
 
     def pending(self, stream_id: int) -> bool:
         """Whether data of this stream waits for the client's flow control window."""
@@ -263,6 +344,22 @@ class BoundedHttp2Server(_http2.Http2Server):
                 waiter = self.drained.pop(stream_id)
                 if not waiter.done():
                     waiter.set_result(None)
+
+    def handle_h2_event(self, event: h2.events.Event) -> Generator[commands.Command, Any, bool]:
+        if not isinstance(event, h2.events.RequestReceived):
+            return (yield from super().handle_h2_event(event))
+        # hyper-h2 ends the whole connection over one malformed head, without a word to anybody: it is told not to look,
+        # and the stream gets an answer.
+        stream_id, end = event.stream_id or 0, event.stream_ended is not None
+        self.streams[stream_id] = _http2.StreamState.HEADERS_RECEIVED
+        try:
+            request = _parse_h2_head(event.headers or ())
+        except _Defect as defect:
+            empty = _empty_request(b"HTTP/2.0")
+            yield _base.ReceiveHttp(_DefectiveRequest(stream_id, empty, end, denial=defect.denial))
+        else:
+            yield _base.ReceiveHttp(_events.RequestHeaders(stream_id, request, end))
+        return False
 
     def send_continue(self, stream_id: int) -> bytes:
         if self.is_open_for_us(stream_id):
@@ -285,7 +382,7 @@ class _HttpSide(layer.Layer):
     def _handle_event(self, event: events.Event) -> Commands:
         if isinstance(event, events.Start):
             if self.context.client.alpn == b"h2":
-                self.http = BoundedHttp2Server(self.context.fork())
+                self.http = BoundedHttp2Server(self.context.fork(), self.handler.bounds)
             else:
                 self.http = StrictHttp1Server(self.context.fork(), self.handler.bounds)
             yield from self._to_http(event)
@@ -327,8 +424,13 @@ class _HttpSide(layer.Layer):
             return
         if isinstance(event, _events.RequestData):
             exchange.feed(event.data)
-            if exchange.finished and exchange.received > self.handler.bounds.max_discarded_bytes:
+            unread = exchange.received if exchange.finished else exchange.buffered
+            if unread > self.handler.bounds.max_discarded_bytes:
                 yield commands.CloseConnection(self.context.client)
+        elif isinstance(event, _BrokenBody):
+            if exchange.finished:
+                yield commands.CloseConnection(self.context.client)
+            exchange.spoil(event.denial)
         elif isinstance(event, _events.RequestEndOfMessage):
             exchange.feed_end()
             if exchange.finished:
@@ -348,7 +450,7 @@ class _HttpSide(layer.Layer):
         try:
             head = self.head_of(event.request)
         except UnicodeDecodeError:
-            head = self.head_of(_empty_request())
+            head = self.head_of(_empty_request(event.request.data.http_version))
             defect = defect or Denial("bad_request", "A header is not UTF-8.")
         exchange = Exchange(head, _ClientWire(self, event.stream_id, event.request), defect)
         self.exchanges[event.stream_id] = exchange
@@ -368,9 +470,9 @@ class _HttpSide(layer.Layer):
             http_version="2" if is_http2 else "1.0" if data.http_version == b"HTTP/1.0" else "1.1",
             method=data.method.decode(),
             target=data.path.decode(),
-            scheme=data.scheme.decode() if absolute is not None else "https" if client.tls else "http",
+            scheme=data.scheme.decode() if is_http2 or absolute is not None else "https" if client.tls else "http",
             absolute_authority=absolute,
-            authority=data.authority.decode() if is_http2 else None,
+            authority=(data.authority.decode() or None) if is_http2 else None,
             headers=tuple((k.decode().lower(), v.decode()) for k, v in data.headers.fields),
             connect_host=self.connect.host if self.connect else None,
             connect_proxy_authorization=_first(self.connect.headers, "proxy-authorization") if self.connect else None,
@@ -402,22 +504,24 @@ class ProxyLayer(_HttpSide):
         if event.request.data.method != b"CONNECT" or isinstance(event, _DefectiveRequest):
             yield from super().request(event)
             return
+        client, http1_side = self.context.client, self.http
+        assert isinstance(http1_side, StrictHttp1Server)
         try:
+            target = event.request.data.authority.decode()
             headers = tuple((k.decode().lower(), v.decode()) for k, v in event.request.data.headers.fields)
         except UnicodeDecodeError:
-            headers = ()
-        peer = self.context.client.peername
-        connect = ConnectRequest(event.request.data.authority.decode(), headers, peer[0] if peer else "")
+            http1_side.defective = True
+            http1_side.state = http1_side.done
+            yield from super().request(event)
+            return
+        connect = ConnectRequest(target, headers, client.peername[0] if client.peername else "")
         yield TollhouseConnectHook(connect)
-        client = self.context.client
+        http1_side.state = http1_side.done
         if connect.host is None:
             denial = connect.denial or Denial("internal", "No gate has judged the tunnel.")
             yield commands.SendData(client, _raw_refusal(denial, connect.call_id))
-            yield commands.CloseConnection(client)
+            yield commands.CloseTcpConnection(client, half_close=True)
             return
-        http1_side = self.http
-        assert isinstance(http1_side, StrictHttp1Server)
-        http1_side.state = http1_side.done
         yield commands.SendData(client, b"HTTP/1.1 200 Connection established\r\n\r\n")
         tls = GateTLSLayer(self.context, self.handler, "proxy", connect)
         # From here on the connection is the tunnel: the layers above are not asked again.
@@ -447,11 +551,21 @@ class GateTLSLayer(ClientTLSLayer):
         self.listener = listener
         self.connect = connect
         self.refused = False
+        self._hello_reads = 0
         if inner is ProxyLayer:
             self.child_layer = ProxyLayer(context, handler, None)
         else:
             self.child_layer = CallLayer(context, handler, listener, connect)
         handler.http = self.child_layer
+
+    def receive_handshake_data(self, data: bytes) -> Generator[commands.Command, Any, tuple[bool, str | None]]:
+        if not self.client_hello_parsed and data:
+            self._hello_reads += 1
+            if len(self.recv_buffer) + len(data) > _MAX_HELLO or self._hello_reads > _MAX_HELLO_READS:
+                return False, "the ClientHello has no end"
+            if not self.recv_buffer and data[0] != 0x16:  # A handshake record, RFC 8446 5.1.
+                return False, "this is no TLS"
+        return (yield from super().receive_handshake_data(data))
 
     def start_tls(self) -> Commands:
         data = Handshake(self.listener, self.connect, self.context.client.sni)
@@ -468,7 +582,8 @@ class GateTLSLayer(ClientTLSLayer):
         if not self.refused:
             self.refused = True
             yield from self._record()
-        log.info("TLS with a client failed: %s", err)
+        # What follows a colon may be the client's bytes, and a token among them.
+        log.info("TLS with a client failed: %s", err.partition(":")[0])
         yield commands.CloseConnection(self.context.client)
         self.event_to_child = self.errored  # type: ignore[method-assign]
 
@@ -534,10 +649,12 @@ class _ClientWire:
         if isinstance(http_side, BoundedHttp2Server):
             self._reply(http_side.send_continue(self._stream_id))
         else:
+            if http_side is not None:
+                http_side.awaits_continue = False
             self._reply(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def send_head(self, status: int, headers: Sequence[tuple[str, str]], data: bytes, *, end: bool) -> None:
-        fields = [(k.encode(), v.encode()) for k, v in headers]
+        fields = [(k.encode("utf-8", "surrogateescape"), v.encode("utf-8", "surrogateescape")) for k, v in headers]
         if self._http_version == b"HTTP/2.0":
             version = b"HTTP/2.0"
         else:
@@ -566,9 +683,8 @@ class _ClientWire:
         self._reply(_events.ResponseEndOfMessage(self._stream_id))
 
     def abort(self) -> None:
-        self._reply(
-            _events.ResponseProtocolError(self._stream_id, "the answer was cut", _events.ErrorCode.GENERIC_SERVER_ERROR)
-        )
+        # For other codes mitmproxy sends a page of its own on HTTP/2 if there was no head yet.
+        self._reply(_events.ResponseProtocolError(self._stream_id, "the answer was cut", _events.ErrorCode.KILL))
 
     def congested(self) -> bool:
         http_side = self._side.http
@@ -609,6 +725,8 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         self.http: _HttpSide | None = None
         """The layer that speaks HTTP at the moment; None while a tunnel's TLS is being set up."""
         self.last_active = time.monotonic()
+        self.lingering_since: float | None = None
+        """`time.monotonic()` when our side was closed and the client's left open."""
         self._hooks = master.hooks
         self._tasks: set[asyncio.Task[None]] = set()
         self._writer = writer
@@ -643,7 +761,10 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
                             queue.append(events.HookCompleted(command))
                     elif isinstance(command, commands.CloseConnection):
                         self._write(out)
-                        self.close()
+                        if isinstance(command, commands.CloseTcpConnection) and command.half_close:
+                            self._linger()
+                        else:
+                            self.close()
                     elif isinstance(command, commands.Log):
                         log.log(min(command.level, logging.INFO), "%s", command.message)
                     else:
@@ -691,6 +812,8 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
 
     def overdue(self, now: float) -> bool:
         """Whether this connection has taken too long over a request's head, a handshake, or over sending nothing at all."""
+        if self.lingering_since is not None:
+            return now - self.lingering_since > _LINGER_S
         if any(not e.finished for e in self.exchanges):
             return False
         http_side = self.http.http if self.http is not None else None
@@ -700,6 +823,11 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
             return now - since > limit
         handshaking = self.http is None or (self.client.tls and self.client.timestamp_tls_setup is None)
         return now - self.last_active > (limit if handshaking else 10 * limit)
+
+    def _linger(self) -> None:
+        if self.lingering_since is None and self.client in self.transports:
+            self.lingering_since = self.last_active
+            self.close_connection(self.client, half_close=True)
 
     def close(self) -> None:
         if self.client in self.transports:
@@ -728,7 +856,8 @@ def layer_options() -> Options:
     """mitmproxy's options as its layers read them."""
     options = Options()
     options.add_option("connection_strategy", str, "lazy", "")
-    options.add_option("validate_inbound_headers", bool, True, "")
+    # Of HTTP/2; see `BoundedHttp2Server.handle_h2_event`. HTTP/1 is validated in `_parse_head`.
+    options.add_option("validate_inbound_headers", bool, False, "")
     options.add_option("normalize_outbound_headers", bool, False, "")
     options.add_option("proxy_debug", bool, False, "")
     # The watchdog of mitmproxy only knows one number for all; `overdue` judges instead.
@@ -768,8 +897,36 @@ def _parse_head(head: bytes) -> http.Request:
     return request
 
 
-def _empty_request() -> http.Request:
-    return http.Request("", 0, b"", b"", b"", b"", b"HTTP/1.1", http.Headers(), None, None, time.time(), None)
+def _parse_h2_head(fields: Sequence[tuple[bytes, bytes]]) -> http.Request:
+    """An HTTP/2 request from its header block (RFC 9113 8.2, 8.3). Raises `_Defect`."""
+    pseudo: dict[bytes, bytes] = {}
+    headers: list[tuple[bytes, bytes]] = []
+    for name, value in fields:
+        if _UNSAFE_VALUE.search(value) or value[:1] in (b" ", b"\t") or value[-1:] in (b" ", b"\t"):
+            raise _bad("A header value has a control character, or a space around it.")
+        if name.startswith(b":"):
+            if headers or name in pseudo or name not in _H2_PSEUDO or not value:
+                raise _bad("A pseudo-header is unknown, empty, given twice or out of place.")
+            pseudo[name] = value
+        elif not _H2_NAME.fullmatch(name) or name in _H2_NEVER or (name == b"te" and value.lower() != b"trailers"):
+            raise _bad("A header is malformed, or is one that HTTP/2 does not have.")
+        else:
+            headers.append((name, value))
+    method, path = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
+    if not _METHOD.fullmatch(method):
+        raise _bad("The method is malformed.")
+    if method != b"CONNECT" and (b":scheme" not in pseudo or not _TARGET.fullmatch(path)):
+        raise _bad("The scheme or the path is missing or malformed.")
+    if sum(name == b"content-length" for name, _ in headers) > 1:
+        raise _bad("The request has more than one content-length header.")
+    scheme, authority = pseudo.get(b":scheme", b""), pseudo.get(b":authority", b"")
+    return http.Request(
+        "", 0, method, scheme, authority, path, b"HTTP/2.0", http.Headers(headers), None, None, time.time(), None
+    )
+
+
+def _empty_request(version: bytes = b"HTTP/1.1") -> http.Request:
+    return http.Request("", 0, b"", b"", b"", b"", version, http.Headers(), None, None, time.time(), None)
 
 
 def _raw_refusal(denial: Denial, call_id: str) -> bytes:
