@@ -9,15 +9,19 @@ from dataclasses import dataclass
 
 from tollhouse.call import ListenerKind
 from tollhouse.config_values import Address
+from tollhouse.denial import Denial, error_body
 from tollhouse.dispatch.layer import Bounds, GateMaster, TollhouseConnectionHandler
 
 log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
+_FLUSH_S = 5.0
+"""How long a closed connection may take to hand over its last bytes."""
+_TOO_MANY_BODY = error_body(Denial("too_many_connections"), "openai", "none")
 _TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nx-tollhouse-reason: too_many_connections\r\n"
-    b"retry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-)
+    b"retry-after: 1\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b"
+) % (len(_TOO_MANY_BODY), _TOO_MANY_BODY)
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class Listeners:
         self._parts = parts
         self._servers: list[asyncio.Server] = []
         self._handlers: set[TollhouseConnectionHandler] = set()
+        self._nobody = asyncio.Event()
+        self._nobody.set()
         self._sweeper: asyncio.Task[None] | None = None
 
     async def open(self, kind: ListenerKind, address: Address, *, tls: bool) -> Address:
@@ -56,8 +62,9 @@ class Listeners:
     ) -> None:
         if len(self._handlers) >= self._parts.max_connections:
             log.warning("connection refused: %d are open", len(self._handlers))
-            writer.write(_TOO_MANY)
-            writer.close()
+            if not tls and kind != "transparent":
+                writer.write(_TOO_MANY)
+            await _closed(writer)
             return
         parts = self._parts
         handler = TollhouseConnectionHandler(
@@ -69,10 +76,16 @@ class Listeners:
             bounds=parts.bounds,
         )
         self._handlers.add(handler)
+        self._nobody.clear()
         try:
             await handler.handle_client()
         finally:
-            self._handlers.discard(handler)
+            try:
+                await _closed(writer)
+            finally:
+                self._handlers.discard(handler)
+                if not self._handlers:
+                    self._nobody.set()
 
     async def _sweep(self) -> None:
         """Once a second, close what takes too long over a handshake or a head, or has been idle for too long."""
@@ -80,8 +93,11 @@ class Listeners:
             await asyncio.sleep(1)
             now = time.monotonic()
             for handler in tuple(self._handlers):
-                if handler.overdue(now):
-                    handler.close()
+                try:
+                    if handler.overdue(now):
+                        handler.close()
+                except Exception:
+                    log.exception("a connection could not be looked after; the others are")
 
     def close(self) -> None:
         """Take no more connections."""
@@ -90,12 +106,26 @@ class Listeners:
         self._servers.clear()
 
     async def close_connections(self) -> None:
-        """Close what is still connected and wait until it is."""
+        """Close what is still connected and wait until it is, last bytes included."""
         if self._sweeper is not None:
             self._sweeper.cancel()
         for handler in tuple(self._handlers):
             handler.close()
-        for _ in range(100):
-            if not self._handlers:
-                return
-            await asyncio.sleep(0.01)
+        try:
+            async with asyncio.timeout(_FLUSH_S + 1):
+                await self._nobody.wait()
+        except TimeoutError:
+            log.warning("%d connections could not be closed", len(self._handlers))
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    """Close and wait until the client has taken the rest; without a bound a client that reads nothing would keep its
+    socket, which counts no longer, for ever."""
+    writer.close()
+    try:
+        async with asyncio.timeout(_FLUSH_S):
+            await writer.wait_closed()
+    except TimeoutError:
+        writer.transport.abort()
+    except OSError:
+        pass  # The client was faster.

@@ -124,6 +124,7 @@ async def test_a_token_is_found_by_its_digest(directory: Directory, redis: Redis
         (SECRET, ["nobody"], "acme", "no project 'nobody'"),
         (SECRET, ["proj_123"], "other", "another tenant"),
     ],
+    ids=["mistyped", "a-key", "no-project", "unknown-project", "other-tenant"],
 )
 async def test_a_bad_token_is_refused(
     directory: Directory, token: str, projects: list[str], tenant: str, why: str

@@ -36,6 +36,7 @@ def test_one_wrong_character_is_noticed(token: str, place: int, character: str) 
         mint(bytes(32)) + "\n",
         mint(bytes(32)).upper(),
     ],
+    ids=["nothing", "prefix", "a-key", "zeros", "too-large", "newline", "upper-case"],
 )
 def test_what_is_no_token(text: str) -> None:
     """Another key, a prefix alone, more than 256 bits, a line end too many."""

@@ -34,6 +34,8 @@ class TokenRecord(Protocol):
     def expires_at(self) -> float | None: ...
     @property
     def revoked_at(self) -> float | None: ...
+    @property
+    def charged_as(self) -> str: ...
 
 
 class TokenDirectory(Protocol):
@@ -53,7 +55,9 @@ class Presented:
 def presented(head: RequestHead, query_credentials: Sequence[str]) -> Presented | None:
     """The credential that decides, or None if there is none. Raises `Refused` (400, 401) if it can't be read."""
     proxy = (
-        [head.connect_proxy_authorization] if head.connect_proxy_authorization else head.get_all("proxy-authorization")
+        [head.connect_proxy_authorization]
+        if head.connect_proxy_authorization is not None
+        else head.get_all("proxy-authorization")
     )
     if len(proxy) > 1:
         raise Refused("bad_request", "The request has more than one Proxy-Authorization header.")
@@ -95,7 +99,7 @@ async def identify(credential: Presented | None, directory: TokenDirectory, cloc
         raise Refused("identity_revoked", f"Its id is {record.id}.")
     if record.expires_at is not None and record.expires_at <= clock():
         raise Refused("identity_expired", f"Its id is {record.id}.")
-    return Identity(record.id, record.tenant, tuple(record.projects), record.label)
+    return Identity(record.id, record.tenant, tuple(record.projects), record.label, record.charged_as)
 
 
 def choose_project(identity: Identity, named: Sequence[str], user: str, header: str) -> str:

@@ -19,10 +19,10 @@ CREDENTIAL_PARAMETERS = frozenset(
     {"key", "api-key", "api_key", "apikey", "access_token", "oauth_token", "authorization", "subscription-key", "token"}
 )
 """Query parameters in which providers take a credential (lower case)."""
-PAYER_PARAMETERS = frozenset({"quotauser", "userproject", "$userproject"})
+PAYER_PARAMETERS = frozenset({"quotauser", "userproject"})
 SHAPE_PARAMETERS = frozenset({"fields", "callback", "jsonp"})
-"""Google's parameters that change an answer so that its usage can't be read
-(https://cloud.google.com/apis/docs/system-parameters); each is also taken with a ``$`` before it."""
+"""Google's parameters that change an answer so that its usage can't be read; each of Google's is also taken with a ``$``
+before it (https://cloud.google.com/apis/docs/system-parameters)."""
 _READABLE_ALT = frozenset({"sse", "json"})
 
 
@@ -58,14 +58,13 @@ def take_credentials(query: str) -> tuple[str, list[str]]:
             continue
         if ";" in part and any(_plain(piece.partition("=")[0]) in CREDENTIAL_PARAMETERS for piece in part.split(";")):
             raise Refused("bad_request", "The query has a credential behind a `;`.")
-        bare = plain.removeprefix("$")
-        if plain in PAYER_PARAMETERS or bare in SHAPE_PARAMETERS or carries_token(unquote_plus(part)):
+        if plain in PAYER_PARAMETERS or plain in SHAPE_PARAMETERS or carries_token(unquote_plus(part)):
             continue
-        if bare == "alt" and unquote_plus(value).lower() not in _READABLE_ALT:
+        if plain == "alt" and unquote_plus(value).lower() not in _READABLE_ALT:
             continue
         kept.append(part)
     return "&".join(kept), taken
 
 
 def _plain(name: str) -> str:
-    return unquote_plus(name).strip().lower()
+    return unquote_plus(name).strip().lower().removeprefix("$")

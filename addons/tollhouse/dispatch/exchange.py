@@ -7,6 +7,7 @@ Everything happens on one event loop; nothing here is safe for threads.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -62,6 +63,8 @@ class Exchange:
         self.body_complete = False
         self.buffered = 0
         self.received = 0
+        self.waited_s = 0.0
+        """Seconds in which `send` waited for the client to take what it was sent."""
         self._wire = wire
         self._chunks: deque[bytes] = deque()
         self._waiter: asyncio.Future[None] | None = None
@@ -214,7 +217,11 @@ class Exchange:
         if data:
             self._wire.send_data(data)
         if self._wire.congested():
-            await self._wire.drain()
+            since = time.monotonic()
+            try:
+                await self._wire.drain()
+            finally:
+                self.waited_s += time.monotonic() - since
 
     def end(self) -> None:
         if self._gone is not None:

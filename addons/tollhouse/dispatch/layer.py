@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+import h2.errors
 import h2.events
 import h11
 from mitmproxy import http
@@ -259,7 +260,6 @@ class StrictHttp1Server(_http1.Http1Server):
         if not isinstance(event, events.DataReceived):
             yield from super().read_body(event)
             return
-        self.awaits_continue = False
         while True:
             try:
                 part = self.body_reader(self.buf)
@@ -275,6 +275,7 @@ class StrictHttp1Server(_http1.Http1Server):
                 yield from self.mark_done(request=True)
                 return
             if part.data:
+                self.awaits_continue = False
                 yield _base.ReceiveHttp(_events.RequestData(self.stream_id, bytes(part.data)))
         if len(self.buf) > self.bounds.max_header_bytes:
             # A chunk's extension or the trailers: h11 keeps a line until it is complete.
@@ -339,6 +340,9 @@ class BoundedHttp2Server(_http2.Http2Server):
 
     def _handle_event(self, event: events.Event) -> Commands:
         yield from super()._handle_event(event)
+        if isinstance(event, events.DataReceived) and len(self.h2_conn.incoming_buffer._data) > _H2_FRAME + 9:
+            # hyper-h2 judges a frame's length when all of it is there: up to 16 MB.
+            yield from self.protocol_error("a frame is too large", h2.errors.ErrorCodes.FRAME_SIZE_ERROR)
         if self.drained and not isinstance(event, _events.HttpEvent):
             for stream_id in [s for s in self.drained if not self.pending(s)]:
                 waiter = self.drained.pop(stream_id)

@@ -1,0 +1,292 @@
+"""ATTACKS.md row 5, and HTTP/1 beyond it: what two parsers could read in two ways is refused, not repaired."""
+
+from __future__ import annotations
+
+import pytest
+from tests.support.attack import BODY, GET, HOST, PROJECT, Attacked, get, post
+from tests.support.raw import Closed
+
+GARBAGE = b"GET /v1/models?smuggled HTTP/1.1\r\nHost: evil.test\r\n\r\n"
+CHUNKED = "Transfer-Encoding: chunked"
+
+
+def chunks(*parts: bytes) -> bytes:
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+TWICE = {
+    "two hosts": get(f"Host: {HOST}"),
+    "two different hosts": get("Host: evil.test"),
+    "two authorizations": get("Authorization: Bearer a", "Authorization: Bearer b"),
+    "two equal authorizations": get("Authorization: Bearer a", "authorization: Bearer a"),
+    "two proxy-authorizations": get("Proxy-Authorization: Bearer a", "Proxy-Authorization: Bearer b"),
+    "two api keys": get("X-Api-Key: a", "x-api-key: b"),
+    "two content types": post(BODY, "Content-Type: text/plain"),
+    "two projects": get(f"X-Coreason-Project-ID: {PROJECT}", "X-Coreason-Project-ID: other"),
+    "two lengths": post(BODY, f"Content-Length: {len(BODY)}", "Content-Length: 0"),
+    "two equal lengths": post(BODY, f"Content-Length: {len(BODY)}", f"Content-Length: {len(BODY)}"),
+    "a list of lengths": post(BODY, f"Content-Length: {len(BODY)}, {len(BODY)}"),
+}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_given_twice(attacked: Attacked, name: str) -> None:
+    """Row 5: which of two counts would be a guess, even if they agree."""
+    with attacked.tunnel() as client:
+        answer = client.ask(TWICE[name])
+    attacked.refused(answer, 400, "bad_request")
+
+
+MALFORMED = {
+    "length and chunks": post(BODY, f"Content-Length: {len(BODY)}", CHUNKED),
+    "chunks and length": post(BODY, CHUNKED, "Content-Length: 0"),
+    "two transfer encodings": post(BODY, CHUNKED, CHUNKED),
+    "an unknown transfer encoding": post(BODY, "Transfer-Encoding: xchunked"),
+    "identity": post(BODY, "Transfer-Encoding: identity"),
+    "chunked, not last": post(BODY, "Transfer-Encoding: chunked, gzip"),
+    "vertical tab": post(BODY, "Transfer-Encoding: \x0bchunked"),
+    "a Kelvin sign": post(BODY, "Transfer-Encoding: chun\u212aed"),
+    "space before the colon": get("Transfer-Encoding : chunked"),
+    "plus sign": post(BODY, "Content-Length: +5"),
+    "hexadecimal": post(BODY, "Content-Length: 0x5"),
+    "negative": post(BODY, "Content-Length: -1"),
+    "empty length": post(BODY, "Content-Length: "),
+    "fifty thousand digits": post(BODY, "Content-Length: " + "9" * 50_000),
+    "folded": get("X-A: b", " folded"),
+    "folded with a tab": get("X-A: b", "\tX-B: c"),
+    "folded host": GET.replace(b"Host: ", b"Host:\r\n "),
+    "bare CR": get("X-A: b\rX-B: c"),
+    "bare CR at the end": get("X-A: b\r"),
+    "bare LF": get("X-A: b\nX-B: c"),
+    "LF alone": GET.replace(b"\r\n", b"\n"),
+    "NUL": get("X-A: b\x00c"),
+    "NUL in a name": get("X-\x00A: b"),
+    "DEL": get("X-A: b\x7fc"),
+    "no colon": get("X-A"),
+    "no name": get(": b"),
+    "space in a name": get("X A: b"),
+    "obs-text in a name": get("X-Ä: b"),
+    "obs-text that is not UTF-8": get("X-A: b").replace(b": b", b": \xff"),
+    "a space in front": b" " + GET,
+    "two spaces": GET.replace(b" /v1", b"  /v1"),
+    "tabs": GET.replace(b" ", b"\t", 2),
+    "no version": GET.replace(b" HTTP/1.1", b""),
+    "HTTP/1.2": GET.replace(b"HTTP/1.1", b"HTTP/1.2"),
+    "HTTP/0.9": GET.replace(b"HTTP/1.1", b"HTTP/0.9"),
+    "HTTP/2.0": GET.replace(b"HTTP/1.1", b"HTTP/2.0"),
+    "a space in the path": GET.replace(b"/v1/models", b"/v1/models /x"),
+    "a method of 40 letters": GET.replace(b"GET", b"G" * 40),
+    "chunks in HTTP/1.0": post(BODY, CHUNKED).replace(b"HTTP/1.1", b"HTTP/1.0"),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_head(attacked: Attacked, name: str) -> None:
+    """Row 5: 400, and the connection ends: where the next request begins can't be known."""
+    with attacked.tunnel() as client:
+        answer = client.ask(MALFORMED[name])
+        if name not in ("obs-text that is not UTF-8",):
+            assert answer.get("connection") == "close"
+            assert client.rest() == b""
+    attacked.refused(answer, 400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"zz\r\nabc\r\n0\r\n\r\n",
+        b"-1\r\nabc\r\n0\r\n\r\n",
+        b"0x3\r\nabc\r\n0\r\n\r\n",
+        b"3 \x00\r\nabc\r\n0\r\n\r\n",
+        b"3\r\nabcdef\r\n0\r\n\r\n",
+        b"\r\nabc",
+        b"3\r\nabc\r\n0\r\nbad trailer\r\n\r\n",
+        b"1" * 30 + b"\r\nabc",
+        b"3;" + b"x" * 70_000,
+        b"0\r\nX: " + b"x" * 70_000,
+    ],
+)
+def test_malformed_chunks(attacked: Attacked, body: bytes) -> None:
+    """A chunk that is none, or whose framing alone has no end: 400, and the connection ends."""
+    with attacked.tunnel() as client:
+        answer = client.ask(post(b"", CHUNKED) + body)
+        assert client.rest() == b""
+    attacked.refused(answer, 400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        chunks(BODY),
+        chunks(*(BODY[i : i + 1] for i in range(len(BODY)))),
+        chunks(BODY).replace(b"\r\n", b";name=value\r\n", 1),
+        chunks(BODY).replace(b"0\r\n\r\n", b"0\r\nX-Trailer: gate_nothing\r\nHost: evil.test\r\n\r\n"),
+    ],
+    ids=["one", "single bytes", "extension", "trailers"],
+)
+def test_chunks_arrive_as_a_length(attacked: Attacked, body: bytes) -> None:
+    """Chunks, their extensions and trailers are ours alone: the provider gets the body with a length."""
+    with attacked.tunnel() as client:
+        assert client.ask(post(b"", CHUNKED) + body).status == 200
+        assert client.ask(GET).status == 200
+    received, second = attacked.inside.standin.wait_count(2)
+    assert received.body == BODY
+    assert received.get_all("content-length") == [str(len(BODY))]
+    assert received.get_all("transfer-encoding") == []
+    assert received.get_all("host") == second.get_all("host") == [HOST]
+    assert b"trailer" not in received.everything().lower()
+    attacked.lines(2)
+
+
+def test_a_body_behind_length_zero(attacked: Attacked) -> None:
+    """What follows an empty body is the next request, judged like any other; here it is none."""
+    with attacked.tunnel() as client:
+        first = client.ask(get("Content-Length: 0") + b"smuggled bytes\r\n\r\n")
+        second = client.answer()
+        assert client.rest() == b""
+    assert (first.status, second.status, second.reason) == (200, 400, "bad_request")
+    attacked.clean()
+    assert [line["status"] for line in attacked.lines(2)] == [200, 400]
+
+
+def test_trailing_garbage(attacked: Attacked) -> None:
+    """A whole request behind the body of another is a request of its own, and meets the authority rule."""
+    with attacked.tunnel() as client:
+        first = client.ask(post() + GARBAGE)
+        second = client.answer()
+    assert (first.status, second.status, second.reason) == (200, 421, "authority_mismatch")
+    assert attacked.clean().body == BODY
+    assert [line["status"] for line in attacked.lines(2)] == [200, 421]
+
+
+def test_pipelined(attacked: Attacked) -> None:
+    """Requests sent at once are answered one after the other, each with a line of its own."""
+    with attacked.tunnel() as client:
+        client.send((GET + post()) * 3)
+        answers = [client.answer() for _ in range(6)]
+    assert [answer.status for answer in answers] == [200] * 6
+    lines = attacked.lines(6)
+    assert [line["call_id"] for line in lines] == [answer.get("x-tollhouse-call-id") for answer in answers]
+    assert len(attacked.inside.standin.snapshot()) == 6
+
+
+def test_a_body_for_get(attacked: Attacked) -> None:
+    """A GET with a body is refused, and its body is not taken for a request."""
+    with attacked.tunnel() as client:
+        answer = client.ask(get(f"Content-Length: {len(GARBAGE)}") + GARBAGE)
+        assert client.ask(get(path="/v1/models/gpt-4o")).status == 200
+    assert (answer.status, answer.reason) == (400, "bad_request")
+    assert attacked.clean().target == "/v1/models/gpt-4o"
+    attacked.lines(2)
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PATCH", "get", "PRI"])
+def test_other_methods(attacked: Attacked, method: str) -> None:
+    """Row 34: a method that is not open is refused; the answer to HEAD has no body, and the connection goes on."""
+    with attacked.tunnel() as client:
+        answer = client.ask(GET.replace(b"GET", method.encode()))
+        if method == "HEAD":
+            assert (answer.body, int(answer.get("content-length")) > 0) == (b"", True)
+        assert client.ask(GET.replace(b"GET", method.encode())).status == 403
+    assert (answer.status, answer.reason) == (403, "path_not_allowed")
+    assert {line["reason"] for line in attacked.lines(2)} == {"path_not_allowed"}
+    attacked.nothing_left()
+
+
+def test_options_asterisk(attacked: Attacked) -> None:
+    """`OPTIONS *` is for no path."""
+    with attacked.tunnel() as client:
+        answer = client.ask(get(path="*").replace(b"GET", b"OPTIONS"))
+    attacked.refused(answer, 400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    "data", [GET.replace(b"GET /v1/models", b"CONNECT evil.test:443"), GET.replace(b"GET /v1/models", b"CONNECT /")]
+)
+def test_a_connect_inside_the_tunnel(attacked: Attacked, data: bytes) -> None:
+    """Row 34: a tunnel in the tunnel."""
+    with attacked.tunnel() as client:
+        answer = client.ask(data)
+    attacked.refused(answer, 403, "path_not_allowed")
+
+
+def test_a_connect_on_the_base_url(attacked: Attacked) -> None:
+    """Row 34: the base URL is no proxy."""
+    with attacked.client("base_url") as client:
+        answer = client.connect(f"{HOST}:443", attacked.credentials)
+    attacked.refused(answer, 403, "path_not_allowed")
+
+
+def test_http_1_0(attacked: Attacked) -> None:
+    """An HTTP/1.0 request is answered, unchunked, and its connection ends."""
+    with attacked.tunnel() as client:
+        answer = client.ask(GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert (answer.status, answer.get("transfer-encoding")) == (200, "")
+        assert client.rest() == b""
+    attacked.clean()
+    attacked.lines(1)
+
+
+def test_an_expectation_refused_early(attacked: Attacked) -> None:
+    """No 100 for a call that is refused; the body that was never asked for can't be told from a request: it ends."""
+    with attacked.tunnel() as client:
+        answer = client.ask(post(BODY, "Expect: 100-continue", path="/v1/nothing")[: -len(BODY)])
+        assert answer.get("connection") == "close"
+        try:
+            client.send(GARBAGE)
+        except Closed:
+            pass
+        assert client.rest() == b""
+    attacked.refused(answer, 403, "path_not_allowed")
+
+
+def test_an_expectation_met(attacked: Attacked) -> None:
+    """The 100 comes when the gates before the body have let the call pass; the provider sees no Expect."""
+    with attacked.tunnel() as client:
+        client.send(post(BODY, "Expect: 100-continue")[: -len(BODY)])
+        assert client.interim().status == 100
+        assert client.ask(BODY, "POST").status == 200
+        assert client.ask(GET).status == 200
+    received, _ = attacked.inside.standin.wait_count(2)
+    assert (received.get_all("expect"), received.body) == ([], BODY)
+    attacked.lines(2)
+
+
+def test_an_expectation_of_http_1_0(attacked: Attacked) -> None:
+    """RFC 9110 10.1.1: an HTTP/1.0 client is never sent a 100."""
+    with attacked.tunnel() as client:
+        client.send(post(BODY, "Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert client.interim().status == 200
+    attacked.clean()
+    attacked.lines(1)
+
+
+@pytest.mark.parametrize("end", ["half_close", "reset", "close"])
+@pytest.mark.parametrize("sent", ["head", "half", "all"])
+def test_a_client_that_goes_away(attacked: Attacked, end: str, sent: str) -> None:
+    """It ends its side, or both, in the head, in the body or behind it: at most one line, never a hold."""
+    data = post()
+    cut = {"head": 40, "half": len(data) - 10, "all": len(data)}[sent]
+    with attacked.tunnel() as client:
+        client.send(data[:cut])
+        if end == "half_close":
+            client.half_close()
+            client.rest()
+        else:
+            getattr(client, end)()
+    attacked.alone()
+    if sent == "head":
+        assert attacked.lines(0) == []
+        attacked.nothing_left()
+        return
+    [line] = attacked.lines(1)
+    if sent == "half":
+        assert line["reason"] == "client_gone"
+        attacked.nothing_left()
+
+
+def test_an_empty_line_first(attacked: Attacked) -> None:
+    """RFC 9112 2.2: one empty line before a request is passed over."""
+    with attacked.tunnel() as client:
+        assert client.ask(b"\r\n" + GET, "GET").status == 200
+    attacked.lines(1)
