@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +18,12 @@ from tollhouse.call import Call
 log = logging.getLogger(__name__)
 
 NANO = 10**9
+FIELDS = (
+    "ts call_id trace_id tenant project identity provider host method path model model_served stream clamped status decision "
+    "reason gate attempts attempts_unknown breaker key_version ttft_ms duration_ms overhead_ms tokens cost_usd held_usd "
+    "charged_by client_ip listener"
+)
+"""Of a line, in order."""
 
 
 def usd(nano_usd: int) -> str:
@@ -25,6 +32,11 @@ def usd(nano_usd: int) -> str:
     whole, fraction = divmod(nano_usd, NANO)
     digits = f"{fraction:09d}".rstrip("0")
     return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"
+
+
+def moment(seconds: float) -> str:
+    """Seconds since the epoch as ``2026-11-23T16:00:00.123Z``."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def record_of(call: Call, now: float) -> dict[str, object]:
@@ -36,7 +48,7 @@ def record_of(call: Call, now: float) -> dict[str, object]:
     denial = call.denial
     duration_s = now - call.started
     return {
-        "ts": datetime.fromtimestamp(call.timestamp, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "ts": moment(call.timestamp),
         "call_id": call.id,
         "trace_id": without_tokens(call.trace_id),
         "tenant": call.project.tenant if call.project else call.identity.tenant if call.identity else "",
@@ -49,6 +61,7 @@ def record_of(call: Call, now: float) -> dict[str, object]:
         "model": without_tokens(call.model),
         "model_served": without_tokens(call.model_served),
         "stream": call.stream,
+        "clamped": call.clamped,
         "status": call.status,
         "decision": "allow" if denial is None else "fail" if call.cleared else "deny",
         "reason": denial.code if denial else call.ended,
@@ -69,6 +82,22 @@ def record_of(call: Call, now: float) -> dict[str, object]:
     }
 
 
+def swept_record(fields: Mapping[str, str]) -> dict[str, object]:
+    """The line of a call whose gateway died, as the gateway that swept its hold writes it: ``fields`` is what the hold
+    carried and was charged; what nobody knows any more is empty. A call that was only slow has its own line as well."""
+    empty: dict[str, object] = {
+        **dict.fromkeys(FIELDS.split(), ""),
+        **dict.fromkeys(("status", "attempts_unknown"), 0),
+        **dict.fromkeys(("ttft_ms", "duration_ms", "overhead_ms", "clamped")),
+        "attempts": [],
+        "tokens": {},
+        "decision": "allow",
+        "reason": "swept",
+    }
+    known = {key: without_tokens(value) for key, value in fields.items() if key in empty}
+    return {**empty, **known, "stream": fields.get("stream") == "true"}
+
+
 class Book:
     """Writes lines to a file or, for ``-``, to stdout. Each line is one write to a descriptor opened for appending, so lines
     of several processes do not mix."""
@@ -76,11 +105,16 @@ class Book:
     def __init__(self, destination: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._path = destination
+        self._torn = False
+        """The last line was written in part."""
         self._fd = self._open()
 
     def _open(self) -> int:
         if self._path is None:
-            return os.dup(sys.stdout.fileno())
+            if sys.__stdout__ is None:
+                # Closed before we began: descriptor 1 may be anything by now.
+                raise OSError(errno.EBADF, "stdout is closed")
+            return os.dup(sys.__stdout__.fileno())
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
     def record(self, call: Call) -> dict[str, object]:
@@ -88,16 +122,32 @@ class Book:
 
     def write(self, record: dict[str, object]) -> None:
         """Never raises: a full disk is logged and does not end calls."""
-        line = json.dumps(record, separators=(",", ":"), ensure_ascii=True) + "\n"
+        line = json.dumps(record, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
+        rest = b"\n" + line if self._torn else line
         try:
-            os.write(self._fd, line.encode())
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+            self._torn = False
         except OSError as e:
+            self._torn = self._torn or len(rest) < len(line)
             log.error("the line of call %s could not be written (%s)", record.get("call_id"), e.strerror)
 
+    def swept(self, fields: Mapping[str, str]) -> None:
+        """Write the line of a hold that was swept. Never raises."""
+        self.write(swept_record(fields))
+
     def reopen(self) -> None:
-        """After the file was moved away (SIGHUP, logrotate)."""
-        old, self._fd = self._fd, self._open()
+        """After the file was moved away (SIGHUP, logrotate). If that fails, the old one is written on."""
+        try:
+            new = self._open()
+        except OSError as e:
+            log.error("%s could not be opened again (%s): lines go on into the old file", self._path, e.strerror)
+            return
+        old, self._fd, self._torn = self._fd, new, False
         os.close(old)
 
     def close(self) -> None:
-        os.close(self._fd)
+        """A line that comes later is lost, and said."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)

@@ -72,6 +72,8 @@ class Identity:
     tenant: str
     projects: tuple[str, ...]
     label: str = ""
+    charged_as: str = ""
+    """The token whose limits count for this one: itself, or the first of those it was rotated from. Empty: itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,10 @@ class Call:
     body: bytes | None = None
     """The request's body as it will be sent."""
     model: str = ""
+    other_models: tuple[str, ...] = ()
+    """The models beside `model` that the request lets the provider use instead."""
+    models_unknown: bool = False
+    """The request names further models in a way that we can't read."""
     model_served: str = ""
     stream: bool = False
     usage_injected: bool = False
@@ -157,6 +163,12 @@ class Call:
     """Tokens."""
     output_cap: int = 0
     """Tokens that the answer may have at most, all choices together."""
+    capped: bool = False
+    """`output_cap` is the request's own and so binds the provider; else it is only what is held."""
+    clamped: int | None = None
+    """The output cap of each answer that we lowered the request to; None for a request that was not changed so."""
+    priced: bool = True
+    """False: nobody knows what the model costs."""
     estimate: Amount = Amount(requests=0)
     charged: Amount = Amount(requests=0)
     charged_by: ChargedBy = "none"

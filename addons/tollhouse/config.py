@@ -38,6 +38,7 @@ from tollhouse.config_rules import (
     limit_rules,
     listen_rules,
     merged,
+    model_rules,
     not_yet,
     price_rules,
     provider_rules,
@@ -179,6 +180,8 @@ def _between(parts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from provider_rules(parts["providers"])
         yield from route_rules(parts.get("routes", {}), providers)
         yield from price_rules(parts.get("prices", {}), providers)
+    if "projects" in parts:
+        yield from model_rules(parts["projects"], merged(parts["providers"]) if "providers" in parts else None)
     for table in ("projects", "tenants"):
         if table in parts:
             yield from limit_rules(table, parts[table])

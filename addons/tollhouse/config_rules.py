@@ -206,6 +206,23 @@ def limit_rules(table: str, entries: Mapping[str, ProjectConfig] | Mapping[str, 
                 )
 
 
+def model_rules(projects: Mapping[str, ProjectConfig], catalog: Catalog | None) -> Found:
+    """``catalog`` is None while the providers themselves are not sound."""
+    # Imported when it is used: the configuration is a leaf of the road's folders.
+    from tollhouse.admit.models import check_pattern
+
+    for name, project in projects.items():
+        for index, text in enumerate(project.models):
+            key = dotted(("projects", name, "models", index))
+            try:
+                provider, slash, _ = check_pattern(text).partition("/")
+            except ValueError as error:
+                yield key, str(error)
+                continue
+            if slash and catalog is not None and catalog.by_name(provider) is None:
+                yield key, f"{_no_provider(provider, catalog)} (a model's own slash stands behind its provider's name)"
+
+
 _NOT_YET: Final[tuple[tuple[Callable[[Config], list[str]], str], ...]] = (
     (
         lambda config: [
@@ -214,14 +231,9 @@ _NOT_YET: Final[tuple[tuple[Callable[[Config], list[str]], str], ...]] = (
         'use on_shortfall = "reject"',
     ),
     (
-        lambda config: [dotted(("projects", n, "models")) for n, p in config.projects.items() if p.models],
-        "remove the list; until then every priced model may be used",
+        lambda config: ["routes"] if config.routes else [],
+        "name the provider in the base URL's path (/anthropic/v1/...)",
     ),
-    (
-        lambda config: [dotted(("tenants", n, "limits")) for n, t in config.tenants.items() if t.limits],
-        "put limits on the tenant's projects",
-    ),
-    (lambda config: ["routes"] if config.routes else [], "name the provider in the base URL's path (/anthropic/v1/...)"),
     (lambda config: ["redis.unsafe_fail_open"] if config.redis.unsafe_fail_open else [], "remove it"),
     (
         lambda config: ["redis.url"] if config.redis.url.startswith(("redis+cluster:", "redis+sentinel:")) else [],

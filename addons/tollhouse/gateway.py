@@ -5,6 +5,7 @@ addons      Tunnel: which host a tunnel may be for          admit/tunnel.py
             Road: one coroutine a call                      journey.py
 gates       Admit    authority, path, identity, strip       admit/gate.py
             Reading  the body, where it has to be read      budget/reading.py
+            Models   the project's list of models           admit/models.py
             Purse    estimate, hold                         budget/purse.py
             KeyCache the key, leased                        credential/cache.py
 dispatch    Relay    breaker, attempts, answer, meter       dispatch/relay.py
@@ -14,32 +15,30 @@ settle      Purse, then Book: the line                      budget/purse.py, boo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import os
-import signal
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from OpenSSL import SSL
 
 from tollhouse.admin.control import ControlServer
 from tollhouse.admin.http import AdminSite
-from tollhouse.admin.lock import StateBusy, StateLock
 from tollhouse.admin.operations import OperationRefused, Operations
 from tollhouse.admit.directory import Directory
 from tollhouse.admit.gate import Admit
+from tollhouse.admit.models import Models
 from tollhouse.admit.tunnel import Tunnel
 from tollhouse.book import Book
+from tollhouse.budget.keeping import Keeper
 from tollhouse.budget.ledger import Ledger, LedgerUnavailable
 from tollhouse.budget.purse import Purse
 from tollhouse.budget.reading import Reading
+from tollhouse.budget.spool import Spool
 from tollhouse.budget.store import connect as connect_redis
 from tollhouse.call import Call, ListenerKind
 from tollhouse.config import Address, Config, catalog
-from tollhouse.credential.environment import provider_keys_in
 from tollhouse.credential.lease import CredentialUnavailable
 from tollhouse.denial import Decision
 from tollhouse.dispatch.breaker import Breakers
@@ -49,14 +48,16 @@ from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.journey import Gate, Journey
 from tollhouse.listen import ListenerParts, Listeners
+from tollhouse.meter.price_file import PriceFileError
 from tollhouse.meter.prices import PriceTable
 from tollhouse.stores import listener_context, open_ca, open_keys
 from tollhouse.trust.leaf import LeafStore
 
 log = logging.getLogger(__name__)
 
-_RENEW_EVERY_S = 20.0
 _HEALTH_EVERY_S = 1.0
+_CUT_S = 10.0
+"""How long calls that were cut may take to end: what is read on of their answers, and the settling."""
 
 
 class GatewayError(Exception):
@@ -94,40 +95,75 @@ class Gateway:
         self.addresses: dict[str, str] = {}
         self.gates: list[Gate] = []
         self.stopping = asyncio.Event()
-        self._reasons: list[str] = ["starting"]
-        self._tasks: list[asyncio.Task[None]] = []
+        self._not_ready: list[str] = ["starting"]
+        self._stopped = False
+        self._closers: list[Callable[[], Awaitable[object]]] = []
+        """How to close what is open, in the order in which it was opened."""
 
     async def start(self) -> None:
-        """Open the stores, then the listeners; returns when calls are taken. Raises `GatewayError`, `OSError`,
-        `ConfigError` and what a store raises for a setting it can't use."""
+        """Open the stores, then the listeners; returns when calls are taken, or when `stopping` was set meanwhile.
+
+        Raises one of `CANNOT_START`; everything that had been opened is closed again then.
+        """
+        try:
+            await self._open_stores()
+            await self._open_road()
+            await self._wait_for_stores()
+            if not self.stopping.is_set():
+                # Before anything is let in: what the spool holds is spent already.
+                await self.purse.retry()
+                await self._open_doors()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _open_stores(self) -> None:
         config = self.config
         self.ca = open_ca(config, self.catalog)
-        self.book = Book(config.log.calls if isinstance(config.log.calls, Path) else None)
+        with _said(f"log.calls: {config.log.calls} cannot be written", "correct it or its directory"):
+            self.book = Book(config.log.calls if isinstance(config.log.calls, Path) else None)
+        self._closers.append(self._close_book)
         self.redis = connect_redis(config.redis.url, config.state.directory)
-        self.ledger = Ledger(self.redis)
+        self.ledger = Ledger(self.redis, on_swept=self.book.swept)
+        self._closers.append(self.ledger.close)
+        self.spool = Spool(config.state.directory)
+        with _said(f"{self.spool.path} cannot be used", "correct its owner"):
+            waiting = self.spool.open()
+        if waiting:
+            log.warning("%d settles of a former run wait in %s", waiting, self.spool.path)
+        self._closers.append(self.spool.close)
         self.directory = Directory(self.redis)
         self.keys = open_keys(config)
+        self._closers.append(self.keys.close)
+
+    async def _open_road(self) -> None:
+        config = self.config
         overrides = {name: price.model_dump(exclude_none=True) for name, price in config.prices.items()}
         prices = await asyncio.to_thread(PriceTable.load, config.state.directory, overrides)
-        self.purse = Purse(self.ledger, prices)
+        self.purse = Purse(self.ledger, prices, self.spool)
+        self._closers.append(self.purse.retry)
         self.upstream = Upstream(self.catalog)
+        self._closers.append(self._close_upstream)
         await self.upstream.start()
         breakers = Breakers(time.monotonic)
         relay = Relay(self.upstream, breakers, self.keys, abandoned_read_s=config.limits.abandoned_read_s)
         self.gates = self._gates()
         self.journey = Journey(self.gates, self.keys, self.purse, relay, self.book)
         self.admin = await self._open_admin()
-        await self._wait_for_stores()
-        if self.stopping.is_set():
-            return
+
+    async def _open_doors(self) -> None:
+        config = self.config
         self.operations = Operations(self.directory, self.ledger)
         await self.operations.apply(config)
         self.control = ControlServer(config.state.directory, self.operations)
-        await self.control.start()
+        with _said("the control socket in the state directory cannot be made", "correct [state] directory"):
+            await self.control.start()
+        self._closers.append(self.control.close)
+        keeping = asyncio.create_task(self._keep())
+        self._closers.append(lambda: _cancelled(keeping))
         await self._open_listeners()
-        self._tasks.append(asyncio.create_task(self._keep()))
         self.journey.open = True
-        self._reasons = []
+        self._not_ready = []
 
     def _gates(self) -> list[Gate]:
         config = self.config
@@ -140,20 +176,22 @@ class Gateway:
             clock=time.time,
         )
         reading = Reading(max_body_bytes=config.limits.max_body_bytes, idle_s=config.limits.request_timeout_s)
-        return [_AdmitGate(admit), reading, self.purse]
+        return [_AdmitGate(admit), reading, Models(), self.purse]
 
     async def _open_admin(self) -> AdminSite | None:
         address = self.config.listen.admin
         if address is None:
             return None
         site = AdminSite(address, self.config.listen.base_url_hosts, self.reasons)
-        host, port = await site.start()
-        self.addresses["admin"] = f"{host}:{port}"
+        with _said(f"listen.admin: {address} cannot be listened on", "free it or choose another"):
+            host, port = await site.start()
+        self._closers.append(site.close)
+        self.addresses["admin"] = str(Address(host, port))
         return site
 
     def reasons(self) -> Sequence[str]:
         """Why the gateway is not ready; empty when it is."""
-        return self._reasons
+        return ["stopping"] if self._stopped else self._not_ready
 
     async def _wait_for_stores(self) -> None:
         """Until Redis and Vault have answered once: nothing is listened on before."""
@@ -162,7 +200,7 @@ class Gateway:
             reasons = await self._store_problems()
             if not reasons:
                 return
-            self._reasons = reasons
+            self._not_ready = reasons
             if said != (said := "; ".join(reasons)):
                 log.error("not ready: %s", said)
             try:
@@ -171,16 +209,19 @@ class Gateway:
                 pass
 
     async def _store_problems(self) -> list[str]:
-        reasons = []
-        try:
-            await self.ledger.ping()
-        except LedgerUnavailable as e:
-            reasons.append(f"redis: {e}")
+        reasons = await self._ledger_problems()
         try:
             await self.keys.connect()
         except CredentialUnavailable as e:
             reasons.append(f"vault: {e.why}")
         return reasons
+
+    async def _ledger_problems(self) -> list[str]:
+        try:
+            await self.ledger.ping()
+        except LedgerUnavailable as e:
+            return [f"redis: {e}"]
+        return []
 
     async def _open_listeners(self) -> None:
         config = self.config
@@ -198,6 +239,7 @@ class Gateway:
         limits = config.limits
         bounds = Bounds(limits.max_header_bytes, limits.request_timeout_s, 4 * limits.max_body_bytes)
         self.listeners = Listeners(ListenerParts(master, bounds, limits.max_connections))
+        self._closers.append(self._drain)
         wanted: tuple[tuple[ListenerKind, Address | None], ...] = (
             ("proxy", config.listen.proxy),
             ("base_url", config.listen.base_url),
@@ -208,114 +250,74 @@ class Gateway:
                 self.addresses[kind] = "off"
                 continue
             tls = kind in own_tls
-            try:
+            with _said(f"listen.{kind}: {address} cannot be listened on", "free it or choose another"):
                 self.addresses[kind] = str(await self.listeners.open(kind, address, tls=tls))
-            except OSError as e:
-                raise GatewayError(
-                    f"listen.{kind}: {address} cannot be listened on ({e.strerror or e}); free it or choose another."
-                ) from None
 
     async def _keep(self) -> None:
-        """Renew holds under way and watch the ledger's health."""
-        renewed = time.monotonic()
+        keeper = Keeper(self.ledger, self.purse, self._tenants, time.monotonic)
         while True:
             await asyncio.sleep(_HEALTH_EVERY_S)
-            try:
-                await self.ledger.ping()
-                self._reasons = []
-            except LedgerUnavailable as e:
-                self._reasons = [f"redis: {e}"]
-            if time.monotonic() - renewed >= _RENEW_EVERY_S:
-                renewed = time.monotonic()
-                await self.purse.renew()
+            self._not_ready = await keeper.turn()
+
+    async def _tenants(self) -> set[str]:
+        return {project.tenant for project in await self.directory.projects()}
 
     async def stop(self) -> None:
         """Take nothing more, let what runs end for ``limits.drain_s``, then cut it; everything is settled when this
-        returns."""
-        self._reasons = ["stopping"]
-        if hasattr(self, "listeners"):
-            self.listeners.close()
-            self.journey.open = False
-            await self.journey.drained(self.config.limits.drain_s)
-            for exchange in tuple(self.journey.under_way):
-                exchange.stop("the gateway is stopping")
-            await self.journey.drained(10.0)
-            await self.listeners.close_connections()
-        for task in self._tasks:
-            task.cancel()
-        if hasattr(self, "control"):
-            await self.control.close()
-        if self.admin is not None:
-            await self.admin.close()
+        returns. Closes what `start` opened, however far it came, last things first; called again, it does nothing."""
+        self._stopped = True
+        while self._closers:
+            close = self._closers.pop()
+            try:
+                await close()
+            except Exception:
+                log.exception("something could not be closed in good order; the rest is")
+
+    async def _drain(self) -> None:
+        self.listeners.close()
+        self.journey.open = False
+        await self.journey.drained(self.config.limits.drain_s)
+        for exchange in tuple(self.journey.under_way):
+            exchange.stop("the gateway is stopping")
+        await self.journey.drained(_CUT_S)
+        await self.listeners.close_connections()
+
+    async def _close_upstream(self) -> None:
+        """With their connections gone the last calls end, and are settled while there is a ledger."""
         await self.upstream.close()
-        await self.keys.close()
-        await self.ledger.close()
+        if hasattr(self, "journey") and not await self.journey.drained(_CUT_S):
+            log.error("%d calls did not end; their holds will be charged when they expire", len(self.journey.under_way))
+
+    async def _close_book(self) -> None:
         self.book.close()
 
+    def reopen_book(self) -> None:
+        """SIGHUP: the file of lines was moved away."""
+        if hasattr(self, "book"):
+            self.book.reopen()
 
-async def serve(config: Config) -> int:
-    """Run until SIGTERM or SIGINT; the exit code."""
-    loop = asyncio.get_running_loop()
-    loop.set_task_factory(_eager_task_factory)
-    gateway = Gateway(config)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, gateway.stopping.set)
+
+CANNOT_START = (
+    GatewayError,
+    OSError,
+    ValueError,
+    CredentialUnavailable,
+    LedgerUnavailable,
+    OperationRefused,
+    PriceFileError,
+)
+"""What a person can mend; anything else is a fault of ours."""
+
+
+@contextlib.contextmanager
+def _said(what: str, todo: str) -> Iterator[None]:
+    """Turns an `OSError` into a `GatewayError` that says what is wrong and what to do."""
     try:
-        await gateway.start()
-    except (GatewayError, OSError, ValueError, CredentialUnavailable, OperationRefused) as e:
-        print(f"tollhouse: cannot start: {e}", file=sys.stderr)
-        return 1
-    loop.add_signal_handler(signal.SIGHUP, gateway.book.reopen)
-    if not gateway.stopping.is_set():
-        where = " ".join(
-            f"{kind}={gateway.addresses.get(kind, 'off')}" for kind in ("proxy", "base_url", "transparent", "admin")
-        )
-        print(f"tollhouse: ready {where}", file=sys.stderr, flush=True)
-    await gateway.stopping.wait()
-    await gateway.stop()
-    return 0
+        yield
+    except OSError as e:
+        raise GatewayError(f"{what} ({e.strerror or e}); {todo}") from None
 
 
-def _eager_task_factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
-    """A task runs at once, up to where it first waits. asyncio's own factory refuses the ``eager_start`` that uvloop 0.23
-    passes on Python 3.13.0."""
-    options.pop("eager_start", None)
-    return asyncio.Task(coro, loop=loop, eager_start=True, **options)
-
-
-def run(config: Config) -> int:
-    """`tollhouse run`: 0 after a clean stop, 1 if the gateway can't start."""
-    logging.basicConfig(
-        level=logging.WARNING, format="tollhouse: %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    found = provider_keys_in(os.environ, catalog(config))
-    if found:
-        print(
-            f"tollhouse: cannot start: {', '.join(found)} in the gateway's own environment. A provider key belongs into "
-            "Vault and nowhere else: take it out of the environment (and renew it, since it has been there).",
-            file=sys.stderr,
-        )
-        return 1
-    if "embedded" in (config.redis.url, config.vault.address):
-        print(
-            "tollhouse: embedded stores are for one machine: projects and tokens survive a restart, spend does not.",
-            file=sys.stderr,
-        )
-    try:
-        with StateLock.take(config.state.directory):
-            return _run_loop(config)
-    except StateBusy:
-        print(
-            f"tollhouse: cannot start: another gateway uses {config.state.directory}; stop it or name another "
-            "[state] directory.",
-            file=sys.stderr,
-        )
-        return 1
-
-
-def _run_loop(config: Config) -> int:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(serve(config))
-    return asyncio.run(serve(config), loop_factory=uvloop.new_event_loop)
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

@@ -68,6 +68,9 @@ class Journey:
             await self._travel(trip)
         except (ClientGone, Stopped) as e:
             call.ended = "client_gone" if isinstance(e, ClientGone) else "stopped"
+        except asyncio.CancelledError:
+            call.ended = "stopped"
+            raise
         except Exception:
             # A refusal could not be given either: the connection is cut.
             log.exception("call %s failed", call.id)
@@ -76,10 +79,10 @@ class Journey:
             try:
                 await trip.conclude()
             finally:
-                exchange.abort()
                 self.under_way.discard(exchange)
                 if not self.under_way:
                     self._idle.set()
+                exchange.abort()
 
     async def drained(self, seconds: float) -> bool:
         """Wait until no call is under way, at most so long; whether that is so."""
@@ -134,7 +137,7 @@ class Journey:
         if not self.open:
             await trip.refuse(Decision.refuse("listener", Denial("draining", headers=(("retry-after", "1"),))))
             return None
-        gate_name = ""
+        gate_name, denial = "", None
         try:
             for gate in self._gates:
                 gate_name = gate.name
@@ -142,16 +145,10 @@ class Journey:
                 if not isinstance(decision, Decision):
                     decision = Decision.refuse(gate_name, Denial("internal", "A gate gave no decision."))
                 if not decision.allowed:
-                    await trip.refuse(decision)
-                    return None
-            gate_name = "credential"
-            assert call.provider is not None
-            assert call.project is not None
-            lease = await self._leases.get(call.provider.name, call.project.tenant, call.project.id)
-            if not isinstance(lease, Lease):
-                raise TypeError("the credential gate gave no lease")
-            call.key_version = f"{lease.fingerprint}@{lease.version}"
-            return lease
+                    break
+            else:
+                gate_name = "credential"
+                return await self._lease(call)
         except (ClientGone, Stopped):
             raise
         except Refused as refusal:
@@ -166,8 +163,17 @@ class Journey:
         except Exception:
             log.exception("call %s: the gate %s failed", call.id, gate_name)
             denial = Denial("internal", f"The gate {gate_name} failed.")
-        await trip.refuse(Decision.refuse(gate_name, denial))
+        await trip.refuse(Decision.refuse(gate_name, denial) if denial else decision)
         return None
+
+    async def _lease(self, call: Call) -> Lease:
+        assert call.provider is not None
+        assert call.project is not None
+        lease = await self._leases.get(call.provider.name, call.project.tenant, call.project.id)
+        if not isinstance(lease, Lease):
+            raise TypeError("the credential gate gave no lease")
+        call.key_version = f"{lease.fingerprint}@{lease.version}"
+        return lease
 
 
 class _Trip:
@@ -187,9 +193,15 @@ class _Trip:
             return
         self._concluded = True
         call = self.call
+        call.waited_s += self.exchange.waited_s
         with self.exchange.uninterrupted():
             if call.id in self._purse.held:
-                charge = self._purse.charge(call)
+                try:
+                    charge = self._purse.charge(call)
+                except Exception:
+                    # A price that cannot be worked out must not leave a hold behind.
+                    log.exception("call %s: its cost is not known, so its hold is charged", call.id)
+                    charge = call.estimate, "hold"
                 call.charged, call.charged_by = charge if charge is not None else (Amount(requests=0), "none")
             record = self._book.record(call)
             try:

@@ -33,6 +33,8 @@ class Model:
     ended: dict[str, float] = field(default_factory=dict)
     last: float | None = None
     gap: tuple[float, float] = (0.0, 0.0)
+    granted: list[tuple[str, str, float, int]] = field(default_factory=list)
+    """Of the project: unit, window, when, how much."""
 
     def tick(self) -> None:
         if self.last is not None and self.now - self.last > SILENCE_S:
@@ -57,14 +59,29 @@ class Model:
             limit.unit
         ]
 
+    def extra(self, scope: str, limit: Limit) -> int:
+        """What was granted in the window that a limit is in."""
+        return sum(
+            amount
+            for unit, window, at, amount in self.granted
+            if (scope, unit, window) == ("project", limit.unit, limit.window)
+            and bounds(window, at) == bounds(window, self.now)
+        )
+
+    def grant(self, unit: str, amount: int) -> int:
+        self.tick()
+        raised = [limit for limit in self.limits["project"] if limit.unit == unit]
+        self.granted += [(unit, limit.window, self.now, amount) for limit in raised]
+        return len(raised)
+
     def fits(self, take: Amount, *, since: float | None = None) -> bool:
-        for limits in self.limits.values():
+        for scope, limits in self.limits.items():
             for limit in limits:
                 if since is not None and (
                     limit.unit == "concurrent" or bounds(limit.window, since) != bounds(limit.window, self.now)
                 ):
                     continue
-                if sum(self.taken(limit)) + self.part(limit, take) > limit.amount:
+                if sum(self.taken(limit)) + self.part(limit, take) > limit.amount + self.extra(scope, limit):
                     return False
         return True
 

@@ -46,6 +46,7 @@ operations = st.lists(
         st.tuples(st.just("sweep"), gateways),
         st.tuples(st.just("advance"), gateways, steps),
         st.tuples(st.just("limits"), gateways, st.sampled_from(EDITS)),
+        st.tuples(st.just("grant"), gateways, st.sampled_from(["usd", "tokens"]), st.integers(1, 20)),
     ),
     max_size=30,
 )
@@ -134,6 +135,9 @@ async def step(name: str, rest: list[Any], ledger: Ledger, model: Model, clock: 
         case "advance", [seconds]:
             await clock.add(seconds)
             model.now = clock.now
+        case "grant", [unit, amount]:
+            amount = amount * 10**9 if unit == "usd" else amount
+            assert await ledger.grant(PROJECT, unit, amount, {}) == model.grant(unit, amount)
         case "limits", [texts]:
             await ledger.set_limits(PROJECT, parse_limits(texts))
             model.limits["project"] = parse_limits(texts)
@@ -159,11 +163,12 @@ async def extend(ledger: Ledger, call: str, amount: Amount) -> str:
 async def assert_equal(ledger: Ledger, model: Model) -> None:
     tenant, project = await ledger.show(SCOPES[:2])
     for state, limits in ((tenant, model.limits["tenant"]), (project, model.limits["project"])):
+        scope = state.scope.kind
         shown = {row.limit.text: (row.used, row.held, row.left) for row in state.limits}
         expected = {}
         for limit in limits:
             used, held = model.taken(limit)
-            expected[limit.text] = (used, held, max(limit.amount - used - held, 0))
+            expected[limit.text] = (used, held, max(limit.amount + model.extra(scope, limit) - used - held, 0))
         assert shown == expected
     charged = model.charged()
     for by in ("day", "model", "token"):

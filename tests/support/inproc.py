@@ -20,7 +20,8 @@ from tollhouse.config import load_config
 from tollhouse.credential.embedded import EmbeddedVault
 from tollhouse.demo.gateway_config import Settings, write_config
 from tollhouse.demo.standin import StandIn
-from tollhouse.gateway import Gateway, _eager_task_factory
+from tollhouse.gateway import Gateway
+from tollhouse.process import eager_task_factory
 
 T = TypeVar("T")
 PROJECT = "proj_123"
@@ -119,7 +120,7 @@ def open_inside(
         EmbeddedVault(config.state.directory).set("openai", REAL_KEY)
         # As `tollhouse run` has it.
         loop = uvloop.new_event_loop()
-        loop.set_task_factory(_eager_task_factory)
+        loop.set_task_factory(eager_task_factory)
         thread = threading.Thread(target=loop.run_forever, name="gateway", daemon=True)
         thread.start()
 

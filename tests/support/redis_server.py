@@ -26,11 +26,13 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """redis-server on a free loopback port and a Unix socket, nothing kept on disk. A context manager; `stop` and
+    """redis-server on a free loopback port and a Unix socket, nothing kept on disk unless ``append_only`` (which then
+    survives `stop` whole: ``appendfsync always``). A context manager; `stop` and
     `start` may be called in between, the port stays the same. `pause` makes it hang without closing a connection. In the
     end its log and a dump of what is in it are left in ``directory``, for the search for leaks."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, append_only: bool = False) -> None:
+        self._append_only = append_only
         self._binary = program("redis")
         self._directory = directory
         self.port = 0
@@ -67,7 +69,8 @@ class RedisServer:
             "--unixsocket": f"{self._directory}/redis.sock",
             "--dir": str(self._directory),
             "--save": "",
-            "--appendonly": "no",
+            "--appendonly": "yes" if self._append_only else "no",
+            "--appendfsync": "always",
             "--rdbcompression": "no",
         }
         command = [self._binary, *(word for option in options.items() for word in option)]

@@ -1,6 +1,9 @@
-"""`tollhouse budget show` and `tollhouse usage`."""
+"""`tollhouse budget show|grant` and `tollhouse usage`."""
 
 from __future__ import annotations
+
+import os
+import pwd
 
 import click
 
@@ -20,8 +23,10 @@ def budget() -> None:
 def budget_show(project: str, as_json: bool) -> None:
     """Every limit that PROJECT's calls are charged to: used, held, left, and when it resets."""
     state = perform(load(), "budget_show", {"project": project})
+    granted = any("granted" in limit for scope in state["scopes"] for limit in scope["limits"])
+    columns = ("limit", *(["granted"] if granted else []), "used", "held", "left", "resets_at")
     rows = [
-        (scope["scope"], limit["limit"], limit["used"], limit["held"], limit["left"], limit["resets_at"])
+        (scope["scope"], *(limit.get(column, "0") for column in columns))
         for scope in state["scopes"]
         for limit in scope["limits"]
     ]
@@ -31,9 +36,38 @@ def budget_show(project: str, as_json: bool) -> None:
     def for_people() -> str:
         from tollhouse.admin import render
 
-        return render.table(("SCOPE", "LIMIT", "USED", "HELD", "LEFT", "RESETS AT"), rows) if rows else ""
+        headings = ("SCOPE", *(column.replace("_", " ").upper() for column in columns))
+        tables = [render.table(headings, rows)] if rows else []
+        grants = [(grant["at"], grant["amount"], grant["by"], grant["reason"]) for grant in state.get("grants", ())]
+        if grants:
+            tables.append(render.table(("GRANTED AT", "AMOUNT", "BY", "REASON"), grants))
+        return "\n\n".join(tables)
 
     show(state, as_json, for_people)
+
+
+@budget.command("grant")
+@config_option
+@click.argument("project")
+@click.argument("amount")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; kept beside it and shown by `budget show`.")
+@json_option
+def budget_grant(project: str, amount: str, reason: str, as_json: bool) -> None:
+    """Give PROJECT AMOUNT more, once: "5 usd", "200000 tokens", "100 requests".
+
+    It is added to every limit of that unit that the project has itself, for the day, month, ... that it is in now, and is
+    gone with it.
+    """
+    done = perform(load(), "budget_grant", {"project": project, "amount": amount, "reason": reason, "by": _user()})
+    say(f"{project} has {done['amount']} more in {done['limits']} limit(s), until each resets")
+    show(done, as_json, lambda: "")
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 @click.command()

@@ -125,15 +125,16 @@ def config_path() -> Path:
     raise WrongUse(f"./tollhouse.toml {why}: `tollhouse init` makes one, --config or TOLLHOUSE_CONFIG names another")
 
 
-def load(*, enforced: bool = False) -> Config:
-    """The configuration that counts for this command; ``enforced`` refuses what this version would not do of it.
+def load(path: Path | None = None, *, enforced: bool = False) -> Config:
+    """The configuration that counts for this command, or that at ``path``; ``enforced`` refuses what this version would not
+    do of it.
 
     `SaysNo` after every problem was said, a line each.
     """
     from tollhouse.config import ConfigError, load_config, unenforced
 
     try:
-        config = load_config(config_path())
+        config = load_config(path or config_path())
         problems = unenforced(config) if enforced else []
     except ConfigError as error:
         problems = error.problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -33,19 +34,44 @@ def project() -> None:
     type=click.Choice(["refuse", "dearest"]),
     help="A model without a known price: refuse it, or charge the provider's dearest price.",
 )
+@click.option(
+    "--on-shortfall",
+    type=click.Choice(["reject", "clamp"]),
+    help="A call that may cost more than is left: refuse it, or lower its output cap to what is left.",
+)
+@click.option(
+    "--model",
+    "models",
+    metavar="GLOB",
+    multiple=True,
+    help='A model it may use, such as "gpt-4o*" or "anthropic/claude-*"; repeat for several. Replaces the list.',
+)
+@click.option("--any-model", is_flag=True, help="Take the list of models away.")
 @json_option
 def project_set(
-    project: str, tenant: str | None, limits: tuple[str, ...], no_limits: bool, unpriced: str | None, as_json: bool
+    project: str,
+    tenant: str | None,
+    limits: tuple[str, ...],
+    no_limits: bool,
+    unpriced: str | None,
+    on_shortfall: str | None,
+    models: tuple[str, ...],
+    any_model: bool,
+    as_json: bool,
 ) -> None:
     """Make PROJECT, or change what is given; the rest stays as it is."""
     if limits and no_limits:
         raise click.UsageError("--limit and --no-limits contradict each other", click.get_current_context())
+    if models and any_model:
+        raise click.UsageError("--model and --any-model contradict each other", click.get_current_context())
     config = load()
     given = {
         "project": project,
         "tenant": tenant,
         "limits": list(limits) if limits or no_limits else None,
         "unpriced": unpriced,
+        "on_shortfall": on_shortfall,
+        "models": list(models) if models or any_model else None,
     }
     done = perform(config, "project_set", {name: value for name, value in given.items() if value is not None})
     if project in config.projects:
@@ -93,22 +119,40 @@ def project_remove(project: str, as_json: bool) -> None:
 
 @click.command()
 @config_option
+@click.option(
+    "-f",
+    "--file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Another file whose [projects] and [tenants] are put there; else the configuration itself.",
+)
 @json_option
-def apply(as_json: bool) -> None:
-    """Put the file's [projects] into the stores.
+def apply(file: Path | None, as_json: bool) -> None:
+    """Put the file's [projects] and [tenants] into the stores.
 
-    `run` does it at its start. A project that the file does not name stays as it is.
+    `run` does it at its start. What the file does not name stays as it is. The stores are the configuration's, also with
+    --file.
     """
-    from tollhouse.admin.settings import project_settings
+    from tollhouse.admin.settings import project_settings, tenant_settings
 
     config = load(enforced=True)
-    done = perform(config, "projects_apply", {"projects": project_settings(config)})
-    say(f"applied {len(done)} project(s) of {config.path}")
-    show(done, as_json, lambda: _table(done) if done else "")
+    source = config if file is None else load(file, enforced=True)
+    arguments = {"projects": project_settings(source), "tenants": tenant_settings(source)}
+    done = perform(config, "settings_apply", arguments)
+    say(f"applied {len(done['projects'])} project(s) and {len(done['tenants'])} tenant(s) of {source.path}")
+
+    def for_people() -> str:
+        from tollhouse.admin import render
+
+        tenants = [(tenant["tenant"], tenant["limits"]) for tenant in done["tenants"]]
+        tables = [_table(done["projects"])] if done["projects"] else []
+        return "\n\n".join([*tables, render.table(("TENANT", "LIMITS"), tenants)] if tenants else tables)
+
+    show(done, as_json, for_people)
 
 
 def _table(projects: list[dict[str, Any]]) -> str:
     from tollhouse.admin import render
 
-    rows = [(p["project"], p["tenant"], p["limits"], p["unpriced"]) for p in projects]
-    return render.table(("PROJECT", "TENANT", "LIMITS", "UNPRICED"), rows)
+    rows = [(p["project"], p["tenant"], p["limits"], p["models"], p["on_shortfall"], p["unpriced"]) for p in projects]
+    return render.table(("PROJECT", "TENANT", "LIMITS", "MODELS", "ON SHORTFALL", "UNPRICED"), rows)

@@ -66,6 +66,6 @@ def run() -> int:
 
     It stops on SIGTERM or Ctrl-C, when the calls under way have ended.
     """
-    from tollhouse.gateway import run as run_gateway
+    from tollhouse.process import run as run_gateway
 
     return run_gateway(load(enforced=True))

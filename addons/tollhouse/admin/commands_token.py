@@ -1,4 +1,4 @@
-"""`tollhouse token create|list|revoke`. The token itself is shown once, alone on stdout."""
+"""`tollhouse token create|list|rotate|revoke`. The token itself is shown once, alone on stdout."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tollhouse.admin.commands_common import (
     config_option,
     duration,
     json_option,
+    limit,
     load,
     perform,
     say,
@@ -29,13 +30,24 @@ def token() -> None:
 @click.argument("projects", metavar="PROJECT...", nargs=-1, required=True)
 @click.option("--expires", metavar="TIME", type=duration, help="Such as 12h, 30d or 2w from now; else it never ends.")
 @click.option("--label", default="", metavar="TEXT", help="What it is for; shown by `token list`.")
+@click.option(
+    "--limit",
+    "limits",
+    metavar="LIMIT",
+    multiple=True,
+    type=limit,
+    help='A limit of its own beside its project\'s, such as "1 usd/day"; repeat for several.',
+)
 @json_option
-def token_create(projects: tuple[str, ...], expires: float | None, label: str, as_json: bool) -> None:
+def token_create(
+    projects: tuple[str, ...], expires: float | None, label: str, limits: tuple[str, ...], as_json: bool
+) -> None:
     """Make a token that may charge PROJECT (several, if they are of one tenant).
 
     The token is alone on stdout: TOKEN=$(tollhouse token create proj_123). It can't be shown again.
     """
-    made = perform(load(), "token_create", {"projects": list(projects), "expires_s": expires, "label": label})
+    arguments = {"projects": list(projects), "expires_s": expires, "label": label, "limits": list(limits)}
+    made = perform(load(), "token_create", arguments)
     say(f"token {made['id']} for {', '.join(made['projects'])}, {_ends(made['expires_at'])}; it is shown only now")
     show(made, as_json, lambda: str(made["token"]))
 
@@ -53,10 +65,31 @@ def token_list(project: str | None, as_json: bool) -> None:
     def for_people() -> str:
         from tollhouse.admin import render
 
-        headings = ("ID", "TENANT", "PROJECTS", "LABEL", "CREATED", "EXPIRES", "REVOKED")
+        headings = ("ID", "TENANT", "PROJECTS", "LABEL", "CREATED", "EXPIRES", "REVOKED", "LIMITS")
         return render.table(headings, [list(info.values()) for info in found]) if found else ""
 
     show(found, as_json, for_people)
+
+
+@token.command("rotate")
+@config_option
+@click.argument("old", metavar="ID")
+@click.option(
+    "--overlap", metavar="TIME", type=duration, default="1h", show_default=True, help="How long both are valid."
+)
+@click.option(
+    "--expires", metavar="TIME", type=duration, help="Of the new one; else as long as the old one was made for."
+)
+@json_option
+def token_rotate(old: str, overlap: float, expires: float | None, as_json: bool) -> None:
+    """Make a successor of the token ID: the same projects, label and limits, and what was used of them stays used.
+
+    The new token is alone on stdout. The old one ends after --overlap.
+    """
+    made = perform(load(), "token_rotate", {"token_id": old, "overlap_s": overlap, "expires_s": expires})
+    say(f"token {made['id']} for {', '.join(made['projects'])}, {_ends(made['expires_at'])}; it is shown only now")
+    say(f"{old} is valid until {made['replaced_ends_at']}")
+    show(made, as_json, lambda: str(made["token"]))
 
 
 @token.command("revoke")

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import ConfigDict, ValidationError, validate_call
 
-from tollhouse.admin.settings import project_settings
+from tollhouse.admin.settings import project_settings, tenant_settings
 from tollhouse.admit import token as gate_token
 from tollhouse.admit.directory import Directory, TokenInfo
+from tollhouse.admit.models import check_pattern
 from tollhouse.budget import report
 from tollhouse.budget.ledger import Ledger, LedgerUnavailable, Scope
-from tollhouse.budget.limits import LimitError, parse_limits
+from tollhouse.budget.limits import LimitError, format_amount, parse_amount, parse_limits
 from tollhouse.budget.store import connect
 from tollhouse.call import Project
 from tollhouse.config_values import Name
@@ -96,6 +97,19 @@ class Operations:
         models: list[str] | None = None,
     ) -> Json:
         """Make or change a project; what is None stays as it is. The project as `project_show` gives it."""
+        after = await self._judged(project, tenant, limits, unpriced, on_shortfall, models)
+        await self._directory.set_project(after)
+        return _project(after)
+
+    async def _judged(
+        self,
+        project: Name,
+        tenant: Name | None = None,
+        limits: list[str] | None = None,
+        unpriced: Literal["refuse", "dearest"] | None = None,
+        on_shortfall: Literal["reject", "clamp"] | None = None,
+        models: list[str] | None = None,
+    ) -> Project:
         old = await self._directory.get_project(project)
         if old is None and tenant is None:
             raise OperationRefused(f"project {project} does not exist yet: name its tenant to make it (--tenant acme)")
@@ -109,16 +123,18 @@ class Operations:
             parsed = parse_limits(before.limits if limits is None else limits)
         except LimitError as error:
             raise OperationRefused(str(error), 400) from None
-        after = Project(
+        return Project(
             project,
             before.tenant,
             before.limits if limits is None else tuple(limit.text for limit in parsed),
             on_shortfall or before.on_shortfall,
-            before.models if models is None else tuple(models),
+            before.models if models is None else tuple(map(check_pattern, models)),
             unpriced or before.unpriced,
         )
-        await self._directory.set_project(after)
-        return _project(after)
+
+    async def tenant_set(self, tenant: Name, limits: list[str]) -> Json:
+        """Replace a tenant's limits, which all its projects share: ``{"tenant", "limits"}``."""
+        return {"tenant": tenant, "limits": list(await self._directory.set_tenant(tenant, limits))}
 
     async def project_show(self, project: str) -> Json:
         return _project(await self._known(project))
@@ -137,17 +153,26 @@ class Operations:
         await self._directory.remove_project(project)
         return {"project": project, "revoked": revoked}
 
-    async def apply(self, config: Config) -> list[Json]:
-        """Put the file's [projects] into the stores. A project that the file does not name stays as it is."""
-        return await self.projects_apply(project_settings(config))
+    async def apply(self, config: Config) -> Json:
+        """Put the file's [projects] and [tenants] into the stores. What the file does not name stays as it is."""
+        return await self.settings_apply(project_settings(config), tenant_settings(config))
 
-    async def projects_apply(self, projects: list[dict[str, Any]]) -> list[Json]:
-        """`apply` over the control socket: ``projects`` are the arguments of one `project_set` each."""
-        return [await self.perform("project_set", settings) for settings in projects]
+    async def settings_apply(self, projects: list[dict[str, Any]], tenants: list[dict[str, Any]]) -> Json:
+        """`apply` over the control socket: the arguments of one `project_set` or `tenant_set` each. All are judged before
+        the first is done. ``{"projects": [...], "tenants": [...]}``, each as its own operation gives it."""
+        for settings in projects:
+            await self._judged(**settings)
+        return {
+            # A tenant's limits first: its projects are never without them.
+            "tenants": [await self.perform("tenant_set", settings) for settings in tenants],
+            "projects": [await self.perform("project_set", settings) for settings in projects],
+        }
 
-    async def token_create(self, projects: list[str], expires_s: float | None = None, label: str = "") -> Json:
-        """Mint a gate token for ``projects``, which are all of one tenant. ``{"token", ...}`` as in `token_list`; the
-        token itself is in no other answer and in no store."""
+    async def token_create(
+        self, projects: list[str], expires_s: float | None = None, label: str = "", limits: list[str] | None = None
+    ) -> Json:
+        """Mint a gate token for ``projects``, which are all of one tenant, with ``limits`` of its own. ``{"token", ...}``
+        as in `token_list`; the token itself is in no other answer and in no store."""
         if not projects:
             raise OperationRefused("a token needs a project", 400)
         known = [await self._known(project) for project in dict.fromkeys(projects)]
@@ -156,15 +181,34 @@ class Operations:
             raise OperationRefused(
                 f"a token is for one tenant, but these projects belong to {', '.join(tenants)}: make one each"
             )
-        if expires_s is not None and not 0 < expires_s < 1e10:
-            raise OperationRefused("expires_s must be a positive number of seconds", 400)
+        _check_seconds("expires_s", expires_s)
         token = gate_token.mint(self._random_bytes(32))
         expires_at = None if expires_s is None else self._clock() + expires_s
-        info = await self._directory.add_token(token, [p.id for p in known], tenants[0], expires_at, label)
+        names = [p.id for p in known]
+        info = await self._directory.add_token(token, names, tenants[0], expires_at, label, limits or [])
         return {"token": token, **_token(info)}
 
+    async def token_rotate(self, token_id: str, overlap_s: float, expires_s: float | None = None) -> Json:
+        """Mint the successor of a token; both are valid for ``overlap_s``. Without ``expires_s`` it lives as long as the
+        old one was made to. ``{"token", ..., "replaces", "replaced_ends_at"}``."""
+        _check_token_id(token_id)
+        _check_seconds("overlap_s", overlap_s)
+        _check_seconds("expires_s", expires_s)
+        old = await self._directory.token(token_id)
+        if expires_s is None and old is not None and old.expires_at is not None:
+            expires_s = max(old.expires_at - old.created_at, overlap_s)
+        token = gate_token.mint(self._random_bytes(32))
+        expires_at = None if expires_s is None else self._clock() + expires_s
+        info = await self._directory.rotate(token_id, token, expires_at, overlap_s)
+        if info is None:
+            raise OperationRefused(f"no token has the id {token_id}: `tollhouse token list` shows the ids")
+        replaced = await self._directory.token(token_id)
+        ends = None if replaced is None else replaced.expires_at
+        return {"token": token, **_token(info), "replaces": token_id, "replaced_ends_at": rfc3339(ends)}
+
     async def token_list(self, project: str | None = None) -> list[Json]:
-        """``[{"id", "tenant", "projects", "label", "created_at", "expires_at", "revoked_at"}]``, oldest first."""
+        """``[{"id", "tenant", "projects", "label", "created_at", "expires_at", "revoked_at", "limits"}]``, oldest
+        first."""
         if project is not None:
             await self._known(project)
         return [
@@ -172,19 +216,51 @@ class Operations:
         ]
 
     async def token_revoke(self, token_id: str) -> Json:
-        if not _TOKEN_ID.fullmatch(token_id):
-            # Not repeated: it may be a token, whole or in part.
-            raise OperationRefused("that is not a token's id (tok_...): `tollhouse token list` shows the ids")
+        _check_token_id(token_id)
         if not await self._directory.revoke(token_id):
             raise OperationRefused(f"no token has the id {token_id}: `tollhouse token list` shows the ids")
         return {"id": token_id, "revoked": True}
 
     async def budget_show(self, project: str) -> Json:
         """``{"project", "scopes": [{"scope", "limits": [{"limit", "used", "held", "left", "resets_at"}]}]}``: the
-        tenant's scope, then the project's; ``resets_at`` is null where nothing resets."""
+        tenant's scope, the project's, then those of its tokens that have limits; ``resets_at`` is null where nothing
+        resets. A limit with a grant in its window has ``granted``, and the project then ``grants``: what was added when
+        and why."""
         known = await self._known(project)
-        scopes = [Scope("tenant", known.tenant, known.tenant), Scope("project", known.tenant, known.id)]
-        return report.budget_json(project, await self._ledger.show(scopes))
+        scope = Scope("project", known.tenant, known.id)
+        now = self._clock()
+        limited = [
+            info.scope()
+            for info in await self._directory.tokens(project)
+            if info.limits and info.revoked_at is None and (info.expires_at is None or info.expires_at > now)
+        ]
+        scopes = [Scope("tenant", known.tenant, known.tenant), scope, *dict.fromkeys(limited)]
+        shown = report.budget_json(project, await self._ledger.show(scopes))
+        grants = await self._ledger.grants(scope)
+        return {**shown, "grants": grants} if grants else shown
+
+    async def budget_grant(self, project: str, amount: str, reason: str, by: str = "") -> Json:
+        """Add ``amount`` ("5 usd", "200000 tokens", "100 requests") to the project's limits of that unit, once, in the
+        windows that they are in now. The grant as it is kept: ``{"at", "project", "amount", "reason", "by", "limits"}``,
+        the last being how many limits were raised."""
+        known = await self._known(project)
+        unit, value = parse_amount(amount)
+        if not reason.strip():
+            raise OperationRefused("a grant needs a reason, which is kept beside it (--reason)", 400)
+        record = {
+            "at": rfc3339(self._clock()) or "",
+            "project": project,
+            "amount": f"{format_amount(unit, value)} {unit}",
+            "reason": reason.strip()[:500],
+            "by": by[:100],
+        }
+        raised = await self._ledger.grant(Scope("project", known.tenant, known.id), unit, value, record)
+        if not raised:
+            raise OperationRefused(
+                f"project {project} has no limit in {unit}, so that there is nothing to add to: "
+                f"`tollhouse budget show {project}` shows what it has"
+            )
+        return {**record, "limits": raised}
 
     async def usage(
         self, project: str, since: float | None = None, by: Literal["model", "day", "token"] = "model"
@@ -226,7 +302,19 @@ def _token(info: TokenInfo) -> Json:
         "created_at": rfc3339(info.created_at),
         "expires_at": rfc3339(info.expires_at),
         "revoked_at": rfc3339(info.revoked_at),
+        "limits": list(info.limits),
     }
+
+
+def _check_token_id(token_id: str) -> None:
+    if not _TOKEN_ID.fullmatch(token_id):
+        # Not repeated: it may be a token, whole or in part.
+        raise OperationRefused("that is not a token's id (tok_...): `tollhouse token list` shows the ids")
+
+
+def _check_seconds(what: str, seconds: float | None) -> None:
+    if seconds is not None and not 0 < seconds < 1e10:
+        raise OperationRefused(f"{what} must be a positive number of seconds", 400)
 
 
 def rfc3339(seconds: float | None) -> str | None:
@@ -245,11 +333,14 @@ TABLE: Final[Mapping[str, Callable[..., Awaitable[Any]]]] = {
         ("project_show", Operations.project_show),
         ("project_list", Operations.project_list),
         ("project_remove", Operations.project_remove),
-        ("projects_apply", Operations.projects_apply),
+        ("tenant_set", Operations.tenant_set),
+        ("settings_apply", Operations.settings_apply),
         ("token_create", Operations.token_create),
+        ("token_rotate", Operations.token_rotate),
         ("token_list", Operations.token_list),
         ("token_revoke", Operations.token_revoke),
         ("budget_show", Operations.budget_show),
+        ("budget_grant", Operations.budget_grant),
         ("usage", Operations.usage),
     )
 }

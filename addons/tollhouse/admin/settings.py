@@ -1,4 +1,4 @@
-"""What the file says about projects, in the form in which the operations take it."""
+"""What the file says about projects and tenants, in the form in which the operations take it."""
 
 from __future__ import annotations
 
@@ -21,3 +21,8 @@ def project_settings(config: Config) -> list[dict[str, Any]]:
         }
         for name, project in config.projects.items()
     ]
+
+
+def tenant_settings(config: Config) -> list[dict[str, Any]]:
+    """The file's [tenants] as the arguments of `Operations.tenant_set`."""
+    return [{"tenant": name, "limits": list(tenant.limits)} for name, tenant in config.tenants.items()]

@@ -42,12 +42,18 @@ class TokenInfo:
     created_at: float
     expires_at: float | None = None
     revoked_at: float | None = None
+    limits: tuple[str, ...] = ()
+    charged_as: str = ""
+    """The token whose limits count: the first of those it was rotated from; empty is itself."""
 
     def identity(self) -> Identity:
-        return Identity(self.id, self.tenant, self.projects, self.label)
+        return Identity(self.id, self.tenant, self.projects, self.label, self.charged_as)
+
+    def scope(self) -> Scope:
+        return Scope("token", self.tenant, self.charged_as or self.id)
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "projects": list(self.projects)}
+        return {**asdict(self), "projects": list(self.projects), "limits": list(self.limits)}
 
 
 class Directory:
@@ -92,11 +98,25 @@ class Directory:
         self._saved()
         return removed
 
+    async def set_tenant(self, tenant: str, limits: Iterable[str]) -> tuple[str, ...]:
+        """Replaces a tenant's limits; what it used stays counted. The limits in their canonical text. Raises `ValueError`
+        (`LimitError`) before anything is changed."""
+        parsed = parse_limits(limits)
+        await self._ledger.set_limits(Scope("tenant", check_id("tenant", tenant), tenant), parsed)
+        return tuple(limit.text for limit in parsed)
+
     async def add_token(
-        self, token: str, projects: Iterable[str], tenant: str, expires_at: float | None = None, label: str = ""
+        self,
+        token: str,
+        projects: Iterable[str],
+        tenant: str,
+        expires_at: float | None = None,
+        label: str = "",
+        limits: Iterable[str] = (),
     ) -> TokenInfo:
-        """Lets ``token`` charge ``projects`` of ``tenant``. Raises `ValueError` for a token with a wrong checksum or
-        one that exists, no project, or a project that does not exist or is another tenant's."""
+        """Lets ``token`` charge ``projects`` of ``tenant``, within ``limits`` of its own. Raises `ValueError` for a token
+        with a wrong checksum or one that exists, no project, a project that does not exist or is another tenant's, and a
+        limit that can't be read."""
         if not well_formed(token):
             raise ValueError("the token is not one of ours: its form or its checksum is wrong")
         names = tuple(dict.fromkeys(projects))
@@ -108,13 +128,51 @@ class Directory:
                 raise ValueError(f"there is no project {name!r}: make it with `tollhouse project set`")
             if project.tenant != tenant:
                 raise ValueError(f"the project {name!r} belongs to another tenant than {tenant!r}")
-        info = TokenInfo(token_id(token), tenant, names, label, self._now(), expires_at)
+        parsed = parse_limits(limits)
+        texts = tuple(limit.text for limit in parsed)
+        info = TokenInfo(token_id(token), tenant, names, label, self._now(), expires_at, limits=texts)
+        if parsed:
+            # Before it can be found: it is never without them.
+            await self._ledger.set_limits(info.scope(), parsed)
+        await self._add(token, info)
+        return info
+
+    async def rotate(self, token_id: str, token: str, expires_at: float | None, overlap_s: float) -> TokenInfo | None:
+        """Makes ``token`` the successor of another: the same projects, label and limits, and what was used of these stays
+        used. The old one ends ``overlap_s`` from now, unless it ends before. None if there is no such token; `ValueError`
+        if it has ended."""
+        old = await self.token(token_id)
+        if old is None:
+            return None
+        now = self._now()
+        if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
+            raise ValueError(f"the token {token_id} has ended: make a new one with `tollhouse token create`")
+        new = replace(
+            old,
+            id=_id_of(token),
+            created_at=now,
+            expires_at=expires_at,
+            charged_as=old.charged_as or old.id,
+        )
+        await self._add(token, new)
+        ends = now + overlap_s
+        await self.expire(old.id, ends if old.expires_at is None else min(old.expires_at, ends))
+        return new
+
+    async def token(self, token_id: str) -> TokenInfo | None:
+        """By its public id; not from the cache."""
+        with translated():
+            key: Any = await self._redis.hget(keys.TOKEN_IDS, token_id)
+        return None if key is None else await self._read_token(key.decode())
+
+    async def _add(self, token: str, info: TokenInfo) -> None:
+        if not well_formed(token):
+            raise ValueError("the token is not one of ours: its form or its checksum is wrong")
         with translated():
             if not await self._redis.hsetnx(keys.TOKENS, digest(token), _encode(info)):
                 raise ValueError("this token exists already")
             await self._redis.hset(keys.TOKEN_IDS, info.id, digest(token))
         self._saved()
-        return info
 
     async def tokens(self, project: str | None = None) -> list[TokenInfo]:
         """All, or those that may charge ``project``; the oldest first. Revoked and expired ones too."""
@@ -217,6 +275,10 @@ class _Cache[T]:
         if not task.cancelled():
             # Read, so that a failure that nobody waits for any more is not reported as lost.
             task.exception()
+
+
+_id_of = token_id
+"""Where an argument has the name."""
 
 
 def _encode(value: Project | TokenInfo) -> str:

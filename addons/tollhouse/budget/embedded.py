@@ -1,6 +1,6 @@
 """Redis's part without a Redis: fakeredis, with its Lua, in this process. For one machine and one worker.
 
-Projects, limits and tokens survive a restart, in ``STATE/ledger.json`` (0600; holds digests of tokens, no token). What
+Projects, limits, grants and tokens survive a restart, in ``STATE/ledger.json`` (0600; holds digests of tokens, no token). What
 was spent does not.
 """
 
@@ -56,6 +56,7 @@ def _snapshot(view: Any) -> dict[str, Any]:
         "version": 1,
         "directory": {key: view.hgetall(key) for key in _DIRECTORY},
         "limits": {key: text for key, text in limits.items() if text is not None},
+        "grants": {key: view.lrange(key, 0, -1) for key in view.scan_iter("toll:*:grants:*")},
     }
 
 
@@ -67,6 +68,8 @@ def _fill(view: Any, saved: dict[str, Any]) -> None:
             view.hset(key, mapping=saved["directory"][key])
     for key, text in saved["limits"].items():
         view.hset(key, "limits", text)
+    for key, records in saved.get("grants", {}).items():
+        view.rpush(key, *records)
 
 
 def _write(file: Path, data: bytes) -> None:

@@ -9,7 +9,8 @@ Cluster.
 ``toll:{tenant}:swept``                    hash    call id -> what it was charged, until its late settle or 24 h
 ``toll:{tenant}:calls``                    stream  one record a call, bounded; for other systems to read
 ``toll:{tenant}:usage:PROJECT``            hash    ``DAY UNIT day|model|token NAME`` -> sum; kept for 400 days
-``toll:{tenant}:scope:KIND:ID``            hash    limits, and used + held of each in its window
+``toll:{tenant}:scope:KIND:ID``            hash    limits, what was granted, and used + held of each in its window
+``toll:{tenant}:grants:PROJECT``           list    the one-time additions, as JSON; the last 1000
 =========================================  ======  ==================================================================
 
 Their number does not grow with the calls. ``{directory}`` holds what is looked up before the tenant is known.
@@ -64,6 +65,10 @@ def scope_key(scope: Scope) -> str:
 
 def usage_key(tenant: str, project: str) -> str:
     return f"toll:{{{check_id('tenant', tenant)}}}:usage:{check_id('project', project) if project else ''}"
+
+
+def grants_key(tenant: str, project: str) -> str:
+    return f"toll:{{{check_id('tenant', tenant)}}}:grants:{check_id('project', project)}"
 
 
 def calls_key(tenant: str) -> str:

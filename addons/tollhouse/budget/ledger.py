@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,12 +37,14 @@ __all__ = [
     "ScopeState",
     "Settled",
     "Short",
+    "Unpriced",
     "UsageRow",
 ]
 
 DEADLINE_S: Final = 60.0
 STREAM_LENGTH: Final = 100_000
 """About how many records a tenant's stream keeps (``MAXLEN ~``)."""
+_GRANTS_KEPT: Final = 1000
 _SEPARATOR: Final = "\x1f"
 _SWEEP_EVERY_S: Final = 1.0
 _SWEEP_AT_ONCE: Final = 100
@@ -77,6 +80,13 @@ class Short:
 
 
 @dataclass(frozen=True, slots=True)
+class Unpriced:
+    """A hold of unknown cost, and ``scope`` has a limit in money. Nothing was taken."""
+
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """``first`` is False when the call had ended before and nothing was done. ``by``: ``hold``; ``late`` corrects what
     a sweep had charged; ``no_hold`` is a charge whose hold is unknown (lost in a failover)."""
@@ -99,8 +109,13 @@ class Ledger:
         stream_length: int = STREAM_LENGTH,
         clock: str | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        on_swept: Callable[[Mapping[str, str]], None] = lambda record: None,
     ) -> None:
+        """``on_swept`` is told the record of each hold that this ledger has swept."""
         self._redis = redis
+        self._on_swept = on_swept
+        self.tenants: set[str] = set()
+        """Those whose scopes it was asked about."""
         self._pipeline = Pipeline(redis)
         self._stream_length = str(stream_length)
         self._clock = clock
@@ -119,15 +134,19 @@ class Ledger:
         *,
         deadline_s: float = DEADLINE_S,
         carried: Mapping[str, str] | None = None,
-    ) -> Held | Short:
+        priced: bool = True,
+    ) -> Held | Short | Unpriced:
         """Sets ``amount`` aside in every scope, or says what is in the way. ``carried`` is what a sweep writes into the
-        stream if this gateway dies; its ``provider``, ``model`` and ``identity`` name the call in the sums.
+        stream if this gateway dies; its ``provider``, ``model`` and ``identity`` name the call in the sums. Not ``priced``: what it
+        will cost is not known, so that it is refused where a limit is in money.
 
         When it raises, or is cancelled, it is unknown whether the hold was taken: it is given back in the background.
         """
         prefix, names = self._prefix("hold", scopes)
         packed = _packed(carried) if carried else ""
         arguments = [call_id, str(int(deadline_s * 1000)), *_amounts(amount), names, packed]
+        if not priced:
+            arguments.append("unpriced")
         try:
             reply = await self._pipeline.run(prefix, arguments)
             blocked = type(reply) is list and reply[0] == 0 and reply[2] and b"concurrent now" in reply
@@ -145,6 +164,8 @@ class Ledger:
             if reply[2]:
                 self._sweep_soon(scopes[0].tenant)
             return _short(reply, scopes, amount)
+        if reply[0] == -3:
+            return Unpriced(scopes[reply[1]])
         if reply[0] == -2:
             raise LedgerUnavailable(f"Redis holds no limits record of {scopes[reply[1]].name}: was it emptied?")
         raise ValueError(f"{call_id} has ended: a call id is held once")
@@ -208,6 +229,30 @@ class Ledger:
         await self._pipeline.run(prefix, [name, *parts])
         persist(self._redis)
 
+    async def grant(self, project: Scope, unit: Unit, amount: int, record: Mapping[str, str]) -> int:
+        """Gives every limit of ``unit`` that ``project`` has ``amount`` more, in the window that it is in now and never
+        again; ``record`` is kept beside it. How many limits; 0 if the project has none of that unit, and nothing is kept
+        then. Not idempotent. `ValueError` where a limit would become too large."""
+        if not 0 < amount <= MAX_AMOUNT:
+            raise ValueError(f"what is granted is between 1 and {MAX_AMOUNT}")
+        script_keys = [*keys.script_keys(project.tenant, (project,)), keys.grants_key(project.tenant, project.id)]
+        prefix = Prefix(load_script("grant", self._clock), script_keys)
+        text = json.dumps(dict(record), ensure_ascii=False)
+        count = int(await self._pipeline.run(prefix, [unit, str(amount), str(_GRANTS_KEPT), text]))
+        if count < 0:
+            raise ValueError(
+                f"with it a limit would be more than {MAX_AMOUNT}, which is more than the ledger can count"
+            )
+        if count:
+            persist(self._redis)
+        return count
+
+    async def grants(self, project: Scope) -> list[dict[str, str]]:
+        """The records of the project's grants, the oldest first."""
+        with translated():
+            found: Any = await self._redis.lrange(keys.grants_key(project.tenant, project.id), 0, -1)
+        return [json.loads(text) for text in found]
+
     async def show(self, scopes: Sequence[Scope]) -> list[ScopeState]:
         """Each scope's limits with what is used, held and left in the window that Redis's clock is in."""
         prefix, names = self._prefix("show", scopes)
@@ -244,7 +289,9 @@ class Ledger:
                 raise ValueError("a call charges at least one scope")
             if len(self._prefixes) > 10_000:
                 self._prefixes.clear()
-            packed = Prefix(load_script(script, self._clock), keys.script_keys(tenant or scopes[0].tenant, scopes))
+            tenant = tenant or scopes[0].tenant
+            packed = Prefix(load_script(script, self._clock), keys.script_keys(tenant, scopes))
+            self.tenants.add(tenant)
             found = self._prefixes[key] = (packed, " ".join(scope.name for scope in scopes))
         return found
 
@@ -263,7 +310,10 @@ class Ledger:
         model, token = _sums_of(scopes, record, nano_usd or tokens)
         prefix, _ = self._prefix("sweep", scopes)
         arguments = [call_id, names, self._stream_length, model, token, *_flat(record)]
-        return int(await self._pipeline.run(prefix, arguments))
+        swept = int(await self._pipeline.run(prefix, arguments))
+        if swept:
+            self._on_swept(record)
+        return swept
 
     def _sweep_soon(self, tenant: str) -> None:
         loop = asyncio.get_running_loop()
@@ -327,7 +377,8 @@ def _packed(carried: Mapping[str, str]) -> str:
 def _sums_of(scopes: Sequence[Scope], record: Mapping[str, str], charged: int) -> tuple[str, str]:
     """The names of the sums by model and by token. A name that cost nothing is not counted: a workload could invent any
     number of models that no provider knows."""
-    token = next((scope.id for scope in scopes if scope.kind == "token"), None) or record.get("identity", "")
+    # The scope of a rotated token is its predecessor's, so that their limits are one.
+    token = record.get("identity") or next((scope.id for scope in scopes if scope.kind == "token"), "")
     if not charged:
         return "-", token
     model = record.get("model", "")

@@ -73,6 +73,20 @@ def parse_limits(texts: Iterable[str]) -> tuple[Limit, ...]:
     return tuple(limits.values())
 
 
+def parse_amount(text: str) -> tuple[Unit, int]:
+    """Reads an amount that is added once: ``5 usd``, ``200000 tokens``, ``100 requests``; nano-dollars for ``usd``. Raises
+    `LimitError`."""
+    example = 'write it like "5 usd", "200000 tokens" or "100 requests"'
+    number, _, word = text.strip().partition(" ")
+    unit = _UNITS.get(word.strip().lower())
+    if unit is None or unit == "concurrent":
+        raise LimitError(f"{text!r} is not an amount: it needs a number and a unit; {example}")
+    amount = _amount(text, unit, number)
+    if not amount:
+        raise LimitError(f"{text!r} adds nothing; {example}")
+    return unit, amount
+
+
 def format_limit(unit: Unit, amount: int, window: Window) -> str:
     number = format_amount(unit, amount)
     return f"{number} {unit}/{window}" if window else f"{number} {unit}"

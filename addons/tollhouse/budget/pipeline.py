@@ -74,8 +74,12 @@ class Pipeline:
         await asyncio.gather(*self._under_way, return_exceptions=True)
         waiting, self._waiting = self._waiting, []
         _fail(waiting, RedisConnectionError("the ledger is closed"))
+        await self._drop_idle()
+
+    async def _drop_idle(self) -> None:
         while self._idle:
             connection = self._idle.pop()
+            connection.socket_timeout = self._timeout_s
             await connection.disconnect(nowait=True)
             await self._pool.release(connection)
 
@@ -97,7 +101,9 @@ class Pipeline:
             try:
                 await self._exchange(batch)
             except RedisConnectionError:
-                # A pooled connection that Redis had closed; whatever was done already is done once: ids are idempotent.
+                # A kept connection that Redis had closed; whatever was done already is done once: ids are idempotent.
+                # After a restart of Redis the others are dead as well.
+                await self._drop_idle()
                 await self._exchange([entry for entry in batch if not entry[2].done()])
         except (RedisError, OSError, TimeoutError) as error:
             _fail(batch, error)

@@ -2,51 +2,67 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
+import math
 from collections.abc import Mapping
+from typing import Final
 
-from tollhouse.budget.ledger import Ledger, LedgerUnavailable, Scope, Short
+from tollhouse.book import moment
+from tollhouse.budget.ledger import Held, Ledger, LedgerUnavailable, Scope, Short
+from tollhouse.budget.limits import MAX_AMOUNT, format_usd
+from tollhouse.budget.spool import Ending, Spool
 from tollhouse.call import Amount, Call, ChargedBy, Usage
-from tollhouse.denial import Decision, Denial, Refused
+from tollhouse.denial import Decision, Denial
 from tollhouse.meter.prices import PriceTable
 
 log = logging.getLogger(__name__)
 
-_LONGEST_RETRY_AFTER_S = 60.0
+_LONGEST_RETRY_AFTER_S: Final = 60.0
 """Anthropic's SDK sleeps for as long as it is told, so a longer wait is named in ``x-tollhouse-resets-at`` only."""
+_AT_ONCE: Final = 256
+"""Renewals sent together; the ledger's pipeline makes one write of them."""
+_MAX_UNSETTLED: Final = 10_000
 
 
 class Purse:
-    """Holds before anything leaves, settles after. A call it has held is in `held` until it is settled or released."""
+    """Holds before anything leaves, settles after. A call it has held is in `held` until it is settled or released, then
+    in the spool for as long as Redis could not be told."""
 
     name = "budget"
 
-    def __init__(self, ledger: Ledger, prices: PriceTable, *, deadline_s: float = 60.0) -> None:
+    def __init__(self, ledger: Ledger, prices: PriceTable, spool: Spool, *, deadline_s: float = 60.0) -> None:
         self._ledger = ledger
         self._prices = prices
+        self._spool = spool
         self._deadline_s = deadline_s
         self.held: dict[str, tuple[Scope, ...]] = {}
+        self.unsettled: dict[str, Ending] = {}
+        """What could be told neither to Redis nor to the spool."""
 
     async def __call__(self, call: Call, exchange: object) -> Decision:
         """Refuses 402, 403 (unpriced) and 429; `LedgerUnavailable` passes through."""
-        try:
-            call.estimate = self._estimate(call)
-        except Refused as refusal:
-            return Decision.refuse(self.name, refusal.denial)
+        call.estimate = self._estimate(call)
         scopes = scopes_of(call)
         # Entered before the answer is known: a hold whose answer is lost must be settled or swept, not forgotten.
         self.held[call.id] = scopes
         try:
             result = await self._ledger.hold(
-                call.id, scopes, call.estimate, deadline_s=self._deadline_s, carried=_carried(call)
+                call.id,
+                scopes,
+                call.estimate,
+                deadline_s=self._deadline_s,
+                carried=_carried(call),
+                priced=call.priced,
             )
         except LedgerUnavailable:
             del self.held[call.id]
             call.estimate = Amount(requests=0)
             raise
-        if isinstance(result, Short):
+        if not isinstance(result, Held):
             del self.held[call.id]
-            denial = _refusal(result, call)
+            denial = _refusal(result, call) if isinstance(result, Short) else _unpriced(call)
             call.estimate = Amount(requests=0)
             return Decision.refuse(self.name, denial)
         return Decision.allow(self.name)
@@ -56,32 +72,68 @@ class Purse:
             return Amount(requests=1)
         assert call.provider is not None
         assert call.project is not None
+        nano_usd = self._ceiling(call, call.output_cap)
+        # The ledger refuses it then if a limit of the project, its tenant or the token is in money.
+        call.priced = nano_usd is not None
+        nano_usd = nano_usd or 0
+        # A cap of two thousand million tokens, 128 times, is more than the ledger can count: more than any limit, too.
+        return Amount(min(nano_usd, MAX_AMOUNT), min(call.input_estimate + call.output_cap, MAX_AMOUNT), 1)
+
+    def _ceiling(self, call: Call, output: int) -> int | None:
+        """The most that the call may cost with so many tokens of output, in nano-dollars: by the dearest of the models that
+        it can reach. None if one has no price."""
+        assert call.provider is not None
+        assert call.project is not None
         provider_id = call.provider.prices_from or call.provider.name
-        nano_usd = self._prices.ceiling(
-            provider_id, call.model, call.input_estimate, call.output_cap, tier=call.service_tier, audio=call.audio
+        most: int | None = 0
+        for model in (call.model, *call.other_models):
+            nano_usd = self._prices.ceiling(
+                provider_id, model, call.input_estimate, output, tier=call.service_tier, audio=call.audio
+            )
+            most = None if nano_usd is None or most is None else max(most, nano_usd)
+        if most is not None and not call.models_unknown:
+            return most
+        return (
+            self._prices.dearest(provider_id, call.input_estimate, output)
+            if call.project.unpriced == "dearest"
+            else None
         )
-        if nano_usd is None and call.project.unpriced == "dearest":
-            nano_usd = self._prices.dearest(provider_id, call.input_estimate, call.output_cap)
-        if nano_usd is None:
-            if any(" usd/" in limit for limit in call.project.limits):
-                raise Refused("model_unpriced", f"The model is {call.model[:80]!a} of {call.provider.name}.")
-            nano_usd = 0
-        return Amount(nano_usd, call.input_estimate + call.output_cap, 1)
 
     def charge(self, call: Call) -> tuple[Amount, ChargedBy] | None:
-        """What the call costs and by what rule; None if it never left, so that all is given back."""
+        """What the call costs and by what rule; None if it never left, so that all is given back.
+
+        ======================================================  ========================  ==========
+        nothing of it reached the provider                      all is given back         none
+        it ended while an attempt was under way                 the hold                  disconnect
+        attempts without an answer, or error answers only       one request, no money     none
+        an error status, or an endpoint that costs nothing      one request, no money     none
+        an answer with usage, whole or not                      the usage                 usage
+        a whole answer without usage                            the hold                  hold
+        an answer that the provider or a fault of ours cut      input and output seen     estimate
+        an answer that the client or a stop left                input and output seen     disconnect
+        ======================================================  ========================  ==========
+        """
         if call.upstream_status == 0:
             if call.in_flight:
                 return call.estimate, "disconnect"
-            return (Amount(requests=1), "none") if call.attempts_unknown else None
+            # A number is the status of an answer that was to be retried.
+            left = any(attempt.unknown or attempt.outcome.isdigit() for attempt in call.attempts)
+            return (Amount(requests=1), "none") if left else None
         if call.endpoint is None or not call.endpoint.billable or not 200 <= call.upstream_status < 300:
             return Amount(requests=1), "none"
         if call.usage is not None:
-            return self._priced(call, call.usage), "usage"
+            cost = self._priced(call, call.usage)
+            if cost.nano_usd <= MAX_AMOUNT and cost.tokens <= MAX_AMOUNT:
+                return cost, "usage"
+            log.error("call %s: a usage that can't be true (%d tokens); its hold is charged", call.id, cost.tokens)
+            return call.estimate, "hold"
         if call.complete:
             return call.estimate, "hold"
-        seen = Usage(input=call.input_estimate, output=min(call.output_seen, call.output_cap))
-        return self._priced(call, seen), "estimate" if call.ended == "cut" else "disconnect"
+        seen = Usage(
+            input=call.input_estimate,
+            output=min(call.output_seen, call.output_cap) if call.capped else call.output_seen,
+        )
+        return self._priced(call, seen), "disconnect" if call.ended in ("client_gone", "stopped") else "estimate"
 
     def _priced(self, call: Call, usage: Usage) -> Amount:
         assert call.provider is not None
@@ -90,32 +142,70 @@ class Purse:
         nano_usd = self._prices.cost(
             provider_id, served, usage, call.service_tier, call.timestamp, requested=call.model
         )
+        if nano_usd is None and call.project is not None and call.project.unpriced == "dearest":
+            nano_usd = self._prices.dearest(provider_id, usage.input, usage.output)
         if nano_usd is None:
             # No price (or none any more): what was held for it, which is 0 without a money limit.
             nano_usd = call.estimate.nano_usd
         return Amount(nano_usd, usage.total, 1)
 
     async def settle(self, call: Call, record: Mapping[str, object]) -> None:
-        """End the hold with what `charge` decided; safe to call again. Never raises `LedgerUnavailable`: the hold is then
-        charged in full when it is swept, and the log says so."""
+        """End the hold with what `charge` decided; safe to call again. Raises nothing: what Redis can't be told now is on
+        disk when this returns, and told by `retry`; if the hold is swept before, it is charged in full and corrected
+        then."""
         scopes = self.held.pop(call.id, None)
         if scopes is None:
             return
+        ending = Ending(call.id, scopes, call.charged, _flat(record))
         try:
-            if call.charged.requests == 0:
-                await self._ledger.release(call.id, scopes)
-            else:
-                await self._ledger.settle(call.id, scopes, call.charged, record={k: str(v) for k, v in record.items()})
+            await self._tell(ending)
+        except BaseException as e:
+            written = self._spool.put(ending)
+            log.error("call %s could not be settled (%s): it is spooled and tried again", call.id, e)
+            if not isinstance(e, LedgerUnavailable):
+                raise  # The task was cancelled.
+            try:
+                await asyncio.shield(written)
+            except OSError as error:
+                log.error("call %s could not be spooled (%s): it is kept in memory", call.id, error)
+                if len(self.unsettled) < _MAX_UNSETTLED:
+                    self.unsettled[call.id] = ending
+
+    async def retry(self) -> None:
+        """Settle what could not be settled; called when Redis answers. A call is settled once however often it is told.
+        Raises `OSError` when the spool can't be read."""
+        try:
+            for call_id, ending in list(self.unsettled.items()):
+                await self._tell(ending)
+                self.unsettled.pop(call_id, None)
+            if self._spool.waiting:
+                told = await self._spool.replay(self._tell)
+                log.warning("%d spooled settles were told to Redis", told)
         except LedgerUnavailable as e:
-            log.error("call %s could not be settled (%s): its hold will be charged when it expires", call.id, e)
+            log.warning("spooled settles wait on (%s)", e)
+
+    async def _tell(self, ending: Ending) -> None:
+        try:
+            if ending.charged.requests == 0:
+                await self._ledger.release(ending.call_id, ending.scopes)
+            else:
+                await self._ledger.settle(ending.call_id, ending.scopes, ending.charged, record=ending.record)
+        except LedgerUnavailable:
+            raise
+        except Exception:
+            log.exception("call %s cannot be settled: its hold will be charged when it expires", ending.call_id)
 
     async def renew(self) -> None:
         """Move the deadline of every hold under way; called well within ``deadline_s``."""
-        for call_id, scopes in list(self.held.items()):
-            try:
-                await self._ledger.renew(call_id, scopes, self._deadline_s)
-            except LedgerUnavailable as e:
-                log.warning("holds could not be renewed (%s)", e)
+        holds = list(self.held.items())
+        for start in range(0, len(holds), _AT_ONCE):
+            results = await asyncio.gather(
+                *(self._ledger.renew(*hold, self._deadline_s) for hold in holds[start : start + _AT_ONCE]),
+                return_exceptions=True,
+            )
+            failure = next((result for result in results if isinstance(result, BaseException)), None)
+            if failure is not None:
+                log.warning("holds could not be renewed (%s)", failure)
                 return
 
 
@@ -127,7 +217,7 @@ def scopes_of(call: Call) -> tuple[Scope, ...]:
     return (
         Scope("tenant", tenant, tenant),
         Scope("project", tenant, call.project.id),
-        Scope("token", tenant, call.identity.token_id),
+        Scope("token", tenant, call.identity.charged_as or call.identity.token_id),
     )
 
 
@@ -139,28 +229,45 @@ def _carried(call: Call) -> dict[str, str]:
         "identity": call.identity.token_id if call.identity else "",
         "provider": call.provider.name if call.provider else "",
         "model": call.model,
-        "ts": f"{call.timestamp:.3f}",
+        "ts": moment(call.timestamp),
     }
+
+
+def _clean(text: str) -> str:
+    """What a client chose itself may carry its token."""
+    return "" if "gate_" in text else text
+
+
+def _flat(record: Mapping[str, object]) -> dict[str, str]:
+    """The line as a Redis stream keeps it: a string as it is, anything else as JSON."""
+    return {k: v if isinstance(v, str) else json.dumps(v, separators=(",", ":")) for k, v in record.items()}
+
+
+def _unpriced(call: Call) -> Denial:
+    assert call.provider is not None
+    return Denial("model_unpriced", f"The model is {call.model[:80]!a} of {call.provider.name}.")
 
 
 def _refusal(short: Short, call: Call) -> Denial:
     assert call.project is not None
     code = {"usd": "budget_exceeded", "concurrent": "concurrency_limited"}.get(short.unit, "rate_limited")
     needs = {
-        "usd": f"this call may cost up to {call.estimate.nano_usd / 1e9:.6f} USD",
+        "usd": f"this call may cost up to {format_usd(call.estimate.nano_usd)} USD",
         "tokens": f"this call may use up to {call.estimate.tokens} tokens",
         "requests": "this call is one request",
         "concurrent": "this call would be one more",
     }[short.unit]
-    why = f"The limit {short.limit_text} of {short.scope.kind} {short.scope.id} has not enough left; {needs}."
+    # A tenant's limit is shared with projects that are not the caller's: its size is not told.
+    which = "A limit" if short.scope.kind == "tenant" else f"The limit {short.limit_text}"
+    why = f"{which} of {short.scope.kind} {short.scope.id} has not enough left; {needs}."
     headers: list[tuple[str, str]] = []
     if short.never_fits:
         headers.append(("x-should-retry", "false"))
     elif short.resets_at is not None:
         headers.append(("x-tollhouse-resets-at", f"{short.resets_at:.0f}"))
-    if short.retry_after_s is not None and code != "budget_exceeded" and not short.never_fits:
-        if short.retry_after_s <= _LONGEST_RETRY_AFTER_S:
-            headers.append(("retry-after", f"{max(1, round(short.retry_after_s))}"))
+    if code == "rate_limited" and not short.never_fits:
+        if short.retry_after_s is not None and short.retry_after_s <= _LONGEST_RETRY_AFTER_S:
+            headers.append(("retry-after", f"{max(1, math.ceil(short.retry_after_s))}"))
         else:
             headers.append(("x-should-retry", "false"))
     return Denial(code, why, tuple(headers))

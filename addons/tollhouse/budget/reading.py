@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from tollhouse.budget.estimate import estimate_input_tokens
 from tollhouse.call import Call
 from tollhouse.denial import Decision, Refused
@@ -29,27 +31,35 @@ class Reading:
                 if body:
                     raise Refused("bad_request", f"{call.head.method} {call.path} takes no body.")
                 return Decision.allow(self.name)
-            if call.head.get("content-encoding") not in (None, "identity"):
+            if any(coding != "identity" for coding in call.head.get_all("content-encoding")):
                 raise Refused("bad_request", "A compressed request body cannot be read; send it uncompressed.")
             prepared = prepare(body, endpoint.kind, provider.usage_in_stream)
         except Refused as refusal:
             return Decision.refuse(self.name, refusal.denial)
         call.body = prepared.body
         call.model = prepared.model
+        call.other_models = prepared.other_models
+        call.models_unknown = prepared.models_unknown
         call.stream = prepared.stream
         call.usage_injected = prepared.injected_usage
         call.service_tier = prepared.service_tier
         call.audio = prepared.audio
         call.input_estimate = estimate_input_tokens(prepared.document)
         if endpoint.kind == "chat":
+            call.capped = prepared.output_cap is not None
             cap = provider.default_output_tokens if prepared.output_cap is None else prepared.output_cap
             call.output_cap = cap * prepared.n
         return Decision.allow(self.name)
 
     async def _body(self, call: Call, exchange: Exchange) -> bytes:
         length = call.head.get("content-length")
-        if length is not None and int(length) > self._max_body_bytes:
-            raise Refused("body_too_large", f"It says {length} bytes, the limit is {self._max_body_bytes}.")
+        if length is not None:
+            if not (length.isascii() and length.isdigit()):
+                raise Refused("bad_request", "Content-Length is not a number.")
+            # By its digits first: Python reads no number of more than 4300 of them.
+            if len(length.lstrip("0")) > 18 or int(length) > self._max_body_bytes:
+                raise Refused("body_too_large", f"It says {length[:20]} bytes, the limit is {self._max_body_bytes}.")
+        began = time.monotonic()
         try:
             async with exchange.interruptible():
                 return await exchange.read_all(self._max_body_bytes, self._idle_s)
@@ -57,3 +67,5 @@ class Reading:
             raise Refused("body_too_large", f"The limit is {self._max_body_bytes} bytes.") from None
         except TimeoutError:
             raise Refused("timeout", f"No byte of the body came for {self._idle_s:g} s.") from None
+        finally:
+            call.waited_s += time.monotonic() - began

@@ -22,6 +22,7 @@ _EPOCH = date(1970, 1, 1)
 @dataclass(frozen=True, slots=True)
 class LimitState:
     """Amounts in the limit's unit (nano-dollars for ``usd``). ``used`` may be more than the limit; ``left`` is then 0.
+    ``granted`` is what this window has beyond the limit (`Ledger.grant`), and part of ``left``.
     ``resets_at``: seconds since the epoch, None for ``total`` and ``concurrent``."""
 
     limit: Limit
@@ -29,16 +30,18 @@ class LimitState:
     held: int
     left: int
     resets_at: float | None
+    granted: int = 0
 
     def as_json(self) -> dict[str, str | None]:
         unit = self.limit.unit
-        return {
+        shown = {
             "limit": self.limit.text,
             "used": format_amount(unit, self.used),
             "held": format_amount(unit, self.held),
             "left": format_amount(unit, self.left),
             "resets_at": None if self.resets_at is None else _iso(self.resets_at),
         }
+        return {**shown, "granted": format_amount(unit, self.granted)} if self.granted else shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ def scope_states(scopes: Sequence[Scope], reply: Sequence[Any]) -> list[ScopeSta
     """Reads the reply of scripts/show.lua."""
     now_s = int(reply[0]) / 1000
     return [
-        ScopeState(scope, tuple(_state(rows[n : n + 4], now_s) for n in range(0, len(rows), 4)))
+        ScopeState(scope, tuple(_state(rows[n : n + 5], now_s) for n in range(0, len(rows), 5)))
         for scope, rows in zip(scopes, reply[1:], strict=True)
     ]
 
@@ -102,9 +105,10 @@ def swept_fields(nano_usd: int) -> dict[str, str]:
 
 def _state(row: Sequence[bytes], now_s: float) -> LimitState:
     unit, window = PAIRS[row[0]]
-    amount, taken, held = map(int, row[1:])
+    amount, granted, taken, held = map(int, row[1:])
     limit = Limit(unit, amount, window, format_limit(unit, amount, window))
-    return LimitState(limit, taken - held, held, max(amount - taken, 0), bounds(window, now_s)[1] if window else None)
+    resets_at = bounds(window, now_s)[1] if window else None
+    return LimitState(limit, taken - held, held, max(amount + granted - taken, 0), resets_at, granted)
 
 
 def _iso(seconds: float) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import Any, Final, Never, NoReturn
+from collections.abc import Callable
+from typing import Any, Final, Never, NoReturn, cast
 
 _FINGERPRINT_DOMAIN: Final = b"tollhouse key fingerprint\0"
 
@@ -19,19 +20,28 @@ class Secret:
     confirmed by whoever guesses it.
     """
 
-    __slots__ = ("_value", "fingerprint")
+    __slots__ = ("_derived", "_value", "fingerprint")
 
     _value: str
+    _derived: dict[Callable[[str], object], object]
     fingerprint: str
 
     def __init__(self, value: str) -> None:
         object.__setattr__(self, "_value", value)
+        object.__setattr__(self, "_derived", {})
         digest = hashlib.sha256(_FINGERPRINT_DOMAIN + value.encode("utf-8", "surrogatepass")).hexdigest()
         object.__setattr__(self, "fingerprint", digest[:8])
 
     def reveal(self) -> str:
         """The key itself: for the header of one attempt, never for a name that outlives it."""
         return self._value
+
+    def derived[T](self, make: Callable[[str], T]) -> T:
+        """What ``make``, a function of a module, makes of the key: made once, and kept in here, so that it lives nowhere
+        else and no longer than the key."""
+        if make not in self._derived:
+            self._derived[make] = make(self._value)
+        return cast(T, self._derived[make])
 
     def __repr__(self) -> str:
         return f"Secret(redacted, fingerprint={self.fingerprint})"

@@ -4,6 +4,7 @@ the client has gone."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -21,6 +22,8 @@ from tollhouse.dispatch.retry import RetryBudget, RetryPolicy
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.meter.openai import JsonMeter, StreamMeter
 from tollhouse.providers import Provider
+
+log = logging.getLogger(__name__)
 
 # Of the connection with the provider, or of its state with somebody else. `alt-svc` would lead the client past us.
 _NOT_PASSED_ON: Final = frozenset({"alt-svc", "set-cookie", "set-cookie2", "trailer", "content-length"})
@@ -68,6 +71,7 @@ class Delivery:
         self._exchange = exchange
         self._answer: Answer | None = None
         self._meter: JsonMeter | StreamMeter | None = None
+        self._meter_finished = False
 
     async def run(self, conclude: Conclude) -> None:
         """Send, and pass the answer on as it arrives. ``conclude`` is awaited before its last bytes are.
@@ -91,17 +95,21 @@ class Delivery:
     async def _attempts(self) -> Answer:
         call = self._call
         assert call.provider is not None
-        return await deliver(
-            self._send_once,
-            policy=self._relay.policy(call.provider),
-            breaker=self._relay.breakers.of(call.host, self._lease.fingerprint),
-            sdk_retry_count=_retry_count(call),
-            clock=time.monotonic,
-            wall_clock=time.time,
-            sleep=asyncio.sleep,
-            random=random.random,
-            record=self._record,
-        )
+        breaker = self._relay.breakers.of(call.host, self._lease.fingerprint)
+        try:
+            return await deliver(
+                self._send_once,
+                policy=self._relay.policy(call.provider),
+                breaker=breaker,
+                sdk_retry_count=_retry_count(call),
+                clock=time.monotonic,
+                wall_clock=time.time,
+                sleep=asyncio.sleep,
+                random=random.random,
+                record=self._record,
+            )
+        finally:
+            call.breaker = breaker.state.value
 
     async def _with_another_key(self, answer: Answer) -> Answer:
         """The key was refused: once more with another one, if the store has it by now (a rotation loses no call). Raises
@@ -211,21 +219,29 @@ class Delivery:
         left = int(length) if length is not None and length.isascii() and length.isdigit() else None
         if not 200 <= answer.status < 300 or call.endpoint is None or not call.endpoint.billable:
             return left
-        if (answer.get("content-type") or "").startswith("text/event-stream"):
+        if (answer.get("content-type") or "").lower().startswith("text/event-stream"):
             self._meter = StreamMeter(call.usage_injected)
             return None if call.usage_injected else left
         self._meter = JsonMeter()
         return left
 
     def _finish_meter(self) -> bytes:
-        tail = self._meter.finish() if self._meter is not None else b""
+        """What the meter still held back of the answer; b"" from the second time on."""
+        tail = b""
+        if self._meter is not None and not self._meter_finished:
+            self._meter_finished = True
+            tail = self._meter.finish()
         self._read_meter()
         return tail
 
     def _read_meter(self) -> None:
         call, meter = self._call, self._meter
         if meter is not None:
-            call.usage, call.model_served, call.service_tier = meter.usage, meter.model, meter.tier
+            call.usage = meter.usage
+            call.model_served = meter.model
+            if meter.tier or meter.usage is not None:
+                # A counted answer that names no tier was served as standard; of any other, the one asked for is believed.
+                call.service_tier = meter.tier
             call.output_seen = meter.output_seen
 
     async def read_on(self) -> None:
@@ -242,11 +258,16 @@ class Delivery:
             call.complete = True
         except (TimeoutError, AnswerCut):
             pass
-        self._finish_meter()
+        except Exception:
+            log.exception("call %s: its answer could not be read on", call.id)
 
     async def close(self) -> None:
-        if self._answer is not None:
-            await self._answer.close()
+        """Let go of the answer, however it ended; what was seen of it is on the call then."""
+        try:
+            self._finish_meter()
+        finally:
+            if self._answer is not None:
+                await self._answer.close()
 
 
 def _retry_count(call: Call) -> int:

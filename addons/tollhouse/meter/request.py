@@ -27,9 +27,13 @@ _WORDS: Final = (
     "function_call modalities audio prediction service_tier reasoning_effort verbosity response_format stop seed user "
     "web_search_options temperature top_p store metadata logprobs top_logprobs logit_bias frequency_penalty "
     "presence_penalty parallel_tool_calls safety_identifier prompt_cache_key prompt_cache_options encoding_format "
-    "dimensions"
+    "dimensions models fallbacks context_window_fallbacks content_policy_fallbacks route"
 )
 _KEYS: Final = frozenset(_WORDS.split())
+_MODEL_LISTS: Final = ("models", "fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
+"""Where routers in OpenAI's format take models to fall back on: https://openrouter.ai/docs/features/model-routing and
+https://docs.litellm.ai/docs/proxy/reliability."""
+_MAX_MODELS: Final = 32
 _STREAM_KEYS: Final = frozenset({"include_usage", "include_obfuscation", "continuous_usage_stats"})
 _MISSING: Final = object()
 
@@ -39,7 +43,9 @@ class Prepared:
     """A request's body as it will be sent, and what the budget and the meter need of it.
 
     ``output_cap`` is in tokens and for each of ``n`` answers; None is no cap, 0 an endpoint without output. ``audio``
-    says that audio goes in or may come out. ``service_tier`` is the one asked for, "" if none.
+    says that audio goes in or may come out. ``service_tier`` is the one asked for, "" if none. ``other_models`` are those
+    that the provider may use instead of ``model``; ``models_unknown`` says that there are more, named in a way that can't
+    be read.
     """
 
     body: bytes
@@ -51,6 +57,8 @@ class Prepared:
     document: dict[str, Any]
     service_tier: str = ""
     audio: bool = False
+    other_models: tuple[str, ...] = ()
+    models_unknown: bool = False
 
 
 def prepare(body: bytes, kind: EndpointKind, usage_in_stream: Literal["on_request", "always"]) -> Prepared:
@@ -67,8 +75,9 @@ def prepare(body: bytes, kind: EndpointKind, usage_in_stream: Literal["on_reques
     if not isinstance(model, str) or not model or len(model) > _MAX_MODEL or not model.isprintable():
         _refuse(f'"model" must be a string of 1 to {_MAX_MODEL} printable characters.')
     tier = _optional(document, "service_tier", str, "a string") or ""
+    others, unknown = _other_models(document)
     if kind != "chat":
-        return Prepared(body, model, False, 0, 1, False, document, tier)
+        return Prepared(body, model, False, 0, 1, False, document, tier, other_models=others, models_unknown=unknown)
 
     stream = _optional(document, "stream", bool, "true or false") or False
     options = _optional(document, "stream_options", dict, "an object")
@@ -90,6 +99,8 @@ def prepare(body: bytes, kind: EndpointKind, usage_in_stream: Literal["on_reques
         document=document,
         service_tier=tier,
         audio=_has_audio(document),
+        other_models=others,
+        models_unknown=unknown,
     )
 
 
@@ -163,6 +174,26 @@ def _integer(document: dict[str, Any], key: str, low: int, high: int) -> int | N
     if type(value) is not int or not low <= value <= high:
         _refuse(f'"{key}" must be a whole number from {low} to {high}.')
     return value
+
+
+def _other_models(document: dict[str, Any]) -> tuple[tuple[str, ...], bool]:
+    """Every model beside ``model`` that the request can reach, and whether there may be others."""
+    found: list[Any] = []
+    # A route is the router's own choice of a model.
+    unknown = document.get("route") is not None
+    for key in _MODEL_LISTS:
+        value = document.get(key)
+        if isinstance(value, list):
+            found += value
+        elif value is not None:
+            unknown = True
+    tools = document.get("tools")
+    for tool in tools if isinstance(tools, list) else ():
+        if isinstance(tool, dict) and tool.get("model") is not None:
+            found.append(tool["model"])
+    names = tuple(dict.fromkeys(name for name in found if isinstance(name, str) and len(name) <= _MAX_MODEL))
+    unknown = unknown or len(found) > _MAX_MODELS or any(name not in names for name in found)
+    return names[:_MAX_MODELS], unknown
 
 
 def _has_audio(document: dict[str, Any]) -> bool:

@@ -6,8 +6,8 @@
 --   5 swept      hash    call id -> "CREATED NANO_USD TOKENS REQUESTS\nSCOPE SCOPE\nDAY", until a late settle or 24 hours
 --   6 calls      stream  one record a call
 --   7 usage      hash    "DAY UNIT KIND NAME" -> sum, of one project
---   8.. scopes   hash    limits: "UNIT WINDOW AMOUNT;...", AMOUNT "-" where there was a limit once, which stays counted;
---                        and for each of these "UNIT WINDOW": "PERIOD TAKEN", used and held together in that period
+--   8.. scopes   hash    limits: "UNIT WINDOW AMOUNT;...", AMOUNT "-" where there was a limit once, which stays counted, and
+--                        behind it "+GRANTED@PERIOD", what one period has more; and for each of these "UNIT WINDOW": "PERIOD TAKEN", used and held together in that period
 -- Numbers are doubles: exact up to 2^53 and always printed by %.0f. The window of the unit `concurrent` is `now`.
 local call, floor, match, gmatch, fmt = redis.call, math.floor, string.match, string.gmatch, string.format
 local UNITS = {usd = 1, tokens = 2, requests = 3, concurrent = 4}
@@ -63,13 +63,23 @@ end
 local function read_scope(key)
   local limits = call('HGET', key, 'limits')
   if not limits or limits == '' then return nil, limits end
-  local n, names, units, windows, amounts = 0, {}, {}, {}, {}
-  for name, unit, window, amount in gmatch(limits, '((%a+) (%a+)) ([%d-]+)') do
+  local n, names, units, windows, amounts, granted = 0, {}, {}, {}, {}, nil
+  for name, unit, window, amount, more, period in gmatch(limits, '((%a+) (%a+)) ([%d-]+)%+?(%d*)@?(%d*)') do
     n = n + 1
     names[n], units[n], windows[n], amounts[n] = name, UNITS[unit], window, tonumber(amount)
+    if more ~= '' then
+      granted = granted or {}
+      granted[n] = {tonumber(more), tonumber(period)}
+    end
   end
   local taken = call('HMGET', key, unpack(names))
-  return {n = n, names = names, units = units, windows = windows, amounts = amounts, taken = taken}, limits
+  return {n = n, names = names, units = units, windows = windows, amounts = amounts, granted = granted, taken = taken}, limits
+end
+
+-- What limit `n` of the scope has more in the periods `mine`.
+local function granted_in(scope, n, mine)
+  local more = scope.granted and scope.granted[n]
+  return more and more[2] == mine[scope.windows[n]] and more[1] or 0
 end
 
 -- What is taken in `period`, by a text "PERIOD TAKEN"; nil if it is of another period.
@@ -110,9 +120,10 @@ local function change(mine, delta, open)
 end
 
 -- Appends to `short` every limit of scope `i` that `take` does not fit into, by what `taken` says of each.
-local function check(short, i, scope, taken, take)
+local function check(short, i, scope, taken, take, mine)
   for n = 1, scope.n do
     local unit, limit = scope.units[n], scope.amounts[n]
+    if limit and scope.granted then limit = limit + granted_in(scope, n, mine) end
     if limit and taken[n] and taken[n] + take[unit] > limit then
       short[#short + 1] = i - FIRST_SCOPE
       short[#short + 1] = scope.names[n]

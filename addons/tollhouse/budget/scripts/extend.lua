@@ -23,7 +23,7 @@ for i = FIRST_SCOPE, #KEYS do
         taken[n] = taken_in(scope.taken[n], mine[window]) or 0
       end
     end
-    check(short, i, scope, taken, more)
+    check(short, i, scope, taken, more, mine)
   end
 end
 if #short > 3 then return short end

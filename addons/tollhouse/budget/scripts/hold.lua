@@ -1,7 +1,8 @@
--- ARGV: id, lifetime ms, nano-usd, tokens, requests, scopes, carried.
+-- ARGV: id, lifetime ms, nano-usd, tokens, requests, scopes, carried, and "unpriced" if nobody knows what it will cost.
 -- An integer, twice the milliseconds when it was held and 1 more if a hold is overdue: held, or was already (one number,
 -- because a client reads that faster than three). {0, now, overdue, [scope, "UNIT WINDOW", limit, left] ...}: every limit
 -- that does not fit; nothing was changed. {-1}: the call has ended. {-2, scope}: the project has no limits record.
+-- {-3, scope}: it is unpriced, and this scope's limits are in money.
 local now, gap_from, gap_to = tick()
 local id = ARGV[1]
 local late = 0
@@ -21,8 +22,11 @@ for i = FIRST_SCOPE, #KEYS do
   if not known and string.find(KEYS[i], ':project:', 1, true) then return {-2, i - FIRST_SCOPE} end
   if scope then
     local taken = {}
+    for n = 1, ARGV[8] and scope.n or 0 do
+      if scope.units[n] == UNITS.usd and scope.amounts[n] then return {-3, i - FIRST_SCOPE} end
+    end
     for n = 1, scope.n do taken[n] = taken_in(scope.taken[n], mine[scope.windows[n]]) or 0 end
-    check(short, i, scope, taken, take)
+    check(short, i, scope, taken, take, mine)
     found[#found + 1] = {KEYS[i], scope, taken}
   end
 end

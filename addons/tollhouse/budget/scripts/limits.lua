@@ -1,5 +1,5 @@
 -- KEYS hold one scope. ARGV: its name, then unit, window, amount of each limit. Replaces the limits; what was counted
--- stays, also of a limit that is taken away. A pair of unit and window that is new here begins with the holds under way,
+-- stays, also of a limit that is taken away, and what was granted stays granted. A pair of unit and window that is new here begins with the holds under way,
 -- and in a project with the sums of its days (none are kept by minute or hour).
 local now = tick()
 local name, key = ARGV[1], KEYS[FIRST_SCOPE]
@@ -10,8 +10,8 @@ for n = 2, #ARGV, 3 do
   order[#order + 1] = pair
 end
 local before = {}
-for pair in gmatch(call('HGET', key, 'limits') or '', '(%a+ %a+) [%d-]+') do
-  before[pair] = true
+for pair, window, granted, period in gmatch(call('HGET', key, 'limits') or '', '(%a+ (%a+)) [%d-]+(%+?%d*@?(%d*))') do
+  before[pair] = tonumber(period) == mine[window] and granted or ''
   if not wanted[pair] then
     wanted[pair] = '-'
     order[#order + 1] = pair
@@ -21,7 +21,7 @@ end
 local SUMMED = {day = true, week = true, month = true, total = true}
 local texts = {}
 for n, pair in ipairs(order) do
-  texts[n] = pair .. ' ' .. wanted[pair]
+  texts[n] = pair .. ' ' .. wanted[pair] .. (before[pair] or '')
   if not before[pair] then
     local unit, window = match(pair, '^(%a+) (%a+)$')
     local sum = 0

@@ -1,4 +1,4 @@
--- ARGV: the scopes' names, one each. Reads only. {now, [[unit window, limit, taken, held] ...] for each scope}: `taken` is
+-- ARGV: the scopes' names, one each. Reads only. {now, [[unit window, limit, granted, taken, held] ...] for each scope}: `taken` is
 -- used and held together, numbers are text.
 local now = read_clock()
 local mine, answer, held, place = periods(now), {fmt('%.0f', now)}, {}, {}
@@ -31,6 +31,7 @@ for i = FIRST_SCOPE, #KEYS do
       local sum = held[i - FIRST_SCOPE + 1][window]
       rows[#rows + 1] = scope.names[n]
       rows[#rows + 1] = fmt('%.0f', scope.amounts[n])
+      rows[#rows + 1] = fmt('%.0f', granted_in(scope, n, mine))
       rows[#rows + 1] = fmt('%.0f', taken_in(scope.taken[n], mine[window]) or 0)
       rows[#rows + 1] = fmt('%.0f', sum and sum[scope.units[n]] or 0)
     end

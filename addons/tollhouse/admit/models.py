@@ -1,0 +1,71 @@
+"""Which models a project may use: its list of patterns, and the gate that asks it before anything is held.
+
+A pattern without a slash is a glob on the model's name, at any provider (``gpt-4o*``). With one, what stands before the
+first slash is a provider's name, exactly, and the rest a glob (``anthropic/claude-*``); a model whose own name has a slash
+is reached as ``vllm/meta-llama/*``. Upper and lower case count, as they do at the providers. No pattern at all is no rule.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Final
+
+from tollhouse.call import Call
+from tollhouse.denial import Decision, Denial
+
+_PROVIDER: Final = re.compile(r"[a-z0-9][a-z0-9_-]*", re.ASCII)
+_MAX_PATTERN: Final = 256
+
+
+def check_pattern(text: str) -> str:
+    """``text`` if it is a pattern; raises `ValueError`, which says why it is none."""
+    provider, slash, glob = text.partition("/")
+    examples = 'write it like "gpt-4o*" or "anthropic/claude-*"'
+    if not text or len(text) > _MAX_PATTERN or not text.isprintable() or " " in text:
+        raise ValueError(
+            f"{text[:64]!r} is not a model pattern: 1 to {_MAX_PATTERN} characters without spaces; {examples}"
+        )
+    if slash and (not _PROVIDER.fullmatch(provider) or not glob):
+        raise ValueError(
+            f"{text!r} is not a model pattern: before the first slash stands a provider's name, without wildcards; "
+            f"{examples}"
+        )
+    return text
+
+
+def allowed(patterns: Sequence[str], provider: str, model: str) -> bool:
+    """Whether one of ``patterns`` lets ``model`` of ``provider`` through; all do if there is none."""
+    return not patterns or any(_matches(pattern, provider, model) for pattern in patterns)
+
+
+def _matches(pattern: str, provider: str, model: str) -> bool:
+    named, slash, glob = pattern.partition("/")
+    if not slash:
+        return fnmatchcase(model, pattern)
+    return named == provider and fnmatchcase(model, glob)
+
+
+class Models:
+    """Refuses 403 ``model_not_allowed`` for any model that a request can reach and its project may not use, and for
+    models that it names in a way that can't be read."""
+
+    name = "models"
+
+    async def __call__(self, call: Call, exchange: object) -> Decision:
+        if call.endpoint is None or not call.endpoint.billable:
+            return Decision.allow(self.name)
+        assert call.project is not None
+        assert call.provider is not None
+        patterns = call.project.models
+        if not patterns:
+            return Decision.allow(self.name)
+        for model in (call.model, *call.other_models):
+            if not allowed(patterns, call.provider.name, model):
+                why = f"Project {call.project.id} may not use {model[:80]!a} of {call.provider.name}."
+                return Decision.refuse(self.name, Denial("model_not_allowed", why))
+        if call.models_unknown:
+            why = "The request names further models (fallbacks, models, route, tools) in a way that can't be judged."
+            return Decision.refuse(self.name, Denial("model_not_allowed", why))
+        return Decision.allow(self.name)

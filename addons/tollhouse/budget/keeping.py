@@ -1,0 +1,87 @@
+"""What the ledger needs again and again: its health watched, spooled settles told, holds renewed, dead ones swept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+from tollhouse.budget.ledger import Ledger, LedgerUnavailable
+from tollhouse.budget.purse import Purse
+
+log = logging.getLogger(__name__)
+
+RENEW_EVERY_S: Final = 20.0
+"""A third of a hold's deadline."""
+SWEEP_EVERY_S: Final = 5.0
+LOOK_EVERY_S: Final = 60.0
+"""How often the tenants are asked for whose calls this gateway has not seen: another's holds are swept too."""
+_SWEPT_AT_ONCE: Final = 100
+
+
+class Keeper:
+    """Its `turn` is called once a second. ``tenants`` names all there are; ``clock`` is monotonic."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        purse: Purse,
+        tenants: Callable[[], Awaitable[Iterable[str]]],
+        clock: Callable[[], float],
+    ) -> None:
+        self._ledger = ledger
+        self._purse = purse
+        self._all_tenants = tenants
+        self._clock = clock
+        self._renewed = clock()
+        self._swept = self._looked = float("-inf")
+        self._tenants: frozenset[str] = frozenset()
+
+    async def turn(self) -> list[str]:
+        """Why no call can be held now, empty if it can. Raises nothing: without its turns the holds of long calls would
+        be swept."""
+        try:
+            await self._ledger.ping()
+        except LedgerUnavailable as error:
+            problems = [f"redis: {error}"]
+        except Exception as error:
+            log.exception("the ledger could not be asked; it is tried again")
+            problems = [f"redis: {type(error).__name__}"]
+        else:
+            problems = []
+        if not problems:
+            await self._do(self._purse.retry(), "spooled settles could not be told")
+        now = self._clock()
+        if now - self._renewed >= RENEW_EVERY_S:
+            self._renewed = now
+            await self._do(self._purse.renew(), "holds could not be renewed")
+        if not problems and now - self._swept >= SWEEP_EVERY_S:
+            self._swept = now
+            await self._do(self._sweep(now), "holds could not be swept")
+        return problems
+
+    async def _sweep(self, now: float) -> None:
+        if now - self._looked >= LOOK_EVERY_S:
+            self._tenants = frozenset(await self._all_tenants())
+            self._looked = now
+        counts = await asyncio.gather(*(self._sweep_tenant(name) for name in self._tenants | self._ledger.tenants))
+        if sum(counts):
+            log.warning("%d holds of calls that nobody ended were charged in full", sum(counts))
+
+    async def _sweep_tenant(self, tenant: str) -> int:
+        total = 0
+        while swept := await self._ledger.sweep(tenant, _SWEPT_AT_ONCE):
+            total += swept
+            if swept < _SWEPT_AT_ONCE:
+                break
+        return total
+
+    @staticmethod
+    async def _do(work: Awaitable[None], failure: str) -> None:
+        try:
+            await work
+        except LedgerUnavailable as error:
+            log.warning("%s (%s); it is tried again", failure, error)
+        except Exception:
+            log.exception("%s; it is tried again", failure)

@@ -1,0 +1,261 @@
+"""Takes the gateway's key out of an answer that repeats it, in place, as the answer streams by.
+
+Found are the key as it is, in base64 (RFC 4648, both alphabets, at each of the three places where it can begin within a
+group), and any of these percent-encoded (RFC 3986: all of its characters or some) or escaped for JSON (RFC 8259,
+section 7), or both. Not found: base64 broken into lines, base64 of base64, a key spread over several JSON strings, a
+compressed answer (the provider is asked for ``identity``).
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from tollhouse.credential.secret import Secret
+
+MARK: Final = b"[redacted by tollhouse]"
+SHORTEST: Final = 8
+"""A key of fewer characters is not searched for: answers that do not hold it would have it by chance."""
+
+# `done` and `pair` are escapes of a printable character, `cut` is what the end of the data leaves of one. Any other
+# escape is a token too, so that the second backslash of `\\` begins none.
+_JSON: Final = re.compile(
+    rb'\\(?:u00(?P<done>[2-7][0-9A-Fa-f])|(?P<pair>["\\/])|(?P<cut>(?:u(?:0(?:0[2-7]?)?)?)?\Z)|[\s\S])'
+)
+_PERCENT: Final = re.compile(rb"%(?:(?P<done>[2-7][0-9A-Fa-f])|(?P<cut>[2-7]?\Z))")
+_UNICODE: Final = re.compile(rb"\\u00[2-7][0-9A-Fa-f]")
+_BEGUN: Final = re.compile(rb"\\(?:u(?:0(?:0[2-7]?)?)?)?\Z")
+_LONGEST_BEGUN: Final = 5
+
+_Span = tuple[int, int]
+_NO_CUT: Final = -1
+_ANY: Final = 0
+
+
+class Forms:
+    """The spellings of one key that are searched for, before escapes. They are not shown."""
+
+    __slots__ = ("spelt",)
+
+    def __init__(self, key: str) -> None:
+        self.spelt = tuple(dict.fromkeys(_spellings(key.encode()))) if len(key) >= SHORTEST else ()
+
+    def __repr__(self) -> str:
+        return "Forms(redacted)"
+
+
+def _spellings(key: bytes) -> Iterator[bytes]:
+    yield key
+    for encode in (base64.standard_b64encode, base64.urlsafe_b64encode):
+        for before in range(3):
+            # Only the characters that the key decides alone: those at its edges hold bits of its neighbours too.
+            start = -(-before * 8 // 6) - 1
+            yield encode(b"\0" * before + key)[start : (before + len(key)) * 8 // 6]
+
+
+class Redactor:
+    """For one answer: its headers, and its body piece by piece.
+
+    ``secrets`` are the keys that were put on the call. What is found is overwritten by as many bytes, `MARK` cut or
+    filled up with ``*``, so that no length changes. `feed` holds back only the longest end of the data that can still
+    become a key; `finish` gives it.
+    """
+
+    __slots__ = ("_ends", "_forms", "_held", "_pairs")
+
+    def __init__(self, secrets: Sequence[Secret | str]) -> None:
+        forms: tuple[bytes, ...] = ()
+        for secret in secrets:
+            forms += secret.derived(Forms).spelt if isinstance(secret, Secret) else Forms(secret).spelt
+        self._forms = forms
+        self._held = b""
+        self._ends = frozenset(b"".join(forms))
+        """Every byte that an unescaped form can hold."""
+        self._pairs = [b"\\" + sign for sign in (b'"', b"/", b"\\") if sign[0] in self._ends]
+
+    def __repr__(self) -> str:
+        return "Redactor(redacted)"
+
+    def headers(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """The headers with clean values; one whose name holds a key is left out.
+
+        Text as `Answer` has it: UTF-8 with surrogateescape.
+        """
+        if not self._spans(_raw("\n".join([part for pair in headers for part in pair]))):
+            return headers
+        clean = []
+        for name, value in headers:
+            if not self._spans(_raw(name)):
+                raw = _raw(value)
+                clean.append((name, _overwritten(raw, self._spans(raw)).decode("utf-8", "surrogateescape")))
+        return clean
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What may go on now of the body; may be empty."""
+        data = self._held + chunk if self._held else chunk
+        if not self._forms or not data:
+            return data
+        if not self._may_hold(data):
+            if data[-1] not in self._ends:
+                self._held = b""
+                return data
+            keep = self._beginning(data, 0)
+        else:
+            spans = self._spans(data)
+            data = _overwritten(data, spans)
+            keep = self._beginning_in(data, spans[-1][1] if spans else 0)
+        self._held = data[keep:]
+        return data[:keep]
+
+    def finish(self) -> bytes:
+        """At the end of the body: what was held back."""
+        rest, self._held = self._held, b""
+        return rest
+
+    def _may_hold(self, data: bytes) -> bool:
+        """Whether a form is in ``data`` as it is, or there are escapes that could spell one, the last maybe unfinished."""
+        for form in self._forms:
+            if form in data:
+                return True
+        if b"%" in data and _PERCENT.search(data):
+            return True
+        if b"\\" not in data:
+            return False
+        if b"\\" in data[-_LONGEST_BEGUN:] and _BEGUN.search(data, len(data) - _LONGEST_BEGUN):
+            return True
+        if b"\\u00" in data and _UNICODE.search(data):
+            return True
+        return any(pair in data for pair in self._pairs)
+
+    def _spans(self, data: bytes) -> list[_Span]:
+        """Where keys stand, in order; those that overlap are one."""
+        found = []
+        for reading in _readings(data):
+            for form in self._forms:
+                at = reading.text.find(form)
+                while at >= 0:
+                    end = at + len(form)
+                    found.append((reading.place(at), reading.place(end)))
+                    at = reading.text.find(form, end)
+        spans: list[_Span] = []
+        for start, end in sorted(found):
+            if spans and start < spans[-1][1]:
+                spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
+            else:
+                spans.append((start, end))
+        return spans
+
+    def _beginning_in(self, data: bytes, least: int) -> int:
+        """`_beginning` in ``data[least:]``, escapes undone."""
+        keep = len(data)
+        for reading in _readings(data):
+            first = bisect_left(range(len(reading.text) + 1), least, key=reading.place)
+            at = self._beginning(reading.text, first, reading.cut)
+            if at < len(reading.text) or self._fit_first(reading.cut):
+                keep = min(keep, reading.place(at))
+        return keep
+
+    def _beginning(self, text: bytes, least: int, cut: int = _NO_CUT) -> int:
+        """Where the longest end of ``text[least:]`` begins that can still become a form; its length if none can.
+
+        ``cut``: an unfinished escape follows the text.
+        """
+        best = len(text)
+        for form in self._forms:
+            first = form[:1]
+            at = text.find(first, max(least, len(text) - len(form) + 1), best)
+            while at >= 0:
+                if form.startswith(text[at:]) and _fits(form[len(text) - at], cut):
+                    best = at
+                    break
+                at = text.find(first, at + 1, best)
+        return best
+
+    def _fit_first(self, cut: int) -> bool:
+        """Whether the unfinished escape itself can begin a form."""
+        return cut != _NO_CUT and any(_fits(form[0], cut) for form in self._forms)
+
+
+class _Reading:
+    """Data with one kind of escape undone, and where in the data each byte of ``text`` stood.
+
+    ``cut`` tells of an unfinished escape that followed: its first hexadecimal digit in ASCII, or `_ANY` without one.
+    """
+
+    __slots__ = ("_below", "_data_at", "_text_at", "cut", "text")
+
+    def __init__(self, below: _Reading | bytes, escape: re.Pattern[bytes] | None = None) -> None:
+        self._below = None if isinstance(below, bytes) else below
+        self._text_at, self._data_at = [0], [0]
+        self.cut = _NO_CUT
+        self.text: bytes = below if isinstance(below, bytes) else below.text
+        if escape is not None:
+            self._undo(escape)
+        if self._below is not None and self._below.cut != _NO_CUT:
+            # What is unfinished below may become a "%", which begins any character.
+            whole = self.cut != _NO_CUT or self._below.cut == ord("2")
+            self.cut = _ANY if whole else self._below.cut
+
+    def _undo(self, escape: re.Pattern[bytes]) -> None:
+        data, parts, size, end = self.text, [], 0, 0
+        for match in escape.finditer(data):
+            kind = match.lastgroup
+            if kind is None:
+                continue
+            start = match.start()
+            parts.append(data[end:start])
+            size += start - end
+            end = match.end()
+            if kind == "cut":
+                digit = match["cut"][-1:]
+                self.cut = digit[0] if b"2" <= digit <= b"7" else _ANY
+                break
+            parts.append(bytes.fromhex(match["done"].decode()) if kind == "done" else match["pair"])
+            self._text_at += [size, size + 1]
+            self._data_at += [start, end]
+            size += 1
+        else:
+            parts.append(data[end:])
+        self.text = b"".join(parts)
+
+    @property
+    def changed(self) -> bool:
+        return len(self._text_at) > 1 or self.cut != _NO_CUT
+
+    def place(self, at: int) -> int:
+        """Where in the data ``text[at]`` began; for its length, where the last byte ended."""
+        known = bisect_right(self._text_at, at) - 1
+        place = self._data_at[known] + at - self._text_at[known]
+        return place if self._below is None else self._below.place(place)
+
+
+def _readings(data: bytes) -> Iterator[_Reading]:
+    """The data as it is, as a JSON string, as a part of a URL, and as a URL in a JSON string, where they differ."""
+    yield _Reading(data)
+    if b"%" in data and (url := _Reading(data, _PERCENT)).changed:
+        yield url
+    if b"\\" in data and (string := _Reading(data, _JSON)).changed:
+        yield string
+        if (url := _Reading(string, _PERCENT)).changed:
+            yield url
+
+
+def _fits(sign: int, cut: int) -> bool:
+    """Whether the escape that ``cut`` tells of can become the character ``sign``."""
+    return cut in (_NO_CUT, _ANY) or sign >> 4 == cut & 0x0F
+
+
+def _overwritten(data: bytes, spans: Sequence[_Span]) -> bytes:
+    if not spans:
+        return data
+    out = bytearray(data)
+    for start, end in spans:
+        out[start:end] = (MARK + b"*" * (end - start))[: end - start]
+    return bytes(out)
+
+
+def _raw(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -1,0 +1,111 @@
+"""`tollhouse run`: the process around a `Gateway`. Its signals, its exit code, and what it says on stderr."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import signal
+import sys
+from typing import Any
+
+from tollhouse.admin.lock import StateBusy, StateLock
+from tollhouse.config import Config, catalog
+from tollhouse.credential.environment import provider_keys_in
+from tollhouse.gateway import CANNOT_START, Gateway
+
+
+async def serve(config: Config) -> int:
+    """Run until SIGTERM or SIGINT; the exit code."""
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(eager_task_factory)
+    gateway = Gateway(config)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, gateway.stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, gateway.reopen_book)
+    try:
+        await gateway.start()
+    except CANNOT_START as e:
+        return _cannot_start(e)
+    if not gateway.stopping.is_set():
+        where = " ".join(
+            f"{kind}={gateway.addresses.get(kind, 'off')}" for kind in ("proxy", "base_url", "transparent", "admin")
+        )
+        _say(f"ready {where}")
+    await gateway.stopping.wait()
+    await gateway.stop()
+    return 0
+
+
+def eager_task_factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+    """A task runs at once, up to where it first waits. asyncio's own factory refuses the ``eager_start`` that uvloop 0.23
+    passes on Python 3.13.0."""
+    options.pop("eager_start", None)
+    return asyncio.Task(coro, loop=loop, eager_start=True, **options)
+
+
+def _say(text: str) -> None:
+    """One line on stderr; nobody reading it is no reason to end."""
+    with contextlib.suppress(OSError):
+        print(f"tollhouse: {text}", file=sys.stderr, flush=True)
+
+
+def _cannot_start(error: BaseException) -> int:
+    text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
+    _say(f"cannot start: {' '.join(text.split())}")
+    return 1
+
+
+def _raise_file_limit(connections: int) -> None:
+    """Make room for the descriptors of ``connections`` clients and their calls: the usual soft limit of 1024 would end at
+    500 calls."""
+    wanted = 2 * connections + 256
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _occupy_standard_descriptors() -> None:
+    """Whatever is opened where stdin, stdout or stderr were closed would be taken for them, by our own children too."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
+def run(config: Config) -> int:
+    """`tollhouse run`: 0 after a clean stop, 1 if the gateway can't start."""
+    _occupy_standard_descriptors()
+    logging.basicConfig(
+        level=logging.WARNING, format="tollhouse: %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    found = provider_keys_in(os.environ, catalog(config))
+    if found:
+        _say(
+            f"cannot start: {', '.join(found)} in the gateway's own environment. A provider key belongs into Vault and "
+            "nowhere else: take it out of the environment (and renew it, since it has been there)."
+        )
+        return 1
+    if "embedded" in (config.redis.url, config.vault.address):
+        _say("embedded stores are for one machine: projects and tokens survive a restart, spend does not.")
+    _raise_file_limit(config.limits.max_connections)
+    try:
+        lock = StateLock.take(config.state.directory)
+    except StateBusy:
+        _say(f"cannot start: another gateway uses {config.state.directory}; stop it or name another [state] directory.")
+        return 1
+    except OSError as e:
+        return _cannot_start(e)
+    with lock:
+        return _run_loop(config)
+
+
+def _run_loop(config: Config) -> int:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(serve(config))
+    return asyncio.run(serve(config), loop_factory=uvloop.new_event_loop)

@@ -1,0 +1,112 @@
+"""What is done once a second, with a clock that the test moves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from tests.budget.clock import Clock
+
+from tollhouse.budget.keeping import LOOK_EVERY_S, RENEW_EVERY_S, SWEEP_EVERY_S, Keeper
+from tollhouse.budget.ledger import Ledger, Scope
+from tollhouse.budget.limits import parse_limits
+from tollhouse.budget.purse import Purse
+from tollhouse.budget.spool import Ending, Spool
+from tollhouse.budget.store import connect
+from tollhouse.call import Amount
+
+SCOPES = (Scope("project", "acme", "proj_123"),)
+AWAY = "redis://127.0.0.1:1/0"
+
+
+class World:
+    """One gateway that keeps, another that dies."""
+
+    def __init__(self, ledger: Ledger, other: Ledger, spool: Spool, clock: Clock) -> None:
+        self.ledger, self.other, self.clock = ledger, other, clock
+        self.spool = spool
+        self.tenants: list[str] = []
+        self.asked = 0
+        prices: Any = None
+        self.purse = Purse(ledger, prices, spool)
+        self.keeper = Keeper(ledger, self.purse, self._tenants, lambda: clock.now)
+
+    async def _tenants(self) -> list[str]:
+        self.asked += 1
+        return self.tenants
+
+    async def held(self) -> int:
+        [state] = await self.ledger.show(SCOPES)
+        return state.limits[0].held
+
+    async def turns(self, seconds: float) -> None:
+        for _ in range(int(seconds)):
+            await self.clock.add(1)
+            assert await self.keeper.turn() == []
+
+
+@pytest.fixture
+async def world(new_ledger: Callable[[], Ledger], clock: Clock, tmp_path: Path) -> AsyncIterator[World]:
+    spool = Spool(tmp_path)
+    world = World(new_ledger(), new_ledger(), spool, clock)
+    await world.other.set_limits(SCOPES[0], parse_limits(["10 usd/day"]))
+    yield world
+    await spool.close()
+
+
+async def test_an_idle_gateway_sweeps_what_another_left(world: World) -> None:
+    """It has never seen a call of this tenant; the directory names it."""
+    world.tenants = ["acme"]
+    await world.keeper.turn()
+    await world.other.hold("c1", SCOPES, Amount(5))
+    await world.turns(60)
+    assert await world.held() == 5
+    await world.turns(SWEEP_EVERY_S + 1)
+    assert await world.held() == 0
+    assert world.asked <= 2 + 60 / LOOK_EVERY_S
+
+
+async def test_calls_under_way_are_renewed(world: World) -> None:
+    """A call of five minutes keeps its hold; when it is forgotten, it ends by the sweep."""
+    world.tenants = ["acme"]
+    await world.ledger.hold("c1", SCOPES, Amount(5))
+    world.purse.held["c1"] = SCOPES
+    await world.turns(300)
+    assert await world.held() == 5
+    del world.purse.held["c1"]
+    await world.turns(60 + RENEW_EVERY_S + SWEEP_EVERY_S)
+    assert await world.held() == 0
+
+
+async def test_the_spool_is_told_as_soon_as_redis_answers(world: World) -> None:
+    """In the next turn."""
+    await world.ledger.hold("c1", SCOPES, Amount(5))
+    await world.spool.put(Ending("c1", SCOPES, Amount(3), {"call_id": "c1"}))
+    await world.spool.put(Ending("c2", SCOPES, Amount(0, 0, 0), {}))
+    await world.turns(1)
+    [state] = await world.ledger.show(SCOPES)
+    assert (state.limits[0].used, state.limits[0].held, world.spool.waiting) == (3, 0, 0)
+
+
+async def test_redis_away_is_a_reason_and_nothing_is_lost(tmp_path: Path) -> None:
+    """The turn says why; what is spooled stays there."""
+    store: Redis = connect(AWAY, tmp_path)
+    ledger, spool = Ledger(store), Spool(tmp_path)
+    await spool.put(Ending("c1", SCOPES, Amount(3), {}))
+    prices: Any = None
+    purse = Purse(ledger, prices, spool)
+    purse.held["c2"] = SCOPES
+
+    async def tenants() -> list[str]:
+        return ["acme"]
+
+    times = iter(range(0, 1000, 100))
+    keeper = Keeper(ledger, purse, tenants, lambda: next(times))
+    [problem] = await keeper.turn()
+    assert problem.startswith("redis: ")
+    assert spool.waiting == 1
+    await spool.close()
+    await ledger.close()

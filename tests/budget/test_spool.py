@@ -1,0 +1,173 @@
+"""The spool on a real file: what is written is replayed once, in order, whatever the file went through."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tollhouse.budget.ledger import LedgerUnavailable, Scope
+from tollhouse.budget.spool import MAX_LINE, Ending, Spool
+from tollhouse.call import Amount
+
+SCOPES = (Scope("tenant", "acme", "acme"), Scope("project", "acme", "proj_123"), Scope("token", "acme", "tok_1"))
+
+
+def ending(number: int, **record: str) -> Ending:
+    return Ending(f"call_{number}", SCOPES, Amount(number, 2 * number, 1), {"call_id": f"call_{number}", **record})
+
+
+class Teller:
+    """The ledger's end: keeps what it is told, and is away after ``at_most``."""
+
+    def __init__(self, at_most: int = 1000) -> None:
+        self.told: list[Ending] = []
+        self.at_most = at_most
+
+    async def __call__(self, ending: Ending) -> None:
+        if len(self.told) >= self.at_most:
+            raise LedgerUnavailable("away")
+        self.told.append(ending)
+
+
+async def filled(directory: Path, count: int) -> Spool:
+    spool = Spool(directory)
+    assert spool.open() == 0
+    await asyncio.gather(*(spool.put(ending(number, text="ü\ud800\n")) for number in range(count)))
+    return spool
+
+
+async def test_what_is_put_is_replayed_once_and_in_order(tmp_path: Path) -> None:
+    """More than one read's worth; empty afterwards, on disk too."""
+    spool = await filled(tmp_path, 150)
+    assert spool.waiting == 150
+    assert stat.S_IMODE(spool.path.stat().st_mode) == 0o600
+    teller = Teller()
+    assert await spool.replay(teller) == 150
+    assert teller.told == [ending(number, text="ü\ud800\n") for number in range(150)]
+    assert (spool.waiting, spool.path.stat().st_size) == (0, 0)
+    assert await spool.replay(teller) == 0
+    await spool.put(ending(200))
+    await spool.replay(teller)
+    assert teller.told[-1] == ending(200)
+    await spool.close()
+
+
+async def test_nothing_is_made_without_need(tmp_path: Path) -> None:
+    """An empty spool is no file."""
+    spool = Spool(tmp_path)
+    assert spool.open() == 0
+    assert await spool.replay(Teller()) == 0
+    await spool.close()
+    assert not spool.path.exists()
+
+
+async def test_a_restart_finds_all(tmp_path: Path) -> None:
+    """The file is what counts, not the process that wrote it: it is not even closed here."""
+    await filled(tmp_path, 3)
+    again = Spool(tmp_path)
+    assert again.open() == 3
+    teller = Teller()
+    await again.replay(teller)
+    assert [one.call_id for one in teller.told] == ["call_0", "call_1", "call_2"]
+    await again.close()
+
+
+async def test_a_replay_that_breaks_off_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Nothing is told twice by one process, and nothing is skipped; a restart tells all that is in the file."""
+    spool = await filled(tmp_path, 100)
+    teller = Teller(at_most=70)
+    with pytest.raises(LedgerUnavailable):
+        await spool.replay(teller)
+    assert spool.waiting == 30
+    await spool.put(ending(100, text="ü\ud800\n"))
+    restarted = Spool(tmp_path)
+    assert restarted.open() == 101
+    teller.at_most = 1000
+    assert await spool.replay(teller) == 31
+    assert [one.call_id for one in teller.told] == [f"call_{number}" for number in range(101)]
+    await spool.close()
+
+
+@pytest.mark.parametrize("lost", [1, 10, 60], ids=["newline", "tail", "half"])
+async def test_a_torn_last_record_is_dropped_and_said(
+    tmp_path: Path, lost: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A crash in the middle of a write: the others are whole, and what comes next stands by itself."""
+    spool = await filled(tmp_path, 3)
+    spool.path.write_bytes(spool.path.read_bytes()[:-lost])
+    again = Spool(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert again.open() == 2
+    assert "cut off by a crash" in caplog.text
+    await again.put(ending(9))
+    teller = Teller()
+    await again.replay(teller)
+    assert [one.call_id for one in teller.told] == ["call_0", "call_1", "call_9"]
+    await again.close()
+
+
+async def test_a_damaged_record_is_left_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One flipped bit in the middle costs that record alone, and the file is kept for a person to look at."""
+    spool = await filled(tmp_path, 3)
+    data = bytearray(spool.path.read_bytes())
+    data[len(data) // 2] ^= 1
+    spool.path.write_bytes(data)
+    again = Spool(tmp_path)
+    with caplog.at_level(logging.ERROR):
+        assert again.open() == 2
+    assert "1 records are damaged" in caplog.text
+    teller = Teller()
+    await again.replay(teller)
+    assert [one.call_id for one in teller.told] == ["call_0", "call_2"]
+    assert again.path.with_suffix(".damaged").read_bytes() == data
+    assert not again.path.exists()
+    await again.put(ending(4))
+    await again.replay(teller)
+    assert teller.told[-1] == ending(4)
+    await again.close()
+
+
+async def test_a_file_of_nothing_but_damage_is_left_aside_at_once(tmp_path: Path) -> None:
+    """It waits for nothing."""
+    (tmp_path / "settles.spool").write_bytes(b"not a record\n")
+    spool = Spool(tmp_path)
+    assert spool.open() == 0
+    assert (tmp_path / "settles.damaged").read_bytes() == b"not a record\n"
+    await spool.close()
+
+
+async def test_a_record_too_large_keeps_its_charge(tmp_path: Path) -> None:
+    """What is read back is bounded; the amount and the names are what must not be lost."""
+    spool = Spool(tmp_path)
+    huge = ending(7, path="/" * MAX_LINE, model="gpt-4o")
+    await spool.put(huge)
+    teller = Teller()
+    await spool.replay(teller)
+    assert teller.told == [replace(huge, record={"call_id": "call_7", "model": "gpt-4o"})]
+    await spool.close()
+
+
+async def test_a_disk_that_takes_nothing_is_told_to_whoever_waits(tmp_path: Path) -> None:
+    """The state directory is gone: `OSError`, and later records are written when it is back."""
+    spool = Spool(tmp_path / "gone")
+    with pytest.raises(OSError, match="No such file"):
+        await spool.put(ending(1))
+    assert spool.waiting == 0
+    (tmp_path / "gone").mkdir()
+    await spool.put(ending(2))
+    assert spool.waiting == 1
+    await spool.close()
+
+
+async def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
+    """The file is ours or none."""
+    (tmp_path / "settles.spool").symlink_to(tmp_path / "elsewhere")
+    spool = Spool(tmp_path)
+    with pytest.raises(OSError, match="symbolic"):
+        await spool.put(ending(1))
+    assert not (tmp_path / "elsewhere").exists()
