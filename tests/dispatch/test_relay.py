@@ -1,0 +1,492 @@
+"""A cleared call's way out and its answer's way back, with the provider played by the answers it gives."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.support.wire import FakeWire, a_head, an_exchange
+
+from tollhouse.call import Call, Usage
+from tollhouse.clearance import Clearance
+from tollhouse.credential.lease import Lease
+from tollhouse.credential.secret import Secret
+from tollhouse.demo.standin_answers import chat_frames, chat_json, chat_usage
+from tollhouse.denial import Refused
+from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
+from tollhouse.dispatch.breaker import Breakers
+from tollhouse.dispatch.exchange import ClientGone, Exchange, Stopped
+from tollhouse.dispatch.relay import Delivery, Relay
+from tollhouse.providers.openai import OPENAI
+
+REQUEST = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
+JSON = chat_json(REQUEST)
+USAGE = Usage(input=chat_usage(REQUEST)["prompt_tokens"], output=chat_usage(REQUEST)["completion_tokens"])
+PLAIN_STREAM = list(chat_frames({**REQUEST, "stream": True}))
+COUNTED_STREAM = list(chat_frames({**REQUEST, "stream": True, "stream_options": {"include_usage": True}}))
+SSE = [("content-type", "text/event-stream; charset=utf-8")]
+OF_JSON = [("content-type", "application/json")]
+
+
+def lease(name: str, version: str = "1") -> Lease:
+    secret = Secret(f"sk-{name}")
+    return Lease(secret, version, secret.fingerprint, "infrastructure/openai")
+
+
+OLD, NEW = lease("old"), lease("new", "2")
+
+
+def an_answer(
+    status: int, headers: Sequence[tuple[str, str]], pieces: Sequence[bytes | Exception], closed: list[int]
+) -> Answer:
+    """An answer that gives its pieces one by one, then ends; an exception among them is raised."""
+    left = [*pieces, b""]
+
+    async def read() -> bytes:
+        piece = left.pop(0)
+        if isinstance(piece, Exception):
+            raise piece
+        if piece == b"wait for ever":
+            await asyncio.get_running_loop().create_future()
+        return piece
+
+    return Answer(status, list(headers), read, lambda: closed.append(status))
+
+
+class Provider:
+    """What each attempt gets, in order, and what was seen of it."""
+
+    def __init__(self, *outcomes: tuple[int, Sequence[tuple[str, str]], Sequence[bytes | Exception]] | Exception):
+        self._outcomes = list(outcomes)
+        self.secrets: list[Secret] = []
+        self.closed: list[int] = []
+
+    async def send(self, *arguments: Any, budget_s: float) -> Answer:
+        self.secrets.append(arguments[-1])
+        outcome = self._outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return an_answer(*outcome, self.closed)
+
+
+class Keys:
+    def __init__(self, other: Lease | None) -> None:
+        self.other = other
+        self.refusals: list[Lease] = []
+
+    async def refused(self, lease: Lease) -> Lease | None:
+        self.refusals.append(lease)
+        return self.other
+
+
+class Trip:
+    """One delivery, and the moment at which it was concluded."""
+
+    def __init__(
+        self, provider: Provider, *, keys: Keys | None = None, read_on_s: float = 60, attempts: int = 3, **call: Any
+    ) -> None:
+        self.provider = provider
+        self.keys = keys or Keys(None)
+        self.call = Call.begin(a_head(headers=call.pop("headers", ())))
+        self.call.provider = replace(OPENAI, attempts=attempts)
+        self.call.host, self.call.path = "api.openai.com", "/v1/chat/completions"
+        self.call.endpoint = OPENAI.endpoint("POST", "/v1/chat/completions")
+        for name, value in call.items():
+            setattr(self.call, name, value)
+        self.exchange: Exchange
+        self.wire: FakeWire
+        self.exchange, self.wire = an_exchange(self.call.head)
+        self.breakers = Breakers(lambda: 0.0)
+        relay = Relay(provider, self.breakers, self.keys, abandoned_read_s=read_on_s)  # type: ignore[arg-type]
+        self.delivery: Delivery = relay.delivery(Clearance(self.call, OLD, b"{}"), self.exchange)
+        self.before: bytes | None = None
+        """What the client had at the first conclusion; None if there was none."""
+        self.head_before = False
+        self.usage_before: Usage | None = None
+
+    async def conclude(self) -> None:
+        if self.before is None:
+            self.before, self.head_before = self.wire.body, bool(self.wire.status)
+            assert not self.wire.ends
+            assert self.call.complete
+            self.usage_before = self.call.usage
+
+    async def run(self) -> Trip:
+        async with self.exchange.interruptible():
+            await self.delivery.run(self.conclude)
+        await self.delivery.close()
+        return self
+
+    def begin(self) -> asyncio.Future[Trip]:
+        return asyncio.ensure_future(self.run())
+
+
+def with_length(body: bytes) -> list[tuple[str, str]]:
+    return [*OF_JSON, ("content-length", str(len(body)))]
+
+
+# Settled before the client has all of its answer.
+
+
+@pytest.mark.parametrize("cuts", [(), (10,), (10, 20)], ids=["one piece", "two", "three"])
+async def test_a_body_of_known_length(cuts: tuple[int, ...]) -> None:
+    """Concluded before the last piece goes out, with its usage known; the length is passed on."""
+    pieces = [JSON[a:b] for a, b in zip((0, *cuts), (*cuts, len(JSON)), strict=True)]
+    trip = await Trip(Provider((200, with_length(JSON), pieces))).run()
+    assert trip.before == b"".join(pieces[:-1])
+    assert trip.head_before is bool(cuts)
+    assert trip.usage_before == USAGE
+    assert (trip.wire.status, trip.wire.body, trip.wire.ends, trip.wire.cut) == (200, JSON, 1, False)
+    assert trip.wire.headers["content-length"] == str(len(JSON))
+
+
+async def test_a_body_of_unknown_length() -> None:
+    """Concluded before its end is said."""
+    trip = await Trip(Provider((200, OF_JSON, [JSON[:50], JSON[50:]]))).run()
+    assert (trip.before, trip.usage_before) == (JSON, USAGE)
+    assert (trip.wire.body, trip.wire.ends, trip.wire.cut) == (JSON, 1, False)
+    assert "content-length" not in trip.wire.headers
+
+
+@pytest.mark.parametrize("injected", [False, True], ids=["asked for by the client", "injected"])
+async def test_a_stream(injected: bool) -> None:
+    """Concluded before `[DONE]` goes out; what was only asked for by us is taken out again."""
+    trip = await Trip(Provider((200, SSE, COUNTED_STREAM)), usage_injected=injected).run()
+    wanted = PLAIN_STREAM if injected else COUNTED_STREAM
+    assert wanted[-1] == b"data: [DONE]\n\n"
+    assert trip.before == b"".join(wanted[:-1])
+    assert trip.usage_before == USAGE
+    assert trip.wire.pieces == wanted, "each frame by itself"
+    assert (trip.wire.ends, trip.wire.cut) == (1, False)
+
+
+async def test_a_stream_without_done() -> None:
+    """Concluded before its end."""
+    trip = await Trip(Provider((200, SSE, COUNTED_STREAM[:-1]))).run()
+    assert (trip.before, trip.usage_before) == (b"".join(COUNTED_STREAM[:-1]), USAGE)
+    assert trip.wire.ends == 1
+
+
+async def test_the_end_of_a_stream_that_was_held_back() -> None:
+    """A frame that never ended is passed on all the same, behind the settling."""
+    trip = await Trip(Provider((200, SSE, [b'data: {"choices":[]'])), usage_injected=True).run()
+    assert trip.before == b""
+    assert trip.wire.body == b'data: {"choices":[]'
+
+
+async def test_a_stream_of_known_length() -> None:
+    """The length goes on as it is if no byte is changed, and is left out if some are."""
+    body = b"".join(COUNTED_STREAM)
+    headers = [*SSE, ("content-length", str(len(body)))]
+    trip = await Trip(Provider((200, headers, [body]))).run()
+    assert (trip.wire.headers["content-length"], trip.wire.body) == (str(len(body)), body)
+    trip = await Trip(Provider((200, headers, [body])), usage_injected=True).run()
+    assert "content-length" not in trip.wire.headers
+    assert trip.wire.body == b"".join(PLAIN_STREAM)
+
+
+@pytest.mark.parametrize(("status", "headers"), [(204, []), (200, [("content-length", "0")])])
+async def test_no_body(status: int, headers: list[tuple[str, str]]) -> None:
+    """Concluded before the head."""
+    trip = await Trip(Provider((status, headers, []))).run()
+    assert (trip.before, trip.head_before, trip.wire.status, trip.wire.ends) == (b"", False, status, 1)
+
+
+async def test_an_error_is_passed_on() -> None:
+    """Byte for byte, unread."""
+    body = b'{"error":{"message":"no","type":"t","param":null,"code":"c"},"usage":{"prompt_tokens":5}}'
+    trip = await Trip(Provider((400, with_length(body), [body]))).run()
+    assert (trip.wire.status, trip.wire.body) == (400, body)
+    assert (trip.call.status, trip.call.upstream_status, trip.call.usage) == (400, 400, None)
+
+
+# Headers.
+
+
+async def test_headers() -> None:
+    """What belongs to the provider's own state or connection stays; the call id is ours."""
+    headers = [
+        ("content-type", "application/json"),
+        ("x-request-id", "req_1"),
+        ("openai-processing-ms", "12"),
+        ("alt-svc", 'h3=":443"'),
+        ("set-cookie", "__cf_bm=1"),
+        ("set-cookie2", "a=b"),
+        ("trailer", "x"),
+        ("x-tollhouse-reason", "budget_exceeded"),
+        ("x-tollhouse-call-id", "call_theirs"),
+    ]
+    trip = await Trip(Provider((200, headers, [JSON]))).run()
+    assert trip.wire.headers == {
+        "content-type": "application/json",
+        "x-request-id": "req_1",
+        "openai-processing-ms": "12",
+        "x-tollhouse-call-id": trip.call.id,
+    }
+
+
+async def test_a_content_type_in_any_case() -> None:
+    """Media types have none, RFC 9110 8.3.1."""
+    answer = (200, [("content-type", "Text/Event-Stream")], COUNTED_STREAM)
+    trip = await Trip(Provider(answer), usage_injected=True).run()
+    assert (trip.wire.body, trip.call.usage) == (b"".join(PLAIN_STREAM), USAGE)
+
+
+@pytest.mark.parametrize(
+    ("body", "tier"),
+    [({"usage": {"prompt_tokens": 1}, "service_tier": "default"}, "default"), ({"usage": {"prompt_tokens": 1}}, "")],
+)
+async def test_the_tier_that_was_served(body: dict[str, Any], tier: str) -> None:
+    """Counted without one is standard, whatever was asked for."""
+    data = json.dumps({"model": "gpt-4o-2024-08-06", **body}).encode()
+    trip = await Trip(Provider((200, with_length(data), [data])), service_tier="flex", model="gpt-4o").run()
+    assert (trip.call.service_tier, trip.call.model_served) == (tier, "gpt-4o-2024-08-06")
+
+
+# A key that is refused.
+
+UNAUTHORIZED = (401, OF_JSON, [b'{"error":{}}'])
+
+
+async def test_a_key_that_was_rotated() -> None:
+    """The store has another one: once more, and the client never knows."""
+    provider = Provider(UNAUTHORIZED, (200, with_length(JSON), [JSON]))
+    trip = await Trip(provider, keys=Keys(NEW)).run()
+    assert (trip.wire.status, trip.wire.body) == (200, JSON)
+    assert [secret.fingerprint for secret in provider.secrets] == [OLD.fingerprint, NEW.fingerprint]
+    assert trip.call.key_version == f"{NEW.fingerprint}@2"
+    assert [attempt.outcome for attempt in trip.call.attempts] == ["401", "200"]
+    assert provider.closed[0] == 401, "the first answer's connection was let go"
+    assert trip.keys.refusals == [OLD]
+
+
+@pytest.mark.parametrize("other", [None, NEW], ids=["no other key", "the other is refused too"])
+async def test_a_key_that_stays_refused(other: Lease | None) -> None:
+    """502 of ours: a 401 would tell the workload that its own token is wrong."""
+    trip = Trip(Provider(UNAUTHORIZED, UNAUTHORIZED), keys=Keys(other))
+    with pytest.raises(Refused) as refused:
+        await trip.run()
+    assert refused.value.denial.code == "credential_refused"
+    assert (other or OLD).fingerprint in refused.value.denial.why
+    assert (trip.wire.status, trip.call.upstream_status, trip.before) == (0, 401, None)
+    assert len(trip.provider.secrets) == (1 if other is None else 2)
+
+
+# No answer, and answers that break off.
+
+
+async def test_the_last_of_our_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error is the refusal, and the SDK is told to stop: 3 times 3 never happens."""
+    monkeypatch.setattr("random.random", lambda: 0.0)
+    lost = [UpstreamError("upstream_unreachable", "It closed the connection.", "maybe") for _ in range(3)]
+    trip = Trip(Provider(*lost))
+    with pytest.raises(Refused) as refused:
+        await trip.run()
+    assert refused.value.denial.code == "upstream_unreachable"
+    assert ("x-should-retry", "false") in refused.value.denial.headers
+    assert (trip.call.attempts_unknown, trip.call.in_flight, trip.call.upstream_status) == (3, False, 0)
+    assert (trip.call.breaker, trip.before) == ("closed", None)
+
+
+async def test_an_sdk_that_retries_itself() -> None:
+    """One attempt only."""
+    error = UpstreamError("upstream_timeout", "No answer in time.", "maybe")
+    trip = Trip(Provider(error), headers=[("x-stainless-retry-count", "1")])
+    with pytest.raises(Refused):
+        await trip.run()
+    assert len(trip.call.attempts) == 1
+
+
+async def test_an_open_breaker() -> None:
+    """No attempt is made, and the line can say why."""
+    trip = Trip(Provider())
+    breaker = trip.breakers.of("api.openai.com", OLD.fingerprint)
+    for _ in range(10):
+        breaker.enter()
+        breaker.failure()
+    with pytest.raises(Refused) as refused:
+        await trip.run()
+    assert refused.value.denial.code == "breaker_open"
+    assert (trip.call.breaker, trip.call.attempts, trip.call.in_flight) == ("open", [], False)
+
+
+CUT = AnswerCut("upstream_bad_answer", "It broke off its answer.")
+
+
+async def test_a_stream_that_is_cut() -> None:
+    """The refusal for the line; what was seen of it is on the call; nothing concluded yet."""
+    trip = Trip(Provider((200, SSE, [*COUNTED_STREAM[:4], CUT])), usage_injected=True)
+    with pytest.raises(Refused) as refused:
+        await trip.run()
+    assert refused.value.denial.code == "upstream_bad_answer"
+    assert (trip.call.ended, trip.call.complete, trip.call.usage, trip.before) == ("cut", False, None, None)
+    assert trip.call.output_seen == 3
+    assert trip.call.model_served == "gpt-4o-2024-08-06"
+    assert trip.wire.body == b"".join(PLAIN_STREAM[:4])
+
+
+async def test_a_stream_that_is_cut_behind_its_count() -> None:
+    """The count is believed."""
+    trip = Trip(Provider((200, SSE, [*COUNTED_STREAM[:-1], CUT])))
+    with pytest.raises(Refused):
+        await trip.run()
+    assert trip.call.usage == USAGE
+
+
+async def test_a_body_that_is_cut_before_its_first_byte() -> None:
+    """A body of known length goes out with its head, so the client can still be told in so many words."""
+    trip = Trip(Provider((200, with_length(JSON), [CUT])))
+    with pytest.raises(Refused):
+        await trip.run()
+    assert (trip.call.ended, trip.exchange.answered) == ("cut", False)
+
+
+# Interrupted.
+
+
+async def interrupted(trip: Trip, *, after: int) -> asyncio.Future[Trip]:
+    """The delivery, once the client has ``after`` pieces."""
+    task = trip.begin()
+    for _ in range(1_000):
+        if len(trip.wire.pieces) >= after:
+            break
+        await asyncio.sleep(0)
+    assert len(trip.wire.pieces) == after
+    return task
+
+
+async def test_a_stop_in_a_stream() -> None:
+    """What was seen is on the call once the delivery is closed."""
+    trip = Trip(Provider((200, SSE, [*COUNTED_STREAM[:4], b"wait for ever"])), usage_injected=True)
+    task = await interrupted(trip, after=4)
+    trip.exchange.stop("stopping")
+    with pytest.raises(Stopped):
+        await task
+    assert trip.call.output_seen == 0
+    await trip.delivery.close()
+    assert (trip.call.output_seen, trip.call.usage, trip.call.complete) == (3, None, False)
+    assert trip.provider.closed == [200]
+
+
+async def test_a_stop_while_an_attempt_is_under_way() -> None:
+    """It stays in flight: the provider may be at work."""
+
+    class Silent(Provider):
+        async def send(self, *arguments: Any, budget_s: float) -> Answer:
+            await asyncio.get_running_loop().create_future()
+            raise AssertionError
+
+    trip = Trip(Silent())
+    task = trip.begin()
+    await asyncio.sleep(0)
+    trip.exchange.stop("stopping")
+    with pytest.raises(Stopped):
+        await task
+    assert (trip.call.in_flight, trip.call.upstream_status) == (True, 0)
+    assert [attempt.outcome for attempt in trip.call.attempts] == ["cancelled"]
+
+
+async def test_a_stop_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is in flight then, and what came before is on the call."""
+    monkeypatch.setattr("random.random", lambda: 1.0)
+    trip = Trip(Provider((500, OF_JSON, [b"{}"]), (200, with_length(JSON), [JSON])))
+    task = trip.begin()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    trip.exchange.stop("stopping")
+    with pytest.raises(Stopped):
+        await task
+    assert (trip.call.in_flight, [attempt.outcome for attempt in trip.call.attempts]) == (False, ["500"])
+    assert set(trip.provider.closed) == {500}
+
+
+async def gone(trip: Trip, *, after: int) -> Trip:
+    task = await interrupted(trip, after=after)
+    trip.exchange.lose("reset")
+    with pytest.raises(ClientGone):
+        await task
+    return trip
+
+
+class Later:
+    """Pieces of an answer that come when the client has gone."""
+
+    def __init__(self, *pieces: bytes | Exception) -> None:
+        self.pieces = list(pieces)
+
+    def behind(self, first: Sequence[bytes], headers: Sequence[tuple[str, str]] = SSE) -> Provider:
+        later = self
+        left: list[bytes] = list(first)
+        going = asyncio.Event()
+        self.go = going.set
+
+        class Slow(Provider):
+            async def send(self, *arguments: Any, budget_s: float) -> Answer:
+                async def read() -> bytes:
+                    if left:
+                        return left.pop(0)
+                    await going.wait()
+                    if not later.pieces:
+                        return b""
+                    piece = later.pieces.pop(0)
+                    if isinstance(piece, Exception):
+                        raise piece
+                    if piece == b"wait for ever":
+                        await asyncio.get_running_loop().create_future()
+                    return piece
+
+                return Answer(200, list(headers), read, lambda: self.closed.append(200))
+
+        return Slow()
+
+
+async def test_reading_on_to_the_count() -> None:
+    """To `[DONE]`, without waiting for the end behind it."""
+    later = Later(*COUNTED_STREAM[4:], b"wait for ever")
+    trip = await gone(Trip(later.behind(COUNTED_STREAM[:4])), after=4)
+    later.go()
+    await trip.delivery.read_on()
+    await trip.delivery.close()
+    assert (trip.call.usage, trip.call.complete) == (USAGE, True)
+    assert len(trip.wire.pieces) == 4
+
+
+async def test_reading_a_body_on_to_its_end() -> None:
+    """Its count is at its end."""
+    later = Later(JSON[50:])
+    trip = await gone(Trip(later.behind([JSON[:50]], OF_JSON)), after=1)
+    later.go()
+    await trip.delivery.read_on()
+    await trip.delivery.close()
+    assert (trip.call.usage, trip.call.complete) == (USAGE, True)
+
+
+@pytest.mark.parametrize("piece", [b"wait for ever", CUT, RuntimeError("injected")], ids=["silent", "cut", "a fault"])
+async def test_reading_on_in_vain(piece: bytes | Exception) -> None:
+    """It raises nothing, and what was seen is on the call."""
+    later = Later(COUNTED_STREAM[4], piece)
+    trip = await gone(Trip(later.behind(COUNTED_STREAM[:4]), read_on_s=0.05), after=4)
+    later.go()
+    await trip.delivery.read_on()
+    await trip.delivery.close()
+    assert (trip.call.usage, trip.call.complete) == (None, False)
+    assert trip.call.output_seen >= 4, "the frame that came when the client had gone counts"
+    assert trip.provider.closed == [200]
+
+
+async def test_nothing_is_read_on_for_nothing() -> None:
+    """No answer yet, one that costs nothing, or a call that is settled: it returns at once."""
+    trip = Trip(Provider())
+    await trip.delivery.read_on()
+    later = Later(b"wait for ever")
+    models = OPENAI.endpoint("GET", "/v1/models")
+    trip = await gone(Trip(later.behind([b"{"], OF_JSON), endpoint=models), after=1)
+    later.go()
+    await trip.delivery.read_on()
+    trip = await gone(Trip(Later().behind(COUNTED_STREAM)), after=len(COUNTED_STREAM))
+    assert trip.before is not None
+    await trip.delivery.read_on()

@@ -1,0 +1,194 @@
+"""The package's structure, read from its sources: no cycles, the road's folders import only downstream, pure logic is pure."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import tollhouse
+
+ROAD = ("admit", "budget", "credential", "dispatch", "meter")
+"""The folders that a call passes, in order."""
+LEAVES = {
+    "tollhouse",
+    "tollhouse.book",
+    "tollhouse.call",
+    "tollhouse.clearance",
+    "tollhouse.config_values",
+    "tollhouse.credential.lease",
+    "tollhouse.credential.secret",
+    "tollhouse.denial",
+}
+"""What any folder of the road may import, beside ``providers``."""
+PURE = {
+    "admit": ("authority", "identity", "path", "strip", "token"),
+    "budget": ("estimate", "limits", "windows"),
+    "credential": ("environment", "lease", "paths", "secret"),
+    "dispatch": ("answer", "breaker", "exchange", "guard", "retry"),
+}
+"""Logic by folder. The whole of ``meter`` but for `EXPORT`, ``providers`` and the configuration belong to it as well."""
+EXPORT = "tollhouse.meter.price_export"
+"""Runs as a process of its own."""
+IMPURE = {"aiohttp", "fakeredis", "genai_prices", "hvac", "mitmproxy", "redis"}
+LAYER = "tollhouse.dispatch.layer"
+LOADS_LAYER = {"tollhouse.admit.tunnel", "tollhouse.gateway", "tollhouse.listen"}
+
+
+class Import(NamedTuple):
+    name: str
+    """A module of the package, or the whole dotted name of another."""
+    late: bool
+    """Inside a function: it runs when the function does."""
+
+
+Graph = Mapping[str, frozenset[Import]]
+
+
+def read_graph(package: Path) -> dict[str, frozenset[Import]]:
+    """Every module of ``package`` to what it imports at run time; ``if TYPE_CHECKING:`` is not run time."""
+    files = {}
+    for file in package.rglob("*.py"):
+        parts = file.relative_to(package.parent).with_suffix("").parts
+        files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return {name: frozenset(_imports(ast.parse(file.read_text()), files)) for name, file in files.items()}
+
+
+def _imports(node: ast.AST, modules: Mapping[str, Path], late: bool = False) -> Iterator[Import]:
+    if isinstance(node, ast.Import):
+        yield from (Import(alias.name, late) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "imports are absolute, so that one can search for them"
+        for alias in node.names:
+            full = f"{node.module}.{alias.name}"
+            yield Import(full if full in modules else str(node.module), late)
+    late = late or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    children = ast.iter_child_nodes(node)
+    if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+        children = iter(node.orelse)
+    for child in children:
+        yield from _imports(child, modules, late)
+
+
+def ways(graph: Graph, start: str, *, late: bool) -> dict[str, tuple[str, ...]]:
+    """Everything that importing ``start`` imports, and the way there. ``late``: imports inside functions count too."""
+    found: dict[str, tuple[str, ...]] = {start: ()}
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        # `import a.b` runs a's __init__ first.
+        parents = {Import(name.rpartition(".")[0], False)} if "." in name and name in graph else set()
+        for wanted in graph.get(name, frozenset()) | parents:
+            if wanted.name not in found and (late or not wanted.late):
+                found[wanted.name] = (*found[name], name)
+                waiting.append(wanted.name)
+    return found
+
+
+def top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def folder(name: str) -> str:
+    """The road's folder that a module stands in, or nothing."""
+    part = [*name.split("."), ""][1]
+    return part if part in ROAD else ""
+
+
+GRAPH = read_graph(Path(tollhouse.__file__).parent)
+PURE_MODULES = sorted(
+    name
+    for name in GRAPH
+    if name.startswith(("tollhouse.meter", "tollhouse.providers", "tollhouse.config"))
+    or name in {f"tollhouse.{folder}.{leaf}" for folder, leaves in PURE.items() for leaf in leaves}
+    or name in ("tollhouse.book", "tollhouse.call", "tollhouse.clearance", "tollhouse.denial")
+    if name != EXPORT
+)
+
+
+def test_named_modules_exist() -> None:
+    """A module that was renamed does not leave a list in silence."""
+    named = {f"tollhouse.{folder}.{leaf}" for folder, leaves in PURE.items() for leaf in leaves}
+    assert named | LEAVES | LOADS_LAYER | {LAYER, EXPORT} <= set(GRAPH)
+
+
+def test_no_cycles() -> None:
+    """No module imports itself through others, late imports included."""
+    inside = {name: {i.name for i in imports if i.name in GRAPH} for name, imports in GRAPH.items()}
+    try:
+        TopologicalSorter(inside).prepare()
+    except CycleError as error:
+        pytest.fail(f"these import each other: {' <- '.join(error.args[1])}")
+
+
+def test_road_imports_downstream() -> None:
+    """A folder of the road imports itself, those after it, and leaves."""
+    wrong = [
+        f"{name} imports {wanted.name}"
+        for name, imports in GRAPH.items()
+        if folder(name)
+        for wanted in imports
+        if top(wanted.name) == "tollhouse"
+        and wanted.name not in LEAVES
+        and not wanted.name.startswith("tollhouse.providers")
+        and (not folder(wanted.name) or ROAD.index(folder(wanted.name)) < ROAD.index(folder(name)))
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", PURE_MODULES)
+def test_pure_imports(name: str) -> None:
+    """Pure logic imports none of the libraries that reach out, on no way."""
+    found = ways(GRAPH, name, late=True)
+    assert not [" -> ".join((*way, module)) for module, way in found.items() if top(module) in IMPURE]
+
+
+def test_pure_modules_load_no_library_that_reaches_out() -> None:
+    """What really is loaded with them agrees: no other library brings one along."""
+    code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, *PURE_MODULES], capture_output=True, text=True, check=True)
+    loaded = {top(name) for name in done.stdout.split()}
+    assert "tollhouse" in loaded
+    assert not loaded & IMPURE
+
+
+def test_mitmproxy_is_known_in_one_file() -> None:
+    """One file knows mitmproxy; only what is given its types or opens its listeners loads it."""
+    direct = {name for name, imports in GRAPH.items() if any(top(i.name) == "mitmproxy" for i in imports)}
+    assert direct == {LAYER}
+    loading = {name for name in GRAPH if any(top(found) == "mitmproxy" for found in ways(GRAPH, name, late=False))}
+    assert loading == {LAYER} | LOADS_LAYER
+
+
+def test_imports_are_of_installed_distributions() -> None:
+    """Every other import is of the standard library or of a distribution: what is impure can't hide behind a name."""
+    foreign = {top(i.name) for imports in GRAPH.values() for i in imports} - {"tollhouse"}
+    assert foreign <= sys.stdlib_module_names | packages_distributions().keys()
+
+
+def test_reader(tmp_path: Path) -> None:
+    """The reader sees plain, from, late and package imports, and takes TYPE_CHECKING for what it is."""
+    package = tmp_path / "pack"
+    (package / "inner").mkdir(parents=True)
+    for name, text in {
+        "__init__.py": "",
+        "a.py": "from pack import b\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import hvac\nelse:\n    import os",
+        "b.py": "def f():\n    import pack.c",
+        "c.py": "import redis.asyncio",
+        "inner/__init__.py": "import aiohttp",
+        "inner/leaf.py": "",
+    }.items():
+        (package / name).write_text(text)
+    graph = read_graph(package)
+    assert set(graph) == {"pack", "pack.a", "pack.b", "pack.c", "pack.inner", "pack.inner.leaf"}
+    assert graph["pack.a"] == {Import("pack.b", False), Import("typing", False), Import("os", False)}
+    assert ways(graph, "pack.a", late=True)["redis.asyncio"] == ("pack.a", "pack.b", "pack.c")
+    assert "redis.asyncio" not in ways(graph, "pack.a", late=False)
+    assert "aiohttp" in ways(graph, "pack.inner.leaf", late=False)

@@ -1,0 +1,139 @@
+"""README says what the program does: its tables are the program's own, its commands and paths exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+from tollhouse.book import record_of
+from tollhouse.call import Call, ChargedBy, RequestHead
+from tollhouse.cli import cli
+from tollhouse.config_models import ProviderConfig
+from tollhouse.denial import REASONS
+from tollhouse.providers import BUILT_IN
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+SPANS = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE))
+# Of the makers' own work, or of the machine that it was written on.
+FORBIDDEN = re.compile(r"\bissues?\b|\bTODO\b|\bFIXME\b|\bXXX\b|/root/|/home/|/work/|/tmp/|\bWIP\b", re.IGNORECASE)
+
+
+def section(title: str) -> str:
+    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def rows(title: str) -> list[list[str]]:
+    """The cells of the first table under a heading, its head left out."""
+    lines = section(title).partition("|---")[2].split("\n\n")[0].splitlines()[1:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def code_of(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def refusal_rows() -> list[list[str]]:
+    """The table of refusals as README must have it."""
+    return [
+        [f"`{code}`", str(reason.status), reason.what, reason.fault.value, "yes" if reason.retry else ""]
+        for code, reason in REASONS.items()
+    ]
+
+
+def commands() -> list[list[str]]:
+    """The words of every ``tollhouse ...`` command that README names, in blocks and in text."""
+    lines = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
+    found = []
+    for text in [*lines, *SPANS]:
+        for match in re.finditer(r"(?:^|\$\(|&& |uv run )tollhouse( [^#)`]*)", text):
+            command = match[1].partition("&&")[0].replace("...", "").strip()
+            if command and command != "":
+                found.append(shlex.split(command))
+    return found
+
+
+def test_refusals() -> None:
+    """The table of refusals is the program's own."""
+    assert rows("Refusals") == refusal_rows()
+
+
+def test_line() -> None:
+    """Every field of the line is explained, and no other."""
+    named = [name for row in rows("The line") for name in code_of(row[0])]
+    head = RequestHead("proxy", "1.1", "GET", "/", "https", None, None, ())
+    assert sorted(named) == sorted(record_of(Call.begin(head), 0.0))
+
+
+def test_charges() -> None:
+    """Every rule of charging is explained."""
+    assert [code_of(row[0])[0] for row in rows("How a call is charged")] == list(ChargedBy.__args__)  # type: ignore[attr-defined]
+
+
+def test_open_endpoints() -> None:
+    """The open endpoints are those of the built-in providers."""
+    named = [(row[0], *code_of(row[1])[0].split(" ")) for row in rows("Open endpoints")]
+    parameter = r"[A-Za-z0-9._:-]+"
+    opened = [
+        (provider.name, endpoint.method, endpoint.path.pattern.replace(parameter, "{id}"))
+        for provider in BUILT_IN
+        for endpoint in provider.endpoints
+    ]
+    assert named == opened
+
+
+def test_commands() -> None:
+    """Every command and option that README names exists."""
+    assert len(commands()) > 15
+    for words in commands():
+        command: click.Command = cli
+        rest = list(words)
+        while rest and isinstance(command, click.Group):
+            name = rest.pop(0)
+            assert name in command.commands, f"tollhouse {shlex.join(words)}: there is no {name}"
+            command = command.commands[name]
+        options = {text for parameter in command.params for text in parameter.opts}
+        for word in rest:
+            if word.startswith("--"):
+                assert word in options, f"tollhouse {shlex.join(words)}: there is no {word}"
+
+
+def test_command_table() -> None:
+    """The table of commands has all of them."""
+    named = " ".join(" ".join(code_of(row[0])) for row in rows("With Redis and Vault"))
+    for name, command in cli.commands.items():
+        assert name in named
+        for inner in command.commands if isinstance(command, click.Group) else ():
+            assert inner in named
+
+
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md"])
+def test_paths(name: str) -> None:
+    """Every link to a file leads to one, and so does every path of the repository that is named as code."""
+    text = (ROOT / name).read_text()
+    top = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    links = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]
+    spans = [span for span in re.findall(r"`([\w./-]+)`", text) if span.split("/")[0] in top and "/" in span]
+    assert links
+    for path in [*links, *spans]:
+        assert (ROOT / path).exists(), path
+
+
+def test_keys_of_the_file() -> None:
+    """The TOML shown is TOML, and the keys of a provider that are named exist."""
+    for language, text in BLOCKS:
+        if language == "toml":
+            assert tomllib.loads(text)
+    assert {"default_output_tokens", "allow_private"} <= ProviderConfig.model_fields.keys()
+
+
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md"])
+def test_words(name: str) -> None:
+    """Nothing in it is about how it was made or where."""
+    assert not FORBIDDEN.findall((ROOT / name).read_text())
