@@ -39,7 +39,7 @@ EXPORT = "tollhouse.meter.price_export"
 """Runs as a process of its own."""
 IMPURE = {"aiohttp", "fakeredis", "genai_prices", "hvac", "mitmproxy", "redis"}
 LAYER = "tollhouse.dispatch.layer"
-LOADS_LAYER = {"tollhouse.admit.tunnel", "tollhouse.gateway", "tollhouse.listen"}
+LOADS_LAYER = {"tollhouse.admit.tunnel", "tollhouse.gateway", "tollhouse.listen", "tollhouse.process"}
 
 
 class Import(NamedTuple):
