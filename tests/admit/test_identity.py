@@ -90,6 +90,7 @@ class Record:
     label: str = "ci"
     expires_at: float | None = None
     revoked_at: float | None = None
+    charged_as: str = ""
 
 
 class OneToken:

@@ -73,12 +73,16 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(addon: Played, kind: ListenerKind = "base_url", bounds: Bounds = BOUNDS) -> AsyncIterator[Client]:
+async def connected(
+    addon: Played, kind: ListenerKind = "base_url", bounds: Bounds = BOUNDS, alpn: bytes | None = None
+) -> AsyncIterator[Client]:
+    """``alpn`` is what TLS would have negotiated, had there been any."""
     ours, theirs = socket.socketpair()
     reader, writer = await asyncio.open_connection(sock=ours)
     handler = TollhouseConnectionHandler(
         reader, writer, kind=kind, tls=False, master=GateMaster([addon]), bounds=bounds
     )
+    handler.client.alpn = alpn
     serving = asyncio.ensure_future(handler.handle_client())
     client_reader, client_writer = await asyncio.open_connection(sock=theirs)
     try:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
+import h2.config
+import h2.connection
+import h2.events
+import h2.settings
 import pytest
-from tests.dispatch.client import Played, connected, until
+from tests.dispatch.client import BOUNDS, Played, connected, until
 
 from tollhouse.denial import Refused
 from tollhouse.dispatch.exchange import ClientGone, Exchange
@@ -236,6 +241,62 @@ async def test_a_client_that_does_not_take_its_answer() -> None:
         assert sent < 200
         assert client.handler.send_buffer_size() < 2 * 256 * 1024
         client.writer.transport.abort()
+
+
+async def test_a_client_that_never_takes_its_answer() -> None:
+    """It is given up after ten times the request's time: what it holds is let go of."""
+    why: list[str] = []
+    ended = asyncio.Event()
+
+    async def flood(exchange: Exchange) -> None:
+        try:
+            async with exchange.interruptible():
+                exchange.start(200, [])
+                while True:
+                    await exchange.send(b"x" * 65_536)
+        except ClientGone as gone:
+            why.append(str(gone))
+            ended.set()
+
+    async with connected(Played(flood), bounds=replace(BOUNDS, request_timeout_s=0.005)) as client:
+        await client.ask(GET)
+        client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.wait_for(ended.wait(), 5)
+    assert why == ["the client takes nothing"]
+
+
+async def test_an_http2_client_that_never_opens_its_window() -> None:
+    """Only its stream is given up, with a reset; the others go on."""
+    ended = asyncio.Event()
+
+    async def owner(exchange: Exchange) -> None:
+        if exchange.head.target == "/small":
+            exchange.answer(204, [], b"")
+            return
+        try:
+            async with exchange.interruptible():
+                exchange.start(200, [])
+                while True:
+                    await exchange.send(b"x" * 1000)
+        except ClientGone:
+            ended.set()
+
+    async with connected(Played(owner), bounds=replace(BOUNDS, request_timeout_s=0.005), alpn=b"h2") as client:
+        h2_side = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        h2_side.initiate_connection()
+        h2_side.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        for stream, path in ((1, "/large"), (3, "/small")):
+            pseudo = [(":method", "GET"), (":scheme", "https"), (":path", path), (":authority", "x")]
+            h2_side.send_headers(stream, pseudo, end_stream=True)
+        client.send(h2_side.data_to_send())
+        seen: list[h2.events.Event] = []
+        async with asyncio.timeout(5):
+            while not any(isinstance(event, h2.events.StreamReset) for event in seen):
+                seen += h2_side.receive_data(await client.reader.read(65_536))
+            await ended.wait()
+    [reset] = [event for event in seen if isinstance(event, h2.events.StreamReset)]
+    assert reset.stream_id == 1
+    assert [event.stream_id for event in seen if isinstance(event, h2.events.StreamEnded)] == [3]
 
 
 async def test_a_tunnel_that_is_refused() -> None:

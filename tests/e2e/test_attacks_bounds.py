@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-from tests.support.attack import BODY, GET, HOST, Attacked, begin, get, post
+from tests.support.attack import BODY, GET, HOST, Attacked, get, post, watched
 from tests.support.gateway import Road, open_road
 from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.raw import Closed, RawClient
@@ -29,10 +29,8 @@ def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
 
 
 @pytest.fixture
-def bounded(tight: Inside) -> Iterator[Attacked]:
-    view = begin(tight)
-    yield view
-    view.settle()
+def bounded(tight: Inside, caplog: pytest.LogCaptureFixture) -> Iterator[Attacked]:
+    yield from watched(tight, caplog)
 
 
 @pytest.mark.parametrize(
@@ -223,6 +221,15 @@ def flood(client: RawClient, piece: bytes, size: int) -> None:
         pass
 
 
+def flood_plain(client: RawClient, piece: bytes, size: int) -> None:
+    """The same, past TLS."""
+    try:
+        for _ in range(size // len(piece)):
+            client.send_plain(piece)
+    except (Closed, TimeoutError):
+        pass
+
+
 @pytest.fixture(scope="module")
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     """A gateway process of its own, whose memory is its own."""
@@ -231,7 +238,7 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
         yield road
 
 
-@pytest.mark.parametrize("what", ["body", "refused", "head", "extension", "trailers", "frame", "hello"])
+@pytest.mark.parametrize("what", ["body", "refused", "head", "extension", "trailers", "frame", "hello", "records"])
 def test_memory_is_bounded(process: Road, what: str) -> None:
     """Row 21: 64 MB of a body, a head, a chunk's framing, a frame or a handshake leave less than 16 MB behind."""
     host, _, port = process.gateway.proxy.rpartition(":")
@@ -257,6 +264,10 @@ def test_memory_is_bounded(process: Road, what: str) -> None:
                 case "head":
                     client.send(get(token)[:-2] + b"X: ")
                     flood(client, piece, size)
+                case "records":
+                    # What is no TLS record of this connection ends it.
+                    broken = b"\x17\x03\x03\x40\x00" + b"x" * 0x4000
+                    flood_plain(client, broken, size)
                 case "extension":
                     client.send(post(b"", CHUNKED, token) + b"5;")
                     flood(client, piece, size)

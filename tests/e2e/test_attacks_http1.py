@@ -43,6 +43,7 @@ MALFORMED = {
     "two transfer encodings": post(BODY, CHUNKED, CHUNKED),
     "an unknown transfer encoding": post(BODY, "Transfer-Encoding: xchunked"),
     "identity": post(BODY, "Transfer-Encoding: identity"),
+    "gzip below the chunks": post(BODY, "Transfer-Encoding: gzip, chunked"),
     "chunked, not last": post(BODY, "Transfer-Encoding: chunked, gzip"),
     "vertical tab": post(BODY, "Transfer-Encoding: \x0bchunked"),
     "a Kelvin sign": post(BODY, "Transfer-Encoding: chun\u212aed"),

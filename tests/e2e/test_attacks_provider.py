@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.support.attack import BODY, GET, HOST, Attacked, begin, get, post
+from tests.support.attack import BODY, GET, HOST, Attacked, begin, get, post, watched
 from tests.support.inproc import PROJECT, Inside, open_inside
 
 from tollhouse.demo.standin import StandIn
@@ -25,12 +25,10 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
 
 
 @pytest.fixture
-def met(once: Inside) -> Iterator[Attacked]:
+def met(once: Inside, caplog: pytest.LogCaptureFixture) -> Iterator[Attacked]:
     """With a breaker that has forgotten what the tests before did to it."""
     once.gateway.journey._relay.breakers = Breakers(time.monotonic)
-    view = begin(once)
-    yield view
-    view.settle()
+    yield from watched(once, caplog)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 300, 304])

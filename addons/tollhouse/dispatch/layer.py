@@ -74,6 +74,9 @@ _MAX_HELLO = 16_384
 """Bytes of a ClientHello; one with post-quantum key shares has about 2,000."""
 _MAX_HELLO_READS = 64
 """Each read parses all that has come of the hello again."""
+_STALLED = 10
+"""How many times `Bounds.request_timeout_s` a client may take nothing of an answer: it holds money, a connection of the
+provider's and memory."""
 _LINGER_S = 2.0
 """How long a refused client's bytes are read on after our last: a close with bytes unread is a reset, which can overtake
 the answer."""
@@ -571,6 +574,13 @@ class GateTLSLayer(ClientTLSLayer):
                 return False, "this is no TLS"
         return (yield from super().receive_handshake_data(data))
 
+    def receive_data(self, data: bytes) -> Commands:
+        for command in super().receive_data(data):
+            yield command
+            if isinstance(command, commands.Log) and command.message.startswith("TLS Error"):
+                # mitmproxy goes on, and all that comes is kept for an OpenSSL that will never read it.
+                yield commands.CloseConnection(self.conn)
+
     def start_tls(self) -> Commands:
         data = Handshake(self.listener, self.connect, self.context.client.sni)
         yield TollhouseHandshakeHook(data)
@@ -697,12 +707,19 @@ class _ClientWire:
         return self._side.handler.send_buffer_size() > _HIGH_WATER
 
     async def drain(self) -> None:
-        http_side = self._side.http
-        if isinstance(http_side, BoundedHttp2Server) and http_side.pending(self._stream_id):
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            http_side.drained[self._stream_id] = waiter
-            await waiter
-        await self._side.handler.drain_client()
+        side = self._side
+        try:
+            async with asyncio.timeout(_STALLED * side.handler.bounds.request_timeout_s):
+                if isinstance(side.http, BoundedHttp2Server) and side.http.pending(self._stream_id):
+                    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    side.http.drained[self._stream_id] = waiter
+                    await waiter
+                await side.handler.drain_client()
+        except TimeoutError:
+            exchange = side.exchanges.get(self._stream_id)
+            self.abort()
+            if exchange is not None:
+                exchange.lose("the client takes nothing")
 
 
 class TollhouseConnectionHandler(LiveConnectionHandler):
@@ -881,7 +898,10 @@ def _parse_head(head: bytes) -> http.Request:
         parts = _FIELD.fullmatch(line)
         if parts is None or _UNSAFE_VALUE.search(parts[2]):
             raise _bad("A header line is malformed.")
-        fields.append((parts[1], parts[2]))
+        name, value = parts.groups()
+        if len(name) == 17 and name.lower() == b"transfer-encoding" and value.lower() != b"chunked":
+            raise _bad("The only transfer coding taken is chunked.")
+        fields.append((name, value))
     scheme, authority, path = b"", b"", target
     if method == b"CONNECT":
         authority, path = target, b""
