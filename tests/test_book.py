@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +199,33 @@ def test_stdout(capfd: pytest.CaptureFixture[str]) -> None:
     book.close()
     os.fstat(1)
     assert capfd.readouterr().out == '{"a":1}\n'
+
+
+def test_a_line_that_was_cut_off_does_not_take_the_next_one_with_it(tmp_path: Path) -> None:
+    """The disk is full in the middle of a line: it stays torn, and the next begins on a line of its own."""
+    path = tmp_path / "lines"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    book = Book(path)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (15, before[1]))
+        book.write({"n": 1})
+        book.write({"n": 2, "lost": "x" * 100})
+        book.write({"n": 3})
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        book.write({"n": 4})
+        book.write({"n": 5})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+        book.close()
+    assert path.read_text().splitlines() == ['{"n":1}', '{"n":2,', '{"n":4}', '{"n":5}']
+
+
+def test_a_line_that_comes_too_late_goes_into_nobody_elses_file(tmp_path: Path) -> None:
+    """The descriptor of a closed book may be another file's by then."""
+    book = Book(tmp_path / "lines")
+    book.close()
+    with (tmp_path / "other").open("w") as other:
+        book.write({"n": 1})
+        assert os.fstat(other.fileno()).st_size == 0

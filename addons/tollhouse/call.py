@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -165,6 +166,10 @@ class Call:
     """Tokens that the answer may have at most, all choices together."""
     capped: bool = False
     """`output_cap` is the request's own and so binds the provider; else it is only what is held."""
+    answers: int = 1
+    """How many choices are asked for (``n``); `output_cap` is for all together."""
+    covers: Callable[[int], Awaitable[Denial | None]] | None = None
+    """Of a stream without a cap: makes the hold large enough for so many tokens of output, or says why it can't be."""
     clamped: int | None = None
     """The output cap of each answer that we lowered the request to; None for a request that was not changed so."""
     priced: bool = True
@@ -188,7 +193,7 @@ class Call:
     first_byte: float | None = None
     """`time.monotonic()` when the first byte of the answer's body went to the client."""
     in_flight: bool = False
-    """An attempt is under way whose answer's head has not come."""
+    """The request of an attempt has left, or begun to, and its answer's head has not come."""
     complete: bool = False
     """The answer was read to its end."""
     output_seen: int = 0
@@ -200,7 +205,7 @@ class Call:
     cleared: bool = False
     """Every gate has allowed it."""
     ended: str = ""
-    """How an allowed call ended if not by its answer's end: ``client_gone``, ``stopped``, ``cut``."""
+    """How an allowed call ended if not by its answer's end: ``client_gone``, ``stopped``, ``cut``, ``budget``."""
     waited_s: float = 0.0
     """Seconds spent waiting for the provider or the client: not ``overhead_ms``."""
 

@@ -6,7 +6,7 @@ The tables are in `config_models`, rules between keys in `config_rules`, the wor
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -63,6 +63,7 @@ __all__ = [
     "PriceConfig",
     "Problem",
     "ProjectConfig",
+    "ProjectsFile",
     "ProviderConfig",
     "RedisConfig",
     "StateConfig",
@@ -72,6 +73,7 @@ __all__ = [
     "VaultConfig",
     "catalog",
     "load_config",
+    "load_projects",
     "unenforced",
 ]
 
@@ -96,6 +98,7 @@ class Config:
     prices: dict[str, PriceConfig]
 
 
+_PROJECT_TABLES = frozenset({"projects", "tenants"})
 _IF_ABSENT: Mapping[str, dict[str, Any]] = {"state": {"directory": "state"}}
 """Defaults that depend on where the file lies, so that no model can hold them."""
 
@@ -112,6 +115,25 @@ def _shapes() -> dict[str, object]:
     return {name: hints[name] for name in _tables()}
 
 
+@dataclass(frozen=True, slots=True)
+class ProjectsFile:
+    """A file with nothing but [projects] and [tenants], for ``tollhouse apply -f``."""
+
+    path: Path
+    projects: dict[Name, ProjectConfig]
+    tenants: dict[Name, TenantConfig]
+
+
+def load_projects(path: Path) -> Config | ProjectsFile:
+    """Read a file of projects and tenants; one with other tables is a whole configuration. Raises `ConfigError`."""
+    path = path.absolute()
+    document = _document(path)
+    if not document.keys() <= _PROJECT_TABLES:
+        return load_config(path)
+    parts = _parts(path, document, sorted(_PROJECT_TABLES))
+    return ProjectsFile(path, parts["projects"], parts["tenants"])
+
+
 def load_config(path: Path) -> Config:
     """Read the file at ``path``.
 
@@ -119,11 +141,16 @@ def load_config(path: Path) -> Config:
     and for whoever opens them.
     """
     path = path.absolute()
-    document = _document(path)
+    return Config(path=path, **_parts(path, _document(path), list(_tables())))
+
+
+def _parts(path: Path, document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The tables called ``names``, sound by themselves and between each other; no other is allowed but as unknown."""
     unknown = [name for name in document if name not in _tables()]
     problems = [Problem(path, name, unknown_key(name, _tables(), _tables_with(name))) for name in unknown]
     parts: dict[str, Any] = {}
-    for name, adapter in _tables().items():
+    for name in names:
+        adapter = _tables()[name]
         table = document.get(name, {})
         if isinstance(table, dict):
             table = {**_IF_ABSENT.get(name, {}), **table}
@@ -134,7 +161,7 @@ def load_config(path: Path) -> Config:
     problems += [Problem(path, key, message) for key, message in _between(parts)]
     if problems:
         raise ConfigError(problems)
-    return Config(path=path, **parts)
+    return parts
 
 
 def catalog(config: Config) -> Catalog:

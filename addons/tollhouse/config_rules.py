@@ -225,12 +225,6 @@ def model_rules(projects: Mapping[str, ProjectConfig], catalog: Catalog | None) 
 
 _NOT_YET: Final[tuple[tuple[Callable[[Config], list[str]], str], ...]] = (
     (
-        lambda config: [
-            dotted(("projects", n, "on_shortfall")) for n, p in config.projects.items() if p.on_shortfall == "clamp"
-        ],
-        'use on_shortfall = "reject"',
-    ),
-    (
         lambda config: ["routes"] if config.routes else [],
         "name the provider in the base URL's path (/anthropic/v1/...)",
     ),

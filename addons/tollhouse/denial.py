@@ -279,6 +279,13 @@ def error_body(denial: Denial, family: str, call_id: str) -> bytes:
     return json.dumps(body, ensure_ascii=False).encode()
 
 
+def error_event(denial: Denial, family: str, call_id: str) -> bytes:
+    """The denial as the last event of a stream that has begun: what each family's SDK raises its own error for
+    (openai-python `_streaming.py`: a ``data`` with an ``error``; anthropic-python: an event called ``error``)."""
+    name = b"event: error\n" if family == "anthropic" else b""
+    return name + b"data: " + error_body(denial, family, call_id) + b"\n\n"
+
+
 def error_headers(denial: Denial, call_id: str) -> list[tuple[str, str]]:
     """The headers of a refusal, without framing: content type, reason, call id, whether to retry."""
     headers = [

@@ -1,6 +1,6 @@
 """The gateway, put together: what stands where on the road, what starts before what, and how it stops.
 
-listeners   proxy (CONNECT), base URL, transparent          listen.py, dispatch/layer.py
+listeners   proxy (CONNECT), base URL, transparent          listen.py, dispatch/mitm/
 addons      Tunnel: which host a tunnel may be for          admit/tunnel.py
             Road: one coroutine a call                      journey.py
 gates       Admit    authority, path, identity, strip       admit/gate.py
@@ -43,7 +43,7 @@ from tollhouse.credential.lease import CredentialUnavailable
 from tollhouse.denial import Decision
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.exchange import Exchange
-from tollhouse.dispatch.layer import Bounds, GateMaster
+from tollhouse.dispatch.mitm import Bounds, GateMaster
 from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.journey import Gate, Journey

@@ -115,7 +115,10 @@ class Journey:
         except Stopped:
             raise
         except Refused as refusal:
-            await self._failed(trip, refusal.denial)
+            if trip.call.ended == "budget" and trip.exchange.answered:
+                await delivery.end_with(refusal.denial, trip.conclude)
+            else:
+                await self._failed(trip, refusal.denial)
         except Exception:
             log.exception("call %s: dispatch failed", trip.call.id)
             await self._failed(trip, Denial("internal", "The way to the provider failed."))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tollhouse.call import ListenerKind
 from tollhouse.config_values import Address
 from tollhouse.denial import Denial, error_body
-from tollhouse.dispatch.layer import Bounds, GateMaster, TollhouseConnectionHandler
+from tollhouse.dispatch.mitm import Bounds, GateMaster, TollhouseConnectionHandler
 
 log = logging.getLogger(__name__)
 

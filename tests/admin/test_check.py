@@ -82,8 +82,8 @@ async def test_broken_file(write) -> None:
 
 async def test_not_enforced_yet(write) -> None:
     """What this version doesn't do is an error, never silence."""
-    findings = await run(write(LISTEN, VAULT, REDIS, '[projects.a]\ntenant = "t"\nmodels = ["gpt-*"]\n'))
-    assert "projects.a.models is not enforced yet" in said(findings, "error")
+    findings = await run(write(LISTEN, VAULT, REDIS, '[routes]\n"gpt-*" = "openai"\n'))
+    assert "routes is not enforced yet" in said(findings, "error")
 
 
 async def test_provider_key_in_the_environment(write) -> None:

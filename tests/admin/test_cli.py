@@ -122,8 +122,8 @@ def test_tables_are_for_people(shell: Shell) -> None:
     shell("project", "set", "p", "--tenant", "acme", "--limit", "1 usd/total")
     shell("token", "create", "p", "--label", "a label")
     assert shell("project", "list").stdout.splitlines() == [
-        "PROJECT  TENANT  LIMITS       UNPRICED",
-        "p        acme    1 usd/total  refuse",
+        "PROJECT  TENANT  LIMITS       MODELS  ON SHORTFALL  UNPRICED",
+        "p        acme    1 usd/total  -       reject        refuse",
     ]
     assert shell("budget", "show", "p").stdout.splitlines() == [
         "SCOPE      LIMIT        USED  HELD  LEFT  RESETS AT",
@@ -188,9 +188,63 @@ def test_apply(tmp_path: Path) -> None:
     """The file's projects, as `run` takes them at its start; `project set` says when the file will undo it."""
     file = write(tmp_path, "embedded", '[projects.p]\ntenant = "acme"\nlimits = ["1 usd/day"]\n')
     shell = Shell(file)
-    assert shell.json("apply")[0]["limits"] == ["1 usd/day"]
+    assert shell.json("apply")["projects"][0]["limits"] == ["1 usd/day"]
     assert "names p too" in shell("project", "set", "p", "--limit", "2 usd/day").stderr
     assert shell.json("project", "show", "p")["limits"] == ["2 usd/day"]
+
+
+def test_apply_of_another_file(tmp_path: Path) -> None:
+    """Its projects and tenants, into the stores of the configuration; a wrong one changes nothing."""
+    shell = Shell(write(tmp_path, "embedded"))
+    other = tmp_path / "projects.toml"
+    other.write_text('[projects.p]\ntenant = "acme"\nmodels = ["gpt-4o*"]\n[tenants.acme]\nlimits = ["5 usd/day"]\n')
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text('[projects.q]\ntenant = "acme"\nlimits = ["5 usd/fortnight"]\n')
+    assert "projects.q.limits[0]" in shell("apply", "-f", str(wrong), code=1).stderr
+    assert shell.json("project", "list") == []
+    done = shell.json("apply", "-f", str(other))
+    assert done["tenants"] == [{"tenant": "acme", "limits": ["5 usd/day"]}]
+    assert shell.json("project", "show", "p")["models"] == ["gpt-4o*"]
+    assert shell("apply", "-f", str(other)).stdout.splitlines()[-1] == "acme    5 usd/day"
+    assert shell("budget", "show", "p").stdout.splitlines()[1].startswith("tenant:acme  5 usd/day")
+
+
+def test_a_token_is_rotated_by_its_id(shell: Shell) -> None:
+    """Only the new token is on stdout; stderr says until when the old one is valid."""
+    shell("project", "set", "p", "--tenant", "acme")
+    shell("token", "create", "p", "--limit", "1 usd/day")
+    [old] = shell.json("token", "list")
+    done = shell("token", "rotate", old["id"], "--overlap", "2h")
+    assert well_formed(done.stdout.removesuffix("\n"))
+    assert f"{old['id']} is valid until 20" in done.stderr
+    listed = shell.json("token", "list", "p")
+    assert [(info["limits"], info["expires_at"] is None) for info in listed] == [
+        (["1 usd/day"], False),
+        (["1 usd/day"], True),
+    ]
+    assert shell.json("token", "rotate", listed[1]["id"])["replaces"] == listed[1]["id"]
+
+
+def test_a_grant_is_shown(shell: Shell) -> None:
+    """In the table of limits, and with its reason below it."""
+    shell("project", "set", "p", "--tenant", "acme", "--limit", "1 usd/total")
+    granted = shell("budget", "grant", "p", "5 usd", "--reason", "the fair")
+    assert (granted.stdout, "p has 5 usd more in 1 limit(s)" in granted.stderr) == ("", True)
+    lines = shell("budget", "show", "p").stdout.splitlines()
+    assert lines[0] == "SCOPE      LIMIT        GRANTED  USED  HELD  LEFT  RESETS AT"
+    assert lines[1] == "project:p  1 usd/total        5     0     0     6  -"
+    assert lines[4].endswith("the fair")
+    assert "is not an amount" in shell("budget", "grant", "p", "lots", "--reason", "x", code=1).stderr
+    assert shell("budget", "grant", "p", "5 usd", code=2).stdout == ""
+
+
+def test_models_and_shortfall_of_a_project(shell: Shell) -> None:
+    """Set, kept when something else is set, and taken away."""
+    shell("project", "set", "p", "--tenant", "acme", "--model", "gpt-4o*", "--model", "vllm/meta/*")
+    assert shell.json("project", "set", "p", "--on-shortfall", "clamp")["models"] == ["gpt-4o*", "vllm/meta/*"]
+    assert "is not a model pattern" in shell("project", "set", "p", "--model", "*/x", code=1).stderr
+    after = shell.json("project", "set", "p", "--any-model")
+    assert (after["models"], after["on_shortfall"]) == ([], "clamp")
 
 
 def test_unenforced_is_refused_by_apply_and_run(tmp_path: Path) -> None:

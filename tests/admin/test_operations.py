@@ -112,6 +112,7 @@ async def test_token_is_made_listed_and_revoked(operations: Operations, stores: 
         "created_at": "2026-09-21T14:13:20Z",
         "expires_at": "2026-09-21T14:14:20Z",
         "revoked_at": None,
+        "limits": [],
     }
     assert await operations.perform("token_list", {"project": "p"}) == [made]
     assert await operations.perform("token_revoke", {"token_id": made["id"]}) == {"id": made["id"], "revoked": True}
@@ -196,14 +197,19 @@ async def test_apply_puts_the_file_into_the_stores(operations: Operations, tmp_p
     """The file's projects are made or changed; one that it does not name stays; twice is the same as once."""
     file = tmp_path / "tollhouse.toml"
     file.write_text(
-        '[projects.p]\ntenant = "acme"\nlimits = ["5 usd/month"]\nunpriced = "dearest"\n[vault]\naddress = "embedded"\n'
+        '[projects.p]\ntenant = "acme"\nlimits = ["5 usd/month"]\nunpriced = "dearest"\n'
+        '[tenants.acme]\nlimits = ["100 USD/month"]\n[vault]\naddress = "embedded"\n'
     )
     await operations.project_set("p", "acme", ["1 usd/day"])
     kept = await operations.project_set("q", "acme", ["1 usd/day"])
     for _ in range(2):
-        [applied] = await operations.apply(load_config(file))
+        done = await operations.apply(load_config(file))
+        [applied] = done["projects"]
+        assert done["tenants"] == [{"tenant": "acme", "limits": ["100 usd/month"]}]
         assert (applied["limits"], applied["unpriced"]) == (["5 usd/month"], "dearest")
     assert await operations.project_list() == [applied, kept]
+    shown = await operations.budget_show("p")
+    assert [limit["limit"] for limit in shown["scopes"][0]["limits"]] == ["100 usd/month"]
 
 
 async def test_apply_refuses_another_tenant(operations: Operations, tmp_path: Path) -> None:
@@ -213,6 +219,100 @@ async def test_apply_refuses_another_tenant(operations: Operations, tmp_path: Pa
     await operations.project_set("p", "acme", [])
     with pytest.raises(OperationRefused, match="belongs to tenant acme"):
         await operations.apply(load_config(file))
+
+
+async def test_apply_judges_all_before_it_changes_anything(operations: Operations) -> None:
+    """The last of three is wrong: the first is not done either."""
+    projects = [
+        {"project": "p", "tenant": "acme", "limits": ["1 usd/day"]},
+        {"project": "q", "tenant": "acme", "models": ["open ai/*"]},
+    ]
+    error = await refusal(operations, "settings_apply", projects=projects, tenants=[])
+    assert "'open ai/*' is not a model pattern" in str(error)
+    assert await operations.project_list() == []
+
+
+async def test_a_token_has_limits_of_its_own(operations: Operations) -> None:
+    """Shown with the project's, beside what is used of them; a malformed one makes no token."""
+    await operations.project_set("p", "acme", ["10 usd/day"])
+    made = await operations.perform("token_create", {"projects": ["p"], "limits": ["1 USD / day"]})
+    await operations.perform("token_create", {"projects": ["p"]})
+    assert made["limits"] == ["1 usd/day"]
+    shown = await operations.perform("budget_show", {"project": "p"})
+    assert [(scope["scope"], [limit["limit"] for limit in scope["limits"]]) for scope in shown["scopes"]] == [
+        ("tenant:acme", []),
+        ("project:p", ["10 usd/day"]),
+        (f"token:{made['id']}", ["1 usd/day"]),
+    ]
+    assert "'-1 usd/day'" in str(await refusal(operations, "token_create", projects=["p"], limits=["-1 usd/day"]))
+    assert len(await operations.token_list()) == 2
+
+
+async def test_a_token_is_rotated(operations: Operations, stores: tuple[Directory, Ledger]) -> None:
+    """Both are valid for the time given; what the first has used of its limits the second has used."""
+    await operations.project_set("p", "acme", [])
+    old = await operations.perform(
+        "token_create", {"projects": ["p"], "expires_s": 86_400.0, "label": "ci", "limits": ["1 usd/day"]}
+    )
+    new = await operations.perform("token_rotate", {"token_id": old["id"], "overlap_s": 3_600.0})
+    assert (new["replaces"], new["replaced_ends_at"]) == (old["id"], "2026-09-21T15:13:20Z")
+    assert new["expires_at"] == old["expires_at"] == "2026-09-22T14:13:20Z"
+    assert (new["projects"], new["label"], new["limits"]) == (["p"], "ci", ["1 usd/day"])
+    third = await operations.perform("token_rotate", {"token_id": new["id"], "overlap_s": 60.0, "expires_s": 90.0})
+    for token, expires_at in ((old, NOW + 3600), (new, NOW + 60), (third, NOW + 90)):
+        found = await stores[0].find(digest(token["token"]))
+        assert found is not None
+        assert (found.expires_at, found.revoked_at) == (expires_at, None)
+        assert found.identity().charged_as in ("", old["id"])
+        assert found.scope() == Scope("token", "acme", old["id"])
+    shown = await operations.perform("budget_show", {"project": "p"})
+    assert [scope["scope"] for scope in shown["scopes"][2:]] == [f"token:{old['id']}"]
+
+
+async def test_what_cannot_be_rotated(operations: Operations) -> None:
+    """A token that has ended, that does not exist, or that was given in place of its id."""
+    await operations.project_set("p", "acme", [])
+    made = await operations.perform("token_create", {"projects": ["p"]})
+    await operations.token_revoke(made["id"])
+    assert "has ended" in str(await refusal(operations, "token_rotate", token_id=made["id"], overlap_s=1.0))
+    nobody = await refusal(operations, "token_rotate", token_id="tok_0123456789abcdef", overlap_s=1.0)
+    assert "no token has the id" in str(nobody)
+    whole = await refusal(operations, "token_rotate", token_id=made["token"], overlap_s=1.0)
+    assert made["token"] not in str(whole)
+    assert "positive" in str(await refusal(operations, "token_rotate", token_id=made["id"], overlap_s=0.0))
+    assert len(await operations.token_list()) == 1
+
+
+async def test_a_grant_is_kept_and_shown(operations: Operations) -> None:
+    """Why, when, by whom; and the limit shows what it has more."""
+    await operations.project_set("p", "acme", ["1 usd/day", "100 tokens/day"])
+    arguments = {"project": "p", "amount": "2.50 USD", "reason": " the fair ", "by": "ops"}
+    done = await operations.perform("budget_grant", arguments)
+    kept = {"at": "2026-09-21T14:13:20Z", "project": "p", "amount": "2.5 usd", "reason": "the fair", "by": "ops"}
+    assert done == {**kept, "limits": 1}
+    shown = await operations.perform("budget_show", {"project": "p"})
+    assert shown["grants"] == [kept]
+    money, tokens = shown["scopes"][1]["limits"]
+    assert (money["limit"], money["granted"], money["left"]) == ("1 usd/day", "2.5", "3.5")
+    assert "granted" not in tokens
+
+
+@pytest.mark.parametrize(
+    ("amount", "reason", "why"),
+    [
+        ("5", "r", "'5' is not an amount"),
+        ("-5 usd", "r", "not a plain number"),
+        ("0 usd", "r", "adds nothing"),
+        ("5 concurrent", "r", "is not an amount"),
+        ("5 requests", "r", "has no limit in requests"),
+        ("5 usd", "  ", "needs a reason"),
+    ],
+)
+async def test_what_cannot_be_granted(operations: Operations, amount: str, reason: str, why: str) -> None:
+    """Each says what is wrong; nothing is changed."""
+    await operations.project_set("p", "acme", ["1 usd/day"])
+    assert why in str(await refusal(operations, "budget_grant", project="p", amount=amount, reason=reason))
+    assert "grants" not in await operations.budget_show("p")
 
 
 async def test_store_away_is_said(tmp_path: Path) -> None:

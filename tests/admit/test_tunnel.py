@@ -15,7 +15,7 @@ from tollhouse.admit.token import mint
 from tollhouse.admit.tunnel import Tunnel
 from tollhouse.book import Book
 from tollhouse.call import ListenerKind
-from tollhouse.dispatch.layer import ConnectRequest, Handshake
+from tollhouse.dispatch.mitm import ConnectRequest, Handshake
 from tollhouse.providers import BUILT_IN, Catalog
 
 

@@ -70,6 +70,14 @@ ENDINGS: Mapping[str, tuple[dict[str, Any], tuple[Amount, str] | None]] = {
     "refused before an attempt": ({}, None),
     "the breaker was open": ({"breaker": "open"}, None),
     "never connected": ({"attempts": [Attempt("upstream_unreachable", 1.0)]}, None),
+    "left while it was still connecting": (
+        {"ended": "client_gone", "attempts": [Attempt("cancelled", 1.0, True)]},
+        None,
+    ),
+    "left while it was connecting once more": (
+        {"ended": "client_gone", "attempts": [Attempt("500", 1.0), Attempt("cancelled", 1.0, True)]},
+        (FREE, "none"),
+    ),
     "left while an attempt was under way": (
         {"in_flight": True, "ended": "client_gone", "attempts": [Attempt("cancelled", 1.0, True)]},
         (HELD, "disconnect"),

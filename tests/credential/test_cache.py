@@ -12,7 +12,7 @@ import pytest
 from tests.credential.memory import Clock, MemoryStore, settle
 
 from tollhouse.credential.cache import KeyCache
-from tollhouse.credential.entry import KeyStatus
+from tollhouse.credential.entry import KeyState, KeyStatus
 from tollhouse.credential.lease import CredentialUnavailable, Lease, StoreAway
 
 PATHS = ("projects/{project}/{provider}", "infrastructure/{provider}")
@@ -324,7 +324,7 @@ async def test_status(cache: KeyCache, store: MemoryStore, clock: Clock) -> None
     clock.now += 3
     assert cache.status() == [
         KeyStatus("infrastructure/anthropic", "failed", error="denied"),
-        KeyStatus(COMMON, "fresh", "1", lease.fingerprint, 3.0),
+        KeyStatus(COMMON, "fresh", "1", (KeyState(lease.fingerprint),), 3.0),
         KeyStatus("projects/p1/anthropic", "missing"),
         KeyStatus(OWN, "missing"),
     ]
@@ -405,3 +405,94 @@ def test_templates_are_judged_at_once(store: MemoryStore, paths: tuple[str, ...]
     """A template that is none is an error of the configuration, not of the first call."""
     with pytest.raises(ValueError, match=r"path|placeholder"):
         KeyCache(store, paths)
+
+
+# Several keys in one secret
+
+
+async def three(cache: KeyCache, store: MemoryStore) -> list[Lease]:
+    store.secrets[COMMON] = (["sk-a", "sk-b", "sk-c"], "1")
+    return [await cache.get(*CALL) for _ in range(3)]
+
+
+async def test_several_keys_take_turns(cache: KeyCache, store: MemoryStore, clock: Clock) -> None:
+    """Each call gets the next; all have the secret's version; a refresh that finds them again changes nothing."""
+    leases = await three(cache, store)
+    assert [key_of(lease) for lease in leases] == ["sk-a", "sk-b", "sk-c"]
+    assert {lease.version for lease in leases} == {"1"}
+    assert [cache.peek(*CALL) for _ in range(3)] == leases
+    await clock.pass_(41)
+    assert store.reads[COMMON] == 2
+    assert all(now is before for now, before in zip([cache.peek(*CALL) for _ in range(3)], leases, strict=True))
+
+
+async def test_a_cooling_key_is_passed_over(cache: KeyCache, store: MemoryStore, clock: Clock) -> None:
+    """The next one that is free takes its turns for as long as was said; then it takes them itself again."""
+    a, b, c = await three(cache, store)
+    assert cache.cooling(a, 7) in (b, c)
+    assert {key_of(cache.peek(*CALL)) for _ in range(6)} == {"sk-b", "sk-c"}
+    assert cache.cooling(b, 20) is c
+    assert {key_of(await cache.get(*CALL)) for _ in range(6)} == {"sk-c"}
+    assert cache.cooling(c, 5) is None
+    assert {key_of(cache.peek(*CALL)) for _ in range(6)} == {"sk-c"}, "the one that is free first"
+    await clock.pass_(7.1)
+    assert {key_of(cache.peek(*CALL)) for _ in range(6)} == {"sk-a", "sk-c"}
+    await clock.pass_(13)
+    assert {key_of(cache.peek(*CALL)) for _ in range(6)} == {"sk-a", "sk-b", "sk-c"}
+
+
+async def test_a_cooling_key_stays_cool_over_a_refresh(cache: KeyCache, store: MemoryStore, clock: Clock) -> None:
+    """The pause is the key's, not the read's."""
+    a, *_ = await three(cache, store)
+    cache.cooling(a, 60)
+    store.secrets[COMMON] = (["sk-a", "sk-d"], "2")
+    await clock.pass_(41)
+    assert {key_of(cache.peek(*CALL)) for _ in range(6)} == {"sk-d"}
+
+
+async def test_an_exhausted_key_is_tried_again_later(cache: KeyCache, store: MemoryStore, clock: Clock) -> None:
+    """An empty account is left alone for five minutes, and said in the status."""
+    a, b, c = await three(cache, store)
+    assert cache.exhausted(a) in (b, c)
+    assert {key_of(cache.peek(*CALL)) for _ in range(6)} == {"sk-b", "sk-c"}
+    [status] = [status for status in cache.status() if status.path == COMMON]
+    assert status.keys == (KeyState(a.fingerprint, "money", 300.0), KeyState(b.fingerprint), KeyState(c.fingerprint))
+    for _ in range(31):
+        await clock.pass_(10)
+        cache.peek(*CALL)
+    assert {key_of(cache.peek(*CALL)) for _ in range(6)} == {"sk-a", "sk-b", "sk-c"}
+
+
+async def test_one_key_has_no_other(cache: KeyCache) -> None:
+    """A single key is given on while it cools: the provider's refusal is the client's."""
+    lease = await cache.get(*CALL)
+    assert cache.cooling(lease, 30) is None
+    assert cache.exhausted(lease) is None
+    assert cache.peek(*CALL) is lease
+
+
+async def test_a_lease_of_another_store_has_no_other(cache: KeyCache) -> None:
+    """A path that the cache has forgotten, or never had, gives nothing."""
+    lease = await cache.get(*CALL)
+    assert cache.cooling(Lease(lease.secret, "1", lease.fingerprint, "elsewhere/openai"), 1) is None
+
+
+async def test_one_of_several_is_refused(cache: KeyCache, store: MemoryStore, clock: Clock) -> None:
+    """The secret is read again first; a key that it still has is left alone for a minute, and another one is given."""
+    a, b, c = await three(cache, store)
+    assert await cache.refused(a) in (b, c)
+    assert store.reads[COMMON] == 2
+    assert await cache.refused(a) in (b, c)
+    assert store.reads[COMMON] == 2
+    assert {key_of(cache.peek(*CALL)) for _ in range(6)} == {"sk-b", "sk-c"}
+    await clock.pass_(30)
+    await clock.pass_(31)
+    assert {key_of(cache.peek(*CALL)) for _ in range(6)} == {"sk-a", "sk-b", "sk-c"}
+
+
+async def test_all_of_several_are_rotated(cache: KeyCache, store: MemoryStore) -> None:
+    """What is given instead of a refused key is of the new secret, not another old key."""
+    a, *_ = await three(cache, store)
+    store.secrets[COMMON] = (["sk-x", "sk-y"], "2")
+    assert key_of(await cache.refused(a)) in ("sk-x", "sk-y")
+    assert {key_of(cache.peek(*CALL)) for _ in range(4)} == {"sk-x", "sk-y"}

@@ -36,9 +36,18 @@ class Reached:
         *,
         host: str = HOST,
         budget_s: float = 10.0,
+        on_leaving: Callable[[], None] | None = None,
     ) -> Answer:
         return await self.upstream.send(
-            self.provider, host, method, path, headers or [], body, Secret(KEY), budget_s=budget_s
+            self.provider,
+            host,
+            method,
+            path,
+            headers or [],
+            body,
+            Secret(KEY),
+            budget_s=budget_s,
+            on_leaving=on_leaving,
         )
 
 

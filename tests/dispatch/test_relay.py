@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,7 +47,7 @@ def an_answer(
     left = [*pieces, b""]
 
     async def read() -> bytes:
-        piece = left.pop(0)
+        piece = left.pop(0) if left else b""
         if isinstance(piece, Exception):
             raise piece
         if piece == b"wait for ever":
@@ -65,7 +65,8 @@ class Provider:
         self.secrets: list[Secret] = []
         self.closed: list[int] = []
 
-    async def send(self, *arguments: Any, budget_s: float) -> Answer:
+    async def send(self, *arguments: Any, budget_s: float, on_leaving: Callable[[], None]) -> Answer:
+        on_leaving()
         self.secrets.append(arguments[-1])
         outcome = self._outcomes.pop(0)
         if isinstance(outcome, Exception):
@@ -74,13 +75,28 @@ class Provider:
 
 
 class Keys:
-    def __init__(self, other: Lease | None) -> None:
+    """``others`` are given one after the other to calls that can't go on with the key they have."""
+
+    def __init__(self, other: Lease | None, others: Sequence[Lease] = ()) -> None:
         self.other = other
+        self.others = others
         self.refusals: list[Lease] = []
+        self.told: dict[str, tuple[str, float | None]] = {}
 
     async def refused(self, lease: Lease) -> Lease | None:
         self.refusals.append(lease)
         return self.other
+
+    def cooling(self, lease: Lease, seconds: float | None) -> Lease | None:
+        self.told[lease.fingerprint] = ("cooling", seconds)
+        return self._next()
+
+    def exhausted(self, lease: Lease) -> Lease | None:
+        self.told[lease.fingerprint] = ("exhausted", None)
+        return self._next()
+
+    def _next(self) -> Lease | None:
+        return next((lease for lease in self.others if lease.fingerprint not in self.told), None)
 
 
 class Trip:
@@ -276,6 +292,82 @@ async def test_a_key_that_stays_refused(other: Lease | None) -> None:
     assert len(trip.provider.secrets) == (1 if other is None else 2)
 
 
+# A key that has had enough, with others beside it in the secret.
+
+TOO_MANY = (429, [*OF_JSON, ("retry-after", "7")], [b'{"error":{"code":"rate_limit_exceeded"}}'])
+NO_MONEY = b'{"error":{"code":"insufficient_quota"}}'
+NO_CREDIT = b'{"error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the API."}}'
+ANSWER = (200, with_length(JSON), [JSON])
+
+
+async def test_a_key_over_its_rate_limit() -> None:
+    """The next key is tried at once, an SDK that retries itself or not; the cool-down is what the provider said."""
+    for retries in ("0", "1"):
+        keys = Keys(None, others=[OLD, NEW])
+        provider = Provider(TOO_MANY, ANSWER)
+        trip = await Trip(provider, keys=keys, headers=[("x-stainless-retry-count", retries)]).run()
+        assert (trip.wire.status, trip.wire.body) == (200, JSON)
+        assert [secret.fingerprint for secret in provider.secrets] == [OLD.fingerprint, NEW.fingerprint]
+        assert keys.told == {OLD.fingerprint: ("cooling", 7.0)}
+        assert [attempt.outcome for attempt in trip.call.attempts] == ["429", "200"]
+        assert trip.call.key_version == f"{NEW.fingerprint}@2"
+        assert provider.closed[0] == 429, "the first answer's connection was let go"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(429, NO_MONEY), (402, b"no JSON at all"), (400, NO_CREDIT)], ids=["429", "402", "400"]
+)
+async def test_an_account_that_is_empty(status: int, body: bytes) -> None:
+    """Said in any of the three ways it marks the key and leads to the next."""
+    keys = Keys(None, others=[NEW])
+    trip = await Trip(Provider((status, OF_JSON, [body]), ANSWER), keys=keys).run()
+    assert (trip.wire.status, keys.told) == (200, {OLD.fingerprint: ("exhausted", None)})
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(429, NO_MONEY), (402, b"{}"), (400, NO_CREDIT), (400, b'{"error":{"code":"bad"}}')]
+)
+async def test_no_key_to_go_on_with(status: int, body: bytes) -> None:
+    """The provider's answer is the client's, whole."""
+    trip = await Trip(Provider((status, OF_JSON, [body[:9], body[9:]]))).run()
+    assert (trip.wire.status, trip.wire.body) == (status, body)
+    assert len(trip.call.attempts) == 1
+
+
+async def test_each_key_is_tried_once() -> None:
+    """However the keys are given: a call does not go round and round. The last answer is the client's."""
+
+    class Round(Keys):
+        def _next(self) -> Lease | None:
+            return NEW if list(self.told) == [OLD.fingerprint] else OLD
+
+    limited = (429, [*OF_JSON, ("x-should-retry", "false")], [b'{"error":{"code":"rate_limit_exceeded"}}'])
+    provider = Provider(limited, limited)
+    trip = await Trip(provider, keys=Round(None)).run()
+    assert (trip.wire.status, len(provider.secrets)) == (429, 2)
+
+
+async def test_the_next_key_is_not_tried_while_its_breaker_is_open() -> None:
+    """Its provider has been failing for it: the first key's answer is given, not a refusal of ours."""
+    trip = Trip(Provider((402, OF_JSON, [b"{}"])), keys=Keys(None, others=[NEW]))
+    breaker = trip.breakers.of("api.openai.com", NEW.fingerprint)
+    for _ in range(10):
+        breaker.enter()
+        breaker.failure()
+    await trip.run()
+    assert trip.wire.status == 402
+
+
+async def test_every_key_that_was_put_on_the_call_is_redacted() -> None:
+    """The answer to the second key may repeat the first one."""
+    first, second = lease("first-0123456789"), lease("second-0123456789")
+    body = f'{{"a":"{first.secret.reveal()}","b":"{second.secret.reveal()}"}}'.encode()
+    trip = Trip(Provider(UNAUTHORIZED, (200, with_length(body), [body])), keys=Keys(second))
+    trip.delivery = trip.delivery._relay.delivery(Clearance(trip.call, first, b"{}"), trip.exchange)
+    await trip.run()
+    assert trip.wire.body == b'{"a":"[redacted by tollho","b":"[redacted by tollhou"}'
+
+
 # No answer, and answers that break off.
 
 
@@ -372,11 +464,14 @@ async def test_a_stop_in_a_stream() -> None:
     assert trip.provider.closed == [200]
 
 
-async def test_a_stop_while_an_attempt_is_under_way() -> None:
-    """It stays in flight: the provider may be at work."""
+@pytest.mark.parametrize("left", [True, False], ids=["under way", "connecting"])
+async def test_a_stop_in_an_attempt(left: bool) -> None:
+    """It stays in flight if the request had left: the provider may be at work."""
 
     class Silent(Provider):
-        async def send(self, *arguments: Any, budget_s: float) -> Answer:
+        async def send(self, *arguments: Any, budget_s: float, on_leaving: Callable[[], None]) -> Answer:
+            if left:
+                on_leaving()
             await asyncio.get_running_loop().create_future()
             raise AssertionError
 
@@ -386,7 +481,7 @@ async def test_a_stop_while_an_attempt_is_under_way() -> None:
     trip.exchange.stop("stopping")
     with pytest.raises(Stopped):
         await task
-    assert (trip.call.in_flight, trip.call.upstream_status) == (True, 0)
+    assert (trip.call.in_flight, trip.call.upstream_status) == (left, 0)
     assert [attempt.outcome for attempt in trip.call.attempts] == ["cancelled"]
 
 
@@ -425,7 +520,9 @@ class Later:
         self.go = going.set
 
         class Slow(Provider):
-            async def send(self, *arguments: Any, budget_s: float) -> Answer:
+            async def send(self, *arguments: Any, budget_s: float, on_leaving: Callable[[], None]) -> Answer:
+                on_leaving()
+
                 async def read() -> bytes:
                     if left:
                         return left.pop(0)

@@ -67,6 +67,19 @@ def test_a_success_is_never_retried() -> None:
     [
         ({"error": {"code": "insufficient_quota"}}, True),
         ({"error": {"type": "insufficient_quota", "code": None}}, True),
+        ({"type": "error", "error": {"type": "billing_error", "message": "m"}}, True),
+        (
+            {
+                "error": {
+                    "type": "invalid_request_error",
+                    "message": "Your credit balance is too low to access the API.",
+                }
+            },
+            True,
+        ),
+        ({"error": {"message": "Your team 0a-1b has either used all available credits or reached its limit."}}, True),
+        ({"error": {"message": "Invalid value: 'Your credit balance is too low'."}}, False),
+        ({"error": {"message": ["Your credit balance is too low"]}}, False),
         ({"error": {"code": "rate_limit_exceeded"}}, False),
         ({"error": {"code": ["insufficient_quota"]}}, False),
         ({"error": "insufficient_quota"}, False),
@@ -74,7 +87,7 @@ def test_a_success_is_never_retried() -> None:
     ],
 )
 def test_an_empty_account(body: object, empty: bool) -> None:
-    """A 429 of an account without money is told from one of a rate limit."""
+    """An account without money is told from a rate limit, and from a request that only says so."""
     assert out_of_money(json.dumps(body).encode()) is empty
 
 

@@ -649,6 +649,38 @@ async def test_a_cancelled_attempt_drops_its_connection(raw: RawProvider, reach:
         assert (await to.send()).status == 200
 
 
+async def test_it_says_when_a_request_leaves(raw: RawProvider, reach: Reach) -> None:
+    """Once an attempt, on a new connection and on one that was kept, before the provider has a byte."""
+    told: list[int] = []
+    async with reach(raw.port) as to:
+        for count in (1, 2):
+            answer = await to.send(on_leaving=lambda: told.append(len(raw.received)))
+            assert len(told) == count
+            assert [piece async for piece in answer.chunks()]
+        assert told == [0, 1]
+        await to.send()
+        assert len(told) == 2, "of its own attempt only"
+
+
+async def test_a_request_that_never_leaves(reach: Reach) -> None:
+    """TLS is not up when the attempt is cancelled: nothing was said to have left."""
+    told: list[str] = []
+    accepted = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server, reach(server.sockets[0].getsockname()[1]) as to:
+        task = asyncio.create_task(to.send(on_leaving=lambda: told.append("left")))
+        await accepted.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert told == []
+
+
 async def test_after_close_nothing_leaves() -> None:
     """Before `start` and after `close` an attempt is refused, and closing twice is no error."""
     provider = Provider(name="p", family="openai", hosts=(HOST,), slot=CredentialSlot("api-key"))

@@ -70,7 +70,7 @@ def nothing_left(inside: Inside, answer: httpx2.Response, reason: str, gate: str
 
 
 @pytest.mark.parametrize("fault", [boom, boom_later, nothing], ids=["raises", "raises later", "gives nothing"])
-@pytest.mark.parametrize("number", [0, 1, 2], ids=["admit", "read", "budget"])
+@pytest.mark.parametrize("number", [0, 1, 2, 3], ids=["admit", "read", "models", "budget"])
 def test_a_faulty_gate_lets_nothing_out(
     inside: Inside, monkeypatch: pytest.MonkeyPatch, number: int, fault: Callable[..., Any]
 ) -> None:

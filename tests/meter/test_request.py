@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tollhouse.denial import Refused
-from tollhouse.meter.request import MAX_DEPTH, prepare
+from tollhouse.meter.request import MAX_DEPTH, lower_cap, prepare
 
 
 def _chat(**more: Any) -> bytes:
@@ -201,3 +201,63 @@ def test_nothing_is_injected_where_usage_comes_anyway(body: bytes, usage_in_stre
     prepared = prepare(body, "chat", usage_in_stream)
     assert prepared.body is body
     assert not prepared.injected_usage
+
+
+@pytest.mark.parametrize(
+    ("body", "lowered"),
+    [
+        (b'{"model":"m"}', b'{"max_completion_tokens":7,"model":"m"}'),
+        (b' { "model":"m"}', b' {"max_completion_tokens":7, "model":"m"}'),
+        (b'{"model":"m","max_tokens" : 50 }', b'{"model":"m","max_tokens" : 7 }'),
+        (
+            b'{"max_tokens":50,"model":"m","max_completion_tokens":9}',
+            b'{"max_tokens":7,"model":"m","max_completion_tokens":7}',
+        ),
+        (
+            b'{"max_tokens":5,"model":"m","max_completion_tokens":9}',
+            b'{"max_tokens":5,"model":"m","max_completion_tokens":7}',
+        ),
+        (b'{"max_tokens":null,"model":"m"}', b'{"max_tokens":7,"model":"m"}'),
+        (
+            b'{"max_tokens":null,"model":"m","max_completion_tokens":9}',
+            b'{"max_tokens":null,"model":"m","max_completion_tokens":7}',
+        ),
+        (b'{"model":"m","x":{"max_tokens":50},"max_tokens":50}', b'{"model":"m","x":{"max_tokens":50},"max_tokens":7}'),
+        ('{"model":"m","a":"\u00fc","max_tokens":50}'.encode(), '{"model":"m","a":"\u00fc","max_tokens":7}'.encode()),
+    ],
+)
+def test_the_cap_is_lowered_where_it_stands(body: bytes, lowered: bytes):
+    """Every cap above it, none below; one is added where there is none; no other byte changes."""
+    assert lower_cap(body, 7) == lowered
+    assert prepare(lowered, "chat", "always").output_cap == 7
+
+
+@pytest.mark.parametrize(
+    ("more", "others", "unknown"),
+    [
+        ({}, (), False),
+        ({"models": ["a", "b", "a"]}, ("a", "b"), False),
+        ({"fallbacks": ["a"], "models": ["b"]}, ("b", "a"), False),
+        ({"models": None, "fallbacks": [], "route": None}, (), False),
+        ({"models": "a"}, (), True),
+        ({"fallbacks": [{"m": ["a"]}]}, (), True),
+        ({"fallbacks": ["a", {"model": "b"}]}, ("a",), True),
+        ({"context_window_fallbacks": [{"m": ["a"]}]}, (), True),
+        ({"route": "fallback"}, (), True),
+        ({"tools": [{"type": "image_generation", "model": "a"}, {"type": "function"}]}, ("a",), False),
+        ({"tools": [{"type": "image_generation", "model": ["a"]}]}, (), True),
+        ({"models": ["x" * 300]}, (), True),
+        ({"models": [f"m{n}" for n in range(40)]}, tuple(f"m{n}" for n in range(32)), True),
+    ],
+)
+@pytest.mark.parametrize("kind", ["chat", "embeddings"])
+def test_every_model_that_can_be_reached_is_named(more: Any, others: tuple[str, ...], unknown: bool, kind: Any):
+    """In the lists that routers take; what can't be read is said to be there."""
+    prepared = prepare(json.dumps({"model": "m", **more}).encode(), kind, "always")
+    assert (prepared.other_models, prepared.models_unknown) == (others, unknown)
+
+
+def test_another_spelling_of_a_list_of_models_is_refused():
+    """Go's encoding/json would read it."""
+    with pytest.raises(Refused):
+        prepare(b'{"model":"m","Models":["a"]}', "chat", "always")

@@ -8,7 +8,7 @@ from typing import Final
 
 from tollhouse.admin.finding import Finding
 from tollhouse.config import AppRoleAuth, Config, TokenAuth, catalog
-from tollhouse.credential.lease import CredentialUnavailable, Reader, check_value
+from tollhouse.credential.lease import CredentialUnavailable, Reader, check_keys
 from tollhouse.credential.paths import fill
 from tollhouse.providers import Provider
 
@@ -79,7 +79,7 @@ def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
                 raw = reader.read(path)
                 if raw is None:
                     continue
-                check_value(raw, config.vault.field, f"{config.vault.mount}/{path}")
+                check_keys(raw, config.vault.field, f"{config.vault.mount}/{path}")
                 usable.append(path)
             except CredentialUnavailable as error:
                 broken += 1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 if TYPE_CHECKING:
-    from tollhouse.config import Config
+    from tollhouse.config import Config, ProjectsFile
 
 _CONFIG = "tollhouse.config_path"
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
@@ -49,7 +49,8 @@ class OneLineGroup(click.Group):
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         try:
             code = super().main(args, prog_name or "tollhouse", complete_var, standalone_mode=False, **extra)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # closed before we began
+                sys.stdout.flush()
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(error.exit_code)
@@ -125,25 +126,43 @@ def config_path() -> Path:
     raise WrongUse(f"./tollhouse.toml {why}: `tollhouse init` makes one, --config or TOLLHOUSE_CONFIG names another")
 
 
-def load(path: Path | None = None, *, enforced: bool = False) -> Config:
-    """The configuration that counts for this command, or that at ``path``; ``enforced`` refuses what this version would not
-    do of it.
+def load(*, enforced: bool = False) -> Config:
+    """The configuration that counts for this command; ``enforced`` refuses what this version would not do of it.
 
     `SaysNo` after every problem was said, a line each.
     """
     from tollhouse.config import ConfigError, load_config, unenforced
 
     try:
-        config = load_config(path or config_path())
+        config = load_config(config_path())
         problems = unenforced(config) if enforced else []
     except ConfigError as error:
         problems = error.problems
     if not problems:
         return config
+    raise _no(problems)
+
+
+def load_settings(path: Path) -> Config | ProjectsFile:
+    """The projects and tenants of the file at ``path``, as `load` refuses what is wrong with them."""
+    from tollhouse.config import Config, ConfigError, load_projects, unenforced
+
+    try:
+        source = load_projects(path)
+        problems = unenforced(source) if isinstance(source, Config) else []
+    except ConfigError as error:
+        problems = error.problems
+    if not problems:
+        return source
+    raise _no(problems)
+
+
+def _no(problems: Sequence[object]) -> SaysNo:
+    """The last of ``problems``, once the others were said."""
     *others, last = map(str, problems)
     for problem in others:
         say(problem)
-    raise SaysNo(last)
+    return SaysNo(last)
 
 
 def perform(config: Config, name: str, arguments: Mapping[str, Any]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tollhouse.admin.commands_common import config_option, json_option, limit, load, perform, say, show
+from tollhouse.admin.commands_common import config_option, json_option, limit, load, load_settings, perform, say, show
 
 
 @click.group()
@@ -136,7 +136,7 @@ def apply(file: Path | None, as_json: bool) -> None:
     from tollhouse.admin.settings import project_settings, tenant_settings
 
     config = load(enforced=True)
-    source = config if file is None else load(file, enforced=True)
+    source = config if file is None else load_settings(file)
     arguments = {"projects": project_settings(source), "tenants": tenant_settings(source)}
     done = perform(config, "settings_apply", arguments)
     say(f"applied {len(done['projects'])} project(s) and {len(done['tenants'])} tenant(s) of {source.path}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tollhouse.config import Config
+    from tollhouse.config import Config, ProjectsFile
 
 
-def project_settings(config: Config) -> list[dict[str, Any]]:
+def project_settings(config: Config | ProjectsFile) -> list[dict[str, Any]]:
     """The file's [projects] as the arguments of `Operations.project_set`."""
     return [
         {
@@ -23,6 +23,6 @@ def project_settings(config: Config) -> list[dict[str, Any]]:
     ]
 
 
-def tenant_settings(config: Config) -> list[dict[str, Any]]:
+def tenant_settings(config: Config | ProjectsFile) -> list[dict[str, Any]]:
     """The file's [tenants] as the arguments of `Operations.tenant_set`."""
     return [{"tenant": name, "limits": list(tenant.limits)} for name, tenant in config.tenants.items()]

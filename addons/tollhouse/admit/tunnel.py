@@ -11,7 +11,7 @@ from tollhouse.admit.authority import admit_connect, admit_sni
 from tollhouse.book import Book
 from tollhouse.call import Call, ListenerKind, RequestHead
 from tollhouse.denial import Denial, Refused
-from tollhouse.dispatch.layer import ConnectRequest, Handshake
+from tollhouse.dispatch.mitm import ConnectRequest, Handshake
 from tollhouse.providers import Catalog
 
 

@@ -52,6 +52,7 @@ class Keeper:
             problems = []
         if not problems:
             await self._do(self._purse.retry(), "spooled settles could not be told")
+        await self._do(self._purse.grow(), "holds of streams could not be extended")
         now = self._clock()
         if now - self._renewed >= RENEW_EVERY_S:
             self._renewed = now

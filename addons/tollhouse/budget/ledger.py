@@ -12,7 +12,7 @@ import contextlib
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final, Literal
 
@@ -77,6 +77,11 @@ class Short:
     retry_after_s: float | None
     left: int
     never_fits: bool = False
+    left_usd: int | None = None
+    """The least that is left in the limits in the way that are in money, in nano-dollars; None if none is."""
+    left_tokens: int | None = None
+    others: bool = False
+    """A limit in requests or of calls at the same time is in the way as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,4 +411,7 @@ def _short(reply: list[Any], scopes: Sequence[Scope], amount: Amount) -> Short:
         )
         # Concurrency ends with any call, a total never.
         found.append((now_s if unit == "concurrent" else end or float("inf"), short))
-    return max(found, key=lambda pair: pair[0])[1]
+    worst = max(found, key=lambda pair: pair[0])[1]
+    left = {unit: min((s.left for _, s in found if s.unit == unit), default=None) for unit in ("usd", "tokens")}
+    others = any(s.unit not in left for _, s in found)
+    return replace(worst, left_usd=left["usd"], left_tokens=left["tokens"], others=others)

@@ -6,21 +6,25 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from tollhouse.book import moment
-from tollhouse.budget.ledger import Held, Ledger, LedgerUnavailable, Scope, Short
+from tollhouse.budget.growth import LEAST_TOKENS, Growth, Interruptible
+from tollhouse.budget.ledger import Held, Ledger, LedgerUnavailable, Scope, Short, Unpriced
 from tollhouse.budget.limits import MAX_AMOUNT, format_usd
 from tollhouse.budget.spool import Ending, Spool
 from tollhouse.call import Amount, Call, ChargedBy, Usage
 from tollhouse.denial import Decision, Denial
 from tollhouse.meter.prices import PriceTable
+from tollhouse.meter.request import lower_cap
 
 log = logging.getLogger(__name__)
 
 _LONGEST_RETRY_AFTER_S: Final = 60.0
 """Anthropic's SDK sleeps for as long as it is told, so a longer wait is named in ``x-tollhouse-resets-at`` only."""
+_CLAMP_TRIES: Final = 4
 _AT_ONCE: Final = 256
 """Renewals sent together; the ledger's pipeline makes one write of them."""
 _MAX_UNSETTLED: Final = 10_000
@@ -32,30 +36,36 @@ class Purse:
 
     name = "budget"
 
-    def __init__(self, ledger: Ledger, prices: PriceTable, spool: Spool, *, deadline_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        prices: PriceTable,
+        spool: Spool,
+        *,
+        deadline_s: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._ledger = ledger
         self._prices = prices
         self._spool = spool
         self._deadline_s = deadline_s
         self.held: dict[str, tuple[Scope, ...]] = {}
+        self.growing: dict[str, Growth] = {}
+        """Streams under way without an output cap."""
         self.unsettled: dict[str, Ending] = {}
         """What could be told neither to Redis nor to the spool."""
 
-    async def __call__(self, call: Call, exchange: object) -> Decision:
-        """Refuses 402, 403 (unpriced) and 429; `LedgerUnavailable` passes through."""
+    async def __call__(self, call: Call, exchange: Interruptible) -> Decision:
+        """Refuses 402, 403 (unpriced) and 429; `LedgerUnavailable` passes through. May lower the request's output cap."""
         call.estimate = self._estimate(call)
         scopes = scopes_of(call)
         # Entered before the answer is known: a hold whose answer is lost must be settled or swept, not forgotten.
         self.held[call.id] = scopes
         try:
-            result = await self._ledger.hold(
-                call.id,
-                scopes,
-                call.estimate,
-                deadline_s=self._deadline_s,
-                carried=_carried(call),
-                priced=call.priced,
-            )
+            result = await self._hold(call, scopes)
+            if isinstance(result, Short) and call.project is not None and call.project.on_shortfall == "clamp":
+                result = await self._clamped(call, scopes, result)
         except LedgerUnavailable:
             del self.held[call.id]
             call.estimate = Amount(requests=0)
@@ -65,7 +75,90 @@ class Purse:
             denial = _refusal(result, call) if isinstance(result, Short) else _unpriced(call)
             call.estimate = Amount(requests=0)
             return Decision.refuse(self.name, denial)
+        if call.stream and not call.capped and call.output_cap:
+            growth = self.growing[call.id] = Growth(call, exchange, self._extend, self._clock)
+            call.covers = growth.covers
         return Decision.allow(self.name)
+
+    async def _hold(self, call: Call, scopes: tuple[Scope, ...]) -> Held | Short | Unpriced:
+        return await self._ledger.hold(
+            call.id, scopes, call.estimate, deadline_s=self._deadline_s, carried=_carried(call), priced=call.priced
+        )
+
+    async def _clamped(self, call: Call, scopes: tuple[Scope, ...], short: Short) -> Held | Short | Unpriced:
+        """Holds what there is, and lowers the output cap in the request to it; the first refusal if there is nothing."""
+        whole, result = call.output_cap, short
+        for _ in range(_CLAMP_TRIES):
+            each = 0 if result.others else self._output_within(call, 0, call.output_cap, result) // call.answers
+            if each < 1:
+                break
+            call.output_cap = each * call.answers
+            call.estimate = self._estimate(call)
+            held = await self._hold(call, scopes)
+            if not isinstance(held, Short):
+                if isinstance(held, Held):
+                    assert call.body is not None
+                    call.body = lower_cap(call.body, each)
+                    call.clamped, call.capped = each, True
+                return held
+            # Others were faster, or another limit is the tighter one now.
+            result = held
+        call.output_cap = whole
+        call.estimate = self._estimate(call)
+        return short
+
+    def _output_within(self, call: Call, base: int, most: int, short: Short) -> int:
+        """The largest number of output tokens beyond ``base``, at most ``most``, that what is left is enough for. With
+        ``base`` 0 the input has to fit as well."""
+
+        def amount(output: int) -> Amount:
+            return Amount(self._ceiling(call, output) or 0, call.input_estimate + output)
+
+        start = amount(base) if base else Amount(0, 0)
+        low, high = 0, most
+        while low < high:
+            middle = (low + high + 1) // 2
+            end = amount(base + middle)
+            fits = (short.left_usd is None or end.nano_usd - start.nano_usd <= short.left_usd) and (
+                short.left_tokens is None or end.tokens - start.tokens <= short.left_tokens
+            )
+            low, high = (middle, high) if fits else (low, middle - 1)
+        return low
+
+    async def _extend(self, call: Call, more: int) -> tuple[int, Denial | None]:
+        """Holds ``more`` tokens of output for a stream under way, or as many as there is room for: how many, and why not
+        all. While Redis is away a stream goes on: it is charged what it used when it is settled."""
+        scopes = self.held.get(call.id)
+        if scopes is None:
+            return more, None
+        refused: Short | None = None
+        wanted = more
+        try:
+            while wanted:
+                cost = self._ceiling(call, call.output_cap + wanted)
+                step = Amount(max((cost or 0) - call.estimate.nano_usd, 0), wanted, 0)
+                result = await self._ledger.extend(call.id, scopes, step)
+                if isinstance(result, Held):
+                    call.output_cap += wanted
+                    held = call.estimate
+                    call.estimate = Amount(held.nano_usd + step.nano_usd, held.tokens + wanted, held.requests)
+                    break
+                if refused is not None:
+                    wanted = 0
+                    break
+                refused = result
+                wanted = self._output_within(call, call.output_cap, more, result)
+                if wanted < LEAST_TOKENS or result.others:
+                    wanted = 0
+        except (LedgerUnavailable, ValueError) as e:
+            log.warning("the hold of call %s could not be extended (%s)", call.id, e)
+            return more, None
+        return wanted, _refusal(refused, call) if refused is not None else None
+
+    async def grow(self) -> None:
+        """Extend the holds of the streams that say nothing; called once a second."""
+        if self.growing:
+            await asyncio.gather(*(growth.tick() for growth in tuple(self.growing.values())))
 
     def _estimate(self, call: Call) -> Amount:
         if call.endpoint is None or not call.endpoint.billable:
@@ -104,7 +197,7 @@ class Purse:
 
         ======================================================  ========================  ==========
         nothing of it reached the provider                      all is given back         none
-        it ended while an attempt was under way                 the hold                  disconnect
+        it ended while its request was away, without answer     the hold                  disconnect
         attempts without an answer, or error answers only       one request, no money     none
         an error status, or an endpoint that costs nothing      one request, no money     none
         an answer with usage, whole or not                      the usage                 usage
@@ -116,8 +209,12 @@ class Purse:
         if call.upstream_status == 0:
             if call.in_flight:
                 return call.estimate, "disconnect"
-            # A number is the status of an answer that was to be retried.
-            left = any(attempt.unknown or attempt.outcome.isdigit() for attempt in call.attempts)
+            # A number is the status of an answer that was to be retried. An attempt that was cancelled and is not in
+            # flight was still connecting.
+            left = any(
+                attempt.outcome.isdigit() or (attempt.unknown and attempt.outcome != "cancelled")
+                for attempt in call.attempts
+            )
             return (Amount(requests=1), "none") if left else None
         if call.endpoint is None or not call.endpoint.billable or not 200 <= call.upstream_status < 300:
             return Amount(requests=1), "none"
@@ -128,6 +225,9 @@ class Purse:
             log.error("call %s: a usage that can't be true (%d tokens); its hold is charged", call.id, cost.tokens)
             return call.estimate, "hold"
         if call.complete:
+            return call.estimate, "hold"
+        if call.ended == "budget" and not call.output_seen:
+            # It said nothing for as long as was held: hidden reasoning, which the provider charges.
             return call.estimate, "hold"
         seen = Usage(
             input=call.input_estimate,
@@ -154,6 +254,7 @@ class Purse:
         disk when this returns, and told by `retry`; if the hold is swept before, it is charged in full and corrected
         then."""
         scopes = self.held.pop(call.id, None)
+        self.growing.pop(call.id, None)
         if scopes is None:
             return
         ending = Ending(call.id, scopes, call.charged, _flat(record))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from tollhouse.budget.estimate import estimate_input_tokens
+from tollhouse.budget.growth import FIRST_SLICE_TOKENS
 from tollhouse.call import Call
 from tollhouse.denial import Decision, Refused
 from tollhouse.dispatch.exchange import BodyTooLarge, Exchange
@@ -47,8 +48,9 @@ class Reading:
         call.input_estimate = estimate_input_tokens(prepared.document)
         if endpoint.kind == "chat":
             call.capped = prepared.output_cap is not None
-            cap = provider.default_output_tokens if prepared.output_cap is None else prepared.output_cap
-            call.output_cap = cap * prepared.n
+            call.answers = prepared.n
+            uncapped = FIRST_SLICE_TOKENS if call.stream else provider.default_output_tokens
+            call.output_cap = (uncapped if prepared.output_cap is None else prepared.output_cap) * prepared.n
         return Decision.allow(self.name)
 
     async def _body(self, call: Call, exchange: Exchange) -> bytes:

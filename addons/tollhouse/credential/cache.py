@@ -11,11 +11,12 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from tollhouse.credential.entry import NEGATIVE_S, Entry, KeyStatus, Timer, Times
-from tollhouse.credential.lease import CredentialUnavailable, Lease, Reader, StoreAway, check_value
+from tollhouse.credential.lease import CredentialUnavailable, Lease, Reader, StoreAway, check_keys
 from tollhouse.credential.paths import fill, template_problem
+from tollhouse.credential.pauses import Pauses
 from tollhouse.credential.workers import Workers
 
 _log = logging.getLogger("tollhouse.credential")
@@ -39,6 +40,10 @@ class KeyCache:
     deleted secret or a malformed value ends it at that refresh. A secret that is missing at one path leads to the next
     path; a refusal there does not: a project with a key of its own must not pay with the common one because a policy
     is wrong. One refresh takes at most ``bound_s`` as a whole, and so does a call's wait.
+
+    Of several keys in one secret each call gets the next, around, so that they share the load; one that `cooling`,
+    `exhausted` or `refused` was said of is passed over while another is free. When none is, the one that is free first
+    is given: the provider, not we, refuses the call.
 
     All methods belong to one event loop. ``clock`` is monotonic seconds, ``jitter`` gives 0 to 1, ``place`` is the
     mount, for messages. Raises `ValueError` for a template that is none.
@@ -71,6 +76,7 @@ class KeyCache:
         self._clock = clock
         self._jitter = jitter
         self._call_later = call_later
+        self._pauses = Pauses(clock)
         self._workers = Workers(_THREADS, bound_s)
         self._entries: dict[str, Entry] = {}
         self._callers: dict[tuple[str, str, str], tuple[Entry, ...]] = {}
@@ -90,7 +96,7 @@ class KeyCache:
             entry.used_at = now
             state = entry.state(now, self._times, self._times.refresh_s)
             if state == "value":
-                return entry.lease
+                return self._next(entry)
             if state != "missing":
                 return None
         return None
@@ -111,6 +117,17 @@ class KeyCache:
             raise CredentialUnavailable(f"There is no secret at {places}.")
         return lease
 
+    def cooling(self, lease: Lease, seconds: float | None = None) -> Lease | None:
+        """The provider limits the rate of this key, for ``seconds`` (None: it does not say): another key of the same
+        secret that is free, or None."""
+        return self._pause(lease, "rate", seconds)
+
+    def exhausted(self, lease: Lease) -> Lease | None:
+        """The account of this key is empty: another key of the same secret that is free, or None."""
+        if self._pauses.of(lease.fingerprint) is None:
+            _log.error("the account of key %s of %s%s is empty", lease.fingerprint, self._place, lease.path)
+        return self._pause(lease, "money", None)
+
     async def refused(self, lease: Lease) -> Lease | None:
         """The provider refused this key: the lease to try instead, or None when the store has no other.
 
@@ -118,19 +135,19 @@ class KeyCache:
         """
         entry = self._entries.setdefault(lease.path, Entry(lease.path))
         entry.used_at = now = self._clock()
-        if not entry.brings_other(lease) and now < entry.refused_until:
-            return None
+        if entry.holds(lease) and now < entry.asked_again.get(lease.fingerprint, 0.0):
+            return self._other(entry, lease)
         # A read that began before the refusal may have seen the key from before a rotation.
         mark = entry.begun
-        while not entry.brings_other(lease) and entry.ended <= mark and not self._closed:
+        while (entry.holds(lease) or not entry.leases) and entry.ended <= mark and not self._closed:
             await self._read(entry)
-        if entry.brings_other(lease):
-            return entry.lease
-        entry.refused_until = self._clock() + _REFUSED_AGAIN_S
-        if entry.failure is None:
-            place, key = self._place + entry.path, lease.fingerprint
-            _log.error("the provider refuses key %s of %s, version %s, which has no other", key, place, lease.version)
-        return None
+        if entry.holds(lease):
+            entry.asked_again[lease.fingerprint] = self._clock() + _REFUSED_AGAIN_S
+            self._pauses.add(lease.fingerprint, "refused")
+            if entry.failure is None:
+                place, key = self._place + entry.path, lease.fingerprint
+                _log.error("the provider refuses key %s, which %s, version %s, still has", key, place, lease.version)
+        return self._other(entry, lease)
 
     # What the gateway and its operator ask
 
@@ -142,7 +159,7 @@ class KeyCache:
     def status(self) -> list[KeyStatus]:
         """Every path that is kept, by path."""
         now = self._clock()
-        return [entry.status(now, self._times) for _, entry in sorted(self._entries.items())]
+        return [entry.status(now, self._times, self._pauses) for _, entry in sorted(self._entries.items())]
 
     async def close(self) -> None:
         """Stops every refresh and gives the login back, for a second at most."""
@@ -184,10 +201,29 @@ class KeyCache:
                 await self._read(entry)
                 state = entry.state(self._clock(), self._times, missing_s)
             if state == "value":
-                return entry.lease
+                return self._next(entry)
             if state != "missing":
                 raise self._why(entry)
         return None
+
+    def _next(self, entry: Entry) -> Lease:
+        lease = self._pauses.first(entry.leases, entry.turn)
+        entry.turn = (entry.turn + 1) % len(entry.leases)
+        return lease
+
+    def _other(self, entry: Entry, lease: Lease, *, free: bool = False) -> Lease | None:
+        """A key at this path that is not the one of ``lease``, and in no pause if it must be ``free``."""
+        others = [known for known in entry.leases if known.secret != lease.secret]
+        if free:
+            others = self._pauses.free(others)
+        return self._pauses.first(others, entry.turn) if others else None
+
+    def _pause(self, lease: Lease, why: Literal["rate", "money"], seconds: float | None) -> Lease | None:
+        self._pauses.add(lease.fingerprint, why, seconds)
+        entry = self._entries.get(lease.path)
+        if entry is None or entry.state(self._clock(), self._times, 0.0) != "value":
+            return None
+        return self._other(entry, lease, free=True)
 
     def _why(self, entry: Entry) -> CredentialUnavailable:
         """A new exception each time: one that is raised twice gathers the frames of both callers."""
@@ -212,23 +248,21 @@ class KeyCache:
         entry.task = asyncio.get_running_loop().create_task(self._refresh(entry), name=f"read {entry.path}")
 
     async def _refresh(self, entry: Entry) -> None:
-        known, place = entry.lease, self._place + entry.path
+        known, place = entry.leases, self._place + entry.path
         try:
-            lease = await self._workers.run(lambda: self._load(entry.path, known))
+            leases = await self._workers.run(lambda: self._load(entry.path, known))
             if entry.failure is not None:
                 _log.info("%s can be read again", place)
-            if lease is None and known is not None:
-                _log.warning("%s is gone; it was version %s, key %s", place, known.version, known.fingerprint)
-            elif lease is not None and lease is not known:
-                _log.info("%s is version %s, key %s", place, lease.version, lease.fingerprint)
-            entry.found(lease, self._clock())
+            if known and not leases:
+                _log.warning("%s is gone; it was %s", place, _told(known))
+            elif leases != known:
+                _log.info("%s is %s", place, _told(leases))
+            entry.found(leases, self._clock())
             self._schedule(entry, self._times.refresh_s * (2 / 3) * (1 - 0.2 * self._jitter()))
         except StoreAway as error:
             now = self._clock()
             if entry.failure is None:
-                kept = (
-                    f"version {known.version}, {now - entry.read_at:.0f} s old, serves on" if known else "none is kept"
-                )
+                kept = f"{_told(known)}, {now - entry.read_at:.0f} s old, serves on" if known else "none is kept"
                 _log.warning("%s can't be read; %s. %s", place, kept, error.why)
             self._schedule(entry, entry.away(StoreAway(error.why), now, self._jitter()))
         except CredentialUnavailable as error:
@@ -241,17 +275,20 @@ class KeyCache:
             entry.task = None
         self._tend()
 
-    def _load(self, path: str, known: Lease | None) -> Lease | None:
+    def _load(self, path: str, known: tuple[Lease, ...]) -> tuple[Lease, ...]:
         """In a thread. A key that has not changed stays in the one object that it is in."""
         raw = self._reader.read(path)
         if raw is None:
-            return None
-        secret = check_value(raw, self._field, self._place + path)
-        if known is not None and known.secret == secret:
-            if known.version == raw.version:
-                return known
-            secret = known.secret
-        return Lease(secret, raw.version, secret.fingerprint, path)
+            return ()
+        before = {lease.secret: lease for lease in known}
+        leases = []
+        for secret in check_keys(raw, self._field, self._place + path):
+            lease = before.get(secret)
+            if lease is None or lease.version != raw.version:
+                kept = lease.secret if lease is not None else secret
+                lease = Lease(kept, raw.version, kept.fingerprint, path)
+            leases.append(lease)
+        return tuple(leases)
 
     def _schedule(self, entry: Entry, delay_s: float) -> None:
         if not self._closed:
@@ -287,3 +324,9 @@ class KeyCache:
     def _on_tend(self) -> None:
         self._tend_timer = None
         self._tend()
+
+
+def _told(leases: Sequence[Lease]) -> str:
+    return (
+        f"version {leases[0].version}, key {', '.join(lease.fingerprint for lease in leases)}" if leases else "missing"
+    )

@@ -13,15 +13,16 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from cryptography.fernet import Fernet, InvalidToken
 
-from tollhouse.credential.lease import CredentialUnavailable, RawSecret, check_value
+from tollhouse.credential.lease import CredentialUnavailable, RawSecret, check_keys
 from tollhouse.credential.paths import fill, template_problem
+from tollhouse.credential.secret import Secret
 
 KEY_FILE: Final = "vault.key"
 STORE_FILE: Final = "vault.enc"
@@ -30,11 +31,12 @@ _LOCK_FILE: Final = "vault.lock"
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """A key of the store without its value. ``written_at`` is seconds since the epoch."""
+    """What is at a path of the store, without its value. ``written_at`` is seconds since the epoch."""
 
     path: str
     version: int
     fingerprint: str
+    """Of several keys: theirs, with commas."""
     written_at: float
 
 
@@ -81,17 +83,17 @@ class EmbeddedVault:
     # Commands
 
     def set(self, provider: str, value: str, *, tenant: str = "", project: str = "") -> StoredKey:
-        """Put a provider's key into the store, under the next version. Raises `CredentialUnavailable` for a value that
-        can't stand in a header."""
+        """Put a provider's key, or a JSON list of keys, into the store, under the next version. Raises
+        `CredentialUnavailable` for a value that can't stand in a header."""
         path = fill(self._template, provider, tenant, project)
-        secret = check_value(RawSecret({self._field: value}, ""), self._field, path)
+        keys = check_keys(RawSecret({self._field: value}, ""), self._field, path)
         with self._locked():
             kept = self._load()
             version = int(kept[path]["version"]) + 1 if path in kept else 1
             written_at = self._clock()
-            kept[path] = {"data": {self._field: secret.reveal()}, "version": version, "written_at": written_at}
+            kept[path] = {"data": {self._field: value.rstrip("\r\n")}, "version": version, "written_at": written_at}
             self._store(kept)
-        return StoredKey(path, version, secret.fingerprint, written_at)
+        return StoredKey(path, version, _fingerprints(keys), written_at)
 
     def remove(self, path: str) -> bool:
         """Take the secret at ``path`` out; False when there was none."""
@@ -106,8 +108,8 @@ class EmbeddedVault:
         """What is in the store, by path."""
         rows = []
         for path, found in sorted(self._load().items()):
-            secret = check_value(RawSecret(found["data"], ""), self._field, path)
-            rows.append(StoredKey(path, int(found["version"]), secret.fingerprint, float(found["written_at"])))
+            keys = check_keys(RawSecret(found["data"], ""), self._field, path)
+            rows.append(StoredKey(path, int(found["version"]), _fingerprints(keys), float(found["written_at"])))
         return rows
 
     # Files
@@ -154,6 +156,10 @@ class EmbeddedVault:
             yield
         finally:
             os.close(descriptor)
+
+
+def _fingerprints(keys: Sequence[Secret]) -> str:
+    return ",".join(key.fingerprint for key in keys)
 
 
 def _unusable(path: Path, error: OSError) -> CredentialUnavailable:

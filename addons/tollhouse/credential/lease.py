@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from tollhouse.credential.secret import Secret
+
+MAX_KEYS: Final = 100
+"""In one secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +64,48 @@ class Reader(Protocol):
         """Give the login back and close connections; raises nothing."""
 
 
-def check_value(raw: RawSecret, field_name: str, place: str) -> Secret:
-    """The key in field ``field_name`` of a secret.
+def check_keys(raw: RawSecret, field_name: str, place: str) -> tuple[Secret, ...]:
+    """The keys in field ``field_name`` of a secret, in their order, each once.
 
-    A line end after it is taken off (``key=@file`` brings one). What is left must be printable ASCII without a space:
-    it will stand in a header. Raises `CredentialUnavailable` naming ``place``, never what the field held.
+    The field is a string, which is one key, or a list of strings; a string that begins with ``[`` is such a list in
+    JSON, for tools that write strings only. A line end after a key is taken off (``key=@file`` brings one). What is left
+    must be printable ASCII without a space: it will stand in a header. Raises `CredentialUnavailable` naming ``place``,
+    never what the field held.
     """
-    value = raw.data.get(field_name)
-    if value is None:
+    found = raw.data.get(field_name)
+    what = f"Field {field_name!r} of the secret at {place}"
+    if found is None:
         raise CredentialUnavailable(f"The secret at {place} has no field {field_name!r}.")
+    if isinstance(found, str) and found.startswith("["):
+        found = _json_list(found)
+        if found is None:
+            raise CredentialUnavailable(f'{what} begins like a list of keys and is none: write ["KEY", "KEY"].')
+    if isinstance(found, str):
+        return (_key(found, what),)
+    if not isinstance(found, list):
+        raise CredentialUnavailable(f"{what} is not a string, nor a list of strings.")
+    if not 0 < len(found) <= MAX_KEYS:
+        raise CredentialUnavailable(f"{what} is a list of {len(found)} keys; there may be 1 to {MAX_KEYS}.")
+    each = [_key(value, f"Number {number} of the keys of {place}") for number, value in enumerate(found, 1)]
+    return tuple(dict.fromkeys(each))
+
+
+def _json_list(text: str) -> list[object] | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, list) else None
+
+
+def _key(value: object, what: str) -> Secret:
     if not isinstance(value, str):
-        raise CredentialUnavailable(f"Field {field_name!r} of the secret at {place} is not a string.")
+        raise CredentialUnavailable(f"{what} is not a string.")
     key = value.rstrip("\r\n")
     if not key:
-        raise CredentialUnavailable(f"Field {field_name!r} of the secret at {place} is empty.")
+        raise CredentialUnavailable(f"{what} is empty.")
     if not all("!" <= character <= "~" for character in key):
         raise CredentialUnavailable(
-            f"Field {field_name!r} of the secret at {place} holds a space, a line end or a character that is not "
-            "printable ASCII, so it can't stand in a header."
+            f"{what} holds a space, a line end or a character that is not printable ASCII, so it can't stand in a header."
         )
     return Secret(key)

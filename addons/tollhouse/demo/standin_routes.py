@@ -16,6 +16,8 @@ def judge(
     if behaviour.reply is not None:
         body = behaviour.reply.body
         given = list(behaviour.reply.headers)
+        if not isinstance(body, bytes):
+            return behaviour.reply.status, given, body
         if not any(name.lower() == "content-length" for name, _ in given):
             given.append(("content-length", str(len(body))))
         return behaviour.reply.status, given, [body]

@@ -80,7 +80,8 @@ class Reply:
 
     status: int
     headers: Sequence[tuple[str, str]] = ()
-    body: bytes = b""
+    body: bytes | Sequence[bytes] = b""
+    """Pieces are sent one by one, without a content-length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,5 +122,5 @@ def redirect(location: str, status: int = 302) -> Behaviour:
     return Behaviour(reply=Reply(status, [("location", location)]))
 
 
-def reply(status: int, body: bytes = b"", headers: Sequence[tuple[str, str]] = ()) -> Behaviour:
+def reply(status: int, body: bytes | Sequence[bytes] = b"", headers: Sequence[tuple[str, str]] = ()) -> Behaviour:
     return Behaviour(reply=Reply(status, headers, body))

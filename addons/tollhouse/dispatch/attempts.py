@@ -27,8 +27,8 @@ from tollhouse.dispatch.retry import (
     worth_retrying,
 )
 
-_PEEK_BYTES: Final = 65_536
-_PEEK_S: Final = 1.0
+PEEK_BYTES: Final = 65_536
+PEEK_S: Final = 1.0
 """An error's body is short and comes with its head: what is not there by then is not waited for."""
 
 
@@ -43,16 +43,18 @@ async def deliver(
     random: Callable[[], float],
     record: Callable[[Attempt], None],
     wall_clock: Callable[[], float] = time.time,
+    elsewhere: Callable[[Answer], Awaitable[bool]] | None = None,
 ) -> Answer:
     """Calls ``send_once`` until its answer is one to pass on, and gives that answer, its body unread.
 
     ``sdk_retry_count`` is ``x-stainless-retry-count`` of the request: above 0 the SDK is retrying, so one attempt is
     made. ``clock`` gives seconds that never go back, ``wall_clock`` seconds since the epoch (for HTTP dates),
-    ``random`` numbers from 0 up to 1. ``record`` gets every attempt as it ends, a cancelled one too.
+    ``random`` numbers from 0 up to 1. ``record`` gets every attempt as it ends, a cancelled one too. An answer of which
+    ``elsewhere`` says that the caller knows a better way than another try here is given at once.
 
     Raises Refused("breaker_open") before an attempt, and the last attempt's UpstreamError.
     """
-    delivery = _Delivery(send_once, policy, breaker, sdk_retry_count, clock, wall_clock, random, record)
+    delivery = _Delivery(send_once, policy, breaker, sdk_retry_count, clock, wall_clock, random, record, elsewhere)
     if policy.budget is not None:
         policy.budget.call()
     try:
@@ -62,7 +64,7 @@ async def deliver(
             raise
         first: Answer | UpstreamError = error
     else:
-        if not worth_retrying(answer):
+        if not worth_retrying(answer) or (elsewhere is not None and await elsewhere(answer)):
             return answer
         first = answer
     # tenacity costs 60 us even for one try that succeeds, half of what the attempt itself does: it is asked only when
@@ -83,6 +85,7 @@ class _Delivery:
         wall_clock: Callable[[], float],
         random: Callable[[], float],
         record: Callable[[Attempt], None],
+        elsewhere: Callable[[Answer], Awaitable[bool]] | None,
     ) -> None:
         self._send_once = send_once
         self._policy = policy
@@ -92,6 +95,7 @@ class _Delivery:
         self._wall_clock = wall_clock
         self._random = random
         self._record = record
+        self._elsewhere = elsewhere
         self._started = clock()
         self._tries = 0
         self._allowed = 1 if sdk_retry_count > 0 else policy.attempts
@@ -165,7 +169,9 @@ class _Delivery:
             return isinstance(outcome, UpstreamError) and outcome.code in RETRIED_ERRORS
         if not worth_retrying(outcome):
             return False
-        if outcome.status == 429 and out_of_money(await outcome.peek(_PEEK_BYTES, _PEEK_S)):
+        if self._tries > 1 and self._elsewhere is not None and await self._elsewhere(outcome):
+            return False
+        if outcome.status == 429 and out_of_money(await outcome.peek(PEEK_BYTES, PEEK_S)):
             self._hopeless = True
         return not self._hopeless
 
@@ -190,7 +196,7 @@ class _Delivery:
         outcome = _outcome(state)
         if isinstance(outcome, Answer):
             try:
-                await outcome.peek(_PEEK_BYTES, _PEEK_S)
+                await outcome.peek(PEEK_BYTES, PEEK_S)
             finally:
                 await outcome.close()
 

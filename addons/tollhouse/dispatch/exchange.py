@@ -1,6 +1,6 @@
 """One request and its answer as the road sees them, with the listener's protocol hidden behind a `Wire`.
 
-The layer (`dispatch.layer`) feeds the request's body in; the coroutine that owns the call reads it and writes the answer.
+The layer (`dispatch.mitm`) feeds the request's body in; the coroutine that owns the call reads it and writes the answer.
 Everything happens on one event loop; nothing here is safe for threads.
 """
 
@@ -56,6 +56,7 @@ class Exchange:
         self._scope: asyncio.Timeout | None = None
         self._deferring = False
         self._stopped: str | None = None
+        self._refused: Denial | None = None
         self.answered = False
         """The answer's head was sent."""
         self.finished = False
@@ -113,6 +114,12 @@ class Exchange:
             self._stopped = why
             self.interrupt()
 
+    def refuse(self, denial: Denial) -> None:
+        """The budget has come to its end: ends the owner's interruptible scope with `Refused`."""
+        if self._refused is None and not self.finished:
+            self._refused = denial
+            self.interrupt()
+
     def interrupt(self) -> None:
         """End the owner's interruptible scope now, or when it leaves `uninterrupted`; nothing if it is in neither."""
         scope = self._scope
@@ -154,7 +161,7 @@ class Exchange:
             yield
         finally:
             self._deferring = False
-            if self._gone is not None or self._stopped is not None:
+            if self._gone is not None or self._stopped is not None or self._refused is not None:
                 self.interrupt()
 
     def _raise_if_ended(self) -> None:
@@ -162,6 +169,8 @@ class Exchange:
             raise ClientGone(self._gone)
         if self._stopped is not None:
             raise Stopped(self._stopped)
+        if self._refused is not None:
+            raise Refused(self._refused.code, self._refused.why, self._refused.headers)
 
     @property
     def gone(self) -> str | None:

@@ -13,14 +13,15 @@ from typing import Final, Protocol
 from tollhouse.call import Attempt, Call
 from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import Lease
-from tollhouse.denial import Refused
+from tollhouse.denial import Denial, Refused, error_event
 from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
-from tollhouse.dispatch.attempts import deliver
+from tollhouse.dispatch.attempts import PEEK_BYTES, PEEK_S, deliver
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.exchange import Exchange
-from tollhouse.dispatch.retry import RetryBudget, RetryPolicy
+from tollhouse.dispatch.retry import RetryBudget, RetryPolicy, out_of_money, retry_after_s
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.meter.openai import JsonMeter, StreamMeter
+from tollhouse.meter.redact import Redactor
 from tollhouse.providers import Provider
 
 log = logging.getLogger(__name__)
@@ -28,19 +29,23 @@ log = logging.getLogger(__name__)
 # Of the connection with the provider, or of its state with somebody else. `alt-svc` would lead the client past us.
 _NOT_PASSED_ON: Final = frozenset({"alt-svc", "set-cookie", "set-cookie2", "trailer", "content-length"})
 
+_FRAME_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
+
 Conclude = Callable[[], Awaitable[None]]
 
 
-class RefusedKeys(Protocol):
-    """Who can say whether there is another key than one that the provider refused."""
+class Keys(Protocol):
+    """Who is told what a provider says of a key, and can say whether there is another one to go on with."""
 
     async def refused(self, lease: Lease) -> Lease | None: ...
+    def cooling(self, lease: Lease, seconds: float | None) -> Lease | None: ...
+    def exhausted(self, lease: Lease) -> Lease | None: ...
 
 
 class Relay:
     """What all deliveries share."""
 
-    def __init__(self, upstream: Upstream, breakers: Breakers, keys: RefusedKeys, *, abandoned_read_s: float) -> None:
+    def __init__(self, upstream: Upstream, breakers: Breakers, keys: Keys, *, abandoned_read_s: float) -> None:
         self.upstream = upstream
         self.breakers = breakers
         self.keys = keys
@@ -70,8 +75,14 @@ class Delivery:
         self._body = clearance.body
         self._exchange = exchange
         self._answer: Answer | None = None
+        self._frame_end = True
+        """The client has whole events of a stream, and no piece of one."""
+        self._used = [self._lease.secret]
+        """The keys that were put on this call."""
+        self._redactor = Redactor(self._used)
+        """Stands before the meter: what that reads goes into the line."""
         self._meter: JsonMeter | StreamMeter | None = None
-        self._meter_finished = False
+        self._body_finished = False
 
     async def run(self, conclude: Conclude) -> None:
         """Send, and pass the answer on as it arrives. ``conclude`` is awaited before its last bytes are.
@@ -93,6 +104,41 @@ class Delivery:
         await self._pass_on(self._answer, conclude)
 
     async def _attempts(self) -> Answer:
+        """With one key, and the next while the provider says that this one has had enough: each key once."""
+        answer = await self._attempts_with_one_key()
+        while (other := await self._next_key(answer)) is not None:
+            await answer.close()
+            self._use(other)
+            answer = await self._attempts_with_one_key()
+        return answer
+
+    async def _next_key(self, answer: Answer) -> Lease | None:
+        """The key to go on with instead of passing this answer on. It tells the others that ours is to be left alone."""
+        if answer.status not in (400, 402, 429):
+            return None
+        keys, lease = self._relay.keys, self._lease
+        if answer.status == 402 or out_of_money(await answer.peek(PEEK_BYTES, PEEK_S)):
+            other = keys.exhausted(lease)
+        elif answer.status == 429:
+            other = keys.cooling(lease, retry_after_s(answer, time.time()))
+        else:
+            return None
+        if other is None or other.secret in self._used:
+            return None
+        return other if self._relay.breakers.of(self._call.host, other.fingerprint).wait_s() == 0 else None
+
+    async def _has_next_key(self, answer: Answer) -> bool:
+        return await self._next_key(answer) is not None
+
+    def _use(self, lease: Lease) -> None:
+        """Go on with another key. Nothing of an answer to this one has been passed on."""
+        self._lease = lease
+        self._used.append(lease.secret)
+        self._redactor = Redactor(self._used)
+        self._call.key_version = f"{lease.fingerprint}@{lease.version}"
+        self._call.upstream_status = 0
+
+    async def _attempts_with_one_key(self) -> Answer:
         call = self._call
         assert call.provider is not None
         breaker = self._relay.breakers.of(call.host, self._lease.fingerprint)
@@ -107,6 +153,7 @@ class Delivery:
                 sleep=asyncio.sleep,
                 random=random.random,
                 record=self._record,
+                elsewhere=self._has_next_key,
             )
         finally:
             call.breaker = breaker.state.value
@@ -121,9 +168,7 @@ class Delivery:
         refused = self._lease
         lease = await self._relay.keys.refused(refused)
         if lease is not None:
-            self._lease = lease
-            call.key_version = f"{lease.fingerprint}@{lease.version}"
-            call.upstream_status = 0
+            self._use(lease)
             answer = await self._attempts()
             if answer.status != 401:
                 return answer
@@ -134,7 +179,6 @@ class Delivery:
     async def _send_once(self) -> Answer:
         call = self._call
         assert call.provider is not None
-        call.in_flight = True
         answer = await self._relay.upstream.send(
             call.provider,
             call.host,
@@ -144,9 +188,13 @@ class Delivery:
             self._body,
             self._lease.secret,
             budget_s=call.provider.deadline_s,
+            on_leaving=self._on_leaving,
         )
         call.in_flight = False
         return answer
+
+    def _on_leaving(self) -> None:
+        self._call.in_flight = True
 
     def _record(self, attempt: Attempt) -> None:
         call = self._call
@@ -158,7 +206,10 @@ class Delivery:
     async def _pass_on(self, answer: Answer, conclude: Conclude) -> None:
         call, exchange = self._call, self._exchange
         headers = [(k, v) for k, v in answer.headers if k not in _NOT_PASSED_ON and not k.startswith("x-tollhouse-")]
+        headers = self._redactor.headers(headers)
         headers.append(("x-tollhouse-call-id", call.id))
+        if call.clamped is not None:
+            headers.append(("x-tollhouse-clamped", str(call.clamped)))
         left = self._start_meter(answer)
         if left is not None:
             headers.append(("content-length", str(left)))
@@ -172,13 +223,13 @@ class Delivery:
             exchange.start(answer.status, headers)
         meter = self._meter
         while chunk := await self._read(answer):
-            out = meter.feed(chunk) if meter is not None else chunk
             if left is not None:
                 left -= len(chunk)
+            out = self._edited(chunk, last=left is not None and left <= 0)
             if (left is not None and left <= 0) or (isinstance(meter, StreamMeter) and meter.done):
                 # The client has its answer with this chunk and may call again at once: settled first.
                 if left is not None:
-                    self._finish_meter()
+                    self._finish_body()
                 self._read_meter()
                 call.complete = True
                 await conclude()
@@ -189,7 +240,12 @@ class Delivery:
                 await exchange.send(b"")
             elif out:
                 await exchange.send(out)
-        tail = self._finish_meter()
+                self._frame_end = out.endswith(_FRAME_ENDS)
+            if call.covers is not None and self._frame_end and not call.complete and meter is not None:
+                denial = await call.covers(meter.output_seen)
+                if denial is not None:
+                    raise Refused(denial.code, denial.why, denial.headers)
+        tail = self._finish_body()
         call.complete = True
         await conclude()
         if tail:
@@ -204,7 +260,7 @@ class Delivery:
             chunk = await answer.read()
         except AnswerCut as cut:
             call.ended = "cut"
-            self._finish_meter()
+            self._finish_body()
             raise Refused(cut.code, cut.why) from None
         now = time.monotonic()
         call.waited_s += now - waited
@@ -225,12 +281,21 @@ class Delivery:
         self._meter = JsonMeter()
         return left
 
-    def _finish_meter(self) -> bytes:
-        """What the meter still held back of the answer; b"" from the second time on."""
+    def _edited(self, chunk: bytes, *, last: bool) -> bytes:
+        """What of ``chunk`` goes to the client now: without our key, without what only the meter asked for."""
+        clean = self._redactor.feed(chunk)
+        if last:
+            clean += self._redactor.finish()
+        return self._meter.feed(clean) if self._meter is not None and clean else clean
+
+    def _finish_body(self) -> bytes:
+        """What was still held back of the answer; b"" from the second time on."""
         tail = b""
-        if self._meter is not None and not self._meter_finished:
-            self._meter_finished = True
-            tail = self._meter.finish()
+        if not self._body_finished:
+            self._body_finished = True
+            tail = self._redactor.finish()
+            if self._meter is not None:
+                tail = (self._meter.feed(tail) if tail else b"") + self._meter.finish()
         self._read_meter()
         return tail
 
@@ -244,6 +309,17 @@ class Delivery:
                 call.service_tier = meter.tier
             call.output_seen = meter.output_seen
 
+    async def end_with(self, denial: Denial, conclude: Conclude) -> None:
+        """End a stream that has begun with an error event of ours, if the client can read one where it stands; else
+        nothing is sent and the answer has to be cut."""
+        call = self._call
+        self._finish_body()
+        call.denial, call.gate = denial, "budget"
+        await conclude()
+        if self._frame_end and isinstance(self._meter, StreamMeter) and call.provider is not None:
+            await self._exchange.send(error_event(denial, call.provider.family, call.id))
+            self._exchange.end()
+
     async def read_on(self) -> None:
         """The client has gone: read the answer to its end for a bounded time, for the true count. Raises nothing."""
         answer, call = self._answer, self._call
@@ -252,7 +328,7 @@ class Delivery:
         try:
             async with asyncio.timeout(self._relay.abandoned_read_s):
                 while chunk := await answer.read():
-                    self._meter.feed(chunk)
+                    self._edited(chunk, last=False)
                     if isinstance(self._meter, StreamMeter) and self._meter.done:
                         break
             call.complete = True
@@ -264,7 +340,7 @@ class Delivery:
     async def close(self) -> None:
         """Let go of the answer, however it ended; what was seen of it is on the call then."""
         try:
-            self._finish_meter()
+            self._finish_body()
         finally:
             if self._answer is not None:
                 await self._answer.close()

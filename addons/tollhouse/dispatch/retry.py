@@ -26,10 +26,12 @@ TRIES_OF_ALL: Final = 3
 SDK_STOPS: Final = ("x-should-retry", "false")
 """openai-python, anthropic-python and their kin heed it: `_base_client.py`, `_should_retry`."""
 
-# 429s that do not clear: OpenAI's and those who copy it. https://platform.openai.com/docs/guides/error-codes
+# Errors that do not clear: OpenAI's and those who copy it (https://platform.openai.com/docs/guides/error-codes), and
+# Anthropic's of a 402 (https://docs.anthropic.com/en/api/errors).
 _NO_MONEY: Final = frozenset(
     {
         "insufficient_quota",
+        "billing_error",
         "billing_hard_limit_reached",
         "credit_balance_exhausted",
         "organization_spend_limit_exceeded",
@@ -37,6 +39,9 @@ _NO_MONEY: Final = frozenset(
         "project_spend_limit_exceeded",
     }
 )
+# Anthropic says it with a 400 of the type invalid_request_error, xAI with a 429: only the text tells. From its beginning,
+# since a provider's message may repeat what the request said.
+_NO_CREDIT: Final = re.compile(r"Your credit balance is too low|Your team .{0,200}used all available credits")
 _SECONDS: Final = re.compile(r"\d{1,9}(\.\d{1,9})?")
 
 
@@ -121,9 +126,12 @@ def worth_retrying(answer: Answer) -> bool:
 
 
 def out_of_money(body: bytes) -> bool:
-    """Whether the body of a 429 says that the account is empty, which no retry mends."""
+    """Whether the body of an error says that the account is empty, which no retry mends."""
     try:
         error = json.loads(body)["error"]
-        return error.get("code") in _NO_MONEY or error.get("type") in _NO_MONEY
+        if error.get("code") in _NO_MONEY or error.get("type") in _NO_MONEY:
+            return True
+        message = error.get("message")
+        return isinstance(message, str) and _NO_CREDIT.match(message) is not None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
+from contextvars import ContextVar
 from itertools import chain
 from typing import Any, Final
 
@@ -38,6 +40,10 @@ HOP_BY_HOP: Final = frozenset(
 _FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
+leaving: ContextVar[Callable[[], None] | None] = ContextVar("leaving", default=None)
+"""Called, in the task that sends, when there is a connection and the request's first byte is about to go."""
+
+
 class Connection(ResponseHandler):
     """aiohttp's connection, which also refuses what it would take for an answer: one that nobody asked for (it would be
     given to the next caller, who may be another tenant's) and interim answers without end."""
@@ -51,6 +57,9 @@ class Connection(ResponseHandler):
         self._asked = True
         self._interim = 0
         super().set_response_params(**params)
+        tell = leaving.get()
+        if tell is not None:
+            tell()
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         interim = 100 <= data[0].code < 200 and data[0].code != 101

@@ -26,7 +26,16 @@ from tollhouse.credential.secret import Secret
 from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
 from tollhouse.dispatch.guard import refused_address
 from tollhouse.dispatch.resolve import AddressRefused, GuardedResolver
-from tollhouse.dispatch.transport import HOP_BY_HOP, WRITE_SLICE, Body, Connection, as_answer, translated, without_named
+from tollhouse.dispatch.transport import (
+    HOP_BY_HOP,
+    WRITE_SLICE,
+    Body,
+    Connection,
+    as_answer,
+    leaving,
+    translated,
+    without_named,
+)
 from tollhouse.providers import BUILT_IN, Catalog, Provider
 
 __all__ = ["Answer", "AnswerCut", "Upstream", "UpstreamError"]
@@ -117,13 +126,15 @@ class Upstream:
         secret: Secret,
         *,
         budget_s: float,
+        on_leaving: Callable[[], None] | None = None,
     ) -> Answer:
         """Makes one attempt, which is one request on the wire at the most, and gives the answer once its head is there.
 
         ``host`` is the normalised name of the call, ``path_and_query`` goes out byte for byte. Of ``headers``,
         hop-by-hop ones, every provider's credential slot, cookies, ``host``, ``content-length``, ``accept-encoding``
         and ``expect`` are replaced or left out. Connecting takes at most ``budget_s`` and the provider's
-        ``connect_timeout_s``; the head may then take ``answer_timeout_s``.
+        ``connect_timeout_s``; the head may then take ``answer_timeout_s``. ``on_leaving`` is called once there is a
+        connection, just before the request's first byte: whoever cancels the attempt earlier knows that it never left.
 
         Raises UpstreamError, and ValueError for what cannot be sent as it is (nothing was sent).
         """
@@ -145,6 +156,7 @@ class Upstream:
         elif not body and method in ("GET", "HEAD"):
             data = None
         failure: Exception
+        told = leaving.set(on_leaving)
         try:
             async with asyncio.timeout(head_s):
                 response = await self._session.request(
@@ -157,6 +169,8 @@ class Upstream:
             failure = translated(error, route.where)
         except ValueError:
             failure = ValueError("the request's head cannot be sent as it is")
+        finally:
+            leaving.reset(told)
         raise failure
 
     def _headers(self, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ import base64
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 from tollhouse.credential.secret import Secret
@@ -26,8 +27,8 @@ _JSON: Final = re.compile(
     rb'\\(?:u00(?P<done>[2-7][0-9A-Fa-f])|(?P<pair>["\\/])|(?P<cut>(?:u(?:0(?:0[2-7]?)?)?)?\Z)|[\s\S])'
 )
 _PERCENT: Final = re.compile(rb"%(?:(?P<done>[2-7][0-9A-Fa-f])|(?P<cut>[2-7]?\Z))")
-_UNICODE: Final = re.compile(rb"\\u00[2-7][0-9A-Fa-f]")
-_BEGUN: Final = re.compile(rb"\\(?:u(?:0(?:0[2-7]?)?)?)?\Z")
+_SPELT: Final = re.compile(rb"(?:%|\\u00)([2-7][0-9A-Fa-f])")
+_BEGUN: Final = re.compile(rb"(?:%[2-7]?|\\(?:u(?:0(?:0[2-7]?)?)?)?)\Z")
 _LONGEST_BEGUN: Final = 5
 
 _Span = tuple[int, int]
@@ -36,12 +37,19 @@ _ANY: Final = 0
 
 
 class Forms:
-    """The spellings of one key that are searched for, before escapes. They are not shown."""
+    """The spellings of keys that are searched for, before escapes. They are not shown."""
 
-    __slots__ = ("spelt",)
+    __slots__ = ("ends", "escapes", "pairs", "spelt")
 
-    def __init__(self, key: str) -> None:
-        self.spelt = tuple(dict.fromkeys(_spellings(key.encode()))) if len(key) >= SHORTEST else ()
+    def __init__(self, *keys: str) -> None:
+        self.spelt = tuple(
+            dict.fromkeys(form for key in keys if len(key) >= SHORTEST for form in _spellings(key.encode()))
+        )
+        self.ends = frozenset(b"".join(self.spelt))
+        """Every byte that stands in one of them."""
+        self.escapes = self.ends | frozenset(b"%0123456789ABCDEFabcdef")
+        """Every byte whose escape matters: an escape may itself be escaped."""
+        self.pairs = tuple(b"\\" + sign for sign in (b'"', b"/", b"\\") if sign[0] in self.ends)
 
     def __repr__(self) -> str:
         return "Forms(redacted)"
@@ -52,7 +60,7 @@ def _spellings(key: bytes) -> Iterator[bytes]:
     for encode in (base64.standard_b64encode, base64.urlsafe_b64encode):
         for before in range(3):
             # Only the characters that the key decides alone: those at its edges hold bits of its neighbours too.
-            start = -(-before * 8 // 6) - 1
+            start = -(-before * 8 // 6)
             yield encode(b"\0" * before + key)[start : (before + len(key)) * 8 // 6]
 
 
@@ -64,17 +72,15 @@ class Redactor:
     become a key; `finish` gives it.
     """
 
-    __slots__ = ("_ends", "_forms", "_held", "_pairs")
+    __slots__ = ("_forms", "_held", "_wanted")
 
     def __init__(self, secrets: Sequence[Secret | str]) -> None:
-        forms: tuple[bytes, ...] = ()
-        for secret in secrets:
-            forms += secret.derived(Forms).spelt if isinstance(secret, Secret) else Forms(secret).spelt
-        self._forms = forms
+        if len(secrets) == 1 and isinstance(secrets[0], Secret):
+            self._wanted = secrets[0].derived(Forms)
+        else:
+            self._wanted = Forms(*(secret.reveal() if isinstance(secret, Secret) else secret for secret in secrets))
+        self._forms = self._wanted.spelt
         self._held = b""
-        self._ends = frozenset(b"".join(forms))
-        """Every byte that an unescaped form can hold."""
-        self._pairs = [b"\\" + sign for sign in (b'"', b"/", b"\\") if sign[0] in self._ends]
 
     def __repr__(self) -> str:
         return "Redactor(redacted)"
@@ -84,7 +90,7 @@ class Redactor:
 
         Text as `Answer` has it: UTF-8 with surrogateescape.
         """
-        if not self._spans(_raw("\n".join([part for pair in headers for part in pair]))):
+        if not self._may_hold(_raw("\n".join(chain.from_iterable(headers)))):
             return headers
         clean = []
         for name, value in headers:
@@ -99,7 +105,7 @@ class Redactor:
         if not self._forms or not data:
             return data
         if not self._may_hold(data):
-            if data[-1] not in self._ends:
+            if data[-1] not in self._wanted.ends:
                 self._held = b""
                 return data
             keep = self._beginning(data, 0)
@@ -120,15 +126,15 @@ class Redactor:
         for form in self._forms:
             if form in data:
                 return True
-        if b"%" in data and _PERCENT.search(data):
-            return True
-        if b"\\" not in data:
+        escaped = b"\\" in data
+        if not escaped and b"%" not in data:
             return False
-        if b"\\" in data[-_LONGEST_BEGUN:] and _BEGUN.search(data, len(data) - _LONGEST_BEGUN):
+        if _BEGUN.search(data, len(data) - _LONGEST_BEGUN):
             return True
-        if b"\\u00" in data and _UNICODE.search(data):
+        if escaped and any(pair in data for pair in self._wanted.pairs):
             return True
-        return any(pair in data for pair in self._pairs)
+        escapes = self._wanted.escapes
+        return any(int(code, 16) in escapes for code in _SPELT.findall(data))
 
     def _spans(self, data: bytes) -> list[_Span]:
         """Where keys stand, in order; those that overlap are one."""

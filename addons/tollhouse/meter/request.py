@@ -19,6 +19,7 @@ MAX_DEPTH: Final = 100
 """Nested objects and arrays. A request nests about 10; schemas of tools somewhat more."""
 MAX_N: Final = 128
 """https://platform.openai.com/docs/api-reference/chat/create#chat-create-n"""
+_CAPS: Final = ("max_completion_tokens", "max_tokens")
 _MAX_CAP: Final = 2**31 - 1
 _MAX_MODEL: Final = 256
 
@@ -85,7 +86,7 @@ def prepare(body: bytes, kind: EndpointKind, usage_in_stream: Literal["on_reques
     if options is not None:
         _refuse_case_variants(options, _STREAM_KEYS, "stream_options.")
         asked = _optional(options, "include_usage", bool, "true or false", "stream_options.") or False
-    caps = [_integer(document, "max_completion_tokens", 0, _MAX_CAP), _integer(document, "max_tokens", 0, _MAX_CAP)]
+    caps = [_integer(document, key, 0, _MAX_CAP) for key in _CAPS]
     n = _integer(document, "n", 1, MAX_N)
     inject = stream and not asked and usage_in_stream == "on_request"
     return Prepared(
@@ -174,6 +175,21 @@ def _integer(document: dict[str, Any], key: str, low: int, high: int) -> int | N
     if type(value) is not int or not low <= value <= high:
         _refuse(f'"{key}" must be a whole number from {low} to {high}.')
     return value
+
+
+def lower_cap(body: bytes, cap: int) -> bytes:
+    """``body``, which `prepare` has let through as a chat request, with an output cap of at most ``cap`` tokens for each
+    answer; no other byte changes. A request with none gets ``max_completion_tokens``."""
+    text = body.decode("latin-1")
+    found = [member for member in members(text, 0, whole=False) if member.key in _CAPS]
+    if all(member.value is None for member in found):
+        if not found:
+            return _insert(body, body.index(b"{") + 1, b'"max_completion_tokens":%d,' % cap)
+        found = [member._replace(value=cap + 1) for member in found[:1]]
+    for member in reversed(found):
+        if member.value is not None and member.value > cap:
+            body = body[: member.value_at] + b"%d" % cap + body[member.value_end :]
+    return body
 
 
 def _other_models(document: dict[str, Any]) -> tuple[tuple[str, ...], bool]:

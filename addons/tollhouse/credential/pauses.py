@@ -1,0 +1,63 @@
+"""Keys that a provider wants left alone for a while, and which of several is used next. The clock is passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from tollhouse.credential.lease import Lease
+
+Why = Literal["rate", "money", "refused"]
+
+_SECONDS: Final[dict[Why, float]] = {"rate": 5.0, "money": 300.0, "refused": 60.0}
+"""For a pause whose length nobody says. An account may be topped up, and a key made valid again, at any time."""
+_LONGEST_S: Final = 3600.0
+"""No header retires a key for longer."""
+_MANY: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    until: float
+    """On the clock of `Pauses`."""
+    why: Why
+
+
+class Pauses:
+    """By fingerprint, since a key's limits are its own wherever in the store it stands."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._pauses: dict[str, Pause] = {}
+
+    def add(self, fingerprint: str, why: Why, seconds: float | None = None) -> None:
+        """Leave this key alone for ``seconds``, for the usual time if None. A pause never ends one that lasts longer."""
+        now = self._clock()
+        until = now + min(_SECONDS[why] if seconds is None else seconds, _LONGEST_S)
+        if len(self._pauses) >= _MANY:
+            self._pauses = {key: pause for key, pause in self._pauses.items() if pause.until > now}
+        known = self._pauses.get(fingerprint)
+        if known is None or known.until < until:
+            self._pauses[fingerprint] = Pause(until, why)
+
+    def of(self, fingerprint: str) -> Pause | None:
+        """The pause that a key is in, None when it is free."""
+        pause = self._pauses.get(fingerprint)
+        return pause if pause is not None and pause.until > self._clock() else None
+
+    def first(self, leases: Sequence[Lease], turn: int) -> Lease:
+        """The key to use: the first from number ``turn`` on, around, that is free; when none is, the one that is free
+        first. ``leases`` is not empty."""
+        if len(leases) == 1 or not self._pauses:
+            return leases[turn % len(leases)]
+        around = [leases[(turn + step) % len(leases)] for step in range(len(leases))]
+        return min(around, key=self._free_at)
+
+    def free(self, leases: Sequence[Lease]) -> list[Lease]:
+        """Those that are in no pause."""
+        return [lease for lease in leases if self.of(lease.fingerprint) is None]
+
+    def _free_at(self, lease: Lease) -> float:
+        pause = self.of(lease.fingerprint)
+        return 0.0 if pause is None else pause.until

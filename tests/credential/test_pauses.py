@@ -1,0 +1,96 @@
+"""Which of several keys is next, and which are left alone for how long."""
+
+from __future__ import annotations
+
+import pytest
+from tests.credential.memory import Clock
+
+from tollhouse.credential.lease import Lease
+from tollhouse.credential.pauses import Pauses
+from tollhouse.credential.secret import Secret
+
+
+def lease(name: str) -> Lease:
+    secret = Secret(f"sk-{name}")
+    return Lease(secret, "1", secret.fingerprint, "infrastructure/openai")
+
+
+A, B, C = lease("a"), lease("b"), lease("c")
+ALL = (A, B, C)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def pauses(clock: Clock) -> Pauses:
+    return Pauses(clock)
+
+
+def firsts(pauses: Pauses) -> list[Lease]:
+    return [pauses.first(ALL, turn) for turn in range(3)]
+
+
+def test_each_in_turn(pauses: Pauses) -> None:
+    """With no pause the turn decides; one key alone is always the one."""
+    assert firsts(pauses) == [A, B, C]
+    assert pauses.first(ALL, 5) is C
+    assert pauses.first((B,), 2) is B
+    pauses.add(B.fingerprint, "rate")
+    assert pauses.first((B,), 0) is B
+
+
+def test_paused_keys_are_passed_over(pauses: Pauses, clock: Clock) -> None:
+    """A paused key's turn is the next one's, until its pause is over."""
+    pauses.add(A.fingerprint, "rate", 10)
+    assert firsts(pauses) == [B, B, C]
+    assert pauses.free(ALL) == [B, C]
+    pauses.add(B.fingerprint, "rate", 20)
+    assert firsts(pauses) == [C, C, C]
+    clock.now += 10
+    assert firsts(pauses) == [A, C, C]
+    clock.now += 10
+    assert firsts(pauses) == [A, B, C]
+
+
+def test_all_paused(pauses: Pauses, clock: Clock) -> None:
+    """The one that is free first, whoever's turn it is."""
+    pauses.add(A.fingerprint, "money")
+    pauses.add(B.fingerprint, "rate", 20)
+    pauses.add(C.fingerprint, "rate", 10)
+    assert firsts(pauses) == [C, C, C]
+    assert pauses.free(ALL) == []
+    pauses.add(C.fingerprint, "rate", 30)
+    assert firsts(pauses) == [B, B, B]
+
+
+def test_how_long(pauses: Pauses, clock: Clock) -> None:
+    """As long as is said, at most an hour; a usual time if nothing is; a longer pause is not ended by a shorter one."""
+
+    def left() -> float:
+        pause = pauses.of(A.fingerprint)
+        return pause.until - clock.now if pause else 0.0
+
+    assert left() == 0
+    pauses.add(A.fingerprint, "rate")
+    assert left() == 5
+    pauses.add(A.fingerprint, "rate", 0.0)
+    assert left() == 5
+    pauses.add(A.fingerprint, "rate", 90_000)
+    assert left() == 3600
+    pauses.add(A.fingerprint, "money")
+    found = pauses.of(A.fingerprint)
+    assert found is not None
+    assert (found.why, left()) == ("rate", 3600)
+    clock.now += 3600
+    assert left() == 0
+
+
+def test_old_pauses_are_forgotten(pauses: Pauses, clock: Clock) -> None:
+    """Keys come and go; their pauses do not pile up."""
+    for number in range(5000):
+        pauses.add(f"{number:08x}", "rate", 1)
+        clock.now += 0.5
+    assert len(pauses._pauses) <= 1000

@@ -1,0 +1,110 @@
+"""Several keys in one secret, through the running gateway."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import pytest
+from tests.support.inproc import PROJECT, Inside, open_inside
+
+from tollhouse.credential.embedded import EmbeddedVault
+from tollhouse.credential.secret import Secret
+from tollhouse.demo.standin_script import reply
+
+URL = "https://api.openai.com/v1/chat/completions"
+KEYS = [f"sk-one-of-several-{secrets.token_urlsafe(24)}" for _ in range(3)]
+PRINTS = [Secret(key).fingerprint for key in KEYS]
+LIMITED = b'{"error":{"message":"Rate limit reached","type":"requests","param":null,"code":"rate_limit_exceeded"}}'
+EMPTY = b'{"error":{"message":"You exceeded your quota","type":"insufficient_quota","code":"insufficient_quota"}}'
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
+    limits = {f"projects.{PROJECT}": {"limits": ["10 usd/day"]}}
+    with open_inside(tmp_path_factory.mktemp("several"), limits) as inside:
+        own = EmbeddedVault(inside.config.state.directory, "projects/{project}/{provider}")
+        own.set("openai", json.dumps(KEYS), project=PROJECT)
+        inside.standin.keys.update(KEYS)
+        yield inside
+
+
+@pytest.fixture
+def inside(shared: Inside) -> Inside:
+    """With keys that are all free, and nothing in the book."""
+    shared.gateway.keys._pauses._pauses.clear()
+    shared.standin.clear()
+    return shared
+
+
+def ask(inside: Inside, **more: Any) -> httpx2.Response:
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}], **more}
+    with httpx2.Client(proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30) as client:
+        return client.post(URL, json=body)
+
+
+def used(inside: Inside) -> list[int]:
+    """Which key came with each request."""
+    return [KEYS.index(one.get("authorization").removeprefix("Bearer ")) for one in inside.standin.snapshot()]
+
+
+def line_of(inside: Inside, answer: httpx2.Response) -> dict[str, Any]:
+    return next(line for line in inside.lines() if line["call_id"] == answer.headers["x-tollhouse-call-id"])
+
+
+def test_they_take_turns(inside: Inside) -> None:
+    """Six calls are two a key, and each line says which by its fingerprint."""
+    lines = [line_of(inside, ask(inside)) for _ in range(6)]
+    numbers = used(inside)
+    assert sorted(numbers) == [0, 0, 1, 1, 2, 2]
+    assert [line["key_version"] for line in lines] == [f"{PRINTS[number]}@1" for number in numbers]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_429_moves_on(inside: Inside, stream: bool) -> None:
+    """The client gets its answer from the next key, and no other call meets the limited one while it cools."""
+    inside.standin.script(reply(429, LIMITED, [("retry-after", "60")]))
+    answer = ask(inside, stream=stream)
+    assert answer.status_code == 200
+    first, second = used(inside)
+    assert first != second
+    line = line_of(inside, answer)
+    assert [attempt["outcome"] for attempt in line["attempts"]] == ["429", "200"]
+    assert (line["key_version"], line["charged_by"]) == (f"{PRINTS[second]}@1", "usage")
+    with ThreadPoolExecutor(8) as pool:
+        statuses = [one.status_code for one in pool.map(lambda _: ask(inside), range(16))]
+    assert statuses == [200] * 16
+    assert first not in used(inside)[2:]
+    assert set(used(inside)[2:]) == {0, 1, 2} - {first}
+
+
+def test_an_empty_account_moves_on(inside: Inside) -> None:
+    """No money with one key is no reason to refuse the call."""
+    inside.standin.script(reply(429, EMPTY))
+    assert ask(inside).status_code == 200
+    first, second = used(inside)
+    assert first != second
+    assert {ask(inside).status_code for _ in range(6)} == {200}
+    assert first not in used(inside)[1:]
+
+
+def test_all_limited(inside: Inside) -> None:
+    """When each has said no the client gets the provider's own answer, and each was asked once at first."""
+    inside.standin.always(reply(429, LIMITED, [("retry-after", "60"), ("x-should-retry", "false")]))
+    answer = ask(inside)
+    assert (answer.status_code, answer.content) == (429, LIMITED)
+    assert sorted(used(inside)) == [0, 1, 2]
+
+
+def test_a_refused_key_moves_on(inside: Inside) -> None:
+    """401 to one of them: the secret is read again, and another one is used."""
+    inside.standin.script(reply(401, b'{"error":{"code":"invalid_api_key"}}'))
+    assert ask(inside).status_code == 200
+    first, second = used(inside)
+    assert first != second
+    assert {ask(inside).status_code for _ in range(4)} == {200}
+    assert first not in used(inside)[1:]

@@ -1,0 +1,197 @@
+"""What a configuration names is opened, or said to be unfit for use."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from OpenSSL import SSL
+
+from tollhouse.call import ListenerKind
+from tollhouse.config import Config, TlsFiles, catalog, load_config
+from tollhouse.credential.embedded import EmbeddedVault
+from tollhouse.credential.lease import CredentialUnavailable
+from tollhouse.credential.vault import VaultReader
+from tollhouse.demo.gateway_config import Settings, write_config
+from tollhouse.stores import listener_context, open_ca, open_keys, open_reader
+from tollhouse.trust.ca import CertificateAuthority
+from tollhouse.trust.leaf import LeafStore
+
+
+def configured(directory: Path, settings: Settings | None = None) -> Config:
+    config = load_config(write_config(directory, None, settings))
+    config.state.directory.mkdir(mode=0o700, exist_ok=True)
+    return config
+
+
+# The CA.
+
+
+def test_a_ca_is_made_once(tmp_path: Path) -> None:
+    """For every provider's host, and found again at the next start."""
+    config = configured(tmp_path)
+    made = open_ca(config, catalog(config))
+    assert made.covers("api.openai.com")
+    assert not made.covers("example.com")
+    assert open_ca(config, catalog(config)).fingerprint == made.fingerprint
+    assert (config.state.directory / "ca-key.pem").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_ca_that_replicas_share(tmp_path: Path) -> None:
+    """The configured files are used, and none is made."""
+    config = configured(tmp_path, {"ca": {"cert_file": "ca.pem", "key_file": "ca-key.pem"}})
+    hosts = [host for provider in catalog(config).providers for host in provider.hosts]
+    shared = CertificateAuthority.create(hosts)
+    shared.save(tmp_path)
+    assert open_ca(config, catalog(config)).fingerprint == shared.fingerprint
+    assert list(config.state.directory.iterdir()) == []
+
+
+def test_a_host_that_was_added(tmp_path: Path) -> None:
+    """The CA does not reach it: said with its name and what to do, not at the first handshake."""
+    config = configured(tmp_path)
+    before = open_ca(config, catalog(config))
+    config = configured(tmp_path, {"providers.vllm": {"family": "openai", "hosts": ["llm.example", "*.llm.example"]}})
+    with pytest.raises(ValueError, match=r"does not cover .*llm\.example.*tollhouse ca renew"):
+        open_ca(config, catalog(config))
+    assert CertificateAuthority.load_or_create(config.state.directory, []).fingerprint == before.fingerprint
+
+
+def test_a_ca_that_is_not_there(tmp_path: Path) -> None:
+    """A configured one is never made."""
+    config = configured(tmp_path, {"ca": {"cert_file": "ca.pem", "key_file": "ca-key.pem"}})
+    with pytest.raises((ValueError, OSError), match=r"ca\.pem"):
+        open_ca(config, catalog(config))
+
+
+# The store of keys.
+
+
+def vault(tmp_path: Path, **keys: Any) -> Config:
+    files = {"role_id_file": "role-id", "secret_id_file": "secret-id"}
+    settings = {"address": "https://vault.internal:8200", "auth": {"method": "approle", **files}}
+    return configured(tmp_path, {"vault": {**settings, **keys}})
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        {"method": "approle", "role_id_file": "role-id", "secret_id_file": "secret-id"},
+        {"method": "token_file", "token_file": "token"},
+        {"method": "token", "token_file": "token"},
+    ],
+    ids=lambda auth: auth["method"],
+)
+def test_ways_to_log_in(tmp_path: Path, auth: dict[str, str]) -> None:
+    """Opened, not logged in yet: no file is read and nobody is asked."""
+    reader = open_reader(vault(tmp_path, auth=auth))
+    assert isinstance(reader, VaultReader)
+    assert reader.mount == "secret"
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"auth": {"method": "kubernetes", "role": "tollhouse"}}, "auth"),
+        ({"auth": {"method": "jwt", "role": "tollhouse", "jwt_file": "jwt"}}, "auth"),
+        ({"kv_version": 1}, "kv_version"),
+    ],
+    ids=["kubernetes", "jwt", "KV 1"],
+)
+def test_what_is_not_there_yet(tmp_path: Path, keys: dict[str, Any], said: str) -> None:
+    """Refused, where `run` did not refuse it already."""
+    with pytest.raises(ValueError, match=said):
+        open_reader(vault(tmp_path, **keys))
+
+
+def test_an_embedded_store(tmp_path: Path) -> None:
+    """A file of the state directory."""
+    assert isinstance(open_reader(configured(tmp_path)), EmbeddedVault)
+
+
+async def test_a_key_that_is_set_while_it_runs(tmp_path: Path) -> None:
+    """The embedded store has it at once where there was none, by the paths of the configuration."""
+    config = configured(tmp_path)
+    cache = open_keys(config)
+    EmbeddedVault(config.state.directory).set("openai", "sk-the-first-one-of-this-test")
+    lease = await cache.get("openai", "acme", "proj_1")
+    assert lease.path == "infrastructure/openai"
+    assert lease.secret.reveal() == "sk-the-first-one-of-this-test"
+    with pytest.raises(CredentialUnavailable):
+        await cache.get("anthropic", "acme", "proj_1")
+    await cache.close()
+
+
+def test_how_long_a_key_serves(tmp_path: Path) -> None:
+    """As configured; the embedded one is a file, which is read more often."""
+    assert open_keys(vault(tmp_path, refresh_s=120))._times.refresh_s == 120
+    assert open_keys(configured(tmp_path, {"vault": {"refresh_s": 120}}))._times.refresh_s == 5
+    assert open_keys(configured(tmp_path, {"vault": {"refresh_s": 2}}))._times.refresh_s == 2
+
+
+# A listener's own TLS.
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    """A listener's certificate and key, as an operator makes them."""
+    directory = tmp_path_factory.mktemp("tls")
+    files = TlsFiles(cert_file=directory / "cert.pem", key_file=directory / "key.pem")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost"
+    subprocess.run(
+        [*command.split(), "-keyout", str(files.key_file), "-out", str(files.cert_file)],
+        capture_output=True,
+        check=True,
+    )
+    return files
+
+
+def agreed(server_context: SSL.Context, *offered: bytes) -> bytes:
+    """The protocol that a handshake in memory agrees on."""
+    server = SSL.Connection(server_context)
+    server.set_accept_state()
+    client_context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    client_context.set_alpn_protos(list(offered))
+    client = SSL.Connection(client_context)
+    client.set_connect_state()
+    for one, other in [(client, server), (server, client)] * 4:
+        try:
+            one.do_handshake()
+        except SSL.WantReadError:
+            pass
+        try:
+            other.bio_write(one.bio_read(1 << 16))
+        except SSL.WantReadError:
+            pass
+    return client.get_alpn_proto_negotiated()
+
+
+@pytest.mark.parametrize(("kind", "protocol"), [("proxy", b"http/1.1"), ("base_url", b"h2")])
+def test_a_listeners_certificate(certificate: TlsFiles, kind: ListenerKind, protocol: bytes) -> None:
+    """CONNECT is spoken over HTTP/1.1 only."""
+    assert agreed(listener_context(certificate, kind), b"h2", b"http/1.1") == protocol
+
+
+@pytest.mark.parametrize("broken", ["no certificate", "no key", "not PEM", "another's key"])
+def test_a_certificate_that_cannot_be_used(certificate: TlsFiles, tmp_path: Path, broken: str) -> None:
+    """Both names in one sentence, since either may be the wrong one."""
+    other = tmp_path / "other.pem"
+    if broken == "not PEM":
+        other.write_text("nothing")
+    elif broken == "another's key":
+        made = CertificateAuthority.create(["a.example"])
+        made.save(tmp_path)
+        assert LeafStore(made)
+        other = tmp_path / "ca-key.pem"
+    files = {
+        "no certificate": certificate.model_copy(update={"cert_file": other}),
+        "no key": certificate.model_copy(update={"key_file": other}),
+        "not PEM": certificate.model_copy(update={"key_file": other}),
+        "another's key": certificate.model_copy(update={"key_file": other}),
+    }[broken]
+    with pytest.raises(ValueError, match=r"\[listen\] tls") as error:
+        listener_context(files, "base_url")
+    assert str(files.cert_file) in str(error.value)
+    assert str(files.key_file) in str(error.value)
