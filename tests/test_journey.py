@@ -1,4 +1,7 @@
-"""The coroutine that owns a call: each way it can end is settled once, written once and answered at most once."""
+"""The coroutine that owns a call: each way it can end is settled once, written once and answered at most once.
+
+It is long because each ending is walked through to its line.
+"""
 
 from __future__ import annotations
 

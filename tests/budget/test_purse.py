@@ -1,4 +1,7 @@
-"""What a call holds, what it is charged, and what it is told when it does not fit."""
+"""What a call holds, what it is charged, and what it is told when it does not fit.
+
+It is long because two truth tables, of charges and of refusals, stand in it.
+"""
 
 from __future__ import annotations
 

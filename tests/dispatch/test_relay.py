@@ -1,4 +1,7 @@
-"""A cleared call's way out and its answer's way back, with the provider played by the answers it gives."""
+"""A cleared call's way out and its answer's way back, with the provider played by the answers it gives.
+
+It is long because a delivery can end in so many ways, each with a test.
+"""
 
 from __future__ import annotations
 

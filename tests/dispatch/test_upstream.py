@@ -672,7 +672,10 @@ async def test_a_request_that_never_leaves(reach: Reach) -> None:
         await reader.read()
         writer.close()
 
-    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server, reach(server.sockets[0].getsockname()[1]) as to:
+    async with (
+        await asyncio.start_server(silent, "127.0.0.1", 0) as server,
+        reach(server.sockets[0].getsockname()[1]) as to,
+    ):
         task = asyncio.create_task(to.send(on_leaving=lambda: told.append("left")))
         await accepted.wait()
         task.cancel()

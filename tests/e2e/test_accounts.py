@@ -2,6 +2,8 @@
 
 Some 200 calls of every kind at once. Each has a tag of its own, which is its text, a header that the provider sees, and its
 trace id, so that the provider's book can be matched with the lines, also for clients that never saw a call id.
+
+It is long because the table of all kinds of calls stands in it.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ EMPTY = b'{"error":{"message":"You exceeded your quota","type":"insufficient_quo
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
     limits = {f"projects.{PROJECT}": {"limits": ["10 usd/day"]}}
     with open_inside(tmp_path_factory.mktemp("several"), limits) as inside:
-        own = EmbeddedVault(inside.config.state.directory, "projects/{project}/{provider}")
+        own = EmbeddedVault(inside.gateway.config.state.directory, "projects/{project}/{provider}")
         own.set("openai", json.dumps(KEYS), project=PROJECT)
         inside.standin.keys.update(KEYS)
         yield inside

@@ -248,6 +248,8 @@ class GateTLSLayer(ClientTLSLayer):
         return (yield from super().receive_handshake_data(data))
 
     def receive_data(self, data: bytes) -> Commands:
+        if self.refused:
+            return  # What was on its way when the handshake was ended.
         for command in super().receive_data(data):
             yield command
             if isinstance(command, commands.Log) and command.message.startswith("TLS Error"):
