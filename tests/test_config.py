@@ -241,14 +241,26 @@ def test_vault_auth(write, tmp_path: Path) -> None:
         auth = write(f'[vault]\nauth = {{ method = "{method}", token_file = "t" }}\n').vault.auth
         assert isinstance(auth, TokenAuth)
         assert auth.token_file == tmp_path / "t"
-    for method in ("kubernetes", "jwt"):
-        config = write(f'[vault]\nauth = {{ method = "{method}", role = "tollhouse" }}\n')
-        assert isinstance(config.vault.auth, JwtAuth)
-        assert [problem.key for problem in unenforced(config)] == ["vault.auth.method"]
-    config = write('[vault]\nauth = { method = "approle", role_id_file = "r", secret_id_file = "s", mount = "m" }\n')
-    assert config.vault.auth == AppRoleAuth(
-        method="approle", role_id_file=tmp_path / "r", secret_id_file=tmp_path / "s", mount="m"
+    config = write('[vault]\nauth = { method = "kubernetes", role = "tollhouse" }\n')
+    assert config.vault.auth == JwtAuth(method="kubernetes", role="tollhouse", jwt_file=None, mount=None)
+    config = write('[vault]\nauth = { method = "jwt", role = "tollhouse", jwt_file = "j", mount = "oidc/" }\n')
+    assert config.vault.auth == JwtAuth(method="jwt", role="tollhouse", jwt_file=tmp_path / "j", mount="oidc")
+    config = write(
+        '[vault]\nauth = { method = "approle", role_id_file = "r", secret_id_file = "s", mount = "m", wrapped = true }\n'
     )
+    assert config.vault.auth == AppRoleAuth(
+        method="approle", role_id_file=tmp_path / "r", secret_id_file=tmp_path / "s", mount="m", wrapped=True
+    )
+    assert unenforced(config) == []
+
+
+def test_vault_versions(write) -> None:
+    """KV version 1 is read; in version 2 paths can be pinned."""
+    token = 'auth = { method = "token", token_file = "t" }\n'
+    config = write(f"[vault]\nkv_version = 1\n{token}")
+    assert (config.vault.kv_version, config.vault.versions, unenforced(config)) == (1, {}, [])
+    config = write(f'[vault]\nversions = {{ "infrastructure/openai" = 3 }}\n{token}')
+    assert (config.vault.versions, unenforced(config)) == ({"infrastructure/openai": 3}, [])
 
 
 def test_vault_over_http(write) -> None:
@@ -263,8 +275,7 @@ def test_vault_over_http(write) -> None:
     [
         ("[redis]\nunsafe_fail_open = true\n", "redis.unsafe_fail_open"),
         ('[redis]\nurl = "redis+cluster://h:1"\n', "redis.url"),
-        ('[redis]\nurl = "redis+sentinel://h:1/m"\n', "redis.url"),
-        ("kv_version = 1\n", "vault.kv_version"),
+        ('versions = { "infrastructure/openai" = 3 }\n', "vault.versions"),
     ],
 )
 def test_unenforced(write, text: str, key: str) -> None:

@@ -31,7 +31,7 @@ LEAVES = {
 PURE = {
     "admit": ("authority", "identity", "path", "strip", "token"),
     "budget": ("estimate", "limits", "windows"),
-    "credential": ("environment", "lease", "paths", "secret"),
+    "credential": ("environment", "lease", "paths", "pauses", "secret"),
     "dispatch": ("answer", "breaker", "exchange", "guard", "retry"),
 }
 """Logic by folder. The whole of ``meter`` but for `EXPORT`, ``providers`` and the configuration belong to it as well."""

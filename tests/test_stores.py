@@ -81,6 +81,8 @@ def vault(tmp_path: Path, **keys: Any) -> Config:
         {"method": "approle", "role_id_file": "role-id", "secret_id_file": "secret-id"},
         {"method": "token_file", "token_file": "token"},
         {"method": "token", "token_file": "token"},
+        {"method": "kubernetes", "role": "tollhouse"},
+        {"method": "jwt", "role": "tollhouse", "jwt_file": "token", "mount": "oidc"},
     ],
     ids=lambda auth: auth["method"],
 )
@@ -91,19 +93,14 @@ def test_ways_to_log_in(tmp_path: Path, auth: dict[str, str]) -> None:
     assert reader.mount == "secret"
 
 
-@pytest.mark.parametrize(
-    ("keys", "said"),
-    [
-        ({"auth": {"method": "kubernetes", "role": "tollhouse"}}, "auth"),
-        ({"auth": {"method": "jwt", "role": "tollhouse", "jwt_file": "jwt"}}, "auth"),
-        ({"kv_version": 1}, "kv_version"),
-    ],
-    ids=["kubernetes", "jwt", "KV 1"],
-)
-def test_what_is_not_there_yet(tmp_path: Path, keys: dict[str, Any], said: str) -> None:
-    """Refused, where `run` did not refuse it already."""
-    with pytest.raises(ValueError, match=said):
-        open_reader(vault(tmp_path, **keys))
+def test_where_a_pod_has_its_token(tmp_path: Path) -> None:
+    """Kubernetes' own place, unless another is named."""
+    for file in ("", "token"):
+        auth = {"method": "kubernetes", "role": "tollhouse", **({"jwt_file": file} if file else {})}
+        reader = open_reader(vault(tmp_path, auth=auth))
+        where = str(tmp_path / file) if file else "/var/run/secrets/kubernetes.io/serviceaccount/token"
+        with pytest.raises(CredentialUnavailable, match=f"The kubernetes token file {where} can't be used"):
+            reader.connect()
 
 
 def test_an_embedded_store(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from tollhouse.config_values import (
     VaultAddress,
     VaultMount,
     VaultPath,
+    VaultPlace,
 )
 from tollhouse.denial import Family
 
@@ -87,6 +88,8 @@ class AppRoleAuth(Table):
     method: Literal["approle"]
     role_id_file: FilePath
     secret_id_file: FilePath
+    wrapped: bool = False
+    """The secret_id's file holds a response-wrapping token, which is unwrapped once at start."""
     mount: VaultMount = "approle"
 
 
@@ -101,7 +104,9 @@ class JwtAuth(Table):
     method: Literal["kubernetes", "jwt"]
     role: Text
     jwt_file: FilePath | None = None
+    """None only for kubernetes: where a pod has its service account's token."""
     mount: VaultMount | None = None
+    """None: the method's own name."""
 
 
 VaultAuth = AppRoleAuth | TokenAuth | JwtAuth
@@ -118,6 +123,8 @@ class VaultConfig(Table):
         "infrastructure/{provider}",
     )
     """Tried in this order; the first that exists is used."""
+    versions: dict[VaultPlace, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Filled paths that stay at a version of the secret; of all others the latest is read."""
     field: Text = "api_key"
     refresh_s: Seconds = 60.0
     stale_for_s: SecondsOrZero = 300.0

@@ -93,6 +93,13 @@ def vault_rules(vault: VaultConfig) -> Found:
             'is missing, so there is no way to log in; add auth = { method = "approle", role_id_file = "role-id", '
             'secret_id_file = "secret-id" }, or use address = "embedded"',
         )
+    if isinstance(vault.auth, JwtAuth) and vault.auth.method == "jwt" and vault.auth.jwt_file is None:
+        yield (
+            "vault.auth.jwt_file",
+            "is missing, and only a Kubernetes pod has a token at a place of its own; name its file",
+        )
+    if vault.versions and vault.kv_version == 1:
+        yield "vault.versions", "has no effect with kv_version = 1, which keeps no versions; remove it"
     parts = urlsplit(vault.address)
     if parts.scheme == "http" and not _loopback(parts.hostname or "") and not vault.unsafe_plaintext:
         yield (
@@ -230,14 +237,13 @@ _NOT_YET: Final[tuple[tuple[Callable[[Config], list[str]], str], ...]] = (
     ),
     (lambda config: ["redis.unsafe_fail_open"] if config.redis.unsafe_fail_open else [], "remove it"),
     (
-        lambda config: ["redis.url"] if config.redis.url.startswith(("redis+cluster:", "redis+sentinel:")) else [],
-        "use redis://, rediss:// or unix:// of one server",
+        lambda config: ["redis.url"] if config.redis.url.startswith("redis+cluster:") else [],
+        "use redis://, rediss:// or unix:// of one server, or redis+sentinel://",
     ),
     (
-        lambda config: ["vault.auth.method"] if isinstance(config.vault.auth, JwtAuth) else [],
-        'use method = "approle" or "token"',
+        lambda config: ["vault.versions"] if config.vault.embedded and config.vault.versions else [],
+        "remove it: the embedded store keeps the latest version only",
     ),
-    (lambda config: ["vault.kv_version"] if config.vault.kv_version == 1 else [], "use a mount of KV version 2"),
 )
 """What the file may spell and this version does not do: where it is set, and what to do instead."""
 

@@ -174,7 +174,9 @@ def _redis_url(text: str) -> str:
     if text == "embedded":
         return text
     try:
-        parts = urlsplit(text)
+        # Of several servers the first is looked at here; whoever connects judges the others.
+        head, comma, rest = text.partition(",")
+        parts = urlsplit(head + "/" + rest.partition("/")[2] if comma else text)
         server = parts.path if parts.scheme == "unix" else parts.hostname
         server = None if parts.port == 0 else server
     except ValueError:
@@ -218,6 +220,14 @@ def _vault_path(text: str) -> str:
         raise ValueError(f"{problem}; write the path below the mount, without a leading /")
     if "{provider}" not in text:
         raise ValueError("has no {provider}, and one provider's key would be sent to another; put {provider} into it")
+    return text
+
+
+def _vault_place(text: str) -> str:
+    from tollhouse.credential.paths import path_problem
+
+    if problem := path_problem(text):
+        raise ValueError(f'{problem}; write a path as it is in Vault below the mount: "infrastructure/openai" = 3')
     return text
 
 
@@ -273,6 +283,9 @@ RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 VaultAddress = Annotated[str, AfterValidator(_vault_address)]
 VaultMount = Annotated[str, AfterValidator(_mount)]
 VaultPath = Annotated[str, AfterValidator(_vault_path)]
+"""A template."""
+VaultPlace = Annotated[str, AfterValidator(_vault_place)]
+"""A path, filled."""
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SecondsOrZero = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]

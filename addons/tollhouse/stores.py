@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from OpenSSL import SSL
 
 from tollhouse.call import ListenerKind
-from tollhouse.config import AppRoleAuth, Config, TlsFiles, TokenAuth
+from tollhouse.config import AppRoleAuth, Config, JwtAuth, TlsFiles, TokenAuth
 from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.lease import Reader
 from tollhouse.providers import Catalog
 from tollhouse.trust.ca import CertificateAuthority
 from tollhouse.trust.leaf import HTTP, server_context
+
+if TYPE_CHECKING:
+    from tollhouse.config_models import VaultAuth
+    from tollhouse.credential.vault_auth import Auth
 
 _EMBEDDED_REFRESH_S: Final = 5.0
 
@@ -35,24 +39,37 @@ def open_ca(config: Config, catalog: Catalog) -> CertificateAuthority:
 
 
 def open_reader(config: Config) -> Reader:
-    """The store of keys, not logged in yet. Raises `ValueError` for what this version does not do."""
+    """The store of keys, not logged in yet. Raises `ValueError` for what `config_rules` would have refused."""
     vault = config.vault
     if vault.embedded:
         from tollhouse.credential.embedded import EmbeddedVault
 
         return EmbeddedVault(config.state.directory)
-    from tollhouse.credential.vault import AppRole, TokenFile, VaultReader
+    from tollhouse.credential.vault import VaultReader
 
-    auth: AppRole | TokenFile
-    if isinstance(vault.auth, AppRoleAuth):
-        auth = AppRole(vault.auth.role_id_file, vault.auth.secret_id_file, vault.auth.mount)
-    elif isinstance(vault.auth, TokenAuth):
-        auth = TokenFile(vault.auth.token_file)
-    else:
-        raise ValueError("[vault] auth: this way to log in is not there yet; use approle or token_file")
-    if vault.kv_version != 2:
-        raise ValueError("[vault] kv_version: only 2 is there yet")
-    return VaultReader(vault.address, auth, mount=vault.mount, namespace=vault.namespace or None, ca_file=vault.ca_file)
+    return VaultReader(
+        vault.address,
+        _vault_auth(vault.auth),
+        mount=vault.mount,
+        kv_version=vault.kv_version,
+        versions=vault.versions,
+        namespace=vault.namespace or None,
+        ca_file=vault.ca_file,
+    )
+
+
+def _vault_auth(auth: VaultAuth | None) -> Auth:
+    from tollhouse.credential.vault_auth import SERVICE_ACCOUNT, AppRole, JwtLogin, TokenFile
+
+    if isinstance(auth, AppRoleAuth):
+        return AppRole(auth.role_id_file, auth.secret_id_file, auth.mount, auth.wrapped)
+    if isinstance(auth, TokenAuth):
+        return TokenFile(auth.token_file)
+    if isinstance(auth, JwtAuth):
+        file = auth.jwt_file or (SERVICE_ACCOUNT if auth.method == "kubernetes" else None)
+        if file is not None:
+            return JwtLogin(auth.method, auth.role, file, auth.mount or auth.method)
+    raise ValueError("[vault] auth: there is no way to log in")
 
 
 def open_keys(config: Config) -> KeyCache:

@@ -391,3 +391,20 @@ async def test_real_vault_that_refuses(write, openbao: OpenBao, tmp_path: Path) 
     errors = said(await run(write(LISTEN, REDIS, text)), "error")
     assert f"Vault at {openbao.address} can't be used." in errors
     assert "secret_id" in errors
+
+
+async def test_real_vault_with_a_wrapped_secret_id(write, openbao: OpenBao) -> None:
+    """A wrapping token is for the gateway: it is not tried, and said so."""
+    text = real_vault(openbao).replace('method = "approle"', 'method = "approle", wrapped = true')
+    openbao.secret_id_file.write_text("s.wrapping-token")
+    findings = await run(write(LISTEN, REDIS, text))
+    assert said(findings, "error") == ""
+    assert f"The login to Vault at {openbao.address} was not tried." in said(findings, "warn")
+    assert "wrapping-token" not in repr(findings)
+
+
+async def test_several_keys(write, openbao: OpenBao) -> None:
+    """A secret with several keys says how many."""
+    openbao.put("infrastructure/openai", {"api_key": ["sk-secret-1", "sk-secret-2"]})
+    findings = await run(write(LISTEN, REDIS, real_vault(openbao)))
+    assert "There is a key for openai at infrastructure/openai (2 keys)." in said(findings, "ok")

@@ -141,6 +141,18 @@ async def test_a_file_of_nothing_but_damage_is_left_aside_at_once(tmp_path: Path
     await spool.close()
 
 
+async def test_damage_longer_than_a_record_does_not_hide_what_follows(tmp_path: Path) -> None:
+    """A megabyte without a line's end: the record behind it is replayed."""
+    (await filled(tmp_path, 1)).path.rename(tmp_path / "one")
+    record = (tmp_path / "one").read_bytes()
+    (tmp_path / "settles.spool").write_bytes(b"x" * (MAX_LINE + 5) + b"\n" + record)
+    spool = Spool(tmp_path)
+    assert spool.open() == 1
+    teller = Teller()
+    assert await spool.replay(teller) == 1
+    await spool.close()
+
+
 async def test_a_record_too_large_keeps_its_charge(tmp_path: Path) -> None:
     """What is read back is bounded; the amount and the names are what must not be lost."""
     spool = Spool(tmp_path)

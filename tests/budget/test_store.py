@@ -30,7 +30,7 @@ def test_every_error_of_redis_is_one_of_ours(error: Exception) -> None:
     assert type(error).__name__ in raised.value.why
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1", "redis+sentinel://h", "127.0.0.1:6379", "", "redis"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1", "redis+other://h", "127.0.0.1:6379", "", "redis"])
 def test_another_url_is_refused(tmp_path: Path, url: str) -> None:
     """What it can't speak it says at once, naming what it can."""
     with pytest.raises(ValueError, match=r"redis\.url must begin with"):

@@ -469,3 +469,59 @@ def test_environment_is_not_looked_at(
     assert key_of(reader) == "sk-1"
     with pytest.raises(CredentialUnavailable, match="Its policy needs"):
         reader.read("teams/openai")
+
+
+# KV version 1, pinned versions
+
+
+@pytest.fixture
+def kv1(openbao: OpenBao) -> Iterator[OpenBao]:
+    """With KV version 1 at ``old``, which the role may read."""
+    openbao.api("POST", "sys/mounts/old", {"type": "kv", "options": {"version": "1"}})
+    openbao.api("PUT", "sys/policies/acl/old", {"policy": 'path "old/infrastructure/*" { capabilities = ["read"] }'})
+    openbao.set_role(token_policies=["tollhouse", "old"])
+    yield openbao
+    openbao.api("DELETE", "sys/mounts/old")
+
+
+def test_kv1(kv1: OpenBao, make: Make) -> None:
+    """Read, missing, and a refusal whose policy line has no `data/`; there is no version to tell."""
+    reader = make(mount="old", kv_version=1)
+    assert reader.read(PATH) is None
+    kv1.api("POST", f"old/{PATH}", {"api_key": "sk-1", "ttl": "1h"})
+    found = reader.read(PATH)
+    assert found is not None
+    assert (found.data["api_key"], found.version) == ("sk-1", "kv1")
+    with pytest.raises(CredentialUnavailable, match='path "old/teams/openai"'):
+        reader.read("teams/openai")
+
+
+def test_wrong_kv_version(kv1: OpenBao, make: Make) -> None:
+    """Asking one version's mount as the other is said to be that, as far as Vault lets it be seen."""
+    kv1.put(PATH, {"api_key": "sk-1"})
+    kv1.api("POST", f"old/{PATH}", {"api_key": "sk-1"})
+    root = TokenFile(kv1.root_token_file)
+    with pytest.raises(CredentialUnavailable, match=r"no KV version 1 .* at 'secret'.*vault\.kv_version"):
+        make(root, kv_version=1).read(PATH)
+    with pytest.raises(CredentialUnavailable, match=r"not a secret of KV version 1.*vault\.kv_version"):
+        make(root, kv_version=1).read(f"data/{PATH}")
+    assert make(root, mount="old").read(PATH) is None
+
+
+def test_pinned_version(openbao: OpenBao, make: Make) -> None:
+    """A path that is pinned stays at its version; deleted, or not there yet, it is missing; other paths go on."""
+    openbao.put(PATH, {"api_key": "sk-1"})
+    openbao.put(PATH, {"api_key": "sk-2"})
+    openbao.put("infrastructure/mistral", {"api_key": "sk-3"})
+    reader = make(versions={PATH: 1})
+    assert (key_of(reader), key_of(reader, "infrastructure/mistral")) == ("sk-1", "sk-3")
+    assert key_of(make(versions={PATH: 3})) is None
+    openbao.api("POST", f"secret/delete/{PATH}", {"versions": [1]})
+    assert key_of(reader) is None
+    assert key_of(make()) == "sk-2"
+
+
+def test_no_pins_in_kv1(openbao: OpenBao, make: Make) -> None:
+    """What keeps no versions can't be pinned."""
+    with pytest.raises(ValueError, match="no versions"):
+        make(kv_version=1, versions={PATH: 1})

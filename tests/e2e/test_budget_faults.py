@@ -65,6 +65,7 @@ def test_calls_that_end_while_redis_is_away_are_charged_when_it_is_back(tmp_path
         assert sorted(record["call_id"] for record in records) == sorted(served(answers))
         assert {(record["settled_by"], record["charged_by"]) for record in records} == {("hold", "usage")}
         assert fleet.holds() == {}
+        until(lambda: len(fleet.lines()) == 33, "a line a call")
         state = fleet.budget()["10000 usd/day"]
         assert (state["used"], state["held"]) == (spent(fleet.lines()), 0)
         assert [answer.status_code for answer in fleet.call(BODY, 3)] == [200] * 3
@@ -107,6 +108,7 @@ def test_redis_killed_and_started_again_amid_five_hundred_calls(tmp_path: Path) 
         until(lambda: fleet.holds() == {}, "no hold is left")
         charged = served(answers)
         assert len(fleet.standin.snapshot()) == charged.total() > 200
+        until(lambda: len(fleet.lines()) == 500, "a line a call")
         records = fleet.records()
         assert sorted(record["call_id"] for record in records) == sorted(charged)
         assert fleet.budget()["10000 usd/day"]["used"] == spent(records) == spent(fleet.lines())
@@ -148,6 +150,7 @@ def test_two_hundred_calls_from_four_gateways_against_money_for_twenty(tmp_path:
     """Exactly 20 are let out while none is settled; when all are, what they did not use can be used again."""
     with open_fleet(tmp_path, 4) as fleet:
         assert fleet.call(BODY, 1)[0].status_code == 200
+        until(lambda: len(fleet.lines()) == 1, "its line")
         [line] = fleet.lines()
         each, cost = Decimal(line["held_usd"]), Decimal(line["cost_usd"])
         fleet.gateways[0].make_project(PROJECT, f"{cost + 20 * each} usd/day")

@@ -219,7 +219,7 @@ def test_nothing_is_injected_where_usage_comes_anyway(body: bytes, usage_in_stre
         ),
         (b'{"max_tokens":null,"model":"m"}', b'{"max_tokens":7,"model":"m"}'),
         (
-            b'{"max_tokens":null,"model":"m","max_completion_tokens":9}',
+            b'{"max_tokens":null,"model":"m","max_completion_tokens":8}',
             b'{"max_tokens":null,"model":"m","max_completion_tokens":7}',
         ),
         (b'{"model":"m","x":{"max_tokens":50},"max_tokens":50}', b'{"model":"m","x":{"max_tokens":50},"max_tokens":7}'),

@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
 
 from tollhouse.admin.finding import Clock, Finding
+from tollhouse.budget.store import sentinel
 from tollhouse.config import Config
 from tollhouse.config_values import Address
 
@@ -34,8 +35,8 @@ async def check_redis(config: Config, clock: Clock = time.time, timeout_s: float
                 "For more than a trial, set [redis] url to a Redis or Valkey server.",
             )
         ]
-    if urlsplit(config.redis.url).scheme not in ("redis", "rediss", "unix"):
-        return []  # Cluster and Sentinel: `config.unenforced` has refused them.
+    if config.redis.url.startswith("redis+cluster:"):
+        return []  # `config.unenforced` has refused it.
     try:
         async with asyncio.timeout(timeout_s):
             facts = await _ask(config.redis.url, clock)
@@ -65,14 +66,14 @@ async def check_redis(config: Config, clock: Clock = time.time, timeout_s: float
 
 
 async def _ask(url: str, clock: Clock) -> dict[str, Any]:
-    client = Redis.from_url(
-        url,
-        protocol=2,
-        decode_responses=True,
-        socket_timeout=TIMEOUT_S,
-        socket_connect_timeout=TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-    )
+    options: dict[str, Any] = {
+        "protocol": 2,
+        "decode_responses": True,
+        "socket_timeout": TIMEOUT_S,
+        "socket_connect_timeout": TIMEOUT_S,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    client = sentinel(url, **options) if url.startswith("redis+sentinel:") else Redis.from_url(url, **options)
     async with client:
         await client.ping()
         before = clock()

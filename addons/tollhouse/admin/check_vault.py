@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from tollhouse.admin.finding import Finding
-from tollhouse.config import AppRoleAuth, Config, TokenAuth, catalog
+from tollhouse.config import AppRoleAuth, Config, catalog
 from tollhouse.credential.lease import CredentialUnavailable, Reader, check_keys
 from tollhouse.credential.paths import fill
 from tollhouse.providers import Provider
+from tollhouse.stores import open_reader
 
 TIMEOUT_S: Final = 15.0
 
@@ -18,10 +19,17 @@ TIMEOUT_S: Final = 15.0
 async def check_vault(config: Config) -> list[Finding]:
     """Reads every path that the configuration can name, with one login. No key's value leaves this function."""
     place = "the embedded vault" if config.vault.embedded else f"Vault at {config.vault.address}"
+    if isinstance(config.vault.auth, AppRoleAuth) and config.vault.auth.wrapped:
+        return [
+            Finding(
+                "warn",
+                f"The login to {place} was not tried.",
+                f"The wrapping token in {config.vault.auth.secret_id_file} can be unwrapped once, by the gateway.",
+                "`tollhouse run` says whether it lets us in; then `tollhouse key list` shows the keys.",
+            )
+        ]
     try:
-        reader = _reader(config)
-        if reader is None:
-            return []
+        reader = open_reader(config)
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 await asyncio.to_thread(reader.connect)
@@ -49,27 +57,6 @@ async def check_vault(config: Config) -> list[Finding]:
     return [Finding("error", f"{place[0].upper()}{place[1:]} can't be used.", why, todo)]
 
 
-def _reader(config: Config) -> Reader | None:
-    """None for a way to log in that `config.unenforced` refuses."""
-    vault = config.vault
-    if vault.embedded:
-        from tollhouse.credential.embedded import EmbeddedVault
-
-        return EmbeddedVault(config.state.directory)
-    from tollhouse.credential.vault import AppRole, TokenFile, VaultReader
-
-    auth: AppRole | TokenFile
-    if isinstance(vault.auth, AppRoleAuth):
-        auth = AppRole(vault.auth.role_id_file, vault.auth.secret_id_file, vault.auth.mount)
-    elif isinstance(vault.auth, TokenAuth):
-        auth = TokenFile(vault.auth.token_file)
-    else:
-        return None
-    if vault.kv_version != 2:
-        return None
-    return VaultReader(vault.address, auth, mount=vault.mount, namespace=vault.namespace or None, ca_file=vault.ca_file)
-
-
 def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
     for provider in catalog(config).providers:
         paths = _paths(config, provider)
@@ -79,8 +66,8 @@ def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
                 raw = reader.read(path)
                 if raw is None:
                     continue
-                check_keys(raw, config.vault.field, f"{config.vault.mount}/{path}")
-                usable.append(path)
+                keys = check_keys(raw, config.vault.field, f"{config.vault.mount}/{path}")
+                usable.append(path if len(keys) == 1 else f"{path} ({len(keys)} keys)")
             except CredentialUnavailable as error:
                 broken += 1
                 yield Finding(

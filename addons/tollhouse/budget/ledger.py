@@ -3,6 +3,8 @@
 The rule of a hold: for every limit of every scope, used + held + estimate <= limit, or nothing is taken at all. A
 settle replaces the estimate by what the call came to, in the windows that the hold was taken from, and may pass a
 limit. Every method may be repeated with the same call id and does its work once.
+
+Past 400 lines because each script has its method here, beside the values that it answers with.
 """
 
 from __future__ import annotations

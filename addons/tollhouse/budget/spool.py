@@ -69,15 +69,16 @@ class Spool:
         self._open()
         end = 0
         with self.path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
             while line := file.readline(MAX_LINE):
-                if not line.endswith(b"\n"):
+                if not line.endswith(b"\n") and end + len(line) == size:
                     break
                 end += len(line)
                 if _decode(line) is None:
                     self._damaged += 1
                 else:
                     self.waiting += 1
-            torn = os.fstat(file.fileno()).st_size - end
+            torn = size - end
         if torn:
             log.warning("%s: the last record was cut off by a crash and is dropped (%d bytes)", self.path, torn)
             os.ftruncate(self._descriptor, end)

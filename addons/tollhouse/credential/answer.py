@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from tollhouse.credential.lease import CredentialUnavailable, RawSecret, StoreAway
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 # https://openbao.org/api-docs/#http-status-codes and Vault's: 412 eventual consistency, 429 quota, 472/473 standby, 501
 # not initialised, 503 sealed.
 _AWAY = frozenset({408, 412, 425, 429, 472, 473})
+KV1: Final = "kv1"
+"""Stands for the version of a secret in KV version 1, which keeps none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +55,38 @@ class Answer:
             hint = " Does the address lack https?" if self.status == 400 and address.startswith("http://") else ""
             raise StoreAway(f"What answers at {where} ({self.status}) is not Vault: no JSON object.{hint}")
 
-    def secret(self, mount: str, path: str, hint: str = "") -> RawSecret | None:
-        """The secret of a KV version 2 read; None for missing, deleted and destroyed. After `raise_if_away`."""
+    def secret(self, mount: str, path: str, kv_version: Literal[1, 2] = 2, hint: str = "") -> RawSecret | None:
+        """The secret of a KV read; None for missing, deleted and destroyed. After `raise_if_away`."""
         place = f"{mount}/{path}"
         body = self.body or {}
         if self.status == 200:
-            outer = body.get("data")
-            data, metadata = (outer.get("data"), outer.get("metadata")) if isinstance(outer, dict) else (None, None)
-            if not isinstance(data, dict) or not isinstance(metadata, dict) or "version" not in metadata:
-                raise CredentialUnavailable(f"Vault's answer for {place} is not a secret of KV version 2.")
-            return RawSecret(data, str(metadata["version"]))
-        if self.status == 404:
-            # Vault says nothing more of what is not there, and gives a deleted version's metadata; errors in words mean
-            # that there is no such mount, another kind of mount, or no such namespace.
-            if body.get("errors"):
+            found = _kv1(body) if kv_version == 1 else _kv2(body)
+            if found is None:
                 raise CredentialUnavailable(
-                    f"Vault has no KV version 2 secrets engine at {mount!r}, or not the namespace. "
+                    f"Vault's answer for {place} is not a secret of KV version {kv_version}. Look at vault.kv_version."
+                )
+            return found
+        if self.status == 404:
+            # Vault says nothing more of what is not there, and gives a deleted version's metadata; errors or warnings in
+            # words mean that there is no such mount, another kind of mount, or no such namespace.
+            if body.get("errors") or body.get("warnings"):
+                raise CredentialUnavailable(
+                    f"Vault has no KV version {kv_version} secrets engine at {mount!r}, or not the namespace. "
                     "Look at vault.mount, vault.kv_version and vault.namespace."
                 )
             return None
         if self.status == 403:
+            api_path = place if kv_version == 1 else f"{mount}/data/{path}"
             raise CredentialUnavailable(
                 f"Vault refuses to let the gateway read {place} (403). Its policy needs: "
-                f'path "{mount}/data/{path}" {{ capabilities = ["read"] }}.{hint}'
+                f'path "{api_path}" {{ capabilities = ["read"] }}.{hint}'
             )
         raise CredentialUnavailable(f"Vault refuses the read of {place} ({self.status}).")
+
+    def field(self, name: str) -> object:
+        """``name`` in the ``data`` of a 200, or None."""
+        data = self.body.get("data") if self.status == 200 and self.body else None
+        return data.get(name) if isinstance(data, dict) else None
 
     def login(self) -> tuple[str, float, bool]:
         """Token, seconds that it lives (0: without end), whether it is renewable; ``("", 0, False)`` for a refusal."""
@@ -95,6 +104,22 @@ class Answer:
         if not isinstance(data, dict) or not isinstance(data.get("ttl"), int | float):
             return 0.0, False
         return float(data["ttl"]), data.get("renewable") is True
+
+
+def _kv1(body: dict[str, Any]) -> RawSecret | None:
+    data = body.get("data")
+    # What answers so is KV version 2 under its API path.
+    if not isinstance(data, dict) or (isinstance(data.get("data"), dict) and isinstance(data.get("metadata"), dict)):
+        return None
+    return RawSecret(data, KV1)
+
+
+def _kv2(body: dict[str, Any]) -> RawSecret | None:
+    outer = body.get("data")
+    data, metadata = (outer.get("data"), outer.get("metadata")) if isinstance(outer, dict) else (None, None)
+    if not isinstance(data, dict) or not isinstance(metadata, dict) or "version" not in metadata:
+        return None
+    return RawSecret(data, str(metadata["version"]))
 
 
 def shown(address: str) -> str:
