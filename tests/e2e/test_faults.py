@@ -18,9 +18,10 @@ from tollhouse.denial import Decision
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
-    with open_inside(tmp_path_factory.mktemp("inside")) as inside:
+@pytest.fixture(scope="module", params=["embedded", "real"])
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
+    """A gateway on embedded stores, then one on redis-server and OpenBao."""
+    with open_inside(tmp_path_factory.mktemp("inside"), stores=request.param) as inside:
         yield inside
 
 

@@ -159,7 +159,7 @@ def open_road(
         merged: dict[str, dict[str, Any]] = {}
         bao: OpenBao | None = None
         if stores == "real":
-            bao = _real_stores(stack, directory, merged)
+            bao = real_stores(stack, directory, merged)
         for table, keys in (settings or {}).items():
             merged.setdefault(table, {}).update(keys)
         gateway = GatewayProcess(write_config(directory, provider, merged), environ=environ)
@@ -172,7 +172,7 @@ def open_road(
         yield Road(gateway, provider, directory, project, gateway.make_token(project))
 
 
-def _real_stores(stack: contextlib.ExitStack, directory: Path, settings: dict[str, dict[str, Any]]) -> OpenBao:
+def real_stores(stack: contextlib.ExitStack, directory: Path, settings: dict[str, dict[str, Any]]) -> OpenBao:
     """Start redis-server and OpenBao for this gateway alone, and point ``settings`` at them."""
     require("redis", "openbao")
     for name in ("redis", "openbao"):

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from tests.support.gateway import REAL_KEY
+from tests.support.gateway import REAL_KEY, Stores, real_stores
 from tollhouse.budget.ledger import Scope
 from tollhouse.config import load_config
 from tollhouse.credential.embedded import EmbeddedVault
@@ -102,9 +102,13 @@ class Inside:
 
 @contextlib.contextmanager
 def open_inside(
-    directory: Path, settings: Settings | None = None, *, standin: StandIn | None = None
+    directory: Path,
+    settings: Settings | None = None,
+    *,
+    standin: StandIn | None = None,
+    stores: Stores = "embedded",
 ) -> Iterator[Inside]:
-    """A gateway that is ready, with `PROJECT` and a token."""
+    """A gateway that is ready, with `PROJECT` and a token; its stores embedded, or redis-server and OpenBao of its own."""
     provider = standin or StandIn(key=REAL_KEY)
     merged: dict[str, dict[str, Any]] = {
         "log": {"calls": "calls.jsonl"},
@@ -115,9 +119,13 @@ def open_inside(
     with contextlib.ExitStack() as stack:
         if not provider.running:
             stack.enter_context(provider)
+        bao = real_stores(stack, directory, merged) if stores == "real" else None
         config = load_config(write_config(directory, provider, merged))
         config.state.directory.mkdir(mode=0o700)
-        EmbeddedVault(config.state.directory).set("openai", REAL_KEY)
+        if bao is None:
+            EmbeddedVault(config.state.directory).set("openai", REAL_KEY)
+        else:
+            bao.put("infrastructure/openai", {"api_key": REAL_KEY})
         # As `tollhouse run` has it.
         loop = uvloop.new_event_loop()
         loop.set_task_factory(eager_task_factory)
