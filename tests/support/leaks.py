@@ -3,7 +3,7 @@ offset, never shown.
 
 What is searched, once all tests have ended: every file below pytest's base directory (what gateways and their stores wrote,
 configurations, state directories, spools, dumps), every test's captured output and log, and warnings. (Not the names of
-tests, which hold tokens made up for them.) Before that a canary line is appended to a file of each kind: a search that does
+tests, which hold tokens made up for them.) Before that a canary line is appended to each of the files: a search that does
 not find it there fails the run as well.
 """
 
@@ -121,22 +121,16 @@ def files_below(directory: Path) -> Iterator[Path]:
                 yield file
 
 
-def kind_of(file: Path) -> str:
-    """Files of one kind have the same name but for numbers."""
-    return re.sub(r"\d+", "0", file.name)
-
-
 @contextlib.contextmanager
-def canaries_in(files: list[Path]) -> Iterator[list[Path]]:
-    """One file of each kind, with a canary line at its end, inside the ``with``."""
-    chosen = list({kind_of(file): file for file in reversed(files)}.values())
+def canaries_in(files: list[Path]) -> Iterator[None]:
+    """Each file has a canary line at its end, inside the ``with``."""
     sizes: dict[Path, int] = {}
     try:
-        for file in chosen:
+        for file in files:
             sizes[file] = file.stat().st_size
             with file.open("ab") as opened:
                 opened.write(f"\n{CANARY}\n".encode())
-        yield chosen
+        yield
     finally:
         for file, size in sizes.items():
             os.truncate(file, size)
@@ -150,7 +144,6 @@ class LeakSearch:
     leaks: list[Leak] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     files: int = 0
-    kinds: int = 0
     captured: int = 0
     _seen: set[Leak] = field(default_factory=set)
     _canaries: set[str] = field(default_factory=set)
@@ -191,15 +184,15 @@ class LeakSearch:
         """Raises `OSError`."""
         files = list(files_below(directory))
         found: set[str] = set()
-        with canaries_in(files) as chosen:
+        with canaries_in(files):
             for file in files:
                 for leak in self.searcher.search_file(file):
-                    if leak.what.startswith("canary") and file in chosen:
+                    if leak.what.startswith("canary"):
                         found.add(leak.place)
                     else:
                         self._take([leak])
-        self.files, self.kinds = len(files), len(chosen)
-        self.problems += [f"{file} was not read to its end" for file in chosen if str(file) not in found]
+        self.files = len(files)
+        self.problems += [f"{file} was not read to its end" for file in files if str(file) not in found]
 
     def _take(self, leaks: Iterator[Leak] | list[Leak]) -> None:
         for leak in leaks:
@@ -208,9 +201,7 @@ class LeakSearch:
                 self.leaks.append(leak)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        searched = (
-            f"{self.files} files of {self.kinds} kinds and {self.captured} captured outputs were searched for leaks"
-        )
+        searched = f"{self.files} files, a canary in each, and {self.captured} captured outputs were searched for leaks"
         if not (self.leaks or self.problems):
             terminalreporter.write_line(f"{searched}: nothing found")
             return
