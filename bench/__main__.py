@@ -70,9 +70,9 @@ def main() -> int:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         port = stack.enter_context(_provider(directory))
-        redis_url = "embedded"
+        redis_url, redis = "embedded", "embedded"
         if shutil.which("redis-server"):
-            redis_url = stack.enter_context(redis_server(directory))
+            redis_url, redis = stack.enter_context(redis_server(directory)), "redis-server"
         else:
             print("redis-server is not on PATH: the embedded store is measured, which is much slower", file=sys.stderr)
         sides = {
@@ -96,13 +96,14 @@ def main() -> int:
         for key in figures["tollhouse"]
     }
     if options.json:
-        print(json.dumps({"figures": figures, "ratios": ratios, "redis": redis_url != "embedded"}, indent=2))
+        print(json.dumps({"figures": figures, "ratios": ratios, "redis": redis}, indent=2))
     else:
-        _table(figures, ratios)
+        _table(figures, ratios, redis)
     return 0
 
 
-def _table(figures: dict[str, dict[str, float]], ratios: dict[str, float]) -> None:
+def _table(figures: dict[str, dict[str, float]], ratios: dict[str, float], redis: str) -> None:
+    print(f"Redis of tollhouse: {redis}")
     print(f"{'':16}{'mitmdump':>12}{'tollhouse':>12}{'ratio':>8}  wanted")
     for key, ratio in ratios.items():
         wanted = f"<= {WANTED[key]}" if key in WANTED else f"< {MEMORY_MB} MB" if key == "memory_mb" else ""

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from tests.admit.head import head
 from tollhouse.admit.token import mint
-from tollhouse.book import FIELDS, Book, record_of, swept_record, usd
+from tollhouse.book import FIELDS, Book, record_of, swept_record
+from tollhouse.budget.limits import format_usd
 from tollhouse.call import Amount, Attempt, Call, Identity, Project, Usage
 from tollhouse.denial import Denial
 from tollhouse.providers.openai import OPENAI
@@ -51,7 +52,7 @@ def a_call(**fields: Any) -> Call:
 )
 def test_usd(nano: int, text: str) -> None:
     """Exact, without an exponent and without trailing zeros."""
-    assert usd(nano) == text
+    assert format_usd(nano) == text
 
 
 @given(st.integers(-(10**24), 10**24))
@@ -60,7 +61,7 @@ def test_usd_is_exact(nano: int) -> None:
     from decimal import Decimal, localcontext
 
     with localcontext(prec=60):
-        assert Decimal(usd(nano)) * 10**9 == nano
+        assert Decimal(format_usd(nano)) * 10**9 == nano
 
 
 def test_it_has_the_contracts_fields() -> None:

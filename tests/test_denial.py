@@ -70,6 +70,13 @@ def test_a_denial_may_say_itself_whether_to_retry() -> None:
     assert [value for name, value in headers if name.lower() == "x-should-retry"] == ["true"]
 
 
+def test_a_provider_that_was_tried_enough() -> None:
+    """The text does not ask for what the header forbids."""
+    denial = Denial("upstream_unreachable", headers=(("x-should-retry", "false"),))
+    assert "Send it again." in Denial("upstream_unreachable").message
+    assert denial.message.endswith("Send it again later, not at once.")
+
+
 def test_which_are_repeated() -> None:
     """Nothing that the workload or a policy has to change is."""
     for code, reason in REASONS.items():

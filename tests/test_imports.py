@@ -19,6 +19,7 @@ ROAD = ("admit", "budget", "credential", "dispatch", "meter")
 """The folders that a call passes, in order."""
 LEAVES = {
     "tollhouse",
+    "tollhouse.admit.token",
     "tollhouse.book",
     "tollhouse.call",
     "tollhouse.clearance",

@@ -113,7 +113,7 @@ def test_command_table() -> None:
             assert inner in named
 
 
-@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "SECURITY.md"])
 def test_paths(name: str) -> None:
     """Every link to a file leads to one, and so does every path of the repository that is named as code."""
     text = (ROOT / name).read_text()
@@ -125,12 +125,21 @@ def test_paths(name: str) -> None:
         assert (ROOT / path).exists(), path
 
 
-def test_toml() -> None:
-    """The TOML shown is TOML."""
+def test_toml(tmp_path: Path) -> None:
+    """The TOML shown is what this version accepts and does."""
     shown = [text for language, text in BLOCKS if language == "toml"]
     assert shown
+    file = tmp_path / "tollhouse.toml"
     for text in shown:
-        tomllib.loads(text)
+        file.write_text(text if "[vault]" in text else text + '[vault]\naddress = "embedded"\n')
+        assert unenforced(load_config(file)) == []
+
+
+def test_python() -> None:
+    """The Python that README asks for is the package's, and the one that uv takes is the repository's."""
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
+    assert f"needs Python {needed} or later" in README
+    assert f"uv takes {(ROOT / '.python-version').read_text().strip()}" in README
 
 
 @pytest.mark.parametrize(
@@ -143,7 +152,12 @@ def test_toml() -> None:
         ('[redis]\nurl = "redis://localhost"\nunsafe_fail_open = true', "unsafe_fail_open"),
         ('[redis]\nurl = "redis+cluster://localhost"', "Cluster"),
         ('[redis]\nurl = "redis+sentinel://localhost/main"', "Sentinel"),
-        ('[vault]\naddress = "embedded"\nkv_version = 1', "KV version 1"),
+        ('[vault]\naddress = "embedded"\nversions = { "infrastructure/openai" = 3 }', "[vault] versions"),
+        (
+            '[vault]\naddress = "https://vault"\nauth = { method = "token", token_file = "t" }\nkv_version = 1',
+            "KV version 1",
+        ),
+        ('[vault]\naddress = "https://vault"\nauth = { method = "kubernetes", role = "r" }', "Kubernetes"),
         ('[vault]\naddress = "https://vault"\nauth = { method = "jwt", role = "r", jwt_file = "t" }', "JWT login"),
     ],
 )
@@ -155,7 +169,7 @@ def test_not_yet(setting: str, words: str, tmp_path: Path) -> None:
     assert bool(unenforced(load_config(file))) == (words in section("What is not there yet"))
 
 
-@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "SECURITY.md"])
 def test_words(name: str) -> None:
     """Nothing in it is about how it was made or where."""
     assert not FORBIDDEN.findall((ROOT / name).read_text())

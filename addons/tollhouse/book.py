@@ -13,25 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tollhouse.admit.token import without_tokens
+from tollhouse.budget.limits import format_usd
 from tollhouse.call import Call
 
 log = logging.getLogger(__name__)
 
-NANO = 10**9
 FIELDS = (
     "ts call_id trace_id tenant project identity provider host method path model model_served stream clamped status decision "
     "reason gate attempts attempts_unknown breaker key_version ttft_ms duration_ms overhead_ms tokens cost_usd held_usd "
     "charged_by client_ip listener"
 )
 """Of a line, in order."""
-
-
-def usd(nano_usd: int) -> str:
-    """Nano-dollars as a decimal string in dollars, without trailing zeros: 1500000000 -> "1.5"."""
-    sign, nano_usd = ("-", -nano_usd) if nano_usd < 0 else ("", nano_usd)
-    whole, fraction = divmod(nano_usd, NANO)
-    digits = f"{fraction:09d}".rstrip("0")
-    return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"
 
 
 def moment(seconds: float) -> str:
@@ -74,8 +66,8 @@ def record_of(call: Call, now: float) -> dict[str, object]:
         "duration_ms": round(duration_s * 1000, 1),
         "overhead_ms": round(max(0.0, duration_s - call.waited_s) * 1000, 1),
         "tokens": call.usage.as_dict() if call.usage else {},
-        "cost_usd": usd(call.charged.nano_usd),
-        "held_usd": usd(call.estimate.nano_usd),
+        "cost_usd": format_usd(call.charged.nano_usd),
+        "held_usd": format_usd(call.estimate.nano_usd),
         "charged_by": call.charged_by,
         "client_ip": call.head.client_ip,
         "listener": call.head.listener,

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import click
 
-from tollhouse.admin import commands_budget, commands_project, commands_run, commands_secret, commands_token
+from tollhouse.admin import (
+    commands_budget,
+    commands_ca,
+    commands_key,
+    commands_project,
+    commands_run,
+    commands_token,
+)
 from tollhouse.admin.commands_common import OneLineGroup, config_option
 
 
@@ -38,8 +45,8 @@ for _command in (
     commands_token.token,
     commands_budget.budget,
     commands_budget.usage,
-    commands_secret.key,
-    commands_secret.ca,
+    commands_key.key,
+    commands_ca.ca,
 ):
     cli.add_command(_command)
 

@@ -137,8 +137,8 @@ def load_projects(path: Path) -> Config | ProjectsFile:
 def load_config(path: Path) -> Config:
     """Read the file at ``path``.
 
-    Raises `ConfigError` with every problem found. Whether the files that it names exist is for `tollhouse check`
-    and for whoever opens them.
+    Raises `ConfigError` with every problem found, and then with those of `unenforced` too. Whether the files that it
+    names exist is for `tollhouse check` and for whoever opens them.
     """
     path = path.absolute()
     return Config(path=path, **_parts(path, _document(path), list(_tables())))
@@ -158,9 +158,9 @@ def _parts(path: Path, document: Mapping[str, Any], names: Sequence[str]) -> dic
             parts[name] = adapter.validate_python(table, strict=True, context={"base": path.parent})
         except ValidationError as error:
             problems += problems_of(path, name, error, _shapes())
-    problems += [Problem(path, key, message) for key, message in _between(parts)]
+    problems += [Problem(path, key, message) for key, message in _between(parts, document, names)]
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError([*problems, *(Problem(path, key, message) for key, message in not_yet(parts))])
     return parts
 
 
@@ -171,7 +171,8 @@ def catalog(config: Config) -> Catalog:
 
 def unenforced(config: Config) -> list[Problem]:
     """What the file asks for and this version does not do yet; `check` and `run` refuse it."""
-    return [Problem(config.path, key, message) for key, message in not_yet(config)]
+    tables = {name: getattr(config, name) for name in _tables()}
+    return [Problem(config.path, key, message) for key, message in not_yet(tables)]
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -192,8 +193,8 @@ def _tables_with(name: str) -> list[str]:
     return [f"[{table}]" for table, shape in _shapes().items() if name in keys_of(shape)]
 
 
-def _between(parts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The rules whose tables are sound."""
+def _between(parts: Mapping[str, Any], document: Mapping[str, Any], names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The rules whose tables are sound, and those for single lists, which need no more than the list."""
     if "listen" in parts:
         yield from listen_rules(parts["listen"])
     if "vault" in parts:
@@ -207,8 +208,18 @@ def _between(parts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from provider_rules(parts["providers"])
         yield from route_rules(parts.get("routes", {}), providers)
         yield from price_rules(parts.get("prices", {}), providers)
-    if "projects" in parts:
-        yield from model_rules(parts["projects"], merged(parts["providers"]) if "providers" in parts else None)
+    catalog = merged(parts["providers"]) if "providers" in parts else None
+    if "projects" in names:
+        yield from model_rules(_lists(document, "projects", "models"), catalog)
     for table in ("projects", "tenants"):
-        if table in parts:
-            yield from limit_rules(table, parts[table])
+        if table in names:
+            yield from limit_rules(table, _lists(document, table, "limits"))
+
+
+def _lists(document: Mapping[str, Any], table: str, key: str) -> dict[str, list[object]]:
+    """The lists called ``key`` in the tables inside ``table``, by the names of those."""
+    entries = document.get(table)
+    if not isinstance(entries, dict):
+        return {}
+    found = {name: entry.get(key) for name, entry in entries.items() if isinstance(entry, dict)}
+    return {name: value for name, value in found.items() if isinstance(value, list)}

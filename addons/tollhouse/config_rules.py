@@ -1,14 +1,15 @@
 """Rules of tollhouse.toml that need two keys at once, and what this version does not enforce yet.
 
 Each rule yields ``(key, message)``. It gets only tables that were sound by themselves, so that all tables are judged in
-one go.
+one go; `limit_rules` and `model_rules` get lists of the file itself, so that nothing else in a table hides what is wrong
+with them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tollhouse.config_models import (
@@ -17,17 +18,12 @@ from tollhouse.config_models import (
     JwtAuth,
     ListenConfig,
     PriceConfig,
-    ProjectConfig,
     ProviderConfig,
-    TenantConfig,
     VaultConfig,
 )
 from tollhouse.config_text import dotted, unknown_key
 from tollhouse.config_values import Address
 from tollhouse.providers import BUILT_IN, Catalog, CredentialSlot, Provider
-
-if TYPE_CHECKING:
-    from tollhouse.config import Config
 
 Found = Iterator[tuple[str, str]]
 
@@ -190,15 +186,18 @@ def header_rules(headers: HeadersConfig) -> Found:
         yield "headers.trace", "is the same header as headers.project, so one value would mean two things; rename one"
 
 
-def limit_rules(table: str, entries: Mapping[str, ProjectConfig] | Mapping[str, TenantConfig]) -> Found:
-    if not any(entry.limits for entry in entries.values()):
+def limit_rules(table: str, entries: Mapping[str, Sequence[object]]) -> Found:
+    """``entries`` are the limits by name. What is no text, or an empty one, the table's own rules refuse."""
+    if not any(entries.values()):
         return
     # Imported when it is used: the configuration is a leaf of the road's folders.
     from tollhouse.budget.limits import LimitError, parse_limit
 
-    for name, entry in entries.items():
+    for name, limits in entries.items():
         seen: dict[tuple[str, str], int] = {}
-        for index, text in enumerate(entry.limits):
+        for index, text in enumerate(limits):
+            if not isinstance(text, str) or not text.strip():
+                continue
             key = dotted((table, name, "limits", index))
             try:
                 limit = parse_limit(text)
@@ -209,17 +208,20 @@ def limit_rules(table: str, entries: Mapping[str, ProjectConfig] | Mapping[str, 
             if first != index:
                 yield (
                     key,
-                    f"{text!r} limits the same as {entry.limits[first]!r}, and only one can hold; remove one",
+                    f"{text!r} limits the same as {limits[first]!r}, and only one can hold; remove one",
                 )
 
 
-def model_rules(projects: Mapping[str, ProjectConfig], catalog: Catalog | None) -> Found:
-    """``catalog`` is None while the providers themselves are not sound."""
+def model_rules(projects: Mapping[str, Sequence[object]], catalog: Catalog | None) -> Found:
+    """``projects`` are the patterns by name, as in `limit_rules`; ``catalog`` is None while the providers themselves are
+    not sound."""
     # Imported when it is used: the configuration is a leaf of the road's folders.
     from tollhouse.admit.models import check_pattern
 
-    for name, project in projects.items():
-        for index, text in enumerate(project.models):
+    for name, models in projects.items():
+        for index, text in enumerate(models):
+            if not isinstance(text, str) or not text.strip():
+                continue
             key = dotted(("projects", name, "models", index))
             try:
                 provider, slash, _ = check_pattern(text).partition("/")
@@ -230,25 +232,26 @@ def model_rules(projects: Mapping[str, ProjectConfig], catalog: Catalog | None) 
                 yield key, f"{_no_provider(provider, catalog)} (a model's own slash stands behind its provider's name)"
 
 
-_NOT_YET: Final[tuple[tuple[Callable[[Config], list[str]], str], ...]] = (
+_NOT_YET: Final[tuple[tuple[str, str, Callable[[Any], object], str], ...]] = (
+    ("routes", "routes", lambda routes: routes, "name the provider in the base URL's path (/anthropic/v1/...)"),
+    ("redis", "redis.unsafe_fail_open", lambda redis: redis.unsafe_fail_open, "remove it"),
     (
-        lambda config: ["routes"] if config.routes else [],
-        "name the provider in the base URL's path (/anthropic/v1/...)",
-    ),
-    (lambda config: ["redis.unsafe_fail_open"] if config.redis.unsafe_fail_open else [], "remove it"),
-    (
-        lambda config: ["redis.url"] if config.redis.url.startswith("redis+cluster:") else [],
+        "redis",
+        "redis.url",
+        lambda redis: redis.url.startswith("redis+cluster:"),
         "use redis://, rediss:// or unix:// of one server, or redis+sentinel://",
     ),
     (
-        lambda config: ["vault.versions"] if config.vault.embedded and config.vault.versions else [],
+        "vault",
+        "vault.versions",
+        lambda vault: vault.embedded and vault.versions,
         "remove it: the embedded store keeps the latest version only",
     ),
 )
-"""What the file may spell and this version does not do: where it is set, and what to do instead."""
+"""What the file may spell and this version does not do: the table, the key, whether it is asked for, what to do instead."""
 
 
-def not_yet(config: Config) -> Found:
-    for places, todo in _NOT_YET:
-        for key in places(config):
+def not_yet(tables: Mapping[str, Any]) -> Found:
+    for table, key, asked, todo in _NOT_YET:
+        if table in tables and asked(tables[table]):
             yield key, f"is not enforced yet by this version, and nothing is accepted in silence; {todo}"

@@ -40,9 +40,7 @@ class Reason:
 _W, _P, _B, _V, _U = Fault.WORKLOAD, Fault.POLICY, Fault.BUDGET, Fault.PROVIDER, Fault.US
 
 REASONS: Final[dict[str, Reason]] = {
-    "bad_request": Reason(
-        400, _W, "The request is malformed.", "Send it again in the form that HTTP and the API define."
-    ),
+    "bad_request": Reason(400, _W, "The request is malformed.", "Correct the request."),
     "identity_missing": Reason(
         401,
         _W,
@@ -166,6 +164,9 @@ REASONS: Final[dict[str, Reason]] = {
     ),
 }
 
+_TRIED_ENOUGH: Final = "Send it again later, not at once."
+"""What to do instead of the table's when it is the provider that fails, and the SDK is told to stop."""
+
 
 @dataclass(frozen=True, slots=True)
 class Denial:
@@ -196,7 +197,9 @@ class Denial:
     @property
     def message(self) -> str:
         """What happened, why, what to do: the text that SDKs show."""
-        return " ".join(part for part in (self.reason.what, self.why, self.reason.todo) if part)
+        provider = self.reason.fault is Fault.PROVIDER and self.reason.retry
+        todo = _TRIED_ENOUGH if provider and ("x-should-retry", "false") in self.headers else self.reason.todo
+        return " ".join(part for part in (self.reason.what, self.why, todo) if part)
 
 
 @dataclass(frozen=True, slots=True)

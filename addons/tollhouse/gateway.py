@@ -10,6 +10,8 @@ gates       Admit    authority, path, identity, strip       admit/gate.py
             KeyCache the key, leased                        credential/cache.py
 dispatch    Relay    breaker, attempts, answer, meter       dispatch/relay.py
 settle      Purse, then Book: the line                      budget/purse.py, book.py
+beside      what they are opened from, and Keeper           stores.py, budget/keeping.py
+            commands, probes                                admin/control.py, admin/http.py
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from OpenSSL import SSL
 
 from tollhouse.admin.control import ControlServer
 from tollhouse.admin.http import AdminSite
+from tollhouse.admin.keys import KeyDesk
 from tollhouse.admin.operations import OperationRefused, Operations
 from tollhouse.admit.directory import Directory
 from tollhouse.admit.gate import Admit
@@ -37,10 +40,9 @@ from tollhouse.budget.purse import Purse
 from tollhouse.budget.reading import Reading
 from tollhouse.budget.spool import Spool
 from tollhouse.budget.store import connect as connect_redis
-from tollhouse.call import Call, ListenerKind
+from tollhouse.call import ListenerKind
 from tollhouse.config import Address, Config, catalog
 from tollhouse.credential.lease import CredentialUnavailable
-from tollhouse.denial import Decision
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.exchange import Exchange
 from tollhouse.dispatch.mitm import Bounds, GateMaster
@@ -72,18 +74,6 @@ class Road:
 
     async def tollhouse_call(self, exchange: Exchange) -> None:
         await self._journey.travel(exchange)
-
-
-class _AdmitGate:
-    """`Admit` does not look at the exchange: nothing of the body has been read when it decides."""
-
-    name = Admit.name
-
-    def __init__(self, admit: Admit) -> None:
-        self._admit = admit
-
-    async def __call__(self, call: Call, exchange: Exchange) -> Decision:
-        return await self._admit(call)
 
 
 class Gateway:
@@ -149,11 +139,12 @@ class Gateway:
         relay = Relay(self.upstream, breakers, self.keys, abandoned_read_s=config.limits.abandoned_read_s)
         self.gates = self._gates()
         self.journey = Journey(self.gates, self.keys, self.purse, relay, self.book)
-        self.admin = await self._open_admin()
+        await self._open_admin()
 
     async def _open_doors(self) -> None:
         config = self.config
-        self.operations = Operations(self.directory, self.ledger)
+        keys = KeyDesk(config, self.keys, self.upstream)
+        self.operations = Operations(self.directory, self.ledger, keys=keys)
         await self.operations.apply(config)
         self.control = ControlServer(config.state.directory, self.operations)
         with _said("the control socket in the state directory cannot be made", "correct [state] directory"):
@@ -176,18 +167,17 @@ class Gateway:
             clock=time.time,
         )
         reading = Reading(max_body_bytes=config.limits.max_body_bytes, idle_s=config.limits.request_timeout_s)
-        return [_AdmitGate(admit), reading, Models(), self.purse]
+        return [admit, reading, Models(), self.purse]
 
-    async def _open_admin(self) -> AdminSite | None:
+    async def _open_admin(self) -> None:
         address = self.config.listen.admin
         if address is None:
-            return None
+            return
         site = AdminSite(address, self.config.listen.base_url_hosts, self.reasons)
         with _said(f"listen.admin: {address} cannot be listened on", "free it or choose another"):
             host, port = await site.start()
         self._closers.append(site.close)
         self.addresses["admin"] = str(Address(host, port))
-        return site
 
     def reasons(self) -> Sequence[str]:
         """Why the gateway is not ready; empty when it is."""
@@ -220,7 +210,7 @@ class Gateway:
         try:
             await self.ledger.ping()
         except LedgerUnavailable as e:
-            return [f"redis: {e}"]
+            return [f"redis: {e.why.removeprefix('Redis: ')}"]
         return []
 
     async def _open_listeners(self) -> None:

@@ -1,6 +1,6 @@
 """The coroutine that owns a call from its head to its line.
 
-    gates      admit -> read -> budget -> credential; each returns a `Decision`, and none is a refusal
+    gates      admit -> read -> models -> budget -> credential; each returns a `Decision`, and none is a refusal
     dispatch   attempts, then the answer relayed as it arrives with the meter reading along
     settle     exactly once, whatever happened; then the line
 

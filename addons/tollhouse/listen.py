@@ -9,19 +9,15 @@ from dataclasses import dataclass
 
 from tollhouse.call import ListenerKind
 from tollhouse.config_values import Address
-from tollhouse.denial import Denial, error_body
-from tollhouse.dispatch.mitm import Bounds, GateMaster, TollhouseConnectionHandler
+from tollhouse.denial import Denial
+from tollhouse.dispatch.mitm import Bounds, GateMaster, TollhouseConnectionHandler, raw_refusal
 
 log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
 _FLUSH_S = 5.0
 """How long a closed connection may take to hand over its last bytes."""
-_TOO_MANY_BODY = error_body(Denial("too_many_connections"), "openai", "none")
-_TOO_MANY = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nx-tollhouse-reason: too_many_connections\r\n"
-    b"retry-after: 1\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b"
-) % (len(_TOO_MANY_BODY), _TOO_MANY_BODY)
+_TOO_MANY = raw_refusal(Denial("too_many_connections", headers=(("retry-after", "1"),)), "none")
 
 
 @dataclass(frozen=True)

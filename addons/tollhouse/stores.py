@@ -24,7 +24,7 @@ _EMBEDDED_REFRESH_S: Final = 5.0
 def open_ca(config: Config, catalog: Catalog) -> CertificateAuthority:
     """The configured CA, or the state directory's, made if there is none. Raises `CaError`, also when it does not reach all
     providers' hosts."""
-    hosts = [host for provider in catalog.providers for host in provider.hosts]
+    hosts = catalog.hosts
     if config.ca.cert_file is not None and config.ca.key_file is not None:
         ca = CertificateAuthority.load(config.ca.cert_file, config.ca.key_file)
     else:

@@ -18,7 +18,7 @@ from tollhouse.admin.check import Finding, check, worst
 from tollhouse.admin.check_redis import check_redis
 from tollhouse.admin.client import SOCKET_NAME
 from tollhouse.admin.http import AdminSite
-from tollhouse.config import Address, Config, catalog, load_config
+from tollhouse.config import Address, Config, ConfigError, catalog, load_config
 from tollhouse.credential.embedded import EmbeddedVault
 from tollhouse.trust.ca import CertificateAuthority
 
@@ -74,16 +74,21 @@ async def test_makes_nothing(write, tmp_path: Path) -> None:
 
 async def test_broken_file(write) -> None:
     """A file that can't be read as a configuration: its problems, and nothing else."""
-    findings = await run(write(LISTEN, VAULT, REDIS, "[log]\ncols = 1\n[routes]\na = 'b'\n"))
-    assert [finding.level for finding in findings] == ["error", "error"]
+    path = write(LISTEN, VAULT, REDIS, "[log]\ncols = 1\n[routes]\na = 'b'\n")
+    findings = await run(path)
+    assert [finding.level for finding in findings] == ["error", "error", "error"]
     assert findings[0].what.endswith("tollhouse.toml: log.cols")
-    assert findings[0].todo == "known here: calls" or findings[0].todo.startswith("did you mean")
+    assert findings[0].todo == "did you mean 'calls'?"
+    with pytest.raises(ConfigError) as error:
+        load_config(path)
+    # Word for word what `run` says of it.
+    assert [str(finding) for finding in findings] == [f"error: {problem}" for problem in error.value.problems]
 
 
 async def test_not_enforced_yet(write) -> None:
     """What this version doesn't do is an error, never silence."""
     findings = await run(write(LISTEN, VAULT, REDIS, '[routes]\n"gpt-*" = "openai"\n'))
-    assert "routes is not enforced yet" in said(findings, "error")
+    assert "routes: is not enforced yet" in said(findings, "error")
 
 
 async def test_provider_key_in_the_environment(write) -> None:
@@ -134,6 +139,33 @@ async def test_files(write, tmp_path: Path) -> None:
     assert "listen.tls" in errors
     assert "providers.openai.ca_file" in errors
     assert "log.calls" in errors
+
+
+@pytest.mark.parametrize("calls", ["state", "/proc/nope.jsonl", "tollhouse.toml/calls"])
+async def test_calls_that_can_not_be_written(write, tmp_path: Path, calls: str) -> None:
+    """A directory, a place where even root makes no file, and one below a file."""
+    (tmp_path / "state").mkdir(mode=0o700)
+    errors = said(await run(write(LISTEN, VAULT, REDIS, f'[log]\ncalls = "{calls}"\n')), "error")
+    assert errors.startswith("error: log.calls ")
+    assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize("directory", ["/proc/nope", "tollhouse.toml", "tollhouse.toml/state"])
+async def test_state_directory_that_can_not_be_made(write, tmp_path: Path, directory: str) -> None:
+    """What `run` could not lock is an error of the check."""
+    listen = LISTEN + f'[state]\ndirectory = "{directory}"\n'
+    assert "error: The state directory " in said(await run(write(listen, VAULT, REDIS)), "error")
+    assert names(tmp_path) == ["tollhouse.toml"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"version": 2}', '{"version": 1, "directory": {}, "limits": {"a": []}}'])
+async def test_broken_embedded_ledger(write, tmp_path: Path, text: str) -> None:
+    """The gateway would refuse to start with it."""
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / "ledger.json").write_text(text)
+    errors = said(await run(write(LISTEN, VAULT, REDIS)), "error")
+    assert errors.startswith(f"error: The embedded ledger {tmp_path / 'state' / 'ledger.json'} can't be read. ")
+    assert len(errors.splitlines()) == 1
 
 
 async def test_listener_certificate(write, tmp_path: Path) -> None:

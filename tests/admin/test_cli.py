@@ -234,15 +234,23 @@ def test_a_grant_is_shown(shell: Shell) -> None:
     assert lines[0] == "SCOPE      LIMIT        GRANTED  USED  HELD  LEFT  RESETS AT"
     assert lines[1] == "project:p  1 usd/total        5     0     0     6  -"
     assert lines[4].endswith("the fair")
-    assert "is not an amount" in shell("budget", "grant", "p", "lots", "--reason", "x", code=1).stderr
+    assert "is not an amount" in shell("budget", "grant", "p", "lots", "--reason", "x", code=2).stderr
     assert shell("budget", "grant", "p", "5 usd", code=2).stdout == ""
+
+
+def test_a_name_that_is_none(shell: Shell) -> None:
+    """Wrong use, in our own words and in one line, whether a gateway runs or not."""
+    refused = shell("project", "set", "p 2", "--tenant", "acme", code=2)
+    assert refused.stderr.startswith(
+        "tollhouse: project: cannot be a name, because names stand in URLs and Vault paths; "
+    )
 
 
 def test_models_and_shortfall_of_a_project(shell: Shell) -> None:
     """Set, kept when something else is set, and taken away."""
     shell("project", "set", "p", "--tenant", "acme", "--model", "gpt-4o*", "--model", "vllm/meta/*")
     assert shell.json("project", "set", "p", "--on-shortfall", "clamp")["models"] == ["gpt-4o*", "vllm/meta/*"]
-    assert "is not a model pattern" in shell("project", "set", "p", "--model", "*/x", code=1).stderr
+    assert "is not a model pattern" in shell("project", "set", "p", "--model", "*/x", code=2).stderr
     after = shell.json("project", "set", "p", "--any-model")
     assert (after["models"], after["on_shortfall"]) == ([], "clamp")
 
@@ -332,7 +340,7 @@ def test_key_comes_from_stdin(config: Path) -> None:
         assert f"version {version} of infrastructure/openai" in done.stderr
         assert KEY not in done.stdout + done.stderr
     [listed] = shell.json("key", "list")
-    assert (listed["path"], listed["version"]) == ("infrastructure/openai", 2)
+    assert (listed["path"], listed["version"]) == ("infrastructure/openai", "2")
     for file in (config.parent / "state").iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert KEY.encode() not in file.read_bytes()
@@ -385,6 +393,7 @@ def test_key_of_nobody_and_key_of_a_real_vault(config: Path) -> None:
     real = invoke("key", "set", "openai", "--config", str(config), input=KEY)
     assert real.exit_code == 1
     assert "https://vault:8200" in one_line(real)
+    assert "into secret/infrastructure/openai, field api_key" in one_line(real)
 
 
 def test_init_then_ca(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 from redis.asyncio import Redis
 from tests.support.redis_server import RedisServer
 
-from tollhouse.admit.directory import Directory, LedgerUnavailable
+from tollhouse.admit.directory import Directory
 from tollhouse.admit.token import digest, mint
 from tollhouse.budget.ledger import Ledger, Scope
 from tollhouse.budget.limits import LimitError
-from tollhouse.budget.store import connect
+from tollhouse.budget.store import LedgerUnavailable, connect
 from tollhouse.call import Identity, Project
 
 PROJECT = Project("proj_123", "acme", ("10 usd/day",), "clamp", ("gpt-4o*",), "dearest")

@@ -39,7 +39,7 @@ async def admitted(request_head: RequestHead, directory: Any = None) -> tuple[Ca
         clock=lambda: 1000.0,
     )
     call = Call.begin(request_head)
-    decision = await gate(call)
+    decision = await gate(call, None)
     assert decision.gate == "admit"
     return call, decision.denial.code if decision.denial else ""
 

@@ -23,39 +23,38 @@ def basic(text: str | bytes) -> str:
 
 
 @pytest.mark.parametrize(
-    ("request_head", "query", "secret", "user", "way"),
+    ("request_head", "query", "secret", "user"),
     [
-        (head(connect_proxy_authorization=basic(f"proj:{TOKEN}")), [], TOKEN, "proj", "proxy"),
-        (head(connect_proxy_authorization=basic(f":{TOKEN}")), [], TOKEN, "", "proxy"),
-        (head(connect_proxy_authorization=basic("proj:a:b")), [], "a:b", "proj", "proxy"),
-        (head(connect_proxy_authorization=f"Bearer {TOKEN}"), [], TOKEN, "", "proxy"),
-        (head(connect_proxy_authorization=f"bearer  {TOKEN} "), [], TOKEN, "", "proxy"),
-        (head(("proxy-authorization", f"Bearer {TOKEN}")), [], TOKEN, "", "proxy"),
-        (head(("authorization", f"Bearer {TOKEN}")), [], TOKEN, "", "slot"),
-        (head(("authorization", f"BEARER {TOKEN}")), [], TOKEN, "", "slot"),
-        (head(("authorization", TOKEN)), [], TOKEN, "", "slot"),
-        (head(("x-api-key", TOKEN)), [], TOKEN, "", "slot"),
-        (head(("api-key", TOKEN)), [], TOKEN, "", "slot"),
-        (head(("x-goog-api-key", TOKEN)), [], TOKEN, "", "slot"),
-        (head(), [TOKEN, "other"], TOKEN, "", "slot"),
+        (head(connect_proxy_authorization=basic(f"proj:{TOKEN}")), [], TOKEN, "proj"),
+        (head(connect_proxy_authorization=basic(f":{TOKEN}")), [], TOKEN, ""),
+        (head(connect_proxy_authorization=basic("proj:a:b")), [], "a:b", "proj"),
+        (head(connect_proxy_authorization=f"Bearer {TOKEN}"), [], TOKEN, ""),
+        (head(connect_proxy_authorization=f"bearer  {TOKEN} "), [], TOKEN, ""),
+        (head(("proxy-authorization", f"Bearer {TOKEN}")), [], TOKEN, ""),
+        (head(("authorization", f"Bearer {TOKEN}")), [], TOKEN, ""),
+        (head(("authorization", f"BEARER {TOKEN}")), [], TOKEN, ""),
+        (head(("authorization", TOKEN)), [], TOKEN, ""),
+        (head(("x-api-key", TOKEN)), [], TOKEN, ""),
+        (head(("api-key", TOKEN)), [], TOKEN, ""),
+        (head(("x-goog-api-key", TOKEN)), [], TOKEN, ""),
+        (head(), [TOKEN, "other"], TOKEN, ""),
         # The first that is present decides, whatever it is.
-        (head(("authorization", "Bearer x"), ("x-api-key", TOKEN)), [TOKEN], "x", "", "slot"),
-        (head(("authorization", f"Bearer {TOKEN}"), connect_proxy_authorization="Bearer x"), [], "x", "", "proxy"),
+        (head(("authorization", "Bearer x"), ("x-api-key", TOKEN)), [TOKEN], "x", ""),
+        (head(("authorization", f"Bearer {TOKEN}"), connect_proxy_authorization="Bearer x"), [], "x", ""),
         (
             head(("proxy-authorization", f"Bearer {TOKEN}"), connect_proxy_authorization="Bearer x"),
             [],
             "x",
             "",
-            "proxy",
         ),
-        (head(("authorization", "")), [TOKEN], "", "", "slot"),
+        (head(("authorization", "")), [TOKEN], "", ""),
     ],
 )
-def test_presented(request_head: RequestHead, query: list[str], secret: str, user: str, way: str) -> None:
+def test_presented(request_head: RequestHead, query: list[str], secret: str, user: str) -> None:
     """Proxy-Authorization of the CONNECT, of the request, the slots in order, the query."""
     found = presented(request_head, query)
     assert found is not None
-    assert (found.secret, found.user, found.way) == (secret, user, way)
+    assert (found.secret, found.user) == (secret, user)
     assert TOKEN not in repr(found)
 
 

@@ -106,7 +106,7 @@ async def test_redis_away_is_a_reason_and_nothing_is_lost(tmp_path: Path) -> Non
     times = iter(range(0, 1000, 100))
     keeper = Keeper(ledger, purse, tenants, lambda: next(times))
     [problem] = await keeper.turn()
-    assert problem.startswith("redis: ")
+    assert problem.startswith("redis: ConnectionError: ")
     assert spool.waiting == 1
     await spool.close()
     await ledger.close()

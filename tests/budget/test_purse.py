@@ -256,6 +256,18 @@ async def test_what_a_hold_carries_for_a_sweep(purse: Purse, ledger: Ledger, clo
     )
 
 
+async def test_no_token_is_kept_of_a_model(purse: Purse, ledger: Ledger, clock: Clock, redis: Redis) -> None:
+    """A workload that took its token for a model: what a sweep writes into the stream does not hold it."""
+    await limit_to(ledger, "5 requests/day")
+    call = a_call()
+    call.model = f"gate_{'a' * 49}"
+    await purse(call, None)
+    await clock.add(61)
+    assert await ledger.sweep("acme") == 1
+    [(_, found)] = await redis.xrange(keys.calls_key("acme"))
+    assert found[b"model"] == b"gate_[removed]"
+
+
 async def test_every_hold_is_renewed(purse: Purse, ledger: Ledger, clock: Clock) -> None:
     """More than are sent at once."""
     await limit_to(ledger, "1000 concurrent")

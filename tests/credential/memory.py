@@ -23,6 +23,7 @@ class MemoryStore:
     reading: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     reads: Counter[str] = field(default_factory=Counter)
     tends: int = 0
+    trouble: str = ""
     closed: bool = False
 
     def __post_init__(self) -> None:

@@ -138,6 +138,7 @@ async def test_our_tries_are_spent_on_errors() -> None:
         await given.deliver()
     assert caught.value is LOST
     assert caught.value.headers == (("x-should-retry", "false"),)
+    assert caught.value.why.endswith(" The gateway has tried it 3 times already.")
     assert given.tries == ["upstream_unreachable"] * 3
 
 
@@ -227,6 +228,7 @@ async def test_the_retry_budget_is_spent() -> None:
     with pytest.raises(UpstreamError) as caught:
         await given.deliver(policy)
     assert (given.tries, caught.value.headers) == (["upstream_unreachable"], (("x-should-retry", "false"),))
+    assert "The gateway has tried it once, and retries are paused" in caught.value.why
 
 
 async def test_an_open_breaker() -> None:

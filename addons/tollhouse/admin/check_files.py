@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import stat
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from tollhouse.admin.finding import Clock, Finding
+from tollhouse.admin.lock import NAME as LOCK_NAME
 from tollhouse.config import AppRoleAuth, Config, TokenAuth, catalog
 from tollhouse.trust.ca import CaError, CertificateAuthority
 
@@ -24,7 +26,7 @@ def check_ca(config: Config, clock: Clock) -> Iterator[Finding]:
     """Whether the CA can be used, reaches all providers' hosts, and will not end soon. Makes nothing."""
     cert_file = config.ca.cert_file or config.state.directory / "ca.pem"
     key_file = config.ca.key_file or config.state.directory / "ca-key.pem"
-    if config.ca.cert_file is None and not cert_file.exists() and not key_file.exists():
+    if config.ca.cert_file is None and not _exists(cert_file) and not _exists(key_file):
         yield Finding("ok", "There is no CA yet.", f"`tollhouse run` makes it in {config.state.directory}.")
         return
     try:
@@ -47,7 +49,12 @@ def check_ca(config: Config, clock: Clock) -> Iterator[Finding]:
 
 
 def check_files(config: Config, clock: Clock) -> Iterator[Finding]:
-    """Certificates and files that the gateway opens at start, and whether others on this machine can read secrets."""
+    """What the gateway opens or writes at start, and whether others on this machine can read secrets."""
+    directory = config.state.directory
+    lock = directory / LOCK_NAME
+    if why := _no_directory(directory) or (_unwritable(lock) if _exists(lock) else ""):
+        todo = "Name a directory that the gateway's user may write to in [state] directory, or change its owner."
+        yield Finding("error", f"The state directory {directory} can't be used.", why, todo)
     tls = config.listen.tls
     if tls is not None:
         yield from _server_certificate(tls.cert_file, tls.key_file, clock)
@@ -56,14 +63,44 @@ def check_files(config: Config, clock: Clock) -> Iterator[Finding]:
         if file is not None and (why := _not_roots(file)):
             yield Finding("error", f"{key} {file} can't be used.", why, "Give a PEM file of CA certificates.")
     calls = config.log.calls
-    if isinstance(calls, Path) and not os.access(calls if calls.exists() else calls.parent, os.W_OK):
-        yield Finding(
-            "error",
-            f"log.calls {calls} can't be written.",
-            "The file, or the directory that it would be made in, is missing or not writable for this user.",
-            "Make the directory, or change its owner.",
-        )
+    if isinstance(calls, Path) and (why := _no_file(calls)):
+        todo = "Name a file that the gateway's user may write to; its directory must be there."
+        yield Finding("error", f"log.calls {calls} can't be written.", why, todo)
     yield from _readable_by_others(config)
+
+
+def _no_directory(directory: Path) -> str:
+    """Why ``directory`` can't be written in, or, if it is missing, be made with its parents; empty if it can."""
+    try:
+        while not directory.exists():
+            directory = directory.parent
+        # The only answer that holds for root, read-only mounts and /proc too. The file has no name, or loses it at once.
+        with tempfile.TemporaryFile(dir=directory):
+            return ""
+    except OSError as error:
+        return f"{error.strerror or type(error).__name__}: {directory} can't be written in."
+
+
+def _no_file(file: Path) -> str:
+    """Why ``file`` can't be written, or made where it is missing; empty if it can."""
+    if not _exists(file):
+        directory = file.parent
+        return _no_directory(directory) if _exists(directory) else f"There is no directory {directory}."
+    return _unwritable(file)
+
+
+def _unwritable(file: Path) -> str:
+    if file.is_dir():
+        return f"{file} is a directory."
+    return "" if os.access(file, os.W_OK) else f"This user may not write {file}."
+
+
+def _exists(path: Path) -> bool:
+    """False too for what this user can't see."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _server_certificate(cert_file: Path, key_file: Path, clock: Clock) -> Iterator[Finding]:
@@ -114,7 +151,7 @@ def _readable_by_others(config: Config) -> Iterator[Finding]:
     secrets.append((config.state.directory, "the CA's key and the embedded stores"))
     for file, what in secrets:
         # A group may be meant (a mounted secret with fsGroup); everybody never is.
-        if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o007:
+        if _exists(file) and stat.S_IMODE(file.stat().st_mode) & 0o007:
             mode = "0700" if file.is_dir() else "0600"
             why = f"Everybody on this machine may read {what}."
             yield Finding("warn", f"{file} is open to others.", why, f"`chmod {mode} {file}`.")

@@ -28,12 +28,13 @@ async def check_redis(config: Config, clock: Clock = time.time, timeout_s: float
     place = config.redis.place
     if config.redis.embedded:
         return [
+            *await asyncio.to_thread(_embedded, config),
             Finding(
                 "warn",
                 "Redis is embedded.",
                 "The ledger is in the gateway's memory: one gateway alone, and a restart forgets what was spent.",
                 "For more than a trial, set [redis] url to a Redis or Valkey server.",
-            )
+            ),
         ]
     if config.redis.url.startswith("redis+cluster:"):
         return []  # `config.unenforced` has refused it.
@@ -63,6 +64,23 @@ async def check_redis(config: Config, clock: Clock = time.time, timeout_s: float
         ]
     todo = "Start it, or correct [redis] url; without it every call is refused with 503 ledger_unavailable."
     return [Finding("error", f"Redis at {place} can't be used.", why, todo)]
+
+
+def _embedded(config: Config) -> list[Finding]:
+    """Opens the embedded store as the gateway will; that reads its file, if there is one, and writes nothing."""
+    from tollhouse.budget.embedded import FILE_NAME, open_store
+
+    file = config.state.directory / FILE_NAME
+    try:
+        open_store(config.state.directory)
+    except ValueError as error:
+        what = f"The embedded ledger {file} can't be read."
+        todo = "Restore it from a copy, or delete it and make the projects and tokens anew."
+        return [Finding("error", what, f"{error.__cause__ or error}.", todo)]
+    except OSError as error:
+        why = f"{error.strerror or type(error).__name__}."
+        return [Finding("error", f"The embedded ledger {file} can't be read.", why, "Make it a file of this user.")]
+    return []
 
 
 async def _ask(url: str, clock: Clock) -> dict[str, Any]:

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from tollhouse.admin.finding import Finding
-from tollhouse.config import AppRoleAuth, Config, catalog
+from tollhouse.admin.keys import paths_of, wrapped
+from tollhouse.config import Config, catalog
 from tollhouse.credential.lease import CredentialUnavailable, Reader, check_keys
-from tollhouse.credential.paths import fill
-from tollhouse.providers import Provider
 from tollhouse.stores import open_reader
 
 TIMEOUT_S: Final = 15.0
@@ -19,12 +18,12 @@ TIMEOUT_S: Final = 15.0
 async def check_vault(config: Config) -> list[Finding]:
     """Reads every path that the configuration can name, with one login. No key's value leaves this function."""
     place = "the embedded vault" if config.vault.embedded else f"Vault at {config.vault.address}"
-    if isinstance(config.vault.auth, AppRoleAuth) and config.vault.auth.wrapped:
+    if wrapped(config):
         return [
             Finding(
                 "warn",
                 f"The login to {place} was not tried.",
-                f"The wrapping token in {config.vault.auth.secret_id_file} can be unwrapped once, by the gateway.",
+                "Its secret_id is wrapped, which can be unwrapped once, by the gateway.",
                 "`tollhouse run` says whether it lets us in; then `tollhouse key list` shows the keys.",
             )
         ]
@@ -59,7 +58,7 @@ async def check_vault(config: Config) -> list[Finding]:
 
 def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
     for provider in catalog(config).providers:
-        paths = _paths(config, provider)
+        paths = paths_of(config, provider)
         usable, broken = [], 0
         for path in paths:
             try:
@@ -87,14 +86,3 @@ def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
                 f"Nothing was found at {' or '.join(paths) or 'any path'} below {config.vault.mount}.",
                 f"`tollhouse key set {provider.name}`." if config.vault.embedded else put,
             )
-
-
-def _paths(config: Config, provider: Provider) -> list[str]:
-    """All paths for ``provider``: templates that name a project or tenant, once for each of the file's projects."""
-    whose = [(project.tenant, name) for name, project in config.projects.items()]
-    paths = []
-    for template in config.vault.paths:
-        personal = "{project}" in template or "{tenant}" in template
-        for tenant, project in whose if personal else [("", "")]:
-            paths.append(fill(template, provider.name, tenant, project))
-    return list(dict.fromkeys(paths))

@@ -28,7 +28,14 @@ _SUN_PATH = 103
 
 
 class StoreError(Exception):
-    """Why an operation was not done, in a sentence for a person: a refusal, or a store that can't be reached."""
+    """Why an operation was not done, in a sentence for a person: a refusal, or a store that can't be reached.
+
+    ``wrong_use`` when its arguments are what is wrong.
+    """
+
+    def __init__(self, message: str, *, wrong_use: bool = False) -> None:
+        super().__init__(message)
+        self.wrong_use = wrong_use
 
 
 class NoGateway(Exception):
@@ -72,7 +79,7 @@ def _open_and_perform(config: Config, name: str, arguments: Mapping[str, Any]) -
     try:
         return perform_once(config, name, arguments)
     except OperationRefused as error:
-        raise StoreError(str(error)) from None
+        raise StoreError(str(error), wrong_use=error.status == 400) from None
 
 
 def ask(state_directory: Path, name: str, arguments: Mapping[str, Any]) -> Any:
@@ -101,7 +108,8 @@ def ask(state_directory: Path, name: str, arguments: Mapping[str, Any]) -> Any:
     finally:
         connection.close()
     if answer.status != 200:
-        raise StoreError(str(body.get("error") if isinstance(body, dict) else "the gateway gave no reason"))
+        why = str(body.get("error") if isinstance(body, dict) else "the gateway gave no reason")
+        raise StoreError(why, wrong_use=answer.status == 400)
     return body["result"]
 
 

@@ -166,13 +166,13 @@ def _no(problems: Sequence[object]) -> SaysNo:
 
 
 def perform(config: Config, name: str, arguments: Mapping[str, Any]) -> Any:
-    """`client.perform`, its refusal as exit 1."""
+    """`client.perform`, its refusal as exit 1, or 2 for arguments that don't fit."""
     from tollhouse.admin import client
 
     try:
         return client.perform(config, name, arguments)
     except client.StoreError as error:
-        raise SaysNo(str(error)) from None
+        raise (WrongUse if error.wrong_use else SaysNo)(str(error)) from None
 
 
 def duration(text: str) -> float:

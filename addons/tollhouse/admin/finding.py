@@ -28,7 +28,12 @@ class Finding:
         return asdict(self)
 
     def __str__(self) -> str:
-        return f"{self.level}: {' '.join(part for part in (self.what, self.why, self.todo) if part)}"
+        text = self.what
+        for separator, part in ((": ", self.why), ("; ", self.todo)):
+            if part:
+                # What is no sentence of its own, such as a key of the configuration, is followed by more of its own.
+                text += f" {part}" if text.endswith((".", "?", "!")) else f"{separator}{part}"
+        return f"{self.level}: {text}"
 
 
 def worst(findings: Sequence[Finding]) -> Level:

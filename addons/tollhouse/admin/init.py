@@ -67,7 +67,7 @@ def initialise(directory: Path, *, embedded: bool = False, clock: Clock = time.t
         config = load_config(file)
         state = config.state.directory
         _make_private(state)
-        hosts = [host for provider in catalog(config).providers for host in provider.hosts]
+        hosts = catalog(config).hosts
         ca = CertificateAuthority.load_or_create(state, hosts, clock)
     except BaseException as error:
         file.unlink(missing_ok=True)

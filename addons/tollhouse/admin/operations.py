@@ -27,6 +27,9 @@ from tollhouse.call import Project
 from tollhouse.config_values import Name
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+    from tollhouse.admin.keys import KeyDesk
     from tollhouse.config import Config
 
 Json = dict[str, Any]
@@ -54,11 +57,13 @@ class Operations:
         directory: Directory,
         ledger: Ledger,
         *,
+        keys: KeyDesk | None = None,
         clock: Callable[[], float] = time.time,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._directory = directory
         self._ledger = ledger
+        self._keys = keys
         self._clock = clock
         self._random_bytes = random_bytes
 
@@ -73,7 +78,7 @@ class Operations:
             return await operation(self, **arguments)
         except ValidationError as error:
             # Without the input: it could be a secret.
-            problems = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors(include_input=False)]
+            problems = [f"{'.'.join(map(str, p['loc']))}: {_words(p)}" for p in error.errors(include_input=False)]
             raise OperationRefused("; ".join(problems), 400) from None
         except LedgerUnavailable as error:
             raise OperationRefused(
@@ -272,6 +277,19 @@ class Operations:
         rows = await self._ledger.usage(known.tenant, project, first_day, by)
         return {"project": project, "by": by, "rows": [row.as_json() for row in rows]}
 
+    async def key_list(self) -> list[Json]:
+        """`KeyDesk.known` of the running gateway."""
+        return self._desk().known()
+
+    async def key_test(self, provider: str | None = None) -> list[Json]:
+        """`KeyDesk.test` by the running gateway."""
+        return await self._desk().test(provider)
+
+    def _desk(self) -> KeyDesk:
+        if self._keys is None:
+            raise OperationRefused("only a running gateway has read keys: start it (`tollhouse run`)")
+        return self._keys
+
     async def _known(self, project: str) -> Project:
         found = await self._directory.get_project(project)
         if found is None:
@@ -280,6 +298,11 @@ class Operations:
                 f"`tollhouse project set {project} --tenant TENANT` makes it"
             )
         return found
+
+
+def _words(detail: ErrorDetails) -> str:
+    """Our own words where we have found it, else pydantic's."""
+    return str(detail["ctx"]["error"]) if detail["type"] == "value_error" else detail["msg"]
 
 
 def _project(project: Project) -> Json:
@@ -342,6 +365,8 @@ TABLE: Final[Mapping[str, Callable[..., Awaitable[Any]]]] = {
         ("budget_show", Operations.budget_show),
         ("budget_grant", Operations.budget_grant),
         ("usage", Operations.usage),
+        ("key_list", Operations.key_list),
+        ("key_test", Operations.key_test),
     )
 }
 """Every operation that the control socket answers to."""

@@ -24,8 +24,6 @@ from tollhouse.budget.limits import parse_limits
 from tollhouse.budget.store import LedgerUnavailable, persist, translated
 from tollhouse.call import Identity, Project
 
-__all__ = ["Directory", "LedgerUnavailable", "TokenInfo"]
-
 CACHE_S: Final = 4.0
 """Below the 5 s in which a revocation must be seen, by the time that asking Redis may take."""
 CACHE_SIZE: Final = 10_000

@@ -36,8 +36,9 @@ class Admit:
         self._ours = frozenset({self._project_header, self._trace_header})
         self._clock = clock
 
-    async def __call__(self, call: Call) -> Decision:
-        """Fills in provider, host, path, endpoint, identity, project and headers. Errors of the directory pass through."""
+    async def __call__(self, call: Call, exchange: object) -> Decision:
+        """Fills in provider, host, path, endpoint, identity, project and headers. Errors of the directory pass through.
+        ``exchange`` is not looked at: nothing of the body has been read yet."""
         head = call.head
         call.trace_id = (head.get(self._trace_header) or head.get("traceparent") or "")[:256]
         try:

@@ -11,7 +11,7 @@ import base64
 import binascii
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from tollhouse.admit.strip import CREDENTIAL_HEADERS
 from tollhouse.admit.token import digest, well_formed
@@ -49,7 +49,6 @@ class Presented:
 
     secret: str
     user: str = ""
-    way: Literal["proxy", "slot"] = "slot"
 
 
 def presented(head: RequestHead, query_credentials: Sequence[str]) -> Presented | None:
@@ -74,7 +73,7 @@ def presented(head: RequestHead, query_credentials: Sequence[str]) -> Presented 
 def _from_proxy_authorization(value: str) -> Presented:
     scheme, _, rest = value.partition(" ")
     if scheme.lower() == "bearer":
-        return Presented(rest.strip(), way="proxy")
+        return Presented(rest.strip())
     if scheme.lower() != "basic":
         raise Refused("identity_unknown", "Proxy-Authorization is neither Basic nor Bearer.")
     try:
@@ -83,7 +82,7 @@ def _from_proxy_authorization(value: str) -> Presented:
         raise Refused("identity_unknown", "Proxy-Authorization is not valid Basic authentication.") from None
     if not colon:
         raise Refused("identity_unknown", "Proxy-Authorization has no password: it must be PROJECT:GATE_TOKEN.")
-    return Presented(password, user, way="proxy")
+    return Presented(password, user)
 
 
 async def identify(credential: Presented | None, directory: TokenDirectory, clock: Callable[[], float]) -> Identity:
@@ -99,7 +98,7 @@ async def identify(credential: Presented | None, directory: TokenDirectory, cloc
         raise Refused("identity_revoked", f"Its id is {record.id}.")
     if record.expires_at is not None and record.expires_at <= clock():
         raise Refused("identity_expired", f"Its id is {record.id}.")
-    return Identity(record.id, record.tenant, tuple(record.projects), record.label, record.charged_as)
+    return Identity(record.id, record.tenant, record.projects, record.label, record.charged_as)
 
 
 def choose_project(identity: Identity, named: Sequence[str], user: str, header: str) -> str:

@@ -52,13 +52,13 @@ _NEVER = frozenset(
 _WHO_PAYS = frozenset(name for provider in BUILT_IN for name in provider.who_pays)
 _DROPPED = _HOP_BY_HOP | _NEVER | _WHO_PAYS
 _NEVER_PREFIXES = ("proxy-", "x-forwarded-", "x-tollhouse-", "x-coreason-")
-_ONCE = ("authorization", "proxy-authorization", "content-type", *CREDENTIAL_HEADERS[1:])
+_ONCE = ("proxy-authorization", "content-type", *CREDENTIAL_HEADERS)
 
 
 def strip(headers: Iterable[tuple[str, str]], provider: Provider, ours: frozenset[str]) -> list[tuple[str, str]]:
     """The headers that may be sent to ``provider``. ``ours`` are the configured names of the project and trace headers.
 
-    Raises `Refused` (400) for a credential given twice in one header name: which one counts would be a guess.
+    Raises `Refused` (400) for a credential or a content type given twice: which one counts would be a guess.
     """
     headers = list(headers)
     for name in _ONCE:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fakeredis import FakeAsyncRedis, FakeServer, FakeStrictRedis
+from redis.exceptions import RedisError
 
 from tollhouse.budget import keys
 
@@ -42,7 +43,7 @@ def open_store(state_directory: Path) -> EmbeddedRedis:
     if redis._file.exists():
         try:
             _fill(redis._view, json.loads(redis._file.read_bytes()))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RedisError) as error:
             raise ValueError(
                 f"{redis._file} can't be read ({error}): restore it from a copy, or delete it and make the projects "
                 "and tokens anew"

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
-from tollhouse.budget.ledger import Ledger, LedgerUnavailable
+from tollhouse.budget.ledger import SWEEP_AT_ONCE, Ledger, LedgerUnavailable
 from tollhouse.budget.purse import Purse
 
 log = logging.getLogger(__name__)
@@ -17,7 +17,6 @@ RENEW_EVERY_S: Final = 20.0
 SWEEP_EVERY_S: Final = 5.0
 LOOK_EVERY_S: Final = 60.0
 """How often the tenants are asked for whose calls this gateway has not seen: another's holds are swept too."""
-_SWEPT_AT_ONCE: Final = 100
 
 
 class Keeper:
@@ -44,7 +43,7 @@ class Keeper:
         try:
             await self._ledger.ping()
         except LedgerUnavailable as error:
-            problems = [f"redis: {error}"]
+            problems = [f"redis: {error.why.removeprefix('Redis: ')}"]
         except Exception as error:
             log.exception("the ledger could not be asked; it is tried again")
             problems = [f"redis: {type(error).__name__}"]
@@ -72,9 +71,9 @@ class Keeper:
 
     async def _sweep_tenant(self, tenant: str) -> int:
         total = 0
-        while swept := await self._ledger.sweep(tenant, _SWEPT_AT_ONCE):
+        while swept := await self._ledger.sweep(tenant):
             total += swept
-            if swept < _SWEPT_AT_ONCE:
+            if swept < SWEEP_AT_ONCE:
                 break
         return total
 

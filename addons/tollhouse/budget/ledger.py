@@ -49,7 +49,7 @@ STREAM_LENGTH: Final = 100_000
 _GRANTS_KEPT: Final = 1000
 _SEPARATOR: Final = "\x1f"
 _SWEEP_EVERY_S: Final = 1.0
-_SWEEP_AT_ONCE: Final = 100
+SWEEP_AT_ONCE: Final = 100
 _GIVE_BACK_DELAYS_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0)
 SettledBy = Literal["hold", "late", "no_hold", "duplicate"]
 
@@ -214,7 +214,7 @@ class Ledger:
         arguments = [call_id, "0", "0", "0", names, "release", self._stream_length, "-", ""]
         return bool(await self._pipeline.run(prefix, arguments))
 
-    async def sweep(self, tenant: str, at_most: int = _SWEEP_AT_ONCE) -> int:
+    async def sweep(self, tenant: str, at_most: int = SWEEP_AT_ONCE) -> int:
         """Charges in full the holds whose deadline has passed, the oldest first, and writes a record of each from what
         it carries (``charged_by`` = ``sweep``); how many. A late settle still corrects each."""
         prefix, _ = self._prefix("overdue", (), tenant)

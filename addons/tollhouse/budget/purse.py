@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from tollhouse.admit.token import without_tokens
 from tollhouse.book import moment
 from tollhouse.budget.growth import LEAST_TOKENS, Growth, Interruptible
 from tollhouse.budget.ledger import Held, Ledger, LedgerUnavailable, Scope, Short, Unpriced
@@ -177,7 +178,7 @@ class Purse:
         it can reach. None if one has no price."""
         assert call.provider is not None
         assert call.project is not None
-        provider_id = call.provider.prices_from or call.provider.name
+        provider_id = call.provider.price_id
         most: int | None = 0
         for model in (call.model, *call.other_models):
             nano_usd = self._prices.ceiling(
@@ -237,7 +238,7 @@ class Purse:
 
     def _priced(self, call: Call, usage: Usage) -> Amount:
         assert call.provider is not None
-        provider_id = call.provider.prices_from or call.provider.name
+        provider_id = call.provider.price_id
         served = call.model_served or call.model
         nano_usd = self._prices.cost(
             provider_id, served, usage, call.service_tier, call.timestamp, requested=call.model
@@ -323,20 +324,16 @@ def scopes_of(call: Call) -> tuple[Scope, ...]:
 
 
 def _carried(call: Call) -> dict[str, str]:
-    """What the hold itself remembers, for the line that a sweep writes if this gateway dies."""
+    """What the hold itself remembers, for the line that a sweep writes if this gateway dies. The model is what a client
+    chose itself, and may carry its token."""
     return {
         "call_id": call.id,
         "project": call.project.id if call.project else "",
         "identity": call.identity.token_id if call.identity else "",
         "provider": call.provider.name if call.provider else "",
-        "model": call.model,
+        "model": without_tokens(call.model),
         "ts": moment(call.timestamp),
     }
-
-
-def _clean(text: str) -> str:
-    """What a client chose itself may carry its token."""
-    return "" if "gate_" in text else text
 
 
 def _flat(record: Mapping[str, object]) -> dict[str, str]:

@@ -161,6 +161,15 @@ class KeyCache:
         now = self._clock()
         return [entry.status(now, self._times, self._pauses) for _, entry in sorted(self._entries.items())]
 
+    @property
+    def trouble(self) -> str:
+        """Why the login to the store could not be kept alive; empty when all is well."""
+        return self._reader.trouble
+
+    async def read_now(self, path: str) -> tuple[Lease, ...]:
+        """The keys at ``path`` of the store, past the cache and not kept in it. Raises `CredentialUnavailable`."""
+        return await self._workers.run(lambda: self._load(path, ()))
+
     async def close(self) -> None:
         """Stops every refresh and gives the login back, for a second at most."""
         self._closed = True

@@ -47,6 +47,8 @@ class EmbeddedVault:
     not the key that the store was encrypted with, it can't be opened.
     """
 
+    trouble = ""
+
     def __init__(
         self,
         state_directory: Path,

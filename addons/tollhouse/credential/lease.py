@@ -48,6 +48,9 @@ class RawSecret:
 class Reader(Protocol):
     """A store of secrets. Its methods block and are called in threads, several at once."""
 
+    trouble: str
+    """Why the login could not be kept alive, empty when all is well. Safe to show."""
+
     def connect(self) -> None:
         """Log in if that has not been done. Raises `CredentialUnavailable`."""
 

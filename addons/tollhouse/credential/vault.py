@@ -78,7 +78,6 @@ class VaultReader:
         """Held by whoever changes the login; a read that already has one does not take it."""
         self._login: _Login | None = None
         self.trouble = ""
-        """Why the login could not be prolonged, empty when all is well. Safe to show."""
 
     def connect(self) -> None:
         self._current()

@@ -153,6 +153,7 @@ class _Delivery:
         except UpstreamError as error:
             if error.code in RETRIED_ERRORS and self._enough():
                 error.headers = (SDK_STOPS,)
+                error.why = f"{error.why} {self._tried()}".strip()
             raise
         except BaseException:
             if self._answer is not None:
@@ -202,6 +203,13 @@ class _Delivery:
 
     def _enough(self) -> bool:
         return self._hopeless or self._tries + self._sdk_retry_count >= TRIES_OF_ALL
+
+    def _tried(self) -> str:
+        """For the denial. The SDK says of its tries how many there were, and each came through here."""
+        tries = self._tries + self._sdk_retry_count
+        times = "once" if tries == 1 else f"{tries} times"
+        why = ", and retries are paused, because too many calls to this provider fail" if self._hopeless else " already"
+        return f"The gateway has tried it {times}{why}."
 
 
 def _outcome(state: RetryCallState) -> object:

@@ -45,9 +45,9 @@ class Exchange:
     """A request under way.
 
     ``defect`` is set when the request could not even be parsed: the only thing that can be done is to answer with it.
-    While the owner is inside ``async with exchange.interruptible()``, the loss of the client ends it with `ClientGone` and
-    a stop of the gateway with `Stopped`, at once and only there: what must not be interrupted (holding, settling) stands
-    outside, or inside ``with exchange.uninterrupted()``.
+    While the owner is inside ``async with exchange.interruptible()``, the loss of the client ends it with `ClientGone`, a
+    stop of the gateway with `Stopped` and the end of the budget with `Refused`, at once and only there: what must not be
+    interrupted (holding, settling) stands outside, or inside ``with exchange.uninterrupted()``.
     """
 
     def __init__(self, head: RequestHead, wire: Wire, defect: Denial | None = None) -> None:
@@ -102,7 +102,7 @@ class Exchange:
         self._wake()
 
     def lose(self, why: str) -> None:
-        """The client is gone: ends whatever the owner is waiting for inside `scope`."""
+        """The client is gone: ends whatever the owner is waiting for inside `interruptible`."""
         if self._gone is None and not self.finished:
             self._gone = why
             self._drop_body()
@@ -131,7 +131,7 @@ class Exchange:
 
     @asynccontextmanager
     async def interruptible(self) -> AsyncIterator[None]:
-        """Raises `ClientGone` or `Stopped` out of the block as soon as one of them is so."""
+        """Raises `ClientGone`, `Stopped` or the `Refused` of `refuse` out of the block as soon as one of them is so."""
         self._raise_if_ended()
         scope = asyncio.timeout(None)
         try:

@@ -40,8 +40,9 @@ HOP_BY_HOP: Final = frozenset(
 _FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-leaving: ContextVar[Callable[[], None] | None] = ContextVar("leaving", default=None)
-"""Called, in the task that sends, when there is a connection and the request's first byte is about to go."""
+leaving: ContextVar[list[Callable[[], None]]] = ContextVar("leaving")
+"""Called, in the task that sends, when there is a connection and the request's first byte is about to go. The list is to
+be emptied afterwards: the event loop keeps a copy of the context for as long as the connection lives."""
 
 
 class Connection(ResponseHandler):
@@ -57,8 +58,7 @@ class Connection(ResponseHandler):
         self._asked = True
         self._interim = 0
         super().set_response_params(**params)
-        tell = leaving.get()
-        if tell is not None:
+        for tell in leaving.get(()):
             tell()
 
     def feed_data(self, data: Any, size: int = 0) -> None:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import ssl
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -39,6 +41,8 @@ from tollhouse.dispatch.transport import (
 from tollhouse.providers import BUILT_IN, Catalog, Provider
 
 __all__ = ["Answer", "AnswerCut", "Upstream", "UpstreamError"]
+
+log = logging.getLogger(__name__)
 
 _KEEPALIVE_S: Final = 50.0
 """Below the 60 s after which AWS's load balancers close an idle connection."""
@@ -156,12 +160,15 @@ class Upstream:
         elif not body and method in ("GET", "HEAD"):
             data = None
         failure: Exception
-        told = leaving.set(on_leaving)
+        to_tell = [] if on_leaving is None else [on_leaving]
+        token = leaving.set(to_tell)
         try:
             async with asyncio.timeout(head_s):
                 response = await self._session.request(
                     method, url, headers=out, data=data, ssl=route.tls, timeout=timeout, allow_redirects=False
                 )
+            # It holds the request's headers, and would for as long as the answer is read.
+            response._request_info = cast(Any, None)
             return as_answer(response, route.where)
         except UpstreamError:
             raise
@@ -169,8 +176,16 @@ class Upstream:
             failure = translated(error, route.where)
         except ValueError:
             failure = ValueError("the request's head cannot be sent as it is")
+        except Exception as error:
+            # Without what the frames hold, and without its text, which may repeat a header.
+            name, where = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
+            log.error("an attempt failed in the gateway itself (%s):\n%s", name, where)
+            failure = RuntimeError(f"an attempt failed in the gateway itself ({name})")
         finally:
-            leaving.reset(told)
+            leaving.reset(token)
+            to_tell.clear()
+            # An exception's traceback keeps this frame.
+            out.clear()
         raise failure
 
     def _headers(self, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -26,6 +26,7 @@ from tollhouse.meter.price_format import (
 
 
 def resolve(model: PricedModel, tier: str, at: float) -> Rates:
+    """The rates of ``model`` at ``at`` (seconds since the epoch) with what the service ``tier`` changes; "" is none."""
     rates = model.rows[0][1]
     if len(model.rows) > 1:
         rates = next((values for constraint, values in reversed(model.rows) if _holds(constraint, at)), rates)
@@ -52,7 +53,9 @@ def _holds(constraint: Constraint, at: float) -> bool:
 
 
 def charge(rates: Rates, usage: Usage, believed: bool) -> int | None:
-    """Usage at these rates. Counts that contradict each other (a part greater than its whole) never lower the price."""
+    """Nano-dollars for ``usage`` at these rates; None if they give no price for it. ``believed``: a rate of 0 is a price (a
+    configured one) and no gap in the table. Counts that contradict each other (a part greater than its whole) never lower
+    the price."""
     total = usage.input
     priced_in = 0
     femto_in = 0
@@ -80,6 +83,7 @@ def charge(rates: Rates, usage: Usage, believed: bool) -> int | None:
 
 
 def most(rates: Rates, input_tokens: int, output_tokens: int, audio: bool, believed: bool) -> int | None:
+    """Nano-dollars that so many tokens can come to at most, each counted as the dearest part that it may be."""
     units_in = (INPUT, CACHED, CACHE_WRITE, INPUT_AUDIO, CACHED_AUDIO) if audio else (INPUT, CACHED, CACHE_WRITE)
     units_out = (OUTPUT, REASONING, OUTPUT_AUDIO) if audio else (OUTPUT, REASONING)
     rate_in = max(_reach(rates[unit], input_tokens) for unit in units_in)
@@ -96,6 +100,7 @@ def _judged(rates: Rates, tokens_in: int, femto_in: int, tokens_out: int, femto_
 
 
 def nano(amount: int) -> int:
+    """Femto-dollars as nano-dollars, rounded up."""
     return -(-amount // FEMTO_PER_NANO)
 
 
@@ -120,6 +125,7 @@ def _reach(rate: Rate, input_tokens: int) -> int:
 
 
 def steps(rate: Rate) -> Iterable[int]:
+    """Every value that the rate has, whatever the number of tokens."""
     if rate is None or isinstance(rate, int):
         return (rate or 0,)
     return rate[0::2]

@@ -23,7 +23,7 @@ from tollhouse.providers import BUILT_IN
 
 _CACHED_NAMES: Final = 2048
 _LONGEST_NAME: Final = 256
-_PRICE_IDS: Final = {provider.name: provider.prices_from or provider.name for provider in BUILT_IN}
+_PRICE_IDS: Final = {provider.name: provider.price_id for provider in BUILT_IN}
 _STANDARD_TIERS: Final = frozenset({"", "auto", "default", "standard"})
 
 Found = tuple[Rates | PricedModel, bool]

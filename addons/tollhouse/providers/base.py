@@ -66,6 +66,11 @@ class Provider:
     default_output_tokens: int = 16_384
     """Held for an answer whose request has no cap."""
 
+    @property
+    def price_id(self) -> str:
+        """By which name `meter.prices` knows it."""
+        return self.prices_from or self.name
+
     def endpoint(self, method: str, path: str) -> Endpoint | None:
         """The open endpoint for this method and path, or None: default deny."""
         for endpoint in self.endpoints:
@@ -95,6 +100,11 @@ class Catalog:
     def __post_init__(self) -> None:
         exact = {host: p for p in self.providers for host in p.hosts if not host.startswith("*.")}
         object.__setattr__(self, "_exact", exact)
+
+    @property
+    def hosts(self) -> list[str]:
+        """Of all providers, in their order: what the CA has to cover."""
+        return [host for provider in self.providers for host in provider.hosts]
 
     def by_host(self, host: str) -> Provider | None:
         """The provider that serves ``host`` (normalised: lower case, no trailing dot, IDNA), or None."""

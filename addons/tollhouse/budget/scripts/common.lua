@@ -7,7 +7,8 @@
 --   6 calls      stream  one record a call
 --   7 usage      hash    "DAY UNIT KIND NAME" -> sum, of one project
 --   8.. scopes   hash    limits: "UNIT WINDOW AMOUNT;...", AMOUNT "-" where there was a limit once, which stays counted, and
---                        behind it "+GRANTED@PERIOD", what one period has more; and for each of these "UNIT WINDOW": "PERIOD TAKEN", used and held together in that period
+--                        behind it "+GRANTED@PERIOD", what one period has more; and for each of these "UNIT WINDOW":
+--                        "PERIOD TAKEN", used and held together in that period
 -- Numbers are doubles: exact up to 2^53 and always printed by %.0f. The window of the unit `concurrent` is `now`.
 local call, floor, match, gmatch, fmt = redis.call, math.floor, string.match, string.gmatch, string.format
 local UNITS = {usd = 1, tokens = 2, requests = 3, concurrent = 4}

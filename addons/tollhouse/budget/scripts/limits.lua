@@ -1,6 +1,6 @@
 -- KEYS hold one scope. ARGV: its name, then unit, window, amount of each limit. Replaces the limits; what was counted
--- stays, also of a limit that is taken away, and what was granted stays granted. A pair of unit and window that is new here begins with the holds under way,
--- and in a project with the sums of its days (none are kept by minute or hour).
+-- stays, also of a limit that is taken away, and what was granted stays granted. A pair of unit and window that is new
+-- here begins with the holds under way, and in a project with the sums of its days (none are kept by minute or hour).
 local now = tick()
 local name, key = ARGV[1], KEYS[FIRST_SCOPE]
 local mine, wanted, order = periods(now), {}, {}

@@ -1,5 +1,5 @@
--- ARGV: the scopes' names, one each. Reads only. {now, [[unit window, limit, granted, taken, held] ...] for each scope}: `taken` is
--- used and held together, numbers are text.
+-- ARGV: the scopes' names, one each. Reads only. {now, [[unit window, limit, granted, taken, held] ...] for each scope}:
+-- `taken` is used and held together, numbers are text.
 local now = read_clock()
 local mine, answer, held, place = periods(now), {fmt('%.0f', now)}, {}, {}
 for i, name in ipairs(ARGV) do

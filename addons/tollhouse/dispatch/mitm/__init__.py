@@ -17,5 +17,6 @@ and `BufferedH2Connection.stream_buffers` are read.
 
 from tollhouse.dispatch.mitm.handler import GateMaster, TollhouseConnectionHandler
 from tollhouse.dispatch.mitm.hooks import Bounds, ConnectRequest, Handshake
+from tollhouse.dispatch.mitm.layer import raw_refusal
 
-__all__ = ["Bounds", "ConnectRequest", "GateMaster", "Handshake", "TollhouseConnectionHandler"]
+__all__ = ["Bounds", "ConnectRequest", "GateMaster", "Handshake", "TollhouseConnectionHandler", "raw_refusal"]

@@ -12,6 +12,7 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mitmproxy import http
+from mitmproxy.connection import Client
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import _base, _events
@@ -157,7 +158,7 @@ class HttpSide(layer.Layer):
             connect_host=self.connect.host if self.connect else None,
             connect_proxy_authorization=_first(self.connect.headers, "proxy-authorization") if self.connect else None,
             sni=client.sni,
-            client_ip=client.peername[0] if client.peername else "",
+            client_ip=_ip_of(client),
         )
 
 
@@ -194,7 +195,7 @@ class ProxyLayer(HttpSide):
             http1_side.state = http1_side.done
             yield from super().request(event)
             return
-        connect = ConnectRequest(target, headers, client.peername[0] if client.peername else "")
+        connect = ConnectRequest(target, headers, _ip_of(client))
         yield TollhouseConnectHook(connect)
         http1_side.state = http1_side.done
         if connect.host is None:
@@ -289,9 +290,8 @@ class GateTLSLayer(ClientTLSLayer):
                 authority=None,
                 headers=(),
                 connect_host=self.connect.host if self.connect else None,
-                connect_proxy_authorization=None,
                 sni=client.sni,
-                client_ip=client.peername[0] if client.peername else "",
+                client_ip=_ip_of(client),
             )
         )
 
@@ -322,12 +322,16 @@ class TopLayer(layer.Layer):
 
 
 def raw_refusal(denial: Denial, call_id: str) -> bytes:
-    """A refusal of a CONNECT, whole and closing."""
+    """A refusal in HTTP/1, whole and closing, where there is no exchange to answer: of a CONNECT, of a connection."""
     body = error_body(denial, "openai", call_id)
     lines = [f"HTTP/1.1 {denial.status} {reason(denial.status).decode()}"]
     lines += [f"{k}: {v}" for k, v in error_headers(denial, call_id)]
     lines += [f"content-length: {len(body)}", "connection: close", "", ""]
     return "\r\n".join(lines).encode() + body
+
+
+def _ip_of(client: Client) -> str:
+    return client.peername[0] if client.peername else ""
 
 
 def _first(headers: Sequence[tuple[str, str]], name: str) -> str | None:

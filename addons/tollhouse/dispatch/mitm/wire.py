@@ -25,7 +25,7 @@ provider's and memory."""
 
 
 class Reply(events.Event):
-    """An event of ours on its way down to the `CallLayer` of a connection."""
+    """An event of ours on its way down to the `HttpSide` of a connection."""
 
     def __init__(self, event: _events.HttpEvent | bytes) -> None:
         self.event = event
@@ -33,7 +33,7 @@ class Reply(events.Event):
 
 
 class ClientWire:
-    """`exchange.Wire` over a `CallLayer`."""
+    """`exchange.Wire` over an `HttpSide`."""
 
     def __init__(self, side: HttpSide, stream_id: int, request: http.Request) -> None:
         self._side = side

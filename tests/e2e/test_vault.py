@@ -1,0 +1,132 @@
+"""Keys that rotate under load, and a Vault that is slow, stopped, or gone for longer than that, through the running gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from tests.support.inproc import PROJECT, Inside, open_inside
+from tests.support.openbao import OpenBao
+
+KEY_PATH = "infrastructure/openai"
+BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
+
+
+def a_key() -> str:
+    return f"sk-of-this-test-{secrets.token_urlsafe(24)}"
+
+
+@contextmanager
+def on(directory: Path, openbao: OpenBao, key: str, **vault: Any) -> Iterator[Inside]:
+    """A gateway whose keys are in ``openbao``; its provider takes ``key`` alone."""
+    files = {"role_id_file": str(openbao.role_id_file), "secret_id_file": str(openbao.secret_id_file)}
+    settings: dict[str, dict[str, Any]] = {
+        "vault": {"address": openbao.address, "auth": {"method": "approle", **files}, **vault},
+        f"projects.{PROJECT}": {"limits": ["10 usd/day"]},
+    }
+    openbao.put(KEY_PATH, {"api_key": key})
+    with open_inside(directory, settings) as inside:
+        inside.standin.keys = {key}
+        yield inside
+
+
+async def ask(inside: Inside, client: httpx2.AsyncClient, stream: bool = False) -> httpx2.Response:
+    url = f"http://localhost:{inside.gateway.addresses['base_url'].rpartition(':')[2]}/v1/chat/completions"
+    body = {**BODY, "stream": True} if stream else BODY
+    return await client.post(url, json=body, headers={"authorization": f"Bearer {inside.token}"})
+
+
+def a_client() -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(trust_env=False, timeout=30, limits=httpx2.Limits(max_connections=300))
+
+
+async def until(inside: Inside, condition: Callable[[], bool], seconds: float = 20.0) -> list[httpx2.Response]:
+    """Calls one after the other until ``condition`` holds; their answers."""
+    answers = []
+    async with a_client() as client, asyncio.timeout(seconds):
+        while not condition():
+            answers.append(await ask(inside, client))
+    return answers
+
+
+def age_s(inside: Inside) -> float:
+    [status] = [status for status in inside.gateway.keys.status() if status.path == KEY_PATH]
+    return status.age_s or 0.0
+
+
+async def test_rotation_under_load(tmp_path: Path, openbao: OpenBao) -> None:
+    """300 calls at once, plain and streamed, the old key refused from one moment on: not one fails."""
+    old, new = a_key(), a_key()
+    with on(tmp_path, openbao, old) as inside:
+
+        def rotate() -> None:
+            assert inside.standin.wait_for(lambda book: len(book) >= 100, 30)
+            openbao.put(KEY_PATH, {"api_key": new})
+            inside.standin.keys = {new}
+
+        rotating = threading.Thread(target=rotate)
+        rotating.start()
+        async with a_client() as client:
+            answers = await asyncio.gather(*(ask(inside, client, stream=number % 2 == 0) for number in range(300)))
+        rotating.join()
+        assert [answer.status_code for answer in answers] == [200] * 300
+        assert all(b"[DONE]" in answer.content for answer in answers[::2])
+        lines = inside.lines()
+        assert len({line["key_version"] for line in lines}) == 2
+        assert {len(line["attempts"]) for line in lines} == {1, 2}
+
+
+async def test_vault_gone_for_a_while(tmp_path: Path, openbao: OpenBao) -> None:
+    """Stopped for longer than the TTL: no call fails and none waits for it; back, the next key is read."""
+    old, new = a_key(), a_key()
+    with on(tmp_path, openbao, old, refresh_s=0.3, stale_for_s=60) as inside:
+        assert [one.status_code for one in await until(inside, lambda: bool(inside.lines()))] == [200]
+        openbao.stop()
+        answers = await until(inside, lambda: age_s(inside) > 1.5)
+        assert {answer.status_code for answer in answers} == {200}
+        waited = max(line["overhead_ms"] for line in inside.lines())
+        assert waited < 1000
+        openbao.start()
+        openbao.put(KEY_PATH, {"api_key": new})
+        inside.standin.keys = {old, new}
+        first = inside.lines()[0]["key_version"]
+        answers = await until(inside, lambda: inside.lines()[-1]["key_version"] != first)
+        assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_vault_gone_for_too_long(tmp_path: Path, openbao: OpenBao) -> None:
+    """Past `stale_for_s`: 503 and nothing sent; back, calls go again without a restart."""
+    with on(tmp_path, openbao, a_key(), refresh_s=0.3, stale_for_s=0.3) as inside:
+        await until(inside, lambda: bool(inside.lines()))
+        openbao.stop()
+        await until(inside, lambda: inside.lines()[-1]["status"] == 503)
+        inside.standin.clear()
+        async with a_client() as client:
+            answer = await ask(inside, client)
+        assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (503, "credential_unavailable")
+        assert openbao.address not in answer.text
+        assert inside.standin.snapshot() == []
+        openbao.start()
+        await until(inside, lambda: inside.lines()[-1]["status"] == 200)
+
+
+async def test_a_vault_that_hangs(tmp_path: Path, openbao: OpenBao) -> None:
+    """It takes a read and says nothing: calls whose key is cached are as fast as ever, and the loop goes on."""
+    with on(tmp_path, openbao, a_key(), refresh_s=0.3, stale_for_s=60) as inside:
+        await until(inside, lambda: bool(inside.lines()))
+        openbao.pause()
+        try:
+            began = time.monotonic()
+            answers = await until(inside, lambda: time.monotonic() - began > 2)
+        finally:
+            openbao.resume()
+        assert {answer.status_code for answer in answers} == {200}
+        assert max(line["overhead_ms"] for line in inside.lines()) < 1000
+        assert len(answers) > 20
