@@ -262,8 +262,9 @@ async def test_no_token_is_kept_of_a_model(purse: Purse, ledger: Ledger, clock: 
     call = a_call()
     call.model = f"gate_{'a' * 49}"
     await purse(call, None)
-    await clock.add(61)
-    assert await ledger.sweep("acme") == 1
+    for swept in (0, 0, 0, 1):
+        await clock.add(20)
+        assert await ledger.sweep("acme") == swept
     [(_, found)] = await redis.xrange(keys.calls_key("acme"))
     assert found[b"model"] == b"gate_[removed]"
 

@@ -110,7 +110,6 @@ def test_odd_reads(vault: StandIn, reader: VaultReader, reply: Reply, kind: type
         (Reply.of(200, {"auth": None}), REFUSED, "AppRole login with 200"),
         (Reply.of(200, {"auth": {"client_token": 7, "lease_duration": 1}}), REFUSED, "AppRole login with 200"),
         (Reply.of(400, {"errors": [f"invalid role or secret ID {SECRET_ID}"]}), REFUSED, "AppRole login with 400"),
-        (DENIED, REFUSED, "locked out"),
         (Reply(502, b"", HTML), AWAY, "502"),
         (Reply(200, b"<html>", HTML), AWAY, "is not Vault"),
         (Reply.of(429, {}), AWAY, "rate"),
@@ -131,6 +130,22 @@ def test_odd_logins(vault: StandIn, reader: VaultReader, reply: Reply, kind: typ
     if kind is AWAY:
         vault.login = LOGIN
         assert reader.read(PATH) is not None
+
+
+def test_locked_out(vault: StandIn, auth: AppRole) -> None:
+    """A 403 is no word on the secret_id: away; tried again after half a minute, later every five, and not in between."""
+    now = [1000.0]
+    reader = VaultReader(vault.address, auth, clock=lambda: now[0], jitter=lambda: 0.0)
+    vault.login = DENIED
+    for count, wait in enumerate((30, 60, 120, 300, 300), 1):
+        for _ in range(3):
+            with pytest.raises(StoreAway, match="locked out"):
+                reader.read(PATH)
+            now[0] += wait / 3 - 0.1
+        assert vault.count("/login") == count
+        now[0] += 1
+    vault.login = LOGIN
+    assert reader.read(PATH) is not None
 
 
 @pytest.mark.parametrize("status", [400, 403, 500, 503])

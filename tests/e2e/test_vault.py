@@ -29,7 +29,7 @@ def on(directory: Path, openbao: OpenBao, key: str, **vault: Any) -> Iterator[In
     files = {"role_id_file": str(openbao.role_id_file), "secret_id_file": str(openbao.secret_id_file)}
     settings: dict[str, dict[str, Any]] = {
         "vault": {"address": openbao.address, "auth": {"method": "approle", **files}, **vault},
-        f"projects.{PROJECT}": {"limits": ["10 usd/day"]},
+        f"projects.{PROJECT}": {"limits": ["1000 usd/day"]},
     }
     openbao.put(KEY_PATH, {"api_key": key})
     with open_inside(directory, settings) as inside:
@@ -84,28 +84,21 @@ async def test_rotation_under_load(tmp_path: Path, openbao: OpenBao) -> None:
 
 
 async def test_vault_gone_for_a_while(tmp_path: Path, openbao: OpenBao) -> None:
-    """Stopped for longer than the TTL: no call fails and none waits for it; back, the next key is read."""
-    old, new = a_key(), a_key()
-    with on(tmp_path, openbao, old, refresh_s=0.3, stale_for_s=60) as inside:
-        assert [one.status_code for one in await until(inside, lambda: bool(inside.lines()))] == [200]
+    """Stopped for longer than the TTL: no call fails and none waits for it."""
+    with on(tmp_path, openbao, a_key(), refresh_s=0.3, stale_for_s=60) as inside:
+        await until(inside, lambda: bool(inside.lines()))
         openbao.stop()
         answers = await until(inside, lambda: age_s(inside) > 1.5)
         assert {answer.status_code for answer in answers} == {200}
-        waited = max(line["overhead_ms"] for line in inside.lines())
-        assert waited < 1000
-        openbao.start()
-        openbao.put(KEY_PATH, {"api_key": new})
-        inside.standin.keys = {old, new}
-        first = inside.lines()[0]["key_version"]
-        answers = await until(inside, lambda: inside.lines()[-1]["key_version"] != first)
-        assert {answer.status_code for answer in answers} == {200}
+        assert max(line["overhead_ms"] for line in inside.lines()) < 1000
 
 
 async def test_vault_gone_for_too_long(tmp_path: Path, openbao: OpenBao) -> None:
-    """Past `stale_for_s`: 503 and nothing sent; back, calls go again without a restart."""
-    with on(tmp_path, openbao, a_key(), refresh_s=0.3, stale_for_s=0.3) as inside:
+    """Past `stale_for_s`: 503 and nothing sent; back, with another key meanwhile, calls go again without a restart."""
+    old, new = a_key(), a_key()
+    with on(tmp_path, openbao, old, refresh_s=0.3, stale_for_s=0.3) as inside:
         await until(inside, lambda: bool(inside.lines()))
-        openbao.stop()
+        openbao.seal()
         await until(inside, lambda: inside.lines()[-1]["status"] == 503)
         inside.standin.clear()
         async with a_client() as client:
@@ -113,7 +106,9 @@ async def test_vault_gone_for_too_long(tmp_path: Path, openbao: OpenBao) -> None
         assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (503, "credential_unavailable")
         assert openbao.address not in answer.text
         assert inside.standin.snapshot() == []
-        openbao.start()
+        openbao.unseal()
+        openbao.put(KEY_PATH, {"api_key": new})
+        inside.standin.keys = {new}
         await until(inside, lambda: inside.lines()[-1]["status"] == 200)
 
 

@@ -19,9 +19,12 @@ _log = logging.getLogger("tollhouse.credential")
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 """Where Kubernetes puts a pod's token."""
 
+# Seconds before a refused credential is tried again, by the number of refusals in a row.
 # Vault and OpenBao lock a role out for every instance after 5 refused logins within 15 minutes, good secret_ids too
 # (https://openbao.org/docs/concepts/user-lockout/): the second try waits, the third waits for an hour.
 _ROLE_WAITS_S: Final = (30.0, 3600.0)
+# Locked out, which ends by itself and is not prolonged by a good secret_id.
+_LOCKED_WAITS_S: Final = (30.0, 60.0, 120.0, 300.0)
 # Nobody is locked out of these methods, and a refusal may be an outage of the issuer.
 _JWT_WAITS_S: Final = (2.0, 5.0, 10.0, 30.0, 60.0)
 
@@ -90,15 +93,14 @@ def sign_in(auth: Auth, server: VaultClient, jitter: Callable[[], float]) -> Sig
     if isinstance(auth, TokenFile):
         return _ByToken(auth, server)
     if isinstance(auth, JwtLogin):
-        return _ByJwt(auth, server, _Refusals(_JWT_WAITS_S, jitter))
-    return _ByRole(auth, server, _Refusals(_ROLE_WAITS_S, jitter))
+        return _ByJwt(auth, server, _Refusals(jitter))
+    return _ByRole(auth, server, _Refusals(jitter))
 
 
 class _Refusals:
     """Credentials that Vault has refused are not shown to it again before a time that grows with each refusal."""
 
-    def __init__(self, waits_s: tuple[float, ...], jitter: Callable[[], float]) -> None:
-        self._waits_s = waits_s
+    def __init__(self, jitter: Callable[[], float]) -> None:
         self._jitter = jitter
         self._of = ""
         self._count = 0
@@ -109,11 +111,13 @@ class _Refusals:
         if credentials == self._of and now < self._until:
             raise self._error()
 
-    def add(self, credentials: str, now: float, error: Callable[[], CredentialUnavailable]) -> CredentialUnavailable:
+    def add(
+        self, credentials: str, now: float, waits_s: tuple[float, ...], error: Callable[[], CredentialUnavailable]
+    ) -> CredentialUnavailable:
         """``error`` makes a new exception each time: one that is raised twice gathers the frames of both."""
         self._count = self._count + 1 if credentials == self._of else 1
         self._of, self._error = credentials, error
-        wait_s = self._waits_s[min(self._count, len(self._waits_s)) - 1]
+        wait_s = waits_s[min(self._count, len(waits_s)) - 1]
         self._until = now + wait_s * (1 + 0.2 * self._jitter())
         return error()
 
@@ -150,7 +154,10 @@ class _ByRole:
         granted = _granted(client, answer)
         if granted is None:
             why = self._why(answer.status)
-            raise self._refusals.add(credentials, now, lambda: CredentialUnavailable(why))
+            if answer.status == 403:
+                # Anybody who knows the role_id can lock the role out: what was read before serves on.
+                raise self._refusals.add(credentials, now, _LOCKED_WAITS_S, lambda: StoreAway(why))
+            raise self._refusals.add(credentials, now, _ROLE_WAITS_S, lambda: CredentialUnavailable(why))
         self._refusals.clear()
         return granted
 
@@ -203,16 +210,14 @@ class _ByRole:
         what = "the secret_id that was unwrapped from" if auth.wrapped else "the secret_id in"
         new = "wrapping token" if auth.wrapped else "secret_id"
         if status == 403:
-            why = (
+            return (
                 f"Vault refuses the AppRole login with 403: no AppRole at auth/{auth.mount}, or the role is locked out "
-                "after several wrong logins (15 minutes)."
+                "after several wrong logins (15 minutes). It is tried again."
             )
-        else:
-            why = (
-                f"Vault refuses the AppRole login with {status}: {what} {auth.secret_id_file} is used up, "
-                f"expired or wrong, or the role_id in {auth.role_id_file} is."
-            )
-        return f"{why} Put a new {new} into the file; it is tried at the next read."
+        return (
+            f"Vault refuses the AppRole login with {status}: {what} {auth.secret_id_file} is used up, expired or wrong, or "
+            f"the role_id in {auth.role_id_file} is. Put a new {new} into the file; it is tried at the next read."
+        )
 
 
 class _ByJwt:
@@ -246,7 +251,7 @@ class _ByJwt:
             why = self._why(answer.status)
             # A 400 of jwt is also what an outage of the issuer's key server looks like, a 403 of kubernetes one of the
             # cluster's API: what was read before may serve on.
-            raise self._refusals.add(credentials, now, lambda: StoreAway(why))
+            raise self._refusals.add(credentials, now, _JWT_WAITS_S, lambda: StoreAway(why))
         self._refusals.clear()
         return granted
 
