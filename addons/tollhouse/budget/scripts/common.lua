@@ -155,6 +155,16 @@ local function add_sums(day, delta, model, token)
   end
 end
 
+-- What a swept hold was booked under: the day, the model and the token. `swept_text` is its `rest`.
+local function swept_text(day, model, token)
+  return fmt('%.0f\31%s\31%s', day, model, token)
+end
+
+local function read_swept(rest)
+  local day, model, token = match(rest, '^(%d+)\31([^\31]*)\31(.*)$')
+  return tonumber(day), model, token
+end
+
 -- Marks the call as ended and forgets the oldest of those that ended more than 24 hours ago: two at most, more than the
 -- one that was added, so the set shrinks to its 24 hours and no call pays for many.
 local function mark_ended(id, now)

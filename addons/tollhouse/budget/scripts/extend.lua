@@ -28,7 +28,10 @@ for i = FIRST_SCOPE, #KEYS do
 end
 if #short > 3 then return short end
 change(mine, more, false)
-if key == KEYS[5] then add_sums(tonumber(hold.rest), more, '-', '') end
+if key == KEYS[5] then
+  local day, model, token = read_swept(hold.rest)
+  add_sums(day, more, model, token)
+end
 local sum = {hold[1] + more[1], hold[2] + more[2], hold[3] + more[3]}
 call('HSET', key, id, hold_text(hold.created, sum, hold.scopes, hold.rest))
 return {1, now, 0}

@@ -25,7 +25,10 @@ if text then
     if not release then add_sums(today, actual, ARGV[8], ARGV[9]) end
   else
     call('HDEL', KEYS[5], id)
-    add_sums(tonumber(hold.rest), delta, ARGV[8], ARGV[9])
+    -- Taken back from where the sweep booked it: the call may have been served by another model, or have cost nothing.
+    local day, model, token = read_swept(hold.rest)
+    add_sums(day, {0 - hold[1], 0 - hold[2], 0 - hold[3]}, model, token)
+    if not release then add_sums(day, actual, ARGV[8], ARGV[9]) end
   end
 elseif not release then
   change(periods(now), actual, true)
