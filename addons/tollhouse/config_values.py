@@ -256,7 +256,9 @@ def _price(value: object) -> object:
     if not isinstance(value, str):
         raise ValueError('must be a decimal number in quotes ("2.50"), because a float would not be exact')
     if not re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,9})?", value):
-        raise ValueError('must be a decimal number of USD per million tokens with at most 9 decimals, for example "2.50"')
+        raise ValueError(
+            'must be a decimal number of USD per million tokens with at most 9 decimals, for example "2.50"'
+        )
     return value
 
 
