@@ -8,8 +8,8 @@ OpenAI's 401.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
+import signal
 import socket
 import ssl
 import struct
@@ -319,7 +319,7 @@ class StandIn:
 )
 @click.option("--plain", is_flag=True, help="Speak http.")
 def main(host: str, port: int, state: Path, plain: bool) -> None:
-    """Run the stand-in provider until SIGINT; prints `standin: ready HOST:PORT` on stdout."""
+    """Run the stand-in provider until SIGINT or SIGTERM; prints `standin: ready HOST:PORT` on stdout."""
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     key_file = state / "key"
     if not key_file.exists():
@@ -331,12 +331,16 @@ def main(host: str, port: int, state: Path, plain: bool) -> None:
     standin.write_ca(state / "ca.pem")
 
     async def serve() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await standin.listen()
         click.echo(f"standin: ready {standin.address}")
-        await asyncio.Event().wait()
+        await stop.wait()
+        # What is open ends here, and is in the book.
+        await standin.close()
 
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve())
+    asyncio.run(serve())
 
 
 if __name__ == "__main__":
