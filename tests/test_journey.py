@@ -341,7 +341,7 @@ async def test_an_answer_that_breaks_off(world: World, error: Exception) -> None
 
     async def run(call: Call, exchange: Exchange, _: Any) -> None:
         call.status = call.upstream_status = 200
-        call.output_seen = 5
+        call.stream, call.output_seen = True, 5
         exchange.start(200, [])
         raise error
 
@@ -387,7 +387,7 @@ async def stream_forever(call: Call, exchange: Exchange, conclude: Any) -> None:
     call.status = call.upstream_status = 200
     exchange.start(200, [])
     await exchange.send(b"data: 1\n\n")
-    call.output_seen = 5
+    call.stream, call.output_seen = True, 5
     await asyncio.get_running_loop().create_future()
 
 

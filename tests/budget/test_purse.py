@@ -114,22 +114,30 @@ ENDINGS: Mapping[str, tuple[dict[str, Any], tuple[Amount, str] | None]] = {
         (HELD, "hold"),
     ),
     "a whole answer without usage": ({"upstream_status": 200, "complete": True}, (HELD, "hold")),
-    "cut": ({"upstream_status": 200, "output_seen": 5, "ended": "cut"}, (Amount(150_000, 105, 1), "estimate")),
-    "cut by a fault of ours": ({"upstream_status": 200, "output_seen": 5}, (Amount(150_000, 105, 1), "estimate")),
+    "cut": (
+        {"upstream_status": 200, "stream": True, "output_seen": 5, "ended": "cut"},
+        (Amount(150_000, 105, 1), "estimate"),
+    ),
+    "cut by a fault of ours": (
+        {"upstream_status": 200, "stream": True, "output_seen": 5},
+        (Amount(150_000, 105, 1), "estimate"),
+    ),
     "left": (
-        {"upstream_status": 200, "output_seen": 5, "ended": "client_gone"},
+        {"upstream_status": 200, "stream": True, "output_seen": 5, "ended": "client_gone"},
         (Amount(150_000, 105, 1), "disconnect"),
     ),
     "stopped": (
-        {"upstream_status": 200, "output_seen": 5, "ended": "stopped"},
+        {"upstream_status": 200, "stream": True, "output_seen": 5, "ended": "stopped"},
         (Amount(150_000, 105, 1), "disconnect"),
     ),
     "left, more seen than its cap": (
-        {"upstream_status": 200, "output_seen": 70, "ended": "client_gone"},
+        {"upstream_status": 200, "stream": True, "output_seen": 70, "ended": "client_gone"},
         (Amount(600_000, 150, 1), "disconnect"),
     ),
+    "no stream, cut": ({"upstream_status": 200, "ended": "cut"}, (HELD, "estimate")),
+    "no stream, left": ({"upstream_status": 200, "ended": "client_gone"}, (HELD, "disconnect")),
     "left, more seen than was held without a cap": (
-        {"upstream_status": 200, "output_seen": 70, "ended": "client_gone", "capped": False},
+        {"upstream_status": 200, "stream": True, "output_seen": 70, "ended": "client_gone", "capped": False},
         (Amount(800_000, 170, 1), "disconnect"),
     ),
 }

@@ -203,9 +203,12 @@ class Purse:
         an error status, or an endpoint that costs nothing      one request, no money     none
         an answer with usage, whole or not                      the usage                 usage
         a whole answer without usage                            the hold                  hold
-        an answer that the provider or a fault of ours cut      input and output seen     estimate
-        an answer that the client or a stop left                input and output seen     disconnect
+        a stream that the provider or a fault of ours cut       input and output seen     estimate
+        a stream that the client or a stop left                 input and output seen     disconnect
+        any other answer that was cut or left                   the hold                  the same
         ======================================================  ========================  ==========
+
+        What is not a stream was made whole before its first byte came, and the provider charges all of it.
         """
         if call.upstream_status == 0:
             if call.in_flight:
@@ -230,11 +233,14 @@ class Purse:
         if call.ended == "budget" and not call.output_seen:
             # It said nothing for as long as was held: hidden reasoning, which the provider charges.
             return call.estimate, "hold"
+        rule: ChargedBy = "disconnect" if call.ended in ("client_gone", "stopped") else "estimate"
+        if not call.stream:
+            return call.estimate, rule
         seen = Usage(
             input=call.input_estimate,
             output=min(call.output_seen, call.output_cap) if call.capped else call.output_seen,
         )
-        return self._priced(call, seen), "disconnect" if call.ended in ("client_gone", "stopped") else "estimate"
+        return self._priced(call, seen), rule
 
     def _priced(self, call: Call, usage: Usage) -> Amount:
         assert call.provider is not None

@@ -48,7 +48,7 @@ class JsonMeter(Reading):
 
     @property
     def output_seen(self) -> int:
-        """Tokens of output for an answer that was cut: unknown, since a JSON answer counts as a whole or not at all."""
+        """Tokens of output so far: not to be told, since a JSON answer is made whole before its first byte comes."""
         return 0
 
     def feed(self, chunk: bytes) -> bytes:
