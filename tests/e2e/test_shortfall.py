@@ -106,7 +106,8 @@ def test_a_stream_that_runs_out_of_money(road: Road, usage: bool) -> None:
     )
     cost = Decimal(line["cost_usd"])
     assert road.used("0.025 usd/day") == cost
-    assert abs(cost - Decimal("0.025")) < Decimal("0.0005")
+    # It may pass the limit by what one read of the provider's connection brought.
+    assert abs(cost - Decimal("0.025")) < Decimal("0.003")
     assert road.budget()["0.025 usd/day"]["held"] == "0"
     steps.release_all()
 

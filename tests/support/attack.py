@@ -97,6 +97,10 @@ class Attacked:
         """Returns when a call has begun."""
         assert self._until(lambda: bool(self.inside.gateway.journey.under_way))
 
+    def begun(self) -> None:
+        """Returns when a call has begun, which may have ended as well."""
+        assert self._until(lambda: bool(self.inside.gateway.journey.under_way) or len(self.inside.lines()) > self.seen)
+
     def turn(self) -> None:
         """The gateway has read what was sent to it before."""
         for _ in range(3):
