@@ -10,17 +10,23 @@ from collections.abc import Callable
 from tollhouse.credential.lease import CredentialUnavailable, StoreAway
 
 
+def later(delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+    return asyncio.get_running_loop().call_later(delay_s, callback)
+
+
 class Workers:
-    """At most ``size`` jobs at once, one daemon thread each; jobs are rare (a read a key and refresh).
+    """At most ``size`` jobs at once, one daemon thread each; jobs are rare (a read a key and refresh). ``whom`` they ask
+    begins a sentence.
 
     A server that trickles bytes holds a thread for longer than any timeout of a socket. Its caller is let go after
     ``bound_s``; the thread keeps its place until it ends, so that they can't pile up. A `ThreadPoolExecutor` would wait
     for it at exit.
     """
 
-    def __init__(self, size: int, bound_s: float) -> None:
+    def __init__(self, size: int, bound_s: float, whom: str = "The store of keys") -> None:
         self._places = asyncio.Semaphore(size)
         self._bound_s = bound_s
+        self._whom = whom
 
     async def run[T](self, job: Callable[[], T], bound_s: float | None = None) -> T:
         """What ``job`` returns. Raises `CredentialUnavailable` as the job raised it, but without its traceback, whose
@@ -32,7 +38,7 @@ class Workers:
                 await self._places.acquire()
                 outcome = await self._start(job)
         except TimeoutError:
-            outcome = StoreAway(f"The store of keys gave no whole answer within {bound_s:g} s.")
+            outcome = StoreAway(f"{self._whom} gave no whole answer within {bound_s:g} s.")
         if isinstance(outcome, CredentialUnavailable):
             raise outcome
         return outcome
