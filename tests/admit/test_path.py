@@ -95,6 +95,8 @@ def test_refused(target: str) -> None:
         ("key", "", [""]),
         ("access_token=s&oauth_token=t&authorization=u", "", ["s", "t", "u"]),
         ("keys=s&monkey=t", "keys=s&monkey=t", []),
+        ("X-Amz-Credential=s&x-amz-signature=t&x%2Damz-security-token=u&a=b", "a=b", ["s", "t", "u"]),
+        ("X-Amz-Algorithm=a&X-Amz-Date=b&X-Amz-Expires=c&X-Amz-SignedHeaders=d&x-amzn=e", "x-amzn=e", []),
         ("quotaUser=a&userProject=b&$userProject=c&x=1", "x=1", []),
         ("fields=a&$fields=b&callback=c&x=1", "x=1", []),
         ("alt=sse&alt=json&alt=proto&alt=media&$alt=proto&alt=", "alt=sse&alt=json", []),
@@ -108,7 +110,7 @@ def test_take_credentials(query: str, left: str, taken: list[str]) -> None:
     assert take_credentials(query) == (left, taken)
 
 
-@pytest.mark.parametrize("query", ["a=b;key=s", "a;KEY=s", ";%6bey=s;"])
+@pytest.mark.parametrize("query", ["a=b;key=s", "a=b;X-Amz-Signature=s", "a;KEY=s", ";%6bey=s;"])
 def test_a_credential_behind_a_semicolon(query: str) -> None:
     """Refused: a server that takes `;` for `&` would see a parameter that we do not."""
     with pytest.raises(Refused):

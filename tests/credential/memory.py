@@ -46,6 +46,9 @@ class MemoryStore:
         self.tends += 1
         return 30.0
 
+    def left_s(self) -> float | None:
+        return None
+
     def close(self) -> None:
         self.closed = True
 
@@ -88,9 +91,11 @@ class Timer:
 
 
 async def settle() -> None:
-    """Wait for the reads under way and the login's tending."""
+    """Wait for the reads and mintings under way and the login's tending."""
     me = asyncio.current_task()
     while others := [
-        task for task in asyncio.all_tasks() if task is not me and task.get_name().startswith(("read ", "tend "))
+        task
+        for task in asyncio.all_tasks()
+        if task is not me and task.get_name().startswith(("read ", "tend ", "mint "))
     ]:
         await asyncio.wait(others, timeout=5)

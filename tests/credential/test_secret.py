@@ -96,3 +96,19 @@ def test_equality_is_of_the_value(one: str, other: str) -> None:
 def test_fingerprint_is_the_same_everywhere() -> None:
     """Eight hexadecimal digits that do not depend on the process: of sha256sum over the fixed prefix and the key."""
     assert Secret("sk-1").fingerprint == "751edfb6"
+
+
+def test_what_leaves_with_a_request() -> None:
+    """The key itself unless something else is said; what is made of it is made once, beside what is made of the value."""
+    made: list[tuple[str, ...]] = []
+
+    def make(*exposed: str) -> int:
+        made.append(exposed)
+        return len(made)
+
+    assert Secret("sk-1").exposed == ("sk-1",)
+    secret = Secret('{"a":"b"}', ["b", "c"])
+    assert secret.exposed == ("b", "c")
+    assert [secret.sought(make), secret.sought(make), secret.derived(make), secret.sought(make)] == [1, 1, 2, 1]
+    assert made == [("b", "c"), ('{"a":"b"}',)]
+    assert secret == Secret('{"a":"b"}')

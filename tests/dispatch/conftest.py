@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from tests.dispatch.provider import HOST, Authority, FakeResolver, RawProvider
 
+from tollhouse.credential.lease import Lease
 from tollhouse.credential.secret import Secret
 from tollhouse.dispatch.upstream import Answer, Upstream
 from tollhouse.providers import Catalog, CredentialSlot, Provider
 
 KEY = "sk-the-real-key-of-the-provider"
+LEASE = Lease(Secret(KEY), "1", "", "infrastructure/provider")
 
 
 class Reached:
@@ -45,7 +47,7 @@ class Reached:
             path,
             headers or [],
             body,
-            Secret(KEY),
+            LEASE,
             budget_s=budget_s,
             on_leaving=on_leaving,
         )

@@ -16,7 +16,7 @@ from tests.support.wire import FakeWire, a_head, an_exchange
 
 from tollhouse.call import Call, Usage
 from tollhouse.clearance import Clearance
-from tollhouse.credential.lease import Lease
+from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.secret import Secret
 from tollhouse.demo.standin_answers import chat_frames, chat_json, chat_usage
 from tollhouse.denial import Refused
@@ -66,11 +66,17 @@ class Provider:
     def __init__(self, *outcomes: tuple[int, Sequence[tuple[str, str]], Sequence[bytes | Exception]] | Exception):
         self._outcomes = list(outcomes)
         self.secrets: list[Secret] = []
+        self.mints: Secret | None = None
+        """Put on beside the lease's own."""
         self.closed: list[int] = []
 
-    async def send(self, *arguments: Any, budget_s: float, on_leaving: Callable[[], None]) -> Answer:
+    async def send(
+        self, *arguments: Any, budget_s: float, on_leaving: Callable[[], None], minted: Callable[[Secret], None]
+    ) -> Answer:
+        if self.mints is not None:
+            minted(self.mints)
         on_leaving()
-        self.secrets.append(arguments[-1])
+        self.secrets.append(arguments[-1].secret)
         outcome = self._outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
@@ -299,7 +305,7 @@ async def test_a_key_that_stays_refused(other: Lease | None) -> None:
 
 TOO_MANY = (429, [*OF_JSON, ("retry-after", "7")], [b'{"error":{"code":"rate_limit_exceeded"}}'])
 NO_MONEY = b'{"error":{"code":"insufficient_quota"}}'
-NO_CREDIT = b'{"error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the API."}}'
+HARD_LIMIT = b'{"error":{"type":"invalid_request_error","code":"billing_hard_limit_reached"}}'
 ANSWER = (200, with_length(JSON), [JSON])
 
 
@@ -318,7 +324,7 @@ async def test_a_key_over_its_rate_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [(429, NO_MONEY), (402, b"no JSON at all"), (400, NO_CREDIT)], ids=["429", "402", "400"]
+    ("status", "body"), [(429, NO_MONEY), (402, b"no JSON at all"), (400, HARD_LIMIT)], ids=["429", "402", "400"]
 )
 async def test_an_account_that_is_empty(status: int, body: bytes) -> None:
     """Said in any of the three ways it marks the key and leads to the next."""
@@ -328,7 +334,7 @@ async def test_an_account_that_is_empty(status: int, body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [(429, NO_MONEY), (402, b"{}"), (400, NO_CREDIT), (400, b'{"error":{"code":"bad"}}')]
+    ("status", "body"), [(429, NO_MONEY), (402, b"{}"), (400, HARD_LIMIT), (400, b'{"error":{"code":"bad"}}')]
 )
 async def test_no_key_to_go_on_with(status: int, body: bytes) -> None:
     """The provider's answer is the client's, whole."""
@@ -369,6 +375,52 @@ async def test_every_key_that_was_put_on_the_call_is_redacted() -> None:
     trip.delivery = trip.delivery._relay.delivery(Clearance(trip.call, first, b"{}"), trip.exchange)
     await trip.run()
     assert trip.wire.body == b'{"a":"[redacted by tollho","b":"[redacted by tollhou"}'
+
+
+async def test_what_was_minted_is_redacted() -> None:
+    """An access token that the answer repeats is taken out, though the lease does not hold it."""
+    token = Secret("ya29.minted-0123456789")
+    body = f'{{"a":"{token.reveal()}"}}'.encode()
+    provider = Provider((200, with_length(body), [body]))
+    provider.mints = token
+    trip = Trip(provider)
+    account = Lease(Secret('{"private_key":"..."}', ()), "1", "0a0a0a0a", "infrastructure/vertex", "google")
+    trip.delivery = trip.delivery._relay.delivery(Clearance(trip.call, account, b"{}"), trip.exchange)
+    await trip.run()
+    assert trip.wire.body == b'{"a":"[redacted by tollhouse"}'
+
+
+async def test_a_key_that_cannot_be_put_on() -> None:
+    """No access token, or a secret of another kind: 503, nothing is charged or tried again, and the reason stays here."""
+    trip = Trip(Provider(CredentialUnavailable("HUSH says Google.")))
+    with pytest.raises(Refused) as refused:
+        await trip.run()
+    denial = refused.value.denial
+    assert (denial.code, denial.why, denial.headers) == ("credential_unavailable", "", (("retry-after", "5"),))
+    assert [attempt.outcome for attempt in trip.call.attempts] == ["credential_unavailable"]
+    assert (trip.call.attempts_unknown, trip.call.upstream_status, trip.wire.status) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("family", "status", "headers", "body"),
+    [
+        ("google", 400, OF_JSON, b'{"error":{"code":400,"details":[{"reason":"API_KEY_INVALID"}]}}'),
+        ("bedrock", 403, [("x-amzn-errortype", "ExpiredTokenException:http://x/")], b'{"message":"expired"}'),
+        ("cohere", 498, OF_JSON, b'{"message":"invalid token"}'),
+    ],
+)
+async def test_a_refusal_in_the_family_s_own_words(family: str, status: int, headers: Any, body: bytes) -> None:
+    """It leads to another key as a 401 does; and to 502 when there is none."""
+    refusal = (status, headers, [body])
+    trip = Trip(Provider(refusal, ANSWER), keys=Keys(NEW))
+    trip.call.provider = replace(OPENAI, family=family)
+    await trip.run()
+    assert (trip.wire.status, trip.keys.refusals) == (200, [OLD])
+    trip = Trip(Provider(refusal))
+    trip.call.provider = replace(OPENAI, family=family)
+    with pytest.raises(Refused) as refused:
+        await trip.run()
+    assert refused.value.denial.code == "credential_refused"
 
 
 # No answer, and answers that break off.
@@ -472,7 +524,7 @@ async def test_a_stop_in_an_attempt(left: bool) -> None:
     """It stays in flight if the request had left: the provider may be at work."""
 
     class Silent(Provider):
-        async def send(self, *arguments: Any, budget_s: float, on_leaving: Callable[[], None]) -> Answer:
+        async def send(self, *arguments: Any, budget_s: float, on_leaving: Callable[[], None], **_: Any) -> Answer:
             if left:
                 on_leaving()
             await asyncio.get_running_loop().create_future()
@@ -523,7 +575,7 @@ class Later:
         self.go = going.set
 
         class Slow(Provider):
-            async def send(self, *arguments: Any, budget_s: float, on_leaving: Callable[[], None]) -> Answer:
+            async def send(self, *arguments: Any, budget_s: float, on_leaving: Callable[[], None], **_: Any) -> Answer:
                 on_leaving()
 
                 async def read() -> bytes:

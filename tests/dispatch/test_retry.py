@@ -1,10 +1,8 @@
-import json
-
 import pytest
 from tests.dispatch.clock import Clock
 
 from tollhouse.dispatch.answer import Answer
-from tollhouse.dispatch.retry import RetryBudget, RetryPolicy, out_of_money, retry_after_s, worth_retrying
+from tollhouse.dispatch.retry import RetryBudget, RetryPolicy, retry_after_s, worth_retrying
 from tollhouse.providers.openai import OPENAI
 
 NOW = 1_445_412_480.0
@@ -60,41 +58,6 @@ def test_statuses_that_are_not(status: int) -> None:
 def test_a_success_is_never_retried() -> None:
     """Whatever its headers say."""
     assert not worth_retrying(answer(200, x_should_retry="true"))
-
-
-@pytest.mark.parametrize(
-    ("body", "empty"),
-    [
-        ({"error": {"code": "insufficient_quota"}}, True),
-        ({"error": {"type": "insufficient_quota", "code": None}}, True),
-        ({"type": "error", "error": {"type": "billing_error", "message": "m"}}, True),
-        (
-            {
-                "error": {
-                    "type": "invalid_request_error",
-                    "message": "Your credit balance is too low to access the API.",
-                }
-            },
-            True,
-        ),
-        ({"error": {"message": "Your team 0a-1b has either used all available credits or reached its limit."}}, True),
-        ({"error": {"message": "Invalid value: 'Your credit balance is too low'."}}, False),
-        ({"error": {"message": ["Your credit balance is too low"]}}, False),
-        ({"error": {"code": "rate_limit_exceeded"}}, False),
-        ({"error": {"code": ["insufficient_quota"]}}, False),
-        ({"error": "insufficient_quota"}, False),
-        (["error"], False),
-    ],
-)
-def test_an_empty_account(body: object, empty: bool) -> None:
-    """An account without money is told from a rate limit, and from a request that only says so."""
-    assert out_of_money(json.dumps(body).encode()) is empty
-
-
-@pytest.mark.parametrize("body", [b"", b"\xff", b"[" * 100_000, b"null"])
-def test_bodies_that_are_no_error(body: bytes) -> None:
-    """What cannot be read is no empty account."""
-    assert not out_of_money(body)
 
 
 def test_our_own_wait_is_random_and_bounded() -> None:

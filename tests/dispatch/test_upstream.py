@@ -8,10 +8,9 @@ import warnings
 from pathlib import Path
 
 import pytest
-from tests.dispatch.conftest import KEY, Reach
+from tests.dispatch.conftest import KEY, LEASE, Reach
 from tests.dispatch.provider import HOST, Authority, Line, RawProvider, answer, says
 
-from tollhouse.credential.secret import Secret
 from tollhouse.dispatch.upstream import Answer, AnswerCut, Upstream, UpstreamError
 from tollhouse.providers import Catalog, CredentialSlot, Provider
 
@@ -690,7 +689,7 @@ async def test_after_close_nothing_leaves() -> None:
     upstream = Upstream(Catalog((provider,)))
     for _ in range(2):
         error = await fails(
-            upstream.send(provider, HOST, "GET", "/", [], None, Secret(KEY), budget_s=1.0),
+            upstream.send(provider, HOST, "GET", "/", [], None, LEASE, budget_s=1.0),
         )
         assert (error.code, error.sent) == ("upstream_unreachable", "no")
         await upstream.start()

@@ -236,3 +236,13 @@ def test_nothing_shows_the_key() -> None:
         assert KEY not in repr(thing)
         assert not hasattr(thing, "__dict__")
     assert secret.derived(Forms) is secret.derived(Forms)
+
+
+def test_what_a_secret_exposes_is_looked_for() -> None:
+    """Not the whole of it: of an AWS key what leaves with a request, of a service account what was minted from it."""
+    aws = Secret(json.dumps({"secret_access_key": KEY}), [KEY])
+    account, token = Secret(json.dumps({"private_key": KEY}), ()), Secret("ya29." + KEY[::-1])
+    body = f"{KEY} {token.reveal()}".encode()
+    assert run(Redactor([aws]), [body]) == mark(len(KEY)) + body[len(KEY) :]
+    assert run(Redactor([account]), [body]) == body
+    assert run(Redactor([account, token]), [body]) == body[: len(KEY) + 1] + mark(len(KEY) + 5)

@@ -16,13 +16,30 @@ _ENCODED_STRUCTURE = re.compile(r"%(?:2e|2f|5c|00)", re.IGNORECASE)
 _DOT_SEGMENT = re.compile(r"/\.{1,2}(?=/|\Z)")
 
 CREDENTIAL_PARAMETERS = frozenset(
-    {"key", "api-key", "api_key", "apikey", "access_token", "oauth_token", "authorization", "subscription-key", "token"}
+    {
+        "key",
+        "api-key",
+        "api_key",
+        "apikey",
+        "access_token",
+        "oauth_token",
+        "authorization",
+        "subscription-key",
+        "token",
+        "x-amz-credential",
+        "x-amz-security-token",
+        "x-amz-signature",
+    }
 )
 """Query parameters in which providers take a credential (lower case)."""
 PAYER_PARAMETERS = frozenset({"quotauser", "userproject"})
 SHAPE_PARAMETERS = frozenset({"fields", "callback", "jsonp"})
 """Google's parameters that change an answer so that its usage can't be read; each of Google's is also taken with a ``$``
 before it (https://cloud.google.com/apis/docs/system-parameters)."""
+SIGNATURE_PARAMETERS = frozenset({"x-amz-algorithm", "x-amz-date", "x-amz-expires", "x-amz-signedheaders"})
+"""The rest of a presigned URL of AWS (its credential is among `CREDENTIAL_PARAMETERS`):
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-authentication-methods.html."""
+_DROPPED_PARAMETERS = PAYER_PARAMETERS | SHAPE_PARAMETERS | SIGNATURE_PARAMETERS
 _READABLE_ALT = frozenset({"sse", "json"})
 
 
@@ -43,7 +60,7 @@ def split_target(raw: str) -> tuple[str, str]:
 
 
 def take_credentials(query: str) -> tuple[str, list[str]]:
-    """The query without its credential, payer and shape parameters and without any that carries a gate token (the others
+    """The query without its credential, signature, payer and shape parameters and without any that carries a gate token (the others
     byte for byte, in order), and the credentials. Raises `Refused` (400) for a credential behind a ``;``, which some
     servers take for ``&``."""
     if not query:
@@ -58,7 +75,7 @@ def take_credentials(query: str) -> tuple[str, list[str]]:
             continue
         if ";" in part and any(_plain(piece.partition("=")[0]) in CREDENTIAL_PARAMETERS for piece in part.split(";")):
             raise Refused("bad_request", "The query has a credential behind a `;`.")
-        if plain in PAYER_PARAMETERS or plain in SHAPE_PARAMETERS or carries_token(unquote_plus(part)):
+        if plain in _DROPPED_PARAMETERS or carries_token(unquote_plus(part)):
             continue
         if plain == "alt" and unquote_plus(value).lower() not in _READABLE_ALT:
             continue

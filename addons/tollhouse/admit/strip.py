@@ -43,6 +43,8 @@ _NEVER = frozenset(
         "x-method-override",
         "x-original-url",
         "x-rewrite-url",
+        "x-amz-date",
+        "x-amz-content-sha256",
         "x-amz-security-token",
         "x-goog-user-project",
         "x-goog-fieldmask",

@@ -20,7 +20,9 @@ from typing import Any, Final
 
 from cryptography.fernet import Fernet, InvalidToken
 
-from tollhouse.credential.lease import CredentialUnavailable, RawSecret, check_keys
+from tollhouse import files
+from tollhouse.credential.fields import contents
+from tollhouse.credential.lease import CredentialUnavailable, RawSecret
 from tollhouse.credential.paths import fill, template_problem
 from tollhouse.credential.secret import Secret
 
@@ -79,6 +81,9 @@ class EmbeddedVault:
     def tend(self) -> float | None:
         return None
 
+    def left_s(self) -> float | None:
+        return None
+
     def close(self) -> None:
         pass
 
@@ -88,7 +93,7 @@ class EmbeddedVault:
         """Put a provider's key, or a JSON list of keys, into the store, under the next version. Raises
         `CredentialUnavailable` for a value that can't stand in a header."""
         path = fill(self._template, provider, tenant, project)
-        keys = check_keys(RawSecret({self._field: value}, ""), self._field, path)
+        keys = contents(RawSecret({self._field: value}, ""), self._field, path).secrets
         with self._locked():
             kept = self._load()
             version = int(kept[path]["version"]) + 1 if path in kept else 1
@@ -110,7 +115,7 @@ class EmbeddedVault:
         """What is in the store, by path."""
         rows = []
         for path, found in sorted(self._load().items()):
-            keys = check_keys(RawSecret(found["data"], ""), self._field, path)
+            keys = contents(RawSecret(found["data"], ""), self._field, path).secrets
             rows.append(StoredKey(path, int(found["version"]), _fingerprints(keys), float(found["written_at"])))
         return rows
 
@@ -183,20 +188,7 @@ def _read_private(path: Path) -> bytes | None:
 
 
 def _write_private(path: Path, content: bytes) -> None:
-    """The whole new content, or after a crash the whole old one."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with contextlib.suppress(FileNotFoundError):
-            new.unlink()
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        new.rename(path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        files.replace(path, content)
     except OSError as error:
         raise _unusable(path, error) from None

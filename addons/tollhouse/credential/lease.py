@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 from tollhouse.credential.secret import Secret
-
-MAX_KEYS: Final = 100
-"""In one secret."""
+from tollhouse.providers import CredentialKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +20,12 @@ class Lease:
     fingerprint: str
     path: str
     """Below the mount: ``infrastructure/openai``."""
+    kind: CredentialKind = "key"
+    """What ``secret`` is: the key itself, or as JSON an AWS access key (``access_key_id``, ``secret_access_key``,
+    ``session_token`` if there is one) or a Google service account's file."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """From the secret's other fields: headers that the gateway sets for a provider that has them in its
+    `account_headers`. Not secret, and not judged yet."""
 
 
 class CredentialUnavailable(Exception):
@@ -39,10 +42,12 @@ class StoreAway(CredentialUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class RawSecret:
-    """A secret's fields as the store keeps them; lives only from the read to the check of its field."""
+    """A secret's fields as the store keeps them; lives only from the read to `fields.contents`."""
 
     data: Mapping[str, object] = field(repr=False)
     version: str
+    created: str = ""
+    """When the store made this version, in UTC, as text that sorts by time; empty where it does not say."""
 
 
 class Reader(Protocol):
@@ -63,52 +68,8 @@ class Reader(Protocol):
     def tend(self) -> float | None:
         """Keep the login alive. Seconds until it wants to be called again, None for never; raises nothing."""
 
+    def left_s(self) -> float | None:
+        """Seconds that the login lives still; None without an end, or before the first. Does not block, raises nothing."""
+
     def close(self) -> None:
         """Give the login back and close connections; raises nothing."""
-
-
-def check_keys(raw: RawSecret, field_name: str, place: str) -> tuple[Secret, ...]:
-    """The keys in field ``field_name`` of a secret, in their order, each once.
-
-    The field is a string, which is one key, or a list of strings; a string that begins with ``[`` is such a list in
-    JSON, for tools that write strings only. A line end after a key is taken off (``key=@file`` brings one). What is left
-    must be printable ASCII without a space: it will stand in a header. Raises `CredentialUnavailable` naming ``place``,
-    never what the field held.
-    """
-    found = raw.data.get(field_name)
-    what = f"Field {field_name!r} of the secret at {place}"
-    if found is None:
-        raise CredentialUnavailable(f"The secret at {place} has no field {field_name!r}.")
-    if isinstance(found, str) and found.startswith("["):
-        found = _json_list(found)
-        if found is None:
-            raise CredentialUnavailable(f'{what} begins like a list of keys and is none: write ["KEY", "KEY"].')
-    if isinstance(found, str):
-        return (_key(found, what),)
-    if not isinstance(found, list):
-        raise CredentialUnavailable(f"{what} is not a string, nor a list of strings.")
-    if not 0 < len(found) <= MAX_KEYS:
-        raise CredentialUnavailable(f"{what} is a list of {len(found)} keys; there may be 1 to {MAX_KEYS}.")
-    each = [_key(value, f"Number {number} of the keys of {place}") for number, value in enumerate(found, 1)]
-    return tuple(dict.fromkeys(each))
-
-
-def _json_list(text: str) -> list[object] | None:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, list) else None
-
-
-def _key(value: object, what: str) -> Secret:
-    if not isinstance(value, str):
-        raise CredentialUnavailable(f"{what} is not a string.")
-    key = value.rstrip("\r\n")
-    if not key:
-        raise CredentialUnavailable(f"{what} is empty.")
-    if not all("!" <= character <= "~" for character in key):
-        raise CredentialUnavailable(
-            f"{what} holds a space, a line end or a character that is not printable ASCII, so it can't stand in a header."
-        )
-    return Secret(key)

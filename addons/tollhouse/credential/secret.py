@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Never, NoReturn, cast
 
 _FINGERPRINT_DOMAIN: Final = b"tollhouse key fingerprint\0"
@@ -18,16 +18,21 @@ class Secret:
     restart; the prefix keeps it from being looked up in, or joined with, anyone's plain SHA-256 of the same key. A
     provider's key has over 100 random bits, so its fingerprint says nothing; a key that a person made up could be
     confirmed by whoever guesses it.
+
+    ``exposed`` are the strings that leave with a request and that an answer must therefore not repeat: the key itself,
+    unless it is said what else (what is signed with does not leave, and what is minted from it is a secret of its own).
     """
 
-    __slots__ = ("_derived", "_value", "fingerprint")
+    __slots__ = ("_derived", "_value", "exposed", "fingerprint")
 
     _value: str
-    _derived: dict[Callable[[str], object], object]
+    _derived: dict[object, object]
+    exposed: tuple[str, ...]
     fingerprint: str
 
-    def __init__(self, value: str) -> None:
+    def __init__(self, value: str, exposed: Sequence[str] | None = None) -> None:
         object.__setattr__(self, "_value", value)
+        object.__setattr__(self, "exposed", (value,) if exposed is None else tuple(exposed))
         object.__setattr__(self, "_derived", {})
         digest = hashlib.sha256(_FINGERPRINT_DOMAIN + value.encode("utf-8", "surrogatepass")).hexdigest()
         object.__setattr__(self, "fingerprint", digest[:8])
@@ -42,6 +47,13 @@ class Secret:
         if make not in self._derived:
             self._derived[make] = make(self._value)
         return cast(T, self._derived[make])
+
+    def sought[T](self, make: Callable[..., T]) -> T:
+        """What ``make`` makes of `exposed`, kept as by `derived`."""
+        place = ("sought", make)
+        if place not in self._derived:
+            self._derived[place] = make(*self.exposed)
+        return cast(T, self._derived[place])
 
     def __repr__(self) -> str:
         return f"Secret(redacted, fingerprint={self.fingerprint})"

@@ -2,7 +2,8 @@
 
 exchange                a request and its answer        mitm/       from a client's bytes to an exchange
 relay                   one call, out and back          attempts    the retry loop; `retry` has its rules
-breaker, window         pauses of failing providers     upstream    one attempt; the key is put on here
+breaker, window         pauses of failing providers     upstream    one attempt
+sign                    the key is put on here          verdict     what an error says of the key
 resolve, guard          which address may be dialled    transport   aiohttp bent to our rules
 answer                  what a provider answered
 """

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 from tenacity import AsyncRetrying, RetryCallState
 
 from tollhouse.call import Attempt
+from tollhouse.credential.lease import CredentialUnavailable
+from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, UpstreamError
 from tollhouse.dispatch.breaker import Breaker
 from tollhouse.dispatch.retry import (
@@ -22,14 +23,10 @@ from tollhouse.dispatch.retry import (
     SDK_STOPS,
     TRIES_OF_ALL,
     RetryPolicy,
-    out_of_money,
     retry_after_s,
     worth_retrying,
 )
-
-PEEK_BYTES: Final = 65_536
-PEEK_S: Final = 1.0
-"""An error's body is short and comes with its head: what is not there by then is not waited for."""
+from tollhouse.dispatch.verdict import PEEK_BYTES, PEEK_S, verdict_on_key
 
 
 async def deliver(
@@ -52,7 +49,7 @@ async def deliver(
     ``random`` numbers from 0 up to 1. ``record`` gets every attempt as it ends, a cancelled one too. An answer of which
     ``elsewhere`` says that the caller knows a better way than another try here is given at once.
 
-    Raises Refused("breaker_open") before an attempt, and the last attempt's UpstreamError.
+    Raises Refused("breaker_open") before an attempt, the last attempt's UpstreamError, and CredentialUnavailable at once.
     """
     delivery = _Delivery(send_once, policy, breaker, sdk_retry_count, clock, wall_clock, random, record, elsewhere)
     if policy.budget is not None:
@@ -122,6 +119,13 @@ class _Delivery:
             if error.code != "upstream_address_refused":
                 judge = self._breaker.failure
             raise
+        except CredentialUnavailable:
+            outcome, unknown = "credential_unavailable", False
+            raise
+        except Refused as refusal:
+            # Before it left: it can't be signed.
+            outcome, unknown = refusal.denial.code, False
+            raise
         except asyncio.CancelledError:
             outcome = "cancelled"
             raise
@@ -172,7 +176,7 @@ class _Delivery:
             return False
         if self._tries > 1 and self._elsewhere is not None and await self._elsewhere(outcome):
             return False
-        if outcome.status == 429 and out_of_money(await outcome.peek(PEEK_BYTES, PEEK_S)):
+        if await verdict_on_key(self._policy.family, outcome) == "no_money":
             self._hopeless = True
         return not self._hopeless
 

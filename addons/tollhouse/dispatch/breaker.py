@@ -8,7 +8,7 @@ success. 408 and 429 are neither: the provider lives, and asks for less.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -149,6 +149,10 @@ class Breakers:
         self._settings = settings
         self._limit = limit
         self._all: OrderedDict[tuple[str, str], Breaker] = OrderedDict()
+
+    def states(self) -> Counter[State]:
+        """How many there are in each state."""
+        return Counter(breaker.state for breaker in self._all.values())
 
     def of(self, host: str, fingerprint: str) -> Breaker:
         """The breaker for ``host`` and the credential with this fingerprint."""

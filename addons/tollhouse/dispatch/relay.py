@@ -12,14 +12,16 @@ from typing import Final, Protocol
 
 from tollhouse.call import Attempt, Call
 from tollhouse.clearance import Clearance
-from tollhouse.credential.lease import Lease
+from tollhouse.credential.lease import CredentialUnavailable, Lease
+from tollhouse.credential.secret import Secret
 from tollhouse.denial import Denial, Refused, error_event
 from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
-from tollhouse.dispatch.attempts import PEEK_BYTES, PEEK_S, deliver
+from tollhouse.dispatch.attempts import deliver
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.exchange import Exchange
-from tollhouse.dispatch.retry import RetryBudget, RetryPolicy, out_of_money, retry_after_s
+from tollhouse.dispatch.retry import RetryBudget, RetryPolicy, retry_after_s
 from tollhouse.dispatch.upstream import Upstream
+from tollhouse.dispatch.verdict import verdict_on_key
 from tollhouse.meter.openai import JsonMeter, StreamMeter
 from tollhouse.meter.redact import Redactor
 from tollhouse.providers import Provider
@@ -78,7 +80,9 @@ class Delivery:
         self._frame_end = True
         """The client has whole events of a stream, and no piece of one."""
         self._used = [self._lease.secret]
-        """The keys that were put on this call."""
+        """The keys that were put on this call, and what was minted from them."""
+        self._token: Secret | None = None
+        """The access token minted for the last attempt."""
         self._redactor = Redactor(self._used)
         """Stands before the meter: what that reads goes into the line."""
         self._meter: JsonMeter | StreamMeter | None = None
@@ -94,10 +98,14 @@ class Delivery:
         waited = time.monotonic()
         try:
             self._answer = await self._attempts()
-            if self._answer.status == 401:
+            if await self._is_refused(self._answer):
                 self._answer = await self._with_another_key(self._answer)
         except UpstreamError as error:
             raise Refused(error.code, error.why, error.headers) from None
+        except CredentialUnavailable as error:
+            # `why` is for the log, not for the workload.
+            log.error("call %s: its key can't be put on (%s)", call.id, error.why)
+            raise Refused("credential_unavailable", headers=(("retry-after", "5"),)) from None
         finally:
             call.waited_s += time.monotonic() - waited
         call.status = call.upstream_status = self._answer.status
@@ -114,10 +122,11 @@ class Delivery:
 
     async def _next_key(self, answer: Answer) -> Lease | None:
         """The key to go on with instead of passing this answer on. It tells the others that ours is to be left alone."""
-        if answer.status not in (400, 402, 429):
+        if answer.status < 400:
             return None
+        assert self._call.provider is not None
         keys, lease = self._relay.keys, self._lease
-        if answer.status == 402 or out_of_money(await answer.peek(PEEK_BYTES, PEEK_S)):
+        if await verdict_on_key(self._call.provider.family, answer) == "no_money":
             other = keys.exhausted(lease)
         elif answer.status == 429:
             other = keys.cooling(lease, retry_after_s(answer, time.time()))
@@ -127,16 +136,30 @@ class Delivery:
             return None
         return other if self._relay.breakers.of(self._call.host, other.fingerprint).wait_s() == 0 else None
 
+    async def _is_refused(self, answer: Answer) -> bool:
+        """Whether the provider does not take our key, rather than the request."""
+        assert self._call.provider is not None
+        return await verdict_on_key(self._call.provider.family, answer) == "refused"
+
     async def _has_next_key(self, answer: Answer) -> bool:
         return await self._next_key(answer) is not None
 
     def _use(self, lease: Lease) -> None:
         """Go on with another key. Nothing of an answer to this one has been passed on."""
-        self._lease = lease
-        self._used.append(lease.secret)
-        self._redactor = Redactor(self._used)
+        self._lease, self._token = lease, None
+        self._put_on(lease.secret)
         self._call.key_version = f"{lease.fingerprint}@{lease.version}"
         self._call.upstream_status = 0
+
+    def _minted(self, token: Secret) -> None:
+        self._token = token
+        self._put_on(token)
+
+    def _put_on(self, secret: Secret) -> None:
+        """From now on an answer may repeat this one."""
+        if secret not in self._used:
+            self._used.append(secret)
+            self._redactor = Redactor(self._used)
 
     async def _attempts_with_one_key(self) -> Answer:
         call = self._call
@@ -159,18 +182,24 @@ class Delivery:
             call.breaker = breaker.state.value
 
     async def _with_another_key(self, answer: Answer) -> Answer:
-        """The key was refused: once more with another one, if the store has it by now (a rotation loses no call). Raises
-        `Refused`: the workload can't mend our key, and a 401 would tell it that its own credential is wrong."""
+        """The key was refused: once more with another one, if the store has it by now (a rotation loses no call). Before
+        that once more with the same, if what was refused is an access token minted from it. Raises `Refused`: the workload
+        can't mend our key, and a 401 would tell it that its own credential is wrong."""
         call = self._call
         call.upstream_status = answer.status
         await answer.close()
         self._answer = None
+        if self._token is not None and self._relay.upstream.token_refused(self._lease, self._token):
+            answer = await self._attempts()
+            if not await self._is_refused(answer):
+                return answer
+            await answer.close()
         refused = self._lease
         lease = await self._relay.keys.refused(refused)
         if lease is not None:
             self._use(lease)
             answer = await self._attempts()
-            if answer.status != 401:
+            if not await self._is_refused(answer):
                 return answer
             call.upstream_status = answer.status
             await answer.close()
@@ -186,9 +215,10 @@ class Delivery:
             f"{call.path}?{call.query}" if call.query else call.path,
             call.headers,
             self._body,
-            self._lease.secret,
+            self._lease,
             budget_s=call.provider.deadline_s,
             on_leaving=self._on_leaving,
+            minted=self._minted,
         )
         call.in_flight = False
         return answer

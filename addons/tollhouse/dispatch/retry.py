@@ -5,7 +5,6 @@ No loop is here (that is `dispatch.attempts`) and no clock: both are passed in.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable
@@ -26,22 +25,6 @@ TRIES_OF_ALL: Final = 3
 SDK_STOPS: Final = ("x-should-retry", "false")
 """openai-python, anthropic-python and their kin heed it: `_base_client.py`, `_should_retry`."""
 
-# Errors that do not clear: OpenAI's and those who copy it (https://platform.openai.com/docs/guides/error-codes), and
-# Anthropic's of a 402 (https://docs.anthropic.com/en/api/errors).
-_NO_MONEY: Final = frozenset(
-    {
-        "insufficient_quota",
-        "billing_error",
-        "billing_hard_limit_reached",
-        "credit_balance_exhausted",
-        "organization_spend_limit_exceeded",
-        "organization_usage_limit_exceeded",
-        "project_spend_limit_exceeded",
-    }
-)
-# Anthropic says it with a 400 of the type invalid_request_error, xAI with a 429: only the text tells. From its beginning,
-# since a provider's message may repeat what the request said.
-_NO_CREDIT: Final = re.compile(r"Your credit balance is too low|Your team .{0,200}used all available credits")
 _SECONDS: Final = re.compile(r"\d{1,9}(\.\d{1,9})?")
 
 
@@ -87,10 +70,12 @@ class RetryPolicy:
     first_wait_s: float = 0.5
     longest_wait_s: float = 4.0
     budget: RetryBudget | None = None
+    family: str = "openai"
+    """Whose errors the answers are."""
 
     @classmethod
     def of(cls, provider: Provider, budget: RetryBudget | None = None) -> RetryPolicy:
-        return cls(attempts=provider.attempts, deadline_s=provider.deadline_s, budget=budget)
+        return cls(attempts=provider.attempts, deadline_s=provider.deadline_s, budget=budget, family=provider.family)
 
     def wait_s(self, tries: int, random: Callable[[], float]) -> float:
         """Our own wait after ``tries`` tries; ``random`` gives 0 <= x < 1."""
@@ -123,15 +108,3 @@ def worth_retrying(answer: Answer) -> bool:
     if says in ("true", "false"):
         return says == "true"
     return answer.status in RETRIED_STATUSES
-
-
-def out_of_money(body: bytes) -> bool:
-    """Whether the body of an error says that the account is empty, which no retry mends."""
-    try:
-        error = json.loads(body)["error"]
-        if error.get("code") in _NO_MONEY or error.get("type") in _NO_MONEY:
-            return True
-        message = error.get("message")
-        return isinstance(message, str) and _NO_CREDIT.match(message) is not None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return False

@@ -1,6 +1,6 @@
 """The way to the providers: one attempt at a time over one shared aiohttp session.
 
-The key is put on here and nowhere else. aiohttp's defaults are undone, because each would change what was judged or mix
+The key is put on here (by `sign`) and nowhere else. aiohttp's defaults are undone, because each would change what was judged or mix
 callers: cookies, redirects, proxies of the environment, decompression, requoting, headers of its own, and its silent
 replay of idempotent requests on a dropped connection (an attempt that nobody would count).
 
@@ -13,9 +13,11 @@ import asyncio
 import functools
 import logging
 import ssl
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, Final, cast
 
@@ -24,10 +26,12 @@ import certifi
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from tollhouse.credential.lease import Lease
 from tollhouse.credential.secret import Secret
 from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
 from tollhouse.dispatch.guard import refused_address
 from tollhouse.dispatch.resolve import AddressRefused, GuardedResolver
+from tollhouse.dispatch.sign import AccessTokens, credential_headers, tell_of_clock
 from tollhouse.dispatch.transport import (
     HOP_BY_HOP,
     WRITE_SLICE,
@@ -49,8 +53,20 @@ _KEEPALIVE_S: Final = 50.0
 _READ_BUFFER: Final = 65_536
 """Of an answer that the client does not take, twice this is kept, then the provider is made to wait."""
 
-# What only this hop says.
-_OURS: Final = frozenset({"host", "content-length", "accept-encoding", "expect", "cookie", "proxy-authorization"})
+# What only this hop says, or signs.
+_OURS: Final = frozenset(
+    {
+        "host",
+        "content-length",
+        "accept-encoding",
+        "expect",
+        "cookie",
+        "proxy-authorization",
+        "x-amz-date",
+        "x-amz-content-sha256",
+        "x-amz-security-token",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +78,37 @@ class _Route:
     timeout: aiohttp.ClientTimeout
     head_s: float
     where: str
-    slot: str
-    prefix: str
+    authority: str
+    """The Host header that aiohttp makes of the origin."""
 
 
 class Upstream:
     """All connections to providers: TLS verified for the provider's host whatever is dialled, kept alive and shared.
 
     ``resolver_factory`` makes what is asked for addresses (under the guard); the default is the system's getaddrinfo in
-    a thread.
+    a thread. ``tokens`` mints access tokens; without it there are none. ``wall_clock`` is seconds since the epoch, for
+    signatures.
     """
 
-    def __init__(self, catalog: Catalog, *, resolver_factory: Callable[[], AbstractResolver] | None = None) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        resolver_factory: Callable[[], AbstractResolver] | None = None,
+        tokens: AccessTokens | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self._catalog = catalog
+        self._tokens = tokens
+        self._wall_clock = wall_clock
         self._resolver_factory = resolver_factory or aiohttp.ThreadedResolver
         self._routes: dict[tuple[str, str], _Route] = {}
         self._tls: dict[str | None, ssl.SSLContext] = {}
         self._resolver: GuardedResolver | None = None
         self._session: aiohttp.ClientSession | None = None
         slots = {provider.slot.header for provider in (*BUILT_IN, *catalog.providers)}
-        self._dropped = HOP_BY_HOP | _OURS | slots | {"authorization"}
+        account = {header for provider in catalog.providers for header in provider.account_headers.values()}
+        self._dropped = HOP_BY_HOP | _OURS | slots | account | {"authorization"}
 
     async def start(self) -> None:
         """Reads the roots and opens the session on the running loop. Raises ValueError for a ca_file that can't be
@@ -127,10 +154,11 @@ class Upstream:
         path_and_query: str,
         headers: Sequence[tuple[str, str]],
         body: bytes | None,
-        secret: Secret,
+        lease: Lease,
         *,
         budget_s: float,
         on_leaving: Callable[[], None] | None = None,
+        minted: Callable[[Secret], None] | None = None,
     ) -> Answer:
         """Makes one attempt, which is one request on the wire at the most, and gives the answer once its head is there.
 
@@ -139,8 +167,10 @@ class Upstream:
         and ``expect`` are replaced or left out. Connecting takes at most ``budget_s`` and the provider's
         ``connect_timeout_s``; the head may then take ``answer_timeout_s``. ``on_leaving`` is called once there is a
         connection, just before the request's first byte: whoever cancels the attempt earlier knows that it never left.
+        ``minted`` is given each secret that is put on beside the lease's own.
 
-        Raises UpstreamError, and ValueError for what cannot be sent as it is (nothing was sent).
+        Raises UpstreamError; CredentialUnavailable for a lease that nothing can be sent with, and ValueError for what
+        cannot be sent as it is (nothing was sent).
         """
         if self._session is None:
             raise UpstreamError("upstream_unreachable", "The gateway is stopping.", "no")
@@ -149,7 +179,23 @@ class Upstream:
         if path_and_query[:1] != "/" or url.raw_path_qs != path_and_query:
             raise ValueError("the path cannot be sent byte for byte")
         out = self._headers(headers)
-        out.append((route.slot, route.prefix + secret.reveal()))
+        now = datetime.fromtimestamp(self._wall_clock(), UTC)
+        put_on = await credential_headers(
+            lease,
+            provider,
+            method=method,
+            host=route.authority,
+            path_and_query=path_and_query,
+            headers=out,
+            body=body,
+            now=now,
+            tokens=self._tokens,
+            minted=minted,
+        )
+        if lease.kind != "key":
+            names = {name for name, _ in put_on}
+            out = [pair for pair in out if pair[0].lower() not in names]
+        out += put_on
         timeout, head_s = route.timeout, route.head_s
         if budget_s < provider.connect_timeout_s:
             timeout = _timeout(max(budget_s, 0.001), provider.answer_timeout_s)
@@ -169,7 +215,10 @@ class Upstream:
                 )
             # It holds the request's headers, and would for as long as the answer is read.
             response._request_info = cast(Any, None)
-            return as_answer(response, route.where)
+            answer = as_answer(response, route.where)
+            if lease.kind == "aws" and answer.status in (400, 403):
+                tell_of_clock(answer, route.where, now)
+            return answer
         except UpstreamError:
             raise
         except (aiohttp.ClientError, AddressRefused, OSError) as error:
@@ -186,7 +235,12 @@ class Upstream:
             to_tell.clear()
             # An exception's traceback keeps this frame.
             out.clear()
+            put_on.clear()
         raise failure
+
+    def token_refused(self, lease: Lease, token: Secret) -> bool:
+        """The provider refused an access token of ``lease``: whether the next attempt gets another one."""
+        return self._tokens is not None and self._tokens.refused(lease.secret, token)
 
     def _headers(self, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         out = []
@@ -223,8 +277,9 @@ class Upstream:
             timeout=_timeout(provider.connect_timeout_s, provider.answer_timeout_s),
             head_s=provider.connect_timeout_s + provider.answer_timeout_s,
             where=f"{host}:{provider.port}",
-            slot=provider.slot.header,
-            prefix=provider.slot.prefix,
+            authority=literal
+            if provider.port == (80 if provider.unsafe_plaintext else 443)
+            else f"{literal}:{provider.port}",
         )
         if URL(route.origin, encoded=True).raw_host != host:
             raise ValueError("the host cannot be sent as it is")

@@ -67,18 +67,19 @@ def _spellings(key: bytes) -> Iterator[bytes]:
 class Redactor:
     """For one answer: its headers, and its body piece by piece.
 
-    ``secrets`` are the keys that were put on the call. What is found is overwritten by as many bytes, `MARK` cut or
-    filled up with ``*``, so that no length changes. `feed` holds back only the longest end of the data that can still
-    become a key; `finish` gives it.
+    ``secrets`` are those that were put on the call; what each exposes is looked for. What is found is overwritten by as
+    many bytes, `MARK` cut or filled up with ``*``, so that no length changes. `feed` holds back only the longest end of
+    the data that can still become a key; `finish` gives it.
     """
 
     __slots__ = ("_forms", "_held", "_wanted")
 
     def __init__(self, secrets: Sequence[Secret | str]) -> None:
         if len(secrets) == 1 and isinstance(secrets[0], Secret):
-            self._wanted = secrets[0].derived(Forms)
+            self._wanted = secrets[0].sought(Forms)
         else:
-            self._wanted = Forms(*(secret.reveal() if isinstance(secret, Secret) else secret for secret in secrets))
+            each = [secret.exposed if isinstance(secret, Secret) else (secret,) for secret in secrets]
+            self._wanted = Forms(*chain.from_iterable(each))
         self._forms = self._wanted.spelt
         self._held = b""
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Literal
 
 EndpointKind = Literal["chat", "embeddings", "models"]
+CredentialKind = Literal["key", "aws", "google"]
+"""What a secret of the store holds: a key that stands in a header as it is, an AWS access key that requests are signed
+with, or a Google service account that access tokens are minted from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,16 @@ class Endpoint:
     kind: EndpointKind
     billable: bool
     """True: the body is read, a hold is taken and usage is metered. False: free, streams through unread."""
+    hosts: re.Pattern[str] | None = None
+    """At which of the provider's hosts it is open, matched whole; None: at all."""
+
+
+def model_list(path: str, one: str = r"[A-Za-z0-9._:-]+") -> tuple[Endpoint, Endpoint]:
+    """The free list of models at ``path`` (a pattern), and one of it, whose name ``one`` matches."""
+    return (
+        Endpoint("GET", re.compile(path), "models", billable=False),
+        Endpoint("GET", re.compile(f"{path}/{one}"), "models", billable=False),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +56,15 @@ class Provider:
     hosts: tuple[str, ...]
     slot: CredentialSlot
     endpoints: tuple[Endpoint, ...] = ()
+    free_call: str = ""
+    """Path and query of a GET that costs nothing and needs the key, for `tollhouse key test`; "" if there is none."""
+    free_call_headers: tuple[tuple[str, str], ...] = ()
     key_variables: tuple[str, ...] = ()
     """Environment variables in which its SDKs look for a key; the gateway refuses to start with one of them set."""
+    accepts: frozenset[CredentialKind] = frozenset({"key"})
+    """Other kinds are refused before anything leaves."""
+    account_headers: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Header (lower case) by the field of the secret that it is set from: whom the provider charges. Not secret."""
     who_pays: frozenset[str] = frozenset()
     """Lower-case request headers by which a caller could choose who pays; stripped."""
     usage_in_stream: Literal["on_request", "always"] = "always"
@@ -63,18 +85,45 @@ class Provider:
     connect_timeout_s: float = 10.0
     answer_timeout_s: float = 600.0
     """From the request sent to the answer's headers, and between two chunks."""
-    default_output_tokens: int = 16_384
-    """Held for an answer whose request has no cap."""
+    default_input_tokens: int | None = None
+    """As configured: held for input that is not in the request itself (ids, URLs), whatever the model."""
+    default_output_tokens: int | None = None
+    """As configured: held for an answer whose request has no cap, whatever the model."""
+    longest_context: int = 1_050_000
+    """The same for a model whose context window the price table does not have: the longest of the provider's."""
+    output_limits: tuple[tuple[str, int], ...] = ()
+    """What a model gives at most without a cap, by a glob of its name; the first that fits."""
+    longest_output: int = 128_000
+    """The same for all other models: what current ones give (gpt-5 and later, Claude Opus; others give less),
+    https://platform.openai.com/docs/models and https://docs.anthropic.com/en/docs/about-claude/models/overview."""
 
     @property
     def price_id(self) -> str:
         """By which name `meter.prices` knows it."""
         return self.prices_from or self.name
 
-    def endpoint(self, method: str, path: str) -> Endpoint | None:
-        """The open endpoint for this method and path, or None: default deny."""
+    @property
+    def billable(self) -> bool:
+        """Whether any call costs money: else only what is free is open."""
+        return any(endpoint.billable for endpoint in self.endpoints)
+
+    def most_input(self, window: int | None) -> int:
+        """Tokens that a model with this context window (None: not known) reads at most."""
+        return self.default_input_tokens or window or self.longest_context
+
+    def most_output(self, model: str, window: int | None) -> int:
+        """Tokens that ``model`` writes at most for an answer without a cap."""
+        if self.default_output_tokens is not None:
+            return self.default_output_tokens
+        name = model.removeprefix("ft:").lower()
+        limit = next((limit for glob, limit in self.output_limits if fnmatchcase(name, glob)), self.longest_output)
+        return min(limit, window or limit)
+
+    def endpoint(self, method: str, path: str, host: str = "") -> Endpoint | None:
+        """The open endpoint for this method and path at ``host`` (normalised), or None: default deny."""
         for endpoint in self.endpoints:
-            if endpoint.method == method and endpoint.path.fullmatch(path):
+            here = endpoint.hosts is None or endpoint.hosts.fullmatch(host)
+            if here and endpoint.method == method and endpoint.path.fullmatch(path):
                 return endpoint
         return None
 
@@ -105,6 +154,11 @@ class Catalog:
     def hosts(self) -> list[str]:
         """Of all providers, in their order: what the CA has to cover."""
         return [host for provider in self.providers for host in provider.hosts]
+
+    @property
+    def account_headers(self) -> dict[str, str]:
+        """Of all providers; a field of a secret means the same header to each."""
+        return {name: header for provider in self.providers for name, header in provider.account_headers.items()}
 
     def by_host(self, host: str) -> Provider | None:
         """The provider that serves ``host`` (normalised: lower case, no trailing dot, IDNA), or None."""

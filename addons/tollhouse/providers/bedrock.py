@@ -1,6 +1,8 @@
-"""AWS Bedrock runtime: one host a region. Known by name and host; no endpoint is open yet."""
+"""AWS Bedrock: two hosts a region, for calls and for control. The control plane's list of models is open."""
 
-from tollhouse.providers.base import CredentialSlot, Provider
+import re
+
+from tollhouse.providers.base import CredentialSlot, Endpoint, Provider
 
 # https://docs.aws.amazon.com/general/latest/gr/bedrock.html
 _REGIONS = (
@@ -23,8 +25,23 @@ _REGIONS = (
 BEDROCK = Provider(
     name="bedrock",
     family="bedrock",
-    hosts=tuple(f"bedrock-runtime.{region}.amazonaws.com" for region in _REGIONS),
+    hosts=tuple(
+        f"{service}.{region}.amazonaws.com" for service in ("bedrock-runtime", "bedrock") for region in _REGIONS
+    ),
     slot=CredentialSlot("authorization", "Bearer "),
+    # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_ListFoundationModels.html
+    endpoints=(
+        Endpoint(
+            "GET",
+            re.compile(r"/foundation-models"),
+            "models",
+            billable=False,
+            hosts=re.compile(r"bedrock(?:-fips)?\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?"),
+        ),
+    ),
+    free_call="/foundation-models",
+    accepts=frozenset({"key", "aws"}),
     key_variables=("AWS_BEARER_TOKEN_BEDROCK",),
     prices_from="aws",
+    longest_context=10_000_000,
 )

@@ -2,7 +2,7 @@
 
 import re
 
-from tollhouse.providers.base import CredentialSlot, Endpoint, Provider
+from tollhouse.providers.base import CredentialSlot, Endpoint, Provider, model_list
 
 OPENAI = Provider(
     name="openai",
@@ -21,10 +21,32 @@ OPENAI = Provider(
     endpoints=(
         Endpoint("POST", re.compile(r"/v1/chat/completions"), "chat", billable=True),
         Endpoint("POST", re.compile(r"/v1/embeddings"), "embeddings", billable=True),
-        Endpoint("GET", re.compile(r"/v1/models"), "models", billable=False),
-        Endpoint("GET", re.compile(r"/v1/models/[A-Za-z0-9._:-]+"), "models", billable=False),
+        *model_list("/v1/models"),
     ),
+    free_call="/v1/models",
     key_variables=("OPENAI_API_KEY", "OPENAI_ADMIN_KEY"),
+    account_headers={"organization": "openai-organization", "project": "openai-project"},
     who_pays=frozenset({"openai-organization", "openai-project"}),
     usage_in_stream="on_request",
+    # "Max output tokens" of https://platform.openai.com/docs/models; all others have 128,000 (gpt-5, gpt-6).
+    output_limits=(
+        ("gpt-3.5-turbo-16k*", 16_384),
+        ("gpt-3.5*", 4_096),
+        ("gpt-4", 8_192),
+        ("gpt-4-0*", 8_192),
+        ("gpt-4-32k*", 32_768),
+        ("gpt-4-*", 4_096),
+        ("gpt-4o*", 16_384),
+        ("gpt-4.1*", 32_768),
+        ("gpt-4.5*", 16_384),
+        ("chatgpt-4o*", 16_384),
+        ("gpt-audio*", 16_384),
+        ("gpt-5-chat*", 16_384),
+        ("gpt-5-pro*", 272_000),
+        ("o1-preview*", 32_768),
+        ("o1-mini*", 65_536),
+        ("o1*", 100_000),
+        ("o3*", 100_000),
+        ("o4-mini*", 100_000),
+    ),
 )

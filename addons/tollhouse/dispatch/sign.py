@@ -1,0 +1,132 @@
+"""The credential of one attempt: the headers that it is put into, made when the attempt leaves and not before."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final, Protocol
+
+from tollhouse.credential.lease import CredentialUnavailable, Lease
+from tollhouse.credential.secret import Secret
+from tollhouse.denial import Refused
+from tollhouse.dispatch.answer import Answer
+from tollhouse.providers import Provider
+
+log = logging.getLogger(__name__)
+
+_LARGE_BODY: Final = 262_144
+"""Signing hashes the body at about 1 GB/s: what holds the event loop for longer than 0.3 ms goes into a thread."""
+_NAMES: Final = {"key": "an API key", "aws": "an AWS access key", "google": "a Google service account"}
+
+
+class AccessTokens(Protocol):
+    """Where access tokens of Google service accounts come from: minted, cached and refreshed ahead."""
+
+    async def get(self, secret: Secret) -> Secret:
+        """The access token for the service account in ``secret`` (see `Lease`). It bounds its own wait. Raises
+        `CredentialUnavailable`."""
+
+    def refused(self, secret: Secret, token: Secret) -> bool:
+        """The provider refused ``token``: whether `get` gives another one from now on."""
+
+
+def check_lease(lease: Lease, provider: Provider) -> None:
+    """Raises `CredentialUnavailable` for a lease that ``provider`` can do nothing with."""
+    if lease.kind not in provider.accepts:
+        wanted = " or ".join(_NAMES[kind] for kind in sorted(provider.accepts, reverse=True))
+        raise CredentialUnavailable(
+            f"The secret at {lease.path} is {_NAMES[lease.kind]}; {provider.name} takes {wanted}."
+        )
+    for header, value in lease.headers:
+        if header in provider.account_headers.values() and not all(" " <= character <= "~" for character in value):
+            raise CredentialUnavailable(
+                f"The secret at {lease.path} has a value for {header} with a character that is not printable ASCII."
+            )
+
+
+async def credential_headers(
+    lease: Lease,
+    provider: Provider,
+    *,
+    method: str,
+    host: str,
+    path_and_query: str,
+    headers: Sequence[tuple[str, str]],
+    body: bytes | None,
+    now: datetime,
+    tokens: AccessTokens | None = None,
+    minted: Callable[[Secret], None] | None = None,
+) -> list[tuple[str, str]]:
+    """What is to be added to ``headers``; it takes the place of headers of the same name.
+
+    ``host`` is the Host header, ``path_and_query`` and ``headers`` are what will be sent, ``now`` is aware. ``minted`` is
+    told of a secret that stands in these headers and is not the lease's own. Raises `CredentialUnavailable`, and `Refused`
+    (400) for a request that can't be signed.
+    """
+    check_lease(lease, provider)
+    account = [pair for pair in lease.headers if pair[0] in provider.account_headers.values()] if lease.headers else []
+    slot = provider.slot
+    if lease.kind == "key":
+        return [*account, (slot.header, slot.prefix + lease.secret.reveal())]
+    if lease.kind == "google":
+        if tokens is None:
+            raise CredentialUnavailable("This gateway has no way to mint access tokens.")
+        token = await tokens.get(lease.secret)
+        if minted is not None:
+            minted(token)
+        return [*account, ("authorization", "Bearer " + token.reveal())]
+    return account + await _signed(lease.secret, method, host, path_and_query, headers, body or b"", now)
+
+
+def tell_of_clock(answer: Answer, where: str, signed_at: datetime) -> None:
+    """Log it when AWS refused a signature and has another time than we."""
+    from tollhouse.credential import aws
+
+    off_s = aws.clock_off_s(answer.get("x-amzn-errortype") or "", answer.get("date"), signed_at)
+    if off_s is not None:
+        log.error(
+            "%s refuses a signature, and the clock of this machine is %.0f s %s its own: AWS takes 5 minutes at the most, so "
+            "set the clock (NTP)",
+            where,
+            abs(off_s),
+            "ahead of" if off_s > 0 else "behind",
+        )
+
+
+async def _signed(
+    secret: Secret,
+    method: str,
+    host: str,
+    path_and_query: str,
+    headers: Sequence[tuple[str, str]],
+    body: bytes,
+    now: datetime,
+) -> list[tuple[str, str]]:
+    from tollhouse.credential import aws
+
+    scope = aws.scope(host)
+    if scope is None:
+        raise CredentialUnavailable(
+            f"The AWS region of {host} can't be told from its name, so nothing can be signed for it."
+        )
+
+    def sign() -> list[tuple[str, str]]:
+        return aws.sign(
+            secret,
+            region=scope[0],
+            service=scope[1],
+            method=method,
+            host=host,
+            path_and_query=path_and_query,
+            headers=headers,
+            body=body,
+            now=now,
+        )
+
+    try:
+        return await asyncio.to_thread(sign) if len(body) > _LARGE_BODY else sign()
+    except aws.Unsignable as error:
+        why = error.why
+    raise Refused("bad_request", why)
