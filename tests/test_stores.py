@@ -59,6 +59,15 @@ def test_a_host_that_was_added(tmp_path: Path) -> None:
     assert CertificateAuthority.load_or_create(config.state.directory, []).fingerprint == before.fingerprint
 
 
+def test_a_ca_of_an_older_version(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It does not reach a host that is built in now: told at start, and the others are served."""
+    config = configured(tmp_path)
+    CertificateAuthority.create(["api.openai.com"]).save(config.state.directory)
+    assert open_ca(config, catalog(config)).covers("api.openai.com")
+    assert "api.anthropic.com" in caplog.text
+    assert "tollhouse ca renew" in caplog.text
+
+
 def test_a_ca_that_is_not_there(tmp_path: Path) -> None:
     """A configured one is never made."""
     config = configured(tmp_path, {"ca": {"cert_file": "ca.pem", "key_file": "ca-key.pem"}})

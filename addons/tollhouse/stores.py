@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from OpenSSL import SSL
 
 from tollhouse.call import ListenerKind
-from tollhouse.config import AppRoleAuth, Config, JwtAuth, TlsFiles, TokenAuth
+from tollhouse.config import AppRoleAuth, Config, JwtAuth, TlsFiles, TokenAuth, catalog
 from tollhouse.credential.cache import KeyCache
+from tollhouse.credential.google import AccessTokens
+from tollhouse.credential.google_endpoint import TokenEndpoint
 from tollhouse.credential.lease import Reader
 from tollhouse.providers import Catalog
-from tollhouse.trust.ca import CertificateAuthority
+from tollhouse.trust.ca import CertificateAuthority, some
 from tollhouse.trust.leaf import HTTP, server_context
 
 if TYPE_CHECKING:
     from tollhouse.config_models import VaultAuth
     from tollhouse.credential.vault_auth import Auth
 
+log = logging.getLogger(__name__)
+
 _EMBEDDED_REFRESH_S: Final = 5.0
 
 
 def open_ca(config: Config, catalog: Catalog) -> CertificateAuthority:
-    """The configured CA, or the state directory's, made if there is none. Raises `CaError`, also when it does not reach all
-    providers' hosts."""
+    """The configured CA, or the state directory's, made if there is none. Raises `CaError`, and `ValueError` when it does
+    not reach a host of tollhouse.toml; a built-in one that it does not reach (it was made by an older version) is only
+    told of: calls to it are refused, and all others go on."""
     hosts = catalog.hosts
     if config.ca.cert_file is not None and config.ca.key_file is not None:
         ca = CertificateAuthority.load(config.ca.cert_file, config.ca.key_file)
     else:
         ca = CertificateAuthority.load_or_create(config.state.directory, hosts)
     missing = ca.uncovered(hosts)
+    configured = {host for entry in config.providers.values() for host in entry.hosts or ()}
+    todo = "Make a new one (`tollhouse ca renew`) and give it to the workloads."
+    if added := [host for host in missing if host in configured]:
+        raise ValueError(f"the CA does not cover {some(added)}: a provider host was added since it was made. {todo}")
     if missing:
-        raise ValueError(
-            f"the CA does not cover {', '.join(missing)}: a provider host was added since it was made. Make a new one "
-            "(`tollhouse ca renew`) and give it to the workloads."
+        log.warning(
+            "the CA was made before %s was built in, and calls there are refused (tls_refused). %s", some(missing), todo
         )
     return ca
 
@@ -77,7 +86,20 @@ def open_keys(config: Config) -> KeyCache:
     vault = config.vault
     # The embedded store is a file: reading it often costs nothing, and `tollhouse key set` is seen at once.
     refresh_s = min(vault.refresh_s, _EMBEDDED_REFRESH_S) if vault.embedded else vault.refresh_s
-    return KeyCache(open_reader(config), vault.paths, vault.field, refresh_s, vault.stale_for_s, place=vault.mount)
+    return KeyCache(
+        open_reader(config),
+        vault.paths,
+        vault.field,
+        refresh_s,
+        vault.stale_for_s,
+        place=vault.mount,
+        account_headers=catalog(config).account_headers,
+    )
+
+
+def open_tokens() -> AccessTokens:
+    """The access tokens of Google service accounts."""
+    return AccessTokens(TokenEndpoint())
 
 
 def listener_context(files: TlsFiles, kind: ListenerKind) -> SSL.Context:

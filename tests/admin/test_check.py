@@ -113,6 +113,17 @@ async def test_ca(write, tmp_path: Path) -> None:
     assert "tollhouse ca renew" in said(findings, "error")
 
 
+async def test_ca_of_an_older_version(write, tmp_path: Path) -> None:
+    """Made when fewer hosts were built in: some are named, and what to do."""
+    config = load_config(write(LISTEN, VAULT, REDIS))
+    hosts = [host for provider in catalog(config).providers if provider.name != "vertex" for host in provider.hosts]
+    CertificateAuthority.create(hosts).save(tmp_path / "state")
+    found = said(await run(config.path), "warn")
+    assert "does not cover aiplatform.googleapis.com, " in found
+    assert "other hosts. It was made before these hosts were configured or built in" in found
+    assert "tollhouse ca renew" in found
+
+
 async def test_ca_key_open_to_others(write, tmp_path: Path) -> None:
     """A CA key that others can read is refused, as it is at start."""
     CertificateAuthority.create(["api.openai.com"]).save(tmp_path / "state")
@@ -229,7 +240,7 @@ async def test_port_of_our_own_gateway_by_its_socket(write, tmp_path: Path) -> N
 
 async def test_port_of_our_own_gateway_by_its_admin_listener(write) -> None:
     """A gateway is known by its admin listener as well."""
-    site = AdminSite(Address("127.0.0.1", 0), ["localhost"], list)
+    site = AdminSite(Address("127.0.0.1", 0), ["localhost"], list, lambda: ("", b""))
     _, port = await site.start()
     try:
         listen = f'[listen]\nproxy = "127.0.0.1:0"\nbase_url = "off"\nadmin = "127.0.0.1:{port}"\n'
@@ -383,6 +394,40 @@ async def test_embedded_key(write, tmp_path: Path) -> None:
     EmbeddedVault(tmp_path / "state").set("openai", "sk-secret")
     findings = await run(write(LISTEN, VAULT, REDIS))
     assert "There is a key for openai at infrastructure/openai." in said(findings, "ok")
+    assert "sk-secret" not in repr(findings)
+
+
+async def test_a_key_for_azure(write, tmp_path: Path) -> None:
+    """Without a host of its own it would go nowhere, and it is said why; with one all is well."""
+    (tmp_path / "state").mkdir(mode=0o700)
+    EmbeddedVault(tmp_path / "state").set("azure", "sk-secret")
+    warnings = said(await run(write(LISTEN, VAULT, REDIS)), "warn")
+    assert "There is a key for azure, and no host that it may go to." in warnings
+    assert '[providers.azure] hosts = ["NAME.openai.azure.com"]' in warnings
+    findings = await run(write(LISTEN, VAULT, REDIS, '[providers.azure]\nhosts = ["contoso.openai.azure.com"]\n'))
+    assert "There is a key for azure at infrastructure/azure." in said(findings, "ok")
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ({"access_key_id": "AKIAX", "secret_access_key": "sk-secret"}, "is an AWS access key; openai takes an API key"),
+        (
+            {"access_key_id": "AKIAX", "api_key": None},
+            "'secret_access_key' of the secret at secret/infrastructure/openai",
+        ),
+        ({"api_key": "sk-secret", "organization": "órg"}, "openai-organization with a character"),
+    ],
+)
+async def test_a_secret_that_the_provider_can_not_use(
+    write, tmp_path: Path, value: dict[str, str | None], why: str
+) -> None:
+    """It is an error here, not at the first call; what is in it is not shown."""
+    (tmp_path / "state").mkdir(mode=0o700)
+    vault = EmbeddedVault(tmp_path / "state")
+    vault._store({"infrastructure/openai": {"data": value, "version": 1, "written_at": 0}})
+    findings = await run(write(LISTEN, VAULT, REDIS))
+    assert why in said(findings, "error")
     assert "sk-secret" not in repr(findings)
 
 

@@ -93,7 +93,7 @@ def test_examples_are_sound(tmp_path: Path) -> None:
     """With every # taken away it is still a configuration; what is not enforced yet says so beside it."""
     (tmp_path / "all.toml").write_text(uncommented(template()))
     config = load_config(tmp_path / "all.toml")
-    assert set(config.providers) == {"openai", "vllm"}
+    assert set(config.providers) == {"azure", "openai", "vllm"}
     assert [problem.key for problem in unenforced(config)] == ["routes"]
 
 

@@ -26,6 +26,8 @@ class Leaves:
         self.made: list[str] = []
 
     def context(self, host: str) -> SSL.Context:
+        if host == "api.anthropic.com":
+            raise ValueError("the CA does not cover api.anthropic.com")
         self.made.append(host)
         return SSL.Context(SSL.TLS_SERVER_METHOD)
 
@@ -114,6 +116,7 @@ def test_what_is_written_of_a_target(make: Make, tmp_path: Path, target: str) ->
         ("transparent", None, None, []),
         ("proxy", None, HOST, []),
         ("base_url", None, HOST, []),
+        ("proxy", "api.anthropic.com", "api.anthropic.com", []),
     ],
 )
 def test_handshake(

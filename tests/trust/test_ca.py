@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from tests.support.requires import program
 
 from tollhouse.providers import BUILT_IN
-from tollhouse.trust.ca import CaError, CertificateAuthority, constraint
+from tollhouse.trust.ca import CaError, CertificateAuthority, constraint, some
 
 HOSTS = ["api.openai.com", "*.openai.azure.com", "llm.internal"]
 NOW = datetime.now(UTC)
@@ -169,6 +169,12 @@ def test_covers_and_uncovered(ca: CertificateAuthority) -> None:
     hosts = ["api.openai.com", "eu.api.openai.com", "*.openai.azure.com", "a.b.openai.azure.com"]
     others = ["openai.com", "notapi.openai.com", "*.openai.com", "10.0.0.1", "[::1]", "", "api.openai.com."]
     assert ca.uncovered([*hosts, *others]) == others
+
+
+def test_hosts_in_a_sentence() -> None:
+    """A few are all named; of many it is said how many there are."""
+    assert some(["a.x", "b.x", "c.x", "d.x"]) == "a.x, b.x, c.x, d.x"
+    assert some([f"{letter}.x" for letter in "abcdefgh"]) == "a.x, b.x, c.x and 5 other hosts"
 
 
 def test_every_built_in_provider_can_be_covered() -> None:

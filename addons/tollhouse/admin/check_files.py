@@ -17,7 +17,7 @@ from cryptography import x509
 from tollhouse.admin.finding import Clock, Finding
 from tollhouse.admin.lock import NAME as LOCK_NAME
 from tollhouse.config import AppRoleAuth, Config, TokenAuth, catalog
-from tollhouse.trust.ca import CaError, CertificateAuthority
+from tollhouse.trust.ca import CaError, CertificateAuthority, some
 
 SOON: Final = timedelta(days=30)
 
@@ -37,10 +37,13 @@ def check_ca(config: Config, clock: Clock) -> Iterator[Finding]:
     hosts = [host for provider in catalog(config).providers for host in provider.hosts]
     missing = ca.uncovered(hosts)
     if missing:
+        configured = {host for entry in config.providers.values() for host in entry.hosts or ()}
+        added = [host for host in missing if host in configured]
         yield Finding(
-            "error",
-            f"The CA does not cover {', '.join(missing)}.",
-            "It was made before these hosts were configured, and its name constraints are a part of its signature.",
+            "error" if added else "warn",
+            f"The CA does not cover {some(added or missing)}.",
+            "It was made before these hosts were configured or built in, and its name constraints are a part of its signature. "
+            + ("The gateway does not start." if added else "Calls to them are refused, others go on."),
             "Make a new one (`tollhouse ca renew`) and give it to the workloads.",
         )
     else:

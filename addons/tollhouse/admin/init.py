@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tollhouse.admin.finding import Clock
 from tollhouse.config import Config, catalog, load_config
-from tollhouse.trust.ca import CaError, CertificateAuthority
+from tollhouse.trust.ca import CaError, CertificateAuthority, some
 
 FILE_NAME = "tollhouse.toml"
 
@@ -107,5 +107,5 @@ def _next_steps(config: Config, ca_file: Path, uncovered: list[str]) -> str:
         f"HTTPS_PROXY=http://proj_123:gate_...@{config.listen.proxy}",
     ]
     if uncovered:
-        steps.insert(0, f"The CA that was there does not cover {', '.join(uncovered)}: tollhouse ca renew{option}")
+        steps.insert(0, f"The CA that was there does not cover {some(uncovered)}: tollhouse ca renew{option}")
     return "\n".join(["Next:", *(f"  {number}. {step}" for number, step in enumerate(steps, 1))])

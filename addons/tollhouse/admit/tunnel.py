@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Literal, Protocol
 
@@ -15,7 +16,12 @@ from tollhouse.dispatch.mitm import ConnectRequest, Handshake
 from tollhouse.providers import Catalog
 
 
+log = logging.getLogger(__name__)
+
+
 class Leaves(Protocol):
+    """`ValueError` for a host that the CA does not cover."""
+
     def context(self, host: str) -> SSL.Context: ...
 
 
@@ -76,11 +82,18 @@ class Tunnel:
             context = self._listener_tls.get(data.listener)
         else:
             host = admit_sni(data.sni, data.connect.host if data.connect else None, self._catalog)
-            context = self._leaves.context(host) if host is not None else None
+            context = self._leaf(host) if host is not None else None
         if context is not None:
             connection = SSL.Connection(context)
             connection.set_accept_state()
             data.connection = connection
+
+    def _leaf(self, host: str) -> SSL.Context | None:
+        try:
+            return self._leaves.context(host)
+        except ValueError as error:
+            log.error("a handshake is refused: %s", error)
+            return None
 
     def tollhouse_tls_refused(self, head: RequestHead) -> None:
         """Writes the line of a handshake that was refused, or that failed (the client does not trust our CA)."""

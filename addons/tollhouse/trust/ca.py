@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tollhouse.trust.files import locked, make_private, open_to_others, replace
+from tollhouse.files import replace
+from tollhouse.trust.files import locked, make_private, open_to_others
 
 Clock = Callable[[], float]
 """Seconds since the epoch."""
@@ -222,6 +223,13 @@ class CertificateAuthority:
         """What clients are told to trust: the root above ours if there is one in the file, else our own."""
         roots = [parent for parent in self._parents if parent.issuer == parent.subject]
         return _pem((roots or [self.certificate])[0])
+
+
+def some(hosts: Sequence[str]) -> str:
+    """For a sentence: all of a few hosts, of many the first three and how many there are beside."""
+    if len(hosts) <= 4:
+        return ", ".join(hosts)
+    return f"{', '.join(hosts[:3])} and {len(hosts) - 3} other hosts"
 
 
 def _builder(now: datetime, until: datetime) -> x509.CertificateBuilder:
