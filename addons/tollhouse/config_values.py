@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
+from tollhouse.providers import BUILT_IN
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -51,6 +53,20 @@ def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 # A last label that is a number makes the whole an IPv4 address: https://url.spec.whatwg.org/#ends-in-a-number-checker
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
+# Whoever likes may have a name below these, and be sent a key. A wildcard there is never one's own.
+_ANYBODYS: Final = (
+    *("amazonaws.com", "amazonaws.com.cn", "api.aws", "awsapprunner.com", "cloudfront.net", "on.aws"),
+    *("azure-api.net", "azure.cn", "azure.com", "azure.us", "azurecontainerapps.io", "azuredatabricks.net"),
+    *("azurefd.net", "azurewebsites.net", "cloudapp.net", "trafficmanager.net", "windows.net"),
+    *("appspot.com", "cloudfunctions.net", "firebaseapp.com", "googleapis.com", "run.app", "web.app"),
+    *("aliyuncs.com", "databricks.com", "myhuaweicloud.com", "oraclecloud.com", "snowflakecomputing.com"),
+    *("fly.dev", "github.io", "gitlab.io", "herokuapp.com", "netlify.app", "onrender.com", "railway.app", "vercel.app"),
+    *("hf.space", "huggingface.cloud", "lambdalabs.com", "modal.run", "runpod.net", "together.xyz"),
+    *("duckdns.org", "ngrok-free.app", "ngrok.app", "ngrok.io", "nip.io", "sslip.io", "ts.net", "trycloudflare.com"),
+    *("pages.dev", "workers.dev"),
+)
+# co.uk, com.au and their like are registries.
+_REGISTRY: Final = re.compile(r"(?:ac|co|com|edu|gov|ne|net|or|org)\.[a-z]{2}")
 _IP_LITERAL: Final = (
     "is an IP address, and our CA cannot sign for one; name the host and put the address into connect_to"
 )
@@ -83,6 +99,11 @@ def _provider_host(text: str) -> str:
         return name
     if "." not in name:
         raise ValueError("covers a whole top-level domain, and anybody's host would be given the key; name two labels")
+    if _REGISTRY.fullmatch(name) or any(f".{name}".endswith(f".{shared}") for shared in _ANYBODYS):
+        raise ValueError(
+            "covers names that anybody can have, and whoever is called there would be given the key; name each host of "
+            "yours in full"
+        )
     return f"*.{name}"
 
 
@@ -161,6 +182,16 @@ def _provider_name(text: str) -> str:
     return text
 
 
+_FAMILIES: Final = tuple(dict.fromkeys(name for p in BUILT_IN for name in (p.family, p.name)))
+
+
+def _provider_family(text: str) -> str:
+    if text not in _FAMILIES:
+        *others, last = map(repr, _FAMILIES)
+        raise ValueError(f"must be {', '.join(others)} or {last}; correct the value")
+    return text
+
+
 def _nonempty(text: str) -> str:
     if not text.strip():
         raise ValueError("is empty; give it a value or remove the key")
@@ -171,12 +202,15 @@ _REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+cluster", "redis+sent
 
 
 def _redis_url(text: str) -> str:
+    from tollhouse.budget.urls import CLUSTER, SENTINEL, parse_servers
+
     if text == "embedded":
         return text
+    if text.startswith((CLUSTER, SENTINEL)):
+        parse_servers(text)
+        return text
     try:
-        # Of several servers the first is looked at here; whoever connects judges the others.
-        head, comma, rest = text.partition(",")
-        parts = urlsplit(head + "/" + rest.partition("/")[2] if comma else text)
+        parts = urlsplit(text)
         server = parts.path if parts.scheme == "unix" else parts.hostname
         server = None if parts.port == 0 else server
     except ValueError:
@@ -272,6 +306,7 @@ Listener = Annotated[Address | None, BeforeValidator(_listener)]
 """``"off"`` is None."""
 Target = Annotated[Address, BeforeValidator(_target)]
 AllowedHost = Annotated[str, AfterValidator(_allowed_host)]
+ProviderFamily = Annotated[str, AfterValidator(_provider_family)]
 ProviderHost = Annotated[str, AfterValidator(_provider_host)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 

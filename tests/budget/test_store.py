@@ -39,9 +39,14 @@ def test_another_url_is_refused(tmp_path: Path, url: str) -> None:
 
 def test_a_refused_url_does_not_show_its_password(tmp_path: Path) -> None:
     """Errors reach logs."""
-    with pytest.raises(ValueError, match="must begin") as error:
-        connect("redis+cluster://user:hunter2@host:1", tmp_path)
-    assert "hunter2" not in str(error.value)
+    for url in (
+        "redis+other://user:hunter2@host:1",
+        "redis+cluster://user:hunter2@host",
+        "redis+sentinel://:hunter2@h:1",
+    ):
+        with pytest.raises(ValueError, match=r"redis\.url") as error:
+            connect(url, tmp_path)
+        assert "hunter2" not in str(error.value)
 
 
 async def test_a_unix_socket_works(redis_server: RedisServer, redis_url: str, tmp_path: Path) -> None:

@@ -127,6 +127,6 @@ async def test_sentinels_name_the_master_and_a_failover_is_followed(tmp_path: Pa
 )
 def test_a_sentinel_url_that_says_too_little(tmp_path: Path, url: str) -> None:
     """No master, no port, an option that is not known: refused, no password shown."""
-    with pytest.raises(ValueError, match=r"redis\+sentinel://HOST:PORT") as raised:
+    with pytest.raises(ValueError, match=r"redis\+sentinel://\[USER:PASSWORD@\]HOST:PORT") as raised:
         connect(url, tmp_path)
     assert "hunter2" not in str(raised.value)

@@ -16,6 +16,7 @@ import httpx2
 import redis
 
 from tests.support.gateway import REAL_KEY
+from tests.support.redis_cluster import RedisCluster
 from tests.support.redis_server import RedisServer
 from tollhouse.demo.gateway_config import write_config
 from tollhouse.demo.gateway_process import GatewayProcess
@@ -31,7 +32,7 @@ class Fleet:
 
     gateways: list[GatewayProcess]
     standin: StandIn
-    redis: RedisServer
+    redis: RedisServer | RedisCluster
     token: str = field(default="", repr=False)
 
     def call(self, body: Mapping[str, Any], count: int, *, at_once: int = 50) -> list[httpx2.Response]:
@@ -58,18 +59,21 @@ class Fleet:
     def in_background(self, body: Mapping[str, Any], count: int, *, at_once: int = 50) -> Background:
         return Background(self, body, count, at_once)
 
-    def connection(self) -> redis.Redis:
+    def connection(self) -> Any:
+        """A blocking client that decodes answers."""
+        if isinstance(self.redis, RedisCluster):
+            return self.redis.connection()
         return redis.Redis.from_url(self.redis.url, decode_responses=True)
 
-    def records(self) -> list[dict[str, str]]:
+    def records(self, tenant: str = TENANT) -> list[dict[str, str]]:
         """The tenant's stream."""
         with self.connection() as client:
-            found: Any = client.xrange(f"toll:{{{TENANT}}}:calls")
+            found: Any = client.xrange(f"toll:{{{tenant}}}:calls")
         return [fields for _, fields in found]
 
-    def holds(self) -> dict[str, str]:
+    def holds(self, tenant: str = TENANT) -> dict[str, str]:
         with self.connection() as client:
-            found: Any = client.hgetall(f"toll:{{{TENANT}}}:holds")
+            found: Any = client.hgetall(f"toll:{{{tenant}}}:holds")
         return dict(found)
 
     def let_deadlines_pass(self) -> None:
@@ -82,9 +86,9 @@ class Fleet:
     def lines(self) -> list[dict[str, Any]]:
         return [line for gateway in self.gateways for line in gateway.lines()]
 
-    def budget(self, number: int = 0) -> dict[str, dict[str, Decimal]]:
+    def budget(self, number: int = 0, project: str = PROJECT) -> dict[str, dict[str, Decimal]]:
         """Limit text to ``used``, ``held``, ``left``."""
-        shown = self.gateways[number].budget(PROJECT)
+        shown = self.gateways[number].budget(project)
         return {limit: {key: Decimal(state[key]) for key in ("used", "held", "left")} for limit, state in shown.items()}
 
     def spooled(self, number: int = 0) -> int:
@@ -120,17 +124,19 @@ def open_fleet(
     limits: Sequence[str] = ("10000 usd/day",),
     append_only: bool = False,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    cluster: RedisCluster | None = None,
 ) -> Iterator[Fleet]:
-    """``count`` gateways that are ready, `PROJECT` of `TENANT` and a token."""
+    """``count`` gateways that are ready, `PROJECT` of `TENANT` and a token; on a redis-server of their own, or on ``cluster``."""
     (directory / "redis").mkdir(parents=True)
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(RedisServer(directory / "redis", append_only=append_only))
+        server = cluster or stack.enter_context(RedisServer(directory / "redis", append_only=append_only))
         provider = stack.enter_context(StandIn(key=REAL_KEY))
 
         def start(number: int) -> GatewayProcess:
             place = directory / f"gateway-{number}"
             place.mkdir()
-            merged = {"redis": {"url": server.url}, **(settings or {})}
+            given = dict(settings or {})
+            merged = {**given, "redis": {"url": server.url, **given.get("redis", {})}}
             gateway = GatewayProcess(write_config(place, provider, merged))
             gateway.tollhouse("key", "set", "openai", stdin=provider.key)
             return gateway.start()

@@ -29,11 +29,12 @@ class RedisServer:
     """redis-server on a free loopback port and a Unix socket, nothing kept on disk unless ``append_only`` (which then
     survives `stop` whole: ``appendfsync always``). A context manager; `stop` and
     `start` may be called in between, the port stays the same. `pause` makes it hang without closing a connection. In the
-    end its log and a dump of what is in it are left in ``directory``, for the search for leaks."""
+    end its log and a dump of what is in it are left in ``directory``, for the search for leaks. ``server`` is "redis" or
+    "valkey"."""
 
-    def __init__(self, directory: Path, *, append_only: bool = False) -> None:
+    def __init__(self, directory: Path, *, append_only: bool = False, server: str = "redis") -> None:
         self._append_only = append_only
-        self._binary = program("redis")
+        self._binary = program(server)
         self._directory = directory
         self.port = 0
         self.log: list[str] = []

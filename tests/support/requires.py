@@ -1,5 +1,5 @@
 """What a test needs beside Python: present, it runs; absent, it is skipped, saying what is missing; absent and named in
-``TOLLHOUSE_REQUIRE`` (``redis,openbao,netns,curl,openssl``), it fails, so that a machine that promised them can't pass
+``TOLLHOUSE_REQUIRE`` (``redis,valkey,openbao,netns,curl,openssl``), it fails, so that a machine that promised them can't pass
 by skipping.
 
 In a test or fixture: ``require("redis", "curl")`` or ``curl = program("curl")``. On a test:
@@ -21,6 +21,7 @@ import pytest
 
 PROGRAMS = {
     "redis": "redis-server",
+    "valkey": "valkey-server",
     "openbao": "bao",
     "nft": "nft",
     "netns": "ip",

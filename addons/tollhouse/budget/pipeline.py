@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from redis.asyncio import Redis
+from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
@@ -20,7 +21,8 @@ MAX_BATCHES: Final = 8
 """Batches under way at once; what comes meanwhile is in the next one."""
 MAX_BATCH: Final = 256
 
-_Entry = tuple[bytes, Script, "asyncio.Future[Any]"]
+Entry = tuple[bytes, Script, "asyncio.Future[Any]"]
+"""A packed command, its script, and who waits for the reply."""
 
 
 def pack(arguments: Sequence[str]) -> bytes:
@@ -35,10 +37,13 @@ def pack(arguments: Sequence[str]) -> bytes:
 class Prefix:
     """A script with its keys, packed: all of an EVALSHA but its arguments."""
 
-    __slots__ = ("_count", "_head", "script")
+    __slots__ = ("_count", "_head", "keys", "script", "slot")
 
     def __init__(self, script: Script, keys: Sequence[str]) -> None:
+        """``slot`` is that of the first key, and of all: they carry the tenant's hash tag."""
         self.script = script
+        self.keys = tuple(keys)
+        self.slot = key_slot(keys[0].encode())
         self._count = 3 + len(keys)
         self._head = pack(["EVALSHA", script.sha, str(len(keys)), *keys])
 
@@ -50,7 +55,7 @@ class Pipeline:
     """Runs scripts. One a process and event loop; made outside of a loop, too."""
 
     def __init__(self, redis: Redis) -> None:
-        self._waiting: list[_Entry] = []
+        self._waiting: list[Entry] = []
         self._scheduled = False
         self._under_way: set[asyncio.Task[None]] = set()
         self._idle: list[Any] = []
@@ -60,13 +65,17 @@ class Pipeline:
 
     async def run(self, prefix: Prefix, arguments: Sequence[str]) -> Any:
         """The script's reply. Raises `LedgerUnavailable`; a caller that is cancelled takes nothing back."""
+        return await self.submit(prefix.command(arguments), prefix.script)
+
+    def submit(self, command: bytes, script: Script) -> asyncio.Future[Any]:
+        """Sends a packed EVALSHA of ``script`` with those of this tick."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append((prefix.command(arguments), prefix.script, future))
+        self._waiting.append((command, script, future))
         if not self._scheduled and len(self._under_way) < MAX_BATCHES:
             self._scheduled = True
             loop.call_soon(self._flush)
-        return await future
+        return future
 
     async def close(self) -> None:
         for task in tuple(self._under_way):
@@ -96,7 +105,7 @@ class Pipeline:
         if self._waiting:
             self._flush()
 
-    async def _send(self, batch: list[_Entry]) -> None:
+    async def _send(self, batch: list[Entry]) -> None:
         try:
             try:
                 await self._exchange(batch)
@@ -111,7 +120,7 @@ class Pipeline:
             _fail(batch, error)
             raise
 
-    async def _exchange(self, batch: list[_Entry]) -> None:
+    async def _exchange(self, batch: list[Entry]) -> None:
         # One time limit for the whole exchange, and connections that are kept, not handed back to the pool each time:
         # redis-py's own ways of both cost as much as the exchange itself.
         async with asyncio.timeout(self._timeout_s):
@@ -134,10 +143,10 @@ class Pipeline:
                 raise
             self._idle.append(connection)
 
-    async def _round(self, connection: Any, batch: list[_Entry]) -> list[_Entry]:
+    async def _round(self, connection: Any, batch: list[Entry]) -> list[Entry]:
         """Sends all, reads all; the entries whose script Redis does not know."""
         await connection.send_packed_command([entry[0] for entry in batch], check_health=False)
-        unknown: list[_Entry] = []
+        unknown: list[Entry] = []
         for entry in batch:
             try:
                 reply = await connection.read_response()
@@ -159,6 +168,6 @@ def _settle(future: asyncio.Future[Any], error: Exception) -> None:
         future.set_exception(error)
 
 
-def _fail(batch: list[_Entry], error: BaseException) -> None:
+def _fail(batch: list[Entry], error: BaseException) -> None:
     for _, _, future in batch:
         _settle(future, unavailable(error))

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+
+from tollhouse.budget.cluster import ClusterRedis
+from tollhouse.budget.sentinel import sentinel
+from tollhouse.budget.urls import CLUSTER, SENTINEL, parse_servers
 
 CONNECT_TIMEOUT_S: Final = 1.0
 COMMAND_TIMEOUT_S: Final = 2.0
@@ -53,7 +56,10 @@ def translated() -> Iterator[None]:
 
 
 def unavailable(error: BaseException) -> LedgerUnavailable:
-    return LedgerUnavailable(f"Redis: {type(error).__name__}: {str(error)[:200] or 'no answer in time'}")
+    """With ``error`` as its cause."""
+    found = LedgerUnavailable(f"Redis: {type(error).__name__}: {str(error)[:200] or 'no answer in time'}")
+    found.__cause__ = error
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,60 +86,38 @@ def load_script(name: str, clock: str | None = None) -> Script:
 
 def connect(url: str, state_directory: Path) -> Redis:
     """A client of the Redis at ``url`` (``redis://``, ``rediss://``, ``unix://``), of the master that Sentinels name
-    (``redis+sentinel://``, see `sentinel`), or of ``"embedded"``: fakeredis in this process, see `embedded`. Connects when
-    it is first used, and again after each loss. Raises `ValueError` for a URL that it can't read."""
+    (``redis+sentinel://``), of a Cluster (``redis+cluster://``), see `urls` for both, or of ``"embedded"``: fakeredis in this
+    process, see `embedded`. Connects when it is first used, and again after each loss. Raises `ValueError` for a URL that it
+    can't read."""
     if url == "embedded":
         # fakeredis and its Lua cost some 20 MB, which only this mode should pay for.
         from tollhouse.budget.embedded import open_store
 
         return open_store(state_directory)
-    if url.startswith("redis+sentinel://"):
-        return sentinel(url, **_OPTIONS, max_connections=MAX_CONNECTIONS, socket_keepalive=True, retry=_retry())
+    options: dict[str, Any] = {**_OPTIONS, "max_connections": MAX_CONNECTIONS, "retry": _retry()}
+    if url.startswith((CLUSTER, SENTINEL)):
+        try:
+            servers = parse_servers(url)
+        except ValueError as error:
+            raise ValueError(f"redis.url {error}; not {_bare(url.partition('?')[0])}") from None
+        options["socket_keepalive"] = True
+        if url.startswith(SENTINEL):
+            return sentinel(servers, **options)
+        return ClusterRedis(servers, timeout_s=COMMAND_TIMEOUT_S, **options)
     scheme = urlsplit(url).scheme
     if scheme not in ("redis", "rediss", "unix"):
         raise ValueError(
-            f'redis.url must begin with redis://, rediss://, unix:// or redis+sentinel://, or be "embedded"; not {_bare(url)}'
+            "redis.url must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://, or be "
+            f'"embedded"; not {_bare(url)}'
         )
-    tcp: dict[str, Any] = {} if scheme == "unix" else {"socket_keepalive": True}
-    return Redis.from_url(url, **_OPTIONS, max_connections=MAX_CONNECTIONS, retry=_retry(), **tcp)
+    if scheme != "unix":
+        options["socket_keepalive"] = True
+    return Redis.from_url(url, **options)
 
 
 def _retry() -> Retry:
     # One more try, for a pooled connection that Redis closed in the meantime: every script may be sent twice.
     return Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
-
-
-def sentinel(url: str, **options: Any) -> Redis:
-    """A client of the master that Sentinels name: ``redis+sentinel://[USER:PASSWORD@]HOST:PORT[,HOST:PORT...]/MASTER[/DB]``.
-
-    User and password are the Redis's. Behind a ``?``: ``sentinel_username`` and ``sentinel_password`` are the Sentinels' own,
-    ``ssl=true`` speaks TLS with all of them, ``ssl_ca_certs`` is a file of roots. A failover is noticed by the next
-    connection. Raises `ValueError`.
-    """
-    parts = urlsplit(url)
-    account, _, hosts = parts.netloc.rpartition("@")
-    master, _, db = parts.path.strip("/").partition("/")
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    tls: dict[str, Any] = {"ssl": query.pop("ssl", "false") == "true"}
-    if "ssl_ca_certs" in query:
-        tls["ssl_ca_certs"] = query.pop("ssl_ca_certs")
-    own = {key: query.pop(f"sentinel_{key}", None) for key in ("username", "password")}
-    places = [host.rpartition(":") for host in hosts.split(",")]
-    if query or not master or not (db or "0").isdecimal() or not all(h and p.isdecimal() for h, _, p in places):
-        raise ValueError(
-            "redis.url of Sentinels is redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB, with sentinel_username, "
-            f"sentinel_password, ssl and ssl_ca_certs behind a ?; not {_bare(url.partition('?')[0])}"
-        )
-    user, _, password = account.partition(":")
-    # One try each: redis-py's own waits between tries are longer than a command may take.
-    asking = {**_OPTIONS, **tls, **{key: value for key, value in own.items() if value}, "retry": Retry(NoBackoff(), 0)}
-    # redis-py has no types for it.
-    make: Any = Sentinel
-    watchers = make([(host.strip("[]"), int(port)) for host, _, port in places], sentinel_kwargs=asking)
-    client: Redis = watchers.master_for(
-        master, username=unquote(user) or None, password=unquote(password) or None, db=int(db or 0), **tls, **options
-    )
-    return client
 
 
 def persist(redis: Redis) -> None:
