@@ -1,6 +1,5 @@
 import base64
 import json
-import struct
 from typing import Any
 
 import pytest
@@ -8,24 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tollhouse.budget import estimate
-from tollhouse.budget.estimate import estimate_input_tokens
+from tollhouse.budget.estimate import estimate_input_tokens, estimate_prediction_tokens
 
 FIXED = estimate.TOKENS_PER_MESSAGE + estimate.TOKENS_PER_REPLY
 
 
 def chat(content: Any, model: str = "gpt-4o", **more: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": content}], **more}
-
-
-def wav(seconds: int, rate: int = 16_000) -> str:
-    data = bytes(seconds * rate * 2)
-    head = (
-        b"RIFF"
-        + struct.pack("<I", 36 + len(data))
-        + b"WAVEfmt "
-        + struct.pack("<IHHIIHH", 16, 1, 1, rate, rate * 2, 2, 16)
-    )
-    return base64.b64encode(head + b"data" + struct.pack("<I", len(data)) + data).decode()
 
 
 def test_text_is_four_bytes_a_token() -> None:
@@ -41,62 +29,81 @@ def test_text_parts_count_as_text() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("model", "detail", "tokens"),
-    [
-        ("gpt-4o", "low", 85),
-        ("gpt-4o", "high", 1536),
-        ("gpt-4o", None, 1536),
-        ("gpt-4o-mini", "low", 2833),
-        ("gpt-4o-mini", "auto", 48_169),
-        ("gpt-4.1-nano", "low", 3779),
-        ("gpt-5", "original", 24_600),
-    ],
-)
-def test_an_image_costs_by_its_detail(model: str, detail: str | None, tokens: int) -> None:
-    """The most that this detail can come to, whatever the length of the base64 or the URL."""
-    for url in ("https://example.com/cat.png", "data:image/png;base64," + "A" * 1_000_000):
-        image = {"url": url} | ({"detail": detail} if detail else {})
-        request = chat([{"type": "image_url", "image_url": image}], model)
-        assert abs(estimate_input_tokens(request) - FIXED - tokens) <= 1
-
-
-def test_audio_costs_by_its_length() -> None:
-    """Ten tokens a second: of a WAV by its own header, of an MP3 by the lowest bit rate in ordinary use."""
-
-    def part(data: str, form: str) -> dict[str, Any]:
-        return chat([{"type": "input_audio", "input_audio": {"data": data, "format": form}}])
-
-    assert abs(estimate_input_tokens(part(wav(60), "wav")) - FIXED - 600) <= 2
-    mp3 = base64.b64encode(bytes(4_000 * 60)).decode()
-    assert abs(estimate_input_tokens(part(mp3, "mp3")) - FIXED - 600) <= 2
-
-
-def test_a_lying_wav_header_makes_the_sound_no_shorter_than_48_khz_stereo() -> None:
-    """A header that claims an impossible rate is not believed."""
-    head = b"RIFF\0\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 4 * 10**9, 4 * 10**9, 1, 8)
-    data = base64.b64encode(head + bytes(80_000)).decode()
-    request = chat([{"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}])
-    assert estimate_input_tokens(request) >= 100
-
-
-def test_files_and_references_are_held_generously() -> None:
-    """A file counts by its bytes; what is only named by an id could be anything."""
+def test_a_file_counts_by_its_bytes() -> None:
+    """Not by its base64."""
     data = "data:application/pdf;base64," + base64.b64encode(bytes(20_000)).decode()
     assert abs(estimate_input_tokens(chat([{"type": "file", "file": {"file_data": data}}])) - FIXED - 10_000) <= 2
-    assert estimate_input_tokens(chat([{"type": "file", "file": {"file_id": "file-1"}}])) > 100_000
+
+
+def part(**part: Any) -> dict[str, Any]:
+    return chat([part])
+
+
+ELSEWHERE = {
+    "a file's id": part(type="file", file={"file_id": "file-1"}),
+    "a file's URL": part(type="file", file={"file_data": "https://example.com/a.pdf"}),
+    "a sound's URL": part(type="input_audio", input_audio={"data": "https://example.com/a.wav", "format": "wav"}),
+    "a video's URL": part(type="video_url", video_url={"url": "https://example.com/a.mp4"}),
+    "a document of another API": part(type="document", source={"type": "url", "url": "https://example.com/a.pdf"}),
+    "an image that is never scaled down": chat(
+        [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}], "gpt-6-sol"
+    ),
+    "files beside a message": {"model": "m", "messages": [{"role": "user", "content": "hi", "file_ids": ["file-1"]}]},
+    "an earlier answer": chat("hi", previous_response_id="resp_1"),
+    "a conversation": chat("hi", conversation={"id": "conv_1"}),
+    "the web": chat("hi", web_search_options={}),
+    "the web, by the model's name": chat("hi", "gpt-4o-search-preview"),
+    "the web, by OpenRouter": chat("hi", plugins=[{"id": "web"}]),
+    "a tool of the provider's": chat("hi", tools=[{"type": "file_search", "vector_store_ids": ["vs_1"]}]),
+    "one with a name": chat("hi", tools=[{"type": "web_search_20250305", "name": "web_search"}]),
+    "one without a type": chat("hi", tools=[{"google_search": {}}]),
+    "a cache": chat("hi", extra_body={"google": {"cached_content": "cachedContents/1"}}),
+    "a template of one's own": chat("hi", chat_template="{{ 'x' * 1000000 }}"),
+}
+
+
+@pytest.mark.parametrize("worst", [False, True])
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_what_is_not_in_the_request_is_the_context_limit(what: str, worst: bool) -> None:
+    """No more, whatever else is named, and no less than the text amounts to."""
+    request = ELSEWHERE[what]
+    assert estimate_input_tokens(request, worst=worst, context=77_000) == 77_000
+    more = {**request, "messages": [*request["messages"], {"role": "user", "content": "x" * 400_000}]}
+    assert 100_000 <= estimate_input_tokens(more, worst=worst, context=77_000) < 410_000
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        chat("hi", previous_response_id=None, web_search_options=None),
+        chat("see https://example.com/file_id"),
+        chat("hi", tools=[{"type": "function", "function": {"name": "f", "parameters": {"file_id": {}, "url": {}}}}]),
+        chat("hi", response_format={"type": "json_schema", "json_schema": {"properties": {"conversation": {}}}}),
+        part(type="video_url", video_url={"url": "data:video/mp4;base64,AAAA"}),
+        {"model": "text-search-ada-doc-001", "input": "hi"},
+    ],
+)
+@pytest.mark.parametrize("worst", [False, True])
+def test_what_only_looks_like_it_is_not(request_: dict[str, Any], worst: bool) -> None:
+    """Nulls, texts, schemas with such names, data that is here."""
+    assert estimate_input_tokens(request_, worst=worst, context=77_000) < 5_000
+
+
+def test_the_sound_of_earlier_answers() -> None:
+    """Each is an answer at most, all of them together one context."""
     before = {"role": "assistant", "audio": {"id": "audio_1"}}
-    assert estimate_input_tokens({"model": "m", "messages": [before]}) > 3_000
+    for count, tokens in ((1, 16_000), (2, 32_000), (9, 100_000)):
+        request = {"model": "m", "messages": [before] * count}
+        assert abs(estimate_input_tokens(request, context=100_000, answer=16_000) - tokens) <= 4 * count + 3
 
 
 def test_tools_and_schemas_count() -> None:
-    """Definitions of functions, a response's schema, a prediction and tool calls are input."""
+    """Definitions of functions, a response's schema and tool calls are input."""
     parameters = {"type": "object", "properties": {"q": {"type": "string", "description": "x" * 4000}}}
     tool = {"type": "function", "function": {"name": "search", "parameters": parameters}}
     assert estimate_input_tokens(chat("hi", tools=[tool])) > 1000
     assert estimate_input_tokens(chat("hi", functions=[tool["function"]])) > 1000
     assert estimate_input_tokens(chat("hi", response_format={"type": "json_schema", "json_schema": parameters})) > 1000
-    assert estimate_input_tokens(chat("hi", prediction={"type": "content", "content": "x" * 4000})) > 1000
     call = {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "x" * 4000}}]}
     assert estimate_input_tokens({"model": "m", "messages": [call]}) > 1000
 
@@ -107,6 +114,29 @@ def test_what_is_unknown_counts_by_its_bytes() -> None:
     assert estimate_input_tokens(chat([{"type": "text", "text": "hi", "more": "x" * 4000}])) > 1000
     assert estimate_input_tokens(chat("hi", memories=["x" * 4000])) > 1000
     assert estimate_input_tokens({"model": "m", "messages": ["x" * 4000]}) > 1000
+
+
+@pytest.mark.parametrize(
+    ("prediction", "typical", "worst"),
+    [
+        (None, 0, 0),
+        ({"type": "content", "content": "x" * 4000}, 1000, 4000),
+        ({"type": "content", "content": [{"type": "text", "text": "x" * 4000}]}, 1005, 8060),
+        ("x" * 4000, 1000, 4000),
+    ],
+)
+def test_a_prediction_is_output(prediction: Any, typical: int, worst: int) -> None:
+    """What of it is not used is charged as output, and none of it as input."""
+    request = chat("hi", prediction=prediction)
+    assert estimate_input_tokens(request) == estimate_input_tokens(chat("hi"))
+    assert estimate_prediction_tokens(request) == typical
+    assert estimate_prediction_tokens(request, worst=True) == worst
+
+
+def test_a_role_of_ones_own_is_text() -> None:
+    """Templates write it out; those of the API are in the count of the message."""
+    assert estimate_input_tokens({"messages": [{"role": "x" * 4000, "content": "hi"}]}) > 1000
+    assert estimate_input_tokens({"messages": [{"role": ["x" * 4000], "content": "hi"}]}) > 1000
 
 
 def test_settings_are_no_input() -> None:
@@ -130,6 +160,41 @@ def test_settings_are_no_input() -> None:
 def test_embeddings(value: Any, tokens: int) -> None:
     """A string, several, or tokens already counted by the client."""
     assert estimate_input_tokens({"model": "text-embedding-3-small", "input": value}) == tokens
+    request = {"model": "text-embedding-3-small", "input": value, "encoding_format": "base64", "dimensions": 8}
+    assert estimate_input_tokens(request) == tokens
+
+
+def test_embeddings_with_more_than_text() -> None:
+    """An instruction counts; each input that is somewhere else is a context of its own."""
+    assert estimate_input_tokens({"input": "x", "instruction": "y" * 400}) == 101
+    images = [
+        {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+        {"image": "x", "url": "http://y"},
+    ]
+    assert estimate_input_tokens({"model": "gpt-6", "input": images}, context=8_000) == 16_000
+
+
+def test_worst_is_a_token_a_byte() -> None:
+    """Of anything that a string can be, beside what may be put around it."""
+    empty = estimate_input_tokens(chat(""), worst=True)
+    assert empty == estimate.TEMPLATE_MOST + estimate.TOKENS_PER_MESSAGE_MOST
+    for text, size in (("x" * 9, 9), ("\0\x1f", 2), ("é", 2), ("語", 3), ("😀", 4), ("e\u0301", 3), ("\ud800", 3)):
+        assert estimate_input_tokens(chat(text), worst=True) == empty + size, ascii(text)
+        tokens = {"model": "m", "input": [text, text]}
+        assert estimate_input_tokens(tokens, worst=True) == 2 * (size + estimate.TOKENS_PER_MESSAGE_MOST)
+    assert estimate_input_tokens({"model": "m", "input": [1, 2, 3]}, worst=True) == 3 + 16
+
+
+def test_worst_of_tools_is_what_any_provider_may_write() -> None:
+    """As JSON indented by 4 with all in escapes, which is the longest in use."""
+    properties = {f"p{i}": {"type": "string", "enum": ["語", "😀\0"], "description": "a\nb"} for i in range(30)}
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": properties}}}
+    bare = estimate_input_tokens(chat(""), worst=True)
+    held = estimate_input_tokens(chat("", tools=[tool] * 3), worst=True) - bare
+    assert held >= 3 * len(json.dumps(tool)) * 2
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": json.dumps({"語": [1, 2, 3]})}}
+    held = estimate_input_tokens({"messages": [{"role": "assistant", "tool_calls": [call]}]}, worst=True) - bare
+    assert held >= 2 * len(json.dumps([call])) - estimate.TOKENS_PER_MESSAGE_MOST
 
 
 JSON = st.recursive(
@@ -139,12 +204,20 @@ JSON = st.recursive(
 )
 
 
-@given(JSON, JSON, st.sampled_from(["messages", "input", "tools"]))
-def test_nothing_that_json_can_say_breaks_it(value: Any, other: Any, field: str) -> None:
-    """Any document is estimated, at one token or more."""
-    assert estimate_input_tokens({"model": value, field: other}) >= 1
-    assert estimate_input_tokens({"messages": [{"role": "user", "content": [other]}]}) >= 1
-    assert estimate_input_tokens({"messages": [{"content": [{"type": "image_url", "image_url": value}]}, other]}) >= 1
+@pytest.mark.parametrize("worst", [False, True])
+@given(JSON, JSON, st.sampled_from(["messages", "input", "tools", "prediction", "extra_body", "web_search_options"]))
+def test_nothing_that_json_can_say_breaks_it(worst: bool, value: Any, other: Any, field: str) -> None:
+    """Any document is estimated, at one token or more, and at worst at no less than typically."""
+    for request in (
+        {"model": value, field: other},
+        {"messages": [{"role": value, "content": [other]}]},
+        {"messages": [{"content": [{"type": "image_url", "image_url": value}]}, other]},
+        {"messages": [{"content": [{"type": "input_audio", "input_audio": value}, {"type": value}]}]},
+        {"messages": [{"content": [{"type": "file", "file": value}]}], "tools": [value, {"type": other}]},
+    ):
+        assert estimate_input_tokens(request, worst=worst) >= 1
+        assert estimate_prediction_tokens(request, worst=worst) >= 0
+        assert estimate_input_tokens(request, worst=True) >= estimate_input_tokens(request)
 
 
 @given(st.text(min_size=1))

@@ -12,18 +12,22 @@ import pytest
 from tests.support.wire import FakeWire, a_head, an_exchange
 
 from tollhouse.budget.reading import Reading
-from tollhouse.call import Call, RequestHead
+from tollhouse.call import Call, Project, RequestHead
 from tollhouse.denial import Decision
 from tollhouse.dispatch.exchange import ClientGone, Exchange, Stopped
+from tollhouse.providers import Provider
 from tollhouse.providers.openai import OPENAI
 
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
-READING = Reading(max_body_bytes=1_000, idle_s=5)
+WINDOWS = {"gpt-4o": 128_000, "gpt-4": 8_000, "gpt-5": 400_000}
+READING = Reading(max_body_bytes=1_000, idle_s=5, window=lambda provider_id, model: WINDOWS.get(model))
+CAPPED = replace(OPENAI, default_output_tokens=700)
+WORST = Project("proj_1", "acme", estimate="worst")
 
 
-def a_call(head: RequestHead) -> Call:
+def a_call(head: RequestHead, provider: Provider = CAPPED) -> Call:
     call = Call.begin(head)
-    call.provider = replace(OPENAI, default_output_tokens=700)
+    call.provider = provider
     call.path = head.target
     call.endpoint = call.provider.endpoint(head.method, head.target)
     return call
@@ -36,10 +40,13 @@ async def read(
     method: str = "POST",
     headers: Sequence[tuple[str, str]] = (),
     reading: Reading = READING,
+    provider: Provider = CAPPED,
+    project: Project | None = None,
 ) -> tuple[Call, Decision]:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = a_head(method, path, headers)
-    call = a_call(head)
+    call = a_call(head, provider)
+    call.project = project
     exchange, _ = an_exchange(head, data)
     return call, await reading(call, exchange)
 
@@ -73,7 +80,10 @@ async def test_a_stream_asks_for_its_usage() -> None:
         ({"max_tokens": 10}, 10, True),
         ({"max_completion_tokens": 10, "n": 4}, 40, True),
         ({"max_tokens": 700}, 700, True),
-        ({"max_tokens": 0}, 0, True),
+        ({"max_tokens": 0}, 700, False),
+        ({"max_tokens": 10, "n": 2, "best_of": 4}, 40, True),
+        ({"stream": True}, 2_048, False),
+        ({"stream": True, "n": 2}, 4_096, False),
     ],
 )
 async def test_output_caps(more: dict[str, Any], cap: int, capped: bool) -> None:
@@ -81,6 +91,62 @@ async def test_output_caps(more: dict[str, Any], cap: int, capped: bool) -> None
     call, decision = await read({**CHAT, **more})
     assert decision.allowed
     assert (call.output_cap, call.capped) == (cap, capped)
+
+
+@pytest.mark.parametrize(
+    ("body", "cap"),
+    [
+        (CHAT, 16_384),
+        ({**CHAT, "model": "gpt-4"}, 8_000),
+        ({**CHAT, "model": "gpt-5", "n": 2}, 256_000),
+        ({**CHAT, "models": ["gpt-4.1"]}, 32_768),
+        ({**CHAT, "models": "gpt-4.1"}, 128_000),
+        ({**CHAT, "max_completion_tokens": 5, "models": ["gpt-4.1"]}, 5),
+    ],
+)
+async def test_without_a_cap_the_models_own(body: dict[str, Any], cap: int) -> None:
+    """Of the model that can be reached with the longest answers; where one can't be read, of the longest there is."""
+    call, _ = await read(body, provider=OPENAI)
+    assert call.output_cap == cap
+
+
+@pytest.mark.parametrize(
+    ("more", "tokens"),
+    [
+        ({}, 128_000),
+        ({"models": ["gpt-5"]}, 400_000),
+        ({"models": ["nobody-knows"]}, 1_050_000),
+        ({"route": "fallback"}, 1_050_000),
+    ],
+)
+async def test_input_that_is_elsewhere(more: dict[str, Any], tokens: int) -> None:
+    """The context window of the model with the longest, as the price table has it; the configuration's word wins."""
+    body = {
+        **CHAT,
+        "messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}],
+        **more,
+    }
+    call, _ = await read(body, provider=OPENAI)
+    assert call.input_estimate == tokens
+    call, _ = await read(body, provider=replace(OPENAI, default_input_tokens=77))
+    assert call.input_estimate == 77
+
+
+async def test_a_prediction_is_held_for_beside_the_cap() -> None:
+    """For each answer, as output: the cap itself stays what it is."""
+    body = {**CHAT, "max_completion_tokens": 10, "n": 2, "prediction": {"type": "content", "content": "x" * 40}}
+    call, _ = await read(body)
+    assert (call.output_cap, call.predicted) == (20, 20)
+    call, _ = await read(body, project=WORST)
+    assert (call.output_cap, call.predicted) == (20, 80)
+
+
+async def test_worst_of_a_project() -> None:
+    """A token a byte; and no slice of a stream without a cap, since nobody can say how fast it will write."""
+    typical, _ = await read({**CHAT, "stream": True}, provider=OPENAI)
+    worst, _ = await read({**CHAT, "stream": True}, provider=OPENAI, project=WORST)
+    assert worst.input_estimate > 1_000 > typical.input_estimate
+    assert (worst.output_cap, worst.capped) == (16_384, False)
 
 
 async def test_embeddings_have_no_output() -> None:

@@ -10,6 +10,7 @@ import pytest
 from tollhouse.call import Usage
 from tollhouse.meter.price_file import PricedProvider
 from tollhouse.meter.prices import PriceTable
+from tollhouse.providers import BUILT_IN, Provider
 
 _NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC).timestamp()
 _DATES = [
@@ -109,6 +110,10 @@ def test_a_ceiling_is_never_below_a_cost(table: PriceTable):
                 tier = dice.choice(["", "flex", "priority", "auto", "scale"])
                 more_in, more_out = usage.input + dice.randrange(9**6), usage.output + dice.randrange(9**6)
                 ceiling = table.ceiling(provider, model.id, more_in, more_out, tier=tier, audio=True)
+                worst = table.ceiling(provider, model.id, more_in, more_out, tier=tier, audio=True, worst=True)
+                for served in ("default", "flex", "priority", "fast", "scale"):
+                    cost = table.cost(provider, model.id, usage, served)
+                    assert None in (cost, worst) or cost <= worst, (model.id, usage, tier, served)
                 for served in {"", "default", *({tier} if tier != "auto" else ())}:
                     cost = table.cost(provider, model.id, usage, served)
                     if cost is None or ceiling is None:
@@ -162,6 +167,44 @@ def test_a_dearer_tier_is_held_for_and_a_cheaper_one_is_not_believed(table: Pric
         "priority": 1_500_000_000,
         "scale": 1_500_000_000,
     }
+
+
+def test_the_dearest_tier_is_held_for_where_the_providers_settings_choose(table: PriceTable):
+    """At worst: only who asks for the standard tier is sure to get it."""
+    held = {
+        t: table.ceiling("openai", "gpt-5.4-mini", 10**6, 0, tier=t, worst=True)
+        for t in ("", "auto", "flex", "priority", "default", "standard")
+    }
+    assert held == {**dict.fromkeys(held, 1_500_000_000), "default": 750_000_000, "standard": 750_000_000}
+
+
+def test_what_is_written_to_the_cache_is_held_for(table: PriceTable):
+    """Where it is dearer than other input."""
+    written = table.cost("openai", "gpt-6-sol", Usage(input=1000, cache_write=1000), at=_NOW)
+    assert written == 2_500_000
+    assert table.ceiling("openai", "gpt-6-sol", 1000, 0, at=_NOW) == written
+
+
+def test_context_windows(table: PriceTable):
+    """Of the models that have one in the table, by either name of the provider; a configured price changes nothing."""
+    assert table.window("openai", "gpt-4o-2024-08-06") == 128_000
+    assert table.window("openai", "gpt-5.4") == 1_050_000
+    assert table.window("gemini", "claude-4-opus") == table.window("google", "claude-4-opus") == 200_000
+    assert [table.window(*what) for what in (("openai", "nobody"), ("vllm", "gpt-4o"), ("openai", "gpt-4o" * 99))] == [
+        None,
+        None,
+        None,
+    ]
+    mine = PriceTable(table._table, {"openai/gpt-4o": {"input": "1"}})
+    assert mine.window("openai", "gpt-4o") == 128_000
+
+
+@pytest.mark.parametrize("provider", BUILT_IN, ids=lambda provider: provider.name)
+def test_no_window_of_a_provider_is_longer_than_its_default(table: PriceTable, provider: Provider):
+    """What is held for a model that the table does not know is not less than for one that it does."""
+    owner = table._table[provider.price_id]
+    every = [model for name in (provider.price_id, *owner.fallback) for model in table._table[name].models]
+    assert max(model.window or 0 for model in every) <= provider.most_input(None)
 
 
 @pytest.mark.parametrize(

@@ -43,10 +43,13 @@ def test_embeddings_have_no_output():
         ({"max_tokens": 7}, 7),
         ({"max_tokens": 9, "max_completion_tokens": 4}, 9),
         ({"max_tokens": None}, None),
+        ({"max_tokens": 0}, None),
+        ({"max_tokens": 0, "max_completion_tokens": 4}, None),
+        ({"max_tokens": None, "max_completion_tokens": 4}, 4),
     ],
 )
 def test_the_cap_is_the_highest_that_could_hold(caps: dict[str, Any], expected: int | None):
-    """Of two caps the greater is held for; null is no cap."""
+    """Of two caps the greater is held for; null is no cap, and 0 may be none."""
     assert prepare(_chat(**caps), "chat", "on_request").output_cap == expected
 
 
@@ -55,11 +58,29 @@ def test_the_cap_is_the_highest_that_could_hold(caps: dict[str, Any], expected: 
     [
         {"modalities": ["text", "audio"]},
         {"messages": [{"role": "user", "content": [{"type": "text"}, {"type": "input_audio", "input_audio": {}}]}]},
+        {"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]},
+        {"messages": [{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "https://x"}}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}]},
     ],
 )
 def test_audio_is_noticed(more: dict[str, Any]):
-    """Audio on either side is told, since its rates are others."""
+    """Audio on either side is told, since its rates are others; so is what may have some."""
     assert prepare(_chat(**more), "chat", "on_request").audio
+
+
+def test_text_and_images_have_no_audio():
+    """A model for audio takes text at the rate of text."""
+    parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "https://x"}}]
+    messages = [{"role": "user", "content": parts}, {"role": "assistant", "audio": None, "content": None}, "odd"]
+    assert not prepare(_chat(messages=messages, modalities=["text"]), "chat", "on_request").audio
+
+
+@pytest.mark.parametrize(
+    ("more", "n"), [({"n": 3, "best_of": 5}, 5), ({"n": 3, "best_of": 2}, 3), ({"best_of": 4}, 4), ({"n": None}, 1)]
+)
+def test_every_answer_that_is_written_counts(more: dict[str, Any], n: int):
+    """Also those of which only the best is sent."""
+    assert prepare(_chat(**more), "chat", "on_request").n == n
 
 
 @pytest.mark.parametrize(
@@ -221,6 +242,11 @@ def test_nothing_is_injected_where_usage_comes_anyway(body: bytes, usage_in_stre
         (
             b'{"max_tokens":null,"model":"m","max_completion_tokens":8}',
             b'{"max_tokens":null,"model":"m","max_completion_tokens":7}',
+        ),
+        (b'{"max_tokens":0,"model":"m"}', b'{"max_tokens":7,"model":"m"}'),
+        (
+            b'{"max_tokens":0,"model":"m","max_completion_tokens":null}',
+            b'{"max_tokens":7,"model":"m","max_completion_tokens":null}',
         ),
         (b'{"model":"m","x":{"max_tokens":50},"max_tokens":50}', b'{"model":"m","x":{"max_tokens":50},"max_tokens":7}'),
         ('{"model":"m","a":"\u00fc","max_tokens":50}'.encode(), '{"model":"m","a":"\u00fc","max_tokens":7}'.encode()),

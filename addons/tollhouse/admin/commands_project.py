@@ -40,6 +40,11 @@ def project() -> None:
     help="A call that may cost more than is left: refuse it, or lower its output cap to what is left.",
 )
 @click.option(
+    "--estimate",
+    type=click.Choice(["typical", "worst"]),
+    help="What is held for a call's input: what its text is likely to cost, or the most that it can.",
+)
+@click.option(
     "--model",
     "models",
     metavar="GLOB",
@@ -55,6 +60,7 @@ def project_set(
     no_limits: bool,
     unpriced: str | None,
     on_shortfall: str | None,
+    estimate: str | None,
     models: tuple[str, ...],
     any_model: bool,
     as_json: bool,
@@ -71,6 +77,7 @@ def project_set(
         "limits": list(limits) if limits or no_limits else None,
         "unpriced": unpriced,
         "on_shortfall": on_shortfall,
+        "estimate": estimate,
         "models": list(models) if models or any_model else None,
     }
     done = perform(config, "project_set", {name: value for name, value in given.items() if value is not None})
@@ -154,5 +161,6 @@ def apply(file: Path | None, as_json: bool) -> None:
 def _table(projects: list[dict[str, Any]]) -> str:
     from tollhouse.admin import render
 
-    rows = [(p["project"], p["tenant"], p["limits"], p["models"], p["on_shortfall"], p["unpriced"]) for p in projects]
-    return render.table(("PROJECT", "TENANT", "LIMITS", "MODELS", "ON SHORTFALL", "UNPRICED"), rows)
+    columns = ("project", "tenant", "limits", "models", "on_shortfall", "unpriced", "estimate")
+    rows = [tuple(p[column] for column in columns) for p in projects]
+    return render.table(tuple(column.replace("_", " ").upper() for column in columns), rows)

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
-from tollhouse.budget.estimate import estimate_input_tokens
+from tollhouse.budget.estimate import estimate_input_tokens, estimate_prediction_tokens
 from tollhouse.budget.growth import FIRST_SLICE_TOKENS
 from tollhouse.call import Call
 from tollhouse.denial import Decision, Refused
 from tollhouse.dispatch.exchange import BodyTooLarge, Exchange
-from tollhouse.meter.request import prepare
+from tollhouse.meter.request import Prepared, prepare
+from tollhouse.providers import Provider
 
 
 class Reading:
-    """Fills in body, model, stream, caps and the estimate of the input."""
+    """Fills in body, model, stream, caps and the estimate of the input. ``window`` gives a model's context window in
+    tokens by the provider's id in the price table, None if it is not known."""
 
     name = "read"
 
-    def __init__(self, *, max_body_bytes: int, idle_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        max_body_bytes: int,
+        idle_s: float,
+        window: Callable[[str, str], int | None] = lambda provider_id, model: None,
+    ) -> None:
         self._max_body_bytes = max_body_bytes
         self._idle_s = idle_s
+        self._window = window
 
     async def __call__(self, call: Call, exchange: Exchange) -> Decision:
         """Refuses 400, 408 and 413. Raises what `Exchange.interruptible` raises."""
@@ -45,13 +55,35 @@ class Reading:
         call.usage_injected = prepared.injected_usage
         call.service_tier = prepared.service_tier
         call.audio = prepared.audio
-        call.input_estimate = estimate_input_tokens(prepared.document)
+        worst = call.project is not None and call.project.estimate == "worst"
+        context, answer = self._limits(provider, prepared)
+        call.input_estimate = estimate_input_tokens(
+            prepared.document,
+            worst=worst,
+            models=(prepared.model, *prepared.other_models),
+            context=context,
+            answer=answer,
+            openai=provider.price_id == "openai" and not prepared.models_unknown,
+        )
         if endpoint.kind == "chat":
             call.capped = prepared.output_cap is not None
             call.answers = prepared.n
-            uncapped = FIRST_SLICE_TOKENS if call.stream else provider.default_output_tokens
+            # The time gone is no bound of the tokens written, so that a slice could be too small.
+            uncapped = FIRST_SLICE_TOKENS if call.stream and not worst else answer
             call.output_cap = (uncapped if prepared.output_cap is None else prepared.output_cap) * prepared.n
+            call.predicted = estimate_prediction_tokens(prepared.document, worst=worst) * prepared.n
         return Decision.allow(self.name)
+
+    def _limits(self, provider: Provider, prepared: Prepared) -> tuple[int, int]:
+        """Tokens that one of the models it can reach reads, and writes, at most."""
+        names = [prepared.model, *prepared.other_models]
+        windows = [self._window(provider.price_id, name) for name in names]
+        context = max(map(provider.most_input, windows))
+        answer = max(map(provider.most_output, names, windows))
+        if prepared.models_unknown:
+            context = max(context, provider.most_input(None))
+            answer = max(answer, provider.most_output("", None))
+        return context, answer
 
     async def _body(self, call: Call, exchange: Exchange) -> bytes:
         length = call.head.get("content-length")

@@ -5,16 +5,14 @@ A process of its own, because importing genai-prices costs its process 83 MB (se
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import sys
-import tempfile
 from datetime import UTC, datetime, time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tollhouse import files
 from tollhouse.meter.price_format import PROVIDERS, UNITS, femto
 
 
@@ -46,7 +44,7 @@ def _model(model: Any) -> list[Any]:
         for variant in model.price_variants or ()
         if set(variant.when) == {"service_tier"}
     ]
-    return [_match(model.match), rows, tiers]
+    return [_match(model.match), rows, tiers, model.context_window]
 
 
 def _row(row: Any) -> list[Any]:
@@ -113,22 +111,7 @@ def _match(clause: Any) -> list[Any]:
 
 def write(path: Path) -> None:
     """Writes the table to ``path``, mode 0600: whole or not at all, also when power fails."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(export(), file, separators=(",", ":"))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    files.replace(path, json.dumps(export(), separators=(",", ":")).encode())
 
 
 if __name__ == "__main__":

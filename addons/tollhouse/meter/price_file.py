@@ -42,6 +42,8 @@ class PricedModel:
     match: Match
     rows: tuple[tuple[Constraint, Rates], ...]
     tiers: tuple[tuple[str, Constraint, Rates], ...]
+    window: int | None = None
+    """Tokens of context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +126,16 @@ def _interned() -> Callable[[list[Any]], Rates]:
 
 
 def _model(model: list[Any], rates: Callable[[list[Any]], Rates]) -> PricedModel:
-    match, rows, tiers = model
+    match, rows, tiers, window = model
     if not rows:
         raise ValueError("a model without prices")
+    if window is not None and (type(window) is not int or window < 1):
+        raise ValueError("a context window that is none")
     return PricedModel(
         _match(match),
         tuple((_constraint(constraint), rates(values)) for constraint, values in rows),
         tuple((sys.intern(tier), _constraint(constraint), rates(values)) for tier, constraint, values in tiers),
+        window,
     )
 
 

@@ -2,13 +2,14 @@
 computes.
 
 JSON: ``{"source": "genai-prices 0.2.3", "providers": {id: {"fallback": [id], "models": [model]}}}``.
-``model`` is ``[match, [[constraint, rates]...], [[tier, constraint, rates]...]]``: the prices, of which the last whose
-constraint holds is taken (else the first), and what a ``service_tier`` changes in them, the first that fits a unit
-deciding. ``match`` is ``["in", [text...]]``, ``["starts"|"ends"|"contains"|"regex", text]`` or ``["or"|"and",
-[match...]]``, texts in lower case. ``constraint`` is null, ``["from", seconds since the epoch]`` or ``["daily", start,
-end]`` (seconds of the UTC day). ``rates`` follow `UNITS`; each is null, a rate, or ``[rate, start, rate, start,
-rate...]``: with more than ``start`` tokens of input the rate behind it holds for all tokens of the call
-(genai_prices.types.TieredPrices). A rate is a whole number of femto-dollars (1e-15 USD) for one unit.
+``model`` is ``[match, [[constraint, rates]...], [[tier, constraint, rates]...], window]``: the prices, of which the last
+whose constraint holds is taken (else the first), what a ``service_tier`` changes in them, the first that fits a unit
+deciding, and the context window in tokens, null if it is not known. ``match`` is ``["in", [text...]]``,
+``["starts"|"ends"|"contains"|"regex", text]`` or ``["or"|"and", [match...]]``, texts in lower case. ``constraint`` is
+null, ``["from", seconds since the epoch]`` or ``["daily", start, end]`` (seconds of the UTC day). ``rates`` follow
+`UNITS`; each is null, a rate, or ``[rate, start, rate, start, rate...]``: with more than ``start`` tokens of input the
+rate behind it holds for all tokens of the call (genai_prices.types.TieredPrices). A rate is a whole number of
+femto-dollars (1e-15 USD) for one unit.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ from tollhouse.providers import BUILT_IN
 _CACHED_NAMES: Final = 2048
 _LONGEST_NAME: Final = 256
 _PRICE_IDS: Final = {provider.name: provider.price_id for provider in BUILT_IN}
-_STANDARD_TIERS: Final = frozenset({"", "auto", "default", "standard"})
+_STANDARD_ONLY: Final = frozenset({"default", "standard"})
+_STANDARD_TIERS: Final = _STANDARD_ONLY | {"", "auto"}
 
 Found = tuple[Rates | PricedModel, bool]
 """A configured price and True, or a model of the table and whether it is the provider's own."""
@@ -96,20 +97,24 @@ class PriceTable:
         tier: str = "",
         audio: bool = False,
         at: float | None = None,
+        worst: bool = False,
     ) -> int | None:
         """The most that a call with up to so many tokens can cost: the dearest of the rates that fewer tokens could
         meet, input counted as written to the cache where that is dearer, and with ``audio`` as audio.
 
         ``tier`` is the ``service_tier`` asked for: its rate if it is dearer than the standard one (a tier may be served
-        as standard). Of a tier that the table has not for any model, the dearest.
+        as standard). Of a tier that the table has not for any model, the dearest. With ``worst`` the dearest of all,
+        unless the standard one is asked for by name: ``auto``, or none, is what the settings at the provider say
+        (https://platform.openai.com/docs/api-reference/chat/create#chat-create-service_tier).
         """
         found = self._find(provider_id, model, "")
         if found is None:
             return None
         choices = [self._rates(found, "", at)]
-        if tier not in _STANDARD_TIERS and isinstance(found[0], PricedModel):
+        asked = tier not in (_STANDARD_ONLY if worst else _STANDARD_TIERS)
+        if asked and isinstance(found[0], PricedModel):
             known = [name for name, _, _ in found[0].tiers]
-            choices += [self._rates(found, name, at) for name in ([tier] if tier in known else known)]
+            choices += [self._rates(found, name, at) for name in ([tier] if tier in known and not worst else known)]
         highest: int | None = None
         for rates, believed in choices:
             amount = most(rates, input_tokens, output_tokens, audio, believed)
@@ -117,6 +122,11 @@ class PriceTable:
                 return None
             highest = amount if highest is None else max(highest, amount)
         return highest
+
+    def window(self, provider_id: str, model: str) -> int | None:
+        """The context window of a model of the table in tokens; None if it is not known."""
+        listed = self._listed(provider_id, model) if len(model) <= _LONGEST_NAME else None
+        return None if listed is None else listed[0].window
 
     def dearest(self, provider_id: str, input_tokens: int, output_tokens: int) -> int | None:
         """So many tokens at the highest rate for input and the highest for output of any model of the provider,

@@ -36,6 +36,8 @@ _MODEL_LISTS: Final = ("models", "fallbacks", "context_window_fallbacks", "conte
 https://docs.litellm.ai/docs/proxy/reliability."""
 _MAX_MODELS: Final = 32
 _STREAM_KEYS: Final = frozenset({"include_usage", "include_obfuscation", "continuous_usage_stats"})
+_SILENT: Final = ("text", "refusal", "image_url")
+"""Kinds of parts that have no sound. A ``file`` may be one of sound."""
 _MISSING: Final = object()
 
 
@@ -86,16 +88,17 @@ def prepare(body: bytes, kind: EndpointKind, usage_in_stream: Literal["on_reques
     if options is not None:
         _refuse_case_variants(options, _STREAM_KEYS, "stream_options.")
         asked = _optional(options, "include_usage", bool, "true or false", "stream_options.") or False
-    caps = [_integer(document, key, 0, _MAX_CAP) for key in _CAPS]
-    n = _integer(document, "n", 1, MAX_N)
+    caps = [cap for key in _CAPS if (cap := _integer(document, key, 0, _MAX_CAP)) is not None]
+    # best_of is no field of OpenAI's chat; where a server knows it, so many answers are written.
+    answers = max(_integer(document, key, 1, MAX_N) or 1 for key in ("n", "best_of"))
     inject = stream and not asked and usage_in_stream == "on_request"
     return Prepared(
         body=_ask_for_usage(body, document) if inject else body,
         model=model,
         stream=stream,
-        # Both at once is an error at OpenAI; elsewhere either may win.
-        output_cap=max((cap for cap in caps if cap is not None), default=None),
-        n=1 if n is None else n,
+        # Both at once is an error at OpenAI; elsewhere either may win. So is 0, which elsewhere means no cap.
+        output_cap=max(caps) if caps and all(caps) else None,
+        n=answers,
         injected_usage=inject,
         document=document,
         service_tier=tier,
@@ -187,7 +190,7 @@ def lower_cap(body: bytes, cap: int) -> bytes:
             return _insert(body, body.index(b"{") + 1, b'"max_completion_tokens":%d,' % cap)
         found = [member._replace(value=cap + 1) for member in found[:1]]
     for member in reversed(found):
-        if member.value is not None and member.value > cap:
+        if member.value is not None and (member.value > cap or member.value == 0):
             body = body[: member.value_at] + b"%d" % cap + body[member.value_end :]
     return body
 
@@ -213,13 +216,19 @@ def _other_models(document: dict[str, Any]) -> tuple[tuple[str, ...], bool]:
 
 
 def _has_audio(document: dict[str, Any]) -> bool:
+    """Whether tokens of audio may be counted: asked for, in a part, in an earlier answer that is named, or in a kind of
+    part that is not known."""
     modalities = document.get("modalities")
     if isinstance(modalities, list) and "audio" in modalities:
         return True
     messages = document.get("messages")
     for message in messages if isinstance(messages, list) else ():
-        content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, list) and any(isinstance(p, dict) and p.get("type") == "input_audio" for p in content):
+        if not isinstance(message, dict):
+            continue
+        if message.get("audio") is not None:
+            return True
+        content = message.get("content")
+        if isinstance(content, list) and not all(isinstance(p, dict) and p.get("type") in _SILENT for p in content):
             return True
     return False
 
