@@ -19,9 +19,10 @@ async def site(
     status: Callable[[], list[str]] = list,
     hosts: tuple[str, ...] = ("localhost", "ops.internal"),
     bind: str = "127.0.0.1",
+    metrics: Callable[[], tuple[str, bytes]] = lambda: ("text/plain", b"a 1\n"),
 ) -> AsyncIterator[int]:
     """A running site; its port."""
-    admin = AdminSite(Address(bind, 0), hosts, status)
+    admin = AdminSite(Address(bind, 0), hosts, status, metrics)
     _, port = await admin.start()
     try:
         yield port
@@ -54,6 +55,34 @@ async def test_alive_while_not_ready() -> None:
     async with site(lambda: ["Redis is away"]) as port:
         status, headers, body = await ask(port, get("/livez"))
     assert (status, body, headers["server"], headers["cache-control"]) == (200, {"live": True}, "tollhouse", "no-store")
+
+
+async def test_ready_with_warnings() -> None:
+    """They stand beside it, and nothing does when there is none; a reason against it comes first."""
+    for status, told, answer in (
+        ([], ["Redis is away"], (200, {"ready": True, "warnings": ["Redis is away"]})),
+        ([], [], (200, {"ready": True})),
+        (["stopping"], ["Redis is away"], (503, {"ready": False, "reasons": ["stopping"]})),
+    ):
+        admin = AdminSite(Address("127.0.0.1", 0), (), lambda s=status: s, lambda: ("", b""), lambda t=told: t)  # type: ignore[misc]
+        _, port = await admin.start()
+        found, _, body = await ask(port, get("/readyz", "127.0.0.1"))
+        await admin.close()
+        assert (found, body) == answer
+
+
+async def test_metrics_that_can_not_be_told(caplog: pytest.LogCaptureFixture) -> None:
+    """500 and a sentence; what it is stands in the log alone."""
+
+    def broken() -> tuple[str, bytes]:
+        raise RuntimeError("at a path")
+
+    async with site(metrics=broken) as port:
+        status, _, body = await ask(port, get("/metrics"))
+    assert status == 500
+    assert "log says why" in body["error"]
+    assert "at a path" not in str(body)
+    assert "at a path" in caplog.text
 
 
 async def test_ready() -> None:
@@ -95,7 +124,7 @@ async def test_own_hosts_are_answered(host: str) -> None:
     "host",
     ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "169.254.169.254", "[::1]", "a@localhost"],
 )
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/nothing"])
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/nothing"])
 async def test_foreign_hosts_are_refused(host: str, path: str) -> None:
     """A page that DNS rebinding leads here learns nothing, not even which paths exist."""
     async with site() as port:
@@ -139,7 +168,7 @@ async def test_port_in_use_is_an_os_error() -> None:
     """A second listener on the port is an `OSError` of the start."""
     async with site() as port:
         with pytest.raises(OSError, match="address already in use"):
-            await AdminSite(Address("127.0.0.1", port), (), list).start()
+            await AdminSite(Address("127.0.0.1", port), (), list, lambda: ("", b"")).start()
 
 
 def test_host_named() -> None:

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.openbao import OpenBao
 from tests.support.redis_server import free_port
+from tests.support.token_endpoint import account
 
 from tollhouse.admin.keys import KeyDesk
 from tollhouse.cli import cli
@@ -113,12 +114,46 @@ def test_a_provider_that_is_away(write: Write, standin: StandIn) -> None:
 
 
 def test_no_free_call(write: Write) -> None:
-    """A provider whose hosts are not known, or that has no list of models, is left untested."""
-    file = write()
-    for name in ("azure", "bedrock"):
+    """A provider whose hosts are not known is left untested."""
+    file = write(more='[providers.gpus]\nfamily = "openai"\nhosts = ["*.gpu.internal"]\n')
+    for name in ("azure", "gpus"):
         run(file, "key", "set", name, stdin="a-key-of-this-test")
         [row] = rows(run(file, "key", "test", name, "--json"))
         assert row["result"] == "untested"
+
+
+def test_a_key_with_its_account(write: Write, standin: StandIn) -> None:
+    """An object may be set in place of a key: whom OpenAI charges goes out with each call."""
+    file = write()
+    run(file, "key", "set", "openai", stdin=json.dumps({"api_key": standin.key, "organization": "org-1"}))
+    [row] = rows(run(file, "key", "test", "openai", "--json"))
+    assert (row["result"], row["fingerprint"]) == ("ok", Secret(standin.key).fingerprint)
+    [received] = standin.wait_count(1)
+    assert (received.get("openai-organization"), received.get_all("openai-project")) == ("org-1", [])
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ({"access_key_id": "AKIAX", "secret_access_key": "HUSH"}, "an AWS access key; openai takes an API key"),
+        ({"access_key_id": "HUSH"}, "that is not a key"),
+        ({"access_key_id": "HUSH"}, "Field 'secret_access_key' of the secret at stdin is not a string"),
+        (
+            {**account(token_uri="https://evil.example/HUSH")},
+            "its token_uri is not https://oauth2.googleapis.com/token",
+        ),
+        (account(), "a Google service account; openai takes an API key"),
+        ({"api_key": "HUSH", "project": "prój"}, "openai-project"),
+    ],
+)
+def test_a_key_that_the_provider_does_not_take(write: Write, value: dict[str, str], why: str) -> None:
+    """It is not kept, and not shown."""
+    file = write()
+    done = run(file, "key", "set", "openai", stdin=json.dumps(value), code=1)
+    assert why in done.stderr
+    assert "othing was changed" in done.stderr
+    assert "HUSH" not in done.output
+    assert "there is no key of openai" in run(file, "key", "test", "openai", code=1).stderr
 
 
 def test_nothing_to_test(write: Write) -> None:

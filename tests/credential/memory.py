@@ -24,6 +24,7 @@ class MemoryStore:
     reads: Counter[str] = field(default_factory=Counter)
     tends: int = 0
     trouble: str = ""
+    notice: str = ""
     closed: bool = False
 
     def __post_init__(self) -> None:

@@ -25,8 +25,9 @@ class Reply:
         return cls(status, json.dumps(document).encode(), (("content-type", "application/json"), *headers))
 
 
-def secret(value: Any = KEY, version: Any = 1) -> Reply:
-    return Reply.of(200, {"data": {"data": {"api_key": value}, "metadata": {"version": version}}})
+def secret(value: Any = KEY, version: Any = 1, created: str = "2026-01-01T00:00:00Z") -> Reply:
+    metadata = {"version": version, "created_time": created}
+    return Reply.of(200, {"data": {"data": {"api_key": value}, "metadata": metadata}})
 
 
 LOGIN = Reply.of(200, {"auth": {"client_token": TOKEN, "lease_duration": 3600, "renewable": True}})
@@ -52,7 +53,7 @@ class StandIn:
 
 
 @contextmanager
-def stand_in() -> Iterator[StandIn]:
+def stand_in(port: int = 0) -> Iterator[StandIn]:
     vault = StandIn()
 
     class Handler(BaseHTTPRequestHandler):
@@ -81,7 +82,7 @@ def stand_in() -> Iterator[StandIn]:
 
         def log_message(self, *_: Any) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     vault.address = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)

@@ -14,7 +14,7 @@ from tests.credential.standin import DENIED, KEY, LOGIN, TOKEN, Reply, StandIn, 
 
 from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.lease import CredentialUnavailable, StoreAway
-from tollhouse.credential.vault import AppRole, VaultReader
+from tollhouse.credential.vault import AppRole, TokenFile, VaultReader
 
 PATH = "infrastructure/openai"
 SECRET_ID = "the-secret-id"
@@ -78,12 +78,14 @@ READS = [
     (Reply.of(472, {}), AWAY, "472"),
     (Reply.of(429, {"errors": ["quota"]}), AWAY, "rate"),
     (Reply.of(429, {"errors": ["quota"]}, ("retry-after", "7")), AWAY, "rate"),
-    (Reply.of(400, {"errors": ["bad"]}), REFUSED, "400"),
+    (Reply.of(400, {"errors": ["Waiting for the primary to upgrade"]}), AWAY, "just now (400)"),
+    (Reply.of(405, {"errors": ["bad"]}), REFUSED, "405"),
     (Reply(400, b"Client sent an HTTP request to an HTTPS server.", HTML), AWAY, "lack https"),
     (Reply.of(404, {"errors": ["no handler for route"]}), REFUSED, "vault.mount"),
     (Reply.of(200, {"data": {"api_key": "x"}}), REFUSED, "not a secret of KV version 2"),
     (Reply.of(200, {"data": {"data": ["x"], "metadata": {"version": 1}}}), REFUSED, "not a secret"),
     (Reply.of(200, {"data": {"data": {"api_key": "x"}, "metadata": None}}), REFUSED, "not a secret"),
+    (Reply.of(200, {"data": {"data": {"api_key": "x"}, "metadata": {"version": "1"}}}), REFUSED, "not a secret"),
     (drop, AWAY, "was lost"),
     (cut, AWAY, "was lost"),
     (not_http, AWAY, "was lost"),
@@ -165,6 +167,25 @@ def test_renewals_that_fail(vault: StandIn, auth: AppRole, status: int) -> None:
     ]
 
 
+def test_renewals_of_a_token_file_that_shrink(vault: StandIn, tmp_path: Path) -> None:
+    """Nearing its max TTL it is granted less each time: said before it ends, since only somebody else can help."""
+    now = [0.0]
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    vault.other = Reply.of(200, {"data": {"ttl": 3600, "renewable": True}})
+    reader = VaultReader(vault.address, TokenFile(file), clock=lambda: now[0], jitter=lambda: 0.0)
+    reader.connect()
+    assert (reader.notice, reader.trouble, reader.tend()) == ("", "", pytest.approx(2400))
+    vault.other = Reply.of(200, {"auth": {"client_token": TOKEN, "lease_duration": 3600, "renewable": True}})
+    now[0] = 2400
+    assert (reader.tend(), reader.trouble) == (pytest.approx(2400), "")
+    vault.other = Reply.of(200, {"auth": {"client_token": TOKEN, "lease_duration": 600, "renewable": True}})
+    now[0] = 4800
+    assert reader.tend() == pytest.approx(400)
+    assert f"Vault renews the token in {file} no more: it ends in 10 min." in reader.trouble
+    assert TOKEN not in reader.trouble
+
+
 def test_renewal_while_vault_is_away(vault: StandIn, auth: AppRole) -> None:
     """The token is kept, the trouble is said, and it is tried again within 30 s, without a storm."""
     now = [0.0]
@@ -196,6 +217,36 @@ def test_redirects_are_not_followed(vault: StandIn, reader: VaultReader, status:
         with pytest.raises(StoreAway, match="redirect"):
             reader.read(PATH)
         assert other.book == []
+
+
+def test_older_versions(vault: StandIn, auth: AppRole) -> None:
+    """A lower version that is older too is a standby that lags: away for a minute, then believed, for a backup may have
+    been restored. A newer one with a lower number was made anew; times are compared to their fractions."""
+    now = [1000.0]
+    reader = VaultReader(vault.address, auth, clock=lambda: now[0])
+
+    def version(number: int, created: str) -> str | None:
+        vault.read = secret("sk-any", number, created)
+        try:
+            found = reader.read(PATH)
+        except StoreAway as error:
+            return None if f"version {number} of secret/{PATH}, which is older than version" in error.why else error.why
+        assert found is not None
+        return found.version
+
+    assert version(7, "2026-01-01T00:00:07.12Z") == "7"
+    assert version(6, "2026-01-01T00:00:07.1Z") is None
+    assert version(6, "2026-01-01T00:00:07Z") is None
+    assert version(7, "2026-01-01T00:00:07.12Z") == "7"
+    assert version(1, "2026-01-01T00:00:07.125Z") == "1", "deleted and made anew"
+    assert version(8, "2026-01-01T00:00:00Z") == "8", "by a leader whose clock is behind"
+    now[0] += 100
+    assert version(5, "2025-01-01T00:00:00Z") is None
+    now[0] += 59
+    assert version(5, "2025-01-01T00:00:00Z") is None
+    now[0] += 2
+    assert version(5, "2025-01-01T00:00:00Z") == "5"
+    assert version(6, "2025-01-02T00:00:00Z") == "6"
 
 
 def test_a_403_is_believed_after_one_more_question(vault: StandIn, reader: VaultReader) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.credential.memory import Clock, MemoryStore, settle
 
 from tollhouse.credential.cache import KeyCache
-from tollhouse.credential.entry import KeyState, KeyStatus
+from tollhouse.credential.entry import OUTCOMES, KeyState, KeyStatus
 from tollhouse.credential.lease import CredentialUnavailable, Lease, StoreAway
 
 PATHS = ("projects/{project}/{provider}", "infrastructure/{provider}")
@@ -316,17 +316,18 @@ async def test_refused_while_the_store_is_away(cache: KeyCache, store: MemorySto
 
 
 async def test_status(cache: KeyCache, store: MemoryStore, clock: Clock) -> None:
-    """Path, state, version, fingerprint, age and error: nothing else."""
+    """Path, provider, state, version, fingerprint, age, error and what came of the reads: nothing else."""
     lease = await cache.get(*CALL)
     store.fail["infrastructure/anthropic"] = CredentialUnavailable("denied")
     with pytest.raises(CredentialUnavailable):
         await cache.get("anthropic", "acme", "p1")
     clock.now += 3
+    reads = [{**dict.fromkeys(OUTCOMES, 0), outcome: 1} for outcome in ("refused", "value", "missing")]
     assert cache.status() == [
-        KeyStatus("infrastructure/anthropic", "failed", error="denied"),
-        KeyStatus(COMMON, "fresh", "1", (KeyState(lease.fingerprint),), 3.0),
-        KeyStatus("projects/p1/anthropic", "missing"),
-        KeyStatus(OWN, "missing"),
+        KeyStatus("infrastructure/anthropic", "failed", "", (), None, "denied", "anthropic", reads[0], 3.0),
+        KeyStatus(COMMON, "fresh", "1", (KeyState(lease.fingerprint),), 3.0, "", "openai", reads[1]),
+        KeyStatus("projects/p1/anthropic", "missing", provider="anthropic", reads=reads[2]),
+        KeyStatus(OWN, "missing", provider="openai", reads=reads[2]),
     ]
 
 

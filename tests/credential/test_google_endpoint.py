@@ -93,6 +93,7 @@ def test_what_is_not_needed_is_not_sent(server: TokenServer, endpoint: TokenEndp
         ({"client_email": "no mail"}, "client_email"),
         ({"private_key": "HUSH"}, "private_key"),
         ({"private_key_id": 7}, "private_key"),
+        ({"private_key": "-----BEGIN PRIVATE KEY-----\n" + "QUJD" * 1000}, "4096 bits"),
         (
             {"private_key": "-----BEGIN PRIVATE KEY-----\nHUSH\n-----END PRIVATE KEY-----\n"},
             "private_key can't be used",

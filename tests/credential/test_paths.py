@@ -48,7 +48,7 @@ def test_templates(template: str) -> None:
 @pytest.mark.parametrize(
     "template",
     ["", "/a", "a/", "a//b", "a/../{provider}", "{model}", "{}", "{provider", "provider}", "{provider!r}", "a?b",
-     "{provider.name}", "{{provider}}", "{provider:>9}", "a b"],
+     "{provider.name}", "{{provider}}", "{provider:>9}", "a b", "k/{tenant}-{project}/{provider}", "{project}{tenant}"],
 )  # fmt: skip
 def test_no_templates(template: str) -> None:
     """What may not, with a reason."""

@@ -38,16 +38,16 @@ def test_each_in_turn(pauses: Pauses) -> None:
     assert firsts(pauses) == [A, B, C]
     assert pauses.first(ALL, 5) is C
     assert pauses.first((B,), 2) is B
-    pauses.add(B.fingerprint, "rate")
+    pauses.add(B.secret.digest, "rate")
     assert pauses.first((B,), 0) is B
 
 
 def test_paused_keys_are_passed_over(pauses: Pauses, clock: Clock) -> None:
     """A paused key's turn is the next one's, until its pause is over."""
-    pauses.add(A.fingerprint, "rate", 10)
+    pauses.add(A.secret.digest, "rate", 10)
     assert firsts(pauses) == [B, B, C]
     assert pauses.free(ALL) == [B, C]
-    pauses.add(B.fingerprint, "rate", 20)
+    pauses.add(B.secret.digest, "rate", 20)
     assert firsts(pauses) == [C, C, C]
     clock.now += 10
     assert firsts(pauses) == [A, C, C]
@@ -57,12 +57,12 @@ def test_paused_keys_are_passed_over(pauses: Pauses, clock: Clock) -> None:
 
 def test_all_paused(pauses: Pauses, clock: Clock) -> None:
     """The one that is free first, whoever's turn it is."""
-    pauses.add(A.fingerprint, "money")
-    pauses.add(B.fingerprint, "rate", 20)
-    pauses.add(C.fingerprint, "rate", 10)
+    pauses.add(A.secret.digest, "money")
+    pauses.add(B.secret.digest, "rate", 20)
+    pauses.add(C.secret.digest, "rate", 10)
     assert firsts(pauses) == [C, C, C]
     assert pauses.free(ALL) == []
-    pauses.add(C.fingerprint, "rate", 30)
+    pauses.add(C.secret.digest, "rate", 30)
     assert firsts(pauses) == [B, B, B]
 
 
@@ -70,18 +70,18 @@ def test_how_long(pauses: Pauses, clock: Clock) -> None:
     """As long as is said, at most an hour; a usual time if nothing is; a longer pause is not ended by a shorter one."""
 
     def left() -> float:
-        pause = pauses.of(A.fingerprint)
+        pause = pauses.of(A.secret.digest)
         return pause.until - clock.now if pause else 0.0
 
     assert left() == 0
-    pauses.add(A.fingerprint, "rate")
+    pauses.add(A.secret.digest, "rate")
     assert left() == 5
-    pauses.add(A.fingerprint, "rate", 0.0)
+    pauses.add(A.secret.digest, "rate", 0.0)
     assert left() == 5
-    pauses.add(A.fingerprint, "rate", 90_000)
+    pauses.add(A.secret.digest, "rate", 90_000)
     assert left() == 3600
-    pauses.add(A.fingerprint, "money")
-    found = pauses.of(A.fingerprint)
+    pauses.add(A.secret.digest, "money")
+    found = pauses.of(A.secret.digest)
     assert found is not None
     assert (found.why, left()) == ("rate", 3600)
     clock.now += 3600
@@ -94,3 +94,12 @@ def test_old_pauses_are_forgotten(pauses: Pauses, clock: Clock) -> None:
         pauses.add(f"{number:08x}", "rate", 1)
         clock.now += 0.5
     assert len(pauses._pauses) <= 1000
+
+
+def test_a_key_made_to_look_like_another(pauses: Pauses) -> None:
+    """Somebody puts a key of his own into his own place, chosen for its fingerprint: the other's key is not paused."""
+    theirs, other = Secret("sk-100476"), Secret("sk-140808")
+    assert theirs.fingerprint == other.fingerprint
+    pauses.add(theirs.digest, "refused")
+    assert pauses.of(other.digest) is None
+    assert pauses.of(theirs.digest) is not None

@@ -295,6 +295,15 @@ def test_renewal_that_fails_leaves_the_token_in_use(openbao: OpenBao, make: Make
     assert reader.trouble == ""
 
 
+def test_token_for_a_few_uses(openbao: OpenBao, make: Make) -> None:
+    """Each request spends one, a lookup too: when none is left the read is made again by a new login, with no lookup more
+    than a denial needs."""
+    openbao.set_role(token_num_uses=3)
+    openbao.put(PATH, {"api_key": "sk-1"})
+    reader = make()
+    assert [key_of(reader) for _ in range(10)] == ["sk-1"] * 10
+
+
 def test_close_revokes_our_token(openbao: OpenBao, make: Make) -> None:
     """A token of our own login does not outlive us; one from a file does."""
     reader = make()
@@ -348,7 +357,7 @@ def test_token_without_the_default_policy(openbao: OpenBao, make: Make, tmp_path
     reader = make(TokenFile(path))
     assert key_of(reader) == "sk-1"
     assert reader.tend() is None
-    with pytest.raises(CredentialUnavailable, match="Its policy needs"):
+    with pytest.raises(CredentialUnavailable, match="its policy needs"):
         reader.read("teams/openai")
 
 

@@ -1,4 +1,4 @@
-"""Which modes a key file may have, and that a file is replaced whole."""
+"""Which modes a key file may have."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tollhouse.trust.files import open_to_others, replace
+from tollhouse.trust.files import open_to_others
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the file must be root's, which only root can make")
@@ -21,18 +21,6 @@ def test_a_mounted_secret_of_roots(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     key.chmod(mode)
     monkeypatch.setattr(os, "geteuid", lambda: 65532)
     assert (open_to_others(key) is None) is fine
-
-
-def test_replace_is_whole_and_exact(tmp_path: Path) -> None:
-    """The new content and the new mode are there at once; a draft left by a crash does not matter, and none is left."""
-    file = tmp_path / "ca-key.pem"
-    file.write_text("old")
-    file.chmod(0o644)
-    (tmp_path / f".ca-key.pem.{os.getpid()}").write_text("half")
-    replace(file, b"new", 0o600)
-    assert file.read_bytes() == b"new"
-    assert file.stat().st_mode & 0o7777 == 0o600
-    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_link_is_judged_by_its_target(tmp_path: Path) -> None:

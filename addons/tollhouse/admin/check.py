@@ -58,8 +58,9 @@ def _exposure(config: Config) -> Iterator[Finding]:
         yield Finding(
             "warn",
             f"listen.admin {listen.admin} can be reached from other machines.",
-            "It changes nothing and shows no secret, but it does show whether the gateway is ready and why not.",
-            "Use 127.0.0.1, unless probes come from elsewhere.",
+            "It changes nothing and shows no secret, but it does show whether the gateway is ready and why not, how much "
+            "is called, and the paths and fingerprints of the keys.",
+            "Use 127.0.0.1, unless probes or Prometheus come from elsewhere, and let the network keep others away.",
         )
     if listen.base_url is not None and not listen.base_url.is_loopback:
         names = set(listen.base_url_hosts) - {"localhost", "127.0.0.1", "::1"}
@@ -70,6 +71,14 @@ def _exposure(config: Config) -> Iterator[Finding]:
                 "base_url_hosts allows only names of this machine itself, and any other Host is refused.",
                 "Add the name by which workloads call it to base_url_hosts.",
             )
+    if config.redis.unsafe_fail_open:
+        yield Finding(
+            "warn",
+            "redis.unsafe_fail_open lets calls leave while Redis is away.",
+            "No limit of money, rate or concurrency holds then for identities proven in the last 5 minutes, and no revocation "
+            "is seen: up to 10,000 calls of each gateway, charged when Redis is back.",
+            "Remove it, unless calls that stop are worse than that.",
+        )
     for name, entry in config.providers.items():
         if entry.unsafe_plaintext and not entry.allow_private:
             yield Finding(

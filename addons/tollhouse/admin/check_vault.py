@@ -9,7 +9,9 @@ from typing import Final
 from tollhouse.admin.finding import Finding
 from tollhouse.admin.keys import paths_of, wrapped
 from tollhouse.config import Config, catalog
-from tollhouse.credential.lease import CredentialUnavailable, Reader, check_keys
+from tollhouse.credential.fields import contents
+from tollhouse.credential.lease import CredentialUnavailable, Lease, Reader
+from tollhouse.dispatch.sign import check_lease
 from tollhouse.stores import open_reader
 
 TIMEOUT_S: Final = 15.0
@@ -51,6 +53,9 @@ async def check_vault(config: Config) -> list[Finding]:
             )
         else:
             first = Finding("ok", f"{place} lets us in.")
+        if reader.notice:
+            why, _, todo = reader.notice.partition(". ")
+            keys.append(Finding("warn", f"The login to {place} will end.", f"{why}.", todo))
         return [first, *keys]
     todo = "Correct [vault] address and auth, or what they name; without a key calls end in 503 credential_unavailable."
     return [Finding("error", f"{place[0].upper()}{place[1:]} can't be used.", why, todo)]
@@ -65,8 +70,11 @@ def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
                 raw = reader.read(path)
                 if raw is None:
                     continue
-                keys = check_keys(raw, config.vault.field, f"{config.vault.mount}/{path}")
-                usable.append(path if len(keys) == 1 else f"{path} ({len(keys)} keys)")
+                place = f"{config.vault.mount}/{path}"
+                found = contents(raw, config.vault.field, place, provider.account_headers)
+                check_lease(Lease(found.secrets[0], raw.version, "", place, found.kind, found.headers), provider)
+                count = len(found.secrets)
+                usable.append(path if count == 1 else f"{path} ({count} keys)")
             except CredentialUnavailable as error:
                 broken += 1
                 yield Finding(
@@ -75,10 +83,17 @@ def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
                     error.why,
                     "Correct the secret, the policy of our login, or [vault] paths and field.",
                 )
-        if usable:
+        if usable and not provider.hosts:
+            yield Finding(
+                "warn",
+                f"There is a key for {provider.name}, and no host that it may go to.",
+                "Each resource has a host and a key of its own; a name of somebody else's would be sent yours.",
+                f'Name yours: [providers.{provider.name}] hosts = ["NAME.openai.azure.com"].',
+            )
+        elif usable:
             yield Finding("ok", f"There is a key for {provider.name} at {', '.join(usable)}.")
-        elif not broken and (provider.endpoints or provider.name in config.providers):
-            # A built-in provider that nothing is open for yet needs no key.
+        elif not broken and (provider.billable or provider.name in config.providers):
+            # A built-in provider of which only the list of models is open needs no key.
             put = f"Put one there (field {config.vault.field}), if {provider.name} is to be called."
             yield Finding(
                 "warn",

@@ -12,6 +12,7 @@ from tollhouse.admin.commands_common import SaysNo, WrongUse, config_option, jso
 if TYPE_CHECKING:
     from tollhouse.config import Config
     from tollhouse.credential.embedded import EmbeddedVault
+    from tollhouse.providers import Provider
 
 
 @click.group()
@@ -30,7 +31,9 @@ def key() -> None:
 def key_set(provider: str, never: tuple[str, ...]) -> None:
     """Keep the key of PROVIDER: asked for without echo, or read from stdin; never an argument.
 
-    Several keys that share the load are a JSON list: ["KEY", "KEY"].
+    Several keys that share the load are a JSON list: ["KEY", "KEY"]. An AWS access key is a JSON object of
+    access_key_id, secret_access_key and, if it is temporary, session_token; a Google service account its file. OpenAI's
+    organization and project may stand beside the key: {"api_key": "KEY", "organization": "org-..."}.
     """
     if never:
         # The argument itself is not repeated: it may well be the key.
@@ -39,19 +42,26 @@ def key_set(provider: str, never: tuple[str, ...]) -> None:
             "and type it when asked, or pipe it in; if that was a real key, have it replaced"
         )
     config = load()
-    _known_provider(config, provider)
+    entry = _known_provider(config, provider)
     vault = _embedded(config, provider)
     value = click.prompt(f"Key of {provider}", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.read()
     value = value.strip()
-    from tollhouse.credential.lease import CredentialUnavailable, RawSecret, check_keys
+    from tollhouse.credential.fields import contents
+    from tollhouse.credential.lease import CredentialUnavailable, Lease, RawSecret
+    from tollhouse.dispatch.sign import check_lease
 
     try:
-        check_keys(RawSecret({"": value}, ""), "", "")
-    except CredentialUnavailable:
+        found = contents(RawSecret({config.vault.field: value}, ""), config.vault.field, "stdin", entry.account_headers)
+    except CredentialUnavailable as error:
+        why = f". {error.why}" if value.startswith("{") else ""
         raise SaysNo(
-            "that is not a key, which is one line of printable ASCII without spaces, nor a JSON list of keys: nothing "
-            "was changed"
+            "that is not a key, which is one line of printable ASCII without spaces, nor a JSON list of keys, nor a JSON "
+            f"object with {config.vault.field}, an AWS access key or a Google service account: nothing was changed{why}"
         ) from None
+    try:
+        check_lease(Lease(found.secrets[0], "", "", "stdin", found.kind, found.headers), entry)
+    except CredentialUnavailable as error:
+        raise SaysNo(f"{error.why} Nothing was changed.") from None
     try:
         kept = vault.set(provider, value)
     except CredentialUnavailable as error:
@@ -144,11 +154,13 @@ def _by_ourselves(config: Config, *, test: bool, provider: str | None) -> list[d
     if _only_gateway(config):
         raise SaysNo("no gateway runs, and only it may unwrap the secret_id, once: start it (`tollhouse run`)")
     try:
-        found = asyncio.run(desk_once(config, test, provider))
+        found, notice = asyncio.run(desk_once(config, test, provider))
     except CredentialUnavailable as error:
         raise SaysNo(error.why) from None
     except ValueError as error:
         raise SaysNo(str(error)) from None
+    if notice:
+        say(notice)
     return found
 
 
@@ -158,12 +170,15 @@ def _only_gateway(config: Config) -> bool:
     return wrapped(config)
 
 
-def _known_provider(config: Config, provider: str) -> None:
+def _known_provider(config: Config, provider: str) -> Provider:
     from tollhouse.config import catalog
 
-    known = [entry.name for entry in catalog(config).providers]
-    if provider not in known:
-        raise SaysNo(f"{provider} is not a provider; there are {', '.join(known)}: add your own under [providers]")
+    entries = catalog(config)
+    entry = entries.by_name(provider)
+    if entry is None:
+        known = ", ".join(entry.name for entry in entries.providers)
+        raise SaysNo(f"{provider} is not a provider; there are {known}: add your own under [providers]")
+    return entry
 
 
 def _embedded(config: Config, provider: str) -> EmbeddedVault:

@@ -1,4 +1,4 @@
-"""The admin listener: /livez and /readyz, for probes and people. It changes nothing and shows no secret."""
+"""The admin listener: /livez, /readyz and /metrics, for probes and people. It changes nothing and shows no secret."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+
+log = logging.getLogger(__name__)
 
 
 class HostPort(Protocol):
@@ -49,17 +51,27 @@ _silent = logging.Logger("tollhouse.admin.http", logging.CRITICAL)
 
 class AdminSite:
     """``GET /livez`` is 200 for as long as the loop answers; ``GET /readyz`` is 200 when ``status()`` names no reason
-    against it, else 503 with ``{"ready": false, "reasons": [...]}``.
+    against it, else 503 with ``{"ready": false, "reasons": [...]}``; ``GET /metrics`` is what ``metrics()`` gives, its
+    content type and its bytes. What ``warnings()`` names stands beside ``"ready": true``.
 
     A ``Host`` that is not one of ``allowed_hosts``, the address bound to, or the address on which the connection
     arrived is answered 421: a page that a browser was led to by DNS rebinding names a host of its own, never these.
     """
 
-    def __init__(self, address: HostPort, allowed_hosts: Collection[str], status: Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self,
+        address: HostPort,
+        allowed_hosts: Collection[str],
+        status: Callable[[], Sequence[str]],
+        metrics: Callable[[], tuple[str, bytes]],
+        warnings: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self._host, self._port = address.host, address.port
         names = {name.lower().strip("[]").removesuffix(".") for name in allowed_hosts}
         self._allowed = frozenset(names | {self._host.lower().strip("[]")})
         self._status = status
+        self._warnings = warnings
+        self._metrics_of = metrics
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> tuple[str, int]:
@@ -67,6 +79,7 @@ class AdminSite:
         app = web.Application(middlewares=[self._guard], client_max_size=1024)
         app.router.add_get("/livez", self._livez, allow_head=False)
         app.router.add_get("/readyz", self._readyz, allow_head=False)
+        app.router.add_get("/metrics", self._metrics, allow_head=False)
         app.on_response_prepare.append(_plain_headers)
         runner = web.AppRunner(app, access_log=None, logger=_silent, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
@@ -111,12 +124,21 @@ class AdminSite:
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         try:
-            reasons = list(self._status())
+            reasons, warnings = list(self._status()), list(self._warnings())
         except Exception as error:  # fail closed: a status that can't be told is "not ready"
-            reasons = [f"status unknown: {type(error).__name__}"]
+            reasons, warnings = [f"status unknown: {type(error).__name__}"], []
         if reasons:
             return _answer(503, {"ready": False, "reasons": reasons})
-        return _answer(200, {"ready": True})
+        return _answer(200, {"ready": True, **({"warnings": warnings} if warnings else {})})
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        try:
+            content_type, body = self._metrics_of()
+        except Exception:
+            # Neither the exception's text nor a traceback in the answer: what is counted has the names of paths.
+            log.exception("the metrics could not be told")
+            return _answer(500, {"error": "The metrics could not be told; the gateway's log says why."})
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
 
 def _answer(status: int, body: dict[str, object], headers: dict[str, str] | None = None) -> web.Response:

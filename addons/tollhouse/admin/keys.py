@@ -14,22 +14,13 @@ from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.entry import KeyState, KeyStatus
 from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.paths import fill
-from tollhouse.dispatch.answer import UpstreamError
+from tollhouse.dispatch.answer import Answer, UpstreamError
 from tollhouse.dispatch.upstream import Upstream
+from tollhouse.dispatch.verdict import verdict_on_key
 from tollhouse.providers import Provider
 
 Row = dict[str, Any]
 
-# Lists of models, which no provider charges for. By host where one family's API stands under another path.
-_FREE: Final = {
-    "openai": "/v1/models",
-    "anthropic": "/v1/models",
-    "google": "/v1beta/models",
-    "mistral": "/v1/models",
-    "cohere": "/v1/models",
-}
-_FREE_BY_HOST: Final = ((".azure.com", "/openai/v1/models"),)
-_HEADERS: Final = {"anthropic": [("anthropic-version", "2023-06-01")]}
 _TEST_S: Final = 20.0
 
 
@@ -55,7 +46,7 @@ class KeyDesk:
         for provider in catalog(self._config).providers:
             found = [status async for status in self._statuses(provider)]
             there = [status for status in found if status.state != "missing"]
-            if not there and not (provider.endpoints or provider.name in self._config.providers):
+            if not there and not (provider.billable or provider.name in self._config.providers):
                 continue
             rows += [row for status in there or found for row in _rows(status)]
         return rows
@@ -92,9 +83,10 @@ class KeyDesk:
             yield KeyStatus(path, "fresh", leases[0].version, keys, 0.0) if leases else KeyStatus(path, "missing")
 
     async def _call(self, provider: Provider, lease: Lease) -> Row:
-        host = next((host for host in provider.hosts if not host.startswith("*.")), "")
-        target = next((path for end, path in _FREE_BY_HOST if host.endswith(end)), _FREE.get(provider.family))
-        if not host or target is None:
+        exact = [host for host in provider.hosts if not host.startswith("*.")]
+        free = provider.free_call.partition("?")[0]
+        host = next((host for host in exact if provider.endpoint("GET", free, host)), exact[0] if exact else "")
+        if not host or not provider.free_call:
             why = "Name one of its hosts under [providers]." if not host else "Its API has no free call."
             return _tested(provider, host, lease.path, lease, "untested", why)
         try:
@@ -103,19 +95,18 @@ class KeyDesk:
                     provider,
                     host,
                     "GET",
-                    target,
-                    [("accept", "application/json"), *_HEADERS.get(provider.family, [])],
+                    provider.free_call,
+                    [("accept", "application/json"), *provider.free_call_headers],
                     None,
-                    lease.secret,
+                    lease,
                     budget_s=provider.connect_timeout_s,
                 )
-                body = await answer.peek(65_536, 2.0)
+                result, why = await _judged(provider, answer)
                 await answer.close()
-        except UpstreamError as error:
+        except (UpstreamError, CredentialUnavailable) as error:
             return _tested(provider, host, lease.path, lease, "failed", error.why)
         except TimeoutError:
             return _tested(provider, host, lease.path, lease, "failed", f"No answer within {_TEST_S:g} s.")
-        result, why = _judged(answer.status, body)
         return _tested(provider, host, lease.path, lease, result, why)
 
 
@@ -135,19 +126,22 @@ def wrapped(config: Config) -> bool:
     return isinstance(config.vault.auth, AppRoleAuth) and config.vault.auth.wrapped
 
 
-async def desk_once(config: Config, test: bool, provider: str | None) -> list[Row]:
-    """`KeyDesk.test` or `KeyDesk.read`, with a login and connections for this alone. Raises `CredentialUnavailable`, and
-    `ValueError` for a ca_file that can't be used."""
-    from tollhouse.stores import open_keys
+async def desk_once(config: Config, test: bool, provider: str | None) -> tuple[list[Row], str]:
+    """`KeyDesk.test` or `KeyDesk.read`, with a login and connections for this alone; and what somebody will have to do for
+    that login, empty if nothing. Raises `CredentialUnavailable`, and `ValueError` for a ca_file that can't be used."""
+    from tollhouse.stores import open_keys, open_tokens
 
-    keys, upstream = open_keys(config), Upstream(catalog(config))
+    keys, tokens = open_keys(config), open_tokens()
+    upstream = Upstream(catalog(config), tokens=tokens)
     try:
         await upstream.start()
         await keys.connect()
         desk = KeyDesk(config, keys, upstream)
-        return await desk.test(provider) if test else await desk.read()
+        rows = await desk.test(provider) if test else await desk.read()
+        return rows, keys.notice
     finally:
         await upstream.close()
+        await tokens.close()
         await keys.close()
 
 
@@ -176,12 +170,15 @@ def _tested(provider: Provider, host: str, path: str, lease: Lease | None, resul
     }
 
 
-def _judged(status: int, body: bytes) -> tuple[str, str]:
+async def _judged(provider: Provider, answer: Answer) -> tuple[str, str]:
+    status = answer.status
     if 200 <= status < 300:
         return "ok", ""
-    # Gemini's 400: https://ai.google.dev/gemini-api/docs/troubleshooting
-    if status in (401, 403) or (status == 400 and b"API_KEY_INVALID" in body):
+    verdict = await verdict_on_key(provider.family, answer)
+    if verdict == "refused" or status in (401, 403):
         return "refused", f"The provider answered {status}: the key is wrong, or has no right to list models."
+    if verdict == "no_money":
+        return "failed", f"The provider knows the key, and its account is empty ({status})."
     if status == 429:
         return "ok", "The provider knows the key, and limits its rate just now (429)."
     return "failed", f"The provider answered {status}."

@@ -7,14 +7,13 @@ was spent does not.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
 from fakeredis import FakeAsyncRedis, FakeServer, FakeStrictRedis
 from redis.exceptions import RedisError
 
+from tollhouse import files
 from tollhouse.budget import keys
 
 FILE_NAME: Final = "ledger.json"
@@ -30,7 +29,9 @@ class EmbeddedRedis(FakeAsyncRedis):
     def tollhouse_save(self) -> None:
         """Replaces the file; a crash leaves the old one or the new one, whole. Raises `OSError`."""
         assert self._file is not None
-        _write(self._file, json.dumps(_snapshot(self._view), ensure_ascii=False, indent=1, sort_keys=True).encode())
+        self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        text = json.dumps(_snapshot(self._view), ensure_ascii=False, indent=1, sort_keys=True)
+        files.replace(self._file, text.encode())
 
 
 def open_store(state_directory: Path) -> EmbeddedRedis:
@@ -71,23 +72,3 @@ def _fill(view: Any, saved: dict[str, Any]) -> None:
         view.hset(key, "limits", text)
     for key, records in saved.get("grants", {}).items():
         view.rpush(key, *records)
-
-
-def _write(file: Path, data: bytes) -> None:
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # mkstemp makes the file 0600.
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        Path(temporary).replace(file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    directory = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -55,8 +55,9 @@ class Answer:
             hint = " Does the address lack https?" if self.status == 400 and address.startswith("http://") else ""
             raise StoreAway(f"What answers at {where} ({self.status}) is not Vault: no JSON object.{hint}")
 
-    def secret(self, mount: str, path: str, kv_version: Literal[1, 2] = 2, hint: str = "") -> RawSecret | None:
-        """The secret of a KV read; None for missing, deleted and destroyed. After `raise_if_away`."""
+    def secret(self, mount: str, path: str, kv_version: Literal[1, 2] = 2, ended: str = "") -> RawSecret | None:
+        """The secret of a KV read; None for missing, deleted and destroyed. ``ended`` is what else a 403 may mean, the
+        beginning of a sentence. After `raise_if_away`."""
         place = f"{mount}/{path}"
         body = self.body or {}
         if self.status == 200:
@@ -77,10 +78,12 @@ class Answer:
             return None
         if self.status == 403:
             api_path = place if kv_version == 1 else f"{mount}/data/{path}"
-            raise CredentialUnavailable(
-                f"Vault refuses to let the gateway read {place} (403). Its policy needs: "
-                f'path "{api_path}" {{ capabilities = ["read"] }}.{hint}'
-            )
+            line = f'path "{api_path}" {{ capabilities = ["read"] }}'
+            todo = f"{ended}its policy needs: {line}." if ended else f"Its policy needs: {line}."
+            raise CredentialUnavailable(f"Vault refuses to let the gateway read {place} (403). {todo}")
+        if self.status == 400:
+            # "Waiting for the primary to upgrade from non-versioned to versioned data": a standby, for some seconds.
+            raise StoreAway(f"Vault can't read {place} just now (400).")
         raise CredentialUnavailable(f"Vault refuses the read of {place} ({self.status}).")
 
     def field(self, name: str) -> object:
@@ -117,9 +120,10 @@ def _kv1(body: dict[str, Any]) -> RawSecret | None:
 def _kv2(body: dict[str, Any]) -> RawSecret | None:
     outer = body.get("data")
     data, metadata = (outer.get("data"), outer.get("metadata")) if isinstance(outer, dict) else (None, None)
-    if not isinstance(data, dict) or not isinstance(metadata, dict) or "version" not in metadata:
+    if not isinstance(data, dict) or not isinstance(metadata, dict) or not isinstance(metadata.get("version"), int):
         return None
-    return RawSecret(data, str(metadata["version"]))
+    # Without the Z, times whose fractions differ in length sort as text.
+    return RawSecret(data, str(metadata["version"]), str(metadata.get("created_time", "")).removesuffix("Z"))
 
 
 def shown(address: str) -> str:

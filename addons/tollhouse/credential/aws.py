@@ -31,7 +31,8 @@ _HOST: Final = re.compile(
     r"\.(?:amazonaws\.com(?:\.cn)?|api\.aws)(?::[0-9]+)?"
 )
 _SENDABLE: Final = re.compile(r'/[!"$-~]*')
-_VALUE: Final = re.compile(r"[ -~]*")
+# Spaces in a row: AWS makes one of them, but not between quotes, as some of its documents have it.
+_VALUE: Final = re.compile(r"(?!.*  )[ -~]*")
 _TOKEN: Final = re.compile(r"[!-~]+")
 _SKEWED: Final = ("InvalidSignature", "RequestExpired", "RequestTimeTooSkewed", "SignatureDoesNotMatch")
 
@@ -167,7 +168,11 @@ def _target(path_and_query: str) -> tuple[str, list[tuple[str, str]]]:
         raise Unsignable("The URL has a character that can't be signed for AWS; percent-encode it.")
     if "+" in query:
         raise Unsignable("What a `+` in a query means is for AWS to guess; write %20 or %2B.")
+    if ";" in query:
+        raise Unsignable("What a `;` in a query means is for AWS to guess; write & or %3B.")
     parts = [part.partition("=") for part in query.split("&")] if query else []
+    if not all(name for name, _, _ in parts):
+        raise Unsignable("The query has a parameter without a name, which AWS may count or not.")
     try:
         return path, [(unquote(name, errors="strict"), unquote(value, errors="strict")) for name, _, value in parts]
     except UnicodeDecodeError:
@@ -182,7 +187,7 @@ def _to_sign(headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
             raise Unsignable(f"The request has a header {name} of its own.")
         if name == "content-type" or name.startswith("x-amz-"):
             if not _VALUE.fullmatch(value):
-                raise Unsignable(f"The header {name} has a character that is not printable ASCII.")
+                raise Unsignable(f"The header {name} has a character that is not printable ASCII, or spaces in a row.")
             chosen.append((name, value))
     return chosen
 

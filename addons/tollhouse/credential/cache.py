@@ -7,17 +7,20 @@ is read once. A path is read one at a time, before its time ends, off the event 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal
 
-from tollhouse.credential.entry import NEGATIVE_S, Entry, KeyStatus, Timer, Times
-from tollhouse.credential.lease import CredentialUnavailable, Lease, Reader, StoreAway, check_keys
+from tollhouse.credential.entry import NEGATIVE_S, Entry, KeyStatus, Shown, Timer, Times
+from tollhouse.credential.fields import contents
+from tollhouse.credential.lease import CredentialUnavailable, Lease, Reader, StoreAway
 from tollhouse.credential.paths import fill, template_problem
 from tollhouse.credential.pauses import Pauses
-from tollhouse.credential.workers import Workers
+from tollhouse.credential.workers import Workers, later
 
 _log = logging.getLogger("tollhouse.credential")
 
@@ -25,11 +28,9 @@ _REFUSED_AGAIN_S: Final = 10.0
 _IDLE_S: Final = 3600.0
 _TEND_AT_LEAST_EVERY_S: Final = 60.0
 _MAX_CALLERS: Final = 10_000
+_MAX_REFUSALS: Final = 1000
+"""Keys of which refusals are counted."""
 _THREADS: Final = 8
-
-
-def _later(delay_s: float, callback: Callable[[], None]) -> Timer:
-    return asyncio.get_running_loop().call_later(delay_s, callback)
 
 
 class KeyCache:
@@ -46,7 +47,7 @@ class KeyCache:
     is given: the provider, not we, refuses the call.
 
     All methods belong to one event loop. ``clock`` is monotonic seconds, ``jitter`` gives 0 to 1, ``place`` is the
-    mount, for messages. Raises `ValueError` for a template that is none.
+    mount, for messages; ``account_headers`` as in `contents`. Raises `ValueError` for a template that is none.
     """
 
     def __init__(
@@ -60,8 +61,9 @@ class KeyCache:
         *,
         bound_s: float = 5.0,
         jitter: Callable[[], float] = random.random,
-        call_later: Callable[[float, Callable[[], None]], Timer] = _later,
+        call_later: Callable[[float, Callable[[], None]], Timer] = later,
         place: str = "",
+        account_headers: Mapping[str, str] | None = None,
     ) -> None:
         for template in paths:
             if problem := template_problem(template):
@@ -72,6 +74,7 @@ class KeyCache:
         self._templates = tuple(paths)
         self._field = field
         self._place = f"{place}/" if place else ""
+        self._account_headers = dict(account_headers or {})
         self._times = Times(refresh_s, stale_for_s, bound_s)
         self._clock = clock
         self._jitter = jitter
@@ -80,6 +83,7 @@ class KeyCache:
         self._workers = Workers(_THREADS, bound_s)
         self._entries: dict[str, Entry] = {}
         self._callers: dict[tuple[str, str, str], tuple[Entry, ...]] = {}
+        self._refusals: Counter[tuple[str, str, str]] = Counter()
         self._tend_timer: Timer | None = None
         self._tending: asyncio.Task[None] | None = None
         self._closed = False
@@ -103,6 +107,9 @@ class KeyCache:
 
     async def get(self, provider: str, tenant: str, project: str) -> Lease:
         """The key. Raises `CredentialUnavailable` when there is none, or none may be used."""
+        # 7 us less than the bound and the coroutine below cost a call that waits for nothing.
+        if (ready := self.peek(provider, tenant, project)) is not None:
+            return ready
         entries = self._entries_of(provider, tenant, project)
         try:
             async with asyncio.timeout(self._times.bound_s):
@@ -124,7 +131,7 @@ class KeyCache:
 
     def exhausted(self, lease: Lease) -> Lease | None:
         """The account of this key is empty: another key of the same secret that is free, or None."""
-        if self._pauses.of(lease.fingerprint) is None:
+        if self._pauses.of(lease.secret.digest) is None:
             _log.error("the account of key %s of %s%s is empty", lease.fingerprint, self._place, lease.path)
         return self._pause(lease, "money", None)
 
@@ -136,18 +143,25 @@ class KeyCache:
         entry = self._entries.setdefault(lease.path, Entry(lease.path))
         entry.used_at = now = self._clock()
         if entry.holds(lease) and now < entry.asked_again.get(lease.fingerprint, 0.0):
+            self._alarm(entry, lease)
             return self._other(entry, lease)
         # A read that began before the refusal may have seen the key from before a rotation.
         mark = entry.begun
         while (entry.holds(lease) or not entry.leases) and entry.ended <= mark and not self._closed:
             await self._read(entry)
         if entry.holds(lease):
+            self._alarm(entry, lease)
             entry.asked_again[lease.fingerprint] = self._clock() + _REFUSED_AGAIN_S
-            self._pauses.add(lease.fingerprint, "refused")
+            self._pauses.add(lease.secret.digest, "refused")
             if entry.failure is None:
                 place, key = self._place + entry.path, lease.fingerprint
                 _log.error("the provider refuses key %s, which %s, version %s, still has", key, place, lease.version)
         return self._other(entry, lease)
+
+    def _alarm(self, entry: Entry, lease: Lease) -> None:
+        key = (entry.provider, entry.path, lease.fingerprint)
+        if key in self._refusals or len(self._refusals) < _MAX_REFUSALS:
+            self._refusals[key] += 1
 
     # What the gateway and its operator ask
 
@@ -161,10 +175,40 @@ class KeyCache:
         now = self._clock()
         return [entry.status(now, self._times, self._pauses) for _, entry in sorted(self._entries.items())]
 
+    def states(self) -> Counter[Shown]:
+        """How many paths are in each state; one of which no read has ended yet is in none."""
+        now = self._clock()
+        return Counter(entry.shown(now, self._times) for entry in self._entries.values() if entry.ended)
+
+    def notable(self, most: int) -> list[KeyStatus]:
+        """As `status`, the ``most`` latest used of the paths where a key is or was, or that could not be read."""
+        now = self._clock()
+        found = [entry for entry in self._entries.values() if entry.reads["value"] or entry.failed_at is not None]
+        latest = heapq.nlargest(most, found, key=lambda entry: entry.used_at)
+        return [entry.status(now, self._times, self._pauses) for entry in sorted(latest, key=lambda entry: entry.path)]
+
     @property
     def trouble(self) -> str:
         """Why the login to the store could not be kept alive; empty when all is well."""
         return self._reader.trouble
+
+    @property
+    def notice(self) -> str:
+        """What somebody will have to do for the login though all is well; empty if nothing."""
+        return self._reader.notice
+
+    def login_left_s(self) -> float | None:
+        """Seconds that the login to the store lives still; None without an end, or before the first login."""
+        return self._reader.left_s()
+
+    def refusals(self) -> dict[tuple[str, str, str], int]:
+        """By provider, path and fingerprint: how often the provider has refused a key that the store did not replace.
+        0 for each key that is kept."""
+        found = dict(self._refusals)
+        for entry in self._entries.values():
+            for lease in entry.leases:
+                found.setdefault((entry.provider, entry.path, lease.fingerprint), 0)
+        return found
 
     async def read_now(self, path: str) -> tuple[Lease, ...]:
         """The keys at ``path`` of the store, past the cache and not kept in it. Raises `CredentialUnavailable`."""
@@ -198,7 +242,7 @@ class KeyCache:
             paths = dict.fromkeys(fill(template, provider, tenant, project) for template in self._templates)
             if len(self._callers) >= _MAX_CALLERS:
                 self._callers.clear()
-            entries = tuple(self._entries.setdefault(path, Entry(path)) for path in paths)
+            entries = tuple(self._entries.setdefault(path, Entry(path, provider)) for path in paths)
             self._callers[caller] = entries
         return entries
 
@@ -228,7 +272,7 @@ class KeyCache:
         return self._pauses.first(others, entry.turn) if others else None
 
     def _pause(self, lease: Lease, why: Literal["rate", "money"], seconds: float | None) -> Lease | None:
-        self._pauses.add(lease.fingerprint, why, seconds)
+        self._pauses.add(lease.secret.digest, why, seconds)
         entry = self._entries.get(lease.path)
         if entry is None or entry.state(self._clock(), self._times, 0.0) != "value":
             return None
@@ -289,14 +333,15 @@ class KeyCache:
         raw = self._reader.read(path)
         if raw is None:
             return ()
+        found = contents(raw, self._field, self._place + path, self._account_headers)
         before = {lease.secret: lease for lease in known}
         leases = []
-        for secret in check_keys(raw, self._field, self._place + path):
-            lease = before.get(secret)
-            if lease is None or lease.version != raw.version:
-                kept = lease.secret if lease is not None else secret
-                lease = Lease(kept, raw.version, kept.fingerprint, path)
-            leases.append(lease)
+        for secret in found.secrets:
+            kept = before.get(secret)
+            if kept is not None:
+                secret = kept.secret
+            lease = Lease(secret, raw.version, secret.fingerprint, path, found.kind, found.headers)
+            leases.append(kept if kept == lease else lease)
         return tuple(leases)
 
     def _schedule(self, entry: Entry, delay_s: float) -> None:

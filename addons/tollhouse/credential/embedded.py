@@ -49,7 +49,7 @@ class EmbeddedVault:
     not the key that the store was encrypted with, it can't be opened.
     """
 
-    trouble = ""
+    trouble = notice = ""
 
     def __init__(
         self,

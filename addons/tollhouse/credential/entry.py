@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol
 
 from tollhouse.credential.lease import CredentialUnavailable, Lease, StoreAway
 from tollhouse.credential.pauses import Pauses
 
-# Seconds before the next read in the background while the store is away, by the number of failures in a row.
-_RETRY_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
+RETRY_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Before the next try in the background while nobody answers, by the number of failures in a row."""
 NEGATIVE_S: Final = 5.0
 """How long a refusal, or a secret that is at no path, is remembered."""
 
 Answered = Literal["value", "missing", "failed", "unknown"]
+Shown = Literal["fresh", "stale", "missing", "failed"]
+"""Of what is known of a path; ``failed`` is a path of which nothing may be said."""
+OUTCOMES: Final = ("value", "missing", "away", "refused")
+"""How a read may end: what is there, or why nobody knows."""
 
 
 class Timer(Protocol):
@@ -44,11 +49,17 @@ class KeyStatus:
     """A path as an operator may see it. ``age_s`` is since the read that gave the value; None when there is none."""
 
     path: str
-    state: Literal["fresh", "stale", "missing", "failed"]
+    state: Shown
     version: str = ""
     keys: tuple[KeyState, ...] = ()
     age_s: float | None = None
     error: str = ""
+    """Why the last read told nothing; empty when it told something, or is the first and under way."""
+    provider: str = ""
+    reads: Mapping[str, int] = field(default_factory=dict)
+    """How many reads ended so, by `OUTCOMES`."""
+    error_age_s: float | None = None
+    """Since the last read that told nothing; None when there was none."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +71,8 @@ class Entry:
     """
 
     path: str
+    provider: str = ""
+    """Whose key it is."""
     known: bool = False
     leases: tuple[Lease, ...] = ()
     """One a key of the secret, in its order."""
@@ -74,6 +87,9 @@ class Entry:
     timer: Timer | None = None
     begun: int = 0
     ended: int = 0
+    reads: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
+    failed_at: float | None = None
+    """When the last read that told nothing ended, however many succeeded since."""
     asked_again: dict[str, float] = field(default_factory=dict)
     """By fingerprint, until when a key that was refused is not read again for that."""
 
@@ -97,12 +113,15 @@ class Entry:
     def found(self, leases: tuple[Lease, ...], now: float) -> None:
         """The store told what is there; may be nothing."""
         self.known, self.leases, self.read_at = True, leases, now
+        self.reads["value" if leases else "missing"] += 1
         self.asked_again = {key: until for key, until in self.asked_again.items() if until > now}
         self.failure, self.failures = None, 0
 
     def away(self, error: StoreAway, now: float, jitter: float) -> float:
         """The store did not tell: what was known stays. Returns the seconds until it should be asked again."""
-        wait = _RETRY_S[min(self.failures, len(_RETRY_S) - 1)] * (1 - 0.5 * jitter)
+        wait = RETRY_S[min(self.failures, len(RETRY_S) - 1)] * (1 - 0.5 * jitter)
+        self.reads["away"] += 1
+        self.failed_at = now
         self.failure, self.retry_at = error, now + wait
         self.failures += 1
         return wait
@@ -110,6 +129,8 @@ class Entry:
     def refused(self, error: CredentialUnavailable, now: float) -> None:
         """The store said no, or what it has is no key: what was known ends."""
         self.known, self.leases = False, ()
+        self.reads["refused"] += 1
+        self.failed_at = now
         self.failures += 1
         self.failure, self.retry_at = error, now + min(NEGATIVE_S * self.failures, 30.0)
 
@@ -117,19 +138,28 @@ class Entry:
         """Whether the key of ``lease`` is among those here."""
         return any(known.secret == lease.secret for known in self.leases)
 
-    def status(self, now: float, times: Times, pauses: Pauses) -> KeyStatus:
-        error = self.failure.why if self.failure else ""
+    def shown(self, now: float, times: Times) -> Shown:
         state = self.state(now, times, times.refresh_s)
-        if state == "missing":
-            return KeyStatus(self.path, "missing", error=error)
-        if state != "value":
-            return KeyStatus(self.path, "failed", error=error)
-        age_s = now - self.read_at
-        shown: Literal["fresh", "stale"] = "fresh" if age_s <= times.refresh_s else "stale"
+        if state == "value":
+            return "fresh" if now - self.read_at <= times.refresh_s else "stale"
+        return "missing" if state == "missing" else "failed"
+
+    def status(self, now: float, times: Times, pauses: Pauses) -> KeyStatus:
+        state = self.shown(now, times)
+        shared = KeyStatus(
+            self.path,
+            state,
+            error=self.failure.why if self.failure else "",
+            provider=self.provider,
+            reads=dict(self.reads),
+            error_age_s=None if self.failed_at is None else now - self.failed_at,
+        )
+        if state in ("missing", "failed"):
+            return shared
         keys = []
         for lease in self.leases:
-            pause = pauses.of(lease.fingerprint)
+            pause = pauses.of(lease.secret.digest)
             keys.append(
                 KeyState(lease.fingerprint, pause.why, pause.until - now) if pause else KeyState(lease.fingerprint)
             )
-        return KeyStatus(self.path, shown, self.leases[0].version, tuple(keys), age_s, error)
+        return replace(shared, version=self.leases[0].version, keys=tuple(keys), age_s=now - self.read_at)

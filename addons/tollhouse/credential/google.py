@@ -28,6 +28,9 @@ TOKEN_URI: Final = "https://oauth2.googleapis.com/token"  # noqa: S105
 SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 _UNIVERSE: Final = "googleapis.com"
 _EMAIL: Final = re.compile(r"[!-?A-~]+@[!-?A-~]+")
+_LONGEST_KEY: Final = 3_500
+"""Characters of PEM: 4096 bits have 3,272, Google makes 2048. Whoever may write one place of the store could otherwise hold up
+every call: a key of 8192 bits is checked for 12 s, the interpreter's lock held."""
 
 MAX_TOKENS: Final = 1000
 """Kept at once; the one that was not asked for for the longest makes room."""
@@ -77,6 +80,8 @@ def account_of(text: str) -> dict[str, str] | str:
         return "its client_email is none"
     if not isinstance(key, str) or "PRIVATE KEY" not in key or not isinstance(key_id, str):
         return "it has no private_key in PEM, or a private_key_id that is none"
+    if len(key) > _LONGEST_KEY:
+        return "its private_key is longer than one of 4096 bits"
     return {"client_email": email, "private_key": key, "private_key_id": key_id, "token_uri": TOKEN_URI}
 
 

@@ -55,6 +55,8 @@ class Reader(Protocol):
 
     trouble: str
     """Why the login could not be kept alive, empty when all is well. Safe to show."""
+    notice: str
+    """What somebody will have to do though all is well, empty if nothing. Safe to show."""
 
     def connect(self) -> None:
         """Log in if that has not been done. Raises `CredentialUnavailable`."""

@@ -33,6 +33,11 @@ def template_problem(template: str) -> str | None:
     for _, name, spec, conversion in parts:
         if name is not None and (name not in PLACEHOLDERS or spec or conversion):
             return f"{template!r} has a placeholder other than {{provider}}, {{tenant}} and {{project}}"
+    if any("{tenant}" in segment and "{project}" in segment for segment in template.split("/")):
+        # Names have every character that could part them: project b-c of tenant a, and project c of tenant a-b.
+        return (
+            f"{template!r} has {{tenant}} and {{project}} between the same slashes, where two pairs may read the same"
+        )
     return path_problem(template.format(provider="x", tenant="x", project="x"))
 
 

@@ -25,25 +25,25 @@ class Pause:
 
 
 class Pauses:
-    """By fingerprint, since a key's limits are its own wherever in the store it stands."""
+    """By `Secret.digest`, since a key's limits are its own wherever in the store it stands."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._pauses: dict[str, Pause] = {}
 
-    def add(self, fingerprint: str, why: Why, seconds: float | None = None) -> None:
+    def add(self, digest: str, why: Why, seconds: float | None = None) -> None:
         """Leave this key alone for ``seconds``, for the usual time if None. A pause never ends one that lasts longer."""
         now = self._clock()
         until = now + min(_SECONDS[why] if seconds is None else seconds, _LONGEST_S)
         if len(self._pauses) >= _MANY:
             self._pauses = {key: pause for key, pause in self._pauses.items() if pause.until > now}
-        known = self._pauses.get(fingerprint)
+        known = self._pauses.get(digest)
         if known is None or known.until < until:
-            self._pauses[fingerprint] = Pause(until, why)
+            self._pauses[digest] = Pause(until, why)
 
-    def of(self, fingerprint: str) -> Pause | None:
+    def of(self, digest: str) -> Pause | None:
         """The pause that a key is in, None when it is free."""
-        pause = self._pauses.get(fingerprint)
+        pause = self._pauses.get(digest)
         return pause if pause is not None and pause.until > self._clock() else None
 
     def first(self, leases: Sequence[Lease], turn: int) -> Lease:
@@ -56,8 +56,8 @@ class Pauses:
 
     def free(self, leases: Sequence[Lease]) -> list[Lease]:
         """Those that are in no pause."""
-        return [lease for lease in leases if self.of(lease.fingerprint) is None]
+        return [lease for lease in leases if self.of(lease.secret.digest) is None]
 
     def _free_at(self, lease: Lease) -> float:
-        pause = self.of(lease.fingerprint)
+        pause = self.of(lease.secret.digest)
         return 0.0 if pause is None else pause.until

@@ -13,21 +13,25 @@ _FINGERPRINT_DOMAIN: Final = b"tollhouse key fingerprint\0"
 class Secret:
     """A provider's key. Text forms of it are redacted, it can't be pickled, and a copy of it is the object itself.
 
-    ``fingerprint`` tells keys apart in lines, metrics and the breaker: 8 hexadecimal digits (32 bits) of SHA-256 over a
+    ``fingerprint`` tells keys apart in lines and metrics: 8 hexadecimal digits (32 bits) of SHA-256 over a
     fixed prefix and the key. It is not keyed by a random value, so that it is the same on every replica and after a
     restart; the prefix keeps it from being looked up in, or joined with, anyone's plain SHA-256 of the same key. A
     provider's key has over 100 random bits, so its fingerprint says nothing; a key that a person made up could be
     confirmed by whoever guesses it.
 
+    ``digest`` is all of that hash, never shown. What is remembered of a key for others goes by it: somebody who may put a
+    key of their own into the store finds one with another's fingerprint in minutes, but none with its digest.
+
     ``exposed`` are the strings that leave with a request and that an answer must therefore not repeat: the key itself,
     unless it is said what else (what is signed with does not leave, and what is minted from it is a secret of its own).
     """
 
-    __slots__ = ("_derived", "_value", "exposed", "fingerprint")
+    __slots__ = ("_derived", "_value", "digest", "exposed", "fingerprint")
 
     _value: str
     _derived: dict[object, object]
     exposed: tuple[str, ...]
+    digest: str
     fingerprint: str
 
     def __init__(self, value: str, exposed: Sequence[str] | None = None) -> None:
@@ -35,6 +39,7 @@ class Secret:
         object.__setattr__(self, "exposed", (value,) if exposed is None else tuple(exposed))
         object.__setattr__(self, "_derived", {})
         digest = hashlib.sha256(_FINGERPRINT_DOMAIN + value.encode("utf-8", "surrogatepass")).hexdigest()
+        object.__setattr__(self, "digest", digest)
         object.__setattr__(self, "fingerprint", digest[:8])
 
     def reveal(self) -> str:

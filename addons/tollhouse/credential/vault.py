@@ -24,6 +24,18 @@ _log = logging.getLogger("tollhouse.credential")
 # A 403 with a token younger than this is asked about before a new login is made, so that a policy that forbids a path
 # does not become a login loop.
 _YOUNG_TOKEN_S: Final = 30.0
+# A standby that is cut off goes on answering with what it has; the next read may come to another server.
+_BEHIND_S: Final = 60.0
+_MANY: Final = 10_000
+
+
+@dataclass(slots=True)
+class _Newest:
+    """The latest version of a path that was seen, and since when only older ones are."""
+
+    number: int
+    created: str
+    behind_since: float | None = None
 
 
 @dataclass(slots=True)
@@ -77,7 +89,8 @@ class VaultReader:
         self._lock = threading.Lock()
         """Held by whoever changes the login; a read that already has one does not take it."""
         self._login: _Login | None = None
-        self.trouble = ""
+        self._newest: dict[str, _Newest] = {}
+        self.trouble = self.notice = ""
 
     def connect(self) -> None:
         self._current()
@@ -92,8 +105,10 @@ class VaultReader:
             if other is not None:
                 answer = self._get(other, path)
         answer.raise_if_away(self._server.address)
-        hint = f" Or the token in {self._auth.token_file} has ended." if isinstance(self._auth, TokenFile) else ""
-        return answer.secret(self.mount, path, self._kv_version, hint)
+        found = answer.secret(self.mount, path, self._kv_version, self._ended() if answer.denied else "")
+        if found is not None and self._kv_version == 2 and path not in self._versions:
+            self._raise_if_behind(path, found)
+        return found
 
     def tend(self) -> float | None:
         """Renews the token, or logs in anew, before two thirds of its life are over. A failure leaves the token in use:
@@ -110,6 +125,12 @@ class VaultReader:
                 return None
         return max(0.0, login.renew_at - self._clock())
 
+    def left_s(self) -> float | None:
+        login = self._login
+        if login is None or not login.granted.life_s:
+            return None
+        return max(0.0, login.ends_at - self._clock())
+
     def close(self) -> None:
         """Revokes a token that we logged in for; one from a file is not ours."""
         with self._lock:
@@ -123,6 +144,38 @@ class VaultReader:
             except CredentialUnavailable as error:
                 _log.info("the Vault token was not given back: %s", error.why)
         client.adapter.close()
+
+    def _ended(self) -> str:
+        """Of a token that is refused: that it may have ended, unless Vault still knows it."""
+        login = self._login
+        if login is None or not isinstance(self._auth, TokenFile):
+            return ""
+        try:
+            known = self._server.send(login.granted.client.auth.token.lookup_self, tries=2).status == 200
+        except CredentialUnavailable:
+            known = False
+        if known:
+            return ""
+        return f"The token in {self._auth.token_file} has ended or was revoked: put a new one there. If it is alive, "
+
+    def _raise_if_behind(self, path: str, found: RawSecret) -> None:
+        """Raise `StoreAway` for a version below the last one that is older too: a standby that lags behind. For a while:
+        if nothing else is to be had, a backup was restored. A secret that was deleted and made anew is newer."""
+        number, now = int(found.version), self._clock()
+        newest = self._newest.get(path)
+        if newest is None or number >= newest.number or found.created > newest.created:
+            if newest is None and len(self._newest) >= _MANY:
+                self._newest.clear()
+            self._newest[path] = _Newest(number, found.created)
+            return
+        if newest.behind_since is None:
+            newest.behind_since = now
+        if now - newest.behind_since < _BEHIND_S:
+            raise StoreAway(
+                f"Vault answers with version {number} of {self.mount}/{path}, which is older than version {newest.number} "
+                "that it had before: a standby that lags behind, or a restored backup."
+            )
+        self._newest[path] = _Newest(number, found.created)
 
     def _get(self, login: _Login, path: str) -> Answer:
         kv, mount = login.granted.client.secrets.kv, self.mount
@@ -168,10 +221,20 @@ class VaultReader:
     def _sign_in(self) -> _Login:
         """A new login in a new client; the lock is held. Reads under way keep the old token, which is not revoked."""
         now = self._clock()
-        login = _Login(self._sign_in_by(now), now)
+        try:
+            login = _Login(self._sign_in_by(now), now)
+        except CredentialUnavailable as error:
+            self.trouble = error.why
+            raise
         self._set_renewal(login, now, login.granted.life_s)
         self._login = login
-        self.trouble = ""
+        self.trouble = self.notice = ""
+        if isinstance(self._auth, TokenFile) and login.granted.life_s and not login.granted.renewable:
+            self.notice = (
+                f"The token in {self._auth.token_file} can't be renewed and ends in {_duration(login.granted.life_s)}. Put "
+                "a new one there before, each time, or have the gateway log in by itself (approle, kubernetes or jwt in "
+                "vault.auth)."
+            )
         return login
 
     def _prolong(self, login: _Login) -> None:
@@ -186,11 +249,15 @@ class VaultReader:
                 _, life_s, _ = renewed.login()
                 if life_s:
                     self._set_renewal(login, now, life_s)
-                    if life_s >= granted.life_s / 2 or not self._sign_in_by.ours:
+                    if life_s >= granted.life_s / 2:
                         self.trouble = ""
                         return
             if isinstance(self._auth, TokenFile):
-                self.trouble = f"Vault does not renew the token in {self._auth.token_file}; put a new one there."
+                left = _duration(login.ends_at - now)
+                self.trouble = (
+                    f"Vault renews the token in {self._auth.token_file} no more: it ends in {left}. Put a new one there, or "
+                    "keys serve on for vault.stale_for_s and then calls are refused."
+                )
             else:
                 self._sign_in()
                 return
@@ -203,3 +270,11 @@ class VaultReader:
     def _set_renewal(self, login: _Login, now: float, life_s: float) -> None:
         login.ends_at = now + life_s
         login.renew_at = now + max(0.5, life_s * (2 / 3 - 0.1 * self._jitter()))
+
+
+def _duration(seconds: float) -> str:
+    """As a person would say it; a token's end is known to the second."""
+    for unit, size in (("days", 86_400), ("hours", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

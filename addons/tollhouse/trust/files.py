@@ -1,4 +1,4 @@
-"""Files that hold a private key: written whole or not at all, and refused when others could have read them."""
+"""The place of a private key: a directory of its own, and no file that others could have read."""
 
 from __future__ import annotations
 
@@ -41,16 +41,3 @@ def locked(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def replace(file: Path, content: bytes, mode: int) -> None:
-    """The old content or the new one, never half of it, and never readable beyond ``mode``."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(content)
-        os.fchmod(out.fileno(), mode)
-        out.flush()
-        os.fsync(out.fileno())
-    draft.rename(file)

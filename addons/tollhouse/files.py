@@ -1,0 +1,38 @@
+"""A file written whole: after a crash, of the program or of the machine, it is the old one or the new one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def replace(file: Path, content: bytes, mode: int = 0o600) -> None:
+    """Put ``content`` in place of ``file``, in a directory that exists. Raises `OSError`, and then nothing has changed.
+
+    It is never readable beyond ``mode``, nor beyond 0600 before it is whole. The order is what makes it safe: content,
+    rename and directory entry are on the disk one after the other (https://lwn.net/Articles/457667/). A crash may leave
+    a draft (``.NAME.*``, 0600), which nobody reads.
+    """
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    draft = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fchmod(out.fileno(), mode)
+            os.fsync(out.fileno())
+        draft.replace(file)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    sync_directory(file.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """A name that was made, changed or taken away in ``directory`` survives a loss of power from here on."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
