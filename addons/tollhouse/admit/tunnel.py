@@ -15,7 +15,6 @@ from tollhouse.denial import Denial, Refused
 from tollhouse.dispatch.mitm import ConnectRequest, Handshake
 from tollhouse.providers import Catalog
 
-
 log = logging.getLogger(__name__)
 
 
