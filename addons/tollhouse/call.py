@@ -63,6 +63,8 @@ class Project:
     models: tuple[str, ...] = ()
     """Globs of the models allowed; empty means all."""
     unpriced: Literal["refuse", "dearest"] = "refuse"
+    estimate: Literal["typical", "worst"] = "typical"
+    """``worst`` holds the most that a call can cost; without it the likely most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,8 @@ class Call:
     """`output_cap` is the request's own and so binds the provider; else it is only what is held."""
     answers: int = 1
     """How many choices are asked for (``n``); `output_cap` is for all together."""
+    predicted: int = 0
+    """Tokens of a predicted output, for all choices: what is not used of them is charged as output beside the cap."""
     covers: Callable[[int], Awaitable[Denial | None]] | None = None
     """Of a stream without a cap: makes the hold large enough for so many tokens of output, or says why it can't be."""
     clamped: int | None = None
@@ -198,12 +202,16 @@ class Call:
     """The answer was read to its end."""
     output_seen: int = 0
     """A rough count of output tokens in what was read of the answer."""
+    silent_s: float = 0.0
+    """Seconds in which the provider was waited for and no text came: hidden reasoning, perhaps."""
     service_tier: str = ""
     """The tier asked for, then the one that was served."""
     audio: bool = False
     """Audio goes in or may come out."""
     cleared: bool = False
     """Every gate has allowed it."""
+    unsafe_fail_open: bool = False
+    """Redis was away, and it was let through all the same: by an identity that is remembered, without a hold, or both."""
     ended: str = ""
     """How an allowed call ended if not by its answer's end: ``client_gone``, ``stopped``, ``cut``, ``budget``."""
     waited_s: float = 0.0

@@ -9,6 +9,9 @@ from tests.admit.head import HOST, head
 from tests.admit.test_identity import TOKEN, OneToken, Record
 
 from tollhouse.admit.gate import Admit
+from tollhouse.admit.remembered import Remembered
+from tollhouse.admit.token import digest
+from tollhouse.budget.store import LedgerUnavailable
 from tollhouse.call import Call, Project, RequestHead
 from tollhouse.providers import BUILT_IN, Catalog
 
@@ -28,7 +31,9 @@ PROJECT = Project("proj", "acme")
 BEARER = ("authorization", f"Bearer {TOKEN}")
 
 
-async def admitted(request_head: RequestHead, directory: Any = None) -> tuple[Call, str]:
+async def admitted(
+    request_head: RequestHead, directory: Any = None, remembered: Remembered | None = None
+) -> tuple[Call, str]:
     """The call, and the code it was refused with, if it was."""
     gate = Admit(
         Catalog(BUILT_IN),
@@ -37,6 +42,7 @@ async def admitted(request_head: RequestHead, directory: Any = None) -> tuple[Ca
         project_header="X-Coreason-Project-ID",
         trace_header="X-Coreason-Trace-ID",
         clock=lambda: 1000.0,
+        remembered=remembered,
     )
     call = Call.begin(request_head)
     decision = await gate(call, None)
@@ -117,3 +123,82 @@ async def test_a_directory_that_fails() -> None:
 async def test_the_trace(headers: list[tuple[str, str]], trace: str) -> None:
     """Ours, else W3C's, bounded; also of a call that is refused."""
     assert (await admitted(head(*headers)))[0].trace_id == trace
+
+
+# Redis is away, and what it said is remembered.
+
+
+class Away(Directory):
+    """Redis does not answer: for the tokens, or for the projects alone."""
+
+    def __init__(self, tokens: bool = True) -> None:
+        super().__init__(PROJECT)
+        self._tokens_too = tokens
+
+    async def find(self, digest_: str) -> Record | None:
+        if self._tokens_too:
+            raise LedgerUnavailable("away")
+        return await super().find(digest_)
+
+    async def get_project(self, project_id: str) -> Project | None:
+        raise LedgerUnavailable("away")
+
+
+def remembering(outage: bool = True, **fields: Any) -> Remembered:
+    async def explains(_: LedgerUnavailable) -> bool:
+        return outage
+
+    made = Remembered(explains, clock=lambda: 100.0, now=lambda: 1000.0)
+    made.note_token(digest(TOKEN), 100.0, Record(**fields))
+    made.note_project("proj", 100.0, PROJECT)
+    return made
+
+
+@pytest.mark.parametrize("tokens", [True, False])
+async def test_a_proven_caller_is_admitted(tokens: bool) -> None:
+    """By the same rules, from what is remembered, and marked."""
+    call, code = await admitted(head(BEARER, target="/v1/models"), Away(tokens), remembering())
+    assert (code, call.unsafe_fail_open, call.project) == ("", True, PROJECT)
+    assert call.identity is not None
+    assert call.identity.token_id == "tok_1"
+
+
+async def test_what_is_remembered_is_not_asked_while_redis_answers() -> None:
+    """Redis's answer decides, whatever is remembered."""
+    call, code = await admitted(head(BEARER), Directory(PROJECT, Record(revoked_at=1.0)), remembering())
+    assert (code, call.unsafe_fail_open) == ("identity_revoked", False)
+    call, code = await admitted(head(BEARER, target="/v1/models"), Directory(PROJECT), remembering())
+    assert (code, call.unsafe_fail_open) == ("", False)
+
+
+@pytest.mark.parametrize(
+    "remembered",
+    [
+        None,
+        remembering(outage=False),
+        remembering(revoked_at=1.0),
+        remembering(expires_at=1000.0),
+        remembering(projects=("other",)),
+    ],
+    ids=["not remembering", "no outage", "revoked", "expired", "another project's"],
+)
+async def test_whoever_is_not_proven_gets_the_ledgers_error(remembered: Remembered | None) -> None:
+    """As without it: 503, which the journey says."""
+    with pytest.raises(LedgerUnavailable):
+        await admitted(head(BEARER), Away(), remembered)
+
+
+@pytest.mark.parametrize(
+    ("request_head", "code"),
+    [
+        (head(BEARER, target="/v1/other"), "path_not_allowed"),
+        (head(BEARER, ("x-coreason-project-id", "another")), "project_not_allowed"),
+        (head(("authorization", "Bearer sk-x")), "identity_unknown"),
+        (head(), "identity_missing"),
+        (head(BEARER, connect_host="evil.test"), "host_not_allowed"),
+    ],
+)
+async def test_every_other_rule_holds(request_head: RequestHead, code: str) -> None:
+    """What needs no Redis is refused as ever, and not marked."""
+    call, found = await admitted(request_head, Away(), remembering())
+    assert (found, call.unsafe_fail_open) == (code, False)

@@ -99,6 +99,7 @@ def test_refused(target: str) -> None:
         ("X-Amz-Algorithm=a&X-Amz-Date=b&X-Amz-Expires=c&X-Amz-SignedHeaders=d&x-amzn=e", "x-amzn=e", []),
         ("quotaUser=a&userProject=b&$userProject=c&x=1", "x=1", []),
         ("fields=a&$fields=b&callback=c&x=1", "x=1", []),
+        ("$httpHeaders=Authorization:Bearer%20x%0D%0A&%24httpmethod=POST&$ct=a/b&$req=c&ct=1", "ct=1", []),
         ("alt=sse&alt=json&alt=proto&alt=media&$alt=proto&alt=", "alt=sse&alt=json", []),
         (f"a={TOKEN}&b=1", "b=1", []),
         (f"{TOKEN}&b=1", "b=1", []),

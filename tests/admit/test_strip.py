@@ -57,6 +57,7 @@ def test_kept(name: str) -> None:
         "x-http-method-override",
         "x-original-url",
         "x-goog-fieldmask",
+        "x-goog-quota-user",
         "x-amz-security-token",
         "openai-organization",
         "openai_organization",

@@ -229,6 +229,35 @@ async def test_an_error_is_passed_on() -> None:
     assert (trip.call.status, trip.call.upstream_status, trip.call.usage) == (400, 400, None)
 
 
+# What a workload that leaves has had.
+
+
+async def test_a_silence_is_counted() -> None:
+    """The time without text, but for its first second, up to the text that ends it or to the client's leaving."""
+    first = asyncio.Event()
+    trip = Trip(Provider((200, SSE, [COUNTED_STREAM[0], COUNTED_STREAM[1], b"wait for ever"])), read_on_s=0)
+    feed = trip.delivery._edited
+
+    def edited(chunk: bytes, *, last: bool) -> bytes:
+        trip.delivery._silence += 11.0
+        first.set()
+        return feed(chunk, last=last)
+
+    trip.delivery._edited = edited  # type: ignore[method-assign]
+    running = trip.begin()
+    await first.wait()
+    await asyncio.sleep(0)
+    trip.exchange.lose("gone")
+    with pytest.raises(ClientGone):
+        await running
+    assert trip.call.output_seen > 0
+    # Two pieces, of which the second has text.
+    assert trip.call.silent_s == pytest.approx(21.0, abs=0.9)
+    trip.delivery._silence += 11.0
+    await trip.delivery.read_on()
+    assert trip.call.silent_s == pytest.approx(31.0, abs=0.9)
+
+
 # Headers.
 
 
@@ -359,7 +388,7 @@ async def test_each_key_is_tried_once() -> None:
 async def test_the_next_key_is_not_tried_while_its_breaker_is_open() -> None:
     """Its provider has been failing for it: the first key's answer is given, not a refusal of ours."""
     trip = Trip(Provider((402, OF_JSON, [b"{}"])), keys=Keys(None, others=[NEW]))
-    breaker = trip.breakers.of("api.openai.com", NEW.fingerprint)
+    breaker = trip.breakers.of("api.openai.com", NEW.secret.digest)
     for _ in range(10):
         breaker.enter()
         breaker.failure()
@@ -451,7 +480,7 @@ async def test_an_sdk_that_retries_itself() -> None:
 async def test_an_open_breaker() -> None:
     """No attempt is made, and the line can say why."""
     trip = Trip(Provider())
-    breaker = trip.breakers.of("api.openai.com", OLD.fingerprint)
+    breaker = trip.breakers.of("api.openai.com", OLD.secret.digest)
     for _ in range(10):
         breaker.enter()
         breaker.failure()
@@ -513,7 +542,6 @@ async def test_a_stop_in_a_stream() -> None:
     trip.exchange.stop("stopping")
     with pytest.raises(Stopped):
         await task
-    assert trip.call.output_seen == 0
     await trip.delivery.close()
     assert (trip.call.output_seen, trip.call.usage, trip.call.complete) == (3, None, False)
     assert trip.provider.closed == [200]

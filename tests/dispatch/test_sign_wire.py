@@ -95,13 +95,20 @@ def refusal(request: Request) -> str:
 CHARACTERS = st.text("azAZ09-._~!$&'()*,;=:@/", max_size=20)
 ESCAPES = st.sampled_from(["%20", "%2F", "%3A", "%3a", "%25", "%C3%A9", "%41", ""])
 PIECES = st.lists(st.tuples(CHARACTERS, ESCAPES).map("".join), max_size=4)
+# What is refused instead: see `test_what_cannot_be_signed` of the signer.
+QUERIES = st.lists(
+    st.tuples(CHARACTERS.map(lambda text: "n" + text.replace(";", "").replace("&", "&n")), ESCAPES).map("".join),
+    max_size=4,
+)
 
 
 @settings(suppress_health_check=[HealthCheck.filter_too_much], max_examples=150)
 @given(
     path=PIECES.map("".join),
-    query=PIECES.map("&".join),
-    value=st.text(st.characters(codec="ascii", min_codepoint=32, max_codepoint=126), max_size=20),
+    query=QUERIES.map("&".join),
+    value=st.text(st.characters(codec="ascii", min_codepoint=32, max_codepoint=126), max_size=20).filter(
+        lambda text: "  " not in text
+    ),
     body=st.binary(max_size=300),
 )
 def test_any_url(wire: Wire, path: str, query: str, value: str, body: bytes) -> None:
@@ -130,7 +137,7 @@ def test_of_each_header_one(wire: Wire) -> None:
     assert KEYS["secret_access_key"].encode() not in request.head
 
 
-@pytest.mark.parametrize("target", ["/a?b=c+d", "/a?b=%FF"])
+@pytest.mark.parametrize("target", ["/a?b=c+d", "/a?b=%FF", "/a?b=c;d=e", "/a?b&&c"])
 def test_what_cannot_be_signed_is_not_sent(wire: Wire, target: str) -> None:
     """The workload is told what to write instead."""
     before = wire.raw.connections, len(wire.raw.received)

@@ -35,12 +35,21 @@ BAD_KEY = coded(code=400, status="INVALID_ARGUMENT", details=[{"@type": GOOGLE, 
 CREDIT = "Your credit balance is too low to access the API."
 XAI = "Your team 0a-1b has either used all available credits or reached its limit."
 
+SCOPES = "You have insufficient permissions for this operation. Missing scopes: api.model.read"
+TOO_LARGE = "Request too large for gpt-4o in organization org-1"
+
 
 @pytest.mark.parametrize(
     ("family", "status", "body", "verdict"),
     [
         ("openai", 401, coded(code="invalid_api_key"), "refused"),
         ("openai", 401, coded(code="401", message="Access denied due to invalid subscription key"), "refused"),
+        ("openai", 401, coded(message=f"{SCOPES}. Check", type="invalid_request_error", code=None), "request"),
+        ("openai", 401, coded(message=f"Incorrect API key provided: {SCOPES}", code="invalid_api_key"), "refused"),
+        ("anthropic", 401, coded(message=SCOPES), "refused"),
+        ("openai", 401, b"", "refused"),
+        ("openai", 429, coded(message=f"{TOO_LARGE} on tokens per min", code="rate_limit_exceeded"), "request"),
+        ("openai", 429, coded(message=f"Rate limit reached: {TOO_LARGE}", code="rate_limit_exceeded"), None),
         ("anthropic", 401, {"type": "error", "error": {"type": "authentication_error"}}, "refused"),
         ("mistral", 401, {"detail": "Unauthorized"}, "refused"),
         ("cohere", 401, {"message": "invalid api token"}, "refused"),

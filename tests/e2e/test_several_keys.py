@@ -82,9 +82,13 @@ def test_429_moves_on(inside: Inside, stream: bool) -> None:
     assert set(used(inside)[2:]) == {0, 1, 2} - {first}
 
 
-def test_an_empty_account_moves_on(inside: Inside) -> None:
-    """No money with one key is no reason to refuse the call."""
-    inside.standin.script(reply(429, EMPTY))
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(429, EMPTY), (402, b""), (400, b'{"error":{"message":"Billing hard limit","code":"billing_hard_limit_reached"}}')],
+)
+def test_an_empty_account_moves_on(inside: Inside, status: int, body: bytes) -> None:
+    """No money with one key is no reason to refuse the call, however that is said."""
+    inside.standin.script(reply(status, body))
     assert ask(inside).status_code == 200
     first, second = used(inside)
     assert first != second

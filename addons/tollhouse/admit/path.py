@@ -39,6 +39,10 @@ before it (https://cloud.google.com/apis/docs/system-parameters)."""
 SIGNATURE_PARAMETERS = frozenset({"x-amz-algorithm", "x-amz-date", "x-amz-expires", "x-amz-signedheaders"})
 """The rest of a presigned URL of AWS (its credential is among `CREDENTIAL_PARAMETERS`):
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-authentication-methods.html."""
+HEAD_PARAMETERS = frozenset({"$httpheaders", "$httpmethod", "$ct", "$req"})
+"""Google's parameters that stand for the request's own head: headers (any, so credentials and payers too), method, content
+type and body. https://cloud.google.com/apis/docs/system-parameters; the first as browsers send it:
+https://github.com/google/closure-library/blob/master/closure/goog/net/rpc/httpcors.js."""
 _DROPPED_PARAMETERS = PAYER_PARAMETERS | SHAPE_PARAMETERS | SIGNATURE_PARAMETERS
 _READABLE_ALT = frozenset({"sse", "json"})
 
@@ -60,9 +64,9 @@ def split_target(raw: str) -> tuple[str, str]:
 
 
 def take_credentials(query: str) -> tuple[str, list[str]]:
-    """The query without its credential, signature, payer and shape parameters and without any that carries a gate token (the others
-    byte for byte, in order), and the credentials. Raises `Refused` (400) for a credential behind a ``;``, which some
-    servers take for ``&``."""
+    """The query without its credential, signature, payer, shape and head parameters and without any that carries a gate
+    token (the others byte for byte, in order), and the credentials. Raises `Refused` (400) for a credential behind a
+    ``;``, which some servers take for ``&``."""
     if not query:
         return "", []
     kept: list[str] = []
@@ -75,7 +79,7 @@ def take_credentials(query: str) -> tuple[str, list[str]]:
             continue
         if ";" in part and any(_plain(piece.partition("=")[0]) in CREDENTIAL_PARAMETERS for piece in part.split(";")):
             raise Refused("bad_request", "The query has a credential behind a `;`.")
-        if plain in _DROPPED_PARAMETERS or carries_token(unquote_plus(part)):
+        if plain in _DROPPED_PARAMETERS or _decoded(name) in HEAD_PARAMETERS or carries_token(unquote_plus(part)):
             continue
         if plain == "alt" and unquote_plus(value).lower() not in _READABLE_ALT:
             continue
@@ -84,4 +88,8 @@ def take_credentials(query: str) -> tuple[str, list[str]]:
 
 
 def _plain(name: str) -> str:
-    return unquote_plus(name).strip().lower().removeprefix("$")
+    return _decoded(name).removeprefix("$")
+
+
+def _decoded(name: str) -> str:
+    return unquote_plus(name).strip().lower()

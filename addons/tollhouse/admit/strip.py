@@ -47,6 +47,7 @@ _NEVER = frozenset(
         "x-amz-content-sha256",
         "x-amz-security-token",
         "x-goog-user-project",
+        "x-goog-quota-user",
         "x-goog-fieldmask",
         *CREDENTIAL_HEADERS,
     }

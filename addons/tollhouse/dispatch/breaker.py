@@ -154,9 +154,9 @@ class Breakers:
         """How many there are in each state."""
         return Counter(breaker.state for breaker in self._all.values())
 
-    def of(self, host: str, fingerprint: str) -> Breaker:
-        """The breaker for ``host`` and the credential with this fingerprint."""
-        key = (host, fingerprint)
+    def of(self, host: str, credential: str) -> Breaker:
+        """The breaker for ``host`` and the credential with this `Secret.digest`."""
+        key = (host, credential)
         breaker = self._all.get(key)
         if breaker is None:
             breaker = self._all[key] = Breaker(host, self._clock, self._settings)

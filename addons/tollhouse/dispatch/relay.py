@@ -1,5 +1,4 @@
-"""A cleared call's way out and its answer's way back: attempts, headers, the meter reading along, what is left to read when
-the client has gone."""
+"""A cleared call's way out and its answer's way back: attempts, headers, the meter, the rest when the client has gone."""
 
 from __future__ import annotations
 
@@ -18,6 +17,7 @@ from tollhouse.denial import Denial, Refused, error_event
 from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
 from tollhouse.dispatch.attempts import deliver
 from tollhouse.dispatch.breaker import Breakers
+from tollhouse.dispatch.ending import Ending
 from tollhouse.dispatch.exchange import Exchange
 from tollhouse.dispatch.retry import RetryBudget, RetryPolicy, retry_after_s
 from tollhouse.dispatch.upstream import Upstream
@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 # Of the connection with the provider, or of its state with somebody else. `alt-svc` would lead the client past us.
 _NOT_PASSED_ON: Final = frozenset({"alt-svc", "set-cookie", "set-cookie2", "trailer", "content-length"})
-
-_FRAME_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
+_QUIET_S: Final = 1.0
+"""Of each silence: what network and queue take, and no reasoning."""
 
 Conclude = Callable[[], Awaitable[None]]
 
@@ -77,8 +77,9 @@ class Delivery:
         self._body = clearance.body
         self._exchange = exchange
         self._answer: Answer | None = None
-        self._frame_end = True
-        """The client has whole events of a stream, and no piece of one."""
+        self._ending = Ending()
+        self._silence = 0.0
+        """Seconds that the provider has been waited for since it left, or since the last text."""
         self._used = [self._lease.secret]
         """The keys that were put on this call, and what was minted from them."""
         self._token: Secret | None = None
@@ -126,15 +127,16 @@ class Delivery:
             return None
         assert self._call.provider is not None
         keys, lease = self._relay.keys, self._lease
-        if await verdict_on_key(self._call.provider.family, answer) == "no_money":
+        verdict = await verdict_on_key(self._call.provider.family, answer)
+        if verdict == "no_money":
             other = keys.exhausted(lease)
-        elif answer.status == 429:
+        elif answer.status == 429 and verdict != "request":
             other = keys.cooling(lease, retry_after_s(answer, time.time()))
         else:
             return None
         if other is None or other.secret in self._used:
             return None
-        return other if self._relay.breakers.of(self._call.host, other.fingerprint).wait_s() == 0 else None
+        return other if self._relay.breakers.of(self._call.host, other.secret.digest).wait_s() == 0 else None
 
     async def _is_refused(self, answer: Answer) -> bool:
         """Whether the provider does not take our key, rather than the request."""
@@ -164,7 +166,7 @@ class Delivery:
     async def _attempts_with_one_key(self) -> Answer:
         call = self._call
         assert call.provider is not None
-        breaker = self._relay.breakers.of(call.host, self._lease.fingerprint)
+        breaker = self._relay.breakers.of(call.host, self._lease.secret.digest)
         try:
             return await deliver(
                 self._send_once,
@@ -208,6 +210,7 @@ class Delivery:
     async def _send_once(self) -> Answer:
         call = self._call
         assert call.provider is not None
+        began = time.monotonic()
         answer = await self._relay.upstream.send(
             call.provider,
             call.host,
@@ -221,6 +224,7 @@ class Delivery:
             minted=self._minted,
         )
         call.in_flight = False
+        self._silence = time.monotonic() - began
         return answer
 
     def _on_leaving(self) -> None:
@@ -261,7 +265,7 @@ class Delivery:
                 if left is not None:
                     self._finish_body()
                 self._read_meter()
-                call.complete = True
+                call.complete, call.ended = True, ""
                 await conclude()
             if not exchange.answered:
                 exchange.start(answer.status, headers, out, end=left is not None and left <= 0)
@@ -269,14 +273,15 @@ class Delivery:
                     return
                 await exchange.send(b"")
             elif out:
+                out = self._ending.cut(out)
                 await exchange.send(out)
-                self._frame_end = out.endswith(_FRAME_ENDS)
-            if call.covers is not None and self._frame_end and not call.complete and meter is not None:
-                denial = await call.covers(meter.output_seen)
+                self._ending.sent(out)
+            if call.covers is not None and not call.complete and meter is not None:
+                denial = await self._ending.due(call.covers, meter.output_seen)
                 if denial is not None:
                     raise Refused(denial.code, denial.why, denial.headers)
         tail = self._finish_body()
-        call.complete = True
+        call.complete, call.ended = True, ""
         await conclude()
         if tail:
             await exchange.send(tail)
@@ -292,8 +297,10 @@ class Delivery:
             call.ended = "cut"
             self._finish_body()
             raise Refused(cut.code, cut.why) from None
-        now = time.monotonic()
-        call.waited_s += now - waited
+        finally:
+            now = time.monotonic()
+            call.waited_s += now - waited
+            self._silence += now - waited
         if call.first_byte is None and chunk:
             call.first_byte = now
         return chunk
@@ -316,7 +323,17 @@ class Delivery:
         clean = self._redactor.feed(chunk)
         if last:
             clean += self._redactor.finish()
-        return self._meter.feed(clean) if self._meter is not None and clean else clean
+        if self._meter is None or not clean:
+            return clean
+        out = self._meter.feed(clean)
+        if self._meter.output_seen > self._call.output_seen:
+            self._call.output_seen = self._meter.output_seen
+            self._end_silence()
+        return out
+
+    def _end_silence(self) -> None:
+        self._call.silent_s += max(self._silence - _QUIET_S, 0.0)
+        self._silence = 0.0
 
     def _finish_body(self) -> bytes:
         """What was still held back of the answer; b"" from the second time on."""
@@ -344,9 +361,10 @@ class Delivery:
         nothing is sent and the answer has to be cut."""
         call = self._call
         self._finish_body()
+        self._end_silence()
         call.denial, call.gate = denial, "budget"
         await conclude()
-        if self._frame_end and isinstance(self._meter, StreamMeter) and call.provider is not None:
+        if self._ending.between_events and isinstance(self._meter, StreamMeter) and call.provider is not None:
             await self._exchange.send(error_event(denial, call.provider.family, call.id))
             self._exchange.end()
 
@@ -355,6 +373,7 @@ class Delivery:
         answer, call = self._answer, self._call
         if answer is None or call.complete or self._meter is None:
             return
+        self._end_silence()
         try:
             async with asyncio.timeout(self._relay.abandoned_read_s):
                 while chunk := await answer.read():

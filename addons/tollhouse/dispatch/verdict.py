@@ -14,7 +14,9 @@ from typing import Any, Final, Literal
 
 from tollhouse.dispatch.answer import Answer
 
-Verdict = Literal["refused", "no_money"]
+Verdict = Literal["refused", "no_money", "request"]
+"""``request``: the key is sound, though the status says otherwise; it is this request that it can't serve. Any workload can
+make such a request, so nothing is to be concluded for the others."""
 
 PEEK_BYTES: Final = 65_536
 PEEK_S: Final = 1.0
@@ -70,6 +72,13 @@ _EMPTY: Final = _code(
 )
 
 RULES: Final = (
+    Rule(
+        "request",
+        "openai",
+        401,
+        "of a restricted key: https://github.com/microsoft/PowerToys/issues/32989",
+        _message(r"You have insufficient permissions for this operation\."),
+    ),
     Rule("refused", "", 401, "RFC 9110 15.5.2; OpenAI, Azure, Anthropic, Mistral, Cohere, Google's OAuth"),
     Rule("refused", "google", 400, "https://ai.google.dev/gemini-api/docs/troubleshooting", _reason("API_KEY_INVALID")),
     Rule("refused", "cohere", 498, "https://docs.cohere.com/reference/errors"),
@@ -86,6 +95,13 @@ RULES: Final = (
         403,
         "of a Bedrock API key: https://github.com/anomalyco/opencode/issues/47073",
         _message(r"Authentication failed: Please make sure your API Key is valid"),
+    ),
+    Rule(
+        "request",
+        "openai",
+        429,
+        "larger than a whole minute's limit: https://github.com/Aider-AI/aider/issues/1880",
+        _message(r"Request too large for "),
     ),
     Rule("no_money", "", 402, "RFC 9110 15.5.3; Anthropic, Gemini, Mistral, Cohere, DeepSeek, OpenRouter, Together"),
     Rule("no_money", "openai", 429, "https://platform.openai.com/docs/guides/error-codes", _EMPTY),
@@ -113,7 +129,7 @@ RULES: Final = (
         _message(r"Your prepayment credits are depleted"),
     ),
 )
-"""Bedrock and Vertex have no code for an empty account; any other 403 is a right that the key lacks."""
+"""The first that fits. Bedrock and Vertex have no code for an empty account; any other 403 is a right that the key lacks."""
 
 _STATUSES: Final = frozenset(rule.status for rule in RULES)
 
@@ -137,7 +153,8 @@ async def verdict_on_key(family: str, answer: Answer) -> Verdict | None:
 
 
 def _error(body: bytes) -> dict[str, Any]:
-    """The object that tells: ``{"error": {...}}``, that in a list (Vertex), or the whole (AWS). Empty for what is none."""
+    """The object that tells: ``{"error": {...}}``, that in a list (Vertex), or the whole (AWS); xAI's ``{"code": "...",
+    "error": "..."}`` as one with a message. Empty for what is none."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -147,4 +164,6 @@ def _error(body: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         return {}
     inner = found.get("error", found)
+    if isinstance(inner, str):
+        return {"message": inner}
     return inner if isinstance(inner, dict) else {}

@@ -20,6 +20,9 @@ from tollhouse.credential.secret import Secret
 MARK: Final = b"[redacted by tollhouse]"
 SHORTEST: Final = 8
 """A key of fewer characters is not searched for: answers that do not hold it would have it by chance."""
+_FAR: Final = 1024
+"""Bytes held back from which on what comes waits until it is an eighth of them: no honest answer comes so far, but one that
+sends a beginning of the key byte by byte, all of it escaped, would have it searched anew each time."""
 
 # `done` and `pair` are escapes of a printable character, `cut` is what the end of the data leaves of one. Any other
 # escape is a token too, so that the second backslash of `\\` begins none.
@@ -69,10 +72,10 @@ class Redactor:
 
     ``secrets`` are those that were put on the call; what each exposes is looked for. What is found is overwritten by as
     many bytes, `MARK` cut or filled up with ``*``, so that no length changes. `feed` holds back only the longest end of
-    the data that can still become a key; `finish` gives it.
+    the data that can still become a key (beyond `_FAR`, up to an eighth more); `finish` gives it.
     """
 
-    __slots__ = ("_forms", "_held", "_wanted")
+    __slots__ = ("_forms", "_held", "_unread", "_wanted")
 
     def __init__(self, secrets: Sequence[Secret | str]) -> None:
         if len(secrets) == 1 and isinstance(secrets[0], Secret):
@@ -82,6 +85,8 @@ class Redactor:
             self._wanted = Forms(*chain.from_iterable(each))
         self._forms = self._wanted.spelt
         self._held = b""
+        self._unread = b""
+        """Comes behind what is held."""
 
     def __repr__(self) -> str:
         return "Redactor(redacted)"
@@ -102,6 +107,15 @@ class Redactor:
 
     def feed(self, chunk: bytes) -> bytes:
         """What may go on now of the body; may be empty."""
+        if len(self._held) > _FAR:
+            chunk = self._unread + chunk
+            self._unread = b""
+            if len(chunk) < len(self._held) // 8:
+                self._unread = chunk
+                return b""
+        return self._search(chunk)
+
+    def _search(self, chunk: bytes) -> bytes:
         data = self._held + chunk if self._held else chunk
         if not self._forms or not data:
             return data
@@ -119,8 +133,9 @@ class Redactor:
 
     def finish(self) -> bytes:
         """At the end of the body: what was held back."""
-        rest, self._held = self._held, b""
-        return rest
+        done = self._search(self._unread) if self._unread else b""
+        rest, self._held, self._unread = self._held, b"", b""
+        return done + rest
 
     def _may_hold(self, data: bytes) -> bool:
         """Whether a form is in ``data`` as it is, or there are escapes that could spell one, the last maybe unfinished."""
