@@ -72,6 +72,16 @@ def test_it_has_the_contracts_fields() -> None:
     assert set(swept_record({})) == set(record)
 
 
+def test_a_call_that_was_let_through_without_redis() -> None:
+    """One field more, in its own line and in that of a sweep, and in no other."""
+    record = record_of(a_call(unsafe_fail_open=True), 100.0)
+    assert list(record) == [*FIELDS.split(), "unsafe_fail_open"]
+    assert record["unsafe_fail_open"] is True
+    swept = swept_record({"call_id": "call_1", "unsafe_fail_open": "true"})
+    assert set(swept) == set(record)
+    assert swept["unsafe_fail_open"] is True
+
+
 def test_a_call_that_was_answered() -> None:
     """The values of a whole call."""
     call = a_call(
@@ -230,3 +240,13 @@ def test_a_line_that_comes_too_late_goes_into_nobody_elses_file(tmp_path: Path) 
     with (tmp_path / "other").open("w") as other:
         book.write({"n": 1})
         assert os.fstat(other.fileno()).st_size == 0
+
+
+def test_lines_are_counted(tmp_path: Path) -> None:
+    """By provider, status and reason, for whoever asks; also when the line could not be written."""
+    book = Book(tmp_path / "calls.jsonl")
+    for _ in range(2):
+        book.write({"provider": "openai", "status": 200, "reason": "", "project": "proj_123"})
+    book.close()
+    book.write({"provider": "", "status": 403, "reason": "host_not_allowed"})
+    assert book.counts == {("openai", 200, ""): 2, ("", 403, "host_not_allowed"): 1}

@@ -21,6 +21,7 @@ from tollhouse.config import (
 )
 from tollhouse.providers import BUILT_IN
 from tollhouse.providers.anthropic import ANTHROPIC
+from tollhouse.providers.azure import AZURE
 from tollhouse.providers.openai import OPENAI
 
 DATA = Path(__file__).parent / "data"
@@ -229,7 +230,16 @@ def test_redis_password_is_not_shown(write) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["rediss://h:1/0", "unix:///run/r.sock?db=1", "redis+cluster://h:1", "redis+sentinel://h:1/m", "embedded"]
+    "url",
+    [
+        "rediss://h:1/0",
+        "unix:///run/r.sock?db=1",
+        "redis+cluster://h:1",
+        "redis+cluster://u:p@h:1,[::1]:2?ssl=true&ssl_ca_certs=/ca.pem",
+        "redis+sentinel://h:1/m",
+        "redis+sentinel://u:p@h:1,g:2/m/3?ssl=true&sentinel_password=s",
+        "embedded",
+    ],
 )
 def test_redis_url(write, url: str) -> None:
     """All schemes of the reference are read."""
@@ -274,8 +284,6 @@ def test_vault_over_http(write) -> None:
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        ("[redis]\nunsafe_fail_open = true\n", "redis.unsafe_fail_open"),
-        ('[redis]\nurl = "redis+cluster://h:1"\n', "redis.url"),
         ('versions = { "infrastructure/openai" = 3 }\n', "vault.versions"),
     ],
 )
@@ -298,7 +306,7 @@ def test_catalog_changes_a_built_in(write, tmp_path: Path) -> None:
     assert openai.ca_file == str(tmp_path / "ca.pem")
     assert openai.allow_private
     assert (openai.attempts, openai.deadline_s, openai.answer_timeout_s) == (2, 5, 7.5)
-    assert openai.default_output_tokens == 100
+    assert (openai.most_output("gpt-4o", 50), openai.most_input(128_000)) == (100, 128_000)
     assert len(catalog(config).providers) == len(BUILT_IN)
 
 
@@ -319,16 +327,45 @@ def test_catalog_of_ones_own(write) -> None:
     assert (vllm.name, vllm.family, vllm.port) == ("vllm", "openai", 8443)
     assert (vllm.endpoints, vllm.slot, vllm.usage_in_stream) == (OPENAI.endpoints, OPENAI.slot, "on_request")
     assert (vllm.key_variables, vllm.who_pays) == ((), OPENAI.who_pays)
+    # OpenAI's limits are of OpenAI's models.
+    assert (vllm.most_output("gpt-4o", None), OPENAI.most_output("gpt-4o", None)) == (128_000, 16_384)
     assert catalog(config).by_host("a.gpu.internal") == vllm
     claude = catalog(config).by_name("claude")
     assert claude is not None
-    assert (claude.slot, claude.endpoints) == (ANTHROPIC.slot, ())
+    assert (claude.slot, claude.endpoints) == (ANTHROPIC.slot, ANTHROPIC.endpoints)
+
+
+def test_several_azure_resources(write) -> None:
+    """Each resource with a key of its own is an entry; no host is Azure's until the file names it."""
+    config = write(
+        EMBEDDED + '[providers.azure]\nhosts = ["contoso.openai.azure.com"]\n'
+        '[providers.azure-eu]\nfamily = "azure"\nhosts = ["contoso-eu.openai.azure.com"]\n'
+    )
+    ours, eu = catalog(config).by_name("azure"), catalog(config).by_name("azure-eu")
+    assert ours is not None
+    assert eu is not None
+    assert catalog(config).by_host("contoso.openai.azure.com") == ours
+    assert catalog(config).by_host("contoso-eu.openai.azure.com") == eu
+    assert catalog(config).by_host("fabrikam.openai.azure.com") is None
+    assert (eu.slot, eu.endpoints, eu.free_call) == (AZURE.slot, AZURE.endpoints, AZURE.free_call)
+    assert (eu.family, eu.price_id, eu.key_variables) == ("openai", "azure", ())
+    assert catalog(write(EMBEDDED)).by_name("azure") == AZURE
+    assert AZURE.hosts == ()
+
+
+def test_a_name_of_a_built_in_as_family(write) -> None:
+    """Saying it of the entry of that name changes nothing."""
+    config = write(EMBEDDED + '[providers.gemini]\nfamily = "gemini"\n[providers.bedrock]\nfamily = "bedrock"\n')
+    assert catalog(config).providers == BUILT_IN
 
 
 def test_host_below_anothers_wildcard(write) -> None:
-    """An exact host may lie below another provider's wildcard: one's own key for one Azure resource."""
-    config = write(EMBEDDED + '[providers.ours]\nfamily = "openai"\nhosts = ["ours.openai.azure.com"]\n')
-    found = catalog(config).by_host("ours.openai.azure.com")
+    """An exact host may lie below another provider's wildcard: its own key for one machine of many."""
+    config = write(
+        EMBEDDED + '[providers.gpus]\nfamily = "openai"\nhosts = ["*.gpu.internal"]\n'
+        '[providers.ours]\nfamily = "openai"\nhosts = ["ours.gpu.internal"]\n'
+    )
+    found = catalog(config).by_host("ours.gpu.internal")
     assert found is not None
     assert found.name == "ours"
 

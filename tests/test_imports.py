@@ -24,16 +24,18 @@ LEAVES = {
     "tollhouse.call",
     "tollhouse.clearance",
     "tollhouse.config_values",
+    "tollhouse.credential.aws",
     "tollhouse.credential.lease",
     "tollhouse.credential.secret",
     "tollhouse.denial",
+    "tollhouse.files",
 }
 """What any folder of the road may import, beside ``providers``."""
 PURE = {
     "admit": ("authority", "identity", "path", "strip", "token"),
-    "budget": ("estimate", "limits", "windows"),
-    "credential": ("environment", "lease", "paths", "pauses", "secret"),
-    "dispatch": ("answer", "breaker", "exchange", "guard", "retry"),
+    "budget": ("charges", "estimate", "limits", "media", "pixels", "transitions", "urls", "windows"),
+    "credential": ("environment", "fields", "lease", "paths", "pauses", "secret"),
+    "dispatch": ("answer", "breaker", "exchange", "guard", "retry", "verdict"),
 }
 """Logic by folder. The whole of ``meter`` but for `EXPORT`, ``providers`` and the configuration belong to it as well."""
 EXPORT = "tollhouse.meter.price_export"

@@ -18,11 +18,12 @@ import pytest
 from tests.support.wire import FakeWire, a_head, an_exchange
 from tollhouse.book import Book
 from tollhouse.budget import keys
-from tollhouse.budget.ledger import Ledger, LedgerUnavailable, Scope, Settled
+from tollhouse.budget.ledger import Ledger, LedgerUnavailable, Scope
 from tollhouse.budget.limits import parse_limit
 from tollhouse.budget.purse import Purse
 from tollhouse.budget.spool import Spool
 from tollhouse.budget.store import connect
+from tollhouse.budget.transitions import Answer
 from tollhouse.call import Attempt, Call, Identity, Project, Usage
 from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import CredentialUnavailable, Lease
@@ -112,7 +113,7 @@ class GatedLedger(Ledger):
             await self.held.wait()
         return await super().hold(*arguments, **options)
 
-    async def settle(self, *arguments: Any, **options: Any) -> Settled:
+    async def settle(self, *arguments: Any, **options: Any) -> Answer:
         self.asked += 1
         if self.settled is not None:
             await self.settled.wait()

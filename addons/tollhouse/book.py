@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ FIELDS = (
     "reason gate attempts attempts_unknown breaker key_version ttft_ms duration_ms overhead_ms tokens cost_usd held_usd "
     "charged_by client_ip listener"
 )
-"""Of a line, in order."""
+"""Of a line, in order. One more, ``unsafe_fail_open``, is in the lines of the calls that it let through, and only there."""
 
 
 def moment(seconds: float) -> str:
@@ -71,6 +72,7 @@ def record_of(call: Call, now: float) -> dict[str, object]:
         "charged_by": call.charged_by,
         "client_ip": call.head.client_ip,
         "listener": call.head.listener,
+        **({"unsafe_fail_open": True} if call.unsafe_fail_open else {}),
     }
 
 
@@ -87,7 +89,8 @@ def swept_record(fields: Mapping[str, str]) -> dict[str, object]:
         "reason": "swept",
     }
     known = {key: without_tokens(value) for key, value in fields.items() if key in empty}
-    return {**empty, **known, "stream": fields.get("stream") == "true"}
+    let_through = {"unsafe_fail_open": True} if fields.get("unsafe_fail_open") == "true" else {}
+    return {**empty, **known, "stream": fields.get("stream") == "true", **let_through}
 
 
 class Book:
@@ -100,6 +103,8 @@ class Book:
         self._torn = False
         """The last line was written in part."""
         self._fd = self._open()
+        self.counts: Counter[tuple[object, object, object]] = Counter()
+        """Lines by provider ("" for none), status and reason: since the start."""
 
     def _open(self) -> int:
         if self._path is None:
@@ -114,6 +119,7 @@ class Book:
 
     def write(self, record: dict[str, object]) -> None:
         """Never raises: a full disk is logged and does not end calls."""
+        self.counts[record.get("provider", ""), record.get("status", 0), record.get("reason", "")] += 1
         line = json.dumps(record, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
         rest = b"\n" + line if self._torn else line
         try:

@@ -42,6 +42,7 @@ from tollhouse.config_rules import (
     not_yet,
     price_rules,
     provider_rules,
+    redis_rules,
     route_rules,
     vault_rules,
 )
@@ -197,6 +198,8 @@ def _between(parts: Mapping[str, Any], document: Mapping[str, Any], names: Seque
     """The rules whose tables are sound, and those for single lists, which need no more than the list."""
     if "listen" in parts:
         yield from listen_rules(parts["listen"])
+    if "redis" in parts:
+        yield from redis_rules(parts["redis"])
     if "vault" in parts:
         yield from vault_rules(parts["vault"])
     if "ca" in parts:

@@ -24,6 +24,7 @@ from tollhouse.config_values import (
     Name,
     Port,
     Price,
+    ProviderFamily,
     ProviderHost,
     RedisUrl,
     Seconds,
@@ -36,7 +37,6 @@ from tollhouse.config_values import (
     VaultPath,
     VaultPlace,
 )
-from tollhouse.denial import Family
 
 
 class Table(BaseModel):
@@ -152,7 +152,8 @@ class CaConfig(Table):
 class ProviderConfig(Table):
     """What differs from the built-in entry, or an entry of one's own. None leaves the built-in value."""
 
-    family: Family | None = None
+    family: ProviderFamily | None = None
+    """Whose API it speaks: a family, or a built-in provider, all of whose entry it then takes over but for the hosts."""
     hosts: Annotated[tuple[ProviderHost, ...], List, Field(min_length=1)] | None = None
     port: Port | None = None
     connect_to: Target | None = None
@@ -162,7 +163,10 @@ class ProviderConfig(Table):
     attempts: Annotated[int, Field(ge=1, le=10)] | None = None
     deadline_s: Seconds | None = None
     answer_timeout_s: Seconds | None = None
+    default_input_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """None: the model's context window as the price table has it, else the longest of the provider's."""
     default_output_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """None: what the model is known to give, else 128,000."""
 
 
 class ProjectConfig(Table):
@@ -171,6 +175,7 @@ class ProjectConfig(Table):
     on_shortfall: Literal["reject", "clamp"] = "reject"
     models: Texts = ()
     unpriced: Literal["refuse", "dearest"] = "refuse"
+    estimate: Literal["typical", "worst"] = "typical"
 
 
 class TenantConfig(Table):

@@ -19,15 +19,17 @@ from tollhouse.config_models import (
     ListenConfig,
     PriceConfig,
     ProviderConfig,
+    RedisConfig,
     VaultConfig,
 )
 from tollhouse.config_text import dotted, unknown_key
 from tollhouse.config_values import Address
-from tollhouse.providers import BUILT_IN, Catalog, CredentialSlot, Provider
+from tollhouse.providers import BUILT_IN, Catalog, Provider
 
 Found = Iterator[tuple[str, str]]
 
 _BUILT_IN: Final = {provider.name: provider for provider in BUILT_IN}
+_SPOKEN_BY_OTHERS: Final = frozenset({"openai", "anthropic", "cohere", "mistral"})
 _LISTENERS: Final = ("proxy", "base_url", "transparent", "admin")
 
 
@@ -48,17 +50,16 @@ def _provider(name: str, changes: ProviderConfig) -> Provider:
         given["ca_file"] = str(changes.ca_file)
     base = _BUILT_IN.get(name)
     if base is None:
-        base = _of_family(changes.family or "openai")
-        given.update(name=name, family=changes.family or "openai", key_variables=(), prices_from="")
+        family = changes.family or "openai"
+        base = _BUILT_IN.get(family) or next(provider for provider in BUILT_IN if provider.family == family)
+        # Many speak OpenAI's API, at prices of their own; Azure's is Azure's.
+        prices_from = "" if family in _SPOKEN_BY_OTHERS else base.price_id
+        given.update(name=name, key_variables=(), prices_from=prices_from)
+        if not prices_from:
+            given["output_limits"] = ()
         given.setdefault("hosts", ())
-    return dataclasses.replace(base, **given)
-
-
-def _of_family(family: str) -> Provider:
-    """The built-in provider whose slot, endpoints and who-pays headers a provider of this family has."""
-    named = _BUILT_IN.get(family)
-    found = named or next((provider for provider in BUILT_IN if provider.family == family), None)
-    return found or Provider(name="", family=family, hosts=(), slot=CredentialSlot("authorization", "Bearer "))
+    # The error format is the base's: of Azure that is OpenAI's.
+    return dataclasses.replace(base, **{**given, "family": base.family})
 
 
 def listen_rules(listen: ListenConfig) -> Found:
@@ -78,6 +79,19 @@ def listen_rules(listen: ListenConfig) -> Found:
             if host == address.host or host in ("0.0.0.0", "::") or address.host in ("0.0.0.0", "::"):  # noqa: S104
                 yield f"listen.{name}", f"{address} is the port of listen.{other} as well; give each listener its own"
         seen.setdefault(address.port, []).append((name, address.host))
+
+
+def redis_rules(redis: RedisConfig) -> Found:
+    if not redis.unsafe_fail_open:
+        return
+    if redis.embedded:
+        yield "redis.unsafe_fail_open", "has no effect with an embedded store, which is never away; remove it"
+    if redis.url.startswith("redis+cluster:"):
+        yield (
+            "redis.unsafe_fail_open",
+            "is not for a Cluster: a part of it may be away while the rest answers, and then nobody can say for whom the "
+            "limits hold; remove it, or use redis://, rediss://, unix:// or redis+sentinel://",
+        )
 
 
 def vault_rules(vault: VaultConfig) -> Found:
@@ -129,7 +143,13 @@ def provider_rules(providers: Mapping[str, ProviderConfig]) -> Found:
                     dotted((*here, "hosts")),
                     "is missing, and no request could be for this provider; name its hosts",
                 )
-        elif entry.family not in (None, built_in.family):
+        elif not built_in.hosts and entry.hosts is None:
+            yield (
+                dotted((*here, "hosts")),
+                f"is missing: each resource of {name} has a host and a key of its own, and only you know which are yours; "
+                f'write hosts = ["NAME.openai.azure.com"], and give others entries of their own with family = "{name}"',
+            )
+        elif entry.family not in (None, built_in.family, name):
             why = f"is {built_in.family!r} for the built-in provider {name!r} and cannot be changed; use another name"
             yield dotted((*here, "family")), why
         if entry.connect_to is not None and entry.connect_to.is_inside and not entry.allow_private:
@@ -234,13 +254,6 @@ def model_rules(projects: Mapping[str, Sequence[object]], catalog: Catalog | Non
 
 _NOT_YET: Final[tuple[tuple[str, str, Callable[[Any], object], str], ...]] = (
     ("routes", "routes", lambda routes: routes, "name the provider in the base URL's path (/anthropic/v1/...)"),
-    ("redis", "redis.unsafe_fail_open", lambda redis: redis.unsafe_fail_open, "remove it"),
-    (
-        "redis",
-        "redis.url",
-        lambda redis: redis.url.startswith("redis+cluster:"),
-        "use redis://, rediss:// or unix:// of one server, or redis+sentinel://",
-    ),
     (
         "vault",
         "vault.versions",

@@ -6,12 +6,12 @@ addons      Tunnel: which host a tunnel may be for          admit/tunnel.py
 gates       Admit    authority, path, identity, strip       admit/gate.py
             Reading  the body, where it has to be read      budget/reading.py
             Models   the project's list of models           admit/models.py
-            Purse    estimate, hold                         budget/purse.py
+            Purse    estimate, hold                         budget/purse.py, fail_open.py
             KeyCache the key, leased                        credential/cache.py
 dispatch    Relay    breaker, attempts, answer, meter       dispatch/relay.py
 settle      Purse, then Book: the line                      budget/purse.py, book.py
 beside      what they are opened from, and Keeper           stores.py, budget/keeping.py
-            commands, probes                                admin/control.py, admin/http.py
+            commands, probes, metrics                       admin/control.py, http.py, metrics.py
 """
 
 from __future__ import annotations
@@ -32,10 +32,13 @@ from tollhouse.admin.operations import OperationRefused, Operations
 from tollhouse.admit.directory import Directory
 from tollhouse.admit.gate import Admit
 from tollhouse.admit.models import Models
+from tollhouse.admit.remembered import Remembered
 from tollhouse.admit.tunnel import Tunnel
 from tollhouse.book import Book
+from tollhouse.budget.fail_open import FailOpen
 from tollhouse.budget.keeping import Keeper
 from tollhouse.budget.ledger import Ledger, LedgerUnavailable
+from tollhouse.budget.outage import Outage, pinger
 from tollhouse.budget.purse import Purse
 from tollhouse.budget.reading import Reading
 from tollhouse.budget.spool import Spool
@@ -52,7 +55,7 @@ from tollhouse.journey import Gate, Journey
 from tollhouse.listen import ListenerParts, Listeners
 from tollhouse.meter.price_file import PriceFileError
 from tollhouse.meter.prices import PriceTable
-from tollhouse.stores import listener_context, open_ca, open_keys
+from tollhouse.stores import listener_context, open_ca, open_keys, open_tokens
 from tollhouse.trust.leaf import LeafStore
 
 log = logging.getLogger(__name__)
@@ -86,6 +89,9 @@ class Gateway:
         self.gates: list[Gate] = []
         self.stopping = asyncio.Event()
         self._not_ready: list[str] = ["starting"]
+        self._warnings: list[str] = []
+        self.remembered: Remembered | None = None
+        self.fail_open: FailOpen | None = None
         self._stopped = False
         self._closers: list[Callable[[], Awaitable[object]]] = []
         """How to close what is open, in the order in which it was opened."""
@@ -122,7 +128,12 @@ class Gateway:
         if waiting:
             log.warning("%d settles of a former run wait in %s", waiting, self.spool.path)
         self._closers.append(self.spool.close)
-        self.directory = Directory(self.redis)
+        if config.redis.unsafe_fail_open:
+            outage = Outage(pinger(config.redis.url))
+            self.remembered = Remembered(outage.explains)
+        self.directory = Directory(self.redis, self.ledger, remembered=self.remembered)
+        if self.remembered is not None:
+            self.fail_open = FailOpen(self.ledger, self.spool, outage, self.remembered.vouches, self.directory.refresh)
         self.keys = open_keys(config)
         self._closers.append(self.keys.close)
 
@@ -130,14 +141,16 @@ class Gateway:
         config = self.config
         overrides = {name: price.model_dump(exclude_none=True) for name, price in config.prices.items()}
         prices = await asyncio.to_thread(PriceTable.load, config.state.directory, overrides)
-        self.purse = Purse(self.ledger, prices, self.spool)
+        self.purse = Purse(self.ledger, prices, self.spool, fail_open=self.fail_open)
         self._closers.append(self.purse.retry)
-        self.upstream = Upstream(self.catalog)
+        self.tokens = open_tokens()
+        self._closers.append(self.tokens.close)
+        self.upstream = Upstream(self.catalog, tokens=self.tokens)
         self._closers.append(self._close_upstream)
         await self.upstream.start()
-        breakers = Breakers(time.monotonic)
-        relay = Relay(self.upstream, breakers, self.keys, abandoned_read_s=config.limits.abandoned_read_s)
-        self.gates = self._gates()
+        self.breakers = Breakers(time.monotonic)
+        relay = Relay(self.upstream, self.breakers, self.keys, abandoned_read_s=config.limits.abandoned_read_s)
+        self.gates = self._gates(prices)
         self.journey = Journey(self.gates, self.keys, self.purse, relay, self.book)
         await self._open_admin()
 
@@ -156,7 +169,7 @@ class Gateway:
         self.journey.open = True
         self._not_ready = []
 
-    def _gates(self) -> list[Gate]:
+    def _gates(self, prices: PriceTable) -> list[Gate]:
         config = self.config
         admit = Admit(
             self.catalog,
@@ -165,15 +178,22 @@ class Gateway:
             project_header=config.headers.project,
             trace_header=config.headers.trace,
             clock=time.time,
+            remembered=self.remembered,
         )
-        reading = Reading(max_body_bytes=config.limits.max_body_bytes, idle_s=config.limits.request_timeout_s)
+        reading = Reading(
+            max_body_bytes=config.limits.max_body_bytes, idle_s=config.limits.request_timeout_s, window=prices.window
+        )
         return [admit, reading, Models(), self.purse]
 
     async def _open_admin(self) -> None:
         address = self.config.listen.admin
         if address is None:
             return
-        site = AdminSite(address, self.config.listen.base_url_hosts, self.reasons)
+        # Its library takes 3 MB, which a gateway without the listener does not need.
+        from tollhouse.admin.metrics import Metrics, Parts
+
+        parts = Parts(self.reasons, self.journey, self.purse, self.spool, self.book, self.breakers, self.keys)
+        site = AdminSite(address, self.config.listen.base_url_hosts, self.reasons, Metrics(parts), self.warnings)
         with _said(f"listen.admin: {address} cannot be listened on", "free it or choose another"):
             host, port = await site.start()
         self._closers.append(site.close)
@@ -182,6 +202,10 @@ class Gateway:
     def reasons(self) -> Sequence[str]:
         """Why the gateway is not ready; empty when it is."""
         return ["stopping"] if self._stopped else self._not_ready
+
+    def warnings(self) -> Sequence[str]:
+        """What is wrong while it is ready all the same."""
+        return self._warnings
 
     async def _wait_for_stores(self) -> None:
         """Until Redis and Vault have answered once: nothing is listened on before."""
@@ -247,7 +271,10 @@ class Gateway:
         keeper = Keeper(self.ledger, self.purse, self._tenants, time.monotonic)
         while True:
             await asyncio.sleep(_HEALTH_EVERY_S)
-            self._not_ready = await keeper.turn()
+            problems = await keeper.turn()
+            if self.fail_open is not None:
+                self._warnings = await self.fail_open.turn(problems)
+            self._not_ready = [] if self._warnings else problems
 
     async def _tenants(self) -> set[str]:
         return {project.tenant for project in await self.directory.projects()}

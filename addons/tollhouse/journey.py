@@ -24,6 +24,7 @@ from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.denial import Decision, Denial, Refused, error_body, error_headers
 from tollhouse.dispatch.exchange import ClientGone, Exchange, Stopped
 from tollhouse.dispatch.relay import Delivery, Relay
+from tollhouse.dispatch.sign import check_lease
 
 log = logging.getLogger(__name__)
 
@@ -175,6 +176,7 @@ class Journey:
         lease = await self._leases.get(call.provider.name, call.project.tenant, call.project.id)
         if not isinstance(lease, Lease):
             raise TypeError("the credential gate gave no lease")
+        check_lease(lease, call.provider)
         call.key_version = f"{lease.fingerprint}@{lease.version}"
         return lease
 

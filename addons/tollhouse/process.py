@@ -91,6 +91,11 @@ def run(config: Config) -> int:
         return 1
     if "embedded" in (config.redis.url, config.vault.address):
         _say("embedded stores are for one machine: projects and tokens survive a restart, spend does not.")
+    if config.redis.unsafe_fail_open:
+        _say(
+            "UNSAFE: [redis] unsafe_fail_open = true: while Redis is away, identities proven in the last 5 minutes call "
+            "without any limit of money, rate or concurrency; what they spent is charged when it is back."
+        )
     _raise_file_limit(config.limits.max_connections)
     try:
         lock = StateLock.take(config.state.directory)

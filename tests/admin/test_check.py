@@ -11,7 +11,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import redis as blocking
+from tests.budget.test_topologies import serving
 from tests.support.openbao import OpenBao
+from tests.support.redis_cluster import RedisCluster
 from tests.support.redis_server import RedisServer, free_port
 
 from tollhouse.admin.check import Finding, check, worst
@@ -212,6 +215,14 @@ async def test_exposed(write) -> None:
     assert "providers.vllm is called over plain http" in warnings
 
 
+async def test_fail_open(write) -> None:
+    """What the switch lets out is said, each time."""
+    url = 'url = "redis://127.0.0.1:1/0"\n'
+    warnings = said(await run(write(LISTEN, VAULT, f"[redis]\n{url}unsafe_fail_open = true\n")), "warn")
+    assert "redis.unsafe_fail_open lets calls leave while Redis is away" in warnings
+    assert "unsafe_fail_open" not in said(await run(write(LISTEN, VAULT, f"[redis]\n{url}")), "warn")
+
+
 # Ports
 
 
@@ -293,6 +304,18 @@ def bulk(text: str) -> bytes:
     return f"${len(text)}\r\n{text}\r\n".encode()
 
 
+def hello(version: str) -> bytes:
+    return b"*4\r\n" + b"".join(bulk(text) for text in ("server", "redis", "version", version))
+
+
+def user(commands: str, keys: str) -> bytes:
+    """The answer to ACL GETUSER of Redis 7."""
+    flags = bulk("flags") + b"*1\r\n" + bulk("off")
+    passwords = bulk("passwords") + b"*0\r\n"
+    rest = ("commands", commands, "keys", keys, "channels", "")
+    return b"*12\r\n" + flags + passwords + b"".join(map(bulk, rest)) + bulk("selectors") + b"*0\r\n"
+
+
 WELL = {
     "AUTH": b"+OK\r\n",
     "PING": b"+PONG\r\n",
@@ -324,6 +347,13 @@ WELL = {
         ({"EVAL": b"-NOPERM no permissions to run 'eval'\r\n"}, "error", "does not let us in"),
         ({"EVAL": b"-ERR unknown command 'EVAL' hunter2\r\n"}, "error", "with an error"),
         ({"INFO": b"-NOPERM\r\n", "CONFIG": b"-ERR unknown command\r\n"}, "ok", "answers"),
+        ({"INFO CLUSTER": bulk("cluster_enabled:1\r\n")}, "error", "is a node of a Cluster"),
+        ({"HELLO": hello("7.0.15"), "ACL GETUSER": user("-@all", "")}, "warn", "Redis 7.0.15 at"),
+        ({"HELLO": hello("7.0.15"), "ACL GETUSER": user("-@all +ping", "~*")}, "warn", "will lose charges"),
+        ({"HELLO": hello("7.0.15"), "ACL GETUSER": user("+@all", "~x:*")}, "warn", "will lose charges"),
+        ({"HELLO": hello("7.0.15"), "ACL GETUSER": user("+@all", "~*")}, "ok", "answers"),
+        ({"HELLO": hello("7.0.15"), "ACL GETUSER": b"-NOPERM\r\n"}, "ok", "can't be seen by this user"),
+        ({"HELLO": hello("7.2.4"), "ACL GETUSER": user("-@all", "")}, "ok", "answers"),
     ],
 )
 async def test_redis(tmp_path: Path, change: dict[str, bytes], level: str, text: str) -> None:
@@ -358,6 +388,8 @@ async def test_redis_over_the_network(tmp_path: Path) -> None:
     from tollhouse.admin.check_redis import _plaintext
 
     assert list(_plaintext("redis://db:6379/0", "redis://db:6379/0"))
+    assert list(_plaintext("redis+cluster://127.0.0.1:1,db:1", "redis+cluster://127.0.0.1:1,db:1"))
+    assert not list(_plaintext("redis+sentinel://db:1/m?ssl=true", "redis+sentinel://db:1/m"))
     assert not list(_plaintext("rediss://db:6379/0", "rediss://db:6379/0"))
     assert not list(_plaintext("unix:///run/redis.sock", "unix:///run/redis.sock"))
 
@@ -370,6 +402,109 @@ async def test_real_redis(redis_server: RedisServer, tmp_path: Path) -> None:
         assert [f.what for f in findings if f.level == "warn"] == [
             f"Redis at {redis_config(tmp_path, url).redis.place} saves nothing to disk."
         ]
+
+
+async def test_the_default_user_of_a_real_redis(tmp_path: Path) -> None:
+    """Shut by a bare `user default off` it costs Redis 7.0 its transactions; as README writes it, or with another version, it
+    does not."""
+    for rules, harmful in (("off", True), ("off ~* &* +@all", False)):
+        port = free_port()
+        conf = tmp_path / "redis.conf"
+        conf.write_text(
+            f'port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsave ""\nappendonly yes\n'
+            f"user gate on >hunter2 ~* &* +@all\nuser default {rules}\n"
+        )
+        with serving(str(conf), ready="Ready to accept"):
+            url = f"redis://gate:hunter2@127.0.0.1:{port}/0"
+            with blocking.Redis.from_url(url) as client:
+                version: str = client.info("server")["redis_version"]  # type: ignore[index]
+            findings = await check_redis(redis_config(tmp_path, url))
+        assert ("will lose charges" in said(findings, "warn")) is (harmful and version.startswith("7.0."))
+        assert said(findings, "error") == ""
+        assert "hunter2" not in repr(findings)
+
+
+async def test_sentinels(redis_server: RedisServer, tmp_path: Path) -> None:
+    """Each is asked which master it names, and that one is judged."""
+    port, nobody = free_port(), free_port()
+    conf = tmp_path / "sentinel.conf"
+    conf.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor m 127.0.0.1 {redis_server.port} 1\n"
+    )
+    with serving(str(conf), "--sentinel", ready="+monitor"):
+        findings = await check_redis(redis_config(tmp_path, f"redis+sentinel://127.0.0.1:{port},127.0.0.1:{nobody}/m"))
+        place = f"127.0.0.1:{redis_server.port}"
+        assert said(findings, "error") == ""
+        assert f"Redis at {place} answers." in said(findings, "ok")
+        assert [finding.what for finding in findings if finding.level == "warn"] == [
+            f"The Sentinel at 127.0.0.1:{nobody} names no master.",
+            f"Redis at {place} saves nothing to disk.",
+            f"Redis at {place} has no replica.",
+        ]
+        findings = await check_redis(redis_config(tmp_path, f"redis+sentinel://127.0.0.1:{port}/other"))
+        assert "It knows no other." in said(findings, "warn")
+        assert "None of the Sentinels names the master other." in said(findings, "error")
+    findings = await check_redis(redis_config(tmp_path, f"redis+sentinel://127.0.0.1:{redis_server.port}/m"))
+    assert "it may be no Sentinel" in said(findings, "warn")
+    assert worst(findings) == "error"
+
+
+async def test_sentinels_that_disagree(tmp_path: Path) -> None:
+    """Each of the masters that they name is judged."""
+    async with server(WELL) as first, server(WELL) as second:
+        ports = [url.rpartition(":")[2].removesuffix("/0") for url in (first, second)]
+        named = [{"SENTINEL": b"*2\r\n" + bulk("127.0.0.1") + bulk(port)} for port in ports]
+        async with server(named[0]) as one, server(named[1]) as other:
+            places = ",".join(url.rpartition("@")[2].removesuffix("/0") for url in (one, other))
+            url = f"redis+sentinel://:hunter2@{places}/m"
+            findings = await check_redis(redis_config(tmp_path, url), clock=lambda: 1_000_000.5)
+    assert "The Sentinels name different masters: " in said(findings, "warn")
+    assert [f"Redis at 127.0.0.1:{port} answers." in said(findings, "ok") for port in ports] == [True, True]
+    assert "hunter2" not in repr(findings)
+
+
+async def test_a_cluster(redis_cluster: RedisCluster, tmp_path: Path) -> None:
+    """Every master is judged, not only those of the URL; a node of the URL that is away is named."""
+    nobody = free_port()
+    url = f"redis+cluster://127.0.0.1:{redis_cluster.masters[0].port},127.0.0.1:{nobody}"
+    findings = await check_redis(redis_config(tmp_path, url))
+    assert said(findings, "error") == ""
+    warnings = said(findings, "warn")
+    assert f"Redis at 127.0.0.1:{nobody} can't be used." in warnings
+    for node in redis_cluster.masters:
+        place = f"127.0.0.1:{node.port}"
+        assert f"Redis at {place} answers." in said(findings, "ok")
+        for text in ("saves nothing to disk.", "has no replica.", "stops when any slot of the Cluster is away."):
+            assert f"Redis at {place} {text}" in warnings
+
+
+async def test_a_cluster_that_is_not_whole(tmp_path: Path) -> None:
+    """Slots without a master; a master that is gone; a user who may not ask; and at last nobody."""
+    with RedisCluster(tmp_path / "cluster", masters=2) as cluster:
+        first, second = cluster.masters
+        first.run("ACL", "SETUSER", "gate", "on", ">hunter2", "~toll:*", "+@all", "-cluster")
+        where = f"127.0.0.1:{first.port}"
+        findings = await check_redis(redis_config(tmp_path, f"redis+cluster://gate:hunter2@{where}"))
+        assert f"Redis at {where} does not let us in." in said(findings, "error")
+        assert "CLUSTER SLOTS" in said(findings, "error")
+        assert "hunter2" not in repr(findings)
+        first.run("CLUSTER", "DELSLOTSRANGE", 0, 99)
+        config = redis_config(tmp_path, f"redis+cluster://{where}")
+        assert "100 of the 16384 slots of the Cluster have no master." in said(await check_redis(config), "error")
+        second.kill()
+        errors = said(await check_redis(config), "error")
+        assert f"Redis at 127.0.0.1:{second.port} can't be used." in errors
+    findings = await check_redis(config)
+    assert [finding.level for finding in findings] == ["error"]
+    assert "No connection" in findings[0].why
+
+
+async def test_a_cluster_that_is_none(redis_server: RedisServer, redis_cluster: RedisCluster, tmp_path: Path) -> None:
+    """A single server under a Cluster's URL, and a node of a Cluster under a single server's."""
+    single = redis_config(tmp_path, f"redis+cluster://127.0.0.1:{redis_server.port}")
+    assert "is no node of a Cluster" in said(await check_redis(single), "error")
+    node = redis_config(tmp_path, f"redis://127.0.0.1:{redis_cluster.masters[0].port}/0")
+    assert "is a node of a Cluster" in said(await check_redis(node), "error")
 
 
 # Vault

@@ -122,8 +122,8 @@ def test_tables_are_for_people(shell: Shell) -> None:
     shell("project", "set", "p", "--tenant", "acme", "--limit", "1 usd/total")
     shell("token", "create", "p", "--label", "a label")
     assert shell("project", "list").stdout.splitlines() == [
-        "PROJECT  TENANT  LIMITS       MODELS  ON SHORTFALL  UNPRICED",
-        "p        acme    1 usd/total  -       reject        refuse",
+        "PROJECT  TENANT  LIMITS       MODELS  ON SHORTFALL  UNPRICED  ESTIMATE",
+        "p        acme    1 usd/total  -       reject        refuse    typical",
     ]
     assert shell("budget", "show", "p").stdout.splitlines() == [
         "SCOPE      LIMIT        USED  HELD  LEFT  RESETS AT",
@@ -250,19 +250,25 @@ def test_models_and_shortfall_of_a_project(shell: Shell) -> None:
     """Set, kept when something else is set, and taken away."""
     shell("project", "set", "p", "--tenant", "acme", "--model", "gpt-4o*", "--model", "vllm/meta/*")
     assert shell.json("project", "set", "p", "--on-shortfall", "clamp")["models"] == ["gpt-4o*", "vllm/meta/*"]
+    assert shell.json("project", "set", "p", "--estimate", "worst")["on_shortfall"] == "clamp"
+    assert shell.json("project", "show", "p")["estimate"] == "worst"
+    table = shell("project", "list").stdout.splitlines()
+    assert table[0].split()[-1], table[1].split()[-1] == ("ESTIMATE", "worst")
+    assert "is not one of 'typical', 'worst'" in shell("project", "set", "p", "--estimate", "best", code=2).stderr
     assert "is not a model pattern" in shell("project", "set", "p", "--model", "*/x", code=2).stderr
     after = shell.json("project", "set", "p", "--any-model")
-    assert (after["models"], after["on_shortfall"]) == ([], "clamp")
+    assert (after["models"], after["on_shortfall"], after["estimate"]) == ([], "clamp", "worst")
 
 
 def test_unenforced_is_refused_by_apply_and_run(tmp_path: Path) -> None:
     """What this version does not do is not accepted in silence."""
     file = tmp_path / "tollhouse.toml"
-    file.write_text('[redis]\nurl = "embedded"\nunsafe_fail_open = true\n[vault]\naddress = "embedded"\n')
+    versions = 'versions = { "infrastructure/openai" = 3 }'
+    file.write_text(f'[redis]\nurl = "embedded"\n[vault]\naddress = "embedded"\n{versions}\n')
     for command in ("apply", "run"):
         refused = invoke(command, "--config", str(file))
         assert refused.exit_code == 1
-        assert "redis.unsafe_fail_open: is not enforced yet" in one_line(refused)
+        assert "vault.versions: is not enforced yet" in one_line(refused)
 
 
 def test_every_problem_of_a_file_is_said(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ async def test_project_is_made_changed_and_shown(operations: Operations) -> None
         "on_shortfall": "reject",
         "models": [],
         "unpriced": "refuse",
+        "estimate": "typical",
     }
     changed = await operations.perform("project_set", {"project": "p", "unpriced": "dearest"})
     assert changed == {**made, "unpriced": "dearest"}

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from tests.support.redis_cluster import everywhere
 from tests.support.redis_server import RedisServer
 
 from tollhouse.admit.directory import Directory
+from tollhouse.admit.remembered import Remembered
 from tollhouse.admit.token import digest, mint
 from tollhouse.budget.ledger import Ledger, Scope
 from tollhouse.budget.limits import LimitError
@@ -31,9 +33,9 @@ class Time:
         return self.now
 
 
-@pytest.fixture(params=["embedded", "redis"])
+@pytest.fixture(params=["embedded", "redis_url", "cluster_url"])
 async def redis(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Redis]:
-    url = "embedded" if request.param == "embedded" else request.getfixturevalue("redis_url")
+    url = "embedded" if request.param == "embedded" else request.getfixturevalue(request.param)
     client = connect(url, tmp_path)
     yield client
     await client.aclose()
@@ -110,7 +112,7 @@ async def test_a_token_is_found_by_its_digest(directory: Directory, redis: Redis
     assert await directory.tokens() == await directory.tokens("proj_123") == [info]
     assert await directory.tokens("other") == []
     assert await directory.find(digest("gate_other")) is None
-    for key in await redis.keys("*"):
+    for key in [key for found in await everywhere(redis, "KEYS", "*") for key in found]:
         if await redis.type(key) == b"hash":
             assert SECRET not in str(await redis.hgetall(key))
 
@@ -215,8 +217,154 @@ async def test_one_read_serves_all_who_ask_at_once(directory: Directory, redis: 
     assert await asyncio.gather(*asks[1:]) == [info] * 19
 
 
+async def test_how_a_project_is_estimated_is_kept(directory: Directory, elsewhere: Directory, redis: Redis) -> None:
+    """A record without a word of it is one from before, and means typical; one that is typical is written so."""
+    await directory.set_project(replace(PROJECT, estimate="worst"))
+    assert await elsewhere.get_project("proj_123") == replace(PROJECT, estimate="worst")
+    await directory.set_project(PROJECT)
+    text = await redis.hget("toll:{directory}:projects", "proj_123")
+    assert b"estimate" not in text
+    assert await elsewhere.projects() == [PROJECT]
+    await redis.hset("toll:{directory}:projects", "old", '{"id": "old", "tenant": "acme"}')
+    assert await elsewhere.get_project("old") == Project("old", "acme", estimate="typical")
+
+
 async def test_what_a_later_version_wrote_is_not_guessed_at(directory: Directory, redis: Redis) -> None:
     """A field that this version does not know may be a restriction: it refuses."""
     await redis.hset("toll:{directory}:projects", "proj_123", '{"id": "proj_123", "tenant": "acme", "embargo": true}')
     with pytest.raises(LedgerUnavailable, match="embargo"):
         await directory.get_project("proj_123")
+
+
+# What is remembered of it, for an outage.
+
+
+@pytest.fixture
+def remembered(time: Time) -> Remembered:
+    return Remembered(an_outage, clock=time, now=time)
+
+
+async def an_outage(_: LedgerUnavailable) -> bool:
+    return True
+
+
+@pytest.fixture
+async def proven(redis: Redis, time: Time, remembered: Remembered) -> Directory:
+    """A directory that remembers, with a token and a project that a call has shown it."""
+    made = Directory(redis, clock=time, now=time, remembered=remembered)
+    await made.set_project(PROJECT)
+    await made.add_token(SECRET, ["proj_123"], "acme")
+    time.now += 1
+    await made.find(DIGEST)
+    await made.get_project("proj_123")
+    assert remembered.known() == ([DIGEST], ["proj_123"])
+    return made
+
+
+async def test_what_a_call_asked_for_is_remembered(proven: Directory, remembered: Remembered, time: Time) -> None:
+    """And no more than that: neither what is listed nor what is made."""
+    await proven.set_project(replace(PROJECT, id="other"))
+    await proven.add_token(mint(bytes(32)), ["other"], "acme")
+    await proven.tokens()
+    await proven.projects()
+    time.now += 1
+    assert await proven.find(digest("gate_unknown")) is None
+    assert remembered.known() == ([DIGEST], ["proj_123"])
+    assert (await remembered.find(DIGEST)).projects == ("proj_123",)
+    assert await remembered.get_project("proj_123") == PROJECT
+
+
+@pytest.mark.parametrize("change", ["revoke", "expire", "project", "remove"])
+async def test_what_is_changed_here_is_forgotten_at_once(
+    proven: Directory, remembered: Remembered, change: str
+) -> None:
+    """Nobody had to ask for it again."""
+    [info] = await proven.tokens()
+    await {
+        "revoke": lambda: proven.revoke(info.id),
+        "expire": lambda: proven.expire(info.id, 2000.0),
+        "project": lambda: proven.set_project(replace(PROJECT, models=("gpt-4o",))),
+        "remove": lambda: proven.remove_project("proj_123"),
+    }[change]()
+    assert remembered.known() == (([DIGEST], []) if change in ("project", "remove") else ([], ["proj_123"]))
+
+
+async def test_what_could_not_be_changed_is_forgotten_too(
+    redis_server: RedisServer, redis_url: str, tmp_path: Path, time: Time, remembered: Remembered
+) -> None:
+    """Redis went before it could be told of the revocation, or after."""
+    directory = Directory(connect(redis_url, tmp_path), clock=time, now=time, remembered=remembered)
+    await directory.set_project(PROJECT)
+    info = await directory.add_token(SECRET, ["proj_123"], "acme")
+    time.now += 1
+    await directory.find(DIGEST)
+    await directory.get_project("proj_123")
+    redis_server.stop()
+    with pytest.raises(LedgerUnavailable):
+        await directory.revoke(info.id)
+    with pytest.raises(LedgerUnavailable):
+        await directory.remove_project("proj_123")
+    assert remembered.known() == ([], [])
+
+
+@pytest.mark.parametrize("change", ["revoked", "gone", "unreadable"])
+async def test_what_is_changed_elsewhere_is_known_after_a_refresh(
+    proven: Directory, elsewhere: Directory, remembered: Remembered, redis: Redis, time: Time, change: str
+) -> None:
+    """Within 5 s, though no call has asked. One that can't be read takes no other along."""
+    [info] = await elsewhere.tokens()
+    time.now += 1
+    second = mint(bytes([1]) * 32)
+    await elsewhere.add_token(second, ["proj_123"], "acme")
+    await proven.find(digest(second))
+    if change == "revoked":
+        await elsewhere.revoke(info.id)
+    elif change == "gone":
+        await redis.hdel("toll:{directory}:tokens", DIGEST)
+    else:
+        await redis.hset("toll:{directory}:tokens", DIGEST, '{"id": "x", "embargo": true}')
+    await elsewhere.set_project(replace(PROJECT, models=("gpt-4o",)))
+    await proven.refresh()
+    assert remembered.known() == ([digest(second)], ["proj_123"])
+    assert (await remembered.get_project("proj_123")).models == ("gpt-4o",)
+    await elsewhere.remove_project("proj_123")
+    await proven.refresh()
+    assert remembered.known()[1] == ["proj_123"], "it is asked every few seconds only"
+    time.now += 4
+    await proven.refresh()
+    assert remembered.known() == ([digest(second)], [])
+
+
+async def test_an_answer_from_before_a_change_proves_nothing(
+    proven: Directory, remembered: Remembered, redis: Redis, time: Time
+) -> None:
+    """It was asked, then the token was revoked here, then the answer came."""
+    [info] = await proven.tokens()
+    time.now += 10
+    asking = asyncio.create_task(proven.find(DIGEST))
+    await asyncio.sleep(0)
+    assert await proven.revoke(info.id)
+    await asking
+    assert remembered.known()[0] == []
+
+
+async def test_a_fault_while_it_is_brought_up_to_date(
+    proven: Directory, remembered: Remembered, monkeypatch: pytest.MonkeyPatch, redis: Redis, time: Time
+) -> None:
+    """Then nothing is proven; if it is Redis that does not answer, all stays as it was."""
+
+    async def gone(*_: object) -> object:
+        raise ConnectionError("gone")
+
+    async def boom(*_: object) -> object:
+        raise RuntimeError("injected")
+
+    monkeypatch.setattr(redis, "hmget", gone)
+    with pytest.raises(LedgerUnavailable):
+        await proven.refresh()
+    assert remembered.known() == ([DIGEST], ["proj_123"])
+    time.now += 4
+    monkeypatch.setattr(redis, "hmget", boom)
+    with pytest.raises(RuntimeError):
+        await proven.refresh()
+    assert remembered.known() == ([], [])

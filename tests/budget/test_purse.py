@@ -24,6 +24,7 @@ from tollhouse.budget.spool import Spool
 from tollhouse.budget.store import connect
 from tollhouse.call import Amount, Attempt, Call, Identity, Project, RequestHead, Usage, new_call_id
 from tollhouse.denial import Denial, error_headers
+from tollhouse.meter.price_file import PricedModel, PricedProvider
 from tollhouse.meter.prices import PriceTable
 from tollhouse.providers.openai import OPENAI
 
@@ -34,6 +35,7 @@ HELD = Amount(100 * 1_000 + 50 * 10_000, 150, 1)
 FREE = Amount(0, 0, 1)
 PROJECT = Scope("project", "acme", "proj_1")
 TENANT = Scope("tenant", "acme", "acme")
+CLAMPED = Project("proj_1", "acme", on_shortfall="clamp")
 
 
 def a_call(path: str = "/v1/chat/completions", **more: Any) -> Call:
@@ -134,6 +136,30 @@ ENDINGS: Mapping[str, tuple[dict[str, Any], tuple[Amount, str] | None]] = {
         {"upstream_status": 200, "stream": True, "output_seen": 70, "ended": "client_gone"},
         (Amount(600_000, 150, 1), "disconnect"),
     ),
+    "left after a silence": (
+        {"upstream_status": 200, "stream": True, "output_seen": 5, "ended": "client_gone", "silent_s": 0.2},
+        (Amount(350_000, 125, 1), "disconnect"),
+    ),
+    "left after a long silence": (
+        {"upstream_status": 200, "stream": True, "output_seen": 5, "ended": "client_gone", "silent_s": 60.0},
+        (Amount(600_000, 150, 1), "disconnect"),
+    ),
+    "ended by the budget after a silence": (
+        {"upstream_status": 200, "stream": True, "output_seen": 5, "ended": "budget", "silent_s": 0.2},
+        (Amount(350_000, 125, 1), "estimate"),
+    ),
+    "cut after a silence": (
+        {"upstream_status": 200, "stream": True, "output_seen": 5, "ended": "cut", "silent_s": 60.0},
+        (Amount(150_000, 105, 1), "estimate"),
+    ),
+    "a whole stream without usage": (
+        {"upstream_status": 200, "stream": True, "output_seen": 5, "complete": True},
+        (HELD, "hold"),
+    ),
+    "a whole stream without usage, longer than its hold": (
+        {"upstream_status": 200, "stream": True, "output_seen": 70, "complete": True, "capped": False},
+        (Amount(800_000, 170, 1), "estimate"),
+    ),
     "no stream, cut": ({"upstream_status": 200, "ended": "cut"}, (HELD, "estimate")),
     "no stream, left": ({"upstream_status": 200, "ended": "client_gone"}, (HELD, "disconnect")),
     "left, more seen than was held without a cap": (
@@ -155,7 +181,7 @@ def test_a_free_endpoint_counts_as_a_request() -> None:
     """GET /v1/models holds and is charged one request and nothing else."""
     purse = Purse(None, PRICES, None)  # type: ignore[arg-type]
     call = a_call("/v1/models", upstream_status=200, complete=True)
-    assert purse._estimate(call) == FREE
+    assert purse._charges.estimate(call) == FREE
     assert purse.charge(call) == (FREE, "none")
 
 
@@ -180,7 +206,7 @@ def test_a_model_without_a_price(limits: tuple[str, ...], unpriced: str, held: i
     purse = Purse(None, PRICES, None)  # type: ignore[arg-type]
     project = replace(Project("proj_1", "acme", limits), unpriced=unpriced)  # type: ignore[arg-type]
     call = a_call(model="unknown", project=project, upstream_status=200, usage=USAGE, complete=True)
-    call.estimate = purse._estimate(call)
+    call.estimate = purse._charges.estimate(call)
     assert call.estimate == Amount(held, 150, 1)
     assert purse.charge(call) == (Amount(charged, 97, 1), "usage")
 
@@ -421,7 +447,54 @@ async def test_a_cap_beyond_all_counting_is_only_dear(purse: Purse, ledger: Ledg
 def test_an_estimate_is_an_amount_that_the_ledger_takes() -> None:
     """The largest is the largest limit."""
     purse = Purse(None, PRICES, None)  # type: ignore[arg-type]
-    assert purse._estimate(a_call(output_cap=10**30)) == Amount(MAX_AMOUNT, MAX_AMOUNT, 1)
+    assert purse._charges.estimate(a_call(output_cap=10**30)) == Amount(MAX_AMOUNT, MAX_AMOUNT, 1)
+
+
+async def test_a_prediction_is_held_for_as_output(purse: Purse, ledger: Ledger) -> None:
+    """Beside the cap, by its own price; clamping lowers the cap alone, by what the prediction may cost."""
+    await limit_to(ledger, "0.0013 usd/day")
+    call = a_call(predicted=40)
+    assert (await purse(call, None)).allowed
+    assert call.estimate == Amount(100 * 1_000 + 90 * 10_000, 190, 1)
+    await purse.settle(call, {})
+    call = a_call(predicted=40, body=b'{"max_tokens":100}', output_cap=100, project=CLAMPED)
+    assert (await purse(call, None)).allowed
+    assert (call.clamped, call.output_cap) == (80, 80)
+    assert call.estimate == Amount(100 * 1_000 + 120 * 10_000, 220, 1)
+
+
+async def test_a_stream_without_a_cap_does_not_grow_at_worst(purse: Purse, ledger: Ledger) -> None:
+    """What it can come to is held from the start, and is the most that is charged when it breaks off."""
+    await limit_to(ledger, "10 usd/day")
+    typical = a_call(stream=True, capped=False)
+    await purse(typical, None)
+    worst = a_call(stream=True, capped=False, project=replace(CLAMPED, estimate="worst"))
+    await purse(worst, None)
+    assert list(purse.growing) == [typical.id]
+    worst.upstream_status, worst.ended, worst.output_seen = 200, "cut", 70
+    assert purse.charge(worst) == (HELD, "estimate")
+
+
+def test_the_price_held_is_that_of_the_calls_time() -> None:
+    """As the charge is: a price that falls between the two would be charged above the hold."""
+    rates = [(rate * 10**9, *[None] * 4, 10**9, *[None] * 3) for rate in (2, 1)]
+    model = PricedModel(("in", ("timed",)), ((None, rates[0]), (("from", 1_800_000_001), rates[1])), ())
+    table = PriceTable({"openai": PricedProvider((), (model,))}, clock=lambda: 1_800_000_002.0)
+    purse = Purse(None, table, None)  # type: ignore[arg-type]
+    call = a_call(model="timed", usage=Usage(100, output=50), upstream_status=200, complete=True)
+    assert purse._charges.estimate(call) == Amount(100 * 2_000 + 50 * 1_000, 150, 1)
+    assert purse.charge(call) == (purse._charges.estimate(call), "usage")
+
+
+def test_at_worst_the_providers_settings_choose_the_tier() -> None:
+    """The dearest there is, unless the standard one is asked for by name."""
+    rates = [(rate * 10**9, *[None] * 4, 10**9, *[None] * 3) for rate in (1, 3)]
+    model = PricedModel(("in", ("tiered",)), ((None, rates[0]),), (("priority", None, rates[1]),))
+    purse = Purse(None, PriceTable({"openai": PricedProvider((), (model,))}), None)  # type: ignore[arg-type]
+    worst = replace(CLAMPED, estimate="worst")
+    for project, tier, rate in ((CLAMPED, "", 1), (worst, "", 3), (worst, "auto", 3), (worst, "default", 1)):
+        call = a_call(model="tiered", project=project, service_tier=tier)
+        assert purse._charges.estimate(call).nano_usd == 100 * rate * 1_000 + 50 * 1_000
 
 
 def test_whose_limits_are_asked() -> None:

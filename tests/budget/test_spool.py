@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,17 @@ async def test_what_is_put_is_replayed_once_and_in_order(tmp_path: Path) -> None
     await spool.put(ending(200))
     await spool.replay(teller)
     assert teller.told[-1] == ending(200)
+    await spool.close()
+
+
+async def test_when_it_was_first_tried_is_kept(tmp_path: Path) -> None:
+    """The ledger has to know after days how old a record is; one without a time has none."""
+    spool = Spool(tmp_path)
+    old = replace(ending(1), tried_at=1_788_091_200.25)
+    await asyncio.gather(spool.put(old), spool.put(ending(2)))
+    teller = Teller()
+    await spool.replay(teller)
+    assert teller.told == [old, ending(2)]
     await spool.close()
 
 
@@ -132,6 +144,24 @@ async def test_a_damaged_record_is_left_aside(tmp_path: Path, caplog: pytest.Log
     await again.close()
 
 
+async def test_damage_that_comes_after_the_write_does_not_end_the_replay(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The process that wrote a record finds it damaged: that one is left aside, and what comes next is told."""
+    spool = await filled(tmp_path, 2)
+    data = bytearray(spool.path.read_bytes())
+    data[20] ^= 1
+    spool.path.write_bytes(data)
+    teller = Teller()
+    assert await spool.replay(teller) == 1
+    assert "1 records were damaged since they were written" in caplog.text
+    assert spool.path.with_suffix(".damaged").read_bytes() == data
+    await spool.put(ending(2))
+    assert await spool.replay(teller) == 1
+    assert [one.call_id for one in teller.told] == ["call_1", "call_2"]
+    await spool.close()
+
+
 async def test_a_file_of_nothing_but_damage_is_left_aside_at_once(tmp_path: Path) -> None:
     """It waits for nothing."""
     (tmp_path / "settles.spool").write_bytes(b"not a record\n")
@@ -183,3 +213,111 @@ async def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic"):
         await spool.put(ending(1))
     assert not (tmp_path / "elsewhere").exists()
+
+
+# Calls without a hold.
+
+
+def begun(number: int, tokens: int = 1) -> Ending:
+    return replace(ending(number), charged=Amount(number, tokens, 1), kind="begun")
+
+
+async def test_a_beginning_is_told_by_the_next_process_alone(tmp_path: Path) -> None:
+    """The last record of a call counts: the larger beginning, its end, or that it is held."""
+    spool = Spool(tmp_path)
+    for one in (
+        begun(1),
+        begun(2),
+        begun(1, 50),
+        begun(3),
+        begun(4),
+        ending(2),
+        replace(begun(3), kind="held"),
+        begun(4, 70),
+    ):
+        await spool.put(one)
+    assert (spool.waiting, spool.live) == (1, {"call_1", "call_4"})
+    teller = Teller()
+    assert await spool.replay(teller) == 1
+    assert teller.told == [ending(2)]
+    assert (spool.spent, spool.size) == (False, spool.path.stat().st_size)
+    again = Spool(tmp_path)
+    assert again.open() == 3
+    assert await again.replay(teller) == 3
+    assert teller.told[1:] == [begun(1, 50), ending(2), begun(4, 70)]
+    assert again.path.stat().st_size == 0
+    await again.close()
+    await spool.close()
+
+
+async def test_the_file_is_emptied_when_the_last_has_ended(tmp_path: Path) -> None:
+    """Not before: a crash until then would lose what has begun."""
+    spool = Spool(tmp_path)
+    await asyncio.gather(spool.put(begun(1)), spool.put(begun(2)))
+    spool.done("call_1")
+    await spool.replay(Teller())
+    assert spool.path.stat().st_size > 0
+    spool.done("call_2")
+    assert spool.spent
+    await spool.replay(Teller())
+    assert spool.path.stat().st_size == 0
+    await spool.close()
+
+
+async def test_a_kind_of_a_later_version_is_left_aside(tmp_path: Path) -> None:
+    """What it means is not guessed at."""
+    spool = Spool(tmp_path)
+    await spool.put(replace(ending(1), kind="half"))  # type: ignore[arg-type]
+    await spool.put(ending(2))
+    await spool.close()
+    again = Spool(tmp_path)
+    assert again.open() == 1
+    teller = Teller()
+    await again.replay(teller)
+    assert teller.told == [ending(2)]
+    assert again.path.with_suffix(".damaged").exists()
+    await again.close()
+
+
+async def test_a_fault_while_it_is_written_leaves_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it is, whoever waits is told that nothing is on the disk."""
+    spool = Spool(tmp_path)
+
+    def boom(data: bytes) -> None:
+        raise RuntimeError("injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spool, "_write", boom)
+        with pytest.raises(OSError, match="injected"):
+            await spool.put(ending(1))
+    await spool.put(ending(2))
+    assert spool.waiting == 1
+    await spool.close()
+
+
+async def test_what_could_not_be_cut_off_is_before_the_next_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk failed in the middle of a record, and once more when the half of it was to be removed."""
+    spool = await filled(tmp_path, 1)
+    real = os.ftruncate
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        patch.setattr(os, "ftruncate", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            await spool.put(ending(7))
+    assert os.ftruncate is real
+    await spool.put(ending(8))
+    await spool.close()
+    again = Spool(tmp_path)
+    assert again.open() == 2
+    teller = Teller()
+    await again.replay(teller)
+    assert [one.call_id for one in teller.told] == ["call_0", "call_8"]
+    await again.close()

@@ -100,9 +100,10 @@ class Operations:
         unpriced: Literal["refuse", "dearest"] | None = None,
         on_shortfall: Literal["reject", "clamp"] | None = None,
         models: list[str] | None = None,
+        estimate: Literal["typical", "worst"] | None = None,
     ) -> Json:
         """Make or change a project; what is None stays as it is. The project as `project_show` gives it."""
-        after = await self._judged(project, tenant, limits, unpriced, on_shortfall, models)
+        after = await self._judged(project, tenant, limits, unpriced, on_shortfall, models, estimate)
         await self._directory.set_project(after)
         return _project(after)
 
@@ -114,6 +115,7 @@ class Operations:
         unpriced: Literal["refuse", "dearest"] | None = None,
         on_shortfall: Literal["reject", "clamp"] | None = None,
         models: list[str] | None = None,
+        estimate: Literal["typical", "worst"] | None = None,
     ) -> Project:
         old = await self._directory.get_project(project)
         if old is None and tenant is None:
@@ -135,6 +137,7 @@ class Operations:
             on_shortfall or before.on_shortfall,
             before.models if models is None else tuple(map(check_pattern, models)),
             unpriced or before.unpriced,
+            estimate or before.estimate,
         )
 
     async def tenant_set(self, tenant: Name, limits: list[str]) -> Json:
@@ -313,6 +316,7 @@ def _project(project: Project) -> Json:
         "on_shortfall": project.on_shortfall,
         "models": list(project.models),
         "unpriced": project.unpriced,
+        "estimate": project.estimate,
     }
 
 
@@ -379,7 +383,7 @@ def perform_once(config: Config, name: str, arguments: Mapping[str, Any]) -> Any
         redis = connect(config.redis.url, config.state.directory)
         ledger = Ledger(redis)
         try:
-            return await Operations(Directory(redis), ledger).perform(name, arguments)
+            return await Operations(Directory(redis, ledger), ledger).perform(name, arguments)
         finally:
             await ledger.close()
 

@@ -17,6 +17,7 @@ def project_settings(config: Config | ProjectsFile) -> list[dict[str, Any]]:
             "limits": list(project.limits),
             "unpriced": project.unpriced,
             "on_shortfall": project.on_shortfall,
+            "estimate": project.estimate,
             "models": list(project.models),
         }
         for name, project in config.projects.items()

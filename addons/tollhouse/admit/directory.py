@@ -10,12 +10,14 @@ import asyncio
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
 from redis.asyncio import Redis
 
+from tollhouse.admit.remembered import Remembered
 from tollhouse.admit.token import digest, token_id, well_formed
 from tollhouse.budget import keys
 from tollhouse.budget.keys import Scope, check_id
@@ -27,6 +29,7 @@ from tollhouse.call import Identity, Project
 CACHE_S: Final = 4.0
 """Below the 5 s in which a revocation must be seen, by the time that asking Redis may take."""
 CACHE_SIZE: Final = 10_000
+_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +59,27 @@ class TokenInfo:
 
 class Directory:
     """Every method raises `LedgerUnavailable` when Redis can't be asked and the cache has no answer, and when what
-    Redis holds can't be read. ``clock`` is monotonic and moves the cache; ``now`` is the time that is written down."""
+    Redis holds can't be read. ``clock`` is monotonic and moves the cache; ``now`` is the time that is written down.
+    ``ledger`` is the process's own, where it has one; ``remembered`` is told what Redis says, and what is changed here."""
 
     def __init__(
-        self, redis: Redis, *, clock: Callable[[], float] = time.monotonic, now: Callable[[], float] = time.time
+        self,
+        redis: Redis,
+        ledger: Ledger | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        remembered: Remembered | None = None,
     ) -> None:
         self._redis = redis
+        self._clock = clock
         self._now = now
-        self._ledger = Ledger(redis)
-        self._projects: _Cache[Project] = _Cache(self._read_project, clock)
-        self._tokens: _Cache[TokenInfo] = _Cache(self._read_token, clock)
+        self._ledger = ledger or Ledger(redis)
+        self._remembered = remembered
+        self._refreshed = float("-inf")
+        noted = remembered or _Nobody()
+        self._projects: _Cache[Project] = _Cache(self._read_project, clock, noted.note_project)
+        self._tokens: _Cache[TokenInfo] = _Cache(self._read_token, clock, noted.note_token)
 
     async def set_project(self, project: Project) -> None:
         """Makes or replaces a project, and its limits in the ledger; what it used stays counted. Raises `ValueError`
@@ -73,10 +87,11 @@ class Directory:
         check_id("project", project.id)
         check_id("tenant", project.tenant)
         limits = parse_limits(project.limits)
-        # The limits first: a project that can be found has them.
-        await self._ledger.set_limits(Scope("project", project.tenant, project.id), limits)
-        with translated():
-            await self._redis.hset(keys.PROJECTS, project.id, _encode(project))
+        with self._changes(project=project.id):
+            # The limits first: a project that can be found has them.
+            await self._ledger.set_limits(Scope("project", project.tenant, project.id), limits)
+            with translated():
+                await self._redis.hset(keys.PROJECTS, project.id, _encode(project))
         self._saved()
 
     async def get_project(self, project_id: str) -> Project | None:
@@ -91,7 +106,7 @@ class Directory:
     async def remove_project(self, project_id: str) -> bool:
         """Its tokens stay but reach nothing; what it used stays counted if it is made again. False if there was
         none."""
-        with translated():
+        with self._changes(project=project_id), translated():
             removed = bool(await self._redis.hdel(keys.PROJECTS, project_id))
         self._saved()
         return removed
@@ -194,8 +209,59 @@ class Directory:
         """The token with this `token.digest`, revoked or expired as it may be."""
         return await self._tokens.get(digest)
 
-    async def _change(self, token_id: str, change: Callable[[TokenInfo], TokenInfo]) -> bool:
+    async def refresh(self) -> None:
+        """Asks Redis again of whom is remembered, every `CACHE_S` at most: what was revoked or changed elsewhere is known
+        here before an outage then."""
+        now = self._clock()
+        if self._remembered is None or now - self._refreshed < CACHE_S:
+            return
+        self._refreshed = now
+        try:
+            digests, projects = self._remembered.known()
+            for some in _batches(digests):
+                for key, token in zip(some, await self._read_many(keys.TOKENS, some, TokenInfo), strict=True):
+                    self._remembered.note_token(key, now, token, proves=False)
+            for some in _batches(projects):
+                for key, project in zip(some, await self._read_many(keys.PROJECTS, some, Project), strict=True):
+                    self._remembered.note_project(key, now, project, proves=False)
+        except LedgerUnavailable:
+            raise
+        except Exception:
+            self._remembered.clear()
+            raise
+
+    async def _read_many[R: (Project, TokenInfo)](self, name: str, some: list[str], kind: type[R]) -> list[R | None]:
+        """None too for what can't be read: it proves nothing."""
         with translated():
+            found: Any = await self._redis.hmget(name, some)
+        records: list[R | None] = []
+        for text in found:
+            try:
+                records.append(None if text is None else _decode(kind, text))
+            except LedgerUnavailable:
+                records.append(None)
+        return records
+
+    @contextmanager
+    def _changes(self, token: str = "", project: str = "") -> Iterator[None]:
+        """What is changed in the block is proven no more, whether or not Redis could be told."""
+        try:
+            self._forget(token, project)
+            yield
+        finally:
+            # Once more: it may have been read in between, as it was before.
+            self._forget(token, project)
+
+    def _forget(self, token: str, project: str) -> None:
+        if self._remembered is None:
+            return
+        if token:
+            self._remembered.forget_token(token)
+        if project:
+            self._remembered.forget_project(project)
+
+    async def _change(self, token_id: str, change: Callable[[TokenInfo], TokenInfo]) -> bool:
+        with self._changes(token=token_id), translated():
             key: Any = await self._redis.hget(keys.TOKEN_IDS, token_id)
             if key is None:
                 return False
@@ -224,11 +290,18 @@ class Directory:
 
 class _Cache[T]:
     """Answers for `CACHE_S`, from when they were asked for; one read at a time for a key. Answers that there is nothing
-    are kept apart, so that a flood of unknown tokens can't push out the known ones."""
+    are kept apart, so that a flood of unknown tokens can't push out the known ones. ``note`` is told each answer, with when
+    it was asked for."""
 
-    def __init__(self, read: Callable[[str], Awaitable[T | None]], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        read: Callable[[str], Awaitable[T | None]],
+        clock: Callable[[], float],
+        note: Callable[[str, float, T | None], None],
+    ) -> None:
         self._read = read
         self._clock = clock
+        self._note = note
         self._known: OrderedDict[str, tuple[float, T]] = OrderedDict()
         self._unknown: OrderedDict[str, float] = OrderedDict()
         self._reading: dict[str, asyncio.Task[T | None]] = {}
@@ -242,7 +315,7 @@ class _Cache[T]:
             return None
         task = self._reading.get(key)
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._fetch(key, now + CACHE_S))
+            task = asyncio.get_running_loop().create_task(self._fetch(key, now))
             self._reading[key] = task
             task.add_done_callback(lambda done: self._forget(key, done))
         return await asyncio.shield(task)
@@ -253,15 +326,16 @@ class _Cache[T]:
         # What is being read now may be the state before the change.
         self._reading.clear()
 
-    async def _fetch(self, key: str, until: float) -> T | None:
+    async def _fetch(self, key: str, asked: float) -> T | None:
         answer = await self._read(key)
         if self._reading.get(key) is asyncio.current_task():
+            self._note(key, asked, answer)
             self._known.pop(key, None)
             self._unknown.pop(key, None)
             if answer is None:
-                self._unknown[key] = until
+                self._unknown[key] = asked + CACHE_S
             else:
-                self._known[key] = (until, answer)
+                self._known[key] = (asked + CACHE_S, answer)
             for kept in (self._known, self._unknown):
                 if len(kept) > CACHE_SIZE:
                     kept.popitem(last=False)
@@ -275,12 +349,27 @@ class _Cache[T]:
             task.exception()
 
 
+class _Nobody:
+    """Remembers nothing."""
+
+    def note_token(self, digest: str, asked: float, record: TokenInfo | None) -> None: ...
+    def note_project(self, project_id: str, asked: float, project: Project | None) -> None: ...
+
+
 _id_of = token_id
 """Where an argument has the name."""
 
 
+def _batches(names: list[str]) -> Iterator[list[str]]:
+    return (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))
+
+
 def _encode(value: Project | TokenInfo) -> str:
-    return json.dumps(asdict(value), ensure_ascii=False, separators=(",", ":"))
+    saved = asdict(value)
+    if saved.get("estimate") == "typical":
+        # As it was before there was a choice, so that a gateway of version 0.1 beside this one can read it.
+        del saved["estimate"]
+    return json.dumps(saved, ensure_ascii=False, separators=(",", ":"))
 
 
 def _decode[R: (Project, TokenInfo)](kind: type[R], text: bytes) -> R:

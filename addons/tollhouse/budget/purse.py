@@ -1,39 +1,42 @@
-"""The gate that holds a call's cost, and the settling of it: what is charged, and by what rule."""
+"""The gate that holds a call's cost, and the settling of it. How much that is says `charges`."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from tollhouse.admit.token import without_tokens
 from tollhouse.book import moment
+from tollhouse.budget.charges import Charges, held_at_worst
+from tollhouse.budget.fail_open import FailOpen
 from tollhouse.budget.growth import LEAST_TOKENS, Growth, Interruptible
 from tollhouse.budget.ledger import Held, Ledger, LedgerUnavailable, Scope, Short, Unpriced
-from tollhouse.budget.limits import MAX_AMOUNT, format_usd
+from tollhouse.budget.limits import MAX_AMOUNT
+from tollhouse.budget.refusal import refusal, unpriced
 from tollhouse.budget.spool import Ending, Spool
-from tollhouse.call import Amount, Call, ChargedBy, Usage
+from tollhouse.call import Amount, Call, ChargedBy
 from tollhouse.denial import Decision, Denial
 from tollhouse.meter.prices import PriceTable
 from tollhouse.meter.request import lower_cap
 
 log = logging.getLogger(__name__)
 
-_LONGEST_RETRY_AFTER_S: Final = 60.0
-"""Anthropic's SDK sleeps for as long as it is told, so a longer wait is named in ``x-tollhouse-resets-at`` only."""
 _CLAMP_TRIES: Final = 4
 _AT_ONCE: Final = 256
 """Renewals sent together; the ledger's pipeline makes one write of them."""
+_RENEW_WITHIN_S: Final = 10.0
+"""Once a renewal has failed no more are begun after so long."""
 _MAX_UNSETTLED: Final = 10_000
 
 
 class Purse:
     """Holds before anything leaves, settles after. A call it has held is in `held` until it is settled or released, then
-    in the spool for as long as Redis could not be told."""
+    in the spool for as long as Redis could not be told. ``fail_open`` may stand in for a hold while Redis is away."""
 
     name = "budget"
 
@@ -45,12 +48,17 @@ class Purse:
         *,
         deadline_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        fail_open: FailOpen | None = None,
     ) -> None:
+        """``clock`` never goes back; ``now`` is the time that is written down."""
         self._clock = clock
+        self._now = now
         self._ledger = ledger
-        self._prices = prices
+        self._charges = Charges(prices)
         self._spool = spool
         self._deadline_s = deadline_s
+        self._fail_open = fail_open
         self.held: dict[str, tuple[Scope, ...]] = {}
         self.growing: dict[str, Growth] = {}
         """Streams under way without an output cap."""
@@ -59,12 +67,12 @@ class Purse:
 
     async def __call__(self, call: Call, exchange: Interruptible) -> Decision:
         """Refuses 402, 403 (unpriced) and 429; `LedgerUnavailable` passes through. May lower the request's output cap."""
-        call.estimate = self._estimate(call)
+        call.estimate = self._charges.estimate(call)
         scopes = scopes_of(call)
         # Entered before the answer is known: a hold whose answer is lost must be settled or swept, not forgotten.
         self.held[call.id] = scopes
         try:
-            result = await self._hold(call, scopes)
+            result = await self._first_hold(call, scopes)
             if isinstance(result, Short) and call.project is not None and call.project.on_shortfall == "clamp":
                 result = await self._clamped(call, scopes, result)
         except LedgerUnavailable:
@@ -73,17 +81,43 @@ class Purse:
             raise
         if not isinstance(result, Held):
             del self.held[call.id]
-            denial = _refusal(result, call) if isinstance(result, Short) else _unpriced(call)
+            denial = refusal(result, call) if isinstance(result, Short) else unpriced(call)
             call.estimate = Amount(requests=0)
             return Decision.refuse(self.name, denial)
-        if call.stream and not call.capped and call.output_cap:
+        if call.stream and not call.capped and call.output_cap and not held_at_worst(call):
             growth = self.growing[call.id] = Growth(call, exchange, self._extend, self._clock)
             call.covers = growth.covers
         return Decision.allow(self.name)
 
-    async def _hold(self, call: Call, scopes: tuple[Scope, ...]) -> Held | Short | Unpriced:
+    async def _first_hold(self, call: Call, scopes: tuple[Scope, ...]) -> Held | Short | Unpriced:
+        """While Redis has not said a word of this call, `FailOpen` may stand in for it."""
+        if self._fail_open is None:
+            return await self._hold(call, scopes)
+        try:
+            return await self._hold(call, scopes, give_back=False)
+        except LedgerUnavailable as error:
+            taken: Held | Unpriced | None = None
+            try:
+                taken = await self._fail_open.takes(call, scopes, _carried(call), error)
+            except Exception:
+                log.exception("call %s may not leave: unsafe_fail_open failed", call.id)
+            finally:
+                if not isinstance(taken, Held):
+                    self._spool.done(call.id)
+                    self._ledger.give_back(call.id, scopes)
+            if taken is None:
+                raise
+            return taken
+
+    async def _hold(self, call: Call, scopes: tuple[Scope, ...], *, give_back: bool = True) -> Held | Short | Unpriced:
         return await self._ledger.hold(
-            call.id, scopes, call.estimate, deadline_s=self._deadline_s, carried=_carried(call), priced=call.priced
+            call.id,
+            scopes,
+            call.estimate,
+            deadline_s=self._deadline_s,
+            carried=_carried(call),
+            priced=call.priced,
+            give_back=give_back,
         )
 
     async def _clamped(self, call: Call, scopes: tuple[Scope, ...], short: Short) -> Held | Short | Unpriced:
@@ -94,7 +128,7 @@ class Purse:
             if each < 1:
                 break
             call.output_cap = each * call.answers
-            call.estimate = self._estimate(call)
+            call.estimate = self._charges.estimate(call)
             held = await self._hold(call, scopes)
             if not isinstance(held, Short):
                 if isinstance(held, Held):
@@ -105,7 +139,7 @@ class Purse:
             # Others were faster, or another limit is the tighter one now.
             result = held
         call.output_cap = whole
-        call.estimate = self._estimate(call)
+        call.estimate = self._charges.estimate(call)
         return short
 
     def _output_within(self, call: Call, base: int, most: int, short: Short) -> int:
@@ -113,7 +147,7 @@ class Purse:
         ``base`` 0 the input has to fit as well."""
 
         def amount(output: int) -> Amount:
-            return Amount(self._ceiling(call, output) or 0, call.input_estimate + output)
+            return Amount(self._charges.ceiling(call, output) or 0, call.input_estimate + call.predicted + output)
 
         start = amount(base) if base else Amount(0, 0)
         low, high = 0, most
@@ -132,11 +166,13 @@ class Purse:
         scopes = self.held.get(call.id)
         if scopes is None:
             return more, None
+        if self._fail_open is not None and call.id in self._fail_open.opened:
+            return await self._extend_opened(self._fail_open, call, more)
         refused: Short | None = None
         wanted = more
         try:
             while wanted:
-                cost = self._ceiling(call, call.output_cap + wanted)
+                cost = self._charges.ceiling(call, call.output_cap + wanted)
                 step = Amount(max((cost or 0) - call.estimate.nano_usd, 0), wanted, 0)
                 result = await self._ledger.extend(call.id, scopes, step)
                 if isinstance(result, Held):
@@ -154,107 +190,29 @@ class Purse:
         except (LedgerUnavailable, ValueError) as e:
             log.warning("the hold of call %s could not be extended (%s)", call.id, e)
             return more, None
-        return wanted, _refusal(refused, call) if refused is not None else None
+        return wanted, refusal(refused, call) if refused is not None else None
+
+    async def _extend_opened(self, fail_open: FailOpen, call: Call, more: int) -> tuple[int, Denial | None]:
+        """The same for a call that Redis has no hold of: all or nothing."""
+        cost = self._charges.ceiling(call, call.output_cap + more)
+        held = call.estimate
+        nano_usd = min(max(cost or 0, held.nano_usd), MAX_AMOUNT)
+        amount = Amount(nano_usd, min(held.tokens + more, MAX_AMOUNT), held.requests)
+        refused = await fail_open.enlarge(call, amount)
+        if refused is not None:
+            return 0, refusal(refused, call) if isinstance(refused, Short) else refused
+        call.output_cap += more
+        call.estimate = amount
+        return more, None
 
     async def grow(self) -> None:
         """Extend the holds of the streams that say nothing; called once a second."""
         if self.growing:
             await asyncio.gather(*(growth.tick() for growth in tuple(self.growing.values())))
 
-    def _estimate(self, call: Call) -> Amount:
-        if call.endpoint is None or not call.endpoint.billable:
-            return Amount(requests=1)
-        assert call.provider is not None
-        assert call.project is not None
-        nano_usd = self._ceiling(call, call.output_cap)
-        # The ledger refuses it then if a limit of the project, its tenant or the token is in money.
-        call.priced = nano_usd is not None
-        nano_usd = nano_usd or 0
-        # A cap of two thousand million tokens, 128 times, is more than the ledger can count: more than any limit, too.
-        return Amount(min(nano_usd, MAX_AMOUNT), min(call.input_estimate + call.output_cap, MAX_AMOUNT), 1)
-
-    def _ceiling(self, call: Call, output: int) -> int | None:
-        """The most that the call may cost with so many tokens of output, in nano-dollars: by the dearest of the models that
-        it can reach. None if one has no price."""
-        assert call.provider is not None
-        assert call.project is not None
-        provider_id = call.provider.price_id
-        most: int | None = 0
-        for model in (call.model, *call.other_models):
-            nano_usd = self._prices.ceiling(
-                provider_id, model, call.input_estimate, output, tier=call.service_tier, audio=call.audio
-            )
-            most = None if nano_usd is None or most is None else max(most, nano_usd)
-        if most is not None and not call.models_unknown:
-            return most
-        return (
-            self._prices.dearest(provider_id, call.input_estimate, output)
-            if call.project.unpriced == "dearest"
-            else None
-        )
-
     def charge(self, call: Call) -> tuple[Amount, ChargedBy] | None:
-        """What the call costs and by what rule; None if it never left, so that all is given back.
-
-        ======================================================  ========================  ==========
-        nothing of it reached the provider                      all is given back         none
-        it ended while its request was away, without answer     the hold                  disconnect
-        attempts without an answer, or error answers only       one request, no money     none
-        an error status, or an endpoint that costs nothing      one request, no money     none
-        an answer with usage, whole or not                      the usage                 usage
-        a whole answer without usage                            the hold                  hold
-        a stream that the provider or a fault of ours cut       input and output seen     estimate
-        a stream that the client or a stop left                 input and output seen     disconnect
-        any other answer that was cut or left                   the hold                  the same
-        ======================================================  ========================  ==========
-
-        What is not a stream was made whole before its first byte came, and the provider charges all of it.
-        """
-        if call.upstream_status == 0:
-            if call.in_flight:
-                return call.estimate, "disconnect"
-            # A number is the status of an answer that was to be retried. An attempt that was cancelled and is not in
-            # flight was still connecting.
-            left = any(
-                attempt.outcome.isdigit() or (attempt.unknown and attempt.outcome != "cancelled")
-                for attempt in call.attempts
-            )
-            return (Amount(requests=1), "none") if left else None
-        if call.endpoint is None or not call.endpoint.billable or not 200 <= call.upstream_status < 300:
-            return Amount(requests=1), "none"
-        if call.usage is not None:
-            cost = self._priced(call, call.usage)
-            if cost.nano_usd <= MAX_AMOUNT and cost.tokens <= MAX_AMOUNT:
-                return cost, "usage"
-            log.error("call %s: a usage that can't be true (%d tokens); its hold is charged", call.id, cost.tokens)
-            return call.estimate, "hold"
-        if call.complete:
-            return call.estimate, "hold"
-        if call.ended == "budget" and not call.output_seen:
-            # It said nothing for as long as was held: hidden reasoning, which the provider charges.
-            return call.estimate, "hold"
-        rule: ChargedBy = "disconnect" if call.ended in ("client_gone", "stopped") else "estimate"
-        if not call.stream:
-            return call.estimate, rule
-        seen = Usage(
-            input=call.input_estimate,
-            output=min(call.output_seen, call.output_cap) if call.capped else call.output_seen,
-        )
-        return self._priced(call, seen), rule
-
-    def _priced(self, call: Call, usage: Usage) -> Amount:
-        assert call.provider is not None
-        provider_id = call.provider.price_id
-        served = call.model_served or call.model
-        nano_usd = self._prices.cost(
-            provider_id, served, usage, call.service_tier, call.timestamp, requested=call.model
-        )
-        if nano_usd is None and call.project is not None and call.project.unpriced == "dearest":
-            nano_usd = self._prices.dearest(provider_id, usage.input, usage.output)
-        if nano_usd is None:
-            # No price (or none any more): what was held for it, which is 0 without a money limit.
-            nano_usd = call.estimate.nano_usd
-        return Amount(nano_usd, usage.total, 1)
+        """What the call costs and by what rule (`Charges.charge`); None if it never left, so that all is given back."""
+        return self._charges.charge(call)
 
     async def settle(self, call: Call, record: Mapping[str, object]) -> None:
         """End the hold with what `charge` decided; safe to call again. Raises nothing: what Redis can't be told now is on
@@ -264,10 +222,13 @@ class Purse:
         self.growing.pop(call.id, None)
         if scopes is None:
             return
+        unheld = self._fail_open is not None and self._fail_open.ended(call.id)
         ending = Ending(call.id, scopes, call.charged, _flat(record))
         try:
-            await self._tell(ending)
+            if await self._tell(ending):
+                self._spool.done(call.id)
         except BaseException as e:
+            ending = replace(ending, tried_at=None if unheld else self._now())
             written = self._spool.put(ending)
             log.error("call %s could not be settled (%s): it is spooled and tried again", call.id, e)
             if not isinstance(e, LedgerUnavailable):
@@ -280,41 +241,66 @@ class Purse:
                     self.unsettled[call.id] = ending
 
     async def retry(self) -> None:
-        """Settle what could not be settled; called when Redis answers. A call is settled once however often it is told.
-        Raises `OSError` when the spool can't be read."""
+        """Settle what could not be settled, and hold what has no hold; called when Redis answers. A call is settled once
+        however often it is told. Raises `OSError` when the spool can't be read."""
         try:
+            if self._fail_open is not None:
+                await self._fail_open.adopt()
             for call_id, ending in list(self.unsettled.items()):
-                await self._tell(ending)
+                if await self._tell(ending):
+                    self._spool.done(call_id)
                 self.unsettled.pop(call_id, None)
-            if self._spool.waiting:
+            if self._spool.waiting or self._spool.spent:
                 told = await self._spool.replay(self._tell)
-                log.warning("%d spooled settles were told to Redis", told)
+                if told:
+                    log.warning("%d spooled settles were told to Redis", told)
         except LedgerUnavailable as e:
             log.warning("spooled settles wait on (%s)", e)
 
-    async def _tell(self, ending: Ending) -> None:
+    async def _tell(self, ending: Ending) -> bool:
+        """False: it can't be told, now or later."""
         try:
-            if ending.charged.requests == 0:
-                await self._ledger.release(ending.call_id, ending.scopes)
+            if ending.kind == "begun":
+                await self._ledger.charge_lost(ending.call_id, ending.scopes, ending.charged, ending.record)
+            elif ending.charged.requests == 0:
+                await self._ledger.release(ending.call_id, ending.scopes, ending.record)
             else:
-                await self._ledger.settle(ending.call_id, ending.scopes, ending.charged, record=ending.record)
+                answer = await self._ledger.settle(
+                    ending.call_id, ending.scopes, ending.charged, record=ending.record, tried_at=ending.tried_at
+                )
+                if answer == "forgotten":
+                    log.error(
+                        "call %s is not charged now: it ended about a day ago or earlier, and Redis, which forgets ended calls "
+                        "after 24 hours, can't say whether it was charged then. Its cost was %s USD; if the stream of its "
+                        "tenant's calls has no record of it, count it by hand",
+                        ending.call_id,
+                        ending.record.get("cost_usd", "?"),
+                    )
         except LedgerUnavailable:
             raise
         except Exception:
             log.exception("call %s cannot be settled: its hold will be charged when it expires", ending.call_id)
+            return False
+        return True
 
     async def renew(self) -> None:
-        """Move the deadline of every hold under way; called well within ``deadline_s``."""
+        """Move the deadline of every hold under way; called well within ``deadline_s``. On a Cluster a server may be away, and
+        with it some tenants: the others' holds are renewed all the same."""
         holds = list(self.held.items())
+        began, lost = self._clock(), set[str]()
         for start in range(0, len(holds), _AT_ONCE):
+            batch = [hold for hold in holds[start : start + _AT_ONCE] if hold[1][0].tenant not in lost]
             results = await asyncio.gather(
-                *(self._ledger.renew(*hold, self._deadline_s) for hold in holds[start : start + _AT_ONCE]),
-                return_exceptions=True,
+                *(self._ledger.renew(*hold, self._deadline_s) for hold in batch), return_exceptions=True
             )
-            failure = next((result for result in results if isinstance(result, BaseException)), None)
-            if failure is not None:
-                log.warning("holds could not be renewed (%s)", failure)
-                return
+            failed = [
+                (hold, error) for hold, error in zip(batch, results, strict=True) if isinstance(error, BaseException)
+            ]
+            if failed:
+                log.warning("%d holds could not be renewed (%s)", len(failed), failed[0][1])
+                lost.update(scopes[0].tenant for (_, scopes), _ in failed)
+                if self._clock() - began > _RENEW_WITHIN_S:
+                    return
 
 
 def scopes_of(call: Call) -> tuple[Scope, ...]:
@@ -345,33 +331,3 @@ def _carried(call: Call) -> dict[str, str]:
 def _flat(record: Mapping[str, object]) -> dict[str, str]:
     """The line as a Redis stream keeps it: a string as it is, anything else as JSON."""
     return {k: v if isinstance(v, str) else json.dumps(v, separators=(",", ":")) for k, v in record.items()}
-
-
-def _unpriced(call: Call) -> Denial:
-    assert call.provider is not None
-    return Denial("model_unpriced", f"The model is {call.model[:80]!a} of {call.provider.name}.")
-
-
-def _refusal(short: Short, call: Call) -> Denial:
-    assert call.project is not None
-    code = {"usd": "budget_exceeded", "concurrent": "concurrency_limited"}.get(short.unit, "rate_limited")
-    needs = {
-        "usd": f"this call may cost up to {format_usd(call.estimate.nano_usd)} USD",
-        "tokens": f"this call may use up to {call.estimate.tokens} tokens",
-        "requests": "this call is one request",
-        "concurrent": "this call would be one more",
-    }[short.unit]
-    # A tenant's limit is shared with projects that are not the caller's: its size is not told.
-    which = "A limit" if short.scope.kind == "tenant" else f"The limit {short.limit_text}"
-    why = f"{which} of {short.scope.kind} {short.scope.id} has not enough left; {needs}."
-    headers: list[tuple[str, str]] = []
-    if short.never_fits:
-        headers.append(("x-should-retry", "false"))
-    elif short.resets_at is not None:
-        headers.append(("x-tollhouse-resets-at", f"{short.resets_at:.0f}"))
-    if code == "rate_limited" and not short.never_fits:
-        if short.retry_after_s is not None and short.retry_after_s <= _LONGEST_RETRY_AFTER_S:
-            headers.append(("retry-after", f"{max(1, math.ceil(short.retry_after_s))}"))
-        else:
-            headers.append(("x-should-retry", "false"))
-    return Denial(code, why, tuple(headers))

@@ -3,8 +3,13 @@
 ``STATE/settles.spool`` (0600) has one record a line: the length and the CRC-32 of the JSON that follows, eight hexadecimal
 digits each. A line that is whole and passes its checksum was written whole; a last one that is not was cut by a crash and
 is dropped, with a warning. Records are replayed from the front, in order; what has been replayed is known in memory only,
-so a crash in between replays some again, and the ledger does each once, by its call id (which it remembers for 24 h).
+so a crash in between replays some again, and the ledger does each once, by its call id, which it remembers for 24 h. One that is
+told later than that may have been told before, or been swept: it is charged only if Redis still knows its call.
 When all are replayed the file is emptied. Memory holds none of them but those being written or replayed.
+
+A call that leaves without a hold (``[redis] unsafe_fail_open``) has a record before anything of it leaves, of kind ``begun``: the
+charge if nothing else is heard of it. What counts is the last record of a call; one that is ``begun`` is replayed only after its
+process has died, and a ``held`` one, whose hold Redis has by now, not at all. The ids of these are in memory.
 """
 
 from __future__ import annotations
@@ -18,10 +23,11 @@ import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from tollhouse.budget.keys import Scope, parse_scopes
 from tollhouse.call import Amount
+from tollhouse.files import sync_directory
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +47,11 @@ class Ending:
     scopes: tuple[Scope, ...]
     charged: Amount
     record: Mapping[str, str]
+    kind: Literal["ended", "begun", "held"] = "ended"
+    """``begun``: not ended yet, and charged so if nothing else is heard of it. ``held``: not ended, and nothing to be told."""
+    tried_at: float | None = None
+    """When the ledger was to be told first, in seconds since the epoch. None: just now; or there was no hold, so that nobody else
+    can have ended the call, and it is charged however late it is told."""
 
 
 class Spool:
@@ -51,13 +62,19 @@ class Spool:
         self.path = directory / FILE_NAME
         self.waiting = 0
         """Records that are not replayed yet."""
+        self.live: set[str] = set()
+        """Calls of this process that have begun without a hold, and of which no later record is on disk."""
+        self._lost: dict[str, int] = {}
+        """Calls of a former process that had begun and not ended: where the last record of each ends."""
         self._descriptor = -1
         self._size = 0
         """Where the last whole record ends: what lies behind it is never read."""
+        self._unclean = False
+        """Something may lie behind it."""
         self._replayed = 0
         """What lies before it has been replayed."""
         self._damaged = 0
-        self._pending: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._pending: list[tuple[Ending, bytes, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
         self._replaying = asyncio.Lock()
@@ -74,10 +91,15 @@ class Spool:
                 if not line.endswith(b"\n") and end + len(line) == size:
                     break
                 end += len(line)
-                if _decode(line) is None:
+                found = _decode(line)
+                if found is None:
                     self._damaged += 1
+                elif found.kind == "begun":
+                    self._lost[found.call_id] = end
                 else:
-                    self.waiting += 1
+                    self._lost.pop(found.call_id, None)
+                    self.waiting += found.kind == "ended"
+            self.waiting += len(self._lost)
             torn = size - end
         if torn:
             log.warning("%s: the last record was cut off by a crash and is dropped (%d bytes)", self.path, torn)
@@ -90,31 +112,58 @@ class Spool:
             self._compact()
         return self.waiting
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._size
+
+    @property
+    def spent(self) -> bool:
+        """There is something in the file, and none of it is needed any more."""
+        return self._size > 0 and not self.waiting and not self.live
+
+    def done(self, call_id: str) -> None:
+        """The ledger was told of a call's end: what was written when it began is of no account."""
+        self.live.discard(call_id)
+
     def put(self, ending: Ending) -> asyncio.Future[None]:
         """Begins to write a record. Done once it is on disk; the future fails with `OSError` if it could not be written.
-        Records that come while one is written share the next fsync."""
+        Records that come while one is written share the next fsync, and records of one call stay in order."""
+        if ending.kind == "begun":
+            self.live.add(ending.call_id)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Looked at here, so that a failure that nobody waits for is not reported as lost.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._pending.append((_encode(ending), future))
+        self._pending.append((ending, _encode(ending), future))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.get_running_loop().create_task(self._write_pending())
         return future
 
-    async def replay(self, tell: Callable[[Ending], Awaitable[None]]) -> int:
+    async def replay(self, tell: Callable[[Ending], Awaitable[object]]) -> int:
         """Gives the records to ``tell``, in order, one after the other; how many. What ``tell`` raises ends it, and that
         record is the next one to be replayed. Also raises `OSError`."""
         told = 0
         async with self._replaying:
             while self.waiting:
-                for end, ending in await asyncio.to_thread(self._read):
-                    if ending is not None:
+                found = await asyncio.to_thread(self._read)
+                if not found and self._replayed >= self._size:
+                    log.error(
+                        "%s: %d records were damaged since they were written; they are left aside",
+                        self.path,
+                        self.waiting,
+                    )
+                    self._damaged += self.waiting
+                    self.waiting = 0
+                    self._lost.clear()
+                for end, ending in found:
+                    if ending is not None and self._counts(ending, end):
                         await tell(ending)
                         told += 1
                         self.waiting -= 1
+                        self._lost.pop(ending.call_id, None)
                     self._replayed = end
             async with self._writing:
-                if self._size and not self.waiting:
+                if self.spent:
                     await asyncio.to_thread(self._compact)
         return told
 
@@ -128,19 +177,26 @@ class Spool:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def _counts(self, ending: Ending, end: int) -> bool:
+        """Whether the record that ends at ``end`` is to be told."""
+        return ending.kind == "ended" or (ending.kind == "begun" and self._lost.get(ending.call_id) == end)
+
     async def _write_pending(self) -> None:
         async with self._writing:
             while self._pending:
                 batch, self._pending = self._pending, []
                 try:
-                    await asyncio.to_thread(self._write, b"".join(line for line, _ in batch))
-                except OSError as error:
-                    for _, future in batch:
+                    await asyncio.to_thread(self._write, b"".join(line for _, line, _ in batch))
+                except Exception as error:
+                    failure = error if isinstance(error, OSError) else OSError(0, repr(error), str(self.path))
+                    for _, _, future in batch:
                         if not future.done():
-                            future.set_exception(error)
+                            future.set_exception(failure)
                     continue
-                self.waiting += len(batch)
-                for _, future in batch:
+                for ending, _, future in batch:
+                    if ending.kind != "begun":
+                        self.live.discard(ending.call_id)
+                        self.waiting += ending.kind == "ended"
                     if not future.done():
                         future.set_result(None)
 
@@ -150,19 +206,24 @@ class Spool:
         self._descriptor = os.open(self.path, flags, 0o600)
         os.fchmod(self._descriptor, 0o600)
         if new:
-            _sync_directory(self.path.parent)
+            sync_directory(self.path.parent)
 
     def _write(self, data: bytes) -> None:
         if self._descriptor < 0:
             self._open()
+        if self._unclean:
+            os.ftruncate(self._descriptor, self._size)
+            self._unclean = False
         try:
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
             os.fsync(self._descriptor)
         except OSError:
-            # A half of a record must not stand before the next one.
+            # A half of a record must not stand before the next one, nor a whole one whose writer was told that it is not there.
+            self._unclean = True
             os.ftruncate(self._descriptor, self._size)
+            self._unclean = False
             raise
         self._size += len(data)
 
@@ -185,7 +246,7 @@ class Spool:
             self.path.rename(self.path.with_suffix(".damaged"))
             os.close(self._descriptor)
             self._descriptor = -1
-            _sync_directory(self.path.parent)
+            sync_directory(self.path.parent)
         else:
             os.ftruncate(self._descriptor, 0)
             os.fsync(self._descriptor)
@@ -202,6 +263,8 @@ def _encode(ending: Ending) -> bytes:
 
 def _body(ending: Ending, record: Mapping[str, str]) -> bytes:
     document: dict[str, Any] = {
+        **({"kind": ending.kind} if ending.kind != "ended" else {}),
+        **({"tried_at": ending.tried_at} if ending.tried_at is not None else {}),
         "call_id": ending.call_id,
         "tenant": ending.scopes[0].tenant,
         "scopes": " ".join(scope.name for scope in ending.scopes),
@@ -219,14 +282,12 @@ def _decode(line: bytes) -> Ending | None:
     try:
         document = json.loads(found[3])
         scopes = parse_scopes(document["tenant"], document["scopes"])
-        return Ending(document["call_id"], scopes, Amount(*document["charged"]), document["record"])
+        kind = document.get("kind", "ended")
+        if kind not in ("ended", "begun", "held"):
+            return None
+        tried_at = document.get("tried_at")
+        if not isinstance(tried_at, int | float | None):
+            return None
+        return Ending(document["call_id"], scopes, Amount(*document["charged"]), document["record"], kind, tried_at)
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
