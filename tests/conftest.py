@@ -19,7 +19,9 @@ settings.load_profile("tollhouse")
 
 pytest_plugins = [
     "tests.support.redis_server",
+    "tests.support.redis_cluster",
     "tests.support.openbao",
+    "tests.support.openbao_raft",
     "tests.support.gateway",
     "tests.support.leaks",
 ]

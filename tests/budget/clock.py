@@ -9,7 +9,10 @@ from redis.asyncio import Redis
 
 
 class Clock:
-    LUA: ClassVar = "{redis.call('GET', 'test:clock'), '0'}"
+    """For the scripts of `TENANTS`. On a Cluster a script reads what its tenant's slot has, so each has one."""
+
+    TENANTS: ClassVar = ("acme", "other")
+    LUA: ClassVar = "{redis.call('GET', 'test:' .. string.match(KEYS[1], '{.+}')), '0'}"
     START: ClassVar = datetime(2026, 8, 30, 12, tzinfo=UTC).timestamp()
 
     def __init__(self, redis: Redis) -> None:
@@ -18,7 +21,8 @@ class Clock:
 
     async def set(self, now: float) -> None:
         self.now = now
-        await self._redis.set("test:clock", f"{now:.3f}")
+        for tenant in self.TENANTS:
+            await self._redis.set(f"test:{{{tenant}}}", f"{now:.3f}")
 
     async def add(self, seconds: float) -> None:
         await self.set(self.now + seconds)

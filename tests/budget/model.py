@@ -1,177 +1,265 @@
-"""The ledger's rules in plain Python, told in another way than the scripts: nothing is added up as it goes. What is taken
-in a window is summed anew, each time, over all calls that were held in it."""
+"""The ledger told in another way than the scripts: what becomes of a call is read from the table of `transitions`, and nothing
+is added up as it goes. What is taken in a window, and what a day comes to, is summed anew each time over all calls there ever
+were."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from tollhouse.budget.limits import Limit
+from tollhouse.budget.keys import Scope
+from tollhouse.budget.limits import Limit, format_limit, format_usd
+from tollhouse.budget.transitions import TRANSITIONS, UNMET, Answer, Event, Need, State
 from tollhouse.budget.windows import bounds
 from tollhouse.call import Amount
 
 SILENCE_S = 30.0
 GRACE_S = 60.0
 REMEMBERED_S = 86_400.0
+SURE_S = 82_800.0
+MENDED_S = 3_600.0
+NOTHING = Amount(0, 0, 0)
+UNITS = ("usd", "tokens", "requests")
 
 
 @dataclass
 class Entry:
+    """What one call took, for as long as anything counts it."""
+
     created: float
+    scopes: tuple[Scope, ...]
     amount: Amount
-    deadline: float = 0.0
-    live: bool = False
-    swept: bool = False
+    carried: Mapping[str, str]
+    under_way: bool = False
+    booked: tuple[int, str, str] | None = None
+    """The day, model and token under which it is in the sums."""
+
+    @property
+    def project(self) -> str:
+        return next(scope.id for scope in self.scopes if scope.kind == "project")
 
 
 @dataclass
 class Model:
-    """One tenant with one project; every call is of both."""
+    """One tenant. ``limits`` has every scope that a call may be of."""
 
-    limits: dict[str, tuple[Limit, ...]]
-    now: float
-    calls: dict[str, Entry] = field(default_factory=dict)
+    limits: dict[Scope, tuple[Limit, ...]]
+    server: float
+    """What the server's clock says; `now` is what the ledger makes of it."""
+    calls: dict[str, State] = field(default_factory=dict)
+    """The state of each call id, if it is not unknown."""
+    entries: dict[str, Entry] = field(default_factory=dict)
+    """Of those that are held or swept, by call id."""
+    past: list[Entry] = field(default_factory=list)
+    """Of those that no id leads to any more."""
+    deadlines: dict[str, float] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)
+    records: list[dict[str, str]] = field(default_factory=list)
+    granted: list[tuple[Scope, str, str, float, int]] = field(default_factory=list)
+    """Whom, unit, window, when, how much."""
     last: float | None = None
     gap: tuple[float, float] = (0.0, 0.0)
-    granted: list[tuple[str, str, float, int]] = field(default_factory=list)
-    """Of the project: unit, window, when, how much."""
+    seen: set[tuple[State, Event, bool]] = field(default_factory=set)
+    """The rows that it went through, and whether what they need was so."""
+
+    @property
+    def now(self) -> float:
+        if self.last is not None and self.server < self.last <= self.server + MENDED_S:
+            return self.last
+        return self.server
 
     def tick(self) -> None:
         if self.last is not None and self.now - self.last > SILENCE_S:
             self.gap = (self.last, self.now)
         self.last = self.now
 
-    def taken(self, limit: Limit) -> tuple[int, int]:
+    # What is counted.
+
+    def counted(self, scope: Scope) -> list[Entry]:
+        return [entry for entry in (*self.past, *self.entries.values()) if scope in entry.scopes]
+
+    def taken(self, scope: Scope, limit: Limit) -> tuple[int, int]:
         """Used and held of one limit, now."""
         if limit.unit == "concurrent":
-            return 0, sum(entry.live for entry in self.calls.values())
+            return 0, sum(entry.under_way for entry in self.counted(scope))
         window = bounds(limit.window, self.now)
         used = held = 0
-        for entry in self.calls.values():
+        for entry in self.counted(scope):
             if bounds(limit.window, entry.created) == window:
-                part = self.part(limit, entry.amount)
-                used, held = (used, held + part) if entry.live else (used + part, held)
+                part = parts(entry.amount)[limit.unit]
+                used, held = (used, held + part) if entry.under_way else (used + part, held)
         return used, held
 
-    @staticmethod
-    def part(limit: Limit, amount: Amount) -> int:
-        return {"usd": amount.nano_usd, "tokens": amount.tokens, "requests": amount.requests, "concurrent": 1}[
-            limit.unit
-        ]
-
-    def extra(self, scope: str, limit: Limit) -> int:
+    def extra(self, scope: Scope, limit: Limit) -> int:
         """What was granted in the window that a limit is in."""
         return sum(
             amount
-            for unit, window, at, amount in self.granted
-            if (scope, unit, window) == ("project", limit.unit, limit.window)
+            for whom, unit, window, at, amount in self.granted
+            if (whom, unit, window) == (scope, limit.unit, limit.window)
             and bounds(window, at) == bounds(window, self.now)
         )
 
-    def grant(self, unit: str, amount: int) -> int:
-        self.tick()
-        raised = [limit for limit in self.limits["project"] if limit.unit == unit]
-        self.granted += [(unit, limit.window, self.now, amount) for limit in raised]
-        return len(raised)
-
-    def fits(self, take: Amount, *, since: float | None = None) -> bool:
-        for scope, limits in self.limits.items():
-            for limit in limits:
+    def blocking(
+        self, scopes: tuple[Scope, ...], take: Amount, since: float | None = None
+    ) -> list[tuple[Scope, str, str, int]]:
+        """Every limit that ``take`` does not fit into: whose, its text, its unit, what is left. ``since``: when the hold was
+        taken that is to be extended."""
+        found = []
+        for scope in scopes:
+            for limit in self.limits[scope]:
                 if since is not None and (
                     limit.unit == "concurrent" or bounds(limit.window, since) != bounds(limit.window, self.now)
                 ):
                     continue
-                if sum(self.taken(limit)) + self.part(limit, take) > limit.amount + self.extra(scope, limit):
-                    return False
-        return True
+                most = limit.amount + self.extra(scope, limit)
+                taken = sum(self.taken(scope, limit))
+                if taken + parts(take)[limit.unit] > most:
+                    text = format_limit(limit.unit, most, limit.window)
+                    found.append((scope, text, limit.unit, max(most - taken, 0)))
+        return found
 
-    def end(self, call: str) -> None:
-        """Ended ids are forgotten after a day, two at most for each that is added, the oldest first."""
-        self.ended[call] = self.now
-        for old, at in sorted(self.ended.items(), key=lambda pair: (pair[1], pair[0]))[:2]:
-            if at < self.now - REMEMBERED_S:
-                del self.ended[old]
-                if old in self.calls:
-                    self.calls[old].swept = False
+    def sums(self) -> dict[str, Counter[str]]:
+        """By project: the fields of its usage hash, without those that are 0."""
+        found: dict[str, Counter[str]] = {}
+        for entry in (*self.past, *self.entries.values()):
+            if entry.booked is not None:
+                day, model, token = entry.booked
+                sums = found.setdefault(entry.project, Counter())
+                for unit in UNITS:
+                    for name in ("day", f"model {model}", f"token {token}"):
+                        sums[f"{day} {unit} {name}"] += parts(entry.amount)[unit]
+        return {project: +sums for project, sums in found.items()}
 
-    def begin(self, call: str, entry: Entry) -> None:
-        if call in self.calls:
-            self.calls[f"{call}, {len(self.calls)}"] = self.calls.pop(call)
-        self.calls[call] = entry
+    # What happens.
 
-    def hold(self, call: str, amount: Amount, deadline_s: float) -> str:
+    def grant(self, project: Scope, unit: str, amount: int) -> int:
         self.tick()
-        entry = self.calls.get(call)
-        if entry is not None and entry.live:
-            return "held"
-        if call in self.ended:
-            return "ended"
-        if not self.fits(amount):
-            return "short"
-        self.begin(call, Entry(self.now, amount, self.now + deadline_s, live=True))
-        return "held"
-
-    def extend(self, call: str, more: Amount) -> str:
-        self.tick()
-        entry = self.calls.get(call)
-        if entry is None or not (entry.live or entry.swept):
-            return "nothing"
-        if not self.fits(more, since=entry.created):
-            return "short"
-        entry.amount = add(entry.amount, more)
-        return "held"
-
-    def renew(self, call: str, deadline_s: float) -> bool:
-        self.tick()
-        entry = self.calls.get(call)
-        if entry is None or not entry.live:
-            return False
-        entry.deadline = self.now + deadline_s
-        return True
-
-    def settle(self, call: str, amount: Amount) -> str:
-        self.tick()
-        entry = self.calls.get(call)
-        if entry is not None and (entry.live or entry.swept):
-            by = "hold" if entry.live else "late"
-            entry.amount, entry.live, entry.swept = amount, False, False
-        elif call in self.ended:
-            return "duplicate"
-        else:
-            by = "no_hold"
-            self.begin(call, Entry(self.now, amount))
-        self.end(call)
-        return by
-
-    def release(self, call: str) -> bool:
-        self.tick()
-        entry = self.calls.get(call)
-        there = entry is not None and (entry.live or entry.swept)
-        done = there or call not in self.ended
-        if there:
-            del self.calls[call]
-        self.end(call)
-        return done
+        raised = [limit for limit in self.limits[project] if limit.unit == unit]
+        self.granted += [(project, unit, limit.window, self.now, amount) for limit in raised]
+        return len(raised)
 
     def sweep(self) -> int:
+        """Of every hold that is overdue, the oldest deadline first."""
         self.tick()
-        late = []
-        for call, entry in self.calls.items():
-            waiting = self.gap[0] < entry.deadline <= self.gap[1] and self.now < self.gap[1] + GRACE_S
-            if entry.live and entry.deadline < self.now and not waiting:
-                late.append((entry.deadline, call, entry))
-        for _, call, entry in sorted(late, key=lambda item: item[:2]):
-            entry.live, entry.swept = False, True
-            self.end(call)
+        late = sorted((at, call) for call, at in self.deadlines.items() if self.meets("overdue", call))
+        for _, call in late:
+            self.apply("sweep", call, self.entries[call].scopes)
         return len(late)
 
-    def charged(self) -> Amount:
-        """The sum of all that has ended."""
-        total = Amount(0, 0, 0)
-        for entry in self.calls.values():
-            if not entry.live:
-                total = add(total, entry.amount)
-        return total
+    def apply(
+        self,
+        event: Event,
+        call: str,
+        scopes: tuple[Scope, ...],
+        amount: Amount = NOTHING,
+        *,
+        deadline_s: float = 0.0,
+        record: Mapping[str, str] | None = None,
+        tried_at: float | None = None,
+    ) -> Answer:
+        """``record`` is what a hold carries, or the line of a settle or release."""
+        self.tick()
+        found = self.calls.get(call, "unknown")
+        row = TRANSITIONS[found, event]
+        met = row.needs is None or self.meets(row.needs, call, scopes, amount, tried_at)
+        self.seen.add((found, event, met))
+        if row.needs is not None and not met:
+            return UNMET[row.needs]
+        self.count(row.counters, call, scopes, amount, record or {})
+        if row.under_way:
+            self.entries[call].under_way = row.under_way > 0
+        self.book(row.sums, call, record or {})
+        if row.record is not None:
+            line = self.swept(call) if row.record == "sweep" else dict(record or {})
+            self.records.append({"settled_by": row.record, **line})
+        if row.counters == "take" or row.answer == "renewed":
+            self.deadlines[call] = self.now + deadline_s
+        self.move(call, row.then)
+        return row.answer
+
+    def meets(
+        self,
+        need: Need,
+        call: str,
+        scopes: tuple[Scope, ...] = (),
+        amount: Amount = NOTHING,
+        tried_at: float | None = None,
+    ) -> bool:
+        match need:
+            case "fits":
+                entry = self.entries.get(call)
+                return not self.blocking(scopes, amount, None if entry is None else entry.created)
+            case "overdue":
+                at = self.deadlines[call]
+                waiting = self.gap[0] < at <= self.gap[1] and self.now < self.gap[1] + GRACE_S
+                return at < self.now and not waiting
+            case "recent":
+                return tried_at is None or self.now - tried_at < SURE_S
+
+    def count(self, what: str, call: str, scopes: tuple[Scope, ...], amount: Amount, record: Mapping[str, str]) -> None:
+        match what:
+            case "take" | "charge":
+                self.entries[call] = Entry(self.now, scopes, amount, record)
+            case "add":
+                self.entries[call].amount = add(self.entries[call].amount, amount)
+            case "replace":
+                self.entries[call].amount = amount
+            case "give back":
+                self.entries[call].amount = NOTHING
+
+    def book(self, what: str, call: str, record: Mapping[str, str]) -> None:
+        entry = self.entries.get(call)
+        if entry is None or what in ("", "add"):
+            return
+        entry.booked = None if what == "unbook" else (self.day(entry, what), *names(entry, record))
+
+    def day(self, entry: Entry, what: str) -> int:
+        if what == "rebook":
+            assert entry.booked is not None
+            return entry.booked[0]
+        return int(self.now // 86_400)
+
+    def move(self, call: str, then: State) -> None:
+        before = self.calls.pop(call, "unknown")
+        if then != "unknown":
+            self.calls[call] = then
+        if then != "held":
+            self.deadlines.pop(call, None)
+        if then in ("unknown", "ended") and call in self.entries:
+            self.past.append(self.entries.pop(call))
+        if then == "unknown":
+            self.ended.pop(call, None)
+        elif then in ("swept", "ended") and then != before:
+            self.ended[call] = self.now
+            self.forget()
+
+    def forget(self) -> None:
+        """Ended ids are forgotten after a day, two at most for each that is added, the oldest first."""
+        for old, at in sorted(self.ended.items(), key=lambda pair: (pair[1], pair[0]))[:2]:
+            if at < self.now - REMEMBERED_S:
+                row = TRANSITIONS[self.calls[old], "forget"]
+                self.seen.add((self.calls[old], "forget", True))
+                self.move(old, row.then)
+
+    def swept(self, call: str) -> dict[str, str]:
+        """What a sweep writes of a call."""
+        entry = self.entries[call]
+        cost = format_usd(entry.amount.nano_usd)
+        whose = {"tenant": entry.scopes[0].id, "project": entry.project}
+        return {**entry.carried, "call_id": call, **whose, "charged_by": "sweep", "cost_usd": cost, "held_usd": cost}
+
+
+def names(entry: Entry, record: Mapping[str, str]) -> tuple[str, str]:
+    """The model and the token of the sums: what cost nothing is of no model."""
+    token = next(scope.id for scope in entry.scopes if scope.kind == "token")
+    model = (record or entry.carried)["model"]
+    return (f"openai/{model}" if entry.amount.nano_usd or entry.amount.tokens else "-"), token
+
+
+def parts(amount: Amount) -> dict[str, Any]:
+    return {"usd": amount.nano_usd, "tokens": amount.tokens, "requests": amount.requests, "concurrent": 1}
 
 
 def add(one: Amount, other: Amount) -> Amount:

@@ -25,9 +25,10 @@ AWAY = "redis://127.0.0.1:1/0"
 class World:
     """One gateway that keeps, another that dies."""
 
-    def __init__(self, ledger: Ledger, other: Ledger, spool: Spool, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, other: Ledger, spool: Spool, clock: Clock, redis: Redis) -> None:
         self.ledger, self.other, self.clock = ledger, other, clock
         self.spool = spool
+        self.redis = redis
         self.tenants: list[str] = []
         self.asked = 0
         prices: Any = None
@@ -49,9 +50,9 @@ class World:
 
 
 @pytest.fixture
-async def world(new_ledger: Callable[[], Ledger], clock: Clock, tmp_path: Path) -> AsyncIterator[World]:
+async def world(new_ledger: Callable[[], Ledger], clock: Clock, tmp_path: Path, redis: Redis) -> AsyncIterator[World]:
     spool = Spool(tmp_path)
-    world = World(new_ledger(), new_ledger(), spool, clock)
+    world = World(new_ledger(), new_ledger(), spool, clock, redis)
     await world.other.set_limits(SCOPES[0], parse_limits(["10 usd/day"]))
     yield world
     await spool.close()
@@ -89,6 +90,25 @@ async def test_the_spool_is_told_as_soon_as_redis_answers(world: World) -> None:
     await world.turns(1)
     [state] = await world.ledger.show(SCOPES)
     assert (state.limits[0].used, state.limits[0].held, world.spool.waiting) == (3, 0, 0)
+
+
+async def test_what_waited_for_days_is_charged_where_redis_knows_the_call(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hold that outlasted Redis's own absence is settled; a call that Redis has forgotten is not charged twice, and a person is
+    told; one that never had a hold can't have been charged."""
+    began = world.clock.now
+    await world.ledger.hold("c1", SCOPES, Amount(5))
+    await world.ledger.settle("c2", SCOPES, Amount(7), record={"call_id": "c2"})
+    await world.clock.add(2 * 86_400)
+    for call_id, tried_at in (("c1", began), ("c2", began), ("c3", None)):
+        ending = Ending(call_id, SCOPES, Amount(3), {"call_id": call_id, "cost_usd": "0.000000003"}, tried_at=tried_at)
+        await world.spool.put(ending)
+    await world.purse.retry()
+    records = [fields[b"call_id"] for _, fields in await world.redis.xrange("toll:{acme}:calls")]
+    assert (records, world.spool.waiting) == ([b"c2", b"c1", b"c3"], 0)
+    assert "call c2 is not charged now" in caplog.text
+    assert "0.000000003 USD" in caplog.text
 
 
 async def test_redis_away_is_a_reason_and_nothing_is_lost(tmp_path: Path) -> None:

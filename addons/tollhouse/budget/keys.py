@@ -86,9 +86,9 @@ def script_keys(tenant: str, scopes: Sequence[Scope]) -> list[str]:
     if len(projects) > 1:
         raise ValueError("a call is charged to one project")
     own = f"toll:{{{tenant}}}:"
-    names = ("clock", "holds", "deadlines", "settled", "swept", "calls")
+    names = ("clock", "holds", "deadlines", "settled", "swept")
     usage = usage_key(tenant, projects[0] if projects else "")
-    return [*(own + name for name in names), usage, *map(scope_key, scopes)]
+    return [*(own + name for name in names), calls_key(tenant), usage, *map(scope_key, scopes)]
 
 
 def parse_scopes(tenant: str, names: str) -> tuple[Scope, ...]:

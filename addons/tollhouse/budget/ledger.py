@@ -22,10 +22,12 @@ from redis.asyncio import Redis
 
 from tollhouse.budget import keys, report
 from tollhouse.budget.keys import Scope, ScopeKind
+from tollhouse.budget.lanes import open_pipeline
 from tollhouse.budget.limits import MAX_AMOUNT, Limit, Unit, format_limit
-from tollhouse.budget.pipeline import Pipeline, Prefix
+from tollhouse.budget.pipeline import Prefix
 from tollhouse.budget.report import PAIRS, LimitState, ScopeState, UsageRow
 from tollhouse.budget.store import LedgerUnavailable, load_script, persist, translated
+from tollhouse.budget.transitions import Answer, answers
 from tollhouse.budget.windows import bounds
 from tollhouse.call import Amount
 
@@ -37,7 +39,6 @@ __all__ = [
     "Scope",
     "ScopeKind",
     "ScopeState",
-    "Settled",
     "Short",
     "Unpriced",
     "UsageRow",
@@ -51,16 +52,13 @@ _SEPARATOR: Final = "\x1f"
 _SWEEP_EVERY_S: Final = 1.0
 SWEEP_AT_ONCE: Final = 100
 _GIVE_BACK_DELAYS_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0)
-SettledBy = Literal["hold", "late", "no_hold", "duplicate"]
+_HOLD, _EXTEND, _RENEW = answers("hold"), answers("extend"), answers("renew")
+_SETTLE, _RELEASE, _SWEEP = answers("settle"), answers("release"), answers("sweep")
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A hold that was taken. ``windows`` says when, on Redis's clock, in milliseconds; it is the hold's own
-    business."""
-
-    call_id: str
-    windows: int
+    """The hold was taken, or was there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +91,6 @@ class Unpriced:
     scope: Scope
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """``first`` is False when the call had ended before and nothing was done. ``by``: ``hold``; ``late`` corrects what
-    a sweep had charged; ``no_hold`` is a charge whose hold is unknown (lost in a failover)."""
-
-    first: bool
-    by: SettledBy
-
-
-_BY: Final[dict[int, SettledBy]] = {0: "duplicate", 1: "hold", 2: "late", 3: "no_hold"}
-
-
 class Ledger:
     """One a process. Every method raises `LedgerUnavailable` when Redis can't be asked, and `ValueError` for amounts
     below zero or above `limits.MAX_AMOUNT`, ids that can't be part of a key, and scopes of several tenants."""
@@ -123,7 +109,7 @@ class Ledger:
         self._on_swept = on_swept
         self.tenants: set[str] = set()
         """Those whose scopes it was asked about."""
-        self._pipeline = Pipeline(redis)
+        self._pipeline = open_pipeline(redis)
         self._stream_length = str(stream_length)
         self._clock = clock
         self._sleep = sleep
@@ -142,12 +128,14 @@ class Ledger:
         deadline_s: float = DEADLINE_S,
         carried: Mapping[str, str] | None = None,
         priced: bool = True,
+        give_back: bool = True,
     ) -> Held | Short | Unpriced:
         """Sets ``amount`` aside in every scope, or says what is in the way. ``carried`` is what a sweep writes into the
         stream if this gateway dies; its ``provider``, ``model`` and ``identity`` name the call in the sums. Not ``priced``: what it
         will cost is not known, so that it is refused where a limit is in money.
 
-        When it raises, or is cancelled, it is unknown whether the hold was taken: it is given back in the background.
+        When it raises, or is cancelled, it is unknown whether the hold was taken: it is given back in the background. Not
+        ``give_back``: when it raises that is left to the caller (`give_back`), who may settle the call instead.
         """
         prefix, names = self._prefix("hold", scopes)
         packed = _packed(carried) if carried else ""
@@ -156,25 +144,31 @@ class Ledger:
             arguments.append("unpriced")
         try:
             reply = await self._pipeline.run(prefix, arguments)
-            blocked = type(reply) is list and reply[0] == 0 and reply[2] and b"concurrent now" in reply
+            blocked = type(reply) is list and _HOLD.get(reply[0]) == "short" and reply[2] and b"concurrent now" in reply
             # The places of calls that died are free once they are swept.
-            if blocked and await self.sweep(scopes[0].tenant):
-                reply = await self._pipeline.run(prefix, arguments)
-        except (LedgerUnavailable, asyncio.CancelledError):
-            self._release_later(call_id, tuple(scopes))
+            if blocked:
+                try:
+                    if await self.sweep(scopes[0].tenant):
+                        reply = await self._pipeline.run(prefix, arguments)
+                except LedgerUnavailable as error:
+                    # Without a cause: Redis has said no, and that it is away now makes no yes of it.
+                    raise LedgerUnavailable(error.why) from None
+        except (LedgerUnavailable, asyncio.CancelledError) as error:
+            if give_back or isinstance(error, asyncio.CancelledError):
+                self.give_back(call_id, scopes)
             raise
         if type(reply) is int:
             if reply % 2:
                 self._sweep_soon(scopes[0].tenant)
-            return Held(call_id, reply // 2)
-        if reply[0] == 0:
+            return Held()
+        if reply[0] == b"unpriced":
+            return Unpriced(scopes[reply[1]])
+        if reply[0] == b"unlimited":
+            raise LedgerUnavailable(f"Redis holds no limits record of {scopes[reply[1]].name}: was it emptied?")
+        if _HOLD[reply[0]] == "short":
             if reply[2]:
                 self._sweep_soon(scopes[0].tenant)
             return _short(reply, scopes, amount)
-        if reply[0] == -3:
-            return Unpriced(scopes[reply[1]])
-        if reply[0] == -2:
-            raise LedgerUnavailable(f"Redis holds no limits record of {scopes[reply[1]].name}: was it emptied?")
         raise ValueError(f"{call_id} has ended: a call id is held once")
 
     async def extend(self, call_id: str, scopes: Sequence[Scope], more: Amount) -> Held | Short:
@@ -183,9 +177,10 @@ class Ledger:
         hold."""
         prefix, names = self._prefix("extend", scopes)
         reply = await self._pipeline.run(prefix, [call_id, *_amounts(more), names])
-        if reply[0] == 1:
-            return Held(call_id, reply[1])
-        if reply[0] == 0:
+        answer = _EXTEND[reply[0]]
+        if answer == "held":
+            return Held()
+        if answer == "short":
             return _short(reply, scopes, more)
         raise ValueError(f"{call_id} holds nothing")
 
@@ -193,26 +188,47 @@ class Ledger:
         """Moves the deadline to ``deadline_s`` from now. False when there is no live hold: swept, settled or
         unknown."""
         prefix, _ = self._prefix("renew", scopes)
-        return bool(await self._pipeline.run(prefix, [call_id, str(int(deadline_s * 1000))]))
+        return _RENEW[await self._pipeline.run(prefix, [call_id, str(int(deadline_s * 1000))])] == "renewed"
 
     async def settle(
-        self, call_id: str, scopes: Sequence[Scope], amount: Amount, *, record: Mapping[str, str]
-    ) -> Settled:
+        self,
+        call_id: str,
+        scopes: Sequence[Scope],
+        amount: Amount,
+        *,
+        record: Mapping[str, str],
+        tried_at: float | None = None,
+    ) -> Answer:
         """Charges ``amount`` instead of what was held, adds ``record`` (the call's line, flat) to the tenant's stream
         with a field ``settled_by``, and adds to the sums of the day. ``record``'s ``provider``, ``model`` and
-        ``identity`` name the sums by model and token."""
+        ``identity`` name the sums by model and token.
+
+        ``tried_at``: when it was first tried, in seconds since the epoch, if that was not just now. The answer is ``hold``;
+        ``late``, it corrects what a sweep had charged; ``no_hold``, the hold is unknown (lost in a failover); ``duplicate``, the
+        call had ended before; ``forgotten``, it may have: nothing was done in these two, see `transitions.Need`."""
         prefix, names = self._prefix("settle", scopes)
         model, token = _sums_of(scopes, record, amount.nano_usd or amount.tokens)
-        head = [call_id, *_amounts(amount), names, "settle", self._stream_length, model, token]
-        result = await self._pipeline.run(prefix, [*head, *_flat(record)])
-        return Settled(result != 0, _BY[result])
+        tried = "" if tried_at is None else str(int(tried_at * 1000))
+        head = [call_id, *_amounts(amount), names, "settle", self._stream_length, model, token, tried]
+        return _SETTLE[await self._pipeline.run(prefix, [*head, *_flat(record)])]
 
-    async def release(self, call_id: str, scopes: Sequence[Scope]) -> bool:
+    async def release(self, call_id: str, scopes: Sequence[Scope], record: Mapping[str, str] | None = None) -> bool:
         """Gives all back, the request count too: the call never left. False when the call had ended before. A hold of
-        this id that arrives later is refused."""
+        this id that arrives later is refused. Where a sweep had charged it, ``record`` goes into the stream behind the
+        sweep's."""
         prefix, names = self._prefix("settle", scopes)
-        arguments = [call_id, "0", "0", "0", names, "release", self._stream_length, "-", ""]
-        return bool(await self._pipeline.run(prefix, arguments))
+        line = _flat(record or {"call_id": call_id, **_whose(scopes), "charged_by": "none", "cost_usd": "0"})
+        arguments = [call_id, "0", "0", "0", names, "release", self._stream_length, "-", "", "", *line]
+        return _RELEASE[await self._pipeline.run(prefix, arguments)] == "released"
+
+    async def charge_lost(
+        self, call_id: str, scopes: Sequence[Scope], amount: Amount, carried: Mapping[str, str]
+    ) -> None:
+        """Charges ``amount`` for a call whose gateway died and which was not held, or may not have been, as a sweep charges a
+        hold: ``on_swept`` is told what ``carried`` makes of its record. Nothing happens if the call has ended."""
+        record = _swept(call_id, scopes, amount.nano_usd, carried)
+        if await self.settle(call_id, scopes, amount, record=record) != "duplicate":
+            self._on_swept(record)
 
     async def sweep(self, tenant: str, at_most: int = SWEEP_AT_ONCE) -> int:
         """Charges in full the holds whose deadline has passed, the oldest first, and writes a record of each from what
@@ -275,6 +291,8 @@ class Ledger:
         return report.usage_rows(found, since, by)
 
     async def ping(self) -> None:
+        """Raises `LedgerUnavailable` unless all of Redis is there: of a Cluster every master, for every slot may be some
+        tenant's, though calls of tenants whose master answers go on without the others."""
         with translated():
             await self._redis.ping()
 
@@ -302,22 +320,17 @@ class Ledger:
             found = self._prefixes[key] = (packed, " ".join(scope.name for scope in scopes))
         return found
 
-    async def _sweep_one(self, tenant: str, call_id: str, text: str) -> int:
+    async def _sweep_one(self, tenant: str, call_id: str, text: str) -> bool:
         amounts, names, packed = text.split("\n", 2)
         scopes = keys.parse_scopes(tenant, names)
         fields = packed.split(_SEPARATOR) if packed else []
         carried = dict(zip(fields[::2], fields[1::2], strict=False))
         _, nano_usd, tokens, _ = map(int, amounts.split())
-        record: dict[str, str] = {
-            **carried,
-            "call_id": call_id,
-            **{str(scope.kind): scope.id for scope in scopes if scope.kind != "token"},
-            **report.swept_fields(nano_usd),
-        }
+        record = _swept(call_id, scopes, nano_usd, carried)
         model, token = _sums_of(scopes, record, nano_usd or tokens)
         prefix, _ = self._prefix("sweep", scopes)
         arguments = [call_id, names, self._stream_length, model, token, *_flat(record)]
-        swept = int(await self._pipeline.run(prefix, arguments))
+        swept = _SWEEP[await self._pipeline.run(prefix, arguments)] == "swept"
         if swept:
             self._on_swept(record)
         return swept
@@ -334,8 +347,10 @@ class Ledger:
 
         self._spawn(sweep())
 
-    def _release_later(self, call_id: str, scopes: tuple[Scope, ...]) -> None:
-        self._give_back.append((call_id, scopes))
+    def give_back(self, call_id: str, scopes: Sequence[Scope]) -> None:
+        """Releases in the background a hold of unknown fate, until Redis says that it is; a call of this id can't be charged
+        after that."""
+        self._give_back.append((call_id, tuple(scopes)))
         if self._giving_back is None or self._giving_back.done():
             self._giving_back = self._spawn(self._release_all())
 
@@ -348,6 +363,8 @@ class Ledger:
                 await self.release(*self._give_back[0])
             except LedgerUnavailable:
                 tried += 1
+                # On a Cluster the next one's server may be there.
+                self._give_back.rotate(-1)
             else:
                 tried = 0
                 self._give_back.popleft()
@@ -371,6 +388,20 @@ def _amounts(amount: Amount) -> tuple[str, str, str]:
 
 def _flat(record: Mapping[str, str]) -> list[str]:
     return [part for pair in record.items() for part in pair]
+
+
+def _swept(call_id: str, scopes: Sequence[Scope], nano_usd: int, carried: Mapping[str, str]) -> dict[str, str]:
+    """The record of a call whose gateway died."""
+    return {
+        **carried,
+        "call_id": call_id,
+        **_whose(scopes),
+        **report.swept_fields(nano_usd),
+    }
+
+
+def _whose(scopes: Sequence[Scope]) -> dict[str, str]:
+    return {str(scope.kind): scope.id for scope in scopes if scope.kind != "token"}
 
 
 def _packed(carried: Mapping[str, str]) -> str:

@@ -18,8 +18,9 @@ MAX_AMOUNT: Final = 2**53 - 1
 are exact up to 2^53, so a sum that passes a limit of this size still compares as larger. It is 9,007,199 USD in
 nano-dollars.
 
-What is counted may grow beyond it where no limit stands in the way: a window's counter is then exact to one part in
-2^53 (a nano-dollar in nine million dollars), and the sums by day are 64-bit integers and stay exact."""
+Settles may carry a counter beyond it, for they may pass a limit. Nothing fits into that window any more, and each step rounds the
+counter by one part in 2^53 at most (a nano-dollar in nine million dollars). The sums by day are 64-bit integers and exact; one
+that would pass 2^63 (nine thousand million dollars of one project on one day) stays where it is."""
 
 NANO: Final = 10**9
 _UNITS: Final[dict[str, Unit]] = {

@@ -2,22 +2,28 @@
 --   1 clock      string  "LAST GAP_FROM GAP_TO", milliseconds: the tenant's latest time, and its last silence
 --   2 holds      hash    call id -> "CREATED NANO_USD TOKENS REQUESTS\nSCOPE SCOPE\nCARRIED"
 --   3 deadlines  zset    call id -> milliseconds after which the hold may be swept
---   4 settled    zset    call id -> milliseconds when it ended; kept for 24 hours
---   5 swept      hash    call id -> "CREATED NANO_USD TOKENS REQUESTS\nSCOPE SCOPE\nDAY", until a late settle or 24 hours
+--   4 settled    zset    call id -> milliseconds when it ended (or was swept); kept for 24 hours
+--   5 swept      hash    call id -> "CREATED NANO_USD TOKENS REQUESTS\nSCOPE SCOPE\nDAY\31MODEL\31TOKEN", until a late settle
+--                        or 24 hours; all of these are in `settled` as well
 --   6 calls      stream  one record a call
 --   7 usage      hash    "DAY UNIT KIND NAME" -> sum, of one project
 --   8.. scopes   hash    limits: "UNIT WINDOW AMOUNT;...", AMOUNT "-" where there was a limit once, which stays counted, and
 --                        behind it "+GRANTED@PERIOD", what one period has more; and for each of these "UNIT WINDOW":
 --                        "PERIOD TAKEN", used and held together in that period
 -- Numbers are doubles: exact up to 2^53 and always printed by %.0f. The window of the unit `concurrent` is `now`.
-local call, floor, match, gmatch, fmt = redis.call, math.floor, string.match, string.gmatch, string.format
+local call, pcall, floor, match, gmatch, fmt = redis.call, redis.pcall, math.floor, string.match, string.gmatch, string.format
 local UNITS = {usd = 1, tokens = 2, requests = 3, concurrent = 4}
 local FIRST_SCOPE = 8
+-- The states of a call and their codes, by which a script replies in which one it found the call, negative where that state's
+-- row asks for something that is not so: transitions.py, whose rows the scripts carry out.
+local UNKNOWN, HELD, SWEPT, ENDED = 1, 2, 3, 4
 local DAY_MS, HOUR_MS = 86400000, 3600000
 -- A silence longer than this may have been an outage of Redis. Live calls renew every 20 s.
 local SILENCE_MS = 30000
 -- After a silence, a hold whose deadline fell into it has this long to be renewed.
 local GRACE_MS = 60000
+-- A settle first tried longer ago than this may be of a call that has ended here and is forgotten.
+local SURE_MS = 23 * HOUR_MS
 
 -- The tenant's time never goes back over a window's edge: after a failover to a server whose clock is behind, the later
 -- time stays in force until it is reached again. A difference of more than an hour is believed to be a mended clock.
@@ -100,6 +106,15 @@ local function hold_text(created, amounts, scopes, rest)
   return fmt('%.0f %.0f %.0f %.0f\n%s\n%s', created, amounts[1], amounts[2], amounts[3], scopes, rest)
 end
 
+-- The state of a call, and its text if it is held or swept.
+local function find(id)
+  local text = call('HGET', KEYS[2], id)
+  if text then return HELD, text end
+  if not call('ZSCORE', KEYS[4], id) then return UNKNOWN end
+  text = call('HGET', KEYS[5], id)
+  return text and SWEPT or ENDED, text
+end
+
 -- Adds `delta` (usd, tokens, requests, calls under way) to every scope's counters, but only where they are still in the
 -- period of `mine`; one that has ended is never revived. `open` lets a period begin that nothing is recorded of.
 local function change(mine, delta, open)
@@ -147,10 +162,11 @@ local function add_sums(day, delta, model, token)
   end
   for u, unit in ipairs({'usd', 'tokens', 'requests'}) do
     local by = fmt('%.0f', delta[u])
-    call('HINCRBY', usage, prefix .. ' ' .. unit .. ' day', by)
+    -- A sum that would pass 2^63 stays where it is: an error here would leave the call half settled.
+    pcall('HINCRBY', usage, prefix .. ' ' .. unit .. ' day', by)
     if by ~= '0' then
-      call('HINCRBY', usage, prefix .. ' ' .. unit .. ' model ' .. model, by)
-      if token ~= '' then call('HINCRBY', usage, prefix .. ' ' .. unit .. ' token ' .. token, by) end
+      pcall('HINCRBY', usage, prefix .. ' ' .. unit .. ' model ' .. model, by)
+      if token ~= '' then pcall('HINCRBY', usage, prefix .. ' ' .. unit .. ' token ' .. token, by) end
     end
   end
 end

@@ -1,38 +1,38 @@
 -- ARGV: id, lifetime ms, nano-usd, tokens, requests, scopes, carried, and "unpriced" if nobody knows what it will cost.
--- An integer, twice the milliseconds when it was held and 1 more if a hold is overdue: held, or was already (one number,
--- because a client reads that faster than three). {0, now, overdue, [scope, "UNIT WINDOW", limit, left] ...}: every limit
--- that does not fit; nothing was changed. {-1}: the call has ended. {-2, scope}: the project has no limits record.
--- {-3, scope}: it is unpriced, and this scope's limits are in money.
+-- An integer, twice the code and 1 more if a hold is overdue: it is held now, or was already (one number, because a client
+-- reads that faster than two). {-code, now, overdue, [scope, "UNIT WINDOW", limit, left] ...}: every limit that does not fit;
+-- nothing was changed. {code}: it is swept or has ended. {"unlimited", scope}: the project has no limits record.
+-- {"unpriced", scope}: this scope's limits are in money.
 local now, gap_from, gap_to = tick()
 local id = ARGV[1]
 local late = 0
 local oldest = call('ZRANGEBYSCORE', KEYS[3], '-inf', fmt('(%.0f', now), 'WITHSCORES', 'LIMIT', '0', '1')
 if oldest[2] and overdue(tonumber(oldest[2]), now, gap_from, gap_to) then late = 1 end
 
-local there = call('HGET', KEYS[2], id)
-if there then return read_hold(there).created * 2 + late end
-if call('ZSCORE', KEYS[4], id) then return {-1} end
+local found = find(id)
+if found == HELD then return found * 2 + late end
+if found ~= UNKNOWN then return {found} end
 
 local take = {tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), 1}
 local mine = periods(now)
-local found, short = {}, {0, now, late}
+local scopes, short = {}, {-found, now, late}
 for i = FIRST_SCOPE, #KEYS do
   local scope, known = read_scope(KEYS[i])
   -- A project whose limits are gone (an emptied Redis) must not spend without any.
-  if not known and string.find(KEYS[i], ':project:', 1, true) then return {-2, i - FIRST_SCOPE} end
+  if not known and string.find(KEYS[i], ':project:', 1, true) then return {'unlimited', i - FIRST_SCOPE} end
   if scope then
     local taken = {}
     for n = 1, ARGV[8] and scope.n or 0 do
-      if scope.units[n] == UNITS.usd and scope.amounts[n] then return {-3, i - FIRST_SCOPE} end
+      if scope.units[n] == UNITS.usd and scope.amounts[n] then return {'unpriced', i - FIRST_SCOPE} end
     end
     for n = 1, scope.n do taken[n] = taken_in(scope.taken[n], mine[scope.windows[n]]) or 0 end
     check(short, i, scope, taken, take, mine)
-    found[#found + 1] = {KEYS[i], scope, taken}
+    scopes[#scopes + 1] = {KEYS[i], scope, taken}
   end
 end
 if #short > 3 then return short end
 
-for _, entry in ipairs(found) do
+for _, entry in ipairs(scopes) do
   local scope, taken, set = entry[2], entry[3], {}
   for n = 1, scope.n do
     set[2 * n - 1] = scope.names[n]
@@ -42,4 +42,4 @@ for _, entry in ipairs(found) do
 end
 call('HSET', KEYS[2], id, hold_text(now, take, ARGV[6], ARGV[7]))
 call('ZADD', KEYS[3], fmt('%.0f', now + tonumber(ARGV[2])), id)
-return now * 2 + late
+return found * 2 + late

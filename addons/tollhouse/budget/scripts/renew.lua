@@ -1,5 +1,5 @@
--- ARGV: id, lifetime ms. 1: the deadline was moved. 0: there is no live hold (swept, settled or unknown).
+-- ARGV: id, lifetime ms. The code; the deadline is moved if it is held.
 local now = tick()
-if call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return 0 end
-call('ZADD', KEYS[3], fmt('%.0f', now + tonumber(ARGV[2])), ARGV[1])
-return 1
+local found = find(ARGV[1])
+if found == HELD then call('ZADD', KEYS[3], fmt('%.0f', now + tonumber(ARGV[2])), ARGV[1]) end
+return found

@@ -1,9 +1,11 @@
 -- ARGV: id, scopes, stream length, model, token, then field, value, ... of the record. A hold past its deadline becomes a
--- charge in full: its windows keep what it took. 1: swept. 0: renewed, settled or swept in the meantime.
+-- charge in full: its windows keep what it took. The code, or its negative where it is held and its deadline has not passed.
 local now, gap_from, gap_to = tick()
 local id = ARGV[1]
-local text, deadline = call('HGET', KEYS[2], id), call('ZSCORE', KEYS[3], id)
-if not text or not deadline or not overdue(tonumber(deadline), now, gap_from, gap_to) then return 0 end
+local found, text = find(id)
+if found ~= HELD then return found end
+local deadline = call('ZSCORE', KEYS[3], id)
+if not deadline or not overdue(tonumber(deadline), now, gap_from, gap_to) then return -found end
 local hold = read_hold(text)
 if hold.scopes ~= ARGV[2] then return redis.error_reply('SCOPES the hold was taken from ' .. hold.scopes) end
 change(periods(hold.created), {0, 0, 0, -1}, false)
@@ -14,4 +16,4 @@ call('HSET', KEYS[5], id, hold_text(hold.created, hold, hold.scopes, swept_text(
 add_sums(today, hold, ARGV[4], ARGV[5])
 mark_ended(id, now)
 call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[3], '*', 'settled_by', 'sweep', unpack(ARGV, 6))
-return 1
+return found

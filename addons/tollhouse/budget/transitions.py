@@ -1,0 +1,155 @@
+"""The life of a call in the ledger, as one table. Pure: the scripts do in Redis what its rows say, and tests/budget drives
+both through the same schedules, each row among them, and compares all that Redis holds after each step.
+
+A call id is in one of four states, by what Redis has of it:
+
+========  ==============================================================================================
+unknown   nothing: it was never held, or it ended more than 24 h ago, or a failover lost it
+held      what it holds, and the deadline after which it may be swept
+swept     what it was charged when its deadline had passed, and where that was booked
+ended     that it ended, and when. The swept are among these
+========  ==============================================================================================
+
+Two rules keep money whole. What is added, replaced or given back goes to the windows that the hold was taken from, and only to
+those that have not ended. And a call that is not under way is in the sums of exactly one day with exactly what it is charged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
+
+State = Literal["unknown", "held", "swept", "ended"]
+
+Event = Literal["hold", "extend", "renew", "release", "settle", "sweep", "forget"]
+"""``sweep`` is tried for a hold that was seen past its deadline; ``forget`` comes 24 h after the end, with the end of some other
+call. The rest are methods of the ledger."""
+
+Counters = Literal["", "take", "add", "replace", "give back", "charge"]
+"""What becomes of used + held of each limit, in its unit:
+
+take       the estimate is added, in the present windows, which become the hold's own
+add        more is added, in the hold's own windows
+replace    what was held (or charged by a sweep) is replaced by what the call came to, in the hold's own windows
+give back  what was held (or charged by a sweep) is taken off, the request too, in the hold's own windows
+charge     what the call came to is added, in the present windows: there is no hold whose windows could be known
+"""
+
+Sums = Literal["", "book", "add", "rebook", "unbook"]
+"""What becomes of the sums by day, model and token:
+
+book    what is charged is added to today's, under the call's model and token
+add     more is added to where the sweep had booked
+rebook  the sweep's booking is taken back, and what the call came to is added to the same day, under its own model and token
+unbook  the sweep's booking is taken back
+"""
+
+SettledBy = Literal["hold", "late", "no_hold", "sweep"]
+"""A record's field of this name in the stream ``toll:{tenant}:calls``."""
+
+Need = Literal["fits", "overdue", "recent"]
+"""What has to be true besides, or nothing happens:
+
+fits     used + held + what is asked for is within every limit. An extension is not asked about windows of its hold that have
+         ended, nor about calls at the same time
+overdue  the deadline has passed. One that passed while nobody spoke to Redis, 30 s or longer, has passed only 60 s after that
+         silence: live calls need that time to renew
+recent   the settle was first tried less than 23 h ago, so that its call cannot have ended here and be forgotten: an hour less
+         than ids are kept, for clocks that differ, and for calls that were cut off from Redis before they ended
+"""
+
+Answer = Literal[
+    "held",
+    "short",
+    "ended",
+    "nothing",
+    "renewed",
+    "released",
+    "hold",
+    "late",
+    "no_hold",
+    "duplicate",
+    "forgotten",
+    "swept",
+]
+"""What the caller is told. ``short``: it does not fit. ``ended``: the id is spent. ``nothing``: there is no such hold.
+``duplicate``: it was told before. ``forgotten``: nobody can say whether it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One row. ``under_way`` is what is added to the calls under way (`concurrent`)."""
+
+    then: State
+    answer: Answer
+    counters: Counters = ""
+    under_way: Literal[-1, 0, 1] = 0
+    sums: Sums = ""
+    record: SettledBy | None = None
+    needs: Need | None = None
+
+
+# fmt: off
+TRANSITIONS: Final[Mapping[tuple[State, Event], Transition]] = MappingProxyType({
+    # found      event                   then       answer       counters     under way  sums     record     needs
+    ("unknown", "hold"):     Transition("held",    "held",      "take",      +1,        "",       None,     "fits"),
+    ("unknown", "extend"):   Transition("unknown", "nothing"),
+    ("unknown", "renew"):    Transition("unknown", "nothing"),
+    # A hold whose answer was lost is released, and may arrive after its release: it is refused then.
+    ("unknown", "release"):  Transition("ended",   "released"),
+    # The hold was lost in a failover, or never taken while Redis was away. Where it may as well have been forgotten, as one
+    # that was settled or swept, it is not charged: rather once than twice.
+    ("unknown", "settle"):   Transition("ended",   "no_hold",   "charge",     0,        "book",   "no_hold", "recent"),
+    ("unknown", "sweep"):    Transition("unknown", "nothing"),
+
+    ("held", "hold"):        Transition("held",    "held"),
+    # Not idempotent: a repeated one adds twice, and the settle corrects it.
+    ("held", "extend"):      Transition("held",    "held",      "add",        0,        "",       None,     "fits"),
+    ("held", "renew"):       Transition("held",    "renewed"),
+    # The call never left: it is not counted and leaves no record.
+    ("held", "release"):     Transition("ended",   "released",  "give back", -1),
+    # May pass a limit: a debt is carried, not forgiven.
+    ("held", "settle"):      Transition("ended",   "hold",      "replace",   -1,        "book",   "hold"),
+    # Its gateway died: what it held becomes the charge, where it stands.
+    ("held", "sweep"):       Transition("swept",   "swept",     "",          -1,        "book",   "sweep",  "overdue"),
+
+    ("swept", "hold"):       Transition("swept",   "ended"),
+    # Its gateway lives after all. The sweep's record does not say the more; that of the settle to come says all.
+    ("swept", "extend"):     Transition("swept",   "held",      "add",        0,        "add",    None,     "fits"),
+    # It must not come back to life: its place may be another call's by now.
+    ("swept", "renew"):      Transition("swept",   "nothing"),
+    # The record takes back the sweep's, which said a cost.
+    ("swept", "release"):    Transition("ended",   "released",  "give back",  0,        "unbook", "late"),
+    ("swept", "settle"):     Transition("ended",   "late",      "replace",    0,        "rebook", "late"),
+    # Two gateways saw it overdue, or it was renewed, released or settled in the meantime; so for the others.
+    ("swept", "sweep"):      Transition("swept",   "nothing"),
+    ("swept", "forget"):     Transition("unknown", "nothing"),
+
+    ("ended", "hold"):       Transition("ended",   "ended"),
+    ("ended", "extend"):     Transition("ended",   "nothing"),
+    ("ended", "renew"):      Transition("ended",   "nothing"),
+    ("ended", "release"):    Transition("ended",   "duplicate"),
+    ("ended", "settle"):     Transition("ended",   "duplicate"),
+    ("ended", "sweep"):      Transition("ended",   "nothing"),
+    ("ended", "forget"):     Transition("unknown", "nothing"),
+})
+# fmt: on
+"""Every pair that can happen; any other is a bug and raises KeyError.
+
+A hold and a renewal set the deadline, which is gone with the state ``held``. Coming to ``swept`` or ``ended`` from another state
+sets the time from which the 24 h count. A row whose need is not met changes nothing, and answers by `UNMET`."""
+
+UNMET: Final[Mapping[Need, Answer]] = MappingProxyType({"fits": "short", "overdue": "nothing", "recent": "forgotten"})
+
+CODES: Final[Mapping[State, int]] = MappingProxyType({"unknown": 1, "held": 2, "swept": 3, "ended": 4})
+"""By which a script says in which state it found the call: the code, or its negative where the row's need was not met. The same
+numbers are in scripts/common.lua."""
+
+
+def answers(event: Event) -> dict[int, Answer]:
+    """What each reply of the event's script means."""
+    found = {CODES[state]: row for (state, of), row in TRANSITIONS.items() if of == event}
+    unmet = {-code: UNMET[row.needs] for code, row in found.items() if row.needs is not None}
+    return {code: row.answer for code, row in found.items()} | unmet
