@@ -29,6 +29,7 @@ LEAVES = {
     "tollhouse.credential.secret",
     "tollhouse.denial",
     "tollhouse.files",
+    "tollhouse.timestamps",
 }
 """What any folder of the road may import, beside ``providers``."""
 PURE = {
@@ -196,3 +197,8 @@ def test_reader(tmp_path: Path) -> None:
     assert ways(graph, "pack.a", late=True)["redis.asyncio"] == ("pack.a", "pack.b", "pack.c")
     assert "redis.asyncio" not in ways(graph, "pack.a", late=False)
     assert "aiohttp" in ways(graph, "pack.inner.leaf", late=False)
+
+
+def test_typed() -> None:
+    """Whoever type-checks against the package gets its annotations (PEP 561)."""
+    assert (Path(tollhouse.__file__).parent / "py.typed").is_file()

@@ -1,4 +1,4 @@
-"""README says what the program does: its tables are the program's own, its commands and paths exist."""
+"""README and docs/ say what the program does: their tables are the program's own, their commands and paths exist."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from tollhouse.providers import BUILT_IN
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-SPANS = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE))
+DOCS = [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = ["README.md", "CHANGELOG.md", "SECURITY.md", *DOCS]
+ALL = "\n".join((ROOT / name).read_text() for name in ("README.md", *DOCS))
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", ALL, re.DOTALL | re.MULTILINE)
+SPANS = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", ALL, flags=re.DOTALL | re.MULTILINE))
 # Of the makers' own work, or of the machine that it was written on.
 FORBIDDEN = re.compile(r"\bissues?\b|\bTODO\b|\bFIXME\b|\bXXX\b|/root/|/home/|/work/|/tmp/|\bWIP\b", re.IGNORECASE)
 
@@ -48,7 +51,7 @@ def refusal_rows() -> list[list[str]]:
 
 
 def commands() -> list[list[str]]:
-    """The words of every ``tollhouse ...`` command that README names, in blocks and in text."""
+    """The words of every ``tollhouse ...`` command that they name, in blocks and in text."""
     lines = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
     found = []
     for text in [*lines, *SPANS]:
@@ -95,7 +98,7 @@ def test_open_endpoints() -> None:
 
 
 def test_commands() -> None:
-    """Every command and option that README names exists."""
+    """Every command and option that they name exists."""
     assert len(commands()) > 15
     for words in commands():
         command: click.Command = cli
@@ -119,16 +122,16 @@ def test_command_table() -> None:
             assert inner in named
 
 
-@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "SECURITY.md"])
+@pytest.mark.parametrize("name", TEXTS)
 def test_paths(name: str) -> None:
     """Every link to a file leads to one, and so does every path of the repository that is named as code."""
     text = (ROOT / name).read_text()
     top = {path.name for path in ROOT.iterdir() if path.is_dir()}
     links = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]
     spans = [span for span in re.findall(r"`([\w./-]+)`", text) if span.split("/")[0] in top and "/" in span]
-    assert links
-    for path in [*links, *spans]:
-        assert (ROOT / path).exists(), path
+    assert links or name in DOCS
+    for path in [*((ROOT / name).parent / link for link in links), *(ROOT / span for span in spans)]:
+        assert path.exists(), path
 
 
 def test_toml(tmp_path: Path) -> None:
@@ -175,7 +178,7 @@ def test_not_yet(setting: str, words: str, tmp_path: Path) -> None:
     assert bool(unenforced(load_config(file))) == (words in section("What is not there yet"))
 
 
-@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "SECURITY.md"])
+@pytest.mark.parametrize("name", TEXTS)
 def test_words(name: str) -> None:
     """Nothing in it is about how it was made or where."""
     assert not FORBIDDEN.findall((ROOT / name).read_text())

@@ -10,12 +10,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
 from tollhouse.admit.token import without_tokens
 from tollhouse.budget.limits import format_usd
 from tollhouse.call import Call
+from tollhouse.timestamps import rfc3339
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +27,6 @@ FIELDS = (
 """Of a line, in order. One more, ``unsafe_fail_open``, is in the lines of the calls that it let through, and only there."""
 
 
-def moment(seconds: float) -> str:
-    """Seconds since the epoch as ``2026-11-23T16:00:00.123Z``."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def record_of(call: Call, now: float) -> dict[str, object]:
     """The line's fields. ``now`` is `time.monotonic()`; durations are milliseconds. What a client chooses itself may carry
     its token.
@@ -41,7 +36,7 @@ def record_of(call: Call, now: float) -> dict[str, object]:
     denial = call.denial
     duration_s = now - call.started
     return {
-        "ts": moment(call.timestamp),
+        "ts": rfc3339(call.timestamp, "milliseconds"),
         "call_id": call.id,
         "trace_id": without_tokens(call.trace_id),
         "tenant": call.project.tenant if call.project else call.identity.tenant if call.identity else "",

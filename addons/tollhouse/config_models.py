@@ -6,7 +6,6 @@ A model judges its own values one by one; what depends on two keys is in `config
 
 from __future__ import annotations
 
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -206,7 +205,3 @@ class PriceConfig(Table):
     output: Price
     cached: Price | None = None
     """None: cached input costs what input costs."""
-
-    def per_million(self, part: Literal["input", "output", "cached"]) -> Decimal:
-        text: str | None = getattr(self, part)
-        return Decimal(self.input if text is None else text)

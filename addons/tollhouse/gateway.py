@@ -93,6 +93,7 @@ class Gateway:
         self.remembered: Remembered | None = None
         self.fail_open: FailOpen | None = None
         self._stopped = False
+        self._reopen_book: Callable[[], object] = lambda: None
         self._closers: list[Callable[[], Awaitable[object]]] = []
         """How to close what is open, in the order in which it was opened."""
 
@@ -118,6 +119,7 @@ class Gateway:
         self.ca = open_ca(config, self.catalog)
         with _said(f"log.calls: {config.log.calls} cannot be written", "correct it or its directory"):
             self.book = Book(config.log.calls if isinstance(config.log.calls, Path) else None)
+        self._reopen_book = self.book.reopen
         self._closers.append(self._close_book)
         self.redis = connect_redis(config.redis.url, config.state.directory)
         self.ledger = Ledger(self.redis, on_swept=self.book.swept)
@@ -146,12 +148,13 @@ class Gateway:
         self.tokens = open_tokens()
         self._closers.append(self.tokens.close)
         self.upstream = Upstream(self.catalog, tokens=self.tokens)
-        self._closers.append(self._close_upstream)
-        await self.upstream.start()
         self.breakers = Breakers(time.monotonic)
         relay = Relay(self.upstream, self.breakers, self.keys, abandoned_read_s=config.limits.abandoned_read_s)
         self.gates = self._gates(prices)
         self.journey = Journey(self.gates, self.keys, self.purse, relay, self.book)
+        self._closers.append(self._last_calls)
+        self._closers.append(self.upstream.close)
+        await self.upstream.start()
         await self._open_admin()
 
     async def _open_doors(self) -> None:
@@ -299,19 +302,17 @@ class Gateway:
         await self.journey.drained(_CUT_S)
         await self.listeners.close_connections()
 
-    async def _close_upstream(self) -> None:
-        """With their connections gone the last calls end, and are settled while there is a ledger."""
-        await self.upstream.close()
-        if hasattr(self, "journey") and not await self.journey.drained(_CUT_S):
+    async def _last_calls(self) -> None:
+        """With the upstream's connections gone they end, and are settled while there is a ledger."""
+        if not await self.journey.drained(_CUT_S):
             log.error("%d calls did not end; their holds will be charged when they expire", len(self.journey.under_way))
 
     async def _close_book(self) -> None:
         self.book.close()
 
     def reopen_book(self) -> None:
-        """SIGHUP: the file of lines was moved away."""
-        if hasattr(self, "book"):
-            self.book.reopen()
+        """SIGHUP: the file of lines was moved away. It may come before there is one."""
+        self._reopen_book()
 
 
 CANNOT_START = (

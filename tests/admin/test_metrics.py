@@ -305,21 +305,20 @@ async def test_login_that_never_succeeded(openbao: OpenBao) -> None:
     await cache.close()
 
 
-def test_readme(inside: Inside) -> None:
-    """README lists every metric with its labels, and its alerts are made of them."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    section = readme.partition("\n## Metrics\n")[2].partition("\n## ")[0]
+def test_documentation(inside: Inside) -> None:
+    """docs/metrics.md lists every metric with its labels, and its alerts are made of them."""
+    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
     table = {
         names[0]: set(names[1:])
-        for names in (re.findall(r"`(\w+)`", line.rpartition(" | ")[0]) for line in section.splitlines())
+        for names in (re.findall(r"`(\w+)`", line.rpartition(" | ")[0]) for line in text.splitlines())
         if names and names[0].startswith("tollhouse_")
     }
     ask(inside)
     inside.standin.always(reply(401, b"{}"))
     ask(inside)
-    text, _ = scrape(inside)
-    shown = {name: set() for name in re.findall(r"^# TYPE (tollhouse_\w+)", text, re.MULTILINE)}
-    for family in text_string_to_metric_families(text):
+    scraped, _ = scrape(inside)
+    shown = {name: set() for name in re.findall(r"^# TYPE (tollhouse_\w+)", scraped, re.MULTILINE)}
+    for family in text_string_to_metric_families(scraped):
         for sample in family.samples:
             if sample.name in shown:
                 shown[sample.name] = set(sample.labels)
@@ -327,7 +326,7 @@ def test_readme(inside: Inside) -> None:
     shown |= {"tollhouse_vault_token_remaining_seconds": set()}
     shown["tollhouse_key_last_error_age_seconds"] = {"provider", "path"}
     assert table == shown
-    rules = section.partition("```yaml")[2]
+    rules = text.partition("```yaml")[2]
     named = set(re.findall(r"tollhouse_\w+", rules))
     assert len(named) > 5
     assert named <= set(shown)

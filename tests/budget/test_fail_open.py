@@ -25,7 +25,7 @@ from tollhouse.budget.ledger import Held, Ledger, Scope, Short, Unpriced
 from tollhouse.budget.limits import parse_limit
 from tollhouse.budget.outage import unanswered
 from tollhouse.budget.purse import Purse, scopes_of
-from tollhouse.budget.spool import Ending, Spool
+from tollhouse.budget.spool import Spool, SpoolRecord
 from tollhouse.budget.store import LedgerUnavailable, connect, unavailable
 from tollhouse.call import Amount, Call, Project, Usage
 
@@ -292,7 +292,7 @@ async def test_no_more_than_so_many(world: World) -> None:
 async def test_no_more_than_so_many_bytes(redis_server: RedisServer, redis_url: str, tmp_path: Path) -> None:
     """Whatever fills the file: the next call is refused, and what is under way can still end."""
     spool = Spool(tmp_path)
-    await spool.put(Ending("call_0", (PROJECT,), USED, {}))
+    await spool.put(SpoolRecord("call_0", (PROJECT,), USED, {}))
     await spool.close()
     with spool.path.open("ab") as file:
         file.writelines([b"x" * ((1 << 20) - 1) + b"\n"] * (MAX_BYTES >> 20))
@@ -301,7 +301,7 @@ async def test_no_more_than_so_many_bytes(redis_server: RedisServer, redis_url: 
     assert world.fail_open.full
     with pytest.raises(LedgerUnavailable):
         await world.purse(a_call(), Exchange())
-    await world.spool.put(Ending("call_1", (PROJECT,), USED, {}))
+    await world.spool.put(SpoolRecord("call_1", (PROJECT,), USED, {}))
     assert world.spool.waiting == 2
     await world.back()
     await world.close()

@@ -14,7 +14,7 @@ from tollhouse.budget.keeping import LOOK_EVERY_S, RENEW_EVERY_S, SWEEP_EVERY_S,
 from tollhouse.budget.ledger import Ledger, Scope
 from tollhouse.budget.limits import parse_limits
 from tollhouse.budget.purse import Purse
-from tollhouse.budget.spool import Ending, Spool
+from tollhouse.budget.spool import Spool, SpoolRecord
 from tollhouse.budget.store import connect
 from tollhouse.call import Amount
 
@@ -85,8 +85,8 @@ async def test_calls_under_way_are_renewed(world: World) -> None:
 async def test_the_spool_is_told_as_soon_as_redis_answers(world: World) -> None:
     """In the next turn."""
     await world.ledger.hold("c1", SCOPES, Amount(5))
-    await world.spool.put(Ending("c1", SCOPES, Amount(3), {"call_id": "c1"}))
-    await world.spool.put(Ending("c2", SCOPES, Amount(0, 0, 0), {}))
+    await world.spool.put(SpoolRecord("c1", SCOPES, Amount(3), {"call_id": "c1"}))
+    await world.spool.put(SpoolRecord("c2", SCOPES, Amount(0, 0, 0), {}))
     await world.turns(1)
     [state] = await world.ledger.show(SCOPES)
     assert (state.limits[0].used, state.limits[0].held, world.spool.waiting) == (3, 0, 0)
@@ -102,7 +102,9 @@ async def test_what_waited_for_days_is_charged_where_redis_knows_the_call(
     await world.ledger.settle("c2", SCOPES, Amount(7), record={"call_id": "c2"})
     await world.clock.add(2 * 86_400)
     for call_id, tried_at in (("c1", began), ("c2", began), ("c3", None)):
-        ending = Ending(call_id, SCOPES, Amount(3), {"call_id": call_id, "cost_usd": "0.000000003"}, tried_at=tried_at)
+        ending = SpoolRecord(
+            call_id, SCOPES, Amount(3), {"call_id": call_id, "cost_usd": "0.000000003"}, tried_at=tried_at
+        )
         await world.spool.put(ending)
     await world.purse.retry()
     records = [fields[b"call_id"] for _, fields in await world.redis.xrange("toll:{acme}:calls")]
@@ -115,7 +117,7 @@ async def test_redis_away_is_a_reason_and_nothing_is_lost(tmp_path: Path) -> Non
     """The turn says why; what is spooled stays there."""
     store: Redis = connect(AWAY, tmp_path)
     ledger, spool = Ledger(store), Spool(tmp_path)
-    await spool.put(Ending("c1", SCOPES, Amount(3), {}))
+    await spool.put(SpoolRecord("c1", SCOPES, Amount(3), {}))
     prices: Any = None
     purse = Purse(ledger, prices, spool)
     purse.held["c2"] = SCOPES

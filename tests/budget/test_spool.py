@@ -12,24 +12,24 @@ from pathlib import Path
 import pytest
 
 from tollhouse.budget.ledger import LedgerUnavailable, Scope
-from tollhouse.budget.spool import MAX_LINE, Ending, Spool
+from tollhouse.budget.spool import MAX_LINE, Spool, SpoolRecord
 from tollhouse.call import Amount
 
 SCOPES = (Scope("tenant", "acme", "acme"), Scope("project", "acme", "proj_123"), Scope("token", "acme", "tok_1"))
 
 
-def ending(number: int, **record: str) -> Ending:
-    return Ending(f"call_{number}", SCOPES, Amount(number, 2 * number, 1), {"call_id": f"call_{number}", **record})
+def ending(number: int, **record: str) -> SpoolRecord:
+    return SpoolRecord(f"call_{number}", SCOPES, Amount(number, 2 * number, 1), {"call_id": f"call_{number}", **record})
 
 
 class Teller:
     """The ledger's end: keeps what it is told, and is away after ``at_most``."""
 
     def __init__(self, at_most: int = 1000) -> None:
-        self.told: list[Ending] = []
+        self.told: list[SpoolRecord] = []
         self.at_most = at_most
 
-    async def __call__(self, ending: Ending) -> None:
+    async def __call__(self, ending: SpoolRecord) -> None:
         if len(self.told) >= self.at_most:
             raise LedgerUnavailable("away")
         self.told.append(ending)
@@ -218,7 +218,7 @@ async def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
 # Calls without a hold.
 
 
-def begun(number: int, tokens: int = 1) -> Ending:
+def begun(number: int, tokens: int = 1) -> SpoolRecord:
     return replace(ending(number), charged=Amount(number, tokens, 1), kind="begun")
 
 

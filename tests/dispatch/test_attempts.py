@@ -16,7 +16,7 @@ from tests.dispatch.provider import Line, RawProvider, answer, says
 from tollhouse.call import Attempt
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, UpstreamError
-from tollhouse.dispatch.attempts import deliver
+from tollhouse.dispatch.attempts import Timing, deliver
 from tollhouse.dispatch.breaker import Breaker, State
 from tollhouse.dispatch.retry import RetryBudget, RetryPolicy
 
@@ -64,10 +64,7 @@ class Given:
             policy=policy,
             breaker=self.breaker,
             sdk_retry_count=sdk_retry_count,
-            clock=self.clock,
-            wall_clock=lambda: WALL + self.clock.now - 1000.0,
-            sleep=self.clock.sleep,
-            random=lambda: 1.0,
+            timing=Timing(self.clock, lambda: WALL + self.clock.now - 1000.0, self.clock.sleep, lambda: 1.0),
             record=self.attempts.append,
         )
 
@@ -327,9 +324,7 @@ async def test_over_a_real_connection(raw: RawProvider, reach: Reach) -> None:
             policy=RetryPolicy(),
             breaker=given.breaker,
             sdk_retry_count=0,
-            clock=given.clock,
-            sleep=given.clock.sleep,
-            random=lambda: 0.0,
+            timing=Timing(given.clock, sleep=given.clock.sleep, random=lambda: 0.0),
             record=given.attempts.append,
         )
         assert await got.read() == b"done"

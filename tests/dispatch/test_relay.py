@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.dispatch.clock import Clock
 from tests.support.wire import FakeWire, a_head, an_exchange
 
 from tollhouse.call import Call, Usage
@@ -21,6 +22,7 @@ from tollhouse.credential.secret import Secret
 from tollhouse.demo.standin_answers import chat_frames, chat_json, chat_usage
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
+from tollhouse.dispatch.attempts import REAL, Timing
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.exchange import ClientGone, Exchange, Stopped
 from tollhouse.dispatch.relay import Delivery, Relay
@@ -112,7 +114,14 @@ class Trip:
     """One delivery, and the moment at which it was concluded."""
 
     def __init__(
-        self, provider: Provider, *, keys: Keys | None = None, read_on_s: float = 60, attempts: int = 3, **call: Any
+        self,
+        provider: Provider,
+        *,
+        keys: Keys | None = None,
+        read_on_s: float = 60,
+        attempts: int = 3,
+        timing: Timing = REAL,
+        **call: Any,
     ) -> None:
         self.provider = provider
         self.keys = keys or Keys(None)
@@ -126,7 +135,7 @@ class Trip:
         self.wire: FakeWire
         self.exchange, self.wire = an_exchange(self.call.head)
         self.breakers = Breakers(lambda: 0.0)
-        relay = Relay(provider, self.breakers, self.keys, abandoned_read_s=read_on_s)  # type: ignore[arg-type]
+        relay = Relay(provider, self.breakers, self.keys, abandoned_read_s=read_on_s, timing=timing)  # type: ignore[arg-type]
         self.delivery: Delivery = relay.delivery(Clearance(self.call, OLD, b"{}"), self.exchange)
         self.before: bytes | None = None
         """What the client had at the first conclusion; None if there was none."""
@@ -235,7 +244,9 @@ async def test_an_error_is_passed_on() -> None:
 async def test_a_silence_is_counted() -> None:
     """The time without text, but for its first second, up to the text that ends it or to the client's leaving."""
     first = asyncio.Event()
-    trip = Trip(Provider((200, SSE, [COUNTED_STREAM[0], COUNTED_STREAM[1], b"wait for ever"])), read_on_s=0)
+    clock = Clock()
+    pieces = [COUNTED_STREAM[0], COUNTED_STREAM[1], b"wait for ever"]
+    trip = Trip(Provider((200, SSE, pieces)), read_on_s=0, timing=Timing(clock))
     feed = trip.delivery._edited
 
     def edited(chunk: bytes, *, last: bool) -> bytes:
@@ -252,10 +263,10 @@ async def test_a_silence_is_counted() -> None:
         await running
     assert trip.call.output_seen > 0
     # Two pieces, of which the second has text.
-    assert trip.call.silent_s == pytest.approx(21.0, abs=0.9)
+    assert trip.call.silent_s == 21.0
     trip.delivery._silence += 11.0
     await trip.delivery.read_on()
-    assert trip.call.silent_s == pytest.approx(31.0, abs=0.9)
+    assert trip.call.silent_s == 31.0
 
 
 # Headers.
@@ -327,7 +338,9 @@ async def test_a_key_that_stays_refused(other: Lease | None) -> None:
     assert refused.value.denial.code == "credential_refused"
     assert (other or OLD).fingerprint in refused.value.denial.why
     assert (trip.wire.status, trip.call.upstream_status, trip.before) == (0, 401, None)
-    assert len(trip.provider.secrets) == (1 if other is None else 2)
+    tried = [OLD] if other is None else [OLD, other]
+    assert [secret.fingerprint for secret in trip.provider.secrets] == [lease.fingerprint for lease in tried]
+    assert trip.keys.refusals == tried, "each is counted, and left alone by the others"
 
 
 # A key that has had enough, with others beside it in the secret.
@@ -370,6 +383,17 @@ async def test_no_key_to_go_on_with(status: int, body: bytes) -> None:
     trip = await Trip(Provider((status, OF_JSON, [body[:9], body[9:]]))).run()
     assert (trip.wire.status, trip.wire.body) == (status, body)
     assert len(trip.call.attempts) == 1
+
+
+async def test_a_key_refused_after_one_over_its_limit() -> None:
+    """The one that was refused last is told of, not the one that its secret gave first."""
+    third = lease("third")
+    keys = Keys(NEW, others=[third])
+    trip = Trip(Provider(UNAUTHORIZED, TOO_MANY, UNAUTHORIZED), keys=keys)
+    with pytest.raises(Refused) as refused:
+        await trip.run()
+    assert third.fingerprint in refused.value.denial.why
+    assert (keys.refusals, list(keys.told)) == ([OLD, third], [NEW.fingerprint])
 
 
 async def test_each_key_is_tried_once() -> None:
@@ -455,11 +479,11 @@ async def test_a_refusal_in_the_family_s_own_words(family: str, status: int, hea
 # No answer, and answers that break off.
 
 
-async def test_the_last_of_our_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_last_of_our_attempts() -> None:
     """Its error is the refusal, and the SDK is told to stop: 3 times 3 never happens."""
-    monkeypatch.setattr("random.random", lambda: 0.0)
     lost = [UpstreamError("upstream_unreachable", "It closed the connection.", "maybe") for _ in range(3)]
-    trip = Trip(Provider(*lost))
+    clock = Clock()
+    trip = Trip(Provider(*lost), timing=Timing(clock, sleep=clock.sleep))
     with pytest.raises(Refused) as refused:
         await trip.run()
     assert refused.value.denial.code == "upstream_unreachable"
@@ -568,13 +592,17 @@ async def test_a_stop_in_an_attempt(left: bool) -> None:
     assert [attempt.outcome for attempt in trip.call.attempts] == ["cancelled"]
 
 
-async def test_a_stop_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stop_between_attempts() -> None:
     """Nothing is in flight then, and what came before is on the call."""
-    monkeypatch.setattr("random.random", lambda: 1.0)
-    trip = Trip(Provider((500, OF_JSON, [b"{}"]), (200, with_length(JSON), [JSON])))
+    asleep = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        asleep.set()
+        await asyncio.Event().wait()
+
+    trip = Trip(Provider((500, OF_JSON, [b"{}"])), timing=Timing(sleep=sleep))
     task = trip.begin()
-    for _ in range(100):
-        await asyncio.sleep(0)
+    await asleep.wait()
     trip.exchange.stop("stopping")
     with pytest.raises(Stopped):
         await task

@@ -1,4 +1,5 @@
-"""One attempt, over a real socket: what leaves, what comes back, and what each failure is called."""
+"""One attempt, over a real socket: what leaves, what comes back, and what each failure is called. Past 400 lines: one class, and
+each way to fail has its test."""
 
 from __future__ import annotations
 

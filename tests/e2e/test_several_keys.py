@@ -84,7 +84,11 @@ def test_429_moves_on(inside: Inside, stream: bool) -> None:
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(429, EMPTY), (402, b""), (400, b'{"error":{"message":"Billing hard limit","code":"billing_hard_limit_reached"}}')],
+    [
+        (429, EMPTY),
+        (402, b""),
+        (400, b'{"error":{"message":"Billing hard limit","code":"billing_hard_limit_reached"}}'),
+    ],
 )
 def test_an_empty_account_moves_on(inside: Inside, status: int, body: bytes) -> None:
     """No money with one key is no reason to refuse the call, however that is said."""
@@ -112,3 +116,15 @@ def test_a_refused_key_moves_on(inside: Inside) -> None:
     assert first != second
     assert {ask(inside).status_code for _ in range(4)} == {200}
     assert first not in used(inside)[1:]
+
+
+def test_a_key_refused_in_place_of_a_refused_one(inside: Inside) -> None:
+    """502 after the second; both are counted for the alarm, and left alone by the next call."""
+    before = inside.gateway.keys.refusals()
+    inside.standin.script(*[reply(401, b'{"error":{"code":"invalid_api_key"}}')] * 2)
+    assert ask(inside).headers["x-tollhouse-reason"] == "credential_refused"
+    both = used(inside)
+    counted = {key[2]: count - before[key] for key, count in inside.gateway.keys.refusals().items()}
+    assert [counted[PRINTS[number]] for number in both] == [1, 1]
+    assert ask(inside).status_code == 200
+    assert used(inside)[2] not in both

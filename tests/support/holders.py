@@ -1,4 +1,4 @@
-"""Who holds a secret in this process's memory. For a process that was started for it: a test itself holds what it made."""
+"""Who holds a secret in this process's memory. The secret is made by another process: what made it here would hold it."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tollhouse.admin.commands_common import SaysNo, config_option, json_option, load, say, show
+from tollhouse.timestamps import rfc3339
 
 if TYPE_CHECKING:
     from tollhouse.config import Config
@@ -36,7 +37,7 @@ def ca_show(as_json: bool) -> None:
     found = {
         "cert_file": str(cert_file),
         "fingerprint": authority.fingerprint,
-        "not_after": authority.not_after.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "not_after": rfc3339(authority.not_after.timestamp()),
         "hosts": list(authority.hosts),
         "uncovered": missing,
     }

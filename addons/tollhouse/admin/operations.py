@@ -25,6 +25,7 @@ from tollhouse.budget.limits import LimitError, format_amount, parse_amount, par
 from tollhouse.budget.store import connect
 from tollhouse.call import Project
 from tollhouse.config_values import Name
+from tollhouse.timestamps import rfc3339
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -212,7 +213,7 @@ class Operations:
             raise OperationRefused(f"no token has the id {token_id}: `tollhouse token list` shows the ids")
         replaced = await self._directory.token(token_id)
         ends = None if replaced is None else replaced.expires_at
-        return {"token": token, **_token(info), "replaces": token_id, "replaced_ends_at": rfc3339(ends)}
+        return {"token": token, **_token(info), "replaces": token_id, "replaced_ends_at": _shown(ends)}
 
     async def token_list(self, project: str | None = None) -> list[Json]:
         """``[{"id", "tenant", "projects", "label", "created_at", "expires_at", "revoked_at", "limits"}]``, oldest
@@ -256,7 +257,7 @@ class Operations:
         if not reason.strip():
             raise OperationRefused("a grant needs a reason, which is kept beside it (--reason)", 400)
         record = {
-            "at": rfc3339(self._clock()) or "",
+            "at": rfc3339(self._clock()),
             "project": project,
             "amount": f"{format_amount(unit, value)} {unit}",
             "reason": reason.strip()[:500],
@@ -326,9 +327,9 @@ def _token(info: TokenInfo) -> Json:
         "tenant": info.tenant,
         "projects": list(info.projects),
         "label": info.label,
-        "created_at": rfc3339(info.created_at),
-        "expires_at": rfc3339(info.expires_at),
-        "revoked_at": rfc3339(info.revoked_at),
+        "created_at": _shown(info.created_at),
+        "expires_at": _shown(info.expires_at),
+        "revoked_at": _shown(info.revoked_at),
         "limits": list(info.limits),
     }
 
@@ -344,9 +345,8 @@ def _check_seconds(what: str, seconds: float | None) -> None:
         raise OperationRefused(f"{what} must be a positive number of seconds", 400)
 
 
-def rfc3339(seconds: float | None) -> str | None:
-    """Seconds since the epoch as ``2026-11-23T16:00:00Z``."""
-    return None if seconds is None else datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _shown(seconds: float | None) -> str | None:
+    return None if seconds is None else rfc3339(seconds)
 
 
 def _checked(operation: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from tollhouse.budget.ledger import Held, Ledger, LedgerUnavailable, Scope, Short, Unpriced
-from tollhouse.budget.spool import Ending, Spool
+from tollhouse.budget.spool import Spool, SpoolRecord
 from tollhouse.call import Amount, Call
 from tollhouse.denial import Denial
 
@@ -178,5 +178,5 @@ class FailOpen:
         return []
 
 
-def _begun(opened: Opened, amount: Amount) -> Ending:
-    return Ending(opened.call.id, opened.scopes, amount, opened.carried, "begun")
+def _begun(opened: Opened, amount: Amount) -> SpoolRecord:
+    return SpoolRecord(opened.call.id, opened.scopes, amount, opened.carried, "begun")

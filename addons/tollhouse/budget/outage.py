@@ -26,6 +26,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from tollhouse.budget.sentinel import tls_options
 from tollhouse.budget.store import COMMAND_TIMEOUT_S, CONNECT_TIMEOUT_S, LedgerUnavailable
 from tollhouse.budget.urls import SENTINEL, parse_servers
 
@@ -153,10 +154,10 @@ def pinger(url: str) -> Callable[[], None]:
 
 def _sentinel_pinger(url: str, options: dict[str, Any]) -> Callable[[], None]:
     servers = parse_servers(url)
-    tls: dict[str, Any] = {"ssl": servers.tls, **({"ssl_ca_certs": servers.ca_file} if servers.ca_file else {})}
+    tls = tls_options(servers)
     asking = {
         **options,
-        **(tls if servers.tls else {}),
+        **tls,
         "username": servers.sentinel_username,
         "password": servers.sentinel_password,
     }
@@ -171,7 +172,7 @@ def _sentinel_pinger(url: str, options: dict[str, Any]) -> Callable[[], None]:
                 username=servers.username,
                 password=servers.password,
                 db=servers.db,
-                **(tls if servers.tls else {}),
+                **tls,
                 **options,
             ) as client:
                 client.ping()

@@ -11,18 +11,18 @@ from dataclasses import replace
 from typing import Final
 
 from tollhouse.admit.token import without_tokens
-from tollhouse.book import moment
 from tollhouse.budget.charges import Charges, held_at_worst
 from tollhouse.budget.fail_open import FailOpen
 from tollhouse.budget.growth import LEAST_TOKENS, Growth, Interruptible
 from tollhouse.budget.ledger import Held, Ledger, LedgerUnavailable, Scope, Short, Unpriced
 from tollhouse.budget.limits import MAX_AMOUNT
 from tollhouse.budget.refusal import refusal, unpriced
-from tollhouse.budget.spool import Ending, Spool
+from tollhouse.budget.spool import Spool, SpoolRecord
 from tollhouse.call import Amount, Call, ChargedBy
 from tollhouse.denial import Decision, Denial
 from tollhouse.meter.prices import PriceTable
 from tollhouse.meter.request import lower_cap
+from tollhouse.timestamps import rfc3339
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Purse:
         self.held: dict[str, tuple[Scope, ...]] = {}
         self.growing: dict[str, Growth] = {}
         """Streams under way without an output cap."""
-        self.unsettled: dict[str, Ending] = {}
+        self.unsettled: dict[str, SpoolRecord] = {}
         """What could be told neither to Redis nor to the spool."""
 
     async def __call__(self, call: Call, exchange: Interruptible) -> Decision:
@@ -223,7 +223,7 @@ class Purse:
         if scopes is None:
             return
         unheld = self._fail_open is not None and self._fail_open.ended(call.id)
-        ending = Ending(call.id, scopes, call.charged, _flat(record))
+        ending = SpoolRecord(call.id, scopes, call.charged, _flat(record))
         try:
             if await self._tell(ending):
                 self._spool.done(call.id)
@@ -257,7 +257,7 @@ class Purse:
         except LedgerUnavailable as e:
             log.warning("spooled settles wait on (%s)", e)
 
-    async def _tell(self, ending: Ending) -> bool:
+    async def _tell(self, ending: SpoolRecord) -> bool:
         """False: it can't be told, now or later."""
         try:
             if ending.kind == "begun":
@@ -324,7 +324,7 @@ def _carried(call: Call) -> dict[str, str]:
         "identity": call.identity.token_id if call.identity else "",
         "provider": call.provider.name if call.provider else "",
         "model": without_tokens(call.model),
-        "ts": moment(call.timestamp),
+        "ts": rfc3339(call.timestamp, "milliseconds"),
     }
 
 

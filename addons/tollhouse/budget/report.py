@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any, Final, Literal
 
 from tollhouse.budget.keys import Scope
 from tollhouse.budget.limits import Limit, Unit, Window, format_amount, format_limit, format_usd
 from tollhouse.budget.windows import WINDOWS, bounds
+from tollhouse.timestamps import rfc3339
 
 PAIRS: Final[dict[bytes, tuple[Unit, Window]]] = {
     **{f"{u} {w}".encode(): (u, w) for u in ("usd", "tokens", "requests") for w in WINDOWS},
@@ -39,7 +40,7 @@ class LimitState:
             "used": format_amount(unit, self.used),
             "held": format_amount(unit, self.held),
             "left": format_amount(unit, self.left),
-            "resets_at": None if self.resets_at is None else _iso(self.resets_at),
+            "resets_at": None if self.resets_at is None else rfc3339(self.resets_at),
         }
         return {**shown, "granted": format_amount(unit, self.granted)} if self.granted else shown
 
@@ -109,7 +110,3 @@ def _state(row: Sequence[bytes], now_s: float) -> LimitState:
     limit = Limit(unit, amount, window, format_limit(unit, amount, window))
     resets_at = bounds(window, now_s)[1] if window else None
     return LimitState(limit, taken - held, held, max(amount + granted - taken, 0), resets_at, granted)
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -40,8 +40,8 @@ _FORM: Final = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{8}) (.*)\n", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """What the ledger has to be told of a call that has ended; an amount of no request gives all back."""
+class SpoolRecord:
+    """What the ledger has to be told of a call (see ``kind``); an amount of no request gives all back."""
 
     call_id: str
     scopes: tuple[Scope, ...]
@@ -74,7 +74,7 @@ class Spool:
         self._replayed = 0
         """What lies before it has been replayed."""
         self._damaged = 0
-        self._pending: list[tuple[Ending, bytes, asyncio.Future[None]]] = []
+        self._pending: list[tuple[SpoolRecord, bytes, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
         self._replaying = asyncio.Lock()
@@ -126,7 +126,7 @@ class Spool:
         """The ledger was told of a call's end: what was written when it began is of no account."""
         self.live.discard(call_id)
 
-    def put(self, ending: Ending) -> asyncio.Future[None]:
+    def put(self, ending: SpoolRecord) -> asyncio.Future[None]:
         """Begins to write a record. Done once it is on disk; the future fails with `OSError` if it could not be written.
         Records that come while one is written share the next fsync, and records of one call stay in order."""
         if ending.kind == "begun":
@@ -139,7 +139,7 @@ class Spool:
             self._writer = asyncio.get_running_loop().create_task(self._write_pending())
         return future
 
-    async def replay(self, tell: Callable[[Ending], Awaitable[object]]) -> int:
+    async def replay(self, tell: Callable[[SpoolRecord], Awaitable[object]]) -> int:
         """Gives the records to ``tell``, in order, one after the other; how many. What ``tell`` raises ends it, and that
         record is the next one to be replayed. Also raises `OSError`."""
         told = 0
@@ -177,7 +177,7 @@ class Spool:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _counts(self, ending: Ending, end: int) -> bool:
+    def _counts(self, ending: SpoolRecord, end: int) -> bool:
         """Whether the record that ends at ``end`` is to be told."""
         return ending.kind == "ended" or (ending.kind == "begun" and self._lost.get(ending.call_id) == end)
 
@@ -227,9 +227,9 @@ class Spool:
             raise
         self._size += len(data)
 
-    def _read(self) -> list[tuple[int, Ending | None]]:
+    def _read(self) -> list[tuple[int, SpoolRecord | None]]:
         """The next records, each with where it ends; None for one that is damaged."""
-        found: list[tuple[int, Ending | None]] = []
+        found: list[tuple[int, SpoolRecord | None]] = []
         with self.path.open("rb") as file:
             at = file.seek(self._replayed)
             while at < self._size and len(found) < _AT_ONCE:
@@ -253,7 +253,7 @@ class Spool:
         self._size = self._replayed = self._damaged = 0
 
 
-def _encode(ending: Ending) -> bytes:
+def _encode(ending: SpoolRecord) -> bytes:
     body = _body(ending, ending.record)
     if _HEAD + len(body) >= MAX_LINE:
         kept = ("call_id", "project", "identity", "provider", "model", "ts")
@@ -261,7 +261,7 @@ def _encode(ending: Ending) -> bytes:
     return b"%08x %08x %b\n" % (len(body), zlib.crc32(body), body)
 
 
-def _body(ending: Ending, record: Mapping[str, str]) -> bytes:
+def _body(ending: SpoolRecord, record: Mapping[str, str]) -> bytes:
     document: dict[str, Any] = {
         **({"kind": ending.kind} if ending.kind != "ended" else {}),
         **({"tried_at": ending.tried_at} if ending.tried_at is not None else {}),
@@ -275,7 +275,7 @@ def _body(ending: Ending, record: Mapping[str, str]) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def _decode(line: bytes) -> Ending | None:
+def _decode(line: bytes) -> SpoolRecord | None:
     found = _FORM.fullmatch(line)
     if found is None or int(found[1], 16) != len(found[3]) or int(found[2], 16) != zlib.crc32(found[3]):
         return None
@@ -288,6 +288,8 @@ def _decode(line: bytes) -> Ending | None:
         tried_at = document.get("tried_at")
         if not isinstance(tried_at, int | float | None):
             return None
-        return Ending(document["call_id"], scopes, Amount(*document["charged"]), document["record"], kind, tried_at)
+        return SpoolRecord(
+            document["call_id"], scopes, Amount(*document["charged"]), document["record"], kind, tried_at
+        )
     except (ValueError, KeyError, TypeError):
         return None

@@ -8,8 +8,11 @@ together have tried often enough.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
 
 from tenacity import AsyncRetrying, RetryCallState
 
@@ -29,29 +32,39 @@ from tollhouse.dispatch.retry import (
 from tollhouse.dispatch.verdict import PEEK_BYTES, PEEK_S, verdict_on_key
 
 
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What waits go by. ``clock`` gives seconds that never go back, ``wall_clock`` seconds since the epoch (for HTTP dates),
+    ``random`` numbers from 0 up to 1."""
+
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    random: Callable[[], float] = random.random
+
+
+REAL: Final = Timing()
+
+
 async def deliver(
     send_once: Callable[[], Awaitable[Answer]],
     *,
     policy: RetryPolicy,
     breaker: Breaker,
     sdk_retry_count: int,
-    clock: Callable[[], float],
-    sleep: Callable[[float], Awaitable[None]],
-    random: Callable[[], float],
+    timing: Timing,
     record: Callable[[Attempt], None],
-    wall_clock: Callable[[], float] = time.time,
     elsewhere: Callable[[Answer], Awaitable[bool]] | None = None,
 ) -> Answer:
     """Calls ``send_once`` until its answer is one to pass on, and gives that answer, its body unread.
 
     ``sdk_retry_count`` is ``x-stainless-retry-count`` of the request: above 0 the SDK is retrying, so one attempt is
-    made. ``clock`` gives seconds that never go back, ``wall_clock`` seconds since the epoch (for HTTP dates),
-    ``random`` numbers from 0 up to 1. ``record`` gets every attempt as it ends, a cancelled one too. An answer of which
-    ``elsewhere`` says that the caller knows a better way than another try here is given at once.
+    made. ``record`` gets every attempt as it ends, a cancelled one too. An answer of which ``elsewhere`` says that the
+    caller knows a better way than another try here is given at once.
 
     Raises Refused("breaker_open") before an attempt, the last attempt's UpstreamError, and CredentialUnavailable at once.
     """
-    delivery = _Delivery(send_once, policy, breaker, sdk_retry_count, clock, wall_clock, random, record, elsewhere)
+    delivery = _Delivery(send_once, policy, breaker, sdk_retry_count, timing, record, elsewhere)
     if policy.budget is not None:
         policy.budget.call()
     try:
@@ -66,7 +79,7 @@ async def deliver(
         first = answer
     # tenacity costs 60 us even for one try that succeeds, half of what the attempt itself does: it is asked only when
     # the first try may be made again.
-    return await delivery.go_on(first, sleep)
+    return await delivery.go_on(first)
 
 
 class _Delivery:
@@ -78,9 +91,7 @@ class _Delivery:
         policy: RetryPolicy,
         breaker: Breaker,
         sdk_retry_count: int,
-        clock: Callable[[], float],
-        wall_clock: Callable[[], float],
-        random: Callable[[], float],
+        timing: Timing,
         record: Callable[[Attempt], None],
         elsewhere: Callable[[Answer], Awaitable[bool]] | None,
     ) -> None:
@@ -88,12 +99,11 @@ class _Delivery:
         self._policy = policy
         self._breaker = breaker
         self._sdk_retry_count = sdk_retry_count
-        self._clock = clock
-        self._wall_clock = wall_clock
-        self._random = random
+        self._timing = timing
+        self._clock = timing.clock
         self._record = record
         self._elsewhere = elsewhere
-        self._started = clock()
+        self._started = timing.clock()
         self._tries = 0
         self._allowed = 1 if sdk_retry_count > 0 else policy.attempts
         self._answer: Answer | None = None
@@ -134,7 +144,7 @@ class _Delivery:
             self._record(Attempt(outcome, (self._clock() - began) * 1000, unknown))
         return answer
 
-    async def go_on(self, first: Answer | UpstreamError, sleep: Callable[[float], Awaitable[None]]) -> Answer:
+    async def go_on(self, first: Answer | UpstreamError) -> Answer:
         """The retries after a first try, which ended in ``first``."""
         outcomes = [first]
 
@@ -145,7 +155,7 @@ class _Delivery:
             return outcome
 
         retrying = AsyncRetrying(
-            sleep=sleep,
+            sleep=self._timing.sleep,
             retry=self._again,
             wait=self._wait,
             stop=self._stop,
@@ -182,8 +192,8 @@ class _Delivery:
 
     def _wait(self, state: RetryCallState) -> float:
         outcome = _outcome(state)
-        told = retry_after_s(outcome, self._wall_clock()) if isinstance(outcome, Answer) else None
-        return told or self._policy.wait_s(self._tries, self._random)
+        told = retry_after_s(outcome, self._timing.wall_clock()) if isinstance(outcome, Answer) else None
+        return told or self._policy.wait_s(self._tries, self._timing.random)
 
     def _stop(self, state: RetryCallState) -> bool:
         """Whether we make no further try; the last condition takes from the retry budget, so it stands last."""

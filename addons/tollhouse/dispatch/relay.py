@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import time
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
-from tollhouse.call import Attempt, Call
+from tollhouse.call import Attempt
 from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.secret import Secret
 from tollhouse.denial import Denial, Refused, error_event
 from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
-from tollhouse.dispatch.attempts import deliver
+from tollhouse.dispatch.attempts import REAL, Timing, deliver
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.ending import Ending
 from tollhouse.dispatch.exchange import Exchange
-from tollhouse.dispatch.retry import RetryBudget, RetryPolicy, retry_after_s
+from tollhouse.dispatch.retry import RetryBudget, RetryPolicy, retry_after_s, sdk_retry_count
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.dispatch.verdict import verdict_on_key
 from tollhouse.meter.openai import JsonMeter, StreamMeter
@@ -47,17 +45,20 @@ class Keys(Protocol):
 class Relay:
     """What all deliveries share."""
 
-    def __init__(self, upstream: Upstream, breakers: Breakers, keys: Keys, *, abandoned_read_s: float) -> None:
+    def __init__(
+        self, upstream: Upstream, breakers: Breakers, keys: Keys, *, abandoned_read_s: float, timing: Timing = REAL
+    ) -> None:
         self.upstream = upstream
         self.breakers = breakers
         self.keys = keys
         self.abandoned_read_s = abandoned_read_s
+        self.timing = timing
         self._policies: dict[str, RetryPolicy] = {}
 
     def policy(self, provider: Provider) -> RetryPolicy:
         policy = self._policies.get(provider.name)
         if policy is None:
-            policy = self._policies[provider.name] = RetryPolicy.of(provider, RetryBudget(time.monotonic))
+            policy = self._policies[provider.name] = RetryPolicy.of(provider, RetryBudget(self.timing.clock))
         return policy
 
     def delivery(self, clearance: Clearance, exchange: Exchange) -> Delivery:
@@ -72,6 +73,7 @@ class Delivery:
 
     def __init__(self, relay: Relay, clearance: Clearance, exchange: Exchange) -> None:
         self._relay = relay
+        self._clock = relay.timing.clock
         self._call = clearance.call
         self._lease = clearance.lease
         self._body = clearance.body
@@ -96,7 +98,7 @@ class Delivery:
         raises.
         """
         call = self._call
-        waited = time.monotonic()
+        waited = self._clock()
         try:
             self._answer = await self._attempts()
             if await self._is_refused(self._answer):
@@ -108,7 +110,7 @@ class Delivery:
             log.error("call %s: its key can't be put on (%s)", call.id, error.why)
             raise Refused("credential_unavailable", headers=(("retry-after", "5"),)) from None
         finally:
-            call.waited_s += time.monotonic() - waited
+            call.waited_s += self._clock() - waited
         call.status = call.upstream_status = self._answer.status
         await self._pass_on(self._answer, conclude)
 
@@ -131,7 +133,7 @@ class Delivery:
         if verdict == "no_money":
             other = keys.exhausted(lease)
         elif answer.status == 429 and verdict != "request":
-            other = keys.cooling(lease, retry_after_s(answer, time.time()))
+            other = keys.cooling(lease, retry_after_s(answer, self._relay.timing.wall_clock()))
         else:
             return None
         if other is None or other.secret in self._used:
@@ -172,11 +174,8 @@ class Delivery:
                 self._send_once,
                 policy=self._relay.policy(call.provider),
                 breaker=breaker,
-                sdk_retry_count=_retry_count(call),
-                clock=time.monotonic,
-                wall_clock=time.time,
-                sleep=asyncio.sleep,
-                random=random.random,
+                sdk_retry_count=sdk_retry_count(call.head),
+                timing=self._relay.timing,
                 record=self._record,
                 elsewhere=self._has_next_key,
             )
@@ -205,12 +204,14 @@ class Delivery:
                 return answer
             call.upstream_status = answer.status
             await answer.close()
+            # Told for the others' sake: this key, too, is counted and left alone.
+            await self._relay.keys.refused(self._lease)
         raise Refused("credential_refused", f"It is the key {self._lease.fingerprint} of {call.host}.")
 
     async def _send_once(self) -> Answer:
         call = self._call
         assert call.provider is not None
-        began = time.monotonic()
+        began = self._clock()
         answer = await self._relay.upstream.send(
             call.provider,
             call.host,
@@ -224,7 +225,7 @@ class Delivery:
             minted=self._minted,
         )
         call.in_flight = False
-        self._silence = time.monotonic() - began
+        self._silence = self._clock() - began
         return answer
 
     def _on_leaving(self) -> None:
@@ -290,7 +291,7 @@ class Delivery:
     async def _read(self, answer: Answer) -> bytes:
         """The next piece of the answer, b"" at its end. Raises `Refused` if the provider cuts it."""
         call = self._call
-        waited = time.monotonic()
+        waited = self._clock()
         try:
             chunk = await answer.read()
         except AnswerCut as cut:
@@ -298,7 +299,7 @@ class Delivery:
             self._finish_body()
             raise Refused(cut.code, cut.why) from None
         finally:
-            now = time.monotonic()
+            now = self._clock()
             call.waited_s += now - waited
             self._silence += now - waited
         if call.first_byte is None and chunk:
@@ -393,8 +394,3 @@ class Delivery:
         finally:
             if self._answer is not None:
                 await self._answer.close()
-
-
-def _retry_count(call: Call) -> int:
-    value = call.head.get("x-stainless-retry-count") or ""
-    return int(value) if value.isascii() and value.isdigit() and len(value) < 4 else 0

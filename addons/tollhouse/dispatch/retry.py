@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from tollhouse.call import RequestHead
 from tollhouse.dispatch.answer import Answer
 from tollhouse.dispatch.window import Window
 from tollhouse.providers import Provider
@@ -80,6 +81,12 @@ class RetryPolicy:
     def wait_s(self, tries: int, random: Callable[[], float]) -> float:
         """Our own wait after ``tries`` tries; ``random`` gives 0 <= x < 1."""
         return random() * min(self.longest_wait_s, self.first_wait_s * 2.0 ** (tries - 1))
+
+
+def sdk_retry_count(head: RequestHead) -> int:
+    """Which try of the SDK's own this request is: ``x-stainless-retry-count``, 0 where it says nothing that can be read."""
+    value = head.get("x-stainless-retry-count") or ""
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 4 else 0
 
 
 def retry_after_s(answer: Answer, now: float) -> float | None:
