@@ -209,9 +209,12 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_no_listener_before_the_stores_answer(
-    configure: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    configure: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Redis is away: it says so, takes nothing, and is ready once Redis is there."""
+    """Redis is away: it says so, takes nothing, and is ready once Redis is there; so again when it goes later."""
     (tmp_path / "redis").mkdir()
     server = RedisServer(tmp_path / "redis")
     server.port = free_port()
@@ -230,6 +233,7 @@ async def test_no_listener_before_the_stores_answer(
         await until(lambda: any("redis" in reason for reason in gateway.reasons()))
         server.start()
         await until(lambda: gateway.reasons() == [])
+        assert caplog.text.count("not ready, and every call is refused: redis") == caplog.text.count("ready again") >= 1
         await gateway.stop()
 
 

@@ -277,7 +277,11 @@ class Gateway:
             problems = await keeper.turn()
             if self.fail_open is not None:
                 self._warnings = await self.fail_open.turn(problems)
-            self._not_ready = [] if self._warnings else problems
+            before, self._not_ready = self._not_ready, [] if self._warnings else problems
+            if self._not_ready and not before:
+                log.error("not ready, and every call is refused: %s", "; ".join(self._not_ready))
+            elif before and not self._not_ready:
+                log.warning("ready again")
 
     async def _tenants(self) -> set[str]:
         return {project.tenant for project in await self.directory.projects()}

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_EMBEDDED_REFRESH_S: Final = 5.0
+EMBEDDED_REFRESH_S: Final = 5.0
+"""The embedded store is a file: reading it often costs nothing, and `tollhouse key set` is seen soon."""
 
 
 def open_ca(config: Config, catalog: Catalog) -> CertificateAuthority:
@@ -84,8 +85,7 @@ def _vault_auth(auth: VaultAuth | None) -> Auth:
 def open_keys(config: Config) -> KeyCache:
     """The cache over the store of keys."""
     vault = config.vault
-    # The embedded store is a file: reading it often costs nothing, and `tollhouse key set` is seen at once.
-    refresh_s = min(vault.refresh_s, _EMBEDDED_REFRESH_S) if vault.embedded else vault.refresh_s
+    refresh_s = min(vault.refresh_s, EMBEDDED_REFRESH_S) if vault.embedded else vault.refresh_s
     return KeyCache(
         open_reader(config),
         vault.paths,

@@ -284,6 +284,17 @@ async def test_what_cannot_be_rotated(operations: Operations) -> None:
     assert len(await operations.token_list()) == 1
 
 
+async def test_a_token_that_was_rotated_already(operations: Operations) -> None:
+    """In its overlap it says no more how long a token should live: its successor is named, and a time given will do."""
+    await operations.project_set("p", "acme", [])
+    old = await operations.perform("token_create", {"projects": ["p"]})
+    new = await operations.perform("token_rotate", {"token_id": old["id"], "overlap_s": 60.0})
+    assert f"rotated into {new['id']}" in str(await refusal(operations, "token_rotate", token_id=old["id"], overlap_s=1.0))
+    assert len(await operations.token_list()) == 2
+    other = await operations.perform("token_rotate", {"token_id": old["id"], "overlap_s": 60.0, "expires_s": 90.0})
+    assert other["replaces"] == old["id"]
+
+
 async def test_a_grant_is_kept_and_shown(operations: Operations) -> None:
     """Why, when, by whom; and the limit shows what it has more."""
     await operations.project_set("p", "acme", ["1 usd/day", "100 tokens/day"])

@@ -62,13 +62,15 @@ def key_set(provider: str, never: tuple[str, ...]) -> None:
         check_lease(Lease(found.secrets[0], "", "", "stdin", found.kind, found.headers), entry)
     except CredentialUnavailable as error:
         raise SaysNo(f"{error.why} Nothing was changed.") from None
+    from tollhouse.stores import EMBEDDED_REFRESH_S
+
     try:
         kept = vault.set(provider, value)
     except CredentialUnavailable as error:
         raise SaysNo(error.why) from None
     say(
         f"kept as version {kept.version} of {kept.path} (fingerprint {kept.fingerprint}); a running gateway uses it "
-        f"within {config.vault.refresh_s:g} s"
+        f"within {min(config.vault.refresh_s, EMBEDDED_REFRESH_S):g} s"
     )
 
 

@@ -172,6 +172,12 @@ class Directory:
         await self.expire(old.id, ends if old.expires_at is None else min(old.expires_at, ends))
         return new
 
+    async def successor(self, info: TokenInfo) -> TokenInfo | None:
+        """The newest token that ``info`` was rotated into, at once or by way of others."""
+        first = info.charged_as or info.id
+        later = [one for one in await self.tokens() if one.charged_as == first and one.created_at >= info.created_at]
+        return next((one for one in reversed(later) if one.id != info.id), None)
+
     async def token(self, token_id: str) -> TokenInfo | None:
         """By its public id; not from the cache."""
         with translated():
