@@ -26,7 +26,7 @@ from tollhouse.budget.store import connect
 from tollhouse.budget.transitions import Answer
 from tollhouse.call import Attempt, Call, Identity, Project, Usage
 from tollhouse.clearance import Clearance
-from tollhouse.credential.lease import CredentialUnavailable, Lease
+from tollhouse.credential.lease import CredentialUnavailable, Lease, NoKey
 from tollhouse.credential.secret import Secret
 from tollhouse.denial import Decision, Denial, Refused
 from tollhouse.dispatch.exchange import Exchange
@@ -293,6 +293,21 @@ async def test_no_key(world: World, error: Exception, reason: str) -> None:
     line = await world.travel()
     assert (world.wire.status, line["reason"], line["gate"]) == (503, reason, "credential")
     assert b"vault" not in world.wire.body.lower().replace(b"look at `tollhouse check`: vault", b"")
+    assert await world.used() == (0, 0)
+    assert world.relay.log == []
+
+
+async def test_no_key_anywhere(world: World) -> None:
+    """Asking again does not help and is not asked for; the words name the provider, not where the store is."""
+    world.leases.error = NoKey("There is no secret at secret/infrastructure/openai.")
+    line = await world.travel()
+    assert (world.wire.status, line["reason"], line["gate"]) == (503, "credential_unavailable", "credential")
+    assert world.wire.headers["x-should-retry"] == "false"
+    assert "retry-after" not in world.wire.headers
+    message = world.wire.json()["error"]["message"]
+    assert "There is no key for openai." in message
+    assert "`tollhouse key test openai`" in message
+    assert "infrastructure" not in message
     assert await world.used() == (0, 0)
     assert world.relay.log == []
 

@@ -63,7 +63,7 @@ REASONS: Final[dict[str, Reason]] = {
         402,
         _B,
         "The budget does not cover this call.",
-        "Lower the output cap (max_completion_tokens), wait until the limit resets, or ask for a higher limit.",
+        "Lower the output cap (max_completion_tokens), or ask for a higher limit or a grant.",
     ),
     "authority_mismatch": Reason(
         421,
@@ -111,9 +111,9 @@ REASONS: Final[dict[str, Reason]] = {
     "timeout": Reason(408, _W, "The request took too long to arrive.", "Send it again.", retry=True),
     "body_too_large": Reason(413, _W, "The request's body is too large.", "Send less, or have [limits] raised."),
     "headers_too_large": Reason(431, _W, "The request's headers are too large.", "Send fewer or shorter headers."),
-    "rate_limited": Reason(429, _B, "The project's rate limit is reached.", "Send it again later.", retry=True),
+    "rate_limited": Reason(429, _B, "A rate limit is reached.", "Send it again later.", retry=True),
     "concurrency_limited": Reason(
-        429, _B, "The project has as many calls under way as it may.", "Send it again when one has ended.", retry=True
+        429, _B, "As many calls are under way as may be.", "Send it again when one has ended.", retry=True
     ),
     "credential_refused": Reason(
         502,
@@ -140,7 +140,7 @@ REASONS: Final[dict[str, Reason]] = {
         503,
         _U,
         "The provider's key could not be read.",
-        "Whoever runs the gateway must look at `tollhouse check`: Vault does not answer, or has no key at this path.",
+        "Whoever runs the gateway must look at `tollhouse check`: Vault does not answer, refuses, or has no usable key.",
         retry=True,
     ),
     "ledger_unavailable": Reason(
@@ -174,13 +174,15 @@ class Denial:
 
     ``why`` is a sentence about this very call: it may name the caller's own project, limit and model, never another
     project's numbers and never a secret. ``headers`` are added to the answer (``Retry-After``, ``x-tollhouse-resets-at``).
-    ``status`` overrides the table's (407 instead of 401 for a missing identity before a tunnel is up).
+    ``status_override`` is instead of the table's status (407, not 401, for a missing identity before a tunnel is up), and
+    ``todo_override`` instead of its ``todo``, where what helps depends on the call.
     """
 
     code: str
     why: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     status_override: int | None = None
+    todo_override: str = ""
 
     def __post_init__(self) -> None:
         if self.code not in REASONS:
@@ -199,6 +201,7 @@ class Denial:
         """What happened, why, what to do: the text that SDKs show."""
         provider = self.reason.fault is Fault.PROVIDER and self.reason.retry
         todo = _TRIED_ENOUGH if provider and ("x-should-retry", "false") in self.headers else self.reason.todo
+        todo = self.todo_override or todo
         return " ".join(part for part in (self.reason.what, self.why, todo) if part)
 
 

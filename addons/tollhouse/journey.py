@@ -20,7 +20,7 @@ from tollhouse.budget.ledger import LedgerUnavailable
 from tollhouse.budget.purse import Purse
 from tollhouse.call import Amount, Call
 from tollhouse.clearance import Clearance
-from tollhouse.credential.lease import CredentialUnavailable, Lease
+from tollhouse.credential.lease import CredentialUnavailable, Lease, NoKey
 from tollhouse.denial import Decision, Denial, Refused, error_body, error_headers
 from tollhouse.dispatch.exchange import ClientGone, Exchange, Stopped
 from tollhouse.dispatch.relay import Delivery, Relay
@@ -163,7 +163,7 @@ class Journey:
         except CredentialUnavailable as e:
             log.error("call %s: no key for %s (%s)", call.id, call.provider.name if call.provider else "?", e.why)
             # `why` names Vault's host and paths: for the log, not for the workload.
-            denial = Denial("credential_unavailable", headers=(("retry-after", "5"),))
+            denial = _keyless(call, e)
         except Exception:
             log.exception("call %s: the gate %s failed", call.id, gate_name)
             denial = Denial("internal", f"The gate {gate_name} failed.")
@@ -179,6 +179,16 @@ class Journey:
         check_lease(lease, call.provider)
         call.key_version = f"{lease.fingerprint}@{lease.version}"
         return lease
+
+
+def _keyless(call: Call, error: CredentialUnavailable) -> Denial:
+    """A key that is nowhere does not come by asking again."""
+    if not isinstance(error, NoKey) or call.provider is None:
+        return Denial("credential_unavailable", headers=(("retry-after", "5"),))
+    name = call.provider.name
+    todo = f"Whoever runs the gateway must store one; `tollhouse key test {name}` tells where it was looked for."
+    why = f"There is no key for {name}."
+    return Denial("credential_unavailable", why, (("x-should-retry", "false"),), todo_override=todo)
 
 
 class _Trip:

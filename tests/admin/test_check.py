@@ -384,6 +384,31 @@ async def test_redis_away(tmp_path: Path) -> None:
     assert "hunter2" not in repr(findings)
 
 
+async def test_nobody_listens_and_calls_may_leave(tmp_path: Path) -> None:
+    """With unsafe_fail_open it is not said that every call is refused, of one server or of Sentinels."""
+    for url in (f"redis://127.0.0.1:{free_port()}/0", f"redis+sentinel://127.0.0.1:{free_port()}/m"):
+        config = redis_config(tmp_path, url)
+        assert "every call is refused with 503" in said(await check_redis(config), "error")
+        config.path.write_text(config.path.read_text() + "unsafe_fail_open = true\n")
+        errors = said(await check_redis(load_config(config.path)), "error")
+        assert "every call" not in errors
+        assert "identities proven in the last 5 minutes call without any limit" in errors
+
+
+def test_an_error_of_redis_is_cut_before_what_was_sent() -> None:
+    """Its own words, and nothing that it quotes."""
+    from redis.exceptions import ResponseError
+
+    from tollhouse.admin.check_redis import _said
+
+    assert (
+        _said(ResponseError("This instance has cluster support disabled"))
+        == "This instance has cluster support disabled"
+    )
+    assert _said(ResponseError("unknown command 'AUTH', with args beginning with: 'hunter2'")) == "unknown command"
+    assert _said(ResponseError("")) == "ERR"
+
+
 async def test_redis_over_the_network(tmp_path: Path) -> None:
     """A Redis elsewhere without TLS is pointed out, one over a socket is not."""
     from tollhouse.admin.check_redis import _plaintext
@@ -503,7 +528,9 @@ async def test_a_cluster_that_is_not_whole(tmp_path: Path) -> None:
 async def test_a_cluster_that_is_none(redis_server: RedisServer, redis_cluster: RedisCluster, tmp_path: Path) -> None:
     """A single server under a Cluster's URL, and a node of a Cluster under a single server's."""
     single = redis_config(tmp_path, f"redis+cluster://127.0.0.1:{redis_server.port}")
-    assert "is no node of a Cluster" in said(await check_redis(single), "error")
+    errors = said(await check_redis(single), "error")
+    assert "is no node of a Cluster" in errors
+    assert "CLUSTER SLOTS with an error (This instance has cluster support disabled)" in errors
     node = redis_config(tmp_path, f"redis://127.0.0.1:{redis_cluster.masters[0].port}/0")
     assert "is a node of a Cluster" in said(await check_redis(node), "error")
 
@@ -595,6 +622,39 @@ async def test_real_vault_without_a_key(write, openbao: OpenBao) -> None:
     findings = await run(write(LISTEN, REDIS, real_vault(openbao)))
     assert "has no field 'api_key'" in said(findings, "error")
     assert "sk-secret" not in repr(findings)
+
+
+def allow(openbao: OpenBao, path: str) -> None:
+    openbao.api("PUT", "sys/policies/acl/tollhouse", {"policy": f'path "{path}" {{ capabilities = ["read"] }}'})
+
+
+async def test_a_policy_for_one_provider(write, openbao: OpenBao) -> None:
+    """The others are one warning with the line that one of them needs; one that the file names is an error."""
+    openbao.put("infrastructure/openai", {"api_key": "sk-secret"})
+    allow(openbao, "secret/data/infrastructure/openai")
+    findings = await run(write(LISTEN, REDIS, real_vault(openbao)))
+    assert said(findings, "error") == ""
+    [warning] = [str(finding) for finding in findings if "may not read" in finding.what]
+    assert "anthropic" in warning
+    assert warning.count('path "secret/data/infrastructure/') == 1
+    for named in (
+        '[projects.p]\ntenant = "acme"\nmodels = ["anthropic/*"]\n',
+        "[providers.anthropic]\nallow_private = true\n",
+    ):
+        paths = 'paths = ["infrastructure/{provider}"]\n'
+        findings = await run(write(LISTEN, REDIS, real_vault(openbao), paths, named))
+        [error] = [str(finding) for finding in findings if finding.level == "error"]
+        assert "The key of anthropic at infrastructure/anthropic can't be used." in error
+        assert "kv_version" not in error
+
+
+async def test_a_policy_for_nothing(write, openbao: OpenBao) -> None:
+    """All are errors, and a wrong mount or kv_version is named, which Vault answers alike."""
+    allow(openbao, "secret/data/infrastructure/openai")
+    findings = await run(write(LISTEN, REDIS, real_vault(openbao), "kv_version = 1\n"))
+    errors = [str(finding) for finding in findings if finding.level == "error"]
+    assert len(errors) > 5
+    assert all("[vault] mount (secret) or kv_version (1) may be wrong" in error for error in errors)
 
 
 async def test_real_vault_that_refuses(write, openbao: OpenBao, tmp_path: Path) -> None:

@@ -210,6 +210,40 @@ def test_apply_of_another_file(tmp_path: Path) -> None:
     assert shell("budget", "show", "p").stdout.splitlines()[1].startswith("tenant:acme  5 usd/day")
 
 
+@pytest.mark.parametrize(
+    ("text", "code", "why"),
+    [
+        (None, 2, "does not exist: --file names a file with [projects] and [tenants]"),
+        ("", 1, "has neither a [projects.NAME] nor a [tenants.NAME]"),
+        ("[projects]\n", 1, "has neither a [projects.NAME] nor a [tenants.NAME]"),
+        ('[projects.p]\ntenant = "acme"\n[redis]\nurl = "embedded"\n', 1, "only [projects] and [tenants] belong into"),
+        ('[projects.p]\ntenant = "acme"\n[project.q]\n', 1, "only [projects] and [tenants] belong into"),
+        ('[projects.p]\ntenant = "acme"\nmodels = ["nosuch/*"]\n', 2, "there is no provider 'nosuch'"),
+    ],
+)
+def test_files_that_apply_refuses(tmp_path: Path, text: str | None, code: int, why: str) -> None:
+    """One line that says what a file of projects and tenants is; nothing is changed."""
+    shell = Shell(write(tmp_path, "embedded"))
+    file = tmp_path / "projects.toml"
+    if text is not None:
+        file.write_text(text)
+    [line] = shell("apply", "-f", str(file), code=code).stderr.splitlines()
+    assert why in line
+    assert str(file) in line
+    assert shell.json("project", "list") == []
+
+
+def test_a_project_without_any_limit(tmp_path: Path) -> None:
+    """Said while neither it nor its tenant has one."""
+    shell = Shell(write(tmp_path, "embedded"))
+    assert "neither p nor its tenant acme has a limit" in shell("project", "set", "p", "--tenant", "acme").stderr
+    tenants = tmp_path / "tenants.toml"
+    tenants.write_text('[tenants.acme]\nlimits = ["5 usd/day"]\n')
+    shell("apply", "-f", str(tenants))
+    assert shell("project", "set", "p", "--any-model").stderr == ""
+    assert shell("project", "set", "q", "--tenant", "acme").stderr == ""
+
+
 def test_a_token_is_rotated_by_its_id(shell: Shell) -> None:
     """Only the new token is on stdout; stderr says until when the old one is valid."""
     shell("project", "set", "p", "--tenant", "acme")
@@ -243,14 +277,16 @@ def test_a_name_that_is_none(shell: Shell) -> None:
     """Wrong use, in our own words and in one line, whether a gateway runs or not."""
     refused = shell("project", "set", "p 2", "--tenant", "acme", code=2)
     assert refused.stderr.startswith(
-        "tollhouse: project: cannot be a name, because names stand in URLs and Vault paths; "
+        "tollhouse: project: 'p 2' cannot be a name, because names stand in URLs and Vault paths; "
     )
 
 
 def test_models_and_shortfall_of_a_project(shell: Shell) -> None:
     """Set, kept when something else is set, and taken away."""
-    shell("project", "set", "p", "--tenant", "acme", "--model", "gpt-4o*", "--model", "vllm/meta/*")
-    assert shell.json("project", "set", "p", "--on-shortfall", "clamp")["models"] == ["gpt-4o*", "vllm/meta/*"]
+    shell("project", "set", "p", "--tenant", "acme", "--model", "gpt-4o*", "--model", "openai/meta/*")
+    assert shell.json("project", "set", "p", "--on-shortfall", "clamp")["models"] == ["gpt-4o*", "openai/meta/*"]
+    refused = shell("project", "set", "p", "--model", "opnai/gpt*", code=2)
+    assert "--model: there is no provider 'opnai'; did you mean 'openai'?" in refused.stderr
     assert shell.json("project", "set", "p", "--estimate", "worst")["on_shortfall"] == "clamp"
     assert shell.json("project", "show", "p")["estimate"] == "worst"
     table = shell("project", "list").stdout.splitlines()

@@ -48,9 +48,16 @@ def write(tmp_path: Path, standin: StandIn) -> Write:
     return make
 
 
+PATHS = 'paths = ["infrastructure/{provider}"]\n'
+
+
 def real(openbao: OpenBao, more: str = "") -> str:
     files = f'role_id_file = "{openbao.role_id_file}", secret_id_file = "{openbao.secret_id_file}"'
     return f'address = "{openbao.address}"\nauth = {{ method = "approle", {files}{more} }}\n'
+
+
+def allow(openbao: OpenBao, path: str) -> None:
+    openbao.api("PUT", "sys/policies/acl/tollhouse", {"policy": f'path "{path}" {{ capabilities = ["read"] }}'})
 
 
 def run(file: Path, *arguments: str, code: int = 0, stdin: str | None = None) -> Result:
@@ -229,6 +236,28 @@ def test_policy_without_the_path(write: Write, openbao: OpenBao) -> None:
     assert line in row["why"]
     found = {row["path"]: row for row in rows(run(file, "key", "list", "--json"))}
     assert line in found["teams/openai"]["error"]
+
+
+def test_policy_for_one_provider(write: Write, standin: StandIn, openbao: OpenBao) -> None:
+    """Of all providers those that nobody names are skipped; asked for by name, or named in the file, they fail."""
+    openbao.put("infrastructure/openai", {"api_key": standin.key})
+    allow(openbao, "secret/data/infrastructure/openai")
+    found = rows(run(write(real(openbao) + PATHS), "key", "test", "--json"))
+    assert [row["provider"] for row in found if row["result"] == "ok"] == ["openai"]
+    assert {row["result"] for row in found if row["provider"] != "openai"} == {"skipped"}
+    assert any('path "secret/data/infrastructure/anthropic"' in row["why"] for row in found)
+    [row] = rows(run(write(real(openbao) + PATHS), "key", "test", "anthropic", "--json", code=1))
+    assert row["result"] == "unread"
+    named = '[projects.p]\ntenant = "acme"\nmodels = ["anthropic/*"]\n'
+    found = rows(run(write(real(openbao) + PATHS, named), "key", "test", "--json", code=1))
+    assert [row["provider"] for row in found if row["result"] == "unread"] == ["anthropic"]
+
+
+def test_policy_for_nothing(write: Write, openbao: OpenBao) -> None:
+    """Nothing is skipped where no key can be read."""
+    allow(openbao, "secret/data/elsewhere")
+    found = rows(run(write(real(openbao) + PATHS), "key", "test", "--json", code=1))
+    assert {row["result"] for row in found} == {"unread"}
 
 
 def test_secret_id_used_up(write: Write, openbao: OpenBao) -> None:

@@ -289,7 +289,9 @@ async def test_a_token_that_was_rotated_already(operations: Operations) -> None:
     await operations.project_set("p", "acme", [])
     old = await operations.perform("token_create", {"projects": ["p"]})
     new = await operations.perform("token_rotate", {"token_id": old["id"], "overlap_s": 60.0})
-    assert f"rotated into {new['id']}" in str(await refusal(operations, "token_rotate", token_id=old["id"], overlap_s=1.0))
+    assert f"rotated into {new['id']}" in str(
+        await refusal(operations, "token_rotate", token_id=old["id"], overlap_s=1.0)
+    )
     assert len(await operations.token_list()) == 2
     other = await operations.perform("token_rotate", {"token_id": old["id"], "overlap_s": 60.0, "expires_s": 90.0})
     assert other["replaces"] == old["id"]
@@ -315,7 +317,7 @@ async def test_a_grant_is_kept_and_shown(operations: Operations) -> None:
         ("5", "r", "'5' is not an amount"),
         ("-5 usd", "r", "not a plain number"),
         ("0 usd", "r", "adds nothing"),
-        ("5 concurrent", "r", "is not an amount"),
+        ("5 concurrent", "r", "'5 concurrent' can't be added"),
         ("5 requests", "r", "has no limit in requests"),
         ("5 usd", "  ", "needs a reason"),
     ],

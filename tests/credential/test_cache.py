@@ -13,7 +13,7 @@ from tests.credential.memory import Clock, MemoryStore, settle
 
 from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.entry import OUTCOMES, KeyState, KeyStatus
-from tollhouse.credential.lease import CredentialUnavailable, Lease, StoreAway
+from tollhouse.credential.lease import CredentialUnavailable, Lease, NoKey, StoreAway
 
 PATHS = ("projects/{project}/{provider}", "infrastructure/{provider}")
 COMMON = "infrastructure/openai"
@@ -77,7 +77,7 @@ async def test_no_secret_anywhere_names_the_places(cache: KeyCache, store: Memor
     """The refusal says where a key was looked for; it is remembered for 5 s and then looked for again."""
     store.secrets.clear()
     for _ in range(3):
-        with pytest.raises(CredentialUnavailable) as caught:
+        with pytest.raises(NoKey) as caught:
             await cache.get(*CALL)
         assert caught.value.why == f"There is no secret at secret/{OWN}, secret/{COMMON}."
     assert store.reads == {OWN: 1, COMMON: 1}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tollhouse.admin.finding import Finding
-from tollhouse.admin.keys import paths_of, wrapped
+from tollhouse.admin.keys import named_providers, paths_of, policy_line, wrapped
 from tollhouse.config import Config, catalog
 from tollhouse.credential.fields import contents
 from tollhouse.credential.lease import CredentialUnavailable, Lease, Reader
@@ -62,6 +62,8 @@ async def check_vault(config: Config) -> list[Finding]:
 
 
 def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
+    readable: set[str] = set()
+    denied: list[tuple[str, str, str]] = []
     for provider in catalog(config).providers:
         paths = paths_of(config, provider)
         usable, broken = [], 0
@@ -77,12 +79,13 @@ def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
                 usable.append(path if count == 1 else f"{path} ({count} keys)")
             except CredentialUnavailable as error:
                 broken += 1
-                yield Finding(
-                    "error",
-                    f"The key of {provider.name} at {path} can't be used.",
-                    error.why,
-                    "Correct the secret, the policy of our login, or [vault] paths and field.",
-                )
+                if policy_line(error.why):
+                    denied.append((provider.name, path, error.why))
+                    continue
+                todo = "Correct the secret, or [vault] paths and field."
+                yield Finding("error", f"The key of {provider.name} at {path} can't be used.", error.why, todo)
+        if usable:
+            readable.add(provider.name)
         if usable and not provider.hosts:
             yield Finding(
                 "warn",
@@ -101,3 +104,30 @@ def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
                 f"Nothing was found at {' or '.join(paths) or 'any path'} below {config.vault.mount}.",
                 f"`tollhouse key set {provider.name}`." if config.vault.embedded else put,
             )
+    yield from _denied(config, denied, readable)
+
+
+def _denied(config: Config, denied: list[tuple[str, str, str]], readable: set[str]) -> Iterator[Finding]:
+    """Of what our login may not read: provider, path and why. A policy for some providers alone is as it should be, so it
+    is no error for those that nothing in the file names, once a key of another could be read."""
+    expected = readable | named_providers(config)
+    spared: dict[str, str] = {}
+    todo = "Correct the policy of our login, or [vault] paths."
+    if not readable:
+        todo = (
+            f"Correct the policy of our login. If it has that line, [vault] mount ({config.vault.mount}) or kv_version "
+            f"({config.vault.kv_version}) may be wrong: Vault says the same of a path that does not exist."
+        )
+    for provider, path, why in denied:
+        if readable and provider not in expected:
+            spared.setdefault(provider, policy_line(why))
+        else:
+            yield Finding("error", f"The key of {provider} at {path} can't be used.", why, todo)
+    if spared:
+        first, line = next(iter(spared.items()))
+        yield Finding(
+            "warn",
+            f"Our login may not read keys of {', '.join(spared)}.",
+            "That is as it should be while nobody calls them.",
+            f"Whichever is to be called needs a line in the policy, as {first} does: {line}.",
+        )

@@ -144,17 +144,36 @@ def load(*, enforced: bool = False) -> Config:
 
 
 def load_settings(path: Path) -> Config | ProjectsFile:
-    """The projects and tenants of the file at ``path``, as `load` refuses what is wrong with them."""
-    from tollhouse.config import Config, ConfigError, load_projects, unenforced
+    """The projects and tenants of the file at ``path``, as `load` refuses what is wrong with them; `SaysNo` also where
+    there are none."""
+    from tollhouse.config import Config, ConfigError, Problem, load_projects, unenforced
 
+    if not path.exists():
+        raise WrongUse(f"{path} does not exist: --file names a file with [projects] and [tenants]")
     try:
         source = load_projects(path)
         problems = unenforced(source) if isinstance(source, Config) else []
     except ConfigError as error:
-        problems = error.problems
-    if not problems:
-        return source
-    raise _no(problems)
+        own = {"", "projects", "tenants"}
+        problems = [problem for problem in error.problems if problem.key.partition(".")[0] in own]
+        if len(problems) < len(error.problems):
+            why = "only [projects] and [tenants] belong into the file of --file; take everything else out"
+            problems.append(Problem(path.absolute(), "", why))
+    if problems:
+        raise _no(problems)
+    if not source.projects and not source.tenants:
+        raise SaysNo(f"{source.path} has neither a [projects.NAME] nor a [tenants.NAME]: nothing was changed")
+    return source
+
+
+def refuse_unknown_models(config: Config, models: Mapping[str, Sequence[str]], where: str) -> None:
+    """`WrongUse` for a model pattern of a provider that the configuration does not have. ``models`` are those of each
+    project, ``where`` is what the text names."""
+    from tollhouse.config import catalog
+    from tollhouse.config_rules import model_rules
+
+    for _, why in model_rules(models, catalog(config)):
+        raise WrongUse(f"{where}: {why}")
 
 
 def _no(problems: Sequence[object]) -> SaysNo:

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tollhouse.admin.commands_common import config_option, json_option, limit, load, load_settings, perform, say, show
+from tollhouse.admin.commands_common import (
+    config_option,
+    json_option,
+    limit,
+    load,
+    load_settings,
+    perform,
+    refuse_unknown_models,
+    say,
+    show,
+)
+
+if TYPE_CHECKING:
+    from tollhouse.config import Config
 
 
 @click.group()
@@ -80,12 +93,18 @@ def project_set(
         "estimate": estimate,
         "models": list(models) if models or any_model else None,
     }
+    refuse_unknown_models(config, {project: models}, "--model")
     done = perform(config, "project_set", {name: value for name, value in given.items() if value is not None})
     if project in config.projects:
         say(f"{config.path} names {project} too, and its settings hold again from the next start or `tollhouse apply`")
-    if not done["limits"]:
-        say(f"{project} has no limit of its own: it may spend without bound")
+    if not done["limits"] and not _tenant_limited(config, project):
+        say(f"neither {project} nor its tenant {done['tenant']} has a limit: it may spend without bound")
     show(done, as_json, lambda: "")
+
+
+def _tenant_limited(config: Config, project: str) -> bool:
+    scopes = perform(config, "budget_show", {"project": project})["scopes"]
+    return any(scope["limits"] for scope in scopes if scope["scope"].startswith("tenant:"))
 
 
 @project.command("show")
@@ -144,6 +163,9 @@ def apply(file: Path | None, as_json: bool) -> None:
 
     config = load(enforced=True)
     source = config if file is None else load_settings(file)
+    if file is not None:
+        models = {name: entry.models for name, entry in source.projects.items()}
+        refuse_unknown_models(config, models, f"{source.path}: models")
     arguments = {"projects": project_settings(source), "tenants": tenant_settings(source)}
     done = perform(config, "settings_apply", arguments)
     say(f"applied {len(done['projects'])} project(s) and {len(done['tenants'])} tenant(s) of {source.path}")

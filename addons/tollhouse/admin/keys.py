@@ -6,6 +6,7 @@ The same serves the running gateway's control socket and a command that opened t
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
@@ -22,6 +23,8 @@ from tollhouse.providers import Provider
 Row = dict[str, Any]
 
 _TEST_S: Final = 20.0
+# `credential.answer` ends the refusal of a read with it, and nothing else.
+_POLICY_LINE: Final = re.compile(r'path "[^"]+" \{ capabilities = \["read"\] \}')
 
 
 class KeyDesk:
@@ -56,9 +59,13 @@ class KeyDesk:
         ``fingerprint``, ``result`` and ``why``.
 
         ``result`` is ok, refused (the provider does not take the key), failed (nobody can tell), untested (there is no
-        free call), or unread (there is a path, and no key could be read).
+        free call), unread (there is a path, and no key could be read), or skipped: of all providers, one that nothing in
+        the file names and that our login has no right to, while it can read another's key.
         """
         rows: list[Row] = []
+        named = named_providers(self._config)
+        readable: set[str] = set()
+        denied: list[Row] = []
         calls = []
         for entry in catalog(self._config).providers:
             if provider is not None and entry.name != provider:
@@ -68,8 +75,15 @@ class KeyDesk:
                     leases = await self._keys.read_now(path)
                 except CredentialUnavailable as error:
                     rows.append(_tested(entry, "", path, None, "unread", error.why))
+                    if policy_line(error.why) and entry.name not in named and provider is None:
+                        denied.append(rows[-1])
                     continue
+                if leases:
+                    readable.add(entry.name)
                 calls += [self._call(entry, lease) for lease in leases]
+        for row in denied if readable else ():
+            if row["provider"] not in readable:
+                row["result"] = "skipped"
         return rows + list(await asyncio.gather(*calls))
 
     async def _statuses(self, provider: Provider) -> AsyncIterator[KeyStatus]:
@@ -119,6 +133,18 @@ def paths_of(config: Config, provider: Provider) -> list[str]:
         for tenant, project in whose if personal else [("", "")]:
             paths.append(fill(template, provider.name, tenant, project))
     return list(dict.fromkeys(paths))
+
+
+def named_providers(config: Config) -> set[str]:
+    """The providers that the file itself speaks of: in [providers], [routes] or a project's models."""
+    models = [model for project in config.projects.values() for model in project.models]
+    return {*config.providers, *config.routes.values(), *(model.partition("/")[0] for model in models if "/" in model)}
+
+
+def policy_line(why: str) -> str:
+    """The line that our login's policy lacks, of why a key could not be read; empty where that is for another reason."""
+    found = _POLICY_LINE.search(why)
+    return found[0] if found else ""
 
 
 def wrapped(config: Config) -> bool:

@@ -78,9 +78,7 @@ class Operations:
         try:
             return await operation(self, **arguments)
         except ValidationError as error:
-            # Without the input: it could be a secret.
-            problems = [f"{'.'.join(map(str, p['loc']))}: {_words(p)}" for p in error.errors(include_input=False)]
-            raise OperationRefused("; ".join(problems), 400) from None
+            raise OperationRefused("; ".join(map(_problem, error.errors())), 400) from None
         except LedgerUnavailable as error:
             raise OperationRefused(
                 f"the store can't be reached ({error}): start it, or correct [redis] url", 503
@@ -309,9 +307,13 @@ class Operations:
         return found
 
 
-def _words(detail: ErrorDetails) -> str:
-    """Our own words where we have found it, else pydantic's."""
-    return str(detail["ctx"]["error"]) if detail["type"] == "value_error" else detail["msg"]
+def _problem(detail: ErrorDetails) -> str:
+    """In our own words, else in pydantic's. Of the input only a name is quoted: all else could be a secret."""
+    where = ".".join(map(str, detail["loc"]))
+    if detail["type"] != "value_error":
+        return f"{where}: {detail['msg']}"
+    name = f"{detail['input'][:64]!a} " if where in ("project", "tenant") else ""
+    return f"{where}: {name}{detail['ctx']['error']}"
 
 
 def _project(project: Project) -> Json:

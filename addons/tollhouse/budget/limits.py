@@ -80,7 +80,9 @@ def parse_amount(text: str) -> tuple[Unit, int]:
     example = 'write it like "5 usd", "200000 tokens" or "100 requests"'
     number, _, word = text.strip().partition(" ")
     unit = _UNITS.get(word.strip().lower())
-    if unit is None or unit == "concurrent":
+    if unit == "concurrent":
+        raise LimitError(f"{text!r} can't be added: calls at the same time are not used up, so raise the limit itself")
+    if unit is None:
         raise LimitError(f"{text!r} is not an amount: it needs a number and a unit; {example}")
     amount = _amount(text, unit, number)
     if not amount:

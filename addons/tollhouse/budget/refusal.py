@@ -9,6 +9,7 @@ from tollhouse.budget.ledger import Short
 from tollhouse.budget.limits import format_usd
 from tollhouse.call import Call
 from tollhouse.denial import Denial
+from tollhouse.timestamps import rfc3339
 
 _LONGEST_RETRY_AFTER_S: Final = 60.0
 """Anthropic's SDK sleeps for as long as it is told, so a longer wait is named in ``x-tollhouse-resets-at`` only."""
@@ -19,7 +20,8 @@ def unpriced(call: Call) -> Denial:
     return Denial("model_unpriced", f"The model is {call.model[:80]!a} of {call.provider.name}.")
 
 
-def refusal(short: Short, call: Call) -> Denial:
+def refusal(short: Short, call: Call, *, least: int | None = None) -> Denial:
+    """``least`` is what the call takes with the shortest answer there is, in the unit of ``short``; None if nobody asked."""
     assert call.project is not None
     code = {"usd": "budget_exceeded", "concurrent": "concurrency_limited"}.get(short.unit, "rate_limited")
     needs = {
@@ -41,4 +43,29 @@ def refusal(short: Short, call: Call) -> Denial:
             headers.append(("retry-after", f"{max(1, math.ceil(short.retry_after_s))}"))
         else:
             headers.append(("x-should-retry", "false"))
-    return Denial(code, why, tuple(headers))
+    return Denial(code, why, tuple(headers), todo_override=_todo(short, call, least))
+
+
+def _todo(short: Short, call: Call, least: int | None) -> str:
+    """What helps against this limit, and nothing that does not; empty leaves it to the table."""
+    if short.unit == "concurrent":
+        return "Ask for a higher limit." if short.never_fits else ""
+    before, ways = "", []
+    if short.unit in ("usd", "tokens"):
+        assert call.project is not None
+        if short.scope.kind == "tenant":
+            # Whether the input fits would tell of a balance that other projects share; a clamp that failed has told it.
+            no_cap = not call.output_cap or call.project.on_shortfall == "clamp"
+        else:
+            no_cap = least is not None and least > short.left
+            if no_cap:
+                verb = "costs" if short.unit == "usd" else "takes"
+                before = f"The input alone {verb} what is left or more, so that no lower output cap helps. "
+        ways.append("send a shorter input" if no_cap else "lower the output cap (max_completion_tokens)")
+    if short.resets_at is not None and not short.never_fits:
+        ways.append(f"send it again when the limit resets, at {rfc3339(short.resets_at)}")
+    ways.append("ask for a higher limit or a grant")
+    if short.limit_text.endswith("/total"):
+        before += "This limit never resets: once it is used up, only a higher limit or a grant helps. "
+    text = ways[0] if len(ways) == 1 else f"{', '.join(ways[:-1])}, or {ways[-1]}"
+    return f"{before}{text[0].upper()}{text[1:]}."

@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 from tollhouse.credential.entry import NEGATIVE_S, Entry, KeyStatus, Shown, Timer, Times
 from tollhouse.credential.fields import contents
-from tollhouse.credential.lease import CredentialUnavailable, Lease, Reader, StoreAway
+from tollhouse.credential.lease import CredentialUnavailable, Lease, NoKey, Reader, StoreAway
 from tollhouse.credential.paths import fill, template_problem
 from tollhouse.credential.pauses import Pauses
 from tollhouse.credential.workers import Workers, later
@@ -106,7 +106,7 @@ class KeyCache:
         return None
 
     async def get(self, provider: str, tenant: str, project: str) -> Lease:
-        """The key. Raises `CredentialUnavailable` when there is none, or none may be used."""
+        """The key. Raises `NoKey` when there is none anywhere, `CredentialUnavailable` when none may be used."""
         # 7 us less than the bound and the coroutine below cost a call that waits for nothing.
         if (ready := self.peek(provider, tenant, project)) is not None:
             return ready
@@ -121,7 +121,7 @@ class KeyCache:
             raise StoreAway(f"The store of keys gave no key within {self._times.bound_s:g} s.") from None
         if lease is None:
             places = ", ".join(self._place + entry.path for entry in entries)
-            raise CredentialUnavailable(f"There is no secret at {places}.")
+            raise NoKey(f"There is no secret at {places}.")
         return lease
 
     def cooling(self, lease: Lease, seconds: float | None = None) -> Lease | None:

@@ -40,6 +40,10 @@ class StoreAway(CredentialUnavailable):
     """The store did not answer, or said that it can't now (sealed, overloaded): what was read before may serve on."""
 
 
+class NoKey(CredentialUnavailable):
+    """The store answered for every path: there is no secret at any of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class RawSecret:
     """A secret's fields as the store keeps them; lives only from the read to `fields.contents`."""
