@@ -368,3 +368,12 @@ async def test_a_fault_while_it_is_brought_up_to_date(
     with pytest.raises(RuntimeError):
         await proven.refresh()
     assert remembered.known() == ([], [])
+
+
+async def test_many_unknown_tokens_at_once_take_no_connection_from_others(directory: Directory) -> None:
+    """A crowd of well-formed tokens that nobody made ends in answers, and so does the question of a project behind it."""
+    await directory.set_project(PROJECT)
+    crowd = [asyncio.ensure_future(directory.find(f"{number:064x}")) for number in range(300)]
+    await asyncio.sleep(0)
+    assert await directory.get_project(PROJECT.id) == PROJECT
+    assert set(await asyncio.gather(*crowd)) == {None}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +306,37 @@ async def test_no_more_than_so_many_bytes(redis_server: RedisServer, redis_url: 
     assert world.spool.waiting == 2
     await world.back()
     await world.close()
+
+
+async def test_a_token_leaves_as_many_to_others_as_it_takes(world: World) -> None:
+    """In calls: what one token has taken is what is free, so that it is refused, and another is not."""
+    world.away()
+    await world.let_through()
+    world.spool.live.update(f"call_{number}" for number in range(MAX_CALLS - 2))
+    assert not world.fail_open.full
+    with pytest.raises(LedgerUnavailable):
+        await world.purse(a_call(), Exchange())
+    other = a_call()
+    assert other.identity is not None
+    other.identity = replace(other.identity, token_id="tok_other")
+    assert (await world.purse(other, Exchange())).allowed
+    assert other.unsafe_fail_open
+
+
+async def test_a_token_leaves_as_many_bytes_to_others_as_it_takes(world: World) -> None:
+    """In bytes: of what it began and of what it ended with."""
+    world.away()
+    call = await world.let_through()
+    token = scopes_of(call)[-1]
+    await world.settled(call)
+    assert world.spool.shares[token] == world.spool.size
+    world.spool.shares[token] = MAX_BYTES - world.spool.size
+    with pytest.raises(LedgerUnavailable):
+        await world.purse(a_call(), Exchange())
+    other = a_call()
+    assert other.identity is not None
+    other.identity = replace(other.identity, token_id="tok_other")
+    assert (await world.purse(other, Exchange())).allowed
 
 
 class AwayAfterNo(Ledger):

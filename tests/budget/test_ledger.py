@@ -16,10 +16,12 @@ from tests.budget.clock import Clock
 from tests.support.redis_cluster import everywhere
 from tests.support.redis_server import RedisServer
 
+from tollhouse.budget.keys import script_keys
 from tollhouse.budget.ledger import Held, Ledger, LedgerUnavailable, Scope, Short
 from tollhouse.budget.limits import MAX_AMOUNT, parse_limits
+from tollhouse.budget.pipeline import MAX_BATCHES, Pipeline, Prefix
 from tollhouse.budget.report import budget_json
-from tollhouse.budget.store import connect
+from tollhouse.budget.store import connect, load_script
 from tollhouse.call import Amount
 
 TENANT = Scope("tenant", "acme", "acme")
@@ -679,6 +681,59 @@ async def test_a_hold_without_an_answer_is_given_back(
     with pytest.raises(ValueError, match="has ended"):
         await ledger.hold("c1", SCOPES, Amount(USD))
     await ledger.close()
+
+
+async def test_a_tenant_whose_server_fails_does_not_keep_the_holds_of_others(redis_url: str, tmp_path: Path) -> None:
+    """Many holds of one tenant can't be given back, as when its master of a Cluster is lost: another's is in the first round."""
+    rounds = 0
+
+    async def sleep(_: float) -> None:
+        nonlocal rounds
+        rounds += 1
+        await asyncio.sleep(0)
+
+    redis = connect(redis_url, tmp_path)
+    ledger = Ledger(redis, sleep=sleep)
+    await limit(ledger, "10 usd/day")
+    await ledger.hold("c1", SCOPES, Amount(USD))
+    # What fails is that tenant's keys.
+    await redis.set("toll:{lost}:holds", "not a hash")
+    for number in range(50):
+        ledger.give_back(f"lost{number}", (Scope("project", "lost", "proj_lost"),))
+    ledger.give_back("c1", SCOPES)
+    async with asyncio.timeout(10):
+        while await redis.zscore("toll:{acme}:settled", "c1") is None:
+            pass
+    assert rounds < 10
+    await redis.delete("toll:{lost}:holds")
+    async with asyncio.timeout(10):
+        while await redis.zcard("toll:{lost}:settled") < 50:
+            pass
+    await ledger.close()
+
+
+async def test_what_nobody_waits_for_is_not_sent_when_redis_is_back(
+    redis_server: RedisServer, redis_url: str, tmp_path: Path
+) -> None:
+    """Callers that gave up while Redis hung leave nothing behind them, however many they were."""
+    redis = connect(redis_url, tmp_path)
+    pipeline = Pipeline(redis)
+    prefix = Prefix(load_script("overdue"), script_keys("acme", ()))
+    await pipeline.run(prefix, ["1"])
+    await redis.config_resetstat()
+    redis_server.pause()
+    under_way = []
+    for _ in range(MAX_BATCHES):
+        under_way.append(pipeline.submit(prefix.command(["1"]), prefix.script))
+        await asyncio.sleep(0)
+    for _ in range(1000):
+        pipeline.submit(prefix.command(["1"]), prefix.script).cancel()
+    last = pipeline.submit(prefix.command(["1"]), prefix.script)
+    redis_server.resume()
+    await asyncio.gather(last, *under_way)
+    assert (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] == MAX_BATCHES + 1
+    await pipeline.close()
+    await redis.aclose()
 
 
 async def test_a_cancelled_hold_is_given_back(ledger: Ledger) -> None:

@@ -23,12 +23,14 @@ from tollhouse.budget import keys
 from tollhouse.budget.keys import Scope, check_id
 from tollhouse.budget.ledger import Ledger
 from tollhouse.budget.limits import parse_limits
-from tollhouse.budget.store import LedgerUnavailable, persist, translated
+from tollhouse.budget.store import COMMAND_TIMEOUT_S, LedgerUnavailable, persist, translated
 from tollhouse.call import Identity, Project
 
 CACHE_S: Final = 4.0
 """Below the 5 s in which a revocation must be seen, by the time that asking Redis may take."""
 CACHE_SIZE: Final = 10_000
+READS_AT_ONCE: Final = 32
+"""Half of `store.MAX_CONNECTIONS`: anybody can show tokens that nobody made, and others need a connection beside them."""
 _AT_ONCE: Final = 500
 
 
@@ -77,6 +79,7 @@ class Directory:
         self._ledger = ledger or Ledger(redis)
         self._remembered = remembered
         self._refreshed = float("-inf")
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
         noted = remembered or _Nobody()
         self._projects: _Cache[Project] = _Cache(self._read_project, clock, noted.note_project)
         self._tokens: _Cache[TokenInfo] = _Cache(self._read_token, clock, noted.note_token)
@@ -279,14 +282,20 @@ class Directory:
         return True
 
     async def _read_project(self, project_id: str) -> Project | None:
-        with translated():
-            text: Any = await self._redis.hget(keys.PROJECTS, project_id)
-        return None if text is None else _decode(Project, text)
+        return None if (text := await self._read(keys.PROJECTS, project_id)) is None else _decode(Project, text)
 
     async def _read_token(self, key: str) -> TokenInfo | None:
-        with translated():
-            text: Any = await self._redis.hget(keys.TOKENS, key)
+        text = await self._read(keys.TOKENS, key)
         return None if text is None else _decode(TokenInfo, text)
+
+    async def _read(self, name: str, key: str) -> Any:
+        with translated():
+            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                await self._reads.acquire()
+            try:
+                return await self._redis.hget(name, key)
+            finally:
+                self._reads.release()
 
     def _saved(self) -> None:
         persist(self._redis)

@@ -7,13 +7,15 @@
     lost          its gateway died: charged what its record says, by the next one on this state directory
 
 Each is charged once: all of this goes by the call's id, which the ledger settles once, and a hold whose answer was lost is of
-the same id. Nothing is limited meanwhile but their number and the spool.
+the same id. Nothing is limited meanwhile but their number and the spool. Of both a token may take as much as it leaves to the
+others, so that none can shut them out (https://doi.org/10.1109/90.664262: a threshold that is what is free).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
@@ -76,19 +78,23 @@ class FailOpen:
         self._refresh = refresh
         self._deadline_s = deadline_s
         self.opened: dict[str, Opened] = {}
+        self._taken: Counter[Scope] = Counter()
+        """Calls of each token that this outage let through."""
 
     async def takes(
         self, call: Call, scopes: Sequence[Scope], carried: Mapping[str, str], error: LedgerUnavailable
     ) -> Held | Unpriced | None:
         """Instead of the hold that ended in ``error``: the call may go on, its record is on disk; or nobody knows its price;
         or None, it may not; so if it raises."""
-        if self.full or not await self._outage.explains(error):
+        token = scopes[-1]
+        if self.full or self._has_its_share(token) or not await self._outage.explains(error):
             return None
         if not call.priced:
             # Its project's own limits may be known, its tenant's are in Redis alone: one of them may be in money.
             return Unpriced(scopes[-1])
-        if not self._vouches(call) or self.full:
+        if not self._vouches(call) or self.full or self._has_its_share(token):
             return None
+        self._taken[token] += 1
         marked = {key: value[:_LONGEST_MODEL] for key, value in carried.items()} | {FLAG: "true"}
         opened = Opened(call, tuple(scopes), marked)
         try:
@@ -111,7 +117,7 @@ class FailOpen:
             return await self._adopt(opened, amount)
         except LedgerUnavailable:
             pass
-        if self._spool.size >= MAX_BYTES:
+        if self._spool.shares[opened.scopes[-1]] >= MAX_BYTES - self._spool.size:
             return Denial("ledger_unavailable", "As much as may be was spooled while it was away.")
         try:
             await self._spool.put(_begun(opened, amount))
@@ -162,11 +168,19 @@ class FailOpen:
     def full(self) -> bool:
         return self._spool.size >= MAX_BYTES or self._spool.waiting + len(self._spool.live) >= MAX_CALLS
 
+    def _has_its_share(self, token: Scope) -> bool:
+        """Whether it has taken as much as is free."""
+        return (
+            self._taken[token] >= MAX_CALLS - self._spool.waiting - len(self._spool.live)
+            or self._spool.shares[token] >= MAX_BYTES - self._spool.size
+        )
+
     async def turn(self, problems: Sequence[str]) -> list[str]:
         """Called once a second with why no call can be held. Why calls leave all the same, or nothing. Raises nothing."""
         try:
             if not problems:
                 self._outage.over()
+                self._taken.clear()
                 await self._refresh()
             elif not self.full and await self._outage.confirmed():
                 how = "unsafe_fail_open is in force: identities proven in the last 5 minutes call without any limit"

@@ -355,19 +355,22 @@ class Ledger:
             self._giving_back = self._spawn(self._release_all())
 
     async def _release_all(self) -> None:
-        """A hold of unknown fate is released until Redis says that it is: its call never left."""
+        """A hold of unknown fate is released until Redis says that it is: its call never left. On a Cluster the server of one
+        tenant may be away: each is asked once in a round, and the others' holds go on."""
         tried = 0
         while self._give_back:
             await self._sleep(_GIVE_BACK_DELAYS_S[min(tried, len(_GIVE_BACK_DELAYS_S) - 1)])
-            try:
-                await self.release(*self._give_back[0])
-            except LedgerUnavailable:
-                tried += 1
-                # On a Cluster the next one's server may be there.
-                self._give_back.rotate(-1)
-            else:
-                tried = 0
-                self._give_back.popleft()
+            lost: set[str] = set()
+            for _ in range(len(self._give_back)):
+                call_id, scopes = self._give_back.popleft()
+                if scopes[0].tenant not in lost:
+                    try:
+                        await self.release(call_id, scopes)
+                        continue
+                    except LedgerUnavailable:
+                        lost.add(scopes[0].tenant)
+                self._give_back.append((call_id, scopes))
+            tried = tried + 1 if lost else 0
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)

@@ -94,6 +94,8 @@ class Pipeline:
 
     def _flush(self) -> None:
         self._scheduled = False
+        # Who no longer waits had no answer, and tells it again or gives it back: while a server hangs they would heap up here.
+        self._waiting = [entry for entry in self._waiting if not entry[2].done()]
         while self._waiting and len(self._under_way) < MAX_BATCHES:
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             task = asyncio.get_running_loop().create_task(self._send(batch))

@@ -81,7 +81,7 @@ class Purse:
             raise
         if not isinstance(result, Held):
             del self.held[call.id]
-            denial = refusal(result, call) if isinstance(result, Short) else unpriced(call)
+            denial = self._refusal(result, call) if isinstance(result, Short) else unpriced(call)
             call.estimate = Amount(requests=0)
             return Decision.refuse(self.name, denial)
         if call.stream and not call.capped and call.output_cap and not held_at_worst(call):
@@ -159,6 +159,14 @@ class Purse:
             )
             low, high = (middle, high) if fits else (low, middle - 1)
         return low
+
+    def _refusal(self, short: Short, call: Call) -> Denial:
+        least = None
+        if call.endpoint is not None and call.endpoint.billable:
+            output = min(call.answers, call.output_cap)
+            tokens = call.input_estimate + call.predicted + output
+            least = (self._charges.ceiling(call, output) or 0) if short.unit == "usd" else tokens
+        return refusal(short, call, least=least)
 
     async def _extend(self, call: Call, more: int) -> tuple[int, Denial | None]:
         """Holds ``more`` tokens of output for a stream under way, or as many as there is room for: how many, and why not

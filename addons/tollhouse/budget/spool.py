@@ -20,6 +20,7 @@ import logging
 import os
 import re
 import zlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,8 @@ class Spool:
         """Records that are not replayed yet."""
         self.live: set[str] = set()
         """Calls of this process that have begun without a hold, and of which no later record is on disk."""
+        self.shares: Counter[Scope] = Counter()
+        """Bytes that this process wrote for each token (the last of the scopes) since the file was empty."""
         self._lost: dict[str, int] = {}
         """Calls of a former process that had begun and not ended: where the last record of each ends."""
         self._descriptor = -1
@@ -134,7 +137,9 @@ class Spool:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Looked at here, so that a failure that nobody waits for is not reported as lost.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._pending.append((ending, _encode(ending), future))
+        line = _encode(ending)
+        self.shares[ending.scopes[-1]] += len(line)
+        self._pending.append((ending, line, future))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.get_running_loop().create_task(self._write_pending())
         return future
@@ -251,6 +256,7 @@ class Spool:
             os.ftruncate(self._descriptor, 0)
             os.fsync(self._descriptor)
         self._size = self._replayed = self._damaged = 0
+        self.shares.clear()
 
 
 def _encode(ending: SpoolRecord) -> bytes:
