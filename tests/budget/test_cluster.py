@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.support.redis_cluster import ClusterNode, RedisCluster, told
 from tests.support.redis_server import free_port
 
 from tollhouse.admit.directory import Directory
+from tollhouse.budget.keeping import Keeper
 from tollhouse.budget.ledger import Held, Ledger, LedgerUnavailable, Scope
 from tollhouse.budget.limits import parse_limits
 from tollhouse.budget.purse import Purse
@@ -260,6 +262,16 @@ async def test_slots_without_a_master(tmp_path: Path) -> None:
         assert deadline > (now[0] + 30) * 1000
         with pytest.raises(LedgerUnavailable, match=r"of the 16384 slots (have no master|served)"):
             await ledger.ping()
+        # A gateway that died held for the other tenant: that is swept all the same.
+        await ledger.hold("dead", scopes(other), Amount(1), deadline_s=5)
+        with cluster.owner(f"{{{other}}}").client() as client:
+            client.zadd(f"toll:{{{other}}}:deadlines", {"dead": 1})
+
+        async def nobody() -> list[str]:
+            raise LedgerUnavailable("Redis: the directory's slot is away")
+
+        assert "slots" in (await Keeper(ledger, purse, nobody, time.monotonic).turn())[0]
+        assert "dead" not in [name.decode() for name in await ledger._redis.hkeys(f"toll:{{{other}}}:holds")]
         first.run("CLUSTER", "ADDSLOTSRANGE", 0, 5460)
         await until_used(ledger, lost)
         await ledger.close()

@@ -56,18 +56,27 @@ class Keeper:
         if now - self._renewed >= RENEW_EVERY_S:
             self._renewed = now
             await self._do(self._purse.renew(), "holds could not be renewed")
-        if not problems and now - self._swept >= SWEEP_EVERY_S:
+        # Of a Cluster a part may be away: the holds of the others' tenants are not to wait for it.
+        if (not problems or self._ledger.divided) and now - self._swept >= SWEEP_EVERY_S:
             self._swept = now
             await self._do(self._sweep(now), "holds could not be swept")
         return problems
 
     async def _sweep(self, now: float) -> None:
         if now - self._looked >= LOOK_EVERY_S:
-            self._tenants = frozenset(await self._all_tenants())
-            self._looked = now
-        counts = await asyncio.gather(*(self._sweep_tenant(name) for name in self._tenants | self._ledger.tenants))
-        if sum(counts):
-            log.warning("%d holds of calls that nobody ended were charged in full", sum(counts))
+            try:
+                self._tenants = frozenset(await self._all_tenants())
+                self._looked = now
+            except LedgerUnavailable as error:
+                log.warning("the tenants could not be asked for (%s): those that are known are swept", error)
+        names = self._tenants | self._ledger.tenants
+        results = await asyncio.gather(*(self._sweep_tenant(name) for name in names), return_exceptions=True)
+        total = sum(result for result in results if isinstance(result, int))
+        if total:
+            log.warning("%d holds of calls that nobody ended were charged in full", total)
+        failure = next((result for result in results if isinstance(result, BaseException)), None)
+        if failure is not None:
+            raise failure
 
     async def _sweep_tenant(self, tenant: str) -> int:
         total = 0

@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 
 from tollhouse.budget import keys, report
 from tollhouse.budget.keys import Scope, ScopeKind
-from tollhouse.budget.lanes import open_pipeline
+from tollhouse.budget.lanes import Lanes, open_pipeline
 from tollhouse.budget.limits import MAX_AMOUNT, Limit, Unit, format_limit
 from tollhouse.budget.pipeline import Prefix
 from tollhouse.budget.report import PAIRS, LimitState, ScopeState, UsageRow
@@ -289,6 +289,11 @@ class Ledger:
         with translated():
             found: Any = await self._redis.hgetall(keys.usage_key(tenant, project))
         return report.usage_rows(found, since, by)
+
+    @property
+    def divided(self) -> bool:
+        """Whether tenants are at several masters, so that some may be away and others not."""
+        return isinstance(self._pipeline, Lanes)
 
     async def ping(self) -> None:
         """Raises `LedgerUnavailable` unless all of Redis is there: of a Cluster every master, for every slot may be some
