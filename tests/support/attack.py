@@ -182,9 +182,16 @@ def watched(inside: Inside, caplog: pytest.LogCaptureFixture) -> Iterator[Attack
     view = begin(inside)
     yield view
     view.settle()
-    # The stand-in is in this process as well, and what it says of a gateway that left is no matter.
-    errors = (record for record in caplog.get_records("call") if record.levelno >= logging.ERROR)
-    assert [record.getMessage() for record in errors if not record.name.startswith("aiohttp.server")] == []
+    errors = [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
+    assert [record.getMessage() for record in errors if not _harmless(record)] == []
+
+
+def _harmless(record: logging.LogRecord) -> bool:
+    """The stand-in is in this process as well, and what it says of a gateway that left is no matter. Nor is what uvloop says
+    when bytes come for a TLS connection that was given up in the same turn: the connection is closed."""
+    late = record.name == "asyncio" and record.getMessage().startswith("Fatal error on SSL protocol")
+    closed = record.exc_info is not None and "the handler is closed" in str(record.exc_info[1])
+    return record.name.startswith("aiohttp.server") or (late and closed)
 
 
 @pytest.fixture
