@@ -22,11 +22,11 @@ import uvloop
 from redis.asyncio import Redis
 
 from bench.servers import environment, redis_server
-from tollhouse.budget import keys
-from tollhouse.budget.ledger import Held, Ledger, Scope
-from tollhouse.budget.limits import parse_limits
-from tollhouse.budget.store import connect, load_script
 from tollhouse.call import Amount
+from tollhouse.ledger import names as keys
+from tollhouse.ledger.ledger import Held, Ledger, Scope
+from tollhouse.ledger.limits import parse_limits
+from tollhouse.ledger.store.client import connect, load_script
 
 CALLS, AT_ONCE = 20_000, 64
 LOAD_PER_S, LOAD_S = 5_000, 4

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from tollhouse.credential.redact import Redactor
 from tollhouse.credential.secret import Secret
-from tollhouse.meter.redact import Redactor
 
 FRAME = (
     b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1741604369,"model":"gpt-4o-2024-08-06",'

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.admit.head import head
-from tollhouse.admit.token import mint
+from tollhouse.accounts.token import mint
 from tollhouse.book import FIELDS, Book, record_of, swept_record
-from tollhouse.budget.limits import format_usd
 from tollhouse.call import Amount, Attempt, Call, Identity, Project, Usage
 from tollhouse.denial import Denial
+from tollhouse.ledger.limits import format_usd
 from tollhouse.providers.openai import OPENAI
 
 # DESIGN.md, "One line per call".

@@ -23,15 +23,15 @@ from tests.support.gateway import REAL_KEY
 from tests.support.inproc import open_inside
 from tests.support.redis_server import RedisServer, free_port
 from tollhouse import gateway as module
-from tollhouse.admin.lock import StateLock
-from tollhouse.config import Config, load_config
-from tollhouse.credential.embedded import EmbeddedVault
+from tollhouse.config.load import Config, load_config
+from tollhouse.control.lock import StateLock
+from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.gateway_config import Settings, write_config
 from tollhouse.demo.gateway_process import GatewayProcess
 from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_script import Behaviour, Steps
 from tollhouse.gateway import CANNOT_START, Gateway, GatewayError
-from tollhouse.meter import price_file
+from tollhouse.prices import file as price_file
 
 
 @pytest.fixture(scope="session")

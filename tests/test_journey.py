@@ -17,21 +17,21 @@ import pytest
 
 from tests.support.wire import FakeWire, a_head, an_exchange
 from tollhouse.book import Book
-from tollhouse.budget import keys
-from tollhouse.budget.ledger import Ledger, LedgerUnavailable, Scope
-from tollhouse.budget.limits import parse_limit
 from tollhouse.budget.purse import Purse
-from tollhouse.budget.spool import Spool
-from tollhouse.budget.store import connect
-from tollhouse.budget.transitions import Answer
 from tollhouse.call import Attempt, Call, Identity, Project, Usage
 from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import CredentialUnavailable, Lease, NoKey
 from tollhouse.credential.secret import Secret
 from tollhouse.denial import Decision, Denial, Refused
-from tollhouse.dispatch.exchange import Exchange
 from tollhouse.journey import Journey
-from tollhouse.meter.prices import PriceTable
+from tollhouse.ledger import names as keys
+from tollhouse.ledger.ledger import Ledger, LedgerUnavailable, Scope
+from tollhouse.ledger.limits import parse_limit
+from tollhouse.ledger.spool import Spool
+from tollhouse.ledger.store.client import connect
+from tollhouse.ledger.transitions import Answer
+from tollhouse.listen.exchange import Exchange
+from tollhouse.prices.table import PriceTable
 from tollhouse.providers.openai import OPENAI
 
 PROJECT = Scope("project", "acme", "proj_1")

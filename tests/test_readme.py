@@ -12,8 +12,8 @@ import pytest
 
 from tollhouse.book import record_of
 from tollhouse.call import Call, ChargedBy, RequestHead
-from tollhouse.cli import cli
-from tollhouse.config import load_config, unenforced
+from tollhouse.cli.main import cli
+from tollhouse.config.load import load_config, unenforced
 from tollhouse.denial import REASONS
 from tollhouse.providers import BUILT_IN
 

@@ -10,10 +10,10 @@ import pytest
 from OpenSSL import SSL
 
 from tollhouse.call import ListenerKind
-from tollhouse.config import Config, TlsFiles, catalog, load_config
-from tollhouse.credential.embedded import EmbeddedVault
+from tollhouse.config.load import Config, TlsFiles, catalog, load_config
 from tollhouse.credential.lease import CredentialUnavailable
-from tollhouse.credential.vault import VaultReader
+from tollhouse.credential.vault.embedded_vault import EmbeddedVault
+from tollhouse.credential.vault.reader import VaultReader
 from tollhouse.demo.gateway_config import Settings, write_config
 from tollhouse.stores import listener_context, open_ca, open_keys, open_reader
 from tollhouse.trust.ca import CertificateAuthority

@@ -1,6 +1,6 @@
 """`python -m tollhouse` is the command `tollhouse`."""
 
-from tollhouse.cli import main
+from tollhouse.cli.main import main
 
 if __name__ == "__main__":
     main()

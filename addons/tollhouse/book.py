@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tollhouse.admit.token import without_tokens
-from tollhouse.budget.limits import format_usd
+from tollhouse.accounts.token import without_tokens
 from tollhouse.call import Call
+from tollhouse.ledger.limits import format_usd
 from tollhouse.timestamps import rfc3339
 
 log = logging.getLogger(__name__)

@@ -25,36 +25,36 @@ from pathlib import Path
 
 from OpenSSL import SSL
 
-from tollhouse.admin.control import ControlServer
-from tollhouse.admin.http import AdminSite
-from tollhouse.admin.keys import KeyDesk
-from tollhouse.admin.operations import OperationRefused, Operations
-from tollhouse.admit.directory import Directory
+from tollhouse.accounts.directory import Directory
+from tollhouse.accounts.remembered import Remembered
 from tollhouse.admit.gate import Admit
 from tollhouse.admit.models import Models
-from tollhouse.admit.remembered import Remembered
-from tollhouse.admit.tunnel import Tunnel
+from tollhouse.admit.reading import Reading
 from tollhouse.book import Book
 from tollhouse.budget.fail_open import FailOpen
-from tollhouse.budget.keeping import Keeper
-from tollhouse.budget.ledger import Ledger, LedgerUnavailable
-from tollhouse.budget.outage import Outage, pinger
+from tollhouse.budget.keeper import Keeper
 from tollhouse.budget.purse import Purse
-from tollhouse.budget.reading import Reading
-from tollhouse.budget.spool import Spool
-from tollhouse.budget.store import connect as connect_redis
 from tollhouse.call import ListenerKind
-from tollhouse.config import Address, Config, catalog
+from tollhouse.config.load import Address, Config, catalog
+from tollhouse.control.key_desk import KeyDesk
+from tollhouse.control.operations import OperationRefused, Operations
+from tollhouse.control.socket import ControlServer
 from tollhouse.credential.lease import CredentialUnavailable
 from tollhouse.dispatch.breaker import Breakers
-from tollhouse.dispatch.exchange import Exchange
-from tollhouse.dispatch.mitm import Bounds, GateMaster
 from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.journey import Gate, Journey
-from tollhouse.listen import ListenerParts, Listeners
-from tollhouse.meter.price_file import PriceFileError
-from tollhouse.meter.prices import PriceTable
+from tollhouse.ledger.ledger import Ledger, LedgerUnavailable
+from tollhouse.ledger.spool import Spool
+from tollhouse.ledger.store.client import connect as connect_redis
+from tollhouse.ledger.store.outage import Outage, pinger
+from tollhouse.listen.exchange import Exchange
+from tollhouse.listen.mitm import Bounds, GateMaster
+from tollhouse.listen.sockets import ListenerParts, Listeners
+from tollhouse.listen.tunnel import Tunnel
+from tollhouse.prices.file import PriceFileError
+from tollhouse.prices.table import PriceTable
+from tollhouse.site.http import AdminSite
 from tollhouse.stores import listener_context, open_ca, open_keys, open_tokens
 from tollhouse.trust.leaf import LeafStore
 
@@ -193,7 +193,7 @@ class Gateway:
         if address is None:
             return
         # Its library takes 3 MB, which a gateway without the listener does not need.
-        from tollhouse.admin.metrics import Metrics, Parts
+        from tollhouse.site.metrics import Metrics, Parts
 
         parts = Parts(self.reasons, self.journey, self.purse, self.spool, self.book, self.breakers, self.keys)
         site = AdminSite(address, self.config.listen.base_url_hosts, self.reasons, Metrics(parts), self.warnings)
@@ -268,7 +268,8 @@ class Gateway:
                 continue
             tls = kind in own_tls
             with _said(f"listen.{kind}: {address} cannot be listened on", "free it or choose another"):
-                self.addresses[kind] = str(await self.listeners.open(kind, address, tls=tls))
+                bound = await self.listeners.open(kind, address.host, address.port, tls=tls)
+                self.addresses[kind] = str(Address(*bound))
 
     async def _keep(self) -> None:
         keeper = Keeper(self.ledger, self.purse, self._tenants, time.monotonic)

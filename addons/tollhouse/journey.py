@@ -16,15 +16,15 @@ from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from tollhouse.book import Book
-from tollhouse.budget.ledger import LedgerUnavailable
 from tollhouse.budget.purse import Purse
 from tollhouse.call import Amount, Call
 from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import CredentialUnavailable, Lease, NoKey
 from tollhouse.denial import Decision, Denial, Refused, error_body, error_headers
-from tollhouse.dispatch.exchange import ClientGone, Exchange, Stopped
 from tollhouse.dispatch.relay import Delivery, Relay
 from tollhouse.dispatch.sign import check_lease
+from tollhouse.ledger.ledger import LedgerUnavailable
+from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
 
 log = logging.getLogger(__name__)
 

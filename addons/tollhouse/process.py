@@ -11,8 +11,8 @@ import signal
 import sys
 from typing import Any
 
-from tollhouse.admin.lock import StateBusy, StateLock
-from tollhouse.config import Config, catalog
+from tollhouse.config.load import Config, catalog
+from tollhouse.control.lock import StateBusy, StateLock
 from tollhouse.credential.environment import provider_keys_in
 from tollhouse.gateway import CANNOT_START, Gateway
 

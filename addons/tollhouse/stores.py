@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Final
 from OpenSSL import SSL
 
 from tollhouse.call import ListenerKind
-from tollhouse.config import AppRoleAuth, Config, JwtAuth, TlsFiles, TokenAuth, catalog
+from tollhouse.config.load import AppRoleAuth, Config, JwtAuth, TlsFiles, TokenAuth, catalog
 from tollhouse.credential.cache import KeyCache
-from tollhouse.credential.google import AccessTokens
-from tollhouse.credential.google_endpoint import TokenEndpoint
+from tollhouse.credential.cloud.google import AccessTokens
+from tollhouse.credential.cloud.google_endpoint import TokenEndpoint
 from tollhouse.credential.lease import Reader
 from tollhouse.providers import Catalog
 from tollhouse.trust.ca import CertificateAuthority, some
 from tollhouse.trust.leaf import HTTP, server_context
 
 if TYPE_CHECKING:
-    from tollhouse.config_models import VaultAuth
-    from tollhouse.credential.vault_auth import Auth
+    from tollhouse.config.models import VaultAuth
+    from tollhouse.credential.vault.auth import Auth
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +52,10 @@ def open_reader(config: Config) -> Reader:
     """The store of keys, not logged in yet. Raises `ValueError` for what `config_rules` would have refused."""
     vault = config.vault
     if vault.embedded:
-        from tollhouse.credential.embedded import EmbeddedVault
+        from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 
         return EmbeddedVault(config.state.directory)
-    from tollhouse.credential.vault import VaultReader
+    from tollhouse.credential.vault.reader import VaultReader
 
     return VaultReader(
         vault.address,
@@ -69,7 +69,7 @@ def open_reader(config: Config) -> Reader:
 
 
 def _vault_auth(auth: VaultAuth | None) -> Auth:
-    from tollhouse.credential.vault_auth import SERVICE_ACCOUNT, AppRole, JwtLogin, TokenFile
+    from tollhouse.credential.vault.auth import SERVICE_ACCOUNT, AppRole, JwtLogin, TokenFile
 
     if isinstance(auth, AppRoleAuth):
         return AppRole(auth.role_id_file, auth.secret_id_file, auth.mount, auth.wrapped)

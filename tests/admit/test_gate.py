@@ -8,11 +8,11 @@ import pytest
 from tests.admit.head import HOST, head
 from tests.admit.test_identity import TOKEN, OneToken, Record
 
+from tollhouse.accounts.remembered import Remembered
+from tollhouse.accounts.token import digest
 from tollhouse.admit.gate import Admit
-from tollhouse.admit.remembered import Remembered
-from tollhouse.admit.token import digest
-from tollhouse.budget.store import LedgerUnavailable
 from tollhouse.call import Call, Project, RequestHead
+from tollhouse.ledger.store.client import LedgerUnavailable
 from tollhouse.providers import BUILT_IN, Catalog
 
 

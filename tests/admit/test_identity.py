@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 from tests.admit.head import head
 
+from tollhouse.accounts.token import digest, mint
 from tollhouse.admit.identity import Presented, choose_project, identify, presented
-from tollhouse.admit.token import digest, mint
 from tollhouse.call import Identity, Project, RequestHead
 from tollhouse.denial import Refused
 

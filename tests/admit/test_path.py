@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tollhouse.accounts.token import mint
 from tollhouse.admit.path import split_target, take_credentials
-from tollhouse.admit.token import mint
 from tollhouse.denial import Refused
 
 TOKEN = mint(bytes(32))

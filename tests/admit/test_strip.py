@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tollhouse.accounts.token import mint
 from tollhouse.admit.strip import CREDENTIAL_HEADERS, strip
-from tollhouse.admit.token import mint
 from tollhouse.denial import Refused
 from tollhouse.providers import BUILT_IN
 from tollhouse.providers.anthropic import ANTHROPIC

@@ -15,20 +15,20 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from tests.budget.clock import Clock
 from tests.budget.test_purse import HELD, PRICES, PROJECT, a_call, state
+from tests.ledger.clock import Clock
 from tests.support.redis_server import RedisServer
 
-from tollhouse.budget import keys
 from tollhouse.budget.fail_open import MAX_BYTES, MAX_CALLS, FailOpen
 from tollhouse.budget.growth import FIRST_SLICE_TOKENS
-from tollhouse.budget.ledger import Held, Ledger, Scope, Short, Unpriced
-from tollhouse.budget.limits import parse_limit
-from tollhouse.budget.outage import unanswered
 from tollhouse.budget.purse import Purse, scopes_of
-from tollhouse.budget.spool import Spool, SpoolRecord
-from tollhouse.budget.store import LedgerUnavailable, connect, unavailable
 from tollhouse.call import Amount, Call, Project, Usage
+from tollhouse.ledger import names as keys
+from tollhouse.ledger.ledger import Held, Ledger, Scope, Short, Unpriced
+from tollhouse.ledger.limits import parse_limit
+from tollhouse.ledger.spool import Spool, SpoolRecord
+from tollhouse.ledger.store.client import LedgerUnavailable, connect, unavailable
+from tollhouse.ledger.store.outage import unanswered
 
 USED = Amount(160_000, 97, 1)
 

@@ -13,19 +13,19 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from tests.budget.clock import Clock
+from tests.ledger.clock import Clock
 from tests.support.redis_server import RedisServer
 
-from tollhouse.budget import keys
-from tollhouse.budget.ledger import Ledger, LedgerUnavailable, Scope
-from tollhouse.budget.limits import MAX_AMOUNT, parse_limit
 from tollhouse.budget.purse import Purse, scopes_of
-from tollhouse.budget.spool import Spool
-from tollhouse.budget.store import connect
 from tollhouse.call import Amount, Attempt, Call, Identity, Project, RequestHead, Usage, new_call_id
 from tollhouse.denial import Denial, error_headers
-from tollhouse.meter.price_file import PricedModel, PricedProvider
-from tollhouse.meter.prices import PriceTable
+from tollhouse.ledger import names as keys
+from tollhouse.ledger.ledger import Ledger, LedgerUnavailable, Scope
+from tollhouse.ledger.limits import MAX_AMOUNT, parse_limit
+from tollhouse.ledger.spool import Spool
+from tollhouse.ledger.store.client import connect
+from tollhouse.prices.file import PricedModel, PricedProvider
+from tollhouse.prices.table import PriceTable
 from tollhouse.providers.openai import OPENAI
 
 HEAD = RequestHead("proxy", "1.1", "POST", "/v1/chat/completions", "https", None, None, ())

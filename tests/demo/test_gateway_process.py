@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tollhouse.config import load_config
+from tollhouse.config.load import load_config
 from tollhouse.demo.gateway_config import write_config
 from tollhouse.demo.gateway_process import GatewayError, GatewayProcess
 from tollhouse.demo.standin import StandIn

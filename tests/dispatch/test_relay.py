@@ -24,8 +24,8 @@ from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
 from tollhouse.dispatch.attempts import REAL, Timing
 from tollhouse.dispatch.breaker import Breakers
-from tollhouse.dispatch.exchange import ClientGone, Exchange, Stopped
 from tollhouse.dispatch.relay import Delivery, Relay
+from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
 from tollhouse.providers.openai import OPENAI
 
 REQUEST = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}

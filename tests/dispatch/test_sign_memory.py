@@ -17,8 +17,8 @@ from dataclasses import replace
 from tests.dispatch.provider import FakeResolver
 from tests.support.holders import holders
 from tollhouse.credential.fields import contents
-from tollhouse.credential.google import AccessTokens
-from tollhouse.credential.google_endpoint import TokenEndpoint
+from tollhouse.credential.cloud.google import AccessTokens
+from tollhouse.credential.cloud.google_endpoint import TokenEndpoint
 from tollhouse.credential.lease import Lease, RawSecret
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.providers import Catalog

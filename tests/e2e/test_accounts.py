@@ -31,13 +31,13 @@ from aiohttp import web
 from tests.support.gateway import REAL_KEY, open_road
 from tests.support.inproc import PROJECT, TENANT, open_inside
 
-from tollhouse.admit.token import mint
-from tollhouse.budget import keys
-from tollhouse.config import load_config
+from tollhouse.accounts.token import mint
+from tollhouse.config.load import load_config
 from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_answers import chat_usage, text_tokens
 from tollhouse.demo.standin_book import Received
 from tollhouse.demo.standin_script import Behaviour, Gate, Steps, reply, reset_before_headers, reset_mid_body
+from tollhouse.ledger import names as keys
 
 Json = dict[str, Any]
 HOST = "api.openai.com"

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from tests.support.inproc import PROJECT, Inside, open_inside
 
-from tollhouse.credential.embedded import EmbeddedVault
+from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_script import Behaviour, Reply, Steps, reply
 

@@ -9,7 +9,7 @@ import pytest
 from tests.support.attack import GET, Attacked, get
 from tests.support.inproc import PROJECT, TENANT
 
-from tollhouse.admit.token import mint, token_id
+from tollhouse.accounts.token import mint, token_id
 
 OWN_KEY = "sk-proj-the-workloads-own-key-0123456789abcdef"
 STRANGER = mint(bytes(range(32)))

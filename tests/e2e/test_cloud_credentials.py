@@ -17,9 +17,9 @@ from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.openbao import OpenBao
 from tests.support.token_endpoint import TokenServer, says_json, token_server
 
-from tollhouse.admin.keys import KeyDesk
-from tollhouse.credential.embedded import EmbeddedVault
-from tollhouse.credential.google_endpoint import TokenEndpoint
+from tollhouse.control.key_desk import KeyDesk
+from tollhouse.credential.cloud.google_endpoint import TokenEndpoint
+from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_book import Received
 from tollhouse.demo.standin_script import reply

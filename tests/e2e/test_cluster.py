@@ -20,8 +20,8 @@ from tests.e2e.test_budget_faults import BODY, spent, until
 from tests.support.fleet import Fleet, open_fleet
 from tests.support.redis_cluster import RedisCluster
 
-from tollhouse.admin.client import perform
-from tollhouse.config import load_config
+from tollhouse.config.load import load_config
+from tollhouse.control.client import perform
 from tollhouse.demo.standin_script import Behaviour, Gate
 
 pytestmark = pytest.mark.requires("redis")

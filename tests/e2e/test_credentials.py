@@ -14,8 +14,8 @@ import pytest
 from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.raw import RawClient
 
-from tollhouse.credential.embedded import EmbeddedVault
 from tollhouse.credential.secret import Secret
+from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_book import Received
 from tollhouse.demo.standin_script import reply

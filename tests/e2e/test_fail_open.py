@@ -18,7 +18,7 @@ from tests.support.fleet import PROJECT, Fleet, open_fleet, served
 from tests.support.inproc import Inside, open_inside
 from tests.support.redis_server import RedisServer
 
-from tollhouse.admin.client import StoreError, ask
+from tollhouse.control.client import StoreError, ask
 from tollhouse.demo.gateway_process import GatewayProcess
 from tollhouse.demo.standin_script import Behaviour, Gate, Steps
 

@@ -11,9 +11,9 @@ import httpx2
 import pytest
 from tests.support.inproc import Inside, open_inside
 
-from tollhouse.budget.store import LedgerUnavailable
 from tollhouse.credential.lease import CredentialUnavailable
 from tollhouse.denial import Decision
+from tollhouse.ledger.store.client import LedgerUnavailable
 
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
 

@@ -28,7 +28,7 @@ BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
 
 PUT_EMBEDDED = """
 import pathlib, sys
-from tollhouse.credential.embedded import EmbeddedVault
+from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 vault = EmbeddedVault(pathlib.Path(sys.argv[1]), "projects/{project}/{provider}")
 vault.set("openai", sys.stdin.read().strip(), project=sys.argv[2])
 """

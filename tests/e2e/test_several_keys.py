@@ -12,8 +12,8 @@ import httpx2
 import pytest
 from tests.support.inproc import PROJECT, Inside, open_inside
 
-from tollhouse.credential.embedded import EmbeddedVault
 from tollhouse.credential.secret import Secret
+from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.standin_script import reply
 
 URL = "https://api.openai.com/v1/chat/completions"

@@ -18,7 +18,7 @@ from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.openbao import OpenBao
 from tests.support.openbao_raft import wait_for
 
-from tollhouse.cli import cli
+from tollhouse.cli.main import cli
 
 KEY_PATH = "infrastructure/openai"
 POLICY_LINE = 'path "secret/data/infrastructure/openai" { capabilities = ["read"] }'

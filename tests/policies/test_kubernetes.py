@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from tollhouse.config import Config, load_config, unenforced
+from tollhouse.config.load import Config, load_config, unenforced
 from tollhouse.dispatch.guard import _V4, _V6, refused_address
 
 ROOT = Path(__file__).parents[2]

@@ -27,8 +27,8 @@ import pytest
 from tests.support.openbao import OpenBao
 from tests.support.redis_server import RedisServer
 from tests.support.requires import program, require
-from tollhouse.admin.client import perform
-from tollhouse.config import load_config
+from tollhouse.config.load import load_config
+from tollhouse.control.client import perform
 from tollhouse.demo.gateway_config import Settings, write_config
 from tollhouse.demo.gateway_process import GatewayProcess
 from tollhouse.demo.standin import StandIn

@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 import uvloop
 
 from tests.support.gateway import REAL_KEY, Stores, real_stores
-from tollhouse.budget.ledger import Scope
-from tollhouse.config import load_config
-from tollhouse.credential.embedded import EmbeddedVault
+from tollhouse.config.load import load_config
+from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.gateway_config import Settings, write_config
 from tollhouse.demo.standin import StandIn
 from tollhouse.gateway import Gateway
+from tollhouse.ledger.ledger import Scope
 from tollhouse.process import eager_task_factory
 
 T = TypeVar("T")

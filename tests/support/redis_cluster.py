@@ -19,8 +19,8 @@ from redis.crc import key_slot
 
 from tests.support.redis_server import free_port
 from tests.support.requires import program
-from tollhouse.budget.cluster import ClusterRedis
-from tollhouse.budget.store import LedgerUnavailable
+from tollhouse.ledger.store.client import LedgerUnavailable
+from tollhouse.ledger.store.cluster import ClusterRedis
 
 SLOTS = 16384
 NODE_TIMEOUT_MS = 2000

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from tests.support.gateway import REAL_KEY
 from tests.support.leaks import CANARY, LeakSearch, Searcher, canaries_in, files_below
-from tollhouse.admit.token import mint
+from tollhouse.accounts.token import mint
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-of/this+test?only=~0123456789_abcdef"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tollhouse.call import RequestHead
-from tollhouse.dispatch.exchange import Exchange
+from tollhouse.listen.exchange import Exchange
 
 
 class FakeWire:

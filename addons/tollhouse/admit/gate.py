@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from tollhouse.accounts.records import TokenDirectory
+from tollhouse.accounts.remembered import Remembered
 from tollhouse.admit.authority import judge
-from tollhouse.admit.identity import TokenDirectory, choose_project, identify, presented
+from tollhouse.admit.identity import choose_project, identify, presented
 from tollhouse.admit.path import split_target, take_credentials
-from tollhouse.admit.remembered import Remembered
 from tollhouse.admit.strip import strip
-from tollhouse.budget.store import LedgerUnavailable
 from tollhouse.call import Call
 from tollhouse.denial import Decision, Refused
+from tollhouse.ledger.store.client import LedgerUnavailable
 from tollhouse.providers import Catalog
 
 

@@ -11,36 +11,12 @@ import base64
 import binascii
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
+from tollhouse.accounts.records import TokenDirectory
+from tollhouse.accounts.token import digest, well_formed
 from tollhouse.admit.strip import CREDENTIAL_HEADERS
-from tollhouse.admit.token import digest, well_formed
-from tollhouse.call import Identity, Project, RequestHead
+from tollhouse.call import Identity, RequestHead
 from tollhouse.denial import Refused
-
-
-class TokenRecord(Protocol):
-    """What the directory knows of a gate token. Times are seconds since the epoch."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def tenant(self) -> str: ...
-    @property
-    def projects(self) -> tuple[str, ...]: ...
-    @property
-    def label(self) -> str: ...
-    @property
-    def expires_at(self) -> float | None: ...
-    @property
-    def revoked_at(self) -> float | None: ...
-    @property
-    def charged_as(self) -> str: ...
-
-
-class TokenDirectory(Protocol):
-    async def find(self, digest: str) -> TokenRecord | None: ...
-    async def get_project(self, project_id: str) -> Project | None: ...
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote, unquote_plus
 
-from tollhouse.admit.token import carries_token
+from tollhouse.accounts.token import carries_token
 from tollhouse.denial import Refused
 
 _ALLOWED = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")

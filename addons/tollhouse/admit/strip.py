@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tollhouse.admit.token import carries_token
+from tollhouse.accounts.token import carries_token
 from tollhouse.denial import Refused
 from tollhouse.providers import BUILT_IN, Provider
 

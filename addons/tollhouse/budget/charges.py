@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 
 from tollhouse.budget.growth import TOKENS_PER_SECOND
-from tollhouse.budget.limits import MAX_AMOUNT
 from tollhouse.call import Amount, Call, ChargedBy, Usage
-from tollhouse.meter.prices import PriceTable
+from tollhouse.ledger.limits import MAX_AMOUNT
+from tollhouse.prices.table import PriceTable
 
 log = logging.getLogger(__name__)
 

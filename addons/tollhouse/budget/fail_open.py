@@ -20,10 +20,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from tollhouse.budget.ledger import Held, Ledger, LedgerUnavailable, Scope, Short, Unpriced
-from tollhouse.budget.spool import Spool, SpoolRecord
 from tollhouse.call import Amount, Call
 from tollhouse.denial import Denial
+from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Scope, Short, Unpriced
+from tollhouse.ledger.spool import Spool, SpoolRecord
 
 log = logging.getLogger(__name__)
 

@@ -10,18 +10,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from tollhouse.admit.token import without_tokens
+from tollhouse.accounts.token import without_tokens
 from tollhouse.budget.charges import Charges, held_at_worst
 from tollhouse.budget.fail_open import FailOpen
 from tollhouse.budget.growth import LEAST_TOKENS, Growth, Interruptible
-from tollhouse.budget.ledger import Held, Ledger, LedgerUnavailable, Scope, Short, Unpriced
-from tollhouse.budget.limits import MAX_AMOUNT
-from tollhouse.budget.refusal import refusal, unpriced
-from tollhouse.budget.spool import Spool, SpoolRecord
+from tollhouse.budget.refusals import refusal, unpriced
 from tollhouse.call import Amount, Call, ChargedBy
 from tollhouse.denial import Decision, Denial
-from tollhouse.meter.prices import PriceTable
-from tollhouse.meter.request import lower_cap
+from tollhouse.families.openai.request import lower_cap
+from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Scope, Short, Unpriced
+from tollhouse.ledger.limits import MAX_AMOUNT
+from tollhouse.ledger.spool import Spool, SpoolRecord
+from tollhouse.prices.table import PriceTable
 from tollhouse.timestamps import rfc3339
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tollhouse.credential.aws import prepare as prepare_signing
-from tollhouse.credential.google import check as check_account
+from tollhouse.credential.cloud.aws import prepare as prepare_signing
+from tollhouse.credential.cloud.google import check as check_account
 from tollhouse.credential.lease import CredentialUnavailable, RawSecret
 from tollhouse.credential.secret import Secret
 from tollhouse.providers import CredentialKind

@@ -10,18 +10,18 @@ from typing import Final, Protocol
 from tollhouse.call import Attempt
 from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import CredentialUnavailable, Lease
+from tollhouse.credential.redact import Redactor
 from tollhouse.credential.secret import Secret
 from tollhouse.denial import Denial, Refused, error_event
 from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
 from tollhouse.dispatch.attempts import REAL, Timing, deliver
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.ending import Ending
-from tollhouse.dispatch.exchange import Exchange
 from tollhouse.dispatch.retry import RetryBudget, RetryPolicy, retry_after_s, sdk_retry_count
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.dispatch.verdict import verdict_on_key
-from tollhouse.meter.openai import JsonMeter, StreamMeter
-from tollhouse.meter.redact import Redactor
+from tollhouse.families.openai.meter import JsonMeter, StreamMeter
+from tollhouse.listen.exchange import Exchange
 from tollhouse.providers import Provider
 
 log = logging.getLogger(__name__)

@@ -82,7 +82,7 @@ async def credential_headers(
 
 def tell_of_clock(answer: Answer, where: str, signed_at: datetime) -> None:
     """Log it when AWS refused a signature and has another time than we."""
-    from tollhouse.credential import aws
+    from tollhouse.credential.cloud import aws
 
     off_s = aws.clock_off_s(answer.get("x-amzn-errortype") or "", answer.get("date"), signed_at)
     if off_s is not None:
@@ -104,7 +104,7 @@ async def _signed(
     body: bytes,
     now: datetime,
 ) -> list[tuple[str, str]]:
-    from tollhouse.credential import aws
+    from tollhouse.credential.cloud import aws
 
     scope = aws.scope(host)
     if scope is None:

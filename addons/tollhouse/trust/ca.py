@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tollhouse.files import replace
-from tollhouse.trust.files import locked, make_private, open_to_others
+from tollhouse.trust.pem_files import locked, make_private, open_to_others
 
 Clock = Callable[[], float]
 """Seconds since the epoch."""

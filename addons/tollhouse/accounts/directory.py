@@ -1,0 +1,400 @@
+"""Who may call and on whose account: projects and tokens, in Redis, read through a cache of 5 seconds at most.
+
+A token is stored by its SHA-256. What is cached is what a call needs, so that Redis is asked once in a while and not
+once a call; a revocation made elsewhere is therefore seen within 5 s, and one made here at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from tollhouse.accounts.remembered import Remembered
+from tollhouse.accounts.token import digest, token_id, well_formed
+from tollhouse.call import Identity, Project
+from tollhouse.ledger import names as keys
+from tollhouse.ledger.ledger import Ledger
+from tollhouse.ledger.limits import parse_limits
+from tollhouse.ledger.names import Scope, check_id
+from tollhouse.ledger.store.client import COMMAND_TIMEOUT_S, LedgerUnavailable, persist, translated
+
+CACHE_S: Final = 4.0
+"""Below the 5 s in which a revocation must be seen, by the time that asking Redis may take."""
+CACHE_SIZE: Final = 10_000
+READS_AT_ONCE: Final = 32
+"""Half of `store.MAX_CONNECTIONS`: anybody can show tokens that nobody made, and others need a connection beside them."""
+_AT_ONCE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class TokenInfo:
+    """A token without its secret. Times are seconds since the epoch; None means never."""
+
+    id: str
+    tenant: str
+    projects: tuple[str, ...]
+    label: str
+    created_at: float
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    limits: tuple[str, ...] = ()
+    charged_as: str = ""
+    """The token whose limits count: the first of those it was rotated from; empty is itself."""
+
+    def identity(self) -> Identity:
+        return Identity(self.id, self.tenant, self.projects, self.label, self.charged_as)
+
+    def scope(self) -> Scope:
+        return Scope("token", self.tenant, self.charged_as or self.id)
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "projects": list(self.projects), "limits": list(self.limits)}
+
+
+class Directory:
+    """Every method raises `LedgerUnavailable` when Redis can't be asked and the cache has no answer, and when what
+    Redis holds can't be read. ``clock`` is monotonic and moves the cache; ``now`` is the time that is written down.
+    ``ledger`` is the process's own, where it has one; ``remembered`` is told what Redis says, and what is changed here."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        ledger: Ledger | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        remembered: Remembered | None = None,
+    ) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._now = now
+        self._ledger = ledger or Ledger(redis)
+        self._remembered = remembered
+        self._refreshed = float("-inf")
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+        noted = remembered or _Nobody()
+        self._projects: _Cache[Project] = _Cache(self._read_project, clock, noted.note_project)
+        self._tokens: _Cache[TokenInfo] = _Cache(self._read_token, clock, noted.note_token)
+
+    async def set_project(self, project: Project) -> None:
+        """Makes or replaces a project, and its limits in the ledger; what it used stays counted. Raises `ValueError`
+        (`LimitError` for a limit) before anything is changed."""
+        check_id("project", project.id)
+        check_id("tenant", project.tenant)
+        limits = parse_limits(project.limits)
+        with self._changes(project=project.id):
+            # The limits first: a project that can be found has them.
+            await self._ledger.set_limits(Scope("project", project.tenant, project.id), limits)
+            with translated():
+                await self._redis.hset(keys.PROJECTS, project.id, _encode(project))
+        self._saved()
+
+    async def get_project(self, project_id: str) -> Project | None:
+        return await self._projects.get(project_id)
+
+    async def projects(self) -> list[Project]:
+        """All, by id; not from the cache."""
+        with translated():
+            found: Any = await self._redis.hgetall(keys.PROJECTS)
+        return sorted((_decode(Project, text) for text in found.values()), key=lambda project: project.id)
+
+    async def remove_project(self, project_id: str) -> bool:
+        """Its tokens stay but reach nothing; what it used stays counted if it is made again. False if there was
+        none."""
+        with self._changes(project=project_id), translated():
+            removed = bool(await self._redis.hdel(keys.PROJECTS, project_id))
+        self._saved()
+        return removed
+
+    async def set_tenant(self, tenant: str, limits: Iterable[str]) -> tuple[str, ...]:
+        """Replaces a tenant's limits; what it used stays counted. The limits in their canonical text. Raises `ValueError`
+        (`LimitError`) before anything is changed."""
+        parsed = parse_limits(limits)
+        await self._ledger.set_limits(Scope("tenant", check_id("tenant", tenant), tenant), parsed)
+        return tuple(limit.text for limit in parsed)
+
+    async def add_token(
+        self,
+        token: str,
+        projects: Iterable[str],
+        tenant: str,
+        expires_at: float | None = None,
+        label: str = "",
+        limits: Iterable[str] = (),
+    ) -> TokenInfo:
+        """Lets ``token`` charge ``projects`` of ``tenant``, within ``limits`` of its own. Raises `ValueError` for a token
+        with a wrong checksum or one that exists, no project, a project that does not exist or is another tenant's, and a
+        limit that can't be read."""
+        if not well_formed(token):
+            raise ValueError("the token is not one of ours: its form or its checksum is wrong")
+        names = tuple(dict.fromkeys(projects))
+        if not names:
+            raise ValueError("a token needs at least one project that it may charge")
+        for name in names:
+            project = await self._read_project(name)
+            if project is None:
+                raise ValueError(f"there is no project {name!r}: make it with `tollhouse project set`")
+            if project.tenant != tenant:
+                raise ValueError(f"the project {name!r} belongs to another tenant than {tenant!r}")
+        parsed = parse_limits(limits)
+        texts = tuple(limit.text for limit in parsed)
+        info = TokenInfo(token_id(token), tenant, names, label, self._now(), expires_at, limits=texts)
+        if parsed:
+            # Before it can be found: it is never without them.
+            await self._ledger.set_limits(info.scope(), parsed)
+        await self._add(token, info)
+        return info
+
+    async def rotate(self, token_id: str, token: str, expires_at: float | None, overlap_s: float) -> TokenInfo | None:
+        """Makes ``token`` the successor of another: the same projects, label and limits, and what was used of these stays
+        used. The old one ends ``overlap_s`` from now, unless it ends before. None if there is no such token; `ValueError`
+        if it has ended."""
+        old = await self.token(token_id)
+        if old is None:
+            return None
+        now = self._now()
+        if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
+            raise ValueError(f"the token {token_id} has ended: make a new one with `tollhouse token create`")
+        new = replace(
+            old,
+            id=_id_of(token),
+            created_at=now,
+            expires_at=expires_at,
+            charged_as=old.charged_as or old.id,
+        )
+        await self._add(token, new)
+        ends = now + overlap_s
+        await self.expire(old.id, ends if old.expires_at is None else min(old.expires_at, ends))
+        return new
+
+    async def successor(self, info: TokenInfo) -> TokenInfo | None:
+        """The newest token that ``info`` was rotated into, at once or by way of others."""
+        first = info.charged_as or info.id
+        later = [one for one in await self.tokens() if one.charged_as == first and one.created_at >= info.created_at]
+        return next((one for one in reversed(later) if one.id != info.id), None)
+
+    async def token(self, token_id: str) -> TokenInfo | None:
+        """By its public id; not from the cache."""
+        with translated():
+            key: Any = await self._redis.hget(keys.TOKEN_IDS, token_id)
+        return None if key is None else await self._read_token(key.decode())
+
+    async def _add(self, token: str, info: TokenInfo) -> None:
+        if not well_formed(token):
+            raise ValueError("the token is not one of ours: its form or its checksum is wrong")
+        with translated():
+            if not await self._redis.hsetnx(keys.TOKENS, digest(token), _encode(info)):
+                raise ValueError("this token exists already")
+            await self._redis.hset(keys.TOKEN_IDS, info.id, digest(token))
+        self._saved()
+
+    async def tokens(self, project: str | None = None) -> list[TokenInfo]:
+        """All, or those that may charge ``project``; the oldest first. Revoked and expired ones too."""
+        with translated():
+            found: Any = await self._redis.hgetall(keys.TOKENS)
+        infos = (_decode(TokenInfo, text) for text in found.values())
+        return sorted(
+            (info for info in infos if project is None or project in info.projects),
+            key=lambda info: (info.created_at, info.id),
+        )
+
+    async def revoke(self, token_id: str) -> bool:
+        """Ends a token, for good; the first time counts. False if there is no such token."""
+        return await self._change(token_id, lambda info: replace(info, revoked_at=info.revoked_at or self._now()))
+
+    async def expire(self, token_id: str, expires_at: float | None) -> bool:
+        """Moves a token's end, for a rotation in which two are valid for a while. False if there is no such token."""
+        return await self._change(token_id, lambda info: replace(info, expires_at=expires_at))
+
+    async def find(self, digest: str) -> TokenInfo | None:
+        """The token with this `token.digest`, revoked or expired as it may be."""
+        return await self._tokens.get(digest)
+
+    async def refresh(self) -> None:
+        """Asks Redis again of whom is remembered, every `CACHE_S` at most: what was revoked or changed elsewhere is known
+        here before an outage then."""
+        now = self._clock()
+        if self._remembered is None or now - self._refreshed < CACHE_S:
+            return
+        self._refreshed = now
+        try:
+            digests, projects = self._remembered.known()
+            for some in _batches(digests):
+                for key, token in zip(some, await self._read_many(keys.TOKENS, some, TokenInfo), strict=True):
+                    self._remembered.note_token(key, now, token, proves=False)
+            for some in _batches(projects):
+                for key, project in zip(some, await self._read_many(keys.PROJECTS, some, Project), strict=True):
+                    self._remembered.note_project(key, now, project, proves=False)
+        except LedgerUnavailable:
+            raise
+        except Exception:
+            self._remembered.clear()
+            raise
+
+    async def _read_many[R: (Project, TokenInfo)](self, name: str, some: list[str], kind: type[R]) -> list[R | None]:
+        """None too for what can't be read: it proves nothing."""
+        with translated():
+            found: Any = await self._redis.hmget(name, some)
+        records: list[R | None] = []
+        for text in found:
+            try:
+                records.append(None if text is None else _decode(kind, text))
+            except LedgerUnavailable:
+                records.append(None)
+        return records
+
+    @contextmanager
+    def _changes(self, token: str = "", project: str = "") -> Iterator[None]:
+        """What is changed in the block is proven no more, whether or not Redis could be told."""
+        try:
+            self._forget(token, project)
+            yield
+        finally:
+            # Once more: it may have been read in between, as it was before.
+            self._forget(token, project)
+
+    def _forget(self, token: str, project: str) -> None:
+        if self._remembered is None:
+            return
+        if token:
+            self._remembered.forget_token(token)
+        if project:
+            self._remembered.forget_project(project)
+
+    async def _change(self, token_id: str, change: Callable[[TokenInfo], TokenInfo]) -> bool:
+        with self._changes(token=token_id), translated():
+            key: Any = await self._redis.hget(keys.TOKEN_IDS, token_id)
+            if key is None:
+                return False
+            text: Any = await self._redis.hget(keys.TOKENS, key.decode())
+            if text is None:
+                return False
+            await self._redis.hset(keys.TOKENS, key.decode(), _encode(change(_decode(TokenInfo, text))))
+        self._saved()
+        return True
+
+    async def _read_project(self, project_id: str) -> Project | None:
+        return None if (text := await self._read(keys.PROJECTS, project_id)) is None else _decode(Project, text)
+
+    async def _read_token(self, key: str) -> TokenInfo | None:
+        text = await self._read(keys.TOKENS, key)
+        return None if text is None else _decode(TokenInfo, text)
+
+    async def _read(self, name: str, key: str) -> Any:
+        with translated():
+            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                await self._reads.acquire()
+            try:
+                return await self._redis.hget(name, key)
+            finally:
+                self._reads.release()
+
+    def _saved(self) -> None:
+        persist(self._redis)
+        self._projects.clear()
+        self._tokens.clear()
+
+
+class _Cache[T]:
+    """Answers for `CACHE_S`, from when they were asked for; one read at a time for a key. Answers that there is nothing
+    are kept apart, so that a flood of unknown tokens can't push out the known ones. ``note`` is told each answer, with when
+    it was asked for."""
+
+    def __init__(
+        self,
+        read: Callable[[str], Awaitable[T | None]],
+        clock: Callable[[], float],
+        note: Callable[[str, float, T | None], None],
+    ) -> None:
+        self._read = read
+        self._clock = clock
+        self._note = note
+        self._known: OrderedDict[str, tuple[float, T]] = OrderedDict()
+        self._unknown: OrderedDict[str, float] = OrderedDict()
+        self._reading: dict[str, asyncio.Task[T | None]] = {}
+
+    async def get(self, key: str) -> T | None:
+        now = self._clock()
+        found = self._known.get(key)
+        if found is not None and now < found[0]:
+            return found[1]
+        if now < self._unknown.get(key, now):
+            return None
+        task = self._reading.get(key)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._fetch(key, now))
+            self._reading[key] = task
+            task.add_done_callback(lambda done: self._forget(key, done))
+        return await asyncio.shield(task)
+
+    def clear(self) -> None:
+        self._known.clear()
+        self._unknown.clear()
+        # What is being read now may be the state before the change.
+        self._reading.clear()
+
+    async def _fetch(self, key: str, asked: float) -> T | None:
+        answer = await self._read(key)
+        if self._reading.get(key) is asyncio.current_task():
+            self._note(key, asked, answer)
+            self._known.pop(key, None)
+            self._unknown.pop(key, None)
+            if answer is None:
+                self._unknown[key] = asked + CACHE_S
+            else:
+                self._known[key] = (asked + CACHE_S, answer)
+            for kept in (self._known, self._unknown):
+                if len(kept) > CACHE_SIZE:
+                    kept.popitem(last=False)
+        return answer
+
+    def _forget(self, key: str, task: asyncio.Task[T | None]) -> None:
+        if self._reading.get(key) is task:
+            del self._reading[key]
+        if not task.cancelled():
+            # Read, so that a failure that nobody waits for any more is not reported as lost.
+            task.exception()
+
+
+class _Nobody:
+    """Remembers nothing."""
+
+    def note_token(self, digest: str, asked: float, record: TokenInfo | None) -> None: ...
+    def note_project(self, project_id: str, asked: float, project: Project | None) -> None: ...
+
+
+_id_of = token_id
+"""Where an argument has the name."""
+
+
+def _batches(names: list[str]) -> Iterator[list[str]]:
+    return (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))
+
+
+def _encode(value: Project | TokenInfo) -> str:
+    saved = asdict(value)
+    if saved.get("estimate") == "typical":
+        # As it was before there was a choice, so that a gateway of version 0.1 beside this one can read it.
+        del saved["estimate"]
+    return json.dumps(saved, ensure_ascii=False, separators=(",", ":"))
+
+
+def _decode[R: (Project, TokenInfo)](kind: type[R], text: bytes) -> R:
+    try:
+        saved: Any = json.loads(text)
+        # A later version's field means a rule that this one does not know how to keep.
+        unknown = saved.keys() - {field.name for field in fields(kind)}
+        if unknown:
+            raise ValueError(f"unknown fields: {', '.join(sorted(unknown))}")
+        values: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
+        return kind(**values)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise LedgerUnavailable(f"Redis holds a {kind.__name__} that this version can't read: {error}") from error

@@ -1,0 +1,31 @@
+"""What the gate asks of those who know the tokens and the projects."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tollhouse.call import Project
+
+
+class TokenRecord(Protocol):
+    """What the directory knows of a gate token. Times are seconds since the epoch."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def projects(self) -> tuple[str, ...]: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def expires_at(self) -> float | None: ...
+    @property
+    def revoked_at(self) -> float | None: ...
+    @property
+    def charged_as(self) -> str: ...
+
+
+class TokenDirectory(Protocol):
+    async def find(self, digest: str) -> TokenRecord | None: ...
+    async def get_project(self, project_id: str) -> Project | None: ...

@@ -1,0 +1,96 @@
+"""What the ledger needs again and again: its health watched, spooled settles told, holds renewed, dead ones swept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+from tollhouse.budget.purse import Purse
+from tollhouse.ledger.ledger import SWEEP_AT_ONCE, Ledger, LedgerUnavailable
+
+log = logging.getLogger(__name__)
+
+RENEW_EVERY_S: Final = 20.0
+"""A third of a hold's deadline."""
+SWEEP_EVERY_S: Final = 5.0
+LOOK_EVERY_S: Final = 60.0
+"""How often the tenants are asked for whose calls this gateway has not seen: another's holds are swept too."""
+
+
+class Keeper:
+    """Its `turn` is called once a second. ``tenants`` names all there are; ``clock`` is monotonic."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        purse: Purse,
+        tenants: Callable[[], Awaitable[Iterable[str]]],
+        clock: Callable[[], float],
+    ) -> None:
+        self._ledger = ledger
+        self._purse = purse
+        self._all_tenants = tenants
+        self._clock = clock
+        self._renewed = clock()
+        self._swept = self._looked = float("-inf")
+        self._tenants: frozenset[str] = frozenset()
+
+    async def turn(self) -> list[str]:
+        """Why no call can be held now, empty if it can. Raises nothing: without its turns the holds of long calls would
+        be swept."""
+        try:
+            await self._ledger.ping()
+        except LedgerUnavailable as error:
+            problems = [f"redis: {error.why.removeprefix('Redis: ')}"]
+        except Exception as error:
+            log.exception("the ledger could not be asked; it is tried again")
+            problems = [f"redis: {type(error).__name__}"]
+        else:
+            problems = []
+        if not problems:
+            await self._do(self._purse.retry(), "spooled settles could not be told")
+        await self._do(self._purse.grow(), "holds of streams could not be extended")
+        now = self._clock()
+        if now - self._renewed >= RENEW_EVERY_S:
+            self._renewed = now
+            await self._do(self._purse.renew(), "holds could not be renewed")
+        # Of a Cluster a part may be away: the holds of the others' tenants are not to wait for it.
+        if (not problems or self._ledger.divided) and now - self._swept >= SWEEP_EVERY_S:
+            self._swept = now
+            await self._do(self._sweep(now), "holds could not be swept")
+        return problems
+
+    async def _sweep(self, now: float) -> None:
+        if now - self._looked >= LOOK_EVERY_S:
+            try:
+                self._tenants = frozenset(await self._all_tenants())
+                self._looked = now
+            except LedgerUnavailable as error:
+                log.warning("the tenants could not be asked for (%s): those that are known are swept", error)
+        names = self._tenants | self._ledger.tenants
+        results = await asyncio.gather(*(self._sweep_tenant(name) for name in names), return_exceptions=True)
+        total = sum(result for result in results if isinstance(result, int))
+        if total:
+            log.warning("%d holds of calls that nobody ended were charged in full", total)
+        failure = next((result for result in results if isinstance(result, BaseException)), None)
+        if failure is not None:
+            raise failure
+
+    async def _sweep_tenant(self, tenant: str) -> int:
+        total = 0
+        while swept := await self._ledger.sweep(tenant):
+            total += swept
+            if swept < SWEEP_AT_ONCE:
+                break
+        return total
+
+    @staticmethod
+    async def _do(work: Awaitable[None], failure: str) -> None:
+        try:
+            await work
+        except LedgerUnavailable as error:
+            log.warning("%s (%s); it is tried again", failure, error)
+        except Exception:
+            log.exception("%s; it is tried again", failure)

@@ -1,0 +1,71 @@
+"""What a call is told that its budget does not let through."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from tollhouse.call import Call
+from tollhouse.denial import Denial
+from tollhouse.ledger.ledger import Short
+from tollhouse.ledger.limits import format_usd
+from tollhouse.timestamps import rfc3339
+
+_LONGEST_RETRY_AFTER_S: Final = 60.0
+"""Anthropic's SDK sleeps for as long as it is told, so a longer wait is named in ``x-tollhouse-resets-at`` only."""
+
+
+def unpriced(call: Call) -> Denial:
+    assert call.provider is not None
+    return Denial("model_unpriced", f"The model is {call.model[:80]!a} of {call.provider.name}.")
+
+
+def refusal(short: Short, call: Call, *, least: int | None = None) -> Denial:
+    """``least`` is what the call takes with the shortest answer there is, in the unit of ``short``; None if nobody asked."""
+    assert call.project is not None
+    code = {"usd": "budget_exceeded", "concurrent": "concurrency_limited"}.get(short.unit, "rate_limited")
+    needs = {
+        "usd": f"this call may cost up to {format_usd(call.estimate.nano_usd)} USD",
+        "tokens": f"this call may use up to {call.estimate.tokens} tokens",
+        "requests": "this call is one request",
+        "concurrent": "this call would be one more",
+    }[short.unit]
+    # A tenant's limit is shared with projects that are not the caller's: its size is not told.
+    which = "A limit" if short.scope.kind == "tenant" else f"The limit {short.limit_text}"
+    why = f"{which} of {short.scope.kind} {short.scope.id} has not enough left; {needs}."
+    headers: list[tuple[str, str]] = []
+    if short.never_fits:
+        headers.append(("x-should-retry", "false"))
+    elif short.resets_at is not None:
+        headers.append(("x-tollhouse-resets-at", f"{short.resets_at:.0f}"))
+    if code == "rate_limited" and not short.never_fits:
+        if short.retry_after_s is not None and short.retry_after_s <= _LONGEST_RETRY_AFTER_S:
+            headers.append(("retry-after", f"{max(1, math.ceil(short.retry_after_s))}"))
+        else:
+            headers.append(("x-should-retry", "false"))
+    return Denial(code, why, tuple(headers), todo_override=_todo(short, call, least))
+
+
+def _todo(short: Short, call: Call, least: int | None) -> str:
+    """What helps against this limit, and nothing that does not; empty leaves it to the table."""
+    if short.unit == "concurrent":
+        return "Ask for a higher limit." if short.never_fits else ""
+    before, ways = "", []
+    if short.unit in ("usd", "tokens"):
+        assert call.project is not None
+        if short.scope.kind == "tenant":
+            # Whether the input fits would tell of a balance that other projects share; a clamp that failed has told it.
+            no_cap = not call.output_cap or call.project.on_shortfall == "clamp"
+        else:
+            no_cap = least is not None and least > short.left
+            if no_cap:
+                verb = "costs" if short.unit == "usd" else "takes"
+                before = f"The input alone {verb} what is left or more, so that no lower output cap helps. "
+        ways.append("send a shorter input" if no_cap else "lower the output cap (max_completion_tokens)")
+    if short.resets_at is not None and not short.never_fits:
+        ways.append(f"send it again when the limit resets, at {rfc3339(short.resets_at)}")
+    ways.append("ask for a higher limit or a grant")
+    if short.limit_text.endswith("/total"):
+        before += "This limit never resets: once it is used up, only a higher limit or a grant helps. "
+    text = ways[0] if len(ways) == 1 else f"{', '.join(ways[:-1])}, or {ways[-1]}"
+    return f"{before}{text[0].upper()}{text[1:]}."

@@ -1,0 +1,97 @@
+"""`tollhouse budget show|grant` and `tollhouse usage`."""
+
+from __future__ import annotations
+
+import os
+import pwd
+
+import click
+
+from tollhouse.cli.common import config_option, json_option, load, moment, perform, say, show
+
+
+@click.group()
+@config_option
+def budget() -> None:
+    """Budgets: what a project has spent, and may."""
+
+
+@budget.command("show")
+@config_option
+@click.argument("project")
+@json_option
+def budget_show(project: str, as_json: bool) -> None:
+    """Every limit that PROJECT's calls are charged to: used, held, left, and when it resets."""
+    state = perform(load(), "budget_show", {"project": project})
+    granted = any("granted" in limit for scope in state["scopes"] for limit in scope["limits"])
+    columns = ("limit", *(["granted"] if granted else []), "used", "held", "left", "resets_at")
+    rows = [
+        (scope["scope"], *(limit.get(column, "0") for column in columns))
+        for scope in state["scopes"]
+        for limit in scope["limits"]
+    ]
+    if not rows:
+        say(f'{project} has no limit: `tollhouse project set {project} --limit "10 usd/day"` sets one')
+
+    def for_people() -> str:
+        from tollhouse.cli import render
+
+        headings = ("SCOPE", *(column.replace("_", " ").upper() for column in columns))
+        tables = [render.table(headings, rows)] if rows else []
+        grants = [(grant["at"], grant["amount"], grant["by"], grant["reason"]) for grant in state.get("grants", ())]
+        if grants:
+            tables.append(render.table(("GRANTED AT", "AMOUNT", "BY", "REASON"), grants))
+        return "\n\n".join(tables)
+
+    show(state, as_json, for_people)
+
+
+@budget.command("grant")
+@config_option
+@click.argument("project")
+@click.argument("amount")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; kept beside it and shown by `budget show`.")
+@json_option
+def budget_grant(project: str, amount: str, reason: str, as_json: bool) -> None:
+    """Give PROJECT AMOUNT more, once: "5 usd", "200000 tokens", "100 requests".
+
+    It is added to every limit of that unit that the project has itself, for the day, month, ... that it is in now, and is
+    gone with it.
+    """
+    done = perform(load(), "budget_grant", {"project": project, "amount": amount, "reason": reason, "by": _user()})
+    say(f"{project} has {done['amount']} more in {done['limits']} limit(s), until each resets")
+    show(done, as_json, lambda: "")
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+@click.command()
+@config_option
+@click.option("--project", required=True, help="Whose usage.")
+@click.option(
+    "--since", type=moment, metavar="WHEN", help="A date (2026-11-01) or how long ago (7d); else all that is kept."
+)
+@click.option(
+    "--by", type=click.Choice(["model", "day", "token"]), default="model", show_default=True, help="One row each."
+)
+@json_option
+def usage(project: str, since: float | None, by: str, as_json: bool) -> None:
+    """What a project's calls came to, in whole days (UTC)."""
+    found = perform(load(), "usage", {"project": project, "since": since, "by": by})
+    rows = found["rows"]
+    if not rows:
+        say(f"{project} has no usage in this time")
+
+    def for_people() -> str:
+        from tollhouse.cli import render
+
+        if not rows:
+            return ""
+        return render.table((by.upper(), "USD", "TOKENS", "REQUESTS"), [list(row.values()) for row in rows])
+
+    show(found, as_json, for_people)

@@ -1,0 +1,125 @@
+"""`tollhouse token create|list|rotate|revoke`. The token itself is shown once, alone on stdout."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from tollhouse.cli.common import (
+    WrongUse,
+    config_option,
+    duration,
+    json_option,
+    limit,
+    load,
+    perform,
+    say,
+    show,
+)
+
+
+@click.group()
+@config_option
+def token() -> None:
+    """Gate tokens: what a workload holds instead of a provider's key."""
+
+
+@token.command("create")
+@config_option
+@click.argument("projects", metavar="PROJECT...", nargs=-1, required=True)
+@click.option("--expires", metavar="TIME", type=duration, help="Such as 12h, 30d or 2w from now; else it never ends.")
+@click.option("--label", default="", metavar="TEXT", help="What it is for; shown by `token list`.")
+@click.option(
+    "--limit",
+    "limits",
+    metavar="LIMIT",
+    multiple=True,
+    type=limit,
+    help='A limit of its own beside its project\'s, such as "1 usd/day"; repeat for several.',
+)
+@json_option
+def token_create(
+    projects: tuple[str, ...], expires: float | None, label: str, limits: tuple[str, ...], as_json: bool
+) -> None:
+    """Make a token that may charge PROJECT (several, if they are of one tenant).
+
+    The token is alone on stdout: TOKEN=$(tollhouse token create proj_123). It can't be shown again.
+    """
+    arguments = {"projects": list(projects), "expires_s": expires, "label": label, "limits": list(limits)}
+    made = perform(load(), "token_create", arguments)
+    say(f"token {made['id']} for {', '.join(made['projects'])}, {_ends(made['expires_at'])}; it is shown only now")
+    show(made, as_json, lambda: str(made["token"]))
+
+
+@token.command("list")
+@config_option
+@click.argument("project", required=False)
+@json_option
+def token_list(project: str | None, as_json: bool) -> None:
+    """The tokens of PROJECT, or all: their ids, never the tokens."""
+    found = perform(load(), "token_list", {} if project is None else {"project": project})
+    if not found:
+        say("there is no token yet: `tollhouse token create PROJECT` makes one")
+
+    def for_people() -> str:
+        from tollhouse.cli import render
+
+        headings = ("ID", "TENANT", "PROJECTS", "LABEL", "CREATED", "EXPIRES", "REVOKED", "LIMITS")
+        return render.table(headings, [list(info.values()) for info in found]) if found else ""
+
+    show(found, as_json, for_people)
+
+
+@token.command("rotate")
+@config_option
+@click.argument("old", metavar="ID")
+@click.option(
+    "--overlap", metavar="TIME", type=duration, default="1h", show_default=True, help="How long both are valid."
+)
+@click.option(
+    "--expires", metavar="TIME", type=duration, help="Of the new one; else as long as the old one was made for."
+)
+@json_option
+def token_rotate(old: str, overlap: float, expires: float | None, as_json: bool) -> None:
+    """Make a successor of the token ID: the same projects, label and limits, and what was used of them stays used.
+
+    The new token is alone on stdout. The old one ends after --overlap.
+    """
+    made = perform(load(), "token_rotate", {"token_id": old, "overlap_s": overlap, "expires_s": expires})
+    say(f"token {made['id']} for {', '.join(made['projects'])}, {_ends(made['expires_at'])}; it is shown only now")
+    say(f"{old} is valid until {made['replaced_ends_at']}")
+    show(made, as_json, lambda: str(made["token"]))
+
+
+@token.command("revoke")
+@config_option
+@click.argument("token_ids", metavar="ID...", nargs=-1, required=True)
+@json_option
+def token_revoke(token_ids: tuple[str, ...], as_json: bool) -> None:
+    """Revoke tokens by their ids (`tollhouse token list`). `-` reads ids or tokens from stdin, one a line.
+
+    Every gateway refuses them within 5 s.
+    """
+    from tollhouse.accounts.token import token_id, well_formed
+
+    named: list[str] = []
+    for text in token_ids:
+        if text == "-":
+            named += [line.strip() for line in sys.stdin if line.strip()]
+            continue
+        if well_formed(text):
+            say("that was a whole token, which other users and the shell's history can see here: better its id, or `-`")
+        named.append(text)
+    if not named:
+        raise WrongUse("stdin named no token: give one id or token a line")
+    config = load()
+    done = []
+    for text in named:
+        done.append(perform(config, "token_revoke", {"token_id": token_id(text) if well_formed(text) else text}))
+        say(f"revoked {done[-1]['id']}")
+    show(done, as_json, lambda: "")
+
+
+def _ends(expires_at: str | None) -> str:
+    return f"valid until {expires_at}" if expires_at else "valid until revoked"

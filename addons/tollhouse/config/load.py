@@ -1,0 +1,228 @@
+"""tollhouse.toml, read and judged: every problem at once, nothing unknown accepted, relative paths made absolute.
+
+The tables are in `config_models`, rules between keys in `config_rules`, the words of problems in `config_text`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from tollhouse.config.models import (
+    AppRoleAuth,
+    CaConfig,
+    HeadersConfig,
+    JwtAuth,
+    LimitsConfig,
+    ListenConfig,
+    LogConfig,
+    PriceConfig,
+    ProjectConfig,
+    ProviderConfig,
+    RedisConfig,
+    StateConfig,
+    TenantConfig,
+    TlsFiles,
+    TokenAuth,
+    VaultConfig,
+)
+from tollhouse.config.rules import (
+    ca_rules,
+    header_rules,
+    limit_rules,
+    listen_rules,
+    merged,
+    model_rules,
+    not_yet,
+    price_rules,
+    provider_rules,
+    redis_rules,
+    route_rules,
+    vault_rules,
+)
+from tollhouse.config.text import ConfigError, Problem, keys_of, problems_of, unknown_key
+from tollhouse.config.values import Address, Name, ProviderName
+from tollhouse.providers import Catalog
+
+__all__ = [
+    "Address",
+    "AppRoleAuth",
+    "CaConfig",
+    "Config",
+    "ConfigError",
+    "HeadersConfig",
+    "JwtAuth",
+    "LimitsConfig",
+    "ListenConfig",
+    "LogConfig",
+    "PriceConfig",
+    "Problem",
+    "ProjectConfig",
+    "ProjectsFile",
+    "ProviderConfig",
+    "RedisConfig",
+    "StateConfig",
+    "TenantConfig",
+    "TlsFiles",
+    "TokenAuth",
+    "VaultConfig",
+    "catalog",
+    "load_config",
+    "load_projects",
+    "unenforced",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """One configuration file, sound. Each field but ``path`` is the table of that name."""
+
+    path: Path
+    listen: ListenConfig
+    state: StateConfig
+    redis: RedisConfig
+    vault: VaultConfig
+    log: LogConfig
+    ca: CaConfig
+    limits: LimitsConfig
+    headers: HeadersConfig
+    providers: dict[ProviderName, ProviderConfig]
+    routes: dict[str, str]
+    projects: dict[Name, ProjectConfig]
+    tenants: dict[Name, TenantConfig]
+    prices: dict[str, PriceConfig]
+
+
+_PROJECT_TABLES = frozenset({"projects", "tenants"})
+_IF_ABSENT: Mapping[str, dict[str, Any]] = {"state": {"directory": "state"}}
+"""Defaults that depend on where the file lies, so that no model can hold them."""
+
+
+@cache
+def _tables() -> dict[str, TypeAdapter[Any]]:
+    hints = get_type_hints(Config, include_extras=True)
+    return {field.name: TypeAdapter(hints[field.name]) for field in fields(Config) if field.name != "path"}
+
+
+@cache
+def _shapes() -> dict[str, object]:
+    hints = get_type_hints(Config)
+    return {name: hints[name] for name in _tables()}
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectsFile:
+    """A file with nothing but [projects] and [tenants], for ``tollhouse apply -f``."""
+
+    path: Path
+    projects: dict[Name, ProjectConfig]
+    tenants: dict[Name, TenantConfig]
+
+
+def load_projects(path: Path) -> Config | ProjectsFile:
+    """Read a file of projects and tenants; one with other tables is a whole configuration. Raises `ConfigError`."""
+    path = path.absolute()
+    document = _document(path)
+    if not document.keys() <= _PROJECT_TABLES:
+        return load_config(path)
+    parts = _parts(path, document, sorted(_PROJECT_TABLES))
+    return ProjectsFile(path, parts["projects"], parts["tenants"])
+
+
+def load_config(path: Path) -> Config:
+    """Read the file at ``path``.
+
+    Raises `ConfigError` with every problem found, and then with those of `unenforced` too. Whether the files that it
+    names exist is for `tollhouse check` and for whoever opens them.
+    """
+    path = path.absolute()
+    return Config(path=path, **_parts(path, _document(path), list(_tables())))
+
+
+def _parts(path: Path, document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The tables called ``names``, sound by themselves and between each other; no other is allowed but as unknown."""
+    unknown = [name for name in document if name not in _tables()]
+    problems = [Problem(path, name, unknown_key(name, _tables(), _tables_with(name))) for name in unknown]
+    parts: dict[str, Any] = {}
+    for name in names:
+        adapter = _tables()[name]
+        table = document.get(name, {})
+        if isinstance(table, dict):
+            table = {**_IF_ABSENT.get(name, {}), **table}
+        try:
+            parts[name] = adapter.validate_python(table, strict=True, context={"base": path.parent})
+        except ValidationError as error:
+            problems += problems_of(path, name, error, _shapes())
+    problems += [Problem(path, key, message) for key, message in _between(parts, document, names)]
+    if problems:
+        raise ConfigError([*problems, *(Problem(path, key, message) for key, message in not_yet(parts))])
+    return parts
+
+
+def catalog(config: Config) -> Catalog:
+    """All providers: the built-in ones with the configuration's changes, then the configuration's own."""
+    return merged(config.providers)
+
+
+def unenforced(config: Config) -> list[Problem]:
+    """What the file asks for and this version does not do yet; `check` and `run` refuse it."""
+    tables = {name: getattr(config, name) for name in _tables()}
+    return [Problem(config.path, key, message) for key, message in not_yet(tables)]
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except FileNotFoundError:
+        message = "there is no such file; make one with `tollhouse init`, or name yours with --config"
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8 (byte {error.start}), which TOML must be; save it as UTF-8"
+    except tomllib.TOMLDecodeError as error:
+        message = f"is not valid TOML: {error}; correct that line, nothing after it was read"
+    except OSError as error:
+        message = f"cannot be read ({error.strerror}); make it a file that this user may read"
+    raise ConfigError([Problem(path, "", message)])
+
+
+def _tables_with(name: str) -> list[str]:
+    return [f"[{table}]" for table, shape in _shapes().items() if name in keys_of(shape)]
+
+
+def _between(parts: Mapping[str, Any], document: Mapping[str, Any], names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The rules whose tables are sound, and those for single lists, which need no more than the list."""
+    if "listen" in parts:
+        yield from listen_rules(parts["listen"])
+    if "redis" in parts:
+        yield from redis_rules(parts["redis"])
+    if "vault" in parts:
+        yield from vault_rules(parts["vault"])
+    if "ca" in parts:
+        yield from ca_rules(parts["ca"])
+    if "headers" in parts:
+        yield from header_rules(parts["headers"])
+    if "providers" in parts:
+        providers = merged(parts["providers"])
+        yield from provider_rules(parts["providers"])
+        yield from route_rules(parts.get("routes", {}), providers)
+        yield from price_rules(parts.get("prices", {}), providers)
+    catalog = merged(parts["providers"]) if "providers" in parts else None
+    if "projects" in names:
+        yield from model_rules(_lists(document, "projects", "models"), catalog)
+    for table in ("projects", "tenants"):
+        if table in names:
+            yield from limit_rules(table, _lists(document, table, "limits"))
+
+
+def _lists(document: Mapping[str, Any], table: str, key: str) -> dict[str, list[object]]:
+    """The lists called ``key`` in the tables inside ``table``, by the names of those."""
+    entries = document.get(table)
+    if not isinstance(entries, dict):
+        return {}
+    found = {name: entry.get(key) for name, entry in entries.items() if isinstance(entry, dict)}
+    return {name: value for name, value in found.items() if isinstance(value, list)}

@@ -1,0 +1,207 @@
+"""The tables of tollhouse.toml, each a frozen pydantic model. Their keys are a contract: tests/data/reference.toml.
+
+A model judges its own values one by one; what depends on two keys is in `config_rules`. Everything is strict:
+``"8443"`` is not a number and ``1`` is not a switch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tollhouse.config.values import (
+    Address,
+    AllowedHost,
+    CallsFile,
+    FilePath,
+    HeaderName,
+    List,
+    Listener,
+    Name,
+    Port,
+    Price,
+    ProviderFamily,
+    ProviderHost,
+    RedisUrl,
+    Seconds,
+    SecondsOrZero,
+    Target,
+    Text,
+    Texts,
+    VaultAddress,
+    VaultMount,
+    VaultPath,
+    VaultPlace,
+)
+
+
+class Table(BaseModel):
+    """What all tables share: unknown keys refused, no conversion of types, frozen, no value repeated in an error."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class TlsFiles(Table):
+    cert_file: FilePath
+    key_file: FilePath
+
+
+class ListenConfig(Table):
+    proxy: Listener = Address("127.0.0.1", 8080)
+    proxy_auth: Literal["optional", "required"] = "optional"
+    base_url: Listener = Address("127.0.0.1", 8000)
+    base_url_hosts: Annotated[tuple[AllowedHost, ...], List] = ("localhost", "127.0.0.1")
+    tls: TlsFiles | None = None
+    """For proxy and base_url. The transparent listener sees TLS anyway, and no credential passes through admin."""
+    unsafe_plaintext_listen: bool = False
+    transparent: Listener = None
+    admin: Listener = Address("127.0.0.1", 9090)
+
+
+class StateConfig(Table):
+    directory: FilePath
+
+
+class RedisConfig(Table):
+    url: RedisUrl = Field(default="redis://127.0.0.1:6379/0", repr=False)
+    """May hold a password: never show it; `place` is for people."""
+    unsafe_fail_open: bool = False
+
+    @property
+    def embedded(self) -> bool:
+        return self.url == "embedded"
+
+    @property
+    def place(self) -> str:
+        """The URL without user, password and query."""
+        if self.embedded:
+            return self.url
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+class AppRoleAuth(Table):
+    method: Literal["approle"]
+    role_id_file: FilePath
+    secret_id_file: FilePath
+    wrapped: bool = False
+    """The secret_id's file holds a response-wrapping token, which is unwrapped once at start."""
+    mount: VaultMount = "approle"
+
+
+class TokenAuth(Table):
+    """A token in a file; a token in the configuration itself is refused as an unknown key."""
+
+    method: Literal["token", "token_file"]
+    token_file: FilePath
+
+
+class JwtAuth(Table):
+    method: Literal["kubernetes", "jwt"]
+    role: Text
+    jwt_file: FilePath | None = None
+    """None only for kubernetes: where a pod has its service account's token."""
+    mount: VaultMount | None = None
+    """None: the method's own name."""
+
+
+VaultAuth = AppRoleAuth | TokenAuth | JwtAuth
+
+
+class VaultConfig(Table):
+    address: VaultAddress = "https://vault:8200"
+    auth: Annotated[VaultAuth, Field(discriminator="method")] | None = None
+    """None only with ``address = "embedded"``."""
+    mount: VaultMount = "secret"
+    kv_version: Literal[1, 2] = 2
+    paths: Annotated[tuple[VaultPath, ...], List, Field(min_length=1)] = (
+        "projects/{project}/{provider}",
+        "infrastructure/{provider}",
+    )
+    """Tried in this order; the first that exists is used."""
+    versions: dict[VaultPlace, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Filled paths that stay at a version of the secret; of all others the latest is read."""
+    field: Text = "api_key"
+    refresh_s: Seconds = 60.0
+    stale_for_s: SecondsOrZero = 300.0
+    namespace: str = ""
+    ca_file: FilePath | None = None
+    unsafe_plaintext: bool = False
+    """Allows an http:// address off loopback: the Vault token and the keys then cross the network readable."""
+
+    @property
+    def embedded(self) -> bool:
+        return self.address == "embedded"
+
+
+class LogConfig(Table):
+    calls: Annotated[Literal["-"] | Path, CallsFile] = "-"
+
+
+class CaConfig(Table):
+    """For replicas that share one CA; without it the CA is ``ca.pem`` and ``ca-key.pem`` in the state directory."""
+
+    cert_file: FilePath | None = None
+    key_file: FilePath | None = None
+
+
+class ProviderConfig(Table):
+    """What differs from the built-in entry, or an entry of one's own. None leaves the built-in value."""
+
+    family: ProviderFamily | None = None
+    """Whose API it speaks: a family, or a built-in provider, all of whose entry it then takes over but for the hosts."""
+    hosts: Annotated[tuple[ProviderHost, ...], List, Field(min_length=1)] | None = None
+    port: Port | None = None
+    connect_to: Target | None = None
+    ca_file: FilePath | None = None
+    allow_private: bool | None = None
+    unsafe_plaintext: bool | None = None
+    attempts: Annotated[int, Field(ge=1, le=10)] | None = None
+    deadline_s: Seconds | None = None
+    answer_timeout_s: Seconds | None = None
+    default_input_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """None: the model's context window as the price table has it, else the longest of the provider's."""
+    default_output_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """None: what the model is known to give, else 128,000."""
+
+
+class ProjectConfig(Table):
+    tenant: Name
+    limits: Texts = ()
+    on_shortfall: Literal["reject", "clamp"] = "reject"
+    models: Texts = ()
+    unpriced: Literal["refuse", "dearest"] = "refuse"
+    estimate: Literal["typical", "worst"] = "typical"
+
+
+class TenantConfig(Table):
+    limits: Texts = ()
+
+
+class LimitsConfig(Table):
+    """Bounds of the gateway itself, the same for all; what a project may spend is the project's own ``limits``."""
+
+    max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 32 << 20
+    max_header_bytes: Annotated[int, Field(ge=4096, le=1 << 20)] = 64 << 10
+    request_timeout_s: Seconds = 30.0
+    """For the whole head, and for a silence inside a body."""
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    drain_s: SecondsOrZero = 30.0
+    abandoned_read_s: SecondsOrZero = 2.0
+
+
+class HeadersConfig(Table):
+    project: HeaderName = "X-Coreason-Project-ID"
+    trace: HeaderName = "X-Coreason-Trace-ID"
+
+
+class PriceConfig(Table):
+    """USD per million tokens, as decimal strings. An output price is required: without it answers would be free."""
+
+    input: Price
+    output: Price
+    cached: Price | None = None
+    """None: cached input costs what input costs."""

@@ -1,0 +1,270 @@
+"""Rules of tollhouse.toml that need two keys at once, and what this version does not enforce yet.
+
+Each rule yields ``(key, message)``. It gets only tables that were sound by themselves, so that all tables are judged in
+one go; `limit_rules` and `model_rules` get lists of the file itself, so that nothing else in a table hides what is wrong
+with them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from tollhouse.config.models import (
+    CaConfig,
+    HeadersConfig,
+    JwtAuth,
+    ListenConfig,
+    PriceConfig,
+    ProviderConfig,
+    RedisConfig,
+    VaultConfig,
+)
+from tollhouse.config.text import dotted, unknown_key
+from tollhouse.config.values import Address
+from tollhouse.providers import BUILT_IN, Catalog, Provider
+
+Found = Iterator[tuple[str, str]]
+
+_BUILT_IN: Final = {provider.name: provider for provider in BUILT_IN}
+_SPOKEN_BY_OTHERS: Final = frozenset({"openai", "anthropic", "cohere", "mistral"})
+_LISTENERS: Final = ("proxy", "base_url", "transparent", "admin")
+
+
+def merged(providers: Mapping[str, ProviderConfig]) -> Catalog:
+    """The built-in providers with what the configuration changes, then the configuration's own, in the file's order."""
+    entries = dict(_BUILT_IN)
+    for name, changes in providers.items():
+        entries[name] = _provider(name, changes)
+    return Catalog(tuple(entries.values()))
+
+
+def _provider(name: str, changes: ProviderConfig) -> Provider:
+    given: dict[str, Any] = {key: getattr(changes, key) for key in changes.model_fields_set}
+    given = {key: value for key, value in given.items() if value is not None}
+    if changes.connect_to is not None:
+        given["connect_to"] = (changes.connect_to.host, changes.connect_to.port)
+    if changes.ca_file is not None:
+        given["ca_file"] = str(changes.ca_file)
+    base = _BUILT_IN.get(name)
+    if base is None:
+        family = changes.family or "openai"
+        base = _BUILT_IN.get(family) or next(provider for provider in BUILT_IN if provider.family == family)
+        # Many speak OpenAI's API, at prices of their own; Azure's is Azure's.
+        prices_from = "" if family in _SPOKEN_BY_OTHERS else base.price_id
+        given.update(name=name, key_variables=(), prices_from=prices_from)
+        if not prices_from:
+            given["output_limits"] = ()
+        given.setdefault("hosts", ())
+    # The error format is the base's: of Azure that is OpenAI's.
+    return dataclasses.replace(base, **{**given, "family": base.family})
+
+
+def listen_rules(listen: ListenConfig) -> Found:
+    open_ones = [(name, address) for name in _LISTENERS if (address := getattr(listen, name)) is not None]
+    if not any(name != "admin" for name, _ in open_ones):
+        yield "listen", "has no way in: proxy, base_url and transparent are all off; open at least one of them"
+    for name, address in open_ones:
+        if name in ("proxy", "base_url") and not (address.is_loopback or listen.tls or listen.unsafe_plaintext_listen):
+            yield (
+                f"listen.{name}",
+                f"{address} can be reached from other machines, and gate tokens would cross the network readable; give "
+                "listen.tls, listen on 127.0.0.1, or set unsafe_plaintext_listen = true if the network is trusted",
+            )
+    seen: dict[int, list[tuple[str, str]]] = {}
+    for name, address in open_ones:
+        for other, host in seen.get(address.port, []) if address.port else []:
+            if host == address.host or host in ("0.0.0.0", "::") or address.host in ("0.0.0.0", "::"):  # noqa: S104
+                yield f"listen.{name}", f"{address} is the port of listen.{other} as well; give each listener its own"
+        seen.setdefault(address.port, []).append((name, address.host))
+
+
+def redis_rules(redis: RedisConfig) -> Found:
+    if not redis.unsafe_fail_open:
+        return
+    if redis.embedded:
+        yield "redis.unsafe_fail_open", "has no effect with an embedded store, which is never away; remove it"
+    if redis.url.startswith("redis+cluster:"):
+        yield (
+            "redis.unsafe_fail_open",
+            "is not for a Cluster: a part of it may be away while the rest answers, and then nobody can say for whom the "
+            "limits hold; remove it, or use redis://, rediss://, unix:// or redis+sentinel://",
+        )
+
+
+def vault_rules(vault: VaultConfig) -> Found:
+    if vault.embedded:
+        return
+    if vault.auth is None:
+        yield (
+            "vault.auth",
+            'is missing, so there is no way to log in; add auth = { method = "approle", role_id_file = "role-id", '
+            'secret_id_file = "secret-id" }, or use address = "embedded"',
+        )
+    if isinstance(vault.auth, JwtAuth) and vault.auth.method == "jwt" and vault.auth.jwt_file is None:
+        yield (
+            "vault.auth.jwt_file",
+            "is missing, and only a Kubernetes pod has a token at a place of its own; name its file",
+        )
+    if vault.versions and vault.kv_version == 1:
+        yield "vault.versions", "has no effect with kv_version = 1, which keeps no versions; remove it"
+    parts = urlsplit(vault.address)
+    if parts.scheme == "http" and not _loopback(parts.hostname or "") and not vault.unsafe_plaintext:
+        yield (
+            "vault.address",
+            "speaks plain http, and the Vault token and every key would cross the network readable; use https:// "
+            "(with ca_file for a private CA), or set unsafe_plaintext = true under [vault] if the network is trusted",
+        )
+
+
+def _loopback(host: str) -> bool:
+    return Address(host, 0).is_loopback
+
+
+def ca_rules(ca: CaConfig) -> Found:
+    if (ca.cert_file is None) is not (ca.key_file is None):
+        missing = "key_file" if ca.key_file is None else "cert_file"
+        yield f"ca.{missing}", "is missing, and a CA is a certificate and its key together; name both files or neither"
+
+
+def provider_rules(providers: Mapping[str, ProviderConfig]) -> Found:
+    for name, entry in providers.items():
+        here = ("providers", name)
+        built_in = _BUILT_IN.get(name)
+        if built_in is None:
+            known = ", ".join(sorted(_BUILT_IN))
+            if entry.family is None:
+                why = f"is missing: {name!r} is not one of the built-in providers ({known}); say whose API it speaks"
+                yield dotted((*here, "family")), why
+            if entry.hosts is None:
+                yield (
+                    dotted((*here, "hosts")),
+                    "is missing, and no request could be for this provider; name its hosts",
+                )
+        elif not built_in.hosts and entry.hosts is None:
+            yield (
+                dotted((*here, "hosts")),
+                f"is missing: each resource of {name} has a host and a key of its own, and only you know which are yours; "
+                f'write hosts = ["NAME.openai.azure.com"], and give others entries of their own with family = "{name}"',
+            )
+        elif entry.family not in (None, built_in.family, name):
+            why = f"is {built_in.family!r} for the built-in provider {name!r} and cannot be changed; use another name"
+            yield dotted((*here, "family")), why
+        if entry.connect_to is not None and entry.connect_to.is_inside and not entry.allow_private:
+            yield (
+                dotted((*here, "connect_to")),
+                f"{entry.connect_to} is a private or loopback address, which is never dialled by default; add "
+                "allow_private = true if the upstream really is inside your network",
+            )
+        if entry.ca_file is not None and entry.unsafe_plaintext:
+            yield dotted((*here, "ca_file")), "has no effect with unsafe_plaintext = true; remove one of the two"
+    yield from _hosts_twice(providers)
+
+
+def _hosts_twice(providers: Mapping[str, ProviderConfig]) -> Found:
+    """An exact host below another provider's wildcard is allowed: `Catalog.by_host` looks for exact names first."""
+    catalog = merged(providers)
+    owners: dict[str, str] = {}
+    for provider in sorted(catalog.providers, key=lambda provider: provider.name in providers):
+        own = providers.get(provider.name)
+        for index, host in enumerate(provider.hosts):
+            owner = owners.setdefault(host, provider.name)
+            if owners[host] == provider.name and host not in provider.hosts[:index]:
+                continue
+            key: tuple[str | int, ...] = ("providers", provider.name, "hosts", *([index] if own and own.hosts else []))
+            whose = "twice in this entry" if owner == provider.name else f"already a host of provider {owner!r}"
+            yield dotted(key), f"{host} is {whose}, and a host must lead to one key; remove it from one of them"
+
+
+def route_rules(routes: Mapping[str, str], catalog: Catalog) -> Found:
+    for pattern, name in routes.items():
+        if not pattern.strip():
+            yield dotted(("routes", pattern)), 'is an empty model name; write a name or a pattern like "claude-*"'
+        if catalog.by_name(name) is None:
+            yield dotted(("routes", pattern)), _no_provider(name, catalog)
+
+
+def price_rules(prices: Mapping[str, PriceConfig], catalog: Catalog) -> Found:
+    for key in prices:
+        provider, separator, model = key.partition("/")
+        if not separator or not model:
+            yield dotted(("prices", key)), 'must be named "provider/model", for example [prices."openai/gpt-4o"]'
+        elif catalog.by_name(provider) is None:
+            yield dotted(("prices", key)), _no_provider(provider, catalog)
+
+
+def _no_provider(name: str, catalog: Catalog) -> str:
+    names = [provider.name for provider in catalog.providers]
+    hint = unknown_key(name, names).rpartition("; ")[2]
+    return f"there is no provider {name!r}; {hint}"
+
+
+def header_rules(headers: HeadersConfig) -> Found:
+    if headers.project.lower() == headers.trace.lower():
+        yield "headers.trace", "is the same header as headers.project, so one value would mean two things; rename one"
+
+
+def limit_rules(table: str, entries: Mapping[str, Sequence[object]]) -> Found:
+    """``entries`` are the limits by name. What is no text, or an empty one, the table's own rules refuse."""
+    if not any(entries.values()):
+        return
+    # Imported when it is used: the configuration is a leaf of the road's folders.
+    from tollhouse.ledger.limits import LimitError, parse_limit
+
+    for name, limits in entries.items():
+        seen: dict[tuple[str, str], int] = {}
+        for index, text in enumerate(limits):
+            if not isinstance(text, str) or not text.strip():
+                continue
+            key = dotted((table, name, "limits", index))
+            try:
+                limit = parse_limit(text)
+            except LimitError as error:
+                yield key, str(error)
+                continue
+            first = seen.setdefault((limit.unit, limit.window), index)
+            if first != index:
+                yield (
+                    key,
+                    f"{text!r} limits the same as {limits[first]!r}, and only one can hold; remove one",
+                )
+
+
+def model_rules(projects: Mapping[str, Sequence[object]], catalog: Catalog | None) -> Found:
+    """``projects`` are the patterns by name, as in `limit_rules`; ``catalog`` is None while the providers themselves are
+    not sound."""
+    # Imported when it is used: the configuration is a leaf of the road's folders.
+    from tollhouse.admit.models import check_pattern
+
+    for name, models in projects.items():
+        for index, text in enumerate(models):
+            if not isinstance(text, str) or not text.strip():
+                continue
+            key = dotted(("projects", name, "models", index))
+            try:
+                provider, slash, _ = check_pattern(text).partition("/")
+            except ValueError as error:
+                yield key, str(error)
+                continue
+            if slash and catalog is not None and catalog.by_name(provider) is None:
+                yield key, f"{_no_provider(provider, catalog)} (a model's own slash stands behind its provider's name)"
+
+
+_NOT_YET: Final[tuple[tuple[str, str, Callable[[Any], object], str], ...]] = (
+    ("routes", "routes", lambda routes: routes, "name the provider in the base URL's path (/anthropic/v1/...)"),
+    (
+        "vault",
+        "vault.versions",
+        lambda vault: vault.embedded and vault.versions,
+        "remove it: the embedded store keeps the latest version only",
+    ),
+)
+"""What the file may spell and this version does not do: the table, the key, whether it is asked for, what to do instead."""
+
+
+def not_yet(tables: Mapping[str, Any]) -> Found:
+    for table, key, asked, todo in _NOT_YET:
+        if table in tables and asked(tables[table]):
+            yield key, f"is not enforced yet by this version, and nothing is accepted in silence; {todo}"

@@ -1,0 +1,280 @@
+"""HashiCorp Vault or OpenBao: reads of KV version 1 and 2, the login kept alive. Everything here blocks."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from tollhouse.credential.lease import CredentialUnavailable, RawSecret, StoreAway
+from tollhouse.credential.paths import path_problem
+from tollhouse.credential.vault.auth import AppRole, Auth, Granted, JwtLogin, TokenFile, sign_in
+from tollhouse.credential.vault.connection import VaultClient
+from tollhouse.credential.vault.replies import Answer
+
+__all__ = ["AppRole", "Auth", "JwtLogin", "TokenFile", "VaultReader"]
+
+_log = logging.getLogger("tollhouse.credential")
+
+# A 403 with a token younger than this is asked about before a new login is made, so that a policy that forbids a path
+# does not become a login loop.
+_YOUNG_TOKEN_S: Final = 30.0
+# A standby that is cut off goes on answering with what it has; the next read may come to another server.
+_BEHIND_S: Final = 60.0
+_MANY: Final = 10_000
+
+
+@dataclass(slots=True)
+class _Newest:
+    """The latest version of a path that was seen, and since when only older ones are."""
+
+    number: int
+    created: str
+    behind_since: float | None = None
+
+
+@dataclass(slots=True)
+class _Login:
+    """One token. Times are the clock's; ``granted.life_s`` is what was granted at first."""
+
+    granted: Granted
+    made_at: float
+    ends_at: float = 0.0
+    renew_at: float = 0.0
+
+
+class VaultReader:
+    """A `Reader` of the KV secrets engine of ``kv_version`` at ``mount``.
+
+    ``address`` is ``http(s)://host:port``; see `VaultClient` for ``namespace``, ``ca_file`` and ``timeout_s``.
+    ``versions`` pins paths of KV version 2 to a version; of all others the latest is read. Raises `ValueError` for an
+    address, mount or namespace that is none, and for pins with KV version 1, which keeps no versions.
+
+    ``clock`` is monotonic seconds, ``jitter`` gives 0 to 1.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        auth: Auth,
+        *,
+        mount: str = "secret",
+        kv_version: Literal[1, 2] = 2,
+        versions: Mapping[str, int] | None = None,
+        namespace: str | None = None,
+        ca_file: Path | None = None,
+        timeout_s: float = 3.0,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        names = [mount, *([] if isinstance(auth, TokenFile) else [auth.mount]), *([namespace] if namespace else [])]
+        for name in names:
+            if problem := path_problem(name.strip("/")):
+                raise ValueError(problem)
+        if versions and kv_version == 1:
+            raise ValueError("KV version 1 keeps no versions that a path could be pinned to")
+        self.mount = mount.strip("/")
+        self._kv_version = kv_version
+        self._versions = dict(versions or {})
+        self._auth = auth
+        self._server = VaultClient(address, namespace, ca_file, timeout_s)
+        self._sign_in_by = sign_in(auth, self._server, jitter)
+        self._clock = clock
+        self._jitter = jitter
+        self._lock = threading.Lock()
+        """Held by whoever changes the login; a read that already has one does not take it."""
+        self._login: _Login | None = None
+        self._newest: dict[str, _Newest] = {}
+        self.trouble = self.notice = ""
+
+    def connect(self) -> None:
+        self._current()
+
+    def read(self, path: str) -> RawSecret | None:
+        if problem := path_problem(path):
+            raise CredentialUnavailable(problem + ".")
+        login = self._current()
+        answer = self._get(login, path)
+        if answer.denied:
+            other = self._after_denial(login)
+            if other is not None:
+                answer = self._get(other, path)
+        answer.raise_if_away(self._server.address)
+        found = answer.secret(self.mount, path, self._kv_version, self._ended() if answer.denied else "")
+        if found is not None and self._kv_version == 2 and path not in self._versions:
+            self._raise_if_behind(path, found)
+        return found
+
+    def tend(self) -> float | None:
+        """Renews the token, or logs in anew, before two thirds of its life are over. A failure leaves the token in use:
+        it works to its end."""
+        login = self._login
+        if login is None or not login.granted.life_s:
+            return None
+        if self._clock() >= login.renew_at:
+            with self._lock:
+                if self._login is login:
+                    self._prolong(login)
+            login = self._login
+            if login is None or not login.granted.life_s:
+                return None
+        return max(0.0, login.renew_at - self._clock())
+
+    def left_s(self) -> float | None:
+        login = self._login
+        if login is None or not login.granted.life_s:
+            return None
+        return max(0.0, login.ends_at - self._clock())
+
+    def close(self) -> None:
+        """Revokes a token that we logged in for; one from a file is not ours."""
+        with self._lock:
+            login, self._login = self._login, None
+        if login is None:
+            return
+        client = login.granted.client
+        if self._sign_in_by.ours:
+            try:
+                self._server.send(client.auth.token.revoke_self)
+            except CredentialUnavailable as error:
+                _log.info("the Vault token was not given back: %s", error.why)
+        client.adapter.close()
+
+    def _ended(self) -> str:
+        """Of a token that is refused: that it may have ended, unless Vault still knows it."""
+        login = self._login
+        if login is None or not isinstance(self._auth, TokenFile):
+            return ""
+        try:
+            known = self._server.send(login.granted.client.auth.token.lookup_self, tries=2).status == 200
+        except CredentialUnavailable:
+            known = False
+        if known:
+            return ""
+        return f"The token in {self._auth.token_file} has ended or was revoked: put a new one there. If it is alive, "
+
+    def _raise_if_behind(self, path: str, found: RawSecret) -> None:
+        """Raise `StoreAway` for a version below the last one that is older too: a standby that lags behind. For a while:
+        if nothing else is to be had, a backup was restored. A secret that was deleted and made anew is newer."""
+        number, now = int(found.version), self._clock()
+        newest = self._newest.get(path)
+        if newest is None or number >= newest.number or found.created > newest.created:
+            if newest is None and len(self._newest) >= _MANY:
+                self._newest.clear()
+            self._newest[path] = _Newest(number, found.created)
+            return
+        if newest.behind_since is None:
+            newest.behind_since = now
+        if now - newest.behind_since < _BEHIND_S:
+            raise StoreAway(
+                f"Vault answers with version {number} of {self.mount}/{path}, which is older than version {newest.number} "
+                "that it had before: a standby that lags behind, or a restored backup."
+            )
+        self._newest[path] = _Newest(number, found.created)
+
+    def _get(self, login: _Login, path: str) -> Answer:
+        kv, mount = login.granted.client.secrets.kv, self.mount
+        if self._kv_version == 1:
+            return self._server.send(lambda: kv.v1.read_secret(path, mount_point=mount), tries=2)
+        version = self._versions.get(path)
+        return self._server.send(
+            lambda: kv.v2.read_secret_version(path, version, mount_point=mount, raise_on_deleted_version=True), tries=2
+        )
+
+    # Login
+
+    def _current(self) -> _Login:
+        login = self._login
+        if login is not None and not self._sign_in_by.changed(login.granted.source):
+            return login
+        with self._lock:
+            if self._login is not login:
+                assert self._login is not None
+                return self._login
+            try:
+                return self._sign_in()
+            except CredentialUnavailable as error:
+                if login is None:
+                    raise
+                # The token file is being replaced, or what was put there is no token: the old one serves while it can.
+                self.trouble = error.why
+                return login
+
+    def _after_denial(self, denied: _Login) -> _Login | None:
+        """The login to ask with again after a 403, which may mean an ended token or a policy; None: believe it."""
+        with self._lock:
+            if self._login is not None and self._login is not denied:
+                return self._login
+            if self._clock() - denied.made_at < _YOUNG_TOKEN_S:
+                asked = self._server.send(denied.granted.client.auth.token.lookup_self, tries=2)
+                if asked.status == 200:
+                    return None
+            if not self._sign_in_by.ours and not self._sign_in_by.changed(denied.granted.source):
+                return None
+            return self._sign_in()
+
+    def _sign_in(self) -> _Login:
+        """A new login in a new client; the lock is held. Reads under way keep the old token, which is not revoked."""
+        now = self._clock()
+        try:
+            login = _Login(self._sign_in_by(now), now)
+        except CredentialUnavailable as error:
+            self.trouble = error.why
+            raise
+        self._set_renewal(login, now, login.granted.life_s)
+        self._login = login
+        self.trouble = self.notice = ""
+        if isinstance(self._auth, TokenFile) and login.granted.life_s and not login.granted.renewable:
+            self.notice = (
+                f"The token in {self._auth.token_file} can't be renewed and ends in {_duration(login.granted.life_s)}. Put "
+                "a new one there before, each time, or have the gateway log in by itself (approle, kubernetes or jwt in "
+                "vault.auth)."
+            )
+        return login
+
+    def _prolong(self, login: _Login) -> None:
+        now = self._clock()
+        granted = login.granted
+        login.renew_at = now + max(1.0, min(30.0, (login.ends_at - now) / 4))
+        try:
+            if granted.renewable:
+                renewed = self._server.send(granted.client.auth.token.renew_self)
+                # Past the role's max TTL that is a 500, which no other try mends. What is granted shrinks as it nears:
+                # then, too, only a new login helps.
+                _, life_s, _ = renewed.login()
+                if life_s:
+                    self._set_renewal(login, now, life_s)
+                    if life_s >= granted.life_s / 2:
+                        self.trouble = ""
+                        return
+            if isinstance(self._auth, TokenFile):
+                left = _duration(login.ends_at - now)
+                self.trouble = (
+                    f"Vault renews the token in {self._auth.token_file} no more: it ends in {left}. Put a new one there, or "
+                    "keys serve on for vault.stale_for_s and then calls are refused."
+                )
+            else:
+                self._sign_in()
+                return
+        except StoreAway as error:
+            self.trouble = f"The Vault token could not be renewed. {error.why}"
+        except CredentialUnavailable as error:
+            self.trouble = f"The Vault token can't be renewed any more. {error.why}"
+        _log.warning("%s", self.trouble)
+
+    def _set_renewal(self, login: _Login, now: float, life_s: float) -> None:
+        login.ends_at = now + life_s
+        login.renew_at = now + max(0.5, life_s * (2 / 3 - 0.1 * self._jitter()))
+
+
+def _duration(seconds: float) -> str:
+    """As a person would say it; a token's end is known to the second."""
+    for unit, size in (("days", 86_400), ("hours", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

@@ -1,0 +1,282 @@
+"""How many input tokens a request will take, before it is sent. An estimate is held; usage is what is charged.
+
+No tokenizer. ``typical`` counts text by `BYTES_PER_TOKEN`; ``worst`` counts a token for each byte, and everything that a
+provider may add at the most that is known, so that no more input is charged than was held. Images, audio and files are
+`media`. What this file does not know counts as text, by every byte of it; what is not in the request at all (`_UNSEEN`,
+ids and URLs) as the model's context limit. The constants, and where they come from:
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from tollhouse.families.openai import media
+
+BYTES_PER_TOKEN: Final = 4
+"""English text: https://help.openai.com/en/articles/4936856 ("1 token ~= 4 chars in English"). A CJK character is 3
+bytes of UTF-8 and about 0.75 tokens with o200k, so bytes serve better than characters.
+
+``worst`` takes 1: the tokenizers of the models in use split UTF-8 into bytes and join them, so that random text comes to
+a token a byte, and none covers less (tiktoken's README, https://github.com/openai/tiktoken, "What is BPE anyway?": it is
+reversible, and works on arbitrary text; SentencePiece's ``byte_fallback`` the same). Not covered are those that write the
+text anew first (NFC: Qwen; NFKC: XLM-R), by which a few rare characters become longer, 3 times at most with NFC:
+https://unicode.org/faq/normalization.html. An unpaired surrogate is 3 bytes, as U+FFFD is that stands for it."""
+
+TOKENS_PER_MESSAGE: Final = 4
+"""3 a message and 1 for a name: OpenAI cookbook, "How to count tokens with tiktoken"."""
+TOKENS_PER_REPLY: Final = 3
+"""The answer is primed with three tokens: same source."""
+TOKENS_PER_FUNCTION: Final = 12
+"""7 to 10 a function and 3 each for its parts: same source, section on tool calls. Its JSON counts as text beside
+that."""
+
+TOKENS_PER_MESSAGE_MOST: Final = 16
+"""``worst``: the role and the special tokens around it. Of the published chat templates gpt-oss' has the most, 8 for a
+message to a channel (https://cookbook.openai.com/articles/openai-harmony); a template may close and open a turn."""
+TOKENS_PER_PART_MOST: Final = 4
+"""``worst``: what stands around a part of a message, such as an image."""
+TEMPLATE_MOST: Final = 1_024
+"""``worst``: what a provider puts before the messages on its own account. gpt-oss' system message has about 70 tokens,
+Llama 3.1's dates 25."""
+TOOLS_MOST: Final = 1_024
+"""``worst``: the same for tools or a schema of the answer. Anthropic's has 264 to 804 tokens:
+https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/overview#pricing."""
+RENDERED_BYTES_MOST: Final = 2
+"""``worst``: tools, schemas and arguments are written anew by the provider: as TypeScript (OpenAI, the cookbook above) or
+as JSON with other blanks (Llama 3.1 indents it by 4, https://huggingface.co/meta-llama/Llama-3.1-8B-Instruct). So many
+times the length of their JSON in ASCII, where anything else is an escape of 6 or 12 bytes."""
+
+# Fields that are no input of the model. All others count.
+_NOT_INPUT: Final = frozenset(
+    {
+        "model", "models", "stream", "stream_options", "n", "best_of", "max_tokens", "max_completion_tokens",
+        "temperature", "top_p", "stop", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs",
+        "top_logprobs", "user", "seed", "service_tier", "parallel_tool_calls", "store", "metadata", "modalities",
+        "audio", "reasoning_effort", "verbosity", "prompt_cache_key", "prompt_cache_retention",
+        "prompt_cache_options", "safety_identifier", "encoding_format", "dimensions", "prediction",
+    }
+)  # fmt: skip
+_ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+_TOOLS: Final = frozenset({"tools", "functions", "response_format"})
+
+_UNSEEN: Final = frozenset(
+    {
+        # Kept by the provider: conversations, prompts, files, caches.
+        "previous_response_id", "conversation", "conversation_id", "thread_id", "prompt_id", "file_id", "file_ids",
+        "vector_store_id", "vector_store_ids", "cached_content", "cachedContent",
+        # Fetched or searched by the provider: OpenAI, Azure, xAI, OpenRouter.
+        "web_search_options", "data_sources", "search_parameters", "plugins",
+        # vLLM: a template of the caller's own, and how many pixels of an image and frames of a video are read.
+        "chat_template", "mm_processor_kwargs", "media_io_kwargs",
+    }
+)  # fmt: skip
+"""Fields of a request by which input comes in that is not in it."""
+_LINKS: Final = frozenset({"url", "uri", "image_url", "video_url", "audio_url", "file_url", "document_url", "fileUri"})
+"""Fields of a part that name what the provider fetches, if their text is no ``data:`` URL."""
+_SEARCHES: Final = re.compile(r"-search-|-search$|:online$")
+"""Models that search the web before each answer: https://platform.openai.com/docs/guides/tools-web-search
+(gpt-4o-search-preview, gpt-5-search-api), https://openrouter.ai/docs/features/web-search."""
+_OF_CLIENT: Final = ("function", "custom")
+_DEFINES: Final = frozenset({"function", "custom", "name"})
+"""Tools that the client itself runs, so that their results are messages, have one of these types and one of these fields.
+All others run at the provider."""
+
+
+def estimate_input_tokens(
+    request: Mapping[str, Any],
+    *,
+    worst: bool = False,
+    models: Sequence[str] | None = None,
+    context: int = 128_000,
+    answer: int = 16_384,
+    openai: bool = False,
+) -> int:
+    """The input tokens of a chat completion or an embeddings request, as parsed from its JSON. Never raises for what a
+    client may send: a field of another type than the API's counts as text.
+
+    ``models`` are those that it can reach (its own ``model`` if None), ``context`` and ``answer`` the most that one of them
+    reads and writes, in tokens; ``openai`` says that OpenAI itself is asked.
+    """
+    if models is None:
+        model = request.get("model")
+        models = (model if isinstance(model, str) else "",)
+    return (_Worst if worst else _Typical)(models, context, answer, openai).request(request)
+
+
+def estimate_prediction_tokens(request: Mapping[str, Any], *, worst: bool = False) -> int:
+    """The output tokens that a ``prediction`` may add to each answer: what of it is not used is charged as output
+    (``rejected_prediction_tokens``), https://platform.openai.com/docs/guides/predicted-outputs#limitations."""
+    prediction = request.get("prediction")
+    if prediction is None:
+        return 0
+    content = prediction.get("content") if isinstance(prediction, dict) else None
+    return _up((_Worst if worst else _Typical)((), 0, 0, False).text(prediction if content is None else content))
+
+
+class _Typical:
+    """Counts one request. That it has a part of which nobody can know the amount is remembered in ``_unseen``."""
+
+    worst = False
+    per_reply = TOKENS_PER_REPLY
+    per_message = TOKENS_PER_MESSAGE
+    per_part = 0
+    per_function = TOKENS_PER_FUNCTION
+    per_tools = 0
+    per_input = 0
+
+    def __init__(self, models: Sequence[str], context: int, answer: int, openai: bool) -> None:
+        self._models = models
+        self._context = context
+        self._answer = answer
+        self._openai = openai
+        self._unseen = False
+        self._earlier = 0
+
+    def request(self, request: Mapping[str, Any]) -> int:
+        embeddings = "messages" not in request and "input" in request
+        total = 0.0 if embeddings else float(self.per_reply)
+        if not _TOOLS.isdisjoint(request):
+            total += self.per_tools
+        for key, value in request.items():
+            if key == "messages" and isinstance(value, list):
+                total += sum(map(self.message, value))
+            elif key == "input" and embeddings:
+                total += self.embeddings(value)
+            elif key == "tools" and isinstance(value, list):
+                total += sum(map(self.tool, value))
+            elif key == "functions" and isinstance(value, list):
+                total += self.per_function * len(value) + self.rendered(value)
+            elif key not in _NOT_INPUT:
+                if value is not None and (key in _UNSEEN or (key == "extra_body" and _refers(value))):
+                    self._unseen = True
+                total += self.rendered(value)
+        if not embeddings and any(_SEARCHES.search(model) for model in self._models):
+            self._unseen = True
+        seen = _up(total)
+        return max(seen, self._context if self._unseen else min(seen + self._earlier, self._context), 1)
+
+    def embeddings(self, value: Any) -> int:
+        """A string, tokens, or a list of either; or a part as of a message. Each of several has a context of its own."""
+        if isinstance(value, str):
+            return _up(self.text(value)) + self.per_input
+        if isinstance(value, list):
+            if all(isinstance(item, int) for item in value):
+                return len(value) + self.per_input
+            return sum(max(self.embeddings(item), 1) for item in value)
+        if isinstance(value, dict):
+            before, self._unseen = self._unseen, False
+            tokens = _up(self.part(value))
+            if self._unseen:
+                tokens = max(tokens, self._context)
+            self._unseen = before
+            return tokens + self.per_input
+        return _up(self.rendered(value)) + self.per_input
+
+    def message(self, message: Any) -> float:
+        if not isinstance(message, dict):
+            return self.per_message + self.text(message)
+        total = float(self.per_message)
+        for key, value in message.items():
+            if key == "role" and isinstance(value, str) and value in _ROLES:
+                continue
+            if isinstance(value, str):
+                total += self.text(value)
+            elif key == "content" and isinstance(value, list):
+                total += sum(map(self.part, value))
+            elif key == "audio" and isinstance(value, dict) and isinstance(value.get("id"), str):
+                # An earlier answer cannot have been longer than an answer may be, and all of them are in one context.
+                self._earlier += self._answer
+            else:
+                total += self.rendered(value)
+            if key in _UNSEEN and value is not None:
+                self._unseen = True
+        return total
+
+    def part(self, part: Any) -> float:
+        if not isinstance(part, dict):
+            return self.per_part + self.text(part)
+        kind = part.get("type")
+        if kind == "text":
+            return self.per_part + self.text(part.get("text")) + self._rest(part, "text")
+        if kind == "image_url":
+            image = media.image_tokens(self._models, part.get(kind), worst=self.worst, openai=self._openai)
+            return self._known(image) + self._rest(part, kind)
+        if kind == "input_audio" and isinstance(part.get(kind), dict):
+            return self._known(media.audio_tokens(part[kind], worst=self.worst)) + self._rest(part, kind)
+        if kind == "file" and isinstance(part.get(kind), dict):
+            return self._known(media.file_tokens(part[kind], worst=self.worst)) + self._rest(part, kind)
+        self._unseen = self._unseen or _refers(part)
+        return self.per_part + self.rendered(part)
+
+    def tool(self, tool: Any) -> float:
+        """A tool that the provider runs brings in what it finds."""
+        if isinstance(tool, dict) and (tool.get("type", "function") not in _OF_CLIENT or _DEFINES.isdisjoint(tool)):
+            self._unseen = True
+        return self.per_function + self.rendered(tool)
+
+    def text(self, value: Any) -> float:
+        """Every string in ``value``, keys too, by its bytes; a number, a constant or a pair of brackets is one
+        token."""
+        if isinstance(value, str):
+            return (len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))) / BYTES_PER_TOKEN
+        if isinstance(value, dict):
+            return 1.0 + sum(map(self.text, value)) + sum(map(self.text, value.values()))
+        if isinstance(value, list):
+            return 1.0 + sum(map(self.text, value))
+        return 0.0 if value is None else 1.0
+
+    def rendered(self, value: Any) -> float:
+        """What the provider itself writes as text for the model."""
+        return self.text(value)
+
+    def _known(self, tokens: float | None) -> float:
+        if tokens is None:
+            self._unseen = True
+            return 0.0
+        return tokens + self.per_part
+
+    def _rest(self, part: Mapping[str, Any], known: str) -> float:
+        if len(part) == 2 and known in part:
+            return 0.0
+        return sum(self.rendered(value) for key, value in part.items() if key not in ("type", known))
+
+
+class _Worst(_Typical):
+    worst = True
+    per_reply = TEMPLATE_MOST
+    per_message = TOKENS_PER_MESSAGE_MOST
+    per_part = TOKENS_PER_PART_MOST
+    per_function = TOKENS_PER_MESSAGE_MOST
+    per_tools = TOOLS_MOST
+    per_input = TOKENS_PER_MESSAGE_MOST
+
+    def text(self, value: Any) -> float:
+        if not isinstance(value, str):
+            return self.rendered(value)
+        return float(len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass")))
+
+    def rendered(self, value: Any) -> float:
+        return 0.0 if value is None else float(RENDERED_BYTES_MOST * len(json.dumps(value)))
+
+
+def _refers(value: Any) -> bool:
+    """Whether anything in ``value`` stands for input that is somewhere else."""
+    if isinstance(value, list):
+        return any(map(_refers, value))
+    if not isinstance(value, dict):
+        return False
+    return any(
+        (key in _UNSEEN and item not in (None, False, "", [])) or (key in _LINKS and _is_link(item)) or _refers(item)
+        for key, item in value.items()
+    )
+
+
+def _is_link(item: Any) -> bool:
+    return isinstance(item, str) and item != "" and item[:5].lower() != "data:"
+
+
+def _up(value: float) -> int:
+    return int(-(-value // 1))

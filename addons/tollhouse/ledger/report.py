@@ -1,0 +1,112 @@
+"""What the ledger's scripts and sums say, as values that a command prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final, Literal
+
+from tollhouse.ledger.limits import Limit, Unit, Window, format_amount, format_limit, format_usd
+from tollhouse.ledger.names import Scope
+from tollhouse.ledger.windows import WINDOWS, bounds
+from tollhouse.timestamps import rfc3339
+
+PAIRS: Final[dict[bytes, tuple[Unit, Window]]] = {
+    **{f"{u} {w}".encode(): (u, w) for u in ("usd", "tokens", "requests") for w in WINDOWS},
+    b"concurrent now": ("concurrent", ""),
+}
+"""How the scripts name a limit's unit and window."""
+_EPOCH = date(1970, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitState:
+    """Amounts in the limit's unit (nano-dollars for ``usd``). ``used`` may be more than the limit; ``left`` is then 0.
+    ``granted`` is what this window has beyond the limit (`Ledger.grant`), and part of ``left``.
+    ``resets_at``: seconds since the epoch, None for ``total`` and ``concurrent``."""
+
+    limit: Limit
+    used: int
+    held: int
+    left: int
+    resets_at: float | None
+    granted: int = 0
+
+    def as_json(self) -> dict[str, str | None]:
+        unit = self.limit.unit
+        shown = {
+            "limit": self.limit.text,
+            "used": format_amount(unit, self.used),
+            "held": format_amount(unit, self.held),
+            "left": format_amount(unit, self.left),
+            "resets_at": None if self.resets_at is None else rfc3339(self.resets_at),
+        }
+        return {**shown, "granted": format_amount(unit, self.granted)} if self.granted else shown
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeState:
+    scope: Scope
+    limits: tuple[LimitState, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """One of ``scopes`` in ``budget show --json``."""
+        return {"scope": self.scope.name, "limits": [limit.as_json() for limit in self.limits]}
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """``key`` is a day (``2026-08-31``), a model (``openai/gpt-4o``) or a token's id."""
+
+    key: str
+    nano_usd: int
+    tokens: int
+    requests: int
+
+    def as_json(self) -> dict[str, Any]:
+        return {"key": self.key, "usd": format_usd(self.nano_usd), "tokens": self.tokens, "requests": self.requests}
+
+
+def budget_json(project: str, states: Sequence[ScopeState]) -> dict[str, Any]:
+    """What ``budget show PROJECT --json`` prints."""
+    return {"project": project, "scopes": [state.as_json() for state in states]}
+
+
+def scope_states(scopes: Sequence[Scope], reply: Sequence[Any]) -> list[ScopeState]:
+    """Reads the reply of scripts/show.lua."""
+    now_s = int(reply[0]) / 1000
+    return [
+        ScopeState(scope, tuple(_state(rows[n : n + 5], now_s) for n in range(0, len(rows), 5)))
+        for scope, rows in zip(scopes, reply[1:], strict=True)
+    ]
+
+
+def usage_rows(
+    found: Mapping[bytes, bytes], since: date | None, by: Literal["day", "model", "token"]
+) -> list[UsageRow]:
+    """Sums the fields ``DAY UNIT KIND NAME`` of a project's usage hash."""
+    first = (since - _EPOCH).days if since else 0
+    sums: dict[str, dict[str, int]] = {}
+    for field, value in found.items():
+        day, unit, kind, *name = field.decode().split(" ", 3)
+        if kind != by or int(day) < first:
+            continue
+        key = date.fromordinal(_EPOCH.toordinal() + int(day)).isoformat() if by == "day" else "".join(name)
+        row = sums.setdefault(key, {"usd": 0, "tokens": 0, "requests": 0})
+        row[unit] += int(value)
+    return [UsageRow(key, row["usd"], row["tokens"], row["requests"]) for key, row in sorted(sums.items())]
+
+
+def swept_fields(nano_usd: int) -> dict[str, str]:
+    """The fields of a line that a sweep knows better than the gateway that died."""
+    cost = format_usd(nano_usd)
+    return {"charged_by": "sweep", "cost_usd": cost, "held_usd": cost}
+
+
+def _state(row: Sequence[bytes], now_s: float) -> LimitState:
+    unit, window = PAIRS[row[0]]
+    amount, granted, taken, held = map(int, row[1:])
+    limit = Limit(unit, amount, window, format_limit(unit, amount, window))
+    resets_at = bounds(window, now_s)[1] if window else None
+    return LimitState(limit, taken - held, held, max(amount + granted - taken, 0), resets_at, granted)

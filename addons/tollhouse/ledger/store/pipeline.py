@@ -1,0 +1,175 @@
+"""Sends the scripts of one event-loop tick together, over redis-py's own connections.
+
+redis-py's ``execute_command`` and its pipeline spend most of a call on packing arguments; here the part of the command
+that never changes (script, keys) is packed once, and all calls of a tick share one write and one wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.crc import key_slot
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+
+from tollhouse.ledger.store.client import Script, unavailable
+
+MAX_BATCHES: Final = 8
+"""Batches under way at once; what comes meanwhile is in the next one."""
+MAX_BATCH: Final = 256
+
+Entry = tuple[bytes, Script, "asyncio.Future[Any]"]
+"""A packed command, its script, and who waits for the reply."""
+
+
+def pack(arguments: Sequence[str]) -> bytes:
+    """Bulk strings of RESP2: https://redis.io/docs/latest/develop/reference/protocol-spec/."""
+    text = "".join([f"${len(a)}\r\n{a}\r\n" for a in arguments])
+    if text.isascii():
+        return text.encode()
+    encoded = [a.encode("utf-8", "replace") for a in arguments]
+    return b"".join([b"$%d\r\n%b\r\n" % (len(a), a) for a in encoded])
+
+
+class Prefix:
+    """A script with its keys, packed: all of an EVALSHA but its arguments."""
+
+    __slots__ = ("_count", "_head", "keys", "script", "slot")
+
+    def __init__(self, script: Script, keys: Sequence[str]) -> None:
+        """``slot`` is that of the first key, and of all: they carry the tenant's hash tag."""
+        self.script = script
+        self.keys = tuple(keys)
+        self.slot = key_slot(keys[0].encode())
+        self._count = 3 + len(keys)
+        self._head = pack(["EVALSHA", script.sha, str(len(keys)), *keys])
+
+    def command(self, arguments: Sequence[str]) -> bytes:
+        return b"*%d\r\n%b%b" % (self._count + len(arguments), self._head, pack(arguments))
+
+
+class Pipeline:
+    """Runs scripts. One a process and event loop; made outside of a loop, too."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._waiting: list[Entry] = []
+        self._scheduled = False
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._idle: list[Any] = []
+        pool: Any = redis.connection_pool
+        self._pool = pool
+        self._timeout_s: float | None = pool.connection_kwargs.get("socket_timeout")
+
+    async def run(self, prefix: Prefix, arguments: Sequence[str]) -> Any:
+        """The script's reply. Raises `LedgerUnavailable`; a caller that is cancelled takes nothing back."""
+        return await self.submit(prefix.command(arguments), prefix.script)
+
+    def submit(self, command: bytes, script: Script) -> asyncio.Future[Any]:
+        """Sends a packed EVALSHA of ``script`` with those of this tick."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append((command, script, future))
+        if not self._scheduled and len(self._under_way) < MAX_BATCHES:
+            self._scheduled = True
+            loop.call_soon(self._flush)
+        return future
+
+    async def close(self) -> None:
+        for task in tuple(self._under_way):
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        waiting, self._waiting = self._waiting, []
+        _fail(waiting, RedisConnectionError("the ledger is closed"))
+        await self._drop_idle()
+
+    async def _drop_idle(self) -> None:
+        while self._idle:
+            connection = self._idle.pop()
+            connection.socket_timeout = self._timeout_s
+            await connection.disconnect(nowait=True)
+            await self._pool.release(connection)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        # Who no longer waits had no answer, and tells it again or gives it back: while a server hangs they would heap up here.
+        self._waiting = [entry for entry in self._waiting if not entry[2].done()]
+        while self._waiting and len(self._under_way) < MAX_BATCHES:
+            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            task = asyncio.get_running_loop().create_task(self._send(batch))
+            self._under_way.add(task)
+            task.add_done_callback(self._sent)
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        if self._waiting:
+            self._flush()
+
+    async def _send(self, batch: list[Entry]) -> None:
+        try:
+            try:
+                await self._exchange(batch)
+            except RedisConnectionError:
+                # A kept connection that Redis had closed; whatever was done already is done once: ids are idempotent.
+                # After a restart of Redis the others are dead as well.
+                await self._drop_idle()
+                await self._exchange([entry for entry in batch if not entry[2].done()])
+        except (RedisError, OSError, TimeoutError) as error:
+            _fail(batch, error)
+        except BaseException as error:
+            _fail(batch, error)
+            raise
+
+    async def _exchange(self, batch: list[Entry]) -> None:
+        # One time limit for the whole exchange, and connections that are kept, not handed back to the pool each time:
+        # redis-py's own ways of both cost as much as the exchange itself.
+        async with asyncio.timeout(self._timeout_s):
+            connection = self._idle.pop() if self._idle else await self._pool.get_connection()
+            try:
+                connection.socket_timeout = None
+                unknown = await self._round(connection, batch)
+                if unknown:
+                    # Redis was restarted, or a failover led to a server that has not seen them.
+                    for script in {entry[1] for entry in unknown}:
+                        await connection.send_command("SCRIPT", "LOAD", script.text)
+                        await connection.read_response()
+                    for _, script, future in await self._round(connection, unknown):
+                        _settle(future, unavailable(NoScriptError(f"{script.name} was loaded and is gone")))
+            except BaseException:
+                # Replies may still be on their way: the connection must never serve another call.
+                connection.socket_timeout = self._timeout_s
+                await connection.disconnect(nowait=True)
+                await self._pool.release(connection)
+                raise
+            self._idle.append(connection)
+
+    async def _round(self, connection: Any, batch: list[Entry]) -> list[Entry]:
+        """Sends all, reads all; the entries whose script Redis does not know."""
+        await connection.send_packed_command([entry[0] for entry in batch], check_health=False)
+        unknown: list[Entry] = []
+        for entry in batch:
+            try:
+                reply = await connection.read_response()
+            except NoScriptError:
+                unknown.append(entry)
+            except ReadOnlyError as error:
+                # A failover made this server a replica: whoever dials anew may find the new master.
+                raise RedisConnectionError(str(error)) from error
+            except ResponseError as error:
+                _settle(entry[2], unavailable(error))
+            else:
+                if not entry[2].done():
+                    entry[2].set_result(reply)
+        return unknown
+
+
+def _settle(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _fail(batch: list[Entry], error: BaseException) -> None:
+    for _, _, future in batch:
+        _settle(future, unavailable(error))

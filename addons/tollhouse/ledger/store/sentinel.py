@@ -1,0 +1,41 @@
+"""The master that Sentinels name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+
+from tollhouse.ledger.store.urls import Servers
+
+
+def sentinel(servers: Servers, **options: Any) -> Redis:
+    """A client of the master that Sentinels name, by ``options`` of redis-py. User and password are the Redis's; the Sentinels
+    have their own. A failover is noticed by the next connection."""
+    tls = tls_options(servers)
+    # redis-py has no types for it.
+    make: Any = Sentinel
+    watchers = make(list(servers.places), sentinel_kwargs=sentinel_options(servers, options))
+    client: Redis = watchers.master_for(
+        servers.master, username=servers.username, password=servers.password, db=servers.db, **tls, **options
+    )
+    return client
+
+
+def sentinel_options(servers: Servers, options: dict[str, Any]) -> dict[str, Any]:
+    """How one Sentinel itself is spoken to."""
+    own = {"username": servers.sentinel_username, "password": servers.sentinel_password}
+    kept: dict[str, Any] = {
+        key: options[key] for key in ("protocol", "socket_connect_timeout", "socket_timeout") if key in options
+    }
+    # One try each: redis-py's own waits between tries are longer than a command may take.
+    return {**kept, **tls_options(servers), **own, "retry": Retry(NoBackoff(), 0)}
+
+
+def tls_options(servers: Servers) -> dict[str, Any]:
+    if not servers.tls:
+        return {}
+    return {"ssl": True, **({"ssl_ca_certs": servers.ca_file} if servers.ca_file else {})}

@@ -1,0 +1,176 @@
+"""HTTP/1 with a client: mitmproxy's connection, its reading of heads and bodies replaced."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import h11
+from mitmproxy.net.http import http1
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import _base, _events, _http1
+
+from tollhouse.denial import Denial
+from tollhouse.listen.mitm.head import UNSAFE_HEAD, Defect, bad, empty_request, parse_http1
+from tollhouse.listen.mitm.hooks import Bounds, Commands
+
+
+@dataclass
+class DefectiveRequest(_events.RequestHeaders):
+    """An HTTP/1 request whose head could not be parsed."""
+
+    denial: Denial = field(default_factory=lambda: Denial("bad_request"))
+
+
+class BrokenBody(_events.HttpEvent):
+    """The framing of an HTTP/1 request's body could not be parsed."""
+
+    def __init__(self, stream_id: int, denial: Denial) -> None:
+        super().__init__(stream_id)
+        self.denial = denial
+
+
+class StrictHttp1Server(_http1.Http1Server):
+    """HTTP/1 with a parser that repairs nothing: what two parsers could read in two ways is a 400."""
+
+    def __init__(self, context: Context, bounds: Bounds) -> None:
+        super().__init__(context)
+        self.bounds = bounds
+        self.head_since: float | None = None
+        """`time.monotonic()` when the first byte of a head that is not complete yet arrived."""
+        self.defective = False
+        self.awaits_continue = False
+        """The client sends its body after a 100 only, and has had none."""
+        self._scanned = 0
+
+    def read_headers(self, event: events.ConnectionEvent) -> Commands:
+        if not isinstance(event, events.DataReceived):
+            yield commands.CloseConnection(self.conn)
+            return
+        try:
+            head = self._take_head()
+            if head is None:
+                return
+            request = parse_http1(head)
+            size = http1.expected_http_body_size(request)
+        except Defect as defect:
+            yield from self._refuse(defect.denial)
+            return
+        except ValueError as e:
+            yield from self._refuse(Denial("bad_request", f"{str(e)[:120].capitalize()}."))
+            return
+        self.request = request
+        self.awaits_continue = (
+            size != 0
+            and b"100-" in head
+            and request.data.http_version == b"HTTP/1.1"
+            and request.headers.get("expect", "").lower() == "100-continue"
+        )
+        yield _base.ReceiveHttp(_events.RequestHeaders(self.stream_id, request, size == 0))
+        if self.state != self.read_headers:
+            return  # The connection became a tunnel.
+        self.body_reader = _http1.make_body_reader(size)
+        self.state = self.read_body
+        yield from self.state(event)
+
+    def _take_head(self) -> bytes | None:
+        """The next request's head without its last CRLF, or None while it is not complete."""
+        data: bytearray = self.buf._data
+        if not data:
+            return None
+        if self.head_since is None:
+            self.head_since = time.monotonic()
+        if data.startswith(b"\r\n"):  # RFC 9112 2.2: one empty line before a request is ignored.
+            self.buf.maybe_extract_at_most(2)
+            data = self.buf._data
+        # Only what is new is looked through: a head that comes byte by byte would cost its length squared.
+        since = max(0, self._scanned - 3)
+        end = data.find(b"\r\n\r\n", since, self.bounds.max_header_bytes + 4)
+        if end < 0:
+            if len(data) > self.bounds.max_header_bytes:
+                raise Defect(Denial("headers_too_large", f"The limit is {self.bounds.max_header_bytes} bytes."))
+            if UNSAFE_HEAD.search(data, since):
+                raise bad("The head has a bare CR or LF, a NUL or a folded line.")
+            self._scanned = len(data)
+            return None
+        self._scanned = 0
+        self.head_since = None
+        head = bytes(data[: end + 2])
+        if UNSAFE_HEAD.search(head):
+            raise bad("The head has a bare CR or LF, a NUL or a folded line.")
+        self.buf.maybe_extract_at_most(end + 4)
+        return head
+
+    def _refuse(self, denial: Denial) -> Commands:
+        self.head_since = None
+        self.defective = True
+        self.state = self.done
+        self.request = empty_request()
+        yield _base.ReceiveHttp(DefectiveRequest(self.stream_id, self.request, True, denial=denial))
+
+    def read_body(self, event: events.Event) -> Commands:
+        if not isinstance(event, events.DataReceived):
+            yield from super().read_body(event)
+            return
+        while True:
+            try:
+                part = self.body_reader(self.buf)
+            except h11.ProtocolError:
+                yield from self._break("The body's chunks are malformed.")
+                return
+            if part is None:
+                break
+            if isinstance(part, h11.EndOfMessage):
+                # Trailers are dropped, as RFC 9110 6.5.1 allows: nothing in them was judged.
+                if self.request is not None and self.request.data.method != b"CONNECT":
+                    yield _base.ReceiveHttp(_events.RequestEndOfMessage(self.stream_id))
+                yield from self.mark_done(request=True)
+                return
+            if part.data:
+                self.awaits_continue = False
+                yield _base.ReceiveHttp(_events.RequestData(self.stream_id, bytes(part.data)))
+        if len(self.buf) > self.bounds.max_header_bytes:
+            # A chunk's extension or the trailers: h11 keeps a line until it is complete.
+            yield from self._break("The body's chunk framing is too large.")
+
+    def _break(self, why: str) -> Commands:
+        self.defective = True
+        self.state = self.done
+        yield _base.ReceiveHttp(BrokenBody(self.stream_id, Denial("bad_request", why)))
+
+    def done(self, event: events.ConnectionEvent) -> Commands:
+        self.buf.maybe_extract_at_most(len(self.buf))
+        yield from super().done(event)
+
+    def send(self, event: _events.HttpEvent) -> Commands:
+        # Behind a head that was refused, or in place of a body that was never asked for, nothing can be told apart.
+        last = self.defective or self.awaits_continue
+        if last and isinstance(event, _events.ResponseHeaders):
+            event.response.headers["connection"] = "close"
+        if last and isinstance(event, _events.ResponseEndOfMessage):
+            self.state = self.done
+            yield commands.CloseTcpConnection(self.conn, half_close=True)
+        elif isinstance(event, _events.ResponseProtocolError):
+            # Whatever was sent so far is incomplete, and a close is how HTTP/1 says so.
+            yield commands.CloseConnection(self.conn)
+        elif isinstance(event, _events.ResponseData):
+            if self.response is not None and b"transfer-encoding" in self.response.headers:
+                yield commands.SendData(self.conn, b"%x\r\n%s\r\n" % (len(event.data), event.data))
+            else:
+                yield commands.SendData(self.conn, event.data)
+        else:
+            yield from super().send(event)
+
+    def wait(self, event: events.Event) -> Commands:
+        if isinstance(event, events.DataReceived) and len(self.buf) > self.bounds.max_header_bytes:
+            # Pipelined requests are read one at a time; what comes meanwhile is bounded.
+            yield commands.CloseConnection(self.conn)
+            event = events.ConnectionClosed(self.conn)
+        yield from super().wait(event)
+
+    def release(self) -> bytes:
+        """What was received after a CONNECT, for the tunnel's first layer."""
+        rest = bytes(self.buf._data)
+        self.buf.maybe_extract_at_most(len(self.buf))
+        return rest

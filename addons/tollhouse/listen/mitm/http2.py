@@ -1,0 +1,68 @@
+"""HTTP/2 with a client: mitmproxy's connection, bounded, and asked when a stream's buffer is empty."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from typing import Any
+
+import h2.errors
+import h2.events
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import _base, _events, _http2
+
+from tollhouse.listen.mitm.head import Defect, empty_request, parse_http2
+from tollhouse.listen.mitm.hooks import Bounds, Commands
+from tollhouse.listen.mitm.http1 import DefectiveRequest
+
+_FRAME = 16_384
+"""The largest frame taken; hyper-h2 keeps up to 64 of them until a header block is complete."""
+
+
+class BoundedHttp2Server(_http2.Http2Server):
+    """HTTP/2 that tells when a stream's send buffer is empty again."""
+
+    def __init__(self, context: Context, bounds: Bounds) -> None:
+        super().__init__(context)
+        self.drained: dict[int, asyncio.Future[None]] = {}
+        self.h2_conn.decoder.max_header_list_size = bounds.max_header_bytes
+        self.h2_conn.local_settings.max_frame_size = _FRAME
+        self.h2_conn.local_settings.acknowledge()
+        self.h2_conn.max_inbound_frame_size = _FRAME
+
+    def pending(self, stream_id: int) -> bool:
+        """Whether data of this stream waits for the client's flow control window."""
+        return bool(self.h2_conn.stream_buffers.get(stream_id))
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        yield from super()._handle_event(event)
+        if isinstance(event, events.DataReceived) and len(self.h2_conn.incoming_buffer._data) > _FRAME + 9:
+            # hyper-h2 judges a frame's length when all of it is there: up to 16 MB.
+            yield from self.protocol_error("a frame is too large", h2.errors.ErrorCodes.FRAME_SIZE_ERROR)
+        if self.drained and not isinstance(event, _events.HttpEvent):
+            for stream_id in [s for s in self.drained if not self.pending(s)]:
+                waiter = self.drained.pop(stream_id)
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def handle_h2_event(self, event: h2.events.Event) -> Generator[commands.Command, Any, bool]:
+        if not isinstance(event, h2.events.RequestReceived):
+            return (yield from super().handle_h2_event(event))
+        # hyper-h2 ends the whole connection over one malformed head, without a word to anybody: it is told not to look,
+        # and the stream gets an answer.
+        stream_id, end = event.stream_id or 0, event.stream_ended is not None
+        self.streams[stream_id] = _http2.StreamState.HEADERS_RECEIVED
+        try:
+            request = parse_http2(event.headers or ())
+        except Defect as defect:
+            empty = empty_request(b"HTTP/2.0")
+            yield _base.ReceiveHttp(DefectiveRequest(stream_id, empty, end, denial=defect.denial))
+        else:
+            yield _base.ReceiveHttp(_events.RequestHeaders(stream_id, request, end))
+        return False
+
+    def send_continue(self, stream_id: int) -> bytes:
+        if self.is_open_for_us(stream_id):
+            self.h2_conn.send_headers(stream_id, [(b":status", b"100")])
+        return self.h2_conn.data_to_send()

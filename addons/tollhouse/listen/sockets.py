@@ -1,0 +1,126 @@
+"""The sockets that workloads connect to. Opened last and closed first: there is no listener while the gateway is not ready."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+from tollhouse.call import ListenerKind
+from tollhouse.denial import Denial
+from tollhouse.listen.mitm import Bounds, GateMaster, TollhouseConnectionHandler, raw_refusal
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 1024
+_FLUSH_S = 5.0
+"""How long a closed connection may take to hand over its last bytes."""
+_TOO_MANY = raw_refusal(Denial("too_many_connections", headers=(("retry-after", "1"),)), "none")
+
+
+@dataclass(frozen=True)
+class ListenerParts:
+    """What the connections of all listeners share."""
+
+    master: GateMaster
+    bounds: Bounds
+    max_connections: int
+
+
+class Listeners:
+    """All listeners of a gateway and the connections that came in through them."""
+
+    def __init__(self, parts: ListenerParts) -> None:
+        self._parts = parts
+        self._servers: list[asyncio.Server] = []
+        self._handlers: set[TollhouseConnectionHandler] = set()
+        self._nobody = asyncio.Event()
+        self._nobody.set()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def open(self, kind: ListenerKind, host: str, port: int, *, tls: bool) -> tuple[str, int]:
+        """Listen; the address really bound (port 0 takes a free one). Raises `OSError`."""
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await self._connected(reader, writer, kind, tls)
+
+        server = await asyncio.start_server(connected, host, port, backlog=_BACKLOG)
+        self._servers.append(server)
+        if self._sweeper is None:
+            self._sweeper = asyncio.create_task(self._sweep())
+        bound: tuple[str, int] = server.sockets[0].getsockname()[:2]
+        return bound
+
+    async def _connected(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kind: ListenerKind, tls: bool
+    ) -> None:
+        if len(self._handlers) >= self._parts.max_connections:
+            log.warning("connection refused: %d are open", len(self._handlers))
+            if not tls and kind != "transparent":
+                writer.write(_TOO_MANY)
+            await _closed(writer)
+            return
+        parts = self._parts
+        handler = TollhouseConnectionHandler(
+            reader,
+            writer,
+            kind=kind,
+            tls=tls,
+            master=parts.master,
+            bounds=parts.bounds,
+        )
+        self._handlers.add(handler)
+        self._nobody.clear()
+        try:
+            await handler.handle_client()
+        finally:
+            try:
+                await _closed(writer)
+            finally:
+                self._handlers.discard(handler)
+                if not self._handlers:
+                    self._nobody.set()
+
+    async def _sweep(self) -> None:
+        """Once a second, close what takes too long over a handshake or a head, or has been idle for too long."""
+        while True:
+            await asyncio.sleep(1)
+            now = time.monotonic()
+            for handler in tuple(self._handlers):
+                try:
+                    if handler.overdue(now):
+                        handler.close()
+                except Exception:
+                    log.exception("a connection could not be looked after; the others are")
+
+    def close(self) -> None:
+        """Take no more connections."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    async def close_connections(self) -> None:
+        """Close what is still connected and wait until it is, last bytes included."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for handler in tuple(self._handlers):
+            handler.close()
+        try:
+            async with asyncio.timeout(_FLUSH_S + 1):
+                await self._nobody.wait()
+        except TimeoutError:
+            log.warning("%d connections could not be closed", len(self._handlers))
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    """Close and wait until the client has taken the rest; without a bound a client that reads nothing would keep its
+    socket, which counts no longer, for ever."""
+    writer.close()
+    try:
+        async with asyncio.timeout(_FLUSH_S):
+            await writer.wait_closed()
+    except TimeoutError:
+        writer.transport.abort()
+    except OSError:
+        pass  # The client was faster.

@@ -1,0 +1,152 @@
+"""The admin listener: /livez, /readyz and /metrics, for probes and people. It changes nothing and shows no secret."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+import re
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+log = logging.getLogger(__name__)
+
+
+class HostPort(Protocol):
+    """What a listener is bound to; `config.Address` is one."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+
+
+# RFC 9110 section 7.2: uri-host [":" port]; no userinfo.
+_HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(?::[0-9]{1,5})?")
+
+
+def host_named(header: str) -> str | None:
+    """The host that a ``Host`` header names, lower case, without port, brackets and trailing dot; None if malformed."""
+    match = _HOST.fullmatch(header)
+    if match is None:
+        return None
+    return match["host"].lower().strip("[]").removesuffix(".")
+
+
+def _same_host(left: str, right: str) -> bool:
+    if left == right:
+        return True
+    try:
+        return ipaddress.ip_address(left) == ipaddress.ip_address(right)
+    except ValueError:
+        return False
+
+
+# aiohttp logs a traceback for each malformed request, and anybody who reaches the port can send those.
+_silent = logging.Logger("tollhouse.site.http", logging.CRITICAL)
+
+
+class AdminSite:
+    """``GET /livez`` is 200 for as long as the loop answers; ``GET /readyz`` is 200 when ``status()`` names no reason
+    against it, else 503 with ``{"ready": false, "reasons": [...]}``; ``GET /metrics`` is what ``metrics()`` gives, its
+    content type and its bytes. What ``warnings()`` names stands beside ``"ready": true``.
+
+    A ``Host`` that is not one of ``allowed_hosts``, the address bound to, or the address on which the connection
+    arrived is answered 421: a page that a browser was led to by DNS rebinding names a host of its own, never these.
+    """
+
+    def __init__(
+        self,
+        address: HostPort,
+        allowed_hosts: Collection[str],
+        status: Callable[[], Sequence[str]],
+        metrics: Callable[[], tuple[str, bytes]],
+        warnings: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        self._host, self._port = address.host, address.port
+        names = {name.lower().strip("[]").removesuffix(".") for name in allowed_hosts}
+        self._allowed = frozenset(names | {self._host.lower().strip("[]")})
+        self._status = status
+        self._warnings = warnings
+        self._metrics_of = metrics
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> tuple[str, int]:
+        """Bind and serve; the host and port really bound (port 0 takes a free one). Raises `OSError`."""
+        app = web.Application(middlewares=[self._guard], client_max_size=1024)
+        app.router.add_get("/livez", self._livez, allow_head=False)
+        app.router.add_get("/readyz", self._readyz, allow_head=False)
+        app.router.add_get("/metrics", self._metrics, allow_head=False)
+        app.on_response_prepare.append(_plain_headers)
+        runner = web.AppRunner(app, access_log=None, logger=_silent, handle_signals=False, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self._host.strip("[]"), self._port).start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        bound = runner.addresses[0]
+        return str(bound[0]), int(bound[1])
+
+    async def close(self) -> None:
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not self._host_allowed(request):
+            return _answer(
+                421, {"error": "The Host header names none of listen.base_url_hosts; add it there if it is yours."}
+            )
+        if request.method != "GET":
+            return _answer(405, {"error": "Only GET is answered here."}, {"Allow": "GET"})
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            return _answer(error.status, {"error": error.reason})
+
+    def _host_allowed(self, request: web.Request) -> bool:
+        headers = request.headers.getall("Host", [])
+        host = host_named(headers[0]) if len(headers) == 1 else None
+        if host is None or request.transport is None:
+            return False
+        arrived_at = request.transport.get_extra_info("sockname")
+        names = (*self._allowed, str(arrived_at[0])) if arrived_at else tuple(self._allowed)
+        return any(_same_host(host, name) for name in names)
+
+    async def _livez(self, _request: web.Request) -> web.Response:
+        return _answer(200, {"live": True})
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        try:
+            reasons, warnings = list(self._status()), list(self._warnings())
+        except Exception as error:  # fail closed: a status that can't be told is "not ready"
+            reasons, warnings = [f"status unknown: {type(error).__name__}"], []
+        if reasons:
+            return _answer(503, {"ready": False, "reasons": reasons})
+        return _answer(200, {"ready": True, **({"warnings": warnings} if warnings else {})})
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        try:
+            content_type, body = self._metrics_of()
+        except Exception:
+            # Neither the exception's text nor a traceback in the answer: what is counted has the names of paths.
+            log.exception("the metrics could not be told")
+            return _answer(500, {"error": "The metrics could not be told; the gateway's log says why."})
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+def _answer(status: int, body: dict[str, object], headers: dict[str, str] | None = None) -> web.Response:
+    text = json.dumps(body, ensure_ascii=False) + "\n"
+    return web.Response(status=status, text=text, content_type="application/json", headers=headers)
+
+
+async def _plain_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "tollhouse"
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"

@@ -1,0 +1,181 @@
+"""What /metrics shows: pulled from what the gateway's parts know when it is asked, so that a call pays nothing for it.
+
+Names and units are Prometheus's (https://prometheus.io/docs/practices/naming/). No label has a value that a workload
+chooses: no project, model, token, host or path of a request. A path of the store may name a project, where an operator
+has put a key for it; of those that have a key or can't be read `MOST_PATHS` are shown, the latest used, and all are
+counted in ``tollhouse_key_paths``.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, get_args
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from tollhouse import __version__
+from tollhouse.book import Book
+from tollhouse.budget.purse import Purse
+from tollhouse.credential.cache import KeyCache
+from tollhouse.credential.entry import OUTCOMES, KeyStatus, Shown
+from tollhouse.dispatch.breaker import Breakers, State
+from tollhouse.journey import Journey
+from tollhouse.ledger.spool import Spool
+
+# https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+MOST_PATHS: Final = 50
+STATES: Final = get_args(Shown)
+PAUSES: Final = ("rate", "money", "refused")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Whose numbers they are. ``reasons`` is why the gateway is not ready."""
+
+    reasons: Callable[[], Sequence[str]]
+    journey: Journey
+    purse: Purse
+    spool: Spool
+    book: Book
+    breakers: Breakers
+    keys: KeyCache
+
+
+class Metrics:
+    """Calling it gives the content type and the text. For the event loop that the parts belong to."""
+
+    def __init__(self, parts: Parts) -> None:
+        # A registry of our own: the library's global one belongs to whoever imports it.
+        self._registry = CollectorRegistry()
+        self._registry.register(_Ours(parts))
+        # Reads /proc when it is asked; elsewhere it shows nothing.
+        ProcessCollector(registry=self._registry)
+
+    def __call__(self) -> tuple[str, bytes]:
+        return CONTENT_TYPE, generate_latest(self._registry)
+
+
+class _Ours(Collector):
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: to register it must not mean to collect, since nothing is open yet."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        parts = self._parts
+        build = {"version": __version__, "python": platform.python_version()}
+        info = GaugeMetricFamily("tollhouse_build_info", "1; its labels say what runs.", labels=list(build))
+        info.add_metric(list(build.values()), 1)
+        yield info
+        yield _gauge("tollhouse_ready", "1 while /readyz says 200, else 0.", not parts.reasons())
+        yield from self._calls()
+        yield from of_keys(parts.keys)
+
+    def _calls(self) -> Iterator[Metric]:
+        parts = self._parts
+        yield _gauge("tollhouse_calls_in_progress", "Calls under way.", len(parts.journey.under_way))
+        calls = CounterMetricFamily(
+            "tollhouse_calls",
+            "Lines written, by provider, class of the status answered and reason code; empty where there is none.",
+            labels=("provider", "status", "reason"),
+        )
+        by_class: Counter[tuple[str, str, str]] = Counter()
+        for (provider, status, reason), count in parts.book.counts.items():
+            by_class[str(provider), _class(status), str(reason)] += count
+        for labels, count in by_class.items():
+            calls.add_metric(labels, count)
+        yield calls
+        yield _gauge("tollhouse_holds", "Calls for which this gateway has money set aside.", len(parts.purse.held))
+        waiting = parts.spool.waiting + len(parts.purse.unsettled)
+        yield _gauge("tollhouse_spooled_settles", "Charges that Redis has not been told yet.", waiting)
+        breakers = GaugeMetricFamily(
+            "tollhouse_breakers", "Circuit breakers, one a provider's host and key, by state.", labels=["state"]
+        )
+        states = parts.breakers.states()
+        for state in State:
+            breakers.add_metric([state.value], states[state])
+        yield breakers
+
+
+def of_keys(keys: KeyCache) -> Iterator[Metric]:
+    yield _gauge(
+        "tollhouse_vault_login_ok",
+        "0 while the login to the store of keys fails or can't be renewed.",
+        not keys.trouble,
+    )
+    left_s = keys.login_left_s()
+    if left_s is not None:
+        what = "Seconds that the login's token lives still; none for one without an end."
+        yield _gauge("tollhouse_vault_token_remaining_seconds", what, left_s)
+    paths = GaugeMetricFamily("tollhouse_key_paths", "Paths of the store that calls have asked for.", labels=["state"])
+    states = keys.states()
+    for state in STATES:
+        paths.add_metric([state], states[state])
+    yield paths
+    shown = keys.notable(MOST_PATHS)
+    yield from _by_path(shown)
+    refused = CounterMetricFamily(
+        "tollhouse_key_refused",
+        "Times that a provider refused a key which the store did not replace.",
+        labels=("provider", "path", "fingerprint"),
+    )
+    for (provider, path, fingerprint), count in _refusals(keys, {status.path for status in shown}):
+        refused.add_metric((provider, path, fingerprint), count)
+    yield refused
+
+
+def _refusals(keys: KeyCache, shown: set[str]) -> Iterator[tuple[tuple[str, str, str], int]]:
+    for labels, count in sorted(keys.refusals().items()):
+        if count or labels[1] in shown:
+            yield labels, count
+
+
+def _by_path(paths: Sequence[KeyStatus]) -> Iterator[Metric]:
+    def family(name: str, what: str, *more: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(name, what, labels=("provider", "path", *more))
+
+    info = family("tollhouse_key_info", "1 for each key that is kept, as the line names it.", "version", "fingerprint")
+    state = family("tollhouse_key_state", "1 for the state of what is kept of the path.", "state")
+    age = family("tollhouse_key_age_seconds", "Since the read that gave the value in use.")
+    count = family("tollhouse_keys", "Keys in the secret.")
+    paused = family("tollhouse_keys_paused", "Keys that a provider wants left alone for a while.", "reason")
+    failed = family("tollhouse_key_last_error_age_seconds", "Since the last read that told nothing; none if none did.")
+    reads = CounterMetricFamily(
+        "tollhouse_key_reads", "Reads of the path, by outcome.", labels=("provider", "path", "outcome")
+    )
+    for path in paths:
+        labels = (path.provider, path.path)
+        for name in STATES:
+            state.add_metric((*labels, name), path.state == name)
+        for name in OUTCOMES:
+            reads.add_metric((*labels, name), path.reads[name])
+        if path.error_age_s is not None:
+            failed.add_metric(labels, path.error_age_s)
+        if path.age_s is None:
+            continue
+        age.add_metric(labels, path.age_s)
+        count.add_metric(labels, len(path.keys))
+        whys = Counter(key.paused for key in path.keys)
+        for why in PAUSES:
+            paused.add_metric((*labels, why), whys[why])
+        for key in path.keys:
+            info.add_metric((*labels, path.version, key.fingerprint), 1)
+    yield from (info, state, age, count, paused, reads, failed)
+
+
+def _gauge(name: str, what: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, what, value=value)
+
+
+def _class(status: object) -> str:
+    """``2xx`` and so on; empty for a call that was answered nothing."""
+    return f"{status // 100}xx" if isinstance(status, int) and status else ""

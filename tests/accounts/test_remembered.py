@@ -1,0 +1,192 @@
+"""What is proven: by Redis's answer alone, for five minutes, and no longer than Redis or this gateway lets it be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from tests.admit.head import head
+
+from tollhouse.accounts.remembered import PROVEN_S, SIZE, Remembered
+from tollhouse.call import Call, Identity, Project
+from tollhouse.ledger.store.client import LedgerUnavailable
+
+PROJECT = Project("proj", "acme")
+NOW = 1_000_000.0
+
+
+@dataclass(frozen=True)
+class Record:
+    id: str = "tok_1"
+    tenant: str = "acme"
+    projects: tuple[str, ...] = ("proj",)
+    label: str = ""
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    charged_as: str = ""
+
+
+class Time:
+    def __init__(self) -> None:
+        self.passed = 100.0
+
+    def __call__(self) -> float:
+        return self.passed
+
+    def wall(self) -> float:
+        return NOW + self.passed - 100.0
+
+
+async def an_outage(_: LedgerUnavailable) -> bool:
+    return True
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def remembered(time: Time) -> Remembered:
+    """One token and one project, proven now."""
+    made = Remembered(an_outage, clock=time, now=time.wall)
+    made.note_token("d1", time.passed, Record())
+    made.note_project("proj", time.passed, PROJECT)
+    return made
+
+
+def a_call(**fields: Any) -> Call:
+    call = Call(head(), "call_1", 0.0, NOW)
+    call.identity, call.project = Identity("tok_1", "acme", ("proj",)), PROJECT
+    for name, value in fields.items():
+        setattr(call, name, value)
+    return call
+
+
+async def is_known(remembered: Remembered, digest: str = "d1") -> bool:
+    """By the directory's way and by the purse's, which must agree."""
+    try:
+        await remembered.find(digest)
+    except LedgerUnavailable:
+        assert not remembered.vouches(a_call())
+        return False
+    assert remembered.vouches(a_call())
+    return True
+
+
+async def test_a_proof_lasts_five_minutes(remembered: Remembered, time: Time) -> None:
+    """From when Redis was asked, not from when it answered."""
+    assert await remembered.find("d1") == Record()
+    assert await remembered.get_project("proj") == PROJECT
+    time.passed += PROVEN_S - 0.1
+    assert await is_known(remembered)
+    time.passed += 0.1
+    assert not await is_known(remembered)
+    with pytest.raises(LedgerUnavailable, match="not read in the last 5 minutes"):
+        await remembered.get_project("proj")
+
+
+@pytest.mark.parametrize("digest", ["d2", ""])
+async def test_a_token_that_was_never_seen(remembered: Remembered, digest: str) -> None:
+    """It is not that there is none: nobody knows."""
+    with pytest.raises(LedgerUnavailable, match="not proven in the last 5 minutes"):
+        await remembered.find(digest)
+    with pytest.raises(LedgerUnavailable):
+        await remembered.get_project("other")
+
+
+@pytest.mark.parametrize("proves", [True, False], ids=["asked for a call", "asked in the background"])
+@pytest.mark.parametrize(
+    "answer", [None, Record(revoked_at=1.0), Record(expires_at=NOW), Record(expires_at=NOW - 1)], ids=str
+)
+async def test_an_answer_of_redis_ends_it(remembered: Remembered, answer: Record | None, proves: bool) -> None:
+    """No such token, revoked, expired: at once."""
+    remembered.note_token("d1", 100.0, answer, proves=proves)
+    assert not await is_known(remembered)
+
+
+async def test_it_expires_by_its_own_clock(remembered: Remembered, time: Time) -> None:
+    """It was valid when Redis was asked, and has ended since."""
+    remembered.note_token("d1", time.passed, Record(expires_at=NOW + 60))
+    time.passed += 59
+    assert await is_known(remembered)
+    time.passed += 1
+    assert not await is_known(remembered)
+
+
+async def test_what_is_asked_in_the_background_lengthens_nothing(remembered: Remembered, time: Time) -> None:
+    """It brings up to date, and makes no proof of a token that nobody has shown."""
+    time.passed += 200
+    remembered.note_token("d1", time.passed, Record(projects=("proj", "more")), proves=False)
+    remembered.note_project("proj", time.passed, replace(PROJECT, models=("gpt-4o",)), proves=False)
+    remembered.note_token("d2", time.passed, Record(id="tok_2"), proves=False)
+    remembered.note_project("other", time.passed, Project("other", "acme"), proves=False)
+    assert (await remembered.find("d1")).projects == ("proj", "more")
+    assert (await remembered.get_project("proj")).models == ("gpt-4o",)
+    assert remembered.known() == (["d1"], ["proj"])
+    time.passed += 100
+    assert not await is_known(remembered)
+    assert remembered.known() == ([], [])
+
+
+async def test_what_this_gateway_changes_is_forgotten(remembered: Remembered, time: Time) -> None:
+    """And an answer to a question from before the change proves nothing, however late it comes."""
+    asked = time.passed
+    time.passed += 1
+    remembered.forget_token("tok_1")
+    remembered.note_token("d1", asked, Record())
+    assert not await is_known(remembered)
+    time.passed += 1
+    remembered.note_token("d1", time.passed, Record())
+    assert await is_known(remembered)
+    remembered.forget_project("proj")
+    assert not remembered.vouches(a_call())
+    remembered.note_project("proj", asked, PROJECT)
+    assert not remembered.vouches(a_call())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"identity": None},
+        {"project": None},
+        {"identity": Identity("tok_2", "acme", ("proj",))},
+        {"identity": Identity("tok_1", "other", ("proj",))},
+        {"project": Project("other", "acme")},
+        {"project": Project("proj", "other")},
+    ],
+    ids=str,
+)
+def test_whom_it_does_not_vouch_for(remembered: Remembered, change: dict[str, Any]) -> None:
+    """Both must be proven, and belong together."""
+    assert remembered.vouches(a_call())
+    assert not remembered.vouches(a_call(**change))
+
+
+def test_a_project_that_was_taken_from_the_token(remembered: Remembered) -> None:
+    """Between the call's admission and its hold."""
+    remembered.note_token("d1", 100.0, Record(projects=("more",)), proves=False)
+    assert not remembered.vouches(a_call())
+
+
+async def test_it_is_bounded(remembered: Remembered, time: Time) -> None:
+    """The longest known go first; one that is shown again is young again."""
+    for number in range(SIZE - 1):
+        remembered.note_token(f"more-{number}", time.passed, Record(id=f"tok_more_{number}"))
+        remembered.note_project(f"more-{number}", time.passed, Project(f"more-{number}", "acme"))
+    remembered.note_token("d1", time.passed, Record())
+    remembered.note_project("proj", time.passed, PROJECT)
+    remembered.note_token("last", time.passed, Record(id="tok_last"))
+    remembered.note_project("last", time.passed, Project("last", "acme"))
+    digests, projects = remembered.known()
+    assert (len(digests), len(projects)) == (SIZE, SIZE)
+    assert "more-0" not in digests
+    assert await is_known(remembered)
+
+
+def test_all_can_be_forgotten(remembered: Remembered) -> None:
+    """When it is not known what is proven, nothing is."""
+    remembered.clear()
+    assert remembered.known() == ([], [])
+    assert not remembered.vouches(a_call())

@@ -1,0 +1,82 @@
+"""What a refusal tells a person to do: what helps, and nothing that does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tollhouse.budget.refusals import refusal
+from tollhouse.call import Amount, Call, Project, RequestHead
+from tollhouse.ledger.ledger import Scope, Short
+
+HEAD = RequestHead("proxy", "1.1", "POST", "/v1/chat/completions", "https", None, None, ())
+RESETS_AT = 1_800_000_000.0
+AT = "2027-01-15T08:00:00Z"
+CAP = "ower the output cap (max_completion_tokens)"
+
+
+def short(limit: str, kind: Any = "project", *, left: int = 100, **more: Any) -> Short:
+    unit: Any = limit.split()[1].partition("/")[0]
+    endless = unit == "concurrent" or limit.endswith("/total")
+    resets_at, wait = (None, None) if endless else (RESETS_AT, 3600.0)
+    return Short(limit, Scope(kind, "acme", "it"), unit, resets_at, wait, left, **more)
+
+
+def message(limit: Short, *, least: int | None = None, output_cap: int = 50, clamp: bool = False) -> str:
+    call = Call(HEAD, "call_1", 0.0, 0.0)
+    call.project = Project("proj_1", "acme", on_shortfall="clamp" if clamp else "reject")
+    call.output_cap, call.estimate = output_cap, Amount(200, 200, 1)
+    return refusal(limit, call, least=least).message
+
+
+@pytest.mark.parametrize("limit", ["1 usd/day", "1000 tokens/day"])
+def test_a_lower_cap_and_the_reset_are_both_named(limit: str) -> None:
+    """With the time of it, in UTC."""
+    told = message(short(limit), least=100)
+    assert told.endswith(
+        f" L{CAP}, send it again when the limit resets, at {AT}, or ask for a higher limit or a grant."
+    )
+
+
+def test_a_total_never_resets() -> None:
+    """Nobody is told to wait for it."""
+    told = message(short("1 usd/total"), least=100)
+    assert "This limit never resets: once it is used up, only a higher limit or a grant helps." in told
+    assert "again" not in told
+    assert "again" not in message(short("5 requests/total"))
+
+
+def test_a_call_beyond_the_whole_limit_is_not_told_to_wait() -> None:
+    """The limit is as small after its reset."""
+    assert AT not in message(short("1 usd/day", never_fits=True))
+    assert message(short("0 concurrent", never_fits=True)).endswith("Ask for a higher limit.")
+
+
+@pytest.mark.parametrize("clamp", [False, True])
+@pytest.mark.parametrize(("limit", "verb"), [("1 usd/day", "costs"), ("1000 tokens/day", "takes")])
+def test_an_input_that_does_not_fit_is_not_told_to_lower_its_cap(limit: str, verb: str, clamp: bool) -> None:
+    """It is told so, of a limit of its own."""
+    told = message(short(limit), least=101, clamp=clamp)
+    assert f"The input alone {verb} what is left or more, so that no lower output cap helps. Send a shorter" in told
+    assert CAP not in told
+
+
+@pytest.mark.parametrize("clamp", [False, True])
+def test_a_tenants_balance_is_not_told(clamp: bool) -> None:
+    """The words are the same whatever is left of it, and name no amount of it."""
+    told = {message(short("7 usd/day", "tenant", left=left), least=101, clamp=clamp) for left in (0, 100, 101, 199)}
+    assert len(told) == 1
+    [text] = told
+    assert "what is left" not in text
+    assert "7 usd" not in text
+    assert (CAP in text) is not clamp
+
+
+def test_the_scope_is_the_limits_own() -> None:
+    """A token's limit is not called the project's."""
+    told = message(short("1 requests/hour", "token"))
+    assert "limit 1 requests/hour of token it" in told
+    assert "project" not in told
+    assert CAP not in told
+    assert "project" not in message(short("1 concurrent", "token"))

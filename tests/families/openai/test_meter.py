@@ -1,0 +1,297 @@
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tollhouse.call import Usage
+from tollhouse.families.openai.meter import JsonMeter, StreamMeter
+
+_COUNTS = {
+    "prompt_tokens": 30,
+    "completion_tokens": 12,
+    "total_tokens": 42,
+    "prompt_tokens_details": {"cached_tokens": 10, "audio_tokens": 3},
+    "completion_tokens_details": {"reasoning_tokens": 4, "audio_tokens": None},
+}
+_USAGE = Usage(input=30, cached=10, output=12, reasoning=4, input_audio=3)
+_CONTENTS = st.text(max_size=20) | st.sampled_from(
+    [
+        ',"usage":null}',
+        '"usage":null',
+        "usage",
+        '{"error":{}}',
+        "\n\ndata: [DONE]\n\n",
+        "\\",
+        '"',
+        "é日本🎈",
+        '\\"usage":{',
+    ]
+)
+_STYLES = st.sampled_from([(",", ":"), (", ", ": "), (" , ", " : ")])
+
+
+def _chunk(content: str | None, **more: Any) -> dict[str, Any]:
+    delta = {} if content is None else {"content": content}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "model": "gpt-4o-2024-08-06",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": "stop" if content is None else None}],
+        **more,
+    }
+
+
+_chunks = st.builds(
+    lambda content, obfuscation: _chunk(content, **({} if obfuscation is None else {"obfuscation": obfuscation})),
+    _CONTENTS | st.none(),
+    st.none() | st.sampled_from(["aX9", "usage", 'a"b', "\\"]),
+)
+
+
+def _with_usage(chunk: dict[str, Any], place: int, usage: Any) -> dict[str, Any]:
+    items = list(chunk.items())
+    return dict([*items[:place], ("usage", usage), *items[place:]])
+
+
+@st.composite
+def _streams(draw: st.DrawFn) -> tuple[list[bytes], list[bytes]]:
+    """The frames of a stream as sent unasked and as sent when asked for usage; the extra frame is b"" in the first."""
+    style, ascii_only, end = draw(_STYLES), draw(st.booleans()), draw(st.sampled_from([b"\n", b"\r\n", b"\r"]))
+    prefix = draw(
+        st.sampled_from([b"data: ", b"data:", b"event: chunk" + end + b"data: ", b": busy" + end + b"data: "])
+    )
+    place = draw(st.integers(0, 6))
+    pretty = draw(st.booleans()) and style == (",", ":")
+
+    def frame(document: dict[str, Any]) -> bytes:
+        if pretty:
+            lines = json.dumps(document, indent=1, ensure_ascii=ascii_only).split("\n")
+            return end.join(b"data: " + line.encode() for line in lines) + end * 2
+        return prefix + json.dumps(document, separators=style, ensure_ascii=ascii_only).encode() + end * 2
+
+    plain, asked = [], []
+    if draw(st.booleans()):
+        plain.append(b": keep-alive" + end * 2)
+        asked.append(b": keep-alive" + end * 2)
+    for chunk in draw(st.lists(_chunks, max_size=5)):
+        plain.append(frame(chunk))
+        asked.append(frame(_with_usage(chunk, place, None)))
+    choices = draw(st.sampled_from([[], [{"index": 0, "delta": {}, "finish_reason": None}], [{"delta": {}}]]))
+    plain.append(b"")
+    asked.append(frame(_with_usage({**_chunk("x"), "choices": choices}, place, _COUNTS)))
+    plain.append(b"data: [DONE]" + end * 2)
+    asked.append(plain[-1])
+    if draw(st.booleans()):
+        plain[0], asked[0] = (b"\xef\xbb\xbf" + frames[0] if frames[0] else b"" for frames in (plain, asked))
+    return plain, asked
+
+
+def _split(stream: bytes, cuts: list[float]) -> list[bytes]:
+    places = [0, *sorted(int(cut * len(stream)) for cut in cuts), len(stream)]
+    return [stream[a:b] for a, b in pairwise(places)]
+
+
+_cuts = st.lists(st.floats(0, 1, exclude_max=True), max_size=15)
+
+
+@given(_streams(), _cuts)
+@settings(max_examples=300)
+def test_the_client_gets_the_stream_it_would_have_got(frames: tuple[list[bytes], list[bytes]], cuts: list[float]):
+    """However the asked-for stream is cut, the bytes passed on are those of the stream without include_usage."""
+    plain, asked = frames
+    meter = StreamMeter(injected=True)
+    out = b"".join(meter.feed(chunk) for chunk in _split(b"".join(asked), cuts)) + meter.finish()
+    assert out == b"".join(plain)
+    assert (meter.usage, meter.done, meter.failed, meter.error) == (_USAGE, True, False, "")
+    assert meter.model == "gpt-4o-2024-08-06"
+
+
+@given(_streams(), _cuts)
+def test_a_stream_that_was_not_touched_passes_byte_for_byte_at_once(
+    frames: tuple[list[bytes], list[bytes]], cuts: list[float]
+):
+    """Without injection each chunk leaves as it came, and the usage is read all the same."""
+    meter = StreamMeter(injected=False)
+    for chunk in _split(b"".join(frames[1]), cuts):
+        assert meter.feed(chunk) == chunk
+    assert meter.finish() == b""
+    assert (meter.usage, meter.done) == (_USAGE, True)
+
+
+@given(_streams())
+def test_a_complete_frame_is_passed_on_at_once(frames: tuple[list[bytes], list[bytes]]):
+    """A frame leaves with its last byte, before anything of the next one has come."""
+    meter = StreamMeter(injected=True)
+    for plain, asked in zip(*frames, strict=True):
+        assert b"".join(meter.feed(asked[i : i + 7]) for i in range(0, len(asked), 7)) == plain
+
+
+@given(
+    st.lists(st.binary(max_size=40) | st.sampled_from([b"data: ", b"\n\n", b'{"usage":', b"null}", b"\r", b"[" * 99])),
+    _cuts,
+)
+def test_bytes_that_are_no_chat_stream_pass_unharmed(parts: list[bytes], cuts: list[float]):
+    """Garbage never raises; unasked it passes as it is, asked it loses nothing but a usage member."""
+    stream = b"".join(parts)
+    for injected in (False, True):
+        meter = StreamMeter(injected)
+        out = b"".join(meter.feed(chunk) for chunk in _split(stream, cuts)) + meter.finish()
+        assert out == stream or (injected and b'"usage"' in stream)
+
+
+def test_a_last_frame_without_its_empty_line_is_read_and_edited():
+    """A frame whose end is missing at the stream's end counts as ended; a frame cut before that passes as it is."""
+    chunk = json.dumps(_chunk("hi")).encode()
+    asked = json.dumps(_with_usage(_chunk("hi"), 4, None)).encode()
+    meter = StreamMeter(injected=True)
+    assert meter.feed(b"data: " + asked + b"\n") == b""
+    assert meter.finish() == b"data: " + chunk + b"\n"
+    meter = StreamMeter(injected=True)
+    assert meter.feed(b"data: " + asked[:-1]) + meter.finish() == b"data: " + asked[:-1]
+
+
+def test_a_late_line_feed_goes_with_its_frame():
+    """Of a dropped frame whose CR LF came in two chunks, the LF is dropped as well; of a kept one it is kept."""
+    meter = StreamMeter(injected=True)
+    asked = json.dumps({**_chunk("x"), "choices": [], "usage": _COUNTS}).encode()
+    assert meter.feed(b"data: " + asked + b"\r\n\r") == b""
+    assert meter.feed(b"\n") == b""
+    assert meter.feed(b"data: [DONE]\r\n\r") == b"data: [DONE]\r\n\r"
+    assert meter.feed(b"\n") == b"\n"
+
+
+def test_usage_on_a_frame_with_content_is_taken_out_of_it():
+    """Some servers put running counts into every chunk once asked: the content stays, the last counts win."""
+    meter = StreamMeter(injected=True)
+    for tokens in (1, 2):
+        chunk = _chunk("x")
+        frame = json.dumps({**chunk, "usage": {"prompt_tokens": 5, "completion_tokens": tokens}}).encode()
+        assert meter.feed(b"data: " + frame + b"\n\n") == b"data: " + json.dumps(chunk).encode() + b"\n\n"
+    assert meter.usage == Usage(input=5, output=2)
+
+
+def test_an_empty_first_chunk_is_no_usage_chunk():
+    """Azure opens with choices [] and no usage: passed on; its model is empty, so the next one's is taken."""
+    first = {"id": "", "model": "", "choices": [], "prompt_filter_results": [], "usage": None}
+    meter = StreamMeter(injected=True)
+    out = meter.feed(b"data: " + json.dumps(first).encode() + b"\n\n")
+    del first["usage"]
+    assert out == b"data: " + json.dumps(first).encode() + b"\n\n"
+    meter.feed(b"data: " + json.dumps(_chunk("a")).encode() + b"\n\n")
+    assert meter.model == "gpt-4o-2024-08-06"
+
+
+def test_an_error_inside_the_stream_is_named_by_its_code_only():
+    """HTTP said 200; the error frame is passed on and its code kept, its message not."""
+    meter = StreamMeter(injected=True)
+    meter.feed(b"data: " + json.dumps(_chunk("a")).encode() + b"\n\n")
+    frame = b'data: {"error":{"message":"secret words","type":"server_error","code":null}}\n\n'
+    assert meter.feed(frame) == frame
+    assert meter.error == "server_error"
+
+
+def test_output_seen_grows_with_the_text():
+    """One token a frame at least, about four bytes a token else; role and end frames count nothing."""
+    meter = StreamMeter(injected=False)
+    meter.feed(b"data: " + json.dumps(_chunk("")).encode() + b"\n\n")
+    assert meter.output_seen == 0
+    for _ in range(3):
+        meter.feed(b"data: " + json.dumps(_chunk("a")).encode() + b"\n\n")
+    assert meter.output_seen == 3
+    tool = {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "x" * 77}}]}}]}
+    meter.feed(b"data: " + json.dumps(tool).encode() + b"\n\n")
+    assert meter.output_seen == 20
+    meter.feed(b"data: " + json.dumps(_chunk(None)).encode() + b"\n\n")
+    assert meter.output_seen == 20
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (_COUNTS, _USAGE),
+        ({"prompt_tokens": 8, "total_tokens": 8}, Usage(input=8)),
+        ({"prompt_tokens": 8, "completion_tokens": 2.0, "prompt_tokens_details": None}, Usage(input=8, output=2)),
+        ({"prompt_tokens": 8, "prompt_tokens_details": {"cached_tokens": 99}}, Usage(input=8, cached=8)),
+        (
+            {
+                "prompt_tokens": 8,
+                "completion_tokens": 2,
+                "total_tokens": 15,
+                "completion_tokens_details": {"reasoning_tokens": 5},
+            },
+            Usage(input=8, output=7, reasoning=5),
+        ),
+        (None, None),
+        ([], None),
+        ({}, None),
+        ({"prompt_tokens": True}, None),
+        ({"prompt_tokens": -1}, None),
+        ({"prompt_tokens": "8"}, None),
+    ],
+)
+def test_counts_come_into_one_normal_form(usage: object, expected: Usage | None):
+    """Details are parts; null is no usage; reasoning is added only where the total says that it is outside."""
+    meter = JsonMeter()
+    meter.feed(json.dumps({"model": "m", "usage": usage}).encode())
+    meter.finish()
+    assert meter.usage == expected
+    assert meter.model == "m"
+
+
+def _embeddings(floats: int, indent: int | None) -> bytes:
+    data = [{"object": "embedding", "index": 0, "embedding": [0.0123456789] * floats}]
+    document = {"object": "list", "data": data, "model": "text-embedding-3-small", "usage": {"prompt_tokens": 7}}
+    return json.dumps(document, indent=indent).encode()
+
+
+@pytest.mark.parametrize("floats", [2, 2_000, 200_000])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_usage_of_an_embedding_of_any_size_is_read_in_bounded_memory(floats: int, indent: int | None):
+    """A long answer is read from its end; what is kept of it stays below the bound."""
+    body = _embeddings(floats, indent)
+    meter = JsonMeter()
+    for at in range(0, len(body), 60_000):
+        chunk = body[at : at + 60_000]
+        assert meter.feed(chunk) == chunk
+        assert sum(map(len, meter._parts)) <= 1 << 20
+    assert meter.finish() == b""
+    assert (meter.usage, meter.model, meter.failed) == (Usage(input=7), "text-embedding-3-small", False)
+
+
+def test_a_long_chat_answer_is_read_at_both_ends():
+    """The model stands before the text and the usage behind it; nested words of the same name mislead nobody."""
+    message = {"content": 'x"usage":{"prompt_tokens":1},' * 3000, "usage": {"prompt_tokens": 1}, "model": "no"}
+    document = {
+        "id": "1",
+        "model": "gpt-4o-2024-08-06",
+        "choices": [{"message": message}],
+        "usage": _COUNTS,
+        "service_tier": "flex",
+    }
+    for size in (1 << 20, 1 << 13):
+        meter = JsonMeter(max_body=max(size, 1 << 13))
+        meter.feed(json.dumps(document).encode())
+        meter.finish()
+        assert (meter.usage, meter.model, meter.tier) == (_USAGE, "gpt-4o-2024-08-06", "flex")
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"[1]", b"{" * 100_000, b'\n\n{"model":"m"}', b'{"usage":{"prompt_tokens":1}']
+)
+def test_an_answer_that_is_no_json_object_has_no_usage(body: bytes):
+    """It passes, and nothing is counted."""
+    meter = JsonMeter()
+    assert meter.feed(body) == body
+    meter.finish()
+    assert meter.usage is None
+
+
+def test_an_error_body_is_named():
+    """The code of an error answer is kept for the line."""
+    meter = JsonMeter()
+    meter.feed(b'{"error":{"message":"m","type":"t","param":null,"code":"insufficient_quota"}}')
+    meter.finish()
+    assert meter.error == "insufficient_quota"

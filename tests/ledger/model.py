@@ -1,0 +1,266 @@
+"""The ledger told in another way than the scripts: what becomes of a call is read from the table of `transitions`, and nothing
+is added up as it goes. What is taken in a window, and what a day comes to, is summed anew each time over all calls there ever
+were."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tollhouse.call import Amount
+from tollhouse.ledger.limits import Limit, format_limit, format_usd
+from tollhouse.ledger.names import Scope
+from tollhouse.ledger.transitions import TRANSITIONS, UNMET, Answer, Event, Need, State
+from tollhouse.ledger.windows import bounds
+
+SILENCE_S = 30.0
+GRACE_S = 60.0
+REMEMBERED_S = 86_400.0
+SURE_S = 82_800.0
+MENDED_S = 3_600.0
+NOTHING = Amount(0, 0, 0)
+UNITS = ("usd", "tokens", "requests")
+
+
+@dataclass
+class Entry:
+    """What one call took, for as long as anything counts it."""
+
+    created: float
+    scopes: tuple[Scope, ...]
+    amount: Amount
+    carried: Mapping[str, str]
+    under_way: bool = False
+    booked: tuple[int, str, str] | None = None
+    """The day, model and token under which it is in the sums."""
+
+    @property
+    def project(self) -> str:
+        return next(scope.id for scope in self.scopes if scope.kind == "project")
+
+
+@dataclass
+class Model:
+    """One tenant. ``limits`` has every scope that a call may be of."""
+
+    limits: dict[Scope, tuple[Limit, ...]]
+    server: float
+    """What the server's clock says; `now` is what the ledger makes of it."""
+    calls: dict[str, State] = field(default_factory=dict)
+    """The state of each call id, if it is not unknown."""
+    entries: dict[str, Entry] = field(default_factory=dict)
+    """Of those that are held or swept, by call id."""
+    past: list[Entry] = field(default_factory=list)
+    """Of those that no id leads to any more."""
+    deadlines: dict[str, float] = field(default_factory=dict)
+    ended: dict[str, float] = field(default_factory=dict)
+    records: list[dict[str, str]] = field(default_factory=list)
+    granted: list[tuple[Scope, str, str, float, int]] = field(default_factory=list)
+    """Whom, unit, window, when, how much."""
+    last: float | None = None
+    gap: tuple[float, float] = (0.0, 0.0)
+    seen: set[tuple[State, Event, bool]] = field(default_factory=set)
+    """The rows that it went through, and whether what they need was so."""
+
+    @property
+    def now(self) -> float:
+        if self.last is not None and self.server < self.last <= self.server + MENDED_S:
+            return self.last
+        return self.server
+
+    def tick(self) -> None:
+        if self.last is not None and self.now - self.last > SILENCE_S:
+            self.gap = (self.last, self.now)
+        self.last = self.now
+
+    # What is counted.
+
+    def counted(self, scope: Scope) -> list[Entry]:
+        return [entry for entry in (*self.past, *self.entries.values()) if scope in entry.scopes]
+
+    def taken(self, scope: Scope, limit: Limit) -> tuple[int, int]:
+        """Used and held of one limit, now."""
+        if limit.unit == "concurrent":
+            return 0, sum(entry.under_way for entry in self.counted(scope))
+        window = bounds(limit.window, self.now)
+        used = held = 0
+        for entry in self.counted(scope):
+            if bounds(limit.window, entry.created) == window:
+                part = parts(entry.amount)[limit.unit]
+                used, held = (used, held + part) if entry.under_way else (used + part, held)
+        return used, held
+
+    def extra(self, scope: Scope, limit: Limit) -> int:
+        """What was granted in the window that a limit is in."""
+        return sum(
+            amount
+            for whom, unit, window, at, amount in self.granted
+            if (whom, unit, window) == (scope, limit.unit, limit.window)
+            and bounds(window, at) == bounds(window, self.now)
+        )
+
+    def blocking(
+        self, scopes: tuple[Scope, ...], take: Amount, since: float | None = None
+    ) -> list[tuple[Scope, str, str, int]]:
+        """Every limit that ``take`` does not fit into: whose, its text, its unit, what is left. ``since``: when the hold was
+        taken that is to be extended."""
+        found = []
+        for scope in scopes:
+            for limit in self.limits[scope]:
+                if since is not None and (
+                    limit.unit == "concurrent" or bounds(limit.window, since) != bounds(limit.window, self.now)
+                ):
+                    continue
+                most = limit.amount + self.extra(scope, limit)
+                taken = sum(self.taken(scope, limit))
+                if taken + parts(take)[limit.unit] > most:
+                    text = format_limit(limit.unit, most, limit.window)
+                    found.append((scope, text, limit.unit, max(most - taken, 0)))
+        return found
+
+    def sums(self) -> dict[str, Counter[str]]:
+        """By project: the fields of its usage hash, without those that are 0."""
+        found: dict[str, Counter[str]] = {}
+        for entry in (*self.past, *self.entries.values()):
+            if entry.booked is not None:
+                day, model, token = entry.booked
+                sums = found.setdefault(entry.project, Counter())
+                for unit in UNITS:
+                    for name in ("day", f"model {model}", f"token {token}"):
+                        sums[f"{day} {unit} {name}"] += parts(entry.amount)[unit]
+        return {project: +sums for project, sums in found.items()}
+
+    # What happens.
+
+    def grant(self, project: Scope, unit: str, amount: int) -> int:
+        self.tick()
+        raised = [limit for limit in self.limits[project] if limit.unit == unit]
+        self.granted += [(project, unit, limit.window, self.now, amount) for limit in raised]
+        return len(raised)
+
+    def sweep(self) -> int:
+        """Of every hold that is overdue, the oldest deadline first."""
+        self.tick()
+        late = sorted((at, call) for call, at in self.deadlines.items() if self.meets("overdue", call))
+        for _, call in late:
+            self.apply("sweep", call, self.entries[call].scopes)
+        return len(late)
+
+    def apply(
+        self,
+        event: Event,
+        call: str,
+        scopes: tuple[Scope, ...],
+        amount: Amount = NOTHING,
+        *,
+        deadline_s: float = 0.0,
+        record: Mapping[str, str] | None = None,
+        tried_at: float | None = None,
+    ) -> Answer:
+        """``record`` is what a hold carries, or the line of a settle or release."""
+        self.tick()
+        found = self.calls.get(call, "unknown")
+        row = TRANSITIONS[found, event]
+        met = row.needs is None or self.meets(row.needs, call, scopes, amount, tried_at)
+        self.seen.add((found, event, met))
+        if row.needs is not None and not met:
+            return UNMET[row.needs]
+        self.count(row.counters, call, scopes, amount, record or {})
+        if row.under_way:
+            self.entries[call].under_way = row.under_way > 0
+        self.book(row.sums, call, record or {})
+        if row.record is not None:
+            line = self.swept(call) if row.record == "sweep" else dict(record or {})
+            self.records.append({"settled_by": row.record, **line})
+        if row.counters == "take" or row.answer == "renewed":
+            self.deadlines[call] = self.now + deadline_s
+        self.move(call, row.then)
+        return row.answer
+
+    def meets(
+        self,
+        need: Need,
+        call: str,
+        scopes: tuple[Scope, ...] = (),
+        amount: Amount = NOTHING,
+        tried_at: float | None = None,
+    ) -> bool:
+        match need:
+            case "fits":
+                entry = self.entries.get(call)
+                return not self.blocking(scopes, amount, None if entry is None else entry.created)
+            case "overdue":
+                at = self.deadlines[call]
+                waiting = self.gap[0] < at <= self.gap[1] and self.now < self.gap[1] + GRACE_S
+                return at < self.now and not waiting
+            case "recent":
+                return tried_at is None or self.now - tried_at < SURE_S
+
+    def count(self, what: str, call: str, scopes: tuple[Scope, ...], amount: Amount, record: Mapping[str, str]) -> None:
+        match what:
+            case "take" | "charge":
+                self.entries[call] = Entry(self.now, scopes, amount, record)
+            case "add":
+                self.entries[call].amount = add(self.entries[call].amount, amount)
+            case "replace":
+                self.entries[call].amount = amount
+            case "give back":
+                self.entries[call].amount = NOTHING
+
+    def book(self, what: str, call: str, record: Mapping[str, str]) -> None:
+        entry = self.entries.get(call)
+        if entry is None or what in ("", "add"):
+            return
+        entry.booked = None if what == "unbook" else (self.day(entry, what), *names(entry, record))
+
+    def day(self, entry: Entry, what: str) -> int:
+        if what == "rebook":
+            assert entry.booked is not None
+            return entry.booked[0]
+        return int(self.now // 86_400)
+
+    def move(self, call: str, then: State) -> None:
+        before = self.calls.pop(call, "unknown")
+        if then != "unknown":
+            self.calls[call] = then
+        if then != "held":
+            self.deadlines.pop(call, None)
+        if then in ("unknown", "ended") and call in self.entries:
+            self.past.append(self.entries.pop(call))
+        if then == "unknown":
+            self.ended.pop(call, None)
+        elif then in ("swept", "ended") and then != before:
+            self.ended[call] = self.now
+            self.forget()
+
+    def forget(self) -> None:
+        """Ended ids are forgotten after a day, two at most for each that is added, the oldest first."""
+        for old, at in sorted(self.ended.items(), key=lambda pair: (pair[1], pair[0]))[:2]:
+            if at < self.now - REMEMBERED_S:
+                row = TRANSITIONS[self.calls[old], "forget"]
+                self.seen.add((self.calls[old], "forget", True))
+                self.move(old, row.then)
+
+    def swept(self, call: str) -> dict[str, str]:
+        """What a sweep writes of a call."""
+        entry = self.entries[call]
+        cost = format_usd(entry.amount.nano_usd)
+        whose = {"tenant": entry.scopes[0].id, "project": entry.project}
+        return {**entry.carried, "call_id": call, **whose, "charged_by": "sweep", "cost_usd": cost, "held_usd": cost}
+
+
+def names(entry: Entry, record: Mapping[str, str]) -> tuple[str, str]:
+    """The model and the token of the sums: what cost nothing is of no model."""
+    token = next(scope.id for scope in entry.scopes if scope.kind == "token")
+    model = (record or entry.carried)["model"]
+    return (f"openai/{model}" if entry.amount.nano_usd or entry.amount.tokens else "-"), token
+
+
+def parts(amount: Amount) -> dict[str, Any]:
+    return {"usd": amount.nano_usd, "tokens": amount.tokens, "requests": amount.requests, "concurrent": 1}
+
+
+def add(one: Amount, other: Amount) -> Amount:
+    return Amount(one.nano_usd + other.nano_usd, one.tokens + other.tokens, one.requests + other.requests)
