@@ -1,0 +1,89 @@
+"""What a provider puts on its bill for a call: counts in the units that it charges by. Money is not known here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Counts of one charge, each at least 0.
+
+    ``input`` is the whole input in tokens, what was read from a cache or written to it included. ``output`` is the whole
+    output in tokens, reasoning included. The fields of `INPUT_PARTS` are parts of ``input`` and those of `OUTPUT_PARTS` parts
+    of ``output``, never additions. The fields of `BESIDE` are charged beside the tokens; ``milliseconds`` are of sound or
+    video, ``requests`` are calls that have a price of their own.
+    """
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+    input_audio: int = 0
+    output_audio: int = 0
+    cached_audio: int = 0
+    input_image: int = 0
+    output_image: int = 0
+    milliseconds: int = 0
+    characters: int = 0
+    images: int = 0
+    pages: int = 0
+    searches: int = 0
+    requests: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.input + self.output
+
+    def at_least(self, floor: Units) -> Units:
+        """Of each count the larger one: this count may be too low, and so may be ``floor``."""
+        return Units(*(max(getattr(self, name), getattr(floor, name)) for name in NAMES))
+
+    def token_counts(self) -> dict[str, int]:
+        """The line's ``tokens``: ``input`` and ``output`` always, a part where it is not 0."""
+        parts = {name: getattr(self, name) for name in TOKEN_PARTS}
+        return {"input": self.input, "output": self.output, **{name: n for name, n in parts.items() if n}}
+
+    def other_counts(self) -> dict[str, int | float]:
+        """The line's ``units``: what is not tokens, where it is not 0. Time is in seconds."""
+        found = {name: getattr(self, name) for name in BESIDE if getattr(self, name)}
+        milliseconds = found.pop("milliseconds", 0)
+        return {"seconds": milliseconds / 1000, **found} if milliseconds else found
+
+
+NAMES: Final = tuple(field.name for field in fields(Units))
+INPUT_PARTS: Final = ("cached", "cache_write", "input_audio", "cached_audio", "input_image")
+OUTPUT_PARTS: Final = ("reasoning", "output_audio", "output_image")
+TOKEN_PARTS: Final = (
+    *("cached", "cache_write", "reasoning", "input_audio", "output_audio"),
+    "input_image",
+    "output_image",
+)
+"""In the order of the line."""
+BESIDE: Final = ("milliseconds", "characters", "images", "pages", "searches", "requests")
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One item of a call's bill. ``model`` is the model that served it, "" if the answer names none; ``tier`` is the service
+    tier that was served, "" for the standard one."""
+
+    model: str
+    units: Units
+    tier: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a call may use before anybody knows what it used.
+
+    ``units`` are upper bounds; ``units.output`` covers all choices together. ``asks`` names the token parts (`TOKEN_PARTS`)
+    that the request asks for by name: without a price for one of them the call has no price. ``may`` names those that its
+    tokens may turn out to be.
+    """
+
+    units: Units
+    asks: frozenset[str] = frozenset()
+    may: frozenset[str] = frozenset()
