@@ -9,11 +9,16 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tollhouse.accounts.token import without_tokens
-from tollhouse.call import Call
+from tollhouse.call import NOTHING, Amount, ChargedBy, End, Known, Outcome, Stage, known
+from tollhouse.denial import Denial
+from tollhouse.families.base import Asked
+from tollhouse.families.units import Charge
 from tollhouse.ledger.limits import format_usd
 from tollhouse.timestamps import rfc3339
 
@@ -24,51 +29,115 @@ FIELDS = (
     "reason gate attempts attempts_unknown breaker key_version ttft_ms duration_ms overhead_ms tokens cost_usd held_usd "
     "charged_by client_ip listener"
 )
-"""Of a line, in order. One more, ``unsafe_fail_open``, is in the lines of the calls that it let through, and only there."""
+"""Of a line, in order. Three more are in the lines of the calls that have them, and only there: ``units`` (what was counted
+beside tokens), ``charges`` (the items of the bill, where it has more than one) and ``unsafe_fail_open``."""
 
 
-def record_of(call: Call, now: float) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """A call at its end, for its line. ``stage`` is the last one that it reached.
+
+    ``denial`` is ours, of ``gate``. ``ended`` says how a call ended that nobody refused, if not by its answer's end:
+    ``client_gone``, ``stopped``, ``cut`` or ``budget``. ``outcome`` is None for a call that did not pass every gate.
+    """
+
+    stage: Stage
+    status: int = 0
+    """What the client was answered; 0 for nothing."""
+    denial: Denial | None = None
+    gate: str = ""
+    ended: str = ""
+    outcome: Outcome | None = None
+    charged: Amount = NOTHING
+    charged_by: ChargedBy = "none"
+    waited_s: float = 0.0
+    """Seconds spent waiting for the provider or the client: not ``overhead_ms``."""
+    host: str = ""
+    """Of a tunnel that was refused, as its client named it."""
+
+
+_NO_OUTCOME: Final = Outcome(End.NEVER_LEFT)
+_NOTHING_ASKED: Final = Asked()
+
+
+def record_of(call: Concluded, now: float) -> dict[str, object]:
     """The line's fields. ``now`` is `time.monotonic()`; durations are milliseconds. What a client chooses itself may carry
     its token.
 
-    ``decision`` is allow, deny (a gate refused) or fail (it was allowed, and then something of ours or upstream failed).
+    ``decision`` is allow, deny (a gate refused) or fail (it was allowed, and then something of ours or of the provider's
+    failed).
     """
-    denial = call.denial
-    duration_s = now - call.started
+    found = known(call.stage)
+    arrival, provider, identity, project, hold = (
+        found.arrival,
+        found.provider,
+        found.identity,
+        found.project,
+        found.hold,
+    )
+    denial, outcome = call.denial, call.outcome or _NO_OUTCOME
+    asked = found.requested.asked if found.requested is not None else _NOTHING_ASKED
+    duration_s = now - arrival.started
+    failed = denial is not None or bool(outcome.error)
+    counted = outcome.charges
     return {
-        "ts": rfc3339(call.timestamp, "milliseconds"),
-        "call_id": call.id,
-        "trace_id": without_tokens(call.trace_id),
-        "tenant": call.project.tenant if call.project else call.identity.tenant if call.identity else "",
-        "project": call.project.id if call.project else "",
-        "identity": call.identity.token_id if call.identity else "",
-        "provider": call.provider.name if call.provider else "",
-        "host": without_tokens(call.host),
-        "method": call.head.method,
-        "path": without_tokens(call.path),
-        "model": without_tokens(call.model),
-        "model_served": without_tokens(call.model_served),
-        "stream": call.stream,
-        "clamped": call.clamped,
+        "ts": rfc3339(arrival.timestamp, "milliseconds"),
+        "call_id": arrival.id,
+        "trace_id": without_tokens(arrival.trace_id),
+        "tenant": project.tenant if project else identity.tenant if identity else "",
+        "project": project.id if project else "",
+        "identity": identity.token_id if identity else "",
+        "provider": provider.name if provider else "",
+        "host": without_tokens(found.host or call.host),
+        "method": arrival.head.method,
+        "path": without_tokens(found.path),
+        "model": without_tokens(asked.model),
+        "model_served": without_tokens(next((charge.model for charge in counted if charge.model), "")),
+        "stream": asked.stream,
+        "clamped": hold.clamped if hold is not None else None,
         "status": call.status,
-        "decision": "allow" if denial is None else "fail" if call.cleared else "deny",
-        "reason": denial.code if denial else call.ended,
+        "decision": "allow" if not failed else "fail" if call.outcome is not None else "deny",
+        "reason": denial.code if denial else "upstream_error" if outcome.error else call.ended,
         "gate": call.gate,
-        "attempts": [{"outcome": a.outcome, "ms": round(a.duration_ms, 1)} for a in call.attempts],
-        "attempts_unknown": call.attempts_unknown,
-        "breaker": call.breaker,
-        "key_version": call.key_version,
-        "ttft_ms": round((call.first_byte - call.started) * 1000, 1) if call.first_byte is not None else None,
+        "attempts": [{"outcome": a.outcome, "ms": round(a.duration_ms, 1)} for a in outcome.attempts],
+        "attempts_unknown": outcome.attempts_unknown,
+        "breaker": outcome.breaker,
+        "key_version": outcome.key_version,
+        "ttft_ms": round((outcome.first_byte - arrival.started) * 1000, 1) if outcome.first_byte is not None else None,
         "duration_ms": round(duration_s * 1000, 1),
         "overhead_ms": round(max(0.0, duration_s - call.waited_s) * 1000, 1),
-        "tokens": call.usage.as_dict() if call.usage else {},
+        "tokens": _sum_of([charge.units.token_counts() for charge in counted]),
         "cost_usd": format_usd(call.charged.nano_usd),
-        "held_usd": format_usd(call.estimate.nano_usd),
+        "held_usd": format_usd(hold.amount.nano_usd if hold is not None else 0),
         "charged_by": call.charged_by,
-        "client_ip": call.head.client_ip,
-        "listener": call.head.listener,
-        **({"unsafe_fail_open": True} if call.unsafe_fail_open else {}),
+        "client_ip": arrival.head.client_ip,
+        "listener": arrival.head.listener,
+        **_where_there(found, counted),
     }
+
+
+def _where_there(of: Known, counted: tuple[Charge, ...]) -> dict[str, object]:
+    """The fields that only some lines have."""
+    found: dict[str, object] = {}
+    if beside := _sum_of([charge.units.other_counts() for charge in counted]):
+        found["units"] = beside
+    if len(counted) > 1:
+        found["charges"] = [
+            {"model": without_tokens(charge.model), **charge.units.token_counts(), **charge.units.other_counts()}
+            for charge in counted
+        ]
+    unheld = of.hold is not None and of.hold.unheld
+    if unheld or (of.admitted is not None and of.admitted.remembered):
+        found["unsafe_fail_open"] = True
+    return found
+
+
+def _sum_of[N: (int, float)](counts: Sequence[Mapping[str, N]]) -> dict[str, N]:
+    total: dict[str, N] = {}
+    for each in counts:
+        for name, count in each.items():
+            total[name] = total.get(name, 0) + count
+    return total
 
 
 def swept_record(fields: Mapping[str, str]) -> dict[str, object]:
@@ -109,7 +178,7 @@ class Book:
             return os.dup(sys.__stdout__.fileno())
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
-    def record(self, call: Call) -> dict[str, object]:
+    def record(self, call: Concluded) -> dict[str, object]:
         return record_of(call, self._clock())
 
     def write(self, record: dict[str, object]) -> None:

@@ -1,22 +1,35 @@
-"""The values that travel along the road. Nothing here knows mitmproxy, Redis, Vault or a socket.
+"""The values that travel along the road. Nothing here knows mitmproxy, Redis, Vault or a socket, and no value holds a key.
 
-A `Call` is filled in gate by gate, in order; what a gate needs is there because the gate before it allowed the call.
-No key is ever put on it.
+    Arrival     the head, as it came
+    Addressed   whose it is                     admit
+    Aimed       the path and query to send      admit
+    Identified  who calls                       admit
+    Billed      who pays                        admit
+    Admitted    what is asked of whom           admit
+    Requested   what the body says              admit, by the family
+    Covered     what is held for it             budget
+    Clearance   and the key to send it with     clearance.py
+    Outcome     how it ended                    dispatch
+
+Each is frozen, and all but the last carry what came before them. A gate takes one and returns the next, or raises `Refused`.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, NamedTuple, Protocol
 
 from tollhouse.denial import Denial
-from tollhouse.providers import Endpoint, Provider
+from tollhouse.families.base import Asked, Operation
+from tollhouse.families.units import Charge, Estimate
+from tollhouse.providers import Provider
 
 ListenerKind = Literal["proxy", "base_url", "transparent"]
 ChargedBy = Literal["usage", "hold", "estimate", "disconnect", "sweep", "none"]
+Headers = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +50,7 @@ class RequestHead:
     """The authority of an absolute-form request target, else None."""
     authority: str | None
     """``:authority`` of HTTP/2; None on HTTP/1."""
-    headers: tuple[tuple[str, str], ...]
+    headers: Headers
     connect_host: str | None = None
     """Host of the CONNECT that opened this tunnel, normalised when it was admitted."""
     connect_proxy_authorization: str | None = None
@@ -88,138 +101,238 @@ class Amount:
     requests: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Token counts in one normal form: ``input`` is the whole input (cache read and write included), ``output`` the whole
-    output (reasoning included); the other fields are parts of those two, never additions."""
+NOTHING = Amount(requests=0)
 
-    input: int = 0
-    cached: int = 0
-    cache_write: int = 0
-    output: int = 0
-    reasoning: int = 0
-    input_audio: int = 0
-    output_audio: int = 0
-    cached_audio: int = 0
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request's head has arrived."""
+
+    head: RequestHead
+    id: str
+    started: float
+    """`time.monotonic()`."""
+    timestamp: float
+    """Seconds since the epoch."""
+    trace_id: str = ""
+
+    @classmethod
+    def begin(cls, head: RequestHead, trace_header: str = "") -> Arrival:
+        """``trace_header`` (lower case) names the trace; without it ``traceparent`` does."""
+        trace_id = (head.get(trace_header) or head.get("traceparent") or "")[:256]
+        return cls(head, new_call_id(), time.monotonic(), time.time(), trace_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Addressed:
+    """The one authority that is meant, and its provider."""
+
+    arrival: Arrival
+    provider: Provider
+    host: str
+    raw_path: str
+    """Path and query as they came, a prefix that names the provider taken off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aimed:
+    addressed: Addressed
+    path: str
+    """The path that will be sent, without the query string."""
+    query: str
+    """The query string that will be sent, credentials taken out; never logged."""
+    credentials: tuple[str, ...]
+    """Those that stood in the query."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    aimed: Aimed
+    headers: Headers
+    """What is left of the request's headers after stripping."""
+    identity: Identity
+    user: str
+    """The user name that came with the credential, "" if none did."""
+    remembered: bool
+    """Redis was away, and the identity is one that was proven before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Billed:
+    identified: Identified
+    project: Project
+    remembered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The first gate's whole judgement: what is asked of whom, by whom, on whose account."""
+
+    arrival: Arrival
+    provider: Provider
+    host: str
+    path: str
+    query: str
+    headers: Headers
+    """The headers that will be sent, but for the credential."""
+    identity: Identity
+    project: Project
+    operation: Operation
+    remembered: bool = False
+    """Redis was away, and identity and project are remembered ones."""
 
     @property
-    def total(self) -> int:
-        return self.input + self.output
+    def id(self) -> str:
+        return self.arrival.id
 
-    def as_dict(self) -> dict[str, int]:
-        parts = {
-            "cached": self.cached,
-            "cache_write": self.cache_write,
-            "reasoning": self.reasoning,
-            "input_audio": self.input_audio,
-            "output_audio": self.output_audio,
-        }
-        return {"input": self.input, "output": self.output, **{k: v for k, v in parts.items() if v}}
+    @property
+    def worst(self) -> bool:
+        """The most that the call can use is held, and not the likely most."""
+        return self.project.estimate == "worst"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """What the body says. ``body`` is as it came; None for an operation that takes none."""
+
+    admitted: Admitted
+    asked: Asked
+    body: bytes | None
+    estimate: Estimate
+
+
+class Hold(Protocol):
+    """What is held for a call under way. It grows with a stream whose end nobody knows."""
+
+    @property
+    def amount(self) -> Amount: ...
+    @property
+    def unheld(self) -> bool:
+        """Redis was away, and the call was let through without a hold."""
+
+    @property
+    def clamped(self) -> int | None:
+        """The output cap of each choice that the request was lowered to; None if it was not."""
+
+    @property
+    def grows(self) -> bool:
+        """It is held for a stream without a cap, and `covers` has to be asked as that goes on."""
+
+    async def covers(self, seen: int) -> Denial | None:
+        """Makes the hold large enough for ``seen`` tokens of output, or says why it can't be."""
+
+    async def covers_repeat(self) -> bool:
+        """An attempt of unknown fate may be repeated: what both may cost is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """What the call may cost is held. ``requested`` is what will be sent: its cap may have been lowered."""
+
+    requested: Requested
+    hold: Hold
+
+
+Stage = Arrival | Addressed | Aimed | Identified | Billed | Admitted | Requested | Covered
+
+
+class Known(NamedTuple):
+    """What the gates have found out of a call; None and "" for what they have not."""
+
+    arrival: Arrival
+    provider: Provider | None = None
+    host: str = ""
+    path: str = ""
+    identity: Identity | None = None
+    project: Project | None = None
+    admitted: Admitted | None = None
+    requested: Requested | None = None
+    hold: Hold | None = None
+
+
+def known(stage: Stage) -> Known:
+    match stage:
+        case Arrival():
+            return Known(stage)
+        case Addressed():
+            return Known(stage.arrival, stage.provider, stage.host)
+        case Aimed():
+            return known(stage.addressed)._replace(path=stage.path)
+        case Identified():
+            return known(stage.aimed)._replace(identity=stage.identity)
+        case Billed():
+            return known(stage.identified)._replace(project=stage.project)
+        case Admitted():
+            return Known(stage.arrival, stage.provider, stage.host, stage.path, stage.identity, stage.project, stage)
+        case Requested():
+            return known(stage.admitted)._replace(requested=stage)
+        case Covered():
+            return known(stage.requested)._replace(hold=stage.hold)
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One try at sending a call: how it ended (a status, or an error's code) and how long it took."""
 
     outcome: str
     duration_ms: float
     unknown: bool = False
-    """True: it ended without an answer, and the provider may have worked on it all the same."""
+    """It ended without an answer, and the provider may have worked on it all the same."""
+
+    @property
+    def answered(self) -> bool:
+        return self.outcome.isdigit()
 
 
-@dataclass(slots=True)
-class Call:
-    """One request and its response, from its head to its line."""
+class End(StrEnum):
+    """How a call ended that had passed every gate."""
 
-    head: RequestHead
-    id: str
-    started: float
-    """`time.monotonic()` when the head had arrived."""
-    timestamp: float
-    """Seconds since the epoch."""
-    trace_id: str = ""
+    NEVER_LEFT = "never left"
+    UNKNOWN = "left and no answer"
+    """Its last attempt was given up, or the client left while it was away."""
+    ERROR = "error status"
+    """Or an error object under a status of 2xx, before any text."""
+    WHOLE = "answered whole"
+    """An answer that was made whole before its first byte came."""
+    STREAMED = "stream ended"
+    FAILED = "stream ended in an error"
+    """The provider's own, after text."""
+    CUT = "cut by the provider"
+    """Or by a fault of ours on the way."""
+    LEFT = "left by the client"
+    OVER_BUDGET = "ended by the budget"
+    STOPPED = "stopped by us"
 
-    provider: Provider | None = None
-    host: str = ""
-    path: str = ""
-    """The path that will be sent, without the query string."""
-    query: str = ""
-    """The query string that will be sent, credentials taken out; never logged."""
-    endpoint: Endpoint | None = None
-    identity: Identity | None = None
-    project: Project | None = None
-    headers: list[tuple[str, str]] = field(default_factory=list)
-    """What is left of the request's headers after stripping: the headers that will be sent, but for the credential."""
 
-    body: bytes | None = None
-    """The request's body as it will be sent."""
-    model: str = ""
-    other_models: tuple[str, ...] = ()
-    """The models beside `model` that the request lets the provider use instead."""
-    models_unknown: bool = False
-    """The request names further models in a way that we can't read."""
-    model_served: str = ""
-    stream: bool = False
-    usage_injected: bool = False
-    """The request was made to ask for usage in its stream, and the answer has to be edited back."""
-    input_estimate: int = 0
-    """Tokens."""
-    output_cap: int = 0
-    """Tokens that the answer may have at most, all choices together."""
-    capped: bool = False
-    """`output_cap` is the request's own and so binds the provider; else it is only what is held."""
-    answers: int = 1
-    """How many choices are asked for (``n``); `output_cap` is for all together."""
-    predicted: int = 0
-    """Tokens of a predicted output, for all choices: what is not used of them is charged as output beside the cap."""
-    covers: Callable[[int], Awaitable[Denial | None]] | None = None
-    """Of a stream without a cap: makes the hold large enough for so many tokens of output, or says why it can't be."""
-    clamped: int | None = None
-    """The output cap of each answer that we lowered the request to; None for a request that was not changed so."""
-    priced: bool = True
-    """False: nobody knows what the model costs."""
-    estimate: Amount = Amount(requests=0)
-    charged: Amount = Amount(requests=0)
-    charged_by: ChargedBy = "none"
-    usage: Usage | None = None
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What dispatch says of a call. What was counted and seen is of the last answer."""
 
+    end: End
     status: int = 0
-    """What the client was answered."""
-    upstream_status: int = 0
-    """What the provider answered; 0 while it has not."""
-    denial: Denial | None = None
-    gate: str = ""
-    """The gate that refused or failed."""
-    attempts: list[Attempt] = field(default_factory=list)
+    """What the provider answered; 0 for no answer."""
+    in_flight: bool = False
+    """Its request had left, and no answer's head had come."""
+    metered: bool = False
+    """The answer is one that costs money: a metered operation, a status of 2xx."""
+    streamed: bool = False
+    """The answer came as a stream."""
+    charges: tuple[Charge, ...] = ()
+    """The provider's own count. It is a lower bound unless the answer is whole."""
+    output_seen: int = 0
+    """Tokens of output in what was read, roughly."""
+    silent_s: float = 0.0
+    """Seconds in which the provider was waited for and no text came: hidden reasoning, perhaps."""
+    error: str = ""
+    """The code of an error that came under a status of 2xx."""
+    attempts: tuple[Attempt, ...] = ()
     attempts_unknown: int = 0
     breaker: str = ""
     key_version: str = ""
     first_byte: float | None = None
-    """`time.monotonic()` when the first byte of the answer's body went to the client."""
-    in_flight: bool = False
-    """The request of an attempt has left, or begun to, and its answer's head has not come."""
-    complete: bool = False
-    """The answer was read to its end."""
-    output_seen: int = 0
-    """A rough count of output tokens in what was read of the answer."""
-    silent_s: float = 0.0
-    """Seconds in which the provider was waited for and no text came: hidden reasoning, perhaps."""
-    service_tier: str = ""
-    """The tier asked for, then the one that was served."""
-    audio: bool = False
-    """Audio goes in or may come out."""
-    cleared: bool = False
-    """Every gate has allowed it."""
-    unsafe_fail_open: bool = False
-    """Redis was away, and it was let through all the same: by an identity that is remembered, without a hold, or both."""
-    ended: str = ""
-    """How an allowed call ended if not by its answer's end: ``client_gone``, ``stopped``, ``cut``, ``budget``."""
+    """`time.monotonic()` when the first byte of the answer's body came."""
     waited_s: float = 0.0
-    """Seconds spent waiting for the provider or the client: not ``overhead_ms``."""
-
-    @classmethod
-    def begin(cls, head: RequestHead) -> Call:
-        return cls(head=head, id=new_call_id(), started=time.monotonic(), timestamp=time.time())
+    """Seconds spent waiting for the provider."""
 
 
 def new_call_id() -> str:

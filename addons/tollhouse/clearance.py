@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tollhouse.call import Call
+from tollhouse.call import Covered
 from tollhouse.credential.lease import Lease
 
 
@@ -12,7 +12,7 @@ from tollhouse.credential.lease import Lease
 class Clearance:
     """Made in one place, behind the last gate (`journey`); dispatch takes nothing else."""
 
-    call: Call
+    covered: Covered
     lease: Lease
     body: bytes | None
     """The request's body as it will be sent; None for a request without one."""

@@ -6,13 +6,9 @@ the call's line): add to them, never rename one.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Literal
-
-Family = Literal["openai", "anthropic", "google", "bedrock", "cohere", "mistral"]
-"""The format in which a provider writes its errors."""
+from typing import Final
 
 
 class Fault(StrEnum):
@@ -110,6 +106,12 @@ REASONS: Final[dict[str, Reason]] = {
     "tls_refused": Reason(403, _W, "TLS was refused.", "Connect with the provider's host name as SNI."),
     "timeout": Reason(408, _W, "The request took too long to arrive.", "Send it again.", retry=True),
     "body_too_large": Reason(413, _W, "The request's body is too large.", "Send less, or have [limits] raised."),
+    "unsupported_encoding": Reason(
+        415,
+        _W,
+        "The body is sent under a type that is not the one it was judged as.",
+        "Send JSON in UTF-8 with `Content-Type: application/json`.",
+    ),
     "headers_too_large": Reason(431, _W, "The request's headers are too large.", "Send fewer or shorter headers."),
     "rate_limited": Reason(429, _B, "A rate limit is reached.", "Send it again later.", retry=True),
     "concurrency_limited": Reason(
@@ -205,91 +207,20 @@ class Denial:
         return " ".join(part for part in (self.reason.what, self.why, todo) if part)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What a gate says of a call. There is no default: a gate that returns none has refused."""
-
-    allowed: bool
-    gate: str
-    denial: Denial | None
-
-    def __post_init__(self) -> None:
-        if self.allowed is (self.denial is not None):
-            raise ValueError("a refusal needs a denial, and an allowance has none")
-
-    @classmethod
-    def allow(cls, gate: str) -> Decision:
-        return cls(True, gate, None)
-
-    @classmethod
-    def refuse(cls, gate: str, denial: Denial) -> Decision:
-        return cls(False, gate, denial)
-
-
 class Refused(Exception):
-    """Raised inside a gate to end it with a denial; the gate turns it into its ``Decision``."""
+    """The one way in which a refusal travels. ``gate`` is the stage that refused; empty leaves it to whoever called the
+    stage."""
 
-    def __init__(self, code: str, why: str = "", headers: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(self, code: str, why: str = "", headers: tuple[tuple[str, str], ...] = (), *, gate: str = "") -> None:
         super().__init__(code)
         self.denial = Denial(code, why, headers)
+        self.gate = gate
 
-
-# Which `type` OpenAI's SDK and Anthropic's give to a status: openai-python `_exceptions.py`, anthropic-python `_exceptions.py`.
-_OPENAI_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "insufficient_quota",
-    403: "permission_error",
-}
-_ANTHROPIC_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-}
-# google.rpc.Code by HTTP status: googleapis/google/rpc/code.proto.
-_GOOGLE_STATUS = {
-    400: "INVALID_ARGUMENT",
-    401: "UNAUTHENTICATED",
-    402: "RESOURCE_EXHAUSTED",
-    403: "PERMISSION_DENIED",
-    408: "DEADLINE_EXCEEDED",
-    429: "RESOURCE_EXHAUSTED",
-    503: "UNAVAILABLE",
-    504: "DEADLINE_EXCEEDED",
-}
-
-
-def error_body(denial: Denial, family: str, call_id: str) -> bytes:
-    """The denial in the error format of ``family``, as UTF-8 JSON."""
-    message = f"{denial.message} [tollhouse: {denial.code}, call {call_id}]"
-    status = denial.status
-    body: dict[str, object]
-    if family == "anthropic":
-        kind = _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
-        body = {"type": "error", "error": {"type": kind, "message": message}, "request_id": call_id}
-    elif family == "google":
-        body = {"error": {"code": status, "message": message, "status": _GOOGLE_STATUS.get(status, "UNKNOWN")}}
-    elif family in ("bedrock", "cohere"):
-        body = {"message": message, "id": call_id}
-    elif family == "mistral":
-        body = {"object": "error", "message": message, "type": denial.code, "param": None, "code": denial.code}
-    else:
-        kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-        if status == 429:
-            kind = "rate_limit_error"
-        body = {"error": {"message": message, "type": kind, "param": None, "code": denial.code}}
-    return json.dumps(body, ensure_ascii=False).encode()
-
-
-def error_event(denial: Denial, family: str, call_id: str) -> bytes:
-    """The denial as the last event of a stream that has begun: what each family's SDK raises its own error for
-    (openai-python `_streaming.py`: a ``data`` with an ``error``; anthropic-python: an event called ``error``)."""
-    name = b"event: error\n" if family == "anthropic" else b""
-    return name + b"data: " + error_body(denial, family, call_id) + b"\n\n"
+    @classmethod
+    def of(cls, denial: Denial, gate: str = "") -> Refused:
+        refused = cls(denial.code, gate=gate)
+        refused.denial = denial
+        return refused
 
 
 def error_headers(denial: Denial, call_id: str) -> list[tuple[str, str]]:

@@ -27,9 +27,9 @@ from OpenSSL import SSL
 
 from tollhouse.accounts.directory import Directory
 from tollhouse.accounts.remembered import Remembered
-from tollhouse.admit.gate import Admit
+from tollhouse.admit.gate import admit_gates
 from tollhouse.admit.models import Models
-from tollhouse.admit.reading import Reading
+from tollhouse.admit.reading import ReadBody
 from tollhouse.book import Book
 from tollhouse.budget.fail_open import FailOpen
 from tollhouse.budget.keeper import Keeper
@@ -151,7 +151,7 @@ class Gateway:
         self.breakers = Breakers(time.monotonic)
         relay = Relay(self.upstream, self.breakers, self.keys, abandoned_read_s=config.limits.abandoned_read_s)
         self.gates = self._gates(prices)
-        self.journey = Journey(self.gates, self.keys, self.purse, relay, self.book)
+        self.journey = Journey(self.gates, self.keys, self.purse, relay, self.book, trace_header=config.headers.trace)
         self._closers.append(self._last_calls)
         self._closers.append(self.upstream.close)
         await self.upstream.start()
@@ -174,7 +174,7 @@ class Gateway:
 
     def _gates(self, prices: PriceTable) -> list[Gate]:
         config = self.config
-        admit = Admit(
+        admit = admit_gates(
             self.catalog,
             self.directory,
             base_url_hosts=config.listen.base_url_hosts,
@@ -183,10 +183,9 @@ class Gateway:
             clock=time.time,
             remembered=self.remembered,
         )
-        reading = Reading(
-            max_body_bytes=config.limits.max_body_bytes, idle_s=config.limits.request_timeout_s, window=prices.window
-        )
-        return [admit, reading, Models(), self.purse]
+        limits = config.limits
+        read = ReadBody(max_body_bytes=limits.max_body_bytes, idle_s=limits.request_timeout_s, window=prices.window)
+        return [*admit, read, Models(), self.purse]
 
     async def _open_admin(self) -> None:
         address = self.config.listen.admin

@@ -1,8 +1,8 @@
 """The coroutine that owns a call from its head to its line.
 
-    gates      admit -> read -> models -> budget -> credential; each returns a `Decision`, and none is a refusal
-    dispatch   attempts, then the answer relayed as it arrives with the meter reading along
-    settle     exactly once, whatever happened; then the line
+    gates      each takes a stage of the call and gives the next one, or raises `Refused`
+    dispatch   attempts, then the answer, pulled piece by piece and written to the client
+    conclude   exactly once, whatever happened: the charge, the settle, the line
 
 Nothing leaves without a `Clearance`, and the only one is made here, behind the last gate. A gate that raises turns the call
 into a refusal of ours.
@@ -12,34 +12,43 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, cast
 
-from tollhouse.book import Book
+from tollhouse.book import Book, Concluded
 from tollhouse.budget.purse import Purse
-from tollhouse.call import Amount, Call
+from tollhouse.call import NOTHING, Arrival, Covered, End, Outcome, Stage, known
 from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import CredentialUnavailable, Lease, NoKey
-from tollhouse.denial import Decision, Denial, Refused, error_body, error_headers
+from tollhouse.denial import Denial, Refused, error_headers
+from tollhouse.dispatch.answering import Answering, Piece
 from tollhouse.dispatch.relay import Delivery, Relay
 from tollhouse.dispatch.sign import check_lease
-from tollhouse.ledger.ledger import LedgerUnavailable
+from tollhouse.families import DEFAULT
+from tollhouse.families.base import Family
 from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
+from tollhouse.providers import Provider
 
 log = logging.getLogger(__name__)
 
+Rest = Callable[[], Awaitable[None]]
+"""Writes the last bytes of an answer, once the call is concluded."""
+
 
 class Gate(Protocol):
-    """One stage before anything leaves. ``name`` stands in the line when it refuses or fails."""
+    """One stage before anything leaves. ``name`` stands in the line when it refuses or fails. ``gives`` is the type of what
+    it gives: anything else is a refusal."""
 
     @property
     def name(self) -> str: ...
+    @property
+    def gives(self) -> type: ...
 
-    def __call__(self, call: Call, exchange: Exchange) -> Awaitable[Decision]: ...
+    def __call__(self, stage: Any, exchange: Any, /) -> Awaitable[Any]: ...
 
 
 class Leases(Protocol):
-    """The last gate: brings the key. It raises `CredentialUnavailable` instead of deciding."""
+    """The last gate: brings the key. It raises `CredentialUnavailable`."""
 
     async def get(self, provider: str, tenant: str, project: str) -> Lease: ...
 
@@ -47,12 +56,22 @@ class Leases(Protocol):
 class Journey:
     """Takes exchanges along the road, one coroutine each."""
 
-    def __init__(self, gates: Sequence[Gate], leases: Leases, purse: Purse, relay: Relay, book: Book) -> None:
+    def __init__(
+        self,
+        gates: Sequence[Gate],
+        leases: Leases,
+        purse: Purse,
+        relay: Relay,
+        book: Book,
+        *,
+        trace_header: str = "",
+    ) -> None:
         self._gates = tuple(gates)
         self._leases = leases
         self._purse = purse
         self._relay = relay
         self._book = book
+        self._trace_header = trace_header.lower()
         self.under_way: set[Exchange] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -61,29 +80,47 @@ class Journey:
 
     async def travel(self, exchange: Exchange) -> None:
         """When this returns the exchange is finished, the hold is settled and the line is written."""
-        call = Call.begin(exchange.head)
-        trip = _Trip(call, exchange, self._purse, self._book)
+        trip = _Trip(Arrival.begin(exchange.head, self._trace_header), exchange, self._purse, self._book)
         self.under_way.add(exchange)
         self._idle.clear()
+        rest: Rest | None = None
         try:
-            await self._travel(trip)
-        except (ClientGone, Stopped) as e:
-            call.ended = "client_gone" if isinstance(e, ClientGone) else "stopped"
+            rest = await self._travel(trip)
+        except ClientGone:
+            trip.left = End.LEFT
+        except Stopped:
+            trip.left = End.STOPPED
         except asyncio.CancelledError:
-            call.ended = "stopped"
+            trip.left = End.STOPPED
             raise
         except Exception:
             # A refusal could not be given either: the connection is cut.
-            log.exception("call %s failed", call.id)
-            call.denial = call.denial or Denial("internal")
+            log.exception("call %s failed", trip.id)
+            trip.denial = trip.denial or Denial("internal")
         finally:
             try:
+                # A client that has the last bytes of its answer may call again at once: it finds its budget settled.
                 await trip.conclude()
+                if rest is not None:
+                    await self._give(trip, rest)
             finally:
                 self.under_way.discard(exchange)
                 if not self.under_way:
                     self._idle.set()
                 exchange.abort()
+                if trip.delivery is not None:
+                    await trip.delivery.close()
+
+    @staticmethod
+    async def _give(trip: _Trip, rest: Rest) -> None:
+        """The last bytes. Nothing that happens to them changes what the call costs."""
+        try:
+            async with trip.exchange.interruptible():
+                await rest()
+        except (ClientGone, Stopped, Refused):
+            pass
+        except Exception:
+            log.exception("call %s: its last bytes could not be sent", trip.id)
 
     async def drained(self, seconds: float) -> bool:
         """Wait until no call is under way, at most so long; whether that is so."""
@@ -94,142 +131,212 @@ class Journey:
             return False
         return True
 
-    async def _travel(self, trip: _Trip) -> None:
-        call, exchange = trip.call, trip.exchange
-        lease = await self._pass_gates(trip)
-        if lease is None:
-            return
-        call.cleared = True
-        delivery = self._relay.delivery(Clearance(call, lease, call.body), exchange)
+    async def _travel(self, trip: _Trip) -> Rest | None:
+        """All of the road but the last bytes, which it gives; None for an answer that has to be cut."""
         try:
-            await self._deliver(trip, delivery)
-        finally:
-            await delivery.close()
+            clearance = await self._pass_gates(trip)
+        except Refused as refusal:
+            return trip.refusal(refusal)
+        trip.delivery = self._relay.delivery(clearance)
+        return await self._deliver(trip, trip.delivery)
 
-    async def _deliver(self, trip: _Trip, delivery: Delivery) -> None:
+    async def _pass_gates(self, trip: _Trip) -> Clearance:
+        """Raises `Refused`, and what `Exchange.interruptible` raises."""
+        if trip.exchange.defect is not None:
+            raise Refused.of(trip.exchange.defect, "listener")
+        if not self.open:
+            raise Refused("draining", headers=(("retry-after", "1"),), gate="listener")
+        for gate in self._gates:
+            try:
+                stage: object = await gate(trip.stage, trip.exchange)
+                if not isinstance(stage, gate.gives):
+                    raise TypeError(f"it gave no {gate.gives.__name__}")
+            except (ClientGone, Stopped):
+                raise
+            except Refused as refusal:
+                raise Refused.of(refusal.denial, gate.name) from None
+            except Exception:
+                log.exception("call %s: the gate %s failed", trip.id, gate.name)
+                raise Refused("internal", f"The gate {gate.name} failed.", gate=gate.name) from None
+            trip.stage = cast(Stage, stage)
+        return await self._clear(trip)
+
+    async def _clear(self, trip: _Trip) -> Clearance:
+        """The last gate: every other one has allowed the call, and there is a key for it."""
+        try:
+            covered = trip.stage
+            if not isinstance(covered, Covered):
+                raise TypeError("nothing is held for the call")
+            admitted = covered.requested.admitted
+            try:
+                lease = await self._leases.get(admitted.provider.name, admitted.project.tenant, admitted.project.id)
+                if not isinstance(lease, Lease):
+                    raise TypeError("the credential gate gave no lease")
+                check_lease(lease, admitted.provider)
+            except CredentialUnavailable as e:
+                log.error("call %s: no key for %s (%s)", trip.id, admitted.provider.name, e.why)
+                # `why` names Vault's host and paths: for the log, not for the workload.
+                raise Refused.of(_keyless(admitted.provider, e)) from None
+            return Clearance(covered, lease, covered.requested.body)
+        except Refused as refusal:
+            raise Refused.of(refusal.denial, "credential") from None
+        except Exception:
+            log.exception("call %s: the gate credential failed", trip.id)
+            raise Refused("internal", "The gate credential failed.", gate="credential") from None
+
+    async def _deliver(self, trip: _Trip, delivery: Delivery) -> Rest | None:
         try:
             async with trip.exchange.interruptible():
-                await delivery.run(trip.conclude)
+                return await self._pass_on(trip, await delivery.answer())
         except ClientGone:
             await delivery.read_on()
             raise
         except Stopped:
             raise
         except Refused as refusal:
-            if trip.call.ended == "budget" and trip.exchange.answered:
-                await delivery.end_with(refusal.denial, trip.conclude)
-            else:
-                await self._failed(trip, refusal.denial)
+            return self._broken_off(trip, delivery, refusal)
         except Exception:
-            log.exception("call %s: dispatch failed", trip.call.id)
-            await self._failed(trip, Denial("internal", "The way to the provider failed."))
+            log.exception("call %s: dispatch failed", trip.id)
+            return self._broken_off(trip, delivery, Refused("internal", "The way to the provider failed."))
+
+    async def _pass_on(self, trip: _Trip, answer: Answering) -> Rest:
+        """Pulls the answer and writes it to the client, up to the piece that makes it whole; that one and what follows are
+        given back."""
+        exchange = trip.exchange
+        trip.status = answer.status
+        if answer.bodiless:
+            answer.complete = True
+
+            async def only_the_head() -> None:
+                exchange.start(answer.status, trip.headers(answer), end=True)
+
+            return only_the_head
+        if not answer.sized:
+            exchange.start(answer.status, trip.headers(answer))
+        async for piece in answer:
+            if piece.whole:
+                break
+            await self._write(trip, answer, piece)
+
+        async def whole() -> None:
+            await self._write(trip, answer, piece)
+            async for late in answer:
+                await self._write(trip, answer, late)
+            if not exchange.finished:
+                exchange.end()
+
+        return whole
 
     @staticmethod
-    async def _failed(trip: _Trip, denial: Denial) -> None:
-        if trip.exchange.answered:
-            # The head is out: all that can be done is to cut the answer, which `travel` does.
-            trip.call.denial, trip.call.gate = denial, "dispatch"
-        else:
-            await trip.refuse(Decision.refuse("dispatch", denial))
+    async def _write(trip: _Trip, answer: Answering, piece: Piece) -> None:
+        exchange = trip.exchange
+        if not exchange.answered:
+            exchange.start(answer.status, trip.headers(answer), piece.data, end=piece.last)
+            if not piece.last:
+                await exchange.send(b"")
+        elif piece.data:
+            await exchange.send(piece.data)
 
-    async def _pass_gates(self, trip: _Trip) -> Lease | None:
-        """The lease if every gate allows the call; else it has been answered."""
-        call, exchange = trip.call, trip.exchange
-        if exchange.defect is not None:
-            await trip.refuse(Decision.refuse("listener", exchange.defect))
+    def _broken_off(self, trip: _Trip, delivery: Delivery, refusal: Refused) -> Rest | None:
+        """There is no answer, or its rest can't be had."""
+        exchange = trip.exchange
+        gate = refusal.gate or "dispatch"
+        if gate == Purse.name:
+            trip.left = End.OVER_BUDGET
+        if not exchange.answered:
+            return trip.refusal(Refused.of(refusal.denial, gate))
+        # The head is out. A stream can still be told that its budget has ended; any other answer is cut.
+        trip.denial, trip.gate = refusal.denial, gate
+        answer = delivery.answering
+        if trip.left is not End.OVER_BUDGET or answer is None:
             return None
-        if not self.open:
-            await trip.refuse(Decision.refuse("listener", Denial("draining", headers=(("retry-after", "1"),))))
+        answer.give_up()
+        if not answer.can_be_told:
             return None
-        gate_name, denial = "", None
-        try:
-            for gate in self._gates:
-                gate_name = gate.name
-                decision = await gate(call, exchange)
-                if not isinstance(decision, Decision):
-                    decision = Decision.refuse(gate_name, Denial("internal", "A gate gave no decision."))
-                if not decision.allowed:
-                    break
-            else:
-                gate_name = "credential"
-                return await self._lease(call)
-        except (ClientGone, Stopped):
-            raise
-        except Refused as refusal:
-            denial = refusal.denial
-        except LedgerUnavailable as e:
-            log.error("call %s: the ledger is away (%s)", call.id, e)
-            denial = Denial("ledger_unavailable", headers=(("retry-after", "1"),))
-        except CredentialUnavailable as e:
-            log.error("call %s: no key for %s (%s)", call.id, call.provider.name if call.provider else "?", e.why)
-            # `why` names Vault's host and paths: for the log, not for the workload.
-            denial = _keyless(call, e)
-        except Exception:
-            log.exception("call %s: the gate %s failed", call.id, gate_name)
-            denial = Denial("internal", f"The gate {gate_name} failed.")
-        await trip.refuse(Decision.refuse(gate_name, denial) if denial else decision)
-        return None
 
-    async def _lease(self, call: Call) -> Lease:
-        assert call.provider is not None
-        assert call.project is not None
-        lease = await self._leases.get(call.provider.name, call.project.tenant, call.project.id)
-        if not isinstance(lease, Lease):
-            raise TypeError("the credential gate gave no lease")
-        check_lease(lease, call.provider)
-        call.key_version = f"{lease.fingerprint}@{lease.version}"
-        return lease
+        async def last_event() -> None:
+            await exchange.send(trip.family.error_event(refusal.denial, trip.id))
+            exchange.end()
+
+        return last_event
 
 
-def _keyless(call: Call, error: CredentialUnavailable) -> Denial:
+def _keyless(provider: Provider, error: CredentialUnavailable) -> Denial:
     """A key that is nowhere does not come by asking again."""
-    if not isinstance(error, NoKey) or call.provider is None:
+    if not isinstance(error, NoKey):
         return Denial("credential_unavailable", headers=(("retry-after", "5"),))
-    name = call.provider.name
-    todo = f"Whoever runs the gateway must store one; `tollhouse key test {name}` tells where it was looked for."
-    why = f"There is no key for {name}."
+    todo = (
+        f"Whoever runs the gateway must store one; `tollhouse key test {provider.name}` tells where it was looked for."
+    )
+    why = f"There is no key for {provider.name}."
     return Denial("credential_unavailable", why, (("x-should-retry", "false"),), todo_override=todo)
 
 
-class _Trip:
-    """What belongs to one call's end: its refusal, its settling and its line, each at most once."""
+_ENDED = {End.LEFT: "client_gone", End.STOPPED: "stopped", End.CUT: "cut", End.OVER_BUDGET: "budget"}
+"""The line's ``reason`` of a call that nobody refused."""
 
-    def __init__(self, call: Call, exchange: Exchange, purse: Purse, book: Book) -> None:
-        self.call = call
+
+class _Trip:
+    """One call's way: the stage that it has reached, and its end, which comes once. Only `Journey` changes it."""
+
+    def __init__(self, arrival: Arrival, exchange: Exchange, purse: Purse, book: Book) -> None:
+        self.id = arrival.id
+        self.stage: Stage = arrival
         self.exchange = exchange
+        self.delivery: Delivery | None = None
+        self.status = 0
+        self.denial: Denial | None = None
+        self.gate = ""
+        self.left: End | None = None
+        """Who ended it, if it was neither the provider nor its answer's end."""
         self._purse = purse
         self._book = book
-        self._concluded = False
+
+    @property
+    def family(self) -> Family:
+        """In whose form it is refused."""
+        provider = known(self.stage).provider
+        return provider.family if provider is not None else DEFAULT
+
+    def headers(self, answer: Answering) -> list[tuple[str, str]]:
+        """The answer's headers, and ours."""
+        headers = [*answer.headers, ("x-tollhouse-call-id", self.id)]
+        if isinstance(self.stage, Covered) and self.stage.hold.clamped is not None:
+            headers.append(("x-tollhouse-clamped", str(self.stage.hold.clamped)))
+        return headers
 
     async def conclude(self) -> None:
-        """Settle and write the line. Runs before the last bytes of an answer go out, so that a client that has its answer
-        finds its budget settled, and again at the end, where it does nothing."""
-        if self._concluded:
-            return
-        self._concluded = True
-        call = self.call
-        call.waited_s += self.exchange.waited_s
-        with self.exchange.uninterrupted():
-            if call.id in self._purse.held:
-                try:
-                    charge = self._purse.charge(call)
-                except Exception:
-                    # A price that cannot be worked out must not leave a hold behind.
-                    log.exception("call %s: its cost is not known, so its hold is charged", call.id)
-                    charge = call.estimate, "hold"
-                call.charged, call.charged_by = charge if charge is not None else (Amount(requests=0), "none")
-            record = self._book.record(call)
-            try:
-                await self._purse.settle(call, record)
-            finally:
-                self._book.write(record)
+        """The charge, the settle and the line."""
+        outcome = self.delivery.outcome(self.left) if self.delivery is not None else None
+        charge = self._purse.charge(self.id, outcome or Outcome(End.NEVER_LEFT))
+        charged, charged_by = charge if charge is not None else (NOTHING, "none")
+        waited_s = self.exchange.waited_s + (outcome.waited_s if outcome is not None else 0.0)
+        ended = _ENDED[self.left] if self.left is not None else ""
+        record = self._book.record(
+            Concluded(
+                self.stage,
+                self.status,
+                self.denial,
+                self.gate,
+                ended,
+                outcome,
+                charged,
+                charged_by,
+                waited_s,
+            )
+        )
+        try:
+            await self._purse.settle(self.id, charged, record)
+        finally:
+            self._book.write(record)
 
-    async def refuse(self, decision: Decision) -> None:
-        """Answer with a refusal of ours, in the provider's own error format. Raises `ClientGone`."""
-        call, denial = self.call, decision.denial
-        assert denial is not None
-        call.denial, call.gate = denial, decision.gate
-        call.status = denial.status
-        await self.conclude()
-        family = call.provider.family if call.provider else "openai"
-        self.exchange.answer(denial.status, error_headers(denial, call.id), error_body(denial, family, call.id))
+    def refusal(self, refusal: Refused) -> Rest:
+        """The answer that is a refusal of ours, in the provider's own error format."""
+        denial = refusal.denial
+        self.denial, self.gate, self.status = denial, refusal.gate, denial.status
+        body = self.family.error_body(denial, self.id)
+
+        async def answer() -> None:
+            self.exchange.answer(denial.status, error_headers(denial, self.id), body)
+
+        return answer

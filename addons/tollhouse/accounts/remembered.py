@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from tollhouse.accounts.records import TokenRecord
-from tollhouse.call import Call, Project
+from tollhouse.call import Admitted, Project
 from tollhouse.ledger.store.client import LedgerUnavailable
 
 PROVEN_S: Final = 300.0
@@ -106,12 +106,10 @@ class Remembered:
             raise LedgerUnavailable("the project was not read in the last 5 minutes")
         return project
 
-    def vouches(self, call: Call) -> bool:
+    def vouches(self, call: Admitted) -> bool:
         """Whether the call's identity and project are proven now. One of another kind than a gate token has its own proof,
         which would be judged here; there is none yet."""
         identity, project = call.identity, call.project
-        if identity is None or project is None:
-            return False
         record = self._token(self._digests.get(identity.token_id, ""))
         known = self._project(project.id)
         return (

@@ -1,8 +1,11 @@
-"""The first gate: authority, path, identity, project, and the headers stripped to what may be sent."""
+"""The first gates, in their order: authority, path, identity and strip, project, operation. They are one judgement in the line,
+called ``admit``; each is a stage of its own so that a refusal knows what the gates before it found out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from typing import ClassVar
 
 from tollhouse.accounts.records import TokenDirectory
 from tollhouse.accounts.remembered import Remembered
@@ -10,71 +13,148 @@ from tollhouse.admit.authority import judge
 from tollhouse.admit.identity import choose_project, identify, presented
 from tollhouse.admit.path import split_target, take_credentials
 from tollhouse.admit.strip import strip
-from tollhouse.call import Call
-from tollhouse.denial import Decision, Refused
+from tollhouse.call import Addressed, Admitted, Aimed, Arrival, Billed, Identified
+from tollhouse.denial import Refused
 from tollhouse.ledger.store.client import LedgerUnavailable
 from tollhouse.providers import Catalog
 
+log = logging.getLogger(__name__)
 
-class Admit:
-    """Decides who is calling and whether this request may be made at all. ``remembered`` may stand in for the directory
-    while Redis is away."""
+NAME = "admit"
 
-    name = "admit"
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        directory: TokenDirectory,
-        *,
-        base_url_hosts: Collection[str],
-        project_header: str,
-        trace_header: str,
-        clock: Callable[[], float],
-        remembered: Remembered | None = None,
-    ) -> None:
+class Address:
+    """Which provider is meant, by the one authority rule."""
+
+    name: ClassVar = NAME
+    gives: ClassVar = Addressed
+
+    def __init__(self, catalog: Catalog, base_url_hosts: Collection[str]) -> None:
         self._catalog = catalog
+        self._base_url_hosts = frozenset(host.lower() for host in base_url_hosts)
+
+    async def __call__(self, arrival: Arrival, exchange: object) -> Addressed:
+        target = judge(arrival.head, self._catalog, self._base_url_hosts)
+        return Addressed(arrival, target.provider, target.host, target.raw_path)
+
+
+class Aim:
+    """Which path and query will be sent."""
+
+    name: ClassVar = NAME
+    gives: ClassVar = Aimed
+
+    async def __call__(self, addressed: Addressed, exchange: object) -> Aimed:
+        path, query = split_target(addressed.raw_path)
+        query, credentials = take_credentials(query)
+        return Aimed(addressed, path, query, tuple(credentials))
+
+
+class Accounts:
+    """The directory of tokens and projects. ``remembered`` stands in for it while Redis is away, where that is allowed."""
+
+    def __init__(self, directory: TokenDirectory, remembered: Remembered | None = None) -> None:
         self._directory = directory
         self._remembered = remembered
-        self._base_url_hosts = frozenset(host.lower() for host in base_url_hosts)
-        self._project_header = project_header.lower()
-        self._trace_header = trace_header.lower()
-        self._ours = frozenset({self._project_header, self._trace_header})
+
+    async def ask[T](self, question: Callable[[TokenDirectory], Awaitable[T]]) -> tuple[T, bool]:
+        """The answer, and whether it is a remembered one. Raises `Refused` (503) while nobody can answer."""
+        try:
+            try:
+                return await question(self._directory), False
+            except LedgerUnavailable as error:
+                if self._remembered is None or not await self._remembered.serves(error):
+                    raise
+            return await question(self._remembered), True
+        except LedgerUnavailable as error:
+            log.error("the directory is away (%s)", error)
+            raise Refused("ledger_unavailable", headers=(("retry-after", "1"),)) from None
+
+
+class Identify:
+    """Who calls, by the first credential that is present; every credential is stripped from what will be sent."""
+
+    name: ClassVar = NAME
+    gives: ClassVar = Identified
+
+    def __init__(self, accounts: Accounts, ours: frozenset[str], clock: Callable[[], float]) -> None:
+        """``ours`` are the names of our own headers, in lower case. ``clock`` is seconds since the epoch."""
+        self._accounts = accounts
+        self._ours = ours
         self._clock = clock
 
-    async def __call__(self, call: Call, exchange: object) -> Decision:
-        """Fills in provider, host, path, endpoint, identity, project and headers. Errors of the directory pass through.
-        ``exchange`` is not looked at: nothing of the body has been read yet."""
-        try:
-            return await self._judge(call, self._directory)
-        except LedgerUnavailable as error:
-            if self._remembered is None or not await self._remembered.serves(error):
-                raise
-        decision = await self._judge(call, self._remembered)
-        call.unsafe_fail_open = decision.allowed
-        return decision
+    async def __call__(self, aimed: Aimed, exchange: object) -> Identified:
+        head = aimed.addressed.arrival.head
+        headers = strip(head.headers, aimed.addressed.provider, self._ours)
+        credential = presented(head, aimed.credentials)
+        identity, remembered = await self._accounts.ask(lambda directory: identify(credential, directory, self._clock))
+        user = credential.user if credential is not None else ""
+        return Identified(aimed, tuple(headers), identity, user, remembered)
 
-    async def _judge(self, call: Call, directory: TokenDirectory) -> Decision:
-        head = call.head
-        call.trace_id = (head.get(self._trace_header) or head.get("traceparent") or "")[:256]
-        try:
-            target = judge(head, self._catalog, self._base_url_hosts)
-            call.provider, call.host = target.provider, target.host
-            call.path, query = split_target(target.raw_path)
-            call.query, query_credentials = take_credentials(query)
-            call.headers = strip(head.headers, target.provider, self._ours)
-            credential = presented(head, query_credentials)
-            call.identity = await identify(credential, directory, self._clock)
-            assert credential is not None
-            project_id = choose_project(
-                call.identity, head.get_all(self._project_header), credential.user, self._project_header
-            )
-            call.project = await directory.get_project(project_id)
-            if call.project is None or call.project.tenant != call.identity.tenant:
-                raise Refused("project_not_allowed", f"Project {project_id} does not exist (any more).")
-            call.endpoint = target.provider.endpoint(head.method, call.path, call.host)
-            if call.endpoint is None:
-                raise Refused("path_not_allowed", f"{head.method!a} {call.path[:120]!a} is not open.")
-        except Refused as refusal:
-            return Decision.refuse(self.name, refusal.denial)
-        return Decision.allow(self.name)
+
+class Bill:
+    """Which project pays."""
+
+    name: ClassVar = NAME
+    gives: ClassVar = Billed
+
+    def __init__(self, accounts: Accounts, project_header: str) -> None:
+        self._accounts = accounts
+        self._header = project_header
+
+    async def __call__(self, identified: Identified, exchange: object) -> Billed:
+        named = identified.aimed.addressed.arrival.head.get_all(self._header)
+        project_id = choose_project(identified.identity, named, identified.user, self._header)
+        project, remembered = await self._accounts.ask(lambda directory: directory.get_project(project_id))
+        if project is None or project.tenant != identified.identity.tenant:
+            raise Refused("project_not_allowed", f"Project {project_id} does not exist (any more).")
+        return Billed(identified, project, remembered)
+
+
+class Open:
+    """Whether the method and the path are open."""
+
+    name: ClassVar = NAME
+    gives: ClassVar = Admitted
+
+    async def __call__(self, billed: Billed, exchange: object) -> Admitted:
+        identified = billed.identified
+        aimed = identified.aimed
+        addressed = aimed.addressed
+        provider, method = addressed.provider, addressed.arrival.head.method
+        operation = provider.family.operation(method, aimed.path, aimed.query, addressed.host)
+        if operation is None:
+            raise Refused("path_not_allowed", f"{method!a} {aimed.path[:120]!a} is not open.")
+        return Admitted(
+            addressed.arrival,
+            provider,
+            addressed.host,
+            aimed.path,
+            aimed.query,
+            identified.headers,
+            identified.identity,
+            billed.project,
+            operation,
+            remembered=identified.remembered or billed.remembered,
+        )
+
+
+def admit_gates(
+    catalog: Catalog,
+    directory: TokenDirectory,
+    *,
+    base_url_hosts: Collection[str],
+    project_header: str,
+    trace_header: str,
+    clock: Callable[[], float],
+    remembered: Remembered | None = None,
+) -> tuple[Address, Aim, Identify, Bill, Open]:
+    accounts = Accounts(directory, remembered)
+    project_header = project_header.lower()
+    return (
+        Address(catalog, base_url_hosts),
+        Aim(),
+        Identify(accounts, frozenset({project_header, trace_header.lower()}), clock),
+        Bill(accounts, project_header),
+        Open(),
+    )

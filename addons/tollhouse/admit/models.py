@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import ClassVar, Final
 
-from tollhouse.call import Call
-from tollhouse.denial import Decision, Denial
+from tollhouse.call import Requested
+from tollhouse.denial import Refused
 
 _PROVIDER: Final = re.compile(r"[a-z0-9][a-z0-9_-]*", re.ASCII)
 _MAX_PATTERN: Final = 256
@@ -51,21 +51,19 @@ class Models:
     """Refuses 403 ``model_not_allowed`` for any model that a request can reach and its project may not use, and for
     models that it names in a way that can't be read."""
 
-    name = "models"
+    name: ClassVar = "models"
+    gives: ClassVar = Requested
 
-    async def __call__(self, call: Call, exchange: object) -> Decision:
-        if call.endpoint is None or not call.endpoint.billable:
-            return Decision.allow(self.name)
-        assert call.project is not None
-        assert call.provider is not None
-        patterns = call.project.models
-        if not patterns:
-            return Decision.allow(self.name)
-        for model in (call.model, *call.other_models):
-            if not allowed(patterns, call.provider.name, model):
-                why = f"Project {call.project.id} may not use {model[:80]!a} of {call.provider.name}."
-                return Decision.refuse(self.name, Denial("model_not_allowed", why))
-        if call.models_unknown:
+    async def __call__(self, requested: Requested, exchange: object) -> Requested:
+        admitted, asked = requested.admitted, requested.asked
+        patterns, provider = admitted.project.models, admitted.provider.name
+        if not patterns or not admitted.operation.metered:
+            return requested
+        for model in (asked.model, *asked.other_models):
+            if not allowed(patterns, provider, model):
+                why = f"Project {admitted.project.id} may not use {model[:80]!a} of {provider}."
+                raise Refused("model_not_allowed", why)
+        if asked.models_unknown:
             why = "The request names further models (fallbacks, models, route, tools) in a way that can't be judged."
-            return Decision.refuse(self.name, Denial("model_not_allowed", why))
-        return Decision.allow(self.name)
+            raise Refused("model_not_allowed", why)
+        return requested

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from tollhouse.budget.growth import TOKENS_PER_SECOND
-from tollhouse.call import Amount, Call, ChargedBy, Usage
+from tollhouse.call import Amount, ChargedBy, End, Outcome, Requested
+from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.ledger.limits import MAX_AMOUNT
 from tollhouse.prices.table import PriceTable
 
 log = logging.getLogger(__name__)
+
+Charged = tuple[Amount, ChargedBy]
+
+_ONE_REQUEST: Charged = Amount(requests=1), "none"
+_LOST = frozenset({"upstream_unreachable", "upstream_bad_answer", "upstream_tls"})
+"""Codes of attempts whose connection was lost: the provider may not have worked on them to the end."""
 
 
 class Charges:
@@ -18,122 +26,166 @@ class Charges:
     def __init__(self, prices: PriceTable) -> None:
         self._prices = prices
 
-    def estimate(self, call: Call) -> Amount:
-        """What is held for a call that was read: for all of its cap, if it has one. Says whether it is ``priced``."""
-        if call.endpoint is None or not call.endpoint.billable:
-            return Amount(requests=1)
-        assert call.provider is not None
-        assert call.project is not None
-        nano_usd = self.ceiling(call, call.output_cap)
-        # The ledger refuses it then if a limit of the project, its tenant or the token is in money.
-        call.priced = nano_usd is not None
-        nano_usd = nano_usd or 0
+    def amount(self, requested: Requested, estimate: Estimate) -> tuple[Amount, bool]:
+        """What is held for a call that was read, for all of the output in ``estimate``; and whether its price is known. The
+        ledger refuses a call without a price if a limit of the project, its tenant or the token is in money."""
+        if not requested.admitted.operation.metered:
+            return Amount(requests=1), True
+        nano_usd = self.ceiling(requested, estimate, estimate.units.output)
+        tokens = estimate.units.tokens + estimate.predicted
         # A cap of two thousand million tokens, 128 times, is more than the ledger can count: more than any limit, too.
-        tokens = call.input_estimate + call.predicted + call.output_cap
-        return Amount(min(nano_usd, MAX_AMOUNT), min(tokens, MAX_AMOUNT), 1)
+        return Amount(min(nano_usd or 0, MAX_AMOUNT), min(tokens, MAX_AMOUNT), 1), nano_usd is not None
 
-    def ceiling(self, call: Call, output: int) -> int | None:
+    def ceiling(self, requested: Requested, estimate: Estimate, output: int) -> int | None:
         """The most that the call may cost with so many tokens of output beside those predicted, in nano-dollars: by the
         dearest of the models that it can reach. None if one has no price."""
-        assert call.provider is not None
-        assert call.project is not None
-        provider_id = call.provider.price_id
-        output += call.predicted
+        admitted, asked = requested.admitted, requested.asked
+        price_id = admitted.provider.price_id
+        estimate = estimate.of_output(output)
         most: int | None = 0
-        for model in (call.model, *call.other_models):
+        for model in (asked.model, *asked.other_models):
             nano_usd = self._prices.ceiling(
-                provider_id,
-                model,
-                call.input_estimate,
-                output,
-                tier=call.service_tier,
-                audio=call.audio,
-                at=call.timestamp,
-                worst=held_at_worst(call),
+                price_id, model, estimate, tier=asked.tier, at=admitted.arrival.timestamp, worst=admitted.worst
             )
             most = None if nano_usd is None or most is None else max(most, nano_usd)
-        if most is not None and not call.models_unknown:
+        if most is not None and not asked.models_unknown:
             return most
-        return (
-            self._prices.dearest(provider_id, call.input_estimate, output)
-            if call.project.unpriced == "dearest"
-            else None
-        )
+        return self._prices.dearest(price_id, estimate.units) if admitted.project.unpriced == "dearest" else None
 
-    def charge(self, call: Call) -> tuple[Amount, ChargedBy] | None:
+    def charge(
+        self, requested: Requested, outcome: Outcome, *, held: Amount, estimate: Estimate, first: Amount, capped: bool
+    ) -> Charged | None:
         """What the call costs and by what rule; None if it never left, so that all is given back.
 
-        ======================================================  ========================  ==========
-        nothing of it reached the provider                      all is given back         none
-        it ended while its request was away, without answer     the hold                  disconnect
-        attempts without an answer, or error answers only       one request, no money     none
-        an error status, or an endpoint that costs nothing      one request, no money     none
-        an answer with usage, whole or not                      the usage                 usage
-        a whole answer without usage                            the hold                  hold
-        a whole stream without, longer than what was held       input and output seen     estimate
-        a stream that the provider or a fault of ours cut       input and output seen     estimate
-        a stream that a stop of the gateway left                input and output seen     disconnect
-        a stream that the client left                           the same, and silences    disconnect
-        a stream that the budget ended                          the same, and silences    estimate
-        any other answer that was cut or left                   the hold                  the same
-        ======================================================  ========================  ==========
+        ====================================================  ============================  ==========
+        nothing of it reached the provider                    all is given back             none
+        an endpoint that costs nothing, or an error           one request, no money         none
+        left, no answer, and our time-out passed              the hold                      hold
+        left, no answer, and the connection was lost          the input's estimate          estimate
+        left, and the client or a stop ended it               the hold                      disconnect
+        a whole answer with usage                             the usage                     usage
+        a whole answer without usage                          the hold                      hold
+        a whole stream without, longer than what was held     input and output seen         estimate
+        a stream that ended in the provider's error           input and output seen         estimate
+        a stream that the provider or a fault of ours cut     the same                      estimate
+        a stream that a stop of the gateway left              the same                      disconnect
+        a stream that the client left                         the same, and silences        disconnect
+        a stream that the budget ended                        the same, and silences        estimate
+        any other answer that was cut or left                 the hold                      the same
+        ====================================================  ============================  ==========
 
-        What is not a stream was made whole before its first byte came, and the provider charges all of it. Silences count as
-        they do for the hold (`growth`), and up to it: who leaves after the first words has had the reasoning before them.
+        What the provider has counted of an answer that is not whole is a lower bound: of it and of what was seen the larger
+        counts. What is no stream was made whole before its first byte came, and the provider charges all of it. Silences
+        count as they do for the hold (`growth`), and up to it: who leaves after the first words has had the reasoning before
+        them. ``worst`` adds what one attempt was held at for each attempt of unknown fate that came before.
         """
-        if call.upstream_status == 0:
-            if call.in_flight:
-                return call.estimate, "disconnect"
-            # A number is the status of an answer that was to be retried. An attempt that was cancelled and is not in
-            # flight was still connecting.
-            left = any(
-                attempt.outcome.isdigit() or (attempt.unknown and attempt.outcome != "cancelled")
-                for attempt in call.attempts
-            )
-            return (Amount(requests=1), "none") if left else None
-        if call.endpoint is None or not call.endpoint.billable or not 200 <= call.upstream_status < 300:
-            return Amount(requests=1), "none"
-        if call.usage is not None:
-            cost = self._priced(call, call.usage)
-            if cost.nano_usd <= MAX_AMOUNT and cost.tokens <= MAX_AMOUNT:
-                return cost, "usage"
-            log.error("call %s: a usage that can't be true (%d tokens); its hold is charged", call.id, cost.tokens)
-            return call.estimate, "hold"
-        if call.complete:
-            seen = self._seen(call)
-            return (seen, "estimate") if call.stream and seen.tokens > call.estimate.tokens else (call.estimate, "hold")
-        if call.ended == "budget" and not call.output_seen:
-            # It said nothing for as long as was held: hidden reasoning, which the provider charges.
-            return call.estimate, "hold"
-        rule: ChargedBy = "disconnect" if call.ended in ("client_gone", "stopped") else "estimate"
-        if not call.stream:
-            return call.estimate, rule
-        return self._seen(call), rule
+        ended = self._ended(requested, outcome, held, estimate, capped)
+        if ended is None or not requested.admitted.operation.metered:
+            return ended
+        return _with_unknown(ended, requested, outcome, first, self._input(requested, estimate))
 
-    def _seen(self, call: Call) -> Amount:
-        output = call.output_seen
-        if call.ended in ("client_gone", "budget"):
-            hidden = int(call.silent_s * TOKENS_PER_SECOND) * call.answers
-            output = max(output, min(output + hidden, call.output_cap))
-        if call.capped or held_at_worst(call):
-            output = min(output, call.output_cap)
-        return self._priced(call, Usage(input=call.input_estimate, output=output))
+    def _ended(
+        self, requested: Requested, outcome: Outcome, held: Amount, estimate: Estimate, capped: bool
+    ) -> Charged | None:
+        streamed = outcome.streamed
+        match outcome.end:
+            case End.NEVER_LEFT:
+                return None
+            case _ if outcome.in_flight:
+                return held, "disconnect"
+            case End.UNKNOWN | End.ERROR:
+                return _ONE_REQUEST
+            case _ if not outcome.metered:
+                return _ONE_REQUEST
+            case End.WHOLE | End.STREAMED if outcome.charges:
+                return self._counted(requested, outcome.charges, "usage", held)
+            case End.STREAMED:
+                seen = self._lower_bound(requested, outcome, estimate, capped, "estimate", held)
+                return seen if seen[0].tokens > held.tokens else (held, "hold")
+            case End.WHOLE:
+                return held, "hold"
+            case End.OVER_BUDGET if not outcome.output_seen and not outcome.charges:
+                # It said nothing for as long as was held: hidden reasoning, which the provider charges.
+                return held, "hold"
+            case End.LEFT | End.STOPPED:
+                rule: ChargedBy = "disconnect"
+            case _:
+                rule = "estimate"
+        return self._lower_bound(requested, outcome, estimate, capped, rule, held) if streamed else (held, rule)
 
-    def _priced(self, call: Call, usage: Usage) -> Amount:
-        assert call.provider is not None
-        provider_id = call.provider.price_id
-        served = call.model_served or call.model
-        nano_usd = self._prices.cost(
-            provider_id, served, usage, call.service_tier, call.timestamp, requested=call.model
+    def _lower_bound(
+        self,
+        requested: Requested,
+        outcome: Outcome,
+        estimate: Estimate,
+        capped: bool,
+        rule: ChargedBy,
+        held: Amount,
+    ) -> Charged:
+        """The larger of the provider's last count and what was seen. Its input is believed where it has counted one."""
+        output = outcome.output_seen
+        if outcome.end in (End.LEFT, End.OVER_BUDGET) and requested.asked.reasons:
+            hidden = int(outcome.silent_s * TOKENS_PER_SECOND) * requested.asked.choices
+            output = max(output, min(output + hidden, estimate.units.output))
+        if capped or requested.admitted.worst:
+            output = min(output, estimate.units.output)
+        last = outcome.charges[0] if outcome.charges else Charge("", Units(requests=1), requested.asked.tier)
+        seen = Units(input=last.units.input or estimate.units.input, output=output)
+        units = last.units.at_least(seen)
+        if outcome.charges and units == last.units:
+            rule = "usage"
+        return self._counted(requested, (replace(last, units=units), *outcome.charges[1:]), rule, held)
+
+    def _input(self, requested: Requested, estimate: Estimate) -> Amount:
+        """What the input alone is estimated to cost."""
+        units = Units(input=estimate.units.input, requests=1)
+        return self._priced(requested, (Charge("", units, requested.asked.tier),), Amount())
+
+    def _counted(self, requested: Requested, charges: tuple[Charge, ...], rule: ChargedBy, held: Amount) -> Charged:
+        cost = self._priced(requested, charges, held)
+        if cost.nano_usd <= MAX_AMOUNT and cost.tokens <= MAX_AMOUNT:
+            return cost, rule
+        log.error(
+            "call %s: a usage that can't be true (%d tokens); its hold is charged", requested.admitted.id, cost.tokens
         )
-        if nano_usd is None and call.project is not None and call.project.unpriced == "dearest":
-            nano_usd = self._prices.dearest(provider_id, usage.input, usage.output)
-        if nano_usd is None:
-            # No price (or none any more): what was held for it, which is 0 without a money limit.
-            nano_usd = call.estimate.nano_usd
-        return Amount(nano_usd, usage.total, 1)
+        return held, "hold"
+
+    def _priced(self, requested: Requested, charges: tuple[Charge, ...], held: Amount) -> Amount:
+        admitted, asked = requested.admitted, requested.asked
+        price_id, total = admitted.provider.price_id, 0
+        for charge in charges:
+            served = charge if charge.model else replace(charge, model=asked.model)
+            nano_usd = self._prices.cost(price_id, served, at=admitted.arrival.timestamp, requested=asked.model)
+            if nano_usd is None and admitted.project.unpriced == "dearest":
+                nano_usd = self._prices.dearest(price_id, charge.units)
+            if nano_usd is None:
+                # No price (or none any more): what was held for it, which is 0 without a money limit.
+                total = held.nano_usd
+                break
+            total += nano_usd
+        return Amount(total, sum(charge.units.tokens for charge in charges), 1)
 
 
-def held_at_worst(call: Call) -> bool:
-    """Whether the call's project says ``estimate = "worst"``."""
-    return call.project is not None and call.project.estimate == "worst"
+def _with_unknown(charged: Charged, requested: Requested, outcome: Outcome, first: Amount, lost: Amount) -> Charged:
+    """Attempts of unknown fate: their requests were written, and no answer came. A time-out of ours waited for an answer that
+    the provider worked on; a connection that was lost may have taken only the input. Either is charged once a call, when the
+    call is given up; an attempt that succeeds later is charged alone."""
+    amount, rule = charged
+    unknown = [a for a in outcome.attempts if a.unknown and a.outcome != "cancelled"]
+    if not unknown:
+        return charged
+    if requested.admitted.worst:
+        times = len(unknown)
+        return (
+            Amount(
+                min(amount.nano_usd + times * first.nano_usd, MAX_AMOUNT),
+                min(amount.tokens + times * first.tokens, MAX_AMOUNT),
+                amount.requests,
+            ),
+            "hold" if rule == "none" else rule,
+        )
+    if outcome.end not in (End.UNKNOWN, End.ERROR):
+        return charged
+    if any(attempt.outcome not in _LOST for attempt in unknown):
+        return first, "hold"
+    return lost, "estimate"

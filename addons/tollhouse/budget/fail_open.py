@@ -16,11 +16,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
-from tollhouse.call import Amount, Call
+from tollhouse.budget.hold import CallHold
+from tollhouse.call import Admitted, Amount
 from tollhouse.denial import Denial
 from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Scope, Short, Unpriced
 from tollhouse.ledger.spool import Spool, SpoolRecord
@@ -48,15 +49,6 @@ class Outage(Protocol):
     def over(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A call under way that Redis has no hold of."""
-
-    call: Call
-    scopes: tuple[Scope, ...]
-    carried: Mapping[str, str]
-
-
 class FailOpen:
     """``vouches`` says whether a call's identity and project are proven at this moment; ``refresh`` brings those proofs up to
     date while Redis answers, and may raise `LedgerUnavailable`."""
@@ -66,7 +58,7 @@ class FailOpen:
         ledger: Ledger,
         spool: Spool,
         outage: Outage,
-        vouches: Callable[[Call], bool],
+        vouches: Callable[[Admitted], bool],
         refresh: Callable[[], Awaitable[None]],
         *,
         deadline_s: float = 60.0,
@@ -77,40 +69,37 @@ class FailOpen:
         self._vouches = vouches
         self._refresh = refresh
         self._deadline_s = deadline_s
-        self.opened: dict[str, Opened] = {}
+        self.opened: dict[str, CallHold] = {}
+        """Calls under way that Redis has no hold of."""
         self._taken: Counter[Scope] = Counter()
         """Calls of each token that this outage let through."""
 
-    async def takes(
-        self, call: Call, scopes: Sequence[Scope], carried: Mapping[str, str], error: LedgerUnavailable
-    ) -> Held | Unpriced | None:
+    async def takes(self, hold: CallHold, error: LedgerUnavailable) -> Held | Unpriced | None:
         """Instead of the hold that ended in ``error``: the call may go on, its record is on disk; or nobody knows its price;
         or None, it may not; so if it raises."""
-        token = scopes[-1]
+        token = hold.scopes[-1]
         if self.full or self._has_its_share(token) or not await self._outage.explains(error):
             return None
-        if not call.priced:
+        if not hold.priced:
             # Its project's own limits may be known, its tenant's are in Redis alone: one of them may be in money.
-            return Unpriced(scopes[-1])
-        if not self._vouches(call) or self.full or self._has_its_share(token):
+            return Unpriced(token)
+        if not self._vouches(hold.requested.admitted) or self.full or self._has_its_share(token):
             return None
         self._taken[token] += 1
-        marked = {key: value[:_LONGEST_MODEL] for key, value in carried.items()} | {FLAG: "true"}
-        opened = Opened(call, tuple(scopes), marked)
         try:
-            await self._spool.put(_begun(opened, call.estimate))
+            await self._spool.put(_begun(hold, hold.amount))
         except OSError as failure:
-            log.error("call %s may not leave: it could not be spooled (%s)", call.id, failure)
+            log.error("call %s may not leave: it could not be spooled (%s)", hold.id, failure)
             return None
-        call.unsafe_fail_open = True
-        self.opened[call.id] = opened
+        hold.unheld = True
+        self.opened[hold.id] = hold
         self._outage.let_through += 1
         return Held()
 
-    async def enlarge(self, call: Call, amount: Amount) -> Short | Denial | None:
-        """Makes what ``call`` is charged if nothing else is heard of it ``amount``: in Redis, if it is back, else on disk. Why
+    async def enlarge(self, call_id: str, amount: Amount) -> Short | Denial | None:
+        """Makes what the call is charged if nothing else is heard of it ``amount``: in Redis, if it is back, else on disk. Why
         it can't be, or None."""
-        opened = self.opened.get(call.id)
+        opened = self.opened.get(call_id)
         if opened is None:
             return None
         try:
@@ -122,7 +111,7 @@ class FailOpen:
         try:
             await self._spool.put(_begun(opened, amount))
         except OSError as failure:
-            log.error("call %s may not go on: it could not be spooled (%s)", call.id, failure)
+            log.error("call %s may not go on: it could not be spooled (%s)", call_id, failure)
             return Denial("ledger_unavailable", "Nor can what this call costs be written to disk.")
         return None
 
@@ -131,33 +120,35 @@ class FailOpen:
         opened = list(self.opened.values())
         for start in range(0, len(opened), _AT_ONCE):
             some = opened[start : start + _AT_ONCE]
-            results = await asyncio.gather(
-                *(self._adopt(one, one.call.estimate) for one in some), return_exceptions=True
-            )
+            results = await asyncio.gather(*(self._adopt(one, one.amount) for one in some), return_exceptions=True)
             for one, result in zip(some, results, strict=True):
                 if isinstance(result, LedgerUnavailable):
                     raise result
                 if isinstance(result, BaseException):
-                    log.error("call %s could not be held (%s): it is charged when it ends", one.call.id, result)
+                    log.error("call %s could not be held (%s): it is charged when it ends", one.id, result)
 
-    async def _adopt(self, opened: Opened, amount: Amount) -> Short | None:
+    async def _adopt(self, opened: CallHold, amount: Amount) -> Short | None:
         """Why it can't be held, or None: it is, or was and has ended."""
-        call = opened.call
         try:
             result = await self._ledger.hold(
-                call.id, opened.scopes, amount, deadline_s=self._deadline_s, carried=opened.carried, give_back=False
+                opened.id,
+                opened.scopes,
+                amount,
+                deadline_s=self._deadline_s,
+                carried=_marked(opened),
+                give_back=False,
             )
         except ValueError as failure:
             # Its first hold was taken after all, and swept; its settle corrects that.
-            log.warning("call %s: %s", call.id, failure)
+            log.warning("call %s: %s", opened.id, failure)
         else:
             if isinstance(result, Short):
                 return result
-        if self.opened.pop(call.id, None) is not None:
+        if self.opened.pop(opened.id, None) is not None:
             try:
                 await self._spool.put(replace(_begun(opened, amount), kind="held"))
             except OSError as failure:
-                log.error("call %s: its hold could not be noted (%s)", call.id, failure)
+                log.error("call %s: its hold could not be noted (%s)", opened.id, failure)
         return None
 
     def ended(self, call_id: str) -> bool:
@@ -192,5 +183,9 @@ class FailOpen:
         return []
 
 
-def _begun(opened: Opened, amount: Amount) -> SpoolRecord:
-    return SpoolRecord(opened.call.id, opened.scopes, amount, opened.carried, "begun")
+def _marked(hold: CallHold) -> dict[str, str]:
+    return {key: value[:_LONGEST_MODEL] for key, value in hold.carried.items()} | {FLAG: "true"}
+
+
+def _begun(hold: CallHold, amount: Amount) -> SpoolRecord:
+    return SpoolRecord(hold.id, hold.scopes, amount, _marked(hold), "begun")

@@ -1,8 +1,8 @@
 """Streams without an output cap: a first slice is held, and more as the answer goes on.
 
-What an answer has used by now is not known before its end: it is taken to be the output seen, or the time gone by times a
-bound of tokens a second if that is more (hidden reasoning sends no bytes for minutes). The hold is kept ahead of that. When
-it can't be, the stream ends; what was seen is paid.
+What an answer has used by now is not known before its end. It is taken to be the output seen. Where the model and the request
+can reason it is the time gone by times a bound of tokens a second, if that is more: hidden reasoning sends no bytes for
+minutes. The hold is kept ahead of that. When it can't be, the stream ends, and what was seen is paid.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
-from tollhouse.call import Call
 from tollhouse.denial import Denial
+from tollhouse.families.base import Asked
 
-FIRST_SLICE_TOKENS: Final = 2_048
-"""For each answer asked for. Most answers of a chat are shorter, so that one hold is all they need."""
 SLICE_TOKENS: Final = 2_048
 AHEAD_TOKENS: Final = 512
 """More is asked for when the hold is no further ahead than this."""
@@ -35,28 +33,29 @@ class Interruptible(Protocol):
 
 class Growth:
     """One stream's hold. ``extend`` asks for so many tokens more and gives how many there are now, with the reason if they
-    are fewer; ``clock`` is monotonic."""
+    are fewer; ``clock`` is monotonic. ``held`` is what is held of output at first, in tokens."""
 
     def __init__(
         self,
-        call: Call,
+        asked: Asked,
+        held: int,
         exchange: Interruptible,
-        extend: Callable[[Call, int], Awaitable[tuple[int, Denial | None]]],
+        extend: Callable[[int], Awaitable[tuple[int, Denial | None]]],
         clock: Callable[[], float],
     ) -> None:
-        self._call = call
+        self._a_second = TOKENS_PER_SECOND * asked.choices if asked.reasons else 0.0
         self._exchange = exchange
         self._extend = extend
         self._clock = clock
         self._began = clock()
-        self._covered = call.output_cap
+        self._covered = held
         self._seen = 0
         self._ask_at = self._began
         self._denial: Denial | None = None
         self._asking = asyncio.Lock()
 
     def _need(self, now: float) -> int:
-        return max(self._seen, int((now - self._began) * TOKENS_PER_SECOND * self._call.answers))
+        return max(self._seen, int((now - self._began) * self._a_second))
 
     async def covers(self, seen: int) -> Denial | None:
         """Why the budget does not cover what the answer has used by now, None if it does."""
@@ -68,14 +67,11 @@ class Growth:
         async with self._asking:
             need = self._need(now)
             if need + AHEAD_TOKENS > self._covered and now >= self._ask_at:
-                more, self._denial = await self._extend(self._call, need + SLICE_TOKENS - self._covered)
+                more, self._denial = await self._extend(need + SLICE_TOKENS - self._covered)
                 self._covered += more
                 if self._denial is not None:
                     self._ask_at = now + _ASK_AGAIN_S
-            if need <= self._covered or self._denial is None:
-                return None
-            self._call.ended = "budget"
-            return self._denial
+            return None if need <= self._covered else self._denial
 
     async def tick(self) -> None:
         """Once a second: ends a silent stream that the budget does not cover any more."""

@@ -8,21 +8,19 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import ClassVar, Final
 
-from tollhouse.accounts.token import without_tokens
-from tollhouse.budget.charges import Charges, held_at_worst
+from tollhouse.budget.charges import Charges
 from tollhouse.budget.fail_open import FailOpen
 from tollhouse.budget.growth import LEAST_TOKENS, Growth, Interruptible
+from tollhouse.budget.hold import CallHold
 from tollhouse.budget.refusals import refusal, unpriced
-from tollhouse.call import Amount, Call, ChargedBy
-from tollhouse.denial import Decision, Denial
-from tollhouse.families.openai.request import lower_cap
-from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Scope, Short, Unpriced
+from tollhouse.call import Amount, ChargedBy, Covered, Outcome, Requested
+from tollhouse.denial import Denial, Refused
+from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Short, Unpriced
 from tollhouse.ledger.limits import MAX_AMOUNT
 from tollhouse.ledger.spool import Spool, SpoolRecord
 from tollhouse.prices.table import PriceTable
-from tollhouse.timestamps import rfc3339
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +36,8 @@ class Purse:
     """Holds before anything leaves, settles after. A call it has held is in `held` until it is settled or released, then
     in the spool for as long as Redis could not be told. ``fail_open`` may stand in for a hold while Redis is away."""
 
-    name = "budget"
+    name: ClassVar = "budget"
+    gives: ClassVar = Covered
 
     def __init__(
         self,
@@ -59,95 +58,104 @@ class Purse:
         self._spool = spool
         self._deadline_s = deadline_s
         self._fail_open = fail_open
-        self.held: dict[str, tuple[Scope, ...]] = {}
-        self.growing: dict[str, Growth] = {}
-        """Streams under way without an output cap."""
+        self.held: dict[str, CallHold] = {}
         self.unsettled: dict[str, SpoolRecord] = {}
         """What could be told neither to Redis nor to the spool."""
 
-    async def __call__(self, call: Call, exchange: Interruptible) -> Decision:
-        """Refuses 402, 403 (unpriced) and 429; `LedgerUnavailable` passes through. May lower the request's output cap."""
-        call.estimate = self._charges.estimate(call)
-        scopes = scopes_of(call)
+    async def __call__(self, requested: Requested, exchange: Interruptible) -> Covered:
+        """Refuses 402, 403 (unpriced), 429 and 503 (the ledger is away). May lower the request's output cap."""
+        amount, priced = self._charges.amount(requested, requested.estimate)
+        hold = CallHold(requested, requested.estimate, amount)
+        hold.priced = priced
         # Entered before the answer is known: a hold whose answer is lost must be settled or swept, not forgotten.
-        self.held[call.id] = scopes
+        self.held[hold.id] = hold
         try:
-            result = await self._first_hold(call, scopes)
-            if isinstance(result, Short) and call.project is not None and call.project.on_shortfall == "clamp":
-                result = await self._clamped(call, scopes, result)
-        except LedgerUnavailable:
-            del self.held[call.id]
-            call.estimate = Amount(requests=0)
-            raise
+            result = await self._first_hold(hold)
+            if isinstance(result, Short) and requested.admitted.project.on_shortfall == "clamp":
+                result = await self._clamped(hold, result)
+        except LedgerUnavailable as error:
+            del self.held[hold.id]
+            log.error("call %s: the ledger is away (%s)", hold.id, error)
+            raise Refused("ledger_unavailable", headers=(("retry-after", "1"),)) from None
         if not isinstance(result, Held):
-            del self.held[call.id]
-            denial = self._refusal(result, call) if isinstance(result, Short) else unpriced(call)
-            call.estimate = Amount(requests=0)
-            return Decision.refuse(self.name, denial)
-        if call.stream and not call.capped and call.output_cap and not held_at_worst(call):
-            growth = self.growing[call.id] = Growth(call, exchange, self._extend, self._clock)
-            call.covers = growth.covers
-        return Decision.allow(self.name)
+            del self.held[hold.id]
+            denial = self._refusal(result, hold) if isinstance(result, Short) else unpriced(requested)
+            raise Refused.of(denial)
+        if hold.estimate.grows and not hold.capped:
 
-    async def _first_hold(self, call: Call, scopes: tuple[Scope, ...]) -> Held | Short | Unpriced:
+            async def extend(more: int) -> tuple[int, Denial | None]:
+                return await self._extend(hold, more)
+
+            output = hold.estimate.units.output
+            hold.growth = Growth(requested.asked, output, exchange, extend, self._clock)
+        if requested.admitted.worst:
+            hold.repeats = self._holds_again
+        hold.requested = _as_sent(hold)
+        return Covered(hold.requested, hold)
+
+    async def _first_hold(self, hold: CallHold) -> Held | Short | Unpriced:
         """While Redis has not said a word of this call, `FailOpen` may stand in for it."""
         if self._fail_open is None:
-            return await self._hold(call, scopes)
+            return await self._hold(hold)
         try:
-            return await self._hold(call, scopes, give_back=False)
+            return await self._hold(hold, give_back=False)
         except LedgerUnavailable as error:
             taken: Held | Unpriced | None = None
             try:
-                taken = await self._fail_open.takes(call, scopes, _carried(call), error)
+                taken = await self._fail_open.takes(hold, error)
             except Exception:
-                log.exception("call %s may not leave: unsafe_fail_open failed", call.id)
+                log.exception("call %s may not leave: unsafe_fail_open failed", hold.id)
             finally:
                 if not isinstance(taken, Held):
-                    self._spool.done(call.id)
-                    self._ledger.give_back(call.id, scopes)
+                    self._spool.done(hold.id)
+                    self._ledger.give_back(hold.id, hold.scopes)
             if taken is None:
                 raise
             return taken
 
-    async def _hold(self, call: Call, scopes: tuple[Scope, ...], *, give_back: bool = True) -> Held | Short | Unpriced:
+    async def _hold(self, hold: CallHold, *, give_back: bool = True) -> Held | Short | Unpriced:
         return await self._ledger.hold(
-            call.id,
-            scopes,
-            call.estimate,
+            hold.id,
+            hold.scopes,
+            hold.amount,
             deadline_s=self._deadline_s,
-            carried=_carried(call),
-            priced=call.priced,
+            carried=hold.carried,
+            priced=hold.priced,
             give_back=give_back,
         )
 
-    async def _clamped(self, call: Call, scopes: tuple[Scope, ...], short: Short) -> Held | Short | Unpriced:
-        """Holds what there is, and lowers the output cap in the request to it; the first refusal if there is nothing."""
-        whole, result = call.output_cap, short
+    async def _clamped(self, hold: CallHold, short: Short) -> Held | Short | Unpriced:
+        """Holds what there is, and has the output cap in the request lowered to it; the first refusal if there is nothing."""
+        whole, amount, result = hold.estimate, hold.amount, short
+        choices = hold.requested.asked.choices
         for _ in range(_CLAMP_TRIES):
-            each = 0 if result.others else self._output_within(call, 0, call.output_cap, result) // call.answers
+            most = hold.estimate.units.output
+            each = 0 if result.others else self._output_within(hold, 0, most, result) // choices
             if each < 1:
                 break
-            call.output_cap = each * call.answers
-            call.estimate = self._charges.estimate(call)
-            held = await self._hold(call, scopes)
+            self._set_output(hold, each * choices)
+            hold.amount = self._charges.amount(hold.requested, hold.estimate)[0]
+            held = await self._hold(hold)
             if not isinstance(held, Short):
                 if isinstance(held, Held):
-                    assert call.body is not None
-                    call.body = lower_cap(call.body, each)
-                    call.clamped, call.capped = each, True
+                    hold.clamped, hold.first = each, hold.amount
                 return held
             # Others were faster, or another limit is the tighter one now.
             result = held
-        call.output_cap = whole
-        call.estimate = self._charges.estimate(call)
+        hold.estimate, hold.amount = whole, amount
         return short
 
-    def _output_within(self, call: Call, base: int, most: int, short: Short) -> int:
+    @staticmethod
+    def _set_output(hold: CallHold, tokens: int) -> None:
+        hold.estimate = replace(hold.estimate, units=replace(hold.estimate.units, output=tokens))
+
+    def _output_within(self, hold: CallHold, base: int, most: int, short: Short) -> int:
         """The largest number of output tokens beyond ``base``, at most ``most``, that what is left is enough for. With
         ``base`` 0 the input has to fit as well."""
 
         def amount(output: int) -> Amount:
-            return Amount(self._charges.ceiling(call, output) or 0, call.input_estimate + call.predicted + output)
+            cost = self._charges.ceiling(hold.requested, hold.estimate, output) or 0
+            return Amount(cost, hold.estimate.units.input + hold.estimate.predicted + output)
 
         start = amount(base) if base else Amount(0, 0)
         low, high = 0, most
@@ -160,93 +168,129 @@ class Purse:
             low, high = (middle, high) if fits else (low, middle - 1)
         return low
 
-    def _refusal(self, short: Short, call: Call) -> Denial:
+    def _refusal(self, short: Short, hold: CallHold) -> Denial:
         least = None
-        if call.endpoint is not None and call.endpoint.billable:
-            output = min(call.answers, call.output_cap)
-            tokens = call.input_estimate + call.predicted + output
-            least = (self._charges.ceiling(call, output) or 0) if short.unit == "usd" else tokens
-        return refusal(short, call, least=least)
+        requested, estimate = hold.requested, hold.estimate
+        if requested.admitted.operation.metered:
+            output = min(requested.asked.choices, estimate.units.output)
+            tokens = estimate.units.input + estimate.predicted + output
+            cost = self._charges.ceiling(requested, estimate, output) or 0
+            least = cost if short.unit == "usd" else tokens
+        return refusal(short, requested.admitted.project, hold.amount, estimate.units.output, least=least)
 
-    async def _extend(self, call: Call, more: int) -> tuple[int, Denial | None]:
+    async def _extend(self, hold: CallHold, more: int) -> tuple[int, Denial | None]:
         """Holds ``more`` tokens of output for a stream under way, or as many as there is room for: how many, and why not
         all. While Redis is away a stream goes on: it is charged what it used when it is settled."""
-        scopes = self.held.get(call.id)
-        if scopes is None:
+        if hold.id not in self.held:
             return more, None
-        if self._fail_open is not None and call.id in self._fail_open.opened:
-            return await self._extend_opened(self._fail_open, call, more)
+        if self._fail_open is not None and hold.id in self._fail_open.opened:
+            return await self._extend_opened(self._fail_open, hold, more)
         refused: Short | None = None
         wanted = more
+        output = hold.estimate.units.output
         try:
             while wanted:
-                cost = self._charges.ceiling(call, call.output_cap + wanted)
-                step = Amount(max((cost or 0) - call.estimate.nano_usd, 0), wanted, 0)
-                result = await self._ledger.extend(call.id, scopes, step)
+                cost = self._charges.ceiling(hold.requested, hold.estimate, output + wanted)
+                step = Amount(max((cost or 0) - hold.amount.nano_usd, 0), wanted, 0)
+                result = await self._ledger.extend(hold.id, hold.scopes, step)
                 if isinstance(result, Held):
-                    call.output_cap += wanted
-                    held = call.estimate
-                    call.estimate = Amount(held.nano_usd + step.nano_usd, held.tokens + wanted, held.requests)
+                    self._set_output(hold, output + wanted)
+                    hold.amount = _more(hold.amount, step)
                     break
                 if refused is not None:
                     wanted = 0
                     break
                 refused = result
-                wanted = self._output_within(call, call.output_cap, more, result)
+                wanted = self._output_within(hold, output, more, result)
                 if wanted < LEAST_TOKENS or result.others:
                     wanted = 0
         except (LedgerUnavailable, ValueError) as e:
-            log.warning("the hold of call %s could not be extended (%s)", call.id, e)
+            log.warning("the hold of call %s could not be extended (%s)", hold.id, e)
             return more, None
-        return wanted, refusal(refused, call) if refused is not None else None
+        if refused is None:
+            return wanted, None
+        project = hold.requested.admitted.project
+        return wanted, refusal(refused, project, hold.amount, hold.estimate.units.output)
 
-    async def _extend_opened(self, fail_open: FailOpen, call: Call, more: int) -> tuple[int, Denial | None]:
+    async def _extend_opened(self, fail_open: FailOpen, hold: CallHold, more: int) -> tuple[int, Denial | None]:
         """The same for a call that Redis has no hold of: all or nothing."""
-        cost = self._charges.ceiling(call, call.output_cap + more)
-        held = call.estimate
-        nano_usd = min(max(cost or 0, held.nano_usd), MAX_AMOUNT)
-        amount = Amount(nano_usd, min(held.tokens + more, MAX_AMOUNT), held.requests)
-        refused = await fail_open.enlarge(call, amount)
+        output = hold.estimate.units.output
+        cost = self._charges.ceiling(hold.requested, hold.estimate, output + more)
+        nano_usd = min(max(cost or 0, hold.amount.nano_usd), MAX_AMOUNT)
+        amount = Amount(nano_usd, min(hold.amount.tokens + more, MAX_AMOUNT), hold.amount.requests)
+        refused = await fail_open.enlarge(hold.id, amount)
         if refused is not None:
-            return 0, refusal(refused, call) if isinstance(refused, Short) else refused
-        call.output_cap += more
-        call.estimate = amount
+            if isinstance(refused, Denial):
+                return 0, refused
+            return 0, refusal(refused, hold.requested.admitted.project, hold.amount, output)
+        self._set_output(hold, output + more)
+        hold.amount = amount
         return more, None
+
+    async def _holds_again(self, hold: CallHold) -> bool:
+        """With ``estimate = "worst"`` an attempt of unknown fate is charged its hold, and is repeated only if another one of
+        that size can be held."""
+        step = Amount(hold.first.nano_usd, hold.first.tokens, 0)
+        try:
+            if self._fail_open is not None and hold.id in self._fail_open.opened:
+                return await self._fail_open.enlarge(hold.id, _more(hold.amount, step)) is None
+            if not isinstance(await self._ledger.extend(hold.id, hold.scopes, step), Held):
+                return False
+        except (LedgerUnavailable, ValueError) as e:
+            log.warning("call %s is not tried again: its hold could not be extended (%s)", hold.id, e)
+            return False
+        hold.amount = _more(hold.amount, step)
+        return True
 
     async def grow(self) -> None:
         """Extend the holds of the streams that say nothing; called once a second."""
-        if self.growing:
-            await asyncio.gather(*(growth.tick() for growth in tuple(self.growing.values())))
+        growing = [hold.growth for hold in self.held.values() if hold.growth is not None]
+        if growing:
+            await asyncio.gather(*(growth.tick() for growth in growing))
 
-    def charge(self, call: Call) -> tuple[Amount, ChargedBy] | None:
-        """What the call costs and by what rule (`Charges.charge`); None if it never left, so that all is given back."""
-        return self._charges.charge(call)
+    def charge(self, call_id: str, outcome: Outcome) -> tuple[Amount, ChargedBy] | None:
+        """What the call costs and by what rule (`Charges.charge`); None if nothing is held for it, or if it never left, so that
+        all is given back. A price that can't be worked out does not leave a hold behind."""
+        hold = self.held.get(call_id)
+        if hold is None:
+            return None
+        try:
+            return self._charges.charge(
+                hold.requested,
+                outcome,
+                held=hold.amount,
+                estimate=hold.estimate,
+                first=hold.first,
+                capped=hold.capped,
+            )
+        except Exception:
+            log.exception("call %s: its cost is not known, so its hold is charged", call_id)
+            return hold.amount, "hold"
 
-    async def settle(self, call: Call, record: Mapping[str, object]) -> None:
+    async def settle(self, call_id: str, charged: Amount, record: Mapping[str, object]) -> None:
         """End the hold with what `charge` decided; safe to call again. Raises nothing: what Redis can't be told now is on
         disk when this returns, and told by `retry`; if the hold is swept before, it is charged in full and corrected
         then."""
-        scopes = self.held.pop(call.id, None)
-        self.growing.pop(call.id, None)
-        if scopes is None:
+        hold = self.held.pop(call_id, None)
+        if hold is None:
             return
-        unheld = self._fail_open is not None and self._fail_open.ended(call.id)
-        ending = SpoolRecord(call.id, scopes, call.charged, _flat(record))
+        unheld = self._fail_open is not None and self._fail_open.ended(call_id)
+        ending = SpoolRecord(call_id, hold.scopes, charged, _flat(record))
         try:
             if await self._tell(ending):
-                self._spool.done(call.id)
+                self._spool.done(call_id)
         except BaseException as e:
             ending = replace(ending, tried_at=None if unheld else self._now())
             written = self._spool.put(ending)
-            log.error("call %s could not be settled (%s): it is spooled and tried again", call.id, e)
+            log.error("call %s could not be settled (%s): it is spooled and tried again", call_id, e)
             if not isinstance(e, LedgerUnavailable):
                 raise  # The task was cancelled.
             try:
                 await asyncio.shield(written)
             except OSError as error:
-                log.error("call %s could not be spooled (%s): it is kept in memory", call.id, error)
+                log.error("call %s could not be spooled (%s): it is kept in memory", call_id, error)
                 if len(self.unsettled) < _MAX_UNSETTLED:
-                    self.unsettled[call.id] = ending
+                    self.unsettled[call_id] = ending
 
     async def retry(self) -> None:
         """Settle what could not be settled, and hold what has no hold; called when Redis answers. A call is settled once
@@ -294,7 +338,7 @@ class Purse:
     async def renew(self) -> None:
         """Move the deadline of every hold under way; called well within ``deadline_s``. On a Cluster a server may be away, and
         with it some tenants: the others' holds are renewed all the same."""
-        holds = list(self.held.items())
+        holds = [(call_id, hold.scopes) for call_id, hold in self.held.items()]
         began, lost = self._clock(), set[str]()
         for start in range(0, len(holds), _AT_ONCE):
             batch = [hold for hold in holds[start : start + _AT_ONCE] if hold[1][0].tenant not in lost]
@@ -311,29 +355,20 @@ class Purse:
                     return
 
 
-def scopes_of(call: Call) -> tuple[Scope, ...]:
-    """Whose limits a call is held against: its tenant, its project and its token, in this order."""
-    assert call.project is not None
-    assert call.identity is not None
-    tenant = call.project.tenant
-    return (
-        Scope("tenant", tenant, tenant),
-        Scope("project", tenant, call.project.id),
-        Scope("token", tenant, call.identity.charged_as or call.identity.token_id),
+def _more(amount: Amount, step: Amount) -> Amount:
+    return Amount(
+        min(amount.nano_usd + step.nano_usd, MAX_AMOUNT), min(amount.tokens + step.tokens, MAX_AMOUNT), amount.requests
     )
 
 
-def _carried(call: Call) -> dict[str, str]:
-    """What the hold itself remembers, for the line that a sweep writes if this gateway dies. The model is what a client
-    chose itself, and may carry its token."""
-    return {
-        "call_id": call.id,
-        "project": call.project.id if call.project else "",
-        "identity": call.identity.token_id if call.identity else "",
-        "provider": call.provider.name if call.provider else "",
-        "model": without_tokens(call.model),
-        "ts": rfc3339(call.timestamp, "milliseconds"),
-    }
+def _as_sent(hold: CallHold) -> Requested:
+    """The request as it will be sent. The parsed body is let go of."""
+    requested = hold.requested
+    if requested.body is None:
+        return requested
+    asked = replace(requested.asked, lowered_to=hold.clamped)
+    body = requested.admitted.provider.family.rewrite(requested.body, asked)
+    return replace(requested, body=body, asked=replace(asked, document=None))
 
 
 def _flat(record: Mapping[str, object]) -> dict[str, str]:

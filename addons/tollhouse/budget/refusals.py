@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from tollhouse.call import Call
+from tollhouse.call import Amount, Project, Requested
 from tollhouse.denial import Denial
 from tollhouse.ledger.ledger import Short
 from tollhouse.ledger.limits import format_usd
@@ -15,18 +15,18 @@ _LONGEST_RETRY_AFTER_S: Final = 60.0
 """Anthropic's SDK sleeps for as long as it is told, so a longer wait is named in ``x-tollhouse-resets-at`` only."""
 
 
-def unpriced(call: Call) -> Denial:
-    assert call.provider is not None
-    return Denial("model_unpriced", f"The model is {call.model[:80]!a} of {call.provider.name}.")
+def unpriced(requested: Requested) -> Denial:
+    model, provider = requested.asked.model, requested.admitted.provider
+    return Denial("model_unpriced", f"The model is {model[:80]!a} of {provider.name}.")
 
 
-def refusal(short: Short, call: Call, *, least: int | None = None) -> Denial:
-    """``least`` is what the call takes with the shortest answer there is, in the unit of ``short``; None if nobody asked."""
-    assert call.project is not None
+def refusal(short: Short, project: Project, wanted: Amount, output: int, *, least: int | None = None) -> Denial:
+    """``wanted`` is what did not fit, and ``output`` how many tokens of output are in it. ``least`` is what the call takes with
+    the shortest answer there is, in the unit of ``short``; None if nobody asked."""
     code = {"usd": "budget_exceeded", "concurrent": "concurrency_limited"}.get(short.unit, "rate_limited")
     needs = {
-        "usd": f"this call may cost up to {format_usd(call.estimate.nano_usd)} USD",
-        "tokens": f"this call may use up to {call.estimate.tokens} tokens",
+        "usd": f"this call may cost up to {format_usd(wanted.nano_usd)} USD",
+        "tokens": f"this call may use up to {wanted.tokens} tokens",
         "requests": "this call is one request",
         "concurrent": "this call would be one more",
     }[short.unit]
@@ -43,19 +43,18 @@ def refusal(short: Short, call: Call, *, least: int | None = None) -> Denial:
             headers.append(("retry-after", f"{max(1, math.ceil(short.retry_after_s))}"))
         else:
             headers.append(("x-should-retry", "false"))
-    return Denial(code, why, tuple(headers), todo_override=_todo(short, call, least))
+    return Denial(code, why, tuple(headers), todo_override=_todo(short, project, output, least))
 
 
-def _todo(short: Short, call: Call, least: int | None) -> str:
+def _todo(short: Short, project: Project, output: int, least: int | None) -> str:
     """What helps against this limit, and nothing that does not; empty leaves it to the table."""
     if short.unit == "concurrent":
         return "Ask for a higher limit." if short.never_fits else ""
     before, ways = "", []
     if short.unit in ("usd", "tokens"):
-        assert call.project is not None
         if short.scope.kind == "tenant":
             # Whether the input fits would tell of a balance that other projects share; a clamp that failed has told it.
-            no_cap = not call.output_cap or call.project.on_shortfall == "clamp"
+            no_cap = not output or project.on_shortfall == "clamp"
         else:
             no_cap = least is not None and least > short.left
             if no_cap:

@@ -95,7 +95,7 @@ def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
             )
         elif usable:
             yield Finding("ok", f"There is a key for {provider.name} at {', '.join(usable)}.")
-        elif not broken and (provider.billable or provider.name in config.providers):
+        elif not broken and (provider.family.metered or provider.name in config.providers):
             # A built-in provider of which only the list of models is open needs no key.
             put = f"Put one there (field {config.vault.field}), if {provider.name} is to be called."
             yield Finding(

@@ -24,12 +24,12 @@ from tollhouse.config.models import (
 )
 from tollhouse.config.text import dotted, unknown_key
 from tollhouse.config.values import Address
+from tollhouse.families import DEFAULT
 from tollhouse.providers import BUILT_IN, Catalog, Provider
 
 Found = Iterator[tuple[str, str]]
 
 _BUILT_IN: Final = {provider.name: provider for provider in BUILT_IN}
-_SPOKEN_BY_OTHERS: Final = frozenset({"openai", "anthropic", "cohere", "mistral"})
 _LISTENERS: Final = ("proxy", "base_url", "transparent", "admin")
 
 
@@ -50,11 +50,11 @@ def _provider(name: str, changes: ProviderConfig) -> Provider:
         given["ca_file"] = str(changes.ca_file)
     base = _BUILT_IN.get(name)
     if base is None:
-        family = changes.family or "openai"
-        base = _BUILT_IN.get(family) or next(provider for provider in BUILT_IN if provider.family == family)
-        # Many speak OpenAI's API, at prices of their own; Azure's is Azure's.
-        prices_from = "" if family in _SPOKEN_BY_OTHERS else base.price_id
-        given.update(name=name, key_variables=(), prices_from=prices_from)
+        family = changes.family or DEFAULT.name
+        base = _BUILT_IN.get(family) or next(entry for entry in BUILT_IN if entry.family.name == family)
+        prices_from = "" if base.family.spoken_by_others else base.price_id
+        dialect = dataclasses.replace(base.dialect, own_rules=False)
+        given.update(name=name, key_variables=(), prices_from=prices_from, dialect=dialect)
         if not prices_from:
             given["output_limits"] = ()
         given.setdefault("hosts", ())
@@ -149,8 +149,8 @@ def provider_rules(providers: Mapping[str, ProviderConfig]) -> Found:
                 f"is missing: each resource of {name} has a host and a key of its own, and only you know which are yours; "
                 f'write hosts = ["NAME.openai.azure.com"], and give others entries of their own with family = "{name}"',
             )
-        elif entry.family not in (None, built_in.family, name):
-            why = f"is {built_in.family!r} for the built-in provider {name!r} and cannot be changed; use another name"
+        elif entry.family not in (None, built_in.family.name, name):
+            why = f"is {built_in.family.name!r} for the built-in provider {name!r} and cannot be changed; use another name"
             yield dotted((*here, "family")), why
         if entry.connect_to is not None and entry.connect_to.is_inside and not entry.allow_private:
             yield (

@@ -182,7 +182,7 @@ def _provider_name(text: str) -> str:
     return text
 
 
-_FAMILIES: Final = tuple(dict.fromkeys(name for p in BUILT_IN for name in (p.family, p.name)))
+_FAMILIES: Final = tuple(dict.fromkeys(name for p in BUILT_IN for name in (p.family.name, p.name)))
 
 
 def _provider_family(text: str) -> str:

@@ -16,6 +16,7 @@ from tollhouse.credential.entry import KeyState, KeyStatus
 from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.paths import fill
 from tollhouse.dispatch.answer import Answer, UpstreamError
+from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.dispatch.verdict import verdict_on_key
 from tollhouse.providers import Provider
@@ -49,7 +50,7 @@ class KeyDesk:
         for provider in catalog(self._config).providers:
             found = [status async for status in self._statuses(provider)]
             there = [status for status in found if status.state != "missing"]
-            if not there and not (provider.billable or provider.name in self._config.providers):
+            if not there and not (provider.family.metered or provider.name in self._config.providers):
                 continue
             rows += [row for status in there or found for row in _rows(status)]
         return rows
@@ -99,22 +100,17 @@ class KeyDesk:
     async def _call(self, provider: Provider, lease: Lease) -> Row:
         exact = [host for host in provider.hosts if not host.startswith("*.")]
         free = provider.free_call.partition("?")[0]
-        host = next((host for host in exact if provider.endpoint("GET", free, host)), exact[0] if exact else "")
+        host = next(
+            (host for host in exact if provider.family.operation("GET", free, host=host)), exact[0] if exact else ""
+        )
         if not host or not provider.free_call:
             why = "Name one of its hosts under [providers]." if not host else "Its API has no free call."
             return _tested(provider, host, lease.path, lease, "untested", why)
         try:
             async with asyncio.timeout(_TEST_S):
-                answer = await self._upstream.send(
-                    provider,
-                    host,
-                    "GET",
-                    provider.free_call,
-                    [("accept", "application/json"), *provider.free_call_headers],
-                    None,
-                    lease,
-                    budget_s=provider.connect_timeout_s,
-                )
+                headers = [("accept", "application/json"), *provider.free_call_headers]
+                call = Outgoing(provider, host, "GET", provider.free_call, headers, None, lease)
+                answer = await self._upstream.send(call, budget_s=provider.connect_timeout_s)
                 result, why = await _judged(provider, answer)
                 await answer.close()
         except (UpstreamError, CredentialUnavailable) as error:

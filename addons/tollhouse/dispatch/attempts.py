@@ -55,16 +55,18 @@ async def deliver(
     timing: Timing,
     record: Callable[[Attempt], None],
     elsewhere: Callable[[Answer], Awaitable[bool]] | None = None,
+    may_repeat: Callable[[], Awaitable[bool]] | None = None,
 ) -> Answer:
     """Calls ``send_once`` until its answer is one to pass on, and gives that answer, its body unread.
 
     ``sdk_retry_count`` is ``x-stainless-retry-count`` of the request: above 0 the SDK is retrying, so one attempt is
     made. ``record`` gets every attempt as it ends, a cancelled one too. An answer of which ``elsewhere`` says that the
-    caller knows a better way than another try here is given at once.
+    caller knows a better way than another try here is given at once. After an attempt of unknown fate, which the provider may
+    charge, ``may_repeat`` says whether another one may be made.
 
     Raises Refused("breaker_open") before an attempt, the last attempt's UpstreamError, and CredentialUnavailable at once.
     """
-    delivery = _Delivery(send_once, policy, breaker, sdk_retry_count, timing, record, elsewhere)
+    delivery = _Delivery(send_once, policy, breaker, sdk_retry_count, timing, record, elsewhere, may_repeat)
     if policy.budget is not None:
         policy.budget.call()
     try:
@@ -94,6 +96,7 @@ class _Delivery:
         timing: Timing,
         record: Callable[[Attempt], None],
         elsewhere: Callable[[Answer], Awaitable[bool]] | None,
+        may_repeat: Callable[[], Awaitable[bool]] | None,
     ) -> None:
         self._send_once = send_once
         self._policy = policy
@@ -103,6 +106,7 @@ class _Delivery:
         self._clock = timing.clock
         self._record = record
         self._elsewhere = elsewhere
+        self._may_repeat = may_repeat
         self._started = timing.clock()
         self._tries = 0
         self._allowed = 1 if sdk_retry_count > 0 else policy.attempts
@@ -181,7 +185,10 @@ class _Delivery:
         """Whether the outcome asks for another try, whoever makes it."""
         outcome = _outcome(state)
         if not isinstance(outcome, Answer):
-            return isinstance(outcome, UpstreamError) and outcome.code in RETRIED_ERRORS
+            if not isinstance(outcome, UpstreamError) or outcome.code not in RETRIED_ERRORS:
+                return False
+            asked = outcome.sent == "maybe" and self._may_repeat is not None and self._tries < self._allowed
+            return not asked or await self._repeatable()
         if not worth_retrying(outcome):
             return False
         if self._tries > 1 and self._elsewhere is not None and await self._elsewhere(outcome):
@@ -189,6 +196,10 @@ class _Delivery:
         if await verdict_on_key(self._policy.family, outcome) == "no_money":
             self._hopeless = True
         return not self._hopeless
+
+    async def _repeatable(self) -> bool:
+        assert self._may_repeat is not None
+        return await self._may_repeat()
 
     def _wait(self, state: RetryCallState) -> float:
         outcome = _outcome(state)

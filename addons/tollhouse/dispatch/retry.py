@@ -15,6 +15,8 @@ from typing import Final
 from tollhouse.call import RequestHead
 from tollhouse.dispatch.answer import Answer
 from tollhouse.dispatch.window import Window
+from tollhouse.families import DEFAULT
+from tollhouse.families.base import Family
 from tollhouse.providers import Provider
 
 RETRIED_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504, 529})
@@ -71,7 +73,7 @@ class RetryPolicy:
     first_wait_s: float = 0.5
     longest_wait_s: float = 4.0
     budget: RetryBudget | None = None
-    family: str = "openai"
+    family: Family = DEFAULT
     """Whose errors the answers are."""
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -12,6 +12,7 @@ from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.secret import Secret
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer
+from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.providers import Provider
 
 log = logging.getLogger(__name__)
@@ -47,24 +48,19 @@ def check_lease(lease: Lease, provider: Provider) -> None:
 
 
 async def credential_headers(
-    lease: Lease,
-    provider: Provider,
+    outgoing: Outgoing,
     *,
-    method: str,
-    host: str,
-    path_and_query: str,
-    headers: Sequence[tuple[str, str]],
-    body: bytes | None,
     now: datetime,
     tokens: AccessTokens | None = None,
     minted: Callable[[Secret], None] | None = None,
 ) -> list[tuple[str, str]]:
-    """What is to be added to ``headers``; it takes the place of headers of the same name.
+    """What is to be added to the headers of ``outgoing``; it takes the place of headers of the same name.
 
-    ``host`` is the Host header, ``path_and_query`` and ``headers`` are what will be sent, ``now`` is aware. ``minted`` is
+    Here ``outgoing.host`` is the Host header, and everything is as it will be sent. ``now`` is aware. ``minted`` is
     told of a secret that stands in these headers and is not the lease's own. Raises `CredentialUnavailable`, and `Refused`
     (400) for a request that can't be signed.
     """
+    provider, lease = outgoing.provider, outgoing.lease
     check_lease(lease, provider)
     account = [pair for pair in lease.headers if pair[0] in provider.account_headers.values()] if lease.headers else []
     slot = provider.slot
@@ -77,7 +73,7 @@ async def credential_headers(
         if minted is not None:
             minted(token)
         return [*account, ("authorization", "Bearer " + token.reveal())]
-    return account + await _signed(lease.secret, method, host, path_and_query, headers, body or b"", now)
+    return account + await _signed(outgoing, now)
 
 
 def tell_of_clock(answer: Answer, where: str, signed_at: datetime) -> None:
@@ -95,32 +91,25 @@ def tell_of_clock(answer: Answer, where: str, signed_at: datetime) -> None:
         )
 
 
-async def _signed(
-    secret: Secret,
-    method: str,
-    host: str,
-    path_and_query: str,
-    headers: Sequence[tuple[str, str]],
-    body: bytes,
-    now: datetime,
-) -> list[tuple[str, str]]:
+async def _signed(outgoing: Outgoing, now: datetime) -> list[tuple[str, str]]:
     from tollhouse.credential.cloud import aws
 
-    scope = aws.scope(host)
+    scope = aws.scope(outgoing.host)
     if scope is None:
         raise CredentialUnavailable(
-            f"The AWS region of {host} can't be told from its name, so nothing can be signed for it."
+            f"The AWS region of {outgoing.host} can't be told from its name, so nothing can be signed for it."
         )
+    body = outgoing.body or b""
 
     def sign() -> list[tuple[str, str]]:
         return aws.sign(
-            secret,
+            outgoing.lease.secret,
             region=scope[0],
             service=scope[1],
-            method=method,
-            host=host,
-            path_and_query=path_and_query,
-            headers=headers,
+            method=outgoing.method,
+            host=outgoing.host,
+            path_and_query=outgoing.path_and_query,
+            headers=outgoing.headers,
             body=body,
             now=now,
         )

@@ -16,7 +16,7 @@ import ssl
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, Final, cast
@@ -30,6 +30,7 @@ from tollhouse.credential.lease import Lease
 from tollhouse.credential.secret import Secret
 from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
 from tollhouse.dispatch.guard import refused_address
+from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.resolve import AddressRefused, GuardedResolver
 from tollhouse.dispatch.sign import AccessTokens, credential_headers, tell_of_clock
 from tollhouse.dispatch.transport import (
@@ -148,13 +149,7 @@ class Upstream:
 
     async def send(
         self,
-        provider: Provider,
-        host: str,
-        method: str,
-        path_and_query: str,
-        headers: Sequence[tuple[str, str]],
-        body: bytes | None,
-        lease: Lease,
+        outgoing: Outgoing,
         *,
         budget_s: float,
         on_leaving: Callable[[], None] | None = None,
@@ -162,9 +157,7 @@ class Upstream:
     ) -> Answer:
         """Makes one attempt, which is one request on the wire at the most, and gives the answer once its head is there.
 
-        ``host`` is the normalised name of the call, ``path_and_query`` goes out byte for byte. Of ``headers``,
-        hop-by-hop ones, every provider's credential slot, cookies, ``host``, ``content-length``, ``accept-encoding``
-        and ``expect`` are replaced or left out. Connecting takes at most ``budget_s`` and the provider's
+        Connecting takes at most ``budget_s`` and the provider's
         ``connect_timeout_s``; the head may then take ``answer_timeout_s``. ``on_leaving`` is called once there is a
         connection, just before the request's first byte: whoever cancels the attempt earlier knows that it never left.
         ``minted`` is given each secret that is put on beside the lease's own.
@@ -174,24 +167,16 @@ class Upstream:
         """
         if self._session is None:
             raise UpstreamError("upstream_unreachable", "The gateway is stopping.", "no")
-        route = self._routes.get((provider.name, host)) or self._route(provider, host)
+        provider, lease = outgoing.provider, outgoing.lease
+        path_and_query, body = outgoing.path_and_query, outgoing.body
+        route = self._routes.get((provider.name, outgoing.host)) or self._route(provider, outgoing.host)
         url = URL(route.origin + path_and_query, encoded=True)
         if path_and_query[:1] != "/" or url.raw_path_qs != path_and_query:
             raise ValueError("the path cannot be sent byte for byte")
-        out = self._headers(headers)
+        out = self._headers(outgoing.headers)
         now = datetime.fromtimestamp(self._wall_clock(), UTC)
-        put_on = await credential_headers(
-            lease,
-            provider,
-            method=method,
-            host=route.authority,
-            path_and_query=path_and_query,
-            headers=out,
-            body=body,
-            now=now,
-            tokens=self._tokens,
-            minted=minted,
-        )
+        signable = replace(outgoing, host=route.authority, headers=out)
+        put_on = await credential_headers(signable, now=now, tokens=self._tokens, minted=minted)
         if lease.kind != "key":
             names = {name for name, _ in put_on}
             out = [pair for pair in out if pair[0].lower() not in names]
@@ -203,7 +188,7 @@ class Upstream:
         data: bytes | Body | None = body
         if body is not None and len(body) > WRITE_SLICE:
             data = Body(body)
-        elif not body and method in ("GET", "HEAD"):
+        elif not body and outgoing.method in ("GET", "HEAD"):
             data = None
         failure: Exception
         to_tell = [] if on_leaving is None else [on_leaving]
@@ -211,7 +196,7 @@ class Upstream:
         try:
             async with asyncio.timeout(head_s):
                 response = await self._session.request(
-                    method, url, headers=out, data=data, ssl=route.tls, timeout=timeout, allow_redirects=False
+                    outgoing.method, url, headers=out, data=data, ssl=route.tls, timeout=timeout, allow_redirects=False
                 )
             # It holds the request's headers, and would for as long as the answer is read.
             response._request_info = cast(Any, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 
@@ -47,8 +47,11 @@ class Units:
         return {"input": self.input, "output": self.output, **{name: n for name, n in parts.items() if n}}
 
     def other_counts(self) -> dict[str, int | float]:
-        """The line's ``units``: what is not tokens, where it is not 0. Time is in seconds."""
+        """The line's ``units``: what is not tokens, where it is not 0. Time is in seconds. That a call is one request goes
+        without saying."""
         found = {name: getattr(self, name) for name in BESIDE if getattr(self, name)}
+        if found.get("requests") == 1:
+            del found["requests"]
         milliseconds = found.pop("milliseconds", 0)
         return {"seconds": milliseconds / 1000, **found} if milliseconds else found
 
@@ -87,3 +90,11 @@ class Estimate:
     units: Units
     asks: frozenset[str] = frozenset()
     may: frozenset[str] = frozenset()
+    predicted: int = 0
+    """Tokens of output beside ``units.output``: what of a predicted output is not used is charged as output beside the cap."""
+    grows: bool = False
+    """``units.output`` is a first slice of an answer whose end nobody knows."""
+
+    def of_output(self, tokens: int) -> Estimate:
+        """The same with so many tokens of output, the predicted ones counted in."""
+        return replace(self, units=replace(self.units, output=tokens + self.predicted))

@@ -25,10 +25,6 @@ class Stopped(Exception):
     """The gateway is stopping and ends what still runs."""
 
 
-class BodyTooLarge(Exception):
-    """The request's body passed the bound given to `Exchange.read_all`."""
-
-
 class Wire(Protocol):
     """The client's side of one exchange. The methods only queue bytes, `drain` waits until they are taken."""
 
@@ -65,7 +61,7 @@ class Exchange:
         self.buffered = 0
         self.received = 0
         self.waited_s = 0.0
-        """Seconds in which `send` waited for the client to take what it was sent."""
+        """Seconds in which the client was waited for: for its body, or until it took what it was sent."""
         self._wire = wire
         self._chunks: deque[bytes] = deque()
         self._waiter: asyncio.Future[None] | None = None
@@ -170,7 +166,7 @@ class Exchange:
         if self._stopped is not None:
             raise Stopped(self._stopped)
         if self._refused is not None:
-            raise Refused(self._refused.code, self._refused.why, self._refused.headers)
+            raise Refused.of(self._refused, "budget")
 
     @property
     def gone(self) -> str | None:
@@ -180,8 +176,8 @@ class Exchange:
     async def read_all(self, limit: int, idle_s: float) -> bytes:
         """The whole request body.
 
-        Raises `BodyTooLarge` past ``limit`` bytes, `TimeoutError` after ``idle_s`` seconds without a byte, `Refused` for
-        a body that is malformed and `ClientGone`.
+        Raises `Refused`: 413 past ``limit`` bytes, 408 after ``idle_s`` seconds without a byte, 400 for a body that is
+        malformed; and `ClientGone`.
         """
         if self._expects_continue and not self.body_complete:
             self._expects_continue = False
@@ -194,20 +190,24 @@ class Exchange:
                 size += len(part)
                 self.buffered -= len(part)
                 if size > limit:
-                    raise BodyTooLarge
+                    raise Refused("body_too_large", f"The limit is {limit} bytes.")
                 parts.append(part)
             self._make_room()
             self._raise_if_ended()
             if self._spoilt is not None:
-                raise Refused(self._spoilt.code, self._spoilt.why)
+                raise Refused.of(self._spoilt)
             if self.body_complete:
                 return parts[0] if len(parts) == 1 else b"".join(parts)
             self._waiter = asyncio.get_running_loop().create_future()
+            since = time.monotonic()
             try:
                 async with asyncio.timeout(idle_s):
                     await self._waiter
+            except TimeoutError:
+                raise Refused("timeout", f"No byte of the body came for {idle_s:g} s.") from None
             finally:
                 self._waiter = None
+                self.waited_s += time.monotonic() - since
 
     def start(self, status: int, headers: Sequence[tuple[str, str]], data: bytes = b"", *, end: bool = False) -> None:
         """Send the answer's head, with the first bytes of its body if they are there. Framing headers are the wire's

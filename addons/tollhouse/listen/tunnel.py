@@ -9,8 +9,8 @@ from typing import Literal, Protocol
 from OpenSSL import SSL
 
 from tollhouse.admit.authority import admit_connect, admit_sni
-from tollhouse.book import Book
-from tollhouse.call import Call, ListenerKind, RequestHead
+from tollhouse.book import Book, Concluded
+from tollhouse.call import Arrival, ListenerKind, RequestHead
 from tollhouse.denial import Denial, Refused
 from tollhouse.listen.mitm import ConnectRequest, Handshake
 from tollhouse.providers import Catalog
@@ -99,8 +99,7 @@ class Tunnel:
         self._record(head, Denial("tls_refused"), ascii((head.sni or head.connect_host or "")[:256])[1:-1])
 
     def _record(self, head: RequestHead, denial: Denial, host: str) -> str:
-        call = Call.begin(head)
-        call.host = host
-        call.denial, call.gate, call.status = denial, "tunnel", denial.status
-        self._book.write(self._book.record(call))
-        return call.id
+        arrival = Arrival.begin(head)
+        refused = Concluded(arrival, denial.status, denial, "tunnel", host=host)
+        self._book.write(self._book.record(refused))
+        return arrival.id

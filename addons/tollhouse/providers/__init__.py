@@ -2,7 +2,7 @@
 
 from tollhouse.providers.anthropic import ANTHROPIC
 from tollhouse.providers.azure import AZURE
-from tollhouse.providers.base import Catalog, CredentialKind, CredentialSlot, Endpoint, Provider
+from tollhouse.providers.base import Catalog, CredentialKind, CredentialSlot, Provider
 from tollhouse.providers.bedrock import BEDROCK
 from tollhouse.providers.cohere import COHERE
 from tollhouse.providers.gemini import GEMINI
@@ -12,4 +12,4 @@ from tollhouse.providers.vertex import VERTEX
 
 BUILT_IN: tuple[Provider, ...] = (OPENAI, ANTHROPIC, GEMINI, VERTEX, AZURE, BEDROCK, MISTRAL, COHERE)
 
-__all__ = ["BUILT_IN", "Catalog", "CredentialKind", "CredentialSlot", "Endpoint", "Provider"]
+__all__ = ["BUILT_IN", "Catalog", "CredentialKind", "CredentialSlot", "Provider"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Final, Literal
 
-EndpointKind = Literal["chat", "embeddings", "models"]
+from tollhouse.families.base import Dialect, Family
+
 CredentialKind = Literal["key", "aws", "google"]
 """What a secret of the store holds: a key that stands in a header as it is, an AWS access key that requests are signed
 with, or a Google service account that access tokens are minted from."""
@@ -22,25 +22,7 @@ class CredentialSlot:
     prefix: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One open method and path. ``path`` is matched whole against the path that will be sent, query string excluded."""
-
-    method: str
-    path: re.Pattern[str]
-    kind: EndpointKind
-    billable: bool
-    """True: the body is read, a hold is taken and usage is metered. False: free, streams through unread."""
-    hosts: re.Pattern[str] | None = None
-    """At which of the provider's hosts it is open, matched whole; None: at all."""
-
-
-def model_list(path: str, one: str = r"[A-Za-z0-9._:-]+") -> tuple[Endpoint, Endpoint]:
-    """The free list of models at ``path`` (a pattern), and one of it, whose name ``one`` matches."""
-    return (
-        Endpoint("GET", re.compile(path), "models", billable=False),
-        Endpoint("GET", re.compile(f"{path}/{one}"), "models", billable=False),
-    )
+_PLAIN: Final = Dialect()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +33,11 @@ class Provider:
     """
 
     name: str
-    family: str
-    """Whose API it speaks and whose error format is answered in (`denial.Family`)."""
+    family: Family
+    """Whose API it speaks, and in whose form it is refused."""
     hosts: tuple[str, ...]
     slot: CredentialSlot
-    endpoints: tuple[Endpoint, ...] = ()
+    dialect: Dialect = _PLAIN
     free_call: str = ""
     """Path and query of a GET that costs nothing and needs the key, for `tollhouse key test`; "" if there is none."""
     free_call_headers: tuple[tuple[str, str], ...] = ()
@@ -67,8 +49,6 @@ class Provider:
     """Header (lower case) by the field of the secret that it is set from: whom the provider charges. Not secret."""
     who_pays: frozenset[str] = frozenset()
     """Lower-case request headers by which a caller could choose who pays; stripped."""
-    usage_in_stream: Literal["on_request", "always"] = "always"
-    """``on_request``: an OpenAI stream carries usage only if ``stream_options.include_usage`` asks for it."""
     prices_from: str = ""
     """The provider id in genai-prices; empty means the same as ``name``."""
     port: int = 443
@@ -102,11 +82,6 @@ class Provider:
         """By which name `meter.prices` knows it."""
         return self.prices_from or self.name
 
-    @property
-    def billable(self) -> bool:
-        """Whether any call costs money: else only what is free is open."""
-        return any(endpoint.billable for endpoint in self.endpoints)
-
     def most_input(self, window: int | None) -> int:
         """Tokens that a model with this context window (None: not known) reads at most."""
         return self.default_input_tokens or window or self.longest_context
@@ -118,14 +93,6 @@ class Provider:
         name = model.removeprefix("ft:").lower()
         limit = next((limit for glob, limit in self.output_limits if fnmatchcase(name, glob)), self.longest_output)
         return min(limit, window or limit)
-
-    def endpoint(self, method: str, path: str, host: str = "") -> Endpoint | None:
-        """The open endpoint for this method and path at ``host`` (normalised), or None: default deny."""
-        for endpoint in self.endpoints:
-            here = endpoint.hosts is None or endpoint.hosts.fullmatch(host)
-            if here and endpoint.method == method and endpoint.path.fullmatch(path):
-                return endpoint
-        return None
 
     def serves(self, host: str) -> bool:
         """Whether ``host`` (normalised) is one of this provider's."""

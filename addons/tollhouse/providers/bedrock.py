@@ -1,8 +1,7 @@
 """AWS Bedrock: two hosts a region, for calls and for control. The control plane's list of models is open."""
 
-import re
-
-from tollhouse.providers.base import CredentialSlot, Endpoint, Provider
+from tollhouse.families import bedrock as family
+from tollhouse.providers.base import CredentialSlot, Provider
 
 # https://docs.aws.amazon.com/general/latest/gr/bedrock.html
 _REGIONS = (
@@ -24,21 +23,11 @@ _REGIONS = (
 
 BEDROCK = Provider(
     name="bedrock",
-    family="bedrock",
+    family=family.BEDROCK,
     hosts=tuple(
         f"{service}.{region}.amazonaws.com" for service in ("bedrock-runtime", "bedrock") for region in _REGIONS
     ),
     slot=CredentialSlot("authorization", "Bearer "),
-    # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_ListFoundationModels.html
-    endpoints=(
-        Endpoint(
-            "GET",
-            re.compile(r"/foundation-models"),
-            "models",
-            billable=False,
-            hosts=re.compile(r"bedrock(?:-fips)?\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?"),
-        ),
-    ),
     free_call="/foundation-models",
     accepts=frozenset({"key", "aws"}),
     key_variables=("AWS_BEARER_TOKEN_BEDROCK",),

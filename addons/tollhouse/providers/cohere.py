@@ -1,13 +1,13 @@
 """Cohere: https://docs.cohere.com/reference. The list of models is open."""
 
-from tollhouse.providers.base import CredentialSlot, Provider, model_list
+from tollhouse.families import cohere as family
+from tollhouse.providers.base import CredentialSlot, Provider
 
 COHERE = Provider(
     name="cohere",
-    family="cohere",
+    family=family.COHERE,
     hosts=("api.cohere.com", "api.cohere.ai"),
     slot=CredentialSlot("authorization", "Bearer "),
-    endpoints=model_list("/v1/models"),
     free_call="/v1/models",
     key_variables=("COHERE_API_KEY", "CO_API_KEY"),
 )

@@ -1,12 +1,12 @@
 """OpenAI: https://platform.openai.com/docs/api-reference."""
 
-import re
-
-from tollhouse.providers.base import CredentialSlot, Endpoint, Provider, model_list
+from tollhouse.families import openai as family
+from tollhouse.families.base import Dialect
+from tollhouse.providers.base import CredentialSlot, Provider
 
 OPENAI = Provider(
     name="openai",
-    family="openai",
+    family=family.OPENAI,
     # The residency hosts are those of openai-python `_data_residency.py`.
     hosts=(
         "api.openai.com",
@@ -18,16 +18,11 @@ OPENAI = Provider(
         "jp.api.openai.com",
     ),
     slot=CredentialSlot("authorization", "Bearer "),
-    endpoints=(
-        Endpoint("POST", re.compile(r"/v1/chat/completions"), "chat", billable=True),
-        Endpoint("POST", re.compile(r"/v1/embeddings"), "embeddings", billable=True),
-        *model_list("/v1/models"),
-    ),
     free_call="/v1/models",
     key_variables=("OPENAI_API_KEY", "OPENAI_ADMIN_KEY"),
     account_headers={"organization": "openai-organization", "project": "openai-project"},
     who_pays=frozenset({"openai-organization", "openai-project"}),
-    usage_in_stream="on_request",
+    dialect=Dialect(usage_in_stream="on_request", own_rules=True),
     # "Max output tokens" of https://platform.openai.com/docs/models; all others have 128,000 (gpt-5, gpt-6).
     output_limits=(
         ("gpt-3.5-turbo-16k*", 16_384),

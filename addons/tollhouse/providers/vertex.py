@@ -1,8 +1,7 @@
 """Google Vertex AI: https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest. The list of models is open."""
 
-import re
-
-from tollhouse.providers.base import CredentialSlot, Endpoint, Provider
+from tollhouse.families import vertex as family
+from tollhouse.providers.base import CredentialSlot, Provider
 
 # https://cloud.google.com/vertex-ai/generative-ai/docs/learn/locations
 _REGIONS = (
@@ -39,12 +38,10 @@ _REGIONS = (
 
 VERTEX = Provider(
     name="vertex",
-    family="google",
+    family=family.VERTEX,
     hosts=("aiplatform.googleapis.com", *(f"{region}-aiplatform.googleapis.com" for region in _REGIONS)),
     # Of express mode; a service account's token goes into Authorization.
     slot=CredentialSlot("x-goog-api-key"),
-    # `publishers.models.list` is in v1beta1 alone: aiplatform_v1beta1.publishers.models of google-api-python-client.
-    endpoints=(Endpoint("GET", re.compile(r"/v1beta1/publishers/google/models"), "models", billable=False),),
     free_call="/v1beta1/publishers/google/models?pageSize=1",
     accepts=frozenset({"key", "google"}),
     # Express mode's: google-genai `_api_client.py`. GOOGLE_APPLICATION_CREDENTIALS is a file's name, not a key.

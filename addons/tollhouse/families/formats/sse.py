@@ -140,3 +140,23 @@ class EventData:
     def _raw_offset(self, offset: int) -> int:
         line = bisect_right(self._starts, offset) - 1
         return self._raw_starts[line] + offset - self._starts[line]
+
+
+_EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
+
+
+class SseBoundary:
+    """`base.Boundary` of server-sent events. A client that reads slowly decides where pieces end, so that it could see to it
+    that none ends with an event; `cut` finds the end inside a piece."""
+
+    __slots__ = ("between",)
+
+    def __init__(self) -> None:
+        self.between = True
+
+    def sent(self, data: bytes) -> None:
+        self.between = data.endswith(_EVENT_ENDS)
+
+    def cut(self, data: bytes) -> bytes:
+        ends = [at + len(end) for end in _EVENT_ENDS if (at := data.find(end)) >= 0]
+        return data[: min(ends, default=len(data))]

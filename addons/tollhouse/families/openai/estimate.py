@@ -13,7 +13,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from tollhouse.families.base import Asked, Dialect, Limits, Mode
 from tollhouse.families.openai import media
+from tollhouse.families.units import Estimate, Units
 
 BYTES_PER_TOKEN: Final = 4
 """English text: https://help.openai.com/en/articles/4936856 ("1 token ~= 4 chars in English"). A CJK character is 3
@@ -83,6 +85,36 @@ _OF_CLIENT: Final = ("function", "custom")
 _DEFINES: Final = frozenset({"function", "custom", "name"})
 """Tools that the client itself runs, so that their results are messages, have one of these types and one of these fields.
 All others run at the provider."""
+
+
+FIRST_SLICE_TOKENS: Final = 2_048
+"""What is held at first for each choice of a stream without a cap; more as it goes on (`budget.growth`). Most answers of a
+chat are shorter, so that one hold is all they need."""
+
+
+def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
+    """Never raises for what a client may send. ``worst`` holds the longest answer of a stream without a cap: the time gone is
+    no bound of the tokens written, so that a slice could be too small."""
+    worst = mode == "worst"
+    tokens = estimate_input_tokens(
+        asked.document,
+        worst=worst,
+        models=(asked.model, *asked.other_models),
+        context=limits.context,
+        answer=limits.answer,
+        openai=dialect.own_rules and not asked.models_unknown,
+    )
+    if not asked.writes:
+        return Estimate(Units(input=tokens, requests=1))
+    slices = asked.stream and asked.cap is None and not worst
+    each = (FIRST_SLICE_TOKENS if slices else limits.answer) if asked.cap is None else asked.cap
+    return Estimate(
+        Units(input=tokens, output=each * asked.choices, requests=1),
+        asked.asks,
+        asked.may,
+        predicted=estimate_prediction_tokens(asked.document, worst=worst) * asked.choices,
+        grows=slices,
+    )
 
 
 def estimate_input_tokens(

@@ -1,9 +1,9 @@
 """What an answer in OpenAI's format says of its usage, read as it streams by.
 
 Chat completions and embeddings: https://platform.openai.com/docs/api-reference/chat/object and .../embeddings/object.
-A stream that was asked for its usage by the gateway (``injected``) is given back to the client as it would have been
-without: https://platform.openai.com/docs/api-reference/chat/create#chat-create-stream_options says that the option adds
-one chunk and a ``usage`` of null in all the others.
+A stream that was made to ask for its usage is given back to the client as it would have been without:
+https://platform.openai.com/docs/api-reference/chat/create#chat-create-stream_options says that the option adds one chunk and a
+``usage`` of null in all the others.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ import json
 import re
 from typing import Final
 
+from tollhouse.families.base import AnswerHead, Asked, Boundary
 from tollhouse.families.formats.jsonscan import Member, member_from_end, members, removal
-from tollhouse.families.formats.sse import EventData, EventSplitter
-from tollhouse.families.openai.members import Reading
+from tollhouse.families.formats.sniffed import Sniffed
+from tollhouse.families.formats.sse import EventData, EventSplitter, SseBoundary
+from tollhouse.families.formats.text import text_tokens
+from tollhouse.families.formats.topmost import Topmost
+from tollhouse.families.openai.usage import Told
+from tollhouse.families.units import Charge
 
-MAX_BODY: Final = 1 << 20
-"""Bytes of a JSON answer that are kept; of a longer one the first ``_HEAD`` and the last ``_TAIL``."""
 _SMALL: Final = 1 << 14
 _HEAD: Final = 1 << 9
 _TAIL: Final = 1 << 13
 _MODEL_LOOKS: Final = 8
+_WANTED: Final = ("usage", "model", "service_tier", "error")
 
 # "usage":null as a member of the frame's outermost object. Read from the end: the last brace closes the outermost
 # object, and what stands between is whole members without a backslash in them, so each quote there is a real one.
@@ -31,100 +35,145 @@ _NULL_AT_END: Final = re.compile(
     rb'"usage"[ ]?:[ ]?null(?P<rest>(?:[ ]?,[ ]?"[^"\\\r\n]*"[ ]?:[ ]?' + _SCALAR + rb")*[ ]?\}[ ]?)"
     rb"(?:\n\n|\r\n\r\n|\r\r)"
 )
-_TEXT: Final = re.compile(
-    rb'"(?:content|arguments|reasoning_content|reasoning|refusal|transcript|data|text)"[ ]?:[ ]?"(?!")'
+_TIER: Final = re.compile(rb'"service_tier"[ ]?:[ ]?"([^"\\]{0,32})"')
+_TEXTS: Final = re.compile(
+    rb'"(?:content|arguments|reasoning_content|reasoning|refusal|transcript|data|text)"[ ]?:[ ]?'
+    rb'"([^"\\]+(?:\\.[^"\\]*)*|(?:\\.[^"\\]*)+)"',
+    re.DOTALL,
 )
 
 
-class JsonMeter(Reading):
-    """Reads a JSON answer. Every byte is passed on at once; the counts are there after `finish`."""
+def meter(asked: Asked, head: AnswerHead) -> Sniffed:
+    """The meter of an answer of status 2xx."""
+    return Sniffed(
+        asked.stream,
+        head.get("content-type"),
+        of_json=JsonMeter,
+        of_events=lambda: StreamMeter(edits=asked.asks_for_usage),
+        may_edit=asked.asks_for_usage,
+    )
 
-    def __init__(self, max_body: int = MAX_BODY) -> None:
-        super().__init__()
+
+class JsonMeter:
+    """Reads a JSON answer. Every byte is passed on at once; the counts are there after `flush`.
+
+    Of an answer above ``max_body`` bytes the outermost members are read as they pass by, wherever they stand.
+    """
+
+    done = False
+    edits = False
+    boundary: Boundary | None = None
+    output_seen = 0
+    """A JSON answer is made whole before its first byte comes, so that nothing is to be told of it on the way."""
+
+    def __init__(self, max_body: int = 1 << 20) -> None:
+        self._told = Told()
         self._max = max_body
         self._parts: list[bytes] = []
         self._size = 0
-        self._head = b""
+        self._topmost: Topmost | None = None
 
     @property
-    def output_seen(self) -> int:
-        """Tokens of output so far: not to be told, since a JSON answer is made whole before its first byte comes."""
-        return 0
+    def error(self) -> str:
+        return self._told.error
 
-    def feed(self, chunk: bytes) -> bytes:
-        self._parts.append(chunk)
-        self._size += len(chunk)
+    def feed(self, data: bytes) -> bytes:
+        if self._topmost is not None:
+            self._topmost.feed(data)
+            return data
+        self._parts.append(data)
+        self._size += len(data)
         if self._size > self._max:
-            body = b"".join(self._parts)
-            self._head = self._head or body[:_HEAD]
-            self._parts = [body[-_TAIL:]]
-            self._size = min(self._size, _TAIL)
-        return chunk
+            self._topmost = Topmost(_WANTED)
+            for part in self._parts:
+                self._topmost.feed(part)
+            self._parts = []
+        return data
 
-    def finish(self) -> bytes:
-        try:
-            self._finish(b"".join(self._parts))
-        except Exception:
-            self.failed = True
+    def flush(self) -> bytes:
+        if self._topmost is not None:
+            for key, value in self._topmost.found.items():
+                self._told.read(key, value)
+        else:
+            # A body that is no JSON, or nests too deep, has no counts.
+            with contextlib.suppress(ValueError, RecursionError):
+                self._read(b"".join(self._parts))
         self._parts = []
         return b""
 
-    def _finish(self, body: bytes) -> None:
-        if not self._head and len(body) <= _SMALL:
+    def finish(self) -> tuple[Charge, ...]:
+        return self._told.charges()
+
+    def _read(self, body: bytes) -> None:
+        if len(body) <= _SMALL:
             self._read_whole(body)
             return
         for key in ("usage", "service_tier", "model"):
-            self.read(key, member_from_end(body[-_TAIL:], key.encode()))
-        if self.usage is None and not self._head:
+            self._told.read(key, member_from_end(body[-_TAIL:], key.encode()))
+        if self._told.usage is None:
             self._read_whole(body)
-        if not self.model:
+        if not self._told.model:
             # Chat completions name the model first, embeddings last. A member that the head's end cuts ends this.
             with contextlib.suppress(ValueError):
-                for member in members((self._head or body[:_HEAD]).decode("latin-1")):
+                for member in members(body[:_HEAD].decode("latin-1")):
                     if member.key == "model":
-                        self.read(member.key, member.value)
+                        self._told.read(member.key, member.value)
 
     def _read_whole(self, body: bytes) -> None:
         document = json.loads(body)
         if isinstance(document, dict):
-            for key in ("usage", "model", "service_tier", "error"):
-                self.read(key, document.get(key))
+            for key in _WANTED:
+                self._told.read(key, document.get(key))
 
 
-class StreamMeter(Reading):
+class StreamMeter:
     """Reads a stream of chat completion chunks.
 
-    With ``injected`` the client's bytes are those of the same stream without ``include_usage``: a frame's ``usage`` is
+    With ``edits`` the client's bytes are those of the same stream without ``include_usage``: a frame's ``usage`` is
     taken out of it, and a frame that carries nothing else is dropped. A frame is then passed on once it is complete,
     never later. Without, every byte is passed on at once, and the frames are only read. ``done`` is True once
     ``[DONE]`` was seen.
     """
 
-    def __init__(self, injected: bool) -> None:
-        super().__init__()
+    def __init__(self, *, edits: bool) -> None:
         self.done = False
-        self._injected = injected
+        self.edits = edits
+        self.boundary = SseBoundary()
+        self._told = Told()
+        self._failed = False
+        """The events could not be told apart, and the rest of the stream passes unread."""
         self._splitter = EventSplitter()
         self._dropped = False
         self._looks = 0
-        self._text_frames = 0
-        self._text_bytes = 0
+        self._tier = b""
+        self._texts = 0
+        self._ascii_bytes = 0
+        self._tokens = 0.0
+
+    @property
+    def error(self) -> str:
+        return self._told.error
 
     @property
     def output_seen(self) -> int:
-        """Rough tokens of output so far: about 4 bytes of text each, and at least one a frame that has text."""
-        return max(self._text_frames, -(-self._text_bytes // 4))
+        """By the text, at least one token for each piece of it; or the stream's own count, if that is more by now."""
+        usage = self._told.usage
+        by_text = max(self._texts, -int(-(self._tokens + self._ascii_bytes / 4) // 1))
+        return by_text if usage is None else max(by_text, usage.output)
+
+    def finish(self) -> tuple[Charge, ...]:
+        return self._told.charges()
 
     def feed(self, chunk: bytes) -> bytes:
         """What goes to the client now; may be empty."""
-        if self.failed:
+        if self._failed:
             return chunk
         try:
             pieces = self._splitter.feed(chunk)
         except Exception:
-            self.failed = True
-            return self._splitter.rest() + chunk if self._injected else chunk
-        if not self._injected:
+            self._failed = True
+            return self._splitter.rest() + chunk if self.edits else chunk
+        if not self.edits:
             for raw, whole in pieces:
                 self._piece(raw, whole)
             return chunk
@@ -132,17 +181,16 @@ class StreamMeter(Reading):
             return self._piece(*pieces[0])
         return b"".join([self._piece(raw, whole) for raw, whole in pieces])
 
-    def finish(self) -> bytes:
-        """At the end of the stream: what was held of a frame that never ended."""
+    def flush(self) -> bytes:
         rest = self._splitter.rest()
-        if not rest or self.failed:
+        if not rest or self._failed:
             return b""
         self._splitter = EventSplitter()
         try:
             edited = self._examine(rest)
         except Exception:
             edited = rest
-        return edited if self._injected else b""
+        return edited if self.edits else b""
 
     def _piece(self, raw: bytes, whole: bool) -> bytes:
         if not whole:
@@ -158,9 +206,11 @@ class StreamMeter(Reading):
         return edited
 
     def _event(self, raw: bytes) -> bytes:
-        if not self.model and self._looks < _MODEL_LOOKS:
+        if not self._told.model and self._looks < _MODEL_LOOKS:
             self._looks += 1
             self._learn_model(raw)
+        if b'"service_tier"' in raw:
+            self._note_tier(raw)
         at = raw.rfind(b'"usage"')
         if at < 0:
             if b'"error"' in raw:
@@ -174,7 +224,7 @@ class StreamMeter(Reading):
         if raw[before] != 0x2C or raw[before - 1] == 0x20:
             return self._examine(raw)
         self._count_text(raw)
-        if not self._injected:
+        if not self.edits:
             return raw
         return raw[:before] + raw[null.start("rest") :]
 
@@ -182,7 +232,7 @@ class StreamMeter(Reading):
         with contextlib.suppress(ValueError):
             for member in members(EventData(raw).text or ""):
                 if member.key == "model":
-                    self.read(member.key, member.value)
+                    self._told.read(member.key, member.value)
                     return
 
     def _examine(self, raw: bytes) -> bytes:
@@ -197,10 +247,10 @@ class StreamMeter(Reading):
         found = list(members(text))
         usage_at = -1
         for index, member in enumerate(found):
-            self.read(member.key, member.value)
+            self._told.read(member.key, member.value)
             if member.key == "usage":
                 usage_at = index
-        if usage_at < 0 or not self._injected:
+        if usage_at < 0 or not self.edits:
             self._count_text(raw)
             return raw
         if found[usage_at].value is not None and _carries_nothing_else(found):
@@ -210,21 +260,23 @@ class StreamMeter(Reading):
         return raw[:start] + raw[end:]
 
     def _count_text(self, raw: bytes) -> None:
-        start = raw.find(b'"content":"') + 11
-        if start == 10 or raw[start] == 0x22:
-            start = raw.find(b'"arguments":"') + 13
-        if start == 12 or raw[start] == 0x22:
-            match = _TEXT.search(raw)
-            if match is None:
-                self.done = self.done or (b"[DONE]" in raw and (EventData(raw).text or "").strip() == "[DONE]")
-                return
-            start = match.end()
-        end = raw.find(b'"', start)
-        while end > start and raw[end - 1] == 0x5C:
-            end = raw.find(b'"', end + 1)
-        if end > start:
-            self._text_frames += 1
-            self._text_bytes += end - start
+        """All texts of the event count: of each choice, of each tool call, of reasoning beside an answer."""
+        texts = _TEXTS.findall(raw)
+        if not texts:
+            self.done = self.done or (b"[DONE]" in raw and (EventData(raw).text or "").strip() == "[DONE]")
+            return
+        for text in texts:
+            self._texts += 1
+            if text.isascii():
+                self._ascii_bytes += len(text)
+            else:
+                self._tokens += text_tokens(text)
+
+    def _note_tier(self, raw: bytes) -> None:
+        match = _TIER.search(raw)
+        if match is not None and match[1] != self._tier:
+            self._tier = match[1]
+            self._told.read("service_tier", self._tier.decode("latin-1"))
 
 
 def _one_data_line(raw: bytes, before: int) -> bool:

@@ -6,20 +6,22 @@ about text in another encoding; each of these is refused, so that there is nothi
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any, Final, Literal, NoReturn
+from dataclasses import replace
+from typing import Any, Final, NoReturn
 
 from tollhouse.denial import Refused
-from tollhouse.families.formats.jsonscan import Member, members
-from tollhouse.providers.base import EndpointKind
+from tollhouse.families.base import Asked, Dialect, Headers, Operation
+from tollhouse.families.formats.content import judge_content_type
+from tollhouse.families.openai.models import can_reason
+from tollhouse.families.openai.rewrite import CAPS
 
 MAX_DEPTH: Final = 100
 """Nested objects and arrays. A request nests about 10; schemas of tools somewhat more."""
 MAX_N: Final = 128
 """https://platform.openai.com/docs/api-reference/chat/create#chat-create-n"""
-_CAPS: Final = ("max_completion_tokens", "max_tokens")
 _MAX_CAP: Final = 2**31 - 1
 _MAX_MODEL: Final = 256
 
@@ -38,38 +40,17 @@ _MAX_MODELS: Final = 32
 _STREAM_KEYS: Final = frozenset({"include_usage", "include_obfuscation", "continuous_usage_stats"})
 _SILENT: Final = ("text", "refusal", "image_url")
 """Kinds of parts that have no sound. A ``file`` may be one of sound."""
+_OF_AUDIO: Final = frozenset({"input_audio", "output_audio", "cached_audio"})
 _MISSING: Final = object()
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A request's body as it will be sent, and what the budget and the meter need of it.
+def read(operation: Operation, path: str, headers: Headers, body: bytes, dialect: Dialect) -> Asked:
+    """Raises Refused("bad_request") for a body that can't be read in exactly one way, and Refused("unsupported_encoding") for
+    a type under which the provider would read another body.
 
-    ``output_cap`` is in tokens and for each of ``n`` answers; None is no cap, 0 an endpoint without output. ``audio``
-    says that audio goes in or may come out. ``service_tier`` is the one asked for, "" if none. ``other_models`` are those
-    that the provider may use instead of ``model``; ``models_unknown`` says that there are more, named in a way that can't
-    be read.
+    A stream whose usage comes ``on_request`` is made to ask for it where the client did not.
     """
-
-    body: bytes
-    model: str
-    stream: bool
-    output_cap: int | None
-    n: int
-    injected_usage: bool
-    document: dict[str, Any]
-    service_tier: str = ""
-    audio: bool = False
-    other_models: tuple[str, ...] = ()
-    models_unknown: bool = False
-
-
-def prepare(body: bytes, kind: EndpointKind, usage_in_stream: Literal["on_request", "always"]) -> Prepared:
-    """Reads the body of a billable request; raises Refused("bad_request") if it cannot be read in exactly one way.
-
-    A stream of chat completions whose usage comes ``on_request`` gets ``stream_options.include_usage`` set to true
-    where the client did not ask for it (``injected_usage``), and no other byte changes.
-    """
+    judge_content_type(headers)
     document = _parse(body)
     _refuse_case_variants(document, _KEYS, "")
     model = document.get("model", _MISSING)
@@ -79,32 +60,31 @@ def prepare(body: bytes, kind: EndpointKind, usage_in_stream: Literal["on_reques
         _refuse(f'"model" must be a string of 1 to {_MAX_MODEL} printable characters.')
     tier = _optional(document, "service_tier", str, "a string") or ""
     others, unknown = _other_models(document)
-    if kind != "chat":
-        return Prepared(body, model, False, 0, 1, False, document, tier, other_models=others, models_unknown=unknown)
+    asked = Asked(model, others, unknown, tier=tier, document=document, writes=False, reasons=False)
+    if operation.kind == "embeddings":
+        return asked
 
     stream = _optional(document, "stream", bool, "true or false") or False
     options = _optional(document, "stream_options", dict, "an object")
-    asked = False
+    asks = False
     if options is not None:
         _refuse_case_variants(options, _STREAM_KEYS, "stream_options.")
-        asked = _optional(options, "include_usage", bool, "true or false", "stream_options.") or False
-    caps = [cap for key in _CAPS if (cap := _integer(document, key, 0, _MAX_CAP)) is not None]
+        asks = _optional(options, "include_usage", bool, "true or false", "stream_options.") or False
+    caps = [cap for key in CAPS if (cap := _integer(document, key, 0, _MAX_CAP)) is not None]
     # best_of is no field of OpenAI's chat; where a server knows it, so many answers are written.
-    answers = max(_integer(document, key, 1, MAX_N) or 1 for key in ("n", "best_of"))
-    inject = stream and not asked and usage_in_stream == "on_request"
-    return Prepared(
-        body=_ask_for_usage(body, document) if inject else body,
-        model=model,
+    choices = max(_integer(document, key, 1, MAX_N) or 1 for key in ("n", "best_of"))
+    audio, may = _audio(document)
+    return replace(
+        asked,
         stream=stream,
         # Both at once is an error at OpenAI; elsewhere either may win. So is 0, which elsewhere means no cap.
-        output_cap=max(caps) if caps and all(caps) else None,
-        n=answers,
-        injected_usage=inject,
-        document=document,
-        service_tier=tier,
-        audio=_has_audio(document),
-        other_models=others,
-        models_unknown=unknown,
+        cap=max(caps) if caps and all(caps) else None,
+        writes=True,
+        choices=choices,
+        reasons=any(map(can_reason, (model, *others))) and document.get("reasoning_effort") != "none",
+        asks=audio,
+        may=may,
+        asks_for_usage=stream and not asks and dialect.usage_in_stream == "on_request",
     )
 
 
@@ -128,6 +108,8 @@ _DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_co
 
 
 def _parse(body: bytes) -> dict[str, Any]:
+    if body.startswith(codecs.BOM_UTF8):
+        _refuse("The body begins with a byte order mark (BOM), which JSON may not have; send it without.")
     try:
         document = _DECODER.decode(body.decode())
     except UnicodeDecodeError:
@@ -180,21 +162,6 @@ def _integer(document: dict[str, Any], key: str, low: int, high: int) -> int | N
     return value
 
 
-def lower_cap(body: bytes, cap: int) -> bytes:
-    """``body``, which `prepare` has let through as a chat request, with an output cap of at most ``cap`` tokens for each
-    answer; no other byte changes. A request with none gets ``max_completion_tokens``."""
-    text = body.decode("latin-1")
-    found = [member for member in members(text, 0, whole=False) if member.key in _CAPS]
-    if all(member.value is None for member in found):
-        if not found:
-            return _insert(body, body.index(b"{") + 1, b'"max_completion_tokens":%d,' % cap)
-        found = [member._replace(value=cap + 1) for member in found[:1]]
-    for member in reversed(found):
-        if member.value is not None and (member.value > cap or member.value == 0):
-            body = body[: member.value_at] + b"%d" % cap + body[member.value_end :]
-    return body
-
-
 def _other_models(document: dict[str, Any]) -> tuple[tuple[str, ...], bool]:
     """Every model beside ``model`` that the request can reach, and whether there may be others."""
     found: list[Any] = []
@@ -215,47 +182,28 @@ def _other_models(document: dict[str, Any]) -> tuple[tuple[str, ...], bool]:
     return names[:_MAX_MODELS], unknown
 
 
-def _has_audio(document: dict[str, Any]) -> bool:
-    """Whether tokens of audio may be counted: asked for, in a part, in an earlier answer that is named, or in a kind of
-    part that is not known."""
+def _audio(document: dict[str, Any]) -> tuple[frozenset[str], frozenset[str]]:
+    """The token parts of audio that are asked for by name, and those that the tokens may turn out to be: where audio is asked
+    for, where an earlier answer is named, and where a kind of part may have sound."""
+    asks = set()
     modalities = document.get("modalities")
     if isinstance(modalities, list) and "audio" in modalities:
-        return True
+        asks.add("output_audio")
+    may = False
     messages = document.get("messages")
     for message in messages if isinstance(messages, list) else ():
         if not isinstance(message, dict):
             continue
         if message.get("audio") is not None:
-            return True
+            asks.add("input_audio")
         content = message.get("content")
-        if isinstance(content, list) and not all(isinstance(p, dict) and p.get("type") in _SILENT for p in content):
-            return True
-    return False
-
-
-def _ask_for_usage(body: bytes, document: dict[str, Any]) -> bytes:
-    """The body with ``include_usage`` true. ``body`` is a valid object without duplicate keys, and has a model."""
-    asked = b'"include_usage":true'
-    if "stream_options" not in document:
-        return _insert(body, body.index(b"{") + 1, b'"stream_options":{' + asked + b"},")
-    text = body.decode("latin-1")
-    place = _member(text, 0, "stream_options")
-    options = place.value
-    if options is None:  # null
-        return body[: place.value_at] + b"{" + asked + b"}" + body[place.value_end :]
-    if "include_usage" in options:
-        inner = _member(text, place.value_at, "include_usage")
-        return body[: inner.value_at] + b"true" + body[inner.value_end :]
-    return _insert(body, place.value_at + 1, asked + (b"," if options else b""))
-
-
-def _member(text: str, start: int, key: str) -> Member:
-    return next(member for member in members(text, start, whole=False) if member.key == key)
-
-
-def _insert(body: bytes, at: int, text: bytes) -> bytes:
-    view = memoryview(body)
-    return b"".join((view[:at], text, view[at:]))
+        for part in content if isinstance(content, list) else ():
+            kind = part.get("type") if isinstance(part, dict) else None
+            if kind == "input_audio":
+                asks.add("input_audio")
+            elif kind not in _SILENT:
+                may = True
+    return frozenset(asks), _OF_AUDIO if asks or may else frozenset()
 
 
 def _shown(key: str) -> str:

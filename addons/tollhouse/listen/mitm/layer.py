@@ -19,7 +19,8 @@ from mitmproxy.proxy.layers.http import _base, _events
 from mitmproxy.proxy.layers.tls import ClientTLSLayer
 
 from tollhouse.call import ListenerKind, RequestHead
-from tollhouse.denial import Denial, error_body, error_headers
+from tollhouse.denial import Denial, error_headers
+from tollhouse.families import DEFAULT
 from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.mitm.head import empty_request
 from tollhouse.listen.mitm.hooks import (
@@ -323,7 +324,7 @@ class TopLayer(layer.Layer):
 
 def raw_refusal(denial: Denial, call_id: str) -> bytes:
     """A refusal in HTTP/1, whole and closing, where there is no exchange to answer: of a CONNECT, of a connection."""
-    body = error_body(denial, "openai", call_id)
+    body = DEFAULT.error_body(denial, call_id)
     lines = [f"HTTP/1.1 {denial.status} {reason(denial.status).decode()}"]
     lines += [f"{k}: {v}" for k, v in error_headers(denial, call_id)]
     lines += [f"content-length: {len(body)}", "connection: close", "", ""]

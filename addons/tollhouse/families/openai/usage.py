@@ -1,13 +1,13 @@
-"""What the top-level members of an answer in OpenAI's format mean to the meter."""
+"""What the outermost members of an answer in OpenAI's format mean: its usage, its model, its tier, its error."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tollhouse.call import Usage
+from tollhouse.families.units import Charge, Units
 
 
-def usage_of(value: object) -> Usage | None:
+def usage_of(value: object) -> Units | None:
     """OpenAI's ``usage`` object in the one normal form; None unless it is an object with a ``prompt_tokens`` count.
 
     Details are parts of their totals (``prompt_tokens`` includes what was cached), and may be null. Reasoning counts as
@@ -25,7 +25,7 @@ def usage_of(value: object) -> Usage | None:
     reasoning = of_output("reasoning_tokens")
     if reasoning and _count(value.get("total_tokens")) == prompt + output + reasoning:
         output += reasoning
-    return Usage(
+    return Units(
         input=prompt,
         cached=min(of_prompt("cached_tokens"), prompt),
         cache_write=min(of_prompt("cache_write_tokens"), prompt),
@@ -33,6 +33,7 @@ def usage_of(value: object) -> Usage | None:
         reasoning=min(reasoning, output),
         input_audio=min(of_prompt("audio_tokens"), prompt),
         output_audio=min(of_output("audio_tokens"), output),
+        requests=1,
     )
 
 
@@ -48,25 +49,26 @@ def _details(value: object) -> Callable[[str], int]:
 
 
 def _error_of(value: object) -> str:
-    """The code or type of an error object, never its message (which may repeat the request)."""
-    if not isinstance(value, Mapping):
+    """The code or type of an error, never its message (which may repeat the request); "" for null."""
+    if value is None or value is False or value == "" or value == {}:
         return ""
+    if not isinstance(value, Mapping):
+        return "error"
     name = value.get("code") or value.get("type") or "error"
     return str(name)[:64] if isinstance(name, str | int) and str(name).isprintable() else "error"
 
 
-class Reading:
-    """What both meters tell. ``tier`` is the ``service_tier`` that was served; ``failed`` says that the meter itself
-    broke and let the rest of the stream pass unread."""
+class Told:
+    """What an answer has told so far. The last word counts: a stream's counts and its tier may change on the way."""
 
     def __init__(self) -> None:
-        self.usage: Usage | None = None
+        self.usage: Units | None = None
         self.model = ""
         self.tier = ""
         self.error = ""
-        self.failed = False
 
     def read(self, key: str, value: object) -> None:
+        """Takes one outermost member of the answer or of one of its events."""
         if key == "usage":
             self.usage = usage_of(value) or self.usage
         elif key == "model":
@@ -77,3 +79,7 @@ class Reading:
                 self.tier = value[:32]
         elif key == "error":
             self.error = _error_of(value) or self.error
+
+    def charges(self) -> tuple[Charge, ...]:
+        """A counted answer that names no tier was served as standard."""
+        return () if self.usage is None else (Charge(self.model, self.usage, self.tier),)

@@ -1,0 +1,82 @@
+"""What is held for one call under way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tollhouse.accounts.token import without_tokens
+from tollhouse.budget.growth import Growth
+from tollhouse.call import Admitted, Amount, Requested
+from tollhouse.denial import Denial
+from tollhouse.families.units import Estimate
+from tollhouse.ledger.ledger import Scope
+from tollhouse.timestamps import rfc3339
+
+
+class CallHold:
+    """`call.Hold`. It changes while the call is under way, because a stream's end is not known when it begins. `Purse` and
+    `FailOpen` change it, and nobody else does."""
+
+    def __init__(self, requested: Requested, estimate: Estimate, amount: Amount) -> None:
+        self.requested = requested
+        self.scopes = scopes_of(requested.admitted)
+        self.carried = carried(requested)
+        self.estimate = estimate
+        """``units.output`` is what is held of output by now."""
+        self.amount = amount
+        self.first = amount
+        """What one attempt may cost."""
+        self.priced = True
+        """False: nobody knows what the model costs."""
+        self.unheld = False
+        self.clamped: int | None = None
+        self.growth: Growth | None = None
+        """Of a stream without an output cap."""
+        self.repeats = _no_repeat_needed
+
+    @property
+    def id(self) -> str:
+        return self.requested.admitted.id
+
+    @property
+    def capped(self) -> bool:
+        """The output that is held binds the provider; else it is only what is held."""
+        return self.clamped is not None or self.requested.asked.cap is not None
+
+    @property
+    def grows(self) -> bool:
+        return self.growth is not None
+
+    async def covers(self, seen: int) -> Denial | None:
+        return await self.growth.covers(seen) if self.growth is not None else None
+
+    async def covers_repeat(self) -> bool:
+        return await self.repeats(self)
+
+
+async def _no_repeat_needed(hold: CallHold) -> bool:
+    return True
+
+
+def scopes_of(admitted: Admitted) -> tuple[Scope, ...]:
+    """Whose limits a call is held against: its tenant, its project and its token, in this order."""
+    tenant = admitted.project.tenant
+    return (
+        Scope("tenant", tenant, tenant),
+        Scope("project", tenant, admitted.project.id),
+        Scope("token", tenant, admitted.identity.charged_as or admitted.identity.token_id),
+    )
+
+
+def carried(requested: Requested) -> Mapping[str, str]:
+    """What the hold itself remembers, for the line that a sweep writes if this gateway dies. The model is what a client chose
+    itself, and may carry its token."""
+    admitted = requested.admitted
+    return {
+        "call_id": admitted.id,
+        "project": admitted.project.id,
+        "identity": admitted.identity.token_id,
+        "provider": admitted.provider.name,
+        "model": without_tokens(requested.asked.model),
+        "ts": rfc3339(admitted.arrival.timestamp, "milliseconds"),
+    }

@@ -1,0 +1,203 @@
+"""The way back: an answer that was not refused, as pieces that `journey` pulls and writes to the client."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from tollhouse.call import Hold, Requested
+from tollhouse.credential.redact import Redactor
+from tollhouse.denial import Refused
+from tollhouse.dispatch.answer import Answer, AnswerCut
+from tollhouse.dispatch.stages import BudgetTap, Metering, Redaction, Stage, fed, flushed
+from tollhouse.families.base import AnswerHead, Meter, PassThrough
+from tollhouse.families.units import Charge
+
+log = logging.getLogger(__name__)
+
+# Of the connection with the provider, or of its state with somebody else. `alt-svc` would lead the client past us.
+_NOT_PASSED_ON: Final = frozenset({"alt-svc", "set-cookie", "set-cookie2", "trailer", "content-length"})
+
+
+class Piece(NamedTuple):
+    """A part of the answer. ``whole``: with it the client has the whole answer and may call again at once, so that everything
+    is settled before it goes out. ``last``: nothing comes behind it."""
+
+    data: bytes
+    whole: bool
+    last: bool
+
+
+class Answering:
+    """One answer. It is an asynchronous iterator of `Piece`; it raises `Refused` when the provider cuts the answer or the
+    budget ends it.
+
+    ``silence_s`` is how long its head was waited for. ``clock`` gives seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        answer: Answer,
+        requested: Requested,
+        hold: Hold,
+        redactor: Redactor,
+        silence_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self.status = answer.status
+        self.metered = requested.admitted.operation.metered and 200 <= answer.status < 300
+        self.complete = False
+        """The answer was read to its end, or has said that it is over."""
+        self.cut = False
+        self.first_byte: float | None = None
+        self.waited_s = 0.0
+        self._answer = answer
+        self._clock = clock
+        self._asked_stream = requested.asked.stream
+        self._method = requested.admitted.arrival.head.method
+        self._passed_on = [
+            (k, v) for k, v in answer.headers if k not in _NOT_PASSED_ON and not k.startswith("x-tollhouse-")
+        ]
+        self._passed_on = redactor.headers(self._passed_on)
+        self._meter: Meter = PassThrough()
+        if self.metered:
+            head = AnswerHead(answer.status, answer.headers)
+            self._meter = requested.admitted.provider.family.meter(requested.asked, head)
+        self._metering = Metering(self._meter, silence_s)
+        self._tap = BudgetTap(hold, self._meter)
+        self._stages: tuple[Stage, ...] = (Redaction(redactor), self._metering, self._tap)
+        length = answer.get("content-length")
+        self._length = int(length) if length is not None and length.isascii() and length.isdigit() else None
+        self._left = self._length
+        self._flushed = False
+        self._over = False
+        self._given: bytes | None = None
+        """The piece that was given last, once the one that pulls comes back for the next."""
+
+    @property
+    def bodiless(self) -> bool:
+        """There is nothing behind the head."""
+        return self._method == "HEAD" or self.status in (204, 304) or self._length == 0
+
+    @property
+    def sized(self) -> bool:
+        """The length of the body is known: its head goes out with the first piece, in one write. What streams begins with its
+        head."""
+        return self._length is not None
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """What the client gets of the provider's headers. Of a sized answer they are asked for when the first piece is there:
+        only then it is known whether the body is edited."""
+        if self._length is None or (self._meter.edits and not self.bodiless):
+            return self._passed_on
+        return [*self._passed_on, ("content-length", str(self._length))]
+
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        return self._meter.finish()
+
+    @property
+    def output_seen(self) -> int:
+        return self._meter.output_seen
+
+    @property
+    def error(self) -> str:
+        return self._meter.error
+
+    @property
+    def streamed(self) -> bool:
+        """The answer comes as events, as far as is known by now."""
+        return self._meter.boundary is not None or (self._asked_stream and self.first_byte is None)
+
+    @property
+    def silent_s(self) -> float:
+        return self._metering.silent_s
+
+    @property
+    def can_be_told(self) -> bool:
+        """The client can read one more event where the answer stands."""
+        return self._tap.between_events
+
+    def __aiter__(self) -> Answering:
+        return self
+
+    async def __anext__(self) -> Piece:
+        if self._over:
+            raise StopAsyncIteration
+        given, self._given = self._given, None
+        if given is not None and not self.complete:
+            denial = await self._tap.sent(given)
+            if denial is not None:
+                raise Refused.of(denial, "budget")
+        chunk = await self._read()
+        if not chunk:
+            self.complete = self._over = True
+            return Piece(self.flush(), True, True)
+        last = False
+        if self._left is not None:
+            self._left -= len(chunk)
+            last = self._left <= 0
+        data = fed(self._stages, chunk)
+        if last:
+            data += self.flush()
+            self.complete = self._over = True
+        elif self._meter.done:
+            self.complete = True
+        self._given = data
+        return Piece(data, self.complete, last)
+
+    async def _read(self) -> bytes:
+        waited = self._clock()
+        try:
+            chunk = await self._answer.read()
+        except AnswerCut as cut:
+            self.cut = not self.complete
+            self.flush()
+            raise Refused(cut.code, cut.why) from None
+        finally:
+            now = self._clock()
+            self.waited_s += now - waited
+            self._metering.waited(now - waited)
+        if self.first_byte is None and chunk:
+            self.first_byte = now
+        return chunk
+
+    def flush(self) -> bytes:
+        """What was still held back of the answer; b"" from the second time on."""
+        if self._flushed:
+            return b""
+        self._flushed = True
+        return flushed(self._stages)
+
+    def give_up(self) -> None:
+        """The answer is not read on: what has come of it counts."""
+        self.flush()
+        self._metering.end_silence()
+
+    async def read_on(self, seconds: float) -> None:
+        """The client has gone: read the answer to its end for a bounded time, for the true count. Raises nothing."""
+        if self.complete or not self.metered:
+            return
+        self._metering.end_silence()
+        try:
+            async with asyncio.timeout(seconds):
+                while chunk := await self._answer.read():
+                    fed(self._stages[:2], chunk)
+                    if self._meter.done:
+                        break
+            self.complete = True
+        except (TimeoutError, AnswerCut):
+            pass
+        except Exception:
+            log.exception("an answer could not be read on")
+        self.flush()
+
+    async def close(self) -> None:
+        """Let go of the answer. May be called twice."""
+        try:
+            self.flush()
+        finally:
+            await self._answer.close()

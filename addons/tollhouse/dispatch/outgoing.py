@@ -1,0 +1,38 @@
+"""A request as it will be sent, but for the headers that the key is put into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tollhouse.clearance import Clearance
+from tollhouse.credential.lease import Lease
+from tollhouse.families.base import Headers
+from tollhouse.providers import Provider
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """``host`` is the normalised name of the call, ``path_and_query`` goes out byte for byte. Of ``headers``, hop-by-hop ones,
+    every provider's credential slot, cookies, ``host``, ``content-length``, ``accept-encoding`` and ``expect`` are replaced or
+    left out. ``body`` is None for a request without one."""
+
+    provider: Provider
+    host: str
+    method: str
+    path_and_query: str
+    headers: Headers
+    body: bytes | None
+    lease: Lease
+
+    @classmethod
+    def of(cls, clearance: Clearance) -> Outgoing:
+        admitted = clearance.covered.requested.admitted
+        return cls(
+            admitted.provider,
+            admitted.host,
+            admitted.arrival.head.method,
+            f"{admitted.path}?{admitted.query}" if admitted.query else admitted.path,
+            admitted.headers,
+            clearance.body,
+            clearance.lease,
+        )

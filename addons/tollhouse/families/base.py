@@ -1,0 +1,247 @@
+"""The seam of a family: everything that the road asks about an API is one value of `Family`.
+
+A family is a folder beside this file. It knows bytes and counts. It knows no money, no key, no socket and no client.
+Nothing outside ``families`` and ``providers`` names one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NoReturn, Protocol
+
+from tollhouse.denial import Denial
+from tollhouse.families.units import Charge, Estimate
+
+Headers = Sequence[tuple[str, str]]
+"""Names in lower case, in order, duplicates kept."""
+Cost = Literal["metered", "free", "job", "mints"]
+"""``metered``: the answer tells the usage. ``free``: it costs nothing. ``job``: the cost comes later, elsewhere. ``mints``: it
+makes a credential or a session that would go around the gateway."""
+Mode = Literal["typical", "worst"]
+"""``worst`` is the most that a call can use; ``typical`` is the likely most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a request asks the API to do. ``kind`` is the family's own word: ``chat``, ``embeddings``, ``models``."""
+
+    kind: str
+    cost: Cost
+    reads_body: bool = False
+    """The body is read and judged before anything is held. Without it a body is refused."""
+
+    @property
+    def metered(self) -> bool:
+        return self.cost == "metered"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One open method and path. ``path`` is matched whole, without the query; ``hosts`` too, None is every host."""
+
+    method: str
+    path: re.Pattern[str]
+    operation: Operation
+    hosts: re.Pattern[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one provider's speech differs from its family's. It is data of the provider's entry."""
+
+    usage_in_stream: Literal["on_request", "always"] = "always"
+    """``on_request``: a stream tells its usage only if the request asks for it."""
+    own_rules: bool = False
+    """The family's own provider serves it, so that its published rules hold for models of those names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Tokens that the largest of the models that a call can reach reads (``context``) and writes (``answer``) at most."""
+
+    context: int
+    answer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request's body says."""
+
+    model: str = ""
+    other_models: tuple[str, ...] = ()
+    """The models beside ``model`` that the provider may use instead."""
+    models_unknown: bool = False
+    """The request names further models in a way that can't be read."""
+    stream: bool = False
+    cap: int | None = None
+    """Tokens of output that each choice may have; None is no cap."""
+    writes: bool = True
+    """The answer has tokens of output."""
+    choices: int = 1
+    tier: str = ""
+    """The service tier that is asked for."""
+    reasons: bool = True
+    """The model and the request can reason in silence."""
+    asks: frozenset[str] = frozenset()
+    may: frozenset[str] = frozenset()
+    """Token parts, as in `Estimate`."""
+    asks_for_usage: bool = False
+    """`Family.rewrite` makes the request ask for usage; the answer is edited back."""
+    lowered_to: int | None = None
+    """`Family.rewrite` lowers the cap of each choice to this."""
+    document: Any = None
+    """What `Family.estimate` and `Family.rewrite` still need of the body. It is dropped once they are done: a parsed body takes
+    several times the memory of its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerHead:
+    """An answer's status and headers, as the provider sent them."""
+
+    status: int
+    headers: Headers
+
+    def get(self, name: str) -> str:
+        """The first value of header ``name`` (lower case), "" if there is none."""
+        return next((value for key, value in self.headers if key == name), "")
+
+
+class Boundary(Protocol):
+    """Where the client of a stream can still be told something: between two of its events."""
+
+    @property
+    def between(self) -> bool:
+        """What was sent so far ends with a whole event."""
+
+    def sent(self, data: bytes) -> None:
+        """``data`` went to the client."""
+
+    def cut(self, data: bytes) -> bytes:
+        """The beginning of ``data`` up to the first end of an event; all of it if none ends in it."""
+
+
+class Meter(Protocol):
+    """Reads one answer as it passes by.
+
+    A meter raises nothing: what it can't read it passes on unread.
+    """
+
+    @property
+    def output_seen(self) -> int:
+        """Tokens of output in what was read: a rough count of the text, or the provider's own if that is more."""
+
+    @property
+    def done(self) -> bool:
+        """The answer has said itself that it is over. More bytes may follow."""
+
+    @property
+    def error(self) -> str:
+        """The code of an error that the provider wrote into an answer of status 2xx, else ""."""
+
+    @property
+    def edits(self) -> bool:
+        """What `feed` gives may be shorter than what it was given. It is known once the first bytes were fed."""
+
+    @property
+    def boundary(self) -> Boundary | None:
+        """None: no event of ours can be put into this answer."""
+
+    def feed(self, data: bytes) -> bytes:
+        """The bytes that go to the client now."""
+
+    def flush(self) -> bytes:
+        """At the end of the answer: what was held back of it."""
+
+    def finish(self) -> tuple[Charge, ...]:
+        """What the provider has counted so far; empty if it counted nothing. It may be asked at any time."""
+
+
+class PassThrough:
+    """The meter of an answer that costs nothing, or of an error."""
+
+    output_seen = 0
+    done = False
+    error = ""
+    edits = False
+    boundary = None
+
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+    def flush(self) -> bytes:
+        return b""
+
+    def finish(self) -> tuple[Charge, ...]:
+        return ()
+
+
+Verdict = Literal["refused", "no_money", "request"]
+"""What an error says of the key. ``refused``: the provider does not take it. ``no_money``: its account is empty. ``request``: the
+key is sound and this request is at fault, whatever the status says; any workload can make such a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row of a table of verdicts. ``source`` says where the row comes from.
+
+    ``told`` gets the error's object (`formats.errors`); None: the status alone says it. ``kind`` are beginnings of
+    ``x-amzn-errortype`` of which one has to be there.
+    """
+
+    verdict: Verdict
+    status: int
+    source: str
+    told: Callable[[Mapping[str, Any]], bool] | None = None
+    kind: tuple[str, ...] = ()
+
+
+def _unmetered(*_: object) -> NoReturn:
+    raise AssertionError("no operation of this family is metered")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """An API and its dialects.
+
+    ``read`` gets the operation, the path, the headers and the body, and raises `Refused` for a body that can't be read in
+    exactly one way. ``rewrite`` changes the body where `Asked` says so and no other byte. ``estimate`` never raises.
+    ``meter`` is asked about answers of metered operations with a status of 2xx.
+    ``error_body`` and ``error_event`` give a denial and a call's id in the form in which the family's SDKs raise an error of
+    their own: as a body of JSON, and as the last event of a stream that has begun.
+    """
+
+    name: str
+    routes: tuple[Route, ...]
+    error_body: Callable[[Denial, str], bytes]
+    error_event: Callable[[Denial, str], bytes]
+    verdicts: tuple[Rule, ...] = ()
+    spoken_by_others: bool = False
+    """Other companies speak it as well, at prices of their own."""
+    read: Callable[[Operation, str, Headers, bytes, Dialect], Asked] = _unmetered
+    rewrite: Callable[[bytes, Asked], bytes] = _unmetered
+    estimate: Callable[[Asked, Mode, Limits, Dialect], Estimate] = _unmetered
+    meter: Callable[[Asked, AnswerHead], Meter] = _unmetered
+
+    def operation(self, method: str, path: str, query: str = "", host: str = "") -> Operation | None:
+        """The open operation for this request, or None: what no route names is closed. ``query`` is not looked at yet by any
+        family."""
+        for route in self.routes:
+            here = route.hosts is None or route.hosts.fullmatch(host)
+            if here and route.method == method and route.path.fullmatch(path):
+                return route.operation
+        return None
+
+    @property
+    def metered(self) -> bool:
+        """Whether any operation costs money."""
+        return any(route.operation.metered for route in self.routes)
+
+
+MODELS: Final = Operation("models", "free")
+
+
+def model_list(path: str, one: str = r"[A-Za-z0-9._:-]+") -> tuple[Route, Route]:
+    """The free list of models at ``path`` (a pattern), and one of it, whose name ``one`` matches."""
+    return Route("GET", re.compile(path), MODELS), Route("GET", re.compile(f"{path}/{one}"), MODELS)

@@ -1,0 +1,80 @@
+"""The outermost members of a JSON object that passes by in pieces, wherever they stand; the rest is not kept."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from typing import Any, Final
+
+_OUTSIDE: Final = re.compile(rb'["{}\[\],]')
+_INSIDE: Final = re.compile(rb'["\\]')
+_LONGEST: Final = 65_536
+"""Bytes of a member that are kept; a longer one is not read."""
+
+
+class Topmost:
+    """Feed it the object; ``found`` has the values of the members called ``wanted`` that have ended by now."""
+
+    def __init__(self, wanted: Collection[str]) -> None:
+        self.found: dict[str, Any] = {}
+        self._wanted = frozenset(json.dumps(key).encode() for key in wanted)
+        self._depth = 0
+        self._in_string = False
+        self._skip = 0
+        self._member: bytearray | None = None
+        """The outermost member that passes by, up to `_LONGEST` bytes of it."""
+        self._over = False
+
+    def feed(self, data: bytes) -> None:
+        at, end, kept = 0, len(data), 0
+        if self._skip:
+            # The character behind a backslash that ended the piece before.
+            at, self._skip = 1, 0
+        while at < end and not self._over:
+            if self._in_string:
+                match = _INSIDE.search(data, at)
+                if match is None:
+                    break
+                at = match.end()
+                if data[match.start()] == 0x5C:
+                    self._skip = int(at == end)
+                    at += 1
+                else:
+                    self._in_string = False
+                continue
+            match = _OUTSIDE.search(data, at)
+            if match is None:
+                break
+            at = match.end()
+            mark = data[match.start()]
+            if mark == 0x22:
+                self._in_string = True
+            elif mark in b"{[":
+                self._depth += 1
+                if self._depth == 1:
+                    self._member, kept = bytearray(), at
+            elif mark in b"}]":
+                self._depth -= 1
+                if self._depth == 0:
+                    self._take(data[kept : match.start()])
+                    self._over = True
+            elif self._depth == 1:
+                self._take(data[kept : match.start()])
+                self._member, kept = bytearray(), at
+        if not self._over and self._member is not None:
+            self._member += data[kept : kept + _LONGEST + 1 - len(self._member)]
+            if len(self._member) > _LONGEST:
+                self._member = None
+
+    def _take(self, rest: bytes) -> None:
+        member, self._member = self._member, None
+        if member is None or len(member) + len(rest) > _LONGEST:
+            return
+        text = bytes(member) + rest
+        key, _, value = text.partition(b":")
+        if key.strip() in self._wanted:
+            try:
+                self.found[json.loads(key)] = json.loads(value)
+            except (ValueError, RecursionError):
+                return

@@ -1,0 +1,56 @@
+"""Errors in OpenAI's format: ours as its SDKs raise them, and what a provider's says of the key."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tollhouse.denial import Denial
+from tollhouse.families.base import Rule
+from tollhouse.families.formats.errors import EMPTY_ACCOUNT, EVERYWHERE, as_json, as_sse, message, text_of
+
+# The `type` of each status: openai-python `_exceptions.py`.
+_TYPES: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+
+
+def error_body(denial: Denial, call_id: str) -> bytes:
+    status = denial.status
+    kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    error = {"message": text_of(denial, call_id), "type": kind, "param": None, "code": denial.code}
+    return as_json({"error": error})
+
+
+def error_event(denial: Denial, call_id: str) -> bytes:
+    """openai-python raises its error for a ``data`` with an ``error``: `_streaming.py`."""
+    return as_sse(error_body(denial, call_id))
+
+
+VERDICTS: Final = (
+    Rule(
+        "request",
+        401,
+        "of a restricted key: https://github.com/microsoft/PowerToys/issues/32989",
+        message(r"You have insufficient permissions for this operation\."),
+    ),
+    Rule(
+        "request",
+        429,
+        "larger than a whole minute's limit: https://github.com/Aider-AI/aider/issues/1880",
+        message(r"Request too large for "),
+    ),
+    Rule("no_money", 429, "https://platform.openai.com/docs/guides/error-codes", EMPTY_ACCOUNT),
+    Rule("no_money", 400, "billing_hard_limit_reached, of the same page", EMPTY_ACCOUNT),
+    Rule(
+        "no_money",
+        429,
+        "xAI: https://github.com/continuedev/continue/issues/10373",
+        message(r"Your team .{0,200}used all available credits"),
+    ),
+    *EVERYWHERE,
+)
+"""The first that fits decides."""
