@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -31,25 +30,15 @@ from tollhouse.demo.gateway_process import GatewayProcess
 from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_script import Behaviour, Steps
 from tollhouse.gateway import CANNOT_START, Gateway, GatewayError
-from tollhouse.prices import file as price_file
-
-
-@pytest.fixture(scope="session")
-def prices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of prices, which takes two seconds to make."""
-    directory = tmp_path_factory.mktemp("prices")
-    price_file.load(directory)
-    return directory / price_file.file_name()
 
 
 @pytest.fixture
-def configure(tmp_path: Path, prices: Path) -> Callable[..., Config]:
+def configure(tmp_path: Path) -> Callable[..., Config]:
     """A configuration with a state directory, by its settings."""
 
     def make(settings: Settings | None = None) -> Config:
         config = load_config(write_config(tmp_path, None, settings))
         config.state.directory.mkdir(mode=0o700, exist_ok=True)
-        shutil.copy(prices, config.state.directory)
         EmbeddedVault(config.state.directory).set("openai", REAL_KEY)
         return config
 

@@ -29,7 +29,7 @@ PURE = {
     "dispatch": ("answer", "breaker", "guard", "retry", "verdict"),
     "ledger": ("limits", "store.urls", "transitions", "windows"),
     "listen": ("exchange",),
-    "prices": ("file", "format", "sums", "table"),
+    "prices": ("rates", "sums", "table"),
 }
 """Logic by room. The whole of ``families``, ``providers`` and ``config`` belongs to it as well."""
 IMPURE = {"aiohttp", "fakeredis", "genai_prices", "hvac", "mitmproxy", "redis"}

@@ -23,13 +23,12 @@ from enum import StrEnum
 from typing import Literal, NamedTuple, Protocol
 
 from tollhouse.denial import Denial
-from tollhouse.families.base import Asked, Operation
+from tollhouse.families.base import Asked, Headers, Operation
 from tollhouse.families.units import Charge, Estimate
 from tollhouse.providers import Provider
 
 ListenerKind = Literal["proxy", "base_url", "transparent"]
 ChargedBy = Literal["usage", "hold", "estimate", "disconnect", "sweep", "none"]
-Headers = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +192,14 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """What the body says. ``body`` is as it came; None for an operation that takes none."""
+    """What the body says. ``body`` is as it came; None for an operation that takes none. ``headers`` are those that it is sent
+    under."""
 
     admitted: Admitted
     asked: Asked
     body: bytes | None
     estimate: Estimate
+    headers: Headers
 
 
 class Hold(Protocol):

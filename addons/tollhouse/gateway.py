@@ -35,7 +35,7 @@ from tollhouse.budget.fail_open import FailOpen
 from tollhouse.budget.keeper import Keeper
 from tollhouse.budget.purse import Purse
 from tollhouse.call import ListenerKind
-from tollhouse.config.load import Address, Config, catalog
+from tollhouse.config.load import Address, Config, catalog, own_prices
 from tollhouse.control.key_desk import KeyDesk
 from tollhouse.control.operations import OperationRefused, Operations
 from tollhouse.control.socket import ControlServer
@@ -52,7 +52,8 @@ from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.mitm import Bounds, GateMaster
 from tollhouse.listen.sockets import ListenerParts, Listeners
 from tollhouse.listen.tunnel import Tunnel
-from tollhouse.prices.file import PriceFileError
+from tollhouse.prices.source import PriceSourceError
+from tollhouse.prices.source import read as read_prices
 from tollhouse.prices.table import PriceTable
 from tollhouse.site.http import AdminSite
 from tollhouse.stores import listener_context, open_ca, open_keys, open_tokens
@@ -141,8 +142,7 @@ class Gateway:
 
     async def _open_road(self) -> None:
         config = self.config
-        overrides = {name: price.model_dump(exclude_none=True) for name, price in config.prices.items()}
-        prices = await asyncio.to_thread(PriceTable.load, config.state.directory, overrides)
+        prices = PriceTable(await asyncio.to_thread(read_prices), own_prices(config))
         self.purse = Purse(self.ledger, prices, self.spool, fail_open=self.fail_open)
         self._closers.append(self.purse.retry)
         self.tokens = open_tokens()
@@ -326,7 +326,7 @@ CANNOT_START = (
     CredentialUnavailable,
     LedgerUnavailable,
     OperationRefused,
-    PriceFileError,
+    PriceSourceError,
 )
 """What a person can mend; anything else is a fault of ours."""
 

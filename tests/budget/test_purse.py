@@ -24,7 +24,7 @@ from tollhouse.ledger.ledger import Ledger, LedgerUnavailable, Scope
 from tollhouse.ledger.limits import MAX_AMOUNT, parse_limit
 from tollhouse.ledger.spool import Spool
 from tollhouse.ledger.store.client import connect
-from tollhouse.prices.file import PricedModel, PricedProvider
+from tollhouse.prices.rates import PricedModel, PricedProvider, Rates
 from tollhouse.prices.table import PriceTable
 from tollhouse.providers.openai import OPENAI
 
@@ -477,7 +477,7 @@ async def test_a_stream_without_a_cap_does_not_grow_at_worst(purse: Purse, ledge
 
 def test_the_price_held_is_that_of_the_calls_time() -> None:
     """As the charge is: a price that falls between the two would be charged above the hold."""
-    rates = [(rate * 10**9, *[None] * 4, 10**9, *[None] * 3) for rate in (2, 1)]
+    rates = [Rates(input=rate * 9 * 10**9, output=9 * 10**9) for rate in (2, 1)]
     model = PricedModel(("in", ("timed",)), ((None, rates[0]), (("from", 1_800_000_001), rates[1])), ())
     table = PriceTable({"openai": PricedProvider((), (model,))}, clock=lambda: 1_800_000_002.0)
     purse = Purse(None, table, None)  # type: ignore[arg-type]
@@ -488,7 +488,7 @@ def test_the_price_held_is_that_of_the_calls_time() -> None:
 
 def test_at_worst_the_providers_settings_choose_the_tier() -> None:
     """The dearest there is, unless the standard one is asked for by name."""
-    rates = [(rate * 10**9, *[None] * 4, 10**9, *[None] * 3) for rate in (1, 3)]
+    rates = [Rates(input=rate * 9 * 10**9, output=9 * 10**9) for rate in (1, 3)]
     model = PricedModel(("in", ("tiered",)), ((None, rates[0]),), (("priority", None, rates[1]),))
     purse = Purse(None, PriceTable({"openai": PricedProvider((), (model,))}), None)  # type: ignore[arg-type]
     worst = replace(CLAMPED, estimate="worst")

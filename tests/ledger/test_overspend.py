@@ -25,6 +25,7 @@ from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import parse_limits
 from tollhouse.ledger.spool import Spool
 from tollhouse.ledger.store.client import connect
+from tollhouse.prices.source import read
 from tollhouse.prices.table import PriceTable
 from tollhouse.providers.openai import OPENAI
 
@@ -33,9 +34,9 @@ LIMITS = ("3 usd/total", "2000000 tokens/total")
 
 
 @pytest.fixture(scope="session")
-def prices(tmp_path_factory: pytest.TempPathFactory) -> PriceTable:
+def prices() -> PriceTable:
     """The installed table."""
-    return PriceTable.load(tmp_path_factory.mktemp("prices"))
+    return PriceTable(read())
 
 
 # What a client may send.

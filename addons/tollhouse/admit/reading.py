@@ -46,7 +46,7 @@ class ReadBody:
         if not admitted.operation.reads_body:
             if body:
                 raise Refused("bad_request", f"{admitted.arrival.head.method} {admitted.path} takes no body.")
-            return Requested(admitted, _NOTHING_ASKED, None, _ONE_REQUEST)
+            return Requested(admitted, _NOTHING_ASKED, None, _ONE_REQUEST, admitted.headers)
         head = admitted.arrival.head
         if any(coding != "identity" for coding in head.get_all("content-encoding")):
             raise Refused("bad_request", "A compressed request body cannot be read; send it uncompressed.")
@@ -55,7 +55,7 @@ class ReadBody:
         asked = family.read(admitted.operation, admitted.path, admitted.headers, body, provider.dialect)
         mode: Mode = "worst" if admitted.worst else "typical"
         estimate = family.estimate(asked, mode, self._limits(provider, asked), provider.dialect)
-        return Requested(admitted, asked, body, estimate)
+        return Requested(admitted, asked, body, estimate, family.sent_headers(admitted.headers))
 
     def _limits(self, provider: Provider, asked: Asked) -> Limits:
         """Of the largest of the models that the request can reach."""

@@ -40,6 +40,7 @@ from tollhouse.config.rules import (
     merged,
     model_rules,
     not_yet,
+    price_key,
     price_rules,
     provider_rules,
     redis_rules,
@@ -75,6 +76,7 @@ __all__ = [
     "catalog",
     "load_config",
     "load_projects",
+    "own_prices",
     "unenforced",
 ]
 
@@ -168,6 +170,12 @@ def _parts(path: Path, document: Mapping[str, Any], names: Sequence[str]) -> dic
 def catalog(config: Config) -> Catalog:
     """All providers: the built-in ones with the configuration's changes, then the configuration's own."""
     return merged(config.providers)
+
+
+def own_prices(config: Config) -> dict[str, dict[str, str]]:
+    """The configuration's prices as a `PriceTable` takes them: by the price id of their provider."""
+    providers = catalog(config)
+    return {price_key(key, providers): price.model_dump(exclude_none=True) for key, price in config.prices.items()}
 
 
 def unenforced(config: Config) -> list[Problem]:

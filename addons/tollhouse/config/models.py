@@ -16,16 +16,22 @@ from tollhouse.config.values import (
     Address,
     AllowedHost,
     CallsFile,
+    CharacterPrice,
     FilePath,
     HeaderName,
+    ImagePrice,
     List,
     Listener,
     Name,
+    PagePrice,
     Port,
     Price,
     ProviderFamily,
     ProviderHost,
     RedisUrl,
+    RequestPrice,
+    SearchPrice,
+    SecondPrice,
     Seconds,
     SecondsOrZero,
     Target,
@@ -199,9 +205,29 @@ class HeadersConfig(Table):
 
 
 class PriceConfig(Table):
-    """USD per million tokens, as decimal strings. An output price is required: without it answers would be free."""
+    """USD as decimal strings: per million tokens or characters, and for one of what has its name.
+
+    It is all of a model's price: what is counted and has none here is unpriced. The keys are those of
+    `prices.table`. An output price is required: without it answers would be free.
+    """
 
     input: Price
     output: Price
     cached: Price | None = None
-    """None: cached input costs what input costs."""
+    """None for this and the next four: such tokens cost what input, or output, costs."""
+    cache_write: Price | None = None
+    reasoning: Price | None = None
+    input_image: Price | None = None
+    output_image: Price | None = None
+    input_audio: Price | None = None
+    output_audio: Price | None = None
+    cached_audio: Price | None = None
+    """None: what input_audio costs."""
+    characters: CharacterPrice | None = None
+    second: SecondPrice | None = None
+    """Of sound or video."""
+    image: ImagePrice | None = None
+    page: PagePrice | None = None
+    search: SearchPrice | None = None
+    request: RequestPrice | None = None
+    """Beside all else; None: nothing."""

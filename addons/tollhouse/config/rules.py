@@ -187,12 +187,30 @@ def route_rules(routes: Mapping[str, str], catalog: Catalog) -> Found:
 
 
 def price_rules(prices: Mapping[str, PriceConfig], catalog: Catalog) -> Found:
-    for key in prices:
+    seen: dict[str, str] = {}
+    for key, price in prices.items():
         provider, separator, model = key.partition("/")
         if not separator or not model:
             yield dotted(("prices", key)), 'must be named "provider/model", for example [prices."openai/gpt-4o"]'
-        elif catalog.by_name(provider) is None:
+            continue
+        if catalog.by_name(provider) is None:
             yield dotted(("prices", key)), _no_provider(provider, catalog)
+            continue
+        first = seen.setdefault(price_key(key, catalog), key)
+        if prices[first] != price:
+            yield (
+                dotted(("prices", key)),
+                f"names the same model as {dotted(('prices', first))}, at another price, and only one can hold: providers "
+                "that share a price list share its models, in upper and lower case; remove one, or write both alike",
+            )
+
+
+def price_key(key: str, catalog: Catalog) -> str:
+    """``provider/model`` of a sound file by the provider's price id, in lower case: how a `PriceTable` knows it."""
+    name, _, model = key.partition("/")
+    provider = catalog.by_name(name)
+    assert provider is not None
+    return f"{provider.price_id}/{model}".lower()
 
 
 def _no_provider(name: str, catalog: Catalog) -> str:

@@ -286,14 +286,17 @@ def _header_name(text: str) -> str:
     return text
 
 
-def _price(value: object) -> object:
-    if not isinstance(value, str):
-        raise ValueError('must be a decimal number in quotes ("2.50"), because a float would not be exact')
-    if not re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,9})?", value):
-        raise ValueError(
-            'must be a decimal number of USD per million tokens with at most 9 decimals, for example "2.50"'
-        )
-    return value
+def _price_of(units: str, example: str) -> BeforeValidator:
+    def price(value: object) -> object:
+        if not isinstance(value, str):
+            raise ValueError(f'must be a decimal number in quotes ("{example}"), because a float would not be exact')
+        if not re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,9})?", value):
+            raise ValueError(
+                f'must be a decimal number of USD per {units} with at most 9 decimals, for example "{example}"'
+            )
+        return value
+
+    return BeforeValidator(price)
 
 
 FilePath = Annotated[Path, BeforeValidator(_path)]
@@ -326,4 +329,10 @@ VaultPlace = Annotated[str, AfterValidator(_vault_place)]
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SecondsOrZero = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
-Price = Annotated[str, BeforeValidator(_price)]
+Price = Annotated[str, _price_of("million tokens", "2.50")]
+CharacterPrice = Annotated[str, _price_of("million characters", "15")]
+SecondPrice = Annotated[str, _price_of("second", "0.0001")]
+ImagePrice = Annotated[str, _price_of("image", "0.04")]
+PagePrice = Annotated[str, _price_of("page", "0.002")]
+SearchPrice = Annotated[str, _price_of("search", "0.01")]
+RequestPrice = Annotated[str, _price_of("request", "0.005")]

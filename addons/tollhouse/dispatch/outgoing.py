@@ -26,13 +26,14 @@ class Outgoing:
 
     @classmethod
     def of(cls, clearance: Clearance) -> Outgoing:
-        admitted = clearance.covered.requested.admitted
+        requested = clearance.covered.requested
+        admitted = requested.admitted
         return cls(
             admitted.provider,
             admitted.host,
             admitted.arrival.head.method,
             f"{admitted.path}?{admitted.query}" if admitted.query else admitted.path,
-            admitted.headers,
+            requested.headers,
             clearance.body,
             clearance.lease,
         )

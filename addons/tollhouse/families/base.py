@@ -207,6 +207,7 @@ class Family:
 
     ``read`` gets the operation, the path, the headers and the body, and raises `Refused` for a body that can't be read in
     exactly one way. ``rewrite`` changes the body where `Asked` says so and no other byte. ``estimate`` never raises.
+    ``sent_headers`` gives the headers under which the body is sent.
     ``meter`` is asked about answers of metered operations with a status of 2xx.
     ``error_body`` and ``error_event`` give a denial and a call's id in the form in which the family's SDKs raise an error of
     their own: as a body of JSON, and as the last event of a stream that has begun.
@@ -221,6 +222,7 @@ class Family:
     """Other companies speak it as well, at prices of their own."""
     read: Callable[[Operation, str, Headers, bytes, Dialect], Asked] = _unmetered
     rewrite: Callable[[bytes, Asked], bytes] = _unmetered
+    sent_headers: Callable[[Headers], Headers] = _unmetered
     estimate: Callable[[Asked, Mode, Limits, Dialect], Estimate] = _unmetered
     meter: Callable[[Asked, AnswerHead], Meter] = _unmetered
 

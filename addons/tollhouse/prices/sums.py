@@ -1,28 +1,23 @@
-"""The arithmetic of prices: which rates hold, and what a usage comes to at them. Integers only.
+"""The arithmetic of prices: which rates hold, and what units come to at them. Integers only.
 
-A part that has a rate of its own is taken out of what it is a part of; a rate may rise for the whole call above a
-number of tokens of input. Both rules are genai_prices' (`decompose.compute_leaf_values`, `types.TieredPrices`). Rates
-and constraints are described in `price_format`; sums are in femto-dollars until they are rounded up, once.
+A part that has a rate of its own is taken out of what it is a part of. A rate may rise for the whole call above a
+number of tokens of input. Both rules are genai_prices' (`decompose.compute_leaf_values`, `types.TieredPrices`).
+
+Without a rate of its own a part costs what its whole costs, and a request costs nothing. Audio and every other unit
+beside the tokens have no price then. Sums are in the unit of `rates.Rate` until they are rounded up, once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Final
 
-from tollhouse.call import Usage
-from tollhouse.prices.file import Constraint, PricedModel, Rate, Rates
-from tollhouse.prices.format import (
-    CACHE_WRITE,
-    CACHED,
-    CACHED_AUDIO,
-    FEMTO_PER_NANO,
-    INPUT,
-    INPUT_AUDIO,
-    OUTPUT,
-    OUTPUT_AUDIO,
-    REASONING,
-    REQUESTS,
-)
+from tollhouse.families.units import INPUT_PARTS, OUTPUT_PARTS, Estimate, Units
+from tollhouse.prices.rates import PARTS_PER_NANO, Constraint, PricedModel, Rate, Rates
+
+_AUDIO: Final = ("input_audio", "output_audio", "cached_audio")
+_INPUT_KINDS: Final = ("input_audio", "cached_audio", "input_image")
+_OUTPUT_KINDS: Final = ("output_audio", "output_image")
 
 
 def resolve(model: PricedModel, tier: str, at: float) -> Rates:
@@ -40,7 +35,7 @@ def resolve(model: PricedModel, tier: str, at: float) -> Rates:
                 if rate is not None and unit not in taken:
                     changed[unit] = rate
                     taken.add(unit)
-    return tuple(changed)
+    return Rates(*changed)
 
 
 def _holds(constraint: Constraint, at: float) -> bool:
@@ -52,56 +47,126 @@ def _holds(constraint: Constraint, at: float) -> bool:
     return bool(second >= start or second < end) if end < start else bool(start <= second < end)
 
 
-def charge(rates: Rates, usage: Usage, believed: bool) -> int | None:
-    """Nano-dollars for ``usage`` at these rates; None if they give no price for it. ``believed``: a rate of 0 is a price (a
-    configured one) and no gap in the table. Counts that contradict each other (a part greater than its whole) never lower
-    the price."""
-    total = usage.input
-    priced_in = 0
-    femto_in = 0
-    cached_audio = usage.cached_audio if rates[CACHED_AUDIO] is not None else 0
-    for unit, count in (
-        (CACHED_AUDIO, usage.cached_audio),
-        (CACHED, usage.cached - cached_audio),
-        (CACHE_WRITE, usage.cache_write),
-        (INPUT_AUDIO, usage.input_audio - cached_audio),
-    ):
-        rate = rates[unit]
-        if rate is not None and count > 0:
-            femto_in += count * _at(rate, total)
-            priced_in += count
-    femto_in += max(0, total - priced_in) * _at(rates[INPUT], total)
-    priced_out = 0
-    femto_out = 0
-    for unit, count in ((REASONING, usage.reasoning), (OUTPUT_AUDIO, usage.output_audio)):
-        rate = rates[unit]
-        if rate is not None and count > 0:
-            femto_out += count * _at(rate, total)
-            priced_out += count
-    femto_out += max(0, usage.output - priced_out) * _at(rates[OUTPUT], total)
-    return _judged(rates, total, femto_in, usage.output, femto_out, believed)
+def charge(rates: Rates, units: Units, believed: bool) -> int | None:
+    """Nano-dollars for ``units`` at these rates; None if they give no price for them. ``believed``: a rate of 0 is a price
+    (a configured one) and no gap in the table. Counts that contradict each other (a part greater than its whole) never
+    lower the price."""
+    size, cached_audio = units.input, units.cached_audio
+    parts_in = (
+        (units.cached - cached_audio, rates.cached),
+        (units.cache_write, rates.cache_write),
+        (units.input_audio - cached_audio, rates.input_audio),
+        (cached_audio, rates.input_audio if rates.cached_audio is None else rates.cached_audio),
+        (units.input_image, rates.input_image),
+    )
+    parts_out = (
+        (units.reasoning, rates.reasoning),
+        (units.output_audio, rates.output_audio),
+        (units.output_image, rates.output_image),
+    )
+    side_in = _side(parts_in, size, rates.input, size)
+    side_out = _side(parts_out, units.output, rates.output, size)
+    return _judged(rates, units, side_in, side_out, believed, _at)
 
 
-def most(rates: Rates, input_tokens: int, output_tokens: int, audio: bool, believed: bool) -> int | None:
-    """Nano-dollars that so many tokens can come to at most, each counted as the dearest part that it may be."""
-    units_in = (INPUT, CACHED, CACHE_WRITE, INPUT_AUDIO, CACHED_AUDIO) if audio else (INPUT, CACHED, CACHE_WRITE)
-    units_out = (OUTPUT, REASONING, OUTPUT_AUDIO) if audio else (OUTPUT, REASONING)
-    rate_in = max(_reach(rates[unit], input_tokens) for unit in units_in)
-    rate_out = max(_reach(rates[unit], input_tokens) for unit in units_out)
-    return _judged(rates, input_tokens, rate_in * input_tokens, output_tokens, rate_out * output_tokens, believed)
+def _side(parts: Iterable[tuple[int, Rate]], whole: int, rate: Rate, size: int) -> int:
+    """Of a whole and its parts: those with a rate at theirs, the rest at the whole's."""
+    amount = 0
+    for count, own in parts:
+        if count > 0 and own is not None:
+            amount += count * _at(own, size)
+            whole -= count
+    return amount + whole * _at(rate, size) if whole > 0 else amount
 
 
-def _judged(rates: Rates, tokens_in: int, femto_in: int, tokens_out: int, femto_out: int, believed: bool) -> int | None:
+def most(rates: Rates, estimate: Estimate, believed: bool) -> int | None:
+    """Nano-dollars that ``estimate`` can come to at most; None if there is no price for one of its units, or for audio that
+    it asks for.
+
+    Each token counts as the dearest part that it may be. Any token of input may be read from the cache or written to it,
+    and any of output may be reasoning. A token may be of audio or of an image where the estimate asks for that part, says
+    that it may come, or counts it.
+    """
+    units, asks = estimate.units, estimate.asks
+    if not asks.isdisjoint(_AUDIO) and any(_is_gap(_own(rates, part), believed) for part in _AUDIO if part in asks):
+        return None
+    size = units.input
+    rate_in = max(_reach(rates.input, size), _reach(rates.cached, size), _reach(rates.cache_write, size))
+    rate_out = max(_reach(rates.output, size), _reach(rates.reasoning, size))
+    for part in _INPUT_KINDS:
+        if part in asks or part in estimate.may or getattr(units, part) > 0:
+            rate_in = max(rate_in, _reach(_own(rates, part), size))
+    for part in _OUTPUT_KINDS:
+        if part in asks or part in estimate.may or getattr(units, part) > 0:
+            rate_out = max(rate_out, _reach(getattr(rates, part), size))
+    return _judged(rates, units, rate_in * size, rate_out * units.output, believed, _reach)
+
+
+def dearest(highest: Rates, units: Units) -> int | None:
+    """Nano-dollars for ``units`` of a model that nobody knows; ``highest`` has the highest rate of any model for each unit.
+    Audio and images count at the highest rate of their kind, all other tokens at the highest of any kind."""
+    if not any(highest):
+        return None
+    rate_in = max(_at(getattr(highest, part), 0) for part in ("input", *INPUT_PARTS))
+    rate_out = max(_at(getattr(highest, part), 0) for part in ("output", *OUTPUT_PARTS))
+    audio_in = max(_at(highest.input_audio, 0), _at(highest.cached_audio, 0))
+    parts_in = ((max(units.input_audio, units.cached_audio), audio_in), (units.input_image, highest.input_image))
+    parts_out = ((units.output_audio, highest.output_audio), (units.output_image, highest.output_image))
+    side_in = _side(parts_in, units.input, rate_in, 0)
+    side_out = _side(parts_out, units.output, rate_out, 0)
+    beside = _priced(highest, units, True, _at)
+    return None if beside is None else nano(side_in + side_out + beside)
+
+
+def _judged(
+    rates: Rates, units: Units, side_in: int, side_out: int, believed: bool, rate_of: Callable[[Rate, int], int]
+) -> int | None:
+    """The sides of the tokens and what is beside them, unless there is no price for something."""
     if believed:
-        unpriced = (tokens_in > 0 and rates[INPUT] is None) or (tokens_out > 0 and rates[OUTPUT] is None)
+        unpriced = (units.input > 0 and rates.input is None) or (units.output > 0 and rates.output is None)
     else:
-        unpriced = (tokens_in > 0 and femto_in == 0) or (tokens_out > 0 and femto_out == 0) or not any(rates)
-    return None if unpriced else nano(femto_in + femto_out + _at(rates[REQUESTS], tokens_in))
+        unpriced = (units.input > 0 and not side_in) or (units.output > 0 and not side_out) or not any(rates)
+    if unpriced:
+        return None
+    beside = _priced(rates, units, believed, rate_of)
+    return None if beside is None else nano(side_in + side_out + beside)
+
+
+def _priced(rates: Rates, units: Units, believed: bool, rate_of: Callable[[Rate, int], int]) -> int | None:
+    """What the units beside the tokens come to. None if one of them, or counted audio, has no price."""
+    if units.input_audio > 0 or units.output_audio > 0 or units.cached_audio > 0:
+        for part in _AUDIO:
+            if getattr(units, part) > 0 and _is_gap(_own(rates, part), believed):
+                return None
+    amount = units.requests * rate_of(rates.requests, units.input) if units.requests > 0 else 0
+    for count, rate in (
+        (units.milliseconds, rates.milliseconds),
+        (units.characters, rates.characters),
+        (units.images, rates.images),
+        (units.pages, rates.pages),
+        (units.searches, rates.searches),
+    ):
+        if count > 0:
+            if _is_gap(rate, believed):
+                return None
+            amount += count * rate_of(rate, units.input)
+    return amount
+
+
+def _is_gap(rate: Rate, believed: bool) -> bool:
+    """Whether a unit has no price: in the table a rate of 0 is one that nobody has filled in."""
+    return rate is None if believed else not rate
+
+
+def _own(rates: Rates, part: str) -> Rate:
+    """The rate of a part of the tokens. Audio from the cache costs what audio costs where nothing else is said."""
+    rate: Rate = getattr(rates, part)
+    return rates.input_audio if rate is None and part == "cached_audio" else rate
 
 
 def nano(amount: int) -> int:
-    """Femto-dollars as nano-dollars, rounded up."""
-    return -(-amount // FEMTO_PER_NANO)
+    """An amount in the unit of `rates.Rate` as nano-dollars, rounded up."""
+    return -(-amount // PARTS_PER_NANO)
 
 
 def _at(rate: Rate, input_tokens: int) -> int:
@@ -124,8 +189,12 @@ def _reach(rate: Rate, input_tokens: int) -> int:
     )
 
 
-def steps(rate: Rate) -> Iterable[int]:
-    """Every value that the rate has, whatever the number of tokens."""
-    if rate is None or isinstance(rate, int):
-        return (rate or 0,)
-    return rate[0::2]
+def highest(every: Iterable[Rates]) -> Rates:
+    """The highest value that any of the rates has, unit by unit, whatever the number of tokens."""
+    return Rates(*(_top(rates) for rates in zip(*every, strict=True)))
+
+
+def _top(rates: Iterable[Rate]) -> Rate:
+    """None where none of them says anything."""
+    said = [max(rate[0::2]) if isinstance(rate, tuple) else rate for rate in rates if rate is not None]
+    return max(said, default=None)

@@ -1,8 +1,7 @@
-"""What a call costs: whole nano-dollars, exact, rounded up once a call.
+"""What a call costs: whole nano-dollars, exact, rounded up once a charge.
 
-The prices are those of genai-prices (see `price_file`), or the configuration's own. The sums are genai-prices' too: a
-part that has a rate of its own is taken out of what it is a part of, and a rate may rise for the whole call above a
-number of tokens of input.
+The prices are those of genai-prices (see `source`), or the configuration's own. Providers go by their ids in
+genai-prices: `Provider.price_id`.
 """
 
 from __future__ import annotations
@@ -12,31 +11,41 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from pathlib import Path
 from typing import Final
 
-from tollhouse.call import Usage
-from tollhouse.prices.file import PricedModel, PricedProvider, Rate, Rates, find, load
-from tollhouse.prices.format import CACHED, INPUT, OUTPUT, REQUESTS, UNITS, femto
-from tollhouse.prices.sums import charge, most, nano, resolve, steps
-from tollhouse.providers import BUILT_IN
+from tollhouse.families.units import Charge, Estimate, Units
+from tollhouse.prices import sums
+from tollhouse.prices.rates import PricedModel, PricedProvider, Rates, exact, find
 
 _CACHED_NAMES: Final = 2048
 _LONGEST_NAME: Final = 256
-_PRICE_IDS: Final = {provider.name: provider.price_id for provider in BUILT_IN}
 _STANDARD_ONLY: Final = frozenset({"default", "standard"})
 _STANDARD_TIERS: Final = _STANDARD_ONLY | {"", "auto"}
+
+_PER_MILLION: Final = (
+    *("input", "output", "cached", "cache_write", "reasoning", "input_audio", "output_audio", "cached_audio"),
+    *("input_image", "output_image", "characters"),
+)
+_OWN: Final = {
+    **{name: (name, 1_000_000, "a million") for name in _PER_MILLION},
+    "second": ("milliseconds", 1000, "one second"),
+    "image": ("images", 1, "one image"),
+    "page": ("pages", 1, "one page"),
+    "search": ("searches", 1, "one search"),
+    "request": ("requests", 1, "one request"),
+}
+"""The keys of a configured price: the unit, for how many of it a price is, and how one says that."""
 
 Found = tuple[Rates | PricedModel, bool]
 """A configured price and True, or a model of the table and whether it is the provider's own."""
 
 
 class PriceTable:
-    """Prices by provider and model.
+    """Prices by a provider's price id and model.
 
-    A provider is named as in the configuration (``bedrock``) or as in genai-prices (``aws``). Every answer is in
-    nano-dollars; None is "no price known": the model is unknown, or has no rate above 0 for a side (input, output) on
-    which there are tokens. A configured price is believed as it stands, also if it is 0.
+    Every answer is in nano-dollars. None is "no price known": the model is unknown, has no rate above 0 for a side (input,
+    output) on which there are tokens, or has none for another unit that is counted (see `sums`). A configured price is
+    believed as it stands, also if it is 0.
     """
 
     def __init__(
@@ -45,6 +54,12 @@ class PriceTable:
         overrides: Mapping[str, Mapping[str, str | None]] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """``overrides`` go before ``providers``: ``{"price id/model": {"input": "2.50", "output": "10"}}``, with the keys of
+        `config.models.PriceConfig`; ``*`` and ``?`` in a model stand for more and for one character. Without ``output``
+        there is no price for output.
+
+        Raises ValueError for an override that is not an exact price.
+        """
         self._table = dict(providers)
         self._clock = clock
         rates = {key.lower(): _override(key, values) for key, values in (overrides or {}).items()}
@@ -55,52 +70,30 @@ class PriceTable:
         self._listed = lru_cache(_CACHED_NAMES)(self._find_listed)
         self._highest = lru_cache(64)(self._find_highest)
 
-    @classmethod
-    def load(cls, state_directory: Path, overrides: Mapping[str, Mapping[str, str | None]] | None = None) -> PriceTable:
-        """The table of the installed genai-prices, with ``overrides`` before it: ``{"provider/model": {"input": "2.50",
-        "output": "10", "cached": "1.25"}}``, USD for a million tokens; ``*`` and ``?`` in a model stand for more and
-        for one character. Without ``cached`` a cached token costs what any input does; without ``output`` there is no
-        price for output.
+    def cost(self, provider_id: str, charge: Charge, *, at: float | None = None, requested: str = "") -> int | None:
+        """What ``charge`` costs at ``at`` (seconds since the epoch, default now).
 
-        Blocks; raises price_file.PriceFileError, and ValueError for an override that is not an exact price.
+        ``requested``, the model that was asked for, is looked for where the model that served has no price, and its
+        configured price goes before the table's.
         """
-        return cls(load(state_directory), overrides)
-
-    def cost(
-        self,
-        provider_id: str,
-        model: str,
-        usage: Usage,
-        tier: str = "",
-        at: float | None = None,
-        *,
-        requested: str = "",
-    ) -> int | None:
-        """What ``usage`` costs at ``at`` (seconds since the epoch, default now).
-
-        ``model`` and ``tier`` are those that were served. ``requested``, the model that was asked for, is looked for
-        where ``model`` has no price, and its configured price goes before the table's.
-        """
-        found = self._find(provider_id, model, requested)
+        found = self._find(provider_id, charge.model, requested)
         if found is None:
             return None
-        rates, believed = self._rates(found, tier, at)
-        return charge(rates, usage, believed)
+        rates, believed = self._rates(found, charge.tier, at)
+        return sums.charge(rates, charge.units, believed)
 
     def ceiling(
         self,
         provider_id: str,
         model: str,
-        input_tokens: int,
-        output_tokens: int,
+        estimate: Estimate,
         *,
         tier: str = "",
-        audio: bool = False,
         at: float | None = None,
         worst: bool = False,
     ) -> int | None:
-        """The most that a call with up to so many tokens can cost: the dearest of the rates that fewer tokens could
-        meet, input counted as written to the cache where that is dearer, and with ``audio`` as audio.
+        """The most that a call of ``estimate`` can cost: the dearest of the rates that fewer tokens could meet, input counted
+        as written to the cache where that is dearer. None as well where there is no price for audio that it asks for.
 
         ``tier`` is the ``service_tier`` asked for: its rate if it is dearer than the standard one (a tier may be served
         as standard). Of a tier that the table has not for any model, the dearest. With ``worst`` the dearest of all,
@@ -117,7 +110,7 @@ class PriceTable:
             choices += [self._rates(found, name, at) for name in ([tier] if tier in known and not worst else known)]
         highest: int | None = None
         for rates, believed in choices:
-            amount = most(rates, input_tokens, output_tokens, audio, believed)
+            amount = sums.most(rates, estimate, believed)
             if amount is None:
                 return None
             highest = amount if highest is None else max(highest, amount)
@@ -128,14 +121,12 @@ class PriceTable:
         listed = self._listed(provider_id, model) if len(model) <= _LONGEST_NAME else None
         return None if listed is None else listed[0].window
 
-    def dearest(self, provider_id: str, input_tokens: int, output_tokens: int) -> int | None:
-        """So many tokens at the highest rate for input and the highest for output of any model of the provider,
-        whatever its tier and date; for calls to a model without a price where the project says ``unpriced =
-        "dearest"``. None if the provider has no prices at all."""
-        highest_input, highest_output = self._highest(provider_id)
-        if not highest_input and not highest_output:
-            return None
-        return nano(highest_input * input_tokens + highest_output * output_tokens)
+    def dearest(self, provider_id: str, units: Units) -> int | None:
+        """``units`` at the highest rates of any model of the provider, whatever its tier and date; for calls to a model
+        without a price where the project says ``unpriced = "dearest"``. Audio and images count at the highest rate of
+        their kind, all other tokens at the highest of any. None if the provider has no prices at all, or none for a unit
+        beside the tokens or for audio that is counted."""
+        return sums.dearest(self._highest(provider_id), units)
 
     def _find(self, provider: str, model: str, requested: str) -> Found | None:
         names = [name for name in (model, requested) if name and len(name) <= _LONGEST_NAME]
@@ -155,7 +146,7 @@ class PriceTable:
         return rates
 
     def _find_listed(self, provider: str, model: str) -> tuple[PricedModel, bool] | None:
-        return find(self._table, _PRICE_IDS.get(provider, provider), model)
+        return find(self._table, provider, model)
 
     def _rates(self, found: Found, tier: str, at: float | None) -> tuple[Rates, bool]:
         """The rates that hold, and whether they are believed even if they come to 0."""
@@ -165,20 +156,20 @@ class PriceTable:
         if at is None and (len(price.rows) > 1 or price.tiers):
             at = self._clock()
         # A model of a provider that is fallen back to has no tiers here: genai_prices drops the context in that case.
-        return resolve(price, tier if own else "", at or 0.0), False
+        return sums.resolve(price, tier if own else "", at or 0.0), False
 
-    def _find_highest(self, provider: str) -> tuple[int, int]:
-        start = self._table.get(_PRICE_IDS.get(provider, provider))
+    def _find_highest(self, provider: str) -> Rates:
+        start = self._table.get(provider)
         owners = (
             () if start is None else (start, *(self._table[name] for name in start.fallback if name in self._table))
         )
         every = [rates for owner in owners for model in owner.models for rates in _all_rates(model)]
+        # A 0 of the table is a gap; a configured one is a price.
+        every = [Rates(*(rate or None for rate in rates)) for rates in every]
         every += [
             rates for key, rates in (*self._exact.items(), *self._globs) if key.startswith(f"{provider.lower()}/")
         ]
-        inputs = (top for rates in every for rate in rates[:OUTPUT] for top in steps(rate))
-        outputs = (top for rates in every for rate in rates[OUTPUT:REQUESTS] for top in steps(rate))
-        return max(inputs, default=0), max(outputs, default=0)
+        return sums.highest(every)
 
 
 def _all_rates(model: PricedModel) -> Iterable[Rates]:
@@ -191,18 +182,18 @@ def _is_glob(key: str) -> bool:
 
 
 def _override(key: str, values: Mapping[str, str | None]) -> Rates:
-    units = {"input": INPUT, "output": OUTPUT, "cached": CACHED}
-    rates: list[Rate] = [None] * len(UNITS)
+    rates: dict[str, int] = {}
     for name, text in values.items():
         if text is None:
             continue
-        if name not in units:
-            raise ValueError(f'[prices."{key}"]: {name} is not a price; there are input, output and cached')
+        if name not in _OWN:
+            raise ValueError(f'[prices."{key}"]: {name} is not a price; there are {", ".join(_OWN)}')
+        unit, per, said = _OWN[name]
         try:
-            rates[units[name]] = femto(Decimal(text), 1_000_000)
+            rates[unit] = exact(Decimal(text), per)
         except (ValueError, InvalidOperation, TypeError) as error:
             raise ValueError(
-                f'[prices."{key}"] {name} = {text!r} is not an exact price: write USD for a million tokens, '
+                f'[prices."{key}"] {name} = {text!r} is not an exact price: write USD for {said}, '
                 'as in "2.50", with at most 9 decimals'
             ) from error
-    return tuple(rates)
+    return Rates(**rates)

@@ -79,7 +79,7 @@ class Provider:
 
     @property
     def price_id(self) -> str:
-        """By which name `meter.prices` knows it."""
+        """By which name `prices` knows it."""
         return self.prices_from or self.name
 
     def most_input(self, window: int | None) -> int:

@@ -11,6 +11,7 @@ import re
 from typing import Final
 
 from tollhouse.families.base import Family, Operation, Route, model_list
+from tollhouse.families.formats.content import sent_as_json
 from tollhouse.families.openai.errors import VERDICTS, error_body, error_event
 from tollhouse.families.openai.estimate import estimate
 from tollhouse.families.openai.meter import meter
@@ -33,6 +34,7 @@ OPENAI: Final = Family(
     spoken_by_others=True,
     read=read,
     rewrite=rewrite,
+    sent_headers=sent_as_json,
     estimate=estimate,
     meter=meter,
 )

@@ -14,7 +14,6 @@ from typing import Any, Final, NoReturn
 
 from tollhouse.denial import Refused
 from tollhouse.families.base import Asked, Dialect, Headers, Operation
-from tollhouse.families.formats.content import judge_content_type
 from tollhouse.families.openai.models import can_reason
 from tollhouse.families.openai.rewrite import CAPS
 
@@ -45,12 +44,10 @@ _MISSING: Final = object()
 
 
 def read(operation: Operation, path: str, headers: Headers, body: bytes, dialect: Dialect) -> Asked:
-    """Raises Refused("bad_request") for a body that can't be read in exactly one way, and Refused("unsupported_encoding") for
-    a type under which the provider would read another body.
+    """Raises Refused("bad_request") for a body that can't be read in exactly one way.
 
     A stream whose usage comes ``on_request`` is made to ask for it where the client did not.
     """
-    judge_content_type(headers)
     document = _parse(body)
     _refuse_case_variants(document, _KEYS, "")
     model = document.get("model", _MISSING)
