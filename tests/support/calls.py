@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from tollhouse.budget.hold import CallHold
@@ -16,7 +17,7 @@ from tollhouse.call import (
     Requested,
     RequestHead,
 )
-from tollhouse.families.base import Limits
+from tollhouse.families.base import Asked, Limits
 from tollhouse.families.units import Estimate, Units
 from tollhouse.providers import Provider
 from tollhouse.providers.openai import OPENAI
@@ -79,12 +80,8 @@ def requested(
 ) -> Requested:
     """What the family reads of ``body`` (bytes, or what is sent as JSON; `BODY` if None). ``asked`` replaces fields of what it
     read, ``estimate`` its estimate."""
-    from dataclasses import replace
-
     at = given or admitted()
     if not at.operation.reads_body:
-        from tollhouse.families.base import Asked
-
         return Requested(at, Asked(writes=False, reasons=False), None, Estimate(Units()), at.headers)
     raw = body if isinstance(body, bytes) else json.dumps(BODY if body is None else body).encode()
     family, dialect = at.provider.family, at.provider.dialect
@@ -94,7 +91,7 @@ def requested(
     return Requested(at, read, raw, counted, at.headers)
 
 
-def covered(given: Requested | None = None, amount: Amount = Amount()) -> Covered:
+def covered(given: Requested | None = None, amount: Amount | None = None) -> Covered:
     """A call that something is held for, outside of any purse."""
     of = given or requested()
-    return Covered(of, CallHold(of, of.estimate, amount))
+    return Covered(of, CallHold(of, of.estimate, amount or Amount()))

@@ -201,7 +201,7 @@ def _unmetered(*_: object) -> NoReturn:
     raise AssertionError("no operation of this family is metered")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Family:
     """An API and its dialects.
 
@@ -225,6 +225,9 @@ class Family:
     sent_headers: Callable[[Headers], Headers] = _unmetered
     estimate: Callable[[Asked, Mode, Limits, Dialect], Estimate] = _unmetered
     meter: Callable[[Asked, AnswerHead], Meter] = _unmetered
+
+    def __repr__(self) -> str:
+        return f"Family({self.name!r})"
 
     def operation(self, method: str, path: str, query: str = "", host: str = "") -> Operation | None:
         """The open operation for this request, or None: what no route names is closed. ``query`` is not looked at yet by any
