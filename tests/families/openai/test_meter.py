@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tollhouse.call import Usage
+from tollhouse.families.base import AnswerHead, Asked
 from tollhouse.families.openai.meter import JsonMeter, StreamMeter
+from tollhouse.families.openai.meter import meter as meter_of
+from tollhouse.families.units import Charge, Units
 
 _COUNTS = {
     "prompt_tokens": 30,
@@ -16,7 +18,7 @@ _COUNTS = {
     "prompt_tokens_details": {"cached_tokens": 10, "audio_tokens": 3},
     "completion_tokens_details": {"reasoning_tokens": 4, "audio_tokens": None},
 }
-_USAGE = Usage(input=30, cached=10, output=12, reasoning=4, input_audio=3)
+_USAGE = Units(input=30, cached=10, output=12, reasoning=4, input_audio=3, requests=1)
 _CONTENTS = st.text(max_size=20) | st.sampled_from(
     [
         ',"usage":null}',
@@ -31,6 +33,11 @@ _CONTENTS = st.text(max_size=20) | st.sampled_from(
     ]
 )
 _STYLES = st.sampled_from([(",", ":"), (", ", ": "), (" , ", " : ")])
+
+
+def _counted(meter: JsonMeter | StreamMeter) -> Units | None:
+    charges = meter.finish()
+    return charges[0].units if charges else None
 
 
 def _chunk(content: str | None, **more: Any) -> dict[str, Any]:
@@ -102,11 +109,11 @@ _cuts = st.lists(st.floats(0, 1, exclude_max=True), max_size=15)
 def test_the_client_gets_the_stream_it_would_have_got(frames: tuple[list[bytes], list[bytes]], cuts: list[float]):
     """However the asked-for stream is cut, the bytes passed on are those of the stream without include_usage."""
     plain, asked = frames
-    meter = StreamMeter(injected=True)
-    out = b"".join(meter.feed(chunk) for chunk in _split(b"".join(asked), cuts)) + meter.finish()
+    meter = StreamMeter(edits=True)
+    out = b"".join(meter.feed(chunk) for chunk in _split(b"".join(asked), cuts)) + meter.flush()
     assert out == b"".join(plain)
-    assert (meter.usage, meter.done, meter.failed, meter.error) == (_USAGE, True, False, "")
-    assert meter.model == "gpt-4o-2024-08-06"
+    assert (_counted(meter), meter.done, meter.error) == (_USAGE, True, "")
+    assert meter.finish()[0].model == "gpt-4o-2024-08-06"
 
 
 @given(_streams(), _cuts)
@@ -114,17 +121,17 @@ def test_a_stream_that_was_not_touched_passes_byte_for_byte_at_once(
     frames: tuple[list[bytes], list[bytes]], cuts: list[float]
 ):
     """Without injection each chunk leaves as it came, and the usage is read all the same."""
-    meter = StreamMeter(injected=False)
+    meter = StreamMeter(edits=False)
     for chunk in _split(b"".join(frames[1]), cuts):
         assert meter.feed(chunk) == chunk
-    assert meter.finish() == b""
-    assert (meter.usage, meter.done) == (_USAGE, True)
+    assert meter.flush() == b""
+    assert (_counted(meter), meter.done) == (_USAGE, True)
 
 
 @given(_streams())
 def test_a_complete_frame_is_passed_on_at_once(frames: tuple[list[bytes], list[bytes]]):
     """A frame leaves with its last byte, before anything of the next one has come."""
-    meter = StreamMeter(injected=True)
+    meter = StreamMeter(edits=True)
     for plain, asked in zip(*frames, strict=True):
         assert b"".join(meter.feed(asked[i : i + 7]) for i in range(0, len(asked), 7)) == plain
 
@@ -137,8 +144,8 @@ def test_bytes_that_are_no_chat_stream_pass_unharmed(parts: list[bytes], cuts: l
     """Garbage never raises; unasked it passes as it is, asked it loses nothing but a usage member."""
     stream = b"".join(parts)
     for injected in (False, True):
-        meter = StreamMeter(injected)
-        out = b"".join(meter.feed(chunk) for chunk in _split(stream, cuts)) + meter.finish()
+        meter = StreamMeter(edits=injected)
+        out = b"".join(meter.feed(chunk) for chunk in _split(stream, cuts)) + meter.flush()
         assert out == stream or (injected and b'"usage"' in stream)
 
 
@@ -146,16 +153,16 @@ def test_a_last_frame_without_its_empty_line_is_read_and_edited():
     """A frame whose end is missing at the stream's end counts as ended; a frame cut before that passes as it is."""
     chunk = json.dumps(_chunk("hi")).encode()
     asked = json.dumps(_with_usage(_chunk("hi"), 4, None)).encode()
-    meter = StreamMeter(injected=True)
+    meter = StreamMeter(edits=True)
     assert meter.feed(b"data: " + asked + b"\n") == b""
-    assert meter.finish() == b"data: " + chunk + b"\n"
-    meter = StreamMeter(injected=True)
-    assert meter.feed(b"data: " + asked[:-1]) + meter.finish() == b"data: " + asked[:-1]
+    assert meter.flush() == b"data: " + chunk + b"\n"
+    meter = StreamMeter(edits=True)
+    assert meter.feed(b"data: " + asked[:-1]) + meter.flush() == b"data: " + asked[:-1]
 
 
 def test_a_late_line_feed_goes_with_its_frame():
     """Of a dropped frame whose CR LF came in two chunks, the LF is dropped as well; of a kept one it is kept."""
-    meter = StreamMeter(injected=True)
+    meter = StreamMeter(edits=True)
     asked = json.dumps({**_chunk("x"), "choices": [], "usage": _COUNTS}).encode()
     assert meter.feed(b"data: " + asked + b"\r\n\r") == b""
     assert meter.feed(b"\n") == b""
@@ -165,28 +172,28 @@ def test_a_late_line_feed_goes_with_its_frame():
 
 def test_usage_on_a_frame_with_content_is_taken_out_of_it():
     """Some servers put running counts into every chunk once asked: the content stays, the last counts win."""
-    meter = StreamMeter(injected=True)
+    meter = StreamMeter(edits=True)
     for tokens in (1, 2):
         chunk = _chunk("x")
         frame = json.dumps({**chunk, "usage": {"prompt_tokens": 5, "completion_tokens": tokens}}).encode()
         assert meter.feed(b"data: " + frame + b"\n\n") == b"data: " + json.dumps(chunk).encode() + b"\n\n"
-    assert meter.usage == Usage(input=5, output=2)
+    assert _counted(meter) == Units(input=5, output=2, requests=1)
 
 
 def test_an_empty_first_chunk_is_no_usage_chunk():
     """Azure opens with choices [] and no usage: passed on; its model is empty, so the next one's is taken."""
     first = {"id": "", "model": "", "choices": [], "prompt_filter_results": [], "usage": None}
-    meter = StreamMeter(injected=True)
+    meter = StreamMeter(edits=True)
     out = meter.feed(b"data: " + json.dumps(first).encode() + b"\n\n")
     del first["usage"]
     assert out == b"data: " + json.dumps(first).encode() + b"\n\n"
-    meter.feed(b"data: " + json.dumps(_chunk("a")).encode() + b"\n\n")
-    assert meter.model == "gpt-4o-2024-08-06"
+    meter.feed(b"data: " + json.dumps({**_chunk("a"), "usage": _COUNTS}).encode() + b"\n\n")
+    assert meter.finish()[0].model == "gpt-4o-2024-08-06"
 
 
 def test_an_error_inside_the_stream_is_named_by_its_code_only():
     """HTTP said 200; the error frame is passed on and its code kept, its message not."""
-    meter = StreamMeter(injected=True)
+    meter = StreamMeter(edits=True)
     meter.feed(b"data: " + json.dumps(_chunk("a")).encode() + b"\n\n")
     frame = b'data: {"error":{"message":"secret words","type":"server_error","code":null}}\n\n'
     assert meter.feed(frame) == frame
@@ -195,7 +202,7 @@ def test_an_error_inside_the_stream_is_named_by_its_code_only():
 
 def test_output_seen_grows_with_the_text():
     """One token a frame at least, about four bytes a token else; role and end frames count nothing."""
-    meter = StreamMeter(injected=False)
+    meter = StreamMeter(edits=False)
     meter.feed(b"data: " + json.dumps(_chunk("")).encode() + b"\n\n")
     assert meter.output_seen == 0
     for _ in range(3):
@@ -208,13 +215,80 @@ def test_output_seen_grows_with_the_text():
     assert meter.output_seen == 20
 
 
+def _seen(*deltas: dict[str, Any]) -> int:
+    meter = StreamMeter(edits=False)
+    choices = [{"index": index, "delta": delta} for index, delta in enumerate(deltas)]
+    meter.feed(b"data: " + json.dumps({"choices": choices, "usage": None}).encode() + b"\n\n")
+    return meter.output_seen
+
+
+@pytest.mark.parametrize("place", ["content", "reasoning_content", "refusal"])
+def test_all_texts_of_a_frame_count(place: str):
+    """Each choice, each tool call, and reasoning beside an answer, escapes and quotes among them."""
+    text = 'a "quoted" \\ word ' * 4
+    alone = _seen({place: text})
+    assert alone >= len(text) // 4
+    assert _seen(*[{place: text}] * 8) >= 8 * alone - 8
+    tools = [{"index": index, "function": {"arguments": text}} for index in range(8)]
+    assert _seen({"tool_calls": tools}) >= 8 * alone - 8
+    assert _seen({"reasoning": text, "content": text}) >= 2 * alone - 2
+    assert _seen({"content": text, "reasoning": text}) >= 2 * alone - 2
+
+
+def test_the_providers_own_count_is_believed_when_it_is_more():
+    """A running count above the text that was seen: hidden reasoning, for one."""
+    meter = StreamMeter(edits=False)
+    frame = {**_chunk("a"), "usage": {"prompt_tokens": 5, "completion_tokens": 900}}
+    meter.feed(b"data: " + json.dumps(frame).encode() + b"\n\n")
+    assert meter.output_seen == 900
+
+
+def test_the_last_tier_that_was_told_counts():
+    """Also where the frame with the usage names none."""
+    meter = StreamMeter(edits=True)
+    for tier in ("default", "priority"):
+        meter.feed(b"data: " + json.dumps(_chunk("a", service_tier=tier)).encode() + b"\n\n")
+    meter.feed(b"data: " + json.dumps({**_chunk(None), "choices": [], "usage": _COUNTS}).encode() + b"\n\n")
+    assert meter.finish() == (Charge("gpt-4o-2024-08-06", _USAGE, "priority"),)
+
+
+_EVENTS = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: {"choices":[],"usage":{"prompt_tokens":12,"completion_tokens":5}}\n\ndata: [DONE]\n\n'
+_OBJECT = b'{"model":"m","usage":{"prompt_tokens":12,"completion_tokens":5}}'
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream; charset=utf-8", "text/plain", "application/json", "x/y", ""])
+@pytest.mark.parametrize("first", [b"", b"\xef\xbb\xbf", b"\n", b": busy\n\n"])
+@pytest.mark.parametrize("size", [1, 1000])
+def test_events_are_known_by_what_was_asked_for(kind: str, first: bytes, size: int):
+    """Whatever type they come under, and however they are cut, the usage is read and taken out."""
+    meter = meter_of(Asked("m", stream=True, asks_for_usage=True), AnswerHead(200, (("content-type", kind),)))
+    stream = first + _EVENTS
+    out = b"".join(meter.feed(stream[at : at + size]) for at in range(0, len(stream), size)) + meter.flush()
+    assert meter.finish() == (Charge("", Units(input=12, output=5, requests=1)),)
+    assert out == first + b'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: [DONE]\n\n'
+    assert (meter.done, meter.edits, meter.boundary is not None) == (True, True, True)
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream", "application/json", ""])
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_object_is_known_by_its_first_byte(kind: str, stream: bool):
+    """A server that answers a request for a stream with one object is read as what it sent."""
+    meter = meter_of(Asked("m", stream=stream, asks_for_usage=stream), AnswerHead(200, (("content-type", kind),)))
+    assert meter.feed(b" \n") + meter.feed(_OBJECT) + meter.flush() == b" \n" + _OBJECT
+    assert meter.finish() == (Charge("m", Units(input=12, output=5, requests=1)),)
+    assert (meter.edits, meter.boundary) == (False, None)
+
+
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [
         (_COUNTS, _USAGE),
-        ({"prompt_tokens": 8, "total_tokens": 8}, Usage(input=8)),
-        ({"prompt_tokens": 8, "completion_tokens": 2.0, "prompt_tokens_details": None}, Usage(input=8, output=2)),
-        ({"prompt_tokens": 8, "prompt_tokens_details": {"cached_tokens": 99}}, Usage(input=8, cached=8)),
+        ({"prompt_tokens": 8, "total_tokens": 8}, Units(input=8, requests=1)),
+        (
+            {"prompt_tokens": 8, "completion_tokens": 2.0, "prompt_tokens_details": None},
+            Units(input=8, output=2, requests=1),
+        ),
+        ({"prompt_tokens": 8, "prompt_tokens_details": {"cached_tokens": 99}}, Units(input=8, cached=8, requests=1)),
         (
             {
                 "prompt_tokens": 8,
@@ -222,7 +296,7 @@ def test_output_seen_grows_with_the_text():
                 "total_tokens": 15,
                 "completion_tokens_details": {"reasoning_tokens": 5},
             },
-            Usage(input=8, output=7, reasoning=5),
+            Units(input=8, output=7, reasoning=5, requests=1),
         ),
         (None, None),
         ([], None),
@@ -232,33 +306,33 @@ def test_output_seen_grows_with_the_text():
         ({"prompt_tokens": "8"}, None),
     ],
 )
-def test_counts_come_into_one_normal_form(usage: object, expected: Usage | None):
+def test_counts_come_into_one_normal_form(usage: object, expected: Units | None):
     """Details are parts; null is no usage; reasoning is added only where the total says that it is outside."""
     meter = JsonMeter()
     meter.feed(json.dumps({"model": "m", "usage": usage}).encode())
-    meter.finish()
-    assert meter.usage == expected
-    assert meter.model == "m"
+    meter.flush()
+    assert meter.finish() == (() if expected is None else (Charge("m", expected),))
 
 
-def _embeddings(floats: int, indent: int | None) -> bytes:
+def _embeddings(floats: int, indent: int | None, usage_first: bool) -> bytes:
     data = [{"object": "embedding", "index": 0, "embedding": [0.0123456789] * floats}]
-    document = {"object": "list", "data": data, "model": "text-embedding-3-small", "usage": {"prompt_tokens": 7}}
+    counts = {"model": "text-embedding-3-small", "usage": {"prompt_tokens": 7}}
+    document = {"object": "list", **counts, "data": data} if usage_first else {"object": "list", "data": data, **counts}
     return json.dumps(document, indent=indent).encode()
 
 
 @pytest.mark.parametrize("floats", [2, 2_000, 200_000])
 @pytest.mark.parametrize("indent", [None, 2])
-def test_usage_of_an_embedding_of_any_size_is_read_in_bounded_memory(floats: int, indent: int | None):
-    """A long answer is read from its end; what is kept of it stays below the bound."""
-    body = _embeddings(floats, indent)
+@pytest.mark.parametrize("usage_first", [False, True])
+def test_usage_of_an_embedding_of_any_size_is_read(floats: int, indent: int | None, usage_first: bool):
+    """Also of one that is longer than what is kept, wherever the usage stands in it."""
+    body = _embeddings(floats, indent, usage_first)
     meter = JsonMeter()
     for at in range(0, len(body), 60_000):
         chunk = body[at : at + 60_000]
         assert meter.feed(chunk) == chunk
-        assert sum(map(len, meter._parts)) <= 1 << 20
-    assert meter.finish() == b""
-    assert (meter.usage, meter.model, meter.failed) == (Usage(input=7), "text-embedding-3-small", False)
+    assert meter.flush() == b""
+    assert meter.finish() == (Charge("text-embedding-3-small", Units(input=7, requests=1)),)
 
 
 def test_a_long_chat_answer_is_read_at_both_ends():
@@ -274,8 +348,8 @@ def test_a_long_chat_answer_is_read_at_both_ends():
     for size in (1 << 20, 1 << 13):
         meter = JsonMeter(max_body=max(size, 1 << 13))
         meter.feed(json.dumps(document).encode())
-        meter.finish()
-        assert (meter.usage, meter.model, meter.tier) == (_USAGE, "gpt-4o-2024-08-06", "flex")
+        meter.flush()
+        assert meter.finish() == (Charge("gpt-4o-2024-08-06", _USAGE, "flex"),)
 
 
 @pytest.mark.parametrize(
@@ -285,13 +359,22 @@ def test_an_answer_that_is_no_json_object_has_no_usage(body: bytes):
     """It passes, and nothing is counted."""
     meter = JsonMeter()
     assert meter.feed(body) == body
-    meter.finish()
-    assert meter.usage is None
+    meter.flush()
+    assert meter.finish() == ()
+
+
+@pytest.mark.parametrize("error", [None, {}, "", False])
+def test_no_error_is_none(error: object):
+    """Servers that always send the member."""
+    meter = JsonMeter()
+    meter.feed(json.dumps({"error": error, "usage": {"prompt_tokens": 1}}).encode())
+    meter.flush()
+    assert meter.error == ""
 
 
 def test_an_error_body_is_named():
     """The code of an error answer is kept for the line."""
     meter = JsonMeter()
     meter.feed(b'{"error":{"message":"m","type":"t","param":null,"code":"insufficient_quota"}}')
-    meter.finish()
+    meter.flush()
     assert meter.error == "insufficient_quota"

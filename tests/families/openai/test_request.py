@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tollhouse.denial import Refused
-from tollhouse.families.openai.request import MAX_DEPTH, lower_cap, prepare
+from tollhouse.families.base import Asked, Dialect
+from tollhouse.families.openai import CHAT, EMBEDDINGS
+from tollhouse.families.openai.request import MAX_DEPTH, read
+from tollhouse.families.openai.rewrite import rewrite
+
+_OPERATIONS = {"chat": CHAT, "embeddings": EMBEDDINGS}
+
+
+def _read(body: bytes, kind: str = "chat", usage_in_stream: Any = "on_request") -> Asked:
+    return read(_OPERATIONS[kind], "", (), body, Dialect(usage_in_stream))
 
 
 def _chat(**more: Any) -> bytes:
@@ -15,7 +24,7 @@ def _chat(**more: Any) -> bytes:
 
 def _why(body: bytes, kind: Any = "chat") -> str:
     with pytest.raises(Refused) as refused:
-        prepare(body, kind, "on_request")
+        _read(body, kind)
     assert refused.value.denial.code == "bad_request"
     return refused.value.denial.why
 
@@ -23,17 +32,17 @@ def _why(body: bytes, kind: Any = "chat") -> str:
 def test_a_plain_request_is_read_and_left_alone():
     """What the budget needs is read, and the body is the same object."""
     body = _chat(max_completion_tokens=50, n=3, service_tier="flex")
-    prepared = prepare(body, "chat", "on_request")
-    assert prepared.body is body
-    assert (prepared.model, prepared.stream, prepared.output_cap, prepared.n) == ("gpt-4o", False, 50, 3)
-    assert (prepared.injected_usage, prepared.service_tier, prepared.audio) == (False, "flex", False)
+    prepared = _read(body)
+    assert rewrite(body, prepared) is body
+    assert (prepared.model, prepared.stream, prepared.cap, prepared.choices) == ("gpt-4o", False, 50, 3)
+    assert (prepared.asks_for_usage, prepared.tier, prepared.may, prepared.asks) == (False, "flex", set(), set())
     assert prepared.document["messages"][0]["content"] == "é"
 
 
 def test_embeddings_have_no_output():
-    """An embeddings request has a cap of 0 and is never a stream."""
-    prepared = prepare(b'{"model":"m","input":["a"],"stream":true,"n":"x"}', "embeddings", "on_request")
-    assert (prepared.output_cap, prepared.n, prepared.stream, prepared.injected_usage) == (0, 1, False, False)
+    """An embeddings request writes nothing and is never a stream."""
+    prepared = _read(b'{"model":"m","input":["a"],"stream":true,"n":"x"}', "embeddings", "on_request")
+    assert (prepared.writes, prepared.choices, prepared.stream, prepared.asks_for_usage) == (False, 1, False, False)
 
 
 @pytest.mark.parametrize(
@@ -50,29 +59,37 @@ def test_embeddings_have_no_output():
 )
 def test_the_cap_is_the_highest_that_could_hold(caps: dict[str, Any], expected: int | None):
     """Of two caps the greater is held for; null is no cap, and 0 may be none."""
-    assert prepare(_chat(**caps), "chat", "on_request").output_cap == expected
+    assert _read(_chat(**caps)).cap == expected
 
 
 @pytest.mark.parametrize(
-    "more",
+    ("more", "asks"),
     [
-        {"modalities": ["text", "audio"]},
-        {"messages": [{"role": "user", "content": [{"type": "text"}, {"type": "input_audio", "input_audio": {}}]}]},
-        {"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]},
-        {"messages": [{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "https://x"}}]}]},
-        {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}]},
+        ({"modalities": ["text", "audio"]}, {"output_audio"}),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text"}, {"type": "input_audio", "input_audio": {}}]}]},
+            {"input_audio"},
+        ),
+        ({"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}, {"input_audio"}),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "https://x"}}]}]},
+            set(),
+        ),
+        ({"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}]}, set()),
     ],
 )
-def test_audio_is_noticed(more: dict[str, Any]):
+def test_audio_is_noticed(more: dict[str, Any], asks: set[str]):
     """Audio on either side is told, since its rates are others; so is what may have some."""
-    assert prepare(_chat(**more), "chat", "on_request").audio
+    asked = _read(_chat(**more))
+    assert asked.asks == asks
+    assert asked.may == {"input_audio", "output_audio", "cached_audio"}
 
 
 def test_text_and_images_have_no_audio():
     """A model for audio takes text at the rate of text."""
     parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "https://x"}}]
     messages = [{"role": "user", "content": parts}, {"role": "assistant", "audio": None, "content": None}, "odd"]
-    assert not prepare(_chat(messages=messages, modalities=["text"]), "chat", "on_request").audio
+    assert not _read(_chat(messages=messages, modalities=["text"])).may
 
 
 @pytest.mark.parametrize(
@@ -80,7 +97,7 @@ def test_text_and_images_have_no_audio():
 )
 def test_every_answer_that_is_written_counts(more: dict[str, Any], n: int):
     """Also those of which only the best is sent."""
-    assert prepare(_chat(**more), "chat", "on_request").n == n
+    assert _read(_chat(**more)).choices == n
 
 
 @pytest.mark.parametrize(
@@ -89,7 +106,7 @@ def test_every_answer_that_is_written_counts(more: dict[str, Any], n: int):
         (b"", "not valid JSON"),
         (b"[]", "not a JSON object"),
         (b'"model"', "not a JSON object"),
-        (b'\xef\xbb\xbf{"model":"m"}', "not valid JSON"),
+        (b'\xef\xbb\xbf{"model":"m"}', "byte order mark (BOM)"),
         ('{"model":"m"}'.encode("utf-16"), "UTF-8"),
         (b'{"model":"\xff"}', "UTF-8"),
         (b'{"model":"m"} {}', "not valid JSON"),
@@ -141,11 +158,11 @@ def test_a_depth_bomb_is_refused(depth: int, opening: bytes, closing: bytes):
 
 def test_many_shallow_objects_are_no_bomb():
     """A long conversation is not deep."""
-    prepare(_chat(messages=[{"role": "user", "content": [{"type": "text", "text": "a"}]}] * 500), "chat", "on_request")
+    _read(_chat(messages=[{"role": "user", "content": [{"type": "text", "text": "a"}]}] * 500))
     nested: Any = 1
     for _ in range(MAX_DEPTH - 1):
         nested = [nested]
-    prepare(_chat(x=nested, y=[[]] * 200), "chat", "on_request")
+    _read(_chat(x=nested, y=[[]] * 200))
 
 
 @pytest.mark.parametrize(
@@ -184,8 +201,8 @@ def test_many_shallow_objects_are_no_bomb():
 )
 def test_usage_is_asked_for_with_the_smallest_edit(body: bytes, edited: bytes):
     """Absent, null or false becomes true, and every other byte stays."""
-    prepared = prepare(body, "chat", "on_request")
-    assert (prepared.body, prepared.injected_usage, prepared.stream) == (edited, True, True)
+    prepared = _read(body)
+    assert (rewrite(body, prepared), prepared.asks_for_usage, prepared.stream) == (edited, True, True)
 
 
 @given(
@@ -202,9 +219,9 @@ def test_the_edited_body_says_the_same_and_asks_for_usage(more: Any, options: An
     items = list(document.items())
     random.shuffle(items)
     body = json.dumps(dict(items), ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
-    prepared = prepare(body, "chat", "on_request")
+    prepared = _read(body)
     wanted = {**document, "stream_options": {**(document.get("stream_options") or {}), "include_usage": True}}
-    assert json.loads(prepared.body) == wanted
+    assert json.loads(rewrite(body, prepared)) == wanted
 
 
 @pytest.mark.parametrize(
@@ -219,9 +236,9 @@ def test_the_edited_body_says_the_same_and_asks_for_usage(more: Any, options: An
 )
 def test_nothing_is_injected_where_usage_comes_anyway(body: bytes, usage_in_stream: Any):
     """Asked for by the client, not a stream, or a provider that would refuse the option: untouched."""
-    prepared = prepare(body, "chat", usage_in_stream)
-    assert prepared.body is body
-    assert not prepared.injected_usage
+    prepared = _read(body, "chat", usage_in_stream)
+    assert rewrite(body, prepared) is body
+    assert not prepared.asks_for_usage
 
 
 @pytest.mark.parametrize(
@@ -254,8 +271,8 @@ def test_nothing_is_injected_where_usage_comes_anyway(body: bytes, usage_in_stre
 )
 def test_the_cap_is_lowered_where_it_stands(body: bytes, lowered: bytes):
     """Every cap above it, none below; one is added where there is none; no other byte changes."""
-    assert lower_cap(body, 7) == lowered
-    assert prepare(lowered, "chat", "always").output_cap == 7
+    assert rewrite(body, Asked(lowered_to=7)) == lowered
+    assert _read(lowered, "chat", "always").cap == 7
 
 
 @pytest.mark.parametrize(
@@ -279,11 +296,35 @@ def test_the_cap_is_lowered_where_it_stands(body: bytes, lowered: bytes):
 @pytest.mark.parametrize("kind", ["chat", "embeddings"])
 def test_every_model_that_can_be_reached_is_named(more: Any, others: tuple[str, ...], unknown: bool, kind: Any):
     """In the lists that routers take; what can't be read is said to be there."""
-    prepared = prepare(json.dumps({"model": "m", **more}).encode(), kind, "always")
+    prepared = _read(json.dumps({"model": "m", **more}).encode(), kind, "always")
     assert (prepared.other_models, prepared.models_unknown) == (others, unknown)
 
 
 def test_another_spelling_of_a_list_of_models_is_refused():
     """Go's encoding/json would read it."""
     with pytest.raises(Refused):
-        prepare(b'{"model":"m","Models":["a"]}', "chat", "always")
+        _read(b'{"model":"m","Models":["a"]}', "chat", "always")
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "reasons"),
+    [
+        ("gpt-4o", {}, False),
+        ("gpt-4.1-mini", {}, False),
+        ("gpt-4-turbo", {}, False),
+        ("gpt-3.5-turbo", {}, False),
+        ("openai/gpt-4o", {}, False),
+        ("ft:gpt-4o-mini:acme", {}, False),
+        ("gpt-5-chat-latest", {}, False),
+        ("gpt-5", {}, True),
+        ("gpt-5", {"reasoning_effort": "none"}, False),
+        ("gpt-5", {"reasoning_effort": "low"}, True),
+        ("gpt-45", {}, True),
+        ("o3", {}, True),
+        ("deepseek-reasoner", {}, True),
+        ("gpt-4o", {"models": ["o3"]}, True),
+    ],
+)
+def test_who_can_reason_in_silence(model: str, more: dict[str, Any], reasons: bool):
+    """Any model that is not known to be without reasoning, unless the request says that it is not to."""
+    assert _read(json.dumps({"model": model, **more}).encode()).reasons is reasons

@@ -62,7 +62,7 @@ class Sniffed:
     def feed(self, data: bytes) -> bytes:
         if self._meter is None:
             head = data.removeprefix(_BOM).lstrip()
-            if not head:
+            if not head or _BOM.startswith(head):
                 return data
             self._meter = self._of_json() if self._is_json(head) else self._of_events()
         return self._meter.feed(data)

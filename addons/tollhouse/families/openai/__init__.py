@@ -12,11 +12,7 @@ from typing import Final
 
 from tollhouse.families.base import Family, Operation, Route, model_list
 from tollhouse.families.formats.content import sent_as_json
-from tollhouse.families.openai.errors import VERDICTS, error_body, error_event
-from tollhouse.families.openai.estimate import estimate
-from tollhouse.families.openai.meter import meter
-from tollhouse.families.openai.request import read
-from tollhouse.families.openai.rewrite import rewrite
+from tollhouse.families.openai import errors, estimate, meter, request, rewrite
 
 CHAT: Final = Operation("chat", "metered", reads_body=True)
 EMBEDDINGS: Final = Operation("embeddings", "metered", reads_body=True)
@@ -28,13 +24,13 @@ OPENAI: Final = Family(
         Route("POST", re.compile(r"/v1/embeddings"), EMBEDDINGS),
         *model_list("/v1/models"),
     ),
-    error_body=error_body,
-    error_event=error_event,
-    verdicts=VERDICTS,
+    error_body=errors.error_body,
+    error_event=errors.error_event,
+    verdicts=errors.VERDICTS,
     spoken_by_others=True,
-    read=read,
-    rewrite=rewrite,
+    read=request.read,
+    rewrite=rewrite.rewrite,
     sent_headers=sent_as_json,
-    estimate=estimate,
-    meter=meter,
+    estimate=estimate.estimate,
+    meter=meter.meter,
 )
