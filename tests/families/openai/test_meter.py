@@ -252,7 +252,9 @@ def test_the_last_tier_that_was_told_counts():
     assert meter.finish() == (Charge("gpt-4o-2024-08-06", _USAGE, "priority"),)
 
 
-_EVENTS = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: {"choices":[],"usage":{"prompt_tokens":12,"completion_tokens":5}}\n\ndata: [DONE]\n\n'
+_TEXT = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
+_DONE = b"data: [DONE]\n\n"
+_EVENTS = _TEXT + b'data: {"choices":[],"usage":{"prompt_tokens":12,"completion_tokens":5}}\n\n' + _DONE
 _OBJECT = b'{"model":"m","usage":{"prompt_tokens":12,"completion_tokens":5}}'
 
 
@@ -265,7 +267,7 @@ def test_events_are_known_by_what_was_asked_for(kind: str, first: bytes, size: i
     stream = first + _EVENTS
     out = b"".join(meter.feed(stream[at : at + size]) for at in range(0, len(stream), size)) + meter.flush()
     assert meter.finish() == (Charge("", Units(input=12, output=5, requests=1)),)
-    assert out == first + b'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: [DONE]\n\n'
+    assert out == first + _TEXT + _DONE
     assert (meter.done, meter.edits, meter.boundary is not None) == (True, True, True)
 
 

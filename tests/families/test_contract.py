@@ -1,0 +1,173 @@
+"""What every family promises the road, tried with the samples of each."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.families.samples import SAMPLES, Exchange, Samples
+
+from tollhouse.denial import REASONS, Denial, Refused
+from tollhouse.dispatch.answer import Answer
+from tollhouse.dispatch.verdict import verdict_on_key
+from tollhouse.families.base import AnswerHead, Asked, Limits, Meter
+
+LIMITS = Limits(context=128_000, answer=4_096)
+EXCHANGES = [(samples, exchange) for samples in SAMPLES for exchange in samples.exchanges]
+METERED = [samples for samples in SAMPLES if samples.family.metered]
+each_family = pytest.mark.parametrize("samples", SAMPLES, ids=lambda samples: _folder(samples))
+each_metered = pytest.mark.parametrize("samples", METERED, ids=lambda samples: _folder(samples))
+each_exchange = pytest.mark.parametrize(
+    ("samples", "exchange"), EXCHANGES, ids=[f"{s.family.name}: {e.name}" for s, e in EXCHANGES]
+)
+
+
+def _folder(samples: Samples) -> str:
+    return samples.open[0][1] + " " + samples.family.name
+
+
+def _read(samples: Samples, exchange: Exchange) -> Asked:
+    family = samples.family
+    operation = family.operation("POST", exchange.path, host=samples.host)
+    assert operation is not None
+    return family.read(operation, exchange.path, exchange.headers, exchange.request, samples.dialect)
+
+
+def _meter(samples: Samples, exchange: Exchange) -> Meter:
+    return samples.family.meter(_read(samples, exchange), AnswerHead(200, exchange.headers))
+
+
+@each_family
+def test_each_route_is_reached_and_nothing_else(samples: Samples) -> None:
+    """What no route names is closed, and so is what only looks like one."""
+    family = samples.family
+    reached = [family.operation(method, path, host=samples.host) for method, path in samples.open]
+    assert None not in reached
+    assert {route.operation for route in family.routes} == set(reached)
+    for method, path in samples.open:
+        for other in (f"{path}/x/y", f"/x{path}", path.upper() + "X", ""):
+            assert family.operation(method, other, host=samples.host) is None
+        assert family.operation("DELETE", path, host=samples.host) is None
+
+
+@each_family
+@pytest.mark.parametrize("code", REASONS)
+def test_a_refusal_is_the_families_own_error(samples: Samples, code: str) -> None:
+    """As a body it is JSON, as an event it can be told from what was sent before; both carry code and call."""
+    denial = Denial(code, 'because of "ü"')
+    for shown in (samples.family.error_body(denial, "call_7"), samples.family.error_event(denial, "call_7")):
+        error = json.loads(shown[shown.index(b"{") : shown.rindex(b"}") + 1])
+        message = max(_strings(error), key=len)
+        assert message.startswith(denial.message)
+        assert message.endswith(f"[tollhouse: {code}, call call_7]")
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in _strings(item)]
+    return [value] if isinstance(value, str) else []
+
+
+@each_family
+async def test_what_an_error_says_of_the_key(samples: Samples) -> None:
+    """By the family's table, and of what no row names nothing is concluded."""
+    for status, body, verdict in (*samples.verdicts, (418, b"", None), (500, b"<html>", None)):
+        pieces = [body]
+
+        async def read(pieces: list[bytes] = pieces) -> bytes:
+            return pieces.pop() if pieces else b""
+
+        answer = Answer(status, [], read, lambda: None)
+        assert await verdict_on_key(samples.family, answer) == verdict, (status, body)
+
+
+@each_metered
+def test_a_body_that_can_be_read_in_two_ways_is_refused(samples: Samples) -> None:
+    """With 400, and a sentence that says why."""
+    for body in samples.malformed:
+        with pytest.raises(Refused) as refused:
+            _read(samples, Exchange("", samples.exchanges[0].path, body, b"", ()))
+        assert refused.value.denial.code == "bad_request"
+        assert refused.value.denial.why
+
+
+@each_exchange
+def test_a_body_that_is_not_to_change_does_not(samples: Samples, exchange: Exchange) -> None:
+    """Byte for byte. One that is lowered has the lower cap, and asks for the same model."""
+    family, asked = samples.family, _read(samples, exchange)
+    if not asked.asks_for_usage:
+        assert family.rewrite(exchange.request, asked) == exchange.request
+    if asked.writes:
+        lowered = family.rewrite(exchange.request, replace(asked, lowered_to=3))
+        again = _read(samples, replace(exchange, request=lowered))
+        assert (again.cap, again.model, again.stream) == (3, asked.model, asked.stream)
+
+
+@each_exchange
+@pytest.mark.parametrize("mode", ["typical", "worst"])
+def test_the_estimate_is_not_below_the_bill(samples: Samples, exchange: Exchange, mode: Any) -> None:
+    """Of the samples, whose requests are short."""
+    held = samples.family.estimate(_read(samples, exchange), mode, LIMITS, samples.dialect)
+    for charge in exchange.charges:
+        assert held.units.output + held.predicted >= charge.units.output
+        assert mode == "typical" or held.units.input >= charge.units.input
+
+
+@each_exchange
+@pytest.mark.parametrize("size", [1, 2, 7, 1_000_000])
+def test_an_answer_is_charged_as_its_provider_counts(samples: Samples, exchange: Exchange, size: int) -> None:
+    """However it is cut, and the client gets the bytes that it would have got without us."""
+    meter = _meter(samples, exchange)
+    stream = exchange.answer
+    out = b"".join(meter.feed(stream[at : at + size]) for at in range(0, len(stream), size)) + meter.flush()
+    assert meter.finish() == exchange.charges
+    assert out == (exchange.answer if exchange.passed is None else exchange.passed)
+    assert meter.error == exchange.error
+    assert meter.edits or out == exchange.answer
+
+
+@each_exchange
+def test_an_answer_that_is_cut_shows_what_was_seen(samples: Samples, exchange: Exchange) -> None:
+    """At every byte: nothing is raised, text that came is counted, and no count is higher than the whole one's."""
+    for at in range(len(exchange.answer)):
+        meter = _meter(samples, exchange)
+        meter.feed(exchange.answer[:at])
+        meter.flush()
+        assert meter.finish() in ((), exchange.charges)
+        if exchange.text is not None and at >= exchange.text:
+            assert meter.output_seen > 0
+
+
+@each_exchange
+def test_our_event_can_be_put_behind_any_event(samples: Samples, exchange: Exchange) -> None:
+    """Where a stream has a boundary, its client reads ours there as the family's own error."""
+    meter = _meter(samples, exchange)
+    sent = meter.feed(exchange.answer)
+    if meter.boundary is None:
+        return
+    assert meter.boundary.between
+    meter.boundary.sent(sent)
+    assert meter.boundary.between
+    event = samples.family.error_event(Denial("budget_exceeded"), "call_7")
+    meter.boundary.sent(event[:-1])
+    assert not meter.boundary.between
+    assert meter.boundary.cut(event + b"more") == event
+    reader = _meter(samples, exchange)
+    reader.feed(event)
+    assert reader.error
+
+
+@each_metered
+@given(parts=st.lists(st.binary(max_size=60) | st.sampled_from([b"data: ", b"\n\n", b"{", b'"', b"}\n", b"[" * 200])))
+def test_garbage_passes_unharmed(samples: Samples, parts: list[bytes]) -> None:
+    """Whatever a provider sends, the meter raises nothing, and what it does not edit it does not change."""
+    for exchange in samples.exchanges:
+        meter = _meter(samples, exchange)
+        out = b"".join(meter.feed(part) for part in parts) + meter.flush()
+        assert meter.edits or out == b"".join(parts)
+        assert meter.output_seen >= 0
+        meter.finish()

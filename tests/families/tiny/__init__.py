@@ -1,0 +1,141 @@
+"""A family of the tests' own, as small as one can be: the second row of the contract, so that nothing of the first hides in it.
+
+It is spoken by nobody. A request is ``{"m": "parrot-1", "most": 20, "live": true, "say": "hello"}`` to ``POST /talk``. A live
+answer is lines of JSON: ``{"t": "hel"}``, ``{"t": "lo"}`` and at the end ``{"in": 5, "out": 2, "by": "parrot-1.2"}``; any other
+is one object with all of that. An error is ``{"oops": "code"}``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+from tollhouse.denial import Denial, Refused
+from tollhouse.families.base import (
+    AnswerHead,
+    Asked,
+    Dialect,
+    Family,
+    Headers,
+    Limits,
+    Mode,
+    Operation,
+    Route,
+    Rule,
+    model_list,
+)
+from tollhouse.families.formats.errors import EVERYWHERE, text_of
+from tollhouse.families.units import Charge, Estimate, Units
+
+TALK: Final = Operation("talk", "metered", reads_body=True)
+
+
+def read(operation: Operation, path: str, headers: Headers, body: bytes, dialect: Dialect) -> Asked:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise Refused("bad_request", "A key stands twice in the body.")
+        return found
+
+    try:
+        document = json.loads(body, object_pairs_hook=once)
+    except ValueError:
+        raise Refused("bad_request", "The body is no JSON.") from None
+    if not isinstance(document, dict) or not isinstance(document.get("m"), str):
+        raise Refused("bad_request", 'The body has no "m".')
+    live = document.get("live") is True
+    return Asked(document["m"], stream=live, cap=document.get("most"), reasons=False, document=document)
+
+
+def rewrite(body: bytes, asked: Asked) -> bytes:
+    if asked.lowered_to is None:
+        return body
+    return json.dumps({**asked.document, "most": asked.lowered_to}).encode()
+
+
+def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
+    words = len(str(asked.document.get("say", "")))
+    each = limits.answer if asked.cap is None else asked.cap
+    return Estimate(Units(input=words, output=each * asked.choices, requests=1))
+
+
+class _LineEnds:
+    between = True
+
+    def sent(self, data: bytes) -> None:
+        self.between = data.endswith(b"\n")
+
+    def cut(self, data: bytes) -> bytes:
+        line, end, _ = data.partition(b"\n")
+        return line + end
+
+
+class Lines:
+    """`base.Meter` of both kinds of answer: one that is not live is a single line."""
+
+    edits = False
+
+    def __init__(self, live: bool) -> None:
+        self.done = False
+        self.error = ""
+        self.output_seen = 0
+        self.boundary = _LineEnds() if live else None
+        self._live = live
+        self._line = b""
+        self._charges: tuple[Charge, ...] = ()
+
+    def feed(self, data: bytes) -> bytes:
+        *lines, self._line = (self._line + data).split(b"\n")
+        for line in lines:
+            self._read(line)
+        return data
+
+    def flush(self) -> bytes:
+        self._read(self._line)
+        self._line = b""
+        return b""
+
+    def finish(self) -> tuple[Charge, ...]:
+        return self._charges
+
+    def _read(self, line: bytes) -> None:
+        try:
+            said = json.loads(line)
+        except ValueError:
+            return
+        if not isinstance(said, dict):
+            return
+        self.error = str(said.get("oops", self.error))
+        if self._live:
+            self.output_seen += -(-len(said.get("t", "")) // 4)
+        if isinstance(said.get("in"), int) and isinstance(said.get("out"), int):
+            units = Units(input=said["in"], output=said["out"], requests=1)
+            self._charges = (Charge(said.get("by", ""), units),)
+            self.done = self._live
+
+
+def meter(asked: Asked, head: AnswerHead) -> Lines:
+    return Lines(asked.stream)
+
+
+def error_body(denial: Denial, call_id: str) -> bytes:
+    return json.dumps({"oops": denial.code, "say": text_of(denial, call_id)}).encode()
+
+
+def error_event(denial: Denial, call_id: str) -> bytes:
+    return error_body(denial, call_id) + b"\n"
+
+
+TINY: Final = Family(
+    "tiny",
+    routes=(Route("POST", re.compile("/talk"), TALK), *model_list("/parrots")),
+    error_body=error_body,
+    error_event=error_event,
+    verdicts=(Rule("no_money", 403, "of the tests", lambda error: error.get("oops") == "broke"), *EVERYWHERE),
+    read=read,
+    rewrite=rewrite,
+    sent_headers=lambda headers: headers,
+    estimate=estimate,
+    meter=meter,
+)
