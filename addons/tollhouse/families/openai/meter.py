@@ -17,7 +17,7 @@ from tollhouse.families.base import AnswerHead, Asked, Boundary
 from tollhouse.families.formats.jsonscan import Member, member_from_end, members, removal
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.sse import EventData, EventSplitter, SseBoundary
-from tollhouse.families.formats.text import text_tokens
+from tollhouse.families.formats.text import raw_tokens
 from tollhouse.families.formats.topmost import Topmost
 from tollhouse.families.openai.usage import Told
 from tollhouse.families.units import Charge
@@ -147,7 +147,6 @@ class StreamMeter:
         self._looks = 0
         self._tier = b""
         self._texts = 0
-        self._ascii_bytes = 0
         self._tokens = 0.0
 
     @property
@@ -158,7 +157,7 @@ class StreamMeter:
     def output_seen(self) -> int:
         """By the text, at least one token for each piece of it; or the stream's own count, if that is more by now."""
         usage = self._told.usage
-        by_text = max(self._texts, -int(-(self._tokens + self._ascii_bytes / 4) // 1))
+        by_text = max(self._texts, -int(-self._tokens // 1))
         return by_text if usage is None else max(by_text, usage.output)
 
     def finish(self) -> tuple[Charge, ...]:
@@ -267,10 +266,7 @@ class StreamMeter:
             return
         for text in texts:
             self._texts += 1
-            if text.isascii():
-                self._ascii_bytes += len(text)
-            else:
-                self._tokens += text_tokens(text)
+            self._tokens += raw_tokens(text)
 
     def _note_tier(self, raw: bytes) -> None:
         match = _TIER.search(raw)
