@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Protocol
 
 from tollhouse.call import Admitted, Requested
 from tollhouse.denial import Refused
 from tollhouse.families.base import Asked, Limits, Mode
+from tollhouse.families.formats.document import SMALL
 from tollhouse.families.units import Estimate, Units
 from tollhouse.providers import Provider
 
 _NOTHING_ASKED = Asked(writes=False, reasons=False)
 _ONE_REQUEST = Estimate(Units())
+
+
+_READERS = 4
+"""Large bodies that are read at the same time."""
 
 
 class Body(Protocol):
@@ -39,6 +46,7 @@ class ReadBody:
         self._max_body_bytes = max_body_bytes
         self._idle_s = idle_s
         self._window = window
+        self._readers = ThreadPoolExecutor(_READERS, "read-body")
 
     async def __call__(self, admitted: Admitted, exchange: Body) -> Requested:
         """Refuses 400, 408, 413 and 415. Raises what `Exchange.interruptible` raises."""
@@ -50,6 +58,12 @@ class ReadBody:
         head = admitted.arrival.head
         if any(coding != "identity" for coding in head.get_all("content-encoding")):
             raise Refused("bad_request", "A compressed request body cannot be read; send it uncompressed.")
+        # What a large body takes to be read is not to hold up other calls; the thread is not held up by any of them either.
+        if len(body) > SMALL:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, self._judged, admitted, body)
+        return self._judged(admitted, body)
+
+    def _judged(self, admitted: Admitted, body: bytes) -> Requested:
         provider = admitted.provider
         family = provider.family
         asked = family.read(admitted.operation, admitted.path, admitted.headers, body, provider.dialect)

@@ -17,6 +17,7 @@ from tollhouse.budget.hold import CallHold
 from tollhouse.budget.refusals import refusal, unpriced
 from tollhouse.call import Amount, ChargedBy, Covered, Outcome, Requested
 from tollhouse.denial import Denial, Refused
+from tollhouse.families.formats.document import SMALL
 from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Short, Unpriced
 from tollhouse.ledger.limits import MAX_AMOUNT
 from tollhouse.ledger.spool import Spool, SpoolRecord
@@ -90,7 +91,7 @@ class Purse:
             hold.growth = Growth(requested.asked, output, exchange, extend, self._clock)
         if requested.admitted.worst:
             hold.repeats = self._holds_again
-        hold.requested = _as_sent(hold)
+        hold.requested = await _as_sent(hold)
         return Covered(hold.requested, hold)
 
     async def _first_hold(self, hold: CallHold) -> Held | Short | Unpriced:
@@ -361,13 +362,15 @@ def _more(amount: Amount, step: Amount) -> Amount:
     )
 
 
-def _as_sent(hold: CallHold) -> Requested:
-    """The request as it will be sent. The parsed body is let go of."""
+async def _as_sent(hold: CallHold) -> Requested:
+    """The request as it will be sent. The parsed body is let go of. To change a large body takes its time."""
     requested = hold.requested
     if requested.body is None:
         return requested
     asked = replace(requested.asked, lowered_to=hold.clamped)
-    body = requested.admitted.provider.family.rewrite(requested.body, asked)
+    rewrite = requested.admitted.provider.family.rewrite
+    large = len(requested.body) > SMALL and (asked.asks_for_usage or asked.lowered_to is not None)
+    body = await asyncio.to_thread(rewrite, requested.body, asked) if large else rewrite(requested.body, asked)
     return replace(requested, body=body, asked=replace(asked, document=None))
 
 

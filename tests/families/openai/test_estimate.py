@@ -6,8 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tollhouse.families.formats.document import Document
 from tollhouse.families.openai import estimate
-from tollhouse.families.openai.estimate import estimate_input_tokens, estimate_prediction_tokens
+
+
+def estimate_input_tokens(request: dict[str, Any], **more: Any) -> int:
+    return estimate.estimate_input_tokens(Document(request, {}), **more)
+
+
+def estimate_prediction_tokens(request: dict[str, Any], **more: Any) -> int:
+    return estimate.estimate_prediction_tokens(Document(request, {}), **more)
+
 
 FIXED = estimate.TOKENS_PER_MESSAGE + estimate.TOKENS_PER_REPLY
 

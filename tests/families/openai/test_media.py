@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
-from tollhouse.families.openai.media import IMAGE_MOST, audio_tokens, elsewhere, file_tokens, image_tokens
+from tollhouse.families.openai.media import IMAGE_MOST, Data, audio_tokens, elsewhere, file_tokens, image_tokens
 
 LINK = "https://example.com/cat.png"
+
+
+def look(value: Any) -> Data | None:
+    return Data(value, len(value)) if isinstance(value, str) else None
 
 
 def png(width: int, height: int) -> str:
@@ -26,7 +30,7 @@ def wav(seconds: int, rate: int = 16_000, code: int = 1) -> str:
 
 
 def image(model: str, detail: Any, url: str, *, worst: bool = False, openai: bool = True) -> float | None:
-    return image_tokens([model], {"url": url, "detail": detail}, worst=worst, openai=openai)
+    return image_tokens([model], {"url": url, "detail": detail}, look, worst=worst, openai=openai)
 
 
 @pytest.mark.parametrize(
@@ -70,8 +74,8 @@ def test_an_image_that_is_not(model: str, factor: float, detail: Any) -> None:
 
 def test_an_image_for_several_models() -> None:
     """The dearest of all that may be used."""
-    assert image_tokens(["gpt-4o", "gpt-4o-mini"], LINK, worst=False, openai=True) == 48_169
-    assert image_tokens(["gpt-4o", "gpt-6-sol"], LINK, worst=False, openai=True) is None
+    assert image_tokens(["gpt-4o", "gpt-4o-mini"], LINK, look, worst=False, openai=True) == 48_169
+    assert image_tokens(["gpt-4o", "gpt-6-sol"], LINK, look, worst=False, openai=True) is None
 
 
 @pytest.mark.parametrize(("model", "openai"), [("Qwen/Qwen2.5-VL", True), ("gpt-4o", False), ("", True)])
@@ -84,7 +88,7 @@ def test_an_image_for_a_model_that_is_not_known(model: str, openai: bool) -> Non
 
 
 def audio(data: str, form: Any, *, worst: bool = False) -> float | None:
-    return audio_tokens({"data": data, "format": form}, worst=worst)
+    return audio_tokens({"data": data, "format": form}, look, worst=worst)
 
 
 def test_audio_costs_by_its_length() -> None:
@@ -120,10 +124,10 @@ def test_a_lying_wav_header_makes_the_sound_no_shorter_than_48_khz_stereo() -> N
 def test_a_file() -> None:
     """By its bytes; at worst nobody knows its pages."""
     data = "data:application/pdf;base64," + base64.b64encode(bytes(20_000)).decode()
-    assert file_tokens({"file_data": data}, worst=False) == pytest.approx(10_000, abs=2)
-    assert file_tokens({"file_data": data}, worst=True) is None
-    assert file_tokens({"file_id": "file-1"}, worst=False) is None
-    assert file_tokens({"file_data": "https://example.com/a.pdf"}, worst=False) is None
+    assert file_tokens({"file_data": data}, look, worst=False) == pytest.approx(10_000, abs=2)
+    assert file_tokens({"file_data": data}, look, worst=True) is None
+    assert file_tokens({"file_id": "file-1"}, look, worst=False) is None
+    assert file_tokens({"file_data": "https://example.com/a.pdf"}, look, worst=False) is None
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from tollhouse.denial import Refused
 from tollhouse.families.base import Asked, Dialect
+from tollhouse.families.formats.document import MAX_DEPTH
 from tollhouse.families.openai import CHAT, EMBEDDINGS
-from tollhouse.families.openai.request import MAX_DEPTH, read
+from tollhouse.families.openai.request import read
 from tollhouse.families.openai.rewrite import rewrite
 
 _OPERATIONS = {"chat": CHAT, "embeddings": EMBEDDINGS}
@@ -36,7 +37,7 @@ def test_a_plain_request_is_read_and_left_alone():
     assert rewrite(body, prepared) is body
     assert (prepared.model, prepared.stream, prepared.cap, prepared.choices) == ("gpt-4o", False, 50, 3)
     assert (prepared.asks_for_usage, prepared.tier, prepared.may, prepared.asks) == (False, "flex", set(), set())
-    assert prepared.document["messages"][0]["content"] == "é"
+    assert prepared.document.tree["messages"][0]["content"] == "é"
 
 
 def test_embeddings_have_no_output():

@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
+from tollhouse.families.formats.document import string_end
+
 _decode = json.JSONDecoder().raw_decode
 _skip = re.compile(r"[ \t\r\n]*").match
 _SPACES: Final = frozenset(" \t\r\n")
@@ -56,6 +58,59 @@ def members(text: str, start: int = 0, *, whole: bool = True) -> Iterator[Member
             at = _after(text, at, ",")
     if whole and _space(text, at) != len(text):
         raise ValueError(f"more text after the object at {at}")
+
+
+class Place(NamedTuple):
+    """Where a member's value stands."""
+
+    key: str
+    value_at: int
+    value_end: int
+
+
+_BLANKS: Final = re.compile(rb"[ \t\r\n]*")
+_SCALAR: Final = re.compile(rb"[-+.0-9A-Za-z]+")
+_MARK: Final = re.compile(rb'["{}\[\]]')
+
+
+def places(body: bytes, start: int = 0) -> Iterator[Place]:
+    """The members of the object at ``start`` of a valid JSON text, in order. No value is decoded, however long it is."""
+    at = body.index(b"{", start) + 1
+    while body[at := _blank(body, at)] == 0x22:
+        end = string_end(body, at)
+        key: str = json.loads(body[at:end])
+        value_at = _blank(body, _blank(body, end) + 1)
+        value_end = _value_end(body, value_at)
+        yield Place(key, value_at, value_end)
+        at = _blank(body, value_end)
+        if body[at] != 0x2C:
+            return
+        at += 1
+
+
+def _blank(body: bytes, at: int) -> int:
+    match = _BLANKS.match(body, at)
+    assert match is not None
+    return match.end()
+
+
+def _value_end(body: bytes, at: int) -> int:
+    if body[at] == 0x22:
+        return string_end(body, at)
+    if body[at] not in b"{[":
+        match = _SCALAR.match(body, at)
+        return match.end() if match is not None else at
+    depth = 0
+    while (mark := _MARK.search(body, at)) is not None:
+        at = mark.end()
+        found = body[mark.start()]
+        if found == 0x22:
+            at = string_end(body, mark.start())
+            continue
+        depth += 1 if found in b"{[" else -1
+        if depth == 0:
+            break
+    return at
 
 
 def removal(found: list[Member], index: int) -> tuple[int, int]:

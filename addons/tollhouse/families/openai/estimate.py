@@ -1,6 +1,6 @@
 """How many input tokens a request will take, before it is sent. An estimate is held; usage is what is charged.
 
-No tokenizer. ``typical`` counts text by `BYTES_PER_TOKEN`; ``worst`` counts a token for each byte, and everything that a
+No tokenizer. ``typical`` counts text by its script (`formats.text`); ``worst`` counts a token for each byte, and everything that a
 provider may add at the most that is known, so that no more input is charged than was held. Images, audio and files are
 `media`. What this file does not know counts as text, by every byte of it; what is not in the request at all (`_UNSEEN`,
 ids and URLs) as the model's context limit. The constants, and where they come from:
@@ -14,18 +14,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tollhouse.families.base import Asked, Dialect, Limits, Mode
+from tollhouse.families.formats.document import Document, LongString
+from tollhouse.families.formats.text import text_tokens
 from tollhouse.families.openai import media
 from tollhouse.families.units import Estimate, Units
 
-BYTES_PER_TOKEN: Final = 4
-"""English text: https://help.openai.com/en/articles/4936856 ("1 token ~= 4 chars in English"). A CJK character is 3
-bytes of UTF-8 and about 0.75 tokens with o200k, so bytes serve better than characters.
-
-``worst`` takes 1: the tokenizers of the models in use split UTF-8 into bytes and join them, so that random text comes to
-a token a byte, and none covers less (tiktoken's README, https://github.com/openai/tiktoken, "What is BPE anyway?": it is
-reversible, and works on arbitrary text; SentencePiece's ``byte_fallback`` the same). Not covered are those that write the
-text anew first (NFC: Qwen; NFKC: XLM-R), by which a few rare characters become longer, 3 times at most with NFC:
-https://unicode.org/faq/normalization.html. An unpaired surrogate is 3 bytes, as U+FFFD is that stands for it."""
+# ``worst`` takes a byte for a token: the tokenizers of the models in use split UTF-8 into bytes and join them, so that random
+# text comes to a token a byte, and none covers less (tiktoken's README, https://github.com/openai/tiktoken, "What is BPE anyway?":
+# it is reversible, and works on arbitrary text; SentencePiece's ``byte_fallback`` the same). Not covered are those that write the
+# text anew first (NFC: Qwen; NFKC: XLM-R), by which a few rare characters become longer, 3 times at most with NFC:
+# https://unicode.org/faq/normalization.html. An unpaired surrogate is 3 bytes, as U+FFFD is that stands for it.
 
 TOKENS_PER_MESSAGE: Final = 4
 """3 a message and 1 for a name: OpenAI cookbook, "How to count tokens with tiktoken"."""
@@ -118,7 +116,7 @@ def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Esti
 
 
 def estimate_input_tokens(
-    request: Mapping[str, Any],
+    document: Document,
     *,
     worst: bool = False,
     models: Sequence[str] | None = None,
@@ -132,20 +130,23 @@ def estimate_input_tokens(
     ``models`` are those that it can reach (its own ``model`` if None), ``context`` and ``answer`` the most that one of them
     reads and writes, in tokens; ``openai`` says that OpenAI itself is asked.
     """
+    request = document.tree
     if models is None:
         model = request.get("model")
         models = (model if isinstance(model, str) else "",)
-    return (_Worst if worst else _Typical)(models, context, answer, openai).request(request)
+    return (_Worst if worst else _Typical)(models, context, answer, openai, document.long).request(request)
 
 
-def estimate_prediction_tokens(request: Mapping[str, Any], *, worst: bool = False) -> int:
+def estimate_prediction_tokens(document: Document, *, worst: bool = False) -> int:
     """The output tokens that a ``prediction`` may add to each answer: what of it is not used is charged as output
     (``rejected_prediction_tokens``), https://platform.openai.com/docs/guides/predicted-outputs#limitations."""
-    prediction = request.get("prediction")
+    prediction = document.tree.get("prediction")
     if prediction is None:
         return 0
     content = prediction.get("content") if isinstance(prediction, dict) else None
-    return _up((_Worst if worst else _Typical)((), 0, 0, False).text(prediction if content is None else content))
+    return _up(
+        (_Worst if worst else _Typical)((), 0, 0, False, document.long).text(prediction if content is None else content)
+    )
 
 
 class _Typical:
@@ -159,11 +160,14 @@ class _Typical:
     per_tools = 0
     per_input = 0
 
-    def __init__(self, models: Sequence[str], context: int, answer: int, openai: bool) -> None:
+    def __init__(
+        self, models: Sequence[str], context: int, answer: int, openai: bool, long: Mapping[str, LongString]
+    ) -> None:
         self._models = models
         self._context = context
         self._answer = answer
         self._openai = openai
+        self._long = long
         self._unseen = False
         self._earlier = 0
 
@@ -182,7 +186,7 @@ class _Typical:
             elif key == "functions" and isinstance(value, list):
                 total += self.per_function * len(value) + self.rendered(value)
             elif key not in _NOT_INPUT:
-                if value is not None and (key in _UNSEEN or (key == "extra_body" and _refers(value))):
+                if value is not None and (key in _UNSEEN or (key == "extra_body" and self._refers(value))):
                     self._unseen = True
                 total += self.rendered(value)
         if not embeddings and any(_SEARCHES.search(model) for model in self._models):
@@ -234,13 +238,13 @@ class _Typical:
         if kind == "text":
             return self.per_part + self.text(part.get("text")) + self._rest(part, "text")
         if kind == "image_url":
-            image = media.image_tokens(self._models, part.get(kind), worst=self.worst, openai=self._openai)
+            image = media.image_tokens(self._models, part.get(kind), self.look, worst=self.worst, openai=self._openai)
             return self._known(image) + self._rest(part, kind)
         if kind == "input_audio" and isinstance(part.get(kind), dict):
-            return self._known(media.audio_tokens(part[kind], worst=self.worst)) + self._rest(part, kind)
+            return self._known(media.audio_tokens(part[kind], self.look, worst=self.worst)) + self._rest(part, kind)
         if kind == "file" and isinstance(part.get(kind), dict):
-            return self._known(media.file_tokens(part[kind], worst=self.worst)) + self._rest(part, kind)
-        self._unseen = self._unseen or _refers(part)
+            return self._known(media.file_tokens(part[kind], self.look, worst=self.worst)) + self._rest(part, kind)
+        self._unseen = self._unseen or self._refers(part)
         return self.per_part + self.rendered(part)
 
     def tool(self, tool: Any) -> float:
@@ -250,10 +254,10 @@ class _Typical:
         return self.per_function + self.rendered(tool)
 
     def text(self, value: Any) -> float:
-        """Every string in ``value``, keys too, by its bytes; a number, a constant or a pair of brackets is one
-        token."""
+        """Every string in ``value``, keys too, by its script; a number, a constant or a pair of brackets is one token."""
         if isinstance(value, str):
-            return (len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))) / BYTES_PER_TOKEN
+            long = self._long.get(value) if self._long else None
+            return text_tokens(value) if long is None else long.tokens
         if isinstance(value, dict):
             return 1.0 + sum(map(self.text, value)) + sum(map(self.text, value.values()))
         if isinstance(value, list):
@@ -263,6 +267,29 @@ class _Typical:
     def rendered(self, value: Any) -> float:
         """What the provider itself writes as text for the model."""
         return self.text(value)
+
+    def look(self, value: Any) -> media.Data | None:
+        if not isinstance(value, str):
+            return None
+        long = self._long.get(value)
+        return media.Data(value, len(value)) if long is None else media.Data(long.head, long.bytes)
+
+    def _refers(self, value: Any) -> bool:
+        """Whether anything in ``value`` stands for input that is somewhere else."""
+        if isinstance(value, list):
+            return any(map(self._refers, value))
+        if not isinstance(value, dict):
+            return False
+        return any(
+            (key in _UNSEEN and item not in (None, False, "", []))
+            or (key in _LINKS and self._is_link(item))
+            or self._refers(item)
+            for key, item in value.items()
+        )
+
+    def _is_link(self, item: Any) -> bool:
+        data = self.look(item)
+        return data is not None and data.head != "" and data.head[:5].lower() != "data:"
 
     def _known(self, tokens: float | None) -> float:
         if tokens is None:
@@ -288,26 +315,25 @@ class _Worst(_Typical):
     def text(self, value: Any) -> float:
         if not isinstance(value, str):
             return self.rendered(value)
+        long = self._long.get(value) if self._long else None
+        if long is not None:
+            return float(long.bytes)
         return float(len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass")))
 
     def rendered(self, value: Any) -> float:
-        return 0.0 if value is None else float(RENDERED_BYTES_MOST * len(json.dumps(value)))
+        if value is None:
+            return 0.0
+        return float(RENDERED_BYTES_MOST * (len(json.dumps(value)) + self._long_bytes(value)))
 
-
-def _refers(value: Any) -> bool:
-    """Whether anything in ``value`` stands for input that is somewhere else."""
-    if isinstance(value, list):
-        return any(map(_refers, value))
-    if not isinstance(value, dict):
-        return False
-    return any(
-        (key in _UNSEEN and item not in (None, False, "", [])) or (key in _LINKS and _is_link(item)) or _refers(item)
-        for key, item in value.items()
-    )
-
-
-def _is_link(item: Any) -> bool:
-    return isinstance(item, str) and item != "" and item[:5].lower() != "data:"
+    def _long_bytes(self, value: Any) -> int:
+        """Of the long strings in ``value``, as JSON in ASCII writes them: a byte that is none takes 6 at most, an escape."""
+        if not self._long:
+            return 0
+        if isinstance(value, str):
+            long = self._long.get(value)
+            return 0 if long is None else long.bytes if long.head.isascii() else 6 * long.bytes
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        return sum(map(self._long_bytes, parts))
 
 
 def _up(value: float) -> int:

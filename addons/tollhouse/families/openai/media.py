@@ -11,8 +11,8 @@ import base64
 import binascii
 import re
 import struct
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
 from tollhouse.families.openai.pixels import size
 
@@ -57,14 +57,25 @@ _OPENAI: Final = re.compile(r"(?:.*[/:])?(?:gpt-|chatgpt-|o\d|computer-use|codex
 _VERSION: Final = re.compile(r"(?:^|[/:])gpt-(\d{1,3})(?:\.(\d{1,3}))?")
 
 
-def image_tokens(models: Iterable[str], image: Any, *, worst: bool, openai: bool) -> float | None:
+class Data(NamedTuple):
+    """A text that may be long: its beginning, at least 400,000 characters or all of it, and its length."""
+
+    head: str
+    length: int
+
+
+Look = Callable[[Any], Data | None]
+"""Gives the text that a value of the request is, None for one that is no text."""
+
+
+def image_tokens(models: Iterable[str], image: Any, look: Look, *, worst: bool, openai: bool) -> float | None:
     """The most that an ``image_url`` (a URL, or an object with ``url`` and ``detail``) takes at any of ``models``.
 
     ``worst`` believes a model's name only at OpenAI itself (``openai``), and what it does not know it counts by its pixels
     or as the dearest that is known, whichever is more.
     """
     found = image if isinstance(image, dict) else {"url": image}
-    url, detail = found.get("url"), found.get("detail")
+    url, detail = look(found.get("url")), found.get("detail")
     most = 0.0
     for model in models:
         if worst and not (openai and _OPENAI.match(model)):
@@ -78,7 +89,7 @@ def image_tokens(models: Iterable[str], image: Any, *, worst: bool, openai: bool
     return most
 
 
-def _by_rule(model: str, detail: str, url: Any) -> float | None:
+def _by_rule(model: str, detail: str, url: Data | None) -> float | None:
     version = _VERSION.search(model)
     number = (int(version[1]), int(version[2] or 0)) if version else (0, 0)
     factor = next((factor for name, factor in _PATCH_FACTORS if name in model), 1.0)
@@ -99,30 +110,31 @@ def _by_rule(model: str, detail: str, url: Any) -> float | None:
     return IMAGE_LOW if low else max(IMAGE_HIGH, _PATCHES)
 
 
-def _by_pixels(url: Any, factor: float) -> float | None:
-    pixels = size(url) if isinstance(url, str) else None
+def _by_pixels(url: Data | None, factor: float) -> float | None:
+    pixels = size(url.head) if url is not None else None
     return None if pixels is None else -(-pixels[0] // 32) * -(-pixels[1] // 32) * factor
 
 
-def audio_tokens(audio: Mapping[str, Any], *, worst: bool) -> float | None:
+def audio_tokens(audio: Mapping[str, Any], look: Look, *, worst: bool) -> float | None:
     """Tokens of an ``input_audio``: by the rate that its header says, else by the lowest of its format."""
-    data, form = audio.get("data"), audio.get("format")
-    if not isinstance(data, str) or elsewhere(data):
+    data, form = look(audio.get("data")), audio.get("format")
+    if data is None or elsewhere(data.head):
         return None
     if not worst:
         known = _AUDIO_BYTES_PER_SECOND.get(form, _AUDIO_UNKNOWN_RATE) if isinstance(form, str) else _AUDIO_UNKNOWN_RATE
-        rate = max(known, _wav_rate(data)[0]) if form == "wav" else known
-        return _decoded_length(data) / rate * AUDIO_TOKENS_PER_SECOND
-    least = _MP3_LEAST if _is_mp3(data) else _plain_wav_rate(data)
-    return None if least is None else _decoded_length(data) / least * AUDIO_TOKENS_PER_SECOND_MOST
+        rate = max(known, _wav_rate(data.head)[0]) if form == "wav" else known
+        return _decoded_length(data.length) / rate * AUDIO_TOKENS_PER_SECOND
+    least = _MP3_LEAST if _is_mp3(data.head) else _plain_wav_rate(data.head)
+    return None if least is None else _decoded_length(data.length) / least * AUDIO_TOKENS_PER_SECOND_MOST
 
 
-def file_tokens(file: Mapping[str, Any], *, worst: bool) -> float | None:
+def file_tokens(file: Mapping[str, Any], look: Look, *, worst: bool) -> float | None:
     """Tokens of a ``file``. How many pages are in it nobody can say by its bytes, so that ``worst`` knows of none."""
-    data = file.get("file_data")
-    if worst or not isinstance(data, str) or elsewhere(data):
+    data = look(file.get("file_data"))
+    if worst or data is None or elsewhere(data.head):
         return None
-    return _decoded_length(data.partition(",")[2] or data) / FILE_BYTES_PER_TOKEN
+    prefix, comma, _ = data.head.partition(",")
+    return _decoded_length(data.length - len(prefix) - 1 if comma else data.length) / FILE_BYTES_PER_TOKEN
 
 
 def elsewhere(text: str) -> bool:
@@ -131,8 +143,8 @@ def elsewhere(text: str) -> bool:
     return bool(colon) and scheme.isascii() and scheme.replace("+", "").isalnum()
 
 
-def _decoded_length(data: str) -> float:
-    return len(data) * 3 / 4
+def _decoded_length(length: int) -> float:
+    return length * 3 / 4
 
 
 def _head(data: str) -> bytes:

@@ -6,19 +6,14 @@ about text in another encoding; each of these is refused, so that there is nothi
 
 from __future__ import annotations
 
-import codecs
-import json
-from collections import Counter
 from dataclasses import replace
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-from tollhouse.denial import Refused
 from tollhouse.families.base import Asked, Dialect, Headers, Operation
+from tollhouse.families.formats.document import parsed, refuse, shown
 from tollhouse.families.openai.models import can_reason
 from tollhouse.families.openai.rewrite import CAPS
 
-MAX_DEPTH: Final = 100
-"""Nested objects and arrays. A request nests about 10; schemas of tools somewhat more."""
 MAX_N: Final = 128
 """https://platform.openai.com/docs/api-reference/chat/create#chat-create-n"""
 _MAX_CAP: Final = 2**31 - 1
@@ -48,16 +43,17 @@ def read(operation: Operation, path: str, headers: Headers, body: bytes, dialect
 
     A stream whose usage comes ``on_request`` is made to ask for it where the client did not.
     """
-    document = _parse(body)
+    read_body = parsed(body)
+    document = read_body.tree
     _refuse_case_variants(document, _KEYS, "")
     model = document.get("model", _MISSING)
     if model is _MISSING:
-        _refuse('The body has no "model".')
+        refuse('The body has no "model".')
     if not isinstance(model, str) or not model or len(model) > _MAX_MODEL or not model.isprintable():
-        _refuse(f'"model" must be a string of 1 to {_MAX_MODEL} printable characters.')
+        refuse(f'"model" must be a string of 1 to {_MAX_MODEL} printable characters.')
     tier = _optional(document, "service_tier", str, "a string") or ""
     others, unknown = _other_models(document)
-    asked = Asked(model, others, unknown, tier=tier, document=document, writes=False, reasons=False)
+    asked = Asked(model, others, unknown, tier=tier, document=read_body, writes=False, reasons=False)
     if operation.kind == "embeddings":
         return asked
 
@@ -85,69 +81,17 @@ def read(operation: Operation, path: str, headers: Headers, body: bytes, dialect
     )
 
 
-def _refuse(why: str) -> NoReturn:
-    raise Refused("bad_request", why)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        _refuse(f"The body has the key {_shown(twice)} twice in one object.")
-    return found
-
-
-def _constant(name: str) -> NoReturn:
-    _refuse(f"The body has {name}, which JSON does not know.")
-
-
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
-
-
-def _parse(body: bytes) -> dict[str, Any]:
-    if body.startswith(codecs.BOM_UTF8):
-        _refuse("The body begins with a byte order mark (BOM), which JSON may not have; send it without.")
-    try:
-        document = _DECODER.decode(body.decode())
-    except UnicodeDecodeError:
-        _refuse("The body is not UTF-8.")
-    except RecursionError:
-        _refuse(f"The body nests deeper than {MAX_DEPTH} levels.")
-    except ValueError as error:
-        where = f" (at character {error.pos})" if isinstance(error, json.JSONDecodeError) else ""
-        _refuse(f"The body is not valid JSON{where}.")
-    if not isinstance(document, dict):
-        _refuse("The body is not a JSON object.")
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
-        _refuse_depth(document)
-    return document
-
-
-def _refuse_depth(document: dict[str, Any]) -> None:
-    level: list[Any] = [document]
-    for _ in range(MAX_DEPTH):
-        level = [
-            child
-            for node in level
-            for child in (node.values() if type(node) is dict else node)
-            if type(child) is dict or type(child) is list
-        ]
-        if not level:
-            return
-    _refuse(f"The body nests deeper than {MAX_DEPTH} levels.")
-
-
 def _refuse_case_variants(found: dict[str, Any], known: frozenset[str], where: str) -> None:
     for key in found:
         if key not in known and (folded := key.casefold()) in known:
-            _refuse(f'The body has the key {_shown(key)}; it is "{where}{folded}", in lower case.')
+            refuse(f'The body has the key {shown(key)}; it is "{where}{folded}", in lower case.')
 
 
 def _optional[T](found: dict[str, Any], key: str, kind: type[T], what: str, where: str = "") -> T | None:
     value = found.get(key)
-    if value is None or isinstance(value, kind):
-        return value
-    _refuse(f'"{where}{key}" must be {what}.')
+    if value is not None and not isinstance(value, kind):
+        refuse(f'"{where}{key}" must be {what}.')
+    return value
 
 
 def _integer(document: dict[str, Any], key: str, low: int, high: int) -> int | None:
@@ -155,7 +99,7 @@ def _integer(document: dict[str, Any], key: str, low: int, high: int) -> int | N
     if value is None:
         return None
     if type(value) is not int or not low <= value <= high:
-        _refuse(f'"{key}" must be a whole number from {low} to {high}.')
+        refuse(f'"{key}" must be a whole number from {low} to {high}.')
     return value
 
 
@@ -201,7 +145,3 @@ def _audio(document: dict[str, Any]) -> tuple[frozenset[str], frozenset[str]]:
             elif kind not in _SILENT:
                 may = True
     return frozenset(asks), _OF_AUDIO if asks or may else frozenset()
-
-
-def _shown(key: str) -> str:
-    return json.dumps(key[:64])

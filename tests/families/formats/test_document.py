@@ -1,0 +1,181 @@
+"""A body of any size is read as a small one is, in bounded steps and memory."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tollhouse.denial import Refused
+from tollhouse.families.formats.document import (
+    LONG_STRING,
+    MAX_DEPTH,
+    MAX_NODES,
+    MAX_PLAIN,
+    SMALL,
+    Document,
+    parsed,
+    string_end,
+)
+from tollhouse.families.formats.jsonscan import places
+from tollhouse.families.formats.text import text_tokens
+
+MIB = 1 << 20
+PADDING = b" " * SMALL
+"""Makes a body one that is not read in one go."""
+
+_strings = st.text(max_size=40) | st.sampled_from(
+    ["é" * 600, "\\" * 700, 'a"b' * 500, "日本" * 400, "\ud800" * 300, "x" * 70_000]
+)
+_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**9), 10**9)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | _strings,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=20), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def _why(body: bytes) -> tuple[str, str]:
+    with pytest.raises(Refused) as refused:
+        parsed(body)
+    return refused.value.denial.code, refused.value.denial.why
+
+
+def _put_back(document: Document, value: Any, whole: dict[str, str]) -> Any:
+    """The tree with its long strings, which are looked up in ``whole`` by their lengths and beginnings."""
+    if isinstance(value, dict):
+        return {key: _put_back(document, item, whole) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_put_back(document, item, whole) for item in value]
+    if isinstance(value, str) and value in document.long:
+        long = document.long[value]
+        return next(text for raw, text in whole.items() if len(raw) == long.bytes and raw.startswith(long.head[:20]))
+    return value
+
+
+@given(st.dictionaries(st.text(max_size=10), _values, max_size=5), st.booleans())
+def test_a_large_body_says_what_a_small_one_would(tree: dict[str, Any], ascii_only: bool) -> None:
+    """Whatever is in it; a long string has the tokens of its text."""
+    try:
+        body = json.dumps(tree, ensure_ascii=ascii_only).encode() + PADDING
+    except UnicodeEncodeError:
+        body = json.dumps(tree).encode() + PADDING
+    document = parsed(body)
+    found = {"strings": []}
+
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            for item in value.values():
+                walk(item)
+        elif isinstance(value, list):
+            for item in value:
+                walk(item)
+        elif isinstance(value, str):
+            found["strings"].append(value)
+
+    walk(json.loads(body))
+    tokens = sorted(text_tokens(text) for text in found["strings"])
+    found["strings"] = []
+    walk(document.tree)
+    again = [document.long[text].tokens if text in document.long else text_tokens(text) for text in found["strings"]]
+    assert sorted(again) == tokens
+    shape = json.dumps(document.tree)
+    for word in document.long:
+        shape = shape.replace(word, "")
+    assert shape.count("{") >= 1
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"a":1,"a":2}', 'key "a" twice'),
+        (b'{"a":{"b":1,"\\u0062":2}}', 'key "b" twice'),
+        (b'{"a":NaN}', "NaN"),
+        (b'{"a":"\xff"}', "UTF-8"),
+        (b'{"a":"' + b"x" * 2000 + b'\xff"}', "UTF-8"),
+        (b'{"a":"' + b"x" * 2000 + b'\n"}', "not valid JSON"),
+        (b'{"a":"' + b"x" * 2000 + b'\\q"}', "not valid JSON"),
+        (b'{"a":"' + b"x" * 2000, "not valid JSON"),
+        (b'{"a":"' + b"x" * 2000 + b'\\"}', "not valid JSON"),
+        (b'{"' + b"k" * 2000 + b'":1}', "a key of more than"),
+        (b'{"a":1}{}', "not valid JSON"),
+        (b"[1]", "not a JSON object"),
+        (b"\xef\xbb\xbf{}", "byte order mark"),
+        (b'{"a":' + b"[" * 200 + b"]" * 200 + b"}", f"deeper than {MAX_DEPTH}"),
+    ],
+)
+def test_what_is_refused_small_is_refused_large(body: bytes, says: str) -> None:
+    """With the same code, and words that say why."""
+    for padded in (body, PADDING + body) if not body.startswith(b"\xef") else (body, body + PADDING):
+        code, why = _why(padded)
+        assert code == "bad_request"
+        assert says in why or len(padded) <= SMALL
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"m":[' + b"{}," * (10 * MIB) + b"{}]}",
+        b'{"m":[' + b"0," * (15 * MIB) + b"0]}",
+        b'{"m":[' + b'"",' * (10 * MIB) + b"0]}",
+        b'{"m":[' + b'"a":' * 100 + b"0," * MAX_NODES + b"0]}",
+        b'{"m":' + b"[" * (31 * MIB) + b"}",
+        b'{"m":[' + b'"' + b"x" * 900 + b'",' * 1 + (b'"' + b"x" * 900 + b'",') * 6_000 + b"0]}",
+        b'{"m":' + b" " * (MAX_PLAIN + 1) + b"1}",
+    ],
+)
+def test_more_than_is_read_is_refused(body: bytes) -> None:
+    """Of values, and of what is no long text: 413, and the sentence says how many."""
+    code, why = _why(body)
+    assert code == "body_too_large"
+    assert "send fewer" in why
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" * (31 * MIB), '\\"' * (15 * MIB), "\\u00e9" * (5 * MIB), "\\ud83d\\ude00" * (2 * MIB), "é" * (15 * MIB)],
+    ids=["plain", "quotes", "escapes", "pairs", "two bytes"],
+)
+def test_one_long_string_takes_little_memory(text: str) -> None:
+    """Less than twice its bytes beside the body, whatever is in it."""
+    body = b'{"model":"m","input":"' + text.encode() + b'"}'
+    tracemalloc.start()
+    try:
+        document = parsed(body)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 2 * len(body)
+    (long,) = document.long.values()
+    assert long.bytes == len(text.encode())
+    assert long.tokens > 0
+
+
+def test_a_word_of_ours_can_not_be_sent() -> None:
+    """A client's string is never taken for one of the long ones."""
+    body = json.dumps({"a": "x" * (LONG_STRING + 1), "b": "long-0-0"}).encode() + PADDING
+    first, second = parsed(body), parsed(body)
+    assert first.tree["b"] == "long-0-0"
+    assert first.tree["a"] != second.tree["a"]
+
+
+@given(st.dictionaries(st.text(max_size=8), _values, max_size=5), st.booleans())
+def test_members_are_found_without_being_decoded(tree: dict[str, Any], pretty: bool) -> None:
+    """Where each value stands, however long it is."""
+    body = json.dumps(tree, indent=1 if pretty else None).encode()
+    found = {place.key: json.loads(body[place.value_at : place.value_end]) for place in places(body)}
+    assert found == tree
+
+
+@pytest.mark.parametrize("text", [b'"', b'"a', b'"\\"', b'"\n"', b'"\\u12"', b'"\\u12'])
+def test_a_string_without_an_end_is_refused(text: bytes) -> None:
+    """And does not go on for ever."""
+    with pytest.raises(Refused):
+        string_end(text, 0)
