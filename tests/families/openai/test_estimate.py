@@ -25,10 +25,10 @@ def chat(content: Any, model: str = "gpt-4o", **more: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": content}], **more}
 
 
-def test_text_is_four_bytes_a_token() -> None:
-    """ASCII text by its length, other text by its UTF-8 bytes."""
+def test_text_is_counted_by_its_script() -> None:
+    """ASCII is 4 bytes a token, a Chinese character one token."""
     assert estimate_input_tokens(chat("x" * 4000)) == 1000 + FIXED
-    assert estimate_input_tokens(chat("語" * 4000)) == 3000 + FIXED
+    assert estimate_input_tokens(chat("語" * 4000)) == 4000 + FIXED
 
 
 def test_text_parts_count_as_text() -> None:

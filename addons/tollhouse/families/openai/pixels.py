@@ -34,4 +34,7 @@ def size(url: str) -> tuple[int, int] | None:
     except Exception:
         # The library tells of what it can't read in several ways.
         return None
+    if head[12:16] == b"VP8 ":
+        # Its two highest bits are a scale (RFC 6386, section 9.1), which the library counts in.
+        width, height = width & 0x3FFF, height & 0x3FFF
     return (int(width), int(height)) if width > 0 and height > 0 else None
