@@ -13,12 +13,15 @@ from tollhouse.config.load import (
     Config,
     ConfigError,
     JwtAuth,
+    PriceConfig,
     TlsFiles,
     TokenAuth,
     catalog,
     load_config,
+    own_prices,
     unenforced,
 )
+from tollhouse.prices.table import PriceTable
 from tollhouse.providers import BUILT_IN
 from tollhouse.providers.anthropic import ANTHROPIC
 from tollhouse.providers.azure import AZURE
@@ -390,6 +393,48 @@ def test_prices(write) -> None:
     config = write(EMBEDDED + '[prices."openai/my-model"]\ninput = "2.50"\noutput = "10"\n')
     price = config.prices["openai/my-model"]
     assert (price.input, price.output, price.cached) == ("2.50", "10", None)
+
+
+def test_prices_of_all_units(write) -> None:
+    """Each unit has its key, and what is written is what the price table is given."""
+    written = {
+        "input": "1",
+        "output": "2",
+        "cached": "0.5",
+        "cache_write": "1.5",
+        "reasoning": "3",
+        "input_audio": "10",
+        "output_audio": "20",
+        "cached_audio": "4",
+        "input_image": "5",
+        "output_image": "6",
+        "characters": "15",
+        "second": "0.000000001",
+        "image": "0.04",
+        "page": "0.002",
+        "search": "0.01",
+        "request": "0.005",
+    }
+    table = "".join(f'{key} = "{value}"\n' for key, value in written.items())
+    config = write(EMBEDDED + '[prices."openai/my-model"]\n' + table)
+    assert own_prices(config) == {"openai/my-model": written}
+    assert set(written) == set(PriceConfig.model_fields)
+    PriceTable({}, own_prices(config))
+
+
+def test_prices_go_by_the_price_list_of_their_provider(write) -> None:
+    """Bedrock's models are AWS's there, Gemini's and Vertex's are Google's, a second Azure's are Azure's; others keep their
+    name. Two entries for one model may say the same."""
+    price = 'input = "1"\noutput = "2"\n'
+    names = ("bedrock/Nova-*", "gemini/g", "vertex/G", "west/gpt-4o", "vllm/org/llama", "openai/gpt-4o")
+    config = write(
+        EMBEDDED
+        + '[providers.west]\nfamily = "azure"\nhosts = ["west.openai.azure.com"]\n'
+        + '[providers.vllm]\nfamily = "openai"\nhosts = ["llm.example"]\n'
+        + "".join(f'[prices."{name}"]\n{price}' for name in names)
+    )
+    keys = ["aws/nova-*", "google/g", "azure/gpt-4o", "vllm/org/llama", "openai/gpt-4o"]
+    assert own_prices(config) == {key: {"input": "1", "output": "2"} for key in keys}
 
 
 def test_config_is_frozen(write) -> None:

@@ -21,11 +21,18 @@ def test_there_is_a_rate_for_each_unit() -> None:
         ("0.000000001", 1_000, 9_000),
         ("1.02", 3_600_000, 2_550_000_000),
     ],
-    ids=["tokens", "tokens at a fraction", "requests", "least for a token", "least for a second", "hours"],
+    ids=[
+        "tokens",
+        "tokens at a fraction",
+        "requests",
+        "least for a token",
+        "least for a second",
+        "hours",
+    ],
 )
 def test_a_price_is_kept_exactly(price: str, per: int, expected: int) -> None:
-    """USD for so many units becomes a whole number of ninths of a femto-dollar for one: a millisecond of 1.02 USD an hour
-    has no end in decimals."""
+    """USD for so many units becomes a whole number of ninths of a femto-dollar for one: a
+    millisecond of 1.02 USD an hour has no end in decimals."""
     assert exact(Decimal(price), per) == expected
 
 

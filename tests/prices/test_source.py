@@ -22,7 +22,8 @@ def a_provider(*models: types.ModelInfo) -> types.Provider:
 
 
 def test_every_model_of_the_built_in_providers_is_there(priced: dict[str, PricedProvider]) -> None:
-    """Nothing is left out, and the providers that one of them falls back to come along; no others do."""
+    """Nothing is left out, and the providers that one of them falls back to come along; no others
+    do."""
     known = {provider.id: provider for provider in providers}
     built_in = {provider.price_id for provider in BUILT_IN}
     fallbacks = {other for name in built_in for other in known[name].fallback_model_providers or ()}
@@ -33,7 +34,8 @@ def test_every_model_of_the_built_in_providers_is_there(priced: dict[str, Priced
 
 
 def test_each_unit_has_its_key() -> None:
-    """Prices become rates in ninths of a femto-dollar for one: token, millisecond, character, page, search, request."""
+    """Prices become rates in ninths of a femto-dollar for one: token, millisecond, character, page,
+    search, request."""
     keys = {
         "input_mtok": (1, "input", 9_000_000_000),
         "output_mtok": (2, "output", 18_000_000_000),
@@ -60,9 +62,15 @@ def test_each_unit_has_its_key() -> None:
 @pytest.mark.parametrize(
     ("prices", "expected"),
     [
-        (types.ModelPrice(audio_hours=Decimal(9), input_audio_hours=Decimal(1)), Rates(milliseconds=2_500_000_000)),
+        (
+            types.ModelPrice(audio_hours=Decimal(9), input_audio_hours=Decimal(1)),
+            Rates(milliseconds=2_500_000_000),
+        ),
         (types.ModelPrice(rerank_searches_kcount=Decimal(2)), Rates(searches=18 * 10**12)),
-        (types.ModelPrice(storage_searches_kcount=Decimal(2), output_video_mtok=Decimal(1)), Rates()),
+        (
+            types.ModelPrice(storage_searches_kcount=Decimal(2), output_video_mtok=Decimal(1)),
+            Rates(),
+        ),
         (
             types.ModelPrice(
                 input_mtok=types.TieredPrices(base=Decimal(1), tiers=[types.Tier(start=200_000, price=Decimal(2))])
@@ -79,7 +87,8 @@ def test_rates(prices: types.ModelPrice, expected: Rates) -> None:
 
 
 def test_rows_and_tiers() -> None:
-    """Prices by date and by time of day, and what a service tier changes; other contexts (batches) are left out."""
+    """Prices by date and by time of day, and what a service tier changes; other contexts (batches)
+    are left out."""
     one, two = types.ModelPrice(input_mtok=Decimal(1)), types.ModelPrice(input_mtok=Decimal(2))
     night = types.TimeOfDateConstraint(start_time=time(16, 30, tzinfo=UTC), end_time=time(0, 30, tzinfo=UTC))
     model = a_model(
@@ -96,7 +105,11 @@ def test_rows_and_tiers() -> None:
     [made] = convert([a_provider(model)], ["p"])["p"].models
     cheap, dear = Rates(input=9 * 10**9), Rates(input=18 * 10**9)
     second_of_january = int(datetime(2026, 1, 2, tzinfo=UTC).timestamp())
-    assert made.rows == ((None, cheap), (("from", second_of_january), dear), (("daily", 59_400, 1_800), cheap))
+    assert made.rows == (
+        (None, cheap),
+        (("from", second_of_january), dear),
+        (("daily", 59_400, 1_800), cheap),
+    )
     assert made.tiers == (("priority", None, dear),)
 
 
@@ -146,11 +159,30 @@ class Unheard:
         ("other", a_model(types.ModelPrice()), "KeyError: 'other'"),
         ("p", a_model([]), "the model m has no row of prices"),
         ("p", a_model(types.ModelPrice(), context_window=0), "a context window of 0"),
-        ("p", a_model(types.ModelPrice(input_mtok=Decimal("0.0000000001"))), "more decimals than can be kept"),
-        ("p", a_model([types.ConditionalPrice(constraint=Unheard(), prices=types.ModelPrice())]), "Unheard"),  # type: ignore[arg-type]
-        ("p", types.ModelInfo(id="m", match=Unheard(), prices=types.ModelPrice()), "unknown match Unheard"),  # type: ignore[arg-type]
+        (
+            "p",
+            a_model(types.ModelPrice(input_mtok=Decimal("0.0000000001"))),
+            "more decimals than can be kept",
+        ),
+        (
+            "p",
+            a_model([types.ConditionalPrice(constraint=Unheard(), prices=types.ModelPrice())]),
+            "Unheard",
+        ),  # type: ignore[arg-type]
+        (
+            "p",
+            types.ModelInfo(id="m", match=Unheard(), prices=types.ModelPrice()),
+            "unknown match Unheard",
+        ),  # type: ignore[arg-type]
     ],
-    ids=["a provider that is gone", "no prices", "no window", "not exact", "a constraint", "a match"],
+    ids=[
+        "a provider that is gone",
+        "no prices",
+        "no window",
+        "not exact",
+        "a constraint",
+        "a match",
+    ],
 )
 def test_what_is_not_understood_stops_the_start(wanted: str, model: types.ModelInfo, said: str) -> None:
     """It says what, and what to do; no price is guessed."""
@@ -172,7 +204,8 @@ def test_a_library_that_is_not_there_says_so() -> None:
 
 
 def test_the_data_of_genai_prices_is_let_go_of() -> None:
-    """A process that has read the prices keeps its own rates alone, and who wants genai-prices' data can have them."""
+    """A process that has read the prices keeps its own rates alone, and who wants genai-prices'
+    data can have them."""
     code = (
         "import gc, sys; from tollhouse.prices.source import read; table = read(); again = read();"
         "import genai_prices; from genai_prices.types import ModelInfo;"
@@ -190,7 +223,8 @@ def test_reading_twice_gives_the_same(priced: dict[str, PricedProvider]) -> None
 
 
 def test_names_are_looked_up_as_genai_prices_does(priced: dict[str, PricedProvider]) -> None:
-    """Every id and alias finds the model that genai-prices finds, also through another provider and a compact date."""
+    """Every id and alias finds the model that genai-prices finds, also through another provider and
+    a compact date."""
     known = {provider.id: provider for provider in providers}
     common = {
         "GPT-4o",

@@ -70,7 +70,11 @@ PLAIN = Rates(input=10 * NANO, output=20 * NANO)
         (Units(input=100, input_audio=40), 600 + 4_000, None),
         (Units(output=100, output_audio=40), 1_200 + 8_000, None),
         # 30 tokens of audio and 10 of text from the cache, 10 more of audio.
-        (Units(input=100, cached=40, input_audio=40, cached_audio=30), 500 + 10 + 1_000 + 150, None),
+        (
+            Units(input=100, cached=40, input_audio=40, cached_audio=30),
+            500 + 10 + 1_000 + 150,
+            None,
+        ),
         (Units(input=100, input_image=40), 600 + 1_200, 1_000),
         (Units(output=100, output_image=40), 1_200 + 1_600, 2_000),
         (Units(milliseconds=1_500), 4_500, None),
@@ -80,15 +84,24 @@ PLAIN = Rates(input=10 * NANO, output=20 * NANO)
         (Units(searches=2), 14_000, None),
         (Units(requests=2), 1_000, 0),
         (
-            Units(input=1, output=1, milliseconds=1, characters=1, images=1, pages=1, searches=1, requests=1),
+            Units(
+                input=1,
+                output=1,
+                milliseconds=1,
+                characters=1,
+                images=1,
+                pages=1,
+                searches=1,
+                requests=1,
+            ),
             10_537,
             None,
         ),
     ],
 )
 def test_each_unit_is_charged_at_its_price(units: Units, full: int, plain: int | None) -> None:
-    """In nano-dollars. Without a price of its own a part costs what its whole does, a request nothing; audio and what is
-    beside the tokens have no price then."""
+    """In nano-dollars. Without a price of its own a part costs what its whole does, a request
+    nothing; audio and what is beside the tokens have no price then."""
     assert charge(FULL, units, believed=False) == full
     assert charge(PLAIN, units, believed=False) == plain
     assert charge(PLAIN, units, believed=True) == plain
@@ -156,8 +169,8 @@ def parts(*names: str) -> frozenset[str]:
     ],
 )
 def test_the_most_is_at_the_dearest_part_that_a_token_may_be(estimate: Estimate, full: int, plain: int | None) -> None:
-    """Audio that is asked for needs a price of its own, audio that may come does not; an image is a token like others
-    where it has none."""
+    """Audio that is asked for needs a price of its own, audio that may come does not; an image is a
+    token like others where it has none."""
     assert most(FULL, estimate, believed=False) == full
     assert most(PLAIN, estimate, believed=False) == plain
     assert most(PLAIN, estimate, believed=True) == plain
@@ -185,7 +198,8 @@ def test_the_highest_of_many() -> None:
     ],
 )
 def test_the_dearest_of_a_provider(units: Units, full: int, plain: int | None) -> None:
-    """A token of no known kind costs what the dearest kind does, one of audio or of an image what those do."""
+    """A token of no known kind costs what the dearest kind does, one of audio or of an image what
+    those do."""
     assert dearest(FULL, units) == full
     assert dearest(PLAIN, units) == plain
 

@@ -110,8 +110,8 @@ def _expected(provider: str, model: str, units: Units, tier: str, at: datetime) 
 
 @pytest.mark.parametrize("provider", sorted({provider.price_id for provider in BUILT_IN}))
 def test_a_cost_is_genai_prices_total_rounded_up(table: PriceTable, provider: str) -> None:
-    """Every model, random usages, dates and tiers: the same sum to the nano-dollar. There is no price where theirs would
-    be 0, or where audio would go for text."""
+    """Every model, random usages, dates and tiers: the same sum to the nano-dollar. There is no
+    price where theirs would be 0, or where audio would go for text."""
     dice = random.Random(provider)
     compared = audio = 0
     for model in next(p for p in providers if p.id == provider).models:
@@ -119,7 +119,11 @@ def test_a_cost_is_genai_prices_total_rounded_up(table: PriceTable, provider: st
         # What of cached input is audio, genai-prices does not ask where it has no price of its own.
         apart = all(prices.cache_audio_read_mtok is not None for prices in rows)
         # Some models' ids are not among the names that they match.
-        for name in (model.id, re.sub(r"^(?:regional|global)\.", "", model.id), f"{model.id}-latest"):
+        for name in (
+            model.id,
+            re.sub(r"^(?:regional|global)\.", "", model.id),
+            f"{model.id}-latest",
+        ):
             for turn in range(6):
                 units, at = _units(dice, turn % 2 == 0, turn % 3 == 0, apart), dice.choice(_DATES)
                 tier = dice.choice(["", "", "default", "flex", "priority", "fast", "unheard-of"])
@@ -140,11 +144,26 @@ def test_a_cost_is_genai_prices_total_rounded_up(table: PriceTable, provider: st
         ("openai", "gpt-transcribe", Units(milliseconds=1_000), 75_000),
         ("openai", "tts-1", Units(characters=1_000), 15_000_000),
         ("mistral", "mistral-ocr-2505", Units(pages=12), 12_000_000),
-        ("mistral", "voxtral-small-24b-2507", Units(input=1_000, output=100, milliseconds=9_000), 730_000),
+        (
+            "mistral",
+            "voxtral-small-24b-2507",
+            Units(input=1_000, output=100, milliseconds=9_000),
+            730_000,
+        ),
         ("google", "gemini-2.5-flash", Units(input=1_000, output=10, searches=2), 70_325_000),
         ("google", "gemini-2.5-flash", Units(input=1_000, input_audio=1_000), 1_000_000),
-        ("google", "gemini-2.5-flash-image", Units(input=10, output=1_300, output_image=1_290), 38_728_000),
-        ("openai", "gpt-image-1", Units(input=100, input_image=60, output=50, output_image=50), 2_800_000),
+        (
+            "google",
+            "gemini-2.5-flash-image",
+            Units(input=10, output=1_300, output_image=1_290),
+            38_728_000,
+        ),
+        (
+            "openai",
+            "gpt-image-1",
+            Units(input=100, input_image=60, output=50, output_image=50),
+            2_800_000,
+        ),
         (
             "openai",
             "gpt-realtime",
@@ -154,7 +173,8 @@ def test_a_cost_is_genai_prices_total_rounded_up(table: PriceTable, provider: st
     ],
 )
 def test_what_units_cost(table: PriceTable, provider: str, model: str, units: Units, expected: int) -> None:
-    """By the prices of genai-prices: time, characters, pages, searches, audio and images; and genai-prices agrees."""
+    """By the prices of genai-prices: time, characters, pages, searches, audio and images; and
+    genai-prices agrees."""
     at = _DATES[2]
     assert table.cost(provider, Charge(model, units), at=at.timestamp()) == expected
     assert _expected(provider, model, units, "", at) == expected
@@ -175,15 +195,20 @@ def test_what_units_cost(table: PriceTable, provider: str, model: str, units: Un
     ids=lambda units: list(units)[-1],
 )
 def test_a_unit_without_a_price_has_none(table: PriceTable, units: dict[str, int]) -> None:
-    """A text model is not believed to know what another unit costs, neither beforehand nor afterwards."""
+    """A text model is not believed to know what another unit costs, neither beforehand nor
+    afterwards."""
     assert table.cost("openai", spent("gpt-4o-mini", **units)) is None
     assert table.ceiling("openai", "gpt-4o-mini", held(**units)) is None
 
 
 def test_what_is_asked_for_needs_a_price(table: PriceTable) -> None:
-    """Audio at a text model is refused beforehand; where audio may come, it is held at its price."""
+    """Audio at a text model is refused beforehand; where audio may come, it is held at its
+    price."""
     units = Units(input=1_000, output=100)
-    heard, spoken = Estimate(units, asks=frozenset({"input_audio"})), Estimate(units, asks=frozenset({"output_audio"}))
+    heard, spoken = (
+        Estimate(units, asks=frozenset({"input_audio"})),
+        Estimate(units, asks=frozenset({"output_audio"})),
+    )
     assert table.ceiling("openai", "gpt-4o-mini", heard) is None
     assert table.ceiling("openai", "gpt-4o-transcribe", heard) == 1_000 * 6_000 + 100 * 10_000
     assert table.ceiling("openai", "gpt-4o-transcribe", spoken) is None
@@ -196,7 +221,8 @@ def test_what_is_asked_for_needs_a_price(table: PriceTable) -> None:
 
 
 def test_the_dearest_of_a_provider(table: PriceTable) -> None:
-    """The highest rate of any model: o1-pro's for text, gpt-realtime's and the preview's for audio, and of other units."""
+    """The highest rate of any model: o1-pro's for text, gpt-realtime's and the preview's for audio,
+    and of other units."""
     assert table.dearest("openai", Units(input=1_000, output=100)) == 1_000 * 150_000 + 100 * 600_000
     assert table.dearest("openai", Units(input=1_000, input_audio=400)) == 600 * 150_000 + 400 * 40_000
     assert table.dearest("openai", Units(output=100, output_audio=100)) == 100 * 80_000
@@ -209,8 +235,8 @@ def test_the_dearest_of_a_provider(table: PriceTable) -> None:
 
 
 def test_a_ceiling_is_never_below_a_cost(table: PriceTable) -> None:
-    """Whatever part of the held tokens is used, cached, written or reasoned with, spoken or drawn, it costs no more than
-    was held."""
+    """Whatever part of the held tokens is used, cached, written or reasoned with, spoken or drawn,
+    it costs no more than was held."""
     dice = random.Random(1)
     compared = 0
     for provider in ("openai", "anthropic", "google"):
@@ -218,7 +244,11 @@ def test_a_ceiling_is_never_below_a_cost(table: PriceTable) -> None:
             for turn in range(6):
                 units = _units(dice, turn % 2 == 0, turn % 3 == 0, cached_audio=True)
                 tier = dice.choice(["", "flex", "priority", "auto", "scale"])
-                more = Units(units.input + dice.randrange(9**6), units.output + dice.randrange(9**6), requests=1)
+                more = Units(
+                    units.input + dice.randrange(9**6),
+                    units.output + dice.randrange(9**6),
+                    requests=1,
+                )
                 estimate = Estimate(more, may=AUDIO | IMAGES)
                 ceiling = table.ceiling(provider, model.id, estimate, tier=tier)
                 worst = table.ceiling(provider, model.id, estimate, tier=tier, worst=True)
@@ -248,7 +278,8 @@ def test_a_cheap_token_costs_its_nano_dollars(table: PriceTable) -> None:
 
 
 def test_a_tier_of_input_is_a_cliff(table: PriceTable) -> None:
-    """One token above the start moves the whole call to the higher rate; a ceiling that reaches it is held at it."""
+    """One token above the start moves the whole call to the higher rate; a ceiling that reaches it
+    is held at it."""
     below = table.cost("openai", spent("gpt-5.5", input=272_000, output=1), at=_NOW)
     above = table.cost("openai", spent("gpt-5.5", input=272_001, output=1), at=_NOW)
     assert below is not None
@@ -267,7 +298,8 @@ def test_prices_change_by_date(table: PriceTable) -> None:
 
 
 def test_a_dearer_tier_is_held_for_and_a_cheaper_one_is_not_believed(table: PriceTable) -> None:
-    """For priority: its rate. For flex: the standard one, as it may be served as standard. Unknown: the dearest."""
+    """For priority: its rate. For flex: the standard one, as it may be served as standard. Unknown:
+    the dearest."""
     most = {
         t: table.ceiling("openai", "gpt-5.4-mini", held(input=10**6), tier=t)
         for t in ("", "auto", "flex", "priority", "scale")
@@ -281,13 +313,19 @@ def test_a_dearer_tier_is_held_for_and_a_cheaper_one_is_not_believed(table: Pric
     }
 
 
-def test_the_dearest_tier_is_held_for_where_the_providers_settings_choose(table: PriceTable) -> None:
+def test_the_dearest_tier_is_held_for_where_the_providers_settings_choose(
+    table: PriceTable,
+) -> None:
     """At worst: only who asks for the standard tier is sure to get it."""
     most = {
         t: table.ceiling("openai", "gpt-5.4-mini", held(input=10**6), tier=t, worst=True)
         for t in ("", "auto", "flex", "priority", "default", "standard")
     }
-    assert most == {**dict.fromkeys(most, 1_500_000_000), "default": 750_000_000, "standard": 750_000_000}
+    assert most == {
+        **dict.fromkeys(most, 1_500_000_000),
+        "default": 750_000_000,
+        "standard": 750_000_000,
+    }
 
 
 def test_what_is_written_to_the_cache_is_held_for(table: PriceTable) -> None:
@@ -315,14 +353,16 @@ def test_context_windows(table: PriceTable, priced: dict[str, PricedProvider]) -
 def test_no_window_of_a_provider_is_longer_than_its_default(
     priced: dict[str, PricedProvider], provider: Provider
 ) -> None:
-    """What is held for a model that the table does not know is not less than for one that it does."""
+    """What is held for a model that the table does not know is not less than for one that it
+    does."""
     owner = priced[provider.price_id]
     every = [model for name in (provider.price_id, *owner.fallback) for model in priced[name].models]
     assert max(model.window or 0 for model in every) <= provider.most_input(None)
 
 
 @pytest.mark.parametrize(
-    "model", ["", "nonsense", "dall-e-3", "moderation", "tts-1", "whisper-1", "x" * 300, "gpt-4o" * 50]
+    "model",
+    ["", "nonsense", "dall-e-3", "moderation", "tts-1", "whisper-1", "x" * 300, "gpt-4o" * 50],
 )
 def test_without_a_price_there_is_none(table: PriceTable, model: str) -> None:
     """Unknown, priced in other units, free by omission, or too long a name: None, never 0."""
@@ -340,7 +380,8 @@ def test_output_of_a_model_without_a_price_for_output_is_unpriced(table: PriceTa
 
 
 def test_the_configuration_has_the_last_word(priced: dict[str, PricedProvider]) -> None:
-    """An override replaces the price whole; without cached the input's rate holds; 0 is believed; a glob fits many."""
+    """An override replaces the price whole; without cached the input's rate holds; 0 is believed; a
+    glob fits many."""
     overrides: dict[str, dict[str, str | None]] = {
         "openai/gpt-4o": {"input": "1", "output": "2", "cached": None},
         "vllm/*": {"input": "0", "output": "0"},
@@ -407,7 +448,8 @@ OWN = {
     ],
 )
 def test_each_price_of_the_configuration(units: Units, expected: int) -> None:
-    """In USD for a million tokens or characters, and for one of anything else: exact, rounded up once."""
+    """In USD for a million tokens or characters, and for one of anything else: exact, rounded up
+    once."""
     table = PriceTable({}, {"vllm/all": OWN})
     assert table.cost("vllm", Charge("all", units)) == expected
     assert table.dearest("vllm", units) is not None
@@ -431,7 +473,11 @@ def test_a_configured_price_is_all_of_a_models_price(priced: dict[str, PricedPro
         ("second", "free", "USD for one second"),
         ("image", "-1", "USD for one image"),
         ("characters", "0.0000000001", "USD for a million"),
-        ("seconds", "1", "seconds is not a price; there are input, .*second, image, page, search, request"),
+        (
+            "seconds",
+            "1",
+            "seconds is not a price; there are input, .*second, image, page, search, request",
+        ),
     ],
 )
 def test_a_price_of_a_unit_that_is_none_is_an_error(name: str, text: str, said: str) -> None:

@@ -200,8 +200,8 @@ def price_rules(prices: Mapping[str, PriceConfig], catalog: Catalog) -> Found:
         if prices[first] != price:
             yield (
                 dotted(("prices", key)),
-                f"names the same model as {dotted(('prices', first))}, at another price, and only one can hold: providers "
-                "that share a price list share its models, in upper and lower case; remove one, or write both alike",
+                f"is {price_key(key, catalog)} in the table of prices, as {dotted(('prices', first))} is, and of two "
+                "prices only one could hold; remove one, or write both alike",
             )
 
 

@@ -1,4 +1,5 @@
-"""What a unit costs, and of which model: the values that `source` makes, `table` looks up and `sums` multiplies."""
+"""What a unit costs, and of which model: the values that `source` makes, `table` looks up and
+`sums` multiplies."""
 
 from __future__ import annotations
 
@@ -10,9 +11,10 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 Rate = int | tuple[int, ...] | None
-"""What one unit costs: a whole number of ninths of a femto-dollar (1e-15 USD). A price for an hour is exact for a
-millisecond so. A tuple is ``(rate, start, rate, start, rate...)``: with more than ``start`` tokens of input the rate
-behind it holds for the whole call (genai_prices.types.TieredPrices). None: no price of its own."""
+"""What one unit costs: a whole number of ninths of a femto-dollar (1e-15 USD). A price for an hour
+is exact for a millisecond so. A tuple is ``(rate, start, rate, start, rate...)``: with more than
+``start`` tokens of input the rate behind it holds for the whole call
+(genai_prices.types.TieredPrices). None: no price of its own."""
 
 PARTS_PER_NANO: Final = 9_000_000
 """Ninths of a femto-dollar in a nano-dollar."""
@@ -41,17 +43,19 @@ class Rates(NamedTuple):
 
 
 Constraint = tuple[Any, ...] | None
-"""When rates hold: always, ``("from", seconds since the epoch)``, or ``("daily", start, end)`` in seconds of the UTC day."""
+"""When rates hold: always, ``("from", seconds since the epoch)``, or ``("daily", start, end)`` in
+seconds of the UTC day."""
 
 Match = tuple[str, Any]
-"""Which names are meant: ``("in", texts)``, ``("starts" | "ends" | "contains" | "regex", text)``, or
-``("or" | "and", matches)``. Texts are in lower case."""
+"""Which names are meant: ``("in", texts)``, ``("starts" | "ends" | "contains" | "regex", text)``,
+or ``("or" | "and", matches)``. Texts are in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
 class PricedModel:
-    """``rows``: the last whose constraint holds is taken, else the first. ``tiers``: what a ``service_tier`` changes in
-    them; of each unit the first that fits decides. ``window``: tokens of context, None if they are not known."""
+    """``rows``: the last whose constraint holds is taken, else the first. ``tiers``: what a
+    ``service_tier`` changes in them; of each unit the first that fits decides. ``window``: tokens
+    of context, None if they are not known."""
 
     match: Match
     rows: tuple[tuple[Constraint, Rates], ...]
@@ -61,14 +65,16 @@ class PricedModel:
 
 @dataclass(frozen=True, slots=True)
 class PricedProvider:
-    """A provider's models, in the order in which they are tried, then the providers that it falls back to."""
+    """A provider's models, in the order in which they are tried, then the providers that it falls
+    back to."""
 
     fallback: tuple[str, ...]
     models: tuple[PricedModel, ...]
 
 
 def exact(price: Decimal, per: int) -> int:
-    """A price in USD for ``per`` units as the rate for one; ValueError if that is not exact, finite and at least 0."""
+    """A price in USD for ``per`` units as the rate for one; ValueError if that is not exact, finite
+    and at least 0."""
     if not price.is_finite() or price < 0:
         raise ValueError(f"a price must be a number of at least 0, not {price}")
     numerator, denominator = price.as_integer_ratio()
@@ -82,10 +88,11 @@ _COMPACT_DATE: Final = re.compile(r"-(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01
 
 
 def find(table: Mapping[str, PricedProvider], provider: str, name: str) -> tuple[PricedModel, bool] | None:
-    """The model of ``provider`` that ``name`` means, and whether it is the provider's own (not one it falls back to).
+    """The model of ``provider`` that ``name`` means, and whether it is the provider's own (not one
+    it falls back to).
 
-    The rules are genai_prices' (`Provider.find_model`): the first match wins, then those of the providers it falls back
-    to; then ``-20251211`` is read as ``-2025-12-11``.
+    The rules are genai_prices' (`Provider.find_model`): the first match wins, then those of the
+    providers it falls back to; then ``-20251211`` is read as ``-2025-12-11``.
     """
     name = name.lower()
     found = _find(table, provider, name)

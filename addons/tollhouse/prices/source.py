@@ -1,6 +1,6 @@
 """Where prices come from: the data of genai-prices, made into `rates` once, at start.
 
-What stays of genai-prices is its code. Its data is let go of: of the 5 MB that they take, 4 are free again.
+What stays of genai-prices is its code. Its data is let go of, which gives back most of its memory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
-from tollhouse.prices.rates import Constraint, Match, PricedModel, PricedProvider, Rate, Rates, exact
+from tollhouse.prices.rates import (
+    Constraint,
+    Match,
+    PricedModel,
+    PricedProvider,
+    Rate,
+    Rates,
+    exact,
+)
 from tollhouse.providers import BUILT_IN
 
 _KEYS: Final = {
@@ -33,7 +41,8 @@ _KEYS: Final = {
     "searches": ("web_searches_kcount", "rerank_searches_kcount"),
     "requests": ("requests_kcount",),
 }
-"""genai-prices' price keys by unit, of which the first that a model has is taken. Images have none there."""
+"""genai-prices' price keys by unit, of which the first that a model has is taken. Images have none
+there."""
 _PER: Final = {"mtok": 10**6, "mchars": 10**6, "hours": 3_600_000, "kpages": 1000, "kcount": 1000}
 """For how many of our units a price is, by the last word of its key."""
 _DATA: Final = "genai_prices.data"
@@ -44,7 +53,8 @@ class PriceSourceError(Exception):
 
 
 def read() -> dict[str, PricedProvider]:
-    """The prices of the built-in providers and of those that they fall back to. Raises PriceSourceError.
+    """The prices of the built-in providers and of those that they fall back to. Raises
+    PriceSourceError.
 
     Blocks for about 0.1 seconds, for more where the package's bytecode is not kept.
     """
@@ -52,7 +62,8 @@ def read() -> dict[str, PricedProvider]:
 
 
 def translated(read: Callable[[], dict[str, PricedProvider]]) -> dict[str, PricedProvider]:
-    """What ``read`` returns; what another release of genai-prices makes it raise is a PriceSourceError."""
+    """What ``read`` returns; what another release of genai-prices makes it raise is a
+    PriceSourceError."""
     try:
         return read()
     except (ImportError, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -71,8 +82,8 @@ def _version() -> str:
 
 
 def _providers() -> Iterable[Any]:
-    """genai-prices' providers. The module of its data is forgotten, unless somebody else had loaded it: who imports it
-    again loads it again."""
+    """genai-prices' providers. The module of its data is forgotten, unless somebody else had loaded
+    it: who imports it again loads it again."""
     loaded = _DATA in sys.modules
     providers: Iterable[Any] = import_module(_DATA).providers
     if not loaded:
@@ -83,9 +94,11 @@ def _providers() -> Iterable[Any]:
 
 
 def convert(providers: Iterable[Any], wanted: Iterable[str]) -> dict[str, PricedProvider]:
-    """The ``wanted`` among genai-prices' ``providers`` (`genai_prices.types.Provider`) and those that they fall back to.
+    """The ``wanted`` among genai-prices' ``providers`` (`genai_prices.types.Provider`) and those
+    that they fall back to.
 
-    Raises what a lookup or a conversion raises where a provider is missing, a rule is not known or a price is not exact.
+    Raises what a lookup or a conversion raises where a provider is missing, a rule is not known or
+    a price is not exact.
     """
     known = {provider.id: provider for provider in providers}
     names = sorted(wanted)
@@ -113,7 +126,11 @@ def _model(model: Any, seen: dict[Rates, Rates]) -> PricedModel:
     if not rows:
         raise ValueError(f"the model {model.id} has no row of prices")
     tiers = (
-        (sys.intern(variant.when["service_tier"]), _constraint(variant.constraint), rates(variant.prices))
+        (
+            sys.intern(variant.when["service_tier"]),
+            _constraint(variant.constraint),
+            rates(variant.prices),
+        )
         for variant in model.price_variants or ()
         if set(variant.when) == {"service_tier"}
     )
@@ -150,7 +167,11 @@ def _constraint(constraint: Any) -> Constraint:
             start = datetime.combine(constraint.start_date, time(), UTC)
             return "from", int(start.timestamp())
         case "TimeOfDateConstraint":
-            return "daily", _second_of_day(constraint.start_time), _second_of_day(constraint.end_time)
+            return (
+                "daily",
+                _second_of_day(constraint.start_time),
+                _second_of_day(constraint.end_time),
+            )
         case other:
             raise ValueError(f"unknown constraint {other}")
 

@@ -1,10 +1,12 @@
 """The arithmetic of prices: which rates hold, and what units come to at them. Integers only.
 
-A part that has a rate of its own is taken out of what it is a part of. A rate may rise for the whole call above a
-number of tokens of input. Both rules are genai_prices' (`decompose.compute_leaf_values`, `types.TieredPrices`).
+A part that has a rate of its own is taken out of what it is a part of. A rate may rise for the
+whole call above a number of tokens of input. Both rules are genai_prices'
+(`decompose.compute_leaf_values`, `types.TieredPrices`).
 
-Without a rate of its own a part costs what its whole costs, and a request costs nothing. Audio and every other unit
-beside the tokens have no price then. Sums are in the unit of `rates.Rate` until they are rounded up, once.
+Without a rate of its own a part costs what its whole costs, and a request costs nothing. Audio and
+every other unit beside the tokens have no price then. Sums are in the unit of `rates.Rate` until
+they are rounded up, once.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ _OUTPUT_KINDS: Final = ("output_audio", "output_image")
 
 
 def resolve(model: PricedModel, tier: str, at: float) -> Rates:
-    """The rates of ``model`` at ``at`` (seconds since the epoch) with what the service ``tier`` changes; "" is none."""
+    """The rates of ``model`` at ``at`` (seconds since the epoch) with what the service ``tier``
+    changes; "" is none."""
     rates = model.rows[0][1]
     if len(model.rows) > 1:
         rates = next((values for constraint, values in reversed(model.rows) if _holds(constraint, at)), rates)
@@ -48,9 +51,9 @@ def _holds(constraint: Constraint, at: float) -> bool:
 
 
 def charge(rates: Rates, units: Units, believed: bool) -> int | None:
-    """Nano-dollars for ``units`` at these rates; None if they give no price for them. ``believed``: a rate of 0 is a price
-    (a configured one) and no gap in the table. Counts that contradict each other (a part greater than its whole) never
-    lower the price."""
+    """Nano-dollars for ``units`` at these rates; None if they give no price for them. ``believed``:
+    a rate of 0 is a price (a configured one) and no gap in the table. Counts that contradict each
+    other (a part greater than its whole) never lower the price."""
     size, cached_audio = units.input, units.cached_audio
     parts_in = (
         (units.cached - cached_audio, rates.cached),
@@ -80,12 +83,12 @@ def _side(parts: Iterable[tuple[int, Rate]], whole: int, rate: Rate, size: int) 
 
 
 def most(rates: Rates, estimate: Estimate, believed: bool) -> int | None:
-    """Nano-dollars that ``estimate`` can come to at most; None if there is no price for one of its units, or for audio that
-    it asks for.
+    """Nano-dollars that ``estimate`` can come to at most; None if there is no price for one of its
+    units, or for audio that it asks for.
 
-    Each token counts as the dearest part that it may be. Any token of input may be read from the cache or written to it,
-    and any of output may be reasoning. A token may be of audio or of an image where the estimate asks for that part, says
-    that it may come, or counts it.
+    Each token counts as the dearest part that it may be. Any token of input may be read from the
+    cache or written to it, and any of output may be reasoning. A token may be of audio or of an
+    image where the estimate asks for that part, says that it may come, or counts it.
     """
     units, asks = estimate.units, estimate.asks
     if not asks.isdisjoint(_AUDIO) and any(_is_gap(_own(rates, part), believed) for part in _AUDIO if part in asks):
@@ -103,15 +106,22 @@ def most(rates: Rates, estimate: Estimate, believed: bool) -> int | None:
 
 
 def dearest(highest: Rates, units: Units) -> int | None:
-    """Nano-dollars for ``units`` of a model that nobody knows; ``highest`` has the highest rate of any model for each unit.
-    Audio and images count at the highest rate of their kind, all other tokens at the highest of any kind."""
+    """Nano-dollars for ``units`` of a model that nobody knows; ``highest`` has the highest rate of
+    any model for each unit. Audio and images count at the highest rate of their kind, all other
+    tokens at the highest of any kind."""
     if not any(highest):
         return None
     rate_in = max(_at(getattr(highest, part), 0) for part in ("input", *INPUT_PARTS))
     rate_out = max(_at(getattr(highest, part), 0) for part in ("output", *OUTPUT_PARTS))
     audio_in = max(_at(highest.input_audio, 0), _at(highest.cached_audio, 0))
-    parts_in = ((max(units.input_audio, units.cached_audio), audio_in), (units.input_image, highest.input_image))
-    parts_out = ((units.output_audio, highest.output_audio), (units.output_image, highest.output_image))
+    parts_in = (
+        (max(units.input_audio, units.cached_audio), audio_in),
+        (units.input_image, highest.input_image),
+    )
+    parts_out = (
+        (units.output_audio, highest.output_audio),
+        (units.output_image, highest.output_image),
+    )
     side_in = _side(parts_in, units.input, rate_in, 0)
     side_out = _side(parts_out, units.output, rate_out, 0)
     beside = _priced(highest, units, True, _at)
@@ -119,7 +129,12 @@ def dearest(highest: Rates, units: Units) -> int | None:
 
 
 def _judged(
-    rates: Rates, units: Units, side_in: int, side_out: int, believed: bool, rate_of: Callable[[Rate, int], int]
+    rates: Rates,
+    units: Units,
+    side_in: int,
+    side_out: int,
+    believed: bool,
+    rate_of: Callable[[Rate, int], int],
 ) -> int | None:
     """The sides of the tokens and what is beside them, unless there is no price for something."""
     if believed:
@@ -133,12 +148,15 @@ def _judged(
 
 
 def _priced(rates: Rates, units: Units, believed: bool, rate_of: Callable[[Rate, int], int]) -> int | None:
-    """What the units beside the tokens come to. None if one of them, or counted audio, has no price."""
+    """What the units beside the tokens come to. None if one of them, or counted audio, has no
+    price."""
     if units.input_audio > 0 or units.output_audio > 0 or units.cached_audio > 0:
         for part in _AUDIO:
             if getattr(units, part) > 0 and _is_gap(_own(rates, part), believed):
                 return None
     amount = units.requests * rate_of(rates.requests, units.input) if units.requests > 0 else 0
+    if not (units.milliseconds or units.characters or units.images or units.pages or units.searches):
+        return amount
     for count, rate in (
         (units.milliseconds, rates.milliseconds),
         (units.characters, rates.characters),
@@ -159,7 +177,8 @@ def _is_gap(rate: Rate, believed: bool) -> bool:
 
 
 def _own(rates: Rates, part: str) -> Rate:
-    """The rate of a part of the tokens. Audio from the cache costs what audio costs where nothing else is said."""
+    """The rate of a part of the tokens. Audio from the cache costs what audio costs where nothing
+    else is said."""
     rate: Rate = getattr(rates, part)
     return rates.input_audio if rate is None and part == "cached_audio" else rate
 
@@ -185,7 +204,9 @@ def _reach(rate: Rate, input_tokens: int) -> int:
     if rate is None or isinstance(rate, int):
         return rate or 0
     return max(
-        rate[0], *(above for start, above in zip(rate[1::2], rate[2::2], strict=True) if input_tokens > start), 0
+        rate[0],
+        *(above for start, above in zip(rate[1::2], rate[2::2], strict=True) if input_tokens > start),
+        0,
     )
 
 

@@ -1,7 +1,7 @@
 """What a call costs: whole nano-dollars, exact, rounded up once a charge.
 
-The prices are those of genai-prices (see `source`), or the configuration's own. Providers go by their ids in
-genai-prices: `Provider.price_id`.
+The prices are those of genai-prices (see `source`), or the configuration's own. Providers go by
+their ids in genai-prices: `Provider.price_id`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,16 @@ _STANDARD_ONLY: Final = frozenset({"default", "standard"})
 _STANDARD_TIERS: Final = _STANDARD_ONLY | {"", "auto"}
 
 _PER_MILLION: Final = (
-    *("input", "output", "cached", "cache_write", "reasoning", "input_audio", "output_audio", "cached_audio"),
+    *(
+        "input",
+        "output",
+        "cached",
+        "cache_write",
+        "reasoning",
+        "input_audio",
+        "output_audio",
+        "cached_audio",
+    ),
     *("input_image", "output_image", "characters"),
 )
 _OWN: Final = {
@@ -34,7 +43,8 @@ _OWN: Final = {
     "search": ("searches", 1, "one search"),
     "request": ("requests", 1, "one request"),
 }
-"""The keys of a configured price: the unit, for how many of it a price is, and how one says that."""
+"""The keys of a configured price: the unit, for how many of it a price is, and how one says
+that."""
 
 Found = tuple[Rates | PricedModel, bool]
 """A configured price and True, or a model of the table and whether it is the provider's own."""
@@ -43,9 +53,9 @@ Found = tuple[Rates | PricedModel, bool]
 class PriceTable:
     """Prices by a provider's price id and model.
 
-    Every answer is in nano-dollars. None is "no price known": the model is unknown, has no rate above 0 for a side (input,
-    output) on which there are tokens, or has none for another unit that is counted (see `sums`). A configured price is
-    believed as it stands, also if it is 0.
+    Every answer is in nano-dollars. None is "no price known": the model is unknown, has no rate
+    above 0 for a side (input, output) on which there are tokens, or has none for another unit that
+    is counted (see `sums`). A configured price is believed as it stands, also if it is 0.
     """
 
     def __init__(
@@ -54,9 +64,9 @@ class PriceTable:
         overrides: Mapping[str, Mapping[str, str | None]] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``overrides`` go before ``providers``: ``{"price id/model": {"input": "2.50", "output": "10"}}``, with the keys of
-        `config.models.PriceConfig`; ``*`` and ``?`` in a model stand for more and for one character. Without ``output``
-        there is no price for output.
+        """``overrides`` go before ``providers``: ``{"price id/model": {"input": "2.50", "output":
+        "10"}}``, with the keys of `config.models.PriceConfig`; ``*`` and ``?`` in a model stand for
+        more and for one character. Without ``output`` there is no price for output.
 
         Raises ValueError for an override that is not an exact price.
         """
@@ -73,8 +83,8 @@ class PriceTable:
     def cost(self, provider_id: str, charge: Charge, *, at: float | None = None, requested: str = "") -> int | None:
         """What ``charge`` costs at ``at`` (seconds since the epoch, default now).
 
-        ``requested``, the model that was asked for, is looked for where the model that served has no price, and its
-        configured price goes before the table's.
+        ``requested``, the model that was asked for, is looked for where the model that served has
+        no price, and its configured price goes before the table's.
         """
         found = self._find(provider_id, charge.model, requested)
         if found is None:
@@ -92,12 +102,14 @@ class PriceTable:
         at: float | None = None,
         worst: bool = False,
     ) -> int | None:
-        """The most that a call of ``estimate`` can cost: the dearest of the rates that fewer tokens could meet, input counted
-        as written to the cache where that is dearer. None as well where there is no price for audio that it asks for.
+        """The most that a call of ``estimate`` can cost: the dearest of the rates that fewer tokens
+        could meet, input counted as written to the cache where that is dearer. None as well where
+        there is no price for audio that it asks for.
 
-        ``tier`` is the ``service_tier`` asked for: its rate if it is dearer than the standard one (a tier may be served
-        as standard). Of a tier that the table has not for any model, the dearest. With ``worst`` the dearest of all,
-        unless the standard one is asked for by name: ``auto``, or none, is what the settings at the provider say
+        ``tier`` is the ``service_tier`` asked for: its rate if it is dearer than the standard one
+        (a tier may be served as standard). Of a tier that the table has not for any model, the
+        dearest. With ``worst`` the dearest of all, unless the standard one is asked for by name:
+        ``auto``, or none, is what the settings at the provider say
         (https://platform.openai.com/docs/api-reference/chat/create#chat-create-service_tier).
         """
         found = self._find(provider_id, model, "")
@@ -122,10 +134,11 @@ class PriceTable:
         return None if listed is None else listed[0].window
 
     def dearest(self, provider_id: str, units: Units) -> int | None:
-        """``units`` at the highest rates of any model of the provider, whatever its tier and date; for calls to a model
-        without a price where the project says ``unpriced = "dearest"``. Audio and images count at the highest rate of
-        their kind, all other tokens at the highest of any. None if the provider has no prices at all, or none for a unit
-        beside the tokens or for audio that is counted."""
+        """``units`` at the highest rates of any model of the provider, whatever its tier and date;
+        for calls to a model without a price where the project says ``unpriced = "dearest"``. Audio
+        and images count at the highest rate of their kind, all other tokens at the highest of any.
+        None if the provider has no prices at all, or none for a unit beside the tokens or for audio
+        that is counted."""
         return sums.dearest(self._highest(provider_id), units)
 
     def _find(self, provider: str, model: str, requested: str) -> Found | None:
