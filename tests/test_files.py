@@ -9,11 +9,28 @@ from typing import Any
 
 import pytest
 
-from tollhouse.files import replace, sync_directory
+from tollhouse.files import read, replace, sync_directory
 
 
 def mode_of(file: Path) -> int:
     return stat.S_IMODE(file.stat().st_mode)
+
+
+@pytest.mark.parametrize(
+    ("content", "read_as"),
+    [
+        (b"\xef\xbb\xbftext", b"text"),
+        (b"text", b"text"),
+        (b"\xef\xbb\xbf\xef\xbb\xbf", b"\xef\xbb\xbf"),
+        (b" \xef\xbb\xbf", b" \xef\xbb\xbf"),
+        (b"", b""),
+    ],
+)
+def test_a_byte_order_mark_is_read_over(tmp_path: Path, content: bytes, read_as: bytes) -> None:
+    """One at the very beginning is taken off, and nothing else."""
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    assert read(file) == read_as
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644])

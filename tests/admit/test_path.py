@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote_plus
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tollhouse.accounts.token import mint
-from tollhouse.admit.path import split_target, take_credentials
+from tollhouse.admit.path import MAX_QUERY_PIECES, decoded, split_target, take_credentials
 from tollhouse.denial import Refused
 
 TOKEN = mint(bytes(32))
@@ -126,3 +128,23 @@ def test_no_credential_is_left(query: str) -> None:
     except Refused:
         return
     assert take_credentials(left) == (left, [])
+
+
+@pytest.mark.parametrize("separator", ["&", ";"])
+def test_the_pieces_of_a_query_are_bounded(separator: str) -> None:
+    """Each piece costs work before it is known who asks: 256 are read, 257 are refused before one is."""
+    most = separator.join(["%41"] * MAX_QUERY_PIECES)
+    assert split_target(f"/v1/models?{most}") == ("/v1/models", most)
+    with pytest.raises(Refused) as refused:
+        split_target(f"/v1/models?{most}{separator}")
+    assert (refused.value.denial.code, refused.value.denial.why) == (
+        "bad_request",
+        "The query has 257 pieces, the limit is 256.",
+    )
+
+
+@given(st.lists(st.sampled_from(["%41", "%C3%A9", "%ff", "%0A", "%3D", "=", "+", "_", "a", "?", ";", "%25", "%2541", "%00"])))
+def test_decoded(pieces: list[str]) -> None:
+    """The same as the standard library's, which is slower."""
+    text = "".join(pieces)
+    assert decoded(text) == unquote_plus(text)

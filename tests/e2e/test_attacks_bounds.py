@@ -10,7 +10,7 @@ import pytest
 from tests.support.attack import BODY, GET, HOST, Attacked, get, post, watched
 from tests.support.gateway import Road, open_road
 from tests.support.inproc import PROJECT, Inside, open_inside
-from tests.support.raw import Closed, RawClient
+from tests.support.raw import Closed, H2Client, RawClient
 
 from tollhouse.demo.standin import StandIn
 
@@ -197,6 +197,47 @@ def test_a_slow_head(bounded: Attacked, sent: bytes) -> None:
     bounded.alone()
     assert len(bounded.lines(0 if sent else 1)) == (0 if sent else 1)
     bounded.nothing_left()
+
+
+@pytest.mark.parametrize("separator", ["&", ";"])
+@pytest.mark.parametrize("protocol", ["1", "2"])
+def test_a_query_of_many_pieces(attacked: Attacked, protocol: str, separator: str) -> None:
+    """Row 40: nobody's query is taken apart into 15,000 pieces."""
+    path = "/v1/models?" + f"%41{separator}" * 15_000
+    if protocol == "1":
+        with attacked.tunnel(headers=()) as raw:
+            answer = raw.ask(get(path=path))
+    else:
+        client = H2Client(attacked.tunnel(headers=(), alpn=("h2",)))
+        with client.raw:
+            head = [(":method", "GET"), (":scheme", "https"), (":path", path), (":authority", HOST)]
+            answer = client.answer(client.request(head))
+    attacked.refused(answer, 400, "bad_request")
+
+
+@pytest.mark.parametrize(("protocol", "lines"), [("1", 16_000), ("1", 201), ("2", 1_900), ("2", 201)])
+def test_a_head_of_many_lines(attacked: Attacked, protocol: str, lines: int) -> None:
+    """Row 40: nobody's header lines are read one by one, and the connection of HTTP/2 goes on."""
+    if protocol == "1":
+        with attacked.tunnel(headers=()) as raw:
+            answer = raw.ask(GET[:-2] + b"a:\r\n" * (lines - 1) + b"\r\n")
+    else:
+        client = H2Client(attacked.tunnel(headers=(), alpn=("h2",)))
+        with client.raw:
+            head = [(":method", "GET"), (":scheme", "https"), (":path", "/v1/models"), (":authority", HOST)]
+            answer = client.answer(client.request([*head, *[("a", "")] * (lines - len(head))]))
+            assert client.answer(client.request(head)).reason == "identity_missing"
+        assert (answer.status, answer.reason) == (431, "headers_too_large")
+        assert [line["reason"] for line in attacked.lines(2)] == ["headers_too_large", "identity_missing"]
+        return
+    attacked.refused(answer, 431, "headers_too_large")
+
+
+def test_a_connect_of_many_lines(attacked: Attacked) -> None:
+    """Row 40: the same of a CONNECT."""
+    with attacked.client() as client:
+        answer = client.connect(f"{HOST}:443", *["a:"] * 200)
+    attacked.refused(answer, 431, "headers_too_large")
 
 
 def test_what_is_pipelined_is_bounded(attacked: Attacked) -> None:

@@ -19,6 +19,8 @@ from tollhouse.providers import Catalog, Provider
 
 # LDH labels (RFC 1123 2.1), whole name at most 253.
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_LONGEST = 254
+"""The longest name, with its last dot."""
 _NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 # A name whose last label is a number is an IPv4 address in some spelling (WHATWG URL, "ends in a number checker").
 _ENDS_IN_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
@@ -36,6 +38,8 @@ class Target:
 def normalise_host(host: str) -> str | None:
     """``host`` in the one spelling that is compared, or None if it is no DNS name (an IP literal, empty, userinfo...)."""
     if not host.isascii():
+        if len(host) > _LONGEST:
+            return None
         try:
             host = idna.encode(host, uts46=True).decode()
         except (idna.IDNAError, UnicodeError):

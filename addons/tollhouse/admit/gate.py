@@ -85,11 +85,12 @@ class Identify:
 
     async def __call__(self, aimed: Aimed, exchange: object) -> Identified:
         head = aimed.addressed.arrival.head
-        headers = strip(head.headers, aimed.addressed.provider, self._ours)
         credential = presented(head, aimed.credentials)
+        if credential is None:
+            raise Refused("identity_missing")
+        headers = strip(head.headers, aimed.addressed.provider, self._ours)
         identity, remembered = await self._accounts.ask(lambda directory: identify(credential, directory, self._clock))
-        user = credential.user if credential is not None else ""
-        return Identified(aimed, tuple(headers), identity, user, remembered)
+        return Identified(aimed, tuple(headers), identity, credential.user, remembered)
 
 
 class Bill:

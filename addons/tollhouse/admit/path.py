@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote, unquote_plus
+from binascii import a2b_qp
 
 from tollhouse.accounts.token import carries_token
 from tollhouse.denial import Refused
@@ -45,6 +45,8 @@ type and body. https://cloud.google.com/apis/docs/system-parameters; the first a
 https://github.com/google/closure-library/blob/master/closure/goog/net/rpc/httpcors.js."""
 _DROPPED_PARAMETERS = PAYER_PARAMETERS | SHAPE_PARAMETERS | SIGNATURE_PARAMETERS
 _READABLE_ALT = frozenset({"sse", "json"})
+MAX_QUERY_PIECES = 256
+"""Each piece between ``&`` or ``;`` is decoded before it is known who asks."""
 
 
 def split_target(raw: str) -> tuple[str, str]:
@@ -58,7 +60,10 @@ def split_target(raw: str) -> tuple[str, str]:
         raise Refused("bad_request", "The path has an empty or dot segment, or an encoded `/`, `\\` or `.`.")
     if not _QUERY.fullmatch(query):
         raise Refused("bad_request", "The query has a character that a URL may not have unescaped.")
-    if carries_token(unquote(path)):
+    pieces = 1 + query.count("&") + query.count(";")
+    if pieces > MAX_QUERY_PIECES:
+        raise Refused("bad_request", f"The query has {pieces} pieces, the limit is {MAX_QUERY_PIECES}.")
+    if carries_token(decoded(path)):
         raise Refused("bad_request", "The path carries a gate token, which must not reach the provider.")
     return path, query
 
@@ -72,24 +77,37 @@ def take_credentials(query: str) -> tuple[str, list[str]]:
     kept: list[str] = []
     taken: list[str] = []
     for part in query.split("&"):
-        name, _, value = part.partition("=")
-        plain = _plain(name)
+        raw_name, equals, raw_value = part.partition("=")
+        name, value = decoded(raw_name), decoded(raw_value)
+        known = _known(name)
+        plain = known.removeprefix("$")
         if plain in CREDENTIAL_PARAMETERS:
-            taken.append(unquote_plus(value))
+            taken.append(value)
             continue
-        if ";" in part and any(_plain(piece.partition("=")[0]) in CREDENTIAL_PARAMETERS for piece in part.split(";")):
+        if ";" in part and any(_names_credential(piece) for piece in part.split(";")):
             raise Refused("bad_request", "The query has a credential behind a `;`.")
-        if plain in _DROPPED_PARAMETERS or _decoded(name) in HEAD_PARAMETERS or carries_token(unquote_plus(part)):
+        if plain in _DROPPED_PARAMETERS or known in HEAD_PARAMETERS or carries_token(name + equals + value):
             continue
-        if plain == "alt" and unquote_plus(value).lower() not in _READABLE_ALT:
+        if plain == "alt" and value.lower() not in _READABLE_ALT:
             continue
         kept.append(part)
     return "&".join(kept), taken
 
 
-def _plain(name: str) -> str:
-    return _decoded(name).removeprefix("$")
+def _names_credential(piece: str) -> bool:
+    return _known(decoded(piece.partition("=")[0])).removeprefix("$") in CREDENTIAL_PARAMETERS
 
 
-def _decoded(name: str) -> str:
-    return unquote_plus(name).strip().lower()
+def _known(name: str) -> str:
+    """A decoded name in the spelling of the lists above."""
+    return name.strip().lower()
+
+
+def decoded(text: str) -> str:
+    """``text`` of a query without its percent-escapes, ``+`` as a space; what is not UTF-8 becomes U+FFFD.
+
+    Quoted-printable is the same encoding with another sign, and its decoder is C: `urllib.parse.unquote_plus` takes 4 ms
+    of the loop for the longest query.
+    """
+    raw = text.encode("utf-8", "surrogateescape").replace(b"=", b"=3D").replace(b"%", b"=").replace(b"+", b" ")
+    return a2b_qp(raw).decode("utf-8", "replace")

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
+from tollhouse import files
 from tollhouse.check.finding import Clock, Finding
 from tollhouse.config.load import AppRoleAuth, Config, TokenAuth, catalog
 from tollhouse.control.lock import NAME as LOCK_NAME
@@ -110,7 +111,7 @@ def _server_certificate(cert_file: Path, key_file: Path, clock: Clock) -> Iterat
     try:
         # The password: OpenSSL would ask for one on the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert_file, key_file, password="")
-        certificate = x509.load_pem_x509_certificates(cert_file.read_bytes())[0]
+        certificate = x509.load_pem_x509_certificates(files.read(cert_file))[0]
     except (OSError, ValueError) as error:
         why = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
         yield Finding(

@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from tollhouse import files
 from tollhouse.config.models import (
     AppRoleAuth,
     CaConfig,
@@ -186,7 +187,7 @@ def unenforced(config: Config) -> list[Problem]:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        return tomllib.loads(files.read(path).decode())
     except FileNotFoundError:
         message = "there is no such file; make one with `tollhouse init`, or name yours with --config"
     except UnicodeDecodeError as error:

@@ -202,7 +202,7 @@ _REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+cluster", "redis+sent
 
 
 def _redis_url(text: str) -> str:
-    from tollhouse.ledger.store.urls import CLUSTER, SENTINEL, parse_servers
+    from tollhouse.ledger.store.urls import CLUSTER, SENTINEL, check_one_server, parse_servers
 
     if text == "embedded":
         return text
@@ -220,6 +220,7 @@ def _redis_url(text: str) -> str:
         raise ValueError(f'must begin with one of {schemes}, or be "embedded"')
     if not server:
         raise ValueError("names no server; write redis://HOST:PORT/DB or unix:///path/to/redis.sock")
+    check_one_server(parts)
     return text
 
 

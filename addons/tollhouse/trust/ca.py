@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tollhouse.files import replace
+from tollhouse import files
 from tollhouse.trust.pem_files import locked, make_private, open_to_others
 
 Clock = Callable[[], float]
@@ -110,13 +110,13 @@ class CertificateAuthority:
         """From PEM files; certificates after the first are its parents, if a CA of yours signed it. `CaError` says
         which file is missing, unreadable, malformed, or open to others."""
         try:
-            certificate, *parents = x509.load_pem_x509_certificates(cert_file.read_bytes())
+            certificate, *parents = x509.load_pem_x509_certificates(files.read(cert_file))
         except (OSError, ValueError) as error:
             raise CaError(f"The CA's certificate can't be read from {cert_file}: {error}.") from None
         try:
             if why := open_to_others(key_file):
                 raise CaError(f"The CA's key {why}")
-            key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
+            key = serialization.load_pem_private_key(files.read(key_file), password=None)
         except OSError as error:
             raise CaError(f"The CA's key can't be read from {key_file}: {error}.") from None
         except CaError:
@@ -162,8 +162,8 @@ class CertificateAuthority:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         # The certificate last: it is what `load_or_create` and people look for.
-        replace(directory / "ca-key.pem", key, 0o600)
-        replace(directory / "ca.pem", "".join(map(_pem, (self.certificate, *self._parents))).encode(), 0o644)
+        files.replace(directory / "ca-key.pem", key, 0o600)
+        files.replace(directory / "ca.pem", "".join(map(_pem, (self.certificate, *self._parents))).encode(), 0o644)
 
     def covers(self, host: str) -> bool:
         """Whether a leaf for ``host`` (normalised; ``*.x.y`` for all names below) would be accepted by clients."""

@@ -23,6 +23,7 @@ from tests.support.openbao import OpenBao
 
 from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.lease import CredentialUnavailable, StoreAway
+from tollhouse.credential.vault.auth import read_line
 from tollhouse.credential.vault.reader import AppRole, Auth, JwtLogin, VaultReader
 
 PATH = "infrastructure/openai"
@@ -348,3 +349,17 @@ def test_namespace(openbao: OpenBao, make: Make) -> None:
             reader.read("teams/openai")
         reader.close()
         assert key_of(make(auth)) == "sk-root"
+
+
+# Files
+
+
+@pytest.mark.parametrize("what", ["role_id", "secret_id", "token", "jwt"])
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path, what: str) -> None:
+    """EF BB BF before what a file holds is read over; elsewhere it is no printable ASCII."""
+    file = tmp_path / what
+    file.write_bytes(b"\xef\xbb\xbfabc-123\r\n")
+    assert read_line(file, what) == "abc-123"
+    file.write_bytes(b"abc-123\xef\xbb\xbf")
+    with pytest.raises(CredentialUnavailable, match="it is not one line of printable ASCII"):
+        read_line(file, what)

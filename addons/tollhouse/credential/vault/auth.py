@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
+from tollhouse import files
 from tollhouse.credential.lease import CredentialUnavailable, StoreAway
 from tollhouse.credential.vault.connection import VaultClient
 from tollhouse.credential.vault.replies import Answer
@@ -310,7 +311,7 @@ def _digest(text: str) -> str:
 def read_line(path: Path, what: str) -> str:
     """A file's one line. Raises `CredentialUnavailable` naming the file; a header's exception would name the token."""
     try:
-        text = path.read_bytes().decode("ascii", "replace").strip()
+        text = files.read(path).decode("ascii", "replace").strip()
     except OSError as error:
         reason = error.strerror or type(error).__name__
     else:

@@ -1,10 +1,12 @@
-"""Redis URLs that name several servers: what they say, and nothing of how they are reached."""
+"""Redis URLs: what they say, and nothing of how they are reached."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 CLUSTER: Final = "redis+cluster://"
 SENTINEL: Final = "redis+sentinel://"
@@ -17,6 +19,75 @@ _FORMS: Final = {
         "ssl=true and ssl_ca_certs behind a ?"
     ),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """An option of one server's URL: what its value must be, and whether TLS alone has it."""
+
+    allows: Callable[[str], object]
+    must_be: str
+    tls: bool = False
+
+
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")
+_ANY: Final = _Option(bool, "a text")
+_WHOLE: Final = _Option(_NUMBER.fullmatch, "a whole number")
+_SECONDS: Final = _Option(re.compile(r"(?!0*\.?0*\Z)[0-9]{1,5}(\.[0-9]{1,6})?").fullmatch, "a number of seconds above 0")
+_SWITCH: Final = _Option(re.compile("true|false|yes|no|1|0", re.IGNORECASE).fullmatch, "true or false")
+_FILE: Final = _Option(bool, "a path", tls=True)
+_ONE_SERVER: Final = {
+    "db": _WHOLE,
+    "username": _ANY,
+    "password": _ANY,
+    "client_name": _ANY,
+    "socket_timeout": _SECONDS,
+    "socket_connect_timeout": _SECONDS,
+    "socket_keepalive": _SWITCH,
+    "health_check_interval": _WHOLE,
+    "max_connections": _Option(re.compile("[1-9][0-9]{0,8}").fullmatch, "a whole number above 0"),
+    "ssl_ca_certs": _FILE,
+    "ssl_ca_path": _FILE,
+    "ssl_certfile": _FILE,
+    "ssl_keyfile": _FILE,
+    "ssl_check_hostname": _Option(_SWITCH.allows, _SWITCH.must_be, tls=True),
+    "ssl_cert_reqs": _Option(re.compile("none|optional|required").fullmatch, "none, optional or required", tls=True),
+}
+"""Of redis-py's `from_url`, those that leave alone how the ledger speaks."""
+
+
+def check_one_server(parts: SplitResult) -> None:
+    """Judges database and options of a ``redis://``, ``rediss://`` or ``unix://`` URL; host and port are not looked at.
+    Raises `ValueError`, without a value of the URL: a name that is not known may be a part of a password."""
+    try:
+        query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        query = [("", "")]
+    options = dict(query)
+    if options.keys() - _ONE_SERVER.keys():
+        known = ", ".join(_ONE_SERVER)
+        raise ValueError(
+            f"has an option behind its ? that is not known, and it may be one that was misspelt; known are {known}, and "
+            "TLS is rediss:// in place of redis://"
+        )
+    if len(options) != len(query) or parts.fragment:
+        raise ValueError("has an option twice, or a part behind a #, and which counts would be a guess; remove it")
+    for name, value in options.items():
+        option = _ONE_SERVER[name]
+        if not option.allows(value):
+            raise ValueError(f"has the option {name} with a value that is not {option.must_be}; correct the value")
+        if option.tls and parts.scheme != "rediss":
+            raise ValueError(f"has the option {name} without TLS, so it would do nothing; write rediss://, or remove it")
+    path = parts.path.strip("/")
+    if parts.scheme == "unix" or not path:
+        return
+    if not _NUMBER.fullmatch(path):
+        raise ValueError(
+            "names a database that is not a number, and database 0 would be taken in silence; write redis://HOST:PORT/DB "
+            "with a number, or no database for 0"
+        )
+    if "db" in options:
+        raise ValueError("names the database twice, behind the last / and as db; remove one of them")
 
 
 @dataclass(frozen=True, slots=True)
