@@ -177,7 +177,7 @@ class Gateway:
         admit = admit_gates(
             self.catalog,
             self.directory,
-            base_url_hosts=config.listen.base_url_hosts,
+            base_url_hosts=config.listen.base_url_names,
             project_header=config.headers.project,
             trace_header=config.headers.trace,
             clock=time.time,

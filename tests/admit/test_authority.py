@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.admit.head import HOST, head
 
-from tollhouse.admit.authority import admit_connect, admit_sni, judge, normalise_host, split_authority
+from tollhouse.admit.authority import (
+    admit_connect,
+    admit_sni,
+    judge,
+    named_host,
+    normalise_host,
+    plain_host,
+    split_authority,
+)
 from tollhouse.call import RequestHead
 from tollhouse.denial import Refused
 from tollhouse.providers import BUILT_IN, Catalog
@@ -221,6 +229,13 @@ def base_url(host: str, target: str = "/v1/models", **changed: object) -> Reques
         (base_url("localhost", "//v1/models"), "path_not_allowed"),
         (base_url("localhost", "/azure/openai/v1/models"), "host_not_allowed"),
         (base_url("evil.test"), "authority_mismatch"),
+        (base_url("[::1]"), "authority_mismatch"),
+        (base_url("[::1]:8000"), "authority_mismatch"),
+        (base_url("[::ffff:127.0.0.1]:8000"), "authority_mismatch"),
+        (base_url("127.1:8000"), "authority_mismatch"),
+        (base_url("127.0.0.2:8000"), "authority_mismatch"),
+        (base_url("localhost:8000:1"), "authority_mismatch"),
+        (base_url("[localhost]"), "authority_mismatch"),
         (base_url("localhost.evil.test"), "authority_mismatch"),
         (base_url("localhost@evil.test"), "authority_mismatch"),
         (base_url(HOST), "authority_mismatch"),
@@ -244,3 +259,36 @@ def test_a_refusal_shows_little(name: str) -> None:
         message = refused.denial.message
     assert message.isprintable()
     assert len(message) < 1500
+
+
+@pytest.mark.parametrize(
+    ("authority", "host"),
+    [
+        ("[::1]", "::1"),
+        ("[::1]:8000", "::1"),
+        ("[0:0:0:0:0:0:0:1]:8000", "::1"),
+        ("[::FFFF:127.0.0.1]", "::ffff:127.0.0.1"),
+        ("127.0.0.1:8000", "127.0.0.1"),
+        ("127.1:8000", "127.1"),
+        ("GW.internal:8000", "gw.internal"),
+        ("gw", "gw"),
+        ("gw:", "gw"),
+        ("::1", None),
+        ("::1:8000", None),
+        ("[::1", None),
+        ("[::1]8000", None),
+        ("a@b", None),
+        ("a b", None),
+        ("gw:http", None),
+        ("", None),
+    ],
+)
+def test_the_host_that_a_listener_is_called_by(authority: str, host: str | None) -> None:
+    """One spelling for each address; what is no host and port is nobody's."""
+    assert named_host(authority) == host
+
+
+@pytest.mark.parametrize("listed", ["::1", "[::1]", "0:0:0:0:0:0:0:1"])
+def test_an_ipv6_host_that_is_listed(listed: str) -> None:
+    """Any spelling of a listed address is that address."""
+    assert judge(base_url("[0::1]:8000"), CATALOG, {plain_host(listed)}).host == HOST

@@ -263,6 +263,25 @@ def test_redis_url(write, url: str) -> None:
     assert write(EMBEDDED + f'[redis]\nurl = "{url}"\n').redis.url == url
 
 
+@pytest.mark.parametrize(
+    ("listener", "names"),
+    [
+        ("[::1]:8000", ("gw", "::1")),
+        ("127.0.0.1:8000", ("gw", "127.0.0.1")),
+        ("127.0.0.9:8000", ("gw", "127.0.0.9")),
+        ("localhost:8000", ("gw", "127.0.0.1", "::1")),
+        ("0.0.0.0:8000", ("gw",)),
+        ("10.0.0.7:8000", ("gw",)),
+        ("gw.internal:8000", ("gw",)),
+        ("off", ("gw",)),
+    ],
+)
+def test_the_names_of_the_base_url(write, listener: str, names: tuple[str, ...]) -> None:
+    """Beside those of the file, the loopback addresses that it is bound to; never an address that others reach."""
+    text = f'[listen]\nbase_url = "{listener}"\nbase_url_hosts = ["gw"]\nunsafe_plaintext_listen = true\n'
+    assert write(EMBEDDED + text).listen.base_url_names == names
+
+
 def test_vault_auth(write, tmp_path: Path) -> None:
     """All methods of the reference are read; token and token_file are one."""
     for method in ("token", "token_file"):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
 
 import pytest
 from tests.support.attack import GET, HOST, Attacked, get
-from tests.support.raw import Answer, Closed, H2Client
+from tests.support.inproc import Inside, open_inside
+from tests.support.raw import Answer, Closed, H2Client, RawClient
 
 OTHER = "us.api.openai.com"
 """A provider's host as well, but not the one that the tunnel is for."""
@@ -230,3 +232,39 @@ def test_a_name_that_only_looks_like_it_in_host(attacked: Attacked, name: str) -
     with attacked.tunnel() as client:
         answer = client.ask(get(host=name))
     attacked.refused(answer, 421, "authority_mismatch")
+
+
+@pytest.fixture(scope="module")
+def on_ipv6(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
+    """A gateway whose base URL and admin port are bound to [::1], and which is called by one name."""
+    listen = {"base_url": "[::1]:0", "admin": "[::1]:0", "base_url_hosts": ["gw.internal"]}
+    with open_inside(tmp_path_factory.mktemp("ipv6"), {"listen": listen}) as inside:
+        yield inside
+
+
+@pytest.mark.parametrize(
+    ("host", "answered"),
+    [
+        ("[::1]:{port}", True),
+        ("[::1]", True),
+        ("[0:0:0:0:0:0:0:1]:{port}", True),
+        ("gw.internal:{port}", True),
+        ("127.0.0.1:{port}", False),
+        ("localhost:{port}", False),
+        ("[::ffff:127.0.0.1]:{port}", False),
+        ("[::2]:{port}", False),
+        ("::1", False),
+        ("evil.test", False),
+        ("[::1].evil.test", False),
+    ],
+)
+@pytest.mark.parametrize("listener", ["base_url", "admin"])
+def test_the_address_that_a_listener_is_bound_to(on_ipv6: Inside, listener: str, host: str, answered: bool) -> None:
+    """A loopback address is its listener's own name; names that DNS rebinding could lead here are not."""
+    port = int(on_ipv6.gateway.addresses[listener].rpartition(":")[2])
+    path = "/v1/models" if listener == "base_url" else "/livez"
+    token = f"Authorization: Bearer {on_ipv6.token}"
+    with RawClient(("::1", port), on_ipv6.ca_file) as client:
+        answer = client.ask(get(token, "Connection: close", path=path, host=host.format(port=port)))
+    # The admin port's parser says 400 to what is no host at all.
+    assert answer.status == 200 if answered else answer.status in ((421,) if listener == "base_url" else (400, 421))

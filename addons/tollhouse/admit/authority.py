@@ -7,6 +7,7 @@ forbidden spellings to keep up to date.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ _LONGEST = 254
 _NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 # A name whose last label is a number is an IPv4 address in some spelling (WHATWG URL, "ends in a number checker").
 _ENDS_IN_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
+_HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[^\[\]:@/?#\s]{1,254})(?::[0-9]{0,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,22 @@ def split_authority(authority: str) -> tuple[str | None, int | None]:
     return normalise_host(host), int(digits)
 
 
+def named_host(authority: str) -> str | None:
+    """The host of ``host[:port]`` as a listener of ours may be called, in the spelling of `plain_host`; None if it is
+    malformed (RFC 3986 3.2.2: an IPv6 address stands in brackets)."""
+    match = _HOST_PORT.fullmatch(authority)
+    return plain_host(match["host"]) if match else None
+
+
+def plain_host(host: str) -> str:
+    """``host`` in lower case; an address in its shortest form, without brackets."""
+    host = host.lower()
+    try:
+        return str(ipaddress.ip_address(host.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        return host
+
+
 def admit_connect(target: str, catalog: Catalog) -> str:
     """The host of a CONNECT, normalised. Raises `Refused`: 403 for a host or a port that is no provider's."""
     host, port = split_authority(target)
@@ -83,7 +101,7 @@ def admit_sni(sni: str | None, connect_host: str | None, catalog: Catalog) -> st
 
 
 def judge(head: RequestHead, catalog: Catalog, base_url_hosts: Collection[str]) -> Target:
-    """Where this request may go. Raises `Refused`."""
+    """Where this request may go; ``base_url_hosts`` are in the spelling of `plain_host`. Raises `Refused`."""
     if len(head.get_all("host")) > 1:
         raise Refused("bad_request", "The request has more than one Host header.")
     if head.method == "CONNECT":
@@ -125,7 +143,7 @@ def _judge_base_url(head: RequestHead, catalog: Catalog, base_url_hosts: Collect
     if not names:
         raise Refused("bad_request", "The request has no Host header.")
     for name in names:
-        if name.rpartition(":")[0].lower() not in base_url_hosts and name.lower() not in base_url_hosts:
+        if named_host(name) not in base_url_hosts:
             raise Refused(
                 "authority_mismatch",
                 f"The base URL does not answer as {_shown(name)}: [listen] base_url_hosts lists the names it has.",

@@ -66,6 +66,11 @@ class ListenConfig(Table):
     transparent: Listener = None
     admin: Listener = Address("127.0.0.1", 9090)
 
+    @property
+    def base_url_names(self) -> tuple[str, ...]:
+        """Each Host that the base URL answers as: those of the file, and the loopback addresses it is bound to."""
+        return (*self.base_url_hosts, *(self.base_url.own_literals if self.base_url else ()))
+
 
 class StateConfig(Table):
     directory: FilePath

@@ -34,6 +34,14 @@ class Address:
         return literal.is_loopback if literal else self.host == "localhost"
 
     @property
+    def own_literals(self) -> tuple[str, ...]:
+        """The loopback addresses that a listener here is bound to. A request that names one of them was not led here by a
+        name of somebody else's (DNS rebinding)."""
+        if not self.is_loopback:
+            return ()
+        return (self.host,) if _ip(self.host) else ("127.0.0.1", "::1")
+
+    @property
     def is_inside(self) -> bool:
         """An IP literal that is not public, or ``localhost``. Any other name is judged when it is dialled."""
         literal = _ip(self.host)
