@@ -134,7 +134,7 @@ async def test_headers_that_are_left_out(raw: RawProvider, reach: Reach) -> None
     assert request.get("host") == [f"{HOST}:{raw.port}"]
 
 
-@pytest.mark.parametrize("value", ["a\r\nx-injected: 1", "a\nb", "a\0b", "\udc80"])
+@pytest.mark.parametrize("value", ["a\r\nx-injected: 1", "a\nb", "a\0b", "\ud800"])
 async def test_a_header_that_cannot_be_sent(raw: RawProvider, reach: Reach, value: str) -> None:
     """No header is injected, and the error does not carry the key."""
     async with reach(raw.port) as to:

@@ -67,7 +67,7 @@ MALFORMED = {
     "no name": get(": b"),
     "space in a name": get("X A: b"),
     "obs-text in a name": get("X-Ä: b"),
-    "obs-text that is not UTF-8": get("X-A: b").replace(b": b", b": \xff"),
+    "obs-text in the path": get(path="/v1/models").replace(b"models", b"m\xfcdels"),
     "a space in front": b" " + GET,
     "two spaces": GET.replace(b" /v1", b"  /v1"),
     "tabs": GET.replace(b" ", b"\t", 2),
@@ -86,10 +86,66 @@ def test_a_malformed_head(attacked: Attacked, name: str) -> None:
     """Row 5: 400, and the connection ends: where the next request begins can't be known."""
     with attacked.tunnel() as client:
         answer = client.ask(MALFORMED[name])
-        if name not in ("obs-text that is not UTF-8",):
+        if name not in ("obs-text in the path",):
             assert answer.get("connection") == "close"
             assert client.rest() == b""
     attacked.refused(answer, 400, "bad_request")
+
+
+NAMES = {
+    "latin-1": b"J\xfcrgen",
+    "UTF-8": "J\u00fcrgen \u20ac \U0010fffd".encode(),
+    "both": b"J\xfcrgen " + "J\u00fcrgen".encode() + b" \x80\xff",
+    "cut UTF-8": b"\xe2\x82",
+    "a surrogate": b"\xed\xb3\xbc",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("body", [None, BODY, BODY + b" " * 200_000], ids=["none", "small", "large"])
+def test_obs_text_goes_on(attacked: Attacked, name: str, body: bytes | None) -> None:
+    """RFC 9110 5.5: what a header's value means beyond ASCII is for the provider to say; it gets the same bytes."""
+    given = NAMES[name]
+    header = b"X-Name: " + given + b"\r\nX-Coreason-Trace-ID: t-" + given + b"\r\n\r\n"
+    with attacked.tunnel() as client:
+        sent = (get() if body is None else post(body)).replace(b"\r\n\r\n", b"\r\n" + header, 1)
+        assert client.ask(sent).status == 200
+    received = attacked.clean()
+    assert [value for key, value in received.headers if key.lower() == b"x-name"] == [given]
+    assert received.body == (body or b"")
+    [line] = attacked.lines(1)
+    assert line["trace_id"] == "t-" + given.decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize(
+    ("header", "status", "reason"),
+    [
+        (b"Host: api.openai.com\xfc", 421, "authority_mismatch"),
+        (b"Authorization: Bearer gate_\xfc", 401, "identity_unknown"),
+        (b"X-Coreason-Project-ID: pr\xfcj", 403, "project_not_allowed"),
+        (b"Content-Encoding: \xfc", 400, "bad_request"),
+        (b"Content-Length: \xfc", 400, "bad_request"),
+        (b"Content-Length: \xb2", 400, "bad_request"),
+        (b"Transfer-Encoding: \xfc", 400, "bad_request"),
+    ],
+)
+def test_obs_text_in_what_is_judged(attacked: Attacked, header: bytes, status: int, reason: str) -> None:
+    """Where we read the value ourselves it is refused in words."""
+    name = header.partition(b":")[0].lower()
+    lines = [line for line in post().split(b"\r\n\r\n")[0].split(b"\r\n") if line.partition(b":")[0].lower() != name]
+    body = BODY if b"Content-Length" not in header and b"Transfer" not in header else b""
+    lines = [line for line in lines if body or b"Content-Length" not in line]
+    proxy = () if b"Authorization" in header else (attacked.credentials,)
+    with attacked.tunnel(headers=proxy) as client:
+        answer = client.ask(b"\r\n".join([*lines, header, b"", b""]) + body)
+    attacked.refused(answer, status, reason)
+
+
+def test_obs_text_in_a_connect(attacked: Attacked) -> None:
+    """A header of the tunnel's own head is nobody's business."""
+    with attacked.client() as client:
+        answer = client.connect(f"{HOST}:443", attacked.credentials, "X-Name: \u00fc")
+        assert answer.status == 200
 
 
 @pytest.mark.parametrize(

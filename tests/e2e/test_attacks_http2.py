@@ -36,6 +36,19 @@ def test_the_way_is_open(attacked: Attacked) -> None:
     attacked.lines(1)
 
 
+@pytest.mark.parametrize("name", [b"J\xfcrgen", "J\u00fcrgen".encode(), b"\xe2\x82"])
+def test_obs_text_goes_on(attacked: Attacked, name: bytes) -> None:
+    """RFC 9110 5.5: the provider gets the bytes of a header's value, whatever they mean."""
+    client = attacked.http2()
+    with client.raw:
+        answer = client.answer(client.request([*POST, ("x-name", name), ("x-coreason-trace-id", name)], BODY))
+    assert answer.status == 200
+    received = attacked.clean()
+    assert [value for key, value in received.headers if key.lower() == b"x-name"] == [name]
+    [line] = attacked.lines(1)
+    assert line["trace_id"] == name.decode("utf-8", "replace")
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -83,10 +96,10 @@ def test_a_malformed_head(attacked: Attacked, headers: list[tuple[str, str]]) ->
 
 
 def test_a_head_that_is_not_utf8(attacked: Attacked) -> None:
-    """Bytes that nobody can spell are malformed."""
+    """A path that nobody can spell is malformed."""
     client = attacked.http2()
     with client.raw:
-        pairs: list[tuple[str | bytes, str | bytes]] = [*HEAD, ("x-a", b"\xff")]
+        pairs: list[tuple[str | bytes, str | bytes]] = [*without(":path"), (":path", b"/v1/m\xfcdels")]
         answer = client.answer(client.request(pairs))
     attacked.refused(answer, 400, "bad_request")
 

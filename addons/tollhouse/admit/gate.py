@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from tollhouse.accounts.records import TokenDirectory
 from tollhouse.accounts.remembered import Remembered
-from tollhouse.admit.authority import judge
+from tollhouse.admit.authority import judge, plain_host
 from tollhouse.admit.identity import choose_project, identify, presented
 from tollhouse.admit.path import split_target, take_credentials
 from tollhouse.admit.strip import strip
@@ -31,7 +31,7 @@ class Address:
 
     def __init__(self, catalog: Catalog, base_url_hosts: Collection[str]) -> None:
         self._catalog = catalog
-        self._base_url_hosts = frozenset(host.lower() for host in base_url_hosts)
+        self._base_url_hosts = frozenset(map(plain_host, base_url_hosts))
 
     async def __call__(self, arrival: Arrival, exchange: object) -> Addressed:
         target = judge(arrival.head, self._catalog, self._base_url_hosts)

@@ -7,16 +7,21 @@ import re
 from collections.abc import Callable
 from contextvars import ContextVar
 from itertools import chain
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
+from aiohttp import client_reqrep
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_writer import StreamWriter
 from aiohttp.payload import Payload
 
 from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
 from tollhouse.dispatch.resolve import AddressRefused
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDict
 
 WRITE_SLICE: Final = 65_536
 _MAX_ANSWER_HEADERS: Final = 65_536
@@ -74,6 +79,21 @@ class Connection(ResponseHandler):
         if not interim:
             self._asked = False
         super().feed_data(data, size)
+
+
+class HeadWriter(StreamWriter):
+    """aiohttp's writer of a request, which also writes header bytes that are no UTF-8: its own serialiser leaves out the
+    surrogates by which they are known here (`RequestHead`), without a word."""
+
+    async def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> None:
+        await super().write_headers(status_line, headers)
+        if not all(map(str.isascii, headers.values())):
+            lines = [status_line, *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+            self._headers_buf = "\r\n".join(lines).encode("utf-8", "surrogateescape")
+
+
+# aiohttp has no public way to bring one's own writer; the tests show that it is the one used.
+client_reqrep.StreamWriter = HeadWriter  # type: ignore[attr-defined]
 
 
 class Body(Payload):

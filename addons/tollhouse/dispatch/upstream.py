@@ -237,7 +237,7 @@ class Upstream:
             elif name == "connection":
                 named += pair[1] + ","
         out = without_named(out, named)
-        # aiohttp leaves out what UTF-8 can't spell, without a word.
+        # `HeadWriter` writes bytes of the request that are no UTF-8, and nothing else of that kind.
         if not (text := "".join(chain.from_iterable(out))).isascii() and not _spelled(text):
             raise ValueError("the request's head cannot be sent as it is")
         out.append(("accept-encoding", "identity"))
@@ -309,7 +309,7 @@ def _tls_context(ca_file: str) -> ssl.SSLContext:
 
 def _spelled(text: str) -> bool:
     try:
-        text.encode()
+        text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return False
     return True

@@ -133,7 +133,7 @@ class HttpSide(layer.Layer):
             head = self.head_of(event.request)
         except UnicodeDecodeError:
             head = self.head_of(empty_request(event.request.data.http_version))
-            defect = defect or Denial("bad_request", "A header is not UTF-8.")
+            defect = defect or Denial("bad_request", "The request target is not UTF-8.")
         exchange = Exchange(head, ClientWire(self, event.stream_id, event.request), defect)
         self.exchanges[event.stream_id] = exchange
         self.handler.exchanges.add(exchange)
@@ -155,7 +155,7 @@ class HttpSide(layer.Layer):
             scheme=data.scheme.decode() if is_http2 or absolute is not None else "https" if client.tls else "http",
             absolute_authority=absolute,
             authority=(data.authority.decode() or None) if is_http2 else None,
-            headers=tuple((k.decode().lower(), v.decode()) for k, v in data.headers.fields),
+            headers=_read_fields(data.headers.fields),
             connect_host=self.connect.host if self.connect else None,
             connect_proxy_authorization=_first(self.connect.headers, "proxy-authorization") if self.connect else None,
             sni=client.sni,
@@ -190,13 +190,12 @@ class ProxyLayer(HttpSide):
         assert isinstance(http1_side, StrictHttp1Server)
         try:
             target = event.request.data.authority.decode()
-            headers = tuple((k.decode().lower(), v.decode()) for k, v in event.request.data.headers.fields)
         except UnicodeDecodeError:
             http1_side.defective = True
             http1_side.state = http1_side.done
             yield from super().request(event)
             return
-        connect = ConnectRequest(target, headers, _ip_of(client))
+        connect = ConnectRequest(target, _read_fields(event.request.data.headers.fields), _ip_of(client))
         yield TollhouseConnectHook(connect)
         http1_side.state = http1_side.done
         if connect.host is None:
@@ -329,6 +328,11 @@ def raw_refusal(denial: Denial, call_id: str) -> bytes:
     lines += [f"{k}: {v}" for k, v in error_headers(denial, call_id)]
     lines += [f"content-length: {len(body)}", "connection: close", "", ""]
     return "\r\n".join(lines).encode() + body
+
+
+def _read_fields(fields: Sequence[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
+    """`RequestHead.headers` of what came; the names are ASCII."""
+    return tuple((k.decode().lower(), v.decode("utf-8", "surrogateescape")) for k, v in fields)
 
 
 def _ip_of(client: Client) -> str:
