@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from tests.support.attack import BODY, GET, HOST, PROJECT, Attacked, get, post
 from tests.support.raw import Closed
+
+from tollhouse.demo.standin_script import Behaviour, Steps
 
 GARBAGE = b"GET /v1/models?smuggled HTTP/1.1\r\nHost: evil.test\r\n\r\n"
 CHUNKED = "Transfer-Encoding: chunked"
@@ -343,6 +347,47 @@ def test_a_client_that_goes_away(attacked: Attacked, end: str, sent: str) -> Non
     if sent == "half":
         assert line["reason"] == "client_gone"
         attacked.nothing_left()
+
+
+@pytest.mark.parametrize("listener", ["tunnel", "base_url"])
+@pytest.mark.parametrize("sent", [get("Authorization: Bearer TOKEN"), post(BODY, "Authorization: Bearer TOKEN")])
+def test_a_client_that_ends_its_direction(attacked: Attacked, listener: str, sent: bytes) -> None:
+    """`printf 'POST ...' | nc -N`, and a close_notify inside a tunnel: the answer comes, then the connection ends."""
+    data = sent.replace(b"TOKEN", attacked.inside.token.encode())
+    if listener == "base_url":
+        data = data.replace(f"Host: {HOST}".encode(), b"Host: localhost")
+    with attacked.tunnel(headers=()) if listener == "tunnel" else attacked.client(listener) as client:
+        client.send_and_end(data)
+        assert client.answer().status == 200
+        assert client.rest() == b""
+    attacked.clean()
+    attacked.lines(1)
+
+
+@pytest.mark.parametrize(
+    ("listener", "end"), [("tunnel", "reset"), ("tunnel", "close"), ("base_url", "reset"), ("base_url", "close")]
+)
+def test_a_client_that_ends_its_direction_and_then_goes(attacked: Attacked, listener: str, end: str) -> None:
+    """While its answer is under way it closes the rest too: that is noticed, and the call ends without it."""
+    steps = Steps()
+    attacked.inside.standin.script(Behaviour(steps=steps))
+    data = post(
+        json.dumps({**json.loads(BODY), "stream": True}).encode(), f"Authorization: Bearer {attacked.inside.token}"
+    )
+    if listener == "base_url":
+        data = data.replace(f"Host: {HOST}".encode(), b"Host: localhost")
+    with attacked.tunnel(headers=()) if listener == "tunnel" else attacked.client(listener) as client:
+        client.send_and_end(data)
+        steps.release(1)
+        assert client.receive().startswith(b"HTTP/1.1 200 ")
+        getattr(client, end)()
+    # A TCP connection closed in good order shows it by its answer to the next bytes.
+    steps.release(1)
+    attacked.inside.until(lambda gateway: all(exchange.gone for exchange in gateway.journey.under_way))
+    steps.release_all()
+    attacked.alone()
+    [line] = attacked.lines(1)
+    assert line["reason"] == "client_gone"
 
 
 def test_an_empty_line_first(attacked: Attacked) -> None:

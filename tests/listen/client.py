@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -74,13 +75,17 @@ class Client:
 
 @asynccontextmanager
 async def connected(
-    addon: Played, kind: ListenerKind = "base_url", bounds: Bounds = BOUNDS, alpn: bytes | None = None
+    addon: Played,
+    kind: ListenerKind = "base_url",
+    bounds: Bounds = BOUNDS,
+    alpn: bytes | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Client]:
     """``alpn`` is what TLS would have negotiated, had there been any."""
     ours, theirs = socket.socketpair()
     reader, writer = await asyncio.open_connection(sock=ours)
     handler = TollhouseConnectionHandler(
-        reader, writer, kind=kind, tls=False, master=GateMaster([addon]), bounds=bounds
+        reader, writer, kind=kind, tls=False, master=GateMaster([addon]), bounds=bounds, clock=clock
     )
     handler.client.alpn = alpn
     serving = asyncio.ensure_future(handler.handle_client())

@@ -10,6 +10,7 @@ import h2.connection
 import h2.events
 import h2.settings
 import pytest
+from mitmproxy.connection import ConnectionState
 from tests.listen.client import BOUNDS, Played, connected, until
 
 from tollhouse.denial import Refused
@@ -136,6 +137,144 @@ async def test_a_client_that_goes_away(when: str) -> None:
             await client.ask(GET)
         client.writer.close()
         await asyncio.wait_for(ended.wait(), 5)
+
+
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
+
+
+@pytest.mark.parametrize(
+    ("sent", "answers"), [(GET, 1), (POST, 1), (GET + POST + GET, 3), (GET + GET[:-2], 1), (GET + POST[:-1], 1)]
+)
+async def test_a_client_that_ends_its_direction(sent: bytes, answers: int) -> None:
+    """Each request that was sent whole is answered, then the connection ends; half a request is not."""
+
+    async def answer(exchange: Exchange) -> None:
+        await until(lambda: client.handler.client.state is ConnectionState.CAN_WRITE)
+        async with exchange.interruptible():
+            await exchange.read_all(100, 60)
+            exchange.answer(200, [], b"ok")
+
+    async with connected(Played(answer)) as client:
+        client.send(sent)
+        client.writer.write_eof()
+        answered = await client.rest()
+        await until(lambda: not client.handler.transports)
+    assert answered.count(b"HTTP/1.1 200 OK\r\n") == answered.count(b"ok") == answers
+
+
+async def test_half_a_request_and_an_end() -> None:
+    """The owner of a body that will not come is told."""
+    ended = asyncio.Event()
+
+    async def read(exchange: Exchange) -> None:
+        try:
+            async with exchange.interruptible():
+                await exchange.read_all(100, 60)
+        except ClientGone:
+            ended.set()
+
+    async with connected(Played(read)) as client:
+        client.send(POST[:-1])
+        client.writer.write_eof()
+        await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_a_half_closed_client_that_goes_away() -> None:
+    """It is noticed when the kernel knows it: by the next look at the connection, or by what can't be written."""
+    ended = asyncio.Event()
+
+    async def wait(exchange: Exchange) -> None:
+        try:
+            async with exchange.interruptible():
+                await asyncio.Event().wait()
+        except ClientGone:
+            ended.set()
+
+    addon = Played(wait)
+    async with connected(addon) as client:
+        client.send(GET)
+        client.writer.write_eof()
+        await until(lambda: client.handler.client.state is ConnectionState.CAN_WRITE)
+        assert not client.handler.overdue(client.handler.clock())
+        client.writer.close()
+        await until(lambda: client.handler.overdue(client.handler.clock()))
+        client.handler.close()
+        await asyncio.wait_for(ended.wait(), 5)
+
+
+class Clock:
+    """Seconds that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(("body", "bound"), [(b"", 2.0), (b"Content-Length: 9000\r\n", 30.0)], ids=["linger", "body"])
+async def test_bytes_that_drip_behind_an_answer(body: bytes, bound: float) -> None:
+    """What comes behind a refusal is read on for so long in all, however often a byte of it comes."""
+
+    async def refuse(exchange: Exchange) -> None:
+        exchange.answer(401, [], b"")
+
+    clock = Clock()
+    async with connected(Played(refuse), clock=clock) as client:
+        await client.ask(b"GET / HTTP/1.1\r\nHost: x\r\n" + (body or b"Bad\r\n") + b"\r\n")
+        for step in range(int(bound)):
+            clock.now = 1000.0 + step
+            client.send(b"x")
+            await asyncio.sleep(0)
+            assert not client.handler.overdue(clock.now), step
+        assert not client.handler.overdue(1000.0 + bound)
+        assert client.handler.overdue(1000.0 + bound + 0.1)
+
+
+async def test_bytes_that_drip_into_an_idle_connection() -> None:
+    """Empty lines between requests keep no connection: the head that they would begin is waited for as any other."""
+    clock = Clock()
+    async with connected(Played(), clock=clock) as client:
+        await client.ask(GET)
+        await client.take(2)
+        for step in range(31):
+            clock.now = 1000.0 + step
+            client.send(b"\r\n")
+            await asyncio.sleep(0)
+        assert client.handler.overdue(1000.0 + 31)
+
+
+async def test_a_stream_that_drips_behind_its_answer() -> None:
+    """HTTP/2: the stream is reset, and the connection goes on."""
+
+    async def refuse(exchange: Exchange) -> None:
+        exchange.answer(401, [], b"")
+
+    clock = Clock()
+    h2c = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+    h2c.initiate_connection()
+    head = [(":method", "POST"), (":scheme", "https"), (":path", "/"), (":authority", "x")]
+    async with connected(Played(refuse), alpn=b"h2", clock=clock) as client:
+        h2c.send_headers(1, head)
+        client.send(h2c.data_to_send())
+        seen: list[h2.events.Event] = []
+
+        async def receive(kind: type[h2.events.Event]) -> None:
+            while not any(isinstance(event, kind) for event in seen):
+                seen.extend(h2c.receive_data(await asyncio.wait_for(client.reader.read(65_536), 5)))
+                client.send(h2c.data_to_send())
+
+        await receive(h2.events.StreamEnded)
+        h2c.send_data(1, b"x")
+        client.send(h2c.data_to_send())
+        assert not client.handler.overdue(1030.0)
+        assert not client.handler.overdue(1030.1)
+        await receive(h2.events.StreamReset)
+        assert [event.error_code for event in seen if isinstance(event, h2.events.StreamReset)] == [0]
+        seen.clear()
+        h2c.send_headers(3, head, end_stream=True)
+        client.send(h2c.data_to_send())
+        await receive(h2.events.StreamEnded)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,19 @@ class RawClient:
         """FIN, with the other direction left open."""
         self._socket.shutdown(socket.SHUT_WR)
 
+    def send_and_end(self, data: bytes) -> None:
+        """``data`` and the end of our direction behind it: a close_notify inside TLS, which leaves TCP open, else FIN."""
+        if self._tls is None:
+            self.send_plain(data)
+            self.half_close()
+            return
+        self._tls.write(data)
+        try:
+            self._tls.unwrap()
+        except ssl.SSLWantReadError:
+            pass  # The other side's close_notify is not waited for.
+        self.send_plain(self._outgoing.read())
+
     # Bytes.
 
     def send(self, data: bytes) -> None:

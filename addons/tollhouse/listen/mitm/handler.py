@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
+import socket
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mitmproxy.addonmanager import AddonManager
+from mitmproxy.connection import ConnectionState
 from mitmproxy.hooks import all_hooks
 from mitmproxy.options import Options
 from mitmproxy.proxy import commands, events, mode_specs
@@ -19,6 +22,7 @@ from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.mitm.hooks import Bounds, TollhouseCallHook
 from tollhouse.listen.mitm.http1 import StrictHttp1Server
 from tollhouse.listen.mitm.layer import HttpSide, TopLayer
+from tollhouse.listen.mitm.wire import Reply
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +31,8 @@ _READ_AHEAD = 1024 * 1024
 _LINGER_S = 2.0
 """How long a refused client's bytes are read on after our last: a close with bytes unread is a reset, which can overtake
 the answer."""
+_KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
+"""Of a half-closed connection, in seconds and in probes that nobody answers: a client that is gone sends nothing more."""
 _MODE = mode_specs.ProxyMode.parse("regular")
 
 
@@ -44,8 +50,10 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         tls: bool,
         master: GateMaster,
         bounds: Bounds,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(reader, writer, master.options, _MODE)
+        self.clock = clock
         self.kind: ListenerKind = kind
         self.tls = tls
         self.addons = master.addons
@@ -53,9 +61,14 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         self.exchanges: set[Exchange] = set()
         self.http: HttpSide | None = None
         """The layer that speaks HTTP at the moment; None while a tunnel's TLS is being set up."""
-        self.last_active = time.monotonic()
+        self.last_active = clock()
+        """When a request was under way, or a byte of an answer went out, for the last time. Other bytes of the client do not
+        count: it could keep an idle connection for ever with them."""
+        self.handshake_since: float | None = None
+        """When the TLS handshake began that is under way."""
         self.lingering_since: float | None = None
-        """`time.monotonic()` when our side was closed and the client's left open."""
+        """When our side was closed and the client's left open."""
+        self._half_closed = False
         self._hooks = master.hooks
         self._tasks: set[asyncio.Task[None]] = set()
         self._writer = writer
@@ -69,12 +82,48 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
                 exchange.lose("the connection ended")
 
     async def server_event(self, event: events.Event) -> None:
+        if isinstance(event, events.ConnectionClosed):
+            if self._left():
+                self.client.state = ConnectionState.CLOSED
+            elif not self._half_closed:
+                self._half_closed = True
+                self._watch()
         self.process(event)
+
+    def _left(self) -> bool:
+        """Whether the client has ended both directions, as far as the kernel knows. Of a client that closed a TCP connection
+        in good order it learns so from the answer to the next byte or probe."""
+        if self._writer.is_closing():
+            return True
+        poller = select.poll()
+        # POLLHUP and POLLERR are told unasked.
+        poller.register(self._writer.get_extra_info("socket").fileno(), 0)
+        return bool(poller.poll(0))
+
+    def _watch(self) -> None:
+        """The client has ended its direction (`shutdown(SHUT_WR)`), which is not read any more: notice its end otherwise."""
+        connection = self._writer.get_extra_info("socket")
+        if connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in _KEEPALIVE.items():
+                if hasattr(socket, name):
+                    connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        task = asyncio.get_running_loop().create_task(self._until_lost())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _until_lost(self) -> None:
+        try:
+            await self._writer.wait_closed()
+        except OSError:
+            pass  # A reset is an end like any other.
+        self.close()
 
     def process(self, *given: events.Event) -> None:
         """Give events to the layers and do what they ask; what goes to the client is one write. Never awaits, so the layers
         are never entered twice."""
-        self.last_active = time.monotonic()
+        if self.exchanges or any(isinstance(event, Reply) for event in given):
+            self.last_active = self.clock()
         queue: deque[events.Event] = deque(given)
         hooks: list[commands.StartHook] = []
         out: list[bytes] = []
@@ -140,22 +189,27 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
                 await exchange.room(_READ_AHEAD)
 
     def overdue(self, now: float) -> bool:
-        """Whether this connection has taken too long over a request's head, a handshake, or over sending nothing at all."""
+        """Whether this connection has taken too long over a handshake, a request's head, a body that nobody wants any more,
+        or without a request; or its client is gone. Each is bounded as a whole, not only between two bytes."""
         if self.lingering_since is not None:
             return now - self.lingering_since > _LINGER_S
+        if self._half_closed and self._left():
+            return True
+        limit = self.bounds.request_timeout_s
+        if self.http is not None and self.http.end_unread(now - limit):
+            return True
         if any(not e.finished for e in self.exchanges):
             return False
         http_side = self.http.http if self.http is not None else None
-        since = http_side.head_since if isinstance(http_side, StrictHttp1Server) else None
-        limit = self.bounds.request_timeout_s
+        head_since = http_side.head_since if isinstance(http_side, StrictHttp1Server) else None
+        since = head_since if self.handshake_since is None else self.handshake_since
         if since is not None:
             return now - since > limit
-        handshaking = self.http is None or (self.client.tls and self.client.timestamp_tls_setup is None)
-        return now - self.last_active > (limit if handshaking else 10 * limit)
+        return now - self.last_active > 10 * limit
 
     def _linger(self) -> None:
         if self.lingering_since is None and self.client in self.transports:
-            self.lingering_since = self.last_active
+            self.lingering_since = self.clock()
             self.close_connection(self.client, half_close=True)
 
     def close(self) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import h11
+from mitmproxy.connection import ConnectionState
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
@@ -34,11 +35,14 @@ class BrokenBody(_events.HttpEvent):
 class StrictHttp1Server(_http1.Http1Server):
     """HTTP/1 with a parser that repairs nothing: what two parsers could read in two ways is a 400."""
 
-    def __init__(self, context: Context, bounds: Bounds) -> None:
+    def __init__(self, context: Context, bounds: Bounds, clock: Callable[[], float]) -> None:
         super().__init__(context)
         self.bounds = bounds
+        self.clock = clock
+        self.half_closed = False
+        """The client has ended its direction behind a whole request, and waits for the answer (RFC 9112 9.6)."""
         self.head_since: float | None = None
-        """`time.monotonic()` when the first byte of a head that is not complete yet arrived."""
+        """When the first byte of a head that is not complete yet arrived."""
         self.defective = False
         self.awaits_continue = False
         """The client sends its body after a 100 only, and has had none."""
@@ -80,7 +84,7 @@ class StrictHttp1Server(_http1.Http1Server):
         if not data:
             return None
         if self.head_since is None:
-            self.head_since = time.monotonic()
+            self.head_since = self.clock()
         if data.startswith(b"\r\n"):  # RFC 9112 2.2: one empty line before a request is ignored.
             self.buf.maybe_extract_at_most(2)
             data = self.buf._data
@@ -161,8 +165,18 @@ class StrictHttp1Server(_http1.Http1Server):
                 yield commands.SendData(self.conn, event.data)
         else:
             yield from super().send(event)
+            if self.half_closed and isinstance(event, _events.ResponseEndOfMessage):
+                yield from self._no_more()
+
+    def _no_more(self) -> Commands:
+        """The answer is out, and behind it comes no more than what has come: another whole request, or nothing."""
+        if self.state in (self.read_headers, self.read_body):
+            yield from self.state(events.ConnectionClosed(self.conn))
 
     def wait(self, event: events.Event) -> Commands:
+        if isinstance(event, events.ConnectionClosed) and event.connection.state & ConnectionState.CAN_WRITE:
+            self.half_closed = True
+            return
         if isinstance(event, events.DataReceived) and len(self.buf) > self.bounds.max_header_bytes:
             # Pipelined requests are read one at a time; what comes meanwhile is bounded.
             yield commands.CloseConnection(self.conn)

@@ -8,6 +8,7 @@ from typing import Any
 
 import h2.errors
 import h2.events
+import h2.exceptions
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import _base, _events, _http2
@@ -61,6 +62,14 @@ class BoundedHttp2Server(_http2.Http2Server):
         else:
             yield _base.ReceiveHttp(_events.RequestHeaders(stream_id, request, end))
         return False
+
+    def take_no_more(self, stream_id: int) -> bytes:
+        """Ends the client's direction of a stream that has been answered (RFC 9113 8.1)."""
+        try:
+            self.h2_conn.reset_stream(stream_id, h2.errors.ErrorCodes.NO_ERROR)
+        except h2.exceptions.StreamClosedError:
+            pass
+        return self.h2_conn.data_to_send()
 
     def send_continue(self, stream_id: int) -> bytes:
         if self.is_open_for_us(stream_id):

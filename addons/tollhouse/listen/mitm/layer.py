@@ -60,13 +60,15 @@ class HttpSide(layer.Layer):
         self.connect = connect
         self.http: StrictHttp1Server | BoundedHttp2Server | None = None
         self.exchanges: dict[int, Exchange] = {}
+        self._unread: dict[int, float] = {}
+        """When an answer was complete whose request's body was not, by stream."""
 
     def _handle_event(self, event: events.Event) -> Commands:
         if isinstance(event, events.Start):
             if self.context.client.alpn == b"h2":
                 self.http = BoundedHttp2Server(self.context.fork(), self.handler.bounds)
             else:
-                self.http = StrictHttp1Server(self.context.fork(), self.handler.bounds)
+                self.http = StrictHttp1Server(self.context.fork(), self.handler.bounds, self.handler.clock)
             yield from self._to_http(event)
         elif isinstance(event, Reply):
             if isinstance(event.event, bytes):
@@ -84,10 +86,27 @@ class HttpSide(layer.Layer):
         exchange = self.exchanges.get(event.stream_id)
         if exchange is None:
             return
+        if exchange.finished and not exchange.body_complete:
+            self._unread.setdefault(event.stream_id, self.handler.clock())
         ended = isinstance(event, _events.ResponseEndOfMessage) and exchange.body_complete
         bare = isinstance(event, _events.ResponseHeaders) and event.end_stream and exchange.body_complete
         if ended or bare or isinstance(event, _events.ResponseProtocolError):
-            del self.exchanges[event.stream_id]
+            self._drop(event.stream_id)
+
+    def _drop(self, stream_id: int) -> None:
+        self.exchanges.pop(stream_id, None)
+        self._unread.pop(stream_id, None)
+
+    def end_unread(self, before: float) -> bool:
+        """End each stream whose answer was complete ``before`` then, and whose request is still being sent. True if that
+        ends the connection, as in HTTP/1."""
+        late = [stream_id for stream_id, since in self._unread.items() if since < before]
+        if not isinstance(self.http, BoundedHttp2Server):
+            return bool(late)
+        for stream_id in late:
+            self._drop(stream_id)
+            self.handler.process(Reply(self.http.take_no_more(stream_id)))
+        return False
 
     def _to_http(self, event: events.Event) -> Commands:
         assert self.http is not None
@@ -116,9 +135,9 @@ class HttpSide(layer.Layer):
         elif isinstance(event, _events.RequestEndOfMessage):
             exchange.feed_end()
             if exchange.finished:
-                self.exchanges.pop(event.stream_id, None)
+                self._drop(event.stream_id)
         elif isinstance(event, _events.RequestProtocolError):
-            self.exchanges.pop(event.stream_id, None)
+            self._drop(event.stream_id)
             if isinstance(self.http, BoundedHttp2Server):
                 waiter = self.http.drained.pop(event.stream_id, None)
                 if waiter is not None and not waiter.done():
@@ -233,6 +252,7 @@ class GateTLSLayer(ClientTLSLayer):
         self.connect = connect
         self.refused = False
         self._hello_reads = 0
+        handler.handshake_since = handler.clock()
         if inner is ProxyLayer:
             self.child_layer = ProxyLayer(context, handler, None)
         else:
@@ -246,7 +266,16 @@ class GateTLSLayer(ClientTLSLayer):
                 return False, "the ClientHello has no end"
             if not self.recv_buffer and data[0] != 0x16:  # A handshake record, RFC 8446 5.1.
                 return False, "this is no TLS"
-        return (yield from super().receive_handshake_data(data))
+        done, error = yield from super().receive_handshake_data(data)
+        if done:
+            self.handler.handshake_since = None
+        return done, error
+
+    def receive_close(self) -> Commands:
+        """TCP has ended, and so the client is gone. One that ends its direction of TLS alone sends a close_notify (RFC 8446
+        6.1) and leaves TCP open."""
+        yield commands.CloseConnection(self.conn)
+        yield from super().receive_close()
 
     def receive_data(self, data: bytes) -> Commands:
         if self.refused:
