@@ -23,7 +23,7 @@ ROOMS = (
 """Folders and single modules of the package: each imports itself and those after it, and nothing else."""
 PURE = {
     "accounts": ("token",),
-    "admit": ("authority", "identity", "path", "strip"),
+    "admit": ("authority", "bodies", "identity", "path", "strip"),
     "budget": ("charges",),
     "credential": ("environment", "lease", "paths", "pauses", "redact", "secret"),
     "dispatch": ("answer", "breaker", "guard", "retry", "verdict"),

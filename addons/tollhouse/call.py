@@ -120,6 +120,8 @@ class Arrival:
     def begin(cls, head: RequestHead, trace_header: str = "") -> Arrival:
         """``trace_header`` (lower case) names the trace; without it ``traceparent`` does."""
         trace_id = (head.get(trace_header) or head.get("traceparent") or "")[:256]
+        # The line and its record are UTF-8.
+        trace_id = trace_id.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         return cls(head, new_call_id(), time.monotonic(), time.time(), trace_id)
 
 

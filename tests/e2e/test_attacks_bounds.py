@@ -253,6 +253,39 @@ def test_what_is_pipelined_is_bounded(attacked: Attacked) -> None:
     assert len(attacked.inside.standin.snapshot()) < 20_000
 
 
+@pytest.fixture(scope="module")
+def little(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
+    """A gateway that keeps 2 MiB of bodies: 1 MiB of one token."""
+    limits = {"max_body_bytes": 1_000_000, "max_bodies_mb": 2}
+    with open_inside(tmp_path_factory.mktemp("little"), {"limits": limits}) as inside:
+        yield inside
+
+
+@pytest.fixture
+def shared(little: Inside, caplog: pytest.LogCaptureFixture) -> Iterator[Attacked]:
+    yield from watched(little, caplog)
+
+
+def test_unfinished_bodies_of_one_token(shared: Attacked) -> None:
+    """Row 39: a body whose last byte is held back is kept; those beside it are refused when the token's share is full, and
+    what they said of their length takes nothing from others."""
+    body = BODY + b" " * (900_000 - len(BODY))
+    made = shared.inside.do(shared.inside.gateway.operations.perform("token_create", {"projects": [PROJECT]}))
+    with shared.tunnel() as first, shared.tunnel() as idle, shared.tunnel(headers=()) as other:
+        first.send(post(body)[:-1])
+        shared.inside.until(lambda gateway: gateway.bodies.kept_bytes == len(body) - 1)
+        idle.send(post(body)[: -len(body)])
+        for _ in range(23):
+            with shared.tunnel() as client:
+                answer = client.ask(post(body)[:-1])
+            assert (answer.status, answer.reason, answer.get("retry-after")) == (429, "concurrency_limited", "1")
+        assert other.ask(post(BODY, f"Authorization: Bearer {made['token']}")).status == 200
+        assert first.ask(b" ", "POST").status == 200
+    shared.inside.until(lambda gateway: gateway.bodies.kept_bytes == 0)
+    reasons = [line["reason"] for line in shared.lines(26)]
+    assert sorted(reasons) == ["", "", "client_gone", *["concurrency_limited"] * 23]
+
+
 def flood(client: RawClient, piece: bytes, size: int) -> None:
     """Send ``piece`` until ``size`` bytes are out or the gateway has had enough."""
     try:

@@ -8,6 +8,7 @@ import pytest
 from tests.support.wire import a_head, an_exchange
 
 from tollhouse.denial import Denial, Refused
+from tollhouse.admit.bodies import BodyBytes
 from tollhouse.listen.exchange import BodyTooLarge, ClientGone, Exchange
 
 
@@ -169,3 +170,33 @@ async def test_an_abort_comes_once() -> None:
     exchange.answer(200, [], b"")
     exchange.abort()
     assert (wire.ends, wire.cut) == (1, False)
+
+
+async def test_what_is_kept_is_counted_until_the_answer() -> None:
+    """Bytes count as they come, not as they are announced, and no longer when the exchange is finished."""
+    budget = BodyBytes(1000)
+    exchange, _ = an_exchange(a_head(headers=[("content-length", "400")]), body=None)
+    task = asyncio.ensure_future(exchange.read_all(1000, 60.0, budget.reserve("a", "10.0.0.1")))
+    await turns()
+    assert budget.kept_bytes == 0
+    exchange.feed(b"x" * 300)
+    await turns()
+    assert budget.kept_bytes == 300
+    exchange.feed(b"x" * 100)
+    exchange.feed_end()
+    assert len(await task) == budget.kept_bytes == 400
+    exchange.answer(200, [], b"")
+    assert budget.kept_bytes == 0
+
+
+async def test_a_body_that_there_is_no_room_for() -> None:
+    """It is refused as soon as its share is full."""
+    budget = BodyBytes(1000)
+    exchange, _ = an_exchange(body=None)
+    task = asyncio.ensure_future(exchange.read_all(1000, 60.0, budget.reserve("a", "10.0.0.1")))
+    exchange.feed(b"x" * 501)
+    with pytest.raises(Refused) as refused:
+        await task
+    assert refused.value.denial.code == "concurrency_limited"
+    exchange.abort()
+    assert budget.kept_bytes == 0

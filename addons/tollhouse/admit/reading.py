@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Protocol
 
+from tollhouse.admit.bodies import BodyBytes, KeptBody
 from tollhouse.call import Admitted, Requested
 from tollhouse.denial import Refused
 from tollhouse.families.base import Asked, Limits, Mode
@@ -27,7 +28,7 @@ class Body(Protocol):
     """What the gate needs of an exchange."""
 
     def interruptible(self) -> AbstractAsyncContextManager[None]: ...
-    async def read_all(self, limit: int, idle_s: float) -> bytes: ...
+    async def read_all(self, limit: int, idle_s: float, kept: KeptBody | None = None) -> bytes: ...
 
 
 class ReadBody:
@@ -42,14 +43,17 @@ class ReadBody:
         max_body_bytes: int,
         idle_s: float,
         window: Callable[[str, str], int | None] = lambda provider_id, model: None,
+        bodies: BodyBytes | None = None,
     ) -> None:
         self._max_body_bytes = max_body_bytes
         self._idle_s = idle_s
         self._window = window
+        self._bodies = bodies or BodyBytes(largest_bytes=max_body_bytes)
         self._readers = ThreadPoolExecutor(_READERS, "read-body")
 
     async def __call__(self, admitted: Admitted, exchange: Body) -> Requested:
-        """Refuses 400, 408, 413 and 415. Raises what `Exchange.interruptible` raises."""
+        """Refuses 400, 408, 413, and 429 and 503 where too much of bodies is kept. Raises what `Exchange.interruptible`
+        raises."""
         body = await self._body(admitted, exchange)
         if not admitted.operation.reads_body:
             if body:
@@ -90,5 +94,7 @@ class ReadBody:
             # By its digits first: Python reads no number of more than 4300 of them.
             if len(length.lstrip("0")) > 18 or int(length) > self._max_body_bytes:
                 raise Refused("body_too_large", f"It says {length[:20]} bytes, the limit is {self._max_body_bytes}.")
+        identity = admitted.identity
+        kept = self._bodies.reserve(identity.charged_as or identity.token_id, admitted.arrival.head.client_ip)
         async with exchange.interruptible():
-            return await exchange.read_all(self._max_body_bytes, self._idle_s)
+            return await exchange.read_all(self._max_body_bytes, self._idle_s, kept)

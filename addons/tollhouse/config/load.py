@@ -34,6 +34,7 @@ from tollhouse.config.models import (
     VaultConfig,
 )
 from tollhouse.config.rules import (
+    bound_rules,
     ca_rules,
     header_rules,
     limit_rules,
@@ -209,6 +210,8 @@ def _between(parts: Mapping[str, Any], document: Mapping[str, Any], names: Seque
         yield from listen_rules(parts["listen"])
     if "redis" in parts:
         yield from redis_rules(parts["redis"])
+    if "limits" in parts:
+        yield from bound_rules(parts["limits"])
     if "vault" in parts:
         yield from vault_rules(parts["vault"])
     if "ca" in parts:

@@ -199,9 +199,16 @@ class LimitsConfig(Table):
     max_header_bytes: Annotated[int, Field(ge=4096, le=1 << 20)] = 64 << 10
     request_timeout_s: Seconds = 30.0
     """For the whole head, and for a silence inside a body."""
+    max_bodies_mb: Annotated[int, Field(ge=1, le=1 << 20)] = 256
+    """MiB of all requests' bodies that are kept at one time."""
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
     drain_s: SecondsOrZero = 30.0
     abandoned_read_s: SecondsOrZero = 2.0
+
+    @property
+    def max_bodies_bytes(self) -> int:
+        """At least the largest body that is allowed."""
+        return max(self.max_bodies_mb << 20, self.max_body_bytes)
 
 
 class HeadersConfig(Table):

@@ -16,6 +16,7 @@ from tollhouse.config.models import (
     CaConfig,
     HeadersConfig,
     JwtAuth,
+    LimitsConfig,
     ListenConfig,
     PriceConfig,
     ProviderConfig,
@@ -91,6 +92,15 @@ def redis_rules(redis: RedisConfig) -> Found:
             "redis.unsafe_fail_open",
             "is not for a Cluster: a part of it may be away while the rest answers, and then nobody can say for whom the "
             "limits hold; remove it, or use redis://, rediss://, unix:// or redis+sentinel://",
+        )
+
+
+def bound_rules(limits: LimitsConfig) -> Found:
+    if "max_bodies_mb" in limits.model_fields_set and limits.max_bodies_mb << 20 < limits.max_body_bytes:
+        yield (
+            "limits.max_bodies_mb",
+            f"is less than one body of limits.max_body_bytes ({limits.max_body_bytes}), which could never be read; raise it, "
+            "or lower max_body_bytes",
         )
 
 

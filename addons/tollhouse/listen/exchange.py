@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
+from tollhouse.admit.bodies import KeptBody
 from tollhouse.call import RequestHead
 from tollhouse.denial import Denial, Refused
 
@@ -64,6 +65,7 @@ class Exchange:
         """Seconds in which the client was waited for: for its body, or until it took what it was sent."""
         self._wire = wire
         self._chunks: deque[bytes] = deque()
+        self._kept: KeptBody | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._gone: str | None = None
@@ -173,12 +175,13 @@ class Exchange:
         """Why the client is gone, or None while it is there."""
         return self._gone
 
-    async def read_all(self, limit: int, idle_s: float) -> bytes:
-        """The whole request body.
+    async def read_all(self, limit: int, idle_s: float, kept: KeptBody | None = None) -> bytes:
+        """The whole request body. ``kept`` counts it for as long as the exchange is not finished.
 
         Raises `Refused`: 413 past ``limit`` bytes, 408 after ``idle_s`` seconds without a byte, 400 for a body that is
-        malformed; and `ClientGone`.
+        malformed, 429 and 503 for one that ``kept`` has no room for; and `ClientGone`.
         """
+        self._kept = kept
         if self._expects_continue and not self.body_complete:
             self._expects_continue = False
             self._wire.send_continue()
@@ -191,6 +194,8 @@ class Exchange:
                 self.buffered -= len(part)
                 if size > limit:
                     raise Refused("body_too_large", f"The limit is {limit} bytes.")
+                if kept is not None:
+                    kept.extend(len(part))
                 parts.append(part)
             self._make_room()
             self._raise_if_ended()
@@ -255,6 +260,8 @@ class Exchange:
         self.finished = True
         self._discarding = True
         self._drop_body()
+        if self._kept is not None:
+            self._kept.release()
 
     def _drop_body(self) -> None:
         self._chunks.clear()

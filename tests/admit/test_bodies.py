@@ -1,0 +1,62 @@
+"""The bytes of bodies that are kept: shares of a token and of an address, and the whole."""
+
+from __future__ import annotations
+
+import pytest
+
+from tollhouse.denial import Refused
+from tollhouse.admit.bodies import BodyBytes, KeptBody
+
+
+def refusal(kept: KeptBody, count: int) -> tuple[str, int, tuple[tuple[str, str], ...]]:
+    with pytest.raises(Refused) as refused:
+        kept.extend(count)
+    denial = refused.value.denial
+    return denial.code, denial.status, denial.headers
+
+
+def test_a_token_has_half() -> None:
+    """Its last byte is taken, the next refused; another token is served, and what was refused takes nothing."""
+    budget = BodyBytes(1000)
+    one, again, other = (budget.reserve(token, f"10.0.0.{n}") for n, token in enumerate("aab"))
+    one.extend(300)
+    again.extend(200)
+    assert refusal(one, 1) == ("concurrency_limited", 429, (("retry-after", "1"),))
+    other.extend(500)
+    assert (budget.kept_bytes, one.kept_bytes) == (1000, 300)
+
+
+def test_an_address_has_three_quarters() -> None:
+    """Many tokens of one address leave room for another."""
+    budget = BodyBytes(1000)
+    for token in "abc":
+        budget.reserve(token, "10.0.0.1").extend(250)
+    assert refusal(budget.reserve("d", "10.0.0.1"), 1) == ("concurrency_limited", 429, (("retry-after", "1"),))
+    budget.reserve("d", "10.0.0.2").extend(250)
+
+
+def test_the_whole() -> None:
+    """503 when all is kept, by whomever."""
+    budget = BodyBytes(1000)
+    for number in range(4):
+        budget.reserve(f"t{number}", f"10.0.0.{number}").extend(250)
+    assert refusal(budget.reserve("x", "10.0.0.9"), 1) == ("too_many_connections", 503, (("retry-after", "1"),))
+
+
+def test_what_is_released_is_there_again() -> None:
+    """Once, however often it is released; nothing is remembered of whoever keeps nothing."""
+    budget = BodyBytes(1000)
+    kept = budget.reserve("a", "10.0.0.1")
+    kept.extend(500)
+    kept.release()
+    kept.release()
+    assert (budget.kept_bytes, kept.kept_bytes) == (0, 0)
+    budget.reserve("a", "10.0.0.1").extend(500)
+
+
+def test_the_largest_body_always_fits_a_share() -> None:
+    """A share below one allowed body would refuse it for ever."""
+    budget = BodyBytes(100, largest_bytes=80)
+    assert (budget.limit_bytes, budget.token_bytes, budget.source_bytes) == (100, 80, 80)
+    assert BodyBytes(10, largest_bytes=80).limit_bytes == 80
+    budget.reserve("a", "10.0.0.1").extend(80)
