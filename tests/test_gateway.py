@@ -30,6 +30,7 @@ from tollhouse.demo.gateway_process import GatewayProcess
 from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_script import Behaviour, Steps
 from tollhouse.gateway import CANNOT_START, Gateway, GatewayError
+from tollhouse.process import tell_of_failure
 
 
 @pytest.fixture
@@ -306,6 +307,52 @@ def test_a_second_gateway_on_a_state_directory(configure: Callable[..., Config])
     config = configure()
     with StateLock.take(config.state.directory):
         one_line(run(config.path), "another gateway", str(config.state.directory))
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [(".", 0o777), (".", 0o720), ("ca-key.pem", 0o640), ("state.lock", 0o604), ("vault.key", 0o644)]
+)
+def test_a_state_directory_of_others(configure: Callable[..., Config], name: str, mode: int) -> None:
+    """One line that says what and how to mend it, exit 1; nothing is made in it."""
+    config = configure()
+    path = config.state.directory / name
+    if name != ".":
+        path.touch()
+    path.chmod(mode)
+    before = sorted(config.state.directory.iterdir())
+    private = "0700" if name == "." else "0600"
+    one_line(run(config.path), f"{path} has mode {mode:04o}.", f"`chmod {private} {path}`")
+    assert sorted(config.state.directory.iterdir()) == before
+
+
+def test_a_state_directory_of_another_user(configure: Callable[..., Config]) -> None:
+    """Whoever owns it could change it later, whatever its mode is."""
+    if os.geteuid() != 0:
+        pytest.skip("only root gives a directory away")
+    config = configure()
+    os.chown(config.state.directory, 1000, 1000)
+    one_line(run(config.path), "belongs to user 1000, and the gateway runs as user 0", "`chown -R 0 ")
+
+
+@pytest.mark.parametrize(
+    "message", ["Fatal error on SSL protocol", "Fatal error on transport", "Error occurred during shutdown"]
+)
+async def test_a_connection_that_was_given_up_is_one_line(caplog: pytest.LogCaptureFixture, message: str) -> None:
+    """What uvloop says of its closed handle has no traceback; any other failure keeps its own."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(tell_of_failure)
+    closed = RuntimeError(
+        "unable to perform operation on <TCPTransport closed=True reading=False 0x1>; the handler is closed"
+    )
+    loop.call_exception_handler({"message": message, "exception": closed})
+    [record] = caplog.records
+    assert (record.name, record.levelname, record.exc_info) == ("tollhouse.process", "WARNING", None)
+    assert record.getMessage().endswith(f"and is closed: {message}")
+    caplog.clear()
+    loop.call_exception_handler({"message": message, "exception": RuntimeError("a fault of ours")})
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("asyncio", "ERROR")
+    assert record.exc_info is not None
 
 
 def test_a_state_directory_that_is_a_file(configure: Callable[..., Config], tmp_path: Path) -> None:

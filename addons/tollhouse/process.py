@@ -15,12 +15,16 @@ from tollhouse.config.load import Config, catalog
 from tollhouse.control.lock import StateBusy, StateLock
 from tollhouse.credential.environment import provider_keys_in
 from tollhouse.gateway import CANNOT_START, Gateway
+from tollhouse.trust.state_directory import exposures
+
+log = logging.getLogger(__name__)
 
 
 async def serve(config: Config) -> int:
     """Run until SIGTERM or SIGINT; the exit code."""
     loop = asyncio.get_running_loop()
     loop.set_task_factory(eager_task_factory)
+    loop.set_exception_handler(tell_of_failure)
     gateway = Gateway(config)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, gateway.stopping.set)
@@ -44,6 +48,16 @@ def eager_task_factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: An
     passes on Python 3.13.0."""
     options.pop("eager_start", None)
     return asyncio.Task(coro, loop=loop, eager_start=True, **options)
+
+
+def tell_of_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What the loop has caught: one line for a connection that was given up in the turn in which bytes of it came (uvloop's
+    transport then says that its handle is closed, to whatever was to be done with it), and all there is for anything else."""
+    error = context.get("exception")
+    if isinstance(error, RuntimeError) and "the handler is closed" in str(error):
+        log.warning("a connection was given up while bytes of it came, and is closed: %s", context.get("message"))
+    else:
+        loop.default_exception_handler(context)
 
 
 def _say(text: str) -> None:
@@ -98,6 +112,11 @@ def run(config: Config) -> int:
         )
     _raise_file_limit(config.limits.max_connections)
     try:
+        exposed = list(exposures(config.state.directory))
+        for exposure in exposed:
+            _say(f"cannot start: {exposure}")
+        if exposed:
+            return 1
         lock = StateLock.take(config.state.directory)
     except StateBusy:
         _say(f"cannot start: another gateway uses {config.state.directory}; stop it or name another [state] directory.")

@@ -143,7 +143,11 @@ def test_the_pieces_of_a_query_are_bounded(separator: str) -> None:
     )
 
 
-@given(st.lists(st.sampled_from(["%41", "%C3%A9", "%ff", "%0A", "%3D", "=", "+", "_", "a", "?", ";", "%25", "%2541", "%00"])))
+@given(
+    st.lists(
+        st.sampled_from(["%41", "%C3%A9", "%ff", "%0A", "%3D", "=", "+", "_", "a", "?", ";", "%25", "%2541", "%00"])
+    )
+)
 def test_decoded(pieces: list[str]) -> None:
     """The same as the standard library's, which is slower."""
     text = "".join(pieces)

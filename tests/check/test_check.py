@@ -128,6 +128,21 @@ async def test_ca_of_an_older_version(write, tmp_path: Path) -> None:
     assert "tollhouse ca renew" in found
 
 
+@pytest.mark.parametrize(
+    ("name", "mode"), [(".", 0o777), (".", 0o770), ("settles.spool", 0o644), ("control.sock", 0o660)]
+)
+async def test_a_state_directory_that_others_may_write(write, tmp_path: Path, name: str, mode: int) -> None:
+    """The gateway refuses to start with it, so that it is an error here."""
+    path = tmp_path / "state" / name
+    (tmp_path / "state").mkdir(mode=0o700)
+    if name != ".":
+        path.touch()
+    path.chmod(mode)
+    findings = await run(write(LISTEN, VAULT, REDIS))
+    assert f"{path} has mode {mode:04o}. Others on this machine can " in said(findings, "error")
+    assert "is open to others" not in said(findings, "warn")
+
+
 async def test_ca_key_open_to_others(write, tmp_path: Path) -> None:
     """A CA key that others can read is refused, as it is at start."""
     CertificateAuthority.create(["api.openai.com"]).save(tmp_path / "state")
@@ -178,6 +193,7 @@ async def test_broken_embedded_ledger(write, tmp_path: Path, text: str) -> None:
     """The gateway would refuse to start with it."""
     (tmp_path / "state").mkdir(mode=0o700)
     (tmp_path / "state" / "ledger.json").write_text(text)
+    (tmp_path / "state" / "ledger.json").chmod(0o600)
     errors = said(await run(write(LISTEN, VAULT, REDIS)), "error")
     assert errors.startswith(f"error: The embedded ledger {tmp_path / 'state' / 'ledger.json'} can't be read. ")
     assert len(errors.splitlines()) == 1

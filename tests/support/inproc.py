@@ -21,7 +21,7 @@ from tollhouse.demo.gateway_config import Settings, write_config
 from tollhouse.demo.standin import StandIn
 from tollhouse.gateway import Gateway
 from tollhouse.ledger.ledger import Scope
-from tollhouse.process import eager_task_factory
+from tollhouse.process import eager_task_factory, tell_of_failure
 
 T = TypeVar("T")
 PROJECT = "proj_123"
@@ -129,6 +129,7 @@ def open_inside(
         # As `tollhouse run` has it.
         loop = uvloop.new_event_loop()
         loop.set_task_factory(eager_task_factory)
+        loop.set_exception_handler(tell_of_failure)
         thread = threading.Thread(target=loop.run_forever, name="gateway", daemon=True)
         thread.start()
 

@@ -19,6 +19,7 @@ from tollhouse.check.finding import Clock, Finding
 from tollhouse.config.load import AppRoleAuth, Config, TokenAuth, catalog
 from tollhouse.control.lock import NAME as LOCK_NAME
 from tollhouse.trust.ca import CaError, CertificateAuthority, some
+from tollhouse.trust.state_directory import exposures
 
 SOON: Final = timedelta(days=30)
 
@@ -59,6 +60,7 @@ def check_files(config: Config, clock: Clock) -> Iterator[Finding]:
     if why := _no_directory(directory) or (_unwritable(lock) if _exists(lock) else ""):
         todo = "Name a directory that the gateway's user may write to in [state] directory, or change its owner."
         yield Finding("error", f"The state directory {directory} can't be used.", why, todo)
+    yield from _exposed(directory)
     tls = config.listen.tls
     if tls is not None:
         yield from _server_certificate(tls.cert_file, tls.key_file, clock)
@@ -71,6 +73,18 @@ def check_files(config: Config, clock: Clock) -> Iterator[Finding]:
         todo = "Name a file that the gateway's user may write to; its directory must be there."
         yield Finding("error", f"log.calls {calls} can't be written.", why, todo)
     yield from _readable_by_others(config)
+
+
+def _exposed(directory: Path) -> Iterator[Finding]:
+    """What `run` refuses to start with."""
+    try:
+        for found in exposures(directory):
+            yield Finding("error", found.what, found.why, found.todo)
+    except OSError as error:
+        why = f"{error.strerror or type(error).__name__}."
+        yield Finding(
+            "error", f"The state directory {directory} can't be looked at.", why, "Run this as the gateway's user."
+        )
 
 
 def _no_directory(directory: Path) -> str:
@@ -155,7 +169,9 @@ def _readable_by_others(config: Config) -> Iterator[Finding]:
     secrets.append((config.state.directory, "the CA's key and the embedded stores"))
     for file, what in secrets:
         # A group may be meant (a mounted secret with fsGroup); everybody never is.
-        if _exists(file) and stat.S_IMODE(file.stat().st_mode) & 0o007:
-            mode = "0700" if file.is_dir() else "0600"
+        # What others may write in is an error, and said already.
+        refused = 0o022 if file == config.state.directory else 0
+        if _exists(file) and (mode := stat.S_IMODE(file.stat().st_mode)) & 0o007 and not mode & refused:
+            private = "0700" if file.is_dir() else "0600"
             why = f"Everybody on this machine may read {what}."
-            yield Finding("warn", f"{file} is open to others.", why, f"`chmod {mode} {file}`.")
+            yield Finding("warn", f"{file} is open to others.", why, f"`chmod {private} {file}`.")

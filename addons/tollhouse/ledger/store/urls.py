@@ -33,7 +33,9 @@ class _Option:
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _ANY: Final = _Option(bool, "a text")
 _WHOLE: Final = _Option(_NUMBER.fullmatch, "a whole number")
-_SECONDS: Final = _Option(re.compile(r"(?!0*\.?0*\Z)[0-9]{1,5}(\.[0-9]{1,6})?").fullmatch, "a number of seconds above 0")
+_SECONDS: Final = _Option(
+    re.compile(r"(?!0*\.?0*\Z)[0-9]{1,5}(\.[0-9]{1,6})?").fullmatch, "a number of seconds above 0"
+)
 _SWITCH: Final = _Option(re.compile("true|false|yes|no|1|0", re.IGNORECASE).fullmatch, "true or false")
 _FILE: Final = _Option(bool, "a path", tls=True)
 _ONE_SERVER: Final = {
@@ -77,7 +79,9 @@ def check_one_server(parts: SplitResult) -> None:
         if not option.allows(value):
             raise ValueError(f"has the option {name} with a value that is not {option.must_be}; correct the value")
         if option.tls and parts.scheme != "rediss":
-            raise ValueError(f"has the option {name} without TLS, so it would do nothing; write rediss://, or remove it")
+            raise ValueError(
+                f"has the option {name} without TLS, so it would do nothing; write rediss://, or remove it"
+            )
     path = parts.path.strip("/")
     if parts.scheme == "unix" or not path:
         return
