@@ -1,7 +1,13 @@
-FROM python:3.13-slim AS build
-# The version that wrote uv.lock.
-RUN pip install --no-cache-dir --root-user-action=ignore uv==0.13.9
-ENV UV_COMPILE_BYTECODE=1 \
+# One image for both stages: the environment's interpreter is a link to /usr/local/bin/python3.13. Pin it to the bytes that you
+# have tried: docker build --build-arg PYTHON_IMAGE=python:3.13.18-slim-trixie@sha256:...
+ARG PYTHON_IMAGE=python:3.13.18-slim-trixie
+FROM ${PYTHON_IMAGE} AS build
+# uv, of the version that wrote uv.lock, and the build backend: by their hashes, as all that the lock names.
+COPY build-requirements.txt /src/
+RUN python -m venv /opt/build \
+ && /opt/build/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: -r /src/build-requirements.txt
+ENV PATH=/opt/build/bin:$PATH \
+    UV_COMPILE_BYTECODE=1 \
     UV_LINK_MODE=copy \
     UV_NO_CACHE=1 \
     UV_PROJECT_ENVIRONMENT=/opt/tollhouse \
@@ -13,10 +19,11 @@ COPY pyproject.toml uv.lock ./
 RUN uv sync --locked --no-dev --no-install-project
 COPY README.md LICENSE ./
 COPY addons addons
-RUN uv sync --locked --no-dev --no-editable
+# Without isolation, in which a build would fetch its backend anew and by no hash.
+RUN hatchling build --target wheel --directory /wheels \
+ && uv pip install --python /opt/tollhouse/bin/python --no-deps --no-index /wheels/*.whl
 
-# The same image as above: the environment's interpreter is a link to /usr/local/bin/python3.13.
-FROM python:3.13-slim
+FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="Tollhouse" \
       org.opencontainers.image.licenses="Apache-2.0"
 # 65532 is "nonroot" in the common minimal images; a number, so that Kubernetes can check runAsNonRoot.

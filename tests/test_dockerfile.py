@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -61,11 +62,55 @@ def ignored(path: str) -> bool:
 
 
 def test_images_are_pinned_and_the_same() -> None:
-    """Both stages have one base image with a version, since the virtual environment links to its interpreter."""
-    bases = {arguments.split()[0] for name, arguments in instructions() if name == "FROM"}
-    assert bases == {"python:3.13-slim"}
+    """Both stages have one base image, since the virtual environment links to its interpreter: one patch version on one
+    release of Debian, and whoever builds may give a digest."""
+    bases = [arguments.split()[0] for name, arguments in instructions() if name == "FROM"]
+    assert bases == ["${PYTHON_IMAGE}"] * 2
+    [image] = [arguments for name, arguments in instructions() if name == "ARG"]
+    assert re.fullmatch(r"PYTHON_IMAGE=python:3\.13\.[0-9]+-slim-[a-z]+", image)
     assert (ROOT / ".python-version").read_text().strip() == "3.13"
-    assert len([name for name, _ in instructions() if name == "FROM"]) == 2
+
+
+def pinned() -> dict[str, str]:
+    """Name to version of build-requirements.txt; each has hashes of SHA-256."""
+    text = (ROOT / "build-requirements.txt").read_text()
+    found = re.findall(r"^([a-z-]+)==([0-9.]+)((?: \\\n +--hash=sha256:[0-9a-f]{64})+)$", text, re.MULTILINE)
+    lines = [line for line in text.splitlines() if line and not line.startswith(("#", " "))]
+    assert len(found) == len(lines)
+    return {name: version for name, version, _ in found}
+
+
+def test_what_builds_is_pinned() -> None:
+    """uv, the backend of pyproject.toml and what it needs: one version each, with hashes."""
+    versions = pinned()
+    assert {"uv", "hatchling", "packaging", "pathspec", "pluggy", "trove-classifiers"} == versions.keys()
+    system = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]
+    assert system["requires"] == [f"hatchling=={versions['hatchling']}"]
+
+
+def test_nothing_is_installed_but_by_a_hash() -> None:
+    """Of each command that installs: from the lock, from the file of hashes, or the wheel that was built here."""
+    installs = [
+        command.strip()
+        for name, arguments in instructions()
+        if name == "RUN"
+        for command in arguments.split("&&")
+        if re.search(r"\b(pip|uv|apt-get|apt|curl|wget|npm)\b", command)
+    ]
+    assert installs == [
+        "/opt/build/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: -r /src/build-requirements.txt",
+        "uv sync --locked --no-dev --no-install-project",
+        "uv pip install --python /opt/tollhouse/bin/python --no-deps --no-index /wheels/*.whl",
+    ]
+
+
+def test_the_lock_has_hashes() -> None:
+    """Of each package that does not come from here."""
+    packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    files = [file for package in packages for file in (package.get("sdist"), *package.get("wheels", ())) if file]
+    assert len(files) > 100
+    assert all(re.fullmatch("sha256:[0-9a-f]{64}", file["hash"]) for file in files)
+    assert [package["name"] for package in packages if "registry" not in package["source"]] == ["tollhouse"]
 
 
 @pytest.mark.parametrize("name", ["ENTRYPOINT", "CMD", "VOLUME"])
@@ -114,7 +159,7 @@ def test_secrets_and_rubbish_stay_out(path: str) -> None:
 def test_what_the_package_needs_to_be_built_is_copied() -> None:
     """pyproject.toml's readme, licence files and package are all there before the project itself is installed."""
     sources = {source for source, _ in copies()}
-    assert {"pyproject.toml", "uv.lock", "README.md", "LICENSE", "addons"} <= sources
+    assert {"build-requirements.txt", "pyproject.toml", "uv.lock", "README.md", "LICENSE", "addons"} <= sources
 
 
 def test_ports_are_the_defaults_of_the_design() -> None:
