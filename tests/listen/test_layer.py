@@ -277,6 +277,55 @@ async def test_a_stream_that_drips_behind_its_answer() -> None:
         await receive(h2.events.StreamEnded)
 
 
+async def test_a_stream_is_not_read_ahead_of_its_owner() -> None:
+    """HTTP/2: an owner that does not read yet keeps what the window lets through, and then has all of it."""
+    reading = asyncio.Event()
+    bodies: list[int] = []
+
+    async def read(exchange: Exchange) -> None:
+        await reading.wait()
+        bodies.append(len(await exchange.read_all(4_000_000, 5)))
+        exchange.answer(200, [], b"")
+
+    h2c = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+    h2c.initiate_connection()
+    addon = Played(read)
+    bounds = replace(BOUNDS, max_discarded_bytes=4_000_000)
+    async with connected(addon, alpn=b"h2", bounds=bounds) as client:
+        h2c.send_headers(1, [(":method", "POST"), (":scheme", "https"), (":path", "/"), (":authority", "x")])
+        client.send(h2c.data_to_send())
+        left, sent, ended = 3_000_000, 0, False
+
+        def send() -> int:
+            sent = 0
+            while left > sent and (size := min(h2c.local_flow_control_window(1), 16_384, left - sent)):
+                h2c.send_data(1, b"x" * size)
+                sent += size
+            client.send(h2c.data_to_send())
+            return sent
+
+        async def receive() -> list[h2.events.Event]:
+            return h2c.receive_data(await asyncio.wait_for(client.reader.read(65_536), 5))
+
+        while not any(isinstance(event, h2.events.RemoteSettingsChanged) for event in await receive()):
+            pass
+        # What is acknowledged at first, and the window behind it.
+        while sent < 1024 * 1024:
+            left -= (now := send())
+            sent += now
+            await until(lambda count=sent: bool(addon.exchanges) and addon.exchanges[0].received == count)
+        assert addon.exchanges[0].buffered == sent <= (1024 + 256 + 16) * 1024
+        reading.set()
+        while not ended:
+            ended = any(isinstance(event, h2.events.StreamEnded) for event in await receive())
+            left -= send()
+            if not left:
+                left = -1
+                h2c.end_stream(1)
+                client.send(h2c.data_to_send())
+    assert bodies == [3_000_000]
+
+
 @pytest.mark.parametrize(
     "data",
     [

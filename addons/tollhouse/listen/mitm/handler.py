@@ -8,7 +8,8 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from mitmproxy.addonmanager import AddonManager
 from mitmproxy.connection import ConnectionState
@@ -27,7 +28,7 @@ from tollhouse.listen.mitm.wire import Reply
 log = logging.getLogger(__name__)
 
 _READ_AHEAD = 1024 * 1024
-"""Bytes of a request's body that are kept for an owner who has not read them yet (HTTP/1: the socket is not read on)."""
+"""Bytes of an HTTP/1 request's body that are kept for an owner who has not read them yet; then the socket is not read on."""
 _LINGER_S = 2.0
 """How long a refused client's bytes are read on after our last: a close with bytes unread is a reset, which can overtake
 the answer."""
@@ -108,9 +109,7 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
             for name, value in _KEEPALIVE.items():
                 if hasattr(socket, name):
                     connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-        task = asyncio.get_running_loop().create_task(self._until_lost())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.run(self._until_lost())
 
     async def _until_lost(self) -> None:
         try:
@@ -152,10 +151,14 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
             self.close()
         self._write(out)
         for hook in hooks:
-            task = asyncio.get_running_loop().create_task(self.hook_task(hook))
-            if not task.done():
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            self.run(self.hook_task(hook))
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """In a task of its own, which is kept until it has ended."""
+        task = asyncio.get_running_loop().create_task(work)
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def _write(self, out: list[bytes]) -> None:
         if out and self.client in self.transports and not self._writer.is_closing():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Callable, Generator
 from typing import Any
 
 import h2.errors
@@ -17,6 +18,8 @@ from tollhouse.listen.mitm.head import Defect, empty_request, parse_http2
 from tollhouse.listen.mitm.hooks import Bounds, Commands
 from tollhouse.listen.mitm.http1 import DefectiveRequest
 
+_WINDOW = 1024 * 1024
+"""Bytes of a stream's body that a client may send ahead (RFC 9113 5.2); mitmproxy opens the window to 2 GiB."""
 _FRAME = 16_384
 """The largest frame taken; hyper-h2 keeps up to 64 of them until a header block is complete."""
 
@@ -24,8 +27,12 @@ _FRAME = 16_384
 class BoundedHttp2Server(_http2.Http2Server):
     """HTTP/2 that tells when a stream's send buffer is empty again."""
 
-    def __init__(self, context: Context, bounds: Bounds) -> None:
+    def __init__(self, context: Context, bounds: Bounds, behind: Callable[[int], bool]) -> None:
+        """``behind`` says whether a stream's owner has yet to read what came: it then calls `acknowledge` itself."""
         super().__init__(context)
+        self._behind = behind
+        self._unacknowledged: Counter[int] = Counter()
+        self.h2_conn.local_settings.initial_window_size = _WINDOW
         self.drained: dict[int, asyncio.Future[None]] = {}
         self.h2_conn.decoder.max_header_list_size = bounds.max_header_bytes
         self.h2_conn.local_settings.max_frame_size = _FRAME
@@ -48,6 +55,16 @@ class BoundedHttp2Server(_http2.Http2Server):
                     waiter.set_result(None)
 
     def handle_h2_event(self, event: h2.events.Event) -> Generator[commands.Command, Any, bool]:
+        if isinstance(event, h2.events.DataReceived):
+            stream_id = event.stream_id or 0
+            if self.streams.get(stream_id) is not _http2.StreamState.HEADERS_RECEIVED:
+                return (yield from super().handle_h2_event(event))
+            if event.data:
+                yield _base.ReceiveHttp(_events.RequestData(stream_id, event.data))
+            self._unacknowledged[stream_id] += event.flow_controlled_length or 0
+            if not self._behind(stream_id):
+                self._open_window(stream_id)
+            return False
         if not isinstance(event, h2.events.RequestReceived):
             return (yield from super().handle_h2_event(event))
         # hyper-h2 ends the whole connection over one malformed head, without a word to anybody: it is told not to look,
@@ -62,6 +79,16 @@ class BoundedHttp2Server(_http2.Http2Server):
         else:
             yield _base.ReceiveHttp(_events.RequestHeaders(stream_id, request, end))
         return False
+
+    def acknowledge(self, stream_id: int) -> bytes:
+        """Lets the client send on what the stream's owner has read."""
+        self._open_window(stream_id)
+        return self.h2_conn.data_to_send()
+
+    def _open_window(self, stream_id: int) -> None:
+        size = self._unacknowledged.pop(stream_id, 0)
+        if size:
+            self.h2_conn.acknowledge_received_data(size, stream_id)
 
     def take_no_more(self, stream_id: int) -> bytes:
         """Ends the client's direction of a stream that has been answered (RFC 9113 8.1)."""

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_UNREAD = 256 * 1024
+"""Bytes of an HTTP/2 body that its owner has not read, above which the client's window stays as it is."""
 _MAX_HELLO = 16_384
 """Bytes of a ClientHello; one with post-quantum key shares has about 2,000."""
 _MAX_HELLO_READS = 64
@@ -60,13 +62,14 @@ class HttpSide(layer.Layer):
         self.connect = connect
         self.http: StrictHttp1Server | BoundedHttp2Server | None = None
         self.exchanges: dict[int, Exchange] = {}
+        self._catching_up: set[int] = set()
         self._unread: dict[int, float] = {}
         """When an answer was complete whose request's body was not, by stream."""
 
     def _handle_event(self, event: events.Event) -> Commands:
         if isinstance(event, events.Start):
             if self.context.client.alpn == b"h2":
-                self.http = BoundedHttp2Server(self.context.fork(), self.handler.bounds)
+                self.http = BoundedHttp2Server(self.context.fork(), self.handler.bounds, self._behind)
             else:
                 self.http = StrictHttp1Server(self.context.fork(), self.handler.bounds, self.handler.clock)
             yield from self._to_http(event)
@@ -92,6 +95,22 @@ class HttpSide(layer.Layer):
         bare = isinstance(event, _events.ResponseHeaders) and event.end_stream and exchange.body_complete
         if ended or bare or isinstance(event, _events.ResponseProtocolError):
             self._drop(event.stream_id)
+
+    def _behind(self, stream_id: int) -> bool:
+        """Whether the owner of a stream has yet to read what came of its body; the client may send on when it has."""
+        exchange = self.exchanges.get(stream_id)
+        if exchange is None or exchange.buffered <= _UNREAD:
+            return False
+        if stream_id not in self._catching_up:
+            self._catching_up.add(stream_id)
+            self.handler.run(self._catch_up(stream_id, exchange))
+        return True
+
+    async def _catch_up(self, stream_id: int, exchange: Exchange) -> None:
+        await exchange.room(_UNREAD)
+        self._catching_up.discard(stream_id)
+        if isinstance(self.http, BoundedHttp2Server):
+            self.handler.process(Reply(self.http.acknowledge(stream_id)))
 
     def _drop(self, stream_id: int) -> None:
         self.exchanges.pop(stream_id, None)
