@@ -244,6 +244,18 @@ async def test_bytes_that_drip_into_an_idle_connection() -> None:
         assert client.handler.overdue(1000.0 + 31)
 
 
+async def test_a_handshake_that_drips() -> None:
+    """A ClientHello is waited for as a whole, however often a byte of it comes."""
+    clock = Clock()
+    async with connected(Played(), kind="transparent", clock=clock) as client:
+        for step, byte in enumerate(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(20)):
+            clock.now = 1000.0 + step
+            client.send(bytes((byte,)))
+            await asyncio.sleep(0)
+            assert not client.handler.overdue(clock.now)
+        assert client.handler.overdue(1030.1)
+
+
 async def test_a_stream_that_drips_behind_its_answer() -> None:
     """HTTP/2: the stream is reset, and the connection goes on."""
 
