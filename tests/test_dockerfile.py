@@ -62,8 +62,8 @@ def ignored(path: str) -> bool:
 
 
 def test_images_are_pinned_and_the_same() -> None:
-    """Both stages have one base image, since the virtual environment links to its interpreter: one patch version on one
-    release of Debian, and whoever builds may give a digest."""
+    """Both stages have one base image, since the virtual environment links to its interpreter: one
+    patch version on one release of Debian, and whoever builds may give a digest."""
     bases = [arguments.split()[0] for name, arguments in instructions() if name == "FROM"]
     assert bases == ["${PYTHON_IMAGE}"] * 2
     [image] = [arguments for name, arguments in instructions() if name == "ARG"]
@@ -89,7 +89,8 @@ def test_what_builds_is_pinned() -> None:
 
 
 def test_nothing_is_installed_but_by_a_hash() -> None:
-    """Of each command that installs: from the lock, from the file of hashes, or the wheel that was built here."""
+    """Of each command that installs: from the lock, from the file of hashes, or the wheel that was
+    built here."""
     installs = [
         command.strip()
         for name, arguments in instructions()

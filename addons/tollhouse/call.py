@@ -35,8 +35,9 @@ ChargedBy = Literal["usage", "hold", "estimate", "disconnect", "sweep", "none"]
 class RequestHead:
     """A request's head as the client sent it; nothing in it has been judged yet.
 
-    Header names are lower case, in order, duplicates kept. A value is what its bytes say in UTF-8; each byte that is none is
-    a lone surrogate (PEP 383), so that the value is passed on byte for byte (obs-text, RFC 9110 5.5).
+    Header names are lower case, in order, duplicates kept. A value is what its bytes say in UTF-8;
+    each byte that is none is a lone surrogate (PEP 383), so that the value is passed on byte for
+    byte (obs-text, RFC 9110 5.5).
     """
 
     listener: ListenerKind

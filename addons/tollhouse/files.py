@@ -1,5 +1,5 @@
-"""Small files: one written whole (after a crash, of the program or of the machine, it is the old one or the new one), and
-one read as a person's editor saved it."""
+"""Small files: one written whole (after a crash, of the program or of the machine, it is the old
+one or the new one), and one read as a person's editor saved it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 
 def read(file: Path) -> bytes:
-    """The content of ``file`` without a UTF-8 byte order mark before it, which editors on Windows write. Raises `OSError`."""
+    """The content of ``file`` without a UTF-8 byte order mark before it, which editors on Windows
+    write. Raises `OSError`."""
     return file.read_bytes().removeprefix(codecs.BOM_UTF8)
 
 

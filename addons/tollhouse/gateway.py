@@ -27,7 +27,6 @@ from OpenSSL import SSL
 
 from tollhouse.accounts.directory import Directory
 from tollhouse.accounts.remembered import Remembered
-from tollhouse.admit.bodies import BodyBytes
 from tollhouse.admit.gate import admit_gates
 from tollhouse.admit.models import Models
 from tollhouse.admit.reading import ReadBody

@@ -51,8 +51,9 @@ def eager_task_factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: An
 
 
 def tell_of_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What the loop has caught: one line for a connection that was given up in the turn in which bytes of it came (uvloop's
-    transport then says that its handle is closed, to whatever was to be done with it), and all there is for anything else."""
+    """What the loop has caught: one line for a connection that was given up in the turn in which
+    bytes of it came (uvloop's transport then says that its handle is closed, to whatever was to be
+    done with it), and all there is for anything else."""
     error = context.get("exception")
     if isinstance(error, RuntimeError) and "the handler is closed" in str(error):
         log.warning("a connection was given up while bytes of it came, and is closed: %s", context.get("message"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tollhouse.denial import Refused
 from tollhouse.admit.bodies import BodyBytes, KeptBody
+from tollhouse.denial import Refused
 
 
 def refusal(kept: KeptBody, count: int) -> tuple[str, int, tuple[tuple[str, str], ...]]:
@@ -16,7 +16,8 @@ def refusal(kept: KeptBody, count: int) -> tuple[str, int, tuple[tuple[str, str]
 
 
 def test_a_token_has_half() -> None:
-    """Its last byte is taken, the next refused; another token is served, and what was refused takes nothing."""
+    """Its last byte is taken, the next refused; another token is served, and what was refused takes
+    nothing."""
     budget = BodyBytes(1000)
     one, again, other = (budget.reserve(token, f"10.0.0.{n}") for n, token in enumerate("aab"))
     one.extend(300)

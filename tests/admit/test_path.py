@@ -132,7 +132,8 @@ def test_no_credential_is_left(query: str) -> None:
 
 @pytest.mark.parametrize("separator", ["&", ";"])
 def test_the_pieces_of_a_query_are_bounded(separator: str) -> None:
-    """Each piece costs work before it is known who asks: 256 are read, 257 are refused before one is."""
+    """Each piece costs work before it is known who asks: 256 are read, 257 are refused before one
+    is."""
     most = separator.join(["%41"] * MAX_QUERY_PIECES)
     assert split_target(f"/v1/models?{most}") == ("/v1/models", most)
     with pytest.raises(Refused) as refused:

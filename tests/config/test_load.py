@@ -95,7 +95,8 @@ def test_reference_with_its_comments_taken_off(write, tmp_path: Path) -> None:
 
 
 def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
-    """EF BB BF before the first key is read over, as an editor on Windows writes it; one further in is not."""
+    """EF BB BF before the first key is read over, as an editor on Windows writes it; one further in
+    is not."""
     file = tmp_path / "tollhouse.toml"
     file.write_bytes(b"\xef\xbb\xbf" + EMBEDDED.encode())
     assert load_config(file).vault.embedded
@@ -277,7 +278,8 @@ def test_redis_url(write, url: str) -> None:
     ],
 )
 def test_the_names_of_the_base_url(write, listener: str, names: tuple[str, ...]) -> None:
-    """Beside those of the file, the loopback addresses that it is bound to; never an address that others reach."""
+    """Beside those of the file, the loopback addresses that it is bound to; never an address that
+    others reach."""
     text = f'[listen]\nbase_url = "{listener}"\nbase_url_hosts = ["gw"]\nunsafe_plaintext_listen = true\n'
     assert write(EMBEDDED + text).listen.base_url_names == names
 

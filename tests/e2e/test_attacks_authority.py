@@ -260,7 +260,8 @@ def on_ipv6(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
 )
 @pytest.mark.parametrize("listener", ["base_url", "admin"])
 def test_the_address_that_a_listener_is_bound_to(on_ipv6: Inside, listener: str, host: str, answered: bool) -> None:
-    """A loopback address is its listener's own name; names that DNS rebinding could lead here are not."""
+    """A loopback address is its listener's own name; names that DNS rebinding could lead here are
+    not."""
     port = int(on_ipv6.gateway.addresses[listener].rpartition(":")[2])
     path = "/v1/models" if listener == "base_url" else "/livez"
     token = f"Authorization: Bearer {on_ipv6.token}"

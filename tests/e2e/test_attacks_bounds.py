@@ -267,8 +267,8 @@ def shared(little: Inside, caplog: pytest.LogCaptureFixture) -> Iterator[Attacke
 
 
 def test_unfinished_bodies_of_one_token(shared: Attacked) -> None:
-    """Row 39: a body whose last byte is held back is kept; those beside it are refused when the token's share is full, and
-    what they said of their length takes nothing from others."""
+    """Row 39: a body whose last byte is held back is kept; those beside it are refused when the
+    token's share is full, and what they said of their length takes nothing from others."""
     body = BODY + b" " * (900_000 - len(BODY))
     made = shared.inside.do(shared.inside.gateway.operations.perform("token_create", {"projects": [PROJECT]}))
     with shared.tunnel() as first, shared.tunnel() as idle, shared.tunnel(headers=()) as other:

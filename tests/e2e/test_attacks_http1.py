@@ -108,7 +108,8 @@ NAMES = {
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("body", [None, BODY, BODY + b" " * 200_000], ids=["none", "small", "large"])
 def test_obs_text_goes_on(attacked: Attacked, name: str, body: bytes | None) -> None:
-    """RFC 9110 5.5: what a header's value means beyond ASCII is for the provider to say; it gets the same bytes."""
+    """RFC 9110 5.5: what a header's value means beyond ASCII is for the provider to say; it gets
+    the same bytes."""
     given = NAMES[name]
     header = b"X-Name: " + given + b"\r\nX-Coreason-Trace-ID: t-" + given + b"\r\n\r\n"
     with attacked.tunnel() as client:
@@ -352,7 +353,8 @@ def test_a_client_that_goes_away(attacked: Attacked, end: str, sent: str) -> Non
 @pytest.mark.parametrize("listener", ["tunnel", "base_url"])
 @pytest.mark.parametrize("sent", [get("Authorization: Bearer TOKEN"), post(BODY, "Authorization: Bearer TOKEN")])
 def test_a_client_that_ends_its_direction(attacked: Attacked, listener: str, sent: bytes) -> None:
-    """`printf 'POST ...' | nc -N`, and a close_notify inside a tunnel: the answer comes, then the connection ends."""
+    """`printf 'POST ...' | nc -N`, and a close_notify inside a tunnel: the answer comes, then the
+    connection ends."""
     data = sent.replace(b"TOKEN", attacked.inside.token.encode())
     if listener == "base_url":
         data = data.replace(f"Host: {HOST}".encode(), b"Host: localhost")
@@ -368,7 +370,8 @@ def test_a_client_that_ends_its_direction(attacked: Attacked, listener: str, sen
     ("listener", "end"), [("tunnel", "reset"), ("tunnel", "close"), ("base_url", "reset"), ("base_url", "close")]
 )
 def test_a_client_that_ends_its_direction_and_then_goes(attacked: Attacked, listener: str, end: str) -> None:
-    """While its answer is under way it closes the rest too: that is noticed, and the call ends without it."""
+    """While its answer is under way it closes the rest too: that is noticed, and the call ends
+    without it."""
     steps = Steps()
     attacked.inside.standin.script(Behaviour(steps=steps))
     data = post(

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from tests.support.wire import a_head, an_exchange
 
-from tollhouse.denial import Denial, Refused
 from tollhouse.admit.bodies import BodyBytes
+from tollhouse.denial import Denial, Refused
 from tollhouse.listen.exchange import BodyTooLarge, ClientGone, Exchange
 
 
@@ -173,7 +173,8 @@ async def test_an_abort_comes_once() -> None:
 
 
 async def test_what_is_kept_is_counted_until_the_answer() -> None:
-    """Bytes count as they come, not as they are announced, and no longer when the exchange is finished."""
+    """Bytes count as they come, not as they are announced, and no longer when the exchange is
+    finished."""
     budget = BodyBytes(1000)
     exchange, _ = an_exchange(a_head(headers=[("content-length", "400")]), body=None)
     task = asyncio.ensure_future(exchange.read_all(1000, 60.0, budget.reserve("a", "10.0.0.1")))

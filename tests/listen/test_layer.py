@@ -146,7 +146,8 @@ POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
     ("sent", "answers"), [(GET, 1), (POST, 1), (GET + POST + GET, 3), (GET + GET[:-2], 1), (GET + POST[:-1], 1)]
 )
 async def test_a_client_that_ends_its_direction(sent: bytes, answers: int) -> None:
-    """Each request that was sent whole is answered, then the connection ends; half a request is not."""
+    """Each request that was sent whole is answered, then the connection ends; half a request is
+    not."""
 
     async def answer(exchange: Exchange) -> None:
         await until(lambda: client.handler.client.state is ConnectionState.CAN_WRITE)
@@ -180,7 +181,8 @@ async def test_half_a_request_and_an_end() -> None:
 
 
 async def test_a_half_closed_client_that_goes_away() -> None:
-    """It is noticed when the kernel knows it: by the next look at the connection, or by what can't be written."""
+    """It is noticed when the kernel knows it: by the next look at the connection, or by what can't
+    be written."""
     ended = asyncio.Event()
 
     async def wait(exchange: Exchange) -> None:
@@ -232,7 +234,8 @@ async def test_bytes_that_drip_behind_an_answer(body: bytes, bound: float) -> No
 
 
 async def test_bytes_that_drip_into_an_idle_connection() -> None:
-    """Empty lines between requests keep no connection: the head that they would begin is waited for as any other."""
+    """Empty lines between requests keep no connection: the head that they would begin is waited for
+    as any other."""
     clock = Clock()
     async with connected(Played(), clock=clock) as client:
         await client.ask(GET)
@@ -290,7 +293,8 @@ async def test_a_stream_that_drips_behind_its_answer() -> None:
 
 
 async def test_a_stream_is_not_read_ahead_of_its_owner() -> None:
-    """HTTP/2: an owner that does not read yet keeps what the window lets through, and then has all of it."""
+    """HTTP/2: an owner that does not read yet keeps what the window lets through, and then has all
+    of it."""
     reading = asyncio.Event()
     bodies: list[int] = []
 

@@ -187,7 +187,8 @@ def watched(inside: Inside, caplog: pytest.LogCaptureFixture) -> Iterator[Attack
 
 
 def _harmless(record: logging.LogRecord) -> bool:
-    """The stand-in is in this process as well, and what it says of a gateway that left is no matter."""
+    """The stand-in is in this process as well, and what it says of a gateway that left is no
+    matter."""
     return record.name.startswith("aiohttp.server")
 
 

@@ -73,7 +73,8 @@ class RawClient:
         self._socket.shutdown(socket.SHUT_WR)
 
     def send_and_end(self, data: bytes) -> None:
-        """``data`` and the end of our direction behind it: a close_notify inside TLS, which leaves TCP open, else FIN."""
+        """``data`` and the end of our direction behind it: a close_notify inside TLS, which leaves
+        TCP open, else FIN."""
         if self._tls is None:
             self.send_plain(data)
             self.half_close()

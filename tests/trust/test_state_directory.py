@@ -100,7 +100,8 @@ def test_the_owner(state: Path, of: str, owner: int, user: int, refused: int) ->
 @pytest.mark.skipif(os.geteuid() != ROOT, reason="only root makes what is root's")
 @pytest.mark.parametrize(("mode", "refused"), [(0o770, 0), (0o2775, 0), (0o777, 1), (0o2777, 1), (0o1777, 1)])
 def test_a_mount_of_roots(tmp_path: Path, mode: int, refused: int) -> None:
-    """Kubernetes gives a volume to the pod's own group; to everybody it is given by nobody who thought of it."""
+    """Kubernetes gives a volume to the pod's own group; to everybody it is given by nobody who
+    thought of it."""
     state = tmp_path / "state"
     state.mkdir()
     state.chmod(mode)

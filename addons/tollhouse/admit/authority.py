@@ -63,8 +63,8 @@ def split_authority(authority: str) -> tuple[str | None, int | None]:
 
 
 def named_host(authority: str) -> str | None:
-    """The host of ``host[:port]`` as a listener of ours may be called, in the spelling of `plain_host`; None if it is
-    malformed (RFC 3986 3.2.2: an IPv6 address stands in brackets)."""
+    """The host of ``host[:port]`` as a listener of ours may be called, in the spelling of
+    `plain_host`; None if it is malformed (RFC 3986 3.2.2: an IPv6 address stands in brackets)."""
     match = _HOST_PORT.fullmatch(authority)
     return plain_host(match["host"]) if match else None
 
@@ -101,7 +101,8 @@ def admit_sni(sni: str | None, connect_host: str | None, catalog: Catalog) -> st
 
 
 def judge(head: RequestHead, catalog: Catalog, base_url_hosts: Collection[str]) -> Target:
-    """Where this request may go; ``base_url_hosts`` are in the spelling of `plain_host`. Raises `Refused`."""
+    """Where this request may go; ``base_url_hosts`` are in the spelling of `plain_host`. Raises
+    `Refused`."""
     if len(head.get_all("host")) > 1:
         raise Refused("bad_request", "The request has more than one Host header.")
     if head.method == "CONNECT":

@@ -1,7 +1,8 @@
 """How many bytes of requests' bodies the process keeps at one time, and for whom.
 
-Bodies are kept before any limit of a project is asked, so that this bound stands before all of those. No token and no
-source address may take all of it: others are served beside one that does what it likes.
+Bodies are kept before any limit of a project is asked, so that this bound stands before all of
+those. No token and no source address may take all of it: others are served beside one that does
+what it likes.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ _RETRY: Final = (("retry-after", "1"),)
 
 
 class BodyBytes:
-    """The budget, mutable, for one event loop. ``limit_bytes`` is the process's; a token has half of it, a source address
-    three quarters, and both at least ``largest_bytes``, the largest body that is allowed."""
+    """The budget, mutable, for one event loop. ``limit_bytes`` is the process's; a token has half
+    of it, a source address three quarters, and both at least ``largest_bytes``, the largest body
+    that is allowed."""
 
     def __init__(self, limit_bytes: int = DEFAULT_BYTES, *, largest_bytes: int = 0) -> None:
         self.limit_bytes: Final = max(limit_bytes, largest_bytes)
@@ -28,11 +30,13 @@ class BodyBytes:
         self._by_source: Counter[str] = Counter()
 
     def reserve(self, token: str, source: str) -> KeptBody:
-        """The share of one request, of which nothing has been kept yet: what a request says of its length takes nothing."""
+        """The share of one request, of which nothing has been kept yet: what a request says of its
+        length takes nothing."""
         return KeptBody(self, token, source)
 
     def take(self, token: str, source: str, count: int) -> None:
-        """Raises `Refused`, and then nothing was taken: 429 for a share that is full, 503 for the whole."""
+        """Raises `Refused`, and then nothing was taken: 429 for a share that is full, 503 for the
+        whole."""
         if self._by_token.get(token, 0) + count > self.token_bytes:
             raise Refused("concurrency_limited", _why("this token's", self.token_bytes), _RETRY)
         if self._by_source.get(source, 0) + count > self.source_bytes:

@@ -104,10 +104,11 @@ def _known(name: str) -> str:
 
 
 def decoded(text: str) -> str:
-    """``text`` of a query without its percent-escapes, ``+`` as a space; what is not UTF-8 becomes U+FFFD.
+    """``text`` of a query without its percent-escapes, ``+`` as a space; what is not UTF-8 becomes
+    U+FFFD.
 
-    Quoted-printable is the same encoding with another sign, and its decoder is C: `urllib.parse.unquote_plus` takes 4 ms
-    of the loop for the longest query.
+    Quoted-printable is the same encoding with another sign, and its decoder is C:
+    `urllib.parse.unquote_plus` takes 4 ms of the loop for the longest query.
     """
     raw = text.encode("utf-8", "surrogateescape").replace(b"=", b"=3D").replace(b"%", b"=").replace(b"+", b" ")
     return a2b_qp(raw).decode("utf-8", "replace")

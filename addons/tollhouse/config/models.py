@@ -68,7 +68,8 @@ class ListenConfig(Table):
 
     @property
     def base_url_names(self) -> tuple[str, ...]:
-        """Each Host that the base URL answers as: those of the file, and the loopback addresses it is bound to."""
+        """Each Host that the base URL answers as: those of the file, and the loopback addresses it
+        is bound to."""
         return (*self.base_url_hosts, *(self.base_url.own_literals if self.base_url else ()))
 
 

@@ -35,8 +35,8 @@ class Address:
 
     @property
     def own_literals(self) -> tuple[str, ...]:
-        """The loopback addresses that a listener here is bound to. A request that names one of them was not led here by a
-        name of somebody else's (DNS rebinding)."""
+        """The loopback addresses that a listener here is bound to. A request that names one of them
+        was not led here by a name of somebody else's (DNS rebinding)."""
         if not self.is_loopback:
             return ()
         return (self.host,) if _ip(self.host) else ("127.0.0.1", "::1")

@@ -82,8 +82,9 @@ class Connection(ResponseHandler):
 
 
 class HeadWriter(StreamWriter):
-    """aiohttp's writer of a request, which also writes header bytes that are no UTF-8: its own serialiser leaves out the
-    surrogates by which they are known here (`RequestHead`), without a word."""
+    """aiohttp's writer of a request, which also writes header bytes that are no UTF-8: its own
+    serialiser leaves out the surrogates by which they are known here (`RequestHead`), without a
+    word."""
 
     async def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> None:
         await super().write_headers(status_line, headers)

@@ -1,4 +1,5 @@
-"""Whether the state directory is ours alone: whoever can write in it can give the gateway another CA, tokens or settles."""
+"""Whether the state directory is ours alone: whoever can write in it can give the gateway another
+CA, tokens or settles."""
 
 from __future__ import annotations
 
@@ -13,12 +14,14 @@ PRIVATE_FILES: Final = (
     *("ca-key.pem", "vault.key", "vault.enc", "vault.lock", "ledger.json", "settles.spool"),
     *("control.sock", "state.lock"),
 )
-"""What is secret, or decides who may command: the CA's key, the embedded stores, the spool, the socket and the locks."""
+"""What is secret, or decides who may command: the CA's key, the embedded stores, the spool, the
+socket and the locks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """Something of the state directory that another user of this machine can read or change. Each is a sentence."""
+    """Something of the state directory that another user of this machine can read or change. Each
+    is a sentence."""
 
     what: str
     why: str
@@ -29,11 +32,13 @@ class Exposure:
 
 
 def exposures(directory: Path, user: int | None = None) -> Iterator[Exposure]:
-    """What is wrong with ``directory`` and the private files in it, for a gateway that runs as ``user`` (else this
-    process's). Nothing for what is not there yet. Raises `OSError` for what can't be looked at.
+    """What is wrong with ``directory`` and the private files in it, for a gateway that runs as
+    ``user`` (else this process's). Nothing for what is not there yet. Raises `OSError` for what
+    can't be looked at.
 
-    All must belong to that user or to root, who may do anything here. Nobody else may write in the directory, nor read the
-    files. To what is root's while we are not, its group has the rights that a mount gives it (Kubernetes, ``fsGroup``).
+    All must belong to that user or to root, who may do anything here. Nobody else may write in the
+    directory, nor read the files. To what is root's while we are not, its group has the rights that
+    a mount gives it (Kubernetes, ``fsGroup``).
     """
     user = os.geteuid() if user is None else user
     if not directory.is_dir():

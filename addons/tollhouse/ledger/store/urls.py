@@ -59,8 +59,9 @@ _ONE_SERVER: Final = {
 
 
 def check_one_server(parts: SplitResult) -> None:
-    """Judges database and options of a ``redis://``, ``rediss://`` or ``unix://`` URL; host and port are not looked at.
-    Raises `ValueError`, without a value of the URL: a name that is not known may be a part of a password."""
+    """Judges database and options of a ``redis://``, ``rediss://`` or ``unix://`` URL; host and
+    port are not looked at. Raises `ValueError`, without a value of the URL: a name that is not
+    known may be a part of a password."""
     try:
         query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:

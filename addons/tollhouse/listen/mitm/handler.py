@@ -28,12 +28,14 @@ from tollhouse.listen.mitm.wire import Reply
 log = logging.getLogger(__name__)
 
 _READ_AHEAD = 1024 * 1024
-"""Bytes of an HTTP/1 request's body that are kept for an owner who has not read them yet; then the socket is not read on."""
+"""Bytes of an HTTP/1 request's body that are kept for an owner who has not read them yet; then the
+socket is not read on."""
 _LINGER_S = 2.0
 """How long a refused client's bytes are read on after our last: a close with bytes unread is a reset, which can overtake
 the answer."""
 _KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
-"""Of a half-closed connection, in seconds and in probes that nobody answers: a client that is gone sends nothing more."""
+"""Of a half-closed connection, in seconds and in probes that nobody answers: a client that is gone
+sends nothing more."""
 _MODE = mode_specs.ProxyMode.parse("regular")
 
 
@@ -63,8 +65,8 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         self.http: HttpSide | None = None
         """The layer that speaks HTTP at the moment; None while a tunnel's TLS is being set up."""
         self.last_active = clock()
-        """When a request was under way, or a byte of an answer went out, for the last time. Other bytes of the client do not
-        count: it could keep an idle connection for ever with them."""
+        """When a request was under way, or a byte of an answer went out, for the last time. Other
+        bytes of the client do not count: it could keep an idle connection for ever with them."""
         self.handshake_since: float | None = None
         """When the TLS handshake began that is under way."""
         self.lingering_since: float | None = None
@@ -92,8 +94,9 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         self.process(event)
 
     def _left(self) -> bool:
-        """Whether the client has ended both directions, as far as the kernel knows. Of a client that closed a TCP connection
-        in good order it learns so from the answer to the next byte or probe."""
+        """Whether the client has ended both directions, as far as the kernel knows. Of a client
+        that closed a TCP connection in good order it learns so from the answer to the next byte or
+        probe."""
         if self._writer.is_closing():
             return True
         poller = select.poll()
@@ -102,7 +105,8 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         return bool(poller.poll(0))
 
     def _watch(self) -> None:
-        """The client has ended its direction (`shutdown(SHUT_WR)`), which is not read any more: notice its end otherwise."""
+        """The client has ended its direction (`shutdown(SHUT_WR)`), which is not read any more:
+        notice its end otherwise."""
         connection = self._writer.get_extra_info("socket")
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -192,8 +196,9 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
                 await exchange.room(_READ_AHEAD)
 
     def overdue(self, now: float) -> bool:
-        """Whether this connection has taken too long over a handshake, a request's head, a body that nobody wants any more,
-        or without a request; or its client is gone. Each is bounded as a whole, not only between two bytes."""
+        """Whether this connection has taken too long over a handshake, a request's head, a body
+        that nobody wants any more, or without a request; or its client is gone. Each is bounded as
+        a whole, not only between two bytes."""
         if self.lingering_since is not None:
             return now - self.lingering_since > _LINGER_S
         if self._half_closed and self._left():

@@ -40,7 +40,8 @@ class StrictHttp1Server(_http1.Http1Server):
         self.bounds = bounds
         self.clock = clock
         self.half_closed = False
-        """The client has ended its direction behind a whole request, and waits for the answer (RFC 9112 9.6)."""
+        """The client has ended its direction behind a whole request, and waits for the answer (RFC
+        9112 9.6)."""
         self.head_since: float | None = None
         """When the first byte of a head that is not complete yet arrived."""
         self.defective = False
@@ -169,7 +170,8 @@ class StrictHttp1Server(_http1.Http1Server):
                 yield from self._no_more()
 
     def _no_more(self) -> Commands:
-        """The answer is out, and behind it comes no more than what has come: another whole request, or nothing."""
+        """The answer is out, and behind it comes no more than what has come: another whole request,
+        or nothing."""
         if self.state in (self.read_headers, self.read_body):
             yield from self.state(events.ConnectionClosed(self.conn))
 

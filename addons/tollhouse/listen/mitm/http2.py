@@ -19,7 +19,8 @@ from tollhouse.listen.mitm.hooks import Bounds, Commands
 from tollhouse.listen.mitm.http1 import DefectiveRequest
 
 _WINDOW = 1024 * 1024
-"""Bytes of a stream's body that a client may send ahead (RFC 9113 5.2); mitmproxy opens the window to 2 GiB."""
+"""Bytes of a stream's body that a client may send ahead (RFC 9113 5.2); mitmproxy opens the window
+to 2 GiB."""
 _FRAME = 16_384
 """The largest frame taken; hyper-h2 keeps up to 64 of them until a header block is complete."""
 
@@ -28,7 +29,8 @@ class BoundedHttp2Server(_http2.Http2Server):
     """HTTP/2 that tells when a stream's send buffer is empty again."""
 
     def __init__(self, context: Context, bounds: Bounds, behind: Callable[[int], bool]) -> None:
-        """``behind`` says whether a stream's owner has yet to read what came: it then calls `acknowledge` itself."""
+        """``behind`` says whether a stream's owner has yet to read what came: it then calls
+        `acknowledge` itself."""
         super().__init__(context)
         self._behind = behind
         self._unacknowledged: Counter[int] = Counter()

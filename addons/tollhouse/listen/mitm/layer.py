@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _UNREAD = 256 * 1024
-"""Bytes of an HTTP/2 body that its owner has not read, above which the client's window stays as it is."""
+"""Bytes of an HTTP/2 body that its owner has not read, above which the client's window stays as it
+is."""
 _MAX_HELLO = 16_384
 """Bytes of a ClientHello; one with post-quantum key shares has about 2,000."""
 _MAX_HELLO_READS = 64
@@ -97,7 +98,8 @@ class HttpSide(layer.Layer):
             self._drop(event.stream_id)
 
     def _behind(self, stream_id: int) -> bool:
-        """Whether the owner of a stream has yet to read what came of its body; the client may send on when it has."""
+        """Whether the owner of a stream has yet to read what came of its body; the client may send
+        on when it has."""
         exchange = self.exchanges.get(stream_id)
         if exchange is None or exchange.buffered <= _UNREAD:
             return False
@@ -117,8 +119,8 @@ class HttpSide(layer.Layer):
         self._unread.pop(stream_id, None)
 
     def end_unread(self, before: float) -> bool:
-        """End each stream whose answer was complete ``before`` then, and whose request is still being sent. True if that
-        ends the connection, as in HTTP/1."""
+        """End each stream whose answer was complete ``before`` then, and whose request is still
+        being sent. True if that ends the connection, as in HTTP/1."""
         late = [stream_id for stream_id, since in self._unread.items() if since < before]
         if not isinstance(self.http, BoundedHttp2Server):
             return bool(late)
@@ -291,8 +293,8 @@ class GateTLSLayer(ClientTLSLayer):
         return done, error
 
     def receive_close(self) -> Commands:
-        """TCP has ended, and so the client is gone. One that ends its direction of TLS alone sends a close_notify (RFC 8446
-        6.1) and leaves TCP open."""
+        """TCP has ended, and so the client is gone. One that ends its direction of TLS alone sends
+        a close_notify (RFC 8446 6.1) and leaves TCP open."""
         yield commands.CloseConnection(self.conn)
         yield from super().receive_close()
 
