@@ -18,7 +18,8 @@ import tollhouse
 ROOMS = (
     *("__main__", "cli", "demo", "check", "process", "gateway", "control", "site", "stores", "config"),
     *("journey", "listen", "admit", "budget", "dispatch", "book", "accounts", "ledger", "prices", "trust"),
-    *("clearance", "credential", "call", "providers", "families", "files", "timestamps", "denial"),
+    *("clearance", "credential", "call", "providers", "families", "refreshed", "files", "timestamps"),
+    *("headers", "denial"),
 )
 """Folders and single modules of the package: each imports itself and those after it, and nothing else."""
 PURE = {
@@ -108,7 +109,9 @@ PURE_MODULES = sorted(
     name
     for name in GRAPH
     if name in NAMED
-    or room(name) in ("families", "providers", "config", "book", "call", "clearance", "denial", "files", "timestamps")
+    or room(name)
+    in ("families", "providers", "config", "book", "call", "clearance", "denial", "files", "headers", "timestamps")
+    or name == "tollhouse.refreshed"
 )
 
 

@@ -12,7 +12,8 @@ from tollhouse.config.load import AppRoleAuth, Config, JwtAuth, TlsFiles, TokenA
 from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.cloud.google import AccessTokens
 from tollhouse.credential.cloud.google_endpoint import TokenEndpoint
-from tollhouse.credential.lease import Reader
+from tollhouse.credential.lease import Lease, Reader
+from tollhouse.dispatch.sign import check_lease
 from tollhouse.providers import Catalog
 from tollhouse.trust.ca import CertificateAuthority, some
 from tollhouse.trust.leaf import HTTP, server_context
@@ -86,6 +87,12 @@ def open_keys(config: Config) -> KeyCache:
     """The cache over the store of keys."""
     vault = config.vault
     refresh_s = min(vault.refresh_s, EMBEDDED_REFRESH_S) if vault.embedded else vault.refresh_s
+    providers = catalog(config)
+
+    def judge(lease: Lease, name: str) -> None:
+        if (provider := providers.by_name(name)) is not None:
+            check_lease(lease, provider)
+
     return KeyCache(
         open_reader(config),
         vault.paths,
@@ -93,7 +100,8 @@ def open_keys(config: Config) -> KeyCache:
         refresh_s,
         vault.stale_for_s,
         place=vault.mount,
-        account_headers=catalog(config).account_headers,
+        account_headers=providers.account_headers,
+        judge=judge,
     )
 
 

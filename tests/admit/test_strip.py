@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tollhouse.accounts.token import mint
-from tollhouse.admit.strip import CREDENTIAL_HEADERS, strip
+from tollhouse.admit.strip import strip
 from tollhouse.denial import Refused
-from tollhouse.providers import BUILT_IN
+from tollhouse.providers import BUILT_IN, CREDENTIAL_HEADERS
 from tollhouse.providers.anthropic import ANTHROPIC
 from tollhouse.providers.openai import OPENAI
 
@@ -69,6 +69,14 @@ def test_kept(name: str) -> None:
 def test_dropped(name: str) -> None:
     """What is for us, for this hop, or a credential."""
     assert left(("accept", "a"), (name, "value")) == [("accept", "a")]
+
+
+def test_credentials_of_any_provider() -> None:
+    """Every slot, and each other place for a key, once, in the order in which they are read."""
+    assert CREDENTIAL_HEADERS == (
+        *("authorization", "x-api-key", "api-key", "x-goog-api-key", "ocp-apim-subscription-key"),
+    )
+    assert {provider.slot.header for provider in BUILT_IN} <= set(CREDENTIAL_HEADERS)
 
 
 def test_who_pays_of_any_provider() -> None:

@@ -92,11 +92,9 @@ class Timer:
 
 
 async def settle() -> None:
-    """Wait for the reads and mintings under way and the login's tending."""
+    """Wait for the reads under way and the login's tending."""
     me = asyncio.current_task()
     while others := [
-        task
-        for task in asyncio.all_tasks()
-        if task is not me and task.get_name().startswith(("read ", "tend ", "mint "))
+        task for task in asyncio.all_tasks() if task is not me and task.get_name().startswith(("read ", "tend "))
     ]:
         await asyncio.wait(others, timeout=5)

@@ -12,10 +12,11 @@ from tests.dispatch.provider import RawProvider
 from tests.support import token_endpoint
 
 SCRIPT = """
-import asyncio, json, pathlib, socket, sys
+import asyncio, json, pathlib, sys
 from dataclasses import replace
 from tests.dispatch.provider import FakeResolver
 from tests.support.holders import holders
+from tests.support.token_endpoint import Leads
 from tollhouse.credential.fields import contents
 from tollhouse.credential.cloud.google import AccessTokens
 from tollhouse.credential.cloud.google_endpoint import TokenEndpoint
@@ -35,8 +36,8 @@ def lease(name):
 async def main():
     plain = {"port": provider_port, "allow_private": True, "unsafe_plaintext": True}
     aws, google = (replace(provider, **plain) for provider in (BEDROCK, VERTEX))
-    dial = lambda s: socket.create_connection(("127.0.0.1", token_port), s)
-    tokens = AccessTokens(TokenEndpoint(ca_file=directory / "ca.pem", dial=dial))
+    resolver = lambda: Leads(token_port)
+    tokens = AccessTokens(TokenEndpoint(ca_file=directory / "ca.pem", resolver_factory=resolver))
     names = {host: [["127.0.0.1"]] for host in (*aws.hosts, *google.hosts)}
     upstream = Upstream(Catalog((aws, google)), resolver_factory=lambda: FakeResolver(names), tokens=tokens)
     await upstream.start()

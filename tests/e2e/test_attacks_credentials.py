@@ -45,9 +45,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
 
 @pytest.fixture
 def inside(shared: Inside) -> Inside:
-    shared.gateway.keys._pauses._pauses.clear()
+    shared.do(forget(shared))
     shared.standin.clear()
     return shared
+
+
+async def forget(inside: Inside) -> None:
+    inside.gateway.keys.forget()
 
 
 def client(inside: Inside, proxy: str = "") -> httpx2.Client:

@@ -62,11 +62,13 @@ class running:  # noqa: N801 - a context manager
             **(settings or {}),
         }
         self._opened = open_inside(directory, merged, standin=self._standin)
-        self._endpoint = TokenEndpoint(ca_file=tokens.write_ca(directory / "token-ca.pem"), dial=tokens.dial)
+        self._endpoint = TokenEndpoint(
+            ca_file=tokens.write_ca(directory / "token-ca.pem"), resolver_factory=tokens.resolver
+        )
 
     def __enter__(self) -> Inside:
         inside = self._opened.__enter__()
-        inside.gateway.tokens._endpoint = self._endpoint
+        inside.gateway.tokens.endpoint = self._endpoint
         return inside
 
     def __exit__(self, *error: Any) -> None:
@@ -79,7 +81,6 @@ def inside(shared: Inside, token_source: TokenServer, caplog: pytest.LogCaptureF
     """With nothing in the book, no token kept, an answer for everything; at the end nothing secret may be in any log."""
     shared.standin.clear()
     shared.standin.always(reply(200, LIST, OF_JSON))
-    shared.gateway.keys._pauses._pauses.clear()
     token_source.act = None
     shared.do(forget(shared))
     yield shared
@@ -90,14 +91,8 @@ def inside(shared: Inside, token_source: TokenServer, caplog: pytest.LogCaptureF
 
 
 async def forget(inside: Inside) -> None:
-    tokens, keys = inside.gateway.tokens, inside.gateway.keys
-    for secret in list(tokens._entries):
-        tokens._forget(secret)
-    for entry in list(keys._entries.values()):
-        if entry.timer is not None:
-            entry.timer.cancel()
-    keys._entries.clear()
-    keys._callers.clear()
+    inside.gateway.tokens.forget()
+    inside.gateway.keys.forget()
 
 
 def keep(inside: Inside, provider: str, value: Any) -> None:

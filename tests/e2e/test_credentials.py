@@ -62,7 +62,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
 def inside(shared: Inside) -> Inside:
     shared.standin.clear()
     shared.standin.always(reply(200, MODELS, OF_JSON))
-    shared.gateway.keys._pauses._pauses.clear()
+    shared.do(forget(shared))
     return shared
 
 
@@ -235,12 +235,7 @@ def several(inside: Inside) -> Iterator[Inside]:
 
 async def forget(inside: Inside) -> None:
     """As if the keys had never been read."""
-    keys = inside.gateway.keys
-    for entry in keys._entries.values():
-        if entry.timer is not None:
-            entry.timer.cancel()
-    keys._entries.clear()
-    keys._callers.clear()
+    inside.gateway.keys.forget()
 
 
 def ask(inside: Inside, name: str) -> httpx2.Response:

@@ -259,10 +259,13 @@ def outage(shared: tuple[Inside, RedisServer]) -> Iterator[Inside]:
     inside.standin.clear()
     server.stop()
     # The answers of the last seconds serve without asking Redis, or us.
-    inside.gateway.directory._projects.clear()
-    inside.gateway.directory._tokens.clear()
+    inside.do(forget(inside))
     yield inside
     server.start()
+
+
+async def forget(inside: Inside) -> None:
+    inside.gateway.directory.forget()
 
 
 def call(inside: Inside) -> httpx2.Response:

@@ -36,11 +36,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
 @pytest.fixture
 def inside(shared: Inside) -> Inside:
     """With keys that are all free and of which none was refused, whatever other tests did, and nothing in the book."""
-    shared.gateway.keys._pauses._pauses.clear()
-    for entry in shared.gateway.keys._entries.values():
-        entry.asked_again.clear()
+    shared.do(forget(shared))
     shared.standin.clear()
     return shared
+
+
+async def forget(inside: Inside) -> None:
+    inside.gateway.keys.forget()
 
 
 def ask(inside: Inside, **more: Any) -> httpx2.Response:

@@ -217,6 +217,22 @@ async def test_a_path_from_fresh_to_failed_and_back(store: MemoryStore, clock: C
     await cache.close()
 
 
+async def test_versions_that_are_malformed(store: MemoryStore, clock: Clock) -> None:
+    """Each is counted once, from a 0 that was there before; the path is stale, not failed, while the last good one serves."""
+    cache, path = cache_of(store, clock), f"{COMMON} openai"
+    await cache.get(*CALL)
+    assert of(cache)["tollhouse_key_versions_refused_total"] == {path: 0}
+    for version in ("2", "3"):
+        store.secrets[COMMON] = ("two words", version)
+        await clock.pass_(100)
+    found = of(cache)
+    assert found["tollhouse_key_versions_refused_total"] == {path: 2}
+    assert found["tollhouse_key_reads_total"][f"malformed {path}"] > 2
+    assert found["tollhouse_key_paths"] == {"fresh": 0, "stale": 1, "missing": 1, "failed": 0}
+    assert [series.split()[-1] for series in found["tollhouse_key_info"]] == ["1"]
+    await cache.close()
+
+
 async def test_a_secret_that_is_gone(store: MemoryStore, clock: Clock) -> None:
     """A path that had a key stays to be seen, as missing; one that never had any is counted only."""
     cache = cache_of(store, clock)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+from aiohttp.abc import AbstractResolver, ResolveResult
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -55,6 +56,23 @@ def account(**changed: Any) -> dict[str, Any]:
     }
 
 
+class Leads(AbstractResolver):
+    """Every name is ``port`` of this machine."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        return [
+            ResolveResult(hostname=host, host="127.0.0.1", port=self._port, family=socket.AF_INET, proto=0, flags=flags)
+        ]
+
+    async def close(self) -> None: ...
+
+
 @dataclass
 class TokenServer:
     """``act`` answers in place of the ordinary way while it is set; ``tokens`` are those that were given."""
@@ -70,8 +88,8 @@ class TokenServer:
     """Why assertions were refused."""
     arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
-    def dial(self, timeout_s: float) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout_s)
+    def resolver(self) -> AbstractResolver:
+        return Leads(self.port)
 
     def write_ca(self, path: Path) -> Path:
         path.write_bytes(self.ca_pem)

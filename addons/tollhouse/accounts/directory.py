@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -25,6 +24,7 @@ from tollhouse.ledger.ledger import Ledger
 from tollhouse.ledger.limits import parse_limits
 from tollhouse.ledger.names import Scope, check_id
 from tollhouse.ledger.store.client import COMMAND_TIMEOUT_S, LedgerUnavailable, persist, translated
+from tollhouse.refreshed import Ended, Fresh, Refreshed, Times
 
 CACHE_S: Final = 4.0
 """Below the 5 s in which a revocation must be seen, by the time that asking Redis may take."""
@@ -81,8 +81,8 @@ class Directory:
         self._refreshed = float("-inf")
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
         noted = remembered or _Nobody()
-        self._projects: _Cache[Project] = _Cache(self._read_project, clock, noted.note_project)
-        self._tokens: _Cache[TokenInfo] = _Cache(self._read_token, clock, noted.note_token)
+        self._projects = _cached(self._read_project, clock, noted.note_project)
+        self._tokens = _cached(self._read_token, clock, noted.note_token)
 
     async def set_project(self, project: Project) -> None:
         """Makes or replaces a project, and its limits in the ledger; what it used stays counted. Raises `ValueError`
@@ -297,71 +297,32 @@ class Directory:
             finally:
                 self._reads.release()
 
-    def _saved(self) -> None:
-        persist(self._redis)
+    def forget(self) -> None:
+        """Ask Redis of everything again. What is being read now may be the state before a change: it is kept no more."""
         self._projects.clear()
         self._tokens.clear()
 
+    def _saved(self) -> None:
+        persist(self._redis)
+        self.forget()
 
-class _Cache[T]:
-    """Answers for `CACHE_S`, from when they were asked for; one read at a time for a key. Answers that there is nothing
-    are kept apart, so that a flood of unknown tokens can't push out the known ones. ``note`` is told each answer, with when
-    it was asked for."""
 
-    def __init__(
-        self,
-        read: Callable[[str], Awaitable[T | None]],
-        clock: Callable[[], float],
-        note: Callable[[str, float, T | None], None],
-    ) -> None:
-        self._read = read
-        self._clock = clock
-        self._note = note
-        self._known: OrderedDict[str, tuple[float, T]] = OrderedDict()
-        self._unknown: OrderedDict[str, float] = OrderedDict()
-        self._reading: dict[str, asyncio.Task[T | None]] = {}
+def _cached[T](
+    read: Callable[[str], Awaitable[T | None]],
+    clock: Callable[[], float],
+    note: Callable[[str, float, T | None], None],
+) -> Refreshed[str, T]:
+    """Answers for `CACHE_S`, from when they were asked for. ``note`` is told each answer, with when it was asked for."""
 
-    async def get(self, key: str) -> T | None:
-        now = self._clock()
-        found = self._known.get(key)
-        if found is not None and now < found[0]:
-            return found[1]
-        if now < self._unknown.get(key, now):
-            return None
-        task = self._reading.get(key)
-        if task is None:
-            task = asyncio.get_running_loop().create_task(self._fetch(key, now))
-            self._reading[key] = task
-            task.add_done_callback(lambda done: self._forget(key, done))
-        return await asyncio.shield(task)
+    async def fresh(key: str, _: T | None) -> Fresh[T] | None:
+        answer = await read(key)
+        return None if answer is None else Fresh(answer, CACHE_S)
 
-    def clear(self) -> None:
-        self._known.clear()
-        self._unknown.clear()
-        # What is being read now may be the state before the change.
-        self._reading.clear()
+    def tell(key: str, ended: Ended[T]) -> None:
+        if ended.told is not None:
+            note(key, ended.asked_at, ended.told.value)
 
-    async def _fetch(self, key: str, asked: float) -> T | None:
-        answer = await self._read(key)
-        if self._reading.get(key) is asyncio.current_task():
-            self._note(key, asked, answer)
-            self._known.pop(key, None)
-            self._unknown.pop(key, None)
-            if answer is None:
-                self._unknown[key] = asked + CACHE_S
-            else:
-                self._known[key] = (asked + CACHE_S, answer)
-            for kept in (self._known, self._unknown):
-                if len(kept) > CACHE_SIZE:
-                    kept.popitem(last=False)
-        return answer
-
-    def _forget(self, key: str, task: asyncio.Task[T | None]) -> None:
-        if self._reading.get(key) is task:
-            del self._reading[key]
-        if not task.cancelled():
-            # Read, so that a failure that nobody waits for any more is not reported as lost.
-            task.exception()
+    return Refreshed(fresh, Times(missing_s=CACHE_S), clock=clock, limit=CACHE_SIZE, on_read=tell)
 
 
 class _Nobody:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from tollhouse.accounts.records import TokenDirectory
 from tollhouse.accounts.token import digest, well_formed
-from tollhouse.admit.strip import CREDENTIAL_HEADERS
 from tollhouse.call import Identity, RequestHead
 from tollhouse.denial import Refused
+from tollhouse.providers import CREDENTIAL_HEADERS
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -51,7 +51,6 @@ class ReadBody:
         self._bodies = bodies or BodyBytes(largest_bytes=max_body_bytes)
         self._readers = ThreadPoolExecutor(_READERS, "read-body")
 
-<<<<<<< HEAD
     async def __call__(self, admitted: Admitted, exchange: Body) -> Requested:
         """Refuses 400, 408, 413, and 429 and 503 where too much of bodies is kept. Raises what `Exchange.interruptible`
         raises."""
@@ -67,51 +66,6 @@ class ReadBody:
         if len(body) > SMALL:
             return await asyncio.get_running_loop().run_in_executor(self._readers, self._judged, admitted, body)
         return self._judged(admitted, body)
-=======
-    async def __call__(self, call: Call, exchange: Exchange) -> Decision:
-        """Refuses 400, 408, 413, and 429 and 503 where too much of bodies is kept. Raises what
-        `Exchange.interruptible` raises."""
-        provider, endpoint = call.provider, call.endpoint
-        if provider is None or endpoint is None:
-            raise AssertionError("a call without an endpoint was not refused by admit")
-        try:
-            body = await self._body(call, exchange)
-            if not endpoint.billable:
-                if body:
-                    raise Refused("bad_request", f"{call.head.method} {call.path} takes no body.")
-                return Decision.allow(self.name)
-            if any(coding != "identity" for coding in call.head.get_all("content-encoding")):
-                raise Refused("bad_request", "A compressed request body cannot be read; send it uncompressed.")
-            prepared = prepare(body, endpoint.kind, provider.usage_in_stream)
-        except Refused as refusal:
-            return Decision.refuse(self.name, refusal.denial)
-        call.body = prepared.body
-        call.model = prepared.model
-        call.other_models = prepared.other_models
-        call.models_unknown = prepared.models_unknown
-        call.stream = prepared.stream
-        call.usage_injected = prepared.injected_usage
-        call.service_tier = prepared.service_tier
-        call.audio = prepared.audio
-        worst = call.project is not None and call.project.estimate == "worst"
-        context, answer = self._limits(provider, prepared)
-        call.input_estimate = estimate_input_tokens(
-            prepared.document,
-            worst=worst,
-            models=(prepared.model, *prepared.other_models),
-            context=context,
-            answer=answer,
-            openai=provider.price_id == "openai" and not prepared.models_unknown,
-        )
-        if endpoint.kind == "chat":
-            call.capped = prepared.output_cap is not None
-            call.answers = prepared.n
-            # The time gone is no bound of the tokens written, so that a slice could be too small.
-            uncapped = FIRST_SLICE_TOKENS if call.stream and not worst else answer
-            call.output_cap = (uncapped if prepared.output_cap is None else prepared.output_cap) * prepared.n
-            call.predicted = estimate_prediction_tokens(prepared.document, worst=worst) * prepared.n
-        return Decision.allow(self.name)
->>>>>>> 7678356 (Docstrings of what is new, at most 100 columns wide)
 
     def _judged(self, admitted: Admitted, body: bytes) -> Requested:
         provider = admitted.provider

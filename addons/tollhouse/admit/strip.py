@@ -6,28 +6,10 @@ from collections.abc import Iterable
 
 from tollhouse.accounts.token import carries_token
 from tollhouse.denial import Refused
-from tollhouse.providers import BUILT_IN, Provider
+from tollhouse.headers import AWS_SIGNATURE, HOP_BY_HOP, THIS_MESSAGE
+from tollhouse.providers import BUILT_IN, CREDENTIAL_HEADERS, Provider
 
-CREDENTIAL_HEADERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key", "ocp-apim-subscription-key")
-"""The credential slots of all providers, in the order in which they are read."""
-
-# RFC 9110 7.6.1, and what describes this hop's message rather than the next one's.
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "http2-settings",
-        "host",
-        "content-length",
-        "expect",
-        "accept-encoding",
-        "via",
-    }
-)
+_HOP_BY_HOP = HOP_BY_HOP | THIS_MESSAGE | {"http2-settings", "via"}
 # Who the client is or pretends to be, and headers by which a method, path or host can be swapped behind our back.
 _NEVER = frozenset(
     {
@@ -43,12 +25,9 @@ _NEVER = frozenset(
         "x-method-override",
         "x-original-url",
         "x-rewrite-url",
-        "x-amz-date",
-        "x-amz-content-sha256",
-        "x-amz-security-token",
-        "x-goog-user-project",
         "x-goog-quota-user",
         "x-goog-fieldmask",
+        *AWS_SIGNATURE,
         *CREDENTIAL_HEADERS,
     }
 )

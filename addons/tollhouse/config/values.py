@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
-from tollhouse.providers import BUILT_IN
+from tollhouse.headers import HOP_BY_HOP, THIS_MESSAGE
+from tollhouse.providers import BUILT_IN, CREDENTIAL_HEADERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,10 +280,10 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 # Headers with a meaning of their own; each of them is sent or stripped by its own rule.
 _RESERVED: Final = frozenset(
     {
-        *("authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"),
-        *("host", "connection", "te", "upgrade", "trailer", "expect", "transfer-encoding"),
-        *("content-length", "content-type", "content-encoding", "accept", "accept-encoding"),
-        *("user-agent", "traceparent"),
+        *CREDENTIAL_HEADERS,
+        *HOP_BY_HOP,
+        *THIS_MESSAGE,
+        *("proxy-authorization", "cookie", "content-type", "content-encoding", "accept", "user-agent", "traceparent"),
     }
 )
 

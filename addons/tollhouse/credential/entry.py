@@ -1,38 +1,27 @@
-"""One path of the store as the cache knows it, and what it may answer from that. No I/O and no clock of its own."""
+"""One path of the store as an operator may see it, and what the cache notes of it beside its keys. No I/O, no clock."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Final, Literal
 
-from tollhouse.credential.lease import CredentialUnavailable, Lease, StoreAway
+from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.pauses import Pauses
+from tollhouse.refreshed import Seen
 
 RETRY_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Before the next try in the background while nobody answers, by the number of failures in a row."""
-NEGATIVE_S: Final = 5.0
-"""How long a refusal, or a secret that is at no path, is remembered."""
+NEGATIVE_S: Final = (5.0, 10.0, 15.0, 20.0, 25.0, 30.0)
+"""How long a refusal is remembered, the same way; the first, how long a secret that is at no path."""
 
-Answered = Literal["value", "missing", "failed", "unknown"]
 Shown = Literal["fresh", "stale", "missing", "failed"]
 """Of what is known of a path; ``failed`` is a path of which nothing may be said."""
-OUTCOMES: Final = ("value", "missing", "away", "refused")
-"""How a read may end: what is there, or why nobody knows."""
+OUTCOMES: Final = ("value", "missing", "away", "refused", "malformed")
+"""How a read may end: what is there, or why nobody knows, or why what is there is no key."""
 
-
-class Timer(Protocol):
-    def cancel(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """In seconds; see `KeyCache`."""
-
-    refresh_s: float
-    stale_for_s: float
-    bound_s: float
+Leases = tuple[Lease, ...]
+"""One a key of a secret, in its order; never empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,112 +43,57 @@ class KeyStatus:
     keys: tuple[KeyState, ...] = ()
     age_s: float | None = None
     error: str = ""
-    """Why the last read told nothing; empty when it told something, or is the first and under way."""
+    """Why the last read told nothing; empty when it told something."""
     provider: str = ""
     reads: Mapping[str, int] = field(default_factory=dict)
     """How many reads ended so, by `OUTCOMES`."""
     error_age_s: float | None = None
     """Since the last read that told nothing; None when there was none."""
+    versions_refused: int = 0
+    """How many versions of the secret were no key that could be used, each counted once."""
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
-    """``known``: the store has told what is at ``path`` (``leases``, or nothing), at ``read_at``; ``failure`` is why the
-    last read told nothing.
+class PathNotes:
+    """What `KeyCache`, which alone changes it, notes of one path."""
 
-    ``begun`` and ``ended`` number the reads; they differ while ``task`` is under way.
-    """
-
-    path: str
     provider: str = ""
     """Whose key it is."""
-    known: bool = False
-    leases: tuple[Lease, ...] = ()
-    """One a key of the secret, in its order."""
     turn: int = 0
-    """Which of them is next."""
-    read_at: float = 0.0
-    used_at: float = 0.0
-    failure: CredentialUnavailable | None = None
-    failures: int = 0
-    retry_at: float = 0.0
-    task: asyncio.Task[None] | None = None
-    timer: Timer | None = None
-    begun: int = 0
-    ended: int = 0
+    """Which of several keys is next."""
     reads: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
     failed_at: float | None = None
     """When the last read that told nothing ended, however many succeeded since."""
     asked_again: dict[str, float] = field(default_factory=dict)
     """By fingerprint, until when a key that was refused is not read again for that."""
+    malformed: tuple[str, str] | None = None
+    """The version that was refused last, and why; None once another one could be used."""
+    versions_refused: int = 0
 
-    def state(self, now: float, times: Times, missing_s: float) -> Answered:
-        """What may be answered without a read. ``missing_s``: how long a missing secret is believed.
 
-        A value outlives ``refresh_s`` only while it is being read again, and while the store is away.
-        """
-        if self.known:
-            limit = times.refresh_s if self.leases else missing_s
-            if self.failure is not None:
-                limit = times.refresh_s + times.stale_for_s
-            elif self.task is not None:
-                limit += times.bound_s
-            if now - self.read_at <= limit:
-                return "value" if self.leases else "missing"
-        if self.failure is not None and now < self.retry_at:
-            return "failed"
-        return "unknown"
+def shown(seen: Seen[Leases], now: float) -> Shown:
+    if not seen.serves or seen.kept is None:
+        return "failed"
+    if seen.kept.value is None:
+        return "missing"
+    return "fresh" if now < seen.kept.ends_at else "stale"
 
-    def found(self, leases: tuple[Lease, ...], now: float) -> None:
-        """The store told what is there; may be nothing."""
-        self.known, self.leases, self.read_at = True, leases, now
-        self.reads["value" if leases else "missing"] += 1
-        self.asked_again = {key: until for key, until in self.asked_again.items() if until > now}
-        self.failure, self.failures = None, 0
 
-    def away(self, error: StoreAway, now: float, jitter: float) -> float:
-        """The store did not tell: what was known stays. Returns the seconds until it should be asked again."""
-        wait = RETRY_S[min(self.failures, len(RETRY_S) - 1)] * (1 - 0.5 * jitter)
-        self.reads["away"] += 1
-        self.failed_at = now
-        self.failure, self.retry_at = error, now + wait
-        self.failures += 1
-        return wait
-
-    def refused(self, error: CredentialUnavailable, now: float) -> None:
-        """The store said no, or what it has is no key: what was known ends."""
-        self.known, self.leases = False, ()
-        self.reads["refused"] += 1
-        self.failed_at = now
-        self.failures += 1
-        self.failure, self.retry_at = error, now + min(NEGATIVE_S * self.failures, 30.0)
-
-    def holds(self, lease: Lease) -> bool:
-        """Whether the key of ``lease`` is among those here."""
-        return any(known.secret == lease.secret for known in self.leases)
-
-    def shown(self, now: float, times: Times) -> Shown:
-        state = self.state(now, times, times.refresh_s)
-        if state == "value":
-            return "fresh" if now - self.read_at <= times.refresh_s else "stale"
-        return "missing" if state == "missing" else "failed"
-
-    def status(self, now: float, times: Times, pauses: Pauses) -> KeyStatus:
-        state = self.shown(now, times)
-        shared = KeyStatus(
-            self.path,
-            state,
-            error=self.failure.why if self.failure else "",
-            provider=self.provider,
-            reads=dict(self.reads),
-            error_age_s=None if self.failed_at is None else now - self.failed_at,
-        )
-        if state in ("missing", "failed"):
-            return shared
-        keys = []
-        for lease in self.leases:
-            pause = pauses.of(lease.secret.digest)
-            keys.append(
-                KeyState(lease.fingerprint, pause.why, pause.until - now) if pause else KeyState(lease.fingerprint)
-            )
-        return replace(shared, version=self.leases[0].version, keys=tuple(keys), age_s=now - self.read_at)
+def status(path: str, notes: PathNotes, seen: Seen[Leases], now: float, pauses: Pauses) -> KeyStatus:
+    leases = seen.kept.value if seen.kept is not None and seen.serves else None
+    keys = []
+    for lease in leases or ():
+        pause = pauses.of(lease.secret.digest)
+        keys.append(KeyState(lease.fingerprint, pause.why, pause.until - now) if pause else KeyState(lease.fingerprint))
+    return KeyStatus(
+        path,
+        shown(seen, now),
+        version=leases[0].version if leases else "",
+        keys=tuple(keys),
+        age_s=now - seen.kept.at if leases and seen.kept is not None else None,
+        error=seen.error.why if isinstance(seen.error, CredentialUnavailable) else "",
+        provider=notes.provider,
+        reads=dict(notes.reads),
+        error_age_s=None if notes.failed_at is None else now - notes.failed_at,
+        versions_refused=notes.versions_refused,
+    )

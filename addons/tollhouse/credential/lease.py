@@ -40,6 +40,15 @@ class StoreAway(CredentialUnavailable):
     """The store did not answer, or said that it can't now (sealed, overloaded): what was read before may serve on."""
 
 
+class Malformed(CredentialUnavailable):
+    """The store answered, and what it has is no key that could be used. This ``version`` of the secret is refused (empty:
+    the answer does not say which); what was read before may serve on."""
+
+    def __init__(self, why: str, version: str = "") -> None:
+        super().__init__(why)
+        self.version = version
+
+
 class NoKey(CredentialUnavailable):
     """The store answered for every path: there is no secret at any of them."""
 

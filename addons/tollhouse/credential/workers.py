@@ -10,10 +10,6 @@ from collections.abc import Callable
 from tollhouse.credential.lease import CredentialUnavailable, StoreAway
 
 
-def later(delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
-    return asyncio.get_running_loop().call_later(delay_s, callback)
-
-
 class Workers:
     """At most ``size`` jobs at once, one daemon thread each; jobs are rare (a read a key and refresh). ``whom`` they ask
     begins a sentence.

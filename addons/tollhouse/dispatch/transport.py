@@ -19,6 +19,7 @@ from aiohttp.payload import Payload
 
 from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
 from tollhouse.dispatch.resolve import AddressRefused
+from tollhouse.headers import HOP_BY_HOP
 
 if TYPE_CHECKING:
     from multidict import CIMultiDict
@@ -29,19 +30,6 @@ _MAX_ANSWER_HEADERS: Final = 65_536
 _MAX_INTERIM: Final = 16
 """1xx answers before the real one; a provider that heeds RFC 9110 sends one or two."""
 
-# RFC 9110 7.6.1.
-HOP_BY_HOP: Final = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "proxy-authenticate",
-    }
-)
 _FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 

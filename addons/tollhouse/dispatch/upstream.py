@@ -34,7 +34,6 @@ from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.resolve import AddressRefused, GuardedResolver
 from tollhouse.dispatch.sign import AccessTokens, credential_headers, tell_of_clock
 from tollhouse.dispatch.transport import (
-    HOP_BY_HOP,
     WRITE_SLICE,
     Body,
     Connection,
@@ -43,7 +42,8 @@ from tollhouse.dispatch.transport import (
     translated,
     without_named,
 )
-from tollhouse.providers import BUILT_IN, Catalog, Provider
+from tollhouse.headers import AWS_SIGNATURE, HOP_BY_HOP, THIS_MESSAGE
+from tollhouse.providers import CREDENTIAL_HEADERS, Catalog, Provider
 
 __all__ = ["Answer", "AnswerCut", "Upstream", "UpstreamError"]
 
@@ -55,19 +55,7 @@ _READ_BUFFER: Final = 65_536
 """Of an answer that the client does not take, twice this is kept, then the provider is made to wait."""
 
 # What only this hop says, or signs.
-_OURS: Final = frozenset(
-    {
-        "host",
-        "content-length",
-        "accept-encoding",
-        "expect",
-        "cookie",
-        "proxy-authorization",
-        "x-amz-date",
-        "x-amz-content-sha256",
-        "x-amz-security-token",
-    }
-)
+_OURS: Final = THIS_MESSAGE | AWS_SIGNATURE | {"authorization", "cookie", "proxy-authorization"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +95,9 @@ class Upstream:
         self._tls: dict[str | None, ssl.SSLContext] = {}
         self._resolver: GuardedResolver | None = None
         self._session: aiohttp.ClientSession | None = None
-        slots = {provider.slot.header for provider in (*BUILT_IN, *catalog.providers)}
+        slots = {*CREDENTIAL_HEADERS, *(provider.slot.header for provider in catalog.providers)}
         account = {header for provider in catalog.providers for header in provider.account_headers.values()}
-        self._dropped = HOP_BY_HOP | _OURS | slots | account | {"authorization"}
+        self._dropped = HOP_BY_HOP | _OURS | slots | account
 
     async def start(self) -> None:
         """Reads the roots and opens the session on the running loop. Raises ValueError for a ca_file that can't be

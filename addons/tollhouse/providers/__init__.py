@@ -10,6 +10,13 @@ from tollhouse.providers.mistral import MISTRAL
 from tollhouse.providers.openai import OPENAI
 from tollhouse.providers.vertex import VERTEX
 
-BUILT_IN: tuple[Provider, ...] = (OPENAI, ANTHROPIC, GEMINI, VERTEX, AZURE, BEDROCK, MISTRAL, COHERE)
+BUILT_IN: tuple[Provider, ...] = (OPENAI, ANTHROPIC, AZURE, GEMINI, VERTEX, BEDROCK, MISTRAL, COHERE)
+CREDENTIAL_HEADERS: tuple[str, ...] = tuple(
+    dict.fromkeys(
+        [provider.slot.header for provider in BUILT_IN]
+        + [header for provider in BUILT_IN for header in provider.other_slots]
+    )
+)
+"""Where a key may stand in a request to any of them, each once, in the order in which a call's credential is looked for."""
 
-__all__ = ["BUILT_IN", "Catalog", "CredentialKind", "CredentialSlot", "Provider"]
+__all__ = ["BUILT_IN", "CREDENTIAL_HEADERS", "Catalog", "CredentialKind", "CredentialSlot", "Provider"]

@@ -11,6 +11,8 @@ AZURE = Provider(
     # be sent our key: only the configuration knows which are ours.
     hosts=(),
     slot=CredentialSlot("api-key"),
+    # Azure API Management's, https://learn.microsoft.com/azure/api-management/api-management-subscriptions.
+    other_slots=("ocp-apim-subscription-key",),
     free_call="/openai/v1/models",
     key_variables=("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN"),
     dialect=Dialect(usage_in_stream="on_request"),

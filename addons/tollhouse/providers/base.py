@@ -47,6 +47,8 @@ class Provider:
     """Other kinds are refused before anything leaves."""
     account_headers: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Header (lower case) by the field of the secret that it is set from: whom the provider charges. Not secret."""
+    other_slots: tuple[str, ...] = ()
+    """Lower-case request headers in which its clients may bring a key as well; ours is never put there."""
     who_pays: frozenset[str] = frozenset()
     """Lower-case request headers by which a caller could choose who pays; stripped."""
     prices_from: str = ""

@@ -152,8 +152,14 @@ def _by_path(paths: Sequence[KeyStatus]) -> Iterator[Metric]:
     reads = CounterMetricFamily(
         "tollhouse_key_reads", "Reads of the path, by outcome.", labels=("provider", "path", "outcome")
     )
+    malformed = CounterMetricFamily(
+        "tollhouse_key_versions_refused",
+        "Versions of the secret that were no key which could be used; the last good one serves on for a while.",
+        labels=("provider", "path"),
+    )
     for path in paths:
         labels = (path.provider, path.path)
+        malformed.add_metric(labels, path.versions_refused)
         for name in STATES:
             state.add_metric((*labels, name), path.state == name)
         for name in OUTCOMES:
@@ -169,7 +175,7 @@ def _by_path(paths: Sequence[KeyStatus]) -> Iterator[Metric]:
             paused.add_metric((*labels, why), whys[why])
         for key in path.keys:
             info.add_metric((*labels, path.version, key.fingerprint), 1)
-    yield from (info, state, age, count, paused, reads, failed)
+    yield from (info, state, age, count, paused, reads, malformed, failed)
 
 
 def _gauge(name: str, what: str, value: float) -> Metric:

@@ -340,7 +340,7 @@ def test_without_botocore() -> None:
     """The message says what to install; importing the module asks for nothing."""
     code = (
         "import sys; sys.modules['botocore'] = None\n"
-        "from tollhouse.credential import aws\n"
+        "from tollhouse.credential.cloud import aws\n"
         "from tollhouse.credential.lease import CredentialUnavailable\n"
         "try: aws.prepare()\n"
         "except CredentialUnavailable as error: print(error.why)"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import threading
 from dataclasses import dataclass, field
 
 import pytest
@@ -27,18 +26,22 @@ class Mint:
     life_s: float = LIFE_S
     minted: list[Secret] = field(default_factory=list)
     asked: list[Secret] = field(default_factory=list)
-    gate: threading.Event = field(default_factory=threading.Event)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: bool = False
 
     def __post_init__(self) -> None:
         self.gate.set()
 
-    def mint(self, account: Secret) -> Minted:
+    async def mint(self, account: Secret) -> Minted:
         self.asked.append(account)
-        assert self.gate.wait(5)
+        await self.gate.wait()
         if self.fail is not None:
             raise type(self.fail)(*self.fail.args)
         self.minted.append(Secret(f"ya29.{len(self.minted)}"))
         return Minted(self.minted[-1], self.life_s)
+
+    async def close(self) -> None:
+        self.closed = True
 
 
 @pytest.fixture
@@ -217,6 +220,7 @@ async def test_close(tokens: AccessTokens, mint: Mint, clock: Clock) -> None:
     waiting = asyncio.create_task(tokens.get(Secret("another", ())))
     await asyncio.sleep(0)
     await tokens.close()
+    assert mint.closed
     with pytest.raises(CredentialUnavailable):
         await waiting
     mint.gate.set()

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -19,14 +19,11 @@ from typing import Any
 
 import pytest
 from tests.support import token_endpoint
-from tests.support.token_endpoint import HOST, TokenServer, says, says_json, token_server
+from tests.support.token_endpoint import HOST, Leads, TokenServer, says, says_json, token_server
 
-from tollhouse.credential.cloud.google import Minted
 from tollhouse.credential.cloud.google_endpoint import TokenEndpoint
 from tollhouse.credential.lease import CredentialUnavailable, StoreAway
 from tollhouse.credential.secret import Secret
-
-Sends = Callable[..., Minted]
 
 
 @pytest.fixture
@@ -36,18 +33,20 @@ def server() -> Iterator[TokenServer]:
 
 
 @pytest.fixture
-def endpoint(server: TokenServer, tmp_path: Path) -> TokenEndpoint:
-    return TokenEndpoint(ca_file=server.write_ca(tmp_path / "ca.pem"), dial=server.dial)
+async def endpoint(server: TokenServer, tmp_path: Path) -> AsyncIterator[TokenEndpoint]:
+    made = TokenEndpoint(ca_file=server.write_ca(tmp_path / "ca.pem"), resolver_factory=server.resolver)
+    yield made
+    await made.close()
 
 
 def an_account(**changed: Any) -> Secret:
     return Secret(json.dumps(token_endpoint.account(**changed)), ())
 
 
-def failure(endpoint: TokenEndpoint, account: Secret | None = None) -> CredentialUnavailable:
+async def failure(endpoint: TokenEndpoint, account: Secret | None = None) -> CredentialUnavailable:
     """What `mint` raises; it and its traceback, locals included, are free of the key, the assertion and any token."""
     with pytest.raises(CredentialUnavailable) as caught:
-        endpoint.mint(account or an_account())
+        await endpoint.mint(account or an_account())
     error = caught.value
     assert error.__cause__ is None
     assert error.__context__ is None
@@ -59,10 +58,10 @@ def failure(endpoint: TokenEndpoint, account: Secret | None = None) -> Credentia
     return error
 
 
-def test_a_token(server: TokenServer, endpoint: TokenEndpoint, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_token(server: TokenServer, endpoint: TokenEndpoint, caplog: pytest.LogCaptureFixture) -> None:
     """The endpoint verified signature, claims and times; what it gave is a secret, and nothing is logged."""
     with caplog.at_level(logging.DEBUG):
-        minted = endpoint.mint(an_account())
+        minted = await endpoint.mint(an_account())
     assert server.problems == []
     assert minted.token.reveal() == server.tokens[0]
     assert minted.token.exposed == (server.tokens[0],)
@@ -71,9 +70,11 @@ def test_a_token(server: TokenServer, endpoint: TokenEndpoint, caplog: pytest.Lo
     assert caplog.records == []
 
 
-def test_what_is_not_needed_is_not_sent(server: TokenServer, endpoint: TokenEndpoint) -> None:
+async def test_what_is_not_needed_is_not_sent(server: TokenServer, endpoint: TokenEndpoint) -> None:
     """No cookie, no credential beside the assertion; a subject in the file delegates nothing."""
-    endpoint.mint(an_account(subject="boss@example.com", trust_boundary={"locations": ["x"]}, quota_project_id="other"))
+    await endpoint.mint(
+        an_account(subject="boss@example.com", trust_boundary={"locations": ["x"]}, quota_project_id="other")
+    )
     [received] = server.received
     head = received.partition(b"\n\n")[0].lower()
     assert server.problems == []
@@ -100,11 +101,11 @@ def test_what_is_not_needed_is_not_sent(server: TokenServer, endpoint: TokenEndp
         ),
     ],
 )
-def test_an_account_that_is_none(
+async def test_an_account_that_is_none(
     server: TokenServer, endpoint: TokenEndpoint, changed: dict[str, Any], why: str
 ) -> None:
     """Nothing is sent, to nobody: a forged account has no assertion signed for it."""
-    error = failure(endpoint, an_account(**changed))
+    error = await failure(endpoint, an_account(**changed))
     assert why in error.why
     assert "HUSH" not in error.why
     assert not isinstance(error, StoreAway)
@@ -163,20 +164,21 @@ def breaks_off(handler: BaseHTTPRequestHandler) -> None:
         (breaks_off, "no access token"),
     ],
 )
-def test_nobody_can_tell(server: TokenServer, endpoint: TokenEndpoint, act: Any, why: str) -> None:
+async def test_nobody_can_tell(server: TokenServer, endpoint: TokenEndpoint, act: Any, why: str) -> None:
     """Each is the endpoint's trouble, tried once, not the account's; what came is not repeated."""
     server.act = act
-    error = failure(endpoint)
+    error = await failure(endpoint)
     assert why in error.why
     assert isinstance(error, StoreAway)
     assert len(server.received) == 1
 
 
 @pytest.mark.parametrize("act", [trickles_head, trickles_body, hangs])
-def test_an_answer_without_end(server: TokenServer, tmp_path: Path, act: Any) -> None:
+async def test_an_answer_without_end(server: TokenServer, tmp_path: Path, act: Any) -> None:
     """A byte now and then would last for an hour, nothing at all for ever: over when the bound is."""
     server.act = act
-    error = failure(TokenEndpoint(ca_file=server.write_ca(tmp_path / "ca.pem"), dial=server.dial, bound_s=0.3))
+    ca_file = server.write_ca(tmp_path / "ca.pem")
+    error = await failure(TokenEndpoint(ca_file=ca_file, resolver_factory=server.resolver, bound_s=0.3))
     assert isinstance(error, StoreAway)
 
 
@@ -189,19 +191,19 @@ def test_an_answer_without_end(server: TokenServer, tmp_path: Path, act: Any) ->
         (400, {"error": "eyJhbGciOiJSUzI1NiJ9.x.y"}, "(400)"),
     ],
 )
-def test_the_account_is_refused(
+async def test_the_account_is_refused(
     server: TokenServer, endpoint: TokenEndpoint, status: int, document: dict[str, str], why: str
 ) -> None:
     """OAuth's own codes are told, no other text of the answer."""
     server.act = says_json(status, document)
-    error = failure(endpoint)
+    error = await failure(endpoint)
     assert why in error.why
     assert "HUSH" not in error.why
     assert not isinstance(error, StoreAway)
 
 
 @pytest.mark.parametrize(("ahead_s", "told"), [(-3600, "behind"), (3600, "ahead of"), (0, "deleted or disabled")])
-def test_a_clock_that_is_off(server: TokenServer, endpoint: TokenEndpoint, ahead_s: int, told: str) -> None:
+async def test_a_clock_that_is_off(server: TokenServer, endpoint: TokenEndpoint, ahead_s: int, told: str) -> None:
     """Google's Date says whose time an assertion did not fit."""
 
     def act(handler: BaseHTTPRequestHandler) -> None:
@@ -210,28 +212,30 @@ def test_a_clock_that_is_off(server: TokenServer, endpoint: TokenEndpoint, ahead
         handler.wfile.write(f"HTTP/1.1 400 X\r\nDate: {date}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
 
     server.act = act
-    assert told in failure(endpoint).why
+    assert told in (await failure(endpoint)).why
 
 
 @pytest.mark.parametrize("certificate", ["expired", "wrong_name", "self_signed", "untrusted"])
-def test_who_is_not_google_gets_nothing(certificate: Any, tmp_path: Path) -> None:
+async def test_who_is_not_google_gets_nothing(certificate: Any, tmp_path: Path) -> None:
     """The assertion is not sent over TLS that does not verify for the endpoint's name."""
     with token_server(certificate) as server:
-        error = failure(TokenEndpoint(ca_file=server.write_ca(tmp_path / "ca.pem"), dial=server.dial))
+        error = await failure(
+            TokenEndpoint(ca_file=server.write_ca(tmp_path / "ca.pem"), resolver_factory=server.resolver)
+        )
         assert "can't be verified" in error.why
         assert isinstance(error, StoreAway)
         assert server.received == []
 
 
-def test_nobody_listens(tmp_path: Path) -> None:
+async def test_nobody_listens(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        address = taken.getsockname()
-        error = failure(TokenEndpoint(dial=lambda timeout_s: socket.create_connection(address, timeout_s)))
+        port = taken.getsockname()[1]
+        error = await failure(TokenEndpoint(resolver_factory=lambda: Leads(port)))
     assert "can't be reached" in error.why
 
 
-def test_the_environment_is_not_looked_at(
+async def test_the_environment_is_not_looked_at(
     server: TokenServer, endpoint: TokenEndpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Proxies (we may be one), other roots, a file for the TLS secrets, and Google's own variables."""
@@ -242,15 +246,15 @@ def test_the_environment_is_not_looked_at(
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "tls-secrets"))
     monkeypatch.setenv("GOOGLE_SDK_PYTHON_LOGGING_SCOPE", "google")
     monkeypatch.setenv("GOOGLE_API_USE_CLIENT_CERTIFICATE", "true")
-    assert endpoint.mint(an_account()).token.reveal() == server.tokens[0]
+    assert (await endpoint.mint(an_account())).token.reveal() == server.tokens[0]
     assert not (tmp_path / "tls-secrets").exists()
 
 
 def test_without_google_auth() -> None:
     """The message says what to install."""
     code = (
-        "import sys; sys.modules['google.oauth2'] = None\n"
-        "from tollhouse.credential import google\n"
+        "import sys; sys.modules['google.auth'] = None\n"
+        "from tollhouse.credential.cloud import google\n"
         "from tollhouse.credential.lease import CredentialUnavailable\n"
         "try: google.prepare()\n"
         "except CredentialUnavailable as error: print(error.why)"

@@ -13,7 +13,7 @@ import pytest
 from tests.credential.standin import DENIED, KEY, LOGIN, TOKEN, Reply, StandIn, secret, stand_in
 
 from tollhouse.credential.cache import KeyCache
-from tollhouse.credential.lease import CredentialUnavailable, StoreAway
+from tollhouse.credential.lease import CredentialUnavailable, Malformed, StoreAway
 from tollhouse.credential.vault.reader import AppRole, TokenFile, VaultReader
 
 PATH = "infrastructure/openai"
@@ -82,10 +82,10 @@ READS = [
     (Reply.of(405, {"errors": ["bad"]}), REFUSED, "405"),
     (Reply(400, b"Client sent an HTTP request to an HTTPS server.", HTML), AWAY, "lack https"),
     (Reply.of(404, {"errors": ["no handler for route"]}), REFUSED, "vault.mount"),
-    (Reply.of(200, {"data": {"api_key": "x"}}), REFUSED, "not a secret of KV version 2"),
-    (Reply.of(200, {"data": {"data": ["x"], "metadata": {"version": 1}}}), REFUSED, "not a secret"),
-    (Reply.of(200, {"data": {"data": {"api_key": "x"}, "metadata": None}}), REFUSED, "not a secret"),
-    (Reply.of(200, {"data": {"data": {"api_key": "x"}, "metadata": {"version": "1"}}}), REFUSED, "not a secret"),
+    (Reply.of(200, {"data": {"api_key": "x"}}), Malformed, "not a secret of KV version 2"),
+    (Reply.of(200, {"data": {"data": ["x"], "metadata": {"version": 1}}}), Malformed, "not a secret"),
+    (Reply.of(200, {"data": {"data": {"api_key": "x"}, "metadata": None}}), Malformed, "not a secret"),
+    (Reply.of(200, {"data": {"data": {"api_key": "x"}, "metadata": {"version": "1"}}}), Malformed, "not a secret"),
     (drop, AWAY, "was lost"),
     (cut, AWAY, "was lost"),
     (not_http, AWAY, "was lost"),
@@ -94,7 +94,7 @@ READS = [
 
 @pytest.mark.parametrize(("reply", "kind", "why"), READS)
 def test_odd_reads(vault: StandIn, reader: VaultReader, reply: Reply, kind: type[Exception], why: str) -> None:
-    """Each is away (what was read before serves on) or a refusal (it ends), in words of ours."""
+    """Each is away or malformed (what was read before serves on) or a refusal (it ends), in words of ours."""
     vault.read = reply
     with pytest.raises(CredentialUnavailable) as caught:
         reader.read(PATH)

@@ -19,8 +19,9 @@ from urllib.parse import unquote
 
 from tollhouse.credential.lease import CredentialUnavailable
 from tollhouse.credential.secret import Secret
+from tollhouse.headers import AWS_SIGNATURE
 
-SIGNING_HEADERS: Final = frozenset({"authorization", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256"})
+SIGNING_HEADERS: Final = AWS_SIGNATURE | {"authorization"}
 """What a signature consists of (lower case): `sign` makes them, and nobody else."""
 CLOCK_OFF_S: Final = 240.0
 """AWS refuses a signature whose time is 5 minutes from its own."""

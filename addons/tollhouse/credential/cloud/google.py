@@ -12,15 +12,14 @@ import logging
 import random
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from tollhouse.credential.entry import NEGATIVE_S, RETRY_S, Timer
+from tollhouse.credential.entry import NEGATIVE_S, RETRY_S
 from tollhouse.credential.lease import CredentialUnavailable, StoreAway
 from tollhouse.credential.secret import Secret
-from tollhouse.credential.workers import Workers, later
+from tollhouse.refreshed import Ended, Fresh, NotRead, Refreshed, Timer, Times, later
 
 _log = logging.getLogger("tollhouse.credential")
 
@@ -36,14 +35,20 @@ MAX_TOKENS: Final = 1000
 """Kept at once; the one that was not asked for for the longest makes room."""
 _BOUND_S: Final = 10.0
 """One minting, the wait for a thread included."""
-_THREADS: Final = 4
-_MARGIN_S: Final = 10.0
-"""A token that ends within it, or within a quarter of its life, is not given out: it might end on its way."""
-_RENEW_AT: Final = 0.75
-"""Of a token's life, which is an hour."""
 _REFUSED_AGAIN_S: Final = 10.0
-_FORGET_S: Final = 60.0
-"""After a failure, unless it is asked for again."""
+_TIMES: Final = Times(
+    # Of a token's life, which is an hour.
+    ahead_share=0.25,
+    spread=0.1,
+    # A token that ends within it, or within a quarter of its life, might end on its way.
+    least_s=10.0,
+    least_share=0.25,
+    retry_s=RETRY_S,
+    refused_s=NEGATIVE_S,
+    # After a failure, unless it is asked for again.
+    idle_s=60.0,
+    idle_lives=0.5,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +58,13 @@ class Minted:
 
 
 class Endpoint(Protocol):
-    """Who makes a token of an account. Blocks, in a thread."""
+    """Who makes a token of an account."""
 
-    def mint(self, account: Secret) -> Minted:
+    async def mint(self, account: Secret) -> Minted:
         """Raises `CredentialUnavailable` for an account that is refused, and `StoreAway` when nobody can tell."""
+
+    async def close(self) -> None:
+        """Close its connections."""
 
 
 def account_of(text: str) -> dict[str, str] | str:
@@ -89,7 +97,8 @@ def prepare() -> None:
     """Load google-auth: in the thread that reads the account, not at the first call. Raises `CredentialUnavailable` when
     it is not installed."""
     try:
-        import google.oauth2.service_account  # noqa: F401
+        import google.auth.crypt
+        import google.auth.jwt  # noqa: F401
     except ImportError:
         missing = True
     else:
@@ -106,27 +115,6 @@ def check(account: Secret, place: str) -> None:
     problem = account_of(account.reveal())
     if isinstance(problem, str):
         raise CredentialUnavailable(f"The service account at {place} can't be used: {problem}.")
-
-
-@dataclass(slots=True, eq=False)
-class _Entry:
-    """One account's token, while there is one; times are the clock's."""
-
-    token: Secret | None = None
-    life_s: float = 0.0
-    ends_at: float = 0.0
-    """When it is not given out any more."""
-    used_at: float = 0.0
-    failure: CredentialUnavailable | None = None
-    failures: int = 0
-    retry_at: float = 0.0
-    refused_until: float = 0.0
-    """Until then a token that the provider refuses is not replaced for that."""
-    task: asyncio.Task[None] | None = None
-    timer: Timer | None = None
-
-    def serves(self, now: float) -> Secret | None:
-        return self.token if self.token is not None and now < self.ends_at else None
 
 
 class AccessTokens:
@@ -148,131 +136,78 @@ class AccessTokens:
         bound_s: float = _BOUND_S,
         limit: int = MAX_TOKENS,
     ) -> None:
-        self._endpoint = endpoint
-        self._clock = clock
-        self._jitter = jitter
-        self._call_later = call_later
-        self._limit = limit
-        self._workers = Workers(_THREADS, bound_s, "Google's token endpoint")
+        self.endpoint = endpoint
+        """Who is asked from the next minting on."""
+        self._bound_s = bound_s
         # By the account itself: a fingerprint has 32 bits, and two tenants may share one.
-        self._entries: OrderedDict[Secret, _Entry] = OrderedDict()
+        self._tokens: Refreshed[Secret, Secret] = Refreshed(
+            self._mint,
+            _TIMES,
+            away=(StoreAway,),
+            clock=clock,
+            jitter=jitter,
+            call_later=call_later,
+            limit=limit,
+            on_read=_tell,
+        )
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<AccessTokens of {len(self._entries)} accounts>"
+        return f"<AccessTokens of {len(self._tokens)} accounts>"
 
     async def get(self, secret: Secret) -> Secret:
-        """The token of the account in ``secret``. Raises `CredentialUnavailable` when there is none to be had."""
+        """The access token for the service account in ``secret``. Raises `CredentialUnavailable`."""
         if self._closed:
             raise CredentialUnavailable("The gateway is stopping.")
-        entry = self._entry(secret)
-        entry.used_at = now = self._clock()
-        token = entry.serves(now)
-        if token is None and (entry.failure is None or now >= entry.retry_at):
-            await self._wait(secret, entry)
-            token = entry.serves(self._clock())
+        try:
+            token = await self._tokens.get(secret)
+        except NotRead:
+            token = None
         if token is None:
-            # A new exception each time: one that is raised twice gathers the frames of both callers.
-            failure = entry.failure or StoreAway("Google's token endpoint gave no token in time.")
-            raise type(failure)(failure.why)
+            raise StoreAway("Google's token endpoint gave no token in time.")
         return token
 
     def refused(self, secret: Secret, token: Secret) -> bool:
         """The provider refused ``token``: whether `get` gives another one from now on. Of a new one that is believed
         once in 10 s: of an account that lost its rights every token is refused."""
-        entry = self._entries.get(secret)
-        if entry is None or entry.token != token:
-            return True
-        now = self._clock()
-        if now < entry.refused_until:
-            return False
-        entry.refused_until = now + _REFUSED_AGAIN_S
-        entry.token = None
-        return True
+        return self._tokens.drop(secret, token, _REFUSED_AGAIN_S)
+
+    def forget(self) -> None:
+        """As if no token had been minted."""
+        self._tokens.clear()
 
     async def close(self) -> None:
         """Forget every token, and stop what mints."""
         self._closed = True
-        tasks = [entry.task for entry in self._entries.values() if entry.task is not None]
-        for secret in list(self._entries):
-            self._forget(secret)
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tokens.close()
+        await self.endpoint.close()
 
-    def _entry(self, secret: Secret) -> _Entry:
-        entry = self._entries.get(secret)
-        if entry is None:
-            entry = self._entries[secret] = _Entry()
-            if len(self._entries) > self._limit:
-                self._forget(next(iter(self._entries)))
-        self._entries.move_to_end(secret)
-        return entry
-
-    def _forget(self, secret: Secret) -> None:
-        entry = self._entries.pop(secret)
-        if entry.timer is not None:
-            entry.timer.cancel()
-            entry.timer = None
-        if entry.task is not None:
-            entry.task.cancel()
-        entry.token = None
-
-    async def _wait(self, secret: Secret, entry: _Entry) -> None:
-        """For the minting under way, or for a new one. A caller that gives up does not end it."""
-        await asyncio.wait([entry.task or self._begin(secret, entry)])
-
-    def _begin(self, secret: Secret, entry: _Entry) -> asyncio.Task[None]:
-        if entry.timer is not None:
-            entry.timer.cancel()
-            entry.timer = None
-        name = f"mint {secret.fingerprint}"
-        task = entry.task = asyncio.get_running_loop().create_task(self._mint(secret, entry), name=name)
-        return task
-
-    async def _mint(self, secret: Secret, entry: _Entry) -> None:
-        account = secret.fingerprint
+    async def _mint(self, account: Secret, _: Secret | None) -> Fresh[Secret]:
         try:
-            minted = await self._workers.run(lambda: self._endpoint.mint(secret))
-        except StoreAway as error:
-            wait = RETRY_S[min(entry.failures, len(RETRY_S) - 1)] * (1 - 0.5 * self._jitter())
-            if entry.failure is None:
-                kept = "the one there is serves on" if entry.serves(self._clock()) else "there is none"
-                _log.warning("no new access token for service account %s; %s. %s", account, kept, error.why)
-            self._failed(secret, entry, StoreAway(error.why), wait)
-        except CredentialUnavailable as error:
-            if entry.failure is None or entry.failure.why != error.why:
-                _log.error("there is no access token for service account %s. %s", account, error.why)
-            entry.token = None
-            wait = min(NEGATIVE_S * (entry.failures + 1), 30.0)
-            self._failed(secret, entry, CredentialUnavailable(error.why), wait)
+            async with asyncio.timeout(self._bound_s):
+                minted = await self.endpoint.mint(account)
+        except TimeoutError:
+            pass
         else:
-            if entry.failure is not None:
-                _log.info("service account %s has an access token again", account)
-            entry.token, entry.life_s = minted.token, minted.life_s
-            entry.ends_at = self._clock() + minted.life_s - min(_MARGIN_S, minted.life_s / 4)
-            entry.failure, entry.failures = None, 0
-            self._schedule(secret, entry, minted.life_s * _RENEW_AT * (1 - 0.1 * self._jitter()))
-        finally:
-            entry.task = None
+            return Fresh(minted.token, minted.life_s)
+        raise StoreAway(f"Google's token endpoint gave no whole answer within {self._bound_s:g} s.")
 
-    def _failed(self, secret: Secret, entry: _Entry, failure: CredentialUnavailable, wait: float) -> None:
-        entry.failure, entry.retry_at = failure, self._clock() + wait
-        entry.failures += 1
-        self._schedule(secret, entry, wait if entry.token is not None else _FORGET_S)
 
-    def _schedule(self, secret: Secret, entry: _Entry, delay_s: float) -> None:
-        if not self._closed and self._entries.get(secret) is entry:
-            entry.timer = self._call_later(delay_s, lambda: self._on_time(secret, entry))
-
-    def _on_time(self, secret: Secret, entry: _Entry) -> None:
-        entry.timer = None
-        if entry.task is not None or self._closed:
-            return
-        now = self._clock()
-        if entry.serves(now) is None or now - entry.used_at > entry.life_s / 2:
-            # Nobody asks for it any more; of an account that was replaced, nobody will.
-            self._forget(secret)
-        else:
-            self._begin(secret, entry)
+def _tell(secret: Secret, read: Ended[Secret]) -> None:
+    """Log what is new about an account."""
+    account, error, before = secret.fingerprint, read.error, read.error_before
+    if error is None:
+        if before is not None:
+            _log.info("service account %s has an access token again", account)
+        return
+    why = error.why if isinstance(error, CredentialUnavailable) else type(error).__name__
+    if isinstance(error, StoreAway):
+        if before is None:
+            serves = read.before is not None and read.ended_at < read.before.ends_at
+            kept = "the one there is serves on" if serves else "there is none"
+            _log.warning("no new access token for service account %s; %s. %s", account, kept, why)
+    elif not isinstance(before, CredentialUnavailable) or before.why != why:
+        _log.error("there is no access token for service account %s. %s", account, why)
 
 
 def as_minted(document: Any) -> Minted | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from tollhouse.credential.lease import CredentialUnavailable, RawSecret, StoreAway
+from tollhouse.credential.lease import CredentialUnavailable, Malformed, RawSecret, StoreAway
 
 if TYPE_CHECKING:
     import requests
@@ -63,7 +63,7 @@ class Answer:
         if self.status == 200:
             found = _kv1(body) if kv_version == 1 else _kv2(body)
             if found is None:
-                raise CredentialUnavailable(
+                raise Malformed(
                     f"Vault's answer for {place} is not a secret of KV version {kv_version}. Look at vault.kv_version."
                 )
             return found

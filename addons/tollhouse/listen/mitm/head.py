@@ -10,6 +10,7 @@ from mitmproxy import http
 from mitmproxy.net.http.validate import validate_headers
 
 from tollhouse.denial import Denial
+from tollhouse.headers import CONNECTION_SPECIFIC
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21-\x7e\x80-\xff]+) (HTTP/1\.[01])")
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
@@ -21,7 +22,7 @@ _UNSAFE_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # RFC 9113 8.2: lower case, no colon but the first of a pseudo-header, none of the connection's headers.
 _H2_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _H2_PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
-_H2_NEVER = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
+_H2_NEVER = frozenset(name.encode() for name in CONNECTION_SPECIFIC)
 
 
 MAX_HEADERS = 200

@@ -1,0 +1,152 @@
+"""The way to an endpoint that gives tokens for something secret: POSTs to one URL, and to nothing else.
+
+The session is one of its own, beside that to the providers. aiohttp's defaults are undone as there: cookies, redirects,
+proxies of the environment (perhaps ourselves), decompression, headers of its own. Foreign exceptions end here: aiohttp's
+frames hold what was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import certifi
+from aiohttp.abc import AbstractResolver
+
+from tollhouse.credential.lease import StoreAway
+
+_MAX_ANSWER: Final = 65_536
+_AT_ONCE: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class HostAnswer:
+    """``headers`` are in lower case."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    data: bytes = field(repr=False)
+
+
+class TokenHost:
+    """``url`` is https. TLS is verified for its host, whatever ``resolver_factory``'s resolver leads to; ``ca_file`` (PEM)
+    stands for the public roots. One POST takes at most ``bound_s``, the wait for one of 4 places included."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        ca_file: Path | None = None,
+        resolver_factory: Callable[[], AbstractResolver] = aiohttp.ThreadedResolver,
+        bound_s: float = 8.0,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "https" or parts.hostname is None:
+            raise ValueError(f"{url} is not an https URL")
+        self.host = parts.hostname
+        self._url = url
+        self._ca_file = ca_file
+        self._resolver_factory = resolver_factory
+        self._bound_s = bound_s
+        self._session: aiohttp.ClientSession | None = None
+
+    async def post(self, body: bytes, headers: Mapping[str, str]) -> HostAnswer:
+        """The answer, redirects included: none is followed. Raises `StoreAway`, with nothing in it of what was sent or
+        received."""
+        outcome = await self._outcome(body, headers)
+        if isinstance(outcome, StoreAway):
+            raise outcome
+        return outcome
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _outcome(self, body: bytes, headers: Mapping[str, str]) -> HostAnswer | StoreAway:
+        try:
+            async with asyncio.timeout(self._bound_s):
+                session = await self._open()
+                async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
+                    data = await _read(response.content)
+                    if len(data) > _MAX_ANSWER:
+                        # What is left of it is not read for the sake of the connection.
+                        response.close()
+                        return StoreAway(f"What {self.host} answers is too long for a token.")
+                    given = {name.lower(): value for name, value in response.headers.items()}
+                    return HostAnswer(response.status, given, data)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return _unreachable(self.host, error)
+
+    async def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            tls = await asyncio.to_thread(_tls, self._ca_file)
+            # Another POST may have opened it meanwhile.
+            self._session = self._session or self._made(tls)
+        return self._session
+
+    def _made(self, tls: ssl.SSLContext) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            ssl=tls,
+            resolver=self._resolver_factory(),
+            use_dns_cache=False,
+            force_close=True,
+            limit=_AT_ONCE,
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            raise_for_status=False,
+            headers={"Accept-Encoding": "identity"},
+            skip_auto_headers=("Accept", "User-Agent"),
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._bound_s),
+        )
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    """At most one piece more than `_MAX_ANSWER`."""
+    data = b""
+    try:
+        while len(data) <= _MAX_ANSWER and (piece := await content.readany()):
+            data += piece
+    except aiohttp.ClientPayloadError:
+        pass  # It was broken off. What came is judged as it is: half a document is none.
+    return data
+
+
+def _tls(ca_file: Path | None) -> ssl.SSLContext:
+    # Not ssl.create_default_context: it reads SSL_CERT_FILE, and writes keys to SSLKEYLOGFILE if the
+    # environment says so.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cafile=str(ca_file or certifi.where()))
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _unreachable(host: str, error: Exception) -> StoreAway:
+    """Its own text is not used. Order matters: aiohttp's classes inherit from each other and from OSError."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return StoreAway(f"TLS with {host} fails: its certificate can't be verified.")
+        case aiohttp.ClientConnectorSSLError() | ssl.SSLError():
+            return StoreAway(f"TLS with {host} fails.")
+        case aiohttp.ClientConnectorDNSError():
+            return StoreAway(f"The name {host} can't be resolved.")
+        case TimeoutError():
+            return StoreAway(f"{host} does not answer in time.")
+        case aiohttp.ClientResponseError() | ValueError():
+            return StoreAway(f"What {host} answers is no HTTP.")
+        case aiohttp.ClientConnectorError():
+            name = type(error.os_error).__name__
+        case _:
+            name = type(error).__name__
+    return StoreAway(f"{host} can't be reached, or broke off ({name}).")

@@ -1,0 +1,478 @@
+"""Values that are read from a source far away: one read however many ask, read again ahead of their end, kept on for a
+while when the source is away. Past 400 lines: one class, and the values that it speaks in.
+
+No value, no source and no error of a source is known here. Of each key at most four things are kept: what the last good
+read told, why the last read failed, when it was last asked for, and one timer.
+
+| what is kept | the last read | `get` |
+|---|---|---|
+| a value that lives still | any | gives it |
+| a value past its end | is under way | gives it for ``grace_s``, then waits for the read |
+| a value past its end | failed, the source is away | gives it for ``stale_for_s``, then as with nothing |
+| that there is nothing | any | the same, with ``missing_s`` for the life |
+| nothing | failed just now | raises the same error again, without a read |
+| nothing | is under way | waits for it |
+| nothing | none, or failed a while ago | begins one and waits for it |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+_log = logging.getLogger(__name__)
+
+_RENEW_AT_LEAST: Final = 0.5
+"""Of a value's life: a short life is not read again earlier, whatever `Times.ahead_s` is."""
+_RETRY_SPREAD: Final = 0.5
+"""A wait before another try of a source that is away is shorter by up to this share of it."""
+
+
+class Timer(Protocol):
+    def cancel(self) -> None: ...
+
+
+def later(delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+    return asyncio.get_running_loop().call_later(delay_s, callback)
+
+
+class NotRead(Exception):
+    """The read was given up (`Refreshed.close`), or what it told had ended before it came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh[V]:
+    """What a source gave: ``value``, which lives for ``life_s`` seconds."""
+
+    value: V
+    life_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """In seconds, and shares of a value's life where it says so.
+
+    Two margins stand before a value's end. From ``ahead_s`` or ``ahead_share`` on, whichever is
+    longer, it is read again in the background, no earlier than at half of its life; with neither it
+    is not read ahead. From ``least_s`` or ``least_share`` on, whichever is shorter, it is not
+    handed out any more.
+    """
+
+    ahead_s: float = 0.0
+    ahead_share: float = 0.0
+    spread: float = 0.0
+    """The background read is earlier by up to this share of the wait for it, by chance."""
+    least_s: float = 0.0
+    least_share: float = 1.0
+    missing_s: float = 0.0
+    """The life of an answer that there is nothing."""
+    from_asked: bool = True
+    """A life is counted from when the read began; False: from when it ended."""
+    grace_s: float = 0.0
+    """How long past its end a value is handed out while it is being read again."""
+    stale_for_s: float = 0.0
+    """The same while the source is away."""
+    retry_s: tuple[float, ...] = ()
+    """Waits before another try of a source that is away, by the number of failures in a row. Empty:
+    the error is not remembered."""
+    refused_s: tuple[float, ...] = ()
+    """The same after every other error. No try is made before somebody asks."""
+    idle_s: float = 60.0
+    idle_lives: float = 0.0
+    """A key that nobody asked for in ``idle_s``, or so many lives of its value, whichever is longer,
+    is forgotten instead of being read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept[V]:
+    """What a read told. ``value`` is None where there is nothing."""
+
+    value: V | None
+    at: float
+    """From when on its life is counted."""
+    ends_at: float
+    """It is not handed out from then on, but for ``grace_s`` and ``stale_for_s``."""
+    life_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended[V]:
+    """How a read ended: it ``told`` something, or there is an ``error``. ``before`` is what was kept
+    until then, however old; ``error_before`` is that of the read before it."""
+
+    asked_at: float
+    ended_at: float
+    before: Kept[V] | None
+    told: Kept[V] | None
+    error: Exception | None
+    error_before: Exception | None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen[V]:
+    """What is known of a key. ``serves``: `peek` gives ``kept`` now; ``error`` is of the last read."""
+
+    kept: Kept[V] | None
+    serves: bool
+    error: Exception | None
+    used_at: float
+
+
+@dataclass(slots=True, eq=False)
+class _Entry[V]:
+    """Changed by `Refreshed` alone, when a read has ended and when it is asked for."""
+
+    used_at: float
+    kept: Kept[V] | None = None
+    error: Exception | None = None
+    failures: int = 0
+    retry_at: float = 0.0
+    believed_until: float = 0.0
+    """Until then a value that is refused is not dropped for that."""
+    timer: Timer | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Flight[V]:
+    """One read under way. It outlives whoever waits for it."""
+
+    number: int
+    asked_at: float
+    over: asyncio.Future[None]
+    told: Kept[V] | None = None
+    error: Exception | None = None
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+class Refreshed[K, V]:
+    """``read`` is given a key and the value that is kept of it (None: none), and gives a `Fresh` one, or None when there
+    is nothing. It bounds its own time. An error of the types ``away`` means that nobody can tell: what is kept serves on.
+    Every other error ends what is kept.
+
+    An error is raised to all that waited for its read. Where `Times` has a wait for it, it is remembered for that long,
+    as a copy without its frames, which may hold a secret; each `get` raises a copy of its own.
+
+    At most ``limit`` keys with a value are kept and as many without one, each with the one that was not asked for for the
+    longest going first: keys that nobody has can't push out those that somebody has.
+
+    ``on_read`` is told how each read ended, before that counts; if it raises, a read that told something has failed with
+    that error. ``on_forgotten`` is told of a key that is kept no more. All methods belong to one event loop. ``clock`` is
+    monotonic seconds, ``jitter`` gives 0 to 1.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[K, V | None], Awaitable[Fresh[V] | None]],
+        times: Times,
+        *,
+        away: tuple[type[Exception], ...] = (),
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+        call_later: Callable[[float, Callable[[], None]], Timer] = later,
+        limit: int = 10_000,
+        on_read: Callable[[K, Ended[V]], None] = lambda key, ended: None,
+        on_forgotten: Callable[[K], None] = lambda key: None,
+    ) -> None:
+        self._read = read
+        self._times = times
+        self._away = away
+        self._clock = clock
+        self._jitter = jitter
+        self._call_later = call_later
+        self._limit = limit
+        self._on_read = on_read
+        self._on_forgotten = on_forgotten
+        # The longest not asked for is first.
+        self._with: OrderedDict[K, _Entry[V]] = OrderedDict()
+        self._without: OrderedDict[K, _Entry[V]] = OrderedDict()
+        self._flights: dict[K, _Flight[V]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._begun = 0
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._with) + len(self._without)
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._with or key in self._without
+
+    def keys(self) -> list[K]:
+        return [*self._with, *self._without]
+
+    def seen(self, key: K) -> Seen[V] | None:
+        """What is known of ``key``; looking at it is not asking for it. None before its first read has ended."""
+        entry = self._with.get(key) or self._without.get(key)
+        if entry is None:
+            return None
+        serves = self._serves(entry, self._clock(), key in self._flights, None)
+        return Seen(entry.kept, serves, entry.error, entry.used_at)
+
+    def peek(self, key: K, missing_s: float | None = None) -> Kept[V] | None:
+        """What `get` would give without waiting; None when it would wait or raise."""
+        entry = self._with.get(key)
+        if entry is not None:
+            self._with.move_to_end(key)
+        else:
+            entry = self._without.get(key)
+            if entry is None:
+                return None
+            self._without.move_to_end(key)
+        entry.used_at = now = self._clock()
+        return entry.kept if self._serves(entry, now, key in self._flights, missing_s) else None
+
+    async def get(self, key: K, missing_s: float | None = None) -> V | None:
+        """The value, or None when there is nothing. That there is nothing is believed for ``missing_s``, if that is less
+        than `Times.missing_s`. Whoever is cancelled here ends no read. Raises what the read raised, and `NotRead`."""
+        if (kept := self.peek(key, missing_s)) is not None:
+            return kept.value
+        entry = self._find(key)
+        if entry is not None and entry.error is not None and self._clock() < entry.retry_at:
+            raise _again(entry.error)
+        if self._closed:
+            raise NotRead
+        flight = self._flights.get(key) or self._begin(key)
+        await asyncio.wait([flight.over])
+        told = flight.told
+        if told is not None and (told.value is None or self._clock() < told.ends_at):
+            return told.value
+        # What had ended may serve on, now that the source is known to be away.
+        if (kept := self.peek(key, missing_s)) is not None:
+            return kept.value
+        if flight.error is None:
+            raise NotRead
+        raise _again(flight.error) if _is_bare(flight.error) else flight.error
+
+    async def again(self, key: K, until: Callable[[V | None], bool] = lambda value: False) -> None:
+        """Wait for a read that begins after this call: an earlier one may have seen what was there before. One that is
+        under way counts as well if what it tells satisfies ``until``. What came of it is for `seen` to say."""
+        mark = self._begun
+        self.peek(key)
+        while not self._closed:
+            flight = self._flights.get(key) or self._begin(key)
+            await asyncio.wait([flight.over])
+            if flight.number > mark or (flight.told is not None and until(flight.told.value)):
+                return
+
+    def drop(self, key: K, value: V, every_s: float = 0.0) -> bool:
+        """``value`` was refused where it was used: whether `get` gives another one from now on. Of what was read since then
+        that is believed once in ``every_s``: it may be no value's fault."""
+        entry = self._find(key)
+        if entry is None or entry.kept is None or entry.kept.value != value:
+            return True
+        now = self._clock()
+        if now < entry.believed_until:
+            return False
+        entry.believed_until = now + every_s
+        entry.kept = None
+        self._place(key, entry)
+        return True
+
+    def forget(self, key: K) -> None:
+        """Keep nothing of ``key``. A read under way is for those who wait for it, and is not kept."""
+        self._flights.pop(key, None)
+        entry = self._with.pop(key, None) or self._without.pop(key, None)
+        if entry is not None:
+            self._end(key, entry)
+
+    def clear(self) -> None:
+        """`forget` every key, without telling of each."""
+        for entry in (*self._with.values(), *self._without.values()):
+            _cancel(entry)
+        self._with.clear()
+        self._without.clear()
+        self._flights.clear()
+
+    async def close(self) -> None:
+        """End every read, and forget everything. Whoever waits gets `NotRead`."""
+        self._closed = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.clear()
+
+    # What may be handed out
+
+    def _serves(self, entry: _Entry[V], now: float, reading: bool, missing_s: float | None) -> bool:
+        kept = entry.kept
+        if kept is None:
+            return False
+        ends_at = kept.ends_at
+        if entry.error is not None:
+            return now < ends_at + self._times.stale_for_s
+        if missing_s is not None and kept.value is None:
+            ends_at = min(ends_at, kept.at + missing_s)
+        return now < (ends_at + self._times.grace_s if reading else ends_at)
+
+    def _find(self, key: K) -> _Entry[V] | None:
+        return self._with.get(key) or self._without.get(key)
+
+    # Reads
+
+    def _begin(self, key: K) -> _Flight[V]:
+        entry = self._find(key)
+        if entry is not None:
+            _cancel(entry)
+        self._begun += 1
+        loop = asyncio.get_running_loop()
+        flight = self._flights[key] = _Flight(self._begun, self._clock(), loop.create_future())
+        # An eager loop may have run it to its end by here.
+        task = flight.task = loop.create_task(self._run(key, flight), name=f"read {key}")
+        if not task.done():
+            self._tasks.add(task)
+            # A task that is cancelled before its first step runs no `finally`.
+            task.add_done_callback(lambda _: self._land(key, flight))
+            task.add_done_callback(self._tasks.discard)
+        return flight
+
+    def _land(self, key: K, flight: _Flight[V]) -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        if not flight.over.done():
+            flight.over.set_result(None)
+
+    async def _run(self, key: K, flight: _Flight[V]) -> None:
+        entry = self._find(key)
+        value = entry.kept.value if entry is not None and entry.kept is not None else None
+        del entry
+        try:
+            told = self._told(await self._read(key, value), flight.asked_at)
+            if self._flights.get(key) is flight:
+                self._tell(key, flight, told, None)
+                self._keep(key, flight, told)
+            flight.told = told
+        except Exception as error:
+            self._failed(key, flight, error)
+        finally:
+            self._land(key, flight)
+
+    def _told(self, fresh: Fresh[V] | None, asked_at: float) -> Kept[V]:
+        times = self._times
+        at = asked_at if times.from_asked else self._clock()
+        if fresh is None:
+            return Kept(None, at, at + times.missing_s, times.missing_s)
+        least_s = min(times.least_s, times.least_share * fresh.life_s)
+        return Kept(fresh.value, at, at + fresh.life_s - least_s, fresh.life_s)
+
+    def _keep(self, key: K, flight: _Flight[V], told: Kept[V]) -> None:
+        times = self._times
+        entry = self._find(key) or _Entry(flight.asked_at)
+        entry.kept, entry.error, entry.failures = told, None, 0
+        self._place(key, entry)
+        ahead_s = max(times.ahead_s, times.ahead_share * told.life_s)
+        if ahead_s:
+            wait_s = max(told.life_s - ahead_s, _RENEW_AT_LEAST * told.life_s)
+            wait_s *= 1 - times.spread * self._jitter()
+            self._set_timer(key, entry, told.at + wait_s - self._clock(), self._on_renewal)
+
+    def _failed(self, key: K, flight: _Flight[V], error: Exception) -> None:
+        times = self._times
+        away = isinstance(error, self._away)
+        waits = times.retry_s if away else times.refused_s
+        flight.error = error = _bare(error) if waits else error
+        if self._flights.get(key) is not flight:
+            return
+        try:
+            self._tell(key, flight, None, error)
+        except Exception:
+            _log.exception("a failed read could not be told of")
+        if not waits:
+            if not away:
+                self.forget(key)
+            return
+        entry = self._find(key) or _Entry(flight.asked_at)
+        wait_s = waits[min(entry.failures, len(waits) - 1)]
+        if away:
+            wait_s *= 1 - _RETRY_SPREAD * self._jitter()
+        else:
+            entry.kept = None
+        entry.error, entry.retry_at = error, self._clock() + wait_s
+        entry.failures += 1
+        self._place(key, entry)
+        if away:
+            self._set_timer(key, entry, wait_s, self._on_renewal)
+        else:
+            self._set_timer(key, entry, self._idle_s(entry), self._on_idle)
+
+    def _tell(self, key: K, flight: _Flight[V], told: Kept[V] | None, error: Exception | None) -> None:
+        entry = self._find(key)
+        before, error_before = (entry.kept, entry.error) if entry is not None else (None, None)
+        self._on_read(key, Ended(flight.asked_at, self._clock(), before, told, error, error_before))
+
+    # What is kept, and for how long
+
+    def _place(self, key: K, entry: _Entry[V]) -> None:
+        full = entry.kept is not None and entry.kept.value is not None
+        there, other = (self._with, self._without) if full else (self._without, self._with)
+        other.pop(key, None)
+        there[key] = entry
+        there.move_to_end(key)
+        if len(there) > self._limit:
+            self._end(*there.popitem(last=False))
+
+    def _end(self, key: K, entry: _Entry[V]) -> None:
+        _cancel(entry)
+        entry.kept = None
+        self._on_forgotten(key)
+
+    def _set_timer(self, key: K, entry: _Entry[V], wait_s: float, then: Callable[[K, _Entry[V]], None]) -> None:
+        _cancel(entry)
+        if not self._closed:
+            entry.timer = self._call_later(wait_s, lambda: then(key, entry))
+
+    def _idle_s(self, entry: _Entry[V]) -> float:
+        life_s = entry.kept.life_s if entry.kept is not None else 0.0
+        return max(self._times.idle_s, self._times.idle_lives * life_s)
+
+    def _on_renewal(self, key: K, entry: _Entry[V]) -> None:
+        entry.timer = None
+        if self._closed or key in self._flights or self._find(key) is not entry:
+            return
+        if self._clock() - entry.used_at > self._idle_s(entry):
+            self.forget(key)
+        else:
+            self._begin(key)
+
+    def _on_idle(self, key: K, entry: _Entry[V]) -> None:
+        entry.timer = None
+        if self._find(key) is not entry:
+            return
+        left_s = entry.used_at + self._idle_s(entry) - self._clock()
+        if left_s <= 0:
+            self.forget(key)
+        else:
+            self._set_timer(key, entry, left_s, self._on_idle)
+
+
+def _cancel[V](entry: _Entry[V]) -> None:
+    if entry.timer is not None:
+        entry.timer.cancel()
+        entry.timer = None
+
+
+def _bare(error: Exception) -> Exception:
+    """``error`` without its frames, its cause and its context."""
+    try:
+        made = copy.copy(error)
+    except Exception:
+        made = error
+    if type(made) is not type(error):
+        made = error
+    made.__cause__ = made.__context__ = None
+    return made.with_traceback(None)
+
+
+def _is_bare(error: Exception) -> bool:
+    return error.__traceback__ is None
+
+
+def _again(error: Exception) -> Exception:
+    """A new one each time: one that is raised twice gathers the frames of both callers."""
+    return _bare(error)
