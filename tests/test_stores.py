@@ -132,9 +132,9 @@ async def test_a_key_that_is_set_while_it_runs(tmp_path: Path) -> None:
 
 def test_how_long_a_key_serves(tmp_path: Path) -> None:
     """As configured; the embedded one is a file, which is read more often."""
-    assert open_keys(vault(tmp_path, refresh_s=120))._times.refresh_s == 120
-    assert open_keys(configured(tmp_path, {"vault": {"refresh_s": 120}}))._times.refresh_s == 5
-    assert open_keys(configured(tmp_path, {"vault": {"refresh_s": 2}}))._times.refresh_s == 2
+    assert open_keys(vault(tmp_path, refresh_s=120)).refresh_s == 120
+    assert open_keys(configured(tmp_path, {"vault": {"refresh_s": 120}})).refresh_s == 5
+    assert open_keys(configured(tmp_path, {"vault": {"refresh_s": 2}})).refresh_s == 2
 
 
 # A listener's own TLS.

@@ -40,7 +40,8 @@ class MemoryStore:
         self.reading.release()
         assert self.gate.wait(5)
         if path in self.fail:
-            raise self.fail[path]
+            # A new one each time, as a store makes it: one that was raised holds the frames of its reader.
+            raise type(self.fail[path])(*self.fail[path].args)
         return RawSecret({"api_key": found[0]}, found[1]) if found else None
 
     def tend(self) -> float | None:

@@ -82,7 +82,7 @@ class KeyCache:
         self._place = f"{place}/" if place else ""
         self._account_headers = dict(account_headers or {})
         self._judge = judge
-        self._refresh_s = refresh_s
+        self.refresh_s = refresh_s
         self._bound_s = bound_s
         self._clock = clock
         self._pauses = Pauses(clock)
@@ -135,7 +135,7 @@ class KeyCache:
         paths = self._paths_of(provider, tenant, project)
         try:
             async with asyncio.timeout(self._bound_s):
-                lease = await self._first(paths, self._refresh_s)
+                lease = await self._first(paths, self.refresh_s)
                 if lease is None:
                     # Nothing anywhere: what was not there a moment ago may have been put there.
                     lease = await self._first(paths, NEGATIVE_S[0])
@@ -324,7 +324,7 @@ class KeyCache:
             leases = await self._workers.run(lambda: self._load(path, known or (), provider))
         finally:
             self._login.tend()
-        return Fresh(leases, self._refresh_s) if leases else None
+        return Fresh(leases, self.refresh_s) if leases else None
 
     def _load(self, path: str, known: Leases, provider: str) -> Leases:
         """In a thread. A key that has not changed stays in the one object that it is in. Without ``provider`` it is not

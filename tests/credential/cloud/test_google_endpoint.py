@@ -58,6 +58,14 @@ async def failure(endpoint: TokenEndpoint, account: Secret | None = None) -> Cre
     return error
 
 
+async def failure_once(endpoint: TokenEndpoint) -> CredentialUnavailable:
+    """The same, of an endpoint that is closed then."""
+    try:
+        return await failure(endpoint)
+    finally:
+        await endpoint.close()
+
+
 async def test_a_token(server: TokenServer, endpoint: TokenEndpoint, caplog: pytest.LogCaptureFixture) -> None:
     """The endpoint verified signature, claims and times; what it gave is a secret, and nothing is logged."""
     with caplog.at_level(logging.DEBUG):
@@ -178,7 +186,7 @@ async def test_an_answer_without_end(server: TokenServer, tmp_path: Path, act: A
     """A byte now and then would last for an hour, nothing at all for ever: over when the bound is."""
     server.act = act
     ca_file = server.write_ca(tmp_path / "ca.pem")
-    error = await failure(TokenEndpoint(ca_file=ca_file, resolver_factory=server.resolver, bound_s=0.3))
+    error = await failure_once(TokenEndpoint(ca_file=ca_file, resolver_factory=server.resolver, bound_s=0.3))
     assert isinstance(error, StoreAway)
 
 
@@ -231,7 +239,7 @@ async def test_nobody_listens(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        error = await failure(TokenEndpoint(resolver_factory=lambda: Leads(port)))
+        error = await failure_once(TokenEndpoint(resolver_factory=lambda: Leads(port)))
     assert "can't be reached" in error.why
 
 
