@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.openbao import OpenBao
+
+from tollhouse.check.vault import check_vault
+from tollhouse.credential.entry import KeyStatus
 
 KEY_PATH = "infrastructure/openai"
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
@@ -121,3 +125,72 @@ async def test_a_vault_that_hangs(tmp_path: Path, openbao: OpenBao) -> None:
         finally:
             openbao.resume()
         assert {answer.status_code for answer in answers} == {200}
+
+
+MALFORMED = {
+    "html": {"api_key": "<html><body>Sign in</body></html>"},
+    "control characters": {"api_key": "sk-of-this-test\u0000\u001b[2J"},
+    "empty": {"api_key": ""},
+    "JSON": {"api_key": '{"key": "sk-of-this-test"}'},
+    "a list in an object": {"api_key": {"keys": ["sk-of-this-test"]}},
+    "another field": {"key": "sk-of-this-test"},
+    "another kind of key": {"access_key_id": "AKIAOFTHETESTS", "secret_access_key": "s/" + "k" * 38},
+}
+
+
+def status_of(inside: Inside) -> KeyStatus:
+    [status] = [status for status in inside.gateway.keys.status() if status.path == KEY_PATH]
+    return status
+
+
+@pytest.mark.parametrize("written", MALFORMED.values(), ids=MALFORMED)
+async def test_a_malformed_key(tmp_path: Path, openbao: OpenBao, written: dict[str, Any]) -> None:
+    """Row 46: that version is refused, once for the alarm, and no call fails; a good one is taken without a restart."""
+    old, new = a_key(), a_key()
+    with on(tmp_path, openbao, old, refresh_s=0.3, stale_for_s=60) as inside:
+        await until(inside, lambda: bool(inside.lines()))
+        openbao.put(KEY_PATH, written)
+        answers = await until(inside, lambda: age_s(inside) > 1.5)
+        assert {answer.status_code for answer in answers} == {200}
+        status = status_of(inside)
+        assert (status.state, status.versions_refused) == ("stale", 1)
+        assert status.error
+        assert "sk-of-this-test" not in status.error
+        openbao.put(KEY_PATH, {"api_key": new})
+        inside.standin.keys = {new}
+        answers = await until(inside, lambda: status_of(inside).state == "fresh")
+        assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_a_malformed_key_for_too_long(tmp_path: Path, openbao: OpenBao) -> None:
+    """Past `stale_for_s`: 503 and nothing sent, until a good one is there."""
+    with on(tmp_path, openbao, a_key(), refresh_s=0.3, stale_for_s=0.3) as inside:
+        await until(inside, lambda: bool(inside.lines()))
+        openbao.put(KEY_PATH, MALFORMED["html"])
+        await until(inside, lambda: inside.lines()[-1]["status"] == 503)
+        inside.standin.clear()
+        async with a_client() as client:
+            answer = await ask(inside, client)
+        assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (503, "credential_unavailable")
+        assert inside.standin.snapshot() == []
+        new = a_key()
+        openbao.put(KEY_PATH, {"api_key": new})
+        inside.standin.keys = {new}
+        await until(inside, lambda: inside.lines()[-1]["status"] == 200)
+
+
+async def test_a_malformed_key_from_the_start(tmp_path: Path, openbao: OpenBao) -> None:
+    """No good one was there before: calls are refused, and `tollhouse check` and `key test` say what is wrong with it."""
+    with on(tmp_path, openbao, "two words") as inside:
+        async with a_client() as client:
+            answer = await ask(inside, client)
+        assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (503, "credential_unavailable")
+        assert inside.standin.snapshot() == []
+        why = f"Field 'api_key' of the secret at secret/{KEY_PATH} holds a space"
+        [row] = inside.do(inside.gateway.operations.perform("key_test", {"provider": "openai"}))
+        assert row["result"] == "unread"
+        assert row["why"].startswith(why)
+        found = await check_vault(inside.gateway.config)
+        [problem] = [finding for finding in found if finding.level == "error"]
+        assert problem.what == f"The key of openai at {KEY_PATH} can't be used."
+        assert problem.why.startswith(why)

@@ -195,7 +195,8 @@ class KeyCache:
         """Every path of which a read has ended, by path."""
         now = self._clock()
         return [
-            status(path, notes, seen, now, self._pauses) for path, notes, seen in sorted(self._seen(), key=_path_of)
+            status(path, notes, seen, now, self._pauses)
+            for path, notes, seen in sorted(self._seen(), key=lambda one: one[0])
         ]
 
     def states(self) -> Counter[Shown]:
@@ -208,7 +209,9 @@ class KeyCache:
         now = self._clock()
         found = [one for one in self._seen() if one[1].reads["value"] or one[1].failed_at is not None]
         latest = heapq.nlargest(most, found, key=lambda one: one[2].used_at)
-        return [status(path, notes, seen, now, self._pauses) for path, notes, seen in sorted(latest, key=_path_of)]
+        return [
+            status(path, notes, seen, now, self._pauses) for path, notes, seen in sorted(latest, key=lambda one: one[0])
+        ]
 
     @property
     def trouble(self) -> str:
@@ -270,7 +273,10 @@ class KeyCache:
         return paths
 
     def _notes_of(self, path: str) -> PathNotes:
-        return self._notes.setdefault(path, PathNotes())
+        notes = self._notes.get(path)
+        if notes is None:
+            notes = self._notes[path] = PathNotes()
+        return notes
 
     def _forgotten(self, path: str) -> None:
         self._notes.pop(path, None)
@@ -392,10 +398,6 @@ class KeyCache:
 def _among(lease: Lease, leases: Leases) -> bool:
     """Whether the key of ``lease`` is one of ``leases``."""
     return any(known.secret == lease.secret for known in leases)
-
-
-def _path_of(one: tuple[str, PathNotes, Seen[Leases]]) -> str:
-    return one[0]
 
 
 def _told(leases: Sequence[Lease]) -> str:
