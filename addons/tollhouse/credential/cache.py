@@ -1,7 +1,7 @@
 """Keys, kept ready: a call that finds one here waits for nothing.
 
 What is cached is a path of the store, not a call's (provider, tenant, project): however many projects share a key, it
-is read once. A path is read one at a time, before its time ends, off the event loop.
+is read once. A path is read one at a time, before its time ends, off the event loop. Past 400 lines: one class.
 """
 
 from __future__ import annotations
@@ -15,7 +15,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
-from tollhouse.credential.entry import NEGATIVE_S, RETRY_S, KeyStatus, Leases, PathNotes, Shown, shown, status
+from tollhouse.credential.entry import (
+    NEGATIVE_S,
+    RETRY_S,
+    KeyStatus,
+    Leases,
+    PathNotes,
+    Shown,
+    among,
+    shown,
+    status,
+    told_of,
+)
 from tollhouse.credential.fields import contents
 from tollhouse.credential.lease import CredentialUnavailable, Lease, Malformed, NoKey, RawSecret, Reader, StoreAway
 from tollhouse.credential.login import TendedLogin
@@ -167,7 +178,7 @@ class KeyCache:
             self._alarm(notes, lease)
             return self._other(lease)
         if self._holds(lease) or not self._known(lease.path):
-            await self._reads.again(lease.path, lambda leases: leases is not None and not _among(lease, leases))
+            await self._reads.again(lease.path, lambda leases: leases is not None and not among(lease, leases))
             notes = self._notes_of(lease.path)
         if self._holds(lease):
             self._alarm(notes, lease)
@@ -292,7 +303,7 @@ class KeyCache:
         return (seen.kept.value if seen is not None and seen.kept is not None else None) or ()
 
     def _holds(self, lease: Lease) -> bool:
-        return _among(lease, self._known(lease.path))
+        return among(lease, self._known(lease.path))
 
     async def _first(self, paths: Sequence[str], missing_s: float) -> Lease | None:
         for path in paths:
@@ -368,9 +379,9 @@ class KeyCache:
             if before is not None:
                 _log.info("%s can be read again", place)
             if known and not leases:
-                _log.warning("%s is gone; it was %s", place, _told(known))
+                _log.warning("%s is gone; it was %s", place, told_of(known))
             elif leases != known:
-                _log.info("%s is %s", place, _told(leases))
+                _log.info("%s is %s", place, told_of(leases))
             notes.reads["value" if leases else "missing"] += 1
             notes.asked_again = {key: until for key, until in notes.asked_again.items() if until > read.ended_at}
             notes.malformed = None
@@ -378,7 +389,7 @@ class KeyCache:
         why = error.why if isinstance(error, CredentialUnavailable) else type(error).__name__
         notes.failed_at = read.ended_at
         age_s = read.ended_at - read.before.at if read.before is not None else 0.0
-        kept = f"{_told(known)}, {age_s:.0f} s old, serves on" if known else "none is kept"
+        kept = f"{told_of(known)}, {age_s:.0f} s old, serves on" if known else "none is kept"
         if isinstance(error, Malformed):
             notes.reads["malformed"] += 1
             if notes.malformed != (error.version, why):
@@ -393,14 +404,3 @@ class KeyCache:
             notes.reads["refused"] += 1
             if before is None or not isinstance(before, CredentialUnavailable) or before.why != why:
                 _log.error("there is no key from %s. %s", place, why)
-
-
-def _among(lease: Lease, leases: Leases) -> bool:
-    """Whether the key of ``lease`` is one of ``leases``."""
-    return any(known.secret == lease.secret for known in leases)
-
-
-def _told(leases: Sequence[Lease]) -> str:
-    return (
-        f"version {leases[0].version}, key {', '.join(lease.fingerprint for lease in leases)}" if leases else "missing"
-    )

@@ -71,6 +71,17 @@ class PathNotes:
     versions_refused: int = 0
 
 
+def among(lease: Lease, leases: Leases) -> bool:
+    """Whether the key of ``lease`` is one of ``leases``."""
+    return any(known.secret == lease.secret for known in leases)
+
+
+def told_of(leases: Leases) -> str:
+    return (
+        f"version {leases[0].version}, key {', '.join(lease.fingerprint for lease in leases)}" if leases else "missing"
+    )
+
+
 def shown(seen: Seen[Leases], now: float) -> Shown:
     if not seen.serves or seen.kept is None:
         return "failed"
