@@ -19,7 +19,7 @@ ROOMS = (
     *("__main__", "cli", "demo", "check", "process", "gateway", "control", "site", "stores", "config"),
     *("journey", "listen", "admit", "budget", "dispatch", "book", "accounts", "ledger", "prices", "trust"),
     *("clearance", "credential", "call", "providers", "families", "refreshed", "files", "timestamps"),
-    *("headers", "denial"),
+    *("headers", "denial", "text"),
 )
 """Folders and single modules of the package: each imports itself and those after it, and nothing else."""
 PURE = {

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from functools import reduce
 from typing import Any
 
 from tollhouse.call import Amount
@@ -18,7 +19,10 @@ from tollhouse.ledger.windows import bounds
 SILENCE_S = 30.0
 GRACE_S = 60.0
 REMEMBERED_S = 86_400.0
-SURE_S = 82_800.0
+FREE_S = 7_200.0
+"""How long an id is remembered that held and cost nothing but its request."""
+SURE_S = 3_600.0
+"""A settle is told so long before its id could be forgotten."""
 MENDED_S = 3_600.0
 NOTHING = Amount(0, 0, 0)
 UNITS = ("usd", "tokens", "requests")
@@ -30,11 +34,26 @@ class Entry:
 
     created: float
     scopes: tuple[Scope, ...]
-    amount: Amount
+    taken: list[tuple[float, Amount]]
+    """When something was taken, and how much of it counts now."""
     carried: Mapping[str, str]
     under_way: bool = False
     booked: tuple[int, str, str] | None = None
     """The day, model and token under which it is in the sums."""
+
+    @property
+    def amount(self) -> Amount:
+        return reduce(add, (amount for _, amount in self.taken), NOTHING)
+
+    def refill(self, amount: Amount) -> None:
+        """Puts ``amount`` in the place of what was taken: each time up to what was taken then, and the rest the last time."""
+        *first, (last, _) = self.taken
+        refilled = []
+        for at, taken in first:
+            part = Amount(*(min(have, left) for have, left in zip(astuple(taken), astuple(amount), strict=True)))
+            amount = Amount(*(left - gone for left, gone in zip(astuple(amount), astuple(part), strict=True)))
+            refilled.append((at, part))
+        self.taken = [*refilled, (last, amount)]
 
     @property
     def project(self) -> str:
@@ -87,9 +106,10 @@ class Model:
         window = bounds(limit.window, self.now)
         used = held = 0
         for entry in self.counted(scope):
-            if bounds(limit.window, entry.created) == window:
-                part = parts(entry.amount)[limit.unit]
-                used, held = (used, held + part) if entry.under_way else (used + part, held)
+            for at, amount in entry.taken:
+                if bounds(limit.window, at) == window:
+                    part = parts(amount)[limit.unit]
+                    used, held = (used, held + part) if entry.under_way else (used + part, held)
         return used, held
 
     def extra(self, scope: Scope, limit: Limit) -> int:
@@ -102,16 +122,14 @@ class Model:
         )
 
     def blocking(
-        self, scopes: tuple[Scope, ...], take: Amount, since: float | None = None
+        self, scopes: tuple[Scope, ...], take: Amount, more: bool = False
     ) -> list[tuple[Scope, str, str, int]]:
-        """Every limit that ``take`` does not fit into: whose, its text, its unit, what is left. ``since``: when the hold was
-        taken that is to be extended."""
+        """Every limit that ``take`` does not fit into: whose, its text, its unit, what is left. ``more``: of a hold that is
+        there."""
         found = []
         for scope in scopes:
             for limit in self.limits[scope]:
-                if since is not None and (
-                    limit.unit == "concurrent" or bounds(limit.window, since) != bounds(limit.window, self.now)
-                ):
+                if more and limit.unit == "concurrent":
                     continue
                 most = limit.amount + self.extra(scope, limit)
                 taken = sum(self.taken(scope, limit))
@@ -167,6 +185,8 @@ class Model:
         self.seen.add((found, event, met))
         if row.needs is not None and not met:
             return UNMET[row.needs]
+        entry = self.entries.get(call)
+        free = found == "held" and event == "settle" and worth_nothing(amount) and entry and worth_nothing(entry.amount)
         self.count(row.counters, call, scopes, amount, record or {})
         if row.under_way:
             self.entries[call].under_way = row.under_way > 0
@@ -176,7 +196,7 @@ class Model:
             self.records.append({"settled_by": row.record, **line})
         if row.counters == "take" or row.answer == "renewed":
             self.deadlines[call] = self.now + deadline_s
-        self.move(call, row.then)
+        self.move(call, row.then, bool(free))
         return row.answer
 
     def meets(
@@ -189,25 +209,25 @@ class Model:
     ) -> bool:
         match need:
             case "fits":
-                entry = self.entries.get(call)
-                return not self.blocking(scopes, amount, None if entry is None else entry.created)
+                return not self.blocking(scopes, amount, more=call in self.entries)
             case "overdue":
                 at = self.deadlines[call]
                 waiting = self.gap[0] < at <= self.gap[1] and self.now < self.gap[1] + GRACE_S
                 return at < self.now and not waiting
             case "recent":
-                return tried_at is None or self.now - tried_at < SURE_S
+                remembered = FREE_S if worth_nothing(amount) else REMEMBERED_S
+                return tried_at is None or self.now - tried_at < remembered - SURE_S
 
     def count(self, what: str, call: str, scopes: tuple[Scope, ...], amount: Amount, record: Mapping[str, str]) -> None:
         match what:
             case "take" | "charge":
-                self.entries[call] = Entry(self.now, scopes, amount, record)
+                self.entries[call] = Entry(self.now, scopes, [(self.now, amount)], record)
             case "add":
-                self.entries[call].amount = add(self.entries[call].amount, amount)
+                self.entries[call].taken.append((self.now, amount))
             case "replace":
-                self.entries[call].amount = amount
+                self.entries[call].refill(amount)
             case "give back":
-                self.entries[call].amount = NOTHING
+                self.entries[call].refill(NOTHING)
 
     def book(self, what: str, call: str, record: Mapping[str, str]) -> None:
         entry = self.entries.get(call)
@@ -221,7 +241,7 @@ class Model:
             return entry.booked[0]
         return int(self.now // 86_400)
 
-    def move(self, call: str, then: State) -> None:
+    def move(self, call: str, then: State, free: bool = False) -> None:
         before = self.calls.pop(call, "unknown")
         if then != "unknown":
             self.calls[call] = then
@@ -232,7 +252,8 @@ class Model:
         if then == "unknown":
             self.ended.pop(call, None)
         elif then in ("swept", "ended") and then != before:
-            self.ended[call] = self.now
+            # As if it had ended so much earlier.
+            self.ended[call] = self.now - (REMEMBERED_S - FREE_S if free else 0.0)
             self.forget()
 
     def forget(self) -> None:
@@ -260,6 +281,10 @@ def names(entry: Entry, record: Mapping[str, str]) -> tuple[str, str]:
 
 def parts(amount: Amount) -> dict[str, Any]:
     return {"usd": amount.nano_usd, "tokens": amount.tokens, "requests": amount.requests, "concurrent": 1}
+
+
+def worth_nothing(amount: Amount) -> bool:
+    return amount.nano_usd == 0 and amount.tokens == 0
 
 
 def add(one: Amount, other: Amount) -> Amount:

@@ -1,8 +1,7 @@
 """The ledger: hold before a call leaves, settle after it; each one script and one round trip.
 
 The rule of a hold: for every limit of every scope, used + held + estimate <= limit, or nothing is taken at all. A
-settle replaces the estimate by what the call came to, in the windows that the hold was taken from, and may pass a
-limit. Every method may be repeated with the same call id and does its work once.
+settle replaces the estimate by what the call came to, in the windows in which it was held, and may pass a limit. Every method may be repeated with the same call id and does its work once, but for `Ledger.extend`.
 
 Past 400 lines because each script has its method here, beside the values that it answers with.
 """
@@ -22,7 +21,7 @@ from redis.asyncio import Redis
 
 from tollhouse.call import Amount
 from tollhouse.ledger import names as keys
-from tollhouse.ledger import report
+from tollhouse.ledger import records, report
 from tollhouse.ledger.limits import MAX_AMOUNT, Limit, Unit, format_limit
 from tollhouse.ledger.names import Scope, ScopeKind
 from tollhouse.ledger.report import PAIRS, LimitState, ScopeState, UsageRow
@@ -49,7 +48,6 @@ DEADLINE_S: Final = 60.0
 STREAM_LENGTH: Final = 100_000
 """About how many records a tenant's stream keeps (``MAXLEN ~``)."""
 _GRANTS_KEPT: Final = 1000
-_SEPARATOR: Final = "\x1f"
 _SWEEP_EVERY_S: Final = 1.0
 SWEEP_AT_ONCE: Final = 100
 _GIVE_BACK_DELAYS_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0)
@@ -139,7 +137,7 @@ class Ledger:
         ``give_back``: when it raises that is left to the caller (`give_back`), who may settle the call instead.
         """
         prefix, names = self._prefix("hold", scopes)
-        packed = _packed(carried) if carried else ""
+        packed = records.packed(carried) if carried else ""
         arguments = [call_id, str(int(deadline_s * 1000)), *_amounts(amount), names, packed]
         if not priced:
             arguments.append("unpriced")
@@ -173,9 +171,9 @@ class Ledger:
         raise ValueError(f"{call_id} has ended: a call id is held once")
 
     async def extend(self, call_id: str, scopes: Sequence[Scope], more: Amount) -> Held | Short:
-        """Adds ``more`` to the hold, under the same rule, in the hold's own windows. Not idempotent: when it raises,
-        the hold may be larger than the caller knows; the settle corrects it. `ValueError` when there is no such
-        hold."""
+        """Adds ``more`` to the hold, under the same rule, in the windows that run now: they are the hold's own from then on,
+        beside those that it had. Not idempotent: when it raises, the hold may be larger than the caller knows; the settle
+        corrects it. `ValueError` when there is no such hold."""
         prefix, names = self._prefix("extend", scopes)
         reply = await self._pipeline.run(prefix, [call_id, *_amounts(more), names])
         answer = _EXTEND[reply[0]]
@@ -200,34 +198,34 @@ class Ledger:
         record: Mapping[str, str],
         tried_at: float | None = None,
     ) -> Answer:
-        """Charges ``amount`` instead of what was held, adds ``record`` (the call's line, flat) to the tenant's stream
-        with a field ``settled_by``, and adds to the sums of the day. ``record``'s ``provider``, ``model`` and
+        """Charges ``amount`` instead of what was held, in the hold's windows in their order: each up to what was held there, and
+        what is more in the last. Adds ``record`` (the call's line, flat; cut by `records.bounded`) to the tenant's stream with a field ``settled_by``, and adds to the sums of the day. ``record``'s ``provider``, ``model`` and
         ``identity`` name the sums by model and token.
 
         ``tried_at``: when it was first tried, in seconds since the epoch, if that was not just now. The answer is ``hold``;
         ``late``, it corrects what a sweep had charged; ``no_hold``, the hold is unknown (lost in a failover); ``duplicate``, the
         call had ended before; ``forgotten``, it may have: nothing was done in these two, see `transitions.Need`."""
         prefix, names = self._prefix("settle", scopes)
-        model, token = _sums_of(scopes, record, amount.nano_usd or amount.tokens)
+        model, token = records.sums_of(scopes, record, amount.nano_usd or amount.tokens)
         tried = "" if tried_at is None else str(int(tried_at * 1000))
         head = [call_id, *_amounts(amount), names, "settle", self._stream_length, model, token, tried]
-        return _SETTLE[await self._pipeline.run(prefix, [*head, *_flat(record)])]
+        return _SETTLE[await self._pipeline.run(prefix, [*head, *records.flat(record)])]
 
     async def release(self, call_id: str, scopes: Sequence[Scope], record: Mapping[str, str] | None = None) -> bool:
         """Gives all back, the request count too: the call never left. False when the call had ended before. A hold of
         this id that arrives later is refused. Where a sweep had charged it, ``record`` goes into the stream behind the
         sweep's."""
         prefix, names = self._prefix("settle", scopes)
-        line = _flat(record or {"call_id": call_id, **_whose(scopes), "charged_by": "none", "cost_usd": "0"})
-        arguments = [call_id, "0", "0", "0", names, "release", self._stream_length, "-", "", "", *line]
-        return _RELEASE[await self._pipeline.run(prefix, arguments)] == "released"
+        said = record or {"call_id": call_id, **records.whose(scopes), "charged_by": "none", "cost_usd": "0"}
+        arguments = [call_id, "0", "0", "0", names, "release", self._stream_length, "-", "", ""]
+        return _RELEASE[await self._pipeline.run(prefix, [*arguments, *records.flat(said)])] == "released"
 
     async def charge_lost(
         self, call_id: str, scopes: Sequence[Scope], amount: Amount, carried: Mapping[str, str]
     ) -> None:
         """Charges ``amount`` for a call whose gateway died and which was not held, or may not have been, as a sweep charges a
         hold: ``on_swept`` is told what ``carried`` makes of its record. Nothing happens if the call has ended."""
-        record = _swept(call_id, scopes, amount.nano_usd, carried)
+        record = records.swept(call_id, scopes, amount.nano_usd, carried)
         if await self.settle(call_id, scopes, amount, record=record) != "duplicate":
             self._on_swept(record)
 
@@ -329,13 +327,11 @@ class Ledger:
     async def _sweep_one(self, tenant: str, call_id: str, text: str) -> bool:
         amounts, names, packed = text.split("\n", 2)
         scopes = keys.parse_scopes(tenant, names)
-        fields = packed.split(_SEPARATOR) if packed else []
-        carried = dict(zip(fields[::2], fields[1::2], strict=False))
         _, nano_usd, tokens, _ = map(int, amounts.split())
-        record = _swept(call_id, scopes, nano_usd, carried)
-        model, token = _sums_of(scopes, record, nano_usd or tokens)
+        record = records.swept(call_id, scopes, nano_usd, records.unpacked(packed))
+        model, token = records.sums_of(scopes, record, nano_usd or tokens)
         prefix, _ = self._prefix("sweep", scopes)
-        arguments = [call_id, names, self._stream_length, model, token, *_flat(record)]
+        arguments = [call_id, names, self._stream_length, model, token, *records.flat(record)]
         swept = _SWEEP[await self._pipeline.run(prefix, arguments)] == "swept"
         if swept:
             self._on_swept(record)
@@ -393,44 +389,6 @@ def _amounts(amount: Amount) -> tuple[str, str, str]:
             f"an amount is between 0 and {MAX_AMOUNT}, so that the ledger can add it exactly; this is {amount}"
         )
     return str(amount.nano_usd), str(amount.tokens), str(amount.requests)
-
-
-def _flat(record: Mapping[str, str]) -> list[str]:
-    return [part for pair in record.items() for part in pair]
-
-
-def _swept(call_id: str, scopes: Sequence[Scope], nano_usd: int, carried: Mapping[str, str]) -> dict[str, str]:
-    """The record of a call whose gateway died."""
-    return {
-        **carried,
-        "call_id": call_id,
-        **_whose(scopes),
-        **report.swept_fields(nano_usd),
-    }
-
-
-def _whose(scopes: Sequence[Scope]) -> dict[str, str]:
-    return {str(scope.kind): scope.id for scope in scopes if scope.kind != "token"}
-
-
-def _packed(carried: Mapping[str, str]) -> str:
-    parts = _flat(carried)
-    packed = _SEPARATOR.join(parts)
-    if packed.count(_SEPARATOR) >= len(parts):
-        packed = _SEPARATOR.join([part.replace(_SEPARATOR, " ") for part in parts])
-    return packed
-
-
-def _sums_of(scopes: Sequence[Scope], record: Mapping[str, str], charged: int) -> tuple[str, str]:
-    """The names of the sums by model and by token. A name that cost nothing is not counted: a workload could invent any
-    number of models that no provider knows."""
-    # The scope of a rotated token is its predecessor's, so that their limits are one.
-    token = record.get("identity") or next((scope.id for scope in scopes if scope.kind == "token"), "")
-    if not charged:
-        return "-", token
-    model = record.get("model", "")
-    provider = record.get("provider", "")
-    return (f"{provider}/{model}" if provider and model else model) or "-", token
 
 
 def _short(reply: list[Any], scopes: Sequence[Scope], amount: Amount) -> Short:

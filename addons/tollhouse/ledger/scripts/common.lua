@@ -1,12 +1,14 @@
 -- Put before every other script by store.py. The keys of a call, in this order, for every script:
 --   1 clock      string  "LAST GAP_FROM GAP_TO", milliseconds: the tenant's latest time, and its last silence
---   2 holds      hash    call id -> "CREATED NANO_USD TOKENS REQUESTS\nSCOPE SCOPE\nCARRIED"
+--   2 holds      hash    call id -> "CREATED NANO_USD TOKENS REQUESTS\nSCOPE SCOPE\nCARRIED": what it holds in all, since when.
+--                        What was held in later windows is a part of that, and stands behind CARRIED (see LATER)
 --   3 deadlines  zset    call id -> milliseconds after which the hold may be swept
---   4 settled    zset    call id -> milliseconds when it ended (or was swept); kept for 24 hours
+--   4 settled    zset    call id -> milliseconds when it ended (or was swept); kept for 24 hours after that. A call that held and
+--                        cost nothing but its request is entered 22 hours earlier, and so kept for 2
 --   5 swept      hash    call id -> "CREATED NANO_USD TOKENS REQUESTS\nSCOPE SCOPE\nDAY\31MODEL\31TOKEN", until a late settle
---                        or 24 hours; all of these are in `settled` as well
+--                        or 24 hours, with later parts as in `holds`; all of these are in `settled` as well
 --   6 calls      stream  one record a call
---   7 usage      hash    "DAY UNIT KIND NAME" -> sum, of one project
+--   7 usage      hash    "DAY UNIT KIND NAME" -> sum, of one project; "DAY names -" -> how many models it has sums of
 --   8.. scopes   hash    limits: "UNIT WINDOW AMOUNT;...", AMOUNT "-" where there was a limit once, which stays counted, and
 --                        behind it "+GRANTED@PERIOD", what one period has more; and for each of these "UNIT WINDOW":
 --                        "PERIOD TAKEN", used and held together in that period
@@ -22,8 +24,8 @@ local DAY_MS, HOUR_MS = 86400000, 3600000
 local SILENCE_MS = 30000
 -- After a silence, a hold whose deadline fell into it has this long to be renewed.
 local GRACE_MS = 60000
--- A settle first tried longer ago than this may be of a call that has ended here and is forgotten.
-local SURE_MS = 23 * HOUR_MS
+-- How long an id is kept that held and cost nothing but a request.
+local FREE_MS = 2 * HOUR_MS
 
 -- The tenant's time never goes back over a window's edge: after a failover to a server whose clock is behind, the later
 -- time stays in force until it is reached again. A difference of more than an hour is believed to be a mended clock.
@@ -97,13 +99,56 @@ local function taken_in(text, period)
   return nil
 end
 
+-- Behind what a hold carries, or what it was booked under: "AT NANO_USD TOKENS REQUESTS" of each later part, AT in
+-- milliseconds. No carried text has the byte 30. A version that knows no parts reads one more carried field.
+local LATER = '\31held_in\30\31'
+
+-- `parts` are what is held, each {at, usd, tokens, requests}, in the order in which it was held; the hold itself has their sum.
 local function read_hold(text)
   local created, usd, tokens, requests, scopes, rest = match(text, '^(%d+) (%d+) (%d+) (%d+)\n([^\n]*)\n(.*)$')
-  return {created = tonumber(created), tonumber(usd), tonumber(tokens), tonumber(requests), scopes = scopes, rest = rest}
+  local hold = {created = tonumber(created), tonumber(usd), tonumber(tokens), tonumber(requests), scopes = scopes, rest = rest}
+  local first = {at = hold.created, hold[1], hold[2], hold[3]}
+  hold.parts = {first}
+  local from, to = string.find(rest, LATER, 1, true)
+  if from then
+    hold.rest = string.sub(rest, 1, from - 1)
+    for at, u, t, r in gmatch(string.sub(rest, to + 1), '(%d+) (%d+) (%d+) (%d+)') do
+      local part = {at = tonumber(at), tonumber(u), tonumber(t), tonumber(r)}
+      for n = 1, 3 do first[n] = first[n] - part[n] end
+      hold.parts[#hold.parts + 1] = part
+    end
+  end
+  return hold
 end
 
-local function hold_text(created, amounts, scopes, rest)
-  return fmt('%.0f %.0f %.0f %.0f\n%s\n%s', created, amounts[1], amounts[2], amounts[3], scopes, rest)
+local function hold_text(parts, scopes, rest)
+  local sum, later = {0, 0, 0}, {}
+  for p, part in ipairs(parts) do
+    for n = 1, 3 do sum[n] = sum[n] + part[n] end
+    if p > 1 then later[p - 1] = fmt('%.0f %.0f %.0f %.0f', part.at, part[1], part[2], part[3]) end
+  end
+  if #later > 0 then rest = rest .. LATER .. table.concat(later, ' ') end
+  return fmt('%.0f %.0f %.0f %.0f\n%s\n%s', parts[1].at, sum[1], sum[2], sum[3], scopes, rest)
+end
+
+-- `parts` with `more` behind them. Neighbours become one where no window that runs tells them apart, which changes no
+-- counter: a window that has ended takes nothing any more. So there is one part for each length of window at most.
+local function with_more(parts, more, now)
+  local kept, present, windows = {}, periods(now), {}
+  for n = 1, #parts + 1 do
+    local part = parts[n] or {at = now, more[1], more[2], more[3]}
+    local before, its, apart = kept[#kept], periods(part.at), false
+    for window, period in pairs(its) do
+      local other = before and windows[#kept][window]
+      if other ~= period and (other == present[window] or period == present[window]) then apart = true end
+    end
+    if before and not apart then
+      for u = 1, 3 do before[u] = before[u] + part[u] end
+    else
+      kept[#kept + 1], windows[#kept + 1] = part, its
+    end
+  end
+  return kept
 end
 
 -- The state of a call, and its text if it is held or swept.
@@ -115,19 +160,26 @@ local function find(id)
   return text and SWEPT or ENDED, text
 end
 
--- Adds `delta` (usd, tokens, requests, calls under way) to every scope's counters, but only where they are still in the
--- period of `mine`; one that has ended is never revived. `open` lets a period begin that nothing is recorded of.
-local function change(mine, delta, open)
+-- Adds each of `deltas` (usd, tokens, requests, calls under way, and `mine`, the periods that they are of) to every scope's
+-- counters, but only to those that are in that period; one that has ended is never revived. `open` lets the period of the
+-- only delta begin where nothing is recorded of it.
+local function change(deltas, open)
   for i = FIRST_SCOPE, #KEYS do
     local scope = read_scope(KEYS[i])
     if scope then
       local set = {}
       for n = 1, scope.n do
-        local period = mine[scope.windows[n]]
-        local taken = taken_in(scope.taken[n], period)
-        if taken or open then
+        local sum, period
+        for _, delta in ipairs(deltas) do
+          local its = delta.mine[scope.windows[n]]
+          local taken = taken_in(scope.taken[n], its)
+          if taken or open then
+            sum, period = (sum or taken or 0) + delta[scope.units[n]], its
+          end
+        end
+        if sum then
           set[#set + 1] = scope.names[n]
-          set[#set + 1] = fmt('%.0f %.0f', period, math.max((taken or 0) + delta[scope.units[n]], 0))
+          set[#set + 1] = fmt('%.0f %.0f', period, math.max(sum, 0))
         end
       end
       if #set > 0 then call('HSET', KEYS[i], unpack(set)) end
@@ -150,8 +202,23 @@ local function check(short, i, scope, taken, take, mine)
 end
 
 local SUM_DAYS = 400
+-- Models that a project has sums of in a day; what more a client may invent is summed together.
+local SUM_MODELS = 1000
 
--- Adds to the project's sums of `day`, by day, model and token. The first call of a day removes what is too old.
+-- The name under which `model` is summed: its own if it has sums of that day or there is room for it.
+local function summed_as(usage, prefix, model)
+  if model == '-' then return model end
+  local of = ' model ' .. model
+  local known = call('HMGET', usage, prefix .. ' usd' .. of, prefix .. ' tokens' .. of, prefix .. ' requests' .. of)
+  if known[1] or known[2] or known[3] then return model end
+  local count = prefix .. ' names -'
+  if tonumber(call('HGET', usage, count) or 0) >= SUM_MODELS then return 'other' end
+  call('HINCRBY', usage, count, '1')
+  return model
+end
+
+-- Adds to the project's sums of `day`, by day, model and token; the name of the model there. The first call of a day removes
+-- what is too old.
 local function add_sums(day, delta, model, token)
   local usage = KEYS[7]
   local prefix = fmt('%.0f', day)
@@ -160,6 +227,7 @@ local function add_sums(day, delta, model, token)
       if tonumber(match(name, '^%d+')) <= day - SUM_DAYS then call('HDEL', usage, name) end
     end
   end
+  model = summed_as(usage, prefix, model)
   for u, unit in ipairs({'usd', 'tokens', 'requests'}) do
     local by = fmt('%.0f', delta[u])
     -- A sum that would pass 2^63 stays where it is: an error here would leave the call half settled.
@@ -169,6 +237,7 @@ local function add_sums(day, delta, model, token)
       if token ~= '' then pcall('HINCRBY', usage, prefix .. ' ' .. unit .. ' token ' .. token, by) end
     end
   end
+  return model
 end
 
 -- What a swept hold was booked under: the day, the model and the token. `swept_text` is its `rest`.
@@ -182,9 +251,9 @@ local function read_swept(rest)
 end
 
 -- Marks the call as ended and forgets the oldest of those that ended more than 24 hours ago: two at most, more than the
--- one that was added, so the set shrinks to its 24 hours and no call pays for many.
-local function mark_ended(id, now)
-  call('ZADD', KEYS[4], fmt('%.0f', now), id)
+-- one that was added, so the set shrinks to its 24 hours and no call pays for many. `free`: see `settled` above.
+local function mark_ended(id, now, free)
+  call('ZADD', KEYS[4], fmt('%.0f', free and now - DAY_MS + FREE_MS or now), id)
   for _, old in ipairs(call('ZRANGEBYSCORE', KEYS[4], '-inf', fmt('(%.0f', now - DAY_MS), 'LIMIT', '0', '2')) do
     call('ZREM', KEYS[4], old)
     call('HDEL', KEYS[5], old)

@@ -13,7 +13,7 @@ local found = find(id)
 if found == HELD then return found * 2 + late end
 if found ~= UNKNOWN then return {found} end
 
-local take = {tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), 1}
+local take = {at = now, tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), 1}
 local mine = periods(now)
 local scopes, short = {}, {-found, now, late}
 for i = FIRST_SCOPE, #KEYS do
@@ -40,6 +40,6 @@ for _, entry in ipairs(scopes) do
   end
   call('HSET', entry[1], unpack(set))
 end
-call('HSET', KEYS[2], id, hold_text(now, take, ARGV[6], ARGV[7]))
+call('HSET', KEYS[2], id, hold_text({take}, ARGV[6], ARGV[7]))
 call('ZADD', KEYS[3], fmt('%.0f', now + tonumber(ARGV[2])), id)
 return found * 2 + late

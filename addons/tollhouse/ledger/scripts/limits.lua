@@ -27,9 +27,11 @@ for n, pair in ipairs(order) do
     local sum = 0
     for _, text in ipairs(call('HVALS', KEYS[2])) do
       local hold = read_hold(text)
-      hold[4] = 1
+      hold.parts[1][4] = 1
       for scope in gmatch(hold.scopes, '%S+') do
-        if scope == name and periods(hold.created)[window] == mine[window] then sum = sum + hold[UNITS[unit]] end
+        for _, part in ipairs(scope == name and hold.parts or {}) do
+          if periods(part.at)[window] == mine[window] then sum = sum + (part[UNITS[unit]] or 0) end
+        end
       end
     end
     if SUMMED[window] and match(name, '^project:') then

@@ -8,15 +8,14 @@ for i, name in ipairs(ARGV) do
 end
 for _, text in ipairs(call('HVALS', KEYS[2])) do
   local hold = read_hold(text)
-  local its = periods(hold.created)
-  hold[4] = 1
+  hold.parts[1][4] = 1
   for name in gmatch(hold.scopes, '%S+') do
     local sums = held[place[name]]
-    if sums then
-      for window, period in pairs(its) do
+    for _, part in ipairs(sums and hold.parts or {}) do
+      for window, period in pairs(periods(part.at)) do
         if period == mine[window] then
           local sum = sums[window] or {0, 0, 0, 0}
-          for u = 1, 4 do sum[u] = sum[u] + hold[u] end
+          for u = 1, 4 do sum[u] = sum[u] + (part[u] or 0) end
           sums[window] = sum
         end
       end

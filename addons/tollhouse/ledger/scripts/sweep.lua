@@ -8,12 +8,12 @@ local deadline = call('ZSCORE', KEYS[3], id)
 if not deadline or not overdue(tonumber(deadline), now, gap_from, gap_to) then return -found end
 local hold = read_hold(text)
 if hold.scopes ~= ARGV[2] then return redis.error_reply('SCOPES the hold was taken from ' .. hold.scopes) end
-change(periods(hold.created), {0, 0, 0, -1}, false)
+change({{mine = periods(now), 0, 0, 0, -1}}, false)
 local today = floor(now / DAY_MS)
 call('HDEL', KEYS[2], id)
 call('ZREM', KEYS[3], id)
-call('HSET', KEYS[5], id, hold_text(hold.created, hold, hold.scopes, swept_text(today, ARGV[4], ARGV[5])))
-add_sums(today, hold, ARGV[4], ARGV[5])
+local model = add_sums(today, hold, ARGV[4], ARGV[5])
+call('HSET', KEYS[5], id, hold_text(hold.parts, hold.scopes, swept_text(today, model, ARGV[5])))
 mark_ended(id, now)
 call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[3], '*', 'settled_by', 'sweep', unpack(ARGV, 6))
 return found

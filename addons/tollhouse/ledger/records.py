@@ -1,0 +1,80 @@
+"""What Redis keeps of a call as text: the record in its tenant's stream, what its hold carries for a sweep, and the names of its
+sums. Each is bounded, for some of it is what a client chose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from tollhouse.ledger import report
+from tollhouse.ledger.names import Scope
+from tollhouse.text import clipped
+
+FIELD_BYTES: Final = 512
+"""Of one field of a record, at most."""
+RECORD_BYTES: Final = 1_800
+"""Of a record, with the names of its fields, at most: with what Redis adds for each field a call takes less than 2 kB of the
+stream."""
+NAME_BYTES: Final = 128
+"""Of a model's name in the sums."""
+LATER: Final = "\x1fheld_in\x1e\x1f"
+"""Stands in a hold's text between what it carries and its later parts: scripts/common.lua."""
+_SEPARATOR: Final = "\x1f"
+_NOT_IN_TEXT: Final = str.maketrans({"\x1e": " ", "\x1f": " "})
+_KEPT: Final = frozenset({"call_id", "ts", "tenant", "project", "identity", "provider", "attempts", "tokens"})
+"""Fields that no client chooses: whoever reads a record looks for it by some, and parses others. They are cut at `FIELD_BYTES`
+alone."""
+_STEPS: Final = (512, 256, 128, 64, 32, 16)
+
+
+def bounded(record: Mapping[str, str]) -> dict[str, str]:
+    """``record`` with its fields cut, so that none is above `FIELD_BYTES` and all together are not above `RECORD_BYTES`: where
+    they are, the longest are cut first."""
+    kept: dict[str, str] = {}
+    for limit in _STEPS:
+        kept = {key: clipped(value, FIELD_BYTES if key in _KEPT else limit) for key, value in record.items()}
+        if sum(_size(key) + _size(value) for key, value in kept.items()) <= RECORD_BYTES:
+            break
+    return kept
+
+
+def flat(record: Mapping[str, str]) -> list[str]:
+    """Field, value, field, value, ... as a script takes a record."""
+    return [part for pair in bounded(record).items() for part in pair]
+
+
+def swept(call_id: str, scopes: Sequence[Scope], nano_usd: int, carried: Mapping[str, str]) -> dict[str, str]:
+    """The record of a call whose gateway died."""
+    return {**carried, "call_id": call_id, **whose(scopes), **report.swept_fields(nano_usd)}
+
+
+def whose(scopes: Sequence[Scope]) -> dict[str, str]:
+    return {str(scope.kind): scope.id for scope in scopes if scope.kind != "token"}
+
+
+def packed(carried: Mapping[str, str]) -> str:
+    """What a hold carries, as one text; `unpacked` reads it."""
+    return _SEPARATOR.join([part.translate(_NOT_IN_TEXT) for part in flat(carried)])
+
+
+def unpacked(text: str) -> dict[str, str]:
+    """What a hold carries, from the third part of its text in Redis."""
+    fields = text.partition(LATER)[0].split(_SEPARATOR)
+    return dict(zip(fields[::2], fields[1::2], strict=False))
+
+
+def sums_of(scopes: Sequence[Scope], record: Mapping[str, str], charged: int) -> tuple[str, str]:
+    """The names of the sums by model and by token. A name that cost nothing is not counted: a workload could invent any
+    number of models that no provider knows."""
+    # The scope of a rotated token is its predecessor's, so that their limits are one.
+    token = record.get("identity") or next((scope.id for scope in scopes if scope.kind == "token"), "")
+    if not charged:
+        return "-", token
+    model = record.get("model", "")
+    provider = record.get("provider", "")
+    name = (f"{provider}/{model}" if provider and model else model) or "-"
+    return clipped(name, NAME_BYTES).translate(_NOT_IN_TEXT), token
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
