@@ -321,27 +321,112 @@ async def test_a_settle_without_its_hold_is_charged(ledger: Ledger, redis: Redis
 
 
 async def test_an_extension_obeys_the_limits(ledger: Ledger, clock: Clock) -> None:
-    """More of a hold is taken under the same rule and in the hold's own windows, of which an ended one is not asked."""
+    """More of a hold is taken under the same rule, in the windows that run when it is asked for."""
     await limit(ledger, "10 usd/day", "10 tokens/minute", "1 concurrent")
     await ledger.hold("c1", SCOPES, Amount(4 * USD, 10))
     assert isinstance(await ledger.extend("c1", SCOPES, Amount(0, 1, 0)), Short)
     assert isinstance(await ledger.extend("c1", SCOPES, Amount(5 * USD, 0, 0)), Held)
     assert isinstance(await ledger.extend("c1", SCOPES, Amount(2 * USD, 0, 0)), Short)
     await clock.add(60)
-    assert isinstance(await ledger.extend("c1", SCOPES, Amount(0, 50, 0)), Held)
+    assert isinstance(await ledger.extend("c1", SCOPES, Amount(0, 11, 0)), Short)
+    assert isinstance(await ledger.extend("c1", SCOPES, Amount(0, 8, 0)), Held)
     assert await state(ledger) == {
         "10 usd/day": ("0", "9", "1"),
-        "10 tokens/minute": ("0", "0", "10"),
+        "10 tokens/minute": ("0", "8", "2"),
         "1 concurrent": ("0", "1", "0"),
     }
-    await ledger.settle("c1", SCOPES, Amount(USD, 60), record=record("c1"))
+    await ledger.settle("c1", SCOPES, Amount(USD, 15), record=record("c1"))
     assert await state(ledger) == {
         "10 usd/day": ("1", "0", "9"),
-        "10 tokens/minute": ("0", "0", "10"),
+        "10 tokens/minute": ("5", "0", "5"),
         "1 concurrent": ("0", "0", "1"),
     }
     with pytest.raises(ValueError, match="holds nothing"):
         await ledger.extend("c1", SCOPES, Amount(1))
+
+
+@pytest.mark.parametrize(
+    ("cost", "now"), [(3, "0"), (4, "0"), (6, "2"), (9, "5")], ids=["less", "the first", "a part", "more than was held"]
+)
+async def test_a_settle_fills_the_windows_in_their_order(ledger: Ledger, clock: Clock, cost: int, now: str) -> None:
+    """Each up to what was held there, and what is more goes to the last; the day has all of it."""
+    await limit(ledger, "20 usd/minute", "20 usd/day")
+    await ledger.hold("c1", SCOPES, Amount(4 * USD))
+    await clock.add(60)
+    await ledger.extend("c1", SCOPES, Amount(3 * USD, 0, 0))
+    await ledger.settle("c1", SCOPES, Amount(cost * USD), record=record("c1"))
+    shown = await state(ledger)
+    assert (shown["20 usd/minute"][:2], shown["20 usd/day"][:2]) == ((now, "0"), (str(cost), "0"))
+
+
+async def test_what_is_given_back_leaves_each_window_what_others_took(ledger: Ledger, clock: Clock) -> None:
+    """Of the running minute goes what was extended in it, and not what was held before."""
+    await limit(ledger, "20 usd/minute", "20 usd/day")
+    await ledger.hold("c1", SCOPES, Amount(4 * USD))
+    await clock.add(60)
+    await ledger.hold("c2", SCOPES, Amount(USD))
+    await ledger.extend("c1", SCOPES, Amount(3 * USD, 0, 0))
+    await ledger.release("c1", SCOPES)
+    assert await state(ledger) == {"20 usd/minute": ("0", "1", "19"), "20 usd/day": ("0", "1", "19")}
+
+
+async def test_a_sweep_leaves_each_window_as_it_is(ledger: Ledger, clock: Clock) -> None:
+    """What was held in the running minute is used there; the late settle still knows which windows they were."""
+    await limit(ledger, "20 usd/hour", "20 usd/day")
+    await clock.add(3_590)
+    await ledger.hold("c1", SCOPES, Amount(4 * USD), deadline_s=15, carried=CARRIED)
+    await clock.add(10)
+    await ledger.extend("c1", SCOPES, Amount(3 * USD, 0, 0))
+    await clock.add(10)
+    assert await ledger.sweep("acme") == 1
+    assert await state(ledger) == {"20 usd/hour": ("3", "0", "17"), "20 usd/day": ("7", "0", "13")}
+    await ledger.extend("c1", SCOPES, Amount(2 * USD, 0, 0))
+    assert await state(ledger) == {"20 usd/hour": ("5", "0", "15"), "20 usd/day": ("9", "0", "11")}
+    assert await ledger.settle("c1", SCOPES, Amount(5 * USD), record=record("c1")) == "late"
+    assert await state(ledger) == {"20 usd/hour": ("1", "0", "19"), "20 usd/day": ("5", "0", "15")}
+    assert [row.nano_usd for row in await ledger.usage("acme", "proj_123")] == [5 * USD]
+
+
+async def test_a_hold_of_many_windows_stays_small(ledger: Ledger, clock: Clock, redis: Redis) -> None:
+    """A stream of a day is extended in each of its minutes; what its hold takes of Redis does not grow with them."""
+    await limit(ledger, "1000 usd/minute", "1000 usd/hour", "9000 usd/week")
+    await ledger.hold("c1", SCOPES, Amount(USD), deadline_s=200_000, carried=CARRIED)
+    sizes = set()
+    for _ in range(200):
+        await clock.add(433)
+        assert isinstance(await ledger.extend("c1", SCOPES, Amount(USD, 1, 0)), Held)
+        text = await redis.hget("toll:{acme}:holds", "c1")
+        assert text is not None
+        sizes.add(len(text))
+    assert max(sizes) < 400
+    # It is 12:03:20 on a Monday: the last extension is this hour's first, and 101 of the 200 came after midnight.
+    assert await state(ledger) == {
+        "1000 usd/minute": ("0", "1", "999"),
+        "1000 usd/hour": ("0", "1", "999"),
+        "9000 usd/week": ("0", "101", "8899"),
+    }
+
+
+@pytest.mark.parametrize("name", ["holds", "swept"])
+async def test_what_the_version_before_has_stored(ledger: Ledger, clock: Clock, redis: Redis, name: str) -> None:
+    """A hold and a swept call as it wrote them are extended and settled like any other."""
+    await limit(ledger, "20 usd/minute", "20 usd/day")
+    rest = "provider\x1fopenai\x1fmodel\x1fgpt-4o" if name == "holds" else "20695\x1fopenai/gpt-4o\x1ftok_1"
+    created = int(clock.now * 1000)
+    await ledger.hold("c1", SCOPES, Amount(4 * USD, 50), deadline_s=1, carried=CARRIED)
+    await clock.add(2)
+    if name == "swept":
+        assert await ledger.sweep("acme") == 1
+    text = f"{created} {4 * USD} 50 1\ntenant:acme project:proj_123 token:tok_1\n{rest}"
+    await redis.hset(f"toll:{{acme}}:{name}", "c1", text)
+    await clock.add(60)
+    assert isinstance(await ledger.extend("c1", SCOPES, Amount(USD, 5, 0)), Held)
+    shown = await state(ledger)
+    assert (shown["20 usd/minute"][2], shown["20 usd/day"][2]) == ("19", "15")
+    await ledger.settle("c1", SCOPES, Amount(6 * USD, 60), record=record("c1"))
+    assert await state(ledger) == {"20 usd/minute": ("2", "0", "18"), "20 usd/day": ("6", "0", "14")}
+    [row] = await ledger.usage("acme", "proj_123", by="model")
+    assert (row.key, row.nano_usd, row.tokens, row.requests) == ("openai/gpt-4o", 6 * USD, 60, 1)
 
 
 async def test_changing_limits_keeps_what_was_used(ledger: Ledger) -> None:
