@@ -10,7 +10,8 @@ gates       Admit    authority, path, identity, strip       admit/gate.py
             KeyCache the key, leased                        credential/cache.py
 dispatch    Relay    breaker, attempts, answer, meter       dispatch/relay.py
 settle      Purse, then Book: the line                      budget/purse.py, book.py
-beside      what they are opened from, and Keeper           stores.py, budget/keeping.py
+beside      what they are opened from, and Keeper           stores.py, budget/keeper.py
+            the thread that renews holds                    budget/renewal.py
             commands, probes, metrics                       admin/control.py, http.py, metrics.py
 """
 
@@ -34,6 +35,7 @@ from tollhouse.book import Book
 from tollhouse.budget.fail_open import FailOpen
 from tollhouse.budget.keeper import Keeper
 from tollhouse.budget.purse import Purse
+from tollhouse.budget.renewal import Renewer
 from tollhouse.call import ListenerKind
 from tollhouse.config.load import Address, Config, catalog, own_prices
 from tollhouse.control.key_desk import KeyDesk
@@ -145,6 +147,10 @@ class Gateway:
         prices = PriceTable(await asyncio.to_thread(read_prices), own_prices(config))
         self.purse = Purse(self.ledger, prices, self.spool, fail_open=self.fail_open)
         self._closers.append(self.purse.retry)
+        self.renewer: Renewer | None = None
+        if config.redis.url != "embedded":
+            self.renewer = Renewer(self._another_ledger, self.purse.held)
+            self._closers.append(self.renewer.stop)
         self.tokens = open_tokens()
         self._closers.append(self.tokens.close)
         self.upstream = Upstream(self.catalog, tokens=self.tokens)
@@ -156,6 +162,10 @@ class Gateway:
         self._closers.append(self.upstream.close)
         await self.upstream.start()
         await self._open_admin()
+
+    def _another_ledger(self) -> Ledger:
+        """For another thread: on connections of its own."""
+        return Ledger(connect_redis(self.config.redis.url, self.config.state.directory))
 
     async def _open_doors(self) -> None:
         config = self.config
@@ -271,7 +281,7 @@ class Gateway:
                 self.addresses[kind] = str(Address(*bound))
 
     async def _keep(self) -> None:
-        keeper = Keeper(self.ledger, self.purse, self._tenants, time.monotonic)
+        keeper = Keeper(self.ledger, self.purse, self._tenants, time.monotonic, self.renewer)
         while True:
             await asyncio.sleep(_HEALTH_EVERY_S)
             problems = await keeper.turn()

@@ -10,8 +10,9 @@ import pytest
 from redis.asyncio import Redis
 from tests.ledger.clock import Clock
 
-from tollhouse.budget.keeper import LOOK_EVERY_S, RENEW_EVERY_S, SWEEP_EVERY_S, Keeper
+from tollhouse.budget.keeper import LOOK_EVERY_S, SWEEP_EVERY_S, Keeper
 from tollhouse.budget.purse import Purse
+from tollhouse.budget.renewal import RENEW_EVERY_S
 from tollhouse.call import Amount
 from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import parse_limits

@@ -8,19 +8,21 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from tollhouse.budget.purse import Purse
+from tollhouse.budget.renewal import RENEW_EVERY_S, Renewer
 from tollhouse.ledger.ledger import SWEEP_AT_ONCE, Ledger, LedgerUnavailable
 
 log = logging.getLogger(__name__)
 
-RENEW_EVERY_S: Final = 20.0
-"""A third of a hold's deadline."""
+RENEW_LATE_S: Final = 30.0
+"""When the thread that renews holds has not done so for this long, the event loop does it: half of a hold's deadline."""
 SWEEP_EVERY_S: Final = 5.0
 LOOK_EVERY_S: Final = 60.0
 """How often the tenants are asked for whose calls this gateway has not seen: another's holds are swept too."""
 
 
 class Keeper:
-    """Its `turn` is called once a second. ``tenants`` names all there are; ``clock`` is monotonic."""
+    """Its `turn` is called once a second. ``tenants`` names all there are; ``clock`` is monotonic. ``renewer`` is the thread that
+    renews holds, where there is one."""
 
     def __init__(
         self,
@@ -28,7 +30,9 @@ class Keeper:
         purse: Purse,
         tenants: Callable[[], Awaitable[Iterable[str]]],
         clock: Callable[[], float],
+        renewer: Renewer | None = None,
     ) -> None:
+        self._renewer = renewer
         self._ledger = ledger
         self._purse = purse
         self._all_tenants = tenants
@@ -53,14 +57,19 @@ class Keeper:
             await self._do(self._purse.retry(), "spooled settles could not be told")
         await self._do(self._purse.grow(), "holds of streams could not be extended")
         now = self._clock()
-        if now - self._renewed >= RENEW_EVERY_S:
+        if self._renewal_is_due(now):
             self._renewed = now
             await self._do(self._purse.renew(), "holds could not be renewed")
         # Of a Cluster a part may be away: the holds of the others' tenants are not to wait for it.
         if (not problems or self._ledger.divided) and now - self._swept >= SWEEP_EVERY_S:
             self._swept = now
             await self._do(self._sweep(now), "holds could not be swept")
-        return problems
+        return problems + (self._renewer.turn() if self._renewer is not None else [])
+
+    def _renewal_is_due(self, now: float) -> bool:
+        if self._renewer is None:
+            return now - self._renewed >= RENEW_EVERY_S
+        return now - max(self._renewed, self._renewer.renewed_at) >= RENEW_LATE_S
 
     async def _sweep(self, now: float) -> None:
         if now - self._looked >= LOOK_EVERY_S:

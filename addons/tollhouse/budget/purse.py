@@ -15,6 +15,7 @@ from tollhouse.budget.fail_open import FailOpen
 from tollhouse.budget.growth import LEAST_TOKENS, Growth, Interruptible
 from tollhouse.budget.hold import CallHold
 from tollhouse.budget.refusals import refusal, unpriced
+from tollhouse.budget.renewal import Holds, renew
 from tollhouse.call import Amount, ChargedBy, Covered, Outcome, Requested
 from tollhouse.denial import Denial, Refused
 from tollhouse.families.formats.document import SMALL
@@ -26,10 +27,6 @@ from tollhouse.prices.table import PriceTable
 log = logging.getLogger(__name__)
 
 _CLAMP_TRIES: Final = 4
-_AT_ONCE: Final = 256
-"""Renewals sent together; the ledger's pipeline makes one write of them."""
-_RENEW_WITHIN_S: Final = 10.0
-"""Once a renewal has failed no more are begun after so long."""
 _MAX_UNSETTLED: Final = 10_000
 
 
@@ -59,7 +56,7 @@ class Purse:
         self._spool = spool
         self._deadline_s = deadline_s
         self._fail_open = fail_open
-        self.held: dict[str, CallHold] = {}
+        self.held: Holds[CallHold] = Holds()
         self.unsettled: dict[str, SpoolRecord] = {}
         """What could be told neither to Redis nor to the spool."""
 
@@ -321,7 +318,7 @@ class Purse:
                 answer = await self._ledger.settle(
                     ending.call_id, ending.scopes, ending.charged, record=ending.record, tried_at=ending.tried_at
                 )
-                if answer == "forgotten":
+                if answer == "forgotten" and (ending.charged.nano_usd or ending.charged.tokens):
                     log.error(
                         "call %s is not charged now: it ended about a day ago or earlier, and Redis, which forgets ended calls "
                         "after 24 hours, can't say whether it was charged then. Its cost was %s USD; if the stream of its "
@@ -337,23 +334,8 @@ class Purse:
         return True
 
     async def renew(self) -> None:
-        """Move the deadline of every hold under way; called well within ``deadline_s``. On a Cluster a server may be away, and
-        with it some tenants: the others' holds are renewed all the same."""
-        holds = [(call_id, hold.scopes) for call_id, hold in self.held.items()]
-        began, lost = self._clock(), set[str]()
-        for start in range(0, len(holds), _AT_ONCE):
-            batch = [hold for hold in holds[start : start + _AT_ONCE] if hold[1][0].tenant not in lost]
-            results = await asyncio.gather(
-                *(self._ledger.renew(*hold, self._deadline_s) for hold in batch), return_exceptions=True
-            )
-            failed = [
-                (hold, error) for hold, error in zip(batch, results, strict=True) if isinstance(error, BaseException)
-            ]
-            if failed:
-                log.warning("%d holds could not be renewed (%s)", len(failed), failed[0][1])
-                lost.update(scopes[0].tenant for (_, scopes), _ in failed)
-                if self._clock() - began > _RENEW_WITHIN_S:
-                    return
+        """Move the deadline of every hold under way; called well within ``deadline_s``."""
+        await renew(self._ledger, self.held, self._deadline_s, self._clock)
 
 
 def _more(amount: Amount, step: Amount) -> Amount:

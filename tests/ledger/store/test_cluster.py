@@ -254,7 +254,7 @@ async def test_slots_without_a_master(tmp_path: Path) -> None:
         await ledger.hold("long", scopes(other), Amount(1), deadline_s=5)
         prices: Any = None
         purse = Purse(ledger, prices, Spool(tmp_path))
-        purse.held |= {f"lost-{number}": scopes(lost) for number in range(300)} | {"long": scopes(other)}
+        purse.held.update({f"lost-{number}": scopes(lost) for number in range(300)} | {"long": scopes(other)})
         await purse.renew()
         with cluster.owner(f"{{{other}}}").client() as client:
             now: Any = client.time()

@@ -1,5 +1,9 @@
--- ARGV: id, lifetime ms. The code; the deadline is moved if it is held.
+-- ARGV: lifetime ms, then ids. The code of each; the deadlines of those that are held are moved.
 local now = tick()
-local found = find(ARGV[1])
-if found == HELD then call('ZADD', KEYS[3], fmt('%.0f', now + tonumber(ARGV[2])), ARGV[1]) end
-return found
+local deadline, codes = fmt('%.0f', now + tonumber(ARGV[1])), {}
+for n = 2, #ARGV do
+  local found = find(ARGV[n])
+  if found == HELD then call('ZADD', KEYS[3], deadline, ARGV[n]) end
+  codes[n - 1] = found
+end
+return codes

@@ -1,0 +1,175 @@
+"""The holds under way, and their renewal by a thread.
+
+A hold whose deadline passes is swept: another gateway charges it in full and gives its place away. An event loop may stand still
+for longer than that (a blocking call in an operator's addon, a machine that swaps), with calls under way that are well. So the
+deadlines are moved by a thread with an event loop and a connection to Redis of its own, which share nothing with the road but
+`Holds`.
+
+The thread moves the deadline of each hold. One deadline of a whole gateway, which the sweep would look at, is fewer writes, but a
+Cluster's script sees the keys of its own tenant alone, so that each tenant had such a key; and gateways of the version before, which
+know the deadlines of holds only, would charge what this one is about to finish. `Ledger.renew_all` moves 64 with one script.
+
+The thread dies with its process: what a killed gateway held is swept as ever. It stands still with its process as well: nothing
+renews the holds of one that is stopped as a whole, or whose loop is in native code that keeps the interpreter's lock.
+With the embedded store there is no thread: nobody else could sweep, and the silence while the loop stands still gives every hold
+its grace (scripts/common.lua).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, MutableMapping
+from itertools import batched
+from typing import Any, Final, Protocol
+
+from tollhouse.ledger.ledger import RENEW_AT_ONCE, Ledger, Scope
+
+log = logging.getLogger(__name__)
+
+RENEW_EVERY_S: Final = 20.0
+"""A third of a hold's deadline."""
+STANDSTILL_S: Final = 600.0
+"""A loop that stands still for longer is taken for dead: its holds are not renewed, so that they do not stay for ever."""
+_NOTED_AFTER_S: Final = 5.0
+"""A standstill that is worth a line in the log."""
+_SCRIPTS_AT_ONCE: Final = 64
+_WITHIN_S: Final = 10.0
+"""Once a renewal has failed no more are begun after so long."""
+_STOP_WITHIN_S: Final = 5.0
+
+
+class Scoped(Protocol):
+    """A hold: whose limits it is held against, the tenant's first."""
+
+    @property
+    def scopes(self) -> tuple[Scope, ...]: ...
+
+
+class Holds[H: Scoped](MutableMapping[str, H]):
+    """Call id to its hold. Only the event loop changes it, and only within the lock; `by_tenant` takes the lock
+    and may be called by any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holds: dict[str, H] = {}
+
+    def __getitem__(self, call_id: str) -> H:
+        return self._holds[call_id]
+
+    def __setitem__(self, call_id: str, hold: H) -> None:
+        with self._lock:
+            self._holds[call_id] = hold
+
+    def __delitem__(self, call_id: str) -> None:
+        with self._lock:
+            del self._holds[call_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._holds)
+
+    def __len__(self) -> int:
+        return len(self._holds)
+
+    def by_tenant(self) -> dict[str, list[str]]:
+        """The ids as they are now."""
+        with self._lock:
+            holds = list(self._holds.items())
+        found: dict[str, list[str]] = {}
+        for call_id, hold in holds:
+            found.setdefault(hold.scopes[0].tenant, []).append(call_id)
+        return found
+
+
+async def renew(ledger: Ledger, holds: Holds[Any], deadline_s: float, clock: Callable[[], float] = time.monotonic) -> bool:
+    """Moves the deadline of every hold under way; False, and a line in the log, if not all could be. On a Cluster a server may be
+    away, and with it some tenants: the others' holds are renewed all the same."""
+    scripts = [(tenant, ids) for tenant, all_ids in holds.by_tenant().items() for ids in batched(all_ids, RENEW_AT_ONCE)]
+    began, lost = clock(), set[str]()
+    for some in batched(scripts, _SCRIPTS_AT_ONCE):
+        asked = [(tenant, ids) for tenant, ids in some if tenant not in lost]
+        results = await asyncio.gather(
+            *(ledger.renew_all(tenant, ids, deadline_s) for tenant, ids in asked), return_exceptions=True
+        )
+        failed = [(one, error) for one, error in zip(asked, results, strict=True) if isinstance(error, BaseException)]
+        if failed:
+            count = sum(len(ids) for (_, ids), _ in failed)
+            log.warning("%d holds could not be renewed (%s); it is tried again", count, failed[0][1])
+            lost.update(tenant for (tenant, _), _ in failed)
+            if clock() - began > _WITHIN_S:
+                break
+    return not lost
+
+
+class Renewer:
+    """The thread. Its methods are for the event loop; ``open_ledger`` is called in the thread, and what it opens is used and closed
+    there. ``clock`` is monotonic. ``wait`` waits for so many seconds, or until the event is set, and says whether it is."""
+
+    def __init__(
+        self,
+        open_ledger: Callable[[], Ledger],
+        holds: Holds[Any],
+        *,
+        deadline_s: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
+    ) -> None:
+        self._open_ledger = open_ledger
+        self._holds = holds
+        self._deadline_s = deadline_s
+        self._clock = clock
+        self._wait = wait
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._loop_at = clock()
+        """When the event loop was last seen to run. The loop writes it, the thread reads it."""
+        self.renewed_at = clock()
+        """When all holds were last renewed. The thread writes it, the loop reads it."""
+
+    def turn(self) -> list[str]:
+        """Called once a second by the event loop: begins the thread, and begins it anew if it has died. Why holds can't be
+        renewed by it, empty if they can."""
+        self._loop_at = self._clock()
+        if self._thread is not None:
+            if self._thread.is_alive():
+                return []
+            log.error("the thread that renews holds has ended: another is begun")
+        thread = threading.Thread(target=self._run, name="tollhouse-renewer", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            return [f"holds: the thread that renews them can't be started ({error}): allow more threads or memory"]
+        self._thread = thread
+        return []
+
+    async def stop(self) -> None:
+        """Ends the thread; holds are not renewed any more."""
+        self._stopping.set()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join, _STOP_WITHIN_S)
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner() as runner:
+                ledger = self._open_ledger()
+                try:
+                    while True:
+                        self._renew(runner, ledger)
+                        if self._wait(self._stopping, RENEW_EVERY_S):
+                            return
+                finally:
+                    runner.run(ledger.close())
+        except Exception:
+            log.exception("the thread that renews holds failed")
+
+    def _renew(self, runner: asyncio.Runner, ledger: Ledger) -> None:
+        still_s = self._clock() - self._loop_at
+        if still_s > STANDSTILL_S:
+            log.error("the event loop has stood still for %d s: it is taken for dead, and its holds are left", still_s)
+            return
+        if still_s > _NOTED_AFTER_S:
+            log.warning("the event loop has stood still for %d s; its holds are renewed", still_s)
+        if runner.run(renew(ledger, self._holds, self._deadline_s, self._clock)):
+            self.renewed_at = self._clock()
