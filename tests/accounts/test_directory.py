@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import redis as blocking
 from redis.asyncio import Redis
 from tests.support.redis_cluster import everywhere
 from tests.support.redis_server import RedisServer
 
 from tollhouse.accounts.directory import Directory
 from tollhouse.accounts.remembered import Remembered
-from tollhouse.accounts.token import digest, mint
+from tollhouse.accounts.token import digest, mint, token_id
 from tollhouse.call import Identity, Project
+from tollhouse.ledger import names as keys
 from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import LimitError
 from tollhouse.ledger.store.client import LedgerUnavailable, connect
@@ -177,6 +180,60 @@ async def test_an_end_can_be_moved(directory: Directory) -> None:
     assert await directory.expire(info.id, 1500.0)
     assert await directory.find(DIGEST) == replace(info, expires_at=1500.0)
     assert not await directory.expire("tok_nobody", None)
+
+
+NEXT = mint(bytes(range(1, 33)))
+
+
+async def test_a_rotation_is_one_step(directory: Directory, elsewhere: Directory, time: Time) -> None:
+    """The new token is there and the old one's end is set, at once; neither if there is a token of this text already."""
+    await directory.set_project(PROJECT)
+    old = await directory.add_token(SECRET, ["proj_123"], "acme", label="ci")
+    time.now += 10
+    new = await directory.rotate(old.id, NEXT, 5_000.0, 60.0)
+    ending = replace(old, expires_at=1_070.0)
+    assert new == replace(old, id=token_id(NEXT), created_at=1_010.0, expires_at=5_000.0, charged_as=old.id)
+    assert await elsewhere.tokens() == [ending, new]
+    assert (await elsewhere.token(old.id), await elsewhere.token(token_id(NEXT))) == (ending, new)
+    with pytest.raises(ValueError, match="exists already"):
+        await directory.rotate(old.id, NEXT, None, 20.0)
+    assert await elsewhere.tokens() == [ending, new]
+    assert await directory.rotate("tok_nobody", mint(bytes(32)), None, 20.0) is None
+    with pytest.raises(ValueError, match="checksum"):
+        await directory.rotate(old.id, NEXT[:-1], None, 20.0)
+
+
+async def test_a_rotation_told_twice_is_one(redis: Redis) -> None:
+    """An answer that was lost makes the connection send it again: the script says that it is done."""
+    ledger = Ledger(redis)
+    await redis.hset(keys.TOKENS, "old", "as it was")
+    arguments = ["old", "as it was", "it ends", "new", "tok_new", "the new one"]
+    for _ in range(2):
+        assert await ledger.run_script("rotate", [keys.TOKENS, keys.TOKEN_IDS], arguments) == 1
+    assert await redis.hgetall(keys.TOKENS) == {b"old": b"it ends", b"new": b"the new one"}
+    assert await redis.hgetall(keys.TOKEN_IDS) == {b"tok_new": b"new"}
+    other = [*arguments[:3], "newer", "tok_newer", "another"]
+    assert await ledger.run_script("rotate", [keys.TOKENS, keys.TOKEN_IDS], other) == 0
+    assert await ledger.run_script("rotate", [keys.TOKENS, keys.TOKEN_IDS], [*arguments[:5], "not the same"]) == -1
+
+
+async def test_a_revocation_in_the_middle_of_a_rotation_is_kept(redis_url: str, tmp_path: Path) -> None:
+    """Somebody revokes the token after its rotation has read it: it stays revoked, and has no successor."""
+    redis = connect(redis_url, tmp_path)
+    made = Directory(redis, now=lambda: 1_000.0)
+    await made.set_project(PROJECT)
+    old = await made.add_token(SECRET, ["proj_123"], "acme")
+
+    def now() -> float:
+        with blocking.Redis.from_url(redis_url) as client:
+            record = json.loads(client.hget(keys.TOKENS, DIGEST))
+            client.hset(keys.TOKENS, DIGEST, json.dumps({**record, "revoked_at": 1_001.0}))
+        return 1_002.0
+
+    with pytest.raises(ValueError, match="has ended"):
+        await Directory(redis, now=now).rotate(old.id, NEXT, None, 60.0)
+    assert await made.tokens() == [replace(old, revoked_at=1_001.0)]
+    await redis.aclose()
 
 
 async def test_that_there_is_nothing_is_remembered_too(directory: Directory, elsewhere: Directory, time: Time) -> None:

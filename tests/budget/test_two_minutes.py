@@ -86,7 +86,9 @@ async def test_two_streams_over_a_minutes_end(ledger: Ledger, clock: Clock, tmp_
     assert 0.9 * USD / 20 < used <= USD // 20 + slice_usd
 
 
-async def test_the_running_minute_refuses_what_a_stream_took_of_it(ledger: Ledger, clock: Clock, tmp_path: Path) -> None:
+async def test_the_running_minute_refuses_what_a_stream_took_of_it(
+    ledger: Ledger, clock: Clock, tmp_path: Path
+) -> None:
     """A call that comes in the second minute finds less room by what the stream of the first has taken there."""
     await limit_to(ledger, LIMIT)
     await clock.set(Clock.START + 59)

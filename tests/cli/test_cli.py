@@ -269,6 +269,9 @@ def test_a_grant_is_shown(shell: Shell) -> None:
     assert lines[0] == "SCOPE      LIMIT        GRANTED  USED  HELD  LEFT  RESETS AT"
     assert lines[1] == "project:p  1 usd/total        5     0     0     6  -"
     assert lines[4].endswith("the fair")
+    for said in ("p has 1 usd more in 1 limit(s)", "the grant g1 of 1 usd was made "):
+        assert said in shell("budget", "grant", "p", "1 usd", "--reason", "more", "--id", "g1").stderr
+    assert shell.json("budget", "show", "p")["scopes"][1]["limits"][0]["left"] == "7"
     assert "is not an amount" in shell("budget", "grant", "p", "lots", "--reason", "x", code=2).stderr
     assert shell("budget", "grant", "p", "5 usd", code=2).stdout == ""
 

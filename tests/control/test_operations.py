@@ -311,6 +311,23 @@ async def test_a_grant_is_kept_and_shown(operations: Operations) -> None:
     assert "granted" not in tokens
 
 
+async def test_a_grant_with_an_id_is_made_once(operations: Operations) -> None:
+    """Told again it is what was made; with another amount it is refused, and nothing is changed."""
+    await operations.project_set("p", "acme", ["1 usd/day"])
+    arguments = {"project": "p", "amount": "2 usd", "reason": "the fair", "by": "ops", "grant_id": "fair-1"}
+    kept = {
+        **{"at": "2026-09-21T14:13:20Z", "project": "p", "amount": "2 usd", "reason": "the fair", "by": "ops"},
+        "id": "fair-1",
+    }
+    assert await operations.perform("budget_grant", arguments) == {**kept, "limits": 1}
+    again = await operations.perform("budget_grant", {**arguments, "reason": "the fair, again"})
+    assert again == {**kept, "limits": 0, "repeated": True}
+    other = await refusal(operations, "budget_grant", **{**arguments, "amount": "3 usd"})
+    assert "the grant fair-1 of project p was 2 usd, made 2026-09-21T14:13:20Z: nothing was changed" in str(other)
+    shown = await operations.budget_show("p")
+    assert (shown["grants"], shown["scopes"][1]["limits"][0]["left"]) == ([kept], "3")
+
+
 @pytest.mark.parametrize(
     ("amount", "reason", "why"),
     [

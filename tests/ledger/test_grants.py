@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from tests.ledger.clock import Clock
 
 from tollhouse.call import Amount
-from tollhouse.ledger.ledger import Held, Ledger, Scope, Short, Unpriced
+from tollhouse.ledger.ledger import GrantedBefore, Held, Ledger, Scope, Short, Unpriced
 from tollhouse.ledger.limits import MAX_AMOUNT, parse_limits
 from tollhouse.ledger.store.client import connect
 
@@ -69,6 +69,40 @@ async def test_a_grant_to_nothing_is_not_kept(ledger: Ledger) -> None:
     assert await ledger.grant(PROJECT, "tokens", 5, RECORD) == 0
     assert await ledger.grants(PROJECT) == []
     assert await ledger.grant(TENANT._replace(kind="project", id="nobody"), "usd", 5, RECORD) == 0
+
+
+async def test_a_grant_with_an_id_is_made_once(ledger: Ledger, clock: Clock) -> None:
+    """The same id again changes nothing, in a later window neither, and says what was granted; another id is another grant. A
+    reason that looks like an id is none."""
+    await limit(ledger, "1 usd/day")
+    sly = {"reason": '"id": "g1", \\"id\\": \\"g1\\"', "grant_id": "g1"}
+    assert await ledger.grant(PROJECT, "usd", USD, sly) == 1
+    assert await ledger.grant(PROJECT, "usd", 5 * USD, RECORD, "g1") == 1
+    for seconds in (0, 86_400):
+        await clock.add(seconds)
+        before = await left(ledger)
+        again = await ledger.grant(PROJECT, "usd", 5 * USD, {"reason": "another"}, "g1")
+        assert again == GrantedBefore({**RECORD, "id": "g1"})
+        assert await left(ledger) == before
+    assert await ledger.grant(PROJECT, "usd", USD, RECORD, "g") == 1
+    assert await ledger.grants(PROJECT) == [sly, {**RECORD, "id": "g1"}, {**RECORD, "id": "g"}]
+    assert await left(ledger) == {"1 usd/day": (2 * USD, USD)}
+
+
+async def test_an_id_of_nothing_is_not_spent(ledger: Ledger) -> None:
+    """A grant that found no limit of its unit can be made with the same id when there is one."""
+    await limit(ledger, "1 usd/day")
+    assert await ledger.grant(PROJECT, "tokens", 5, RECORD, "g1") == 0
+    await limit(ledger, "1 tokens/day")
+    assert await ledger.grant(PROJECT, "tokens", 5, RECORD, "g1") == 1
+
+
+@pytest.mark.parametrize("grant_id", ['g"1', "g 1", "x" * 129])
+async def test_what_can_be_no_id_of_a_grant(ledger: Ledger, grant_id: str) -> None:
+    """It is written down, and looked for."""
+    await limit(ledger, "1 usd/day")
+    with pytest.raises(ValueError, match="can't be the id of a grant"):
+        await ledger.grant(PROJECT, "usd", 5, RECORD, grant_id)
 
 
 @pytest.mark.parametrize("amount", [0, -1, MAX_AMOUNT + 1])

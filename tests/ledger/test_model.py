@@ -163,16 +163,38 @@ SCENES: dict[str, tuple[Any, ...]] = {
         settled("c0"),
     ),
     "extended over the edges of a minute, an hour and a day": (
-        *(held("c0", 3), ("extend", 0, "c0", Amount(USD, 1, 0)), ("advance", 0, 1.0), ("extend", 0, "c0", Amount(2 * USD, 1, 0))),
-        *(("advance", 0, 19.0), ("extend", 1, "c0", Amount(USD, 1, 0)), ("renew", 0, "c0", 172_800.0), ("advance", 0, 61.0)),
+        *(
+            held("c0", 3),
+            ("extend", 0, "c0", Amount(USD, 1, 0)),
+            ("advance", 0, 1.0),
+            ("extend", 0, "c0", Amount(2 * USD, 1, 0)),
+        ),
+        *(
+            ("advance", 0, 19.0),
+            ("extend", 1, "c0", Amount(USD, 1, 0)),
+            ("renew", 0, "c0", 172_800.0),
+            ("advance", 0, 61.0),
+        ),
         *(("extend", 0, "c0", Amount(USD, 0, 0)), ("advance", 0, 3_600.0), ("extend", 0, "c0", Amount(2 * USD, 3, 0))),
         *(("advance", 0, 43_200.0), ("extend", 0, "c0", Amount(4 * USD, 2, 0)), settled("c0", 12)),
     ),
     "extended, and settled for less than was held first": (
-        *(held("c0", 3), ("advance", 0, 1.0), ("extend", 0, "c0", Amount(9 * USD, 1, 0)), settled("c0", 2), held("c1", 20)),
+        *(
+            held("c0", 3),
+            ("advance", 0, 1.0),
+            ("extend", 0, "c0", Amount(9 * USD, 1, 0)),
+            settled("c0", 2),
+            held("c1", 20),
+        ),
     ),
     "extended, and settled for more than was held": (
-        *(held("c0", 3), ("advance", 0, 1.0), ("extend", 0, "c0", Amount(2 * USD, 1, 0)), settled("c0", 9), held("c1", 20)),
+        *(
+            held("c0", 3),
+            ("advance", 0, 1.0),
+            ("extend", 0, "c0", Amount(2 * USD, 1, 0)),
+            settled("c0", 9),
+            held("c1", 20),
+        ),
     ),
     "extended, and released": (
         *(held("c0", 3), ("advance", 0, 1.0), ("extend", 0, "c0", Amount(2 * USD, 1, 0)), ("release", 1, "c0", "m")),
@@ -192,8 +214,20 @@ SCENES: dict[str, tuple[Any, ...]] = {
     ),
     "free calls are forgotten first": (
         *(("hold", 0, "c0", Amount(0, 0, 1), 90.0, "m", True), ("settle", 0, "c0", Amount(0, 0, 1), "m", None)),
-        *(held("c1"), ("settle", 0, "c1", Amount(0, 0, 1), "m", None), ("advance", 0, 7_200.0), settled("c2"), held("c0")),
-        *(("advance", 0, 0.5), settled("c3"), ("settle", 1, "c0", Amount(0, 0, 1), "m", 7_201.0), held("c0"), held("c1")),
+        *(
+            held("c1"),
+            ("settle", 0, "c1", Amount(0, 0, 1), "m", None),
+            ("advance", 0, 7_200.0),
+            settled("c2"),
+            held("c0"),
+        ),
+        *(
+            ("advance", 0, 0.5),
+            settled("c3"),
+            ("settle", 1, "c0", Amount(0, 0, 1), "m", 7_201.0),
+            held("c0"),
+            held("c1"),
+        ),
     ),
     "the edge of a minute": (held("c0"), ("advance", 0, 1.0), held("c1"), ("release", 1, "c0", "m"), settled("c1")),
     "the clock goes back over an edge": (

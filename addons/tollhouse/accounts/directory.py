@@ -32,6 +32,8 @@ CACHE_SIZE: Final = 10_000
 READS_AT_ONCE: Final = 32
 """Half of `store.MAX_CONNECTIONS`: anybody can show tokens that nobody made, and others need a connection beside them."""
 _AT_ONCE: Final = 500
+_ROTATE_TRIES: Final = 5
+_NOT_OURS: Final = "the token is not one of ours: its form or its checksum is wrong"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ class Directory:
         with a wrong checksum or one that exists, no project, a project that does not exist or is another tenant's, and a
         limit that can't be read."""
         if not well_formed(token):
-            raise ValueError("the token is not one of ours: its form or its checksum is wrong")
+            raise ValueError(_NOT_OURS)
         names = tuple(dict.fromkeys(projects))
         if not names:
             raise ValueError("a token needs at least one project that it may charge")
@@ -155,25 +157,32 @@ class Directory:
 
     async def rotate(self, token_id: str, token: str, expires_at: float | None, overlap_s: float) -> TokenInfo | None:
         """Makes ``token`` the successor of another: the same projects, label and limits, and what was used of these stays
-        used. The old one ends ``overlap_s`` from now, unless it ends before. None if there is no such token; `ValueError`
-        if it has ended."""
-        old = await self.token(token_id)
-        if old is None:
-            return None
-        now = self._now()
-        if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
-            raise ValueError(f"the token {token_id} has ended: make a new one with `tollhouse token create`")
-        new = replace(
-            old,
-            id=_id_of(token),
-            created_at=now,
-            expires_at=expires_at,
-            charged_as=old.charged_as or old.id,
-        )
-        await self._add(token, new)
-        ends = now + overlap_s
-        await self.expire(old.id, ends if old.expires_at is None else min(old.expires_at, ends))
-        return new
+        used. The old one ends ``overlap_s`` from now, unless it ends before. Both happen or nothing does: what somebody else
+        changes of the old one meanwhile is seen and kept. None if there is no such token; `ValueError` if it has ended."""
+        if not well_formed(token):
+            raise ValueError(_NOT_OURS)
+        for _ in range(_ROTATE_TRIES):
+            found = await self._stored(token_id)
+            if found is None:
+                return None
+            key, text = found
+            old = _decode(TokenInfo, text)
+            now = self._now()
+            if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
+                raise ValueError(f"the token {token_id} has ended: make a new one with `tollhouse token create`")
+            charged_as = old.charged_as or old.id
+            new = replace(old, id=_id_of(token), created_at=now, expires_at=expires_at, charged_as=charged_as)
+            ends = now + overlap_s
+            ending = replace(old, expires_at=ends if old.expires_at is None else min(old.expires_at, ends))
+            arguments = [key, text.decode(), _encode(ending), digest(token), new.id, _encode(new)]
+            with self._changes(token=old.id):
+                done = await self._ledger.run_script("rotate", [keys.TOKENS, keys.TOKEN_IDS], arguments)
+            if done < 0:
+                raise ValueError("this token exists already")
+            if done:
+                self._saved()
+                return new
+        raise LedgerUnavailable(f"Redis: the token {token_id} is changed by others again and again; try it once more")
 
     async def successor(self, info: TokenInfo) -> TokenInfo | None:
         """The newest token that ``info`` was rotated into, at once or by way of others."""
@@ -183,13 +192,17 @@ class Directory:
 
     async def token(self, token_id: str) -> TokenInfo | None:
         """By its public id; not from the cache."""
+        found = await self._stored(token_id)
+        return None if found is None else _decode(TokenInfo, found[1])
+
+    async def _stored(self, token_id: str) -> tuple[str, bytes] | None:
+        """The digest of a token, and its record as Redis has it."""
         with translated():
             key: Any = await self._redis.hget(keys.TOKEN_IDS, token_id)
-        return None if key is None else await self._read_token(key.decode())
+            text: Any = None if key is None else await self._redis.hget(keys.TOKENS, key.decode())
+        return None if text is None else (key.decode(), text)
 
     async def _add(self, token: str, info: TokenInfo) -> None:
-        if not well_formed(token):
-            raise ValueError("the token is not one of ours: its form or its checksum is wrong")
         with translated():
             if not await self._redis.hsetnx(keys.TOKENS, digest(token), _encode(info)):
                 raise ValueError("this token exists already")
@@ -271,13 +284,11 @@ class Directory:
 
     async def _change(self, token_id: str, change: Callable[[TokenInfo], TokenInfo]) -> bool:
         with self._changes(token=token_id), translated():
-            key: Any = await self._redis.hget(keys.TOKEN_IDS, token_id)
-            if key is None:
+            found = await self._stored(token_id)
+            if found is None:
                 return False
-            text: Any = await self._redis.hget(keys.TOKENS, key.decode())
-            if text is None:
-                return False
-            await self._redis.hset(keys.TOKENS, key.decode(), _encode(change(_decode(TokenInfo, text))))
+            key, text = found
+            await self._redis.hset(keys.TOKENS, key, _encode(change(_decode(TokenInfo, text))))
         self._saved()
         return True
 

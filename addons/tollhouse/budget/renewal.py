@@ -86,7 +86,9 @@ class Holds[H: Scoped](MutableMapping[str, H]):
 async def renew(ledger: Ledger, holds: Holds[Any], deadline_s: float, clock: Callable[[], float] = time.monotonic) -> bool:
     """Moves the deadline of every hold under way; False, and a line in the log, if not all could be. On a Cluster a server may be
     away, and with it some tenants: the others' holds are renewed all the same."""
-    scripts = [(tenant, ids) for tenant, all_ids in holds.by_tenant().items() for ids in batched(all_ids, RENEW_AT_ONCE)]
+    scripts = [
+        (tenant, ids) for tenant, all_ids in holds.by_tenant().items() for ids in batched(all_ids, RENEW_AT_ONCE)
+    ]
     began, lost = clock(), set[str]()
     for some in batched(scripts, _SCRIPTS_AT_ONCE):
         asked = [(tenant, ids) for tenant, ids in some if tenant not in lost]

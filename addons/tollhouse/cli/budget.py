@@ -51,15 +51,23 @@ def budget_show(project: str, as_json: bool) -> None:
 @click.argument("project")
 @click.argument("amount")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; kept beside it and shown by `budget show`.")
+@click.option(
+    "--id", "grant_id", metavar="ID", help="Your name for it: told again with the same one, nothing is added."
+)
 @json_option
-def budget_grant(project: str, amount: str, reason: str, as_json: bool) -> None:
+def budget_grant(project: str, amount: str, reason: str, grant_id: str | None, as_json: bool) -> None:
     """Give PROJECT AMOUNT more, once: "5 usd", "200000 tokens", "100 requests".
 
     It is added to every limit of that unit that the project has itself, for the day, month, ... that it is in now, and is
-    gone with it.
+    gone with it. With --id it is safe to run again when it is not known whether it was done: an id counts once among the
+    last 1,000 grants of PROJECT.
     """
-    done = perform(load(), "budget_grant", {"project": project, "amount": amount, "reason": reason, "by": _user()})
-    say(f"{project} has {done['amount']} more in {done['limits']} limit(s), until each resets")
+    arguments = {"project": project, "amount": amount, "reason": reason, "by": _user()}
+    done = perform(load(), "budget_grant", arguments if grant_id is None else {**arguments, "grant_id": grant_id})
+    if done.get("repeated"):
+        say(f"the grant {done['id']} of {done['amount']} was made {done['at']}: nothing was changed")
+    else:
+        say(f"{project} has {done['amount']} more in {done['limits']} limit(s), until each resets")
     show(done, as_json, lambda: "")
 
 

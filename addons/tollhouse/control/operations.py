@@ -22,7 +22,7 @@ from tollhouse.call import Project
 from tollhouse.config.values import Name
 from tollhouse.control.settings import project_settings, tenant_settings
 from tollhouse.ledger import report
-from tollhouse.ledger.ledger import Ledger, LedgerUnavailable, Scope
+from tollhouse.ledger.ledger import GrantedBefore, Ledger, LedgerUnavailable, Scope
 from tollhouse.ledger.limits import LimitError, format_amount, parse_amount, parse_limits
 from tollhouse.ledger.store.client import connect
 from tollhouse.timestamps import rfc3339
@@ -251,10 +251,13 @@ class Operations:
         grants = await self._ledger.grants(scope)
         return {**shown, "grants": grants} if grants else shown
 
-    async def budget_grant(self, project: str, amount: str, reason: str, by: str = "") -> Json:
+    async def budget_grant(
+        self, project: str, amount: str, reason: str, by: str = "", grant_id: str | None = None
+    ) -> Json:
         """Add ``amount`` ("5 usd", "200000 tokens", "100 requests") to the project's limits of that unit, once, in the
         windows that they are in now. The grant as it is kept: ``{"at", "project", "amount", "reason", "by", "limits"}``,
-        the last being how many limits were raised."""
+        the last being how many limits were raised. With ``grant_id``, which is its ``id`` then, it is made once: told again
+        it is the grant that was made, with ``limits`` 0 and ``repeated`` true."""
         known = await self._known(project)
         unit, value = parse_amount(amount)
         if not reason.strip():
@@ -266,13 +269,22 @@ class Operations:
             "reason": reason.strip()[:500],
             "by": by[:100],
         }
-        raised = await self._ledger.grant(Scope("project", known.tenant, known.id), unit, value, record)
+        scope = Scope("project", known.tenant, known.id)
+        raised = await self._ledger.grant(scope, unit, value, record, grant_id or "")
+        if isinstance(raised, GrantedBefore):
+            earlier = raised.record
+            if earlier["amount"] != record["amount"]:
+                raise OperationRefused(
+                    f"the grant {grant_id} of project {project} was {earlier['amount']}, made {earlier['at']}: nothing was "
+                    f"changed; give {record['amount']} another id"
+                )
+            return {**earlier, "limits": 0, "repeated": True}
         if not raised:
             raise OperationRefused(
                 f"project {project} has no limit in {unit}, so that there is nothing to add to: "
                 f"`tollhouse budget show {project}` shows what it has"
             )
-        return {**record, "limits": raised}
+        return {**record, **({"id": grant_id} if grant_id else {}), "limits": raised}
 
     async def usage(
         self, project: str, since: float | None = None, by: Literal["model", "day", "token"] = "model"

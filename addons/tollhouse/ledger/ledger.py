@@ -32,6 +32,7 @@ from tollhouse.ledger.transitions import Answer, answers
 from tollhouse.ledger.windows import bounds
 
 __all__ = [
+    "GrantedBefore",
     "Held",
     "Ledger",
     "LedgerUnavailable",
@@ -90,6 +91,13 @@ class Unpriced:
     """A hold of unknown cost, and ``scope`` has a limit in money. Nothing was taken."""
 
     scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedBefore:
+    """A grant of this id was made before: its record. Nothing was done."""
+
+    record: Mapping[str, str]
 
 
 class Ledger:
@@ -258,29 +266,40 @@ class Ledger:
         await self._pipeline.run(prefix, [name, *parts])
         persist(self._redis)
 
-    async def grant(self, project: Scope, unit: Unit, amount: int, record: Mapping[str, str]) -> int:
+    async def grant(
+        self, project: Scope, unit: Unit, amount: int, record: Mapping[str, str], grant_id: str = ""
+    ) -> int | GrantedBefore:
         """Gives every limit of ``unit`` that ``project`` has ``amount`` more, in the window that it is in now and never
         again; ``record`` is kept beside it. How many limits; 0 if the project has none of that unit, and nothing is kept
-        then. Not idempotent. `ValueError` where a limit would become too large."""
+        then. With ``grant_id``, which is kept as the record's ``id``, it is done once, as long as the record is among the
+        project's last 1,000; without one it is not idempotent. `ValueError` where a limit would become too large."""
         if not 0 < amount <= MAX_AMOUNT:
             raise ValueError(f"what is granted is between 1 and {MAX_AMOUNT}")
         script_keys = [*keys.script_keys(project.tenant, (project,)), keys.grants_key(project.tenant, project.id)]
         prefix = Prefix(load_script("grant", self._clock), script_keys)
-        text = json.dumps(dict(record), ensure_ascii=False)
-        count = int(await self._pipeline.run(prefix, [unit, str(amount), str(_GRANTS_KEPT), text]))
+        # Within a text of the record each quotation mark is behind a backslash: only the field itself is found.
+        needle = [f'"id": {json.dumps(keys.check_id("grant", grant_id))}'] if grant_id else []
+        text = json.dumps({**record, **({"id": grant_id} if grant_id else {})}, ensure_ascii=False)
+        count = await self._pipeline.run(prefix, [unit, str(amount), str(_GRANTS_KEPT), text, *needle])
+        if isinstance(count, bytes):
+            return GrantedBefore(json.loads(count))
         if count < 0:
             raise ValueError(
                 f"with it a limit would be more than {MAX_AMOUNT}, which is more than the ledger can count"
             )
         if count:
             persist(self._redis)
-        return count
+        return int(count)
 
     async def grants(self, project: Scope) -> list[dict[str, str]]:
         """The records of the project's grants, the oldest first."""
         with translated():
             found: Any = await self._redis.lrange(keys.grants_key(project.tenant, project.id), 0, -1)
         return [json.loads(text) for text in found]
+
+    async def run_script(self, name: str, script_keys: Sequence[str], arguments: Sequence[str]) -> Any:
+        """The reply of one of scripts/ whose keys are of one slot and of no call, over the ledger's own connections."""
+        return await self._pipeline.run(Prefix(load_script(name, self._clock), script_keys), arguments)
 
     async def show(self, scopes: Sequence[Scope]) -> list[ScopeState]:
         """Each scope's limits with what is used, held and left in the window that Redis's clock is in."""
