@@ -8,8 +8,8 @@ _CUT: Final = "..."
 
 
 def clipped(text: str, limit: int = 512) -> str:
-    """``text`` in at most ``limit`` bytes of UTF-8; what was cut ends in ``...``. No character is cut in two; ``limit`` is at
-    least 3."""
+    """``text`` in at most ``limit`` bytes of UTF-8; what was cut ends in ``...``. No character is
+    cut in two; ``limit`` is at least 3."""
     # A character is 4 bytes at most.
     if len(text) * 4 <= limit:
         return text

@@ -186,7 +186,8 @@ NEXT = mint(bytes(range(1, 33)))
 
 
 async def test_a_rotation_is_one_step(directory: Directory, elsewhere: Directory, time: Time) -> None:
-    """The new token is there and the old one's end is set, at once; neither if there is a token of this text already."""
+    """The new token is there and the old one's end is set, at once; neither if there is a token of
+    this text already."""
     await directory.set_project(PROJECT)
     old = await directory.add_token(SECRET, ["proj_123"], "acme", label="ci")
     time.now += 10
@@ -204,7 +205,8 @@ async def test_a_rotation_is_one_step(directory: Directory, elsewhere: Directory
 
 
 async def test_a_rotation_told_twice_is_one(redis: Redis) -> None:
-    """An answer that was lost makes the connection send it again: the script says that it is done."""
+    """An answer that was lost makes the connection send it again: the script says that it is
+    done."""
     ledger = Ledger(redis)
     await redis.hset(keys.TOKENS, "old", "as it was")
     arguments = ["old", "as it was", "it ends", "new", "tok_new", "the new one"]
@@ -218,7 +220,8 @@ async def test_a_rotation_told_twice_is_one(redis: Redis) -> None:
 
 
 async def test_a_revocation_in_the_middle_of_a_rotation_is_kept(redis_url: str, tmp_path: Path) -> None:
-    """Somebody revokes the token after its rotation has read it: it stays revoked, and has no successor."""
+    """Somebody revokes the token after its rotation has read it: it stays revoked, and has no
+    successor."""
     redis = connect(redis_url, tmp_path)
     made = Directory(redis, now=lambda: 1_000.0)
     await made.set_project(PROJECT)

@@ -1,5 +1,5 @@
-"""Holds are renewed while the event loop stands still, really, and swept when the process is dead, really; Redis's clock is moved
-by the tests."""
+"""Holds are renewed while the event loop stands still, really, and swept when the process is dead,
+really; Redis's clock is moved by the tests."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ class Rounds:
 
 
 class Gateway:
-    """A purse on a real Redis, its renewer, and a second gateway in a thread of its own. ``now`` is the monotonic clock."""
+    """A purse on a real Redis, its renewer, and a second gateway in a thread of its own. ``now`` is
+    the monotonic clock."""
 
     def __init__(self, url: str, directory: Path) -> None:
         self.url, self.directory = url, directory
@@ -122,7 +123,8 @@ async def gateway(redis_url: str, tmp_path: Path) -> Any:
 
 
 async def test_a_loop_that_stands_still_keeps_its_holds(gateway: Gateway) -> None:
-    """Two minutes long nothing of the loop runs: a second gateway sweeps what is not under way any more, and nothing else."""
+    """Two minutes long nothing of the loop runs: a second gateway sweeps what is not under way any
+    more, and nothing else."""
     await gateway.hold("alive")
     gateway.purse.held["alive"] = SCOPES
     await gateway.hold("forgotten")
@@ -163,7 +165,8 @@ async def test_every_hold_of_every_tenant_is_renewed(gateway: Gateway) -> None:
 async def test_a_loop_that_stands_still_for_ever_is_taken_for_dead(
     gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After ten minutes its holds are left to the sweep, so that its money and its places are not held for ever."""
+    """After ten minutes its holds are left to the sweep, so that its money and its places are not
+    held for ever."""
     await gateway.hold("c1")
     gateway.purse.held["c1"] = SCOPES
     gateway.renewer.turn()

@@ -1,4 +1,5 @@
-"""Streams without an output cap that go over the end of a window: the purse, its growth and the ledger, with one clock."""
+"""Streams without an output cap that go over the end of a window: the purse, its growth and the
+ledger, with one clock."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ class Stream:
 
 
 async def test_two_streams_over_a_minutes_end(ledger: Ledger, clock: Clock, tmp_path: Path) -> None:
-    """Begun at second 58, they spend what two minutes allow and one slice at most; the running minute shows its part."""
+    """Begun at second 58, they spend what two minutes allow and one slice at most; the running
+    minute shows its part."""
     await limit_to(ledger, LIMIT, "10 usd/day")
     await clock.set(Clock.START + 58)
     purse = Purse(ledger, PRICES, Spool(tmp_path), clock=lambda: clock.now)
@@ -89,7 +91,8 @@ async def test_two_streams_over_a_minutes_end(ledger: Ledger, clock: Clock, tmp_
 async def test_the_running_minute_refuses_what_a_stream_took_of_it(
     ledger: Ledger, clock: Clock, tmp_path: Path
 ) -> None:
-    """A call that comes in the second minute finds less room by what the stream of the first has taken there."""
+    """A call that comes in the second minute finds less room by what the stream of the first has
+    taken there."""
     await limit_to(ledger, LIMIT)
     await clock.set(Clock.START + 59)
     purse = Purse(ledger, PRICES, Spool(tmp_path), clock=lambda: clock.now)

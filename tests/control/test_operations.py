@@ -316,7 +316,11 @@ async def test_a_grant_with_an_id_is_made_once(operations: Operations) -> None:
     await operations.project_set("p", "acme", ["1 usd/day"])
     arguments = {"project": "p", "amount": "2 usd", "reason": "the fair", "by": "ops", "grant_id": "fair-1"}
     kept = {
-        **{"at": "2026-09-21T14:13:20Z", "project": "p", "amount": "2 usd", "reason": "the fair", "by": "ops"},
+        "at": "2026-09-21T14:13:20Z",
+        "project": "p",
+        "amount": "2 usd",
+        "reason": "the fair",
+        "by": "ops",
         "id": "fair-1",
     }
     assert await operations.perform("budget_grant", arguments) == {**kept, "limits": 1}

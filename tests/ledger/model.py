@@ -46,7 +46,8 @@ class Entry:
         return reduce(add, (amount for _, amount in self.taken), NOTHING)
 
     def refill(self, amount: Amount) -> None:
-        """Puts ``amount`` in the place of what was taken: each time up to what was taken then, and the rest the last time."""
+        """Puts ``amount`` in the place of what was taken: each time up to what was taken then, and
+        the rest the last time."""
         *first, (last, _) = self.taken
         refilled = []
         for at, taken in first:
@@ -124,8 +125,8 @@ class Model:
     def blocking(
         self, scopes: tuple[Scope, ...], take: Amount, more: bool = False
     ) -> list[tuple[Scope, str, str, int]]:
-        """Every limit that ``take`` does not fit into: whose, its text, its unit, what is left. ``more``: of a hold that is
-        there."""
+        """Every limit that ``take`` does not fit into: whose, its text, its unit, what is left.
+        ``more``: of a hold that is there."""
         found = []
         for scope in scopes:
             for limit in self.limits[scope]:

@@ -39,7 +39,8 @@ FIELDS = {
 
 
 def test_a_record_is_bounded() -> None:
-    """The longest fields are cut first, those that a reader looks for or parses are whole, and a short record is as it was."""
+    """The longest fields are cut first, those that a reader looks for or parses are whole, and a
+    short record is as it was."""
     record = bounded(FIELDS)
     assert record.keys() == FIELDS.keys()
     assert sum(len(key) + len(value.encode()) for key, value in record.items()) <= RECORD_BYTES
@@ -85,7 +86,8 @@ async def test_what_a_hold_carries_is_bounded(ledger: Ledger, redis: Redis, cloc
 
 
 async def test_separators_in_a_name_part_nothing(ledger: Ledger, redis: Redis, clock: Clock) -> None:
-    """A client may name its model by the bytes that part a hold's text: the name is kept with blanks in their place."""
+    """A client may name its model by the bytes that part a hold's text: the name is kept with
+    blanks in their place."""
     await ledger.set_limits(PROJECT, parse_limits(["10 usd/day"]))
     odd = "a\x1fheld_in\x1e\x1f1 2 3 4"
     await ledger.hold("c1", SCOPES, Amount(5), deadline_s=1, carried={"provider": "openai", "model": odd})
@@ -99,8 +101,8 @@ async def test_separators_in_a_name_part_nothing(ledger: Ledger, redis: Redis, c
 
 
 async def test_a_day_has_sums_of_a_thousand_models(ledger: Ledger, redis: Redis, clock: Clock) -> None:
-    """Further ones are summed under `other`; those that have sums keep them, the next day begins anew, and a sweep's booking is
-    taken back from where it went."""
+    """Further ones are summed under `other`; those that have sums keep them, the next day begins
+    anew, and a sweep's booking is taken back from where it went."""
     await ledger.set_limits(PROJECT, [])
 
     async def charge(name: str, call_id: str) -> None:
@@ -131,7 +133,8 @@ async def test_a_day_has_sums_of_a_thousand_models(ledger: Ledger, redis: Redis,
 
 
 async def test_a_free_call_is_remembered_for_two_hours(ledger: Ledger, redis: Redis, clock: Clock) -> None:
-    """One that held and cost nothing but its request; a call that held money is remembered for a day, whatever it cost."""
+    """One that held and cost nothing but its request; a call that held money is remembered for a
+    day, whatever it cost."""
     await ledger.set_limits(PROJECT, parse_limits(["9 requests/day"]))
     for call_id, amount in (("free", FREE), ("refused", Amount(5, 5, 1))):
         await ledger.hold(call_id, SCOPES, amount)

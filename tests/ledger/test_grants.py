@@ -72,8 +72,8 @@ async def test_a_grant_to_nothing_is_not_kept(ledger: Ledger) -> None:
 
 
 async def test_a_grant_with_an_id_is_made_once(ledger: Ledger, clock: Clock) -> None:
-    """The same id again changes nothing, in a later window neither, and says what was granted; another id is another grant. A
-    reason that looks like an id is none."""
+    """The same id again changes nothing, in a later window neither, and says what was granted;
+    another id is another grant. A reason that looks like an id is none."""
     await limit(ledger, "1 usd/day")
     sly = {"reason": '"id": "g1", \\"id\\": \\"g1\\"', "grant_id": "g1"}
     assert await ledger.grant(PROJECT, "usd", USD, sly) == 1

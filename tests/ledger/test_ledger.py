@@ -371,7 +371,8 @@ async def test_what_is_given_back_leaves_each_window_what_others_took(ledger: Le
 
 
 async def test_a_sweep_leaves_each_window_as_it_is(ledger: Ledger, clock: Clock) -> None:
-    """What was held in the running minute is used there; the late settle still knows which windows they were."""
+    """What was held in the running minute is used there; the late settle still knows which windows
+    they were."""
     await limit(ledger, "20 usd/hour", "20 usd/day")
     await clock.add(3_590)
     await ledger.hold("c1", SCOPES, Amount(4 * USD), deadline_s=15, carried=CARRIED)
@@ -388,7 +389,8 @@ async def test_a_sweep_leaves_each_window_as_it_is(ledger: Ledger, clock: Clock)
 
 
 async def test_a_hold_of_many_windows_stays_small(ledger: Ledger, clock: Clock, redis: Redis) -> None:
-    """A stream of a day is extended in each of its minutes; what its hold takes of Redis does not grow with them."""
+    """A stream of a day is extended in each of its minutes; what its hold takes of Redis does not
+    grow with them."""
     await limit(ledger, "1000 usd/minute", "1000 usd/hour", "9000 usd/week")
     await ledger.hold("c1", SCOPES, Amount(USD), deadline_s=200_000, carried=CARRIED)
     sizes = set()

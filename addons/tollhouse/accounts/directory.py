@@ -156,9 +156,10 @@ class Directory:
         return info
 
     async def rotate(self, token_id: str, token: str, expires_at: float | None, overlap_s: float) -> TokenInfo | None:
-        """Makes ``token`` the successor of another: the same projects, label and limits, and what was used of these stays
-        used. The old one ends ``overlap_s`` from now, unless it ends before. Both happen or nothing does: what somebody else
-        changes of the old one meanwhile is seen and kept. None if there is no such token; `ValueError` if it has ended."""
+        """Makes ``token`` the successor of another: the same projects, label and limits, and what
+        was used of these stays used. The old one ends ``overlap_s`` from now, unless it ends
+        before. Both happen or nothing does: what somebody else changes of the old one meanwhile is
+        seen and kept. None if there is no such token; `ValueError` if it has ended."""
         if not well_formed(token):
             raise ValueError(_NOT_OURS)
         for _ in range(_ROTATE_TRIES):

@@ -14,15 +14,16 @@ from tollhouse.ledger.ledger import SWEEP_AT_ONCE, Ledger, LedgerUnavailable
 log = logging.getLogger(__name__)
 
 RENEW_LATE_S: Final = 30.0
-"""When the thread that renews holds has not done so for this long, the event loop does it: half of a hold's deadline."""
+"""When the thread that renews holds has not done so for this long, the event loop does it: half of
+a hold's deadline."""
 SWEEP_EVERY_S: Final = 5.0
 LOOK_EVERY_S: Final = 60.0
 """How often the tenants are asked for whose calls this gateway has not seen: another's holds are swept too."""
 
 
 class Keeper:
-    """Its `turn` is called once a second. ``tenants`` names all there are; ``clock`` is monotonic. ``renewer`` is the thread that
-    renews holds, where there is one."""
+    """Its `turn` is called once a second. ``tenants`` names all there are; ``clock`` is monotonic.
+    ``renewer`` is the thread that renews holds, where there is one."""
 
     def __init__(
         self,

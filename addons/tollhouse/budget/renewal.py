@@ -1,18 +1,20 @@
 """The holds under way, and their renewal by a thread.
 
-A hold whose deadline passes is swept: another gateway charges it in full and gives its place away. An event loop may stand still
-for longer than that (a blocking call in an operator's addon, a machine that swaps), with calls under way that are well. So the
-deadlines are moved by a thread with an event loop and a connection to Redis of its own, which share nothing with the road but
-`Holds`.
+A hold whose deadline passes is swept: another gateway charges it in full and gives its place away.
+An event loop may stand still for longer than that, with calls under way that are well: a blocking
+call in an operator's addon does it, or a machine that swaps. So a thread moves the deadlines. It has
+an event loop and a connection to Redis of its own, and shares nothing with the road but `Holds`.
 
-The thread moves the deadline of each hold. One deadline of a whole gateway, which the sweep would look at, is fewer writes, but a
-Cluster's script sees the keys of its own tenant alone, so that each tenant had such a key; and gateways of the version before, which
-know the deadlines of holds only, would charge what this one is about to finish. `Ledger.renew_all` moves 64 with one script.
+The thread moves the deadline of each hold. One deadline of a whole gateway, which the sweep would
+look at, is fewer writes. But a script of a Cluster sees the keys of its own tenant alone, so each
+tenant would need such a key. And gateways of the version before know the deadlines of holds only:
+they would charge what this one is about to finish. `Ledger.renew_all` moves 64 with one script.
 
-The thread dies with its process: what a killed gateway held is swept as ever. It stands still with its process as well: nothing
-renews the holds of one that is stopped as a whole, or whose loop is in native code that keeps the interpreter's lock.
-With the embedded store there is no thread: nobody else could sweep, and the silence while the loop stands still gives every hold
-its grace (scripts/common.lua).
+The thread dies with its process: what a killed gateway held is swept as ever. It stands still with
+its process as well: nothing renews the holds of a process that is stopped as a whole, or whose loop
+is in native code that keeps the interpreter's lock. With the embedded store there is no thread.
+Nobody else can sweep there, and the silence while the loop stands still gives every hold its grace
+(scripts/common.lua).
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ log = logging.getLogger(__name__)
 RENEW_EVERY_S: Final = 20.0
 """A third of a hold's deadline."""
 STANDSTILL_S: Final = 600.0
-"""A loop that stands still for longer is taken for dead: its holds are not renewed, so that they do not stay for ever."""
+"""A loop that stands still for longer is taken for dead: its holds are not renewed, so that they do
+not stay for ever."""
 _NOTED_AFTER_S: Final = 5.0
 """A standstill that is worth a line in the log."""
 _SCRIPTS_AT_ONCE: Final = 64
@@ -106,8 +109,9 @@ async def renew(ledger: Ledger, holds: Holds[Any], deadline_s: float, clock: Cal
 
 
 class Renewer:
-    """The thread. Its methods are for the event loop; ``open_ledger`` is called in the thread, and what it opens is used and closed
-    there. ``clock`` is monotonic. ``wait`` waits for so many seconds, or until the event is set, and says whether it is."""
+    """The thread. Its methods are for the event loop; ``open_ledger`` is called in the thread, and
+    what it opens is used and closed there. ``clock`` is monotonic. ``wait`` waits for so many
+    seconds, or until the event is set, and says whether it is."""
 
     def __init__(
         self,
@@ -131,8 +135,8 @@ class Renewer:
         """When all holds were last renewed. The thread writes it, the loop reads it."""
 
     def turn(self) -> list[str]:
-        """Called once a second by the event loop: begins the thread, and begins it anew if it has died. Why holds can't be
-        renewed by it, empty if they can."""
+        """Called once a second by the event loop: begins the thread, and begins it anew if it has
+        died. Why holds can't be renewed by it, empty if they can."""
         self._loop_at = self._clock()
         if self._thread is not None:
             if self._thread.is_alive():

@@ -58,10 +58,9 @@ def budget_show(project: str, as_json: bool) -> None:
 def budget_grant(project: str, amount: str, reason: str, grant_id: str | None, as_json: bool) -> None:
     """Give PROJECT AMOUNT more, once: "5 usd", "200000 tokens", "100 requests".
 
-    It is added to every limit of that unit that the project has itself, for the day, month, ... that it is in now, and is
-    gone with it. With --id it is safe to run again when it is not known whether it was done: an id counts once among the
-    last 1,000 grants of PROJECT.
-    """
+    It is added to every limit of that unit that the project has itself, for the day, month, ...
+    that it is in now, and is gone with it. With --id it is safe to run again when it is not known
+    whether it was done: an id counts once among the last 1,000 grants of PROJECT."""
     arguments = {"project": project, "amount": amount, "reason": reason, "by": _user()}
     done = perform(load(), "budget_grant", arguments if grant_id is None else {**arguments, "grant_id": grant_id})
     if done.get("repeated"):

@@ -254,10 +254,11 @@ class Operations:
     async def budget_grant(
         self, project: str, amount: str, reason: str, by: str = "", grant_id: str | None = None
     ) -> Json:
-        """Add ``amount`` ("5 usd", "200000 tokens", "100 requests") to the project's limits of that unit, once, in the
-        windows that they are in now. The grant as it is kept: ``{"at", "project", "amount", "reason", "by", "limits"}``,
-        the last being how many limits were raised. With ``grant_id``, which is its ``id`` then, it is made once: told again
-        it is the grant that was made, with ``limits`` 0 and ``repeated`` true."""
+        """Add ``amount`` ("5 usd", "200000 tokens", "100 requests") to the project's limits of that
+        unit, once, in the windows that they are in now. The grant as it is kept: ``{"at",
+        "project", "amount", "reason", "by", "limits"}``, the last being how many limits were
+        raised. With ``grant_id``, which is its ``id`` then, it is made once: told again it is the
+        grant that was made, with ``limits`` 0 and ``repeated`` true."""
         known = await self._known(project)
         unit, value = parse_amount(amount)
         if not reason.strip():

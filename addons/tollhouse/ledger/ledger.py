@@ -1,7 +1,9 @@
 """The ledger: hold before a call leaves, settle after it; each one script and one round trip.
 
-The rule of a hold: for every limit of every scope, used + held + estimate <= limit, or nothing is taken at all. A
-settle replaces the estimate by what the call came to, in the windows in which it was held, and may pass a limit. Every method may be repeated with the same call id and does its work once, but for `Ledger.extend`.
+The rule of a hold: for every limit of every scope, used + held + estimate <= limit, or nothing is
+taken at all. A settle replaces the estimate by what the call came to, in the windows in which it
+was held, and may pass a limit. Every method but `Ledger.extend` may be repeated with the same call
+id and does its work once.
 
 Past 400 lines because each script has its method here, beside the values that it answers with.
 """
@@ -181,9 +183,10 @@ class Ledger:
         raise ValueError(f"{call_id} has ended: a call id is held once")
 
     async def extend(self, call_id: str, scopes: Sequence[Scope], more: Amount) -> Held | Short:
-        """Adds ``more`` to the hold, under the same rule, in the windows that run now: they are the hold's own from then on,
-        beside those that it had. Not idempotent: when it raises, the hold may be larger than the caller knows; the settle
-        corrects it. `ValueError` when there is no such hold."""
+        """Adds ``more`` to the hold, under the same rule, in the windows that run now: they are the
+        hold's own from then on, beside those that it had. Not idempotent: when it raises, the hold
+        may be larger than the caller knows; the settle corrects it. `ValueError` when there is no
+        such hold."""
         prefix, names = self._prefix("extend", scopes)
         reply = await self._pipeline.run(prefix, [call_id, *_amounts(more), names])
         answer = _EXTEND[reply[0]]
@@ -199,7 +202,8 @@ class Ledger:
         return await self.renew_all(scopes[0].tenant, (call_id,), deadline_s) == 1
 
     async def renew_all(self, tenant: str, call_ids: Sequence[str], deadline_s: float = DEADLINE_S) -> int:
-        """`renew` for several calls of ``tenant``, `RENEW_AT_ONCE` at most; how many have a live hold."""
+        """`renew` for several calls of ``tenant``, `RENEW_AT_ONCE` at most; how many have a live
+        hold."""
         prefix, _ = self._prefix("renew", (), tenant)
         codes = await self._pipeline.run(prefix, [str(int(deadline_s * 1000)), *call_ids])
         return sum(_RENEW[code] == "renewed" for code in codes)
@@ -213,9 +217,11 @@ class Ledger:
         record: Mapping[str, str],
         tried_at: float | None = None,
     ) -> Answer:
-        """Charges ``amount`` instead of what was held, in the hold's windows in their order: each up to what was held there, and
-        what is more in the last. Adds ``record`` (the call's line, flat; cut by `records.bounded`) to the tenant's stream with a field ``settled_by``, and adds to the sums of the day. ``record``'s ``provider``, ``model`` and
-        ``identity`` name the sums by model and token.
+        """Charges ``amount`` instead of what was held, in the hold's windows in their order: each
+        up to what was held there, and what is more in the last. Adds ``record`` (the call's line,
+        flat; cut by `records.bounded`) to the tenant's stream with a field ``settled_by``, and adds
+        to the sums of the day. ``record``'s ``provider``, ``model`` and ``identity`` name the sums
+        by model and token.
 
         ``tried_at``: when it was first tried, in seconds since the epoch, if that was not just now. The answer is ``hold``;
         ``late``, it corrects what a sweep had charged; ``no_hold``, the hold is unknown (lost in a failover); ``duplicate``, the
@@ -269,10 +275,11 @@ class Ledger:
     async def grant(
         self, project: Scope, unit: Unit, amount: int, record: Mapping[str, str], grant_id: str = ""
     ) -> int | GrantedBefore:
-        """Gives every limit of ``unit`` that ``project`` has ``amount`` more, in the window that it is in now and never
-        again; ``record`` is kept beside it. How many limits; 0 if the project has none of that unit, and nothing is kept
-        then. With ``grant_id``, which is kept as the record's ``id``, it is done once, as long as the record is among the
-        project's last 1,000; without one it is not idempotent. `ValueError` where a limit would become too large."""
+        """Gives every limit of ``unit`` that ``project`` has ``amount`` more, in the window that it
+        is in now and never again; ``record`` is kept beside it. How many limits; 0 if the project
+        has none of that unit, and nothing is kept then. With ``grant_id``, which is kept as the
+        record's ``id``, it is done once, as long as the record is among the project's last 1,000;
+        without one it is not idempotent. `ValueError` where a limit would become too large."""
         if not 0 < amount <= MAX_AMOUNT:
             raise ValueError(f"what is granted is between 1 and {MAX_AMOUNT}")
         script_keys = [*keys.script_keys(project.tenant, (project,)), keys.grants_key(project.tenant, project.id)]
@@ -298,7 +305,8 @@ class Ledger:
         return [json.loads(text) for text in found]
 
     async def run_script(self, name: str, script_keys: Sequence[str], arguments: Sequence[str]) -> Any:
-        """The reply of one of scripts/ whose keys are of one slot and of no call, over the ledger's own connections."""
+        """The reply of one of scripts/ whose keys are of one slot and of no call, over the ledger's
+        own connections."""
         return await self._pipeline.run(Prefix(load_script(name, self._clock), script_keys), arguments)
 
     async def show(self, scopes: Sequence[Scope]) -> list[ScopeState]:

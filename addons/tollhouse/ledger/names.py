@@ -5,7 +5,7 @@ Cluster.
 ``toll:{tenant}:clock``                    string  the tenant's latest time and its last silence
 ``toll:{tenant}:holds``                    hash    call id -> what it holds, of which scopes, and what it carries
 ``toll:{tenant}:deadlines``                zset    call id -> when its hold may be swept, ms
-``toll:{tenant}:settled``                  zset    call id -> when it ended, ms; kept for 24 h
+``toll:{tenant}:settled``                  zset    call id -> when it ended, ms; kept for 24 h (2 h: see `transitions`)
 ``toll:{tenant}:swept``                    hash    call id -> what it was charged, until its late settle or 24 h
 ``toll:{tenant}:calls``                    stream  one record a call, bounded; for other systems to read
 ``toll:{tenant}:usage:PROJECT``            hash    ``DAY UNIT day|model|token NAME`` -> sum; kept for 400 days

@@ -1,5 +1,5 @@
-"""What Redis keeps of a call as text: the record in its tenant's stream, what its hold carries for a sweep, and the names of its
-sums. Each is bounded, for some of it is what a client chose."""
+"""What Redis keeps of a call as text: the record in its tenant's stream, what its hold carries for
+a sweep, and the names of its sums. Each is bounded, for some of it is what a client chose."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tollhouse.text import clipped
 FIELD_BYTES: Final = 512
 """Of one field of a record, at most."""
 RECORD_BYTES: Final = 1_800
-"""Of a record, with the names of its fields, at most: with what Redis adds for each field a call takes less than 2 kB of the
-stream."""
+"""Of a record, with the names of its fields, at most: with what Redis adds for each field a call
+takes less than 2 kB of the stream."""
 NAME_BYTES: Final = 128
 """Of a model's name in the sums."""
 LATER: Final = "\x1fheld_in\x1e\x1f"
@@ -22,14 +22,14 @@ LATER: Final = "\x1fheld_in\x1e\x1f"
 _SEPARATOR: Final = "\x1f"
 _NOT_IN_TEXT: Final = str.maketrans({"\x1e": " ", "\x1f": " "})
 _KEPT: Final = frozenset({"call_id", "ts", "tenant", "project", "identity", "provider", "attempts", "tokens"})
-"""Fields that no client chooses: whoever reads a record looks for it by some, and parses others. They are cut at `FIELD_BYTES`
-alone."""
+"""Fields that no client chooses: whoever reads a record looks for it by some, and parses others.
+They are cut at `FIELD_BYTES` alone."""
 _STEPS: Final = (512, 256, 128, 64, 32, 16)
 
 
 def bounded(record: Mapping[str, str]) -> dict[str, str]:
-    """``record`` with its fields cut, so that none is above `FIELD_BYTES` and all together are not above `RECORD_BYTES`: where
-    they are, the longest are cut first."""
+    """``record`` with its fields cut, so that none is above `FIELD_BYTES` and all together are not
+    above `RECORD_BYTES`: where they are, the longest are cut first."""
     kept: dict[str, str] = {}
     for limit in _STEPS:
         kept = {key: clipped(value, FIELD_BYTES if key in _KEPT else limit) for key, value in record.items()}
@@ -64,8 +64,8 @@ def unpacked(text: str) -> dict[str, str]:
 
 
 def sums_of(scopes: Sequence[Scope], record: Mapping[str, str], charged: int) -> tuple[str, str]:
-    """The names of the sums by model and by token. A name that cost nothing is not counted: a workload could invent any
-    number of models that no provider knows."""
+    """The names of the sums by model and by token. A name that cost nothing is not counted: a
+    workload could invent any number of models that no provider knows."""
     # The scope of a rotated token is its predecessor's, so that their limits are one.
     token = record.get("identity") or next((scope.id for scope in scopes if scope.kind == "token"), "")
     if not charged:

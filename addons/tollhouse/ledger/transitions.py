@@ -1,5 +1,6 @@
-"""The life of a call in the ledger, as one table. Pure: the scripts do in Redis what its rows say, and tests/ledger drives
-both through the same schedules, each row among them, and compares all that Redis holds after each step.
+"""The life of a call in the ledger, as one table. Pure: the scripts do in Redis what its rows say,
+and tests/ledger drives both through the same schedules, each row among them, and compares all that
+Redis holds after each step.
 
 A call id is in one of four states, by what Redis has of it:
 
@@ -10,13 +11,14 @@ swept     what it was charged when its deadline had passed, and where that was b
 ended     that it ended, and when. The swept are among these
 ========  ==============================================================================================
 
-Two rules keep money whole. A hold knows each window in which something was held for it, and how much: the first ones, and those
-that ran when it was extended. What is replaced or given back goes to these, and only to those that have not ended; what belongs to
-one that has ended is added nowhere else. And a call that is not under way is in the sums of exactly one day with exactly what it is
+Two rules keep money whole. A hold knows each window in which something was held for it, and how
+much: the first ones, and those that ran when it was extended. What is replaced or given back goes to
+these, and only to those that have not ended. What belongs to one that has ended is added nowhere
+else. And a call that is not under way is in the sums of exactly one day with exactly what it is
 charged.
 
-An id is forgotten 24 h after the end of its call. Of a call that held and cost nothing but its request it is forgotten 2 h after
-that: there is no money in it, and a workload may make very many of them.
+An id is forgotten 24 h after the end of its call. Of a call that held and cost nothing but its
+request it is forgotten 2 h after that: there is no money in it, and a workload may make very many.
 """
 
 from __future__ import annotations
@@ -29,17 +31,19 @@ from typing import Final, Literal
 State = Literal["unknown", "held", "swept", "ended"]
 
 Event = Literal["hold", "extend", "renew", "release", "settle", "sweep", "forget"]
-"""``sweep`` is tried for a hold that was seen past its deadline; ``forget`` comes 24 h or 2 h after the end, with the end of some
-other call. The rest are methods of the ledger."""
+"""``sweep`` is tried for a hold that was seen past its deadline; ``forget`` comes 24 h or 2 h after
+the end, with the end of some other call. The rest are methods of the ledger."""
 
 Counters = Literal["", "take", "add", "replace", "give back", "charge"]
 """What becomes of used + held of each limit, in its unit:
 
 take       the estimate is added, in the present windows, which become the hold's own
 add        more is added, in the present windows, which become the hold's own behind those that it has
-replace    what was held (or charged by a sweep) is replaced by what the call came to: the hold's own windows of a limit are filled in
-           the order in which they were held, each up to what was held there, and what is more goes to the last
-give back  what was held (or charged by a sweep) is taken off, the request too: of each of the hold's own windows what was held there
+replace    what was held (or charged by a sweep) is replaced by what the call came to: the hold's own
+           windows of a limit are filled in the order in which they were held, each up to what was
+           held there, and what is more goes to the last
+give back  what was held (or charged by a sweep) is taken off, the request too: of each of the hold's
+           own windows what was held there
 charge     what the call came to is added, in the present windows: there is no hold whose windows could be known
 """
 
@@ -58,13 +62,13 @@ SettledBy = Literal["hold", "late", "no_hold", "sweep"]
 Need = Literal["fits", "overdue", "recent"]
 """What has to be true besides, or nothing happens:
 
-fits     used + held + what is asked for is within every limit, in the present windows. An extension is not asked about calls at the
-         same time
+fits     used + held + what is asked for is within every limit, in the present windows. An extension
+         is not asked about calls at the same time
 overdue  the deadline has passed. One that passed while nobody spoke to Redis, 30 s or longer, has passed only 60 s after that
          silence: live calls need that time to renew
-recent   the settle was first tried less than 23 h ago, or 1 h if the call cost neither money nor tokens, so that its call cannot
-         have ended here and be forgotten: an hour less than ids are kept, for clocks that differ, and for calls that were cut off
-         from Redis before they ended
+recent   the settle was first tried less than 23 h ago, or 1 h if the call cost neither money nor
+         tokens, so that its call cannot have ended here and be forgotten: an hour less than ids are
+         kept, for clocks that differ, and for calls that were cut off from Redis before they ended
 """
 
 Answer = Literal[

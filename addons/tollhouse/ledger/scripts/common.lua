@@ -99,11 +99,13 @@ local function taken_in(text, period)
   return nil
 end
 
--- Behind what a hold carries, or what it was booked under: "AT NANO_USD TOKENS REQUESTS" of each later part, AT in
--- milliseconds. No carried text has the byte 30. A version that knows no parts reads one more carried field.
+-- Behind what a hold carries, or what it was booked under: "AT NANO_USD TOKENS REQUESTS" of each
+-- later part, AT in milliseconds. No carried text has the byte 30. A version that knows no parts
+-- reads one more carried field.
 local LATER = '\31held_in\30\31'
 
--- `parts` are what is held, each {at, usd, tokens, requests}, in the order in which it was held; the hold itself has their sum.
+-- `parts` are what is held, each {at, usd, tokens, requests}, in the order in which it was held;
+-- the hold itself has their sum.
 local function read_hold(text)
   local created, usd, tokens, requests, scopes, rest = match(text, '^(%d+) (%d+) (%d+) (%d+)\n([^\n]*)\n(.*)$')
   local hold = {created = tonumber(created), tonumber(usd), tonumber(tokens), tonumber(requests), scopes = scopes, rest = rest}
@@ -131,8 +133,9 @@ local function hold_text(parts, scopes, rest)
   return fmt('%.0f %.0f %.0f %.0f\n%s\n%s', parts[1].at, sum[1], sum[2], sum[3], scopes, rest)
 end
 
--- `parts` with `more` behind them. Neighbours become one where no window that runs tells them apart, which changes no
--- counter: a window that has ended takes nothing any more. So there is one part for each length of window at most.
+-- `parts` with `more` behind them. Neighbours become one where no window that runs tells them
+-- apart, which changes no counter: a window that has ended takes nothing any more. So there is one
+-- part for each length of window at most.
 local function with_more(parts, more, now)
   local kept, present, windows = {}, periods(now), {}
   for n = 1, #parts + 1 do
@@ -160,9 +163,9 @@ local function find(id)
   return text and SWEPT or ENDED, text
 end
 
--- Adds each of `deltas` (usd, tokens, requests, calls under way, and `mine`, the periods that they are of) to every scope's
--- counters, but only to those that are in that period; one that has ended is never revived. `open` lets the period of the
--- only delta begin where nothing is recorded of it.
+-- Adds each of `deltas` (usd, tokens, requests, calls under way, and `mine`, the periods that they
+-- are of) to every scope's counters, but only to those that are in that period; one that has ended
+-- is never revived. `open` lets the period of the only delta begin where nothing is recorded of it.
 local function change(deltas, open)
   for i = FIRST_SCOPE, #KEYS do
     local scope = read_scope(KEYS[i])
@@ -205,7 +208,8 @@ local SUM_DAYS = 400
 -- Models that a project has sums of in a day; what more a client may invent is summed together.
 local SUM_MODELS = 1000
 
--- The name under which `model` is summed: its own if it has sums of that day or there is room for it.
+-- The name under which `model` is summed: its own if it has sums of that day or there is room for
+-- it.
 local function summed_as(usage, prefix, model)
   if model == '-' then return model end
   local of = ' model ' .. model
@@ -217,8 +221,8 @@ local function summed_as(usage, prefix, model)
   return model
 end
 
--- Adds to the project's sums of `day`, by day, model and token; the name of the model there. The first call of a day removes
--- what is too old.
+-- Adds to the project's sums of `day`, by day, model and token; the name of the model there. The
+-- first call of a day removes what is too old.
 local function add_sums(day, delta, model, token)
   local usage = KEYS[7]
   local prefix = fmt('%.0f', day)
@@ -250,8 +254,9 @@ local function read_swept(rest)
   return tonumber(day), model, token
 end
 
--- Marks the call as ended and forgets the oldest of those that ended more than 24 hours ago: two at most, more than the
--- one that was added, so the set shrinks to its 24 hours and no call pays for many. `free`: see `settled` above.
+-- Marks the call as ended and forgets the oldest of those that ended more than 24 hours ago: two at
+-- most, more than the one that was added, so the set shrinks to its 24 hours and no call pays for
+-- many. `free`: see `settled` above.
 local function mark_ended(id, now, free)
   call('ZADD', KEYS[4], fmt('%.0f', free and now - DAY_MS + FREE_MS or now), id)
   for _, old in ipairs(call('ZRANGEBYSCORE', KEYS[4], '-inf', fmt('(%.0f', now - DAY_MS), 'LIMIT', '0', '2')) do

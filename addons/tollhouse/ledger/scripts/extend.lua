@@ -1,6 +1,6 @@
--- ARGV: id, nano-usd, tokens, requests, scopes. More of the same hold, in the windows that run now, which become the hold's own
--- behind those that it has.
--- {code}, or {-code, now, 0, [scope, "UNIT WINDOW", limit, left] ...} where it does not fit.
+-- ARGV: id, nano-usd, tokens, requests, scopes. More of the same hold, in the windows that run now,
+-- which become the hold's own behind those that it has. {code}, or {-code, now, 0, [scope, "UNIT
+-- WINDOW", limit, left] ...} where it does not fit.
 local now = tick()
 local id = ARGV[1]
 local found, text = find(id)

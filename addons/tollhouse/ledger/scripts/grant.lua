@@ -1,8 +1,8 @@
--- KEYS hold one scope, and behind it the list of the project's grants. ARGV: unit, amount, how many grants are kept, the
--- grant as it is written down, and how its id is written there if it has one. Every limit of that unit has `amount` more in the
--- period that it is in now, once.
--- How many limits; 0: there is none of that unit; -1: one would be larger than the ledger can count; a text: the grant that was
--- made with that id before. Then nothing was done.
+-- KEYS hold one scope, and behind it the list of the project's grants. ARGV: unit, amount, how many
+-- grants are kept, the grant as it is written down, and how its id is written there if it has one.
+-- Every limit of that unit has `amount` more in the period that it is in now, once. How many
+-- limits; 0: there is none of that unit; -1: one would be larger than the ledger can count; a text:
+-- the grant that was made with that id before. Then nothing was done.
 local now = tick()
 local unit, amount, key, record = ARGV[1], tonumber(ARGV[2]), KEYS[FIRST_SCOPE], KEYS[FIRST_SCOPE + 1]
 for _, earlier in ipairs(ARGV[5] and call('LRANGE', record, '0', '-1') or {}) do

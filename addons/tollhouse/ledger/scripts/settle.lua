@@ -1,7 +1,8 @@
--- ARGV: id, nano-usd, tokens, requests, scopes, "settle" or "release", stream length, model, token, when it was first tried (in
--- milliseconds; empty: now), then field, value, ... of the record. Replaces what was held by what it came to: it fills the
--- hold's windows in their order, each up to what was held there, and what is more goes to the last; may pass a limit. The
--- code, or its negative where it may have been told before and be forgotten.
+-- ARGV: id, nano-usd, tokens, requests, scopes, "settle" or "release", stream length, model, token,
+-- when it was first tried (in milliseconds; empty: now), then field, value, ... of the record.
+-- Replaces what was held by what it came to: it fills the hold's windows in their order, each up to
+-- what was held there, and what is more goes to the last; may pass a limit. The code, or its
+-- negative where it may have been told before and be forgotten.
 local now = tick()
 local id, release, tried = ARGV[1], ARGV[6] == 'release', tonumber(ARGV[10])
 local actual = {tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), 0}

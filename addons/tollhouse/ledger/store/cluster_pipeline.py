@@ -13,9 +13,10 @@ from tollhouse.ledger.store.cluster import COPY_WITHIN_MS, ClusterRedis, Node, a
 from tollhouse.ledger.store.pipeline import Entry, Pipeline, Prefix
 
 COPIED: Final = frozenset({"limits", "rotate", "settle"})
-"""Scripts that are done when one replica has them, if there is one: what they acknowledge must survive the failover of their
-master. A hold that does not is the hold rule's own risk, and the charge of its settle is made all the same. Each bears being
-done twice, and writes something then, too, so that WAIT waits."""
+"""Scripts that are done when one replica has them, if there is one: what they acknowledge must
+survive the failover of their master. A hold that does not is the hold rule's own risk, and the
+charge of its settle is made all the same. Each bears being done twice, and writes something then,
+too, so that WAIT waits."""
 
 
 def open_pipeline(redis: Redis) -> Pipeline | Lanes:
