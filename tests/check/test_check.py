@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import redis as blocking
-from tests.ledger.store.test_topologies import serving
 from tests.support.openbao import OpenBao
+from tests.support.programs import free_port
 from tests.support.redis_cluster import RedisCluster
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer, serving
 
 from tollhouse.check.check import Finding, check, worst
 from tollhouse.check.redis import check_redis

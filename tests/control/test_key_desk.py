@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.openbao import OpenBao
-from tests.support.redis_server import free_port
+from tests.support.programs import free_port
 from tests.support.token_endpoint import account
 
 from tollhouse.cli.main import cli

@@ -145,14 +145,6 @@ def open_fleet(
             started = [pool.submit(start, number) for number in range(count)]
         gateways = [one.result() for one in started]
         for gateway in gateways:
-            stack.enter_context(contextlib.closing(_Stopping(gateway)))
+            stack.push(gateway)
         gateways[0].make_project(PROJECT, *limits)
         yield Fleet(gateways, provider, server, gateways[0].make_token(PROJECT))
-
-
-class _Stopping:
-    def __init__(self, gateway: GatewayProcess) -> None:
-        self._gateway = gateway
-
-    def close(self) -> None:
-        self._gateway.__exit__()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
-import subprocess
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.support.redis_server import free_port
+from tests.support.programs import Program, free_port
 from tests.support.requires import program
 
 ROOT_TOKEN = "root-of-the-tests"
@@ -39,12 +36,11 @@ class OpenBao:
         self._directory = directory
         self._tls = tls
         self._port = 0
-        self._process: subprocess.Popen[str] | None = None
+        self._program = Program("OpenBao")
         self._unseal_key = ""
         self._secrets: dict[str, dict[str, Any]] = {}
         self._session = requests.Session()
         self._session.trust_env = False
-        self.log: list[str] = []
         self.role_id_file = directory / "role-id"
         self.secret_id_file = directory / "secret-id"
         self.root_token_file = directory / "root-token"
@@ -56,26 +52,40 @@ class OpenBao:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
 
     @property
+    def log(self) -> list[str]:
+        return self._program.log
+
+    @property
     def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._program.running
 
     # The server
 
     def start(self) -> None:
-        """Returns when it answers and is set up. Another program may grab the free port first, hence the tries."""
+        """Returns when it answers and is set up."""
         if self.running:
             return
-        for _ in range(5):
-            port = self._port or free_port()
-            if self._serve(port):
-                self._port = port
-                self._set_up()
-                return
-        raise RuntimeError("OpenBao did not start:\n" + "".join(self.log[-20:]))
+        kept, seen = self._port, len(self.log)
 
-    def _serve(self, port: int) -> bool:
+        def command() -> list[str]:
+            self._port = kept or free_port()
+            return self._command(self._port)
+
+        # The last of what dev mode says when it is ready.
+        ready = "Development mode should NOT be used"
+        self._program.start_on_a_port(command, ready=ready, environ=self._environ(), cwd=self._home())
+        self._unseal_key = next(found[1] for line in self.log[seen:] if (found := re.match(r"Unseal Key: (\S+)", line)))
+        self._set_up()
+
+    def _home(self) -> Path:
         home = self._directory / "home"
         home.mkdir(exist_ok=True)
+        return home
+
+    def _environ(self) -> dict[str, str]:
+        return {"HOME": str(self._home()), "PATH": os.defpath}
+
+    def _command(self, port: int) -> list[str]:
         command = [
             self._binary,
             "server",
@@ -88,42 +98,18 @@ class OpenBao:
             self.ca_file.parent.mkdir(exist_ok=True)
             command += ["-dev-tls", f"-dev-tls-cert-dir={self.ca_file.parent}"]
             self._session.verify = str(self.ca_file)
-        environment = {"HOME": str(home), "PATH": os.defpath}
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=home
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            self.log.append(line)
-            if found := re.match(r"Unseal Key: (\S+)", line):
-                self._unseal_key = found[1]
-            # The last of what dev mode says when it is ready.
-            if "Development mode should NOT be used" in line:
-                # The pipe must be drained for as long as it runs.
-                threading.Thread(target=self.log.extend, args=(process.stdout,), daemon=True).start()
-                self._process = process
-                return True
-        process.wait()
-        return False
+        return command
 
     def stop(self) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-            # For the search for leaks.
-            (self._directory / "openbao.log").write_text("".join(self.log))
+        self._program.kill()
+        # For the search for leaks.
+        (self._directory / "openbao.log").write_text("".join(self.log))
 
     def pause(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-        # The signal is on its way: the process may answer until it has really stopped.
-        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
+        self._program.pause()
 
     def resume(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        self._program.resume()
 
     def seal(self) -> None:
         self.api("PUT", "sys/seal")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +15,7 @@ import pytest
 import requests
 
 from tests.support.openbao import ROOT_TOKEN, OpenBao
-from tests.support.redis_server import free_port
+from tests.support.programs import free_port
 
 _START_S = 60.0
 
@@ -127,15 +125,9 @@ class RaftNode(OpenBao):
     def start(self) -> None:
         """Returns when it answers; unsealed, if it has been before."""
         if not self.running:
-            home = self._directory / "home"
-            home.mkdir(exist_ok=True)
             command = [self._binary, "server", f"-config={self._directory / 'config.json'}"]
-            environment = {"HOME": str(home), "PATH": os.defpath}
-            self._process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=home
-            )
-            threading.Thread(target=self.log.extend, args=(self._process.stdout,), daemon=True).start()
-        wait_for(lambda: self.running and self.health() != 0, f"{self.name} answers: {''.join(self.log[-5:])}")
+            self._program.start(command, ready="server started!", environ=self._environ(), cwd=self._home())
+        wait_for(lambda: self.health() != 0, f"{self.name} answers")
         if self.key and self.health() == 503:
             self.unseal()
 

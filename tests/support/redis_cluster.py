@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
-import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +15,8 @@ import redis
 from redis.asyncio import Redis
 from redis.crc import key_slot
 
-from tests.support.redis_server import free_port
+from tests.support.programs import Program, free_port
+from tests.support.redis_server import READY
 from tests.support.requires import program
 from tollhouse.ledger.store.client import LedgerUnavailable
 from tollhouse.ledger.store.cluster import ClusterRedis
@@ -36,23 +35,26 @@ class ClusterNode:
         self._binary = binary
         self.port = 0
         self.bus = 0
-        self.log: list[str] = []
-        self._process: subprocess.Popen[str] | None = None
+        self._program = Program(directory.name)
         directory.mkdir(parents=True)
+
+    @property
+    def log(self) -> list[str]:
+        return self._program.log
 
     def start(self) -> None:
         """Returns when it takes connections."""
-        for _ in range(5):
-            if not self.port:
-                self.port, self.bus = free_port(), free_port()
-            if self._serve():
-                return
-            if not self.log:
-                break
-            self.port = 0
-        raise RuntimeError("redis-server did not start:\n" + "".join(self.log[-20:]))
+        if self.running:
+            return
+        port, bus = self.port, self.bus
 
-    def _serve(self) -> bool:
+        def command() -> list[str]:
+            self.port, self.bus = port or free_port(), bus or free_port()
+            return self._command()
+
+        self._program.start_on_a_port(command, ready=READY)
+
+    def _command(self) -> list[str]:
         options = {
             "--port": str(self.port),
             "--cluster-port": str(self.bus),
@@ -66,38 +68,22 @@ class ClusterNode:
             "--cluster-enabled": "yes",
             "--cluster-node-timeout": str(NODE_TIMEOUT_MS),
         }
-        command = [self._binary, *(word for option in options.items() for word in option), *self._options]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={})
-        assert process.stdout is not None
-        for line in process.stdout:
-            self.log.append(line)
-            if "Ready to accept connections" in line:
-                # The pipe must be drained for as long as it runs.
-                threading.Thread(target=self.log.extend, args=(process.stdout,), daemon=True).start()
-                self._process = process
-                return True
-        process.wait()
-        return False
+        return [self._binary, *(word for option in options.items() for word in option), *self._options]
 
     @property
     def running(self) -> bool:
-        return self._process is not None
+        return self._program.running
 
     def kill(self) -> None:
         """SIGKILL; nothing that it has not written yet is written."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        self._program.kill()
 
     def pause(self) -> None:
         """It hangs, and closes no connection."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        self._program.pause()
 
     def resume(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        self._program.resume()
 
     def client(self) -> redis.Redis:
         """Of this node alone."""

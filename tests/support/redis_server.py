@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import threading
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -15,14 +11,11 @@ from typing import Self
 import pytest
 import redis
 
+from tests.support.programs import Program, free_port
 from tests.support.requires import program
 
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+READY = "Ready to accept connections"
+"""What redis-server and valkey-server say when they take connections."""
 
 
 class RedisServer:
@@ -36,9 +29,8 @@ class RedisServer:
         self._append_only = append_only
         self._binary = program(server)
         self._directory = directory
+        self._program = Program(server)
         self.port = 0
-        self.log: list[str] = []
-        self._process: subprocess.Popen[str] | None = None
 
     @property
     def url(self) -> str:
@@ -49,21 +41,26 @@ class RedisServer:
         return f"unix://{self._directory}/redis.sock?db=0"
 
     @property
+    def log(self) -> list[str]:
+        return self._program.log
+
+    @property
     def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._program.running
 
     def start(self) -> None:
-        """Returns when it takes connections. Another program may grab the free port first, hence the tries."""
+        """Returns when it takes connections."""
         if self.running:
             return
-        for _ in range(5):
-            port = self.port or free_port()
-            if self._serve(port):
-                self.port = port
-                return
-        raise RuntimeError("redis-server did not start:\n" + "".join(self.log[-20:]))
+        kept = self.port
 
-    def _serve(self, port: int) -> bool:
+        def command() -> list[str]:
+            self.port = kept or free_port()
+            return self._command(self.port)
+
+        self._program.start_on_a_port(command, ready=READY)
+
+    def _command(self, port: int) -> list[str]:
         options = {
             "--port": str(port),
             "--bind": "127.0.0.1",
@@ -74,35 +71,16 @@ class RedisServer:
             "--appendfsync": "always",
             "--rdbcompression": "no",
         }
-        command = [self._binary, *(word for option in options.items() for word in option)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={})
-        assert process.stdout is not None
-        for line in process.stdout:
-            self.log.append(line)
-            if "Ready to accept connections" in line:
-                # The pipe must be drained for as long as it runs.
-                threading.Thread(target=self.log.extend, args=(process.stdout,), daemon=True).start()
-                self._process = process
-                return True
-        process.wait()
-        return False
+        return [self._binary, *(word for option in options.items() for word in option)]
 
     def stop(self) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        self._program.kill()
 
     def pause(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-        # The signal is on its way: the process may answer until it has really stopped.
-        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
+        self._program.pause()
 
     def resume(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        self._program.resume()
 
     def flush(self) -> None:
         """Empty, as after a start: no data, no scripts, and running again if a test had stopped it."""
@@ -126,6 +104,14 @@ class RedisServer:
                 client.save()
         self.stop()
         (self._directory / "redis.log").write_text("".join(self.log))
+
+
+@contextlib.contextmanager
+def serving(*words: str, ready: str = READY) -> Iterator[None]:
+    """redis-server with these arguments, once it has said ``ready``."""
+    with Program("redis-server") as server:
+        server.start([program("redis"), *words], ready=ready)
+        yield
 
 
 @pytest.fixture(scope="session")

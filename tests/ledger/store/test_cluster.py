@@ -316,6 +316,7 @@ async def test_a_server_that_is_no_cluster(redis_url: str, tmp_path: Path) -> No
     await ledger.close()
 
 
+@pytest.mark.requires("redis-tls", "openssl")
 async def test_tls_and_an_acl_user(tmp_path: Path) -> None:
     """The certificate is verified; the user that docs/redis.md names is enough."""
     port, cert, key = free_port(), tmp_path / "cert.pem", tmp_path / "key.pem"

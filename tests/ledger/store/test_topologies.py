@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis as blocking
-from tests.support.redis_server import RedisServer, free_port
-from tests.support.requires import program
+from tests.support.programs import free_port
+from tests.support.redis_server import RedisServer, serving
 
 from tollhouse.call import Amount
 from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Scope
@@ -24,20 +23,6 @@ PROJECT = Scope("project", "acme", "proj_123")
 TENANT = Scope("tenant", "acme", "acme")
 SCOPES = (TENANT, PROJECT)
 ACL = "~toll:* +@read +@write +@scripting +@connection +time +ping"
-
-
-@contextlib.contextmanager
-def serving(*words: str, ready: str) -> Iterator[None]:
-    """redis-server with these arguments, once it has said ``ready``."""
-    command = [program("redis"), *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={}) as process:
-        assert process.stdout is not None
-        try:
-            seen = next((line for line in process.stdout if ready in line), None)
-            assert seen is not None, f"redis-server {words} did not start"
-            yield
-        finally:
-            process.kill()
 
 
 def make_certificate(cert: Path, key: Path) -> None:
@@ -53,6 +38,7 @@ async def use(ledger: Ledger, call_id: str) -> None:
     await ledger.settle(call_id, SCOPES, Amount(3), record={"call_id": call_id})
 
 
+@pytest.mark.requires("redis-tls", "openssl")
 async def test_tls_and_an_acl_user(tmp_path: Path) -> None:
     """The certificate is verified; the user may touch toll:* and nothing else; a wrong password is said to be one."""
     port, cert, key = free_port(), tmp_path / "cert.pem", tmp_path / "key.pem"
