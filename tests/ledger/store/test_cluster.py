@@ -169,7 +169,7 @@ async def test_a_settle_waits_for_a_replica(
     await ledger.ping()
     redis = connect(cluster.url, tmp_path)
     directory = Directory(redis)
-    await directory.projects()
+    await told(lambda: directory.set_project(Project("gone", tenant, ())))
     replicas = [cluster.replica_of(node) for node in cluster.masters]
     for replica in replicas:
         replica.pause()
@@ -178,7 +178,7 @@ async def test_a_settle_waits_for_a_replica(
         with pytest.raises(LedgerUnavailable, match="could not copy it"):
             await ledger.settle("c1", scopes(tenant), Amount(3), record={"call_id": "c1"})
         with pytest.raises(LedgerUnavailable, match="could not copy it"):
-            await directory.remove_project("p")
+            await directory.remove_project("gone")
     finally:
         for replica in replicas:
             replica.resume()
