@@ -1,8 +1,9 @@
-"""What every test gets: a clean environment, the ``requires`` mark, and the fixtures of tests/support."""
+"""What every test gets: a clean environment, the marks ``requires`` and ``e2e``, and the fixtures of tests/support."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -27,15 +28,27 @@ pytest_plugins = [
     "tests.support.leaks",
 ]
 
+_HERE = Path(__file__).parent
+_END_TO_END = frozenset({"e2e", "demo", "policies"})
+"""Folders whose tests start whole gateways, the demo or networks."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "requires(*names): what the test needs beside Python; see tests/support/requires.py"
-    )
+    for mark in (
+        "requires(*names): what the test needs beside Python; see tests/support/requires.py",
+        "e2e: starts whole programs, and is slow; given to every test in tests/e2e, tests/demo and tests/policies",
+    ):
+        config.addinivalue_line("markers", mark)
     try:
         promised()
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    # Before `-m` is looked at, which happens once all are collected.
+    if item.path.is_relative_to(_HERE) and item.path.relative_to(_HERE).parts[0] in _END_TO_END:
+        item.add_marker("e2e")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -11,6 +11,7 @@ import re
 import stat
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,23 +33,37 @@ KEY = "sk-real-key-of-the-provider-0123456789"
 
 
 @dataclass
+class Said:
+    """What a command wrote, and how it ended."""
+
+    stdout: str
+    stderr: str
+    returncode: int
+
+
+@dataclass
 class Shell:
-    """`tollhouse` as a process of its own, with a configuration."""
+    """`tollhouse` with a configuration: in this process, which is quick, or ``apart``, in a process of its own."""
 
     config: Path
+    apart: bool = False
 
-    def __call__(self, *arguments: str, stdin: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "tollhouse", *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            env={**ENVIRON, "TOLLHOUSE_CONFIG": str(self.config)},
-            check=False,
-        )
-        assert done.returncode == code, done.stderr
-        assert "Traceback" not in done.stderr
-        return done
+    def __call__(self, *arguments: str, stdin: str = "", code: int = 0) -> Said:
+        said = (self._process if self.apart else self._invoke)(arguments, stdin)
+        assert said.returncode == code, said.stderr
+        assert "Traceback" not in said.stderr
+        return said
+
+    def _process(self, arguments: Sequence[str], stdin: str) -> Said:
+        command = [sys.executable, "-m", "tollhouse", *arguments]
+        environ = {**ENVIRON, "TOLLHOUSE_CONFIG": str(self.config)}
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, env=environ, check=False)
+        return Said(done.stdout, done.stderr, done.returncode)
+
+    def _invoke(self, arguments: Sequence[str], stdin: str) -> Said:
+        # Any other exception than SystemExit would be a traceback.
+        done = invoke(*arguments, input=stdin, env={"TOLLHOUSE_CONFIG": str(self.config)}, catch_exceptions=False)
+        return Said(done.stdout, done.stderr, done.exit_code)
 
     def json(self, *arguments: str) -> Any:
         return json.loads(self(*arguments, "--json").stdout)
@@ -118,6 +133,19 @@ def test_a_day_with_tollhouse(shell: Shell) -> None:
     assert shell("project", "show", "proj_123", code=1).stdout == ""
 
 
+def test_in_a_process_of_its_own(config: Path) -> None:
+    """The exit codes 0, 1 and 2 and both outputs are those of the process."""
+    shell = Shell(config, apart=True)
+    made = shell("project", "set", "p", "--tenant", "acme", "--limit", "1 usd/day")
+    assert (made.stdout, made.stderr) == ("", "")
+    assert [project["project"] for project in shell.json("project", "list")] == ["p"]
+    refused = shell("token", "create", "nope", code=1)
+    assert (refused.stdout, refused.stderr.count("\n")) == ("", 1)
+    assert shell("project", "set", "p 2", "--tenant", "acme", code=2).stdout == ""
+    created = shell("token", "create", "p").stdout
+    assert shell("token", "revoke", "-", stdin=created).stderr == f"tollhouse: revoked {token_id(created.strip())}\n"
+
+
 def test_tables_are_for_people(shell: Shell) -> None:
     """Without --json there are headings and columns on stdout."""
     shell("project", "set", "p", "--tenant", "acme", "--limit", "1 usd/total")
@@ -172,7 +200,8 @@ async def test_running_gateway_is_asked(config: Path) -> None:
         directory = Directory(redis)
         control = ControlServer(state, Operations(directory, ledger))
         await control.start()
-        shell = Shell(config)
+        # A process of its own, as the gateway is one.
+        shell = Shell(config, apart=True)
         await asyncio.to_thread(shell, "project", "set", "p", "--tenant", "acme", "--limit", "1 usd/day")
         created = await asyncio.to_thread(shell, "token", "create", "p")
         assert [info.id for info in await directory.tokens()] == [token_id(created.stdout.strip())]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.programs import Program
 
 from tollhouse.accounts.directory import Directory
 from tollhouse.config.load import Config, load_config
@@ -265,15 +266,11 @@ def test_perform_goes_to_a_real_redis(tmp_path: Path, redis_url: str) -> None:
 def test_lock_ends_with_its_holder(state: Path) -> None:
     """A killed process holds nothing: the kernel lets go of its lock."""
     code = (
-        "import sys, pathlib; from tollhouse.control.lock import StateLock;"
-        "lock = StateLock.take(pathlib.Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+        "import signal, sys, pathlib; from tollhouse.control.lock import StateLock;"
+        "lock = StateLock.take(pathlib.Path(sys.argv[1])); print('held', flush=True); signal.pause()"
     )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code, str(state)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
+    with Program("the holder") as holder:
+        holder.start([sys.executable, "-c", code, str(state)], ready="held")
         with pytest.raises(StateBusy):
             StateLock.take(state)
         holder.kill()

@@ -7,7 +7,6 @@ import base64
 import json
 import socket
 import ssl
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import httpx2
 import openai
 import pytest
 from openai import OpenAI
+from tests.support.programs import Program
 
 from tollhouse.demo import standin_answers as answers
 from tollhouse.demo.standin import StandIn
@@ -366,9 +366,8 @@ def test_stop_ends_what_waits(http: httpx2.Client, standin: StandIn) -> None:
 def test_alone(tmp_path: Path) -> None:
     """As a program it keeps key, CA and book in its state directory."""
     command = [sys.executable, "-m", "tollhouse.demo.standin", "--state", str(tmp_path / "s")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        address = process.stdout.readline().removeprefix("standin: ready ").strip()
+    with Program("the stand-in") as process:
+        address = process.start(command, ready="standin: ready ").removeprefix("standin: ready ").strip()
         key = (tmp_path / "s/key").read_text().strip()
         context = ssl.create_default_context(cafile=str(tmp_path / "s/ca.pem"))
         context.check_hostname = False
@@ -378,7 +377,7 @@ def test_alone(tmp_path: Path) -> None:
             verify=context,
             trust_env=False,
         )
-        process.terminate()
+        process.stop()
     assert answer.status_code == 200
     [line] = (tmp_path / "s/book.jsonl").read_text().splitlines()
     assert json.loads(line)["target"] == "/v1/models"

