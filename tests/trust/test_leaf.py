@@ -90,7 +90,9 @@ def connect(
                 cipher = tls.cipher()
                 assert der is not None
                 assert cipher is not None
-                sent = len(tls.get_unverified_chain()) if hasattr(tls, "get_unverified_chain") else 1
+                # Public from Python 3.13 on.
+                chain = getattr(tls, "get_unverified_chain", None) or tls._sslobj.get_unverified_chain  # type: ignore[attr-defined]
+                sent = len(chain() or ())  # a resumed session has no chain there
                 return Seen(
                     tls.version(),
                     tls.selected_alpn_protocol(),
