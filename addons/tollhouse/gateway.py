@@ -47,7 +47,7 @@ from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.journey import Gate, Journey
 from tollhouse.ledger.ledger import Ledger, LedgerUnavailable
-from tollhouse.ledger.spool import Spool
+from tollhouse.ledger.spool import Spool, SpoolDamaged
 from tollhouse.ledger.store.client import connect as connect_redis
 from tollhouse.ledger.store.outage import Outage, pinger
 from tollhouse.listen.exchange import Exchange
@@ -129,7 +129,10 @@ class Gateway:
         self._closers.append(self.ledger.close)
         self.spool = Spool(config.state.directory)
         with _said(f"{self.spool.path} cannot be used", "correct its owner"):
-            waiting = self.spool.open()
+            try:
+                waiting = await self.spool.open()
+            except SpoolDamaged as damage:
+                raise GatewayError(str(damage)) from None
         if waiting:
             log.warning("%d settles of a former run wait in %s", waiting, self.spool.path)
         self._closers.append(self.spool.close)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.support.fleet import PROJECT, Fleet, open_fleet, served
 
+from tollhouse.demo.gateway_process import GatewayError
 from tollhouse.demo.standin_script import Behaviour, Gate
 
 pytestmark = pytest.mark.requires("redis")
@@ -72,7 +73,7 @@ def test_calls_that_end_while_redis_is_away_are_charged_when_it_is_back(tmp_path
 
 
 def test_a_killed_gateway_tells_its_spool_at_its_next_start(tmp_path: Path) -> None:
-    """kill -9 with a spool, its last record torn: when it is ready again the others are in the stream, once each."""
+    """kill -9 with a spool, half of a transaction behind it: when it is ready again all are in the stream, once each."""
     with open_fleet(tmp_path, 1, append_only=True) as fleet:
         [gateway] = fleet.gateways
         gate, load = under_way(fleet, 10)
@@ -80,17 +81,31 @@ def test_a_killed_gateway_tells_its_spool_at_its_next_start(tmp_path: Path) -> N
         gate.open()
         assert len(served(load.result())) == 10
         gateway.kill()
-        file = gateway.config.parent / "state" / "settles.spool"
-        with file.open("ab") as torn:
-            torn.write(file.read_bytes()[:100])
+        log = fleet.spool().with_name("spool.sqlite3-wal")
+        with log.open("ab") as torn:
+            torn.write(log.read_bytes()[:5000])
         fleet.redis.start()
         gateway.start()
-        assert "cut off by a crash" in gateway.stderr
         until(lambda: fleet.spooled() == 0, "the spool is empty")
         records = fleet.records()
         assert sorted(record["call_id"] for record in records) == sorted(line["call_id"] for line in gateway.lines())
         assert fleet.holds() == {}
         assert fleet.budget()["10000 usd/day"]["used"] == spent(gateway.lines())
+
+
+def test_a_gateway_whose_spool_is_damaged_does_not_start(tmp_path: Path) -> None:
+    """It says what to do, and changes nothing; done so, it starts."""
+    with open_fleet(tmp_path, 1, append_only=True) as fleet:
+        [gateway] = fleet.gateways
+        gateway.kill()
+        fleet.spool().write_bytes(b"something else\n" * 1000)
+        with pytest.raises(GatewayError, match=r"spool\.sqlite3 cannot be used as the spool: file is not") as failed:
+            gateway.start()
+        assert "Move it to another directory" in str(failed.value)
+        assert fleet.spool().read_bytes() == b"something else\n" * 1000
+        fleet.spool().rename(tmp_path / "moved")
+        gateway.start()
+        assert [answer.status_code for answer in fleet.call(BODY, 1)] == [200]
 
 
 def test_redis_killed_and_started_again_amid_five_hundred_calls(tmp_path: Path) -> None:

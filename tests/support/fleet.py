@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -92,9 +94,16 @@ class Fleet:
         return {limit: {key: Decimal(state[key]) for key in ("used", "held", "left")} for limit, state in shown.items()}
 
     def spooled(self, number: int = 0) -> int:
-        """Records in the spool of one gateway."""
-        file = self.gateways[number].config.parent / "state" / "settles.spool"
-        return file.read_bytes().count(b"\n") if file.exists() else 0
+        """Records in the spool of one gateway: calls that Redis has not been told of."""
+        file = self.spool(number)
+        if not file.exists():
+            return 0
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
+            [(count,)] = connection.execute("SELECT count(*) FROM records")
+        return int(count)
+
+    def spool(self, number: int = 0) -> Path:
+        return self.gateways[number].config.parent.absolute() / "state" / "spool.sqlite3"
 
 
 class Background:

@@ -29,7 +29,8 @@ from tollhouse.ledger.spool import Spool, SpoolRecord
 log = logging.getLogger(__name__)
 
 MAX_CALLS: Final = 10_000
-"""Calls of one gateway that were let through or ended, and that Redis has not been told of."""
+"""Calls of one gateway, all of its processes, that were let through or ended, and that Redis has
+not been told of."""
 MAX_BYTES: Final = 64 << 20
 """Of the spool, when a call begins or a stream goes on. What calls under way write when they end is never refused."""
 _AT_ONCE: Final = 256
@@ -62,7 +63,11 @@ class FailOpen:
         refresh: Callable[[], Awaitable[None]],
         *,
         deadline_s: float = 60.0,
+        max_calls: int = MAX_CALLS,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
+        self._max_calls = max_calls
+        self._max_bytes = max_bytes
         self._ledger = ledger
         self._spool = spool
         self._outage = outage
@@ -106,7 +111,7 @@ class FailOpen:
             return await self._adopt(opened, amount)
         except LedgerUnavailable:
             pass
-        if self._spool.shares[opened.scopes[-1]] >= MAX_BYTES - self._spool.size:
+        if self._spool.share(opened.scopes[-1]) >= self._max_bytes - self._spool.size:
             return Denial("ledger_unavailable", "As much as may be was spooled while it was away.")
         try:
             await self._spool.put(_begun(opened, amount))
@@ -157,13 +162,13 @@ class FailOpen:
 
     @property
     def full(self) -> bool:
-        return self._spool.size >= MAX_BYTES or self._spool.waiting + len(self._spool.live) >= MAX_CALLS
+        return self._spool.size >= self._max_bytes or self._spool.calls >= self._max_calls
 
     def _has_its_share(self, token: Scope) -> bool:
         """Whether it has taken as much as is free."""
         return (
-            self._taken[token] >= MAX_CALLS - self._spool.waiting - len(self._spool.live)
-            or self._spool.shares[token] >= MAX_BYTES - self._spool.size
+            self._taken[token] >= self._max_calls - self._spool.calls
+            or self._spool.share(token) >= self._max_bytes - self._spool.size
         )
 
     async def turn(self, problems: Sequence[str]) -> list[str]:

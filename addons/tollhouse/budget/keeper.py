@@ -54,15 +54,16 @@ class Keeper:
             problems = [f"redis: {type(error).__name__}"]
         else:
             problems = []
-        if not problems:
+        # Of a Cluster a part may be away: what is due to the others' tenants does not wait for it.
+        some_answer = not problems or self._ledger.divided
+        if some_answer:
             await self._do(self._purse.retry(), "spooled settles could not be told")
         await self._do(self._purse.grow(), "holds of streams could not be extended")
         now = self._clock()
         if self._renewal_is_due(now):
             self._renewed = now
             await self._do(self._purse.renew(), "holds could not be renewed")
-        # Of a Cluster a part may be away: the holds of the others' tenants are not to wait for it.
-        if (not problems or self._ledger.divided) and now - self._swept >= SWEEP_EVERY_S:
+        if some_answer and now - self._swept >= SWEEP_EVERY_S:
             self._swept = now
             await self._do(self._sweep(now), "holds could not be swept")
         return problems + (self._renewer.turn() if self._renewer is not None else [])

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import ClassVar, Final
 
@@ -27,6 +27,8 @@ from tollhouse.prices.table import PriceTable
 log = logging.getLogger(__name__)
 
 _CLAMP_TRIES: Final = 4
+_RETRY_WITHIN_S: Final = 10.0
+"""Once Redis could not be told of one tenant's call no more tenants are begun after so long."""
 _MAX_UNSETTLED: Final = 10_000
 
 
@@ -275,8 +277,11 @@ class Purse:
         unheld = self._fail_open is not None and self._fail_open.ended(call_id)
         ending = SpoolRecord(call_id, hold.scopes, charged, _flat(record))
         try:
-            if await self._tell(ending):
+            fault = await self._tell(ending)
+            if fault is None:
                 self._spool.done(call_id)
+            else:
+                _not_settled(call_id, fault)
         except BaseException as e:
             ending = replace(ending, tried_at=None if unheld else self._now())
             written = self._spool.put(ending)
@@ -291,24 +296,54 @@ class Purse:
                     self.unsettled[call_id] = ending
 
     async def retry(self) -> None:
-        """Settle what could not be settled, and hold what has no hold; called when Redis answers. A call is settled once
-        however often it is told. Raises `OSError` when the spool can't be read."""
-        try:
-            if self._fail_open is not None:
+        """Settle what could not be settled, and hold what has no hold; called when Redis answers.
+        A call is settled once however often it is told. On a Cluster a server may be away, and with
+        it some tenants: the others' calls are settled all the same. Raises `OSError` when the
+        spool can't be read."""
+        if self._fail_open is not None:
+            try:
                 await self._fail_open.adopt()
-            for call_id, ending in list(self.unsettled.items()):
-                if await self._tell(ending):
-                    self._spool.done(call_id)
-                self.unsettled.pop(call_id, None)
-            if self._spool.waiting or self._spool.spent:
-                told = await self._spool.replay(self._tell)
-                if told:
-                    log.warning("%d spooled settles were told to Redis", told)
-        except LedgerUnavailable as e:
-            log.warning("spooled settles wait on (%s)", e)
+            except LedgerUnavailable as e:
+                log.warning("spooled settles wait on (%s)", e)
+                return
+        began, asked, lost = self._clock(), set[str](), dict[str, LedgerUnavailable]()
 
-    async def _tell(self, ending: SpoolRecord) -> bool:
-        """False: it can't be told, now or later."""
+        async def tell(ending: SpoolRecord) -> Exception | None:
+            tenant = ending.scopes[0].tenant
+            if lost and tenant not in asked:
+                late = self._clock() - began > _RETRY_WITHIN_S
+                if late or not self._ledger.divided:
+                    raise next(iter(lost.values()))
+            if tenant in lost:
+                raise lost[tenant]
+            asked.add(tenant)
+            try:
+                return await self._tell(ending)
+            except LedgerUnavailable as e:
+                lost[tenant] = e
+                raise
+
+        await self._retry_unsettled(tell)
+        replayed = await self._spool.replay(tell)
+        if replayed.told:
+            log.warning("%d spooled settles were told to Redis", replayed.told)
+        if lost:
+            log.warning("spooled settles of %d tenants wait on (%s)", len(lost), next(iter(lost.values())))
+
+    async def _retry_unsettled(self, tell: Callable[[SpoolRecord], Awaitable[Exception | None]]) -> None:
+        for call_id, ending in list(self.unsettled.items()):
+            try:
+                fault = await tell(ending)
+            except LedgerUnavailable:
+                continue
+            if fault is None:
+                self._spool.done(call_id)
+            else:
+                _not_settled(call_id, fault)
+            self.unsettled.pop(call_id, None)
+
+    async def _tell(self, ending: SpoolRecord) -> Exception | None:
+        """Why it can't be told, now or later; None: it was. Raises `LedgerUnavailable`."""
         try:
             if ending.kind == "begun":
                 await self._ledger.charge_lost(ending.call_id, ending.scopes, ending.charged, ending.record)
@@ -328,14 +363,21 @@ class Purse:
                     )
         except LedgerUnavailable:
             raise
-        except Exception:
-            log.exception("call %s cannot be settled: its hold will be charged when it expires", ending.call_id)
-            return False
-        return True
+        except Exception as fault:
+            return fault
+        return None
 
     async def renew(self) -> None:
         """Move the deadline of every hold under way; called well within ``deadline_s``."""
         await renew(self._ledger, self.held, self._deadline_s, self._clock)
+
+
+def _not_settled(call_id: str, fault: Exception) -> None:
+    log.error(
+        "call %s cannot be settled: its hold will be charged when it expires",
+        call_id,
+        exc_info=fault,
+    )
 
 
 def _more(amount: Amount, step: Amount) -> Amount:

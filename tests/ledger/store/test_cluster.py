@@ -22,7 +22,7 @@ from tollhouse.budget.purse import Purse
 from tollhouse.call import Amount, Project
 from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Scope
 from tollhouse.ledger.limits import parse_limits
-from tollhouse.ledger.spool import Spool
+from tollhouse.ledger.spool import Spool, SpoolRecord
 from tollhouse.ledger.store.client import connect
 
 pytestmark = pytest.mark.requires("redis")
@@ -253,7 +253,10 @@ async def test_slots_without_a_master(tmp_path: Path) -> None:
         # More of the lost tenant's than are renewed together stand before the other's.
         await ledger.hold("long", scopes(other), Amount(1), deadline_s=5)
         prices: Any = None
-        purse = Purse(ledger, prices, Spool(tmp_path))
+        spool = Spool(tmp_path)
+        purse = Purse(ledger, prices, spool)
+        for number, tenant in enumerate((lost, other, lost, other)):
+            await spool.put(SpoolRecord(f"spooled-{number}", scopes(tenant), Amount(1), {}))
         purse.held.update({f"lost-{number}": scopes(lost) for number in range(300)} | {"long": scopes(other)})
         await purse.renew()
         with cluster.owner(f"{{{other}}}").client() as client:
@@ -271,9 +274,14 @@ async def test_slots_without_a_master(tmp_path: Path) -> None:
             raise LedgerUnavailable("Redis: the directory's slot is away")
 
         assert "slots" in (await Keeper(ledger, purse, nobody, time.monotonic).turn())[0]
+        # So is what the spool holds of it; the lost tenant's waits.
+        assert spool.waiting == 2
         assert "dead" not in [name.decode() for name in await ledger._redis.hkeys(f"toll:{{{other}}}:holds")]
         first.run("CLUSTER", "ADDSLOTSRANGE", 0, 5460)
         await until_used(ledger, lost)
+        await purse.retry()
+        assert spool.waiting == 0
+        await spool.close()
         await ledger.close()
 
 
