@@ -86,7 +86,9 @@ class Holds[H: Scoped](MutableMapping[str, H]):
         return found
 
 
-async def renew(ledger: Ledger, holds: Holds[Any], deadline_s: float, clock: Callable[[], float] = time.monotonic) -> bool:
+async def renew(
+    ledger: Ledger, holds: Holds[Any], deadline_s: float, clock: Callable[[], float] = time.monotonic
+) -> bool:
     """Moves the deadline of every hold under way; False, and a line in the log, if not all could be. On a Cluster a server may be
     away, and with it some tenants: the others' holds are renewed all the same."""
     scripts = [
