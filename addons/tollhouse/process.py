@@ -9,7 +9,7 @@ import os
 import resource
 import signal
 import sys
-from typing import Any
+from typing import Any, Final
 
 from tollhouse.config.load import Config, catalog
 from tollhouse.control.lock import StateBusy, StateLock
@@ -18,6 +18,11 @@ from tollhouse.gateway import CANNOT_START, Gateway
 from tollhouse.trust.state_directory import exposures
 
 log = logging.getLogger(__name__)
+
+
+SWITCH_S: Final = 0.0005
+"""After so long a thread that computes (a large body that is read, for one) lets the event loop have the interpreter. Python's own
+5 ms would add up over the turns that one call takes."""
 
 
 async def serve(config: Config) -> int:
@@ -129,6 +134,7 @@ def run(config: Config) -> int:
 
 
 def _run_loop(config: Config) -> int:
+    sys.setswitchinterval(SWITCH_S)
     try:
         import uvloop
     except ImportError:
