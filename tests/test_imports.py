@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 import tollhouse
+from tollhouse.providers import BUILT_IN
 
 ROOMS = (
     *("__main__", "cli", "demo", "check", "process", "gateway", "control", "site", "stores", "config"),
@@ -36,6 +37,18 @@ PURE = {
 IMPURE = {"aiohttp", "fakeredis", "genai_prices", "hvac", "mitmproxy", "redis"}
 LAYER = "tollhouse.listen.mitm"
 LOADS_LAYER = {"tollhouse.listen.tunnel", "tollhouse.gateway", "tollhouse.listen.sockets", "tollhouse.process"}
+
+NAMES = {name for provider in BUILT_IN for name in (provider.name, provider.family.name)}
+"""Of providers and families."""
+NAME_THEM = ("families", "providers", "demo")
+SAME_WORDS = {
+    # A kind of credential: the service account that Google's token endpoint takes, whoever the provider is.
+    "tollhouse.credential.fields": {"google"},
+    "tollhouse.dispatch.sign": {"google"},
+    # What an AWS signature calls the service.
+    "tollhouse.credential.cloud.aws": {"bedrock"},
+}
+"""Words that are names elsewhere, and mean something else in these modules."""
 
 
 class Import(NamedTuple):
@@ -95,6 +108,28 @@ def top(name: str) -> str:
 def room(name: str) -> str:
     """The room that a module of the package stands in; nothing for the package itself."""
     return [*name.split("."), ""][1]
+
+
+def words(tree: ast.AST) -> Iterator[str]:
+    """The constant texts and the identifiers of a module; no docstring, and no text that nothing is done with."""
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(text)) if id(node) not in prose:
+                yield text
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name) | ast.keyword(arg=str(name)):
+                yield name
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.alias(name=name, asname=other):
+                yield from (other or "", *(name.split(".") if name.startswith("tollhouse.") else [name]))
+            case ast.ImportFrom(module=str(module)) if room(module) in NAME_THEM:
+                yield from module.split(".")
+
+
+def named(source: str) -> set[str]:
+    """The providers and families that a module's source names."""
+    return NAMES & {word.strip("_").lower() for word in words(ast.parse(source))}
 
 
 GRAPH = read_graph(Path(tollhouse.__file__).parent)
@@ -166,6 +201,43 @@ def test_imports_are_of_installed_distributions() -> None:
     """Every other import is of the standard library or of a distribution: what is impure can't hide behind a name."""
     foreign = {top(i.name) for imports in GRAPH.values() for i in imports} - {"tollhouse"}
     assert foreign <= sys.stdlib_module_names | packages_distributions().keys()
+
+
+def test_providers_and_families_are_data() -> None:
+    """The road names none of them: adding one is adding a file, and no branch elsewhere."""
+    package = Path(tollhouse.__file__).parent
+    found = {}
+    for name in GRAPH:
+        if room(name) in NAME_THEM:
+            continue
+        base = package.joinpath(*name.split(".")[1:])
+        file = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+        if these := named(file.read_text()):
+            found[name] = these
+    assert found == SAME_WORDS
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ('x = "openai"', {"openai"}),
+        ('x = f"{y}" + "OpenAI"', {"openai"}),
+        ("from tollhouse.providers.azure import X", {"azure"}),
+        ("import tollhouse.families.google.x", {"google"}),
+        ("def _cohere(a): ...", {"cohere"}),
+        ("class Mistral: ...", {"mistral"}),
+        ("def f(vertex): ...", {"vertex"}),
+        ("f(gemini=1)", {"gemini"}),
+        ("x.ANTHROPIC", {"anthropic"}),
+        ("from a import b as bedrock", {"bedrock"}),
+        ('"""openai"""\n# azure\ndef f():\n    """cohere"""', set()),
+        ('x = "such as openai/gpt-4o"', set()),
+        ("import google.oauth2", set()),
+    ],
+)
+def test_what_is_a_name(source: str, names: set[str]) -> None:
+    """Code counts, and prose does not; what a message gives as an example is prose."""
+    assert named(source) == names
 
 
 def test_reader(tmp_path: Path) -> None:

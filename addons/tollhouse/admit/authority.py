@@ -16,7 +16,7 @@ import idna
 
 from tollhouse.call import RequestHead
 from tollhouse.denial import Refused
-from tollhouse.providers import Catalog, Provider
+from tollhouse.providers import DEFAULT, Catalog, Provider
 
 # LDH labels (RFC 1123 2.1), whole name at most 253.
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -150,7 +150,7 @@ def _judge_base_url(head: RequestHead, catalog: Catalog, base_url_hosts: Collect
                 f"The base URL does not answer as {_shown(name)}: [listen] base_url_hosts lists the names it has.",
             )
     first, slash, rest = head.target[1:].partition("/")
-    provider = catalog.by_name("openai") if first == "v1" else catalog.by_name(first)
+    provider = catalog.by_name(DEFAULT.name if first == "v1" else first)
     if provider is None:
         raise Refused("path_not_allowed", "The path begins with neither /v1/ nor the name of a configured provider.")
     raw_path = head.target if first == "v1" else slash + rest

@@ -91,7 +91,7 @@ def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
                 "warn",
                 f"There is a key for {provider.name}, and no host that it may go to.",
                 "Each resource has a host and a key of its own; a name of somebody else's would be sent yours.",
-                f'Name yours: [providers.{provider.name}] hosts = ["NAME.openai.azure.com"].',
+                f'Name yours: [providers.{provider.name}] hosts = ["{provider.host_example}"].',
             )
         elif usable:
             yield Finding("ok", f"There is a key for {provider.name} at {', '.join(usable)}.")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tollhouse.check.finding import Clock
 from tollhouse.config.load import Config, catalog, load_config
+from tollhouse.providers import DEFAULT
 from tollhouse.trust.ca import CaError, CertificateAuthority, some
 
 FILE_NAME = "tollhouse.toml"
@@ -91,10 +92,10 @@ def _next_steps(config: Config, ca_file: Path, uncovered: list[str]) -> str:
     option = "" if config.path.parent == Path.cwd() else f" --config {shlex.quote(str(config.path))}"
     if config.vault.embedded:
         stores = "Redis and Vault are embedded: nothing to install, for one machine."
-        key = f"tollhouse key set openai{option}      (asks for the provider's key)"
+        key = f"tollhouse key set {DEFAULT.name}{option}      (asks for the provider's key)"
     else:
         stores = f"Open {config.path}: say where Redis ([redis] url) and Vault ([vault] address, auth) are."
-        place = f"{config.vault.mount}/infrastructure/openai, field {config.vault.field}"
+        place = f"{config.vault.mount}/infrastructure/{DEFAULT.name}, field {config.vault.field}"
         key = f"Put the provider's key into Vault: {place}"
     steps = [
         stores,

@@ -157,7 +157,7 @@ def provider_rules(providers: Mapping[str, ProviderConfig]) -> Found:
             yield (
                 dotted((*here, "hosts")),
                 f"is missing: each resource of {name} has a host and a key of its own, and only you know which are yours; "
-                f'write hosts = ["NAME.openai.azure.com"], and give others entries of their own with family = "{name}"',
+                f'write hosts = ["{built_in.host_example}"], and give others entries of their own with family = "{name}"',
             )
         elif entry.family not in (None, built_in.family.name, name):
             why = f"is {built_in.family.name!r} for the built-in provider {name!r} and cannot be changed; use another name"

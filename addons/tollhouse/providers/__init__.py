@@ -1,5 +1,7 @@
 """The providers known by name. A configuration changes an entry or adds its own; see `config.ProviderConfig`."""
 
+from typing import Final
+
 from tollhouse.providers.anthropic import ANTHROPIC
 from tollhouse.providers.azure import AZURE
 from tollhouse.providers.base import Catalog, CredentialKind, CredentialSlot, Provider
@@ -19,4 +21,7 @@ CREDENTIAL_HEADERS: tuple[str, ...] = tuple(
 )
 """Where a key may stand in a request to any of them, each once, in the order in which a call's credential is looked for."""
 
-__all__ = ["BUILT_IN", "CREDENTIAL_HEADERS", "Catalog", "CredentialKind", "CredentialSlot", "Provider"]
+DEFAULT: Final = OPENAI
+"""Whose API the base URL speaks where its path names no provider (``/v1/...``)."""
+
+__all__ = ["BUILT_IN", "CREDENTIAL_HEADERS", "DEFAULT", "Catalog", "CredentialKind", "CredentialSlot", "Provider"]

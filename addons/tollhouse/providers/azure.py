@@ -10,6 +10,7 @@ AZURE = Provider(
     # Anybody may have a resource under openai.azure.com, cognitiveservices.azure.com or services.ai.azure.com, and would
     # be sent our key: only the configuration knows which are ours.
     hosts=(),
+    host_example="NAME.openai.azure.com",
     slot=CredentialSlot("api-key"),
     # Azure API Management's, https://learn.microsoft.com/azure/api-management/api-management-subscriptions.
     other_slots=("ocp-apim-subscription-key",),

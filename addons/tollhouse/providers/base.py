@@ -38,6 +38,8 @@ class Provider:
     hosts: tuple[str, ...]
     slot: CredentialSlot
     dialect: Dialect = _PLAIN
+    host_example: str = ""
+    """What the host of one resource looks like, of a provider that has a host for each; messages show it."""
     free_call: str = ""
     """Path and query of a GET that costs nothing and needs the key, for `tollhouse key test`; "" if there is none."""
     free_call_headers: tuple[tuple[str, str], ...] = ()
