@@ -8,7 +8,13 @@ import httpx2
 import openai
 import pytest
 
-from tollhouse.denial import REASONS, Decision, Denial, Fault, Refused, error_body, error_headers
+from tollhouse.denial import REASONS, Denial, Fault, Refused, error_headers
+from tollhouse.families import DEFAULT
+from tollhouse.families.anthropic import ANTHROPIC
+from tollhouse.families.base import Family
+from tollhouse.families.google import GOOGLE
+from tollhouse.families.openai import OPENAI
+from tollhouse.providers import BUILT_IN
 
 # DESIGN.md, "Names that others rely on".
 STATUSES = {
@@ -19,6 +25,7 @@ STATUSES = {
     "object_not_yours model_unpriced tls_refused",
     408: "timeout",
     413: "body_too_large",
+    415: "unsupported_encoding",
     421: "authority_mismatch",
     429: "rate_limited concurrency_limited",
     431: "headers_too_large",
@@ -80,7 +87,7 @@ def test_a_provider_that_was_tried_enough() -> None:
 def test_which_are_repeated() -> None:
     """Nothing that the workload or a policy has to change is."""
     for code, reason in REASONS.items():
-        if reason.fault is Fault.POLICY or reason.status in (400, 401, 402, 403, 413, 421, 431):
+        if reason.fault is Fault.POLICY or reason.status in (400, 401, 402, 403, 413, 415, 421, 431):
             assert not reason.retry, code
 
 
@@ -91,7 +98,7 @@ def test_openai_reads_it(code: str) -> None:
     response = httpx2.Response(
         denial.status,
         headers=error_headers(denial, "call_1"),
-        content=error_body(denial, "openai", "call_1"),
+        content=OPENAI.error_body(denial, "call_1"),
         request=httpx2.Request("POST", "https://api.openai.com/v1/chat/completions"),
     )
     error = openai.OpenAI(api_key="none", http_client=httpx2.Client())._make_status_error_from_response(response)
@@ -106,7 +113,7 @@ def test_openai_reads_it(code: str) -> None:
 def test_anthropic_reads_it(code: str) -> None:
     """https://docs.anthropic.com/en/api/errors: type "error", with a type of the documented list."""
     denial = Denial(code)
-    body = json.loads(error_body(denial, "anthropic", "call_1"))
+    body = json.loads(ANTHROPIC.error_body(denial, "call_1"))
     assert (body["type"], body["request_id"]) == ("error", "call_1")
     assert denial.message in body["error"]["message"]
     by_status = {401: "authentication_error", 402: "billing_error", 403: "permission_error", 413: "request_too_large"}
@@ -118,16 +125,16 @@ def test_anthropic_reads_it(code: str) -> None:
 def test_google_reads_it(code: str) -> None:
     """google.rpc.Status as REST spells it: code, message, status."""
     denial = Denial(code)
-    error = json.loads(error_body(denial, "google", "call_1"))["error"]
+    error = json.loads(GOOGLE.error_body(denial, "call_1"))["error"]
     assert error["code"] == denial.status
     assert denial.message in error["message"]
     assert error["status"].isupper()
 
 
-@pytest.mark.parametrize("family", ["openai", "anthropic", "google", "bedrock", "cohere", "mistral", "of nobody"])
-def test_every_family_carries_code_and_call(family: str) -> None:
+@pytest.mark.parametrize("family", dict.fromkeys([DEFAULT, *(provider.family for provider in BUILT_IN)]), ids=repr)
+def test_every_family_carries_code_and_call(family: Family) -> None:
     """Whatever the format, a person finds the code and the call id in the message."""
-    body = json.loads(error_body(Denial("budget_exceeded", "Because."), family, "call_1"))
+    body = json.loads(family.error_body(Denial("budget_exceeded", "Because."), "call_1"))
     text = json.dumps(body)
     assert "budget_exceeded" in text
     assert "call_1" in text
@@ -140,18 +147,22 @@ def test_a_status_of_its_own() -> None:
     assert denial.status == 407
 
 
-def test_decisions() -> None:
-    """A refusal has a denial and an allowance has none; nothing else can be made."""
-    denial = Denial("internal")
-    assert Decision.allow("admit") == Decision(True, "admit", None)
-    assert Decision.refuse("admit", denial) == Decision(False, "admit", denial)
-    for allowed, given in ((True, denial), (False, None)):
-        with pytest.raises(ValueError, match="refusal"):
-            Decision(allowed, "admit", given)
-
-
 def test_refused_carries_its_denial() -> None:
     """The exception says its code and nothing of the why, which may be the client's words."""
     refused = Refused("bad_request", "client's words", (("a", "b"),))
     assert str(refused) == "bad_request"
     assert refused.denial == Denial("bad_request", "client's words", (("a", "b"),))
+    assert refused.gate == ""
+
+
+def test_a_denial_travels_whole() -> None:
+    """With its own status and words, and the gate that refused."""
+    denial = Denial("identity_missing", "why", (("a", "b"),), 407, "todo")
+    refused = Refused.of(denial, "admit")
+    assert (refused.denial, refused.gate, str(refused)) == (denial, "admit", "identity_missing")
+
+
+def test_a_refusal_has_a_code() -> None:
+    """A code that is none is found where it is written here, too."""
+    with pytest.raises(ValueError, match="no_such_code"):
+        Refused("no_such_code")

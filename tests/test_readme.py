@@ -10,11 +10,13 @@ from pathlib import Path
 import click
 import pytest
 
-from tollhouse.book import record_of
-from tollhouse.call import Call, ChargedBy, RequestHead
+from tests.support.calls import admitted
+from tollhouse.book import Concluded, record_of
+from tollhouse.call import ChargedBy, End, Outcome
 from tollhouse.cli.main import cli
 from tollhouse.config.load import load_config, unenforced
 from tollhouse.denial import REASONS
+from tollhouse.families.units import Charge, Units
 from tollhouse.providers import BUILT_IN
 
 ROOT = Path(__file__).parents[1]
@@ -70,9 +72,8 @@ def test_refusals() -> None:
 def test_line() -> None:
     """Every field of the line is explained, and no other."""
     named = [name for row in rows("The line") for name in code_of(row[0])]
-    call = Call.begin(RequestHead("proxy", "1.1", "GET", "/", "https", None, None, ()))
-    call.unsafe_fail_open = True
-    assert sorted(named) == sorted(record_of(call, 0.0))
+    outcome = Outcome(End.WHOLE, charges=(Charge("a", Units(requests=1)), Charge("b", Units(images=1))))
+    assert sorted(named) == sorted(record_of(Concluded(admitted(remembered=True), outcome=outcome), 0.0))
 
 
 def test_charges() -> None:
@@ -90,9 +91,9 @@ def test_open_endpoints() -> None:
     ]
     parameter = re.compile(r"\[A-Za-z0-9\._:?-\]\+")
     opened = [
-        (provider.name, endpoint.method, parameter.sub("{id}", endpoint.path.pattern))
+        (provider.name, route.method, parameter.sub("{id}", route.path.pattern))
         for provider in BUILT_IN
-        for endpoint in provider.endpoints
+        for route in provider.family.routes
     ]
     assert sorted(named) == sorted(opened)
 

@@ -1,4 +1,5 @@
-"""The canonical record: one JSON line a call. Never a body, a query string, a key or a token."""
+"""The canonical record: one JSON line a call. Never a body, a query string, a key or a token, and no text of more than 512
+bytes."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from tollhouse.denial import Denial
 from tollhouse.families.base import Asked
 from tollhouse.families.units import Charge
 from tollhouse.ledger.limits import format_usd
+from tollhouse.text import clipped
 from tollhouse.timestamps import rfc3339
 
 log = logging.getLogger(__name__)
@@ -80,7 +82,7 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
     duration_s = now - arrival.started
     failed = denial is not None or bool(outcome.error)
     counted = outcome.charges
-    return {
+    record = {
         "ts": rfc3339(arrival.timestamp, "milliseconds"),
         "call_id": arrival.id,
         "trace_id": without_tokens(arrival.trace_id),
@@ -114,6 +116,7 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
         "listener": arrival.head.listener,
         **_where_there(found, counted),
     }
+    return {name: _short(value) for name, value in record.items()}
 
 
 def _where_there(of: Known, counted: tuple[Charge, ...]) -> dict[str, object]:
@@ -130,6 +133,19 @@ def _where_there(of: Known, counted: tuple[Charge, ...]) -> dict[str, object]:
     if unheld or (of.admitted is not None and of.admitted.remembered):
         found["unsafe_fail_open"] = True
     return found
+
+
+def _short(value: object) -> object:
+    """Every text in a field: clients and providers choose some of them."""
+    match value:
+        case str():
+            return clipped(value)
+        case list():
+            return [_short(item) for item in value]
+        case dict():
+            return {name: _short(item) for name, item in value.items()}
+        case _:
+            return value
 
 
 def _sum_of[N: (int, float)](counts: Sequence[Mapping[str, N]]) -> dict[str, N]:
@@ -152,7 +168,7 @@ def swept_record(fields: Mapping[str, str]) -> dict[str, object]:
         "decision": "allow",
         "reason": "swept",
     }
-    known = {key: without_tokens(value) for key, value in fields.items() if key in empty}
+    known = {key: clipped(without_tokens(value)) for key, value in fields.items() if key in empty}
     let_through = {"unsafe_fail_open": True} if fields.get("unsafe_fail_open") == "true" else {}
     return {**empty, **known, "stream": fields.get("stream") == "true", **let_through}
 
