@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.admit.head import head
+from tests.support.calls import HOST, IDENTITY, PROJECT, admitted, arrival, covered, head, requested
+from tests.support.clock import Clock
 from tollhouse.accounts.token import mint
-from tollhouse.book import FIELDS, Book, record_of, swept_record
-from tollhouse.call import Amount, Attempt, Call, Identity, Project, Usage
+from tollhouse.book import FIELDS, Book, Concluded, record_of, swept_record
+from tollhouse.call import (
+    Addressed,
+    Aimed,
+    Amount,
+    Attempt,
+    Billed,
+    End,
+    Identified,
+    Outcome,
+    Stage,
+)
 from tollhouse.denial import Denial
+from tollhouse.families.units import Charge, Units
 from tollhouse.ledger.limits import format_usd
 from tollhouse.providers.openai import OPENAI
 
@@ -28,11 +41,31 @@ attempts breaker key_version ttft_ms duration_ms overhead_ms tokens cost_usd hel
 """
 
 
-def a_call(**fields: Any) -> Call:
-    call = Call(head=head(), id="call_1", started=100.0, timestamp=1_700_000_000.5)
-    for name, value in fields.items():
-        setattr(call, name, value)
-    return call
+BILLED = Charge("gpt-4o-2024", Units(input=9, output=5, cached=3, requests=1))
+
+
+def record(stage: Stage | None = None, **more: Any) -> dict[str, Any]:
+    """The line of a call that ended 0.5 s after it began."""
+    return record_of(Concluded(stage or arrival(), **more), 100.5)
+
+
+def stages() -> list[Stage]:
+    """A call at each stage, in order."""
+    arrived = arrival()
+    addressed = Addressed(arrived, OPENAI, HOST, "/v1/chat/completions?key=secret")
+    aimed = Aimed(addressed, "/v1/chat/completions", "a=secret", ("secret",))
+    identified = Identified(aimed, (("authorization", "secret"),), IDENTITY, "user", remembered=False)
+    asked = requested(b'{"model":"gpt-4o","messages":[{"role":"user","content":"secret"}]}')
+    return [
+        arrived,
+        addressed,
+        aimed,
+        identified,
+        Billed(identified, PROJECT, remembered=False),
+        admitted(query="a=secret"),
+        asked,
+        covered(asked, Amount(nano_usd=100)),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -66,52 +99,88 @@ def test_usd_is_exact(nano: int) -> None:
 
 def test_it_has_the_contracts_fields() -> None:
     """Every name that others rely on, in a line of whatever kind; `FIELDS` lists them all in order."""
-    record = record_of(a_call(), 100.0)
-    assert set(CONTRACT.split()) <= set(record)
-    assert list(record) == FIELDS.split()
-    assert set(swept_record({})) == set(record)
+    line = record()
+    assert set(CONTRACT.split()) <= set(line)
+    assert list(line) == FIELDS.split()
+    assert set(swept_record({})) == set(line)
 
 
-def test_a_call_that_was_let_through_without_redis() -> None:
+@pytest.mark.parametrize("stage", stages(), ids=lambda stage: type(stage).__name__)
+def test_every_stage_has_a_line(stage: Stage) -> None:
+    """A call may end at any of them: it says what was found out by then, and nothing that is secret."""
+    line = record(stage)
+    assert list(line) == FIELDS.split()
+    number = [type(each) for each in stages()].index(type(stage))
+    assert (line["provider"], line["host"]) == (("openai", HOST) if number >= 1 else ("", ""))
+    assert line["path"] == ("/v1/chat/completions" if number >= 2 else "")
+    assert (line["identity"], line["tenant"]) == (("tok_1", "acme") if number >= 3 else ("", ""))
+    assert line["project"] == ("proj_1" if number >= 4 else "")
+    assert line["model"] == ("gpt-4o" if number >= 6 else "")
+    assert line["held_usd"] == ("0.0000001" if number >= 7 else "0")
+    assert (line["method"], line["client_ip"], line["listener"]) == ("POST", "10.0.0.9", "proxy")
+    assert "secret" not in str(line)
+
+
+@pytest.mark.parametrize("how", ["remembered", "unheld"])
+def test_a_call_that_was_let_through_without_redis(how: str) -> None:
     """One field more, in its own line and in that of a sweep, and in no other."""
-    record = record_of(a_call(unsafe_fail_open=True), 100.0)
-    assert list(record) == [*FIELDS.split(), "unsafe_fail_open"]
-    assert record["unsafe_fail_open"] is True
+    asked = requested(given=admitted(remembered=how == "remembered"))
+    stage = covered(asked)
+    stage.hold.unheld = how == "unheld"  # type: ignore[misc]
+    line = record(stage)
+    assert list(line) == [*FIELDS.split(), "unsafe_fail_open"]
+    assert line["unsafe_fail_open"] is True
     swept = swept_record({"call_id": "call_1", "unsafe_fail_open": "true"})
-    assert set(swept) == set(record)
+    assert set(swept) == set(line)
     assert swept["unsafe_fail_open"] is True
 
 
 def test_a_call_that_was_answered() -> None:
     """The values of a whole call."""
-    call = a_call(
-        provider=OPENAI,
-        host="api.openai.com",
-        path="/v1/chat/completions",
-        query="secret=1",
-        identity=Identity("tok_1", "acme", ("proj",)),
-        project=Project("proj", "acme"),
+    line = record(
+        stages()[-1],
         status=200,
-        cleared=True,
-        first_byte=100.25,
-        waited_s=0.4,
-        attempts=[Attempt("503", 10.04), Attempt("200", 20.06)],
-        usage=Usage(input=9, output=5, cached=3),
-        estimate=Amount(nano_usd=100),
+        outcome=Outcome(
+            End.WHOLE,
+            status=200,
+            charges=(BILLED,),
+            attempts=(Attempt("503", 10.04), Attempt("200", 20.06)),
+            attempts_unknown=1,
+            breaker="closed",
+            key_version="abcd@3",
+            first_byte=100.25,
+        ),
         charged=Amount(nano_usd=72_500),
         charged_by="usage",
-        body=b"the body",
+        waited_s=0.4,
     )
-    record = record_of(call, 100.5)
-    assert record["ts"] == "2023-11-14T22:13:20.500Z"
-    assert (record["tenant"], record["project"], record["identity"]) == ("acme", "proj", "tok_1")
-    assert (record["status"], record["decision"], record["reason"]) == (200, "allow", "")
-    assert (record["ttft_ms"], record["duration_ms"], record["overhead_ms"]) == (250.0, 500.0, 100.0)
-    assert record["attempts"] == [{"outcome": "503", "ms": 10.0}, {"outcome": "200", "ms": 20.1}]
-    assert record["tokens"] == {"input": 9, "output": 5, "cached": 3}
-    assert (record["cost_usd"], record["held_usd"], record["charged_by"]) == ("0.0000725", "0.0000001", "usage")
-    assert "secret" not in str(record)
-    assert "the body" not in str(record)
+    assert line["ts"] == "2027-01-15T08:00:00.250Z"
+    assert (line["tenant"], line["project"], line["identity"]) == ("acme", "proj_1", "tok_1")
+    assert (line["status"], line["decision"], line["reason"]) == (200, "allow", "")
+    assert (line["model"], line["model_served"]) == ("gpt-4o", "gpt-4o-2024")
+    assert (line["ttft_ms"], line["duration_ms"], line["overhead_ms"]) == (250.0, 500.0, 100.0)
+    assert line["attempts"] == [{"outcome": "503", "ms": 10.0}, {"outcome": "200", "ms": 20.1}]
+    assert (line["attempts_unknown"], line["breaker"], line["key_version"]) == (1, "closed", "abcd@3")
+    assert line["tokens"] == {"input": 9, "output": 5, "cached": 3}
+    assert (line["cost_usd"], line["held_usd"], line["charged_by"]) == ("0.0000725", "0.0000001", "usage")
+    assert "units" not in line
+    assert "charges" not in line
+
+
+def test_a_bill_of_several_items() -> None:
+    """The tokens and the other units are those of all; each item is there with its model."""
+    token = mint(bytes(32))
+    sound = Charge(f"whisper {token}", Units(input=1, milliseconds=1_500, requests=1))
+    line = record(outcome=Outcome(End.WHOLE, charges=(BILLED, sound)))
+    assert line["tokens"] == {"input": 10, "output": 5, "cached": 3}
+    assert line["units"] == {"seconds": 1.5}
+    assert line["charges"] == [
+        {"model": "gpt-4o-2024", "input": 9, "output": 5, "cached": 3},
+        {"model": "whisper gate_[removed]", "input": 1, "output": 0, "seconds": 1.5},
+    ]
+
+
+NEVER_LEFT = Outcome(End.NEVER_LEFT)
 
 
 @pytest.mark.parametrize(
@@ -119,29 +188,92 @@ def test_a_call_that_was_answered() -> None:
     [
         ({}, "allow", ""),
         ({"denial": Denial("budget_exceeded")}, "deny", "budget_exceeded"),
-        ({"denial": Denial("upstream_tls"), "cleared": True}, "fail", "upstream_tls"),
+        ({"denial": Denial("upstream_tls"), "outcome": NEVER_LEFT}, "fail", "upstream_tls"),
+        ({"outcome": Outcome(End.ERROR, status=503)}, "allow", ""),
+        ({"outcome": Outcome(End.ERROR, error="server_error")}, "fail", "upstream_error"),
+        ({"outcome": Outcome(End.FAILED, error="x"), "denial": Denial("internal")}, "fail", "internal"),
         ({"ended": "client_gone"}, "allow", "client_gone"),
+        ({"ended": "client_gone", "outcome": NEVER_LEFT}, "allow", "client_gone"),
         ({"denial": Denial("internal"), "ended": "cut"}, "deny", "internal"),
     ],
 )
 def test_decision_and_reason(fields: dict[str, Any], decision: str, reason: str) -> None:
-    """deny before the last gate, fail behind it; a denial's code before how it ended."""
-    record = record_of(a_call(**fields), 100.0)
-    assert (record["decision"], record["reason"]) == (decision, reason)
+    """deny before the last gate, fail behind it; a denial's code before the provider's error, and that before how it ended."""
+    line = record(**fields)
+    assert (line["decision"], line["reason"]) == (decision, reason)
 
 
-def test_the_tenant_of_a_call_without_a_project() -> None:
-    """A token whose project was refused still says whose it is."""
-    record = record_of(a_call(identity=Identity("tok_1", "acme", ())), 100.0)
-    assert (record["tenant"], record["project"]) == ("acme", "")
+# What a client or a provider chooses.
+
+CHOSEN = ["trace_id", "host", "path", "model", "model_served"]
 
 
-@pytest.mark.parametrize("name", ["trace_id", "host", "path", "model", "model_served"])
+def chosen(name: str, text: str) -> dict[str, Any]:
+    """The line of a call in which ``text`` stands where a client or a provider chose it."""
+    given = admitted(path="/v1/chat/completions")
+    more: dict[str, Any] = {}
+    match name:
+        case "trace_id":
+            given = replace(given, arrival=arrival(trace_id=text))
+        case "host" | "path":
+            given = replace(given, **{name: text})
+        case "model_served":
+            more["outcome"] = Outcome(End.WHOLE, charges=(Charge(text, Units()),))
+    return record(requested(given=given, model=text if name == "model" else "gpt-4o"), **more)
+
+
+@pytest.mark.parametrize("name", CHOSEN)
 def test_no_token_in_what_a_client_chooses(name: str) -> None:
     """A token that was put where it does not belong is not written down."""
+    assert chosen(name, f"a {mint(bytes(32))} b")[name] == "a gate_[removed] b"
+
+
+def test_the_host_of_a_tunnel_that_was_refused() -> None:
+    """As its client named it: it is nobody's."""
+    line = record(host=f"evil.test {mint(bytes(32))}", denial=Denial("host_not_allowed"))
+    assert line["host"] == "evil.test gate_[removed]"
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 60_000, "é" * 30_000, "\n\u2028" * 15_000], ids=["ascii", "two bytes", "ends of lines"]
+)
+@pytest.mark.parametrize("name", CHOSEN)
+def test_no_field_is_long(tmp_path: Path, name: str, text: str) -> None:
+    """60 KB of it: 512 bytes are written, in one line."""
+    line = chosen(name, text)
+    shown = line[name]
+    assert shown.endswith("...")
+    assert text.startswith(shown[:-3])
+    assert 508 < len(shown.encode()) <= 512
+    book = Book(tmp_path / "lines")
+    book.write(line)
+    book.close()
+    written = (tmp_path / "lines").read_bytes()
+    assert written.count(b"\n") == 1
+    assert len(written) < 5_000
+    assert lines(tmp_path / "lines") == [line]
+
+
+def test_no_text_is_long_wherever_it_stands() -> None:
+    """One rule for all fields: those of a bill and of the attempts, the method, and the line of a sweep."""
+    long = "m" * 60_000
+    charges = (Charge(long, Units()), Charge(long, Units()))
+    outcome = Outcome(End.WHOLE, charges=charges, attempts=(Attempt(long, 1.0),), key_version=long)
+    line = record(arrival(head(long)), outcome=outcome)
+    cut = "m" * 509 + "..."
+    assert [item["model"] for item in line["charges"]] == [cut, cut]
+    assert (line["attempts"][0]["outcome"], line["key_version"], line["method"]) == (cut, cut, cut)
+    assert swept_record({"model": long})["model"] == cut
+
+
+def test_a_token_at_the_cut() -> None:
+    """It is taken out before the text is cut: no part of it is left."""
     token = mint(bytes(32))
-    record = record_of(a_call(**{name: f"a {token} b"}), 100.0)
-    assert record[name] == "a gate_[removed] b"
+    assert "gate_[removed]" not in chosen("model", "x" * 500 + token)["model"]
+    assert token[5:8] not in chosen("model", "x" * 500 + token)["model"]
+
+
+# The file.
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -250,3 +382,11 @@ def test_lines_are_counted(tmp_path: Path) -> None:
     book.close()
     book.write({"provider": "", "status": 403, "reason": "host_not_allowed"})
     assert book.counts == {("openai", 200, ""): 2, ("", 403, "host_not_allowed"): 1}
+
+
+def test_its_clock(tmp_path: Path) -> None:
+    """Durations end when the line is made."""
+    book = Book(tmp_path / "lines", Clock(101.5))
+    line = book.record(Concluded(arrival()))
+    book.close()
+    assert (line["duration_ms"], line["overhead_ms"]) == (1500.0, 1500.0)

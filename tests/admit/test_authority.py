@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.admit.head import HOST, head
+from tests.support.calls import HOST, models_head
 
 from tollhouse.admit.authority import (
     admit_connect,
@@ -172,36 +172,36 @@ GOOD = f"openai {HOST} /v1/models"
 @pytest.mark.parametrize(
     ("request_head", "verdict"),
     [
-        (head(), GOOD),
-        (head(("host", "API.OPENAI.COM.:443")), GOOD),
-        (head(absolute_authority=HOST), GOOD),
-        (head(no_host=True, authority=HOST, http_version="2"), GOOD),
-        (head(authority=HOST, http_version="2"), GOOD),
-        (head(sni="API.openai.com"), GOOD),
-        (head(no_host=True), "bad_request"),
-        (head(("host", HOST), ("host", HOST)), "bad_request"),
-        (head(method="CONNECT"), "path_not_allowed"),
-        (head(target="*"), "bad_request"),
-        (head(target="v1/models"), "bad_request"),
-        (head(("host", "evil.test")), "authority_mismatch"),
-        (head(("host", f"{HOST}:80")), "authority_mismatch"),
-        (head(("host", f"x@{HOST}")), "authority_mismatch"),
-        (head(("host", "")), "authority_mismatch"),
-        (head(absolute_authority="evil.test"), "authority_mismatch"),
-        (head(absolute_authority=HOST, scheme="http"), "authority_mismatch"),
-        (head(authority="evil.test", http_version="2"), "authority_mismatch"),
-        (head(("host", "evil.test"), authority=HOST, http_version="2"), "authority_mismatch"),
-        (head(authority=HOST, http_version="2", scheme="http"), "authority_mismatch"),
-        (head(sni=None), "authority_mismatch"),
-        (head(sni="us.api.openai.com"), "authority_mismatch"),
-        (head(connect_host="evil.test"), "host_not_allowed"),
-        (head(connect_host=None), "plain_http"),
-        (head(("host", "evil.test"), connect_host=None), "host_not_allowed"),
-        (head(connect_host=None, absolute_authority="evil.test"), "host_not_allowed"),
-        (head(listener="transparent", connect_host=None), GOOD),
-        (head(("host", "evil.test"), listener="transparent", connect_host=None), "authority_mismatch"),
-        (head(listener="transparent", connect_host=None, sni=None), "host_not_allowed"),
-        (head(listener="transparent", connect_host=None, sni="evil.test"), "host_not_allowed"),
+        (models_head(), GOOD),
+        (models_head(("host", "API.OPENAI.COM.:443")), GOOD),
+        (models_head(absolute_authority=HOST), GOOD),
+        (models_head(no_host=True, authority=HOST, http_version="2"), GOOD),
+        (models_head(authority=HOST, http_version="2"), GOOD),
+        (models_head(sni="API.openai.com"), GOOD),
+        (models_head(no_host=True), "bad_request"),
+        (models_head(("host", HOST), ("host", HOST)), "bad_request"),
+        (models_head(method="CONNECT"), "path_not_allowed"),
+        (models_head(target="*"), "bad_request"),
+        (models_head(target="v1/models"), "bad_request"),
+        (models_head(("host", "evil.test")), "authority_mismatch"),
+        (models_head(("host", f"{HOST}:80")), "authority_mismatch"),
+        (models_head(("host", f"x@{HOST}")), "authority_mismatch"),
+        (models_head(("host", "")), "authority_mismatch"),
+        (models_head(absolute_authority="evil.test"), "authority_mismatch"),
+        (models_head(absolute_authority=HOST, scheme="http"), "authority_mismatch"),
+        (models_head(authority="evil.test", http_version="2"), "authority_mismatch"),
+        (models_head(("host", "evil.test"), authority=HOST, http_version="2"), "authority_mismatch"),
+        (models_head(authority=HOST, http_version="2", scheme="http"), "authority_mismatch"),
+        (models_head(sni=None), "authority_mismatch"),
+        (models_head(sni="us.api.openai.com"), "authority_mismatch"),
+        (models_head(connect_host="evil.test"), "host_not_allowed"),
+        (models_head(connect_host=None), "plain_http"),
+        (models_head(("host", "evil.test"), connect_host=None), "host_not_allowed"),
+        (models_head(connect_host=None, absolute_authority="evil.test"), "host_not_allowed"),
+        (models_head(listener="transparent", connect_host=None), GOOD),
+        (models_head(("host", "evil.test"), listener="transparent", connect_host=None), "authority_mismatch"),
+        (models_head(listener="transparent", connect_host=None, sni=None), "host_not_allowed"),
+        (models_head(listener="transparent", connect_host=None, sni="evil.test"), "host_not_allowed"),
     ],
 )
 def test_judge(request_head: RequestHead, verdict: str) -> None:
@@ -210,7 +210,7 @@ def test_judge(request_head: RequestHead, verdict: str) -> None:
 
 
 def base_url(host: str, target: str = "/v1/models", **changed: object) -> RequestHead:
-    return head(("host", host), listener="base_url", connect_host=None, sni=None, target=target, **changed)
+    return models_head(("host", host), listener="base_url", connect_host=None, sni=None, target=target, **changed)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_a_refusal_shows_little(name: str) -> None:
     """What the network said is cut and escaped in the message."""
     message = ""
     try:
-        judge(head(("host", name)), CATALOG, BASE_URL_HOSTS)
+        judge(models_head(("host", name)), CATALOG, BASE_URL_HOSTS)
     except Refused as refused:
         message = refused.denial.message
     assert message.isprintable()

@@ -1,17 +1,20 @@
-"""The first gate as a whole: what it fills in, and in which order it refuses."""
+"""The first gates as one judgement: what they find out, and in which order they refuse."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from tests.admit.head import HOST, head
 from tests.admit.test_identity import TOKEN, OneToken, Record
+from tests.support.calls import HOST, models_head
 
 from tollhouse.accounts.remembered import Remembered
 from tollhouse.accounts.token import digest
-from tollhouse.admit.gate import Admit
-from tollhouse.call import Call, Project, RequestHead
+from tollhouse.admit.gate import admit_gates
+from tollhouse.call import Addressed, Admitted, Aimed, Arrival, Billed, Identified, Project, RequestHead, Stage
+from tollhouse.denial import Denial, Refused
+from tollhouse.families.base import MODELS
 from tollhouse.ledger.store.client import LedgerUnavailable
 from tollhouse.providers import BUILT_IN, Catalog
 
@@ -31,11 +34,26 @@ PROJECT = Project("proj", "acme")
 BEARER = ("authorization", f"Bearer {TOKEN}")
 
 
-async def admitted(
-    request_head: RequestHead, directory: Any = None, remembered: Remembered | None = None
-) -> tuple[Call, str]:
-    """The call, and the code it was refused with, if it was."""
-    gate = Admit(
+@dataclass(frozen=True)
+class Judged:
+    """The last stage that the call reached, and why it went no further."""
+
+    stage: Stage
+    denial: Denial | None = None
+
+    @property
+    def code(self) -> str:
+        return self.denial.code if self.denial is not None else ""
+
+    @property
+    def admitted(self) -> Admitted:
+        assert isinstance(self.stage, Admitted)
+        return self.stage
+
+
+async def judged(request_head: RequestHead, directory: Any = None, remembered: Remembered | None = None) -> Judged:
+    """What all gates make of it. Each gives what it says that it gives."""
+    gates = admit_gates(
         Catalog(BUILT_IN),
         directory or Directory(PROJECT),
         base_url_hosts=["localhost"],
@@ -44,15 +62,20 @@ async def admitted(
         clock=lambda: 1000.0,
         remembered=remembered,
     )
-    call = Call.begin(request_head)
-    decision = await gate(call, None)
-    assert decision.gate == "admit"
-    return call, decision.denial.code if decision.denial else ""
+    stage: Any = Arrival.begin(request_head)
+    for gate in gates:
+        assert gate.name == "admit"
+        try:
+            stage = await gate(stage, None)
+        except Refused as refused:
+            return Judged(stage, refused.denial)
+        assert type(stage) is gate.gives
+    return Judged(stage)
 
 
 async def test_what_it_fills_in() -> None:
-    """Everything that the gates behind it need."""
-    request = head(
+    """Everything that the gates behind them need."""
+    request = models_head(
         BEARER,
         ("accept", "a"),
         ("cookie", "c"),
@@ -60,44 +83,56 @@ async def test_what_it_fills_in() -> None:
         ("x-coreason-project-id", "proj"),
         target="/v1/models/gpt-4o?key=x&a=b",
     )
-    call, code = await admitted(request)
-    assert code == ""
-    assert call.provider is not None
-    assert call.identity is not None
-    assert call.endpoint is not None
+    call = (await judged(request)).admitted
+    assert call.arrival.head is request
     assert (call.provider.name, call.host, call.path, call.query) == ("openai", HOST, "/v1/models/gpt-4o", "a=b")
-    assert (call.identity.token_id, call.project, call.trace_id) == ("tok_1", PROJECT, "abc-123")
-    assert call.headers == [("accept", "a")]
-    assert call.endpoint.kind == "models"
+    assert (call.identity.token_id, call.project, call.remembered) == ("tok_1", PROJECT, False)
+    assert call.headers == (("accept", "a"),)
+    assert call.operation == MODELS
 
 
 @pytest.mark.parametrize(
     ("request_head", "code"),
     [
-        (head(BEARER, ("host", "evil.test")), "authority_mismatch"),
-        (head(BEARER, target="/v1//models"), "bad_request"),
-        (head(BEARER, BEARER), "bad_request"),
-        (head(), "identity_missing"),
-        (head(("authorization", "Bearer sk-x")), "identity_unknown"),
-        (head(BEARER, ("x-coreason-project-id", "other")), "project_not_allowed"),
-        (head(BEARER, target="/v1/files"), "path_not_allowed"),
-        (head(BEARER, method="DELETE"), "path_not_allowed"),
-        (head(BEARER, target="/v1/models/"), "path_not_allowed"),
+        (models_head(BEARER, ("host", "evil.test")), "authority_mismatch"),
+        (models_head(BEARER, target="/v1//models"), "bad_request"),
+        (models_head(BEARER, BEARER), "bad_request"),
+        (models_head(), "identity_missing"),
+        (models_head(("authorization", "Bearer sk-x")), "identity_unknown"),
+        (models_head(BEARER, ("x-coreason-project-id", "other")), "project_not_allowed"),
+        (models_head(BEARER, target="/v1/files"), "path_not_allowed"),
+        (models_head(BEARER, method="DELETE"), "path_not_allowed"),
+        (models_head(BEARER, target="/v1/models/"), "path_not_allowed"),
         # A stranger does not learn which paths are open, nor which projects there are.
-        (head(target="/v1/files"), "identity_missing"),
-        (head(("x-coreason-project-id", "other")), "identity_missing"),
-        (head(("host", "evil.test"), target="/v1//models"), "authority_mismatch"),
+        (models_head(target="/v1/files"), "identity_missing"),
+        (models_head(("x-coreason-project-id", "other")), "identity_missing"),
+        (models_head(("host", "evil.test"), target="/v1//models"), "authority_mismatch"),
     ],
 )
 async def test_refusals(request_head: RequestHead, code: str) -> None:
     """Authority, path, headers, identity, project, endpoint, in this order."""
-    assert (await admitted(request_head))[1] == code
+    assert (await judged(request_head)).code == code
+
+
+@pytest.mark.parametrize(
+    ("request_head", "stage"),
+    [
+        (models_head(BEARER, ("host", "evil.test")), Arrival),
+        (models_head(BEARER, target="/v1//models"), Addressed),
+        (models_head(), Aimed),
+        (models_head(BEARER, ("x-coreason-project-id", "other")), Identified),
+        (models_head(BEARER, target="/v1/files"), Billed),
+    ],
+)
+async def test_how_far_a_refused_call_came(request_head: RequestHead, stage: type) -> None:
+    """What was found out of it by then stands in its line."""
+    assert type((await judged(request_head)).stage) is stage
 
 
 @pytest.mark.parametrize("project", [None, Project("proj", "other tenant")])
 async def test_a_project_that_is_gone(project: Project | None) -> None:
     """A token outlives its project, or the project moved to another tenant: nobody pays, so nothing leaves."""
-    assert (await admitted(head(BEARER), Directory(project)))[1] == "project_not_allowed"
+    assert (await judged(models_head(BEARER), Directory(project))).code == "project_not_allowed"
 
 
 async def test_a_directory_that_fails() -> None:
@@ -108,7 +143,7 @@ async def test_a_directory_that_fails() -> None:
             raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        await admitted(head(BEARER), Away(PROJECT))
+        await judged(models_head(BEARER), Away(PROJECT))
 
 
 @pytest.mark.parametrize(
@@ -120,9 +155,9 @@ async def test_a_directory_that_fails() -> None:
         ([], ""),
     ],
 )
-async def test_the_trace(headers: list[tuple[str, str]], trace: str) -> None:
-    """Ours, else W3C's, bounded; also of a call that is refused."""
-    assert (await admitted(head(*headers)))[0].trace_id == trace
+def test_the_trace(headers: list[tuple[str, str]], trace: str) -> None:
+    """Ours, else W3C's, bounded; known before any gate is asked."""
+    assert Arrival.begin(models_head(*headers), "x-coreason-trace-id").trace_id == trace
 
 
 # Redis is away, and what it said is remembered.
@@ -157,18 +192,16 @@ def remembering(outage: bool = True, **fields: Any) -> Remembered:
 @pytest.mark.parametrize("tokens", [True, False])
 async def test_a_proven_caller_is_admitted(tokens: bool) -> None:
     """By the same rules, from what is remembered, and marked."""
-    call, code = await admitted(head(BEARER, target="/v1/models"), Away(tokens), remembering())
-    assert (code, call.unsafe_fail_open, call.project) == ("", True, PROJECT)
-    assert call.identity is not None
-    assert call.identity.token_id == "tok_1"
+    call = (await judged(models_head(BEARER, target="/v1/models"), Away(tokens), remembering())).admitted
+    assert (call.remembered, call.project, call.identity.token_id) == (True, PROJECT, "tok_1")
 
 
 async def test_what_is_remembered_is_not_asked_while_redis_answers() -> None:
     """Redis's answer decides, whatever is remembered."""
-    call, code = await admitted(head(BEARER), Directory(PROJECT, Record(revoked_at=1.0)), remembering())
-    assert (code, call.unsafe_fail_open) == ("identity_revoked", False)
-    call, code = await admitted(head(BEARER, target="/v1/models"), Directory(PROJECT), remembering())
-    assert (code, call.unsafe_fail_open) == ("", False)
+    found = await judged(models_head(BEARER), Directory(PROJECT, Record(revoked_at=1.0)), remembering())
+    assert found.code == "identity_revoked"
+    found = await judged(models_head(BEARER, target="/v1/models"), Directory(PROJECT), remembering())
+    assert found.admitted.remembered is False
 
 
 @pytest.mark.parametrize(
@@ -183,22 +216,22 @@ async def test_what_is_remembered_is_not_asked_while_redis_answers() -> None:
     ids=["not remembering", "no outage", "revoked", "expired", "another project's"],
 )
 async def test_whoever_is_not_proven_gets_the_ledgers_error(remembered: Remembered | None) -> None:
-    """As without it: 503, which the journey says."""
-    with pytest.raises(LedgerUnavailable):
-        await admitted(head(BEARER), Away(), remembered)
+    """As without it: 503, and to be tried again in a moment."""
+    denial = (await judged(models_head(BEARER), Away(), remembered)).denial
+    assert denial == Denial("ledger_unavailable", headers=(("retry-after", "1"),))
+    assert denial.status == 503
 
 
 @pytest.mark.parametrize(
     ("request_head", "code"),
     [
-        (head(BEARER, target="/v1/other"), "path_not_allowed"),
-        (head(BEARER, ("x-coreason-project-id", "another")), "project_not_allowed"),
-        (head(("authorization", "Bearer sk-x")), "identity_unknown"),
-        (head(), "identity_missing"),
-        (head(BEARER, connect_host="evil.test"), "host_not_allowed"),
+        (models_head(BEARER, target="/v1/other"), "path_not_allowed"),
+        (models_head(BEARER, ("x-coreason-project-id", "another")), "project_not_allowed"),
+        (models_head(("authorization", "Bearer sk-x")), "identity_unknown"),
+        (models_head(), "identity_missing"),
+        (models_head(BEARER, connect_host="evil.test"), "host_not_allowed"),
     ],
 )
 async def test_every_other_rule_holds(request_head: RequestHead, code: str) -> None:
-    """What needs no Redis is refused as ever, and not marked."""
-    call, found = await admitted(request_head, Away(), remembering())
-    assert (found, call.unsafe_fail_open) == (code, False)
+    """What needs no Redis is refused as ever."""
+    assert (await judged(request_head, Away(), remembering())).code == code

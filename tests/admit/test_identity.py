@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass
 
 import pytest
-from tests.admit.head import head
+from tests.support.calls import models_head
 
 from tollhouse.accounts.token import digest, mint
 from tollhouse.admit.identity import Presented, choose_project, identify, presented
@@ -25,29 +25,29 @@ def basic(text: str | bytes) -> str:
 @pytest.mark.parametrize(
     ("request_head", "query", "secret", "user"),
     [
-        (head(connect_proxy_authorization=basic(f"proj:{TOKEN}")), [], TOKEN, "proj"),
-        (head(connect_proxy_authorization=basic(f":{TOKEN}")), [], TOKEN, ""),
-        (head(connect_proxy_authorization=basic("proj:a:b")), [], "a:b", "proj"),
-        (head(connect_proxy_authorization=f"Bearer {TOKEN}"), [], TOKEN, ""),
-        (head(connect_proxy_authorization=f"bearer  {TOKEN} "), [], TOKEN, ""),
-        (head(("proxy-authorization", f"Bearer {TOKEN}")), [], TOKEN, ""),
-        (head(("authorization", f"Bearer {TOKEN}")), [], TOKEN, ""),
-        (head(("authorization", f"BEARER {TOKEN}")), [], TOKEN, ""),
-        (head(("authorization", TOKEN)), [], TOKEN, ""),
-        (head(("x-api-key", TOKEN)), [], TOKEN, ""),
-        (head(("api-key", TOKEN)), [], TOKEN, ""),
-        (head(("x-goog-api-key", TOKEN)), [], TOKEN, ""),
-        (head(), [TOKEN, "other"], TOKEN, ""),
+        (models_head(connect_proxy_authorization=basic(f"proj:{TOKEN}")), [], TOKEN, "proj"),
+        (models_head(connect_proxy_authorization=basic(f":{TOKEN}")), [], TOKEN, ""),
+        (models_head(connect_proxy_authorization=basic("proj:a:b")), [], "a:b", "proj"),
+        (models_head(connect_proxy_authorization=f"Bearer {TOKEN}"), [], TOKEN, ""),
+        (models_head(connect_proxy_authorization=f"bearer  {TOKEN} "), [], TOKEN, ""),
+        (models_head(("proxy-authorization", f"Bearer {TOKEN}")), [], TOKEN, ""),
+        (models_head(("authorization", f"Bearer {TOKEN}")), [], TOKEN, ""),
+        (models_head(("authorization", f"BEARER {TOKEN}")), [], TOKEN, ""),
+        (models_head(("authorization", TOKEN)), [], TOKEN, ""),
+        (models_head(("x-api-key", TOKEN)), [], TOKEN, ""),
+        (models_head(("api-key", TOKEN)), [], TOKEN, ""),
+        (models_head(("x-goog-api-key", TOKEN)), [], TOKEN, ""),
+        (models_head(), [TOKEN, "other"], TOKEN, ""),
         # The first that is present decides, whatever it is.
-        (head(("authorization", "Bearer x"), ("x-api-key", TOKEN)), [TOKEN], "x", ""),
-        (head(("authorization", f"Bearer {TOKEN}"), connect_proxy_authorization="Bearer x"), [], "x", ""),
+        (models_head(("authorization", "Bearer x"), ("x-api-key", TOKEN)), [TOKEN], "x", ""),
+        (models_head(("authorization", f"Bearer {TOKEN}"), connect_proxy_authorization="Bearer x"), [], "x", ""),
         (
-            head(("proxy-authorization", f"Bearer {TOKEN}"), connect_proxy_authorization="Bearer x"),
+            models_head(("proxy-authorization", f"Bearer {TOKEN}"), connect_proxy_authorization="Bearer x"),
             [],
             "x",
             "",
         ),
-        (head(("authorization", "")), [TOKEN], "", ""),
+        (models_head(("authorization", "")), [TOKEN], "", ""),
     ],
 )
 def test_presented(request_head: RequestHead, query: list[str], secret: str, user: str) -> None:
@@ -60,7 +60,7 @@ def test_presented(request_head: RequestHead, query: list[str], secret: str, use
 
 def test_nothing_presented() -> None:
     """No credential is None, which is not the same as an empty one."""
-    assert presented(head(), []) is None
+    assert presented(models_head(), []) is None
 
 
 @pytest.mark.parametrize(
@@ -70,14 +70,14 @@ def test_nothing_presented() -> None:
 def test_proxy_authorization_that_cannot_be_read(value: str) -> None:
     """It is there, so it decides: 401, also when it is empty and a good one stands behind it."""
     with pytest.raises(Refused) as caught:
-        presented(head(("authorization", f"Bearer {TOKEN}"), connect_proxy_authorization=value), [])
+        presented(models_head(("authorization", f"Bearer {TOKEN}"), connect_proxy_authorization=value), [])
     assert caught.value.denial.code == "identity_unknown"
 
 
 def test_proxy_authorization_twice() -> None:
     """Which one counts would be a guess."""
     with pytest.raises(Refused) as caught:
-        presented(head(("proxy-authorization", "Bearer a"), ("proxy-authorization", "Bearer a")), [])
+        presented(models_head(("proxy-authorization", "Bearer a"), ("proxy-authorization", "Bearer a")), [])
     assert caught.value.denial.code == "bad_request"
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.admit.head import head
+from tests.support.calls import admitted, requested
 
 from tollhouse.admit.models import Models, allowed, check_pattern
-from tollhouse.call import Call, Project
-from tollhouse.providers.openai import OPENAI
+from tollhouse.call import Project, Requested
+from tollhouse.denial import Refused
 
 
 @pytest.mark.parametrize(
@@ -46,14 +46,9 @@ def test_what_is_no_pattern(text: str) -> None:
         check_pattern(text)
 
 
-def a_call(*patterns: str, **more: Any) -> Call:
-    call = Call.begin(head())
-    call.provider, call.project = OPENAI, Project("proj", "acme", models=patterns)
-    call.endpoint = OPENAI.endpoint("POST", "/v1/chat/completions")
-    call.model = "gpt-4o"
-    for name, value in more.items():
-        setattr(call, name, value)
-    return call
+def a_call(*patterns: str, method: str = "POST", path: str = "/v1/chat/completions", **asked: Any) -> Requested:
+    project = Project("proj", "acme", models=patterns)
+    return requested(given=admitted(path, method=method, project=project), **asked)
 
 
 @pytest.mark.parametrize(
@@ -62,18 +57,21 @@ def a_call(*patterns: str, **more: Any) -> Call:
         (a_call("gpt-4o*"), None),
         (a_call("gpt-4o*", other_models=("gpt-4o-mini",)), None),
         (a_call(models_unknown=True, other_models=("x",)), None),
-        (a_call("o1*", endpoint=OPENAI.endpoint("GET", "/v1/models")), None),
+        (a_call("o1*", method="GET", path="/v1/models"), None),
         (a_call("o1*"), "may not use 'gpt-4o' of openai"),
         (a_call("gpt-4o*", other_models=("gpt-4o-mini", "o1")), "may not use 'o1' of openai"),
         (a_call("gpt-4o*", models_unknown=True), "can't be judged"),
         (a_call("*", models_unknown=True), "can't be judged"),
     ],
 )
-async def test_the_gate(call: Call, why: str | None) -> None:
+async def test_the_gate(call: Requested, why: str | None) -> None:
     """Every model that the request can reach is judged, and what can't be judged is refused."""
-    decision = await Models()(call, None)
-    assert decision.allowed is (why is None)
-    if why is not None:
-        assert decision.denial is not None
-        assert (decision.denial.code, decision.denial.status) == ("model_not_allowed", 403)
-        assert why in decision.denial.why
+    gate = Models()
+    if why is None:
+        assert await gate(call, None) is call
+        return
+    with pytest.raises(Refused) as refused:
+        await gate(call, None)
+    denial = refused.value.denial
+    assert (denial.code, denial.status) == ("model_not_allowed", 403)
+    assert why in denial.why

@@ -21,6 +21,7 @@ from tollhouse.config.load import (
     own_prices,
     unenforced,
 )
+from tollhouse.families.base import Dialect
 from tollhouse.prices.table import PriceTable
 from tollhouse.providers import BUILT_IN
 from tollhouse.providers.anthropic import ANTHROPIC
@@ -339,7 +340,12 @@ def test_catalog_changes_a_built_in(write, tmp_path: Path) -> None:
     )
     openai = catalog(config).by_host("api.openai.com")
     assert openai is not None
-    assert (openai.hosts, openai.endpoints, openai.slot) == (OPENAI.hosts, OPENAI.endpoints, OPENAI.slot)
+    assert (openai.hosts, openai.family, openai.dialect, openai.slot) == (
+        OPENAI.hosts,
+        OPENAI.family,
+        OPENAI.dialect,
+        OPENAI.slot,
+    )
     assert openai.connect_to == ("127.0.0.1", 8443)
     assert openai.ca_file == str(tmp_path / "ca.pem")
     assert openai.allow_private
@@ -362,15 +368,15 @@ def test_catalog_of_ones_own(write) -> None:
     )
     vllm = catalog(config).by_host("llm.internal")
     assert vllm is not None
-    assert (vllm.name, vllm.family, vllm.port) == ("vllm", "openai", 8443)
-    assert (vllm.endpoints, vllm.slot, vllm.usage_in_stream) == (OPENAI.endpoints, OPENAI.slot, "on_request")
+    assert (vllm.name, vllm.family, vllm.port) == ("vllm", OPENAI.family, 8443)
+    assert (vllm.slot, vllm.dialect) == (OPENAI.slot, Dialect(usage_in_stream="on_request", own_rules=False))
     assert (vllm.key_variables, vllm.who_pays) == ((), OPENAI.who_pays)
     # OpenAI's limits are of OpenAI's models.
     assert (vllm.most_output("gpt-4o", None), OPENAI.most_output("gpt-4o", None)) == (128_000, 16_384)
     assert catalog(config).by_host("a.gpu.internal") == vllm
     claude = catalog(config).by_name("claude")
     assert claude is not None
-    assert (claude.slot, claude.endpoints) == (ANTHROPIC.slot, ANTHROPIC.endpoints)
+    assert (claude.slot, claude.family) == (ANTHROPIC.slot, ANTHROPIC.family)
 
 
 def test_several_azure_resources(write) -> None:
@@ -385,8 +391,8 @@ def test_several_azure_resources(write) -> None:
     assert catalog(config).by_host("contoso.openai.azure.com") == ours
     assert catalog(config).by_host("contoso-eu.openai.azure.com") == eu
     assert catalog(config).by_host("fabrikam.openai.azure.com") is None
-    assert (eu.slot, eu.endpoints, eu.free_call) == (AZURE.slot, AZURE.endpoints, AZURE.free_call)
-    assert (eu.family, eu.price_id, eu.key_variables) == ("openai", "azure", ())
+    assert (eu.slot, eu.family, eu.free_call) == (AZURE.slot, AZURE.family, AZURE.free_call)
+    assert (eu.family.error_body, eu.price_id, eu.key_variables) == (OPENAI.family.error_body, "azure", ())
     assert catalog(write(EMBEDDED)).by_name("azure") == AZURE
     assert AZURE.hosts == ()
 

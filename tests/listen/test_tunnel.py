@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 from OpenSSL import SSL
-from tests.admit.head import HOST, head
+from tests.support.calls import HOST, models_head
 
 from tollhouse.accounts.token import mint
 from tollhouse.book import Book
@@ -142,6 +142,6 @@ def test_a_listener_of_our_own(make: Make, leaves: Leaves) -> None:
 @pytest.mark.parametrize(("sni", "host"), [("evil.test", "evil.test"), (None, HOST), ("x\r\ny", "x\\r\\ny")])
 def test_a_refused_handshake_is_written_down(make: Make, tmp_path: Path, sni: str | None, host: str) -> None:
     """One line, with the name that was asked for, else the tunnel's."""
-    make().tollhouse_tls_refused(head(sni=sni))
+    make().tollhouse_tls_refused(models_head(sni=sni))
     [line] = lines(tmp_path)
     assert (line["reason"], line["status"], line["host"], line["decision"]) == ("tls_refused", 403, host, "deny")

@@ -31,7 +31,10 @@ LIMITS = Limits(128_000, 16_384)
 
 
 def head(method: str = "POST", target: str = CHAT, *headers: tuple[str, str], **more: Any) -> RequestHead:
-    """A head as the proxy's listener gives it, inside a tunnel to `HOST`."""
+    """A head as the proxy's listener gives it, inside a tunnel to `HOST`. It has a Host header, unless one of ``headers`` is
+    one or ``no_host`` is true."""
+    if not more.pop("no_host", False) and not any(name == "host" for name, _ in headers):
+        headers = (("host", HOST), *headers)
     fields: dict[str, Any] = {
         "listener": "proxy",
         "http_version": "1.1",
@@ -42,7 +45,12 @@ def head(method: str = "POST", target: str = CHAT, *headers: tuple[str, str], **
         "sni": HOST,
         "client_ip": "10.0.0.9",
     }
-    return RequestHead(method=method, target=target, headers=(("host", HOST), *headers), **(fields | more))
+    return RequestHead(method=method, target=target, headers=headers, **(fields | more))
+
+
+def models_head(*headers: tuple[str, str], method: str = "GET", target: str = "/v1/models", **more: Any) -> RequestHead:
+    """The same for a request that costs nothing and has no body."""
+    return head(method, target, *headers, **more)
 
 
 def arrival(given: RequestHead | None = None, **more: Any) -> Arrival:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from tests.support.calls import CHAT, head
 from tollhouse.call import RequestHead
 from tollhouse.listen.exchange import Exchange
 
@@ -62,16 +63,14 @@ class FakeWire:
         await self._taken.wait()
 
 
-def a_head(
-    method: str = "POST", path: str = "/v1/chat/completions", headers: Sequence[tuple[str, str]] = ()
-) -> RequestHead:
-    return RequestHead("proxy", "1.1", method, path, "https", None, None, tuple(headers))
+def a_head(method: str = "POST", path: str = CHAT, headers: Sequence[tuple[str, str]] = ()) -> RequestHead:
+    return head(method, path, *headers)
 
 
-def an_exchange(head: RequestHead | None = None, body: bytes | None = b"") -> tuple[Exchange, FakeWire]:
+def an_exchange(given: RequestHead | None = None, body: bytes | None = b"") -> tuple[Exchange, FakeWire]:
     """A request whose body has arrived, or, with None, is still to come."""
     wire = FakeWire()
-    exchange = Exchange(head or a_head(), wire)
+    exchange = Exchange(given or head(), wire)
     if body is not None:
         if body:
             exchange.feed(body)
