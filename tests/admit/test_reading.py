@@ -4,72 +4,92 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.support.wire import FakeWire, a_head, an_exchange
+from tests.support.calls import CHAT, PROJECT, admitted, head
+from tests.support.wire import an_exchange
 
-from tollhouse.admit.reading import Reading
-from tollhouse.call import Call, Project, RequestHead
-from tollhouse.denial import Decision
+from tollhouse.admit.reading import ReadBody
+from tollhouse.call import Admitted, Project, Requested, RequestHead
+from tollhouse.denial import Refused
 from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
 from tollhouse.providers import Provider
 from tollhouse.providers.openai import OPENAI
 
-CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
+BODY: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
 WINDOWS = {"gpt-4o": 128_000, "gpt-4": 8_000, "gpt-5": 400_000}
-READING = Reading(max_body_bytes=1_000, idle_s=5, window=lambda provider_id, model: WINDOWS.get(model))
+READ = ReadBody(max_body_bytes=1_000, idle_s=5, window=lambda provider_id, model: WINDOWS.get(model))
 CAPPED = replace(OPENAI, default_output_tokens=700)
 WORST = Project("proj_1", "acme", estimate="worst")
 
 
-def a_call(head: RequestHead, provider: Provider = CAPPED) -> Call:
-    call = Call.begin(head)
-    call.provider = provider
-    call.path = head.target
-    call.endpoint = call.provider.endpoint(head.method, head.target)
-    return call
+def a_call(given: RequestHead, provider: Provider = CAPPED, project: Project = PROJECT) -> Admitted:
+    call = admitted(given.target, method=given.method, provider=provider, project=project)
+    return replace(call, arrival=replace(call.arrival, head=given))
 
 
 async def read(
     body: bytes | dict[str, Any],
     *,
-    path: str = "/v1/chat/completions",
+    path: str = CHAT,
     method: str = "POST",
     headers: Sequence[tuple[str, str]] = (),
-    reading: Reading = READING,
     provider: Provider = CAPPED,
-    project: Project | None = None,
-) -> tuple[Call, Decision]:
+    project: Project = PROJECT,
+) -> Requested:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    head = a_head(method, path, headers)
-    call = a_call(head, provider)
-    call.project = project
-    exchange, _ = an_exchange(head, data)
-    return call, await reading(call, exchange)
+    given = head(method, path, *headers)
+    exchange, _ = an_exchange(given, data)
+    return await READ(a_call(given, provider, project), exchange)
 
 
-def refusal(decision: Decision) -> tuple[str, int]:
-    assert decision.denial is not None
-    return decision.denial.code, decision.denial.status
+async def refusal(reading: Awaitable[Requested]) -> tuple[str, int]:
+    with pytest.raises(Refused) as refused:
+        await reading
+    return refused.value.denial.code, refused.value.denial.status
+
+
+def held(call: Requested) -> tuple[int, bool]:
+    """Tokens of output that the estimate has, and whether the request itself caps them."""
+    return call.estimate.units.output, call.asked.cap is not None
+
+
+def sent(call: Requested) -> dict[str, Any]:
+    """The body as it will be sent."""
+    assert call.body is not None
+    document = json.loads(call.admitted.provider.family.rewrite(call.body, call.asked))
+    assert isinstance(document, dict)
+    return document
 
 
 async def test_a_body_that_is_read() -> None:
-    """What later gates need is on the call."""
-    call, decision = await read({**CHAT, "service_tier": "flex"})
-    assert decision.allowed
-    assert (call.model, call.stream, call.usage_injected, call.service_tier) == ("gpt-4o", False, False, "flex")
-    assert call.body == json.dumps({**CHAT, "service_tier": "flex"}).encode()
-    assert call.input_estimate > 0
+    """What later gates need is there."""
+    call = await read({**BODY, "service_tier": "flex"})
+    asked = call.asked
+    assert (asked.model, asked.stream, asked.asks_for_usage, asked.tier) == ("gpt-4o", False, False, "flex")
+    assert call.body == json.dumps({**BODY, "service_tier": "flex"}).encode()
+    assert call.estimate.units.input > 0
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/json; charset=utf-16", "application/x-www-form-urlencoded"]
+)
+async def test_it_is_sent_as_what_it_was_read_as(kind: str) -> None:
+    """Under another type the provider might read another body than was judged."""
+    given = head()
+    exchange, _ = an_exchange(given, json.dumps(BODY).encode())
+    call = replace(a_call(given), headers=(("content-type", kind), ("accept", "a")))
+    assert sorted((await READ(call, exchange)).headers) == [("accept", "a"), ("content-type", "application/json")]
 
 
 async def test_a_stream_asks_for_its_usage() -> None:
     """The body that is sent asks for it, and the answer will have to be edited back."""
-    call, _ = await read({**CHAT, "stream": True})
-    assert (call.stream, call.usage_injected) == (True, True)
-    assert json.loads(call.body or b"")["stream_options"] == {"include_usage": True}
+    call = await read({**BODY, "stream": True})
+    assert (call.asked.stream, call.asked.asks_for_usage) == (True, True)
+    assert sent(call)["stream_options"] == {"include_usage": True}
 
 
 @pytest.mark.parametrize(
@@ -88,26 +108,23 @@ async def test_a_stream_asks_for_its_usage() -> None:
 )
 async def test_output_caps(more: dict[str, Any], cap: int, capped: bool) -> None:
     """The request's own, else the provider's default; times the number of answers."""
-    call, decision = await read({**CHAT, **more})
-    assert decision.allowed
-    assert (call.output_cap, call.capped) == (cap, capped)
+    assert held(await read({**BODY, **more})) == (cap, capped)
 
 
 @pytest.mark.parametrize(
     ("body", "cap"),
     [
-        (CHAT, 16_384),
-        ({**CHAT, "model": "gpt-4"}, 8_000),
-        ({**CHAT, "model": "gpt-5", "n": 2}, 256_000),
-        ({**CHAT, "models": ["gpt-4.1"]}, 32_768),
-        ({**CHAT, "models": "gpt-4.1"}, 128_000),
-        ({**CHAT, "max_completion_tokens": 5, "models": ["gpt-4.1"]}, 5),
+        (BODY, 16_384),
+        ({**BODY, "model": "gpt-4"}, 8_000),
+        ({**BODY, "model": "gpt-5", "n": 2}, 256_000),
+        ({**BODY, "models": ["gpt-4.1"]}, 32_768),
+        ({**BODY, "models": "gpt-4.1"}, 128_000),
+        ({**BODY, "max_completion_tokens": 5, "models": ["gpt-4.1"]}, 5),
     ],
 )
 async def test_without_a_cap_the_models_own(body: dict[str, Any], cap: int) -> None:
     """Of the model that can be reached with the longest answers; where one can't be read, of the longest there is."""
-    call, _ = await read(body, provider=OPENAI)
-    assert call.output_cap == cap
+    assert held(await read(body, provider=OPENAI))[0] == cap
 
 
 @pytest.mark.parametrize(
@@ -122,74 +139,67 @@ async def test_without_a_cap_the_models_own(body: dict[str, Any], cap: int) -> N
 async def test_input_that_is_elsewhere(more: dict[str, Any], tokens: int) -> None:
     """The context window of the model with the longest, as the price table has it; the configuration's word wins."""
     body = {
-        **CHAT,
+        **BODY,
         "messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}],
         **more,
     }
-    call, _ = await read(body, provider=OPENAI)
-    assert call.input_estimate == tokens
-    call, _ = await read(body, provider=replace(OPENAI, default_input_tokens=77))
-    assert call.input_estimate == 77
+    call = await read(body, provider=OPENAI)
+    assert call.estimate.units.input == tokens
+    call = await read(body, provider=replace(OPENAI, default_input_tokens=77))
+    assert call.estimate.units.input == 77
 
 
 async def test_a_prediction_is_held_for_beside_the_cap() -> None:
     """For each answer, as output: the cap itself stays what it is."""
-    body = {**CHAT, "max_completion_tokens": 10, "n": 2, "prediction": {"type": "content", "content": "x" * 40}}
-    call, _ = await read(body)
-    assert (call.output_cap, call.predicted) == (20, 20)
-    call, _ = await read(body, project=WORST)
-    assert (call.output_cap, call.predicted) == (20, 80)
+    body = {**BODY, "max_completion_tokens": 10, "n": 2, "prediction": {"type": "content", "content": "x" * 40}}
+    call = await read(body)
+    assert (held(call)[0], call.estimate.predicted) == (20, 20)
+    call = await read(body, project=WORST)
+    assert (held(call)[0], call.estimate.predicted) == (20, 80)
 
 
 async def test_worst_of_a_project() -> None:
     """A token a byte; and no slice of a stream without a cap, since nobody can say how fast it will write."""
-    typical, _ = await read({**CHAT, "stream": True}, provider=OPENAI)
-    worst, _ = await read({**CHAT, "stream": True}, provider=OPENAI, project=WORST)
-    assert worst.input_estimate > 1_000 > typical.input_estimate
-    assert (worst.output_cap, worst.capped) == (16_384, False)
+    typical = await read({**BODY, "stream": True}, provider=OPENAI)
+    worst = await read({**BODY, "stream": True}, provider=OPENAI, project=WORST)
+    assert worst.estimate.units.input > 1_000 > typical.estimate.units.input
+    assert held(worst) == (16_384, False)
 
 
 async def test_embeddings_have_no_output() -> None:
     """Nothing is held for it."""
-    call, decision = await read({"model": "text-embedding-3-small", "input": "hello"}, path="/v1/embeddings")
-    assert decision.allowed
-    assert (call.output_cap, call.capped) == (0, False)
+    assert held(await read({"model": "text-embedding-3-small", "input": "hello"}, path="/v1/embeddings")) == (0, False)
 
 
 async def test_a_get_without_a_body() -> None:
     """Nothing has to be read in it."""
-    call, decision = await read(b"", method="GET", path="/v1/models")
-    assert decision.allowed
-    assert (call.body, call.model, call.input_estimate) == (None, "", 0)
+    call = await read(b"", method="GET", path="/v1/models")
+    assert (call.body, call.asked.model, call.estimate.units.input) == (None, "", 0)
 
 
 async def test_a_get_with_a_body() -> None:
     """400: it would be sent on unread."""
-    _, decision = await read(b"{}", method="GET", path="/v1/models")
-    assert refusal(decision) == ("bad_request", 400)
+    assert await refusal(read(b"{}", method="GET", path="/v1/models")) == ("bad_request", 400)
 
 
 async def test_a_malformed_body() -> None:
-    """What `prepare` refuses is this gate's refusal."""
-    _, decision = await read(b'{"model":"a","model":"b"}')
-    assert refusal(decision) == ("bad_request", 400)
-    assert decision.gate == "read"
+    """What the family refuses is this gate's refusal."""
+    assert await refusal(read(b'{"model":"a","model":"b"}')) == ("bad_request", 400)
 
 
 @pytest.mark.parametrize("length", ["1001", "0001001", "9" * 18, "9" * 5_000])
 async def test_too_large_by_its_own_word(length: str) -> None:
     """413 before a byte was read, and without asking for the body; a number too long for Python is one of them."""
-    head = a_head(headers=[("content-length", length), ("expect", "100-continue")])
-    exchange, wire = an_exchange(head, None)
-    assert refusal(await READING(a_call(head), exchange)) == ("body_too_large", 413)
+    given = head("POST", CHAT, ("content-length", length), ("expect", "100-continue"))
+    exchange, wire = an_exchange(given, None)
+    assert await refusal(READ(a_call(given), exchange)) == ("body_too_large", 413)
     assert wire.continued == 0
 
 
 @pytest.mark.parametrize("length", ["-1", "+5", "1e3", "", "1_0", "٣", "5, 5"])
 async def test_a_length_that_is_none(length: str) -> None:
     """400 if a listener let it through."""
-    _, decision = await read(CHAT, headers=[("content-length", length)])
-    assert refusal(decision) == ("bad_request", 400)
+    assert await refusal(read(BODY, headers=[("content-length", length)])) == ("bad_request", 400)
 
 
 @pytest.mark.parametrize("size", [1_000, 1_001])
@@ -197,26 +207,26 @@ async def test_too_large_while_reading(size: int) -> None:
     """Without a length the bound is met as the bytes come: one too many is refused though more would follow."""
     exchange, _ = an_exchange(body=None)
     call = a_call(exchange.head)
-    reading = asyncio.ensure_future(READING(call, exchange))
-    padding = size - len(json.dumps({**CHAT, "user": ""}))
-    body = json.dumps({**CHAT, "user": "x" * padding}).encode()
+    reading = asyncio.ensure_future(READ(call, exchange))
+    padding = size - len(json.dumps({**BODY, "user": ""}))
+    body = json.dumps({**BODY, "user": "x" * padding}).encode()
     assert len(body) == size
     for start in range(0, size, 100):
         exchange.feed(body[start : start + 100])
         await asyncio.sleep(0)
     if size <= 1_000:
         exchange.feed_end()
-        assert (await reading).allowed
+        assert (await reading).body == body
     else:
-        assert refusal(await reading) == ("body_too_large", 413)
+        assert await refusal(reading) == ("body_too_large", 413)
 
 
 async def test_silence() -> None:
     """408 when nothing comes for too long, however much came before."""
     exchange, _ = an_exchange(body=None)
     exchange.feed(b'{"model":')
-    decision = await Reading(max_body_bytes=1_000, idle_s=0)(a_call(exchange.head), exchange)
-    assert refusal(decision) == ("timeout", 408)
+    impatient = ReadBody(max_body_bytes=1_000, idle_s=0)
+    assert await refusal(impatient(a_call(exchange.head), exchange)) == ("timeout", 408)
 
 
 @pytest.mark.parametrize(
@@ -231,15 +241,16 @@ async def test_silence() -> None:
 )
 async def test_a_compressed_body(codings: list[str], allowed: bool) -> None:
     """400: what cannot be read cannot be held for. The second header of that name counts too."""
-    _, decision = await read(CHAT, headers=[("content-encoding", coding) for coding in codings])
-    assert decision.allowed is allowed
-    if not allowed:
-        assert refusal(decision) == ("bad_request", 400)
+    reading = read(BODY, headers=[("content-encoding", coding) for coding in codings])
+    if allowed:
+        assert (await reading).asked.model == "gpt-4o"
+    else:
+        assert await refusal(reading) == ("bad_request", 400)
 
 
-async def reading_on(exchange: Exchange) -> asyncio.Future[Decision]:
+async def reading_on(exchange: Exchange) -> asyncio.Future[Requested]:
     """The gate, waiting for the body."""
-    under_way = asyncio.ensure_future(READING(a_call(exchange.head), exchange))
+    under_way = asyncio.ensure_future(READ(a_call(exchange.head), exchange))
     await asyncio.sleep(0)
     assert not under_way.done()
     return under_way
@@ -247,25 +258,23 @@ async def reading_on(exchange: Exchange) -> asyncio.Future[Decision]:
 
 async def test_the_body_is_asked_for_once_it_is_wanted() -> None:
     """Expect: 100-continue is answered here, behind admit."""
-    head = a_head(headers=[("expect", "100-continue")])
-    exchange, wire = an_exchange(head, None)
+    exchange, wire = an_exchange(head("POST", CHAT, ("expect", "100-continue")), None)
     assert wire.continued == 0
     under_way = await reading_on(exchange)
     assert wire.continued == 1
-    exchange.feed(json.dumps(CHAT).encode())
+    exchange.feed(json.dumps(BODY).encode())
     exchange.feed_end()
-    assert (await under_way).allowed
+    assert (await under_way).asked.model == "gpt-4o"
     assert wire.continued == 1
 
 
 async def test_a_client_that_leaves_ends_it() -> None:
-    """No decision: there is nobody to tell."""
+    """No refusal: there is nobody to tell."""
     exchange, wire = an_exchange(body=None)
     under_way = await reading_on(exchange)
     exchange.lose("reset")
     with pytest.raises(ClientGone):
         await under_way
-    assert isinstance(wire, FakeWire)
     assert wire.status == 0
 
 
