@@ -14,7 +14,9 @@ from tests.dispatch.provider import HOST, Authority, FakeResolver, RawProvider
 
 from tollhouse.credential.lease import Lease
 from tollhouse.credential.secret import Secret
+from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.upstream import Answer, Upstream
+from tollhouse.families.openai import OPENAI
 from tollhouse.providers import Catalog, CredentialSlot, Provider
 
 KEY = "sk-the-real-key-of-the-provider"
@@ -37,20 +39,12 @@ class Reached:
         body: bytes | None = b'{"model":"m"}',
         *,
         host: str = HOST,
+        lease: Lease = LEASE,
         budget_s: float = 10.0,
         on_leaving: Callable[[], None] | None = None,
     ) -> Answer:
-        return await self.upstream.send(
-            self.provider,
-            host,
-            method,
-            path,
-            headers or [],
-            body,
-            LEASE,
-            budget_s=budget_s,
-            on_leaving=on_leaving,
-        )
+        outgoing = Outgoing(self.provider, host, method, path, headers or [], body, lease)
+        return await self.upstream.send(outgoing, budget_s=budget_s, on_leaving=on_leaving)
 
 
 Reach = Callable[..., contextlib.AbstractAsyncContextManager[Reached]]
@@ -77,7 +71,7 @@ def reach(authority: Authority) -> Reach:
     ) -> AsyncIterator[Reached]:
         provider = Provider(
             name="provider",
-            family="openai",
+            family=OPENAI,
             hosts=(HOST,),
             slot=CredentialSlot("authorization", "Bearer "),
             port=port,

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from tests.dispatch.clock import Clock
 from tests.dispatch.conftest import Reach
 from tests.dispatch.provider import Line, RawProvider, answer, says
+from tests.support.clock import Clock
 
 from tollhouse.call import Attempt
 from tollhouse.denial import Refused

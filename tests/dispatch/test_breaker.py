@@ -1,7 +1,7 @@
 import itertools
 
 import pytest
-from tests.dispatch.clock import Clock
+from tests.support.clock import Clock
 
 from tollhouse.denial import Refused
 from tollhouse.dispatch.breaker import TRANSITIONS, Breaker, Breakers, Event, State

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.dispatch.families import FAMILIES
 
 from tollhouse.dispatch.answer import Answer
 from tollhouse.dispatch.verdict import verdict_on_key
@@ -124,7 +125,7 @@ async def said(family: str, status: int, body: Any) -> str | None:
     async def read() -> bytes:
         return left.pop(0) if left else b""
 
-    return await verdict_on_key(family, Answer(status, [], read, lambda: None))  # type: ignore[arg-type]
+    return await verdict_on_key(FAMILIES[family], Answer(status, [], read, lambda: None))
 
 
 @pytest.mark.parametrize("case", EMPTY)

@@ -1,5 +1,5 @@
 import pytest
-from tests.dispatch.clock import Clock
+from tests.support.clock import Clock
 
 from tollhouse.dispatch.answer import Answer
 from tollhouse.dispatch.retry import RetryBudget, RetryPolicy, retry_after_s, worth_retrying

@@ -12,13 +12,15 @@ from tests.dispatch.provider import RawProvider
 
 from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.secret import Secret
+from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.sign import check_lease, credential_headers
+from tollhouse.families.google import GOOGLE
 from tollhouse.providers import BUILT_IN, CredentialKind, CredentialSlot, Provider
 from tollhouse.providers.openai import OPENAI
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 ORG = (("openai-organization", "org-1"), ("openai-project", "proj 1"))
-BOTH = Provider("both", "google", (), CredentialSlot("x-goog-api-key"), accepts=frozenset({"google", "key"}))
+BOTH = Provider("both", GOOGLE, (), CredentialSlot("x-goog-api-key"), accepts=frozenset({"google", "key"}))
 
 
 def lease(kind: CredentialKind = "key", headers: tuple[tuple[str, str], ...] = ()) -> Lease:
@@ -40,9 +42,7 @@ class Tokens:
 
 
 def begin(lease: Lease, provider: Provider, **more: Any) -> Any:
-    return credential_headers(
-        lease, provider, method="GET", host="h", path_and_query="/", headers=[], body=None, now=NOW, **more
-    )
+    return credential_headers(Outgoing(provider, "h", "GET", "/", [], None, lease), now=NOW, **more)
 
 
 @pytest.mark.parametrize("provider", BUILT_IN, ids=lambda provider: provider.name)
@@ -101,9 +101,7 @@ async def test_nothing_is_sent_without_a_credential(raw: RawProvider, reach: Rea
     """A lease of another kind ends the attempt before a connection is made."""
     async with reach(raw.port) as to:
         with pytest.raises(CredentialUnavailable):
-            await to.upstream.send(
-                to.provider, to.provider.hosts[0], "GET", "/", [], None, replace(lease(), kind="aws"), budget_s=5.0
-            )
+            await to.send("GET", "/", body=None, lease=replace(lease(), kind="aws"))
     assert (raw.received, raw.connections) == ([], 0)
 
 
@@ -111,9 +109,7 @@ async def test_an_account_s_header_of_the_workload_is_replaced(raw: RawProvider,
     """Even if it came as far as here."""
     async with reach(raw.port, account_headers=OPENAI.account_headers) as to:
         given = [("OpenAI-Organization", "org-of-the-workload"), ("x-amz-security-token", "t"), ("x-a", "b")]
-        got = await to.upstream.send(
-            to.provider, to.provider.hosts[0], "GET", "/", given, None, lease("key", ORG[:1]), budget_s=5.0
-        )
+        got = await to.send("GET", "/", given, None, lease=lease("key", ORG[:1]))
         await got.read()
         await got.close()
     [request] = raw.received

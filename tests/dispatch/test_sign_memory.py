@@ -21,6 +21,7 @@ from tollhouse.credential.fields import contents
 from tollhouse.credential.cloud.google import AccessTokens
 from tollhouse.credential.cloud.google_endpoint import TokenEndpoint
 from tollhouse.credential.lease import Lease, RawSecret
+from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.providers import Catalog
 from tollhouse.providers.bedrock import BEDROCK
@@ -44,9 +45,8 @@ async def main():
     minted, kept = [], []
     for _ in range(2):
         for provider, name in ((aws, "aws.json"), (google, "google.json")):
-            answer = await upstream.send(
-                provider, provider.hosts[0], "GET", "/foundation-models", [], None, lease(name), budget_s=10,
-                minted=minted.append)
+            outgoing = Outgoing(provider, provider.hosts[0], "GET", "/foundation-models", [], None, lease(name))
+            answer = await upstream.send(outgoing, budget_s=10, minted=minted.append)
             while await answer.read():
                 pass
     wanted = [token.reveal() for token in minted]

@@ -18,7 +18,9 @@ from tests.support import sigv4
 from tollhouse.credential.lease import Lease
 from tollhouse.credential.secret import Secret
 from tollhouse.denial import Refused
+from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.upstream import Upstream
+from tollhouse.families.bedrock import BEDROCK
 from tollhouse.providers import Catalog, CredentialSlot, Provider
 
 HOST = "bedrock-runtime.eu-west-1.amazonaws.com"
@@ -38,7 +40,8 @@ class Wire:
 
     def send(self, target: str, headers: list[tuple[str, str]], body: bytes) -> Request:
         async def send() -> None:
-            got = await self._upstream.send(self._provider, HOST, "POST", target, headers, body, LEASE, budget_s=10)
+            outgoing = Outgoing(self._provider, HOST, "POST", target, headers, body, LEASE)
+            got = await self._upstream.send(outgoing, budget_s=10)
             while await got.read():
                 pass
             await got.close()
@@ -56,7 +59,7 @@ def wire() -> Iterator[Wire]:
             raw = await stack.enter_async_context(RawProvider().running(None))
             provider = Provider(
                 name="bedrock",
-                family="bedrock",
+                family=BEDROCK,
                 hosts=(HOST,),
                 slot=CredentialSlot("authorization", "Bearer "),
                 accepts=frozenset({"aws"}),

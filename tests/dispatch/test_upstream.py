@@ -12,7 +12,9 @@ import pytest
 from tests.dispatch.conftest import KEY, LEASE, Reach
 from tests.dispatch.provider import HOST, Authority, Line, RawProvider, answer, says
 
+from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.upstream import Answer, AnswerCut, Upstream, UpstreamError
+from tollhouse.families.openai import OPENAI
 from tollhouse.providers import Catalog, CredentialSlot, Provider
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -686,12 +688,10 @@ async def test_a_request_that_never_leaves(reach: Reach) -> None:
 
 async def test_after_close_nothing_leaves() -> None:
     """Before `start` and after `close` an attempt is refused, and closing twice is no error."""
-    provider = Provider(name="p", family="openai", hosts=(HOST,), slot=CredentialSlot("api-key"))
+    provider = Provider(name="p", family=OPENAI, hosts=(HOST,), slot=CredentialSlot("api-key"))
     upstream = Upstream(Catalog((provider,)))
     for _ in range(2):
-        error = await fails(
-            upstream.send(provider, HOST, "GET", "/", [], None, LEASE, budget_s=1.0),
-        )
+        error = await fails(upstream.send(Outgoing(provider, HOST, "GET", "/", [], None, LEASE), budget_s=1.0))
         assert (error.code, error.sent) == ("upstream_unreachable", "no")
         await upstream.start()
         await upstream.close()

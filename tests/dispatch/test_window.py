@@ -1,4 +1,4 @@
-from tests.dispatch.clock import Clock
+from tests.support.clock import Clock
 
 from tollhouse.dispatch.window import Window
 

@@ -79,61 +79,6 @@ async def test_it_waits_for_a_scope(steps: Steps, kind: str) -> None:
     assert steps.seen == ["held"]
 
 
-@both
-async def test_it_waits_for_what_must_not_be_interrupted(steps: Steps, kind: str) -> None:
-    """It comes in the middle of the settling: that ends first, and nothing after it begins to wait."""
-    interrupt, error = INTERRUPTIONS[kind]
-
-    async def work() -> None:
-        async with steps.exchange.interruptible():
-            with steps.exchange.uninterrupted():
-                await steps.first
-                steps.seen.append("settled")
-            await steps.second
-
-    task = steps.begin(work)
-    await turns()
-    interrupt(steps.exchange)
-    await turns()
-    assert not task.done()
-    steps.first.set_result(None)
-    with pytest.raises(error):
-        await task
-    assert steps.seen == ["settled"]
-    assert steps.second.cancelled()
-
-
-@both
-@pytest.mark.parametrize("before", [True, False], ids=["asked for before", "asked for after"])
-async def test_one_of_the_same_turn_does_not_reach_the_settling(steps: Steps, kind: str, before: bool) -> None:
-    """The provider's last bytes and the client's reset arrive in one turn of the loop: the owner is on its way into the
-    settling when the interruption is due."""
-    interrupt, error = INTERRUPTIONS[kind]
-
-    async def work() -> None:
-        async with steps.exchange.interruptible():
-            await steps.first
-            with steps.exchange.uninterrupted():
-                await steps.second
-                steps.seen.append("settled")
-            await asyncio.get_running_loop().create_future()
-
-    task = steps.begin(work)
-    await turns()
-    if before:
-        interrupt(steps.exchange)
-    steps.first.set_result(None)
-    if not before:
-        interrupt(steps.exchange)
-    await turns()
-    if not steps.first.cancelled() and not task.done():
-        steps.second.set_result(None)
-        await turns()
-        assert steps.seen == ["settled"]
-    with pytest.raises(error):
-        await task
-
-
 async def test_a_second_one_while_the_first_is_under_way(steps: Steps) -> None:
     """A client leaves, its call is still letting go of things, and the gateway stops: the first counts."""
 

@@ -9,7 +9,7 @@ from tests.support.wire import a_head, an_exchange
 
 from tollhouse.admit.bodies import BodyBytes
 from tollhouse.denial import Denial, Refused
-from tollhouse.listen.exchange import BodyTooLarge, ClientGone, Exchange
+from tollhouse.listen.exchange import ClientGone, Exchange
 
 
 async def turns(count: int = 5) -> None:
@@ -48,8 +48,9 @@ async def test_too_large(pieces: list[int]) -> None:
     task = reading(exchange)
     for size in pieces:
         exchange.feed(b"x" * size)
-    with pytest.raises(BodyTooLarge):
+    with pytest.raises(Refused) as refused:
         await task
+    assert (refused.value.denial.code, refused.value.denial.why) == ("body_too_large", "The limit is 100 bytes.")
 
 
 async def test_exactly_the_limit() -> None:
@@ -59,10 +60,12 @@ async def test_exactly_the_limit() -> None:
 
 
 async def test_silence() -> None:
-    """No byte within the time is a TimeoutError."""
+    """No byte within the time is a refusal, and the time counts as waited."""
     exchange, _ = an_exchange(body=None)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(Refused) as refused:
         await exchange.read_all(100, 0)
+    assert (refused.value.denial.code, refused.value.denial.why) == ("timeout", "No byte of the body came for 0 s.")
+    assert exchange.waited_s > 0
 
 
 async def test_a_client_that_goes_away() -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 from tollhouse.admit.bodies import KeptBody
@@ -44,14 +44,13 @@ class Exchange:
     ``defect`` is set when the request could not even be parsed: the only thing that can be done is to answer with it.
     While the owner is inside ``async with exchange.interruptible()``, the loss of the client ends it with `ClientGone`, a
     stop of the gateway with `Stopped` and the end of the budget with `Refused`, at once and only there: what must not be
-    interrupted (holding, settling) stands outside, or inside ``with exchange.uninterrupted()``.
+    interrupted (holding, settling) stands outside.
     """
 
     def __init__(self, head: RequestHead, wire: Wire, defect: Denial | None = None) -> None:
         self.head = head
         self.defect = defect
         self._scope: asyncio.Timeout | None = None
-        self._deferring = False
         self._stopped: str | None = None
         self._refused: Denial | None = None
         self.answered = False
@@ -119,10 +118,10 @@ class Exchange:
             self.interrupt()
 
     def interrupt(self) -> None:
-        """End the owner's interruptible scope now, or when it leaves `uninterrupted`; nothing if it is in neither."""
+        """End the owner's interruptible scope now; nothing if it is in none."""
         scope = self._scope
         # An expired one is being left already, and says so with an error when it is moved again.
-        if scope is not None and not self._deferring and not scope.expired():
+        if scope is not None and not scope.expired():
             scope.reschedule(asyncio.get_running_loop().time())
 
     # What the owner of the call calls.
@@ -146,21 +145,6 @@ class Exchange:
         if scope.expired():
             # What was awaited swallowed the cancellation.
             self._raise_if_ended()
-
-    @contextmanager
-    def uninterrupted(self) -> Iterator[None]:
-        """Inside `interruptible`: puts an interruption off until the block is left."""
-        self._deferring = True
-        scope = self._scope
-        if scope is not None and not scope.expired():
-            # One that was asked for in this turn of the loop has not reached the task yet, and would reach it in here.
-            scope.reschedule(None)
-        try:
-            yield
-        finally:
-            self._deferring = False
-            if self._gone is not None or self._stopped is not None or self._refused is not None:
-                self.interrupt()
 
     def _raise_if_ended(self) -> None:
         if self._gone is not None:
