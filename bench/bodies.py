@@ -31,7 +31,7 @@ BODIES = {
     + b'""]}',
     "one text": b'{"model":"gpt-4o","messages":[{"role":"user","content":"' + b"x" * (31 * MIB) + b'"}]}',
     "one text of escapes": b'{"model":"gpt-4o","messages":[{"role":"user","content":"' + b'\\"' * (15 * MIB) + b'"}]}',
-    "one text of emoji": '{"model":"gpt-4o","messages":[{"role":"user","content":"'.encode()
+    "one text of emoji": b'{"model":"gpt-4o","messages":[{"role":"user","content":"'
     + "😀".encode() * (7 * MIB)
     + b'"}]}',
     "texts of a conversation": json.dumps(

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import redis as blocking
 from tests.ledger.clock import Clock
+from tests.support.calls import HeldFor
 from tests.support.redis_server import RedisServer
 
 from tollhouse.budget.keeper import RENEW_LATE_S, Keeper
@@ -126,7 +127,7 @@ async def test_a_loop_that_stands_still_keeps_its_holds(gateway: Gateway) -> Non
     """Two minutes long nothing of the loop runs: a second gateway sweeps what is not under way any
     more, and nothing else."""
     await gateway.hold("alive")
-    gateway.purse.held["alive"] = SCOPES
+    gateway.purse.held["alive"] = HeldFor(SCOPES)
     await gateway.hold("forgotten")
     assert gateway.renewer.turn() == []
 
@@ -153,7 +154,7 @@ async def test_every_hold_of_every_tenant_is_renewed(gateway: Gateway) -> None:
     """More than go into one script."""
     for number in range(3 * RENEW_AT_ONCE + 1):
         await gateway.hold(f"c{number}")
-        gateway.purse.held[f"c{number}"] = SCOPES
+        gateway.purse.held[f"c{number}"] = HeldFor(SCOPES)
     gateway.renewer.turn()
     gateway.rounds.first()
     for _ in range(4):
@@ -168,7 +169,7 @@ async def test_a_loop_that_stands_still_for_ever_is_taken_for_dead(
     """After ten minutes its holds are left to the sweep, so that its money and its places are not
     held for ever."""
     await gateway.hold("c1")
-    gateway.purse.held["c1"] = SCOPES
+    gateway.purse.held["c1"] = HeldFor(SCOPES)
     gateway.renewer.turn()
     gateway.rounds.first()
     swept = []
@@ -184,7 +185,7 @@ async def test_a_loop_that_stands_still_for_ever_is_taken_for_dead(
 async def test_a_thread_that_died_is_begun_anew(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
     """With the next turn, and the new one renews at once."""
     await gateway.hold("c1")
-    gateway.purse.held["c1"] = SCOPES
+    gateway.purse.held["c1"] = HeldFor(SCOPES)
     assert await gateway.keeper.turn() == []
     gateway.rounds.first()
     gateway.rounds.fails = True
@@ -216,7 +217,7 @@ async def test_a_thread_that_can_not_be_begun(tmp_path: Path, monkeypatch: pytes
 async def test_the_loop_renews_what_the_thread_does_not(gateway: Gateway) -> None:
     """A thread that hangs, or that Redis refuses: the loop does it, well before the deadline."""
     await gateway.hold("c1")
-    gateway.purse.held["c1"] = SCOPES
+    gateway.purse.held["c1"] = HeldFor(SCOPES)
     await gateway.keeper.turn()
     gateway.rounds.first()
     for _ in range(5):
@@ -230,7 +231,7 @@ async def test_a_thread_without_redis_says_so_and_goes_on(
 ) -> None:
     """What it could not renew it renews when Redis is back."""
     await gateway.hold("c1")
-    gateway.purse.held["c1"] = SCOPES
+    gateway.purse.held["c1"] = HeldFor(SCOPES)
     gateway.renewer.turn()
     gateway.rounds.first()
     redis_server.stop()
@@ -302,10 +303,10 @@ async def test_a_killed_process_has_its_holds_swept(gateway: Gateway, dying: Cal
 
 async def test_holds_are_a_mapping() -> None:
     """What is under way, by call and by tenant."""
-    other = (Scope("project", "other", "p"),)
-    holds = Holds()
-    holds.update({"c1": SCOPES, "c2": other, "c3": SCOPES})
+    ours, other = HeldFor(SCOPES), HeldFor((Scope("project", "other", "p"),))
+    holds: Holds[HeldFor] = Holds()
+    holds.update({"c1": ours, "c2": other, "c3": ours})
     assert (len(holds), list(holds), holds["c2"], "c4" in holds) == (3, ["c1", "c2", "c3"], other, False)
     assert holds.by_tenant() == {"acme": ["c1", "c3"], "other": ["c2"]}
-    assert (holds.pop("c1"), holds.pop("c1", None)) == (SCOPES, None)
-    assert holds == {"c2": other, "c3": SCOPES}
+    assert (holds.pop("c1"), holds.pop("c1", None)) == (ours, None)
+    assert holds == {"c2": other, "c3": ours}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tollhouse.budget.hold import CallHold
@@ -19,6 +19,7 @@ from tollhouse.call import (
 )
 from tollhouse.families.base import Asked, Limits
 from tollhouse.families.units import Estimate, Units
+from tollhouse.ledger.names import Scope
 from tollhouse.providers import Provider
 from tollhouse.providers.openai import OPENAI
 
@@ -103,3 +104,10 @@ def covered(given: Requested | None = None, amount: Amount | None = None) -> Cov
     """A call that something is held for, outside of any purse."""
     of = given or requested()
     return Covered(of, CallHold(of, of.estimate, amount or Amount()))
+
+
+@dataclass(frozen=True)
+class HeldFor:
+    """The least that a hold is: whose limits it is held against."""
+
+    scopes: tuple[Scope, ...]

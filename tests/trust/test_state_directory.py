@@ -11,7 +11,8 @@ import pytest
 from tollhouse.control.client import SOCKET_NAME
 from tollhouse.control.lock import NAME as LOCK_NAME
 from tollhouse.credential.vault.embedded_vault import KEY_FILE, STORE_FILE, EmbeddedVault
-from tollhouse.ledger.spool import FILE_NAME as SPOOL_NAME
+from tollhouse.ledger.spool_old import OLD_NAME
+from tollhouse.ledger.spool_schema import FILE_NAME as SPOOL_NAME
 from tollhouse.ledger.store.embedded_redis import FILE_NAME as LEDGER_NAME
 from tollhouse.trust.ca import CertificateAuthority
 from tollhouse.trust.state_directory import PRIVATE_FILES, exposures
@@ -35,7 +36,9 @@ def found(state: Path, user: int = os.geteuid()) -> list[str]:
 
 def test_the_names_are_those_of_the_files() -> None:
     """A file that is renamed does not leave the list in silence."""
-    assert {LOCK_NAME, SOCKET_NAME, KEY_FILE, STORE_FILE, SPOOL_NAME, LEDGER_NAME, "ca-key.pem"} <= set(PRIVATE_FILES)
+    assert {LOCK_NAME, SOCKET_NAME, KEY_FILE, STORE_FILE, OLD_NAME, SPOOL_NAME, LEDGER_NAME, "ca-key.pem"} <= set(
+        PRIVATE_FILES
+    )
 
 
 def test_what_is_made_here_is_private(tmp_path: Path) -> None:

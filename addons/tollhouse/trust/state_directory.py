@@ -12,6 +12,7 @@ from typing import Final
 
 PRIVATE_FILES: Final = (
     *("ca-key.pem", "vault.key", "vault.enc", "vault.lock", "ledger.json", "settles.spool"),
+    *("spool.sqlite3", "spool.sqlite3-wal", "spool.sqlite3-shm", "settles.damaged"),
     *("control.sock", "state.lock"),
 )
 """What is secret, or decides who may command: the CA's key, the embedded stores, the spool, the

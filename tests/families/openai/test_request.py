@@ -149,7 +149,7 @@ def test_a_body_that_two_parsers_could_read_differently_is_refused(body: bytes, 
     assert says in _why(body)
 
 
-@pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 3000, 200_000])
+@pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 3000, 70_000])
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
 def test_a_depth_bomb_is_refused(depth: int, opening: bytes, closing: bytes):
     """Deep nesting is a 400, not a crash, whether the parser could have stood it or not."""

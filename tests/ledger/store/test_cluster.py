@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import redis as blocking
 from tests.ledger.store.test_topologies import make_certificate
+from tests.support.calls import HeldFor
 from tests.support.redis_cluster import ClusterNode, RedisCluster, told
 from tests.support.redis_server import free_port
 
@@ -257,7 +258,9 @@ async def test_slots_without_a_master(tmp_path: Path) -> None:
         purse = Purse(ledger, prices, spool)
         for number, tenant in enumerate((lost, other, lost, other)):
             await spool.put(SpoolRecord(f"spooled-{number}", scopes(tenant), Amount(1), {}))
-        purse.held.update({f"lost-{number}": scopes(lost) for number in range(300)} | {"long": scopes(other)})
+        purse.held.update(
+            {f"lost-{number}": HeldFor(scopes(lost)) for number in range(300)} | {"long": HeldFor(scopes(other))}
+        )
         await purse.renew()
         with cluster.owner(f"{{{other}}}").client() as client:
             now: Any = client.time()

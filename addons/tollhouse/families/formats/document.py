@@ -27,7 +27,8 @@ SMALL: Final = 65_536
 MAX_DEPTH: Final = 100
 """Nested objects and arrays. A request nests about 10; schemas of tools somewhat more."""
 MAX_NODES: Final = 400_000
-"""Values in one body, of which an object counts five: it takes that much more memory, and time to let go of. The most that an honest request has are the 300,000 tokens of an embeddings request:
+"""Values in one body, of which an object counts five: it takes that much more memory, and time to let go of. The most that an
+honest request has are the 300,000 tokens of an embeddings request:
 https://platform.openai.com/docs/api-reference/embeddings/create."""
 LONG_STRING: Final = 1_024
 """Bytes of a string from which on it is not decoded. One with ``\\\\u`` escapes, which takes up to four times its bytes, is not

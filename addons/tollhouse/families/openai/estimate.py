@@ -17,6 +17,7 @@ from tollhouse.families.base import Asked, Dialect, Limits, Mode
 from tollhouse.families.formats.document import Document, LongString
 from tollhouse.families.formats.text import text_tokens
 from tollhouse.families.openai import media
+from tollhouse.families.openai.fields import NOT_INPUT
 from tollhouse.families.units import Estimate, Units
 
 # ``worst`` takes a byte for a token: the tokenizers of the models in use split UTF-8 into bytes and join them, so that random
@@ -49,16 +50,6 @@ RENDERED_BYTES_MOST: Final = 2
 as JSON with other blanks (Llama 3.1 indents it by 4, https://huggingface.co/meta-llama/Llama-3.1-8B-Instruct). So many
 times the length of their JSON in ASCII, where anything else is an escape of 6 or 12 bytes."""
 
-# Fields that are no input of the model. All others count.
-_NOT_INPUT: Final = frozenset(
-    {
-        "model", "models", "stream", "stream_options", "n", "best_of", "max_tokens", "max_completion_tokens",
-        "temperature", "top_p", "stop", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs",
-        "top_logprobs", "user", "seed", "service_tier", "parallel_tool_calls", "store", "metadata", "modalities",
-        "audio", "reasoning_effort", "verbosity", "prompt_cache_key", "prompt_cache_retention",
-        "prompt_cache_options", "safety_identifier", "encoding_format", "dimensions", "prediction",
-    }
-)  # fmt: skip
 _ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _TOOLS: Final = frozenset({"tools", "functions", "response_format"})
 
@@ -185,7 +176,7 @@ class _Typical:
                 total += sum(map(self.tool, value))
             elif key == "functions" and isinstance(value, list):
                 total += self.per_function * len(value) + self.rendered(value)
-            elif key not in _NOT_INPUT:
+            elif key not in NOT_INPUT:
                 if value is not None and (key in _UNSEEN or (key == "extra_body" and self._refers(value))):
                     self._unseen = True
                 total += self.rendered(value)

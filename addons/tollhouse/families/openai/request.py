@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from tollhouse.families.base import Asked, Dialect, Headers, Operation
 from tollhouse.families.formats.document import parsed, refuse, shown
+from tollhouse.families.openai.fields import KNOWN
 from tollhouse.families.openai.models import can_reason
 from tollhouse.families.openai.rewrite import CAPS
 
@@ -19,19 +20,11 @@ MAX_N: Final = 128
 _MAX_CAP: Final = 2**31 - 1
 _MAX_MODEL: Final = 256
 
-_WORDS: Final = (
-    "model stream stream_options messages input max_tokens max_completion_tokens n best_of tools tool_choice functions "
-    "function_call modalities audio prediction service_tier reasoning_effort verbosity response_format stop seed user "
-    "web_search_options temperature top_p store metadata logprobs top_logprobs logit_bias frequency_penalty "
-    "presence_penalty parallel_tool_calls safety_identifier prompt_cache_key prompt_cache_options encoding_format "
-    "dimensions models fallbacks context_window_fallbacks content_policy_fallbacks route"
-)
-_KEYS: Final = frozenset(_WORDS.split())
 _MODEL_LISTS: Final = ("models", "fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 """Where routers in OpenAI's format take models to fall back on: https://openrouter.ai/docs/features/model-routing and
 https://docs.litellm.ai/docs/proxy/reliability."""
 _MAX_MODELS: Final = 32
-_STREAM_KEYS: Final = frozenset({"include_usage", "include_obfuscation", "continuous_usage_stats"})
+_STREAMKNOWN: Final = frozenset({"include_usage", "include_obfuscation", "continuous_usage_stats"})
 _SILENT: Final = ("text", "refusal", "image_url")
 """Kinds of parts that have no sound. A ``file`` may be one of sound."""
 _OF_AUDIO: Final = frozenset({"input_audio", "output_audio", "cached_audio"})
@@ -45,7 +38,7 @@ def read(operation: Operation, path: str, headers: Headers, body: bytes, dialect
     """
     read_body = parsed(body)
     document = read_body.tree
-    _refuse_case_variants(document, _KEYS, "")
+    _refuse_case_variants(document, KNOWN, "")
     model = document.get("model", _MISSING)
     if model is _MISSING:
         refuse('The body has no "model".')
@@ -61,7 +54,7 @@ def read(operation: Operation, path: str, headers: Headers, body: bytes, dialect
     options = _optional(document, "stream_options", dict, "an object")
     asks = False
     if options is not None:
-        _refuse_case_variants(options, _STREAM_KEYS, "stream_options.")
+        _refuse_case_variants(options, _STREAMKNOWN, "stream_options.")
         asks = _optional(options, "include_usage", bool, "true or false", "stream_options.") or False
     caps = [cap for key in CAPS if (cap := _integer(document, key, 0, _MAX_CAP)) is not None]
     # best_of is no field of OpenAI's chat; where a server knows it, so many answers are written.

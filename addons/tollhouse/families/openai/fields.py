@@ -1,0 +1,28 @@
+"""The fields of a request that are known: chat completions and embeddings, OpenAI's own and those of servers in its format."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# fmt: off
+NOT_INPUT: Final = frozenset(
+    {
+        "model", "models", "stream", "stream_options", "n", "best_of", "max_tokens",
+        "max_completion_tokens", "temperature", "top_p", "stop", "presence_penalty",
+        "frequency_penalty", "logit_bias", "logprobs", "top_logprobs", "user", "seed",
+        "service_tier", "parallel_tool_calls", "store", "metadata", "modalities", "audio",
+        "reasoning_effort", "verbosity", "prompt_cache_key", "prompt_cache_retention",
+        "prompt_cache_options", "safety_identifier", "encoding_format", "dimensions", "prediction",
+    }
+)
+"""Those that are no input of the model. All others count."""
+
+KNOWN: Final = NOT_INPUT | frozenset(
+    {
+        "messages", "input", "tools", "tool_choice", "functions", "function_call",
+        "response_format", "web_search_options", "fallbacks", "context_window_fallbacks",
+        "content_policy_fallbacks", "route",
+    }
+)
+"""Of which no other spelling may be sent: a parser that folds case would read it."""
+# fmt: on
