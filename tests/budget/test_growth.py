@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from tests.support.clock import Clock
 
-from tollhouse.budget.growth import AHEAD_TOKENS, FIRST_SLICE_TOKENS, SLICE_TOKENS, TOKENS_PER_SECOND, Growth
-from tollhouse.call import Call, RequestHead
+from tollhouse.budget.growth import AHEAD_TOKENS, SLICE_TOKENS, TOKENS_PER_SECOND, Growth
 from tollhouse.denial import Denial
+from tollhouse.families.base import Asked
+from tollhouse.families.openai.estimate import FIRST_SLICE_TOKENS
 
 DENIAL = Denial("budget_exceeded", "no more")
 
@@ -14,17 +16,15 @@ DENIAL = Denial("budget_exceeded", "no more")
 class World:
     """A budget of ``left`` tokens beyond the first slice, and the client's side."""
 
-    def __init__(self, left: int, answers: int = 1) -> None:
+    def __init__(self, left: int, choices: int = 1, *, reasons: bool = True) -> None:
         self.left = left
-        self.now = 100.0
+        self.clock = Clock(100.0)
         self.asked: list[int] = []
         self.ended: list[Denial] = []
-        head = RequestHead("proxy", "1.1", "POST", "/", "https", None, None, ())
-        self.call = Call.begin(head)
-        self.call.answers, self.call.output_cap = answers, FIRST_SLICE_TOKENS * answers
-        self.growth = Growth(self.call, self, self._extend, lambda: self.now)
+        asked = Asked("gpt-5", stream=True, choices=choices, reasons=reasons)
+        self.growth = Growth(asked, FIRST_SLICE_TOKENS * choices, self, self._extend, self.clock)
 
-    async def _extend(self, call: Call, more: int) -> tuple[int, Denial | None]:
+    async def _extend(self, more: int) -> tuple[int, Denial | None]:
         self.asked.append(more)
         got = min(more, self.left)
         self.left -= got
@@ -60,7 +60,7 @@ async def test_it_ends_when_what_is_held_is_used(caplog: pytest.LogCaptureFixtur
     while (denial := await world.growth.covers(seen)) is None:
         seen += 1
     assert seen == FIRST_SLICE_TOKENS + 300 + 1
-    assert (denial, world.call.ended, len(world.asked)) == (DENIAL, "budget", 1)
+    assert (denial, len(world.asked)) == (DENIAL, 1)
 
 
 async def test_room_that_comes_back_is_used() -> None:
@@ -68,19 +68,28 @@ async def test_room_that_comes_back_is_used() -> None:
     world = World(0)
     assert await world.growth.covers(FIRST_SLICE_TOKENS) is None
     world.left = 1_000_000
-    world.now += 1.0
+    world.clock.advance(1.0)
     assert await world.growth.covers(FIRST_SLICE_TOKENS + 1) is None
     assert len(world.asked) == 2
 
 
-@pytest.mark.parametrize("answers", [1, 3])
-async def test_silence_is_output_too(answers: int) -> None:
+@pytest.mark.parametrize("choices", [1, 3])
+async def test_silence_is_output_too(choices: int) -> None:
     """Nothing is seen, and the hold grows with the time, for each answer; when it can't, the stream is ended."""
-    world = World(5_000 * answers, answers)
+    world = World(5_000 * choices, choices)
     while not world.ended:
-        world.now += 1.0
+        world.clock.advance(1.0)
         await world.growth.tick()
-    seconds = world.now - 100.0
-    held = (FIRST_SLICE_TOKENS + 5_000) * answers
-    assert seconds == pytest.approx(held / (TOKENS_PER_SECOND * answers), abs=1.5)
+    seconds = world.clock() - 100.0
+    held = (FIRST_SLICE_TOKENS + 5_000) * choices
+    assert seconds == pytest.approx(held / (TOKENS_PER_SECOND * choices), abs=1.5)
     assert world.ended == [DENIAL]
+
+
+async def test_a_model_that_cannot_reason_uses_nothing_in_silence() -> None:
+    """However long it says nothing, its hold does not grow."""
+    world = World(0, reasons=False)
+    for _ in range(600):
+        world.clock.advance(1.0)
+        await world.growth.tick()
+    assert (world.asked, world.ended) == ([], [])

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from tollhouse.budget.refusals import refusal
-from tollhouse.call import Amount, Call, Project, RequestHead
+from tollhouse.call import Amount, Project
 from tollhouse.ledger.ledger import Scope, Short
 
-HEAD = RequestHead("proxy", "1.1", "POST", "/v1/chat/completions", "https", None, None, ())
 RESETS_AT = 1_800_000_000.0
 AT = "2027-01-15T08:00:00Z"
 CAP = "ower the output cap (max_completion_tokens)"
@@ -24,10 +23,8 @@ def short(limit: str, kind: Any = "project", *, left: int = 100, **more: Any) ->
 
 
 def message(limit: Short, *, least: int | None = None, output_cap: int = 50, clamp: bool = False) -> str:
-    call = Call(HEAD, "call_1", 0.0, 0.0)
-    call.project = Project("proj_1", "acme", on_shortfall="clamp" if clamp else "reject")
-    call.output_cap, call.estimate = output_cap, Amount(200, 200, 1)
-    return refusal(limit, call, least=least).message
+    project = Project("proj_1", "acme", on_shortfall="clamp" if clamp else "reject")
+    return refusal(limit, project, Amount(200, 200, 1), output_cap, least=least).message
 
 
 @pytest.mark.parametrize("limit", ["1 usd/day", "1000 tokens/day"])

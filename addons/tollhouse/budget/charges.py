@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 
 from tollhouse.budget.growth import TOKENS_PER_SECOND
+from tollhouse.budget.hold import CallHold, enlarged
 from tollhouse.call import Amount, ChargedBy, End, Outcome, Requested
 from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.ledger.limits import MAX_AMOUNT
@@ -52,9 +53,7 @@ class Charges:
             return most
         return self._prices.dearest(price_id, estimate.units) if admitted.project.unpriced == "dearest" else None
 
-    def charge(
-        self, requested: Requested, outcome: Outcome, *, held: Amount, estimate: Estimate, first: Amount, capped: bool
-    ) -> Charged | None:
+    def charge(self, hold: CallHold, outcome: Outcome) -> Charged | None:
         """What the call costs and by what rule; None if it never left, so that all is given back.
 
         ====================================================  ============================  ==========
@@ -74,20 +73,19 @@ class Charges:
         any other answer that was cut or left                 the hold                      the same
         ====================================================  ============================  ==========
 
-        What the provider has counted of an answer that is not whole is a lower bound: of it and of what was seen the larger
-        counts. What is no stream was made whole before its first byte came, and the provider charges all of it. Silences
-        count as they do for the hold (`growth`), and up to it: who leaves after the first words has had the reasoning before
-        them. ``worst`` adds what one attempt was held at for each attempt of unknown fate that came before.
+        What the provider has counted of an answer that is not whole is a lower bound: of it and of the row's amount the
+        larger is charged, by ``usage`` where it is the count. An answer that is no stream was made whole before its first
+        byte came, and the provider charges all of it. Silences count as they do for the hold (`growth`), and up to it: who
+        leaves after the first words has had the reasoning before them. With ``worst`` the hold is that of one attempt, and
+        each attempt of unknown fate that came before adds another.
         """
-        ended = self._ended(requested, outcome, held, estimate, capped)
-        if ended is None or not requested.admitted.operation.metered:
+        ended = self._ended(hold, outcome)
+        if ended is None or not hold.requested.admitted.operation.metered:
             return ended
-        return _with_unknown(ended, requested, outcome, first, self._input(requested, estimate))
+        return self._with_unknown(hold, outcome, ended)
 
-    def _ended(
-        self, requested: Requested, outcome: Outcome, held: Amount, estimate: Estimate, capped: bool
-    ) -> Charged | None:
-        streamed = outcome.streamed
+    def _ended(self, hold: CallHold, outcome: Outcome) -> Charged | None:
+        held = _held(hold)
         match outcome.end:
             case End.NEVER_LEFT:
                 return None
@@ -98,9 +96,9 @@ class Charges:
             case _ if not outcome.metered:
                 return _ONE_REQUEST
             case End.WHOLE | End.STREAMED if outcome.charges:
-                return self._counted(requested, outcome.charges, "usage", held)
+                return self._counted(hold, outcome.charges, "usage")
             case End.STREAMED:
-                seen = self._lower_bound(requested, outcome, estimate, capped, "estimate", held)
+                seen = self._seen(hold, outcome, "estimate")
                 return seen if seen[0].tokens > held.tokens else (held, "hold")
             case End.WHOLE:
                 return held, "hold"
@@ -111,81 +109,77 @@ class Charges:
                 rule: ChargedBy = "disconnect"
             case _:
                 rule = "estimate"
-        return self._lower_bound(requested, outcome, estimate, capped, rule, held) if streamed else (held, rule)
+        return self._seen(hold, outcome, rule) if outcome.streamed else self._at_least_held(hold, outcome, rule)
 
-    def _lower_bound(
-        self,
-        requested: Requested,
-        outcome: Outcome,
-        estimate: Estimate,
-        capped: bool,
-        rule: ChargedBy,
-        held: Amount,
-    ) -> Charged:
+    def _seen(self, hold: CallHold, outcome: Outcome, rule: ChargedBy) -> Charged:
         """The larger of the provider's last count and what was seen. Its input is believed where it has counted one."""
+        asked, estimate = hold.requested.asked, hold.estimate.units
         output = outcome.output_seen
-        if outcome.end in (End.LEFT, End.OVER_BUDGET) and requested.asked.reasons:
-            hidden = int(outcome.silent_s * TOKENS_PER_SECOND) * requested.asked.choices
-            output = max(output, min(output + hidden, estimate.units.output))
-        if capped or requested.admitted.worst:
-            output = min(output, estimate.units.output)
-        last = outcome.charges[0] if outcome.charges else Charge("", Units(requests=1), requested.asked.tier)
-        seen = Units(input=last.units.input or estimate.units.input, output=output)
-        units = last.units.at_least(seen)
+        if outcome.end in (End.LEFT, End.OVER_BUDGET) and asked.reasons:
+            hidden = int(outcome.silent_s * TOKENS_PER_SECOND) * asked.choices
+            output = max(output, min(output + hidden, estimate.output))
+        if hold.capped or hold.requested.admitted.worst:
+            output = min(output, estimate.output)
+        last = outcome.charges[0] if outcome.charges else Charge("", Units(requests=1), asked.tier)
+        units = last.units.at_least(Units(input=last.units.input or estimate.input, output=output))
         if outcome.charges and units == last.units:
             rule = "usage"
-        return self._counted(requested, (replace(last, units=units), *outcome.charges[1:]), rule, held)
+        return self._counted(hold, (replace(last, units=units), *outcome.charges[1:]), rule)
 
-    def _input(self, requested: Requested, estimate: Estimate) -> Amount:
-        """What the input alone is estimated to cost."""
-        units = Units(input=estimate.units.input, requests=1)
-        return self._priced(requested, (Charge("", units, requested.asked.tier),), Amount())
+    def _at_least_held(self, hold: CallHold, outcome: Outcome, rule: ChargedBy) -> Charged:
+        """The hold, or the provider's count if that is more."""
+        held = _held(hold)
+        if not outcome.charges:
+            return held, rule
+        counted, by = self._counted(hold, outcome.charges, "usage")
+        most = Amount(max(held.nano_usd, counted.nano_usd), max(held.tokens, counted.tokens), held.requests)
+        return (held, rule) if most == held else (most, by)
 
-    def _counted(self, requested: Requested, charges: tuple[Charge, ...], rule: ChargedBy, held: Amount) -> Charged:
-        cost = self._priced(requested, charges, held)
+    def _with_unknown(self, hold: CallHold, outcome: Outcome, ended: Charged) -> Charged:
+        """Attempts of unknown fate: their requests were written, and no answer came. A time-out of ours waited for an answer
+        that the provider worked on; a connection that was lost may have taken only the input. Either is charged once a call,
+        when the call is given up; an attempt that succeeds later is charged alone."""
+        unknown = [a for a in outcome.attempts if a.unknown and a.outcome != "cancelled"]
+        if not unknown:
+            return ended
+        if hold.requested.admitted.worst:
+            amount, rule = ended
+            for _ in unknown:
+                amount = enlarged(amount, hold.first)
+            return amount, "hold" if rule == "none" else rule
+        if outcome.in_flight or outcome.end not in (End.UNKNOWN, End.ERROR):
+            return ended
+        if any(attempt.outcome not in _LOST for attempt in unknown):
+            return hold.amount, "hold"
+        units = Units(input=hold.estimate.units.input, requests=1)
+        return self._counted(hold, (Charge("", units, hold.requested.asked.tier),), "estimate")
+
+    def _counted(self, hold: CallHold, charges: tuple[Charge, ...], rule: ChargedBy) -> Charged:
+        cost = self._priced(hold, charges)
         if cost.nano_usd <= MAX_AMOUNT and cost.tokens <= MAX_AMOUNT:
             return cost, rule
-        log.error(
-            "call %s: a usage that can't be true (%d tokens); its hold is charged", requested.admitted.id, cost.tokens
-        )
-        return held, "hold"
+        log.error("call %s: a usage that can't be true (%d tokens); its hold is charged", hold.id, cost.tokens)
+        return _held(hold), "hold"
 
-    def _priced(self, requested: Requested, charges: tuple[Charge, ...], held: Amount) -> Amount:
-        admitted, asked = requested.admitted, requested.asked
-        price_id, total = admitted.provider.price_id, 0
-        for charge in charges:
-            served = charge if charge.model else replace(charge, model=asked.model)
-            nano_usd = self._prices.cost(price_id, served, at=admitted.arrival.timestamp, requested=asked.model)
-            if nano_usd is None and admitted.project.unpriced == "dearest":
-                nano_usd = self._prices.dearest(price_id, charge.units)
-            if nano_usd is None:
-                # No price (or none any more): what was held for it, which is 0 without a money limit.
-                total = held.nano_usd
-                break
-            total += nano_usd
+    def _priced(self, hold: CallHold, charges: tuple[Charge, ...]) -> Amount:
+        """The sum of their prices. Where one has no price (or none any more) it is at least what was held, which is 0 without
+        a money limit."""
+        costs = [self._price(hold.requested, charge) for charge in charges]
+        total = sum(cost for cost in costs if cost is not None)
+        if None in costs:
+            total = max(total, _held(hold).nano_usd)
         return Amount(total, sum(charge.units.tokens for charge in charges), 1)
 
+    def _price(self, requested: Requested, charge: Charge) -> int | None:
+        admitted, model = requested.admitted, requested.asked.model
+        price_id = admitted.provider.price_id
+        served = charge if charge.model else replace(charge, model=model)
+        nano_usd = self._prices.cost(price_id, served, at=admitted.arrival.timestamp, requested=model)
+        if nano_usd is None and admitted.project.unpriced == "dearest":
+            nano_usd = self._prices.dearest(price_id, charge.units)
+        return nano_usd
 
-def _with_unknown(charged: Charged, requested: Requested, outcome: Outcome, first: Amount, lost: Amount) -> Charged:
-    """Attempts of unknown fate: their requests were written, and no answer came. A time-out of ours waited for an answer that
-    the provider worked on; a connection that was lost may have taken only the input. Either is charged once a call, when the
-    call is given up; an attempt that succeeds later is charged alone."""
-    amount, rule = charged
-    unknown = [a for a in outcome.attempts if a.unknown and a.outcome != "cancelled"]
-    if not unknown:
-        return charged
-    if requested.admitted.worst:
-        times = len(unknown)
-        return (
-            Amount(
-                min(amount.nano_usd + times * first.nano_usd, MAX_AMOUNT),
-                min(amount.tokens + times * first.tokens, MAX_AMOUNT),
-                amount.requests,
-            ),
-            "hold" if rule == "none" else rule,
-        )
-    if outcome.end not in (End.UNKNOWN, End.ERROR):
-        return charged
-    if any(attempt.outcome not in _LOST for attempt in unknown):
-        return first, "hold"
-    return lost, "estimate"
+
+def _held(hold: CallHold) -> Amount:
+    """What is held for one attempt. Only ``worst`` holds for several, and there the hold of one does not grow."""
+    return hold.first if hold.requested.admitted.worst else hold.amount

@@ -10,6 +10,7 @@ from tollhouse.call import Admitted, Amount, Requested
 from tollhouse.denial import Denial
 from tollhouse.families.units import Estimate
 from tollhouse.ledger.ledger import Scope
+from tollhouse.ledger.limits import MAX_AMOUNT
 from tollhouse.timestamps import rfc3339
 
 
@@ -56,6 +57,13 @@ class CallHold:
 
 async def _no_repeat_needed(hold: CallHold) -> bool:
     return True
+
+
+def enlarged(amount: Amount, more: Amount) -> Amount:
+    """Of the same request, up to what the ledger can count."""
+    return Amount(
+        min(amount.nano_usd + more.nano_usd, MAX_AMOUNT), min(amount.tokens + more.tokens, MAX_AMOUNT), amount.requests
+    )
 
 
 def scopes_of(admitted: Admitted) -> tuple[Scope, ...]:

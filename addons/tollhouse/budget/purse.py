@@ -13,7 +13,7 @@ from typing import ClassVar, Final
 from tollhouse.budget.charges import Charges
 from tollhouse.budget.fail_open import FailOpen
 from tollhouse.budget.growth import LEAST_TOKENS, Growth, Interruptible
-from tollhouse.budget.hold import CallHold
+from tollhouse.budget.hold import CallHold, enlarged
 from tollhouse.budget.refusals import refusal, unpriced
 from tollhouse.budget.renewal import Holds, renew
 from tollhouse.call import Amount, ChargedBy, Covered, Outcome, Requested
@@ -195,7 +195,7 @@ class Purse:
                 result = await self._ledger.extend(hold.id, hold.scopes, step)
                 if isinstance(result, Held):
                     self._set_output(hold, output + wanted)
-                    hold.amount = _more(hold.amount, step)
+                    hold.amount = enlarged(hold.amount, step)
                     break
                 if refused is not None:
                     wanted = 0
@@ -233,13 +233,13 @@ class Purse:
         step = Amount(hold.first.nano_usd, hold.first.tokens, 0)
         try:
             if self._fail_open is not None and hold.id in self._fail_open.opened:
-                return await self._fail_open.enlarge(hold.id, _more(hold.amount, step)) is None
+                return await self._fail_open.enlarge(hold.id, enlarged(hold.amount, step)) is None
             if not isinstance(await self._ledger.extend(hold.id, hold.scopes, step), Held):
                 return False
         except (LedgerUnavailable, ValueError) as e:
             log.warning("call %s is not tried again: its hold could not be extended (%s)", hold.id, e)
             return False
-        hold.amount = _more(hold.amount, step)
+        hold.amount = enlarged(hold.amount, step)
         return True
 
     async def grow(self) -> None:
@@ -255,14 +255,7 @@ class Purse:
         if hold is None:
             return None
         try:
-            return self._charges.charge(
-                hold.requested,
-                outcome,
-                held=hold.amount,
-                estimate=hold.estimate,
-                first=hold.first,
-                capped=hold.capped,
-            )
+            return self._charges.charge(hold, outcome)
         except Exception:
             log.exception("call %s: its cost is not known, so its hold is charged", call_id)
             return hold.amount, "hold"
@@ -377,12 +370,6 @@ def _not_settled(call_id: str, fault: Exception) -> None:
         "call %s cannot be settled: its hold will be charged when it expires",
         call_id,
         exc_info=fault,
-    )
-
-
-def _more(amount: Amount, step: Amount) -> Amount:
-    return Amount(
-        min(amount.nano_usd + step.nano_usd, MAX_AMOUNT), min(amount.tokens + step.tokens, MAX_AMOUNT), amount.requests
     )
 
 

@@ -1,0 +1,455 @@
+"""What each way to end costs, in nano-dollars: truth tables.
+
+100 tokens of input cost 100,000 nano-dollars, and each token of output 10,000. 50 tokens of output are held, without a cap.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.budget.priced import FREE, HELD, PRICES, a_call
+
+from tollhouse.budget.charges import Charged, Charges
+from tollhouse.budget.hold import CallHold
+from tollhouse.call import Amount, Attempt, ChargedBy, End, Outcome, Project, Requested
+from tollhouse.families.units import Charge, Units
+from tollhouse.ledger.limits import MAX_AMOUNT
+from tollhouse.prices.rates import PricedModel, PricedProvider, Rates
+from tollhouse.prices.table import PriceTable
+
+CHARGES = Charges(PRICES)
+WORST = Project("proj_1", "acme", ("10 usd/day",), estimate="worst")
+TYPICAL = replace(WORST, estimate="typical")
+
+
+def hold_of(requested: Requested, charges: Charges = CHARGES, *, times: int = 1) -> CallHold:
+    """What the purse holds of it; at worst it may have been extended by as much again for each repeat."""
+    first, priced = charges.amount(requested, requested.estimate)
+    hold = CallHold(requested, requested.estimate, first)
+    hold.priced = priced
+    hold.amount = Amount(first.nano_usd * times, first.tokens * times, 1)
+    return hold
+
+
+def charged(
+    outcome: Outcome,
+    *,
+    project: Project = TYPICAL,
+    capped: bool = False,
+    times: int = 1,
+    choices: int = 1,
+    reasons: bool = True,
+) -> Charged | None:
+    call = a_call(project=project, capped=capped, stream=outcome.streamed, choices=choices, reasons=reasons)
+    return CHARGES.charge(hold_of(call, times=times), outcome)
+
+
+def bill(into: int, out: int, model: str = "") -> tuple[Charge, ...]:
+    return (Charge(model, Units(input=into, output=out, requests=1)),)
+
+
+# How it ended, what was counted and what was seen.
+
+COUNTED = {"nothing": (), "7 out": bill(90, 7), "1000 out": bill(1_000, 1_000)}
+Row = tuple[int, int, ChargedBy] | None
+HOLD = (600_000, 150, "hold")
+NOTHING = (0, 0, "none")
+# fmt: off
+ENDINGS: dict[tuple[End, bool], dict[tuple[str, int], Row | tuple[Row, Row]]] = {
+    # end, streamed: {counted, seen: typical and worst, or both (nano-dollars, tokens, rule)}
+    (End.NEVER_LEFT, False): {("nothing", 0): None},
+    (End.UNKNOWN, False):    {("nothing", 0): NOTHING},
+    (End.ERROR, False):      {("nothing", 0): NOTHING, ("7 out", 0): NOTHING},
+    (End.ERROR, True):       {("nothing", 0): NOTHING, ("7 out", 0): NOTHING},
+    (End.WHOLE, False): {
+        ("nothing", 0):   HOLD,
+        ("nothing", 70):  HOLD,
+        ("7 out", 0):     (160_000, 97, "usage"),
+        ("7 out", 70):    (160_000, 97, "usage"),
+        ("1000 out", 5):  (11_000_000, 2_000, "usage"),
+    },
+    (End.STREAMED, True): {
+        ("nothing", 0):   HOLD,
+        ("nothing", 5):   HOLD,
+        ("nothing", 70):  ((800_000, 170, "estimate"), HOLD),
+        ("7 out", 0):     (160_000, 97, "usage"),
+        ("7 out", 70):    (160_000, 97, "usage"),
+        ("1000 out", 5):  (11_000_000, 2_000, "usage"),
+    },
+    (End.FAILED, True): {
+        ("nothing", 5):   (150_000, 105, "estimate"),
+        ("nothing", 70):  ((800_000, 170, "estimate"), (600_000, 150, "estimate")),
+        ("7 out", 5):     (160_000, 97, "usage"),
+        ("7 out", 70):    ((790_000, 160, "estimate"), (590_000, 140, "estimate")),
+        ("1000 out", 5):  (11_000_000, 2_000, "usage"),
+    },
+    (End.FAILED, False): {
+        ("nothing", 5):   (600_000, 150, "estimate"),
+        ("7 out", 5):     (600_000, 150, "estimate"),
+        ("1000 out", 5):  (11_000_000, 2_000, "usage"),
+    },
+    (End.CUT, True): {
+        ("nothing", 0):   (100_000, 100, "estimate"),
+        ("nothing", 5):   (150_000, 105, "estimate"),
+        ("nothing", 70):  ((800_000, 170, "estimate"), (600_000, 150, "estimate")),
+        ("7 out", 0):     (160_000, 97, "usage"),
+        ("7 out", 70):    ((790_000, 160, "estimate"), (590_000, 140, "estimate")),
+        ("1000 out", 70): (11_000_000, 2_000, "usage"),
+    },
+    (End.CUT, False): {
+        ("nothing", 0):   (600_000, 150, "estimate"),
+        ("7 out", 0):     (600_000, 150, "estimate"),
+        ("1000 out", 0):  (11_000_000, 2_000, "usage"),
+    },
+    (End.LEFT, True): {
+        ("nothing", 0):   (100_000, 100, "disconnect"),
+        ("nothing", 5):   (150_000, 105, "disconnect"),
+        ("nothing", 70):  ((800_000, 170, "disconnect"), (600_000, 150, "disconnect")),
+        ("7 out", 5):     (160_000, 97, "usage"),
+        ("7 out", 70):    ((790_000, 160, "disconnect"), (590_000, 140, "disconnect")),
+        ("1000 out", 70): (11_000_000, 2_000, "usage"),
+    },
+    (End.LEFT, False): {
+        ("nothing", 0):   (600_000, 150, "disconnect"),
+        ("7 out", 0):     (600_000, 150, "disconnect"),
+        ("1000 out", 0):  (11_000_000, 2_000, "usage"),
+    },
+    (End.STOPPED, True): {
+        ("nothing", 5):   (150_000, 105, "disconnect"),
+        ("nothing", 70):  ((800_000, 170, "disconnect"), (600_000, 150, "disconnect")),
+        ("7 out", 5):     (160_000, 97, "usage"),
+        ("7 out", 70):    ((790_000, 160, "disconnect"), (590_000, 140, "disconnect")),
+    },
+    (End.STOPPED, False): {
+        ("nothing", 0):   (600_000, 150, "disconnect"),
+        ("1000 out", 0):  (11_000_000, 2_000, "usage"),
+    },
+    (End.OVER_BUDGET, True): {
+        # It said nothing for as long as was held: hidden reasoning.
+        ("nothing", 0):   HOLD,
+        ("nothing", 5):   (150_000, 105, "estimate"),
+        ("nothing", 70):  ((800_000, 170, "estimate"), (600_000, 150, "estimate")),
+        ("7 out", 0):     (160_000, 97, "usage"),
+        ("7 out", 70):    ((790_000, 160, "estimate"), (590_000, 140, "estimate")),
+    },
+    (End.OVER_BUDGET, False): {
+        ("nothing", 0):   HOLD,
+        ("nothing", 5):   (600_000, 150, "estimate"),
+        ("1000 out", 5):  (11_000_000, 2_000, "usage"),
+    },
+}
+# fmt: on
+CASES = [
+    pytest.param(end, streamed, counted, seen, project, row, id=f"{end}-{streamed}-{counted}-{seen}-{project.estimate}")
+    for (end, streamed), rows in ENDINGS.items()
+    for (counted, seen), both in rows.items()
+    for project, row in zip(
+        (TYPICAL, WORST), both if both is not None and len(both) == 2 else (both, both), strict=True
+    )
+]
+
+
+def as_charged(row: Row) -> Charged | None:
+    return None if row is None else (Amount(row[0], row[1], 1), row[2])
+
+
+@pytest.mark.parametrize(("end", "streamed", "counted", "seen", "project", "row"), CASES)
+def test_what_each_ending_is_charged(
+    end: End, streamed: bool, counted: str, seen: int, project: Project, row: Row
+) -> None:
+    """One row for each way a call can end, by what the provider had counted and what was seen."""
+    outcome = Outcome(end, 200, metered=True, streamed=streamed, charges=COUNTED[counted], output_seen=seen)
+    assert charged(outcome, project=project) == as_charged(row)
+
+
+def test_every_ending_is_in_the_table() -> None:
+    """A new way to end has a row."""
+    assert {end for end, _ in ENDINGS} == set(End)
+
+
+@pytest.mark.parametrize("end", [End.CUT, End.LEFT, End.STOPPED, End.OVER_BUDGET, End.FAILED])
+def test_a_cap_binds_the_provider(end: End) -> None:
+    """What was seen is a rough count, and no more than the cap was written."""
+    outcome = Outcome(end, 200, metered=True, streamed=True, output_seen=70)
+    found = charged(outcome, capped=True)
+    assert found is not None
+    assert found[0] == HELD
+
+
+@pytest.mark.parametrize("end", End)
+def test_an_endpoint_that_costs_nothing(end: End) -> None:
+    """One request is held and charged and nothing else, however it ends."""
+    call = a_call("/v1/models")
+    assert CHARGES.amount(call, call.estimate) == (FREE, True)
+    outcome = Outcome(end, 200, charges=bill(90, 7), output_seen=5)
+    expected = None if end is End.NEVER_LEFT else (FREE, "none")
+    assert CHARGES.charge(hold_of(call), outcome) == expected
+
+
+# Silences.
+
+
+@pytest.mark.parametrize(
+    ("end", "silent_s", "reasons", "choices", "row"),
+    [
+        (End.LEFT, 0.2, True, 1, (350_000, 125, "disconnect")),
+        (End.LEFT, 0.2, True, 2, (550_000, 145, "disconnect")),
+        (End.LEFT, 60.0, True, 1, (600_000, 150, "disconnect")),
+        (End.LEFT, 60.0, False, 1, (150_000, 105, "disconnect")),
+        (End.OVER_BUDGET, 0.2, True, 1, (350_000, 125, "estimate")),
+        (End.OVER_BUDGET, 60.0, False, 1, (150_000, 105, "estimate")),
+        (End.CUT, 60.0, True, 1, (150_000, 105, "estimate")),
+        (End.FAILED, 60.0, True, 1, (150_000, 105, "estimate")),
+        (End.STOPPED, 60.0, True, 1, (150_000, 105, "disconnect")),
+    ],
+)
+def test_silence(end: End, silent_s: float, reasons: bool, choices: int, row: Row) -> None:
+    """Where the call was ended by its client or its budget, and the model can reason: up to what is held."""
+    outcome = Outcome(end, 200, metered=True, streamed=True, output_seen=5, silent_s=silent_s)
+    assert charged(outcome, reasons=reasons, choices=choices) == as_charged(row)
+
+
+# Attempts of unknown fate.
+
+TIMED_OUT = Attempt("upstream_timeout", 1.0, True)
+LOST = Attempt("upstream_unreachable", 1.0, True)
+BROKEN = Attempt("upstream_bad_answer", 1.0, True)
+NOT_CONNECTED = Attempt("upstream_unreachable", 1.0)
+CANCELLED = Attempt("cancelled", 1.0, True)
+FAILED = Attempt("500", 1.0)
+INPUT: Row = (100_000, 100, "estimate")
+USAGE: Row = (160_000, 97, "usage")
+AWAY: Row = (600_000, 150, "disconnect")
+UNKNOWN: dict[str, tuple[Outcome, Row, Row]] = {
+    # what: how it ended, typical, worst
+    "timed out": (Outcome(End.UNKNOWN, attempts=(TIMED_OUT,)), HOLD, HOLD),
+    "timed out twice": (Outcome(End.UNKNOWN, attempts=(TIMED_OUT,) * 2), HOLD, (1_200_000, 300, "hold")),
+    "lost": (Outcome(End.UNKNOWN, attempts=(LOST,)), INPUT, HOLD),
+    "lost three times": (Outcome(End.UNKNOWN, attempts=(LOST,) * 3), INPUT, (1_800_000, 450, "hold")),
+    "a broken answer": (Outcome(End.UNKNOWN, attempts=(BROKEN,)), INPUT, HOLD),
+    "lost, then timed out": (Outcome(End.UNKNOWN, attempts=(LOST, TIMED_OUT)), HOLD, (1_200_000, 300, "hold")),
+    "lost, then not connected": (Outcome(End.UNKNOWN, attempts=(LOST, NOT_CONNECTED)), INPUT, HOLD),
+    "lost, then an error": (Outcome(End.ERROR, 500, attempts=(LOST, FAILED)), INPUT, HOLD),
+    "timed out, then an error": (Outcome(End.ERROR, 500, attempts=(TIMED_OUT, FAILED)), HOLD, HOLD),
+    "an error, and the client left": (Outcome(End.UNKNOWN, attempts=(FAILED,)), NOTHING, NOTHING),
+    "an error, and the client left while it connected": (
+        Outcome(End.UNKNOWN, attempts=(FAILED, CANCELLED)),
+        NOTHING,
+        NOTHING,
+    ),
+    "lost, then usage": (
+        Outcome(End.WHOLE, 200, metered=True, charges=bill(90, 7), attempts=(LOST, Attempt("200", 1.0))),
+        USAGE,
+        (760_000, 247, "usage"),
+    ),
+    "timed out, then usage": (
+        Outcome(End.WHOLE, 200, metered=True, charges=bill(90, 7), attempts=(TIMED_OUT, Attempt("200", 1.0))),
+        USAGE,
+        (760_000, 247, "usage"),
+    ),
+    "timed out, then no usage": (
+        Outcome(End.WHOLE, 200, metered=True, attempts=(TIMED_OUT, Attempt("200", 1.0))),
+        HOLD,
+        (1_200_000, 300, "hold"),
+    ),
+    "timed out, then cut": (
+        Outcome(End.CUT, 200, metered=True, attempts=(TIMED_OUT, Attempt("200", 1.0))),
+        (600_000, 150, "estimate"),
+        (1_200_000, 300, "estimate"),
+    ),
+    "the client left while it was away": (Outcome(End.LEFT, in_flight=True, attempts=(CANCELLED,)), AWAY, AWAY),
+    "a fault of ours while it was away": (Outcome(End.UNKNOWN, in_flight=True, attempts=(CANCELLED,)), AWAY, AWAY),
+    "lost, and the client left while another was away": (
+        Outcome(End.LEFT, in_flight=True, attempts=(LOST, CANCELLED)),
+        AWAY,
+        (1_200_000, 300, "disconnect"),
+    ),
+    "lost, and a fault of ours while another was away": (
+        Outcome(End.UNKNOWN, in_flight=True, attempts=(LOST, CANCELLED)),
+        AWAY,
+        (1_200_000, 300, "disconnect"),
+    ),
+}
+
+
+@pytest.mark.parametrize("project", [TYPICAL, WORST], ids=["typical", "worst"])
+@pytest.mark.parametrize("what", UNKNOWN)
+def test_attempts_of_unknown_fate(what: str, project: Project) -> None:
+    """Once a call when it is given up; with `worst` each of them, for which another hold was taken before it was repeated."""
+    outcome, typical, worst = UNKNOWN[what]
+    unknown = sum(attempt.unknown for attempt in outcome.attempts)
+    times = max(unknown, 1) if project is WORST else 1
+    assert charged(outcome, project=project, times=times) == as_charged(worst if project is WORST else typical)
+
+
+def test_a_time_out_is_charged_what_is_held_by_then() -> None:
+    """The hold of a stream that reasons has grown while its answer was waited for."""
+    hold = hold_of(a_call(stream=True, capped=False), times=3)
+    outcome = Outcome(End.UNKNOWN, attempts=(TIMED_OUT,))
+    assert CHARGES.charge(hold, outcome) == (Amount(1_800_000, 450, 1), "hold")
+
+
+# Counts.
+
+
+def test_a_served_model_without_a_price() -> None:
+    """The price of the model that was asked for stands in."""
+    outcome = Outcome(End.WHOLE, 200, metered=True, charges=bill(90, 7, "priced-2026-01-01"))
+    assert charged(outcome) == (Amount(160_000, 97, 1), "usage")
+
+
+def test_several_items_are_one_sum() -> None:
+    """Each by its own model."""
+    prices = PriceTable({}, {"openai/priced": {"input": "1", "output": "10"}, "openai/other": {"input": "2"}})
+    charges = Charges(prices)
+    items = (*bill(90, 7), Charge("other", Units(input=50)))
+    hold = hold_of(a_call(), charges)
+    outcome = Outcome(End.WHOLE, 200, metered=True, charges=items)
+    assert charges.charge(hold, outcome) == (Amount(160_000 + 100_000, 147, 1), "usage")
+
+
+@pytest.mark.parametrize(("end", "rule"), [(End.WHOLE, "hold"), (End.CUT, "estimate")])
+def test_usage_that_cannot_be_true(end: End, rule: ChargedBy) -> None:
+    """The hold is charged for it."""
+    assert charged(Outcome(end, 200, metered=True, charges=bill(10**30, 0))) == (HELD, rule)
+
+
+@pytest.mark.parametrize(
+    ("limits", "unpriced", "held", "cost"),
+    [
+        (("5 requests/day",), "refuse", 0, 0),
+        (("5 requests/day",), "dearest", 600_000, 160_000),
+        (("10 usd/day",), "dearest", 600_000, 160_000),
+    ],
+    ids=["no money limit", "dearest", "dearest with a money limit"],
+)
+def test_a_model_without_a_price(limits: tuple[str, ...], unpriced: str, held: int, cost: int) -> None:
+    """It costs nothing where no money is limited, or the dearest price by what it used."""
+    project = replace(Project("proj_1", "acme", limits), unpriced=unpriced)  # type: ignore[arg-type]
+    hold = hold_of(a_call(model="unknown", project=project))
+    assert hold.amount == Amount(held, 150, 1)
+    outcome = Outcome(End.WHOLE, 200, metered=True, charges=bill(90, 7))
+    assert CHARGES.charge(hold, outcome) == (Amount(cost, 97, 1), "usage")
+
+
+def test_an_item_without_a_price_costs_at_least_the_hold() -> None:
+    """And the others cost what they cost, if that is more."""
+    hold = hold_of(a_call())
+    few, many = Charge("", Units(input=90, output=7)), Charge("", Units(output=1_000))
+    song = Charge("", Units(milliseconds=1))
+    for items, cost in (((few, song), 600_000), ((song, many), 10_000_000)):
+        found = CHARGES.charge(hold, Outcome(End.WHOLE, 200, metered=True, charges=items))
+        assert found is not None
+        assert found[0].nano_usd == cost
+
+
+# What is held.
+
+
+def test_an_estimate_is_an_amount_that_the_ledger_takes() -> None:
+    """The largest is the largest limit."""
+    call = a_call(out=10**30)
+    assert CHARGES.amount(call, call.estimate) == (Amount(MAX_AMOUNT, MAX_AMOUNT, 1), True)
+
+
+def test_the_price_held_is_that_of_the_calls_time() -> None:
+    """As the charge is: a price that falls between the two would be charged above the hold."""
+    rates = [Rates(input=rate * 9 * 10**9, output=9 * 10**9) for rate in (2, 1)]
+    model = PricedModel(("in", ("timed",)), ((None, rates[0]), (("from", 1_800_000_001), rates[1])), ())
+    table = PriceTable({"openai": PricedProvider((), (model,))}, clock=lambda: 1_800_000_002.0)
+    charges = Charges(table)
+    hold = hold_of(a_call(model="timed"), charges)
+    assert hold.amount == Amount(100 * 2_000 + 50 * 1_000, 150, 1)
+    outcome = Outcome(End.WHOLE, 200, metered=True, charges=bill(100, 50))
+    assert charges.charge(hold, outcome) == (hold.amount, "usage")
+
+
+def test_at_worst_the_providers_settings_choose_the_tier() -> None:
+    """The dearest there is, unless the standard one is asked for by name."""
+    rates = [Rates(input=rate * 9 * 10**9, output=9 * 10**9) for rate in (1, 3)]
+    model = PricedModel(("in", ("tiered",)), ((None, rates[0]),), (("priority", None, rates[1]),))
+    charges = Charges(PriceTable({"openai": PricedProvider((), (model,))}))
+    for project, tier, rate in ((TYPICAL, "", 1), (WORST, "", 3), (WORST, "auto", 3), (WORST, "default", 1)):
+        hold = hold_of(a_call(model="tiered", project=project, tier=tier), charges)
+        assert hold.amount.nano_usd == 100 * rate * 1_000 + 50 * 1_000
+
+
+# Whatever the numbers are.
+
+COUNT = st.integers(0, 10**6)
+UNFINISHED = st.sampled_from([End.FAILED, End.CUT, End.LEFT, End.OVER_BUDGET, End.STOPPED])
+
+
+@given(
+    end=UNFINISHED,
+    streamed=st.booleans(),
+    counted=st.none() | st.tuples(COUNT, COUNT),
+    seen=COUNT,
+    silent_s=st.floats(0, 10**6),
+    project=st.sampled_from([TYPICAL, WORST]),
+    capped=st.booleans(),
+    out=st.integers(1, 10**6),
+)
+def test_what_is_not_whole_is_never_charged_below_what_is_known(
+    end: End,
+    streamed: bool,
+    counted: tuple[int, int] | None,
+    seen: int,
+    silent_s: float,
+    project: Project,
+    capped: bool,
+    out: int,
+) -> None:
+    """The larger of the count and of what was seen, as far as the provider could write it."""
+    call = a_call(project=project, stream=streamed, capped=capped, out=out)
+    outcome = Outcome(
+        end,
+        200,
+        metered=True,
+        streamed=streamed,
+        charges=bill(*counted) if counted is not None else (),
+        output_seen=seen,
+        silent_s=silent_s,
+    )
+    found = CHARGES.charge(hold_of(call), outcome)
+    assert found is not None
+    if capped or project is WORST:
+        seen = min(seen, out)
+    into, written = counted or (0, 0)
+    if streamed:
+        written = max(written, seen)
+    amount = found[0]
+    assert amount.nano_usd >= (into or 100 if streamed else into) * 1_000 + written * 10_000 >= 0
+    assert amount.tokens >= into + written
+    assert amount.requests == 1
+
+
+@given(
+    end=st.sampled_from([End.WHOLE, End.STREAMED]),
+    counted=st.tuples(COUNT, COUNT),
+    seen=COUNT,
+    project=st.sampled_from([TYPICAL, WORST]),
+    capped=st.booleans(),
+)
+def test_a_whole_answer_is_charged_exactly_its_usage(
+    end: End, counted: tuple[int, int], seen: int, project: Project, capped: bool
+) -> None:
+    """Whatever was held and seen."""
+    outcome = Outcome(end, 200, metered=True, streamed=end is End.STREAMED, charges=bill(*counted), output_seen=seen)
+    into, out = counted
+    assert charged(outcome, project=project, capped=capped) == (
+        Amount(into * 1_000 + out * 10_000, into + out, 1),
+        "usage",
+    )
+
+
+@pytest.mark.parametrize(("end", "in_flight"), list(itertools.product(End, (False, True))))
+def test_no_ending_is_charged_without_a_request(end: End, in_flight: bool) -> None:
+    """What left counts as one request, and what did not as none."""
+    found = charged(Outcome(end, in_flight=in_flight, metered=True, streamed=True))
+    assert (found is None) is (end is End.NEVER_LEFT)
+    assert found is None or found[0].requests == 1
