@@ -17,22 +17,28 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from tests.budget.test_purse import HELD, PRICES, PROJECT, a_call, state
+from tests.budget.priced import HELD, PRICES, PROJECT, a_call
+from tests.budget.test_purse import state
 from tests.ledger.clock import Clock
+from tests.support.clock import Clock as Seconds
 from tests.support.redis_server import RedisServer
 
 from tollhouse.budget.fail_open import MAX_BYTES, MAX_CALLS, FailOpen
-from tollhouse.budget.growth import FIRST_SLICE_TOKENS
-from tollhouse.budget.purse import Purse, scopes_of
-from tollhouse.call import Amount, Call, Project, Usage
+from tollhouse.budget.hold import CallHold
+from tollhouse.budget.purse import Purse
+from tollhouse.call import NOTHING, Amount, End, Identity, Outcome, Project, Requested
+from tollhouse.denial import Refused
+from tollhouse.families.openai.estimate import FIRST_SLICE_TOKENS
+from tollhouse.families.units import Charge, Units
 from tollhouse.ledger import names as keys
-from tollhouse.ledger.ledger import Held, Ledger, Scope, Short, Unpriced
+from tollhouse.ledger.ledger import Held, Ledger, Short, Unpriced
 from tollhouse.ledger.limits import parse_limit
 from tollhouse.ledger.spool import Spool, SpoolRecord
 from tollhouse.ledger.store.client import LedgerUnavailable, connect, unavailable
 from tollhouse.ledger.store.outage import unanswered
 
 USED = Amount(160_000, 97, 1)
+OTHER = Identity("tok_other", "acme", ("proj_1",))
 
 
 class Outage:
@@ -78,12 +84,11 @@ class World:
             self.ledger,
             self.spool,
             self.outage,
-            lambda call: self.proven,
+            lambda admitted: self.proven,
             self._refresh,
             **bounds,
         )
-        self.seconds = 0.0
-        self.purse = Purse(self.ledger, PRICES, self.spool, fail_open=self.fail_open, clock=lambda: self.seconds)
+        self.purse = Purse(self.ledger, PRICES, self.spool, fail_open=self.fail_open, clock=Seconds())
         self.refreshed = 0
         self.found = 0
         """Records that waited in the spool at the start."""
@@ -100,15 +105,14 @@ class World:
         self.outage.away = False
         self.redis.connection_pool.connection_kwargs["socket_timeout"] = 5
 
-    async def let_through(self, **fields: Any) -> Call:
-        call = a_call(**fields)
-        assert (await self.purse(call, Exchange())).allowed
-        assert call.unsafe_fail_open
-        return call
+    async def let_through(self, call: Requested | None = None) -> CallHold:
+        call = call or a_call()
+        covered = await self.purse(call, Exchange())
+        assert covered.hold.unheld
+        return self.purse.held[call.admitted.id]
 
-    async def settled(self, call: Call, amount: Amount = USED) -> None:
-        call.charged = amount
-        await self.purse.settle(call, {"call_id": call.id, "model": "priced", "provider": "openai"})
+    async def settled(self, call: CallHold, amount: Amount = USED) -> None:
+        await self.purse.settle(call.id, amount, {"call_id": call.id, "model": "priced", "provider": "openai"})
 
     async def records(self) -> list[dict[str, str]]:
         found = await self.redis.xrange(keys.calls_key("acme"))
@@ -129,10 +133,9 @@ class World:
             found = connection.execute("SELECT body FROM records ORDER BY seq").fetchall()
         return [json.loads(body) for (body,) in found]
 
-    async def taken_late(self, call: Call) -> None:
+    async def taken_late(self, call: CallHold) -> None:
         """What Redis was asked while it hung, done when it wakes."""
-        scopes = scopes_of(call)
-        await self.ledger.hold(call.id, scopes, HELD, give_back=False)
+        await self.ledger.hold(call.id, call.scopes, HELD, give_back=False)
 
     async def close(self) -> None:
         await self.ledger.close()
@@ -186,7 +189,7 @@ async def test_it_is_on_disk_before_it_leaves_and_charged_when_redis_is_back(wor
     assert (begun["kind"], begun["call_id"], begun["charged"]) == ("begun", call.id, [600_000, 150, 1])
     assert begun["scopes"] == "tenant:acme project:proj_1 token:tok_1"
     assert (begun["record"]["model"], begun["record"]["unsafe_fail_open"]) == ("priced", "true")
-    assert (call.estimate, world.outage.let_through) == (HELD, 1)
+    assert (call.amount, world.outage.let_through) == (HELD, 1)
     await world.settled(call)
     assert [one.get("kind") for one in world.on_disk()] == [None]
     assert (world.fail_open.opened, world.spool.live) == ({}, set())
@@ -229,7 +232,7 @@ async def test_one_that_never_left_costs_nothing(world: World) -> None:
     """The gate behind the budget refused it: all is given back, and the beginning on disk is of no account."""
     world.away()
     call = await world.let_through()
-    await world.settled(call, Amount(requests=0))
+    await world.settled(call, NOTHING)
     later = await crashed(world)
     assert later.found == 1
     await later.purse.retry()
@@ -240,22 +243,31 @@ async def test_one_that_never_left_costs_nothing(world: World) -> None:
 # Not let through.
 
 
-async def refused(world: World, **fields: Any) -> Call:
-    """The purse raises, and nothing is left of the call here or in Redis."""
-    call = a_call(**fields)
+async def denied(world: World, call: Requested | None = None, purse: Purse | None = None) -> tuple[str, int]:
+    """The code and status of the refusal."""
+    with pytest.raises(Refused) as caught:
+        await (purse or world.purse)(call or a_call(), Exchange())
+    return caught.value.denial.code, caught.value.denial.status
+
+
+AWAY = ("ledger_unavailable", 503)
+
+
+async def refused(world: World) -> Requested:
+    """503, and nothing is left of the call here or in Redis."""
+    call = a_call()
     before = world.on_disk()
-    with pytest.raises(LedgerUnavailable):
-        await world.purse(call, Exchange())
-    assert (world.purse.held, world.fail_open.opened, call.estimate) == ({}, {}, Amount(requests=0))
-    assert (world.on_disk(), world.spool.live, call.unsafe_fail_open) == (before, set(), False)
+    assert await denied(world, call) == AWAY
+    assert (world.purse.held, world.fail_open.opened) == ({}, {})
+    assert (world.on_disk(), world.spool.live) == (before, set())
     return call
 
 
-async def given_back(world: World, call: Call) -> None:
+async def given_back(world: World, call: Requested) -> None:
     """The hold that Redis took late was released, and its id can't be held again."""
     await world.back()
     for _ in range(1000):
-        if await world.redis.zscore("toll:{acme}:settled", call.id) is not None:
+        if await world.redis.zscore("toll:{acme}:settled", call.admitted.id) is not None:
             break
     assert await world.holds() == []
     assert await world.used() == (0, 0)
@@ -287,9 +299,8 @@ async def test_a_spool_that_cannot_be_written(world: World) -> None:
     world.away()
     world.spool.path.mkdir()
     call = a_call()
-    with pytest.raises(LedgerUnavailable):
-        await world.purse(call, Exchange())
-    assert (world.purse.held, world.fail_open.opened, world.spool.live, call.unsafe_fail_open) == ({}, {}, set(), False)
+    assert await denied(world, call) == AWAY
+    assert (world.purse.held, world.fail_open.opened, world.spool.live) == ({}, {}, set())
     world.spool.path.rmdir()
     await given_back(world, call)
 
@@ -300,10 +311,10 @@ async def test_a_model_without_a_price(world: World, unpriced: Any, allowed: boo
     world.away()
     project = Project("proj_1", "acme", ("5 requests/day",), unpriced=unpriced)
     call = a_call(model="unknown", project=project)
-    decision = await world.purse(call, Exchange())
-    assert decision.allowed is allowed
-    if decision.denial is not None:
-        assert (decision.denial.code, decision.denial.status) == ("model_unpriced", 403)
+    if allowed:
+        await world.let_through(call)
+    else:
+        assert await denied(world, call) == ("model_unpriced", 403)
         assert (world.on_disk(), world.purse.held) == ([], {})
         await given_back(world, call)
 
@@ -317,8 +328,7 @@ async def test_no_more_than_so_many(small: World) -> None:
     call = await small.let_through()
     assert small.fail_open.full
     assert await small.fail_open.turn(["redis: away"]) == []
-    with pytest.raises(LedgerUnavailable):
-        await small.purse(a_call(), Exchange())
+    assert await denied(small) == AWAY
     assert [one["call_id"] for one in small.on_disk()] == ["call_1", "call_2", call.id]
     await other.close()
 
@@ -333,8 +343,7 @@ async def test_no_more_than_so_many_bytes(small: World) -> None:
     await small.spool.put(replace(ended(0), record={"path": "/" * 1000}))
     small.away()
     assert small.fail_open.full
-    with pytest.raises(LedgerUnavailable):
-        await small.purse(a_call(), Exchange())
+    assert await denied(small) == AWAY
     await small.spool.put(ended(1))
     assert small.spool.waiting == 2
 
@@ -345,29 +354,19 @@ async def test_a_token_leaves_as_many_to_others_as_it_takes(small: World) -> Non
     await small.let_through()
     await small.spool.put(ended(1))
     assert not small.fail_open.full
-    with pytest.raises(LedgerUnavailable):
-        await small.purse(a_call(), Exchange())
-    other = a_call()
-    assert other.identity is not None
-    other.identity = replace(other.identity, token_id="tok_other")
-    assert (await small.purse(other, Exchange())).allowed
-    assert other.unsafe_fail_open
+    assert await denied(small) == AWAY
+    await small.let_through(a_call(identity=OTHER))
 
 
 async def test_a_token_leaves_as_many_bytes_to_others_as_it_takes(small: World) -> None:
     """In bytes: of what it ended with, as of what it began."""
     small.away()
     call = await small.let_through()
-    token = scopes_of(call)[-1]
-    call.charged = USED
-    await small.purse.settle(call, {"call_id": call.id, "path": "/" * 400})
+    token = call.scopes[-1]
+    await small.purse.settle(call.id, USED, {"call_id": call.id, "path": "/" * 400})
     assert 500 <= small.spool.share(token) == small.spool.size < 1000
-    with pytest.raises(LedgerUnavailable):
-        await small.purse(a_call(), Exchange())
-    other = a_call()
-    assert other.identity is not None
-    other.identity = replace(other.identity, token_id="tok_other")
-    assert (await small.purse(other, Exchange())).allowed
+    assert await denied(small) == AWAY
+    await small.let_through(a_call(identity=OTHER))
 
 
 class AwayAfterNo(Ledger):
@@ -387,9 +386,8 @@ async def test_a_no_is_not_forgotten(world: World) -> None:
     world.outage.away = True
     ledger = AwayAfterNo(world.redis)
     purse = Purse(ledger, PRICES, world.spool, fail_open=world.fail_open)
-    call = a_call(project=Project("proj_1", "acme", ("0.001 usd/day",), "clamp"), body=b"{}")
-    with pytest.raises(LedgerUnavailable):
-        await purse(call, Exchange())
+    call = a_call(project=Project("proj_1", "acme", ("0.001 usd/day",), "clamp"))
+    assert await denied(world, call, purse) == AWAY
     assert (ledger.asked, world.on_disk(), purse.held) == (2, [], {})
     await ledger.close()
 
@@ -435,7 +433,7 @@ async def test_a_gateway_that_dies_after_that_leaves_it_to_the_sweep(world: Worl
     await world.back()
     await world.fail_open.adopt()
     assert world.on_disk() == []
-    await world.ledger.extend(call.id, world.purse.held[call.id], Amount(100_000, 10, 0))
+    await world.ledger.extend(call.id, call.scopes, Amount(100_000, 10, 0))
     later = await crashed(world)
     assert later.found == 0
     await later.purse.retry()
@@ -578,8 +576,8 @@ async def test_redis_goes_again_in_the_middle_of_the_telling(world: World) -> No
 # A stream without a cap.
 
 
-async def a_stream(world: World) -> Call:
-    return await world.let_through(stream=True, capped=False, output_cap=FIRST_SLICE_TOKENS)
+async def a_stream(world: World) -> CallHold:
+    return await world.let_through(a_call(stream=True, capped=False, out=FIRST_SLICE_TOKENS))
 
 
 async def test_a_stream_grows_on_disk_before_it_goes_on(world: World) -> None:
@@ -587,16 +585,15 @@ async def test_a_stream_grows_on_disk_before_it_goes_on(world: World) -> None:
     world.away()
     call = await a_stream(world)
     [begun] = world.on_disk()
-    assert call.covers is not None
     assert await call.covers(FIRST_SLICE_TOKENS + 100) is None
     [grown] = world.on_disk()
     assert grown["kind"] == "begun"
-    assert grown["charged"] == [call.estimate.nano_usd, call.estimate.tokens, 1]
+    assert grown["charged"] == [call.amount.nano_usd, call.amount.tokens, 1]
     assert grown["charged"][1] > begun["charged"][1]
     later = await crashed(world)
     assert later.found == 1
     await later.purse.retry()
-    assert await later.used() == (call.estimate.nano_usd, 0)
+    assert await later.used() == (call.amount.nano_usd, 0)
     assert len(later.lines) == 1
     await later.close()
 
@@ -608,10 +605,9 @@ async def test_a_stream_that_cannot_be_spooled_ends(world: World) -> None:
     await world.spool.close()
     world.spool.path.rename(world.directory / "kept")
     world.spool.path.mkdir()
-    assert call.covers is not None
     denial = await call.covers(FIRST_SLICE_TOKENS + 100)
     assert denial is not None
-    assert (denial.code, call.ended) == ("ledger_unavailable", "budget")
+    assert denial.code == "ledger_unavailable"
     world.spool.path.rmdir()
     (world.directory / "kept").rename(world.spool.path)
     await world.settled(call)
@@ -626,7 +622,6 @@ async def test_a_stream_that_fits_no_more_when_redis_is_back_ends(world: World) 
     world.away()
     call = await a_stream(world)
     await world.back()
-    assert call.covers is not None
     denial = await call.covers(FIRST_SLICE_TOKENS + 100)
     assert denial is not None
     assert denial.code == "budget_exceeded"
@@ -639,7 +634,6 @@ async def test_a_stream_is_held_at_its_next_extension_when_redis_is_back(world: 
     world.away()
     call = await a_stream(world)
     await world.back()
-    assert call.covers is not None
     assert await call.covers(FIRST_SLICE_TOKENS + 100) is None
     assert world.fail_open.opened == {}
     assert await call.covers(2 * FIRST_SLICE_TOKENS + 200) is None
@@ -665,15 +659,26 @@ async def test_a_turn(world: World, caplog: pytest.LogCaptureFixture) -> None:
     async def boom() -> None:
         raise RuntimeError("injected")
 
-    world.fail_open._refresh = boom
-    assert await world.fail_open.turn([]) == []
+    failing = FailOpen(world.ledger, world.spool, world.outage, lambda admitted: True, boom)
+    assert await failing.turn([]) == []
     assert "injected" in caplog.text
 
 
-def test_its_charge_is_what_any_call_is_charged() -> None:
+async def test_its_charge_is_what_any_call_is_charged(world: World) -> None:
     """Nothing of the rules differs."""
-    purse = Purse(None, PRICES, None)  # type: ignore[arg-type]
-    call = a_call(estimate=HELD, upstream_status=200, usage=Usage(input=90, output=7), complete=True)
-    call.unsafe_fail_open = True
-    assert purse.charge(call) == (USED, "usage")
-    assert Scope("project", "acme", "proj_1") == PROJECT
+    world.away()
+    call = await world.let_through()
+    usage = (Charge("", Units(input=90, output=7)),)
+    assert world.purse.charge(call.id, Outcome(End.WHOLE, 200, metered=True, charges=usage)) == (USED, "usage")
+
+
+async def test_a_repeat_at_worst_is_on_disk_before_it_leaves(world: World) -> None:
+    """What both attempts may cost is what the next gateway charges."""
+    world.away()
+    call = await world.let_through(a_call(project=Project("proj_1", "acme", estimate="worst")))
+    assert await call.covers_repeat()
+    assert call.amount == Amount(2 * HELD.nano_usd, 2 * HELD.tokens, 1)
+    later = await crashed(world)
+    await later.purse.retry()
+    assert await later.used() == (2 * HELD.nano_usd, 0)
+    await later.close()

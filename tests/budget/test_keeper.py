@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from tests.ledger.clock import Clock
+from tests.support.calls import admitted, requested
 
+from tollhouse.budget.hold import CallHold
 from tollhouse.budget.keeper import LOOK_EVERY_S, SWEEP_EVERY_S, Keeper
 from tollhouse.budget.purse import Purse
 from tollhouse.budget.renewal import RENEW_EVERY_S
-from tollhouse.call import Amount
+from tollhouse.call import Amount, Project
 from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import parse_limits
 from tollhouse.ledger.spool import Spool, SpoolRecord
@@ -21,6 +23,12 @@ from tollhouse.ledger.store.client import connect
 
 SCOPES = (Scope("project", "acme", "proj_123"),)
 AWAY = "redis://127.0.0.1:1/0"
+
+
+def under_way(call_id: str) -> CallHold:
+    """What the purse has of a call that it holds for."""
+    call = requested(given=admitted(project=Project("proj_123", "acme"), call_id=call_id))
+    return CallHold(call, call.estimate, Amount(5))
 
 
 class World:
@@ -75,7 +83,7 @@ async def test_calls_under_way_are_renewed(world: World) -> None:
     """A call of five minutes keeps its hold; when it is forgotten, it ends by the sweep."""
     world.tenants = ["acme"]
     await world.ledger.hold("c1", SCOPES, Amount(5))
-    world.purse.held["c1"] = SCOPES
+    world.purse.held["c1"] = under_way("c1")
     await world.turns(300)
     assert await world.held() == 5
     del world.purse.held["c1"]
@@ -121,7 +129,7 @@ async def test_redis_away_is_a_reason_and_nothing_is_lost(tmp_path: Path) -> Non
     await spool.put(SpoolRecord("c1", SCOPES, Amount(3), {}))
     prices: Any = None
     purse = Purse(ledger, prices, spool)
-    purse.held["c2"] = SCOPES
+    purse.held["c2"] = under_way("c2")
 
     async def tenants() -> list[str]:
         return ["acme"]

@@ -130,8 +130,9 @@ KINDS: Mapping[str, Kind] = {
     "the provider says 400": Kind(5, chat, {400}, {(400, "none")}, "400"),
     "the provider says 429": Kind(4, chat, {429}, {(429, "none")}, "429"),
     "the provider says 500": Kind(4, chat, {500}, {(500, "none")}, "500"),
-    "a reset, then an answer": Kind(4, chat, {200, 502}, {(200, "usage"), (502, "none")}, "reset once"),
-    "resets only": Kind(3, chat, {502}, {(502, "none")}, "reset"),
+    # Of a request whose connection was lost the input's estimate is charged, once, when it is given up.
+    "a reset, then an answer": Kind(4, chat, {200, 502}, {(200, "usage"), (502, "estimate")}, "reset once"),
+    "resets only": Kind(3, chat, {502}, {(502, "estimate")}, "reset"),
     # The reset can overtake the first bytes of the body: then there is a refusal.
     "cut": Kind(5, chat, {0, 502}, {(200, "estimate"), (502, "estimate")}, "cut"),
     "a stream that is cut": Kind(

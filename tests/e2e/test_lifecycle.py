@@ -183,8 +183,8 @@ def test_resets_before_headers_are_tried_again_and_charged_once(road: Road) -> N
     spent(road, [line])
 
 
-def test_a_provider_that_only_resets_costs_nothing(road: Road) -> None:
-    """All attempts fail: 502, nothing charged, the attempts of unknown fate counted."""
+def test_a_provider_that_only_resets_costs_the_input_once(road: Road) -> None:
+    """All attempts fail: 502, and of each the provider may have read the request. Its input is charged, not once an attempt."""
     road.standin.script(*[reset_before_headers()] * 3)
     with road.http() as client:
         answer = client.post(URL, json=body("never"))
@@ -192,7 +192,7 @@ def test_a_provider_that_only_resets_costs_nothing(road: Road) -> None:
     assert answer.headers["x-tollhouse-reason"] == "upstream_unreachable"
     [line] = settled(road, 1)
     assert (line["decision"], line["reason"], line["gate"]) == ("fail", "upstream_unreachable", "dispatch")
-    assert (line["attempts_unknown"], line["charged_by"], line["cost_usd"]) == (3, "none", "0")
+    assert (line["attempts_unknown"], line["charged_by"], line["cost_usd"]) == (3, "estimate", "0.0000225")
     spent(road, [line])
 
 

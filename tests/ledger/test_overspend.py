@@ -16,11 +16,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.wire import a_head, an_exchange
+from tests.support.calls import admitted
+from tests.support.wire import an_exchange
 
-from tollhouse.admit.reading import Reading
+from tollhouse.admit.reading import ReadBody
 from tollhouse.budget.purse import Purse
-from tollhouse.call import Call, Identity, Project, Usage
+from tollhouse.call import End, Outcome, Project, new_call_id
+from tollhouse.denial import Refused
+from tollhouse.families.units import Charge, Units
 from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import parse_limits
 from tollhouse.ledger.spool import Spool
@@ -156,31 +159,32 @@ async def spend(
     cost beyond the hold, of each; then every limit, as ``(text, limit, used)``."""
     redis = connect("embedded", directory)
     ledger = Ledger(redis)
-    reading = Reading(max_body_bytes=1 << 20, idle_s=60, window=prices.window)
+    reading = ReadBody(max_body_bytes=1 << 20, idle_s=60, window=prices.window)
     purse = Purse(ledger, prices, Spool(directory))
     await ledger.set_limits(PROJECT, parse_limits(LIMITS))
     counted = []
     for body, served, share in calls:
-        call = Call.begin(head := a_head("POST", "/v1/chat/completions"))
-        call.provider, call.path, call.project = OPENAI, head.target, project
-        call.endpoint = OPENAI.endpoint("POST", head.target)
-        call.identity = Identity("tok_1", "acme", ("proj_1",))
-        exchange, _ = an_exchange(head, body)
-        assert (await reading(call, exchange)).allowed
-        if not (await purse(call, exchange)).allowed:
+        at = admitted(project=project, call_id=new_call_id())
+        exchange, _ = an_exchange(at.arrival.head, body)
+        try:
+            requested = await reading(at, exchange)
+            covered = await purse(requested, exchange)
+        except Refused:
             continue
-        window = prices.window("openai", call.model)
-        into, out = count(call.body or b"", OPENAI.most_input(window), OPENAI.most_output(call.model, window))
-        asked = call.service_tier
-        call.service_tier = served if asked in ("", "auto") else asked
-        call.usage = Usage(input=into, cache_write=int(into * share), output=out, reasoning=int(out * share))
-        call.upstream_status, call.complete = 200, True
-        charge = purse.charge(call)
+        asked, hold = covered.requested.asked, covered.hold
+        window = prices.window("openai", asked.model)
+        into, out = count(
+            covered.requested.body or b"", OPENAI.most_input(window), OPENAI.most_output(asked.model, window)
+        )
+        tier = served if asked.tier in ("", "auto") else asked.tier
+        usage = Units(input=into, cache_write=int(into * share), output=out, reasoning=int(out * share), requests=1)
+        charges = (Charge(asked.model, usage, tier),)
+        charge = purse.charge(at.id, Outcome(End.WHOLE, 200, metered=True, charges=charges))
         assert charge is not None
-        assert charge[1] == "usage"
-        counted.append((call.input_estimate, into, charge[0].nano_usd - call.estimate.nano_usd))
-        call.charged, call.charged_by = charge
-        await purse.settle(call, {"call_id": call.id})
+        amount, charged_by = charge
+        assert charged_by == "usage"
+        counted.append((requested.estimate.units.input, into, amount.nano_usd - hold.amount.nano_usd))
+        await purse.settle(at.id, amount, {"call_id": at.id})
     [shown] = await ledger.show([PROJECT])
     await ledger.close()
     return counted, [(row.limit.text, row.limit.amount, row.used) for row in shown.limits]

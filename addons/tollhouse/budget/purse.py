@@ -230,17 +230,19 @@ class Purse:
     async def _holds_again(self, hold: CallHold) -> bool:
         """With ``estimate = "worst"`` an attempt of unknown fate is charged its hold, and is repeated only if another one of
         that size can be held."""
-        step = Amount(hold.first.nano_usd, hold.first.tokens, 0)
+        amount = enlarged(hold.amount, hold.first)
+        step = Amount(amount.nano_usd - hold.amount.nano_usd, amount.tokens - hold.amount.tokens, 0)
         try:
             if self._fail_open is not None and hold.id in self._fail_open.opened:
-                return await self._fail_open.enlarge(hold.id, enlarged(hold.amount, step)) is None
-            if not isinstance(await self._ledger.extend(hold.id, hold.scopes, step), Held):
-                return False
+                fits = await self._fail_open.enlarge(hold.id, amount) is None
+            else:
+                fits = isinstance(await self._ledger.extend(hold.id, hold.scopes, step), Held)
         except (LedgerUnavailable, ValueError) as e:
             log.warning("call %s is not tried again: its hold could not be extended (%s)", hold.id, e)
             return False
-        hold.amount = enlarged(hold.amount, step)
-        return True
+        if fits:
+            hold.amount = amount
+        return fits
 
     async def grow(self) -> None:
         """Extend the holds of the streams that say nothing; called once a second."""
