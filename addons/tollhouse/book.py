@@ -40,7 +40,7 @@ class Concluded:
     """A call at its end, for its line. ``stage`` is the last one that it reached.
 
     ``denial`` is ours, of ``gate``. ``ended`` says how a call ended that nobody refused, if not by its answer's end:
-    ``client_gone``, ``stopped``, ``cut`` or ``budget``. ``outcome`` is None for a call that did not pass every gate.
+    ``client_gone`` or ``stopped``. ``outcome`` is None for a call that did not pass every gate.
     """
 
     stage: Stage
@@ -159,18 +159,40 @@ def _sum_of[N: (int, float)](counts: Sequence[Mapping[str, N]]) -> dict[str, N]:
 def swept_record(fields: Mapping[str, str]) -> dict[str, object]:
     """The line of a call whose gateway died, as the gateway that swept its hold writes it: ``fields`` is what the hold
     carried and was charged; what nobody knows any more is empty. A call that was only slow has its own line as well."""
-    empty: dict[str, object] = {
+    empty = {**_empty_record(), "decision": "allow", "reason": "swept"}
+    carried = {key: clipped(without_tokens(value)) for key, value in fields.items() if key in empty}
+    let_through = {"unsafe_fail_open": True} if fields.get("unsafe_fail_open") == "true" else {}
+    return {**empty, **carried, "stream": fields.get("stream") == "true", **let_through}
+
+
+def broken_record(call: Concluded) -> dict[str, object]:
+    """The line of a call whose own line can't be made, for a fault of ours: whose it is and what it cost."""
+    found = known(call.stage)
+    return {
+        **_empty_record(),
+        "ts": rfc3339(found.arrival.timestamp, "milliseconds"),
+        "call_id": found.arrival.id,
+        "tenant": found.project.tenant if found.project else "",
+        "project": found.project.id if found.project else "",
+        "identity": found.identity.token_id if found.identity else "",
+        "status": call.status,
+        "decision": "fail",
+        "reason": "internal",
+        "stream": False,
+        "cost_usd": format_usd(call.charged.nano_usd),
+        "charged_by": call.charged_by,
+    }
+
+
+def _empty_record() -> dict[str, object]:
+    """What nobody knows is empty."""
+    return {
         **dict.fromkeys(FIELDS.split(), ""),
         **dict.fromkeys(("status", "attempts_unknown"), 0),
         **dict.fromkeys(("ttft_ms", "duration_ms", "overhead_ms", "clamped")),
         "attempts": [],
         "tokens": {},
-        "decision": "allow",
-        "reason": "swept",
     }
-    known = {key: clipped(without_tokens(value)) for key, value in fields.items() if key in empty}
-    let_through = {"unsafe_fail_open": True} if fields.get("unsafe_fail_open") == "true" else {}
-    return {**empty, **known, "stream": fields.get("stream") == "true", **let_through}
 
 
 class Book:
@@ -195,7 +217,12 @@ class Book:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
     def record(self, call: Concluded) -> dict[str, object]:
-        return record_of(call, self._clock())
+        """Raises nothing: a call is settled and written whatever is wrong with its line."""
+        try:
+            return record_of(call, self._clock())
+        except Exception:
+            log.exception("call %s: its line could not be made whole", known(call.stage).arrival.id)
+            return broken_record(call)
 
     def write(self, record: dict[str, object]) -> None:
         """Never raises: a full disk is logged and does not end calls."""

@@ -1,18 +1,22 @@
 """The gateway, put together: what stands where on the road, what starts before what, and how it stops.
 
-listeners   proxy (CONNECT), base URL, transparent          listen.py, dispatch/mitm/
-addons      Tunnel: which host a tunnel may be for          admit/tunnel.py
+listeners   proxy (CONNECT), base URL, transparent          listen/sockets.py, listen/mitm/
+addons      Tunnel: which host a tunnel may be for          listen/tunnel.py
             Road: one coroutine a call                      journey.py
-gates       Admit    authority, path, identity, strip       admit/gate.py
-            Reading  the body, where it has to be read      budget/reading.py
+gates       Address  which provider is meant                admit/gate.py, authority.py
+            Aim      which path and query are sent          admit/gate.py, path.py
+            Identify who calls; credentials are stripped    admit/gate.py, identity.py, strip.py
+            Bill     which project pays                     admit/gate.py
+            Open     whether method and path are open       admit/gate.py
+            ReadBody what is asked, and the estimate        admit/reading.py
             Models   the project's list of models           admit/models.py
-            Purse    estimate, hold                         budget/purse.py, fail_open.py
+            Purse    the hold                               budget/purse.py, fail_open.py
             KeyCache the key, leased                        credential/cache.py
 dispatch    Relay    breaker, attempts, answer, meter       dispatch/relay.py
 settle      Purse, then Book: the line                      budget/purse.py, book.py
 beside      what they are opened from, and Keeper           stores.py, budget/keeper.py
             the thread that renews holds                    budget/renewal.py
-            commands, probes, metrics                       admin/control.py, http.py, metrics.py
+            commands, probes, metrics                       control/, site/
 """
 
 from __future__ import annotations
@@ -89,7 +93,6 @@ class Gateway:
         self.config = config
         self.catalog = catalog(config)
         self.addresses: dict[str, str] = {}
-        self.gates: list[Gate] = []
         self.stopping = asyncio.Event()
         self._not_ready: list[str] = ["starting"]
         self._warnings: list[str] = []
@@ -158,9 +161,11 @@ class Gateway:
         self._closers.append(self.tokens.close)
         self.upstream = Upstream(self.catalog, tokens=self.tokens)
         self.breakers = Breakers(time.monotonic)
-        relay = Relay(self.upstream, self.breakers, self.keys, abandoned_read_s=config.limits.abandoned_read_s)
-        self.gates = self._gates(prices)
-        self.journey = Journey(self.gates, self.keys, self.purse, relay, self.book, trace_header=config.headers.trace)
+        abandoned_read_s = config.limits.abandoned_read_s
+        self.relay = Relay(self.upstream, self.breakers, self.keys, abandoned_read_s=abandoned_read_s)
+        self.journey = Journey(
+            self._gates(prices), self.keys, self.purse, self.relay, self.book, trace_header=config.headers.trace
+        )
         self._closers.append(self._last_calls)
         self._closers.append(self.upstream.close)
         await self.upstream.start()

@@ -66,7 +66,8 @@ class Journey:
         *,
         trace_header: str = "",
     ) -> None:
-        self._gates = tuple(gates)
+        self.gates = tuple(gates)
+        """In the order in which they are asked."""
         self._leases = leases
         self._purse = purse
         self._relay = relay
@@ -146,7 +147,7 @@ class Journey:
             raise Refused.of(trip.exchange.defect, "listener")
         if not self.open:
             raise Refused("draining", headers=(("retry-after", "1"),), gate="listener")
-        for gate in self._gates:
+        for gate in self.gates:
             try:
                 stage: object = await gate(trip.stage, trip.exchange)
                 if not isinstance(stage, gate.gives):
@@ -248,10 +249,7 @@ class Journey:
         # The head is out. A stream can still be told that its budget has ended; any other answer is cut.
         trip.denial, trip.gate = refusal.denial, gate
         answer = delivery.answering
-        if trip.left is not End.OVER_BUDGET or answer is None:
-            return None
-        answer.give_up()
-        if not answer.can_be_told:
+        if trip.left is not End.OVER_BUDGET or answer is None or not answer.can_be_told:
             return None
 
         async def last_event() -> None:
@@ -272,7 +270,7 @@ def _keyless(provider: Provider, error: CredentialUnavailable) -> Denial:
     return Denial("credential_unavailable", why, (("x-should-retry", "false"),), todo_override=todo)
 
 
-_ENDED = {End.LEFT: "client_gone", End.STOPPED: "stopped", End.CUT: "cut", End.OVER_BUDGET: "budget"}
+_REASONS = {End.LEFT: "client_gone", End.STOPPED: "stopped"}
 """The line's ``reason`` of a call that nobody refused."""
 
 
@@ -306,12 +304,12 @@ class _Trip:
         return headers
 
     async def conclude(self) -> None:
-        """The charge, the settle and the line."""
-        outcome = self.delivery.outcome(self.left) if self.delivery is not None else None
+        """The charge, the settle and the line. No fault in here leaves a hold behind."""
+        outcome = self._outcome(self.delivery) if self.delivery is not None else None
         charge = self._purse.charge(self.id, outcome or Outcome(End.NEVER_LEFT))
         charged, charged_by = charge if charge is not None else (NOTHING, "none")
         waited_s = self.exchange.waited_s + (outcome.waited_s if outcome is not None else 0.0)
-        ended = _ENDED[self.left] if self.left is not None else ""
+        ended = _REASONS.get(self.left, "") if self.left is not None else ""
         record = self._book.record(
             Concluded(
                 self.stage,
@@ -329,6 +327,16 @@ class _Trip:
             await self._purse.settle(self.id, charged, record)
         finally:
             self._book.write(record)
+
+    def _outcome(self, delivery: Delivery) -> Outcome:
+        try:
+            answer = delivery.answering
+            if answer is not None and not answer.complete:
+                answer.give_up()
+            return delivery.outcome(self.left)
+        except Exception:
+            log.exception("call %s: what its answer counted is not known, so its hold is charged", self.id)
+            return Outcome(End.WHOLE, self.status, metered=True)
 
     def refusal(self, refusal: Refused) -> Rest:
         """The answer that is a refusal of ours, in the provider's own error format."""

@@ -27,7 +27,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
 @pytest.fixture
 def met(once: Inside, caplog: pytest.LogCaptureFixture) -> Iterator[Attacked]:
     """With a breaker that has forgotten what the tests before did to it."""
-    once.gateway.journey._relay.breakers = Breakers(time.monotonic)
+    once.gateway.relay.breakers = Breakers(time.monotonic)
     yield from watched(once, caplog)
 
 

@@ -266,6 +266,8 @@ class Delivery:
         self._in_flight = True
 
     def _record(self, attempt: Attempt) -> None:
+        if attempt.outcome == "internal" and not self._in_flight:
+            attempt = replace(attempt, unknown=False)
         self._attempts_made.append(attempt)
         if attempt.outcome != "cancelled":
             self._in_flight = False

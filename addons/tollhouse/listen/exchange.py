@@ -1,6 +1,6 @@
 """One request and its answer as the road sees them, with the listener's protocol hidden behind a `Wire`.
 
-The layer (`dispatch.mitm`) feeds the request's body in; the coroutine that owns the call reads it and writes the answer.
+The layer (`listen.mitm`) feeds the request's body in; the coroutine that owns the call reads it and writes the answer.
 Everything happens on one event loop; nothing here is safe for threads.
 """
 
