@@ -1,8 +1,9 @@
 """Tollhouse: the forward egress proxy through which a company's programs call AI providers.
 
-The road of a call, in order: `listen` -> `admit` -> `budget` -> `credential` -> `dispatch` -> `meter` -> back to `budget`, which
-settles, and `book`, which writes the line. `journey` takes a call along it; `gateway` is the table of contents. Beside it:
-`providers` (data), `trust` (the CA), `config`, `admin` (the commands) and `demo`.
+A call walks through the rooms in this order: `listen` takes it, `admit` judges it, `budget` holds
+its cost, `credential` brings the key, `dispatch` sends it and gives the answer back, `budget`
+settles, and `book` writes the line. `journey` leads it along this road, and `gateway` is the table
+of contents. docs/architecture.md says what every room is for.
 """
 
 from importlib.metadata import version

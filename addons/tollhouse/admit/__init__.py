@@ -1,8 +1,12 @@
-"""Who calls, where to, on whose account: the first gate, and the addon that judges tunnels before it.
+"""Who calls, where to, and on whose account: the gates before anything is held. They speak to nobody
+but `accounts`.
 
-tunnel                  CONNECT and TLS handshakes      gate        the order of what follows
-authority               the one host that is meant      path        the bytes of the URL
-identity, token         the credential that decides     directory   projects and tokens, in Redis
-strip                   the headers that may go on      models      the gate of a project's list of models
-remembered              what Redis said of them, for an outage that calls are let through
+gate         the first five gates in their order, and what makes them
+authority    the one host that is meant
+path         the path and the query, as the bytes that will be sent
+identity     the credential that decides, and the project that pays
+strip        the headers that may go on
+reading      the gate that reads the body and estimates the call
+bodies       how many bytes of bodies the process keeps, and for whom
+models       the gate of a project's list of models
 """

@@ -1,0 +1,11 @@
+"""What `tollhouse check` looks at. It reaches for everything that the configuration names, and it
+changes nothing.
+
+check         the order of the looks
+finding       one thing that it has to say
+named_files   files that the configuration names, and the CA
+ports         the listeners' ports
+redis         each Redis server: can it be reached, and can it keep a ledger
+redis_facts   what one Redis server says of itself
+vault         the login to Vault, and each provider's key
+"""

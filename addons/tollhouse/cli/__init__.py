@@ -1,0 +1,13 @@
+"""What a person types: one file a command group. Results go to stdout, talk to stderr.
+
+main      the command `tollhouse` and its groups
+common    the configuration, the result and the error of every command
+render    tables on stdout
+run       `demo`, `init`, `check`, `run`
+init      what `init` writes
+project   `project`, and `apply`
+token     `token`
+budget    `budget`, and `usage`
+key       `key`
+ca        `ca`
+"""

@@ -1,14 +1,16 @@
-"""Where providers' keys come from: a store, read ahead of the calls that need them.
+"""Where providers' keys come from: leases, read ahead of the calls that need them.
 
-cache                   keys, kept ready                entry       what is told of a path of the store
-lease                   what a call is given            secret      the one object that holds a key
-fields                  what a secret holds             pauses      keys to be left alone
-paths                   where a key is looked for       workers     threads for what blocks
-login                   the login, looked after         environment keys where none should be
-redact                  keys in answers
-
-vault/                  auth, connection, reader, replies: Vault's part; embedded_vault: the same without a Vault
-cloud/aws               signatures
-cloud/google            access tokens                   google_endpoint  where they are minted
-cloud/token_host        POSTs to one URL, for what gives tokens
+cache         keys, kept ready
+entry         what is noted of one path of the store
+lease         what a call is given, and how a store says no
+secret        the one object that holds a key
+fields        what a secret of the store holds, by its shape
+paths         where a key is looked for
+pauses        keys that are left alone for a while
+login         the login to the store, kept alive
+workers       threads for what blocks
+environment   provider keys in the gateway's own environment
+redact        takes keys out of answers
+vault/        speaks to Vault
+cloud/        makes the credentials of AWS and Google
 """

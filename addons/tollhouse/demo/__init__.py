@@ -1,6 +1,18 @@
-"""`tollhouse demo`, and what the tests share with it: a stand-in provider, a real gateway and real workloads.
+"""`tollhouse demo`, and what the tests share with it: a stand-in provider, a gateway and workloads.
 
-demo                    the acts, in order              screen      what is printed, claims checked
-standin, standin_*      the provider that is played     gateway_*   a gateway as a process of its own
-workload_*              scripts with the OpenAI SDK     run_workload, child_output
+demo              the acts, in order
+screen            what is printed, and claims that are checked
+gateway_config    a tollhouse.toml for a gateway with a stand-in
+gateway_process   a gateway as a process of its own
+run_workload      a workload as a process of its own
+child_output      the output of such a process, line by line
+standin           the provider that is played
+standin_routes    which answer a request gets
+standin_answers   the answers, byte for byte
+standin_script    what it can be told to do instead of answering
+standin_book      what it wrote down of a request
+standin_tls       its certificate
+workload_chat     a workload that chats
+workload_spend    a workload that calls until it is refused
+workload_attack   a workload that tries to get out without paying
 """

@@ -1,9 +1,18 @@
-"""The way out of a cleared call and the way back of its answer. `mitm` is the client's side, `upstream` the provider's.
+"""The way out of a cleared call, and the way back of its answer. It speaks to the provider.
 
-exchange                a request and its answer        mitm/       from a client's bytes to an exchange
-relay                   one call, out and back          attempts    the retry loop; `retry` has its rules
-breaker, window         pauses of failing providers     upstream    one attempt
-sign                    the key is put on here          verdict     what an error says of the key
-resolve, guard          which address may be dialled    transport   aiohttp bent to our rules
-answer                  what a provider answered
+relay       one call out and back: keys, attempts, the answer, the outcome
+outgoing    the request as it will be sent, but for the key
+attempts    the retry loop
+retry       the rules of the loop, and the retry budget
+breaker     pauses of failing providers
+window      counts of the last seconds, for breaker and retry budget
+upstream    one attempt over the shared session
+sign        the key is put on here
+resolve     names to addresses
+guard       which addresses may be dialled
+transport   aiohttp bent to our rules
+answer      what a provider answered, and its two failures
+verdict     what an error says of the key, by its family's table
+answering   the answer as pieces, for `journey`
+stages      what each piece passes: redaction, meter, budget
 """

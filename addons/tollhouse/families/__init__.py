@@ -1,4 +1,17 @@
-"""Whose API is spoken: `base` is the seam, `units` what a bill counts, ``formats`` what several share, a folder a family."""
+"""Whose API is spoken: one folder a family. A family knows bytes and counts, and speaks to nobody.
+
+base        the seam: `Family` and the values that it takes and gives
+units       what a bill counts
+formats/    framings and readers that several families share
+openai/     OpenAI's API, and that of all who speak like it
+azure/      OpenAI's, at Azure
+anthropic/  Anthropic's
+google/     Google's, at the Gemini API
+vertex/     Google's, at Vertex AI
+bedrock/    AWS Bedrock's
+cohere/     Cohere's
+mistral/    Mistral's
+"""
 
 from typing import Final
 

@@ -1,4 +1,16 @@
-"""The providers known by name. A configuration changes an entry or adds its own; see `config.ProviderConfig`."""
+"""The providers known by name: data, one file each. A configuration changes an entry or adds its own
+(`config.models.ProviderConfig`). No code here runs on a call.
+
+base        `Provider` and `Catalog`
+openai      OpenAI
+anthropic   Anthropic
+azure       Azure OpenAI and Foundry
+gemini      the Gemini API
+vertex      Vertex AI
+bedrock     AWS Bedrock
+mistral     Mistral
+cohere      Cohere
+"""
 
 from typing import Final
 

@@ -1,0 +1,5 @@
+"""The admin listener. It speaks to probes and to people, changes nothing and shows no secret.
+
+http      /livez, /readyz, /metrics
+metrics   what /metrics shows
+"""

@@ -1,0 +1,9 @@
+"""Speaks to HashiCorp Vault or OpenBao. Everything here blocks: `credential.workers` runs it in
+threads.
+
+reader           reads of keys, and the login kept alive
+auth             the ways to log in
+connection       requests through hvac
+replies          what an answer of Vault means
+embedded_vault   the same without a Vault: one encrypted file
+"""

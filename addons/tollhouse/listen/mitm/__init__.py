@@ -1,8 +1,12 @@
 """The only folder that knows mitmproxy's proxy core: from a client's bytes to an `Exchange`, and back.
 
-    hooks     what our addons are asked                     head      strict parsing of request heads
-    layer     the layers of a connection, in order          http1, http2   the client's protocol
-    wire      the way back to the client                    handler   one connection, its hooks and its end
+hooks     what our addons are asked
+layer     the layers of a connection, in order
+head      strict parsing of request heads
+http1     HTTP/1 with the client
+http2     HTTP/2 with the client
+wire      the way back to the client
+handler   one connection: its hooks and its end
 
 mitmproxy brings TLS, HTTP/1 and HTTP/2; everything behind them is replaced. Its `HttpLayer` and `HttpStream` are not used:
 they keep bodies, put the whole message through hooks whose exceptions are logged and ignored (the request is then sent), and

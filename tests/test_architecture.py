@@ -1,0 +1,82 @@
+"""docs/architecture.md and the rooms' own docstrings have the rooms and modules that there are, and no others."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+from tests.test_imports import ROOMS
+
+import tollhouse
+from tollhouse.call import End
+
+PACKAGE = Path(tollhouse.__file__).parent
+TEXT = (PACKAGE.parents[1] / "docs" / "architecture.md").read_text()
+TREE = TEXT.partition("```\naddons/tollhouse/\n")[2].partition("```")[0].splitlines()
+FOLDERS = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
+
+
+def _exists(place: Path, name: str) -> bool:
+    return (place / name).is_dir() if name.endswith("/") else (place / f"{name}.py").is_file()
+
+
+def test_the_list_has_the_rooms_in_their_order() -> None:
+    """Every room, no other, and in the order in which rooms may import."""
+    named = [line.split()[0] for line in TREE if not line.startswith("    ")]
+    assert [name.rstrip("/") for name in named] == list(ROOMS)
+    assert all(_exists(PACKAGE, name) for name in named)
+
+
+def test_each_module_of_the_list_is_in_its_room() -> None:
+    """Whatever stands below a room exists there."""
+    room = PACKAGE
+    for line in TREE:
+        name = line.split()[0]
+        if line.startswith("    "):
+            assert _exists(room, name), f"{room.name}/{name}"
+        else:
+            room = PACKAGE / name
+
+
+def test_each_line_of_the_list_says_something() -> None:
+    """A name alone helps nobody."""
+    assert TREE
+    assert not [line for line in TREE if len(line.split()) < 2]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(PACKAGE.parent)))
+def test_a_room_names_its_modules(folder: Path) -> None:
+    """The table in its docstring has a line for each module and folder, and no other."""
+    docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+    assert docstring
+    inside = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    inside |= {f"{path.name}/" for path in folder.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    named = set(re.findall(r"^(?:    )?([a-z_0-9]+/?) {2,}", docstring, re.MULTILINE))
+    assert named == (inside if folder != PACKAGE else set())
+
+
+def test_what_is_named_as_code_exists() -> None:
+    """``room.module.Name`` and ``room.module.Class.method`` of the document are there."""
+    named = {span for span in re.findall(r"`([a-z_]+(?:\.\w+)+)`", TEXT) if span.split(".")[0] in ROOMS}
+    assert len(named) > 20
+    for span in named:
+        found: object = None
+        *parts, last = span.split(".")
+        for at in range(len(parts) + 1, 0, -1):
+            try:
+                found = importlib.import_module(".".join(("tollhouse", *[*parts, last][:at])))
+            except ModuleNotFoundError:
+                continue
+            for name in [*parts, last][at:]:
+                found = getattr(found, name)
+            break
+        assert found is not None, span
+
+
+def test_the_table_of_ends_is_whole() -> None:
+    """Each way in which a call can end has its row."""
+    rows = TEXT.partition("| `End` |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", rows, re.MULTILINE) == [end.name for end in End]
