@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.test_imports import ROOMS
 
 import tollhouse
+from tests.test_imports import ROOMS
 from tollhouse.call import End
 
 PACKAGE = Path(tollhouse.__file__).parent
