@@ -13,11 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from tollhouse.book import Book, Concluded
 from tollhouse.budget.purse import Purse
-from tollhouse.call import NOTHING, Arrival, Covered, End, Outcome, Stage, known
+from tollhouse.call import NOTHING, Amount, Arrival, ChargedBy, Covered, End, Outcome, Stage, known
 from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import CredentialUnavailable, Lease, NoKey
 from tollhouse.denial import Denial, Refused, error_headers
@@ -116,7 +116,7 @@ class Journey:
     async def _give(trip: _Trip, rest: Rest) -> None:
         """The last bytes. Nothing that happens to them changes what the call costs."""
         try:
-            async with trip.exchange.interruptible():
+            async with trip.exchange.interruptible(budget=False):
                 await rest()
         except (ClientGone, Stopped, Refused):
             pass
@@ -270,7 +270,7 @@ def _keyless(provider: Provider, error: CredentialUnavailable) -> Denial:
     return Denial("credential_unavailable", why, (("x-should-retry", "false"),), todo_override=todo)
 
 
-_REASONS = {End.LEFT: "client_gone", End.STOPPED: "stopped"}
+_REASONS: Final[dict[End | None, str]] = {End.LEFT: "client_gone", End.STOPPED: "stopped"}
 """The line's ``reason`` of a call that nobody refused."""
 
 
@@ -305,38 +305,39 @@ class _Trip:
 
     async def conclude(self) -> None:
         """The charge, the settle and the line. No fault in here leaves a hold behind."""
-        outcome = self._outcome(self.delivery) if self.delivery is not None else None
-        charge = self._purse.charge(self.id, outcome or Outcome(End.NEVER_LEFT))
-        charged, charged_by = charge if charge is not None else (NOTHING, "none")
-        waited_s = self.exchange.waited_s + (outcome.waited_s if outcome is not None else 0.0)
-        ended = _REASONS.get(self.left, "") if self.left is not None else ""
-        record = self._book.record(
-            Concluded(
-                self.stage,
-                self.status,
-                self.denial,
-                self.gate,
-                ended,
-                outcome,
-                charged,
-                charged_by,
-                waited_s,
-            )
+        try:
+            outcome, charged, charged_by = self._judged()
+        except Exception:
+            log.exception("call %s: its cost is not known, so its hold is charged", self.id)
+            hold = self._purse.held.get(self.id)
+            outcome = Outcome(End.WHOLE, self.status)
+            charged, charged_by = (hold.amount, "hold") if hold is not None else (NOTHING, "none")
+        concluded = Concluded(
+            self.stage,
+            self.status,
+            self.denial,
+            self.gate,
+            _REASONS.get(self.left, ""),
+            outcome,
+            charged,
+            charged_by,
+            self.exchange.waited_s + (outcome.waited_s if outcome is not None else 0.0),
         )
+        record = self._book.record(concluded)
         try:
             await self._purse.settle(self.id, charged, record)
         finally:
             self._book.write(record)
 
-    def _outcome(self, delivery: Delivery) -> Outcome:
-        try:
-            answer = delivery.answering
-            if answer is not None and not answer.complete:
-                answer.give_up()
-            return delivery.outcome(self.left)
-        except Exception:
-            log.exception("call %s: what its answer counted is not known, so its hold is charged", self.id)
-            return Outcome(End.WHOLE, self.status, metered=True)
+    def _judged(self) -> tuple[Outcome | None, Amount, ChargedBy]:
+        """How the call ended, what it costs and by what rule."""
+        if self.delivery is None:
+            return None, NOTHING, "none"
+        answer = self.delivery.answering
+        if answer is not None and not answer.complete:
+            answer.give_up()
+        outcome = self.delivery.outcome(self.left)
+        return outcome, *(self._purse.charge(self.id, outcome) or (NOTHING, "none"))
 
     def refusal(self, refusal: Refused) -> Rest:
         """The answer that is a refusal of ours, in the provider's own error format."""

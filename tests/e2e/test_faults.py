@@ -1,8 +1,9 @@
-"""Fail closed: a fault in any gate of the running gateway, and nothing has left."""
+"""ATTACKS.md row 25: a fault in any gate of the running gateway, and nothing has left."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,8 +12,8 @@ import httpx2
 import pytest
 from tests.support.inproc import Inside, open_inside
 
+from tollhouse import book
 from tollhouse.credential.lease import CredentialUnavailable
-from tollhouse.denial import Decision
 from tollhouse.ledger.store.client import LedgerUnavailable
 
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
@@ -50,12 +51,21 @@ async def nothing(*_: Any, **__: Any) -> Any:
     return None
 
 
+async def yes(*_: Any, **__: Any) -> Any:
+    return True
+
+
 async def no_ledger(*_: Any, **__: Any) -> Any:
     raise LedgerUnavailable("injected fault")
 
 
 async def no_key(*_: Any, **__: Any) -> Any:
     raise CredentialUnavailable("injected fault")
+
+
+def used(inside: Inside) -> dict[str, str]:
+    """What is charged so far, by limit."""
+    return {limit: shown["used"] for limit, shown in inside.budget().items()}
 
 
 def nothing_left(inside: Inside, answer: httpx2.Response, reason: str, gate: str) -> None:
@@ -70,33 +80,60 @@ def nothing_left(inside: Inside, answer: httpx2.Response, reason: str, gate: str
     assert {limit["held"] for limit in inside.budget().values()} == {"0"}
 
 
-@pytest.mark.parametrize("fault", [boom, boom_later, nothing], ids=["raises", "raises later", "gives nothing"])
-@pytest.mark.parametrize("number", [0, 1, 2, 3], ids=["admit", "read", "models", "budget"])
+GATES = ("Address", "Aim", "Identify", "Bill", "Open", "ReadBody", "Models", "Purse")
+FAULTS = {"raises": boom, "raises later": boom_later, "gives nothing": nothing, "gives True": yes}
+
+
+def test_no_gate_is_left_out(inside: Inside) -> None:
+    """The tests below go through all of them, and the credential gate has tests of its own."""
+    assert tuple(type(gate).__name__ for gate in inside.gateway.journey.gates) == GATES
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize("number", range(len(GATES)), ids=GATES)
 def test_a_faulty_gate_lets_nothing_out(
     inside: Inside, monkeypatch: pytest.MonkeyPatch, number: int, fault: Callable[..., Any]
 ) -> None:
-    """Each gate in turn raises, at once or after a wait, or returns no decision."""
-    gate = inside.gateway.gates[number]
+    """Each gate in turn raises, at once or after a wait, or gives what is no stage of a call."""
+    gates = list(inside.gateway.journey.gates)
+    gate = gates[number]
 
     class Faulty:
         name = gate.name
+        gives = gate.gives
         __call__ = staticmethod(fault)
 
-    gates = list(inside.gateway.gates)
-    gates[number] = Faulty()  # type: ignore[call-overload]
-    monkeypatch.setattr(inside.gateway.journey, "_gates", tuple(gates))
+    gates[number] = Faulty()
+    monkeypatch.setattr(inside.gateway.journey, "gates", tuple(gates))
+    before = used(inside)
     nothing_left(inside, call(inside), "internal", gate.name)
+    assert used(inside) == before
 
 
-@pytest.mark.parametrize("fault", [boom, boom_later, nothing], ids=["raises", "raises later", "gives nothing"])
+@pytest.mark.parametrize("number", range(len(GATES)), ids=GATES)
+def test_a_missing_gate_lets_nothing_out(inside: Inside, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """A road without one of its gates: the next one gets a stage that it can do nothing with. Of a call to a project without
+    a list of models only the gate that judges models has nothing to add."""
+    gates = list(inside.gateway.journey.gates)
+    del gates[number]
+    monkeypatch.setattr(inside.gateway.journey, "gates", tuple(gates))
+    answer = call(inside)
+    if GATES[number] == "Models":
+        assert answer.status_code == 200
+        return
+    after = gates[number].name if number < len(gates) else "credential"
+    nothing_left(inside, answer, "internal", after)
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_a_faulty_credential_gate_gives_the_hold_back(
     inside: Inside, monkeypatch: pytest.MonkeyPatch, fault: Callable[..., Any]
 ) -> None:
     """The last gate fails when the hold is already taken: it is released, the request count too."""
-    before = inside.budget()
+    before = used(inside)
     monkeypatch.setattr(inside.gateway.keys, "get", fault)
     nothing_left(inside, call(inside), "internal", "credential")
-    assert {k: v["used"] for k, v in inside.budget().items()} == {k: v["used"] for k, v in before.items()}
+    assert used(inside) == before
 
 
 def test_a_ledger_that_is_away_is_said(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,19 +158,52 @@ def test_a_key_that_cannot_be_had_is_said(inside: Inside, monkeypatch: pytest.Mo
 
 def test_dispatch_takes_nothing_but_a_clearance(inside: Inside) -> None:
     """A call that was never cleared cannot be handed to the relay at all."""
-    relay = inside.gateway.journey._relay
     with pytest.raises(TypeError):
-        relay.delivery(object(), object())  # type: ignore[arg-type]
+        inside.gateway.relay.delivery(object())  # type: ignore[arg-type]
     assert inside.standin.snapshot() == []
 
 
 def test_a_fault_in_the_way_out_is_ours(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
     """An exception of dispatch itself, before anything was sent, is a 503 of ours and costs nothing."""
+    before = used(inside)
     monkeypatch.setattr(inside.gateway.upstream, "send", boom_later)
     answer = call(inside)
     assert answer.status_code == 503
     assert answer.headers["x-tollhouse-reason"] == "internal"
     assert inside.standin.snapshot() == []
+    assert inside.held() == []
+    assert used(inside) == before
+
+
+ENDINGS: dict[str, tuple[Callable[[Inside], Any], str]] = {
+    "the charge": (lambda inside: inside.gateway.purse, "charge"),
+    "the line's fields": (lambda inside: book, "record_of"),
+    "the line's file": (lambda inside: inside.gateway.book, "write"),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_fault_in_the_end_of_a_refused_call(inside: Inside, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    """A call that may not leave does not leave, and nothing stays held for it, whatever else is broken."""
+    part, name = ENDINGS[ending]
+    before = used(inside)
+    monkeypatch.setattr(inside.gateway.keys, "get", no_key)
+    monkeypatch.setattr(part(inside), name, boom)
+    with contextlib.suppress(httpx2.RemoteProtocolError, httpx2.ReadError):
+        call(inside)
+    assert inside.standin.snapshot() == []
+    assert inside.held() == []
+    assert used(inside) == before
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_fault_in_the_end_of_a_call(inside: Inside, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    """One request was sent, and nothing stays held for it."""
+    part, name = ENDINGS[ending]
+    monkeypatch.setattr(part(inside), name, boom)
+    with contextlib.suppress(httpx2.RemoteProtocolError, httpx2.ReadError):
+        assert call(inside).status_code == 200
+    assert len(inside.standin.snapshot()) == 1
     assert inside.held() == []
 
 
@@ -162,11 +232,3 @@ def test_the_way_is_open_without_faults(inside: Inside) -> None:
     [received] = inside.standin.wait_count(1)
     assert received.document()["model"] == "gpt-4o"
     assert inside.held() == []
-
-
-def test_decisions_have_no_default() -> None:
-    """A refusal without a reason and an allowance with one cannot be made."""
-    with pytest.raises(ValueError, match="refusal"):
-        Decision(False, "admit", None)
-    with pytest.raises(TypeError):
-        Decision()  # type: ignore[call-arg]

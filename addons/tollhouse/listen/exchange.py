@@ -53,6 +53,8 @@ class Exchange:
         self._scope: asyncio.Timeout | None = None
         self._stopped: str | None = None
         self._refused: Denial | None = None
+        self._budget_ends = True
+        """`refuse` ends the owner's scope."""
         self.answered = False
         """The answer's head was sent."""
         self.finished = False
@@ -115,7 +117,8 @@ class Exchange:
         """The budget has come to its end: ends the owner's interruptible scope with `Refused`."""
         if self._refused is None and not self.finished:
             self._refused = denial
-            self.interrupt()
+            if self._budget_ends:
+                self.interrupt()
 
     def interrupt(self) -> None:
         """End the owner's interruptible scope now; nothing if it is in none."""
@@ -127,8 +130,10 @@ class Exchange:
     # What the owner of the call calls.
 
     @asynccontextmanager
-    async def interruptible(self) -> AsyncIterator[None]:
-        """Raises `ClientGone`, `Stopped` or the `Refused` of `refuse` out of the block as soon as one of them is so."""
+    async def interruptible(self, *, budget: bool = True) -> AsyncIterator[None]:
+        """Raises `ClientGone`, `Stopped` or the `Refused` of `refuse` out of the block as soon as one of them is so. Without
+        ``budget`` no `refuse` ends it: the call is settled, and its client is told what is left to tell."""
+        self._budget_ends = budget
         self._raise_if_ended()
         scope = asyncio.timeout(None)
         try:
@@ -151,7 +156,7 @@ class Exchange:
             raise ClientGone(self._gone)
         if self._stopped is not None:
             raise Stopped(self._stopped)
-        if self._refused is not None:
+        if self._refused is not None and self._budget_ends:
             raise Refused.of(self._refused, "budget")
 
     @property
