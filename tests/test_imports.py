@@ -139,7 +139,8 @@ PURE_MODULES = sorted(
     for name in GRAPH
     if name in NAMED
     or room(name)
-    in {"families", "providers", "config", "book", "call", "clearance", "denial", "files", "headers"} | {"text", "timestamps"}
+    in {"families", "providers", "config", "book", "call", "clearance", "denial", "files", "headers"}
+    | {"text", "timestamps"}
     or name == "tollhouse.refreshed"
 )
 

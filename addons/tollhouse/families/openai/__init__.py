@@ -4,6 +4,7 @@ request    the body, read strictly
 estimate   the tokens that a request will take
 media      tokens of images, audio and files
 pixels     width and height of an image
+fields     the fields of a request that are known
 models     which models can reason in silence
 rewrite    the bytes of a request that are changed
 meter      usage in an answer, as it streams by
