@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import redis as blocking
 from redis.asyncio import Redis
+from tests.support.clock import Clock
 from tests.support.redis_cluster import everywhere
 from tests.support.redis_server import RedisServer
 
@@ -28,14 +29,6 @@ SECRET = mint(bytes(range(32)))
 DIGEST = digest(SECRET)
 
 
-class Time:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture(params=["embedded", "redis_url", "cluster_url"])
 async def redis(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Redis]:
     url = "embedded" if request.param == "embedded" else request.getfixturevalue(request.param)
@@ -45,17 +38,17 @@ async def redis(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
+def time() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def directory(redis: Redis, time: Time) -> Directory:
+def directory(redis: Redis, time: Clock) -> Directory:
     return Directory(redis, clock=time, now=time)
 
 
 @pytest.fixture
-def elsewhere(redis: Redis, time: Time) -> Directory:
+def elsewhere(redis: Redis, time: Clock) -> Directory:
     """Another gateway, or the command line, on the same store."""
     return Directory(redis, clock=time, now=time)
 
@@ -153,7 +146,7 @@ async def test_a_token_is_added_once(directory: Directory) -> None:
 
 
 async def test_a_revocation_is_seen_elsewhere_within_five_seconds(
-    directory: Directory, elsewhere: Directory, time: Time
+    directory: Directory, elsewhere: Directory, time: Clock
 ) -> None:
     """At once where it was made; in another process when its answer is older than the cache keeps it."""
     await directory.set_project(PROJECT)
@@ -185,7 +178,7 @@ async def test_an_end_can_be_moved(directory: Directory) -> None:
 NEXT = mint(bytes(range(1, 33)))
 
 
-async def test_a_rotation_is_one_step(directory: Directory, elsewhere: Directory, time: Time) -> None:
+async def test_a_rotation_is_one_step(directory: Directory, elsewhere: Directory, time: Clock) -> None:
     """The new token is there and the old one's end is set, at once; neither if there is a token of
     this text already."""
     await directory.set_project(PROJECT)
@@ -239,7 +232,7 @@ async def test_a_revocation_in_the_middle_of_a_rotation_is_kept(redis_url: str, 
     await redis.aclose()
 
 
-async def test_that_there_is_nothing_is_remembered_too(directory: Directory, elsewhere: Directory, time: Time) -> None:
+async def test_that_there_is_nothing_is_remembered_too(directory: Directory, elsewhere: Directory, time: Clock) -> None:
     """An unknown token asks Redis once in a few seconds, and is known soon after it was made elsewhere."""
     assert await elsewhere.find(DIGEST) is None
     await directory.set_project(PROJECT)
@@ -250,7 +243,7 @@ async def test_that_there_is_nothing_is_remembered_too(directory: Directory, els
 
 
 async def test_the_cache_serves_a_short_outage_and_no_longer(
-    redis_server: RedisServer, redis_url: str, tmp_path: Path, time: Time
+    redis_server: RedisServer, redis_url: str, tmp_path: Path, time: Clock
 ) -> None:
     """Without Redis a known token works until its answer is too old, and an unknown one not at all."""
     directory = Directory(connect(redis_url, tmp_path), clock=time, now=time)
@@ -300,7 +293,7 @@ async def test_what_a_later_version_wrote_is_not_guessed_at(directory: Directory
 
 
 @pytest.fixture
-def remembered(time: Time) -> Remembered:
+def remembered(time: Clock) -> Remembered:
     return Remembered(an_outage, clock=time, now=time)
 
 
@@ -309,7 +302,7 @@ async def an_outage(_: LedgerUnavailable) -> bool:
 
 
 @pytest.fixture
-async def proven(redis: Redis, time: Time, remembered: Remembered) -> Directory:
+async def proven(redis: Redis, time: Clock, remembered: Remembered) -> Directory:
     """A directory that remembers, with a token and a project that a call has shown it."""
     made = Directory(redis, clock=time, now=time, remembered=remembered)
     await made.set_project(PROJECT)
@@ -321,7 +314,7 @@ async def proven(redis: Redis, time: Time, remembered: Remembered) -> Directory:
     return made
 
 
-async def test_what_a_call_asked_for_is_remembered(proven: Directory, remembered: Remembered, time: Time) -> None:
+async def test_what_a_call_asked_for_is_remembered(proven: Directory, remembered: Remembered, time: Clock) -> None:
     """And no more than that: neither what is listed nor what is made."""
     await proven.set_project(replace(PROJECT, id="other"))
     await proven.add_token(mint(bytes(32)), ["other"], "acme")
@@ -350,7 +343,7 @@ async def test_what_is_changed_here_is_forgotten_at_once(
 
 
 async def test_what_could_not_be_changed_is_forgotten_too(
-    redis_server: RedisServer, redis_url: str, tmp_path: Path, time: Time, remembered: Remembered
+    redis_server: RedisServer, redis_url: str, tmp_path: Path, time: Clock, remembered: Remembered
 ) -> None:
     """Redis went before it could be told of the revocation, or after."""
     directory = Directory(connect(redis_url, tmp_path), clock=time, now=time, remembered=remembered)
@@ -369,7 +362,7 @@ async def test_what_could_not_be_changed_is_forgotten_too(
 
 @pytest.mark.parametrize("change", ["revoked", "gone", "unreadable"])
 async def test_what_is_changed_elsewhere_is_known_after_a_refresh(
-    proven: Directory, elsewhere: Directory, remembered: Remembered, redis: Redis, time: Time, change: str
+    proven: Directory, elsewhere: Directory, remembered: Remembered, redis: Redis, time: Clock, change: str
 ) -> None:
     """Within 5 s, though no call has asked. One that can't be read takes no other along."""
     [info] = await elsewhere.tokens()
@@ -396,7 +389,7 @@ async def test_what_is_changed_elsewhere_is_known_after_a_refresh(
 
 
 async def test_an_answer_from_before_a_change_proves_nothing(
-    proven: Directory, remembered: Remembered, redis: Redis, time: Time
+    proven: Directory, remembered: Remembered, redis: Redis, time: Clock
 ) -> None:
     """It was asked, then the token was revoked here, then the answer came."""
     [info] = await proven.tokens()
@@ -409,7 +402,7 @@ async def test_an_answer_from_before_a_change_proves_nothing(
 
 
 async def test_a_fault_while_it_is_brought_up_to_date(
-    proven: Directory, remembered: Remembered, monkeypatch: pytest.MonkeyPatch, redis: Redis, time: Time
+    proven: Directory, remembered: Remembered, monkeypatch: pytest.MonkeyPatch, redis: Redis, time: Clock
 ) -> None:
     """Then nothing is proven; if it is Redis that does not answer, all stays as it was."""
 
