@@ -206,7 +206,6 @@ class Journey:
         exchange = trip.exchange
         trip.status = answer.status
         if answer.bodiless:
-            answer.complete = True
 
             async def only_the_head() -> None:
                 exchange.start(answer.status, trip.headers(answer), end=True)

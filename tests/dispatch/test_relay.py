@@ -1,330 +1,75 @@
-"""A cleared call's way out and its answer's way back, with the provider played by the answers it gives.
+"""A cleared call's way out, with the provider played by the answers it gives: keys, attempts, and what is known of a call that
+never had an answer.
 
-It is long because a delivery can end in so many ways, each with a test.
+It is long because a call can go out in so many ways, each with a test.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.dispatch.clock import Clock
-from tests.support.wire import FakeWire, a_head, an_exchange
+from tests.dispatch.families import FAMILIES
+from tests.dispatch.played import (
+    JSON,
+    NEW,
+    NO_HEAD,
+    OF_JSON,
+    OLD,
+    STREAM,
+    WAIT,
+    Given,
+    Keys,
+    Provider,
+    Trip,
+    asked_for,
+    lease,
+    with_length,
+)
+from tests.support.clock import Clock
 
-from tollhouse.call import Call, Usage
-from tollhouse.clearance import Clearance
+from tollhouse.call import End
 from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.secret import Secret
-from tollhouse.demo.standin_answers import chat_frames, chat_json, chat_usage
 from tollhouse.denial import Refused
-from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
-from tollhouse.dispatch.attempts import REAL, Timing
-from tollhouse.dispatch.breaker import Breakers
-from tollhouse.dispatch.relay import Delivery, Relay
-from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
-from tollhouse.providers.openai import OPENAI
+from tollhouse.dispatch.answer import Answer, UpstreamError
+from tollhouse.dispatch.attempts import Timing
+from tollhouse.dispatch.breaker import Breakers, State
+from tollhouse.dispatch.relay import Relay
 
-REQUEST = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
-JSON = chat_json(REQUEST)
-USAGE = Usage(input=chat_usage(REQUEST)["prompt_tokens"], output=chat_usage(REQUEST)["completion_tokens"])
-PLAIN_STREAM = list(chat_frames({**REQUEST, "stream": True}))
-COUNTED_STREAM = list(chat_frames({**REQUEST, "stream": True, "stream_options": {"include_usage": True}}))
-SSE = [("content-type", "text/event-stream; charset=utf-8")]
-OF_JSON = [("content-type", "application/json")]
+UNAUTHORIZED: Given = (401, OF_JSON, [b'{"error":{}}'])
+TOO_MANY: Given = (429, [*OF_JSON, ("retry-after", "7")], [b'{"error":{"code":"rate_limit_exceeded"}}'])
+NO_MONEY = b'{"error":{"code":"insufficient_quota"}}'
+HARD_LIMIT = b'{"error":{"type":"invalid_request_error","code":"billing_hard_limit_reached"}}'
+ANSWER: Given = (200, with_length(JSON), [JSON])
 
 
-def lease(name: str, version: str = "1") -> Lease:
-    secret = Secret(f"sk-{name}")
-    return Lease(secret, version, secret.fingerprint, "infrastructure/openai")
+async def refusal(trip: Trip) -> Refused:
+    with pytest.raises(Refused) as refused:
+        await trip.run()
+    await trip.delivery.close()
+    return refused.value
 
 
-OLD, NEW = lease("old"), lease("new", "2")
-
-
-def an_answer(
-    status: int, headers: Sequence[tuple[str, str]], pieces: Sequence[bytes | Exception], closed: list[int]
-) -> Answer:
-    """An answer that gives its pieces one by one, then ends; an exception among them is raised."""
-    left = [*pieces, b""]
-
-    async def read() -> bytes:
-        piece = left.pop(0) if left else b""
-        if isinstance(piece, Exception):
-            raise piece
-        if piece == b"wait for ever":
-            await asyncio.get_running_loop().create_future()
-        return piece
-
-    return Answer(status, list(headers), read, lambda: closed.append(status))
-
-
-class Provider:
-    """What each attempt gets, in order, and what was seen of it."""
-
-    def __init__(self, *outcomes: tuple[int, Sequence[tuple[str, str]], Sequence[bytes | Exception]] | Exception):
-        self._outcomes = list(outcomes)
-        self.secrets: list[Secret] = []
-        self.mints: Secret | None = None
-        """Put on beside the lease's own."""
-        self.closed: list[int] = []
-
-    async def send(
-        self, *arguments: Any, budget_s: float, on_leaving: Callable[[], None], minted: Callable[[Secret], None]
-    ) -> Answer:
-        if self.mints is not None:
-            minted(self.mints)
-        on_leaving()
-        self.secrets.append(arguments[-1].secret)
-        outcome = self._outcomes.pop(0)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return an_answer(*outcome, self.closed)
-
-
-class Keys:
-    """``others`` are given one after the other to calls that can't go on with the key they have."""
-
-    def __init__(self, other: Lease | None, others: Sequence[Lease] = ()) -> None:
-        self.other = other
-        self.others = others
-        self.refusals: list[Lease] = []
-        self.told: dict[str, tuple[str, float | None]] = {}
-
-    async def refused(self, lease: Lease) -> Lease | None:
-        self.refusals.append(lease)
-        return self.other
-
-    def cooling(self, lease: Lease, seconds: float | None) -> Lease | None:
-        self.told[lease.fingerprint] = ("cooling", seconds)
-        return self._next()
-
-    def exhausted(self, lease: Lease) -> Lease | None:
-        self.told[lease.fingerprint] = ("exhausted", None)
-        return self._next()
-
-    def _next(self) -> Lease | None:
-        return next((lease for lease in self.others if lease.fingerprint not in self.told), None)
-
-
-class Trip:
-    """One delivery, and the moment at which it was concluded."""
-
-    def __init__(
-        self,
-        provider: Provider,
-        *,
-        keys: Keys | None = None,
-        read_on_s: float = 60,
-        attempts: int = 3,
-        timing: Timing = REAL,
-        **call: Any,
-    ) -> None:
-        self.provider = provider
-        self.keys = keys or Keys(None)
-        self.call = Call.begin(a_head(headers=call.pop("headers", ())))
-        self.call.provider = replace(OPENAI, attempts=attempts)
-        self.call.host, self.call.path = "api.openai.com", "/v1/chat/completions"
-        self.call.endpoint = OPENAI.endpoint("POST", "/v1/chat/completions")
-        for name, value in call.items():
-            setattr(self.call, name, value)
-        self.exchange: Exchange
-        self.wire: FakeWire
-        self.exchange, self.wire = an_exchange(self.call.head)
-        self.breakers = Breakers(lambda: 0.0)
-        relay = Relay(provider, self.breakers, self.keys, abandoned_read_s=read_on_s, timing=timing)  # type: ignore[arg-type]
-        self.delivery: Delivery = relay.delivery(Clearance(self.call, OLD, b"{}"), self.exchange)
-        self.before: bytes | None = None
-        """What the client had at the first conclusion; None if there was none."""
-        self.head_before = False
-        self.usage_before: Usage | None = None
-
-    async def conclude(self) -> None:
-        if self.before is None:
-            self.before, self.head_before = self.wire.body, bool(self.wire.status)
-            assert not self.wire.ends
-            assert self.call.complete
-            self.usage_before = self.call.usage
-
-    async def run(self) -> Trip:
-        async with self.exchange.interruptible():
-            await self.delivery.run(self.conclude)
-        await self.delivery.close()
-        return self
-
-    def begin(self) -> asyncio.Future[Trip]:
-        return asyncio.ensure_future(self.run())
-
-
-def with_length(body: bytes) -> list[tuple[str, str]]:
-    return [*OF_JSON, ("content-length", str(len(body)))]
-
-
-# Settled before the client has all of its answer.
-
-
-@pytest.mark.parametrize("cuts", [(), (10,), (10, 20)], ids=["one piece", "two", "three"])
-async def test_a_body_of_known_length(cuts: tuple[int, ...]) -> None:
-    """Concluded before the last piece goes out, with its usage known; the length is passed on."""
-    pieces = [JSON[a:b] for a, b in zip((0, *cuts), (*cuts, len(JSON)), strict=True)]
-    trip = await Trip(Provider((200, with_length(JSON), pieces))).run()
-    assert trip.before == b"".join(pieces[:-1])
-    assert trip.head_before is bool(cuts)
-    assert trip.usage_before == USAGE
-    assert (trip.wire.status, trip.wire.body, trip.wire.ends, trip.wire.cut) == (200, JSON, 1, False)
-    assert trip.wire.headers["content-length"] == str(len(JSON))
-
-
-async def test_a_body_of_unknown_length() -> None:
-    """Concluded before its end is said."""
-    trip = await Trip(Provider((200, OF_JSON, [JSON[:50], JSON[50:]]))).run()
-    assert (trip.before, trip.usage_before) == (JSON, USAGE)
-    assert (trip.wire.body, trip.wire.ends, trip.wire.cut) == (JSON, 1, False)
-    assert "content-length" not in trip.wire.headers
-
-
-@pytest.mark.parametrize("injected", [False, True], ids=["asked for by the client", "injected"])
-async def test_a_stream(injected: bool) -> None:
-    """Concluded before `[DONE]` goes out; what was only asked for by us is taken out again."""
-    trip = await Trip(Provider((200, SSE, COUNTED_STREAM)), usage_injected=injected).run()
-    wanted = PLAIN_STREAM if injected else COUNTED_STREAM
-    assert wanted[-1] == b"data: [DONE]\n\n"
-    assert trip.before == b"".join(wanted[:-1])
-    assert trip.usage_before == USAGE
-    assert trip.wire.pieces == wanted, "each frame by itself"
-    assert (trip.wire.ends, trip.wire.cut) == (1, False)
-
-
-async def test_a_stream_without_done() -> None:
-    """Concluded before its end."""
-    trip = await Trip(Provider((200, SSE, COUNTED_STREAM[:-1]))).run()
-    assert (trip.before, trip.usage_before) == (b"".join(COUNTED_STREAM[:-1]), USAGE)
-    assert trip.wire.ends == 1
-
-
-async def test_the_end_of_a_stream_that_was_held_back() -> None:
-    """A frame that never ended is passed on all the same, behind the settling."""
-    trip = await Trip(Provider((200, SSE, [b'data: {"choices":[]'])), usage_injected=True).run()
-    assert trip.before == b""
-    assert trip.wire.body == b'data: {"choices":[]'
-
-
-async def test_a_stream_of_known_length() -> None:
-    """The length goes on as it is if no byte is changed, and is left out if some are."""
-    body = b"".join(COUNTED_STREAM)
-    headers = [*SSE, ("content-length", str(len(body)))]
-    trip = await Trip(Provider((200, headers, [body]))).run()
-    assert (trip.wire.headers["content-length"], trip.wire.body) == (str(len(body)), body)
-    trip = await Trip(Provider((200, headers, [body])), usage_injected=True).run()
-    assert "content-length" not in trip.wire.headers
-    assert trip.wire.body == b"".join(PLAIN_STREAM)
-
-
-@pytest.mark.parametrize(("status", "headers"), [(204, []), (200, [("content-length", "0")])])
-async def test_no_body(status: int, headers: list[tuple[str, str]]) -> None:
-    """Concluded before the head."""
-    trip = await Trip(Provider((status, headers, []))).run()
-    assert (trip.before, trip.head_before, trip.wire.status, trip.wire.ends) == (b"", False, status, 1)
-
-
-async def test_an_error_is_passed_on() -> None:
-    """Byte for byte, unread."""
-    body = b'{"error":{"message":"no","type":"t","param":null,"code":"c"},"usage":{"prompt_tokens":5}}'
-    trip = await Trip(Provider((400, with_length(body), [body]))).run()
-    assert (trip.wire.status, trip.wire.body) == (400, body)
-    assert (trip.call.status, trip.call.upstream_status, trip.call.usage) == (400, 400, None)
-
-
-# What a workload that leaves has had.
-
-
-async def test_a_silence_is_counted() -> None:
-    """The time without text, but for its first second, up to the text that ends it or to the client's leaving."""
-    first = asyncio.Event()
-    clock = Clock()
-    pieces = [COUNTED_STREAM[0], COUNTED_STREAM[1], b"wait for ever"]
-    trip = Trip(Provider((200, SSE, pieces)), read_on_s=0, timing=Timing(clock))
-    feed = trip.delivery._edited
-
-    def edited(chunk: bytes, *, last: bool) -> bytes:
-        trip.delivery._silence += 11.0
-        first.set()
-        return feed(chunk, last=last)
-
-    trip.delivery._edited = edited  # type: ignore[method-assign]
-    running = trip.begin()
-    await first.wait()
-    await asyncio.sleep(0)
-    trip.exchange.lose("gone")
-    with pytest.raises(ClientGone):
-        await running
-    assert trip.call.output_seen > 0
-    # Two pieces, of which the second has text.
-    assert trip.call.silent_s == 21.0
-    trip.delivery._silence += 11.0
-    await trip.delivery.read_on()
-    assert trip.call.silent_s == 31.0
-
-
-# Headers.
-
-
-async def test_headers() -> None:
-    """What belongs to the provider's own state or connection stays; the call id is ours."""
-    headers = [
-        ("content-type", "application/json"),
-        ("x-request-id", "req_1"),
-        ("openai-processing-ms", "12"),
-        ("alt-svc", 'h3=":443"'),
-        ("set-cookie", "__cf_bm=1"),
-        ("set-cookie2", "a=b"),
-        ("trailer", "x"),
-        ("x-tollhouse-reason", "budget_exceeded"),
-        ("x-tollhouse-call-id", "call_theirs"),
-    ]
-    trip = await Trip(Provider((200, headers, [JSON]))).run()
-    assert trip.wire.headers == {
-        "content-type": "application/json",
-        "x-request-id": "req_1",
-        "openai-processing-ms": "12",
-        "x-tollhouse-call-id": trip.call.id,
-    }
-
-
-async def test_a_content_type_in_any_case() -> None:
-    """Media types have none, RFC 9110 8.3.1."""
-    answer = (200, [("content-type", "Text/Event-Stream")], COUNTED_STREAM)
-    trip = await Trip(Provider(answer), usage_injected=True).run()
-    assert (trip.wire.body, trip.call.usage) == (b"".join(PLAIN_STREAM), USAGE)
-
-
-@pytest.mark.parametrize(
-    ("body", "tier"),
-    [({"usage": {"prompt_tokens": 1}, "service_tier": "default"}, "default"), ({"usage": {"prompt_tokens": 1}}, "")],
-)
-async def test_the_tier_that_was_served(body: dict[str, Any], tier: str) -> None:
-    """Counted without one is standard, whatever was asked for."""
-    data = json.dumps({"model": "gpt-4o-2024-08-06", **body}).encode()
-    trip = await Trip(Provider((200, with_length(data), [data])), service_tier="flex", model="gpt-4o").run()
-    assert (trip.call.service_tier, trip.call.model_served) == (tier, "gpt-4o-2024-08-06")
+def test_nothing_leaves_without_a_clearance() -> None:
+    """A stage of the call is not one."""
+    relay = Relay(Provider(), Breakers(lambda: 0.0), Keys(None), abandoned_read_s=1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        relay.delivery(asked_for())  # type: ignore[arg-type]
 
 
 # A key that is refused.
 
-UNAUTHORIZED = (401, OF_JSON, [b'{"error":{}}'])
-
 
 async def test_a_key_that_was_rotated() -> None:
     """The store has another one: once more, and the client never knows."""
-    provider = Provider(UNAUTHORIZED, (200, with_length(JSON), [JSON]))
+    provider = Provider(UNAUTHORIZED, ANSWER)
     trip = await Trip(provider, keys=Keys(NEW)).run()
-    assert (trip.wire.status, trip.wire.body) == (200, JSON)
+    assert (trip.status, trip.body) == (200, JSON)
     assert [secret.fingerprint for secret in provider.secrets] == [OLD.fingerprint, NEW.fingerprint]
-    assert trip.call.key_version == f"{NEW.fingerprint}@2"
-    assert [attempt.outcome for attempt in trip.call.attempts] == ["401", "200"]
+    assert trip.outcome().key_version == f"{NEW.fingerprint}@2"
+    assert trip.tries == ["401", "200"]
     assert provider.closed[0] == 401, "the first answer's connection was let go"
     assert trip.keys.refusals == [OLD]
 
@@ -333,11 +78,11 @@ async def test_a_key_that_was_rotated() -> None:
 async def test_a_key_that_stays_refused(other: Lease | None) -> None:
     """502 of ours: a 401 would tell the workload that its own token is wrong."""
     trip = Trip(Provider(UNAUTHORIZED, UNAUTHORIZED), keys=Keys(other))
-    with pytest.raises(Refused) as refused:
-        await trip.run()
-    assert refused.value.denial.code == "credential_refused"
-    assert (other or OLD).fingerprint in refused.value.denial.why
-    assert (trip.wire.status, trip.call.upstream_status, trip.before) == (0, 401, None)
+    denial = (await refusal(trip)).denial
+    assert denial.code == "credential_refused"
+    assert (other or OLD).fingerprint in denial.why
+    outcome = trip.outcome()
+    assert (trip.delivery.answering, outcome.status, outcome.end) == (None, 401, End.ERROR)
     tried = [OLD] if other is None else [OLD, other]
     assert [secret.fingerprint for secret in trip.provider.secrets] == [lease.fingerprint for lease in tried]
     assert trip.keys.refusals == tried, "each is counted, and left alone by the others"
@@ -345,23 +90,18 @@ async def test_a_key_that_stays_refused(other: Lease | None) -> None:
 
 # A key that has had enough, with others beside it in the secret.
 
-TOO_MANY = (429, [*OF_JSON, ("retry-after", "7")], [b'{"error":{"code":"rate_limit_exceeded"}}'])
-NO_MONEY = b'{"error":{"code":"insufficient_quota"}}'
-HARD_LIMIT = b'{"error":{"type":"invalid_request_error","code":"billing_hard_limit_reached"}}'
-ANSWER = (200, with_length(JSON), [JSON])
-
 
 async def test_a_key_over_its_rate_limit() -> None:
     """The next key is tried at once, an SDK that retries itself or not; the cool-down is what the provider said."""
     for retries in ("0", "1"):
         keys = Keys(None, others=[OLD, NEW])
         provider = Provider(TOO_MANY, ANSWER)
-        trip = await Trip(provider, keys=keys, headers=[("x-stainless-retry-count", retries)]).run()
-        assert (trip.wire.status, trip.wire.body) == (200, JSON)
+        trip = await Trip(provider, asked_for(headers=[("x-stainless-retry-count", retries)]), keys=keys).run()
+        assert (trip.status, trip.body) == (200, JSON)
         assert [secret.fingerprint for secret in provider.secrets] == [OLD.fingerprint, NEW.fingerprint]
         assert keys.told == {OLD.fingerprint: ("cooling", 7.0)}
-        assert [attempt.outcome for attempt in trip.call.attempts] == ["429", "200"]
-        assert trip.call.key_version == f"{NEW.fingerprint}@2"
+        assert trip.tries == ["429", "200"]
+        assert trip.outcome().key_version == f"{NEW.fingerprint}@2"
         assert provider.closed[0] == 429, "the first answer's connection was let go"
 
 
@@ -372,7 +112,7 @@ async def test_an_account_that_is_empty(status: int, body: bytes) -> None:
     """Said in any of the three ways it marks the key and leads to the next."""
     keys = Keys(None, others=[NEW])
     trip = await Trip(Provider((status, OF_JSON, [body]), ANSWER), keys=keys).run()
-    assert (trip.wire.status, keys.told) == (200, {OLD.fingerprint: ("exhausted", None)})
+    assert (trip.status, keys.told) == (200, {OLD.fingerprint: ("exhausted", None)})
 
 
 @pytest.mark.parametrize(
@@ -381,8 +121,8 @@ async def test_an_account_that_is_empty(status: int, body: bytes) -> None:
 async def test_no_key_to_go_on_with(status: int, body: bytes) -> None:
     """The provider's answer is the client's, whole."""
     trip = await Trip(Provider((status, OF_JSON, [body[:9], body[9:]]))).run()
-    assert (trip.wire.status, trip.wire.body) == (status, body)
-    assert len(trip.call.attempts) == 1
+    assert (trip.status, trip.body) == (status, body)
+    assert len(trip.attempts) == 1
 
 
 async def test_a_key_refused_after_one_over_its_limit() -> None:
@@ -390,9 +130,7 @@ async def test_a_key_refused_after_one_over_its_limit() -> None:
     third = lease("third")
     keys = Keys(NEW, others=[third])
     trip = Trip(Provider(UNAUTHORIZED, TOO_MANY, UNAUTHORIZED), keys=keys)
-    with pytest.raises(Refused) as refused:
-        await trip.run()
-    assert third.fingerprint in refused.value.denial.why
+    assert third.fingerprint in (await refusal(trip)).denial.why
     assert (keys.refusals, list(keys.told)) == ([OLD, third], [NEW.fingerprint])
 
 
@@ -400,34 +138,38 @@ async def test_each_key_is_tried_once() -> None:
     """However the keys are given: a call does not go round and round. The last answer is the client's."""
 
     class Round(Keys):
-        def _next(self) -> Lease | None:
+        def next(self) -> Lease | None:
             return NEW if list(self.told) == [OLD.fingerprint] else OLD
 
-    limited = (429, [*OF_JSON, ("x-should-retry", "false")], [b'{"error":{"code":"rate_limit_exceeded"}}'])
+    limited: Given = (429, [*OF_JSON, ("x-should-retry", "false")], [b'{"error":{"code":"rate_limit_exceeded"}}'])
     provider = Provider(limited, limited)
     trip = await Trip(provider, keys=Round(None)).run()
-    assert (trip.wire.status, len(provider.secrets)) == (429, 2)
+    assert (trip.status, len(provider.secrets)) == (429, 2)
+
+
+def opened(breakers: Breakers, of: Lease) -> Breakers:
+    breaker = breakers.of("api.openai.com", of.secret.digest)
+    for _ in range(10):
+        breaker.enter()
+        breaker.failure()
+    return breakers
 
 
 async def test_the_next_key_is_not_tried_while_its_breaker_is_open() -> None:
     """Its provider has been failing for it: the first key's answer is given, not a refusal of ours."""
-    trip = Trip(Provider((402, OF_JSON, [b"{}"])), keys=Keys(None, others=[NEW]))
-    breaker = trip.breakers.of("api.openai.com", NEW.secret.digest)
-    for _ in range(10):
-        breaker.enter()
-        breaker.failure()
-    await trip.run()
-    assert trip.wire.status == 402
+    provider = Provider((402, OF_JSON, [b"{}"]))
+    breakers = opened(Breakers(lambda: 0.0), NEW)
+    trip = await Trip(provider, keys=Keys(None, others=[NEW]), breakers=breakers).run()
+    assert trip.status == 402
 
 
 async def test_every_key_that_was_put_on_the_call_is_redacted() -> None:
     """The answer to the second key may repeat the first one."""
     first, second = lease("first-0123456789"), lease("second-0123456789")
     body = f'{{"a":"{first.secret.reveal()}","b":"{second.secret.reveal()}"}}'.encode()
-    trip = Trip(Provider(UNAUTHORIZED, (200, with_length(body), [body])), keys=Keys(second))
-    trip.delivery = trip.delivery._relay.delivery(Clearance(trip.call, first, b"{}"), trip.exchange)
-    await trip.run()
-    assert trip.wire.body == b'{"a":"[redacted by tollho","b":"[redacted by tollhou"}'
+    provider = Provider(UNAUTHORIZED, (200, with_length(body), [body]))
+    trip = await Trip(provider, keys=Keys(second), lease=first).run()
+    assert trip.body == b'{"a":"[redacted by tollho","b":"[redacted by tollhou"}'
 
 
 async def test_what_was_minted_is_redacted() -> None:
@@ -436,22 +178,19 @@ async def test_what_was_minted_is_redacted() -> None:
     body = f'{{"a":"{token.reveal()}"}}'.encode()
     provider = Provider((200, with_length(body), [body]))
     provider.mints = token
-    trip = Trip(provider)
     account = Lease(Secret('{"private_key":"..."}', ()), "1", "0a0a0a0a", "infrastructure/vertex", "google")
-    trip.delivery = trip.delivery._relay.delivery(Clearance(trip.call, account, b"{}"), trip.exchange)
-    await trip.run()
-    assert trip.wire.body == b'{"a":"[redacted by tollhouse"}'
+    trip = await Trip(provider, lease=account).run()
+    assert trip.body == b'{"a":"[redacted by tollhouse"}'
 
 
 async def test_a_key_that_cannot_be_put_on() -> None:
     """No access token, or a secret of another kind: 503, nothing is charged or tried again, and the reason stays here."""
     trip = Trip(Provider(CredentialUnavailable("HUSH says Google.")))
-    with pytest.raises(Refused) as refused:
-        await trip.run()
-    denial = refused.value.denial
+    denial = (await refusal(trip)).denial
     assert (denial.code, denial.why, denial.headers) == ("credential_unavailable", "", (("retry-after", "5"),))
-    assert [attempt.outcome for attempt in trip.call.attempts] == ["credential_unavailable"]
-    assert (trip.call.attempts_unknown, trip.call.upstream_status, trip.wire.status) == (0, 0, 0)
+    assert trip.tries == ["credential_unavailable"]
+    outcome = trip.outcome()
+    assert (outcome.attempts_unknown, outcome.status, outcome.end) == (0, 0, End.NEVER_LEFT)
 
 
 @pytest.mark.parametrize(
@@ -464,19 +203,14 @@ async def test_a_key_that_cannot_be_put_on() -> None:
 )
 async def test_a_refusal_in_the_family_s_own_words(family: str, status: int, headers: Any, body: bytes) -> None:
     """It leads to another key as a 401 does; and to 502 when there is none."""
-    refusal = (status, headers, [body])
-    trip = Trip(Provider(refusal, ANSWER), keys=Keys(NEW))
-    trip.call.provider = replace(OPENAI, family=family)
-    await trip.run()
-    assert (trip.wire.status, trip.keys.refusals) == (200, [OLD])
-    trip = Trip(Provider(refusal))
-    trip.call.provider = replace(OPENAI, family=family)
-    with pytest.raises(Refused) as refused:
-        await trip.run()
-    assert refused.value.denial.code == "credential_refused"
+    refused: Given = (status, headers, [body])
+    of = asked_for(family=FAMILIES[family])
+    trip = await Trip(Provider(refused, ANSWER), of, keys=Keys(NEW)).run()
+    assert (trip.status, trip.keys.refusals) == (200, [OLD])
+    assert (await refusal(Trip(Provider(refused), of))).denial.code == "credential_refused"
 
 
-# No answer, and answers that break off.
+# No answer.
 
 
 async def test_the_last_of_our_attempts() -> None:
@@ -484,217 +218,190 @@ async def test_the_last_of_our_attempts() -> None:
     lost = [UpstreamError("upstream_unreachable", "It closed the connection.", "maybe") for _ in range(3)]
     clock = Clock()
     trip = Trip(Provider(*lost), timing=Timing(clock, sleep=clock.sleep))
-    with pytest.raises(Refused) as refused:
-        await trip.run()
-    assert refused.value.denial.code == "upstream_unreachable"
-    assert ("x-should-retry", "false") in refused.value.denial.headers
-    assert (trip.call.attempts_unknown, trip.call.in_flight, trip.call.upstream_status) == (3, False, 0)
-    assert (trip.call.breaker, trip.before) == ("closed", None)
+    denial = (await refusal(trip)).denial
+    assert denial.code == "upstream_unreachable"
+    assert ("x-should-retry", "false") in denial.headers
+    outcome = trip.outcome()
+    assert (outcome.attempts_unknown, outcome.in_flight, outcome.status) == (3, False, 0)
+    assert (outcome.breaker, outcome.end) == ("closed", End.UNKNOWN)
 
 
 async def test_an_sdk_that_retries_itself() -> None:
     """One attempt only."""
     error = UpstreamError("upstream_timeout", "No answer in time.", "maybe")
-    trip = Trip(Provider(error), headers=[("x-stainless-retry-count", "1")])
-    with pytest.raises(Refused):
-        await trip.run()
-    assert len(trip.call.attempts) == 1
+    trip = Trip(Provider(error), asked_for(headers=[("x-stainless-retry-count", "1")]))
+    await refusal(trip)
+    assert len(trip.attempts) == 1
 
 
 async def test_an_open_breaker() -> None:
     """No attempt is made, and the line can say why."""
-    trip = Trip(Provider())
-    breaker = trip.breakers.of("api.openai.com", OLD.secret.digest)
-    for _ in range(10):
-        breaker.enter()
-        breaker.failure()
-    with pytest.raises(Refused) as refused:
+    trip = Trip(Provider(), breakers=opened(Breakers(lambda: 0.0), OLD))
+    assert (await refusal(trip)).denial.code == "breaker_open"
+    outcome = trip.outcome()
+    assert (outcome.breaker, outcome.attempts, outcome.in_flight) == ("open", (), False)
+    assert outcome.end is End.NEVER_LEFT
+
+
+async def test_what_can_not_be_sent() -> None:
+    """A fault before the first byte leaves nothing unknown, whatever the attempt ended in."""
+
+    class Unsendable(Provider):
+        async def send(self, *_: Any, **__: Any) -> Answer:
+            raise ValueError("the path cannot be sent byte for byte")
+
+    trip = Trip(Unsendable())
+    with pytest.raises(ValueError, match="byte for byte"):
         await trip.run()
-    assert refused.value.denial.code == "breaker_open"
-    assert (trip.call.breaker, trip.call.attempts, trip.call.in_flight) == ("open", [], False)
-
-
-CUT = AnswerCut("upstream_bad_answer", "It broke off its answer.")
-
-
-async def test_a_stream_that_is_cut() -> None:
-    """The refusal for the line; what was seen of it is on the call; nothing concluded yet."""
-    trip = Trip(Provider((200, SSE, [*COUNTED_STREAM[:4], CUT])), usage_injected=True)
-    with pytest.raises(Refused) as refused:
-        await trip.run()
-    assert refused.value.denial.code == "upstream_bad_answer"
-    assert (trip.call.ended, trip.call.complete, trip.call.usage, trip.before) == ("cut", False, None, None)
-    assert trip.call.output_seen == 3
-    assert trip.call.model_served == "gpt-4o-2024-08-06"
-    assert trip.wire.body == b"".join(PLAIN_STREAM[:4])
-
-
-async def test_a_stream_that_is_cut_behind_its_count() -> None:
-    """The count is believed."""
-    trip = Trip(Provider((200, SSE, [*COUNTED_STREAM[:-1], CUT])))
-    with pytest.raises(Refused):
-        await trip.run()
-    assert trip.call.usage == USAGE
-
-
-async def test_a_body_that_is_cut_before_its_first_byte() -> None:
-    """A body of known length goes out with its head, so the client can still be told in so many words."""
-    trip = Trip(Provider((200, with_length(JSON), [CUT])))
-    with pytest.raises(Refused):
-        await trip.run()
-    assert (trip.call.ended, trip.exchange.answered) == ("cut", False)
+    outcome = trip.outcome()
+    assert (trip.tries, outcome.attempts_unknown, outcome.end) == (["internal"], 0, End.NEVER_LEFT)
 
 
 # Interrupted.
-
-
-async def interrupted(trip: Trip, *, after: int) -> asyncio.Future[Trip]:
-    """The delivery, once the client has ``after`` pieces."""
-    task = trip.begin()
-    for _ in range(1_000):
-        if len(trip.wire.pieces) >= after:
-            break
-        await asyncio.sleep(0)
-    assert len(trip.wire.pieces) == after
-    return task
-
-
-async def test_a_stop_in_a_stream() -> None:
-    """What was seen is on the call once the delivery is closed."""
-    trip = Trip(Provider((200, SSE, [*COUNTED_STREAM[:4], b"wait for ever"])), usage_injected=True)
-    task = await interrupted(trip, after=4)
-    trip.exchange.stop("stopping")
-    with pytest.raises(Stopped):
-        await task
-    await trip.delivery.close()
-    assert (trip.call.output_seen, trip.call.usage, trip.call.complete) == (3, None, False)
-    assert trip.provider.closed == [200]
 
 
 @pytest.mark.parametrize("left", [True, False], ids=["under way", "connecting"])
 async def test_a_stop_in_an_attempt(left: bool) -> None:
     """It stays in flight if the request had left: the provider may be at work."""
 
-    class Silent(Provider):
-        async def send(self, *arguments: Any, budget_s: float, on_leaving: Callable[[], None], **_: Any) -> Answer:
-            if left:
-                on_leaving()
+    class Connecting(Provider):
+        async def send(self, *_: Any, **__: Any) -> Answer:
             await asyncio.get_running_loop().create_future()
             raise AssertionError
 
-    trip = Trip(Silent())
-    task = trip.begin()
-    await asyncio.sleep(0)
-    trip.exchange.stop("stopping")
-    with pytest.raises(Stopped):
-        await task
-    assert (trip.call.in_flight, trip.call.upstream_status) == (left, 0)
-    assert [attempt.outcome for attempt in trip.call.attempts] == ["cancelled"]
+    trip = await Trip(Provider(NO_HEAD) if left else Connecting()).left_after(0)
+    outcome = trip.outcome(End.STOPPED)
+    assert (outcome.in_flight, outcome.status, outcome.attempts_unknown) == (left, 0, 0)
+    assert outcome.end is (End.STOPPED if left else End.NEVER_LEFT)
+    assert trip.tries == ["cancelled"]
+
+
+async def test_a_stop_in_an_attempt_after_one_that_was_refused() -> None:
+    """The first answer's status does not hide that the second attempt is in flight."""
+
+    class Minting(Provider):
+        def token_refused(self, lease: Lease, token: Secret) -> bool:
+            return True
+
+    provider = Minting(UNAUTHORIZED, NO_HEAD)
+    provider.mints = Secret("ya29.minted-0123456789")
+    trip = await Trip(provider).left_after(0)
+    outcome = trip.outcome(End.LEFT)
+    assert (outcome.end, outcome.in_flight, trip.tries) == (End.LEFT, True, ["401", "cancelled"])
 
 
 async def test_a_stop_between_attempts() -> None:
-    """Nothing is in flight then, and what came before is on the call."""
-    asleep = asyncio.Event()
+    """Nothing is in flight then, and what came before is known."""
 
     async def sleep(seconds: float) -> None:
-        asleep.set()
         await asyncio.Event().wait()
 
-    trip = Trip(Provider((500, OF_JSON, [b"{}"])), timing=Timing(sleep=sleep))
-    task = trip.begin()
-    await asleep.wait()
-    trip.exchange.stop("stopping")
-    with pytest.raises(Stopped):
-        await task
-    assert (trip.call.in_flight, [attempt.outcome for attempt in trip.call.attempts]) == (False, ["500"])
+    trip = await Trip(Provider((500, OF_JSON, [b"{}"])), timing=Timing(sleep=sleep)).left_after(0)
+    outcome = trip.outcome(End.STOPPED)
+    assert (outcome.in_flight, outcome.end, trip.tries) == (False, End.UNKNOWN, ["500"])
     assert set(trip.provider.closed) == {500}
 
 
-async def gone(trip: Trip, *, after: int) -> Trip:
-    task = await interrupted(trip, after=after)
-    trip.exchange.lose("reset")
-    with pytest.raises(ClientGone):
-        await task
-    return trip
-
-
-class Later:
-    """Pieces of an answer that come when the client has gone."""
-
-    def __init__(self, *pieces: bytes | Exception) -> None:
-        self.pieces = list(pieces)
-
-    def behind(self, first: Sequence[bytes], headers: Sequence[tuple[str, str]] = SSE) -> Provider:
-        later = self
-        left: list[bytes] = list(first)
-        going = asyncio.Event()
-        self.go = going.set
-
-        class Slow(Provider):
-            async def send(self, *arguments: Any, budget_s: float, on_leaving: Callable[[], None], **_: Any) -> Answer:
-                on_leaving()
-
-                async def read() -> bytes:
-                    if left:
-                        return left.pop(0)
-                    await going.wait()
-                    if not later.pieces:
-                        return b""
-                    piece = later.pieces.pop(0)
-                    if isinstance(piece, Exception):
-                        raise piece
-                    if piece == b"wait for ever":
-                        await asyncio.get_running_loop().create_future()
-                    return piece
-
-                return Answer(200, list(headers), read, lambda: self.closed.append(200))
-
-        return Slow()
-
-
-async def test_reading_on_to_the_count() -> None:
-    """To `[DONE]`, without waiting for the end behind it."""
-    later = Later(*COUNTED_STREAM[4:], b"wait for ever")
-    trip = await gone(Trip(later.behind(COUNTED_STREAM[:4])), after=4)
-    later.go()
-    await trip.delivery.read_on()
+@pytest.mark.parametrize("status", [400, 401, 429])
+async def test_a_stop_while_an_error_is_read_ahead(status: int) -> None:
+    """Its connection is let go, though nobody was given the answer."""
+    trip = await Trip(Provider((status, OF_JSON, [b'{"error":', WAIT]))).left_after(0)
+    assert trip.provider.closed == []
     await trip.delivery.close()
-    assert (trip.call.usage, trip.call.complete) == (USAGE, True)
-    assert len(trip.wire.pieces) == 4
+    assert trip.provider.closed == [status]
+    assert (trip.outcome(End.LEFT).end, trip.outcome().in_flight) == (End.UNKNOWN, False)
 
 
-async def test_reading_a_body_on_to_its_end() -> None:
-    """Its count is at its end."""
-    later = Later(JSON[50:])
-    trip = await gone(Trip(later.behind([JSON[:50]], OF_JSON)), after=1)
-    later.go()
-    await trip.delivery.read_on()
+async def test_closed_twice() -> None:
+    """It is no error, before an answer and after one."""
+    trip = Trip(Provider(ANSWER))
     await trip.delivery.close()
-    assert (trip.call.usage, trip.call.complete) == (USAGE, True)
-
-
-@pytest.mark.parametrize("piece", [b"wait for ever", CUT, RuntimeError("injected")], ids=["silent", "cut", "a fault"])
-async def test_reading_on_in_vain(piece: bytes | Exception) -> None:
-    """It raises nothing, and what was seen is on the call."""
-    later = Later(COUNTED_STREAM[4], piece)
-    trip = await gone(Trip(later.behind(COUNTED_STREAM[:4]), read_on_s=0.05), after=4)
-    later.go()
-    await trip.delivery.read_on()
+    await trip.run()
     await trip.delivery.close()
-    assert (trip.call.usage, trip.call.complete) == (None, False)
-    assert trip.call.output_seen >= 4, "the frame that came when the client had gone counts"
-    assert trip.provider.closed == [200]
+    await trip.delivery.close()
+    assert set(trip.provider.closed) == {200}
 
 
-async def test_nothing_is_read_on_for_nothing() -> None:
-    """No answer yet, one that costs nothing, or a call that is settled: it returns at once."""
-    trip = Trip(Provider())
-    await trip.delivery.read_on()
-    later = Later(b"wait for ever")
-    models = OPENAI.endpoint("GET", "/v1/models")
-    trip = await gone(Trip(later.behind([b"{"], OF_JSON), endpoint=models), after=1)
-    later.go()
-    await trip.delivery.read_on()
-    trip = await gone(Trip(Later().behind(COUNTED_STREAM)), after=len(COUNTED_STREAM))
-    assert trip.before is not None
-    await trip.delivery.read_on()
+# An error of the provider's own under status 200, as the breaker sees it.
+
+OWN = b'{"error":{"message":"Provider returned error","type":"server_error","code":504}}'
+THE_REQUESTS = b'{"error":{"message":"m","type":"invalid_request_error","code":"context_length_exceeded"}}'
+TEXT = b'data: {"choices":[{"index":0,"delta":{"content":"Hello"}}]}\n\n'
+OK: Given = (200, with_length(JSON), [JSON])
+
+
+def erring(error: bytes, *before: bytes) -> Given:
+    event = b"data: " + error + b"\n\n"
+    return (200, [("content-type", "text/event-stream")], [*before, event, b"data: [DONE]\n\n"])
+
+
+async def states(breakers: Breakers, *answers: Given) -> str:
+    """The breaker's state after each answer, by its first letter."""
+    found = ""
+    for answer in answers:
+        of = asked_for(STREAM if answer[1] == [("content-type", "text/event-stream")] else None)
+        trip = Trip(Provider(answer), of, breakers=breakers)
+        await trip.run()
+        await trip.delivery.close()
+        await trip.delivery.close()
+        found += breakers.of("api.openai.com", OLD.secret.digest).state.value[0]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        ((200, with_length(OWN), [OWN]), "c" * 9 + "o"),
+        (erring(OWN), "c" * 9 + "o"),
+        ((200, with_length(THE_REQUESTS), [THE_REQUESTS]), "c" * 10),
+        (erring(THE_REQUESTS), "c" * 10),
+        (erring(THE_REQUESTS, TEXT), "c" * 10),
+        (ANSWER, "c" * 10),
+    ],
+    ids=["an object", "first in a stream", "the request's", "the same in a stream", "the same behind text", "none"],
+)
+async def test_what_counts_for_the_breaker(answer: Given, state: str) -> None:
+    """What would be a status of 5xx elsewhere: ten in a row open it. A workload can cause the others."""
+    assert await states(Breakers(lambda: 0.0), *[answer] * 10) == state
+
+
+async def test_an_error_behind_text_counts_half() -> None:
+    """The text was a success: ten in a row do not open it, and half of twenty results do."""
+    assert await states(Breakers(lambda: 0.0), *[erring(OWN, TEXT)] * 10) == "c" * 9 + "o"
+    assert await states(Breakers(lambda: 0.0), OK, *[erring(OWN, TEXT)] * 19) == "c" * 20
+
+
+async def test_a_probe_that_is_an_error() -> None:
+    """The breaker stays open for another pause: the head alone does not close it."""
+    clock = Clock()
+    breakers = opened(Breakers(clock), OLD)
+    clock.advance(10.0)
+    assert await states(breakers, erring(OWN)) == "o"
+    clock.advance(10.0)
+    assert await states(breakers, ANSWER) == "c"
+
+
+async def test_a_probe_whose_text_has_begun() -> None:
+    """It closes the breaker at once: its answer may take minutes."""
+    clock = Clock()
+    breakers = opened(Breakers(clock), OLD)
+    clock.advance(10.0)
+    breaker = breakers.of("api.openai.com", OLD.secret.digest)
+    trip = Trip(Provider((200, [("content-type", "text/event-stream")], [TEXT, WAIT])), breakers=breakers)
+    await trip.left_after(1)
+    assert breaker.state is State.CLOSED
+    await trip.delivery.close()
+
+
+@pytest.mark.parametrize("pieces", [0, 1], ids=["before a byte", "before a text"])
+async def test_a_probe_that_is_left(pieces: int) -> None:
+    """Its head has come, and that is all that will be known."""
+    clock = Clock()
+    breakers = opened(Breakers(clock), OLD)
+    clock.advance(10.0)
+    given: list[bytes | Exception] = [b": waiting\n\n"] * pieces
+    trip = Trip(Provider((200, [("content-type", "text/event-stream")], [*given, WAIT])), breakers=breakers)
+    await trip.left_after(pieces)
+    assert breakers.of("api.openai.com", OLD.secret.digest).state is State.HALF_OPEN
+    await trip.delivery.close()
+    assert breakers.of("api.openai.com", OLD.secret.digest).state is State.CLOSED

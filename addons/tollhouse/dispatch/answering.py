@@ -11,7 +11,8 @@ from tollhouse.call import Hold, Requested
 from tollhouse.credential.redact import Redactor
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, AnswerCut
-from tollhouse.dispatch.stages import BudgetTap, Metering, Redaction, Stage, fed, flushed
+from tollhouse.dispatch.breaker import Breaker
+from tollhouse.dispatch.stages import AnswerStage, BudgetTap, Judging, Metering, Redaction, fed, flushed
 from tollhouse.families.base import AnswerHead, Meter, PassThrough
 from tollhouse.families.units import Charge
 
@@ -34,7 +35,8 @@ class Answering:
     """One answer. It is an asynchronous iterator of `Piece`; it raises `Refused` when the provider cuts the answer or the
     budget ends it.
 
-    ``silence_s`` is how long its head was waited for. ``clock`` gives seconds that never go back.
+    ``silence_s`` is how long its head was waited for. ``breaker`` is told how a metered answer went; nobody has told it of one
+    yet. ``clock`` gives seconds that never go back.
     """
 
     def __init__(
@@ -43,43 +45,43 @@ class Answering:
         requested: Requested,
         hold: Hold,
         redactor: Redactor,
+        breaker: Breaker,
         silence_s: float,
         clock: Callable[[], float],
     ) -> None:
         self.status = answer.status
         self.metered = requested.admitted.operation.metered and 200 <= answer.status < 300
-        self.complete = False
-        """The answer was read to its end, or has said that it is over."""
         self.cut = False
         self.first_byte: float | None = None
         self.waited_s = 0.0
         self._answer = answer
         self._clock = clock
         self._asked_stream = requested.asked.stream
-        self._method = requested.admitted.arrival.head.method
-        self._passed_on = [
-            (k, v) for k, v in answer.headers if k not in _NOT_PASSED_ON and not k.startswith("x-tollhouse-")
-        ]
-        self._passed_on = redactor.headers(self._passed_on)
+        self._passed_on = redactor.headers(
+            [(k, v) for k, v in answer.headers if k not in _NOT_PASSED_ON and not k.startswith("x-tollhouse-")]
+        )
         self._meter: Meter = PassThrough()
         if self.metered:
             head = AnswerHead(answer.status, answer.headers)
             self._meter = requested.admitted.provider.family.meter(requested.asked, head)
         self._metering = Metering(self._meter, silence_s)
         self._tap = BudgetTap(hold, self._meter)
-        self._stages: tuple[Stage, ...] = (Redaction(redactor), self._metering, self._tap)
+        judging = (Judging(self._meter, breaker),) if self.metered else ()
+        self._reading: tuple[AnswerStage, ...] = (Redaction(redactor), self._metering, *judging)
+        self._stages: tuple[AnswerStage, ...] = (*self._reading, self._tap)
         length = answer.get("content-length")
         self._length = int(length) if length is not None and length.isascii() and length.isdigit() else None
         self._left = self._length
+        self.bodiless = (
+            requested.admitted.arrival.head.method == "HEAD" or self.status in (204, 304) or self._length == 0
+        )
+        """There is nothing behind the head."""
+        self.complete = self.bodiless
+        """The answer was read to its end, or has said that it is over."""
         self._flushed = False
         self._over = False
         self._given: bytes | None = None
         """The piece that was given last, once the one that pulls comes back for the next."""
-
-    @property
-    def bodiless(self) -> bool:
-        """There is nothing behind the head."""
-        return self._method == "HEAD" or self.status in (204, 304) or self._length == 0
 
     @property
     def sized(self) -> bool:
@@ -102,6 +104,11 @@ class Answering:
     @property
     def output_seen(self) -> int:
         return self._meter.output_seen
+
+    @property
+    def wrote(self) -> bool:
+        """There was text, or the provider has counted some."""
+        return self.output_seen > 0 or any(charge.units.output for charge in self.charges)
 
     @property
     def error(self) -> str:
@@ -154,6 +161,7 @@ class Answering:
         try:
             chunk = await self._answer.read()
         except AnswerCut as cut:
+            self._over = True
             self.cut = not self.complete
             self.flush()
             raise Refused(cut.code, cut.why) from None
@@ -185,7 +193,7 @@ class Answering:
         try:
             async with asyncio.timeout(seconds):
                 while chunk := await self._answer.read():
-                    fed(self._stages[:2], chunk)
+                    fed(self._reading, chunk)
                     if self._meter.done:
                         break
             self.complete = True

@@ -56,17 +56,21 @@ async def deliver(
     record: Callable[[Attempt], None],
     elsewhere: Callable[[Answer], Awaitable[bool]] | None = None,
     may_repeat: Callable[[], Awaitable[bool]] | None = None,
+    judged_later: bool = False,
 ) -> Answer:
     """Calls ``send_once`` until its answer is one to pass on, and gives that answer, its body unread.
 
     ``sdk_retry_count`` is ``x-stainless-retry-count`` of the request: above 0 the SDK is retrying, so one attempt is
     made. ``record`` gets every attempt as it ends, a cancelled one too. An answer of which ``elsewhere`` says that the
     caller knows a better way than another try here is given at once. After an attempt of unknown fate, which the provider may
-    charge, ``may_repeat`` says whether another one may be made.
+    charge, ``may_repeat`` says whether another one may be made. With ``judged_later`` the caller tells the breaker of an answer of
+    status 2xx, once its body has shown what it is.
 
     Raises Refused("breaker_open") before an attempt, the last attempt's UpstreamError, and CredentialUnavailable at once.
     """
-    delivery = _Delivery(send_once, policy, breaker, sdk_retry_count, timing, record, elsewhere, may_repeat)
+    delivery = _Delivery(
+        send_once, policy, breaker, sdk_retry_count, timing, record, elsewhere, may_repeat, judged_later
+    )
     if policy.budget is not None:
         policy.budget.call()
     try:
@@ -97,6 +101,7 @@ class _Delivery:
         record: Callable[[Attempt], None],
         elsewhere: Callable[[Answer], Awaitable[bool]] | None,
         may_repeat: Callable[[], Awaitable[bool]] | None,
+        judged_later: bool,
     ) -> None:
         self._send_once = send_once
         self._policy = policy
@@ -107,6 +112,7 @@ class _Delivery:
         self._record = record
         self._elsewhere = elsewhere
         self._may_repeat = may_repeat
+        self._judged_later = judged_later
         self._started = timing.clock()
         self._tries = 0
         self._allowed = 1 if sdk_retry_count > 0 else policy.attempts
@@ -126,6 +132,8 @@ class _Delivery:
             outcome, unknown = str(answer.status), False
             if answer.status >= 500:
                 judge = self._breaker.failure
+            elif self._judged_later and 200 <= answer.status < 300:
+                judge = _later
             elif answer.status not in (408, 429):
                 judge = self._breaker.success
         except UpstreamError as error:
@@ -235,6 +243,10 @@ class _Delivery:
         times = "once" if tries == 1 else f"{tries} times"
         why = ", and retries are paused, because too many calls to this provider fail" if self._hopeless else " already"
         return f"The gateway has tried it {times}{why}."
+
+
+def _later() -> None:
+    """The caller tells the breaker."""
 
 
 def _outcome(state: RetryCallState) -> object:

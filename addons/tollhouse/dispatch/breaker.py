@@ -66,7 +66,8 @@ class BreakerSettings:
 class Breaker:
     """The breaker of one provider host and credential. ``clock`` gives seconds that never go back.
 
-    Each call that `enter` let through ends in exactly one of `success`, `failure`, `neither`.
+    Each call that `enter` let through ends in one of `success`, `failure`, `neither`. Only a stream that had text before an error
+    of the provider's own ends in two: it succeeded, and it failed.
     """
 
     __slots__ = ("_changed_at", "_clock", "_in_a_row", "_probe_at", "_results", "_settings", "state", "where")

@@ -20,7 +20,6 @@ from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.retry import RetryBudget, RetryPolicy, retry_after_s, sdk_retry_count
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.dispatch.verdict import verdict_on_key
-from tollhouse.families.formats.errors import is_providers_fault
 from tollhouse.providers import Provider
 
 log = logging.getLogger(__name__)
@@ -61,8 +60,7 @@ class Relay:
 
 
 class Delivery:
-    """One call's way out and back. `answer` comes first, then the pieces of what it gives; `outcome` may be asked at any
-    time."""
+    """One call's way out and back: `answer`, then the pieces of what it gives, then `outcome` and `close`."""
 
     def __init__(self, relay: Relay, clearance: Clearance) -> None:
         self._relay = relay
@@ -71,7 +69,8 @@ class Delivery:
         self._hold = clearance.covered.hold
         self._outgoing = Outgoing.of(clearance)
         self._provider = self._outgoing.provider
-        self._unread: Answer | None = None
+        self._last: Answer | None = None
+        """What the last attempt gave, refused or not."""
         self.answering: Answering | None = None
         """What `answer` gave."""
         self._silence = 0.0
@@ -87,7 +86,7 @@ class Delivery:
         self._unknown = 0
         self._in_flight = False
         """The request of an attempt has left, or begun to, and its answer's head has not come."""
-        self._breaker: Breaker | None = None
+        self._breaker = self._breaker_of(clearance.lease)
         self._breaker_state = ""
         self._waited_s = 0.0
 
@@ -96,9 +95,9 @@ class Delivery:
         there is none."""
         waited = self._clock()
         try:
-            self._unread = await self._attempts()
-            if await self._is_refused(self._unread):
-                self._unread = await self._with_another_key(self._unread)
+            answer = await self._attempts()
+            if await self._is_refused(answer):
+                answer = await self._with_another_key(answer)
         except UpstreamError as error:
             raise Refused(error.code, error.why, error.headers) from None
         except CredentialUnavailable as error:
@@ -107,15 +106,18 @@ class Delivery:
             raise Refused("credential_unavailable", headers=(("retry-after", "5"),)) from None
         finally:
             self._waited_s += self._clock() - waited
-        self._status = self._unread.status
+        self._status = answer.status
         self.answering = Answering(
-            self._unread, self._requested, self._hold, self._redactor, self._silence, self._clock
+            answer, self._requested, self._hold, self._redactor, self._breaker, self._silence, self._clock
         )
         return self.answering
 
     def outcome(self, left: End | None = None) -> Outcome:
-        """How the call ended. ``left`` says who ended it, if it was neither the provider nor its answer's end."""
+        """How the call ended. ``left`` says who ended it, if it was neither the provider nor its answer's end. Nothing is read
+        behind this of an answer that is not complete: what has come of it counts."""
         answering = self.answering
+        if answering is not None and not answering.complete:
+            answering.give_up()
         outcome = Outcome(
             self._end(left),
             status=self._status,
@@ -143,16 +145,17 @@ class Delivery:
     def _end(self, left: End | None) -> End:
         answering = self.answering
         if answering is None:
-            if self._status:
-                return End.ERROR
             if self._in_flight:
                 return left or End.UNKNOWN
-            # An attempt that was cancelled and is not in flight was still connecting.
-            gone = any(a.answered or (a.unknown and a.outcome != "cancelled") for a in self._attempts_made)
+            if self._status:
+                return End.ERROR
+            gone = any(attempt.answered or attempt.unknown for attempt in self._attempts_made)
             return End.UNKNOWN if gone else End.NEVER_LEFT
-        if not 200 <= answering.status < 300 or (answering.error and not answering.output_seen):
+        if not 200 <= answering.status < 300:
             return End.ERROR
-        if answering.error:
+        if answering.error and not answering.wrote:
+            return End.ERROR
+        if answering.error and answering.streamed:
             return End.FAILED
         if answering.complete:
             return End.STREAMED if answering.streamed else End.WHOLE
@@ -181,7 +184,10 @@ class Delivery:
             return None
         if other is None or other.secret in self._used:
             return None
-        return other if self._relay.breakers.of(self._outgoing.host, other.secret.digest).wait_s() == 0 else None
+        return other if self._breaker_of(other).wait_s() == 0 else None
+
+    def _breaker_of(self, lease: Lease) -> Breaker:
+        return self._relay.breakers.of(self._outgoing.host, lease.secret.digest)
 
     async def _is_refused(self, answer: Answer) -> bool:
         """Whether the provider does not take our key, rather than the request."""
@@ -193,6 +199,7 @@ class Delivery:
     def _use(self, lease: Lease) -> None:
         """Go on with another key. Nothing of an answer to this one has been passed on."""
         self._outgoing, self._token = replace(self._outgoing, lease=lease), None
+        self._breaker = self._breaker_of(lease)
         self._put_on(lease.secret)
         self._key_version = _version(lease)
         self._status = 0
@@ -208,7 +215,6 @@ class Delivery:
             self._redactor = Redactor(self._used)
 
     async def _attempts_with_one_key(self) -> Answer:
-        self._breaker = self._relay.breakers.of(self._outgoing.host, self._outgoing.lease.secret.digest)
         try:
             return await deliver(
                 self._send_once,
@@ -219,6 +225,7 @@ class Delivery:
                 record=self._record,
                 elsewhere=self._has_next_key,
                 may_repeat=self._hold.covers_repeat,
+                judged_later=self._requested.admitted.operation.metered,
             )
         finally:
             self._breaker_state = self._breaker.state.value
@@ -229,7 +236,6 @@ class Delivery:
         can't mend our key, and a 401 would tell it that its own credential is wrong."""
         self._status = answer.status
         await answer.close()
-        self._unread = None
         if self._token is not None and self._relay.upstream.token_refused(self._outgoing.lease, self._token):
             answer = await self._attempts()
             if not await self._is_refused(answer):
@@ -252,7 +258,7 @@ class Delivery:
 
     async def _send_once(self) -> Answer:
         began = self._clock()
-        answer = await self._relay.upstream.send(
+        self._last = await self._relay.upstream.send(
             self._outgoing,
             budget_s=self._provider.deadline_s,
             on_leaving=self._on_leaving,
@@ -260,14 +266,14 @@ class Delivery:
         )
         self._in_flight = False
         self._silence = self._clock() - began
-        return answer
+        return self._last
 
     def _on_leaving(self) -> None:
         self._in_flight = True
 
     def _record(self, attempt: Attempt) -> None:
-        if attempt.outcome == "internal" and not self._in_flight:
-            attempt = replace(attempt, unknown=False)
+        # Before `on_leaving` nothing is written, whatever ended the attempt.
+        attempt = replace(attempt, unknown=attempt.unknown and self._in_flight)
         self._attempts_made.append(attempt)
         if attempt.outcome != "cancelled":
             self._in_flight = False
@@ -279,18 +285,11 @@ class Delivery:
             await self.answering.read_on(self._relay.abandoned_read_s)
 
     async def close(self) -> None:
-        """Let go of the answer, however it ended. An error that the provider wrote under a status of 2xx counts for the
-        breaker like an error status."""
-        answering = self.answering
-        if answering is None:
-            if self._unread is not None:
-                await self._unread.close()
-            return
-        try:
-            await answering.close()
-        finally:
-            if self._breaker is not None and is_providers_fault(answering.error):
-                self._breaker.failure()
+        """Let go of the answer, however it ended, and of one that nobody was given. May be called twice."""
+        if self.answering is not None:
+            await self.answering.close()
+        elif self._last is not None:
+            await self._last.close()
 
 
 def _version(lease: Lease) -> str:

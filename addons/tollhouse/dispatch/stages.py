@@ -1,4 +1,5 @@
-"""What an answer passes on its way back, one stage after the other. Each takes the bytes of the one before and gives its own."""
+"""What an answer passes on its way back, one stage after the other. Each takes the bytes of the one before and gives its
+own."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ from typing import Final, Protocol
 from tollhouse.call import Hold
 from tollhouse.credential.redact import Redactor
 from tollhouse.denial import Denial
+from tollhouse.dispatch.breaker import Breaker
 from tollhouse.families.base import Meter
+from tollhouse.families.formats.errors import is_providers_fault
 
 _REST: Final = 65_536
 """Bytes that an event may still have after the budget's end came in the middle of it; then the answer is cut."""
@@ -16,7 +19,7 @@ _QUIET_S: Final = 1.0
 """Of each silence: what network and queue take, and no reasoning."""
 
 
-class Stage(Protocol):
+class AnswerStage(Protocol):
     def feed(self, data: bytes) -> bytes:
         """What of the answer goes on now; may be empty."""
 
@@ -63,6 +66,33 @@ class Metering:
         self._silence = 0.0
 
 
+class Judging:
+    """The breaker is told how an answer of status 2xx went. The first text is a success, and an error of the provider's own is a
+    failure, before the text or behind it. An answer that ends with neither is a success: its head had come."""
+
+    def __init__(self, meter: Meter, breaker: Breaker) -> None:
+        self._meter = meter
+        self._breaker = breaker
+        self._told = False
+        self._failed = False
+
+    def feed(self, data: bytes) -> bytes:
+        self._judge(ended=False)
+        return data
+
+    def flush(self) -> bytes:
+        self._judge(ended=True)
+        return b""
+
+    def _judge(self, *, ended: bool) -> None:
+        if not self._failed and is_providers_fault(self._meter.error):
+            self._told = self._failed = True
+            self._breaker.failure()
+        elif not self._told and (ended or self._meter.output_seen):
+            self._told = True
+            self._breaker.success()
+
+
 class BudgetTap:
     """The stream ends where its budget ends: behind an event, where the client can still be told why."""
 
@@ -104,7 +134,7 @@ class BudgetTap:
         return self._denial if boundary is None or boundary.between or self._rest < 0 else None
 
 
-def fed(stages: Sequence[Stage], data: bytes) -> bytes:
+def fed(stages: Sequence[AnswerStage], data: bytes) -> bytes:
     for stage in stages:
         if not data:
             break
@@ -112,7 +142,7 @@ def fed(stages: Sequence[Stage], data: bytes) -> bytes:
     return data
 
 
-def flushed(stages: Sequence[Stage]) -> bytes:
+def flushed(stages: Sequence[AnswerStage]) -> bytes:
     data = b""
     for stage in stages:
         data = (stage.feed(data) if data else b"") + stage.flush()
