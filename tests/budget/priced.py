@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from tests.support.calls import CHAT, IDENTITY, admitted, requested
 
+from tollhouse.budget.hold import CallHold
 from tollhouse.call import Amount, Identity, Project, Requested, new_call_id
 from tollhouse.families.units import Estimate, Units
 from tollhouse.ledger.ledger import Scope
@@ -41,3 +42,9 @@ def a_call(
     grows = bool(said.get("stream")) and not capped and not at.worst
     estimate = Estimate(Units(input=into, output=out), predicted=predicted, grows=grows)
     return requested(body, at, estimate=estimate, **said)
+
+
+def under_way(call_id: str, tenant: str = "acme", project: str = "proj_123") -> CallHold:
+    """What a purse has of a call that it holds 5 nano-dollars for."""
+    call = requested(given=admitted(project=Project(project, tenant), call_id=call_id))
+    return CallHold(call, call.estimate, Amount(5))

@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from tests.budget.priced import under_way
 from tests.ledger.clock import Clock
-from tests.support.calls import admitted, requested
 
-from tollhouse.budget.hold import CallHold
 from tollhouse.budget.keeper import LOOK_EVERY_S, SWEEP_EVERY_S, Keeper
 from tollhouse.budget.purse import Purse
 from tollhouse.budget.renewal import RENEW_EVERY_S
-from tollhouse.call import Amount, Project
+from tollhouse.call import Amount
 from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import parse_limits
 from tollhouse.ledger.spool import Spool, SpoolRecord
@@ -23,12 +22,6 @@ from tollhouse.ledger.store.client import connect
 
 SCOPES = (Scope("project", "acme", "proj_123"),)
 AWAY = "redis://127.0.0.1:1/0"
-
-
-def under_way(call_id: str) -> CallHold:
-    """What the purse has of a call that it holds for."""
-    call = requested(given=admitted(project=Project("proj_123", "acme"), call_id=call_id))
-    return CallHold(call, call.estimate, Amount(5))
 
 
 class World:

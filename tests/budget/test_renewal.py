@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 import redis as blocking
+from tests.budget.priced import under_way
 from tests.ledger.clock import Clock
-from tests.support.calls import HeldFor
 from tests.support.redis_server import RedisServer
 
+from tollhouse.budget.hold import CallHold
 from tollhouse.budget.keeper import RENEW_LATE_S, Keeper
 from tollhouse.budget.purse import Purse
 from tollhouse.budget.renewal import RENEW_EVERY_S, STANDSTILL_S, Holds, Renewer
@@ -127,7 +128,7 @@ async def test_a_loop_that_stands_still_keeps_its_holds(gateway: Gateway) -> Non
     """Two minutes long nothing of the loop runs: a second gateway sweeps what is not under way any
     more, and nothing else."""
     await gateway.hold("alive")
-    gateway.purse.held["alive"] = HeldFor(SCOPES)
+    gateway.purse.held["alive"] = under_way("alive")
     await gateway.hold("forgotten")
     assert gateway.renewer.turn() == []
 
@@ -154,7 +155,7 @@ async def test_every_hold_of_every_tenant_is_renewed(gateway: Gateway) -> None:
     """More than go into one script."""
     for number in range(3 * RENEW_AT_ONCE + 1):
         await gateway.hold(f"c{number}")
-        gateway.purse.held[f"c{number}"] = HeldFor(SCOPES)
+        gateway.purse.held[f"c{number}"] = under_way(f"c{number}")
     gateway.renewer.turn()
     gateway.rounds.first()
     for _ in range(4):
@@ -169,7 +170,7 @@ async def test_a_loop_that_stands_still_for_ever_is_taken_for_dead(
     """After ten minutes its holds are left to the sweep, so that its money and its places are not
     held for ever."""
     await gateway.hold("c1")
-    gateway.purse.held["c1"] = HeldFor(SCOPES)
+    gateway.purse.held["c1"] = under_way("c1")
     gateway.renewer.turn()
     gateway.rounds.first()
     swept = []
@@ -185,7 +186,7 @@ async def test_a_loop_that_stands_still_for_ever_is_taken_for_dead(
 async def test_a_thread_that_died_is_begun_anew(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
     """With the next turn, and the new one renews at once."""
     await gateway.hold("c1")
-    gateway.purse.held["c1"] = HeldFor(SCOPES)
+    gateway.purse.held["c1"] = under_way("c1")
     assert await gateway.keeper.turn() == []
     gateway.rounds.first()
     gateway.rounds.fails = True
@@ -217,7 +218,7 @@ async def test_a_thread_that_can_not_be_begun(tmp_path: Path, monkeypatch: pytes
 async def test_the_loop_renews_what_the_thread_does_not(gateway: Gateway) -> None:
     """A thread that hangs, or that Redis refuses: the loop does it, well before the deadline."""
     await gateway.hold("c1")
-    gateway.purse.held["c1"] = HeldFor(SCOPES)
+    gateway.purse.held["c1"] = under_way("c1")
     await gateway.keeper.turn()
     gateway.rounds.first()
     for _ in range(5):
@@ -231,7 +232,7 @@ async def test_a_thread_without_redis_says_so_and_goes_on(
 ) -> None:
     """What it could not renew it renews when Redis is back."""
     await gateway.hold("c1")
-    gateway.purse.held["c1"] = HeldFor(SCOPES)
+    gateway.purse.held["c1"] = under_way("c1")
     gateway.renewer.turn()
     gateway.rounds.first()
     redis_server.stop()
@@ -251,6 +252,7 @@ DYING = """
 import asyncio, sys
 from pathlib import Path
 from tests.ledger.clock import Clock
+from tests.budget.priced import under_way
 from tests.budget.test_renewal import SCOPES
 from tollhouse.budget.renewal import Holds, Renewer
 from tollhouse.call import Amount
@@ -263,7 +265,7 @@ def a_ledger():
 async def main():
     holds = Holds()
     await a_ledger().hold("c1", SCOPES, Amount(5))
-    holds["c1"] = SCOPES
+    holds["c1"] = under_way("c1")
     Renewer(a_ledger, holds).turn()
     print("holding", flush=True)
     sys.stdin.read()
@@ -303,10 +305,10 @@ async def test_a_killed_process_has_its_holds_swept(gateway: Gateway, dying: Cal
 
 async def test_holds_are_a_mapping() -> None:
     """What is under way, by call and by tenant."""
-    ours, other = HeldFor(SCOPES), HeldFor((Scope("project", "other", "p"),))
-    holds: Holds[HeldFor] = Holds()
-    holds.update({"c1": ours, "c2": other, "c3": ours})
-    assert (len(holds), list(holds), holds["c2"], "c4" in holds) == (3, ["c1", "c2", "c3"], other, False)
+    one, two, three = under_way("c1"), under_way("c2", "other"), under_way("c3")
+    holds = Holds[CallHold]()
+    holds.update({"c1": one, "c2": two, "c3": three})
+    assert (len(holds), list(holds), holds["c2"], "c4" in holds) == (3, ["c1", "c2", "c3"], two, False)
     assert holds.by_tenant() == {"acme": ["c1", "c3"], "other": ["c2"]}
-    assert (holds.pop("c1"), holds.pop("c1", None)) == (ours, None)
-    assert holds == {"c2": other, "c3": ours}
+    assert (holds.pop("c1"), holds.pop("c1", None)) == (one, None)
+    assert holds == {"c2": two, "c3": three}
