@@ -49,7 +49,7 @@ _LONGEST_ESCAPE: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class LongString:
-    """A string that was not decoded: its first bytes, how many bytes it has, and its tokens."""
+    """A string that is not kept decoded: how it begins, how many bytes of UTF-8 its text has, and its tokens."""
 
     head: str
     bytes: int
@@ -219,13 +219,18 @@ def _is_key(body: bytes, end: int) -> bool:
 def _long_string(body: bytes, start: int, end: int) -> LongString:
     """Raises `Refused` for one that is no UTF-8."""
     decode = codecs.getincrementaldecoder("utf-8")().decode
-    tokens, at = 0.0, start
+    tokens, size, at = 0.0, 0, start
     while at < end:
         stop = _inside(body, at, min(at + _STEP, end))
         try:
             text = decode(body[at:stop], stop == end)
         except UnicodeDecodeError:
             refuse("The body is not UTF-8.")
-        tokens += text_tokens(json.loads(f'"{text}"') if "\\" in text else text)
+        if "\\" in text:
+            text = json.loads(f'"{text}"')
+            size += len(text.encode("utf-8", "surrogatepass"))
+        else:
+            size += stop - at
+        tokens += text_tokens(text)
         at = stop
-    return LongString(body[start : min(end, start + _HEAD)].decode("utf-8", "replace"), end - start, tokens)
+    return LongString(body[start : min(end, start + _HEAD)].decode("utf-8", "replace"), size, tokens)
