@@ -1,0 +1,50 @@
+"""docs/adding-a-provider.md: its example is a sound configuration, and it names every part that a family has to fill."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from tollhouse.config.load import catalog, load_config, own_prices, unenforced
+from tollhouse.families.base import Asked, Dialect, Family, Meter, Operation
+from tollhouse.families.openai import OPENAI
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "adding-a-provider.md").read_text()
+
+
+def _rows(heading: str) -> list[str]:
+    """The first word of each row of the table under ``heading``, as code."""
+    section = TEXT.partition(f"\n### {heading}\n")[2].partition("\n#")[0]
+    return re.findall(r"^\| `(\w+)(?:\(\w*\))?` \|", section, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("heading", "value"),
+    [("The parts of `Family`", Family), ("`Operation`", Operation), ("`Dialect`", Dialect), ("`Asked`", Asked)],
+)
+def test_each_field_is_told(heading: str, value: type) -> None:
+    """In the order of the code, and no other."""
+    assert _rows(heading) == [field.name for field in fields(value)]
+
+
+def test_each_part_of_a_meter_is_told() -> None:
+    """What the road asks of it."""
+    assert sorted(_rows("A `Meter`")) == sorted(name for name in vars(Meter) if not name.startswith("_"))
+
+
+def test_the_example_is_sound(tmp_path: Path) -> None:
+    """It speaks OpenAI's family at its own host and its own price."""
+    (example,) = re.findall(r"^```toml\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+    file = tmp_path / "tollhouse.toml"
+    file.write_text(example + '[vault]\naddress = "embedded"\n')
+    config = load_config(file)
+    assert unenforced(config) == []
+    provider = catalog(config).by_host("llm.internal")
+    assert provider is not None
+    assert (provider.name, provider.family, provider.port, provider.price_id) == ("vllm", OPENAI, 8443, "vllm")
+    assert provider.most_output("llama", None) == 8192
+    assert own_prices(config) == {"vllm/*": {"input": "0.20", "output": "0.60"}}
