@@ -1,6 +1,7 @@
 """OpenAI's API, and that of all who speak like it: https://platform.openai.com/docs/api-reference.
 
 request    the body, read strictly
+fields     the fields of a request that are known
 estimate   the tokens that a request will take
 media      tokens of images, audio and files
 pixels     width and height of an image
