@@ -50,7 +50,7 @@ def open_ca(config: Config, catalog: Catalog) -> CertificateAuthority:
 
 
 def open_reader(config: Config) -> Reader:
-    """The store of keys, not logged in yet. Raises `ValueError` for what `config_rules` would have refused."""
+    """The store of keys, not logged in yet. Raises `ValueError` for what `config.rules` would have refused."""
     vault = config.vault
     if vault.embedded:
         from tollhouse.credential.vault.embedded_vault import EmbeddedVault

@@ -1,14 +1,23 @@
 """``[redis] unsafe_fail_open``: calls that leave while Redis is away, without a hold, and are charged all the same.
 
-    let through   Redis is away (`outage`) and the caller is proven: its record is on disk before anything of the call leaves
-    enlarged      a stream that goes beyond that, each time before it does
-    adopted       Redis is back and the call still under way: it is held like any other from then on, if its limits have room
-    settled       by the purse, as any call, with a hold or without one
-    lost          its gateway died: charged what its record says, by the next one on this state directory
+The life of such a call:
 
-Each is charged once: all of this goes by the call's id, which the ledger settles once, and a hold whose answer was lost is of
-the same id. Nothing is limited meanwhile but their number and the spool. Of both a token may take as much as it leaves to the
-others, so that none can shut them out (https://doi.org/10.1109/90.664262: a threshold that is what is free).
+    let through   Redis is away (`outage`) and the caller is proven. A record of the call is on
+                  disk before anything of the call leaves.
+    enlarged      A stream needs more than its record says. The record is written anew before
+                  the stream goes on.
+    adopted       Redis is back and the call is still under way. If its limits have room, it is
+                  held from then on like any other call.
+    settled       The purse settles it like any other call, with a hold or without one.
+    lost          Its gateway died. The next gateway on this state directory charges what the
+                  record says.
+
+Each call is charged once. All of these steps go by the call's id, and the ledger settles an id
+once. A hold whose answer was lost has the same id.
+
+While Redis is away nothing is limited but the number of such calls and the bytes of the spool. One
+token may take as much of either as is left free, so that it can't shut the others out
+(https://doi.org/10.1109/90.664262: the threshold is the free part).
 """
 
 from __future__ import annotations
@@ -29,18 +38,19 @@ from tollhouse.ledger.spool import Spool, SpoolRecord
 log = logging.getLogger(__name__)
 
 MAX_CALLS: Final = 10_000
-"""Calls of one gateway, all of its processes, that were let through or ended, and that Redis has
-not been told of."""
+"""The most calls of one gateway that were let through or have ended, and that Redis has not been
+told of. All processes of the gateway count together."""
 MAX_BYTES: Final = 64 << 20
-"""Of the spool, when a call begins or a stream goes on. What calls under way write when they end is never refused."""
+"""The largest size of the spool at which a call may begin or a stream may go on. A record of a call
+that ends is always written."""
 _AT_ONCE: Final = 256
 _LONGEST_MODEL: Final = 256
-"""Characters of a client's own words that a record of a beginning keeps."""
+"""Characters that a record keeps of each text that a client chose."""
 FLAG: Final = "unsafe_fail_open"
 
 
 class Outage(Protocol):
-    """`outage.Outage`."""
+    """What this module needs of `ledger.store.outage.Outage`."""
 
     in_force: bool
     let_through: int
@@ -51,8 +61,8 @@ class Outage(Protocol):
 
 
 class FailOpen:
-    """``vouches`` says whether a call's identity and project are proven at this moment; ``refresh`` brings those proofs up to
-    date while Redis answers, and may raise `LedgerUnavailable`."""
+    """``vouches`` says whether a call's identity and project are proven at this moment. ``refresh``
+    brings these proofs up to date while Redis answers; it may raise `LedgerUnavailable`."""
 
     def __init__(
         self,
@@ -80,13 +90,14 @@ class FailOpen:
         """Calls of each token that this outage let through."""
 
     async def takes(self, hold: CallHold, error: LedgerUnavailable) -> Held | Unpriced | None:
-        """Instead of the hold that ended in ``error``: the call may go on, its record is on disk; or nobody knows its price;
-        or None, it may not; so if it raises."""
+        """Called in place of the hold that ended in ``error``. `Held`: the call may go on, and its
+        record is on disk. `Unpriced`: nobody knows its price. None, or an exception: the call may
+        not go on."""
         token = hold.scopes[-1]
         if self.full or self._has_its_share(token) or not await self._outage.explains(error):
             return None
         if not hold.priced:
-            # Its project's own limits may be known, its tenant's are in Redis alone: one of them may be in money.
+            # The limits of its tenant are in Redis alone, and one of them may be in money.
             return Unpriced(token)
         if not self._vouches(hold.requested.admitted) or self.full or self._has_its_share(token):
             return None
@@ -102,8 +113,8 @@ class FailOpen:
         return Held()
 
     async def enlarge(self, call_id: str, amount: Amount) -> Short | Denial | None:
-        """Makes what the call is charged if nothing else is heard of it ``amount``: in Redis, if it is back, else on disk. Why
-        it can't be, or None."""
+        """Makes ``amount`` the charge of a call of which nothing more is heard. It is written to
+        Redis if Redis is back, else to disk. Gives the reason if it can't be written, else None."""
         opened = self.opened.get(call_id)
         if opened is None:
             return None
@@ -121,7 +132,8 @@ class FailOpen:
         return None
 
     async def adopt(self) -> None:
-        """Redis answers: hold what is still under way. Raises `LedgerUnavailable`."""
+        """Called when Redis answers again: holds the calls that are still under way. Raises
+        `LedgerUnavailable`."""
         opened = list(self.opened.values())
         for start in range(0, len(opened), _AT_ONCE):
             some = opened[start : start + _AT_ONCE]
@@ -133,7 +145,7 @@ class FailOpen:
                     log.error("call %s could not be held (%s): it is charged when it ends", one.id, result)
 
     async def _adopt(self, opened: CallHold, amount: Amount) -> Short | None:
-        """Why it can't be held, or None: it is, or was and has ended."""
+        """The limit that has no room for the call. None: the call is held now, or it has ended."""
         try:
             result = await self._ledger.hold(
                 opened.id,
@@ -144,7 +156,8 @@ class FailOpen:
                 give_back=False,
             )
         except ValueError as failure:
-            # Its first hold was taken after all, and swept; its settle corrects that.
+            # Redis had taken the call's first hold after all, and has swept it. The settle corrects
+            # that.
             log.warning("call %s: %s", opened.id, failure)
         else:
             if isinstance(result, Short):
@@ -157,7 +170,8 @@ class FailOpen:
         return None
 
     def ended(self, call_id: str) -> bool:
-        """Its settle is about to be told. Whether it had no hold up to now."""
+        """The call ends, and its settle is told next. Says whether the call had no hold in
+        Redis."""
         return self.opened.pop(call_id, None) is not None
 
     @property
@@ -165,14 +179,15 @@ class FailOpen:
         return self._spool.size >= self._max_bytes or self._spool.calls >= self._max_calls
 
     def _has_its_share(self, token: Scope) -> bool:
-        """Whether it has taken as much as is free."""
+        """Whether the token has taken as much of the calls or of the spool as is free."""
         return (
             self._taken[token] >= self._max_calls - self._spool.calls
             or self._spool.share(token) >= self._max_bytes - self._spool.size
         )
 
     async def turn(self, problems: Sequence[str]) -> list[str]:
-        """Called once a second with why no call can be held. Why calls leave all the same, or nothing. Raises nothing."""
+        """Called once a second. ``problems`` say why no call can be held. Gives the same with a
+        warning while calls leave all the same, else nothing. Raises nothing."""
         try:
             if not problems:
                 self._outage.over()

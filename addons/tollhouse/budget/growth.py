@@ -1,8 +1,9 @@
 """Streams without an output cap: a first slice is held, and more as the answer goes on.
 
-What an answer has used by now is not known before its end. It is taken to be the output seen. Where the model and the request
-can reason it is the time gone by times a bound of tokens a second, if that is more: hidden reasoning sends no bytes for
-minutes. The hold is kept ahead of that. When it can't be, the stream ends, and what was seen is paid.
+How much an answer has used is not known before its end. The output seen is one bound. Where the
+model and the request can reason, the seconds gone by times `TOKENS_PER_SECOND` are another: hidden
+reasoning sends no bytes for minutes. The larger of the two is the need, and the hold is kept ahead
+of the need. When the hold can't be kept ahead, the stream ends and is charged.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from tollhouse.families.base import Asked
 
 SLICE_TOKENS: Final = 2_048
 AHEAD_TOKENS: Final = 512
-"""More is asked for when the hold is no further ahead than this."""
+"""More is asked for when the hold is less than this ahead of the need."""
 LEAST_TOKENS: Final = 16
-"""What is left below a full slice is still taken, down to this."""
+"""When a full slice does not fit, a smaller one is taken. It has at least this many tokens."""
 TOKENS_PER_SECOND: Final = 100.0
-"""For each answer: what OpenAI's reasoning models write a second, thereabouts (https://artificialanalysis.ai/models, 2025:
-50 to 150). A faster one is charged what it used all the same; only the hold is late."""
+"""For each answer: about what OpenAI's reasoning models write a second
+(https://artificialanalysis.ai/models, 2025: 50 to 150). A faster model is charged what it used all
+the same. Only its hold is late."""
 _ASK_AGAIN_S: Final = 1.0
 
 
@@ -32,8 +34,9 @@ class Interruptible(Protocol):
 
 
 class Growth:
-    """One stream's hold. ``extend`` asks for so many tokens more and gives how many there are now, with the reason if they
-    are fewer; ``clock`` is monotonic. ``held`` is what is held of output at first, in tokens."""
+    """One stream's hold. ``held`` is the output that is held at first, in tokens. ``extend`` asks
+    for so many tokens more; it gives how many were added, and the denial if they are fewer.
+    ``clock`` is monotonic."""
 
     def __init__(
         self,
@@ -58,7 +61,7 @@ class Growth:
         return max(self._seen, int((now - self._began) * self._a_second))
 
     async def covers(self, seen: int) -> Denial | None:
-        """Why the budget does not cover what the answer has used by now, None if it does."""
+        """The denial, if the budget does not cover what the answer has used by now; else None."""
         self._seen = max(self._seen, seen)
         now = self._clock()
         need = self._need(now)
@@ -74,7 +77,7 @@ class Growth:
             return None if need <= self._covered else self._denial
 
     async def tick(self) -> None:
-        """Once a second: ends a silent stream that the budget does not cover any more."""
+        """Called once a second: ends a silent stream that the budget no longer covers."""
         denial = await self.covers(0)
         if denial is not None:
             self._exchange.refuse(denial)

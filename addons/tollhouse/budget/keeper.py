@@ -1,4 +1,5 @@
-"""What the ledger needs again and again: its health watched, spooled settles told, holds renewed, dead ones swept."""
+"""What the ledger needs again and again: it is pinged, spooled settles are told to it, holds under
+way are renewed, and holds of dead gateways are swept."""
 
 from __future__ import annotations
 
@@ -14,16 +15,17 @@ from tollhouse.ledger.ledger import SWEEP_AT_ONCE, Ledger, LedgerUnavailable
 log = logging.getLogger(__name__)
 
 RENEW_LATE_S: Final = 30.0
-"""When the thread that renews holds has not done so for this long, the event loop does it: half of
-a hold's deadline."""
+"""The event loop renews the holds when the thread has not done so for this long: half of a hold's
+deadline."""
 SWEEP_EVERY_S: Final = 5.0
 LOOK_EVERY_S: Final = 60.0
-"""How often the tenants are asked for whose calls this gateway has not seen: another's holds are swept too."""
+"""How often the list of all tenants is read. Holds of another gateway are swept too, and this one
+may not have seen a call of their tenants."""
 
 
 class Keeper:
-    """Its `turn` is called once a second. ``tenants`` names all there are; ``clock`` is monotonic.
-    ``renewer`` is the thread that renews holds, where there is one."""
+    """Its `turn` is called once a second. ``tenants`` gives the names of all tenants. ``clock`` is
+    monotonic. ``renewer`` is the thread that renews holds, where there is one."""
 
     def __init__(
         self,
@@ -43,8 +45,8 @@ class Keeper:
         self._tenants: frozenset[str] = frozenset()
 
     async def turn(self) -> list[str]:
-        """Why no call can be held now, empty if it can. Raises nothing: without its turns the holds of long calls would
-        be swept."""
+        """Gives the reasons why no call can be held now; none if calls can be held. Raises nothing:
+        if the turns ended, the holds of long calls would be swept."""
         try:
             await self._ledger.ping()
         except LedgerUnavailable as error:
@@ -54,7 +56,7 @@ class Keeper:
             problems = [f"redis: {type(error).__name__}"]
         else:
             problems = []
-        # Of a Cluster a part may be away: what is due to the others' tenants does not wait for it.
+        # One server of a Cluster may be away. The tenants of the other servers do not wait for it.
         some_answer = not problems or self._ledger.divided
         if some_answer:
             await self._do(self._purse.retry(), "spooled settles could not be told")

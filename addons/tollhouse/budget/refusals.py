@@ -1,4 +1,4 @@
-"""What a call is told that its budget does not let through."""
+"""The refusals of calls that do not fit their budget."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ def unpriced(requested: Requested) -> Denial:
 
 
 def refusal(short: Short, project: Project, wanted: Amount, output: int, *, least: int | None = None) -> Denial:
-    """``wanted`` is what did not fit, and ``output`` how many tokens of output are in it. ``least`` is what the call takes with
-    the shortest answer there is, in the unit of ``short``; None if nobody asked."""
+    """``wanted`` is the amount that did not fit. ``output`` is the number of output tokens in it.
+    ``least`` is what the call takes with the shortest possible answer, in the unit of ``short``;
+    None if it was not worked out."""
     code = {"usd": "budget_exceeded", "concurrent": "concurrency_limited"}.get(short.unit, "rate_limited")
     needs = {
         "usd": f"this call may cost up to {format_usd(wanted.nano_usd)} USD",
@@ -30,7 +31,7 @@ def refusal(short: Short, project: Project, wanted: Amount, output: int, *, leas
         "requests": "this call is one request",
         "concurrent": "this call would be one more",
     }[short.unit]
-    # A tenant's limit is shared with projects that are not the caller's: its size is not told.
+    # Other projects share a tenant's limit, so a caller is not told how large it is.
     which = "A limit" if short.scope.kind == "tenant" else f"The limit {short.limit_text}"
     why = f"{which} of {short.scope.kind} {short.scope.id} has not enough left; {needs}."
     headers: list[tuple[str, str]] = []
@@ -47,13 +48,15 @@ def refusal(short: Short, project: Project, wanted: Amount, output: int, *, leas
 
 
 def _todo(short: Short, project: Project, output: int, least: int | None) -> str:
-    """What helps against this limit, and nothing that does not; empty leaves it to the table."""
+    """What helps against this limit, and nothing else. Empty: the words of the table (`denial`)
+    hold."""
     if short.unit == "concurrent":
         return "Ask for a higher limit." if short.never_fits else ""
     before, ways = "", []
     if short.unit in ("usd", "tokens"):
         if short.scope.kind == "tenant":
-            # Whether the input fits would tell of a balance that other projects share; a clamp that failed has told it.
+            # To say whether the input fits would tell what is left of other projects' money as
+            # well. With "clamp" the refusal itself says so: no lower cap did fit.
             no_cap = not output or project.on_shortfall == "clamp"
         else:
             no_cap = least is not None and least > short.left

@@ -1,20 +1,20 @@
 """The holds under way, and their renewal by a thread.
 
 A hold whose deadline passes is swept: another gateway charges it in full and gives its place away.
-An event loop may stand still for longer than that, with calls under way that are well: a blocking
-call in an operator's addon does it, or a machine that swaps. So a thread moves the deadlines. It has
-an event loop and a connection to Redis of its own, and shares nothing with the road but `Holds`.
+An event loop may stand still for longer than a deadline while its calls are well: a blocking call
+in an operator's addon does it, or a machine that swaps. So a thread moves the deadlines. It has an
+event loop and a connection to Redis of its own. It shares nothing with the road but `Holds`.
 
-The thread moves the deadline of each hold. One deadline of a whole gateway, which the sweep would
-look at, is fewer writes. But a script of a Cluster sees the keys of its own tenant alone, so each
-tenant would need such a key. And gateways of the version before know the deadlines of holds only:
-they would charge what this one is about to finish. `Ledger.renew_all` moves 64 with one script.
+The thread moves the deadline of each hold; `Ledger.renew_all` moves 64 with one script. A single
+deadline for the whole gateway would be fewer writes. But a script of a Cluster sees the keys of its
+own tenant alone, so each tenant would need such a deadline. And gateways of the version before know
+only the deadlines of holds: they would sweep calls that this gateway is about to finish.
 
-The thread dies with its process: what a killed gateway held is swept as ever. It stands still with
-its process as well: nothing renews the holds of a process that is stopped as a whole, or whose loop
-is in native code that keeps the interpreter's lock. With the embedded store there is no thread.
-Nobody else can sweep there, and the silence while the loop stands still gives every hold its grace
-(scripts/common.lua).
+The thread dies with its process, and the holds of a killed gateway are swept. The thread stands
+still with its process as well: nothing renews the holds of a process that is stopped as a whole, or
+of one whose loop is in native code that keeps the interpreter's lock. With the embedded store there
+is no thread. No other gateway can sweep there. The ledger gives every hold a grace after a silence
+of its own gateway (ledger/scripts/common.lua).
 """
 
 from __future__ import annotations
@@ -34,26 +34,27 @@ log = logging.getLogger(__name__)
 RENEW_EVERY_S: Final = 20.0
 """A third of a hold's deadline."""
 STANDSTILL_S: Final = 600.0
-"""A loop that stands still for longer is taken for dead: its holds are not renewed, so that they do
-not stay for ever."""
+"""A loop that stands still for longer is taken for dead. Its holds are not renewed any more, or
+they would stay for ever."""
 _NOTED_AFTER_S: Final = 5.0
-"""A standstill that is worth a line in the log."""
+"""A standstill that is longer than this is worth a line in the log."""
 _SCRIPTS_AT_ONCE: Final = 64
 _WITHIN_S: Final = 10.0
-"""Once a renewal has failed no more are begun after so long."""
+"""When a renewal has failed and this much time has gone by, no more renewals are begun in this
+turn."""
 _STOP_WITHIN_S: Final = 5.0
 
 
 class Scoped(Protocol):
-    """A hold: whose limits it is held against, the tenant's first."""
+    """A hold that knows against whose limits it is held; the tenant's scope stands first."""
 
     @property
     def scopes(self) -> tuple[Scope, ...]: ...
 
 
 class Holds[H: Scoped](MutableMapping[str, H]):
-    """Call id to its hold. Only the event loop changes it, and only within the lock; `by_tenant` takes the lock
-    and may be called by any thread."""
+    """Maps a call's id to its hold. Only the event loop changes it, and only within the lock. Any
+    thread may call `by_tenant`, which takes the lock."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -77,7 +78,7 @@ class Holds[H: Scoped](MutableMapping[str, H]):
         return len(self._holds)
 
     def by_tenant(self) -> dict[str, list[str]]:
-        """The ids as they are now."""
+        """The ids of the holds under way, by tenant."""
         with self._lock:
             holds = list(self._holds.items())
         found: dict[str, list[str]] = {}
@@ -89,8 +90,9 @@ class Holds[H: Scoped](MutableMapping[str, H]):
 async def renew(
     ledger: Ledger, holds: Holds[Any], deadline_s: float, clock: Callable[[], float] = time.monotonic
 ) -> bool:
-    """Moves the deadline of every hold under way; False, and a line in the log, if not all could be. On a Cluster a server may be
-    away, and with it some tenants: the others' holds are renewed all the same."""
+    """Moves the deadline of every hold under way. Gives False and writes to the log if some could
+    not be moved. On a Cluster a server may be away, and with it some tenants: the holds of the
+    other tenants are renewed all the same."""
     scripts = [
         (tenant, ids) for tenant, all_ids in holds.by_tenant().items() for ids in batched(all_ids, RENEW_AT_ONCE)
     ]
@@ -111,9 +113,9 @@ async def renew(
 
 
 class Renewer:
-    """The thread. Its methods are for the event loop; ``open_ledger`` is called in the thread, and
-    what it opens is used and closed there. ``clock`` is monotonic. ``wait`` waits for so many
-    seconds, or until the event is set, and says whether it is."""
+    """The thread. Its public methods are for the event loop. ``open_ledger`` is called in the
+    thread, and the thread uses and closes that ledger. ``clock`` is monotonic. ``wait`` waits for
+    so many seconds or until the event is set, and says whether the event is set."""
 
     def __init__(
         self,
@@ -138,7 +140,7 @@ class Renewer:
 
     def turn(self) -> list[str]:
         """Called once a second by the event loop: begins the thread, and begins it anew if it has
-        died. Why holds can't be renewed by it, empty if they can."""
+        died. Gives the reason if no thread can be begun; nothing if there is one."""
         self._loop_at = self._clock()
         if self._thread is not None:
             if self._thread.is_alive():

@@ -1,6 +1,6 @@
 """tollhouse.toml, read and judged: every problem at once, nothing unknown accepted, relative paths made absolute.
 
-The tables are in `config_models`, rules between keys in `config_rules`, the words of problems in `config_text`.
+The tables are in `config.models`, rules between keys in `config.rules`, the words of problems in `config.text`.
 """
 
 from __future__ import annotations

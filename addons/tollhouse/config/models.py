@@ -1,6 +1,6 @@
 """The tables of tollhouse.toml, each a frozen pydantic model. Their keys are a contract: tests/data/reference.toml.
 
-A model judges its own values one by one; what depends on two keys is in `config_rules`. Everything is strict:
+A model judges its own values one by one; what depends on two keys is in `config.rules`. Everything is strict:
 ``"8443"`` is not a number and ``1`` is not a switch.
 """
 

@@ -1,7 +1,7 @@
 """The windows of a limit: when the one that holds a moment began and when it ends.
 
 All are UTC and begin on the calendar's own boundaries; weeks begin on Monday (ISO 8601). The scripts count with the
-same rule (`periods` in scripts/common.lua).
+same rule (``periods`` in ledger/scripts/common.lua).
 """
 
 from __future__ import annotations

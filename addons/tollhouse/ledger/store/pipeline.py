@@ -1,7 +1,8 @@
 """Sends the scripts of one event-loop tick together, over redis-py's own connections.
 
-redis-py's ``execute_command`` and its pipeline spend most of a call on packing arguments; here the part of the command
-that never changes (script, keys) is packed once, and all calls of a tick share one write and one wait.
+redis-py's ``execute_command`` and its pipeline spend most of a call on packing arguments. Here the
+part of a command that never changes (the script and its keys) is packed once. All calls of a tick
+share one write and one wait.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseE
 from tollhouse.ledger.store.client import Script, unavailable
 
 MAX_BATCHES: Final = 8
-"""Batches under way at once; what comes meanwhile is in the next one."""
+"""Batches under way at once. A command that comes meanwhile waits for the next batch."""
 MAX_BATCH: Final = 256
 
 Entry = tuple[bytes, Script, "asyncio.Future[Any]"]
-"""A packed command, its script, and who waits for the reply."""
+"""A packed command, its script, and the future of its reply."""
 
 
 def pack(arguments: Sequence[str]) -> bytes:
@@ -40,7 +41,7 @@ class Prefix:
     __slots__ = ("_count", "_head", "keys", "script", "slot")
 
     def __init__(self, script: Script, keys: Sequence[str]) -> None:
-        """``slot`` is that of the first key, and of all: they carry the tenant's hash tag."""
+        """All keys carry the tenant's hash tag, so ``slot`` is the slot of each."""
         self.script = script
         self.keys = tuple(keys)
         self.slot = key_slot(keys[0].encode())
@@ -52,7 +53,7 @@ class Prefix:
 
 
 class Pipeline:
-    """Runs scripts. One a process and event loop; made outside of a loop, too."""
+    """Runs scripts. Each event loop has a pipeline of its own. It may be made outside of a loop."""
 
     def __init__(self, redis: Redis) -> None:
         self._waiting: list[Entry] = []
@@ -64,11 +65,12 @@ class Pipeline:
         self._timeout_s: float | None = pool.connection_kwargs.get("socket_timeout")
 
     async def run(self, prefix: Prefix, arguments: Sequence[str]) -> Any:
-        """The script's reply. Raises `LedgerUnavailable`; a caller that is cancelled takes nothing back."""
+        """The script's reply. Raises `LedgerUnavailable`. If the caller is cancelled, a command
+        that was sent still takes effect."""
         return await self.submit(prefix.command(arguments), prefix.script)
 
     def submit(self, command: bytes, script: Script) -> asyncio.Future[Any]:
-        """Sends a packed EVALSHA of ``script`` with those of this tick."""
+        """Sends a packed EVALSHA of ``script`` together with the other commands of this tick."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((command, script, future))
@@ -94,7 +96,9 @@ class Pipeline:
 
     def _flush(self) -> None:
         self._scheduled = False
-        # Who no longer waits had no answer, and tells it again or gives it back: while a server hangs they would heap up here.
+        # A done future here was cancelled: its caller has stopped waiting. The caller sends the
+        # command again later, or gives the hold back. Such commands are dropped: while a server
+        # hangs they would fill the memory.
         self._waiting = [entry for entry in self._waiting if not entry[2].done()]
         while self._waiting and len(self._under_way) < MAX_BATCHES:
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
@@ -112,8 +116,9 @@ class Pipeline:
             try:
                 await self._exchange(batch)
             except RedisConnectionError:
-                # A kept connection that Redis had closed; whatever was done already is done once: ids are idempotent.
-                # After a restart of Redis the others are dead as well.
+                # Redis had closed this kept connection. After a restart of Redis the other kept
+                # connections are dead as well. A command may reach Redis twice now. The scripts act
+                # once for each call id, so the second time changes nothing.
                 await self._drop_idle()
                 await self._exchange([entry for entry in batch if not entry[2].done()])
         except (RedisError, OSError, TimeoutError) as error:
@@ -123,15 +128,16 @@ class Pipeline:
             raise
 
     async def _exchange(self, batch: list[Entry]) -> None:
-        # One time limit for the whole exchange, and connections that are kept, not handed back to the pool each time:
-        # redis-py's own ways of both cost as much as the exchange itself.
+        # The whole exchange has one time limit. Connections are kept and not handed back to the
+        # pool each time. redis-py's own time limits and its pool cost as much as the exchange
+        # itself.
         async with asyncio.timeout(self._timeout_s):
             connection = self._idle.pop() if self._idle else await self._pool.get_connection()
             try:
                 connection.socket_timeout = None
                 unknown = await self._round(connection, batch)
                 if unknown:
-                    # Redis was restarted, or a failover led to a server that has not seen them.
+                    # Redis was restarted, or a failover led to a server without these scripts.
                     for script in {entry[1] for entry in unknown}:
                         await connection.send_command("SCRIPT", "LOAD", script.text)
                         await connection.read_response()
@@ -146,7 +152,8 @@ class Pipeline:
             self._idle.append(connection)
 
     async def _round(self, connection: Any, batch: list[Entry]) -> list[Entry]:
-        """Sends all, reads all; the entries whose script Redis does not know."""
+        """Sends all commands and reads all replies. Gives the entries whose script Redis does not
+        know."""
         await connection.send_packed_command([entry[0] for entry in batch], check_health=False)
         unknown: list[Entry] = []
         for entry in batch:
@@ -155,7 +162,7 @@ class Pipeline:
             except NoScriptError:
                 unknown.append(entry)
             except ReadOnlyError as error:
-                # A failover made this server a replica: whoever dials anew may find the new master.
+                # A failover made this server a replica. A new connection may reach the new master.
                 raise RedisConnectionError(str(error)) from error
             except ResponseError as error:
                 _settle(entry[2], unavailable(error))
