@@ -13,8 +13,8 @@ only the deadlines of holds: they would sweep calls that this gateway is about t
 The thread dies with its process, and the holds of a killed gateway are swept. The thread stands
 still with its process as well: nothing renews the holds of a process that is stopped as a whole, or
 of one whose loop is in native code that keeps the interpreter's lock. With the embedded store there
-is no thread. No other gateway can sweep there. The ledger gives every hold a grace after a silence
-of its own gateway (ledger/scripts/common.lua).
+is no thread. No other gateway can sweep there. After a silence the ledger gives the holds of that
+time a grace (ledger/scripts/common.lua).
 """
 
 from __future__ import annotations

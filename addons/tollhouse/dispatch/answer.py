@@ -1,4 +1,4 @@
-"""The provider's answer as it arrives, and the two ways in which there is none."""
+"""The provider's answer as it arrives, and the two errors that come instead of it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ Sent = Literal["no", "maybe"]
 class UpstreamError(Exception):
     """An attempt that ended without an answer's head.
 
-    ``code`` is a reason of denial.py. ``why`` is a sentence for the denial; it holds no header and no key. ``sent`` is
-    "no" when the request surely did not leave (so nothing can have been charged), else "maybe".
-    ``headers`` are for the denial: `attempts.deliver` tells the SDK there when to stop.
+    ``code`` is a reason of `denial`. ``why`` is a sentence for the denial; it holds no header and
+    no key. ``sent`` is "no" when the request surely did not leave, so that the provider can't have
+    charged it; else it is "maybe". ``headers`` are for the denial: there `attempts.deliver` tells
+    the SDK when to stop.
     """
 
     def __init__(self, code: str, why: str, sent: Sent) -> None:
@@ -41,10 +42,11 @@ class AnswerCut(Exception):
 class Answer:
     """A status, headers, and a body that is read once.
 
-    ``headers`` are in the provider's order, names lower case, values UTF-8 with surrogateescape, without control
-    characters; those that belong to the connection with the provider (hop-by-hop, RFC 9110 7.6.1) are gone,
-    ``content-length`` is kept. ``read`` gives the next bytes as they arrived, b"" at the end, or raises AnswerCut;
-    ``drop`` lets go of the connection: back to the pool after the end, closed before it.
+    ``headers`` are in the provider's order. Names are lower case. Values are UTF-8 with
+    surrogateescape and have no control characters. Headers that belong to the connection with the
+    provider (hop-by-hop, RFC 9110 7.6.1) are gone; ``content-length`` is kept. ``read`` gives the
+    next bytes as they arrived and b"" at the end, or raises AnswerCut. ``drop`` lets go of the
+    connection: after the body's end it goes back to the pool, before that it is closed.
     """
 
     __slots__ = ("_drop", "_kept", "_read", "headers", "status")
@@ -78,8 +80,9 @@ class Answer:
             yield chunk
 
     async def peek(self, limit: int, seconds: float) -> bytes:
-        """What has come of the body within ``seconds``, to its end or until ``limit`` bytes are there; `read` gives it
-        all the same. For error answers only: it waits."""
+        """Waits for the beginning of the body: until its end, until ``limit`` bytes, or for
+        ``seconds``. `read` gives these bytes again. It is for error answers only, because it
+        waits."""
         seen = list(self._kept)
         try:
             async with asyncio.timeout(seconds):
@@ -87,7 +90,7 @@ class Answer:
                     seen.append(chunk)
                     self._kept.append(chunk)
         except (TimeoutError, AnswerCut):
-            pass  # `read` meets the cut again after what is kept.
+            pass  # `read` gives what is kept, and then meets the cut again.
         return b"".join(seen)
 
     async def close(self) -> None:

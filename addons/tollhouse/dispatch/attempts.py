@@ -1,8 +1,8 @@
-"""The retry loop: attempts until there is an answer to pass on. After its first byte has been passed on nothing is
-retried.
+"""The retry loop: attempts until there is an answer to pass on. Once the first byte of an answer
+has been passed on, nothing is retried.
 
-The provider's own last answer is passed on, never one of ours in its place; the SDK is told to stop when it and we
-together have tried often enough.
+If the last attempt was answered, the provider's own answer is passed on, and not an error of ours.
+The SDK is told to stop when the SDK and the gateway together have tried often enough.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from tollhouse.dispatch.verdict import PEEK_BYTES, PEEK_S, verdict_on_key
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What waits go by. ``clock`` gives seconds that never go back, ``wall_clock`` seconds since the epoch (for HTTP dates),
-    ``random`` numbers from 0 up to 1."""
+    """The clocks of the loop. ``clock`` gives seconds that never go back. ``wall_clock`` gives
+    seconds since the epoch, for HTTP dates. ``random`` gives numbers from 0 up to 1."""
 
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
@@ -58,15 +58,17 @@ async def deliver(
     may_repeat: Callable[[], Awaitable[bool]] | None = None,
     judged_later: bool = False,
 ) -> Answer:
-    """Calls ``send_once`` until its answer is one to pass on, and gives that answer, its body unread.
+    """Calls ``send_once`` until its answer is one to pass on. Gives that answer, its body unread.
 
-    ``sdk_retry_count`` is ``x-stainless-retry-count`` of the request: above 0 the SDK is retrying, so one attempt is
-    made. ``record`` gets every attempt as it ends, a cancelled one too. An answer of which ``elsewhere`` says that the
-    caller knows a better way than another try here is given at once. After an attempt of unknown fate, which the provider may
-    charge, ``may_repeat`` says whether another one may be made. With ``judged_later`` the caller tells the breaker of an answer of
-    status 2xx, once its body has shown what it is.
+    ``sdk_retry_count`` is the request's ``x-stainless-retry-count``. Above 0 the SDK itself is
+    retrying, and one attempt is made. ``record`` gets every attempt as it ends, cancelled ones too.
+    ``elsewhere`` says of an answer that the caller has a better way than another try here (another
+    key); such an answer is given at once. An attempt of unknown fate may be charged by the
+    provider: ``may_repeat`` says whether another attempt may follow it. With ``judged_later`` the
+    caller tells the breaker of an answer of status 2xx, once its body has shown what it is.
 
-    Raises Refused("breaker_open") before an attempt, the last attempt's UpstreamError, and CredentialUnavailable at once.
+    Raises Refused("breaker_open") before an attempt. Raises the last attempt's UpstreamError.
+    Raises CredentialUnavailable at once.
     """
     delivery = _Delivery(
         send_once, policy, breaker, sdk_retry_count, timing, record, elsewhere, may_repeat, judged_later
@@ -83,8 +85,8 @@ async def deliver(
         if not worth_retrying(answer) or (elsewhere is not None and await elsewhere(answer)):
             return answer
         first = answer
-    # tenacity costs 60 us even for one try that succeeds, half of what the attempt itself does: it is asked only when
-    # the first try may be made again.
+    # tenacity costs 60 us even for one try that succeeds, half of what the attempt itself costs. So
+    # it is used only when the first try may be made again.
     return await delivery.go_on(first)
 
 
@@ -118,10 +120,10 @@ class _Delivery:
         self._allowed = 1 if sdk_retry_count > 0 else policy.attempts
         self._answer: Answer | None = None
         self._hopeless = False
-        """The account is empty, or the retry budget is."""
+        """No further try makes sense: the account is empty, or the retry budget is spent."""
 
     async def attempt(self) -> Answer:
-        """One attempt: breaker, wire, record."""
+        """One attempt: asks the breaker, sends, tells the breaker and records."""
         self._breaker.enter()
         self._tries += 1
         began = self._clock()
@@ -145,7 +147,7 @@ class _Delivery:
             outcome, unknown = "credential_unavailable", False
             raise
         except Refused as refusal:
-            # Before it left: it can't be signed.
+            # Nothing left: the request can't be signed.
             outcome, unknown = refusal.denial.code, False
             raise
         except asyncio.CancelledError:
@@ -157,7 +159,7 @@ class _Delivery:
         return answer
 
     async def go_on(self, first: Answer | UpstreamError) -> Answer:
-        """The retries after a first try, which ended in ``first``."""
+        """The retries after the first try. ``first`` is how that ended."""
         outcomes = [first]
 
         async def next_outcome() -> Answer:
@@ -190,7 +192,7 @@ class _Delivery:
         return answer
 
     async def _again(self, state: RetryCallState) -> bool:
-        """Whether the outcome asks for another try, whoever makes it."""
+        """Whether the outcome asks for another try, of ours or of the SDK."""
         outcome = _outcome(state)
         if not isinstance(outcome, Answer):
             if not isinstance(outcome, UpstreamError) or outcome.code not in RETRIED_ERRORS:
@@ -215,7 +217,8 @@ class _Delivery:
         return told or self._policy.wait_s(self._tries, self._timing.random)
 
     def _stop(self, state: RetryCallState) -> bool:
-        """Whether we make no further try; the last condition takes from the retry budget, so it stands last."""
+        """Whether the gateway makes no further try. The last condition takes from the retry budget,
+        so it stands last."""
         if self._tries >= self._allowed:
             return True
         wait = state.upcoming_sleep
@@ -226,7 +229,8 @@ class _Delivery:
         return self._hopeless
 
     async def _discard(self, state: RetryCallState) -> None:
-        """Reads a short rest of an answer nobody gets, so that its connection can be used again."""
+        """Reads a short rest of an answer that nobody gets, so that its connection can be used
+        again."""
         outcome = _outcome(state)
         if isinstance(outcome, Answer):
             try:
@@ -238,7 +242,8 @@ class _Delivery:
         return self._hopeless or self._tries + self._sdk_retry_count >= TRIES_OF_ALL
 
     def _tried(self) -> str:
-        """For the denial. The SDK says of its tries how many there were, and each came through here."""
+        """A sentence for the denial. It counts the SDK's tries as well: each of them came through
+        here."""
         tries = self._tries + self._sdk_retry_count
         times = "once" if tries == 1 else f"{tries} times"
         why = ", and retries are paused, because too many calls to this provider fail" if self._hopeless else " already"

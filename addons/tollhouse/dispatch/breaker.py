@@ -1,8 +1,10 @@
-"""The circuit breaker: it pauses calls to a provider that keeps failing. Pure; its states are the table below.
+"""The circuit breaker: it pauses calls to a provider that keeps failing. Pure; its states are the
+table below.
 
-One per provider host and credential, because a provider fails one region or one account and not the other.
-A failure is a connection or TLS error, a timeout, or a 5xx (529 included). Any other answer but 408 and 429 is a
-success. 408 and 429 are neither: the provider lives, and asks for less.
+There is one breaker for each host and credential, because one region or one account of a provider
+may fail while the others work. A failure is a connection or TLS error, a timeout, or a 5xx (529
+included). 408 and 429 are neither failure nor success: the provider lives, and asks for less. Any
+other answer is a success.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from tollhouse.dispatch.window import Window
 
 class State(StrEnum):
     CLOSED = "closed"
-    """Calls go."""
+    """Calls go out."""
     OPEN = "open"
     """Calls are refused."""
     HALF_OPEN = "half_open"
@@ -31,7 +33,7 @@ class Event(StrEnum):
     SUCCESS = "success"
     FAILURE = "failure"
     TRIPPED = "tripped"
-    """A failure that was one too many."""
+    """A failure that opens the breaker."""
     COOLED = "cooled"
     """The pause is over."""
 
@@ -40,14 +42,14 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.CLOSED, Event.SUCCESS): State.CLOSED,
     (State.CLOSED, Event.FAILURE): State.CLOSED,
     (State.CLOSED, Event.TRIPPED): State.OPEN,
-    # Calls that had left before the breaker opened end while it is open: they change nothing.
+    # A call that left before the breaker opened may end while it is open. It changes nothing.
     (State.OPEN, Event.SUCCESS): State.OPEN,
     (State.OPEN, Event.FAILURE): State.OPEN,
     (State.OPEN, Event.COOLED): State.HALF_OPEN,
     (State.HALF_OPEN, Event.SUCCESS): State.CLOSED,
     (State.HALF_OPEN, Event.FAILURE): State.OPEN,
 }
-"""Every pair that can happen; any other is a bug and raises KeyError."""
+"""Every pair that can happen. Any other pair is a bug and raises KeyError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +120,8 @@ class Breaker:
         self._move(Event.TRIPPED if self.state is State.CLOSED and self._too_many() else Event.FAILURE)
 
     def neither(self) -> None:
-        """The call ended without telling anything of the provider (408, 429, the client left); a probe's place is
-        free."""
+        """The call said nothing about the provider (408, 429, or the client left). If it was a
+        probe, the next call may be one."""
         self._probe_at = None
 
     def _too_many(self) -> bool:
@@ -141,7 +143,8 @@ class Breaker:
 
 
 class Breakers:
-    """All breakers of a process, at most ``limit``: the one longest unused goes first."""
+    """All breakers of a process, at most ``limit``. Beyond that the one that was unused for longest
+    is dropped."""
 
     def __init__(
         self, clock: Callable[[], float], settings: BreakerSettings = BreakerSettings(), *, limit: int = 4096

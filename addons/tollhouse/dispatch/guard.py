@@ -1,8 +1,9 @@
-"""Which addresses may be dialled. The question is asked of every address of every answer, at dial time.
+"""Which addresses may be dialled. Every address that DNS gives is judged when it is about to be
+dialled.
 
-A provider is on the public internet unless its entry says ``allow_private``; whatever else its name resolves to is a
-mistake or an attack (DNS rebinding, a poisoned zone, a hosts file). The table is ours and not `ipaddress.is_global`,
-whose meaning changed between Python's patch releases.
+A provider is on the public internet unless its entry says ``allow_private``. Any other address of
+its name is a mistake or an attack (DNS rebinding, a poisoned zone, a hosts file). The table is our
+own: `ipaddress.is_global` changed its meaning between Python's patch releases.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Final
 class _Rule:
     name: str
     liftable: bool
-    """True: ``allow_private`` lifts it. False: nothing that serves a model lives there, so nothing lifts it."""
+    """True: ``allow_private`` lifts the rule. False: no model is served there, and nothing lifts
+    it."""
 
 
 _METADATA = _Rule("a cloud metadata address", liftable=False)
@@ -94,10 +96,12 @@ _CARRIERS: Final[tuple[tuple[IPv6Network, int, bool], ...]] = tuple(
 def refused_address(ip: str, *, allow_private: bool = False) -> str | None:
     """Why ``ip`` may not be dialled ("a loopback address"), or None when it may be.
 
-    ``ip`` is what getaddrinfo gave, an IPv6 scope (``%eth0``) included. ``allow_private`` lifts loopback, private,
-    CGNAT and embedded addresses whose IPv4 part is as good; it never lifts metadata, link-local, multicast, unspecified
-    and reserved ones, so that a self-hosted model's entry is no way to a cloud's credentials. What is not an address is
-    refused as well: dialling it would resolve it once more, unjudged.
+    ``ip`` is what getaddrinfo gave, an IPv6 scope (``%eth0``) included. ``allow_private`` lifts the
+    rules of loopback, private and CGNAT addresses, and of embedded addresses whose IPv4 part may be
+    dialled. It never lifts those of metadata, link-local, multicast, unspecified and reserved
+    addresses: the entry of a self-hosted model must not lead to a cloud's credentials. Text that is
+    no address is refused as well, because dialling it would resolve it once more without a
+    judgement.
     """
     try:
         address = ip_address(ip)

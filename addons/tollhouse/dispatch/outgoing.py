@@ -12,9 +12,10 @@ from tollhouse.providers import Provider
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """``host`` is the normalised name of the call, ``path_and_query`` goes out byte for byte. Of ``headers``, hop-by-hop ones,
-    every provider's credential slot, cookies, ``host``, ``content-length``, ``accept-encoding`` and ``expect`` are replaced or
-    left out. ``body`` is None for a request without one."""
+    """``host`` is the normalised name of the call. ``path_and_query`` goes out byte for byte. These
+    of ``headers`` are replaced or left out: hop-by-hop headers, every provider's credential slot,
+    cookies, ``host``, ``content-length``, ``accept-encoding``, ``expect``. ``body`` is None for a
+    request without one."""
 
     provider: Provider
     host: str

@@ -1,8 +1,9 @@
-"""Names to addresses, guarded: what this resolver answers is what is dialled, so a second look-up can't change it.
+"""Names to addresses, guarded. The addresses that are judged are the ones that are dialled: there
+is no second look-up.
 
-An answer that holds one refused address is refused as a whole. Dialling the others would make the outcome depend on the
-order in which happy eyeballs tries them, and would hide that somebody answers for the provider's name with an inner
-address.
+If one address of an answer is refused, the whole answer is refused. To dial the others would hide
+that somebody answers for the provider's name with an inner address. The outcome would also depend
+on the order in which happy eyeballs tries them.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ class AddressRefused(Exception):
 
 
 class GuardedResolver(AbstractResolver):
-    """What aiohttp's connector asks before it dials.
+    """aiohttp's connector asks it before it dials.
 
-    ``connect_to`` of the provider that serves the name replaces name and port; it is judged like any other address.
-    aiohttp keeps an answer for as long as its DNS cache says: a kept answer was judged when it came.
+    The provider's ``connect_to`` replaces name and port; its address is judged like any other.
+    aiohttp's DNS cache keeps an answer for some seconds; it was judged when it came.
     """
 
     def __init__(self, catalog: Catalog, inner: AbstractResolver) -> None:

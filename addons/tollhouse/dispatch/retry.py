@@ -1,6 +1,7 @@
-"""When an attempt is made again: what the provider says, what the policy says, and what storms are kept down by.
+"""When an attempt is made again: what the provider says, what the policy says, and the budget that
+keeps storms of retries down.
 
-No loop is here (that is `dispatch.attempts`) and no clock: both are passed in.
+The loop is in `dispatch.attempts`. Clocks are passed in.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from tollhouse.providers import Provider
 RETRIED_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504, 529})
 """529 is Anthropic's and Bedrock's "overloaded"."""
 RETRIED_ERRORS: Final = frozenset({"upstream_unreachable", "upstream_tls", "upstream_timeout"})
-"""An address that may not be dialled and an answer that is no HTTP are the same the next time."""
+"""Other errors are not retried: a refused address and an answer that is no HTTP would be the same
+again."""
 TRIES_OF_ALL: Final = 3
-"""Tries of the SDK and of ours together after which the SDK is told to stop, so that 3 x 3 never happens."""
+"""When the SDK and the gateway together have made so many tries, the SDK is told to stop. So there
+are never 3 x 3 tries."""
 SDK_STOPS: Final = ("x-should-retry", "false")
 """openai-python, anthropic-python and their kin heed it: `_base_client.py`, `_should_retry`."""
 
@@ -32,10 +35,10 @@ _SECONDS: Final = re.compile(r"\d{1,9}(\.\d{1,9})?")
 
 
 class RetryBudget:
-    """How many retries a provider's calls may make together: a tenth of its calls of the last 10 s, at least 1 a
-    second.
+    """How many retries the calls to a provider may make together: a tenth of its calls of the last
+    10 s, and at least 1 a second.
 
-    A provider that fails every call gets at most 1.1 times the load from us, and not 3 times.
+    So a provider that fails every call gets at most 1.1 times the load, and not 3 times.
     """
 
     __slots__ = ("_least", "_share", "_window")
@@ -52,7 +55,7 @@ class RetryBudget:
         self._window.add(first=1)
 
     def take(self) -> bool:
-        """Whether one more retry may be made; if so it is counted."""
+        """Whether one more retry may be made. If so, it is counted."""
         self._window.forget()
         if self._window.second + 1 > max(self._share * self._window.first, self._least):
             return False
@@ -62,10 +65,12 @@ class RetryBudget:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how long one call is tried. ``attempts`` counts the first one; ``deadline_s`` runs from it.
+    """How often and how long one call is tried. The first attempt counts in ``attempts``;
+    ``deadline_s`` begins with it.
 
-    The wait before try n + 1 is random between 0 and ``first_wait_s`` * 2 ** (n - 1), at most ``longest_wait_s`` (full
-    jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), unless the provider says.
+    If the provider names a wait, that holds. Else the wait before try n + 1 is random between 0 and
+    ``first_wait_s`` * 2 ** (n - 1), at most ``longest_wait_s`` (full jitter:
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
     """
 
     attempts: int = 3
@@ -74,7 +79,7 @@ class RetryPolicy:
     longest_wait_s: float = 4.0
     budget: RetryBudget | None = None
     family: Family = DEFAULT
-    """Whose errors the answers are."""
+    """The family in whose form the answers are."""
 
     @classmethod
     def of(cls, provider: Provider, budget: RetryBudget | None = None) -> RetryPolicy:
@@ -86,15 +91,16 @@ class RetryPolicy:
 
 
 def sdk_retry_count(head: RequestHead) -> int:
-    """Which try of the SDK's own this request is: ``x-stainless-retry-count``, 0 where it says nothing that can be read."""
+    """How often the SDK has retried before this request: ``x-stainless-retry-count``. 0 without a
+    number that can be read."""
     value = head.get("x-stainless-retry-count") or ""
     return int(value) if value.isascii() and value.isdigit() and len(value) < 4 else 0
 
 
 def retry_after_s(answer: Answer, now: float) -> float | None:
-    """Seconds that the provider wants waited: ``retry-after-ms``, else ``Retry-After`` in either form (RFC 9110 10.2.3;
-    fractions are taken too). ``now`` is seconds since the epoch. None when it says nothing that can be read; never
-    negative."""
+    """How many seconds the provider asks us to wait: ``retry-after-ms``, else ``Retry-After`` in
+    either form (RFC 9110 10.2.3; fractions are taken too). ``now`` is seconds since the epoch. None
+    without a value that can be read; never negative."""
     milliseconds = (answer.get("retry-after-ms") or "").strip()
     if _SECONDS.fullmatch(milliseconds):
         return float(milliseconds) / 1000
@@ -109,8 +115,8 @@ def retry_after_s(answer: Answer, now: float) -> float | None:
 
 
 def worth_retrying(answer: Answer) -> bool:
-    """Whether this answer asks for another try: ``x-should-retry`` decides over the status, and is heeded on errors
-    only."""
+    """Whether this answer asks for another try. ``x-should-retry`` goes before the status. On an
+    answer that is no error it is ignored."""
     if answer.status < 400:
         return False
     says = (answer.get("x-should-retry") or "").strip().lower()

@@ -1,4 +1,5 @@
-"""The credential of one attempt: the headers that it is put into, made when the attempt leaves and not before."""
+"""The credential of one attempt: the headers with the key. They are made when the attempt leaves,
+and not before."""
 
 from __future__ import annotations
 
@@ -18,19 +19,21 @@ from tollhouse.providers import Provider
 log = logging.getLogger(__name__)
 
 _LARGE_BODY: Final = 262_144
-"""Signing hashes the body at about 1 GB/s: what holds the event loop for longer than 0.3 ms goes into a thread."""
+"""Signing hashes the body at about 1 GB/s. A body that would hold the event loop for longer than
+0.3 ms is hashed in a thread."""
 _NAMES: Final = {"key": "an API key", "aws": "an AWS access key", "google": "a Google service account"}
 
 
 class AccessTokens(Protocol):
-    """Where access tokens of Google service accounts come from: minted, cached and refreshed ahead."""
+    """Access tokens of Google service accounts. They are minted, cached and refreshed ahead."""
 
     async def get(self, secret: Secret) -> Secret:
-        """The access token for the service account in ``secret`` (see `Lease`). It bounds its own wait. Raises
-        `CredentialUnavailable`."""
+        """The access token of the service account in ``secret`` (see `Lease`). It waits for a
+        bounded time. Raises `CredentialUnavailable`."""
 
     def refused(self, secret: Secret, token: Secret) -> bool:
-        """The provider refused ``token``: whether `get` gives another one from now on."""
+        """Called when the provider has refused ``token``. Says whether `get` will give another
+        one."""
 
 
 def check_lease(lease: Lease, provider: Provider) -> None:
@@ -54,11 +57,11 @@ async def credential_headers(
     tokens: AccessTokens | None = None,
     minted: Callable[[Secret], None] | None = None,
 ) -> list[tuple[str, str]]:
-    """What is to be added to the headers of ``outgoing``; it takes the place of headers of the same name.
+    """The headers that are added to those of ``outgoing``. They replace headers of the same names.
 
-    Here ``outgoing.host`` is the Host header, and everything is as it will be sent. ``now`` is aware. ``minted`` is
-    told of a secret that stands in these headers and is not the lease's own. Raises `CredentialUnavailable`, and `Refused`
-    (400) for a request that can't be signed.
+    ``outgoing`` is here as it will be sent, and its ``host`` is the Host header. ``now`` has a time
+    zone. ``minted`` gets a secret that stands in these headers and is not the lease's own. Raises
+    `CredentialUnavailable`, and `Refused` (400) for a request that can't be signed.
     """
     provider, lease = outgoing.provider, outgoing.lease
     check_lease(lease, provider)
@@ -77,7 +80,7 @@ async def credential_headers(
 
 
 def tell_of_clock(answer: Answer, where: str, signed_at: datetime) -> None:
-    """Log it when AWS refused a signature and has another time than we."""
+    """Writes to the log when AWS has refused a signature and its clock differs from ours."""
     from tollhouse.credential.cloud import aws
 
     off_s = aws.clock_off_s(answer.get("x-amzn-errortype") or "", answer.get("date"), signed_at)

@@ -1,4 +1,5 @@
-"""aiohttp bent to our rules: its connection, a request's body, the answer, and what its exceptions mean."""
+"""aiohttp under our rules: its connection, the body of a request, the answer, and the meaning of
+its exceptions."""
 
 from __future__ import annotations
 
@@ -28,19 +29,21 @@ WRITE_SLICE: Final = 65_536
 _MAX_ANSWER_HEADERS: Final = 65_536
 """Characters of an answer's header names and values."""
 _MAX_INTERIM: Final = 16
-"""1xx answers before the real one; a provider that heeds RFC 9110 sends one or two."""
+"""The most 1xx answers before the real one. A provider that follows RFC 9110 sends one or two."""
 
 _FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 leaving: ContextVar[list[Callable[[], None]]] = ContextVar("leaving")
-"""Called, in the task that sends, when there is a connection and the request's first byte is about to go. The list is to
-be emptied afterwards: the event loop keeps a copy of the context for as long as the connection lives."""
+"""These functions are called in the task that sends, when there is a connection and the request's
+first byte is about to go. Whoever sets the list empties it afterwards: the event loop keeps a copy
+of the context for as long as the connection lives."""
 
 
 class Connection(ResponseHandler):
-    """aiohttp's connection, which also refuses what it would take for an answer: one that nobody asked for (it would be
-    given to the next caller, who may be another tenant's) and interim answers without end."""
+    """aiohttp's connection, with two more refusals. It refuses an answer that nobody asked for:
+    aiohttp would give it to the next caller, who may be of another tenant. It refuses interim
+    answers without end."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
@@ -70,9 +73,9 @@ class Connection(ResponseHandler):
 
 
 class HeadWriter(StreamWriter):
-    """aiohttp's writer of a request, which also writes header bytes that are no UTF-8: its own
-    serialiser leaves out the surrogates by which they are known here (`RequestHead`), without a
-    word."""
+    """aiohttp's writer of a request, which also writes header bytes that are no UTF-8. In
+    `RequestHead` such a byte is a lone surrogate, and aiohttp's own serialiser leaves surrogates
+    out in silence."""
 
     async def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> None:
         await super().write_headers(status_line, headers)
@@ -86,7 +89,8 @@ client_reqrep.StreamWriter = HeadWriter  # type: ignore[attr-defined]
 
 
 class Body(Payload):
-    """A body that is handed to the socket in slices, so that a large one is neither copied nor encrypted in one go."""
+    """A body that goes to the socket in slices. So a large one is neither copied nor encrypted in
+    one go."""
 
     _autoclose = True
 
@@ -104,7 +108,8 @@ class Body(Payload):
 
 
 def as_answer(response: aiohttp.ClientResponse, where: str) -> Answer:
-    """The answer, or UpstreamError("upstream_bad_answer") and the connection closed."""
+    """The answer. Raises UpstreamError("upstream_bad_answer") for one that can't be passed on, and
+    closes its connection."""
     given = response.headers
     text = "".join(chain.from_iterable(given.items()))
     problem = ""
@@ -123,7 +128,8 @@ def as_answer(response: aiohttp.ClientResponse, where: str) -> Answer:
 
 
 def without_named(headers: list[tuple[str, str]], connection: str) -> list[tuple[str, str]]:
-    """``headers`` without those that ``Connection`` names: they are hop-by-hop as well, RFC 9110 7.6.1."""
+    """``headers`` without those that ``Connection`` names. These are hop-by-hop as well: RFC 9110
+    7.6.1."""
     named = {token.strip().lower() for token in connection.split(",")} - {"", "keep-alive", "close"}
     return [pair for pair in headers if pair[0].lower() not in named] if named else headers
 
@@ -143,8 +149,8 @@ class _BodyReader:
             cut = AnswerCut("upstream_timeout", f"{self._where} fell silent in the middle of its answer.")
         except (aiohttp.ClientError, OSError, RuntimeError, HttpProcessingError):
             cut = AnswerCut("upstream_bad_answer", f"{self._where} broke off its answer.")
-        # A reader that was busy when the connection broke has bytes waiting, which aiohttp would throw away; the count
-        # of tokens may be among them.
+        # When the connection breaks, aiohttp throws away the bytes that were not read yet. The
+        # count of tokens may be among them.
         left: bytes = content._read_nowait(-1) if content._buffer else b""
         if left:
             return left
@@ -153,7 +159,8 @@ class _BodyReader:
 
 
 def translated(error: Exception, where: str) -> UpstreamError:
-    """What went wrong in our words. Order matters: aiohttp's classes inherit from each other and from OSError."""
+    """aiohttp's exception as one of ours. The order of the cases matters: aiohttp's classes inherit
+    from each other and from OSError."""
     match error:
         case AddressRefused():
             return UpstreamError("upstream_address_refused", error.why, "no")

@@ -1,10 +1,12 @@
 """The way to the providers: one attempt at a time over one shared aiohttp session.
 
-The key is put on here (by `sign`) and nowhere else. aiohttp's defaults are undone, because each would change what was judged or mix
-callers: cookies, redirects, proxies of the environment, decompression, requoting, headers of its own, and its silent
-replay of idempotent requests on a dropped connection (an attempt that nobody would count).
+The key is put on here (by `sign`) and nowhere else. These defaults of aiohttp are switched off,
+because each would change a request that was judged, or mix callers: cookies, redirects, proxies of
+the environment, decompression, requoting, headers of its own. Its silent replay of idempotent
+requests on a dropped connection is switched off too: nobody would count that attempt.
 
-Foreign exceptions end here. None is kept as a cause or context: aiohttp's carry the request's headers, and so the key.
+Foreign exceptions end here. None is kept as a cause or a context: those of aiohttp carry the
+request's headers, and so the key.
 """
 
 from __future__ import annotations
@@ -52,15 +54,16 @@ log = logging.getLogger(__name__)
 _KEEPALIVE_S: Final = 50.0
 """Below the 60 s after which AWS's load balancers close an idle connection."""
 _READ_BUFFER: Final = 65_536
-"""Of an answer that the client does not take, twice this is kept, then the provider is made to wait."""
+"""If the client does not read, twice as many bytes of the answer are kept. Then the provider has to
+wait."""
 
-# What only this hop says, or signs.
+# Headers that only this hop writes or signs.
 _OURS: Final = THIS_MESSAGE | AWS_SIGNATURE | {"authorization", "cookie", "proxy-authorization"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """What every call to one host of one provider has in common."""
+    """The part that all calls to one host of one provider share."""
 
     origin: str
     tls: ssl.SSLContext | bool
@@ -72,11 +75,12 @@ class _Route:
 
 
 class Upstream:
-    """All connections to providers: TLS verified for the provider's host whatever is dialled, kept alive and shared.
+    """All connections to providers. They are shared and kept alive. TLS is verified for the
+    provider's host, whatever address is dialled.
 
-    ``resolver_factory`` makes what is asked for addresses (under the guard); the default is the system's getaddrinfo in
-    a thread. ``tokens`` mints access tokens; without it there are none. ``wall_clock`` is seconds since the epoch, for
-    signatures.
+    ``resolver_factory`` makes the resolver that the guard asks; the default is the system's
+    getaddrinfo in a thread. ``tokens`` mints access tokens; without it there are none.
+    ``wall_clock`` gives seconds since the epoch, for signatures.
     """
 
     def __init__(
@@ -143,15 +147,16 @@ class Upstream:
         on_leaving: Callable[[], None] | None = None,
         minted: Callable[[Secret], None] | None = None,
     ) -> Answer:
-        """Makes one attempt, which is one request on the wire at the most, and gives the answer once its head is there.
+        """Makes one attempt: at most one request on the wire. Gives the answer when its head is
+        there.
 
-        Connecting takes at most ``budget_s`` and the provider's
-        ``connect_timeout_s``; the head may then take ``answer_timeout_s``. ``on_leaving`` is called once there is a
-        connection, just before the request's first byte: whoever cancels the attempt earlier knows that it never left.
-        ``minted`` is given each secret that is put on beside the lease's own.
+        Connecting takes at most ``budget_s``, and at most the provider's ``connect_timeout_s``. The
+        head may then take ``answer_timeout_s``. ``on_leaving`` is called when there is a
+        connection, just before the request's first byte. If it was not called, the request never
+        left. ``minted`` gets each secret that is put on beside the lease's own.
 
-        Raises UpstreamError; CredentialUnavailable for a lease that nothing can be sent with, and ValueError for what
-        cannot be sent as it is (nothing was sent).
+        Raises UpstreamError. Raises CredentialUnavailable for a lease with which nothing can be
+        sent, and ValueError for a request that can't be sent as it is; nothing was sent then.
         """
         if self._session is None:
             raise UpstreamError("upstream_unreachable", "The gateway is stopping.", "no")
@@ -186,7 +191,8 @@ class Upstream:
                 response = await self._session.request(
                     outgoing.method, url, headers=out, data=data, ssl=route.tls, timeout=timeout, allow_redirects=False
                 )
-            # It holds the request's headers, and would for as long as the answer is read.
+            # It holds the request's headers. Without this line it would hold them until the
+            # answer's end.
             response._request_info = cast(Any, None)
             answer = as_answer(response, route.where)
             if lease.kind == "aws" and answer.status in (400, 403):
@@ -199,7 +205,7 @@ class Upstream:
         except ValueError:
             failure = ValueError("the request's head cannot be sent as it is")
         except Exception as error:
-            # Without what the frames hold, and without its text, which may repeat a header.
+            # The log gets neither the frames' variables nor the text, which may repeat a header.
             name, where = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
             log.error("an attempt failed in the gateway itself (%s):\n%s", name, where)
             failure = RuntimeError(f"an attempt failed in the gateway itself ({name})")
@@ -212,7 +218,8 @@ class Upstream:
         raise failure
 
     def token_refused(self, lease: Lease, token: Secret) -> bool:
-        """The provider refused an access token of ``lease``: whether the next attempt gets another one."""
+        """Called when the provider has refused an access token of ``lease``. Says whether the next
+        attempt gets another one."""
         return self._tokens is not None and self._tokens.refused(lease.secret, token)
 
     def _headers(self, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -225,14 +232,16 @@ class Upstream:
             elif name == "connection":
                 named += pair[1] + ","
         out = without_named(out, named)
-        # `HeadWriter` writes bytes of the request that are no UTF-8, and nothing else of that kind.
+        # `HeadWriter` can write bytes of the request that are no UTF-8. It can write no other
+        # surrogates.
         if not (text := "".join(chain.from_iterable(out))).isascii() and not _spelled(text):
             raise ValueError("the request's head cannot be sent as it is")
         out.append(("accept-encoding", "identity"))
         return out
 
     def _route(self, provider: Provider, host: str) -> _Route:
-        # The resolver looks the provider up by name: with another one's rules the guard would judge wrongly.
+        # The resolver finds the provider by the host's name. If that were another provider, the
+        # guard would judge by the wrong rules.
         if self._catalog.by_host(host) != provider:
             raise ValueError("the host is not this provider's")
         if ":" in host or host.replace(".", "").isdigit():
@@ -268,7 +277,7 @@ def _timeout(connect_s: float, answer_s: float) -> aiohttp.ClientTimeout:
 
 
 def _tls_contexts(catalog: Catalog) -> dict[str | None, ssl.SSLContext]:
-    """One context for each ca_file: making one takes 20 ms. Raises ValueError."""
+    """One context for each ca_file, because making one takes 20 ms. Raises ValueError."""
     contexts: dict[str | None, ssl.SSLContext] = {}
     for provider in catalog.providers:
         if provider.ca_file in contexts or provider.unsafe_plaintext:
@@ -284,8 +293,8 @@ def _tls_contexts(catalog: Catalog) -> dict[str | None, ssl.SSLContext]:
 
 
 def _tls_context(ca_file: str) -> ssl.SSLContext:
-    # Not ssl.create_default_context: it reads SSL_CERT_FILE and writes keys to SSLKEYLOGFILE if the environment says
-    # so.
+    # ssl.create_default_context is not used: it reads SSL_CERT_FILE, and writes keys to
+    # SSLKEYLOGFILE if the environment says so.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_flags |= ssl.VERIFY_X509_STRICT

@@ -1,7 +1,7 @@
 """What a provider's error says of the key that came with the request, by the table of its family.
 
-A refused key is read again from the store; with an empty account the next key is tried. Everything else that an error says is
-the workload's, and passed on.
+A refused key is read again from the store. If the account is empty, the next key is tried. Any
+other error is for the workload, and is passed on.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from tollhouse.families.formats.errors import error_object
 
 PEEK_BYTES: Final = 65_536
 PEEK_S: Final = 1.0
-"""An error's body is short and comes with its head: what is not there by then is not waited for."""
+"""An error's body is short and comes with its head. It is not waited for longer than this."""
 
 
 async def verdict_on_key(family: Family, answer: Answer) -> Verdict | None:
-    """What ``answer`` says of its request's key. Reads a part of an error's body ahead, where that matters."""
+    """What ``answer`` says of the key of its request. Reads the beginning of an error's body ahead,
+    if a rule needs it."""
     error: dict[str, Any] | None = None
     for rule in family.verdicts:
         if rule.status != answer.status:

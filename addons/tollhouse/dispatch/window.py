@@ -10,7 +10,8 @@ _SLICES: Final = 10
 
 
 class Window:
-    """Two counts of the last ``seconds``, forgotten a tenth of that time at once.
+    """Two counts of the last ``seconds``. They are kept in ten slices, and the oldest slice is
+    dropped whole.
 
     ``clock`` gives seconds that never go back.
     """
@@ -34,7 +35,7 @@ class Window:
         self.second += second
 
     def forget(self) -> int:
-        """Drops what is too old; gives the number of the slice that it is now."""
+        """Drops the slices that are too old. Gives the number of the current slice."""
         now = int(self._clock() / self._slice_s)
         while self._slices and self._slices[0][0] <= now - _SLICES:
             _, first, second = self._slices.popleft()
