@@ -1,7 +1,8 @@
 """Who may call and on whose account: projects and tokens, in Redis, read through a cache of 5 seconds at most.
 
-A token is stored by its SHA-256. What is cached is what a call needs, so that Redis is asked once in a while and not
-once a call; a revocation made elsewhere is therefore seen within 5 s, and one made here at once.
+A token is stored by its SHA-256. The records that a call needs are cached, so that Redis is not
+asked for every call. So this gateway sees a revocation that was made elsewhere within 5 s, and one
+that was made here at once.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from tollhouse.ledger.store.client import COMMAND_TIMEOUT_S, LedgerUnavailable, 
 from tollhouse.refreshed import Ended, Fresh, Refreshed, Times
 
 CACHE_S: Final = 4.0
-"""Below the 5 s in which a revocation must be seen, by the time that asking Redis may take."""
+"""A revocation must be seen within 5 s. The rest is the time that asking Redis may take."""
 CACHE_SIZE: Final = 10_000
 READS_AT_ONCE: Final = 32
-"""Half of `store.MAX_CONNECTIONS`: anybody can show tokens that nobody made, and others need a connection beside them."""
+"""Half of the connections to Redis. Anybody can show tokens that nobody made; the other half is
+left for everybody else."""
 _AT_ONCE: Final = 500
 _ROTATE_TRIES: Final = 5
 _NOT_OURS: Final = "the token is not one of ours: its form or its checksum is wrong"
@@ -49,7 +51,8 @@ class TokenInfo:
     revoked_at: float | None = None
     limits: tuple[str, ...] = ()
     charged_as: str = ""
-    """The token whose limits count: the first of those it was rotated from; empty is itself."""
+    """The token whose limits count: the first of the tokens from which this one was rotated. Empty:
+    itself."""
 
     def identity(self) -> Identity:
         return Identity(self.id, self.tenant, self.projects, self.label, self.charged_as)
@@ -62,9 +65,10 @@ class TokenInfo:
 
 
 class Directory:
-    """Every method raises `LedgerUnavailable` when Redis can't be asked and the cache has no answer, and when what
-    Redis holds can't be read. ``clock`` is monotonic and moves the cache; ``now`` is the time that is written down.
-    ``ledger`` is the process's own, where it has one; ``remembered`` is told what Redis says, and what is changed here."""
+    """Every method raises `LedgerUnavailable` when Redis can't be asked and the cache has no
+    answer, and when a record in Redis can't be read. ``clock`` is monotonic and moves the cache.
+    ``now`` is the time that is written down. ``ledger`` is the process's own, where it has one.
+    ``remembered`` is told what Redis says, and what is changed here."""
 
     def __init__(
         self,
@@ -87,13 +91,13 @@ class Directory:
         self._tokens = _cached(self._read_token, clock, noted.note_token)
 
     async def set_project(self, project: Project) -> None:
-        """Makes or replaces a project, and its limits in the ledger; what it used stays counted. Raises `ValueError`
-        (`LimitError` for a limit) before anything is changed."""
+        """Makes or replaces a project, and its limits in the ledger. The amounts that it has used
+        stay counted. Raises `ValueError` (`LimitError` for a limit) before anything is changed."""
         check_id("project", project.id)
         check_id("tenant", project.tenant)
         limits = parse_limits(project.limits)
         with self._changes(project=project.id):
-            # The limits first: a project that can be found has them.
+            # The limits are written first, so that a project is never found without them.
             await self._ledger.set_limits(Scope("project", project.tenant, project.id), limits)
             with translated():
                 await self._redis.hset(keys.PROJECTS, project.id, _encode(project))
@@ -103,22 +107,22 @@ class Directory:
         return await self._projects.get(project_id)
 
     async def projects(self) -> list[Project]:
-        """All, by id; not from the cache."""
+        """All projects, sorted by id. They are not read from the cache."""
         with translated():
             found: Any = await self._redis.hgetall(keys.PROJECTS)
         return sorted((_decode(Project, text) for text in found.values()), key=lambda project: project.id)
 
     async def remove_project(self, project_id: str) -> bool:
-        """Its tokens stay but reach nothing; what it used stays counted if it is made again. False if there was
-        none."""
+        """The tokens of the project stay but can charge nothing. If the project is made again, its
+        used amounts are still counted. False if there was no such project."""
         with self._changes(project=project_id), translated():
             removed = bool(await self._redis.hdel(keys.PROJECTS, project_id))
         self._saved()
         return removed
 
     async def set_tenant(self, tenant: str, limits: Iterable[str]) -> tuple[str, ...]:
-        """Replaces a tenant's limits; what it used stays counted. The limits in their canonical text. Raises `ValueError`
-        (`LimitError`) before anything is changed."""
+        """Replaces a tenant's limits and gives their canonical texts. The amounts that it has used
+        stay counted. Raises `ValueError` (`LimitError`) before anything is changed."""
         parsed = parse_limits(limits)
         await self._ledger.set_limits(Scope("tenant", check_id("tenant", tenant), tenant), parsed)
         return tuple(limit.text for limit in parsed)
@@ -132,9 +136,10 @@ class Directory:
         label: str = "",
         limits: Iterable[str] = (),
     ) -> TokenInfo:
-        """Lets ``token`` charge ``projects`` of ``tenant``, within ``limits`` of its own. Raises `ValueError` for a token
-        with a wrong checksum or one that exists, no project, a project that does not exist or is another tenant's, and a
-        limit that can't be read."""
+        """Lets ``token`` charge ``projects`` of ``tenant``, within ``limits`` of its own. Raises
+        `ValueError` for a token with a wrong checksum, a token that exists, an empty list of
+        projects, a project that does not exist or belongs to another tenant, and a limit that can't
+        be read."""
         if not well_formed(token):
             raise ValueError(_NOT_OURS)
         names = tuple(dict.fromkeys(projects))
@@ -150,16 +155,17 @@ class Directory:
         texts = tuple(limit.text for limit in parsed)
         info = TokenInfo(token_id(token), tenant, names, label, self._now(), expires_at, limits=texts)
         if parsed:
-            # Before it can be found: it is never without them.
+            # The limits are written first, so that a token is never found without them.
             await self._ledger.set_limits(info.scope(), parsed)
         await self._add(token, info)
         return info
 
     async def rotate(self, token_id: str, token: str, expires_at: float | None, overlap_s: float) -> TokenInfo | None:
-        """Makes ``token`` the successor of another: the same projects, label and limits, and what
-        was used of these stays used. The old one ends ``overlap_s`` from now, unless it ends
-        before. Both happen or nothing does: what somebody else changes of the old one meanwhile is
-        seen and kept. None if there is no such token; `ValueError` if it has ended."""
+        """Makes ``token`` the successor of the token ``token_id``. It has the same projects, label
+        and limits, and the used part of these limits stays used. The old token ends ``overlap_s``
+        from now, unless it ends before. Both tokens change or none does: a change that somebody
+        else makes to the old token meanwhile is seen and kept. None if there is no such token.
+        Raises `ValueError` if it has ended."""
         if not well_formed(token):
             raise ValueError(_NOT_OURS)
         for _ in range(_ROTATE_TRIES):
@@ -186,13 +192,13 @@ class Directory:
         raise LedgerUnavailable(f"Redis: the token {token_id} is changed by others again and again; try it once more")
 
     async def successor(self, info: TokenInfo) -> TokenInfo | None:
-        """The newest token that ``info`` was rotated into, at once or by way of others."""
+        """The newest token that follows ``info`` by one rotation or several."""
         first = info.charged_as or info.id
         later = [one for one in await self.tokens() if one.charged_as == first and one.created_at >= info.created_at]
         return next((one for one in reversed(later) if one.id != info.id), None)
 
     async def token(self, token_id: str) -> TokenInfo | None:
-        """By its public id; not from the cache."""
+        """The token with this public id. It is not read from the cache."""
         found = await self._stored(token_id)
         return None if found is None else _decode(TokenInfo, found[1])
 
@@ -211,7 +217,8 @@ class Directory:
         self._saved()
 
     async def tokens(self, project: str | None = None) -> list[TokenInfo]:
-        """All, or those that may charge ``project``; the oldest first. Revoked and expired ones too."""
+        """All tokens, or those that may charge ``project``, the oldest first. Revoked and expired
+        tokens are among them."""
         with translated():
             found: Any = await self._redis.hgetall(keys.TOKENS)
         infos = (_decode(TokenInfo, text) for text in found.values())
@@ -221,20 +228,22 @@ class Directory:
         )
 
     async def revoke(self, token_id: str) -> bool:
-        """Ends a token, for good; the first time counts. False if there is no such token."""
+        """Ends a token for good. If it was revoked before, the first time stays. False if there is
+        no such token."""
         return await self._change(token_id, lambda info: replace(info, revoked_at=info.revoked_at or self._now()))
 
     async def expire(self, token_id: str, expires_at: float | None) -> bool:
-        """Moves a token's end, for a rotation in which two are valid for a while. False if there is no such token."""
+        """Moves a token's end. A rotation with an overlap needs it. False if there is no such
+        token."""
         return await self._change(token_id, lambda info: replace(info, expires_at=expires_at))
 
     async def find(self, digest: str) -> TokenInfo | None:
-        """The token with this `token.digest`, revoked or expired as it may be."""
+        """The token with this `token.digest`. It may be revoked or expired."""
         return await self._tokens.get(digest)
 
     async def refresh(self) -> None:
-        """Asks Redis again of whom is remembered, every `CACHE_S` at most: what was revoked or changed elsewhere is known
-        here before an outage then."""
+        """Asks Redis again for the tokens and projects that are remembered, at most every
+        `CACHE_S`. So a revocation that was made elsewhere is known here before an outage begins."""
         now = self._clock()
         if self._remembered is None or now - self._refreshed < CACHE_S:
             return
@@ -254,7 +263,7 @@ class Directory:
             raise
 
     async def _read_many[R: (Project, TokenInfo)](self, name: str, some: list[str], kind: type[R]) -> list[R | None]:
-        """None too for what can't be read: it proves nothing."""
+        """A record that can't be read is None as well: it proves nothing."""
         with translated():
             found: Any = await self._redis.hmget(name, some)
         records: list[R | None] = []
@@ -267,12 +276,13 @@ class Directory:
 
     @contextmanager
     def _changes(self, token: str = "", project: str = "") -> Iterator[None]:
-        """What is changed in the block is proven no more, whether or not Redis could be told."""
+        """Ends the proof of a token or project that is changed in the block, even if Redis could
+        not be told of the change."""
         try:
             self._forget(token, project)
             yield
         finally:
-            # Once more: it may have been read in between, as it was before.
+            # Again, because somebody may have read the old record in between.
             self._forget(token, project)
 
     def _forget(self, token: str, project: str) -> None:
@@ -310,7 +320,8 @@ class Directory:
                 self._reads.release()
 
     def forget(self) -> None:
-        """Ask Redis of everything again. What is being read now may be the state before a change: it is kept no more."""
+        """Empties the cache. A read that is under way may give the state before a change, so its
+        answer is not kept."""
         self._projects.clear()
         self._tokens.clear()
 
@@ -324,7 +335,8 @@ def _cached[T](
     clock: Callable[[], float],
     note: Callable[[str, float, T | None], None],
 ) -> Refreshed[str, T]:
-    """Answers for `CACHE_S`, from when they were asked for. ``note`` is told each answer, with when it was asked for."""
+    """Keeps an answer for `CACHE_S`, counted from the moment of the question. ``note`` gets each
+    answer and that moment."""
 
     async def fresh(key: str, _: T | None) -> Fresh[T] | None:
         answer = await read(key)
@@ -338,14 +350,14 @@ def _cached[T](
 
 
 class _Nobody:
-    """Remembers nothing."""
+    """A `Remembered` that remembers nothing."""
 
     def note_token(self, digest: str, asked: float, record: TokenInfo | None) -> None: ...
     def note_project(self, project_id: str, asked: float, project: Project | None) -> None: ...
 
 
 _id_of = token_id
-"""Where an argument has the name."""
+"""The function `token_id`, for functions that have an argument of this name."""
 
 
 def _batches(names: list[str]) -> Iterator[list[str]]:
@@ -355,7 +367,8 @@ def _batches(names: list[str]) -> Iterator[list[str]]:
 def _encode(value: Project | TokenInfo) -> str:
     saved = asdict(value)
     if saved.get("estimate") == "typical":
-        # As it was before there was a choice, so that a gateway of version 0.1 beside this one can read it.
+        # The default is left out, so that a gateway of version 0.1 beside this one can read the
+        # record.
         del saved["estimate"]
     return json.dumps(saved, ensure_ascii=False, separators=(",", ":"))
 
@@ -363,7 +376,7 @@ def _encode(value: Project | TokenInfo) -> str:
 def _decode[R: (Project, TokenInfo)](kind: type[R], text: bytes) -> R:
     try:
         saved: Any = json.loads(text)
-        # A later version's field means a rule that this one does not know how to keep.
+        # A field of a later version stands for a rule that this version can't keep.
         unknown = saved.keys() - {field.name for field in fields(kind)}
         if unknown:
             raise ValueError(f"unknown fields: {', '.join(sorted(unknown))}")

@@ -1,4 +1,4 @@
-"""What the gate asks of those who know the tokens and the projects."""
+"""The directory of tokens and projects, as the gates see it."""
 
 from __future__ import annotations
 

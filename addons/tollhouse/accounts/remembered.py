@@ -1,9 +1,11 @@
 """What Redis said of tokens and projects in the last 5 minutes: for ``[redis] unsafe_fail_open``, and for nothing else.
 
-A proof begins when a call's own question was asked, and lasts `PROVEN_S` by a monotonic clock. Redis ends it by answering
-that there is no such token, or one that was revoked or has expired; this gateway ends it by changing the token, before
-Redis is asked to and again when it has been, whether or not it could be. `Directory.refresh` asks again in the
-background: that ends proofs and brings them up to date, and never makes one last longer.
+A proof is Redis's answer that a token or a project is valid. It begins when a call asked that
+question, and it lasts `PROVEN_S` by a monotonic clock. It ends before that in two ways. Redis
+answers that there is no such token, or that the token was revoked or has expired. Or this gateway
+changes the token: the proof ends before Redis is told of the change, and again after that, even if
+Redis could not be told. `Directory.refresh` asks again in the background. That ends proofs and
+brings their records up to date. It never makes a proof last longer.
 """
 
 from __future__ import annotations
@@ -19,13 +21,15 @@ from tollhouse.ledger.store.client import LedgerUnavailable
 
 PROVEN_S: Final = 300.0
 SIZE: Final = 4096
-"""Tokens, and projects, that are remembered; the longest known go first."""
+"""The most tokens, and the most projects, that are remembered. Beyond that the oldest one is
+dropped."""
 
 
 class Remembered:
-    """A `TokenDirectory` without Redis: it answers with what is proven and valid, and raises `LedgerUnavailable` for all
-    else. ``explains`` tells whether an error is of an outage (`Outage.explains`); ``clock`` is monotonic, as the times
-    ``asked`` are; ``now`` is what a token's end is compared with."""
+    """A `TokenDirectory` without Redis. It answers with tokens and projects that are proven and
+    valid, and raises `LedgerUnavailable` for all others. ``explains`` says whether an error comes
+    from an outage (`Outage.explains`). ``clock`` is monotonic, and the times ``asked`` are of this
+    clock. ``now`` is compared with a token's end."""
 
     def __init__(
         self,
@@ -35,18 +39,20 @@ class Remembered:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.serves = explains
-        """Whether it may be asked in place of the `Directory` that raised this."""
+        """Whether this object may be asked in place of the `Directory` that raised the error."""
         self._clock = clock
         self._now = now
         self._tokens: OrderedDict[str, tuple[float, TokenRecord]] = OrderedDict()
         self._projects: OrderedDict[str, tuple[float, Project]] = OrderedDict()
         self._digests: dict[str, str] = {}
-        """By the tokens' ids."""
+        """The digests of tokens by their ids."""
         self._changed = float("-inf")
-        """What was asked before this gateway changed anything proves nothing: it may be the state before the change."""
+        """When this gateway last changed something. An answer to an earlier question proves
+        nothing: it may be the state before the change."""
 
     def note_token(self, digest: str, asked: float, record: TokenRecord | None, *, proves: bool = True) -> None:
-        """Redis's answer to a question of the time ``asked``. Not ``proves``: nobody has shown this token."""
+        """Takes Redis's answer to a question of the time ``asked``. ``proves`` is false if no call
+        has shown this token."""
         before = self._tokens.get(digest)
         if record is None or not self._valid(record):
             self._drop_token(digest)
@@ -68,7 +74,7 @@ class Remembered:
                 self._projects.popitem(last=False)
 
     def forget_token(self, token_id: str) -> None:
-        """This gateway changes it, or has tried to."""
+        """Called when this gateway changes the token, or has tried to."""
         self._changed = self._clock()
         digest = self._digests.get(token_id)
         if digest is not None:
@@ -85,7 +91,7 @@ class Remembered:
         self._projects.clear()
 
     def known(self) -> tuple[list[str], list[str]]:
-        """The digests and the projects that are proven; what is too old is let go."""
+        """The digests and the projects that are proven. Proofs that are too old are dropped."""
         for digest, (asked, _) in list(self._tokens.items()):
             if not self._fresh(asked):
                 self._drop_token(digest)
@@ -107,8 +113,8 @@ class Remembered:
         return project
 
     def vouches(self, call: Admitted) -> bool:
-        """Whether the call's identity and project are proven now. One of another kind than a gate token has its own proof,
-        which would be judged here; there is none yet."""
+        """Whether the call's identity and project are proven now. Gate tokens are the only kind of
+        identity."""
         identity, project = call.identity, call.project
         record = self._token(self._digests.get(identity.token_id, ""))
         known = self._project(project.id)

@@ -1,8 +1,8 @@
 """Gate tokens: what a workload holds instead of a provider's key.
 
-``gate_``, 43 base62 digits of 256 random bits, 6 base62 digits of a CRC-32 of all before them: the checksum lets a
-secret scanner tell a token from chance, as GitHub's do
-(https://github.blog/engineering/behind-githubs-new-authentication-token-formats/).
+A token is ``gate_``, then 43 base62 digits of 256 random bits, then 6 base62 digits of a CRC-32 of
+all that stands before them. By the checksum a secret scanner tells a token from other text, as with
+GitHub's tokens (https://github.blog/engineering/behind-githubs-new-authentication-token-formats/).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WITHIN: Final = re.compile(rf"{PREFIX}[0-9A-Za-z]{{30,}}", re.ASCII)
 
 
 def mint(random_bytes: bytes) -> str:
-    """The token of 32 random bytes. Raises `ValueError` for another number of them."""
+    """The token of 32 random bytes. Raises `ValueError` for another number of bytes."""
     if len(random_bytes) != RANDOM_BYTES:
         raise ValueError(f"a token is made of {RANDOM_BYTES} random bytes, not of {len(random_bytes)}")
     body = PREFIX + _base62(int.from_bytes(random_bytes), _BODY_DIGITS)
@@ -54,12 +54,14 @@ def without_tokens(text: str) -> str:
 
 
 def digest(token: str) -> str:
-    """What is stored of a token: SHA-256, hexadecimal. 256 random bits need no salt and no slow hash."""
+    """The stored form of a token: SHA-256 in hexadecimal. 256 random bits need no salt and no slow
+    hash."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
 def token_id(token: str) -> str:
-    """The token's public name, safe to log: ``tok_`` and 64 bits of a hash that is not the one it is looked up by."""
+    """The token's public name, which may be logged: ``tok_`` and 64 bits of a hash. It is another
+    hash than `digest`."""
     return "tok_" + hashlib.sha256(b"tollhouse token id\0" + token.encode("utf-8", "replace")).hexdigest()[:16]
 
 
