@@ -1,7 +1,8 @@
-"""Keys, kept ready: a call that finds one here waits for nothing.
+"""Keys, kept ready: a call that finds its key here does not wait.
 
-What is cached is a path of the store, not a call's (provider, tenant, project): however many projects share a key, it
-is read once. A path is read one at a time, before its time ends, off the event loop. Past 400 lines: one class.
+The cache has an entry for each path of the store, and not for each (provider, tenant, project). So
+a key is read once, however many projects share it. A path is read before its time ends, in a
+thread, and never twice at the same time. Past 400 lines: one class.
 """
 
 from __future__ import annotations
@@ -41,29 +42,36 @@ _REFUSED_AGAIN_S: Final = 10.0
 _IDLE_S: Final = 3600.0
 _MAX_CALLERS: Final = 10_000
 _MAX_PATHS: Final = 10_000
-"""With a key; as many without one."""
+"""The most paths with a key, and the most paths without one."""
 _MAX_REFUSALS: Final = 1000
-"""Keys of which refusals are counted."""
+"""The most keys whose refusals are counted."""
 _THREADS: Final = 8
 
 
 class KeyCache:
-    """The keys of ``reader``'s store, looked for at each of ``paths`` (templates) in turn: the first that exists.
+    """The keys of ``reader``'s store. A key is looked for at each of ``paths`` (templates) in turn,
+    and the first path that exists gives it.
 
-    A value serves for ``refresh_s`` seconds and is read again in the background after two thirds of that, for as long
-    as calls use it. While the store is away it serves ``stale_for_s`` longer (RFC 5861's stale-if-error), and so it does
-    while the latest version is malformed: that version is refused, not the key before it. A refusal or a deleted secret
-    ends it at that refresh. A secret that is missing at one path leads to the next path; a refusal there does not: a
-    project with a key of its own must not pay with the common one because a policy is wrong. One refresh takes at most
-    ``bound_s`` as a whole, and so does a call's wait.
+    A value serves for ``refresh_s`` seconds. It is read again in the background after two thirds of
+    that time, as long as calls use it. While the store is away, the value serves ``stale_for_s``
+    longer (RFC 5861's stale-if-error). The same holds while the latest version is malformed: that
+    version is refused, and the key before it serves on. If the store refuses the read, or the
+    secret is deleted, the value ends at that refresh.
 
-    Of several keys in one secret each call gets the next, around, so that they share the load; one that `cooling`,
-    `exhausted` or `refused` was said of is passed over while another is free. When none is, the one that is free first
-    is given: the provider, not we, refuses the call.
+    If a secret is missing at one path, the next path is asked. If the store refuses the read of a
+    path, the next path is not asked: a project with a key of its own must not pay with the common
+    key because a policy is wrong. One refresh takes at most ``bound_s`` as a whole, and so does a
+    call's wait.
 
-    All methods belong to one event loop. ``clock`` is monotonic seconds, ``jitter`` gives 0 to 1, ``place`` is the
-    mount, for messages; ``account_headers`` as in `contents`; ``judge`` raises `CredentialUnavailable` for a lease that
-    the provider of this name can do nothing with. Raises `ValueError` for a template that is none.
+    A secret may have several keys. Each call gets the next one in turn, so that they share the
+    load. A key is passed over after `cooling`, `exhausted` or `refused`, as long as another key is
+    free. If no key is free, the call gets the key that is free first. So it is the provider that
+    refuses the call, and not the gateway.
+
+    All methods belong to one event loop. ``clock`` is monotonic seconds, ``jitter`` gives 0 to 1,
+    ``place`` is the mount, for messages. ``account_headers`` is as in `contents`. ``judge`` raises
+    `CredentialUnavailable` for a lease that the provider of this name can't use. Raises
+    `ValueError` for a text that is no template.
     """
 
     def __init__(
@@ -129,7 +137,7 @@ class KeyCache:
     # What a call asks
 
     def peek(self, provider: str, tenant: str, project: str) -> Lease | None:
-        """The key, if it can be had without waiting; None means `get`."""
+        """The key, if it is there without waiting. None: ask `get`."""
         for path in self._callers.get((provider, tenant, project), ()):
             kept = self._reads.peek(path)
             if kept is None:
@@ -139,8 +147,10 @@ class KeyCache:
         return None
 
     async def get(self, provider: str, tenant: str, project: str) -> Lease:
-        """The key. Raises `NoKey` when there is none anywhere, `CredentialUnavailable` when none may be used."""
-        # 7 us less than the bound and the coroutine below cost a call that waits for nothing.
+        """The key. Raises `NoKey` when no path has a key, and `CredentialUnavailable` when no key
+        may be used."""
+        # A call that need not wait saves 7 us: what the time limit and the coroutine below would
+        # cost.
         if (ready := self.peek(provider, tenant, project)) is not None:
             return ready
         paths = self._paths_of(provider, tenant, project)
@@ -148,7 +158,7 @@ class KeyCache:
             async with asyncio.timeout(self._bound_s):
                 lease = await self._first(paths, self.refresh_s)
                 if lease is None:
-                    # Nothing anywhere: what was not there a moment ago may have been put there.
+                    # No path had a key. Somebody may have put one there a moment ago.
                     lease = await self._first(paths, NEGATIVE_S[0])
         except TimeoutError:
             raise StoreAway(f"The store of keys gave no key within {self._bound_s:g} s.") from None
@@ -158,20 +168,23 @@ class KeyCache:
         return lease
 
     def cooling(self, lease: Lease, seconds: float | None = None) -> Lease | None:
-        """The provider limits the rate of this key, for ``seconds`` (None: it does not say): another key of the same
-        secret that is free, or None."""
+        """Called when the provider limits the rate of this key for ``seconds`` (None: it does not
+        say how long). Gives another key of the same secret that is free, or None."""
         return self._pause(lease, "rate", seconds)
 
     def exhausted(self, lease: Lease) -> Lease | None:
-        """The account of this key is empty: another key of the same secret that is free, or None."""
+        """Called when the account of this key is empty. Gives another key of the same secret that
+        is free, or None."""
         if self._pauses.of(lease.secret.digest) is None:
             _log.error("the account of key %s of %s%s is empty", lease.fingerprint, self._place, lease.path)
         return self._pause(lease, "money", None)
 
     async def refused(self, lease: Lease) -> Lease | None:
-        """The provider refused this key: the lease to try instead, or None when the store has no other.
+        """Called when the provider has refused this key. Gives the lease to try instead, or None
+        when the store has no other key.
 
-        A key that was read again in vain is not read again for this reason for 10 s.
+        The store is read again for it. If it still has the same key, it is not read again for this
+        reason for 10 s.
         """
         notes = self._notes_of(lease.path)
         if self._holds(lease) and self._clock() < notes.asked_again.get(lease.fingerprint, 0.0):
@@ -203,7 +216,7 @@ class KeyCache:
         self._login.tend()
 
     def status(self) -> list[KeyStatus]:
-        """Every path of which a read has ended, by path."""
+        """Every path that was read at least once, sorted by path."""
         now = self._clock()
         return [
             status(path, notes, seen, now, self._pauses)
@@ -216,7 +229,8 @@ class KeyCache:
         return Counter(shown(seen, now) for _, _, seen in self._seen())
 
     def notable(self, most: int) -> list[KeyStatus]:
-        """As `status`, the ``most`` latest used of the paths where a key is or was, or that could not be read."""
+        """As `status`, but only paths that have or had a key or could not be read, and of these the
+        ``most`` that were used last."""
         now = self._clock()
         found = [one for one in self._seen() if one[1].reads["value"] or one[1].failed_at is not None]
         latest = heapq.nlargest(most, found, key=lambda one: one[2].used_at)
@@ -226,21 +240,22 @@ class KeyCache:
 
     @property
     def trouble(self) -> str:
-        """Why the login to the store could not be kept alive; empty when all is well."""
+        """Why the login to the store could not be kept alive. Empty when all is well."""
         return self._reader.trouble
 
     @property
     def notice(self) -> str:
-        """What somebody will have to do for the login though all is well; empty if nothing."""
+        """What a person will have to do for the login, though all is well now. Empty if nothing."""
         return self._reader.notice
 
     def login_left_s(self) -> float | None:
-        """Seconds that the login to the store lives still; None without an end, or before the first login."""
+        """Seconds until the login to the store ends. None if it does not end, and before the first
+        login."""
         return self._reader.left_s()
 
     def refusals(self) -> dict[tuple[str, str, str], int]:
-        """By provider, path and fingerprint: how often the provider has refused a key that the store did not replace.
-        0 for each key that is kept."""
+        """How often the provider has refused a key that the store did not replace, by provider,
+        path and fingerprint. A key that is kept and was never refused has 0."""
         found = dict(self._refusals)
         for path, notes, seen in self._seen():
             for lease in (seen.kept.value if seen.kept is not None else None) or ():
@@ -248,18 +263,19 @@ class KeyCache:
         return found
 
     async def read_now(self, path: str) -> tuple[Lease, ...]:
-        """The keys at ``path`` of the store, past the cache and not kept in it. Raises `CredentialUnavailable`."""
+        """The keys at ``path``, read from the store now. The cache is neither asked nor changed.
+        Raises `CredentialUnavailable`."""
         return await self._workers.run(lambda: self._load(path, (), ""))
 
     def forget(self) -> None:
-        """As if no key had been read and none been refused. What the alarm counted stays."""
+        """Empties the cache and forgets all refusals. The counts of `refusals` stay."""
         self._reads.clear()
         self._callers.clear()
         self._notes.clear()
         self._pauses = Pauses(self._clock)
 
     async def close(self) -> None:
-        """Stops every refresh and gives the login back, for a second at most."""
+        """Stops every refresh and gives the login back. It takes a second at most."""
         self._closed = True
         await self._reads.close()
         self._callers.clear()
@@ -298,7 +314,7 @@ class KeyCache:
                 yield path, self._notes_of(path), seen
 
     def _known(self, path: str) -> Leases:
-        """The keys at ``path`` as they were read last, however long ago."""
+        """The keys at ``path`` as they were read last. That may be long ago."""
         seen = self._reads.seen(path)
         return (seen.kept.value if seen is not None and seen.kept is not None else None) or ()
 
@@ -322,7 +338,7 @@ class KeyCache:
         return lease
 
     def _other(self, lease: Lease, *, free: bool = False) -> Lease | None:
-        """A key at the path of ``lease`` that is not the same, and in no pause if it must be ``free``."""
+        """Another key at the path of ``lease``. With ``free`` it is in no pause."""
         others = [known for known in self._known(lease.path) if known.secret != lease.secret]
         if free:
             others = self._pauses.free(others)
@@ -344,8 +360,8 @@ class KeyCache:
         return Fresh(leases, self.refresh_s) if leases else None
 
     def _load(self, path: str, known: Leases, provider: str) -> Leases:
-        """In a thread. A key that has not changed stays in the one object that it is in. Without ``provider`` it is not
-        judged whether that one takes the key."""
+        """Reads the path; runs in a thread. A key that has not changed stays in the same object.
+        Without ``provider`` the keys are not judged."""
         raw = self._reader.read(path)
         if raw is None:
             return ()
@@ -370,7 +386,7 @@ class KeyCache:
         return tuple(leases)
 
     def _tell(self, path: str, read: Ended[Leases]) -> None:
-        """Note how a read ended, and log what is new."""
+        """Notes how a read ended, and writes to the log what is new."""
         notes, place = self._notes_of(path), self._place + path
         known = (read.before.value if read.before is not None else None) or ()
         before, error = read.error_before, read.error

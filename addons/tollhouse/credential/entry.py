@@ -1,4 +1,5 @@
-"""One path of the store as an operator may see it, and what the cache notes of it beside its keys. No I/O, no clock."""
+"""One path of the store: as an operator may see it, and the notes that the cache keeps beside its
+keys. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -11,22 +12,26 @@ from tollhouse.credential.pauses import Pauses
 from tollhouse.refreshed import Seen
 
 RETRY_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
-"""Before the next try in the background while nobody answers, by the number of failures in a row."""
+"""Seconds before the next try in the background while the store does not answer, by the number of
+failures in a row."""
 NEGATIVE_S: Final = (5.0, 10.0, 15.0, 20.0, 25.0, 30.0)
-"""How long a refusal is remembered, the same way; the first, how long a secret that is at no path."""
+"""Seconds for which a refusal is remembered, by the number of refusals in a row. A secret that is
+at no path is remembered as missing for the first of them."""
 
 Shown = Literal["fresh", "stale", "missing", "failed"]
-"""Of what is known of a path; ``failed`` is a path of which nothing may be said."""
+"""The state of a path. ``failed``: it could not be read, and no earlier value may serve."""
 OUTCOMES: Final = ("value", "missing", "away", "refused", "malformed")
-"""How a read may end: what is there, or why nobody knows, or why what is there is no key."""
+"""How a read may end. ``value`` and ``missing``: the store has answered. ``away`` and ``refused``:
+nobody knows what is there. ``malformed``: what is there is no key."""
 
 Leases = tuple[Lease, ...]
-"""One a key of a secret, in its order; never empty."""
+"""A lease for each key of a secret, in the secret's order. Never empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyState:
-    """One key as an operator may see it. ``paused`` is why the provider wants it left alone, for ``paused_s`` more."""
+    """One key as an operator may see it. ``paused`` says why it is left alone; ``paused_s`` is how
+    much longer."""
 
     fingerprint: str
     paused: Literal["", "rate", "money", "refused"] = ""
@@ -35,7 +40,8 @@ class KeyState:
 
 @dataclass(frozen=True, slots=True)
 class KeyStatus:
-    """A path as an operator may see it. ``age_s`` is since the read that gave the value; None when there is none."""
+    """A path as an operator may see it. ``age_s`` counts from the read that gave the value; None
+    without a value."""
 
     path: str
     state: Shown
@@ -43,31 +49,32 @@ class KeyStatus:
     keys: tuple[KeyState, ...] = ()
     age_s: float | None = None
     error: str = ""
-    """Why the last read told nothing; empty when it told something."""
+    """Why the last read failed. Empty if it did not."""
     provider: str = ""
     reads: Mapping[str, int] = field(default_factory=dict)
-    """How many reads ended so, by `OUTCOMES`."""
+    """The number of reads by how they ended (`OUTCOMES`)."""
     error_age_s: float | None = None
-    """Since the last read that told nothing; None when there was none."""
+    """Seconds since the last read that failed. None if none has failed."""
     versions_refused: int = 0
-    """How many versions of the secret were no key that could be used, each counted once."""
+    """How many versions of the secret were no usable key. Each version is counted once."""
 
 
 @dataclass(slots=True, eq=False)
 class PathNotes:
-    """What `KeyCache`, which alone changes it, notes of one path."""
+    """The notes of `KeyCache` on one path. Only `KeyCache` changes them."""
 
     provider: str = ""
-    """Whose key it is."""
+    """The provider whose key it is."""
     turn: int = 0
-    """Which of several keys is next."""
+    """The number of the key that is used next."""
     reads: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
     failed_at: float | None = None
-    """When the last read that told nothing ended, however many succeeded since."""
+    """When the last failed read ended. Later reads that succeed do not change it."""
     asked_again: dict[str, float] = field(default_factory=dict)
-    """By fingerprint, until when a key that was refused is not read again for that."""
+    """By fingerprint of a refused key: the time until which the path is not read again because of
+    it."""
     malformed: tuple[str, str] | None = None
-    """The version that was refused last, and why; None once another one could be used."""
+    """The version that was refused last, and why. None once another version could be used."""
     versions_refused: int = 0
 
 

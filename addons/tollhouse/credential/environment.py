@@ -8,6 +8,7 @@ from tollhouse.providers import Catalog
 
 
 def provider_keys_in(environ: Mapping[str, str], catalog: Catalog) -> list[str]:
-    """The variables that hold a key of a configured provider: names only, sorted. One set to nothing holds none."""
+    """The names of the variables that hold a key of a configured provider, sorted. An empty
+    variable holds no key."""
     names = {variable for provider in catalog.providers for variable in provider.key_variables}
     return sorted(name for name in names if environ.get(name, "").strip())

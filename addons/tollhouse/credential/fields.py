@@ -4,7 +4,8 @@
     `access_key_id`, `secret_access_key`             aws        and `session_token`, for temporary ones
     `type` = `service_account`                       google     the file of a service account, as Google gives it
 
-What stands for aws or google may be fields of the secret, or an object (as JSON text too) in the configured field.
+The fields of aws and google may be fields of the secret. They may also be an object, or its JSON as
+text, in the configured field.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tollhouse.credential.secret import Secret
 from tollhouse.providers import CredentialKind
 
 MAX_KEYS: Final = 100
-"""In one secret."""
+"""The most keys in one secret."""
 _ACCESS_KEY: Final = ("access_key_id", "secret_access_key")
 # What google-auth signs an assertion with: google/oauth2/service_account.py, `_REQUIRED_FIELDS` beside `token_uri`.
 _SERVICE_ACCOUNT: Final = ("client_email", "private_key", "token_uri")
@@ -29,7 +30,8 @@ _SERVICE_ACCOUNT: Final = ("client_email", "private_key", "token_uri")
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """``secrets`` in their order, each once; more than one only of kind ``key``. ``headers`` as in `Lease`."""
+    """``secrets`` are in the order of the store, without repetition. Only of kind ``key`` there may
+    be several. ``headers`` are as in `Lease`."""
 
     kind: CredentialKind
     secrets: tuple[Secret, ...]
@@ -37,15 +39,17 @@ class Contents:
 
 
 def contents(raw: RawSecret, field: str, place: str, account_headers: Mapping[str, str] | None = None) -> Contents:
-    """What the secret at ``place`` holds; ``field`` is the configured one, ``account_headers`` gives headers by field.
+    """What the secret at ``place`` holds. ``field`` is the configured field. ``account_headers``
+    gives the header for a field.
 
-    Raises `CredentialUnavailable` naming ``place``, never what was there.
+    Raises `CredentialUnavailable`, whose text names ``place`` and nothing of the secret.
     """
     fields: Mapping[str, object] = raw.data
     what = f"Field {field!r} of the secret at {place}"
     found = fields.get(field)
     if (inner := _object(found, what)) is not None:
-        # The fields in one: for a store that keeps one value, and for a file that was put in as it is.
+        # All fields may stand in one: the embedded store keeps one value, and a file may be put in
+        # as it is.
         fields, found = {**fields, field: None, **inner}, inner.get(field)
     headers = tuple((header, text) for header, text in _texts(fields, account_headers or {}))
     if found is not None:
@@ -98,13 +102,14 @@ def _google(account: Mapping[str, object], place: str) -> Secret:
 
 
 def _compact(value: Mapping[str, object]) -> str:
-    """The same text for the same fields, so that a secret that was only written again is not a new one."""
+    """JSON with sorted keys: the same fields give the same text. So a secret that was only written
+    again is not a new secret."""
     return json.dumps(value, separators=(",", ":"), sort_keys=True)
 
 
 def _keys(found: object, what: str, place: str) -> tuple[Secret, ...]:
-    """The field is a string, which is one key, or a list of strings; a string that begins with ``[`` is such a list in
-    JSON, for tools that write strings only."""
+    """The field is a string, which is one key, or a list of strings. A string that begins with
+    ``[`` is such a list as JSON: some tools can write strings only."""
     if isinstance(found, str) and found.startswith("["):
         found = _json(found)
         if not isinstance(found, list):

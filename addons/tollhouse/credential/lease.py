@@ -16,7 +16,8 @@ class Lease:
 
     secret: Secret
     version: str
-    """The store's version of the secret; it may go backwards (a standby that lags, a secret deleted and made anew)."""
+    """The store's version of the secret. It may go backwards: a standby lags, or a secret was
+    deleted and made anew."""
     fingerprint: str
     path: str
     """Below the mount: ``infrastructure/openai``."""
@@ -24,8 +25,8 @@ class Lease:
     """What ``secret`` is: the key itself, or as JSON an AWS access key (``access_key_id``, ``secret_access_key``,
     ``session_token`` if there is one) or a Google service account's file."""
     headers: tuple[tuple[str, str], ...] = ()
-    """From the secret's other fields: headers that the gateway sets for a provider that has them in its
-    `account_headers`. Not secret, and not judged yet."""
+    """Headers from the secret's other fields. The gateway sets those that the provider has in its
+    `account_headers`. They are not secret, and they are not judged yet."""
 
 
 class CredentialUnavailable(Exception):
@@ -37,12 +38,14 @@ class CredentialUnavailable(Exception):
 
 
 class StoreAway(CredentialUnavailable):
-    """The store did not answer, or said that it can't now (sealed, overloaded): what was read before may serve on."""
+    """The store did not answer, or said that it can't answer now (sealed, overloaded). A value that
+    was read before may serve on."""
 
 
 class Malformed(CredentialUnavailable):
-    """The store answered, and what it has is no key that could be used. This ``version`` of the secret is refused (empty:
-    the answer does not say which); what was read before may serve on."""
+    """The store answered, and its answer is no usable key. ``version`` is the refused version of
+    the secret; empty if the answer does not say which. A value that was read before may serve
+    on."""
 
     def __init__(self, why: str, version: str = "") -> None:
         super().__init__(why)
@@ -55,12 +58,14 @@ class NoKey(CredentialUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class RawSecret:
-    """A secret's fields as the store keeps them; lives only from the read to `fields.contents`."""
+    """A secret's fields as the store keeps them. The object lives only from the read to
+    `fields.contents`."""
 
     data: Mapping[str, object] = field(repr=False)
     version: str
     created: str = ""
-    """When the store made this version, in UTC, as text that sorts by time; empty where it does not say."""
+    """When the store made this version, in UTC, as text that sorts by time. Empty if the store does
+    not say."""
 
 
 class Reader(Protocol):
@@ -69,22 +74,25 @@ class Reader(Protocol):
     trouble: str
     """Why the login could not be kept alive, empty when all is well. Safe to show."""
     notice: str
-    """What somebody will have to do though all is well, empty if nothing. Safe to show."""
+    """What a person will have to do, though all is well now. Empty if nothing. Safe to show."""
 
     def connect(self) -> None:
         """Log in if that has not been done. Raises `CredentialUnavailable`."""
 
     def read(self, path: str) -> RawSecret | None:
-        """The latest version at ``path`` below the mount; None when there is none or it was deleted or destroyed.
+        """The latest version at ``path`` below the mount. None when there is none, or it was
+        deleted or destroyed.
 
         Raises `StoreAway`, and `CredentialUnavailable` for a refusal.
         """
 
     def tend(self) -> float | None:
-        """Keep the login alive. Seconds until it wants to be called again, None for never; raises nothing."""
+        """Keeps the login alive. Gives the seconds until it has to be called again, None for never.
+        Raises nothing."""
 
     def left_s(self) -> float | None:
-        """Seconds that the login lives still; None without an end, or before the first. Does not block, raises nothing."""
+        """Seconds until the login ends. None if it does not end, and before the first login. It
+        neither blocks nor raises."""
 
     def close(self) -> None:
-        """Give the login back and close connections; raises nothing."""
+        """Gives the login back and closes connections. Raises nothing."""

@@ -1,4 +1,4 @@
-"""The login to the store of keys, kept alive: looked after when it wants to be, and given back at the end."""
+"""The login to the store of keys. It is kept alive, and given back at the end."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class TendedLogin:
         self._closed = False
 
     def tend(self) -> None:
-        """Have the login looked after, unless a time for that is set already."""
+        """Has the login kept alive now, unless a time for that is set already."""
         if self._task is None and self._timer is None and not self._closed:
             self._task = asyncio.get_running_loop().create_task(self._once(), name="tend the login")
 
     async def close(self) -> None:
-        """Give the login back, for a second at most."""
+        """Gives the login back. It takes a second at most."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
