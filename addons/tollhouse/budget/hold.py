@@ -9,8 +9,8 @@ from tollhouse.budget.growth import Growth
 from tollhouse.call import Admitted, Amount, Requested
 from tollhouse.denial import Denial
 from tollhouse.families.units import Estimate
-from tollhouse.ledger.names import Scope
 from tollhouse.ledger.limits import MAX_AMOUNT
+from tollhouse.ledger.names import Scope
 from tollhouse.timestamps import rfc3339
 
 
