@@ -187,7 +187,7 @@ class Answering:
 
     async def read_on(self, seconds: float) -> None:
         """The client has gone: read the answer to its end for a bounded time, for the true count. Raises nothing."""
-        if self.complete or not self.metered:
+        if self.complete or self.cut or not self.metered:
             return
         self._metering.end_silence()
         try:
