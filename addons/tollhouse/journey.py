@@ -332,9 +332,6 @@ class _Trip:
         """How the call ended, what it costs and by what rule."""
         if self.delivery is None:
             return None, NOTHING, "none"
-        answer = self.delivery.answering
-        if answer is not None and not answer.complete:
-            answer.give_up()
         outcome = self.delivery.outcome(self.left)
         return outcome, *(self._purse.charge(self.id, outcome) or (NOTHING, "none"))
 

@@ -42,7 +42,7 @@ class Tokens:
 
 
 def begin(lease: Lease, provider: Provider, **more: Any) -> Any:
-    return credential_headers(Outgoing(provider, "h", "GET", "/", [], None, lease), now=NOW, **more)
+    return credential_headers(Outgoing(provider, "h", "GET", "/", [], None, lease), [], "h", now=NOW, **more)
 
 
 @pytest.mark.parametrize("provider", BUILT_IN, ids=lambda provider: provider.name)

@@ -14,6 +14,7 @@ from tollhouse.credential.secret import Secret
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer
 from tollhouse.dispatch.outgoing import Outgoing
+from tollhouse.families.base import Headers
 from tollhouse.providers import Provider
 
 log = logging.getLogger(__name__)
@@ -52,16 +53,19 @@ def check_lease(lease: Lease, provider: Provider) -> None:
 
 async def credential_headers(
     outgoing: Outgoing,
+    headers: Headers,
+    authority: str,
     *,
     now: datetime,
     tokens: AccessTokens | None = None,
     minted: Callable[[Secret], None] | None = None,
 ) -> list[tuple[str, str]]:
-    """The headers that are added to those of ``outgoing``. They replace headers of the same names.
+    """The headers that are added to ``headers``, those that are sent beside them. They replace headers of
+    the same names.
 
-    ``outgoing`` is here as it will be sent, and its ``host`` is the Host header. ``now`` has a time
-    zone. ``minted`` gets a secret that stands in these headers and is not the lease's own. Raises
-    `CredentialUnavailable`, and `Refused` (400) for a request that can't be signed.
+    ``authority`` is the Host header. ``now`` has a time zone. ``minted`` gets a secret that stands in
+    these headers and is not the lease's own. Raises `CredentialUnavailable`, and `Refused` (400) for a
+    request that can't be signed.
     """
     provider, lease = outgoing.provider, outgoing.lease
     check_lease(lease, provider)
@@ -76,7 +80,7 @@ async def credential_headers(
         if minted is not None:
             minted(token)
         return [*account, ("authorization", "Bearer " + token.reveal())]
-    return account + await _signed(outgoing, now)
+    return account + await _signed(outgoing, headers, authority, now)
 
 
 def tell_of_clock(answer: Answer, where: str, signed_at: datetime) -> None:
@@ -94,7 +98,7 @@ def tell_of_clock(answer: Answer, where: str, signed_at: datetime) -> None:
         )
 
 
-async def _signed(outgoing: Outgoing, now: datetime) -> list[tuple[str, str]]:
+async def _signed(outgoing: Outgoing, headers: Headers, authority: str, now: datetime) -> list[tuple[str, str]]:
     from tollhouse.credential.cloud import aws
 
     scope = aws.scope(outgoing.host)
@@ -110,9 +114,9 @@ async def _signed(outgoing: Outgoing, now: datetime) -> list[tuple[str, str]]:
             region=scope[0],
             service=scope[1],
             method=outgoing.method,
-            host=outgoing.host,
+            host=authority,
             path_and_query=outgoing.path_and_query,
-            headers=outgoing.headers,
+            headers=headers,
             body=body,
             now=now,
         )

@@ -85,7 +85,8 @@ class Judging:
         return b""
 
     def _judge(self, *, ended: bool) -> None:
-        if not self._failed and is_providers_fault(self._meter.error):
+        error = self._meter.error
+        if error and not self._failed and is_providers_fault(error):
             self._told = self._failed = True
             self._breaker.failure()
         elif not self._told and (ended or self._meter.output_seen):

@@ -18,7 +18,7 @@ import ssl
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, Final, cast
@@ -168,8 +168,7 @@ class Upstream:
             raise ValueError("the path cannot be sent byte for byte")
         out = self._headers(outgoing.headers)
         now = datetime.fromtimestamp(self._wall_clock(), UTC)
-        signable = replace(outgoing, host=route.authority, headers=out)
-        put_on = await credential_headers(signable, now=now, tokens=self._tokens, minted=minted)
+        put_on = await credential_headers(outgoing, out, route.authority, now=now, tokens=self._tokens, minted=minted)
         if lease.kind != "key":
             names = {name for name, _ in put_on}
             out = [pair for pair in out if pair[0].lower() not in names]
