@@ -89,8 +89,10 @@ class Road:
 class Gateway:
     """One process: its stores, its road and its listeners. Everything happens on the running loop."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` never goes back; streams, breakers and what is done again and again go by it."""
         self.config = config
+        self._clock = clock
         self.catalog = catalog(config)
         self.addresses: dict[str, str] = {}
         self.stopping = asyncio.Event()
@@ -151,7 +153,7 @@ class Gateway:
     async def _open_road(self) -> None:
         config = self.config
         prices = PriceTable(await asyncio.to_thread(read_prices), own_prices(config))
-        self.purse = Purse(self.ledger, prices, self.spool, fail_open=self.fail_open)
+        self.purse = Purse(self.ledger, prices, self.spool, fail_open=self.fail_open, clock=self._clock)
         self._closers.append(self.purse.retry)
         self.renewer: Renewer | None = None
         if config.redis.url != "embedded":
@@ -160,7 +162,7 @@ class Gateway:
         self.tokens = open_tokens()
         self._closers.append(self.tokens.close)
         self.upstream = Upstream(self.catalog, tokens=self.tokens)
-        self.breakers = Breakers(time.monotonic)
+        self.breakers = Breakers(self._clock)
         abandoned_read_s = config.limits.abandoned_read_s
         self.relay = Relay(self.upstream, self.breakers, self.keys, abandoned_read_s=abandoned_read_s)
         self.journey = Journey(
@@ -289,7 +291,7 @@ class Gateway:
                 self.addresses[kind] = str(Address(*bound))
 
     async def _keep(self) -> None:
-        keeper = Keeper(self.ledger, self.purse, self._tenants, time.monotonic, self.renewer)
+        keeper = Keeper(self.ledger, self.purse, self._tenants, self._clock, self.renewer)
         while True:
             await asyncio.sleep(_HEALTH_EVERY_S)
             problems = await keeper.turn()

@@ -124,7 +124,7 @@ def test_while_a_stream_is_open(inside: Inside, provider: Provider) -> None:
         assert holders_of(provider.key_file) == []
 
 
-@pytest.mark.parametrize("where", ["as_answer", "_pass_on"])
+@pytest.mark.parametrize("where", ["upstream.as_answer", "relay.Answering"])
 def test_after_a_crash(
     inside: Inside,
     provider: Provider,
@@ -137,10 +137,7 @@ def test_after_a_crash(
     def crash(*_: Any, **__: Any) -> Any:
         raise RuntimeError("a bug of ours")
 
-    if where == "as_answer":
-        monkeypatch.setattr("tollhouse.dispatch.upstream.as_answer", crash)
-    else:
-        monkeypatch.setattr("tollhouse.dispatch.relay.Delivery._pass_on", crash)
+    monkeypatch.setattr(f"tollhouse.dispatch.{where}", crash)
     assert ask(inside).json()["error"]["code"] == "internal"
     assert holders_of(provider.key_file) == []
     records = [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.support.clock import Clock
 from tests.support.gateway import Road, open_road
 from tests.support.inproc import open_inside
 
@@ -138,11 +139,13 @@ def test_a_long_stream_within_its_budget_is_held_as_it_goes(road: Road) -> None:
 
 def test_a_silent_stream_ends_when_its_time_is_not_covered(tmp_path: Path) -> None:
     """Hidden reasoning sends no bytes: the gateway ends it by the time gone, and what was held is charged."""
-    with open_inside(tmp_path, {"projects.proj_123": {"tenant": "acme", "limits": ["0.03 usd/day"]}}) as inside:
+    clock = Clock()
+    settings = {"projects.proj_123": {"tenant": "acme", "limits": ["0.03 usd/day"]}}
+    with open_inside(tmp_path, settings, clock=clock) as inside:
         steps = Steps()
         steps.release(1)
         inside.standin.script(Behaviour(steps=steps))
-        body = {"model": "gpt-4o", "messages": MESSAGES, "stream": True}
+        body = {"model": "gpt-5", "messages": MESSAGES, "stream": True}
         context = inside.context
         with (
             httpx2.Client(proxy=inside.proxy_url, verify=context, trust_env=False, timeout=30) as client,
@@ -150,8 +153,7 @@ def test_a_silent_stream_ends_when_its_time_is_not_covered(tmp_path: Path) -> No
         ):
             pieces = answer.iter_bytes()
             next(pieces)
-            [growth] = inside.gateway.purse.growing.values()
-            growth._began -= 1000.0
+            clock.advance(1000.0)
             assert b'data: {"error": {"message": "The budget does not cover' in b"".join(pieces)
         assert inside.standin.wait_for(lambda book: book[0].outcome == "client_gone")
         [line] = inside.lines()

@@ -8,6 +8,7 @@ import contextlib
 import json
 import ssl
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -107,6 +108,7 @@ def open_inside(
     *,
     standin: StandIn | None = None,
     stores: Stores = "embedded",
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Inside]:
     """A gateway that is ready, with `PROJECT` and a token; its stores embedded, or redis-server and OpenBao of its own."""
     provider = standin or StandIn(key=REAL_KEY)
@@ -134,7 +136,7 @@ def open_inside(
         thread.start()
 
         async def begin() -> Gateway:
-            gateway = Gateway(config)
+            gateway = Gateway(config, clock=clock)
             await gateway.start()
             return gateway
 
