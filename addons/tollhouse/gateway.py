@@ -8,6 +8,7 @@ gates       Address  which provider is meant                admit/gate.py, autho
             Identify who calls; credentials are stripped    admit/gate.py, identity.py, strip.py
             Bill     which project pays                     admit/gate.py
             Open     whether method and path are open       admit/gate.py
+            Place    a body that is still coming has one    budget/place.py
             ReadBody what is asked, and the estimate        admit/reading.py
             Models   the project's list of models           admit/models.py
             Purse    the hold                               budget/purse.py, fail_open.py
@@ -205,7 +206,7 @@ class Gateway:
         )
         limits = config.limits
         read = ReadBody(max_body_bytes=limits.max_body_bytes, idle_s=limits.request_timeout_s, window=prices.window)
-        return [*admit, read, Models(), self.purse]
+        return [*admit, self.purse.place, read, Models(), self.purse]
 
     async def _open_admin(self) -> None:
         address = self.config.listen.admin

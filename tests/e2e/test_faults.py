@@ -80,7 +80,7 @@ def nothing_left(inside: Inside, answer: httpx2.Response, reason: str, gate: str
     assert {limit["held"] for limit in inside.budget().values()} == {"0"}
 
 
-GATES = ("Address", "Aim", "Identify", "Bill", "Open", "ReadBody", "Models", "Purse")
+GATES = ("Address", "Aim", "Identify", "Bill", "Open", "Place", "ReadBody", "Models", "Purse")
 FAULTS = {"raises": boom, "raises later": boom_later, "gives nothing": nothing, "gives True": yes}
 
 

@@ -86,7 +86,7 @@ class Keeper:
         results = await asyncio.gather(*(self._sweep_tenant(name) for name in names), return_exceptions=True)
         total = sum(result for result in results if isinstance(result, int))
         if total:
-            log.warning("%d holds of calls that nobody ended were charged in full", total)
+            log.warning("%d holds that nobody ended were swept: what they held is charged in full", total)
         failure = next((result for result in results if isinstance(result, BaseException)), None)
         if failure is not None:
             raise failure

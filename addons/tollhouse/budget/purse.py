@@ -14,8 +14,9 @@ from tollhouse.budget.charges import Charges
 from tollhouse.budget.fail_open import FailOpen
 from tollhouse.budget.growth import LEAST_TOKENS, Growth, Interruptible
 from tollhouse.budget.hold import CallHold, enlarged
+from tollhouse.budget.place import Place
 from tollhouse.budget.refusals import refusal, unpriced
-from tollhouse.budget.renewal import Holds, renew
+from tollhouse.budget.renewal import Holds, Scoped, renew
 from tollhouse.call import Amount, ChargedBy, Covered, Outcome, Requested
 from tollhouse.denial import Denial, Refused
 from tollhouse.families.formats.document import SMALL
@@ -58,7 +59,11 @@ class Purse:
         self._spool = spool
         self._deadline_s = deadline_s
         self._fail_open = fail_open
-        self.held: Holds[CallHold] = Holds()
+        self.places: Holds[Scoped] = Holds()
+        """Of calls whose body is still coming."""
+        self.held: Holds[CallHold] = Holds(self.places)
+        self.place = Place(ledger, self.places, deadline_s=deadline_s, fail_open=fail_open is not None)
+        """The gate before the body is read."""
         self.unsettled: dict[str, SpoolRecord] = {}
         """What could be told neither to Redis nor to the spool."""
 
@@ -96,9 +101,9 @@ class Purse:
     async def _first_hold(self, hold: CallHold) -> Held | Short | Unpriced:
         """While Redis has not said a word of this call, `FailOpen` may stand in for it."""
         if self._fail_open is None:
-            return await self._hold(hold)
+            return await self._hold_instead_of_place(hold)
         try:
-            return await self._hold(hold, give_back=False)
+            return await self._hold_instead_of_place(hold, give_back=False)
         except LedgerUnavailable as error:
             taken: Held | Unpriced | None = None
             try:
@@ -112,6 +117,16 @@ class Purse:
             if taken is None:
                 raise
             return taken
+
+    async def _hold_instead_of_place(self, hold: CallHold, *, give_back: bool = True) -> Held | Short | Unpriced:
+        """Both are told in one write, the end of the place first, so that the call is not in its own way. Redis may all the
+        same answer the hold first (it has to be given a script, or the write was divided): then it is asked again."""
+        if not self.place.taken(hold.id):
+            return await self._hold(hold, give_back=give_back)
+        _, result = await asyncio.gather(self.place.leave(hold.id), self._hold(hold, give_back=give_back))
+        if isinstance(result, Short) and (result.others or result.unit == "concurrent"):
+            return await self._hold(hold, give_back=give_back)
+        return result
 
     async def _hold(self, hold: CallHold, *, give_back: bool = True) -> Held | Short | Unpriced:
         return await self._ledger.hold(
@@ -268,6 +283,7 @@ class Purse:
         then."""
         hold = self.held.pop(call_id, None)
         if hold is None:
+            await self.place.leave(call_id)
             return
         unheld = self._fail_open is not None and self._fail_open.ended(call_id)
         ending = SpoolRecord(call_id, hold.scopes, charged, _flat(record))

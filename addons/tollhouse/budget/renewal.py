@@ -54,9 +54,11 @@ class Scoped(Protocol):
 
 class Holds[H: Scoped](MutableMapping[str, H]):
     """Maps a call's id to its hold. Only the event loop changes it, and only within the lock. Any
-    thread may call `by_tenant`, which takes the lock."""
+    thread may call `by_tenant`, which takes the lock. ``beside`` are others that are renewed with
+    them."""
 
-    def __init__(self) -> None:
+    def __init__(self, beside: Holds[Any] | None = None) -> None:
+        self._beside = beside
         self._lock = threading.Lock()
         self._holds: dict[str, H] = {}
 
@@ -81,7 +83,7 @@ class Holds[H: Scoped](MutableMapping[str, H]):
         """The ids of the holds under way, by tenant."""
         with self._lock:
             holds = list(self._holds.items())
-        found: dict[str, list[str]] = {}
+        found = self._beside.by_tenant() if self._beside is not None else {}
         for call_id, hold in holds:
             found.setdefault(hold.scopes[0].tenant, []).append(call_id)
         return found

@@ -142,7 +142,8 @@ class Ledger:
         give_back: bool = True,
     ) -> Held | Short | Unpriced:
         """Sets ``amount`` aside in every scope, or says what is in the way. ``carried`` is what a sweep writes into the
-        stream if this gateway dies; its ``provider``, ``model`` and ``identity`` name the call in the sums. Not ``priced``: what it
+        stream if this gateway dies; its ``provider``, ``model`` and ``identity`` name the call in the sums. An ``amount`` of
+        nothing, no request either, is a place: only limits of calls at the same time are in its way. Not ``priced``: what it
         will cost is not known, so that it is refused where a limit is in money.
 
         When it raises, or is cancelled, it is unknown whether the hold was taken: it is given back in the background. Not
@@ -252,7 +253,8 @@ class Ledger:
 
     async def sweep(self, tenant: str, at_most: int = SWEEP_AT_ONCE) -> int:
         """Charges in full the holds whose deadline has passed, the oldest first, and writes a record of each from what
-        it carries (``charged_by`` = ``sweep``); how many. A late settle still corrects each."""
+        it carries (``charged_by`` = ``sweep``); how many. A late settle still corrects each. A hold of no request is a
+        place that is given back, and leaves no record."""
         prefix, _ = self._prefix("overdue", (), tenant)
         found: list[bytes] = await self._pipeline.run(prefix, [str(at_most)])
         swept = await asyncio.gather(
@@ -361,13 +363,13 @@ class Ledger:
     async def _sweep_one(self, tenant: str, call_id: str, text: str) -> bool:
         amounts, names, packed = text.split("\n", 2)
         scopes = keys.parse_scopes(tenant, names)
-        _, nano_usd, tokens, _ = map(int, amounts.split())
+        _, nano_usd, tokens, requests = map(int, amounts.split())
         record = records.swept(call_id, scopes, nano_usd, records.unpacked(packed))
         model, token = records.sums_of(scopes, record, nano_usd or tokens)
         prefix, _ = self._prefix("sweep", scopes)
         arguments = [call_id, names, self._stream_length, model, token, *records.flat(record)]
         swept = _SWEEP[await self._pipeline.run(prefix, arguments)] == "swept"
-        if swept:
+        if swept and requests:
             self._on_swept(record)
         return swept
 

@@ -1,7 +1,7 @@
 -- ARGV: id, lifetime ms, nano-usd, tokens, requests, scopes, carried, and "unpriced" if nobody knows what it will cost.
 -- An integer, twice the code and 1 more if a hold is overdue: it is held now, or was already (one number, because a client
 -- reads that faster than two). {-code, now, overdue, [scope, "UNIT WINDOW", limit, left] ...}: every limit that does not fit;
--- nothing was changed. {code}: it is swept or has ended. {"unlimited", scope}: the project has no limits record.
+-- nothing was changed. A hold of no request is a place: only limits of calls at the same time are asked. {code}: it is swept or has ended. {"unlimited", scope}: the project has no limits record.
 -- {"unpriced", scope}: this scope's limits are in money.
 local now, gap_from, gap_to = tick()
 local id = ARGV[1]
@@ -26,7 +26,12 @@ for i = FIRST_SCOPE, #KEYS do
       if scope.units[n] == UNITS.usd and scope.amounts[n] then return {'unpriced', i - FIRST_SCOPE} end
     end
     for n = 1, scope.n do taken[n] = taken_in(scope.taken[n], mine[scope.windows[n]]) or 0 end
-    check(short, i, scope, taken, take, mine)
+    local asked = taken
+    if take[3] == 0 then
+      asked = {}
+      for n = 1, scope.n do asked[n] = scope.units[n] == UNITS.concurrent and taken[n] or nil end
+    end
+    check(short, i, scope, asked, take, mine)
     scopes[#scopes + 1] = {KEYS[i], scope, taken}
   end
 end
