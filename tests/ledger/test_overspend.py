@@ -237,3 +237,19 @@ def test_the_same_requests_by_both_estimates(tmp_path: Path, prices: PriceTable,
     if estimate == "worst":
         assert len(counted) == 39, "all for which there was room: 0.0752 USD each, and 0.1319 left for the last"
         assert all(beyond <= 0 for _, _, beyond in counted)
+
+
+@pytest.mark.parametrize("character", ["\x01", "a", "\u6f22"])
+def test_long_definitions_are_held_as_they_are_written(tmp_path: Path, prices: PriceTable, character: str) -> None:
+    """A tool's description of which the provider may write each character as an escape."""
+    function = {"name": "f", "description": character * 10_000, "parameters": {}}
+    request = {
+        "model": "gpt-4o",
+        "messages": [{"role": "user", "content": "a" * 70_000}],
+        "max_tokens": 1,
+        "tools": [{"type": "function", "function": function}],
+    }
+    calls = [(json.dumps(request).encode(), "default", 0.0)]
+    [(held, used, beyond)], _ = asyncio.run(spend(tmp_path, prices, WORST, calls))
+    assert used <= held
+    assert beyond <= 0

@@ -322,7 +322,11 @@ class _Worst(_Typical):
             return 0
         if isinstance(value, str):
             long = self._long.get(value)
-            return 0 if long is None else long.bytes if long.head.isascii() else 6 * long.bytes
+            if long is None:
+                return 0
+            # What is not all in the head is not known to be plain.
+            plain = long.head.isascii() and "\\" not in long.head and len(long.head) == long.bytes
+            return long.bytes if plain else 6 * long.bytes
         parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         return sum(map(self._long_bytes, parts))
 
