@@ -19,9 +19,15 @@ BODY = json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "
 SETTINGS: dict[str, Any] = {"projects.proj_123": {"tenant": "acme", "limits": ["10 usd/day", "1 concurrent"]}}
 
 
+HEAD = (
+    "POST /v1/chat/completions HTTP/1.1\r\nHost: api.openai.com\r\nContent-Type: application/json\r\n"
+    f"Content-Length: {len(BODY)}\r\n\r\n"
+).encode()
+
+
 @contextlib.contextmanager
-def half_sent(inside: Inside) -> Iterator[ssl.SSLSocket]:
-    """A client through the proxy that has sent its request's head and half of its body."""
+def to_provider(inside: Inside) -> Iterator[ssl.SSLSocket]:
+    """A client's connection through the proxy."""
     with socket.create_connection(inside.proxy, timeout=30) as raw:
         raw.sendall(
             b"CONNECT api.openai.com:443 HTTP/1.1\r\nHost: api.openai.com:443\r\n"
@@ -29,19 +35,22 @@ def half_sent(inside: Inside) -> Iterator[ssl.SSLSocket]:
         )
         assert raw.recv(1000).startswith(b"HTTP/1.1 200")
         with inside.context.wrap_socket(raw, server_hostname="api.openai.com") as tls:
-            head = "POST /v1/chat/completions HTTP/1.1\r\nHost: api.openai.com\r\nContent-Type: application/json\r\n"
-            tls.sendall(f"{head}Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY[:20])
             yield tls
 
 
+@contextlib.contextmanager
+def half_sent(inside: Inside) -> Iterator[ssl.SSLSocket]:
+    """A client that has sent its request's head and half of its body."""
+    with to_provider(inside) as client:
+        client.sendall(HEAD + BODY[:20])
+        yield client
+
+
 def answer(client: ssl.SSLSocket) -> tuple[int, str]:
-    """The status, and the reason if it is a refusal of ours."""
-    seen = b""
-    while b"\r\n\r\n" not in seen:
-        piece = client.recv(65536)
-        assert piece, seen
-        seen += piece
-    head = seen.partition(b"\r\n\r\n")[0].decode().lower()
+    """The status, and the reason if it is a refusal of ours. All of the answer is read."""
+    stream = client.makefile("rb")
+    head = "".join(iter(lambda: stream.readline().decode().lower(), "\r\n"))
+    stream.read(int(head.partition("content-length: ")[2].partition("\r\n")[0]))
     reason = head.partition("x-tollhouse-reason: ")[2].partition("\r\n")[0]
     return int(head.split()[1]), reason
 
@@ -96,3 +105,23 @@ def test_a_stop_leaves_no_place(tmp_path: Path) -> None:
         [line] = inside.lines()
         assert (line["reason"], line["cost_usd"]) == ("stopped", "0")
         assert dict(inside.gateway.purse.places) == {}
+
+
+def test_a_small_body_is_one_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that came in one piece holds once and settles once; Redis is asked nothing else of it."""
+    with open_inside(tmp_path, SETTINGS) as inside:
+        asked: list[str] = []
+        hold = inside.gateway.ledger.hold
+
+        async def counted(call_id: str, *arguments: Any, **options: Any) -> Any:
+            asked.append(call_id)
+            return await hold(call_id, *arguments, **options)
+
+        monkeypatch.setattr(inside.gateway.ledger, "hold", counted)
+        with to_provider(inside) as client:
+            for _ in range(3):
+                client.sendall(HEAD + BODY)
+                assert answer(client) == (200, "")
+        inside.until(lambda gateway: not gateway.journey.under_way)
+        assert asked == [line["call_id"] for line in inside.lines()]
+        assert len(asked) == 3
