@@ -60,9 +60,13 @@ class Pipeline:
         self._scheduled = False
         self._under_way: set[asyncio.Task[None]] = set()
         self._idle: list[Any] = []
-        pool: Any = redis.connection_pool
-        self._pool = pool
-        self._timeout_s: float | None = pool.connection_kwargs.get("socket_timeout")
+        self._pool: Any = redis.connection_pool
+
+    @property
+    def _timeout_s(self) -> float | None:
+        """As the pool's own connections have it."""
+        timeout_s: float | None = self._pool.connection_kwargs.get("socket_timeout")
+        return timeout_s
 
     async def run(self, prefix: Prefix, arguments: Sequence[str]) -> Any:
         """The script's reply. Raises `LedgerUnavailable`. If the caller is cancelled, a command
