@@ -9,8 +9,9 @@ from tollhouse.credential.lease import CredentialUnavailable
 
 PLACEHOLDERS = ("provider", "tenant", "project")
 
-# Narrower than Vault's own rule: nothing that a URL library would normalise, quote or cut. `requests` turns
-# `ok/../deny` into `deny` before it is sent, so dots alone are no name.
+# This is narrower than Vault's own rule. It has no character that a URL library would normalise,
+# quote or cut. `requests` turns ``ok/../deny`` into ``deny`` before it sends it, so dots alone are
+# no name.
 _NAME = re.compile(r"(?!\.+\Z)[A-Za-z0-9._-]+", re.ASCII)
 
 
@@ -34,7 +35,8 @@ def template_problem(template: str) -> str | None:
         if name is not None and (name not in PLACEHOLDERS or spec or conversion):
             return f"{template!r} has a placeholder other than {{provider}}, {{tenant}} and {{project}}"
     if any("{tenant}" in segment and "{project}" in segment for segment in template.split("/")):
-        # Names have every character that could part them: project b-c of tenant a, and project c of tenant a-b.
+        # A name may have any character that could stand between two of them. Tenant a with project
+        # b-c and tenant a-b with project c would have the same path.
         return (
             f"{template!r} has {{tenant}} and {{project}} between the same slashes, where two pairs may read the same"
         )
@@ -42,8 +44,8 @@ def template_problem(template: str) -> str | None:
 
 
 def fill(template: str, provider: str, tenant: str, project: str) -> str:
-    """The path for this call. Raises `CredentialUnavailable` when a value that the template uses is no name, so that a
-    project's id can't lead to another path."""
+    """The path for this call. Raises `CredentialUnavailable` when a value that the template uses is
+    no name: a project's id must not lead to another path."""
     values = {"provider": provider, "tenant": tenant, "project": project}
     for placeholder, value in values.items():
         if f"{{{placeholder}}}" in template and not _NAME.fullmatch(value):

@@ -1,9 +1,11 @@
-"""Takes the gateway's key out of an answer that repeats it, in place, as the answer streams by.
+"""Overwrites the gateway's key in an answer that repeats it, as the answer streams by.
 
-Found are the key as it is, in base64 (RFC 4648, both alphabets, at each of the three places where it can begin within a
-group), and any of these percent-encoded (RFC 3986: all of its characters or some) or escaped for JSON (RFC 8259,
-section 7), or both. Not found: base64 broken into lines, base64 of base64, a key spread over several JSON strings, a
-compressed answer (the provider is asked for ``identity``).
+These spellings are found: the key as it is, and in base64 (RFC 4648, both alphabets, at each of the
+three places where it can begin within a group). Either may be percent-encoded, in all of its
+characters or in some (RFC 3986), or escaped for JSON (RFC 8259, section 7), or both.
+
+These are not found: base64 that is broken into lines, base64 of base64, a key that is spread over
+several JSON strings, a compressed answer (the provider is asked for ``identity``).
 """
 
 from __future__ import annotations
@@ -19,13 +21,15 @@ from tollhouse.credential.secret import Secret
 
 MARK: Final = b"[redacted by tollhouse]"
 SHORTEST: Final = 8
-"""A key of fewer characters is not searched for: answers that do not hold it would have it by chance."""
+"""A key with fewer characters is not searched for: it would stand in many answers by chance."""
 _FAR: Final = 1024
-"""Bytes held back from which on what comes waits until it is an eighth of them: no honest answer comes so far, but one that
-sends a beginning of the key byte by byte, all of it escaped, would have it searched anew each time."""
+"""When more bytes than this are held back, new bytes are kept unread until they are an eighth of
+the held ones. No honest answer comes so far. But an answer that sends a beginning of the key byte
+by byte, all of it escaped, would have everything searched anew with each byte."""
 
-# `done` and `pair` are escapes of a printable character, `cut` is what the end of the data leaves of one. Any other
-# escape is a token too, so that the second backslash of `\\` begins none.
+# ``done`` and ``pair`` are escapes of a printable character. ``cut`` is an escape that the end of
+# the data has cut off. Any other escape is a token too, so that the second backslash of ``\\``
+# begins no escape.
 _JSON: Final = re.compile(
     rb'\\(?:u00(?P<done>[2-7][0-9A-Fa-f])|(?P<pair>["\\/])|(?P<cut>(?:u(?:0(?:0[2-7]?)?)?)?\Z)|[\s\S])'
 )
@@ -40,7 +44,7 @@ _ANY: Final = 0
 
 
 class Forms:
-    """The spellings of keys that are searched for, before escapes. They are not shown."""
+    """The spellings that are searched for, without escapes. They have no readable text form."""
 
     __slots__ = ("ends", "escapes", "pairs", "spelt")
 
@@ -49,9 +53,10 @@ class Forms:
             dict.fromkeys(form for key in keys if len(key) >= SHORTEST for form in _spellings(key.encode()))
         )
         self.ends = frozenset(b"".join(self.spelt))
-        """Every byte that stands in one of them."""
+        """Every byte that stands in a spelling."""
         self.escapes = self.ends | frozenset(b"%0123456789ABCDEFabcdef")
-        """Every byte whose escape matters: an escape may itself be escaped."""
+        """Every byte whose escape is undone. The bytes of an escape are among them: an escape may
+        itself be escaped."""
         self.pairs = tuple(b"\\" + sign for sign in (b'"', b"/", b"\\") if sign[0] in self.ends)
 
     def __repr__(self) -> str:
@@ -62,17 +67,19 @@ def _spellings(key: bytes) -> Iterator[bytes]:
     yield key
     for encode in (base64.standard_b64encode, base64.urlsafe_b64encode):
         for before in range(3):
-            # Only the characters that the key decides alone: those at its edges hold bits of its neighbours too.
+            # Characters at the edges hold bits of the neighbouring bytes too. Only those count that
+            # the key alone decides.
             start = -(-before * 8 // 6)
             yield encode(b"\0" * before + key)[start : (before + len(key)) * 8 // 6]
 
 
 class Redactor:
-    """For one answer: its headers, and its body piece by piece.
+    """Works on one answer: its headers, and its body piece by piece.
 
-    ``secrets`` are those that were put on the call; what each exposes is looked for. What is found is overwritten by as
-    many bytes, `MARK` cut or filled up with ``*``, so that no length changes. `feed` holds back only the longest end of
-    the data that can still become a key (beyond `_FAR`, up to an eighth more); `finish` gives it.
+    ``secrets`` are the secrets that were put on the call. The strings that they expose are looked
+    for. A found key is overwritten by as many bytes (`MARK`, cut or filled up with ``*``), so that
+    no length changes. `feed` holds back only the longest end of the data that can still become a
+    key; beyond `_FAR` it holds up to an eighth more. `finish` gives the held bytes.
     """
 
     __slots__ = ("_forms", "_held", "_unread", "_wanted")
@@ -86,15 +93,15 @@ class Redactor:
         self._forms = self._wanted.spelt
         self._held = b""
         self._unread = b""
-        """Comes behind what is held."""
+        """Bytes that follow the held ones and were not searched yet."""
 
     def __repr__(self) -> str:
         return "Redactor(redacted)"
 
     def headers(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        """The headers with clean values; one whose name holds a key is left out.
+        """The headers with clean values. A header whose name holds a key is left out.
 
-        Text as `Answer` has it: UTF-8 with surrogateescape.
+        The text is as in `Answer`: UTF-8 with surrogateescape.
         """
         if not self._may_hold(_raw("\n".join(chain.from_iterable(headers)))):
             return headers
@@ -106,7 +113,7 @@ class Redactor:
         return clean
 
     def feed(self, chunk: bytes) -> bytes:
-        """What may go on now of the body; may be empty."""
+        """The bytes of the body that may go on now. There may be none."""
         if len(self._held) > _FAR:
             chunk = self._unread + chunk
             self._unread = b""
@@ -132,13 +139,14 @@ class Redactor:
         return data[:keep]
 
     def finish(self) -> bytes:
-        """At the end of the body: what was held back."""
+        """Called at the end of the body. Gives the bytes that were held back."""
         done = self._search(self._unread) if self._unread else b""
         rest, self._held, self._unread = self._held, b"", b""
         return done + rest
 
     def _may_hold(self, data: bytes) -> bool:
-        """Whether a form is in ``data`` as it is, or there are escapes that could spell one, the last maybe unfinished."""
+        """Whether ``data`` has a form as it is, or escapes that could spell one. The last escape
+        may be unfinished."""
         for form in self._forms:
             if form in data:
                 return True
@@ -153,7 +161,7 @@ class Redactor:
         return any(int(code, 16) in escapes for code in _SPELT.findall(data))
 
     def _spans(self, data: bytes) -> list[_Span]:
-        """Where keys stand, in order; those that overlap are one."""
+        """The places of keys, in order. Places that overlap are joined."""
         found = []
         for reading in _readings(data):
             for form in self._forms:
@@ -171,7 +179,7 @@ class Redactor:
         return spans
 
     def _beginning_in(self, data: bytes, least: int) -> int:
-        """`_beginning` in ``data[least:]``, escapes undone."""
+        """`_beginning` in ``data[least:]`` with escapes undone."""
         keep = len(data)
         for reading in _readings(data):
             first = bisect_left(range(len(reading.text) + 1), least, key=reading.place)
@@ -181,7 +189,8 @@ class Redactor:
         return keep
 
     def _beginning(self, text: bytes, least: int, cut: int = _NO_CUT) -> int:
-        """Where the longest end of ``text[least:]`` begins that can still become a form; its length if none can.
+        """Where the longest end of ``text[least:]`` begins that can still become a form. The length
+        of the text if no end can.
 
         ``cut``: an unfinished escape follows the text.
         """
@@ -202,9 +211,10 @@ class Redactor:
 
 
 class _Reading:
-    """Data with one kind of escape undone, and where in the data each byte of ``text`` stood.
+    """Data with one kind of escape undone. It knows where in the data each byte of ``text`` stood.
 
-    ``cut`` tells of an unfinished escape that followed: its first hexadecimal digit in ASCII, or `_ANY` without one.
+    ``cut`` describes an unfinished escape at the end: its first hexadecimal digit in ASCII, or
+    `_ANY` without a digit.
     """
 
     __slots__ = ("_below", "_data_at", "_text_at", "cut", "text")
@@ -217,7 +227,8 @@ class _Reading:
         if escape is not None:
             self._undo(escape)
         if self._below is not None and self._below.cut != _NO_CUT:
-            # What is unfinished below may become a "%", which begins any character.
+            # An unfinished escape of the reading below may become a "%", and a "%" may begin any
+            # character.
             whole = self.cut != _NO_CUT or self._below.cut == ord("2")
             self.cut = _ANY if whole else self._below.cut
 
@@ -248,14 +259,16 @@ class _Reading:
         return len(self._text_at) > 1 or self.cut != _NO_CUT
 
     def place(self, at: int) -> int:
-        """Where in the data ``text[at]`` began; for its length, where the last byte ended."""
+        """Where in the data ``text[at]`` began. If ``at`` is the length of the text: where its last
+        byte ended."""
         known = bisect_right(self._text_at, at) - 1
         place = self._data_at[known] + at - self._text_at[known]
         return place if self._below is None else self._below.place(place)
 
 
 def _readings(data: bytes) -> Iterator[_Reading]:
-    """The data as it is, as a JSON string, as a part of a URL, and as a URL in a JSON string, where they differ."""
+    """The readings of the data: as it is, as a JSON string, as a part of a URL, and as a URL in a
+    JSON string. A reading that equals another one is left out."""
     yield _Reading(data)
     if b"%" in data and (url := _Reading(data, _PERCENT)).changed:
         yield url
@@ -266,7 +279,7 @@ def _readings(data: bytes) -> Iterator[_Reading]:
 
 
 def _fits(sign: int, cut: int) -> bool:
-    """Whether the escape that ``cut`` tells of can become the character ``sign``."""
+    """Whether the unfinished escape ``cut`` can become the character ``sign``."""
     return cut in (_NO_CUT, _ANY) or sign >> 4 == cut & 0x0F
 
 

@@ -11,19 +11,23 @@ _FINGERPRINT_DOMAIN: Final = b"tollhouse key fingerprint\0"
 
 
 class Secret:
-    """A provider's key. Text forms of it are redacted, it can't be pickled, and a copy of it is the object itself.
+    """A provider's key. Its text forms are redacted, it can't be pickled, and a copy of it is the
+    object itself.
 
-    ``fingerprint`` tells keys apart in lines and metrics: 8 hexadecimal digits (32 bits) of SHA-256 over a
-    fixed prefix and the key. It is not keyed by a random value, so that it is the same on every replica and after a
-    restart; the prefix keeps it from being looked up in, or joined with, anyone's plain SHA-256 of the same key. A
-    provider's key has over 100 random bits, so its fingerprint says nothing; a key that a person made up could be
-    confirmed by whoever guesses it.
+    ``fingerprint`` tells keys apart in lines and metrics. It is 8 hexadecimal digits (32 bits) of
+    SHA-256 over a fixed prefix and the key. There is no random value in it, so it is the same on
+    every replica and after a restart. The prefix keeps the fingerprint from being compared with
+    anyone's plain SHA-256 of the same key. A provider's key has over 100 random bits, so its
+    fingerprint says nothing about it. A key that a person made up could be confirmed by somebody
+    who guesses it.
 
-    ``digest`` is all of that hash, never shown. What is remembered of a key for others goes by it: somebody who may put a
-    key of their own into the store finds one with another's fingerprint in minutes, but none with its digest.
+    ``digest`` is the whole hash, and is never shown. Pauses and breakers know a key by its digest.
+    Somebody who may put a key into the store can make one with another key's fingerprint in
+    minutes, but none with its digest.
 
-    ``exposed`` are the strings that leave with a request and that an answer must therefore not repeat: the key itself,
-    unless it is said what else (what is signed with does not leave, and what is minted from it is a secret of its own).
+    ``exposed`` are the strings that leave with a request, which an answer must not repeat. Without
+    it that is the key itself. A key that only signs does not leave. A token that is minted from a
+    key is a secret of its own.
     """
 
     __slots__ = ("_derived", "_value", "digest", "exposed", "fingerprint")
@@ -43,18 +47,20 @@ class Secret:
         object.__setattr__(self, "fingerprint", digest[:8])
 
     def reveal(self) -> str:
-        """The key itself: for the header of one attempt, never for a name that outlives it."""
+        """The key itself, for the header of one attempt. No variable that outlives the attempt may
+        hold it."""
         return self._value
 
     def derived[T](self, make: Callable[[str], T]) -> T:
-        """What ``make``, a function of a module, makes of the key: made once, and kept in here, so that it lives nowhere
-        else and no longer than the key."""
+        """The result of ``make`` for the key. ``make`` is a function of a module. The result is
+        made once and kept in this object, so that it lives nowhere else and no longer than the
+        key."""
         if make not in self._derived:
             self._derived[make] = make(self._value)
         return cast(T, self._derived[make])
 
     def sought[T](self, make: Callable[..., T]) -> T:
-        """What ``make`` makes of `exposed`, kept as by `derived`."""
+        """The result of ``make`` for `exposed`, kept as `derived` keeps it."""
         place = ("sought", make)
         if place not in self._derived:
             self._derived[place] = make(*self.exposed)
@@ -69,7 +75,7 @@ class Secret:
         return repr(self)
 
     def __eq__(self, other: object) -> bool:
-        """Takes as long for keys that differ early as for keys that differ late."""
+        """Takes the same time wherever the two keys begin to differ."""
         if not isinstance(other, Secret):
             return NotImplemented
         return hmac.compare_digest(
@@ -83,7 +89,7 @@ class Secret:
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Secret:
-        # `dataclasses.asdict` comes this way.
+        # `dataclasses.asdict` calls this.
         return self
 
     def __reduce__(self) -> NoReturn:

@@ -1,4 +1,5 @@
-"""Threads for what blocks: few at once, each job given up after a time, and none that the process's end waits for."""
+"""Threads for jobs that block. There are few at once, a job is given up after a time, and the
+process's end waits for none of them."""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ from tollhouse.credential.lease import CredentialUnavailable, StoreAway
 
 
 class Workers:
-    """At most ``size`` jobs at once, one daemon thread each; jobs are rare (a read a key and refresh). ``whom`` they ask
-    begins a sentence.
+    """At most ``size`` jobs at once, each in a daemon thread of its own. Jobs are rare: one read
+    for a key and refresh. ``whom`` names whom the jobs ask; messages begin with it.
 
-    A server that trickles bytes holds a thread for longer than any timeout of a socket. Its caller is let go after
-    ``bound_s``; the thread keeps its place until it ends, so that they can't pile up. A `ThreadPoolExecutor` would wait
-    for it at exit.
+    A server that sends byte by byte holds a thread for longer than any timeout of a socket. The
+    caller is let go after ``bound_s``. The thread counts in ``size`` until it ends, so that threads
+    can't pile up. A `ThreadPoolExecutor` would wait for it at exit.
     """
 
     def __init__(self, size: int, bound_s: float, whom: str = "The store of keys") -> None:
@@ -25,8 +26,9 @@ class Workers:
         self._whom = whom
 
     async def run[T](self, job: Callable[[], T], bound_s: float | None = None) -> T:
-        """What ``job`` returns. Raises `CredentialUnavailable` as the job raised it, but without its traceback, whose
-        frames hold a login or a key; `StoreAway` when the time is over, the wait for a thread included."""
+        """What ``job`` returns. Raises the job's `CredentialUnavailable` without its traceback,
+        whose frames hold a login or a key. Raises `StoreAway` when the time is over; the wait for a
+        thread counts in it."""
         bound_s = self._bound_s if bound_s is None else bound_s
         outcome: T | CredentialUnavailable
         try:
@@ -50,7 +52,7 @@ class Workers:
 
         def work() -> None:
             outcome = _outcome(job)
-            # RuntimeError: the loop is closed, and nobody waits.
+            # RuntimeError: the loop is closed, and nobody waits for the result.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(finish, outcome)
 
@@ -68,6 +70,6 @@ def _outcome[T](job: Callable[[], T]) -> T | CredentialUnavailable:
         error.__context__ = None
         return error.with_traceback(None)
     except Exception as error:
-        # Its text is not known to be free of secrets.
+        # The exception's text may hold a secret.
         name = type(error).__name__
     return CredentialUnavailable(f"Reading the key failed in the gateway itself ({name}).")

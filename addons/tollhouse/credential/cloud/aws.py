@@ -1,8 +1,10 @@
 """AWS Signature Version 4 with botocore's signer, over the bytes that go out.
 
-https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html. AWS computes the same from what
-it receives: the path as it stands there, each of its bytes percent-encoded once more (a `%` too), and the query's names and
-values, decoded and encoded anew. So whatever spelling of a path goes out, the signature of that spelling is made.
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html. AWS
+computes the same signature from the request that it receives. It takes the path as it stands there,
+with each of its bytes percent-encoded once more (a ``%`` too), and the query's names and values,
+decoded and encoded anew. So whatever spelling of a path goes out, the signature is made of that
+spelling.
 """
 
 from __future__ import annotations
@@ -22,9 +24,10 @@ from tollhouse.credential.secret import Secret
 from tollhouse.headers import AWS_SIGNATURE
 
 SIGNING_HEADERS: Final = AWS_SIGNATURE | {"authorization"}
-"""What a signature consists of (lower case): `sign` makes them, and nobody else."""
+"""The headers of a signature, in lower case. Only `sign` makes them."""
 CLOCK_OFF_S: Final = 240.0
-"""AWS refuses a signature whose time is 5 minutes from its own."""
+"""A clock that is off by more is said to be wrong. AWS refuses a signature whose time is 5 minutes
+from its own."""
 
 # https://docs.aws.amazon.com/general/latest/gr/bedrock.html and .../bedrock/latest/userguide/vpc-interface-endpoints.html
 _HOST: Final = re.compile(
@@ -32,7 +35,8 @@ _HOST: Final = re.compile(
     r"\.(?:amazonaws\.com(?:\.cn)?|api\.aws)(?::[0-9]+)?"
 )
 _SENDABLE: Final = re.compile(r'/[!"$-~]*')
-# Spaces in a row: AWS makes one of them, but not between quotes, as some of its documents have it.
+# No two spaces in a row: AWS joins them into one, but not between quotes, as some of its documents
+# say.
 _VALUE: Final = re.compile(r"(?!.*  )[ -~]*")
 _TOKEN: Final = re.compile(r"[!-~]+")
 _SKEWED: Final = ("InvalidSignature", "RequestExpired", "RequestTimeTooSkewed", "SignatureDoesNotMatch")
@@ -40,7 +44,8 @@ _SKEWED: Final = ("InvalidSignature", "RequestExpired", "RequestTimeTooSkewed", 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """As botocore's signer wants them, but for the repr of botocore's own, which shows them."""
+    """Keys in the form that botocore's signer takes. The repr of botocore's own class would show
+    them."""
 
     access_key: str
     secret_key: str = field(repr=False)
@@ -48,7 +53,8 @@ class Keys:
 
 
 def scope(host: str) -> tuple[str, str] | None:
-    """Region and signing name of an AWS host (with or without a port), or None for one that does not say them.
+    """Region and signing name of an AWS host, with or without a port. None for a host whose name
+    does not say them.
 
     ``bedrock`` signs for all of Bedrock but ``bedrock-mantle.REGION.api.aws``, which is a service of its own (openai-python
     `_bedrock_auth.py`, anthropic-python `bedrock/_mantle.py`).
@@ -72,14 +78,15 @@ def keys_of(text: str) -> Keys | None:
     if not all(isinstance(value, str) and _TOKEN.fullmatch(value) for value in values if value is not None):
         return None
     access_key, secret_key, token = values
-    # A `/` or `,` in the id would end its field of the header.
+    # A ``/`` or ``,`` in the id would end its field of the header.
     if access_key is None or secret_key is None or not access_key.isalnum():
         return None
     return Keys(access_key, secret_key, token)
 
 
 def prepare() -> None:
-    """Load botocore, which takes 0.2 s and more: in the thread that reads the key, not at the first call.
+    """Loads botocore, which takes 0.2 s and more. The thread that reads the key calls it, so that
+    no call waits for it.
 
     Raises `CredentialUnavailable` when it is not installed.
     """
@@ -97,7 +104,8 @@ def prepare() -> None:
 
 
 class Unsignable(Exception):
-    """A request of which it is not certain what AWS would read. ``why`` is a sentence for the workload."""
+    """A request that AWS might read in another way than it is signed. ``why`` is a sentence for the
+    workload."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -119,9 +127,10 @@ def sign(
     """The headers to add: ``authorization``, ``x-amz-date``, ``x-amz-content-sha256`` and, with a session token,
     ``x-amz-security-token``.
 
-    Signed are ``host``, ``content-type`` and ``x-amz-*`` alone, which no hop between us and AWS has a reason to change.
-    ``host`` is what the Host header will say. ``now`` is aware of its zone. Raises `CredentialUnavailable` without botocore
-    or for a secret that holds no AWS keys, and `Unsignable`, before anything secret is looked at.
+    Only ``host``, ``content-type`` and ``x-amz-*`` are signed: no hop on the way to AWS has a
+    reason to change them. ``host`` is the value of the Host header. ``now`` has a time zone. Raises
+    `CredentialUnavailable` without botocore and for a secret without AWS keys. Raises `Unsignable`
+    before anything secret is looked at.
     """
     path, query = _target(path_and_query)
     signed = [("host", host), *_to_sign(headers)]
@@ -138,7 +147,7 @@ def sign(
     try:
         authorization = _authorization(keys, region, service, method, f"https://{host}{path}", query, signed + added)
     except Exception as error:
-        # Without its frames, which hold the key.
+        # The exception is dropped: its frames hold the key.
         problem = type(error).__name__
     else:
         return [("authorization", authorization), *added]
@@ -146,7 +155,8 @@ def sign(
 
 
 def clock_off_s(error: str, date: str | None, now: datetime) -> float | None:
-    """By how many seconds our clock is ahead of AWS's, if that may be why it refused a signature; None if it is not.
+    """By how many seconds our clock is ahead of AWS's, if AWS may have refused the signature
+    because of that. Else None.
 
     ``error`` is the answer's ``x-amzn-errortype``, ``date`` its Date header.
     """
@@ -163,7 +173,7 @@ def clock_off_s(error: str, date: str | None, now: datetime) -> float | None:
 
 
 def _target(path_and_query: str) -> tuple[str, list[tuple[str, str]]]:
-    """The path as it is, and the query's names and values, decoded."""
+    """The path as it is, and the decoded names and values of the query."""
     path, _, query = path_and_query.partition("?")
     if not _SENDABLE.fullmatch(path_and_query):
         raise Unsignable("The URL has a character that can't be signed for AWS; percent-encode it.")
@@ -202,13 +212,14 @@ def _authorization(
     query: list[tuple[str, str]],
     signed: list[tuple[str, str]],
 ) -> str:
-    """Step by step: botocore's `add_auth` takes the machine's time, and logs the session token when told to debug."""
+    """Does what botocore's ``add_auth`` does, step by step. ``add_auth`` takes the machine's time,
+    and writes the session token to the log at level debug."""
     from botocore.auth import SigV4Auth
     from botocore.awsrequest import AWSRequest
 
     request: Any = AWSRequest(method, url, params=query)
     for name, value in signed:
-        # Each assignment adds one.
+        # Each assignment adds a header.
         request.headers[name] = value
     request.context["timestamp"] = request.headers["x-amz-date"]
     signer: Any = SigV4Auth(keys, service, region)

@@ -1,7 +1,8 @@
 """Access tokens of Google service accounts: minted with google-auth, kept, and minted anew before they end.
 
-https://developers.google.com/identity/protocols/oauth2/service-account. The account's key signs an assertion here; what
-leaves is that assertion, to `TOKEN_URI` and nowhere else, and what comes back is the token that calls carry.
+https://developers.google.com/identity/protocols/oauth2/service-account. The account's key signs an
+assertion here. The assertion goes to `TOKEN_URI` and nowhere else. The answer is the token that
+calls carry.
 """
 
 from __future__ import annotations
@@ -28,24 +29,26 @@ SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 _UNIVERSE: Final = "googleapis.com"
 _EMAIL: Final = re.compile(r"[!-?A-~]+@[!-?A-~]+")
 _LONGEST_KEY: Final = 3_500
-"""Characters of PEM: 4096 bits have 3,272, Google makes 2048. Whoever may write one place of the store could otherwise hold up
-every call: a key of 8192 bits is checked for 12 s, the interpreter's lock held."""
+"""The most characters of PEM. A key of 4096 bits has 3,272; Google makes keys of 2048 bits. To
+check a key of 8192 bits takes 12 s with the interpreter's lock held, so somebody who may write one
+path of the store could hold up every call."""
 
 MAX_TOKENS: Final = 1000
-"""Kept at once; the one that was not asked for for the longest makes room."""
+"""The most tokens that are kept. The one that was unused for longest makes room."""
 _BOUND_S: Final = 10.0
-"""One minting, the wait for a thread included."""
+"""The longest that one minting may take, with the wait for a thread."""
 _REFUSED_AGAIN_S: Final = 10.0
 _TIMES: Final = Times(
-    # Of a token's life, which is an hour.
+    # The part of a token's life before whose end it is minted anew. The life is an hour.
     ahead_share=0.25,
     spread=0.1,
-    # A token that ends within it, or within a quarter of its life, might end on its way.
+    # A token that ends within this time might end while a call with it is on its way.
     least_s=10.0,
     least_share=0.25,
     retry_s=RETRY_S,
     refused_s=NEGATIVE_S,
-    # After a failure, unless it is asked for again.
+    # A token that no call asks for is forgotten after this time, or after ``idle_lives`` of its
+    # life if that is longer. After a failure there is no life.
     idle_s=60.0,
     idle_lives=0.5,
 )
@@ -58,20 +61,22 @@ class Minted:
 
 
 class Endpoint(Protocol):
-    """Who makes a token of an account."""
+    """Makes the token of an account."""
 
     async def mint(self, account: Secret) -> Minted:
-        """Raises `CredentialUnavailable` for an account that is refused, and `StoreAway` when nobody can tell."""
+        """Raises `CredentialUnavailable` for an account that is refused, and `StoreAway` if there
+        was no answer."""
 
     async def close(self) -> None:
         """Close its connections."""
 
 
 def account_of(text: str) -> dict[str, str] | str:
-    """What is signed with, of the JSON that Google gives for a service account; or a sentence that says why not.
+    """The fields that signing needs, from the JSON that Google gives for a service account. If it
+    can't be used, a sentence that says why.
 
-    Only what is needed is taken: an account that names another token endpoint or universe is refused, for a forged one
-    would have the assertion sent, or made, for somebody else.
+    An account that names another token endpoint or universe is refused: a forged file would have
+    the assertion sent to somebody else, or made for somebody else.
     """
     try:
         found = json.loads(text)
@@ -94,8 +99,8 @@ def account_of(text: str) -> dict[str, str] | str:
 
 
 def prepare() -> None:
-    """Load google-auth: in the thread that reads the account, not at the first call. Raises `CredentialUnavailable` when
-    it is not installed."""
+    """Loads google-auth. The thread that reads the account calls it, so that no call waits for it.
+    Raises `CredentialUnavailable` when it is not installed."""
     try:
         import google.auth.crypt
         import google.auth.jwt  # noqa: F401
@@ -110,7 +115,8 @@ def prepare() -> None:
 
 
 def check(account: Secret, place: str) -> None:
-    """Raises `CredentialUnavailable`, naming ``place``, if no token can ever be made of this account."""
+    """Raises `CredentialUnavailable`, whose text names ``place``, if no token can be made of this
+    account."""
     prepare()
     problem = account_of(account.reveal())
     if isinstance(problem, str):
@@ -118,12 +124,13 @@ def check(account: Secret, place: str) -> None:
 
 
 class AccessTokens:
-    """The tokens of all accounts. One is minted once at a time however many calls wait, and again in the background at
-    three quarters of its life for as long as calls use it.
+    """The tokens of all accounts. However many calls wait, one token is minted for an account at a
+    time. As long as calls use it, it is minted anew in the background at three quarters of its
+    life.
 
-    While the endpoint is away a token serves on to its end; when the account is refused it ends at once. A failure is
-    remembered for some seconds, more each time. All methods belong to one event loop. ``clock`` is monotonic seconds,
-    ``jitter`` gives 0 to 1.
+    While the endpoint is away, a token serves on until its end. When Google refuses the account,
+    its token ends at once. A failure is remembered for some seconds, and for longer each time. All
+    methods belong to one event loop. ``clock`` is monotonic seconds, ``jitter`` gives 0 to 1.
     """
 
     def __init__(
@@ -137,9 +144,10 @@ class AccessTokens:
         limit: int = MAX_TOKENS,
     ) -> None:
         self.endpoint = endpoint
-        """Who is asked from the next minting on."""
+        """The endpoint for the next minting."""
         self._bound_s = bound_s
-        # By the account itself: a fingerprint has 32 bits, and two tenants may share one.
+        # The key is the account itself: a fingerprint has 32 bits, and those of two tenants may be
+        # equal.
         self._tokens: Refreshed[Secret, Secret] = Refreshed(
             self._mint,
             _TIMES,
@@ -168,16 +176,17 @@ class AccessTokens:
         return token
 
     def refused(self, secret: Secret, token: Secret) -> bool:
-        """The provider refused ``token``: whether `get` gives another one from now on. Of a new one that is believed
-        once in 10 s: of an account that lost its rights every token is refused."""
+        """Called when the provider has refused ``token``. Says whether `get` will give another one.
+        A new token is minted for this at most once in 10 s: if an account has lost its rights, each
+        of its tokens is refused."""
         return self._tokens.drop(secret, token, _REFUSED_AGAIN_S)
 
     def forget(self) -> None:
-        """As if no token had been minted."""
+        """Forgets every token."""
         self._tokens.clear()
 
     async def close(self) -> None:
-        """Forget every token, and stop what mints."""
+        """Forgets every token and stops the mintings under way."""
         self._closed = True
         await self._tokens.close()
         await self.endpoint.close()
@@ -194,7 +203,7 @@ class AccessTokens:
 
 
 def _tell(secret: Secret, read: Ended[Secret]) -> None:
-    """Log what is new about an account."""
+    """Writes to the log what is new about an account."""
     account, error, before = secret.fingerprint, read.error, read.error_before
     if error is None:
         if before is not None:
@@ -211,7 +220,8 @@ def _tell(secret: Secret, read: Ended[Secret]) -> None:
 
 
 def as_minted(document: Any) -> Minted | None:
-    """The token in the endpoint's answer (RFC 6749 5.1), or None if there is none that a header can carry."""
+    """The token in the endpoint's answer (RFC 6749 5.1). None if there is no token, or one that
+    can't stand in a header."""
     if not isinstance(document, dict):
         return None
     token, kind, life_s = document.get("access_token"), document.get("token_type"), document.get("expires_in")

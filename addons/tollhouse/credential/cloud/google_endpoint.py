@@ -1,7 +1,9 @@
-"""Google's token endpoint: an assertion, which google-auth signs, is posted there for an access token.
+"""Google's token endpoint. google-auth signs an assertion, which is posted there for an access
+token.
 
-google-auth would bring `requests`, whose session looks at proxies of the environment (perhaps ourselves), follows
-redirects, and raises exceptions that hold the request with its assertion. `TokenHost` does none of that.
+google-auth's own way to post uses `requests`. A session of `requests` takes proxies from the
+environment (perhaps this gateway), follows redirects, and raises exceptions that hold the request
+with its assertion. `TokenHost` does none of that.
 """
 
 from __future__ import annotations
@@ -26,14 +28,15 @@ from tollhouse.credential.workers import Workers
 
 _CLOCK_OFF_S: Final = 300.0
 _ASSERTION_S: Final = 3600
-"""Google takes no longer life."""
+"""The longest life of an assertion that Google takes."""
 _THREADS: Final = 4
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
 _GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 """RFC 7523 2.1."""
 
-# RFC 6749 5.2 and what Google adds: https://developers.google.com/identity/protocols/oauth2/service-account#error-codes. No
-# other text of the answer is repeated.
+# The codes of RFC 6749 5.2, and those that Google adds:
+# https://developers.google.com/identity/protocols/oauth2/service-account#error-codes. No other text
+# of an answer is repeated.
 _CODES: Final = frozenset(
     {
         "access_denied",
@@ -52,8 +55,9 @@ _CODES: Final = frozenset(
 
 
 class TokenEndpoint:
-    """``ca_file``, ``resolver_factory`` and ``bound_s`` as of `TokenHost`. ``wall_clock`` is seconds since the epoch: an
-    assertion is good from then on, for an hour by Google's clock (RFC 7523 3)."""
+    """``ca_file``, ``resolver_factory`` and ``bound_s`` are as in `TokenHost`. ``wall_clock`` gives
+    seconds since the epoch. An assertion is valid from that moment, for an hour by Google's clock
+    (RFC 7523 3)."""
 
     def __init__(
         self,
@@ -65,12 +69,12 @@ class TokenEndpoint:
     ) -> None:
         self._host = TokenHost(TOKEN_URI, ca_file=ca_file, resolver_factory=resolver_factory, bound_s=bound_s)
         self._wall_clock = wall_clock
-        # Signing takes some milliseconds of CPU, most of them without the interpreter's lock.
+        # Signing takes some milliseconds of CPU. For most of them the interpreter's lock is free.
         self._workers = Workers(_THREADS, bound_s, "Signing for Google")
 
     async def mint(self, account: Secret) -> Minted:
-        """A token of ``account``. Raises `CredentialUnavailable`, `StoreAway` when nobody can tell; neither has anything
-        of what was sent or received about it."""
+        """A token of ``account``. Raises `CredentialUnavailable`, and `StoreAway` if there was no
+        answer. Neither holds anything that was sent or received."""
         outcome = await self._outcome(account)
         if isinstance(outcome, CredentialUnavailable):
             raise outcome
@@ -84,13 +88,14 @@ class TokenEndpoint:
             body = await self._workers.run(lambda: _signed(account, int(self._wall_clock())))
             answer = await self._host.post(body, _FORM)
         except CredentialUnavailable as error:
-            # Without its frames, which hold the assertion.
+            # The exception is made anew: the frames of the first one hold the assertion.
             return type(error)(error.why)
         return _judged(answer, self._host.host, self._wall_clock())
 
 
 def _signed(account: Secret, now: int) -> bytes:
-    """The body of a request for a token; blocks, in a thread. Raises `CredentialUnavailable`."""
+    """The body of a request for a token. It blocks and runs in a thread. Raises
+    `CredentialUnavailable`."""
     prepare()
     info = account_of(account.reveal())
     if isinstance(info, str):
@@ -104,7 +109,7 @@ def _signed(account: Secret, now: int) -> bytes:
     try:
         signer = load(info)
     except Exception as error:
-        # The parser's own words may quote what it read.
+        # The text of the parser's exception may quote the account.
         problem = type(error).__name__
     if signer is None:
         raise CredentialUnavailable(f"The service account's private_key can't be used ({problem}).")
@@ -140,7 +145,8 @@ def _judged(answer: HostAnswer, host: str, now: float) -> Minted | CredentialUna
 
 
 def _hint(headers: Mapping[str, str], now: float) -> str:
-    """What to look at. An assertion is good for an hour by Google's clock, RFC 7523 3."""
+    """A hint for the log: the clock may be wrong. An assertion is valid for an hour by Google's
+    clock, RFC 7523 3."""
     try:
         theirs = parsedate_to_datetime(headers.get("date", ""))
         off_s = (datetime.fromtimestamp(now, UTC) - theirs).total_seconds()

@@ -1,8 +1,10 @@
-"""The way to an endpoint that gives tokens for something secret: POSTs to one URL, and to nothing else.
+"""The way to an endpoint that gives tokens for something secret: POSTs to one URL, and to nothing
+else.
 
-The session is one of its own, beside that to the providers. aiohttp's defaults are undone as there: cookies, redirects,
-proxies of the environment (perhaps ourselves), decompression, headers of its own. Foreign exceptions end here: aiohttp's
-frames hold what was sent.
+It has an aiohttp session of its own. These defaults of aiohttp are switched off, as in
+`dispatch.upstream`: cookies, redirects, proxies of the environment (perhaps this gateway),
+decompression, headers of its own. Foreign exceptions end here: the frames of aiohttp's exceptions
+hold the request.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ _AT_ONCE: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class HostAnswer:
-    """``headers`` are in lower case."""
+    """The names in ``headers`` are lower case."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -35,8 +37,9 @@ class HostAnswer:
 
 
 class TokenHost:
-    """``url`` is https. TLS is verified for its host, whatever ``resolver_factory``'s resolver leads to; ``ca_file`` (PEM)
-    stands for the public roots. One POST takes at most ``bound_s``, the wait for one of 4 places included."""
+    """``url`` is https. TLS is verified for its host, whatever address the resolver of
+    ``resolver_factory`` gives. ``ca_file`` (PEM) replaces the public roots. At most 4 POSTs run at
+    once. One POST takes at most ``bound_s``, and the wait for its turn counts in that."""
 
     def __init__(
         self,
@@ -57,8 +60,8 @@ class TokenHost:
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, body: bytes, headers: Mapping[str, str]) -> HostAnswer:
-        """The answer, redirects included: none is followed. Raises `StoreAway`, with nothing in it of what was sent or
-        received."""
+        """The answer. A redirect is an answer too: it is not followed. Raises `StoreAway`, which
+        holds nothing that was sent or received."""
         outcome = await self._outcome(body, headers)
         if isinstance(outcome, StoreAway):
             raise outcome
@@ -76,7 +79,7 @@ class TokenHost:
                 async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
                     data = await _read(response.content)
                     if len(data) > _MAX_ANSWER:
-                        # What is left of it is not read for the sake of the connection.
+                        # The rest of the answer is not read, and the connection is given up.
                         response.close()
                         return StoreAway(f"What {self.host} answers is too long for a token.")
                     given = {name.lower(): value for name, value in response.headers.items()}
@@ -87,7 +90,7 @@ class TokenHost:
     async def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             tls = await asyncio.to_thread(_tls, self._ca_file)
-            # Another POST may have opened it meanwhile.
+            # Another POST may have opened the session meanwhile.
             self._session = self._session or self._made(tls)
         return self._session
 
@@ -112,19 +115,19 @@ class TokenHost:
 
 
 async def _read(content: aiohttp.StreamReader) -> bytes:
-    """At most one piece more than `_MAX_ANSWER`."""
+    """Reads the body up to `_MAX_ANSWER`, and at most one piece beyond it."""
     data = b""
     try:
         while len(data) <= _MAX_ANSWER and (piece := await content.readany()):
             data += piece
     except aiohttp.ClientPayloadError:
-        pass  # It was broken off. What came is judged as it is: half a document is none.
+        pass  # The answer was broken off. The part that came is judged: half a document is no JSON.
     return data
 
 
 def _tls(ca_file: Path | None) -> ssl.SSLContext:
-    # Not ssl.create_default_context: it reads SSL_CERT_FILE, and writes keys to SSLKEYLOGFILE if the
-    # environment says so.
+    # ssl.create_default_context is not used: it reads SSL_CERT_FILE, and writes keys to
+    # SSLKEYLOGFILE if the environment says so.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(cafile=str(ca_file or certifi.where()))
@@ -133,7 +136,8 @@ def _tls(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def _unreachable(host: str, error: Exception) -> StoreAway:
-    """Its own text is not used. Order matters: aiohttp's classes inherit from each other and from OSError."""
+    """The error in words of ours; its own text is not used. The order of the cases matters:
+    aiohttp's classes inherit from each other and from OSError."""
     match error:
         case aiohttp.ClientConnectorCertificateError():
             return StoreAway(f"TLS with {host} fails: its certificate can't be verified.")

@@ -1,4 +1,5 @@
-"""The ways to log in to Vault: what each needs, sends, and says when it is refused. Everything here blocks."""
+"""The ways to log in to Vault: what each needs and sends, and its message when Vault refuses it.
+Everything here blocks."""
 
 from __future__ import annotations
 
@@ -20,22 +21,26 @@ _log = logging.getLogger("tollhouse.credential")
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 """Where Kubernetes puts a pod's token."""
 
-# Seconds before a refused credential is tried again, by the number of refusals in a row.
-# Vault and OpenBao lock a role out for every instance after 5 refused logins within 15 minutes, good secret_ids too
-# (https://openbao.org/docs/concepts/user-lockout/): the second try waits, the third waits for an hour.
+# Seconds before a refused credential is tried again, by the number of refusals in a row. After 5
+# refused logins within 15 minutes Vault and OpenBao lock a role out, for every gateway and even for
+# good secret_ids (https://openbao.org/docs/concepts/user-lockout/). So the second try waits, and
+# the third waits for an hour.
 _ROLE_WAITS_S: Final = (30.0, 3600.0)
-# Locked out, which ends by itself and is not prolonged by a good secret_id.
+# The same while the role is locked out. That ends by itself, and a good secret_id does not prolong
+# it.
 _LOCKED_WAITS_S: Final = (30.0, 60.0, 120.0, 300.0)
-# Nobody is locked out of these methods, and a refusal may be an outage of the issuer.
+# The same for JWT and Kubernetes. These methods lock nobody out, and a refusal may be an outage of
+# the issuer.
 _JWT_WAITS_S: Final = (2.0, 5.0, 10.0, 30.0, 60.0)
 
 
 @dataclass(frozen=True, slots=True)
 class AppRole:
-    """Login with a role_id and a secret_id, each read from its file at every login: a new one can be put there.
+    """Login with a role_id and a secret_id. Each is read from its file at every login, so a new one
+    can be put there.
 
-    ``wrapped``: the file of the secret_id holds a response-wrapping token instead, which is unwrapped once; the
-    secret_id is then known to this process alone.
+    ``wrapped``: the file of the secret_id holds a response-wrapping token instead. It is unwrapped
+    once, and then only this process knows the secret_id.
     """
 
     role_id_file: Path
@@ -46,9 +51,10 @@ class AppRole:
 
 @dataclass(frozen=True, slots=True)
 class JwtLogin:
-    """Login with a token of an issuer that Vault trusts, read from its file at every login: such tokens are short-lived.
+    """Login with a token of an issuer that Vault trusts. It is read from its file at every login,
+    because such tokens live for a short time.
 
-    ``kubernetes`` is a service account's, which Vault has reviewed by the cluster.
+    ``kubernetes``: the token is a service account's, and Vault asks the cluster about it.
     """
 
     method: Literal["jwt", "kubernetes"]
@@ -59,7 +65,8 @@ class JwtLogin:
 
 @dataclass(frozen=True, slots=True)
 class TokenFile:
-    """A token that somebody else puts into a file (an agent, an operator); read again when the file changes."""
+    """A token in a file that somebody else writes (an agent, an operator). It is read again when
+    the file changes."""
 
     token_file: Path
 
@@ -69,17 +76,17 @@ Auth = AppRole | JwtLogin | TokenFile
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """``life_s`` 0 means that the token does not end, or that its end is not known."""
+    """A login. ``life_s`` is 0 if the token does not end, or if its end is not known."""
 
     client: Any
     life_s: float
     renewable: bool
     source: object = None
-    """What a token file looked like when it was read."""
+    """The state of a token file when it was read."""
 
 
 class SignIn(Protocol):
-    """One way to log in. ``ours`` tokens are ours to revoke."""
+    """One way to log in. ``ours``: the gateway has made the token and may revoke it."""
 
     ours: bool
 
@@ -87,7 +94,7 @@ class SignIn(Protocol):
         """A new login, in a new client. Raises `CredentialUnavailable`."""
 
     def changed(self, source: object) -> bool:
-        """Whether there is another token to be had than the one from ``source``."""
+        """Whether the file holds another token now than at ``source``."""
 
 
 def sign_in(auth: Auth, server: VaultClient, jitter: Callable[[], float]) -> SignIn:
@@ -99,7 +106,8 @@ def sign_in(auth: Auth, server: VaultClient, jitter: Callable[[], float]) -> Sig
 
 
 class _Refusals:
-    """Credentials that Vault has refused are not shown to it again before a time that grows with each refusal."""
+    """Credentials that Vault has refused. They are not sent again before a time that grows with
+    each refusal."""
 
     def __init__(self, jitter: Callable[[], float]) -> None:
         self._jitter = jitter
@@ -115,7 +123,8 @@ class _Refusals:
     def add(
         self, credentials: str, now: float, waits_s: tuple[float, ...], error: Callable[[], CredentialUnavailable]
     ) -> CredentialUnavailable:
-        """``error`` makes a new exception each time: one that is raised twice gathers the frames of both."""
+        """``error`` makes a new exception each time: an exception that is raised twice would keep
+        the frames of both times."""
         self._count = self._count + 1 if credentials == self._of else 1
         self._of, self._error = credentials, error
         wait_s = waits_s[min(self._count, len(waits_s)) - 1]
@@ -134,7 +143,7 @@ class _ByRole:
         self._server = server
         self._refusals = refusals
         self._wrapping = ""
-        """Digest of the wrapping token that gave the next two: either the one or the other."""
+        """Digest of the wrapping token that gave one of the next two values."""
         self._secret_id = self._alarm = ""
 
     def changed(self, source: object) -> bool:
@@ -156,16 +165,18 @@ class _ByRole:
         if granted is None:
             why = self._why(answer.status)
             if answer.status == 403:
-                # Anybody who knows the role_id can lock the role out: what was read before serves on.
+                # Anybody who knows the role_id can lock the role out. So a value that was read
+                # before serves on.
                 raise self._refusals.add(credentials, now, _LOCKED_WAITS_S, lambda: StoreAway(why))
             raise self._refusals.add(credentials, now, _ROLE_WAITS_S, lambda: CredentialUnavailable(why))
         self._refusals.clear()
         return granted
 
     def _unwrap(self, token: str) -> str:
-        """The secret_id behind ``token``, which is unwrapped at the first call for it only.
+        """The secret_id behind ``token``. A token is unwrapped once.
 
-        Raises `StoreAway` (it may have been unwrapped then: the next try will tell), and `CredentialUnavailable`.
+        Raises `CredentialUnavailable`, and `StoreAway` if no answer came. The token may have been
+        unwrapped then; the next try shows it.
         """
         if self._wrapping != _digest(token):
             client = self._server.open(token)
@@ -181,7 +192,7 @@ class _ByRole:
         return self._secret_id
 
     def _ask(self, client: Any, token: str) -> tuple[str, str]:
-        """The secret_id; or why somebody else may have it
+        """The secret_id and "", or "" and why somebody else may have unwrapped it
         (https://openbao.org/docs/concepts/response-wrapping/#response-wrapping-token-validation)."""
         file, mount, address = self._auth.secret_id_file, self._auth.mount, self._server.address
         todo = "Find out, revoke the secret_id, and put a new wrapping token into the file."
@@ -250,8 +261,8 @@ class _ByJwt:
         granted = _granted(client, answer)
         if granted is None:
             why = self._why(answer.status)
-            # A 400 of jwt is also what an outage of the issuer's key server looks like, a 403 of kubernetes one of the
-            # cluster's API: what was read before may serve on.
+            # An outage of the issuer's key server looks like a 400 of jwt, and an outage of the
+            # cluster's API like a 403 of kubernetes. So a value that was read before may serve on.
             raise self._refusals.add(credentials, now, _JWT_WAITS_S, lambda: StoreAway(why))
         self._refusals.clear()
         return granted
@@ -281,12 +292,13 @@ class _ByToken:
         client = self._server.open(read_line(self._auth.token_file, "token"))
         asked = self._server.send(client.auth.token.lookup_self, tries=2)
         asked.raise_if_away(self._server.address)
-        # 403: a token without the default policy may not look itself up, and a dead one neither. The read will tell.
+        # A 403 says little: a token without the default policy may not look itself up, and a dead
+        # one may not either. The next read shows which it is.
         life_s, renewable = asked.token_life()
         return Granted(client, life_s, renewable, source)
 
     def _source(self) -> object:
-        """What tells one content of the file from the next."""
+        """A value that changes when the file's content changes."""
         try:
             found = self._auth.token_file.stat()
         except OSError:
@@ -295,7 +307,7 @@ class _ByToken:
 
 
 def _granted(client: Any, answer: Answer) -> Granted | None:
-    """The login of an answer; None for a refusal, its client closed."""
+    """The login of an answer. None for a refusal; the client is closed then."""
     token, life_s, renewable = answer.login()
     if not token:
         client.adapter.close()
@@ -309,7 +321,8 @@ def _digest(text: str) -> str:
 
 
 def read_line(path: Path, what: str) -> str:
-    """A file's one line. Raises `CredentialUnavailable` naming the file; a header's exception would name the token."""
+    """A file's only line. Raises `CredentialUnavailable`, whose text names the file. Without this
+    check the exception of a header would show the token."""
     try:
         text = files.read(path).decode("ascii", "replace").strip()
     except OSError as error:

@@ -1,8 +1,9 @@
 """Requests to HashiCorp Vault or OpenBao through hvac. Everything here blocks.
 
-hvac is used for its routes and its client, not for its JSON adapter and exceptions (no status code, no headers,
-TypeError on odd JSON): `RawAdapter` gives every answer as it is and `Answer` judges it. Nothing that `requests` or hvac
-raises leaves this file, since their exceptions hold the token's header and the login's body.
+hvac is used for its routes and its client. Its JSON adapter and its exceptions are not used: they
+give no status code and no headers, and raise TypeError on odd JSON. `RawAdapter` gives every answer
+as it is, and `Answer` judges it. No exception of `requests` or hvac leaves this file, since they
+hold the token's header and the login's body.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ if TYPE_CHECKING:
     import requests
 
 CONNECTIONS: Final = 8
-"""As many connections are kept as reads may run at once (`workers`)."""
+"""Connections that are kept: as many as reads may run at once (`workers`)."""
 
 
 class VaultClient:
-    """One server. ``ca_file`` (PEM) replaces the public roots; ``timeout_s`` is for each wait on the socket.
+    """One server. ``ca_file`` (PEM) replaces the public roots. ``timeout_s`` is for each wait on
+    the socket.
 
-    No proxy or CA variable, ``~/.netrc`` or ``~/.vault-token`` of the environment is looked at, and redirects are not
-    followed: each of them would carry the token elsewhere. Raises `ValueError` for an address that is none.
+    Variables for proxies and CAs, ``~/.netrc`` and ``~/.vault-token`` are ignored, and redirects
+    are not followed: each could send the token elsewhere. Raises `ValueError` for a text that is no
+    address.
     """
 
     def __init__(self, address: str, namespace: str | None, ca_file: Path | None, timeout_s: float) -> None:
@@ -36,17 +39,19 @@ class VaultClient:
         self._namespace = namespace
         self._ca_file = ca_file
         self._timeout_s = timeout_s
-        # 0.3 to 0.6 s of import belong to the start, not to the first call.
+        # The import takes 0.3 to 0.6 s. It is done at the start, so that the first call does not
+        # wait for it.
         import hvac  # noqa: F401
 
     def open(self, token: str) -> Any:
-        """An hvac client with a session of its own. ``token`` is "" before login: hvac would look for one otherwise."""
+        """An hvac client with a session of its own. ``token`` is "" before the login: with None
+        hvac would look for a token itself."""
         import hvac
         import requests
 
         session = requests.Session()
         session.trust_env = False
-        # hvac ignores its own `verify` beside a session.
+        # hvac ignores its own ``verify`` when it is given a session.
         session.verify = str(self._ca_file) if self._ca_file else True
         for scheme in ("https://", "http://"):
             session.mount(scheme, requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=CONNECTIONS))
@@ -63,14 +68,16 @@ class VaultClient:
         )
 
     def send(self, send: Callable[[], requests.Response], tries: int = 1) -> Answer:
-        """One request's answer, whatever its status. Raises `CredentialUnavailable`, outside the handler, so that not
-        even ``__context__`` holds what `requests` raised."""
+        """The answer to one request, whatever its status. Raises `CredentialUnavailable`. It is
+        raised outside of the handler, so that not even its ``__context__`` holds an exception of
+        `requests`."""
         for left in range(tries - 1, -1, -1):
             try:
                 return Answer.of(send())
             except Exception as error:
                 trouble, lost = translate(error, self.address)
-            # A kept connection that the server had closed fails the first request on it; a read may be sent twice.
+            # The first request on a kept connection fails if the server had closed it. A read may
+            # be sent twice.
             if not (lost and left):
                 break
         raise trouble

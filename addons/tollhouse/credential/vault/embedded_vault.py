@@ -1,8 +1,8 @@
 """Vault's part for one machine: the keys in one file of the state directory, encrypted, beside the file of its key.
 
-Whoever can read both files has the keys; encryption keeps them out of backups and greps that take only the one. Every
-read opens and decrypts the file: what `tollhouse key set` writes is seen by a gateway that runs, and no plain text is
-kept here between reads.
+Whoever can read both files has the keys. The encryption helps where only one of the files is read,
+by a backup or a search. Every read opens and decrypts the file. So a running gateway sees a key
+that `tollhouse key set` writes, and no plain text is kept here between reads.
 """
 
 from __future__ import annotations
@@ -33,20 +33,22 @@ _LOCK_FILE: Final = "vault.lock"
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """What is at a path of the store, without its value. ``written_at`` is seconds since the epoch."""
+    """A secret at a path of the store, without its value. ``written_at`` is seconds since the
+    epoch."""
 
     path: str
     version: int
     fingerprint: str
-    """Of several keys: theirs, with commas."""
+    """Of several keys: their fingerprints, with commas between them."""
     written_at: float
 
 
 class EmbeddedVault:
     """A `Reader`, and the writer of `tollhouse key set`. ``path_template`` is where `set` puts a provider's key.
 
-    The state directory must exist. Raises `CredentialUnavailable` when a file can't be used: others may read it, it is
-    not the key that the store was encrypted with, it can't be opened.
+    The state directory must exist. Raises `CredentialUnavailable` when a file can't be used: it
+    can't be opened, others may read it, or its key is not the one with which the store was
+    encrypted.
     """
 
     trouble = notice = ""
@@ -103,7 +105,7 @@ class EmbeddedVault:
         return StoredKey(path, version, _fingerprints(keys), written_at)
 
     def remove(self, path: str) -> bool:
-        """Take the secret at ``path`` out; False when there was none."""
+        """Deletes the secret at ``path``. False when there was none."""
         with self._locked():
             kept = self._load()
             if kept.pop(path, None) is None:
@@ -112,7 +114,7 @@ class EmbeddedVault:
         return True
 
     def list(self) -> list[StoredKey]:
-        """What is in the store, by path."""
+        """The secrets in the store, sorted by path."""
         rows = []
         for path, found in sorted(self._load().items()):
             keys = contents(RawSecret(found["data"], ""), self._field, path).secrets
@@ -153,7 +155,7 @@ class EmbeddedVault:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """One writer at a time among all processes."""
+        """Held by the one writer among all processes."""
         try:
             descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -174,7 +176,8 @@ def _unusable(path: Path, error: OSError) -> CredentialUnavailable:
 
 
 def _read_private(path: Path) -> bytes | None:
-    """A file's content, None when there is no such file. Refuses one that others may read, and a link."""
+    """A file's content. None when there is no such file. A link, and a file that others may read,
+    are refused."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:

@@ -21,17 +21,19 @@ __all__ = ["AppRole", "Auth", "JwtLogin", "TokenFile", "VaultReader"]
 
 _log = logging.getLogger("tollhouse.credential")
 
-# A 403 with a token younger than this is asked about before a new login is made, so that a policy that forbids a path
-# does not become a login loop.
+# After a 403 with a token younger than this, Vault is asked about the token before a new login is
+# made. Without that question a policy that forbids a path would lead to one login after the other.
 _YOUNG_TOKEN_S: Final = 30.0
-# A standby that is cut off goes on answering with what it has; the next read may come to another server.
+# For so long an older version is taken for the answer of a standby that lags behind. The next read
+# may reach another server.
 _BEHIND_S: Final = 60.0
 _MANY: Final = 10_000
 
 
 @dataclass(slots=True)
 class _Newest:
-    """The latest version of a path that was seen, and since when only older ones are."""
+    """The latest version of a path that was seen, and the time since which only older ones are
+    seen."""
 
     number: int
     created: str
@@ -40,7 +42,8 @@ class _Newest:
 
 @dataclass(slots=True)
 class _Login:
-    """One token. Times are the clock's; ``granted.life_s`` is what was granted at first."""
+    """One token. Times are of the clock. ``granted.life_s`` is the life that was granted at
+    first."""
 
     granted: Granted
     made_at: float
@@ -52,8 +55,9 @@ class VaultReader:
     """A `Reader` of the KV secrets engine of ``kv_version`` at ``mount``.
 
     ``address`` is ``http(s)://host:port``; see `VaultClient` for ``namespace``, ``ca_file`` and ``timeout_s``.
-    ``versions`` pins paths of KV version 2 to a version; of all others the latest is read. Raises `ValueError` for an
-    address, mount or namespace that is none, and for pins with KV version 1, which keeps no versions.
+    ``versions`` pins paths of KV version 2 to a version. Of all other paths the latest version is
+    read. Raises `ValueError` for a text that is no address, mount or namespace, and for pins with
+    KV version 1, which keeps no versions.
 
     ``clock`` is monotonic seconds, ``jitter`` gives 0 to 1.
     """
@@ -87,7 +91,7 @@ class VaultReader:
         self._clock = clock
         self._jitter = jitter
         self._lock = threading.Lock()
-        """Held by whoever changes the login; a read that already has one does not take it."""
+        """Held while the login is changed. A read that has a login does not take the lock."""
         self._login: _Login | None = None
         self._newest: dict[str, _Newest] = {}
         self.trouble = self.notice = ""
@@ -111,8 +115,8 @@ class VaultReader:
         return found
 
     def tend(self) -> float | None:
-        """Renews the token, or logs in anew, before two thirds of its life are over. A failure leaves the token in use:
-        it works to its end."""
+        """Renews the token or logs in anew before two thirds of the token's life are over. If that
+        fails, the token stays in use: it works until its end."""
         login = self._login
         if login is None or not login.granted.life_s:
             return None
@@ -132,7 +136,8 @@ class VaultReader:
         return max(0.0, login.ends_at - self._clock())
 
     def close(self) -> None:
-        """Revokes a token that we logged in for; one from a file is not ours."""
+        """Revokes the token if a login of the gateway made it. A token from a file is not
+        revoked."""
         with self._lock:
             login, self._login = self._login, None
         if login is None:
@@ -146,7 +151,8 @@ class VaultReader:
         client.adapter.close()
 
     def _ended(self) -> str:
-        """Of a token that is refused: that it may have ended, unless Vault still knows it."""
+        """For the message about a refused token: that it may have ended. Empty if Vault still knows
+        it."""
         login = self._login
         if login is None or not isinstance(self._auth, TokenFile):
             return ""
@@ -159,8 +165,10 @@ class VaultReader:
         return f"The token in {self._auth.token_file} has ended or was revoked: put a new one there. If it is alive, "
 
     def _raise_if_behind(self, path: str, found: RawSecret) -> None:
-        """Raise `StoreAway` for a version below the last one that is older too: a standby that lags behind. For a while:
-        if nothing else is to be had, a backup was restored. A secret that was deleted and made anew is newer."""
+        """Raises `StoreAway` for a version that is lower than the last one and was made before it:
+        it comes from a standby that lags behind. If no other version comes for `_BEHIND_S`, a
+        backup was restored, and the version is taken. A secret that was deleted and made anew has a
+        lower version too, but was made later."""
         number, now = int(found.version), self._clock()
         newest = self._newest.get(path)
         if newest is None or number >= newest.number or found.created > newest.created:
@@ -201,12 +209,14 @@ class VaultReader:
             except CredentialUnavailable as error:
                 if login is None:
                     raise
-                # The token file is being replaced, or what was put there is no token: the old one serves while it can.
+                # The token file is being replaced, or its new content is no token. The old token
+                # serves while it can.
                 self.trouble = error.why
                 return login
 
     def _after_denial(self, denied: _Login) -> _Login | None:
-        """The login to ask with again after a 403, which may mean an ended token or a policy; None: believe it."""
+        """The login for a second try after a 403. A 403 may mean that the token has ended, or that
+        a policy forbids the path. None: there is no other login, and the 403 holds."""
         with self._lock:
             if self._login is not None and self._login is not denied:
                 return self._login
@@ -219,7 +229,8 @@ class VaultReader:
             return self._sign_in()
 
     def _sign_in(self) -> _Login:
-        """A new login in a new client; the lock is held. Reads under way keep the old token, which is not revoked."""
+        """A new login in a new client. The lock is held. Reads under way keep the old token, so it
+        is not revoked."""
         now = self._clock()
         try:
             login = _Login(self._sign_in_by(now), now)
@@ -244,8 +255,9 @@ class VaultReader:
         try:
             if granted.renewable:
                 renewed = self._server.send(granted.client.auth.token.renew_self)
-                # Past the role's max TTL that is a 500, which no other try mends. What is granted shrinks as it nears:
-                # then, too, only a new login helps.
+                # Beyond the role's max TTL the answer is a 500, and a further try does not help.
+                # The granted life shrinks as that moment comes near. In both cases only a new login
+                # helps.
                 _, life_s, _ = renewed.login()
                 if life_s:
                     self._set_renewal(login, now, life_s)
@@ -273,7 +285,7 @@ class VaultReader:
 
 
 def _duration(seconds: float) -> str:
-    """As a person would say it; a token's end is known to the second."""
+    """A duration as a person says it. A token's end is known to the second."""
     for unit, size in (("days", 86_400), ("hours", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -1,4 +1,5 @@
-"""What an answer of Vault means, judged by status and shape: the server's words are never parsed and never shown."""
+"""The meaning of an answer of Vault. It is judged by status and shape: the server's words are never
+parsed and never shown."""
 
 from __future__ import annotations
 
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
 # not initialised, 503 sealed.
 _AWAY = frozenset({408, 412, 425, 429, 472, 473})
 KV1: Final = "kv1"
-"""Stands for the version of a secret in KV version 1, which keeps none."""
+"""Stands in place of a secret's version with KV version 1, which keeps no versions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status and, when it was a JSON object, the body."""
+    """A status, and the body if it was a JSON object."""
 
     status: int
     body: dict[str, Any] | None = field(repr=False)
@@ -35,11 +36,12 @@ class Answer:
 
     @property
     def denied(self) -> bool:
-        """Vault's own 403; a load balancer's has no JSON."""
+        """Whether it is Vault's own 403. The 403 of a load balancer has no JSON."""
         return self.status == 403 and self.body is not None
 
     def raise_if_away(self, address: str) -> None:
-        """Raise `StoreAway` when this is not Vault's word on the question: it can't now, or something else answered."""
+        """Raises `StoreAway` if this is no answer to the question: Vault can't answer now, or
+        something else than Vault has answered."""
         where = shown(address)
         if 300 <= self.status < 400:
             raise StoreAway(
@@ -56,8 +58,9 @@ class Answer:
             raise StoreAway(f"What answers at {where} ({self.status}) is not Vault: no JSON object.{hint}")
 
     def secret(self, mount: str, path: str, kv_version: Literal[1, 2] = 2, ended: str = "") -> RawSecret | None:
-        """The secret of a KV read; None for missing, deleted and destroyed. ``ended`` is what else a 403 may mean, the
-        beginning of a sentence. After `raise_if_away`."""
+        """The secret of a KV read. None if it is missing, deleted or destroyed. ``ended`` says what
+        else a 403 may mean; it is the beginning of a sentence. It is called after
+        `raise_if_away`."""
         place = f"{mount}/{path}"
         body = self.body or {}
         if self.status == 200:
@@ -68,8 +71,9 @@ class Answer:
                 )
             return found
         if self.status == 404:
-            # Vault says nothing more of what is not there, and gives a deleted version's metadata; errors or warnings in
-            # words mean that there is no such mount, another kind of mount, or no such namespace.
+            # For a missing secret Vault has no words, and for a deleted version it gives metadata.
+            # Errors or warnings in words mean that there is no such mount or namespace, or that the
+            # mount is of another kind.
             if body.get("errors") or body.get("warnings"):
                 raise CredentialUnavailable(
                     f"Vault has no KV version {kv_version} secrets engine at {mount!r}, or not the namespace. "
@@ -82,7 +86,8 @@ class Answer:
             todo = f"{ended}its policy needs: {line}." if ended else f"Its policy needs: {line}."
             raise CredentialUnavailable(f"Vault refuses to let the gateway read {place} (403). {todo}")
         if self.status == 400:
-            # "Waiting for the primary to upgrade from non-versioned to versioned data": a standby, for some seconds.
+            # A standby says so for some seconds: "Waiting for the primary to upgrade from
+            # non-versioned to versioned data".
             raise StoreAway(f"Vault can't read {place} just now (400).")
         raise CredentialUnavailable(f"Vault refuses the read of {place} ({self.status}).")
 
@@ -92,7 +97,8 @@ class Answer:
         return data.get(name) if isinstance(data, dict) else None
 
     def login(self) -> tuple[str, float, bool]:
-        """Token, seconds that it lives (0: without end), whether it is renewable; ``("", 0, False)`` for a refusal."""
+        """The token, its life in seconds (0: without end), and whether it is renewable. ``("", 0,
+        False)`` for a refusal."""
         auth = self.body.get("auth") if self.status == 200 and self.body else None
         if not isinstance(auth, dict):
             return "", 0.0, False
@@ -102,7 +108,8 @@ class Answer:
         return token, float(life), auth.get("renewable") is True
 
     def token_life(self) -> tuple[float, bool]:
-        """Of a token's lookup: seconds left (0: without end, or not known) and whether it is renewable."""
+        """From the look-up of a token: the seconds left (0: without end, or not known), and whether
+        it is renewable."""
         data = self.body.get("data") if self.status == 200 and self.body else None
         if not isinstance(data, dict) or not isinstance(data.get("ttl"), int | float):
             return 0.0, False
@@ -111,7 +118,7 @@ class Answer:
 
 def _kv1(body: dict[str, Any]) -> RawSecret | None:
     data = body.get("data")
-    # What answers so is KV version 2 under its API path.
+    # An answer of this form comes from KV version 2 under its API path.
     if not isinstance(data, dict) or (isinstance(data.get("data"), dict) and isinstance(data.get("metadata"), dict)):
         return None
     return RawSecret(data, KV1)
@@ -122,7 +129,7 @@ def _kv2(body: dict[str, Any]) -> RawSecret | None:
     data, metadata = (outer.get("data"), outer.get("metadata")) if isinstance(outer, dict) else (None, None)
     if not isinstance(data, dict) or not isinstance(metadata, dict) or not isinstance(metadata.get("version"), int):
         return None
-    # Without the Z, times whose fractions differ in length sort as text.
+    # Times whose fractions differ in length sort as text only without the Z.
     return RawSecret(data, str(metadata["version"]), str(metadata.get("created_time", "")).removesuffix("Z"))
 
 
@@ -132,10 +139,11 @@ def shown(address: str) -> str:
 
 
 def translate(error: Exception, address: str) -> tuple[CredentialUnavailable, bool]:
-    """What to raise instead of an exception out of hvac or requests, and whether a connection was lost under it.
+    """The exception to raise in place of one of hvac or requests, and whether a connection was
+    lost.
 
-    The exception's own text is not used: a ConnectionError holds the request with its token, an InvalidHeader's text
-    the token itself.
+    The text of the exception is not used: a ConnectionError holds the request with its token, and
+    the text of an InvalidHeader holds the token itself.
     """
     import requests
 
