@@ -1,9 +1,10 @@
-"""The ledger: hold before a call leaves, settle after it; each one script and one round trip.
+"""The ledger: a hold before a call leaves, a settle after it. Each is one script and one round
+trip.
 
-The rule of a hold: for every limit of every scope, used + held + estimate <= limit, or nothing is
-taken at all. A settle replaces the estimate by what the call came to, in the windows in which it
-was held, and may pass a limit. Every method but `Ledger.extend` may be repeated with the same call
-id and does its work once.
+The rule of a hold: for every limit of every scope, used + held + estimate <= limit. If one limit
+has no room, nothing is taken at all. A settle replaces the estimate by the real cost, in the
+windows in which the call was held. It may pass a limit. Every method but `Ledger.extend` may be
+repeated with the same call id, and does its work once.
 
 Past 400 lines because each script has its method here, beside the values that it answers with.
 """
@@ -54,7 +55,8 @@ _GRANTS_KEPT: Final = 1000
 _SWEEP_EVERY_S: Final = 1.0
 SWEEP_AT_ONCE: Final = 100
 RENEW_AT_ONCE: Final = 64
-"""Redis does nothing else meanwhile, nor does the process that has its store embedded."""
+"""The most holds that one script renews. Redis does nothing else meanwhile, and with the embedded
+store the whole process does nothing else."""
 _GIVE_BACK_DELAYS_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0)
 _HOLD, _EXTEND, _RENEW = answers("hold"), answers("extend"), answers("renew")
 _SETTLE, _RELEASE, _SWEEP = answers("settle"), answers("release"), answers("sweep")
@@ -62,16 +64,18 @@ _SETTLE, _RELEASE, _SWEEP = answers("settle"), answers("release"), answers("swee
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The hold was taken, or was there."""
+    """The hold was taken now or before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Short:
-    """A hold that does not fit: the limit that takes longest to reset of those in the way. Nothing was taken.
+    """A hold that does not fit. Nothing was taken. Of the limits without room this is the one that
+    takes longest to reset.
 
-    ``left`` is in the limit's unit (nano-dollars for ``usd``). ``resets_at`` is seconds since the epoch by Redis's
-    clock, ``retry_after_s`` the same from now; both None for ``total`` and ``concurrent``. ``never_fits``: the call
-    alone is more than the limit, so waiting does not help.
+    ``left`` is in the limit's unit (nano-dollars for ``usd``). ``resets_at`` is seconds since the
+    epoch by Redis's clock, and ``retry_after_s`` is seconds from now; both are None for ``total``
+    and ``concurrent``. ``never_fits``: the call alone is more than the limit, so waiting does not
+    help.
     """
 
     limit_text: str
@@ -82,29 +86,31 @@ class Short:
     left: int
     never_fits: bool = False
     left_usd: int | None = None
-    """The least that is left in the limits in the way that are in money, in nano-dollars; None if none is."""
+    """The least that is left in the money limits without room, in nano-dollars. None if there is no
+    such limit."""
     left_tokens: int | None = None
     others: bool = False
-    """A limit in requests or of calls at the same time is in the way as well."""
+    """A limit in requests, or of calls at the same time, has no room either."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unpriced:
-    """A hold of unknown cost, and ``scope`` has a limit in money. Nothing was taken."""
+    """The cost of the call is unknown, and ``scope`` has a limit in money. Nothing was taken."""
 
     scope: Scope
 
 
 @dataclass(frozen=True, slots=True)
 class GrantedBefore:
-    """A grant of this id was made before: its record. Nothing was done."""
+    """The record of an earlier grant with the same id. Nothing was done now."""
 
     record: Mapping[str, str]
 
 
 class Ledger:
-    """One a process. Every method raises `LedgerUnavailable` when Redis can't be asked, and `ValueError` for amounts
-    below zero or above `limits.MAX_AMOUNT`, ids that can't be part of a key, and scopes of several tenants."""
+    """Every method raises `LedgerUnavailable` when Redis can't be asked. It raises `ValueError` for
+    amounts below zero or above `limits.MAX_AMOUNT`, for ids that can't be part of a key, and for
+    scopes of several tenants."""
 
     def __init__(
         self,
@@ -115,11 +121,11 @@ class Ledger:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         on_swept: Callable[[Mapping[str, str]], None] = lambda record: None,
     ) -> None:
-        """``on_swept`` is told the record of each hold that this ledger has swept."""
+        """``on_swept`` gets the record of each hold that this ledger has swept."""
         self._redis = redis
         self._on_swept = on_swept
         self.tenants: set[str] = set()
-        """Those whose scopes it was asked about."""
+        """The tenants whose scopes this ledger was asked about."""
         self._pipeline = open_pipeline(redis)
         self._stream_length = str(stream_length)
         self._clock = clock
@@ -141,13 +147,15 @@ class Ledger:
         priced: bool = True,
         give_back: bool = True,
     ) -> Held | Short | Unpriced:
-        """Sets ``amount`` aside in every scope, or says what is in the way. ``carried`` is what a sweep writes into the
-        stream if this gateway dies; its ``provider``, ``model`` and ``identity`` name the call in the sums. An ``amount`` of
-        nothing, no request either, is a place: only limits of calls at the same time are in its way. Not ``priced``: what it
-        will cost is not known, so that it is refused where a limit is in money.
+        """Sets ``amount`` aside in every scope, or gives the limit that has no room. If this
+        gateway dies, a sweep writes ``carried`` into the stream; its ``provider``, ``model`` and
+        ``identity`` name the call in the sums. An ``amount`` of nothing, without a request, is a
+        place: only limits of calls at the same time are asked. ``priced`` is false if the cost is
+        unknown: the call is refused then where a limit is in money.
 
-        When it raises, or is cancelled, it is unknown whether the hold was taken: it is given back in the background. Not
-        ``give_back``: when it raises that is left to the caller (`give_back`), who may settle the call instead.
+        When this method raises or is cancelled, the hold may have been taken. It is given back in
+        the background. With ``give_back`` false, the caller does that after an exception
+        (`Ledger.give_back`), or settles the call.
         """
         prefix, names = self._prefix("hold", scopes)
         packed = records.packed(carried) if carried else ""
@@ -157,13 +165,14 @@ class Ledger:
         try:
             reply = await self._pipeline.run(prefix, arguments)
             blocked = type(reply) is list and _HOLD.get(reply[0]) == "short" and reply[2] and b"concurrent now" in reply
-            # The places of calls that died are free once they are swept.
+            # Calls of dead gateways may take up the limit. A sweep makes room.
             if blocked:
                 try:
                     if await self.sweep(scopes[0].tenant):
                         reply = await self._pipeline.run(prefix, arguments)
                 except LedgerUnavailable as error:
-                    # Without a cause: Redis has said no, and that it is away now makes no yes of it.
+                    # It is raised without a cause, so that it does not count as an outage: Redis
+                    # has refused this hold before it was lost.
                     raise LedgerUnavailable(error.why) from None
         except (LedgerUnavailable, asyncio.CancelledError) as error:
             if give_back or isinstance(error, asyncio.CancelledError):
@@ -184,10 +193,10 @@ class Ledger:
         raise ValueError(f"{call_id} has ended: a call id is held once")
 
     async def extend(self, call_id: str, scopes: Sequence[Scope], more: Amount) -> Held | Short:
-        """Adds ``more`` to the hold, under the same rule, in the windows that run now: they are the
-        hold's own from then on, beside those that it had. Not idempotent: when it raises, the hold
-        may be larger than the caller knows; the settle corrects it. `ValueError` when there is no
-        such hold."""
+        """Adds ``more`` to the hold, under the same rule, in the windows that run now. From then on
+        these windows belong to the hold beside its earlier ones. It is not idempotent: when it
+        raises, the hold may be larger than the caller knows, and the settle corrects that. Raises
+        `ValueError` when there is no such hold."""
         prefix, names = self._prefix("extend", scopes)
         reply = await self._pipeline.run(prefix, [call_id, *_amounts(more), names])
         answer = _EXTEND[reply[0]]
@@ -198,13 +207,13 @@ class Ledger:
         raise ValueError(f"{call_id} holds nothing")
 
     async def renew(self, call_id: str, scopes: Sequence[Scope], deadline_s: float = DEADLINE_S) -> bool:
-        """Moves the deadline to ``deadline_s`` from now. False when there is no live hold: swept, settled or
-        unknown."""
+        """Moves the deadline to ``deadline_s`` from now. False when there is no live hold: it was
+        swept or settled, or is unknown."""
         return await self.renew_all(scopes[0].tenant, (call_id,), deadline_s) == 1
 
     async def renew_all(self, tenant: str, call_ids: Sequence[str], deadline_s: float = DEADLINE_S) -> int:
-        """`renew` for several calls of ``tenant``, `RENEW_AT_ONCE` at most; how many have a live
-        hold."""
+        """Does `renew` for several calls of ``tenant``, at most `RENEW_AT_ONCE`. Gives how many of
+        them have a live hold."""
         prefix, _ = self._prefix("renew", (), tenant)
         codes = await self._pipeline.run(prefix, [str(int(deadline_s * 1000)), *call_ids])
         return sum(_RENEW[code] == "renewed" for code in codes)
@@ -218,15 +227,17 @@ class Ledger:
         record: Mapping[str, str],
         tried_at: float | None = None,
     ) -> Answer:
-        """Charges ``amount`` instead of what was held, in the hold's windows in their order: each
-        up to what was held there, and what is more in the last. Adds ``record`` (the call's line,
-        flat; cut by `records.bounded`) to the tenant's stream with a field ``settled_by``, and adds
-        to the sums of the day. ``record``'s ``provider``, ``model`` and ``identity`` name the sums
-        by model and token.
+        """Charges ``amount`` in place of the hold. The hold's windows are filled in their order,
+        each up to the amount that was held there; the rest goes to the last window. ``record`` (the
+        call's line, flat; cut by `records.bounded`) goes into the tenant's stream with a field
+        ``settled_by``, and the sums of the day grow. The record's ``provider``, ``model`` and
+        ``identity`` name the sums by model and token.
 
-        ``tried_at``: when it was first tried, in seconds since the epoch, if that was not just now. The answer is ``hold``;
-        ``late``, it corrects what a sweep had charged; ``no_hold``, the hold is unknown (lost in a failover); ``duplicate``, the
-        call had ended before; ``forgotten``, it may have: nothing was done in these two, see `transitions.Need`."""
+        ``tried_at`` is when the settle was first tried, in seconds since the epoch, if that was not
+        just now. The answer is ``hold`` (the usual one), ``late`` (it corrects the charge of a
+        sweep), ``no_hold`` (the hold is unknown: lost in a failover), ``duplicate`` (the call had
+        ended before) or ``forgotten`` (it may have ended before). With the last two nothing was
+        done; see `transitions.Need`."""
         prefix, names = self._prefix("settle", scopes)
         model, token = records.sums_of(scopes, record, amount.nano_usd or amount.tokens)
         tried = "" if tried_at is None else str(int(tried_at * 1000))
@@ -234,9 +245,9 @@ class Ledger:
         return _SETTLE[await self._pipeline.run(prefix, [*head, *records.flat(record)])]
 
     async def release(self, call_id: str, scopes: Sequence[Scope], record: Mapping[str, str] | None = None) -> bool:
-        """Gives all back, the request count too: the call never left. False when the call had ended before. A hold of
-        this id that arrives later is refused. Where a sweep had charged it, ``record`` goes into the stream behind the
-        sweep's."""
+        """Gives the whole hold back, its request too: the call never left. False when the call had
+        ended before. A hold with this id that arrives later is refused. If a sweep had charged the
+        call, ``record`` goes into the stream behind the sweep's record."""
         prefix, names = self._prefix("settle", scopes)
         said = record or {"call_id": call_id, **records.whose(scopes), "charged_by": "none", "cost_usd": "0"}
         arguments = [call_id, "0", "0", "0", names, "release", self._stream_length, "-", "", ""]
@@ -245,16 +256,18 @@ class Ledger:
     async def charge_lost(
         self, call_id: str, scopes: Sequence[Scope], amount: Amount, carried: Mapping[str, str]
     ) -> None:
-        """Charges ``amount`` for a call whose gateway died and which was not held, or may not have been, as a sweep charges a
-        hold: ``on_swept`` is told what ``carried`` makes of its record. Nothing happens if the call has ended."""
+        """Charges ``amount`` for a call whose gateway died and which perhaps had no hold. It does
+        what a sweep does with a hold, and ``on_swept`` gets the record that is made of ``carried``.
+        Nothing happens if the call has ended."""
         record = records.swept(call_id, scopes, amount.nano_usd, carried)
         if await self.settle(call_id, scopes, amount, record=record) != "duplicate":
             self._on_swept(record)
 
     async def sweep(self, tenant: str, at_most: int = SWEEP_AT_ONCE) -> int:
-        """Charges in full the holds whose deadline has passed, the oldest first, and writes a record of each from what
-        it carries (``charged_by`` = ``sweep``); how many. A late settle still corrects each. A hold of no request is a
-        place that is given back, and leaves no record."""
+        """Charges in full the holds whose deadline has passed, the oldest first. Gives their
+        number. A record of each is made of what the hold carries (``charged_by`` = ``sweep``). A
+        late settle still corrects each charge. A hold without a request is a place: it is given
+        back and leaves no record."""
         prefix, _ = self._prefix("overdue", (), tenant)
         found: list[bytes] = await self._pipeline.run(prefix, [str(at_most)])
         swept = await asyncio.gather(
@@ -266,7 +279,8 @@ class Ledger:
         return sum(swept)
 
     async def set_limits(self, scope: Scope, limits: Sequence[Limit]) -> None:
-        """Replaces the limits of ``scope``; what was used stays counted. An empty list means no limit."""
+        """Replaces the limits of ``scope``. Used amounts stay counted. An empty list means no
+        limit."""
         if any(not 0 <= limit.amount <= MAX_AMOUNT for limit in limits):
             raise ValueError(f"a limit is between 0 and {MAX_AMOUNT}")
         prefix, name = self._prefix("limits", (scope,))
@@ -277,16 +291,17 @@ class Ledger:
     async def grant(
         self, project: Scope, unit: Unit, amount: int, record: Mapping[str, str], grant_id: str = ""
     ) -> int | GrantedBefore:
-        """Gives every limit of ``unit`` that ``project`` has ``amount`` more, in the window that it
-        is in now and never again; ``record`` is kept beside it. How many limits; 0 if the project
-        has none of that unit, and nothing is kept then. With ``grant_id``, which is kept as the
-        record's ``id``, it is done once, as long as the record is among the project's last 1,000;
-        without one it is not idempotent. `ValueError` where a limit would become too large."""
+        """Adds ``amount`` to every limit of ``unit`` that ``project`` has, for its current window
+        only. ``record`` is kept. Gives the number of these limits; if it is 0, nothing is kept.
+        With ``grant_id``, which becomes the record's ``id``, the grant is made once, as long as its
+        record is among the project's last 1,000. Without it the method is not idempotent. Raises
+        `ValueError` where a limit would become too large."""
         if not 0 < amount <= MAX_AMOUNT:
             raise ValueError(f"what is granted is between 1 and {MAX_AMOUNT}")
         script_keys = [*keys.script_keys(project.tenant, (project,)), keys.grants_key(project.tenant, project.id)]
         prefix = Prefix(load_script("grant", self._clock), script_keys)
-        # Within a text of the record each quotation mark is behind a backslash: only the field itself is found.
+        # Inside a text of the record each quotation mark has a backslash before it, so only the
+        # field itself is found.
         needle = [f'"id": {json.dumps(keys.check_id("grant", grant_id))}'] if grant_id else []
         text = json.dumps({**record, **({"id": grant_id} if grant_id else {})}, ensure_ascii=False)
         count = await self._pipeline.run(prefix, [unit, str(amount), str(_GRANTS_KEPT), text, *needle])
@@ -307,38 +322,40 @@ class Ledger:
         return [json.loads(text) for text in found]
 
     async def run_script(self, name: str, script_keys: Sequence[str], arguments: Sequence[str]) -> Any:
-        """The reply of one of scripts/ whose keys are of one slot and of no call, over the ledger's
-        own connections."""
+        """The reply of one of ledger/scripts, over the ledger's own connections. Its keys are of
+        one slot and belong to no call."""
         return await self._pipeline.run(Prefix(load_script(name, self._clock), script_keys), arguments)
 
     async def show(self, scopes: Sequence[Scope]) -> list[ScopeState]:
-        """Each scope's limits with what is used, held and left in the window that Redis's clock is in."""
+        """Each scope's limits, with the used, held and left amounts of the current window by
+        Redis's clock."""
         prefix, names = self._prefix("show", scopes)
         return report.scope_states(scopes, await self._pipeline.run(prefix, names.split()))
 
     async def usage(
         self, tenant: str, project: str, since: date | None = None, by: Literal["day", "model", "token"] = "day"
     ) -> list[UsageRow]:
-        """The project's sums from the day ``since`` (UTC) on, by day, model or token, in order of the key. A model is
-        ``provider/model``; calls that cost nothing are under ``-``."""
+        """The project's sums from the day ``since`` (UTC) on, by day, model or token, sorted by
+        that. A model is ``provider/model``. Calls that cost nothing are under ``-``."""
         with translated():
             found: Any = await self._redis.hgetall(keys.usage_key(tenant, project))
         return report.usage_rows(found, since, by)
 
     @property
     def divided(self) -> bool:
-        """Whether tenants are at several masters, so that some may be away and others not."""
+        """Whether the tenants are on several masters, so that only some tenants may be away."""
         return isinstance(self._pipeline, Lanes)
 
     async def ping(self) -> None:
-        """Raises `LedgerUnavailable` unless all of Redis is there: of a Cluster every master, for every slot may be some
-        tenant's, though calls of tenants whose master answers go on without the others."""
+        """Raises `LedgerUnavailable` unless all of Redis answers. Of a Cluster that is every
+        master, because any slot may be that of a tenant. Calls of tenants whose master answers go
+        on all the same."""
         with translated():
             await self._redis.ping()
 
     async def close(self) -> None:
-        """Ends what runs in the background, and the connections. Holds that could not be given back are left to a
-        sweep."""
+        """Ends the tasks in the background and closes the connections. Holds that could not be
+        given back are swept later."""
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -386,15 +403,16 @@ class Ledger:
         self._spawn(sweep())
 
     def give_back(self, call_id: str, scopes: Sequence[Scope]) -> None:
-        """Releases in the background a hold of unknown fate, until Redis says that it is; a call of this id can't be charged
-        after that."""
+        """Releases a hold that perhaps was taken. It is tried in the background until Redis says
+        that it is released. After that a call with this id can't be charged."""
         self._give_back.append((call_id, tuple(scopes)))
         if self._giving_back is None or self._giving_back.done():
             self._giving_back = self._spawn(self._release_all())
 
     async def _release_all(self) -> None:
-        """A hold of unknown fate is released until Redis says that it is: its call never left. On a Cluster the server of one
-        tenant may be away: each is asked once in a round, and the others' holds go on."""
+        """Releases the holds of `give_back`, whose calls never left, until Redis says that they are
+        released. On a Cluster the server of one tenant may be away: each tenant is asked once in a
+        round, and the others do not wait."""
         tried = 0
         while self._give_back:
             await self._sleep(_GIVE_BACK_DELAYS_S[min(tried, len(_GIVE_BACK_DELAYS_S) - 1)])
@@ -445,7 +463,7 @@ def _short(reply: list[Any], scopes: Sequence[Scope], amount: Amount) -> Short:
             int(left),
             wanted > most,
         )
-        # Concurrency ends with any call, a total never.
+        # Concurrency has room again when any call ends. A total never has.
         found.append((now_s if unit == "concurrent" else end or float("inf"), short))
     worst = max(found, key=lambda pair: pair[0])[1]
     left = {unit: min((s.left for _, s in found if s.unit == unit), default=None) for unit in ("usd", "tokens")}

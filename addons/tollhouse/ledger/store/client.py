@@ -36,9 +36,11 @@ _CLOCK: Final = re.compile(r"--\[\[TIME\]\].*--\[\[/TIME\]\]")
 
 
 class LedgerUnavailable(Exception):
-    """Redis can't be asked, or can't be believed. ``why`` is safe to show: it never holds a password.
+    """Redis can't be asked, or its answer can't be believed. ``why`` is safe to show: it never
+    holds a password.
 
-    It is not known whether what was asked for has been done: every method of the ledger may be called again.
+    Redis may have done what it was asked for, or not. Every method of the ledger may be called
+    again.
     """
 
     def __init__(self, why: str) -> None:
@@ -56,7 +58,7 @@ def translated() -> Iterator[None]:
 
 
 def unavailable(error: BaseException) -> LedgerUnavailable:
-    """With ``error`` as its cause."""
+    """A `LedgerUnavailable` with ``error`` as its cause."""
     found = LedgerUnavailable(f"Redis: {type(error).__name__}: {str(error)[:200] or 'no answer in time'}")
     found.__cause__ = error
     return found
@@ -64,7 +66,7 @@ def unavailable(error: BaseException) -> LedgerUnavailable:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One of scripts/*.lua with common.lua before it. ``sha`` is the SHA-1 that EVALSHA wants."""
+    """One of ledger/scripts/*.lua with common.lua before it. ``sha`` is the SHA-1 for EVALSHA."""
 
     name: str
     text: str
@@ -79,18 +81,19 @@ def load_script(name: str, clock: str | None = None) -> Script:
     if clock is not None:
         common = _CLOCK.sub(lambda _: clock, common)
     text = common + (_SCRIPTS / f"{name}.lua").read_text(encoding="utf-8")
-    # Comments are not worth their way to Redis.
+    # Comments are not sent to Redis.
     text = "\n".join(line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("-- "))
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 def connect(url: str, state_directory: Path) -> Redis:
-    """A client of the Redis at ``url`` (``redis://``, ``rediss://``, ``unix://``), of the master that Sentinels name
-    (``redis+sentinel://``), of a Cluster (``redis+cluster://``), see `urls` for both, or of ``"embedded"``: fakeredis in this
-    process, see `embedded`. Connects when it is first used, and again after each loss. Raises `ValueError` for a URL that it
-    can't read."""
+    """A client of Redis. ``url`` is that of one server (``redis://``, ``rediss://``, ``unix://``),
+    of the master that Sentinels name (``redis+sentinel://``) or of a Cluster
+    (``redis+cluster://``); see `urls`. With ``"embedded"`` it is fakeredis in this process; see
+    `embedded_redis`. The client connects when it is first used, and again after a connection is
+    lost. Raises `ValueError` for a URL that it can't read."""
     if url == "embedded":
-        # fakeredis and its Lua cost some 20 MB, which only this mode should pay for.
+        # fakeredis and its Lua take some 20 MB. Only this mode loads them.
         from tollhouse.ledger.store.embedded_redis import open_store
 
         return open_store(state_directory)
@@ -116,7 +119,8 @@ def connect(url: str, state_directory: Path) -> Redis:
 
 
 def _retry() -> Retry:
-    # One more try, for a pooled connection that Redis closed in the meantime: every script may be sent twice.
+    # Redis may have closed a pooled connection meanwhile, so there is one more try. Every script
+    # may be sent twice.
     return Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
 
 

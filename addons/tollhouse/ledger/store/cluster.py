@@ -1,9 +1,11 @@
 """A Redis Cluster as one client: who owns which slot, and where a command goes.
 
-Not redis-py's ``RedisCluster``: it has no EVALSHA in a pipeline, sends ASKING over a connection that may be another than the
-command's, closes every node's connections when one slot is away (CLUSTERDOWN), asks unreachable nodes one after the other
-without a bound in time, and forgets the nodes of the URL once it has seen others. The connections and commands are
-redis-py's; what is own is the map of slots, after https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/.
+redis-py's ``RedisCluster`` is not used, for these reasons. It has no EVALSHA in a pipeline. It may
+send ASKING over another connection than the command. It closes the connections to every node when
+one slot is away (CLUSTERDOWN). It asks unreachable nodes one after the other without a bound in
+time. It forgets the nodes of the URL when it has seen others. The connections and commands here are
+redis-py's. The map of slots is our own, after
+https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/.
 """
 
 from __future__ import annotations
@@ -32,24 +34,25 @@ from tollhouse.ledger.store.urls import Servers
 
 SLOTS: Final = 16384
 ASKED_AT_ONCE: Final = 3
-"""Nodes that are asked for the map at the same time; the first answer counts."""
+"""Nodes that are asked for the map at the same time. The first answer counts."""
 NODE_ANSWERS_S: Final = 0.7
 """How long a node may take to say what it knows of the Cluster."""
 READ_APART_S: Final = 0.2
-"""The map is read at most so often, however many calls find it wrong."""
+"""The shortest time between two reads of the map, however many calls find it wrong."""
 READ_EVERY_S: Final = 10.0
 TRY_AGAIN_S: Final = 0.05
 COPY_WITHIN_MS: Final = 500
-"""How long what must survive its master's failover may take to be at one replica."""
+"""A write that must survive its master's failover has to reach one replica within this time."""
 _COPIED: Final = frozenset({"HDEL", "HSET", "HSETNX"})
-"""The commands that write: a token that was revoked must not come back with a replica that had not been told."""
+"""The commands that write, beside scripts. They have to reach a replica: else a revoked token could
+come back when the replica becomes the master."""
 _MAX_HOPS: Final = 5
 
 _Address = tuple[str, int]
 
 
 class Node:
-    """One server. ``replicas`` counts those that follow it and are not known to have failed."""
+    """One server. ``replicas`` is the number of its replicas that are not known to have failed."""
 
     __slots__ = ("address", "client", "replicas")
 
@@ -69,9 +72,11 @@ class Node:
 
 
 class ClusterRedis(Redis):
-    """A client whose commands go to the owner of the slot of their key, which is their first argument; no pipelines,
-    transactions or subscriptions. Connects when it is first used. Every command and script ends within ``timeout_s``; one
-    whose owner is gone is sent once more if another owns the slot by then, so it must bear being done twice.
+    """A client whose commands go to the owner of a slot. The slot is that of the command's first
+    argument, its key. There are no pipelines, transactions or subscriptions. The client connects
+    when it is first used. Every command and script ends within ``timeout_s``. If the owner of the
+    slot is gone and another node has become the owner, the command is sent once more. So a command
+    must bear being done twice.
     """
 
     def __init__(self, servers: Servers, *, timeout_s: float, **options: Any) -> None:
@@ -83,7 +88,7 @@ class ClusterRedis(Redis):
         self._seeds = servers.places
         self.timeout_s = timeout_s
         self.nodes: dict[_Address, Node] = {}
-        """Those of the map, and those that redirections named."""
+        """The nodes of the map, and those that redirections named."""
         self._owners: list[Node | None] = [None] * SLOTS
         self._problem: Exception | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -111,8 +116,10 @@ class ClusterRedis(Redis):
         return await self.routed(slot, send)
 
     async def routed[T](self, slot: int, send: Callable[[Node, bool], Awaitable[T]]) -> T:
-        """``send(node, asking)`` with the owner of ``slot``; again where the answer says to. ``asking``: only after ASKING on
-        the same connection. Raises what ``send`` raised last, and `TimeoutError` after ``timeout_s``."""
+        """Calls ``send(node, asking)`` with the owner of ``slot``. If the answer is a redirection,
+        it is called again with the named node. With ``asking``, ASKING has to go before the command
+        on the same connection. Raises the last exception of ``send``, and `TimeoutError` after
+        ``timeout_s``."""
         node: Node | None = None
         try:
             async with asyncio.timeout(self.timeout_s):
@@ -121,7 +128,7 @@ class ClusterRedis(Redis):
                     try:
                         return await send(node, asking)
                     except AskError as error:
-                        # MovedError is one, too.
+                        # MovedError is an AskError too.
                         hops += 1
                         if hops > _MAX_HOPS:
                             raise
@@ -131,7 +138,8 @@ class ClusterRedis(Redis):
                             self._owners[slot] = node
                             self._read_soon()
                     except TryAgainError:
-                        # The slot is on its way to another node, and the keys of the script are not all in one place.
+                        # The slot is being moved to another node, and each of the two has some of
+                        # the script's keys.
                         await asyncio.sleep(TRY_AGAIN_S)
                         node, asking, hops = await self._owner(slot), False, 0
                     except (RedisTimeoutError, TimeoutError):
@@ -143,14 +151,14 @@ class ClusterRedis(Redis):
                             raise
                         node, asking, again = owner, False, True
         except (RedisTimeoutError, TimeoutError):
-            # Whoever hangs says nothing of a successor; the others do.
+            # A node that hangs names no successor. Other nodes do.
             self._read_soon(node)
             raise
 
     async def ping(self, **options: Any) -> bool:
-        """Raises `RedisError`, `OSError` or `TimeoutError` unless every slot has an owner that answers and believes in the
-        Cluster: with one of them away the calls of some tenants are refused. Takes ``NODE_ANSWERS_S`` a node at most, all at
-        the same time."""
+        """Raises `RedisError`, `OSError` or `TimeoutError` unless every slot has an owner that
+        answers and says that the Cluster is well. With one owner away, the calls of some tenants
+        are refused. All nodes are asked at the same time, and each has ``NODE_ANSWERS_S``."""
         loop = asyncio.get_running_loop()
         if self._problem is not None or loop.time() - self._read_at > READ_EVERY_S:
             await self.read_map()
@@ -169,7 +177,8 @@ class ClusterRedis(Redis):
         return True
 
     def ranges(self) -> Iterator[tuple[Node | None, list[tuple[int, int]]]]:
-        """Each owner (None: nobody) with the first and last slot of each of its ranges."""
+        """Each owner with the first and the last slot of each of its ranges. The owner None stands
+        for slots of nobody."""
         found: dict[Node | None, list[tuple[int, int]]] = {}
         for node, slots in groupby(range(SLOTS), key=self._owners.__getitem__):
             numbers = list(slots)
@@ -177,8 +186,9 @@ class ClusterRedis(Redis):
         yield from found.items()
 
     async def read_map(self, avoid: Node | None = None) -> None:
-        """Asks the Cluster who owns what, ``avoid`` last. Shared by all that ask at the same time, and not done when it was
-        done just now. Raises nothing: an old map stays."""
+        """Reads the map of slots from the Cluster. The node ``avoid`` is asked last. Callers at the
+        same time share one read, and nothing is read if that was done less than `READ_APART_S` ago.
+        Raises nothing: if nobody answers, the old map stays."""
         loop = asyncio.get_running_loop()
         if self._reading is None or self._reading.done():
             if loop.time() - self._read_at < READ_APART_S:
@@ -221,7 +231,8 @@ class ClusterRedis(Redis):
         known = [
             address for address in dict.fromkeys((*self.nodes, *self._seeds)) if not avoid or address != avoid.address
         ]
-        # In turn, so that one whose view is old, or that hangs, is not asked first each time.
+        # The nodes take turns, so that a node that hangs or has an old map is not asked first each
+        # time.
         self._turn += ASKED_AT_ONCE
         at = self._turn % len(known) if known else 0
         places = [*known[at:], *known[:at], *([avoid.address] if avoid else [])]
@@ -261,11 +272,12 @@ class ClusterRedis(Redis):
 
 
 async def together(node: Node, *commands: Sequence[Any]) -> list[Any]:
-    """The answers to ``commands``, sent on one connection. Raises the first that is an error."""
+    """Sends ``commands`` on one connection and gives their answers. If one is an error, the first
+    error is raised."""
     async with node.client.pipeline(transaction=False) as pipe:
         for words in commands:
             pipe.execute_command(*words)
-        # Raised by the pipeline itself, the error would quote the command.
+        # An error that the pipeline itself raises would quote the command.
         answers: list[Any] = await pipe.execute(raise_on_error=False)
     for answer in answers:
         if isinstance(answer, Exception):
@@ -274,7 +286,8 @@ async def together(node: Node, *commands: Sequence[Any]) -> list[Any]:
 
 
 async def ask(node: Node, *args: Any) -> Any:
-    """A command behind ASKING: what a node that a slot is moved to wants until it has all of it."""
+    """Sends a command behind ASKING. A node to which a slot is being moved takes commands only so
+    until it has the whole slot."""
     return (await together(node, ("ASKING",), args))[1]
 
 
@@ -285,13 +298,14 @@ def not_copied(node: Node) -> RedisError:
 async def read_slots(node: Node) -> list[tuple[int, int, list[_Address]]]:
     """CLUSTER SLOTS as one node knows it: first slot, last slot, the master and its replicas."""
     async with asyncio.timeout(NODE_ANSWERS_S):
-        # In two words redis-py leaves the answer as it is.
+        # The command is sent as two words: redis-py does not change the answer then.
         answer: Any = await node.execute("CLUSTER", "SLOTS")
     return [(int(first), int(last), [_address(one, node) for one in nodes]) for first, last, *nodes in answer]
 
 
 async def healthy(node: Node) -> None:
-    """Raises `RedisError`, `OSError` or `TimeoutError` unless the node answers, and says that its Cluster is well."""
+    """Raises `RedisError`, `OSError` or `TimeoutError` unless the node answers and says that its
+    Cluster is well."""
     try:
         async with asyncio.timeout(NODE_ANSWERS_S):
             try:
@@ -310,8 +324,9 @@ async def healthy(node: Node) -> None:
 
 
 def _address(entry: Sequence[Any], asked: Node) -> _Address:
-    """The endpoint of a node in an answer of ``asked``: an empty one is the host that was asked, "?" is one without a name,
-    whose address stands in what follows."""
+    """The endpoint of a node, from an answer of the node ``asked``. An empty endpoint means the
+    host that was asked. "?" means that the node has no name; its address stands in the fields that
+    follow."""
     text = _text(entry[0])
     if text == "?":
         more: Iterable[Any] = entry[3] if len(entry) > 3 else ()

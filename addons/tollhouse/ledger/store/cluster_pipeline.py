@@ -1,4 +1,5 @@
-"""The scripts on a Cluster: those of one tick go to each owner together, as `Pipeline` sends them to a single server."""
+"""The pipeline of a Cluster. The scripts of one tick go to each owner together, as `Pipeline` sends
+them to a single server."""
 
 from __future__ import annotations
 
@@ -13,26 +14,26 @@ from tollhouse.ledger.store.cluster import COPY_WITHIN_MS, ClusterRedis, Node, a
 from tollhouse.ledger.store.pipeline import Entry, Pipeline, Prefix
 
 COPIED: Final = frozenset({"limits", "rotate", "settle"})
-"""Scripts that are done when one replica has them, if there is one: what they acknowledge must
-survive the failover of their master. A hold that does not is the hold rule's own risk, and the
-charge of its settle is made all the same. Each bears being done twice, and writes something then,
-too, so that WAIT waits."""
+"""Scripts that count as done when one replica has them, if there is a replica. Their writes must
+survive the failover of their master. A hold need not: if it is lost, more calls may leave than the
+limit allows, and the settle charges the call all the same. Each of these scripts bears being done
+twice. It writes something the second time too, so that WAIT waits."""
 
 
 def open_pipeline(redis: Redis) -> Pipeline | Lanes:
-    """What runs scripts on ``redis``."""
+    """The object that runs scripts on ``redis``."""
     return Lanes(redis) if isinstance(redis, ClusterRedis) else Pipeline(redis)
 
 
 class Lane(Pipeline):
-    """To one master."""
+    """The pipeline to one master."""
 
     def __init__(self, node: Node) -> None:
         super().__init__(node.client)
         self._node = node
 
     async def drained(self) -> None:
-        """Closes it when what is under way has ended."""
+        """Closes the lane when the commands under way have ended."""
         while self._under_way:
             await asyncio.wait(tuple(self._under_way))
         await self.close()
@@ -40,7 +41,8 @@ class Lane(Pipeline):
     async def _round(self, connection: Any, batch: list[Entry]) -> list[Entry]:
         if self._node.replicas == 0 or not any(entry[1].name in COPIED for entry in batch):
             return await super()._round(connection, batch)
-        # What must be copied waits behind a future of its own; all else is answered at once.
+        # A command of `COPIED` gets a future of its own, which waits for the replica. All others
+        # are answered at once.
         waiting = {entry[2]: _quiet_future() for entry in batch if entry[1].name in COPIED}
         outer = {inner: future for future, inner in waiting.items()}
         inside = [(command, script, waiting.get(future, future)) for command, script, future in batch]
@@ -58,14 +60,15 @@ class Lane(Pipeline):
 
 
 def _quiet_future() -> asyncio.Future[Any]:
-    """One whose failure need not be looked at."""
+    """A future whose failure need not be looked at."""
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     future.add_done_callback(lambda done: done.cancelled() or done.exception())
     return future
 
 
 class Lanes:
-    """`Pipeline`'s `run` and `close` for all masters. A script whose slot is away fails, others go on."""
+    """`Pipeline`'s `run` and `close` for all masters. A script whose slot is away fails. Others go
+    on."""
 
     def __init__(self, redis: ClusterRedis) -> None:
         self._redis = redis
@@ -73,18 +76,19 @@ class Lanes:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def run(self, prefix: Prefix, arguments: Sequence[str]) -> Any:
-        """The script's reply. Raises `LedgerUnavailable` within the client's ``timeout_s``; a caller that is cancelled takes
-        nothing back."""
+        """The script's reply. Raises `LedgerUnavailable` within the client's ``timeout_s``. If the
+        caller is cancelled, a command that was sent still takes effect."""
         command = prefix.command(arguments)
 
         async def send(node: Node, asking: bool) -> Any:
             if asking:
-                # Its text as well: the node may not have seen the script, and ASKING is for one command.
+                # EVAL sends the text of the script: the node may not have it, and ASKING holds for
+                # one command.
                 return await ask(node, "EVAL", prefix.script.text, len(prefix.keys), *prefix.keys, *arguments)
             try:
                 return await self._lane(node).submit(command, prefix.script)
             except LedgerUnavailable as error:
-                # What Redis itself answered says where to go.
+                # Redis's own answer names the node to go to.
                 raise (error.__cause__ if isinstance(error.__cause__, Exception) else error) from None
 
         with translated():
@@ -102,7 +106,7 @@ class Lanes:
         return lane
 
     def _retire(self) -> None:
-        """A new node is the sign that others may have left."""
+        """Closes the lanes of nodes that have left. It is called when there is a new node."""
         for node in self._lanes.keys() - set(self._redis.nodes.values()):
             task = asyncio.get_running_loop().create_task(self._lanes.pop(node).drained())
             self._closing.add(task)

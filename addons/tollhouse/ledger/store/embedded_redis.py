@@ -1,7 +1,7 @@
 """Redis's part without a Redis: fakeredis, with its Lua, in this process. For one machine and one worker.
 
-Projects, limits, grants and tokens survive a restart, in ``STATE/ledger.json`` (0600; holds digests of tokens, no token). What
-was spent does not.
+Projects, limits, grants and tokens survive a restart, in ``STATE/ledger.json`` (0600; it holds
+digests of tokens, and no token). Used amounts do not survive it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ _DIRECTORY: Final = (keys.PROJECTS, keys.TOKENS, keys.TOKEN_IDS)
 
 
 class EmbeddedRedis(FakeAsyncRedis):
-    """fakeredis that writes its file when `store.persist` asks for it."""
+    """fakeredis that writes its file when `client.persist` asks for it."""
 
     _file: Path | None = None
     _view: Any = None
 
     def tollhouse_save(self) -> None:
-        """Replaces the file; a crash leaves the old one or the new one, whole. Raises `OSError`."""
+        """Replaces the file. A crash leaves the whole old file or the whole new one. Raises
+        `OSError`."""
         assert self._file is not None
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         text = json.dumps(_snapshot(self._view), ensure_ascii=False, indent=1, sort_keys=True)
@@ -35,8 +36,8 @@ class EmbeddedRedis(FakeAsyncRedis):
 
 
 def open_store(state_directory: Path) -> EmbeddedRedis:
-    """A store of its own, filled from ``state_directory`` (made if it is missing, 0700). Raises `ValueError` when the
-    file there is not one that it has written."""
+    """A store of its own, filled from the file in ``state_directory``. The directory is made if it
+    is missing (0700). Raises `ValueError` when this program has not written the file."""
     server = FakeServer()
     redis = EmbeddedRedis(server=server, protocol=2)
     redis._view = FakeStrictRedis(server=server, decode_responses=True)

@@ -1,10 +1,14 @@
 """Whether Redis really is away: for ``[redis] unsafe_fail_open``, where a call that Redis could not be asked about is worth money.
 
-A failure of one question proves no outage: its own connection may be broken, the pool of connections be used up, or the event
-loop have stood still for longer than the question's time limit, all of which a crowd of workloads can bring about. So Redis is
-asked once more, over a new connection, by a blocking client in a thread: a reply that is there is never taken for late, however
-long the thread had to wait for its turn. Only silence, and a connection that can't be had for a reason beyond this process, are an
-outage; an answer of any kind (no memory left, wrong password, a script that runs for too long) is none.
+A failed question proves no outage. Its connection may be broken, the pool of connections may be
+used up, or the event loop may have stood still for longer than the question's time limit. A crowd
+of workloads can bring all of this about. So Redis is asked once more, over a new connection, by a
+blocking client in a thread. A reply that has arrived is never taken for late, however long the
+thread waited for its turn.
+
+Two things are an outage: silence, and a connection that can't be made for a reason outside of this
+process. An answer of any kind (no memory left, wrong password, a script that runs for too long) is
+none.
 """
 
 from __future__ import annotations
@@ -33,19 +37,20 @@ from tollhouse.ledger.store.urls import SENTINEL, parse_servers
 log = logging.getLogger(__name__)
 
 BELIEVED_S: Final = 1.0
-"""How long an answer that Redis is away serves; that it is there serves nobody but those who wait for it."""
+"""How long the finding that Redis is away is believed. The finding that Redis is there is only for
+the callers that wait for it."""
 _FAR: Final = frozenset(
     {
         errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT, errno.EHOSTUNREACH,
         errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN, errno.ENOENT,
     }
 )  # fmt: skip
-"""Errors that the other side or the way to it makes; ENOENT is a Unix socket's. Others are of this process: no descriptor, no port,
-no memory, a certificate that is not trusted."""
+"""Errors that the other side or the network makes. ENOENT is that of a Unix socket. Other errors
+are of this process: no descriptor, no port, no memory, a certificate that is not trusted."""
 
 
 class Outage:
-    """``ping`` blocks, and raises what redis raises; ``clock`` is monotonic."""
+    """``ping`` blocks and raises the exceptions of redis-py. ``clock`` is monotonic."""
 
     def __init__(self, ping: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._ping = ping
@@ -53,16 +58,18 @@ class Outage:
         self._believed_until = float("-inf")
         self._asking: asyncio.Task[bool] | None = None
         self.in_force = False
-        """It was confirmed, and `over` has not been called since."""
+        """An outage was confirmed, and `over` has not been called since."""
         self.let_through = 0
-        """Calls of this outage."""
+        """The number of calls that left during this outage."""
 
     async def explains(self, error: LedgerUnavailable) -> bool:
-        """Whether ``error`` is of an outage: a question that had no answer, and Redis is away. Raises nothing."""
+        """Whether ``error`` comes from an outage: the question had no answer, and Redis is away.
+        Raises nothing."""
         return unanswered(error) and await self.confirmed()
 
     async def confirmed(self) -> bool:
-        """Whether Redis is away, by asking it now unless it was found away a moment ago. Raises nothing."""
+        """Whether Redis is away. It is asked now, unless it was found away a moment ago. Raises
+        nothing."""
         if self._clock() < self._believed_until:
             return True
         if self._asking is None or self._asking.done():
@@ -70,7 +77,7 @@ class Outage:
         return await asyncio.shield(self._asking)
 
     def over(self) -> None:
-        """Redis has answered."""
+        """Called when Redis has answered."""
         self._believed_until = float("-inf")
         if self.in_force:
             self.in_force = False
@@ -102,7 +109,8 @@ class Outage:
 
 
 def unanswered(error: LedgerUnavailable) -> bool:
-    """What redis-py raised is its cause. One that has none, or another, is about an answer that can't be believed."""
+    """Whether the question had no answer: the cause is an exception of redis-py then. An error
+    without a cause, or with another cause, is about an answer that can't be believed."""
     cause = error.__cause__
     return isinstance(cause, RedisConnectionError | RedisTimeoutError | OSError) and not isinstance(
         cause, AuthenticationError | AuthorizationError
@@ -110,7 +118,8 @@ def unanswered(error: LedgerUnavailable) -> bool:
 
 
 def means_away(error: BaseException) -> bool:
-    """Whether a failed connection or question says that Redis is not there, rather than something of us or of its answer."""
+    """Whether the failure means that Redis is not there. Else it is about this process, or about
+    Redis's answer."""
     if isinstance(error, AuthenticationError | AuthorizationError | MaxConnectionsError):
         return False
     if isinstance(error, RedisConnectionError) and "max number of clients" in str(error):
@@ -118,14 +127,16 @@ def means_away(error: BaseException) -> bool:
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, OSError):
-            # redis-py raises its own error from the socket's: https://github.com/redis/redis-py, connection.py.
+            # redis-py's own error has the socket's error as its cause:
+            # https://github.com/redis/redis-py, connection.py.
             return isinstance(link, TimeoutError | socket.gaierror) or link.errno in _FAR
         link = link.__cause__ or link.__context__
     return isinstance(error, RedisConnectionError | RedisTimeoutError)
 
 
 def _descriptor_left() -> bool:
-    """A name can't be resolved without one either, and then the resolver says that the name is not there."""
+    """Whether this process can open one more descriptor. Without one no name can be resolved, and
+    the resolver then says that the name does not exist."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     except OSError:

@@ -13,8 +13,9 @@ from tollhouse.ledger.store.urls import Servers
 
 
 def sentinel(servers: Servers, **options: Any) -> Redis:
-    """A client of the master that Sentinels name, by ``options`` of redis-py. User and password are the Redis's; the Sentinels
-    have their own. A failover is noticed by the next connection."""
+    """A client of the master that Sentinels name, with ``options`` of redis-py. User and password
+    are those of Redis; the Sentinels have their own. After a failover the next connection goes to
+    the new master."""
     tls = tls_options(servers)
     # redis-py has no types for it.
     make: Any = Sentinel
@@ -26,12 +27,13 @@ def sentinel(servers: Servers, **options: Any) -> Redis:
 
 
 def sentinel_options(servers: Servers, options: dict[str, Any]) -> dict[str, Any]:
-    """How one Sentinel itself is spoken to."""
+    """The options of the connection to a Sentinel itself."""
     own = {"username": servers.sentinel_username, "password": servers.sentinel_password}
     kept: dict[str, Any] = {
         key: options[key] for key in ("protocol", "socket_connect_timeout", "socket_timeout") if key in options
     }
-    # One try each: redis-py's own waits between tries are longer than a command may take.
+    # Each Sentinel is tried once: redis-py's own waits between tries are longer than a command may
+    # take.
     return {**kept, **tls_options(servers), **own, "retry": Retry(NoBackoff(), 0)}
 
 

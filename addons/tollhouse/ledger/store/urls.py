@@ -1,4 +1,4 @@
-"""Redis URLs: what they say, and nothing of how they are reached."""
+"""Redis URLs: they are read and judged here. Connections are made elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FORMS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class _Option:
-    """An option of one server's URL: what its value must be, and whether TLS alone has it."""
+    """An option of one server's URL: what its value must be, and whether it needs TLS."""
 
     allows: Callable[[str], object]
     must_be: str
@@ -55,13 +55,13 @@ _ONE_SERVER: Final = {
     "ssl_check_hostname": _Option(_SWITCH.allows, _SWITCH.must_be, tls=True),
     "ssl_cert_reqs": _Option(re.compile("none|optional|required").fullmatch, "none, optional or required", tls=True),
 }
-"""Of redis-py's `from_url`, those that leave alone how the ledger speaks."""
+"""The options of redis-py's ``from_url`` that do not change how the ledger speaks."""
 
 
 def check_one_server(parts: SplitResult) -> None:
-    """Judges database and options of a ``redis://``, ``rediss://`` or ``unix://`` URL; host and
-    port are not looked at. Raises `ValueError`, without a value of the URL: a name that is not
-    known may be a part of a password."""
+    """Judges the database and the options of a ``redis://``, ``rediss://`` or ``unix://`` URL. Host
+    and port are not looked at. Raises `ValueError`. Its text has no value of the URL, and no
+    unknown name: that may be a part of a password."""
     try:
         query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
@@ -97,8 +97,8 @@ def check_one_server(parts: SplitResult) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """``places`` are the hosts (IPv6 without brackets) and ports that are asked who is who. ``master`` and ``db`` are of
-    Sentinels alone. ``ca_file`` is None for the machine's own roots."""
+    """``places`` are hosts (IPv6 without brackets) and ports of some nodes or of the Sentinels.
+    Only Sentinels have ``master`` and ``db``. ``ca_file`` is None for the machine's own roots."""
 
     places: tuple[tuple[str, int], ...]
     username: str | None
@@ -112,7 +112,8 @@ class Servers:
 
 
 def parse_servers(url: str) -> Servers:
-    """Reads a URL that begins with `CLUSTER` or `SENTINEL`. Raises `ValueError`, without a value of the URL."""
+    """Reads a URL that begins with `CLUSTER` or `SENTINEL`. Raises `ValueError`, whose text has no
+    value of the URL."""
     kind = CLUSTER if url.startswith(CLUSTER) else SENTINEL
     try:
         parts = urlsplit(url)
