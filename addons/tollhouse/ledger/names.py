@@ -13,7 +13,8 @@ Cluster.
 ``toll:{tenant}:grants:PROJECT``           list    the one-time additions, as JSON; the last 1000
 =========================================  ======  ==================================================================
 
-Their number does not grow with the calls. ``{directory}`` holds what is looked up before the tenant is known.
+The number of keys does not grow with the calls. Projects and tokens are looked up before the tenant
+is known: their keys have the hash tag ``{directory}``.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ class Scope(NamedTuple):
         return f"{self.kind}:{self.id}"
 
     def __str__(self) -> str:
-        """As a sentence names it."""
+        """The scope as a sentence names it."""
         return f"{self.kind} {self.id}"
 
 
 def check_id(what: str, text: str) -> str:
-    """``text`` if it can be an id of ``what`` (a tenant, project or token), else `ValueError`: ids become parts of
-    keys."""
+    """``text`` if it can be the id of a ``what`` (a tenant, project or token). Raises `ValueError`
+    for any other text: ids become parts of keys."""
     if not _ID.fullmatch(text):
         raise ValueError(
             f"{text!r} can't be the id of a {what}: use 1 to 128 of the characters A-Z a-z 0-9 . _ @ - "

@@ -11,28 +11,29 @@ from tollhouse.ledger.names import Scope
 from tollhouse.text import clipped
 
 FIELD_BYTES: Final = 512
-"""Of one field of a record, at most."""
+"""The most bytes of one field of a record."""
 RECORD_BYTES: Final = 1_800
-"""Of a record, with the names of its fields, at most: with what Redis adds for each field a call
-takes less than 2 kB of the stream."""
+"""The most bytes of a record, with the names of its fields. Redis adds some bytes for each field,
+so a call takes less than 2 kB of the stream."""
 NAME_BYTES: Final = 128
-"""Of a model's name in the sums."""
+"""The most bytes of a model's name in the sums."""
 LATER: Final = "\x1fheld_in\x1e\x1f"
-"""Stands in a hold's text between what it carries and its later parts: scripts/common.lua."""
+"""Stands in a hold's text between the carried record and the later parts:
+ledger/scripts/common.lua."""
 _SEPARATOR: Final = "\x1f"
 _NOT_IN_TEXT: Final = str.maketrans({"\x1e": " ", "\x1f": " "})
 _KEPT: Final = frozenset({"call_id", "ts", "tenant", "project", "identity", "provider", "attempts", "tokens"})
-"""Fields that no client chooses: whoever reads a record looks for it by some, and parses others.
-They are cut at `FIELD_BYTES` alone."""
+"""Fields that no client chooses. Readers find records by some of them and parse others, so these
+are cut at `FIELD_BYTES` only."""
 _STEPS: Final = (512, 256, 128, 64, 32, 16)
 
 
 def bounded(record: Mapping[str, str]) -> dict[str, str]:
-    """``record`` with its fields cut, so that none is above `FIELD_BYTES` and all together are not
-    above `RECORD_BYTES`: where they are, the longest are cut first."""
+    """``record`` with its fields cut. None is above `FIELD_BYTES`, and all together are not above
+    `RECORD_BYTES`. The longest fields are cut first."""
     whole = "".join([*record.keys(), *record.values()])
     if len(whole) <= RECORD_BYTES and whole.isascii() and max(map(len, record.values()), default=0) <= FIELD_BYTES:
-        # Nearly every record, in a tenth of the time.
+        # Nearly every record needs no cut. This test takes a tenth of the time of the rest.
         return dict(record)
     kept: dict[str, str] = {}
     for limit in _STEPS:
@@ -70,7 +71,8 @@ def unpacked(text: str) -> dict[str, str]:
 def sums_of(scopes: Sequence[Scope], record: Mapping[str, str], charged: int) -> tuple[str, str]:
     """The names of the sums by model and by token. A name that cost nothing is not counted: a
     workload could invent any number of models that no provider knows."""
-    # The scope of a rotated token is its predecessor's, so that their limits are one.
+    # A rotated token has the scope of its predecessor, so that both share their limits. The sums
+    # are by the token itself.
     token = record.get("identity") or next((scope.id for scope in scopes if scope.kind == "token"), "")
     if not charged:
         return "-", token

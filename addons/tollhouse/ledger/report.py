@@ -1,4 +1,4 @@
-"""What the ledger's scripts and sums say, as values that a command prints."""
+"""The replies of the ledger's scripts and its sums, as values that a command prints."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _EPOCH = date(1970, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class LimitState:
-    """Amounts in the limit's unit (nano-dollars for ``usd``). ``used`` may be more than the limit; ``left`` is then 0.
-    ``granted`` is what this window has beyond the limit (`Ledger.grant`), and part of ``left``.
-    ``resets_at``: seconds since the epoch, None for ``total`` and ``concurrent``."""
+    """Amounts are in the limit's unit (nano-dollars for ``usd``). ``used`` may be more than the
+    limit; ``left`` is 0 then. ``granted`` is the grant of this window (`Ledger.grant`), which
+    ``left`` includes. ``resets_at`` is seconds since the epoch, None for ``total`` and
+    ``concurrent``."""
 
     limit: Limit
     used: int
@@ -99,7 +100,7 @@ def usage_rows(
 
 
 def swept_fields(nano_usd: int) -> dict[str, str]:
-    """The fields of a line that a sweep knows better than the gateway that died."""
+    """The fields of a line that the sweep knows, and the dead gateway could not."""
     cost = format_usd(nano_usd)
     return {"charged_by": "sweep", "cost_usd": cost, "held_usd": cost}
 

@@ -1,16 +1,18 @@
 """Settles that Redis could not be told: on disk before anybody relies on them, told again when
 Redis is back.
 
-`spool_file` keeps them, one row a call id, and says what a crash and several processes do. Here it
-is asked: what comes in one turn of the loop is one transaction, in a thread. Records are replayed
-tenant by tenant, each tenant's in order; the ledger does each once, by its call id, which it
-remembers for 24 h. One that is told later than that may have been told before, or been swept: it is
-charged only if Redis still knows its call. Memory holds none of them but those being written or
-told.
+`spool_file` keeps the records, one row for each call id. It says what happens in a crash and with
+several processes. This module calls it in a thread. All steps of one turn of the loop are one
+transaction.
 
-A call that leaves without a hold (``[redis] unsafe_fail_open``) has a record before anything of it
-leaves, of kind ``begun``: the charge if nothing else is heard of it. It is replayed only after its
-process has died. The ids of these are in memory.
+Records are replayed tenant by tenant, and those of one tenant in their order. The ledger does each
+once, by its call id, which it remembers for 24 h. A record that is told later than that may have
+been told before, or its call may have been swept. So it is charged only if Redis still knows the
+call. Memory holds only the records that are being written or told.
+
+A call that leaves without a hold (``[redis] unsafe_fail_open``) has a record of kind ``begun``
+before anything of it leaves. That record is the charge if nothing more is heard of the call. It is
+replayed only after its process has died. The ids of such calls are in memory.
 """
 
 from __future__ import annotations
@@ -36,14 +38,14 @@ __all__ = ["Replayed", "Spool", "SpoolDamaged", "SpoolRecord"]
 log = logging.getLogger(__name__)
 
 _STEPS_AT_ONCE: Final = 250
-"""In one transaction."""
+"""The most steps of one transaction."""
 _TENANTS_AT_ONCE: Final = 64
-"""So many claims are in memory together."""
+"""The most tenants that are told at the same time. Each has a claim in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What a round has told, and why the records of some tenants stay."""
+    """How many records a replay has told, and why the records of some tenants stay."""
 
     told: int
     lost: Mapping[str, LedgerUnavailable]
@@ -57,48 +59,47 @@ class _Wanted:
     size: int = 0
     begun: bool = False
     ends: str = ""
-    """The call that is not `Spool.live` any more once this is on disk."""
+    """The call that leaves `Spool.live` when this step is on disk."""
 
 
 class Spool:
-    """One a process; several processes may have the same state directory. All methods are for one
-    event loop."""
+    """Each process has one. Several processes may have the same state directory. All methods are
+    for one event loop."""
 
     def __init__(self, directory: Path, file: SpoolFile | None = None) -> None:
         self._file = file or SpoolFile(directory)
         self.path = self._file.path
         self.live: set[str] = set()
-        """Calls of this process that have begun without a hold, and of which no later record is on
-        disk."""
+        """Calls of this process that have begun without a hold and have no later record on disk."""
         self._tally = Tally()
         self._pending: list[_Wanted] = []
         self._writing: Counter[str] = Counter()
-        """Bytes of each token that are not on disk yet."""
+        """Bytes of each token's records that are not on disk yet."""
         self._beginning = 0
-        """Beginnings that are not on disk yet."""
+        """The number of records of kind ``begun`` that are not on disk yet."""
         self._owed: list[Step] = []
-        """What the disk did not take, and nobody waits for."""
+        """Steps that the disk did not take, and for which nobody waits."""
         self._writer: asyncio.Task[None] | None = None
         self._replaying = asyncio.Lock()
         self._last: frozenset[str] = frozenset()
-        """Tenants that the last replay could not tell: they wait for the others in the next one."""
+        """Tenants that the last replay could not tell. In the next replay they come last."""
         self._thread: ThreadPoolExecutor | None = None
 
     async def open(self) -> int:
-        """Takes over what former processes left: how many records wait. Raises `OSError`;
-        `SpoolDamaged` says itself what to do."""
+        """Takes over the records of former processes, and gives the number of those that wait.
+        Raises `OSError`. The text of `SpoolDamaged` says what to do."""
         self._tally = await self._in_thread(self._file.open)
         return self.waiting
 
     @property
     def waiting(self) -> int:
-        """Records in the file that Redis has to be told."""
+        """The number of records in the file that Redis has to be told."""
         return self._tally.waiting
 
     @property
     def calls(self) -> int:
-        """Calls that Redis has not been told of: those that wait, and those under way without a
-        hold, of every process."""
+        """The number of calls that Redis has not been told of, in all processes: those whose
+        records wait, and those under way without a hold."""
         return self._tally.waiting + self._tally.begun + self._beginning
 
     @property
@@ -108,19 +109,19 @@ class Spool:
 
     @property
     def spent(self) -> bool:
-        """There is something in the file, and none of it is needed any more."""
+        """The file has something in it, and none of that is needed any more."""
         tally = self._tally
         return tally.slack and not tally.waiting and not tally.begun and not self.live
 
     def share(self, token: Scope) -> int:
-        """Bytes of the records of ``token``, the last of their scopes."""
+        """Bytes of the records whose last scope is ``token``."""
         name = token_of(token)
         return self._tally.shares.get(name, 0) + self._writing[name]
 
     def put(self, record: SpoolRecord) -> asyncio.Future[None]:
-        """Begins to write a record. Done once it is on disk; the future fails with `OSError` if it
-        could not be written. Records of one turn of the loop share an fsync, and so do those that
-        come while one is written. Of one call the last counts."""
+        """Begins to write a record. The future is done when the record is on disk, and fails with
+        `OSError` if it could not be written. Records of one turn of the loop share an fsync, and so
+        do records that come during a write. Of one call the last record counts."""
         begun = record.kind == "begun"
         if begun:
             self.live.add(record.call_id)
@@ -132,16 +133,17 @@ class Spool:
         return self._submit(step, token, len(body), begun, "" if begun else record.call_id)
 
     def done(self, call_id: str) -> None:
-        """The ledger was told of a call's end: what was written when it began is of no account."""
+        """Called when the ledger was told of a call's end. The record of its beginning no longer
+        counts."""
         if call_id in self.live:
             self.live.discard(call_id)
             self._owe(Step(partial(self._file.remove, call_id)))
 
     async def replay(self, tell: Callable[[SpoolRecord], Awaitable[Exception | None]]) -> Replayed:
-        """Gives the records to ``tell``: each tenant's in order, one after the other, and the
-        tenants side by side. What ``tell`` returns says why a record can never be told: it is put
-        aside, and that is said. When it raises `LedgerUnavailable` the tenant's records stay for
-        the next replay. Also raises `OSError`."""
+        """Gives the records to ``tell``: those of one tenant in order, one after the other, and the
+        tenants at the same time. If ``tell`` returns an exception, the record can never be told: it
+        is put aside, and the log says so. If ``tell`` raises `LedgerUnavailable`, the tenant's
+        records stay for the next replay. Raises `OSError` too."""
         async with self._replaying:
             owed, self._owed = self._owed, []
             for step in owed:
@@ -165,7 +167,7 @@ class Spool:
             return Replayed(sum(result for result in results if isinstance(result, int)), lost)
 
     async def close(self) -> None:
-        """Waits for what is being written."""
+        """Waits for the writes under way."""
         while self._writer is not None and not self._writer.done():
             await asyncio.wait([self._writer])
         if self.waiting:
@@ -215,7 +217,7 @@ class Spool:
         try:
             found: list[Claimed] | None = await asyncio.shield(claim)
         except asyncio.CancelledError:
-            # Nobody would tell them while this process lives.
+            # While this process lives, nobody else would tell the claimed records.
             claim.add_done_callback(self._give_back)
             raise
         return found or []
@@ -226,7 +228,7 @@ class Spool:
             self._owe(Step(partial(self._file.finish, (), {}, rest)))
 
     async def _tell(self, one: Claimed, tell: Callable[[SpoolRecord], Awaitable[Exception | None]]) -> str | None:
-        """Why it can never be told, or None: it was."""
+        """Why the record can never be told. None: it was told."""
         fault: Exception | None = None
         why = "its bytes are not those that were written"
         if one.record is not None:
@@ -245,8 +247,8 @@ class Spool:
         return why
 
     def _owe(self, step: Step) -> asyncio.Future[Any]:
-        """A step that has to be done some time: at the next replay if the disk does not take it
-        now."""
+        """Does a step that has to be done at some time. If the disk does not take it now, the next
+        replay does it."""
         future = self._submit(step)
 
         def look(done: asyncio.Future[Any]) -> None:
@@ -261,7 +263,8 @@ class Spool:
     ) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        # Looked at here, so that a failure that nobody waits for is not reported as lost.
+        # The failure is looked at here, so that asyncio does not report it as lost if nobody waits
+        # for it.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._pending.append(_Wanted(step, future, token, size, begun, ends))
         if self._writer is None or self._writer.done():
@@ -269,7 +272,7 @@ class Spool:
         return future
 
     async def _write_pending(self) -> None:
-        # The rest of this turn of the loop is to come with the first.
+        # The other steps of this turn of the loop join the first.
         await asyncio.sleep(0)
         while self._pending:
             batch = self._pending[:_STEPS_AT_ONCE]

@@ -1,12 +1,12 @@
-"""The spool on disk: ``STATE/spool.sqlite3`` (0600), one row a call id. It blocks: `spool` calls it
-in a thread of its own.
+"""The spool on disk: ``STATE/spool.sqlite3`` (0600), one row for each call id. It blocks: `spool`
+calls it in a thread of its own.
 
-Each `run` is one transaction and one fsync (WAL, ``synchronous=FULL``): what it returned from is on
-the disk. A crash leaves the whole transaction or nothing of it.
+Each `run` is one transaction and one fsync (WAL, ``synchronous=FULL``). When it returns, its
+changes are on the disk. A crash leaves the whole transaction or nothing of it.
 
-Several processes may use the file. Each holds the lock of a number (``spool.N.lock``, `flock`),
-which the kernel drops when the process dies, and marks rows as its own by that number. Rows of a
-number that nobody holds are free for all:
+Several processes may use the file. Each process has a number and holds the lock of that number
+(``spool.N.lock``, ``flock``). The kernel drops the lock when the process dies. A process marks rows
+as its own by its number. If nobody holds a number, every process may take its rows:
 
     state     owner
     ended     nobody      the call has ended: Redis has to be told
@@ -15,8 +15,8 @@ number that nobody holds are free for all:
     lost      nobody      the process died: Redis has to be told
     lost      a process   this process is telling it
 
-What Redis refuses for ever is moved to the table ``aside``, for a person to look at. Past 400 lines
-because each step of a transaction has its method here, beside the file that it is done in.
+A record that Redis refuses for ever is moved to the table ``aside``, for a person to look at. Past
+400 lines because each step of a transaction has its method here, beside the file that it changes.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from tollhouse.ledger.spool_schema import FILE_NAME, SpoolDamaged, code_of, make
 log = logging.getLogger(__name__)
 
 BUSY_S: Final = 10.0
-"""How long a transaction waits for those of other processes, which take milliseconds."""
+"""How long a transaction waits for the transactions of other processes. These take milliseconds."""
 CLAIM_ROWS: Final = 64
 CLAIM_BYTES: Final = 256 << 10
-"""Of the rows that are claimed together; one row may be larger."""
+"""The most bytes of rows that are claimed together. A single row may be larger."""
 _MOST_PROCESSES: Final = 1024
 _WAL_BYTES: Final = 4 << 20
-"""Of the log beside the file, before it is copied into the file."""
+"""The size of the log beside the file from which on it is copied into the file."""
 _INSERT: Final = (
     "INSERT INTO records (call_id, tenant, token, state, owner, checksum, body) "
     "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (call_id) DO NOTHING"
@@ -56,14 +56,14 @@ _INSERT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What is in the file after a transaction, whoever wrote it."""
+    """The content of the file after a transaction, of all processes."""
 
     waiting: int = 0
-    """Records that Redis has to be told."""
+    """The number of records that Redis has to be told."""
     begun: int = 0
-    """Calls under way in some process."""
+    """The number of calls under way in any process."""
     size: int = 0
-    """Bytes of all records, those that were put aside too."""
+    """Bytes of all records. Those that were put aside count too."""
     shares: Mapping[str, int] = field(default_factory=dict)
     """Bytes of the records of each token (`token_of`)."""
     slack: bool = False
@@ -72,8 +72,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A row that this process tells; without a record when its bytes are not those that were
-    written."""
+    """A row that this process tells. It has no record if its bytes have changed on the disk."""
 
     call_id: str
     record: SpoolRecord | None
@@ -81,17 +80,17 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A part of a transaction. Its result is None where there is no file and it does not make
-    one."""
+    """A part of a transaction. If there is no file and the step does not make one, its result is
+    None."""
 
     do: Callable[[], Any]
     makes_file: bool = False
 
 
 class SpoolFile:
-    """All methods are for one thread. Every one raises `OSError` when the disk fails: then nothing
-    of the transaction is there, and the next one opens the file anew. It raises `SpoolDamaged` when
-    the file is no spool."""
+    """All methods are for one thread. Each raises `OSError` when the disk fails. Nothing of the
+    transaction is on the disk then, and the next transaction opens the file anew. Each raises
+    `SpoolDamaged` when the file is no spool."""
 
     def __init__(self, directory: Path, *, busy_s: float = BUSY_S) -> None:
         self._busy_ms = int(busy_s * 1000)
@@ -99,7 +98,7 @@ class SpoolFile:
         self._old = directory / OLD_NAME
         self._connection: sqlite3.Connection | None = None
         self._number = 0
-        """By which this process marks its rows; 0 before it has one."""
+        """The number by which this process marks its rows. 0 before it has one."""
         self._lock = -1
 
     def open(self) -> Tally:
@@ -114,8 +113,8 @@ class SpoolFile:
         return self.run([Step(self.tenants)])[1]
 
     def run(self, steps: Sequence[Step]) -> tuple[list[Any], Tally]:
-        """The steps in one transaction, and the result of each: what it returned, or what it
-        raised. An error of the disk is raised instead, and nothing has been done."""
+        """Does the steps in one transaction. Gives the result of each: what it returned, or its
+        exception. An error of the disk is raised, and nothing has been done then."""
         try:
             if not self._connect(any(step.makes_file for step in steps)):
                 return [None] * len(steps), Tally()
@@ -134,7 +133,7 @@ class SpoolFile:
         return results, tally
 
     def compact(self) -> Tally:
-        """Gives back to the disk what the records do not need."""
+        """Gives the space that the records do not need back to the disk."""
         try:
             if not self._connect(False):
                 return Tally()
@@ -146,14 +145,14 @@ class SpoolFile:
             raise translated(error, self.path) from error
 
     def close(self) -> None:
-        """Calls that are under way here count as lost from now on."""
+        """From now on the calls under way in this process count as lost."""
         try:
             if self._connection is not None:
                 self._begin()
                 self._free(self._number)
                 self._sql("COMMIT")
         except sqlite3.Error as error:
-            # The lock's end says the same to the others.
+            # The end of the lock tells the other processes the same.
             log.warning("%s could not be closed in good order (%s)", self.path, error)
         finally:
             self._drop()
@@ -164,7 +163,8 @@ class SpoolFile:
     # Steps.
 
     def put(self, record: SpoolRecord, body: bytes) -> None:
-        """In place of what is there of the call. One that is held needs no record."""
+        """Writes the record in place of the call's earlier one. For kind ``held`` no record is
+        needed."""
         if record.kind == "held":
             self._sql("DELETE FROM records WHERE call_id = ?", record.call_id)
         else:
@@ -172,7 +172,7 @@ class SpoolFile:
             self._insert(record, body, *(("begun", self._number) if begun else ("ended", None)))
 
     def take(self, records: Iterable[SpoolRecord]) -> None:
-        """Those of a process that died, in order."""
+        """Writes the records of a process that died, in their order."""
         for record in records:
             if record.kind == "held":
                 self._sql("DELETE FROM records WHERE call_id = ?", record.call_id)
@@ -181,7 +181,7 @@ class SpoolFile:
                 self._insert(record, encode(record), state, None)
 
     def remove(self, call_id: str) -> None:
-        """The beginning of a call of this process is of no account any more."""
+        """Removes the record of the beginning of a call of this process."""
         self._sql(
             "DELETE FROM records WHERE call_id = ? AND state = 'begun' AND owner = ?",
             call_id,
@@ -189,13 +189,13 @@ class SpoolFile:
         )
 
     def tenants(self) -> list[str]:
-        """Whose records nobody is telling. Those that a dead process had are among them."""
+        """The tenants with records that nobody is telling. Rows of dead processes count."""
         for (number,) in self._sql("SELECT DISTINCT owner FROM records WHERE owner IS NOT NULL"):
             if number == self._number:
                 continue
             lock = self._take_lock(number)
             if lock >= 0:
-                # Nobody can take the number while its rows are freed.
+                # While this process holds the lock, no other one can take the number.
                 try:
                     self._free(number)
                 finally:
@@ -204,8 +204,8 @@ class SpoolFile:
         return [tenant for (tenant,) in found]
 
     def claim(self, tenant: str) -> list[Claimed]:
-        """The tenant's next rows, in the order in which they came: this process's until `finish`,
-        or until it dies."""
+        """The tenant's next rows, in the order in which they came. They belong to this process
+        until `finish`, or until it dies."""
         rows = self._sql(
             "SELECT call_id, state, checksum, body FROM records "
             "WHERE tenant = ? AND owner IS NULL ORDER BY seq LIMIT ?",
@@ -228,8 +228,8 @@ class SpoolFile:
         return claimed
 
     def finish(self, told: Sequence[str], aside: Mapping[str, str], rest: Sequence[str]) -> None:
-        """Ends a claim: what was told is gone, what can never be told is put aside with its reason,
-        the rest is free."""
+        """Ends a claim. The rows of ``told`` are deleted, those of ``aside`` are put aside with
+        their reasons, and those of ``rest`` are free again."""
         for call_id, why in aside.items():
             self._sql(
                 "INSERT OR REPLACE INTO aside SELECT call_id, tenant, ?, body FROM records "
@@ -254,8 +254,9 @@ class SpoolFile:
         return self._connection.execute(text, values).fetchall()
 
     def _begin(self) -> None:
-        """Begins a transaction that writes. SQLite's own wait for other writers grows to 0.1 s a
-        time, and those that come later have a shorter one: many waits of 1 ms are fair."""
+        """Begins a transaction that writes. SQLite's own waits for other writers grow up to 0.1 s,
+        so a process that comes later waits for shorter times and overtakes. Many waits of 1 ms are
+        fair."""
         self._sql("PRAGMA busy_timeout = 1")
         for left in reversed(range(self._busy_ms)):
             try:
@@ -267,7 +268,7 @@ class SpoolFile:
         self._sql(f"PRAGMA busy_timeout = {self._busy_ms}")
 
     def _insert(self, record: SpoolRecord, body: bytes, state: str, owner: int | None) -> None:
-        """In place of what is there of the call, and behind all others."""
+        """Inserts the row in place of the call's earlier one, behind all other rows."""
         values = (
             record.call_id,
             record.scopes[0].tenant,
@@ -300,7 +301,7 @@ class SpoolFile:
         )
 
     def _connect(self, to_make: bool) -> bool:
-        """Whether there is a file. Raises `sqlite3.Error` as well."""
+        """Opens the file. False if there is none. Raises `sqlite3.Error` as well."""
         if self._connection is not None:
             return True
         try:
@@ -332,12 +333,12 @@ class SpoolFile:
         self._sql("PRAGMA trusted_schema = OFF")
         recognise(self._sql, self.path)
         self._sql("PRAGMA synchronous = FULL")
-        # Only `_checkpoint` copies the log into the file, see there.
+        # Only `_checkpoint` copies the log into the file. Its docstring says why.
         self._sql("PRAGMA wal_autocheckpoint = 0")
         self._own()
 
     def _own(self) -> None:
-        """Takes the first number that nobody holds. Rows that have it are a dead process's."""
+        """Takes the first number that nobody holds. Rows with this number are of a dead process."""
         if self._number:
             return
         for number in range(1, _MOST_PROCESSES + 1):
@@ -356,8 +357,8 @@ class SpoolFile:
         self._lock, self._number = lock, number
 
     def _take_lock(self, number: int) -> int:
-        """Its descriptor; -1 when a process holds it. The lock's file stays, as `StateLock`'s
-        does."""
+        """Takes the lock of a number and gives its descriptor; -1 if a process holds it. The file
+        of the lock stays for ever, as that of `StateLock` does."""
         path = self.path.parent / f"spool.{number}.lock"
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(path, flags, 0o600)
@@ -383,8 +384,8 @@ class SpoolFile:
             raise translated(error, self.path) from error
 
     def _drop(self, *, after_error: bool = False) -> None:
-        """Ends the connection; what was not committed is gone. After an error the files stay as
-        they are."""
+        """Ends the connection. Changes that were not committed are lost. After an error the files
+        stay as they are."""
         connection, self._connection = self._connection, None
         if connection is not None:
             if after_error:
@@ -394,13 +395,13 @@ class SpoolFile:
     def _checkpoint(self) -> None:
         """Copies the log into the file and empties it.
 
-        TRUNCATE holds the lock of writers meanwhile, which SQLite's own checkpoint after a commit
-        does not: with several processes that one can lose a transaction before SQLite 3.51.3
+        TRUNCATE holds the lock of writers meanwhile. SQLite's own checkpoint after a commit does
+        not: before SQLite 3.51.3 it can lose a transaction if there are several processes
         (https://www.sqlite.org/wal.html#walresetbug)."""
         try:
             self._sql("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
-            # The records are in the log, and safe there.
+            # Nothing is lost: the records are in the log.
             log.warning("%s-wal could not be emptied (%s); it is tried again", self.path, error)
 
     def _log_bytes(self) -> int:
@@ -411,12 +412,13 @@ class SpoolFile:
 
 
 def token_of(scope: Scope) -> str:
-    """By which the shares name the scope that a record counts for."""
+    """The name of a token's scope in `Tally.shares`."""
     return f"{scope.tenant} {scope.name}"
 
 
 def _tried(do: Callable[[], Any]) -> Any:
-    """An error of SQLite ends the transaction; any other is one step's own."""
+    """The result of ``do``, or its exception. An error of SQLite is raised, because it ends the
+    transaction."""
     try:
         return do()
     except sqlite3.Error:

@@ -1,8 +1,8 @@
 """``settles.spool``, the spool of versions before ``spool.sqlite3``: read once at the start, and
 removed.
 
-It has one record a line: the length and the CRC-32 of the JSON that follows, eight hexadecimal
-digits each. A last line that is not whole was cut off by a crash.
+Each line is a record: the length and the CRC-32 of the JSON that follows, each as eight hexadecimal
+digits, and that JSON. If the last line is not whole, a crash has cut it off.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _FORM: Final = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{8}) (.*)\n", re.DOTALL)
 
 
 class OldFile:
-    """Iteration gives the whole records in order, and counts what is none."""
+    """Iteration gives the whole records in order, and counts the lines that are no record."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.size = os.fstat(file.fileno()).st_size
         self.read = 0
-        """Bytes of whole lines."""
+        """The bytes of the whole lines so far."""
         self.records = 0
         self.damaged = 0
 
@@ -51,16 +51,16 @@ class OldFile:
 
 @contextmanager
 def open_old(path: Path) -> Iterator[OldFile | None]:
-    """None if there is no such file. It is removed at the end, or renamed if a person should look
-    at it, unless something was raised: a crash before that has the same records taken again, in
-    place of themselves. Raises `OSError`."""
+    """The old file; None if there is none. At the end of the block the file is removed, or renamed
+    if a person should look at it. After an exception it stays. After a crash the same records are
+    taken again, and replace themselves. Raises `OSError`."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         yield None
         return
     with os.fdopen(descriptor, "rb") as file:
-        # Of several processes that start together one takes it.
+        # If several processes start together, one of them takes the file.
         fcntl.flock(file, fcntl.LOCK_EX)
         if not _is(file, path):
             yield None

@@ -12,33 +12,36 @@ from tollhouse.call import Amount
 from tollhouse.ledger.names import Scope, parse_scopes
 
 MAX_RECORD: Final = 1 << 20
-"""Bytes of a record; the path and the trace id of a call are far below it, bounded as its head
-is."""
+"""The most bytes of a record. The head of a call is bounded, so its path and trace id are far
+smaller."""
 _KEPT: Final = ("call_id", "project", "identity", "provider", "model", "ts")
-"""Fields of a record that is too large which are kept, `_LONGEST_KEPT` characters of each."""
+"""The fields that are kept of a record that is too large, with `_LONGEST_KEPT` characters of
+each."""
 _LONGEST_KEPT: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolRecord:
-    """What the ledger has to be told of a call (see ``kind``). An amount of no request gives all
-    back."""
+    """What the ledger has to be told of a call (see ``kind``). If ``charged`` has no request, the
+    whole hold is given back."""
 
     call_id: str
     scopes: tuple[Scope, ...]
     charged: Amount
     record: Mapping[str, str]
     kind: Literal["ended", "begun", "held"] = "ended"
-    """``begun``: not ended yet, and charged so if nothing else is heard of it. ``held``: not
-    ended, and nothing is to be told: Redis has its hold."""
+    """``ended``: the call has ended. ``begun``: the call is under way without a hold, and this is
+    its charge if nothing more is heard of it. ``held``: the call is under way and Redis has its
+    hold, so nothing is to be told."""
     tried_at: float | None = None
-    """When the ledger was to be told first, in seconds since the epoch. None: just now; or there
-    was no hold, so that nobody else can have ended the call, and it is charged however late it is
-    told."""
+    """When the ledger was first told, in seconds since the epoch. None: it is told just now, or the
+    call had no hold. Nobody else can have ended a call without a hold, so it is charged however
+    late it is told."""
 
 
 def encode(record: SpoolRecord) -> bytes:
-    """At most `MAX_RECORD` bytes of ASCII. Of a record that is longer only `_KEPT` is kept."""
+    """The record as ASCII, at most `MAX_RECORD` bytes. Of a longer record only the fields `_KEPT`
+    are kept."""
     body = _body(record, record.record)
     if len(body) > MAX_RECORD:
         found = record.record
@@ -47,7 +50,7 @@ def encode(record: SpoolRecord) -> bytes:
 
 
 def decode(body: bytes) -> SpoolRecord | None:
-    """None if ``body`` is no record, or one of a kind that this version does not know."""
+    """The record. None if ``body`` is no record, or has a kind that this version does not know."""
     try:
         document = json.loads(body)
         scopes = parse_scopes(document["tenant"], document["scopes"])
@@ -75,5 +78,5 @@ def _body(record: SpoolRecord, fields: Mapping[str, str]) -> bytes:
         "charged": [record.charged.nano_usd, record.charged.tokens, record.charged.requests],
         "record": dict(fields),
     }
-    # ASCII: a lone surrogate of a header is written as well.
+    # A lone surrogate of a header can be written because the text is ASCII with escapes.
     return json.dumps(document, separators=(",", ":")).encode()

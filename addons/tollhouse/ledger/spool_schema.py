@@ -1,4 +1,5 @@
-"""What ``spool.sqlite3`` looks like: how it is made, known again, and what its errors mean."""
+"""The tables of ``spool.sqlite3``: how the file is made, how it is recognised, and what its errors
+mean."""
 
 from __future__ import annotations
 
@@ -65,7 +66,7 @@ END;
 
 
 class SpoolDamaged(OSError):
-    """The file is there and can't be used. The text says why, and what to do."""
+    """The spool's file can't be used. The text says why, and what to do."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(
@@ -77,7 +78,8 @@ class SpoolDamaged(OSError):
 
 
 def make(path: Path) -> None:
-    """Other processes see a whole file or none. A crash may leave a draft, which nobody reads."""
+    """Makes the file. Other processes see a whole file or none. A crash may leave a draft, which
+    nobody reads."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{FILE_NAME}.")
     os.close(descriptor)
     draft = Path(name)
@@ -88,7 +90,7 @@ def make(path: Path) -> None:
             )
         path.hardlink_to(draft)
     except FileExistsError:
-        # Another process was faster.
+        # Another process has made it meanwhile.
         pass
     finally:
         draft.unlink(missing_ok=True)
@@ -106,7 +108,7 @@ def recognise(sql: Callable[[str], list[Any]], path: Path) -> None:
 
 
 def code_of(error: sqlite3.Error) -> int:
-    """The primary one; 0 for an error of the module itself."""
+    """The primary code of an error. 0 for an error of Python's module itself."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 

@@ -1,6 +1,6 @@
-"""The life of a call in the ledger, as one table. Pure: the scripts do in Redis what its rows say,
-and tests/ledger drives both through the same schedules, each row among them, and compares all that
-Redis holds after each step.
+"""The life of a call in the ledger, as one table. Pure. The scripts do in Redis what the rows say.
+tests/ledger drives the table and the scripts through the same schedules, with each row among them,
+and compares the whole state of Redis after each step.
 
 A call id is in one of four states, by what Redis has of it:
 
@@ -11,14 +11,18 @@ swept     what it was charged when its deadline had passed, and where that was b
 ended     that it ended, and when. The swept are among these
 ========  ==============================================================================================
 
-Two rules keep money whole. A hold knows each window in which something was held for it, and how
-much: the first ones, and those that ran when it was extended. What is replaced or given back goes to
-these, and only to those that have not ended. What belongs to one that has ended is added nowhere
-else. And a call that is not under way is in the sums of exactly one day with exactly what it is
-charged.
+Two rules keep money whole.
 
-An id is forgotten 24 h after the end of its call. Of a call that held and cost nothing but its
-request it is forgotten 2 h after that: there is no money in it, and a workload may make very many.
+A hold knows each window in which something was held for it, and how much: its first windows, and
+those that ran when it was extended. A replacement, or an amount that is given back, goes to these
+windows, and only to those that have not ended. The part of a window that has ended is added to no
+other window.
+
+A call that has ended is in the sums of exactly one day, with exactly the amount that it is charged.
+
+An id is forgotten 24 h after the end of its call. If the call held and cost nothing but its
+request, the id is forgotten after 2 h: there is no money in such calls, and a workload may make
+very many.
 """
 
 from __future__ import annotations
@@ -119,19 +123,20 @@ TRANSITIONS: Final[Mapping[tuple[State, Event], Transition]] = MappingProxyType(
     # Not idempotent: a repeated one adds twice, and the settle corrects it.
     ("held", "extend"):      Transition("held",    "held",      "add",        0,        "",       None,     "fits"),
     ("held", "renew"):       Transition("held",    "renewed"),
-    # The call never left: it is not counted and leaves no record.
+    # The call never left. It is not counted and leaves no record.
     ("held", "release"):     Transition("ended",   "released",  "give back", -1),
-    # May pass a limit: a debt is carried, not forgiven.
+    # The charge may pass a limit: a debt is carried, not forgiven.
     ("held", "settle"):      Transition("ended",   "hold",      "replace",   -1,        "book",   "hold"),
-    # Its gateway died: what it held becomes the charge, where it stands.
+    # Its gateway died. The hold becomes the charge, in the windows in which it stands.
     ("held", "sweep"):       Transition("swept",   "swept",     "",          -1,        "book",   "sweep",  "overdue"),
 
     ("swept", "hold"):       Transition("swept",   "ended"),
-    # Its gateway lives after all. The sweep's record does not say the more; that of the settle to come says all.
+    # Its gateway lives after all. The record of the sweep does not have the added amount. The
+    # record of the settle that comes will have all of it.
     ("swept", "extend"):     Transition("swept",   "held",      "add",        0,        "add",    None,     "fits"),
-    # It must not come back to life: its place may be another call's by now.
+    # The hold must not come back to life: another call may have its place in the limits by now.
     ("swept", "renew"):      Transition("swept",   "nothing"),
-    # The record takes back the sweep's, which said a cost.
+    # The record of the sweep named a cost. This record takes it back.
     ("swept", "release"):    Transition("ended",   "released",  "give back",  0,        "unbook", "late"),
     ("swept", "settle"):     Transition("ended",   "late",      "replace",    0,        "rebook", "late"),
     # Two gateways saw it overdue, or it was renewed, released or settled in the meantime; so for the others.
