@@ -1,8 +1,8 @@
 """The one authority rule, applied before anything else.
 
-CONNECT host = TLS SNI = Host or :authority = host of an absolute-form target = a host of a configured provider. Names are
-normalised once: lower case, one trailing dot, IDNA. Whatever is not exactly a provider's host is refused; there is no list of
-forbidden spellings to keep up to date.
+CONNECT host = TLS SNI = Host or :authority = host of an absolute-form target = a host of a
+configured provider. Names are normalised once: lower case, one trailing dot, IDNA. A name that is
+not exactly a provider's host is refused. There is no list of forbidden spellings.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[^\[\]:@/?#\s]{1,254}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a call goes: the provider and which of its hosts, and the path and query as they were sent."""
+    """Where a call goes: the provider, one of its hosts, and the path and query as they came."""
 
     provider: Provider
     host: str
@@ -38,7 +38,8 @@ class Target:
 
 
 def normalise_host(host: str) -> str | None:
-    """``host`` in the one spelling that is compared, or None if it is no DNS name (an IP literal, empty, userinfo...)."""
+    """``host`` in the spelling in which names are compared. None if it is no DNS name (an IP
+    literal, empty, userinfo...)."""
     if not host.isascii():
         if len(host) > _LONGEST:
             return None
@@ -84,14 +85,15 @@ def admit_connect(target: str, catalog: Catalog) -> str:
     provider = catalog.by_host(host) if host else None
     if host is None or provider is None:
         raise Refused("host_not_allowed", f"CONNECT asked for {_shown(target)}.")
-    # The client speaks TLS to the provider's https port whatever the upstream speaks.
+    # The client speaks TLS to the provider's https port, even if the upstream speaks http.
     if port != provider.port:
         raise Refused("port_not_allowed", f"CONNECT asked for port {port}, {provider.name} is on port {provider.port}.")
     return host
 
 
 def admit_sni(sni: str | None, connect_host: str | None, catalog: Catalog) -> str | None:
-    """The host to answer a TLS handshake as, or None to end it. Inside a CONNECT it must be the CONNECT's host."""
+    """The host whose certificate the handshake gets. None: the handshake is ended. Inside a CONNECT
+    it must be the host of the CONNECT."""
     host = normalise_host(sni) if sni else None
     if host is None or catalog.by_host(host) is None:
         return None

@@ -1,8 +1,7 @@
 """How many bytes of requests' bodies the process keeps at one time, and for whom.
 
-Bodies are kept before any limit of a project is asked, so that this bound stands before all of
-those. No token and no source address may take all of it: others are served beside one that does
-what it likes.
+Bodies are kept before any limit of a project is asked, so this bound comes before all of those. No
+token and no source address may take all of it, so that one workload can't shut the others out.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ _RETRY: Final = (("retry-after", "1"),)
 
 
 class BodyBytes:
-    """The budget, mutable, for one event loop. ``limit_bytes`` is the process's; a token has half
-    of it, a source address three quarters, and both at least ``largest_bytes``, the largest body
-    that is allowed."""
+    """The bytes that are kept. It is mutable and for one event loop. ``limit_bytes`` is the bound
+    of the process. A token may have half of it, a source address three quarters. Both may have at
+    least ``largest_bytes``, the largest allowed body."""
 
     def __init__(self, limit_bytes: int = DEFAULT_BYTES, *, largest_bytes: int = 0) -> None:
         self.limit_bytes: Final = max(limit_bytes, largest_bytes)
@@ -30,13 +29,13 @@ class BodyBytes:
         self._by_source: Counter[str] = Counter()
 
     def reserve(self, token: str, source: str) -> KeptBody:
-        """The share of one request, of which nothing has been kept yet: what a request says of its
-        length takes nothing."""
+        """The share of one request. It is empty at first: the length that a request names takes
+        nothing."""
         return KeptBody(self, token, source)
 
     def take(self, token: str, source: str, count: int) -> None:
-        """Raises `Refused`, and then nothing was taken: 429 for a share that is full, 503 for the
-        whole."""
+        """Takes ``count`` bytes. Raises `Refused`, and takes nothing then: 429 if the token's or
+        the address's share is full, 503 if the whole is."""
         if self._by_token.get(token, 0) + count > self.token_bytes:
             raise Refused("concurrency_limited", _why("this token's", self.token_bytes), _RETRY)
         if self._by_source.get(source, 0) + count > self.source_bytes:
@@ -57,7 +56,7 @@ class BodyBytes:
 
 
 class KeptBody:
-    """What is kept of one request's body."""
+    """The kept bytes of one request's body."""
 
     def __init__(self, budget: BodyBytes, token: str, source: str) -> None:
         self._budget = budget
@@ -71,7 +70,7 @@ class KeptBody:
         self.kept_bytes += count
 
     def release(self) -> None:
-        """Nothing is kept any more; a second call does nothing."""
+        """Gives all bytes back. A second call does nothing."""
         count, self.kept_bytes = self.kept_bytes, 0
         self._budget.give_back(self._token, self._source, count)
 

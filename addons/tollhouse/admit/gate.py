@@ -1,5 +1,6 @@
-"""The first gates, in their order: authority, path, identity and strip, project, operation. They are one judgement in the line,
-called ``admit``; each is a stage of its own so that a refusal knows what the gates before it found out."""
+"""The first gates, in their order: authority, path, identity and strip, project, operation. In the
+line they have one name, ``admit``. They are several gates so that a refusal knows what the gates
+before it have found out."""
 
 from __future__ import annotations
 
@@ -51,14 +52,16 @@ class Aim:
 
 
 class Accounts:
-    """The directory of tokens and projects. ``remembered`` stands in for it while Redis is away, where that is allowed."""
+    """The directory of tokens and projects. While Redis is away ``remembered`` answers in its
+    place, if there is one."""
 
     def __init__(self, directory: TokenDirectory, remembered: Remembered | None = None) -> None:
         self._directory = directory
         self._remembered = remembered
 
     async def ask[T](self, question: Callable[[TokenDirectory], Awaitable[T]]) -> tuple[T, bool]:
-        """The answer, and whether it is a remembered one. Raises `Refused` (503) while nobody can answer."""
+        """The answer to ``question``, and whether it is a remembered one. Raises `Refused` (503) if
+        nobody can answer."""
         try:
             try:
                 return await question(self._directory), False

@@ -1,8 +1,9 @@
 """Who is calling, and which project pays.
 
-The first credential that is present decides and a wrong one is refused; nothing falls through to the next:
-``Proxy-Authorization`` (of the CONNECT), then the providers' credential slots. An ``api_key`` that an SDK must have beside a
-valid ``Proxy-Authorization`` is only stripped.
+The first credential that is present decides: ``Proxy-Authorization`` (also that of the CONNECT),
+then the credential slots of the providers. If it is wrong, the call is refused, and the next
+credential is not tried. An SDK needs some ``api_key``; beside a valid ``Proxy-Authorization`` it is
+only stripped.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tollhouse.providers import CREDENTIAL_HEADERS
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Presented:
-    """A credential as it was presented; ``secret`` is whatever came along, a gate token or not."""
+    """A credential as it came. ``secret`` may be a gate token or any other text."""
 
     secret: str
     user: str = ""
@@ -62,7 +63,7 @@ def _from_proxy_authorization(value: str) -> Presented:
 
 
 async def identify(credential: Presented | None, directory: TokenDirectory, clock: Callable[[], float]) -> Identity:
-    """The identity behind a credential. Raises `Refused` (401); errors of the directory pass through."""
+    """The identity behind a credential. Raises `Refused` (401), and the errors of the directory."""
     if credential is None:
         raise Refused("identity_missing")
     if not well_formed(credential.secret):
@@ -78,7 +79,8 @@ async def identify(credential: Presented | None, directory: TokenDirectory, cloc
 
 
 def choose_project(identity: Identity, named: Sequence[str], user: str, header: str) -> str:
-    """The project that pays: the header's, else the Basic user name, else the identity's only one. Raises `Refused`."""
+    """The project that pays: the one in the header, else the Basic user name, else the only project
+    of the identity. Raises `Refused`."""
     if len(named) > 1:
         raise Refused("bad_request", f"The request has more than one {header} header.")
     wanted = (named[0].strip() if named else "") or user

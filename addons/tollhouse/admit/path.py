@@ -1,4 +1,5 @@
-"""Which path is meant: judged as the bytes that will be sent, so that no two parsers can read it differently."""
+"""Which path is meant. The bytes that will be sent are judged, and a path that two parsers could
+read differently is refused."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from tollhouse.denial import Refused
 _ALLOWED = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")
 _QUERY = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@%/?\[\]|^`{}\"<>]*")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-# Encoded `.`, `/`, `\`, NUL: one side may decode them into another path, the other may not.
+# Encoded ``.``, ``/``, ``\`` and NUL. One parser may decode them into another path, and another
+# parser may not.
 _ENCODED_STRUCTURE = re.compile(r"%(?:2e|2f|5c|00)", re.IGNORECASE)
 _DOT_SEGMENT = re.compile(r"/\.{1,2}(?=/|\Z)")
 
@@ -50,7 +52,8 @@ MAX_QUERY_PIECES = 256
 
 
 def split_target(raw: str) -> tuple[str, str]:
-    """Path and query of an origin-form target, unchanged. Raises `Refused` (400) for what could be read in two ways."""
+    """Path and query of an origin-form target, unchanged. Raises `Refused` (400) for a target that
+    could be read in two ways."""
     path, _, query = raw.partition("?")
     if not _ALLOWED.fullmatch(path):
         raise Refused("bad_request", "The path has a character that a URL may not have unescaped.")
@@ -69,9 +72,10 @@ def split_target(raw: str) -> tuple[str, str]:
 
 
 def take_credentials(query: str) -> tuple[str, list[str]]:
-    """The query without its credential, signature, payer, shape and head parameters and without any that carries a gate
-    token (the others byte for byte, in order), and the credentials. Raises `Refused` (400) for a credential behind a
-    ``;``, which some servers take for ``&``."""
+    """The query as it will be sent, and the credentials that stood in it. Credential, signature,
+    payer, shape and head parameters are taken out, and so is any parameter with a gate token. The
+    others stay byte for byte, in order. Raises `Refused` (400) for a credential behind a ``;``,
+    which some servers take for ``&``."""
     if not query:
         return "", []
     kept: list[str] = []
@@ -104,8 +108,8 @@ def _known(name: str) -> str:
 
 
 def decoded(text: str) -> str:
-    """``text`` of a query without its percent-escapes, ``+`` as a space; what is not UTF-8 becomes
-    U+FFFD.
+    """``text`` of a query with its percent-escapes undone and ``+`` as a space. Bytes that are not
+    UTF-8 become U+FFFD.
 
     Quoted-printable is the same encoding with another sign, and its decoder is C:
     `urllib.parse.unquote_plus` takes 4 ms of the loop for the longest query.

@@ -1,4 +1,4 @@
-"""What is taken off a request's headers before anything else sees them as headers to send."""
+"""Which headers of a request are taken off before it is sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from tollhouse.headers import AWS_SIGNATURE, HOP_BY_HOP, THIS_MESSAGE
 from tollhouse.providers import BUILT_IN, CREDENTIAL_HEADERS, Provider
 
 _HOP_BY_HOP = HOP_BY_HOP | THIS_MESSAGE | {"http2-settings", "via"}
-# Who the client is or pretends to be, and headers by which a method, path or host can be swapped behind our back.
+# Headers that say who the client is, and headers by which a server takes another method, path or
+# host.
 _NEVER = frozenset(
     {
         "cookie",
@@ -40,7 +41,8 @@ _ONCE = ("proxy-authorization", "content-type", *CREDENTIAL_HEADERS)
 def strip(headers: Iterable[tuple[str, str]], provider: Provider, ours: frozenset[str]) -> list[tuple[str, str]]:
     """The headers that may be sent to ``provider``. ``ours`` are the configured names of the project and trace headers.
 
-    Raises `Refused` (400) for a credential or a content type given twice: which one counts would be a guess.
+    Raises `Refused` (400) for a credential or a content type that is given twice: nobody knows
+    which one counts.
     """
     headers = list(headers)
     for name in _ONCE:
@@ -56,12 +58,12 @@ def strip(headers: Iterable[tuple[str, str]], provider: Provider, ours: frozense
     return [
         (key, value)
         for key, value in headers
-        # Servers that hand headers on as variables (CGI) take `_` for `-`.
+        # Servers that pass headers on as variables (CGI) take ``_`` for ``-``.
         if (name := key.replace("_", "-")) not in _DROPPED
         and key not in named
         and name not in provider.who_pays
         and name not in ours
         and not name.startswith(_NEVER_PREFIXES)
-        # Somebody's tool may repeat the API key in any header.
+        # A tool may repeat the gate token in any header.
         and not carries_token(value)
     ]
