@@ -1,8 +1,10 @@
-"""Values that are read from a source far away: one read however many ask, read again ahead of their end, kept on for a
-while when the source is away. Past 400 lines: one class, and the values that it speaks in.
+"""Values that are read from a source far away. However many callers ask, there is one read. A value
+is read again ahead of its end. While the source is away, it is kept for a while. Past 400 lines:
+one class, and the values that it takes and gives.
 
-No value, no source and no error of a source is known here. Of each key at most four things are kept: what the last good
-read told, why the last read failed, when it was last asked for, and one timer.
+This module knows no particular value, source or error. Of each key it keeps at most four things:
+the result of the last good read, the error of the last read if it failed, when the key was last
+asked for, and one timer.
 
 | what is kept | the last read | `get` |
 |---|---|---|
@@ -30,9 +32,10 @@ from typing import Final, Protocol
 _log = logging.getLogger(__name__)
 
 _RENEW_AT_LEAST: Final = 0.5
-"""Of a value's life: a short life is not read again earlier, whatever `Times.ahead_s` is."""
+"""A value is not read again before this part of its life is over, whatever `Times.ahead_s` is."""
 _RETRY_SPREAD: Final = 0.5
-"""A wait before another try of a source that is away is shorter by up to this share of it."""
+"""A wait before another try of a source that is away is shortened by chance, by up to this part of
+it."""
 
 
 class Timer(Protocol):
@@ -44,12 +47,12 @@ def later(delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
 
 
 class NotRead(Exception):
-    """The read was given up (`Refreshed.close`), or what it told had ended before it came."""
+    """The read was given up (`Refreshed.close`), or its value had ended before it came."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fresh[V]:
-    """What a source gave: ``value``, which lives for ``life_s`` seconds."""
+    """A value that a source gave, which lives for ``life_s`` seconds."""
 
     value: V
     life_s: float
@@ -57,26 +60,26 @@ class Fresh[V]:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """In seconds, and shares of a value's life where it says so.
+    """Times in seconds (``_s``) and as parts of a value's life (``_share``, ``_lives``).
 
-    Two margins stand before a value's end. From ``ahead_s`` or ``ahead_share`` on, whichever is
-    longer, it is read again in the background, no earlier than at half of its life; with neither it
-    is not read ahead. From ``least_s`` or ``least_share`` on, whichever is shorter, it is not
-    handed out any more.
+    There are two margins before a value's end. The first is ``ahead_s`` or ``ahead_share``,
+    whichever is longer: from then on the value is read again in the background, but not before half
+    of its life. Without both it is not read ahead. The second is ``least_s`` or ``least_share``,
+    whichever is shorter: from then on the value is not given any more.
     """
 
     ahead_s: float = 0.0
     ahead_share: float = 0.0
     spread: float = 0.0
-    """The background read is earlier by up to this share of the wait for it, by chance."""
+    """The background read is earlier by chance, by up to this part of the wait for it."""
     least_s: float = 0.0
     least_share: float = 1.0
     missing_s: float = 0.0
     """The life of an answer that there is nothing."""
     from_asked: bool = True
-    """A life is counted from when the read began; False: from when it ended."""
+    """A life is counted from the beginning of the read. False: from its end."""
     grace_s: float = 0.0
-    """How long past its end a value is handed out while it is being read again."""
+    """How long past its end a value is given while it is being read again."""
     stale_for_s: float = 0.0
     """The same while the source is away."""
     retry_s: tuple[float, ...] = ()
@@ -86,26 +89,27 @@ class Times:
     """The same after every other error. No try is made before somebody asks."""
     idle_s: float = 60.0
     idle_lives: float = 0.0
-    """A key that nobody asked for in ``idle_s``, or so many lives of its value, whichever is longer,
-    is forgotten instead of being read again."""
+    """A key that nobody asked for in ``idle_s``, or in this many lives of its value, whichever is
+    longer, is forgotten and not read again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept[V]:
-    """What a read told. ``value`` is None where there is nothing."""
+    """The result of a read. ``value`` is None if the source has nothing."""
 
     value: V | None
     at: float
-    """From when on its life is counted."""
+    """The moment from which its life is counted."""
     ends_at: float
-    """It is not handed out from then on, but for ``grace_s`` and ``stale_for_s``."""
+    """From then on the value is given only within ``grace_s`` and ``stale_for_s``."""
     life_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Ended[V]:
-    """How a read ended: it ``told`` something, or there is an ``error``. ``before`` is what was kept
-    until then, however old; ``error_before`` is that of the read before it."""
+    """How a read ended: with a result in ``told``, or with an ``error``. ``before`` is the result
+    that was kept until then, however old. ``error_before`` is the error of the read before this
+    one."""
 
     asked_at: float
     ended_at: float
@@ -117,7 +121,8 @@ class Ended[V]:
 
 @dataclass(frozen=True, slots=True)
 class Seen[V]:
-    """What is known of a key. ``serves``: `peek` gives ``kept`` now; ``error`` is of the last read."""
+    """The state of a key. ``serves``: `peek` gives ``kept`` now. ``error`` is that of the last
+    read."""
 
     kept: Kept[V] | None
     serves: bool
@@ -127,7 +132,8 @@ class Seen[V]:
 
 @dataclass(slots=True, eq=False)
 class _Entry[V]:
-    """Changed by `Refreshed` alone, when a read has ended and when it is asked for."""
+    """The entry of a key. Only `Refreshed` changes it: when a read has ended, and when the key is
+    asked for."""
 
     used_at: float
     kept: Kept[V] | None = None
@@ -135,13 +141,13 @@ class _Entry[V]:
     failures: int = 0
     retry_at: float = 0.0
     believed_until: float = 0.0
-    """Until then a value that is refused is not dropped for that."""
+    """Until then `Refreshed.drop` does not drop the value."""
     timer: Timer | None = None
 
 
 @dataclass(slots=True, eq=False)
 class _Flight[V]:
-    """One read under way. It outlives whoever waits for it."""
+    """One read under way. It goes on even if nobody waits for it any more."""
 
     number: int
     asked_at: float
@@ -152,19 +158,21 @@ class _Flight[V]:
 
 
 class Refreshed[K, V]:
-    """``read`` is given a key and the value that is kept of it (None: none), and gives a `Fresh` one, or None when there
-    is nothing. It bounds its own time. An error of the types ``away`` means that nobody can tell: what is kept serves on.
-    Every other error ends what is kept.
+    """``read`` gets a key and its kept value (None without one). It gives a `Fresh` value, or None
+    if the source has nothing. It bounds its own time. An error of the types ``away`` means that the
+    source can't answer: a kept value serves on. Every other error ends the kept value.
 
-    An error is raised to all that waited for its read. Where `Times` has a wait for it, it is remembered for that long,
-    as a copy without its frames, which may hold a secret; each `get` raises a copy of its own.
+    An error is raised to all callers that waited for its read. If `Times` has a wait for it, the
+    error is remembered for that time. It is kept as a copy without frames, because frames may hold
+    a secret. Each `get` raises a copy of its own.
 
-    At most ``limit`` keys with a value are kept and as many without one, each with the one that was not asked for for the
-    longest going first: keys that nobody has can't push out those that somebody has.
+    At most ``limit`` keys with a value are kept, and as many keys without one. Of either the key
+    that was unused for longest is dropped first. So keys without a value can't push out keys that
+    have one.
 
-    ``on_read`` is told how each read ended, before that counts; if it raises, a read that told something has failed with
-    that error. ``on_forgotten`` is told of a key that is kept no more. All methods belong to one event loop. ``clock`` is
-    monotonic seconds, ``jitter`` gives 0 to 1.
+    ``on_read`` gets how each read ended, before the result counts. If it raises, a good read has
+    failed with that error. ``on_forgotten`` gets each key that is no longer kept. All methods
+    belong to one event loop. ``clock`` is monotonic seconds, ``jitter`` gives 0 to 1.
     """
 
     def __init__(
@@ -189,7 +197,7 @@ class Refreshed[K, V]:
         self._limit = limit
         self._on_read = on_read
         self._on_forgotten = on_forgotten
-        # The longest not asked for is first.
+        # The key that was unused for longest stands first.
         self._with: OrderedDict[K, _Entry[V]] = OrderedDict()
         self._without: OrderedDict[K, _Entry[V]] = OrderedDict()
         self._flights: dict[K, _Flight[V]] = {}
@@ -207,7 +215,8 @@ class Refreshed[K, V]:
         return [*self._with, *self._without]
 
     def seen(self, key: K) -> Seen[V] | None:
-        """What is known of ``key``; looking at it is not asking for it. None before its first read has ended."""
+        """The state of ``key``. None before its first read has ended. This does not count as a use
+        of the key."""
         entry = self._with.get(key) or self._without.get(key)
         if entry is None:
             return None
@@ -215,7 +224,7 @@ class Refreshed[K, V]:
         return Seen(entry.kept, serves, entry.error, entry.used_at)
 
     def peek(self, key: K, missing_s: float | None = None) -> Kept[V] | None:
-        """What `get` would give without waiting; None when it would wait or raise."""
+        """The result that `get` would give without waiting. None if `get` would wait or raise."""
         entry = self._with.get(key)
         if entry is not None:
             self._with.move_to_end(key)
@@ -226,14 +235,15 @@ class Refreshed[K, V]:
             self._without.move_to_end(key)
         entry.used_at = now = self._clock()
         kept = entry.kept
-        # Nearly always; the rest costs a call three times as much.
+        # This is the usual case. The rest takes three times as long.
         if missing_s is None and kept is not None and now < kept.ends_at:
             return kept
         return kept if self._serves(entry, now, key in self._flights, missing_s) else None
 
     async def get(self, key: K, missing_s: float | None = None) -> V | None:
-        """The value, or None when there is nothing. That there is nothing is believed for ``missing_s``, if that is less
-        than `Times.missing_s`. Whoever is cancelled here ends no read. Raises what the read raised, and `NotRead`."""
+        """The value, or None if the source has nothing. The answer that it has nothing is believed
+        for ``missing_s``, if that is less than `Times.missing_s`. A caller that is cancelled does
+        not end the read. Raises the error of the read, and `NotRead`."""
         if (kept := self.peek(key, missing_s)) is not None:
             return kept.value
         entry = self._find(key)
@@ -246,7 +256,7 @@ class Refreshed[K, V]:
         told = flight.told
         if told is not None and (told.value is None or self._clock() < told.ends_at):
             return told.value
-        # What had ended may serve on, now that the source is known to be away.
+        # The source is known to be away now, so a value past its end may serve on.
         if (kept := self.peek(key, missing_s)) is not None:
             return kept.value
         if flight.error is None:
@@ -254,8 +264,9 @@ class Refreshed[K, V]:
         raise _again(flight.error) if _is_bare(flight.error) else flight.error
 
     async def again(self, key: K, until: Callable[[V | None], bool] = lambda value: False) -> None:
-        """Wait for a read that begins after this call: an earlier one may have seen what was there before. One that is
-        under way counts as well if what it tells satisfies ``until``. What came of it is for `seen` to say."""
+        """Waits for a read that begins after this call, because an earlier read may give the old
+        value. A read that is under way counts too if its value satisfies ``until``. `seen` has the
+        result."""
         mark = self._begun
         self.peek(key)
         while not self._closed:
@@ -265,8 +276,9 @@ class Refreshed[K, V]:
                 return
 
     def drop(self, key: K, value: V, every_s: float = 0.0) -> bool:
-        """``value`` was refused where it was used: whether `get` gives another one from now on. Of what was read since then
-        that is believed once in ``every_s``: it may be no value's fault."""
+        """Called when ``value`` was refused where it was used. Says whether `get` will give another
+        one. The values that are read after that are dropped at most once in ``every_s``: the
+        refusal may have another reason than the value."""
         entry = self._find(key)
         if entry is None or entry.kept is None or entry.kept.value != value:
             return True
@@ -279,14 +291,14 @@ class Refreshed[K, V]:
         return True
 
     def forget(self, key: K) -> None:
-        """Keep nothing of ``key``. A read under way is for those who wait for it, and is not kept."""
+        """Forgets ``key``. The result of a read under way goes to its callers and is not kept."""
         self._flights.pop(key, None)
         entry = self._with.pop(key, None) or self._without.pop(key, None)
         if entry is not None:
             self._end(key, entry)
 
     def clear(self) -> None:
-        """`forget` every key, without telling of each."""
+        """Forgets every key. ``on_forgotten`` is not called."""
         for entry in (*self._with.values(), *self._without.values()):
             _cancel(entry)
         self._with.clear()
@@ -294,7 +306,7 @@ class Refreshed[K, V]:
         self._flights.clear()
 
     async def close(self) -> None:
-        """End every read, and forget everything. Whoever waits gets `NotRead`."""
+        """Ends every read and forgets everything. Waiting callers get `NotRead`."""
         self._closed = True
         tasks = list(self._tasks)
         for task in tasks:
@@ -327,11 +339,11 @@ class Refreshed[K, V]:
         self._begun += 1
         loop = asyncio.get_running_loop()
         flight = self._flights[key] = _Flight(self._begun, self._clock(), loop.create_future())
-        # An eager loop may have run it to its end by here.
+        # With eager tasks the read may be over when this returns.
         task = flight.task = loop.create_task(self._run(key, flight), name=f"read {key}")
         if not task.done():
             self._tasks.add(task)
-            # A task that is cancelled before its first step runs no `finally`.
+            # If a task is cancelled before its first step, its ``finally`` does not run.
             task.add_done_callback(lambda _: self._land(key, flight))
             task.add_done_callback(self._tasks.discard)
         return flight
@@ -478,5 +490,6 @@ def _is_bare(error: Exception) -> bool:
 
 
 def _again(error: Exception) -> Exception:
-    """A new one each time: one that is raised twice gathers the frames of both callers."""
+    """A new copy of an error. An exception that is raised twice would keep the frames of both
+    callers."""
     return _bare(error)
