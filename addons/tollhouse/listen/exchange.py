@@ -41,10 +41,13 @@ class Wire(Protocol):
 class Exchange:
     """A request under way.
 
-    ``defect`` is set when the request could not even be parsed: the only thing that can be done is to answer with it.
-    While the owner is inside ``async with exchange.interruptible()``, the loss of the client ends it with `ClientGone`, a
-    stop of the gateway with `Stopped` and the end of the budget with `Refused`, at once and only there: what must not be
-    interrupted (holding, settling) stands outside.
+    ``defect`` is set when the request could not be parsed. It is the only answer that can be given
+    then.
+
+    The owner is interrupted only inside ``async with exchange.interruptible()``, and there at once:
+    with `ClientGone` when the client is lost, with `Stopped` when the gateway stops, and with
+    `Refused` when the budget ends. Work that must not be interrupted (holding, settling) is done
+    outside of the block.
     """
 
     def __init__(self, head: RequestHead, wire: Wire, defect: Denial | None = None) -> None:
@@ -63,7 +66,8 @@ class Exchange:
         self.buffered = 0
         self.received = 0
         self.waited_s = 0.0
-        """Seconds in which the client was waited for: for its body, or until it took what it was sent."""
+        """Seconds in which the owner waited for the client: for its body, or until it took the
+        bytes of the answer."""
         self._wire = wire
         self._chunks: deque[bytes] = deque()
         self._kept: KeptBody | None = None
@@ -86,7 +90,8 @@ class Exchange:
         self._wake()
 
     async def room(self, limit: int) -> None:
-        """Wait until the owner has read the body down to ``limit`` bytes, or nobody will."""
+        """Waits until no more than ``limit`` bytes of the body are unread, or until nobody will
+        read them."""
         while self.buffered > limit:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
@@ -96,12 +101,13 @@ class Exchange:
         self._wake()
 
     def spoil(self, denial: Denial) -> None:
-        """The rest of the request's body can't be read: ends `read_all` with this refusal."""
+        """Called when the rest of the request's body can't be read. Ends `read_all` with this
+        refusal."""
         self._spoilt = denial
         self._wake()
 
     def lose(self, why: str) -> None:
-        """The client is gone: ends whatever the owner is waiting for inside `interruptible`."""
+        """Called when the client is gone. Ends the owner's `interruptible` block."""
         if self._gone is None and not self.finished:
             self._gone = why
             self._drop_body()
@@ -114,7 +120,8 @@ class Exchange:
             self.interrupt()
 
     def refuse(self, denial: Denial) -> None:
-        """The budget has come to its end: ends the owner's interruptible scope with `Refused`."""
+        """Called when the budget has ended. Ends the owner's `interruptible` block with
+        `Refused`."""
         if self._refused is None and not self.finished:
             self._refused = denial
             if self._budget_ends:
@@ -123,7 +130,7 @@ class Exchange:
     def interrupt(self) -> None:
         """End the owner's interruptible scope now; nothing if it is in none."""
         scope = self._scope
-        # An expired one is being left already, and says so with an error when it is moved again.
+        # A scope that has expired is being left already. To move it again would raise an error.
         if scope is not None and not scope.expired():
             scope.reschedule(asyncio.get_running_loop().time())
 
@@ -148,7 +155,7 @@ class Exchange:
                 self._raise_if_ended()
             raise
         if scope.expired():
-            # What was awaited swallowed the cancellation.
+            # The awaited code has swallowed the cancellation.
             self._raise_if_ended()
 
     def _raise_if_ended(self) -> None:

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
 _FLUSH_S = 5.0
-"""How long a closed connection may take to hand over its last bytes."""
+"""How long a client may take to read the last bytes of a closed connection."""
 _TOO_MANY = raw_refusal(Denial("too_many_connections", headers=(("retry-after", "1"),)), "none")
 
 
@@ -40,7 +40,8 @@ class Listeners:
         self._sweeper: asyncio.Task[None] | None = None
 
     async def open(self, kind: ListenerKind, host: str, port: int, *, tls: bool) -> tuple[str, int]:
-        """Listen; the address really bound (port 0 takes a free one). Raises `OSError`."""
+        """Begins to listen. Gives the address that was bound: port 0 takes a free one. Raises
+        `OSError`."""
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await self._connected(reader, writer, kind, tls)
@@ -83,7 +84,8 @@ class Listeners:
                     self._nobody.set()
 
     async def _sweep(self) -> None:
-        """Once a second, close what takes too long over a handshake or a head, or has been idle for too long."""
+        """Closes, once a second, connections that take too long for a handshake or a head, or that
+        are idle for too long."""
         while True:
             await asyncio.sleep(1)
             now = time.monotonic()
@@ -101,7 +103,7 @@ class Listeners:
         self._servers.clear()
 
     async def close_connections(self) -> None:
-        """Close what is still connected and wait until it is, last bytes included."""
+        """Closes the connections that are left, and waits until their last bytes are sent."""
         if self._sweeper is not None:
             self._sweeper.cancel()
         for handler in tuple(self._handlers):
@@ -114,8 +116,9 @@ class Listeners:
 
 
 async def _closed(writer: asyncio.StreamWriter) -> None:
-    """Close and wait until the client has taken the rest; without a bound a client that reads nothing would keep its
-    socket, which counts no longer, for ever."""
+    """Closes a connection and waits for a bounded time until the client has read the rest. A client
+    that reads nothing would keep its socket for ever, and that socket counts in no bound any
+    more."""
     writer.close()
     try:
         async with asyncio.timeout(_FLUSH_S):
@@ -123,4 +126,4 @@ async def _closed(writer: asyncio.StreamWriter) -> None:
     except TimeoutError:
         writer.transport.abort()
     except OSError:
-        pass  # The client was faster.
+        pass  # The client has closed it meanwhile.

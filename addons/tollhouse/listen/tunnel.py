@@ -19,14 +19,15 @@ log = logging.getLogger(__name__)
 
 
 class Leaves(Protocol):
-    """`ValueError` for a host that the CA does not cover."""
+    """TLS contexts by host. Raises `ValueError` for a host that the CA does not cover."""
 
     def context(self, host: str) -> SSL.Context: ...
 
 
 class Tunnel:
-    """Refuses a host that is nobody's at CONNECT, because nothing inside could be answered: our CA cannot sign for it.
-    Everything about a provider's host is refused inside the tunnel, where SDKs show the reason."""
+    """Judges tunnels. A host of no provider is refused at CONNECT: the CA can't sign for it, so
+    that nothing inside the tunnel could be answered. For a provider's host every refusal is given
+    inside the tunnel, where SDKs show the reason."""
 
     def __init__(
         self,
