@@ -1,6 +1,6 @@
 """Where prices come from: the data of genai-prices, made into `rates` once, at start.
 
-What stays of genai-prices is its code. Its data is let go of, which gives back most of its memory.
+genai-prices' code stays loaded. Its data is dropped, which gives most of its memory back.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _KEYS: Final = {
     "cached_audio": ("cache_audio_read_mtok",),
     "input_image": ("input_image_mtok",),
     "output_image": ("output_image_mtok",),
-    # Of one that tells the two apart, sound that goes in is what is counted.
+    # Where a model has two prices for sound, the seconds that are counted are those of the input.
     "milliseconds": ("input_audio_hours", "audio_hours"),
     "characters": ("input_mchars",),
     "pages": ("input_document_kpages",),
     "searches": ("web_searches_kcount", "rerank_searches_kcount"),
     "requests": ("requests_kcount",),
 }
-"""genai-prices' price keys by unit, of which the first that a model has is taken. Images have none
-there."""
+"""genai-prices' price keys by unit. The first key that a model has is taken. genai-prices has no
+key for images."""
 _PER: Final = {"mtok": 10**6, "mchars": 10**6, "hours": 3_600_000, "kpages": 1000, "kcount": 1000}
-"""For how many of our units a price is, by the last word of its key."""
+"""How many of our units a price covers, by the last word of its key."""
 _DATA: Final = "genai_prices.data"
 
 
@@ -82,13 +82,13 @@ def _version() -> str:
 
 
 def _providers() -> Iterable[Any]:
-    """genai-prices' providers. The module of its data is forgotten, unless somebody else had loaded
-    it: who imports it again loads it again."""
+    """genai-prices' providers. The module of its data is removed from memory, unless it had been
+    loaded before. A later import loads it again."""
     loaded = _DATA in sys.modules
     providers: Iterable[Any] = import_module(_DATA).providers
     if not loaded:
         del sys.modules[_DATA]
-        # Not a name of the package's own: the import system puts a submodule there.
+        # The import system has put the submodule there. It is no name of the package's own.
         vars(sys.modules["genai_prices"]).pop("data", None)
     return providers
 

@@ -1,12 +1,12 @@
 """The arithmetic of prices: which rates hold, and what units come to at them. Integers only.
 
-A part that has a rate of its own is taken out of what it is a part of. A rate may rise for the
-whole call above a number of tokens of input. Both rules are genai_prices'
-(`decompose.compute_leaf_values`, `types.TieredPrices`).
+A part with a rate of its own is subtracted from its whole. Above a number of input tokens a rate
+may rise for the whole call. Both rules are genai_prices' (``decompose.compute_leaf_values``,
+``types.TieredPrices``).
 
-Without a rate of its own a part costs what its whole costs, and a request costs nothing. Audio and
-every other unit beside the tokens have no price then. Sums are in the unit of `rates.Rate` until
-they are rounded up, once.
+A part without a rate of its own costs what its whole costs. A request without a rate costs nothing.
+Audio, and every other unit beside the tokens, has no price without a rate. Sums are in the unit of
+`rates.Rate` until they are rounded up, once.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def charge(rates: Rates, units: Units, believed: bool) -> int | None:
 
 
 def _side(parts: Iterable[tuple[int, Rate]], whole: int, rate: Rate, size: int) -> int:
-    """Of a whole and its parts: those with a rate at theirs, the rest at the whole's."""
+    """The sum of a whole: its parts with a rate at their own rates, the rest at the rate of the
+    whole."""
     amount = 0
     for count, own in parts:
         if count > 0 and own is not None:
