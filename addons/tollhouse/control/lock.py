@@ -1,4 +1,5 @@
-"""Who owns a state directory: one process at a time, by a lock that the kernel drops when its holder dies."""
+"""Who owns a state directory: one process at a time. It holds a lock, which the kernel drops when
+the process dies."""
 
 from __future__ import annotations
 
@@ -15,10 +16,11 @@ class StateBusy(Exception):
 
 
 class StateLock:
-    """An exclusive `flock` on ``state.lock``. A gateway holds it for its life; a command that opens the embedded
-    stores' files, because no gateway runs, holds it while it does so.
+    """An exclusive ``flock`` on ``state.lock``. A gateway holds it for its life. While no gateway
+    runs, a command that opens the files of the embedded stores holds it.
 
-    The file stays when the lock is released: removing it would let two processes lock two different files.
+    The file stays when the lock is released. If it were removed, two processes could lock two
+    different files.
     """
 
     def __init__(self, descriptor: int) -> None:

@@ -38,8 +38,9 @@ _TOKEN_ID: Final = re.compile(r"tok_[0-9a-f]{16}")
 
 
 class OperationRefused(Exception):
-    """What happened, why, and what to do, for a person. ``status`` is the control socket's: 404 for an operation that
-    does not exist, 400 for arguments that don't fit, 409 for a refusal, 503 for a store that is away."""
+    """The text says to a person what happened, why, and what to do. ``status`` is for the control
+    socket: 404 for an operation that does not exist, 400 for arguments that don't fit, 409 for a
+    refusal, 503 for a store that is away."""
 
     def __init__(self, message: str, status: Literal[400, 404, 409, 503] = 409) -> None:
         super().__init__(message)
@@ -69,7 +70,8 @@ class Operations:
         self._random_bytes = random_bytes
 
     async def perform(self, name: str, arguments: Mapping[str, Any]) -> Any:
-        """Do the operation called ``name``, its arguments judged against the method's signature first."""
+        """Does the operation called ``name``. Its arguments are first judged by the method's
+        signature."""
         operation = TABLE.get(name)
         if operation is None:
             raise OperationRefused(f"there is no operation {name!r}: is the gateway older than the command?", 404)
@@ -101,7 +103,8 @@ class Operations:
         models: list[str] | None = None,
         estimate: Literal["typical", "worst"] | None = None,
     ) -> Json:
-        """Make or change a project; what is None stays as it is. The project as `project_show` gives it."""
+        """Makes or changes a project. An argument that is None leaves its value as it is. Gives the
+        project as `project_show` does."""
         after = await self._judged(project, tenant, limits, unpriced, on_shortfall, models, estimate)
         await self._directory.set_project(after)
         return _project(after)
@@ -170,7 +173,8 @@ class Operations:
         for settings in projects:
             await self._judged(**settings)
         return {
-            # A tenant's limits first: its projects are never without them.
+            # The limits of tenants are written first, so that their projects are never without
+            # them.
             "tenants": [await self.perform("tenant_set", settings) for settings in tenants],
             "projects": [await self.perform("project_set", settings) for settings in projects],
         }
@@ -321,7 +325,8 @@ class Operations:
 
 
 def _problem(detail: ErrorDetails) -> str:
-    """In our own words, else in pydantic's. Of the input only a name is quoted: all else could be a secret."""
+    """The problem in our own words, else in pydantic's. Of the input only a name is quoted:
+    anything else could be a secret."""
     where = ".".join(map(str, detail["loc"]))
     if detail["type"] != "value_error":
         return f"{where}: {detail['msg']}"
@@ -356,7 +361,7 @@ def _token(info: TokenInfo) -> Json:
 
 def _check_token_id(token_id: str) -> None:
     if not _TOKEN_ID.fullmatch(token_id):
-        # Not repeated: it may be a token, whole or in part.
+        # The text is not repeated: it may be a token or a part of one.
         raise OperationRefused("that is not a token's id (tok_...): `tollhouse token list` shows the ids")
 
 

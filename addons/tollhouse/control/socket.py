@@ -1,7 +1,7 @@
 """The control socket: a running gateway takes the commands' operations on a Unix socket in its state directory.
 
-Needed because the embedded stores live in the gateway's process. Never TCP; who may open the socket (mode 0600) may do
-everything that the commands can.
+It is needed because the embedded stores live in the gateway's process. It is never TCP. Whoever may
+open the socket (mode 0600) may do everything that the commands can.
 """
 
 from __future__ import annotations
