@@ -1,8 +1,10 @@
-"""The certificate authority: ours alone, and by its own name constraints good for the providers' hosts only.
+"""The certificate authority. It belongs to this gateway, and its own name constraints limit it to
+the providers' hosts.
 
-Whoever stole its key could impersonate the providers to workloads that trust it, and nobody else: clients refuse a leaf
-of any other host or of any IP address (tried: OpenSSL with Python, Node and curl, and Go). Java takes no constraints
-from a trust anchor (tried: 17), which RFC 5280 section 6.2 leaves open.
+Somebody who stole its key could impersonate the providers to workloads that trust the CA, and no
+other host: clients refuse a leaf of any other host or of any IP address (tried: OpenSSL with
+Python, Node and curl, and Go). Java takes no constraints from a trust anchor (tried: 17); RFC 5280
+section 6.2 allows that.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ _NO_IP: Final = [x509.IPAddress(ipaddress.ip_network("0.0.0.0/0")), x509.IPAddre
 
 
 class CaError(ValueError):
-    """The CA can't be used or does not reach that far. ``str()`` is for a person: what, why, what to do."""
+    """The CA can't be used, or does not cover a host. The text says to a person what happened, why,
+    and what to do."""
 
 
 def constraint(host: str) -> str:
@@ -174,7 +177,7 @@ class CertificateAuthority:
         return any(name == root or name.endswith(f".{root}") for root in self.hosts)
 
     def uncovered(self, hosts: Sequence[str]) -> list[str]:
-        """Those of ``hosts`` for which a new CA must be made."""
+        """The ``hosts`` that this CA does not cover, so that a new one must be made for them."""
         return [host for host in hosts if not self.covers(host)]
 
     def sign_leaf(self, host: str, public_key: ec.EllipticCurvePublicKey, now: float) -> x509.Certificate:
@@ -226,7 +229,7 @@ class CertificateAuthority:
 
 
 def some(hosts: Sequence[str]) -> str:
-    """For a sentence: all of a few hosts, of many the first three and how many there are beside."""
+    """Hosts for a sentence: all of a few; of many the first three, and the number of the others."""
     if len(hosts) <= 4:
         return ", ".join(hosts)
     return f"{', '.join(hosts[:3])} and {len(hosts) - 3} other hosts"

@@ -1,4 +1,4 @@
-"""The TLS server contexts towards workloads: one a host, made when it is first asked for."""
+"""The TLS server contexts towards workloads: one for each host, made when it is first needed."""
 
 from __future__ import annotations
 
