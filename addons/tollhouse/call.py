@@ -35,8 +35,8 @@ ChargedBy = Literal["usage", "hold", "estimate", "disconnect", "sweep", "none"]
 class RequestHead:
     """A request's head as the client sent it; nothing in it has been judged yet.
 
-    Header names are lower case, in order, duplicates kept. A value is what its bytes say in UTF-8;
-    each byte that is none is a lone surrogate (PEP 383), so that the value is passed on byte for
+    Header names are lower case, in order, duplicates kept. A value is its bytes decoded as UTF-8. A
+    byte that is not UTF-8 is a lone surrogate (PEP 383), so that the value is passed on byte for
     byte (obs-text, RFC 9110 5.5).
     """
 
@@ -46,7 +46,7 @@ class RequestHead:
     target: str
     """The path and query byte for byte, or for an HTTP/1 absolute-form request its path and query."""
     scheme: str
-    """``https`` inside TLS, ``http`` outside; of an absolute-form request what it says itself."""
+    """``https`` inside TLS, ``http`` outside. An absolute-form request names its own."""
     absolute_authority: str | None
     """The authority of an absolute-form request target, else None."""
     authority: str | None
@@ -90,7 +90,8 @@ class Identity:
     projects: tuple[str, ...]
     label: str = ""
     charged_as: str = ""
-    """The token whose limits count for this one: itself, or the first of those it was rotated from. Empty: itself."""
+    """The token whose limits count for this one: the first of the tokens from which it was rotated.
+    Empty: itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,8 @@ class Addressed:
     provider: Provider
     host: str
     raw_path: str
-    """Path and query as they came, a prefix that names the provider taken off."""
+    """Path and query as they came. At the base URL the prefix that names the provider is taken
+    off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,16 +145,16 @@ class Aimed:
     path: str
     """The path that will be sent, without the query string."""
     query: str
-    """The query string that will be sent, credentials taken out; never logged."""
+    """The query string that will be sent. Credentials are taken out of it. It is never logged."""
     credentials: tuple[str, ...]
-    """Those that stood in the query."""
+    """The credentials that stood in the query."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identified:
     aimed: Aimed
     headers: Headers
-    """What is left of the request's headers after stripping."""
+    """The request's headers without those that were stripped."""
     identity: Identity
     user: str
     """The user name that came with the credential, "" if none did."""
@@ -169,7 +171,8 @@ class Billed:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The first gate's whole judgement: what is asked of whom, by whom, on whose account."""
+    """The whole judgement of the first gates: what is asked of whom, by whom, and on whose
+    account."""
 
     arrival: Arrival
     provider: Provider
@@ -196,8 +199,8 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """What the body says. ``body`` is as it came; None for an operation that takes none. ``headers`` are those that it is sent
-    under."""
+    """What the body says. ``body`` is as it came, and as it will be sent behind the budget's gate.
+    It is None for an operation that takes none. ``headers`` are the headers that will be sent."""
 
     admitted: Admitted
     asked: Asked
@@ -207,7 +210,7 @@ class Requested:
 
 
 class Hold(Protocol):
-    """What is held for a call under way. It grows with a stream whose end nobody knows."""
+    """The hold of a call under way. It grows with a stream whose end nobody knows."""
 
     @property
     def amount(self) -> Amount: ...
@@ -221,13 +224,14 @@ class Hold(Protocol):
 
     @property
     def grows(self) -> bool:
-        """It is held for a stream without a cap, and `covers` has to be asked as that goes on."""
+        """The hold is that of a stream without a cap: `covers` has to be asked as the stream goes
+        on."""
 
     async def covers(self, seen: int) -> Denial | None:
         """Makes the hold large enough for ``seen`` tokens of output, or says why it can't be."""
 
     async def covers_repeat(self) -> bool:
-        """An attempt of unknown fate may be repeated: what both may cost is held."""
+        """Whether an attempt of unknown fate may be repeated: the cost of both attempts is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +246,7 @@ Stage = Arrival | Addressed | Aimed | Identified | Billed | Admitted | Requested
 
 
 class Known(NamedTuple):
-    """What the gates have found out of a call; None and "" for what they have not."""
+    """What the gates have found out about a call. A field that is not known yet is None or ""."""
 
     arrival: Arrival
     provider: Provider | None = None
@@ -282,7 +286,7 @@ class Attempt:
     outcome: str
     duration_ms: float
     unknown: bool = False
-    """It ended without an answer, and the provider may have worked on it all the same."""
+    """The attempt ended without an answer, and the provider may have worked on it all the same."""
 
     @property
     def answered(self) -> bool:
@@ -290,20 +294,20 @@ class Attempt:
 
 
 class End(StrEnum):
-    """How a call ended that had passed every gate."""
+    """How a call ended that passed every gate."""
 
     NEVER_LEFT = "never left"
     UNKNOWN = "left and no answer"
-    """Its last attempt was given up, or the client left while it was away."""
+    """The last attempt was given up, or the client left before its answer came."""
     ERROR = "error status"
-    """Or an error object under a status of 2xx, before any text."""
+    """An error status, or an error object under a status of 2xx before any text."""
     WHOLE = "answered whole"
     """An answer that was made whole before its first byte came."""
     STREAMED = "stream ended"
     FAILED = "stream ended in an error"
-    """The provider's own, after text."""
+    """The provider wrote an error into the stream, after text."""
     CUT = "cut by the provider"
-    """Or by a fault of ours on the way."""
+    """The provider cut the answer, or a fault of ours on the way did."""
     LEFT = "left by the client"
     OVER_BUDGET = "ended by the budget"
     STOPPED = "stopped by us"
@@ -311,13 +315,13 @@ class End(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What dispatch says of a call. What was counted and seen is of the last answer."""
+    """What dispatch says of a call. Counts are those of the last answer."""
 
     end: End
     status: int = 0
-    """What the provider answered; 0 for no answer."""
+    """The provider's status. 0 without an answer."""
     in_flight: bool = False
-    """Its request had left, and no answer's head had come."""
+    """The request had left, and the head of its answer had not come."""
     metered: bool = False
     """The answer is one that costs money: a metered operation, a status of 2xx."""
     streamed: bool = False
@@ -325,9 +329,10 @@ class Outcome:
     charges: tuple[Charge, ...] = ()
     """The provider's own count. It is a lower bound unless the answer is whole."""
     output_seen: int = 0
-    """Tokens of output in what was read, roughly."""
+    """A rough count of the tokens of output that were read."""
     silent_s: float = 0.0
-    """Seconds in which the provider was waited for and no text came: hidden reasoning, perhaps."""
+    """Seconds in which the gateway waited for the provider and no text came. It may have been
+    hidden reasoning."""
     error: str = ""
     """The code of an error that came under a status of 2xx."""
     attempts: tuple[Attempt, ...] = ()

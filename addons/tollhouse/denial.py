@@ -167,17 +167,18 @@ REASONS: Final[dict[str, Reason]] = {
 }
 
 _TRIED_ENOUGH: Final = "Send it again later, not at once."
-"""What to do instead of the table's when it is the provider that fails, and the SDK is told to stop."""
+"""Replaces the table's ``todo`` when the provider fails and the SDK is told to stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Denial:
     """One refusal.
 
-    ``why`` is a sentence about this very call: it may name the caller's own project, limit and model, never another
-    project's numbers and never a secret. ``headers`` are added to the answer (``Retry-After``, ``x-tollhouse-resets-at``).
-    ``status_override`` is instead of the table's status (407, not 401, for a missing identity before a tunnel is up), and
-    ``todo_override`` instead of its ``todo``, where what helps depends on the call.
+    ``why`` is a sentence about this very call. It may name the caller's own project, limit and
+    model. It never has another project's numbers or a secret. ``headers`` are added to the answer
+    (``Retry-After``, ``x-tollhouse-resets-at``). ``status_override`` replaces the table's status:
+    an identity that is missing before a tunnel is up is 407 and not 401. ``todo_override`` replaces
+    the table's ``todo`` where the advice depends on the call.
     """
 
     code: str
@@ -208,8 +209,8 @@ class Denial:
 
 
 class Refused(Exception):
-    """The one way in which a refusal travels. ``gate`` is the stage that refused; empty leaves it to whoever called the
-    stage."""
+    """The one way in which a refusal travels. ``gate`` is the name of the gate that refused. If it
+    is empty, the caller of the gate adds it."""
 
     def __init__(self, code: str, why: str = "", headers: tuple[tuple[str, str], ...] = (), *, gate: str = "") -> None:
         super().__init__(code)

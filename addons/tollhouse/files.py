@@ -1,5 +1,5 @@
-"""Small files: one written whole (after a crash, of the program or of the machine, it is the old
-one or the new one), and one read as a person's editor saved it."""
+"""Small files. A file is written whole: after a crash of the program or of the machine it is the
+old one or the new one. A file is read as a person's editor saved it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ def read(file: Path) -> bytes:
 
 
 def replace(file: Path, content: bytes, mode: int = 0o600) -> None:
-    """Put ``content`` in place of ``file``, in a directory that exists. Raises `OSError`, and then nothing has changed.
+    """Writes ``content`` in place of ``file``, in a directory that exists. Raises `OSError`, and
+    nothing has changed then.
 
-    It is never readable beyond ``mode``, nor beyond 0600 before it is whole. The order is what makes it safe: content,
-    rename and directory entry are on the disk one after the other (https://lwn.net/Articles/457667/). A crash may leave
-    a draft (``.NAME.*``, 0600), which nobody reads.
+    The file never has more rights than ``mode``, and until it is whole it has 0600. The order makes
+    it safe: content, rename and directory entry reach the disk one after the other
+    (https://lwn.net/Articles/457667/). A crash may leave a draft (``.NAME.*``, 0600), which nobody
+    reads.
     """
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     draft = Path(name)
@@ -38,7 +40,8 @@ def replace(file: Path, content: bytes, mode: int = 0o600) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """A name that was made, changed or taken away in ``directory`` survives a loss of power from here on."""
+    """When this returns, the names that were made, changed or removed in ``directory`` survive a
+    loss of power."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 CONNECTION_SPECIFIC: Final = frozenset({"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"})
-"""What HTTP/2 has no place for, RFC 9113 8.2.2."""
+"""Headers that HTTP/2 does not have, RFC 9113 8.2.2."""
 HOP_BY_HOP: Final = CONNECTION_SPECIFIC | {"te", "trailer", "proxy-authenticate"}
-"""RFC 9110 7.6.1: they end at this hop, as does what ``Connection`` names."""
+"""Headers that end at this hop, RFC 9110 7.6.1. Headers that ``Connection`` names end here as
+well."""
 THIS_MESSAGE: Final = frozenset({"host", "content-length", "expect", "accept-encoding"})
-"""What describes a request to this hop; the next request says its own."""
+"""Headers that describe a request to this hop. The request to the provider has its own."""
 AWS_SIGNATURE: Final = frozenset({"x-amz-date", "x-amz-security-token", "x-amz-content-sha256"})
-"""What a SigV4 signature consists of beside ``authorization``; whoever signs says them."""
+"""The headers of a SigV4 signature beside ``authorization``. Only the signer writes them."""

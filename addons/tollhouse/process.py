@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 
 SWITCH_S: Final = 0.0005
-"""After so long a thread that computes (a large body that is read, for one) lets the event loop have the interpreter. Python's own
-5 ms would add up over the turns that one call takes."""
+"""After this time a thread that computes (for example one that reads a large body) gives the
+interpreter to the event loop. Python's own 5 ms would add up over the turns that one call takes."""
 
 
 async def serve(config: Config) -> int:
@@ -49,16 +49,16 @@ async def serve(config: Config) -> int:
 
 
 def eager_task_factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
-    """A task runs at once, up to where it first waits. asyncio's own factory refuses the ``eager_start`` that uvloop 0.23
-    passes on Python 3.13.0."""
+    """Makes a task that runs at once, until it first waits. asyncio's own factory refuses the
+    ``eager_start`` that uvloop 0.23 passes on Python 3.13.0."""
     options.pop("eager_start", None)
     return asyncio.Task(coro, loop=loop, eager_start=True, **options)
 
 
 def tell_of_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What the loop has caught: one line for a connection that was given up in the turn in which
-    bytes of it came (uvloop's transport then says that its handle is closed, to whatever was to be
-    done with it), and all there is for anything else."""
+    """Writes to the log what the loop has caught. If a connection is given up in the same turn in
+    which bytes of it came, uvloop's transport says that its handle is closed: that is one line.
+    Anything else is logged in full."""
     error = context.get("exception")
     if isinstance(error, RuntimeError) and "the handler is closed" in str(error):
         log.warning("a connection was given up while bytes of it came, and is closed: %s", context.get("message"))
@@ -67,7 +67,7 @@ def tell_of_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
 
 
 def _say(text: str) -> None:
-    """One line on stderr; nobody reading it is no reason to end."""
+    """Writes one line to stderr. If nobody reads stderr, the gateway goes on."""
     with contextlib.suppress(OSError):
         print(f"tollhouse: {text}", file=sys.stderr, flush=True)
 
@@ -79,8 +79,8 @@ def _cannot_start(error: BaseException) -> int:
 
 
 def _raise_file_limit(connections: int) -> None:
-    """Make room for the descriptors of ``connections`` clients and their calls: the usual soft limit of 1024 would end at
-    500 calls."""
+    """Raises the limit of descriptors for ``connections`` clients and their calls. The usual soft
+    limit of 1024 is enough for 500 calls."""
     wanted = 2 * connections + 256
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -90,7 +90,8 @@ def _raise_file_limit(connections: int) -> None:
 
 
 def _occupy_standard_descriptors() -> None:
-    """Whatever is opened where stdin, stdout or stderr were closed would be taken for them, by our own children too."""
+    """Opens /dev/null where stdin, stdout or stderr are closed. Else the next opened file would get
+    that descriptor, and this process and its children would take it for stdin, stdout or stderr."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)

@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EMBEDDED_REFRESH_S: Final = 5.0
-"""The embedded store is a file: reading it often costs nothing, and `tollhouse key set` is seen soon."""
+"""How often the embedded store is read. It is a file, so that costs little, and a new key of
+`tollhouse key set` is seen soon."""
 
 
 def open_ca(config: Config, catalog: Catalog) -> CertificateAuthority:
-    """The configured CA, or the state directory's, made if there is none. Raises `CaError`, and `ValueError` when it does
-    not reach a host of tollhouse.toml; a built-in one that it does not reach (it was made by an older version) is only
-    told of: calls to it are refused, and all others go on."""
+    """The configured CA, or that of the state directory, which is made if there is none. Raises
+    `CaError`. Raises `ValueError` when it does not cover a host that tollhouse.toml names. An older
+    version may have made the CA without a built-in host: the log says so, calls to that host are
+    refused, and all others go on."""
     hosts = catalog.hosts
     if config.ca.cert_file is not None and config.ca.key_file is not None:
         ca = CertificateAuthority.load(config.ca.cert_file, config.ca.key_file)
