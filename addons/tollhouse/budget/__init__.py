@@ -1,5 +1,6 @@
 """What a call may cost is held before it leaves and settled after. It speaks to `ledger`.
 
+place        the gate that takes a place for a body that is still coming
 purse        the gate that holds, and the settle at the end of the call
 place        the gate that counts a call whose body is still coming
 hold         what is held for one call under way
