@@ -33,6 +33,7 @@ from OpenSSL import SSL
 
 from tollhouse.accounts.directory import Directory
 from tollhouse.accounts.remembered import Remembered
+from tollhouse.admit.bodies import BodyBytes
 from tollhouse.admit.gate import admit_gates
 from tollhouse.admit.models import Models
 from tollhouse.admit.reading import ReadBody
@@ -205,7 +206,13 @@ class Gateway:
             remembered=self.remembered,
         )
         limits = config.limits
-        read = ReadBody(max_body_bytes=limits.max_body_bytes, idle_s=limits.request_timeout_s, window=prices.window)
+        self.bodies = BodyBytes(limits.max_bodies_bytes, largest_bytes=limits.max_body_bytes)
+        read = ReadBody(
+            max_body_bytes=limits.max_body_bytes,
+            idle_s=limits.request_timeout_s,
+            window=prices.window,
+            bodies=self.bodies,
+        )
         return [*admit, self.purse.place, read, Models(), self.purse]
 
     async def _open_admin(self) -> None:
