@@ -39,7 +39,8 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One open method and path. ``path`` is matched whole, without the query; ``hosts`` too, None is every host."""
+    """One open method and path. ``path`` has to fit the whole path, without the query. ``hosts``
+    has to fit the whole host; None stands for every host."""
 
     method: str
     path: re.Pattern[str]
@@ -54,12 +55,14 @@ class Dialect:
     usage_in_stream: Literal["on_request", "always"] = "always"
     """``on_request``: a stream tells its usage only if the request asks for it."""
     own_rules: bool = False
-    """The family's own provider serves it, so that its published rules hold for models of those names."""
+    """The company whose API this is serves the models itself. So its published rules hold for
+    models of these names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Tokens that the largest of the models that a call can reach reads (``context``) and writes (``answer``) at most."""
+    """The most tokens that a call's models read (``context``) and write (``answer``). Of several
+    models that the call can reach, the largest counts."""
 
     context: int
     answer: int
@@ -88,12 +91,13 @@ class Asked:
     may: frozenset[str] = frozenset()
     """Token parts, as in `Estimate`."""
     asks_for_usage: bool = False
-    """`Family.rewrite` makes the request ask for usage; the answer is edited back."""
+    """`Family.rewrite` makes the request ask for usage, and the meter takes the added bytes out of
+    the answer."""
     lowered_to: int | None = None
     """`Family.rewrite` lowers the cap of each choice to this."""
     document: Any = None
-    """What `Family.estimate` and `Family.rewrite` still need of the body. It is dropped once they are done: a parsed body takes
-    several times the memory of its bytes."""
+    """The parsed body, for `Family.estimate` and `Family.rewrite`. It is dropped after them: it
+    takes several times the memory of the body's bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +117,14 @@ class Boundary(Protocol):
 
     @property
     def between(self) -> bool:
-        """What was sent so far ends with a whole event."""
+        """Whether the bytes that were sent so far end with a whole event."""
 
     def sent(self, data: bytes) -> None:
-        """``data`` went to the client."""
+        """Called when ``data`` went to the client."""
 
     def cut(self, data: bytes) -> bytes:
-        """The beginning of ``data`` up to the first end of an event; all of it if none ends in it."""
+        """The beginning of ``data`` up to the first end of an event. All of ``data`` if no event
+        ends in it."""
 
 
 class Meter(Protocol):
@@ -142,7 +147,8 @@ class Meter(Protocol):
 
     @property
     def edits(self) -> bool:
-        """What `feed` gives may be shorter than what it was given. It is known once the first bytes were fed."""
+        """Whether `feed` may give fewer bytes than it gets. This is known when the first bytes were
+        fed."""
 
     @property
     def boundary(self) -> Boundary | None:
@@ -152,10 +158,11 @@ class Meter(Protocol):
         """The bytes that go to the client now."""
 
     def flush(self) -> bytes:
-        """At the end of the answer: what was held back of it."""
+        """Called at the end of the answer. Gives the bytes that were held back."""
 
     def finish(self) -> tuple[Charge, ...]:
-        """What the provider has counted so far; empty if it counted nothing. It may be asked at any time."""
+        """The provider's count so far. Empty if it has counted nothing. It may be asked at any
+        time."""
 
 
 class PassThrough:
@@ -186,8 +193,8 @@ key is sound and this request is at fault, whatever the status says; any workloa
 class Rule:
     """One row of a table of verdicts. ``source`` says where the row comes from.
 
-    ``told`` gets the error's object (`formats.errors`); None: the status alone says it. ``kind`` are beginnings of
-    ``x-amzn-errortype`` of which one has to be there.
+    ``told`` gets the error's object (`formats.errors`). None: the status alone decides. If there
+    are ``kind``, the header ``x-amzn-errortype`` has to begin with one of them.
     """
 
     verdict: Verdict
@@ -203,14 +210,15 @@ def _unmetered(*_: object) -> NoReturn:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Family:
-    """An API and its dialects.
+    """An API and its dialects. docs/adding-a-provider.md explains each part.
 
-    ``read`` gets the operation, the path, the headers and the body, and raises `Refused` for a body that can't be read in
-    exactly one way. ``rewrite`` changes the body where `Asked` says so and no other byte. ``estimate`` never raises.
-    ``sent_headers`` gives the headers under which the body is sent.
-    ``meter`` is asked about answers of metered operations with a status of 2xx.
-    ``error_body`` and ``error_event`` give a denial and a call's id in the form in which the family's SDKs raise an error of
-    their own: as a body of JSON, and as the last event of a stream that has begun.
+    ``read`` gets the operation, the path, the headers and the body. It raises `Refused` for a body
+    that can't be read in exactly one way. ``rewrite`` changes the body where `Asked` says so, and
+    no other byte. ``estimate`` never raises. ``sent_headers`` gives the headers under which the
+    body is sent. ``meter`` is asked for answers of metered operations with a status of 2xx.
+
+    ``error_body`` and ``error_event`` write a denial and a call's id as an error that the family's
+    SDKs raise as their own: as a body of JSON, and as the last event of a stream that has begun.
     """
 
     name: str
@@ -230,8 +238,8 @@ class Family:
         return f"Family({self.name!r})"
 
     def operation(self, method: str, path: str, query: str = "", host: str = "") -> Operation | None:
-        """The open operation for this request, or None: what no route names is closed. ``query`` is not looked at yet by any
-        family."""
+        """The open operation for this request. None: no route names it, so it is closed. No family
+        looks at ``query`` yet."""
         for route in self.routes:
             here = route.hosts is None or route.hosts.fullmatch(host)
             if here and route.method == method and route.path.fullmatch(path):
@@ -248,5 +256,6 @@ MODELS: Final = Operation("models", "free")
 
 
 def model_list(path: str, one: str = r"[A-Za-z0-9._:-]+") -> tuple[Route, Route]:
-    """The free list of models at ``path`` (a pattern), and one of it, whose name ``one`` matches."""
+    """The routes of a free list of models at ``path`` (a pattern), and of a single model, whose
+    name ``one`` matches."""
     return Route("GET", re.compile(path), MODELS), Route("GET", re.compile(f"{path}/{one}"), MODELS)

@@ -10,10 +10,11 @@ from typing import Final
 class Units:
     """Counts of one charge, each at least 0.
 
-    ``input`` is the whole input in tokens, what was read from a cache or written to it included. ``output`` is the whole
-    output in tokens, reasoning included. The fields of `INPUT_PARTS` are parts of ``input`` and those of `OUTPUT_PARTS` parts
-    of ``output``, never additions. The fields of `BESIDE` are charged beside the tokens; ``milliseconds`` are of sound or
-    video, ``requests`` are calls that have a price of their own.
+    ``input`` is the whole input in tokens, with the tokens that were read from a cache or written
+    to it. ``output`` is the whole output in tokens, with reasoning. The fields of `INPUT_PARTS` are
+    parts of ``input``, and those of `OUTPUT_PARTS` are parts of ``output``. They are never
+    additions. The fields of `BESIDE` are charged beside the tokens. ``milliseconds`` are of sound
+    or video. ``requests`` are calls that have a price of their own.
     """
 
     input: int = 0
@@ -38,17 +39,17 @@ class Units:
         return self.input + self.output
 
     def at_least(self, floor: Units) -> Units:
-        """Of each count the larger one: this count may be too low, and so may be ``floor``."""
+        """The larger count of each field. Either count may be too low."""
         return Units(*(max(getattr(self, name), getattr(floor, name)) for name in NAMES))
 
     def token_counts(self) -> dict[str, int]:
-        """The line's ``tokens``: ``input`` and ``output`` always, a part where it is not 0."""
+        """The line's ``tokens``: ``input`` and ``output``, and each part that is not 0."""
         parts = {name: getattr(self, name) for name in TOKEN_PARTS}
         return {"input": self.input, "output": self.output, **{name: n for name, n in parts.items() if n}}
 
     def other_counts(self) -> dict[str, int | float]:
-        """The line's ``units``: what is not tokens, where it is not 0. Time is in seconds. That a call is one request goes
-        without saying."""
+        """The line's ``units``: each count beside the tokens that is not 0. Time is in seconds. A
+        single request is left out, because every call is one."""
         found = {name: getattr(self, name) for name in BESIDE if getattr(self, name)}
         if found.get("requests") == 1:
             del found["requests"]
@@ -91,10 +92,11 @@ class Estimate:
     asks: frozenset[str] = frozenset()
     may: frozenset[str] = frozenset()
     predicted: int = 0
-    """Tokens of output beside ``units.output``: what of a predicted output is not used is charged as output beside the cap."""
+    """Tokens of output beside ``units.output``. The unused part of a predicted output is charged as
+    output beside the cap."""
     grows: bool = False
     """``units.output`` is a first slice of an answer whose end nobody knows."""
 
     def of_output(self, tokens: int) -> Estimate:
-        """The same with so many tokens of output, the predicted ones counted in."""
+        """The same estimate with ``tokens`` and the predicted tokens as its output."""
         return replace(self, units=replace(self.units, output=tokens + self.predicted))

@@ -11,8 +11,8 @@ _SAME: Final = frozenset({JSON, f"{JSON}; charset=utf-8", f"{JSON};charset=utf-8
 
 
 def sent_as_json(headers: Headers) -> Headers:
-    """The headers with a ``content-type`` that says JSON, and no charset but UTF-8 (RFC 8259, section 8.1). What the client
-    said stays where it says that."""
+    """The headers with a ``content-type`` that says JSON, and no charset but UTF-8 (RFC 8259,
+    section 8.1). If the client's own header says that, it stays as it is."""
     said = [value for name, value in headers if name == "content-type"]
     if len(said) == 1 and said[0].lower() in _SAME:
         return headers

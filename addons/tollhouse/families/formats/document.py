@@ -1,11 +1,12 @@
-"""A JSON body, read so that a large one holds nobody up: strictly, in bounded memory, and in steps of a few milliseconds.
+"""A JSON body, read strictly, in bounded memory, and in steps of a few milliseconds, so that a
+large body does not hold up other calls.
 
 Two parsers may disagree about a key that is given twice, about NaN or about text in another encoding. Each of these is refused,
 so that there is nothing to disagree about.
 
-A long string is not decoded: `Document` keeps where it stands and how many tokens it has. What is left (structure and short
-strings) has a bound, and so have its nodes. All of it may run in a thread: no step keeps the interpreter to itself for more than
-some milliseconds.
+A long string is not decoded: `Document` keeps its beginning, its length and its tokens. The rest
+(structure and short strings) has a bound in bytes and in values. All of it may run in a thread: no
+step holds the interpreter for more than some milliseconds.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from tollhouse.denial import Refused
 from tollhouse.families.formats.text import text_tokens
 
 SMALL: Final = 65_536
-"""Bytes of a body that is parsed in one go: less than 20 ms whatever it holds."""
+"""The most bytes of a body that is parsed in one go. That takes less than 20 ms, whatever the body
+holds."""
 MAX_DEPTH: Final = 100
 """Nested objects and arrays. A request nests about 10; schemas of tools somewhat more."""
 MAX_NODES: Final = 400_000
@@ -38,7 +40,8 @@ MAX_PLAIN: Final = 4 << 20
 """Bytes of a body without its long strings."""
 _LONGEST_KEY: Final = 1_024
 _HEAD: Final = 400_512
-"""Bytes of a long string that are kept for who looks at the beginning of an image or a sound."""
+"""Bytes of a long string that are kept. They are for reading the beginning of an image or a
+sound."""
 _STEP: Final = 1 << 18
 """Bytes that one step looks at."""
 
@@ -69,8 +72,8 @@ def refuse(why: str) -> NoReturn:
 
 
 def parsed(body: bytes) -> Document:
-    """The object that ``body`` is. Raises Refused("bad_request"), and Refused("body_too_large") for one with more values, or more
-    that is no long string, than are read."""
+    """The object in ``body``. Raises Refused("bad_request"). Raises Refused("body_too_large") for a
+    body with too many values, or with too many bytes beside its long strings."""
     if body.startswith(codecs.BOM_UTF8):
         refuse("The body begins with a byte order mark (BOM), which JSON may not have; send it without.")
     if len(body) <= SMALL:
@@ -80,7 +83,7 @@ def parsed(body: bytes) -> Document:
 
 
 def shown(key: str) -> str:
-    """A client's own word in a sentence of ours."""
+    """A client's word as it may stand in a sentence of ours."""
     return json.dumps(key[:64])
 
 
@@ -139,8 +142,8 @@ def _refuse_depth(document: dict[str, Any]) -> None:
 
 
 def _shortened(body: bytes) -> tuple[bytes, dict[str, LongString]]:
-    """The body with a short word for each long string that is a value, and those strings by their words. The words can't be
-    guessed, so that no string of the client's is one of them."""
+    """The body with a short word in place of each long string that is a value, and those strings by
+    their words. The words are random, so that no string of the client's equals one of them."""
     word = f"long-{secrets.token_hex(8)}-"
     parts: list[bytes] = []
     long: dict[str, LongString] = {}
@@ -182,8 +185,8 @@ def _bound(nodes: int, plain: int) -> None:
 
 
 def strings(body: bytes, at: int = 0) -> Iterator[tuple[int, int]]:
-    """Where the strings of a JSON text begin and end, their quotes counted in. What stands between them is not judged. Raises
-    `Refused` for a string that is none."""
+    """Where the strings of a JSON text begin and end, with their quotes. The text between them is
+    not judged. Raises `Refused` for a malformed string."""
     while (start := body.find(b'"', at)) >= 0:
         at = string_end(body, start)
         yield start, at
@@ -197,7 +200,7 @@ def string_end(body: bytes, start: int) -> int:
         inside = _inside(body, inside, stop)
         if body[inside : inside + 1] == b'"':
             return inside + 1
-        # A step may end inside an escape, which then begins the next one.
+        # A step may end inside an escape. The next step begins with that escape then.
         if stop == len(body) or stop - inside >= _LONGEST_ESCAPE:
             refuse(
                 f"The body is not valid JSON (the string that begins at byte {start} has no end or a wrong character)."

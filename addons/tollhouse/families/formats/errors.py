@@ -16,7 +16,7 @@ EVERYWHERE: Final = (
     Rule("refused", 401, "RFC 9110 15.5.2; OpenAI, Azure, Anthropic, Mistral, Cohere, Google's OAuth"),
     Rule("no_money", 402, "RFC 9110 15.5.3; Anthropic, Gemini, Mistral, Cohere, DeepSeek, OpenRouter, Together"),
 )
-"""What holds at each family behind its own rules."""
+"""The rules that every family has behind its own."""
 
 
 def reason(name: str) -> Told:
@@ -34,7 +34,8 @@ def code(*codes: str) -> Told:
 
 
 def message(pattern: str) -> Told:
-    """From its beginning, since a provider's message may repeat what the request said."""
+    """Whether the error's message begins with ``pattern``. Only the beginning counts, because a
+    message may repeat a text of the request."""
     compiled = re.compile(pattern)
     return lambda error: (
         isinstance(text := error.get("message", error.get("Message")), str) and (compiled.match(text) is not None)
@@ -54,8 +55,9 @@ EMPTY_ACCOUNT: Final = code(
 
 
 def error_object(body: bytes) -> dict[str, Any]:
-    """The object that tells: ``{"error": {...}}``, that in a list (Vertex), or the whole (AWS); xAI's ``{"code": "...",
-    "error": "..."}`` as one with a message. Empty for what is none."""
+    """The error's object: the ``{...}`` in ``{"error": {...}}``, also inside a list (Vertex), or
+    the whole body (AWS). xAI's ``{"code": "...", "error": "..."}`` becomes an object with a
+    message. Empty if there is no object."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -71,7 +73,8 @@ def error_object(body: bytes) -> dict[str, Any]:
 
 
 def text_of(denial: Denial, call_id: str) -> str:
-    """What a person reads of a refusal, with the code and the call's id that an operator searches for."""
+    """The text of a refusal for a person. It has the code and the call's id, for which an operator
+    searches."""
     return f"{denial.message} [tollhouse: {denial.code}, call {call_id}]"
 
 
@@ -89,6 +92,6 @@ _OURS_TO_WAIT_OUT: Final = re.compile(r"5\d\d|.*(?:server|overload|unavailable|i
 
 
 def is_providers_fault(error: str) -> bool:
-    """Whether an error of this code or type, written under a status of 2xx, is one that a status of 5xx says elsewhere. A
-    workload can make its provider say any other."""
+    """Whether an error of this code or type under a status of 2xx means what a status of 5xx means
+    elsewhere. Any other error may be the fault of the workload."""
     return _OURS_TO_WAIT_OUT.fullmatch(error.lower()) is not None

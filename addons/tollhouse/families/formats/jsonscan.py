@@ -1,9 +1,9 @@
 """Where the members of a JSON object stand in its bytes, so that one of them can be taken out or changed and every
 other byte stays as it was.
 
-The scan works on bytes decoded as Latin-1: JSON's structure is ASCII, a byte of a longer UTF-8 character can stand only
-inside a string, and so offsets in the text are offsets in the bytes. Strings found in a scan are readable only as far
-as they are ASCII.
+The scan works on bytes that are decoded as Latin-1, so offsets in the text are offsets in the
+bytes. JSON's structure is ASCII, and a byte of a longer UTF-8 character can stand only inside a
+string. The strings that a scan finds are readable only if they are ASCII.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def _value_end(body: bytes, at: int) -> int:
 
 
 def removal(found: list[Member], index: int) -> tuple[int, int]:
-    """The span to cut so that member ``index`` is gone: with the comma before it, or of the first the comma after
-    it."""
+    """The span to cut out to remove member ``index``. It has the comma before the member, or for
+    the first member the comma after it."""
     member = found[index]
     if index > 0:
         return found[index - 1].value_end, member.value_end

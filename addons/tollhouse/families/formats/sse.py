@@ -11,7 +11,7 @@ from bisect import bisect_right
 from typing import Final
 
 MAX_EVENT: Final = 1 << 20
-"""Bytes; a longer event is passed on in pieces, unread."""
+"""The most bytes of an event that is read. A longer event is passed on in pieces, unread."""
 
 _END: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE: Final = re.compile(rb"[^\r\n]+")
@@ -21,9 +21,11 @@ _BOM: Final = b"\xef\xbb\xbf"
 class EventSplitter:
     """Cuts a stream into events. The pieces of all `feed` calls and `rest` joined are the stream, byte for byte.
 
-    A piece is ``(raw, whole)``. ``whole`` is an event with the empty line that ends it. A piece that is not whole is a
-    part of an event above the limit, or the LF of a CRLF whose CR ended the event before (that one is ``b"\\n"``, and
-    comes directly after its event): an event that ends in CR is complete at the CR, and may not wait for a LF.
+    A piece is ``(raw, whole)``. A whole piece is an event with the empty line that ends it. A piece
+    that is not whole is one of two things. It may be a part of an event above the limit. Or it is
+    the LF of a CRLF whose CR has ended the event before: an event that ends in CR is complete at
+    the CR and does not wait for an LF. That piece is ``b"\\n"`` and comes directly behind its
+    event.
     """
 
     def __init__(self, limit: int = MAX_EVENT) -> None:
@@ -44,7 +46,7 @@ class EventSplitter:
         return pieces
 
     def rest(self) -> bytes:
-        """What has come of an event that has not ended."""
+        """The bytes of an event that has not ended."""
         return b"".join(self._parts)
 
     def _feed(self, chunk: bytes) -> list[tuple[bytes, bool]]:
@@ -146,8 +148,9 @@ _EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
 class SseBoundary:
-    """`base.Boundary` of server-sent events. A client that reads slowly decides where pieces end, so that it could see to it
-    that none ends with an event; `cut` finds the end inside a piece."""
+    """`base.Boundary` of server-sent events. A client that reads slowly decides where pieces end,
+    and could make none of them end with an event. So `cut` finds the end of an event inside a
+    piece."""
 
     __slots__ = ("between",)
 

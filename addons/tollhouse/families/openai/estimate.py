@@ -1,9 +1,11 @@
 """How many input tokens a request will take, before it is sent. An estimate is held; usage is what is charged.
 
-No tokenizer. ``typical`` counts text by its script (`formats.text`); ``worst`` counts a token for each byte, and everything that a
-provider may add at the most that is known, so that no more input is charged than was held. Images, audio and files are
-`media`. What this file does not know counts as text, by every byte of it; what is not in the request at all (`_UNSEEN`,
-ids and URLs) as the model's context limit. The constants, and where they come from:
+There is no tokenizer. ``typical`` counts text by its script (`formats.text`). ``worst`` counts a
+token for each byte, and takes the largest known number for everything that a provider may add, so
+that no more input is charged than was held. `media` counts images, audio and files. A field that
+this file does not know counts as text, with all of its bytes. Input that is not in the request
+itself (`_UNSEEN`, ids and URLs) counts as the model's context limit. The constants, and where they
+come from:
 """
 
 from __future__ import annotations
@@ -38,10 +40,10 @@ TOKENS_PER_MESSAGE_MOST: Final = 16
 """``worst``: the role and the special tokens around it. Of the published chat templates gpt-oss' has the most, 8 for a
 message to a channel (https://cookbook.openai.com/articles/openai-harmony); a template may close and open a turn."""
 TOKENS_PER_PART_MOST: Final = 4
-"""``worst``: what stands around a part of a message, such as an image."""
+"""``worst``: the tokens around a part of a message, such as an image."""
 TEMPLATE_MOST: Final = 1_024
-"""``worst``: what a provider puts before the messages on its own account. gpt-oss' system message has about 70 tokens,
-Llama 3.1's dates 25."""
+"""``worst``: the text that a provider itself puts before the messages. The system message of
+gpt-oss has about 70 tokens, the dates of Llama 3.1 have 25."""
 TOOLS_MOST: Final = 1_024
 """``worst``: the same for tools or a schema of the answer. Anthropic's has 264 to 804 tokens:
 https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/overview#pricing."""
@@ -64,26 +66,27 @@ _UNSEEN: Final = frozenset(
         "chat_template", "mm_processor_kwargs", "media_io_kwargs",
     }
 )  # fmt: skip
-"""Fields of a request by which input comes in that is not in it."""
+"""Fields of a request that bring in input from elsewhere."""
 _LINKS: Final = frozenset({"url", "uri", "image_url", "video_url", "audio_url", "file_url", "document_url", "fileUri"})
-"""Fields of a part that name what the provider fetches, if their text is no ``data:`` URL."""
+"""Fields of a part with a URL that the provider fetches, unless it is a ``data:`` URL."""
 _SEARCHES: Final = re.compile(r"-search-|-search$|:online$")
 """Models that search the web before each answer: https://platform.openai.com/docs/guides/tools-web-search
 (gpt-4o-search-preview, gpt-5-search-api), https://openrouter.ai/docs/features/web-search."""
 _OF_CLIENT: Final = ("function", "custom")
 _DEFINES: Final = frozenset({"function", "custom", "name"})
-"""Tools that the client itself runs, so that their results are messages, have one of these types and one of these fields.
-All others run at the provider."""
+"""The client itself runs tools with one of the types `_OF_CLIENT` and one of these fields: their
+results are messages. All other tools run at the provider."""
 
 
 FIRST_SLICE_TOKENS: Final = 2_048
-"""What is held at first for each choice of a stream without a cap; more as it goes on (`budget.growth`). Most answers of a
-chat are shorter, so that one hold is all they need."""
+"""The output that is held at first for each choice of a stream without a cap. The hold grows as the
+stream goes on (`budget.growth`). Most answers of a chat are shorter and need no more."""
 
 
 def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
-    """Never raises for what a client may send. ``worst`` holds the longest answer of a stream without a cap: the time gone is
-    no bound of the tokens written, so that a slice could be too small."""
+    """Never raises, whatever the client sends. For a stream without a cap ``worst`` holds the
+    longest answer: a slice could be too small, because the time gone by does not bound the
+    tokens."""
     worst = mode == "worst"
     tokens = estimate_input_tokens(
         asked.document,
@@ -115,11 +118,12 @@ def estimate_input_tokens(
     answer: int = 16_384,
     openai: bool = False,
 ) -> int:
-    """The input tokens of a chat completion or an embeddings request, as parsed from its JSON. Never raises for what a
-    client may send: a field of another type than the API's counts as text.
+    """The input tokens of a chat completion or an embeddings request, from its parsed JSON. Never
+    raises, whatever the client sends: a field of another type than the API's counts as text.
 
-    ``models`` are those that it can reach (its own ``model`` if None), ``context`` and ``answer`` the most that one of them
-    reads and writes, in tokens; ``openai`` says that OpenAI itself is asked.
+    ``models`` are those that the request can reach (its own ``model`` if None). ``context`` and
+    ``answer`` are the most tokens that one of them reads and writes. ``openai`` says that OpenAI
+    itself is asked.
     """
     request = document.tree
     if models is None:
@@ -141,7 +145,7 @@ def estimate_prediction_tokens(document: Document, *, worst: bool = False) -> in
 
 
 class _Typical:
-    """Counts one request. That it has a part of which nobody can know the amount is remembered in ``_unseen``."""
+    """Counts one request. ``_unseen`` is true when a part was found whose size nobody can know."""
 
     worst = False
     per_reply = TOKENS_PER_REPLY
@@ -186,7 +190,8 @@ class _Typical:
         return max(seen, self._context if self._unseen else min(seen + self._earlier, self._context), 1)
 
     def embeddings(self, value: Any) -> int:
-        """A string, tokens, or a list of either; or a part as of a message. Each of several has a context of its own."""
+        """The input of an embeddings request: a string, tokens, a list of either, or a part as of a
+        message. If there are several, each has a context of its own."""
         if isinstance(value, str):
             return _up(self.text(value)) + self.per_input
         if isinstance(value, list):
@@ -245,7 +250,8 @@ class _Typical:
         return self.per_function + self.rendered(tool)
 
     def text(self, value: Any) -> float:
-        """Every string in ``value``, keys too, by its script; a number, a constant or a pair of brackets is one token."""
+        """Counts every string in ``value``, keys too, by its script. A number, a constant or a pair
+        of brackets is one token."""
         if isinstance(value, str):
             long = self._long.get(value) if self._long else None
             return text_tokens(value) if long is None else long.tokens
@@ -256,7 +262,7 @@ class _Typical:
         return 0.0 if value is None else 1.0
 
     def rendered(self, value: Any) -> float:
-        """What the provider itself writes as text for the model."""
+        """Counts a value that the provider itself writes as text for the model."""
         return self.text(value)
 
     def look(self, value: Any) -> media.Data | None:
@@ -317,7 +323,8 @@ class _Worst(_Typical):
         return float(RENDERED_BYTES_MOST * (len(json.dumps(value)) + self._long_bytes(value)))
 
     def _long_bytes(self, value: Any) -> int:
-        """Of the long strings in ``value``, as JSON in ASCII writes them: a byte that is none takes 6 at most, an escape."""
+        """The bytes of the long strings in ``value``, written as JSON in ASCII. A byte that is not
+        ASCII takes at most 6, as an escape."""
         if not self._long:
             return 0
         if isinstance(value, str):

@@ -1,4 +1,5 @@
-"""The fields of a request that are known: chat completions and embeddings, OpenAI's own and those of servers in its format."""
+"""The known fields of a request for chat completions or embeddings: OpenAI's own, and those of
+servers that speak its format."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ NOT_INPUT: Final = frozenset(
         "prompt_cache_options", "safety_identifier", "encoding_format", "dimensions", "prediction",
     }
 )
-"""Those that are no input of the model. All others count."""
+"""Fields that are no input of the model. All others count as input."""
 
 KNOWN: Final = NOT_INPUT | frozenset(
     {
@@ -24,5 +25,6 @@ KNOWN: Final = NOT_INPUT | frozenset(
         "content_policy_fallbacks", "route",
     }
 )
-"""Of which no other spelling may be sent: a parser that folds case would read it."""
+"""Known fields. A field that differs from one of them only in case is refused: a parser that folds
+case would read it."""
 # fmt: on

@@ -1,8 +1,10 @@
-"""What an image, audio or a file of a request takes in tokens at most, never by the length of its base64.
+"""The most tokens that an image, audio or a file of a request takes. The length of its base64 is
+never the measure.
 
-None stands for an amount that nobody can know from the request: the caller holds the model's context limit then. The
-rules for images are those of OpenAI's guide, https://developers.openai.com/api/docs/guides/images-vision ("Model sizing
-behavior", "Calculating costs").
+None stands for an amount that nobody can know from the request. The caller holds the model's
+context limit then. The rules for images are those of OpenAI's guide,
+https://developers.openai.com/api/docs/guides/images-vision ("Model sizing behavior", "Calculating
+costs").
 """
 
 from __future__ import annotations
@@ -65,14 +67,14 @@ class Data(NamedTuple):
 
 
 Look = Callable[[Any], Data | None]
-"""Gives the text that a value of the request is, None for one that is no text."""
+"""Gives the text of a value of the request. None if the value is no text."""
 
 
 def image_tokens(models: Iterable[str], image: Any, look: Look, *, worst: bool, openai: bool) -> float | None:
     """The most that an ``image_url`` (a URL, or an object with ``url`` and ``detail``) takes at any of ``models``.
 
-    ``worst`` believes a model's name only at OpenAI itself (``openai``), and what it does not know it counts by its pixels
-    or as the dearest that is known, whichever is more.
+    ``worst`` believes a model's name only at OpenAI itself (``openai``). Any other model's images
+    count by their pixels or by the dearest known rule, whichever is more.
     """
     found = image if isinstance(image, dict) else {"url": image}
     url, detail = look(found.get("url")), found.get("detail")
@@ -129,7 +131,7 @@ def audio_tokens(audio: Mapping[str, Any], look: Look, *, worst: bool) -> float 
 
 
 def file_tokens(file: Mapping[str, Any], look: Look, *, worst: bool) -> float | None:
-    """Tokens of a ``file``. How many pages are in it nobody can say by its bytes, so that ``worst`` knows of none."""
+    """Tokens of a ``file``. Its bytes do not say how many pages it has, so ``worst`` gives None."""
     data = look(file.get("file_data"))
     if worst or data is None or elsewhere(data.head):
         return None
@@ -171,5 +173,6 @@ def _wav_rate(data: str) -> tuple[int, int]:
     if len(head) < 36 or head[:4] != b"RIFF" or head[8:16] != b"WAVEfmt ":
         return 0, 0
     code, channels, samples, rate, _, bits = struct.unpack("<HHIIHH", head[20:36])
-    # Above 48 kHz stereo of 16 bits a header claims a rate that makes the sound shorter than it is.
+    # A header with a rate above 48 kHz stereo of 16 bits is not believed: it would make the sound
+    # look shorter than it is.
     return (int(rate), code) if rate == samples * channels * bits // 8 and rate <= 192_000 else (0, code)

@@ -1,7 +1,7 @@
 """The request's body: read strictly, because what is metered must be what the provider reads.
 
-Two parsers may disagree about a key that is given twice, about ``Model`` (Go's encoding/json folds case), about NaN or
-about text in another encoding; each of these is refused, so that there is nothing to disagree about.
+Two parsers may disagree about a key that is given twice, about ``Model`` (Go's encoding/json folds
+case), about NaN or about text in another encoding. Each of these is refused.
 """
 
 from __future__ import annotations
@@ -57,13 +57,14 @@ def read(operation: Operation, path: str, headers: Headers, body: bytes, dialect
         _refuse_case_variants(options, _STREAMKNOWN, "stream_options.")
         asks = _optional(options, "include_usage", bool, "true or false", "stream_options.") or False
     caps = [cap for key in CAPS if (cap := _integer(document, key, 0, _MAX_CAP)) is not None]
-    # best_of is no field of OpenAI's chat; where a server knows it, so many answers are written.
+    # ``best_of`` is no field of OpenAI's chat. A server that knows it writes as many answers.
     choices = max(_integer(document, key, 1, MAX_N) or 1 for key in ("n", "best_of"))
     audio, may = _audio(document)
     return replace(
         asked,
         stream=stream,
-        # Both at once is an error at OpenAI; elsewhere either may win. So is 0, which elsewhere means no cap.
+        # Both caps at once are an error at OpenAI. Elsewhere either may win. A cap of 0 is an error
+        # at OpenAI too, and means no cap elsewhere.
         cap=max(caps) if caps and all(caps) else None,
         writes=True,
         choices=choices,
@@ -117,8 +118,9 @@ def _other_models(document: dict[str, Any]) -> tuple[tuple[str, ...], bool]:
 
 
 def _audio(document: dict[str, Any]) -> tuple[frozenset[str], frozenset[str]]:
-    """The token parts of audio that are asked for by name, and those that the tokens may turn out to be: where audio is asked
-    for, where an earlier answer is named, and where a kind of part may have sound."""
+    """Two sets of token parts of audio: those that are asked for by name, and those that the tokens
+    may turn out to be. They may be audio where audio is asked for, where an earlier answer is
+    named, and where a kind of part may have sound."""
     asks = set()
     modalities = document.get("modalities")
     if isinstance(modalities, list) and "audio" in modalities:

@@ -10,9 +10,9 @@ from tollhouse.families.units import Charge, Units
 def usage_of(value: object) -> Units | None:
     """OpenAI's ``usage`` object in the one normal form; None unless it is an object with a ``prompt_tokens`` count.
 
-    Details are parts of their totals (``prompt_tokens`` includes what was cached), and may be null. Reasoning counts as
-    output beside ``completion_tokens`` only where the total says that it stands outside (xAI, Vertex's OpenAI
-    endpoint).
+    Details are parts of their totals (``prompt_tokens`` includes the cached tokens) and may be
+    null. Reasoning is added to ``completion_tokens`` only if the total shows that it is not in
+    there (xAI, Vertex's OpenAI endpoint).
     """
     if not isinstance(value, Mapping):
         return None
@@ -59,7 +59,8 @@ def _error_of(value: object) -> str:
 
 
 class Told:
-    """What an answer has told so far. The last word counts: a stream's counts and its tier may change on the way."""
+    """The members of an answer that were read so far. The last value of each counts: a stream's
+    counts and its tier may change on the way."""
 
     def __init__(self) -> None:
         self.usage: Units | None = None
@@ -81,5 +82,5 @@ class Told:
             self.error = _error_of(value) or self.error
 
     def charges(self) -> tuple[Charge, ...]:
-        """A counted answer that names no tier was served as standard."""
+        """The charges so far. A counted answer that names no tier was served as standard."""
         return () if self.usage is None else (Charge(self.model, self.usage, self.tier),)
