@@ -130,7 +130,8 @@ class ProjectsFile:
 
 
 def load_projects(path: Path) -> Config | ProjectsFile:
-    """Read a file of projects and tenants; one with other tables is a whole configuration. Raises `ConfigError`."""
+    """Reads a file of projects and tenants. A file with other tables is read as a whole
+    configuration. Raises `ConfigError`."""
     path = path.absolute()
     document = _document(path)
     if not document.keys() <= _PROJECT_TABLES:
@@ -150,7 +151,8 @@ def load_config(path: Path) -> Config:
 
 
 def _parts(path: Path, document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """The tables called ``names``, sound by themselves and between each other; no other is allowed but as unknown."""
+    """The tables called ``names``. Each is sound by itself, and so are all together. Any other
+    table is an error."""
     unknown = [name for name in document if name not in _tables()]
     problems = [Problem(path, name, unknown_key(name, _tables(), _tables_with(name))) for name in unknown]
     parts: dict[str, Any] = {}
@@ -181,7 +183,8 @@ def own_prices(config: Config) -> dict[str, dict[str, str]]:
 
 
 def unenforced(config: Config) -> list[Problem]:
-    """What the file asks for and this version does not do yet; `check` and `run` refuse it."""
+    """The settings of the file that this version does not carry out yet. `check` and `run` refuse
+    them."""
     tables = {name: getattr(config, name) for name in _tables()}
     return [Problem(config.path, key, message) for key, message in not_yet(tables)]
 
@@ -205,7 +208,8 @@ def _tables_with(name: str) -> list[str]:
 
 
 def _between(parts: Mapping[str, Any], document: Mapping[str, Any], names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The rules whose tables are sound, and those for single lists, which need no more than the list."""
+    """The problems between tables. A rule is asked if its tables are sound. The rules for single
+    lists need only the list."""
     if "listen" in parts:
         yield from listen_rules(parts["listen"])
     if "redis" in parts:

@@ -161,10 +161,12 @@ class CaConfig(Table):
 
 
 class ProviderConfig(Table):
-    """What differs from the built-in entry, or an entry of one's own. None leaves the built-in value."""
+    """The differences from a built-in entry, or an entry of its own. None leaves the built-in
+    value."""
 
     family: ProviderFamily | None = None
-    """Whose API it speaks: a family, or a built-in provider, all of whose entry it then takes over but for the hosts."""
+    """The API that it speaks: the name of a family or of a built-in provider. It takes over
+    everything of that provider's entry but the hosts."""
     hosts: Annotated[tuple[ProviderHost, ...], List, Field(min_length=1)] | None = None
     port: Port | None = None
     connect_to: Target | None = None
@@ -220,8 +222,8 @@ class HeadersConfig(Table):
 class PriceConfig(Table):
     """USD as decimal strings: per million tokens or characters, and for one of what has its name.
 
-    It is all of a model's price: what is counted and has none here is unpriced. The keys are those of
-    `prices.table`. An output price is required: without it answers would be free.
+    The entry is the whole price of a model: a counted unit without a price here is unpriced. The
+    keys are those of `prices.table`. An output price is required: without it answers would be free.
     """
 
     input: Price

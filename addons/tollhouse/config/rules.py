@@ -1,8 +1,8 @@
 """Rules of tollhouse.toml that need two keys at once, and what this version does not enforce yet.
 
-Each rule yields ``(key, message)``. It gets only tables that were sound by themselves, so that all tables are judged in
-one go; `limit_rules` and `model_rules` get lists of the file itself, so that nothing else in a table hides what is wrong
-with them.
+Each rule yields ``(key, message)``. It gets only tables that are sound by themselves, so that all
+tables are judged in one go. `limit_rules` and `model_rules` get lists of the file itself, so that
+another problem of the table does not hide theirs.
 """
 
 from __future__ import annotations
