@@ -1,4 +1,5 @@
-"""What a provider is: data. One file each beside this one; the road reads them and knows none by name."""
+"""A provider is data. Each has a file beside this one. The road reads this data and knows no
+provider by name."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ class Provider:
 
     name: str
     family: Family
-    """Whose API it speaks, and in whose form it is refused."""
+    """The API that it speaks. Refusals have this family's form."""
     hosts: tuple[str, ...]
     slot: CredentialSlot
     dialect: Dialect = _PLAIN
@@ -48,16 +49,19 @@ class Provider:
     accepts: frozenset[CredentialKind] = frozenset({"key"})
     """Other kinds are refused before anything leaves."""
     account_headers: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Header (lower case) by the field of the secret that it is set from: whom the provider charges. Not secret."""
+    """Headers (lower case) that say whom the provider charges, by the field of the secret that has
+    the value. They are not secret."""
     other_slots: tuple[str, ...] = ()
-    """Lower-case request headers in which its clients may bring a key as well; ours is never put there."""
+    """Other request headers (lower case) in which its clients may send a key. The gateway's key is
+    never put there."""
     who_pays: frozenset[str] = frozenset()
-    """Lower-case request headers by which a caller could choose who pays; stripped."""
+    """Request headers (lower case) by which a caller could choose who pays. They are stripped."""
     prices_from: str = ""
     """The provider id in genai-prices; empty means the same as ``name``."""
     port: int = 443
     connect_to: tuple[str, int] | None = None
-    """Dial this host and port instead of what DNS says; TLS is still verified for the provider's name."""
+    """This host and port are dialled instead of DNS's answer. TLS is still verified for the
+    provider's name."""
     ca_file: str | None = None
     """PEM of the roots trusted for this provider instead of the public ones."""
     allow_private: bool = False
@@ -76,14 +80,15 @@ class Provider:
     longest_context: int = 1_050_000
     """The same for a model whose context window the price table does not have: the longest of the provider's."""
     output_limits: tuple[tuple[str, int], ...] = ()
-    """What a model gives at most without a cap, by a glob of its name; the first that fits."""
+    """The longest answer of a model without a cap, by a glob of its name. The first glob that fits
+    counts."""
     longest_output: int = 128_000
     """The same for all other models: what current ones give (gpt-5 and later, Claude Opus; others give less),
     https://platform.openai.com/docs/models and https://docs.anthropic.com/en/docs/about-claude/models/overview."""
 
     @property
     def price_id(self) -> str:
-        """By which name `prices` knows it."""
+        """The name under which `prices` knows it."""
         return self.prices_from or self.name
 
     def most_input(self, window: int | None) -> int:
