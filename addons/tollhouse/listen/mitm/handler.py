@@ -31,8 +31,8 @@ _READ_AHEAD = 1024 * 1024
 """Bytes of an HTTP/1 request's body that are kept for an owner who has not read them yet; then the
 socket is not read on."""
 _LINGER_S = 2.0
-"""How long a refused client's bytes are read on after our last: a close with bytes unread is a reset, which can overtake
-the answer."""
+"""How long a refused client's bytes are read on after the answer. A close with unread bytes is a
+reset, and a reset can overtake the answer."""
 _KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
 """Of a half-closed connection, in seconds and in probes that nobody answers: a client that is gone
 sends nothing more."""
@@ -65,12 +65,12 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         self.http: HttpSide | None = None
         """The layer that speaks HTTP at the moment; None while a tunnel's TLS is being set up."""
         self.last_active = clock()
-        """When a request was under way, or a byte of an answer went out, for the last time. Other
-        bytes of the client do not count: it could keep an idle connection for ever with them."""
+        """The last time at which a request was under way or a byte of an answer went out. Other
+        bytes of the client do not count: with them it could keep an idle connection for ever."""
         self.handshake_since: float | None = None
-        """When the TLS handshake began that is under way."""
+        """When the TLS handshake under way began."""
         self.lingering_since: float | None = None
-        """When our side was closed and the client's left open."""
+        """When our direction was closed while the client's stayed open."""
         self._half_closed = False
         self._hooks = master.hooks
         self._tasks: set[asyncio.Task[None]] = set()
@@ -94,19 +94,19 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         self.process(event)
 
     def _left(self) -> bool:
-        """Whether the client has ended both directions, as far as the kernel knows. Of a client
-        that closed a TCP connection in good order it learns so from the answer to the next byte or
-        probe."""
+        """Whether the client has ended both directions, as far as the kernel knows. If a client has
+        closed a TCP connection in good order, the kernel learns that from the answer to the next
+        byte or probe."""
         if self._writer.is_closing():
             return True
         poller = select.poll()
-        # POLLHUP and POLLERR are told unasked.
+        # POLLHUP and POLLERR are reported without being asked for.
         poller.register(self._writer.get_extra_info("socket").fileno(), 0)
         return bool(poller.poll(0))
 
     def _watch(self) -> None:
-        """The client has ended its direction (`shutdown(SHUT_WR)`), which is not read any more:
-        notice its end otherwise."""
+        """Called when the client has ended its direction (``shutdown(SHUT_WR)``). That direction is
+        not read any more, so the end of the connection is noticed in another way."""
         connection = self._writer.get_extra_info("socket")
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -123,8 +123,8 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         self.close()
 
     def process(self, *given: events.Event) -> None:
-        """Give events to the layers and do what they ask; what goes to the client is one write. Never awaits, so the layers
-        are never entered twice."""
+        """Gives events to the layers and does what they ask. The bytes for the client are one
+        write. It never awaits, so the layers are never entered twice."""
         if self.exchanges or any(isinstance(event, Reply) for event in given):
             self.last_active = self.clock()
         queue: deque[events.Event] = deque(given)
@@ -158,7 +158,7 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
             self.run(self.hook_task(hook))
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """In a task of its own, which is kept until it has ended."""
+        """Runs ``work`` in a task of its own, which is kept until it has ended."""
         task = asyncio.get_running_loop().create_task(work)
         if not task.done():
             self._tasks.add(task)
@@ -174,7 +174,8 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
             return
         await self.addons.trigger_event(hook)
         if isinstance(hook, TollhouseCallHook):
-            # mitmproxy logs what a hook raises and goes on: an exchange that is not finished then is cut here.
+            # mitmproxy logs the exception of a hook and goes on. If the exchange is not finished
+            # then, it is cut here.
             exchange = hook.data
             exchange.abort()
             self.exchanges.discard(exchange)
@@ -196,9 +197,9 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
                 await exchange.room(_READ_AHEAD)
 
     def overdue(self, now: float) -> bool:
-        """Whether this connection has taken too long over a handshake, a request's head, a body
-        that nobody wants any more, or without a request; or its client is gone. Each is bounded as
-        a whole, not only between two bytes."""
+        """Whether this connection has to be closed: it takes too long for a handshake, for a
+        request's head or for a body that nobody wants any more, it is idle for too long, or its
+        client is gone. Each time is bounded as a whole, and not only between two bytes."""
         if self.lingering_since is not None:
             return now - self.lingering_since > _LINGER_S
         if self._half_closed and self._left():
@@ -226,8 +227,8 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
 
 
 class GateMaster:
-    """mitmproxy's `Master`, less what importing that brings: all of mitmproxy's addons, 16 MB. It has options and an addon
-    manager, and our addons need no commands."""
+    """Stands in for mitmproxy's ``Master``, whose import loads all of mitmproxy's addons (16 MB).
+    It has options and an addon manager. Our addons need no commands."""
 
     def __init__(self, addons: Sequence[object]) -> None:
         self.options = layer_options()

@@ -33,7 +33,8 @@ class BrokenBody(_events.HttpEvent):
 
 
 class StrictHttp1Server(_http1.Http1Server):
-    """HTTP/1 with a parser that repairs nothing: what two parsers could read in two ways is a 400."""
+    """HTTP/1 with a parser that repairs nothing. A request that two parsers could read in two ways
+    gets a 400."""
 
     def __init__(self, context: Context, bounds: Bounds, clock: Callable[[], float]) -> None:
         super().__init__(context)
@@ -43,7 +44,7 @@ class StrictHttp1Server(_http1.Http1Server):
         """The client has ended its direction behind a whole request, and waits for the answer (RFC
         9112 9.6)."""
         self.head_since: float | None = None
-        """When the first byte of a head that is not complete yet arrived."""
+        """When the first byte of an incomplete head arrived."""
         self.defective = False
         self.awaits_continue = False
         """The client sends its body after a 100 only, and has had none."""
@@ -89,7 +90,8 @@ class StrictHttp1Server(_http1.Http1Server):
         if data.startswith(b"\r\n"):  # RFC 9112 2.2: one empty line before a request is ignored.
             self.buf.maybe_extract_at_most(2)
             data = self.buf._data
-        # Only what is new is looked through: a head that comes byte by byte would cost its length squared.
+        # Only new bytes are searched. Else a head that comes byte by byte would cost the square of
+        # its length.
         since = max(0, self._scanned - 3)
         end = data.find(b"\r\n\r\n", since, self.bounds.max_header_bytes + 4)
         if end < 0:
@@ -149,7 +151,8 @@ class StrictHttp1Server(_http1.Http1Server):
         yield from super().done(event)
 
     def send(self, event: _events.HttpEvent) -> Commands:
-        # Behind a head that was refused, or in place of a body that was never asked for, nothing can be told apart.
+        # Behind a refused head, or where a body was never asked for, nobody knows where the next
+        # request begins.
         last = self.defective or self.awaits_continue
         if last and isinstance(event, _events.ResponseHeaders):
             event.response.headers["connection"] = "close"
@@ -157,7 +160,7 @@ class StrictHttp1Server(_http1.Http1Server):
             self.state = self.done
             yield commands.CloseTcpConnection(self.conn, half_close=True)
         elif isinstance(event, _events.ResponseProtocolError):
-            # Whatever was sent so far is incomplete, and a close is how HTTP/1 says so.
+            # The answer so far is incomplete. In HTTP/1 a close says so.
             yield commands.CloseConnection(self.conn)
         elif isinstance(event, _events.ResponseData):
             if self.response is not None and b"transfer-encoding" in self.response.headers:
@@ -170,8 +173,8 @@ class StrictHttp1Server(_http1.Http1Server):
                 yield from self._no_more()
 
     def _no_more(self) -> Commands:
-        """The answer is out, and behind it comes no more than what has come: another whole request,
-        or nothing."""
+        """Called when the answer is out and the client has ended its direction. Another whole
+        request may have come before that; nothing else can come."""
         if self.state in (self.read_headers, self.read_body):
             yield from self.state(events.ConnectionClosed(self.conn))
 

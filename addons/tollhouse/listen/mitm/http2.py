@@ -29,8 +29,8 @@ class BoundedHttp2Server(_http2.Http2Server):
     """HTTP/2 that tells when a stream's send buffer is empty again."""
 
     def __init__(self, context: Context, bounds: Bounds, behind: Callable[[int], bool]) -> None:
-        """``behind`` says whether a stream's owner has yet to read what came: it then calls
-        `acknowledge` itself."""
+        """``behind`` says whether the owner of a stream has unread bytes. If so, the owner calls
+        `acknowledge` itself when it has read them."""
         super().__init__(context)
         self._behind = behind
         self._unacknowledged: Counter[int] = Counter()
@@ -69,8 +69,8 @@ class BoundedHttp2Server(_http2.Http2Server):
             return False
         if not isinstance(event, h2.events.RequestReceived):
             return (yield from super().handle_h2_event(event))
-        # hyper-h2 ends the whole connection over one malformed head, without a word to anybody: it is told not to look,
-        # and the stream gets an answer.
+        # hyper-h2 ends the whole connection because of one malformed head, without an answer. So
+        # its check is switched off, and the stream gets an answer of ours.
         stream_id, end = event.stream_id or 0, event.stream_ended is not None
         self.streams[stream_id] = _http2.StreamState.HEADERS_RECEIVED
         try:
@@ -83,7 +83,7 @@ class BoundedHttp2Server(_http2.Http2Server):
         return False
 
     def acknowledge(self, stream_id: int) -> bytes:
-        """Lets the client send on what the stream's owner has read."""
+        """Opens the client's window again by the bytes that the stream's owner has read."""
         self._open_window(stream_id)
         return self.h2_conn.data_to_send()
 

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _UNREAD = 256 * 1024
-"""Bytes of an HTTP/2 body that its owner has not read, above which the client's window stays as it
-is."""
+"""When the owner of an HTTP/2 body has more unread bytes than this, the client's window is not
+opened further."""
 _MAX_HELLO = 16_384
 """Bytes of a ClientHello; one with post-quantum key shares has about 2,000."""
 _MAX_HELLO_READS = 64
@@ -65,7 +65,7 @@ class HttpSide(layer.Layer):
         self.exchanges: dict[int, Exchange] = {}
         self._catching_up: set[int] = set()
         self._unread: dict[int, float] = {}
-        """When an answer was complete whose request's body was not, by stream."""
+        """By stream: when an answer was complete while its request's body was not."""
 
     def _handle_event(self, event: events.Event) -> Commands:
         if isinstance(event, events.Start):
@@ -86,7 +86,8 @@ class HttpSide(layer.Layer):
             raise AssertionError(f"unexpected {event}")
 
     def _forget(self, event: _events.HttpEvent) -> None:
-        """Drop an exchange whose answer has ended; while its request has not, it still counts what is discarded."""
+        """Drops an exchange whose answer has ended. While its request goes on, the discarded bytes
+        are still counted."""
         exchange = self.exchanges.get(event.stream_id)
         if exchange is None:
             return
@@ -98,8 +99,8 @@ class HttpSide(layer.Layer):
             self._drop(event.stream_id)
 
     def _behind(self, stream_id: int) -> bool:
-        """Whether the owner of a stream has yet to read what came of its body; the client may send
-        on when it has."""
+        """Whether the owner of a stream has unread bytes of the body. The client may send on when
+        they are read."""
         exchange = self.exchanges.get(stream_id)
         if exchange is None or exchange.buffered <= _UNREAD:
             return False
@@ -119,8 +120,8 @@ class HttpSide(layer.Layer):
         self._unread.pop(stream_id, None)
 
     def end_unread(self, before: float) -> bool:
-        """End each stream whose answer was complete ``before`` then, and whose request is still
-        being sent. True if that ends the connection, as in HTTP/1."""
+        """Ends each stream whose answer was complete before the time ``before`` and whose request
+        is still being sent. True if that ends the connection, as in HTTP/1."""
         late = [stream_id for stream_id, since in self._unread.items() if since < before]
         if not isinstance(self.http, BoundedHttp2Server):
             return bool(late)
@@ -300,11 +301,12 @@ class GateTLSLayer(ClientTLSLayer):
 
     def receive_data(self, data: bytes) -> Commands:
         if self.refused:
-            return  # What was on its way when the handshake was ended.
+            return  # These bytes were on their way when the handshake was ended.
         for command in super().receive_data(data):
             yield command
             if isinstance(command, commands.Log) and command.message.startswith("TLS Error"):
-                # mitmproxy goes on, and all that comes is kept for an OpenSSL that will never read it.
+                # mitmproxy would go on and keep all further bytes for an OpenSSL that never reads
+                # them.
                 yield commands.CloseConnection(self.conn)
 
     def start_tls(self) -> Commands:

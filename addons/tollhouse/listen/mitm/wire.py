@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _HIGH_WATER = 256 * 1024
 """Bytes in the client's send buffer above which the owner of a call waits."""
 _STALLED = 10
-"""How many times `Bounds.request_timeout_s` a client may take nothing of an answer: it holds money, a connection of the
-provider's and memory."""
+"""A client may read nothing of an answer for this many times `Bounds.request_timeout_s`. Meanwhile
+the call holds money, memory and a connection to the provider."""
 
 
 class Reply(events.Event):
@@ -29,7 +29,7 @@ class Reply(events.Event):
 
     def __init__(self, event: _events.HttpEvent | bytes) -> None:
         self.event = event
-        """What the client's HTTP connection is told, or raw bytes to send."""
+        """The event for the client's HTTP connection, or raw bytes to send."""
 
 
 class ClientWire:
