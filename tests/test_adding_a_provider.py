@@ -1,4 +1,4 @@
-"""docs/adding-a-provider.md: its example is a sound configuration, and it names every part that a family has to fill."""
+"""docs/adding-a-provider.md: its example is sound, and it names every part of a family."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ def _rows(heading: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("heading", "value"),
-    [("The parts of `Family`", Family), ("`Operation`", Operation), ("`Dialect`", Dialect), ("`Asked`", Asked)],
+    [
+        ("The parts of `Family`", Family),
+        ("`Operation`", Operation),
+        ("`Dialect`", Dialect),
+        ("`Asked`", Asked),
+    ],
 )
 def test_each_field_is_told(heading: str, value: type) -> None:
     """In the order of the code, and no other."""
@@ -33,7 +38,8 @@ def test_each_field_is_told(heading: str, value: type) -> None:
 
 def test_each_part_of_a_meter_is_told() -> None:
     """What the road asks of it."""
-    assert sorted(_rows("A `Meter`")) == sorted(name for name in vars(Meter) if not name.startswith("_"))
+    parts = [name for name in vars(Meter) if not name.startswith("_")]
+    assert sorted(_rows("A `Meter`")) == sorted(parts)
 
 
 def test_the_example_is_sound(tmp_path: Path) -> None:
@@ -45,6 +51,7 @@ def test_the_example_is_sound(tmp_path: Path) -> None:
     assert unenforced(config) == []
     provider = catalog(config).by_host("llm.internal")
     assert provider is not None
-    assert (provider.name, provider.family, provider.port, provider.price_id) == ("vllm", OPENAI, 8443, "vllm")
+    assert (provider.name, provider.family, provider.price_id) == ("vllm", OPENAI, "vllm")
+    assert provider.port == 8443
     assert provider.most_output("llama", None) == 8192
     assert own_prices(config) == {"vllm/*": {"input": "0.20", "output": "0.60"}}

@@ -1,4 +1,4 @@
-"""docs/architecture.md and the rooms' own docstrings have the rooms and modules that there are, and no others."""
+"""docs/architecture.md and the rooms' docstrings name the rooms and modules that there are."""
 
 from __future__ import annotations
 
@@ -47,20 +47,22 @@ def test_each_line_of_the_list_says_something() -> None:
     assert not [line for line in TREE if len(line.split()) < 2]
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(PACKAGE.parent)))
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: str(path.relative_to(PACKAGE.parent)))
 def test_a_room_names_its_modules(folder: Path) -> None:
     """The table in its docstring has a line for each module and folder, and no other."""
     docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
     assert docstring
     inside = {path.stem for path in folder.glob("*.py")} - {"__init__"}
-    inside |= {f"{path.name}/" for path in folder.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    folders = {path.name for path in folder.iterdir() if path.is_dir()} - {"__pycache__"}
+    inside |= {f"{name}/" for name in folders}
     named = set(re.findall(r"^(?:    )?([a-z_0-9]+/?) {2,}", docstring, re.MULTILINE))
     assert named == (inside if folder != PACKAGE else set())
 
 
 def test_what_is_named_as_code_exists() -> None:
     """``room.module.Name`` and ``room.module.Class.method`` of the document are there."""
-    named = {span for span in re.findall(r"`([a-z_]+(?:\.\w+)+)`", TEXT) if span.split(".")[0] in ROOMS}
+    spans = re.findall(r"`([a-z_]+(?:\.\w+)+)`", TEXT)
+    named = {span for span in spans if span.split(".")[0] in ROOMS}
     assert len(named) > 20
     for span in named:
         found: object = None
@@ -80,3 +82,15 @@ def test_the_table_of_ends_is_whole() -> None:
     """Each way in which a call can end has its row."""
     rows = TEXT.partition("| `End` |")[2].partition("\n\n")[0]
     assert re.findall(r"^\| `(\w+)` \|", rows, re.MULTILINE) == [end.name for end in End]
+
+
+def test_the_table_of_contents_names_files_that_exist() -> None:
+    """The last column of gateway.py's docstring. A name without a folder is in that of the first."""
+    docstring = ast.get_docstring(ast.parse((PACKAGE / "gateway.py").read_text())) or ""
+    lines = [line for line in docstring.splitlines() if len(line) > 60 and line[58:60] == "  "]
+    columns = [line[60:].split(", ") for line in lines]
+    assert len(columns) > 15
+    for names in columns:
+        folder = names[0].rpartition("/")[0]
+        for name in names:
+            assert (PACKAGE / name).exists() or (PACKAGE / folder / name).exists(), name
