@@ -85,7 +85,7 @@ def test_the_table_of_ends_is_whole() -> None:
 
 
 def test_the_table_of_contents_names_files_that_exist() -> None:
-    """The last column of gateway.py's docstring. A name without a folder is in that of the first."""
+    """The last column of its docstring. A name without a folder is in the folder of the first."""
     docstring = ast.get_docstring(ast.parse((PACKAGE / "gateway.py").read_text())) or ""
     lines = [line for line in docstring.splitlines() if len(line) > 60 and line[58:60] == "  "]
     columns = [line[60:].split(", ") for line in lines]
