@@ -14,14 +14,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.gateway import REAL_KEY
 from tests.support.inproc import open_inside
+from tests.support.programs import Program
 from tests.support.redis_server import RedisServer, free_port
-from tollhouse import gateway as module
 from tollhouse.config.load import Config, load_config
 from tollhouse.control.lock import StateLock
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
@@ -131,15 +130,15 @@ async def _started_once(config: Config) -> None:
     await gateway.stop()
 
 
-async def test_a_fault_of_ours_at_the_start(configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_of_ours_at_the_start(configure: Callable[..., Config]) -> None:
     """Anything else is not hidden in a sentence, and leaves nothing open either."""
 
-    async def boom(*_: Any) -> None:
-        raise RuntimeError("injected")
+    class Faulty(Gateway):
+        async def open_listeners(self) -> None:
+            raise RuntimeError("injected")
 
-    monkeypatch.setattr(Gateway, "_open_listeners", boom)
     config = configure()
-    gateway = Gateway(config)
+    gateway = Faulty(config)
     with pytest.raises(RuntimeError, match="injected"):
         await gateway.start()
     nothing_is_open(gateway, config)
@@ -178,16 +177,16 @@ async def test_a_stop_before_the_start(configure: Callable[..., Config]) -> None
     await Gateway(configure()).stop()
 
 
-async def test_something_that_will_not_close(configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_something_that_will_not_close(configure: Callable[..., Config]) -> None:
     """The rest is closed all the same."""
 
-    async def boom(*_: Any) -> None:
+    async def boom() -> None:
         raise RuntimeError("injected")
 
     config = configure()
     gateway = Gateway(config)
     await gateway.start()
-    monkeypatch.setattr(gateway, "_closers", [*gateway._closers, boom])
+    gateway.on_stop(boom)
     await gateway.stop()
     nothing_is_open(gateway, config)
 
@@ -201,7 +200,6 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_no_listener_before_the_stores_answer(
     configure: Callable[..., Config],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Redis is away: it says so, takes nothing, and is ready once Redis is there; so again when it goes later."""
@@ -209,7 +207,8 @@ async def test_no_listener_before_the_stores_answer(
     server = RedisServer(tmp_path / "redis")
     server.port = free_port()
     port = free_port()
-    gateway = Gateway(configure({"redis": {"url": server.url}, "listen": {"proxy": f"127.0.0.1:{port}"}}))
+    config = configure({"redis": {"url": server.url}, "listen": {"proxy": f"127.0.0.1:{port}"}})
+    gateway = Gateway(config, health_every_s=0.0)
     starting = asyncio.ensure_future(gateway.start())
     await until(lambda: any("redis" in reason for reason in gateway.reasons()))
     assert not listening(f"127.0.0.1:{port}")
@@ -218,7 +217,6 @@ async def test_no_listener_before_the_stores_answer(
         await starting
         assert gateway.reasons() == []
         assert listening(f"127.0.0.1:{port}")
-        monkeypatch.setattr(module, "_HEALTH_EVERY_S", 0.0)
         server.stop()
         await until(lambda: any("redis" in reason for reason in gateway.reasons()))
         server.start()
@@ -240,10 +238,9 @@ async def test_a_stop_while_it_waits_for_the_stores(configure: Callable[..., Con
     nothing_is_open(gateway, config)
 
 
-def test_it_is_not_ready_again_while_it_drains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_not_ready_again_while_it_drains(tmp_path: Path) -> None:
     """The look at the ledger goes on, since holds are renewed to the last; it does not call the gateway ready."""
-    monkeypatch.setattr(module, "_HEALTH_EVERY_S", 0.0)
-    with open_inside(tmp_path) as inside:
+    with open_inside(tmp_path, health_every_s=0.0) as inside:
         steps = Steps()
         inside.standin.script(Behaviour(steps=steps))
         host, port = inside.gateway.addresses["base_url"].rsplit(":", 1)
@@ -378,24 +375,15 @@ def test_sigterm_while_it_waits_for_the_stores(configure: Callable[..., Config],
     """SIGHUP does not end it, SIGTERM does, with exit 0 and without a word of being ready."""
     admin = f"127.0.0.1:{free_port()}"
     config = configure({"redis": {"url": f"redis://127.0.0.1:{free_port()}/0"}, "listen": {"admin": admin}})
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tollhouse", "run", "--config", str(config.path)], stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    said = ""
-    while "not ready" not in said:
-        line = process.stderr.readline()
-        assert line, said
-        said += line
-    process.send_signal(signal.SIGHUP)
-    with pytest.raises(urllib.error.HTTPError) as answer:
-        urllib.request.urlopen(f"http://{admin}/readyz", timeout=10)
-    assert answer.value.code == 503
-    assert "redis" in answer.value.read().decode()
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
-    said += process.stderr.read()
-    process.stderr.close()
+    with Program("gateway") as gateway:
+        gateway.start([sys.executable, "-m", "tollhouse", "run", "--config", str(config.path)], ready="not ready")
+        gateway.signal(signal.SIGHUP)
+        with pytest.raises(urllib.error.HTTPError) as answer:
+            urllib.request.urlopen(f"http://{admin}/readyz", timeout=10)
+        assert answer.value.code == 503
+        assert "redis" in answer.value.read().decode()
+        assert gateway.stop() == 0
+        said = "".join(gateway.log)
     assert "tollhouse: ready" not in said
     assert "Traceback" not in said
 

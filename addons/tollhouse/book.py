@@ -200,7 +200,7 @@ class Book:
     of several processes do not mix."""
 
     def __init__(self, destination: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+        self.clock = clock
         self._path = destination
         self._torn = False
         """The last line was written in part."""
@@ -219,7 +219,7 @@ class Book:
     def record(self, call: Concluded) -> dict[str, object]:
         """Raises nothing: a call is settled and written whatever is wrong with its line."""
         try:
-            return record_of(call, self._clock())
+            return record_of(call, self.clock())
         except Exception:
             log.exception("call %s: its line could not be made whole", known(call.stage).arrival.id)
             return broken_record(call)

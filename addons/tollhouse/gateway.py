@@ -47,7 +47,7 @@ from tollhouse.config.load import Address, Config, catalog, own_prices
 from tollhouse.control.key_desk import KeyDesk
 from tollhouse.control.operations import OperationRefused, Operations
 from tollhouse.control.socket import ControlServer
-from tollhouse.credential.lease import CredentialUnavailable
+from tollhouse.credential.lease import CredentialUnavailable, Reader
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.upstream import Upstream
@@ -64,12 +64,11 @@ from tollhouse.prices.source import PriceSourceError
 from tollhouse.prices.source import read as read_prices
 from tollhouse.prices.table import PriceTable
 from tollhouse.site.http import AdminSite
-from tollhouse.stores import listener_context, open_ca, open_keys, open_tokens
+from tollhouse.stores import listener_context, open_ca, open_keys, open_reader, open_tokens
 from tollhouse.trust.leaf import LeafStore
 
 log = logging.getLogger(__name__)
 
-_HEALTH_EVERY_S = 1.0
 _CUT_S = 10.0
 """How long calls that were cut may take to end: what is read on of their answers, and the settling."""
 
@@ -91,15 +90,26 @@ class Road:
 class Gateway:
     """One process: its stores, its road and its listeners. Everything happens on the running loop."""
 
-    def __init__(self, config: Config, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock`` never goes back; streams, breakers and what is done again and again go by it."""
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        reader: Reader | None = None,
+        health_every_s: float = 1.0,
+    ) -> None:
+        """``clock`` never goes back; streams, breakers and what is done again and again go by it. ``reader`` is the store of
+        keys, by default the one that ``config`` names. The ledger is looked at every ``health_every_s``."""
         self.config = config
         self._clock = clock
+        self._health_every_s = health_every_s
+        self.reader = reader or open_reader(config)
         self.catalog = catalog(config)
         self.addresses: dict[str, str] = {}
         self.stopping = asyncio.Event()
         self._not_ready: list[str] = ["starting"]
         self._warnings: list[str] = []
+        self.outage: Outage | None = None
         self.remembered: Remembered | None = None
         self.fail_open: FailOpen | None = None
         self._stopped = False
@@ -124,16 +134,20 @@ class Gateway:
             await self.stop()
             raise
 
+    def on_stop(self, close: Callable[[], Awaitable[object]]) -> None:
+        """Have `stop` await ``close`` before everything that was given here earlier."""
+        self._closers.append(close)
+
     async def _open_stores(self) -> None:
         config = self.config
         self.ca = open_ca(config, self.catalog)
         with _said(f"log.calls: {config.log.calls} cannot be written", "correct it or its directory"):
             self.book = Book(config.log.calls if isinstance(config.log.calls, Path) else None)
         self._reopen_book = self.book.reopen
-        self._closers.append(self._close_book)
+        self.on_stop(self._close_book)
         self.redis = connect_redis(config.redis.url, config.state.directory)
         self.ledger = Ledger(self.redis, on_swept=self.book.swept)
-        self._closers.append(self.ledger.close)
+        self.on_stop(self.ledger.close)
         self.spool = Spool(config.state.directory)
         with _said(f"{self.spool.path} cannot be used", "correct its owner"):
             try:
@@ -142,27 +156,29 @@ class Gateway:
                 raise GatewayError(str(damage)) from None
         if waiting:
             log.warning("%d settles of a former run wait in %s", waiting, self.spool.path)
-        self._closers.append(self.spool.close)
+        self.on_stop(self.spool.close)
         if config.redis.unsafe_fail_open:
-            outage = Outage(pinger(config.redis.url))
-            self.remembered = Remembered(outage.explains)
+            self.outage = Outage(pinger(config.redis.url))
+            self.remembered = Remembered(self.outage.explains)
         self.directory = Directory(self.redis, self.ledger, remembered=self.remembered)
-        if self.remembered is not None:
-            self.fail_open = FailOpen(self.ledger, self.spool, outage, self.remembered.vouches, self.directory.refresh)
-        self.keys = open_keys(config)
-        self._closers.append(self.keys.close)
+        if self.remembered is not None and self.outage is not None:
+            self.fail_open = FailOpen(
+                self.ledger, self.spool, self.outage, self.remembered.vouches, self.directory.refresh
+            )
+        self.keys = open_keys(config, self.reader)
+        self.on_stop(self.keys.close)
 
     async def _open_road(self) -> None:
         config = self.config
         prices = PriceTable(await asyncio.to_thread(read_prices), own_prices(config))
         self.purse = Purse(self.ledger, prices, self.spool, fail_open=self.fail_open, clock=self._clock)
-        self._closers.append(self.purse.retry)
+        self.on_stop(self.purse.retry)
         self.renewer: Renewer | None = None
         if config.redis.url != "embedded":
             self.renewer = Renewer(self._another_ledger, self.purse.held)
-            self._closers.append(self.renewer.stop)
+            self.on_stop(self.renewer.stop)
         self.tokens = open_tokens()
-        self._closers.append(self.tokens.close)
+        self.on_stop(self.tokens.close)
         self.upstream = Upstream(self.catalog, tokens=self.tokens)
         self.breakers = Breakers(self._clock)
         abandoned_read_s = config.limits.abandoned_read_s
@@ -170,8 +186,8 @@ class Gateway:
         self.journey = Journey(
             self._gates(prices), self.keys, self.purse, self.relay, self.book, trace_header=config.headers.trace
         )
-        self._closers.append(self._last_calls)
-        self._closers.append(self.upstream.close)
+        self.on_stop(self._last_calls)
+        self.on_stop(self.upstream.close)
         await self.upstream.start()
         await self._open_admin()
 
@@ -187,10 +203,10 @@ class Gateway:
         self.control = ControlServer(config.state.directory, self.operations)
         with _said("the control socket in the state directory cannot be made", "correct [state] directory"):
             await self.control.start()
-        self._closers.append(self.control.close)
+        self.on_stop(self.control.close)
         keeping = asyncio.create_task(self._keep())
-        self._closers.append(lambda: _cancelled(keeping))
-        await self._open_listeners()
+        self.on_stop(lambda: _cancelled(keeping))
+        await self.open_listeners()
         self.journey.open = True
         self._not_ready = []
 
@@ -226,7 +242,7 @@ class Gateway:
         site = AdminSite(address, self.config.listen.base_url_hosts, self.reasons, Metrics(parts), self.warnings)
         with _said(f"listen.admin: {address} cannot be listened on", "free it or choose another"):
             host, port = await site.start()
-        self._closers.append(site.close)
+        self.on_stop(site.close)
         self.addresses["admin"] = str(Address(host, port))
 
     def reasons(self) -> Sequence[str]:
@@ -267,7 +283,8 @@ class Gateway:
             return [f"redis: {e.why.removeprefix('Redis: ')}"]
         return []
 
-    async def _open_listeners(self) -> None:
+    async def open_listeners(self) -> None:
+        """The last step of `start`: workloads can connect from here on."""
         config = self.config
         own_tls: dict[ListenerKind, SSL.Context] = {}
         if config.listen.tls is not None:
@@ -283,7 +300,7 @@ class Gateway:
         limits = config.limits
         bounds = Bounds(limits.max_header_bytes, limits.request_timeout_s, 4 * limits.max_body_bytes)
         self.listeners = Listeners(ListenerParts(master, bounds, limits.max_connections))
-        self._closers.append(self._drain)
+        self.on_stop(self._drain)
         wanted: tuple[tuple[ListenerKind, Address | None], ...] = (
             ("proxy", config.listen.proxy),
             ("base_url", config.listen.base_url),
@@ -301,7 +318,7 @@ class Gateway:
     async def _keep(self) -> None:
         keeper = Keeper(self.ledger, self.purse, self._tenants, self._clock, self.renewer)
         while True:
-            await asyncio.sleep(_HEALTH_EVERY_S)
+            await asyncio.sleep(self._health_every_s)
             problems = await keeper.turn()
             if self.fail_open is not None:
                 self._warnings = await self.fail_open.turn(problems)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from OpenSSL import SSL
@@ -51,8 +53,9 @@ def open_ca(config: Config, catalog: Catalog) -> CertificateAuthority:
     return ca
 
 
-def open_reader(config: Config) -> Reader:
-    """The store of keys, not logged in yet. Raises `ValueError` for what `config.rules` would have refused."""
+def open_reader(config: Config, clock: Callable[[], float] = time.monotonic) -> Reader:
+    """The store of keys, not logged in yet. The login to Vault is renewed by ``clock``, in monotonic seconds. Raises
+    `ValueError` for what `config.rules` would have refused."""
     vault = config.vault
     if vault.embedded:
         from tollhouse.credential.vault.embedded_vault import EmbeddedVault
@@ -68,6 +71,7 @@ def open_reader(config: Config) -> Reader:
         versions=vault.versions,
         namespace=vault.namespace or None,
         ca_file=vault.ca_file,
+        clock=clock,
     )
 
 
@@ -85,8 +89,8 @@ def _vault_auth(auth: VaultAuth | None) -> Auth:
     raise ValueError("[vault] auth: there is no way to log in")
 
 
-def open_keys(config: Config) -> KeyCache:
-    """The cache over the store of keys."""
+def open_keys(config: Config, reader: Reader | None = None) -> KeyCache:
+    """The cache over the store of keys: over ``reader``, or over `open_reader` of the configuration."""
     vault = config.vault
     refresh_s = min(vault.refresh_s, EMBEDDED_REFRESH_S) if vault.embedded else vault.refresh_s
     providers = catalog(config)
@@ -96,7 +100,7 @@ def open_keys(config: Config) -> KeyCache:
             check_lease(lease, provider)
 
     return KeyCache(
-        open_reader(config),
+        reader or open_reader(config),
         vault.paths,
         vault.field,
         refresh_s,

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 import redis as blocking
+from tests.support.embedded_vault import put_unchecked
 from tests.support.openbao import OpenBao
 from tests.support.programs import free_port
 from tests.support.redis_cluster import RedisCluster
 from tests.support.redis_server import RedisServer, serving
 
 from tollhouse.check.check import Finding, check, worst
-from tollhouse.check.redis import check_redis
+from tollhouse.check.redis import check_redis, over_the_network, said_of
 from tollhouse.config.load import Address, Config, ConfigError, catalog, load_config
 from tollhouse.control.client import SOCKET_NAME
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
@@ -415,25 +416,21 @@ def test_an_error_of_redis_is_cut_before_what_was_sent() -> None:
     """Its own words, and nothing that it quotes."""
     from redis.exceptions import ResponseError
 
-    from tollhouse.check.redis import _said
-
     assert (
-        _said(ResponseError("This instance has cluster support disabled"))
+        said_of(ResponseError("This instance has cluster support disabled"))
         == "This instance has cluster support disabled"
     )
-    assert _said(ResponseError("unknown command 'AUTH', with args beginning with: 'hunter2'")) == "unknown command"
-    assert _said(ResponseError("")) == "ERR"
+    assert said_of(ResponseError("unknown command 'AUTH', with args beginning with: 'hunter2'")) == "unknown command"
+    assert said_of(ResponseError("")) == "ERR"
 
 
 async def test_redis_over_the_network(tmp_path: Path) -> None:
     """A Redis elsewhere without TLS is pointed out, one over a socket is not."""
-    from tollhouse.check.redis import _plaintext
-
-    assert list(_plaintext("redis://db:6379/0", "redis://db:6379/0"))
-    assert list(_plaintext("redis+cluster://127.0.0.1:1,db:1", "redis+cluster://127.0.0.1:1,db:1"))
-    assert not list(_plaintext("redis+sentinel://db:1/m?ssl=true", "redis+sentinel://db:1/m"))
-    assert not list(_plaintext("rediss://db:6379/0", "rediss://db:6379/0"))
-    assert not list(_plaintext("unix:///run/redis.sock", "unix:///run/redis.sock"))
+    assert list(over_the_network("redis://db:6379/0", "redis://db:6379/0"))
+    assert list(over_the_network("redis+cluster://127.0.0.1:1,db:1", "redis+cluster://127.0.0.1:1,db:1"))
+    assert not list(over_the_network("redis+sentinel://db:1/m?ssl=true", "redis+sentinel://db:1/m"))
+    assert not list(over_the_network("rediss://db:6379/0", "rediss://db:6379/0"))
+    assert not list(over_the_network("unix:///run/redis.sock", "unix:///run/redis.sock"))
 
 
 async def test_real_redis(redis_server: RedisServer, tmp_path: Path) -> None:
@@ -603,8 +600,7 @@ async def test_a_secret_that_the_provider_can_not_use(
 ) -> None:
     """It is an error here, not at the first call; what is in it is not shown."""
     (tmp_path / "state").mkdir(mode=0o700)
-    vault = EmbeddedVault(tmp_path / "state")
-    vault._store({"infrastructure/openai": {"data": value, "version": 1, "written_at": 0}})
+    put_unchecked(tmp_path / "state", "infrastructure/openai", value, version=1)
     findings = await run(write(LISTEN, VAULT, REDIS))
     assert why in said(findings, "error")
     assert "sk-secret" not in repr(findings)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from tests.support.clock import Clock
 from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.openbao import OpenBao
 from tests.support.programs import free_port
@@ -20,7 +21,7 @@ from tollhouse.control.key_desk import KeyDesk
 from tollhouse.credential.secret import Secret
 from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_script import reply
-from tollhouse.stores import open_keys
+from tollhouse.stores import open_keys, open_reader
 
 Write = Callable[..., Path]
 
@@ -284,11 +285,12 @@ async def test_login_that_can_not_be_kept(write: Write, openbao: OpenBao) -> Non
     openbao.put("infrastructure/openai", {"api_key": "a-key-of-this-test"})
     openbao.set_role(token_ttl="60s", token_type="batch")
     config = load_config(write(real(openbao)))
-    keys = open_keys(config)
+    clock = Clock()
+    reader = open_reader(config, clock)
+    keys = open_keys(config, reader)
     await keys.get("openai", "acme", PROJECT)
     openbao.secret_id_file.write_text("wrong")
-    reader: Any = keys._reader
-    reader._login.renew_at = 0.0
+    clock.advance(40)  # Two thirds of the token's life.
     reader.tend()
     rows = KeyDesk(config, keys, None).known()  # type: ignore[arg-type]
     assert {row["state"] for row in rows} == {"fresh", "missing"}

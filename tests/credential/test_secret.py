@@ -70,12 +70,11 @@ def test_one_object(lease: Lease) -> None:
 
 def test_does_not_change(lease: Lease) -> None:
     """Nothing can be set on it or taken from it, and it has no __dict__."""
-    with pytest.raises(AttributeError):
-        lease.secret._value = "other"
-    with pytest.raises(AttributeError):
-        lease.secret.note = "x"  # type: ignore[assignment]
-    with pytest.raises(AttributeError):
-        del lease.secret._value
+    for name in (*Secret.__slots__, "note"):
+        with pytest.raises(AttributeError):
+            setattr(lease.secret, name, "other")
+        with pytest.raises(AttributeError):
+            delattr(lease.secret, name)
     assert not hasattr(lease.secret, "__dict__")
 
 

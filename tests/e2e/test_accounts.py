@@ -76,13 +76,13 @@ class Played(StandIn):
         }
         self._once: set[str] = set()
 
-    def _write_down(self, request: web.BaseRequest) -> tuple[Received, Behaviour]:
-        received, usual = super()._write_down(request)
+    def behaviour(self, request: web.BaseRequest) -> Behaviour:
+        usual = super().behaviour(request)
         part, tag = request.headers.get("x-play", ""), request.headers.get("x-tag", "")
         if part == "reset once":
             part = "" if tag in self._once else "reset"
             self._once.add(tag)
-        return received, self._parts.get(part, usual)
+        return self._parts.get(part, usual)
 
 
 # The kinds of calls.

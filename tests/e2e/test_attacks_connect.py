@@ -158,7 +158,7 @@ def test_a_hello_together_with_connect(attacked: Attacked) -> None:
         client.send_plain(head + client.hello(HOST))
         plain = b""
         while not plain.endswith(b"\r\n\r\n"):
-            plain += client._socket.recv(1)
+            plain += client.take_plain(1)
         assert plain.startswith(b"HTTP/1.1 200 ")
         client.handshake()
         assert client.ask(GET).status == 200

@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 from tests.support import sigv4, token_endpoint
+from tests.support.embedded_vault import put_unchecked
 from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.openbao import OpenBao
 from tests.support.token_endpoint import TokenServer, says_json, token_server
@@ -327,11 +328,8 @@ def test_a_forged_account(
 
 def keep_unchecked(inside: Inside, account: dict[str, Any]) -> None:
     """As whoever can write the store, but not through our command."""
-    vault = EmbeddedVault(inside.gateway.config.state.directory)
-    with vault._locked():
-        kept = vault._load()
-        kept["infrastructure/vertex"] = {"data": {"api_key": json.dumps(account)}, "version": 99, "written_at": 0.0}
-        vault._store(kept)
+    directory = inside.gateway.config.state.directory
+    put_unchecked(directory, "infrastructure/vertex", {"api_key": json.dumps(account)}, version=99)
 
 
 # Both

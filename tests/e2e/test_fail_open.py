@@ -21,7 +21,6 @@ from tests.support.redis_server import RedisServer
 from tollhouse.control.client import StoreError, ask
 from tollhouse.demo.gateway_process import GatewayProcess
 from tollhouse.demo.standin_script import Behaviour, Gate, Steps
-from tollhouse.ledger.spool_file import SpoolFile
 
 pytestmark = pytest.mark.requires("redis")
 
@@ -292,14 +291,14 @@ FAULTS: dict[str, tuple[Callable[[Inside], Any], str, Callable[..., Any], str]] 
     "the memory knows nothing": (lambda i: i.gateway.remembered, "find", nothing, "identity_unknown"),
     "the memory's projects": (lambda i: i.gateway.remembered, "get_project", boom_later, "internal"),
     "whether it may be asked": (lambda i: i.gateway.remembered, "serves", boom_later, "internal"),
-    "whether Redis is away": (lambda i: i.gateway.fail_open._outage, "confirmed", boom_later, "internal"),
-    "that gives nothing": (lambda i: i.gateway.fail_open._outage, "confirmed", nothing, "ledger_unavailable"),
-    "how Redis is asked": (lambda i: i.gateway.fail_open._outage, "_is_away", boom, "ledger_unavailable"),
+    "whether Redis is away": (lambda i: i.gateway.outage, "confirmed", boom_later, "internal"),
+    "that gives nothing": (lambda i: i.gateway.outage, "confirmed", nothing, "ledger_unavailable"),
+    "how Redis is asked": (lambda i: i.gateway.outage, "ping", boom, "ledger_unavailable"),
     "the standing in": (lambda i: i.gateway.fail_open, "takes", boom_later, "ledger_unavailable"),
     "that decides nothing": (lambda i: i.gateway.fail_open, "takes", nothing, "ledger_unavailable"),
-    "who is proven": (lambda i: i.gateway.fail_open, "_vouches", boom, "ledger_unavailable"),
+    "who is proven": (lambda i: i.gateway.fail_open, "vouches", boom, "ledger_unavailable"),
     "the spool": (lambda i: i.gateway.spool, "put", boom, "ledger_unavailable"),
-    "the spool's file": (lambda i: SpoolFile, "run", boom, "ledger_unavailable"),
+    "the spool's file": (lambda i: i.gateway.spool.file, "run", boom, "ledger_unavailable"),
 }
 
 
@@ -308,7 +307,8 @@ def test_a_fault_lets_nothing_out(outage: Inside, monkeypatch: pytest.MonkeyPatc
     """Each step of the way around Redis raises, or decides nothing."""
     part, name, act, reason = FAULTS[fault]
     assert outage.gateway.fail_open is not None
-    outage.gateway.fail_open._outage._believed_until = float("-inf")  # type: ignore[attr-defined]
+    assert outage.gateway.outage is not None
+    outage.gateway.outage.over()
     monkeypatch.setattr(part(outage), name, act)
     answer = call(outage)
     assert answer.status_code == (401 if reason == "identity_unknown" else 503)

@@ -12,7 +12,6 @@ import httpx2
 import pytest
 from tests.support.inproc import Inside, open_inside
 
-from tollhouse import book
 from tollhouse.credential.lease import CredentialUnavailable
 from tollhouse.ledger.store.client import LedgerUnavailable
 
@@ -177,7 +176,7 @@ def test_a_fault_in_the_way_out_is_ours(inside: Inside, monkeypatch: pytest.Monk
 
 ENDINGS: dict[str, tuple[Callable[[Inside], Any], str]] = {
     "the charge": (lambda inside: inside.gateway.purse, "charge"),
-    "the line's fields": (lambda inside: book, "record_of"),
+    "the line's fields": (lambda inside: inside.gateway.book, "clock"),
     "the line's file": (lambda inside: inside.gateway.book, "write"),
 }
 

@@ -20,8 +20,10 @@ import pytest
 from tests.support.gateway import Stores
 from tests.support.holders import holders
 from tests.support.inproc import PROJECT, Inside, open_inside
+from tests.support.programs import Program
 
 from tollhouse.credential.secret import Secret
+from tollhouse.dispatch.answer import Answer
 
 URL = "https://api.openai.com/v1/chat/completions"
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
@@ -63,12 +65,10 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
     state = tmp_path_factory.mktemp("provider")
     # Below it no test looks for leaks in what the provider was sent.
     command = [sys.executable, "-m", "tollhouse.demo.standin", "--state", str(state)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield Provider(state, process.stdout.readline().split()[-1])
-        finally:
-            process.terminate()
+    with Program("stand-in") as program:
+        said = program.start(command, ready="standin: ready")
+        yield Provider(state, said.split()[-1])
+        program.stop()
     for file in ("key", "book.jsonl"):
         (state / file).unlink(missing_ok=True)
 
@@ -124,7 +124,14 @@ def test_while_a_stream_is_open(inside: Inside, provider: Provider) -> None:
         assert holders_of(provider.key_file) == []
 
 
-@pytest.mark.parametrize("where", ["upstream.as_answer", "relay.Answering"])
+class Unreadable(list[tuple[str, str]]):
+    """Headers that nobody can go through."""
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        raise RuntimeError("a bug of ours")
+
+
+@pytest.mark.parametrize("where", ["upstream", "relay"])
 def test_after_a_crash(
     inside: Inside,
     provider: Provider,
@@ -134,10 +141,21 @@ def test_after_a_crash(
 ) -> None:
     """A bug of ours right behind the sending: the log's records, with their tracebacks, do not hold the key."""
 
-    def crash(*_: Any, **__: Any) -> Any:
+    upstream = inside.gateway.upstream
+    send = upstream.send
+
+    def crash(*_: Any) -> Any:
         raise RuntimeError("a bug of ours")
 
-    monkeypatch.setattr(f"tollhouse.dispatch.{where}", crash)
+    async def send_and_spoil(*arguments: Any, **options: Any) -> Answer:
+        answer = await send(*arguments, **options)
+        answer.headers = Unreadable(answer.headers)
+        return answer
+
+    if where == "upstream":
+        monkeypatch.setattr(upstream, "read_head", crash)
+    else:
+        monkeypatch.setattr(upstream, "send", send_and_spoil)
     assert ask(inside).json()["error"]["code"] == "internal"
     assert holders_of(provider.key_file) == []
     records = [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import httpx2
 import pytest
 from click.testing import CliRunner
+from tests.support.clock import Clock
 from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.openbao import OpenBao
 from tests.support.openbao_raft import wait_for
@@ -25,11 +27,12 @@ POLICY_LINE = 'path "secret/data/infrastructure/openai" { capabilities = ["read"
 
 
 @contextmanager
-def on(directory: Path, openbao: OpenBao, auth: dict[str, Any]) -> Iterator[Inside]:
-    """A gateway whose keys are in ``openbao``, and that has put one on a call."""
+def on(directory: Path, openbao: OpenBao, auth: dict[str, Any], clock: Clock | None = None) -> Iterator[Inside]:
+    """A gateway whose keys are in ``openbao``, and that has put one on a call. Its login goes by ``clock``, if there is one."""
     key = f"sk-of-this-test-{secrets.token_urlsafe(24)}"
     openbao.put(KEY_PATH, {"api_key": key})
-    with open_inside(directory, {"vault": {"address": openbao.address, "auth": auth, "refresh_s": 0.3}}) as inside:
+    settings = {"vault": {"address": openbao.address, "auth": auth, "refresh_s": 0.3}}
+    with open_inside(directory, settings, login_clock=clock or time.monotonic) as inside:
         inside.standin.keys = {key}
         assert ask(inside).status_code == 200
         yield inside
@@ -69,11 +72,10 @@ def role(openbao: OpenBao) -> dict[str, Any]:
     }
 
 
-def tend(inside: Inside) -> None:
-    """What the gateway does when two thirds of its login's life are over."""
-    reader: Any = inside.gateway.keys._reader
-    reader._login.renew_at = 0.0
-    reader.tend()
+def tend(inside: Inside, clock: Clock) -> None:
+    """What the gateway does when two thirds of its login's life, which is an hour, are over."""
+    clock.advance(2_400)
+    inside.gateway.reader.tend()
 
 
 def a_token(openbao: OpenBao, **options: Any) -> str:
@@ -95,7 +97,8 @@ def test_token_that_can_not_be_renewed(tmp_path: Path, openbao: OpenBao, log: py
     file = tmp_path / "vault-token"
     token = a_token(openbao, renewable=False)
     file.write_text(token)
-    with on(tmp_path, openbao, {"method": "token", "token_file": str(file)}) as inside:
+    clock = Clock()
+    with on(tmp_path, openbao, {"method": "token", "token_file": str(file)}, clock) as inside:
         code, text = said(inside, "check")
         assert f"The token in {file} can't be renewed and ends in 60 min." in text
         assert "Put a new one there before" in text
@@ -103,10 +106,10 @@ def test_token_that_can_not_be_renewed(tmp_path: Path, openbao: OpenBao, log: py
         code, text = said(inside, "key", "test", "openai")
         assert f"The token in {file} can't be renewed and ends in 60 min. Put a new one there before" in text
         assert (code, token in text) == (0, False)
-        tend(inside)
+        tend(inside, clock)
         [record] = [record for record in log.records if "renews" in record.getMessage()]
         assert (
-            f"Vault renews the token in {file} no more: it ends in 60 min. Put a new one there" in record.getMessage()
+            f"Vault renews the token in {file} no more: it ends in 20 min. Put a new one there" in record.getMessage()
         )
         code, text = said(inside, "key", "list")
         assert "Put a new one there" in text
@@ -141,20 +144,21 @@ def test_secret_id_that_is_used_up(tmp_path: Path, openbao: OpenBao, log: pytest
     """The gateway's own login was the last: the commands can't log in, and the gateway says it when its token is over."""
     openbao.set_role(token_type="batch", token_ttl="1h")
     openbao.new_secret_id(num_uses=1)
-    with on(tmp_path, openbao, role(openbao)) as inside:
+    clock = Clock()
+    with on(tmp_path, openbao, role(openbao), clock) as inside:
         used_up = f"the secret_id in {openbao.secret_id_file} is used up, expired or wrong"
         todo = "Put a new secret_id into the file"
         for command in (("check",), ("key", "test", "openai")):
             code, text = said(inside, *command)
             assert (code, used_up in text, todo in text) == (1, True, True), command
-        tend(inside)
+        tend(inside, clock)
         [record] = [record for record in log.records if "renewed" in record.getMessage()]
         for part in ("can't be renewed any more", used_up, todo):
             assert part in record.getMessage()
         assert used_up in said(inside, "key", "list")[1]
         assert ask(inside).status_code == 200, "the token works to its end"
         openbao.new_secret_id()
-        tend(inside)
+        tend(inside, clock)
         assert inside.gateway.keys.trouble == ""
         assert said(inside, "key", "test", "openai")[0] == 0
 

@@ -407,7 +407,7 @@ async def step(name: str, gateway: int, rest: list[Any], both: Both) -> None:
             text = await both.redis.hget("toll:{acme}:holds", call)
             names = " ".join(scope.name for scope in WHOSE[call])
             stale = f"0 0 0 0\n{names}\n" if text is None else text.decode()
-            swept = await ledger._sweep_one("acme", call, stale)
+            swept = await ledger.sweep_one("acme", call, stale)
             assert swept == (model.apply("sweep", call, WHOSE[call]) == "swept")
         case "crash", []:
             both.ledgers[gateway] = Ledger(both.redis, clock=Clock.LUA)

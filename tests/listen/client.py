@@ -60,6 +60,12 @@ class Client:
     def send(self, data: bytes) -> None:
         self.writer.write(data)
 
+    def pause(self) -> None:
+        """Read nothing more from the socket."""
+        transport = self.writer.transport
+        assert isinstance(transport, asyncio.ReadTransport)
+        transport.pause_reading()
+
     async def ask(self, data: bytes) -> bytes:
         """The head of the answer, its body left to read."""
         self.send(data)

@@ -436,7 +436,7 @@ async def test_a_client_that_does_not_take_its_answer() -> None:
 
     async with connected(Played(flood)) as client:
         await client.ask(GET)
-        client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        client.pause()
         before = -1
         while before != sent:
             before = sent
@@ -464,7 +464,7 @@ async def test_a_client_that_never_takes_its_answer() -> None:
 
     async with connected(Played(flood), bounds=replace(BOUNDS, request_timeout_s=0.005)) as client:
         await client.ask(GET)
-        client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        client.pause()
         await asyncio.wait_for(ended.wait(), 5)
     assert why == ["the client takes nothing"]
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from tollhouse.config.load import Config, load_config, unenforced
-from tollhouse.dispatch.guard import _V4, _V6, refused_address
+from tollhouse.dispatch.guard import V4, V6, refused_address
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "policies" / "kubernetes"
@@ -224,7 +224,7 @@ def edges() -> Iterator[str]:
     policy = only("tollhouse-network.yaml", "NetworkPolicy", "tollhouse")["spec"]["egress"]
     blocks = [peer["ipBlock"] for rule in policy for peer in rule["to"] if "ipBlock" in peer]
     named = [ipaddress.ip_network(text) for block in blocks for text in (block["cidr"], *block["except"])]
-    for network in (*named, *(network for network, _ in _V4), *(network for network, _ in _V6)):
+    for network in (*named, *(network for network, _ in V4), *(network for network, _ in V6)):
         first, last = int(network.network_address), int(network.broadcast_address)
         top = (1 << network.max_prefixlen) - 1
         for number in (first - 1, first, last, last + 1):

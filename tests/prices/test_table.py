@@ -11,7 +11,7 @@ from genai_prices.data import providers
 
 from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.prices.rates import PricedProvider
-from tollhouse.prices.table import PriceTable
+from tollhouse.prices.table import CACHED_NAMES, PriceTable
 from tollhouse.providers import BUILT_IN, Provider
 
 _NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC).timestamp()
@@ -504,8 +504,7 @@ def test_lookups_are_remembered_within_bounds(table: PriceTable) -> None:
     """A name that is not found is remembered too, and no stream of new names grows the memory."""
     for number in range(5000):
         assert table.cost("openai", spent(f"nonsense-{number % 2500}", input=1)) is None
-    info = table._listed.cache_info()
-    assert info.currsize == info.maxsize == 2048
-    hits = info.hits
+    hits, held = table.lookups()
+    assert held == CACHED_NAMES == 2048
     table.cost("openai", spent("nonsense-2499", input=1))
-    assert table._listed.cache_info().hits == hits + 1
+    assert table.lookups().hits == hits + 1

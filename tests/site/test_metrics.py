@@ -24,7 +24,7 @@ from tollhouse.credential.secret import Secret
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.credential.vault.reader import AppRole, VaultReader
 from tollhouse.demo.standin_script import reply
-from tollhouse.site.metrics import MOST_PATHS, of_keys
+from tollhouse.site.metrics import MOST_PATHS, Metrics, Parts, of_keys
 
 URL = "https://api.openai.com/v1/chat/completions"
 PRINT = Secret(REAL_KEY).fingerprint
@@ -130,8 +130,21 @@ def test_keys_that_pause(inside: Inside) -> None:
 
 def test_not_ready(inside: Inside) -> None:
     """/metrics answers then too, and says so."""
-    inside.gateway._not_ready = ["redis: away"]
-    assert scrape(inside)[1]["tollhouse_ready"] == {"": 0}
+    gateway = inside.gateway
+    parts = Parts(
+        lambda: ["redis: away"],
+        gateway.journey,
+        gateway.purse,
+        gateway.spool,
+        gateway.book,
+        gateway.breakers,
+        gateway.keys,
+    )
+
+    async def text() -> str:
+        return Metrics(parts)()[1].decode()
+
+    assert samples(iter(text_string_to_metric_families(inside.do(text()))))["tollhouse_ready"] == {"": 0}
 
 
 def test_form(inside: Inside) -> None:

@@ -108,7 +108,7 @@ class Attacked:
 
     def alone(self) -> None:
         """Returns when the gateway has noticed that every client is gone."""
-        assert self._until(lambda: not self.inside.gateway.listeners._handlers)
+        assert self._until(lambda: not self.inside.gateway.listeners.connections)
 
     def _until(self, condition: Callable[[], bool]) -> bool:
         end = time.monotonic() + LINE_TIMEOUT_S

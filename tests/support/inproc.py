@@ -23,6 +23,7 @@ from tollhouse.demo.standin import StandIn
 from tollhouse.gateway import Gateway
 from tollhouse.ledger.ledger import Scope
 from tollhouse.process import eager_task_factory, tell_of_failure
+from tollhouse.stores import open_reader
 
 T = TypeVar("T")
 PROJECT = "proj_123"
@@ -109,8 +110,11 @@ def open_inside(
     standin: StandIn | None = None,
     stores: Stores = "embedded",
     clock: Callable[[], float] = time.monotonic,
+    login_clock: Callable[[], float] = time.monotonic,
+    health_every_s: float = 1.0,
 ) -> Iterator[Inside]:
-    """A gateway that is ready, with `PROJECT` and a token; its stores embedded, or redis-server and OpenBao of its own."""
+    """A gateway that is ready, with `PROJECT` and a token; its stores embedded, or redis-server and OpenBao of its own. Its
+    login to Vault goes by ``login_clock``."""
     provider = standin or StandIn(key=REAL_KEY)
     merged: dict[str, dict[str, Any]] = {
         "log": {"calls": "calls.jsonl"},
@@ -136,7 +140,8 @@ def open_inside(
         thread.start()
 
         async def begin() -> Gateway:
-            gateway = Gateway(config, clock=clock)
+            reader = open_reader(config, login_clock)
+            gateway = Gateway(config, clock=clock, reader=reader, health_every_s=health_every_s)
             await gateway.start()
             return gateway
 

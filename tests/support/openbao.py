@@ -75,7 +75,7 @@ class OpenBao:
         ready = "Development mode should NOT be used"
         self._program.start_on_a_port(command, ready=ready, environ=self._environ(), cwd=self._home())
         self._unseal_key = next(found[1] for line in self.log[seen:] if (found := re.match(r"Unseal Key: (\S+)", line)))
-        self._set_up()
+        self.set_up()
 
     def _home(self) -> Path:
         home = self._directory / "home"
@@ -171,7 +171,7 @@ class OpenBao:
         found = [self.api("POST", "auth/token/lookup-accessor", {"accessor": accessor}) for accessor in accessors]
         return sum(token["data"]["path"] == "auth/approle/login" for token in found)
 
-    def _set_up(self) -> None:
+    def set_up(self) -> None:
         self.api("PUT", "sys/policies/acl/tollhouse", {"policy": POLICY})
         self.api("POST", "sys/auth/approle", {"type": "approle"})
         self.set_role()

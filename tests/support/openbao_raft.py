@@ -185,7 +185,7 @@ class RaftCluster:
         first.api("POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
         first.api("POST", "sys/storage/raft/autopilot/configuration", {"server_stabilization_time": "100ms"})
         wait_for(self._takes_secrets, "the secrets engine is ready")
-        first._set_up()
+        first.set_up()
         for node in self.nodes[1:]:
             node.api("PUT", "sys/storage/raft/join", {"leader_api_addr": first.address})
             node.unseal()

@@ -102,6 +102,10 @@ class RawClient:
         except OSError as error:
             raise Closed(str(error)) from None
 
+    def take_plain(self, size: int) -> bytes:
+        """At most ``size`` bytes that have come, past TLS."""
+        return self._socket.recv(size)
+
     def _read_plain(self) -> bytes:
         try:
             return self._socket.recv(65536)

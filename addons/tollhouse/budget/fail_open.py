@@ -81,7 +81,7 @@ class FailOpen:
         self._ledger = ledger
         self._spool = spool
         self._outage = outage
-        self._vouches = vouches
+        self.vouches = vouches
         self._refresh = refresh
         self._deadline_s = deadline_s
         self.opened: dict[str, CallHold] = {}
@@ -99,7 +99,7 @@ class FailOpen:
         if not hold.priced:
             # The limits of its tenant are in Redis alone, and one of them may be in money.
             return Unpriced(token)
-        if not self._vouches(hold.requested.admitted) or self.full or self._has_its_share(token):
+        if not self.vouches(hold.requested.admitted) or self.full or self._has_its_share(token):
             return None
         self._taken[token] += 1
         try:

@@ -61,7 +61,7 @@ async def check_redis(config: Config, clock: Clock = time.time, timeout_s: float
         found = await _server(Redis.from_url(url, **options), place, clock, timeout_s, _alone)
     if config.redis.unsafe_fail_open:
         found = [replace(one, todo=_WITHOUT_OPEN) if one.todo == _WITHOUT else one for one in found]
-    return [*found, *(_plaintext(url, place) if any(one.level == "ok" for one in found) else ())]
+    return [*found, *(over_the_network(url, place) if any(one.level == "ok" for one in found) else ())]
 
 
 def _embedded(config: Config) -> list[Finding]:
@@ -97,7 +97,7 @@ async def _server(
     except _REFUSED:
         return [_not_let_in(place, "PING, TIME and EVAL")]
     except ResponseError as error:
-        why = f"It answers PING, TIME or EVAL with an error ({_said(error)})."
+        why = f"It answers PING, TIME or EVAL with an error ({said_of(error)})."
     except (RedisError, OSError, ValueError) as error:
         why = f"No connection: {_reason(error)}."
     else:
@@ -158,7 +158,7 @@ async def _named(client: Redis, master: str, timeout_s: float) -> Address | str:
     except _REFUSED:
         return "It refuses sentinel_username or sentinel_password."
     except ResponseError as error:
-        return f"It answers with an error ({_said(error)}): it may be no Sentinel."
+        return f"It answers with an error ({said_of(error)}): it may be no Sentinel."
     except (RedisError, OSError, ValueError) as error:
         return f"No connection: {_reason(error)}."
     return Address(answer[0], int(answer[1])) if answer else f"It knows no {master}."
@@ -217,7 +217,7 @@ async def _map_problem(seed: Node, timeout_s: float) -> Finding | None:
     except _REFUSED:
         return _not_let_in(place, "CLUSTER SLOTS")
     except ResponseError as error:
-        why = f"It answers CLUSTER SLOTS with an error ({_said(error)})."
+        why = f"It answers CLUSTER SLOTS with an error ({said_of(error)})."
         todo = "A server that is no node of a Cluster is redis://HOST:PORT/DB in [redis] url."
         return Finding("error", f"Redis at {place} is no node of a Cluster.", why, todo)
     except (RedisError, OSError, ValueError) as error:
@@ -234,7 +234,7 @@ def _not_let_in(place: str, commands: str) -> Finding:
     )
 
 
-def _plaintext(url: str, place: str) -> Iterator[Finding]:
+def over_the_network(url: str, place: str) -> Iterator[Finding]:
     if url.startswith((CLUSTER, SENTINEL)):
         servers = parse_servers(url)
         plain, hosts, todo = not servers.tls, [host for host, _ in servers.places], "Add ?ssl=true to [redis] url"
@@ -250,7 +250,7 @@ def _plaintext(url: str, place: str) -> Iterator[Finding]:
         )
 
 
-def _said(error: ResponseError) -> str:
+def said_of(error: ResponseError) -> str:
     """An error in the server's own words, up to where it may quote what was sent: a quote or a colon begins that."""
     return re.split(r"[^ -~]|['\"`:]", str(error), maxsplit=1)[0].rstrip(" ,")[:100] or "ERR"
 

@@ -33,6 +33,10 @@ class Pauses:
         self._clock = clock
         self._pauses: dict[str, Pause] = {}
 
+    def __len__(self) -> int:
+        """How many are remembered, those that are over included."""
+        return len(self._pauses)
+
     def add(self, digest: str, why: Why, seconds: float | None = None) -> None:
         """Leaves this key alone for ``seconds``, or for the usual time if None. If a pause that
         ends later is in force, that one stays."""

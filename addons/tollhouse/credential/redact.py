@@ -82,7 +82,7 @@ class Redactor:
     key; beyond `_FAR` it holds up to an eighth more. `finish` gives the held bytes.
     """
 
-    __slots__ = ("_forms", "_held", "_unread", "_wanted")
+    __slots__ = ("_forms", "_held", "_unread", "_wanted", "searched")
 
     def __init__(self, secrets: Sequence[Secret | str]) -> None:
         if len(secrets) == 1 and isinstance(secrets[0], Secret):
@@ -94,6 +94,8 @@ class Redactor:
         self._held = b""
         self._unread = b""
         """Bytes that follow the held ones and were not searched yet."""
+        self.searched = 0
+        """Bytes that were searched. A byte counts each time that it is searched."""
 
     def __repr__(self) -> str:
         return "Redactor(redacted)"
@@ -147,6 +149,7 @@ class Redactor:
     def _may_hold(self, data: bytes) -> bool:
         """Whether ``data`` has a form as it is, or escapes that could spell one. The last escape
         may be unfinished."""
+        self.searched += len(data)
         for form in self._forms:
             if form in data:
                 return True

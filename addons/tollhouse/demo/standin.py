@@ -232,7 +232,12 @@ class StandIn:
             self.book.append(received)
             received.number = len(self.book)
             self._changed.notify_all()
-            return received, self._script.popleft() if self._script else self._always
+            return received, self.behaviour(request)
+
+    def behaviour(self, request: web.BaseRequest) -> Behaviour:
+        """How ``request`` is answered: as the script says next, or as always. A stand-in of another kind may judge by the
+        request."""
+        return self._script.popleft() if self._script else self._always
 
     def _end(self, received: Received, outcome: Outcome) -> None:
         """The first outcome stays."""

@@ -33,7 +33,7 @@ _EMBEDDED = _Rule("an IPv4 address inside an IPv6 one", liftable=True)
 
 # The first row that holds the address decides. IANA's special-purpose registries:
 # https://www.iana.org/assignments/iana-ipv4-special-registry and .../iana-ipv6-special-registry.
-_V4: Final[tuple[tuple[IPv4Network, _Rule], ...]] = tuple(
+V4: Final[tuple[tuple[IPv4Network, _Rule], ...]] = tuple(
     (IPv4Network(network), rule)
     for network, rule in (
         ("169.254.169.254/32", _METADATA),  # AWS, GCP, Azure, OpenStack, Oracle
@@ -59,7 +59,7 @@ _V4: Final[tuple[tuple[IPv4Network, _Rule], ...]] = tuple(
         ("240.0.0.0/4", _RESERVED),
     )
 )
-_V6: Final[tuple[tuple[IPv6Network, _Rule], ...]] = tuple(
+V6: Final[tuple[tuple[IPv6Network, _Rule], ...]] = tuple(
     (IPv6Network(network), rule)
     for network, rule in (
         ("fd00:ec2::254/128", _METADATA),  # AWS
@@ -121,16 +121,16 @@ def refused_address(ip: str, *, allow_private: bool = False) -> str | None:
 
 def _rule(address: IPv4Address | IPv6Address) -> _Rule | None:
     if isinstance(address, IPv4Address):
-        return next((rule for network, rule in _V4 if address in network), None)
+        return next((rule for network, rule in V4 if address in network), None)
     address = IPv6Address(int(address))
-    found = next((rule for network, rule in _V6 if address in network and rule is not _RESERVED), None)
+    found = next((rule for network, rule in V6 if address in network and rule is not _RESERVED), None)
     if found is not None:
         return found
     if _embedded(address) is not None:
         return _EMBEDDED
     if address not in _V6_PUBLIC:
         return _RESERVED
-    return next((rule for network, rule in _V6 if address in network), None)
+    return next((rule for network, rule in V6 if address in network), None)
 
 
 def _embedded(address: IPv6Address) -> IPv4Address | None:

@@ -80,7 +80,8 @@ class Upstream:
 
     ``resolver_factory`` makes the resolver that the guard asks; the default is the system's
     getaddrinfo in a thread. ``tokens`` mints access tokens; without it there are none.
-    ``wall_clock`` gives seconds since the epoch, for signatures.
+    ``wall_clock`` gives seconds since the epoch, for signatures. ``read_head`` makes the answer of a
+    head that has come, and of what is connected to.
     """
 
     def __init__(
@@ -90,7 +91,9 @@ class Upstream:
         resolver_factory: Callable[[], AbstractResolver] | None = None,
         tokens: AccessTokens | None = None,
         wall_clock: Callable[[], float] = time.time,
+        read_head: Callable[[aiohttp.ClientResponse, str], Answer] = as_answer,
     ) -> None:
+        self.read_head = read_head
         self._catalog = catalog
         self._tokens = tokens
         self._wall_clock = wall_clock
@@ -193,7 +196,7 @@ class Upstream:
             # It holds the request's headers. Without this line it would hold them until the
             # answer's end.
             response._request_info = cast(Any, None)
-            answer = as_answer(response, route.where)
+            answer = self.read_head(response, route.where)
             if lease.kind == "aws" and answer.status in (400, 403):
                 tell_of_clock(answer, route.where, now)
             return answer

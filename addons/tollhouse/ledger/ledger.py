@@ -272,7 +272,7 @@ class Ledger:
         found: list[bytes] = await self._pipeline.run(prefix, [str(at_most)])
         swept = await asyncio.gather(
             *(
-                self._sweep_one(tenant, call_id.decode(), text.decode())
+                self.sweep_one(tenant, call_id.decode(), text.decode())
                 for call_id, text in zip(found[::2], found[1::2], strict=True)
             )
         )
@@ -377,7 +377,7 @@ class Ledger:
             found = self._prefixes[key] = (packed, " ".join(scope.name for scope in scopes))
         return found
 
-    async def _sweep_one(self, tenant: str, call_id: str, text: str) -> bool:
+    async def sweep_one(self, tenant: str, call_id: str, text: str) -> bool:
         amounts, names, packed = text.split("\n", 2)
         scopes = keys.parse_scopes(tenant, names)
         _, nano_usd, tokens, requests = map(int, amounts.split())

@@ -67,8 +67,8 @@ class Spool:
     for one event loop."""
 
     def __init__(self, directory: Path, file: SpoolFile | None = None) -> None:
-        self._file = file or SpoolFile(directory)
-        self.path = self._file.path
+        self.file = file or SpoolFile(directory)
+        self.path = self.file.path
         self.live: set[str] = set()
         """Calls of this process that have begun without a hold and have no later record on disk."""
         self._tally = Tally()
@@ -88,7 +88,7 @@ class Spool:
     async def open(self) -> int:
         """Takes over the records of former processes, and gives the number of those that wait.
         Raises `OSError`. The text of `SpoolDamaged` says what to do."""
-        self._tally = await self._in_thread(self._file.open)
+        self._tally = await self._in_thread(self.file.open)
         return self.waiting
 
     @property
@@ -129,7 +129,7 @@ class Spool:
         token = token_of(record.scopes[-1])
         self._writing[token] += len(body)
         self._beginning += begun
-        step = Step(partial(self._file.put, record, body), makes_file=True)
+        step = Step(partial(self.file.put, record, body), makes_file=True)
         return self._submit(step, token, len(body), begun, "" if begun else record.call_id)
 
     def done(self, call_id: str) -> None:
@@ -137,7 +137,7 @@ class Spool:
         counts."""
         if call_id in self.live:
             self.live.discard(call_id)
-            self._owe(Step(partial(self._file.remove, call_id)))
+            self._owe(Step(partial(self.file.remove, call_id)))
 
     async def replay(self, tell: Callable[[SpoolRecord], Awaitable[Exception | None]]) -> Replayed:
         """Gives the records to ``tell``: those of one tenant in order, one after the other, and the
@@ -148,7 +148,7 @@ class Spool:
             owed, self._owed = self._owed, []
             for step in owed:
                 self._owe(step)
-            tenants: list[str] = await self._submit(Step(self._file.tenants)) or []
+            tenants: list[str] = await self._submit(Step(self.file.tenants)) or []
             lost: dict[str, LedgerUnavailable] = {}
             limit = asyncio.Semaphore(_TENANTS_AT_ONCE)
             results = await asyncio.gather(
@@ -163,7 +163,7 @@ class Spool:
                 if isinstance(result, BaseException):
                     raise result
             if self.spent:
-                self._tally = await self._in_thread(self._file.compact)
+                self._tally = await self._in_thread(self.file.compact)
             return Replayed(sum(result for result in results if isinstance(result, int)), lost)
 
     async def close(self) -> None:
@@ -177,7 +177,7 @@ class Spool:
                 self.path,
             )
         if self._thread is not None:
-            await self._in_thread(self._file.close)
+            await self._in_thread(self.file.close)
             self._thread.shutdown(wait=False)
             self._thread = None
 
@@ -207,13 +207,13 @@ class Spool:
                     lost[tenant] = error
                 finally:
                     rest = [one.call_id for one in claimed[len(done) + len(aside) :]]
-                    finish = self._owe(Step(partial(self._file.finish, done, aside, rest)))
+                    finish = self._owe(Step(partial(self.file.finish, done, aside, rest)))
                     told += len(done)
                 await asyncio.shield(finish)
         return told
 
     async def _claimed(self, tenant: str) -> list[Claimed]:
-        claim = self._submit(Step(partial(self._file.claim, tenant)))
+        claim = self._submit(Step(partial(self.file.claim, tenant)))
         try:
             found: list[Claimed] | None = await asyncio.shield(claim)
         except asyncio.CancelledError:
@@ -225,7 +225,7 @@ class Spool:
     def _give_back(self, claim: asyncio.Future[Any]) -> None:
         if not claim.cancelled() and claim.exception() is None and claim.result():
             rest = [one.call_id for one in claim.result()]
-            self._owe(Step(partial(self._file.finish, (), {}, rest)))
+            self._owe(Step(partial(self.file.finish, (), {}, rest)))
 
     async def _tell(self, one: Claimed, tell: Callable[[SpoolRecord], Awaitable[Exception | None]]) -> str | None:
         """Why the record can never be told. None: it was told."""
@@ -278,7 +278,7 @@ class Spool:
             batch = self._pending[:_STEPS_AT_ONCE]
             del self._pending[:_STEPS_AT_ONCE]
             try:
-                results, self._tally = await self._in_thread(self._file.run, [wanted.step for wanted in batch])
+                results, self._tally = await self._in_thread(self.file.run, [wanted.step for wanted in batch])
             except Exception as error:
                 results = [error] * len(batch)
             for wanted, result in zip(batch, results, strict=True):

@@ -39,6 +39,11 @@ class Listeners:
         self._nobody.set()
         self._sweeper: asyncio.Task[None] | None = None
 
+    @property
+    def connections(self) -> int:
+        """How many are open, or not yet closed to their end."""
+        return len(self._handlers)
+
     async def open(self, kind: ListenerKind, host: str, port: int, *, tls: bool) -> tuple[str, int]:
         """Begins to listen. Gives the address that was bound: port 0 takes a free one. Raises
         `OSError`."""

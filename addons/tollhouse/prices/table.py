@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.prices import sums
 from tollhouse.prices.rates import PricedModel, PricedProvider, Rates, exact, find
 
-_CACHED_NAMES: Final = 2048
+CACHED_NAMES: Final = 2048
 _LONGEST_NAME: Final = 256
 _STANDARD_ONLY: Final = frozenset({"default", "standard"})
 _STANDARD_TIERS: Final = _STANDARD_ONLY | {"", "auto"}
@@ -50,6 +50,15 @@ Found = tuple[Rates | PricedModel, bool]
 """A configured price and True, or a model of the table and whether it is the provider's own."""
 
 
+class Lookups(NamedTuple):
+    """Of the models that were looked for, found or not."""
+
+    hits: int
+    """Times that one was remembered."""
+    held: int
+    """How many are remembered; `CACHED_NAMES` at the most."""
+
+
 class PriceTable:
     """Prices by a provider's price id and model.
 
@@ -76,8 +85,8 @@ class PriceTable:
         self._exact = {key: value for key, value in rates.items() if not _is_glob(key)}
         # The longest pattern is the most particular one.
         self._globs = sorted(((k, v) for k, v in rates.items() if _is_glob(k)), key=lambda item: -len(item[0]))
-        self._configured = lru_cache(_CACHED_NAMES)(self._find_configured)
-        self._listed = lru_cache(_CACHED_NAMES)(self._find_listed)
+        self._configured = lru_cache(CACHED_NAMES)(self._find_configured)
+        self._listed = lru_cache(CACHED_NAMES)(self._find_listed)
         self._highest = lru_cache(64)(self._find_highest)
 
     def cost(self, provider_id: str, charge: Charge, *, at: float | None = None, requested: str = "") -> int | None:
@@ -127,6 +136,11 @@ class PriceTable:
                 return None
             highest = amount if highest is None else max(highest, amount)
         return highest
+
+    def lookups(self) -> Lookups:
+        """What is remembered of the table's models."""
+        info = self._listed.cache_info()
+        return Lookups(info.hits, info.currsize)
 
     def window(self, provider_id: str, model: str) -> int | None:
         """The context window of a model of the table in tokens; None if it is not known."""

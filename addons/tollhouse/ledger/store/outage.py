@@ -53,7 +53,7 @@ class Outage:
     """``ping`` blocks and raises the exceptions of redis-py. ``clock`` is monotonic."""
 
     def __init__(self, ping: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
-        self._ping = ping
+        self.ping = ping
         self._clock = clock
         self._believed_until = float("-inf")
         self._asking: asyncio.Task[bool] | None = None
@@ -102,7 +102,7 @@ class Outage:
 
     def _is_away(self) -> bool:
         try:
-            self._ping()
+            self.ping()
         except (RedisError, OSError) as error:
             return means_away(error) and _descriptor_left()
         return False
