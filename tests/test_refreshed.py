@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from tests.credential.memory import Clock, settle
+from tests.support.clock import Clock, settle
 from tollhouse.process import eager_task_factory
 from tollhouse.refreshed import Ended, Fresh, Kept, NotRead, Refreshed, Seen, Times
 

@@ -19,8 +19,8 @@ from redis.asyncio import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from tests.budget.priced import HELD, PRICES, PROJECT, a_call
 from tests.budget.test_purse import state
-from tests.ledger.clock import Clock
-from tests.support.clock import Clock as Seconds
+from tests.ledger.clock import RedisClock
+from tests.support.clock import Clock
 from tests.support.redis_server import RedisServer
 
 from tollhouse.budget.fail_open import MAX_BYTES, MAX_CALLS, FailOpen
@@ -76,7 +76,7 @@ class World:
         # A hanging server is waited for that long.
         self.redis.connection_pool.connection_kwargs["socket_timeout"] = 0.3
         self.lines: list[Mapping[str, str]] = []
-        self.ledger = Ledger(self.redis, on_swept=self.lines.append, clock=Clock.LUA)
+        self.ledger = Ledger(self.redis, on_swept=self.lines.append, clock=RedisClock.LUA)
         self.spool = Spool(directory)
         self.outage = Outage()
         self.proven = True
@@ -88,7 +88,7 @@ class World:
             self._refresh,
             **bounds,
         )
-        self.purse = Purse(self.ledger, PRICES, self.spool, fail_open=self.fail_open, clock=Seconds())
+        self.purse = Purse(self.ledger, PRICES, self.spool, fail_open=self.fail_open, clock=Clock())
         self.refreshed = 0
         self.found = 0
         """Records that waited in the spool at the start."""
@@ -145,7 +145,7 @@ class World:
 @asynccontextmanager
 async def open_world(server: RedisServer, url: str, directory: Path, **bounds: int) -> AsyncIterator[World]:
     made = World(url, directory, server, **bounds)
-    await Clock(made.redis).set(Clock.START)
+    await RedisClock(made.redis).set(RedisClock.START)
     await made.ledger.set_limits(PROJECT, [parse_limit("10 usd/day")])
     yield made
     await made.back()
@@ -399,10 +399,10 @@ class AwayAtTheSweep(Ledger):
 
 async def test_a_no_is_not_forgotten_before_the_sweep_either(world: World) -> None:
     """All places are taken, and Redis goes while those of the dead are looked for."""
-    ledger = AwayAtTheSweep(world.redis, clock=Clock.LUA)
+    ledger = AwayAtTheSweep(world.redis, clock=RedisClock.LUA)
     await ledger.set_limits(PROJECT, [parse_limit("1 concurrent")])
     await ledger.hold("call_dead", (PROJECT,), HELD, deadline_s=1)
-    await Clock(world.redis).set(Clock.START + 10)
+    await RedisClock(world.redis).set(RedisClock.START + 10)
     with pytest.raises(LedgerUnavailable) as caught:
         await ledger.hold("call_next", (PROJECT,), HELD, give_back=False)
     assert not unanswered(caught.value)
@@ -438,11 +438,11 @@ async def test_a_gateway_that_dies_after_that_leaves_it_to_the_sweep(world: Worl
     assert later.found == 0
     await later.purse.retry()
     assert await later.used() == (0, 700_000)
-    await Clock(later.redis).set(Clock.START + 29)
-    await Clock(later.redis).set(Clock.START + 58)
+    await RedisClock(later.redis).set(RedisClock.START + 29)
+    await RedisClock(later.redis).set(RedisClock.START + 58)
     await later.ledger.ping()
     assert await later.ledger.sweep("acme") == 0
-    await Clock(later.redis).set(Clock.START + 61)
+    await RedisClock(later.redis).set(RedisClock.START + 61)
     assert await later.ledger.sweep("acme") == 1
     assert await later.used() == (700_000, 0)
     [line] = later.lines
@@ -472,8 +472,8 @@ async def test_one_that_was_held_late_and_swept(world: World) -> None:
     await world.back()
     await world.taken_late(call)
     for seconds in (29, 58, 61):
-        await Clock(world.redis).set(Clock.START + seconds)
-        other = Ledger(world.redis, clock=Clock.LUA)
+        await RedisClock(world.redis).set(RedisClock.START + seconds)
+        other = Ledger(world.redis, clock=RedisClock.LUA)
         swept = await other.sweep("acme")
     assert swept == 1
     assert await world.used() == (600_000, 0)

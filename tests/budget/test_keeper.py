@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from tests.budget.priced import under_way
-from tests.ledger.clock import Clock
+from tests.ledger.clock import RedisClock
 
 from tollhouse.budget.keeper import LOOK_EVERY_S, SWEEP_EVERY_S, Keeper
 from tollhouse.budget.purse import Purse
@@ -27,7 +27,7 @@ AWAY = "redis://127.0.0.1:1/0"
 class World:
     """One gateway that keeps, another that dies."""
 
-    def __init__(self, ledger: Ledger, other: Ledger, spool: Spool, clock: Clock, redis: Redis) -> None:
+    def __init__(self, ledger: Ledger, other: Ledger, spool: Spool, clock: RedisClock, redis: Redis) -> None:
         self.ledger, self.other, self.clock = ledger, other, clock
         self.spool = spool
         self.redis = redis
@@ -52,7 +52,9 @@ class World:
 
 
 @pytest.fixture
-async def world(new_ledger: Callable[[], Ledger], clock: Clock, tmp_path: Path, redis: Redis) -> AsyncIterator[World]:
+async def world(
+    new_ledger: Callable[[], Ledger], clock: RedisClock, tmp_path: Path, redis: Redis
+) -> AsyncIterator[World]:
     spool = Spool(tmp_path)
     world = World(new_ledger(), new_ledger(), spool, clock, redis)
     await world.other.set_limits(SCOPES[0], parse_limits(["10 usd/day"]))

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from tests.budget.priced import FREE, HELD, PRICES, PROJECT, a_call
 from tests.budget.test_purse import Client, limit_to, state
-from tests.ledger.clock import Clock
+from tests.ledger.clock import RedisClock
 
 from tollhouse.budget.fail_open import FailOpen
 from tollhouse.budget.purse import Purse
@@ -103,9 +103,9 @@ async def test_a_call_that_ends_before_its_hold_leaves_its_place(purse: Purse, l
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models"])
-async def test_what_is_there_needs_no_place(redis: Redis, clock: Clock, tmp_path: Path, path: str) -> None:
+async def test_what_is_there_needs_no_place(redis: Redis, clock: RedisClock, tmp_path: Path, path: str) -> None:
     """A whole body, and a request without one, cost Redis no question more."""
-    ledger = Counted(redis, clock=Clock.LUA)
+    ledger = Counted(redis, clock=RedisClock.LUA)
     purse = Purse(ledger, PRICES, Spool(tmp_path))
     await limit_to(ledger, "1 concurrent")
     call = a_call(path)
@@ -115,9 +115,9 @@ async def test_what_is_there_needs_no_place(redis: Redis, clock: Clock, tmp_path
     await ledger.close()
 
 
-async def test_the_release_goes_before_the_hold(redis: Redis, clock: Clock, tmp_path: Path) -> None:
+async def test_the_release_goes_before_the_hold(redis: Redis, clock: RedisClock, tmp_path: Path) -> None:
     """In the order in which Redis is told."""
-    ledger = Counted(redis, clock=Clock.LUA)
+    ledger = Counted(redis, clock=RedisClock.LUA)
     purse = Purse(ledger, PRICES, Spool(tmp_path))
     await limit_to(ledger, "5 concurrent")
     call = a_call()
@@ -128,7 +128,7 @@ async def test_the_release_goes_before_the_hold(redis: Redis, clock: Clock, tmp_
     await ledger.close()
 
 
-async def test_a_place_is_renewed(purse: Purse, ledger: Ledger, clock: Clock) -> None:
+async def test_a_place_is_renewed(purse: Purse, ledger: Ledger, clock: RedisClock) -> None:
     """However long its body takes."""
     await limit_to(ledger, "1 concurrent")
     await purse.place(a_call().admitted, Coming())
@@ -139,10 +139,12 @@ async def test_a_place_is_renewed(purse: Purse, ledger: Ledger, clock: Clock) ->
     assert await state(ledger) == {"1 concurrent": (0, 1)}
 
 
-async def test_a_place_whose_gateway_died_is_swept_without_a_trace(redis: Redis, clock: Clock, tmp_path: Path) -> None:
+async def test_a_place_whose_gateway_died_is_swept_without_a_trace(
+    redis: Redis, clock: RedisClock, tmp_path: Path
+) -> None:
     """No line, no record, no charge and no sum; what its gateway says later changes nothing."""
     lines: list[Any] = []
-    ledger = Ledger(redis, clock=Clock.LUA, on_swept=lines.append)
+    ledger = Ledger(redis, clock=RedisClock.LUA, on_swept=lines.append)
     purse = Purse(ledger, PRICES, Spool(tmp_path))
     await limit_to(ledger, "1 concurrent", "10 usd/day")
     call = a_call()
@@ -158,7 +160,7 @@ async def test_a_place_whose_gateway_died_is_swept_without_a_trace(redis: Redis,
     await ledger.close()
 
 
-async def test_a_dead_place_is_free_for_the_next_call(purse: Purse, ledger: Ledger, clock: Clock) -> None:
+async def test_a_dead_place_is_free_for_the_next_call(purse: Purse, ledger: Ledger, clock: RedisClock) -> None:
     """Its sweep comes with the question that finds no room."""
     await limit_to(ledger, "1 concurrent")
     await purse.place(a_call().admitted, Coming())
@@ -166,7 +168,7 @@ async def test_a_dead_place_is_free_for_the_next_call(purse: Purse, ledger: Ledg
         await clock.add(20)
         await ledger.ping()
         await ledger.show([PROJECT])
-        if clock.now < Clock.START + 61:
+        if clock.now < RedisClock.START + 61:
             assert await refused(purse, a_call().admitted) == ("concurrency_limited", 429)
     await purse.place(a_call().admitted, Coming())
     assert await state(ledger) == {"1 concurrent": (0, 1)}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 from tests.budget.priced import FREE, HELD, PRICES, PROJECT, TENANT, a_call
-from tests.ledger.clock import Clock
+from tests.ledger.clock import RedisClock
 from tests.support.redis_server import RedisServer
 
 from tollhouse.budget.hold import scopes_of
@@ -108,7 +108,7 @@ async def test_the_record_in_the_stream(purse: Purse, ledger: Ledger, redis: Red
     }
 
 
-async def test_what_a_hold_carries_for_a_sweep(purse: Purse, ledger: Ledger, clock: Clock, redis: Redis) -> None:
+async def test_what_a_hold_carries_for_a_sweep(purse: Purse, ledger: Ledger, clock: RedisClock, redis: Redis) -> None:
     """A gateway that dies leaves enough to write the call's record from, its time in the line's own form."""
     await limit_to(ledger, "10 usd/day")
     call = a_call()
@@ -130,7 +130,7 @@ async def test_what_a_hold_carries_for_a_sweep(purse: Purse, ledger: Ledger, clo
     )
 
 
-async def test_no_token_is_kept_of_a_model(purse: Purse, ledger: Ledger, clock: Clock, redis: Redis) -> None:
+async def test_no_token_is_kept_of_a_model(purse: Purse, ledger: Ledger, clock: RedisClock, redis: Redis) -> None:
     """A workload that took its token for a model: what a sweep writes into the stream does not hold it."""
     await limit_to(ledger, "5 requests/day")
     await held(purse, a_call(model=f"gate_{'a' * 49}"))
@@ -141,7 +141,7 @@ async def test_no_token_is_kept_of_a_model(purse: Purse, ledger: Ledger, clock: 
     assert found[b"model"] == b"gate_[removed]"
 
 
-async def test_every_hold_is_renewed(purse: Purse, ledger: Ledger, clock: Clock) -> None:
+async def test_every_hold_is_renewed(purse: Purse, ledger: Ledger, clock: RedisClock) -> None:
     """More than are sent at once."""
     await limit_to(ledger, "1000 concurrent")
     calls = [a_call() for _ in range(300)]
@@ -229,7 +229,7 @@ NOW, MINUTE, HOUR, DAY = 1788091200.25, 1788091260, 1788094800, 1788134400
     ],
 )
 async def test_refusals(
-    purse: Purse, ledger: Ledger, clock: Clock, limit: str, code: str, status: int, headers: dict[str, str]
+    purse: Purse, ledger: Ledger, clock: RedisClock, limit: str, code: str, status: int, headers: dict[str, str]
 ) -> None:
     """The second call does not fit, or one alone is more than the limit; nothing of it is held."""
     await clock.set(NOW)
@@ -243,7 +243,7 @@ async def test_refusals(
     assert await state(ledger) == before
 
 
-async def test_a_wait_is_never_told_shorter_than_it_is(purse: Purse, ledger: Ledger, clock: Clock) -> None:
+async def test_a_wait_is_never_told_shorter_than_it_is(purse: Purse, ledger: Ledger, clock: RedisClock) -> None:
     """Rounded up: who comes back a moment too early is refused again."""
     await clock.set(MINUTE - 30.6)
     await limit_to(ledger, "1 requests/minute")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis as blocking
 from tests.budget.priced import under_way
-from tests.ledger.clock import Clock
+from tests.ledger.clock import RedisClock
 from tests.support.redis_server import RedisServer
 
 from tollhouse.budget.hold import CallHold
@@ -80,7 +80,7 @@ class Gateway:
         self._second = ThreadPoolExecutor(1)
 
     def another(self) -> Ledger:
-        return Ledger(connect(f"{self.url}?socket_timeout=60", self.directory), clock=Clock.LUA)
+        return Ledger(connect(f"{self.url}?socket_timeout=60", self.directory), clock=RedisClock.LUA)
 
     async def _tenants(self) -> list[str]:
         return []
@@ -118,7 +118,7 @@ class Gateway:
 async def gateway(redis_url: str, tmp_path: Path) -> Any:
     gateway = Gateway(redis_url, tmp_path)
     with blocking.Redis.from_url(redis_url) as client:
-        client.set("test:{acme}", f"{Clock.START:.3f}")
+        client.set("test:{acme}", f"{RedisClock.START:.3f}")
     await gateway.ledger.set_limits(PROJECT, parse_limits(["10 usd/day", "500 concurrent"]))
     yield gateway
     await gateway.close()
@@ -242,7 +242,7 @@ async def test_a_thread_without_redis_says_so_and_goes_on(
     assert gateway.renewer.renewed_at == 1_000.0
     redis_server.start()
     with blocking.Redis.from_url(gateway.url) as client:
-        client.set("test:{acme}", f"{Clock.START:.3f}")
+        client.set("test:{acme}", f"{RedisClock.START:.3f}")
     gateway.now += 20.0
     gateway.rounds.next()
     assert gateway.renewer.renewed_at == 1_040.0
@@ -251,7 +251,7 @@ async def test_a_thread_without_redis_says_so_and_goes_on(
 DYING = """
 import asyncio, sys
 from pathlib import Path
-from tests.ledger.clock import Clock
+from tests.ledger.clock import RedisClock
 from tests.budget.priced import under_way
 from tests.budget.test_renewal import SCOPES
 from tollhouse.budget.renewal import Holds, Renewer
@@ -260,7 +260,7 @@ from tollhouse.ledger.ledger import Ledger
 from tollhouse.ledger.store.client import connect
 
 def a_ledger():
-    return Ledger(connect(sys.argv[1], Path(".")), clock=Clock.LUA)
+    return Ledger(connect(sys.argv[1], Path(".")), clock=RedisClock.LUA)
 
 async def main():
     holds = Holds()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.budget.priced import PROJECT, a_call
 from tests.budget.test_purse import limit_to, state
-from tests.ledger.clock import Clock
+from tests.ledger.clock import RedisClock
 
 from tollhouse.budget.growth import SLICE_TOKENS
 from tollhouse.budget.purse import Purse
@@ -52,16 +52,16 @@ class Stream:
         self.ended = self.ended or await self.hold.covers(self.seen) is not None
 
 
-async def test_two_streams_over_a_minutes_end(ledger: Ledger, clock: Clock, tmp_path: Path) -> None:
+async def test_two_streams_over_a_minutes_end(ledger: Ledger, clock: RedisClock, tmp_path: Path) -> None:
     """Begun at second 58, they spend what two minutes allow and one slice at most; the running
     minute shows its part."""
     await limit_to(ledger, LIMIT, "10 usd/day")
-    await clock.set(Clock.START + 58)
+    await clock.set(RedisClock.START + 58)
     purse = Purse(ledger, PRICES, Spool(tmp_path), clock=lambda: clock.now)
     streams = [await Stream.begin(purse) for _ in range(2)]
     first_minute = cost = 0
     for step in range(1, 600):
-        await clock.set(Clock.START + 58 + step / 10)
+        await clock.set(RedisClock.START + 58 + step / 10)
         for stream in streams:
             if not stream.ended:
                 await stream.goes_on(0.1)
@@ -71,7 +71,7 @@ async def test_two_streams_over_a_minutes_end(ledger: Ledger, clock: Clock, tmp_
             break
     assert all(stream.ended for stream in streams)
     # They went on into the second minute and were ended there.
-    assert Clock.START + 60 < clock.now < Clock.START + 120
+    assert RedisClock.START + 60 < clock.now < RedisClock.START + 120
     [(used, held), (_, in_all)] = (await state(ledger)).values()
     assert used == 0
     assert 0 < first_minute <= USD // 20
@@ -94,12 +94,12 @@ async def test_two_streams_over_a_minutes_end(ledger: Ledger, clock: Clock, tmp_
 
 
 async def test_the_running_minute_refuses_what_a_stream_took_of_it(
-    ledger: Ledger, clock: Clock, tmp_path: Path
+    ledger: Ledger, clock: RedisClock, tmp_path: Path
 ) -> None:
     """A call that comes in the second minute finds less room by what the stream of the first has
     taken there."""
     await limit_to(ledger, LIMIT)
-    await clock.set(Clock.START + 59)
+    await clock.set(RedisClock.START + 59)
     purse = Purse(ledger, PRICES, Spool(tmp_path), clock=lambda: clock.now)
     stream = await Stream.begin(purse)
     for _ in range(10):

@@ -1,13 +1,9 @@
-"""A store in memory, and a clock whose timers the test moves."""
+"""A store in memory."""
 
 from __future__ import annotations
 
-import asyncio
-import heapq
-import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tollhouse.credential.lease import RawSecret
@@ -53,49 +49,3 @@ class MemoryStore:
 
     def close(self) -> None:
         self.closed = True
-
-
-class Clock:
-    """Monotonic seconds and the timers set by them."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self._order = itertools.count()
-        self._timers: list[tuple[float, int, Callable[[], None], list[bool]]] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
-        alive = [True]
-        heapq.heappush(self._timers, (self.now + delay_s, next(self._order), callback, alive))
-        return Timer(alive)
-
-    async def pass_(self, seconds: float, *, wait: bool = True) -> None:
-        """Let time pass, each timer called at its time and its read finished before the clock goes on."""
-        end = self.now + seconds
-        while self._timers and self._timers[0][0] <= end:
-            at, _, callback, alive = heapq.heappop(self._timers)
-            self.now = max(self.now, at)
-            if alive[0]:
-                callback()
-                if wait:
-                    await settle()
-        self.now = end
-
-
-class Timer:
-    def __init__(self, alive: list[bool]) -> None:
-        self._alive = alive
-
-    def cancel(self) -> None:
-        self._alive[0] = False
-
-
-async def settle() -> None:
-    """Wait for the reads under way and the login's tending."""
-    me = asyncio.current_task()
-    while others := [
-        task for task in asyncio.all_tasks() if task is not me and task.get_name().startswith(("read ", "tend "))
-    ]:
-        await asyncio.wait(others, timeout=5)

@@ -9,7 +9,8 @@ import types
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.credential.memory import Clock, MemoryStore, settle
+from tests.credential.memory import MemoryStore
+from tests.support.clock import Clock, settle
 
 from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.entry import OUTCOMES, KeyState, KeyStatus

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.credential.memory import Clock
+from tests.support.clock import Clock
 
 from tollhouse.credential.lease import Lease
 from tollhouse.credential.pauses import Pauses

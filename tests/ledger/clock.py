@@ -8,7 +8,7 @@ from typing import ClassVar
 from redis.asyncio import Redis
 
 
-class Clock:
+class RedisClock:
     """For the scripts of `TENANTS`. On a Cluster a script reads what its tenant's slot has, so each has one."""
 
     TENANTS: ClassVar = ("acme", "other")

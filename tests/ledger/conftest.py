@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from tests.ledger.clock import Clock
+from tests.ledger.clock import RedisClock
 
 from tollhouse.ledger.ledger import Ledger
 from tollhouse.ledger.store.client import connect
@@ -26,20 +26,20 @@ async def redis(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 @pytest.fixture
-async def clock(redis: Redis) -> Clock:
+async def clock(redis: Redis) -> RedisClock:
     """The time that the scripts see, Sunday 2026-08-30 12:00:00 UTC at first."""
-    clock = Clock(redis)
-    await clock.set(Clock.START)
+    clock = RedisClock(redis)
+    await clock.set(RedisClock.START)
     return clock
 
 
 @pytest.fixture
-async def new_ledger(redis: Redis, clock: Clock) -> AsyncIterator[Callable[[], Ledger]]:
+async def new_ledger(redis: Redis, clock: RedisClock) -> AsyncIterator[Callable[[], Ledger]]:
     """Makes gateways' ledgers on the same store."""
     made: list[Ledger] = []
 
     def make() -> Ledger:
-        made.append(Ledger(redis, clock=Clock.LUA))
+        made.append(Ledger(redis, clock=RedisClock.LUA))
         return made[-1]
 
     yield make

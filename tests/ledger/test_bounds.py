@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from tests.ledger.clock import Clock
+from tests.ledger.clock import RedisClock
 
 from tollhouse.call import Amount
 from tollhouse.ledger.ledger import Ledger, Scope
@@ -68,7 +68,7 @@ async def test_a_call_adds_less_than_2_kb_to_the_stream(redis_url: str, tmp_path
     await ledger.close()
 
 
-async def test_what_a_hold_carries_is_bounded(ledger: Ledger, redis: Redis, clock: Clock) -> None:
+async def test_what_a_hold_carries_is_bounded(ledger: Ledger, redis: Redis, clock: RedisClock) -> None:
     """And so is the record that a sweep makes of it."""
     await ledger.set_limits(PROJECT, [])
     carried = {"provider": "openai", "model": "m" * 60_000, "ts": FIELDS["ts"]}
@@ -85,7 +85,7 @@ async def test_what_a_hold_carries_is_bounded(ledger: Ledger, redis: Redis, cloc
     assert len(swept) < 300
 
 
-async def test_separators_in_a_name_part_nothing(ledger: Ledger, redis: Redis, clock: Clock) -> None:
+async def test_separators_in_a_name_part_nothing(ledger: Ledger, redis: Redis, clock: RedisClock) -> None:
     """A client may name its model by the bytes that part a hold's text: the name is kept with
     blanks in their place."""
     await ledger.set_limits(PROJECT, parse_limits(["10 usd/day"]))
@@ -100,7 +100,7 @@ async def test_separators_in_a_name_part_nothing(ledger: Ledger, redis: Redis, c
     assert (row.key, row.nano_usd) == ("openai/a held_in  1 2 3 4", 3)
 
 
-async def test_a_day_has_sums_of_a_thousand_models(ledger: Ledger, redis: Redis, clock: Clock) -> None:
+async def test_a_day_has_sums_of_a_thousand_models(ledger: Ledger, redis: Redis, clock: RedisClock) -> None:
     """Further ones are summed under `other`; those that have sums keep them, the next day begins
     anew, and a sweep's booking is taken back from where it went."""
     await ledger.set_limits(PROJECT, [])
@@ -132,7 +132,7 @@ async def test_a_day_has_sums_of_a_thousand_models(ledger: Ledger, redis: Redis,
     assert max(map(len, await redis.hkeys("toll:{acme}:usage:proj_123"))) < 160
 
 
-async def test_a_free_call_is_remembered_for_two_hours(ledger: Ledger, redis: Redis, clock: Clock) -> None:
+async def test_a_free_call_is_remembered_for_two_hours(ledger: Ledger, redis: Redis, clock: RedisClock) -> None:
     """One that held and cost nothing but its request; a call that held money is remembered for a
     day, whatever it cost."""
     await ledger.set_limits(PROJECT, parse_limits(["9 requests/day"]))
@@ -154,7 +154,9 @@ async def test_a_free_call_is_remembered_for_two_hours(ledger: Ledger, redis: Re
 
 
 @pytest.mark.parametrize(("ago", "answer"), [(3_599, "no_hold"), (3_600, "forgotten")])
-async def test_a_free_settle_is_told_an_hour_later_at_most(ledger: Ledger, clock: Clock, ago: int, answer: str) -> None:
+async def test_a_free_settle_is_told_an_hour_later_at_most(
+    ledger: Ledger, clock: RedisClock, ago: int, answer: str
+) -> None:
     """After that its id may have been forgotten: an hour less than it is kept."""
     await ledger.set_limits(PROJECT, [])
     assert await ledger.settle("c1", SCOPES, FREE, record={}, tried_at=clock.now - ago) == answer

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from tests.ledger.clock import Clock
+from tests.ledger.clock import RedisClock
 
 from tollhouse.call import Amount
 from tollhouse.ledger.ledger import GrantedBefore, Held, Ledger, Scope, Short, Unpriced
@@ -29,7 +29,9 @@ async def left(ledger: Ledger) -> dict[str, tuple[int, int]]:
     return {row.limit.text: (row.left, row.granted) for row in state.limits}
 
 
-async def test_a_grant_is_room_in_every_limit_of_its_unit_until_the_window_ends(ledger: Ledger, clock: Clock) -> None:
+async def test_a_grant_is_room_in_every_limit_of_its_unit_until_the_window_ends(
+    ledger: Ledger, clock: RedisClock
+) -> None:
     """The day's is gone with the day, the total's stays; other units have none of it."""
     await limit(ledger, "1 usd/day", "9 usd/total", "100 tokens/day")
     assert isinstance(await ledger.hold("c1", SCOPES, Amount(6 * USD)), Short)
@@ -71,7 +73,7 @@ async def test_a_grant_to_nothing_is_not_kept(ledger: Ledger) -> None:
     assert await ledger.grant(TENANT._replace(kind="project", id="nobody"), "usd", 5, RECORD) == 0
 
 
-async def test_a_grant_with_an_id_is_made_once(ledger: Ledger, clock: Clock) -> None:
+async def test_a_grant_with_an_id_is_made_once(ledger: Ledger, clock: RedisClock) -> None:
     """The same id again changes nothing, in a later window neither, and says what was granted;
     another id is another grant. A reason that looks like an id is none."""
     await limit(ledger, "1 usd/day")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from redis.crc import key_slot
-from tests.ledger.clock import Clock
+from tests.ledger.clock import RedisClock
 from tests.support.redis_cluster import everywhere
 from tests.support.redis_server import RedisServer
 
@@ -87,7 +87,7 @@ async def test_all_or_nothing(ledger: Ledger) -> None:
     assert isinstance(await ledger.hold("c1", SCOPES, Amount(5 * USD)), Held)
 
 
-async def test_a_refusal_names_the_limit_that_resets_last(ledger: Ledger, clock: Clock) -> None:
+async def test_a_refusal_names_the_limit_that_resets_last(ledger: Ledger, clock: RedisClock) -> None:
     """A caller that waits for what it is told is not refused by another limit that was in the way as well."""
     await limit(ledger, "1 requests/minute", "1 usd/day", "1 concurrent")
     await ledger.hold("c1", SCOPES, Amount(USD))
@@ -113,7 +113,7 @@ async def test_concurrency_has_no_reset(ledger: Ledger) -> None:
     assert isinstance(await ledger.hold("c2", SCOPES, Amount(1)), Held)
 
 
-async def test_a_settle_may_pass_a_limit_and_the_next_window_begins_at_zero(ledger: Ledger, clock: Clock) -> None:
+async def test_a_settle_may_pass_a_limit_and_the_next_window_begins_at_zero(ledger: Ledger, clock: RedisClock) -> None:
     """Debt stays until its window ends, and nothing is allowed meanwhile, not even a free call."""
     await limit(ledger, "1 usd/hour")
     await ledger.hold("c1", SCOPES, Amount(USD))
@@ -125,7 +125,7 @@ async def test_a_settle_may_pass_a_limit_and_the_next_window_begins_at_zero(ledg
     assert isinstance(await ledger.hold("c2", SCOPES, Amount(USD)), Held)
 
 
-async def test_a_settle_goes_to_the_windows_of_its_hold(ledger: Ledger, clock: Clock) -> None:
+async def test_a_settle_goes_to_the_windows_of_its_hold(ledger: Ledger, clock: RedisClock) -> None:
     """A call that ends after its minute has ended charges its day, and neither the new minute nor the old one."""
     await limit(ledger, "1 usd/minute", "10 usd/day")
     await ledger.hold("c1", SCOPES, Amount(USD))
@@ -174,7 +174,7 @@ async def test_a_hold_that_comes_after_its_release_is_refused(ledger: Ledger) ->
 
 
 async def test_an_expired_hold_is_charged_in_full_and_a_late_settle_corrects_it(
-    ledger: Ledger, clock: Clock, redis: Redis
+    ledger: Ledger, clock: RedisClock, redis: Redis
 ) -> None:
     """A gateway that died pays the whole hold; when it was alive after all, its settle puts that right, once."""
     await limit(ledger, "10 usd/day", "1 concurrent")
@@ -210,7 +210,7 @@ async def test_an_expired_hold_is_charged_in_full_and_a_late_settle_corrects_it(
     assert (row.key, row.nano_usd, row.tokens, row.requests) == ("openai/gpt-4o", USD, 7, 1)
 
 
-async def test_a_late_settle_corrects_the_day_of_the_sweep(ledger: Ledger, clock: Clock) -> None:
+async def test_a_late_settle_corrects_the_day_of_the_sweep(ledger: Ledger, clock: RedisClock) -> None:
     """The sums of a day never go below zero because a correction came after midnight."""
     await limit(ledger)
     await ledger.hold("c1", SCOPES, Amount(4 * USD), deadline_s=1, carried=CARRIED)
@@ -221,7 +221,7 @@ async def test_a_late_settle_corrects_the_day_of_the_sweep(ledger: Ledger, clock
     assert [(row.key, row.nano_usd) for row in await ledger.usage("acme", "proj_123")] == [("2026-08-30", USD)]
 
 
-async def test_a_late_release_takes_the_sweeps_record_back(ledger: Ledger, clock: Clock, redis: Redis) -> None:
+async def test_a_late_release_takes_the_sweeps_record_back(ledger: Ledger, clock: RedisClock, redis: Redis) -> None:
     """The call never left after all: nothing of it is counted, and whoever adds up the records finds its last one at 0."""
     await limit(ledger, "10 usd/day", "3 requests/day")
     await ledger.hold("c1", SCOPES, Amount(4 * USD), deadline_s=1, carried=CARRIED)
@@ -242,7 +242,7 @@ async def test_a_late_release_takes_the_sweeps_record_back(ledger: Ledger, clock
     }
 
 
-async def test_a_settle_told_after_days_is_not_charged_twice(ledger: Ledger, clock: Clock) -> None:
+async def test_a_settle_told_after_days_is_not_charged_twice(ledger: Ledger, clock: RedisClock) -> None:
     """Redis forgets an ended call after 24 hours: what was first tried longer ago may have been charged, so it is not again,
     unless its hold is still there."""
     await limit(ledger, "10 usd/total")
@@ -259,7 +259,7 @@ async def test_a_settle_told_after_days_is_not_charged_twice(ledger: Ledger, clo
     assert await ledger.settle("c3", SCOPES, Amount(USD), record=record("c3")) == "no_hold"
 
 
-async def test_a_hold_sweeps_what_stands_in_its_way(ledger: Ledger, clock: Clock) -> None:
+async def test_a_hold_sweeps_what_stands_in_its_way(ledger: Ledger, clock: RedisClock) -> None:
     """The places of a gateway that died are free again for the first call that asks after the deadline."""
     await limit(ledger, "2 concurrent", "10 usd/day")
     other = (TENANT, Scope("project", "acme", "other"), Scope("token", "acme", "tok_2"))
@@ -274,7 +274,7 @@ async def test_a_hold_sweeps_what_stands_in_its_way(ledger: Ledger, clock: Clock
     assert [row.nano_usd for row in await ledger.usage("acme", "other")] == [USD]
 
 
-async def test_after_an_outage_live_calls_have_time_to_renew(ledger: Ledger, clock: Clock) -> None:
+async def test_after_an_outage_live_calls_have_time_to_renew(ledger: Ledger, clock: RedisClock) -> None:
     """A hold whose deadline passed while nobody could reach Redis is not swept at once, but no hold stays for ever."""
     await limit(ledger, "10 usd/day")
     await ledger.hold("alive", SCOPES, Amount(USD))
@@ -289,7 +289,7 @@ async def test_after_an_outage_live_calls_have_time_to_renew(ledger: Ledger, clo
     assert await state(ledger) == {"10 usd/day": ("1", "1", "8")}
 
 
-async def test_a_quiet_tenant_is_swept_too(ledger: Ledger, clock: Clock) -> None:
+async def test_a_quiet_tenant_is_swept_too(ledger: Ledger, clock: RedisClock) -> None:
     """Silence delays a sweep once; the next look at the tenant charges the dead call."""
     await limit(ledger, "10 usd/day")
     await ledger.hold("dead", SCOPES, Amount(USD))
@@ -299,7 +299,7 @@ async def test_a_quiet_tenant_is_swept_too(ledger: Ledger, clock: Clock) -> None
     assert await ledger.sweep("acme") == 1
 
 
-async def test_a_sweep_is_bounded(ledger: Ledger, clock: Clock) -> None:
+async def test_a_sweep_is_bounded(ledger: Ledger, clock: RedisClock) -> None:
     """One sweep takes as many as it is told, the oldest first."""
     await limit(ledger, "10 concurrent")
     for n in range(5):
@@ -320,7 +320,7 @@ async def test_a_settle_without_its_hold_is_charged(ledger: Ledger, redis: Redis
     assert await redis.xlen("toll:{acme}:calls") == 1
 
 
-async def test_an_extension_obeys_the_limits(ledger: Ledger, clock: Clock) -> None:
+async def test_an_extension_obeys_the_limits(ledger: Ledger, clock: RedisClock) -> None:
     """More of a hold is taken under the same rule, in the windows that run when it is asked for."""
     await limit(ledger, "10 usd/day", "10 tokens/minute", "1 concurrent")
     await ledger.hold("c1", SCOPES, Amount(4 * USD, 10))
@@ -348,7 +348,9 @@ async def test_an_extension_obeys_the_limits(ledger: Ledger, clock: Clock) -> No
 @pytest.mark.parametrize(
     ("cost", "now"), [(3, "0"), (4, "0"), (6, "2"), (9, "5")], ids=["less", "the first", "a part", "more than was held"]
 )
-async def test_a_settle_fills_the_windows_in_their_order(ledger: Ledger, clock: Clock, cost: int, now: str) -> None:
+async def test_a_settle_fills_the_windows_in_their_order(
+    ledger: Ledger, clock: RedisClock, cost: int, now: str
+) -> None:
     """Each up to what was held there, and what is more goes to the last; the day has all of it."""
     await limit(ledger, "20 usd/minute", "20 usd/day")
     await ledger.hold("c1", SCOPES, Amount(4 * USD))
@@ -359,7 +361,7 @@ async def test_a_settle_fills_the_windows_in_their_order(ledger: Ledger, clock: 
     assert (shown["20 usd/minute"][:2], shown["20 usd/day"][:2]) == ((now, "0"), (str(cost), "0"))
 
 
-async def test_what_is_given_back_leaves_each_window_what_others_took(ledger: Ledger, clock: Clock) -> None:
+async def test_what_is_given_back_leaves_each_window_what_others_took(ledger: Ledger, clock: RedisClock) -> None:
     """Of the running minute goes what was extended in it, and not what was held before."""
     await limit(ledger, "20 usd/minute", "20 usd/day")
     await ledger.hold("c1", SCOPES, Amount(4 * USD))
@@ -370,7 +372,7 @@ async def test_what_is_given_back_leaves_each_window_what_others_took(ledger: Le
     assert await state(ledger) == {"20 usd/minute": ("0", "1", "19"), "20 usd/day": ("0", "1", "19")}
 
 
-async def test_a_sweep_leaves_each_window_as_it_is(ledger: Ledger, clock: Clock) -> None:
+async def test_a_sweep_leaves_each_window_as_it_is(ledger: Ledger, clock: RedisClock) -> None:
     """What was held in the running minute is used there; the late settle still knows which windows
     they were."""
     await limit(ledger, "20 usd/hour", "20 usd/day")
@@ -388,7 +390,7 @@ async def test_a_sweep_leaves_each_window_as_it_is(ledger: Ledger, clock: Clock)
     assert [row.nano_usd for row in await ledger.usage("acme", "proj_123")] == [5 * USD]
 
 
-async def test_a_hold_of_many_windows_stays_small(ledger: Ledger, clock: Clock, redis: Redis) -> None:
+async def test_a_hold_of_many_windows_stays_small(ledger: Ledger, clock: RedisClock, redis: Redis) -> None:
     """A stream of a day is extended in each of its minutes; what its hold takes of Redis does not
     grow with them."""
     await limit(ledger, "1000 usd/minute", "1000 usd/hour", "9000 usd/week")
@@ -410,7 +412,7 @@ async def test_a_hold_of_many_windows_stays_small(ledger: Ledger, clock: Clock, 
 
 
 @pytest.mark.parametrize("name", ["holds", "swept"])
-async def test_what_the_version_before_has_stored(ledger: Ledger, clock: Clock, redis: Redis, name: str) -> None:
+async def test_what_the_version_before_has_stored(ledger: Ledger, clock: RedisClock, redis: Redis, name: str) -> None:
     """A hold and a swept call as it wrote them are extended and settled like any other."""
     await limit(ledger, "20 usd/minute", "20 usd/day")
     rest = "provider\x1fopenai\x1fmodel\x1fgpt-4o" if name == "holds" else "20695\x1fopenai/gpt-4o\x1ftok_1"
@@ -445,7 +447,7 @@ async def test_changing_limits_keeps_what_was_used(ledger: Ledger) -> None:
     assert isinstance(await ledger.hold("c2", SCOPES, Amount(1)), Short)
 
 
-async def test_a_new_limit_counts_what_the_project_used_before(ledger: Ledger, clock: Clock) -> None:
+async def test_a_new_limit_counts_what_the_project_used_before(ledger: Ledger, clock: RedisClock) -> None:
     """A limit set in the middle of its window knows the sums of the window's days and the calls under way."""
     await limit(ledger)
     await ledger.settle("c0", SCOPES, Amount(8 * USD, 10), record=record("c0"))
@@ -508,7 +510,7 @@ async def test_show_is_the_contract(ledger: Ledger) -> None:
     }
 
 
-async def test_usage_by_day_model_and_token(ledger: Ledger, clock: Clock) -> None:
+async def test_usage_by_day_model_and_token(ledger: Ledger, clock: RedisClock) -> None:
     """The sums agree with each other, and a model that cost nothing is not named: anybody could invent one."""
     await limit(ledger)
     await ledger.settle("c1", SCOPES, Amount(5, 10), record=record("c1"))
@@ -525,7 +527,7 @@ async def test_usage_by_day_model_and_token(ledger: Ledger, clock: Clock) -> Non
     assert [row.key for row in await ledger.usage("acme", "proj_123", date(2026, 8, 31))] == ["2026-08-31"]
 
 
-async def test_old_sums_and_old_ids_are_forgotten(ledger: Ledger, clock: Clock, redis: Redis) -> None:
+async def test_old_sums_and_old_ids_are_forgotten(ledger: Ledger, clock: RedisClock, redis: Redis) -> None:
     """Sums go after 400 days, ended calls after 24 hours, records beyond the stream's bound."""
     await limit(ledger)
     for n in range(5):
@@ -643,7 +645,7 @@ async def test_a_settle_names_the_scopes_of_its_hold(ledger: Ledger) -> None:
     assert (await ledger.settle("c1", SCOPES, Amount(1), record=record("c1"))) == "hold"
 
 
-async def test_a_clock_that_goes_back_reopens_no_window(ledger: Ledger, clock: Clock) -> None:
+async def test_a_clock_that_goes_back_reopens_no_window(ledger: Ledger, clock: RedisClock) -> None:
     """After a failover to a server that is a little behind, the later window stays in force."""
     await limit(ledger, "1 usd/minute")
     await clock.add(60)
@@ -654,7 +656,7 @@ async def test_a_clock_that_goes_back_reopens_no_window(ledger: Ledger, clock: C
     assert await state(ledger) == {"1 usd/minute": ("0.5", "0", "0.5")}
 
 
-async def test_a_clock_more_than_an_hour_back_is_believed(ledger: Ledger, clock: Clock) -> None:
+async def test_a_clock_more_than_an_hour_back_is_believed(ledger: Ledger, clock: RedisClock) -> None:
     """It was wrong before. What was counted in the later minute goes with it, and what lasts longer stays counted."""
     await limit(ledger, "1 usd/minute", "10 usd/day")
     await ledger.hold("c1", SCOPES, Amount(USD))

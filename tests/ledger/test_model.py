@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
-from tests.ledger.clock import Clock
+from tests.ledger.clock import RedisClock
 from tests.ledger.model import Model
 
 from tollhouse.call import Amount
@@ -329,7 +329,7 @@ def test_holds_at_the_same_time_never_pass_a_limit(url: str, tmp_path: Path, est
 
     async def run() -> None:
         async with store(url, tmp_path) as redis:
-            ledgers = [Ledger(redis, clock=Clock.LUA) for _ in range(GATEWAYS)]
+            ledgers = [Ledger(redis, clock=RedisClock.LUA) for _ in range(GATEWAYS)]
             await ledgers[0].set_limits(P, parse_limits([f"{limit} usd/day"]))
             results = await asyncio.gather(
                 *(ledgers[n % GATEWAYS].hold(f"c{n}", SCOPES, Amount(usd * USD)) for n, usd in enumerate(estimates))
@@ -346,7 +346,7 @@ def test_holds_at_the_same_time_never_pass_a_limit(url: str, tmp_path: Path, est
 async def store(url: str, directory: Path) -> AsyncIterator[Redis]:
     redis = connect(url, directory / "none")
     await redis.flushall()
-    await Clock(redis).set(Clock.START + 59)
+    await RedisClock(redis).set(RedisClock.START + 59)
     try:
         yield redis
     finally:
@@ -356,16 +356,16 @@ async def store(url: str, directory: Path) -> AsyncIterator[Redis]:
 @dataclass
 class Both:
     redis: Redis
-    clock: Clock
+    clock: RedisClock
     ledgers: list[Ledger]
     model: Model
 
 
 async def run_both(url: str, directory: Path, schedule: Sequence[Any]) -> Model:
     async with store(url, directory) as redis:
-        clock = Clock(redis)
-        await clock.set(Clock.START + 59)
-        both = Both(redis, clock, [Ledger(redis, clock=Clock.LUA) for _ in range(GATEWAYS)], Model({}, clock.now))
+        clock = RedisClock(redis)
+        await clock.set(RedisClock.START + 59)
+        both = Both(redis, clock, [Ledger(redis, clock=RedisClock.LUA) for _ in range(GATEWAYS)], Model({}, clock.now))
         # Every pair is counted from the start: what a limit set later begins with is another test's.
         for scope, first in FIRST.items():
             for edit in (EDITS[1], EDITS[0], first):
@@ -410,7 +410,7 @@ async def step(name: str, gateway: int, rest: list[Any], both: Both) -> None:
             swept = await ledger.sweep_one("acme", call, stale)
             assert swept == (model.apply("sweep", call, WHOSE[call]) == "swept")
         case "crash", []:
-            both.ledgers[gateway] = Ledger(both.redis, clock=Clock.LUA)
+            both.ledgers[gateway] = Ledger(both.redis, clock=RedisClock.LUA)
         case "advance", [seconds]:
             if model.last is not None and model.server + seconds >= model.last - 3_600:
                 await both.clock.add(seconds)

@@ -12,6 +12,7 @@ import h2.settings
 import pytest
 from mitmproxy.connection import ConnectionState
 from tests.listen.client import BOUNDS, Played, connected, until
+from tests.support.clock import Clock
 
 from tollhouse.denial import Refused
 from tollhouse.listen.exchange import ClientGone, Exchange
@@ -202,16 +203,6 @@ async def test_a_half_closed_client_that_goes_away() -> None:
         await until(lambda: client.handler.overdue(client.handler.clock()))
         client.handler.close()
         await asyncio.wait_for(ended.wait(), 5)
-
-
-class Clock:
-    """Seconds that the test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.mark.parametrize(("body", "bound"), [(b"", 2.0), (b"Content-Length: 9000\r\n", 30.0)], ids=["linger", "body"])

@@ -12,7 +12,8 @@ import httpx2
 import pytest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
-from tests.credential.memory import Clock, MemoryStore
+from tests.credential.memory import MemoryStore
+from tests.support.clock import Clock
 from tests.support.gateway import REAL_KEY
 from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.openbao import OpenBao

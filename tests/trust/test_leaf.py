@@ -14,22 +14,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL
+from tests.support.clock import Clock
 from tests.trust.company import company_ca
 
 from tollhouse.trust.ca import CaError, CertificateAuthority
 from tollhouse.trust.leaf import CONTEXT_LIFETIME_S, MAX_CONTEXTS, LeafStore
 
 HOST = "api.openai.com"
-
-
-class Clock:
-    """Seconds since the epoch, moved by hand."""
-
-    def __init__(self, now: float) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture(scope="module")

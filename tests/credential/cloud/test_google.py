@@ -8,7 +8,7 @@ import logging
 from dataclasses import dataclass, field
 
 import pytest
-from tests.credential.memory import Clock, settle
+from tests.support.clock import Clock, settle
 
 from tollhouse.credential.cloud.google import AccessTokens, Minted
 from tollhouse.credential.lease import CredentialUnavailable, StoreAway

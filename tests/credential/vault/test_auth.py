@@ -18,7 +18,7 @@ from tests.credential.issuer import (
     namespace,
     set_jwt_role,
 )
-from tests.credential.memory import Clock, settle
+from tests.support.clock import Clock, settle
 from tests.support.openbao import OpenBao
 
 from tollhouse.credential.cache import KeyCache

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.credential.memory import Clock
 from tests.credential.standin import stand_in
+from tests.support.clock import Clock
 from tests.support.openbao_raft import RaftCluster, RaftNode, wait_for
 
 from tollhouse.credential.lease import StoreAway

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.clock import Clock
 from tests.support.openbao import OpenBao
 from tests.support.requires import require
 
@@ -17,14 +18,6 @@ from tollhouse.credential.lease import CredentialUnavailable, StoreAway
 from tollhouse.credential.vault.reader import AppRole, TokenFile, VaultReader
 
 PATH = "infrastructure/openai"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from tests.support.clock import Clock
 from tests.support.redis_server import RedisServer, free_port
 
 from tollhouse.ledger.ledger import Ledger
@@ -106,13 +107,6 @@ def test_what_an_error_says(error: BaseException, away: bool) -> None:
 def test_questions_without_an_answer(error: LedgerUnavailable, without_answer: bool) -> None:
     """An answer that can't be believed is one."""
     assert unanswered(error) is without_answer
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Ping:
