@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 
 from bench.servers import environment, redis_server
 from tollhouse.call import Amount
-from tollhouse.ledger import names as keys
+from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Held, Ledger, Scope
 from tollhouse.ledger.limits import parse_limits
 from tollhouse.ledger.store.client import connect, load_script
@@ -89,9 +89,9 @@ async def _scripts(redis: Redis) -> dict[str, float]:
 
 def _ceiling(port: int) -> dict[str, float]:
     """Holds a second that Redis does for 50 connections that send one after the other, and how long each waited."""
-    script_keys = keys.script_keys("acme", SCOPES)
-    names = " ".join(scope.name for scope in SCOPES)
-    arguments = ["call___rand_int__", "60000", "2560000", "300", "1", names, "a\x1fb"]
+    script_keys = names.script_keys("acme", SCOPES)
+    scope_names = " ".join(scope.name for scope in SCOPES)
+    arguments = ["call___rand_int__", "60000", "2560000", "300", "1", scope_names, "a\x1fb"]
     command = ["EVALSHA", load_script("hold").sha, str(len(script_keys)), *script_keys, *arguments]
     options = ["-p", str(port), "-n", str(SCRIPTS), "-c", "50", "-r", "100000000", "--csv"]
     done = subprocess.run(

@@ -20,7 +20,7 @@ ROOMS = (
     *("__main__", "cli", "demo", "check", "process", "gateway", "control", "site", "stores", "config"),
     *("journey", "listen", "admit", "budget", "dispatch", "book", "accounts", "ledger", "prices", "trust"),
     *("clearance", "credential", "call", "providers", "families", "refreshed", "files", "timestamps"),
-    *("headers", "denial", "text"),
+    *("headers", "denial", "clipped"),
 )
 """Folders and single modules of the package: each imports itself and those after it, and nothing else."""
 PURE = {
@@ -140,7 +140,7 @@ PURE_MODULES = sorted(
     if name in NAMED
     or room(name)
     in {"families", "providers", "config", "book", "call", "clearance", "denial", "files", "headers"}
-    | {"text", "timestamps"}
+    | {"clipped", "timestamps"}
     or name == "tollhouse.refreshed"
 )
 

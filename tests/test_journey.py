@@ -29,7 +29,7 @@ from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.relay import Relay
 from tollhouse.families.units import Estimate, Units
 from tollhouse.journey import Journey
-from tollhouse.ledger import names as keys
+from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger, LedgerUnavailable, Scope
 from tollhouse.ledger.limits import parse_limit
 from tollhouse.ledger.spool import Spool
@@ -306,7 +306,7 @@ class World:
 
     async def records(self) -> list[str]:
         """Call ids in the tenant's stream."""
-        return [fields[b"call_id"].decode() for _, fields in await self.redis.xrange(keys.calls_key("acme"))]
+        return [fields[b"call_id"].decode() for _, fields in await self.redis.xrange(names.calls_key("acme"))]
 
     async def nothing_left(self) -> None:
         """The provider got nothing, and nothing was charged, not even a request."""

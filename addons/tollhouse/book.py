@@ -17,11 +17,11 @@ from typing import Final
 
 from tollhouse.accounts.token import without_tokens
 from tollhouse.call import NOTHING, Amount, ChargedBy, End, Known, Outcome, Stage, known
+from tollhouse.clipped import clipped
 from tollhouse.denial import Denial
 from tollhouse.families.base import Asked
 from tollhouse.families.units import Charge
 from tollhouse.ledger.limits import format_usd
-from tollhouse.text import clipped
 from tollhouse.timestamps import rfc3339
 
 log = logging.getLogger(__name__)

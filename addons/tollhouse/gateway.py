@@ -3,7 +3,7 @@
 listeners   proxy (CONNECT), base URL, transparent          listen/sockets.py, listen/mitm/
 addons      Tunnel: which host a tunnel may be for          listen/tunnel.py
             Road: one coroutine a call                      journey.py
-gates       Address  which provider is meant                admit/gate.py, authority.py
+gates       Locate   which provider is meant                admit/gate.py, authority.py
             Aim      which path and query are sent          admit/gate.py, path.py
             Identify who calls; credentials are stripped    admit/gate.py, identity.py, strip.py
             Bill     which project pays                     admit/gate.py

@@ -19,7 +19,7 @@ from tollhouse.accounts.directory import Directory
 from tollhouse.accounts.remembered import Remembered
 from tollhouse.accounts.token import digest, mint, token_id
 from tollhouse.call import Identity, Project
-from tollhouse.ledger import names as keys
+from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import LimitError
 from tollhouse.ledger.store.client import LedgerUnavailable, connect
@@ -201,15 +201,15 @@ async def test_a_rotation_told_twice_is_one(redis: Redis) -> None:
     """An answer that was lost makes the connection send it again: the script says that it is
     done."""
     ledger = Ledger(redis)
-    await redis.hset(keys.TOKENS, "old", "as it was")
+    await redis.hset(names.TOKENS, "old", "as it was")
     arguments = ["old", "as it was", "it ends", "new", "tok_new", "the new one"]
     for _ in range(2):
-        assert await ledger.run_script("rotate", [keys.TOKENS, keys.TOKEN_IDS], arguments) == 1
-    assert await redis.hgetall(keys.TOKENS) == {b"old": b"it ends", b"new": b"the new one"}
-    assert await redis.hgetall(keys.TOKEN_IDS) == {b"tok_new": b"new"}
+        assert await ledger.run_script("rotate", [names.TOKENS, names.TOKEN_IDS], arguments) == 1
+    assert await redis.hgetall(names.TOKENS) == {b"old": b"it ends", b"new": b"the new one"}
+    assert await redis.hgetall(names.TOKEN_IDS) == {b"tok_new": b"new"}
     other = [*arguments[:3], "newer", "tok_newer", "another"]
-    assert await ledger.run_script("rotate", [keys.TOKENS, keys.TOKEN_IDS], other) == 0
-    assert await ledger.run_script("rotate", [keys.TOKENS, keys.TOKEN_IDS], [*arguments[:5], "not the same"]) == -1
+    assert await ledger.run_script("rotate", [names.TOKENS, names.TOKEN_IDS], other) == 0
+    assert await ledger.run_script("rotate", [names.TOKENS, names.TOKEN_IDS], [*arguments[:5], "not the same"]) == -1
 
 
 async def test_a_revocation_in_the_middle_of_a_rotation_is_kept(redis_url: str, tmp_path: Path) -> None:
@@ -222,8 +222,8 @@ async def test_a_revocation_in_the_middle_of_a_rotation_is_kept(redis_url: str, 
 
     def now() -> float:
         with blocking.Redis.from_url(redis_url) as client:
-            record = json.loads(client.hget(keys.TOKENS, DIGEST))
-            client.hset(keys.TOKENS, DIGEST, json.dumps({**record, "revoked_at": 1_001.0}))
+            record = json.loads(client.hget(names.TOKENS, DIGEST))
+            client.hset(names.TOKENS, DIGEST, json.dumps({**record, "revoked_at": 1_001.0}))
         return 1_002.0
 
     with pytest.raises(ValueError, match="has ended"):

@@ -30,7 +30,7 @@ from tollhouse.call import NOTHING, Amount, End, Identity, Outcome, Project, Req
 from tollhouse.denial import Refused
 from tollhouse.families.openai.estimate import FIRST_SLICE_TOKENS
 from tollhouse.families.units import Charge, Units
-from tollhouse.ledger import names as keys
+from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Held, Ledger, Short, Unpriced
 from tollhouse.ledger.limits import parse_limit
 from tollhouse.ledger.spool import Spool, SpoolRecord
@@ -115,7 +115,7 @@ class World:
         await self.purse.settle(call.id, amount, {"call_id": call.id, "model": "priced", "provider": "openai"})
 
     async def records(self) -> list[dict[str, str]]:
-        found = await self.redis.xrange(keys.calls_key("acme"))
+        found = await self.redis.xrange(names.calls_key("acme"))
         return [{key.decode(): value.decode() for key, value in fields.items()} for _, fields in found]
 
     async def holds(self) -> list[str]:
@@ -290,7 +290,7 @@ async def test_an_outage_that_is_none(world: World) -> None:
 async def test_an_answer_is_no_outage(world: World) -> None:
     """An emptied Redis has no limits record of the project: nobody may spend without one."""
     world.outage.away = True
-    await world.redis.delete(keys.scope_key(PROJECT))
+    await world.redis.delete(names.scope_key(PROJECT))
     await refused(world)
 
 

@@ -15,7 +15,7 @@ from tollhouse.budget.fail_open import FailOpen
 from tollhouse.budget.purse import Purse
 from tollhouse.call import NOTHING, Admitted, Amount
 from tollhouse.denial import Refused
-from tollhouse.ledger import names as keys
+from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger
 from tollhouse.ledger.spool import Spool
 from tollhouse.ledger.store.client import LedgerUnavailable, connect
@@ -156,7 +156,7 @@ async def test_a_place_whose_gateway_died_is_swept_without_a_trace(
     assert swept == [0, 0, 0, 1]
     await purse.place.leave(call.admitted.id)
     assert await state(ledger) == {"1 concurrent": (0, 0), "10 usd/day": (0, 0)}
-    assert (lines, await redis.xlen(keys.calls_key("acme")), await ledger.usage("acme", "proj_1")) == ([], 0, [])
+    assert (lines, await redis.xlen(names.calls_key("acme")), await ledger.usage("acme", "proj_1")) == ([], 0, [])
     await ledger.close()
 
 

@@ -16,7 +16,7 @@ from tollhouse.budget.hold import scopes_of
 from tollhouse.budget.purse import Purse
 from tollhouse.call import NOTHING, Amount, Covered, End, Outcome, Project, Requested
 from tollhouse.denial import Denial, Refused, error_headers
-from tollhouse.ledger import names as keys
+from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import parse_limit
 from tollhouse.ledger.spool import Spool
@@ -96,7 +96,7 @@ async def test_the_record_in_the_stream(purse: Purse, ledger: Ledger, redis: Red
     await held(purse, call)
     line = {"call_id": call.admitted.id, "tokens": {"input": 1}, "attempts": [], "ttft_ms": None, "stream": True}
     await purse.settle(call.admitted.id, FREE, line | {"n": 1.5})
-    [(_, found)] = await redis.xrange(keys.calls_key("acme"))
+    [(_, found)] = await redis.xrange(names.calls_key("acme"))
     record = {key.decode(): value.decode() for key, value in found.items()}
     assert (record["call_id"], record["settled_by"]) == (call.admitted.id, "hold")
     assert {key: json.loads(record[key]) for key in ("tokens", "attempts", "ttft_ms", "stream", "n")} == {
@@ -119,7 +119,7 @@ async def test_what_a_hold_carries_for_a_sweep(purse: Purse, ledger: Ledger, clo
     assert await ledger.sweep("acme") == 0, "it was renewed"
     await clock.add(20)
     assert await ledger.sweep("acme") == 1
-    [(_, found)] = await redis.xrange(keys.calls_key("acme"))
+    [(_, found)] = await redis.xrange(names.calls_key("acme"))
     record = {key.decode(): value.decode() for key, value in found.items()}
     assert record["ts"] == "2027-01-15T08:00:00.250Z"
     assert (record["call_id"], record["project"], record["identity"], record["charged_by"]) == (
@@ -137,7 +137,7 @@ async def test_no_token_is_kept_of_a_model(purse: Purse, ledger: Ledger, clock: 
     for swept in (0, 0, 0, 1):
         await clock.add(20)
         assert await ledger.sweep("acme") == swept
-    [(_, found)] = await redis.xrange(keys.calls_key("acme"))
+    [(_, found)] = await redis.xrange(names.calls_key("acme"))
     assert found[b"model"] == b"gate_[removed]"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tollhouse.config.load import load_config
 from tollhouse.demo.gateway_config import write_config
-from tollhouse.demo.gateway_process import GatewayError, GatewayProcess
+from tollhouse.demo.gateway_process import GatewayProcess, GatewayProcessError
 from tollhouse.demo.standin import StandIn
 
 
@@ -42,7 +42,7 @@ def test_start_stop_start(tmp_path: Path) -> None:
     with gateway:
         first = gateway.proxy
         assert gateway.addresses.keys() == {"proxy", "base_url", "admin"}
-        with pytest.raises(GatewayError, match="already"):
+        with pytest.raises(GatewayProcessError, match="already"):
             gateway.start()
         gateway.make_project("proj_1", "10 usd/day")
         assert gateway.stop() == 0
@@ -58,7 +58,7 @@ def test_start_stop_start(tmp_path: Path) -> None:
 def test_it_says_why_it_does_not_start(tmp_path: Path) -> None:
     """A gateway that ends at once is an error with its own words: here a provider's key in its environment."""
     gateway = GatewayProcess(write_config(tmp_path, None), environ={"OPENAI_API_KEY": "sk-1"})
-    with pytest.raises(GatewayError, match="OPENAI_API_KEY"):
+    with pytest.raises(GatewayProcessError, match="OPENAI_API_KEY"):
         gateway.start()
     assert not gateway.running
 
@@ -66,7 +66,7 @@ def test_it_says_why_it_does_not_start(tmp_path: Path) -> None:
 def test_a_command_that_says_no(tmp_path: Path) -> None:
     """A command that fails is an error with what it said and its code."""
     gateway = GatewayProcess(write_config(tmp_path, None))
-    with pytest.raises(GatewayError, match=r"token create nobody` ended with 1: tollhouse: .*nobody"):
+    with pytest.raises(GatewayProcessError, match=r"token create nobody` ended with 1: tollhouse: .*nobody"):
         gateway.make_token("nobody")
 
 

@@ -23,7 +23,7 @@ from tollhouse.demo import standin_answers as answers
 from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_script import (
     Behaviour,
-    Gate,
+    Latch,
     Steps,
     redirect,
     reply,
@@ -216,7 +216,7 @@ def test_extra_headers_text_and_no_usage(http: httpx2.Client, standin: StandIn) 
 
 def test_gate_delays_the_answer(http: httpx2.Client, standin: StandIn) -> None:
     """A request is in the book while its answer waits for the test."""
-    gate = Gate()
+    gate = Latch()
     standin.script(Behaviour(wait=gate))
     answers_got: list[int] = []
     call = threading.Thread(target=lambda: answers_got.append(http.get("/v1/models").status_code))
@@ -345,7 +345,7 @@ async def test_inside_a_running_loop() -> None:
 
 def test_stop_ends_what_waits(http: httpx2.Client, standin: StandIn) -> None:
     """Stopping breaks an answer that still waits, and says so in the book."""
-    standin.script(Behaviour(wait=Gate()))
+    standin.script(Behaviour(wait=Latch()))
     failed: list[type[Exception]] = []
 
     def call() -> None:

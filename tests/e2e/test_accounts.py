@@ -36,8 +36,8 @@ from tollhouse.config.load import load_config
 from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_answers import chat_usage, text_tokens
 from tollhouse.demo.standin_book import Received
-from tollhouse.demo.standin_script import Behaviour, Gate, Steps, reply, reset_before_headers, reset_mid_body
-from tollhouse.ledger import names as keys
+from tollhouse.demo.standin_script import Behaviour, Latch, Steps, reply, reset_before_headers, reset_mid_body
+from tollhouse.ledger import names
 
 Json = dict[str, Any]
 HOST = "api.openai.com"
@@ -62,7 +62,7 @@ class Played(StandIn):
 
     def __init__(self) -> None:
         super().__init__(key=REAL_KEY)
-        self.hanging = Gate()
+        self.hanging = Latch()
         first_frames = Steps()
         first_frames.release(3)
         self._parts: dict[str, Behaviour] = {
@@ -285,7 +285,7 @@ def on_embedded(directory: Path) -> Iterator[Accounts]:
             return inside.lines()
 
         def records() -> list[dict[str, str]]:
-            found = inside.do(inside.gateway.redis.xrange(keys.calls_key(TENANT)))
+            found = inside.do(inside.gateway.redis.xrange(names.calls_key(TENANT)))
             return [{k.decode(): v.decode() for k, v in fields.items()} for _, fields in found]
 
         accounts = Accounts(
@@ -308,7 +308,7 @@ def on_real_stores(directory: Path) -> Iterator[Accounts]:
             road.token,
             road.ca_file,
             lambda count: road.wait_lines(count, 60),
-            lambda: [fields for _, fields in store.xrange(keys.calls_key(TENANT))],
+            lambda: [fields for _, fields in store.xrange(names.calls_key(TENANT))],
             road.budget,
         )
         with contextlib.closing(store), contextlib.closing(accounts):

@@ -15,7 +15,7 @@ from tests.support.inproc import PROJECT, Inside, open_inside
 
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.standin import StandIn
-from tollhouse.demo.standin_script import Behaviour, Reply, Steps, reply
+from tollhouse.demo.standin_script import Behaviour, ScriptedReply, Steps, reply
 
 OPENAI, GEMINI = "api.openai.com", "generativelanguage.googleapis.com"
 CHAT = f"https://{OPENAI}/v1/chat/completions"
@@ -139,7 +139,7 @@ def test_pieces_that_never_end_with_an_event(inside: Inside) -> None:
     size = len(event("word " * 80)) * 3 + 1
     steps = Steps()
     pieces = [whole[at : at + size] for at in range(0, len(whole), size)]
-    inside.standin.script(Behaviour(reply=Reply(200, SSE, pieces), steps=steps))
+    inside.standin.script(Behaviour(reply=ScriptedReply(200, SSE, pieces), steps=steps))
     token = inside.do(inside.gateway.operations.perform("token_create", {"projects": ["poor"]}))["token"]
     body = {**ASKED, "stream": True, "stream_options": {"include_usage": True}}
     seen = b""

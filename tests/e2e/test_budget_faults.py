@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from tests.support.fleet import PROJECT, Fleet, open_fleet, served
 
-from tollhouse.demo.gateway_process import GatewayError
-from tollhouse.demo.standin_script import Behaviour, Gate
+from tollhouse.demo.gateway_process import GatewayProcessError
+from tollhouse.demo.standin_script import Behaviour, Latch
 
 pytestmark = pytest.mark.requires("redis")
 
@@ -35,9 +35,9 @@ def spent(records: list[dict[str, Any]]) -> Decimal:
     return sum((Decimal(record["cost_usd"]) for record in records), Decimal())
 
 
-def under_way(fleet: Fleet, count: int) -> tuple[Gate, Any]:
+def under_way(fleet: Fleet, count: int) -> tuple[Latch, Any]:
     """``count`` calls that the provider has and does not answer before the gate is opened."""
-    gate = Gate()
+    gate = Latch()
     fleet.standin.always(Behaviour(wait=gate))
     load = fleet.in_background(BODY, count, at_once=count)
     fleet.standin.wait_count(count, 60)
@@ -99,7 +99,9 @@ def test_a_gateway_whose_spool_is_damaged_does_not_start(tmp_path: Path) -> None
         [gateway] = fleet.gateways
         gateway.kill()
         fleet.spool().write_bytes(b"something else\n" * 1000)
-        with pytest.raises(GatewayError, match=r"spool\.sqlite3 cannot be used as the spool: file is not") as failed:
+        with pytest.raises(
+            GatewayProcessError, match=r"spool\.sqlite3 cannot be used as the spool: file is not"
+        ) as failed:
             gateway.start()
         assert "Move it to another directory" in str(failed.value)
         assert fleet.spool().read_bytes() == b"something else\n" * 1000
@@ -171,7 +173,7 @@ def test_two_hundred_calls_from_four_gateways_against_money_for_twenty(tmp_path:
         fleet.gateways[0].make_project(PROJECT, f"{cost + 20 * each} usd/day")
         limit = f"{cost + 20 * each} usd/day"
         fleet.standin.clear()
-        gate = Gate()
+        gate = Latch()
         fleet.standin.always(Behaviour(wait=gate))
         load = fleet.in_background(BODY, 200, at_once=200)
         until(lambda: sum(line["status"] == 402 for line in fleet.lines()) == 180, "180 are refused", 60)

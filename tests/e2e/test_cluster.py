@@ -22,7 +22,7 @@ from tests.support.redis_cluster import RedisCluster
 
 from tollhouse.config.load import load_config
 from tollhouse.control.client import perform
-from tollhouse.demo.standin_script import Behaviour, Gate
+from tollhouse.demo.standin_script import Behaviour, Latch
 
 pytestmark = pytest.mark.requires("redis")
 
@@ -121,7 +121,7 @@ def test_a_master_is_killed_under_load(tmp_path: Path, record_property: Any) -> 
         dying = cluster.owner(f"{{{lost}}}")
         with loaded(fleet, tokens) as (load, future):
             until(lambda: len(load.served(lost)) >= 40, "calls are served", 60)
-            gate = Gate()
+            gate = Latch()
             fleet.standin.always(Behaviour(wait=gate))
             until(lambda: all(len(fleet.holds(tenant)) == WORKERS for tenant in tokens), "all are under way", 60)
             dying.kill()
@@ -177,7 +177,7 @@ def test_a_slot_is_handed_over_while_calls_are_held(tmp_path: Path) -> None:
         moved, other, _ = tokens
         key, target = f"{{{moved}}}", cluster.masters[2]
         mine = dataclasses.replace(fleet, token=tokens[moved])
-        gate = Gate()
+        gate = Latch()
         fleet.standin.always(Behaviour(wait=gate))
         load = mine.in_background(BODY, 20, at_once=20)
         fleet.standin.wait_count(20, 60)

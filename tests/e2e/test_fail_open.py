@@ -20,7 +20,7 @@ from tests.support.redis_server import RedisServer
 
 from tollhouse.control.client import StoreError, ask
 from tollhouse.demo.gateway_process import GatewayProcess
-from tollhouse.demo.standin_script import Behaviour, Gate, Steps
+from tollhouse.demo.standin_script import Behaviour, Latch, Steps
 
 pytestmark = pytest.mark.requires("redis")
 
@@ -169,7 +169,7 @@ def test_a_redis_that_hangs_and_comes_back_in_the_middle(fleet: Fleet) -> None:
 def test_a_gateway_that_is_killed_in_the_middle(fleet: Fleet, body: dict[str, Any]) -> None:
     """The next start charges the whole estimate, once, and writes the line; a further start does nothing more."""
     [gateway] = fleet.gateways
-    gate = Gate()
+    gate = Latch()
     fleet.redis.stop()
     fleet.standin.always(Behaviour(wait=gate))
     load = fleet.in_background(body, 3)

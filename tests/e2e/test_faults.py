@@ -79,7 +79,7 @@ def nothing_left(inside: Inside, answer: httpx2.Response, reason: str, gate: str
     assert {limit["held"] for limit in inside.budget().values()} == {"0"}
 
 
-GATES = ("Address", "Aim", "Identify", "Bill", "Open", "Place", "ReadBody", "Models", "Purse")
+GATES = ("Locate", "Aim", "Identify", "Bill", "Open", "Place", "ReadBody", "Models", "Purse")
 FAULTS = {"raises": boom, "raises later": boom_later, "gives nothing": nothing, "gives True": yes}
 
 
@@ -111,8 +111,8 @@ def test_a_faulty_gate_lets_nothing_out(
 
 @pytest.mark.parametrize("number", range(len(GATES)), ids=GATES)
 def test_a_missing_gate_lets_nothing_out(inside: Inside, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """A road without one of its gates: the next one gets a stage that it can do nothing with. Of a call whose body is there,
-    to a project without a list of models, only the gates of places and of models have nothing to add."""
+    """A road without one of its gates: the next one gets a stage that it can do nothing with. Two gates have nothing to add:
+    the body is there at once, and the project has no list of models."""
     gates = list(inside.gateway.journey.gates)
     del gates[number]
     monkeypatch.setattr(inside.gateway.journey, "gates", tuple(gates))

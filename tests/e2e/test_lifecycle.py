@@ -19,7 +19,7 @@ import pytest
 from tests.support.gateway import Road, Stores, open_road
 from tests.support.inproc import open_inside
 
-from tollhouse.demo.standin_script import Behaviour, Gate, Steps, reply, reset_before_headers, reset_mid_body
+from tollhouse.demo.standin_script import Behaviour, Latch, Steps, reply, reset_before_headers, reset_mid_body
 
 URL = "https://api.openai.com/v1/chat/completions"
 
@@ -93,7 +93,7 @@ class Leaver:
 
 def test_a_client_that_leaves_before_the_answer_pays_the_hold(road: Road) -> None:
     """The provider is at work when the client goes: what was held is charged, as a disconnect, once."""
-    gate = Gate()
+    gate = Latch()
     road.standin.script(Behaviour(wait=gate))
     leaver = Leaver.on(road, body("nobody waits for this", max_completion_tokens=50))
     road.standin.wait_count(1)
@@ -291,7 +291,7 @@ def test_fifty_calls_against_money_for_ten(tmp_path: Path, stores: Stores) -> No
         limit = already + held * 10
         road.gateway.make_project(road.project, f"{limit} usd/day")
         road.standin.clear()
-        gate = Gate()
+        gate = Latch()
         road.standin.always(Behaviour(wait=gate))
         statuses = in_parallel(road, payload, 50, lambda: refused_count(road) == 40, gate)
     assert sorted(statuses) == [200] * 10 + [402] * 40
@@ -302,7 +302,7 @@ def refused_count(road: Road) -> int:
     return sum(line["status"] == 402 for line in road.lines())
 
 
-def in_parallel(road: Road, payload: dict[str, Any], count: int, until: Callable[[], bool], gate: Gate) -> list[int]:
+def in_parallel(road: Road, payload: dict[str, Any], count: int, until: Callable[[], bool], gate: Latch) -> list[int]:
     """``count`` calls at once; the provider answers none before ``until`` is true."""
 
     def one(_: int) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.support.gateway import Road
 
-from tollhouse.demo.standin_script import Behaviour, Reply, Steps, reply
+from tollhouse.demo.standin_script import Behaviour, ScriptedReply, Steps, reply
 
 CHAT = "https://api.openai.com/v1/chat/completions"
 MODELS = "https://api.openai.com/v1/models"
@@ -163,7 +163,7 @@ def test_no_frame_waits(road: Road) -> None:
     key = road.standin.key
     steps = Steps()
     frames = [frame("it is "), frame(key), frame("sk-"), b"data: [DONE]\n\n"]
-    road.standin.script(Behaviour(reply=Reply(200, [SSE], frames), steps=steps))
+    road.standin.script(Behaviour(reply=ScriptedReply(200, [SSE], frames), steps=steps))
     steps.release()
     seen = b""
     with road.http() as client, client.stream("POST", CHAT, json=asked(stream=True)) as got:

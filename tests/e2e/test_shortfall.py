@@ -12,7 +12,7 @@ from tests.support.clock import Clock
 from tests.support.gateway import Road, open_road
 from tests.support.inproc import open_inside
 
-from tollhouse.demo.standin_script import Behaviour, Gate, Steps
+from tollhouse.demo.standin_script import Behaviour, Latch, Steps
 
 URL = "https://api.openai.com/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -233,7 +233,7 @@ def test_calls_are_refused_at_once_when_redis_is_gone_and_served_when_it_is_back
     from tests.support.fleet import open_fleet
 
     with open_fleet(tmp_path, 1, append_only=True) as fleet:
-        gate = Gate()
+        gate = Latch()
         fleet.standin.always(Behaviour(text=" word" * 4000, wait=gate))
         body = {"model": "gpt-4o", "messages": MESSAGES, "stream": True}
         load = fleet.in_background(body, 1, at_once=1)

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 from tests.support.inproc import Inside, open_inside
 
-from tollhouse.demo.standin_script import Behaviour, Gate, reset_before_headers
+from tollhouse.demo.standin_script import Behaviour, Latch, reset_before_headers
 
 URL = "https://api.openai.com/v1/chat/completions"
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "two words"}], "max_tokens": 50}
@@ -49,7 +49,7 @@ def usage_of(line: dict[str, Any]) -> Decimal:
 
 def test_our_time_out_is_charged_the_hold_once(tmp_path: Path) -> None:
     """The provider worked on it: 504, and the hold is the charge, not once an attempt."""
-    gate = Gate()
+    gate = Latch()
     with a_gateway(tmp_path) as inside:
         inside.standin.always(Behaviour(wait=gate))
         line = called(inside, 504)
@@ -70,7 +70,7 @@ def test_lost_connections_are_charged_the_input_once(tmp_path: Path) -> None:
 
 def test_a_time_out_weighs_more_than_a_lost_connection(tmp_path: Path) -> None:
     """One of each, in either order, is charged the hold."""
-    gate = Gate()
+    gate = Latch()
     with a_gateway(tmp_path) as inside:
         inside.standin.script(Behaviour(wait=gate), reset_before_headers())
         line = called(inside, 502)

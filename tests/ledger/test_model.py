@@ -19,7 +19,7 @@ from tests.ledger.clock import RedisClock
 from tests.ledger.model import Model
 
 from tollhouse.call import Amount
-from tollhouse.ledger import names as keys
+from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Held, Ledger, Scope, Short, Unpriced
 from tollhouse.ledger.limits import parse_limits
 from tollhouse.ledger.records import LATER
@@ -405,8 +405,8 @@ async def step(name: str, gateway: int, rest: list[Any], both: Both) -> None:
         case "late sweep", [call]:
             # Another gateway's, which had read that the call is overdue before something happened to it.
             text = await both.redis.hget("toll:{acme}:holds", call)
-            names = " ".join(scope.name for scope in WHOSE[call])
-            stale = f"0 0 0 0\n{names}\n" if text is None else text.decode()
+            scope_names = " ".join(scope.name for scope in WHOSE[call])
+            stale = f"0 0 0 0\n{scope_names}\n" if text is None else text.decode()
             swept = await ledger.sweep_one("acme", call, stale)
             assert swept == (model.apply("sweep", call, WHOSE[call]) == "swept")
         case "crash", []:
@@ -503,7 +503,7 @@ async def told(both: Both) -> dict[str, Any]:
     }
     sums = {}
     for project in ("p", "q"):
-        fields: Any = await redis.hgetall(keys.usage_key("acme", project))
+        fields: Any = await redis.hgetall(names.usage_key("acme", project))
         # How many models a day has sums of is another test's.
         kept = {name.decode(): int(value) for name, value in fields.items() if int(value) and b" names " not in name}
         sums |= {project: kept} if kept else {}

@@ -1,7 +1,7 @@
 """Who there is: projects, tenants, tokens. It speaks to Redis through `ledger`.
 
-directory    projects and tokens in Redis, read through a cache of 5 seconds
-records      what a gate asks of a directory, as a protocol
-remembered   what Redis said of them in the last 5 minutes, for ``unsafe_fail_open``
-token        gate tokens: how they are made, checked and taken out of text
+directory      projects and tokens in Redis, read through a cache of 5 seconds
+token_record   what a gate asks of a directory, as a protocol
+remembered     what Redis said of them in the last 5 minutes, for ``unsafe_fail_open``
+token          gate tokens: how they are made, checked and taken out of text
 """

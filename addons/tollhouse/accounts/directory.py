@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from tollhouse.accounts.remembered import Remembered
 from tollhouse.accounts.token import digest, token_id, well_formed
 from tollhouse.call import Identity, Project
-from tollhouse.ledger import names as keys
+from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger
 from tollhouse.ledger.limits import parse_limits
 from tollhouse.ledger.names import Scope, check_id
@@ -100,7 +100,7 @@ class Directory:
             # The limits are written first, so that a project is never found without them.
             await self._ledger.set_limits(Scope("project", project.tenant, project.id), limits)
             with translated():
-                await self._redis.hset(keys.PROJECTS, project.id, _encode(project))
+                await self._redis.hset(names.PROJECTS, project.id, _encode(project))
         self._saved()
 
     async def get_project(self, project_id: str) -> Project | None:
@@ -109,14 +109,14 @@ class Directory:
     async def projects(self) -> list[Project]:
         """All projects, sorted by id. They are not read from the cache."""
         with translated():
-            found: Any = await self._redis.hgetall(keys.PROJECTS)
+            found: Any = await self._redis.hgetall(names.PROJECTS)
         return sorted((_decode(Project, text) for text in found.values()), key=lambda project: project.id)
 
     async def remove_project(self, project_id: str) -> bool:
         """The tokens of the project stay but can charge nothing. If the project is made again, its
         used amounts are still counted. False if there was no such project."""
         with self._changes(project=project_id), translated():
-            removed = bool(await self._redis.hdel(keys.PROJECTS, project_id))
+            removed = bool(await self._redis.hdel(names.PROJECTS, project_id))
         self._saved()
         return removed
 
@@ -142,10 +142,10 @@ class Directory:
         be read."""
         if not well_formed(token):
             raise ValueError(_NOT_OURS)
-        names = tuple(dict.fromkeys(projects))
-        if not names:
+        wanted = tuple(dict.fromkeys(projects))
+        if not wanted:
             raise ValueError("a token needs at least one project that it may charge")
-        for name in names:
+        for name in wanted:
             project = await self._read_project(name)
             if project is None:
                 raise ValueError(f"there is no project {name!r}: make it with `tollhouse project set`")
@@ -153,7 +153,7 @@ class Directory:
                 raise ValueError(f"the project {name!r} belongs to another tenant than {tenant!r}")
         parsed = parse_limits(limits)
         texts = tuple(limit.text for limit in parsed)
-        info = TokenInfo(token_id(token), tenant, names, label, self._now(), expires_at, limits=texts)
+        info = TokenInfo(token_id(token), tenant, wanted, label, self._now(), expires_at, limits=texts)
         if parsed:
             # The limits are written first, so that a token is never found without them.
             await self._ledger.set_limits(info.scope(), parsed)
@@ -183,7 +183,7 @@ class Directory:
             ending = replace(old, expires_at=ends if old.expires_at is None else min(old.expires_at, ends))
             arguments = [key, text.decode(), _encode(ending), digest(token), new.id, _encode(new)]
             with self._changes(token=old.id):
-                done = await self._ledger.run_script("rotate", [keys.TOKENS, keys.TOKEN_IDS], arguments)
+                done = await self._ledger.run_script("rotate", [names.TOKENS, names.TOKEN_IDS], arguments)
             if done < 0:
                 raise ValueError("this token exists already")
             if done:
@@ -205,22 +205,22 @@ class Directory:
     async def _stored(self, token_id: str) -> tuple[str, bytes] | None:
         """The digest of a token, and its record as Redis has it."""
         with translated():
-            key: Any = await self._redis.hget(keys.TOKEN_IDS, token_id)
-            text: Any = None if key is None else await self._redis.hget(keys.TOKENS, key.decode())
+            key: Any = await self._redis.hget(names.TOKEN_IDS, token_id)
+            text: Any = None if key is None else await self._redis.hget(names.TOKENS, key.decode())
         return None if text is None else (key.decode(), text)
 
     async def _add(self, token: str, info: TokenInfo) -> None:
         with translated():
-            if not await self._redis.hsetnx(keys.TOKENS, digest(token), _encode(info)):
+            if not await self._redis.hsetnx(names.TOKENS, digest(token), _encode(info)):
                 raise ValueError("this token exists already")
-            await self._redis.hset(keys.TOKEN_IDS, info.id, digest(token))
+            await self._redis.hset(names.TOKEN_IDS, info.id, digest(token))
         self._saved()
 
     async def tokens(self, project: str | None = None) -> list[TokenInfo]:
         """All tokens, or those that may charge ``project``, the oldest first. Revoked and expired
         tokens are among them."""
         with translated():
-            found: Any = await self._redis.hgetall(keys.TOKENS)
+            found: Any = await self._redis.hgetall(names.TOKENS)
         infos = (_decode(TokenInfo, text) for text in found.values())
         return sorted(
             (info for info in infos if project is None or project in info.projects),
@@ -251,10 +251,10 @@ class Directory:
         try:
             digests, projects = self._remembered.known()
             for some in _batches(digests):
-                for key, token in zip(some, await self._read_many(keys.TOKENS, some, TokenInfo), strict=True):
+                for key, token in zip(some, await self._read_many(names.TOKENS, some, TokenInfo), strict=True):
                     self._remembered.note_token(key, now, token, proves=False)
             for some in _batches(projects):
-                for key, project in zip(some, await self._read_many(keys.PROJECTS, some, Project), strict=True):
+                for key, project in zip(some, await self._read_many(names.PROJECTS, some, Project), strict=True):
                     self._remembered.note_project(key, now, project, proves=False)
         except LedgerUnavailable:
             raise
@@ -299,15 +299,15 @@ class Directory:
             if found is None:
                 return False
             key, text = found
-            await self._redis.hset(keys.TOKENS, key, _encode(change(_decode(TokenInfo, text))))
+            await self._redis.hset(names.TOKENS, key, _encode(change(_decode(TokenInfo, text))))
         self._saved()
         return True
 
     async def _read_project(self, project_id: str) -> Project | None:
-        return None if (text := await self._read(keys.PROJECTS, project_id)) is None else _decode(Project, text)
+        return None if (text := await self._read(names.PROJECTS, project_id)) is None else _decode(Project, text)
 
     async def _read_token(self, key: str) -> TokenInfo | None:
-        text = await self._read(keys.TOKENS, key)
+        text = await self._read(names.TOKENS, key)
         return None if text is None else _decode(TokenInfo, text)
 
     async def _read(self, name: str, key: str) -> Any:
@@ -360,8 +360,8 @@ _id_of = token_id
 """The function `token_id`, for functions that have an argument of this name."""
 
 
-def _batches(names: list[str]) -> Iterator[list[str]]:
-    return (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))
+def _batches(keys: list[str]) -> Iterator[list[str]]:
+    return (keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE))
 
 
 def _encode(value: Project | TokenInfo) -> str:

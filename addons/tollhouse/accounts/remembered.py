@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from tollhouse.accounts.records import TokenRecord
+from tollhouse.accounts.token_record import TokenRecord
 from tollhouse.call import Admitted, Project
 from tollhouse.ledger.store.client import LedgerUnavailable
 

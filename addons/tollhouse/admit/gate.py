@@ -8,8 +8,8 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from typing import ClassVar
 
-from tollhouse.accounts.records import TokenDirectory
 from tollhouse.accounts.remembered import Remembered
+from tollhouse.accounts.token_record import TokenDirectory
 from tollhouse.admit.authority import judge, plain_host
 from tollhouse.admit.identity import choose_project, identify, presented
 from tollhouse.admit.path import split_target, take_credentials
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 NAME = "admit"
 
 
-class Address:
+class Locate:
     """Which provider is meant, by the one authority rule."""
 
     name: ClassVar = NAME
@@ -152,11 +152,11 @@ def admit_gates(
     trace_header: str,
     clock: Callable[[], float],
     remembered: Remembered | None = None,
-) -> tuple[Address, Aim, Identify, Bill, Open]:
+) -> tuple[Locate, Aim, Identify, Bill, Open]:
     accounts = Accounts(directory, remembered)
     project_header = project_header.lower()
     return (
-        Address(catalog, base_url_hosts),
+        Locate(catalog, base_url_hosts),
         Aim(),
         Identify(accounts, frozenset({project_header, trace_header.lower()}), clock),
         Bill(accounts, project_header),

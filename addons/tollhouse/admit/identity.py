@@ -13,8 +13,8 @@ import binascii
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tollhouse.accounts.records import TokenDirectory
 from tollhouse.accounts.token import digest, well_formed
+from tollhouse.accounts.token_record import TokenDirectory
 from tollhouse.call import Identity, RequestHead
 from tollhouse.denial import Refused
 from tollhouse.providers import CREDENTIAL_HEADERS

@@ -24,7 +24,7 @@ _READERS = 4
 """Large bodies that are read at the same time."""
 
 
-class Body(Protocol):
+class BodySource(Protocol):
     """What the gate needs of an exchange."""
 
     def interruptible(self) -> AbstractAsyncContextManager[None]: ...
@@ -51,7 +51,7 @@ class ReadBody:
         self._bodies = bodies or BodyBytes(largest_bytes=max_body_bytes)
         self._readers = ThreadPoolExecutor(_READERS, "read-body")
 
-    async def __call__(self, admitted: Admitted, exchange: Body) -> Requested:
+    async def __call__(self, admitted: Admitted, exchange: BodySource) -> Requested:
         """Refuses 400, 408, 413, and 429 and 503 where too much of bodies is kept. Raises what `Exchange.interruptible`
         raises."""
         body = await self._body(admitted, exchange)
@@ -86,7 +86,7 @@ class ReadBody:
             answer = max(answer, provider.most_output("", None))
         return Limits(context, answer)
 
-    async def _body(self, admitted: Admitted, exchange: Body) -> bytes:
+    async def _body(self, admitted: Admitted, exchange: BodySource) -> bytes:
         length = admitted.arrival.head.get("content-length")
         if length is not None:
             if not (length.isascii() and length.isdigit()):

@@ -2,7 +2,6 @@
 
 place        the gate that takes a place for a body that is still coming
 purse        the gate that holds, and the settle at the end of the call
-place        the gate that counts a call whose body is still coming
 hold         what is held for one call under way
 charges      how much is held, and how much is charged, by which rule
 growth       the holds of streams without an output cap

@@ -27,13 +27,14 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
 from tollhouse.budget.hold import CallHold
 from tollhouse.call import Admitted, Amount
 from tollhouse.denial import Denial
 from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Scope, Short, Unpriced
 from tollhouse.ledger.spool import Spool, SpoolRecord
+from tollhouse.ledger.store.outage import Outage
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +48,6 @@ _AT_ONCE: Final = 256
 _LONGEST_MODEL: Final = 256
 """Characters that a record keeps of each text that a client chose."""
 FLAG: Final = "unsafe_fail_open"
-
-
-class Outage(Protocol):
-    """What this module needs of `ledger.store.outage.Outage`."""
-
-    in_force: bool
-    let_through: int
-
-    async def explains(self, error: LedgerUnavailable) -> bool: ...
-    async def confirmed(self) -> bool: ...
-    def over(self) -> None: ...
 
 
 class FailOpen:

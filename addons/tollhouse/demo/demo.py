@@ -25,7 +25,7 @@ import click
 
 from tollhouse.demo import standin_answers as answers
 from tollhouse.demo.gateway_config import write_config
-from tollhouse.demo.gateway_process import GatewayError, GatewayProcess
+from tollhouse.demo.gateway_process import GatewayProcess, GatewayProcessError
 from tollhouse.demo.run_workload import Event, WorkloadError, run_workload
 from tollhouse.demo.screen import Screen, request_rows
 from tollhouse.demo.standin import StandIn
@@ -42,7 +42,7 @@ _STALLED_S = 20.0
 
 
 @dataclass
-class Stage:
+class Scene:
     """What the acts share. ``calls`` counts the requests that the workloads have made."""
 
     screen: Screen
@@ -87,7 +87,7 @@ def main(keep: bool, standin: StandIn | None = None) -> int:
     with _sigterm_as_interrupt(), tempfile.TemporaryDirectory(prefix="tollhouse-demo-") as directory:
         try:
             _play(screen, Path(directory), standin or StandIn(key=f"sk-demo-{secrets.token_urlsafe(32)}"), keep)
-        except (GatewayError, WorkloadError, TimeoutError) as error:
+        except (GatewayProcessError, WorkloadError, TimeoutError) as error:
             screen.claim("the demo came to its end", False, str(error))
     screen.say()
     if screen.failed:
@@ -111,36 +111,36 @@ def _play(screen: Screen, directory: Path, standin: StandIn, keep: bool) -> None
         gateway = GatewayProcess(config)
         gateway.tollhouse("key", "set", "openai", stdin=standin.key)
         with gateway:
-            stage = _open(screen, standin, gateway, directory)
-            _two_calls(stage)
-            _empty_the_budget(stage)
-            _attack(stage)
-            _closing(stage)
+            scene = _open(screen, standin, gateway, directory)
+            _two_calls(scene)
+            _empty_the_budget(scene)
+            _attack(scene)
+            _closing(scene)
             if keep:
-                _keep(stage)
+                _keep(scene)
             code = gateway.stop()
         screen.claim("the gateway stopped in good order", code == 0, f"exit code {code}")
         written = gateway.stdout + gateway.stderr
-        leaked = [name for name, text in (("key", standin.key), ("token", stage.token)) if text in written]
+        leaked = [name for name, text in (("key", standin.key), ("token", scene.token)) if text in written]
         screen.claim("neither key nor token is in anything it wrote", not leaked, " and ".join(leaked))
 
 
-def _open(screen: Screen, standin: StandIn, gateway: GatewayProcess, directory: Path) -> Stage:
+def _open(screen: Screen, standin: StandIn, gateway: GatewayProcess, directory: Path) -> Scene:
     screen.say("Tollhouse: one road out, shown on this machine alone", bold=True)
     gateway.make_project(PROJECT, LIMIT, tenant="demo")
-    stage = Stage(screen, standin, gateway, directory, gateway.make_token(PROJECT))
+    scene = Scene(screen, standin, gateway, directory, gateway.make_token(PROJECT))
     screen.talk(f"gateway    a process of its own, proxy on {gateway.proxy}; embedded Redis and Vault")
     screen.talk(f"provider   a stand-in that speaks TLS as api.openai.com on {standin.address}")
     screen.talk(f"project    {PROJECT}, limit {LIMIT}; the real key is in the Vault, the workload has a gate token")
     screen.talk("workload   the OpenAI SDK unchanged; its whole environment:")
-    for name, value in stage.environ.items():
-        screen.say(f"             {name}={stage.short(value)}")
-    return stage
+    for name, value in scene.environ.items():
+        screen.say(f"             {name}={scene.short(value)}")
+    return scene
 
 
-def _two_calls(stage: Stage) -> None:
-    screen, standin = stage.screen, stage.standin
-    before = stage.used()
+def _two_calls(scene: Scene) -> None:
+    screen, standin = scene.screen, scene.standin
+    before = scene.used()
     steps, stalled = Steps(), threading.Event()
     standin.script(Behaviour(), Behaviour(steps=steps))
 
@@ -158,21 +158,21 @@ def _two_calls(stage: Stage) -> None:
     steps.release()
     watchdog.start()
     try:
-        events = run_workload("workload_chat.py", PROJECT, environ=stage.environ, on_event=next_frame)
+        events = run_workload("workload_chat.py", PROJECT, environ=scene.environ, on_event=next_frame)
     finally:
         watchdog.cancel()
-    stage.calls += 2
+    scene.calls += 2
     plain, streamed = standin.wait_count(2)
     standin.wait_for(lambda book: all(received.outcome != "open" for received in book))
     request, stream = (next(e for e in events if e["event"] == name) for name in ("request", "stream"))
     plain_answer, stream_answer = (event for event in events if event["event"] == "answer")
 
     screen.heading("1. A chat completion: what the workload sent, what the provider received")
-    _show_request(stage, request, plain)
+    _show_request(scene, request, plain)
     expected = answers.answer_text(json.loads(request["body"]))
     screen.claim(f'the SDK got its answer: "{expected}"', plain_answer["text"] == expected, str(plain_answer["text"]))
     screen.claim("the body arrived byte for byte", plain.body.decode() == request["body"])
-    _claim_clean(stage, plain)
+    _claim_clean(scene, plain)
 
     screen.heading("2. The same, streamed")
     chunks = [event for event in events if event["event"] == "chunk"]
@@ -190,37 +190,37 @@ def _two_calls(stage: Stage) -> None:
         asked == {"include_usage": True} and "stream_options" not in stream["body"] and not seen,
         f"asked {asked}, the workload saw {'it' if seen else 'nothing'}",
     )
-    _claim_clean(stage, streamed)
+    _claim_clean(scene, streamed)
 
     screen.heading("3. What it cost")
-    lines = {line.get("call_id"): line for line in stage.gateway.wait_lines(stage.calls)}
+    lines = {line.get("call_id"): line for line in scene.gateway.wait_lines(scene.calls)}
     total = Decimal(0)
     for answer, received in ((plain_answer, plain), (stream_answer, streamed)):
         line = lines.get(answer["call_id"], {})
-        total += _show_line(stage, line, received)
-    after = stage.used()
+        total += _show_line(scene, line, received)
+    after = scene.used()
     screen.say(f"  budget of {PROJECT}: {_usd(before)} used before, {_usd(after)} after, of {LIMIT}")
     screen.claim(f"it fell by exactly {_usd(total)} USD", after - before == total, f"by {_usd(after - before)}")
 
 
-def _show_request(stage: Stage, request: Event, received: Received) -> None:
+def _show_request(scene: Scene, request: Event, received: Received) -> None:
     headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in received.headers]
-    proxy = stage.environ["HTTPS_PROXY"].removeprefix("http://").partition("@")[0]
+    proxy = scene.environ["HTTPS_PROXY"].removeprefix("http://").partition("@")[0]
     rows = [
         ("CONNECT api.openai.com:443", ""),
-        (f"proxy-authorization: Basic base64({stage.short(proxy)})", ""),
+        (f"proxy-authorization: Basic base64({scene.short(proxy)})", ""),
         ("POST " + request["url"].removeprefix("https://api.openai.com"), f"{received.method} {received.target}"),
-        *request_rows([(name, value) for name, value in request["headers"]], headers, stage.short),
+        *request_rows([(name, value) for name, value in request["headers"]], headers, scene.short),
         (request["body"], received.body.decode("utf-8", "replace")),
     ]
-    stage.screen.columns("sent by the workload", "received by the provider", rows)
+    scene.screen.columns("sent by the workload", "received by the provider", rows)
 
 
-def _claim_clean(stage: Stage, received: Received) -> None:
+def _claim_clean(scene: Scene, received: Received) -> None:
     """The provider got the real key, once, and nothing of the workload's or ours."""
     everything = received.everything()
-    key = stage.standin.key
-    stage.screen.claim(
+    key = scene.standin.key
+    scene.screen.claim(
         "the provider received the real key, once, in its place",
         received.get_all("authorization") == [f"Bearer {key}"] and everything.count(key.encode()) == 1,
     )
@@ -229,12 +229,12 @@ def _claim_clean(stage: Stage, received: Received) -> None:
         for word in ("gate_", "not-a-key", "x-coreason", "proxy-", "cookie", "forwarded", "via:", "tollhouse:")
         if word.encode() in everything.lower()
     ]
-    stage.screen.claim("no gate token, no placeholder key, no header of ours", not found, ", ".join(found))
+    scene.screen.claim("no gate token, no placeholder key, no header of ours", not found, ", ".join(found))
 
 
-def _show_line(stage: Stage, line: dict[str, Any], received: Received) -> Decimal:
+def _show_line(scene: Scene, line: dict[str, Any], received: Received) -> Decimal:
     """Show a call's line, check its cost against the provider's own count, return the cost."""
-    stage.screen.say(f"  {json.dumps(line, separators=(',', ':'))}", fg="cyan")
+    scene.screen.say(f"  {json.dumps(line, separators=(',', ':'))}", fg="cyan")
     usage = answers.chat_usage(received.document())
     into, out = usage["prompt_tokens"], usage["completion_tokens"]
     cost: Decimal = (into * PRICE_IN + out * PRICE_OUT) / 1_000_000
@@ -246,16 +246,16 @@ def _show_line(stage: Stage, line: dict[str, Any], received: Received) -> Decima
         and Decimal(str(seen["cost_usd"] or "NaN")) == cost
     )
     what = f"{into} tokens in at {PRICE_IN} and {out} out at {PRICE_OUT} USD a million are {_usd(cost)} USD"
-    stage.screen.claim(what, holds, f"the line says {seen}")
+    scene.screen.claim(what, holds, f"the line says {seen}")
     return cost
 
 
-def _empty_the_budget(stage: Stage) -> None:
-    screen, standin = stage.screen, stage.standin
+def _empty_the_budget(scene: Scene) -> None:
+    screen, standin = scene.screen, scene.standin
     screen.heading("4. The workload calls on until the money is gone")
     count = len(standin.snapshot())
-    events = run_workload("workload_spend.py", str(_MOST_CALLS), environ=stage.environ)
-    stage.calls += len(events)
+    events = run_workload("workload_spend.py", str(_MOST_CALLS), environ=scene.environ)
+    scene.calls += len(events)
     passed = sum(event["event"] == "answer" for event in events)
     last = events[-1]
     if last["event"] == "refusal":
@@ -265,9 +265,9 @@ def _empty_the_budget(stage: Stage) -> None:
     screen.claim("the next call was refused with 402 budget_exceeded", refused, str(last))
     received = len(standin.snapshot()) - count
     screen.claim(f"the provider received {passed} calls, not the refused one", received == passed, f"{received}")
-    lines = stage.gateway.wait_lines(stage.calls)
+    lines = scene.gateway.wait_lines(scene.calls)
     charged = sum((Decimal(line.get("cost_usd") or 0) for line in lines), Decimal(0))
-    state = stage.gateway.budget(PROJECT)[LIMIT]
+    state = scene.gateway.budget(PROJECT)[LIMIT]
     used, limit = Decimal(state["used"]), Decimal(LIMIT.split()[0])
     screen.claim(
         f"{_usd(used)} of {limit} USD are used: the sum of the lines, and never more than the limit",
@@ -277,14 +277,14 @@ def _empty_the_budget(stage: Stage) -> None:
     screen.claim("nothing is held any more", Decimal(state["held"]) == 0, state["held"])
 
 
-def _attack(stage: Stage) -> None:
-    screen, standin = stage.screen, stage.standin
+def _attack(scene: Scene) -> None:
+    screen, standin = scene.screen, scene.standin
     screen.heading("5. Attempts to get out without paying")
     count, dialled = len(standin.snapshot()), standin.dialled
-    without = f"http://{stage.gateway.proxy}"
-    environ = {**stage.environ, "HTTPS_PROXY": without}
-    own_key, other_host = run_workload("workload_attack.py", stage.environ["HTTPS_PROXY"], environ=environ)
-    stage.calls += 2
+    without = f"http://{scene.gateway.proxy}"
+    environ = {**scene.environ, "HTTPS_PROXY": without}
+    own_key, other_host = run_workload("workload_attack.py", scene.environ["HTTPS_PROXY"], environ=environ)
+    scene.calls += 2
     for event, text, status, code in (
         (own_key, "a provider key that the workload brought itself", 401, "identity_unknown"),
         (other_host, "a good token, but the Host of another server inside the tunnel", 421, "authority_mismatch"),
@@ -297,32 +297,32 @@ def _attack(stage: Stage) -> None:
     screen.claim("the provider was not even dialled", untouched, f"{standin.dialled - dialled} connections")
 
 
-def _closing(stage: Stage) -> None:
-    stage.screen.heading("In the end")
-    lines = stage.gateway.wait_lines(stage.calls)
+def _closing(scene: Scene) -> None:
+    scene.screen.heading("In the end")
+    lines = scene.gateway.wait_lines(scene.calls)
     gone_out = sum(line.get("status") == 200 for line in lines)
-    book = stage.standin.snapshot()
-    stage.screen.claim(
-        f"{stage.calls} calls, {len(lines)} lines; {len(book)} of them reached the provider",
-        len(lines) == stage.calls and gone_out == len(book),
+    book = scene.standin.snapshot()
+    scene.screen.claim(
+        f"{scene.calls} calls, {len(lines)} lines; {len(book)} of them reached the provider",
+        len(lines) == scene.calls and gone_out == len(book),
         f"{gone_out} lines say 200",
     )
 
 
-def _keep(stage: Stage) -> None:
+def _keep(scene: Scene) -> None:
     """Print what to paste into another terminal, then each call's line, until Ctrl-C."""
-    screen = stage.screen
-    stage.gateway.make_project(PROJECT, "10 usd/day", tenant="demo")
+    screen = scene.screen
+    scene.gateway.make_project(PROJECT, "10 usd/day", tenant="demo")
     body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}]}
     program = (
         "from openai import OpenAI; print(OpenAI(api_key='not-a-key').chat.completions.create("
         "model='gpt-4o', messages=[{'role': 'user', 'content': 'Hello'}]).choices[0].message.content)"
     )
-    config = shlex.quote(str(stage.gateway.config))
+    config = shlex.quote(str(scene.gateway.config))
     tollhouse = f"{shlex.quote(sys.executable)} -m tollhouse"
     screen.heading("It keeps running until Ctrl-C. Paste into another terminal:")
     screen.say()
-    for name, value in stage.environ.items():
+    for name, value in scene.environ.items():
         screen.say(f"export {name}={shlex.quote(value)}")
     screen.say("unset NO_PROXY no_proxy https_proxy SSL_CERT_DIR")
     screen.say(f"{shlex.quote(sys.executable)} -c {shlex.quote(program)}")
@@ -333,7 +333,7 @@ def _keep(stage: Stage) -> None:
     screen.say(f"{tollhouse} budget show {PROJECT} --config {config}")
     screen.say()
     screen.say("The lines of your calls:", dim=True)
-    stage.gateway.on_line(lambda line: screen.say(f"  {line.rstrip()}", fg="cyan"))
+    scene.gateway.on_line(lambda line: screen.say(f"  {line.rstrip()}", fg="cyan"))
     with contextlib.suppress(KeyboardInterrupt):
         threading.Event().wait()
 

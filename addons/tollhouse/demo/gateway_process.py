@@ -16,7 +16,7 @@ from tollhouse.demo.child_output import Output
 _TOLLHOUSE = (sys.executable, "-m", "tollhouse")
 
 
-class GatewayError(Exception):
+class GatewayProcessError(Exception):
     """The gateway or a command did not do what it was started for; the text carries what it said."""
 
 
@@ -49,9 +49,9 @@ class GatewayProcess:
                 self.kill()
 
     def start(self, timeout: float = 60.0) -> Self:
-        """Returns once it says that it is ready; `GatewayError` with its own words if it ends or stays silent."""
+        """Returns once it says that it is ready; `GatewayProcessError` with its own words if it ends or stays silent."""
         if self.running:
-            raise GatewayError("the gateway runs already")
+            raise GatewayProcessError("the gateway runs already")
         self.addresses.clear()
         seen = len(self._err.lines)
         self._process = subprocess.Popen(  # noqa: S603
@@ -71,7 +71,7 @@ class GatewayProcess:
         ready = next(filter(_is_ready, self._err.lines[seen:]), None)
         if ready is None:
             self.kill()
-            raise GatewayError(f"the gateway did not become ready within {timeout:g} s; it said:\n{self.stderr}")
+            raise GatewayProcessError(f"the gateway did not become ready within {timeout:g} s; it said:\n{self.stderr}")
         fields = dict(word.split("=", 1) for word in ready.split() if "=" in word)
         self.addresses = {name: address for name, address in fields.items() if address != "off"}
         return self
@@ -86,7 +86,7 @@ class GatewayProcess:
         return self._process.pid
 
     def stop(self, timeout: float = 45.0) -> int:
-        """SIGTERM and its exit code; raises `GatewayError` if it does not end in time."""
+        """SIGTERM and its exit code; raises `GatewayProcessError` if it does not end in time."""
         self.signal(signal.SIGTERM)
         return self.wait(timeout)
 
@@ -100,7 +100,9 @@ class GatewayProcess:
         try:
             code = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise GatewayError(f"the gateway did not stop within {timeout:g} s; it said:\n{self.stderr}") from None
+            raise GatewayProcessError(
+                f"the gateway did not stop within {timeout:g} s; it said:\n{self.stderr}"
+            ) from None
         self._out.join()
         self._err.join()
         return code
@@ -155,7 +157,7 @@ class GatewayProcess:
         self._out.tell = tell
 
     def tollhouse(self, *arguments: str, stdin: str = "") -> str:
-        """What ``tollhouse ARGUMENTS --config FILE`` prints on stdout; raises `GatewayError` unless it exits 0.
+        """What ``tollhouse ARGUMENTS --config FILE`` prints on stdout; raises `GatewayProcessError` unless it exits 0.
 
         Works whether or not the gateway runs.
         """
@@ -170,7 +172,7 @@ class GatewayProcess:
         )
         if done.returncode != 0:
             said = done.stderr.strip() or done.stdout.strip()
-            raise GatewayError(f"`tollhouse {' '.join(arguments)}` ended with {done.returncode}: {said}")
+            raise GatewayProcessError(f"`tollhouse {' '.join(arguments)}` ended with {done.returncode}: {said}")
         return done.stdout
 
     def make_project(self, project: str, *limits: str, tenant: str = "acme") -> None:

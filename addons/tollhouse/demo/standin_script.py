@@ -1,6 +1,6 @@
 """What the stand-in can be told to do with a request instead of simply answering it.
 
-A `Behaviour` is data, and its fields combine. `Gate` and `Steps` are opened by the test's thread and awaited by the
+A `Behaviour` is data, and its fields combine. `Latch` and `Steps` are opened by the test's thread and awaited by the
 stand-in's loop, so a test decides the order of events and never sleeps.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 
-class Gate:
+class Latch:
     """Closed until `open` is called, from any thread."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Steps:
     """
 
     def __init__(self) -> None:
-        self._gates: list[Gate] = []
+        self._gates: list[Latch] = []
         self._lock = threading.Lock()
         self._released = 0
         self._all = False
@@ -65,9 +65,9 @@ class Steps:
             gate = self._gate(number)
         await gate.passed()
 
-    def _gate(self, number: int) -> Gate:
+    def _gate(self, number: int) -> Latch:
         while len(self._gates) <= number:
-            gate = Gate()
+            gate = Latch()
             if self._all:
                 gate.open()
             self._gates.append(gate)
@@ -75,7 +75,7 @@ class Steps:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ScriptedReply:
     """A fixed answer, sent whatever the request's key is."""
 
     status: int
@@ -88,9 +88,9 @@ class Reply:
 class Behaviour:
     """What to do with one request. With nothing set: the ordinary answer."""
 
-    wait: Gate | None = None
+    wait: Latch | None = None
     """Do nothing until it is open; the request is in the book already."""
-    reply: Reply | None = None
+    reply: ScriptedReply | None = None
     raw: bytes | None = None
     """Write these bytes in place of an HTTP answer, then close."""
     headers: Sequence[tuple[str, str]] = ()
@@ -119,8 +119,8 @@ def reset_mid_body(after: int = 1) -> Behaviour:
 
 
 def redirect(location: str, status: int = 302) -> Behaviour:
-    return Behaviour(reply=Reply(status, [("location", location)]))
+    return Behaviour(reply=ScriptedReply(status, [("location", location)]))
 
 
 def reply(status: int, body: bytes | Sequence[bytes] = b"", headers: Sequence[tuple[str, str]] = ()) -> Behaviour:
-    return Behaviour(reply=Reply(status, headers, body))
+    return Behaviour(reply=ScriptedReply(status, headers, body))

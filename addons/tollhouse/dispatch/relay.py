@@ -25,7 +25,7 @@ from tollhouse.providers import Provider
 log = logging.getLogger(__name__)
 
 
-class Keys(Protocol):
+class KeyKeeper(Protocol):
     """Who is told what a provider says of a key, and can say whether there is another one to go on with."""
 
     async def refused(self, lease: Lease) -> Lease | None: ...
@@ -37,7 +37,7 @@ class Relay:
     """What all deliveries share."""
 
     def __init__(
-        self, upstream: Upstream, breakers: Breakers, keys: Keys, *, abandoned_read_s: float, timing: Timing = REAL
+        self, upstream: Upstream, breakers: Breakers, keys: KeyKeeper, *, abandoned_read_s: float, timing: Timing = REAL
     ) -> None:
         self.upstream = upstream
         self.breakers = breakers

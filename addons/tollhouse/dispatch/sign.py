@@ -25,7 +25,7 @@ _LARGE_BODY: Final = 262_144
 _NAMES: Final = {"key": "an API key", "aws": "an AWS access key", "google": "a Google service account"}
 
 
-class AccessTokens(Protocol):
+class TokenSource(Protocol):
     """Access tokens of Google service accounts. They are minted, cached and refreshed ahead."""
 
     async def get(self, secret: Secret) -> Secret:
@@ -57,7 +57,7 @@ async def credential_headers(
     authority: str,
     *,
     now: datetime,
-    tokens: AccessTokens | None = None,
+    tokens: TokenSource | None = None,
     minted: Callable[[Secret], None] | None = None,
 ) -> list[tuple[str, str]]:
     """The headers that are added to ``headers``, those that are sent beside them. They replace headers of

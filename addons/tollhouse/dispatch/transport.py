@@ -88,7 +88,7 @@ class HeadWriter(StreamWriter):
 client_reqrep.StreamWriter = HeadWriter  # type: ignore[attr-defined]
 
 
-class Body(Payload):
+class SlicedBody(Payload):
     """A body that goes to the socket in slices. So a large one is neither copied nor encrypted in
     one go."""
 

@@ -34,11 +34,11 @@ from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
 from tollhouse.dispatch.guard import refused_address
 from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.resolve import AddressRefused, GuardedResolver
-from tollhouse.dispatch.sign import AccessTokens, credential_headers, tell_of_clock
+from tollhouse.dispatch.sign import TokenSource, credential_headers, tell_of_clock
 from tollhouse.dispatch.transport import (
     WRITE_SLICE,
-    Body,
     Connection,
+    SlicedBody,
     as_answer,
     leaving,
     translated,
@@ -89,7 +89,7 @@ class Upstream:
         catalog: Catalog,
         *,
         resolver_factory: Callable[[], AbstractResolver] | None = None,
-        tokens: AccessTokens | None = None,
+        tokens: TokenSource | None = None,
         wall_clock: Callable[[], float] = time.time,
         read_head: Callable[[aiohttp.ClientResponse, str], Answer] = as_answer,
     ) -> None:
@@ -180,9 +180,9 @@ class Upstream:
         if budget_s < provider.connect_timeout_s:
             timeout = _timeout(max(budget_s, 0.001), provider.answer_timeout_s)
             head_s = provider.answer_timeout_s + max(budget_s, 0.0)
-        data: bytes | Body | None = body
+        data: bytes | SlicedBody | None = body
         if body is not None and len(body) > WRITE_SLICE:
-            data = Body(body)
+            data = SlicedBody(body)
         elif not body and outgoing.method in ("GET", "HEAD"):
             data = None
         failure: Exception

@@ -23,13 +23,12 @@ from typing import Any, Final, Literal
 from redis.asyncio import Redis
 
 from tollhouse.call import Amount
-from tollhouse.ledger import names as keys
-from tollhouse.ledger import records, report
+from tollhouse.ledger import names, records, report
 from tollhouse.ledger.limits import MAX_AMOUNT, Limit, Unit, format_limit
 from tollhouse.ledger.names import Scope, ScopeKind
 from tollhouse.ledger.report import PAIRS, LimitState, ScopeState, UsageRow
 from tollhouse.ledger.store.client import LedgerUnavailable, load_script, persist, translated
-from tollhouse.ledger.store.cluster_pipeline import Lanes, open_pipeline
+from tollhouse.ledger.store.cluster_pipeline import ClusterPipeline, open_pipeline
 from tollhouse.ledger.store.pipeline import Prefix
 from tollhouse.ledger.transitions import Answer, answers
 from tollhouse.ledger.windows import bounds
@@ -157,9 +156,9 @@ class Ledger:
         the background. With ``give_back`` false, the caller does that after an exception
         (`Ledger.give_back`), or settles the call.
         """
-        prefix, names = self._prefix("hold", scopes)
+        prefix, scope_names = self._prefix("hold", scopes)
         packed = records.packed(carried) if carried else ""
-        arguments = [call_id, str(int(deadline_s * 1000)), *_amounts(amount), names, packed]
+        arguments = [call_id, str(int(deadline_s * 1000)), *_amounts(amount), scope_names, packed]
         if not priced:
             arguments.append("unpriced")
         try:
@@ -197,8 +196,8 @@ class Ledger:
         these windows belong to the hold beside its earlier ones. It is not idempotent: when it
         raises, the hold may be larger than the caller knows, and the settle corrects that. Raises
         `ValueError` when there is no such hold."""
-        prefix, names = self._prefix("extend", scopes)
-        reply = await self._pipeline.run(prefix, [call_id, *_amounts(more), names])
+        prefix, scope_names = self._prefix("extend", scopes)
+        reply = await self._pipeline.run(prefix, [call_id, *_amounts(more), scope_names])
         answer = _EXTEND[reply[0]]
         if answer == "held":
             return Held()
@@ -238,19 +237,19 @@ class Ledger:
         sweep), ``no_hold`` (the hold is unknown: lost in a failover), ``duplicate`` (the call had
         ended before) or ``forgotten`` (it may have ended before). With the last two nothing was
         done; see `transitions.Need`."""
-        prefix, names = self._prefix("settle", scopes)
+        prefix, scope_names = self._prefix("settle", scopes)
         model, token = records.sums_of(scopes, record, amount.nano_usd or amount.tokens)
         tried = "" if tried_at is None else str(int(tried_at * 1000))
-        head = [call_id, *_amounts(amount), names, "settle", self._stream_length, model, token, tried]
+        head = [call_id, *_amounts(amount), scope_names, "settle", self._stream_length, model, token, tried]
         return _SETTLE[await self._pipeline.run(prefix, [*head, *records.flat(record)])]
 
     async def release(self, call_id: str, scopes: Sequence[Scope], record: Mapping[str, str] | None = None) -> bool:
         """Gives the whole hold back, its request too: the call never left. False when the call had
         ended before. A hold with this id that arrives later is refused. If a sweep had charged the
         call, ``record`` goes into the stream behind the sweep's record."""
-        prefix, names = self._prefix("settle", scopes)
+        prefix, scope_names = self._prefix("settle", scopes)
         said = record or {"call_id": call_id, **records.whose(scopes), "charged_by": "none", "cost_usd": "0"}
-        arguments = [call_id, "0", "0", "0", names, "release", self._stream_length, "-", "", ""]
+        arguments = [call_id, "0", "0", "0", scope_names, "release", self._stream_length, "-", "", ""]
         return _RELEASE[await self._pipeline.run(prefix, [*arguments, *records.flat(said)])] == "released"
 
     async def charge_lost(
@@ -298,11 +297,11 @@ class Ledger:
         `ValueError` where a limit would become too large."""
         if not 0 < amount <= MAX_AMOUNT:
             raise ValueError(f"what is granted is between 1 and {MAX_AMOUNT}")
-        script_keys = [*keys.script_keys(project.tenant, (project,)), keys.grants_key(project.tenant, project.id)]
+        script_keys = [*names.script_keys(project.tenant, (project,)), names.grants_key(project.tenant, project.id)]
         prefix = Prefix(load_script("grant", self._clock), script_keys)
         # Inside a text of the record each quotation mark has a backslash before it, so only the
         # field itself is found.
-        needle = [f'"id": {json.dumps(keys.check_id("grant", grant_id))}'] if grant_id else []
+        needle = [f'"id": {json.dumps(names.check_id("grant", grant_id))}'] if grant_id else []
         text = json.dumps({**record, **({"id": grant_id} if grant_id else {})}, ensure_ascii=False)
         count = await self._pipeline.run(prefix, [unit, str(amount), str(_GRANTS_KEPT), text, *needle])
         if isinstance(count, bytes):
@@ -318,7 +317,7 @@ class Ledger:
     async def grants(self, project: Scope) -> list[dict[str, str]]:
         """The records of the project's grants, the oldest first."""
         with translated():
-            found: Any = await self._redis.lrange(keys.grants_key(project.tenant, project.id), 0, -1)
+            found: Any = await self._redis.lrange(names.grants_key(project.tenant, project.id), 0, -1)
         return [json.loads(text) for text in found]
 
     async def run_script(self, name: str, script_keys: Sequence[str], arguments: Sequence[str]) -> Any:
@@ -329,8 +328,8 @@ class Ledger:
     async def show(self, scopes: Sequence[Scope]) -> list[ScopeState]:
         """Each scope's limits, with the used, held and left amounts of the current window by
         Redis's clock."""
-        prefix, names = self._prefix("show", scopes)
-        return report.scope_states(scopes, await self._pipeline.run(prefix, names.split()))
+        prefix, scope_names = self._prefix("show", scopes)
+        return report.scope_states(scopes, await self._pipeline.run(prefix, scope_names.split()))
 
     async def usage(
         self, tenant: str, project: str, since: date | None = None, by: Literal["day", "model", "token"] = "day"
@@ -338,13 +337,13 @@ class Ledger:
         """The project's sums from the day ``since`` (UTC) on, by day, model or token, sorted by
         that. A model is ``provider/model``. Calls that cost nothing are under ``-``."""
         with translated():
-            found: Any = await self._redis.hgetall(keys.usage_key(tenant, project))
+            found: Any = await self._redis.hgetall(names.usage_key(tenant, project))
         return report.usage_rows(found, since, by)
 
     @property
     def divided(self) -> bool:
         """Whether the tenants are on several masters, so that only some tenants may be away."""
-        return isinstance(self._pipeline, Lanes)
+        return isinstance(self._pipeline, ClusterPipeline)
 
     async def ping(self) -> None:
         """Raises `LedgerUnavailable` unless all of Redis answers. Of a Cluster that is every
@@ -372,19 +371,19 @@ class Ledger:
             if len(self._prefixes) > 10_000:
                 self._prefixes.clear()
             tenant = tenant or scopes[0].tenant
-            packed = Prefix(load_script(script, self._clock), keys.script_keys(tenant, scopes))
+            packed = Prefix(load_script(script, self._clock), names.script_keys(tenant, scopes))
             self.tenants.add(tenant)
             found = self._prefixes[key] = (packed, " ".join(scope.name for scope in scopes))
         return found
 
     async def sweep_one(self, tenant: str, call_id: str, text: str) -> bool:
-        amounts, names, packed = text.split("\n", 2)
-        scopes = keys.parse_scopes(tenant, names)
+        amounts, scope_names, packed = text.split("\n", 2)
+        scopes = names.parse_scopes(tenant, scope_names)
         _, nano_usd, tokens, requests = map(int, amounts.split())
         record = records.swept(call_id, scopes, nano_usd, records.unpacked(packed))
         model, token = records.sums_of(scopes, record, nano_usd or tokens)
         prefix, _ = self._prefix("sweep", scopes)
-        arguments = [call_id, names, self._stream_length, model, token, *records.flat(record)]
+        arguments = [call_id, scope_names, self._stream_length, model, token, *records.flat(record)]
         swept = _SWEEP[await self._pipeline.run(prefix, arguments)] == "swept"
         if swept and requests:
             self._on_swept(record)

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from tollhouse.clipped import clipped
 from tollhouse.ledger import report
 from tollhouse.ledger.names import Scope
-from tollhouse.text import clipped
 
 FIELD_BYTES: Final = 512
 """The most bytes of one field of a record."""

@@ -1,7 +1,7 @@
 """The providers known by name: data, one file each. A configuration changes an entry or adds its own
 (`config.models.ProviderConfig`). No code here runs on a call.
 
-base        `Provider` and `Catalog`
+provider    `Provider` and `Catalog`
 openai      OpenAI
 anthropic   Anthropic
 azure       Azure OpenAI and Foundry
@@ -16,12 +16,12 @@ from typing import Final
 
 from tollhouse.providers.anthropic import ANTHROPIC
 from tollhouse.providers.azure import AZURE
-from tollhouse.providers.base import Catalog, CredentialKind, CredentialSlot, Provider
 from tollhouse.providers.bedrock import BEDROCK
 from tollhouse.providers.cohere import COHERE
 from tollhouse.providers.gemini import GEMINI
 from tollhouse.providers.mistral import MISTRAL
 from tollhouse.providers.openai import OPENAI
+from tollhouse.providers.provider import Catalog, CredentialKind, CredentialSlot, Provider
 from tollhouse.providers.vertex import VERTEX
 
 BUILT_IN: tuple[Provider, ...] = (OPENAI, ANTHROPIC, AZURE, GEMINI, VERTEX, BEDROCK, MISTRAL, COHERE)

@@ -1,7 +1,7 @@
 """Anthropic: https://docs.anthropic.com/en/api. The list of models is open."""
 
 from tollhouse.families import anthropic as family
-from tollhouse.providers.base import CredentialSlot, Provider
+from tollhouse.providers.provider import CredentialSlot, Provider
 
 ANTHROPIC = Provider(
     name="anthropic",

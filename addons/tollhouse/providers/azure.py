@@ -2,7 +2,7 @@
 
 from tollhouse.families import azure as family
 from tollhouse.families.base import Dialect
-from tollhouse.providers.base import CredentialSlot, Provider
+from tollhouse.providers.provider import CredentialSlot, Provider
 
 AZURE = Provider(
     name="azure",

@@ -1,7 +1,7 @@
 """AWS Bedrock: two hosts a region, for calls and for control. The control plane's list of models is open."""
 
 from tollhouse.families import bedrock as family
-from tollhouse.providers.base import CredentialSlot, Provider
+from tollhouse.providers.provider import CredentialSlot, Provider
 
 # https://docs.aws.amazon.com/general/latest/gr/bedrock.html
 _REGIONS = (

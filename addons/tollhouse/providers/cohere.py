@@ -1,7 +1,7 @@
 """Cohere: https://docs.cohere.com/reference. The list of models is open."""
 
 from tollhouse.families import cohere as family
-from tollhouse.providers.base import CredentialSlot, Provider
+from tollhouse.providers.provider import CredentialSlot, Provider
 
 COHERE = Provider(
     name="cohere",

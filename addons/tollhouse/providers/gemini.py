@@ -1,7 +1,7 @@
 """Google Gemini API: https://ai.google.dev/api. The list of models is open."""
 
 from tollhouse.families import google as family
-from tollhouse.providers.base import CredentialSlot, Provider
+from tollhouse.providers.provider import CredentialSlot, Provider
 
 GEMINI = Provider(
     name="gemini",

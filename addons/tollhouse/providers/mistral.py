@@ -1,7 +1,7 @@
 """Mistral: https://docs.mistral.ai/api. The list of models is open."""
 
 from tollhouse.families import mistral as family
-from tollhouse.providers.base import CredentialSlot, Provider
+from tollhouse.providers.provider import CredentialSlot, Provider
 
 MISTRAL = Provider(
     name="mistral",

@@ -1,7 +1,7 @@
 """Google Vertex AI: https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest. The list of models is open."""
 
 from tollhouse.families import vertex as family
-from tollhouse.providers.base import CredentialSlot, Provider
+from tollhouse.providers.provider import CredentialSlot, Provider
 
 # https://cloud.google.com/vertex-ai/generative-ai/docs/learn/locations
 _REGIONS = (

@@ -21,7 +21,7 @@ from tollhouse.families.formats.document import (
     string_end,
 )
 from tollhouse.families.formats.jsonscan import places
-from tollhouse.families.formats.text import text_tokens
+from tollhouse.families.formats.text_tokens import text_tokens
 
 MIB = 1 << 20
 PADDING = b" " * SMALL

@@ -43,8 +43,8 @@ _SKEWED: Final = ("InvalidSignature", "RequestExpired", "RequestTimeTooSkewed", 
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
-    """Keys in the form that botocore's signer takes. The repr of botocore's own class would show
+class AwsKeys:
+    """AwsKeys in the form that botocore's signer takes. The repr of botocore's own class would show
     them."""
 
     access_key: str
@@ -65,7 +65,7 @@ def scope(host: str) -> tuple[str, str] | None:
     return found[2], "bedrock-mantle" if found[1] == "bedrock-mantle" else "bedrock"
 
 
-def keys_of(text: str) -> Keys | None:
+def keys_of(text: str) -> AwsKeys | None:
     """The keys in a secret's text, which is a JSON object of ``access_key_id``, ``secret_access_key`` and, for temporary
     ones, ``session_token``; None for anything else. For `Secret.derived`."""
     try:
@@ -81,7 +81,7 @@ def keys_of(text: str) -> Keys | None:
     # A ``/`` or ``,`` in the id would end its field of the header.
     if access_key is None or secret_key is None or not access_key.isalnum():
         return None
-    return Keys(access_key, secret_key, token)
+    return AwsKeys(access_key, secret_key, token)
 
 
 def prepare() -> None:
@@ -204,7 +204,7 @@ def _to_sign(headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _authorization(
-    keys: Keys,
+    keys: AwsKeys,
     region: str,
     service: str,
     method: str,

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Protocol
 from tollhouse import files
 from tollhouse.credential.lease import CredentialUnavailable, StoreAway
 from tollhouse.credential.vault.connection import VaultClient
-from tollhouse.credential.vault.replies import Answer
+from tollhouse.credential.vault.replies import VaultReply
 
 _log = logging.getLogger("tollhouse.credential")
 
@@ -306,7 +306,7 @@ class _ByToken:
         return (found.st_ino, found.st_mtime_ns, found.st_size)
 
 
-def _granted(client: Any, answer: Answer) -> Granted | None:
+def _granted(client: Any, answer: VaultReply) -> Granted | None:
     """The login of an answer. None for a refusal; the client is closed then."""
     token, life_s, renewable = answer.login()
     if not token:

@@ -2,7 +2,7 @@
 
 hvac is used for its routes and its client. Its JSON adapter and its exceptions are not used: they
 give no status code and no headers, and raise TypeError on odd JSON. `RawAdapter` gives every answer
-as it is, and `Answer` judges it. No exception of `requests` or hvac leaves this file, since they
+as it is, and `VaultReply` judges it. No exception of `requests` or hvac leaves this file, since they
 hold the token's header and the login's body.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from tollhouse.credential.vault.replies import Answer, translate
+from tollhouse.credential.vault.replies import VaultReply, translate
 
 if TYPE_CHECKING:
     import requests
@@ -67,13 +67,13 @@ class VaultClient:
             ignore_exceptions=True,
         )
 
-    def send(self, send: Callable[[], requests.Response], tries: int = 1) -> Answer:
+    def send(self, send: Callable[[], requests.Response], tries: int = 1) -> VaultReply:
         """The answer to one request, whatever its status. Raises `CredentialUnavailable`. It is
         raised outside of the handler, so that not even its ``__context__`` holds an exception of
         `requests`."""
         for left in range(tries - 1, -1, -1):
             try:
-                return Answer.of(send())
+                return VaultReply.of(send())
             except Exception as error:
                 trouble, lost = translate(error, self.address)
             # The first request on a kept connection fails if the server had closed it. A read may

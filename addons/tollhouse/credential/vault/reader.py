@@ -15,7 +15,7 @@ from tollhouse.credential.lease import CredentialUnavailable, RawSecret, StoreAw
 from tollhouse.credential.paths import path_problem
 from tollhouse.credential.vault.auth import AppRole, Auth, Granted, JwtLogin, TokenFile, sign_in
 from tollhouse.credential.vault.connection import VaultClient
-from tollhouse.credential.vault.replies import Answer
+from tollhouse.credential.vault.replies import VaultReply
 
 __all__ = ["AppRole", "Auth", "JwtLogin", "TokenFile", "VaultReader"]
 
@@ -185,7 +185,7 @@ class VaultReader:
             )
         self._newest[path] = _Newest(number, found.created)
 
-    def _get(self, login: _Login, path: str) -> Answer:
+    def _get(self, login: _Login, path: str) -> VaultReply:
         kv, mount = login.granted.client.secrets.kv, self.mount
         if self._kv_version == 1:
             return self._server.send(lambda: kv.v1.read_secret(path, mount_point=mount), tries=2)

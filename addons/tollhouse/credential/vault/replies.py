@@ -20,14 +20,14 @@ KV1: Final = "kv1"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class VaultReply:
     """A status, and the body if it was a JSON object."""
 
     status: int
     body: dict[str, Any] | None = field(repr=False)
 
     @classmethod
-    def of(cls, response: requests.Response) -> Answer:
+    def of(cls, response: requests.Response) -> VaultReply:
         try:
             body = response.json()
         except ValueError:

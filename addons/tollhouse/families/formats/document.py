@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from tollhouse.denial import Refused
-from tollhouse.families.formats.text import text_tokens
+from tollhouse.families.formats.text_tokens import text_tokens
 
 SMALL: Final = 65_536
 """The most bytes of a body that is parsed in one go. That takes less than 20 ms, whatever the body

@@ -60,7 +60,7 @@ def members(text: str, start: int = 0, *, whole: bool = True) -> Iterator[Member
         raise ValueError(f"more text after the object at {at}")
 
 
-class Place(NamedTuple):
+class MemberPlace(NamedTuple):
     """Where a member's value stands."""
 
     key: str
@@ -73,7 +73,7 @@ _SCALAR: Final = re.compile(rb"[-+.0-9A-Za-z]+")
 _MARK: Final = re.compile(rb'["{}\[\]]')
 
 
-def places(body: bytes, start: int = 0) -> Iterator[Place]:
+def places(body: bytes, start: int = 0) -> Iterator[MemberPlace]:
     """The members of the object at ``start`` of a valid JSON text, in order. No value is decoded, however long it is."""
     at = body.index(b"{", start) + 1
     while body[at := _blank(body, at)] == 0x22:
@@ -81,7 +81,7 @@ def places(body: bytes, start: int = 0) -> Iterator[Place]:
         key: str = json.loads(body[at:end])
         value_at = _blank(body, _blank(body, end) + 1)
         value_end = _value_end(body, value_at)
-        yield Place(key, value_at, value_end)
+        yield MemberPlace(key, value_at, value_end)
         at = _blank(body, value_end)
         if body[at] != 0x2C:
             return

@@ -1,16 +1,15 @@
 """OpenAI's API, and that of all who speak like it: https://platform.openai.com/docs/api-reference.
 
-request    the body, read strictly
-fields     the fields of a request that are known
-estimate   the tokens that a request will take
-media      tokens of images, audio and files
-pixels     width and height of an image
-fields     the fields of a request that are known
-models     which models can reason in silence
-rewrite    the bytes of a request that are changed
-meter      usage in an answer, as it streams by
-usage      what the members of an answer mean
-errors     our errors, and what theirs say of a key
+request        the body, read strictly
+known_fields   the fields of a request that are known
+estimate       the tokens that a request will take
+media          tokens of images, audio and files
+pixels         width and height of an image
+models         which models can reason in silence
+rewrite        the bytes of a request that are changed
+meter          usage in an answer, as it streams by
+usage          what the members of an answer mean
+errors         our errors, and what theirs say of a key
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from tollhouse.families.base import Asked, Dialect, Limits, Mode
 from tollhouse.families.formats.document import Document, LongString
-from tollhouse.families.formats.text import text_tokens
+from tollhouse.families.formats.text_tokens import text_tokens
 from tollhouse.families.openai import media
-from tollhouse.families.openai.fields import NOT_INPUT
+from tollhouse.families.openai.known_fields import NOT_INPUT
 from tollhouse.families.units import Estimate, Units
 
 # ``worst`` takes a byte for a token: the tokenizers of the models in use split UTF-8 into bytes and join them, so that random

@@ -17,7 +17,7 @@ from tollhouse.families.base import AnswerHead, Asked, Boundary
 from tollhouse.families.formats.jsonscan import Member, member_from_end, members, removal
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.sse import EventData, EventSplitter, SseBoundary
-from tollhouse.families.formats.text import raw_tokens
+from tollhouse.families.formats.text_tokens import raw_tokens
 from tollhouse.families.formats.topmost import Topmost
 from tollhouse.families.openai.usage import Told
 from tollhouse.families.units import Charge

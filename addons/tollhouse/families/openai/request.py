@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tollhouse.families.base import Asked, Dialect, Headers, Operation
 from tollhouse.families.formats.document import parsed, refuse, shown
-from tollhouse.families.openai.fields import KNOWN
+from tollhouse.families.openai.known_fields import KNOWN
 from tollhouse.families.openai.models import can_reason
 from tollhouse.families.openai.rewrite import CAPS
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from tollhouse.families.base import Asked
 from tollhouse.families.formats.document import Document
-from tollhouse.families.formats.jsonscan import Place, places
+from tollhouse.families.formats.jsonscan import MemberPlace, places
 
 CAPS: Final = ("max_completion_tokens", "max_tokens")
 
@@ -49,7 +49,7 @@ def _ask_for_usage(body: bytes, document: Document) -> bytes:
     return _insert(body, place.value_at + 1, asked + (b"," if options else b""))
 
 
-def _place(body: bytes, start: int, key: str) -> Place:
+def _place(body: bytes, start: int, key: str) -> MemberPlace:
     return next(place for place in places(body, start) if place.key == key)
 
 

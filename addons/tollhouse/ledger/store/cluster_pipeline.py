@@ -20,9 +20,9 @@ limit allows, and the settle charges the call all the same. Each of these script
 twice. It writes something the second time too, so that WAIT waits."""
 
 
-def open_pipeline(redis: Redis) -> Pipeline | Lanes:
+def open_pipeline(redis: Redis) -> Pipeline | ClusterPipeline:
     """The object that runs scripts on ``redis``."""
-    return Lanes(redis) if isinstance(redis, ClusterRedis) else Pipeline(redis)
+    return ClusterPipeline(redis) if isinstance(redis, ClusterRedis) else Pipeline(redis)
 
 
 class Lane(Pipeline):
@@ -66,7 +66,7 @@ def _quiet_future() -> asyncio.Future[Any]:
     return future
 
 
-class Lanes:
+class ClusterPipeline:
     """`Pipeline`'s `run` and `close` for all masters. A script whose slot is away fails. Others go
     on."""
 

@@ -14,10 +14,10 @@ from fakeredis import FakeAsyncRedis, FakeServer, FakeStrictRedis
 from redis.exceptions import RedisError
 
 from tollhouse import files
-from tollhouse.ledger import names as keys
+from tollhouse.ledger import names
 
 FILE_NAME: Final = "ledger.json"
-_DIRECTORY: Final = (keys.PROJECTS, keys.TOKENS, keys.TOKEN_IDS)
+_DIRECTORY: Final = (names.PROJECTS, names.TOKENS, names.TOKEN_IDS)
 
 
 class EmbeddedRedis(FakeAsyncRedis):

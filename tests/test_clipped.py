@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tollhouse.text import clipped
+from tollhouse.clipped import clipped
 
 
 @pytest.mark.parametrize(

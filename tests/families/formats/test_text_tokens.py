@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tollhouse.families.formats.text import SLICE, raw_tokens, text_tokens
+from tollhouse.families.formats.text_tokens import SLICE, raw_tokens, text_tokens
 
 LANGUAGES = json.loads((Path(__file__).parents[2] / "data" / "languages.json").read_text())
 """The Universal Declaration of Human Rights, with the tokens that two tokenizers take for it."""
