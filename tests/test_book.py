@@ -6,7 +6,6 @@ import json
 import os
 import resource
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.support.calls import HOST, IDENTITY, PROJECT, admitted, arrival, covered, head, requested
 from tests.support.clock import Clock
+from tests.support.values import replace
 from tollhouse.accounts.token import mint
 from tollhouse.book import FIELDS, Book, Concluded, record_of, swept_record
 from tollhouse.call import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.calls import admitted, head, requested
 from tests.support.clock import Clock
+from tests.support.values import replace
 from tests.support.wire import FakeWire, an_exchange
 from tollhouse.book import FIELDS, Book
 from tollhouse.budget.purse import Purse

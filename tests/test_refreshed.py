@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 
 from tests.support.clock import Clock, settle
+from tests.support.values import replace
 from tollhouse.process import eager_task_factory
 from tollhouse.refreshed import Ended, Fresh, Kept, NotRead, Refreshed, Seen, Times
 

@@ -11,9 +11,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from tollhouse.accounts.token import without_tokens
 from tollhouse.call import NOTHING, Amount, ChargedBy, End, Known, Outcome, Stage, known
@@ -35,8 +34,7 @@ FIELDS = (
 beside tokens), ``charges`` (the items of the bill, where it has more than one) and ``unsafe_fail_open``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Concluded:
+class Concluded(NamedTuple):
     """A call at its end, for its line. ``stage`` is the last one that it reached.
 
     ``denial`` is ours, of ``gate``. ``ended`` says how a call ended that nobody refused, if not by its answer's end:

@@ -106,8 +106,7 @@ class Amount:
 NOTHING = Amount(requests=0)
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """A request's head has arrived."""
 
     head: RequestHead
@@ -127,8 +126,7 @@ class Arrival:
         return cls(head, new_call_id(), time.monotonic(), time.time(), trace_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Addressed:
+class Addressed(NamedTuple):
     """The one authority that is meant, and its provider."""
 
     arrival: Arrival
@@ -139,8 +137,7 @@ class Addressed:
     off."""
 
 
-@dataclass(frozen=True, slots=True)
-class Aimed:
+class Aimed(NamedTuple):
     addressed: Addressed
     path: str
     """The path that will be sent, without the query string."""
@@ -150,8 +147,7 @@ class Aimed:
     """The credentials that stood in the query."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identified:
+class Identified(NamedTuple):
     aimed: Aimed
     headers: Headers
     """The request's headers without those that were stripped."""
@@ -162,15 +158,13 @@ class Identified:
     """Redis was away, and the identity is one that was proven before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Billed:
+class Billed(NamedTuple):
     identified: Identified
     project: Project
     remembered: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """The whole judgement of the first gates: what is asked of whom, by whom, and on whose
     account."""
 
@@ -197,8 +191,7 @@ class Admitted:
         return self.project.estimate == "worst"
 
 
-@dataclass(frozen=True, slots=True)
-class Requested:
+class Requested(NamedTuple):
     """What the body says. ``body`` is as it came, and as it will be sent behind the budget's gate.
     It is None for an operation that takes none. ``headers`` are the headers that will be sent."""
 
@@ -234,8 +227,7 @@ class Hold(Protocol):
         """Whether an attempt of unknown fate may be repeated: the cost of both attempts is held."""
 
 
-@dataclass(frozen=True, slots=True)
-class Covered:
+class Covered(NamedTuple):
     """What the call may cost is held. ``requested`` is what will be sent: its cap may have been lowered."""
 
     requested: Requested
@@ -279,8 +271,7 @@ def known(stage: Stage) -> Known:
             return known(stage.requested)._replace(hold=stage.hold)
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One try at sending a call: how it ended (a status, or an error's code) and how long it took."""
 
     outcome: str
@@ -313,8 +304,7 @@ class End(StrEnum):
     STOPPED = "stopped by us"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What dispatch says of a call. Counts are those of the last answer."""
 
     end: End

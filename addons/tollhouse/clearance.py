@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tollhouse.call import Covered
 from tollhouse.credential.lease import Lease
 
 
-@dataclass(frozen=True, slots=True)
-class Clearance:
+class Clearance(NamedTuple):
     """Made in one place, behind the last gate (`journey`); dispatch takes nothing else."""
 
     covered: Covered

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol, cast
 
 from tollhouse.book import Book, Concluded
@@ -31,8 +31,9 @@ from tollhouse.providers import Provider
 
 log = logging.getLogger(__name__)
 
-Rest = Callable[[], Awaitable[None]]
-"""Writes the last bytes of an answer, once the call is concluded."""
+Rest = Callable[[], Coroutine[Any, Any, None] | None]
+"""Writes the last bytes of an answer, once the call is concluded. It is a plain function where
+nothing has to be waited for."""
 
 
 class Gate(Protocol):
@@ -116,8 +117,13 @@ class Journey:
     async def _give(trip: _Trip, rest: Rest) -> None:
         """The last bytes. Nothing that happens to them changes what the call costs."""
         try:
-            async with trip.exchange.interruptible(budget=False):
-                await rest()
+            waiting = rest()
+            if waiting is not None:
+                try:
+                    async with trip.exchange.interruptible(budget=False):
+                        await waiting
+                finally:
+                    waiting.close()
         except (ClientGone, Stopped, Refused):
             pass
         except Exception:
@@ -207,7 +213,7 @@ class Journey:
         trip.status = answer.status
         if answer.bodiless:
 
-            async def only_the_head() -> None:
+            def only_the_head() -> None:
                 exchange.start(answer.status, trip.headers(answer), end=True)
 
             return only_the_head
@@ -217,6 +223,13 @@ class Journey:
             if piece.whole:
                 break
             await self._write(trip, answer, piece)
+
+        if piece.last and not exchange.answered:
+
+            def in_one_write() -> None:
+                exchange.start(answer.status, trip.headers(answer), piece.data, end=True)
+
+            return in_one_write
 
         async def whole() -> None:
             await self._write(trip, answer, piece)
@@ -341,7 +354,7 @@ class _Trip:
         self.denial, self.gate, self.status = denial, refusal.gate, denial.status
         body = self.family.error_body(denial, self.id)
 
-        async def answer() -> None:
+        def answer() -> None:
             self.exchange.answer(denial.status, error_headers(denial, self.id), body)
 
         return answer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from redis.asyncio import Redis
 from tests.support.clock import Clock
 from tests.support.redis_cluster import everywhere
 from tests.support.redis_server import RedisServer
+from tests.support.values import replace
 
 from tollhouse.accounts.directory import Directory
 from tollhouse.accounts.remembered import Remembered

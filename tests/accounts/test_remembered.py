@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from tests.support.calls import admitted
 from tests.support.clock import Clock
+from tests.support.values import replace
 
 from tollhouse.accounts.remembered import PROVEN_S, SIZE, Remembered
 from tollhouse.call import Admitted, Identity, Project

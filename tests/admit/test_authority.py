@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.calls import HOST, models_head
+from tests.support.values import replace
 
 from tollhouse.admit.authority import (
     admit_connect,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.support.calls import CHAT, PROJECT, admitted, head
+from tests.support.values import replace
 from tests.support.wire import an_exchange
 
 from tollhouse.admit.reading import ReadBody

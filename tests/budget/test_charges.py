@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.budget.priced import FREE, HELD, PRICES, a_call
+from tests.support.values import replace
 
 from tollhouse.budget.charges import Charged, Charges
 from tollhouse.budget.hold import CallHold

@@ -10,7 +10,6 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from tests.budget.test_purse import state
 from tests.ledger.clock import RedisClock
 from tests.support.clock import Clock
 from tests.support.redis_server import RedisServer
+from tests.support.values import replace
 
 from tollhouse.budget.fail_open import MAX_BYTES, MAX_CALLS, FailOpen
 from tollhouse.budget.hold import CallHold

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from redis.asyncio import Redis
 from tests.budget.priced import FREE, HELD, PRICES, PROJECT, TENANT, a_call
 from tests.ledger.clock import RedisClock
 from tests.support.redis_server import RedisServer
+from tests.support.values import replace
 
 from tollhouse.budget.hold import scopes_of
 from tollhouse.budget.purse import Purse

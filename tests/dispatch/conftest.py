@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.dispatch.provider import HOST, Authority, FakeResolver, RawProvider
+from tests.support.values import replace
 
 from tollhouse.credential.lease import Lease
 from tollhouse.credential.secret import Secret

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from tests.support.calls import CHAT, admitted, arrival, covered, head, requested
 from tests.support.clock import Clock
+from tests.support.values import replace
 
 from tollhouse.call import Attempt, End, Hold, Outcome, Requested
 from tollhouse.clearance import Clearance

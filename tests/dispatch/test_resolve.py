@@ -1,7 +1,6 @@
-from dataclasses import replace
-
 import pytest
 from tests.dispatch.provider import FakeResolver
+from tests.support.values import replace
 
 from tollhouse.dispatch.resolve import AddressRefused, GuardedResolver
 from tollhouse.providers import Catalog

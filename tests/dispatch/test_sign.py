@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from tests.dispatch.conftest import Reach
 from tests.dispatch.provider import RawProvider
+from tests.support.values import replace
 
 from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.secret import Secret

@@ -13,7 +13,7 @@ from tests.support import token_endpoint
 
 SCRIPT = """
 import asyncio, json, pathlib, sys
-from dataclasses import replace
+from tests.support.values import replace
 from tests.dispatch.provider import FakeResolver
 from tests.support.holders import holders
 from tests.support.token_endpoint import Leads

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.families.samples import SAMPLES, Exchange, Samples
+from tests.support.values import replace
 
 from tollhouse.denial import REASONS, Denial, Refused
 from tollhouse.dispatch.answer import Answer

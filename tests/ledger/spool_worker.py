@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
+
+from tests.support.values import replace
 
 from tollhouse.call import Amount
 from tollhouse.ledger.names import Scope

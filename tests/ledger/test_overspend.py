@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
 from operator import mul
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.calls import admitted
+from tests.support.values import replace
 from tests.support.wire import an_exchange
 
 from tollhouse.admit.reading import ReadBody

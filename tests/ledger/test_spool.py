@@ -19,12 +19,12 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.ledger.spool_worker import begun, ending, scopes
+from tests.support.values import replace
 
 from tollhouse.ledger.ledger import LedgerUnavailable, Scope
 from tollhouse.ledger.spool import Spool, SpoolDamaged, SpoolRecord

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import h2.config
 import h2.connection
@@ -13,6 +12,7 @@ import pytest
 from mitmproxy.connection import ConnectionState
 from tests.listen.client import BOUNDS, Played, connected, until
 from tests.support.clock import Clock
+from tests.support.values import replace
 
 from tollhouse.denial import Refused
 from tollhouse.listen.exchange import ClientGone, Exchange

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from tests.support.values import replace
 from tollhouse.budget.hold import CallHold
 from tollhouse.call import (
     Admitted,

@@ -27,6 +27,8 @@ _READERS = 4
 class BodySource(Protocol):
     """What the gate needs of an exchange."""
 
+    @property
+    def body_complete(self) -> bool: ...
     def interruptible(self) -> AbstractAsyncContextManager[None]: ...
     async def read_all(self, limit: int, idle_s: float, kept: KeptBody | None = None) -> bytes: ...
 
@@ -96,5 +98,7 @@ class ReadBody:
                 raise Refused("body_too_large", f"It says {length[:20]} bytes, the limit is {self._max_body_bytes}.")
         identity = admitted.identity
         kept = self._bodies.reserve(identity.charged_as or identity.token_id, admitted.arrival.head.client_ip)
+        if exchange.body_complete:
+            return await exchange.read_all(self._max_body_bytes, self._idle_s, kept)
         async with exchange.interruptible():
             return await exchange.read_all(self._max_body_bytes, self._idle_s, kept)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 from tollhouse.budget.growth import TOKENS_PER_SECOND
 from tollhouse.budget.hold import CallHold, enlarged
@@ -124,7 +123,7 @@ class Charges:
         units = last.units.at_least(Units(input=last.units.input or estimate.input, output=output))
         if outcome.charges and units == last.units:
             rule = "usage"
-        return self._counted(hold, (replace(last, units=units), *outcome.charges[1:]), rule)
+        return self._counted(hold, (last._replace(units=units), *outcome.charges[1:]), rule)
 
     def _at_least_held(self, hold: CallHold, outcome: Outcome, rule: ChargedBy) -> Charged:
         """The hold, or the provider's count if that is more."""
@@ -173,7 +172,7 @@ class Charges:
     def _price(self, requested: Requested, charge: Charge) -> int | None:
         admitted, model = requested.admitted, requested.asked.model
         price_id = admitted.provider.price_id
-        served = charge if charge.model else replace(charge, model=model)
+        served = charge if charge.model else charge._replace(model=model)
         nano_usd = self._prices.cost(price_id, served, at=admitted.arrival.timestamp, requested=model)
         if nano_usd is None and admitted.project.unpriced == "dearest":
             nano_usd = self._prices.dearest(price_id, charge.units)

@@ -162,7 +162,7 @@ class Purse:
 
     @staticmethod
     def _set_output(hold: CallHold, tokens: int) -> None:
-        hold.estimate = replace(hold.estimate, units=replace(hold.estimate.units, output=tokens))
+        hold.estimate = hold.estimate._replace(units=hold.estimate.units._replace(output=tokens))
 
     def _output_within(self, hold: CallHold, base: int, most: int, short: Short) -> int:
         """The largest number of output tokens beyond ``base``, at most ``most``, that what is left is enough for. With
@@ -396,11 +396,13 @@ async def _as_sent(hold: CallHold) -> Requested:
     requested = hold.requested
     if requested.body is None:
         return requested
-    asked = replace(requested.asked, lowered_to=hold.clamped)
+    asked = requested.asked
+    if hold.clamped is not None:
+        asked = asked._replace(lowered_to=hold.clamped)
     rewrite = requested.admitted.provider.family.rewrite
     large = len(requested.body) > SMALL and (asked.asks_for_usage or asked.lowered_to is not None)
     body = await asyncio.to_thread(rewrite, requested.body, asked) if large else rewrite(requested.body, asked)
-    return replace(requested, body=body, asked=replace(asked, document=None))
+    return requested._replace(body=body, asked=asked._replace(document=None))
 
 
 def _flat(record: Mapping[str, object]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import Lease
@@ -10,8 +10,7 @@ from tollhouse.families.base import Headers
 from tollhouse.providers import Provider
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """``host`` is the normalised name of the call. ``path_and_query`` goes out byte for byte. These
     of ``headers`` are replaced or left out: hop-by-hop headers, every provider's credential slot,
     cookies, ``host``, ``content-length``, ``accept-encoding``, ``expect``. ``body`` is None for a

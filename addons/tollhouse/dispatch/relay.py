@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import Protocol
 
 from tollhouse.call import Attempt, End, Outcome
@@ -130,8 +129,7 @@ class Delivery:
         )
         if answering is None:
             return outcome
-        return replace(
-            outcome,
+        return outcome._replace(
             metered=answering.metered,
             streamed=answering.streamed,
             charges=answering.charges,
@@ -198,7 +196,7 @@ class Delivery:
 
     def _use(self, lease: Lease) -> None:
         """Go on with another key. Nothing of an answer to this one has been passed on."""
-        self._outgoing, self._token = replace(self._outgoing, lease=lease), None
+        self._outgoing, self._token = self._outgoing._replace(lease=lease), None
         self._breaker = self._breaker_of(lease)
         self._put_on(lease.secret)
         self._key_version = _version(lease)
@@ -273,7 +271,8 @@ class Delivery:
 
     def _record(self, attempt: Attempt) -> None:
         # Before `on_leaving` nothing is written, whatever ended the attempt.
-        attempt = replace(attempt, unknown=attempt.unknown and self._in_flight)
+        if attempt.unknown and not self._in_flight:
+            attempt = attempt._replace(unknown=False)
         self._attempts_made.append(attempt)
         if attempt.outcome != "cancelled":
             self._in_flight = False

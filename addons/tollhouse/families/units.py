@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Units:
+class Units(NamedTuple):
     """Counts of one charge, each at least 0.
 
     ``input`` is the whole input in tokens, with the tokens that were read from a cache or written
@@ -40,7 +38,7 @@ class Units:
 
     def at_least(self, floor: Units) -> Units:
         """The larger count of each field. Either count may be too low."""
-        return Units(*(max(getattr(self, name), getattr(floor, name)) for name in NAMES))
+        return Units(*map(max, self, floor))
 
     def token_counts(self) -> dict[str, int]:
         """The line's ``tokens``: ``input`` and ``output``, and each part that is not 0."""
@@ -57,7 +55,7 @@ class Units:
         return {"seconds": milliseconds / 1000, **found} if milliseconds else found
 
 
-NAMES: Final = tuple(field.name for field in fields(Units))
+NAMES: Final = Units._fields
 INPUT_PARTS: Final = ("cached", "cache_write", "input_audio", "cached_audio", "input_image")
 OUTPUT_PARTS: Final = ("reasoning", "output_audio", "output_image")
 TOKEN_PARTS: Final = (
@@ -69,8 +67,7 @@ TOKEN_PARTS: Final = (
 BESIDE: Final = ("milliseconds", "characters", "images", "pages", "searches", "requests")
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """One item of a call's bill. ``model`` is the model that served it, "" if the answer names none; ``tier`` is the service
     tier that was served, "" for the standard one."""
 
@@ -79,8 +76,7 @@ class Charge:
     tier: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(NamedTuple):
     """What a call may use before anybody knows what it used.
 
     ``units`` are upper bounds; ``units.output`` covers all choices together. ``asks`` names the token parts (`TOKEN_PARTS`)
@@ -99,4 +95,5 @@ class Estimate:
 
     def of_output(self, tokens: int) -> Estimate:
         """The same estimate with ``tokens`` and the predicted tokens as its output."""
-        return replace(self, units=replace(self.units, output=tokens + self.predicted))
+        tokens += self.predicted
+        return self if tokens == self.units.output else self._replace(units=self.units._replace(output=tokens))

@@ -6,7 +6,6 @@ case), about NaN or about text in another encoding. Each of these is refused.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final
 
 from tollhouse.families.base import Asked, Dialect, Headers, Operation
@@ -24,7 +23,7 @@ _MODEL_LISTS: Final = ("models", "fallbacks", "context_window_fallbacks", "conte
 """Where routers in OpenAI's format take models to fall back on: https://openrouter.ai/docs/features/model-routing and
 https://docs.litellm.ai/docs/proxy/reliability."""
 _MAX_MODELS: Final = 32
-_STREAMKNOWN: Final = frozenset({"include_usage", "include_obfuscation", "continuous_usage_stats"})
+_STREAM_OPTIONS: Final = frozenset({"include_usage", "include_obfuscation", "continuous_usage_stats"})
 _SILENT: Final = ("text", "refusal", "image_url")
 """Kinds of parts that have no sound. A ``file`` may be one of sound."""
 _OF_AUDIO: Final = frozenset({"input_audio", "output_audio", "cached_audio"})
@@ -46,32 +45,34 @@ def read(operation: Operation, path: str, headers: Headers, body: bytes, dialect
         refuse(f'"model" must be a string of 1 to {_MAX_MODEL} printable characters.')
     tier = _optional(document, "service_tier", str, "a string") or ""
     others, unknown = _other_models(document)
-    asked = Asked(model, others, unknown, tier=tier, document=read_body, writes=False, reasons=False)
     if operation.kind == "embeddings":
-        return asked
+        return Asked(model, others, unknown, tier=tier, document=read_body, writes=False, reasons=False)
 
     stream = _optional(document, "stream", bool, "true or false") or False
     options = _optional(document, "stream_options", dict, "an object")
     asks = False
     if options is not None:
-        _refuse_case_variants(options, _STREAMKNOWN, "stream_options.")
+        _refuse_case_variants(options, _STREAM_OPTIONS, "stream_options.")
         asks = _optional(options, "include_usage", bool, "true or false", "stream_options.") or False
     caps = [cap for key in CAPS if (cap := _integer(document, key, 0, _MAX_CAP)) is not None]
     # ``best_of`` is no field of OpenAI's chat. A server that knows it writes as many answers.
     choices = max(_integer(document, key, 1, MAX_N) or 1 for key in ("n", "best_of"))
     audio, may = _audio(document)
-    return replace(
-        asked,
-        stream=stream,
+    return Asked(
+        model,
+        others,
+        unknown,
+        stream,
         # Both caps at once are an error at OpenAI. Elsewhere either may win. A cap of 0 is an error
         # at OpenAI too, and means no cap elsewhere.
         cap=max(caps) if caps and all(caps) else None,
-        writes=True,
         choices=choices,
+        tier=tier,
         reasons=any(map(can_reason, (model, *others))) and document.get("reasoning_effort") != "none",
         asks=audio,
         may=may,
         asks_for_usage=stream and not asks and dialect.usage_in_stream == "on_request",
+        document=read_body,
     )
 
 
