@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.calls import admitted, head, requested
+from tests.support.calls import admitted, head, lease, requested
 from tests.support.clock import Clock
 from tests.support.values import replace
 from tests.support.wire import FakeWire, an_exchange
@@ -171,8 +171,7 @@ class Leases:
     async def get(self, provider: str, tenant: str, project: str) -> Any:
         if self.error is not None:
             raise self.error
-        secret = Secret("sk-a-key-of-this-test")
-        return self.lease or Lease(secret, "3", secret.fingerprint, "infrastructure/openai")
+        return self.lease or lease("sk-a-key-of-this-test", "3")
 
     async def refused(self, lease: Lease) -> Lease | None:
         return None
@@ -622,7 +621,7 @@ async def test_without_a_hold_there_is_no_clearance(world: World) -> None:
         (None, "sk-a-key", "internal"),
         (
             None,
-            Lease(Secret("{}"), "3", "abcd", "vault/infrastructure", "aws"),
+            lease("{}", "3", kind="aws"),
             "credential_unavailable",
         ),
     ],

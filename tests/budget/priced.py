@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from tests.support.calls import CHAT, IDENTITY, admitted, requested
+from tests.support.calls import PROJECT as PAYS
 
 from tollhouse.budget.hold import CallHold
 from tollhouse.call import Amount, Identity, Project, Requested, new_call_id
@@ -19,7 +21,7 @@ HELD: Final = Amount(100 * 1_000 + 50 * 10_000, 150, 1)
 FREE: Final = Amount(0, 0, 1)
 PROJECT: Final = Scope("project", "acme", "proj_1")
 TENANT: Final = Scope("tenant", "acme", "acme")
-LIMITED: Final = Project("proj_1", "acme", ("10 usd/day",))
+LIMITED: Final = replace(PAYS, limits=("10 usd/day",))
 
 
 def a_call(

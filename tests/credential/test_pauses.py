@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from tests.support.calls import lease
 from tests.support.clock import Clock
 
 from tollhouse.credential.lease import Lease
 from tollhouse.credential.pauses import Pauses
 from tollhouse.credential.secret import Secret
 
-
-def lease(name: str) -> Lease:
-    secret = Secret(f"sk-{name}")
-    return Lease(secret, "1", secret.fingerprint, "infrastructure/openai")
-
-
-A, B, C = lease("a"), lease("b"), lease("c")
+A, B, C = lease("sk-a"), lease("sk-b"), lease("sk-c")
 ALL = (A, B, C)
 
 

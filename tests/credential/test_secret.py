@@ -12,6 +12,7 @@ import traceback
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support import calls
 
 from tollhouse.credential.lease import Lease
 from tollhouse.credential.secret import Secret
@@ -21,8 +22,7 @@ KEY = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789"
 
 @pytest.fixture
 def lease() -> Lease:
-    secret = Secret(KEY)
-    return Lease(secret, "3", secret.fingerprint, "infrastructure/openai")
+    return calls.lease(KEY, "3")
 
 
 def test_text_forms_are_redacted(lease: Lease, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 from tests.dispatch.provider import HOST, Authority, FakeResolver, RawProvider
+from tests.support.calls import lease
 from tests.support.values import replace
 
 from tollhouse.credential.lease import Lease
-from tollhouse.credential.secret import Secret
 from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.upstream import Answer, Upstream
 from tollhouse.families.openai import OPENAI
 from tollhouse.providers import Catalog, CredentialSlot, Provider
 
 KEY = "sk-the-real-key-of-the-provider"
-LEASE = Lease(Secret(KEY), "1", "", "infrastructure/provider")
+LEASE = lease(KEY, path="infrastructure/provider")
 
 
 class Reached:

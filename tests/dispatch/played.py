@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.support.calls import CHAT, admitted, arrival, covered, head, requested
+from tests.support.calls import CHAT, admitted, arrival, covered, head, lease, requested
 from tests.support.clock import Clock
 from tests.support.values import replace
 
@@ -46,12 +46,7 @@ def with_length(body: bytes, headers: Sequence[tuple[str, str]] = OF_JSON) -> li
     return [*headers, ("content-length", str(len(body)))]
 
 
-def lease(name: str, version: str = "1") -> Lease:
-    secret = Secret(f"sk-{name}")
-    return Lease(secret, version, secret.fingerprint, "infrastructure/openai")
-
-
-OLD, NEW = lease("old"), lease("new", "2")
+OLD, NEW = lease("sk-old"), lease("sk-new", "2")
 
 
 class Provider:

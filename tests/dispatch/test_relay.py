@@ -24,9 +24,9 @@ from tests.dispatch.played import (
     Provider,
     Trip,
     asked_for,
-    lease,
     with_length,
 )
+from tests.support.calls import lease
 from tests.support.clock import Clock
 
 from tollhouse.call import End
@@ -127,7 +127,7 @@ async def test_no_key_to_go_on_with(status: int, body: bytes) -> None:
 
 async def test_a_key_refused_after_one_over_its_limit() -> None:
     """The one that was refused last is told of, not the one that its secret gave first."""
-    third = lease("third")
+    third = lease("sk-third")
     keys = Keys(NEW, others=[third])
     trip = Trip(Provider(UNAUTHORIZED, TOO_MANY, UNAUTHORIZED), keys=keys)
     assert third.fingerprint in (await refusal(trip)).denial.why
@@ -165,7 +165,7 @@ async def test_the_next_key_is_not_tried_while_its_breaker_is_open() -> None:
 
 async def test_every_key_that_was_put_on_the_call_is_redacted() -> None:
     """The answer to the second key may repeat the first one."""
-    first, second = lease("first-0123456789"), lease("second-0123456789")
+    first, second = lease("sk-first-0123456789"), lease("sk-second-0123456789")
     body = f'{{"a":"{first.secret.reveal()}","b":"{second.secret.reveal()}"}}'.encode()
     provider = Provider(UNAUTHORIZED, (200, with_length(body), [body]))
     trip = await Trip(provider, keys=Keys(second), lease=first).run()
@@ -178,7 +178,7 @@ async def test_what_was_minted_is_redacted() -> None:
     body = f'{{"a":"{token.reveal()}"}}'.encode()
     provider = Provider((200, with_length(body), [body]))
     provider.mints = token
-    account = Lease(Secret('{"private_key":"..."}', ()), "1", "0a0a0a0a", "infrastructure/vertex", "google")
+    account = lease(secret=Secret('{"private_key":"..."}', ()), path="infrastructure/vertex", kind="google")
     trip = await Trip(provider, lease=account).run()
     assert trip.body == b'{"a":"[redacted by tollhouse"}'
 

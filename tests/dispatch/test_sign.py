@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.dispatch.conftest import Reach
 from tests.dispatch.provider import RawProvider
+from tests.support.calls import lease
 from tests.support.values import replace
 
 from tollhouse.credential.lease import CredentialUnavailable, Lease
@@ -21,10 +22,6 @@ from tollhouse.providers.openai import OPENAI
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 ORG = (("openai-organization", "org-1"), ("openai-project", "proj 1"))
 BOTH = Provider("both", GOOGLE, (), CredentialSlot("x-goog-api-key"), accepts=frozenset({"google", "key"}))
-
-
-def lease(kind: CredentialKind = "key", headers: tuple[tuple[str, str], ...] = ()) -> Lease:
-    return Lease(Secret("sk-1"), "1", "0a0a0a0a", "infrastructure/x", kind, headers)
 
 
 class Tokens:
@@ -56,14 +53,14 @@ def test_a_key_is_put_on_without_waiting(provider: Provider) -> None:
 @pytest.mark.parametrize(("provider", "expected"), [(OPENAI, ORG), (BOTH, ())], ids=["openai", "another"])
 async def test_whom_the_provider_charges(provider: Provider, expected: tuple[tuple[str, str], ...]) -> None:
     """The headers are set for a provider that has them, and for no other."""
-    found = await begin(lease("key", (*ORG, ("x-evil", "1"))), provider)
+    found = await begin(lease(headers=(*ORG, ("x-evil", "1"))), provider)
     assert tuple(found[:-1]) == expected
 
 
 @pytest.mark.parametrize("value", ["org\r\nx-evil: 1", "órg", "org\x7f", "org\t1"])
 def test_a_value_that_is_no_header(value: str) -> None:
     """It is not sent, nor shown; a provider without the header does not mind."""
-    bad = lease("key", (("openai-organization", value),))
+    bad = lease(headers=(("openai-organization", value),))
     with pytest.raises(CredentialUnavailable, match="openai-organization") as caught:
         check_lease(bad, OPENAI)
     assert value not in caught.value.why
@@ -74,7 +71,7 @@ def test_a_value_that_is_no_header(value: str) -> None:
 async def test_a_kind_that_the_provider_does_not_take(kind: CredentialKind) -> None:
     """Said with both kinds' names, before anything is done with it."""
     with pytest.raises(CredentialUnavailable, match=r"an AWS|a Google .*; openai takes an API key"):
-        await begin(lease(kind), OPENAI, tokens=Tokens("t"))
+        await begin(lease(kind=kind), OPENAI, tokens=Tokens("t"))
 
 
 def test_each_built_in_takes_keys() -> None:
@@ -89,12 +86,12 @@ def test_each_built_in_takes_keys() -> None:
 async def test_a_service_account() -> None:
     """What was minted from it is put on, and told of."""
     told: list[Secret] = []
-    found = await begin(lease("google"), BOTH, tokens=Tokens("ya29.x"), minted=told.append)
+    found = await begin(lease(kind="google"), BOTH, tokens=Tokens("ya29.x"), minted=told.append)
     assert found == [("authorization", "Bearer ya29.x")]
     assert [secret.reveal() for secret in told] == ["ya29.x"]
     for tokens in (None, Tokens(None)):
         with pytest.raises(CredentialUnavailable):
-            await begin(lease("google"), BOTH, tokens=tokens)
+            await begin(lease(kind="google"), BOTH, tokens=tokens)
 
 
 async def test_nothing_is_sent_without_a_credential(raw: RawProvider, reach: Reach) -> None:
@@ -109,7 +106,7 @@ async def test_an_account_s_header_of_the_workload_is_replaced(raw: RawProvider,
     """Even if it came as far as here."""
     async with reach(raw.port, account_headers=OPENAI.account_headers) as to:
         given = [("OpenAI-Organization", "org-of-the-workload"), ("x-amz-security-token", "t"), ("x-a", "b")]
-        got = await to.send("GET", "/", given, None, lease=lease("key", ORG[:1]))
+        got = await to.send("GET", "/", given, None, lease=lease(headers=ORG[:1]))
         await got.read()
         await got.close()
     [request] = raw.received

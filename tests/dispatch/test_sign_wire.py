@@ -14,9 +14,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tests.dispatch.provider import FakeResolver, RawProvider, Request, answer, says
 from tests.support import sigv4
+from tests.support.calls import lease
 
-from tollhouse.credential.lease import Lease
-from tollhouse.credential.secret import Secret
 from tollhouse.denial import Refused
 from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.upstream import Upstream
@@ -25,7 +24,7 @@ from tollhouse.providers import Catalog, CredentialSlot, Provider
 
 HOST = "bedrock-runtime.eu-west-1.amazonaws.com"
 KEYS = {"access_key_id": "AKIAOFTHETESTS", "secret_access_key": "secret/of+the=tests", "session_token": "token//of=="}
-LEASE = Lease(Secret(json.dumps(KEYS)), "1", "f", "infrastructure/bedrock", "aws")
+LEASE = lease(json.dumps(KEYS), path="infrastructure/bedrock", kind="aws")
 NOW = datetime(2026, 11, 23, 19, 30, tzinfo=UTC)
 
 

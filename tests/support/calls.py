@@ -18,6 +18,8 @@ from tollhouse.call import (
     Requested,
     RequestHead,
 )
+from tollhouse.credential.lease import Lease
+from tollhouse.credential.secret import Secret
 from tollhouse.families.base import Asked, Limits
 from tollhouse.families.units import Estimate, Units
 from tollhouse.ledger.names import Scope
@@ -99,6 +101,19 @@ def requested(
     mode = "worst" if at.worst else "typical"
     counted = estimate or family.estimate(read, mode, LIMITS, dialect)  # type: ignore[arg-type]
     return Requested(at, read, raw, counted, at.headers)
+
+
+def lease(
+    key: str = "sk-1",
+    version: str = "1",
+    *,
+    path: str = "infrastructure/openai",
+    secret: Secret | None = None,
+    **more: Any,
+) -> Lease:
+    """A lease of ``secret``, or of the one that ``key`` makes."""
+    of = secret or Secret(key)
+    return Lease(of, version, of.fingerprint, path, **more)
 
 
 def covered(given: Requested | None = None, amount: Amount | None = None) -> Covered:
