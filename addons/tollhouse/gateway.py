@@ -103,7 +103,7 @@ class Gateway:
         self.config = config
         self._clock = clock
         self._health_every_s = health_every_s
-        self.reader = reader or open_reader(config)
+        self._given_reader = reader
         self.catalog = catalog(config)
         self.addresses: dict[str, str] = {}
         self.stopping = asyncio.Event()
@@ -165,6 +165,7 @@ class Gateway:
             self.fail_open = FailOpen(
                 self.ledger, self.spool, self.outage, self.remembered.vouches, self.directory.refresh
             )
+        self.reader = self._given_reader or open_reader(config)
         self.keys = open_keys(config, self.reader)
         self.on_stop(self.keys.close)
 
