@@ -98,6 +98,7 @@ def test_a_gateway_whose_spool_is_damaged_does_not_start(tmp_path: Path) -> None
     with open_fleet(tmp_path, 1, append_only=True) as fleet:
         [gateway] = fleet.gateways
         gateway.kill()
+        fleet.spool().touch(0o600)
         fleet.spool().write_bytes(b"something else\n" * 1000)
         with pytest.raises(
             GatewayProcessError, match=r"spool\.sqlite3 cannot be used as the spool: file is not"
