@@ -167,3 +167,12 @@ def test_a_string_without_an_end_is_refused(text: bytes) -> None:
     """And does not go on for ever."""
     with pytest.raises(Refused):
         string_end(text, 0)
+
+
+def test_the_head_of_a_long_string_is_its_text():
+    """Escapes in it are read as the provider reads them."""
+    document = parsed(b'{"a":"\\u0064ata:image\\/png,' + b"x" * 70_000 + b'"}')
+    [long] = document.long.values()
+    assert long.head.startswith("data:image/png,xxx")
+    assert document.name(document.tree["a"]) == long.head
+    assert (document.name("a"), document.name(None)) == ("a", None)

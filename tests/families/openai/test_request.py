@@ -329,3 +329,26 @@ def test_another_spelling_of_a_list_of_models_is_refused():
 def test_who_can_reason_in_silence(model: str, more: dict[str, Any], reasons: bool):
     """Any model that is not known to be without reasoning, unless the request says that it is not to."""
     assert _read(json.dumps({"model": model, **more}).encode()).reasons is reasons
+
+
+def _escaped(text: str) -> str:
+    """Each character as an escape, which JSON allows and no provider minds."""
+    return "".join(f"\\u{ord(character):04x}" for character in text)
+
+
+@pytest.mark.parametrize("size", [10, 70_000], ids=["small", "large"])
+def test_a_name_that_is_written_in_escapes_is_the_name(size: int) -> None:
+    """Escapes make a long string of a name, and the strings of a large body that are long are cut out of it. What is judged is
+    what the provider reads."""
+    body = (
+        '{"model":"%s","models":["%s"],"tools":[{"model":"%s"}],'
+        '"messages":[{"role":"user","content":[{"type":"%s","input_audio":{}},{"type":"text","text":"%s"}]}]}'
+    ) % (*map(_escaped, ("gpt-4o-2024-08-06", "o1-pro-2025-03-19", "gpt-5-pro-2025-10-06", "input_audio")), "x" * size)
+    asked = _read(body.encode())
+    assert asked.model == "gpt-4o-2024-08-06"
+    assert (asked.other_models, asked.models_unknown) == (("o1-pro-2025-03-19", "gpt-5-pro-2025-10-06"), False)
+    assert asked.asks == {"input_audio"}
+
+
+def test_a_long_model_of_a_large_body_is_no_model() -> None:
+    assert "256" in _why(b'{"model":"' + b"x" * 70_000 + b'","messages":[]}')

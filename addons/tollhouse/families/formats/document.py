@@ -16,7 +16,7 @@ import json
 import re
 import secrets
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -40,7 +40,7 @@ MAX_PLAIN: Final = 4 << 20
 """Bytes of a body without its long strings."""
 _LONGEST_KEY: Final = 1_024
 _HEAD: Final = 400_512
-"""Bytes of a long string that are kept. They are for reading the beginning of an image or a
+"""Characters of a long string that are kept. They are for reading the beginning of an image or a
 sound."""
 _STEP: Final = 1 << 18
 """Bytes that one step looks at."""
@@ -52,7 +52,7 @@ _LONGEST_ESCAPE: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class LongString:
-    """A string that is not kept decoded: how it begins, how many bytes of UTF-8 its text has, and its tokens."""
+    """A string that is not kept whole: how its text begins, how many bytes of UTF-8 it has, and its tokens."""
 
     head: str
     bytes: int
@@ -65,6 +65,17 @@ class Document:
 
     tree: dict[str, Any]
     long: dict[str, LongString]
+
+    def name(self, value: Any) -> Any:
+        """``value`` as the provider reads it, of a long string no more than its beginning. An escape for each of its
+        characters makes a long string of a name."""
+        return named(value, self.long)
+
+
+def named(value: Any, long: Mapping[str, LongString]) -> Any:
+    """`Document.name`."""
+    found = long.get(value) if long and isinstance(value, str) else None
+    return value if found is None else found.head
 
 
 def refuse(why: str) -> NoReturn:
@@ -223,6 +234,8 @@ def _long_string(body: bytes, start: int, end: int) -> LongString:
     """Raises `Refused` for one that is no UTF-8."""
     decode = codecs.getincrementaldecoder("utf-8")().decode
     tokens, size, at = 0.0, 0, start
+    head: list[str] = []
+    wanted = _HEAD
     while at < end:
         stop = _inside(body, at, min(at + _STEP, end))
         try:
@@ -235,5 +248,8 @@ def _long_string(body: bytes, start: int, end: int) -> LongString:
         else:
             size += stop - at
         tokens += text_tokens(text)
+        if wanted > 0:
+            head.append(text[:wanted])
+            wanted -= len(text)
         at = stop
-    return LongString(body[start : min(end, start + _HEAD)].decode("utf-8", "replace"), size, tokens)
+    return LongString("".join(head), size, tokens)

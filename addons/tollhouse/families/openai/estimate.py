@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tollhouse.families.base import Asked, Dialect, Limits, Mode
-from tollhouse.families.formats.document import Document, LongString
+from tollhouse.families.formats.document import Document, LongString, named
 from tollhouse.families.formats.text_tokens import text_tokens
 from tollhouse.families.openai import media
 from tollhouse.families.openai.known_fields import NOT_INPUT
@@ -230,7 +230,7 @@ class _Typical:
     def part(self, part: Any) -> float:
         if not isinstance(part, dict):
             return self.per_part + self.text(part)
-        kind = part.get("type")
+        kind = named(part.get("type"), self._long)
         if kind == "text":
             return self.per_part + self.text(part.get("text")) + self._rest(part, "text")
         if kind == "image_url":
@@ -332,7 +332,8 @@ class _Worst(_Typical):
             if long is None:
                 return 0
             # What is not all in the head is not known to be plain.
-            plain = long.head.isascii() and "\\" not in long.head and len(long.head) == long.bytes
+            head = long.head
+            plain = head.isascii() and head.isprintable() and not ('"' in head or "\\" in head) and len(head) == long.bytes
             return long.bytes if plain else 6 * long.bytes
         parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         return sum(map(self._long_bytes, parts))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tollhouse.families.base import Asked, Dialect, Headers, Operation
-from tollhouse.families.formats.document import parsed, refuse, shown
+from tollhouse.families.formats.document import Document, parsed, refuse, shown
 from tollhouse.families.openai.known_fields import KNOWN
 from tollhouse.families.openai.models import can_reason
 from tollhouse.families.openai.rewrite import CAPS
@@ -38,13 +38,13 @@ def read(operation: Operation, path: str, headers: Headers, body: bytes, dialect
     read_body = parsed(body)
     document = read_body.tree
     _refuse_case_variants(document, KNOWN, "")
-    model = document.get("model", _MISSING)
+    model = read_body.name(document.get("model", _MISSING))
     if model is _MISSING:
         refuse('The body has no "model".')
     if not isinstance(model, str) or not model or len(model) > _MAX_MODEL or not model.isprintable():
         refuse(f'"model" must be a string of 1 to {_MAX_MODEL} printable characters.')
     tier = _optional(document, "service_tier", str, "a string") or ""
-    others, unknown = _other_models(document)
+    others, unknown = _other_models(read_body)
     if operation.kind == "embeddings":
         return Asked(model, others, unknown, tier=tier, document=read_body, writes=False, reasons=False)
 
@@ -57,7 +57,7 @@ def read(operation: Operation, path: str, headers: Headers, body: bytes, dialect
     caps = [cap for key in CAPS if (cap := _integer(document, key, 0, _MAX_CAP)) is not None]
     # ``best_of`` is no field of OpenAI's chat. A server that knows it writes as many answers.
     choices = max(_integer(document, key, 1, MAX_N) or 1 for key in ("n", "best_of"))
-    audio, may = _audio(document)
+    audio, may = _audio(read_body)
     return Asked(
         model,
         others,
@@ -98,8 +98,9 @@ def _integer(document: dict[str, Any], key: str, low: int, high: int) -> int | N
     return value
 
 
-def _other_models(document: dict[str, Any]) -> tuple[tuple[str, ...], bool]:
+def _other_models(body: Document) -> tuple[tuple[str, ...], bool]:
     """Every model beside ``model`` that the request can reach, and whether there may be others."""
+    document = body.tree
     found: list[Any] = []
     # A route is the router's own choice of a model.
     unknown = document.get("route") is not None
@@ -113,16 +114,18 @@ def _other_models(document: dict[str, Any]) -> tuple[tuple[str, ...], bool]:
     for tool in tools if isinstance(tools, list) else ():
         if isinstance(tool, dict) and tool.get("model") is not None:
             found.append(tool["model"])
+    found = [body.name(value) for value in found]
     names = tuple(dict.fromkeys(name for name in found if isinstance(name, str) and len(name) <= _MAX_MODEL))
     unknown = unknown or len(found) > _MAX_MODELS or any(name not in names for name in found)
     return names[:_MAX_MODELS], unknown
 
 
-def _audio(document: dict[str, Any]) -> tuple[frozenset[str], frozenset[str]]:
+def _audio(body: Document) -> tuple[frozenset[str], frozenset[str]]:
     """Two sets of token parts of audio: those that are asked for by name, and those that the tokens
     may turn out to be. They may be audio where audio is asked for, where an earlier answer is
     named, and where a kind of part may have sound."""
     asks = set()
+    document = body.tree
     modalities = document.get("modalities")
     if isinstance(modalities, list) and "audio" in modalities:
         asks.add("output_audio")
@@ -135,7 +138,7 @@ def _audio(document: dict[str, Any]) -> tuple[frozenset[str], frozenset[str]]:
             asks.add("input_audio")
         content = message.get("content")
         for part in content if isinstance(content, list) else ():
-            kind = part.get("type") if isinstance(part, dict) else None
+            kind = body.name(part.get("type")) if isinstance(part, dict) else None
             if kind == "input_audio":
                 asks.add("input_audio")
             elif kind not in _SILENT:
