@@ -1,6 +1,7 @@
 import re
 from itertools import pairwise
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -94,3 +95,11 @@ def test_data_lines_make_one_text_with_places():
     assert raw[slice(*data.raw_span(start, start + 3))] == b"two"
     assert raw[slice(*data.raw_span(1, start + 3))] == b"one\ndata\ndata:\xc3\xa9two"
     assert EventData(b": only a comment\n\n").text is None
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n"])
+def test_events_without_anything_in_them(end: bytes) -> None:
+    """Each of them is one, however many a piece has."""
+    splitter = EventSplitter()
+    assert splitter.feed(b"a" + end + end * 1000) == [(b"a" + end, True)] + [(end, True)] * 1000
+    assert splitter.rest() == b""

@@ -380,3 +380,24 @@ def test_an_error_body_is_named():
     meter.feed(b'{"error":{"message":"m","type":"t","param":null,"code":"insufficient_quota"}}')
     meter.flush()
     assert meter.error == "insufficient_quota"
+
+
+def test_a_long_answer_of_many_small_parts_is_read_in_few_steps() -> None:
+    """An answer with ``logprobs`` has a bracket or a quote in every third byte. What it nests is passed over in one step of the
+    interpreter's own, so that none of its pieces holds up the event loop; where a piece ends makes no difference."""
+    part = b'{"token":"\\"}","logprob":-0.1,"bytes":[97],"top":[{"a":{"b":[{"c":"{"}]}}]},'
+    body = b'{"choices":[{"logprobs":{"content":[' + part * 3_000 + b'{}]}}],"usage":{"prompt_tokens":7},"model":"m"}'
+    for size in (1 << 16, 4_093, 17):
+        meter = JsonMeter()
+        assert b"".join(meter.feed(body[at : at + size]) for at in range(0, len(body), size)) == body
+        meter.flush()
+        assert meter.finish() == (Charge("m", Units(input=7, requests=1)),)
+
+
+def test_an_answer_that_nests_without_an_end_is_not_read_on() -> None:
+    """It has no usage, and takes no time."""
+    meter = JsonMeter(max_body=16)
+    meter.feed(b'{"a":' + b"[" * 100_000)
+    meter.feed(b"]" * 100_000 + b',"usage":{"prompt_tokens":7}}')
+    meter.flush()
+    assert meter.finish() == ()

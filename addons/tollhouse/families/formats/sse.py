@@ -60,7 +60,7 @@ class EventSplitter:
             return pieces
         if self._parts or self._skipping:
             probe = self._last + chunk
-            end = _end(probe, 0)
+            end = _end(probe)
             if end < 0:
                 self._last = probe[-3:]
                 if self._skipping:
@@ -78,9 +78,15 @@ class EventSplitter:
                 chunk = b"".join(self._parts) + chunk
                 self._parts, self._size = [], 0
         at = 0
-        while (end := _end(chunk, at)) >= 0:
-            pieces.append((chunk[at:end], True))
-            at = end
+        if b"\r" not in chunk:
+            # Looked for once: a piece may have an event in every second byte.
+            while (end := chunk.find(b"\n\n", at) + 2) >= 2:
+                pieces.append((chunk[at:end], True))
+                at = end
+        else:
+            for match in _END.finditer(chunk):
+                pieces.append((chunk[at : match.end()], True))
+                at = match.end()
         if at == len(chunk):
             self._after_cr = self._after_cr or (at > 0 and chunk[-1] == 0x0D)
         else:
@@ -97,12 +103,12 @@ class EventSplitter:
             self._skipping = True
 
 
-def _end(buffer: bytes, at: int) -> int:
-    """Where the first event at or after ``at`` ends, or -1."""
+def _end(buffer: bytes) -> int:
+    """Where the first event ends, or -1."""
     if b"\r" not in buffer:
-        found = buffer.find(b"\n\n", at)
+        found = buffer.find(b"\n\n")
         return found + 2 if found >= 0 else -1
-    match = _END.search(buffer, at)
+    match = _END.search(buffer)
     return match.end() if match else -1
 
 

@@ -10,6 +10,13 @@ from typing import Any, Final
 
 _OUTSIDE: Final = re.compile(rb'["{}\[\],]')
 _INSIDE: Final = re.compile(rb'["\\]')
+_STRING: Final = rb'"(?:[^"\\]++|\\.)*+"'
+_FLAT: Final = rb'(?:[^"{}\[\]]++|' + _STRING + rb")*+"
+_ONE_DEEP: Final = rb"(?:[^\"{}\[\]]++|" + _STRING + rb"|[{\[]" + _FLAT + rb"[}\]])*+"
+_DEEP: Final = re.compile(rb"(?:[^\"{}\[\]]++|" + _STRING + rb"|[{\[]" + _ONE_DEEP + rb"[}\]])*+", re.DOTALL)
+"""What stands inside a member, as far as its brackets are closed again: most of a long answer, in one step."""
+_MAX_DEPTH: Final = 100
+"""A document that nests deeper is not read on."""
 _LONGEST: Final = 65_536
 """The most bytes of a member that is read."""
 
@@ -45,6 +52,9 @@ class Topmost:
                 else:
                     self._in_string = False
                 continue
+            if self._depth > 1:
+                deep = _DEEP.match(data, at)
+                at = deep.end() if deep is not None else at
             match = _OUTSIDE.search(data, at)
             if match is None:
                 break
@@ -56,6 +66,7 @@ class Topmost:
                 self._depth += 1
                 if self._depth == 1:
                     self._member, kept = bytearray(), at
+                self._over = self._depth > _MAX_DEPTH
             elif mark in b"}]":
                 self._depth -= 1
                 if self._depth == 0:

@@ -333,7 +333,9 @@ class _Worst(_Typical):
                 return 0
             # What is not all in the head is not known to be plain.
             head = long.head
-            plain = head.isascii() and head.isprintable() and not ('"' in head or "\\" in head) and len(head) == long.bytes
+            plain = (
+                head.isascii() and head.isprintable() and not ('"' in head or "\\" in head) and len(head) == long.bytes
+            )
             return long.bytes if plain else 6 * long.bytes
         parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         return sum(map(self._long_bytes, parts))

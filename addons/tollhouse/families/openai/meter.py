@@ -26,6 +26,8 @@ _SMALL: Final = 1 << 14
 _HEAD: Final = 1 << 9
 _TAIL: Final = 1 << 13
 _MODEL_LOOKS: Final = 8
+_LEAST: Final = len(b"data:1\n\n")
+"""Bytes of an event; a shorter one says nothing."""
 _WANTED: Final = ("usage", "model", "service_tier", "error")
 
 # "usage":null as a member of the frame's outermost object. Read from the end: the last brace closes the outermost
@@ -66,7 +68,7 @@ class JsonMeter:
     output_seen = 0
     """A JSON answer is made whole before its first byte comes, so that nothing is to be told of it on the way."""
 
-    def __init__(self, max_body: int = 1 << 20) -> None:
+    def __init__(self, max_body: int = 1 << 16) -> None:
         self._told = Told()
         self._max = max_body
         self._parts: list[bytes] = []
@@ -205,6 +207,8 @@ class StreamMeter:
         return edited
 
     def _event(self, raw: bytes) -> bytes:
+        if len(raw) < _LEAST:
+            return raw
         if not self._told.model and self._looks < _MODEL_LOOKS:
             self._looks += 1
             self._learn_model(raw)
