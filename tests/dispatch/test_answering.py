@@ -91,6 +91,18 @@ async def test_more_behind_done() -> None:
     assert (trip.before, settled(trip).charges) == (b"".join(COUNTED_STREAM[:-1]), (CHARGE,))
 
 
+async def test_what_goes_on_behind_its_own_end_is_cut() -> None:
+    """The call is settled by then: nobody would pay for it, and no budget would end it."""
+    text = b'data: {"choices":[{"index":0,"delta":{"content":"' + b"x" * 30_000 + b'"}}]}\n\n'
+    provider = Provider((200, SSE, [*COUNTED_STREAM, *[text] * 100]))
+    trip = Trip(provider, asked_for(COUNTED))
+    with pytest.raises(Refused) as refused:
+        await trip.run()
+    assert refused.value.denial.code == "upstream_bad_answer"
+    assert trip.body == b"".join([*COUNTED_STREAM, text, text])
+    assert (settled(trip).end, settled(trip).charges) == (End.STREAMED, (CHARGE,))
+
+
 async def test_a_cut_behind_done() -> None:
     """The client sees that it is cut; the call has ended well."""
     trip = Trip(Provider((200, SSE, [*COUNTED_STREAM, CUT])), asked_for(COUNTED))

@@ -22,6 +22,10 @@ log = logging.getLogger(__name__)
 _NOT_PASSED_ON: Final = frozenset({"alt-svc", "set-cookie", "set-cookie2", "trailer", "content-length"})
 
 
+_LATE: Final = 65_536
+"""Bytes that may come behind the end that an answer has said: nobody pays for them. Comments and a count of some servers do."""
+
+
 class Piece(NamedTuple):
     """A part of the answer. ``whole``: with it the client has the whole answer and may call again at once, so that everything
     is settled before it goes out. ``last``: nothing comes behind it."""
@@ -32,8 +36,8 @@ class Piece(NamedTuple):
 
 
 class Answering:
-    """One answer. It is an asynchronous iterator of `Piece`; it raises `Refused` when the provider cuts the answer or the
-    budget ends it.
+    """One answer. It is an asynchronous iterator of `Piece`; it raises `Refused` when the provider cuts the answer, goes on
+    for long behind the end that it has said, or the budget ends it.
 
     ``silence_s`` is how long its head was waited for. ``breaker`` is told how a metered answer went; nobody has told it of one
     yet. ``clock`` gives seconds that never go back.
@@ -78,6 +82,7 @@ class Answering:
         """There is nothing behind the head."""
         self.complete = self.bodiless
         """The answer was read to its end, or has said that it is over."""
+        self._late = _LATE
         self._flushed = False
         self._over = False
         self._given: bytes | None = None
@@ -143,6 +148,11 @@ class Answering:
         if not chunk:
             self.complete = self._over = True
             return Piece(self.flush(), True, True)
+        if self.complete:
+            self._late -= len(chunk)
+            if self._late < 0:
+                self._over = True
+                raise Refused("upstream_bad_answer", "It went on behind the end that it had said.")
         last = False
         if self._left is not None:
             self._left -= len(chunk)

@@ -401,3 +401,17 @@ def test_an_answer_that_nests_without_an_end_is_not_read_on() -> None:
     meter.feed(b"]" * 100_000 + b',"usage":{"prompt_tokens":7}}')
     meter.flush()
     assert meter.finish() == ()
+
+
+@pytest.mark.parametrize("more", [{}, {"completion_tokens": 0, "total_tokens": 0}])
+def test_zeros_are_no_count(more: dict[str, int]) -> None:
+    """Every request has input. A count that came before them stays."""
+    zeros = {"prompt_tokens": 0, **more}
+    whole = JsonMeter()
+    whole.feed(json.dumps({"model": "m", "usage": zeros}).encode())
+    whole.flush()
+    assert whole.finish() == ()
+    stream = StreamMeter(edits=False)
+    for usage in (_COUNTS, zeros):
+        stream.feed(b"data: " + json.dumps(_chunk("a", usage=usage)).encode() + b"\n\n")
+    assert _counted(stream) == _USAGE

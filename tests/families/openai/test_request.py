@@ -340,11 +340,14 @@ def _escaped(text: str) -> str:
 def test_a_name_that_is_written_in_escapes_is_the_name(size: int) -> None:
     """Escapes make a long string of a name, and the strings of a large body that are long are cut out of it. What is judged is
     what the provider reads."""
+    names = ("gpt-4o-2024-08-06", "o1-pro-2025-03-19", "gpt-5-pro-2025-10-06", "input_audio")
     body = (
-        '{"model":"%s","models":["%s"],"tools":[{"model":"%s"}],'
-        '"messages":[{"role":"user","content":[{"type":"%s","input_audio":{}},{"type":"text","text":"%s"}]}]}'
-    ) % (*map(_escaped, ("gpt-4o-2024-08-06", "o1-pro-2025-03-19", "gpt-5-pro-2025-10-06", "input_audio")), "x" * size)
-    asked = _read(body.encode())
+        '{"model":"A","models":["B"],"tools":[{"model":"C"}],'
+        '"messages":[{"role":"user","content":[{"type":"D","input_audio":{}},{"type":"text","text":"text"}]}]}'
+    )
+    for mark, name in zip("ABCD", names, strict=True):
+        body = body.replace(f'"{mark}"', f'"{_escaped(name)}"')
+    asked = _read(body.replace('"text"}]', f'"{"x" * size}"}}]').encode())
     assert asked.model == "gpt-4o-2024-08-06"
     assert (asked.other_models, asked.models_unknown) == (("o1-pro-2025-03-19", "gpt-5-pro-2025-10-06"), False)
     assert asked.asks == {"input_audio"}

@@ -8,7 +8,8 @@ from tollhouse.families.units import Charge, Units
 
 
 def usage_of(value: object) -> Units | None:
-    """OpenAI's ``usage`` object in the one normal form; None unless it is an object with a ``prompt_tokens`` count.
+    """OpenAI's ``usage`` object in the one normal form; None unless it is an object with a ``prompt_tokens`` count. Zeros alone
+    are no count: every request has input, and servers that do not count send them.
 
     Details are parts of their totals (``prompt_tokens`` includes the cached tokens) and may be
     null. Reasoning is added to ``completion_tokens`` only if the total shows that it is not in
@@ -25,6 +26,8 @@ def usage_of(value: object) -> Units | None:
     reasoning = of_output("reasoning_tokens")
     if reasoning and _count(value.get("total_tokens")) == prompt + output + reasoning:
         output += reasoning
+    if not prompt and not output:
+        return None
     return Units(
         input=prompt,
         cached=min(of_prompt("cached_tokens"), prompt),
