@@ -28,6 +28,7 @@ from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
 from tollhouse.dispatch.attempts import Timing
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.relay import Relay
+from tollhouse.families.base import PassThrough
 from tollhouse.families.units import Estimate, Units
 from tollhouse.journey import Journey
 from tollhouse.ledger import names
@@ -260,9 +261,9 @@ class World:
         """Of the parts as they are now."""
         timing = Timing(self.clock, self.clock, self.clock.sleep, lambda: 0.0)
         self.purse = Purse(self.ledger, self.prices, self.spool, clock=self.clock)
-        relay = Relay(self.provider, Breakers(self.clock), self.leases, abandoned_read_s=0.0, timing=timing)  # type: ignore[arg-type]
+        self.relay = Relay(self.provider, Breakers(self.clock), self.leases, abandoned_read_s=0.0, timing=timing)  # type: ignore[arg-type]
         gates = (self.admit, self.read, self.purse, self.late)
-        self.journey = Journey(gates, self.leases, self.purse, relay, self.book)
+        self.journey = Journey(gates, self.leases, self.purse, self.relay, self.book)
         self.journey.open = True
 
     def admitted(self, arrival: Arrival) -> Admitted:
@@ -504,6 +505,28 @@ async def test_a_budget_that_ends_a_stream(world: World) -> None:
     assert world.wire.written == [0, 1]
     assert not world.wire.cut
     assert await world.used() == (100_000 + 3_000 * 10_000, 1)
+
+
+class FaultyMeter(PassThrough):
+    """One that can't read what it is given."""
+
+    def feed(self, data: bytes) -> bytes:
+        raise RuntimeError("injected")
+
+
+@pytest.mark.parametrize("body", [PLAIN, STREAM])
+async def test_a_meter_that_raises_does_not_harm_the_answer(world: World, body: dict[str, Any]) -> None:
+    """Every byte goes on, the hold is the charge, and it is counted."""
+    family = replace(OPENAI.family, meter=lambda asked, head: FaultyMeter())
+    world.provider_entry = replace(OPENAI, family=family)
+    world.body = body
+    script = plain(COUNTED) if body is PLAIN else streamed(TEXT, USAGE, DONE)
+    world.provider.script = script
+    line = await world.travel()
+    assert world.wire.body == (COUNTED if body is PLAIN else TEXT + USAGE + DONE)
+    assert (line["status"], line["decision"], line["reason"]) == (200, "allow", "")
+    assert (line["charged_by"], await world.used()) == ("hold", (HELD, 1))
+    assert world.relay.meter_faults == {"openai": 1}
 
 
 async def test_a_count_that_comes_when_the_client_has_gone(world: World) -> None:

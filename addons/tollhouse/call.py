@@ -314,6 +314,8 @@ class Outcome(NamedTuple):
     """The request had left, and the head of its answer had not come."""
     metered: bool = False
     """The answer is one that costs money: a metered operation, a status of 2xx."""
+    meter_failed: bool = False
+    """The answer, or the rest of it, went on unread, for a fault of ours."""
     streamed: bool = False
     """The answer came as a stream."""
     charges: tuple[Charge, ...] = ()

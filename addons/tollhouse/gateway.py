@@ -239,7 +239,9 @@ class Gateway:
         # Its library takes 3 MB, which a gateway without the listener does not need.
         from tollhouse.site.metrics import Metrics, Parts
 
-        parts = Parts(self.reasons, self.journey, self.purse, self.spool, self.book, self.breakers, self.keys)
+        parts = Parts(
+            self.reasons, self.journey, self.purse, self.spool, self.book, self.breakers, self.relay, self.keys
+        )
         site = AdminSite(address, self.config.listen.base_url_hosts, self.reasons, Metrics(parts), self.warnings)
         with _said(f"listen.admin: {address} cannot be listened on", "free it or choose another"):
             host, port = await site.start()

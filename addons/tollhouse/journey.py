@@ -222,7 +222,10 @@ class Journey:
         async for piece in answer:
             if piece.whole:
                 break
-            await self._write(trip, answer, piece)
+            if not exchange.answered:
+                await self._begin(trip, answer, piece)
+            elif piece.data:
+                await exchange.send(piece.data)
 
         if piece.last and not exchange.answered:
 
@@ -232,23 +235,25 @@ class Journey:
             return in_one_write
 
         async def whole() -> None:
-            await self._write(trip, answer, piece)
+            if not exchange.answered:
+                await self._begin(trip, answer, piece)
+            elif piece.data:
+                await exchange.send(piece.data)
             async for late in answer:
-                await self._write(trip, answer, late)
+                if late.data:
+                    await exchange.send(late.data)
             if not exchange.finished:
                 exchange.end()
 
         return whole
 
     @staticmethod
-    async def _write(trip: _Trip, answer: Answering, piece: Piece) -> None:
+    async def _begin(trip: _Trip, answer: Answering, piece: Piece) -> None:
+        """The head goes out with the first piece."""
         exchange = trip.exchange
-        if not exchange.answered:
-            exchange.start(answer.status, trip.headers(answer), piece.data, end=piece.last)
-            if not piece.last:
-                await exchange.send(b"")
-        elif piece.data:
-            await exchange.send(piece.data)
+        exchange.start(answer.status, trip.headers(answer), piece.data, end=piece.last)
+        if not piece.last:
+            await exchange.send(b"")
 
     def _broken_off(self, trip: _Trip, delivery: Delivery, refusal: Refused) -> Rest | None:
         """There is no answer, or its rest can't be had."""

@@ -166,6 +166,16 @@ def test_what_each_ending_is_charged(
     assert charged(outcome, project=project) == as_charged(row)
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("end", [End.WHOLE, End.STREAMED, End.CUT, End.LEFT, End.STOPPED, End.OVER_BUDGET])
+def test_an_answer_that_our_meter_failed_on(end: End, streamed: bool) -> None:
+    """The hold, whatever was seen; or what the provider had counted, if that is more."""
+    outcome = Outcome(end, 200, metered=True, meter_failed=True, streamed=streamed, output_seen=70)
+    assert charged(outcome) == as_charged(HOLD)
+    assert charged(replace(outcome, charges=COUNTED["7 out"])) == as_charged(HOLD)
+    assert charged(replace(outcome, charges=COUNTED["1000 out"])) == (Amount(11_000_000, 2_000, 1), "usage")
+
+
 def test_every_ending_is_in_the_table() -> None:
     """A new way to end has a row."""
     assert {end for end, _ in ENDINGS} == set(End)

@@ -11,6 +11,7 @@ from tollhouse.dispatch.breaker import Breaker, State
 from tollhouse.dispatch.stages import BudgetTap, Judging, Metering, Redaction, fed, flushed
 from tollhouse.families.base import Boundary, PassThrough
 from tollhouse.families.formats.sse import SseBoundary
+from tollhouse.families.units import Charge, Units
 
 KEY = "sk-0123456789"
 SPENT = Denial("budget_exceeded")
@@ -42,7 +43,7 @@ class Upper(PassThrough):
 
 def test_one_stage_after_the_other() -> None:
     """The key is taken out before the meter reads, and what a stage holds back passes the stages behind it."""
-    stages = (Redaction(Redactor([Secret(KEY)])), Metering(Upper(), 0.0))
+    stages = (Redaction(Redactor([Secret(KEY)])), Metering(Upper, 0.0))
     assert fed(stages, b"a" + KEY.encode() + b"b sk-01") == b"A[REDACTED BY B"
     assert flushed(stages) == b" SK-01"
 
@@ -53,7 +54,7 @@ def test_one_stage_after_the_other() -> None:
 def test_a_silence_ends_with_text() -> None:
     """Each one counts but for its first second; what is no text does not end it."""
     meter = Meter()
-    metering = Metering(meter, 5.0)
+    metering = Metering(lambda: meter, 5.0)
     metering.waited(3.0)
     metering.feed(b": waiting\n\n")
     assert metering.silent_s == 0.0
@@ -68,6 +69,88 @@ def test_a_silence_ends_with_text() -> None:
     metering.end_silence()
     metering.end_silence()
     assert metering.silent_s == 8.5
+
+
+# A meter that raises. None does; a fault of ours is not to harm the answer.
+
+
+class Faulty(Meter):
+    """Raises at one of its parts, once it has read ``sound`` pieces. It holds one byte back."""
+
+    def __init__(self, part: str, sound: int = 1, boundary: Boundary | None = None) -> None:
+        super().__init__(boundary)
+        self.part = part
+        self.sound = sound
+        self.held = b""
+
+    def _at(self, part: str) -> None:
+        if part == self.part and self.sound <= 0:
+            raise RuntimeError("injected")
+
+    def feed(self, data: bytes) -> bytes:
+        self._at("feed")
+        self.sound -= 1
+        self.output_seen += 1
+        data = self.held + data
+        self.held = data[-1:]
+        return data[:-1]
+
+    def flush(self) -> bytes:
+        held, self.held = self.held, b""
+        self._at("flush")
+        return held
+
+    def finish(self) -> tuple[Charge, ...]:
+        self._at("finish")
+        return (Charge("m", Units(input=3)),)
+
+    @property
+    def done(self) -> bool:  # type: ignore[override]
+        self._at("done")
+        return False
+
+
+@pytest.mark.parametrize("sound", [0, 1, 2])
+@pytest.mark.parametrize("part", ["feed", "done"])
+def test_a_meter_that_raises_harms_no_byte(part: str, sound: int) -> None:
+    """What it held back goes on, and all that comes, each byte once; the fault is told once."""
+    faults: list[str] = []
+    metering = Metering(lambda: Faulty(part, sound), 0.0, lambda: faults.append(part))
+    out = b"".join(metering.feed(piece) for piece in (b"one ", b"two ", b"three ", b"four")) + metering.flush()
+    assert out == b"one two three four"
+    assert (metering.failed, faults, metering.edits) == (True, [part], True)
+    assert metering.charges == (Charge("m", Units(input=3)),)
+
+
+def test_a_meter_that_can_not_be_made() -> None:
+    """The answer goes on without one."""
+    faults: list[str] = []
+
+    def make() -> Meter:
+        raise RuntimeError("injected")
+
+    metering = Metering(make, 0.0, lambda: faults.append("made"))
+    assert (metering.feed(b"one "), metering.feed(b"two"), metering.flush()) == (b"one ", b"two", b"")
+    assert (metering.failed, faults, metering.charges) == (True, ["made"], ())
+
+
+def test_a_meter_that_raises_at_the_end() -> None:
+    """The last bytes that it held are lost with it; its charges are not asked from a broken one twice."""
+    metering = Metering(lambda: Faulty("finish", 0), 0.0)
+    assert metering.feed(b"one") == b"on"
+    assert (metering.charges, metering.failed) == ((), True)
+    assert metering.flush() == b"e"
+
+
+def test_what_is_not_read_counts_for_the_budget() -> None:
+    """A stream without a cap does not go on for nothing: each 4 bytes count as a token."""
+    metering = Metering(lambda: Faulty("feed", 1), 0.0)
+    metering.feed(b"text")
+    assert metering.output_seen == 1
+    metering.feed(b"x" * 400)
+    assert metering.output_seen == 101
+    metering.feed(b"x" * 40)
+    assert metering.output_seen == 111
 
 
 # The breaker.
@@ -104,9 +187,11 @@ class Told(Breaker):
 def test_what_the_breaker_is_told(steps: list[tuple[int, str]], told: str) -> None:
     """One thing a call, and two where text came before the provider's error; the end is told once."""
     meter, breaker = Meter(), Told()
-    judging = Judging(meter, breaker)
+    metering = Metering(lambda: meter, 0.0)
+    judging = Judging(metering, breaker)
     for seen, error in steps:
         meter.output_seen, meter.error = seen, error
+        metering.feed(b"data")
         assert judging.feed(b"data") == b"data"
     assert (judging.flush(), judging.flush()) == (b"", b"")
     assert breaker.told == told
@@ -137,7 +222,9 @@ class Hold:
 
 
 def a_tap(hold: Hold, boundary: Boundary | None) -> BudgetTap:
-    return BudgetTap(hold, Meter(boundary))  # type: ignore[arg-type]
+    metering = Metering(lambda: Meter(boundary), 0.0)
+    metering.feed(b"what tells the framing")
+    return BudgetTap(hold, metering)  # type: ignore[arg-type]
 
 
 EVENT = b"data: {}\n\n"
@@ -148,9 +235,11 @@ async def test_it_ends_between_events() -> None:
     hold = Hold()
     tap = a_tap(hold, SseBoundary())
     assert tap.feed(EVENT) == EVENT
-    assert await tap.sent(EVENT) is None
+    tap.sent(EVENT)
+    assert await tap.due() is None
     hold.denial = SPENT
-    assert await tap.sent(EVENT) is SPENT
+    tap.sent(EVENT)
+    assert await tap.due() is SPENT
     assert tap.between_events
 
 
@@ -159,10 +248,12 @@ async def test_it_ends_behind_the_event_that_was_begun() -> None:
     hold = Hold()
     tap = a_tap(hold, SseBoundary())
     hold.denial = SPENT
-    assert await tap.sent(b"data: {") is None
+    tap.sent(b"data: {")
+    assert await tap.due() is None
     assert not tap.between_events
     assert tap.feed(b'"a":1}\n\ndata: {"b"') == b'"a":1}\n\n'
-    assert await tap.sent(b'"a":1}\n\n') is SPENT
+    tap.sent(b'"a":1}\n\n')
+    assert await tap.due() is SPENT
     assert (tap.between_events, hold.asked) == (True, [0])
 
 
@@ -171,12 +262,15 @@ async def test_it_is_cut_where_no_event_ends() -> None:
     hold = Hold()
     tap = a_tap(hold, SseBoundary())
     hold.denial = SPENT
-    assert await tap.sent(b"data: ") is None
+    tap.sent(b"data: ")
+    assert await tap.due() is None
     part = b"x" * 65_536
     assert tap.feed(part) == part
-    assert await tap.sent(part) is None
+    tap.sent(part)
+    assert await tap.due() is None
     assert tap.feed(b"x") == b"x"
-    assert await tap.sent(b"x") is SPENT
+    tap.sent(b"x")
+    assert await tap.due() is SPENT
     assert not tap.between_events
 
 
@@ -185,7 +279,8 @@ async def test_without_boundaries_it_is_cut_at_once() -> None:
     hold = Hold()
     tap = a_tap(hold, None)
     hold.denial = SPENT
-    assert await tap.sent(b"data") is SPENT
+    tap.sent(b"data")
+    assert await tap.due() is SPENT
     assert not tap.between_events
 
 
@@ -194,6 +289,7 @@ async def test_a_hold_that_does_not_grow() -> None:
     hold = Hold(grows=False)
     hold.denial = SPENT
     tap = a_tap(hold, SseBoundary())
-    assert await tap.sent(EVENT) is None
+    tap.sent(EVENT)
+    assert await tap.due() is None
     assert hold.asked == []
     assert tap.flush() == b""

@@ -61,6 +61,7 @@ class Charges:
         left, no answer, and our time-out passed              the hold                      hold
         left, no answer, and the connection was lost          the input's estimate          estimate
         left, and the client or a stop ended it               the hold                      disconnect
+        an answer that our meter failed on                    the hold                      hold
         a whole answer with usage                             the usage                     usage
         a whole answer without usage                          the hold                      hold
         a whole stream without, longer than what was held     input and output seen         estimate
@@ -94,6 +95,8 @@ class Charges:
                 return _ONE_REQUEST
             case _ if not outcome.metered:
                 return _ONE_REQUEST
+            case _ if outcome.meter_failed:
+                return self._at_least_held(hold, outcome, "hold")
             case End.WHOLE | End.STREAMED if outcome.charges:
                 return self._counted(hold, outcome.charges, "usage")
             case End.STREAMED:

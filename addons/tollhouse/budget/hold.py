@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from tollhouse.accounts.token import without_tokens
 from tollhouse.budget.growth import Growth
 from tollhouse.call import Admitted, Amount, Requested
+from tollhouse.clipped import clipped
 from tollhouse.denial import Denial
 from tollhouse.families.units import Estimate
 from tollhouse.ledger.limits import MAX_AMOUNT
@@ -78,13 +79,13 @@ def scopes_of(admitted: Admitted) -> tuple[Scope, ...]:
 
 def carried(requested: Requested) -> Mapping[str, str]:
     """What the hold itself remembers, for the line that a sweep writes if this gateway dies. The model is what a client chose
-    itself, and may carry its token."""
+    itself: it may carry a token, and it is kept in at most 512 bytes."""
     admitted = requested.admitted
     return {
         "call_id": admitted.id,
         "project": admitted.project.id,
         "identity": admitted.identity.token_id,
         "provider": admitted.provider.name,
-        "model": without_tokens(requested.asked.model),
+        "model": clipped(without_tokens(requested.asked.model)),
         "ts": rfc3339(admitted.arrival.timestamp, "milliseconds"),
     }

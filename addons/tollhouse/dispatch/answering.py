@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 from tollhouse.call import Hold, Requested
@@ -13,7 +15,7 @@ from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, AnswerCut
 from tollhouse.dispatch.breaker import Breaker
 from tollhouse.dispatch.stages import AnswerStage, BudgetTap, Judging, Metering, Redaction, fed, flushed
-from tollhouse.families.base import AnswerHead, Meter, PassThrough
+from tollhouse.families.base import AnswerHead, PassThrough
 from tollhouse.families.units import Charge
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ class Answering:
     for long behind the end that it has said, or the budget ends it.
 
     ``silence_s`` is how long its head was waited for. ``breaker`` is told how a metered answer went; nobody has told it of one
-    yet. ``clock`` gives seconds that never go back.
+    yet. ``clock`` gives seconds that never go back. ``faults`` counts the answers whose meter failed, by provider.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Answering:
         breaker: Breaker,
         silence_s: float,
         clock: Callable[[], float],
+        faults: Counter[str],
     ) -> None:
         self.status = answer.status
         self.metered = requested.admitted.operation.metered and 200 <= answer.status < 300
@@ -64,13 +67,13 @@ class Answering:
         self._passed_on = redactor.headers(
             [(k, v) for k, v in answer.headers if k not in _NOT_PASSED_ON and not k.startswith("x-tollhouse-")]
         )
-        self._meter: Meter = PassThrough()
-        if self.metered:
-            head = AnswerHead(answer.status, answer.headers)
-            self._meter = requested.admitted.provider.family.meter(requested.asked, head)
-        self._metering = Metering(self._meter, silence_s)
-        self._tap = BudgetTap(hold, self._meter)
-        judging = (Judging(self._meter, breaker),) if self.metered else ()
+        self._faults = faults
+        self._admitted = requested.admitted
+        head = AnswerHead(answer.status, answer.headers)
+        meter = partial(self._admitted.provider.family.meter, requested.asked, head)
+        self._metering = Metering(meter if self.metered else PassThrough, silence_s, self._meter_failed)
+        self._tap = BudgetTap(hold, self._metering)
+        judging = (Judging(self._metering, breaker),) if self.metered else ()
         self._reading: tuple[AnswerStage, ...] = (Redaction(redactor), self._metering, *judging)
         self._stages: tuple[AnswerStage, ...] = (*self._reading, self._tap)
         length = answer.get("content-length")
@@ -98,17 +101,17 @@ class Answering:
     def headers(self) -> list[tuple[str, str]]:
         """What the client gets of the provider's headers. Of a sized answer they are asked for when the first piece is there:
         only then it is known whether the body is edited."""
-        if self._length is None or (self._meter.edits and not self.bodiless):
+        if self._length is None or (self._metering.edits and not self.bodiless):
             return self._passed_on
         return [*self._passed_on, ("content-length", str(self._length))]
 
     @property
     def charges(self) -> tuple[Charge, ...]:
-        return self._meter.finish()
+        return self._metering.charges
 
     @property
     def output_seen(self) -> int:
-        return self._meter.output_seen
+        return self._metering.output_seen
 
     @property
     def wrote(self) -> bool:
@@ -117,12 +120,16 @@ class Answering:
 
     @property
     def error(self) -> str:
-        return self._meter.error
+        return self._metering.error
 
     @property
     def streamed(self) -> bool:
         """The answer comes as events, as far as is known by now."""
-        return self._meter.boundary is not None or (self._asked_stream and self.first_byte is None)
+        return self._metering.boundary is not None or (self._asked_stream and self.first_byte is None)
+
+    @property
+    def meter_failed(self) -> bool:
+        return self._metering.failed
 
     @property
     def silent_s(self) -> float:
@@ -141,13 +148,28 @@ class Answering:
             raise StopAsyncIteration
         given, self._given = self._given, None
         if given is not None and not self.complete:
-            denial = await self._tap.sent(given)
-            if denial is not None:
+            self._tap.sent(given)
+            # Most holds do not grow; there is no coroutine for each piece of their answers.
+            if self._tap.grows and (denial := await self._tap.due()) is not None:
                 raise Refused.of(denial, "budget")
-        chunk = await self._read()
+        clock = self._clock
+        began = clock()
+        try:
+            chunk = await self._answer.read()
+        except AnswerCut as cut:
+            self._over = True
+            self.cut = not self.complete
+            self.flush()
+            raise Refused(cut.code, cut.why) from None
+        finally:
+            now = clock()
+            self.waited_s += now - began
+            self._metering.waited(now - began)
         if not chunk:
             self.complete = self._over = True
             return Piece(self.flush(), True, True)
+        if self.first_byte is None:
+            self.first_byte = now
         if self.complete:
             self._late -= len(chunk)
             if self._late < 0:
@@ -161,27 +183,14 @@ class Answering:
         if last:
             data += self.flush()
             self.complete = self._over = True
-        elif self._meter.done:
+        elif self._metering.done:
             self.complete = True
         self._given = data
         return Piece(data, self.complete, last)
 
-    async def _read(self) -> bytes:
-        waited = self._clock()
-        try:
-            chunk = await self._answer.read()
-        except AnswerCut as cut:
-            self._over = True
-            self.cut = not self.complete
-            self.flush()
-            raise Refused(cut.code, cut.why) from None
-        finally:
-            now = self._clock()
-            self.waited_s += now - waited
-            self._metering.waited(now - waited)
-        if self.first_byte is None and chunk:
-            self.first_byte = now
-        return chunk
+    def _meter_failed(self) -> None:
+        self._faults[self._admitted.provider.name] += 1
+        log.exception("call %s: its meter failed; the answer goes on unread", self._admitted.id)
 
     def flush(self) -> bytes:
         """What was still held back of the answer; b"" from the second time on."""
@@ -204,7 +213,7 @@ class Answering:
             async with asyncio.timeout(seconds):
                 while chunk := await self._answer.read():
                     fed(self._reading, chunk)
-                    if self._meter.done:
+                    if self._metering.done:
                         break
             self.complete = True
         except (TimeoutError, AnswerCut):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import Protocol
 
 from tollhouse.call import Attempt, End, Outcome
@@ -43,6 +44,8 @@ class Relay:
         self.keys = keys
         self.abandoned_read_s = abandoned_read_s
         self.timing = timing
+        self.meter_faults: Counter[str] = Counter()
+        """Answers whose meter failed, by provider: since the start."""
         self._policies: dict[str, RetryPolicy] = {}
 
     def policy(self, provider: Provider) -> RetryPolicy:
@@ -107,7 +110,14 @@ class Delivery:
             self._waited_s += self._clock() - waited
         self._status = answer.status
         self.answering = Answering(
-            answer, self._requested, self._hold, self._redactor, self._breaker, self._silence, self._clock
+            answer,
+            self._requested,
+            self._hold,
+            self._redactor,
+            self._breaker,
+            self._silence,
+            self._clock,
+            self._relay.meter_faults,
         )
         return self.answering
 
@@ -131,6 +141,7 @@ class Delivery:
             return outcome
         return outcome._replace(
             metered=answering.metered,
+            meter_failed=answering.meter_failed,
             streamed=answering.streamed,
             charges=answering.charges,
             output_seen=answering.output_seen,

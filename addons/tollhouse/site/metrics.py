@@ -25,6 +25,7 @@ from tollhouse.budget.purse import Purse
 from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.entry import OUTCOMES, KeyStatus, Shown
 from tollhouse.dispatch.breaker import Breakers, State
+from tollhouse.dispatch.relay import Relay
 from tollhouse.journey import Journey
 from tollhouse.ledger.spool import Spool
 
@@ -45,6 +46,7 @@ class Parts:
     spool: Spool
     book: Book
     breakers: Breakers
+    relay: Relay
     keys: KeyCache
 
 
@@ -95,6 +97,14 @@ class _Ours(Collector):
             calls.add_metric(labels, count)
         yield calls
         yield _gauge("tollhouse_holds", "Calls for which this gateway has money set aside.", len(parts.purse.held))
+        faults = CounterMetricFamily(
+            "tollhouse_meter_faults",
+            "Answers that went on unread, because reading them failed in the gateway; each is charged its hold.",
+            labels=["provider"],
+        )
+        for name, count in parts.relay.meter_faults.items():
+            faults.add_metric([name], count)
+        yield faults
         waiting = parts.spool.waiting + len(parts.purse.unsettled)
         yield _gauge("tollhouse_spooled_settles", "Charges that Redis has not been told yet.", waiting)
         breakers = GaugeMetricFamily(

@@ -40,12 +40,7 @@ class EventSplitter:
     def feed(self, chunk: bytes) -> list[tuple[bytes, bool]]:
         # The common case, one event of one line: the first LF is the last byte but one.
         # `find` takes a fifth of the time of `in`.
-        if (
-            self._plain
-            and chunk.find(b"\n") == len(chunk) - 2
-            and chunk.endswith(b"\n\n")
-            and chunk.find(b"\r") < 0
-        ):
+        if self._plain and chunk.find(b"\n") == len(chunk) - 2 and chunk.endswith(b"\n\n") and chunk.find(b"\r") < 0:
             return [(chunk, True)]
         pieces = self._feed(chunk)
         self._plain = not (self._parts or self._after_cr or self._skipping)
