@@ -13,7 +13,7 @@ from tollhouse.denial import Denial
 from tollhouse.dispatch.breaker import Breaker
 from tollhouse.families.base import Boundary, Meter, PassThrough
 from tollhouse.families.formats.errors import is_providers_fault
-from tollhouse.families.formats.text import BYTES_PER_TOKEN
+from tollhouse.families.formats.text_tokens import BYTES_PER_TOKEN
 from tollhouse.families.units import Charge
 
 _REST: Final = 65_536
