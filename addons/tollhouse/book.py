@@ -80,7 +80,7 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
     duration_s = now - arrival.started
     failed = denial is not None or bool(outcome.error)
     counted = outcome.charges
-    record = {
+    record: dict[str, object] = {
         "ts": rfc3339(arrival.timestamp, "milliseconds"),
         "call_id": arrival.id,
         "trace_id": without_tokens(arrival.trace_id),
@@ -114,7 +114,11 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
         "listener": arrival.head.listener,
         **_where_there(found, counted),
     }
-    return {name: _short(value) for name, value in record.items()}
+    for name, value in record.items():
+        # Most are short, and are looked at no further.
+        if not isinstance(value, str) or len(value) > _SHORT:
+            record[name] = _short(value)
+    return record
 
 
 def _where_there(of: Known, counted: tuple[Charge, ...]) -> dict[str, object]:
@@ -133,6 +137,10 @@ def _where_there(of: Known, counted: tuple[Charge, ...]) -> dict[str, object]:
     return found
 
 
+_SHORT: Final = 128
+"""Characters that are never more than 512 bytes."""
+
+
 def _short(value: object) -> object:
     """Every text in a field: clients and providers choose some of them."""
     match value:
@@ -147,6 +155,8 @@ def _short(value: object) -> object:
 
 
 def _sum_of[N: (int, float)](counts: Sequence[Mapping[str, N]]) -> dict[str, N]:
+    if len(counts) == 1:
+        return dict(counts[0])
     total: dict[str, N] = {}
     for each in counts:
         for name, count in each.items():

@@ -396,12 +396,11 @@ async def _as_sent(hold: CallHold) -> Requested:
     requested = hold.requested
     if requested.body is None:
         return requested
-    asked = requested.asked
+    asked, body, rewrite = requested.asked, requested.body, requested.admitted.provider.family.rewrite
     if hold.clamped is not None:
         asked = asked._replace(lowered_to=hold.clamped)
-    rewrite = requested.admitted.provider.family.rewrite
-    large = len(requested.body) > SMALL and (asked.asks_for_usage or asked.lowered_to is not None)
-    body = await asyncio.to_thread(rewrite, requested.body, asked) if large else rewrite(requested.body, asked)
+    if asked.asks_for_usage or asked.lowered_to is not None:
+        body = await asyncio.to_thread(rewrite, body, asked) if len(body) > SMALL else rewrite(body, asked)
     return requested._replace(body=body, asked=asked._replace(document=None))
 
 
