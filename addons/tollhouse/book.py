@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from tollhouse.accounts.token import without_tokens
 from tollhouse.call import NOTHING, Amount, ChargedBy, End, Known, Outcome, Stage, known
@@ -115,8 +115,9 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
         **_where_there(found, counted),
     }
     for name, value in record.items():
-        # Most are short, and are looked at no further.
-        if not isinstance(value, str) or len(value) > _SHORT:
+        # Most are short texts or numbers, and are looked at no further.
+        kind = type(value)
+        if (kind is str and len(cast(str, value)) > _SHORT) or kind is list or kind is dict:
             record[name] = _short(value)
     return record
 

@@ -264,11 +264,25 @@ def known(stage: Stage) -> Known:
         case Billed():
             return known(stage.identified)._replace(project=stage.project)
         case Admitted():
-            return Known(stage.arrival, stage.provider, stage.host, stage.path, stage.identity, stage.project, stage)
+            return _known(stage)
         case Requested():
-            return known(stage.admitted)._replace(requested=stage)
+            return _known(stage.admitted, stage)
         case Covered():
-            return known(stage.requested)._replace(hold=stage.hold)
+            return _known(stage.requested.admitted, stage.requested, stage.hold)
+
+
+def _known(admitted: Admitted, requested: Requested | None = None, hold: Hold | None = None) -> Known:
+    return Known(
+        admitted.arrival,
+        admitted.provider,
+        admitted.host,
+        admitted.path,
+        admitted.identity,
+        admitted.project,
+        admitted,
+        requested,
+        hold,
+    )
 
 
 class Attempt(NamedTuple):
