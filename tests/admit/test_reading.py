@@ -285,3 +285,13 @@ async def test_a_stop_ends_it() -> None:
     exchange.stop("stopping")
     with pytest.raises(Stopped):
         await under_way
+
+
+async def test_a_small_body_of_many_parts_is_read_beside_the_loop() -> None:
+    """It takes a tenth of a second to be estimated; the loop turns while a thread does it."""
+    turned = asyncio.Event()
+    asyncio.get_running_loop().call_soon(turned.set)
+    body = b'{"model":"gpt-4o","messages":[' + b"{}," * 1_000 + b"{}]}"
+    exchange, _ = an_exchange(head("POST", CHAT), body)
+    await ReadBody(max_body_bytes=10_000, idle_s=5)(a_call(head("POST", CHAT)), exchange)
+    assert turned.is_set()

@@ -176,3 +176,10 @@ def test_the_head_of_a_long_string_is_its_text():
     assert long.head.startswith("data:image/png,xxx")
     assert document.name(document.tree["a"]) == long.head
     assert (document.name("a"), document.name(None)) == ("a", None)
+
+
+def test_strings_side_by_side_are_refused_at_the_first():
+    """Each would be looked at, and none of them is a value that is counted."""
+    with pytest.raises(Refused) as refused:
+        parsed(b'{"a":[' + b'""' * 100_000)
+    assert refused.value.denial.why.endswith("(there is nothing before the string at byte 8).")

@@ -415,3 +415,11 @@ def test_zeros_are_no_count(more: dict[str, int]) -> None:
     for usage in (_COUNTS, zeros):
         stream.feed(b"data: " + json.dumps(_chunk("a", usage=usage)).encode() + b"\n\n")
     assert _counted(stream) == _USAGE
+
+
+def test_what_a_tool_of_free_text_is_given_is_output() -> None:
+    """A custom tool's ``input`` is written by the model as ``arguments`` are."""
+    meter = StreamMeter(edits=False)
+    delta = {"tool_calls": [{"index": 0, "custom": {"name": "sh", "input": "x" * 400}}]}
+    meter.feed(b"data: " + json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode() + b"\n\n")
+    assert meter.output_seen == 100

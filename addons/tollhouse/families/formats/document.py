@@ -162,6 +162,8 @@ def _shortened(body: bytes) -> tuple[bytes, dict[str, LongString]]:
     for start, end in strings(body):
         _bound(0, start - kept)
         outside, size = body[kept:start], end - start
+        if not outside.strip():
+            refuse(f"The body is not valid JSON (there is nothing before the string at byte {start}).")
         nodes += _values(outside)
         is_key = _is_key(body, end)
         if is_key and size > _LONGEST_KEY:

@@ -39,7 +39,7 @@ _NULL_AT_END: Final = re.compile(
 )
 _TIER: Final = re.compile(rb'"service_tier"[ ]?:[ ]?"([^"\\]{0,32})"')
 _TEXTS: Final = re.compile(
-    rb'"(?:content|arguments|reasoning_content|reasoning|refusal|transcript|data|text)"[ ]?:[ ]?'
+    rb'"(?:content|arguments|reasoning_content|reasoning|refusal|transcript|data|text|input)"[ ]?:[ ]?'
     rb'"([^"\\]+(?:\\.[^"\\]*)*|(?:\\.[^"\\]*)+)"',
     re.DOTALL,
 )
