@@ -25,7 +25,6 @@ STATUSES = {
     "object_not_yours model_unpriced tls_refused",
     408: "timeout",
     413: "body_too_large",
-    415: "unsupported_encoding",
     421: "authority_mismatch",
     429: "rate_limited concurrency_limited",
     431: "headers_too_large",
@@ -87,7 +86,7 @@ def test_a_provider_that_was_tried_enough() -> None:
 def test_which_are_repeated() -> None:
     """Nothing that the workload or a policy has to change is."""
     for code, reason in REASONS.items():
-        if reason.fault is Fault.POLICY or reason.status in (400, 401, 402, 403, 413, 415, 421, 431):
+        if reason.fault is Fault.POLICY or reason.status in (400, 401, 402, 403, 413, 421, 431):
             assert not reason.retry, code
 
 

@@ -106,12 +106,6 @@ REASONS: Final[dict[str, Reason]] = {
     "tls_refused": Reason(403, _W, "TLS was refused.", "Connect with the provider's host name as SNI."),
     "timeout": Reason(408, _W, "The request took too long to arrive.", "Send it again.", retry=True),
     "body_too_large": Reason(413, _W, "The request's body is too large.", "Send less, or have [limits] raised."),
-    "unsupported_encoding": Reason(
-        415,
-        _W,
-        "The body is sent under a type that is not the one it was judged as.",
-        "Send JSON in UTF-8 with `Content-Type: application/json`.",
-    ),
     "headers_too_large": Reason(431, _W, "The request's headers are too large.", "Send fewer or shorter headers."),
     "rate_limited": Reason(429, _B, "A rate limit is reached.", "Send it again later.", retry=True),
     "concurrency_limited": Reason(

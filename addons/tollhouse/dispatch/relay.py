@@ -52,6 +52,8 @@ class Relay:
         policy = self._policies.get(provider.name)
         if policy is None:
             policy = self._policies[provider.name] = RetryPolicy.of(provider, RetryBudget(self.timing.clock))
+            # A count of faults that begins with the first one looks like none to `increase()`.
+            self.meter_faults[provider.name] += 0
         return policy
 
     def delivery(self, clearance: Clearance) -> Delivery:
