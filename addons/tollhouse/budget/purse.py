@@ -1,4 +1,7 @@
-"""The gate that holds a call's cost, and the settling of it. How much that is says `charges`."""
+"""The gate that holds a call's cost, and the settling of it. `charges` says how much that is.
+
+Past 400 lines: one class, since what it holds and what it settles are one map.
+"""
 
 from __future__ import annotations
 
