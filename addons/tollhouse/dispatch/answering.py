@@ -186,7 +186,8 @@ class Answering:
         elif self._metering.done:
             self.complete = True
         self._given = data
-        return Piece(data, self.complete, last)
+        # What `Piece(...)` does as well, after a call of Python that takes a tenth of all that a piece costs here.
+        return tuple.__new__(Piece, (data, self.complete, last))
 
     def _meter_failed(self) -> None:
         self._faults[self._admitted.provider.name] += 1

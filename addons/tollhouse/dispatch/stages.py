@@ -138,7 +138,8 @@ class Metering:
         try:
             if not self.failed:
                 self.done, self.error = meter.done, meter.error
-                self.boundary = self.boundary or meter.boundary
+                if self.boundary is None:
+                    self.boundary = meter.boundary
             seen = meter.output_seen
         except Exception:
             self._fail()
