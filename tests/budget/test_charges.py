@@ -190,6 +190,18 @@ def test_a_cap_binds_the_provider(end: End) -> None:
     assert found[0] == HELD
 
 
+@pytest.mark.parametrize("project", [TYPICAL, WORST])
+@pytest.mark.parametrize("end", [End.CUT, End.LEFT, End.STOPPED, End.OVER_BUDGET, End.FAILED])
+def test_a_cap_that_the_provider_does_not_know(end: End, project: Project) -> None:
+    """Some servers know only one of its two names. What is many times the cap shows that it binds nobody."""
+    outcome = Outcome(end, 200, metered=True, streamed=True, output_seen=5_000)
+    capped, free = charged(outcome, capped=True, project=project), charged(outcome, capped=False)
+    assert capped is not None
+    assert free is not None
+    assert capped[0] == free[0]
+    assert capped[0].tokens > 5_000
+
+
 @pytest.mark.parametrize("end", End)
 def test_an_endpoint_that_costs_nothing(end: End) -> None:
     """One request is held and charged and nothing else, however it ends."""

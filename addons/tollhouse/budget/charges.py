@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 Charged = tuple[Amount, ChargedBy]
 
 _ONE_REQUEST: Charged = Amount(requests=1), "none"
+_DISOBEYED = 4
+"""So many times a cap is more than text can be misjudged: the server does not know the cap (some know only one of its two
+names). Audio is seen by its base64, which is no measure."""
 _LOST = frozenset({"upstream_unreachable", "upstream_bad_answer", "upstream_tls"})
 """Codes of attempts whose connection was lost: the provider may not have worked on them to the end."""
 
@@ -120,7 +123,8 @@ class Charges:
         if outcome.end in (End.LEFT, End.OVER_BUDGET) and asked.reasons:
             hidden = int(outcome.silent_s * TOKENS_PER_SECOND) * asked.choices
             output = max(output, min(output + hidden, estimate.output))
-        if hold.capped or hold.requested.admitted.worst:
+        bound = hold.capped or hold.requested.admitted.worst
+        if bound and (asked.asks or outcome.output_seen <= _DISOBEYED * estimate.output):
             output = min(output, estimate.output)
         last = outcome.charges[0] if outcome.charges else Charge("", Units(requests=1), asked.tier)
         units = last.units.at_least(Units(input=last.units.input or estimate.input, output=output))
