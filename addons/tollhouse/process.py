@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -38,6 +39,9 @@ async def serve(config: Config) -> int:
         await gateway.start()
     except CANNOT_START as e:
         return _cannot_start(e)
+    # Modules, prices and the CA live as long as the process. The collector need not look at them again.
+    gc.collect()
+    gc.freeze()
     if not gateway.stopping.is_set():
         where = " ".join(
             f"{kind}={gateway.addresses.get(kind, 'off')}" for kind in ("proxy", "base_url", "transparent", "admin")

@@ -139,6 +139,7 @@ def test_not_ready(inside: Inside) -> None:
         gateway.spool,
         gateway.book,
         gateway.breakers,
+        gateway.relay,
         gateway.keys,
     )
 

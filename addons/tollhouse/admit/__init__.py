@@ -7,6 +7,7 @@ path         the path and the query, as the bytes that will be sent
 identity     the credential that decides, and the project that pays
 strip        the headers that may go on
 reading      the gate that reads the body and estimates the call
+readers      the threads that read large bodies
 bodies       how many bytes of bodies the process keeps, and for whom
 models       the gate of a project's list of models
 """

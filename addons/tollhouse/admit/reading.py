@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Protocol
 
 from tollhouse.admit.bodies import BodyBytes, KeptBody
+from tollhouse.admit.readers import Readers
 from tollhouse.call import Admitted, Requested
 from tollhouse.denial import Refused
 from tollhouse.families.base import Asked, Limits, Mode
@@ -22,8 +21,6 @@ _ONE_REQUEST = Estimate(Units())
 
 _MANY = 1_000
 """Objects and lists of a small body that are read at once: less than 50 ms, whatever they are."""
-_READERS = 4
-"""Large bodies that are read at the same time."""
 
 
 class BodySource(Protocol):
@@ -53,7 +50,7 @@ class ReadBody:
         self._idle_s = idle_s
         self._window = window
         self._bodies = bodies or BodyBytes(largest_bytes=max_body_bytes)
-        self._readers = ThreadPoolExecutor(_READERS, "read-body")
+        self._readers = Readers()
 
     async def __call__(self, admitted: Admitted, exchange: BodySource) -> Requested:
         """Refuses 400, 408, 413, and 429 and 503 where too much of bodies is kept. Raises what `Exchange.interruptible`
@@ -68,7 +65,7 @@ class ReadBody:
             raise Refused("bad_request", "A compressed request body cannot be read; send it uncompressed.")
         # A body that is large, or has many parts, is read by a thread: no other call waits for it.
         if len(body) > SMALL or body.count(b"{") + body.count(b"[") > _MANY:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, self._judged, admitted, body)
+            return await self._readers.run(admitted.project.tenant, self._judged, admitted, body)
         return self._judged(admitted, body)
 
     def _judged(self, admitted: Admitted, body: bytes) -> Requested:

@@ -136,10 +136,10 @@ class Exchange:
 
     # What the owner of the call calls.
 
-    def interruptible(self, *, budget: bool = True) -> Interruptible:
+    def interruptible(self, *, budget: bool = True) -> InterruptibleScope:
         """Raises `ClientGone`, `Stopped` or the `Refused` of `refuse` out of the block as soon as one of them is so. Without
         ``budget`` no `refuse` ends it: the call is settled, and its client is told what is left to tell."""
-        return Interruptible(self, budget)
+        return InterruptibleScope(self, budget)
 
     def _raise_if_ended(self) -> None:
         if self._gone is not None:
@@ -256,7 +256,7 @@ class Exchange:
             self._waiter.set_result(None)
 
 
-class Interruptible:
+class InterruptibleScope:
     """The block of `Exchange.interruptible`. It is entered once. A generator as its context manager takes three times as long."""
 
     __slots__ = ("_budget", "_exchange", "_scope")
