@@ -37,7 +37,9 @@ def _cpu_us(process: psutil.Process, work: Callable[[], None], units: int) -> fl
 
 def measure(process: psutil.Process, proxy: load.Proxy) -> dict[str, float]:
     """Microseconds of the proxy's CPU a request, a streamed chunk (its call's own cost taken off), a new connection."""
-    request = _cpu_us(process, lambda: asyncio.run(load.calls(proxy, REQUESTS, stream=False)), REQUESTS)
+    request = _cpu_us(
+        process, lambda: asyncio.run(load.calls(proxy, REQUESTS, stream=False)), REQUESTS
+    )
     stream = _cpu_us(process, lambda: asyncio.run(load.calls(proxy, STREAMS, stream=True)), STREAMS)
     fresh = _cpu_us(process, lambda: asyncio.run(load.fresh(proxy, FRESH)), FRESH)
     return {
@@ -52,7 +54,9 @@ def measure(process: psutil.Process, proxy: load.Proxy) -> dict[str, float]:
 def _provider(directory: Path) -> Iterator[int]:
     cert, key = make_certificate(directory)
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.provider", str(cert), str(key)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "bench.provider", str(cert), str(key)],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert process.stdout is not None
@@ -74,7 +78,10 @@ def main() -> int:
         if shutil.which("redis-server"):
             redis_url, redis = stack.enter_context(redis_server(directory)), "redis-server"
         else:
-            print("redis-server is not on PATH: the embedded store is measured, which is much slower", file=sys.stderr)
+            print(
+                "redis-server is not on PATH: the embedded store is measured, which is much slower",
+                file=sys.stderr,
+            )
         sides = {
             "mitmdump": stack.enter_context(mitmdump(directory, port, free_port())),
             "tollhouse": stack.enter_context(tollhouse(directory, port, redis_url)),
@@ -89,10 +96,13 @@ def main() -> int:
             for name, side in sides.items():
                 rounds[name].append(measure(processes[name], side.proxy))
     figures = {
-        name: {key: statistics.median(r[key] for r in found) for key in found[0]} for name, found in rounds.items()
+        name: {key: statistics.median(r[key] for r in found) for key in found[0]}
+        for name, found in rounds.items()
     }
     ratios = {
-        key: statistics.median(t[key] / m[key] for t, m in zip(rounds["tollhouse"], rounds["mitmdump"], strict=True))
+        key: statistics.median(
+            t[key] / m[key] for t, m in zip(rounds["tollhouse"], rounds["mitmdump"], strict=True)
+        )
         for key in figures["tollhouse"]
     }
     if options.json:
@@ -106,8 +116,16 @@ def _table(figures: dict[str, dict[str, float]], ratios: dict[str, float], redis
     print(f"Redis of tollhouse: {redis}")
     print(f"{'':16}{'mitmdump':>12}{'tollhouse':>12}{'ratio':>8}  wanted")
     for key, ratio in ratios.items():
-        wanted = f"<= {WANTED[key]}" if key in WANTED else f"< {MEMORY_MB} MB" if key == "memory_mb" else ""
-        print(f"{key:16}{figures['mitmdump'][key]:12.1f}{figures['tollhouse'][key]:12.1f}{ratio:8.2f}  {wanted}")
+        wanted = (
+            f"<= {WANTED[key]}"
+            if key in WANTED
+            else f"< {MEMORY_MB} MB"
+            if key == "memory_mb"
+            else ""
+        )
+        print(
+            f"{key:16}{figures['mitmdump'][key]:12.1f}{figures['tollhouse'][key]:12.1f}{ratio:8.2f}  {wanted}"
+        )
 
 
 if __name__ == "__main__":

@@ -24,18 +24,29 @@ MIB = 1 << 20
 BODIES = {
     "empty objects": b'{"model":"gpt-4o","messages":[' + b"{}," * (10 * MIB) + b"{}]}",
     "numbers": b'{"model":"gpt-4o","messages":[' + b"0," * (15 * MIB) + b"0]}",
-    "the most objects that are read": b'{"model":"gpt-4o","messages":[' + b'{"a":1},' * 79_000 + b"{}]}",
-    "the most numbers that are read": b'{"model":"gpt-4o","input":[' + b"1234567," * 390_000 + b"0]}",
+    "the most objects that are read": b'{"model":"gpt-4o","messages":['
+    + b'{"a":1},' * 79_000
+    + b"{}]}",
+    "the most numbers that are read": b'{"model":"gpt-4o","input":['
+    + b"1234567," * 390_000
+    + b"0]}",
     "the most short texts that are read": b'{"model":"gpt-4o","input":['
     + (b'"' + b"x" * 900 + b'",') * 4_500
     + b'""]}',
-    "one text": b'{"model":"gpt-4o","messages":[{"role":"user","content":"' + b"x" * (31 * MIB) + b'"}]}',
-    "one text of escapes": b'{"model":"gpt-4o","messages":[{"role":"user","content":"' + b'\\"' * (15 * MIB) + b'"}]}',
+    "one text": b'{"model":"gpt-4o","messages":[{"role":"user","content":"'
+    + b"x" * (31 * MIB)
+    + b'"}]}',
+    "one text of escapes": b'{"model":"gpt-4o","messages":[{"role":"user","content":"'
+    + b'\\"' * (15 * MIB)
+    + b'"}]}',
     "one text of emoji": b'{"model":"gpt-4o","messages":[{"role":"user","content":"'
     + "😀".encode() * (7 * MIB)
     + b'"}]}',
     "texts of a conversation": json.dumps(
-        {"model": "gpt-4o", "messages": [{"role": "user", "content": "Ein Satz, der länger ist. " * 400}] * 2_900}
+        {
+            "model": "gpt-4o",
+            "messages": [{"role": "user", "content": "Ein Satz, der länger ist. " * 400}] * 2_900,
+        }
     ).encode(),
     "nested": b'{"model":"gpt-4o","x":' + b"[" * (31 * MIB) + b"}",
 }
@@ -66,11 +77,15 @@ async def _longest_stop(done: asyncio.Event) -> float:
 
 async def _read(body: bytes, estimate: str) -> str:
     head = RequestHead("proxy", "1.1", "POST", "/v1/chat/completions", "https", None, None, ())
-    operation = OPENAI.family.operation("POST", "/v1/embeddings" if b'"input"' in body[:60] else head.target)
+    operation = OPENAI.family.operation(
+        "POST", "/v1/embeddings" if b'"input"' in body[:60] else head.target
+    )
     assert operation is not None
     project = Project("p", "t", estimate="worst" if estimate == "worst" else "typical")
     identity = Identity("tok", "t", ("p",))
-    admitted = Admitted(Arrival.begin(head), OPENAI, OPENAI.hosts[0], "", "", (), identity, project, operation)
+    admitted = Admitted(
+        Arrival.begin(head), OPENAI, OPENAI.hosts[0], "", "", (), identity, project, operation
+    )
     try:
         requested = await ReadBody(max_body_bytes=64 * MIB, idle_s=1)(admitted, _Exchange(body))
     except Refused as refusal:

@@ -35,12 +35,27 @@ LIMITS = {
     1: {"project": ["1000000 usd/day"]},
     6: {
         "tenant": ["1000000 usd/month", "9000000000 tokens/day"],
-        "project": ["1000000 usd/day", "9000000000 tokens/minute", "9000000 requests/minute", "100000 concurrent"],
+        "project": [
+            "1000000 usd/day",
+            "9000000000 tokens/minute",
+            "9000000 requests/minute",
+            "100000 concurrent",
+        ],
     },
 }
-SCOPES = (Scope("tenant", "acme", "acme"), Scope("project", "acme", "proj_123"), Scope("token", "acme", "tok_1"))
+SCOPES = (
+    Scope("tenant", "acme", "acme"),
+    Scope("project", "acme", "proj_123"),
+    Scope("token", "acme", "tok_1"),
+)
 HELD, COST = Amount(2_560_000, 300), Amount(950_000, 140)
-CARRIED = {"call_id": "", "identity": "tok_1", "provider": "openai", "host": "api.openai.com", "model": "gpt-4o"}
+CARRIED = {
+    "call_id": "",
+    "identity": "tok_1",
+    "provider": "openai",
+    "host": "api.openai.com",
+    "model": "gpt-4o",
+}
 RECORD = {f"field_{n}": "a value of a line" for n in range(24)} | CARRIED
 WANTED_CPU_US, WANTED_P99_US = 200.0, 1_000.0
 
@@ -84,7 +99,11 @@ async def _scripts(redis: Redis) -> dict[str, float]:
     calls: Any = await redis.info("commandstats")
     times: Any = await redis.info("latencystats")
     found = times["latency_percentiles_usec_evalsha"]
-    return {"count": calls["cmdstat_evalsha"]["calls"], "p50_us": found["p50"], "p99_us": found["p99"]}
+    return {
+        "count": calls["cmdstat_evalsha"]["calls"],
+        "p50_us": found["p50"],
+        "p99_us": found["p99"],
+    }
 
 
 def _ceiling(port: int) -> dict[str, float]:
@@ -95,7 +114,11 @@ def _ceiling(port: int) -> dict[str, float]:
     command = ["EVALSHA", load_script("hold").sha, str(len(script_keys)), *script_keys, *arguments]
     options = ["-p", str(port), "-n", str(SCRIPTS), "-c", "50", "-r", "100000000", "--csv"]
     done = subprocess.run(
-        ["redis-benchmark", *options, *command], env=environment(), capture_output=True, text=True, check=True
+        ["redis-benchmark", *options, *command],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     [row] = csv.DictReader(io.StringIO(done.stdout))
     return {"holds_per_s": float(row["rps"]), "waited_p99_us": float(row["p99_latency_ms"]) * 1000}
@@ -133,9 +156,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.ledger", description=__doc__)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory, redis_server(Path(directory)) as url:
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as directory,
+        redis_server(Path(directory)) as url,
+    ):
         found = {
-            count: asyncio.run(_measure(url, count), loop_factory=uvloop.new_event_loop) for count in sorted(LIMITS)
+            count: asyncio.run(_measure(url, count), loop_factory=uvloop.new_event_loop)
+            for count in sorted(LIMITS)
         }
     if options.json:
         print(json.dumps(found, indent=2))

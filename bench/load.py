@@ -11,13 +11,23 @@ from dataclasses import dataclass
 
 HOST = "api.openai.com"
 _MESSAGES = [
-    {"role": "system", "content": "You are a helpful assistant of a company that builds bridges and roads."},
-    {"role": "user", "content": "Say in a few words why a toll is paid before the road and not after it."},
+    {
+        "role": "system",
+        "content": "You are a helpful assistant of a company that builds bridges and roads.",
+    },
+    {
+        "role": "user",
+        "content": "Say in a few words why a toll is paid before the road and not after it.",
+    },
 ]
 
 
 def body(*, stream: bool) -> bytes:
-    document: dict[str, object] = {"model": "gpt-4o", "messages": _MESSAGES, "max_completion_tokens": 256}
+    document: dict[str, object] = {
+        "model": "gpt-4o",
+        "messages": _MESSAGES,
+        "max_completion_tokens": 256,
+    }
     if stream:
         document["stream"] = True
     return json.dumps(document, separators=(",", ":")).encode()
@@ -44,8 +54,12 @@ class Tunnel:
     @classmethod
     async def open(cls, proxy: Proxy, tls: ssl.SSLContext) -> Tunnel:
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
-        authorization = f"Proxy-Authorization: {proxy.authorization}\r\n" if proxy.authorization else ""
-        writer.write(f"CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n{authorization}\r\n".encode())
+        authorization = (
+            f"Proxy-Authorization: {proxy.authorization}\r\n" if proxy.authorization else ""
+        )
+        writer.write(
+            f"CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n{authorization}\r\n".encode()
+        )
         answer = await reader.readuntil(b"\r\n\r\n")
         if b" 200 " not in answer.split(b"\r\n")[0]:
             raise RuntimeError(f"CONNECT was refused: {answer!r}")
@@ -64,7 +78,9 @@ class Tunnel:
         self._writer.write(head.encode() + payload)
         answer = await self._reader.readuntil(b"\r\n\r\n")
         if not answer.startswith(b"HTTP/1.1 200"):
-            raise RuntimeError(f"the call was refused: {answer!r} {await self._reader.read(2000)!r}")
+            raise RuntimeError(
+                f"the call was refused: {answer!r} {await self._reader.read(2000)!r}"
+            )
         length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", answer)
         if length is not None:
             return len(await self._reader.readexactly(int(length[1])))

@@ -40,7 +40,10 @@ _ANSWER = json.dumps(
         "system_fingerprint": "fp_bench",
     }
 ).encode()
-_JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(_ANSWER), _ANSWER)
+_JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (
+    len(_ANSWER),
+    _ANSWER,
+)
 _STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -65,12 +68,16 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             if re.search(rb'"stream": ?true', body):
                 usage = b"include_usage" in body
                 writer.write(_STREAM)
-                delta = '[{"index":0,"delta":{"content":" word"},"logprobs":null,"finish_reason":null}]'
+                delta = (
+                    '[{"index":0,"delta":{"content":" word"},"logprobs":null,"finish_reason":null}]'
+                )
                 for _ in range(CHUNKS):
                     writer.write(_frame(delta, ',"usage":null' if usage else ""))
                     await asyncio.sleep(PAUSE_S)
                 if usage:
-                    counts = ',"usage":{"prompt_tokens":60,"completion_tokens":200,"total_tokens":260}'
+                    counts = (
+                        ',"usage":{"prompt_tokens":60,"completion_tokens":200,"total_tokens":260}'
+                    )
                     writer.write(_frame("[]", counts))
                 writer.write(_chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
             else:

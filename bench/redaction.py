@@ -16,7 +16,10 @@ FRAME = (
     b'"service_tier":"default","system_fingerprint":"fp_bench","choices":[{"index":0,"delta":{"content":" word"},'
     b'"logprobs":null,"finish_reason":null}],"usage":null}\n\n'
 )
-HEADERS = [("content-type", "text/event-stream"), *((f"x-ratelimit-{n}", "30000000") for n in range(10))]
+HEADERS = [
+    ("content-type", "text/event-stream"),
+    *((f"x-ratelimit-{n}", "30000000") for n in range(10)),
+]
 
 
 def _us(work: Callable[[], object], times: int) -> float:

@@ -70,7 +70,17 @@ def _running(arguments: list[str], **more: str) -> Iterator[subprocess.Popen[byt
 @contextmanager
 def redis_server(directory: Path) -> Iterator[str]:
     port = free_port()
-    arguments = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
+    arguments = [
+        "redis-server",
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--dir",
+        str(directory),
+    ]
     with _running(arguments) as process:
         _wait_for_port(port, process)
         yield f"redis://127.0.0.1:{port}/0"
@@ -119,11 +129,19 @@ limits = ["1000000 usd/day", "9000000000 tokens/minute", "100000000 requests/min
     command = [str(_BIN / "tollhouse")]
     key = "sk-" + secrets.token_urlsafe(32)
     where = ["--config", str(config)]
-    subprocess.run([*command, "key", "set", "openai", *where], input=key.encode(), env=environment(), check=True)
+    subprocess.run(
+        [*command, "key", "set", "openai", *where],
+        input=key.encode(),
+        env=environment(),
+        check=True,
+    )
     with _running([*command, "run", *where]) as process:
         _wait_for_port(port, process)
         made = subprocess.run(
-            [*command, "token", "create", "bench", *where], env=environment(), check=True, stdout=subprocess.PIPE
+            [*command, "token", "create", "bench", *where],
+            env=environment(),
+            check=True,
+            stdout=subprocess.PIPE,
         )
         yield Side(process.pid, Proxy.basic(port, "bench", made.stdout.decode().strip()))
 
@@ -168,13 +186,19 @@ def make_certificate(directory: Path) -> tuple[Path, Path]:
     leaf = (
         builder(key.public_key(), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)]))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_id), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_id), critical=False
+        )
         .sign(ca_key, hashes.SHA256())
     )
     cert_file, key_file = directory / "leaf.pem", directory / "leaf-key.pem"
     cert_file.write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
     key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
     )
     (directory / "provider.pem").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
     return cert_file, key_file

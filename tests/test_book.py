@@ -54,7 +54,9 @@ def stages() -> list[Stage]:
     arrived = arrival()
     addressed = Addressed(arrived, OPENAI, HOST, "/v1/chat/completions?key=secret")
     aimed = Aimed(addressed, "/v1/chat/completions", "a=secret", ("secret",))
-    identified = Identified(aimed, (("authorization", "secret"),), IDENTITY, "user", remembered=False)
+    identified = Identified(
+        aimed, (("authorization", "secret"),), IDENTITY, "user", remembered=False
+    )
     asked = requested(b'{"model":"gpt-4o","messages":[{"role":"user","content":"secret"}]}')
     return [
         arrived,
@@ -160,9 +162,17 @@ def test_a_call_that_was_answered() -> None:
     assert (line["model"], line["model_served"]) == ("gpt-4o", "gpt-4o-2024")
     assert (line["ttft_ms"], line["duration_ms"], line["overhead_ms"]) == (250.0, 500.0, 100.0)
     assert line["attempts"] == [{"outcome": "503", "ms": 10.0}, {"outcome": "200", "ms": 20.1}]
-    assert (line["attempts_unknown"], line["breaker"], line["key_version"]) == (1, "closed", "abcd@3")
+    assert (line["attempts_unknown"], line["breaker"], line["key_version"]) == (
+        1,
+        "closed",
+        "abcd@3",
+    )
     assert line["tokens"] == {"input": 9, "output": 5, "cached": 3}
-    assert (line["cost_usd"], line["held_usd"], line["charged_by"]) == ("0.0000725", "0.0000001", "usage")
+    assert (line["cost_usd"], line["held_usd"], line["charged_by"]) == (
+        "0.0000725",
+        "0.0000001",
+        "usage",
+    )
     assert "units" not in line
     assert "charges" not in line
 
@@ -191,7 +201,11 @@ NEVER_LEFT = Outcome(End.NEVER_LEFT)
         ({"denial": Denial("upstream_tls"), "outcome": NEVER_LEFT}, "fail", "upstream_tls"),
         ({"outcome": Outcome(End.ERROR, status=503)}, "allow", ""),
         ({"outcome": Outcome(End.ERROR, error="server_error")}, "fail", "upstream_error"),
-        ({"outcome": Outcome(End.FAILED, error="x"), "denial": Denial("internal")}, "fail", "internal"),
+        (
+            {"outcome": Outcome(End.FAILED, error="x"), "denial": Denial("internal")},
+            "fail",
+            "internal",
+        ),
         ({"ended": "client_gone"}, "allow", "client_gone"),
         ({"ended": "client_gone", "outcome": NEVER_LEFT}, "allow", "client_gone"),
         ({"denial": Denial("internal"), "ended": "cut"}, "deny", "internal"),
@@ -235,7 +249,9 @@ def test_the_host_of_a_tunnel_that_was_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x" * 60_000, "é" * 30_000, "\n\u2028" * 15_000], ids=["ascii", "two bytes", "ends of lines"]
+    "text",
+    ["x" * 60_000, "é" * 30_000, "\n\u2028" * 15_000],
+    ids=["ascii", "two bytes", "ends of lines"],
 )
 @pytest.mark.parametrize("name", CHOSEN)
 def test_no_field_is_long(tmp_path: Path, name: str, text: str) -> None:

@@ -72,7 +72,9 @@ def test_headers(code: str) -> None:
 
 def test_a_denial_may_say_itself_whether_to_retry() -> None:
     """Its own header is not doubled."""
-    headers = error_headers(Denial("budget_exceeded", headers=(("X-Should-Retry", "true"),)), "call_1")
+    headers = error_headers(
+        Denial("budget_exceeded", headers=(("X-Should-Retry", "true"),)), "call_1"
+    )
     assert [value for name, value in headers if name.lower() == "x-should-retry"] == ["true"]
 
 
@@ -100,7 +102,9 @@ def test_openai_reads_it(code: str) -> None:
         content=OPENAI.error_body(denial, "call_1"),
         request=httpx2.Request("POST", "https://api.openai.com/v1/chat/completions"),
     )
-    error = openai.OpenAI(api_key="none", http_client=httpx2.Client())._make_status_error_from_response(response)
+    error = openai.OpenAI(
+        api_key="none", http_client=httpx2.Client()
+    )._make_status_error_from_response(response)
     assert isinstance(error, openai.APIStatusError)
     assert (error.status_code, error.code, error.param) == (denial.status, code, None)
     assert denial.message in error.message
@@ -115,7 +119,12 @@ def test_anthropic_reads_it(code: str) -> None:
     body = json.loads(ANTHROPIC.error_body(denial, "call_1"))
     assert (body["type"], body["request_id"]) == ("error", "call_1")
     assert denial.message in body["error"]["message"]
-    by_status = {401: "authentication_error", 402: "billing_error", 403: "permission_error", 413: "request_too_large"}
+    by_status = {
+        401: "authentication_error",
+        402: "billing_error",
+        403: "permission_error",
+        413: "request_too_large",
+    }
     by_status |= {429: "rate_limit_error", 502: "api_error", 503: "api_error", 504: "timeout_error"}
     assert body["error"]["type"] == by_status.get(denial.status, "invalid_request_error")
 
@@ -130,7 +139,9 @@ def test_google_reads_it(code: str) -> None:
     assert error["status"].isupper()
 
 
-@pytest.mark.parametrize("family", dict.fromkeys([DEFAULT, *(provider.family for provider in BUILT_IN)]), ids=repr)
+@pytest.mark.parametrize(
+    "family", dict.fromkeys([DEFAULT, *(provider.family for provider in BUILT_IN)]), ids=repr
+)
 def test_every_family_carries_code_and_call(family: Family) -> None:
     """Whatever the format, a person finds the code and the call id in the message."""
     body = json.loads(family.error_body(Denial("budget_exceeded", "Because."), "call_1"))

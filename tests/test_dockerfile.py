@@ -22,9 +22,17 @@ ROOT = Path(__file__).parent.parent
 
 def instructions() -> list[tuple[str, str]]:
     """Each instruction with its arguments, comments taken out and continued lines joined."""
-    lines = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.lstrip().startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "Dockerfile").read_text().splitlines()
+        if not line.lstrip().startswith("#")
+    ]
     joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
-    return [(line.split(None, 1)[0].upper(), line.split(None, 1)[1]) for line in joined.splitlines() if line.strip()]
+    return [
+        (line.split(None, 1)[0].upper(), line.split(None, 1)[1])
+        for line in joined.splitlines()
+        if line.strip()
+    ]
 
 
 def final_stage() -> list[tuple[str, str]]:
@@ -56,7 +64,9 @@ def ignored(path: str) -> bool:
     verdict = False
     for line in (ROOT / ".dockerignore").read_text().split():
         pattern = line.removeprefix("!")
-        if not line.startswith("#") and any(fnmatch(part, pattern) for part in (path, path.split("/")[0], f"/{path}")):
+        if not line.startswith("#") and any(
+            fnmatch(part, pattern) for part in (path, path.split("/")[0], f"/{path}")
+        ):
             verdict = not line.startswith("!")
     return verdict
 
@@ -74,7 +84,9 @@ def test_images_are_pinned_and_the_same() -> None:
 def pinned() -> dict[str, str]:
     """Name to version of build-requirements.txt; each has hashes of SHA-256."""
     text = (ROOT / "build-requirements.txt").read_text()
-    found = re.findall(r"^([a-z-]+)==([0-9.]+)((?: \\\n +--hash=sha256:[0-9a-f]{64})+)$", text, re.MULTILINE)
+    found = re.findall(
+        r"^([a-z-]+)==([0-9.]+)((?: \\\n +--hash=sha256:[0-9a-f]{64})+)$", text, re.MULTILINE
+    )
     lines = [line for line in text.splitlines() if line and not line.startswith(("#", " "))]
     assert len(found) == len(lines)
     return {name: version for name, version, _ in found}
@@ -83,7 +95,14 @@ def pinned() -> dict[str, str]:
 def test_what_builds_is_pinned() -> None:
     """uv, the backend of pyproject.toml and what it needs: one version each, with hashes."""
     versions = pinned()
-    assert {"uv", "hatchling", "packaging", "pathspec", "pluggy", "trove-classifiers"} == versions.keys()
+    assert {
+        "uv",
+        "hatchling",
+        "packaging",
+        "pathspec",
+        "pluggy",
+        "trove-classifiers",
+    } == versions.keys()
     system = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]
     assert system["requires"] == [f"hatchling=={versions['hatchling']}"]
 
@@ -108,10 +127,17 @@ def test_nothing_is_installed_but_by_a_hash() -> None:
 def test_the_lock_has_hashes() -> None:
     """Of each package that does not come from here."""
     packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
-    files = [file for package in packages for file in (package.get("sdist"), *package.get("wheels", ())) if file]
+    files = [
+        file
+        for package in packages
+        for file in (package.get("sdist"), *package.get("wheels", ()))
+        if file
+    ]
     assert len(files) > 100
     assert all(re.fullmatch("sha256:[0-9a-f]{64}", file["hash"]) for file in files)
-    assert [package["name"] for package in packages if "registry" not in package["source"]] == ["tollhouse"]
+    assert [package["name"] for package in packages if "registry" not in package["source"]] == [
+        "tollhouse"
+    ]
 
 
 @pytest.mark.parametrize("name", ["ENTRYPOINT", "CMD", "VOLUME"])
@@ -150,7 +176,8 @@ def test_everything_copied_exists_and_reaches_the_build() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [".git/config", "state/ca-key.pem", ".venv/bin/python", "tollhouse.toml", "addons/x.pem"]
+    "path",
+    [".git/config", "state/ca-key.pem", ".venv/bin/python", "tollhouse.toml", "addons/x.pem"],
 )
 def test_secrets_and_rubbish_stay_out(path: str) -> None:
     """No key, repository or environment of the builder's machine reaches the build."""
@@ -160,7 +187,14 @@ def test_secrets_and_rubbish_stay_out(path: str) -> None:
 def test_what_the_package_needs_to_be_built_is_copied() -> None:
     """pyproject.toml's readme, licence files and package are all there before the project itself is installed."""
     sources = {source for source, _ in copies()}
-    assert {"build-requirements.txt", "pyproject.toml", "uv.lock", "README.md", "LICENSE", "addons"} <= sources
+    assert {
+        "build-requirements.txt",
+        "pyproject.toml",
+        "uv.lock",
+        "README.md",
+        "LICENSE",
+        "addons",
+    } <= sources
 
 
 def test_ports_are_the_defaults_of_the_design() -> None:

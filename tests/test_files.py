@@ -66,7 +66,11 @@ def test_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fsync, rename, fchmod = os.fsync, os.replace, os.fchmod
 
     def kind(descriptor: int) -> str:
-        return "directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else f"content {os.fstat(descriptor).st_size}"
+        return (
+            "directory"
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode)
+            else f"content {os.fstat(descriptor).st_size}"
+        )
 
     def synced(descriptor: int) -> None:
         done.append(("fsync", file.read_bytes(), kind(descriptor)))
@@ -94,7 +98,9 @@ def test_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("broken", ["fsync", "fchmod", "replace"])
-def test_what_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+def test_what_fails_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
     """A full disk, a mode that can't be set, a rename that is refused: the old file, and no draft."""
     file = tmp_path / "file"
     file.write_text("old")

@@ -95,9 +95,21 @@ FAILURES: dict[str, tuple[Settings, Callable[[Config], None], str]] = {
         lambda config: None,
         "providers.openai",
     ),
-    "the admin port is taken": ({"listen": {"admin": "TAKEN"}}, lambda config: None, "listen.admin"),
-    "the proxy port is taken": ({"listen": {"proxy": "TAKEN"}}, lambda config: None, "listen.proxy"),
-    "the base URL's port is taken": ({"listen": {"base_url": "TAKEN"}}, lambda config: None, "listen.base_url"),
+    "the admin port is taken": (
+        {"listen": {"admin": "TAKEN"}},
+        lambda config: None,
+        "listen.admin",
+    ),
+    "the proxy port is taken": (
+        {"listen": {"proxy": "TAKEN"}},
+        lambda config: None,
+        "listen.proxy",
+    ),
+    "the base URL's port is taken": (
+        {"listen": {"base_url": "TAKEN"}},
+        lambda config: None,
+        "listen.base_url",
+    ),
     "a listener's certificate that is none": (
         {"listen": {"tls": {"cert_file": "tollhouse.toml", "key_file": "tollhouse.toml"}}},
         lambda config: None,
@@ -107,7 +119,9 @@ FAILURES: dict[str, tuple[Settings, Callable[[Config], None], str]] = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_what_cannot_start(configure: Callable[..., Config], taken: str, failure: str) -> None:
+async def test_what_cannot_start(
+    configure: Callable[..., Config], taken: str, failure: str
+) -> None:
     """It says what and where, and what had been opened before is closed."""
     settings, prepare, said = FAILURES[failure]
     if failure == "a CA that reaches too little":
@@ -221,7 +235,11 @@ async def test_no_listener_before_the_stores_answer(
         await until(lambda: any("redis" in reason for reason in gateway.reasons()))
         server.start()
         await until(lambda: gateway.reasons() == [])
-        assert caplog.text.count("not ready, and every call is refused: redis") == caplog.text.count("ready again") >= 1
+        assert (
+            caplog.text.count("not ready, and every call is refused: redis")
+            == caplog.text.count("ready again")
+            >= 1
+        )
         await gateway.stop()
 
 
@@ -273,13 +291,17 @@ def test_it_is_not_ready_again_while_it_drains(tmp_path: Path) -> None:
 # The process.
 
 
-def run(config: Path, *, environ: dict[str, str] | None = None, close_stdout: bool = False) -> tuple[int, list[str]]:
+def run(
+    config: Path, *, environ: dict[str, str] | None = None, close_stdout: bool = False
+) -> tuple[int, list[str]]:
     """``tollhouse run``: its exit code and what it said on stderr."""
     command = [sys.executable, "-m", "tollhouse", "run", "--config", str(config)]
     if close_stdout:
         command = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
     variables = {"PATH": os.environ.get("PATH", os.defpath), **(environ or {})}
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, env=variables, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.stdout == ""
     return done.returncode, done.stderr.splitlines()
 
@@ -307,9 +329,18 @@ def test_a_second_gateway_on_a_state_directory(configure: Callable[..., Config])
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"), [(".", 0o777), (".", 0o720), ("ca-key.pem", 0o640), ("state.lock", 0o604), ("vault.key", 0o644)]
+    ("name", "mode"),
+    [
+        (".", 0o777),
+        (".", 0o720),
+        ("ca-key.pem", 0o640),
+        ("state.lock", 0o604),
+        ("vault.key", 0o644),
+    ],
 )
-def test_a_state_directory_of_others(configure: Callable[..., Config], name: str, mode: int) -> None:
+def test_a_state_directory_of_others(
+    configure: Callable[..., Config], name: str, mode: int
+) -> None:
     """One line that says what and how to mend it, exit 1; nothing is made in it."""
     config = configure()
     path = config.state.directory / name
@@ -328,13 +359,18 @@ def test_a_state_directory_of_another_user(configure: Callable[..., Config]) -> 
         pytest.skip("only root gives a directory away")
     config = configure()
     os.chown(config.state.directory, 1000, 1000)
-    one_line(run(config.path), "belongs to user 1000, and the gateway runs as user 0", "`chown -R 0 ")
+    one_line(
+        run(config.path), "belongs to user 1000, and the gateway runs as user 0", "`chown -R 0 "
+    )
 
 
 @pytest.mark.parametrize(
-    "message", ["Fatal error on SSL protocol", "Fatal error on transport", "Error occurred during shutdown"]
+    "message",
+    ["Fatal error on SSL protocol", "Fatal error on transport", "Error occurred during shutdown"],
 )
-async def test_a_connection_that_was_given_up_is_one_line(caplog: pytest.LogCaptureFixture, message: str) -> None:
+async def test_a_connection_that_was_given_up_is_one_line(
+    caplog: pytest.LogCaptureFixture, message: str
+) -> None:
     """What uvloop says of its closed handle has no traceback; any other failure keeps its own."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(tell_of_failure)
@@ -343,7 +379,11 @@ async def test_a_connection_that_was_given_up_is_one_line(caplog: pytest.LogCapt
     )
     loop.call_exception_handler({"message": message, "exception": closed})
     [record] = caplog.records
-    assert (record.name, record.levelname, record.exc_info) == ("tollhouse.process", "WARNING", None)
+    assert (record.name, record.levelname, record.exc_info) == (
+        "tollhouse.process",
+        "WARNING",
+        None,
+    )
     assert record.getMessage().endswith(f"and is closed: {message}")
     caplog.clear()
     loop.call_exception_handler({"message": message, "exception": RuntimeError("a fault of ours")})
@@ -371,12 +411,19 @@ def test_a_provider_key_in_its_environment(configure: Callable[..., Config]) -> 
     assert "sk-in" not in str(outcome)
 
 
-def test_sigterm_while_it_waits_for_the_stores(configure: Callable[..., Config], tmp_path: Path) -> None:
+def test_sigterm_while_it_waits_for_the_stores(
+    configure: Callable[..., Config], tmp_path: Path
+) -> None:
     """SIGHUP does not end it, SIGTERM does, with exit 0 and without a word of being ready."""
     admin = f"127.0.0.1:{free_port()}"
-    config = configure({"redis": {"url": f"redis://127.0.0.1:{free_port()}/0"}, "listen": {"admin": admin}})
+    config = configure(
+        {"redis": {"url": f"redis://127.0.0.1:{free_port()}/0"}, "listen": {"admin": admin}}
+    )
     with Program("gateway") as gateway:
-        gateway.start([sys.executable, "-m", "tollhouse", "run", "--config", str(config.path)], ready="not ready")
+        gateway.start(
+            [sys.executable, "-m", "tollhouse", "run", "--config", str(config.path)],
+            ready="not ready",
+        )
         gateway.signal(signal.SIGHUP)
         with pytest.raises(urllib.error.HTTPError) as answer:
             urllib.request.urlopen(f"http://{admin}/readyz", timeout=10)

@@ -17,9 +17,40 @@ import tollhouse
 from tollhouse.providers import BUILT_IN
 
 ROOMS = (
-    *("__main__", "cli", "demo", "check", "process", "gateway", "control", "site", "stores", "config"),
-    *("journey", "listen", "admit", "budget", "dispatch", "book", "accounts", "ledger", "prices", "trust"),
-    *("clearance", "credential", "call", "providers", "families", "refreshed", "files", "timestamps"),
+    *(
+        "__main__",
+        "cli",
+        "demo",
+        "check",
+        "process",
+        "gateway",
+        "control",
+        "site",
+        "stores",
+        "config",
+    ),
+    *(
+        "journey",
+        "listen",
+        "admit",
+        "budget",
+        "dispatch",
+        "book",
+        "accounts",
+        "ledger",
+        "prices",
+        "trust",
+    ),
+    *(
+        "clearance",
+        "credential",
+        "call",
+        "providers",
+        "families",
+        "refreshed",
+        "files",
+        "timestamps",
+    ),
     *("headers", "denial", "clipped"),
 )
 """Folders and single modules of the package: each imports itself and those after it, and nothing else."""
@@ -36,7 +67,12 @@ PURE = {
 """Logic by room. The whole of ``families``, ``providers`` and ``config`` belongs to it as well."""
 IMPURE = {"aiohttp", "fakeredis", "genai_prices", "hvac", "mitmproxy", "redis"}
 LAYER = "tollhouse.listen.mitm"
-LOADS_LAYER = {"tollhouse.listen.tunnel", "tollhouse.gateway", "tollhouse.listen.sockets", "tollhouse.process"}
+LOADS_LAYER = {
+    "tollhouse.listen.tunnel",
+    "tollhouse.gateway",
+    "tollhouse.listen.sockets",
+    "tollhouse.process",
+}
 
 NAMES = {name for provider in BUILT_IN for name in (provider.name, provider.family.name)}
 """Of providers and families."""
@@ -67,7 +103,10 @@ def read_graph(package: Path) -> dict[str, frozenset[Import]]:
     for file in package.rglob("*.py"):
         parts = file.relative_to(package.parent).with_suffix("").parts
         files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
-    return {name: frozenset(_imports(ast.parse(file.read_text()), files)) for name, file in files.items()}
+    return {
+        name: frozenset(_imports(ast.parse(file.read_text()), files))
+        for name, file in files.items()
+    }
 
 
 def _imports(node: ast.AST, modules: Mapping[str, Path], late: bool = False) -> Iterator[Import]:
@@ -80,7 +119,10 @@ def _imports(node: ast.AST, modules: Mapping[str, Path], late: bool = False) -> 
             yield Import(full if full in modules else str(node.module), late)
     late = late or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
     children = ast.iter_child_nodes(node)
-    if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+    if isinstance(node, ast.If) and ast.unparse(node.test) in (
+        "TYPE_CHECKING",
+        "typing.TYPE_CHECKING",
+    ):
         children = iter(node.orelse)
     for child in children:
         yield from _imports(child, modules, late)
@@ -93,7 +135,9 @@ def ways(graph: Graph, start: str, *, late: bool) -> dict[str, tuple[str, ...]]:
     while waiting:
         name = waiting.pop()
         # `import a.b` runs a's __init__ first.
-        parents = {Import(name.rpartition(".")[0], False)} if "." in name and name in graph else set()
+        parents = (
+            {Import(name.rpartition(".")[0], False)} if "." in name and name in graph else set()
+        )
         for wanted in graph.get(name, frozenset()) | parents:
             if wanted.name not in found and (late or not wanted.late):
                 found[wanted.name] = (*found[name], name)
@@ -117,12 +161,24 @@ def words(tree: ast.AST) -> Iterator[str]:
         match node:
             case ast.Constant(value=str(text)) if id(node) not in prose:
                 yield text
-            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name) | ast.keyword(arg=str(name)):
+            case (
+                ast.Name(id=name)
+                | ast.Attribute(attr=name)
+                | ast.arg(arg=name)
+                | ast.keyword(arg=str(name))
+            ):
                 yield name
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+            ):
                 yield name
             case ast.alias(name=name, asname=other):
-                yield from (other or "", *(name.split(".") if name.startswith("tollhouse.") else [name]))
+                yield from (
+                    other or "",
+                    *(name.split(".") if name.startswith("tollhouse.") else [name]),
+                )
             case ast.ImportFrom(module=str(module)) if room(module) in NAME_THEM:
                 yield from module.split(".")
 
@@ -139,7 +195,17 @@ PURE_MODULES = sorted(
     for name in GRAPH
     if name in NAMED
     or room(name)
-    in {"families", "providers", "config", "book", "call", "clearance", "denial", "files", "headers"}
+    in {
+        "families",
+        "providers",
+        "config",
+        "book",
+        "call",
+        "clearance",
+        "denial",
+        "files",
+        "headers",
+    }
     | {"clipped", "timestamps"}
     or name == "tollhouse.refreshed"
 )
@@ -177,13 +243,17 @@ def test_rooms_import_downwards() -> None:
 def test_pure_imports(name: str) -> None:
     """Pure logic imports none of the libraries that reach out, on no way."""
     found = ways(GRAPH, name, late=True)
-    assert not [" -> ".join((*way, module)) for module, way in found.items() if top(module) in IMPURE]
+    assert not [
+        " -> ".join((*way, module)) for module, way in found.items() if top(module) in IMPURE
+    ]
 
 
 def test_pure_modules_load_no_library_that_reaches_out() -> None:
     """What really is loaded with them agrees: no other library brings one along."""
     code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\nprint(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code, *PURE_MODULES], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *PURE_MODULES], capture_output=True, text=True, check=True
+    )
     loaded = {top(name) for name in done.stdout.split()}
     assert "tollhouse" in loaded
     assert not loaded & IMPURE
@@ -191,10 +261,16 @@ def test_pure_modules_load_no_library_that_reaches_out() -> None:
 
 def test_mitmproxy_is_known_in_one_folder() -> None:
     """One folder knows mitmproxy; only what is given its types or opens its listeners loads it."""
-    direct = {name for name, imports in GRAPH.items() if any(top(i.name) == "mitmproxy" for i in imports)}
+    direct = {
+        name for name, imports in GRAPH.items() if any(top(i.name) == "mitmproxy" for i in imports)
+    }
     inside = {name for name in GRAPH if name == LAYER or name.startswith(f"{LAYER}.")}
     assert direct <= inside
-    loading = {name for name in GRAPH if any(top(found) == "mitmproxy" for found in ways(GRAPH, name, late=False))}
+    loading = {
+        name
+        for name in GRAPH
+        if any(top(found) == "mitmproxy" for found in ways(GRAPH, name, late=False))
+    }
     assert loading - inside == LOADS_LAYER
 
 
@@ -256,7 +332,11 @@ def test_reader(tmp_path: Path) -> None:
         (package / name).write_text(text)
     graph = read_graph(package)
     assert set(graph) == {"pack", "pack.a", "pack.b", "pack.c", "pack.inner", "pack.inner.leaf"}
-    assert graph["pack.a"] == {Import("pack.b", False), Import("typing", False), Import("os", False)}
+    assert graph["pack.a"] == {
+        Import("pack.b", False),
+        Import("typing", False),
+        Import("os", False),
+    }
     assert ways(graph, "pack.a", late=True)["redis.asyncio"] == ("pack.a", "pack.b", "pack.c")
     assert "redis.asyncio" not in ways(graph, "pack.a", late=False)
     assert "aiohttp" in ways(graph, "pack.inner.leaf", late=False)

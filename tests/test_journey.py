@@ -51,7 +51,12 @@ INPUT, SEEN = 100_000, 150_000
 MESSAGES = [{"role": "user", "content": "hi"}]
 PLAIN: dict[str, Any] = {"model": "priced", "messages": MESSAGES, "max_tokens": 50}
 STREAM = {**PLAIN, "stream": True, "stream_options": {"include_usage": True}}
-UNCAPPED = {"model": "priced", "messages": MESSAGES, "stream": True, "stream_options": {"include_usage": True}}
+UNCAPPED = {
+    "model": "priced",
+    "messages": MESSAGES,
+    "stream": True,
+    "stream_options": {"include_usage": True},
+}
 
 COUNTED = b'{"model":"priced","choices":[],"usage":{"prompt_tokens":90,"completion_tokens":7}}'
 UNCOUNTED = b'{"model":"priced","choices":[]}'
@@ -79,8 +84,13 @@ Script = Callable[[Callable[[], None]], Awaitable[Answer]]
 """What the provider does with a request. It is given what is to be called when the request leaves."""
 
 
-def answered(*parts: Part, status: int = 200, kind: str = "application/json", length: int | None = None) -> Script:
-    headers = [("content-type", kind), *([("content-length", str(length))] if length is not None else [])]
+def answered(
+    *parts: Part, status: int = 200, kind: str = "application/json", length: int | None = None
+) -> Script:
+    headers = [
+        ("content-type", kind),
+        *([("content-length", str(length))] if length is not None else []),
+    ]
 
     async def send(on_leaving: Callable[[], None]) -> Answer:
         on_leaving()
@@ -88,7 +98,13 @@ def answered(*parts: Part, status: int = 200, kind: str = "application/json", le
 
         async def read() -> bytes:
             part = left[0] if left else b""
-            data = b"" if isinstance(part, Exception) else part if isinstance(part, bytes) else await part()
+            data = (
+                b""
+                if isinstance(part, Exception)
+                else part
+                if isinstance(part, bytes)
+                else await part()
+            )
             # A wait that was interrupted goes on when the body is read on.
             del left[:1]
             if isinstance(part, Exception):
@@ -136,7 +152,9 @@ class Provider:
     script: Script = field(default_factory=lambda: plain(COUNTED))
     received: int = 0
 
-    async def send(self, outgoing: Any, *, budget_s: float, on_leaving: Callable[[], None], minted: Any) -> Answer:
+    async def send(
+        self, outgoing: Any, *, budget_s: float, on_leaving: Callable[[], None], minted: Any
+    ) -> Answer:
         def leaving() -> None:
             self.received += 1
             on_leaving()
@@ -247,7 +265,10 @@ class World:
         self.body: dict[str, Any] = PLAIN
         self.estimate: Estimate | None = Estimate(Units(input=100, output=50))
         self.provider_entry = OPENAI
-        self.admit, self.read = Gate("admit", Admitted, self.admitted), Gate("read", Requested, self.requested)
+        self.admit, self.read = (
+            Gate("admit", Admitted, self.admitted),
+            Gate("read", Requested, self.requested),
+        )
         self.late = Gate("late", Covered, lambda covered: covered)
         self.leases = Leases()
         self.provider = Provider()
@@ -261,7 +282,9 @@ class World:
         """Of the parts as they are now."""
         timing = Timing(self.clock, self.clock, self.clock.sleep, lambda: 0.0)
         self.purse = Purse(self.ledger, self.prices, self.spool, clock=self.clock)
-        self.relay = Relay(self.provider, Breakers(self.clock), self.leases, abandoned_read_s=0.0, timing=timing)  # type: ignore[arg-type]
+        self.relay = Relay(
+            self.provider, Breakers(self.clock), self.leases, abandoned_read_s=0.0, timing=timing
+        )  # type: ignore[arg-type]
         gates = (self.admit, self.read, self.purse, self.late)
         self.journey = Journey(gates, self.leases, self.purse, self.relay, self.book)
         self.journey.open = True
@@ -307,7 +330,10 @@ class World:
 
     async def records(self) -> list[str]:
         """Call ids in the tenant's stream."""
-        return [fields[b"call_id"].decode() for _, fields in await self.redis.xrange(names.calls_key("acme"))]
+        return [
+            fields[b"call_id"].decode()
+            for _, fields in await self.redis.xrange(names.calls_key("acme"))
+        ]
 
     async def nothing_left(self) -> None:
         """The provider got nothing, and nothing was charged, not even a request."""
@@ -319,7 +345,9 @@ class World:
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     made = World(tmp_path)
-    await made.ledger.set_limits(SCOPE, [parse_limit("10 usd/day"), parse_limit("100 requests/day")])
+    await made.ledger.set_limits(
+        SCOPE, [parse_limit("10 usd/day"), parse_limit("100 requests/day")]
+    )
     yield made
     await made.ledger.close()
     made.book.close()
@@ -488,7 +516,9 @@ async def test_an_answer_without_a_body(world: World, method: str, status: int) 
 async def test_a_budget_that_ends_a_stream(world: World) -> None:
     """The client is told in its provider's format, behind a whole event; what it got is charged."""
     world.body, world.estimate = UNCAPPED, Estimate(Units(input=100, output=2_048), grows=True)
-    await world.ledger.set_limits(SCOPE, [parse_limit("0.021 usd/day"), parse_limit("100 requests/day")])
+    await world.ledger.set_limits(
+        SCOPE, [parse_limit("0.021 usd/day"), parse_limit("100 requests/day")]
+    )
     long = event(json.dumps({"choices": [{"index": 0, "delta": {"content": "text" * 3_000}}]}))
     world.provider.script = streamed(long, TEXT, USAGE, DONE)
     line = await world.travel()
@@ -515,7 +545,9 @@ class FaultyMeter(PassThrough):
 
 
 @pytest.mark.parametrize("body", [PLAIN, STREAM])
-async def test_a_meter_that_raises_does_not_harm_the_answer(world: World, body: dict[str, Any]) -> None:
+async def test_a_meter_that_raises_does_not_harm_the_answer(
+    world: World, body: dict[str, Any]
+) -> None:
     """Every byte goes on, the hold is the charge, and it is counted."""
     family = replace(OPENAI.family, meter=lambda asked, head: FaultyMeter())
     world.provider_entry = replace(OPENAI, family=family)
@@ -568,7 +600,9 @@ async def test_a_lowered_cap_is_said(world: World) -> None:
     """The client reads in the head which cap was put in place of its own."""
     small = Project("proj_1", "acme", ("10 usd/day",), on_shortfall="clamp")
     world.admit.act = lambda arrival: replace(admitted(project=small), arrival=arrival)
-    await world.ledger.set_limits(SCOPE, [parse_limit("0.00022 usd/day"), parse_limit("100 requests/day")])
+    await world.ledger.set_limits(
+        SCOPE, [parse_limit("0.00022 usd/day"), parse_limit("100 requests/day")]
+    )
     line = await world.travel()
     assert (line["clamped"], world.wire.headers["x-tollhouse-clamped"]) == (12, "12")
 
@@ -601,7 +635,16 @@ async def boom_later(*_: Any) -> None:
         (lambda stage: Denial("bad_request"), 503, "internal"),
         (lambda stage: Arrival.begin(head()), 503, "internal"),
     ],
-    ids=["refuses", "raises", "raises later", "gives None", "a string", "True", "a denial", "another stage"],
+    ids=[
+        "refuses",
+        "raises",
+        "raises later",
+        "gives None",
+        "a string",
+        "True",
+        "a denial",
+        "another stage",
+    ],
 )
 @pytest.mark.parametrize("which", ["admit", "read", "late"])
 async def test_a_gate_that_does_not_allow(
@@ -610,7 +653,12 @@ async def test_a_gate_that_does_not_allow(
     """Nothing leaves, what was held is given back, the client is told in its provider's format."""
     getattr(world, which).act = act
     line = await world.travel()
-    assert (line["status"], line["decision"], line["reason"], line["gate"]) == (status, "deny", reason, which)
+    assert (line["status"], line["decision"], line["reason"], line["gate"]) == (
+        status,
+        "deny",
+        reason,
+        which,
+    )
     assert (world.wire.status, world.wire.json()["error"]["code"]) == (status, reason)
     assert line["charged_by"] == "none"
     await world.nothing_left()
@@ -639,7 +687,11 @@ async def test_without_a_hold_there_is_no_clearance(world: World) -> None:
 @pytest.mark.parametrize(
     ("error", "lease", "reason"),
     [
-        (CredentialUnavailable("Vault at https://vault.internal is sealed."), None, "credential_unavailable"),
+        (
+            CredentialUnavailable("Vault at https://vault.internal is sealed."),
+            None,
+            "credential_unavailable",
+        ),
         (RuntimeError("injected"), None, "internal"),
         (None, "sk-a-key", "internal"),
         (
@@ -654,7 +706,12 @@ async def test_no_key(world: World, error: Exception | None, lease: Any, reason:
     """The hold is given back, the request count too; where Vault is stays between us."""
     world.leases.error, world.leases.lease = error, lease
     line = await world.travel()
-    assert (world.wire.status, line["decision"], line["reason"], line["gate"]) == (503, "deny", reason, "credential")
+    assert (world.wire.status, line["decision"], line["reason"], line["gate"]) == (
+        503,
+        "deny",
+        reason,
+        "credential",
+    )
     assert b"vault" not in world.wire.body.lower().replace(b"look at `tollhouse check`: vault", b"")
     await world.nothing_left()
 
@@ -663,7 +720,11 @@ async def test_no_key_anywhere(world: World) -> None:
     """Asking again does not help and is not asked for; the words name the provider, not where the store is."""
     world.leases.error = NoKey("There is no secret at secret/infrastructure/openai.")
     line = await world.travel()
-    assert (world.wire.status, line["reason"], line["gate"]) == (503, "credential_unavailable", "credential")
+    assert (world.wire.status, line["reason"], line["gate"]) == (
+        503,
+        "credential_unavailable",
+        "credential",
+    )
     assert world.wire.headers["x-should-retry"] == "false"
     assert "retry-after" not in world.wire.headers
     message = world.wire.json()["error"]["message"]
@@ -677,7 +738,11 @@ async def test_a_listener_that_could_not_read_the_head(world: World) -> None:
     """Its answer is all there is: no gate is asked."""
     world.exchange.defect = Denial("headers_too_large")
     line = await world.travel()
-    assert (world.wire.status, line["gate"], line["reason"]) == (431, "listener", "headers_too_large")
+    assert (world.wire.status, line["gate"], line["reason"]) == (
+        431,
+        "listener",
+        "headers_too_large",
+    )
     assert world.admit.asked == 0
 
 
@@ -694,7 +759,9 @@ async def test_the_trace_is_known_of_every_call(world: World) -> None:
     """Of one that no gate was asked about, too."""
     world.exchange.head = head("POST", "/", ("x-trace", "abc"))
     relay = Relay(world.provider, Breakers(world.clock), world.leases, abandoned_read_s=0.0)  # type: ignore[arg-type]
-    world.journey = Journey((), world.leases, world.purse, relay, world.book, trace_header="X-Trace")
+    world.journey = Journey(
+        (), world.leases, world.purse, relay, world.book, trace_header="X-Trace"
+    )
     assert (await world.travel())["trace_id"] == "abc"
 
 
@@ -741,7 +808,9 @@ class BrokenMeter:
 
 async def test_an_answer_whose_count_fails(world: World) -> None:
     """The client has its answer, and the hold is the charge."""
-    world.provider_entry = replace(OPENAI, family=replace(OPENAI.family, meter=lambda asked, head: BrokenMeter()))
+    world.provider_entry = replace(
+        OPENAI, family=replace(OPENAI.family, meter=lambda asked, head: BrokenMeter())
+    )
     line = await world.travel()
     assert (line["charged_by"], line["cost_usd"], line["status"]) == ("hold", "0.0006", 200)
     assert await world.used() == (HELD, 1)
@@ -936,6 +1005,10 @@ async def test_calls_side_by_side(world: World) -> None:
     pairs = [an_exchange() for _ in range(50)]
     await asyncio.gather(*(world.journey.travel(exchange) for exchange, _ in pairs))
     ids = [wire.headers["x-tollhouse-call-id"] for _, wire in pairs]
-    assert sorted(line["call_id"] for line in world.lines()) == sorted(ids) == sorted(await world.records())
+    assert (
+        sorted(line["call_id"] for line in world.lines())
+        == sorted(ids)
+        == sorted(await world.records())
+    )
     assert await world.used() == (50 * USED, 50)
     assert world.purse.held == {}

@@ -27,7 +27,9 @@ ALL = "\n".join((ROOT / name).read_text() for name in ("README.md", *DOCS))
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", ALL, re.DOTALL | re.MULTILINE)
 SPANS = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", ALL, flags=re.DOTALL | re.MULTILINE))
 # Of the makers' own work, or of the machine that it was written on.
-FORBIDDEN = re.compile(r"\bissues?\b|\bTODO\b|\bFIXME\b|\bXXX\b|/root/|/home/|/work/|/tmp/|\bWIP\b", re.IGNORECASE)
+FORBIDDEN = re.compile(
+    r"\bissues?\b|\bTODO\b|\bFIXME\b|\bXXX\b|/root/|/home/|/work/|/tmp/|\bWIP\b", re.IGNORECASE
+)
 
 
 def section(title: str) -> str:
@@ -47,7 +49,13 @@ def code_of(cell: str) -> list[str]:
 def refusal_rows() -> list[list[str]]:
     """The table of refusals as README must have it."""
     return [
-        [f"`{code}`", str(reason.status), reason.what, reason.fault.value, "yes" if reason.retry else ""]
+        [
+            f"`{code}`",
+            str(reason.status),
+            reason.what,
+            reason.fault.value,
+            "yes" if reason.retry else "",
+        ]
         for code, reason in REASONS.items()
     ]
 
@@ -72,8 +80,12 @@ def test_refusals() -> None:
 def test_line() -> None:
     """Every field of the line is explained, and no other."""
     named = [name for row in rows("The line") for name in code_of(row[0])]
-    outcome = Outcome(End.WHOLE, charges=(Charge("a", Units(requests=1)), Charge("b", Units(images=1))))
-    assert sorted(named) == sorted(record_of(Concluded(admitted(remembered=True), outcome=outcome), 0.0))
+    outcome = Outcome(
+        End.WHOLE, charges=(Charge("a", Units(requests=1)), Charge("b", Units(images=1)))
+    )
+    assert sorted(named) == sorted(
+        record_of(Concluded(admitted(remembered=True), outcome=outcome), 0.0)
+    )
 
 
 def test_charges() -> None:
@@ -129,9 +141,16 @@ def test_paths(name: str) -> None:
     text = (ROOT / name).read_text()
     top = {path.name for path in ROOT.iterdir() if path.is_dir()}
     links = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]
-    spans = [span for span in re.findall(r"`([\w./-]+)`", text) if span.split("/")[0] in top and "/" in span]
+    spans = [
+        span
+        for span in re.findall(r"`([\w./-]+)`", text)
+        if span.split("/")[0] in top and "/" in span
+    ]
     assert links or name in DOCS
-    for path in [*((ROOT / name).parent / link for link in links), *(ROOT / span for span in spans)]:
+    for path in [
+        *((ROOT / name).parent / link for link in links),
+        *(ROOT / span for span in spans),
+    ]:
         assert path.exists(), path
 
 
@@ -147,7 +166,9 @@ def test_toml(tmp_path: Path) -> None:
 
 def test_python() -> None:
     """The Python that README asks for is the package's, and the one that uv takes is the repository's."""
-    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "requires-python"
+    ].removeprefix(">=")
     assert f"needs Python {needed} or later" in README
     assert f"uv takes {(ROOT / '.python-version').read_text().strip()}" in README
 
@@ -162,13 +183,22 @@ def test_python() -> None:
         ('[redis]\nurl = "redis://localhost"\nunsafe_fail_open = true', "unsafe_fail_open"),
         ('[redis]\nurl = "redis+cluster://localhost:7000"', "Cluster"),
         ('[redis]\nurl = "redis+sentinel://localhost:26379/main"', "Sentinel"),
-        ('[vault]\naddress = "embedded"\nversions = { "infrastructure/openai" = 3 }', "[vault] versions"),
+        (
+            '[vault]\naddress = "embedded"\nversions = { "infrastructure/openai" = 3 }',
+            "[vault] versions",
+        ),
         (
             '[vault]\naddress = "https://vault"\nauth = { method = "token", token_file = "t" }\nkv_version = 1',
             "KV version 1",
         ),
-        ('[vault]\naddress = "https://vault"\nauth = { method = "kubernetes", role = "r" }', "Kubernetes"),
-        ('[vault]\naddress = "https://vault"\nauth = { method = "jwt", role = "r", jwt_file = "t" }', "JWT login"),
+        (
+            '[vault]\naddress = "https://vault"\nauth = { method = "kubernetes", role = "r" }',
+            "Kubernetes",
+        ),
+        (
+            '[vault]\naddress = "https://vault"\nauth = { method = "jwt", role = "r", jwt_file = "t" }',
+            "JWT login",
+        ),
     ],
 )
 def test_not_yet(setting: str, words: str, tmp_path: Path) -> None:

@@ -193,7 +193,9 @@ async def test_two_margins(
     await refreshed.close()
 
 
-async def test_a_new_value_is_there_before_the_old_one_ends(make: Make, source: Source, clock: Clock) -> None:
+async def test_a_new_value_is_there_before_the_old_one_ends(
+    make: Make, source: Source, clock: Clock
+) -> None:
     """Nobody waits for it, however often it is renewed."""
     refreshed = make()
     await refreshed.get("k")
@@ -205,7 +207,9 @@ async def test_a_new_value_is_there_before_the_old_one_ends(make: Make, source: 
 
 
 @pytest.mark.parametrize(("jitter", "first"), [(0.0, 80.0), (1.0, 40.0)])
-async def test_spread(make: Make, source: Source, clock: Clock, jitter: float, first: float) -> None:
+async def test_spread(
+    make: Make, source: Source, clock: Clock, jitter: float, first: float
+) -> None:
     """Many gateways that began at once do not read at once."""
     refreshed = make(replace(TIMES, spread=0.5), jitter=jitter)
     await refreshed.get("k")
@@ -243,7 +247,9 @@ async def test_from_when_a_life_is_counted(
     assert seen.kept.ends_at == 1000 + ends_at
 
 
-async def test_what_ended_before_it_came_is_not_handed_out(make: Make, source: Source, clock: Clock) -> None:
+async def test_what_ended_before_it_came_is_not_handed_out(
+    make: Make, source: Source, clock: Clock
+) -> None:
     """It must have so long to live; whoever asks next has it read anew."""
     refreshed = make()
     source.gate.clear()
@@ -301,7 +307,9 @@ async def test_a_read_that_waits_for_nothing(make: Make, source: Source) -> None
     [(Away("a"), [0, 1, 3, 7, 11, 15, 19]), (Refused("r"), [0, 6, 18])],
     ids=["away", "refused"],
 )
-async def test_back_off(make: Make, source: Source, clock: Clock, failure: Exception, at: list[float]) -> None:
+async def test_back_off(
+    make: Make, source: Source, clock: Clock, failure: Exception, at: list[float]
+) -> None:
     """An error is remembered for longer each time, and each who asks gets one of its own, without frames of others."""
     refreshed = make()
     source.fail = failure
@@ -319,7 +327,9 @@ async def test_back_off(make: Make, source: Source, clock: Clock, failure: Excep
     assert await refreshed.get("k") == "v1"
     source.fail = failure
     await clock.pass_(80)
-    assert (refreshed.peek("k") is None) == isinstance(failure, Refused), "the row of failures has ended"
+    assert (refreshed.peek("k") is None) == isinstance(failure, Refused), (
+        "the row of failures has ended"
+    )
 
 
 async def test_an_error_is_shared_by_those_who_waited(make: Make, source: Source) -> None:
@@ -337,7 +347,9 @@ async def test_an_error_is_shared_by_those_who_waited(make: Make, source: Source
 
 
 @pytest.mark.parametrize("failure", [Away("a"), Refused("r")])
-async def test_an_error_without_a_back_off(make: Make, source: Source, clock: Clock, failure: Exception) -> None:
+async def test_an_error_without_a_back_off(
+    make: Make, source: Source, clock: Clock, failure: Exception
+) -> None:
     """It is not remembered: whoever asks next has it read again. It keeps its frames, which say where it came from."""
     refreshed = make(Times(missing_s=30))
     source.fail = failure
@@ -349,7 +361,9 @@ async def test_an_error_without_a_back_off(make: Make, source: Source, clock: Cl
     assert len(refreshed) == 0
 
 
-async def test_a_value_outlives_an_outage_that_begins_late(make: Make, source: Source, clock: Clock) -> None:
+async def test_a_value_outlives_an_outage_that_begins_late(
+    make: Make, source: Source, clock: Clock
+) -> None:
     """Nobody asked while it ended, and the first who does finds the source away: it serves on, for the rest of that time."""
     refreshed = make(replace(TIMES, ahead_s=0, ahead_share=0))
     await refreshed.get("k")
@@ -401,7 +415,9 @@ async def test_the_longest_not_asked_for_makes_room(make: Make, told: Told, sour
     assert "b" not in refreshed
 
 
-async def test_a_key_that_finds_and_loses_its_value(make: Make, source: Source, clock: Clock) -> None:
+async def test_a_key_that_finds_and_loses_its_value(
+    make: Make, source: Source, clock: Clock
+) -> None:
     """It is counted where it belongs now."""
     refreshed = make(limit=1)
     await refreshed.get("a")
@@ -413,7 +429,9 @@ async def test_a_key_that_finds_and_loses_its_value(make: Make, source: Source, 
     assert sorted(refreshed.keys()) == ["a", "b"]
 
 
-@pytest.mark.parametrize(("idle_s", "lives", "kept_s"), [(10.0, 0.0, 80.0), (1000.0, 0.0, 1040.0), (10.0, 2.0, 240.0)])
+@pytest.mark.parametrize(
+    ("idle_s", "lives", "kept_s"), [(10.0, 0.0, 80.0), (1000.0, 0.0, 1040.0), (10.0, 2.0, 240.0)]
+)
 async def test_idle(
     make: Make, source: Source, clock: Clock, told: Told, idle_s: float, lives: float, kept_s: float
 ) -> None:
@@ -431,7 +449,9 @@ async def test_idle(
 
 
 @pytest.mark.parametrize("failure", [Away(), Refused()])
-async def test_idle_after_a_failure(make: Make, source: Source, clock: Clock, told: Told, failure: Exception) -> None:
+async def test_idle_after_a_failure(
+    make: Make, source: Source, clock: Clock, told: Told, failure: Exception
+) -> None:
     """A key that never had a value goes too; one that is refused is not asked for meanwhile."""
     refreshed = make(replace(TIMES, idle_s=60))
     source.fail = failure
@@ -518,7 +538,9 @@ async def test_again_in_vain(make: Make, source: Source) -> None:
 
 
 @pytest.mark.parametrize("how", ["forget", "clear"])
-async def test_what_was_read_before_a_change_is_not_kept(make: Make, source: Source, told: Told, how: str) -> None:
+async def test_what_was_read_before_a_change_is_not_kept(
+    make: Make, source: Source, told: Told, how: str
+) -> None:
     """It is for those who waited for it, and the next has it read anew."""
     refreshed = make()
     source.gate.clear()
@@ -553,7 +575,10 @@ async def test_close(make: Make, source: Source, clock: Clock, begun: bool) -> N
     refreshed = make()
     await refreshed.get("k")
     source.gate.clear()
-    waiting = [asyncio.create_task(refreshed.get("other")), asyncio.create_task(refreshed.again("k"))]
+    waiting = [
+        asyncio.create_task(refreshed.get("other")),
+        asyncio.create_task(refreshed.again("k")),
+    ]
     await asyncio.sleep(0)
     if begun:
         await asyncio.sleep(0)
@@ -573,7 +598,9 @@ async def test_close(make: Make, source: Source, clock: Clock, begun: bool) -> N
 # What is told of reads
 
 
-async def test_each_end_of_a_read_is_told(make: Make, source: Source, clock: Clock, told: Told) -> None:
+async def test_each_end_of_a_read_is_told(
+    make: Make, source: Source, clock: Clock, told: Told
+) -> None:
     """With what was kept until then, and what the read before it failed of."""
     refreshed = make()
     await refreshed.get("k")
@@ -589,7 +616,9 @@ async def test_each_end_of_a_read_is_told(make: Make, source: Source, clock: Clo
         (old, None, "a", "a"),
         (old, new, "None", "a"),
     ]
-    assert [(one.asked_at, one.ended_at) for one in told.ended] == [(at, at) for at in (1000, 1080, 1081, 1083)]
+    assert [(one.asked_at, one.ended_at) for one in told.ended] == [
+        (at, at) for at in (1000, 1080, 1081, 1083)
+    ]
 
 
 async def test_who_is_told_fails(make: Make, source: Source, told: Told) -> None:

@@ -53,10 +53,16 @@ def test_a_host_that_was_added(tmp_path: Path) -> None:
     """The CA does not reach it: said with its name and what to do, not at the first handshake."""
     config = configured(tmp_path)
     before = open_ca(config, catalog(config))
-    config = configured(tmp_path, {"providers.vllm": {"family": "openai", "hosts": ["llm.example", "*.llm.example"]}})
+    config = configured(
+        tmp_path,
+        {"providers.vllm": {"family": "openai", "hosts": ["llm.example", "*.llm.example"]}},
+    )
     with pytest.raises(ValueError, match=r"does not cover .*llm\.example.*tollhouse ca renew"):
         open_ca(config, catalog(config))
-    assert CertificateAuthority.load_or_create(config.state.directory, []).fingerprint == before.fingerprint
+    assert (
+        CertificateAuthority.load_or_create(config.state.directory, []).fingerprint
+        == before.fingerprint
+    )
 
 
 def test_a_ca_of_an_older_version(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -107,8 +113,12 @@ def test_where_a_pod_has_its_token(tmp_path: Path) -> None:
     for file in ("", "token"):
         auth = {"method": "kubernetes", "role": "tollhouse", **({"jwt_file": file} if file else {})}
         reader = open_reader(vault(tmp_path, auth=auth))
-        where = str(tmp_path / file) if file else "/var/run/secrets/kubernetes.io/serviceaccount/token"
-        with pytest.raises(CredentialUnavailable, match=f"The kubernetes token file {where} can't be used"):
+        where = (
+            str(tmp_path / file) if file else "/var/run/secrets/kubernetes.io/serviceaccount/token"
+        )
+        with pytest.raises(
+            CredentialUnavailable, match=f"The kubernetes token file {where} can't be used"
+        ):
             reader.connect()
 
 
@@ -175,13 +185,17 @@ def agreed(server_context: SSL.Context, *offered: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("kind", "protocol"), [("proxy", b"http/1.1"), ("base_url", b"h2")])
-def test_a_listeners_certificate(certificate: TlsFiles, kind: ListenerKind, protocol: bytes) -> None:
+def test_a_listeners_certificate(
+    certificate: TlsFiles, kind: ListenerKind, protocol: bytes
+) -> None:
     """CONNECT is spoken over HTTP/1.1 only."""
     assert agreed(listener_context(certificate, kind), b"h2", b"http/1.1") == protocol
 
 
 @pytest.mark.parametrize("broken", ["no certificate", "no key", "not PEM", "another's key"])
-def test_a_certificate_that_cannot_be_used(certificate: TlsFiles, tmp_path: Path, broken: str) -> None:
+def test_a_certificate_that_cannot_be_used(
+    certificate: TlsFiles, tmp_path: Path, broken: str
+) -> None:
     """Both names in one sentence, since either may be the wrong one."""
     other = tmp_path / "other.pem"
     if broken == "not PEM":

@@ -29,14 +29,23 @@ Tree = ast.AST
 
 def private(name: object) -> bool:
     """Whether it is a name with an underscore before it. Names like ``__version__`` are Python's."""
-    return isinstance(name, str) and name.isidentifier() and name.startswith("_") and not name.startswith("__")
+    return (
+        isinstance(name, str)
+        and name.isidentifier()
+        and name.startswith("_")
+        and not name.startswith("__")
+    )
 
 
 def defined(tree: Tree) -> Iterator[str]:
     """The private names that a module defines: its own, those of its classes, and what is set on ``self``."""
     for node in ast.walk(tree):
         match node:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+            ):
                 yield name
             case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
                 yield name
@@ -71,14 +80,17 @@ def touched(tree: Tree) -> Iterator[str]:
         match node:
             case ast.Attribute(attr=name) if name in OURS and id(node) not in own:
                 yield ast.unparse(node)
-            case ast.ImportFrom(module=str(module), names=names) if module.partition(".")[0] == "tollhouse":
+            case ast.ImportFrom(module=str(module), names=names) if (
+                module.partition(".")[0] == "tollhouse"
+            ):
                 yield from (f"{module}.{alias.name}" for alias in names if private(alias.name))
             case ast.ClassDef(name=owner, bases=bases, body=body):
                 inherited = {name for base in bases for name in CLASSES.get(ast.unparse(base), ())}
                 yield from (
                     f"{owner}.{inner.name}"
                     for inner in body
-                    if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) and inner.name in inherited
+                    if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef)
+                    and inner.name in inherited
                 )
             case ast.Call(func=function, args=arguments) if _sets_or_gets(function):
                 yield from (
@@ -90,7 +102,13 @@ def touched(tree: Tree) -> Iterator[str]:
 
 
 def _sets_or_gets(function: ast.expr) -> bool:
-    return ast.unparse(function).rpartition(".")[2] in ("setattr", "getattr", "delattr", "hasattr", "attrgetter")
+    return ast.unparse(function).rpartition(".")[2] in (
+        "setattr",
+        "getattr",
+        "delattr",
+        "hasattr",
+        "attrgetter",
+    )
 
 
 def patched(tree: Tree) -> Iterator[str]:
@@ -98,13 +116,21 @@ def patched(tree: Tree) -> Iterator[str]:
     ours = set()
     for node in ast.walk(tree):
         match node:
-            case ast.ImportFrom(module=str(module), names=names) if module.partition(".")[0] == "tollhouse":
+            case ast.ImportFrom(module=str(module), names=names) if (
+                module.partition(".")[0] == "tollhouse"
+            ):
                 ours |= {alias.asname or alias.name for alias in names}
             case ast.Import(names=names):
-                ours |= {alias.asname or "tollhouse" for alias in names if alias.name.partition(".")[0] == "tollhouse"}
+                ours |= {
+                    alias.asname or "tollhouse"
+                    for alias in names
+                    if alias.name.partition(".")[0] == "tollhouse"
+                }
     for node in ast.walk(tree):
         match node:
-            case ast.Call(func=function, args=[target, *_]) if ast.unparse(function).rpartition(".")[2] in (
+            case ast.Call(func=function, args=[target, *_]) if ast.unparse(function).rpartition(
+                "."
+            )[2] in (
                 "setattr",
                 "delattr",
                 "patch",
@@ -119,7 +145,9 @@ def patched(tree: Tree) -> Iterator[str]:
                         yield ast.unparse(node)
 
 
-@pytest.mark.parametrize("file", sorted(TESTS.rglob("*.py")), ids=lambda file: str(file.relative_to(TESTS)))
+@pytest.mark.parametrize(
+    "file", sorted(TESTS.rglob("*.py")), ids=lambda file: str(file.relative_to(TESTS))
+)
 def test_a_test_touches_no_private_name(file: Path) -> None:
     """It takes the public ways of the code, and is given what it needs instead of replacing it."""
     tree = ast.parse(file.read_text())

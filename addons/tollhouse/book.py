@@ -92,18 +92,24 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
         "method": arrival.head.method,
         "path": without_tokens(found.path),
         "model": without_tokens(asked.model),
-        "model_served": without_tokens(next((charge.model for charge in counted if charge.model), "")),
+        "model_served": without_tokens(
+            next((charge.model for charge in counted if charge.model), "")
+        ),
         "stream": asked.stream,
         "clamped": hold.clamped if hold is not None else None,
         "status": call.status,
         "decision": "allow" if not failed else "fail" if call.outcome is not None else "deny",
         "reason": denial.code if denial else "upstream_error" if outcome.error else call.ended,
         "gate": call.gate,
-        "attempts": [{"outcome": a.outcome, "ms": round(a.duration_ms, 1)} for a in outcome.attempts],
+        "attempts": [
+            {"outcome": a.outcome, "ms": round(a.duration_ms, 1)} for a in outcome.attempts
+        ],
         "attempts_unknown": outcome.attempts_unknown,
         "breaker": outcome.breaker,
         "key_version": outcome.key_version,
-        "ttft_ms": round((outcome.first_byte - arrival.started) * 1000, 1) if outcome.first_byte is not None else None,
+        "ttft_ms": round((outcome.first_byte - arrival.started) * 1000, 1)
+        if outcome.first_byte is not None
+        else None,
         "duration_ms": round(duration_s * 1000, 1),
         "overhead_ms": round(max(0.0, duration_s - call.waited_s) * 1000, 1),
         "tokens": _sum_of([charge.units.token_counts() for charge in counted]),
@@ -129,7 +135,11 @@ def _where_there(of: Known, counted: tuple[Charge, ...]) -> dict[str, object]:
         found["units"] = beside
     if len(counted) > 1:
         found["charges"] = [
-            {"model": without_tokens(charge.model), **charge.units.token_counts(), **charge.units.other_counts()}
+            {
+                "model": without_tokens(charge.model),
+                **charge.units.token_counts(),
+                **charge.units.other_counts(),
+            }
             for charge in counted
         ]
     unheld = of.hold is not None and of.hold.unheld
@@ -208,7 +218,9 @@ class Book:
     """Writes lines to a file or, for ``-``, to stdout. Each line is one write to a descriptor opened for appending, so lines
     of several processes do not mix."""
 
-    def __init__(self, destination: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, destination: Path | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.clock = clock
         self._path = destination
         self._torn = False
@@ -235,7 +247,9 @@ class Book:
 
     def write(self, record: dict[str, object]) -> None:
         """Never raises: a full disk is logged and does not end calls."""
-        self.counts[record.get("provider", ""), record.get("status", 0), record.get("reason", "")] += 1
+        self.counts[
+            record.get("provider", ""), record.get("status", 0), record.get("reason", "")
+        ] += 1
         line = json.dumps(record, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
         rest = b"\n" + line if self._torn else line
         try:
@@ -244,7 +258,9 @@ class Book:
             self._torn = False
         except OSError as e:
             self._torn = self._torn or len(rest) < len(line)
-            log.error("the line of call %s could not be written (%s)", record.get("call_id"), e.strerror)
+            log.error(
+                "the line of call %s could not be written (%s)", record.get("call_id"), e.strerror
+            )
 
     def swept(self, fields: Mapping[str, str]) -> None:
         """Write the line of a hold that was swept. Never raises."""
@@ -255,7 +271,11 @@ class Book:
         try:
             new = self._open()
         except OSError as e:
-            log.error("%s could not be opened again (%s): lines go on into the old file", self._path, e.strerror)
+            log.error(
+                "%s could not be opened again (%s): lines go on into the old file",
+                self._path,
+                e.strerror,
+            )
             return
         old, self._fd, self._torn = self._fd, new, False
         os.close(old)

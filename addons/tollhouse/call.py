@@ -271,7 +271,9 @@ def known(stage: Stage) -> Known:
             return _known(stage.requested.admitted, stage.requested, stage.hold)
 
 
-def _known(admitted: Admitted, requested: Requested | None = None, hold: Hold | None = None) -> Known:
+def _known(
+    admitted: Admitted, requested: Requested | None = None, hold: Hold | None = None
+) -> Known:
     return Known(
         admitted.arrival,
         admitted.provider,

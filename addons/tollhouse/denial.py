@@ -50,10 +50,16 @@ REASONS: Final[dict[str, Reason]] = {
         "Use a token made by `tollhouse token create PROJECT`; a provider's own key is never accepted here.",
     ),
     "identity_expired": Reason(
-        401, _W, "The gate token has expired.", "Ask for a new one (`tollhouse token create PROJECT`)."
+        401,
+        _W,
+        "The gate token has expired.",
+        "Ask for a new one (`tollhouse token create PROJECT`).",
     ),
     "identity_revoked": Reason(
-        401, _W, "The gate token was revoked.", "Ask for a new one (`tollhouse token create PROJECT`)."
+        401,
+        _W,
+        "The gate token was revoked.",
+        "Ask for a new one (`tollhouse token create PROJECT`).",
     ),
     "budget_exceeded": Reason(
         402,
@@ -74,7 +80,10 @@ REASONS: Final[dict[str, Reason]] = {
         "Call a configured provider, or have the host added under [providers] in tollhouse.toml.",
     ),
     "port_not_allowed": Reason(
-        403, _P, "This port is not the provider's.", "Use the provider's own port (443 for https URLs)."
+        403,
+        _P,
+        "This port is not the provider's.",
+        "Use the provider's own port (443 for https URLs).",
     ),
     "path_not_allowed": Reason(
         403,
@@ -83,7 +92,10 @@ REASONS: Final[dict[str, Reason]] = {
         "See the list of open endpoints in the README; everything else is closed by default.",
     ),
     "plain_http": Reason(
-        403, _W, "The provider was addressed over plain http.", "Use the provider's https:// URL, unchanged."
+        403,
+        _W,
+        "The provider was addressed over plain http.",
+        "Use the provider's https:// URL, unchanged.",
     ),
     "project_not_allowed": Reason(
         403,
@@ -92,7 +104,10 @@ REASONS: Final[dict[str, Reason]] = {
         "Name a project that the token was made for, or ask for a token of that project.",
     ),
     "model_not_allowed": Reason(
-        403, _P, "The project may not use this model.", "Use a model of the project's list, or ask for it to be added."
+        403,
+        _P,
+        "The project may not use this model.",
+        "Use a model of the project's list, or ask for it to be added.",
     ),
     "model_unpriced": Reason(
         403,
@@ -103,13 +118,25 @@ REASONS: Final[dict[str, Reason]] = {
     "object_not_yours": Reason(
         403, _P, "The object belongs to another tenant.", "Use an object that your tenant created."
     ),
-    "tls_refused": Reason(403, _W, "TLS was refused.", "Connect with the provider's host name as SNI."),
-    "timeout": Reason(408, _W, "The request took too long to arrive.", "Send it again.", retry=True),
-    "body_too_large": Reason(413, _W, "The request's body is too large.", "Send less, or have [limits] raised."),
-    "headers_too_large": Reason(431, _W, "The request's headers are too large.", "Send fewer or shorter headers."),
+    "tls_refused": Reason(
+        403, _W, "TLS was refused.", "Connect with the provider's host name as SNI."
+    ),
+    "timeout": Reason(
+        408, _W, "The request took too long to arrive.", "Send it again.", retry=True
+    ),
+    "body_too_large": Reason(
+        413, _W, "The request's body is too large.", "Send less, or have [limits] raised."
+    ),
+    "headers_too_large": Reason(
+        431, _W, "The request's headers are too large.", "Send fewer or shorter headers."
+    ),
     "rate_limited": Reason(429, _B, "A rate limit is reached.", "Send it again later.", retry=True),
     "concurrency_limited": Reason(
-        429, _B, "As many calls are under way as may be.", "Send it again when one has ended.", retry=True
+        429,
+        _B,
+        "As many calls are under way as may be.",
+        "Send it again when one has ended.",
+        retry=True,
     ),
     "credential_refused": Reason(
         502,
@@ -117,7 +144,9 @@ REASONS: Final[dict[str, Reason]] = {
         "The provider refused the gateway's key.",
         "The workload can't mend this: tell whoever runs the gateway to renew the key in Vault.",
     ),
-    "upstream_unreachable": Reason(502, _V, "The provider could not be reached.", "Send it again.", retry=True),
+    "upstream_unreachable": Reason(
+        502, _V, "The provider could not be reached.", "Send it again.", retry=True
+    ),
     "upstream_tls": Reason(
         502,
         _V,
@@ -130,8 +159,12 @@ REASONS: Final[dict[str, Reason]] = {
         "The provider's name resolves to an address that may not be dialled.",
         "Set allow_private = true for this provider if it really is inside your network.",
     ),
-    "upstream_bad_answer": Reason(502, _V, "The provider's answer is not valid HTTP.", "Send it again.", retry=True),
-    "upstream_timeout": Reason(504, _V, "The provider did not answer in time.", "Send it again.", retry=True),
+    "upstream_bad_answer": Reason(
+        502, _V, "The provider's answer is not valid HTTP.", "Send it again.", retry=True
+    ),
+    "upstream_timeout": Reason(
+        504, _V, "The provider did not answer in time.", "Send it again.", retry=True
+    ),
     "credential_unavailable": Reason(
         503,
         _U,
@@ -140,7 +173,11 @@ REASONS: Final[dict[str, Reason]] = {
         retry=True,
     ),
     "ledger_unavailable": Reason(
-        503, _U, "The budget ledger cannot be reached, so nothing may leave.", "Send it again in a moment.", retry=True
+        503,
+        _U,
+        "The budget ledger cannot be reached, so nothing may leave.",
+        "Send it again in a moment.",
+        retry=True,
     ),
     "breaker_open": Reason(
         503,
@@ -149,8 +186,12 @@ REASONS: Final[dict[str, Reason]] = {
         "Send it again after Retry-After.",
         retry=True,
     ),
-    "draining": Reason(503, _U, "The gateway is starting or stopping.", "Send it again.", retry=True),
-    "too_many_connections": Reason(503, _U, "The gateway has too many connections open.", "Send it again.", retry=True),
+    "draining": Reason(
+        503, _U, "The gateway is starting or stopping.", "Send it again.", retry=True
+    ),
+    "too_many_connections": Reason(
+        503, _U, "The gateway has too many connections open.", "Send it again.", retry=True
+    ),
     "internal": Reason(
         503,
         _U,
@@ -183,7 +224,9 @@ class Denial:
 
     def __post_init__(self) -> None:
         if self.code not in REASONS:
-            raise ValueError(f"{self.code!r} is not a reason code; the table is in tollhouse/denial.py")
+            raise ValueError(
+                f"{self.code!r} is not a reason code; the table is in tollhouse/denial.py"
+            )
 
     @property
     def reason(self) -> Reason:
@@ -197,7 +240,11 @@ class Denial:
     def message(self) -> str:
         """What happened, why, what to do: the text that SDKs show."""
         provider = self.reason.fault is Fault.PROVIDER and self.reason.retry
-        todo = _TRIED_ENOUGH if provider and ("x-should-retry", "false") in self.headers else self.reason.todo
+        todo = (
+            _TRIED_ENOUGH
+            if provider and ("x-should-retry", "false") in self.headers
+            else self.reason.todo
+        )
         todo = self.todo_override or todo
         return " ".join(part for part in (self.reason.what, self.why, todo) if part)
 
@@ -206,7 +253,9 @@ class Refused(Exception):
     """The one way in which a refusal travels. ``gate`` is the name of the gate that refused. If it
     is empty, the caller of the gate adds it."""
 
-    def __init__(self, code: str, why: str = "", headers: tuple[tuple[str, str], ...] = (), *, gate: str = "") -> None:
+    def __init__(
+        self, code: str, why: str = "", headers: tuple[tuple[str, str], ...] = (), *, gate: str = ""
+    ) -> None:
         super().__init__(code)
         self.denial = Denial(code, why, headers)
         self.gate = gate

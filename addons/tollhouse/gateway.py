@@ -18,6 +18,8 @@ settle      Purse, then Book: the line                      budget/purse.py, boo
 beside      what they are opened from, and Keeper           stores.py, budget/keeper.py
             the thread that renews holds                    budget/renewal.py
             commands, probes, metrics                       control/, site/
+
+Past 400 lines because what is opened, in which order, and how it stops stands in one place.
 """
 
 from __future__ import annotations
@@ -141,7 +143,9 @@ class Gateway:
     async def _open_stores(self) -> None:
         config = self.config
         self.ca = open_ca(config, self.catalog)
-        with _said(f"log.calls: {config.log.calls} cannot be written", "correct it or its directory"):
+        with _said(
+            f"log.calls: {config.log.calls} cannot be written", "correct it or its directory"
+        ):
             self.book = Book(config.log.calls if isinstance(config.log.calls, Path) else None)
         self._reopen_book = self.book.reopen
         self.on_stop(self._close_book)
@@ -163,7 +167,11 @@ class Gateway:
         self.directory = Directory(self.redis, self.ledger, remembered=self.remembered)
         if self.remembered is not None and self.outage is not None:
             self.fail_open = FailOpen(
-                self.ledger, self.spool, self.outage, self.remembered.vouches, self.directory.refresh
+                self.ledger,
+                self.spool,
+                self.outage,
+                self.remembered.vouches,
+                self.directory.refresh,
             )
         self.reader = self._given_reader or open_reader(config)
         self.keys = open_keys(config, self.reader)
@@ -172,7 +180,9 @@ class Gateway:
     async def _open_road(self) -> None:
         config = self.config
         prices = PriceTable(await asyncio.to_thread(read_prices), own_prices(config))
-        self.purse = Purse(self.ledger, prices, self.spool, fail_open=self.fail_open, clock=self._clock)
+        self.purse = Purse(
+            self.ledger, prices, self.spool, fail_open=self.fail_open, clock=self._clock
+        )
         self.on_stop(self.purse.retry)
         self.renewer: Renewer | None = None
         if config.redis.url != "embedded":
@@ -183,9 +193,16 @@ class Gateway:
         self.upstream = Upstream(self.catalog, tokens=self.tokens)
         self.breakers = Breakers(self._clock)
         abandoned_read_s = config.limits.abandoned_read_s
-        self.relay = Relay(self.upstream, self.breakers, self.keys, abandoned_read_s=abandoned_read_s)
+        self.relay = Relay(
+            self.upstream, self.breakers, self.keys, abandoned_read_s=abandoned_read_s
+        )
         self.journey = Journey(
-            self._gates(prices), self.keys, self.purse, self.relay, self.book, trace_header=config.headers.trace
+            self._gates(prices),
+            self.keys,
+            self.purse,
+            self.relay,
+            self.book,
+            trace_header=config.headers.trace,
         )
         self.on_stop(self._last_calls)
         self.on_stop(self.upstream.close)
@@ -202,7 +219,9 @@ class Gateway:
         self.operations = Operations(self.directory, self.ledger, keys=keys)
         await self.operations.apply(config)
         self.control = ControlServer(config.state.directory, self.operations)
-        with _said("the control socket in the state directory cannot be made", "correct [state] directory"):
+        with _said(
+            "the control socket in the state directory cannot be made", "correct [state] directory"
+        ):
             await self.control.start()
         self.on_stop(self.control.close)
         keeping = asyncio.create_task(self._keep())
@@ -240,9 +259,18 @@ class Gateway:
         from tollhouse.site.metrics import Metrics, Parts
 
         parts = Parts(
-            self.reasons, self.journey, self.purse, self.spool, self.book, self.breakers, self.relay, self.keys
+            self.reasons,
+            self.journey,
+            self.purse,
+            self.spool,
+            self.book,
+            self.breakers,
+            self.relay,
+            self.keys,
         )
-        site = AdminSite(address, self.config.listen.base_url_hosts, self.reasons, Metrics(parts), self.warnings)
+        site = AdminSite(
+            address, self.config.listen.base_url_hosts, self.reasons, Metrics(parts), self.warnings
+        )
         with _said(f"listen.admin: {address} cannot be listened on", "free it or choose another"):
             host, port = await site.start()
         self.on_stop(site.close)
@@ -291,7 +319,9 @@ class Gateway:
         config = self.config
         own_tls: dict[ListenerKind, SSL.Context] = {}
         if config.listen.tls is not None:
-            own_tls = {kind: listener_context(config.listen.tls, kind) for kind in ("proxy", "base_url")}
+            own_tls = {
+                kind: listener_context(config.listen.tls, kind) for kind in ("proxy", "base_url")
+            }
         self.tunnel = Tunnel(
             self.catalog,
             LeafStore(self.ca),
@@ -301,7 +331,9 @@ class Gateway:
         )
         master = GateMaster([self.tunnel, Road(self.journey)])
         limits = config.limits
-        bounds = Bounds(limits.max_header_bytes, limits.request_timeout_s, 4 * limits.max_body_bytes)
+        bounds = Bounds(
+            limits.max_header_bytes, limits.request_timeout_s, 4 * limits.max_body_bytes
+        )
         self.listeners = Listeners(ListenerParts(master, bounds, limits.max_connections))
         self.on_stop(self._drain)
         wanted: tuple[tuple[ListenerKind, Address | None], ...] = (
@@ -314,7 +346,9 @@ class Gateway:
                 self.addresses[kind] = "off"
                 continue
             tls = kind in own_tls
-            with _said(f"listen.{kind}: {address} cannot be listened on", "free it or choose another"):
+            with _said(
+                f"listen.{kind}: {address} cannot be listened on", "free it or choose another"
+            ):
                 bound = await self.listeners.open(kind, address.host, address.port, tls=tls)
                 self.addresses[kind] = str(Address(*bound))
 
@@ -357,7 +391,10 @@ class Gateway:
     async def _last_calls(self) -> None:
         """With the upstream's connections gone they end, and are settled while there is a ledger."""
         if not await self.journey.drained(_CUT_S):
-            log.error("%d calls did not end; their holds will be charged when they expire", len(self.journey.under_way))
+            log.error(
+                "%d calls did not end; their holds will be charged when they expire",
+                len(self.journey.under_way),
+            )
 
     async def _close_book(self) -> None:
         self.book.close()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-CONNECTION_SPECIFIC: Final = frozenset({"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"})
+CONNECTION_SPECIFIC: Final = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"}
+)
 """Headers that HTTP/2 does not have, RFC 9113 8.2.2."""
 HOP_BY_HOP: Final = CONNECTION_SPECIFIC | {"te", "trailer", "proxy-authenticate"}
 """Headers that end at this hop, RFC 9110 7.6.1. Headers that ``Connection`` names end here as

@@ -82,7 +82,9 @@ class Journey:
 
     async def travel(self, exchange: Exchange) -> None:
         """When this returns the exchange is finished, the hold is settled and the line is written."""
-        trip = _Trip(Arrival.begin(exchange.head, self._trace_header), exchange, self._purse, self._book)
+        trip = _Trip(
+            Arrival.begin(exchange.head, self._trace_header), exchange, self._purse, self._book
+        )
         self.under_way.add(exchange)
         self._idle.clear()
         rest: Rest | None = None
@@ -176,7 +178,9 @@ class Journey:
                 raise TypeError("nothing is held for the call")
             admitted = covered.requested.admitted
             try:
-                lease = await self._leases.get(admitted.provider.name, admitted.project.tenant, admitted.project.id)
+                lease = await self._leases.get(
+                    admitted.provider.name, admitted.project.tenant, admitted.project.id
+                )
                 if not isinstance(lease, Lease):
                     raise TypeError("the credential gate gave no lease")
                 check_lease(lease, admitted.provider)
@@ -204,7 +208,9 @@ class Journey:
             return self._broken_off(trip, delivery, refusal)
         except Exception:
             log.exception("call %s: dispatch failed", trip.id)
-            return self._broken_off(trip, delivery, Refused("internal", "The way to the provider failed."))
+            return self._broken_off(
+                trip, delivery, Refused("internal", "The way to the provider failed.")
+            )
 
     async def _pass_on(self, trip: _Trip, answer: Answering) -> Rest:
         """Pulls the answer and writes it to the client, up to the piece that makes it whole; that one and what follows are
@@ -280,9 +286,7 @@ def _keyless(provider: Provider, error: CredentialUnavailable) -> Denial:
     """A key that is nowhere does not come by asking again."""
     if not isinstance(error, NoKey):
         return Denial("credential_unavailable", headers=(("retry-after", "5"),))
-    todo = (
-        f"Whoever runs the gateway must store one; `tollhouse key test {provider.name}` tells where it was looked for."
-    )
+    todo = f"Whoever runs the gateway must store one; `tollhouse key test {provider.name}` tells where it was looked for."
     why = f"There is no key for {provider.name}."
     return Denial("credential_unavailable", why, (("x-should-retry", "false"),), todo_override=todo)
 

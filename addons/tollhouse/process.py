@@ -44,7 +44,8 @@ async def serve(config: Config) -> int:
     gc.freeze()
     if not gateway.stopping.is_set():
         where = " ".join(
-            f"{kind}={gateway.addresses.get(kind, 'off')}" for kind in ("proxy", "base_url", "transparent", "admin")
+            f"{kind}={gateway.addresses.get(kind, 'off')}"
+            for kind in ("proxy", "base_url", "transparent", "admin")
         )
         _say(f"ready {where}")
     await gateway.stopping.wait()
@@ -52,7 +53,9 @@ async def serve(config: Config) -> int:
     return 0
 
 
-def eager_task_factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+def eager_task_factory(
+    loop: asyncio.AbstractEventLoop, coro: Any, **options: Any
+) -> asyncio.Task[Any]:
     """Makes a task that runs at once, until it first waits. asyncio's own factory refuses the
     ``eager_start`` that uvloop 0.23 passes on Python 3.13.0."""
     options.pop("eager_start", None)
@@ -65,7 +68,10 @@ def tell_of_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
     Anything else is logged in full."""
     error = context.get("exception")
     if isinstance(error, RuntimeError) and "the handler is closed" in str(error):
-        log.warning("a connection was given up while bytes of it came, and is closed: %s", context.get("message"))
+        log.warning(
+            "a connection was given up while bytes of it came, and is closed: %s",
+            context.get("message"),
+        )
     else:
         loop.default_exception_handler(context)
 
@@ -77,7 +83,11 @@ def _say(text: str) -> None:
 
 
 def _cannot_start(error: BaseException) -> int:
-    text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
+    text = (
+        f"{error.strerror}: {error.filename}"
+        if isinstance(error, OSError) and error.filename
+        else str(error)
+    )
     _say(f"cannot start: {' '.join(text.split())}")
     return 1
 
@@ -105,7 +115,9 @@ def run(config: Config) -> int:
     """`tollhouse run`: 0 after a clean stop, 1 if the gateway can't start."""
     _occupy_standard_descriptors()
     logging.basicConfig(
-        level=logging.WARNING, format="tollhouse: %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        level=logging.WARNING,
+        format="tollhouse: %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
     )
     found = provider_keys_in(os.environ, catalog(config))
     if found:
@@ -115,7 +127,9 @@ def run(config: Config) -> int:
         )
         return 1
     if "embedded" in (config.redis.url, config.vault.address):
-        _say("embedded stores are for one machine: projects and tokens survive a restart, spend does not.")
+        _say(
+            "embedded stores are for one machine: projects and tokens survive a restart, spend does not."
+        )
     if config.redis.unsafe_fail_open:
         _say(
             "UNSAFE: [redis] unsafe_fail_open = true: while Redis is away, identities proven in the last 5 minutes call "
@@ -130,7 +144,9 @@ def run(config: Config) -> int:
             return 1
         lock = StateLock.take(config.state.directory)
     except StateBusy:
-        _say(f"cannot start: another gateway uses {config.state.directory}; stop it or name another [state] directory.")
+        _say(
+            f"cannot start: another gateway uses {config.state.directory}; stop it or name another [state] directory."
+        )
         return 1
     except OSError as e:
         return _cannot_start(e)

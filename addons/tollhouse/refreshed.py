@@ -417,7 +417,9 @@ class Refreshed[K, V]:
         else:
             self._set_timer(key, entry, self._idle_s(entry), self._on_idle)
 
-    def _tell(self, key: K, flight: _Flight[V], told: Kept[V] | None, error: Exception | None) -> None:
+    def _tell(
+        self, key: K, flight: _Flight[V], told: Kept[V] | None, error: Exception | None
+    ) -> None:
         entry = self._find(key)
         before, error_before = (entry.kept, entry.error) if entry is not None else (None, None)
         self._on_read(key, Ended(flight.asked_at, self._clock(), before, told, error, error_before))
@@ -438,7 +440,9 @@ class Refreshed[K, V]:
         entry.kept = None
         self._on_forgotten(key)
 
-    def _set_timer(self, key: K, entry: _Entry[V], wait_s: float, then: Callable[[K, _Entry[V]], None]) -> None:
+    def _set_timer(
+        self, key: K, entry: _Entry[V], wait_s: float, then: Callable[[K, _Entry[V]], None]
+    ) -> None:
         _cancel(entry)
         if not self._closed:
             entry.timer = self._call_later(wait_s, lambda: then(key, entry))

@@ -45,10 +45,14 @@ def open_ca(config: Config, catalog: Catalog) -> CertificateAuthority:
     configured = {host for entry in config.providers.values() for host in entry.hosts or ()}
     todo = "Make a new one (`tollhouse ca renew`) and give it to the workloads."
     if added := [host for host in missing if host in configured]:
-        raise ValueError(f"the CA does not cover {some(added)}: a provider host was added since it was made. {todo}")
+        raise ValueError(
+            f"the CA does not cover {some(added)}: a provider host was added since it was made. {todo}"
+        )
     if missing:
         log.warning(
-            "the CA was made before %s was built in, and calls there are refused (tls_refused). %s", some(missing), todo
+            "the CA was made before %s was built in, and calls there are refused (tls_refused). %s",
+            some(missing),
+            todo,
         )
     return ca
 

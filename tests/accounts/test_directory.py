@@ -53,7 +53,9 @@ def elsewhere(redis: Redis, time: Clock) -> Directory:
     return Directory(redis, clock=time, now=time)
 
 
-async def test_a_project_comes_back_as_it_was(directory: Directory, elsewhere: Directory, redis: Redis) -> None:
+async def test_a_project_comes_back_as_it_was(
+    directory: Directory, elsewhere: Directory, redis: Redis
+) -> None:
     """Every field is kept, and the limits are in the ledger."""
     await directory.set_project(PROJECT)
     assert await elsewhere.get_project("proj_123") == PROJECT
@@ -75,7 +77,9 @@ async def test_a_project_comes_back_as_it_was(directory: Directory, elsewhere: D
         ({"limits": ("-1 usd/day",)}, "-1"),
     ],
 )
-async def test_a_bad_project_changes_nothing(directory: Directory, change: dict[str, str], why: str) -> None:
+async def test_a_bad_project_changes_nothing(
+    directory: Directory, change: dict[str, str], why: str
+) -> None:
     """Odd characters and limits that can't be read are named, and the old project stays."""
     await directory.set_project(PROJECT)
     with pytest.raises(ValueError, match=why):
@@ -178,7 +182,9 @@ async def test_an_end_can_be_moved(directory: Directory) -> None:
 NEXT = mint(bytes(range(1, 33)))
 
 
-async def test_a_rotation_is_one_step(directory: Directory, elsewhere: Directory, time: Clock) -> None:
+async def test_a_rotation_is_one_step(
+    directory: Directory, elsewhere: Directory, time: Clock
+) -> None:
     """The new token is there and the old one's end is set, at once; neither if there is a token of
     this text already."""
     await directory.set_project(PROJECT)
@@ -186,7 +192,9 @@ async def test_a_rotation_is_one_step(directory: Directory, elsewhere: Directory
     time.now += 10
     new = await directory.rotate(old.id, NEXT, 5_000.0, 60.0)
     ending = replace(old, expires_at=1_070.0)
-    assert new == replace(old, id=token_id(NEXT), created_at=1_010.0, expires_at=5_000.0, charged_as=old.id)
+    assert new == replace(
+        old, id=token_id(NEXT), created_at=1_010.0, expires_at=5_000.0, charged_as=old.id
+    )
     assert await elsewhere.tokens() == [ending, new]
     assert (await elsewhere.token(old.id), await elsewhere.token(token_id(NEXT))) == (ending, new)
     with pytest.raises(ValueError, match="exists already"):
@@ -209,10 +217,17 @@ async def test_a_rotation_told_twice_is_one(redis: Redis) -> None:
     assert await redis.hgetall(names.TOKEN_IDS) == {b"tok_new": b"new"}
     other = [*arguments[:3], "newer", "tok_newer", "another"]
     assert await ledger.run_script("rotate", [names.TOKENS, names.TOKEN_IDS], other) == 0
-    assert await ledger.run_script("rotate", [names.TOKENS, names.TOKEN_IDS], [*arguments[:5], "not the same"]) == -1
+    assert (
+        await ledger.run_script(
+            "rotate", [names.TOKENS, names.TOKEN_IDS], [*arguments[:5], "not the same"]
+        )
+        == -1
+    )
 
 
-async def test_a_revocation_in_the_middle_of_a_rotation_is_kept(redis_url: str, tmp_path: Path) -> None:
+async def test_a_revocation_in_the_middle_of_a_rotation_is_kept(
+    redis_url: str, tmp_path: Path
+) -> None:
     """Somebody revokes the token after its rotation has read it: it stays revoked, and has no
     successor."""
     redis = connect(redis_url, tmp_path)
@@ -232,7 +247,9 @@ async def test_a_revocation_in_the_middle_of_a_rotation_is_kept(redis_url: str, 
     await redis.aclose()
 
 
-async def test_that_there_is_nothing_is_remembered_too(directory: Directory, elsewhere: Directory, time: Clock) -> None:
+async def test_that_there_is_nothing_is_remembered_too(
+    directory: Directory, elsewhere: Directory, time: Clock
+) -> None:
     """An unknown token asks Redis once in a few seconds, and is known soon after it was made elsewhere."""
     assert await elsewhere.find(DIGEST) is None
     await directory.set_project(PROJECT)
@@ -270,7 +287,9 @@ async def test_one_read_serves_all_who_ask_at_once(directory: Directory, redis: 
     assert await asyncio.gather(*asks[1:]) == [info] * 19
 
 
-async def test_how_a_project_is_estimated_is_kept(directory: Directory, elsewhere: Directory, redis: Redis) -> None:
+async def test_how_a_project_is_estimated_is_kept(
+    directory: Directory, elsewhere: Directory, redis: Redis
+) -> None:
     """A record without a word of it is one from before, and means typical; one that is typical is written so."""
     await directory.set_project(replace(PROJECT, estimate="worst"))
     assert await elsewhere.get_project("proj_123") == replace(PROJECT, estimate="worst")
@@ -282,9 +301,15 @@ async def test_how_a_project_is_estimated_is_kept(directory: Directory, elsewher
     assert await elsewhere.get_project("old") == Project("old", "acme", estimate="typical")
 
 
-async def test_what_a_later_version_wrote_is_not_guessed_at(directory: Directory, redis: Redis) -> None:
+async def test_what_a_later_version_wrote_is_not_guessed_at(
+    directory: Directory, redis: Redis
+) -> None:
     """A field that this version does not know may be a restriction: it refuses."""
-    await redis.hset("toll:{directory}:projects", "proj_123", '{"id": "proj_123", "tenant": "acme", "embargo": true}')
+    await redis.hset(
+        "toll:{directory}:projects",
+        "proj_123",
+        '{"id": "proj_123", "tenant": "acme", "embargo": true}',
+    )
     with pytest.raises(LedgerUnavailable, match="embargo"):
         await directory.get_project("proj_123")
 
@@ -314,7 +339,9 @@ async def proven(redis: Redis, time: Clock, remembered: Remembered) -> Directory
     return made
 
 
-async def test_what_a_call_asked_for_is_remembered(proven: Directory, remembered: Remembered, time: Clock) -> None:
+async def test_what_a_call_asked_for_is_remembered(
+    proven: Directory, remembered: Remembered, time: Clock
+) -> None:
     """And no more than that: neither what is listed nor what is made."""
     await proven.set_project(replace(PROJECT, id="other"))
     await proven.add_token(mint(bytes(32)), ["other"], "acme")
@@ -339,7 +366,9 @@ async def test_what_is_changed_here_is_forgotten_at_once(
         "project": lambda: proven.set_project(replace(PROJECT, models=("gpt-4o",))),
         "remove": lambda: proven.remove_project("proj_123"),
     }[change]()
-    assert remembered.known() == (([DIGEST], []) if change in ("project", "remove") else ([], ["proj_123"]))
+    assert remembered.known() == (
+        ([DIGEST], []) if change in ("project", "remove") else ([], ["proj_123"])
+    )
 
 
 async def test_what_could_not_be_changed_is_forgotten_too(
@@ -362,7 +391,12 @@ async def test_what_could_not_be_changed_is_forgotten_too(
 
 @pytest.mark.parametrize("change", ["revoked", "gone", "unreadable"])
 async def test_what_is_changed_elsewhere_is_known_after_a_refresh(
-    proven: Directory, elsewhere: Directory, remembered: Remembered, redis: Redis, time: Clock, change: str
+    proven: Directory,
+    elsewhere: Directory,
+    remembered: Remembered,
+    redis: Redis,
+    time: Clock,
+    change: str,
 ) -> None:
     """Within 5 s, though no call has asked. One that can't be read takes no other along."""
     [info] = await elsewhere.tokens()
@@ -402,7 +436,11 @@ async def test_an_answer_from_before_a_change_proves_nothing(
 
 
 async def test_a_fault_while_it_is_brought_up_to_date(
-    proven: Directory, remembered: Remembered, monkeypatch: pytest.MonkeyPatch, redis: Redis, time: Clock
+    proven: Directory,
+    remembered: Remembered,
+    monkeypatch: pytest.MonkeyPatch,
+    redis: Redis,
+    time: Clock,
 ) -> None:
     """Then nothing is proven; if it is Redis that does not answer, all stays as it was."""
 
@@ -423,7 +461,9 @@ async def test_a_fault_while_it_is_brought_up_to_date(
     assert remembered.known() == ([], [])
 
 
-async def test_many_unknown_tokens_at_once_take_no_connection_from_others(directory: Directory) -> None:
+async def test_many_unknown_tokens_at_once_take_no_connection_from_others(
+    directory: Directory,
+) -> None:
     """A crowd of well-formed tokens that nobody made ends in answers, and so does the question of a project behind it."""
     await directory.set_project(PROJECT)
     crowd = [asyncio.ensure_future(directory.find(f"{number:064x}")) for number in range(300)]

@@ -48,7 +48,9 @@ def remembered(time: Clock) -> Remembered:
 
 
 def a_call(**changed: Any) -> Admitted:
-    return admitted(**{"identity": Identity("tok_1", "acme", ("proj",)), "project": PROJECT, **changed})
+    return admitted(
+        **{"identity": Identity("tok_1", "acme", ("proj",)), "project": PROJECT, **changed}
+    )
 
 
 async def is_known(remembered: Remembered, digest: str = "d1") -> bool:
@@ -83,11 +85,17 @@ async def test_a_token_that_was_never_seen(remembered: Remembered, digest: str) 
         await remembered.get_project("other")
 
 
-@pytest.mark.parametrize("proves", [True, False], ids=["asked for a call", "asked in the background"])
 @pytest.mark.parametrize(
-    "answer", [None, Record(revoked_at=1.0), Record(expires_at=NOW), Record(expires_at=NOW - 1)], ids=str
+    "proves", [True, False], ids=["asked for a call", "asked in the background"]
 )
-async def test_an_answer_of_redis_ends_it(remembered: Remembered, answer: Record | None, proves: bool) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [None, Record(revoked_at=1.0), Record(expires_at=NOW), Record(expires_at=NOW - 1)],
+    ids=str,
+)
+async def test_an_answer_of_redis_ends_it(
+    remembered: Remembered, answer: Record | None, proves: bool
+) -> None:
     """No such token, revoked, expired: at once."""
     remembered.note_token("d1", 100.0, answer, proves=proves)
     assert not await is_known(remembered)
@@ -102,7 +110,9 @@ async def test_it_expires_by_its_own_clock(remembered: Remembered, time: Clock) 
     assert not await is_known(remembered)
 
 
-async def test_what_is_asked_in_the_background_lengthens_nothing(remembered: Remembered, time: Clock) -> None:
+async def test_what_is_asked_in_the_background_lengthens_nothing(
+    remembered: Remembered, time: Clock
+) -> None:
     """It brings up to date, and makes no proof of a token that nobody has shown."""
     time.now += 200
     remembered.note_token("d1", time.now, Record(projects=("proj", "more")), proves=False)

@@ -22,7 +22,9 @@ from tollhouse.denial import Refused
 from tollhouse.providers import BUILT_IN, Catalog
 
 CATALOG = Catalog(
-    tuple(replace(p, port=8443, hosts=("llm.test",)) if p.name == "mistral" else p for p in BUILT_IN),
+    tuple(
+        replace(p, port=8443, hosts=("llm.test",)) if p.name == "mistral" else p for p in BUILT_IN
+    ),
 )
 BASE_URL_HOSTS = frozenset({"localhost", "127.0.0.1"})
 
@@ -189,7 +191,10 @@ GOOD = f"openai {HOST} /v1/models"
         (models_head(absolute_authority="evil.test"), "authority_mismatch"),
         (models_head(absolute_authority=HOST, scheme="http"), "authority_mismatch"),
         (models_head(authority="evil.test", http_version="2"), "authority_mismatch"),
-        (models_head(("host", "evil.test"), authority=HOST, http_version="2"), "authority_mismatch"),
+        (
+            models_head(("host", "evil.test"), authority=HOST, http_version="2"),
+            "authority_mismatch",
+        ),
         (models_head(authority=HOST, http_version="2", scheme="http"), "authority_mismatch"),
         (models_head(sni=None), "authority_mismatch"),
         (models_head(sni="us.api.openai.com"), "authority_mismatch"),
@@ -198,9 +203,15 @@ GOOD = f"openai {HOST} /v1/models"
         (models_head(("host", "evil.test"), connect_host=None), "host_not_allowed"),
         (models_head(connect_host=None, absolute_authority="evil.test"), "host_not_allowed"),
         (models_head(listener="transparent", connect_host=None), GOOD),
-        (models_head(("host", "evil.test"), listener="transparent", connect_host=None), "authority_mismatch"),
+        (
+            models_head(("host", "evil.test"), listener="transparent", connect_host=None),
+            "authority_mismatch",
+        ),
         (models_head(listener="transparent", connect_host=None, sni=None), "host_not_allowed"),
-        (models_head(listener="transparent", connect_host=None, sni="evil.test"), "host_not_allowed"),
+        (
+            models_head(listener="transparent", connect_host=None, sni="evil.test"),
+            "host_not_allowed",
+        ),
     ],
 )
 def test_judge(request_head: RequestHead, verdict: str) -> None:
@@ -209,7 +220,9 @@ def test_judge(request_head: RequestHead, verdict: str) -> None:
 
 
 def base_url(host: str, target: str = "/v1/models", **changed: object) -> RequestHead:
-    return models_head(("host", host), listener="base_url", connect_host=None, sni=None, target=target, **changed)
+    return models_head(
+        ("host", host), listener="base_url", connect_host=None, sni=None, target=target, **changed
+    )
 
 
 @pytest.mark.parametrize(
@@ -220,7 +233,10 @@ def base_url(host: str, target: str = "/v1/models", **changed: object) -> Reques
         (base_url("127.0.0.1:8000"), GOOD),
         (base_url("localhost", "/openai/v1/models"), GOOD),
         (base_url("localhost", "/openai/v1/models?a=b"), f"openai {HOST} /v1/models?a=b"),
-        (base_url("localhost", "/anthropic/v1/messages"), "anthropic api.anthropic.com /v1/messages"),
+        (
+            base_url("localhost", "/anthropic/v1/messages"),
+            "anthropic api.anthropic.com /v1/messages",
+        ),
         (base_url("localhost", "/openai"), f"openai {HOST} /"),
         (base_url("localhost", "/OpenAI/v1/models"), "path_not_allowed"),
         (base_url("localhost", "/nobody/v1/models"), "path_not_allowed"),

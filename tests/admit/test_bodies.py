@@ -32,7 +32,11 @@ def test_an_address_has_three_quarters() -> None:
     budget = BodyBytes(1000)
     for token in "abc":
         budget.reserve(token, "10.0.0.1").extend(250)
-    assert refusal(budget.reserve("d", "10.0.0.1"), 1) == ("concurrency_limited", 429, (("retry-after", "1"),))
+    assert refusal(budget.reserve("d", "10.0.0.1"), 1) == (
+        "concurrency_limited",
+        429,
+        (("retry-after", "1"),),
+    )
     budget.reserve("d", "10.0.0.2").extend(250)
 
 
@@ -41,7 +45,11 @@ def test_the_whole() -> None:
     budget = BodyBytes(1000)
     for number in range(4):
         budget.reserve(f"t{number}", f"10.0.0.{number}").extend(250)
-    assert refusal(budget.reserve("x", "10.0.0.9"), 1) == ("too_many_connections", 503, (("retry-after", "1"),))
+    assert refusal(budget.reserve("x", "10.0.0.9"), 1) == (
+        "too_many_connections",
+        503,
+        (("retry-after", "1"),),
+    )
 
 
 def test_what_is_released_is_there_again() -> None:

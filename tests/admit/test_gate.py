@@ -12,7 +12,17 @@ from tests.support.calls import HOST, models_head
 from tollhouse.accounts.remembered import Remembered
 from tollhouse.accounts.token import digest
 from tollhouse.admit.gate import admit_gates
-from tollhouse.call import Addressed, Admitted, Aimed, Arrival, Billed, Identified, Project, RequestHead, Stage
+from tollhouse.call import (
+    Addressed,
+    Admitted,
+    Aimed,
+    Arrival,
+    Billed,
+    Identified,
+    Project,
+    RequestHead,
+    Stage,
+)
 from tollhouse.denial import Denial, Refused
 from tollhouse.families.base import MODELS
 from tollhouse.ledger.store.client import LedgerUnavailable
@@ -51,7 +61,9 @@ class Judged:
         return self.stage
 
 
-async def judged(request_head: RequestHead, directory: Any = None, remembered: Remembered | None = None) -> Judged:
+async def judged(
+    request_head: RequestHead, directory: Any = None, remembered: Remembered | None = None
+) -> Judged:
     """What all gates make of it. Each gives what it says that it gives."""
     gates = admit_gates(
         Catalog(BUILT_IN),
@@ -85,7 +97,12 @@ async def test_what_it_fills_in() -> None:
     )
     call = (await judged(request)).admitted
     assert call.arrival.head is request
-    assert (call.provider.name, call.host, call.path, call.query) == ("openai", HOST, "/v1/models/gpt-4o", "a=b")
+    assert (call.provider.name, call.host, call.path, call.query) == (
+        "openai",
+        HOST,
+        "/v1/models/gpt-4o",
+        "a=b",
+    )
     assert (call.identity.token_id, call.project, call.remembered) == ("tok_1", PROJECT, False)
     assert call.headers == (("accept", "a"),)
     assert call.operation == MODELS
@@ -192,15 +209,21 @@ def remembering(outage: bool = True, **fields: Any) -> Remembered:
 @pytest.mark.parametrize("tokens", [True, False])
 async def test_a_proven_caller_is_admitted(tokens: bool) -> None:
     """By the same rules, from what is remembered, and marked."""
-    call = (await judged(models_head(BEARER, target="/v1/models"), Away(tokens), remembering())).admitted
+    call = (
+        await judged(models_head(BEARER, target="/v1/models"), Away(tokens), remembering())
+    ).admitted
     assert (call.remembered, call.project, call.identity.token_id) == (True, PROJECT, "tok_1")
 
 
 async def test_what_is_remembered_is_not_asked_while_redis_answers() -> None:
     """Redis's answer decides, whatever is remembered."""
-    found = await judged(models_head(BEARER), Directory(PROJECT, Record(revoked_at=1.0)), remembering())
+    found = await judged(
+        models_head(BEARER), Directory(PROJECT, Record(revoked_at=1.0)), remembering()
+    )
     assert found.code == "identity_revoked"
-    found = await judged(models_head(BEARER, target="/v1/models"), Directory(PROJECT), remembering())
+    found = await judged(
+        models_head(BEARER, target="/v1/models"), Directory(PROJECT), remembering()
+    )
     assert found.admitted.remembered is False
 
 

@@ -40,9 +40,18 @@ def basic(text: str | bytes) -> str:
         (models_head(), [TOKEN, "other"], TOKEN, ""),
         # The first that is present decides, whatever it is.
         (models_head(("authorization", "Bearer x"), ("x-api-key", TOKEN)), [TOKEN], "x", ""),
-        (models_head(("authorization", f"Bearer {TOKEN}"), connect_proxy_authorization="Bearer x"), [], "x", ""),
         (
-            models_head(("proxy-authorization", f"Bearer {TOKEN}"), connect_proxy_authorization="Bearer x"),
+            models_head(
+                ("authorization", f"Bearer {TOKEN}"), connect_proxy_authorization="Bearer x"
+            ),
+            [],
+            "x",
+            "",
+        ),
+        (
+            models_head(
+                ("proxy-authorization", f"Bearer {TOKEN}"), connect_proxy_authorization="Bearer x"
+            ),
             [],
             "x",
             "",
@@ -65,19 +74,34 @@ def test_nothing_presented() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", "x", "Basic", "Basic !", basic("no colon"), basic(b"\xff:\xff"), "Digest a", "Basic " + TOKEN, "Negotiate x"],
+    [
+        "",
+        "x",
+        "Basic",
+        "Basic !",
+        basic("no colon"),
+        basic(b"\xff:\xff"),
+        "Digest a",
+        "Basic " + TOKEN,
+        "Negotiate x",
+    ],
 )
 def test_proxy_authorization_that_cannot_be_read(value: str) -> None:
     """It is there, so it decides: 401, also when it is empty and a good one stands behind it."""
     with pytest.raises(Refused) as caught:
-        presented(models_head(("authorization", f"Bearer {TOKEN}"), connect_proxy_authorization=value), [])
+        presented(
+            models_head(("authorization", f"Bearer {TOKEN}"), connect_proxy_authorization=value), []
+        )
     assert caught.value.denial.code == "identity_unknown"
 
 
 def test_proxy_authorization_twice() -> None:
     """Which one counts would be a guess."""
     with pytest.raises(Refused) as caught:
-        presented(models_head(("proxy-authorization", "Bearer a"), ("proxy-authorization", "Bearer a")), [])
+        presented(
+            models_head(("proxy-authorization", "Bearer a"), ("proxy-authorization", "Bearer a")),
+            [],
+        )
     assert caught.value.denial.code == "bad_request"
 
 

@@ -39,14 +39,18 @@ def test_allowed(patterns: list[str], provider: str, model: str, answer: bool) -
     assert allowed(patterns, provider, model) is answer
 
 
-@pytest.mark.parametrize("text", ["", "a b", "a\n", "x" * 257, "/gpt-4o", "openai/", "*/gpt-4o", "OpenAI/gpt-4o"])
+@pytest.mark.parametrize(
+    "text", ["", "a b", "a\n", "x" * 257, "/gpt-4o", "openai/", "*/gpt-4o", "OpenAI/gpt-4o"]
+)
 def test_what_is_no_pattern(text: str) -> None:
     """Nothing, spaces, no provider, no model, a wildcard for a provider."""
     with pytest.raises(ValueError, match="is not a model pattern"):
         check_pattern(text)
 
 
-def a_call(*patterns: str, method: str = "POST", path: str = "/v1/chat/completions", **asked: Any) -> Requested:
+def a_call(
+    *patterns: str, method: str = "POST", path: str = "/v1/chat/completions", **asked: Any
+) -> Requested:
     project = Project("proj", "acme", models=patterns)
     return requested(given=admitted(path, method=method, project=project), **asked)
 

@@ -20,7 +20,9 @@ async def test_a_tenant_leaves_threads_to_others() -> None:
         assert go_on.wait(20)
         return name
 
-    slows = [asyncio.create_task(readers.run("busy", slow, f"busy-{number}")) for number in range(8)]
+    slows = [
+        asyncio.create_task(readers.run("busy", slow, f"busy-{number}")) for number in range(8)
+    ]
     assert await readers.run("other", lambda: "read") == "read"
     assert sorted(begun) == ["busy-0", "busy-1"]
     go_on.set()

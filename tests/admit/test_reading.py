@@ -21,7 +21,9 @@ from tollhouse.providers.openai import OPENAI
 
 BODY: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
 WINDOWS = {"gpt-4o": 128_000, "gpt-4": 8_000, "gpt-5": 400_000}
-READ = ReadBody(max_body_bytes=1_000, idle_s=5, window=lambda provider_id, model: WINDOWS.get(model))
+READ = ReadBody(
+    max_body_bytes=1_000, idle_s=5, window=lambda provider_id, model: WINDOWS.get(model)
+)
 CAPPED = replace(OPENAI, default_output_tokens=700)
 WORST = Project("proj_1", "acme", estimate="worst")
 
@@ -69,7 +71,12 @@ async def test_a_body_that_is_read() -> None:
     """What later gates need is there."""
     call = await read({**BODY, "service_tier": "flex"})
     asked = call.asked
-    assert (asked.model, asked.stream, asked.asks_for_usage, asked.tier) == ("gpt-4o", False, False, "flex")
+    assert (asked.model, asked.stream, asked.asks_for_usage, asked.tier) == (
+        "gpt-4o",
+        False,
+        False,
+        "flex",
+    )
     assert call.body == json.dumps({**BODY, "service_tier": "flex"}).encode()
     assert call.estimate.units.input > 0
 
@@ -82,7 +89,10 @@ async def test_it_is_sent_as_what_it_was_read_as(kind: str) -> None:
     given = head()
     exchange, _ = an_exchange(given, json.dumps(BODY).encode())
     call = replace(a_call(given), headers=(("content-type", kind), ("accept", "a")))
-    assert sorted((await READ(call, exchange)).headers) == [("accept", "a"), ("content-type", "application/json")]
+    assert sorted((await READ(call, exchange)).headers) == [
+        ("accept", "a"),
+        ("content-type", "application/json"),
+    ]
 
 
 async def test_a_stream_asks_for_its_usage() -> None:
@@ -140,7 +150,9 @@ async def test_input_that_is_elsewhere(more: dict[str, Any], tokens: int) -> Non
     """The context window of the model with the longest, as the price table has it; the configuration's word wins."""
     body = {
         **BODY,
-        "messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}],
+        "messages": [
+            {"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}
+        ],
         **more,
     }
     call = await read(body, provider=OPENAI)
@@ -151,7 +163,12 @@ async def test_input_that_is_elsewhere(more: dict[str, Any], tokens: int) -> Non
 
 async def test_a_prediction_is_held_for_beside_the_cap() -> None:
     """For each answer, as output: the cap itself stays what it is."""
-    body = {**BODY, "max_completion_tokens": 10, "n": 2, "prediction": {"type": "content", "content": "x" * 40}}
+    body = {
+        **BODY,
+        "max_completion_tokens": 10,
+        "n": 2,
+        "prediction": {"type": "content", "content": "x" * 40},
+    }
     call = await read(body)
     assert (held(call)[0], call.estimate.predicted) == (20, 20)
     call = await read(body, project=WORST)
@@ -168,7 +185,9 @@ async def test_worst_of_a_project() -> None:
 
 async def test_embeddings_have_no_output() -> None:
     """Nothing is held for it."""
-    assert held(await read({"model": "text-embedding-3-small", "input": "hello"}, path="/v1/embeddings")) == (0, False)
+    assert held(
+        await read({"model": "text-embedding-3-small", "input": "hello"}, path="/v1/embeddings")
+    ) == (0, False)
 
 
 async def test_a_get_without_a_body() -> None:

@@ -19,7 +19,16 @@ def left(*headers: tuple[str, str]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "name", ["content-type", "accept", "user-agent", "x-stainless-lang", "openai-beta", "x-request-id", "traceparent"]
+    "name",
+    [
+        "content-type",
+        "accept",
+        "user-agent",
+        "x-stainless-lang",
+        "openai-beta",
+        "x-request-id",
+        "traceparent",
+    ],
 )
 def test_kept(name: str) -> None:
     """What is for the provider goes on, in order, duplicates and all (but for content-type)."""
@@ -81,20 +90,29 @@ def test_credentials_of_any_provider() -> None:
 def test_who_pays_of_any_provider() -> None:
     """A header by which somebody else could be made to pay is dropped for every provider."""
     payers = {name for provider in BUILT_IN for name in provider.who_pays}
-    assert payers >= {"openai-organization", "openai-project", "anthropic-workspace-id", "x-goog-user-project"}
+    assert payers >= {
+        "openai-organization",
+        "openai-project",
+        "anthropic-workspace-id",
+        "x-goog-user-project",
+    }
     for provider in (OPENAI, ANTHROPIC):
         assert strip([(name, "x") for name in payers], provider, OURS) == []
 
 
 def test_named_by_connection() -> None:
     """RFC 9110 7.6.1: what Connection names ends here, in whatever spelling."""
-    assert left(("connection", "X-A , close,, x-b"), ("x-a", "1"), ("x-b", "2"), ("x-c", "3")) == [("x-c", "3")]
+    assert left(("connection", "X-A , close,, x-b"), ("x-a", "1"), ("x-b", "2"), ("x-c", "3")) == [
+        ("x-c", "3")
+    ]
 
 
 def test_a_gate_token_anywhere() -> None:
     """A header that carries one is dropped whole."""
     token = mint(bytes(32))
-    assert left(("x-a", f"Bearer {token}"), ("x-b", token[:40]), ("x-c", "gate_keeper")) == [("x-c", "gate_keeper")]
+    assert left(("x-a", f"Bearer {token}"), ("x-b", token[:40]), ("x-c", "gate_keeper")) == [
+        ("x-c", "gate_keeper")
+    ]
 
 
 @pytest.mark.parametrize("name", [*CREDENTIAL_HEADERS, "proxy-authorization", "content-type"])

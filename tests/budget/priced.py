@@ -40,7 +40,11 @@ def a_call(
     not at worst. The model can reason."""
     method = "GET" if "models" in path else "POST"
     at = admitted(path, method=method, project=project, identity=identity, call_id=new_call_id())
-    said: dict[str, Any] = {"model": "priced", "cap": out if capped else None, "reasons": True} | asked
+    said: dict[str, Any] = {
+        "model": "priced",
+        "cap": out if capped else None,
+        "reasons": True,
+    } | asked
     grows = bool(said.get("stream")) and not capped and not at.worst
     estimate = Estimate(Units(input=into, output=out), predicted=predicted, grows=grows)
     return requested(body, at, estimate=estimate, **said)

@@ -44,7 +44,9 @@ def charged(
     choices: int = 1,
     reasons: bool = True,
 ) -> Charged | None:
-    call = a_call(project=project, capped=capped, stream=outcome.streamed, choices=choices, reasons=reasons)
+    call = a_call(
+        project=project, capped=capped, stream=outcome.streamed, choices=choices, reasons=reasons
+    )
     return CHARGES.charge(hold_of(call, times=times), outcome)
 
 
@@ -144,7 +146,15 @@ ENDINGS: dict[tuple[End, bool], dict[tuple[str, int], Row | tuple[Row, Row]]] = 
 }
 # fmt: on
 CASES = [
-    pytest.param(end, streamed, counted, seen, project, row, id=f"{end}-{streamed}-{counted}-{seen}-{project.estimate}")
+    pytest.param(
+        end,
+        streamed,
+        counted,
+        seen,
+        project,
+        row,
+        id=f"{end}-{streamed}-{counted}-{seen}-{project.estimate}",
+    )
     for (end, streamed), rows in ENDINGS.items()
     for (counted, seen), both in rows.items()
     for project, row in zip(
@@ -162,18 +172,25 @@ def test_what_each_ending_is_charged(
     end: End, streamed: bool, counted: str, seen: int, project: Project, row: Row
 ) -> None:
     """One row for each way a call can end, by what the provider had counted and what was seen."""
-    outcome = Outcome(end, 200, metered=True, streamed=streamed, charges=COUNTED[counted], output_seen=seen)
+    outcome = Outcome(
+        end, 200, metered=True, streamed=streamed, charges=COUNTED[counted], output_seen=seen
+    )
     assert charged(outcome, project=project) == as_charged(row)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize("end", [End.WHOLE, End.STREAMED, End.CUT, End.LEFT, End.STOPPED, End.OVER_BUDGET])
+@pytest.mark.parametrize(
+    "end", [End.WHOLE, End.STREAMED, End.CUT, End.LEFT, End.STOPPED, End.OVER_BUDGET]
+)
 def test_an_answer_that_our_meter_failed_on(end: End, streamed: bool) -> None:
     """The hold, whatever was seen; or what the provider had counted, if that is more."""
     outcome = Outcome(end, 200, metered=True, meter_failed=True, streamed=streamed, output_seen=70)
     assert charged(outcome) == as_charged(HOLD)
     assert charged(replace(outcome, charges=COUNTED["7 out"])) == as_charged(HOLD)
-    assert charged(replace(outcome, charges=COUNTED["1000 out"])) == (Amount(11_000_000, 2_000, 1), "usage")
+    assert charged(replace(outcome, charges=COUNTED["1000 out"])) == (
+        Amount(11_000_000, 2_000, 1),
+        "usage",
+    )
 
 
 def test_every_ending_is_in_the_table() -> None:
@@ -249,11 +266,23 @@ AWAY: Row = (600_000, 150, "disconnect")
 UNKNOWN: dict[str, tuple[Outcome, Row, Row]] = {
     # what: how it ended, typical, worst
     "timed out": (Outcome(End.UNKNOWN, attempts=(TIMED_OUT,)), HOLD, HOLD),
-    "timed out twice": (Outcome(End.UNKNOWN, attempts=(TIMED_OUT,) * 2), HOLD, (1_200_000, 300, "hold")),
+    "timed out twice": (
+        Outcome(End.UNKNOWN, attempts=(TIMED_OUT,) * 2),
+        HOLD,
+        (1_200_000, 300, "hold"),
+    ),
     "lost": (Outcome(End.UNKNOWN, attempts=(LOST,)), INPUT, HOLD),
-    "lost three times": (Outcome(End.UNKNOWN, attempts=(LOST,) * 3), INPUT, (1_800_000, 450, "hold")),
+    "lost three times": (
+        Outcome(End.UNKNOWN, attempts=(LOST,) * 3),
+        INPUT,
+        (1_800_000, 450, "hold"),
+    ),
     "a broken answer": (Outcome(End.UNKNOWN, attempts=(BROKEN,)), INPUT, HOLD),
-    "lost, then timed out": (Outcome(End.UNKNOWN, attempts=(LOST, TIMED_OUT)), HOLD, (1_200_000, 300, "hold")),
+    "lost, then timed out": (
+        Outcome(End.UNKNOWN, attempts=(LOST, TIMED_OUT)),
+        HOLD,
+        (1_200_000, 300, "hold"),
+    ),
     "lost, then not connected": (Outcome(End.UNKNOWN, attempts=(LOST, NOT_CONNECTED)), INPUT, HOLD),
     "lost, then an error": (Outcome(End.ERROR, 500, attempts=(LOST, FAILED)), INPUT, HOLD),
     "timed out, then an error": (Outcome(End.ERROR, 500, attempts=(TIMED_OUT, FAILED)), HOLD, HOLD),
@@ -264,12 +293,20 @@ UNKNOWN: dict[str, tuple[Outcome, Row, Row]] = {
         NOTHING,
     ),
     "lost, then usage": (
-        Outcome(End.WHOLE, 200, metered=True, charges=bill(90, 7), attempts=(LOST, Attempt("200", 1.0))),
+        Outcome(
+            End.WHOLE, 200, metered=True, charges=bill(90, 7), attempts=(LOST, Attempt("200", 1.0))
+        ),
         USAGE,
         (760_000, 247, "usage"),
     ),
     "timed out, then usage": (
-        Outcome(End.WHOLE, 200, metered=True, charges=bill(90, 7), attempts=(TIMED_OUT, Attempt("200", 1.0))),
+        Outcome(
+            End.WHOLE,
+            200,
+            metered=True,
+            charges=bill(90, 7),
+            attempts=(TIMED_OUT, Attempt("200", 1.0)),
+        ),
         USAGE,
         (760_000, 247, "usage"),
     ),
@@ -283,8 +320,16 @@ UNKNOWN: dict[str, tuple[Outcome, Row, Row]] = {
         (600_000, 150, "estimate"),
         (1_200_000, 300, "estimate"),
     ),
-    "the client left while it was away": (Outcome(End.LEFT, in_flight=True, attempts=(CANCELLED,)), AWAY, AWAY),
-    "a fault of ours while it was away": (Outcome(End.UNKNOWN, in_flight=True, attempts=(CANCELLED,)), AWAY, AWAY),
+    "the client left while it was away": (
+        Outcome(End.LEFT, in_flight=True, attempts=(CANCELLED,)),
+        AWAY,
+        AWAY,
+    ),
+    "a fault of ours while it was away": (
+        Outcome(End.UNKNOWN, in_flight=True, attempts=(CANCELLED,)),
+        AWAY,
+        AWAY,
+    ),
     "lost, and the client left while another was away": (
         Outcome(End.LEFT, in_flight=True, attempts=(LOST, CANCELLED)),
         AWAY,
@@ -305,7 +350,9 @@ def test_attempts_of_unknown_fate(what: str, project: Project) -> None:
     outcome, typical, worst = UNKNOWN[what]
     unknown = sum(attempt.unknown for attempt in outcome.attempts)
     times = max(unknown, 1) if project is WORST else 1
-    assert charged(outcome, project=project, times=times) == as_charged(worst if project is WORST else typical)
+    assert charged(outcome, project=project, times=times) == as_charged(
+        worst if project is WORST else typical
+    )
 
 
 def test_a_time_out_is_charged_what_is_held_by_then() -> None:
@@ -326,7 +373,9 @@ def test_a_served_model_without_a_price() -> None:
 
 def test_several_items_are_one_sum() -> None:
     """Each by its own model."""
-    prices = PriceTable({}, {"openai/priced": {"input": "1", "output": "10"}, "openai/other": {"input": "2"}})
+    prices = PriceTable(
+        {}, {"openai/priced": {"input": "1", "output": "10"}, "openai/other": {"input": "2"}}
+    )
     charges = Charges(prices)
     items = (*bill(90, 7), Charge("other", Units(input=50)))
     hold = hold_of(a_call(), charges)
@@ -349,7 +398,9 @@ def test_usage_that_cannot_be_true(end: End, rule: ChargedBy) -> None:
     ],
     ids=["no money limit", "dearest", "dearest with a money limit"],
 )
-def test_a_model_without_a_price(limits: tuple[str, ...], unpriced: str, held: int, cost: int) -> None:
+def test_a_model_without_a_price(
+    limits: tuple[str, ...], unpriced: str, held: int, cost: int
+) -> None:
     """It costs nothing where no money is limited, or the dearest price by what it used."""
     project = replace(Project("proj_1", "acme", limits), unpriced=unpriced)  # type: ignore[arg-type]
     hold = hold_of(a_call(model="unknown", project=project))
@@ -381,7 +432,9 @@ def test_an_estimate_is_an_amount_that_the_ledger_takes() -> None:
 def test_the_price_held_is_that_of_the_calls_time() -> None:
     """As the charge is: a price that falls between the two would be charged above the hold."""
     rates = [Rates(input=rate * 9 * 10**9, output=9 * 10**9) for rate in (2, 1)]
-    model = PricedModel(("in", ("timed",)), ((None, rates[0]), (("from", 1_800_000_001), rates[1])), ())
+    model = PricedModel(
+        ("in", ("timed",)), ((None, rates[0]), (("from", 1_800_000_001), rates[1])), ()
+    )
     table = PriceTable({"openai": PricedProvider((), (model,))}, clock=lambda: 1_800_000_002.0)
     charges = Charges(table)
     hold = hold_of(a_call(model="timed"), charges)
@@ -395,7 +448,12 @@ def test_at_worst_the_providers_settings_choose_the_tier() -> None:
     rates = [Rates(input=rate * 9 * 10**9, output=9 * 10**9) for rate in (1, 3)]
     model = PricedModel(("in", ("tiered",)), ((None, rates[0]),), (("priority", None, rates[1]),))
     charges = Charges(PriceTable({"openai": PricedProvider((), (model,))}))
-    for project, tier, rate in ((TYPICAL, "", 1), (WORST, "", 3), (WORST, "auto", 3), (WORST, "default", 1)):
+    for project, tier, rate in (
+        (TYPICAL, "", 1),
+        (WORST, "", 3),
+        (WORST, "auto", 3),
+        (WORST, "default", 1),
+    ):
         hold = hold_of(a_call(model="tiered", project=project, tier=tier), charges)
         assert hold.amount.nano_usd == 100 * rate * 1_000 + 50 * 1_000
 
@@ -461,7 +519,14 @@ def test_a_whole_answer_is_charged_exactly_its_usage(
     end: End, counted: tuple[int, int], seen: int, project: Project, capped: bool
 ) -> None:
     """Whatever was held and seen."""
-    outcome = Outcome(end, 200, metered=True, streamed=end is End.STREAMED, charges=bill(*counted), output_seen=seen)
+    outcome = Outcome(
+        end,
+        200,
+        metered=True,
+        streamed=end is End.STREAMED,
+        charges=bill(*counted),
+        output_seen=seen,
+    )
     into, out = counted
     assert charged(outcome, project=project, capped=capped) == (
         Amount(into * 1_000 + out * 10_000, into + out, 1),

@@ -112,11 +112,15 @@ class World:
         return self.purse.held[call.admitted.id]
 
     async def settled(self, call: CallHold, amount: Amount = USED) -> None:
-        await self.purse.settle(call.id, amount, {"call_id": call.id, "model": "priced", "provider": "openai"})
+        await self.purse.settle(
+            call.id, amount, {"call_id": call.id, "model": "priced", "provider": "openai"}
+        )
 
     async def records(self) -> list[dict[str, str]]:
         found = await self.redis.xrange(names.calls_key("acme"))
-        return [{key.decode(): value.decode() for key, value in fields.items()} for _, fields in found]
+        return [
+            {key.decode(): value.decode() for key, value in fields.items()} for _, fields in found
+        ]
 
     async def holds(self) -> list[str]:
         return [key.decode() for key in await self.redis.hkeys("toll:{acme}:holds")]  # type: ignore[misc]
@@ -143,7 +147,9 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(server: RedisServer, url: str, directory: Path, **bounds: int) -> AsyncIterator[World]:
+async def open_world(
+    server: RedisServer, url: str, directory: Path, **bounds: int
+) -> AsyncIterator[World]:
     made = World(url, directory, server, **bounds)
     await RedisClock(made.redis).set(RedisClock.START)
     await made.ledger.set_limits(PROJECT, [parse_limit("10 usd/day")])
@@ -186,7 +192,11 @@ async def test_it_is_on_disk_before_it_leaves_and_charged_when_redis_is_back(wor
     world.away()
     call = await world.let_through()
     [begun] = world.on_disk()
-    assert (begun["kind"], begun["call_id"], begun["charged"]) == ("begun", call.id, [600_000, 150, 1])
+    assert (begun["kind"], begun["call_id"], begun["charged"]) == (
+        "begun",
+        call.id,
+        [600_000, 150, 1],
+    )
     assert begun["scopes"] == "tenant:acme project:proj_1 token:tok_1"
     assert (begun["record"]["model"], begun["record"]["unsafe_fail_open"]) == ("priced", "true")
     assert (call.amount, world.outage.let_through) == (HELD, 1)
@@ -208,7 +218,11 @@ async def test_redis_back_before_it_ends(world: World) -> None:
     await world.back()
     await world.settled(call)
     await world.purse.retry()
-    assert (await world.used(), len(await world.records()), world.on_disk()) == ((160_000, 0), 1, [])
+    assert (await world.used(), len(await world.records()), world.on_disk()) == (
+        (160_000, 0),
+        1,
+        [],
+    )
 
 
 async def test_a_hold_that_reaches_redis_late_is_the_same_call(world: World) -> None:
@@ -224,7 +238,9 @@ async def test_a_hold_that_reaches_redis_late_is_the_same_call(world: World) -> 
     with pytest.raises(ValueError, match="has ended"):
         await world.taken_late(late)
     assert await world.used() == (320_000, 0)
-    assert sorted(record["call_id"] for record in await world.records()) == sorted([early.id, late.id])
+    assert sorted(record["call_id"] for record in await world.records()) == sorted(
+        [early.id, late.id]
+    )
     assert await world.holds() == []
 
 
@@ -236,14 +252,21 @@ async def test_one_that_never_left_costs_nothing(world: World) -> None:
     later = await crashed(world)
     assert later.found == 1
     await later.purse.retry()
-    assert (await later.used(), await later.records(), later.lines, later.on_disk()) == ((0, 0), [], [], [])
+    assert (await later.used(), await later.records(), later.lines, later.on_disk()) == (
+        (0, 0),
+        [],
+        [],
+        [],
+    )
     await later.close()
 
 
 # Not let through.
 
 
-async def denied(world: World, call: Requested | None = None, purse: Purse | None = None) -> tuple[str, int]:
+async def denied(
+    world: World, call: Requested | None = None, purse: Purse | None = None
+) -> tuple[str, int]:
     """The code and status of the refusal."""
     with pytest.raises(Refused) as caught:
         await (purse or world.purse)(call or a_call(), Exchange())
@@ -418,7 +441,11 @@ async def test_what_still_runs_is_held_like_any_other(world: World) -> None:
     call = await world.let_through()
     await world.back()
     await world.purse.retry()
-    assert (await world.used(), await world.holds(), world.fail_open.opened) == ((0, 600_000), [call.id], {})
+    assert (await world.used(), await world.holds(), world.fail_open.opened) == (
+        (0, 600_000),
+        [call.id],
+        {},
+    )
     assert world.on_disk() == []
     await world.settled(call)
     assert await world.used() == (160_000, 0)
@@ -446,7 +473,11 @@ async def test_a_gateway_that_dies_after_that_leaves_it_to_the_sweep(world: Worl
     assert await later.ledger.sweep("acme") == 1
     assert await later.used() == (700_000, 0)
     [line] = later.lines
-    assert (line["call_id"], line["charged_by"], line["unsafe_fail_open"]) == (call.id, "sweep", "true")
+    assert (line["call_id"], line["charged_by"], line["unsafe_fail_open"]) == (
+        call.id,
+        "sweep",
+        "true",
+    )
     await later.close()
 
 
@@ -496,7 +527,10 @@ async def test_killed_in_the_middle(world: World) -> None:
     await later.purse.retry()
     assert (await later.used(), later.on_disk(), await later.holds()) == ((600_000, 0), [], [])
     [line] = later.lines
-    assert {key: line[key] for key in ("call_id", "project", "tenant", "identity", "model", "unsafe_fail_open")} == {
+    assert {
+        key: line[key]
+        for key in ("call_id", "project", "tenant", "identity", "model", "unsafe_fail_open")
+    } == {
         "call_id": call.id,
         "project": "proj_1",
         "tenant": "acme",
@@ -669,7 +703,10 @@ async def test_its_charge_is_what_any_call_is_charged(world: World) -> None:
     world.away()
     call = await world.let_through()
     usage = (Charge("", Units(input=90, output=7)),)
-    assert world.purse.charge(call.id, Outcome(End.WHOLE, 200, metered=True, charges=usage)) == (USED, "usage")
+    assert world.purse.charge(call.id, Outcome(End.WHOLE, 200, metered=True, charges=usage)) == (
+        USED,
+        "usage",
+    )
 
 
 async def test_a_repeat_at_worst_is_on_disk_before_it_leaves(world: World) -> None:

@@ -27,7 +27,9 @@ AWAY = "redis://127.0.0.1:1/0"
 class World:
     """One gateway that keeps, another that dies."""
 
-    def __init__(self, ledger: Ledger, other: Ledger, spool: Spool, clock: RedisClock, redis: Redis) -> None:
+    def __init__(
+        self, ledger: Ledger, other: Ledger, spool: Spool, clock: RedisClock, redis: Redis
+    ) -> None:
         self.ledger, self.other, self.clock = ledger, other, clock
         self.spool = spool
         self.redis = redis
@@ -107,7 +109,11 @@ async def test_what_waited_for_days_is_charged_where_redis_knows_the_call(
     await world.clock.add(2 * 86_400)
     for call_id, tried_at in (("c1", began), ("c2", began), ("c3", None)):
         ending = SpoolRecord(
-            call_id, SCOPES, Amount(3), {"call_id": call_id, "cost_usd": "0.000000003"}, tried_at=tried_at
+            call_id,
+            SCOPES,
+            Amount(3),
+            {"call_id": call_id, "cost_usd": "0.000000003"},
+            tried_at=tried_at,
         )
         await world.spool.put(ending)
     await world.purse.retry()

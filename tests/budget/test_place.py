@@ -91,7 +91,9 @@ async def test_the_hold_takes_the_places_place(purse: Purse, ledger: Ledger) -> 
     assert await state(ledger) == {"1 concurrent": (0, 0), "10 usd/day": (0, 0)}
 
 
-async def test_a_call_that_ends_before_its_hold_leaves_its_place(purse: Purse, ledger: Ledger) -> None:
+async def test_a_call_that_ends_before_its_hold_leaves_its_place(
+    purse: Purse, ledger: Ledger
+) -> None:
     """Whatever ended it; however often it is said."""
     await limit_to(ledger, "1 concurrent")
     call = a_call()
@@ -103,7 +105,9 @@ async def test_a_call_that_ends_before_its_hold_leaves_its_place(purse: Purse, l
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models"])
-async def test_what_is_there_needs_no_place(redis: Redis, clock: RedisClock, tmp_path: Path, path: str) -> None:
+async def test_what_is_there_needs_no_place(
+    redis: Redis, clock: RedisClock, tmp_path: Path, path: str
+) -> None:
     """A whole body, and a request without one, cost Redis no question more."""
     ledger = Counted(redis, clock=RedisClock.LUA)
     purse = Purse(ledger, PRICES, Spool(tmp_path))
@@ -115,7 +119,9 @@ async def test_what_is_there_needs_no_place(redis: Redis, clock: RedisClock, tmp
     await ledger.close()
 
 
-async def test_the_release_goes_before_the_hold(redis: Redis, clock: RedisClock, tmp_path: Path) -> None:
+async def test_the_release_goes_before_the_hold(
+    redis: Redis, clock: RedisClock, tmp_path: Path
+) -> None:
     """In the order in which Redis is told."""
     ledger = Counted(redis, clock=RedisClock.LUA)
     purse = Purse(ledger, PRICES, Spool(tmp_path))
@@ -156,11 +162,17 @@ async def test_a_place_whose_gateway_died_is_swept_without_a_trace(
     assert swept == [0, 0, 0, 1]
     await purse.place.leave(call.admitted.id)
     assert await state(ledger) == {"1 concurrent": (0, 0), "10 usd/day": (0, 0)}
-    assert (lines, await redis.xlen(names.calls_key("acme")), await ledger.usage("acme", "proj_1")) == ([], 0, [])
+    assert (
+        lines,
+        await redis.xlen(names.calls_key("acme")),
+        await ledger.usage("acme", "proj_1"),
+    ) == ([], 0, [])
     await ledger.close()
 
 
-async def test_a_dead_place_is_free_for_the_next_call(purse: Purse, ledger: Ledger, clock: RedisClock) -> None:
+async def test_a_dead_place_is_free_for_the_next_call(
+    purse: Purse, ledger: Ledger, clock: RedisClock
+) -> None:
     """Its sweep comes with the question that finds no room."""
     await limit_to(ledger, "1 concurrent")
     await purse.place(a_call().admitted, Coming())
@@ -199,7 +211,9 @@ async def test_redis_away(tmp_path: Path, fail_open: bool) -> None:
     async def refresh() -> None:
         pass
 
-    switch = FailOpen(ledger, spool, NoOutage(), lambda admitted: False, refresh) if fail_open else None
+    switch = (
+        FailOpen(ledger, spool, NoOutage(), lambda admitted: False, refresh) if fail_open else None
+    )
     purse = Purse(ledger, PRICES, spool, fail_open=switch)
     call = a_call()
     if fail_open:

@@ -94,12 +94,20 @@ async def test_the_record_in_the_stream(purse: Purse, ledger: Ledger, redis: Red
     await limit_to(ledger, "10 usd/day")
     call = a_call()
     await held(purse, call)
-    line = {"call_id": call.admitted.id, "tokens": {"input": 1}, "attempts": [], "ttft_ms": None, "stream": True}
+    line = {
+        "call_id": call.admitted.id,
+        "tokens": {"input": 1},
+        "attempts": [],
+        "ttft_ms": None,
+        "stream": True,
+    }
     await purse.settle(call.admitted.id, FREE, line | {"n": 1.5})
     [(_, found)] = await redis.xrange(names.calls_key("acme"))
     record = {key.decode(): value.decode() for key, value in found.items()}
     assert (record["call_id"], record["settled_by"]) == (call.admitted.id, "hold")
-    assert {key: json.loads(record[key]) for key in ("tokens", "attempts", "ttft_ms", "stream", "n")} == {
+    assert {
+        key: json.loads(record[key]) for key in ("tokens", "attempts", "ttft_ms", "stream", "n")
+    } == {
         "tokens": {"input": 1},
         "attempts": [],
         "ttft_ms": None,
@@ -108,7 +116,9 @@ async def test_the_record_in_the_stream(purse: Purse, ledger: Ledger, redis: Red
     }
 
 
-async def test_what_a_hold_carries_for_a_sweep(purse: Purse, ledger: Ledger, clock: RedisClock, redis: Redis) -> None:
+async def test_what_a_hold_carries_for_a_sweep(
+    purse: Purse, ledger: Ledger, clock: RedisClock, redis: Redis
+) -> None:
     """A gateway that dies leaves enough to write the call's record from, its time in the line's own form."""
     await limit_to(ledger, "10 usd/day")
     call = a_call()
@@ -130,7 +140,9 @@ async def test_what_a_hold_carries_for_a_sweep(purse: Purse, ledger: Ledger, clo
     )
 
 
-async def test_no_token_is_kept_of_a_model(purse: Purse, ledger: Ledger, clock: RedisClock, redis: Redis) -> None:
+async def test_no_token_is_kept_of_a_model(
+    purse: Purse, ledger: Ledger, clock: RedisClock, redis: Redis
+) -> None:
     """A workload that took its token for a model: what a sweep writes into the stream does not hold it."""
     await limit_to(ledger, "5 requests/day")
     await held(purse, a_call(model=f"gate_{'a' * 49}"))
@@ -214,22 +226,58 @@ NOW, MINUTE, HOUR, DAY = 1788091200.25, 1788091260, 1788094800, 1788134400
 @pytest.mark.parametrize(
     ("limit", "code", "status", "headers"),
     [
-        ("0.001 usd/minute", "budget_exceeded", 402, {"x-should-retry": "false", "x-tollhouse-resets-at": str(MINUTE)}),
-        ("0.001 usd/day", "budget_exceeded", 402, {"x-should-retry": "false", "x-tollhouse-resets-at": str(DAY)}),
+        (
+            "0.001 usd/minute",
+            "budget_exceeded",
+            402,
+            {"x-should-retry": "false", "x-tollhouse-resets-at": str(MINUTE)},
+        ),
+        (
+            "0.001 usd/day",
+            "budget_exceeded",
+            402,
+            {"x-should-retry": "false", "x-tollhouse-resets-at": str(DAY)},
+        ),
         ("0.001 usd/total", "budget_exceeded", 402, {"x-should-retry": "false"}),
         ("0.0005 usd/day", "budget_exceeded", 402, {"x-should-retry": "false"}),
-        ("200 tokens/minute", "rate_limited", 429, {"retry-after": "60", "x-tollhouse-resets-at": str(MINUTE)}),
-        ("200 tokens/hour", "rate_limited", 429, {"x-should-retry": "false", "x-tollhouse-resets-at": str(HOUR)}),
+        (
+            "200 tokens/minute",
+            "rate_limited",
+            429,
+            {"retry-after": "60", "x-tollhouse-resets-at": str(MINUTE)},
+        ),
+        (
+            "200 tokens/hour",
+            "rate_limited",
+            429,
+            {"x-should-retry": "false", "x-tollhouse-resets-at": str(HOUR)},
+        ),
         ("200 tokens/total", "rate_limited", 429, {"x-should-retry": "false"}),
         ("149 tokens/minute", "rate_limited", 429, {"x-should-retry": "false"}),
-        ("1 requests/minute", "rate_limited", 429, {"retry-after": "60", "x-tollhouse-resets-at": str(MINUTE)}),
-        ("1 requests/day", "rate_limited", 429, {"x-should-retry": "false", "x-tollhouse-resets-at": str(DAY)}),
+        (
+            "1 requests/minute",
+            "rate_limited",
+            429,
+            {"retry-after": "60", "x-tollhouse-resets-at": str(MINUTE)},
+        ),
+        (
+            "1 requests/day",
+            "rate_limited",
+            429,
+            {"x-should-retry": "false", "x-tollhouse-resets-at": str(DAY)},
+        ),
         ("1 concurrent", "concurrency_limited", 429, {}),
         ("0 concurrent", "concurrency_limited", 429, {"x-should-retry": "false"}),
     ],
 )
 async def test_refusals(
-    purse: Purse, ledger: Ledger, clock: RedisClock, limit: str, code: str, status: int, headers: dict[str, str]
+    purse: Purse,
+    ledger: Ledger,
+    clock: RedisClock,
+    limit: str,
+    code: str,
+    status: int,
+    headers: dict[str, str],
 ) -> None:
     """The second call does not fit, or one alone is more than the limit; nothing of it is held."""
     await clock.set(NOW)
@@ -243,7 +291,9 @@ async def test_refusals(
     assert await state(ledger) == before
 
 
-async def test_a_wait_is_never_told_shorter_than_it_is(purse: Purse, ledger: Ledger, clock: RedisClock) -> None:
+async def test_a_wait_is_never_told_shorter_than_it_is(
+    purse: Purse, ledger: Ledger, clock: RedisClock
+) -> None:
     """Rounded up: who comes back a moment too early is refused again."""
     await clock.set(MINUTE - 30.6)
     await limit_to(ledger, "1 requests/minute")
@@ -267,7 +317,10 @@ async def test_a_tenants_numbers_are_not_told(purse: Purse, ledger: Ledger) -> N
     await held(purse, a_call())
     denial, told = await refused(purse, a_call())
     assert denial.code == "budget_exceeded"
-    assert denial.why == "A limit of tenant acme has not enough left; this call may cost up to 0.0006 USD."
+    assert (
+        denial.why
+        == "A limit of tenant acme has not enough left; this call may cost up to 0.0006 USD."
+    )
     assert told.keys() == {"x-should-retry", "x-tollhouse-resets-at"}
 
 
@@ -337,7 +390,10 @@ async def test_a_repeat_at_worst_is_held_for(purse: Purse, ledger: Ledger) -> No
     repeats = [await covered.hold.covers_repeat() for _ in range(3)]
     assert repeats == [True, True, False]
     assert covered.hold.amount == Amount(3 * HELD.nano_usd, 450, 1)
-    assert await state(ledger) == {"0.0018 usd/day": (0, 3 * HELD.nano_usd), "1 requests/day": (0, 1)}
+    assert await state(ledger) == {
+        "0.0018 usd/day": (0, 3 * HELD.nano_usd),
+        "1 requests/day": (0, 1),
+    }
 
 
 async def test_no_repeat_at_worst_while_redis_is_away(

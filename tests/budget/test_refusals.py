@@ -22,7 +22,9 @@ def short(limit: str, kind: Any = "project", *, left: int = 100, **more: Any) ->
     return Short(limit, Scope(kind, "acme", "it"), unit, resets_at, wait, left, **more)
 
 
-def message(limit: Short, *, least: int | None = None, output_cap: int = 50, clamp: bool = False) -> str:
+def message(
+    limit: Short, *, least: int | None = None, output_cap: int = 50, clamp: bool = False
+) -> str:
     project = Project("proj_1", "acme", on_shortfall="clamp" if clamp else "reject")
     return refusal(limit, project, Amount(200, 200, 1), output_cap, least=least).message
 
@@ -39,7 +41,9 @@ def test_a_lower_cap_and_the_reset_are_both_named(limit: str) -> None:
 def test_a_total_never_resets() -> None:
     """Nobody is told to wait for it."""
     told = message(short("1 usd/total"), least=100)
-    assert "This limit never resets: once it is used up, only a higher limit or a grant helps." in told
+    assert (
+        "This limit never resets: once it is used up, only a higher limit or a grant helps." in told
+    )
     assert "again" not in told
     assert "again" not in message(short("5 requests/total"))
 
@@ -52,17 +56,25 @@ def test_a_call_beyond_the_whole_limit_is_not_told_to_wait() -> None:
 
 @pytest.mark.parametrize("clamp", [False, True])
 @pytest.mark.parametrize(("limit", "verb"), [("1 usd/day", "costs"), ("1000 tokens/day", "takes")])
-def test_an_input_that_does_not_fit_is_not_told_to_lower_its_cap(limit: str, verb: str, clamp: bool) -> None:
+def test_an_input_that_does_not_fit_is_not_told_to_lower_its_cap(
+    limit: str, verb: str, clamp: bool
+) -> None:
     """It is told so, of a limit of its own."""
     told = message(short(limit), least=101, clamp=clamp)
-    assert f"The input alone {verb} what is left or more, so that no lower output cap helps. Send a shorter" in told
+    assert (
+        f"The input alone {verb} what is left or more, so that no lower output cap helps. Send a shorter"
+        in told
+    )
     assert CAP not in told
 
 
 @pytest.mark.parametrize("clamp", [False, True])
 def test_a_tenants_balance_is_not_told(clamp: bool) -> None:
     """The words are the same whatever is left of it, and name no amount of it."""
-    told = {message(short("7 usd/day", "tenant", left=left), least=101, clamp=clamp) for left in (0, 100, 101, 199)}
+    told = {
+        message(short("7 usd/day", "tenant", left=left), least=101, clamp=clamp)
+        for left in (0, 100, 101, 199)
+    }
     assert len(told) == 1
     [text] = told
     assert "what is left" not in text

@@ -75,12 +75,16 @@ class Gateway:
         self.ledger = self.another()
         prices: Any = None
         self.purse = Purse(self.ledger, prices, Spool(directory))
-        self.renewer = Renewer(self.another, self.purse.held, clock=lambda: self.now, wait=self.rounds.wait)
+        self.renewer = Renewer(
+            self.another, self.purse.held, clock=lambda: self.now, wait=self.rounds.wait
+        )
         self.keeper = Keeper(self.ledger, self.purse, self._tenants, lambda: self.now, self.renewer)
         self._second = ThreadPoolExecutor(1)
 
     def another(self) -> Ledger:
-        return Ledger(connect(f"{self.url}?socket_timeout=60", self.directory), clock=RedisClock.LUA)
+        return Ledger(
+            connect(f"{self.url}?socket_timeout=60", self.directory), clock=RedisClock.LUA
+        )
 
     async def _tenants(self) -> list[str]:
         return []
@@ -183,7 +187,9 @@ async def test_a_loop_that_stands_still_for_ever_is_taken_for_dead(
     assert "it is taken for dead" in caplog.text
 
 
-async def test_a_thread_that_died_is_begun_anew(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_thread_that_died_is_begun_anew(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
     """With the next turn, and the new one renews at once."""
     await gateway.hold("c1")
     gateway.purse.held["c1"] = under_way("c1")
@@ -202,7 +208,9 @@ async def test_a_thread_that_died_is_begun_anew(gateway: Gateway, caplog: pytest
     assert gateway.renewer.renewed_at == 1_040.0
 
 
-async def test_a_thread_that_can_not_be_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_thread_that_can_not_be_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The gateway is not ready, and says why."""
 
     def refuse(_: threading.Thread) -> None:
@@ -211,7 +219,9 @@ async def test_a_thread_that_can_not_be_begun(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(threading.Thread, "start", refuse)
     renewer = Renewer(lambda: Ledger(connect("embedded", tmp_path)), Holds())
     [problem] = renewer.turn()
-    assert problem.startswith("holds: the thread that renews them can't be started (can't start new thread)")
+    assert problem.startswith(
+        "holds: the thread that renews them can't be started (can't start new thread)"
+    )
     await renewer.stop()
 
 
@@ -279,7 +289,9 @@ def dying(gateway: Gateway) -> Iterator[Callable[[], None]]:
     """Another gateway's process, which holds c1 and renews it, and what kills it."""
     command = [sys.executable, "-c", DYING, gateway.url]
     root = Path(__file__).parents[2]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "holding\n"
 
@@ -291,7 +303,9 @@ def dying(gateway: Gateway) -> Iterator[Callable[[], None]]:
         process.kill()
 
 
-async def test_a_killed_process_has_its_holds_swept(gateway: Gateway, dying: Callable[[], None]) -> None:
+async def test_a_killed_process_has_its_holds_swept(
+    gateway: Gateway, dying: Callable[[], None]
+) -> None:
     """A minute after its last renewal, as ever: its thread has died with it."""
     dying()
     swept = []
@@ -308,7 +322,12 @@ async def test_holds_are_a_mapping() -> None:
     one, two, three = under_way("c1"), under_way("c2", "other"), under_way("c3")
     holds = Holds[CallHold]()
     holds.update({"c1": one, "c2": two, "c3": three})
-    assert (len(holds), list(holds), holds["c2"], "c4" in holds) == (3, ["c1", "c2", "c3"], two, False)
+    assert (len(holds), list(holds), holds["c2"], "c4" in holds) == (
+        3,
+        ["c1", "c2", "c3"],
+        two,
+        False,
+    )
     assert holds.by_tenant() == {"acme": ["c1", "c3"], "other": ["c2"]}
     assert (holds.pop("c1"), holds.pop("c1", None)) == (one, None)
     assert holds == {"c2": two, "c3": three}

@@ -84,7 +84,9 @@ async def server(tmp_path: Path) -> AsyncIterator[World]:
     await made.close()
 
 
-async def test_a_lost_master_keeps_its_own_tenants_alone(cluster: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_lost_master_keeps_its_own_tenants_alone(
+    cluster: World, caplog: pytest.LogCaptureFixture
+) -> None:
     """They are asked about once a round, and told when it is back."""
     for number, tenant in enumerate(["lost", "there", "lost", "there"]):
         await cluster.spool.put(ending(number, tenant))
@@ -127,14 +129,18 @@ async def test_many_lost_tenants_do_not_hold_up_the_turn(cluster: World) -> None
 
 async def test_what_is_kept_in_memory_goes_by_tenant_too(cluster: World) -> None:
     """What neither Redis nor the disk took."""
-    unsettled = {f"call_{number}": ending(number, tenant) for number, tenant in enumerate(["lost", "there"])}
+    unsettled = {
+        f"call_{number}": ending(number, tenant) for number, tenant in enumerate(["lost", "there"])
+    }
     cluster.purse.unsettled.update(unsettled)
     cluster.ledger.away = {"lost"}
     await cluster.purse.retry()
     assert (cluster.ledger.settled, list(cluster.purse.unsettled)) == (["call_1"], ["call_0"])
 
 
-async def test_what_the_ledger_refuses_for_ever_is_said_once(cluster: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_the_ledger_refuses_for_ever_is_said_once(
+    cluster: World, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is not in the way, and it is not asked about again."""
     await cluster.spool.put(ending(0, "acme", MAX_AMOUNT + 1))
     await cluster.spool.put(ending(1, "acme"))

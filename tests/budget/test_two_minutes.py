@@ -39,7 +39,16 @@ class Stream:
 
     @classmethod
     async def begin(cls, purse: Purse) -> Stream:
-        stream = cls(a_call(model="quick", stream=True, capped=False, out=FIRST_SLICE_TOKENS, into=10, reasons=False))
+        stream = cls(
+            a_call(
+                model="quick",
+                stream=True,
+                capped=False,
+                out=FIRST_SLICE_TOKENS,
+                into=10,
+                reasons=False,
+            )
+        )
         stream.hold = (await purse(stream.call, stream)).hold
         return stream
 
@@ -52,7 +61,9 @@ class Stream:
         self.ended = self.ended or await self.hold.covers(self.seen) is not None
 
 
-async def test_two_streams_over_a_minutes_end(ledger: Ledger, clock: RedisClock, tmp_path: Path) -> None:
+async def test_two_streams_over_a_minutes_end(
+    ledger: Ledger, clock: RedisClock, tmp_path: Path
+) -> None:
     """Begun at second 58, they spend what two minutes allow and one slice at most; the running
     minute shows its part."""
     await limit_to(ledger, LIMIT, "10 usd/day")
@@ -79,7 +90,9 @@ async def test_two_streams_over_a_minutes_end(ledger: Ledger, clock: RedisClock,
     assert in_all == first_minute + held
     for stream in streams:
         call_id = stream.call.admitted.id
-        outcome = Outcome(End.OVER_BUDGET, 200, metered=True, streamed=True, output_seen=stream.seen)
+        outcome = Outcome(
+            End.OVER_BUDGET, 200, metered=True, streamed=True, output_seen=stream.seen
+        )
         charge = purse.charge(call_id, outcome)
         assert charge is not None
         cost += charge[0].nano_usd

@@ -52,7 +52,9 @@ def names(directory: Path) -> list[str]:
     return [path.name for path in directory.iterdir()]
 
 
-async def run(path: Path, environ: Mapping[str, str] | None = None, clock=time.time) -> list[Finding]:
+async def run(
+    path: Path, environ: Mapping[str, str] | None = None, clock=time.time
+) -> list[Finding]:
     findings = await check(path, environ=environ or {}, clock=clock)
     json.dumps([finding.as_dict() for finding in findings])
     return findings
@@ -87,7 +89,9 @@ async def test_broken_file(write) -> None:
     with pytest.raises(ConfigError) as error:
         load_config(path)
     # Word for word what `run` says of it.
-    assert [str(finding) for finding in findings] == [f"error: {problem}" for problem in error.value.problems]
+    assert [str(finding) for finding in findings] == [
+        f"error: {problem}" for problem in error.value.problems
+    ]
 
 
 async def test_not_enforced_yet(write) -> None:
@@ -106,7 +110,9 @@ async def test_provider_key_in_the_environment(write) -> None:
 async def test_ca(write, tmp_path: Path) -> None:
     """A CA that covers all is fine; with a host added, or its end near, it is not."""
     config = load_config(write(LISTEN, VAULT, REDIS))
-    CertificateAuthority.create([h for p in catalog(config).providers for h in p.hosts]).save(tmp_path / "state")
+    CertificateAuthority.create([h for p in catalog(config).providers for h in p.hosts]).save(
+        tmp_path / "state"
+    )
     assert "The CA covers all" in said(await run(config.path), "ok")
     findings = await run(config.path, clock=lambda: time.time() + 3640 * 86_400)
     assert "The CA expires on" in said(findings, "warn")
@@ -121,7 +127,12 @@ async def test_ca(write, tmp_path: Path) -> None:
 async def test_ca_of_an_older_version(write, tmp_path: Path) -> None:
     """Made when fewer hosts were built in: some are named, and what to do."""
     config = load_config(write(LISTEN, VAULT, REDIS))
-    hosts = [host for provider in catalog(config).providers if provider.name != "vertex" for host in provider.hosts]
+    hosts = [
+        host
+        for provider in catalog(config).providers
+        if provider.name != "vertex"
+        for host in provider.hosts
+    ]
     CertificateAuthority.create(hosts).save(tmp_path / "state")
     found = said(await run(config.path), "warn")
     assert "does not cover aiplatform.googleapis.com, " in found
@@ -130,9 +141,12 @@ async def test_ca_of_an_older_version(write, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"), [(".", 0o777), (".", 0o770), ("settles.spool", 0o644), ("control.sock", 0o660)]
+    ("name", "mode"),
+    [(".", 0o777), (".", 0o770), ("settles.spool", 0o644), ("control.sock", 0o660)],
 )
-async def test_a_state_directory_that_others_may_write(write, tmp_path: Path, name: str, mode: int) -> None:
+async def test_a_state_directory_that_others_may_write(
+    write, tmp_path: Path, name: str, mode: int
+) -> None:
     """The gateway refuses to start with it, so that it is an error here."""
     path = tmp_path / "state" / name
     (tmp_path / "state").mkdir(mode=0o700)
@@ -156,7 +170,9 @@ async def test_ca_key_open_to_others(write, tmp_path: Path) -> None:
 
 async def test_configured_ca_that_is_missing(write) -> None:
     """A CA that the file names is never made, so its absence is an error."""
-    findings = await run(write(LISTEN, VAULT, REDIS, '[ca]\ncert_file = "a.pem"\nkey_file = "b.pem"\n'))
+    findings = await run(
+        write(LISTEN, VAULT, REDIS, '[ca]\ncert_file = "a.pem"\nkey_file = "b.pem"\n')
+    )
     assert "The CA can't be used" in said(findings, "error")
 
 
@@ -165,7 +181,9 @@ async def test_files(write, tmp_path: Path) -> None:
     (tmp_path / "empty.pem").write_text("")
     listen = LISTEN + 'tls = { cert_file = "cert.pem", key_file = "key.pem" }\n'
     openai = '[providers.openai]\nca_file = "empty.pem"\n'
-    findings = await run(write(listen, VAULT, REDIS, openai, '[log]\ncalls = "missing/calls.jsonl"\n'))
+    findings = await run(
+        write(listen, VAULT, REDIS, openai, '[log]\ncalls = "missing/calls.jsonl"\n')
+    )
     errors = said(findings, "error")
     assert "listen.tls" in errors
     assert "providers.openai.ca_file" in errors
@@ -189,14 +207,18 @@ async def test_state_directory_that_can_not_be_made(write, tmp_path: Path, direc
     assert names(tmp_path) == ["tollhouse.toml"]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"version": 2}', '{"version": 1, "directory": {}, "limits": {"a": []}}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"version": 2}', '{"version": 1, "directory": {}, "limits": {"a": []}}']
+)
 async def test_broken_embedded_ledger(write, tmp_path: Path, text: str) -> None:
     """The gateway would refuse to start with it."""
     (tmp_path / "state").mkdir(mode=0o700)
     (tmp_path / "state" / "ledger.json").write_text(text)
     (tmp_path / "state" / "ledger.json").chmod(0o600)
     errors = said(await run(write(LISTEN, VAULT, REDIS)), "error")
-    assert errors.startswith(f"error: The embedded ledger {tmp_path / 'state' / 'ledger.json'} can't be read. ")
+    assert errors.startswith(
+        f"error: The embedded ledger {tmp_path / 'state' / 'ledger.json'} can't be read. "
+    )
     assert len(errors.splitlines()) == 1
 
 
@@ -206,7 +228,9 @@ async def test_listener_certificate(write, tmp_path: Path) -> None:
     ca.save(tmp_path / "tls")
     listen = LISTEN + 'tls = { cert_file = "tls/ca.pem", key_file = "tls/ca-key.pem" }\n'
     assert "belongs to its key" in said(await run(write(listen, VAULT, REDIS)), "ok")
-    findings = await run(write(listen, VAULT, REDIS), clock=lambda: ca.not_after.timestamp() - 86_400)
+    findings = await run(
+        write(listen, VAULT, REDIS), clock=lambda: ca.not_after.timestamp() - 86_400
+    )
     assert "listen.tls" in said(findings, "warn")
 
 
@@ -223,9 +247,7 @@ async def test_password_in_a_readable_file(write) -> None:
 
 async def test_exposed(write) -> None:
     """What other machines can reach, and what crosses the network readable, is said."""
-    listen = (
-        '[listen]\nproxy = "127.0.0.1:0"\nbase_url = "0.0.0.0:0"\nadmin = "0.0.0.0:0"\nunsafe_plaintext_listen = true\n'
-    )
+    listen = '[listen]\nproxy = "127.0.0.1:0"\nbase_url = "0.0.0.0:0"\nadmin = "0.0.0.0:0"\nunsafe_plaintext_listen = true\n'
     own = '[providers.vllm]\nfamily = "openai"\nhosts = ["llm.internal"]\nunsafe_plaintext = true\n'
     warnings = said(await run(write(listen, VAULT, REDIS, own)), "warn")
     assert "listen.admin 0.0.0.0:0" in warnings
@@ -236,9 +258,13 @@ async def test_exposed(write) -> None:
 async def test_fail_open(write) -> None:
     """What the switch lets out is said, each time."""
     url = 'url = "redis://127.0.0.1:1/0"\n'
-    warnings = said(await run(write(LISTEN, VAULT, f"[redis]\n{url}unsafe_fail_open = true\n")), "warn")
+    warnings = said(
+        await run(write(LISTEN, VAULT, f"[redis]\n{url}unsafe_fail_open = true\n")), "warn"
+    )
     assert "redis.unsafe_fail_open lets calls leave while Redis is away" in warnings
-    assert "unsafe_fail_open" not in said(await run(write(LISTEN, VAULT, f"[redis]\n{url}")), "warn")
+    assert "unsafe_fail_open" not in said(
+        await run(write(LISTEN, VAULT, f"[redis]\n{url}")), "warn"
+    )
 
 
 # Ports
@@ -306,7 +332,8 @@ async def server(answers: Mapping[str, bytes]) -> AsyncIterator[str]:
                 words.append((await reader.readexactly(size + 2))[:-2].decode())
             command = " ".join(words).upper()
             found = next(
-                (answer for start, answer in answers.items() if command.startswith(start)), b"-ERR unknown\r\n"
+                (answer for start, answer in answers.items() if command.startswith(start)),
+                b"-ERR unknown\r\n",
             )
             if not found:
                 await reader.read()
@@ -331,7 +358,9 @@ def user(commands: str, keys: str) -> bytes:
     flags = bulk("flags") + b"*1\r\n" + bulk("off")
     passwords = bulk("passwords") + b"*0\r\n"
     rest = ("commands", commands, "keys", keys, "channels", "")
-    return b"*12\r\n" + flags + passwords + b"".join(map(bulk, rest)) + bulk("selectors") + b"*0\r\n"
+    return (
+        b"*12\r\n" + flags + passwords + b"".join(map(bulk, rest)) + bulk("selectors") + b"*0\r\n"
+    )
 
 
 WELL = {
@@ -350,33 +379,58 @@ WELL = {
     ("change", "level", "text"),
     [
         ({}, "ok", "answers"),
-        ({"INFO MEMORY": bulk("maxmemory_policy:allkeys-lru\r\n")}, "warn", "maxmemory-policy allkeys-lru"),
+        (
+            {"INFO MEMORY": bulk("maxmemory_policy:allkeys-lru\r\n")},
+            "warn",
+            "maxmemory-policy allkeys-lru",
+        ),
         ({"INFO PERSISTENCE": bulk("aof_enabled:0\r\n")}, "warn", "saves nothing to disk"),
         (
-            {"INFO PERSISTENCE": bulk("aof_enabled:0\r\n"), "CONFIG GET SAVE": b"*2\r\n$4\r\nsave\r\n$4\r\n60 1\r\n"},
+            {
+                "INFO PERSISTENCE": bulk("aof_enabled:0\r\n"),
+                "CONFIG GET SAVE": b"*2\r\n$4\r\nsave\r\n$4\r\n60 1\r\n",
+            },
             "warn",
             "snapshots only",
         ),
         ({"INFO REPLICATION": bulk("role:slave\r\n")}, "error", "is a replica"),
         ({"TIME": b"*2\r\n$7\r\n1000100\r\n$1\r\n0\r\n"}, "warn", "100 s ahead of"),
         ({"TIME": b"*2\r\n$6\r\n999900\r\n$1\r\n0\r\n"}, "warn", "100 s behind"),
-        ({"AUTH": b"-WRONGPASS invalid username-password pair hunter2\r\n"}, "error", "does not let us in"),
+        (
+            {"AUTH": b"-WRONGPASS invalid username-password pair hunter2\r\n"},
+            "error",
+            "does not let us in",
+        ),
         ({"PING": b"-NOAUTH Authentication required.\r\n"}, "error", "does not let us in"),
         ({"EVAL": b"-NOPERM no permissions to run 'eval'\r\n"}, "error", "does not let us in"),
         ({"EVAL": b"-ERR unknown command 'EVAL' hunter2\r\n"}, "error", "with an error"),
         ({"INFO": b"-NOPERM\r\n", "CONFIG": b"-ERR unknown command\r\n"}, "ok", "answers"),
         ({"INFO CLUSTER": bulk("cluster_enabled:1\r\n")}, "error", "is a node of a Cluster"),
         ({"HELLO": hello("7.0.15"), "ACL GETUSER": user("-@all", "")}, "warn", "Redis 7.0.15 at"),
-        ({"HELLO": hello("7.0.15"), "ACL GETUSER": user("-@all +ping", "~*")}, "warn", "will lose charges"),
-        ({"HELLO": hello("7.0.15"), "ACL GETUSER": user("+@all", "~x:*")}, "warn", "will lose charges"),
+        (
+            {"HELLO": hello("7.0.15"), "ACL GETUSER": user("-@all +ping", "~*")},
+            "warn",
+            "will lose charges",
+        ),
+        (
+            {"HELLO": hello("7.0.15"), "ACL GETUSER": user("+@all", "~x:*")},
+            "warn",
+            "will lose charges",
+        ),
         ({"HELLO": hello("7.0.15"), "ACL GETUSER": user("+@all", "~*")}, "ok", "answers"),
-        ({"HELLO": hello("7.0.15"), "ACL GETUSER": b"-NOPERM\r\n"}, "ok", "can't be seen by this user"),
+        (
+            {"HELLO": hello("7.0.15"), "ACL GETUSER": b"-NOPERM\r\n"},
+            "ok",
+            "can't be seen by this user",
+        ),
         ({"HELLO": hello("7.2.4"), "ACL GETUSER": user("-@all", "")}, "ok", "answers"),
     ],
 )
 async def test_redis(tmp_path: Path, change: dict[str, bytes], level: str, text: str) -> None:
     """One finding for each way in which a Redis is not fit to keep a ledger, and the password in none."""
-    answers = change | {key: value for key, value in WELL.items() if not any(key.startswith(new) for new in change)}
+    answers = change | {
+        key: value for key, value in WELL.items() if not any(key.startswith(new) for new in change)
+    }
     async with server(answers) as url:
         findings = await check_redis(redis_config(tmp_path, url), clock=lambda: 1_000_000.5)
     assert text in said(findings, level)
@@ -395,7 +449,9 @@ async def test_redis_that_hangs(tmp_path: Path) -> None:
 
 async def test_redis_away(tmp_path: Path) -> None:
     """Nobody listens: an error at once, with the place and without the password."""
-    findings = await check_redis(redis_config(tmp_path, f"redis://:hunter2@127.0.0.1:{free_port()}/0"))
+    findings = await check_redis(
+        redis_config(tmp_path, f"redis://:hunter2@127.0.0.1:{free_port()}/0")
+    )
     assert [finding.level for finding in findings] == ["error"]
     assert "No connection" in findings[0].why
     assert "hunter2" not in repr(findings)
@@ -403,7 +459,10 @@ async def test_redis_away(tmp_path: Path) -> None:
 
 async def test_nobody_listens_and_calls_may_leave(tmp_path: Path) -> None:
     """With unsafe_fail_open it is not said that every call is refused, of one server or of Sentinels."""
-    for url in (f"redis://127.0.0.1:{free_port()}/0", f"redis+sentinel://127.0.0.1:{free_port()}/m"):
+    for url in (
+        f"redis://127.0.0.1:{free_port()}/0",
+        f"redis+sentinel://127.0.0.1:{free_port()}/m",
+    ):
         config = redis_config(tmp_path, url)
         assert "every call is refused with 503" in said(await check_redis(config), "error")
         config.path.write_text(config.path.read_text() + "unsafe_fail_open = true\n")
@@ -420,14 +479,19 @@ def test_an_error_of_redis_is_cut_before_what_was_sent() -> None:
         said_of(ResponseError("This instance has cluster support disabled"))
         == "This instance has cluster support disabled"
     )
-    assert said_of(ResponseError("unknown command 'AUTH', with args beginning with: 'hunter2'")) == "unknown command"
+    assert (
+        said_of(ResponseError("unknown command 'AUTH', with args beginning with: 'hunter2'"))
+        == "unknown command"
+    )
     assert said_of(ResponseError("")) == "ERR"
 
 
 async def test_redis_over_the_network(tmp_path: Path) -> None:
     """A Redis elsewhere without TLS is pointed out, one over a socket is not."""
     assert list(over_the_network("redis://db:6379/0", "redis://db:6379/0"))
-    assert list(over_the_network("redis+cluster://127.0.0.1:1,db:1", "redis+cluster://127.0.0.1:1,db:1"))
+    assert list(
+        over_the_network("redis+cluster://127.0.0.1:1,db:1", "redis+cluster://127.0.0.1:1,db:1")
+    )
     assert not list(over_the_network("redis+sentinel://db:1/m?ssl=true", "redis+sentinel://db:1/m"))
     assert not list(over_the_network("rediss://db:6379/0", "rediss://db:6379/0"))
     assert not list(over_the_network("unix:///run/redis.sock", "unix:///run/redis.sock"))
@@ -458,7 +522,9 @@ async def test_the_default_user_of_a_real_redis(tmp_path: Path) -> None:
             with blocking.Redis.from_url(url) as client:
                 version: str = client.info("server")["redis_version"]  # type: ignore[index]
             findings = await check_redis(redis_config(tmp_path, url))
-        assert ("will lose charges" in said(findings, "warn")) is (harmful and version.startswith("7.0."))
+        assert ("will lose charges" in said(findings, "warn")) is (
+            harmful and version.startswith("7.0.")
+        )
         assert said(findings, "error") == ""
         assert "hunter2" not in repr(findings)
 
@@ -471,7 +537,9 @@ async def test_sentinels(redis_server: RedisServer, tmp_path: Path) -> None:
         f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor m 127.0.0.1 {redis_server.port} 1\n"
     )
     with serving(str(conf), "--sentinel", ready="+monitor"):
-        findings = await check_redis(redis_config(tmp_path, f"redis+sentinel://127.0.0.1:{port},127.0.0.1:{nobody}/m"))
+        findings = await check_redis(
+            redis_config(tmp_path, f"redis+sentinel://127.0.0.1:{port},127.0.0.1:{nobody}/m")
+        )
         place = f"127.0.0.1:{redis_server.port}"
         assert said(findings, "error") == ""
         assert f"Redis at {place} answers." in said(findings, "ok")
@@ -480,10 +548,14 @@ async def test_sentinels(redis_server: RedisServer, tmp_path: Path) -> None:
             f"Redis at {place} saves nothing to disk.",
             f"Redis at {place} has no replica.",
         ]
-        findings = await check_redis(redis_config(tmp_path, f"redis+sentinel://127.0.0.1:{port}/other"))
+        findings = await check_redis(
+            redis_config(tmp_path, f"redis+sentinel://127.0.0.1:{port}/other")
+        )
         assert "It knows no other." in said(findings, "warn")
         assert "None of the Sentinels names the master other." in said(findings, "error")
-    findings = await check_redis(redis_config(tmp_path, f"redis+sentinel://127.0.0.1:{redis_server.port}/m"))
+    findings = await check_redis(
+        redis_config(tmp_path, f"redis+sentinel://127.0.0.1:{redis_server.port}/m")
+    )
     assert "it may be no Sentinel" in said(findings, "warn")
     assert worst(findings) == "error"
 
@@ -498,7 +570,10 @@ async def test_sentinels_that_disagree(tmp_path: Path) -> None:
             url = f"redis+sentinel://:hunter2@{places}/m"
             findings = await check_redis(redis_config(tmp_path, url), clock=lambda: 1_000_000.5)
     assert "The Sentinels name different masters: " in said(findings, "warn")
-    assert [f"Redis at 127.0.0.1:{port} answers." in said(findings, "ok") for port in ports] == [True, True]
+    assert [f"Redis at 127.0.0.1:{port} answers." in said(findings, "ok") for port in ports] == [
+        True,
+        True,
+    ]
     assert "hunter2" not in repr(findings)
 
 
@@ -513,7 +588,11 @@ async def test_a_cluster(redis_cluster: RedisCluster, tmp_path: Path) -> None:
     for node in redis_cluster.masters:
         place = f"127.0.0.1:{node.port}"
         assert f"Redis at {place} answers." in said(findings, "ok")
-        for text in ("saves nothing to disk.", "has no replica.", "stops when any slot of the Cluster is away."):
+        for text in (
+            "saves nothing to disk.",
+            "has no replica.",
+            "stops when any slot of the Cluster is away.",
+        ):
             assert f"Redis at {place} {text}" in warnings
 
 
@@ -523,13 +602,17 @@ async def test_a_cluster_that_is_not_whole(tmp_path: Path) -> None:
         first, second = cluster.masters
         first.run("ACL", "SETUSER", "gate", "on", ">hunter2", "~toll:*", "+@all", "-cluster")
         where = f"127.0.0.1:{first.port}"
-        findings = await check_redis(redis_config(tmp_path, f"redis+cluster://gate:hunter2@{where}"))
+        findings = await check_redis(
+            redis_config(tmp_path, f"redis+cluster://gate:hunter2@{where}")
+        )
         assert f"Redis at {where} does not let us in." in said(findings, "error")
         assert "CLUSTER SLOTS" in said(findings, "error")
         assert "hunter2" not in repr(findings)
         first.run("CLUSTER", "DELSLOTSRANGE", 0, 99)
         config = redis_config(tmp_path, f"redis+cluster://{where}")
-        assert "100 of the 16384 slots of the Cluster have no master." in said(await check_redis(config), "error")
+        assert "100 of the 16384 slots of the Cluster have no master." in said(
+            await check_redis(config), "error"
+        )
         second.kill()
         errors = said(await check_redis(config), "error")
         assert f"Redis at 127.0.0.1:{second.port} can't be used." in errors
@@ -538,7 +621,9 @@ async def test_a_cluster_that_is_not_whole(tmp_path: Path) -> None:
     assert "No connection" in findings[0].why
 
 
-async def test_a_cluster_that_is_none(redis_server: RedisServer, redis_cluster: RedisCluster, tmp_path: Path) -> None:
+async def test_a_cluster_that_is_none(
+    redis_server: RedisServer, redis_cluster: RedisCluster, tmp_path: Path
+) -> None:
     """A single server under a Cluster's URL, and a node of a Cluster under a single server's."""
     single = redis_config(tmp_path, f"redis+cluster://127.0.0.1:{redis_server.port}")
     errors = said(await check_redis(single), "error")
@@ -580,14 +665,19 @@ async def test_a_key_for_azure(write, tmp_path: Path) -> None:
     warnings = said(await run(write(LISTEN, VAULT, REDIS)), "warn")
     assert "There is a key for azure, and no host that it may go to." in warnings
     assert '[providers.azure] hosts = ["NAME.openai.azure.com"]' in warnings
-    findings = await run(write(LISTEN, VAULT, REDIS, '[providers.azure]\nhosts = ["contoso.openai.azure.com"]\n'))
+    findings = await run(
+        write(LISTEN, VAULT, REDIS, '[providers.azure]\nhosts = ["contoso.openai.azure.com"]\n')
+    )
     assert "There is a key for azure at infrastructure/azure." in said(findings, "ok")
 
 
 @pytest.mark.parametrize(
     ("value", "why"),
     [
-        ({"access_key_id": "AKIAX", "secret_access_key": "sk-secret"}, "is an AWS access key; openai takes an API key"),
+        (
+            {"access_key_id": "AKIAX", "secret_access_key": "sk-secret"},
+            "is an AWS access key; openai takes an API key",
+        ),
         (
             {"access_key_id": "AKIAX", "api_key": None},
             "'secret_access_key' of the secret at secret/infrastructure/openai",
@@ -621,7 +711,9 @@ async def test_real_vault(write, openbao: OpenBao) -> None:
     findings = await run(write(LISTEN, REDIS, real_vault(openbao), PROJECT))
     assert said(findings, "error") == ""
     assert f"Vault at {openbao.address} lets us in." in said(findings, "ok")
-    assert "a key for openai at projects/proj_123/openai, infrastructure/openai." in said(findings, "ok")
+    assert "a key for openai at projects/proj_123/openai, infrastructure/openai." in said(
+        findings, "ok"
+    )
     assert "sk-secret" not in repr(findings)
     assert openbao.logins() == 0
 
@@ -629,7 +721,9 @@ async def test_real_vault(write, openbao: OpenBao) -> None:
 async def test_real_vault_without_a_key(write, openbao: OpenBao) -> None:
     """No key is a warning for a provider that is open, a secret without the field an error."""
     findings = await run(write(LISTEN, REDIS, real_vault(openbao)))
-    assert "There is no key for openai. Nothing was found at infrastructure/openai" in said(findings, "warn")
+    assert "There is no key for openai. Nothing was found at infrastructure/openai" in said(
+        findings, "warn"
+    )
     openbao.put("infrastructure/openai", {"key": "sk-secret"})
     findings = await run(write(LISTEN, REDIS, real_vault(openbao)))
     assert "has no field 'api_key'" in said(findings, "error")
@@ -637,7 +731,11 @@ async def test_real_vault_without_a_key(write, openbao: OpenBao) -> None:
 
 
 def allow(openbao: OpenBao, path: str) -> None:
-    openbao.api("PUT", "sys/policies/acl/tollhouse", {"policy": f'path "{path}" {{ capabilities = ["read"] }}'})
+    openbao.api(
+        "PUT",
+        "sys/policies/acl/tollhouse",
+        {"policy": f'path "{path}" {{ capabilities = ["read"] }}'},
+    )
 
 
 async def test_a_policy_for_one_provider(write, openbao: OpenBao) -> None:

@@ -57,12 +57,19 @@ class Shell:
     def _process(self, arguments: Sequence[str], stdin: str) -> Said:
         command = [sys.executable, "-m", "tollhouse", *arguments]
         environ = {**ENVIRON, "TOLLHOUSE_CONFIG": str(self.config)}
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, env=environ, check=False)
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, env=environ, check=False
+        )
         return Said(done.stdout, done.stderr, done.returncode)
 
     def _invoke(self, arguments: Sequence[str], stdin: str) -> Said:
         # Any other exception than SystemExit would be a traceback.
-        done = invoke(*arguments, input=stdin, env={"TOLLHOUSE_CONFIG": str(self.config)}, catch_exceptions=False)
+        done = invoke(
+            *arguments,
+            input=stdin,
+            env={"TOLLHOUSE_CONFIG": str(self.config)},
+            catch_exceptions=False,
+        )
         return Said(done.stdout, done.stderr, done.exit_code)
 
     def json(self, *arguments: str) -> Any:
@@ -78,7 +85,12 @@ def config(tmp_path: Path) -> Path:
 @pytest.fixture(params=["embedded", "redis"])
 def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Shell:
     """The command on the embedded store and on a real Redis."""
-    return Shell(write(tmp_path, "embedded" if request.param == "embedded" else request.getfixturevalue("redis_url")))
+    return Shell(
+        write(
+            tmp_path,
+            "embedded" if request.param == "embedded" else request.getfixturevalue("redis_url"),
+        )
+    )
 
 
 def write(directory: Path, redis: str, more: str = "") -> Path:
@@ -101,7 +113,17 @@ def one_line(result: Result) -> str:
 
 def test_a_day_with_tollhouse(shell: Shell) -> None:
     """Project, token, budget, usage, revocation: results on stdout, talk on stderr."""
-    made = shell("project", "set", "proj_123", "--tenant", "acme", "--limit", "10 usd/day", "--limit", "8 concurrent")
+    made = shell(
+        "project",
+        "set",
+        "proj_123",
+        "--tenant",
+        "acme",
+        "--limit",
+        "10 usd/day",
+        "--limit",
+        "8 concurrent",
+    )
     assert (made.stdout, made.stderr) == ("", "")
     created = shell("token", "create", "proj_123", "--expires", "30d", "--label", "ci")
     token = created.stdout.removesuffix("\n")
@@ -143,7 +165,10 @@ def test_in_a_process_of_its_own(config: Path) -> None:
     assert (refused.stdout, refused.stderr.count("\n")) == ("", 1)
     assert shell("project", "set", "p 2", "--tenant", "acme", code=2).stdout == ""
     created = shell("token", "create", "p").stdout
-    assert shell("token", "revoke", "-", stdin=created).stderr == f"tollhouse: revoked {token_id(created.strip())}\n"
+    assert (
+        shell("token", "revoke", "-", stdin=created).stderr
+        == f"tollhouse: revoked {token_id(created.strip())}\n"
+    )
 
 
 def test_tables_are_for_people(shell: Shell) -> None:
@@ -202,7 +227,9 @@ async def test_running_gateway_is_asked(config: Path) -> None:
         await control.start()
         # A process of its own, as the gateway is one.
         shell = Shell(config, apart=True)
-        await asyncio.to_thread(shell, "project", "set", "p", "--tenant", "acme", "--limit", "1 usd/day")
+        await asyncio.to_thread(
+            shell, "project", "set", "p", "--tenant", "acme", "--limit", "1 usd/day"
+        )
         created = await asyncio.to_thread(shell, "token", "create", "p")
         assert [info.id for info in await directory.tokens()] == [token_id(created.stdout.strip())]
         refused = await asyncio.to_thread(shell, "budget", "show", "q", code=1)
@@ -227,7 +254,9 @@ def test_apply_of_another_file(tmp_path: Path) -> None:
     """Its projects and tenants, into the stores of the configuration; a wrong one changes nothing."""
     shell = Shell(write(tmp_path, "embedded"))
     other = tmp_path / "projects.toml"
-    other.write_text('[projects.p]\ntenant = "acme"\nmodels = ["gpt-4o*"]\n[tenants.acme]\nlimits = ["5 usd/day"]\n')
+    other.write_text(
+        '[projects.p]\ntenant = "acme"\nmodels = ["gpt-4o*"]\n[tenants.acme]\nlimits = ["5 usd/day"]\n'
+    )
     wrong = tmp_path / "wrong.toml"
     wrong.write_text('[projects.q]\ntenant = "acme"\nlimits = ["5 usd/fortnight"]\n')
     assert "projects.q.limits[0]" in shell("apply", "-f", str(wrong), code=1).stderr
@@ -245,9 +274,21 @@ def test_apply_of_another_file(tmp_path: Path) -> None:
         (None, 2, "does not exist: --file names a file with [projects] and [tenants]"),
         ("", 1, "has neither a [projects.NAME] nor a [tenants.NAME]"),
         ("[projects]\n", 1, "has neither a [projects.NAME] nor a [tenants.NAME]"),
-        ('[projects.p]\ntenant = "acme"\n[redis]\nurl = "embedded"\n', 1, "only [projects] and [tenants] belong into"),
-        ('[projects.p]\ntenant = "acme"\n[project.q]\n', 1, "only [projects] and [tenants] belong into"),
-        ('[projects.p]\ntenant = "acme"\nmodels = ["nosuch/*"]\n', 2, "there is no provider 'nosuch'"),
+        (
+            '[projects.p]\ntenant = "acme"\n[redis]\nurl = "embedded"\n',
+            1,
+            "only [projects] and [tenants] belong into",
+        ),
+        (
+            '[projects.p]\ntenant = "acme"\n[project.q]\n',
+            1,
+            "only [projects] and [tenants] belong into",
+        ),
+        (
+            '[projects.p]\ntenant = "acme"\nmodels = ["nosuch/*"]\n',
+            2,
+            "there is no provider 'nosuch'",
+        ),
     ],
 )
 def test_files_that_apply_refuses(tmp_path: Path, text: str | None, code: int, why: str) -> None:
@@ -265,7 +306,10 @@ def test_files_that_apply_refuses(tmp_path: Path, text: str | None, code: int, w
 def test_a_project_without_any_limit(tmp_path: Path) -> None:
     """Said while neither it nor its tenant has one."""
     shell = Shell(write(tmp_path, "embedded"))
-    assert "neither p nor its tenant acme has a limit" in shell("project", "set", "p", "--tenant", "acme").stderr
+    assert (
+        "neither p nor its tenant acme has a limit"
+        in shell("project", "set", "p", "--tenant", "acme").stderr
+    )
     tenants = tmp_path / "tenants.toml"
     tenants.write_text('[tenants.acme]\nlimits = ["5 usd/day"]\n')
     shell("apply", "-f", str(tenants))
@@ -299,9 +343,13 @@ def test_a_grant_is_shown(shell: Shell) -> None:
     assert lines[1] == "project:p  1 usd/total        5     0     0     6  -"
     assert lines[4].endswith("the fair")
     for said in ("p has 1 usd more in 1 limit(s)", "the grant g1 of 1 usd was made "):
-        assert said in shell("budget", "grant", "p", "1 usd", "--reason", "more", "--id", "g1").stderr
+        assert (
+            said in shell("budget", "grant", "p", "1 usd", "--reason", "more", "--id", "g1").stderr
+        )
     assert shell.json("budget", "show", "p")["scopes"][1]["limits"][0]["left"] == "7"
-    assert "is not an amount" in shell("budget", "grant", "p", "lots", "--reason", "x", code=2).stderr
+    assert (
+        "is not an amount" in shell("budget", "grant", "p", "lots", "--reason", "x", code=2).stderr
+    )
     assert shell("budget", "grant", "p", "5 usd", code=2).stdout == ""
 
 
@@ -315,15 +363,23 @@ def test_a_name_that_is_none(shell: Shell) -> None:
 
 def test_models_and_shortfall_of_a_project(shell: Shell) -> None:
     """Set, kept when something else is set, and taken away."""
-    shell("project", "set", "p", "--tenant", "acme", "--model", "gpt-4o*", "--model", "openai/meta/*")
-    assert shell.json("project", "set", "p", "--on-shortfall", "clamp")["models"] == ["gpt-4o*", "openai/meta/*"]
+    shell(
+        "project", "set", "p", "--tenant", "acme", "--model", "gpt-4o*", "--model", "openai/meta/*"
+    )
+    assert shell.json("project", "set", "p", "--on-shortfall", "clamp")["models"] == [
+        "gpt-4o*",
+        "openai/meta/*",
+    ]
     refused = shell("project", "set", "p", "--model", "opnai/gpt*", code=2)
     assert "--model: there is no provider 'opnai'; did you mean 'openai'?" in refused.stderr
     assert shell.json("project", "set", "p", "--estimate", "worst")["on_shortfall"] == "clamp"
     assert shell.json("project", "show", "p")["estimate"] == "worst"
     table = shell("project", "list").stdout.splitlines()
     assert table[0].split()[-1], table[1].split()[-1] == ("ESTIMATE", "worst")
-    assert "is not one of 'typical', 'worst'" in shell("project", "set", "p", "--estimate", "best", code=2).stderr
+    assert (
+        "is not one of 'typical', 'worst'"
+        in shell("project", "set", "p", "--estimate", "best", code=2).stderr
+    )
     assert "is not a model pattern" in shell("project", "set", "p", "--model", "*/x", code=2).stderr
     after = shell.json("project", "set", "p", "--any-model")
     assert (after["models"], after["on_shortfall"], after["estimate"]) == ([], "clamp", "worst")
@@ -367,7 +423,9 @@ def test_config_anywhere(config: Path, arguments: tuple[str, ...]) -> None:
     assert (done.exit_code, done.stdout) == (0, "[]\n")
 
 
-def test_config_from_the_environment_and_from_here(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_from_the_environment_and_from_here(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """TOLLHOUSE_CONFIG, else ./tollhouse.toml."""
     assert invoke("project", "list", env={"TOLLHOUSE_CONFIG": str(config)}).exit_code == 0
     monkeypatch.chdir(config.parent)
@@ -464,7 +522,9 @@ def test_key_of_nobody_and_key_of_a_real_vault(config: Path) -> None:
     unknown = invoke("key", "set", "opanai", "--config", str(config), input=KEY)
     assert unknown.exit_code == 1
     assert "openai" in one_line(unknown)
-    config.write_text('[vault]\naddress = "https://vault:8200"\nauth = { method = "token", token_file = "t" }\n')
+    config.write_text(
+        '[vault]\naddress = "https://vault:8200"\nauth = { method = "token", token_file = "t" }\n'
+    )
     real = invoke("key", "set", "openai", "--config", str(config), input=KEY)
     assert real.exit_code == 1
     assert "https://vault:8200" in one_line(real)
@@ -503,7 +563,9 @@ def test_no_ca_yet(config: Path) -> None:
 
 def test_check(config: Path) -> None:
     """Exit 0 when only warnings are left, 1 for an error; the same as JSON."""
-    config.write_text('[listen]\nproxy = "127.0.0.1:0"\nbase_url = "off"\nadmin = "off"\n' + config.read_text())
+    config.write_text(
+        '[listen]\nproxy = "127.0.0.1:0"\nbase_url = "off"\nadmin = "off"\n' + config.read_text()
+    )
     good = invoke("check", "--json", "--config", str(config))
     report = json.loads(good.stdout)
     assert (good.exit_code, report["level"]) == (0, "warn")
@@ -511,14 +573,26 @@ def test_check(config: Path) -> None:
     config.write_text(config.read_text().replace('"embedded"', '"redis://127.0.0.1:1"', 1))
     bad = invoke("check", "--config", str(config))
     assert bad.exit_code == 1
-    assert any(line.startswith("error: Redis at redis://127.0.0.1:1") for line in bad.stdout.splitlines())
+    assert any(
+        line.startswith("error: Redis at redis://127.0.0.1:1") for line in bad.stdout.splitlines()
+    )
     config.write_text("[redis]\nurl = 1\n")
     assert invoke("check", "--config", str(config)).exit_code == 1
 
 
 def test_help_is_light() -> None:
     """`tollhouse --help` imports no store, no server and no model of the configuration."""
-    heavy = ("pydantic", "aiohttp", "redis", "mitmproxy", "hvac", "cryptography", "fakeredis", "asyncio", "requests")
+    heavy = (
+        "pydantic",
+        "aiohttp",
+        "redis",
+        "mitmproxy",
+        "hvac",
+        "cryptography",
+        "fakeredis",
+        "asyncio",
+        "requests",
+    )
     code = f"import sys, tollhouse.cli.main; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
@@ -528,7 +602,19 @@ def test_help_and_version() -> None:
     """Help and version are results: stdout, exit 0; no command at all is wrong use with the help as its answer."""
     shown = invoke("--help")
     assert shown.exit_code == 0
-    for command in ("demo", "init", "run", "check", "project", "token", "budget", "usage", "key", "ca", "apply"):
+    for command in (
+        "demo",
+        "init",
+        "run",
+        "check",
+        "project",
+        "token",
+        "budget",
+        "usage",
+        "key",
+        "ca",
+        "apply",
+    ):
         assert f"\n  {command} " in shown.stdout
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", invoke("--version").stdout)
     assert invoke().exit_code == 2

@@ -46,7 +46,10 @@ def test_makes_everything(tmp_path: Path) -> None:
     state = tmp_path / "new" / "state"
     assert (mode(config.path), mode(state), mode(state / "ca-key.pem")) == (0o600, 0o700, 0o600)
     ca = CertificateAuthority.load(state / "ca.pem", state / "ca-key.pem")
-    assert ca.uncovered([host for provider in catalog(config).providers for host in provider.hosts]) == []
+    assert (
+        ca.uncovered([host for provider in catalog(config).providers for host in provider.hosts])
+        == []
+    )
     assert (made.ca_file, made.fingerprint) == (state / "ca.pem", ca.fingerprint)
     for command in ("check", "run", "project set", "token create"):
         assert f"tollhouse {command}" in made.next_steps
@@ -71,9 +74,13 @@ def test_every_key_of_the_models(tmp_path: Path) -> None:
     written = keys(tomllib.loads(uncommented(template())))
     config = load_config(REFERENCE)
     tables = {
-        name: type(getattr(config, name)) for name in ("listen", "redis", "vault", "log", "ca", "limits", "headers")
+        name: type(getattr(config, name))
+        for name in ("listen", "redis", "vault", "log", "ca", "limits", "headers")
     }
-    tables |= {"providers": type(config.providers["vllm"]), "projects": type(config.projects["proj_123"])}
+    tables |= {
+        "providers": type(config.providers["vllm"]),
+        "projects": type(config.projects["proj_123"]),
+    }
     wanted = {f"{table}.{key}" for table, model in tables.items() for key in model.model_fields}
     assert wanted - written == set()
 
@@ -83,7 +90,18 @@ def test_defaults(tmp_path: Path) -> None:
     written = initialise(tmp_path).config
     (tmp_path / "bare.toml").write_text('[vault]\naddress = "embedded"\n')
     bare = load_config(tmp_path / "bare.toml")
-    for table in ("listen", "state", "redis", "log", "ca", "limits", "headers", "providers", "projects", "prices"):
+    for table in (
+        "listen",
+        "state",
+        "redis",
+        "log",
+        "ca",
+        "limits",
+        "headers",
+        "providers",
+        "projects",
+        "prices",
+    ):
         assert getattr(written, table) == getattr(bare, table), table
     same = written.vault.model_copy(update={"address": "embedded", "auth": None})
     assert same == bare.vault

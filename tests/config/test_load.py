@@ -64,9 +64,16 @@ def test_reference() -> None:
     assert config.redis.url == "redis://127.0.0.1:6379/0"
     assert config.vault.address == "https://vault:8200"
     assert config.vault.auth == AppRoleAuth(
-        method="approle", role_id_file=DATA / "role-id", secret_id_file=DATA / "secret-id", mount="approle"
+        method="approle",
+        role_id_file=DATA / "role-id",
+        secret_id_file=DATA / "secret-id",
+        mount="approle",
     )
-    assert (config.vault.mount, config.vault.kv_version, config.vault.field) == ("secret", 2, "api_key")
+    assert (config.vault.mount, config.vault.kv_version, config.vault.field) == (
+        "secret",
+        2,
+        "api_key",
+    )
     assert config.vault.paths == ("projects/{project}/{provider}", "infrastructure/{provider}")
     assert (config.vault.refresh_s, config.vault.stale_for_s) == (60, 300)
     assert config.log.calls == "-"
@@ -77,18 +84,30 @@ def test_reference() -> None:
         True,
     )
     vllm = config.providers["vllm"]
-    assert (vllm.family, vllm.hosts, vllm.port, vllm.unsafe_plaintext) == ("openai", ("llm.internal",), 8443, True)
+    assert (vllm.family, vllm.hosts, vllm.port, vllm.unsafe_plaintext) == (
+        "openai",
+        ("llm.internal",),
+        8443,
+        True,
+    )
     assert config.routes == {"claude-*": "anthropic"}
     project = config.projects["proj_123"]
     assert project.tenant == "acme"
-    assert project.limits == ("10 usd/day", "200000 tokens/minute", "60 requests/minute", "8 concurrent")
+    assert project.limits == (
+        "10 usd/day",
+        "200000 tokens/minute",
+        "60 requests/minute",
+        "8 concurrent",
+    )
     assert (project.on_shortfall, project.models) == ("reject", ("gpt-4o*", "anthropic/claude-*"))
     assert config.tenants["acme"].limits == ("100 usd/month",)
 
 
 def test_reference_with_its_comments_taken_off(write, tmp_path: Path) -> None:
     """What the reference shows as commented-out settings are settings."""
-    text, count = re.subn(r"^# (?=\w+ = )", "", (DATA / "reference.toml").read_text(), flags=re.MULTILINE)
+    text, count = re.subn(
+        r"^# (?=\w+ = )", "", (DATA / "reference.toml").read_text(), flags=re.MULTILINE
+    )
     assert count == 2
     config = write(text)
     assert config.listen.tls == TlsFiles(cert_file=tmp_path / "...", key_file=tmp_path / "...")
@@ -119,7 +138,9 @@ def test_broken_file(file: Path) -> None:
     with pytest.raises(ConfigError) as error:
         load_config(file)
     expected = file.with_suffix(".txt").read_text().splitlines()
-    assert [str(problem) for problem in error.value.problems] == [f"{file}: {line}" for line in expected]
+    assert [str(problem) for problem in error.value.problems] == [
+        f"{file}: {line}" for line in expected
+    ]
     assert expected
     assert not re.search("hvs.secret|pass/word|me:secret", str(error.value))
 
@@ -127,7 +148,9 @@ def test_broken_file(file: Path) -> None:
 def test_each_broken_file_has_its_text() -> None:
     """No broken file without its problem, and no problem without its file."""
     assert len(BAD) > 70
-    assert [file.stem for file in BAD] == [file.stem for file in sorted((DATA / "bad").glob("*.txt"))]
+    assert [file.stem for file in BAD] == [
+        file.stem for file in sorted((DATA / "bad").glob("*.txt"))
+    ]
 
 
 def test_all_problems_at_once(write) -> None:
@@ -179,7 +202,10 @@ def test_defaults(write, tmp_path: Path) -> None:
     assert config.limits.max_header_bytes == 65_536
     assert (config.limits.request_timeout_s, config.limits.max_connections) == (30, 4096)
     assert (config.limits.drain_s, config.limits.abandoned_read_s) == (30, 2)
-    assert (config.headers.project, config.headers.trace) == ("X-Coreason-Project-ID", "X-Coreason-Trace-ID")
+    assert (config.headers.project, config.headers.trace) == (
+        "X-Coreason-Project-ID",
+        "X-Coreason-Trace-ID",
+    )
     assert catalog(config).providers == BUILT_IN
     assert unenforced(config) == []
 
@@ -238,7 +264,9 @@ def test_same_port_on_any_address(write) -> None:
 
 def test_redis_password_is_not_shown(write) -> None:
     """Neither the repr nor the place for people holds the password."""
-    config = write(EMBEDDED + '[redis]\nurl = "rediss://me:hunter2@db:6380/1?client_name=hunter2"\n')
+    config = write(
+        EMBEDDED + '[redis]\nurl = "rediss://me:hunter2@db:6380/1?client_name=hunter2"\n'
+    )
     assert "hunter2" in config.redis.url
     assert "hunter2" not in repr(config)
     assert config.redis.place == "rediss://db:6380/1"
@@ -292,14 +320,24 @@ def test_vault_auth(write, tmp_path: Path) -> None:
         assert isinstance(auth, TokenAuth)
         assert auth.token_file == tmp_path / "t"
     config = write('[vault]\nauth = { method = "kubernetes", role = "tollhouse" }\n')
-    assert config.vault.auth == JwtAuth(method="kubernetes", role="tollhouse", jwt_file=None, mount=None)
-    config = write('[vault]\nauth = { method = "jwt", role = "tollhouse", jwt_file = "j", mount = "oidc/" }\n')
-    assert config.vault.auth == JwtAuth(method="jwt", role="tollhouse", jwt_file=tmp_path / "j", mount="oidc")
+    assert config.vault.auth == JwtAuth(
+        method="kubernetes", role="tollhouse", jwt_file=None, mount=None
+    )
+    config = write(
+        '[vault]\nauth = { method = "jwt", role = "tollhouse", jwt_file = "j", mount = "oidc/" }\n'
+    )
+    assert config.vault.auth == JwtAuth(
+        method="jwt", role="tollhouse", jwt_file=tmp_path / "j", mount="oidc"
+    )
     config = write(
         '[vault]\nauth = { method = "approle", role_id_file = "r", secret_id_file = "s", mount = "m", wrapped = true }\n'
     )
     assert config.vault.auth == AppRoleAuth(
-        method="approle", role_id_file=tmp_path / "r", secret_id_file=tmp_path / "s", mount="m", wrapped=True
+        method="approle",
+        role_id_file=tmp_path / "r",
+        secret_id_file=tmp_path / "s",
+        mount="m",
+        wrapped=True,
     )
     assert unenforced(config) == []
 
@@ -335,7 +373,8 @@ def test_unenforced(write, text: str, key: str) -> None:
 def test_catalog_changes_a_built_in(write, tmp_path: Path) -> None:
     """An entry says what differs; all else stays the built-in provider's."""
     config = write(
-        EMBEDDED + '[providers.openai]\nconnect_to = "127.0.0.1:8443"\nca_file = "ca.pem"\nallow_private = true\n'
+        EMBEDDED
+        + '[providers.openai]\nconnect_to = "127.0.0.1:8443"\nca_file = "ca.pem"\nallow_private = true\n'
         "attempts = 2\ndeadline_s = 5\nanswer_timeout_s = 7.5\ndefault_output_tokens = 100\n"
     )
     openai = catalog(config).by_host("api.openai.com")
@@ -363,16 +402,23 @@ def test_catalog_takes_hosts_away(write) -> None:
 def test_catalog_of_ones_own(write) -> None:
     """A provider of one's own has its family's endpoints, slot and stripped headers, and no key variable."""
     config = write(
-        EMBEDDED + '[providers.vllm]\nfamily = "openai"\nhosts = ["LLM.Internal.", "*.gpu.internal"]\nport = 8443\n'
+        EMBEDDED
+        + '[providers.vllm]\nfamily = "openai"\nhosts = ["LLM.Internal.", "*.gpu.internal"]\nport = 8443\n'
         '[providers.claude]\nfamily = "anthropic"\nhosts = ["claude.internal"]\n'
     )
     vllm = catalog(config).by_host("llm.internal")
     assert vllm is not None
     assert (vllm.name, vllm.family, vllm.port) == ("vllm", OPENAI.family, 8443)
-    assert (vllm.slot, vllm.dialect) == (OPENAI.slot, Dialect(usage_in_stream="on_request", own_rules=False))
+    assert (vllm.slot, vllm.dialect) == (
+        OPENAI.slot,
+        Dialect(usage_in_stream="on_request", own_rules=False),
+    )
     assert (vllm.key_variables, vllm.who_pays) == ((), OPENAI.who_pays)
     # OpenAI's limits are of OpenAI's models.
-    assert (vllm.most_output("gpt-4o", None), OPENAI.most_output("gpt-4o", None)) == (128_000, 16_384)
+    assert (vllm.most_output("gpt-4o", None), OPENAI.most_output("gpt-4o", None)) == (
+        128_000,
+        16_384,
+    )
     assert catalog(config).by_host("a.gpu.internal") == vllm
     claude = catalog(config).by_name("claude")
     assert claude is not None
@@ -392,14 +438,21 @@ def test_several_azure_resources(write) -> None:
     assert catalog(config).by_host("contoso-eu.openai.azure.com") == eu
     assert catalog(config).by_host("fabrikam.openai.azure.com") is None
     assert (eu.slot, eu.family, eu.free_call) == (AZURE.slot, AZURE.family, AZURE.free_call)
-    assert (eu.family.error_body, eu.price_id, eu.key_variables) == (OPENAI.family.error_body, "azure", ())
+    assert (eu.family.error_body, eu.price_id, eu.key_variables) == (
+        OPENAI.family.error_body,
+        "azure",
+        (),
+    )
     assert catalog(write(EMBEDDED)).by_name("azure") == AZURE
     assert AZURE.hosts == ()
 
 
 def test_a_name_of_a_built_in_as_family(write) -> None:
     """Saying it of the entry of that name changes nothing."""
-    config = write(EMBEDDED + '[providers.gemini]\nfamily = "gemini"\n[providers.bedrock]\nfamily = "bedrock"\n')
+    config = write(
+        EMBEDDED
+        + '[providers.gemini]\nfamily = "gemini"\n[providers.bedrock]\nfamily = "bedrock"\n'
+    )
     assert catalog(config).providers == BUILT_IN
 
 
@@ -414,7 +467,9 @@ def test_host_below_anothers_wildcard(write) -> None:
     assert found.name == "ours"
 
 
-@pytest.mark.parametrize("target", ["127.0.0.1:1", "[::1]:1", "192.168.0.1:1", "169.254.169.254:80", "100.64.0.1:1"])
+@pytest.mark.parametrize(
+    "target", ["127.0.0.1:1", "[::1]:1", "192.168.0.1:1", "169.254.169.254:80", "100.64.0.1:1"]
+)
 def test_connect_to_inside(write, target: str) -> None:
     """An address that is not public needs allow_private beside it."""
     text = EMBEDDED + f'[providers.openai]\nconnect_to = "{target}"\n'
@@ -467,7 +522,14 @@ def test_prices_go_by_the_price_list_of_their_provider(write) -> None:
     """Bedrock's models are AWS's there, Gemini's and Vertex's are Google's, a second Azure's are Azure's; others keep their
     name. Two entries for one model may say the same."""
     price = 'input = "1"\noutput = "2"\n'
-    names = ("bedrock/Nova-*", "gemini/g", "vertex/G", "west/gpt-4o", "vllm/org/llama", "openai/gpt-4o")
+    names = (
+        "bedrock/Nova-*",
+        "gemini/g",
+        "vertex/G",
+        "west/gpt-4o",
+        "vllm/org/llama",
+        "openai/gpt-4o",
+    )
     config = write(
         EMBEDDED
         + '[providers.west]\nfamily = "azure"\nhosts = ["west.openai.azure.com"]\n'

@@ -58,7 +58,11 @@ def real(openbao: OpenBao, more: str = "") -> str:
 
 
 def allow(openbao: OpenBao, path: str) -> None:
-    openbao.api("PUT", "sys/policies/acl/tollhouse", {"policy": f'path "{path}" {{ capabilities = ["read"] }}'})
+    openbao.api(
+        "PUT",
+        "sys/policies/acl/tollhouse",
+        {"policy": f'path "{path}" {{ capabilities = ["read"] }}'},
+    )
 
 
 def run(file: Path, *arguments: str, code: int = 0, stdin: str | None = None) -> Result:
@@ -133,19 +137,34 @@ def test_no_free_call(write: Write) -> None:
 def test_a_key_with_its_account(write: Write, standin: StandIn) -> None:
     """An object may be set in place of a key: whom OpenAI charges goes out with each call."""
     file = write()
-    run(file, "key", "set", "openai", stdin=json.dumps({"api_key": standin.key, "organization": "org-1"}))
+    run(
+        file,
+        "key",
+        "set",
+        "openai",
+        stdin=json.dumps({"api_key": standin.key, "organization": "org-1"}),
+    )
     [row] = rows(run(file, "key", "test", "openai", "--json"))
     assert (row["result"], row["fingerprint"]) == ("ok", Secret(standin.key).fingerprint)
     [received] = standin.wait_count(1)
-    assert (received.get("openai-organization"), received.get_all("openai-project")) == ("org-1", [])
+    assert (received.get("openai-organization"), received.get_all("openai-project")) == (
+        "org-1",
+        [],
+    )
 
 
 @pytest.mark.parametrize(
     ("value", "why"),
     [
-        ({"access_key_id": "AKIAX", "secret_access_key": "HUSH"}, "an AWS access key; openai takes an API key"),
+        (
+            {"access_key_id": "AKIAX", "secret_access_key": "HUSH"},
+            "an AWS access key; openai takes an API key",
+        ),
         ({"access_key_id": "HUSH"}, "that is not a key"),
-        ({"access_key_id": "HUSH"}, "Field 'secret_access_key' of the secret at stdin is not a string"),
+        (
+            {"access_key_id": "HUSH"},
+            "Field 'secret_access_key' of the secret at stdin is not a string",
+        ),
         (
             {**account(token_uri="https://evil.example/HUSH")},
             "its token_uri is not https://oauth2.googleapis.com/token",
@@ -154,7 +173,9 @@ def test_a_key_with_its_account(write: Write, standin: StandIn) -> None:
         ({"api_key": "HUSH", "project": "prój"}, "openai-project"),
     ],
 )
-def test_a_key_that_the_provider_does_not_take(write: Write, value: dict[str, str], why: str) -> None:
+def test_a_key_that_the_provider_does_not_take(
+    write: Write, value: dict[str, str], why: str
+) -> None:
     """It is not kept, and not shown."""
     file = write()
     done = run(file, "key", "set", "openai", stdin=json.dumps(value), code=1)
@@ -173,10 +194,20 @@ def test_nothing_to_test(write: Write) -> None:
 def test_list_without_a_gateway(write: Write, standin: StandIn) -> None:
     """The store is read now: every path of the file that has something, and an open provider that has nothing."""
     file = write(more=f'[projects.{PROJECT}]\ntenant = "acme"\n')
-    [row] = [row for row in rows(run(file, "key", "list", "--json")) if row["path"].startswith("infrastructure")]
+    [row] = [
+        row
+        for row in rows(run(file, "key", "list", "--json"))
+        if row["path"].startswith("infrastructure")
+    ]
     assert (row["path"], row["state"]) == ("infrastructure/openai", "missing")
     run(file, "key", "set", "openai", stdin=standin.key)
-    run(file, "key", "set", "mistral", stdin=json.dumps(["first-key-of-mistral", "second-key-of-mistral"]))
+    run(
+        file,
+        "key",
+        "set",
+        "mistral",
+        stdin=json.dumps(["first-key-of-mistral", "second-key-of-mistral"]),
+    )
     found = rows(run(file, "key", "list", "--json"))
     assert [(row["path"], row["state"], row["version"]) for row in found] == [
         ("infrastructure/openai", "fresh", "1"),
@@ -185,7 +216,15 @@ def test_list_without_a_gateway(write: Write, standin: StandIn) -> None:
     ]
     assert found[0]["fingerprint"] == Secret(standin.key).fingerprint
     shown = run(file, "key", "list").stdout
-    assert shown.splitlines()[0].split() == ["PATH", "STATE", "VERSION", "FINGERPRINT", "AGE", "PAUSED", "ERROR"]
+    assert shown.splitlines()[0].split() == [
+        "PATH",
+        "STATE",
+        "VERSION",
+        "FINGERPRINT",
+        "AGE",
+        "PAUSED",
+        "ERROR",
+    ]
     assert standin.key not in shown
 
 
@@ -201,7 +240,11 @@ def test_list_of_a_running_gateway(tmp_path: Path) -> None:
         found = {row["path"]: row for row in rows(run(file, "key", "list", "--json"))}
         assert found[f"projects/{PROJECT}/openai"]["state"] == "missing"
         row = found["infrastructure/openai"]
-        assert (row["state"], row["version"], row["fingerprint"]) == ("fresh", "1", lease.fingerprint)
+        assert (row["state"], row["version"], row["fingerprint"]) == (
+            "fresh",
+            "1",
+            lease.fingerprint,
+        )
         assert (row["paused"], row["error"]) == ("rate", "")
         assert 50 < row["paused_s"] <= 60
         assert row["age_s"] >= 0

@@ -21,7 +21,9 @@ NOW = 1_790_000_000.0
 
 
 @pytest.fixture(params=["embedded", "redis"])
-async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Directory, Ledger]]:
+async def stores(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[tuple[Directory, Ledger]]:
     """A directory and a ledger on an empty store."""
     url = "embedded" if request.param == "embedded" else request.getfixturevalue("redis_url")
     redis = connect(url, tmp_path / "state")
@@ -34,7 +36,9 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 def operations(stores: tuple[Directory, Ledger]) -> Operations:
     """Operations whose clock stands still and whose tokens are made of counted bytes."""
     count = itertools.count(1)
-    return Operations(*stores, clock=lambda: NOW, random_bytes=lambda size: bytes([next(count)]) * size)
+    return Operations(
+        *stores, clock=lambda: NOW, random_bytes=lambda size: bytes([next(count)]) * size
+    )
 
 
 async def refusal(operations: Operations, name: str, **arguments: Any) -> OperationRefused:
@@ -45,7 +49,9 @@ async def refusal(operations: Operations, name: str, **arguments: Any) -> Operat
 
 async def test_project_is_made_changed_and_shown(operations: Operations) -> None:
     """What is not given stays; limits are kept in their canonical text."""
-    made = await operations.perform("project_set", {"project": "p", "tenant": "acme", "limits": ["10 USD / day"]})
+    made = await operations.perform(
+        "project_set", {"project": "p", "tenant": "acme", "limits": ["10 USD / day"]}
+    )
     assert made == {
         "project": "p",
         "tenant": "acme",
@@ -77,7 +83,9 @@ async def test_project_is_made_changed_and_shown(operations: Operations) -> None
         ({"self": "p"}, "self"),
     ],
 )
-async def test_project_set_refuses(operations: Operations, arguments: dict[str, Any], words: str) -> None:
+async def test_project_set_refuses(
+    operations: Operations, arguments: dict[str, Any], words: str
+) -> None:
     """Each wrong argument is named, and nothing is changed."""
     before = await operations.project_set("p", "acme", ["1 usd/day"])
     assert words in str(await refusal(operations, "project_set", **arguments))
@@ -89,7 +97,9 @@ async def test_argument_errors_do_not_repeat_values(operations: Operations) -> N
     error = await refusal(operations, "token_revoke", token_id=["gate_secret"])
     assert error.status == 400
     assert "gate_secret" not in str(error)
-    assert "gate_secret" not in str(await refusal(operations, "token_revoke", token_id="gate_secret"))
+    assert "gate_secret" not in str(
+        await refusal(operations, "token_revoke", token_id="gate_secret")
+    )
 
 
 @pytest.mark.parametrize("name", ["perform", "apply", "__init__", "_known", "nothing", ""])
@@ -99,10 +109,14 @@ async def test_only_the_table_is_reachable(operations: Operations, name: str) ->
     assert (await refusal(operations, name)).status == 404
 
 
-async def test_token_is_made_listed_and_revoked(operations: Operations, stores: tuple[Directory, Ledger]) -> None:
+async def test_token_is_made_listed_and_revoked(
+    operations: Operations, stores: tuple[Directory, Ledger]
+) -> None:
     """The token is in the answer of its making only; the directory finds it until it is revoked, and says so after."""
     await operations.project_set("p", "acme", [])
-    made = await operations.perform("token_create", {"projects": ["p", "p"], "expires_s": 60.0, "label": "ci"})
+    made = await operations.perform(
+        "token_create", {"projects": ["p", "p"], "expires_s": 60.0, "label": "ci"}
+    )
     token = made.pop("token")
     assert well_formed(token)
     assert made == {
@@ -116,7 +130,10 @@ async def test_token_is_made_listed_and_revoked(operations: Operations, stores: 
         "limits": [],
     }
     assert await operations.perform("token_list", {"project": "p"}) == [made]
-    assert await operations.perform("token_revoke", {"token_id": made["id"]}) == {"id": made["id"], "revoked": True}
+    assert await operations.perform("token_revoke", {"token_id": made["id"]}) == {
+        "id": made["id"],
+        "revoked": True,
+    }
     found = await stores[0].find(digest(token))
     assert found is not None
     assert found.revoked_at == NOW
@@ -126,11 +143,17 @@ async def test_token_refusals(operations: Operations) -> None:
     """Unknown projects, projects of two tenants, no project, an end in the past, an unknown id."""
     await operations.project_set("p", "acme", [])
     await operations.project_set("q", "other", [])
-    assert "nope does not exist" in str(await refusal(operations, "token_create", projects=["p", "nope"]))
+    assert "nope does not exist" in str(
+        await refusal(operations, "token_create", projects=["p", "nope"])
+    )
     assert "acme, other" in str(await refusal(operations, "token_create", projects=["p", "q"]))
     assert "needs a project" in str(await refusal(operations, "token_create", projects=[]))
-    assert "positive" in str(await refusal(operations, "token_create", projects=["p"], expires_s=-1.0))
-    assert "no token has the id" in str(await refusal(operations, "token_revoke", token_id="tok_" + "0" * 16))
+    assert "positive" in str(
+        await refusal(operations, "token_create", projects=["p"], expires_s=-1.0)
+    )
+    assert "no token has the id" in str(
+        await refusal(operations, "token_revoke", token_id="tok_" + "0" * 16)
+    )
     assert "nope does not exist" in str(await refusal(operations, "token_list", project="nope"))
     assert await operations.token_list() == []
 
@@ -141,7 +164,10 @@ async def test_project_remove_revokes_its_own_tokens(operations: Operations) -> 
     await operations.project_set("q", "acme", [])
     own = (await operations.token_create(["p"]))["id"]
     shared = (await operations.token_create(["p", "q"]))["id"]
-    assert await operations.perform("project_remove", {"project": "p"}) == {"project": "p", "revoked": [own]}
+    assert await operations.perform("project_remove", {"project": "p"}) == {
+        "project": "p",
+        "revoked": [own],
+    }
     assert "p does not exist" in str(await refusal(operations, "project_show", project="p"))
     revoked = {info["id"]: info["revoked_at"] is not None for info in await operations.token_list()}
     assert revoked == {own: True, shared: False}
@@ -150,7 +176,11 @@ async def test_project_remove_revokes_its_own_tokens(operations: Operations) -> 
 async def test_budget_show(operations: Operations, stores: tuple[Directory, Ledger]) -> None:
     """The contract's shape: amounts are decimal strings in the limit's own unit, held is apart from used."""
     await operations.project_set("p", "acme", ["1 usd/total", "2 concurrent", "100 tokens/total"])
-    scopes = [Scope("tenant", "acme", "acme"), Scope("project", "acme", "p"), Scope("token", "acme", "t")]
+    scopes = [
+        Scope("tenant", "acme", "acme"),
+        Scope("project", "acme", "p"),
+        Scope("token", "acme", "t"),
+    ]
     ledger = stores[1]
     assert isinstance(await ledger.hold("a", scopes, Amount(250_000_000, 10)), Held)
     await ledger.settle("a", scopes, Amount(12_345, 7), record={})
@@ -170,8 +200,20 @@ async def test_budget_show(operations: Operations, stores: tuple[Directory, Ledg
                         "left": "0.979987655",
                         "resets_at": None,
                     },
-                    {"limit": "2 concurrent", "used": "0", "held": "1", "left": "1", "resets_at": None},
-                    {"limit": "100 tokens/total", "used": "7", "held": "5", "left": "88", "resets_at": None},
+                    {
+                        "limit": "2 concurrent",
+                        "used": "0",
+                        "held": "1",
+                        "left": "1",
+                        "resets_at": None,
+                    },
+                    {
+                        "limit": "100 tokens/total",
+                        "used": "7",
+                        "held": "5",
+                        "left": "88",
+                        "resets_at": None,
+                    },
                 ],
             },
         ],
@@ -240,12 +282,16 @@ async def test_a_token_has_limits_of_its_own(operations: Operations) -> None:
     await operations.perform("token_create", {"projects": ["p"]})
     assert made["limits"] == ["1 usd/day"]
     shown = await operations.perform("budget_show", {"project": "p"})
-    assert [(scope["scope"], [limit["limit"] for limit in scope["limits"]]) for scope in shown["scopes"]] == [
+    assert [
+        (scope["scope"], [limit["limit"] for limit in scope["limits"]]) for scope in shown["scopes"]
+    ] == [
         ("tenant:acme", []),
         ("project:p", ["10 usd/day"]),
         (f"token:{made['id']}", ["1 usd/day"]),
     ]
-    assert "'-1 usd/day'" in str(await refusal(operations, "token_create", projects=["p"], limits=["-1 usd/day"]))
+    assert "'-1 usd/day'" in str(
+        await refusal(operations, "token_create", projects=["p"], limits=["-1 usd/day"])
+    )
     assert len(await operations.token_list()) == 2
 
 
@@ -253,13 +299,16 @@ async def test_a_token_is_rotated(operations: Operations, stores: tuple[Director
     """Both are valid for the time given; what the first has used of its limits the second has used."""
     await operations.project_set("p", "acme", [])
     old = await operations.perform(
-        "token_create", {"projects": ["p"], "expires_s": 86_400.0, "label": "ci", "limits": ["1 usd/day"]}
+        "token_create",
+        {"projects": ["p"], "expires_s": 86_400.0, "label": "ci", "limits": ["1 usd/day"]},
     )
     new = await operations.perform("token_rotate", {"token_id": old["id"], "overlap_s": 3_600.0})
     assert (new["replaces"], new["replaced_ends_at"]) == (old["id"], "2026-09-21T15:13:20Z")
     assert new["expires_at"] == old["expires_at"] == "2026-09-22T14:13:20Z"
     assert (new["projects"], new["label"], new["limits"]) == (["p"], "ci", ["1 usd/day"])
-    third = await operations.perform("token_rotate", {"token_id": new["id"], "overlap_s": 60.0, "expires_s": 90.0})
+    third = await operations.perform(
+        "token_rotate", {"token_id": new["id"], "overlap_s": 60.0, "expires_s": 90.0}
+    )
     for token, expires_at in ((old, NOW + 3600), (new, NOW + 60), (third, NOW + 90)):
         found = await stores[0].find(digest(token["token"]))
         assert found is not None
@@ -275,12 +324,18 @@ async def test_what_cannot_be_rotated(operations: Operations) -> None:
     await operations.project_set("p", "acme", [])
     made = await operations.perform("token_create", {"projects": ["p"]})
     await operations.token_revoke(made["id"])
-    assert "has ended" in str(await refusal(operations, "token_rotate", token_id=made["id"], overlap_s=1.0))
-    nobody = await refusal(operations, "token_rotate", token_id="tok_0123456789abcdef", overlap_s=1.0)
+    assert "has ended" in str(
+        await refusal(operations, "token_rotate", token_id=made["id"], overlap_s=1.0)
+    )
+    nobody = await refusal(
+        operations, "token_rotate", token_id="tok_0123456789abcdef", overlap_s=1.0
+    )
     assert "no token has the id" in str(nobody)
     whole = await refusal(operations, "token_rotate", token_id=made["token"], overlap_s=1.0)
     assert made["token"] not in str(whole)
-    assert "positive" in str(await refusal(operations, "token_rotate", token_id=made["id"], overlap_s=0.0))
+    assert "positive" in str(
+        await refusal(operations, "token_rotate", token_id=made["id"], overlap_s=0.0)
+    )
     assert len(await operations.token_list()) == 1
 
 
@@ -293,7 +348,9 @@ async def test_a_token_that_was_rotated_already(operations: Operations) -> None:
         await refusal(operations, "token_rotate", token_id=old["id"], overlap_s=1.0)
     )
     assert len(await operations.token_list()) == 2
-    other = await operations.perform("token_rotate", {"token_id": old["id"], "overlap_s": 60.0, "expires_s": 90.0})
+    other = await operations.perform(
+        "token_rotate", {"token_id": old["id"], "overlap_s": 60.0, "expires_s": 90.0}
+    )
     assert other["replaces"] == old["id"]
 
 
@@ -302,7 +359,13 @@ async def test_a_grant_is_kept_and_shown(operations: Operations) -> None:
     await operations.project_set("p", "acme", ["1 usd/day", "100 tokens/day"])
     arguments = {"project": "p", "amount": "2.50 USD", "reason": " the fair ", "by": "ops"}
     done = await operations.perform("budget_grant", arguments)
-    kept = {"at": "2026-09-21T14:13:20Z", "project": "p", "amount": "2.5 usd", "reason": "the fair", "by": "ops"}
+    kept = {
+        "at": "2026-09-21T14:13:20Z",
+        "project": "p",
+        "amount": "2.5 usd",
+        "reason": "the fair",
+        "by": "ops",
+    }
     assert done == {**kept, "limits": 1}
     shown = await operations.perform("budget_show", {"project": "p"})
     assert shown["grants"] == [kept]
@@ -314,7 +377,13 @@ async def test_a_grant_is_kept_and_shown(operations: Operations) -> None:
 async def test_a_grant_with_an_id_is_made_once(operations: Operations) -> None:
     """Told again it is what was made; with another amount it is refused, and nothing is changed."""
     await operations.project_set("p", "acme", ["1 usd/day"])
-    arguments = {"project": "p", "amount": "2 usd", "reason": "the fair", "by": "ops", "grant_id": "fair-1"}
+    arguments = {
+        "project": "p",
+        "amount": "2 usd",
+        "reason": "the fair",
+        "by": "ops",
+        "grant_id": "fair-1",
+    }
     kept = {
         "at": "2026-09-21T14:13:20Z",
         "project": "p",
@@ -327,7 +396,10 @@ async def test_a_grant_with_an_id_is_made_once(operations: Operations) -> None:
     again = await operations.perform("budget_grant", {**arguments, "reason": "the fair, again"})
     assert again == {**kept, "limits": 0, "repeated": True}
     other = await refusal(operations, "budget_grant", **{**arguments, "amount": "3 usd"})
-    assert "the grant fair-1 of project p was 2 usd, made 2026-09-21T14:13:20Z: nothing was changed" in str(other)
+    assert (
+        "the grant fair-1 of project p was 2 usd, made 2026-09-21T14:13:20Z: nothing was changed"
+        in str(other)
+    )
     shown = await operations.budget_show("p")
     assert (shown["grants"], shown["scopes"][1]["limits"][0]["left"]) == ([kept], "3")
 
@@ -343,10 +415,14 @@ async def test_a_grant_with_an_id_is_made_once(operations: Operations) -> None:
         ("5 usd", "  ", "needs a reason"),
     ],
 )
-async def test_what_cannot_be_granted(operations: Operations, amount: str, reason: str, why: str) -> None:
+async def test_what_cannot_be_granted(
+    operations: Operations, amount: str, reason: str, why: str
+) -> None:
     """Each says what is wrong; nothing is changed."""
     await operations.project_set("p", "acme", ["1 usd/day"])
-    assert why in str(await refusal(operations, "budget_grant", project="p", amount=amount, reason=reason))
+    assert why in str(
+        await refusal(operations, "budget_grant", project="p", amount=amount, reason=reason)
+    )
     assert "grants" not in await operations.budget_show("p")
 
 

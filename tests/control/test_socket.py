@@ -87,7 +87,9 @@ def post(path: str, body: bytes) -> bytes:
     )
 
 
-async def test_operation_over_the_socket(server: ControlServer, state: Path, operations: Operations) -> None:
+async def test_operation_over_the_socket(
+    server: ControlServer, state: Path, operations: Operations
+) -> None:
     """The running gateway does it, in its own store."""
     arguments = {"project": "p", "tenant": "acme", "limits": ["1 usd/day"]}
     made = await in_thread(ask, state, "project_set", arguments)
@@ -112,7 +114,9 @@ def test_socket_is_private_whatever_the_umask(state: Path) -> None:
         "import os, sys, pathlib; os.umask(0); from tollhouse.control.socket import listen;"
         "path = pathlib.Path(sys.argv[1]); listen(path); print(oct(path.stat().st_mode & 0o7777))"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(state / "s")], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(state / "s")], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "0o600\n"
 
 
@@ -158,7 +162,9 @@ async def test_a_failure_is_told_by_its_type_only(state: Path) -> None:
     await ledger.close()
 
 
-async def test_second_gateway_is_refused(server: ControlServer, state: Path, operations: Operations) -> None:
+async def test_second_gateway_is_refused(
+    server: ControlServer, state: Path, operations: Operations
+) -> None:
     """A live socket is not replaced, and the lock says so before that."""
     with pytest.raises(FileExistsError, match="already answers"):
         await ControlServer(state, operations).start()

@@ -60,7 +60,10 @@ class Issuer:
         keys = []
         for kid, key in self._keys.items():
             numbers = key.public_key().public_numbers()
-            n, e = (_base64(value.to_bytes((value.bit_length() + 7) // 8)) for value in (numbers.n, numbers.e))
+            n, e = (
+                _base64(value.to_bytes((value.bit_length() + 7) // 8))
+                for value in (numbers.n, numbers.e)
+            )
             keys.append({"kty": "RSA", "use": "sig", "alg": "RS256", "kid": kid, "n": n, "e": e})
         return {"keys": keys}
 
@@ -105,7 +108,9 @@ def issuer() -> Iterator[Issuer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     made.address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
     try:
         yield made
@@ -128,7 +133,13 @@ def jwt_method(openbao: OpenBao, keys: Issuer) -> Iterator[None]:
 
 
 def set_jwt_role(openbao: OpenBao, **options: Any) -> None:
-    role = {"role_type": "jwt", "bound_audiences": ["vault"], "user_claim": "sub", **POLICIES, **options}
+    role = {
+        "role_type": "jwt",
+        "bound_audiences": ["vault"],
+        "user_claim": "sub",
+        **POLICIES,
+        **options,
+    }
     openbao.api("POST", f"auth/jwt/role/{ROLE}", role)
 
 
@@ -138,9 +149,17 @@ def kubernetes_method(openbao: OpenBao, cluster: Issuer) -> Iterator[None]:
     openbao.api("POST", "sys/auth/kubernetes", {"type": "kubernetes"})
     try:
         # Not used over plain http, and mandatory all the same.
-        config = {"kubernetes_host": cluster.address, "disable_local_ca_jwt": True, "kubernetes_ca_cert": cluster.pem()}
+        config = {
+            "kubernetes_host": cluster.address,
+            "disable_local_ca_jwt": True,
+            "kubernetes_ca_cert": cluster.pem(),
+        }
         openbao.api("POST", "auth/kubernetes/config", config)
-        bound = {"bound_service_account_names": "app", "bound_service_account_namespaces": "ns", "audience": "vault"}
+        bound = {
+            "bound_service_account_names": "app",
+            "bound_service_account_namespaces": "ns",
+            "audience": "vault",
+        }
         openbao.api("POST", f"auth/kubernetes/role/{ROLE}", {**bound, **POLICIES})
         yield
     finally:
@@ -152,13 +171,21 @@ def namespace(openbao: OpenBao, name: str) -> Iterator[None]:
     """A namespace with KV version 2 at ``secret``, the policy, and an AppRole of the same credentials."""
     openbao.api("POST", f"sys/namespaces/{name}")
     try:
-        openbao.api("POST", f"{name}/sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
+        openbao.api(
+            "POST", f"{name}/sys/mounts/secret", {"type": "kv", "options": {"version": "2"}}
+        )
         openbao.api("PUT", f"{name}/sys/policies/acl/tollhouse", {"policy": POLICY})
         openbao.api("POST", f"{name}/sys/auth/approle", {"type": "approle"})
         role = f"{name}/auth/approle/role/{ROLE}"
         openbao.api("POST", role, POLICIES)
-        openbao.api("POST", f"{role}/role-id", {"role_id": openbao.role_id_file.read_text().strip()})
-        openbao.api("POST", f"{role}/custom-secret-id", {"secret_id": openbao.secret_id_file.read_text().strip()})
+        openbao.api(
+            "POST", f"{role}/role-id", {"role_id": openbao.role_id_file.read_text().strip()}
+        )
+        openbao.api(
+            "POST",
+            f"{role}/custom-secret-id",
+            {"secret_id": openbao.secret_id_file.read_text().strip()},
+        )
         yield
     finally:
         openbao.api("DELETE", f"sys/namespaces/{name}")

@@ -22,7 +22,9 @@ class Reply:
 
     @classmethod
     def of(cls, status: int, document: Any, *headers: tuple[str, str]) -> Reply:
-        return cls(status, json.dumps(document).encode(), (("content-type", "application/json"), *headers))
+        return cls(
+            status, json.dumps(document).encode(), (("content-type", "application/json"), *headers)
+        )
 
 
 def secret(value: Any = KEY, version: Any = 1, created: str = "2026-01-01T00:00:00Z") -> Reply:
@@ -61,7 +63,9 @@ def stand_in(port: int = 0) -> Iterator[StandIn]:
 
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))
-            vault.book.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
+            vault.book.append(
+                (self.command, self.path, {k.lower(): v for k, v in self.headers.items()})
+            )
             if "/data/" in self.path:
                 reply = vault.read
             elif self.path.endswith("/login"):
@@ -85,7 +89,9 @@ def stand_in(port: int = 0) -> Iterator[StandIn]:
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     vault.address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
     try:
         yield vault

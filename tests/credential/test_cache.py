@@ -74,7 +74,9 @@ async def test_first_path_that_exists(cache: KeyCache, store: MemoryStore) -> No
     assert cache.peek(*CALL) is common
 
 
-async def test_no_secret_anywhere_names_the_places(cache: KeyCache, store: MemoryStore, clock: Clock) -> None:
+async def test_no_secret_anywhere_names_the_places(
+    cache: KeyCache, store: MemoryStore, clock: Clock
+) -> None:
     """The refusal says where a key was looked for; it is remembered for 5 s and then looked for again."""
     store.secrets.clear()
     for _ in range(3):
@@ -98,7 +100,9 @@ async def test_one_read_for_many_calls(cache: KeyCache, store: MemoryStore) -> N
     assert store.reads == {OWN: 1, COMMON: 1}
 
 
-async def test_a_call_that_leaves_does_not_end_the_read(cache: KeyCache, store: MemoryStore) -> None:
+async def test_a_call_that_leaves_does_not_end_the_read(
+    cache: KeyCache, store: MemoryStore
+) -> None:
     """The read that a cancelled call had begun goes on for the others."""
     store.gate.clear()
     first, second = (asyncio.create_task(cache.get(*CALL)) for _ in range(2))
@@ -109,7 +113,9 @@ async def test_a_call_that_leaves_does_not_end_the_read(cache: KeyCache, store: 
     assert first.cancelled()
 
 
-async def test_refreshed_ahead_and_never_waited_for(cache: KeyCache, store: MemoryStore, clock: Clock) -> None:
+async def test_refreshed_ahead_and_never_waited_for(
+    cache: KeyCache, store: MemoryStore, clock: Clock
+) -> None:
     """After two thirds of refresh_s the key is read in the background; a new one is there without a call waiting."""
     await cache.get(*CALL)
     await clock.pass_(39.9)
@@ -125,7 +131,9 @@ async def test_refreshed_ahead_and_never_waited_for(cache: KeyCache, store: Memo
         assert cache.peek(*CALL) is not None
 
 
-async def test_served_while_it_is_being_refreshed(cache: KeyCache, store: MemoryStore, clock: Clock) -> None:
+async def test_served_while_it_is_being_refreshed(
+    cache: KeyCache, store: MemoryStore, clock: Clock
+) -> None:
     """A slow read does not make a call wait when the key's time ends under it; but only as long as a read may take."""
     await cache.get(*CALL)
     store.gate.clear()
@@ -138,7 +146,9 @@ async def test_served_while_it_is_being_refreshed(cache: KeyCache, store: Memory
     assert key_of(cache.peek(*CALL)) == "sk-1"
 
 
-async def test_same_key_stays_in_one_object(cache: KeyCache, store: MemoryStore, clock: Clock) -> None:
+async def test_same_key_stays_in_one_object(
+    cache: KeyCache, store: MemoryStore, clock: Clock
+) -> None:
     """A read that finds the same key again keeps the lease; the same key in a new version keeps the Secret."""
     first = await cache.get(*CALL)
     await clock.pass_(41)
@@ -160,7 +170,9 @@ async def test_version_may_go_backwards(cache: KeyCache, store: MemoryStore, clo
     assert key_of(cache.peek(*CALL)) == "sk-new"
 
 
-async def test_stale_while_the_store_is_away(cache: KeyCache, store: MemoryStore, clock: Clock) -> None:
+async def test_stale_while_the_store_is_away(
+    cache: KeyCache, store: MemoryStore, clock: Clock
+) -> None:
     """The last key serves refresh_s + stale_for_s, no call waits for it; then 503; and it comes back by itself."""
     await cache.get(*CALL)
     store.fail = {path: StoreAway("Vault is sealed.") for path in (OWN, COMMON)}
@@ -180,7 +192,9 @@ async def test_stale_while_the_store_is_away(cache: KeyCache, store: MemoryStore
     assert key_of(cache.peek(*CALL)) == "sk-1"
 
 
-async def test_away_is_asked_less_and_less_often(cache: KeyCache, store: MemoryStore, clock: Clock) -> None:
+async def test_away_is_asked_less_and_less_often(
+    cache: KeyCache, store: MemoryStore, clock: Clock
+) -> None:
     """Retries in the background wait 1, 2, 4, 8, 15, 15 ... s."""
     await cache.get(*CALL)
     store.fail[COMMON] = StoreAway("away")
@@ -194,7 +208,9 @@ async def test_away_is_asked_less_and_less_often(cache: KeyCache, store: MemoryS
     assert seen == [1, 3, 7, 15, 30, 45, 60]
 
 
-async def test_never_read_and_away_fails_at_once_for_a_moment(cache: KeyCache, store: MemoryStore) -> None:
+async def test_never_read_and_away_fails_at_once_for_a_moment(
+    cache: KeyCache, store: MemoryStore
+) -> None:
     """Calls in the second after a failed first read are refused without another read."""
     store.fail[OWN] = StoreAway("away")
     for _ in range(3):
@@ -203,7 +219,9 @@ async def test_never_read_and_away_fails_at_once_for_a_moment(cache: KeyCache, s
     assert store.reads == {OWN: 1}
 
 
-async def test_unknown_own_key_does_not_fall_to_the_common_one(cache: KeyCache, store: MemoryStore) -> None:
+async def test_unknown_own_key_does_not_fall_to_the_common_one(
+    cache: KeyCache, store: MemoryStore
+) -> None:
     """A project's own path that can't be read, or may not be, is a refusal: the common key is not charged for it."""
     await cache.get("openai", "acme", "p2")
     store.fail[OWN] = StoreAway("away")
@@ -251,7 +269,12 @@ MALFORMED = {
 
 @pytest.mark.parametrize(("value", "why"), MALFORMED.values(), ids=MALFORMED)
 async def test_a_malformed_version_is_refused_and_the_last_good_one_serves(
-    cache: KeyCache, store: MemoryStore, clock: Clock, caplog: pytest.LogCaptureFixture, value: object, why: str
+    cache: KeyCache,
+    store: MemoryStore,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    value: object,
+    why: str,
 ) -> None:
     """For refresh_s + stale_for_s, as in an outage; it is said and counted once a version; mended, it is taken at once."""
     await cache.get(*CALL)
@@ -265,7 +288,9 @@ async def test_a_malformed_version_is_refused_and_the_last_good_one_serves(
     assert status.reads["malformed"] > 10
     ours = [record for record in caplog.records if record.name == "tollhouse.credential"]
     [said] = [record.getMessage() for record in ours if record.levelname == "ERROR"]
-    assert said.startswith(f"version 2 of secret/{COMMON} is refused; version 1, key {cache.peek(*CALL).fingerprint}, ")  # type: ignore[union-attr]
+    assert said.startswith(
+        f"version 2 of secret/{COMMON} is refused; version 1, key {cache.peek(*CALL).fingerprint}, "
+    )  # type: ignore[union-attr]
     assert why in said
     store.secrets[COMMON] = (value, "3")
     await clock.pass_(10.1)
@@ -280,11 +305,15 @@ async def test_a_malformed_version_is_refused_and_the_last_good_one_serves(
     assert key_of(cache.peek(*CALL)) == "sk-4"
 
 
-async def test_a_malformed_version_with_none_before(cache: KeyCache, store: MemoryStore, clock: Clock) -> None:
+async def test_a_malformed_version_with_none_before(
+    cache: KeyCache, store: MemoryStore, clock: Clock
+) -> None:
     """It is a refusal that says what is wrong; it does not lead to the common key; mended, it is taken within seconds."""
     store.secrets[OWN] = ("two words", "1")
     for _ in range(3):
-        with pytest.raises(CredentialUnavailable, match=f"the secret at secret/{OWN} holds a space"):
+        with pytest.raises(
+            CredentialUnavailable, match=f"the secret at secret/{OWN} holds a space"
+        ):
             await cache.get(*CALL)
     assert store.reads == {OWN: 1}
     with pytest.raises(CredentialUnavailable, match="holds a space"):
@@ -294,14 +323,18 @@ async def test_a_malformed_version_with_none_before(cache: KeyCache, store: Memo
     assert key_of(await cache.get(*CALL)) == "sk-own"
 
 
-async def test_a_key_that_its_provider_can_do_nothing_with(store: MemoryStore, clock: Clock) -> None:
+async def test_a_key_that_its_provider_can_do_nothing_with(
+    store: MemoryStore, clock: Clock
+) -> None:
     """Whoever knows the providers judges each key; one of the wrong kind is refused as a version too."""
 
     def judge(lease: Lease, provider: str) -> None:
         if lease.secret.reveal().startswith("aws"):
             raise CredentialUnavailable(f"{provider} takes an API key.")
 
-    cache = KeyCache(store, PATHS, clock=clock, jitter=lambda: 0.0, call_later=clock.call_later, judge=judge)
+    cache = KeyCache(
+        store, PATHS, clock=clock, jitter=lambda: 0.0, call_later=clock.call_later, judge=judge
+    )
     await cache.get(*CALL)
     store.secrets[COMMON] = ("aws-2", "2")
     await clock.pass_(100)
@@ -310,7 +343,9 @@ async def test_a_key_that_its_provider_can_do_nothing_with(store: MemoryStore, c
     await cache.close()
 
 
-async def test_a_refused_key_whose_new_version_is_malformed(cache: KeyCache, store: MemoryStore) -> None:
+async def test_a_refused_key_whose_new_version_is_malformed(
+    cache: KeyCache, store: MemoryStore
+) -> None:
     """Nothing else is to be had: the provider's refusal is told of, and the key stays for other calls."""
     lease = await cache.get(*CALL)
     store.secrets[COMMON] = ("two words", "2")
@@ -327,13 +362,17 @@ async def test_forget(cache: KeyCache, store: MemoryStore) -> None:
     assert cache.status() == []
     assert cache.peek(*CALL) is None
     again = await cache.get(*CALL)
-    assert [status.keys for status in cache.status() if status.path == COMMON] == [(KeyState(again.fingerprint),)]
+    assert [status.keys for status in cache.status() if status.path == COMMON] == [
+        (KeyState(again.fingerprint),)
+    ]
     assert await cache.refused(again) is None
     assert store.reads[COMMON] == 4
     assert cache.refusals() == {("openai", COMMON, lease.fingerprint): 2}
 
 
-async def test_a_deleted_secret_ends_the_key(cache: KeyCache, store: MemoryStore, clock: Clock) -> None:
+async def test_a_deleted_secret_ends_the_key(
+    cache: KeyCache, store: MemoryStore, clock: Clock
+) -> None:
     """A deleted common key is gone at the next refresh; a deleted own key leads to the common one."""
     store.secrets[OWN] = ("sk-own", "1")
     assert key_of(await cache.get(*CALL)) == "sk-own"
@@ -347,7 +386,9 @@ async def test_a_deleted_secret_ends_the_key(cache: KeyCache, store: MemoryStore
         await cache.get(*CALL)
 
 
-async def test_an_own_key_is_found_without_restart(cache: KeyCache, store: MemoryStore, clock: Clock) -> None:
+async def test_an_own_key_is_found_without_restart(
+    cache: KeyCache, store: MemoryStore, clock: Clock
+) -> None:
     """A key that is given to a project later is used from the next refresh on."""
     await cache.get(*CALL)
     store.secrets[OWN] = ("sk-own", "1")
@@ -355,7 +396,9 @@ async def test_an_own_key_is_found_without_restart(cache: KeyCache, store: Memor
     assert key_of(cache.peek(*CALL)) == "sk-own"
 
 
-async def test_a_store_that_hangs_holds_a_call_for_bound_s(store: MemoryStore, clock: Clock) -> None:
+async def test_a_store_that_hangs_holds_a_call_for_bound_s(
+    store: MemoryStore, clock: Clock
+) -> None:
     """One whole bound for all paths of a call, and the loop goes on meanwhile."""
     cache = make(store, clock, bound_s=0.05)
     store.gate.clear()
@@ -377,7 +420,9 @@ async def test_refused_key_that_has_changed(cache: KeyCache, store: MemoryStore)
     assert key_of(cache.peek(*CALL)) == "sk-2"
 
 
-async def test_refused_does_not_trust_a_read_that_began_before(cache: KeyCache, store: MemoryStore) -> None:
+async def test_refused_does_not_trust_a_read_that_began_before(
+    cache: KeyCache, store: MemoryStore
+) -> None:
     """A refresh under way that still saw the old key is followed by another read."""
     lease = await cache.get(*CALL)
     while store.reading.acquire(blocking=False):
@@ -393,7 +438,9 @@ async def test_refused_does_not_trust_a_read_that_began_before(cache: KeyCache, 
     assert key_of(await first) in (None, "sk-2")
 
 
-async def test_refused_key_that_has_not_changed(cache: KeyCache, store: MemoryStore, clock: Clock) -> None:
+async def test_refused_key_that_has_not_changed(
+    cache: KeyCache, store: MemoryStore, clock: Clock
+) -> None:
     """None; asked again within 10 s the store is left alone; the key goes on for others."""
     lease = await cache.get(*CALL)
     for _ in range(5):
@@ -420,10 +467,16 @@ async def test_status(cache: KeyCache, store: MemoryStore, clock: Clock) -> None
     with pytest.raises(CredentialUnavailable):
         await cache.get("anthropic", "acme", "p1")
     clock.now += 3
-    reads = [{**dict.fromkeys(OUTCOMES, 0), outcome: 1} for outcome in ("refused", "value", "missing")]
+    reads = [
+        {**dict.fromkeys(OUTCOMES, 0), outcome: 1} for outcome in ("refused", "value", "missing")
+    ]
     assert cache.status() == [
-        KeyStatus("infrastructure/anthropic", "failed", "", (), None, "denied", "anthropic", reads[0], 3.0),
-        KeyStatus(COMMON, "fresh", "1", (KeyState(lease.fingerprint),), 3.0, "", "openai", reads[1]),
+        KeyStatus(
+            "infrastructure/anthropic", "failed", "", (), None, "denied", "anthropic", reads[0], 3.0
+        ),
+        KeyStatus(
+            COMMON, "fresh", "1", (KeyState(lease.fingerprint),), 3.0, "", "openai", reads[1]
+        ),
         KeyStatus("projects/p1/anthropic", "missing", provider="anthropic", reads=reads[2]),
         KeyStatus(OWN, "missing", provider="openai", reads=reads[2]),
     ]
@@ -480,7 +533,9 @@ async def test_close_ends_everything(store: MemoryStore, clock: Clock) -> None:
         await cache.get(*CALL)
 
 
-async def test_refusals_keep_no_key_alive(cache: KeyCache, store: MemoryStore, clock: Clock) -> None:
+async def test_refusals_keep_no_key_alive(
+    cache: KeyCache, store: MemoryStore, clock: Clock
+) -> None:
     """After a rotation no object that the collector knows holds the old key, the exceptions of callers included."""
     old = "-".join(["sk", "old", "0123456789"])
     store.secrets[COMMON] = (old, "1")
@@ -495,7 +550,11 @@ async def test_refusals_keep_no_key_alive(cache: KeyCache, store: MemoryStore, c
             thread.join(5)
     gc.collect()
     # The store gives this very string out, so that whoever keeps the key refers to it.
-    holders = [thing for thing in gc.get_referrers(old) if not isinstance(thing, types.FrameType | types.CoroutineType)]
+    holders = [
+        thing
+        for thing in gc.get_referrers(old)
+        if not isinstance(thing, types.FrameType | types.CoroutineType)
+    ]
     assert caught.value.__context__ is None
     assert holders == []
 
@@ -523,10 +582,15 @@ async def test_several_keys_take_turns(cache: KeyCache, store: MemoryStore, cloc
     assert [cache.peek(*CALL) for _ in range(3)] == leases
     await clock.pass_(41)
     assert store.reads[COMMON] == 2
-    assert all(now is before for now, before in zip([cache.peek(*CALL) for _ in range(3)], leases, strict=True))
+    assert all(
+        now is before
+        for now, before in zip([cache.peek(*CALL) for _ in range(3)], leases, strict=True)
+    )
 
 
-async def test_a_cooling_key_is_passed_over(cache: KeyCache, store: MemoryStore, clock: Clock) -> None:
+async def test_a_cooling_key_is_passed_over(
+    cache: KeyCache, store: MemoryStore, clock: Clock
+) -> None:
     """The next one that is free takes its turns for as long as was said; then it takes them itself again."""
     a, b, c = await three(cache, store)
     assert cache.cooling(a, 7) in (b, c)
@@ -541,7 +605,9 @@ async def test_a_cooling_key_is_passed_over(cache: KeyCache, store: MemoryStore,
     assert {key_of(cache.peek(*CALL)) for _ in range(6)} == {"sk-a", "sk-b", "sk-c"}
 
 
-async def test_a_cooling_key_stays_cool_over_a_refresh(cache: KeyCache, store: MemoryStore, clock: Clock) -> None:
+async def test_a_cooling_key_stays_cool_over_a_refresh(
+    cache: KeyCache, store: MemoryStore, clock: Clock
+) -> None:
     """The pause is the key's, not the read's."""
     a, *_ = await three(cache, store)
     cache.cooling(a, 60)
@@ -550,13 +616,19 @@ async def test_a_cooling_key_stays_cool_over_a_refresh(cache: KeyCache, store: M
     assert {key_of(cache.peek(*CALL)) for _ in range(6)} == {"sk-d"}
 
 
-async def test_an_exhausted_key_is_tried_again_later(cache: KeyCache, store: MemoryStore, clock: Clock) -> None:
+async def test_an_exhausted_key_is_tried_again_later(
+    cache: KeyCache, store: MemoryStore, clock: Clock
+) -> None:
     """An empty account is left alone for five minutes, and said in the status."""
     a, b, c = await three(cache, store)
     assert cache.exhausted(a) in (b, c)
     assert {key_of(cache.peek(*CALL)) for _ in range(6)} == {"sk-b", "sk-c"}
     [status] = [status for status in cache.status() if status.path == COMMON]
-    assert status.keys == (KeyState(a.fingerprint, "money", 300.0), KeyState(b.fingerprint), KeyState(c.fingerprint))
+    assert status.keys == (
+        KeyState(a.fingerprint, "money", 300.0),
+        KeyState(b.fingerprint),
+        KeyState(c.fingerprint),
+    )
     for _ in range(31):
         await clock.pass_(10)
         cache.peek(*CALL)

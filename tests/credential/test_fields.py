@@ -62,7 +62,8 @@ def test_no_key(found: object, why: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "found", [["sk-1", "sk-2\n", "sk-1"], '["sk-1", "sk-2"]', '["sk-1","sk-2\\n"]\n', ["sk-1", "sk-2"]]
+    "found",
+    [["sk-1", "sk-2\n", "sk-1"], '["sk-1", "sk-2"]', '["sk-1","sk-2\\n"]\n', ["sk-1", "sk-2"]],
 )
 def test_several_keys(found: object) -> None:
     """A list, or a string that is a list in JSON: its keys in order, each once."""
@@ -91,7 +92,9 @@ def read(data: dict[str, object]) -> Contents:
     return contents(RawSecret(data, "1"), "api_key", "secret/p", HEADERS)
 
 
-@pytest.mark.parametrize("wrap", [dict, lambda f: {"api_key": f}, lambda f: {"api_key": " " + json.dumps(f) + "\n"}])
+@pytest.mark.parametrize(
+    "wrap", [dict, lambda f: {"api_key": f}, lambda f: {"api_key": " " + json.dumps(f) + "\n"}]
+)
 def test_an_aws_access_key(wrap: Callable[[dict[str, str]], dict[str, object]]) -> None:
     """As fields of the secret, or as an object in the one field; what leaves with a request is looked for in answers."""
     found = read(wrap(AWS))
@@ -103,12 +106,19 @@ def test_an_aws_access_key(wrap: Callable[[dict[str, str]], dict[str, object]]) 
 @pytest.mark.parametrize("token", [None, ""])
 def test_an_aws_access_key_that_lasts(token: str | None) -> None:
     """It has no session token; a line end that a file brought is no part of it."""
-    [secret] = read({**AWS, "secret_access_key": "wJalr/K7\n", "session_token": token, "note": "x"}).secrets
-    assert json.loads(secret.reveal()) == {"access_key_id": "AKIAX", "secret_access_key": "wJalr/K7"}
+    [secret] = read(
+        {**AWS, "secret_access_key": "wJalr/K7\n", "session_token": token, "note": "x"}
+    ).secrets
+    assert json.loads(secret.reveal()) == {
+        "access_key_id": "AKIAX",
+        "secret_access_key": "wJalr/K7",
+    }
     assert secret.exposed == ("wJalr/K7",)
 
 
-@pytest.mark.parametrize("wrap", [dict, lambda f: {"api_key": f}, lambda f: {"api_key": json.dumps(f, indent=2)}])
+@pytest.mark.parametrize(
+    "wrap", [dict, lambda f: {"api_key": f}, lambda f: {"api_key": json.dumps(f, indent=2)}]
+)
 def test_a_service_account(wrap: Callable[[dict[str, str]], dict[str, object]]) -> None:
     """Its file, however it was put in, is one and the same secret; its private key never leaves."""
     found = read(wrap(ACCOUNT))
@@ -120,8 +130,14 @@ def test_a_service_account(wrap: Callable[[dict[str, str]], dict[str, object]]) 
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        ({"access_key_id": "AKIAX"}, "'secret_access_key' of the secret at secret/p is not a string"),
-        ({"secret_access_key": "HUSH"}, "'access_key_id' of the secret at secret/p is not a string"),
+        (
+            {"access_key_id": "AKIAX"},
+            "'secret_access_key' of the secret at secret/p is not a string",
+        ),
+        (
+            {"secret_access_key": "HUSH"},
+            "'access_key_id' of the secret at secret/p is not a string",
+        ),
         ({**AWS, "secret_access_key": "HU SH"}, "'secret_access_key' .* space"),
         ({**AWS, "session_token": 12345678}, "'session_token' .* not a string"),
         ({**AWS, **ACCOUNT}, "an AWS access key and a Google service account"),
@@ -147,8 +163,13 @@ def test_a_key_comes_before_the_rest() -> None:
 @pytest.mark.parametrize("wrap", [dict, lambda f: {"api_key": json.dumps(f)}])
 def test_whom_the_provider_charges(wrap: Callable[[dict[str, str]], dict[str, object]]) -> None:
     """Of the other fields those that mean a header are kept, and no others."""
-    found = read(wrap({"api_key": "sk-1", "organization": "org-1\n", "project": " ", "note": "HUSH"}))
-    assert (found.secrets[0].reveal(), found.headers) == ("sk-1", (("openai-organization", "org-1"),))
+    found = read(
+        wrap({"api_key": "sk-1", "organization": "org-1\n", "project": " ", "note": "HUSH"})
+    )
+    assert (found.secrets[0].reveal(), found.headers) == (
+        "sk-1",
+        (("openai-organization", "org-1"),),
+    )
     assert "HUSH" not in repr(found)
 
 

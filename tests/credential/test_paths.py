@@ -14,7 +14,23 @@ TEMPLATE = "projects/{project}/{provider}"
 
 @pytest.mark.parametrize(
     "project",
-    ["..", ".", "...", "", "a/b", "../b", "a/../b", "a b", "a?b", "a#b", "a%2fb", "a\\b", "a\n", "é", "{provider}"],
+    [
+        "..",
+        ".",
+        "...",
+        "",
+        "a/b",
+        "../b",
+        "a/../b",
+        "a b",
+        "a?b",
+        "a#b",
+        "a%2fb",
+        "a\\b",
+        "a\n",
+        "é",
+        "{provider}",
+    ],
 )
 def test_a_value_that_is_no_name_is_refused(project: str) -> None:
     """Slashes, dots alone, quoting, query and control characters never come into a path."""
@@ -39,7 +55,9 @@ def test_no_value_changes_the_shape(tenant: str, project: str) -> None:
     assert path_problem(path) is None
 
 
-@pytest.mark.parametrize("template", ["infrastructure/{provider}", "{tenant}/{project}-{provider}", "keys/openai"])
+@pytest.mark.parametrize(
+    "template", ["infrastructure/{provider}", "{tenant}/{project}-{provider}", "keys/openai"]
+)
 def test_templates(template: str) -> None:
     """What may stand in the configuration."""
     assert template_problem(template) is None

@@ -18,8 +18,12 @@ from tollhouse.credential.secret import Secret
 KEY = "sk-proj-T3BlbkFJ_abcdefghijklmnopqrstuvwxyz-0123456789ABCDEFGHIJ"
 
 PRINTABLE = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
-REAL = st.text("abcdefgXYZ0123456789-_", min_size=SHORTEST, max_size=40).map(lambda tail: "sk-" + tail)
-KEYS = st.one_of(REAL, st.text(PRINTABLE, min_size=SHORTEST, max_size=40), st.text("ab", min_size=8, max_size=16))
+REAL = st.text("abcdefgXYZ0123456789-_", min_size=SHORTEST, max_size=40).map(
+    lambda tail: "sk-" + tail
+)
+KEYS = st.one_of(
+    REAL, st.text(PRINTABLE, min_size=SHORTEST, max_size=40), st.text("ab", min_size=8, max_size=16)
+)
 Encode = Callable[[str], bytes]
 
 
@@ -44,7 +48,12 @@ def in_json(draw: st.DrawFn, text: str) -> bytes:
     out = ""
     for sign in text:
         unicode = f"\\u{ord(sign):04x}"
-        ways = [must.get(sign, sign), may.get(sign, must.get(sign, sign)), unicode, unicode.upper().replace("U", "u")]
+        ways = [
+            must.get(sign, sign),
+            may.get(sign, must.get(sign, sign)),
+            unicode,
+            unicode.upper().replace("U", "u"),
+        ]
         out += draw(st.sampled_from(ways))
     assert json.loads(f'"{out}"') == text
     return out.encode()
@@ -88,7 +97,20 @@ def around(draw: st.DrawFn, key: str) -> bytes:
     at = draw(st.integers(0, len(key)))
     pieces = [key[:at], key[at:], *Forms(key).spelt[1].decode().partition("A")[:1]]
     pieces = [piece for piece in pieces if "%" not in piece and "\\" not in piece]
-    tokens = ['"', "\\n", "\\\\", '\\"', "\\u00e9", "%20", "%2F ", " ", "\n\n", "\u00e9", "data: {", *pieces]
+    tokens = [
+        '"',
+        "\\n",
+        "\\\\",
+        '\\"',
+        "\\u00e9",
+        "%20",
+        "%2F ",
+        " ",
+        "\n\n",
+        "\u00e9",
+        "data: {",
+        *pieces,
+    ]
     return "".join(draw(st.lists(st.sampled_from(tokens), max_size=8))).encode()
 
 
@@ -108,10 +130,14 @@ def test_any_key_any_spelling_any_split(data: st.DataObject, key: str, cuts: lis
     assert clean == left + before + mark(len(itself)) + after + right
 
 
-@given(st.data(), st.text("ab", min_size=8, max_size=12), st.lists(st.integers(0, 10_000), max_size=12))
+@given(
+    st.data(), st.text("ab", min_size=8, max_size=12), st.lists(st.integers(0, 10_000), max_size=12)
+)
 def test_keys_that_overlap_themselves(data: st.DataObject, key: str, cuts: list[int]) -> None:
     """Of occurrences that overlap none is left whole, and no byte outside them is changed."""
-    whole = "".join(data.draw(st.lists(st.sampled_from(["a", "b", key, key[:5], key[3:], " "]), max_size=9))).encode()
+    whole = "".join(
+        data.draw(st.lists(st.sampled_from(["a", "b", key, key[:5], key[3:], " "]), max_size=9))
+    ).encode()
     clean = run(Redactor([key]), split(whole, cuts))
     places = [place for form in Forms(key).spelt for place in all_places(whole, form)]
     assert len(clean) == len(whole)
@@ -121,7 +147,9 @@ def test_keys_that_overlap_themselves(data: st.DataObject, key: str, cuts: list[
 
 
 @given(st.data(), KEYS, st.lists(st.binary(max_size=30), max_size=6))
-def test_nothing_is_held_that_cannot_become_a_key(data: st.DataObject, key: str, chunks: list[bytes]) -> None:
+def test_nothing_is_held_that_cannot_become_a_key(
+    data: st.DataObject, key: str, chunks: list[bytes]
+) -> None:
     """After each chunk exactly the longest end that is the beginning of a form is held; all else has gone on."""
     forms = Forms(key).spelt
     pieces = [form[: data.draw(st.integers(0, len(form)))] for form in forms[:3]]
@@ -172,7 +200,8 @@ def test_no_frame_waits(end: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "start", [b"s", b"sk-proj-T3", b"%", b"%7", b"%73", b"\\", b"\\u", b"\\u00", b"\\u007", b"\\u0073k"]
+    "start",
+    [b"s", b"sk-proj-T3", b"%", b"%7", b"%73", b"\\", b"\\u", b"\\u00", b"\\u007", b"\\u0073k"],
 )
 def test_what_may_become_the_key_waits(start: bytes) -> None:
     """A beginning is held, escapes too, and goes on when it has become something else."""
@@ -188,14 +217,21 @@ def test_a_beginning_byte_by_byte() -> None:
     """A provider that spells out the beginning of a long key, escaped twice, does not have it searched again for each byte;
     the key at its end is found."""
     key = "IQoJ" + "abcdefgh" * 40
-    spelt = "".join(f"\\u0025\\u00{ord(digit):02x}{other}" for sign in key for digit, other in [f"{ord(sign):02x}"])
+    spelt = "".join(
+        f"\\u0025\\u00{ord(digit):02x}{other}"
+        for sign in key
+        for digit, other in [f"{ord(sign):02x}"]
+    )
     text = spelt.encode()
     redactor = Redactor([key])
     out = b"".join(redactor.feed(text[at : at + 1]) for at in range(len(text))) + redactor.finish()
     assert out == MARK.ljust(len(text), b"*")
     assert redactor.searched < 1024 * 1024 + 20 * len(text)
     cut = text[:-1]
-    assert b"".join(redactor.feed(cut[at : at + 1]) for at in range(len(cut))) + redactor.finish() == cut
+    assert (
+        b"".join(redactor.feed(cut[at : at + 1]) for at in range(len(cut))) + redactor.finish()
+        == cut
+    )
 
 
 def test_several_keys() -> None:
@@ -228,13 +264,24 @@ def test_headers() -> None:
         ]
     )
     values = dict(clean)
-    assert [name for name, _ in clean] == ["content-type", "x-key", "x-auth", "location", "x-odd", "x-empty"]
+    assert [name for name, _ in clean] == [
+        "content-type",
+        "x-key",
+        "x-auth",
+        "location",
+        "x-odd",
+        "x-empty",
+    ]
     one = mark(len(KEY)).decode()
     assert values["x-key"] == f"Bearer {one}, Bearer {one}"
     assert values["x-auth"].startswith("Basic dXNlcjp[redacted by tollhouse]***")
     assert len(values["x-auth"]) == len("Basic ") + len(coded)
     assert values["location"].startswith("/?k=[redacted by tollhouse]***")
-    assert (values["content-type"], values["x-odd"], values["x-empty"]) == ("application/json", "\udcff", "")
+    assert (values["content-type"], values["x-odd"], values["x-empty"]) == (
+        "application/json",
+        "\udcff",
+        "",
+    )
 
 
 def test_headers_without_a_key_are_the_same_list() -> None:

@@ -30,7 +30,14 @@ def test_text_forms_are_redacted(lease: Lease, caplog: pytest.LogCaptureFixture)
     secret = lease.secret
     with caplog.at_level(logging.INFO):
         logging.getLogger("t").info("%s %r %s", secret, secret, lease)
-    forms = [repr(secret), str(secret), f"{secret}", f"{secret:>80}", "%s %r" % (secret, secret), repr([lease])]  # noqa: UP031
+    forms = [
+        repr(secret),
+        str(secret),
+        f"{secret}",
+        f"{secret:>80}",
+        "%s %r" % (secret, secret),
+        repr([lease]),
+    ]
     for form in [*forms, caplog.text, str(vars(caplog.records[0]))]:
         assert KEY not in form
         assert secret.fingerprint in form
@@ -41,7 +48,9 @@ def test_traceback_is_redacted(lease: Lease) -> None:
     try:
         raise ValueError(lease.secret)
     except ValueError as error:
-        shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+        shown = "".join(
+            traceback.TracebackException.from_exception(error, capture_locals=True).format()
+        )
     assert KEY not in shown
 
 
@@ -108,6 +117,11 @@ def test_what_leaves_with_a_request() -> None:
     assert Secret("sk-1").exposed == ("sk-1",)
     secret = Secret('{"a":"b"}', ["b", "c"])
     assert secret.exposed == ("b", "c")
-    assert [secret.sought(make), secret.sought(make), secret.derived(make), secret.sought(make)] == [1, 1, 2, 1]
+    assert [
+        secret.sought(make),
+        secret.sought(make),
+        secret.derived(make),
+        secret.sought(make),
+    ] == [1, 1, 2, 1]
     assert made == [("b", "c"), ('{"a":"b"}',)]
     assert secret == Secret('{"a":"b"}')

@@ -24,7 +24,12 @@ def test_demo_in_a_pipe() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "All of this happened." in done.stdout
     assert "\x1b" not in done.stdout
-    for shown in ("received by the provider", "402 budget_exceeded", "401 identity_unknown", "421 authority_mismatch"):
+    for shown in (
+        "received by the provider",
+        "402 budget_exceeded",
+        "401 identity_unknown",
+        "421 authority_mismatch",
+    ):
         assert shown in done.stdout
     assert not re.search(r"gate_\w{20}|sk-demo-[\w-]{20}", done.stdout)
     assert done.stderr == ""
@@ -43,7 +48,9 @@ def test_not_fooled(capsys: pytest.CaptureFixture[str]) -> None:
     assert "the provider received 0 calls, not the refused one (1)" in failed
 
 
-def test_without_the_sdk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_the_sdk(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Without the OpenAI SDK it says how to install it, and ends with 2."""
     monkeypatch.setitem(sys.modules, "openai", None)
     assert demo.main(keep=False) == 2
@@ -63,7 +70,12 @@ def test_keep() -> None:
                 pasted.append(line)
         try:
             shell = subprocess.run(
-                ["sh", "-eu"], input="".join(pasted), capture_output=True, text=True, timeout=60, check=False
+                ["sh", "-eu"],
+                input="".join(pasted),
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
             )
             lines = [process.stdout.readline() for _ in range(2)]
         finally:

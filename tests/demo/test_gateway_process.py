@@ -23,7 +23,10 @@ def test_config_adds_key_by_key(tmp_path: Path) -> None:
                 "listen": {"proxy_auth": "required"},
                 'prices."openai/x"': {"input": "1", "output": "2"},
                 "limits": {"max_body_bytes": 2048},
-                "vault": {"auth": {"method": "token", "token_file": "t"}, "address": "http://127.0.0.1:1"},
+                "vault": {
+                    "auth": {"method": "token", "token_file": "t"},
+                    "address": "http://127.0.0.1:1",
+                },
             },
         )
         tables = tomllib.loads(path.read_text())
@@ -66,7 +69,9 @@ def test_it_says_why_it_does_not_start(tmp_path: Path) -> None:
 def test_a_command_that_says_no(tmp_path: Path) -> None:
     """A command that fails is an error with what it said and its code."""
     gateway = GatewayProcess(write_config(tmp_path, None))
-    with pytest.raises(GatewayProcessError, match=r"token create nobody` ended with 1: tollhouse: .*nobody"):
+    with pytest.raises(
+        GatewayProcessError, match=r"token create nobody` ended with 1: tollhouse: .*nobody"
+    ):
         gateway.make_token("nobody")
 
 

@@ -24,7 +24,9 @@ class Terminal(io.StringIO):
         (io.StringIO(), {}, False),
     ],
 )
-def test_colours_on_a_terminal_only(stream: io.StringIO, environ: dict[str, str], colour: bool) -> None:
+def test_colours_on_a_terminal_only(
+    stream: io.StringIO, environ: dict[str, str], colour: bool
+) -> None:
     """A terminal gets colours unless its user or its kind forbids; a pipe never."""
     assert wants_colour(stream, environ) is colour
 
@@ -54,7 +56,12 @@ def test_columns_fit_and_mark_the_difference() -> None:
 def test_rows_pair_headers_by_name() -> None:
     """Headers are paired whatever their case and order; equal telemetry of the SDK is only counted."""
     sent = [("Host", "a"), ("X-Secret", "s"), ("x-stainless-os", "Linux"), ("authorization", "one")]
-    received = [("authorization", "two"), ("host", "a"), ("X-Stainless-OS", "Linux"), ("accept-encoding", "identity")]
+    received = [
+        ("authorization", "two"),
+        ("host", "a"),
+        ("X-Stainless-OS", "Linux"),
+        ("accept-encoding", "identity"),
+    ]
     assert request_rows(sent, received, str.upper) == [
         ("host: A", "host: A"),
         ("x-secret: S", ""),

@@ -49,7 +49,9 @@ def context(standin: StandIn) -> ssl.SSLContext:
 
 @pytest.fixture
 def http(standin: StandIn, context: ssl.SSLContext) -> Iterator[httpx2.Client]:
-    with httpx2.Client(verify=context, trust_env=False, base_url=f"https://localhost:{standin.port}") as client:
+    with httpx2.Client(
+        verify=context, trust_env=False, base_url=f"https://localhost:{standin.port}"
+    ) as client:
         client.headers["authorization"] = f"Bearer {standin.key}"
         yield client
 
@@ -58,11 +60,15 @@ def http(standin: StandIn, context: ssl.SSLContext) -> Iterator[httpx2.Client]:
 def sdk(standin: StandIn, context: ssl.SSLContext) -> Iterator[OpenAI]:
     http_client = openai.DefaultHttpxClient(verify=context, trust_env=False)
     base_url = f"https://localhost:{standin.port}/v1"
-    with OpenAI(api_key=standin.key, base_url=base_url, http_client=http_client, max_retries=0) as client:
+    with OpenAI(
+        api_key=standin.key, base_url=base_url, http_client=http_client, max_retries=0
+    ) as client:
         yield client
 
 
-def speak(standin: StandIn, context: ssl.SSLContext, data: bytes, sni: str = "api.openai.com") -> bytes:
+def speak(
+    standin: StandIn, context: ssl.SSLContext, data: bytes, sni: str = "api.openai.com"
+) -> bytes:
     """Send ``data`` over TLS and read to the end of the connection."""
     with (
         socket.create_connection(("127.0.0.1", standin.port), timeout=10) as raw,
@@ -90,7 +96,11 @@ def test_sdk_chat(standin: StandIn, sdk: OpenAI) -> None:
     assert answer.usage.prompt_tokens == answers.prompt_tokens(CHAT)
     assert answer.usage.completion_tokens == len(answers.pieces(CHAT)[0])
     [received] = standin.wait_count(1)
-    assert (received.method, received.target, received.outcome) == ("POST", "/v1/chat/completions", "answered")
+    assert (received.method, received.target, received.outcome) == (
+        "POST",
+        "/v1/chat/completions",
+        "answered",
+    )
     assert received.get("authorization") == f"Bearer {standin.key}"
     assert received.document()["messages"] == MESSAGES
 
@@ -99,18 +109,23 @@ def test_sdk_chat(standin: StandIn, sdk: OpenAI) -> None:
 def test_sdk_stream(sdk: OpenAI, counted: bool) -> None:
     """A stream of the SDK gives the same text, and usage only if it was asked for."""
     extra: Any = {"stream_options": {"include_usage": True}} if counted else {}
-    chunks = list(sdk.chat.completions.create(model="gpt-4o", messages=MESSAGES, stream=True, **extra))
+    chunks = list(
+        sdk.chat.completions.create(model="gpt-4o", messages=MESSAGES, stream=True, **extra)
+    )
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert text == answers.answer_text(CHAT)
     used = [chunk.usage for chunk in chunks if chunk.usage]
-    assert [usage.completion_tokens for usage in used] == ([len(answers.pieces(CHAT)[0])] if counted else [])
+    assert [usage.completion_tokens for usage in used] == (
+        [len(answers.pieces(CHAT)[0])] if counted else []
+    )
 
 
 def test_include_usage_changes_nothing_else(http: httpx2.Client) -> None:
     """Taking the extra frame and each ``"usage":null`` out of a counted stream leaves the uncounted one."""
     plain = http.post("/v1/chat/completions", json={**CHAT, "stream": True}).content
     counted = http.post(
-        "/v1/chat/completions", json={**CHAT, "stream": True, "stream_options": {"include_usage": True}}
+        "/v1/chat/completions",
+        json={**CHAT, "stream": True, "stream_options": {"include_usage": True}},
     ).content
     assert plain.endswith(b"data: [DONE]\n\n")
     assert b'"usage"' not in plain
@@ -121,13 +136,18 @@ def test_include_usage_changes_nothing_else(http: httpx2.Client) -> None:
 
 def test_identical_calls_identical_bytes(http: httpx2.Client) -> None:
     """Two equal requests get equal bodies."""
-    for path, document in (("/v1/chat/completions", CHAT), ("/v1/embeddings", {"model": "e", "input": "a b"})):
+    for path, document in (
+        ("/v1/chat/completions", CHAT),
+        ("/v1/embeddings", {"model": "e", "input": "a b"}),
+    ):
         assert http.post(path, json=document).content == http.post(path, json=document).content
 
 
 def test_cap_and_choices(sdk: OpenAI) -> None:
     """The request's own cap ends the answer, for each of its choices."""
-    answer = sdk.chat.completions.create(model="gpt-4o", messages=MESSAGES, max_completion_tokens=3, n=2)
+    answer = sdk.chat.completions.create(
+        model="gpt-4o", messages=MESSAGES, max_completion_tokens=3, n=2
+    )
     assert [choice.finish_reason for choice in answer.choices] == ["length", "length"]
     assert answer.usage is not None
     assert answer.usage.completion_tokens == 6
@@ -138,9 +158,13 @@ def test_embeddings_float_and_base64(http: httpx2.Client, sdk: OpenAI) -> None:
     asked = {"model": "text-embedding-3-small", "input": ["one", "two"], "encoding_format": "float"}
     floats = http.post("/v1/embeddings", json=asked).json()
     through_sdk = sdk.embeddings.create(model="text-embedding-3-small", input=["one", "two"])
-    assert [item.embedding for item in through_sdk.data] == [item["embedding"] for item in floats["data"]]
+    assert [item.embedding for item in through_sdk.data] == [
+        item["embedding"] for item in floats["data"]
+    ]
     assert floats["usage"] == {"prompt_tokens": 2, "total_tokens": 2}
-    tokens = http.post("/v1/embeddings", json={"model": "e", "input": [[1, 2, 3]], "dimensions": 4}).json()
+    tokens = http.post(
+        "/v1/embeddings", json={"model": "e", "input": [[1, 2, 3]], "dimensions": 4}
+    ).json()
     assert len(tokens["data"][0]["embedding"]) == 4
     assert tokens["usage"]["total_tokens"] == 3
 
@@ -173,7 +197,11 @@ def test_raw_bytes_are_written_down(standin: StandIn, context: ssl.SSLContext) -
     assert got.startswith(b"HTTP/1.1 401 ")
     [received] = standin.wait_count(1)
     assert received.target == "/v1/%63hat//x?a=%2e"
-    assert received.headers[:3] == [(b"hOST", b"api.openai.com"), (b"X-Two", b"1"), (b"x-two", b"\xc3\xa9")]
+    assert received.headers[:3] == [
+        (b"hOST", b"api.openai.com"),
+        (b"X-Two", b"1"),
+        (b"x-two", b"\xc3\xa9"),
+    ]
     assert (received.body, received.sni, received.connection) == (b"abc", "api.openai.com", 1)
     assert b"x-two: \xc3\xa9" in received.everything()
     assert json.loads(received.as_json())["body"] == base64.b64encode(b"abc").decode()
@@ -198,7 +226,9 @@ def test_edge_headers(http: httpx2.Client) -> None:
 
 def test_scripted_replies_in_order(http: httpx2.Client, standin: StandIn) -> None:
     """Queued behaviours are taken one a request; after them the ordinary answer comes."""
-    standin.script(reply(429, b"{}", [("retry-after", "1")]), redirect("https://elsewhere.example/"))
+    standin.script(
+        reply(429, b"{}", [("retry-after", "1")]), redirect("https://elsewhere.example/")
+    )
     first, second, third = (http.post("/v1/chat/completions", json=CHAT) for _ in range(3))
     assert (first.status_code, first.headers["retry-after"], first.content) == (429, "1", b"{}")
     assert (second.status_code, second.headers["location"]) == (302, "https://elsewhere.example/")
@@ -207,7 +237,9 @@ def test_scripted_replies_in_order(http: httpx2.Client, standin: StandIn) -> Non
 
 def test_extra_headers_text_and_no_usage(http: httpx2.Client, standin: StandIn) -> None:
     """The ordinary answer can be given other headers, other words and no usage."""
-    standin.always(Behaviour(headers=[("x-tollhouse-reason", "forged")], text="Only this.", usage=False))
+    standin.always(
+        Behaviour(headers=[("x-tollhouse-reason", "forged")], text="Only this.", usage=False)
+    )
     answer = http.post("/v1/chat/completions", json=CHAT)
     assert answer.headers["x-tollhouse-reason"] == "forged"
     assert "usage" not in answer.json()
@@ -258,7 +290,9 @@ def test_reset_before_headers(http: httpx2.Client, standin: StandIn) -> None:
 def test_cut_in_the_body(http: httpx2.Client, standin: StandIn, how: str, stream: bool) -> None:
     """The connection breaks in the body: after two frames of a stream, half-way through a plain answer."""
     pieces = 2 if stream else 0
-    standin.script(reset_mid_body(pieces) if how == "reset" else Behaviour(cut_after=pieces, cut="close"))
+    standin.script(
+        reset_mid_body(pieces) if how == "reset" else Behaviour(cut_after=pieces, cut="close")
+    )
     with http.stream("POST", "/v1/chat/completions", json={**CHAT, "stream": stream}) as answer:
         assert answer.status_code == 200
         got: list[bytes] = []
@@ -299,7 +333,9 @@ def test_a_body_that_never_ends_is_in_the_book(standin: StandIn, context: ssl.SS
         socket.create_connection(("127.0.0.1", standin.port), timeout=10) as raw,
         context.wrap_socket(raw, server_hostname="localhost") as tls,
     ):
-        tls.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
+        tls.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc"
+        )
         assert standin.wait_for(lambda book: len(book) == 1)
         assert not standin.book[0].complete
     assert standin.wait_for(lambda book: book[0].outcome == "client_gone")
@@ -319,7 +355,12 @@ def test_large_body_with_expect(http: httpx2.Client, standin: StandIn) -> None:
     """A body of megabytes is taken whole, after the 100 that curl waits for."""
     content = "x" * 3_000_000
     document = {"model": "gpt-4o", "messages": [{"role": "user", "content": content}]}
-    assert http.post("/v1/chat/completions", json=document, headers={"expect": "100-continue"}).status_code == 200
+    assert (
+        http.post(
+            "/v1/chat/completions", json=document, headers={"expect": "100-continue"}
+        ).status_code
+        == 200
+    )
     assert standin.book[0].document() == document
 
 
@@ -327,7 +368,9 @@ def test_without_tls() -> None:
     """It can speak plain http, for providers of one's own."""
     with StandIn(tls=False) as standin:
         url = f"http://{standin.address}/v1/models"
-        answer = httpx2.get(url, headers={"authorization": f"Bearer {standin.key}"}, trust_env=False)
+        answer = httpx2.get(
+            url, headers={"authorization": f"Bearer {standin.key}"}, trust_env=False
+        )
         assert answer.status_code == 200
 
 
@@ -367,7 +410,9 @@ def test_alone(tmp_path: Path) -> None:
     """As a program it keeps key, CA and book in its state directory."""
     command = [sys.executable, "-m", "tollhouse.demo.standin", "--state", str(tmp_path / "s")]
     with Program("the stand-in") as process:
-        address = process.start(command, ready="standin: ready ").removeprefix("standin: ready ").strip()
+        address = (
+            process.start(command, ready="standin: ready ").removeprefix("standin: ready ").strip()
+        )
         key = (tmp_path / "s/key").read_text().strip()
         context = ssl.create_default_context(cafile=str(tmp_path / "s/ca.pem"))
         context.check_hostname = False

@@ -51,11 +51,16 @@ def environ(standin: StandIn, tmp_path: Path) -> Iterator[dict[str, str]]:
             with contextlib.suppress(OSError):
                 while True:
                     client, _ = listener.accept()
-                    threading.Thread(target=tunnel, args=(client, standin.port), daemon=True).start()
+                    threading.Thread(
+                        target=tunnel, args=(client, standin.port), daemon=True
+                    ).start()
 
         threading.Thread(target=accept, daemon=True).start()
         ca_file = standin.write_ca(tmp_path / "ca.pem")
-        yield {"HTTPS_PROXY": f"http://127.0.0.1:{listener.getsockname()[1]}", "SSL_CERT_FILE": str(ca_file)}
+        yield {
+            "HTTPS_PROXY": f"http://127.0.0.1:{listener.getsockname()[1]}",
+            "SSL_CERT_FILE": str(ca_file),
+        }
         listener.shutdown(socket.SHUT_RDWR)
 
 

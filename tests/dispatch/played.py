@@ -31,7 +31,11 @@ COUNTED = {**STREAM, "stream_options": {"include_usage": True}}
 JSON = chat_json(REQUEST)
 PLAIN_STREAM = list(chat_frames(STREAM))
 COUNTED_STREAM = list(chat_frames(COUNTED))
-USAGE = Units(input=chat_usage(REQUEST)["prompt_tokens"], output=chat_usage(REQUEST)["completion_tokens"], requests=1)
+USAGE = Units(
+    input=chat_usage(REQUEST)["prompt_tokens"],
+    output=chat_usage(REQUEST)["completion_tokens"],
+    requests=1,
+)
 CHARGE = Charge("gpt-4o-2024-08-06", USAGE, "default")
 SSE = [("content-type", "text/event-stream; charset=utf-8")]
 OF_JSON = [("content-type", "application/json")]
@@ -54,7 +58,11 @@ class Provider:
     takes ``head_s`` and each piece ``piece_s`` of ``clock``."""
 
     def __init__(
-        self, *outcomes: Given | Exception, clock: Clock | None = None, head_s: float = 0.0, piece_s: float = 0.0
+        self,
+        *outcomes: Given | Exception,
+        clock: Clock | None = None,
+        head_s: float = 0.0,
+        piece_s: float = 0.0,
     ) -> None:
         self._outcomes = list(outcomes)
         self._clock = clock or Clock()
@@ -89,7 +97,9 @@ class Provider:
     def token_refused(self, lease: Lease, token: Secret) -> bool:
         return False
 
-    def _answer(self, status: int, headers: Sequence[tuple[str, str]], pieces: Sequence[bytes | Exception]) -> Answer:
+    def _answer(
+        self, status: int, headers: Sequence[tuple[str, str]], pieces: Sequence[bytes | Exception]
+    ) -> Answer:
         left = [*pieces, b""]
 
         async def read() -> bytes:
@@ -144,11 +154,16 @@ def asked_for(
     **asked: Any,
 ) -> Requested:
     provider = replace(OPENAI, attempts=attempts)
-    at = replace(admitted(path, method=method, provider=provider), arrival=arrival(head(method, path, *headers)))
+    at = replace(
+        admitted(path, method=method, provider=provider),
+        arrival=arrival(head(method, path, *headers)),
+    )
     of = requested(REQUEST if body is None else body, at, **asked)
     if family is not None:
         # Its errors are read; no operation of it is open yet.
-        at = replace(at, provider=replace(provider, family=replace(family, meter=OPENAI.family.meter)))
+        at = replace(
+            at, provider=replace(provider, family=replace(family, meter=OPENAI.family.meter))
+        )
     return replace(of, admitted=at)
 
 

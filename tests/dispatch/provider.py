@@ -119,7 +119,9 @@ class RawProvider:
             while not writer.is_closing():
                 head = (await reader.readuntil(b"\r\n\r\n"))[:-4]
                 request = Request(head, b"", connection)
-                request.body = await reader.readexactly(int((request.get("content-length") or ["0"])[0]))
+                request.body = await reader.readexactly(
+                    int((request.get("content-length") or ["0"])[0])
+                )
                 self.received.append(request)
                 behave = self.behaviours.pop(0) if self.behaviours else says(answer())
                 await behave(line)
@@ -147,7 +149,9 @@ class FakeResolver(AbstractResolver):
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         addresses = answers.pop(0) if len(answers) > 1 else answers[0]
         return [
-            ResolveResult(hostname=host, host=address, port=port, family=socket.AF_INET, proto=0, flags=0)
+            ResolveResult(
+                hostname=host, host=address, port=port, family=socket.AF_INET, proto=0, flags=0
+            )
             for address in addresses
         ]
 
@@ -174,7 +178,9 @@ class Authority:
         )
         self.ca_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def _begin(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, days: int) -> x509.CertificateBuilder:
+    def _begin(
+        self, name: x509.Name, key: ec.EllipticCurvePrivateKey, days: int
+    ) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()
@@ -184,20 +190,31 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=3))
             .not_valid_after(now + datetime.timedelta(days=days))
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
         )
 
-    def server(self, host: str | None = HOST, *, common_name: str = "leaf", days: int = 1) -> ssl.SSLContext:
+    def server(
+        self, host: str | None = HOST, *, common_name: str = "leaf", days: int = 1
+    ) -> ssl.SSLContext:
         """A server context with a leaf for ``host`` (None: no subjectAltName), which ends in ``days``."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
         builder = self._begin(name, key, days)
         if host is not None:
-            builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False
+            )
         pem = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
         pem += key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
         file = self._directory / f"leaf-{abs(hash((host, common_name, days)))}.pem"
         file.write_bytes(pem)

@@ -51,7 +51,9 @@ async def test_a_body_of_known_length(cuts: tuple[int, ...]) -> None:
     pieces = [JSON[a:b] for a, b in zip((0, *cuts), (*cuts, len(JSON)), strict=True)]
     trip = await pulled((200, with_length(JSON), pieces))
     assert trip.before == b"".join(pieces[:-1])
-    assert [(piece.whole, piece.last) for piece in trip.pieces] == [(False, False)] * len(cuts) + [(True, True)]
+    assert [(piece.whole, piece.last) for piece in trip.pieces] == [(False, False)] * len(cuts) + [
+        (True, True)
+    ]
     assert (settled(trip).end, settled(trip).charges) == (End.WHOLE, (CHARGE,))
     assert (trip.status, trip.body) == (200, JSON)
     assert trip.headers["content-length"] == str(len(JSON))
@@ -61,11 +63,15 @@ async def test_a_body_of_unknown_length() -> None:
     """Its end makes it whole."""
     trip = await pulled((200, OF_JSON, [JSON[:50], JSON[50:]]))
     assert (trip.before, trip.body, settled(trip).charges) == (JSON, JSON, (CHARGE,))
-    assert [(piece.whole, piece.last) for piece in trip.pieces] == [(False, False)] * 2 + [(True, True)]
+    assert [(piece.whole, piece.last) for piece in trip.pieces] == [(False, False)] * 2 + [
+        (True, True)
+    ]
     assert "content-length" not in trip.headers
 
 
-@pytest.mark.parametrize("body", [COUNTED, STREAM], ids=["asked for by the client", "asked for by us"])
+@pytest.mark.parametrize(
+    "body", [COUNTED, STREAM], ids=["asked for by the client", "asked for by us"]
+)
 async def test_a_stream(body: dict[str, Any]) -> None:
     """`[DONE]` makes it whole; what was only asked for by us is taken out again."""
     trip = await pulled((200, SSE, COUNTED_STREAM), body)
@@ -74,7 +80,9 @@ async def test_a_stream(body: dict[str, Any]) -> None:
     assert trip.before == b"".join(wanted[:-1])
     assert (settled(trip).end, settled(trip).charges) == (End.STREAMED, (CHARGE,))
     assert [piece.data for piece in trip.pieces if piece.data] == wanted, "each frame by itself"
-    assert [piece.whole for piece in trip.pieces][-3:] == [False, True, True], "its end comes behind [DONE]"
+    assert [piece.whole for piece in trip.pieces][-3:] == [False, True, True], (
+        "its end comes behind [DONE]"
+    )
 
 
 async def test_a_stream_without_done() -> None:
@@ -85,7 +93,9 @@ async def test_a_stream_without_done() -> None:
 
 async def test_more_behind_done() -> None:
     """It is the client's, and changes nothing that was settled."""
-    late = b': goodbye\n\ndata: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
+    late = (
+        b': goodbye\n\ndata: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
+    )
     trip = await pulled((200, SSE, [*COUNTED_STREAM, late]), COUNTED)
     assert trip.body == b"".join([*COUNTED_STREAM, late])
     assert (trip.before, settled(trip).charges) == (b"".join(COUNTED_STREAM[:-1]), (CHARGE,))
@@ -148,12 +158,18 @@ async def test_no_body(status: int, headers: list[tuple[str, str]]) -> None:
 async def test_no_body_where_a_stream_was_asked_for() -> None:
     """Nothing is edited in it, so its length stays."""
     trip = await pulled((200, [*SSE, ("content-length", "0")], []), STREAM)
-    assert (trip.headers["content-length"], settled(trip).end, settled(trip).charges) == ("0", End.STREAMED, ())
+    assert (trip.headers["content-length"], settled(trip).end, settled(trip).charges) == (
+        "0",
+        End.STREAMED,
+        (),
+    )
 
 
 async def test_an_error_is_passed_on() -> None:
     """Byte for byte, unread."""
-    body = b'{"error":{"message":"no","type":"t","param":null,"code":"c"},"usage":{"prompt_tokens":5}}'
+    body = (
+        b'{"error":{"message":"no","type":"t","param":null,"code":"c"},"usage":{"prompt_tokens":5}}'
+    )
     trip = await pulled((400, with_length(body), [body]))
     assert (trip.status, trip.body) == (400, body)
     outcome = settled(trip)
@@ -209,7 +225,10 @@ async def test_a_content_type_in_any_case() -> None:
 
 @pytest.mark.parametrize(
     ("body", "tier"),
-    [({"usage": {"prompt_tokens": 1}, "service_tier": "default"}, "default"), ({"usage": {"prompt_tokens": 1}}, "")],
+    [
+        ({"usage": {"prompt_tokens": 1}, "service_tier": "default"}, "default"),
+        ({"usage": {"prompt_tokens": 1}}, ""),
+    ],
 )
 async def test_the_tier_that_was_served(body: dict[str, Any], tier: str) -> None:
     """Counted without one is standard, whatever was asked for."""
@@ -229,7 +248,12 @@ async def test_a_stream_that_is_cut() -> None:
         await trip.run()
     assert refused.value.denial.code == "upstream_bad_answer"
     outcome = trip.outcome()
-    assert (outcome.end, outcome.charges, outcome.output_seen, trip.settled) == (End.CUT, (), 3, None)
+    assert (outcome.end, outcome.charges, outcome.output_seen, trip.settled) == (
+        End.CUT,
+        (),
+        3,
+        None,
+    )
     assert trip.body == b"".join(PLAIN_STREAM[:4])
     with pytest.raises(StopAsyncIteration):
         await anext(trip.answering)
@@ -317,7 +341,9 @@ async def test_the_budget_is_not_asked_behind_the_end() -> None:
 
 async def test_a_stop_in_a_stream() -> None:
     """What was seen is known, and the connection is let go."""
-    trip = await Trip(Provider((200, SSE, [*COUNTED_STREAM[:4], WAIT])), asked_for(STREAM)).left_after(4)
+    trip = await Trip(
+        Provider((200, SSE, [*COUNTED_STREAM[:4], WAIT])), asked_for(STREAM)
+    ).left_after(4)
     outcome = trip.outcome(End.STOPPED)
     await trip.delivery.close()
     assert (outcome.end, outcome.output_seen, outcome.charges) == (End.STOPPED, 3, ())
@@ -327,7 +353,9 @@ async def test_a_stop_in_a_stream() -> None:
 async def test_silences() -> None:
     """The time without text, but for its first second: up to the text that ends it, or to the client's leaving."""
     clock = Clock()
-    provider = Provider((200, SSE, [*COUNTED_STREAM[:2], WAIT]), clock=clock, head_s=5.0, piece_s=11.0)
+    provider = Provider(
+        (200, SSE, [*COUNTED_STREAM[:2], WAIT]), clock=clock, head_s=5.0, piece_s=11.0
+    )
     trip = await Trip(provider, asked_for(COUNTED), read_on_s=0, timing=Timing(clock)).left_after(2)
     # The first frame has no text: 5 and twice 11 seconds, less one.
     assert (trip.answering.output_seen, trip.answering.silent_s) == (1, 26.0)
@@ -338,11 +366,15 @@ async def test_silences() -> None:
 class Later(Provider):
     """The pieces behind `WAIT` come when the client has gone."""
 
-    def __init__(self, first: Sequence[bytes], headers: Sequence[tuple[str, str]], *later: bytes | Exception) -> None:
+    def __init__(
+        self, first: Sequence[bytes], headers: Sequence[tuple[str, str]], *later: bytes | Exception
+    ) -> None:
         super().__init__((200, headers, [*first, WAIT, *later]))
 
 
-async def gone(provider: Provider, after: int, body: Any, *, read_on_s: float = 60, **more: Any) -> Trip:
+async def gone(
+    provider: Provider, after: int, body: Any, *, read_on_s: float = 60, **more: Any
+) -> Trip:
     trip = await Trip(provider, asked_for(body, **more), read_on_s=read_on_s).left_after(after)
     await trip.delivery.read_on()
     return trip
@@ -363,10 +395,14 @@ async def test_reading_a_body_on_to_its_end() -> None:
     assert (trip.outcome(End.LEFT).end, trip.outcome(End.LEFT).charges) == (End.WHOLE, (CHARGE,))
 
 
-@pytest.mark.parametrize("piece", [WAIT, CUT, RuntimeError("injected")], ids=["silent", "cut", "a fault"])
+@pytest.mark.parametrize(
+    "piece", [WAIT, CUT, RuntimeError("injected")], ids=["silent", "cut", "a fault"]
+)
 async def test_reading_on_in_vain(piece: bytes | Exception) -> None:
     """It raises nothing, and what was seen is known."""
-    trip = await gone(Later(COUNTED_STREAM[:4], SSE, COUNTED_STREAM[4], piece), 4, COUNTED, read_on_s=0.05)
+    trip = await gone(
+        Later(COUNTED_STREAM[:4], SSE, COUNTED_STREAM[4], piece), 4, COUNTED, read_on_s=0.05
+    )
     outcome = trip.outcome(End.LEFT)
     await trip.delivery.close()
     assert (outcome.end, outcome.charges) == (End.LEFT, ())
@@ -379,7 +415,9 @@ async def test_nothing_is_read_on_for_nothing() -> None:
     await Trip(Provider()).delivery.read_on()
     trip = await gone(Later([b"{"], OF_JSON, WAIT), 1, None, method="GET", path="/v1/models")
     assert trip.outcome(End.LEFT).end is End.LEFT
-    trip = await Trip(Provider((200, SSE, [*COUNTED_STREAM, WAIT])), asked_for(COUNTED)).left_after(len(COUNTED_STREAM))
+    trip = await Trip(Provider((200, SSE, [*COUNTED_STREAM, WAIT])), asked_for(COUNTED)).left_after(
+        len(COUNTED_STREAM)
+    )
     async with asyncio.timeout(5):
         await trip.delivery.read_on()
     assert trip.outcome(End.LEFT).end is End.STREAMED

@@ -27,7 +27,9 @@ UNREACHABLE = UpstreamError("upstream_unreachable", "Connection refused.", "no")
 LOST = UpstreamError("upstream_unreachable", "It closed the connection.", "maybe")
 
 
-def says_status(status: int, body: bytes = b"{}", **headers: str) -> tuple[int, bytes, dict[str, str]]:
+def says_status(
+    status: int, body: bytes = b"{}", **headers: str
+) -> tuple[int, bytes, dict[str, str]]:
     return status, body, {name.replace("_", "-"): value for name, value in headers.items()}
 
 
@@ -64,7 +66,9 @@ class Given:
             policy=policy,
             breaker=self.breaker,
             sdk_retry_count=sdk_retry_count,
-            timing=Timing(self.clock, lambda: WALL + self.clock.now - 1000.0, self.clock.sleep, lambda: 1.0),
+            timing=Timing(
+                self.clock, lambda: WALL + self.clock.now - 1000.0, self.clock.sleep, lambda: 1.0
+            ),
             record=self.attempts.append,
         )
 
@@ -106,7 +110,11 @@ async def test_an_error_that_is_retried(code: str) -> None:
     """Errors before the head are tried again; those of unknown fate are marked."""
     given = Given(UpstreamError(code, "", "no"), UpstreamError(code, "", "maybe"), says_status(200))
     assert (await given.deliver()).status == 200
-    assert given.attempts == [Attempt(code, 0.0), Attempt(code, 0.0, unknown=True), Attempt("200", 0.0)]
+    assert given.attempts == [
+        Attempt(code, 0.0),
+        Attempt(code, 0.0, unknown=True),
+        Attempt("200", 0.0),
+    ]
     assert given.clock.slept == [0.5, 1.0]
 
 
@@ -121,7 +129,9 @@ async def test_an_error_that_is_not(code: str) -> None:
 
 async def test_our_tries_are_spent() -> None:
     """The provider's own last answer is passed on, and the SDK is told to stop."""
-    given = Given(says_status(500), says_status(502), says_status(503, b"last", x_should_retry="true"))
+    given = Given(
+        says_status(500), says_status(502), says_status(503, b"last", x_should_retry="true")
+    )
     got = await given.deliver()
     assert (got.status, await got.read()) == (503, b"last")
     assert got.headers == [("x-should-retry", "false")]
@@ -154,7 +164,9 @@ async def test_never_more_than_the_tries_of_one_layer(entry: int) -> None:
     total = 0
     for sdk_retry_count in range(3):
         given = Given(says_status(503))
-        got = await given.deliver(RetryPolicy(attempts=entry, deadline_s=60.0), sdk_retry_count=sdk_retry_count)
+        got = await given.deliver(
+            RetryPolicy(attempts=entry, deadline_s=60.0), sdk_retry_count=sdk_retry_count
+        )
         total += len(given.tries)
         if got.get("x-should-retry") == "false":
             break
@@ -224,7 +236,10 @@ async def test_the_retry_budget_is_spent() -> None:
     given = Given(LOST)
     with pytest.raises(UpstreamError) as caught:
         await given.deliver(policy)
-    assert (given.tries, caught.value.headers) == (["upstream_unreachable"], (("x-should-retry", "false"),))
+    assert (given.tries, caught.value.headers) == (
+        ["upstream_unreachable"],
+        (("x-should-retry", "false"),),
+    )
     assert "The gateway has tried it once, and retries are paused" in caught.value.why
 
 

@@ -43,7 +43,11 @@ EMPTY: dict[str, tuple[str, int, Any]] = {
     "OpenAI, organization's spend": ("openai", 429, openai("organization_spend_limit_exceeded")),
     "OpenAI, project's spend": ("openai", 429, openai("project_spend_limit_exceeded")),
     "OpenAI, organization's usage": ("openai", 429, openai("organization_usage_limit_exceeded")),
-    "OpenAI, images": ("openai", 400, openai("billing_hard_limit_reached", "invalid_request_error")),
+    "OpenAI, images": (
+        "openai",
+        400,
+        openai("billing_hard_limit_reached", "invalid_request_error"),
+    ),
     # https://docs.anthropic.com/en/api/errors; https://github.com/anthropics/claude-code/issues/66314
     "Anthropic, 402": ("anthropic", 402, anthropic("billing_error")),
     "Anthropic, 400": ("anthropic", 400, anthropic("invalid_request_error", TOO_LOW)),
@@ -56,12 +60,20 @@ EMPTY: dict[str, tuple[str, int, Any]] = {
     ),
     "Mistral": ("mistral", 402, {"detail": "payment"}),
     "Cohere": ("cohere", 402, {"message": "payment", "id": "1"}),
-    "DeepSeek": ("openai", 402, openai("invalid_request_error", "unknown_error", "Insufficient Balance")),
+    "DeepSeek": (
+        "openai",
+        402,
+        openai("invalid_request_error", "unknown_error", "Insufficient Balance"),
+    ),
     # The form, with 403: https://github.com/griptape-ai/griptape-nodes-engine/issues/1079
     "xAI": ("openai", 429, {"code": EXHAUSTED, "error": XAI}),
     "xAI, as OpenAI has it": ("openai", 429, openai(message=XAI)),
     # https://github.com/continuedev/continue/issues/11154: also when only the cap can't be paid; another key may pay it
-    "OpenRouter": ("openai", 402, {"error": {"code": 402, "message": UNAFFORDABLE, "metadata": {}}}),
+    "OpenRouter": (
+        "openai",
+        402,
+        {"error": {"code": 402, "message": UNAFFORDABLE, "metadata": {}}},
+    ),
     "Together, 402": ("openai", 402, {"id": "1", **openai(None, "credit_limit")}),
     "Together, 429": ("openai", 429, {"id": "1", **openai(None, "credit_limit")}),
     "402 without a body": ("openai", 402, b""),
@@ -70,15 +82,35 @@ EMPTY: dict[str, tuple[str, int, Any]] = {
 ORDINARY: dict[str, tuple[str, int, Any]] = {
     "OpenAI, requests": ("openai", 429, openai("rate_limit_exceeded", "requests")),
     "OpenAI, tokens": ("openai", 429, openai("rate_limit_exceeded", "tokens")),
-    "Azure": ("openai", 429, openai("429", message="Requests to the ChatCompletions_Create Operation have exceeded")),
-    "Groq": ("openai", 429, openai("rate_limit_exceeded", "tokens", "Rate limit reached for model")),
+    "Azure": (
+        "openai",
+        429,
+        openai("429", message="Requests to the ChatCompletions_Create Operation have exceeded"),
+    ),
+    "Groq": (
+        "openai",
+        429,
+        openai("rate_limit_exceeded", "tokens", "Rate limit reached for model"),
+    ),
     "Together": ("openai", 429, {"id": "1", **openai(None, "model_rate_limit")}),
-    "OpenRouter": ("openai", 429, {"error": {"code": 429, "message": "Rate limit exceeded: free-models-per-day"}}),
+    "OpenRouter": (
+        "openai",
+        429,
+        {"error": {"code": 429, "message": "Rate limit exceeded: free-models-per-day"}},
+    ),
     "vLLM, a code that is a number": ("openai", 400, openai(400, "BadRequestError")),
-    "xAI, requests": ("openai", 429, {"code": EXHAUSTED, "error": "Too many requests for team 0a-1b and model"}),
+    "xAI, requests": (
+        "openai",
+        429,
+        {"code": EXHAUSTED, "error": "Too many requests for team 0a-1b and model"},
+    ),
     "an error that is a word": ("openai", 429, {"error": "insufficient_quota"}),
     "Anthropic, requests": ("anthropic", 429, anthropic("rate_limit_error")),
-    "Anthropic, a request": ("anthropic", 400, anthropic("invalid_request_error", "max_tokens: Field required")),
+    "Anthropic, a request": (
+        "anthropic",
+        400,
+        anthropic("invalid_request_error", "max_tokens: Field required"),
+    ),
     "Gemini, minute": (
         "google",
         429,
@@ -89,9 +121,21 @@ ORDINARY: dict[str, tuple[str, int, Any]] = {
         429,
         google(429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota)."),
     ),
-    "Vertex, in a list": ("google", 429, [google(429, "RESOURCE_EXHAUSTED", "Resource exhausted. Please try again")]),
-    "Gemini, a request": ("google", 400, google(400, "FAILED_PRECONDITION", "User location is not supported")),
-    "Mistral, requests": ("mistral", 429, {"object": "error", "message": "m", "type": "rate_limited", "code": "1300"}),
+    "Vertex, in a list": (
+        "google",
+        429,
+        [google(429, "RESOURCE_EXHAUSTED", "Resource exhausted. Please try again")],
+    ),
+    "Gemini, a request": (
+        "google",
+        400,
+        google(400, "FAILED_PRECONDITION", "User location is not supported"),
+    ),
+    "Mistral, requests": (
+        "mistral",
+        429,
+        {"object": "error", "message": "m", "type": "rate_limited", "code": "1300"},
+    ),
     "Mistral, capacity": (
         "mistral",
         429,
@@ -102,7 +146,11 @@ ORDINARY: dict[str, tuple[str, int, Any]] = {
     "Bedrock, quota of the service": ("bedrock", 400, {"message": "Service quota exceeded"}),
     "429 without a body": ("openai", 429, b""),
     "429 in HTML": ("openai", 429, b"<html>insufficient_quota</html>"),
-    "400 that repeats a prompt": ("openai", 400, openai("invalid_value", message=f"Invalid value: '{XAI}'")),
+    "400 that repeats a prompt": (
+        "openai",
+        400,
+        openai("invalid_value", message=f"Invalid value: '{XAI}'"),
+    ),
     "what the request said, as a message": (
         "anthropic",
         400,

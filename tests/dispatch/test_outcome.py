@@ -9,7 +9,18 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from tests.dispatch.played import CUT, NO_HEAD, OF_JSON, SSE, STREAM, WAIT, Given, Provider, Trip, asked_for
+from tests.dispatch.played import (
+    CUT,
+    NO_HEAD,
+    OF_JSON,
+    SSE,
+    STREAM,
+    WAIT,
+    Given,
+    Provider,
+    Trip,
+    asked_for,
+)
 from tests.support.clock import Clock
 
 from tollhouse.call import End, Outcome
@@ -119,7 +130,9 @@ BODIES: dict[str, tuple[Sequence[bytes], list[Row]]] = {
 LEFT = {"left": End.LEFT, "budget": End.OVER_BUDGET, "stop": End.STOPPED}
 
 
-async def ended(given: Sequence[bytes], by: str, body: object, headers: Sequence[tuple[str, str]]) -> Outcome:
+async def ended(
+    given: Sequence[bytes], by: str, body: object, headers: Sequence[tuple[str, str]]
+) -> Outcome:
     clock = Clock()
     last: list[bytes | Exception] = {"end": [], "cut": [CUT]}.get(by, [WAIT, WAIT])  # type: ignore[assignment]
     answer: Given = (200, headers, [*given, *last])
@@ -151,8 +164,18 @@ async def test_a_stream(came: str, row: Row) -> None:
     """Whoever ended it: what it said itself goes before that."""
     by, end, charges, seen, silent = row
     found = await ended(STREAMS[came][0], by, STREAM, SSE)
-    assert (found.end, found.charges, found.output_seen, found.silent_s) == (end, charges, seen, silent)
-    assert (found.status, found.in_flight, found.metered, found.streamed) == (200, False, True, True)
+    assert (found.end, found.charges, found.output_seen, found.silent_s) == (
+        end,
+        charges,
+        seen,
+        silent,
+    )
+    assert (found.status, found.in_flight, found.metered, found.streamed) == (
+        200,
+        False,
+        True,
+        True,
+    )
     assert found.error == ("overloaded" if "error" in came else "")
 
 
@@ -165,15 +188,43 @@ async def test_a_body(came: str, row: Row) -> None:
     """It was made before its first byte came: nothing of it is text that was seen."""
     by, end, charges, seen, silent = row
     found = await ended(BODIES[came][0], by, None, OF_JSON)
-    assert (found.end, found.charges, found.output_seen, found.silent_s) == (end, charges, seen, silent)
-    assert (found.status, found.in_flight, found.metered, found.streamed) == (200, False, True, False)
+    assert (found.end, found.charges, found.output_seen, found.silent_s) == (
+        end,
+        charges,
+        seen,
+        silent,
+    )
+    assert (found.status, found.in_flight, found.metered, found.streamed) == (
+        200,
+        False,
+        True,
+        False,
+    )
     assert found.error == ("504" if came == "an error" else "")
 
 
 NOTHING: dict[str, tuple[Given | Exception, str, End, bool, int]] = {
-    "not sent": (UpstreamError("upstream_unreachable", "Refused.", "no"), "end", End.NEVER_LEFT, False, 0),
-    "lost": (UpstreamError("upstream_unreachable", "It closed.", "maybe"), "end", End.UNKNOWN, False, 1),
-    "our time-out": (UpstreamError("upstream_timeout", "Too late.", "maybe"), "end", End.UNKNOWN, False, 1),
+    "not sent": (
+        UpstreamError("upstream_unreachable", "Refused.", "no"),
+        "end",
+        End.NEVER_LEFT,
+        False,
+        0,
+    ),
+    "lost": (
+        UpstreamError("upstream_unreachable", "It closed.", "maybe"),
+        "end",
+        End.UNKNOWN,
+        False,
+        1,
+    ),
+    "our time-out": (
+        UpstreamError("upstream_timeout", "Too late.", "maybe"),
+        "end",
+        End.UNKNOWN,
+        False,
+        1,
+    ),
     "left": (NO_HEAD, "left", End.LEFT, True, 0),
     "budget": (NO_HEAD, "budget", End.OVER_BUDGET, True, 0),
     "stop": (NO_HEAD, "stop", End.STOPPED, True, 0),
@@ -202,8 +253,14 @@ async def test_an_error_status(status: int) -> None:
     """It costs nothing, whoever ends it."""
     given: Given = (status, OF_JSON, [JSON_ERROR])
     trip = await Trip(Provider(given), asked_for(attempts=1)).run()
-    assert (trip.outcome().end, trip.outcome().status, trip.outcome().metered) == (End.ERROR, status, False)
-    trip = await Trip(Provider((status, OF_JSON, [JSON_ERROR, WAIT])), asked_for(attempts=1)).left_after(1)
+    assert (trip.outcome().end, trip.outcome().status, trip.outcome().metered) == (
+        End.ERROR,
+        status,
+        False,
+    )
+    trip = await Trip(
+        Provider((status, OF_JSON, [JSON_ERROR, WAIT])), asked_for(attempts=1)
+    ).left_after(1)
     assert trip.outcome(End.LEFT).end is End.ERROR
 
 

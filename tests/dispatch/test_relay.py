@@ -39,7 +39,11 @@ from tollhouse.dispatch.breaker import Breakers, State
 from tollhouse.dispatch.relay import Relay
 
 UNAUTHORIZED: Given = (401, OF_JSON, [b'{"error":{}}'])
-TOO_MANY: Given = (429, [*OF_JSON, ("retry-after", "7")], [b'{"error":{"code":"rate_limit_exceeded"}}'])
+TOO_MANY: Given = (
+    429,
+    [*OF_JSON, ("retry-after", "7")],
+    [b'{"error":{"code":"rate_limit_exceeded"}}'],
+)
 NO_MONEY = b'{"error":{"code":"insufficient_quota"}}'
 HARD_LIMIT = b'{"error":{"type":"invalid_request_error","code":"billing_hard_limit_reached"}}'
 ANSWER: Given = (200, with_length(JSON), [JSON])
@@ -84,7 +88,9 @@ async def test_a_key_that_stays_refused(other: Lease | None) -> None:
     outcome = trip.outcome()
     assert (trip.delivery.answering, outcome.status, outcome.end) == (None, 401, End.ERROR)
     tried = [OLD] if other is None else [OLD, other]
-    assert [secret.fingerprint for secret in trip.provider.secrets] == [lease.fingerprint for lease in tried]
+    assert [secret.fingerprint for secret in trip.provider.secrets] == [
+        lease.fingerprint for lease in tried
+    ]
     assert trip.keys.refusals == tried, "each is counted, and left alone by the others"
 
 
@@ -96,9 +102,14 @@ async def test_a_key_over_its_rate_limit() -> None:
     for retries in ("0", "1"):
         keys = Keys(None, others=[OLD, NEW])
         provider = Provider(TOO_MANY, ANSWER)
-        trip = await Trip(provider, asked_for(headers=[("x-stainless-retry-count", retries)]), keys=keys).run()
+        trip = await Trip(
+            provider, asked_for(headers=[("x-stainless-retry-count", retries)]), keys=keys
+        ).run()
         assert (trip.status, trip.body) == (200, JSON)
-        assert [secret.fingerprint for secret in provider.secrets] == [OLD.fingerprint, NEW.fingerprint]
+        assert [secret.fingerprint for secret in provider.secrets] == [
+            OLD.fingerprint,
+            NEW.fingerprint,
+        ]
         assert keys.told == {OLD.fingerprint: ("cooling", 7.0)}
         assert trip.tries == ["429", "200"]
         assert trip.outcome().key_version == f"{NEW.fingerprint}@2"
@@ -106,7 +117,9 @@ async def test_a_key_over_its_rate_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [(429, NO_MONEY), (402, b"no JSON at all"), (400, HARD_LIMIT)], ids=["429", "402", "400"]
+    ("status", "body"),
+    [(429, NO_MONEY), (402, b"no JSON at all"), (400, HARD_LIMIT)],
+    ids=["429", "402", "400"],
 )
 async def test_an_account_that_is_empty(status: int, body: bytes) -> None:
     """Said in any of the three ways it marks the key and leads to the next."""
@@ -116,7 +129,8 @@ async def test_an_account_that_is_empty(status: int, body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [(429, NO_MONEY), (402, b"{}"), (400, HARD_LIMIT), (400, b'{"error":{"code":"bad"}}')]
+    ("status", "body"),
+    [(429, NO_MONEY), (402, b"{}"), (400, HARD_LIMIT), (400, b'{"error":{"code":"bad"}}')],
 )
 async def test_no_key_to_go_on_with(status: int, body: bytes) -> None:
     """The provider's answer is the client's, whole."""
@@ -141,7 +155,11 @@ async def test_each_key_is_tried_once() -> None:
         def next(self) -> Lease | None:
             return NEW if list(self.told) == [OLD.fingerprint] else OLD
 
-    limited: Given = (429, [*OF_JSON, ("x-should-retry", "false")], [b'{"error":{"code":"rate_limit_exceeded"}}'])
+    limited: Given = (
+        429,
+        [*OF_JSON, ("x-should-retry", "false")],
+        [b'{"error":{"code":"rate_limit_exceeded"}}'],
+    )
     provider = Provider(limited, limited)
     trip = await Trip(provider, keys=Round(None)).run()
     assert (trip.status, len(provider.secrets)) == (429, 2)
@@ -178,7 +196,9 @@ async def test_what_was_minted_is_redacted() -> None:
     body = f'{{"a":"{token.reveal()}"}}'.encode()
     provider = Provider((200, with_length(body), [body]))
     provider.mints = token
-    account = lease(secret=Secret('{"private_key":"..."}', ()), path="infrastructure/vertex", kind="google")
+    account = lease(
+        secret=Secret('{"private_key":"..."}', ()), path="infrastructure/vertex", kind="google"
+    )
     trip = await Trip(provider, lease=account).run()
     assert trip.body == b'{"a":"[redacted by tollhouse"}'
 
@@ -187,7 +207,11 @@ async def test_a_key_that_cannot_be_put_on() -> None:
     """No access token, or a secret of another kind: 503, nothing is charged or tried again, and the reason stays here."""
     trip = Trip(Provider(CredentialUnavailable("HUSH says Google.")))
     denial = (await refusal(trip)).denial
-    assert (denial.code, denial.why, denial.headers) == ("credential_unavailable", "", (("retry-after", "5"),))
+    assert (denial.code, denial.why, denial.headers) == (
+        "credential_unavailable",
+        "",
+        (("retry-after", "5"),),
+    )
     assert trip.tries == ["credential_unavailable"]
     outcome = trip.outcome()
     assert (outcome.attempts_unknown, outcome.status, outcome.end) == (0, 0, End.NEVER_LEFT)
@@ -196,12 +220,24 @@ async def test_a_key_that_cannot_be_put_on() -> None:
 @pytest.mark.parametrize(
     ("family", "status", "headers", "body"),
     [
-        ("google", 400, OF_JSON, b'{"error":{"code":400,"details":[{"reason":"API_KEY_INVALID"}]}}'),
-        ("bedrock", 403, [("x-amzn-errortype", "ExpiredTokenException:http://x/")], b'{"message":"expired"}'),
+        (
+            "google",
+            400,
+            OF_JSON,
+            b'{"error":{"code":400,"details":[{"reason":"API_KEY_INVALID"}]}}',
+        ),
+        (
+            "bedrock",
+            403,
+            [("x-amzn-errortype", "ExpiredTokenException:http://x/")],
+            b'{"message":"expired"}',
+        ),
         ("cohere", 498, OF_JSON, b'{"message":"invalid token"}'),
     ],
 )
-async def test_a_refusal_in_the_family_s_own_words(family: str, status: int, headers: Any, body: bytes) -> None:
+async def test_a_refusal_in_the_family_s_own_words(
+    family: str, status: int, headers: Any, body: bytes
+) -> None:
     """It leads to another key as a 401 does; and to 502 when there is none."""
     refused: Given = (status, headers, [body])
     of = asked_for(family=FAMILIES[family])
@@ -215,7 +251,10 @@ async def test_a_refusal_in_the_family_s_own_words(family: str, status: int, hea
 
 async def test_the_last_of_our_attempts() -> None:
     """Its error is the refusal, and the SDK is told to stop: 3 times 3 never happens."""
-    lost = [UpstreamError("upstream_unreachable", "It closed the connection.", "maybe") for _ in range(3)]
+    lost = [
+        UpstreamError("upstream_unreachable", "It closed the connection.", "maybe")
+        for _ in range(3)
+    ]
     clock = Clock()
     trip = Trip(Provider(*lost), timing=Timing(clock, sleep=clock.sleep))
     denial = (await refusal(trip)).denial
@@ -325,7 +364,9 @@ async def test_closed_twice() -> None:
 # An error of the provider's own under status 200, as the breaker sees it.
 
 OWN = b'{"error":{"message":"Provider returned error","type":"server_error","code":504}}'
-THE_REQUESTS = b'{"error":{"message":"m","type":"invalid_request_error","code":"context_length_exceeded"}}'
+THE_REQUESTS = (
+    b'{"error":{"message":"m","type":"invalid_request_error","code":"context_length_exceeded"}}'
+)
 TEXT = b'data: {"choices":[{"index":0,"delta":{"content":"Hello"}}]}\n\n'
 OK: Given = (200, with_length(JSON), [JSON])
 
@@ -358,7 +399,14 @@ async def states(breakers: Breakers, *answers: Given) -> str:
         (erring(THE_REQUESTS, TEXT), "c" * 10),
         (ANSWER, "c" * 10),
     ],
-    ids=["an object", "first in a stream", "the request's", "the same in a stream", "the same behind text", "none"],
+    ids=[
+        "an object",
+        "first in a stream",
+        "the request's",
+        "the same in a stream",
+        "the same behind text",
+        "none",
+    ],
 )
 async def test_what_counts_for_the_breaker(answer: Given, state: str) -> None:
     """What would be a status of 5xx elsewhere: ten in a row open it. A workload can cause the others."""
@@ -387,7 +435,9 @@ async def test_a_probe_whose_text_has_begun() -> None:
     breakers = opened(Breakers(clock), OLD)
     clock.advance(10.0)
     breaker = breakers.of("api.openai.com", OLD.secret.digest)
-    trip = Trip(Provider((200, [("content-type", "text/event-stream")], [TEXT, WAIT])), breakers=breakers)
+    trip = Trip(
+        Provider((200, [("content-type", "text/event-stream")], [TEXT, WAIT])), breakers=breakers
+    )
     await trip.left_after(1)
     assert breaker.state is State.CLOSED
     await trip.delivery.close()
@@ -400,7 +450,9 @@ async def test_a_probe_that_is_left(pieces: int) -> None:
     breakers = opened(Breakers(clock), OLD)
     clock.advance(10.0)
     given: list[bytes | Exception] = [b": waiting\n\n"] * pieces
-    trip = Trip(Provider((200, [("content-type", "text/event-stream")], [*given, WAIT])), breakers=breakers)
+    trip = Trip(
+        Provider((200, [("content-type", "text/event-stream")], [*given, WAIT])), breakers=breakers
+    )
     await trip.left_after(pieces)
     assert breakers.of("api.openai.com", OLD.secret.digest).state is State.HALF_OPEN
     await trip.delivery.close()

@@ -37,8 +37,12 @@ async def test_rebinding_does_not_change_the_judged_answer() -> None:
 async def test_connect_to_replaces_name_and_port() -> None:
     """connect_to is dialled instead of what DNS says, and a name in it is looked up."""
     found = await resolver({}, connect_to=("9.9.9.9", 8443)).resolve(HOST, 443)
-    assert [(one["hostname"], one["host"], one["port"]) for one in found] == [(HOST, "9.9.9.9", 8443)]
-    found = await resolver({"egress.example": [["9.9.9.8"]]}, connect_to=("egress.example", 1443)).resolve(HOST, 443)
+    assert [(one["hostname"], one["host"], one["port"]) for one in found] == [
+        (HOST, "9.9.9.9", 8443)
+    ]
+    found = await resolver(
+        {"egress.example": [["9.9.9.8"]]}, connect_to=("egress.example", 1443)
+    ).resolve(HOST, 443)
     assert [(one["host"], one["port"]) for one in found] == [("9.9.9.8", 1443)]
 
 

@@ -65,7 +65,14 @@ def test_our_own_wait_is_random_and_bounded() -> None:
     policy = RetryPolicy.of(OPENAI)
     assert (policy.attempts, policy.deadline_s) == (OPENAI.attempts, OPENAI.deadline_s)
     assert policy.wait_s(1, lambda: 0.0) == 0.0
-    assert [policy.wait_s(tries, lambda: 1.0) for tries in range(1, 7)] == [0.5, 1.0, 2.0, 4.0, 4.0, 4.0]
+    assert [policy.wait_s(tries, lambda: 1.0) for tries in range(1, 7)] == [
+        0.5,
+        1.0,
+        2.0,
+        4.0,
+        4.0,
+        4.0,
+    ]
 
 
 def test_the_retry_budget() -> None:

@@ -21,7 +21,9 @@ from tollhouse.providers.openai import OPENAI
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 ORG = (("openai-organization", "org-1"), ("openai-project", "proj 1"))
-BOTH = Provider("both", GOOGLE, (), CredentialSlot("x-goog-api-key"), accepts=frozenset({"google", "key"}))
+BOTH = Provider(
+    "both", GOOGLE, (), CredentialSlot("x-goog-api-key"), accepts=frozenset({"google", "key"})
+)
 
 
 class Tokens:
@@ -39,7 +41,9 @@ class Tokens:
 
 
 def begin(lease: Lease, provider: Provider, **more: Any) -> Any:
-    return credential_headers(Outgoing(provider, "h", "GET", "/", [], None, lease), [], "h", now=NOW, **more)
+    return credential_headers(
+        Outgoing(provider, "h", "GET", "/", [], None, lease), [], "h", now=NOW, **more
+    )
 
 
 @pytest.mark.parametrize("provider", BUILT_IN, ids=lambda provider: provider.name)
@@ -50,8 +54,12 @@ def test_a_key_is_put_on_without_waiting(provider: Provider) -> None:
     assert done.value.value == [(provider.slot.header, provider.slot.prefix + "sk-1")]
 
 
-@pytest.mark.parametrize(("provider", "expected"), [(OPENAI, ORG), (BOTH, ())], ids=["openai", "another"])
-async def test_whom_the_provider_charges(provider: Provider, expected: tuple[tuple[str, str], ...]) -> None:
+@pytest.mark.parametrize(
+    ("provider", "expected"), [(OPENAI, ORG), (BOTH, ())], ids=["openai", "another"]
+)
+async def test_whom_the_provider_charges(
+    provider: Provider, expected: tuple[tuple[str, str], ...]
+) -> None:
     """The headers are set for a provider that has them, and for no other."""
     found = await begin(lease(headers=(*ORG, ("x-evil", "1"))), provider)
     assert tuple(found[:-1]) == expected
@@ -102,10 +110,16 @@ async def test_nothing_is_sent_without_a_credential(raw: RawProvider, reach: Rea
     assert (raw.received, raw.connections) == ([], 0)
 
 
-async def test_an_account_s_header_of_the_workload_is_replaced(raw: RawProvider, reach: Reach) -> None:
+async def test_an_account_s_header_of_the_workload_is_replaced(
+    raw: RawProvider, reach: Reach
+) -> None:
     """Even if it came as far as here."""
     async with reach(raw.port, account_headers=OPENAI.account_headers) as to:
-        given = [("OpenAI-Organization", "org-of-the-workload"), ("x-amz-security-token", "t"), ("x-a", "b")]
+        given = [
+            ("OpenAI-Organization", "org-of-the-workload"),
+            ("x-amz-security-token", "t"),
+            ("x-a", "b"),
+        ]
         got = await to.send("GET", "/", given, None, lease=lease(headers=ORG[:1]))
         await got.read()
         await got.close()

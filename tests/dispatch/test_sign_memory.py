@@ -65,7 +65,11 @@ asyncio.run(main())
 
 
 async def run(tmp_path: Path, *keep: str) -> list[object]:
-    key = {"access_key_id": "AKIAX", "secret_access_key": "s/" + "k+" * 19, "session_token": "t/" * 200}
+    key = {
+        "access_key_id": "AKIAX",
+        "secret_access_key": "s/" + "k+" * 19,
+        "session_token": "t/" * 200,
+    }
     (tmp_path / "aws.json").write_text(json.dumps(key))
     (tmp_path / "google.json").write_text(json.dumps(token_endpoint.account()))
     with token_endpoint.token_server() as tokens:
@@ -73,7 +77,15 @@ async def run(tmp_path: Path, *keep: str) -> list[object]:
         async with RawProvider().running(None) as raw:
             done = await asyncio.to_thread(
                 subprocess.run,
-                [sys.executable, "-c", SCRIPT, str(raw.port), str(tokens.port), str(tmp_path), *keep],
+                [
+                    sys.executable,
+                    "-c",
+                    SCRIPT,
+                    str(raw.port),
+                    str(tokens.port),
+                    str(tmp_path),
+                    *keep,
+                ],
                 capture_output=True,
                 text=True,
                 check=False,

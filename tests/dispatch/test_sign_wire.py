@@ -23,7 +23,11 @@ from tollhouse.families.bedrock import BEDROCK
 from tollhouse.providers import Catalog, CredentialSlot, Provider
 
 HOST = "bedrock-runtime.eu-west-1.amazonaws.com"
-KEYS = {"access_key_id": "AKIAOFTHETESTS", "secret_access_key": "secret/of+the=tests", "session_token": "token//of=="}
+KEYS = {
+    "access_key_id": "AKIAOFTHETESTS",
+    "secret_access_key": "secret/of+the=tests",
+    "session_token": "token//of==",
+}
 LEASE = lease(json.dumps(KEYS), path="infrastructure/bedrock", kind="aws")
 NOW = datetime(2026, 11, 23, 19, 30, tzinfo=UTC)
 
@@ -31,7 +35,9 @@ NOW = datetime(2026, 11, 23, 19, 30, tzinfo=UTC)
 class Wire:
     """An `Upstream` and its provider on a loop of their own, for examples that are not coroutines."""
 
-    def __init__(self, runner: asyncio.Runner, raw: RawProvider, upstream: Upstream, provider: Provider) -> None:
+    def __init__(
+        self, runner: asyncio.Runner, raw: RawProvider, upstream: Upstream, provider: Provider
+    ) -> None:
         self._runner = runner
         self.raw = raw
         self._upstream = upstream
@@ -99,7 +105,9 @@ ESCAPES = st.sampled_from(["%20", "%2F", "%3A", "%3a", "%25", "%C3%A9", "%41", "
 PIECES = st.lists(st.tuples(CHARACTERS, ESCAPES).map("".join), max_size=4)
 # What is refused instead: see `test_what_cannot_be_signed` of the signer.
 QUERIES = st.lists(
-    st.tuples(CHARACTERS.map(lambda text: "n" + text.replace(";", "").replace("&", "&n")), ESCAPES).map("".join),
+    st.tuples(
+        CHARACTERS.map(lambda text: "n" + text.replace(";", "").replace("&", "&n")), ESCAPES
+    ).map("".join),
     max_size=4,
 )
 
@@ -108,9 +116,9 @@ QUERIES = st.lists(
 @given(
     path=PIECES.map("".join),
     query=QUERIES.map("&".join),
-    value=st.text(st.characters(codec="ascii", min_codepoint=32, max_codepoint=126), max_size=20).filter(
-        lambda text: "  " not in text
-    ),
+    value=st.text(
+        st.characters(codec="ascii", min_codepoint=32, max_codepoint=126), max_size=20
+    ).filter(lambda text: "  " not in text),
     body=st.binary(max_size=300),
 )
 def test_any_url(wire: Wire, path: str, query: str, value: str, body: bytes) -> None:
@@ -125,7 +133,9 @@ def test_any_url(wire: Wire, path: str, query: str, value: str, body: bytes) -> 
 @pytest.mark.parametrize("size", [0, 262_144, 262_145, 1_000_000])
 def test_any_body(wire: Wire, size: int) -> None:
     """Small and large ones, which are hashed in a thread."""
-    request = wire.send("/model/anthropic.claude-3-5-sonnet-20240620-v1:0/converse", [], b"x" * size)
+    request = wire.send(
+        "/model/anthropic.claude-3-5-sonnet-20240620-v1:0/converse", [], b"x" * size
+    )
     assert refusal(request) == ""
 
 
@@ -157,9 +167,13 @@ def test_what_cannot_be_signed_is_not_sent(wire: Wire, target: str) -> None:
         ("AccessDeniedException", "Mon, 23 Nov 2026 19:40:00 GMT", ""),
     ],
 )
-def test_a_clock_that_is_off(wire: Wire, caplog: pytest.LogCaptureFixture, error: str, date: str, told: str) -> None:
+def test_a_clock_that_is_off(
+    wire: Wire, caplog: pytest.LogCaptureFixture, error: str, date: str, told: str
+) -> None:
     """Of a refused signature the log says when the clocks differ."""
-    wire.raw.behaviours.append(says(answer(403, b'{"message":"x"}', x_amzn_errortype=error, date=date)))
+    wire.raw.behaviours.append(
+        says(answer(403, b'{"message":"x"}', x_amzn_errortype=error, date=date))
+    )
     with caplog.at_level(logging.ERROR):
         wire.send("/model/m/converse", [], b"{}")
     said = "\n".join(record.getMessage() for record in caplog.records)

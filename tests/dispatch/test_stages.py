@@ -116,7 +116,10 @@ def test_a_meter_that_raises_harms_no_byte(part: str, sound: int) -> None:
     """What it held back goes on, and all that comes, each byte once; the fault is told once."""
     faults: list[str] = []
     metering = Metering(lambda: Faulty(part, sound), 0.0, lambda: faults.append(part))
-    out = b"".join(metering.feed(piece) for piece in (b"one ", b"two ", b"three ", b"four")) + metering.flush()
+    out = (
+        b"".join(metering.feed(piece) for piece in (b"one ", b"two ", b"three ", b"four"))
+        + metering.flush()
+    )
     assert out == b"one two three four"
     assert (metering.failed, faults, metering.edits) == (True, [part], True)
     assert metering.charges == (Charge("m", Units(input=3)),)
@@ -130,7 +133,11 @@ def test_a_meter_that_can_not_be_made() -> None:
         raise RuntimeError("injected")
 
     metering = Metering(make, 0.0, lambda: faults.append("made"))
-    assert (metering.feed(b"one "), metering.feed(b"two"), metering.flush()) == (b"one ", b"two", b"")
+    assert (metering.feed(b"one "), metering.feed(b"two"), metering.flush()) == (
+        b"one ",
+        b"two",
+        b"",
+    )
     assert (metering.failed, faults, metering.charges) == (True, ["made"], ())
 
 

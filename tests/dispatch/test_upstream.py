@@ -44,7 +44,11 @@ async def fails(attempt: object) -> UpstreamError:
 async def test_the_bytes_of_a_request(raw: RawProvider, reach: Reach) -> None:
     """The request is what was given, the key, Host, Content-Length and identity; nothing of aiohttp's own."""
     async with reach(raw.port) as to:
-        given = [("content-type", "application/json"), ("user-agent", "OpenAI/Python"), ("x-a", "é")]
+        given = [
+            ("content-type", "application/json"),
+            ("user-agent", "OpenAI/Python"),
+            ("x-a", "é"),
+        ]
         got = await to.send(headers=given)
         assert (got.status, await body_of(got)) == (200, b"{}")
     (request,) = raw.received
@@ -94,9 +98,12 @@ async def test_the_path_goes_out_byte_for_byte(raw: RawProvider, reach: Reach, p
 
 
 @pytest.mark.parametrize(
-    "path", ["", "v1", "@evil.example/", ":1@evil.example/", "/v1#fragment", "/v1?", "/a\r\nx: y", "*"]
+    "path",
+    ["", "v1", "@evil.example/", ":1@evil.example/", "/v1#fragment", "/v1?", "/a\r\nx: y", "*"],
 )
-async def test_a_path_that_cannot_be_sent_as_it_is(raw: RawProvider, reach: Reach, path: str) -> None:
+async def test_a_path_that_cannot_be_sent_as_it_is(
+    raw: RawProvider, reach: Reach, path: str
+) -> None:
     """It is an error of ours; nothing leaves."""
     async with reach(raw.port) as to:
         with pytest.raises(ValueError, match="cannot be sent"):
@@ -185,7 +192,9 @@ async def test_an_answer_closed_early_drops_its_connection(raw: RawProvider, rea
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_stale_connection_is_one_attempt(raw: RawProvider, reach: Reach, method: str) -> None:
+async def test_a_stale_connection_is_one_attempt(
+    raw: RawProvider, reach: Reach, method: str
+) -> None:
     """A kept connection that the server closes when the next request comes is an error, not a silent second request."""
 
     async def close(line: Line) -> None:
@@ -220,7 +229,10 @@ async def test_an_answer_that_nobody_asked_for(raw: RawProvider, reach: Reach) -
 
 async def test_two_answers_in_one_segment(raw: RawProvider, reach: Reach) -> None:
     """The same when the second answer comes together with the first."""
-    raw.behaviours = [says(answer(200, b"mine") + answer(200, b"not yours")), says(answer(200, b"yours"))]
+    raw.behaviours = [
+        says(answer(200, b"mine") + answer(200, b"not yours")),
+        says(answer(200, b"yours")),
+    ]
     async with reach(raw.port) as to:
         assert await body_of(await to.send()) == b"mine"
         assert await body_of(await to.send()) == b"yours"
@@ -347,7 +359,9 @@ async def test_a_body_that_is_cut(raw: RawProvider, reach: Reach, reset: bool) -
         assert await body_of(await to.send()) == b"{}"
 
 
-async def test_bytes_before_a_cut_are_not_lost_to_a_slow_reader(raw: RawProvider, reach: Reach) -> None:
+async def test_bytes_before_a_cut_are_not_lost_to_a_slow_reader(
+    raw: RawProvider, reach: Reach
+) -> None:
     """They may hold the count of tokens: a reader that comes late gets them first, the cut after."""
 
     async def cut(line: Line) -> None:
@@ -463,18 +477,28 @@ async def test_lost_before_the_head(raw: RawProvider, reach: Reach, reset: bool)
 
 BAD = {
     "not http": says(b"SSH-2.0-OpenSSH\r\n\r\n"),
-    "unasked 101": says(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"),
+    "unasked 101": says(
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+    ),
     "interim without end": says(*[b"HTTP/1.1 100 Continue\r\n\r\n" * 10] * 3),
     "interim, processing": says(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" * 1000),
-    "1 MB in one header": says(b"HTTP/1.1 200 OK\r\nx: " + b"a" * 1_000_000 + b"\r\ncontent-length: 0\r\n\r\n"),
-    "1 MB in many": says(b"HTTP/1.1 200 OK\r\n" + b"x: aaaaaaaaaa\r\n" * 70_000 + b"content-length: 0\r\n\r\n"),
+    "1 MB in one header": says(
+        b"HTTP/1.1 200 OK\r\nx: " + b"a" * 1_000_000 + b"\r\ncontent-length: 0\r\n\r\n"
+    ),
+    "1 MB in many": says(
+        b"HTTP/1.1 200 OK\r\n" + b"x: aaaaaaaaaa\r\n" * 70_000 + b"content-length: 0\r\n\r\n"
+    ),
     "80 KB in five": says(
-        b"HTTP/1.1 200 OK\r\n" + (b"x: " + b"a" * 16_000 + b"\r\n") * 5 + b"content-length: 0\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\n"
+        + (b"x: " + b"a" * 16_000 + b"\r\n") * 5
+        + b"content-length: 0\r\n\r\n"
     ),
     "status 999": says(b"HTTP/1.1 999 X\r\ncontent-length: 0\r\n\r\n"),
     "control character": says(b"HTTP/1.1 200 OK\r\nx: a\x01b\r\ncontent-length: 0\r\n\r\n"),
     "bare CR": says(b"HTTP/1.1 200 OK\r\nx: a\rset-cookie: b\r\ncontent-length: 0\r\n\r\n"),
-    "length and chunks": says(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "length and chunks": says(
+        b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+    ),
     "two lengths": says(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd"),
 }
 
@@ -530,7 +554,9 @@ async def test_an_unknown_authority(other_authority: Authority, reach: Reach) ->
     assert raw.received == []
 
 
-async def test_ca_file_replaces_the_public_roots(raw: RawProvider, reach: Reach, authority: Authority) -> None:
+async def test_ca_file_replaces_the_public_roots(
+    raw: RawProvider, reach: Reach, authority: Authority
+) -> None:
     """Without ca_file only public roots count, and SSL_CERT_FILE of the gateway's environment adds none."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(authority.ca_file))
@@ -595,7 +621,9 @@ async def test_a_refused_address_is_not_dialled(raw: RawProvider, reach: Reach) 
     assert raw.connections == 0
 
 
-async def test_the_address_that_was_checked_is_the_one_dialled(raw: RawProvider, reach: Reach) -> None:
+async def test_the_address_that_was_checked_is_the_one_dialled(
+    raw: RawProvider, reach: Reach
+) -> None:
     """Rebinding: the first answer passes and is dialled, the name is not asked a second time between check and dial."""
     names = {HOST: [["127.0.0.1"], ["169.254.169.254"]]}
     async with reach(raw.port, names=names) as to:
@@ -611,9 +639,12 @@ async def test_all_addresses_are_tried(raw: RawProvider, reach: Reach) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "rule"), [("127.0.0.1", "loopback"), ("127.1", "not an IP"), ("2130706433", "not an IP")]
+    ("host", "rule"),
+    [("127.0.0.1", "loopback"), ("127.1", "not an IP"), ("2130706433", "not an IP")],
 )
-async def test_a_host_that_is_an_address(raw: RawProvider, reach: Reach, host: str, rule: str) -> None:
+async def test_a_host_that_is_an_address(
+    raw: RawProvider, reach: Reach, host: str, rule: str
+) -> None:
     """aiohttp would dial it without asking the resolver: it is judged before."""
     async with reach(raw.port, hosts=(host,), allow_private=False) as to:
         error = await fails(to.send(host=host))
@@ -691,7 +722,9 @@ async def test_after_close_nothing_leaves() -> None:
     provider = Provider(name="p", family=OPENAI, hosts=(HOST,), slot=CredentialSlot("api-key"))
     upstream = Upstream(Catalog((provider,)))
     for _ in range(2):
-        error = await fails(upstream.send(Outgoing(provider, HOST, "GET", "/", [], None, LEASE), budget_s=1.0))
+        error = await fails(
+            upstream.send(Outgoing(provider, HOST, "GET", "/", [], None, LEASE), budget_s=1.0)
+        )
         assert (error.code, error.sent) == ("upstream_unreachable", "no")
         await upstream.start()
         await upstream.close()

@@ -33,7 +33,9 @@ def of_aws(kind: str) -> list[tuple[str, str]]:
 
 
 GOOGLE = "type.googleapis.com/google.rpc.ErrorInfo"
-BAD_KEY = coded(code=400, status="INVALID_ARGUMENT", details=[{"@type": GOOGLE, "reason": "API_KEY_INVALID"}])
+BAD_KEY = coded(
+    code=400, status="INVALID_ARGUMENT", details=[{"@type": GOOGLE, "reason": "API_KEY_INVALID"}]
+)
 CREDIT = "Your credit balance is too low to access the API."
 XAI = "Your team 0a-1b has either used all available credits or reached its limit."
 
@@ -45,13 +47,38 @@ TOO_LARGE = "Request too large for gpt-4o in organization org-1"
     ("family", "status", "body", "verdict"),
     [
         ("openai", 401, coded(code="invalid_api_key"), "refused"),
-        ("openai", 401, coded(code="401", message="Access denied due to invalid subscription key"), "refused"),
-        ("openai", 401, coded(message=f"{SCOPES}. Check", type="invalid_request_error", code=None), "request"),
-        ("openai", 401, coded(message=f"Incorrect API key provided: {SCOPES}", code="invalid_api_key"), "refused"),
+        (
+            "openai",
+            401,
+            coded(code="401", message="Access denied due to invalid subscription key"),
+            "refused",
+        ),
+        (
+            "openai",
+            401,
+            coded(message=f"{SCOPES}. Check", type="invalid_request_error", code=None),
+            "request",
+        ),
+        (
+            "openai",
+            401,
+            coded(message=f"Incorrect API key provided: {SCOPES}", code="invalid_api_key"),
+            "refused",
+        ),
         ("anthropic", 401, coded(message=SCOPES), "refused"),
         ("openai", 401, b"", "refused"),
-        ("openai", 429, coded(message=f"{TOO_LARGE} on tokens per min", code="rate_limit_exceeded"), "request"),
-        ("openai", 429, coded(message=f"Rate limit reached: {TOO_LARGE}", code="rate_limit_exceeded"), None),
+        (
+            "openai",
+            429,
+            coded(message=f"{TOO_LARGE} on tokens per min", code="rate_limit_exceeded"),
+            "request",
+        ),
+        (
+            "openai",
+            429,
+            coded(message=f"Rate limit reached: {TOO_LARGE}", code="rate_limit_exceeded"),
+            None,
+        ),
         ("anthropic", 401, {"type": "error", "error": {"type": "authentication_error"}}, "refused"),
         ("mistral", 401, {"detail": "Unauthorized"}, "refused"),
         ("cohere", 401, {"message": "invalid api token"}, "refused"),
@@ -60,11 +87,21 @@ TOO_LARGE = "Request too large for gpt-4o in organization org-1"
         ("google", 401, coded(code=401, status="UNAUTHENTICATED"), "refused"),
         ("google", 400, BAD_KEY, "refused"),
         ("google", 400, [BAD_KEY], "refused"),
-        ("google", 400, coded(code=400, status="INVALID_ARGUMENT", message="API_KEY_INVALID"), None),
+        (
+            "google",
+            400,
+            coded(code=400, status="INVALID_ARGUMENT", message="API_KEY_INVALID"),
+            None,
+        ),
         ("google", 400, coded(details=[{"reason": "FIELD"}, "API_KEY_INVALID"]), None),
         ("openai", 400, BAD_KEY, None),
         ("google", 403, coded(code=403, status="PERMISSION_DENIED"), None),
-        ("bedrock", 403, {"Message": "Authentication failed: Please make sure your API Key is valid."}, "refused"),
+        (
+            "bedrock",
+            403,
+            {"Message": "Authentication failed: Please make sure your API Key is valid."},
+            "refused",
+        ),
         ("bedrock", 403, {"message": "You don't have access to the model."}, None),
         ("bedrock", 403, b"no JSON", None),
         ("openai", 403, coded(code="unsupported_country_region_territory"), None),
@@ -85,7 +122,12 @@ TOO_LARGE = "Request too large for gpt-4o in organization org-1"
         ("anthropic", 400, coded(message=f"Invalid value: {CREDIT!r}."), None),
         ("anthropic", 429, coded(type="rate_limit_error"), None),
         ("google", 402, coded(code=402, status="RESOURCE_EXHAUSTED"), "no_money"),
-        ("google", 429, coded(message="Your prepayment credits are depleted. Please go to AI Studio"), "no_money"),
+        (
+            "google",
+            429,
+            coded(message="Your prepayment credits are depleted. Please go to AI Studio"),
+            "no_money",
+        ),
         ("google", 429, coded(code=429, status="RESOURCE_EXHAUSTED"), None),
         ("mistral", 402, b"no JSON", "no_money"),
         ("openai", 400, b"", None),
@@ -105,7 +147,10 @@ async def test_verdict(family: str, status: int, body: object, verdict: str | No
     ("kind", "verdict"),
     [
         ("UnrecognizedClientException", "refused"),
-        ("InvalidSignatureException:http://internal.amazon.com/coral/com.amazon.bedrock/", "refused"),
+        (
+            "InvalidSignatureException:http://internal.amazon.com/coral/com.amazon.bedrock/",
+            "refused",
+        ),
         ("ExpiredTokenException", "refused"),
         ("ExpiredToken", "refused"),
         ("AccessDeniedException", None),

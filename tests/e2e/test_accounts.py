@@ -36,7 +36,14 @@ from tollhouse.config.load import load_config
 from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_answers import chat_usage, text_tokens
 from tollhouse.demo.standin_book import Received
-from tollhouse.demo.standin_script import Behaviour, Latch, Steps, reply, reset_before_headers, reset_mid_body
+from tollhouse.demo.standin_script import (
+    Behaviour,
+    Latch,
+    Steps,
+    reply,
+    reset_before_headers,
+    reset_mid_body,
+)
 from tollhouse.ledger import names
 
 Json = dict[str, Any]
@@ -89,7 +96,11 @@ class Played(StandIn):
 
 
 def chat(tag: str, **more: Any) -> bytes:
-    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": f"say {tag}"}], "max_completion_tokens": 50}
+    body = {
+        "model": "gpt-4o",
+        "messages": [{"role": "user", "content": f"say {tag}"}],
+        "max_completion_tokens": 50,
+    }
     return json.dumps({**body, **more}).encode()
 
 
@@ -126,27 +137,44 @@ KINDS: Mapping[str, Kind] = {
     "models": Kind(6, None, {200}, {(200, "none")}, path="/v1/models"),
     "a model that is not there": Kind(4, None, {404}, {(404, "none")}, path="/v1/models/none"),
     "no usage": Kind(6, chat, {200}, {(200, "hold")}, "no usage"),
-    "no usage in the stream": Kind(4, lambda tag: chat(tag, stream=True), {200}, {(200, "hold")}, "no usage"),
+    "no usage in the stream": Kind(
+        4, lambda tag: chat(tag, stream=True), {200}, {(200, "hold")}, "no usage"
+    ),
     "the provider says 400": Kind(5, chat, {400}, {(400, "none")}, "400"),
     "the provider says 429": Kind(4, chat, {429}, {(429, "none")}, "429"),
     "the provider says 500": Kind(4, chat, {500}, {(500, "none")}, "500"),
     # Of a request whose connection was lost the input's estimate is charged, once, when it is given up.
-    "a reset, then an answer": Kind(4, chat, {200, 502}, {(200, "usage"), (502, "estimate")}, "reset once"),
+    "a reset, then an answer": Kind(
+        4, chat, {200, 502}, {(200, "usage"), (502, "estimate")}, "reset once"
+    ),
     "resets only": Kind(3, chat, {502}, {(502, "estimate")}, "reset"),
     # The reset can overtake the first bytes of the body: then there is a refusal.
     "cut": Kind(5, chat, {0, 502}, {(200, "estimate"), (502, "estimate")}, "cut"),
     "a stream that is cut": Kind(
-        5, lambda tag: chat(tag, stream=True), {0}, {(200, "estimate"), (502, "estimate")}, "cut stream"
+        5,
+        lambda tag: chat(tag, stream=True),
+        {0},
+        {(200, "estimate"), (502, "estimate")},
+        "cut stream",
     ),
     "malformed": Kind(6, lambda tag: chat(tag)[:-1], {400}, {(400, "none")}),
     "a token of nobody's": Kind(5, chat, {401}, {(401, "none")}, known=False),
-    "too dear": Kind(6, lambda tag: chat(tag, max_completion_tokens=2_000_000_000), {402}, {(402, "none")}),
+    "too dear": Kind(
+        6, lambda tag: chat(tag, max_completion_tokens=2_000_000_000), {402}, {(402, "none")}
+    ),
     "a path that is closed": Kind(5, chat, {403}, {(403, "none")}, path="/v1/audio/speech"),
-    "a model without a price": Kind(4, lambda tag: chat(tag, model="nobodys-model"), {403}, {(403, "none")}),
+    "a model without a price": Kind(
+        4, lambda tag: chat(tag, model="nobodys-model"), {403}, {(403, "none")}
+    ),
     "leaves in the request": Kind(4, chat, {0}, {(0, "none")}, leaves="request"),
     "leaves before the answer": Kind(5, chat, {0}, {(0, "disconnect")}, "hang", leaves="before"),
     "leaves in the stream": Kind(
-        5, lambda tag: chat(tag, stream=True), {0}, {(200, "disconnect")}, "hang in the stream", leaves="stream"
+        5,
+        lambda tag: chat(tag, stream=True),
+        {0},
+        {(200, "disconnect")},
+        "hang in the stream",
+        leaves="stream",
     ),
 }
 NEVER_LEFT = {
@@ -208,7 +236,9 @@ class Accounts:
             token = self.token if known else mint(secrets.token_bytes(32))
             proxy = f"http://{PROJECT}:{token}@{self.proxy[0]}:{self.proxy[1]}"
             # Each its own: a client sets its protocols on the context.
-            client = httpx2.Client(proxy=proxy, verify=self.context(), http2=http2, trust_env=False, timeout=60)
+            client = httpx2.Client(
+                proxy=proxy, verify=self.context(), http2=http2, trust_env=False, timeout=60
+            )
             made[http2, known] = client
             self._clients.append(client)
         found: httpx2.Client = made[http2, known]
@@ -227,7 +257,9 @@ class Accounts:
             headers["content-type"] = "application/json"
         url = f"https://{HOST}{kind.path}"
         try:
-            with client.stream("GET" if body is None else "POST", url, content=body, headers=headers) as answer:
+            with client.stream(
+                "GET" if body is None else "POST", url, content=body, headers=headers
+            ) as answer:
                 call.call_id = answer.headers["x-tollhouse-call-id"]
                 answer.read()
                 call.status = answer.status_code
@@ -258,16 +290,22 @@ class Accounts:
                             pass
                     return
                 if kind.leaves == "before":
-                    assert self.standin.wait_for(lambda book: any(one.get("x-tag") == call.tag for one in book), 30)
+                    assert self.standin.wait_for(
+                        lambda book: any(one.get("x-tag") == call.tag for one in book), 30
+                    )
                 elif kind.leaves == "stream":
                     seen = b""
                     while b'"content":"The"' not in seen:
                         piece = tls.recv(65536)
                         assert piece, seen
                         seen += piece
-                    call.call_id = seen.partition(b"x-tollhouse-call-id: ")[2].partition(b"\r\n")[0].decode()
+                    call.call_id = (
+                        seen.partition(b"x-tollhouse-call-id: ")[2].partition(b"\r\n")[0].decode()
+                    )
                 # Gone without a word: RST.
-                tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+                tls.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00"
+                )
 
     def close(self) -> None:
         for client in self._clients:
@@ -281,7 +319,9 @@ def on_embedded(directory: Path) -> Iterator[Accounts]:
     with open_inside(directory, settings, standin=standin) as inside:
 
         def lines(count: int) -> list[Json]:
-            inside.until(lambda gateway: len(inside.lines()) >= count and not gateway.journey.under_way, 60)
+            inside.until(
+                lambda gateway: len(inside.lines()) >= count and not gateway.journey.under_way, 60
+            )
             return inside.lines()
 
         def records() -> list[dict[str, str]]:
@@ -289,7 +329,13 @@ def on_embedded(directory: Path) -> Iterator[Accounts]:
             return [{k.decode(): v.decode() for k, v in fields.items()} for _, fields in found]
 
         accounts = Accounts(
-            standin, inside.proxy, inside.token, inside.ca_file, lines, records, lambda: dict(inside.budget())
+            standin,
+            inside.proxy,
+            inside.token,
+            inside.ca_file,
+            lines,
+            records,
+            lambda: dict(inside.budget()),
         )
         with contextlib.closing(accounts):
             yield accounts
@@ -299,8 +345,12 @@ def on_embedded(directory: Path) -> Iterator[Accounts]:
 @contextlib.contextmanager
 def on_real_stores(directory: Path) -> Iterator[Accounts]:
     standin = Played()
-    with open_road(directory, SETTINGS, stores="real", standin=standin, project=PROJECT, limits=LIMITS) as road:
-        store = redis.Redis.from_url(load_config(road.gateway.config).redis.url, decode_responses=True)
+    with open_road(
+        directory, SETTINGS, stores="real", standin=standin, project=PROJECT, limits=LIMITS
+    ) as road:
+        store = redis.Redis.from_url(
+            load_config(road.gateway.config).redis.url, decode_responses=True
+        )
         host, _, port = road.gateway.proxy.rpartition(":")
         accounts = Accounts(
             standin,
@@ -354,9 +404,13 @@ def one_line_a_call(calls: Sequence[Planned], lines: Sequence[Json]) -> None:
             assert (call.status, call.call_id) == (line["status"], line["call_id"])
 
 
-def what_the_provider_saw(calls: Sequence[Planned], lines: Sequence[Json], book: Sequence[Received]) -> None:
+def what_the_provider_saw(
+    calls: Sequence[Planned], lines: Sequence[Json], book: Sequence[Received]
+) -> None:
     """It has each attempt of each call that left, nothing else, and counted what the lines say."""
-    received = {tag: list(group) for tag, group in itertools.groupby(sorted(book, key=tag_of), tag_of)}
+    received = {
+        tag: list(group) for tag, group in itertools.groupby(sorted(book, key=tag_of), tag_of)
+    }
     tagged = by_tag(lines)
     assert received.keys() == {call.tag for call in calls if call.name not in NEVER_LEFT}
     for tag, group in received.items():
@@ -382,10 +436,16 @@ def counted(received: Received) -> tuple[int, int]:
     return usage["prompt_tokens"], usage["completion_tokens"]
 
 
-def one_settle_a_call(calls: Sequence[Planned], lines: Sequence[Json], records: Sequence[Mapping[str, str]]) -> None:
+def one_settle_a_call(
+    calls: Sequence[Planned], lines: Sequence[Json], records: Sequence[Mapping[str, str]]
+) -> None:
     """The tenant's stream has each call that left once, as its line has it; what never left was given back."""
     tagged = by_tag(lines)
-    left = {tagged[call.tag]["call_id"]: tagged[call.tag] for call in calls if call.name not in NEVER_LEFT}
+    left = {
+        tagged[call.tag]["call_id"]: tagged[call.tag]
+        for call in calls
+        if call.name not in NEVER_LEFT
+    }
     assert len(records) == len(left)
     assert {record["call_id"] for record in records} == left.keys()
     for record in records:
@@ -402,7 +462,9 @@ def one_settle_a_call(calls: Sequence[Planned], lines: Sequence[Json], records: 
 
 
 def the_ledger(
-    lines: Sequence[Json], records: Sequence[Mapping[str, str]], budget: Mapping[str, Mapping[str, Any]]
+    lines: Sequence[Json],
+    records: Sequence[Mapping[str, str]],
+    budget: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """It was charged what the lines say, to the nano-dollar, by the price of what was counted; nothing is held."""
     for line in lines:
@@ -414,6 +476,8 @@ def the_ledger(
             assert line["cost_usd"] == "0"
         else:
             assert 0 < Decimal(line["cost_usd"]) <= Decimal(line["held_usd"])
-    assert Decimal(budget["10 usd/total"]["used"]) == sum(Decimal(line["cost_usd"]) for line in lines)
+    assert Decimal(budget["10 usd/total"]["used"]) == sum(
+        Decimal(line["cost_usd"]) for line in lines
+    )
     assert Decimal(budget["100000 requests/total"]["used"]) == len(records)
     assert {limit["held"] for limit in budget.values()} == {"0"}

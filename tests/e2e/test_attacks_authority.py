@@ -15,7 +15,16 @@ OTHER = "us.api.openai.com"
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.test", OTHER, "api.openai.com:8443", "api.openai.com:22", "10.0.0.1", "user@api.openai.com", ""]
+    "host",
+    [
+        "evil.test",
+        OTHER,
+        "api.openai.com:8443",
+        "api.openai.com:22",
+        "10.0.0.1",
+        "user@api.openai.com",
+        "",
+    ],
 )
 def test_the_inner_host_is_another(attacked: Attacked, host: str) -> None:
     """Row 1: the tunnel is for one host, the request in it names another, or another port."""
@@ -31,7 +40,9 @@ def test_no_host_at_all(attacked: Attacked) -> None:
     attacked.refused(answer, 400, "bad_request")
 
 
-@pytest.mark.parametrize("sni", ["evil.test", OTHER, "api.openai.com.evil.test", "evil.test.", None])
+@pytest.mark.parametrize(
+    "sni", ["evil.test", OTHER, "api.openai.com.evil.test", "evil.test.", None]
+)
 def test_the_sni_is_another_or_none(attacked: Attacked, sni: str | None) -> None:
     """Row 2: the handshake is ended with an alert before a certificate is shown."""
     with attacked.client() as client:
@@ -42,7 +53,9 @@ def test_the_sni_is_another_or_none(attacked: Attacked, sni: str | None) -> None
     attacked.tls_refused()
 
 
-@pytest.mark.parametrize("name", [b"api.openai.co\xe4", b"api.openai.co\x00", b"api.openai.c m", b"api_openai.com"])
+@pytest.mark.parametrize(
+    "name", [b"api.openai.co\xe4", b"api.openai.co\x00", b"api.openai.c m", b"api_openai.com"]
+)
 def test_the_sni_is_no_name(attacked: Attacked, name: bytes) -> None:
     """Row 2: bytes that are no DNS name, patched into a ClientHello."""
     with attacked.client() as client:
@@ -79,14 +92,18 @@ def test_the_sni_is_no_name(attacked: Attacked, name: bytes) -> None:
         ("*", HOST, 400, "bad_request"),
     ],
 )
-def test_the_target_is_absolute(attacked: Attacked, target: str, host: str, status: int, reason: str) -> None:
+def test_the_target_is_absolute(
+    attacked: Attacked, target: str, host: str, status: int, reason: str
+) -> None:
     """Row 3: a request target in absolute form, or in none, that names another host than the tunnel is for."""
     with attacked.tunnel() as client:
         answer = client.ask(get(path=target, host=host))
     attacked.refused(answer, status, reason)
 
 
-@pytest.mark.parametrize("target", [f"https://{HOST}/v1/models", f"HTTPS://{HOST.upper()}:443/v1/models"])
+@pytest.mark.parametrize(
+    "target", [f"https://{HOST}/v1/models", f"HTTPS://{HOST.upper()}:443/v1/models"]
+)
 def test_an_absolute_target_for_the_same_host(attacked: Attacked, target: str) -> None:
     """Row 3: the same host in absolute form is the same request; the provider gets the origin form."""
     with attacked.tunnel() as client:
@@ -122,7 +139,9 @@ def ask(client: H2Client, headers: list[tuple[str, str]]) -> Answer:
         head(path=f"https://{HOST}/v1/models", authority="evil.test"),
     ],
 )
-def test_the_authority_of_http2_is_another(attacked: Attacked, headers: list[tuple[str, str]]) -> None:
+def test_the_authority_of_http2_is_another(
+    attacked: Attacked, headers: list[tuple[str, str]]
+) -> None:
     """Row 4: :authority, host and the tunnel differ in any way; the stream is answered, the connection stays."""
     client = attacked.http2()
     answer = client.answer(client.request(headers))
@@ -137,7 +156,12 @@ def test_the_authority_of_http2_is_another(attacked: Attacked, headers: list[tup
 
 
 @pytest.mark.parametrize(
-    "headers", [[*head(), ("host", HOST), ("host", HOST)], head()[:3], [*head()[:3], ("host", HOST), ("host", HOST)]]
+    "headers",
+    [
+        [*head(), ("host", HOST), ("host", HOST)],
+        head()[:3],
+        [*head()[:3], ("host", HOST), ("host", HOST)],
+    ],
 )
 def test_http2_with_two_hosts_or_none(attacked: Attacked, headers: list[tuple[str, str]]) -> None:
     """Row 4: a second host is refused even if it says the same; none at all is malformed."""
@@ -259,7 +283,9 @@ def on_ipv6(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
     ],
 )
 @pytest.mark.parametrize("listener", ["base_url", "admin"])
-def test_the_address_that_a_listener_is_bound_to(on_ipv6: Inside, listener: str, host: str, answered: bool) -> None:
+def test_the_address_that_a_listener_is_bound_to(
+    on_ipv6: Inside, listener: str, host: str, answered: bool
+) -> None:
     """A loopback address is its listener's own name; names that DNS rebinding could lead here are
     not."""
     port = int(on_ipv6.gateway.addresses[listener].rpartition(":")[2])
@@ -268,4 +294,8 @@ def test_the_address_that_a_listener_is_bound_to(on_ipv6: Inside, listener: str,
     with RawClient(("::1", port), on_ipv6.ca_file) as client:
         answer = client.ask(get(token, "Connection: close", path=path, host=host.format(port=port)))
     # The admin port's parser says 400 to what is no host at all.
-    assert answer.status == 200 if answered else answer.status in ((421,) if listener == "base_url" else (400, 421))
+    assert (
+        answer.status == 200
+        if answered
+        else answer.status in ((421,) if listener == "base_url" else (400, 421))
+    )

@@ -114,7 +114,12 @@ def test_a_body_without_a_length_that_is_too_large(bounded: Attacked, protocol: 
     """Row 21: chunks or frames past the limit; what comes behind it is read on, so that the answer is seen."""
     if protocol == "2":
         client = bounded.http2()
-        head = [(":method", "POST"), (":scheme", "https"), (":path", "/v1/chat/completions"), (":authority", HOST)]
+        head = [
+            (":method", "POST"),
+            (":scheme", "https"),
+            (":path", "/v1/chat/completions"),
+            (":authority", HOST),
+        ]
         with client.raw:
             # An answered call first: by then the gateway's settings have opened the window.
             assert client.answer(client.request([(":method", "HEAD"), *head[1:]])).status == 403
@@ -145,14 +150,21 @@ def test_a_body_exactly_as_large_as_allowed(bounded: Attacked) -> None:
 def test_a_slow_body(bounded: Attacked, framing: str) -> None:
     """Row 21: silence in the body is 408."""
     with bounded.tunnel() as client:
-        answer = client.ask(post(b"", framing) + (b'5\r\n{"a":\r\n' if framing == CHUNKED else b"{"))
+        answer = client.ask(
+            post(b"", framing) + (b'5\r\n{"a":\r\n' if framing == CHUNKED else b"{")
+        )
     bounded.refused(answer, 408, "timeout")
 
 
 def test_a_slow_body_over_http2(bounded: Attacked) -> None:
     """Row 21: the same for a stream."""
     client = bounded.http2()
-    head = [(":method", "POST"), (":scheme", "https"), (":path", "/v1/chat/completions"), (":authority", HOST)]
+    head = [
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":path", "/v1/chat/completions"),
+        (":authority", HOST),
+    ]
     with client.raw:
         client.connection.send_headers(1, head)
         client.expect(1)
@@ -215,7 +227,9 @@ def test_a_query_of_many_pieces(attacked: Attacked, protocol: str, separator: st
     attacked.refused(answer, 400, "bad_request")
 
 
-@pytest.mark.parametrize(("protocol", "lines"), [("1", 16_000), ("1", 201), ("2", 1_900), ("2", 201)])
+@pytest.mark.parametrize(
+    ("protocol", "lines"), [("1", 16_000), ("1", 201), ("2", 1_900), ("2", 201)]
+)
 def test_a_head_of_many_lines(attacked: Attacked, protocol: str, lines: int) -> None:
     """Row 40: nobody's header lines are read one by one, and the connection of HTTP/2 goes on."""
     if protocol == "1":
@@ -224,11 +238,19 @@ def test_a_head_of_many_lines(attacked: Attacked, protocol: str, lines: int) -> 
     else:
         client = H2Client(attacked.tunnel(headers=(), alpn=("h2",)))
         with client.raw:
-            head = [(":method", "GET"), (":scheme", "https"), (":path", "/v1/models"), (":authority", HOST)]
+            head = [
+                (":method", "GET"),
+                (":scheme", "https"),
+                (":path", "/v1/models"),
+                (":authority", HOST),
+            ]
             answer = client.answer(client.request([*head, *[("a", "")] * (lines - len(head))]))
             assert client.answer(client.request(head)).reason == "identity_missing"
         assert (answer.status, answer.reason) == (431, "headers_too_large")
-        assert [line["reason"] for line in attacked.lines(2)] == ["headers_too_large", "identity_missing"]
+        assert [line["reason"] for line in attacked.lines(2)] == [
+            "headers_too_large",
+            "identity_missing",
+        ]
         return
     attacked.refused(answer, 431, "headers_too_large")
 
@@ -270,7 +292,9 @@ def test_unfinished_bodies_of_one_token(shared: Attacked) -> None:
     """Row 39: a body whose last byte is held back is kept; those beside it are refused when the
     token's share is full, and what they said of their length takes nothing from others."""
     body = BODY + b" " * (900_000 - len(BODY))
-    made = shared.inside.do(shared.inside.gateway.operations.perform("token_create", {"projects": [PROJECT]}))
+    made = shared.inside.do(
+        shared.inside.gateway.operations.perform("token_create", {"projects": [PROJECT]})
+    )
     with shared.tunnel() as first, shared.tunnel() as idle, shared.tunnel(headers=()) as other:
         first.send(post(body)[:-1])
         shared.inside.until(lambda gateway: gateway.bodies.kept_bytes == len(body) - 1)
@@ -278,7 +302,11 @@ def test_unfinished_bodies_of_one_token(shared: Attacked) -> None:
         for _ in range(23):
             with shared.tunnel() as client:
                 answer = client.ask(post(body)[:-1])
-            assert (answer.status, answer.reason, answer.get("retry-after")) == (429, "concurrency_limited", "1")
+            assert (answer.status, answer.reason, answer.get("retry-after")) == (
+                429,
+                "concurrency_limited",
+                "1",
+            )
         assert other.ask(post(BODY, f"Authorization: Bearer {made['token']}")).status == 200
         assert first.ask(b" ", "POST").status == 200
     shared.inside.until(lambda gateway: gateway.bodies.kept_bytes == 0)
@@ -312,7 +340,9 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
         yield road
 
 
-@pytest.mark.parametrize("what", ["body", "refused", "head", "extension", "trailers", "frame", "hello", "records"])
+@pytest.mark.parametrize(
+    "what", ["body", "refused", "head", "extension", "trailers", "frame", "hello", "records"]
+)
 def test_memory_is_bounded(process: Road, what: str) -> None:
     """Row 21: 64 MB of a body, a head, a chunk's framing, a frame or a handshake leave less than 16 MB behind."""
     host, _, port = process.gateway.proxy.rpartition(":")

@@ -52,7 +52,9 @@ def test_another_port(attacked: Attacked, port: str) -> None:
     attacked.refused(connect(attacked, f"{HOST}:{port}"), 403, "port_not_allowed")
 
 
-@pytest.mark.parametrize("target", [HOST, f"{HOST}:", f"{HOST}:0", f"{HOST}:65979", f"{HOST}:443:443", f"{HOST}:+443"])
+@pytest.mark.parametrize(
+    "target", [HOST, f"{HOST}:", f"{HOST}:0", f"{HOST}:65979", f"{HOST}:443:443", f"{HOST}:+443"]
+)
 def test_no_port_or_no_number(attacked: Attacked, target: str) -> None:
     """Row 11: 65979 is 443 modulo 65536; a CONNECT without a port is for none."""
     answer = connect(attacked, target)
@@ -98,7 +100,9 @@ def test_a_host_of_our_own(attacked: Attacked, name: str) -> None:
 @pytest.mark.parametrize("listener", ["admin", "proxy", "base_url"])
 def test_a_listener_of_our_own(attacked: Attacked, listener: str) -> None:
     """Row 28: the gateway is no way into itself."""
-    attacked.refused(connect(attacked, attacked.inside.gateway.addresses[listener]), 403, "host_not_allowed")
+    attacked.refused(
+        connect(attacked, attacked.inside.gateway.addresses[listener]), 403, "host_not_allowed"
+    )
 
 
 def test_a_listener_of_our_own_over_plain_http(attacked: Attacked) -> None:
@@ -221,7 +225,13 @@ def test_a_connect_that_is_not_utf8(attacked: Attacked, target: bytes) -> None:
 def test_a_connect_whose_headers_are_not_utf8(attacked: Attacked) -> None:
     """Credentials that can't be read are not passed over in favour of the next ones."""
     with attacked.client() as client:
-        lines = [f"CONNECT {HOST}:443 HTTP/1.1".encode(), b"Host: x", b"Proxy-Authorization: Basic \xff", b"", b""]
+        lines = [
+            f"CONNECT {HOST}:443 HTTP/1.1".encode(),
+            b"Host: x",
+            b"Proxy-Authorization: Basic \xff",
+            b"",
+            b"",
+        ]
         assert client.ask(b"\r\n".join(lines), "CONNECT").status == 200
         client.tls(HOST)
         answer = client.ask(get(f"Authorization: Bearer {attacked.inside.token}"))
@@ -241,7 +251,11 @@ def test_an_upgrade_to_http2(attacked: Attacked) -> None:
     """h2c is not taken up: the request is answered as what it is, and the provider hears nothing of it."""
     with attacked.tunnel() as client:
         answer = client.ask(
-            get("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")
+            get(
+                "Connection: Upgrade, HTTP2-Settings",
+                "Upgrade: h2c",
+                "HTTP2-Settings: AAMAAABkAAQAAP__",
+            )
         )
     assert answer.status == 200
     received = attacked.clean("http2-settings", "upgrade")

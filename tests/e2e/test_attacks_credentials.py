@@ -55,7 +55,9 @@ async def forget(inside: Inside) -> None:
 
 
 def client(inside: Inside, proxy: str = "") -> httpx2.Client:
-    return httpx2.Client(proxy=proxy or inside.proxy_url, verify=inside.context, trust_env=False, timeout=30)
+    return httpx2.Client(
+        proxy=proxy or inside.proxy_url, verify=inside.context, trust_env=False, timeout=30
+    )
 
 
 def ask(inside: Inside, **more: Any) -> httpx2.Response:
@@ -65,7 +67,10 @@ def ask(inside: Inside, **more: Any) -> httpx2.Response:
 
 def used(inside: Inside) -> list[int]:
     """Which key came with each request."""
-    return [KEYS.index(one.get("authorization").removeprefix("Bearer ")) for one in inside.standin.snapshot()]
+    return [
+        KEYS.index(one.get("authorization").removeprefix("Bearer "))
+        for one in inside.standin.snapshot()
+    ]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +128,9 @@ def test_a_request_that_no_key_can_serve(inside: Inside) -> None:
     inside.standin.script(TOO_LARGE)
     assert ask(inside).status_code == 429
     assert len(used(inside)) == 1
-    inside.standin.script(reply(429, b'{"error":{"code":"rate_limit_exceeded"}}', [*OF_JSON, ("retry-after", "60")]))
+    inside.standin.script(
+        reply(429, b'{"error":{"code":"rate_limit_exceeded"}}', [*OF_JSON, ("retry-after", "60")])
+    )
     assert ask(inside).status_code == 200
     assert [ask(inside).status_code for _ in range(4)] == [200] * 4
     assert len(set(used(inside)[2:])) == 2
@@ -140,7 +147,9 @@ def test_pieces_that_never_end_with_an_event(inside: Inside) -> None:
     steps = Steps()
     pieces = [whole[at : at + size] for at in range(0, len(whole), size)]
     inside.standin.script(Behaviour(reply=ScriptedReply(200, SSE, pieces), steps=steps))
-    token = inside.do(inside.gateway.operations.perform("token_create", {"projects": ["poor"]}))["token"]
+    token = inside.do(inside.gateway.operations.perform("token_create", {"projects": ["poor"]}))[
+        "token"
+    ]
     body = {**ASKED, "stream": True, "stream_options": {"include_usage": True}}
     seen = b""
     proxy = f"http://poor:{token}@{inside.gateway.addresses['proxy']}"
@@ -150,7 +159,9 @@ def test_pieces_that_never_end_with_an_event(inside: Inside) -> None:
             seen += piece
             steps.release()
     steps.release_all()
-    assert seen.rindex(b'\n\ndata: {"error": {"message": "') < seen.rindex(b'"code": "rate_limited"')
+    assert seen.rindex(b'\n\ndata: {"error": {"message": "') < seen.rindex(
+        b'"code": "rate_limited"'
+    )
     assert seen.count(b"word") < 2 * 3000
     line = inside.lines()[-1]
     assert (line["reason"], line["charged_by"]) == ("rate_limited", "estimate")

@@ -12,7 +12,9 @@ from tests.support.gateway import REAL_KEY
 from tests.support.raw import Closed, H2Client, RawClient
 
 TRIES = 40
-OPEN = re.compile(r"(POST /v1/(chat/completions|embeddings)|GET /v1/models(/[A-Za-z0-9._:-]+)?)(\?.*)?")
+OPEN = re.compile(
+    r"(POST /v1/(chat/completions|embeddings)|GET /v1/models(/[A-Za-z0-9._:-]+)?)(\?.*)?"
+)
 SPICE = (
     b"\r\n",
     b"\n",
@@ -32,7 +34,8 @@ SPICE = (
 SEEDS = {
     "get": get("X-A: b"),
     "post": post(BODY, "X-A: b"),
-    "chunks": post(b"", "Transfer-Encoding: chunked") + b"%x;a=b\r\n%s\r\n0\r\nX-T: a\r\n\r\n" % (len(BODY), BODY),
+    "chunks": post(b"", "Transfer-Encoding: chunked")
+    + b"%x;a=b\r\n%s\r\n0\r\nX-T: a\r\n\r\n" % (len(BODY), BODY),
     "absolute": get(path=f"https://{HOST}/v1/models?a=b"),
     "two": post() + GET,
 }
@@ -149,9 +152,16 @@ def frames() -> bytes:
     """Two calls of an HTTP/2 client, preface and all."""
     kept = Kept()
     client = H2Client(kept)  # type: ignore[arg-type]
-    head = [(":method", "POST"), (":scheme", "https"), (":path", "/v1/chat/completions"), (":authority", HOST)]
+    head = [
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":path", "/v1/chat/completions"),
+        (":authority", HOST),
+    ]
     client.request([*head, ("content-type", "application/json")], BODY)
-    client.request([(":method", "GET"), (":scheme", "https"), (":path", "/v1/models"), (":authority", HOST)])
+    client.request(
+        [(":method", "GET"), (":scheme", "https"), (":path", "/v1/models"), (":authority", HOST)]
+    )
     return kept.sent
 
 

@@ -23,7 +23,9 @@ TWICE = {
     "two different hosts": get("Host: evil.test"),
     "two authorizations": get("Authorization: Bearer a", "Authorization: Bearer b"),
     "two equal authorizations": get("Authorization: Bearer a", "authorization: Bearer a"),
-    "two proxy-authorizations": get("Proxy-Authorization: Bearer a", "Proxy-Authorization: Bearer b"),
+    "two proxy-authorizations": get(
+        "Proxy-Authorization: Bearer a", "Proxy-Authorization: Bearer b"
+    ),
     "two api keys": get("X-Api-Key: a", "x-api-key: b"),
     "two content types": post(BODY, "Content-Type: text/plain"),
     "two projects": get(f"X-Coreason-Project-ID: {PROJECT}", "X-Coreason-Project-ID: other"),
@@ -106,7 +108,9 @@ NAMES = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("body", [None, BODY, BODY + b" " * 200_000], ids=["none", "small", "large"])
+@pytest.mark.parametrize(
+    "body", [None, BODY, BODY + b" " * 200_000], ids=["none", "small", "large"]
+)
 def test_obs_text_goes_on(attacked: Attacked, name: str, body: bytes | None) -> None:
     """RFC 9110 5.5: what a header's value means beyond ASCII is for the provider to say; it gets
     the same bytes."""
@@ -134,10 +138,16 @@ def test_obs_text_goes_on(attacked: Attacked, name: str, body: bytes | None) -> 
         (b"Transfer-Encoding: \xfc", 400, "bad_request"),
     ],
 )
-def test_obs_text_in_what_is_judged(attacked: Attacked, header: bytes, status: int, reason: str) -> None:
+def test_obs_text_in_what_is_judged(
+    attacked: Attacked, header: bytes, status: int, reason: str
+) -> None:
     """Where we read the value ourselves it is refused in words."""
     name = header.partition(b":")[0].lower()
-    lines = [line for line in post().split(b"\r\n\r\n")[0].split(b"\r\n") if line.partition(b":")[0].lower() != name]
+    lines = [
+        line
+        for line in post().split(b"\r\n\r\n")[0].split(b"\r\n")
+        if line.partition(b":")[0].lower() != name
+    ]
     body = BODY if b"Content-Length" not in header and b"Transfer" not in header else b""
     lines = [line for line in lines if body or b"Content-Length" not in line]
     proxy = () if b"Authorization" in header else (attacked.credentials,)
@@ -182,7 +192,9 @@ def test_malformed_chunks(attacked: Attacked, body: bytes) -> None:
         chunks(BODY),
         chunks(*(BODY[i : i + 1] for i in range(len(BODY)))),
         chunks(BODY).replace(b"\r\n", b";name=value\r\n", 1),
-        chunks(BODY).replace(b"0\r\n\r\n", b"0\r\nX-Trailer: gate_nothing\r\nHost: evil.test\r\n\r\n"),
+        chunks(BODY).replace(
+            b"0\r\n\r\n", b"0\r\nX-Trailer: gate_nothing\r\nHost: evil.test\r\n\r\n"
+        ),
     ],
     ids=["one", "single bytes", "extension", "trailers"],
 )
@@ -228,7 +240,9 @@ def test_pipelined(attacked: Attacked) -> None:
         answers = [client.answer() for _ in range(6)]
     assert [answer.status for answer in answers] == [200] * 6
     lines = attacked.lines(6)
-    assert [line["call_id"] for line in lines] == [answer.get("x-tollhouse-call-id") for answer in answers]
+    assert [line["call_id"] for line in lines] == [
+        answer.get("x-tollhouse-call-id") for answer in answers
+    ]
     assert len(attacked.inside.standin.snapshot()) == 6
 
 
@@ -242,7 +256,9 @@ def test_a_body_for_get(attacked: Attacked) -> None:
     attacked.lines(2)
 
 
-@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PATCH", "get", "PRI"])
+@pytest.mark.parametrize(
+    "method", ["HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PATCH", "get", "PRI"]
+)
 def test_other_methods(attacked: Attacked, method: str) -> None:
     """Row 34: a method that is not open is refused; the answer to HEAD has no body, and the connection goes on."""
     with attacked.tunnel() as client:
@@ -263,7 +279,11 @@ def test_options_asterisk(attacked: Attacked) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [GET.replace(b"GET /v1/models", b"CONNECT evil.test:443"), GET.replace(b"GET /v1/models", b"CONNECT /")]
+    "data",
+    [
+        GET.replace(b"GET /v1/models", b"CONNECT evil.test:443"),
+        GET.replace(b"GET /v1/models", b"CONNECT /"),
+    ],
 )
 def test_a_connect_inside_the_tunnel(attacked: Attacked, data: bytes) -> None:
     """Row 34: a tunnel in the tunnel."""
@@ -351,14 +371,18 @@ def test_a_client_that_goes_away(attacked: Attacked, end: str, sent: str) -> Non
 
 
 @pytest.mark.parametrize("listener", ["tunnel", "base_url"])
-@pytest.mark.parametrize("sent", [get("Authorization: Bearer TOKEN"), post(BODY, "Authorization: Bearer TOKEN")])
+@pytest.mark.parametrize(
+    "sent", [get("Authorization: Bearer TOKEN"), post(BODY, "Authorization: Bearer TOKEN")]
+)
 def test_a_client_that_ends_its_direction(attacked: Attacked, listener: str, sent: bytes) -> None:
     """`printf 'POST ...' | nc -N`, and a close_notify inside a tunnel: the answer comes, then the
     connection ends."""
     data = sent.replace(b"TOKEN", attacked.inside.token.encode())
     if listener == "base_url":
         data = data.replace(f"Host: {HOST}".encode(), b"Host: localhost")
-    with attacked.tunnel(headers=()) if listener == "tunnel" else attacked.client(listener) as client:
+    with (
+        attacked.tunnel(headers=()) if listener == "tunnel" else attacked.client(listener) as client
+    ):
         client.send_and_end(data)
         assert client.answer().status == 200
         assert client.rest() == b""
@@ -367,26 +391,34 @@ def test_a_client_that_ends_its_direction(attacked: Attacked, listener: str, sen
 
 
 @pytest.mark.parametrize(
-    ("listener", "end"), [("tunnel", "reset"), ("tunnel", "close"), ("base_url", "reset"), ("base_url", "close")]
+    ("listener", "end"),
+    [("tunnel", "reset"), ("tunnel", "close"), ("base_url", "reset"), ("base_url", "close")],
 )
-def test_a_client_that_ends_its_direction_and_then_goes(attacked: Attacked, listener: str, end: str) -> None:
+def test_a_client_that_ends_its_direction_and_then_goes(
+    attacked: Attacked, listener: str, end: str
+) -> None:
     """While its answer is under way it closes the rest too: that is noticed, and the call ends
     without it."""
     steps = Steps()
     attacked.inside.standin.script(Behaviour(steps=steps))
     data = post(
-        json.dumps({**json.loads(BODY), "stream": True}).encode(), f"Authorization: Bearer {attacked.inside.token}"
+        json.dumps({**json.loads(BODY), "stream": True}).encode(),
+        f"Authorization: Bearer {attacked.inside.token}",
     )
     if listener == "base_url":
         data = data.replace(f"Host: {HOST}".encode(), b"Host: localhost")
-    with attacked.tunnel(headers=()) if listener == "tunnel" else attacked.client(listener) as client:
+    with (
+        attacked.tunnel(headers=()) if listener == "tunnel" else attacked.client(listener) as client
+    ):
         client.send_and_end(data)
         steps.release(1)
         assert client.receive().startswith(b"HTTP/1.1 200 ")
         getattr(client, end)()
     # A TCP connection closed in good order shows it by its answer to the next bytes.
     steps.release(1)
-    attacked.inside.until(lambda gateway: all(exchange.gone for exchange in gateway.journey.under_way))
+    attacked.inside.until(
+        lambda gateway: all(exchange.gone for exchange in gateway.journey.under_way)
+    )
     steps.release_all()
     attacked.alone()
     [line] = attacked.lines(1)

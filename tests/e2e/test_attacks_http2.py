@@ -20,7 +20,12 @@ POST = [
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     """RFC 9113 4.1."""
-    return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
+    return (
+        struct.pack(">I", len(payload))[1:]
+        + bytes((kind, flags))
+        + struct.pack(">I", stream)
+        + payload
+    )
 
 
 def without(name: str) -> list[tuple[str, str]]:
@@ -41,7 +46,9 @@ def test_obs_text_goes_on(attacked: Attacked, name: bytes) -> None:
     """RFC 9110 5.5: the provider gets the bytes of a header's value, whatever they mean."""
     client = attacked.http2()
     with client.raw:
-        answer = client.answer(client.request([*POST, ("x-name", name), ("x-coreason-trace-id", name)], BODY))
+        answer = client.answer(
+            client.request([*POST, ("x-name", name), ("x-coreason-trace-id", name)], BODY)
+        )
     assert answer.status == 200
     received = attacked.clean()
     assert [value for key, value in received.headers if key.lower() == b"x-name"] == [name]
@@ -99,7 +106,10 @@ def test_a_head_that_is_not_utf8(attacked: Attacked) -> None:
     """A path that nobody can spell is malformed."""
     client = attacked.http2()
     with client.raw:
-        pairs: list[tuple[str | bytes, str | bytes]] = [*without(":path"), (":path", b"/v1/m\xfcdels")]
+        pairs: list[tuple[str | bytes, str | bytes]] = [
+            *without(":path"),
+            (":path", b"/v1/m\xfcdels"),
+        ]
         answer = client.answer(client.request(pairs))
     attacked.refused(answer, 400, "bad_request")
 
@@ -127,7 +137,10 @@ def test_one_of_two_is_attacked(attacked: Attacked) -> None:
     """Two streams at once, one for another host: one is refused, the other arrives."""
     client = attacked.http2()
     with client.raw:
-        bad = client.request([(":authority", "evil.test") if pair[0] == ":authority" else pair for pair in POST], BODY)
+        bad = client.request(
+            [(":authority", "evil.test") if pair[0] == ":authority" else pair for pair in POST],
+            BODY,
+        )
         good = client.request(POST, BODY)
         assert client.answer(bad).reason == "authority_mismatch"
         assert client.answer(good).status == 200
@@ -263,7 +276,9 @@ def test_an_expectation(attacked: Attacked) -> None:
     """Expect: 100-continue over HTTP/2 is met with a 100 and the answer behind it."""
     client = attacked.http2()
     with client.raw:
-        assert client.answer(client.request([*POST, ("expect", "100-continue")], BODY)).status == 200
+        assert (
+            client.answer(client.request([*POST, ("expect", "100-continue")], BODY)).status == 200
+        )
     assert attacked.clean().get_all("expect") == []
     attacked.lines(1)
 
@@ -274,7 +289,9 @@ def test_trailers(attacked: Attacked) -> None:
     with client.raw:
         client.connection.send_headers(1, POST)
         client.connection.send_data(1, BODY)
-        client.connection.send_headers(1, [("x-trailer", "gate_nothing"), ("host", "evil.test")], end_stream=True)
+        client.connection.send_headers(
+            1, [("x-trailer", "gate_nothing"), ("host", "evil.test")], end_stream=True
+        )
         client.expect(1)
         client.flush()
         assert client.answer(1).status == 200

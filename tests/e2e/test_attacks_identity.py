@@ -28,7 +28,9 @@ def second(attacked: Attacked) -> dict[str, str]:
 
     async def make() -> None:
         perform = gateway.operations.perform
-        await perform("project_set", {"project": "proj_other", "tenant": TENANT, "limits": ["10 usd/day"]})
+        await perform(
+            "project_set", {"project": "proj_other", "tenant": TENANT, "limits": ["10 usd/day"]}
+        )
         for name in ("other", "revoked", "expired", "both"):
             projects = [PROJECT, "proj_other"] if name == "both" else ["proj_other"]
             made[name] = str((await perform("token_create", {"projects": projects}))["token"])
@@ -52,7 +54,9 @@ def second(attacked: Attacked) -> dict[str, str]:
         ("own key", "identity_unknown"),
     ],
 )
-def test_a_bad_token(attacked: Attacked, second: dict[str, str], way: str, kind: str, reason: str) -> None:
+def test_a_bad_token(
+    attacked: Attacked, second: dict[str, str], way: str, kind: str, reason: str
+) -> None:
     """Rows 15 and 16: unknown, revoked, expired, malformed, or a provider's own key, in each place."""
     good = attacked.inside.token
     made = {
@@ -109,8 +113,12 @@ def test_a_project_of_somebody_else(attacked: Attacked, second: dict[str, str]) 
     attacked.refused(answer, 403, "project_not_allowed")
 
 
-@pytest.mark.parametrize("user", ["proj_other", "proj_nobody", "../proj_123", "proj_123 ", "PROJ_123"])
-def test_a_project_of_somebody_else_as_user(attacked: Attacked, second: dict[str, str], user: str) -> None:
+@pytest.mark.parametrize(
+    "user", ["proj_other", "proj_nobody", "../proj_123", "proj_123 ", "PROJ_123"]
+)
+def test_a_project_of_somebody_else_as_user(
+    attacked: Attacked, second: dict[str, str], user: str
+) -> None:
     """Row 15: the Basic user name is no way around it."""
     answer = attacked.ask_in_tunnel(basic(user, attacked.inside.token))
     attacked.refused(answer, 403, "project_not_allowed")
@@ -124,7 +132,9 @@ def test_several_projects_and_none_chosen(attacked: Attacked, second: dict[str, 
 
 def test_a_wrong_token_does_not_fall_through(attacked: Attacked) -> None:
     """A bad token on the CONNECT and a good one in the slot: the first decides."""
-    answer = attacked.ask_in_tunnel(basic(PROJECT, STRANGER), f"Authorization: Bearer {attacked.inside.token}")
+    answer = attacked.ask_in_tunnel(
+        basic(PROJECT, STRANGER), f"Authorization: Bearer {attacked.inside.token}"
+    )
     attacked.refused(answer, 401, "identity_unknown")
 
 
@@ -182,7 +192,9 @@ def test_a_key_of_its_own_is_stripped(attacked: Attacked, slot: str) -> None:
 )
 def test_two_slots(attacked: Attacked, token_in: str, key_in: str, status: int) -> None:
     """Row 17: the first slot decides, and neither is forwarded."""
-    answer = attacked.ask_in_tunnel(None, token_in.format(attacked.inside.token), key_in.format(OWN_KEY))
+    answer = attacked.ask_in_tunnel(
+        None, token_in.format(attacked.inside.token), key_in.format(OWN_KEY)
+    )
     if status == 200:
         assert answer.status == 200
         attacked.clean(OWN_KEY, "api-key")

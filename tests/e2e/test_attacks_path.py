@@ -104,7 +104,17 @@ def test_a_query_goes_on_byte_for_byte(attacked: Attacked) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.test", "localhost.evil.test", HOST, "0.0.0.0", "[::1]", "localhost@evil.test", "2130706433", ""]
+    "host",
+    [
+        "evil.test",
+        "localhost.evil.test",
+        HOST,
+        "0.0.0.0",
+        "[::1]",
+        "localhost@evil.test",
+        "2130706433",
+        "",
+    ],
 )
 def test_the_base_url_under_another_name(attacked: Attacked, host: str) -> None:
     """DNS rebinding: a page of a browser reaches this port, but its Host says whose page it is."""
@@ -131,10 +141,14 @@ def test_the_base_url_under_another_name(attacked: Attacked, host: str) -> None:
         ("/livez", 403, "path_not_allowed"),
     ],
 )
-def test_the_base_url_is_for_providers(attacked: Attacked, target: str, status: int, reason: str) -> None:
+def test_the_base_url_is_for_providers(
+    attacked: Attacked, target: str, status: int, reason: str
+) -> None:
     """Anything but /v1/ or a provider's name is nobody's."""
     with attacked.client("base_url") as client:
-        answer = client.ask(get(f"Authorization: Bearer {attacked.inside.token}", path=target, host="localhost"))
+        answer = client.ask(
+            get(f"Authorization: Bearer {attacked.inside.token}", path=target, host="localhost")
+        )
     attacked.refused(answer, status, reason)
 
 
@@ -143,7 +157,12 @@ def test_the_base_url_works(attacked: Attacked, path: str) -> None:
     """The same listener with an allowed name: the refusals above can fail."""
     with attacked.client("base_url") as client:
         token = attacked.inside.token
-        assert client.ask(get(f"Authorization: Bearer {token}", path=path, host="localhost:8000")).status == 200
+        assert (
+            client.ask(
+                get(f"Authorization: Bearer {token}", path=path, host="localhost:8000")
+            ).status
+            == 200
+        )
     received = attacked.clean()
     assert (received.target, received.get("host")) == ("/v1/models", HOST)
     attacked.lines(1)

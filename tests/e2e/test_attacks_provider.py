@@ -14,7 +14,10 @@ from tollhouse.demo.standin_script import Behaviour, redirect, reply
 from tollhouse.demo.standin_tls import Certificate
 from tollhouse.dispatch.breaker import Breakers
 
-ONCE = {"providers.openai": {"attempts": 1}, f"projects.{PROJECT}": {"limits": ["10 usd/day", "100000 tokens/day"]}}
+ONCE = {
+    "providers.openai": {"attempts": 1},
+    f"projects.{PROJECT}": {"limits": ["10 usd/day", "100000 tokens/day"]},
+}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,9 @@ def met(once: Inside, caplog: pytest.LogCaptureFixture) -> Iterator[Attacked]:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 300, 304])
-@pytest.mark.parametrize("location", ["https://evil.test/v1/models", f"http://{HOST}/v1/models", "/v1/files"])
+@pytest.mark.parametrize(
+    "location", ["https://evil.test/v1/models", f"http://{HOST}/v1/models", "/v1/files"]
+)
 def test_a_redirect_is_not_followed(attacked: Attacked, status: int, location: str) -> None:
     """Row 22: 3xx is passed on as it is; one request was made, to the host that was judged."""
     attacked.inside.standin.script(redirect(location, status))
@@ -55,9 +60,13 @@ def test_a_redirected_post_costs_nothing(attacked: Attacked) -> None:
 
 
 @pytest.mark.parametrize("certificate", ["expired", "self_signed", "wrong_name", "untrusted"])
-def test_a_provider_that_is_somebody_else(certificate: Certificate, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_provider_that_is_somebody_else(
+    certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Row 24: the handshake ends before the key is sent; the answer names no certificate of the inside."""
-    with open_inside(tmp_path_factory.mktemp(certificate), ONCE, standin=StandIn(certificate=certificate)) as inside:
+    with open_inside(
+        tmp_path_factory.mktemp(certificate), ONCE, standin=StandIn(certificate=certificate)
+    ) as inside:
         attacked = begin(inside)
         with attacked.tunnel() as client:
             answer = client.ask(post())
@@ -79,14 +88,20 @@ BAD_ANSWERS = {
     "101": raw("HTTP/1.1 101 Switching Protocols", "upgrade: websocket", "connection: upgrade"),
     "interim without end": raw(INTERIM * 5000 + OK, "content-length: 0"),
     "interim and nothing": raw(INTERIM),
-    "1 MB of headers": raw(OK, *(f"x-{number}: {'y' * 1000}" for number in range(1000)), "content-length: 0"),
+    "1 MB of headers": raw(
+        OK, *(f"x-{number}: {'y' * 1000}" for number in range(1000)), "content-length: 0"
+    ),
     "one header of 1 MB": raw(OK, "x-a: " + "y" * 1_000_000, "content-length: 0"),
-    "a million headers": raw(OK, "\r\n".join(f"x: {n}" for n in range(100_000)), "content-length: 0"),
+    "a million headers": raw(
+        OK, "\r\n".join(f"x: {n}" for n in range(100_000)), "content-length: 0"
+    ),
     "no HTTP": raw("SSH-2.0-OpenSSH_9.9"),
     "HTTP/2": Behaviour(raw=b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"),
     "nothing": Behaviour(raw=b""),
     "two lengths": raw(OK, "content-length: 2", "content-length: 3", body=b"{}"),
-    "length and chunks": raw(OK, "content-length: 2", "transfer-encoding: chunked", body=b"2\r\n{}\r\n0\r\n\r\n"),
+    "length and chunks": raw(
+        OK, "content-length: 2", "transfer-encoding: chunked", body=b"2\r\n{}\r\n0\r\n\r\n"
+    ),
     "a negative length": raw(OK, "content-length: -1", body=b"{}"),
     "status 99": raw("HTTP/1.1 099 X", "content-length: 0"),
     "status 1000": raw("HTTP/1.1 1000 X", "content-length: 0"),
@@ -107,12 +122,19 @@ def test_an_answer_that_is_none(met: Attacked, name: str, protocol: str) -> None
             answer = client.ask(post())
     else:
         stream = met.http2()
-        head = [(":method", "POST"), (":scheme", "https"), (":path", "/v1/chat/completions"), (":authority", HOST)]
+        head = [
+            (":method", "POST"),
+            (":scheme", "https"),
+            (":path", "/v1/chat/completions"),
+            (":authority", HOST),
+        ]
         with stream.raw:
             answer = stream.answer(stream.request(head, BODY))
     assert answer.status == 502, answer
     assert answer.reason in ("upstream_bad_answer", "upstream_unreachable")
-    assert [name for name, _ in answer.headers if name.startswith("x-") and "tollhouse" not in name] in (
+    assert [
+        name for name, _ in answer.headers if name.startswith("x-") and "tollhouse" not in name
+    ] in (
         [],
         ["x-should-retry"],
     )
@@ -150,9 +172,19 @@ def test_headers_that_are_not_for_the_client(attacked: Attacked, protocol: str) 
     else:
         stream = attacked.http2()
         with stream.raw:
-            head = [(":method", "GET"), (":scheme", "https"), (":path", "/v1/models"), (":authority", HOST)]
+            head = [
+                (":method", "GET"),
+                (":scheme", "https"),
+                (":path", "/v1/models"),
+                (":authority", HOST),
+            ]
             answer = stream.answer(stream.request(head))
-    assert (answer.status, answer.body, answer.get("x-kept"), answer.reason) == (200, b"{}", "yes", "")
+    assert (answer.status, answer.body, answer.get("x-kept"), answer.reason) == (
+        200,
+        b"{}",
+        "yes",
+        "",
+    )
     assert "x-marker" not in str(answer.headers)
     assert [name for name, _ in answer.headers].count("x-tollhouse-call-id") == 1
     [line] = attacked.lines(1)
@@ -192,7 +224,9 @@ def test_more_than_was_promised(attacked: Attacked) -> None:
 
 def test_a_folded_header(attacked: Attacked) -> None:
     """RFC 9112 5.2 lets a proxy unfold an answer's header: it is one header to the client, never two."""
-    attacked.inside.standin.script(raw(OK, "x-a: b", " x-tollhouse-reason: c", "content-length: 2", body=b"{}"))
+    attacked.inside.standin.script(
+        raw(OK, "x-a: b", " x-tollhouse-reason: c", "content-length: 2", body=b"{}")
+    )
     with attacked.tunnel() as client:
         answer = client.ask(GET)
     assert (answer.get("x-a"), answer.reason) == ("b x-tollhouse-reason: c", "")

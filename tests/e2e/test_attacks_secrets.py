@@ -48,7 +48,12 @@ def test_a_header_that_is_not_for_the_provider(attacked: Attacked, header: str) 
 
 def test_headers_named_by_connection(attacked: Attacked) -> None:
     """Row 34: a header that Connection names is this hop's, and so is Connection."""
-    named = ("Connection: X-Secret, keep-alive", "X-Secret: x-marker", "Connection: x-second", "X-Second: x-marker")
+    named = (
+        "Connection: X-Secret, keep-alive",
+        "X-Secret: x-marker",
+        "Connection: x-second",
+        "X-Second: x-marker",
+    )
     assert attacked.ask_in_tunnel(attacked.credentials, *named, "X-Kept: yes").status == 200
     received = attacked.clean("x-marker", "x-secret", "x-second")
     assert (received.get("x-kept"), received.get_all("connection")) == ("yes", [])
@@ -78,7 +83,10 @@ def test_connection_names_what_we_need(attacked: Attacked, name: str) -> None:
 )
 def test_a_token_in_any_header(attacked: Attacked, header: str) -> None:
     """A tool that repeats the API key somewhere does not give it away."""
-    assert attacked.ask_in_tunnel(attacked.credentials, header.format(attacked.inside.token)).status == 200
+    assert (
+        attacked.ask_in_tunnel(attacked.credentials, header.format(attacked.inside.token)).status
+        == 200
+    )
     attacked.clean(attacked.inside.token)
     attacked.lines(1)
 
@@ -113,7 +121,9 @@ def test_a_key_in_the_url(attacked: Attacked, query: str, secret: str) -> None:
     assert line["path"] == "/v1/models"
 
 
-@pytest.mark.parametrize("query", ["x={}", "{}", "{}=x", "x=%67ate_{rest}", "a=1&x=Bearer%20{}&b=2"])
+@pytest.mark.parametrize(
+    "query", ["x={}", "{}", "{}=x", "x=%67ate_{rest}", "a=1&x=Bearer%20{}&b=2"]
+)
 def test_a_token_anywhere_in_the_query(attacked: Attacked, query: str) -> None:
     """Row 30: a parameter that carries a gate token is dropped, whatever its name."""
     token = attacked.inside.token
@@ -146,8 +156,13 @@ def test_a_token_in_the_path(attacked: Attacked, spelling: str) -> None:
 def test_a_token_as_trace_or_project(attacked: Attacked) -> None:
     """What a workload may write into the line does not carry its token there."""
     token = attacked.inside.token
-    assert attacked.ask_in_tunnel(attacked.credentials, f"X-Coreason-Trace-ID: {token}").status == 200
-    assert attacked.ask_in_tunnel(attacked.credentials, f"X-Coreason-Project-ID: {token}").status == 403
+    assert (
+        attacked.ask_in_tunnel(attacked.credentials, f"X-Coreason-Trace-ID: {token}").status == 200
+    )
+    assert (
+        attacked.ask_in_tunnel(attacked.credentials, f"X-Coreason-Project-ID: {token}").status
+        == 403
+    )
     lines = attacked.lines(2)
     assert token[:40] not in str(lines)
     assert lines[0]["trace_id"] == "gate_[removed]"

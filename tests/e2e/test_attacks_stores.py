@@ -61,7 +61,11 @@ def test_redis_is_gone(tmp_path: Path, how: str) -> None:
             assert answer.get("retry-after") == "1"
             assert inside.standin.snapshot() == []
             [line] = inside.lines()[seen:]
-            assert (line["status"], line["reason"], line["cost_usd"]) == (503, "ledger_unavailable", "0")
+            assert (line["status"], line["reason"], line["cost_usd"]) == (
+                503,
+                "ledger_unavailable",
+                "0",
+            )
             if how == "silent":
                 server.resume()
                 assert until(attacked, 200).status == 200
@@ -80,7 +84,12 @@ def test_vault_is_gone_and_the_cache_is_over(tmp_path: Path) -> None:
     try:
         bao.put("infrastructure/openai", {"api_key": REAL_KEY})
         files = {"role_id_file": str(bao.role_id_file), "secret_id_file": str(bao.secret_id_file)}
-        vault = {"address": bao.address, "auth": {"method": "approle", **files}, "refresh_s": 1, "stale_for_s": 1}
+        vault = {
+            "address": bao.address,
+            "auth": {"method": "approle", **files},
+            "refresh_s": 1,
+            "stale_for_s": 1,
+        }
         with open_inside(folder(tmp_path), {**PLENTY, "vault": vault}) as inside:
             attacked = begin(inside)
             assert call(attacked).status == 200
@@ -89,7 +98,11 @@ def test_vault_is_gone_and_the_cache_is_over(tmp_path: Path) -> None:
             assert (answer.status, answer.reason) == (503, "credential_unavailable")
             assert inside.standin.snapshot() == []
             line = inside.lines()[-1]
-            assert (line["reason"], line["gate"], line["cost_usd"]) == ("credential_unavailable", "credential", "0")
+            assert (line["reason"], line["gate"], line["cost_usd"]) == (
+                "credential_unavailable",
+                "credential",
+                "0",
+            )
             attacked.settle()
             bao.resume()
             assert until(attacked, 200).status == 200

@@ -15,7 +15,10 @@ OTHER = "us.api.openai.com"
 
 @pytest.fixture(scope="module")
 def redirected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
-    settings = {"listen": {"transparent": "127.0.0.1:0"}, f"projects.{PROJECT}": {"limits": ["10 usd/day"]}}
+    settings = {
+        "listen": {"transparent": "127.0.0.1:0"},
+        f"projects.{PROJECT}": {"limits": ["10 usd/day"]},
+    }
     with open_inside(tmp_path_factory.mktemp("transparent"), settings) as inside:
         yield inside
 
@@ -64,7 +67,9 @@ def test_the_host_is_another(caught: Attacked, host: str) -> None:
     caught.refused(answer, 421, "authority_mismatch")
 
 
-@pytest.mark.parametrize("data", [GET, b"SSH-2.0-OpenSSH_9.9\r\n", b"CONNECT api.openai.com:443 HTTP/1.1\r\n\r\n"])
+@pytest.mark.parametrize(
+    "data", [GET, b"SSH-2.0-OpenSSH_9.9\r\n", b"CONNECT api.openai.com:443 HTTP/1.1\r\n\r\n"]
+)
 def test_no_tls(caught: Attacked, data: bytes) -> None:
     """Row 13: whatever is not a ClientHello ends the connection."""
     with caught.client("transparent") as client:

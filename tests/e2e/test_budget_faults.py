@@ -16,7 +16,11 @@ from tollhouse.demo.standin_script import Behaviour, Latch
 
 pytestmark = pytest.mark.requires("redis")
 
-BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}], "max_completion_tokens": 100}
+BODY = {
+    "model": "gpt-4o",
+    "messages": [{"role": "user", "content": "hello"}],
+    "max_completion_tokens": 100,
+}
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
@@ -64,7 +68,9 @@ def test_calls_that_end_while_redis_is_away_are_charged_when_it_is_back(tmp_path
         until(lambda: fleet.spooled() == 0, "the spool is empty")
         records = fleet.records()
         assert sorted(record["call_id"] for record in records) == sorted(served(answers))
-        assert {(record["settled_by"], record["charged_by"]) for record in records} == {("hold", "usage")}
+        assert {(record["settled_by"], record["charged_by"]) for record in records} == {
+            ("hold", "usage")
+        }
         assert fleet.holds() == {}
         until(lambda: len(fleet.lines()) == 33, "a line a call")
         state = fleet.budget()["10000 usd/day"]
@@ -88,7 +94,9 @@ def test_a_killed_gateway_tells_its_spool_at_its_next_start(tmp_path: Path) -> N
         gateway.start()
         until(lambda: fleet.spooled() == 0, "the spool is empty")
         records = fleet.records()
-        assert sorted(record["call_id"] for record in records) == sorted(line["call_id"] for line in gateway.lines())
+        assert sorted(record["call_id"] for record in records) == sorted(
+            line["call_id"] for line in gateway.lines()
+        )
         assert fleet.holds() == {}
         assert fleet.budget()["10000 usd/day"]["used"] == spent(gateway.lines())
 
@@ -117,7 +125,9 @@ def test_redis_killed_and_started_again_amid_five_hundred_calls(tmp_path: Path) 
         load = fleet.in_background(BODY, 500, at_once=20)
         until(lambda: len(fleet.lines()) >= 150, "150 calls")
         fleet.redis.stop()
-        until(lambda: sum(line["status"] == 503 for line in fleet.lines()) >= 20, "some are refused")
+        until(
+            lambda: sum(line["status"] == 503 for line in fleet.lines()) >= 20, "some are refused"
+        )
         fleet.redis.start()
         answers = load.result()
         statuses = {answer.status_code for answer in answers}
@@ -150,18 +160,22 @@ def test_a_gateway_killed_with_thirty_calls_under_way(tmp_path: Path) -> None:
         assert dead == mine - set(survivors)
         assert len(dead) == 15
         fleet.let_deadlines_pass()
-        lines = other.wait_until(lambda lines: sum(line["charged_by"] == "sweep" for line in lines) == 15, 60)
+        lines = other.wait_until(
+            lambda lines: sum(line["charged_by"] == "sweep" for line in lines) == 15, 60
+        )
         swept = [line for line in lines if line["charged_by"] == "sweep"]
         assert {line["call_id"] for line in swept} == dead
-        assert {(line["project"], line["model"], line["reason"], line["status"]) for line in swept} == {
-            (PROJECT, "gpt-4o", "swept", 0)
-        }
+        assert {
+            (line["project"], line["model"], line["reason"], line["status"]) for line in swept
+        } == {(PROJECT, "gpt-4o", "swept", 0)}
         assert spent(swept) == held / 2
         assert set(swept[0]) == set(lines[0])
         assert fleet.holds() == {}
         state = fleet.budget(1)["10000 usd/day"]
         assert (state["used"], state["held"]) == (spent(lines), 0)
-        assert sorted(record["call_id"] for record in fleet.records()) == sorted(dead | set(survivors))
+        assert sorted(record["call_id"] for record in fleet.records()) == sorted(
+            dead | set(survivors)
+        )
 
 
 def test_two_hundred_calls_from_four_gateways_against_money_for_twenty(tmp_path: Path) -> None:
@@ -177,7 +191,11 @@ def test_two_hundred_calls_from_four_gateways_against_money_for_twenty(tmp_path:
         gate = Latch()
         fleet.standin.always(Behaviour(wait=gate))
         load = fleet.in_background(BODY, 200, at_once=200)
-        until(lambda: sum(line["status"] == 402 for line in fleet.lines()) == 180, "180 are refused", 60)
+        until(
+            lambda: sum(line["status"] == 402 for line in fleet.lines()) == 180,
+            "180 are refused",
+            60,
+        )
         assert fleet.budget()[limit]["left"] == 0
         assert len(fleet.standin.wait_count(20)) == 20
         gate.open()
@@ -205,7 +223,9 @@ def test_a_late_settle_corrects_what_was_swept(tmp_path: Path) -> None:
         fleet.redis.start()
         until(lambda: fleet.spooled(1) == 0, "the other's are told")
         fleet.let_deadlines_pass()
-        lines = other.wait_until(lambda lines: sum(line["charged_by"] == "sweep" for line in lines) == 5, 60)
+        lines = other.wait_until(
+            lambda lines: sum(line["charged_by"] == "sweep" for line in lines) == 5, 60
+        )
         assert fleet.budget(1)["10000 usd/day"]["used"] == spent(lines)
         dying.start()
         # It tells them before it is ready, and a second later what Redis was too slow for then.

@@ -30,11 +30,19 @@ CONTROL, RUNTIME = f"bedrock.{REGION}.amazonaws.com", f"bedrock-runtime.{REGION}
 VERTEX = "europe-west4-aiplatform.googleapis.com"
 MODELS = "/v1beta1/publishers/google/models"
 AWS = {"access_key_id": "AKIAOFTHETESTS", "secret_access_key": f"{secrets.token_urlsafe(24)}/+="}
-TEMPORARY = {**AWS, "access_key_id": "ASIAOFTHETESTS", "session_token": f"IQoJ{secrets.token_urlsafe(150)}=="}
+TEMPORARY = {
+    **AWS,
+    "access_key_id": "ASIAOFTHETESTS",
+    "session_token": f"IQoJ{secrets.token_urlsafe(150)}==",
+}
 LIST = b'{"modelSummaries":[],"publisherModels":[]}'
 OF_JSON = [("content-type", "application/json")]
-EXPIRED = reply(403, b'{"message":"expired"}', [*OF_JSON, ("x-amzn-errortype", "ExpiredTokenException")])
-UNAUTHENTICATED = reply(401, b'{"error":{"code":401,"message":"no","status":"UNAUTHENTICATED"}}', OF_JSON)
+EXPIRED = reply(
+    403, b'{"message":"expired"}', [*OF_JSON, ("x-amzn-errortype", "ExpiredTokenException")]
+)
+UNAUTHENTICATED = reply(
+    401, b'{"error":{"code":401,"message":"no","status":"UNAUTHENTICATED"}}', OF_JSON
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +60,22 @@ def shared(tmp_path_factory: pytest.TempPathFactory, token_source: TokenServer) 
 class running:  # noqa: N801 - a context manager
     """A gateway whose Bedrock, Vertex and token endpoint are stand-ins."""
 
-    def __init__(self, directory: Path, tokens: TokenServer, settings: dict[str, dict[str, Any]] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        tokens: TokenServer,
+        settings: dict[str, dict[str, Any]] | None = None,
+    ) -> None:
         self._standin = StandIn(hosts=(CONTROL, RUNTIME, VERTEX, "aiplatform.googleapis.com"))
         entry = {"allow_private": True, "ca_file": "provider-ca.pem"}
         self._standin.start()
         merged: dict[str, dict[str, Any]] = {
             f"projects.{PROJECT}": {"limits": ["10 usd/day"]},
-            "providers.bedrock": {**entry, "connect_to": self._standin.address, "hosts": [RUNTIME, CONTROL]},
+            "providers.bedrock": {
+                **entry,
+                "connect_to": self._standin.address,
+                "hosts": [RUNTIME, CONTROL],
+            },
             "providers.vertex": {**entry, "connect_to": self._standin.address},
             **(settings or {}),
         }
@@ -78,7 +95,9 @@ class running:  # noqa: N801 - a context manager
 
 
 @pytest.fixture
-def inside(shared: Inside, token_source: TokenServer, caplog: pytest.LogCaptureFixture) -> Iterator[Inside]:
+def inside(
+    shared: Inside, token_source: TokenServer, caplog: pytest.LogCaptureFixture
+) -> Iterator[Inside]:
     """With nothing in the book, no token kept, an answer for everything; at the end nothing secret may be in any log."""
     shared.standin.clear()
     shared.standin.always(reply(200, LIST, OF_JSON))
@@ -87,7 +106,13 @@ def inside(shared: Inside, token_source: TokenServer, caplog: pytest.LogCaptureF
     yield shared
     pem = token_endpoint.account()["private_key"].splitlines()[5]
     said = caplog.text + json.dumps(shared.lines())
-    for word in (AWS["secret_access_key"], TEMPORARY["session_token"], pem, *token_source.tokens, "eyJ"):
+    for word in (
+        AWS["secret_access_key"],
+        TEMPORARY["session_token"],
+        pem,
+        *token_source.tokens,
+        "eyJ",
+    ):
         assert word not in said
 
 
@@ -102,7 +127,9 @@ def keep(inside: Inside, provider: str, value: Any) -> None:
 
 
 def get(inside: Inside, host: str, target: str, **headers: str) -> httpx2.Response:
-    with httpx2.Client(proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30) as client:
+    with httpx2.Client(
+        proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30
+    ) as client:
         return client.get(f"https://{host}{target}", headers=headers)
 
 
@@ -183,7 +210,9 @@ def test_bedrock_api_key(inside: Inside) -> None:
         (VERTEX, "/v1beta1/publishers/google/models/gemini-2.5-pro", 403, "path_not_allowed"),
     ],
 )
-def test_what_is_not_open_or_cannot_be_signed(inside: Inside, host: str, target: str, status: int, reason: str) -> None:
+def test_what_is_not_open_or_cannot_be_signed(
+    inside: Inside, host: str, target: str, status: int, reason: str
+) -> None:
     """Nothing is sent."""
     keep(inside, "bedrock", AWS)
     answer = get(inside, host, target)
@@ -228,7 +257,10 @@ def test_vertex_token(inside: Inside, token_source: TokenServer) -> None:
     asked = len(token_source.received)
     for _ in range(2):
         answer = get(
-            inside, VERTEX, f"{MODELS}?pageSize=3", **{"x-goog-user-project": "another", "x-goog-api-key": "x"}
+            inside,
+            VERTEX,
+            f"{MODELS}?pageSize=3",
+            **{"x-goog-user-project": "another", "x-goog-api-key": "x"},
         )
         assert (answer.status_code, answer.content) == (200, LIST)
     assert token_source.problems == []
@@ -286,7 +318,9 @@ def test_vertex_repeats_what_it_got(inside: Inside, token_source: TokenServer) -
     keep(inside, "vertex", token_endpoint.account())
     assert get(inside, VERTEX, MODELS).status_code == 200
     token = token_source.tokens[-1]
-    inside.standin.always(reply(200, b'{"echo":"' + token.encode() + b'"}', [*OF_JSON, ("x-echo", f"Bearer {token}")]))
+    inside.standin.always(
+        reply(200, b'{"echo":"' + token.encode() + b'"}', [*OF_JSON, ("x-echo", f"Bearer {token}")])
+    )
     answer = get(inside, VERTEX, MODELS)
     assert token not in answer.text
     assert token not in str(answer.headers)
@@ -294,14 +328,19 @@ def test_vertex_repeats_what_it_got(inside: Inside, token_source: TokenServer) -
 
 
 @pytest.mark.parametrize(
-    "trouble", [says_json(500, {}), says_json(400, {"error": "invalid_grant"})], ids=["away", "refused"]
+    "trouble",
+    [says_json(500, {}), says_json(400, {"error": "invalid_grant"})],
+    ids=["away", "refused"],
 )
 def test_no_token(inside: Inside, token_source: TokenServer, trouble: Any) -> None:
     """503, nothing is sent to Vertex, and nothing of the reason to the workload."""
     keep(inside, "vertex", token_endpoint.account())
     token_source.act = trouble
     answer = get(inside, VERTEX, MODELS)
-    assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (503, "credential_unavailable")
+    assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (
+        503,
+        "credential_unavailable",
+    )
     assert "oauth2" not in answer.text
     assert inside.standin.snapshot() == []
     assert inside.lines()[-1]["attempts_unknown"] == 0
@@ -313,13 +352,19 @@ def test_no_token(inside: Inside, token_source: TokenServer, trouble: Any) -> No
     ids=["uri", "universe"],
 )
 def test_a_forged_account(
-    inside: Inside, token_source: TokenServer, changed: dict[str, str], caplog: pytest.LogCaptureFixture
+    inside: Inside,
+    token_source: TokenServer,
+    changed: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """No assertion is made for somebody else; the log says which field."""
     keep_unchecked(inside, token_endpoint.account(**changed))
     asked = len(token_source.received)
     answer = get(inside, VERTEX, MODELS)
-    assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (503, "credential_unavailable")
+    assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (
+        503,
+        "credential_unavailable",
+    )
     assert len(token_source.received) == asked
     assert inside.standin.snapshot() == []
     assert next(iter(changed)) in caplog.text
@@ -361,7 +406,10 @@ def test_from_a_real_store(tmp_path: Path, openbao: OpenBao, token_source: Token
     token_source.act = None
     openbao.put("infrastructure/bedrock", TEMPORARY)
     openbao.put("infrastructure/vertex", token_endpoint.account())
-    files = {"role_id_file": str(openbao.role_id_file), "secret_id_file": str(openbao.secret_id_file)}
+    files = {
+        "role_id_file": str(openbao.role_id_file),
+        "secret_id_file": str(openbao.secret_id_file),
+    }
     settings = {"vault": {"address": openbao.address, "auth": {"method": "approle", **files}}}
     with running(tmp_path, token_source, settings) as inside:
         inside.standin.always(reply(200, LIST, OF_JSON))

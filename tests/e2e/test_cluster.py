@@ -40,14 +40,18 @@ class Load:
     fleet: Fleet
     tokens: dict[str, str]
     stop: threading.Event = dataclasses.field(default_factory=threading.Event)
-    answers: dict[str, list[tuple[int, str, str]]] = dataclasses.field(default_factory=lambda: defaultdict(list))
+    answers: dict[str, list[tuple[int, str, str]]] = dataclasses.field(
+        default_factory=lambda: defaultdict(list)
+    )
     """By tenant: status, reason, call id."""
     longest: float = 0.0
 
     async def run(self) -> None:
         limits = httpx2.Limits(max_connections=None)
         async with httpx2.AsyncClient(trust_env=False, timeout=LONGEST_S, limits=limits) as client:
-            await asyncio.gather(*(self._work(client, n, tenant) for tenant in self.tokens for n in range(WORKERS)))
+            await asyncio.gather(
+                *(self._work(client, n, tenant) for tenant in self.tokens for n in range(WORKERS))
+            )
 
     async def _work(self, client: httpx2.AsyncClient, number: int, tenant: str) -> None:
         gateways = self.fleet.gateways
@@ -58,7 +62,9 @@ class Load:
             answer = await client.post(url, json=BODY, headers=headers)
             self.longest = max(self.longest, time.monotonic() - began)
             reason = answer.headers.get("x-tollhouse-reason", "")
-            self.answers[tenant].append((answer.status_code, reason, answer.headers["x-tollhouse-call-id"]))
+            self.answers[tenant].append(
+                (answer.status_code, reason, answer.headers["x-tollhouse-call-id"])
+            )
             if answer.status_code == 503:
                 await asyncio.sleep(float(answer.headers["retry-after"]))
             elif answer.status_code == 402:
@@ -80,7 +86,9 @@ def loaded(fleet: Fleet, tokens: dict[str, str]) -> Iterator[tuple[Load, Future[
 
 
 @contextlib.contextmanager
-def on_cluster(directory: Path, gateways: int) -> Iterator[tuple[Fleet, RedisCluster, dict[str, str]]]:
+def on_cluster(
+    directory: Path, gateways: int
+) -> Iterator[tuple[Fleet, RedisCluster, dict[str, str]]]:
     """The fleet, its Cluster, and the token of one tenant on each master; each has a project of its own name."""
     with (
         RedisCluster(directory / "cluster", replicas=True, options=OPTIONS) as cluster,
@@ -89,7 +97,9 @@ def on_cluster(directory: Path, gateways: int) -> Iterator[tuple[Fleet, RedisClu
         tokens = {}
         for tenant in cluster.tenants("t"):
             make_project(fleet, tenant, "10000 usd/day")
-            tokens[tenant] = command(fleet, "token_create", {"projects": [tenant], "label": "test"})["token"]
+            tokens[tenant] = command(
+                fleet, "token_create", {"projects": [tenant], "label": "test"}
+            )["token"]
         yield fleet, cluster, tokens
 
 
@@ -108,7 +118,9 @@ def test_a_master_is_killed_under_load(tmp_path: Path, record_property: Any) -> 
     calls that were under way, whose holds the replica may not have had."""
     with on_cluster(tmp_path, 2) as (fleet, cluster, tokens):
         # Without the directory everybody would be refused once the caches are old.
-        lost = next(one for one in tokens if cluster.owner(f"{{{one}}}") is not cluster.owner("{directory}"))
+        lost = next(
+            one for one in tokens if cluster.owner(f"{{{one}}}") is not cluster.owner("{directory}")
+        )
         others = [tenant for tenant in tokens if tenant != lost]
         # What a call costs, and room for a hundred of them.
         [answer] = fleet_call(fleet, tokens[lost])
@@ -123,16 +135,35 @@ def test_a_master_is_killed_under_load(tmp_path: Path, record_property: Any) -> 
             until(lambda: len(load.served(lost)) >= 40, "calls are served", 60)
             gate = Latch()
             fleet.standin.always(Behaviour(wait=gate))
-            until(lambda: all(len(fleet.holds(tenant)) == WORKERS for tenant in tokens), "all are under way", 60)
+            until(
+                lambda: all(len(fleet.holds(tenant)) == WORKERS for tenant in tokens),
+                "all are under way",
+                60,
+            )
             dying.kill()
             # They end while their ledger is away.
             gate.open()
-            until(lambda: any(status == 503 for status, _, _ in load.answers[lost]), "one is refused", 60)
-            until(lambda: fleet.spooled(0) + fleet.spooled(1) == WORKERS, "what they came to is on the disk")
+            until(
+                lambda: any(status == 503 for status, _, _ in load.answers[lost]),
+                "one is refused",
+                60,
+            )
+            until(
+                lambda: fleet.spooled(0) + fleet.spooled(1) == WORKERS,
+                "what they came to is on the disk",
+            )
             before = {tenant: len(load.served(tenant)) for tenant in tokens}
-            until(lambda: all(len(load.served(one)) > before[one] + 30 for one in others), "others go on", 60)
+            until(
+                lambda: all(len(load.served(one)) > before[one] + 30 for one in others),
+                "others go on",
+                60,
+            )
             cluster.promoted(cluster.replica_of(dying))
-            until(lambda: any(status == 402 for status, _, _ in load.answers[lost]), "the money is spent", 120)
+            until(
+                lambda: any(status == 402 for status, _, _ in load.answers[lost]),
+                "the money is spent",
+                120,
+            )
             load.stop.set()
             future.result(60)
         until(lambda: not any(fleet.spooled(number) for number in (0, 1)), "the spools are empty")
@@ -145,21 +176,29 @@ def test_a_master_is_killed_under_load(tmp_path: Path, record_property: Any) -> 
         for tenant in tokens:
             records = fleet.records(tenant)
             first = [answer.headers["x-tollhouse-call-id"]] if tenant == lost else []
-            assert Counter(one["call_id"] for one in records) == Counter([*load.served(tenant), *first])
+            assert Counter(one["call_id"] for one in records) == Counter(
+                [*load.served(tenant), *first]
+            )
             [state] = fleet.budget(0, tenant).values()
             assert (state["used"], state["held"]) == (spent(records), 0)
             reasons = {(status, reason) for status, reason, _ in load.answers[tenant]} - {(200, "")}
             assert reasons <= {(503, "ledger_unavailable"), (402, "budget_exceeded")}
             assert tenant == lost or reasons == set()
-        assert len(fleet.standin.snapshot()) == 1 + sum(len(load.served(tenant)) for tenant in tokens)
+        assert len(fleet.standin.snapshot()) == 1 + sum(
+            len(load.served(tenant)) for tenant in tokens
+        )
         [state] = fleet.budget(0, lost).values()
         overspent = max(Decimal(0), state["used"] - limit)
         by = Counter(one["settled_by"] for tenant in tokens for one in fleet.records(tenant))
-        refused = {tenant: sum(status == 503 for status, _, _ in load.answers[tenant]) for tenant in tokens}
+        refused = {
+            tenant: sum(status == 503 for status, _, _ in load.answers[tenant]) for tenant in tokens
+        }
         print(
             f"\nspent beyond the limit by holds that were lost: {overspent} usd of {limit}; a call costs {cost}, holds {held}"
         )
-        print(f"settled by: {dict(by)}; refused 503: {refused}; the longest call: {load.longest:.2f} s")
+        print(
+            f"settled by: {dict(by)}; refused 503: {refused}; the longest call: {load.longest:.2f} s"
+        )
         record_property("overspent_usd", str(overspent))
         record_property("settled_by", dict(by))
         # A hold is lost only with a call that was under way when its master died.
@@ -187,9 +226,9 @@ def test_a_slot_is_handed_over_while_calls_are_held(tmp_path: Path) -> None:
         gate.open()
         answers = load.result()
         assert [answer.status_code for answer in answers] == [200] * 20
-        assert {(one.status_code, one.headers["x-tollhouse-reason"]) for one in mine.call(BODY, 2)} == {
-            (503, "ledger_unavailable")
-        }
+        assert {
+            (one.status_code, one.headers["x-tollhouse-reason"]) for one in mine.call(BODY, 2)
+        } == {(503, "ledger_unavailable")}
         assert fleet_call(fleet, tokens[other])[0].status_code == 200
         cluster.move_keys(key, source, target)
         cluster.end_move(key, source, target)
@@ -198,6 +237,8 @@ def test_a_slot_is_handed_over_while_calls_are_held(tmp_path: Path) -> None:
         until(lambda: fleet.holds(moved) == {}, "no hold is left")
         records = fleet.records(moved)
         assert len(records) == len({one["call_id"] for one in records}) == 25
-        assert {answer.headers["x-tollhouse-call-id"] for answer in answers} < {one["call_id"] for one in records}
+        assert {answer.headers["x-tollhouse-call-id"] for answer in answers} < {
+            one["call_id"] for one in records
+        }
         state = fleet.budget(0, moved)["10000 usd/day"]
         assert (state["used"], state["held"]) == (spent(records), 0)

@@ -34,9 +34,25 @@ HOSTS = {
 KEYS = {name: f"real-key-of-{name}-{secrets.token_urlsafe(24)}" for name in HOSTS}
 SEVERAL = [f"one-of-several-{secrets.token_urlsafe(24)}" for _ in range(3)]
 OWN = "sk-ant-the-workloads-own-key-0123456789"
-CREDENTIALS = {"authorization", "x-api-key", "api-key", "x-goog-api-key", "openai-organization", "openai-project"}
+CREDENTIALS = {
+    "authorization",
+    "x-api-key",
+    "api-key",
+    "x-goog-api-key",
+    "openai-organization",
+    "openai-project",
+}
 MODELS = json.dumps(
-    {"data": [{"id": "claude-x", "type": "model", "display_name": "X", "created_at": "2026-01-01T00:00:00Z"}]}
+    {
+        "data": [
+            {
+                "id": "claude-x",
+                "type": "model",
+                "display_name": "X",
+                "created_at": "2026-01-01T00:00:00Z",
+            }
+        ]
+    }
 ).encode()
 OF_JSON = [("content-type", "application/json")]
 
@@ -50,11 +66,18 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
         settings["providers.azure"]["hosts"] = [OURS]
         settings["providers.azure-eu"] |= {"family": "azure", "hosts": [EU]}
         settings[f"projects.{PROJECT}"] = {"limits": ["10 usd/day"]}
-        with open_inside(tmp_path_factory.mktemp("credentials"), settings, standin=standin) as inside:
+        with open_inside(
+            tmp_path_factory.mktemp("credentials"), settings, standin=standin
+        ) as inside:
             vault = EmbeddedVault(inside.gateway.config.state.directory)
             for name, key in KEYS.items():
                 vault.set(name, key)
-            vault.set("openai", json.dumps({"api_key": KEYS["openai"], "organization": "org-1", "project": "proj-1"}))
+            vault.set(
+                "openai",
+                json.dumps(
+                    {"api_key": KEYS["openai"], "organization": "org-1", "project": "proj-1"}
+                ),
+            )
             yield inside
 
 
@@ -67,7 +90,9 @@ def inside(shared: Inside) -> Inside:
 
 
 def client(inside: Inside, proxy: str = "") -> httpx2.Client:
-    return httpx2.Client(proxy=proxy or inside.proxy_url, verify=inside.context, trust_env=False, timeout=30)
+    return httpx2.Client(
+        proxy=proxy or inside.proxy_url, verify=inside.context, trust_env=False, timeout=30
+    )
 
 
 def the_one(inside: Inside) -> Received:
@@ -120,7 +145,9 @@ def test_every_provider_gets_its_own_key(inside: Inside, name: str) -> None:
     assert credentials(received) == EXPECTED[name]
     assert (received.target, received.sni) == (f"{path}?api-version=2024-10-21", HOSTS[name])
     assert received.everything().count(KEYS[name].encode()) == 1
-    line = next(line for line in inside.lines() if line["call_id"] == answer.headers["x-tollhouse-call-id"])
+    line = next(
+        line for line in inside.lines() if line["call_id"] == answer.headers["x-tollhouse-call-id"]
+    )
     assert (line["provider"], line["cost_usd"], line["charged_by"]) == (name, "0", "none")
     assert line["key_version"].startswith(Secret(KEYS[name]).fingerprint)
 
@@ -131,7 +158,11 @@ def test_anthropic_sdk(inside: Inside, monkeypatch: pytest.MonkeyPatch, how: str
     bare = f"http://{inside.gateway.addresses['proxy']}"
     monkeypatch.setenv("HTTPS_PROXY", bare if how == "gate token" else inside.proxy_url)
     monkeypatch.setenv("SSL_CERT_FILE", str(inside.ca_file))
-    key = {"auth_token": OWN} if how == "auth_token" else {"api_key": inside.token if how == "gate token" else OWN}
+    key = (
+        {"auth_token": OWN}
+        if how == "auth_token"
+        else {"api_key": inside.token if how == "gate token" else OWN}
+    )
     with anthropic.Anthropic(**key, max_retries=0) as sdk:
         assert [model.id for model in sdk.models.list(limit=5)] == ["claude-x"]
     received = the_one(inside)
@@ -189,7 +220,8 @@ def test_what_costs_stays_closed(inside: Inside, name: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", [FOREIGN, "contoso.services.ai.azure.com", "contoso.cognitiveservices.azure.com", f"x.{OURS}"]
+    "host",
+    [FOREIGN, "contoso.services.ai.azure.com", "contoso.cognitiveservices.azure.com", f"x.{OURS}"],
 )
 def test_a_foreign_azure_resource(inside: Inside, host: str) -> None:
     """Anybody may have a resource: only those that the configuration names are answered for, or sent anything."""
@@ -278,7 +310,9 @@ def test_a_rotation(inside: Inside) -> None:
     try:
         inside.standin.script(BAD_KEY)
         assert ask(inside, "gemini").status_code == 200
-        assert [one.get("x-goog-api-key") for one in inside.standin.snapshot()] == [KEYS["gemini"]] * 2 + [new]
+        assert [one.get("x-goog-api-key") for one in inside.standin.snapshot()] == [
+            KEYS["gemini"]
+        ] * 2 + [new]
     finally:
         vault.set("gemini", KEYS["gemini"])
         inside.do(forget(inside))
@@ -290,7 +324,9 @@ def test_a_key_that_stays_refused(inside: Inside) -> None:
     answer = ask(inside, "gemini")
     assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (502, "credential_refused")
     assert answer.json()["error"]["code"] == 502
-    [line] = [line for line in inside.lines() if line["call_id"] == answer.headers["x-tollhouse-call-id"]]
+    [line] = [
+        line for line in inside.lines() if line["call_id"] == answer.headers["x-tollhouse-call-id"]
+    ]
     assert (line["reason"], line["cost_usd"]) == ("credential_refused", "0")
     inside.do(forget(inside))
 
@@ -298,11 +334,17 @@ def test_a_key_that_stays_refused(inside: Inside) -> None:
 def test_a_secret_of_another_kind(inside: Inside) -> None:
     """An AWS key where Anthropic's should be goes nowhere, and its words are for the log."""
     vault = EmbeddedVault(inside.gateway.config.state.directory)
-    vault.set("anthropic", json.dumps({"access_key_id": "AKIAX", "secret_access_key": "wJalrXUtnFEMI/K7MDENG"}))
+    vault.set(
+        "anthropic",
+        json.dumps({"access_key_id": "AKIAX", "secret_access_key": "wJalrXUtnFEMI/K7MDENG"}),
+    )
     inside.do(forget(inside))
     try:
         answer = ask(inside, "anthropic")
-        assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (503, "credential_unavailable")
+        assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (
+            503,
+            "credential_unavailable",
+        )
         assert "AWS" not in answer.text
         assert inside.standin.snapshot() == []
     finally:
@@ -317,5 +359,9 @@ def test_key_test(inside: Inside, name: str) -> None:
     assert (row["result"], row["host"], row["why"]) == ("ok", HOSTS[name], "")
     [received] = inside.standin.snapshot()
     assert credentials(received) == EXPECTED[name]
-    paths = {"gemini": "/v1beta/models", "azure": "/openai/v1/models", "azure-eu": "/openai/v1/models"}
+    paths = {
+        "gemini": "/v1beta/models",
+        "azure": "/openai/v1/models",
+        "azure-eu": "/openai/v1/models",
+    }
     assert (received.method, received.target) == ("GET", paths.get(name, "/v1/models"))

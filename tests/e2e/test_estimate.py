@@ -34,7 +34,11 @@ def texts(count: int) -> list[str]:
     found = []
     for _ in range(count):
         alphabets = dice.choice([ALPHABETS, [dice.choice(ALPHABETS)]])
-        found.append("".join(chr(dice.choice(dice.choice(alphabets))) for _ in range(dice.randrange(500, 1_500))))
+        found.append(
+            "".join(
+                chr(dice.choice(dice.choice(alphabets))) for _ in range(dice.randrange(500, 1_500))
+            )
+        )
     return found
 
 
@@ -45,34 +49,53 @@ def byte_tokens(text: str, output: int) -> dict[str, int]:
 
 
 def answer(text: str, output: int, *, stream: bool) -> Behaviour:
-    body: dict[str, Any] = {"id": "chatcmpl-1", "model": "gpt-4o-2024-08-06", "service_tier": "default"}
+    body: dict[str, Any] = {
+        "id": "chatcmpl-1",
+        "model": "gpt-4o-2024-08-06",
+        "service_tier": "default",
+    }
     usage = byte_tokens(text, output)
     if not stream:
         body |= {"object": "chat.completion", "choices": [], "usage": usage}
         return reply(200, json.dumps(body).encode(), [("content-type", "application/json")])
     body |= {"object": "chat.completion.chunk", "choices": []}
     frames = [{**body, "usage": None}, {**body, "usage": usage}]
-    data = b"".join(b"data: " + json.dumps(frame).encode() + b"\n\n" for frame in frames) + b"data: [DONE]\n\n"
+    data = (
+        b"".join(b"data: " + json.dumps(frame).encode() + b"\n\n" for frame in frames)
+        + b"data: [DONE]\n\n"
+    )
     return reply(200, data, [("content-type", "text/event-stream")])
 
 
 def spend(inside: Inside) -> tuple[int, bool]:
     """Sends random texts until all are refused: how many were served, and whether a limit was passed at any time."""
     served, passed = 0, False
-    with httpx2.Client(proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30) as client:
+    with httpx2.Client(
+        proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30
+    ) as client:
         for number, text in enumerate(texts(80)):
             stream, cap = bool(number % 2), number % 7 * 10 + 1
             inside.standin.always(answer(text, cap, stream=stream))
-            body = {"model": "gpt-4o", "messages": [{"role": "user", "content": text}], "stream": stream}
-            data = json.dumps({**body, "max_completion_tokens": cap}, ensure_ascii=bool(number % 3)).encode()
-            status = client.post(URL, content=data, headers={"content-type": "application/json"}).status_code
+            body = {
+                "model": "gpt-4o",
+                "messages": [{"role": "user", "content": text}],
+                "stream": stream,
+            }
+            data = json.dumps(
+                {**body, "max_completion_tokens": cap}, ensure_ascii=bool(number % 3)
+            ).encode()
+            status = client.post(
+                URL, content=data, headers={"content-type": "application/json"}
+            ).status_code
             assert status in (200, 402, 429)
             served += status == 200
             inside.until(lambda gateway: not gateway.purse.held)
             limits = inside.budget().values()
             assert all(Decimal(limit["held"]) == 0 for limit in limits)
             passed = passed or any(Decimal(limit["left"]) < 0 for limit in limits)
-            passed = passed or any(Decimal(limit["used"]) > Decimal(limit["limit"].split()[0]) for limit in limits)
+            passed = passed or any(
+                Decimal(limit["used"]) > Decimal(limit["limit"].split()[0]) for limit in limits
+            )
     assert len(inside.standin.snapshot()) == served
     return served, passed
 
@@ -96,7 +119,11 @@ def test_it_is_set_by_the_command(road: Road) -> None:
     shown = json.loads(tollhouse("project", "set", road.project, "--estimate", "worst", "--json"))
     assert shown["estimate"] == "worst"
     assert json.loads(tollhouse("project", "show", road.project, "--json")) == shown
-    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "x" * 4_000}], "max_tokens": 5}
+    body = {
+        "model": "gpt-4o",
+        "messages": [{"role": "user", "content": "x" * 4_000}],
+        "max_tokens": 5,
+    }
     with road.http() as client:
         assert client.post(URL, json=body).status_code == 200
         assert client.post(URL, json={**body, "service_tier": "default"}).status_code == 200
@@ -111,7 +138,12 @@ def test_input_that_is_elsewhere_and_a_missing_cap(road: Road) -> None:
     with road.http() as client:
         for model in ("gpt-4o", "gpt-4.1"):
             for messages, more in ((file, {"max_completion_tokens": 1}), (plain, {})):
-                assert client.post(URL, json={"model": model, "messages": messages, **more}).status_code == 200
+                assert (
+                    client.post(
+                        URL, json={"model": model, "messages": messages, **more}
+                    ).status_code
+                    == 200
+                )
     held = [Decimal(line["held_usd"]) * 1_000_000 for line in road.wait_lines(4)]
     assert held[0] == Decimal("2.5") * 128_000 + 10
     assert held[1] == Decimal("2.5") * 8 + 10 * 16_384

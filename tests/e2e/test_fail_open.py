@@ -24,7 +24,11 @@ from tollhouse.demo.standin_script import Behaviour, Latch, Steps
 
 pytestmark = pytest.mark.requires("redis")
 
-BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}], "max_completion_tokens": 100}
+BODY = {
+    "model": "gpt-4o",
+    "messages": [{"role": "user", "content": "hello"}],
+    "max_completion_tokens": 100,
+}
 STREAM = {**BODY, "stream": True}
 UNCAPPED = {"model": "gpt-4o", "messages": BODY["messages"], "stream": True}
 SWITCH = {"redis": {"unsafe_fail_open": True}}
@@ -62,13 +66,17 @@ def refused(fleet: Fleet, token: str) -> None:
     """503 as without the switch, and the provider saw nothing more."""
     before = len(fleet.standin.snapshot())
     url = f"http://localhost:{fleet.gateways[0].base_url.rpartition(':')[2]}/v1/chat/completions"
-    answer = httpx2.post(url, json=BODY, headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=60)
+    answer = httpx2.post(
+        url, json=BODY, headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=60
+    )
     assert answer.status_code == 503, answer.text
     assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (503, "ledger_unavailable")
     assert answer.headers["retry-after"] == "1"
     assert len(fleet.standin.snapshot()) == before
     call_id = answer.headers["x-tollhouse-call-id"]
-    lines = fleet.gateways[0].wait_until(lambda lines: any(line["call_id"] == call_id for line in lines))
+    lines = fleet.gateways[0].wait_until(
+        lambda lines: any(line["call_id"] == call_id for line in lines)
+    )
     assert "unsafe_fail_open" not in next(line for line in lines if line["call_id"] == call_id)
 
 
@@ -83,7 +91,9 @@ def all_is_charged(fleet: Fleet, count: int) -> None:
     until(lambda: len(charged(fleet)) >= count, "every line is there")
     lines = charged(fleet)
     assert len(lines) == count
-    assert sorted(record["call_id"] for record in fleet.records()) == sorted(line["call_id"] for line in lines)
+    assert sorted(record["call_id"] for record in fleet.records()) == sorted(
+        line["call_id"] for line in lines
+    )
     state = fleet.budget()["10000 usd/day"]
     assert (state["used"], state["held"]) == (spent(lines), 0)
 
@@ -270,7 +280,9 @@ async def forget(inside: Inside) -> None:
 
 def call(inside: Inside) -> httpx2.Response:
     context = ssl.create_default_context(cafile=str(inside.ca_file))
-    with httpx2.Client(proxy=inside.proxy_url, verify=context, trust_env=False, timeout=30) as client:
+    with httpx2.Client(
+        proxy=inside.proxy_url, verify=context, trust_env=False, timeout=30
+    ) as client:
         return client.post("https://api.openai.com/v1/chat/completions", json=BODY)
 
 
@@ -288,8 +300,18 @@ async def nothing(*_: Any, **__: Any) -> Any:
 
 FAULTS: dict[str, tuple[Callable[[Inside], Any], str, Callable[..., Any], str]] = {
     "the memory": (lambda i: i.gateway.remembered, "find", boom_later, "internal"),
-    "the memory knows nothing": (lambda i: i.gateway.remembered, "find", nothing, "identity_unknown"),
-    "the memory's projects": (lambda i: i.gateway.remembered, "get_project", boom_later, "internal"),
+    "the memory knows nothing": (
+        lambda i: i.gateway.remembered,
+        "find",
+        nothing,
+        "identity_unknown",
+    ),
+    "the memory's projects": (
+        lambda i: i.gateway.remembered,
+        "get_project",
+        boom_later,
+        "internal",
+    ),
     "whether it may be asked": (lambda i: i.gateway.remembered, "serves", boom_later, "internal"),
     "whether Redis is away": (lambda i: i.gateway.outage, "confirmed", boom_later, "internal"),
     "that gives nothing": (lambda i: i.gateway.outage, "confirmed", nothing, "ledger_unavailable"),
@@ -303,7 +325,9 @@ FAULTS: dict[str, tuple[Callable[[Inside], Any], str, Callable[..., Any], str]] 
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_lets_nothing_out(outage: Inside, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+def test_a_fault_lets_nothing_out(
+    outage: Inside, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
     """Each step of the way around Redis raises, or decides nothing."""
     part, name, act, reason = FAULTS[fault]
     assert outage.gateway.fail_open is not None
@@ -314,7 +338,9 @@ def test_a_fault_lets_nothing_out(outage: Inside, monkeypatch: pytest.MonkeyPatc
     assert answer.status_code == (401 if reason == "identity_unknown" else 503)
     assert answer.headers["x-tollhouse-reason"] == reason
     assert outage.standin.snapshot() == []
-    line = next(line for line in outage.lines() if line["call_id"] == answer.headers["x-tollhouse-call-id"])
+    line = next(
+        line for line in outage.lines() if line["call_id"] == answer.headers["x-tollhouse-call-id"]
+    )
     assert line["cost_usd"] == "0"
     assert outage.gateway.fail_open.opened == {}
     assert outage.gateway.spool.live == set()

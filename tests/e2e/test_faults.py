@@ -19,7 +19,9 @@ BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
 
 
 @pytest.fixture(scope="module", params=["embedded", "real"])
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
+def shared(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Inside]:
     """A gateway on embedded stores, then one on redis-server and OpenBao."""
     with open_inside(tmp_path_factory.mktemp("inside"), stores=request.param) as inside:
         yield inside
@@ -33,7 +35,9 @@ def inside(shared: Inside) -> Inside:
 
 def call(inside: Inside) -> httpx2.Response:
     context = ssl.create_default_context(cafile=str(inside.ca_file))
-    with httpx2.Client(proxy=inside.proxy_url, verify=context, trust_env=False, timeout=30) as client:
+    with httpx2.Client(
+        proxy=inside.proxy_url, verify=context, trust_env=False, timeout=30
+    ) as client:
         return client.post("https://api.openai.com/v1/chat/completions", json=BODY)
 
 
@@ -73,7 +77,9 @@ def nothing_left(inside: Inside, answer: httpx2.Response, reason: str, gate: str
     assert answer.headers["x-tollhouse-reason"] == reason
     assert answer.json()["error"]["code"] == reason
     assert inside.standin.snapshot() == []
-    line = next(line for line in inside.lines() if line["call_id"] == answer.headers["x-tollhouse-call-id"])
+    line = next(
+        line for line in inside.lines() if line["call_id"] == answer.headers["x-tollhouse-call-id"]
+    )
     assert (line["reason"], line["gate"], line["cost_usd"]) == (reason, gate, "0")
     assert inside.held() == []
     assert {limit["held"] for limit in inside.budget().values()} == {"0"}
@@ -110,7 +116,9 @@ def test_a_faulty_gate_lets_nothing_out(
 
 
 @pytest.mark.parametrize("number", range(len(GATES)), ids=GATES)
-def test_a_missing_gate_lets_nothing_out(inside: Inside, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_a_missing_gate_lets_nothing_out(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     """A road without one of its gates: the next one gets a stage that it can do nothing with. Two gates have nothing to add:
     the body is there at once, and the project has no list of models."""
     gates = list(inside.gateway.journey.gates)
@@ -182,7 +190,9 @@ ENDINGS: dict[str, tuple[Callable[[Inside], Any], str]] = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_a_fault_in_the_end_of_a_refused_call(inside: Inside, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+def test_a_fault_in_the_end_of_a_refused_call(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
     """A call that may not leave does not leave, and nothing stays held for it, whatever else is broken."""
     part, name = ENDINGS[ending]
     before = used(inside)
@@ -196,7 +206,9 @@ def test_a_fault_in_the_end_of_a_refused_call(inside: Inside, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_a_fault_in_the_end_of_a_call(inside: Inside, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+def test_a_fault_in_the_end_of_a_call(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
     """One request was sent, and nothing stays held for it."""
     part, name = ENDINGS[ending]
     monkeypatch.setattr(part(inside), name, boom)
@@ -207,7 +219,9 @@ def test_a_fault_in_the_end_of_a_call(inside: Inside, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("hook", ["tollhouse_connect", "tollhouse_handshake"])
-def test_a_faulty_addon_opens_no_tunnel(inside: Inside, monkeypatch: pytest.MonkeyPatch, hook: str) -> None:
+def test_a_faulty_addon_opens_no_tunnel(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch, hook: str
+) -> None:
     """mitmproxy logs what an addon raises and goes on: without its decision the tunnel is refused."""
     tunnel = inside.gateway.tunnel
     monkeypatch.setattr(tunnel, hook, boom)
@@ -216,7 +230,9 @@ def test_a_faulty_addon_opens_no_tunnel(inside: Inside, monkeypatch: pytest.Monk
     assert inside.standin.dialled == 0
 
 
-def test_a_journey_that_fails_whole_answers_nothing(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journey_that_fails_whole_answers_nothing(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The coroutine of a call itself raises: the client's connection is cut, the provider saw nothing."""
     monkeypatch.setattr(inside.gateway.journey, "travel", boom_later)
     with pytest.raises((httpx2.RemoteProtocolError, httpx2.ReadError)):

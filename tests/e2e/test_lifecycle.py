@@ -19,7 +19,14 @@ import pytest
 from tests.support.gateway import Road, Stores, open_road
 from tests.support.inproc import open_inside
 
-from tollhouse.demo.standin_script import Behaviour, Latch, Steps, reply, reset_before_headers, reset_mid_body
+from tollhouse.demo.standin_script import (
+    Behaviour,
+    Latch,
+    Steps,
+    reply,
+    reset_before_headers,
+    reset_mid_body,
+)
 
 URL = "https://api.openai.com/v1/chat/completions"
 
@@ -56,7 +63,11 @@ class Leaver:
     """A client that can leave at any moment: one raw connection through the proxy."""
 
     def __init__(
-        self, proxy: tuple[str, int], credentials: str, context: ssl.SSLContext, payload: dict[str, Any]
+        self,
+        proxy: tuple[str, int],
+        credentials: str,
+        context: ssl.SSLContext,
+        payload: dict[str, Any],
     ) -> None:
         raw = socket.create_connection(proxy, timeout=20)
         raw.sendall(
@@ -87,7 +98,9 @@ class Leaver:
 
     def leave(self) -> None:
         """Gone without a word: RST."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+        self.socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00"
+        )
         self.socket.close()
 
 
@@ -100,17 +113,28 @@ def test_a_client_that_leaves_before_the_answer_pays_the_hold(road: Road) -> Non
     leaver.leave()
     [line] = settled(road, 1)
     gate.open()
-    assert (line["charged_by"], line["reason"], line["decision"]) == ("disconnect", "client_gone", "allow")
+    assert (line["charged_by"], line["reason"], line["decision"]) == (
+        "disconnect",
+        "client_gone",
+        "allow",
+    )
     assert line["cost_usd"] == line["held_usd"]
     spent(road, [line])
 
 
-def test_a_client_that_leaves_a_stream_is_charged_its_true_count_if_it_comes_soon(tmp_path: Path) -> None:
+def test_a_client_that_leaves_a_stream_is_charged_its_true_count_if_it_comes_soon(
+    tmp_path: Path,
+) -> None:
     """The stream is read on for a moment: usage, not an estimate."""
     with open_inside(tmp_path, {"limits": {"abandoned_read_s": 30.0}}) as inside:
         steps = Steps()
         inside.standin.script(Behaviour(steps=steps))
-        leaver = Leaver(inside.proxy, inside.credentials, inside.context, body("leave in the middle", stream=True))
+        leaver = Leaver(
+            inside.proxy,
+            inside.credentials,
+            inside.context,
+            body("leave in the middle", stream=True),
+        )
         steps.release(2)
         leaver.read_until(b"The")
         leaver.leave()
@@ -191,19 +215,33 @@ def test_a_provider_that_only_resets_costs_the_input_once(road: Road) -> None:
     assert answer.status_code == 502
     assert answer.headers["x-tollhouse-reason"] == "upstream_unreachable"
     [line] = settled(road, 1)
-    assert (line["decision"], line["reason"], line["gate"]) == ("fail", "upstream_unreachable", "dispatch")
-    assert (line["attempts_unknown"], line["charged_by"], line["cost_usd"]) == (3, "estimate", "0.0000225")
+    assert (line["decision"], line["reason"], line["gate"]) == (
+        "fail",
+        "upstream_unreachable",
+        "dispatch",
+    )
+    assert (line["attempts_unknown"], line["charged_by"], line["cost_usd"]) == (
+        3,
+        "estimate",
+        "0.0000225",
+    )
     spent(road, [line])
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
-def test_a_body_that_the_provider_cuts_is_cut_for_the_client_and_charged_as_seen(road: Road, stream: bool) -> None:
+def test_a_body_that_the_provider_cuts_is_cut_for_the_client_and_charged_as_seen(
+    road: Road, stream: bool
+) -> None:
     """Never retried after the first byte; the client sees that it is incomplete."""
     road.standin.script(reset_mid_body(4 if stream else 0))
     with road.http() as client, pytest.raises((httpx2.RemoteProtocolError, httpx2.ReadError)):
         client.post(URL, json=body("cut", stream=stream))
     [line] = settled(road, 1)
-    assert (line["charged_by"], line["decision"], line["reason"]) == ("estimate", "fail", "upstream_bad_answer")
+    assert (line["charged_by"], line["decision"], line["reason"]) == (
+        "estimate",
+        "fail",
+        "upstream_bad_answer",
+    )
     assert len(line["attempts"]) == 1
     assert Decimal(line["cost_usd"]) > 0
     assert len(road.standin.snapshot()) == 1
@@ -213,7 +251,9 @@ def test_a_body_that_the_provider_cuts_is_cut_for_the_client_and_charged_as_seen
 @pytest.mark.parametrize("status", [400, 401, 404, 500])
 def test_an_error_status_costs_nothing(road: Road, status: int) -> None:
     """The provider's own error is passed on as it is (but for a refused key, which is ours to mend)."""
-    road.standin.always(reply(status, b'{"error":{"message":"no","type":"t","param":null,"code":"c"}}'))
+    road.standin.always(
+        reply(status, b'{"error":{"message":"no","type":"t","param":null,"code":"c"}}')
+    )
     with road.http() as client:
         answer = client.post(URL, json=body("an error"))
     assert answer.status_code == (502 if status == 401 else status)
@@ -302,7 +342,9 @@ def refused_count(road: Road) -> int:
     return sum(line["status"] == 402 for line in road.lines())
 
 
-def in_parallel(road: Road, payload: dict[str, Any], count: int, until: Callable[[], bool], gate: Latch) -> list[int]:
+def in_parallel(
+    road: Road, payload: dict[str, Any], count: int, until: Callable[[], bool], gate: Latch
+) -> list[int]:
     """``count`` calls at once; the provider answers none before ``until`` is true."""
 
     def one(_: int) -> int:

@@ -156,5 +156,9 @@ def test_a_log_file_that_was_moved_is_opened_anew(tmp_path: Path) -> None:
             while not file.exists():
                 client.get("https://api.openai.com/v1/files")
             client.get("https://api.openai.com/v1/models")
-        lines = [json.loads(line) for name in ("calls.1", "calls.jsonl") for line in (directory / name).open()]
+        lines = [
+            json.loads(line)
+            for name in ("calls.1", "calls.jsonl")
+            for line in (directory / name).open()
+        ]
         assert [line["status"] for line in lines if line["path"] == "/v1/models"] == [200, 200]

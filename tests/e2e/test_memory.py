@@ -81,14 +81,20 @@ def inside(request: pytest.FixtureRequest, tmp_path: Path, provider: Provider) -
         if stores == "embedded":
             arguments = [PUT_EMBEDDED, str(tmp_path / "state")]
         else:
-            arguments = [PUT_REAL, made.gateway.config.vault.address, str(tmp_path / "openbao" / "root-token")]
+            arguments = [
+                PUT_REAL,
+                made.gateway.config.vault.address,
+                str(tmp_path / "openbao" / "root-token"),
+            ]
         with provider.key_file.open() as key:
             subprocess.run([sys.executable, "-c", *arguments, PROJECT], stdin=key, check=True)
         yield made
 
 
 def ask(inside: Inside, **more: Any) -> httpx2.Response:
-    with httpx2.Client(proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30) as client:
+    with httpx2.Client(
+        proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30
+    ) as client:
         return client.post(URL, json={**BODY, **more})
 
 
@@ -117,7 +123,9 @@ def test_after_calls(inside: Inside, provider: Provider, caplog: pytest.LogCaptu
 def test_while_a_stream_is_open(inside: Inside, provider: Provider) -> None:
     """The request has left: what waits for the rest of its answer does not hold the key any more."""
     with (
-        httpx2.Client(proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30) as client,
+        httpx2.Client(
+            proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30
+        ) as client,
         client.stream("POST", URL, json={**BODY, "stream": True}) as answer,
     ):
         assert answer.status_code == 200
@@ -158,12 +166,16 @@ def test_after_a_crash(
         monkeypatch.setattr(upstream, "send", send_and_spoil)
     assert ask(inside).json()["error"]["code"] == "internal"
     assert holders_of(provider.key_file) == []
-    records = [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"]
+    records = [
+        record for record in caplog.records if record.exc_info or record.levelname == "ERROR"
+    ]
     assert records
     printed = caplog.text
     for record in records:
         if record.exc_info and record.exc_info[1] is not None:
-            whole = traceback.TracebackException.from_exception(record.exc_info[1], capture_locals=True)
+            whole = traceback.TracebackException.from_exception(
+                record.exc_info[1], capture_locals=True
+            )
             printed += "".join(whole.format())
     shown = provider.key_file.read_text().strip() in printed
     assert not shown

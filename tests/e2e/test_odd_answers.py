@@ -31,7 +31,9 @@ HELD_INPUT = 9
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
-    with open_inside(tmp_path_factory.mktemp("odd"), {f"projects.{PROJECT}": {"limits": [LIMIT]}}) as inside:
+    with open_inside(
+        tmp_path_factory.mktemp("odd"), {f"projects.{PROJECT}": {"limits": [LIMIT]}}
+    ) as inside:
         yield inside
 
 
@@ -50,12 +52,16 @@ def played(body: bytes, content_type: str | None, *, cut: bool) -> Behaviour:
     if content_type is not None:
         head.append(f"content-type: {content_type}")
     chunk = b"%x\r\n%s\r\n" % (len(body), body)
-    return Behaviour(raw="\r\n".join([*head, "", ""]).encode() + chunk + (b"" if cut else b"0\r\n\r\n"))
+    return Behaviour(
+        raw="\r\n".join([*head, "", ""]).encode() + chunk + (b"" if cut else b"0\r\n\r\n")
+    )
 
 
 def asking(*, stream: bool = True, **more: Any) -> bytes:
     messages = [{"role": "user", "content": "hello"}]
-    return json.dumps({"model": "gpt-4o", "messages": messages, "max_tokens": 2_000, "stream": stream, **more}).encode()
+    return json.dumps(
+        {"model": "gpt-4o", "messages": messages, "max_tokens": 2_000, "stream": stream, **more}
+    ).encode()
 
 
 @dataclass
@@ -160,7 +166,9 @@ def test_a_count_of_zero_in_each_frame(asked: Attacked) -> None:
     body = sent("zero_usage_in_each_frame.sse")
     found = got(asked, played(body, EVENTS, cut=True), asking())
     assert (found.status, found.whole) == (200, False)
-    assert found.body == body.replace(b',"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}', b"")
+    assert found.body == body.replace(
+        b',"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}', b""
+    )
     assert found.ended == ("fail", "upstream_bad_answer", "estimate")
     assert found.cost == HELD_INPUT * INPUT + 403 * OUTPUT
 
@@ -196,7 +204,8 @@ def test_text_beside_reasoning(asked: Attacked) -> None:
 
 
 @pytest.mark.parametrize(
-    "content_type", ["text/plain; charset=utf-8", "application/json", "application/octet-stream", None, EVENTS]
+    "content_type",
+    ["text/plain; charset=utf-8", "application/json", "application/octet-stream", None, EVENTS],
 )
 def test_a_stream_of_any_type(asked: Attacked, content_type: str | None) -> None:
     """It is counted, and the client does not see the frame that only the gateway asked for."""
@@ -204,15 +213,25 @@ def test_a_stream_of_any_type(asked: Attacked, content_type: str | None) -> None
     found = got(asked, played(b"\n\n".join(frames), content_type, cut=False), asking())
     assert (found.status, found.whole) == (200, True)
     assert found.body == b"\n\n".join([*frames[:2], *frames[3:]])
-    assert f"content-type: {content_type}" in found.head if content_type else "content-type" not in found.head
-    assert (found.ended, found.line["tokens"]) == (("allow", "", "usage"), {"input": 12, "output": 5})
+    assert (
+        f"content-type: {content_type}" in found.head
+        if content_type
+        else "content-type" not in found.head
+    )
+    assert (found.ended, found.line["tokens"]) == (
+        ("allow", "", "usage"),
+        {"input": 12, "output": 5},
+    )
     assert found.cost == 12 * INPUT + 5 * OUTPUT
 
 
 def test_a_tier_that_is_told_early(asked: Attacked) -> None:
     """The last one that was told is the one that was served, though the frame with the count has none."""
     found = got(asked, played(sent("tier_in_early_frames_only.sse"), EVENTS, cut=False), asking())
-    assert (found.ended, found.line["tokens"]) == (("allow", "", "usage"), {"input": 1000, "output": 500})
+    assert (found.ended, found.line["tokens"]) == (
+        ("allow", "", "usage"),
+        {"input": 1000, "output": 500},
+    )
     assert found.cost == 1000 * PRIORITY_INPUT + 500 * PRIORITY_OUTPUT
 
 
@@ -231,7 +250,9 @@ def test_errors_under_200_open_the_breaker(tmp_path: Path) -> None:
         with asked.tunnel() as client:
             answer = client.ask(post(asking(stream=False)))
         asked.refused(answer, 503, "breaker_open", dialled=True)
-        text = httpx2.get(f"http://{inside.gateway.addresses['admin']}/metrics", trust_env=False).text
+        text = httpx2.get(
+            f"http://{inside.gateway.addresses['admin']}/metrics", trust_env=False
+        ).text
         counted = {
             (sample.labels["status"], sample.labels["reason"]): sample.value
             for family in text_string_to_metric_families(text)

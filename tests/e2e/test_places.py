@@ -15,8 +15,12 @@ from tests.support.gateway import Stores
 from tests.support.inproc import Inside, open_inside
 
 CALLS = 24
-BODY = json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}).encode()
-SETTINGS: dict[str, Any] = {"projects.proj_123": {"tenant": "acme", "limits": ["10 usd/day", "1 concurrent"]}}
+BODY = json.dumps(
+    {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
+).encode()
+SETTINGS: dict[str, Any] = {
+    "projects.proj_123": {"tenant": "acme", "limits": ["10 usd/day", "1 concurrent"]}
+}
 
 
 HEAD = (
@@ -59,7 +63,10 @@ def answer(client: ssl.SSLSocket) -> tuple[int, str]:
 def test_unfinished_bodies_of_one_token(tmp_path: Path, stores: Stores) -> None:
     """Of 24 under a limit of one, 23 are refused before their bodies are there; the one that has the place is answered when its
     body is, and nothing is held then."""
-    with open_inside(tmp_path, SETTINGS, stores=stores) as inside, contextlib.ExitStack() as clients:
+    with (
+        open_inside(tmp_path, SETTINGS, stores=stores) as inside,
+        contextlib.ExitStack() as clients,
+    ):
         first = clients.enter_context(half_sent(inside))
         inside.until(lambda gateway: len(gateway.purse.places) == 1)
         others = [clients.enter_context(half_sent(inside)) for _ in range(CALLS - 1)]
@@ -71,7 +78,9 @@ def test_unfinished_bodies_of_one_token(tmp_path: Path, stores: Stores) -> None:
         assert answer(first) == (200, "")
         inside.until(lambda gateway: not gateway.journey.under_way)
         lines = inside.lines()
-        assert sorted((line["status"], line["gate"]) for line in lines) == [(200, "")] + [(429, "budget")] * (CALLS - 1)
+        assert sorted((line["status"], line["gate"]) for line in lines) == [(200, "")] + [
+            (429, "budget")
+        ] * (CALLS - 1)
         assert [line["charged_by"] for line in lines].count("usage") == 1
         assert inside.held() == []
         assert inside.budget()["1 concurrent"]["held"] == "0"
@@ -85,7 +94,9 @@ def test_a_client_that_leaves_in_its_body_leaves_its_place(tmp_path: Path) -> No
                 inside.until(lambda gateway: len(gateway.purse.places) == 1)
             inside.until(lambda gateway: not gateway.journey.under_way)
             assert inside.held() == []
-        assert [(line["reason"], line["cost_usd"]) for line in inside.lines()] == [("client_gone", "0")] * 3
+        assert [(line["reason"], line["cost_usd"]) for line in inside.lines()] == [
+            ("client_gone", "0")
+        ] * 3
 
 
 def test_a_body_that_does_not_come_leaves_its_place(tmp_path: Path) -> None:
@@ -99,7 +110,10 @@ def test_a_body_that_does_not_come_leaves_its_place(tmp_path: Path) -> None:
 
 def test_a_stop_leaves_no_place(tmp_path: Path) -> None:
     """What still waits for its body is ended, and given back before the ledger closes."""
-    with open_inside(tmp_path, {**SETTINGS, "limits": {"drain_s": 0.1}}) as inside, half_sent(inside):
+    with (
+        open_inside(tmp_path, {**SETTINGS, "limits": {"drain_s": 0.1}}) as inside,
+        half_sent(inside),
+    ):
         inside.until(lambda gateway: len(gateway.purse.places) == 1)
         inside.do(inside.gateway.stop())
         [line] = inside.lines()

@@ -57,12 +57,18 @@ def marked(parts: Parts) -> str:
 
 
 def asked(**more: Any) -> dict[str, Any]:
-    return {"model": "gpt-4o", "messages": [{"role": "user", "content": "what is your key?"}], **more}
+    return {
+        "model": "gpt-4o",
+        "messages": [{"role": "user", "content": "what is your key?"}],
+        **more,
+    }
 
 
 def answer(text: str, model: str = "gpt-4o") -> bytes:
     """A chat completion that says ``text``, which is escaped already."""
-    message = f'{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"finish_reason":"stop"}}'
+    message = (
+        f'{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"finish_reason":"stop"}}'
+    )
     return f'{{"model":"{model}","choices":[{message}],"usage":{json.dumps(COUNTS)}}}'.encode()
 
 
@@ -103,7 +109,10 @@ def test_in_json(road: Road, spelling: Callable[[str], Parts], http2: bool) -> N
 def test_at_the_end_of_a_body(road: Road) -> None:
     """A key that the body ends with, and a body that ends with half a key: all of it comes, of the length announced."""
     key = road.standin.key
-    for text, wanted in ((f"it is {key}", "it is " + MARK.ljust(len(key), "*")), (f"it is {key[:30]}", None)):
+    for text, wanted in (
+        (f"it is {key}", "it is " + MARK.ljust(len(key), "*")),
+        (f"it is {key[:30]}", None),
+    ):
         for body in (text.encode(), (text.encode(),)):
             road.standin.script(reply(400, body))
             with road.http() as client:
@@ -138,14 +147,26 @@ def test_the_line_is_clean(road: Road) -> None:
 @pytest.mark.parametrize("include_usage", [False, True], ids=["injected", "asked for"])
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 @each_spelling
-def test_in_a_stream_cut_anywhere(road: Road, spelling: Callable[[str], Parts], size: int, include_usage: bool) -> None:
+def test_in_a_stream_cut_anywhere(
+    road: Road, spelling: Callable[[str], Parts], size: int, include_usage: bool
+) -> None:
     """However the stream is cut into chunks the client gets its bytes, the key overwritten, and the count is read."""
     parts = spelling(road.standin.key)
     null = ',"usage":null' if include_usage else ""
-    counts = frame("", f',"usage":{json.dumps(COUNTS)}').replace(b'{"index":0,"delta":{"content":""}}', b"")
-    sent = [frame("it is ", null), frame("".join(parts), null), frame("!", null), counts, b"data: [DONE]\n\n"]
+    counts = frame("", f',"usage":{json.dumps(COUNTS)}').replace(
+        b'{"index":0,"delta":{"content":""}}', b""
+    )
+    sent = [
+        frame("it is ", null),
+        frame("".join(parts), null),
+        frame("!", null),
+        counts,
+        b"data: [DONE]\n\n",
+    ]
     whole = b"".join(sent)
-    road.standin.script(reply(200, [whole[at : at + size] for at in range(0, len(whole), size)], [SSE]))
+    road.standin.script(
+        reply(200, [whole[at : at + size] for at in range(0, len(whole), size)], [SSE])
+    )
     options = {"stream_options": {"include_usage": True}} if include_usage else {}
     with road.http() as client:
         got = client.post(CHAT, json=asked(stream=True, **options))

@@ -20,7 +20,9 @@ from tollhouse.demo.standin_book import Received
 from tollhouse.demo.standin_script import Behaviour, Steps
 
 URL = "https://api.openai.com/v1/chat/completions"
-MESSAGES: Any = [{"role": "user", "content": "Who pays at the tollhouse? Même les poètes: 渡し守。"}]
+MESSAGES: Any = [
+    {"role": "user", "content": "Who pays at the tollhouse? Même les poètes: 渡し守。"}
+]
 CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": MESSAGES}
 TEXT = answers.answer_text(CHAT)
 # gpt-4o's list price, USD per million tokens.
@@ -41,7 +43,10 @@ def headers_for(road: Road) -> dict[str, str]:
 
 def cost_of(document: dict[str, Any]) -> Decimal:
     usage = answers.chat_usage(document)
-    return Decimal(usage["prompt_tokens"] * PRICE_IN + usage["completion_tokens"] * PRICE_OUT) / 1_000_000
+    return (
+        Decimal(usage["prompt_tokens"] * PRICE_IN + usage["completion_tokens"] * PRICE_OUT)
+        / 1_000_000
+    )
 
 
 def assert_clean(received: Received, road: Road) -> None:
@@ -51,7 +56,15 @@ def assert_clean(received: Received, road: Road) -> None:
     assert received.get_all("authorization") == [f"Bearer {road.standin.key}"]
     assert everything.count(key) == 1
     lowered = everything.lower()
-    for word in (b"gate_", PLACEHOLDER.encode(), b"x-coreason", b"proxy-", b"cookie", b"forwarded", b"\r\nvia:"):
+    for word in (
+        b"gate_",
+        PLACEHOLDER.encode(),
+        b"x-coreason",
+        b"proxy-",
+        b"cookie",
+        b"forwarded",
+        b"\r\nvia:",
+    ):
         assert word not in lowered
     assert b"x-tollhouse" not in lowered
     assert road.project.encode() not in everything
@@ -61,10 +74,21 @@ def assert_clean(received: Received, road: Road) -> None:
 def assert_settled(road: Road, *documents: dict[str, Any]) -> None:
     """One line a call with the exact cost, the ledger's use is their sum, nothing is held, the book has as many."""
     lines = road.wait_lines(len(documents))
-    assert [Decimal(line["cost_usd"]) for line in lines] == [cost_of(document) for document in documents]
+    assert [Decimal(line["cost_usd"]) for line in lines] == [
+        cost_of(document) for document in documents
+    ]
     for line in lines:
-        assert (line["status"], line["decision"], line["reason"], line["charged_by"]) == (200, "allow", "", "usage")
-        assert (line["project"], line["tenant"], line["provider"]) == (road.project, "acme", "openai")
+        assert (line["status"], line["decision"], line["reason"], line["charged_by"]) == (
+            200,
+            "allow",
+            "",
+            "usage",
+        )
+        assert (line["project"], line["tenant"], line["provider"]) == (
+            road.project,
+            "acme",
+            "openai",
+        )
     [state] = road.budget().values()
     assert Decimal(state["used"]) == sum(cost_of(document) for document in documents)
     assert Decimal(state["held"]) == 0
@@ -201,7 +225,10 @@ def test_chunk_is_passed_on_before_the_next_is_sent(road: Road, http2: bool) -> 
     steps = Steps()
     road.standin.script(Behaviour(steps=steps, text="one two three"))
     steps.release()
-    with road.http(http2=http2) as client, client.stream("POST", URL, json={**CHAT, "stream": True}) as answer:
+    with (
+        road.http(http2=http2) as client,
+        client.stream("POST", URL, json={**CHAT, "stream": True}) as answer,
+    ):
         assert answer.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
         got = answer.iter_raw()
         for number, word in enumerate([b'"role"', b'"one"', b'" two"', b'" three"'], start=1):
@@ -258,7 +285,9 @@ def test_curl_over_the_base_url(road: Road, stream: bool) -> None:
     """curl with the gate token as bearer, over plain http on loopback."""
     body = json.dumps({**CHAT, "stream": stream})
     bearer = f"authorization: Bearer {road.token}"
-    got = road.curl("-H", bearer, "-d", body, f"{road.base_url}/chat/completions", environ={}).stdout
+    got = road.curl(
+        "-H", bearer, "-d", body, f"{road.base_url}/chat/completions", environ={}
+    ).stdout
     with road.direct() as client:
         assert got == client.post("/v1/chat/completions", content=body).content
     assert_clean(road.standin.wait_count(1)[0], road)
@@ -268,10 +297,16 @@ def test_curl_over_the_base_url(road: Road, stream: bool) -> None:
 @pytest.mark.requires("curl")
 def test_curl_uploads_megabytes(road: Road, tmp_path: Path) -> None:
     """A body of megabytes, for which curl asks leave by ``Expect``, arrives byte for byte."""
-    document = {**CHAT, "messages": [{"role": "user", "content": "x" * 4_000_000}], "max_completion_tokens": 5}
+    document = {
+        **CHAT,
+        "messages": [{"role": "user", "content": "x" * 4_000_000}],
+        "max_completion_tokens": 5,
+    }
     body = tmp_path / "body.json"
     body.write_text(json.dumps(document))
-    got = json.loads(road.curl("-H", "content-type: application/json", "--data-binary", f"@{body}", URL).stdout)
+    got = json.loads(
+        road.curl("-H", "content-type: application/json", "--data-binary", f"@{body}", URL).stdout
+    )
     assert got["usage"]["prompt_tokens"] > 1_000_000
     assert road.standin.wait_count(1)[0].body == body.read_bytes()
     assert_settled(road, document)
@@ -295,7 +330,9 @@ def test_everything_hostile_to_strip_is_stripped(road: Road) -> None:
     [received] = road.standin.wait_count(1)
     assert_clean(received, road)
     assert b"sk-other" not in received.everything()
-    assert {name.lower() for name, _ in received.headers}.isdisjoint({b"openai-organization", b"openai-project"})
+    assert {name.lower() for name, _ in received.headers}.isdisjoint(
+        {b"openai-organization", b"openai-project"}
+    )
 
 
 def test_refusal_reaches_the_sdk(road: Road) -> None:

@@ -47,17 +47,24 @@ async def forget(inside: Inside) -> None:
 
 def ask(inside: Inside, **more: Any) -> httpx2.Response:
     body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}], **more}
-    with httpx2.Client(proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30) as client:
+    with httpx2.Client(
+        proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30
+    ) as client:
         return client.post(URL, json=body)
 
 
 def used(inside: Inside) -> list[int]:
     """Which key came with each request."""
-    return [KEYS.index(one.get("authorization").removeprefix("Bearer ")) for one in inside.standin.snapshot()]
+    return [
+        KEYS.index(one.get("authorization").removeprefix("Bearer "))
+        for one in inside.standin.snapshot()
+    ]
 
 
 def line_of(inside: Inside, answer: httpx2.Response) -> dict[str, Any]:
-    return next(line for line in inside.lines() if line["call_id"] == answer.headers["x-tollhouse-call-id"])
+    return next(
+        line for line in inside.lines() if line["call_id"] == answer.headers["x-tollhouse-call-id"]
+    )
 
 
 def test_they_take_turns(inside: Inside) -> None:
@@ -128,7 +135,9 @@ def test_a_key_refused_in_place_of_a_refused_one(inside: Inside) -> None:
     inside.standin.script(*[reply(401, b'{"error":{"code":"invalid_api_key"}}')] * 2)
     assert ask(inside).headers["x-tollhouse-reason"] == "credential_refused"
     both = used(inside)
-    counted = {key[2]: count - before.get(key, 0) for key, count in inside.gateway.keys.refusals().items()}
+    counted = {
+        key[2]: count - before.get(key, 0) for key, count in inside.gateway.keys.refusals().items()
+    }
     assert [counted[PRINTS[number]] for number in both] == [1, 1]
     assert ask(inside).status_code == 200
     assert used(inside)[2] not in both

@@ -55,7 +55,9 @@ def test_clamp_gives_a_cap_to_a_request_without_one(road: Road, stream: bool) ->
     """By tokens as well as by money: the tighter of the two, for each of two answers."""
     limit(road, "--limit", "1 usd/day", "--limit", "500 tokens/day", "--on-shortfall", "clamp")
     with road.http() as client:
-        answer = client.post(URL, json={"model": "gpt-4o", "messages": MESSAGES, "n": 2, "stream": stream})
+        answer = client.post(
+            URL, json={"model": "gpt-4o", "messages": MESSAGES, "n": 2, "stream": stream}
+        )
     assert answer.status_code == 200
     cap = road.standin.wait_count(1)[0].document()["max_completion_tokens"]
     assert answer.headers["x-tollhouse-clamped"] == str(cap)
@@ -68,10 +70,16 @@ def test_clamp_refuses_when_nothing_is_left(road: Road) -> None:
     limit(road, "--limit", "0.00001 usd/day", "--on-shortfall", "clamp")
     with road.http() as client:
         answer = client.post(URL, json={"model": "gpt-4o", "messages": MESSAGES, "max_tokens": 50})
-        assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (402, "budget_exceeded")
+        assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (
+            402,
+            "budget_exceeded",
+        )
         limit(road, "--limit", "1 usd/day", "--limit", "0 concurrent")
         answer = client.post(URL, json={"model": "gpt-4o", "messages": MESSAGES, "max_tokens": 50})
-        assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (429, "concurrency_limited")
+        assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (
+            429,
+            "concurrency_limited",
+        )
     assert road.standin.snapshot() == []
 
 
@@ -86,7 +94,9 @@ def test_a_stream_that_runs_out_of_money(road: Road, usage: bool) -> None:
     road.standin.script(Behaviour(text=" word" * 4000, steps=steps))
     options: dict[str, Any] = {"stream_options": {"include_usage": True}} if usage else {}
     seen: list[str] = []
-    stream = road.sdk(max_retries=0).chat.completions.create(model="gpt-4o", messages=MESSAGES, stream=True, **options)
+    stream = road.sdk(max_retries=0).chat.completions.create(
+        model="gpt-4o", messages=MESSAGES, stream=True, **options
+    )
 
     def read() -> None:
         for chunk in stream:
@@ -123,7 +133,9 @@ def test_a_long_stream_within_its_budget_is_held_as_it_goes(road: Road) -> None:
     road.standin.script(Behaviour(text=" word" * 4000, steps=steps))
     with (
         road.http() as client,
-        client.stream("POST", URL, json={"model": "gpt-4o", "messages": MESSAGES, "stream": True}) as answer,
+        client.stream(
+            "POST", URL, json={"model": "gpt-4o", "messages": MESSAGES, "stream": True}
+        ) as answer,
     ):
         pieces = answer.iter_bytes()
         next(pieces)
@@ -148,7 +160,9 @@ def test_a_silent_stream_ends_when_its_time_is_not_covered(tmp_path: Path) -> No
         body = {"model": "gpt-5", "messages": MESSAGES, "stream": True}
         context = inside.context
         with (
-            httpx2.Client(proxy=inside.proxy_url, verify=context, trust_env=False, timeout=30) as client,
+            httpx2.Client(
+                proxy=inside.proxy_url, verify=context, trust_env=False, timeout=30
+            ) as client,
             client.stream("POST", URL, json=body) as answer,
         ):
             pieces = answer.iter_bytes()
@@ -167,9 +181,17 @@ def test_the_list_of_models(road: Road) -> None:
     """Refused before anything is held or sent; every model that the request names counts."""
     limit(road, "--model", "gpt-4o*")
     with road.http() as client:
-        for more in ({"model": "gpt-4.1"}, {"fallbacks": ["gpt-4.1"]}, {"models": "gpt-4o"}, {"route": "fallback"}):
+        for more in (
+            {"model": "gpt-4.1"},
+            {"fallbacks": ["gpt-4.1"]},
+            {"models": "gpt-4o"},
+            {"route": "fallback"},
+        ):
             answer = client.post(URL, json={"model": "gpt-4o", "messages": MESSAGES, **more})
-            assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (403, "model_not_allowed"), more
+            assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (
+                403,
+                "model_not_allowed",
+            ), more
         assert road.standin.snapshot() == []
         body = {"model": "gpt-4o", "messages": MESSAGES, "models": ["gpt-4o-mini"], "max_tokens": 5}
         assert client.post(URL, json=body).status_code == 200
@@ -193,13 +215,18 @@ def test_limits_of_tenant_and_token(tmp_path: Path) -> None:
 
         def post(gate_token: str, **more: Any) -> httpx2.Response:
             headers = {"authorization": f"Bearer {gate_token}"}
-            return httpx2.post(url, json={**body, **more}, headers=headers, trust_env=False, timeout=30)
+            return httpx2.post(
+                url, json={**body, **more}, headers=headers, trust_env=False, timeout=30
+            )
 
         assert [post(token).status_code for _ in range(3)] == [200, 200, 429]
         assert post(other).status_code == 200
         # A model without a price is not for a project whose tenant counts money.
         unpriced = post(other, model="nobody-knows")
-        assert (unpriced.status_code, unpriced.headers["x-tollhouse-reason"]) == (403, "model_unpriced")
+        assert (unpriced.status_code, unpriced.headers["x-tollhouse-reason"]) == (
+            403,
+            "model_unpriced",
+        )
         short = post(other, max_tokens=100_000)
         assert (short.status_code, short.headers["x-tollhouse-reason"]) == (402, "budget_exceeded")
         assert "tenant acme" in short.text
@@ -228,7 +255,9 @@ def test_a_rotated_token_and_a_grant(road: Road) -> None:
     assert lines[3]["identity"] not in ("", identity)
 
 
-def test_calls_are_refused_at_once_when_redis_is_gone_and_served_when_it_is_back(tmp_path: Path) -> None:
+def test_calls_are_refused_at_once_when_redis_is_gone_and_served_when_it_is_back(
+    tmp_path: Path,
+) -> None:
     """A stream that grows goes on while Redis is away, and is charged in the end."""
     from tests.support.fleet import open_fleet
 

@@ -20,7 +20,9 @@ INPUT, HOLD = "0.000025", "0.000525"
 
 
 @contextlib.contextmanager
-def a_gateway(directory: Path, *, estimate: str = "typical", limit: str = "1 usd/day") -> Iterator[Inside]:
+def a_gateway(
+    directory: Path, *, estimate: str = "typical", limit: str = "1 usd/day"
+) -> Iterator[Inside]:
     """It tries twice, and waits for an answer only shortly."""
     settings: dict[str, dict[str, Any]] = {
         "providers.openai": {"attempts": 2, "answer_timeout_s": 0.3},
@@ -33,7 +35,9 @@ def a_gateway(directory: Path, *, estimate: str = "typical", limit: str = "1 usd
 
 def called(inside: Inside, status: int) -> dict[str, Any]:
     """The line of one call, which is all that its budget was charged."""
-    with httpx2.Client(proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30) as client:
+    with httpx2.Client(
+        proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30
+    ) as client:
         assert client.post(URL, json=BODY).status_code == status
     [line] = inside.lines()
     [limit] = inside.budget().values()
@@ -75,7 +79,10 @@ def test_a_time_out_weighs_more_than_a_lost_connection(tmp_path: Path) -> None:
         inside.standin.script(Behaviour(wait=gate), reset_before_headers())
         line = called(inside, 502)
         gate.open()
-    assert [attempt["outcome"] for attempt in line["attempts"]] == ["upstream_timeout", "upstream_unreachable"]
+    assert [attempt["outcome"] for attempt in line["attempts"]] == [
+        "upstream_timeout",
+        "upstream_unreachable",
+    ]
     assert (line["charged_by"], line["cost_usd"]) == ("hold", HOLD)
 
 
@@ -106,7 +113,11 @@ def test_at_worst_there_is_no_repeat_without_room_for_its_hold(tmp_path: Path) -
         inside.standin.always(reset_before_headers())
         line = called(inside, 502)
         assert len(inside.standin.snapshot()) == 1
-    assert (line["attempts_unknown"], line["charged_by"], line["cost_usd"]) == (1, "hold", "0.0031225")
+    assert (line["attempts_unknown"], line["charged_by"], line["cost_usd"]) == (
+        1,
+        "hold",
+        "0.0031225",
+    )
 
 
 def test_at_worst_a_success_adds_to_what_was_lost(tmp_path: Path) -> None:

@@ -29,7 +29,10 @@ def a_key() -> str:
 @contextmanager
 def on(directory: Path, openbao: OpenBao, key: str, **vault: Any) -> Iterator[Inside]:
     """A gateway whose keys are in ``openbao``; its provider takes ``key`` alone."""
-    files = {"role_id_file": str(openbao.role_id_file), "secret_id_file": str(openbao.secret_id_file)}
+    files = {
+        "role_id_file": str(openbao.role_id_file),
+        "secret_id_file": str(openbao.secret_id_file),
+    }
     settings: dict[str, dict[str, Any]] = {
         "vault": {"address": openbao.address, "auth": {"method": "approle", **files}, **vault},
         f"projects.{PROJECT}": {"limits": ["1000 usd/day"]},
@@ -47,10 +50,14 @@ async def ask(inside: Inside, client: httpx2.AsyncClient, stream: bool = False) 
 
 
 def a_client() -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(trust_env=False, timeout=30, limits=httpx2.Limits(max_connections=300))
+    return httpx2.AsyncClient(
+        trust_env=False, timeout=30, limits=httpx2.Limits(max_connections=300)
+    )
 
 
-async def until(inside: Inside, condition: Callable[[], bool], seconds: float = 20.0) -> list[httpx2.Response]:
+async def until(
+    inside: Inside, condition: Callable[[], bool], seconds: float = 20.0
+) -> list[httpx2.Response]:
     """Calls one after the other until ``condition`` holds; their answers."""
     answers = []
     async with a_client() as client, asyncio.timeout(seconds):
@@ -77,7 +84,9 @@ async def test_rotation_under_load(tmp_path: Path, openbao: OpenBao) -> None:
         rotating = threading.Thread(target=rotate)
         rotating.start()
         async with a_client() as client:
-            answers = await asyncio.gather(*(ask(inside, client, stream=number % 2 == 0) for number in range(300)))
+            answers = await asyncio.gather(
+                *(ask(inside, client, stream=number % 2 == 0) for number in range(300))
+            )
         rotating.join()
         assert [answer.status_code for answer in answers] == [200] * 300
         assert all(b"[DONE]" in answer.content for answer in answers[::2])
@@ -105,7 +114,10 @@ async def test_vault_gone_for_too_long(tmp_path: Path, openbao: OpenBao) -> None
         inside.standin.clear()
         async with a_client() as client:
             answer = await ask(inside, client)
-        assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (503, "credential_unavailable")
+        assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (
+            503,
+            "credential_unavailable",
+        )
         assert openbao.address not in answer.text
         assert inside.standin.snapshot() == []
         openbao.unseal()
@@ -121,7 +133,9 @@ async def test_a_vault_that_hangs(tmp_path: Path, openbao: OpenBao) -> None:
         openbao.pause()
         before = len(inside.lines())
         try:
-            answers = await until(inside, lambda: age_s(inside) > 1.5 and len(inside.lines()) - before >= 20, 60.0)
+            answers = await until(
+                inside, lambda: age_s(inside) > 1.5 and len(inside.lines()) - before >= 20, 60.0
+            )
         finally:
             openbao.resume()
         assert {answer.status_code for answer in answers} == {200}
@@ -134,7 +148,10 @@ MALFORMED = {
     "JSON": {"api_key": '{"key": "sk-of-this-test"}'},
     "a list in an object": {"api_key": {"keys": ["sk-of-this-test"]}},
     "another field": {"key": "sk-of-this-test"},
-    "another kind of key": {"access_key_id": "AKIAOFTHETESTS", "secret_access_key": "s/" + "k" * 38},
+    "another kind of key": {
+        "access_key_id": "AKIAOFTHETESTS",
+        "secret_access_key": "s/" + "k" * 38,
+    },
 }
 
 
@@ -171,7 +188,10 @@ async def test_a_malformed_key_for_too_long(tmp_path: Path, openbao: OpenBao) ->
         inside.standin.clear()
         async with a_client() as client:
             answer = await ask(inside, client)
-        assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (503, "credential_unavailable")
+        assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (
+            503,
+            "credential_unavailable",
+        )
         assert inside.standin.snapshot() == []
         new = a_key()
         openbao.put(KEY_PATH, {"api_key": new})
@@ -184,7 +204,10 @@ async def test_a_malformed_key_from_the_start(tmp_path: Path, openbao: OpenBao) 
     with on(tmp_path, openbao, "two words") as inside:
         async with a_client() as client:
             answer = await ask(inside, client)
-        assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (503, "credential_unavailable")
+        assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (
+            503,
+            "credential_unavailable",
+        )
         assert inside.standin.snapshot() == []
         why = f"Field 'api_key' of the secret at secret/{KEY_PATH} holds a space"
         [row] = inside.do(inside.gateway.operations.perform("key_test", {"provider": "openai"}))

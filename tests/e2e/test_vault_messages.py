@@ -27,7 +27,9 @@ POLICY_LINE = 'path "secret/data/infrastructure/openai" { capabilities = ["read"
 
 
 @contextmanager
-def on(directory: Path, openbao: OpenBao, auth: dict[str, Any], clock: Clock | None = None) -> Iterator[Inside]:
+def on(
+    directory: Path, openbao: OpenBao, auth: dict[str, Any], clock: Clock | None = None
+) -> Iterator[Inside]:
     """A gateway whose keys are in ``openbao``, and that has put one on a call. Its login goes by ``clock``, if there is one."""
     key = f"sk-of-this-test-{secrets.token_urlsafe(24)}"
     openbao.put(KEY_PATH, {"api_key": key})
@@ -40,7 +42,9 @@ def on(directory: Path, openbao: OpenBao, auth: dict[str, Any], clock: Clock | N
 
 def ask(inside: Inside) -> httpx2.Response:
     url = f"http://localhost:{inside.gateway.addresses['base_url'].rpartition(':')[2]}/v1/models"
-    return httpx2.get(url, headers={"authorization": f"Bearer {inside.token}"}, trust_env=False, timeout=30)
+    return httpx2.get(
+        url, headers={"authorization": f"Bearer {inside.token}"}, trust_env=False, timeout=30
+    )
 
 
 def until_it_goes(inside: Inside) -> None:
@@ -58,9 +62,15 @@ def said(inside: Inside, *command: str) -> tuple[int, str]:
 
 def why(inside: Inside) -> str:
     """Of the common path in `key test`, as data."""
-    done = CliRunner().invoke(cli, ["key", "test", "openai", "--json", "--config", str(inside.gateway.config.path)])
+    done = CliRunner().invoke(
+        cli, ["key", "test", "openai", "--json", "--config", str(inside.gateway.config.path)]
+    )
     assert done.exit_code == 1
-    [row] = [row for row in json.loads(done.stdout) if (row["result"], row["path"]) == ("unread", KEY_PATH)]
+    [row] = [
+        row
+        for row in json.loads(done.stdout)
+        if (row["result"], row["path"]) == ("unread", KEY_PATH)
+    ]
     return str(row["why"])
 
 
@@ -92,7 +102,9 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 # A token that can't be renewed
 
 
-def test_token_that_can_not_be_renewed(tmp_path: Path, openbao: OpenBao, log: pytest.LogCaptureFixture) -> None:
+def test_token_that_can_not_be_renewed(
+    tmp_path: Path, openbao: OpenBao, log: pytest.LogCaptureFixture
+) -> None:
     """check and key test say beforehand when it ends and what to do, and the log when it is near; keys are fine meanwhile."""
     file = tmp_path / "vault-token"
     token = a_token(openbao, renewable=False)
@@ -104,12 +116,16 @@ def test_token_that_can_not_be_renewed(tmp_path: Path, openbao: OpenBao, log: py
         assert "Put a new one there before" in text
         assert (code, token in text) == (0, False)
         code, text = said(inside, "key", "test", "openai")
-        assert f"The token in {file} can't be renewed and ends in 60 min. Put a new one there before" in text
+        assert (
+            f"The token in {file} can't be renewed and ends in 60 min. Put a new one there before"
+            in text
+        )
         assert (code, token in text) == (0, False)
         tend(inside, clock)
         [record] = [record for record in log.records if "renews" in record.getMessage()]
         assert (
-            f"Vault renews the token in {file} no more: it ends in 20 min. Put a new one there" in record.getMessage()
+            f"Vault renews the token in {file} no more: it ends in 20 min. Put a new one there"
+            in record.getMessage()
         )
         code, text = said(inside, "key", "list")
         assert "Put a new one there" in text
@@ -119,7 +135,9 @@ def test_token_that_can_not_be_renewed(tmp_path: Path, openbao: OpenBao, log: py
         assert "can't be renewed" not in said(inside, "check")[1]
 
 
-def test_token_that_has_ended(tmp_path: Path, openbao: OpenBao, log: pytest.LogCaptureFixture) -> None:
+def test_token_that_has_ended(
+    tmp_path: Path, openbao: OpenBao, log: pytest.LogCaptureFixture
+) -> None:
     """Of a dead token the file is named first, and the policy line for the case that it lives."""
     file = tmp_path / "vault-token"
     token = a_token(openbao)
@@ -140,7 +158,9 @@ def test_token_that_has_ended(tmp_path: Path, openbao: OpenBao, log: pytest.LogC
 # A secret_id that is used up
 
 
-def test_secret_id_that_is_used_up(tmp_path: Path, openbao: OpenBao, log: pytest.LogCaptureFixture) -> None:
+def test_secret_id_that_is_used_up(
+    tmp_path: Path, openbao: OpenBao, log: pytest.LogCaptureFixture
+) -> None:
     """The gateway's own login was the last: the commands can't log in, and the gateway says it when its token is over."""
     openbao.set_role(token_type="batch", token_ttl="1h")
     openbao.new_secret_id(num_uses=1)
@@ -166,7 +186,9 @@ def test_secret_id_that_is_used_up(tmp_path: Path, openbao: OpenBao, log: pytest
 # A policy without the path
 
 
-def test_policy_without_the_path(tmp_path: Path, openbao: OpenBao, log: pytest.LogCaptureFixture) -> None:
+def test_policy_without_the_path(
+    tmp_path: Path, openbao: OpenBao, log: pytest.LogCaptureFixture
+) -> None:
     """Each names the path that was asked for and the line that the policy lacks, and the key ends."""
     with on(tmp_path, openbao, role(openbao)) as inside:
         openbao.api(
@@ -174,14 +196,21 @@ def test_policy_without_the_path(tmp_path: Path, openbao: OpenBao, log: pytest.L
             "sys/policies/acl/tollhouse",
             {"policy": f'path "secret/data/projects/{PROJECT}/*" {{ capabilities = ["read"] }}'},
         )
-        inside.until(lambda gateway: any(POLICY_LINE in status.error for status in gateway.keys.status()))
+        inside.until(
+            lambda gateway: any(POLICY_LINE in status.error for status in gateway.keys.status())
+        )
         assert any(
-            record.levelno == logging.ERROR and POLICY_LINE in record.getMessage() and KEY_PATH in record.getMessage()
+            record.levelno == logging.ERROR
+            and POLICY_LINE in record.getMessage()
+            and KEY_PATH in record.getMessage()
             for record in log.records
         )
         assert "has ended" not in log.text
         answer = ask(inside)
-        assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (503, "credential_unavailable")
+        assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (
+            503,
+            "credential_unavailable",
+        )
         assert "secret/" not in answer.text
         code, text = said(inside, "check")
         assert (code, POLICY_LINE in text) == (1, True)

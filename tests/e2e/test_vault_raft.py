@@ -40,7 +40,9 @@ def on(directory: Path, cluster: RaftCluster, key: str, **vault: Any) -> Iterato
         yield inside
 
 
-async def calls_until(inside: Inside, condition: Callable[[], bool], seconds: float = 60.0) -> list[httpx2.Response]:
+async def calls_until(
+    inside: Inside, condition: Callable[[], bool], seconds: float = 60.0
+) -> list[httpx2.Response]:
     """Four callers, plain and streamed, until ``condition`` holds; all answers."""
     url = f"http://localhost:{inside.gateway.addresses['base_url'].rpartition(':')[2]}/v1/chat/completions"
     answers = []
@@ -149,7 +151,9 @@ async def test_sealed_for_too_long(tmp_path: Path, openbao_raft: RaftCluster) ->
         await calls_until(inside, lambda: state(inside) == "failed")
         inside.standin.clear()
         answers = await beside(inside, lambda: None)
-        assert {answer.headers["x-tollhouse-reason"] for answer in answers} == {"credential_unavailable"}
+        assert {answer.headers["x-tollhouse-reason"] for answer in answers} == {
+            "credential_unavailable"
+        }
         assert statuses(answers) == {503}
         assert inside.standin.snapshot() == []
         for node in openbao_raft.nodes:
@@ -185,7 +189,9 @@ async def test_a_standby_that_lags(tmp_path: Path, openbao_raft: RaftCluster) ->
             inside.standin.keys = {new}
             wait_for(lambda: Secret(new).fingerprint in prints(inside), "the new key is used")
             openbao_raft.balancer.lead_to(standby.port)
-            wait_for(lambda: "a standby that lags behind" in errors(inside), "the standby has answered")
+            wait_for(
+                lambda: "a standby that lags behind" in errors(inside), "the standby has answered"
+            )
             standby.inbound.resume()
             wait_for(lambda: errors(inside) == "", "it has caught up")
 

@@ -56,18 +56,24 @@ def _sse(*events: str) -> bytes:
     return b"".join(f"data: {event}\n\n".encode() for event in events)
 
 
-_CHUNK = '{"model":"gpt-4o-2024-08-06","choices":[{"index":0,"delta":{"content":"%s"}}],"usage":null}'
-_PLAIN_CHUNK = _CHUNK.replace(',"usage":null', "")
-_COUNTS = '{"model":"gpt-4o-2024-08-06","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":4}}'
-_ASKED = b'{"model":"gpt-4o","messages":[{"role":"user","content":"Say hello."}],"stream":true,"max_tokens":20}'
-_OPENAI_BROKE = (
-    b'{"error":{"message":"You exceeded your quota","type":"insufficient_quota","code":"insufficient_quota"}}'
+_CHUNK = (
+    '{"model":"gpt-4o-2024-08-06","choices":[{"index":0,"delta":{"content":"%s"}}],"usage":null}'
 )
+_PLAIN_CHUNK = _CHUNK.replace(',"usage":null', "")
+_COUNTS = (
+    '{"model":"gpt-4o-2024-08-06","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":4}}'
+)
+_ASKED = b'{"model":"gpt-4o","messages":[{"role":"user","content":"Say hello."}],"stream":true,"max_tokens":20}'
+_OPENAI_BROKE = b'{"error":{"message":"You exceeded your quota","type":"insufficient_quota","code":"insufficient_quota"}}'
 
 _SPEAKS_OPENAI: dict[str, Any] = {
     "verdicts": (
         (401, b'{"error":{"code":"invalid_api_key"}}', "refused"),
-        (401, b'{"error":{"message":"You have insufficient permissions for this operation. Missing"}}', "request"),
+        (
+            401,
+            b'{"error":{"message":"You have insufficient permissions for this operation. Missing"}}',
+            "request",
+        ),
         (429, _OPENAI_BROKE, "no_money"),
         (429, b'{"error":{"message":"Request too large for gpt-4o"}}', "request"),
         (429, b'{"error":{"code":"rate_limit_exceeded"}}', None),
@@ -78,7 +84,12 @@ _SPEAKS_OPENAI: dict[str, Any] = {
 SAMPLES = (
     Samples(
         OPENAI,
-        (("POST", "/v1/chat/completions"), ("POST", "/v1/embeddings"), ("GET", "/v1/models"), ("GET", "/v1/models/m")),
+        (
+            ("POST", "/v1/chat/completions"),
+            ("POST", "/v1/embeddings"),
+            ("GET", "/v1/models"),
+            ("GET", "/v1/models/m"),
+        ),
         dialect=Dialect("on_request"),
         exchanges=(
             Exchange(
@@ -118,14 +129,23 @@ SAMPLES = (
                 "error in a stream",
                 "/v1/chat/completions",
                 _ASKED,
-                _sse(_PLAIN_CHUNK % "Hel", '{"error":{"message":"m","type":"server_error","code":null}}'),
+                _sse(
+                    _PLAIN_CHUNK % "Hel",
+                    '{"error":{"message":"m","type":"server_error","code":null}}',
+                ),
                 (),
                 EVENTS,
                 text=len(_sse(_PLAIN_CHUNK % "Hel")),
                 error="server_error",
             ),
         ),
-        malformed=(b"", b"[]", b'{"model":"m","model":"n"}', b'{"model":"m","Model":"n"}', b'{"messages":[]}'),
+        malformed=(
+            b"",
+            b"[]",
+            b'{"model":"m","model":"n"}',
+            b'{"model":"m","Model":"n"}',
+            b'{"messages":[]}',
+        ),
         **_SPEAKS_OPENAI,
     ),
     Samples(
@@ -158,14 +178,22 @@ SAMPLES = (
             ),
         ),
         malformed=(b"", b"[]", b'{"m":"a","m":"b"}', b"{}"),
-        verdicts=((403, b'{"oops":"broke"}', "no_money"), (403, b'{"oops":"other"}', None), (401, b"", "refused")),
+        verdicts=(
+            (403, b'{"oops":"broke"}', "no_money"),
+            (403, b'{"oops":"other"}', None),
+            (401, b"", "refused"),
+        ),
     ),
     Samples(AZURE, (("GET", "/openai/v1/models"), ("GET", "/openai/models/m")), **_SPEAKS_OPENAI),
     Samples(
         ANTHROPIC,
         (("GET", "/v1/models"), ("GET", "/v1/models/claude-fable-5")),
         verdicts=(
-            (400, b'{"type":"error","error":{"message":"Your credit balance is too low to access"}}', "no_money"),
+            (
+                400,
+                b'{"type":"error","error":{"message":"Your credit balance is too low to access"}}',
+                "no_money",
+            ),
             (429, b'{"error":{"type":"billing_error"}}', "no_money"),
             (400, b'{"error":{"type":"invalid_request_error"}}', None),
             (401, b"", "refused"),
@@ -187,7 +215,11 @@ SAMPLES = (
         (("GET", "/foundation-models"),),
         host="bedrock.us-east-1.amazonaws.com",
         verdicts=(
-            (403, b'{"message":"Authentication failed: Please make sure your API Key is valid."}', "refused"),
+            (
+                403,
+                b'{"message":"Authentication failed: Please make sure your API Key is valid."}',
+                "refused",
+            ),
             (403, b'{"Message":"User is not authorized"}', None),
         ),
     ),

@@ -34,7 +34,9 @@ def _read(samples: Samples, exchange: Exchange) -> Asked:
     family = samples.family
     operation = family.operation("POST", exchange.path, host=samples.host)
     assert operation is not None
-    return family.read(operation, exchange.path, exchange.headers, exchange.request, samples.dialect)
+    return family.read(
+        operation, exchange.path, exchange.headers, exchange.request, samples.dialect
+    )
 
 
 def _meter(samples: Samples, exchange: Exchange) -> Meter:
@@ -59,7 +61,10 @@ def test_each_route_is_reached_and_nothing_else(samples: Samples) -> None:
 def test_a_refusal_is_the_families_own_error(samples: Samples, code: str) -> None:
     """As a body it is JSON, as an event it can be told from what was sent before; both carry code and call."""
     denial = Denial(code, 'because of "ü"')
-    for shown in (samples.family.error_body(denial, "call_7"), samples.family.error_event(denial, "call_7")):
+    for shown in (
+        samples.family.error_body(denial, "call_7"),
+        samples.family.error_event(denial, "call_7"),
+    ):
         error = json.loads(shown[shown.index(b"{") : shown.rindex(b"}") + 1])
         message = max(_strings(error), key=len)
         assert message.startswith(denial.message)
@@ -109,7 +114,9 @@ def test_a_body_that_is_not_to_change_does_not(samples: Samples, exchange: Excha
 
 @each_exchange
 @pytest.mark.parametrize("mode", ["typical", "worst"])
-def test_the_estimate_is_not_below_the_bill(samples: Samples, exchange: Exchange, mode: Any) -> None:
+def test_the_estimate_is_not_below_the_bill(
+    samples: Samples, exchange: Exchange, mode: Any
+) -> None:
     """Of the samples, whose requests are short."""
     held = samples.family.estimate(_read(samples, exchange), mode, LIMITS, samples.dialect)
     for charge in exchange.charges:
@@ -119,11 +126,16 @@ def test_the_estimate_is_not_below_the_bill(samples: Samples, exchange: Exchange
 
 @each_exchange
 @pytest.mark.parametrize("size", [1, 2, 7, 1_000_000])
-def test_an_answer_is_charged_as_its_provider_counts(samples: Samples, exchange: Exchange, size: int) -> None:
+def test_an_answer_is_charged_as_its_provider_counts(
+    samples: Samples, exchange: Exchange, size: int
+) -> None:
     """However it is cut, and the client gets the bytes that it would have got without us."""
     meter = _meter(samples, exchange)
     stream = exchange.answer
-    out = b"".join(meter.feed(stream[at : at + size]) for at in range(0, len(stream), size)) + meter.flush()
+    out = (
+        b"".join(meter.feed(stream[at : at + size]) for at in range(0, len(stream), size))
+        + meter.flush()
+    )
     assert meter.finish() == exchange.charges
     assert out == (exchange.answer if exchange.passed is None else exchange.passed)
     assert meter.error == exchange.error
@@ -162,7 +174,12 @@ def test_our_event_can_be_put_behind_any_event(samples: Samples, exchange: Excha
 
 
 @each_metered
-@given(parts=st.lists(st.binary(max_size=60) | st.sampled_from([b"data: ", b"\n\n", b"{", b'"', b"}\n", b"[" * 200])))
+@given(
+    parts=st.lists(
+        st.binary(max_size=60)
+        | st.sampled_from([b"data: ", b"\n\n", b"{", b'"', b"}\n", b"[" * 200])
+    )
+)
 def test_garbage_passes_unharmed(samples: Samples, parts: list[bytes]) -> None:
     """Whatever a provider sends, the meter raises nothing, and what it does not edit it does not change."""
     for exchange in samples.exchanges:

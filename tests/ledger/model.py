@@ -51,8 +51,15 @@ class Entry:
         *first, (last, _) = self.taken
         refilled = []
         for at, taken in first:
-            part = Amount(*(min(have, left) for have, left in zip(astuple(taken), astuple(amount), strict=True)))
-            amount = Amount(*(left - gone for left, gone in zip(astuple(amount), astuple(part), strict=True)))
+            part = Amount(
+                *(
+                    min(have, left)
+                    for have, left in zip(astuple(taken), astuple(amount), strict=True)
+                )
+            )
+            amount = Amount(
+                *(left - gone for left, gone in zip(astuple(amount), astuple(part), strict=True))
+            )
             refilled.append((at, part))
         self.taken = [*refilled, (last, amount)]
 
@@ -162,7 +169,9 @@ class Model:
     def sweep(self) -> int:
         """Of every hold that is overdue, the oldest deadline first."""
         self.tick()
-        late = sorted((at, call) for call, at in self.deadlines.items() if self.meets("overdue", call))
+        late = sorted(
+            (at, call) for call, at in self.deadlines.items() if self.meets("overdue", call)
+        )
         for _, call in late:
             self.apply("sweep", call, self.entries[call].scopes)
         return len(late)
@@ -187,7 +196,13 @@ class Model:
         if row.needs is not None and not met:
             return UNMET[row.needs]
         entry = self.entries.get(call)
-        free = found == "held" and event == "settle" and worth_nothing(amount) and entry and worth_nothing(entry.amount)
+        free = (
+            found == "held"
+            and event == "settle"
+            and worth_nothing(amount)
+            and entry
+            and worth_nothing(entry.amount)
+        )
         self.count(row.counters, call, scopes, amount, record or {})
         if row.under_way:
             self.entries[call].under_way = row.under_way > 0
@@ -219,7 +234,14 @@ class Model:
                 remembered = FREE_S if worth_nothing(amount) else REMEMBERED_S
                 return tried_at is None or self.now - tried_at < remembered - SURE_S
 
-    def count(self, what: str, call: str, scopes: tuple[Scope, ...], amount: Amount, record: Mapping[str, str]) -> None:
+    def count(
+        self,
+        what: str,
+        call: str,
+        scopes: tuple[Scope, ...],
+        amount: Amount,
+        record: Mapping[str, str],
+    ) -> None:
         match what:
             case "take" | "charge":
                 self.entries[call] = Entry(self.now, scopes, [(self.now, amount)], record)
@@ -270,7 +292,14 @@ class Model:
         entry = self.entries[call]
         cost = format_usd(entry.amount.nano_usd)
         whose = {"tenant": entry.scopes[0].id, "project": entry.project}
-        return {**entry.carried, "call_id": call, **whose, "charged_by": "sweep", "cost_usd": cost, "held_usd": cost}
+        return {
+            **entry.carried,
+            "call_id": call,
+            **whose,
+            "charged_by": "sweep",
+            "cost_usd": cost,
+            "held_usd": cost,
+        }
 
 
 def names(entry: Entry, record: Mapping[str, str]) -> tuple[str, str]:
@@ -281,7 +310,12 @@ def names(entry: Entry, record: Mapping[str, str]) -> tuple[str, str]:
 
 
 def parts(amount: Amount) -> dict[str, Any]:
-    return {"usd": amount.nano_usd, "tokens": amount.tokens, "requests": amount.requests, "concurrent": 1}
+    return {
+        "usd": amount.nano_usd,
+        "tokens": amount.tokens,
+        "requests": amount.requests,
+        "concurrent": 1,
+    }
 
 
 def worth_nothing(amount: Amount) -> bool:
@@ -289,4 +323,6 @@ def worth_nothing(amount: Amount) -> bool:
 
 
 def add(one: Amount, other: Amount) -> Amount:
-    return Amount(one.nano_usd + other.nano_usd, one.tokens + other.tokens, one.requests + other.requests)
+    return Amount(
+        one.nano_usd + other.nano_usd, one.tokens + other.tokens, one.requests + other.requests
+    )

@@ -44,7 +44,9 @@ def test_a_record_is_bounded() -> None:
     record = bounded(FIELDS)
     assert record.keys() == FIELDS.keys()
     assert sum(len(key) + len(value.encode()) for key, value in record.items()) <= RECORD_BYTES
-    assert {key: value for key, value in record.items() if value == FIELDS[key]}.keys() == FIELDS.keys() - {
+    assert {
+        key: value for key, value in record.items() if value == FIELDS[key]
+    }.keys() == FIELDS.keys() - {
         *("trace_id", "host", "method", "path", "model", "model_served"),
     }
     assert record["trace_id"] == "t" * 61 + "..."
@@ -68,7 +70,9 @@ async def test_a_call_adds_less_than_2_kb_to_the_stream(redis_url: str, tmp_path
     await ledger.close()
 
 
-async def test_what_a_hold_carries_is_bounded(ledger: Ledger, redis: Redis, clock: RedisClock) -> None:
+async def test_what_a_hold_carries_is_bounded(
+    ledger: Ledger, redis: Redis, clock: RedisClock
+) -> None:
     """And so is the record that a sweep makes of it."""
     await ledger.set_limits(PROJECT, [])
     carried = {"provider": "openai", "model": "m" * 60_000, "ts": FIELDS["ts"]}
@@ -85,12 +89,16 @@ async def test_what_a_hold_carries_is_bounded(ledger: Ledger, redis: Redis, cloc
     assert len(swept) < 300
 
 
-async def test_separators_in_a_name_part_nothing(ledger: Ledger, redis: Redis, clock: RedisClock) -> None:
+async def test_separators_in_a_name_part_nothing(
+    ledger: Ledger, redis: Redis, clock: RedisClock
+) -> None:
     """A client may name its model by the bytes that part a hold's text: the name is kept with
     blanks in their place."""
     await ledger.set_limits(PROJECT, parse_limits(["10 usd/day"]))
     odd = "a\x1fheld_in\x1e\x1f1 2 3 4"
-    await ledger.hold("c1", SCOPES, Amount(5), deadline_s=1, carried={"provider": "openai", "model": odd})
+    await ledger.hold(
+        "c1", SCOPES, Amount(5), deadline_s=1, carried={"provider": "openai", "model": odd}
+    )
     await clock.add(2)
     assert await ledger.sweep("acme") == 1
     [row] = await ledger.usage("acme", "proj_123", by="model")
@@ -100,13 +108,17 @@ async def test_separators_in_a_name_part_nothing(ledger: Ledger, redis: Redis, c
     assert (row.key, row.nano_usd) == ("openai/a held_in  1 2 3 4", 3)
 
 
-async def test_a_day_has_sums_of_a_thousand_models(ledger: Ledger, redis: Redis, clock: RedisClock) -> None:
+async def test_a_day_has_sums_of_a_thousand_models(
+    ledger: Ledger, redis: Redis, clock: RedisClock
+) -> None:
     """Further ones are summed under `other`; those that have sums keep them, the next day begins
     anew, and a sweep's booking is taken back from where it went."""
     await ledger.set_limits(PROJECT, [])
 
     async def charge(name: str, call_id: str) -> None:
-        await ledger.settle(call_id, SCOPES, Amount(2, 1), record={"provider": "openai", "model": name})
+        await ledger.settle(
+            call_id, SCOPES, Amount(2, 1), record={"provider": "openai", "model": name}
+        )
 
     async def sums() -> dict[str, tuple[int, int, int]]:
         rows = await ledger.usage("acme", "proj_123", by="model")
@@ -117,7 +129,9 @@ async def test_a_day_has_sums_of_a_thousand_models(ledger: Ledger, redis: Redis,
         await charge(name, call_id)
     found = await sums()
     assert (len(found), found["other"], found["openai/m7"]) == (1_001, (4, 2, 2), (4, 2, 2))
-    await ledger.hold("x3", SCOPES, Amount(50), deadline_s=1, carried={"provider": "openai", "model": "m1002"})
+    await ledger.hold(
+        "x3", SCOPES, Amount(50), deadline_s=1, carried={"provider": "openai", "model": "m1002"}
+    )
     await clock.add(2)
     assert await ledger.sweep("acme") == 1
     assert (await sums())["other"] == (54, 2, 3)
@@ -132,7 +146,9 @@ async def test_a_day_has_sums_of_a_thousand_models(ledger: Ledger, redis: Redis,
     assert max(map(len, await redis.hkeys("toll:{acme}:usage:proj_123"))) < 160
 
 
-async def test_a_free_call_is_remembered_for_two_hours(ledger: Ledger, redis: Redis, clock: RedisClock) -> None:
+async def test_a_free_call_is_remembered_for_two_hours(
+    ledger: Ledger, redis: Redis, clock: RedisClock
+) -> None:
     """One that held and cost nothing but its request; a call that held money is remembered for a
     day, whatever it cost."""
     await ledger.set_limits(PROJECT, parse_limits(["9 requests/day"]))

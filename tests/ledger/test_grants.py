@@ -136,7 +136,9 @@ async def test_grants_of_the_embedded_store_survive_a_restart(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("scope", SCOPES, ids=lambda scope: scope.kind)
-async def test_what_has_no_price_is_refused_where_money_is_counted(ledger: Ledger, redis: Redis, scope: Scope) -> None:
+async def test_what_has_no_price_is_refused_where_money_is_counted(
+    ledger: Ledger, redis: Redis, scope: Scope
+) -> None:
     """In any scope of the call; nothing is taken. Limits in other units do not mind, nor one that was taken away."""
     await limit(ledger)
     await limit(ledger, "100 tokens/day", "5 concurrent", scope=scope)

@@ -87,7 +87,9 @@ async def test_all_or_nothing(ledger: Ledger) -> None:
     assert isinstance(await ledger.hold("c1", SCOPES, Amount(5 * USD)), Held)
 
 
-async def test_a_refusal_names_the_limit_that_resets_last(ledger: Ledger, clock: RedisClock) -> None:
+async def test_a_refusal_names_the_limit_that_resets_last(
+    ledger: Ledger, clock: RedisClock
+) -> None:
     """A caller that waits for what it is told is not refused by another limit that was in the way as well."""
     await limit(ledger, "1 requests/minute", "1 usd/day", "1 concurrent")
     await ledger.hold("c1", SCOPES, Amount(USD))
@@ -108,12 +110,19 @@ async def test_concurrency_has_no_reset(ledger: Ledger) -> None:
     await ledger.hold("c1", SCOPES, Amount(1))
     short = await ledger.hold("c2", SCOPES, Amount(1))
     assert isinstance(short, Short)
-    assert (short.unit, short.resets_at, short.retry_after_s, short.left) == ("concurrent", None, None, 0)
+    assert (short.unit, short.resets_at, short.retry_after_s, short.left) == (
+        "concurrent",
+        None,
+        None,
+        0,
+    )
     await ledger.settle("c1", SCOPES, Amount(1), record=record("c1"))
     assert isinstance(await ledger.hold("c2", SCOPES, Amount(1)), Held)
 
 
-async def test_a_settle_may_pass_a_limit_and_the_next_window_begins_at_zero(ledger: Ledger, clock: RedisClock) -> None:
+async def test_a_settle_may_pass_a_limit_and_the_next_window_begins_at_zero(
+    ledger: Ledger, clock: RedisClock
+) -> None:
     """Debt stays until its window ends, and nothing is allowed meanwhile, not even a free call."""
     await limit(ledger, "1 usd/hour")
     await ledger.hold("c1", SCOPES, Amount(USD))
@@ -133,7 +142,10 @@ async def test_a_settle_goes_to_the_windows_of_its_hold(ledger: Ledger, clock: R
     assert await state(ledger) == {"1 usd/minute": ("0", "0", "1"), "10 usd/day": ("0", "1", "9")}
     await ledger.hold("c2", SCOPES, Amount(USD // 2))
     await ledger.settle("c1", SCOPES, Amount(USD // 4), record=record("c1"))
-    assert await state(ledger) == {"1 usd/minute": ("0", "0.5", "0.5"), "10 usd/day": ("0.25", "0.5", "9.25")}
+    assert await state(ledger) == {
+        "1 usd/minute": ("0", "0.5", "0.5"),
+        "10 usd/day": ("0.25", "0.5", "9.25"),
+    }
 
 
 async def test_repeating_does_nothing(ledger: Ledger) -> None:
@@ -210,7 +222,9 @@ async def test_an_expired_hold_is_charged_in_full_and_a_late_settle_corrects_it(
     assert (row.key, row.nano_usd, row.tokens, row.requests) == ("openai/gpt-4o", USD, 7, 1)
 
 
-async def test_a_late_settle_corrects_the_day_of_the_sweep(ledger: Ledger, clock: RedisClock) -> None:
+async def test_a_late_settle_corrects_the_day_of_the_sweep(
+    ledger: Ledger, clock: RedisClock
+) -> None:
     """The sums of a day never go below zero because a correction came after midnight."""
     await limit(ledger)
     await ledger.hold("c1", SCOPES, Amount(4 * USD), deadline_s=1, carried=CARRIED)
@@ -218,18 +232,31 @@ async def test_a_late_settle_corrects_the_day_of_the_sweep(ledger: Ledger, clock
     assert await ledger.sweep("acme") == 1
     await clock.add(86_400)
     await ledger.settle("c1", SCOPES, Amount(USD), record=record("c1"))
-    assert [(row.key, row.nano_usd) for row in await ledger.usage("acme", "proj_123")] == [("2026-08-30", USD)]
+    assert [(row.key, row.nano_usd) for row in await ledger.usage("acme", "proj_123")] == [
+        ("2026-08-30", USD)
+    ]
 
 
-async def test_a_late_release_takes_the_sweeps_record_back(ledger: Ledger, clock: RedisClock, redis: Redis) -> None:
+async def test_a_late_release_takes_the_sweeps_record_back(
+    ledger: Ledger, clock: RedisClock, redis: Redis
+) -> None:
     """The call never left after all: nothing of it is counted, and whoever adds up the records finds its last one at 0."""
     await limit(ledger, "10 usd/day", "3 requests/day")
     await ledger.hold("c1", SCOPES, Amount(4 * USD), deadline_s=1, carried=CARRIED)
     await clock.add(2)
     assert await ledger.sweep("acme") == 1
     assert await ledger.release("c1", SCOPES)
-    assert await state(ledger) == {"10 usd/day": ("0", "0", "10"), "3 requests/day": ("0", "0", "3")}
-    assert sum(row.nano_usd + row.requests for row in await ledger.usage("acme", "proj_123", by="model")) == 0
+    assert await state(ledger) == {
+        "10 usd/day": ("0", "0", "10"),
+        "3 requests/day": ("0", "0", "3"),
+    }
+    assert (
+        sum(
+            row.nano_usd + row.requests
+            for row in await ledger.usage("acme", "proj_123", by="model")
+        )
+        == 0
+    )
     swept, released = [fields for _, fields in await redis.xrange("toll:{acme}:calls")]
     assert (swept[b"settled_by"], swept[b"cost_usd"]) == (b"sweep", b"4")
     assert released == {
@@ -242,18 +269,32 @@ async def test_a_late_release_takes_the_sweeps_record_back(ledger: Ledger, clock
     }
 
 
-async def test_a_settle_told_after_days_is_not_charged_twice(ledger: Ledger, clock: RedisClock) -> None:
+async def test_a_settle_told_after_days_is_not_charged_twice(
+    ledger: Ledger, clock: RedisClock
+) -> None:
     """Redis forgets an ended call after 24 hours: what was first tried longer ago may have been charged, so it is not again,
     unless its hold is still there."""
     await limit(ledger, "10 usd/total")
     began = clock.now
     await ledger.hold("c1", SCOPES, Amount(USD))
     await clock.add(23 * 3600 - 1)
-    assert await ledger.settle("c2", SCOPES, Amount(USD), record=record("c2"), tried_at=began) == "no_hold"
+    assert (
+        await ledger.settle("c2", SCOPES, Amount(USD), record=record("c2"), tried_at=began)
+        == "no_hold"
+    )
     await clock.add(1)
-    assert await ledger.settle("c3", SCOPES, Amount(USD), record=record("c3"), tried_at=began) == "forgotten"
-    assert await ledger.settle("c2", SCOPES, Amount(USD), record=record("c2"), tried_at=began) == "duplicate"
-    assert await ledger.settle("c1", SCOPES, Amount(USD), record=record("c1"), tried_at=began) == "hold"
+    assert (
+        await ledger.settle("c3", SCOPES, Amount(USD), record=record("c3"), tried_at=began)
+        == "forgotten"
+    )
+    assert (
+        await ledger.settle("c2", SCOPES, Amount(USD), record=record("c2"), tried_at=began)
+        == "duplicate"
+    )
+    assert (
+        await ledger.settle("c1", SCOPES, Amount(USD), record=record("c1"), tried_at=began)
+        == "hold"
+    )
     assert await state(ledger) == {"10 usd/total": ("2", "0", "8")}
     # Nothing was said of it: it may still be charged by who knows better.
     assert await ledger.settle("c3", SCOPES, Amount(USD), record=record("c3")) == "no_hold"
@@ -274,7 +315,9 @@ async def test_a_hold_sweeps_what_stands_in_its_way(ledger: Ledger, clock: Redis
     assert [row.nano_usd for row in await ledger.usage("acme", "other")] == [USD]
 
 
-async def test_after_an_outage_live_calls_have_time_to_renew(ledger: Ledger, clock: RedisClock) -> None:
+async def test_after_an_outage_live_calls_have_time_to_renew(
+    ledger: Ledger, clock: RedisClock
+) -> None:
     """A hold whose deadline passed while nobody could reach Redis is not swept at once, but no hold stays for ever."""
     await limit(ledger, "10 usd/day")
     await ledger.hold("alive", SCOPES, Amount(USD))
@@ -346,7 +389,9 @@ async def test_an_extension_obeys_the_limits(ledger: Ledger, clock: RedisClock) 
 
 
 @pytest.mark.parametrize(
-    ("cost", "now"), [(3, "0"), (4, "0"), (6, "2"), (9, "5")], ids=["less", "the first", "a part", "more than was held"]
+    ("cost", "now"),
+    [(3, "0"), (4, "0"), (6, "2"), (9, "5")],
+    ids=["less", "the first", "a part", "more than was held"],
 )
 async def test_a_settle_fills_the_windows_in_their_order(
     ledger: Ledger, clock: RedisClock, cost: int, now: str
@@ -361,7 +406,9 @@ async def test_a_settle_fills_the_windows_in_their_order(
     assert (shown["20 usd/minute"][:2], shown["20 usd/day"][:2]) == ((now, "0"), (str(cost), "0"))
 
 
-async def test_what_is_given_back_leaves_each_window_what_others_took(ledger: Ledger, clock: RedisClock) -> None:
+async def test_what_is_given_back_leaves_each_window_what_others_took(
+    ledger: Ledger, clock: RedisClock
+) -> None:
     """Of the running minute goes what was extended in it, and not what was held before."""
     await limit(ledger, "20 usd/minute", "20 usd/day")
     await ledger.hold("c1", SCOPES, Amount(4 * USD))
@@ -369,7 +416,10 @@ async def test_what_is_given_back_leaves_each_window_what_others_took(ledger: Le
     await ledger.hold("c2", SCOPES, Amount(USD))
     await ledger.extend("c1", SCOPES, Amount(3 * USD, 0, 0))
     await ledger.release("c1", SCOPES)
-    assert await state(ledger) == {"20 usd/minute": ("0", "1", "19"), "20 usd/day": ("0", "1", "19")}
+    assert await state(ledger) == {
+        "20 usd/minute": ("0", "1", "19"),
+        "20 usd/day": ("0", "1", "19"),
+    }
 
 
 async def test_a_sweep_leaves_each_window_as_it_is(ledger: Ledger, clock: RedisClock) -> None:
@@ -390,7 +440,9 @@ async def test_a_sweep_leaves_each_window_as_it_is(ledger: Ledger, clock: RedisC
     assert [row.nano_usd for row in await ledger.usage("acme", "proj_123")] == [5 * USD]
 
 
-async def test_a_hold_of_many_windows_stays_small(ledger: Ledger, clock: RedisClock, redis: Redis) -> None:
+async def test_a_hold_of_many_windows_stays_small(
+    ledger: Ledger, clock: RedisClock, redis: Redis
+) -> None:
     """A stream of a day is extended in each of its minutes; what its hold takes of Redis does not
     grow with them."""
     await limit(ledger, "1000 usd/minute", "1000 usd/hour", "9000 usd/week")
@@ -412,10 +464,16 @@ async def test_a_hold_of_many_windows_stays_small(ledger: Ledger, clock: RedisCl
 
 
 @pytest.mark.parametrize("name", ["holds", "swept"])
-async def test_what_the_version_before_has_stored(ledger: Ledger, clock: RedisClock, redis: Redis, name: str) -> None:
+async def test_what_the_version_before_has_stored(
+    ledger: Ledger, clock: RedisClock, redis: Redis, name: str
+) -> None:
     """A hold and a swept call as it wrote them are extended and settled like any other."""
     await limit(ledger, "20 usd/minute", "20 usd/day")
-    rest = "provider\x1fopenai\x1fmodel\x1fgpt-4o" if name == "holds" else "20695\x1fopenai/gpt-4o\x1ftok_1"
+    rest = (
+        "provider\x1fopenai\x1fmodel\x1fgpt-4o"
+        if name == "holds"
+        else "20695\x1fopenai/gpt-4o\x1ftok_1"
+    )
     created = int(clock.now * 1000)
     await ledger.hold("c1", SCOPES, Amount(4 * USD, 50), deadline_s=1, carried=CARRIED)
     await clock.add(2)
@@ -428,7 +486,10 @@ async def test_what_the_version_before_has_stored(ledger: Ledger, clock: RedisCl
     shown = await state(ledger)
     assert (shown["20 usd/minute"][2], shown["20 usd/day"][2]) == ("19", "15")
     await ledger.settle("c1", SCOPES, Amount(6 * USD, 60), record=record("c1"))
-    assert await state(ledger) == {"20 usd/minute": ("2", "0", "18"), "20 usd/day": ("6", "0", "14")}
+    assert await state(ledger) == {
+        "20 usd/minute": ("2", "0", "18"),
+        "20 usd/day": ("6", "0", "14"),
+    }
     [row] = await ledger.usage("acme", "proj_123", by="model")
     assert (row.key, row.nano_usd, row.tokens, row.requests) == ("openai/gpt-4o", 6 * USD, 60, 1)
 
@@ -447,14 +508,18 @@ async def test_changing_limits_keeps_what_was_used(ledger: Ledger) -> None:
     assert isinstance(await ledger.hold("c2", SCOPES, Amount(1)), Short)
 
 
-async def test_a_new_limit_counts_what_the_project_used_before(ledger: Ledger, clock: RedisClock) -> None:
+async def test_a_new_limit_counts_what_the_project_used_before(
+    ledger: Ledger, clock: RedisClock
+) -> None:
     """A limit set in the middle of its window knows the sums of the window's days and the calls under way."""
     await limit(ledger)
     await ledger.settle("c0", SCOPES, Amount(8 * USD, 10), record=record("c0"))
     await clock.add(86_400)
     await ledger.settle("c1", SCOPES, Amount(USD, 10), record=record("c1"))
     await ledger.hold("c2", SCOPES, Amount(2 * USD, 5))
-    await limit(ledger, "50 usd/month", "50 usd/week", "9 usd/hour", "100 tokens/total", "2 concurrent")
+    await limit(
+        ledger, "50 usd/month", "50 usd/week", "9 usd/hour", "100 tokens/total", "2 concurrent"
+    )
     # The 30th of August 2026 is a Sunday, so the week began anew on the 31st.
     assert await state(ledger) == {
         "50 usd/month": ("9", "2", "39"),
@@ -502,8 +567,20 @@ async def test_show_is_the_contract(ledger: Ledger) -> None:
                         "left": "9.875",
                         "resets_at": "2026-08-31T00:00:00Z",
                     },
-                    {"limit": "100 tokens/total", "used": "0", "held": "30", "left": "70", "resets_at": None},
-                    {"limit": "8 concurrent", "used": "0", "held": "1", "left": "7", "resets_at": None},
+                    {
+                        "limit": "100 tokens/total",
+                        "used": "0",
+                        "held": "30",
+                        "left": "70",
+                        "resets_at": None,
+                    },
+                    {
+                        "limit": "8 concurrent",
+                        "used": "0",
+                        "held": "1",
+                        "left": "7",
+                        "resets_at": None,
+                    },
                 ],
             },
         ],
@@ -518,16 +595,27 @@ async def test_usage_by_day_model_and_token(ledger: Ledger, clock: RedisClock) -
     await clock.add(86_400)
     await ledger.settle("c3", SCOPES, Amount(7, 1), record=record("c3", model="gpt 5 with spaces"))
     day, model, token = [
-        [(row.key, row.nano_usd, row.tokens, row.requests) for row in await ledger.usage("acme", "proj_123", by=by)]
+        [
+            (row.key, row.nano_usd, row.tokens, row.requests)
+            for row in await ledger.usage("acme", "proj_123", by=by)
+        ]
         for by in ("day", "model", "token")
     ]
     assert day == [("2026-08-30", 5, 10, 2), ("2026-08-31", 7, 1, 1)]
-    assert model == [("-", 0, 0, 1), ("openai/gpt 5 with spaces", 7, 1, 1), ("openai/gpt-4o", 5, 10, 1)]
+    assert model == [
+        ("-", 0, 0, 1),
+        ("openai/gpt 5 with spaces", 7, 1, 1),
+        ("openai/gpt-4o", 5, 10, 1),
+    ]
     assert token == [("tok_1", 12, 11, 3)]
-    assert [row.key for row in await ledger.usage("acme", "proj_123", date(2026, 8, 31))] == ["2026-08-31"]
+    assert [row.key for row in await ledger.usage("acme", "proj_123", date(2026, 8, 31))] == [
+        "2026-08-31"
+    ]
 
 
-async def test_old_sums_and_old_ids_are_forgotten(ledger: Ledger, clock: RedisClock, redis: Redis) -> None:
+async def test_old_sums_and_old_ids_are_forgotten(
+    ledger: Ledger, clock: RedisClock, redis: Redis
+) -> None:
     """Sums go after 400 days, ended calls after 24 hours, records beyond the stream's bound."""
     await limit(ledger)
     for n in range(5):
@@ -542,7 +630,10 @@ async def test_old_sums_and_old_ids_are_forgotten(ledger: Ledger, clock: RedisCl
     assert await redis.hlen("toll:{acme}:swept") == 0
     await clock.add(399 * 86_400)
     await ledger.settle("d1", SCOPES, Amount(1), record=record("d1"))
-    assert [row.key for row in await ledger.usage("acme", "proj_123")] == ["2026-08-31", "2027-10-04"]
+    assert [row.key for row in await ledger.usage("acme", "proj_123")] == [
+        "2026-08-31",
+        "2027-10-04",
+    ]
 
 
 async def test_keys_do_not_grow_with_calls_and_share_a_slot(ledger: Ledger, redis: Redis) -> None:
@@ -614,7 +705,10 @@ async def test_a_sum_that_would_pass_2_to_the_63_stops_nothing(ledger: Ledger) -
     """Nine thousand million dollars of one project on one day: the sum stays where it is, and calls are settled all the same."""
     await limit(ledger, f"{MAX_AMOUNT} tokens/day")
     for n in range(1026):
-        assert await ledger.settle(f"c{n}", SCOPES, Amount(MAX_AMOUNT), record=record(f"c{n}")) == "no_hold"
+        assert (
+            await ledger.settle(f"c{n}", SCOPES, Amount(MAX_AMOUNT), record=record(f"c{n}"))
+            == "no_hold"
+        )
     [row] = await ledger.usage("acme", "proj_123")
     assert (row.nano_usd, row.requests) == (1024 * MAX_AMOUNT, 1026)
 
@@ -630,7 +724,9 @@ async def test_a_sum_that_would_pass_2_to_the_63_stops_nothing(ledger: Ledger) -
         (Scope("project", "acme", ""),),
     ],
 )
-async def test_scopes_that_make_no_key_are_refused(ledger: Ledger, scopes: tuple[Scope, ...]) -> None:
+async def test_scopes_that_make_no_key_are_refused(
+    ledger: Ledger, scopes: tuple[Scope, ...]
+) -> None:
     """Scopes of one tenant, each once, with ids that can't reach into another key."""
     with pytest.raises(ValueError, match=r"scope|can't be the id"):
         await ledger.hold("c1", scopes, Amount(1))
@@ -656,7 +752,9 @@ async def test_a_clock_that_goes_back_reopens_no_window(ledger: Ledger, clock: R
     assert await state(ledger) == {"1 usd/minute": ("0.5", "0", "0.5")}
 
 
-async def test_a_clock_more_than_an_hour_back_is_believed(ledger: Ledger, clock: RedisClock) -> None:
+async def test_a_clock_more_than_an_hour_back_is_believed(
+    ledger: Ledger, clock: RedisClock
+) -> None:
     """It was wrong before. What was counted in the later minute goes with it, and what lasts longer stays counted."""
     await limit(ledger, "1 usd/minute", "10 usd/day")
     await ledger.hold("c1", SCOPES, Amount(USD))
@@ -664,14 +762,19 @@ async def test_a_clock_more_than_an_hour_back_is_believed(ledger: Ledger, clock:
     assert await state(ledger) == {"1 usd/minute": ("0", "0", "1"), "10 usd/day": ("0", "1", "9")}
     assert isinstance(await ledger.hold("c2", SCOPES, Amount(USD)), Held)
     await ledger.settle("c1", SCOPES, Amount(USD // 2), record=record("c1"))
-    assert await state(ledger) == {"1 usd/minute": ("0", "1", "0"), "10 usd/day": ("0.5", "1", "8.5")}
+    assert await state(ledger) == {
+        "1 usd/minute": ("0", "1", "0"),
+        "10 usd/day": ("0.5", "1", "8.5"),
+    }
 
 
 async def test_fifty_calls_at_once_against_money_for_ten(new_ledger: Callable[[], Ledger]) -> None:
     """Exactly what fits is let out, by several gateways on one Redis, and all of it."""
     gateways = [new_ledger() for _ in range(4)]
     await limit(gateways[0], "10 usd/day")
-    results = await asyncio.gather(*(gateways[n % 4].hold(f"c{n}", SCOPES, Amount(USD)) for n in range(50)))
+    results = await asyncio.gather(
+        *(gateways[n % 4].hold(f"c{n}", SCOPES, Amount(USD)) for n in range(50))
+    )
     assert sum(isinstance(result, Held) for result in results) == 10
     assert await state(gateways[0]) == {"10 usd/day": ("0", "10", "0")}
 
@@ -699,7 +802,9 @@ async def test_an_error_in_a_batch_is_one_calls_own(ledger: Ledger) -> None:
     assert isinstance(last, Held)
 
 
-async def test_a_replica_is_left_for_its_master(redis_server: RedisServer, redis_url: str, tmp_path: Path) -> None:
+async def test_a_replica_is_left_for_its_master(
+    redis_server: RedisServer, redis_url: str, tmp_path: Path
+) -> None:
     """A server that a failover made read-only is refused, and used again once it is a master."""
     redis = connect(redis_url, tmp_path)
     ledger = Ledger(redis)
@@ -725,7 +830,9 @@ async def test_text_of_any_kind_goes_into_the_record(ledger: Ledger, redis: Redi
     assert fields[b"lone"] == b"?"
 
 
-async def test_redis_away_and_back(redis_server: RedisServer, redis_url: str, tmp_path: Path) -> None:
+async def test_redis_away_and_back(
+    redis_server: RedisServer, redis_url: str, tmp_path: Path
+) -> None:
     """Without Redis every method says so at once; when it is back, so is the ledger, without a restart."""
     ledger = Ledger(connect(redis_url, tmp_path))
     await limit(ledger, "10 usd/day")
@@ -772,7 +879,9 @@ async def test_a_hold_without_an_answer_is_given_back(
     await ledger.close()
 
 
-async def test_a_tenant_whose_server_fails_does_not_keep_the_holds_of_others(redis_url: str, tmp_path: Path) -> None:
+async def test_a_tenant_whose_server_fails_does_not_keep_the_holds_of_others(
+    redis_url: str, tmp_path: Path
+) -> None:
     """Many holds of one tenant can't be given back, as when its master of a Cluster is lost: another's is in the first round."""
     rounds = 0
 

@@ -51,17 +51,27 @@ FIRST = {TENANT: TENANT_LIMITS, P: EDITS[0], Q: EDITS[3], ONE: ("40 usd/day",), 
 
 calls = st.sampled_from(sorted(WHOSE))
 gateways = st.integers(0, GATEWAYS - 1)
-amounts = st.builds(Amount, st.integers(0, 12).map(lambda usd: usd * USD), st.integers(0, 10), st.integers(0, 2))
+amounts = st.builds(
+    Amount, st.integers(0, 12).map(lambda usd: usd * USD), st.integers(0, 10), st.integers(0, 2)
+)
 models = st.sampled_from(["m", "n"])
 deadlines = st.sampled_from([20.0, 60.0, 90.0])
 # A minute's edge is one second away at first; a silence of more than 30 s may have been an outage. Back it goes an hour at most:
 # what is further back is believed, and begins its windows anew, which is another test's.
-steps = st.sampled_from([0.5, 1.0, 19.0, 29.0, 61.0, 200.0, 3_600.0, 43_200.0, 86_400.0, -1.0, -61.0, -3_600.0])
+steps = st.sampled_from(
+    [0.5, 1.0, 19.0, 29.0, 61.0, 200.0, 3_600.0, 43_200.0, 86_400.0, -1.0, -61.0, -3_600.0]
+)
 tried = st.sampled_from([None, 10.0, 3_599.0, 3_600.0, 82_799.0, 82_800.0, 200_000.0])
 operations = st.lists(
     st.one_of(
         st.tuples(
-            st.just("hold"), gateways, calls, amounts, deadlines, models, st.sampled_from([True, True, True, False])
+            st.just("hold"),
+            gateways,
+            calls,
+            amounts,
+            deadlines,
+            models,
+            st.sampled_from([True, True, True, False]),
         ),
         st.tuples(st.just("settle"), gateways, calls, amounts, models, tried),
         st.tuples(st.just("extend"), gateways, calls, amounts),
@@ -71,9 +81,15 @@ operations = st.lists(
         st.tuples(st.just("late sweep"), gateways, calls),
         st.tuples(st.just("crash"), gateways),
         st.tuples(st.just("advance"), gateways, steps),
-        st.tuples(st.just("limits"), gateways, st.sampled_from(sorted(FIRST)), st.sampled_from(EDITS)),
         st.tuples(
-            st.just("grant"), gateways, st.sampled_from([P, Q]), st.sampled_from(["usd", "tokens"]), st.integers(1, 20)
+            st.just("limits"), gateways, st.sampled_from(sorted(FIRST)), st.sampled_from(EDITS)
+        ),
+        st.tuples(
+            st.just("grant"),
+            gateways,
+            st.sampled_from([P, Q]),
+            st.sampled_from(["usd", "tokens"]),
+            st.integers(1, 20),
         ),
     ),
     max_size=40,
@@ -90,7 +106,10 @@ def url(request: pytest.FixtureRequest) -> str:
     )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(schedule=operations)
 def test_the_scripts_do_what_the_model_does(url: str, tmp_path: Path, schedule: list[Any]) -> None:
     """Whatever happens in whatever order: every answer, every limit's used and held, every hold, deadline, ended and swept id,
@@ -144,11 +163,18 @@ UNMET_STEPS: dict[tuple[State, Event], tuple[Any, ...]] = {
         for met in ((True, False) if row.needs is not None else (True,))
     ],
 )
-def test_every_row_is_what_the_scripts_do(url: str, tmp_path: Path, state: State, event: Event, met: bool) -> None:
+def test_every_row_is_what_the_scripts_do(
+    url: str, tmp_path: Path, state: State, event: Event, met: bool
+) -> None:
     """Each pair of a state and an event is reached, whether or not what it needs is so, and both go on alike from there."""
     schedule = [*WAYS[state], *(STEPS[event] if met else UNMET_STEPS[state, event])]
     # What was booked, and where, shows in how it is taken back.
-    after = [("extend", 0, "c0", Amount(USD, 1, 0)), ("advance", 0, 43_200.0), settled("c0", 9), held("c0")]
+    after = [
+        ("extend", 0, "c0", Amount(USD, 1, 0)),
+        ("advance", 0, 43_200.0),
+        settled("c0", 9),
+        held("c0"),
+    ]
     model = asyncio.run(run_both(url, tmp_path, schedule))
     assert (state, event, met) in model.seen
     asyncio.run(run_both(url, tmp_path, [*schedule, *after]))
@@ -175,7 +201,11 @@ SCENES: dict[str, tuple[Any, ...]] = {
             ("renew", 0, "c0", 172_800.0),
             ("advance", 0, 61.0),
         ),
-        *(("extend", 0, "c0", Amount(USD, 0, 0)), ("advance", 0, 3_600.0), ("extend", 0, "c0", Amount(2 * USD, 3, 0))),
+        *(
+            ("extend", 0, "c0", Amount(USD, 0, 0)),
+            ("advance", 0, 3_600.0),
+            ("extend", 0, "c0", Amount(2 * USD, 3, 0)),
+        ),
         *(("advance", 0, 43_200.0), ("extend", 0, "c0", Amount(4 * USD, 2, 0)), settled("c0", 12)),
     ),
     "extended, and settled for less than was held first": (
@@ -197,23 +227,52 @@ SCENES: dict[str, tuple[Any, ...]] = {
         ),
     ),
     "extended, and released": (
-        *(held("c0", 3), ("advance", 0, 1.0), ("extend", 0, "c0", Amount(2 * USD, 1, 0)), ("release", 1, "c0", "m")),
+        *(
+            held("c0", 3),
+            ("advance", 0, 1.0),
+            ("extend", 0, "c0", Amount(2 * USD, 1, 0)),
+            ("release", 1, "c0", "m"),
+        ),
         held("c1", 20),
     ),
     "extended, swept, extended again and settled": (
-        *(held("c0", 3, 20.0), ("advance", 0, 1.0), ("extend", 0, "c0", Amount(2 * USD, 1, 0)), ("advance", 0, 19.5)),
-        *(("sweep", 1), ("advance", 0, 40.0), ("extend", 0, "c0", Amount(4 * USD, 1, 0)), settled("c0", 7)),
+        *(
+            held("c0", 3, 20.0),
+            ("advance", 0, 1.0),
+            ("extend", 0, "c0", Amount(2 * USD, 1, 0)),
+            ("advance", 0, 19.5),
+        ),
+        *(
+            ("sweep", 1),
+            ("advance", 0, 40.0),
+            ("extend", 0, "c0", Amount(4 * USD, 1, 0)),
+            settled("c0", 7),
+        ),
     ),
     "extended into a window that is full": (
-        *(held("c0", 3), ("advance", 0, 1.0), held("c1", 12), held("c2", 8), ("extend", 0, "c0", Amount(USD, 1, 0))),
+        *(
+            held("c0", 3),
+            ("advance", 0, 1.0),
+            held("c1", 12),
+            held("c2", 8),
+            ("extend", 0, "c0", Amount(USD, 1, 0)),
+        ),
         *(settled("c1", 1), ("extend", 0, "c0", Amount(USD, 1, 0)), settled("c0", 5)),
     ),
     "a limit that is new where a hold was extended": (
-        *(("limits", 0, P, ()), held("c0", 3), ("advance", 0, 1.0), ("extend", 0, "c0", Amount(USD, 1, 0))),
+        *(
+            ("limits", 0, P, ()),
+            held("c0", 3),
+            ("advance", 0, 1.0),
+            ("extend", 0, "c0", Amount(USD, 1, 0)),
+        ),
         *(("limits", 0, P, EDITS[0]), settled("c0", 4)),
     ),
     "free calls are forgotten first": (
-        *(("hold", 0, "c0", Amount(0, 0, 1), 90.0, "m", True), ("settle", 0, "c0", Amount(0, 0, 1), "m", None)),
+        *(
+            ("hold", 0, "c0", Amount(0, 0, 1), 90.0, "m", True),
+            ("settle", 0, "c0", Amount(0, 0, 1), "m", None),
+        ),
         *(
             held("c1"),
             ("settle", 0, "c1", Amount(0, 0, 1), "m", None),
@@ -229,17 +288,42 @@ SCENES: dict[str, tuple[Any, ...]] = {
             held("c1"),
         ),
     ),
-    "the edge of a minute": (held("c0"), ("advance", 0, 1.0), held("c1"), ("release", 1, "c0", "m"), settled("c1")),
+    "the edge of a minute": (
+        held("c0"),
+        ("advance", 0, 1.0),
+        held("c1"),
+        ("release", 1, "c0", "m"),
+        settled("c1"),
+    ),
     "the clock goes back over an edge": (
-        *(("advance", 0, 1.0), held("c0"), ("advance", 0, -1.0), held("c1"), settled("c0"), ("advance", 0, 61.0)),
+        *(
+            ("advance", 0, 1.0),
+            held("c0"),
+            ("advance", 0, -1.0),
+            held("c1"),
+            settled("c0"),
+            ("advance", 0, 61.0),
+        ),
         *(("advance", 0, -61.0), held("c2"), settled("c1")),
     ),
     "swept the day after": (
-        *(held("c0"), held("c1"), ("advance", 0, 86_400.0), ("sweep", 0), ("advance", 0, 61.0), ("sweep", 1)),
+        *(
+            held("c0"),
+            held("c1"),
+            ("advance", 0, 86_400.0),
+            ("sweep", 0),
+            ("advance", 0, 61.0),
+            ("sweep", 1),
+        ),
         *(settled("c0"), ("release", 1, "c1", "m")),
     ),
     "the end of a silence": (
-        *(held("c0"), ("advance", 0, 200.0), ("sweep", 0), *(("advance", 0, 19.0), ("sweep", 0)) * 3),
+        *(
+            held("c0"),
+            ("advance", 0, 200.0),
+            ("sweep", 0),
+            *(("advance", 0, 19.0), ("sweep", 0)) * 3,
+        ),
         *(("advance", 0, 3.0), ("sweep", 0)),
     ),
     "a silence that is none": (held("c0", 1, 20.0), ("advance", 0, 30.0), ("sweep", 0)),
@@ -248,18 +332,47 @@ SCENES: dict[str, tuple[Any, ...]] = {
         *(*(("advance", 0, 19.0), ("renew", 2, "c0", 60.0)) * 3, ("advance", 0, 3.0), ("sweep", 0)),
     ),
     "a limit lowered below what is under way": (
-        *(held("c0"), held("c1"), ("limits", 0, P, EDITS[1]), ("extend", 0, "c0", Amount(USD, 0, 0)), held("c2")),
+        *(
+            held("c0"),
+            held("c1"),
+            ("limits", 0, P, EDITS[1]),
+            ("extend", 0, "c0", Amount(USD, 0, 0)),
+            held("c2"),
+        ),
         *(settled("c0"), settled("c1"), held("c2")),
     ),
     "limits away and back": (
-        *(held("c0"), ("limits", 0, P, ()), held("c1"), settled("c0"), ("limits", 0, P, EDITS[0]), settled("c1", 7)),
+        *(
+            held("c0"),
+            ("limits", 0, P, ()),
+            held("c1"),
+            settled("c0"),
+            ("limits", 0, P, EDITS[0]),
+            settled("c1", 7),
+        ),
     ),
     "a grant ends with its window": (
-        *(("grant", 0, P, "usd", 20), ("hold", 0, "c0", MUCH, 90.0, "m", True), ("limits", 0, P, EDITS[1])),
-        *(("advance", 0, 1.0), ("extend", 0, "c0", Amount(20 * USD, 0, 0)), ("advance", 0, 43_200.0), held("c1", 30)),
+        *(
+            ("grant", 0, P, "usd", 20),
+            ("hold", 0, "c0", MUCH, 90.0, "m", True),
+            ("limits", 0, P, EDITS[1]),
+        ),
+        *(
+            ("advance", 0, 1.0),
+            ("extend", 0, "c0", Amount(20 * USD, 0, 0)),
+            ("advance", 0, 43_200.0),
+            held("c1", 30),
+        ),
     ),
     "forgotten two at a time, and held again": (
-        *(settled("c0"), settled("c1"), ("advance", 0, 0.5), settled("c2"), ("advance", 0, 86_400.0), settled("c3")),
+        *(
+            settled("c0"),
+            settled("c1"),
+            ("advance", 0, 0.5),
+            settled("c2"),
+            ("advance", 0, 86_400.0),
+            settled("c3"),
+        ),
         *(
             ("advance", 0, 0.5),
             settled("c4"),
@@ -271,7 +384,14 @@ SCENES: dict[str, tuple[Any, ...]] = {
         ),
     ),
     "a day to the millisecond": (
-        *(settled("c0"), ("advance", 0, 86_400.0), settled("c3"), held("c0"), ("advance", 0, 0.001), settled("c4")),
+        *(
+            settled("c0"),
+            ("advance", 0, 86_400.0),
+            settled("c3"),
+            held("c0"),
+            ("advance", 0, 0.001),
+            settled("c4"),
+        ),
         held("c0"),
     ),
     "projects and tokens": (
@@ -283,7 +403,14 @@ SCENES: dict[str, tuple[Any, ...]] = {
             ("limits", 0, ONE, ("4 usd/day",)),
             held("c1"),
         ),
-        *(*SWEEP, settled("c3"), settled("c4"), settled("c2"), held("c1"), ("release", 1, "c0", "m")),
+        *(
+            *SWEEP,
+            settled("c3"),
+            settled("c4"),
+            settled("c2"),
+            held("c1"),
+            ("release", 1, "c0", "m"),
+        ),
     ),
 }
 
@@ -314,7 +441,9 @@ def test_the_table_keeps_count() -> None:
         assert row.under_way == (row.then == "held") - (state == "held"), (state, event)
         charged = row.counters in ("replace", "charge") or event == "sweep"
         booked = {"book": state in ("unknown", "held"), "rebook": state == "swept"}
-        assert booked.get(row.sums, False) == (charged and row.answer not in ("nothing", "duplicate")), (state, event)
+        assert booked.get(row.sums, False) == (
+            charged and row.answer not in ("nothing", "duplicate")
+        ), (state, event)
         assert (row.record == "sweep") == (row.then == "swept" != state), (state, event)
         assert (row.record in ("hold", "late", "no_hold")) == (
             row.answer in ("hold", "late", "no_hold") or row.sums == "unbook"
@@ -322,9 +451,14 @@ def test_the_table_keeps_count() -> None:
         assert row.needs is None or row.needs in UNMET
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=20,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(estimates=st.lists(st.integers(1, 15), min_size=1, max_size=40), limit=st.integers(1, 60))
-def test_holds_at_the_same_time_never_pass_a_limit(url: str, tmp_path: Path, estimates: list[int], limit: int) -> None:
+def test_holds_at_the_same_time_never_pass_a_limit(
+    url: str, tmp_path: Path, estimates: list[int], limit: int
+) -> None:
     """However many gateways ask at once, what they were given fits, and what was refused did not."""
 
     async def run() -> None:
@@ -332,10 +466,21 @@ def test_holds_at_the_same_time_never_pass_a_limit(url: str, tmp_path: Path, est
             ledgers = [Ledger(redis, clock=RedisClock.LUA) for _ in range(GATEWAYS)]
             await ledgers[0].set_limits(P, parse_limits([f"{limit} usd/day"]))
             results = await asyncio.gather(
-                *(ledgers[n % GATEWAYS].hold(f"c{n}", SCOPES, Amount(usd * USD)) for n, usd in enumerate(estimates))
+                *(
+                    ledgers[n % GATEWAYS].hold(f"c{n}", SCOPES, Amount(usd * USD))
+                    for n, usd in enumerate(estimates)
+                )
             )
-            held = sum(usd for usd, result in zip(estimates, results, strict=True) if isinstance(result, Held))
-            refused = [usd for usd, result in zip(estimates, results, strict=True) if not isinstance(result, Held)]
+            held = sum(
+                usd
+                for usd, result in zip(estimates, results, strict=True)
+                if isinstance(result, Held)
+            )
+            refused = [
+                usd
+                for usd, result in zip(estimates, results, strict=True)
+                if not isinstance(result, Held)
+            ]
             assert held <= limit
             assert all(held + usd > limit for usd in refused)
 
@@ -365,7 +510,12 @@ async def run_both(url: str, directory: Path, schedule: Sequence[Any]) -> Model:
     async with store(url, directory) as redis:
         clock = RedisClock(redis)
         await clock.set(RedisClock.START + 59)
-        both = Both(redis, clock, [Ledger(redis, clock=RedisClock.LUA) for _ in range(GATEWAYS)], Model({}, clock.now))
+        both = Both(
+            redis,
+            clock,
+            [Ledger(redis, clock=RedisClock.LUA) for _ in range(GATEWAYS)],
+            Model({}, clock.now),
+        )
         # Every pair is counted from the start: what a limit set later begins with is another test's.
         for scope, first in FIRST.items():
             for edit in (EDITS[1], EDITS[0], first):
@@ -392,14 +542,20 @@ async def step(name: str, gateway: int, rest: list[Any], both: Both) -> None:
             tried_at = None if ago is None else model.now - ago
             line = {"call_id": call, "provider": "openai", "model": name, "cost_usd": str(amount)}
             answer = await ledger.settle(call, WHOSE[call], amount, record=line, tried_at=tried_at)
-            assert answer == model.apply("settle", call, WHOSE[call], amount, record=line, tried_at=tried_at)
+            assert answer == model.apply(
+                "settle", call, WHOSE[call], amount, record=line, tried_at=tried_at
+            )
         case "release", [call, name]:
             line = {"call_id": call, "model": name, "cost_usd": "0"}
             released = await ledger.release(call, WHOSE[call], line)
-            assert released == (model.apply("release", call, WHOSE[call], record=line) == "released")
+            assert released == (
+                model.apply("release", call, WHOSE[call], record=line) == "released"
+            )
         case "renew", [call, deadline_s]:
             renewed = await ledger.renew(call, WHOSE[call], deadline_s)
-            assert renewed == (model.apply("renew", call, WHOSE[call], deadline_s=deadline_s) == "renewed")
+            assert renewed == (
+                model.apply("renew", call, WHOSE[call], deadline_s=deadline_s) == "renewed"
+            )
         case "sweep", []:
             assert await ledger.sweep("acme") == model.sweep()
         case "late sweep", [call]:
@@ -417,7 +573,9 @@ async def step(name: str, gateway: int, rest: list[Any], both: Both) -> None:
                 model.server = both.clock.now
         case "grant", [project, unit, amount]:
             amount = amount * USD if unit == "usd" else amount
-            assert await ledger.grant(project, unit, amount, {}) == model.grant(project, unit, amount)
+            assert await ledger.grant(project, unit, amount, {}) == model.grant(
+                project, unit, amount
+            )
         case "limits", [scope, texts]:
             await ledger.set_limits(scope, parse_limits(texts))
             model.limits[scope] = parse_limits(texts)
@@ -427,13 +585,21 @@ async def step(name: str, gateway: int, rest: list[Any], both: Both) -> None:
 
 
 async def hold(
-    ledger: Ledger, model: Model, call: str, amount: Amount, deadline_s: float, name: str, priced: bool
+    ledger: Ledger,
+    model: Model,
+    call: str,
+    amount: Amount,
+    deadline_s: float,
+    name: str,
+    priced: bool,
 ) -> None:
     scopes, carried = WHOSE[call], {"provider": "openai", "model": name}
     in_money = any(limit.unit == "usd" for scope in scopes for limit in model.limits[scope])
     blocking = model.blocking(scopes, amount)
     try:
-        result = await ledger.hold(call, scopes, amount, deadline_s=deadline_s, carried=carried, priced=priced)
+        result = await ledger.hold(
+            call, scopes, amount, deadline_s=deadline_s, carried=carried, priced=priced
+        )
     except ValueError:
         assert model.apply("hold", call, scopes, amount) == "ended"
         return
@@ -463,9 +629,16 @@ async def extend(ledger: Ledger, model: Model, call: str, amount: Amount) -> Non
 
 def assert_short(result: Short, blocking: list[tuple[Scope, str, str, int]]) -> None:
     assert (result.scope, result.limit_text, result.unit, result.left) in blocking
-    least = {unit: min((left for _, _, of, left in blocking if of == unit), default=None) for unit in ("usd", "tokens")}
+    least = {
+        unit: min((left for _, _, of, left in blocking if of == unit), default=None)
+        for unit in ("usd", "tokens")
+    }
     others = any(unit not in least for _, _, unit, _ in blocking)
-    assert (result.left_usd, result.left_tokens, result.others) == (least["usd"], least["tokens"], others)
+    assert (result.left_usd, result.left_tokens, result.others) == (
+        least["usd"],
+        least["tokens"],
+        others,
+    )
 
 
 def expected(model: Model) -> dict[str, Any]:
@@ -475,7 +648,12 @@ def expected(model: Model) -> dict[str, Any]:
         for limit in each:
             used, held = model.taken(scope, limit)
             extra = model.extra(scope, limit)
-            limits[scope.name, limit.text] = (used, held, max(limit.amount + extra - used - held, 0), extra)
+            limits[scope.name, limit.text] = (
+                used,
+                held,
+                max(limit.amount + extra - used - held, 0),
+                extra,
+            )
     entries = {
         call: (ms(entry.created), entry.amount, " ".join(scope.name for scope in entry.scopes))
         for call, entry in model.entries.items()
@@ -499,13 +677,18 @@ async def told(both: Both) -> dict[str, Any]:
     redis, ledger = both.redis, both.ledgers[0]
     shown = [*await ledger.show((TENANT, P, ONE)), *await ledger.show((Q, TWO))]
     found: Any = {
-        name: f"toll:{{acme}}:{name}" for name in ("clock", "holds", "deadlines", "settled", "swept", "calls")
+        name: f"toll:{{acme}}:{name}"
+        for name in ("clock", "holds", "deadlines", "settled", "swept", "calls")
     }
     sums = {}
     for project in ("p", "q"):
         fields: Any = await redis.hgetall(names.usage_key("acme", project))
         # How many models a day has sums of is another test's.
-        kept = {name.decode(): int(value) for name, value in fields.items() if int(value) and b" names " not in name}
+        kept = {
+            name.decode(): int(value)
+            for name, value in fields.items()
+            if int(value) and b" names " not in name
+        }
         sums |= {project: kept} if kept else {}
     clock: Any = await redis.get(found["clock"])
     held: Any = await redis.hgetall(found["holds"])
@@ -519,13 +702,23 @@ async def told(both: Both) -> dict[str, Any]:
             for row in state.limits
         },
         "holds": {call.decode(): kept_hold(text)[:3] for call, text in held.items()},
-        "deadlines": {call.decode(): at for call, at in await redis.zrange(found["deadlines"], 0, -1, withscores=True)},
-        "ended": {call.decode(): at for call, at in await redis.zrange(found["settled"], 0, -1, withscores=True)},
+        "deadlines": {
+            call.decode(): at
+            for call, at in await redis.zrange(found["deadlines"], 0, -1, withscores=True)
+        },
+        "ended": {
+            call.decode(): at
+            for call, at in await redis.zrange(found["settled"], 0, -1, withscores=True)
+        },
         "swept": {
-            call.decode(): (*hold[:3], *booked(hold[3])) for call, hold in ((c, kept_hold(t)) for c, t in swept.items())
+            call.decode(): (*hold[:3], *booked(hold[3]))
+            for call, hold in ((c, kept_hold(t)) for c, t in swept.items())
         },
         "sums": sums,
-        "records": [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in records],
+        "records": [
+            {name.decode(): value.decode() for name, value in fields.items()}
+            for _, fields in records
+        ],
     }
 
 

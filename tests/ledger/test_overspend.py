@@ -47,20 +47,25 @@ def prices() -> PriceTable:
 TEXT = st.one_of(
     st.text(st.characters(categories=None, exclude_categories=())),  # Unpaired surrogates as well.
     st.text(
-        st.sampled_from('漢字かな한글😀👨‍👩‍👧\U0001d15e\u0958e\u0301\u0323\\"\n\t\0\x1f\x7f\ufeff\ufdfaİß<|im_end|>')
+        st.sampled_from(
+            '漢字かな한글😀👨‍👩‍👧\U0001d15e\u0958e\u0301\u0323\\"\n\t\0\x1f\x7f\ufeff\ufdfaİß<|im_end|>'
+        )
     ),
     st.builds(mul, st.text(max_size=6), st.integers(1, 400)),
 )
 SCHEMA = st.recursive(
     st.fixed_dictionaries(
-        {"type": st.just("string")}, optional={"description": TEXT, "enum": st.lists(TEXT, max_size=4)}
+        {"type": st.just("string")},
+        optional={"description": TEXT, "enum": st.lists(TEXT, max_size=4)},
     ),
     lambda inner: st.fixed_dictionaries(
         {"type": st.just("object"), "properties": st.dictionaries(TEXT, inner, max_size=4)}
     ),
     max_leaves=6,
 )
-FUNCTION = st.fixed_dictionaries({"name": TEXT, "parameters": SCHEMA}, optional={"description": TEXT})
+FUNCTION = st.fixed_dictionaries(
+    {"name": TEXT, "parameters": SCHEMA}, optional={"description": TEXT}
+)
 PART = st.one_of(
     st.fixed_dictionaries({"type": st.just("text"), "text": TEXT}),
     st.fixed_dictionaries({"type": st.just("refusal"), "refusal": TEXT}),
@@ -85,13 +90,16 @@ MESSAGE = st.fixed_dictionaries(
         "name": TEXT,
         "tool_call_id": TEXT,
         "tool_calls": st.lists(
-            st.fixed_dictionaries({"id": TEXT, "type": st.just("function"), "function": CALLED}), max_size=3
+            st.fixed_dictionaries({"id": TEXT, "type": st.just("function"), "function": CALLED}),
+            max_size=3,
         ),
     },
 )
 REQUEST = st.fixed_dictionaries(
     {
-        "model": st.sampled_from(["gpt-4o-mini", "gpt-4.1-nano", "gpt-5-nano", "gpt-6-luna", "o4-mini"]),
+        "model": st.sampled_from(
+            ["gpt-4o-mini", "gpt-4.1-nano", "gpt-5-nano", "gpt-6-luna", "o4-mini"]
+        ),
         "messages": st.lists(MESSAGE, max_size=5),
     },
     optional={
@@ -100,9 +108,13 @@ REQUEST = st.fixed_dictionaries(
         "n": st.integers(1, 3),
         "stream": st.booleans(),
         "service_tier": st.sampled_from(["auto", "default", "flex", "priority"]),
-        "tools": st.lists(st.fixed_dictionaries({"type": st.just("function"), "function": FUNCTION}), max_size=4),
+        "tools": st.lists(
+            st.fixed_dictionaries({"type": st.just("function"), "function": FUNCTION}), max_size=4
+        ),
         "functions": st.lists(FUNCTION, max_size=4),
-        "response_format": st.fixed_dictionaries({"type": st.just("json_schema"), "json_schema": SCHEMA}),
+        "response_format": st.fixed_dictionaries(
+            {"type": st.just("json_schema"), "json_schema": SCHEMA}
+        ),
         "prediction": st.fixed_dictionaries({"type": st.just("content"), "content": TEXT}),
         "web_search_options": st.just({}),
         "safety_identifier": TEXT,
@@ -129,16 +141,28 @@ def count(body: bytes, context: int, answer: int) -> tuple[int, int]:
     request = json.loads(body)
     tokens, far = 70 + 3, "web_search_options" in request
     for message in request["messages"]:
-        tokens += 8 + size(message.get("name")) + size(message.get("tool_call_id")) + size(message["content"])
+        tokens += (
+            8
+            + size(message.get("name"))
+            + size(message.get("tool_call_id"))
+            + size(message["content"])
+        )
         tokens += sum(map(written, message.get("tool_calls", ())))
         for part in message["content"] if isinstance(message["content"], list) else ():
             tokens += 2 + size(part.get("text")) + size(part.get("refusal"))
             if part["type"] == "image_url":
                 low = part["image_url"].get("detail") == "low"
                 # 1536 patches at most: 2.46 tokens each of the nano models, 1.72 of o4-mini.
-                dearest = {"gpt-4o-mini": (2833, 48_169), "gpt-6-luna": (256, 2_500), "o4-mini": (2_642, 2_642)}
+                dearest = {
+                    "gpt-4o-mini": (2833, 48_169),
+                    "gpt-6-luna": (256, 2_500),
+                    "o4-mini": (2_642, 2_642),
+                }
                 tokens += dearest.get(request["model"], (3_779, 3_779))[not low]
-                far = far or (request["model"] == "gpt-6-luna" and part["image_url"].get("detail") in (None, "auto"))
+                far = far or (
+                    request["model"] == "gpt-6-luna"
+                    and part["image_url"].get("detail") in (None, "auto")
+                )
             far = far or part["type"] == "file"
     for definition in (*request.get("tools", ()), *request.get("functions", ())):
         tokens += 12 + written(definition)
@@ -174,16 +198,26 @@ async def spend(
         asked, hold = covered.requested.asked, covered.hold
         window = prices.window("openai", asked.model)
         into, out = count(
-            covered.requested.body or b"", OPENAI.most_input(window), OPENAI.most_output(asked.model, window)
+            covered.requested.body or b"",
+            OPENAI.most_input(window),
+            OPENAI.most_output(asked.model, window),
         )
         tier = served if asked.tier in ("", "auto") else asked.tier
-        usage = Units(input=into, cache_write=int(into * share), output=out, reasoning=int(out * share), requests=1)
+        usage = Units(
+            input=into,
+            cache_write=int(into * share),
+            output=out,
+            reasoning=int(out * share),
+            requests=1,
+        )
         charges = (Charge(asked.model, usage, tier),)
         charge = purse.charge(at.id, Outcome(End.WHOLE, 200, metered=True, charges=charges))
         assert charge is not None
         amount, charged_by = charge
         assert charged_by == "usage"
-        counted.append((requested.estimate.units.input, into, amount.nano_usd - hold.amount.nano_usd))
+        counted.append(
+            (requested.estimate.units.input, into, amount.nano_usd - hold.amount.nano_usd)
+        )
         await purse.settle(at.id, amount, {"call_id": at.id})
     [shown] = await ledger.show([PROJECT])
     await ledger.close()
@@ -195,14 +229,23 @@ WORST = Project("proj_1", "acme", LIMITS, estimate="worst")
 
 @settings(
     max_examples=60,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+    ],
 )
 @given(
-    requests=st.lists(st.tuples(REQUEST, st.booleans(), SERVED, st.floats(0, 1)), min_size=1, max_size=6),
+    requests=st.lists(
+        st.tuples(REQUEST, st.booleans(), SERVED, st.floats(0, 1)), min_size=1, max_size=6
+    ),
     clamp=st.booleans(),
 )
 def test_nothing_is_overspent(
-    tmp_path: Path, prices: PriceTable, requests: list[tuple[dict[str, Any], bool, str, float]], clamp: bool
+    tmp_path: Path,
+    prices: PriceTable,
+    requests: list[tuple[dict[str, Any], bool, str, float]],
+    clamp: bool,
 ) -> None:
     """Random requests in random Unicode, plain, streamed and clamped: not one costs more than its hold."""
     calls = [
@@ -227,20 +270,30 @@ def _whole(request: Any) -> bool:
 
 
 @pytest.mark.parametrize("estimate", ["worst", "typical"])
-def test_the_same_requests_by_both_estimates(tmp_path: Path, prices: PriceTable, estimate: Any) -> None:
+def test_the_same_requests_by_both_estimates(
+    tmp_path: Path, prices: PriceTable, estimate: Any
+) -> None:
     """Text of which each byte is a token: what is typical is overspent, what is worst never is, and gets through."""
-    request = {"model": "gpt-4o", "messages": [{"role": "user", "content": "\x01" * 30_000}], "max_tokens": 1}
+    request = {
+        "model": "gpt-4o",
+        "messages": [{"role": "user", "content": "\x01" * 30_000}],
+        "max_tokens": 1,
+    }
     calls = [(json.dumps(request).encode(), "default", 0.0)] * 100
     counted, limits = asyncio.run(spend(tmp_path, prices, replace(WORST, estimate=estimate), calls))
     overspent = any(used > limit for _, limit, used in limits)
     assert overspent is (estimate == "typical")
     if estimate == "worst":
-        assert len(counted) == 39, "all for which there was room: 0.0752 USD each, and 0.1319 left for the last"
+        assert len(counted) == 39, (
+            "all for which there was room: 0.0752 USD each, and 0.1319 left for the last"
+        )
         assert all(beyond <= 0 for _, _, beyond in counted)
 
 
 @pytest.mark.parametrize("character", ["\x01", "a", "\u6f22"])
-def test_long_definitions_are_held_as_they_are_written(tmp_path: Path, prices: PriceTable, character: str) -> None:
+def test_long_definitions_are_held_as_they_are_written(
+    tmp_path: Path, prices: PriceTable, character: str
+) -> None:
     """A tool's description of which the provider may write each character as an escape."""
     function = {"name": "f", "description": character * 10_000, "parameters": {}}
     request = {

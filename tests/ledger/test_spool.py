@@ -74,7 +74,9 @@ async def filled(directory: Path, count: int) -> Spool:
     return spool
 
 
-def rows(directory: Path, sql: str = "SELECT call_id, state FROM records ORDER BY seq") -> list[Any]:
+def rows(
+    directory: Path, sql: str = "SELECT call_id, state FROM records ORDER BY seq"
+) -> list[Any]:
     """What another program sees in the file."""
     with closing(sqlite3.connect(directory / "spool.sqlite3")) as connection:
         found = connection.execute(sql).fetchall()
@@ -140,9 +142,13 @@ class Counting(SpoolFile):
 
 
 @pytest.mark.parametrize("factory", [asyncio.Task, asyncio.eager_task_factory])
-async def test_what_comes_in_one_turn_of_the_loop_is_one_transaction(tmp_path: Path, factory: Any) -> None:
+async def test_what_comes_in_one_turn_of_the_loop_is_one_transaction(
+    tmp_path: Path, factory: Any
+) -> None:
     """One fsync for all, also where a task starts at once."""
-    asyncio.get_running_loop().set_task_factory(factory if factory is asyncio.eager_task_factory else None)
+    asyncio.get_running_loop().set_task_factory(
+        factory if factory is asyncio.eager_task_factory else None
+    )
     file = Counting(tmp_path)
     spool = Spool(tmp_path, file)
     await asyncio.gather(*(spool.put(ending(number)) for number in range(200)))
@@ -265,7 +271,9 @@ async def test_those_that_were_lost_are_asked_last(tmp_path: Path) -> None:
     await spool.close()
 
 
-async def test_what_can_never_be_told_is_put_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_can_never_be_told_is_put_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Said once, kept for a person, and not in the way of what comes behind it."""
     spool = await filled(tmp_path, 3)
     teller = Teller()
@@ -326,7 +334,16 @@ async def test_a_replay_that_is_cancelled_loses_nothing(tmp_path: Path, turns: i
 async def test_a_beginning_is_told_by_the_next_process_alone(tmp_path: Path) -> None:
     """The last record of a call counts: the larger beginning, its end, or that it is held."""
     spool = Spool(tmp_path)
-    for one in (begun(1), begun(2), begun(1, 50), begun(3), begun(4), ending(2), held(3), begun(4, 70)):
+    for one in (
+        begun(1),
+        begun(2),
+        begun(1, 50),
+        begun(3),
+        begun(4),
+        ending(2),
+        held(3),
+        begun(4, 70),
+    ):
         await spool.put(one)
     assert (spool.waiting, spool.live, spool.calls) == (1, {"call_1", "call_4"}, 3)
     teller = Teller()
@@ -577,7 +594,9 @@ async def test_a_record_that_cannot_be_written_fails_alone(tmp_path: Path) -> No
     """The others of its transaction are on disk."""
     spool = Spool(tmp_path)
     wrong = replace(ending(1), call_id="call_\ud800")
-    results = await asyncio.gather(*map(spool.put, (ending(0), wrong, ending(2))), return_exceptions=True)
+    results = await asyncio.gather(
+        *map(spool.put, (ending(0), wrong, ending(2))), return_exceptions=True
+    )
     assert (results[0], results[2]) == (None, None)
     assert isinstance(results[1], OSError)
     assert rows(tmp_path) == [("call_0", "ended"), ("call_2", "ended")]
@@ -639,7 +658,9 @@ async def test_a_transaction_that_fails_loses_nothing_that_was_there(tmp_path: P
     spool = await filled(tmp_path, 1)
     with closing(sqlite3.connect(tmp_path / "spool.sqlite3", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        other.execute("CREATE TRIGGER boom BEFORE INSERT ON records BEGIN SELECT RAISE(FAIL, 'injected'); END")
+        other.execute(
+            "CREATE TRIGGER boom BEFORE INSERT ON records BEGIN SELECT RAISE(FAIL, 'injected'); END"
+        )
         other.execute("COMMIT")
     with pytest.raises(OSError, match="injected"):
         await spool.put(ending(2))
@@ -711,7 +732,9 @@ async def test_a_damaged_file(tmp_path: Path, damage: str) -> None:
     await refused_at_the_start(tmp_path, "it is damaged|malformed")
 
 
-async def test_a_record_whose_bytes_changed_is_put_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_record_whose_bytes_changed_is_put_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A flipped bit costs that record alone, and it is kept for a person to look at."""
     await (await filled(tmp_path, 3)).close()
     file = tmp_path / "spool.sqlite3"
@@ -763,7 +786,9 @@ def line(record: SpoolRecord) -> bytes:
     return b"%08x %08x %b\n" % (len(body), zlib.crc32(body), body)
 
 
-async def test_an_old_file_is_taken_over_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_old_file_is_taken_over_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The last record of a call counts, and the file is gone."""
     old = tmp_path / "settles.spool"
     timed = replace(ending(5), tried_at=1_788_091_200.25)
@@ -840,7 +865,9 @@ async def test_a_torn_last_record_of_it_is_dropped_and_said(
     await spool.close()
 
 
-@pytest.mark.parametrize("damage", [b"not a record\n", b"x" * (MAX_RECORD + 5) + b"\n", b"00000002 00000000 {}\n"])
+@pytest.mark.parametrize(
+    "damage", [b"not a record\n", b"x" * (MAX_RECORD + 5) + b"\n", b"00000002 00000000 {}\n"]
+)
 async def test_damage_of_it_is_kept_for_a_person(
     tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 from tollhouse.call import ListenerKind
 from tollhouse.denial import Denial
 from tollhouse.listen.exchange import Exchange
-from tollhouse.listen.mitm import Bounds, ConnectRequest, GateMaster, Handshake, TollhouseConnectionHandler
+from tollhouse.listen.mitm import (
+    Bounds,
+    ConnectRequest,
+    GateMaster,
+    Handshake,
+    TollhouseConnectionHandler,
+)
 
 BOUNDS = Bounds(max_header_bytes=2000, request_timeout_s=30.0, max_discarded_bytes=10_000)
 

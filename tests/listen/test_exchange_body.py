@@ -50,7 +50,10 @@ async def test_too_large(pieces: list[int]) -> None:
         exchange.feed(b"x" * size)
     with pytest.raises(Refused) as refused:
         await task
-    assert (refused.value.denial.code, refused.value.denial.why) == ("body_too_large", "The limit is 100 bytes.")
+    assert (refused.value.denial.code, refused.value.denial.why) == (
+        "body_too_large",
+        "The limit is 100 bytes.",
+    )
 
 
 async def test_exactly_the_limit() -> None:
@@ -64,7 +67,10 @@ async def test_silence() -> None:
     exchange, _ = an_exchange(body=None)
     with pytest.raises(Refused) as refused:
         await exchange.read_all(100, 0)
-    assert (refused.value.denial.code, refused.value.denial.why) == ("timeout", "No byte of the body came for 0 s.")
+    assert (refused.value.denial.code, refused.value.denial.why) == (
+        "timeout",
+        "No byte of the body came for 0 s.",
+    )
     assert exchange.waited_s > 0
 
 
@@ -150,7 +156,12 @@ async def test_what_comes_behind_the_answer_is_counted_and_dropped() -> None:
     exchange.answer(413, [], b"no")
     for _ in range(10):
         exchange.feed(b"x" * 10)
-    assert (wire.body, exchange.received, exchange.buffered, exchange.finished) == (b"no", 110, 0, True)
+    assert (wire.body, exchange.received, exchange.buffered, exchange.finished) == (
+        b"no",
+        110,
+        0,
+        True,
+    )
 
 
 @pytest.mark.parametrize(("method", "body"), [("GET", b"refused"), ("HEAD", b"")])
@@ -158,7 +169,11 @@ async def test_a_whole_answer(method: str, body: bytes) -> None:
     """HEAD is told the length and sent nothing (RFC 9110 9.3.2)."""
     exchange, wire = an_exchange(a_head(method))
     exchange.answer(403, [("x-a", "b")], b"refused")
-    assert (wire.status, wire.headers, wire.body) == (403, {"x-a": "b", "content-length": "7"}, body)
+    assert (wire.status, wire.headers, wire.body) == (
+        403,
+        {"x-a": "b", "content-length": "7"},
+        body,
+    )
     assert (wire.ends, wire.cut) == (1, False)
 
 

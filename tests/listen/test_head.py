@@ -66,7 +66,9 @@ def test_a_value_is_what_stands_between_its_spaces(line: bytes, value: bytes) ->
     assert parse_http1(head(line)).headers.fields == ((b"a", value),)
 
 
-@pytest.mark.parametrize("line", [b"", b":", b"a", b"a b:c", b" a:b", b"a :b", b"a:b\x01", b"a:b\x7f", b"\xfc:b"])
+@pytest.mark.parametrize(
+    "line", [b"", b":", b"a", b"a b:c", b" a:b", b"a :b", b"a:b\x01", b"a:b\x7f", b"\xfc:b"]
+)
 def test_malformed_lines(line: bytes) -> None:
     """What is no `name: value` is refused."""
     with pytest.raises(Defect) as refused:

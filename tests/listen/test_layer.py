@@ -37,8 +37,19 @@ async def test_a_request_becomes_an_exchange() -> None:
         assert await client.take(6) == b"answer"
     [exchange] = addon.exchanges
     given = exchange.head
-    assert (given.method, given.target, given.http_version, given.scheme) == ("POST", "/p?q", "1.1", "http")
-    assert given.headers == (("host", "x"), ("b", "1"), ("a", "2"), ("b", "3"), ("content-length", "4"))
+    assert (given.method, given.target, given.http_version, given.scheme) == (
+        "POST",
+        "/p?q",
+        "1.1",
+        "http",
+    )
+    assert given.headers == (
+        ("host", "x"),
+        ("b", "1"),
+        ("a", "2"),
+        ("b", "3"),
+        ("content-length", "4"),
+    )
     assert (bodies, exchange.finished) == ([b"body"], True)
 
 
@@ -144,7 +155,8 @@ POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
 
 
 @pytest.mark.parametrize(
-    ("sent", "answers"), [(GET, 1), (POST, 1), (GET + POST + GET, 3), (GET + GET[:-2], 1), (GET + POST[:-1], 1)]
+    ("sent", "answers"),
+    [(GET, 1), (POST, 1), (GET + POST + GET, 3), (GET + GET[:-2], 1), (GET + POST[:-1], 1)],
 )
 async def test_a_client_that_ends_its_direction(sent: bytes, answers: int) -> None:
     """Each request that was sent whole is answered, then the connection ends; half a request is
@@ -205,7 +217,9 @@ async def test_a_half_closed_client_that_goes_away() -> None:
         await asyncio.wait_for(ended.wait(), 5)
 
 
-@pytest.mark.parametrize(("body", "bound"), [(b"", 2.0), (b"Content-Length: 9000\r\n", 30.0)], ids=["linger", "body"])
+@pytest.mark.parametrize(
+    ("body", "bound"), [(b"", 2.0), (b"Content-Length: 9000\r\n", 30.0)], ids=["linger", "body"]
+)
 async def test_bytes_that_drip_behind_an_answer(body: bytes, bound: float) -> None:
     """What comes behind a refusal is read on for so long in all, however often a byte of it comes."""
 
@@ -257,7 +271,9 @@ async def test_a_stream_that_drips_behind_its_answer() -> None:
         exchange.answer(401, [], b"")
 
     clock = Clock()
-    h2c = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+    h2c = h2.connection.H2Connection(
+        h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
+    )
     h2c.initiate_connection()
     head = [(":method", "POST"), (":scheme", "https"), (":path", "/"), (":authority", "x")]
     async with connected(Played(refuse), alpn=b"h2", clock=clock) as client:
@@ -276,7 +292,9 @@ async def test_a_stream_that_drips_behind_its_answer() -> None:
         assert not client.handler.overdue(1030.0)
         assert not client.handler.overdue(1030.1)
         await receive(h2.events.StreamReset)
-        assert [event.error_code for event in seen if isinstance(event, h2.events.StreamReset)] == [0]
+        assert [event.error_code for event in seen if isinstance(event, h2.events.StreamReset)] == [
+            0
+        ]
         seen.clear()
         h2c.send_headers(3, head, end_stream=True)
         client.send(h2c.data_to_send())
@@ -294,18 +312,24 @@ async def test_a_stream_is_not_read_ahead_of_its_owner() -> None:
         bodies.append(len(await exchange.read_all(4_000_000, 5)))
         exchange.answer(200, [], b"")
 
-    h2c = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+    h2c = h2.connection.H2Connection(
+        h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
+    )
     h2c.initiate_connection()
     addon = Played(read)
     bounds = replace(BOUNDS, max_discarded_bytes=4_000_000)
     async with connected(addon, alpn=b"h2", bounds=bounds) as client:
-        h2c.send_headers(1, [(":method", "POST"), (":scheme", "https"), (":path", "/"), (":authority", "x")])
+        h2c.send_headers(
+            1, [(":method", "POST"), (":scheme", "https"), (":path", "/"), (":authority", "x")]
+        )
         client.send(h2c.data_to_send())
         left, sent, ended = 3_000_000, 0, False
 
         def send() -> int:
             sent = 0
-            while left > sent and (size := min(h2c.local_flow_control_window(1), 16_384, left - sent)):
+            while left > sent and (
+                size := min(h2c.local_flow_control_window(1), 16_384, left - sent)
+            ):
                 h2c.send_data(1, b"x" * size)
                 sent += size
             client.send(h2c.data_to_send())
@@ -314,13 +338,17 @@ async def test_a_stream_is_not_read_ahead_of_its_owner() -> None:
         async def receive() -> list[h2.events.Event]:
             return h2c.receive_data(await asyncio.wait_for(client.reader.read(65_536), 5))
 
-        while not any(isinstance(event, h2.events.RemoteSettingsChanged) for event in await receive()):
+        while not any(
+            isinstance(event, h2.events.RemoteSettingsChanged) for event in await receive()
+        ):
             pass
         # What is acknowledged at first, and the window behind it.
         while sent < 1024 * 1024:
             left -= (now := send())
             sent += now
-            await until(lambda count=sent: bool(addon.exchanges) and addon.exchanges[0].received == count)
+            await until(
+                lambda count=sent: bool(addon.exchanges) and addon.exchanges[0].received == count
+            )
         assert addon.exchanges[0].buffered == sent <= (1024 + 256 + 16) * 1024
         reading.set()
         while not ended:
@@ -385,13 +413,17 @@ async def test_a_body_that_nobody_reads() -> None:
 
     addon = Played(refuse)
     async with connected(addon) as client:
-        assert b" 403 " in await client.ask(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        assert b" 403 " in await client.ask(
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+        )
         for _ in range(20):
             client.send(b"x" * 1000)
         assert await client.rest() == b""
 
 
-@pytest.mark.parametrize("chunk", [b"zz\r\n", b"5;" + b"x" * 3000, b"0\r\nX: " + b"x" * 3000, b"3\r\nabcd"])
+@pytest.mark.parametrize(
+    "chunk", [b"zz\r\n", b"5;" + b"x" * 3000, b"0\r\nX: " + b"x" * 3000, b"3\r\nabcd"]
+)
 async def test_a_body_that_is_malformed(chunk: bytes) -> None:
     """The reader is refused; behind its answer the connection ends."""
     codes = []
@@ -476,12 +508,19 @@ async def test_an_http2_client_that_never_opens_its_window() -> None:
         except ClientGone:
             ended.set()
 
-    async with connected(Played(owner), bounds=replace(BOUNDS, request_timeout_s=0.005), alpn=b"h2") as client:
+    async with connected(
+        Played(owner), bounds=replace(BOUNDS, request_timeout_s=0.005), alpn=b"h2"
+    ) as client:
         h2_side = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         h2_side.initiate_connection()
         h2_side.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
         for stream, path in ((1, "/large"), (3, "/small")):
-            pseudo = [(":method", "GET"), (":scheme", "https"), (":path", path), (":authority", "x")]
+            pseudo = [
+                (":method", "GET"),
+                (":scheme", "https"),
+                (":path", path),
+                (":authority", "x"),
+            ]
             h2_side.send_headers(stream, pseudo, end_stream=True)
         client.send(h2_side.data_to_send())
         seen: list[h2.events.Event] = []
@@ -498,16 +537,24 @@ async def test_a_tunnel_that_is_refused() -> None:
     """The answer is whole, and the connection ends."""
     addon = Played()
     async with connected(addon, "proxy") as client:
-        client.send(b"CONNECT evil.test:443 HTTP/1.1\r\nHost: evil.test:443\r\nX-A: b\r\n\r\n" + b"early bytes")
+        client.send(
+            b"CONNECT evil.test:443 HTTP/1.1\r\nHost: evil.test:443\r\nX-A: b\r\n\r\n"
+            + b"early bytes"
+        )
         answer = await client.rest()
     assert answer.startswith(b"HTTP/1.1 403 Forbidden\r\n")
     assert b"x-tollhouse-reason: host_not_allowed" in answer
     [connect] = addon.connects
-    assert (connect.target, connect.headers) == ("evil.test:443", (("host", "evil.test:443"), ("x-a", "b")))
+    assert (connect.target, connect.headers) == (
+        "evil.test:443",
+        (("host", "evil.test:443"), ("x-a", "b")),
+    )
     assert addon.exchanges == []
 
 
-@pytest.mark.parametrize("first", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x40\x00\x01\xff\xff\xff" + b"\0" * 20_000])
+@pytest.mark.parametrize(
+    "first", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x40\x00\x01\xff\xff\xff" + b"\0" * 20_000]
+)
 async def test_a_tunnel_without_tls(first: bytes) -> None:
     """What is no handshake, or one without end, ends the tunnel; nothing in it is read."""
     addon = Played(host="x.test")
@@ -544,7 +591,9 @@ async def test_when_a_connection_is_overdue() -> None:
         assert not handler.overdue(handler.last_active + 299)
         assert handler.overdue(handler.last_active + 301)
         client.send(GET[:10])
-        await until(lambda: getattr(getattr(handler.http, "http", None), "head_since", None) is not None)
+        await until(
+            lambda: getattr(getattr(handler.http, "http", None), "head_since", None) is not None
+        )
         assert not handler.overdue(handler.last_active + 29)
         assert handler.overdue(handler.last_active + 31)
         client.send(GET[10:])

@@ -42,7 +42,9 @@ def leaves() -> Leaves:
 
 @pytest.fixture
 def make(tmp_path: Path, leaves: Leaves) -> Make:
-    def made(proxy_auth: Literal["optional", "required"] = "optional", **own: SSL.Context) -> Tunnel:
+    def made(
+        proxy_auth: Literal["optional", "required"] = "optional", **own: SSL.Context
+    ) -> Tunnel:
         book = Book(tmp_path / "lines")
         return Tunnel(Catalog(BUILT_IN), leaves, book, proxy_auth=proxy_auth, listener_tls=own)  # type: ignore[arg-type]
 
@@ -87,13 +89,19 @@ def test_connect(
         return
     assert (data.host, f"{data.denial.code} {data.denial.status}") == (None, verdict)
     [line] = lines(tmp_path)
-    assert (line["reason"], line["status"], line["call_id"]) == (data.denial.code, data.denial.status, data.call_id)
+    assert (line["reason"], line["status"], line["call_id"]) == (
+        data.denial.code,
+        data.denial.status,
+        data.call_id,
+    )
     assert (line["host"], line["gate"], line["method"]) == (target, "tunnel", "CONNECT")
     if data.denial.status == 407:
         assert ("proxy-authenticate", 'Basic realm="tollhouse"') in data.denial.headers
 
 
-@pytest.mark.parametrize("target", ["x" * 10_000, "a\r\nb", "\x00", "é", f"{mint(bytes(32))}@{HOST}:443"])
+@pytest.mark.parametrize(
+    "target", ["x" * 10_000, "a\r\nb", "\x00", "é", f"{mint(bytes(32))}@{HOST}:443"]
+)
 def test_what_is_written_of_a_target(make: Make, tmp_path: Path, target: str) -> None:
     """Cut, escaped, and without a token."""
     make().tollhouse_connect(ConnectRequest(target, (), "127.0.0.1"))
@@ -120,10 +128,17 @@ def test_what_is_written_of_a_target(make: Make, tmp_path: Path, target: str) ->
     ],
 )
 def test_handshake(
-    make: Make, leaves: Leaves, listener: ListenerKind, connect: str | None, sni: str | None, made: list[str]
+    make: Make,
+    leaves: Leaves,
+    listener: ListenerKind,
+    connect: str | None,
+    sni: str | None,
+    made: list[str],
 ) -> None:
     """A certificate is made for the provider's host that was asked for, and for nothing else."""
-    request = None if connect is None else ConnectRequest(f"{connect}:443", (), "127.0.0.1", host=connect)
+    request = (
+        None if connect is None else ConnectRequest(f"{connect}:443", (), "127.0.0.1", host=connect)
+    )
     data = Handshake(listener, request, sni)
     make().tollhouse_handshake(data)
     assert leaves.made == made
@@ -139,9 +154,18 @@ def test_a_listener_of_our_own(make: Make, leaves: Leaves) -> None:
     assert (data.connection.get_context(), leaves.made) == (own, [])
 
 
-@pytest.mark.parametrize(("sni", "host"), [("evil.test", "evil.test"), (None, HOST), ("x\r\ny", "x\\r\\ny")])
-def test_a_refused_handshake_is_written_down(make: Make, tmp_path: Path, sni: str | None, host: str) -> None:
+@pytest.mark.parametrize(
+    ("sni", "host"), [("evil.test", "evil.test"), (None, HOST), ("x\r\ny", "x\\r\\ny")]
+)
+def test_a_refused_handshake_is_written_down(
+    make: Make, tmp_path: Path, sni: str | None, host: str
+) -> None:
     """One line, with the name that was asked for, else the tunnel's."""
     make().tollhouse_tls_refused(models_head(sni=sni))
     [line] = lines(tmp_path)
-    assert (line["reason"], line["status"], line["host"], line["decision"]) == ("tls_refused", 403, host, "deny")
+    assert (line["reason"], line["status"], line["host"], line["decision"]) == (
+        "tls_refused",
+        403,
+        host,
+        "deny",
+    )

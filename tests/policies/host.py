@@ -29,7 +29,16 @@ from typing import Any
 from tests.policies.probe import Attempt
 from tests.support.gateway import REAL_KEY
 from tests.support.nameserver import NameServer
-from tests.support.netns import WIRE, Ears, Namespace, Sniffer, add_addresses, as_user, join, with_etc
+from tests.support.netns import (
+    WIRE,
+    Ears,
+    Namespace,
+    Sniffer,
+    add_addresses,
+    as_user,
+    join,
+    with_etc,
+)
 from tests.support.requires import program
 
 from tollhouse.demo.gateway_config import write_config
@@ -109,10 +118,15 @@ class Host:
             (frame.protocol, frame.destination, frame.port)
             for frame in self.sniffer.take()
             if not (frame.protocol == "tcp" and frame.source_port == 22)
-            and (frame.opens or (frame.protocol, frame.destination, frame.port) != ("tcp", PROVIDER, 443))
+            and (
+                frame.opens
+                or (frame.protocol, frame.destination, frame.port) != ("tcp", PROVIDER, 443)
+            )
         }
 
-    def probe(self, attempts: Sequence[Attempt], uid: int = WORKLOAD_UID, *, guest: bool = False) -> dict[Attempt, str]:
+    def probe(
+        self, attempts: Sequence[Attempt], uid: int = WORKLOAD_UID, *, guest: bool = False
+    ) -> dict[Attempt, str]:
         """What came of each attempt, made by ``uid`` here, or by root inside the guest."""
         enter = (*(self.guest if guest else self.near).enter, *(as_user(uid) if uid else ()))
         script = Path(__file__).with_name("probe.py")
@@ -123,21 +137,37 @@ class Host:
 
     def workload(self, *command: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         """A program of the workload's: its whole environment is the CA and the gate token as its API key."""
-        environ = {"SSL_CERT_FILE": str(self.directory / "state" / "ca.pem"), "OPENAI_API_KEY": self.token}
-        enter = (*self.near.enter, *with_etc(self.directory / "workload-etc"), *as_user(WORKLOAD_UID))
+        environ = {
+            "SSL_CERT_FILE": str(self.directory / "state" / "ca.pem"),
+            "OPENAI_API_KEY": self.token,
+        }
+        enter = (
+            *self.near.enter,
+            *with_etc(self.directory / "workload-etc"),
+            *as_user(WORKLOAD_UID),
+        )
         return subprocess.run(
-            [*enter, *command], env=environ, capture_output=True, text=True, timeout=timeout, check=False
+            [*enter, *command],
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
 
     def curl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         authorization = f"authorization: Bearer {self.token}"
-        return self.workload(program("curl"), "-sS", "--max-time", "20", "-H", authorization, *arguments)
+        return self.workload(
+            program("curl"), "-sS", "--max-time", "20", "-H", authorization, *arguments
+        )
 
 
 def _write_etc(directory: Path, hosts: str, name_server: str) -> Path:
     directory.mkdir()
     (directory / "hosts").write_text(HOSTS + hosts)
-    (directory / "resolv.conf").write_text(f"nameserver {name_server}\noptions timeout:1 attempts:1\n")
+    (directory / "resolv.conf").write_text(
+        f"nameserver {name_server}\noptions timeout:1 attempts:1\n"
+    )
     (directory / "nsswitch.conf").write_text("hosts: files dns\n")
     return directory
 
@@ -152,7 +182,9 @@ def _readable_directory(logs: Path) -> Iterator[Path]:
         try:
             yield directory
         finally:
-            shutil.copytree(directory, logs, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock"))
+            shutil.copytree(
+                directory, logs, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock")
+            )
 
 
 @contextlib.contextmanager
@@ -192,7 +224,11 @@ def _connect(near: Namespace, far: Namespace, guest: Namespace) -> None:
     add_addresses(guest, f"{GUEST}/24", f"{GUEST6}/64")
     add_addresses(far, *(f"{address}/24" for address in (PROVIDER, OTHER, RESOLVER)))
     add_addresses(far, *(f"{address}/64" for address in (PROVIDER6, OTHER6)))
-    for where, via, via6 in ((near, PROVIDER, PROVIDER6), (guest, "10.98.0.1", "fd98::1"), (far, NEAR, NEAR6)):
+    for where, via, via6 in (
+        (near, PROVIDER, PROVIDER6),
+        (guest, "10.98.0.1", "fd98::1"),
+        (far, NEAR, NEAR6),
+    ):
         where.ip("route", "add", "default", "via", via)
         where.ip("-6", "route", "add", "default", "via", via6)
     near.sysctl("ipv4/ip_forward", "1")
@@ -204,8 +240,16 @@ def _connect(near: Namespace, far: Namespace, guest: Namespace) -> None:
 
 def _gateway(directory: Path, near: Namespace, standin: StandIn) -> GatewayProcess:
     """Not started. It dials what its own name server says."""
-    provider = {"allow_private": True, "ca_file": standin.write_ca(directory / "provider-ca.pem").name}
-    listen = {"transparent": f"localhost:{TRANSPARENT_PORT}", "proxy": "off", "base_url": "off", "admin": "off"}
+    provider = {
+        "allow_private": True,
+        "ca_file": standin.write_ca(directory / "provider-ca.pem").name,
+    }
+    listen = {
+        "transparent": f"localhost:{TRANSPARENT_PORT}",
+        "proxy": "off",
+        "base_url": "off",
+        "admin": "off",
+    }
     config = write_config(directory, None, {"listen": listen, "providers.openai": provider})
     (directory / "state").mkdir(mode=0o700)
     os.chown(directory / "state", GATEWAY_UID, GATEWAY_UID)

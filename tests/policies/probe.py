@@ -48,7 +48,9 @@ def main(attempts: list[Attempt]) -> list[str]:
     with selectors.DefaultSelector() as waiting:
         for number, (attempt, outcome) in enumerate(begun):
             if not outcome:
-                event = selectors.EVENT_WRITE if attempts[number][0] == "tcp" else selectors.EVENT_READ
+                event = (
+                    selectors.EVENT_WRITE if attempts[number][0] == "tcp" else selectors.EVENT_READ
+                )
                 waiting.register(attempt, event, number)
         end = time.monotonic() + DEADLINE_S
         while waiting.get_map() and (left := end - time.monotonic()) > 0:

@@ -36,17 +36,25 @@ CLIENTS = {"acme"}
 
 def read(name: str) -> list[dict[str, Any]]:
     """The documents of a file; a key that stands twice in one mapping is an error."""
-    return [document for document in YAML(typ="safe", pure=True).load_all((FOLDER / name).read_text()) if document]
+    return [
+        document
+        for document in YAML(typ="safe", pure=True).load_all((FOLDER / name).read_text())
+        if document
+    ]
 
 
 def only(name: str, kind: str, called: str | None = None) -> dict[str, Any]:
-    [found] = [d for d in read(name) if d["kind"] == kind and called in (None, d["metadata"]["name"])]
+    [found] = [
+        d for d in read(name) if d["kind"] == kind and called in (None, d["metadata"]["name"])
+    ]
     return found
 
 
 def matches(selector: dict[str, Any] | None, labels: dict[str, str]) -> bool:
     assert selector is None or set(selector) <= {"matchLabels"}
-    return all(labels.get(key) == value for key, value in (selector or {}).get("matchLabels", {}).items())
+    return all(
+        labels.get(key) == value for key, value in (selector or {}).get("matchLabels", {}).items()
+    )
 
 
 def peer_is(peer: dict[str, Any], target: str, own_namespace: str) -> bool:
@@ -56,7 +64,9 @@ def peer_is(peer: dict[str, Any], target: str, own_namespace: str) -> bool:
             return False
         address, block = ipaddress.ip_address(target), peer["ipBlock"]
         inside = address in ipaddress.ip_network(block["cidr"])
-        return inside and not any(address in ipaddress.ip_network(cut) for cut in block.get("except", ()))
+        return inside and not any(
+            address in ipaddress.ip_network(cut) for cut in block.get("except", ())
+        )
     namespace, labels = LABELS[target]
     if "ipBlock" in peer:
         return False
@@ -72,7 +82,12 @@ def peer_is(peer: dict[str, Any], target: str, own_namespace: str) -> bool:
 
 
 def allows(
-    policies: list[dict[str, Any]], pod: str, direction: str, other: str, port: int, protocol: str = "TCP"
+    policies: list[dict[str, Any]],
+    pod: str,
+    direction: str,
+    other: str,
+    port: int,
+    protocol: str = "TCP",
 ) -> bool:
     """The rule of NetworkPolicy: what selects the pod in this direction denies all but the sum of its own rules.
     https://kubernetes.io/docs/concepts/services-networking/network-policies/"""
@@ -88,7 +103,9 @@ def allows(
         return True
     for rule in (rule for spec in selecting for rule in spec.get(direction.lower(), ())):
         peers = rule.get("to" if direction == "Egress" else "from")
-        right_port = "ports" not in rule or any(p["protocol"] == protocol and p["port"] == port for p in rule["ports"])
+        right_port = "ports" not in rule or any(
+            p["protocol"] == protocol and p["port"] == port for p in rule["ports"]
+        )
         if right_port and (peers is None or any(peer_is(peer, other, namespace) for peer in peers)):
             return True
     return False
@@ -128,7 +145,11 @@ def test_every_document_is_an_object() -> None:
     """All files parse and name what they are, and no two documents the same thing."""
     files = sorted(FOLDER.glob("*.yaml"))
     assert len(files) == 4
-    seen = [(d["apiVersion"], d["kind"], d["metadata"]["name"]) for file in files for d in read(file.name)]
+    seen = [
+        (d["apiVersion"], d["kind"], d["metadata"]["name"])
+        for file in files
+        for d in read(file.name)
+    ]
     assert len(seen) == len(set(seen)) == 8
 
 
@@ -141,8 +162,14 @@ def test_no_rule_is_open_by_omission() -> None:
         assert all(set(port) == {"protocol", "port"} for port in rule["ports"]), name
         assert rule["ports"], name
         for peer in peers:
-            assert set(peer) in ({"ipBlock"}, {"namespaceSelector"}, {"namespaceSelector", "podSelector"}), name
-            assert all(selector.get("matchLabels") for key, selector in peer.items() if key != "ipBlock"), name
+            assert set(peer) in (
+                {"ipBlock"},
+                {"namespaceSelector"},
+                {"namespaceSelector", "podSelector"},
+            ), name
+            assert all(
+                selector.get("matchLabels") for key, selector in peer.items() if key != "ipBlock"
+            ), name
 
 
 @pytest.mark.parametrize(
@@ -210,7 +237,12 @@ def test_other_pods_beside_tollhouse_get_nowhere(gateway_rules: list[dict[str, A
 
 @pytest.mark.parametrize(
     ("other", "port", "expected"),
-    [("client", 8080, True), ("client", 9090, False), ("impostor", 8080, False), ("104.18.7.192", 8080, False)],
+    [
+        ("client", 8080, True),
+        ("client", 9090, False),
+        ("impostor", 8080, False),
+        ("104.18.7.192", 8080, False),
+    ],
 )
 def test_labelled_namespaces_reach_tollhouse(
     gateway_rules: list[dict[str, Any]], other: str, port: int, expected: bool
@@ -223,7 +255,9 @@ def edges() -> Iterator[str]:
     """The first and last address of each network that the gateway's table or the policy names, and their neighbours."""
     policy = only("tollhouse-network.yaml", "NetworkPolicy", "tollhouse")["spec"]["egress"]
     blocks = [peer["ipBlock"] for rule in policy for peer in rule["to"] if "ipBlock" in peer]
-    named = [ipaddress.ip_network(text) for block in blocks for text in (block["cidr"], *block["except"])]
+    named = [
+        ipaddress.ip_network(text) for block in blocks for text in (block["cidr"], *block["except"])
+    ]
     for network in (*named, *(network for network, _ in V4), *(network for network, _ in V6)):
         first, last = int(network.network_address), int(network.broadcast_address)
         top = (1 << network.max_prefixlen) - 1
@@ -232,16 +266,24 @@ def edges() -> Iterator[str]:
                 yield str(type(network.network_address)(number))
 
 
-def test_the_edges_of_what_is_refused_agree_with_the_gateway(gateway_rules: list[dict[str, Any]]) -> None:
+def test_the_edges_of_what_is_refused_agree_with_the_gateway(
+    gateway_rules: list[dict[str, Any]],
+) -> None:
     """The policy lets out exactly what the gateway would dial, at every border between the two."""
-    allowed = {address: allows(gateway_rules, "tollhouse", "Egress", address, 443) for address in edges()}
+    allowed = {
+        address: allows(gateway_rules, "tollhouse", "Egress", address, 443) for address in edges()
+    }
     assert allowed == {address: refused_address(address) is None for address in allowed}
 
 
 @given(st.ip_addresses())
-def test_any_address_agrees_with_the_gateway(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+def test_any_address_agrees_with_the_gateway(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
     """And anywhere else."""
-    assert allows(_gateway_rules(), "tollhouse", "Egress", str(address), 443) is (refused_address(str(address)) is None)
+    assert allows(_gateway_rules(), "tollhouse", "Egress", str(address), 443) is (
+        refused_address(str(address)) is None
+    )
 
 
 def test_the_configuration_is_one_that_runs(config: Config) -> None:
@@ -262,8 +304,14 @@ def test_ports_agree(config: Config, gateway_rules: list[dict[str, Any]]) -> Non
     assert (config.listen.base_url, config.listen.transparent) == (None, None)
     [service_port] = only("tollhouse.yaml", "Service")["spec"]["ports"]
     assert (service_port["port"], service_port["targetPort"]) == (config.listen.proxy.port, "proxy")
-    paths = {probe: container[probe]["httpGet"]["path"] for probe in container if probe.endswith("Probe")}
-    assert paths == {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
+    paths = {
+        probe: container[probe]["httpGet"]["path"] for probe in container if probe.endswith("Probe")
+    }
+    assert paths == {
+        "startupProbe": "/livez",
+        "livenessProbe": "/livez",
+        "readinessProbe": "/readyz",
+    }
     assert {container[probe]["httpGet"]["port"] for probe in paths} == {"admin"}
     [ingress] = only("tollhouse-network.yaml", "NetworkPolicy", "tollhouse")["spec"]["ingress"]
     assert [port["port"] for port in ingress["ports"]] == [config.listen.proxy.port]
@@ -279,7 +327,10 @@ def test_selectors_mean_the_deployments_pods() -> None:
     assert policy["spec"]["podSelector"]["matchLabels"] == labels
     namespace = only("tollhouse.yaml", "Namespace")["metadata"]["name"]
     for document in (*read("tollhouse.yaml"), *read("tollhouse-network.yaml")):
-        assert document["kind"] == "Namespace" or document["metadata"]["namespace"] == namespace == "tollhouse"
+        assert (
+            document["kind"] == "Namespace"
+            or document["metadata"]["namespace"] == namespace == "tollhouse"
+        )
 
 
 def test_the_pod_may_do_as_little_as_possible() -> None:
@@ -298,7 +349,9 @@ def test_the_pod_may_do_as_little_as_possible() -> None:
     # A provider's key in the environment would stop the gateway; none of its settings are read from there.
     assert "env" not in container
     assert "envFrom" not in container
-    writable = [mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
+    writable = [
+        mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")
+    ]
     assert writable == ["/var/lib/tollhouse"]
 
 
@@ -318,7 +371,9 @@ def test_every_file_of_the_configuration_is_mounted(config: Config) -> None:
     """The CA and Vault's files come from Secrets that the gateway's group may read and others may not."""
     pod = only("tollhouse.yaml", "Deployment")["spec"]["template"]["spec"]
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
-    mounts = {mount["name"]: Path(mount["mountPath"]) for mount in pod["containers"][0]["volumeMounts"]}
+    mounts = {
+        mount["name"]: Path(mount["mountPath"]) for mount in pod["containers"][0]["volumeMounts"]
+    }
     assert mounts.keys() == volumes.keys()
     auth: Any = config.vault.auth
     for name, files in (
@@ -344,7 +399,11 @@ def test_the_workload_knows_the_proxy_the_ca_and_its_token() -> None:
     values = {variable["name"]: variable.get("value") for variable in container["env"]}
     service = only("tollhouse.yaml", "Service")
     host = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.cluster.local"
-    assert values["HTTPS_PROXY"] == values["https_proxy"] == f"http://{host}:{service['spec']['ports'][0]['port']}"
+    assert (
+        values["HTTPS_PROXY"]
+        == values["https_proxy"]
+        == f"http://{host}:{service['spec']['ports'][0]['port']}"
+    )
     [token] = [variable for variable in container["env"] if variable["name"] == "OPENAI_API_KEY"]
     assert set(token["valueFrom"]) == {"secretKeyRef"}
     [mount] = container["volumeMounts"]

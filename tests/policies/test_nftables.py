@@ -100,7 +100,9 @@ def host(running_host: Host) -> Host:
 
 
 def places(attempts: tuple[Attempt, ...]) -> set[tuple[str, str, int]]:
-    return {(protocol, address, port) for protocol, address, port, _ in attempts if protocol != "icmp"}
+    return {
+        (protocol, address, port) for protocol, address, port, _ in attempts if protocol != "icmp"
+    }
 
 
 def assert_paid_for(host: Host, calls: int) -> None:
@@ -124,7 +126,11 @@ def test_without_the_policy_everything_gets_out(bare_host: Host, uid: int) -> No
     assert set(outcomes.values()) == {"connected", "sent", "answered"}
     assert bare_host.ears.heard() == places(attempts) - ASKED
     assert bare_host.left() >= places(attempts)
-    assert set(bare_host.probe((*ON_443, *ELSEWHERE), guest=True).values()) == {"connected", "sent", "answered"}
+    assert set(bare_host.probe((*ON_443, *ELSEWHERE), guest=True).values()) == {
+        "connected",
+        "sent",
+        "answered",
+    }
 
 
 def test_unchanged_sdk_without_a_proxy_setting(host: Host) -> None:
@@ -181,7 +187,13 @@ def test_other_hosts_and_bare_addresses_are_refused(host: Host, url: str, said: 
 def test_a_name_of_the_providers_with_another_inside_is_refused(host: Host) -> None:
     """The handshake names the provider and the request somebody else: 421, nothing is dialled."""
     done = host.curl(
-        "-w", "%{http_code} %header{x-tollhouse-reason}", "-o", "/dev/null", "-H", "host: other.example", URL
+        "-w",
+        "%{http_code} %header{x-tollhouse-reason}",
+        "-o",
+        "/dev/null",
+        "-H",
+        "host: other.example",
+        URL,
     )
     assert done.stdout == "421 authority_mismatch"
     assert host.left() == set()
@@ -192,7 +204,9 @@ def test_a_name_of_the_providers_with_another_inside_is_refused(host: Host) -> N
 def test_nothing_else_gets_out(host: Host, uid: int) -> None:
     """UDP 443, other ports, other name servers, ping, over both families: an error at once, and nothing on the wire."""
     outcomes = host.probe((*ELSEWHERE, *NAMES), uid)
-    assert {outcome for (kind, *_), outcome in outcomes.items() if kind == "tcp"} == {"ECONNREFUSED"}
+    assert {outcome for (kind, *_), outcome in outcomes.items() if kind == "tcp"} == {
+        "ECONNREFUSED"
+    }
     assert {outcome for (kind, *_), outcome in outcomes.items() if kind == "udp"} == {"EPERM"}
     assert "answered" not in outcomes.values()
     # Led to Tollhouse, whoever it was meant for.
@@ -219,13 +233,17 @@ def test_tollhouses_user_gets_out_to_443_and_its_name_server_alone(host: Host) -
 
 def test_guests_get_nothing_through_the_host(host: Host) -> None:
     """A container's network is not routed, not even to 443: it would pass Tollhouse by."""
-    assert {"connected", "answered"}.isdisjoint(host.probe((*ON_443, *ELSEWHERE), guest=True).values())
+    assert {"connected", "answered"}.isdisjoint(
+        host.probe((*ON_443, *ELSEWHERE), guest=True).values()
+    )
     assert not any(frame.source == GUEST for frame in host.sniffer.take())
     assert host.ears.heard() == set()
 
 
 @pytest.mark.parametrize("loaded", [False, True])
-def test_ssh_gets_in_and_nothing_else_does(bare_host: Host, running_host: Host, loaded: bool) -> None:
+def test_ssh_gets_in_and_nothing_else_does(
+    bare_host: Host, running_host: Host, loaded: bool
+) -> None:
     """From outside port 22 answers and another listening port does not, over both families."""
     where = running_host if loaded else bare_host
     for family, address in LET_IN:

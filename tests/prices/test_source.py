@@ -56,7 +56,9 @@ def test_each_unit_has_its_key() -> None:
     prices = types.ModelPrice(**{key: Decimal(price) for key, (price, _, _) in keys.items()})
     table = convert([a_provider(a_model(prices, context_window=1000))], ["p"])
     rates = Rates(**{unit: rate for _, unit, rate in keys.values()})
-    assert table == {"p": PricedProvider((), (PricedModel(("in", ("m",)), ((None, rates),), (), 1000),))}
+    assert table == {
+        "p": PricedProvider((), (PricedModel(("in", ("m",)), ((None, rates),), (), 1000),))
+    }
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,9 @@ def test_each_unit_has_its_key() -> None:
         ),
         (
             types.ModelPrice(
-                input_mtok=types.TieredPrices(base=Decimal(1), tiers=[types.Tier(start=200_000, price=Decimal(2))])
+                input_mtok=types.TieredPrices(
+                    base=Decimal(1), tiers=[types.Tier(start=200_000, price=Decimal(2))]
+                )
             ),
             Rates(input=(9 * 10**9, 200_000, 18 * 10**9)),
         ),
@@ -90,11 +94,15 @@ def test_rows_and_tiers() -> None:
     """Prices by date and by time of day, and what a service tier changes; other contexts (batches)
     are left out."""
     one, two = types.ModelPrice(input_mtok=Decimal(1)), types.ModelPrice(input_mtok=Decimal(2))
-    night = types.TimeOfDateConstraint(start_time=time(16, 30, tzinfo=UTC), end_time=time(0, 30, tzinfo=UTC))
+    night = types.TimeOfDateConstraint(
+        start_time=time(16, 30, tzinfo=UTC), end_time=time(0, 30, tzinfo=UTC)
+    )
     model = a_model(
         [
             types.ConditionalPrice(prices=one),
-            types.ConditionalPrice(constraint=types.StartDateConstraint(start_date=date(2026, 1, 2)), prices=two),
+            types.ConditionalPrice(
+                constraint=types.StartDateConstraint(start_date=date(2026, 1, 2)), prices=two
+            ),
             types.ConditionalPrice(constraint=night, prices=one),
         ],
         price_variants=[
@@ -121,7 +129,9 @@ def test_rows_and_tiers() -> None:
         (types.ClauseContains(contains="4O"), ("contains", "4o")),
         (types.ClauseRegex(regex=r"^x\d"), ("regex", r"^x\d")),
         (
-            types.ClauseAnd(and_=[types.ClauseStartsWith(starts_with="a"), types.ClauseEndsWith(ends_with="b")]),
+            types.ClauseAnd(
+                and_=[types.ClauseStartsWith(starts_with="a"), types.ClauseEndsWith(ends_with="b")]
+            ),
             ("and", (("starts", "a"), ("ends", "b"))),
         ),
         (
@@ -133,11 +143,15 @@ def test_rows_and_tiers() -> None:
             ("in", frozenset("012345678")),
         ),
         (
-            types.ClauseOr(or_=[types.ClauseContains(contains="c"), types.ClauseEquals(equals="a")]),
+            types.ClauseOr(
+                or_=[types.ClauseContains(contains="c"), types.ClauseEquals(equals="a")]
+            ),
             ("or", (("in", ("a",)), ("contains", "c"))),
         ),
         (
-            types.ClauseOr(or_=[types.ClauseContains(contains="c"), types.ClauseContains(contains="d")]),
+            types.ClauseOr(
+                or_=[types.ClauseContains(contains="c"), types.ClauseContains(contains="d")]
+            ),
             ("or", (("contains", "c"), ("contains", "d"))),
         ),
     ],
@@ -184,7 +198,9 @@ class Unheard:
         "a match",
     ],
 )
-def test_what_is_not_understood_stops_the_start(wanted: str, model: types.ModelInfo, said: str) -> None:
+def test_what_is_not_understood_stops_the_start(
+    wanted: str, model: types.ModelInfo, said: str
+) -> None:
     """It says what, and what to do; no price is guessed."""
     with pytest.raises(
         PriceSourceError, match=r"genai-prices [\d.]+ cannot be read: .*install tollhouse anew"
@@ -236,12 +252,17 @@ def test_names_are_looked_up_as_genai_prices_does(priced: dict[str, PricedProvid
         " gpt-4o",
     }
     common |= {
-        f"{name}-{date}" for name in ("gpt-4o", "o3") for date in ("20260231", "20240806", "20240229", "20230229")
+        f"{name}-{date}"
+        for name in ("gpt-4o", "o3")
+        for date in ("20260231", "20240806", "20240229", "20230229")
     }
     for provider_id, table in priced.items():
         names = common | {model.id for model in known[provider_id].models}
         names |= {
-            text for other in (provider_id, *table.fallback) for m in priced[other].models for text in _texts(m.match)
+            text
+            for other in (provider_id, *table.fallback)
+            for m in priced[other].models
+            for text in _texts(m.match)
         }
         names |= {name.replace("-2026-", "-2026").replace("-2025-", "-2025") for name in names}
         provider = known[provider_id]

@@ -10,7 +10,9 @@ NANO = 9_000_000
 _DAY, _NIGHT, _FLEX = Rates(input=10), Rates(input=5), Rates(input=3)
 
 
-@pytest.mark.parametrize(("hour", "expected"), [(22.9, _DAY), (23, _NIGHT), (24, _NIGHT), (25.99, _NIGHT), (26, _DAY)])
+@pytest.mark.parametrize(
+    ("hour", "expected"), [(22.9, _DAY), (23, _NIGHT), (24, _NIGHT), (25.99, _NIGHT), (26, _DAY)]
+)
 def test_a_daily_price_may_span_midnight(hour: float, expected: Rates):
     """From 23:00 to 02:00 UTC, the start included and the end not."""
     model = PricedModel(("in", ()), ((None, _DAY), (("daily", 23 * 3600, 2 * 3600), _NIGHT)), ())
@@ -114,7 +116,9 @@ def test_cached_audio_without_a_price_costs_what_audio_costs() -> None:
     assert charge(FULL._replace(cached_audio=None, input_audio=None), units, believed=False) is None
 
 
-@pytest.mark.parametrize("unit", ["milliseconds", "characters", "images", "pages", "searches", "input_audio"])
+@pytest.mark.parametrize(
+    "unit", ["milliseconds", "characters", "images", "pages", "searches", "input_audio"]
+)
 def test_a_price_of_nothing_is_believed_of_the_configuration_alone(unit: str) -> None:
     """In the table a 0 is a gap."""
     rates, units = PLAIN._replace(**{unit: 0}), Units(**{"input": 1, unit: 1})
@@ -168,7 +172,9 @@ def parts(*names: str) -> frozenset[str]:
         (Estimate(Units(input=10, requests=1)), 120 + 500, 100),
     ],
 )
-def test_the_most_is_at_the_dearest_part_that_a_token_may_be(estimate: Estimate, full: int, plain: int | None) -> None:
+def test_the_most_is_at_the_dearest_part_that_a_token_may_be(
+    estimate: Estimate, full: int, plain: int | None
+) -> None:
     """Audio that is asked for needs a price of its own, audio that may come does not; an image is a
     token like others where it has none."""
     assert most(FULL, estimate, believed=False) == full

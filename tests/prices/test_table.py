@@ -115,7 +115,11 @@ def test_a_cost_is_genai_prices_total_rounded_up(table: PriceTable, provider: st
     dice = random.Random(provider)
     compared = audio = 0
     for model in next(p for p in providers if p.id == provider).models:
-        rows = [model.prices] if not isinstance(model.prices, list) else [row.prices for row in model.prices]
+        rows = (
+            [model.prices]
+            if not isinstance(model.prices, list)
+            else [row.prices for row in model.prices]
+        )
         # What of cached input is audio, genai-prices does not ask where it has no price of its own.
         apart = all(prices.cache_audio_read_mtok is not None for prices in rows)
         # Some models' ids are not among the names that they match.
@@ -172,13 +176,18 @@ def test_a_cost_is_genai_prices_total_rounded_up(table: PriceTable, provider: st
         ),
     ],
 )
-def test_what_units_cost(table: PriceTable, provider: str, model: str, units: Units, expected: int) -> None:
+def test_what_units_cost(
+    table: PriceTable, provider: str, model: str, units: Units, expected: int
+) -> None:
     """By the prices of genai-prices: time, characters, pages, searches, audio and images; and
     genai-prices agrees."""
     at = _DATES[2]
     assert table.cost(provider, Charge(model, units), at=at.timestamp()) == expected
     assert _expected(provider, model, units, "", at) == expected
-    assert table.ceiling(provider, model, Estimate(units, may=AUDIO | IMAGES), at=at.timestamp()) >= expected  # type: ignore[operator]
+    assert (
+        table.ceiling(provider, model, Estimate(units, may=AUDIO | IMAGES), at=at.timestamp())
+        >= expected
+    )  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(
@@ -213,8 +222,14 @@ def test_what_is_asked_for_needs_a_price(table: PriceTable) -> None:
     assert table.ceiling("openai", "gpt-4o-transcribe", heard) == 1_000 * 6_000 + 100 * 10_000
     assert table.ceiling("openai", "gpt-4o-transcribe", spoken) is None
     assert table.ceiling("openai", "gpt-audio", spoken) == 1_000 * 2_500 + 100 * 64_000
-    assert table.ceiling("openai", "gpt-audio", Estimate(units, may=AUDIO)) == 1_000 * 32_000 + 100 * 64_000
-    assert table.ceiling("openai", "gpt-4o-mini", Estimate(units, may=AUDIO)) == 1_000 * 150 + 100 * 600
+    assert (
+        table.ceiling("openai", "gpt-audio", Estimate(units, may=AUDIO))
+        == 1_000 * 32_000 + 100 * 64_000
+    )
+    assert (
+        table.ceiling("openai", "gpt-4o-mini", Estimate(units, may=AUDIO))
+        == 1_000 * 150 + 100 * 600
+    )
     drawn = Estimate(units, asks=frozenset({"output_image"}))
     assert table.ceiling("google", "gemini-2.5-flash-image", drawn) == 1_000 * 300 + 100 * 30_000
     assert table.ceiling("openai", "gpt-image-1", drawn) == 1_000 * 5_000 + 100 * 40_000
@@ -223,11 +238,18 @@ def test_what_is_asked_for_needs_a_price(table: PriceTable) -> None:
 def test_the_dearest_of_a_provider(table: PriceTable) -> None:
     """The highest rate of any model: o1-pro's for text, gpt-realtime's and the preview's for audio,
     and of other units."""
-    assert table.dearest("openai", Units(input=1_000, output=100)) == 1_000 * 150_000 + 100 * 600_000
-    assert table.dearest("openai", Units(input=1_000, input_audio=400)) == 600 * 150_000 + 400 * 40_000
+    assert (
+        table.dearest("openai", Units(input=1_000, output=100)) == 1_000 * 150_000 + 100 * 600_000
+    )
+    assert (
+        table.dearest("openai", Units(input=1_000, input_audio=400)) == 600 * 150_000 + 400 * 40_000
+    )
     assert table.dearest("openai", Units(output=100, output_audio=100)) == 100 * 80_000
     assert table.dearest("openai", Units(output=100, output_image=100)) == 100 * 32_000
-    assert table.dearest("openai", Units(milliseconds=3_600_000, characters=10)) == 3_000_000_000 + 300_000
+    assert (
+        table.dearest("openai", Units(milliseconds=3_600_000, characters=10))
+        == 3_000_000_000 + 300_000
+    )
     assert table.dearest("openai", Units(searches=2)) == 2 * 10_000_000
     assert table.dearest("openai", Units(images=1)) is None
     assert table.dearest("anthropic", Units(input=10, input_audio=5)) is None
@@ -290,8 +312,12 @@ def test_a_tier_of_input_is_a_cliff(table: PriceTable) -> None:
 
 def test_prices_change_by_date(table: PriceTable) -> None:
     """The price is that of the call's time, not of today."""
-    old = table.cost("openai", spent("o3", input=1_000_000), at=datetime(2025, 6, 9, tzinfo=UTC).timestamp())
-    new = table.cost("openai", spent("o3", input=1_000_000), at=datetime(2025, 6, 10, tzinfo=UTC).timestamp())
+    old = table.cost(
+        "openai", spent("o3", input=1_000_000), at=datetime(2025, 6, 9, tzinfo=UTC).timestamp()
+    )
+    new = table.cost(
+        "openai", spent("o3", input=1_000_000), at=datetime(2025, 6, 10, tzinfo=UTC).timestamp()
+    )
     assert old is not None
     assert new is not None
     assert old > new
@@ -340,7 +366,10 @@ def test_context_windows(table: PriceTable, priced: dict[str, PricedProvider]) -
     assert table.window("openai", "gpt-4o-2024-08-06") == 128_000
     assert table.window("openai", "gpt-5.4") == 1_050_000
     assert table.window("google", "claude-4-opus") == 200_000
-    assert [table.window(*what) for what in (("openai", "nobody"), ("vllm", "gpt-4o"), ("openai", "gpt-4o" * 99))] == [
+    assert [
+        table.window(*what)
+        for what in (("openai", "nobody"), ("vllm", "gpt-4o"), ("openai", "gpt-4o" * 99))
+    ] == [
         None,
         None,
         None,
@@ -356,7 +385,9 @@ def test_no_window_of_a_provider_is_longer_than_its_default(
     """What is held for a model that the table does not know is not less than for one that it
     does."""
     owner = priced[provider.price_id]
-    every = [model for name in (provider.price_id, *owner.fallback) for model in priced[name].models]
+    every = [
+        model for name in (provider.price_id, *owner.fallback) for model in priced[name].models
+    ]
     assert max(model.window or 0 for model in every) <= provider.most_input(None)
 
 
@@ -457,7 +488,9 @@ def test_each_price_of_the_configuration(units: Units, expected: int) -> None:
 
 def test_a_configured_price_is_all_of_a_models_price(priced: dict[str, PricedProvider]) -> None:
     """What the table knows besides is not mixed in; requests alone are free without a price."""
-    table = PriceTable(priced, {"google/gemini-2.5-flash": {"input": "1", "output": "2", "search": "0"}})
+    table = PriceTable(
+        priced, {"google/gemini-2.5-flash": {"input": "1", "output": "2", "search": "0"}}
+    )
 
     def cost(**units: int) -> int | None:
         return table.cost("google", spent("gemini-2.5-flash", **units))

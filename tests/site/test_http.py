@@ -38,7 +38,10 @@ async def ask(port: int, request: str) -> tuple[int, dict[str, str], Any]:
     writer.close()
     head, _, body = answer.partition("\r\n\r\n")
     lines = head.split("\r\n")
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+    headers = {
+        name.lower(): value.strip()
+        for name, _, value in (line.partition(":") for line in lines[1:])
+    }
     return (
         int(lines[0].split()[1]),
         headers,
@@ -54,7 +57,12 @@ async def test_alive_while_not_ready() -> None:
     """/livez is 200 whatever the status says; it says nothing of the software below."""
     async with site(lambda: ["Redis is away"]) as port:
         status, headers, body = await ask(port, get("/livez"))
-    assert (status, body, headers["server"], headers["cache-control"]) == (200, {"live": True}, "tollhouse", "no-store")
+    assert (status, body, headers["server"], headers["cache-control"]) == (
+        200,
+        {"live": True},
+        "tollhouse",
+        "no-store",
+    )
 
 
 async def test_ready_with_warnings() -> None:
@@ -64,7 +72,9 @@ async def test_ready_with_warnings() -> None:
         ([], [], (200, {"ready": True})),
         (["stopping"], ["Redis is away"], (503, {"ready": False, "reasons": ["stopping"]})),
     ):
-        admin = AdminSite(Address("127.0.0.1", 0), (), lambda s=status: s, lambda: ("", b""), lambda t=told: t)  # type: ignore[misc]
+        admin = AdminSite(
+            Address("127.0.0.1", 0), (), lambda s=status: s, lambda: ("", b""), lambda t=told: t
+        )  # type: ignore[misc]
         _, port = await admin.start()
         found, _, body = await ask(port, get("/readyz", "127.0.0.1"))
         await admin.close()
@@ -95,7 +105,10 @@ async def test_not_ready_says_why() -> None:
     """/readyz is 503 with every reason, and turns as soon as the status does."""
     reasons = ["the ledger cannot be reached", "starting"]
     async with site(lambda: reasons) as port:
-        assert (await ask(port, get("/readyz")))[::2] == (503, {"ready": False, "reasons": list(reasons)})
+        assert (await ask(port, get("/readyz")))[::2] == (
+            503,
+            {"ready": False, "reasons": list(reasons)},
+        )
         reasons.clear()
         assert (await ask(port, get("/readyz")))[0] == 200
 
@@ -112,7 +125,8 @@ async def test_unknown_status_is_not_ready() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "LOCALHOST:9090", "localhost.", "ops.internal:80", "127.0.0.1", "127.0.0.1:9090"]
+    "host",
+    ["localhost", "LOCALHOST:9090", "localhost.", "ops.internal:80", "127.0.0.1", "127.0.0.1:9090"],
 )
 async def test_own_hosts_are_answered(host: str) -> None:
     """Names of the list and the address bound to, in any case, with and without port."""
@@ -122,7 +136,14 @@ async def test_own_hosts_are_answered(host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "169.254.169.254", "[::1]", "a@localhost"],
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "169.254.169.254",
+        "[::1]",
+        "a@localhost",
+    ],
 )
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/nothing"])
 async def test_foreign_hosts_are_refused(host: str, path: str) -> None:
@@ -135,7 +156,10 @@ async def test_foreign_hosts_are_refused(host: str, path: str) -> None:
 
 @pytest.mark.parametrize(
     "request_text",
-    ["GET /livez HTTP/1.0\n\n", "GET /livez HTTP/1.1\nHost: localhost\nHost: evil\nConnection: close\n\n"],
+    [
+        "GET /livez HTTP/1.0\n\n",
+        "GET /livez HTTP/1.1\nHost: localhost\nHost: evil\nConnection: close\n\n",
+    ],
 )
 async def test_host_missing_or_double(request_text: str) -> None:
     """No Host, or two, is not one of ours."""
@@ -154,14 +178,19 @@ async def test_arrival_address_is_its_own_host() -> None:
 async def test_get_only(method: str) -> None:
     """Nothing but GET, on any path."""
     async with site() as port:
-        status, headers, _ = await ask(port, f"{method} /livez HTTP/1.1\nHost: localhost\nConnection: close\n\n")
+        status, headers, _ = await ask(
+            port, f"{method} /livez HTTP/1.1\nHost: localhost\nConnection: close\n\n"
+        )
     assert (status, headers.get("allow")) == (405, "GET")
 
 
 async def test_other_paths_are_unknown() -> None:
     """404 as JSON."""
     async with site() as port:
-        assert (await ask(port, get("/operations/token_create")))[::2] == (404, {"error": "Not Found"})
+        assert (await ask(port, get("/operations/token_create")))[::2] == (
+            404,
+            {"error": "Not Found"},
+        )
 
 
 async def test_port_in_use_is_an_os_error() -> None:
@@ -174,4 +203,6 @@ async def test_port_in_use_is_an_os_error() -> None:
 def test_host_named() -> None:
     """Brackets, port and final dot are taken off; what is no host gives None."""
     assert [host_named(h) for h in ("[::1]:80", "A.b.:1", "1.2.3.4")] == ["::1", "a.b", "1.2.3.4"]
-    assert [host_named(h) for h in ("", "a b", "a:b", "u@h", "h/", "[", "a:123456", "x\x00")] == [None] * 8
+    assert [host_named(h) for h in ("", "a b", "a:b", "u@h", "h/", "[", "a:123456", "x\x00")] == [
+        None
+    ] * 8

@@ -61,7 +61,9 @@ def inside(tmp_path: Path) -> Iterator[Inside]:
 
 def ask(inside: Inside, model: str = "gpt-4o") -> httpx2.Response:
     body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
-    with httpx2.Client(proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30) as client:
+    with httpx2.Client(
+        proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30
+    ) as client:
         return client.post(URL, json=body)
 
 
@@ -75,7 +77,12 @@ def test_calls_and_the_key(inside: Inside) -> None:
     assert "tollhouse_calls_total" not in before
     assert ask(inside).status_code == 200
     assert ask(inside).status_code == 200
-    assert httpx2.get(f"http://{inside.gateway.addresses['base_url']}/v1/models", trust_env=False).status_code == 401
+    assert (
+        httpx2.get(
+            f"http://{inside.gateway.addresses['base_url']}/v1/models", trust_env=False
+        ).status_code
+        == 401
+    )
     found = scrape(inside)[1]
     assert found["tollhouse_calls_total"] == {"openai  2xx": 2, "openai identity_missing 4xx": 1}
     assert (found["tollhouse_calls_in_progress"], found["tollhouse_holds"]) == ({"": 0}, {"": 0})
@@ -124,7 +131,9 @@ def test_keys_that_pause(inside: Inside) -> None:
     assert ask(inside).status_code == 200
     found = scrape(inside)[1]
     path = f"projects/{PROJECT}/openai openai"
-    paused = {why: found["tollhouse_keys_paused"][f"{path} {why}"] for why in ("rate", "money", "refused")}
+    paused = {
+        why: found["tollhouse_keys_paused"][f"{path} {why}"] for why in ("rate", "money", "refused")
+    }
     assert (found["tollhouse_keys"][path], paused) == (3, {"rate": 1, "money": 1, "refused": 0})
     assert len([series for series in found["tollhouse_key_info"] if path in series]) == 3
 
@@ -146,7 +155,9 @@ def test_not_ready(inside: Inside) -> None:
     async def text() -> str:
         return Metrics(parts)()[1].decode()
 
-    assert samples(iter(text_string_to_metric_families(inside.do(text()))))["tollhouse_ready"] == {"": 0}
+    assert samples(iter(text_string_to_metric_families(inside.do(text()))))["tollhouse_ready"] == {
+        "": 0
+    }
 
 
 def test_form(inside: Inside) -> None:
@@ -166,7 +177,17 @@ def test_form(inside: Inside) -> None:
         for sample in family.samples:
             assert (family.type == "counter") == sample.name.endswith("_total")
             assert set(sample.labels) <= {
-                *("provider", "path", "version", "fingerprint", "state", "outcome", "reason", "status", "python")
+                *(
+                    "provider",
+                    "path",
+                    "version",
+                    "fingerprint",
+                    "state",
+                    "outcome",
+                    "reason",
+                    "status",
+                    "python",
+                )
             }
 
 
@@ -198,7 +219,9 @@ async def test_a_path_from_fresh_to_failed_and_back(store: MemoryStore, clock: C
     path = f"{COMMON} openai"
 
     def state(found: Samples) -> list[str]:
-        return [key.rpartition(" ")[2] for key, value in found["tollhouse_key_state"].items() if value]
+        return [
+            key.rpartition(" ")[2] for key, value in found["tollhouse_key_state"].items() if value
+        ]
 
     await cache.get(*CALL)
     found = of(cache)
@@ -255,7 +278,9 @@ async def test_a_secret_that_is_gone(store: MemoryStore, clock: Clock) -> None:
     store.secrets.clear()
     await clock.pass_(41)
     found = of(cache)
-    assert {key for key, value in found["tollhouse_key_state"].items() if value} == {f"{COMMON} openai missing"}
+    assert {key for key, value in found["tollhouse_key_state"].items() if value} == {
+        f"{COMMON} openai missing"
+    }
     assert found["tollhouse_key_paths"] == {"fresh": 0, "stale": 0, "missing": 2, "failed": 0}
     await cache.close()
 
@@ -290,7 +315,9 @@ async def test_series_are_bounded(store: MemoryStore, clock: Clock) -> None:
         await cache.get("openai", "acme", f"p{number}")
     await cache.refused(lease)
     series = f"{lease.fingerprint} projects/p0/openai openai"
-    assert of(cache)["tollhouse_key_refused_total"][series] == 1, "an alarm is not hidden by the bound"
+    assert of(cache)["tollhouse_key_refused_total"][series] == 1, (
+        "an alarm is not hidden by the bound"
+    )
     await cache.close()
 
 
@@ -303,23 +330,35 @@ async def test_login(openbao: OpenBao) -> None:
     openbao.put(COMMON, {"api_key": "sk-1"})
     now = [1000.0]
     reader = VaultReader(
-        openbao.address, AppRole(openbao.role_id_file, openbao.secret_id_file), clock=lambda: now[0], jitter=lambda: 0.0
+        openbao.address,
+        AppRole(openbao.role_id_file, openbao.secret_id_file),
+        clock=lambda: now[0],
+        jitter=lambda: 0.0,
     )
     cache = KeyCache(reader, ["infrastructure/{provider}"])
     assert "tollhouse_vault_token_remaining_seconds" not in of(cache)
     await cache.get(*CALL)
     found = of(cache)
-    assert (found["tollhouse_vault_login_ok"], found["tollhouse_vault_token_remaining_seconds"]) == ({"": 1}, {"": 60})
+    assert (
+        found["tollhouse_vault_login_ok"],
+        found["tollhouse_vault_token_remaining_seconds"],
+    ) == ({"": 1}, {"": 60})
     openbao.secret_id_file.write_text("wrong")
     now[0] += 41
     reader.tend()
     found = of(cache)
-    assert (found["tollhouse_vault_login_ok"], found["tollhouse_vault_token_remaining_seconds"]) == ({"": 0}, {"": 19})
+    assert (
+        found["tollhouse_vault_login_ok"],
+        found["tollhouse_vault_token_remaining_seconds"],
+    ) == ({"": 0}, {"": 19})
     openbao.new_secret_id()
     now[0] += 60
     reader.tend()
     found = of(cache)
-    assert (found["tollhouse_vault_login_ok"], found["tollhouse_vault_token_remaining_seconds"]) == ({"": 1}, {"": 60})
+    assert (
+        found["tollhouse_vault_login_ok"],
+        found["tollhouse_vault_token_remaining_seconds"],
+    ) == ({"": 1}, {"": 60})
     await cache.close()
 
 
@@ -341,7 +380,9 @@ def test_documentation(inside: Inside) -> None:
     text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
     table = {
         names[0]: set(names[1:])
-        for names in (re.findall(r"`(\w+)`", line.rpartition(" | ")[0]) for line in text.splitlines())
+        for names in (
+            re.findall(r"`(\w+)`", line.rpartition(" | ")[0]) for line in text.splitlines()
+        )
         if names and names[0].startswith("tollhouse_")
     }
     ask(inside)

@@ -24,15 +24,21 @@ from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.raw import Answer, H2Client, RawClient
 
 HOST = "api.openai.com"
-BODY = json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}).encode()
+BODY = json.dumps(
+    {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
+).encode()
 GET = b"GET /v1/models HTTP/1.1\r\nHost: api.openai.com\r\n\r\n"
 LINE_TIMEOUT_S = 10.0
 
 
-def post(body: bytes = BODY, *headers: str, path: str = "/v1/chat/completions", host: str = HOST) -> bytes:
+def post(
+    body: bytes = BODY, *headers: str, path: str = "/v1/chat/completions", host: str = HOST
+) -> bytes:
     """A chat completion; ``headers`` are added as they are."""
     lines = [f"POST {path} HTTP/1.1", f"Host: {host}", "Content-Type: application/json", *headers]
-    if not any(header.lower().startswith(("content-length:", "transfer-encoding:")) for header in headers):
+    if not any(
+        header.lower().startswith(("content-length:", "transfer-encoding:")) for header in headers
+    ):
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode() + body
 
@@ -57,7 +63,10 @@ class Attacked:
     @property
     def credentials(self) -> str:
         """The header of a workload that is who it says it is."""
-        return "Proxy-Authorization: Basic " + base64.b64encode(f"{PROJECT}:{self.inside.token}".encode()).decode()
+        return (
+            "Proxy-Authorization: Basic "
+            + base64.b64encode(f"{PROJECT}:{self.inside.token}".encode()).decode()
+        )
 
     def tunnel(
         self,
@@ -70,7 +79,9 @@ class Attacked:
         """Inside the tunnel, TLS up; with good credentials unless ``headers`` says otherwise."""
         client = self.client()
         raw = host.encode() if isinstance(host, str) else host
-        answer = client.connect(raw + b":443", *((self.credentials,) if headers is None else headers))
+        answer = client.connect(
+            raw + b":443", *((self.credentials,) if headers is None else headers)
+        )
         assert answer.status == 200
         client.tls(sni, alpn)
         return client
@@ -99,7 +110,11 @@ class Attacked:
 
     def begun(self) -> None:
         """Returns when a call has begun, which may have ended as well."""
-        assert self._until(lambda: bool(self.inside.gateway.journey.under_way) or len(self.inside.lines()) > self.seen)
+        assert self._until(
+            lambda: (
+                bool(self.inside.gateway.journey.under_way) or len(self.inside.lines()) > self.seen
+            )
+        )
 
     def turn(self) -> None:
         """The gateway has read what was sent to it before."""
@@ -127,7 +142,9 @@ class Attacked:
     def nothing_left(self) -> None:
         assert self.inside.standin.snapshot() == []
 
-    def refused(self, answer: Answer, status: int, reason: str, *, dialled: bool = False) -> dict[str, Any]:
+    def refused(
+        self, answer: Answer, status: int, reason: str, *, dialled: bool = False
+    ) -> dict[str, Any]:
         """The client was told, the line says the same, nothing was sent and (unless it may have been) nothing dialled.
         The line."""
         assert (answer.status, answer.reason) == (status, reason), answer
@@ -158,7 +175,16 @@ class Attacked:
         assert received.get_all("authorization") == [f"Bearer {REAL_KEY}"]
         assert everything.count(REAL_KEY.encode()) == 1
         lowered = everything.lower()
-        for word in ("gate_", "x-coreason", "x-tollhouse", "proxy-", "cookie", "forwarded", "\r\nvia:", *secrets):
+        for word in (
+            "gate_",
+            "x-coreason",
+            "x-tollhouse",
+            "proxy-",
+            "cookie",
+            "forwarded",
+            "\r\nvia:",
+            *secrets,
+        ):
             assert word.lower().encode() not in lowered, word
         return received
 

@@ -30,11 +30,17 @@ HOST = "api.openai.com"
 CHAT = "/v1/chat/completions"
 PROJECT = Project("proj_1", "acme")
 IDENTITY = Identity("tok_1", "acme", ("proj_1",))
-BODY: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 50}
+BODY: dict[str, Any] = {
+    "model": "gpt-4o",
+    "messages": [{"role": "user", "content": "hi"}],
+    "max_tokens": 50,
+}
 LIMITS = Limits(128_000, 16_384)
 
 
-def head(method: str = "POST", target: str = CHAT, *headers: tuple[str, str], **more: Any) -> RequestHead:
+def head(
+    method: str = "POST", target: str = CHAT, *headers: tuple[str, str], **more: Any
+) -> RequestHead:
     """A head as the proxy's listener gives it, inside a tunnel to `HOST`. It has a Host header, unless one of ``headers`` is
     one or ``no_host`` is true."""
     if not more.pop("no_host", False) and not any(name == "host" for name, _ in headers):
@@ -52,7 +58,9 @@ def head(method: str = "POST", target: str = CHAT, *headers: tuple[str, str], **
     return RequestHead(method=method, target=target, headers=headers, **(fields | more))
 
 
-def models_head(*headers: tuple[str, str], method: str = "GET", target: str = "/v1/models", **more: Any) -> RequestHead:
+def models_head(
+    *headers: tuple[str, str], method: str = "GET", target: str = "/v1/models", **more: Any
+) -> RequestHead:
     """The same for a request that costs nothing and has no body."""
     return head(method, target, *headers, **more)
 
@@ -88,13 +96,19 @@ def admitted(
 
 
 def requested(
-    body: Any = None, given: Admitted | None = None, *, estimate: Estimate | None = None, **asked: Any
+    body: Any = None,
+    given: Admitted | None = None,
+    *,
+    estimate: Estimate | None = None,
+    **asked: Any,
 ) -> Requested:
     """What the family reads of ``body`` (bytes, or what is sent as JSON; `BODY` if None). ``asked`` replaces fields of what it
     read, ``estimate`` its estimate."""
     at = given or admitted()
     if not at.operation.reads_body:
-        return Requested(at, Asked(writes=False, reasons=False), None, Estimate(Units()), at.headers)
+        return Requested(
+            at, Asked(writes=False, reasons=False), None, Estimate(Units()), at.headers
+        )
     raw = body if isinstance(body, bytes) else json.dumps(BODY if body is None else body).encode()
     family, dialect = at.provider.family, at.provider.dialect
     read = replace(family.read(at.operation, at.path, at.headers, raw, dialect), **asked)

@@ -58,6 +58,8 @@ async def settle() -> None:
     """Wait for the reads under way and the login's tending."""
     me = asyncio.current_task()
     while others := [
-        task for task in asyncio.all_tasks() if task is not me and task.get_name().startswith(("read ", "tend "))
+        task
+        for task in asyncio.all_tasks()
+        if task is not me and task.get_name().startswith(("read ", "tend "))
     ]:
         await asyncio.wait(others, timeout=5)

@@ -11,7 +11,9 @@ from cryptography.fernet import Fernet
 from tollhouse.credential.vault.embedded_vault import KEY_FILE, STORE_FILE
 
 
-def put_unchecked(directory: Path, path: str, data: Mapping[str, str | None], *, version: int) -> None:
+def put_unchecked(
+    directory: Path, path: str, data: Mapping[str, str | None], *, version: int
+) -> None:
     """Puts ``data`` at ``path`` of the store in ``directory``, beside what is there. Makes the store if there is none."""
     key_file, store_file = directory / KEY_FILE, directory / STORE_FILE
     if not key_file.exists():

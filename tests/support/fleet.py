@@ -37,18 +37,27 @@ class Fleet:
     redis: RedisServer | RedisCluster
     token: str = field(default="", repr=False)
 
-    def call(self, body: Mapping[str, Any], count: int, *, at_once: int = 50) -> list[httpx2.Response]:
+    def call(
+        self, body: Mapping[str, Any], count: int, *, at_once: int = 50
+    ) -> list[httpx2.Response]:
         """``count`` calls over the base URL listeners, the gateways in turn, ``at_once`` of them under way. A call whose
         connection broke is missing."""
         return asyncio.run(self._call(body, count, at_once))
 
-    async def _call(self, body: Mapping[str, Any], count: int, at_once: int) -> list[httpx2.Response]:
+    async def _call(
+        self, body: Mapping[str, Any], count: int, at_once: int
+    ) -> list[httpx2.Response]:
         answers: list[httpx2.Response] = []
         numbers = iter(range(count))
         limits = httpx2.Limits(max_connections=at_once)
-        urls = [f"http://localhost:{one.base_url.rpartition(':')[2]}/v1/chat/completions" for one in self.gateways]
+        urls = [
+            f"http://localhost:{one.base_url.rpartition(':')[2]}/v1/chat/completions"
+            for one in self.gateways
+        ]
         headers = {"authorization": f"Bearer {self.token}", "x-stainless-retry-count": "2"}
-        async with httpx2.AsyncClient(headers=headers, trust_env=False, timeout=60, limits=limits) as client:
+        async with httpx2.AsyncClient(
+            headers=headers, trust_env=False, timeout=60, limits=limits
+        ) as client:
 
             async def work() -> None:
                 for number in numbers:
@@ -58,7 +67,9 @@ class Fleet:
             await asyncio.gather(*(work() for _ in range(at_once)))
         return answers
 
-    def in_background(self, body: Mapping[str, Any], count: int, *, at_once: int = 50) -> Background:
+    def in_background(
+        self, body: Mapping[str, Any], count: int, *, at_once: int = 50
+    ) -> Background:
         return Background(self, body, count, at_once)
 
     def connection(self) -> Any:
@@ -91,7 +102,10 @@ class Fleet:
     def budget(self, number: int = 0, project: str = PROJECT) -> dict[str, dict[str, Decimal]]:
         """Limit text to ``used``, ``held``, ``left``."""
         shown = self.gateways[number].budget(project)
-        return {limit: {key: Decimal(state[key]) for key in ("used", "held", "left")} for limit, state in shown.items()}
+        return {
+            limit: {key: Decimal(state[key]) for key in ("used", "held", "left")}
+            for limit, state in shown.items()
+        }
 
     def spooled(self, number: int = 0) -> int:
         """Records in the spool of one gateway: calls that Redis has not been told of."""
@@ -122,7 +136,9 @@ class Background:
 
 def served(answers: Sequence[httpx2.Response]) -> Counter[str]:
     """The call ids of the answers that came from the provider."""
-    return Counter(answer.headers["x-tollhouse-call-id"] for answer in answers if answer.status_code == 200)
+    return Counter(
+        answer.headers["x-tollhouse-call-id"] for answer in answers if answer.status_code == 200
+    )
 
 
 @contextlib.contextmanager
@@ -138,7 +154,9 @@ def open_fleet(
     """``count`` gateways that are ready, `PROJECT` of `TENANT` and a token; on a redis-server of their own, or on ``cluster``."""
     (directory / "redis").mkdir(parents=True)
     with contextlib.ExitStack() as stack:
-        server = cluster or stack.enter_context(RedisServer(directory / "redis", append_only=append_only))
+        server = cluster or stack.enter_context(
+            RedisServer(directory / "redis", append_only=append_only)
+        )
         provider = stack.enter_context(StandIn(key=REAL_KEY))
 
         def start(number: int) -> GatewayProcess:

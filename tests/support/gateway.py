@@ -92,7 +92,9 @@ class Road:
         import httpx2
 
         proxy = self.proxy_url if credentials else self.bare_proxy_url
-        return httpx2.Client(proxy=proxy, verify=self.context, http2=http2, trust_env=False, timeout=30)
+        return httpx2.Client(
+            proxy=proxy, verify=self.context, http2=http2, trust_env=False, timeout=30
+        )
 
     def sdk(self, api_key: str = PLACEHOLDER, **options: Any) -> OpenAI:
         """The SDK through the proxy listener, the provider's URL unchanged."""
@@ -118,7 +120,9 @@ class Road:
             trust_env=False,
         )
 
-    def curl(self, *arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
+    def curl(
+        self, *arguments: str, environ: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
         """curl with a workload's environment, or that given, and nothing else."""
         command = [program("curl"), "-sS", "--max-time", "30", *arguments]
         variables = dict(self.environ if environ is None else environ)
@@ -152,7 +156,9 @@ def open_road(
 ) -> Iterator[Road]:
     """A gateway of one's own, ready, with a project and a token. A ``standin`` that does not run is started here."""
     directory.mkdir(parents=True, exist_ok=True)
-    provider = standin or StandIn(key=REAL_KEY, hosts=("localhost", "api.openai.com", "*.api.openai.com"))
+    provider = standin or StandIn(
+        key=REAL_KEY, hosts=("localhost", "api.openai.com", "*.api.openai.com")
+    )
     with contextlib.ExitStack() as stack:
         if not provider.running:
             stack.enter_context(provider)
@@ -172,7 +178,9 @@ def open_road(
         yield Road(gateway, provider, directory, project, gateway.make_token(project))
 
 
-def real_stores(stack: contextlib.ExitStack, directory: Path, settings: dict[str, dict[str, Any]]) -> OpenBao:
+def real_stores(
+    stack: contextlib.ExitStack, directory: Path, settings: dict[str, dict[str, Any]]
+) -> OpenBao:
     """Start redis-server and OpenBao for this gateway alone, and point ``settings`` at them."""
     require("redis", "openbao")
     for name in ("redis", "openbao"):
@@ -188,7 +196,9 @@ def real_stores(stack: contextlib.ExitStack, directory: Path, settings: dict[str
 
 
 @pytest.fixture(scope="session", params=["embedded", "real"])
-def shared_road(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+def shared_road(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Road]:
     """The worker's gateway; a test asks for `road`."""
     with open_road(tmp_path_factory.mktemp(f"road-{request.param}"), stores=request.param) as made:
         yield made
@@ -207,4 +217,11 @@ def road(shared_road: Road) -> Road:
     config = load_config(gateway.config)
     perform(config, "project_set", {"project": project, "tenant": "acme", "limits": ["10 usd/day"]})
     token = str(perform(config, "token_create", {"projects": [project], "label": "test"})["token"])
-    return Road(gateway, shared_road.standin, shared_road.directory, project, token, _seen=len(gateway.lines()))
+    return Road(
+        gateway,
+        shared_road.standin,
+        shared_road.directory,
+        project,
+        token,
+        _seen=len(gateway.lines()),
+    )

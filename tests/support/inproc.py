@@ -33,7 +33,9 @@ TENANT = "acme"
 class Inside:
     """The gateway, from the inside. What touches its parts goes through `do`, on its own loop."""
 
-    def __init__(self, gateway: Gateway, loop: asyncio.AbstractEventLoop, standin: StandIn, directory: Path) -> None:
+    def __init__(
+        self, gateway: Gateway, loop: asyncio.AbstractEventLoop, standin: StandIn, directory: Path
+    ) -> None:
         self.gateway = gateway
         self.standin = standin
         self.directory = directory
@@ -145,7 +147,9 @@ def open_inside(
             await gateway.start()
             return gateway
 
-        inside = Inside(asyncio.run_coroutine_threadsafe(begin(), loop).result(60), loop, provider, directory)
+        inside = Inside(
+            asyncio.run_coroutine_threadsafe(begin(), loop).result(60), loop, provider, directory
+        )
         made = inside.do(inside.gateway.operations.perform("token_create", {"projects": [PROJECT]}))
         inside.token = made["token"]
         try:

@@ -57,12 +57,16 @@ def forms(secret: str) -> dict[bytes, str]:
         # The characters at both ends hold bits of what stands beside it.
         whole = encoded[(0, 2, 3)[shift] : (shift + len(raw)) * 8 // 6]
         found.setdefault(whole, f"base64, {shift} bytes off")
-        found.setdefault(whole.translate(bytes.maketrans(b"+/", b"-_")), f"URL-safe base64, {shift} bytes off")
+        found.setdefault(
+            whole.translate(bytes.maketrans(b"+/", b"-_")), f"URL-safe base64, {shift} bytes off"
+        )
     every = "".join(f"%{byte:02X}" for byte in raw)
     odd = "".join(f"%{byte:02X}" if not chr(byte).isalnum() else chr(byte) for byte in raw)
     for escaped in (quote(secret), quote(secret, safe=""), odd, every):
         found.setdefault(escaped.encode(), "URL-encoded")
-        found.setdefault(re.sub("%..", lambda match: match[0].lower(), escaped).encode(), "URL-encoded")
+        found.setdefault(
+            re.sub("%..", lambda match: match[0].lower(), escaped).encode(), "URL-encoded"
+        )
     found.setdefault(raw.hex().encode(), "hexadecimal")
     found.setdefault(raw.hex().upper().encode(), "hexadecimal")
     return found
@@ -95,7 +99,10 @@ class Searcher:
                     yield match.start(), "a gate token (base64)"
 
     def search_text(self, place: str, text: str) -> Iterator[Leak]:
-        yield from (Leak(place, offset, what) for offset, what in self.search(text.encode("utf-8", "replace")))
+        yield from (
+            Leak(place, offset, what)
+            for offset, what in self.search(text.encode("utf-8", "replace"))
+        )
 
     def search_file(self, file: Path) -> Iterator[Leak]:
         """Raises `OSError` for a file that can't be read."""
@@ -161,15 +168,23 @@ class LeakSearch:
                 else:
                     self._take([leak])
 
-    def pytest_warning_recorded(self, warning_message: warnings.WarningMessage, nodeid: str) -> None:
-        self._take(self.searcher.search_text(f"a warning in {nodeid or 'the run'}", str(warning_message.message)))
+    def pytest_warning_recorded(
+        self, warning_message: warnings.WarningMessage, nodeid: str
+    ) -> None:
+        self._take(
+            self.searcher.search_text(
+                f"a warning in {nodeid or 'the run'}", str(warning_message.message)
+            )
+        )
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """After the workers have ended and before the summary is written."""
         if self._canary_test_ran and session.config.getoption("capture") != "no":
             missed = [heading for heading in CAPTURED if heading not in self._canaries]
-            self.problems += [f"{heading} of {CANARY_TEST} did not reach the search" for heading in missed]
+            self.problems += [
+                f"{heading} of {CANARY_TEST} did not reach the search" for heading in missed
+            ]
         # Where pytest keeps it for its own fixture; None if no test asked for a directory.
         base = session.config._tmp_path_factory._basetemp  # type: ignore[attr-defined]
         if base is not None:
@@ -192,7 +207,9 @@ class LeakSearch:
                     else:
                         self._take([leak])
         self.files = len(files)
-        self.problems += [f"{file} was not read to its end" for file in files if str(file) not in found]
+        self.problems += [
+            f"{file} was not read to its end" for file in files if str(file) not in found
+        ]
 
     def _take(self, leaks: Iterator[Leak] | list[Leak]) -> None:
         for leak in leaks:
@@ -207,7 +224,9 @@ class LeakSearch:
             return
         terminalreporter.section("leaks", red=True)
         for leak in self.leaks[:_SHOWN]:
-            terminalreporter.write_line(f"{leak.place}: offset {leak.offset}: {leak.what}", red=True)
+            terminalreporter.write_line(
+                f"{leak.place}: offset {leak.offset}: {leak.what}", red=True
+            )
         if len(self.leaks) > _SHOWN:
             terminalreporter.write_line(f"and {len(self.leaks) - _SHOWN} more", red=True)
         for problem in self.problems:
@@ -217,6 +236,10 @@ class LeakSearch:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getini("tmp_path_retention_policy") != "all":
-        raise pytest.UsageError("tmp_path_retention_policy must be all: what a test left is searched for leaks")
+        raise pytest.UsageError(
+            "tmp_path_retention_policy must be all: what a test left is searched for leaks"
+        )
     if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(LeakSearch(Searcher({"the real key": REAL_KEY, "canary": CANARY})), "leak-search")
+        config.pluginmanager.register(
+            LeakSearch(Searcher({"the real key": REAL_KEY, "canary": CANARY})), "leak-search"
+        )

@@ -35,7 +35,9 @@ class Namespace:
 
     def __init__(self) -> None:
         # The one thread of the pool lives in the namespace; no other thread of the process does.
-        self._thread = ThreadPoolExecutor(1, "netns", initializer=os.unshare, initargs=(os.CLONE_NEWNET,))
+        self._thread = ThreadPoolExecutor(
+            1, "netns", initializer=os.unshare, initargs=(os.CLONE_NEWNET,)
+        )
         self._descriptor = self.run(os.open, "/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self.ip("link", "set", "lo", "up")
 
@@ -58,7 +60,9 @@ class Namespace:
 
     def do(self, *command: str) -> str:
         """What a command prints on stdout, run inside as root; `AssertionError` with its words unless it exits 0."""
-        done = subprocess.run([*self.enter, *command], capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(
+            [*self.enter, *command], capture_output=True, text=True, timeout=30, check=False
+        )
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
         return done.stdout
 
@@ -73,7 +77,10 @@ class Namespace:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -97,8 +104,18 @@ def as_user(uid: int) -> tuple[str, ...]:
     It keeps one capability, CAP_DAC_READ_SEARCH, since the interpreter and the checkout may lie below root's home, where
     nobody else may look. That one has no say over networks, and does not let it write.
     """
-    sets = [f"--{kind}=-all,+dac_read_search" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
-    return ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--no-new-privs", *sets, "--")
+    sets = [
+        f"--{kind}=-all,+dac_read_search" for kind in ("inh-caps", "ambient-caps", "bounding-set")
+    ]
+    return (
+        "setpriv",
+        f"--reuid={uid}",
+        f"--regid={uid}",
+        "--clear-groups",
+        "--no-new-privs",
+        *sets,
+        "--",
+    )
 
 
 def with_etc(directory: Path) -> tuple[str, ...]:
@@ -126,10 +143,17 @@ class Frame:
 class Sniffer:
     """Everything that comes over the wire into a namespace, in order, whether anybody there listens or not."""
 
-    _PROTOCOLS: ClassVar = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp", 1: "icmp", 58: "icmp6"}
+    _PROTOCOLS: ClassVar = {
+        socket.IPPROTO_TCP: "tcp",
+        socket.IPPROTO_UDP: "udp",
+        1: "icmp",
+        58: "icmp6",
+    }
 
     def __init__(self, where: Namespace, device: str = WIRE) -> None:
-        self._socket = where.run(socket.socket, socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0003))
+        self._socket = where.run(
+            socket.socket, socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0003)
+        )
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
         self._socket.bind((device, 0x0003))
         self._socket.setblocking(False)

@@ -73,8 +73,12 @@ class OpenBao:
 
         # The last of what dev mode says when it is ready.
         ready = "Development mode should NOT be used"
-        self._program.start_on_a_port(command, ready=ready, environ=self._environ(), cwd=self._home())
-        self._unseal_key = next(found[1] for line in self.log[seen:] if (found := re.match(r"Unseal Key: (\S+)", line)))
+        self._program.start_on_a_port(
+            command, ready=ready, environ=self._environ(), cwd=self._home()
+        )
+        self._unseal_key = next(
+            found[1] for line in self.log[seen:] if (found := re.match(r"Unseal Key: (\S+)", line))
+        )
         self.set_up()
 
     def _home(self) -> Path:
@@ -119,7 +123,9 @@ class OpenBao:
 
     # What is in it
 
-    def api(self, method: str, path: str, body: Mapping[str, Any] | None = None, token: str = ROOT_TOKEN) -> Any:
+    def api(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, token: str = ROOT_TOKEN
+    ) -> Any:
         """One request with the root token; the JSON of the answer or None. Raises for an error status."""
         answer = self._session.request(
             method,
@@ -157,7 +163,9 @@ class OpenBao:
 
     def new_secret_id(self, **options: Any) -> str:
         """A secret_id written to the file; ``options`` as the API has them (``num_uses``, ``ttl``)."""
-        secret_id = str(self.api("POST", f"auth/approle/role/{ROLE}/secret-id", options)["data"]["secret_id"])
+        secret_id = str(
+            self.api("POST", f"auth/approle/role/{ROLE}/secret-id", options)["data"]["secret_id"]
+        )
         self.secret_id_file.write_text(secret_id + "\n")
         return secret_id
 
@@ -168,7 +176,10 @@ class OpenBao:
     def logins(self) -> int:
         """How many tokens of logins are alive."""
         accessors = self.api("LIST", "auth/token/accessors")["data"]["keys"]
-        found = [self.api("POST", "auth/token/lookup-accessor", {"accessor": accessor}) for accessor in accessors]
+        found = [
+            self.api("POST", "auth/token/lookup-accessor", {"accessor": accessor})
+            for accessor in accessors
+        ]
         return sum(token["data"]["path"] == "auth/approle/login" for token in found)
 
     def set_up(self) -> None:
@@ -177,11 +188,16 @@ class OpenBao:
         self.set_role()
         role = f"auth/approle/role/{ROLE}"
         if self.secret_id_file.exists():
-            role_id, secret_id = self.role_id_file.read_text().strip(), self.secret_id_file.read_text().strip()
+            role_id, secret_id = (
+                self.role_id_file.read_text().strip(),
+                self.secret_id_file.read_text().strip(),
+            )
             self.api("POST", f"{role}/role-id", {"role_id": role_id})
             self.api("POST", f"{role}/custom-secret-id", {"secret_id": secret_id})
         else:
-            self.role_id_file.write_text(self.api("GET", f"{role}/role-id")["data"]["role_id"] + "\n")
+            self.role_id_file.write_text(
+                self.api("GET", f"{role}/role-id")["data"]["role_id"] + "\n"
+            )
             self.new_secret_id()
             self.root_token_file.write_text(ROOT_TOKEN + "\n")
         for path, data in self._secrets.items():
@@ -200,7 +216,9 @@ class OpenBao:
         self.api("DELETE", f"auth/approle/role/{ROLE}")
         self.api("PUT", "sys/policies/acl/tollhouse", {"policy": POLICY})
         self.set_role()
-        self.role_id_file.write_text(self.api("GET", f"auth/approle/role/{ROLE}/role-id")["data"]["role_id"] + "\n")
+        self.role_id_file.write_text(
+            self.api("GET", f"auth/approle/role/{ROLE}/role-id")["data"]["role_id"] + "\n"
+        )
         self.new_secret_id()
 
     def _empty(self, folder: str) -> None:

@@ -73,7 +73,9 @@ class Forwarder:
         targets, first = self.targets, next(self._turn)
         for number in range(len(targets)):
             with contextlib.suppress(OSError):
-                server = socket.create_connection(("127.0.0.1", targets[(first + number) % len(targets)]))
+                server = socket.create_connection(
+                    ("127.0.0.1", targets[(first + number) % len(targets)])
+                )
                 for pair in ((client, server), (server, client)):
                     threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
                 return
@@ -108,8 +110,16 @@ class RaftNode(OpenBao):
         self.inbound = Forwarder(cluster_port)
         # Its intervals are those of a test; servers wait for 10 s each otherwise until a new one may vote.
         intervals = {"autopilot_reconcile_interval": "200ms", "autopilot_update_interval": "100ms"}
-        storage = {"path": str(directory / "raft"), "node_id": name, "performance_multiplier": 1, **intervals}
-        listener = {"address": f"127.0.0.1:{self._port}", "cluster_address": f"127.0.0.1:{cluster_port}"}
+        storage = {
+            "path": str(directory / "raft"),
+            "node_id": name,
+            "performance_multiplier": 1,
+            **intervals,
+        }
+        listener = {
+            "address": f"127.0.0.1:{self._port}",
+            "cluster_address": f"127.0.0.1:{cluster_port}",
+        }
         config = {
             "storage": {"raft": storage},
             "listener": {"tcp": {**listener, "tls_disable": True}},
@@ -126,7 +136,9 @@ class RaftNode(OpenBao):
         """Returns when it answers; unsealed, if it has been before."""
         if not self.running:
             command = [self._binary, "server", f"-config={self._directory / 'config.json'}"]
-            self._program.start(command, ready="server started!", environ=self._environ(), cwd=self._home())
+            self._program.start(
+                command, ready="server started!", environ=self._environ(), cwd=self._home()
+            )
         wait_for(lambda: self.health() != 0, f"{self.name} answers")
         if self.key and self.health() == 503:
             self.unseal()
@@ -147,7 +159,9 @@ class RaftCluster:
     """Three servers, with the secrets engine, policy and AppRole of `OpenBao`; its files are those of ``nodes[0]``."""
 
     def __init__(self, directory: Path) -> None:
-        self.nodes = [RaftNode(directory / f"node-{number}", f"node-{number}") for number in range(3)]
+        self.nodes = [
+            RaftNode(directory / f"node-{number}", f"node-{number}") for number in range(3)
+        ]
         self.balancer = Forwarder()
         """Leads to all of them."""
 
@@ -181,9 +195,18 @@ class RaftCluster:
             node.key = made["keys"][0]
         first.unseal()
         wait_for(lambda: first.health() == 200, "the first server is active")
-        first.api("POST", "auth/token/create", {"id": ROOT_TOKEN, "no_parent": True}, token=made["root_token"])
+        first.api(
+            "POST",
+            "auth/token/create",
+            {"id": ROOT_TOKEN, "no_parent": True},
+            token=made["root_token"],
+        )
         first.api("POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
-        first.api("POST", "sys/storage/raft/autopilot/configuration", {"server_stabilization_time": "100ms"})
+        first.api(
+            "POST",
+            "sys/storage/raft/autopilot/configuration",
+            {"server_stabilization_time": "100ms"},
+        )
         wait_for(self._takes_secrets, "the secrets engine is ready")
         first.set_up()
         for node in self.nodes[1:]:
@@ -216,7 +239,9 @@ class RaftCluster:
 
     def _all_vote(self) -> bool:
         try:
-            found = self.leader.api("GET", "sys/storage/raft/configuration")["data"]["config"]["servers"]
+            found = self.leader.api("GET", "sys/storage/raft/configuration")["data"]["config"][
+                "servers"
+            ]
         except requests.RequestException:
             return False
         return len(found) == len(self.nodes) and all(server["voter"] for server in found)
@@ -226,7 +251,10 @@ class RaftCluster:
         version = self.leader.put(path, data)
         if everywhere:
             wait_for(
-                lambda: all(self.version(node, path) == version for node in self.nodes if node.running), "replicated"
+                lambda: all(
+                    self.version(node, path) == version for node in self.nodes if node.running
+                ),
+                "replicated",
             )
         return version
 

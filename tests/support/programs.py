@@ -86,7 +86,9 @@ class Program:
         if found is None:
             self.kill()
             said = "".join(self.log[seen:][-20:])
-            raise ProgramError(f"{self._name} did not become ready within {timeout_s:g} s; it said:\n{said}")
+            raise ProgramError(
+                f"{self._name} did not become ready within {timeout_s:g} s; it said:\n{said}"
+            )
         return found
 
     def start_on_a_port(
@@ -128,7 +130,9 @@ class Program:
         try:
             code = self._process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
-            raise ProgramError(f"{self._name} did not stop within {_STOP_S:g} s after SIGTERM") from None
+            raise ProgramError(
+                f"{self._name} did not stop within {_STOP_S:g} s after SIGTERM"
+            ) from None
         self._output.join()
         return code
 
@@ -143,6 +147,9 @@ class Program:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.kill()

@@ -177,7 +177,13 @@ class RawClient:
     def connect(self, target: str | bytes, *headers: str) -> Answer:
         """CONNECT, and what is said to it."""
         raw = target.encode() if isinstance(target, str) else target
-        lines = [b"CONNECT " + raw + b" HTTP/1.1", b"Host: " + raw, *(header.encode() for header in headers), b"", b""]
+        lines = [
+            b"CONNECT " + raw + b" HTTP/1.1",
+            b"Host: " + raw,
+            *(header.encode() for header in headers),
+            b"",
+            b"",
+        ]
         self.send(b"\r\n".join(lines))
         return self.answer(method="CONNECT")
 
@@ -200,8 +206,14 @@ class RawClient:
         head = self._until(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")[:-2]
         pairs = (line.split(":", 1) for line in lines)
-        answer = Answer(int(first.split(" ", 2)[1]), [(name.lower(), value.strip()) for name, value in pairs])
-        if answer.status < 200 or method == "HEAD" or (method == "CONNECT" and answer.status == 200):
+        answer = Answer(
+            int(first.split(" ", 2)[1]), [(name.lower(), value.strip()) for name, value in pairs]
+        )
+        if (
+            answer.status < 200
+            or method == "HEAD"
+            or (method == "CONNECT" and answer.status == 200)
+        ):
             return answer
         if answer.get("transfer-encoding") == "chunked":
             while size := int(self._until(b"\r\n"), 16):
@@ -267,10 +279,15 @@ class H2Client:
         if data:
             self.raw.send(data)
 
-    def request(self, headers: Sequence[tuple[str | bytes, str | bytes]], body: bytes | None = None) -> int:
+    def request(
+        self, headers: Sequence[tuple[str | bytes, str | bytes]], body: bytes | None = None
+    ) -> int:
         """Opens a stream; ``body`` None ends it with its head, else the body does. The stream's id."""
         stream_id = self.connection.get_next_available_stream_id()
-        pairs = [tuple(part.encode() if isinstance(part, str) else part for part in pair) for pair in headers]
+        pairs = [
+            tuple(part.encode() if isinstance(part, str) else part for part in pair)
+            for pair in headers
+        ]
         self.connection.send_headers(stream_id, pairs, end_stream=body is None)  # type: ignore[arg-type]
         if body is not None:
             self.connection.send_data(stream_id, body, end_stream=True)
@@ -309,7 +326,9 @@ class H2Client:
             elif isinstance(event, h2.events.DataReceived):
                 assert stream.answer is not None
                 stream.answer.body += event.data or b""
-                self.connection.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 0)
+                self.connection.acknowledge_received_data(
+                    event.flow_controlled_length or 0, event.stream_id or 0
+                )
             elif isinstance(event, h2.events.StreamEnded):
                 stream.ended = "done"
             elif isinstance(event, h2.events.StreamReset):

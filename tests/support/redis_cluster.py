@@ -68,7 +68,11 @@ class ClusterNode:
             "--cluster-enabled": "yes",
             "--cluster-node-timeout": str(NODE_TIMEOUT_MS),
         }
-        return [self._binary, *(word for option in options.items() for word in option), *self._options]
+        return [
+            self._binary,
+            *(word for option in options.items() for word in option),
+            *self._options,
+        ]
 
     @property
     def running(self) -> bool:
@@ -103,7 +107,9 @@ class ClusterNode:
         timer.start()
         try:
             while not condition():
-                assert not over.is_set(), f"not within {seconds:g} s: {what}\n{''.join(self.log[-20:])}"
+                assert not over.is_set(), (
+                    f"not within {seconds:g} s: {what}\n{''.join(self.log[-20:])}"
+                )
         finally:
             timer.cancel()
 
@@ -127,7 +133,8 @@ class RedisCluster:
         """``server`` is "redis" or "valkey"."""
         binary = program(server)
         self.nodes = [
-            ClusterNode(directory / f"node-{number}", options, binary) for number in range(masters * (1 + replicas))
+            ClusterNode(directory / f"node-{number}", options, binary)
+            for number in range(masters * (1 + replicas))
         ]
         self._masters = masters
         self._directory = directory
@@ -165,7 +172,8 @@ class RedisCluster:
         for node in self.nodes:
             if node.running:
                 node.wait_for(
-                    "the Cluster is whole", lambda node=node: "cluster_state:ok" in node.run("CLUSTER", "INFO")
+                    "the Cluster is whole",
+                    lambda node=node: "cluster_state:ok" in node.run("CLUSTER", "INFO"),
                 )
         for node in self.nodes[self._masters :]:
             if node.running:
@@ -238,7 +246,9 @@ class RedisCluster:
             self.wait_whole()
             if len(self.nodes) > self._masters:
                 for node in self.nodes:
-                    node.wait_for("replicas are known", lambda node=node: self._replicas_known(node))
+                    node.wait_for(
+                        "replicas are known", lambda node=node: self._replicas_known(node)
+                    )
             stack.pop_all()
         return self
 
@@ -246,7 +256,10 @@ class RedisCluster:
         return all(len(nodes) == 2 for _, _, *nodes in node.run("CLUSTER", "SLOTS"))
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._kill()
         for number, node in enumerate(self.nodes):

@@ -25,7 +25,9 @@ class RedisServer:
     end its log and a dump of what is in it are left in ``directory``, for the search for leaks. ``server`` is "redis" or
     "valkey"."""
 
-    def __init__(self, directory: Path, *, append_only: bool = False, server: str = "redis") -> None:
+    def __init__(
+        self, directory: Path, *, append_only: bool = False, server: str = "redis"
+    ) -> None:
         self._append_only = append_only
         self._binary = program(server)
         self._directory = directory
@@ -96,7 +98,10 @@ class RedisServer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self.running:
             self.resume()

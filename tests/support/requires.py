@@ -38,7 +38,9 @@ PROGRAMS = {
 
 def promised() -> frozenset[str]:
     """The names in ``TOLLHOUSE_REQUIRE``. `ValueError` for a name that no test could ask for."""
-    names = frozenset(name.strip() for name in os.environ.get("TOLLHOUSE_REQUIRE", "").split(",") if name.strip())
+    names = frozenset(
+        name.strip() for name in os.environ.get("TOLLHOUSE_REQUIRE", "").split(",") if name.strip()
+    )
     if unknown := names - PROGRAMS.keys():
         raise ValueError(
             f"TOLLHOUSE_REQUIRE names {', '.join(sorted(unknown))}, which no test asks for; "
@@ -49,7 +51,12 @@ def promised() -> frozenset[str]:
 
 def places() -> list[str]:
     """This environment's scripts, then PATH, then the two sbin directories that an ordinary user's PATH leaves out."""
-    return [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
+    return [
+        str(Path(sys.executable).parent),
+        os.environ.get("PATH", os.defpath),
+        "/usr/sbin",
+        "/sbin",
+    ]
 
 
 def find(name: str) -> Path | None:
@@ -97,7 +104,9 @@ def _nft_fails() -> str | None:
 def _redis_tls_fails() -> str | None:
     """A server that has TLS refuses to start for want of a certificate; one built without it, for want of TLS."""
     said = _run(str(find("redis-tls")), "--port", "0", "--tls-port", "1", "--save", "")
-    return None if said and "tls-cert-file" in said else f"{find('redis-tls')} was built without TLS"
+    return (
+        None if said and "tls-cert-file" in said else f"{find('redis-tls')} was built without TLS"
+    )
 
 
 _PROBES: dict[str, Callable[[], str | None]] = {

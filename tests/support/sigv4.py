@@ -23,7 +23,9 @@ _AUTHORIZATION = re.compile(
 
 def encoded(raw: bytes, keep: bytes = b"") -> str:
     """UriEncode of the specification, byte by byte."""
-    return "".join(chr(byte) if byte in _UNRESERVED or byte in keep else f"%{byte:02X}" for byte in raw)
+    return "".join(
+        chr(byte) if byte in _UNRESERVED or byte in keep else f"%{byte:02X}" for byte in raw
+    )
 
 
 def decoded(raw: bytes) -> bytes:
@@ -50,16 +52,29 @@ def canonical_query(query: bytes) -> str:
     return "&".join(f"{name}={value}" for name, value in sorted(pairs))
 
 
-def canonical(method: str, target: bytes, headers: Headers, names: Sequence[str], payload: str) -> str:
+def canonical(
+    method: str, target: bytes, headers: Headers, names: Sequence[str], payload: str
+) -> str:
     path, _, query = target.partition(b"?")
     lines = []
     for name in names:
         values = [re.sub(" +", " ", value.strip()) for key, value in headers if key.lower() == name]
         lines.append(f"{name}:{','.join(values)}\n")
-    return "\n".join([method, canonical_path(path), canonical_query(query), "".join(lines), ";".join(names), payload])
+    return "\n".join(
+        [
+            method,
+            canonical_path(path),
+            canonical_query(query),
+            "".join(lines),
+            ";".join(names),
+            payload,
+        ]
+    )
 
 
-def signature(secret_key: str, date: str, region: str, service: str, time: str, canonical_request: str) -> str:
+def signature(
+    secret_key: str, date: str, region: str, service: str, time: str, canonical_request: str
+) -> str:
     key = ("AWS4" + secret_key).encode()
     for part in (date, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
@@ -107,5 +122,12 @@ def problem(
     payload = hashlib.sha256(body).hexdigest()
     if one("x-amz-content-sha256") not in ("", payload):
         return "InvalidSignature: the body is another"
-    wanted = signature(secret_key, found[2], region, service, time, canonical(method, target, headers, names, payload))
+    wanted = signature(
+        secret_key,
+        found[2],
+        region,
+        service,
+        time,
+        canonical(method, target, headers, names, payload),
+    )
     return "" if hmac.compare_digest(wanted, found[6]) else "InvalidSignature"

@@ -70,7 +70,13 @@ def test_half() -> None:
 @given(st.binary(max_size=400))
 def test_nothing(data: bytes) -> None:
     """Nothing is found where nothing is; a token cut short for a person is none."""
-    assert not found(data + TOKEN[:20].encode() + b"... gate_... " + KEY[:10].encode() + base64.b64encode(bytes(60)))
+    assert not found(
+        data
+        + TOKEN[:20].encode()
+        + b"... gate_... "
+        + KEY[:10].encode()
+        + base64.b64encode(bytes(60))
+    )
 
 
 def test_offsets(tmp_path: Path) -> None:
@@ -146,11 +152,20 @@ def run_inner(tmp_path: Path) -> Callable[..., tuple[int, str]]:
         file = tmp_path / "test_inner.py"
         file.write_text(tests)
         plugins = ["-p", "xdist.plugin", "-p", "tests.support.leaks", "-p", "no:cacheprovider"]
-        places = ["-c", os.devnull, "--rootdir", str(tmp_path), "--basetemp", str(tmp_path / "base")]
+        places = [
+            "-c",
+            os.devnull,
+            "--rootdir",
+            str(tmp_path),
+            "--basetemp",
+            str(tmp_path / "base"),
+        ]
         command = [sys.executable, "-m", "pytest", *places, *plugins, *options, str(file)]
         environ = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         try:
-            done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environ, timeout=120)
+            done = subprocess.run(
+                command, capture_output=True, text=True, cwd=ROOT, env=environ, timeout=120
+            )
         finally:
             shutil.rmtree(tmp_path / "base", ignore_errors=True)
         return done.returncode, done.stdout + done.stderr
@@ -183,4 +198,7 @@ def test_run_passes(run_inner: Callable[..., tuple[int, str]]) -> None:
 def test_nothing_may_be_removed_before(run_inner: Callable[..., tuple[int, str]]) -> None:
     """A run that would remove files before the search is refused."""
     code, said = run_inner(INNER, "-o", "tmp_path_retention_policy=none")
-    assert (code, "tmp_path_retention_policy must be all" in said) == (pytest.ExitCode.USAGE_ERROR, True), said
+    assert (code, "tmp_path_retention_policy must be all" in said) == (
+        pytest.ExitCode.USAGE_ERROR,
+        True,
+    ), said

@@ -25,6 +25,9 @@ def test_a_standby_that_lags(openbao_raft: RaftCluster) -> None:
     standby = openbao_raft.standbys[0]
     standby.inbound.pause()
     new = openbao_raft.put(PATH, {"api_key": "sk-2"}, everywhere=False)
-    assert (openbao_raft.version(standby, PATH), openbao_raft.version(openbao_raft.leader, PATH)) == (old, new)
+    assert (
+        openbao_raft.version(standby, PATH),
+        openbao_raft.version(openbao_raft.leader, PATH),
+    ) == (old, new)
     standby.inbound.resume()
     wait_for(lambda: openbao_raft.version(standby, PATH) == new, "it has caught up")

@@ -67,7 +67,10 @@ def test_a_port_that_another_program_took() -> None:
         return python(SERVES if busy is None else ENDS.format(busy=busy))
 
     with Program("server") as server:
-        assert server.start_on_a_port(lambda: command(True, True), ready="ready at") == "ready at 1:2\n"
+        assert (
+            server.start_on_a_port(lambda: command(True, True), ready="ready at")
+            == "ready at 1:2\n"
+        )
         assert len(tries) == 3
         server.kill()
         tries.clear()

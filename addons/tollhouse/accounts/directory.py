@@ -3,6 +3,8 @@
 A token is stored by its SHA-256. The records that a call needs are cached, so that Redis is not
 asked for every call. So this gateway sees a revocation that was made elsewhere within 5 s, and one
 that was made here at once.
+
+Past 400 lines because each command on projects and tokens has its method here, beside the cache.
 """
 
 from __future__ import annotations
@@ -110,7 +112,9 @@ class Directory:
         """All projects, sorted by id. They are not read from the cache."""
         with translated():
             found: Any = await self._redis.hgetall(names.PROJECTS)
-        return sorted((_decode(Project, text) for text in found.values()), key=lambda project: project.id)
+        return sorted(
+            (_decode(Project, text) for text in found.values()), key=lambda project: project.id
+        )
 
     async def remove_project(self, project_id: str) -> bool:
         """The tokens of the project stay but can charge nothing. If the project is made again, its
@@ -148,19 +152,25 @@ class Directory:
         for name in wanted:
             project = await self._read_project(name)
             if project is None:
-                raise ValueError(f"there is no project {name!r}: make it with `tollhouse project set`")
+                raise ValueError(
+                    f"there is no project {name!r}: make it with `tollhouse project set`"
+                )
             if project.tenant != tenant:
                 raise ValueError(f"the project {name!r} belongs to another tenant than {tenant!r}")
         parsed = parse_limits(limits)
         texts = tuple(limit.text for limit in parsed)
-        info = TokenInfo(token_id(token), tenant, wanted, label, self._now(), expires_at, limits=texts)
+        info = TokenInfo(
+            token_id(token), tenant, wanted, label, self._now(), expires_at, limits=texts
+        )
         if parsed:
             # The limits are written first, so that a token is never found without them.
             await self._ledger.set_limits(info.scope(), parsed)
         await self._add(token, info)
         return info
 
-    async def rotate(self, token_id: str, token: str, expires_at: float | None, overlap_s: float) -> TokenInfo | None:
+    async def rotate(
+        self, token_id: str, token: str, expires_at: float | None, overlap_s: float
+    ) -> TokenInfo | None:
         """Makes ``token`` the successor of the token ``token_id``. It has the same projects, label
         and limits, and the used part of these limits stays used. The old token ends ``overlap_s``
         from now, unless it ends before. Both tokens change or none does: a change that somebody
@@ -176,25 +186,39 @@ class Directory:
             old = _decode(TokenInfo, text)
             now = self._now()
             if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
-                raise ValueError(f"the token {token_id} has ended: make a new one with `tollhouse token create`")
+                raise ValueError(
+                    f"the token {token_id} has ended: make a new one with `tollhouse token create`"
+                )
             charged_as = old.charged_as or old.id
-            new = replace(old, id=_id_of(token), created_at=now, expires_at=expires_at, charged_as=charged_as)
+            new = replace(
+                old, id=_id_of(token), created_at=now, expires_at=expires_at, charged_as=charged_as
+            )
             ends = now + overlap_s
-            ending = replace(old, expires_at=ends if old.expires_at is None else min(old.expires_at, ends))
+            ending = replace(
+                old, expires_at=ends if old.expires_at is None else min(old.expires_at, ends)
+            )
             arguments = [key, text.decode(), _encode(ending), digest(token), new.id, _encode(new)]
             with self._changes(token=old.id):
-                done = await self._ledger.run_script("rotate", [names.TOKENS, names.TOKEN_IDS], arguments)
+                done = await self._ledger.run_script(
+                    "rotate", [names.TOKENS, names.TOKEN_IDS], arguments
+                )
             if done < 0:
                 raise ValueError("this token exists already")
             if done:
                 self._saved()
                 return new
-        raise LedgerUnavailable(f"Redis: the token {token_id} is changed by others again and again; try it once more")
+        raise LedgerUnavailable(
+            f"Redis: the token {token_id} is changed by others again and again; try it once more"
+        )
 
     async def successor(self, info: TokenInfo) -> TokenInfo | None:
         """The newest token that follows ``info`` by one rotation or several."""
         first = info.charged_as or info.id
-        later = [one for one in await self.tokens() if one.charged_as == first and one.created_at >= info.created_at]
+        later = [
+            one
+            for one in await self.tokens()
+            if one.charged_as == first and one.created_at >= info.created_at
+        ]
         return next((one for one in reversed(later) if one.id != info.id), None)
 
     async def token(self, token_id: str) -> TokenInfo | None:
@@ -230,7 +254,9 @@ class Directory:
     async def revoke(self, token_id: str) -> bool:
         """Ends a token for good. If it was revoked before, the first time stays. False if there is
         no such token."""
-        return await self._change(token_id, lambda info: replace(info, revoked_at=info.revoked_at or self._now()))
+        return await self._change(
+            token_id, lambda info: replace(info, revoked_at=info.revoked_at or self._now())
+        )
 
     async def expire(self, token_id: str, expires_at: float | None) -> bool:
         """Moves a token's end. A rotation with an overlap needs it. False if there is no such
@@ -251,10 +277,14 @@ class Directory:
         try:
             digests, projects = self._remembered.known()
             for some in _batches(digests):
-                for key, token in zip(some, await self._read_many(names.TOKENS, some, TokenInfo), strict=True):
+                for key, token in zip(
+                    some, await self._read_many(names.TOKENS, some, TokenInfo), strict=True
+                ):
                     self._remembered.note_token(key, now, token, proves=False)
             for some in _batches(projects):
-                for key, project in zip(some, await self._read_many(names.PROJECTS, some, Project), strict=True):
+                for key, project in zip(
+                    some, await self._read_many(names.PROJECTS, some, Project), strict=True
+                ):
                     self._remembered.note_project(key, now, project, proves=False)
         except LedgerUnavailable:
             raise
@@ -262,7 +292,9 @@ class Directory:
             self._remembered.clear()
             raise
 
-    async def _read_many[R: (Project, TokenInfo)](self, name: str, some: list[str], kind: type[R]) -> list[R | None]:
+    async def _read_many[R: (Project, TokenInfo)](
+        self, name: str, some: list[str], kind: type[R]
+    ) -> list[R | None]:
         """A record that can't be read is None as well: it proves nothing."""
         with translated():
             found: Any = await self._redis.hmget(name, some)
@@ -304,7 +336,11 @@ class Directory:
         return True
 
     async def _read_project(self, project_id: str) -> Project | None:
-        return None if (text := await self._read(names.PROJECTS, project_id)) is None else _decode(Project, text)
+        return (
+            None
+            if (text := await self._read(names.PROJECTS, project_id)) is None
+            else _decode(Project, text)
+        )
 
     async def _read_token(self, key: str) -> TokenInfo | None:
         text = await self._read(names.TOKENS, key)
@@ -380,7 +416,11 @@ def _decode[R: (Project, TokenInfo)](kind: type[R], text: bytes) -> R:
         unknown = saved.keys() - {field.name for field in fields(kind)}
         if unknown:
             raise ValueError(f"unknown fields: {', '.join(sorted(unknown))}")
-        values: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
+        values: Any = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()
+        }
         return kind(**values)
     except (ValueError, TypeError, AttributeError) as error:
-        raise LedgerUnavailable(f"Redis holds a {kind.__name__} that this version can't read: {error}") from error
+        raise LedgerUnavailable(
+            f"Redis holds a {kind.__name__} that this version can't read: {error}"
+        ) from error

@@ -50,7 +50,9 @@ class Remembered:
         """When this gateway last changed something. An answer to an earlier question proves
         nothing: it may be the state before the change."""
 
-    def note_token(self, digest: str, asked: float, record: TokenRecord | None, *, proves: bool = True) -> None:
+    def note_token(
+        self, digest: str, asked: float, record: TokenRecord | None, *, proves: bool = True
+    ) -> None:
         """Takes Redis's answer to a question of the time ``asked``. ``proves`` is false if no call
         has shown this token."""
         before = self._tokens.get(digest)
@@ -63,7 +65,9 @@ class Remembered:
             if len(self._tokens) > SIZE:
                 self._drop_token(next(iter(self._tokens)))
 
-    def note_project(self, project_id: str, asked: float, project: Project | None, *, proves: bool = True) -> None:
+    def note_project(
+        self, project_id: str, asked: float, project: Project | None, *, proves: bool = True
+    ) -> None:
         before = self._projects.get(project_id)
         if project is None:
             self._projects.pop(project_id, None)
@@ -137,7 +141,9 @@ class Remembered:
         return self._clock() - asked < PROVEN_S
 
     def _valid(self, record: TokenRecord) -> bool:
-        return record.revoked_at is None and (record.expires_at is None or record.expires_at > self._now())
+        return record.revoked_at is None and (
+            record.expires_at is None or record.expires_at > self._now()
+        )
 
     def _drop_token(self, digest: str) -> None:
         _, record = self._tokens.pop(digest, (0.0, None))

@@ -27,7 +27,9 @@ _WITHIN: Final = re.compile(rf"{PREFIX}[0-9A-Za-z]{{30,}}", re.ASCII)
 def mint(random_bytes: bytes) -> str:
     """The token of 32 random bytes. Raises `ValueError` for another number of bytes."""
     if len(random_bytes) != RANDOM_BYTES:
-        raise ValueError(f"a token is made of {RANDOM_BYTES} random bytes, not of {len(random_bytes)}")
+        raise ValueError(
+            f"a token is made of {RANDOM_BYTES} random bytes, not of {len(random_bytes)}"
+        )
     body = PREFIX + _base62(int.from_bytes(random_bytes), _BODY_DIGITS)
     return body + _check(body)
 
@@ -62,7 +64,12 @@ def digest(token: str) -> str:
 def token_id(token: str) -> str:
     """The token's public name, which may be logged: ``tok_`` and 64 bits of a hash. It is another
     hash than `digest`."""
-    return "tok_" + hashlib.sha256(b"tollhouse token id\0" + token.encode("utf-8", "replace")).hexdigest()[:16]
+    return (
+        "tok_"
+        + hashlib.sha256(b"tollhouse token id\0" + token.encode("utf-8", "replace")).hexdigest()[
+            :16
+        ]
+    )
 
 
 def _base62(number: int, digits: int) -> str:

@@ -87,7 +87,10 @@ def admit_connect(target: str, catalog: Catalog) -> str:
         raise Refused("host_not_allowed", f"CONNECT asked for {_shown(target)}.")
     # The client speaks TLS to the provider's https port, even if the upstream speaks http.
     if port != provider.port:
-        raise Refused("port_not_allowed", f"CONNECT asked for port {port}, {provider.name} is on port {provider.port}.")
+        raise Refused(
+            "port_not_allowed",
+            f"CONNECT asked for port {port}, {provider.name} is on port {provider.port}.",
+        )
     return host
 
 
@@ -120,27 +123,37 @@ def judge(head: RequestHead, catalog: Catalog, base_url_hosts: Collection[str]) 
     if host is None or provider is None:
         raise Refused("host_not_allowed", "The connection was opened for no configured provider.")
     named = [
-        name for name in (head.absolute_authority, head.authority, *head.get_all("host"), head.sni) if name is not None
+        name
+        for name in (head.absolute_authority, head.authority, *head.get_all("host"), head.sni)
+        if name is not None
     ]
     if head.authority is None and head.absolute_authority is None and not head.get_all("host"):
         raise Refused("bad_request", "The request has no Host header.")
     if head.scheme != "https":
-        raise Refused("authority_mismatch", "The request says that it is for an http:// URL, inside TLS.")
+        raise Refused(
+            "authority_mismatch", "The request says that it is for an http:// URL, inside TLS."
+        )
     if head.sni is None:
         raise Refused("authority_mismatch", "The TLS handshake named no host.")
     for name in named:
         other, port = split_authority(name)
         if other != host:
-            raise Refused("authority_mismatch", f"The connection is for {host}, the request names {_shown(name)}.")
+            raise Refused(
+                "authority_mismatch",
+                f"The connection is for {host}, the request names {_shown(name)}.",
+            )
         if port not in (None, provider.port):
             raise Refused(
-                "authority_mismatch", f"The request names port {port}, {provider.name} is on {provider.port}."
+                "authority_mismatch",
+                f"The request names port {port}, {provider.name} is on {provider.port}.",
             )
     return Target(provider, host, head.target)
 
 
 def _judge_base_url(head: RequestHead, catalog: Catalog, base_url_hosts: Collection[str]) -> Target:
-    names = head.get_all("host") if head.authority is None else [head.authority, *head.get_all("host")]
+    names = (
+        head.get_all("host") if head.authority is None else [head.authority, *head.get_all("host")]
+    )
     if head.absolute_authority is not None:
         names.append(head.absolute_authority)
     if not names:
@@ -154,7 +167,10 @@ def _judge_base_url(head: RequestHead, catalog: Catalog, base_url_hosts: Collect
     first, slash, rest = head.target[1:].partition("/")
     provider = catalog.by_name(DEFAULT.name if first == "v1" else first)
     if provider is None:
-        raise Refused("path_not_allowed", "The path begins with neither /v1/ nor the name of a configured provider.")
+        raise Refused(
+            "path_not_allowed",
+            "The path begins with neither /v1/ nor the name of a configured provider.",
+        )
     raw_path = head.target if first == "v1" else slash + rest
     host = next((h for h in provider.hosts if not h.startswith("*.")), None)
     if host is None:

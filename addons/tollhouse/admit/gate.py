@@ -80,7 +80,9 @@ class Identify:
     name: ClassVar = NAME
     gives: ClassVar = Identified
 
-    def __init__(self, accounts: Accounts, ours: frozenset[str], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, accounts: Accounts, ours: frozenset[str], clock: Callable[[], float]
+    ) -> None:
         """``ours`` are the names of our own headers, in lower case. ``clock`` is seconds since the epoch."""
         self._accounts = accounts
         self._ours = ours
@@ -92,7 +94,9 @@ class Identify:
         if credential is None:
             raise Refused("identity_missing")
         headers = strip(head.headers, aimed.addressed.provider, self._ours)
-        identity, remembered = await self._accounts.ask(lambda directory: identify(credential, directory, self._clock))
+        identity, remembered = await self._accounts.ask(
+            lambda directory: identify(credential, directory, self._clock)
+        )
         return Identified(aimed, tuple(headers), identity, credential.user, remembered)
 
 
@@ -109,7 +113,9 @@ class Bill:
     async def __call__(self, identified: Identified, exchange: object) -> Billed:
         named = identified.aimed.addressed.arrival.head.get_all(self._header)
         project_id = choose_project(identified.identity, named, identified.user, self._header)
-        project, remembered = await self._accounts.ask(lambda directory: directory.get_project(project_id))
+        project, remembered = await self._accounts.ask(
+            lambda directory: directory.get_project(project_id)
+        )
         if project is None or project.tenant != identified.identity.tenant:
             raise Refused("project_not_allowed", f"Project {project_id} does not exist (any more).")
         return Billed(identified, project, remembered)

@@ -54,15 +54,24 @@ def _from_proxy_authorization(value: str) -> Presented:
     if scheme.lower() != "basic":
         raise Refused("identity_unknown", "Proxy-Authorization is neither Basic nor Bearer.")
     try:
-        user, colon, password = base64.b64decode(rest.strip(), validate=True).decode().partition(":")
+        user, colon, password = (
+            base64.b64decode(rest.strip(), validate=True).decode().partition(":")
+        )
     except (binascii.Error, ValueError):
-        raise Refused("identity_unknown", "Proxy-Authorization is not valid Basic authentication.") from None
+        raise Refused(
+            "identity_unknown", "Proxy-Authorization is not valid Basic authentication."
+        ) from None
     if not colon:
-        raise Refused("identity_unknown", "Proxy-Authorization has no password: it must be PROJECT:GATE_TOKEN.")
+        raise Refused(
+            "identity_unknown",
+            "Proxy-Authorization has no password: it must be PROJECT:GATE_TOKEN.",
+        )
     return Presented(password, user)
 
 
-async def identify(credential: Presented | None, directory: TokenDirectory, clock: Callable[[], float]) -> Identity:
+async def identify(
+    credential: Presented | None, directory: TokenDirectory, clock: Callable[[], float]
+) -> Identity:
     """The identity behind a credential. Raises `Refused` (401), and the errors of the directory."""
     if credential is None:
         raise Refused("identity_missing")
@@ -86,7 +95,10 @@ def choose_project(identity: Identity, named: Sequence[str], user: str, header: 
     wanted = (named[0].strip() if named else "") or user
     if not wanted:
         if len(identity.projects) != 1:
-            raise Refused("bad_request", f"The token is for several projects, and none was chosen: send {header}.")
+            raise Refused(
+                "bad_request",
+                f"The token is for several projects, and none was chosen: send {header}.",
+            )
         return identity.projects[0]
     if wanted not in identity.projects:
         raise Refused("project_not_allowed", f"The token was not made for {wanted[:64]!a}.")

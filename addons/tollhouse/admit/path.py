@@ -38,7 +38,9 @@ PAYER_PARAMETERS = frozenset({"quotauser", "userproject"})
 SHAPE_PARAMETERS = frozenset({"fields", "callback", "jsonp"})
 """Google's parameters that change an answer so that its usage can't be read; each of Google's is also taken with a ``$``
 before it (https://cloud.google.com/apis/docs/system-parameters)."""
-SIGNATURE_PARAMETERS = frozenset({"x-amz-algorithm", "x-amz-date", "x-amz-expires", "x-amz-signedheaders"})
+SIGNATURE_PARAMETERS = frozenset(
+    {"x-amz-algorithm", "x-amz-date", "x-amz-expires", "x-amz-signedheaders"}
+)
 """The rest of a presigned URL of AWS (its credential is among `CREDENTIAL_PARAMETERS`):
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-authentication-methods.html."""
 HEAD_PARAMETERS = frozenset({"$httpheaders", "$httpmethod", "$ct", "$req"})
@@ -60,14 +62,20 @@ def split_target(raw: str) -> tuple[str, str]:
     if _BAD_ESCAPE.search(raw):
         raise Refused("bad_request", "The URL has a broken percent-escape.")
     if "//" in path or _DOT_SEGMENT.search(path) or _ENCODED_STRUCTURE.search(path):
-        raise Refused("bad_request", "The path has an empty or dot segment, or an encoded `/`, `\\` or `.`.")
+        raise Refused(
+            "bad_request", "The path has an empty or dot segment, or an encoded `/`, `\\` or `.`."
+        )
     if not _QUERY.fullmatch(query):
         raise Refused("bad_request", "The query has a character that a URL may not have unescaped.")
     pieces = 1 + query.count("&") + query.count(";")
     if pieces > MAX_QUERY_PIECES:
-        raise Refused("bad_request", f"The query has {pieces} pieces, the limit is {MAX_QUERY_PIECES}.")
+        raise Refused(
+            "bad_request", f"The query has {pieces} pieces, the limit is {MAX_QUERY_PIECES}."
+        )
     if carries_token(decoded(path)):
-        raise Refused("bad_request", "The path carries a gate token, which must not reach the provider.")
+        raise Refused(
+            "bad_request", "The path carries a gate token, which must not reach the provider."
+        )
     return path, query
 
 
@@ -90,7 +98,11 @@ def take_credentials(query: str) -> tuple[str, list[str]]:
             continue
         if ";" in part and any(_names_credential(piece) for piece in part.split(";")):
             raise Refused("bad_request", "The query has a credential behind a `;`.")
-        if plain in _DROPPED_PARAMETERS or known in HEAD_PARAMETERS or carries_token(name + equals + value):
+        if (
+            plain in _DROPPED_PARAMETERS
+            or known in HEAD_PARAMETERS
+            or carries_token(name + equals + value)
+        ):
             continue
         if plain == "alt" and value.lower() not in _READABLE_ALT:
             continue
@@ -114,5 +126,10 @@ def decoded(text: str) -> str:
     Quoted-printable is the same encoding with another sign, and its decoder is C:
     `urllib.parse.unquote_plus` takes 4 ms of the loop for the longest query.
     """
-    raw = text.encode("utf-8", "surrogateescape").replace(b"=", b"=3D").replace(b"%", b"=").replace(b"+", b" ")
+    raw = (
+        text.encode("utf-8", "surrogateescape")
+        .replace(b"=", b"=3D")
+        .replace(b"%", b"=")
+        .replace(b"+", b" ")
+    )
     return a2b_qp(raw).decode("utf-8", "replace")

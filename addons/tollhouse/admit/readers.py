@@ -29,7 +29,9 @@ class Readers:
         self._turns: dict[str, _Turns] = {}
         """Of the tenants whose bodies are read now."""
 
-    async def run[**P, R](self, tenant: str, read: Callable[P, R], *arguments: P.args, **more: P.kwargs) -> R:
+    async def run[**P, R](
+        self, tenant: str, read: Callable[P, R], *arguments: P.args, **more: P.kwargs
+    ) -> R:
         """What ``read`` gives or raises, called in a thread."""
         turns = self._turns.get(tenant)
         if turns is None:

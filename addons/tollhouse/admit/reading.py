@@ -58,11 +58,15 @@ class ReadBody:
         body = await self._body(admitted, exchange)
         if not admitted.operation.reads_body:
             if body:
-                raise Refused("bad_request", f"{admitted.arrival.head.method} {admitted.path} takes no body.")
+                raise Refused(
+                    "bad_request", f"{admitted.arrival.head.method} {admitted.path} takes no body."
+                )
             return Requested(admitted, _NOTHING_ASKED, None, _ONE_REQUEST, admitted.headers)
         head = admitted.arrival.head
         if any(coding != "identity" for coding in head.get_all("content-encoding")):
-            raise Refused("bad_request", "A compressed request body cannot be read; send it uncompressed.")
+            raise Refused(
+                "bad_request", "A compressed request body cannot be read; send it uncompressed."
+            )
         # A body that is large, or has many parts, is read by a thread: no other call waits for it.
         if len(body) > SMALL or body.count(b"{") + body.count(b"[") > _MANY:
             return await self._readers.run(admitted.project.tenant, self._judged, admitted, body)
@@ -71,7 +75,9 @@ class ReadBody:
     def _judged(self, admitted: Admitted, body: bytes) -> Requested:
         provider = admitted.provider
         family = provider.family
-        asked = family.read(admitted.operation, admitted.path, admitted.headers, body, provider.dialect)
+        asked = family.read(
+            admitted.operation, admitted.path, admitted.headers, body, provider.dialect
+        )
         mode: Mode = "worst" if admitted.worst else "typical"
         estimate = family.estimate(asked, mode, self._limits(provider, asked), provider.dialect)
         return Requested(admitted, asked, body, estimate, family.sent_headers(admitted.headers))
@@ -94,9 +100,14 @@ class ReadBody:
                 raise Refused("bad_request", "Content-Length is not a number.")
             # By its digits first: Python reads no number of more than 4300 of them.
             if len(length.lstrip("0")) > 18 or int(length) > self._max_body_bytes:
-                raise Refused("body_too_large", f"It says {length[:20]} bytes, the limit is {self._max_body_bytes}.")
+                raise Refused(
+                    "body_too_large",
+                    f"It says {length[:20]} bytes, the limit is {self._max_body_bytes}.",
+                )
         identity = admitted.identity
-        kept = self._bodies.reserve(identity.charged_as or identity.token_id, admitted.arrival.head.client_ip)
+        kept = self._bodies.reserve(
+            identity.charged_as or identity.token_id, admitted.arrival.head.client_ip
+        )
         if exchange.body_complete:
             return await exchange.read_all(self._max_body_bytes, self._idle_s, kept)
         async with exchange.interruptible():

@@ -38,7 +38,9 @@ _NEVER_PREFIXES = ("proxy-", "x-forwarded-", "x-tollhouse-", "x-coreason-")
 _ONCE = ("proxy-authorization", "content-type", *CREDENTIAL_HEADERS)
 
 
-def strip(headers: Iterable[tuple[str, str]], provider: Provider, ours: frozenset[str]) -> list[tuple[str, str]]:
+def strip(
+    headers: Iterable[tuple[str, str]], provider: Provider, ours: frozenset[str]
+) -> list[tuple[str, str]]:
     """The headers that may be sent to ``provider``. ``ours`` are the configured names of the project and trace headers.
 
     Raises `Refused` (400) for a credential or a content type that is given twice: nobody knows

@@ -37,7 +37,9 @@ class Charges:
         nano_usd = self.ceiling(requested, estimate, estimate.units.output)
         tokens = estimate.units.tokens + estimate.predicted
         # A cap of two thousand million tokens, 128 times, is more than the ledger can count: more than any limit, too.
-        return Amount(min(nano_usd or 0, MAX_AMOUNT), min(tokens, MAX_AMOUNT), 1), nano_usd is not None
+        return Amount(
+            min(nano_usd or 0, MAX_AMOUNT), min(tokens, MAX_AMOUNT), 1
+        ), nano_usd is not None
 
     def ceiling(self, requested: Requested, estimate: Estimate, output: int) -> int | None:
         """The most that the call may cost with so many tokens of output beside those predicted, in nano-dollars: by the
@@ -48,12 +50,21 @@ class Charges:
         most: int | None = 0
         for model in (asked.model, *asked.other_models):
             nano_usd = self._prices.ceiling(
-                price_id, model, estimate, tier=asked.tier, at=admitted.arrival.timestamp, worst=admitted.worst
+                price_id,
+                model,
+                estimate,
+                tier=asked.tier,
+                at=admitted.arrival.timestamp,
+                worst=admitted.worst,
             )
             most = None if nano_usd is None or most is None else max(most, nano_usd)
         if most is not None and not asked.models_unknown:
             return most
-        return self._prices.dearest(price_id, estimate.units) if admitted.project.unpriced == "dearest" else None
+        return (
+            self._prices.dearest(price_id, estimate.units)
+            if admitted.project.unpriced == "dearest"
+            else None
+        )
 
     def charge(self, hold: CallHold, outcome: Outcome) -> Charged | None:
         """What the call costs and by what rule; None if it never left, so that all is given back.
@@ -114,7 +125,11 @@ class Charges:
                 rule: ChargedBy = "disconnect"
             case _:
                 rule = "estimate"
-        return self._seen(hold, outcome, rule) if outcome.streamed else self._at_least_held(hold, outcome, rule)
+        return (
+            self._seen(hold, outcome, rule)
+            if outcome.streamed
+            else self._at_least_held(hold, outcome, rule)
+        )
 
     def _seen(self, hold: CallHold, outcome: Outcome, rule: ChargedBy) -> Charged:
         """The larger of the provider's last count and what was seen. Its input is believed where it has counted one."""
@@ -138,7 +153,9 @@ class Charges:
         if not outcome.charges:
             return held, rule
         counted, by = self._counted(hold, outcome.charges, "usage")
-        most = Amount(max(held.nano_usd, counted.nano_usd), max(held.tokens, counted.tokens), held.requests)
+        most = Amount(
+            max(held.nano_usd, counted.nano_usd), max(held.tokens, counted.tokens), held.requests
+        )
         return (held, rule) if most == held else (most, by)
 
     def _with_unknown(self, hold: CallHold, outcome: Outcome, ended: Charged) -> Charged:
@@ -164,7 +181,11 @@ class Charges:
         cost = self._priced(hold, charges)
         if cost.nano_usd <= MAX_AMOUNT and cost.tokens <= MAX_AMOUNT:
             return cost, rule
-        log.error("call %s: a usage that can't be true (%d tokens); its hold is charged", hold.id, cost.tokens)
+        log.error(
+            "call %s: a usage that can't be true (%d tokens); its hold is charged",
+            hold.id,
+            cost.tokens,
+        )
         return _held(hold), "hold"
 
     def _priced(self, hold: CallHold, charges: tuple[Charge, ...]) -> Amount:
@@ -180,7 +201,9 @@ class Charges:
         admitted, model = requested.admitted, requested.asked.model
         price_id = admitted.provider.price_id
         served = charge if charge.model else charge._replace(model=model)
-        nano_usd = self._prices.cost(price_id, served, at=admitted.arrival.timestamp, requested=model)
+        nano_usd = self._prices.cost(
+            price_id, served, at=admitted.arrival.timestamp, requested=model
+        )
         if nano_usd is None and admitted.project.unpriced == "dearest":
             nano_usd = self._prices.dearest(price_id, charge.units)
         return nano_usd

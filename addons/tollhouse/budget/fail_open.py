@@ -127,12 +127,16 @@ class FailOpen:
         opened = list(self.opened.values())
         for start in range(0, len(opened), _AT_ONCE):
             some = opened[start : start + _AT_ONCE]
-            results = await asyncio.gather(*(self._adopt(one, one.amount) for one in some), return_exceptions=True)
+            results = await asyncio.gather(
+                *(self._adopt(one, one.amount) for one in some), return_exceptions=True
+            )
             for one, result in zip(some, results, strict=True):
                 if isinstance(result, LedgerUnavailable):
                     raise result
                 if isinstance(result, BaseException):
-                    log.error("call %s could not be held (%s): it is charged when it ends", one.id, result)
+                    log.error(
+                        "call %s could not be held (%s): it is charged when it ends", one.id, result
+                    )
 
     async def _adopt(self, opened: CallHold, amount: Amount) -> Short | None:
         """The limit that has no room for the call. None: the call is held now, or it has ended."""

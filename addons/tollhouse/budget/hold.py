@@ -63,7 +63,9 @@ async def _no_repeat_needed(hold: CallHold) -> bool:
 def enlarged(amount: Amount, more: Amount) -> Amount:
     """Of the same request, up to what the ledger can count."""
     return Amount(
-        min(amount.nano_usd + more.nano_usd, MAX_AMOUNT), min(amount.tokens + more.tokens, MAX_AMOUNT), amount.requests
+        min(amount.nano_usd + more.nano_usd, MAX_AMOUNT),
+        min(amount.tokens + more.tokens, MAX_AMOUNT),
+        amount.requests,
     )
 
 

@@ -81,12 +81,18 @@ class Keeper:
                 self._tenants = frozenset(await self._all_tenants())
                 self._looked = now
             except LedgerUnavailable as error:
-                log.warning("the tenants could not be asked for (%s): those that are known are swept", error)
+                log.warning(
+                    "the tenants could not be asked for (%s): those that are known are swept", error
+                )
         names = self._tenants | self._ledger.tenants
-        results = await asyncio.gather(*(self._sweep_tenant(name) for name in names), return_exceptions=True)
+        results = await asyncio.gather(
+            *(self._sweep_tenant(name) for name in names), return_exceptions=True
+        )
         total = sum(result for result in results if isinstance(result, int))
         if total:
-            log.warning("%d holds that nobody ended were swept: what they held is charged in full", total)
+            log.warning(
+                "%d holds that nobody ended were swept: what they held is charged in full", total
+            )
         failure = next((result for result in results if isinstance(result, BaseException)), None)
         if failure is not None:
             raise failure

@@ -42,7 +42,12 @@ class Place:
     gives: ClassVar = Admitted
 
     def __init__(
-        self, ledger: Ledger, held: Holds[Scoped], *, deadline_s: float = 60.0, fail_open: bool = False
+        self,
+        ledger: Ledger,
+        held: Holds[Scoped],
+        *,
+        deadline_s: float = 60.0,
+        fail_open: bool = False,
     ) -> None:
         self._ledger = ledger
         self._held = held

@@ -65,7 +65,9 @@ class Purse:
         self.places: Holds[Scoped] = Holds()
         """Of calls whose body is still coming."""
         self.held: Holds[CallHold] = Holds(self.places)
-        self.place = Place(ledger, self.places, deadline_s=deadline_s, fail_open=fail_open is not None)
+        self.place = Place(
+            ledger, self.places, deadline_s=deadline_s, fail_open=fail_open is not None
+        )
         """The gate before the body is read."""
         self.unsettled: dict[str, SpoolRecord] = {}
         """What could be told neither to Redis nor to the spool."""
@@ -87,7 +89,9 @@ class Purse:
             raise Refused("ledger_unavailable", headers=(("retry-after", "1"),)) from None
         if not isinstance(result, Held):
             del self.held[hold.id]
-            denial = self._refusal(result, hold) if isinstance(result, Short) else unpriced(requested)
+            denial = (
+                self._refusal(result, hold) if isinstance(result, Short) else unpriced(requested)
+            )
             raise Refused.of(denial)
         if hold.estimate.grows and not hold.capped:
 
@@ -121,12 +125,16 @@ class Purse:
                 raise
             return taken
 
-    async def _hold_instead_of_place(self, hold: CallHold, *, give_back: bool = True) -> Held | Short | Unpriced:
+    async def _hold_instead_of_place(
+        self, hold: CallHold, *, give_back: bool = True
+    ) -> Held | Short | Unpriced:
         """Both are told in one write, the end of the place first, so that the call is not in its own way. Redis may all the
         same answer the hold first (it has to be given a script, or the write was divided): then it is asked again."""
         if not self.place.taken(hold.id):
             return await self._hold(hold, give_back=give_back)
-        _, result = await asyncio.gather(self.place.leave(hold.id), self._hold(hold, give_back=give_back))
+        _, result = await asyncio.gather(
+            self.place.leave(hold.id), self._hold(hold, give_back=give_back)
+        )
         if isinstance(result, Short) and (result.others or result.unit == "concurrent"):
             return await self._hold(hold, give_back=give_back)
         return result
@@ -194,7 +202,9 @@ class Purse:
             tokens = estimate.units.input + estimate.predicted + output
             cost = self._charges.ceiling(requested, estimate, output) or 0
             least = cost if short.unit == "usd" else tokens
-        return refusal(short, requested.admitted.project, hold.amount, estimate.units.output, least=least)
+        return refusal(
+            short, requested.admitted.project, hold.amount, estimate.units.output, least=least
+        )
 
     async def _extend(self, hold: CallHold, more: int) -> tuple[int, Denial | None]:
         """Holds ``more`` tokens of output for a stream under way, or as many as there is room for: how many, and why not
@@ -230,7 +240,9 @@ class Purse:
         project = hold.requested.admitted.project
         return wanted, refusal(refused, project, hold.amount, hold.estimate.units.output)
 
-    async def _extend_opened(self, fail_open: FailOpen, hold: CallHold, more: int) -> tuple[int, Denial | None]:
+    async def _extend_opened(
+        self, fail_open: FailOpen, hold: CallHold, more: int
+    ) -> tuple[int, Denial | None]:
         """The same for a call that Redis has no hold of: all or nothing."""
         output = hold.estimate.units.output
         cost = self._charges.ceiling(hold.requested, hold.estimate, output + more)
@@ -256,7 +268,9 @@ class Purse:
             else:
                 fits = isinstance(await self._ledger.extend(hold.id, hold.scopes, step), Held)
         except (LedgerUnavailable, ValueError) as e:
-            log.warning("call %s is not tried again: its hold could not be extended (%s)", hold.id, e)
+            log.warning(
+                "call %s is not tried again: its hold could not be extended (%s)", hold.id, e
+            )
             return False
         if fits:
             hold.amount = amount
@@ -299,7 +313,9 @@ class Purse:
         except BaseException as e:
             ending = replace(ending, tried_at=None if unheld else self._now())
             written = self._spool.put(ending)
-            log.error("call %s could not be settled (%s): it is spooled and tried again", call_id, e)
+            log.error(
+                "call %s could not be settled (%s): it is spooled and tried again", call_id, e
+            )
             if not isinstance(e, LedgerUnavailable):
                 raise  # The task was cancelled.
             try:
@@ -342,9 +358,13 @@ class Purse:
         if replayed.told:
             log.warning("%d spooled settles were told to Redis", replayed.told)
         if lost:
-            log.warning("spooled settles of %d tenants wait on (%s)", len(lost), next(iter(lost.values())))
+            log.warning(
+                "spooled settles of %d tenants wait on (%s)", len(lost), next(iter(lost.values()))
+            )
 
-    async def _retry_unsettled(self, tell: Callable[[SpoolRecord], Awaitable[Exception | None]]) -> None:
+    async def _retry_unsettled(
+        self, tell: Callable[[SpoolRecord], Awaitable[Exception | None]]
+    ) -> None:
         for call_id, ending in list(self.unsettled.items()):
             try:
                 fault = await tell(ending)
@@ -360,12 +380,18 @@ class Purse:
         """Why it can't be told, now or later; None: it was. Raises `LedgerUnavailable`."""
         try:
             if ending.kind == "begun":
-                await self._ledger.charge_lost(ending.call_id, ending.scopes, ending.charged, ending.record)
+                await self._ledger.charge_lost(
+                    ending.call_id, ending.scopes, ending.charged, ending.record
+                )
             elif ending.charged.requests == 0:
                 await self._ledger.release(ending.call_id, ending.scopes, ending.record)
             else:
                 answer = await self._ledger.settle(
-                    ending.call_id, ending.scopes, ending.charged, record=ending.record, tried_at=ending.tried_at
+                    ending.call_id,
+                    ending.scopes,
+                    ending.charged,
+                    record=ending.record,
+                    tried_at=ending.tried_at,
                 )
                 if answer == "forgotten" and (ending.charged.nano_usd or ending.charged.tokens):
                     log.error(
@@ -399,14 +425,25 @@ async def _as_sent(hold: CallHold) -> Requested:
     requested = hold.requested
     if requested.body is None:
         return requested
-    asked, body, rewrite = requested.asked, requested.body, requested.admitted.provider.family.rewrite
+    asked, body, rewrite = (
+        requested.asked,
+        requested.body,
+        requested.admitted.provider.family.rewrite,
+    )
     if hold.clamped is not None:
         asked = asked._replace(lowered_to=hold.clamped)
     if asked.asks_for_usage or asked.lowered_to is not None:
-        body = await asyncio.to_thread(rewrite, body, asked) if len(body) > SMALL else rewrite(body, asked)
+        body = (
+            await asyncio.to_thread(rewrite, body, asked)
+            if len(body) > SMALL
+            else rewrite(body, asked)
+        )
     return requested._replace(body=body, asked=asked._replace(document=None))
 
 
 def _flat(record: Mapping[str, object]) -> dict[str, str]:
     """The line as a Redis stream keeps it: a string as it is, anything else as JSON."""
-    return {k: v if isinstance(v, str) else json.dumps(v, separators=(",", ":")) for k, v in record.items()}
+    return {
+        k: v if isinstance(v, str) else json.dumps(v, separators=(",", ":"))
+        for k, v in record.items()
+    }

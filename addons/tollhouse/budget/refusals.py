@@ -20,11 +20,15 @@ def unpriced(requested: Requested) -> Denial:
     return Denial("model_unpriced", f"The model is {model[:80]!a} of {provider.name}.")
 
 
-def refusal(short: Short, project: Project, wanted: Amount, output: int, *, least: int | None = None) -> Denial:
+def refusal(
+    short: Short, project: Project, wanted: Amount, output: int, *, least: int | None = None
+) -> Denial:
     """``wanted`` is the amount that did not fit. ``output`` is the number of output tokens in it.
     ``least`` is what the call takes with the shortest possible answer, in the unit of ``short``;
     None if it was not worked out."""
-    code = {"usd": "budget_exceeded", "concurrent": "concurrency_limited"}.get(short.unit, "rate_limited")
+    code = {"usd": "budget_exceeded", "concurrent": "concurrency_limited"}.get(
+        short.unit, "rate_limited"
+    )
     needs = {
         "usd": f"this call may cost up to {format_usd(wanted.nano_usd)} USD",
         "tokens": f"this call may use up to {wanted.tokens} tokens",
@@ -63,11 +67,15 @@ def _todo(short: Short, project: Project, output: int, least: int | None) -> str
             if no_cap:
                 verb = "costs" if short.unit == "usd" else "takes"
                 before = f"The input alone {verb} what is left or more, so that no lower output cap helps. "
-        ways.append("send a shorter input" if no_cap else "lower the output cap (max_completion_tokens)")
+        ways.append(
+            "send a shorter input" if no_cap else "lower the output cap (max_completion_tokens)"
+        )
     if short.resets_at is not None and not short.never_fits:
         ways.append(f"send it again when the limit resets, at {rfc3339(short.resets_at)}")
     ways.append("ask for a higher limit or a grant")
     if short.limit_text.endswith("/total"):
-        before += "This limit never resets: once it is used up, only a higher limit or a grant helps. "
+        before += (
+            "This limit never resets: once it is used up, only a higher limit or a grant helps. "
+        )
     text = ways[0] if len(ways) == 1 else f"{', '.join(ways[:-1])}, or {ways[-1]}"
     return f"{before}{text[0].upper()}{text[1:]}."

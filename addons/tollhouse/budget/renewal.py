@@ -90,24 +90,36 @@ class Holds[H: Scoped](MutableMapping[str, H]):
 
 
 async def renew(
-    ledger: Ledger, holds: Holds[Any], deadline_s: float, clock: Callable[[], float] = time.monotonic
+    ledger: Ledger,
+    holds: Holds[Any],
+    deadline_s: float,
+    clock: Callable[[], float] = time.monotonic,
 ) -> bool:
     """Moves the deadline of every hold under way. Gives False and writes to the log if some could
     not be moved. On a Cluster a server may be away, and with it some tenants: the holds of the
     other tenants are renewed all the same."""
     scripts = [
-        (tenant, ids) for tenant, all_ids in holds.by_tenant().items() for ids in batched(all_ids, RENEW_AT_ONCE)
+        (tenant, ids)
+        for tenant, all_ids in holds.by_tenant().items()
+        for ids in batched(all_ids, RENEW_AT_ONCE)
     ]
     began, lost = clock(), set[str]()
     for some in batched(scripts, _SCRIPTS_AT_ONCE):
         asked = [(tenant, ids) for tenant, ids in some if tenant not in lost]
         results = await asyncio.gather(
-            *(ledger.renew_all(tenant, ids, deadline_s) for tenant, ids in asked), return_exceptions=True
+            *(ledger.renew_all(tenant, ids, deadline_s) for tenant, ids in asked),
+            return_exceptions=True,
         )
-        failed = [(one, error) for one, error in zip(asked, results, strict=True) if isinstance(error, BaseException)]
+        failed = [
+            (one, error)
+            for one, error in zip(asked, results, strict=True)
+            if isinstance(error, BaseException)
+        ]
         if failed:
             count = sum(len(ids) for (_, ids), _ in failed)
-            log.warning("%d holds could not be renewed (%s); it is tried again", count, failed[0][1])
+            log.warning(
+                "%d holds could not be renewed (%s); it is tried again", count, failed[0][1]
+            )
             lost.update(tenant for (tenant, _), _ in failed)
             if clock() - began > _WITHIN_S:
                 break
@@ -152,7 +164,9 @@ class Renewer:
         try:
             thread.start()
         except RuntimeError as error:
-            return [f"holds: the thread that renews them can't be started ({error}): allow more threads or memory"]
+            return [
+                f"holds: the thread that renews them can't be started ({error}): allow more threads or memory"
+            ]
         self._thread = thread
         return []
 
@@ -179,7 +193,10 @@ class Renewer:
     def _renew(self, runner: asyncio.Runner, ledger: Ledger) -> None:
         still_s = self._clock() - self._loop_at
         if still_s > STANDSTILL_S:
-            log.error("the event loop has stood still for %d s: it is taken for dead, and its holds are left", still_s)
+            log.error(
+                "the event loop has stood still for %d s: it is taken for dead, and its holds are left",
+                still_s,
+            )
             return
         if still_s > _NOTED_AFTER_S:
             log.warning("the event loop has stood still for %d s; its holds are renewed", still_s)

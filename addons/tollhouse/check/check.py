@@ -19,7 +19,9 @@ from tollhouse.credential.environment import provider_keys_in
 __all__ = ["Finding", "check", "worst"]
 
 
-async def check(path: Path, *, environ: Mapping[str, str] = os.environ, clock: Clock = time.time) -> list[Finding]:
+async def check(
+    path: Path, *, environ: Mapping[str, str] = os.environ, clock: Clock = time.time
+) -> list[Finding]:
     """Everything there is to say of the configuration at ``path``, in the order: file, environment, files and CA,
     stores, ports. A broken configuration ends it there. Raises nothing for what a person can mend.
     """
@@ -31,7 +33,9 @@ async def check(path: Path, *, environ: Mapping[str, str] = os.environ, clock: C
     findings = not_yet or [Finding("ok", f"{config.path} is sound.")]
     findings += [*_exposure(config), *_environment(config, environ)]
     findings += [*check_ca(config, clock), *check_files(config, clock)]
-    for reached in await asyncio.gather(check_redis(config, clock), check_vault(config), check_ports(config)):
+    for reached in await asyncio.gather(
+        check_redis(config, clock), check_vault(config), check_ports(config)
+    ):
         findings += reached
     return findings
 

@@ -29,7 +29,9 @@ def check_ca(config: Config, clock: Clock) -> Iterator[Finding]:
     cert_file = config.ca.cert_file or config.state.directory / "ca.pem"
     key_file = config.ca.key_file or config.state.directory / "ca-key.pem"
     if config.ca.cert_file is None and not _exists(cert_file) and not _exists(key_file):
-        yield Finding("ok", "There is no CA yet.", f"`tollhouse run` makes it in {config.state.directory}.")
+        yield Finding(
+            "ok", "There is no CA yet.", f"`tollhouse run` makes it in {config.state.directory}."
+        )
         return
     try:
         ca = CertificateAuthority.load(cert_file, key_file)
@@ -45,11 +47,17 @@ def check_ca(config: Config, clock: Clock) -> Iterator[Finding]:
             "error" if added else "warn",
             f"The CA does not cover {some(added or missing)}.",
             "It was made before these hosts were configured or built in, and its name constraints are a part of its signature. "
-            + ("The gateway does not start." if added else "Calls to them are refused, others go on."),
+            + (
+                "The gateway does not start."
+                if added
+                else "Calls to them are refused, others go on."
+            ),
             "Make a new one (`tollhouse ca renew`) and give it to the workloads.",
         )
     else:
-        yield Finding("ok", f"The CA covers all {len(hosts)} provider hosts.", f"SHA-256 {ca.fingerprint}")
+        yield Finding(
+            "ok", f"The CA covers all {len(hosts)} provider hosts.", f"SHA-256 {ca.fingerprint}"
+        )
     yield from _end_of(ca.not_after, "The CA", "Make a new one (`tollhouse ca renew`).", clock)
 
 
@@ -64,10 +72,14 @@ def check_files(config: Config, clock: Clock) -> Iterator[Finding]:
     tls = config.listen.tls
     if tls is not None:
         yield from _server_certificate(tls.cert_file, tls.key_file, clock)
-    bundles = [(f"providers.{name}.ca_file", entry.ca_file) for name, entry in config.providers.items()]
+    bundles = [
+        (f"providers.{name}.ca_file", entry.ca_file) for name, entry in config.providers.items()
+    ]
     for key, file in [*bundles, ("vault.ca_file", config.vault.ca_file)]:
         if file is not None and (why := _not_roots(file)):
-            yield Finding("error", f"{key} {file} can't be used.", why, "Give a PEM file of CA certificates.")
+            yield Finding(
+                "error", f"{key} {file} can't be used.", why, "Give a PEM file of CA certificates."
+            )
     calls = config.log.calls
     if isinstance(calls, Path) and (why := _no_file(calls)):
         todo = "Name a file that the gateway's user may write to; its directory must be there."
@@ -83,7 +95,10 @@ def _exposed(directory: Path) -> Iterator[Finding]:
     except OSError as error:
         why = f"{error.strerror or type(error).__name__}."
         yield Finding(
-            "error", f"The state directory {directory} can't be looked at.", why, "Run this as the gateway's user."
+            "error",
+            f"The state directory {directory} can't be looked at.",
+            why,
+            "Run this as the gateway's user.",
         )
 
 
@@ -103,7 +118,11 @@ def _no_file(file: Path) -> str:
     """Why ``file`` can't be written, or made where it is missing; empty if it can."""
     if not _exists(file):
         directory = file.parent
-        return _no_directory(directory) if _exists(directory) else f"There is no directory {directory}."
+        return (
+            _no_directory(directory)
+            if _exists(directory)
+            else f"There is no directory {directory}."
+        )
     return _unwritable(file)
 
 
@@ -127,7 +146,11 @@ def _server_certificate(cert_file: Path, key_file: Path, clock: Clock) -> Iterat
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert_file, key_file, password="")
         certificate = x509.load_pem_x509_certificates(files.read(cert_file))[0]
     except (OSError, ValueError) as error:
-        why = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
+        why = (
+            getattr(error, "reason", None)
+            or getattr(error, "strerror", None)
+            or type(error).__name__
+        )
         yield Finding(
             "error",
             f"listen.tls {cert_file} and {key_file} can't be used.",
@@ -136,7 +159,9 @@ def _server_certificate(cert_file: Path, key_file: Path, clock: Clock) -> Iterat
         )
         return
     yield Finding("ok", f"listen.tls {cert_file} belongs to its key.")
-    yield from _end_of(certificate.not_valid_after_utc, f"listen.tls {cert_file}", "Renew it.", clock)
+    yield from _end_of(
+        certificate.not_valid_after_utc, f"listen.tls {cert_file}", "Renew it.", clock
+    )
 
 
 def _end_of(end: datetime, whose: str, todo: str, clock: Clock) -> Iterator[Finding]:
@@ -144,7 +169,9 @@ def _end_of(end: datetime, whose: str, todo: str, clock: Clock) -> Iterator[Find
     if end <= now:
         yield Finding("error", f"{whose} expired on {end:%Y-%m-%d}.", "Clients refuse it.", todo)
     elif end - now < SOON:
-        yield Finding("warn", f"{whose} expires on {end:%Y-%m-%d}.", "After that clients refuse it.", todo)
+        yield Finding(
+            "warn", f"{whose} expires on {end:%Y-%m-%d}.", "After that clients refuse it.", todo
+        )
 
 
 def _not_roots(file: Path) -> str:
@@ -171,7 +198,11 @@ def _readable_by_others(config: Config) -> Iterator[Finding]:
         # A group may be meant (a mounted secret with fsGroup); everybody never is.
         # What others may write in is an error, and said already.
         refused = 0o022 if file == config.state.directory else 0
-        if _exists(file) and (mode := stat.S_IMODE(file.stat().st_mode)) & 0o007 and not mode & refused:
+        if (
+            _exists(file)
+            and (mode := stat.S_IMODE(file.stat().st_mode)) & 0o007
+            and not mode & refused
+        ):
             private = "0700" if file.is_dir() else "0600"
             why = f"Everybody on this machine may read {what}."
             yield Finding("warn", f"{file} is open to others.", why, f"`chmod {private} {file}`.")

@@ -18,7 +18,9 @@ LISTENERS: Final = ("proxy", "base_url", "transparent", "admin")
 async def check_ports(config: Config) -> list[Finding]:
     """One finding a listener that is not off."""
     addresses = [(name, getattr(config.listen, name)) for name in LISTENERS]
-    return await asyncio.to_thread(lambda: [_port(config, name, address) for name, address in addresses if address])
+    return await asyncio.to_thread(
+        lambda: [_port(config, name, address) for name, address in addresses if address]
+    )
 
 
 def _port(config: Config, name: str, address: Address) -> Finding:
@@ -28,7 +30,9 @@ def _port(config: Config, name: str, address: Address) -> Finding:
     if trouble.errno == errno.EADDRINUSE:
         if is_our_gateway(config):
             return Finding(
-                "ok", f"listen.{name} {address} is in use.", "The gateway of this state directory is running."
+                "ok",
+                f"listen.{name} {address} is in use.",
+                "The gateway of this state directory is running.",
             )
         why = "Another program listens there."
         todo = f"Stop it (`ss -ltnp 'sport = :{address.port}'` shows it), or give listen.{name} another port."
@@ -47,7 +51,9 @@ def _port(config: Config, name: str, address: Address) -> Finding:
 def _bind(address: Address) -> OSError | None:
     """Why the address can't be bound, or None. Nothing ever listens there."""
     try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
         family, kind, protocol, _, place = found[0]
         with socket.socket(family, kind, protocol) as probe:
             # As servers do: a connection of the last run in TIME_WAIT does not count.

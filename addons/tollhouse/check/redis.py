@@ -13,7 +13,13 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
 
 from tollhouse.check.finding import Clock, Finding
 from tollhouse.check.redis_facts import Facts, facts_of, full_coverage, judge, no_replica
@@ -38,7 +44,9 @@ _WITHOUT_OPEN: Final = (
 _REFUSED: Final = (AuthenticationError, AuthorizationError, NoPermissionError)
 
 
-async def check_redis(config: Config, clock: Clock = time.time, timeout_s: float = TIMEOUT_S) -> list[Finding]:
+async def check_redis(
+    config: Config, clock: Clock = time.time, timeout_s: float = TIMEOUT_S
+) -> list[Finding]:
     """Whether the server answers, lets us in, runs scripts, writes, keeps what it has, and has the time; of Sentinels the
     master that each names, of a Cluster every master, and whether it is whole."""
     url, place = config.redis.url, config.redis.place
@@ -61,7 +69,10 @@ async def check_redis(config: Config, clock: Clock = time.time, timeout_s: float
         found = await _server(Redis.from_url(url, **options), place, clock, timeout_s, _alone)
     if config.redis.unsafe_fail_open:
         found = [replace(one, todo=_WITHOUT_OPEN) if one.todo == _WITHOUT else one for one in found]
-    return [*found, *(over_the_network(url, place) if any(one.level == "ok" for one in found) else ())]
+    return [
+        *found,
+        *(over_the_network(url, place) if any(one.level == "ok" for one in found) else ()),
+    ]
 
 
 def _embedded(config: Config) -> list[Finding]:
@@ -77,7 +88,14 @@ def _embedded(config: Config) -> list[Finding]:
         return [Finding("error", what, f"{error.__cause__ or error}.", todo)]
     except OSError as error:
         why = f"{error.strerror or type(error).__name__}."
-        return [Finding("error", f"The embedded ledger {file} can't be read.", why, "Make it a file of this user.")]
+        return [
+            Finding(
+                "error",
+                f"The embedded ledger {file} can't be read.",
+                why,
+                "Make it a file of this user.",
+            )
+        ]
     return []
 
 
@@ -101,7 +119,11 @@ async def _server(
     except (RedisError, OSError, ValueError) as error:
         why = f"No connection: {_reason(error)}."
     else:
-        return [Finding("ok", f"Redis at {place} answers."), *judge(facts, place), *more(facts, place)]
+        return [
+            Finding("ok", f"Redis at {place} answers."),
+            *judge(facts, place),
+            *more(facts, place),
+        ]
     return [Finding("error", f"Redis at {place} can't be used.", why, _WITHOUT)]
 
 
@@ -115,11 +137,16 @@ def _alone(facts: Facts, place: str) -> Iterator[Finding]:
         )
 
 
-async def _sentinels(servers: Servers, options: dict[str, Any], clock: Clock, timeout_s: float) -> list[Finding]:
+async def _sentinels(
+    servers: Servers, options: dict[str, Any], clock: Clock, timeout_s: float
+) -> list[Finding]:
     found: list[Finding] = []
     asked = {**sentinel_options(servers, options), "decode_responses": True}
     answers = await asyncio.gather(
-        *(_named(Redis(host=host, port=port, **asked), servers.master, timeout_s) for host, port in servers.places)
+        *(
+            _named(Redis(host=host, port=port, **asked), servers.master, timeout_s)
+            for host, port in servers.places
+        )
     )
     masters: dict[Address, None] = {}
     for (host, port), answer in zip(servers.places, answers, strict=True):
@@ -127,10 +154,17 @@ async def _sentinels(servers: Servers, options: dict[str, Any], clock: Clock, ti
             masters[answer] = None
         else:
             todo = "Start it, or take it out of [redis] url."
-            found.append(Finding("warn", f"The Sentinel at {Address(host, port)} names no master.", answer, todo))
+            found.append(
+                Finding(
+                    "warn", f"The Sentinel at {Address(host, port)} names no master.", answer, todo
+                )
+            )
     if not masters:
         what = f"None of the Sentinels names the master {servers.master}."
-        return [*found, Finding("error", what, "So there is nobody to ask for the ledger.", _WITHOUT)]
+        return [
+            *found,
+            Finding("error", what, "So there is nobody to ask for the ledger.", _WITHOUT),
+        ]
     if len(masters) > 1:
         found.append(
             Finding(
@@ -140,7 +174,12 @@ async def _sentinels(servers: Servers, options: dict[str, Any], clock: Clock, ti
                 "Look again in a minute; then compare `SENTINEL MASTER` on each.",
             )
         )
-    own = {**options, **tls_options(servers), "username": servers.username, "password": servers.password}
+    own = {
+        **options,
+        **tls_options(servers),
+        "username": servers.username,
+        "password": servers.password,
+    }
     for each in masters:
         client = Redis(host=each.host, port=each.port, db=servers.db, **own)
         found += await _server(client, str(each), clock, timeout_s, no_replica)
@@ -164,7 +203,9 @@ async def _named(client: Redis, master: str, timeout_s: float) -> Address | str:
     return Address(answer[0], int(answer[1])) if answer else f"It knows no {master}."
 
 
-async def _cluster(servers: Servers, options: dict[str, Any], clock: Clock, timeout_s: float) -> list[Finding]:
+async def _cluster(
+    servers: Servers, options: dict[str, Any], clock: Clock, timeout_s: float
+) -> list[Finding]:
     client = ClusterRedis(servers, timeout_s=timeout_s, **options)
     try:
         return await _whole(client, servers, options, clock, timeout_s)
@@ -176,7 +217,12 @@ async def _whole(
     client: ClusterRedis, servers: Servers, options: dict[str, Any], clock: Clock, timeout_s: float
 ) -> list[Finding]:
     found: list[Finding] = []
-    own = {**options, **tls_options(servers), "username": servers.username, "password": servers.password}
+    own = {
+        **options,
+        **tls_options(servers),
+        "username": servers.username,
+        "password": servers.password,
+    }
     seeds = [Node(place, Redis(host=place[0], port=place[1], **own)) for place in servers.places]
     problems = await asyncio.gather(*(_map_problem(seed, timeout_s) for seed in seeds))
     found += [problem for problem in problems if problem is not None]
@@ -199,7 +245,9 @@ async def _whole(
         else:
             host, port = node.address
             place = str(Address(host, port))
-            masters.append(_server(Redis(host=host, port=port, **own), place, clock, timeout_s, full_coverage))
+            masters.append(
+                _server(Redis(host=host, port=port, **own), place, clock, timeout_s, full_coverage)
+            )
     for one in await asyncio.gather(*masters):
         found += one
     return found
@@ -213,7 +261,9 @@ async def _map_problem(seed: Node, timeout_s: float) -> Finding | None:
         async with asyncio.timeout(timeout_s), seed.client:
             await read_slots(seed)
     except TimeoutError:
-        return Finding("warn", f"Redis at {place} can't be used.", "It did not answer in time.", todo)
+        return Finding(
+            "warn", f"Redis at {place} can't be used.", "It did not answer in time.", todo
+        )
     except _REFUSED:
         return _not_let_in(place, "CLUSTER SLOTS")
     except ResponseError as error:
@@ -221,7 +271,9 @@ async def _map_problem(seed: Node, timeout_s: float) -> Finding | None:
         todo = "A server that is no node of a Cluster is redis://HOST:PORT/DB in [redis] url."
         return Finding("error", f"Redis at {place} is no node of a Cluster.", why, todo)
     except (RedisError, OSError, ValueError) as error:
-        return Finding("warn", f"Redis at {place} can't be used.", f"No connection: {_reason(error)}.", todo)
+        return Finding(
+            "warn", f"Redis at {place} can't be used.", f"No connection: {_reason(error)}.", todo
+        )
     return None
 
 
@@ -237,7 +289,11 @@ def _not_let_in(place: str, commands: str) -> Finding:
 def over_the_network(url: str, place: str) -> Iterator[Finding]:
     if url.startswith((CLUSTER, SENTINEL)):
         servers = parse_servers(url)
-        plain, hosts, todo = not servers.tls, [host for host, _ in servers.places], "Add ?ssl=true to [redis] url"
+        plain, hosts, todo = (
+            not servers.tls,
+            [host for host, _ in servers.places],
+            "Add ?ssl=true to [redis] url",
+        )
     else:
         parts = urlsplit(url)
         plain, hosts, todo = parts.scheme == "redis", [parts.hostname or ""], "Use rediss://"

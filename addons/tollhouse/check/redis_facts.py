@@ -133,7 +133,10 @@ def _persistence(facts: Facts, place: str) -> Iterator[Finding]:
 def _default_user(facts: Facts, place: str) -> Iterator[Finding]:
     """Redis 7.0 replays its append-only file with the default user's permissions, and drops the transactions, which are what
     scripts write, that this user may not run; seen with 7.0.15."""
-    if not facts["version"].startswith("7.0.") or (facts["persistence"] or {}).get("aof_enabled") == 0:
+    if (
+        not facts["version"].startswith("7.0.")
+        or (facts["persistence"] or {}).get("aof_enabled") == 0
+    ):
         return
     user = facts["default"]
     if user is None:
@@ -143,7 +146,9 @@ def _default_user(facts: Facts, place: str) -> Iterator[Finding]:
             "Redis 7.0 drops transactions when its default user was shut by a bare `user default off`.",
             "Write `user default off ~* &* +@all`.",
         )
-    elif "+@all" not in user.get("commands", "").split() or "~*" not in user.get("keys", "").split():
+    elif (
+        "+@all" not in user.get("commands", "").split() or "~*" not in user.get("keys", "").split()
+    ):
         yield Finding(
             "warn",
             f"Redis {facts['version']} at {place} will lose charges when it is started again.",

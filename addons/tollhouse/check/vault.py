@@ -74,7 +74,10 @@ def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
                     continue
                 place = f"{config.vault.mount}/{path}"
                 found = contents(raw, config.vault.field, place, provider.account_headers)
-                check_lease(Lease(found.secrets[0], raw.version, "", place, found.kind, found.headers), provider)
+                check_lease(
+                    Lease(found.secrets[0], raw.version, "", place, found.kind, found.headers),
+                    provider,
+                )
                 count = len(found.secrets)
                 usable.append(path if count == 1 else f"{path} ({count} keys)")
             except CredentialUnavailable as error:
@@ -83,7 +86,9 @@ def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
                     denied.append((provider.name, path, error.why))
                     continue
                 todo = "Correct the secret, or [vault] paths and field."
-                yield Finding("error", f"The key of {provider.name} at {path} can't be used.", error.why, todo)
+                yield Finding(
+                    "error", f"The key of {provider.name} at {path} can't be used.", error.why, todo
+                )
         if usable:
             readable.add(provider.name)
         if usable and not provider.hosts:
@@ -107,7 +112,9 @@ def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
     yield from _denied(config, denied, readable)
 
 
-def _denied(config: Config, denied: list[tuple[str, str, str]], readable: set[str]) -> Iterator[Finding]:
+def _denied(
+    config: Config, denied: list[tuple[str, str, str]], readable: set[str]
+) -> Iterator[Finding]:
     """Of what our login may not read: provider, path and why. A policy for some providers alone is as it should be, so it
     is no error for those that nothing in the file names, once a key of another could be read."""
     expected = readable | named_providers(config)

@@ -31,14 +31,19 @@ def budget_show(project: str, as_json: bool) -> None:
         for limit in scope["limits"]
     ]
     if not rows:
-        say(f'{project} has no limit: `tollhouse project set {project} --limit "10 usd/day"` sets one')
+        say(
+            f'{project} has no limit: `tollhouse project set {project} --limit "10 usd/day"` sets one'
+        )
 
     def for_people() -> str:
         from tollhouse.cli import render
 
         headings = ("SCOPE", *(column.replace("_", " ").upper() for column in columns))
         tables = [render.table(headings, rows)] if rows else []
-        grants = [(grant["at"], grant["amount"], grant["by"], grant["reason"]) for grant in state.get("grants", ())]
+        grants = [
+            (grant["at"], grant["amount"], grant["by"], grant["reason"])
+            for grant in state.get("grants", ())
+        ]
         if grants:
             tables.append(render.table(("GRANTED AT", "AMOUNT", "BY", "REASON"), grants))
         return "\n\n".join(tables)
@@ -50,21 +55,37 @@ def budget_show(project: str, as_json: bool) -> None:
 @config_option
 @click.argument("project")
 @click.argument("amount")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; kept beside it and shown by `budget show`.")
 @click.option(
-    "--id", "grant_id", metavar="ID", help="Your name for it: told again with the same one, nothing is added."
+    "--reason",
+    required=True,
+    metavar="TEXT",
+    help="Why; kept beside it and shown by `budget show`.",
+)
+@click.option(
+    "--id",
+    "grant_id",
+    metavar="ID",
+    help="Your name for it: told again with the same one, nothing is added.",
 )
 @json_option
-def budget_grant(project: str, amount: str, reason: str, grant_id: str | None, as_json: bool) -> None:
+def budget_grant(
+    project: str, amount: str, reason: str, grant_id: str | None, as_json: bool
+) -> None:
     """Give PROJECT AMOUNT more, once: "5 usd", "200000 tokens", "100 requests".
 
     It is added to every limit of that unit that the project has itself, for the day, month, ...
     that it is in now, and is gone with it. With --id it is safe to run again when it is not known
     whether it was done: an id counts once among the last 1,000 grants of PROJECT."""
     arguments = {"project": project, "amount": amount, "reason": reason, "by": _user()}
-    done = perform(load(), "budget_grant", arguments if grant_id is None else {**arguments, "grant_id": grant_id})
+    done = perform(
+        load(),
+        "budget_grant",
+        arguments if grant_id is None else {**arguments, "grant_id": grant_id},
+    )
     if done.get("repeated"):
-        say(f"the grant {done['id']} of {done['amount']} was made {done['at']}: nothing was changed")
+        say(
+            f"the grant {done['id']} of {done['amount']} was made {done['at']}: nothing was changed"
+        )
     else:
         say(f"{project} has {done['amount']} more in {done['limits']} limit(s), until each resets")
     show(done, as_json, lambda: "")
@@ -81,10 +102,17 @@ def _user() -> str:
 @config_option
 @click.option("--project", required=True, help="Whose usage.")
 @click.option(
-    "--since", type=moment, metavar="WHEN", help="A date (2026-11-01) or how long ago (7d); else all that is kept."
+    "--since",
+    type=moment,
+    metavar="WHEN",
+    help="A date (2026-11-01) or how long ago (7d); else all that is kept.",
 )
 @click.option(
-    "--by", type=click.Choice(["model", "day", "token"]), default="model", show_default=True, help="One row each."
+    "--by",
+    type=click.Choice(["model", "day", "token"]),
+    default="model",
+    show_default=True,
+    help="One row each.",
 )
 @json_option
 def usage(project: str, since: float | None, by: str, as_json: bool) -> None:
@@ -99,6 +127,8 @@ def usage(project: str, since: float | None, by: str, as_json: bool) -> None:
 
         if not rows:
             return ""
-        return render.table((by.upper(), "USD", "TOKENS", "REQUESTS"), [list(row.values()) for row in rows])
+        return render.table(
+            (by.upper(), "USD", "TOKENS", "REQUESTS"), [list(row.values()) for row in rows]
+        )
 
     show(found, as_json, for_people)

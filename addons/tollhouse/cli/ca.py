@@ -31,9 +31,13 @@ def ca_show(as_json: bool) -> None:
     from tollhouse.config.load import catalog
 
     cert_file, _ = _ca_files(config)
-    missing = authority.uncovered([host for entry in catalog(config).providers for host in entry.hosts])
+    missing = authority.uncovered(
+        [host for entry in catalog(config).providers for host in entry.hosts]
+    )
     if missing:
-        say(f"the CA does not cover {', '.join(missing)}: it must be made anew and given to the workloads again")
+        say(
+            f"the CA does not cover {', '.join(missing)}: it must be made anew and given to the workloads again"
+        )
     found = {
         "cert_file": str(cert_file),
         "fingerprint": authority.fingerprint,
@@ -45,7 +49,10 @@ def ca_show(as_json: bool) -> None:
     def for_people() -> str:
         from tollhouse.cli import render
 
-        return "\n".join(f"{name.replace('_', ' ') + ':':<13}{render.cell(value)}" for name, value in found.items())
+        return "\n".join(
+            f"{name.replace('_', ' ') + ':':<13}{render.cell(value)}"
+            for name, value in found.items()
+        )
 
     show(found, as_json, for_people)
 
@@ -63,10 +70,14 @@ def ca_renew() -> None:
 
     config = load()
     if config.ca.cert_file is not None:
-        raise SaysNo(f"[ca] names {config.ca.cert_file}, which is yours: make the new one where that one was made")
+        raise SaysNo(
+            f"[ca] names {config.ca.cert_file}, which is yours: make the new one where that one was made"
+        )
     directory = config.state.directory
     try:
-        renewed = CertificateAuthority.create([host for entry in catalog(config).providers for host in entry.hosts])
+        renewed = CertificateAuthority.create(
+            [host for entry in catalog(config).providers for host in entry.hosts]
+        )
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in ("ca.pem", "ca-key.pem"):
             if (directory / name).exists():
@@ -74,7 +85,9 @@ def ca_renew() -> None:
         renewed.save(directory)
     except CaError as error:
         raise SaysNo(str(error)) from None
-    say(f"made {directory / 'ca.pem'} (SHA-256 {renewed.fingerprint}): now give it to the workloads, then restart us")
+    say(
+        f"made {directory / 'ca.pem'} (SHA-256 {renewed.fingerprint}): now give it to the workloads, then restart us"
+    )
 
 
 @ca.command("bundle")
@@ -88,7 +101,10 @@ def ca_bundle() -> None:
 
 def _ca_files(config: Config) -> tuple[Path, Path]:
     directory = config.state.directory
-    return config.ca.cert_file or directory / "ca.pem", config.ca.key_file or directory / "ca-key.pem"
+    return (
+        config.ca.cert_file or directory / "ca.pem",
+        config.ca.key_file or directory / "ca-key.pem",
+    )
 
 
 def _authority(config: Config) -> CertificateAuthority:
@@ -96,7 +112,9 @@ def _authority(config: Config) -> CertificateAuthority:
 
     cert_file, key_file = _ca_files(config)
     if not cert_file.exists() and not key_file.exists():
-        raise SaysNo(f"there is no CA yet ({cert_file}): `tollhouse init` or the first `tollhouse run` makes it")
+        raise SaysNo(
+            f"there is no CA yet ({cert_file}): `tollhouse init` or the first `tollhouse run` makes it"
+        )
     try:
         return CertificateAuthority.load(cert_file, key_file)
     except CaError as error:

@@ -48,7 +48,9 @@ class OneLineGroup(click.Group):
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         try:
-            code = super().main(args, prog_name or "tollhouse", complete_var, standalone_mode=False, **extra)
+            code = super().main(
+                args, prog_name or "tollhouse", complete_var, standalone_mode=False, **extra
+            )
             if sys.stdout is not None:  # closed before we began
                 sys.stdout.flush()
         except click.exceptions.NoArgsIsHelpError as error:
@@ -116,14 +118,20 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 
 def config_path() -> Path:
     """``--config``, else ``TOLLHOUSE_CONFIG``, else ``./tollhouse.toml``. `WrongUse` if there is no such file."""
-    named = click.get_current_context().find_root().meta.get(_CONFIG) or os.environ.get("TOLLHOUSE_CONFIG")
+    named = click.get_current_context().find_root().meta.get(_CONFIG) or os.environ.get(
+        "TOLLHOUSE_CONFIG"
+    )
     path = Path(named or "tollhouse.toml")
     if path.is_file():
         return path
     why = "is not a file" if path.exists() else "does not exist"
     if named:
-        raise WrongUse(f"the configuration {path} {why}: name another by --config or TOLLHOUSE_CONFIG")
-    raise WrongUse(f"./tollhouse.toml {why}: `tollhouse init` makes one, --config or TOLLHOUSE_CONFIG names another")
+        raise WrongUse(
+            f"the configuration {path} {why}: name another by --config or TOLLHOUSE_CONFIG"
+        )
+    raise WrongUse(
+        f"./tollhouse.toml {why}: `tollhouse init` makes one, --config or TOLLHOUSE_CONFIG names another"
+    )
 
 
 def load(*, enforced: bool = False) -> Config:
@@ -162,7 +170,9 @@ def load_settings(path: Path) -> Config | ProjectsFile:
     if problems:
         raise _no(problems)
     if not source.projects and not source.tenants:
-        raise SaysNo(f"{source.path} has neither a [projects.NAME] nor a [tenants.NAME]: nothing was changed")
+        raise SaysNo(
+            f"{source.path} has neither a [projects.NAME] nor a [tenants.NAME]: nothing was changed"
+        )
     return source
 
 

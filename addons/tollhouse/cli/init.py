@@ -55,7 +55,9 @@ def initialise(directory: Path, *, embedded: bool = False, clock: Clock = time.t
     file = directory / FILE_NAME
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+        with os.fdopen(
+            os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+        ) as out:
             out.write(template(embedded=embedded))
     except FileExistsError:
         raise InitError(
@@ -63,7 +65,9 @@ def initialise(directory: Path, *, embedded: bool = False, clock: Clock = time.t
             "edit it, or name another directory"
         ) from None
     except OSError as error:
-        raise InitError(f"{file} can't be written ({error.strerror}); name a directory that you may write") from None
+        raise InitError(
+            f"{file} can't be written ({error.strerror}); name a directory that you may write"
+        ) from None
     try:
         config = load_config(file)
         state = config.state.directory
@@ -76,10 +80,14 @@ def initialise(directory: Path, *, embedded: bool = False, clock: Clock = time.t
             raise InitError(str(error)) from None
         if isinstance(error, OSError):
             place = error.filename or state
-            raise InitError(f"{place} can't be used ({error.strerror}); name a directory of your own") from None
+            raise InitError(
+                f"{place} can't be used ({error.strerror}); name a directory of your own"
+            ) from None
         raise
     ca_file = state / "ca.pem"
-    return Initialised(config, ca_file, ca.fingerprint, _next_steps(config, ca_file, ca.uncovered(hosts)))
+    return Initialised(
+        config, ca_file, ca.fingerprint, _next_steps(config, ca_file, ca.uncovered(hosts))
+    )
 
 
 def _make_private(directory: Path) -> None:
@@ -89,7 +97,9 @@ def _make_private(directory: Path) -> None:
 
 
 def _next_steps(config: Config, ca_file: Path, uncovered: list[str]) -> str:
-    option = "" if config.path.parent == Path.cwd() else f" --config {shlex.quote(str(config.path))}"
+    option = (
+        "" if config.path.parent == Path.cwd() else f" --config {shlex.quote(str(config.path))}"
+    )
     if config.vault.embedded:
         stores = "Redis and Vault are embedded: nothing to install, for one machine."
         key = f"tollhouse key set {DEFAULT.name}{option}      (asks for the provider's key)"
@@ -108,5 +118,7 @@ def _next_steps(config: Config, ca_file: Path, uncovered: list[str]) -> str:
         f"HTTPS_PROXY=http://proj_123:gate_...@{config.listen.proxy}",
     ]
     if uncovered:
-        steps.insert(0, f"The CA that was there does not cover {some(uncovered)}: tollhouse ca renew{option}")
+        steps.insert(
+            0, f"The CA that was there does not cover {some(uncovered)}: tollhouse ca renew{option}"
+        )
     return "\n".join(["Next:", *(f"  {number}. {step}" for number, step in enumerate(steps, 1))])

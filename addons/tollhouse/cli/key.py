@@ -44,14 +44,23 @@ def key_set(provider: str, never: tuple[str, ...]) -> None:
     config = load()
     entry = _known_provider(config, provider)
     vault = _embedded(config, provider)
-    value = click.prompt(f"Key of {provider}", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.read()
+    value = (
+        click.prompt(f"Key of {provider}", hide_input=True, err=True)
+        if sys.stdin.isatty()
+        else sys.stdin.read()
+    )
     value = value.strip()
     from tollhouse.credential.fields import contents
     from tollhouse.credential.lease import CredentialUnavailable, Lease, RawSecret
     from tollhouse.dispatch.sign import check_lease
 
     try:
-        found = contents(RawSecret({config.vault.field: value}, ""), config.vault.field, "stdin", entry.account_headers)
+        found = contents(
+            RawSecret({config.vault.field: value}, ""),
+            config.vault.field,
+            "stdin",
+            entry.account_headers,
+        )
     except CredentialUnavailable as error:
         why = f". {error.why}" if value.startswith("{") else ""
         raise SaysNo(
@@ -101,7 +110,15 @@ def key_list(as_json: bool) -> None:
 def _row(row: dict[str, Any]) -> list[Any]:
     age = None if row["age_s"] is None else f"{row['age_s']:.0f} s"
     paused = f"{row['paused']}, {row['paused_s']:.0f} s" if row["paused"] else None
-    return [row["path"], row["state"], row["version"], row["fingerprint"], age, paused, row["error"]]
+    return [
+        row["path"],
+        row["state"],
+        row["version"],
+        row["fingerprint"],
+        age,
+        paused,
+        row["error"],
+    ]
 
 
 @key.command("test")
@@ -117,7 +134,9 @@ def key_test(provider: str | None, as_json: bool) -> None:
     config = load()
     if provider is not None:
         _known_provider(config, provider)
-    found = _by_gateway(config, "key_test", {"provider": provider}) if _only_gateway(config) else None
+    found = (
+        _by_gateway(config, "key_test", {"provider": provider}) if _only_gateway(config) else None
+    )
     if found is None:
         found = _by_ourselves(config, test=True, provider=provider)
 
@@ -129,13 +148,17 @@ def key_test(provider: str | None, as_json: bool) -> None:
 
     show(found, as_json, for_people)
     if not found:
-        raise SaysNo(f"there is no key{f' of {provider}' if provider else ''} at any of [vault] paths")
+        raise SaysNo(
+            f"there is no key{f' of {provider}' if provider else ''} at any of [vault] paths"
+        )
     bad = [row for row in found if row["result"] not in ("ok", "untested", "skipped")]
     if bad:
         raise SaysNo(f"{len(bad)} of {len(found)} did not work: see RESULT and WHY")
 
 
-def _by_gateway(config: Config, operation: str, arguments: dict[str, Any]) -> list[dict[str, Any]] | None:
+def _by_gateway(
+    config: Config, operation: str, arguments: dict[str, Any]
+) -> list[dict[str, Any]] | None:
     """What the running gateway says; None when none runs."""
     from tollhouse.control import client
 
@@ -155,7 +178,9 @@ def _by_ourselves(config: Config, *, test: bool, provider: str | None) -> list[d
     from tollhouse.credential.lease import CredentialUnavailable
 
     if _only_gateway(config):
-        raise SaysNo("no gateway runs, and only it may unwrap the secret_id, once: start it (`tollhouse run`)")
+        raise SaysNo(
+            "no gateway runs, and only it may unwrap the secret_id, once: start it (`tollhouse run`)"
+        )
     try:
         found, notice = asyncio.run(desk_once(config, test, provider))
     except CredentialUnavailable as error:
@@ -180,7 +205,9 @@ def _known_provider(config: Config, provider: str) -> Provider:
     entry = entries.by_name(provider)
     if entry is None:
         known = ", ".join(entry.name for entry in entries.providers)
-        raise SaysNo(f"{provider} is not a provider; there are {known}: add your own under [providers]")
+        raise SaysNo(
+            f"{provider} is not a provider; there are {known}: add your own under [providers]"
+        )
     return entry
 
 
@@ -196,6 +223,8 @@ def _embedded(config: Config, provider: str) -> EmbeddedVault:
             f"field {vault.field}"
         )
     if not shared:
-        raise SaysNo('[vault] paths has none that all projects share: add "infrastructure/{provider}"')
+        raise SaysNo(
+            '[vault] paths has none that all projects share: add "infrastructure/{provider}"'
+        )
     config.state.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return EmbeddedVault(config.state.directory, shared[0], vault.field)

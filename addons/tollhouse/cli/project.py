@@ -32,7 +32,11 @@ def project() -> None:
 @project.command("set")
 @config_option
 @click.argument("project")
-@click.option("--tenant", metavar="NAME", help="The tenant it belongs to; needed for a new project, fixed afterwards.")
+@click.option(
+    "--tenant",
+    metavar="NAME",
+    help="The tenant it belongs to; needed for a new project, fixed afterwards.",
+)
 @click.option(
     "--limit",
     "limits",
@@ -80,9 +84,13 @@ def project_set(
 ) -> None:
     """Make PROJECT, or change what is given; the rest stays as it is."""
     if limits and no_limits:
-        raise click.UsageError("--limit and --no-limits contradict each other", click.get_current_context())
+        raise click.UsageError(
+            "--limit and --no-limits contradict each other", click.get_current_context()
+        )
     if models and any_model:
-        raise click.UsageError("--model and --any-model contradict each other", click.get_current_context())
+        raise click.UsageError(
+            "--model and --any-model contradict each other", click.get_current_context()
+        )
     config = load()
     given = {
         "project": project,
@@ -94,11 +102,17 @@ def project_set(
         "models": list(models) if models or any_model else None,
     }
     refuse_unknown_models(config, {project: models}, "--model")
-    done = perform(config, "project_set", {name: value for name, value in given.items() if value is not None})
+    done = perform(
+        config, "project_set", {name: value for name, value in given.items() if value is not None}
+    )
     if project in config.projects:
-        say(f"{config.path} names {project} too, and its settings hold again from the next start or `tollhouse apply`")
+        say(
+            f"{config.path} names {project} too, and its settings hold again from the next start or `tollhouse apply`"
+        )
     if not done["limits"] and not _tenant_limited(config, project):
-        say(f"neither {project} nor its tenant {done['tenant']} has a limit: it may spend without bound")
+        say(
+            f"neither {project} nor its tenant {done['tenant']} has a limit: it may spend without bound"
+        )
     show(done, as_json, lambda: "")
 
 
@@ -124,7 +138,9 @@ def project_list(as_json: bool) -> None:
     """All projects."""
     found = perform(load(), "project_list", {})
     if not found:
-        say('there is no project yet: `tollhouse project set NAME --tenant TENANT --limit "10 usd/day"` makes one')
+        say(
+            'there is no project yet: `tollhouse project set NAME --tenant TENANT --limit "10 usd/day"` makes one'
+        )
     show(found, as_json, lambda: _table(found) if found else "")
 
 
@@ -139,7 +155,9 @@ def project_remove(project: str, as_json: bool) -> None:
     if done["revoked"]:
         say(f"revoked {len(done['revoked'])} token(s) of {project}")
     if project in config.projects:
-        say(f"{config.path} still names {project}: the next start or `tollhouse apply` makes it again")
+        say(
+            f"{config.path} still names {project}: the next start or `tollhouse apply` makes it again"
+        )
     show(done, as_json, lambda: "")
 
 
@@ -168,14 +186,18 @@ def apply(file: Path | None, as_json: bool) -> None:
         refuse_unknown_models(config, models, f"{source.path}: models")
     arguments = {"projects": project_settings(source), "tenants": tenant_settings(source)}
     done = perform(config, "settings_apply", arguments)
-    say(f"applied {len(done['projects'])} project(s) and {len(done['tenants'])} tenant(s) of {source.path}")
+    say(
+        f"applied {len(done['projects'])} project(s) and {len(done['tenants'])} tenant(s) of {source.path}"
+    )
 
     def for_people() -> str:
         from tollhouse.cli import render
 
         tenants = [(tenant["tenant"], tenant["limits"]) for tenant in done["tenants"]]
         tables = [_table(done["projects"])] if done["projects"] else []
-        return "\n\n".join([*tables, render.table(("TENANT", "LIMITS"), tenants)] if tenants else tables)
+        return "\n\n".join(
+            [*tables, render.table(("TENANT", "LIMITS"), tenants)] if tenants else tables
+        )
 
     show(done, as_json, for_people)
 

@@ -35,4 +35,6 @@ def cell(value: Any) -> str:
 
 
 def _numeric(texts: Sequence[str]) -> bool:
-    return bool(texts) and all(text.removeprefix("-").replace(".", "", 1).isdecimal() for text in texts)
+    return bool(texts) and all(
+        text.removeprefix("-").replace(".", "", 1).isdecimal() for text in texts
+    )

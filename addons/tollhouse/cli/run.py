@@ -10,7 +10,9 @@ from tollhouse.cli.common import SaysNo, config_option, config_path, json_option
 
 
 @click.command()
-@click.option("--keep", is_flag=True, help="Leave it running, and print what to paste into another terminal.")
+@click.option(
+    "--keep", is_flag=True, help="Leave it running, and print what to paste into another terminal."
+)
 def demo(keep: bool) -> int:
     """Show calls going out, end to end.
 
@@ -22,8 +24,14 @@ def demo(keep: bool) -> int:
 
 
 @click.command()
-@click.argument("directory", required=False, default=".", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--embedded", is_flag=True, help="Name the embedded Redis and Vault: nothing to install, one machine.")
+@click.argument(
+    "directory", required=False, default=".", type=click.Path(path_type=Path, file_okay=False)
+)
+@click.option(
+    "--embedded",
+    is_flag=True,
+    help="Name the embedded Redis and Vault: nothing to install, one machine.",
+)
 def init(directory: Path, embedded: bool) -> None:
     """Write a commented tollhouse.toml and the CA.
 

@@ -28,7 +28,12 @@ def token() -> None:
 @token.command("create")
 @config_option
 @click.argument("projects", metavar="PROJECT...", nargs=-1, required=True)
-@click.option("--expires", metavar="TIME", type=duration, help="Such as 12h, 30d or 2w from now; else it never ends.")
+@click.option(
+    "--expires",
+    metavar="TIME",
+    type=duration,
+    help="Such as 12h, 30d or 2w from now; else it never ends.",
+)
 @click.option("--label", default="", metavar="TEXT", help="What it is for; shown by `token list`.")
 @click.option(
     "--limit",
@@ -40,15 +45,26 @@ def token() -> None:
 )
 @json_option
 def token_create(
-    projects: tuple[str, ...], expires: float | None, label: str, limits: tuple[str, ...], as_json: bool
+    projects: tuple[str, ...],
+    expires: float | None,
+    label: str,
+    limits: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Make a token that may charge PROJECT (several, if they are of one tenant).
 
     The token is alone on stdout: TOKEN=$(tollhouse token create proj_123). It can't be shown again.
     """
-    arguments = {"projects": list(projects), "expires_s": expires, "label": label, "limits": list(limits)}
+    arguments = {
+        "projects": list(projects),
+        "expires_s": expires,
+        "label": label,
+        "limits": list(limits),
+    }
     made = perform(load(), "token_create", arguments)
-    say(f"token {made['id']} for {', '.join(made['projects'])}, {_ends(made['expires_at'])}; it is shown only now")
+    say(
+        f"token {made['id']} for {', '.join(made['projects'])}, {_ends(made['expires_at'])}; it is shown only now"
+    )
     show(made, as_json, lambda: str(made["token"]))
 
 
@@ -75,10 +91,18 @@ def token_list(project: str | None, as_json: bool) -> None:
 @config_option
 @click.argument("old", metavar="ID")
 @click.option(
-    "--overlap", metavar="TIME", type=duration, default="1h", show_default=True, help="How long both are valid."
+    "--overlap",
+    metavar="TIME",
+    type=duration,
+    default="1h",
+    show_default=True,
+    help="How long both are valid.",
 )
 @click.option(
-    "--expires", metavar="TIME", type=duration, help="Of the new one; else as long as the old one was made for."
+    "--expires",
+    metavar="TIME",
+    type=duration,
+    help="Of the new one; else as long as the old one was made for.",
 )
 @json_option
 def token_rotate(old: str, overlap: float, expires: float | None, as_json: bool) -> None:
@@ -86,8 +110,12 @@ def token_rotate(old: str, overlap: float, expires: float | None, as_json: bool)
 
     The new token is alone on stdout. The old one ends after --overlap.
     """
-    made = perform(load(), "token_rotate", {"token_id": old, "overlap_s": overlap, "expires_s": expires})
-    say(f"token {made['id']} for {', '.join(made['projects'])}, {_ends(made['expires_at'])}; it is shown only now")
+    made = perform(
+        load(), "token_rotate", {"token_id": old, "overlap_s": overlap, "expires_s": expires}
+    )
+    say(
+        f"token {made['id']} for {', '.join(made['projects'])}, {_ends(made['expires_at'])}; it is shown only now"
+    )
     say(f"{old} is valid until {made['replaced_ends_at']}")
     show(made, as_json, lambda: str(made["token"]))
 
@@ -109,14 +137,20 @@ def token_revoke(token_ids: tuple[str, ...], as_json: bool) -> None:
             named += [line.strip() for line in sys.stdin if line.strip()]
             continue
         if well_formed(text):
-            say("that was a whole token, which other users and the shell's history can see here: better its id, or `-`")
+            say(
+                "that was a whole token, which other users and the shell's history can see here: better its id, or `-`"
+            )
         named.append(text)
     if not named:
         raise WrongUse("stdin named no token: give one id or token a line")
     config = load()
     done = []
     for text in named:
-        done.append(perform(config, "token_revoke", {"token_id": token_id(text) if well_formed(text) else text}))
+        done.append(
+            perform(
+                config, "token_revoke", {"token_id": token_id(text) if well_formed(text) else text}
+            )
+        )
         say(f"revoked {done[-1]['id']}")
     show(done, as_json, lambda: "")
 

@@ -111,7 +111,11 @@ _IF_ABSENT: Mapping[str, dict[str, Any]] = {"state": {"directory": "state"}}
 @cache
 def _tables() -> dict[str, TypeAdapter[Any]]:
     hints = get_type_hints(Config, include_extras=True)
-    return {field.name: TypeAdapter(hints[field.name]) for field in fields(Config) if field.name != "path"}
+    return {
+        field.name: TypeAdapter(hints[field.name])
+        for field in fields(Config)
+        if field.name != "path"
+    }
 
 
 @cache
@@ -154,7 +158,9 @@ def _parts(path: Path, document: Mapping[str, Any], names: Sequence[str]) -> dic
     """The tables called ``names``. Each is sound by itself, and so are all together. Any other
     table is an error."""
     unknown = [name for name in document if name not in _tables()]
-    problems = [Problem(path, name, unknown_key(name, _tables(), _tables_with(name))) for name in unknown]
+    problems = [
+        Problem(path, name, unknown_key(name, _tables(), _tables_with(name))) for name in unknown
+    ]
     parts: dict[str, Any] = {}
     for name in names:
         adapter = _tables()[name]
@@ -167,7 +173,9 @@ def _parts(path: Path, document: Mapping[str, Any], names: Sequence[str]) -> dic
             problems += problems_of(path, name, error, _shapes())
     problems += [Problem(path, key, message) for key, message in _between(parts, document, names)]
     if problems:
-        raise ConfigError([*problems, *(Problem(path, key, message) for key, message in not_yet(parts))])
+        raise ConfigError(
+            [*problems, *(Problem(path, key, message) for key, message in not_yet(parts))]
+        )
     return parts
 
 
@@ -179,7 +187,10 @@ def catalog(config: Config) -> Catalog:
 def own_prices(config: Config) -> dict[str, dict[str, str]]:
     """The configuration's prices as a `PriceTable` takes them: by the price id of their provider."""
     providers = catalog(config)
-    return {price_key(key, providers): price.model_dump(exclude_none=True) for key, price in config.prices.items()}
+    return {
+        price_key(key, providers): price.model_dump(exclude_none=True)
+        for key, price in config.prices.items()
+    }
 
 
 def unenforced(config: Config) -> list[Problem]:
@@ -193,7 +204,9 @@ def _document(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(files.read(path).decode())
     except FileNotFoundError:
-        message = "there is no such file; make one with `tollhouse init`, or name yours with --config"
+        message = (
+            "there is no such file; make one with `tollhouse init`, or name yours with --config"
+        )
     except UnicodeDecodeError as error:
         message = f"is not UTF-8 (byte {error.start}), which TOML must be; save it as UTF-8"
     except tomllib.TOMLDecodeError as error:
@@ -207,7 +220,9 @@ def _tables_with(name: str) -> list[str]:
     return [f"[{table}]" for table, shape in _shapes().items() if name in keys_of(shape)]
 
 
-def _between(parts: Mapping[str, Any], document: Mapping[str, Any], names: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _between(
+    parts: Mapping[str, Any], document: Mapping[str, Any], names: Sequence[str]
+) -> Iterator[tuple[str, str]]:
     """The problems between tables. A rule is asked if its tables are sound. The rules for single
     lists need only the list."""
     if "listen" in parts:

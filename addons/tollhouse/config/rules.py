@@ -52,7 +52,9 @@ def _provider(name: str, changes: ProviderConfig) -> Provider:
     base = _BUILT_IN.get(name)
     if base is None:
         family = changes.family or DEFAULT.name
-        base = _BUILT_IN.get(family) or next(entry for entry in BUILT_IN if entry.family.name == family)
+        base = _BUILT_IN.get(family) or next(
+            entry for entry in BUILT_IN if entry.family.name == family
+        )
         prices_from = "" if base.family.spoken_by_others else base.price_id
         dialect = dataclasses.replace(base.dialect, own_rules=False)
         given.update(name=name, key_variables=(), prices_from=prices_from, dialect=dialect)
@@ -64,11 +66,18 @@ def _provider(name: str, changes: ProviderConfig) -> Provider:
 
 
 def listen_rules(listen: ListenConfig) -> Found:
-    open_ones = [(name, address) for name in _LISTENERS if (address := getattr(listen, name)) is not None]
+    open_ones = [
+        (name, address) for name in _LISTENERS if (address := getattr(listen, name)) is not None
+    ]
     if not any(name != "admin" for name, _ in open_ones):
-        yield "listen", "has no way in: proxy, base_url and transparent are all off; open at least one of them"
+        yield (
+            "listen",
+            "has no way in: proxy, base_url and transparent are all off; open at least one of them",
+        )
     for name, address in open_ones:
-        if name in ("proxy", "base_url") and not (address.is_loopback or listen.tls or listen.unsafe_plaintext_listen):
+        if name in ("proxy", "base_url") and not (
+            address.is_loopback or listen.tls or listen.unsafe_plaintext_listen
+        ):
             yield (
                 f"listen.{name}",
                 f"{address} can be reached from other machines, and gate tokens would cross the network readable; give "
@@ -77,8 +86,15 @@ def listen_rules(listen: ListenConfig) -> Found:
     seen: dict[int, list[tuple[str, str]]] = {}
     for name, address in open_ones:
         for other, host in seen.get(address.port, []) if address.port else []:
-            if host == address.host or host in ("0.0.0.0", "::") or address.host in ("0.0.0.0", "::"):  # noqa: S104
-                yield f"listen.{name}", f"{address} is the port of listen.{other} as well; give each listener its own"
+            if (
+                host == address.host
+                or host in ("0.0.0.0", "::")
+                or address.host in ("0.0.0.0", "::")
+            ):
+                yield (
+                    f"listen.{name}",
+                    f"{address} is the port of listen.{other} as well; give each listener its own",
+                )
         seen.setdefault(address.port, []).append((name, address.host))
 
 
@@ -86,7 +102,10 @@ def redis_rules(redis: RedisConfig) -> Found:
     if not redis.unsafe_fail_open:
         return
     if redis.embedded:
-        yield "redis.unsafe_fail_open", "has no effect with an embedded store, which is never away; remove it"
+        yield (
+            "redis.unsafe_fail_open",
+            "has no effect with an embedded store, which is never away; remove it",
+        )
     if redis.url.startswith("redis+cluster:"):
         yield (
             "redis.unsafe_fail_open",
@@ -96,7 +115,10 @@ def redis_rules(redis: RedisConfig) -> Found:
 
 
 def bound_rules(limits: LimitsConfig) -> Found:
-    if "max_bodies_mb" in limits.model_fields_set and limits.max_bodies_mb << 20 < limits.max_body_bytes:
+    if (
+        "max_bodies_mb" in limits.model_fields_set
+        and limits.max_bodies_mb << 20 < limits.max_body_bytes
+    ):
         yield (
             "limits.max_bodies_mb",
             f"is less than one body of limits.max_body_bytes ({limits.max_body_bytes}), which could never be read; raise it, "
@@ -113,15 +135,26 @@ def vault_rules(vault: VaultConfig) -> Found:
             'is missing, so there is no way to log in; add auth = { method = "approle", role_id_file = "role-id", '
             'secret_id_file = "secret-id" }, or use address = "embedded"',
         )
-    if isinstance(vault.auth, JwtAuth) and vault.auth.method == "jwt" and vault.auth.jwt_file is None:
+    if (
+        isinstance(vault.auth, JwtAuth)
+        and vault.auth.method == "jwt"
+        and vault.auth.jwt_file is None
+    ):
         yield (
             "vault.auth.jwt_file",
             "is missing, and only a Kubernetes pod has a token at a place of its own; name its file",
         )
     if vault.versions and vault.kv_version == 1:
-        yield "vault.versions", "has no effect with kv_version = 1, which keeps no versions; remove it"
+        yield (
+            "vault.versions",
+            "has no effect with kv_version = 1, which keeps no versions; remove it",
+        )
     parts = urlsplit(vault.address)
-    if parts.scheme == "http" and not _loopback(parts.hostname or "") and not vault.unsafe_plaintext:
+    if (
+        parts.scheme == "http"
+        and not _loopback(parts.hostname or "")
+        and not vault.unsafe_plaintext
+    ):
         yield (
             "vault.address",
             "speaks plain http, and the Vault token and every key would cross the network readable; use https:// "
@@ -136,7 +169,10 @@ def _loopback(host: str) -> bool:
 def ca_rules(ca: CaConfig) -> Found:
     if (ca.cert_file is None) is not (ca.key_file is None):
         missing = "key_file" if ca.key_file is None else "cert_file"
-        yield f"ca.{missing}", "is missing, and a CA is a certificate and its key together; name both files or neither"
+        yield (
+            f"ca.{missing}",
+            "is missing, and a CA is a certificate and its key together; name both files or neither",
+        )
 
 
 def provider_rules(providers: Mapping[str, ProviderConfig]) -> Found:
@@ -169,7 +205,10 @@ def provider_rules(providers: Mapping[str, ProviderConfig]) -> Found:
                 "allow_private = true if the upstream really is inside your network",
             )
         if entry.ca_file is not None and entry.unsafe_plaintext:
-            yield dotted((*here, "ca_file")), "has no effect with unsafe_plaintext = true; remove one of the two"
+            yield (
+                dotted((*here, "ca_file")),
+                "has no effect with unsafe_plaintext = true; remove one of the two",
+            )
     yield from _hosts_twice(providers)
 
 
@@ -183,15 +222,30 @@ def _hosts_twice(providers: Mapping[str, ProviderConfig]) -> Found:
             owner = owners.setdefault(host, provider.name)
             if owners[host] == provider.name and host not in provider.hosts[:index]:
                 continue
-            key: tuple[str | int, ...] = ("providers", provider.name, "hosts", *([index] if own and own.hosts else []))
-            whose = "twice in this entry" if owner == provider.name else f"already a host of provider {owner!r}"
-            yield dotted(key), f"{host} is {whose}, and a host must lead to one key; remove it from one of them"
+            key: tuple[str | int, ...] = (
+                "providers",
+                provider.name,
+                "hosts",
+                *([index] if own and own.hosts else []),
+            )
+            whose = (
+                "twice in this entry"
+                if owner == provider.name
+                else f"already a host of provider {owner!r}"
+            )
+            yield (
+                dotted(key),
+                f"{host} is {whose}, and a host must lead to one key; remove it from one of them",
+            )
 
 
 def route_rules(routes: Mapping[str, str], catalog: Catalog) -> Found:
     for pattern, name in routes.items():
         if not pattern.strip():
-            yield dotted(("routes", pattern)), 'is an empty model name; write a name or a pattern like "claude-*"'
+            yield (
+                dotted(("routes", pattern)),
+                'is an empty model name; write a name or a pattern like "claude-*"',
+            )
         if catalog.by_name(name) is None:
             yield dotted(("routes", pattern)), _no_provider(name, catalog)
 
@@ -201,7 +255,10 @@ def price_rules(prices: Mapping[str, PriceConfig], catalog: Catalog) -> Found:
     for key, price in prices.items():
         provider, separator, model = key.partition("/")
         if not separator or not model:
-            yield dotted(("prices", key)), 'must be named "provider/model", for example [prices."openai/gpt-4o"]'
+            yield (
+                dotted(("prices", key)),
+                'must be named "provider/model", for example [prices."openai/gpt-4o"]',
+            )
             continue
         if catalog.by_name(provider) is None:
             yield dotted(("prices", key)), _no_provider(provider, catalog)
@@ -231,7 +288,10 @@ def _no_provider(name: str, catalog: Catalog) -> str:
 
 def header_rules(headers: HeadersConfig) -> Found:
     if headers.project.lower() == headers.trace.lower():
-        yield "headers.trace", "is the same header as headers.project, so one value would mean two things; rename one"
+        yield (
+            "headers.trace",
+            "is the same header as headers.project, so one value would mean two things; rename one",
+        )
 
 
 def limit_rules(table: str, entries: Mapping[str, Sequence[object]]) -> Found:
@@ -277,11 +337,19 @@ def model_rules(projects: Mapping[str, Sequence[object]], catalog: Catalog | Non
                 yield key, str(error)
                 continue
             if slash and catalog is not None and catalog.by_name(provider) is None:
-                yield key, f"{_no_provider(provider, catalog)} (a model's own slash stands behind its provider's name)"
+                yield (
+                    key,
+                    f"{_no_provider(provider, catalog)} (a model's own slash stands behind its provider's name)",
+                )
 
 
 _NOT_YET: Final[tuple[tuple[str, str, Callable[[Any], object], str], ...]] = (
-    ("routes", "routes", lambda routes: routes, "name the provider in the base URL's path (/anthropic/v1/...)"),
+    (
+        "routes",
+        "routes",
+        lambda routes: routes,
+        "name the provider in the base URL's path (/anthropic/v1/...)",
+    ),
     (
         "vault",
         "vault.versions",
@@ -295,4 +363,7 @@ _NOT_YET: Final[tuple[tuple[str, str, Callable[[Any], object], str], ...]] = (
 def not_yet(tables: Mapping[str, Any]) -> Found:
     for table, key, asked, todo in _NOT_YET:
         if table in tables and asked(tables[table]):
-            yield key, f"is not enforced yet by this version, and nothing is accepted in silence; {todo}"
+            yield (
+                key,
+                f"is not enforced yet by this version, and nothing is accepted in silence; {todo}",
+            )

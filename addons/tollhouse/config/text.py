@@ -47,7 +47,11 @@ def dotted(steps: Iterable[str | int]) -> str:
         if isinstance(step, int):
             text += f"[{step}]"
         else:
-            quoted = step if _BARE_KEY.fullmatch(step) else '"' + step.replace("\\", "\\\\").replace('"', '\\"') + '"'
+            quoted = (
+                step
+                if _BARE_KEY.fullmatch(step)
+                else '"' + step.replace("\\", "\\\\").replace('"', '\\"') + '"'
+            )
             text += f".{quoted}" if text else quoted
     return text
 
@@ -65,14 +69,20 @@ def unknown_key(name: str, known: Iterable[str], elsewhere: Iterable[str] = ()) 
     return f"{start}; known here: {', '.join(sorted(known))}"
 
 
-def problems_of(file: Path, table: str, error: ValidationError, tables: Mapping[str, object]) -> list[Problem]:
+def problems_of(
+    file: Path, table: str, error: ValidationError, tables: Mapping[str, object]
+) -> list[Problem]:
     """What pydantic found in ``table``, in our words. ``tables`` are the annotations of all tables."""
     found = []
     for detail in error.errors(include_url=False, include_input=False):
         steps, holder = _resolve(tables[table], detail["loc"])
         name = str(steps[-1]) if steps else table
         if detail["type"] == "extra_forbidden":
-            places = [f"[{other}]" for other, shape in tables.items() if other != table and name in keys_of(shape)]
+            places = [
+                f"[{other}]"
+                for other, shape in tables.items()
+                if other != table and name in keys_of(shape)
+            ]
             message = unknown_key(name, keys_of(holder), places)
         else:
             message = _MESSAGES.get(detail["type"], _pydantic)(detail)
@@ -93,7 +103,9 @@ def _resolve(annotation: object, loc: Sequence[str | int]) -> tuple[list[str | i
             steps.append(step)
             continue
         models = list(_models(annotation))
-        field = next((model.model_fields[step] for model in models if step in model.model_fields), None)
+        field = next(
+            (model.model_fields[step] for model in models if step in model.model_fields), None
+        )
         tagged = [model for model in models if step in _tags(model)] if len(models) > 1 else []
         if field is None and tagged:
             annotation = tagged[0]
@@ -131,13 +143,19 @@ def _method(detail: Mapping[str, Any]) -> str:
     return 'needs method = "approle" or "token"; without it, it is not known how to log in to Vault'
 
 
-_TABLE: Final = "must be a table ([name] or { key = value }), because it has keys of its own; write it as one"
+_TABLE: Final = (
+    "must be a table ([name] or { key = value }), because it has keys of its own; write it as one"
+)
 _MESSAGES: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
     "missing": lambda detail: "is missing and has no default; add it",
     "value_error": lambda detail: str(detail["ctx"]["error"]),
     "string_type": lambda detail: 'must be a string; put it in quotes ("...")',
-    "too_short": lambda detail: "is empty, so nothing would be allowed or found; name at least one, or remove the key",
-    "int_type": lambda detail: "must be a whole number; write it without quotes and without a point",
+    "too_short": lambda detail: (
+        "is empty, so nothing would be allowed or found; name at least one, or remove the key"
+    ),
+    "int_type": lambda detail: (
+        "must be a whole number; write it without quotes and without a point"
+    ),
     "float_type": lambda detail: "must be a number; write it without quotes",
     "bool_type": lambda detail: "must be true or false; write it without quotes",
     "tuple_type": lambda detail: "must be a list of strings; put it in brackets ([...])",

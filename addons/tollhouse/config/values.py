@@ -1,6 +1,8 @@
 """The single values of tollhouse.toml: addresses, host names, paths, names, URLs; each judged by itself.
 
 A validator raises ValueError with "what is wrong, why, what to do"; no message repeats a value that could be a secret.
+
+Past 400 lines because each kind of value stands here with the words for what is wrong with it.
 """
 
 from __future__ import annotations
@@ -64,21 +66,64 @@ _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 # Whoever likes may have a name below these, and be sent a key. A wildcard there is never one's own.
 _ANYBODYS: Final = (
-    *("amazonaws.com", "amazonaws.com.cn", "api.aws", "awsapprunner.com", "cloudfront.net", "on.aws"),
-    *("azure-api.net", "azure.cn", "azure.com", "azure.us", "azurecontainerapps.io", "azuredatabricks.net"),
+    *(
+        "amazonaws.com",
+        "amazonaws.com.cn",
+        "api.aws",
+        "awsapprunner.com",
+        "cloudfront.net",
+        "on.aws",
+    ),
+    *(
+        "azure-api.net",
+        "azure.cn",
+        "azure.com",
+        "azure.us",
+        "azurecontainerapps.io",
+        "azuredatabricks.net",
+    ),
     *("azurefd.net", "azurewebsites.net", "cloudapp.net", "trafficmanager.net", "windows.net"),
-    *("appspot.com", "cloudfunctions.net", "firebaseapp.com", "googleapis.com", "run.app", "web.app"),
-    *("aliyuncs.com", "databricks.com", "myhuaweicloud.com", "oraclecloud.com", "snowflakecomputing.com"),
-    *("fly.dev", "github.io", "gitlab.io", "herokuapp.com", "netlify.app", "onrender.com", "railway.app", "vercel.app"),
+    *(
+        "appspot.com",
+        "cloudfunctions.net",
+        "firebaseapp.com",
+        "googleapis.com",
+        "run.app",
+        "web.app",
+    ),
+    *(
+        "aliyuncs.com",
+        "databricks.com",
+        "myhuaweicloud.com",
+        "oraclecloud.com",
+        "snowflakecomputing.com",
+    ),
+    *(
+        "fly.dev",
+        "github.io",
+        "gitlab.io",
+        "herokuapp.com",
+        "netlify.app",
+        "onrender.com",
+        "railway.app",
+        "vercel.app",
+    ),
     *("hf.space", "huggingface.cloud", "lambdalabs.com", "modal.run", "runpod.net", "together.xyz"),
-    *("duckdns.org", "ngrok-free.app", "ngrok.app", "ngrok.io", "nip.io", "sslip.io", "ts.net", "trycloudflare.com"),
+    *(
+        "duckdns.org",
+        "ngrok-free.app",
+        "ngrok.app",
+        "ngrok.io",
+        "nip.io",
+        "sslip.io",
+        "ts.net",
+        "trycloudflare.com",
+    ),
     *("pages.dev", "workers.dev"),
 )
 # co.uk, com.au and their like are registries.
 _REGISTRY: Final = re.compile(r"(?:ac|co|com|edu|gov|ne|net|or|org)\.[a-z]{2}")
-_IP_LITERAL: Final = (
-    "is an IP address, and our CA cannot sign for one; name the host and put the address into connect_to"
-)
+_IP_LITERAL: Final = "is an IP address, and our CA cannot sign for one; name the host and put the address into connect_to"
 
 
 def _dns_name(text: str) -> str:
@@ -86,28 +131,40 @@ def _dns_name(text: str) -> str:
     name = text.lower().removesuffix(".")
     labels = name.split(".")
     if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        raise ValueError("is not a DNS name; use ASCII letters, digits and hyphens (an international name as xn--...)")
+        raise ValueError(
+            "is not a DNS name; use ASCII letters, digits and hyphens (an international name as xn--...)"
+        )
     if _NUMBER.fullmatch(labels[-1]):
-        raise ValueError("is a malformed IP address, because its last label is a number; write it in full")
+        raise ValueError(
+            "is a malformed IP address, because its last label is a number; write it in full"
+        )
     return name
 
 
 def _provider_host(text: str) -> str:
     bare = text.removeprefix("[").removesuffix("]")
     if "/" in text:
-        raise ValueError('must be a host name alone, without scheme and path; write "api.example.com"')
+        raise ValueError(
+            'must be a host name alone, without scheme and path; write "api.example.com"'
+        )
     if _ip(bare) or _NUMBER.fullmatch(text.lower().removesuffix(".").rpartition(".")[2]):
         raise ValueError(_IP_LITERAL)
     if ":" in text:
-        raise ValueError("must be a host name without a port; put the port into the key port of this provider")
+        raise ValueError(
+            "must be a host name without a port; put the port into the key port of this provider"
+        )
     rest = text.removeprefix("*.")
     if "*" in rest:
-        raise ValueError('has a wildcard inside; only a leading "*." is known, which stands for exactly one label')
+        raise ValueError(
+            'has a wildcard inside; only a leading "*." is known, which stands for exactly one label'
+        )
     name = _dns_name(rest)
     if rest == text:
         return name
     if "." not in name:
-        raise ValueError("covers a whole top-level domain, and anybody's host would be given the key; name two labels")
+        raise ValueError(
+            "covers a whole top-level domain, and anybody's host would be given the key; name two labels"
+        )
     if _REGISTRY.fullmatch(name) or any(f".{name}".endswith(f".{shared}") for shared in _ANYBODYS):
         raise ValueError(
             "covers names that anybody can have, and whoever is called there would be given the key; name each host of "
@@ -123,13 +180,19 @@ def _address(value: object) -> Address:
         raise ValueError('must be a string "HOST:PORT"; put it in quotes')
     host, separator, port = value.rpartition(":")
     if not separator or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
-        raise ValueError('must be "HOST:PORT" with a port up to 65535, for example "127.0.0.1:8080"')
+        raise ValueError(
+            'must be "HOST:PORT" with a port up to 65535, for example "127.0.0.1:8080"'
+        )
     if host.startswith("[") and host.endswith("]") and _ip(host[1:-1]):
         return Address(host[1:-1].lower(), int(port))
     if ":" in host:
-        raise ValueError('must have an IPv6 address in brackets, because its colons hide the port; write "[::1]:8080"')
+        raise ValueError(
+            'must have an IPv6 address in brackets, because its colons hide the port; write "[::1]:8080"'
+        )
     if not host:
-        raise ValueError('has no host; write "127.0.0.1:PORT" for this machine alone, "0.0.0.0:PORT" for all addresses')
+        raise ValueError(
+            'has no host; write "127.0.0.1:PORT" for this machine alone, "0.0.0.0:PORT" for all addresses'
+        )
     return Address(host if _ip(host) else _dns_name(host), int(port))
 
 
@@ -149,7 +212,9 @@ def _allowed_host(text: str) -> str:
     if _ip(bare):
         return bare.lower()
     if "*" in text:
-        raise ValueError("has a wildcard, and any web page could reach this listener (DNS rebinding); name each host")
+        raise ValueError(
+            "has a wildcard, and any web page could reach this listener (DNS rebinding); name each host"
+        )
     if ":" in text:
         raise ValueError("must be a host without a port; remove the port")
     return _dns_name(text)
@@ -157,7 +222,9 @@ def _allowed_host(text: str) -> str:
 
 def _path(value: object, info: ValidationInfo) -> Path:
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
-        raise ValueError('must be a path in quotes ("..."), absolute or relative to the configuration file')
+        raise ValueError(
+            'must be a path in quotes ("..."), absolute or relative to the configuration file'
+        )
     base = info.context["base"] if info.context else Path.cwd()
     return Path(base, value)
 
@@ -177,7 +244,9 @@ _PROVIDER_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 def _name(text: str) -> str:
     if not _NAME.fullmatch(text):
-        raise ValueError("cannot be a name, because names stand in URLs and Vault paths; use letters, digits and . _ -")
+        raise ValueError(
+            "cannot be a name, because names stand in URLs and Vault paths; use letters, digits and . _ -"
+        )
     return text
 
 
@@ -187,7 +256,9 @@ def _provider_name(text: str) -> str:
             "cannot be a provider's name, because it is a part of URLs; use lower-case letters, digits, _ -"
         )
     if re.fullmatch(r"v[0-9].*", text):
-        raise ValueError("begins like an API version, and /v1/... of the base URL is no provider; choose another name")
+        raise ValueError(
+            "begins like an API version, and /v1/... of the base URL is no provider; choose another name"
+        )
     return text
 
 
@@ -223,12 +294,16 @@ def _redis_url(text: str) -> str:
         server = parts.path if parts.scheme == "unix" else parts.hostname
         server = None if parts.port == 0 else server
     except ValueError:
-        raise ValueError("is not a URL; write redis://HOST:PORT/DB, a password in it URL-encoded") from None
+        raise ValueError(
+            "is not a URL; write redis://HOST:PORT/DB, a password in it URL-encoded"
+        ) from None
     if parts.scheme not in _REDIS_SCHEMES:
         schemes = ", ".join(f"{scheme}://" for scheme in _REDIS_SCHEMES)
         raise ValueError(f'must begin with one of {schemes}, or be "embedded"')
     if not server:
-        raise ValueError("names no server; write redis://HOST:PORT/DB or unix:///path/to/redis.sock")
+        raise ValueError(
+            "names no server; write redis://HOST:PORT/DB or unix:///path/to/redis.sock"
+        )
     check_one_server(parts)
     return text
 
@@ -244,7 +319,9 @@ def _vault_address(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or bad_port:
         raise ValueError('must be https://HOST:PORT, or "embedded"')
     if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError("must be a bare URL; how to log in belongs into auth, never into the address")
+        raise ValueError(
+            "must be a bare URL; how to log in belongs into auth, never into the address"
+        )
     return text.rstrip("/")
 
 
@@ -263,7 +340,9 @@ def _vault_path(text: str) -> str:
     if problem := template_problem(text):
         raise ValueError(f"{problem}; write the path below the mount, without a leading /")
     if "{provider}" not in text:
-        raise ValueError("has no {provider}, and one provider's key would be sent to another; put {provider} into it")
+        raise ValueError(
+            "has no {provider}, and one provider's key would be sent to another; put {provider} into it"
+        )
     return text
 
 
@@ -271,7 +350,9 @@ def _vault_place(text: str) -> str:
     from tollhouse.credential.paths import path_problem
 
     if problem := path_problem(text):
-        raise ValueError(f'{problem}; write a path as it is in Vault below the mount: "infrastructure/openai" = 3')
+        raise ValueError(
+            f'{problem}; write a path as it is in Vault below the mount: "infrastructure/openai" = 3'
+        )
     return text
 
 
@@ -283,23 +364,37 @@ _RESERVED: Final = frozenset(
         *CREDENTIAL_HEADERS,
         *HOP_BY_HOP,
         *THIS_MESSAGE,
-        *("proxy-authorization", "cookie", "content-type", "content-encoding", "accept", "user-agent", "traceparent"),
+        *(
+            "proxy-authorization",
+            "cookie",
+            "content-type",
+            "content-encoding",
+            "accept",
+            "user-agent",
+            "traceparent",
+        ),
     }
 )
 
 
 def _header_name(text: str) -> str:
     if not _TOKEN.fullmatch(text):
-        raise ValueError("is not the name of a header (RFC 9110, token); use letters, digits and hyphens")
+        raise ValueError(
+            "is not the name of a header (RFC 9110, token); use letters, digits and hyphens"
+        )
     if text.lower() in _RESERVED:
-        raise ValueError("has a meaning of its own, and this header is stripped from every call; choose another")
+        raise ValueError(
+            "has a meaning of its own, and this header is stripped from every call; choose another"
+        )
     return text
 
 
 def _price_of(units: str, example: str) -> BeforeValidator:
     def price(value: object) -> object:
         if not isinstance(value, str):
-            raise ValueError(f'must be a decimal number in quotes ("{example}"), because a float would not be exact')
+            raise ValueError(
+                f'must be a decimal number in quotes ("{example}"), because a float would not be exact'
+            )
         if not re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,9})?", value):
             raise ValueError(
                 f'must be a decimal number of USD per {units} with at most 9 decimals, for example "{example}"'

@@ -42,7 +42,9 @@ class NoGateway(Exception):
     """Nobody answers on the control socket."""
 
 
-def perform(config: Config, name: str, arguments: Mapping[str, Any], *, give_up_s: float = 5.0) -> Any:
+def perform(
+    config: Config, name: str, arguments: Mapping[str, Any], *, give_up_s: float = 5.0
+) -> Any:
     """Do operation ``name`` of `operations.TABLE` where the configuration keeps its state; its JSON-able result.
     ``give_up_s`` is for a gateway that is starting or stopping.
 
@@ -90,12 +92,17 @@ def ask(state_directory: Path, name: str, arguments: Mapping[str, Any]) -> Any:
         connection.connect()
         sent = True
         connection.request(
-            "POST", f"/operations/{name}", json.dumps(arguments).encode(), {"Content-Type": "application/json"}
+            "POST",
+            f"/operations/{name}",
+            json.dumps(arguments).encode(),
+            {"Content-Type": "application/json"},
         )
         answer = connection.getresponse()
         body = json.loads(answer.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
-        if not sent and isinstance(error, (FileNotFoundError, NotADirectoryError, ConnectionRefusedError)):
+        if not sent and isinstance(
+            error, (FileNotFoundError, NotADirectoryError, ConnectionRefusedError)
+        ):
             raise NoGateway from None
         if isinstance(error, PermissionError):
             raise StoreError(

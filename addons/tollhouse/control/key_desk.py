@@ -50,7 +50,9 @@ class KeyDesk:
         for provider in catalog(self._config).providers:
             found = [status async for status in self._statuses(provider)]
             there = [status for status in found if status.state != "missing"]
-            if not there and not (provider.family.metered or provider.name in self._config.providers):
+            if not there and not (
+                provider.family.metered or provider.name in self._config.providers
+            ):
                 continue
             rows += [row for status in there or found for row in _rows(status)]
         return rows
@@ -95,16 +97,25 @@ class KeyDesk:
                 yield KeyStatus(path, "failed", error=error.why)
                 continue
             keys = tuple(KeyState(lease.fingerprint) for lease in leases)
-            yield KeyStatus(path, "fresh", leases[0].version, keys, 0.0) if leases else KeyStatus(path, "missing")
+            yield (
+                KeyStatus(path, "fresh", leases[0].version, keys, 0.0)
+                if leases
+                else KeyStatus(path, "missing")
+            )
 
     async def _call(self, provider: Provider, lease: Lease) -> Row:
         exact = [host for host in provider.hosts if not host.startswith("*.")]
         free = provider.free_call.partition("?")[0]
         host = next(
-            (host for host in exact if provider.family.operation("GET", free, host=host)), exact[0] if exact else ""
+            (host for host in exact if provider.family.operation("GET", free, host=host)),
+            exact[0] if exact else "",
         )
         if not host or not provider.free_call:
-            why = "Name one of its hosts under [providers]." if not host else "Its API has no free call."
+            why = (
+                "Name one of its hosts under [providers]."
+                if not host
+                else "Its API has no free call."
+            )
             return _tested(provider, host, lease.path, lease, "untested", why)
         try:
             async with asyncio.timeout(_TEST_S):
@@ -116,7 +127,9 @@ class KeyDesk:
         except (UpstreamError, CredentialUnavailable) as error:
             return _tested(provider, host, lease.path, lease, "failed", error.why)
         except TimeoutError:
-            return _tested(provider, host, lease.path, lease, "failed", f"No answer within {_TEST_S:g} s.")
+            return _tested(
+                provider, host, lease.path, lease, "failed", f"No answer within {_TEST_S:g} s."
+            )
         return _tested(provider, host, lease.path, lease, result, why)
 
 
@@ -134,7 +147,11 @@ def paths_of(config: Config, provider: Provider) -> list[str]:
 def named_providers(config: Config) -> set[str]:
     """The providers that the file itself speaks of: in [providers], [routes] or a project's models."""
     models = [model for project in config.projects.values() for model in project.models]
-    return {*config.providers, *config.routes.values(), *(model.partition("/")[0] for model in models if "/" in model)}
+    return {
+        *config.providers,
+        *config.routes.values(),
+        *(model.partition("/")[0] for model in models if "/" in model),
+    }
 
 
 def policy_line(why: str) -> str:
@@ -180,7 +197,9 @@ def _rows(status: KeyStatus) -> Iterator[Row]:
         }
 
 
-def _tested(provider: Provider, host: str, path: str, lease: Lease | None, result: str, why: str) -> Row:
+def _tested(
+    provider: Provider, host: str, path: str, lease: Lease | None, result: str, why: str
+) -> Row:
     return {
         "provider": provider.name,
         "host": host,
@@ -198,7 +217,10 @@ async def _judged(provider: Provider, answer: Answer) -> tuple[str, str]:
         return "ok", ""
     verdict = await verdict_on_key(provider.family, answer)
     if verdict == "refused" or status in (401, 403):
-        return "refused", f"The provider answered {status}: the key is wrong, or has no right to list models."
+        return (
+            "refused",
+            f"The provider answered {status}: the key is wrong, or has no right to list models.",
+        )
     if verdict == "no_money":
         return "failed", f"The provider knows the key, and its account is empty ({status})."
     if status == 429:

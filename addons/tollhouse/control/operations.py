@@ -1,6 +1,8 @@
 """What the commands do to projects, tokens and budgets: one method each, JSON in, JSON out.
 
 The same methods serve a command that opened the stores itself and the running gateway's control socket.
+
+Past 400 lines because each operation has its method here.
 """
 
 from __future__ import annotations
@@ -74,7 +76,9 @@ class Operations:
         signature."""
         operation = TABLE.get(name)
         if operation is None:
-            raise OperationRefused(f"there is no operation {name!r}: is the gateway older than the command?", 404)
+            raise OperationRefused(
+                f"there is no operation {name!r}: is the gateway older than the command?", 404
+            )
         if "self" in arguments:
             raise OperationRefused("self: Unexpected keyword argument", 400)
         try:
@@ -105,7 +109,9 @@ class Operations:
     ) -> Json:
         """Makes or changes a project. An argument that is None leaves its value as it is. Gives the
         project as `project_show` does."""
-        after = await self._judged(project, tenant, limits, unpriced, on_shortfall, models, estimate)
+        after = await self._judged(
+            project, tenant, limits, unpriced, on_shortfall, models, estimate
+        )
         await self._directory.set_project(after)
         return _project(after)
 
@@ -121,7 +127,9 @@ class Operations:
     ) -> Project:
         old = await self._directory.get_project(project)
         if old is None and tenant is None:
-            raise OperationRefused(f"project {project} does not exist yet: name its tenant to make it (--tenant acme)")
+            raise OperationRefused(
+                f"project {project} does not exist yet: name its tenant to make it (--tenant acme)"
+            )
         if old is not None and tenant not in (None, old.tenant):
             raise OperationRefused(
                 f"project {project} belongs to tenant {old.tenant}, where its spend and tokens are: remove it first "
@@ -167,7 +175,9 @@ class Operations:
         """Put the file's [projects] and [tenants] into the stores. What the file does not name stays as it is."""
         return await self.settings_apply(project_settings(config), tenant_settings(config))
 
-    async def settings_apply(self, projects: list[dict[str, Any]], tenants: list[dict[str, Any]]) -> Json:
+    async def settings_apply(
+        self, projects: list[dict[str, Any]], tenants: list[dict[str, Any]]
+    ) -> Json:
         """`apply` over the control socket: the arguments of one `project_set` or `tenant_set` each. All are judged before
         the first is done. ``{"projects": [...], "tenants": [...]}``, each as its own operation gives it."""
         for settings in projects:
@@ -180,7 +190,11 @@ class Operations:
         }
 
     async def token_create(
-        self, projects: list[str], expires_s: float | None = None, label: str = "", limits: list[str] | None = None
+        self,
+        projects: list[str],
+        expires_s: float | None = None,
+        label: str = "",
+        limits: list[str] | None = None,
     ) -> Json:
         """Mint a gate token for ``projects``, which are all of one tenant, with ``limits`` of its own. ``{"token", ...}``
         as in `token_list`; the token itself is in no other answer and in no store."""
@@ -196,10 +210,14 @@ class Operations:
         token = gate_token.mint(self._random_bytes(32))
         expires_at = None if expires_s is None else self._clock() + expires_s
         names = [p.id for p in known]
-        info = await self._directory.add_token(token, names, tenants[0], expires_at, label, limits or [])
+        info = await self._directory.add_token(
+            token, names, tenants[0], expires_at, label, limits or []
+        )
         return {"token": token, **_token(info)}
 
-    async def token_rotate(self, token_id: str, overlap_s: float, expires_s: float | None = None) -> Json:
+    async def token_rotate(
+        self, token_id: str, overlap_s: float, expires_s: float | None = None
+    ) -> Json:
         """Mint the successor of a token; both are valid for ``overlap_s``. Without ``expires_s`` it lives as long as the
         old one was made to. ``{"token", ..., "replaces", "replaced_ends_at"}``."""
         _check_token_id(token_id)
@@ -217,10 +235,17 @@ class Operations:
         expires_at = None if expires_s is None else self._clock() + expires_s
         info = await self._directory.rotate(token_id, token, expires_at, overlap_s)
         if info is None:
-            raise OperationRefused(f"no token has the id {token_id}: `tollhouse token list` shows the ids")
+            raise OperationRefused(
+                f"no token has the id {token_id}: `tollhouse token list` shows the ids"
+            )
         replaced = await self._directory.token(token_id)
         ends = None if replaced is None else replaced.expires_at
-        return {"token": token, **_token(info), "replaces": token_id, "replaced_ends_at": _shown(ends)}
+        return {
+            "token": token,
+            **_token(info),
+            "replaces": token_id,
+            "replaced_ends_at": _shown(ends),
+        }
 
     async def token_list(self, project: str | None = None) -> list[Json]:
         """``[{"id", "tenant", "projects", "label", "created_at", "expires_at", "revoked_at", "limits"}]``, oldest
@@ -228,13 +253,18 @@ class Operations:
         if project is not None:
             await self._known(project)
         return [
-            _token(info) for info in sorted(await self._directory.tokens(project), key=lambda t: (t.created_at, t.id))
+            _token(info)
+            for info in sorted(
+                await self._directory.tokens(project), key=lambda t: (t.created_at, t.id)
+            )
         ]
 
     async def token_revoke(self, token_id: str) -> Json:
         _check_token_id(token_id)
         if not await self._directory.revoke(token_id):
-            raise OperationRefused(f"no token has the id {token_id}: `tollhouse token list` shows the ids")
+            raise OperationRefused(
+                f"no token has the id {token_id}: `tollhouse token list` shows the ids"
+            )
         return {"id": token_id, "revoked": True}
 
     async def budget_show(self, project: str) -> Json:
@@ -248,7 +278,9 @@ class Operations:
         limited = [
             info.scope()
             for info in await self._directory.tokens(project)
-            if info.limits and info.revoked_at is None and (info.expires_at is None or info.expires_at > now)
+            if info.limits
+            and info.revoked_at is None
+            and (info.expires_at is None or info.expires_at > now)
         ]
         scopes = [Scope("tenant", known.tenant, known.tenant), scope, *dict.fromkeys(limited)]
         shown = report.budget_json(project, await self._ledger.show(scopes))
@@ -266,7 +298,9 @@ class Operations:
         known = await self._known(project)
         unit, value = parse_amount(amount)
         if not reason.strip():
-            raise OperationRefused("a grant needs a reason, which is kept beside it (--reason)", 400)
+            raise OperationRefused(
+                "a grant needs a reason, which is kept beside it (--reason)", 400
+            )
         record = {
             "at": rfc3339(self._clock()),
             "project": project,
@@ -292,7 +326,10 @@ class Operations:
         return {**record, **({"id": grant_id} if grant_id else {}), "limits": raised}
 
     async def usage(
-        self, project: str, since: float | None = None, by: Literal["model", "day", "token"] = "model"
+        self,
+        project: str,
+        since: float | None = None,
+        by: Literal["model", "day", "token"] = "model",
     ) -> Json:
         """``{"project", "by", "rows": [{"key", "usd", "tokens", "requests"}]}``: what was charged from the day of
         ``since`` on (seconds since the epoch; days are UTC's). None is all that is kept."""
@@ -311,7 +348,9 @@ class Operations:
 
     def _desk(self) -> KeyDesk:
         if self._keys is None:
-            raise OperationRefused("only a running gateway has read keys: start it (`tollhouse run`)")
+            raise OperationRefused(
+                "only a running gateway has read keys: start it (`tollhouse run`)"
+            )
         return self._keys
 
     async def _known(self, project: str) -> Project:
@@ -362,7 +401,9 @@ def _token(info: TokenInfo) -> Json:
 def _check_token_id(token_id: str) -> None:
     if not _TOKEN_ID.fullmatch(token_id):
         # The text is not repeated: it may be a token or a part of one.
-        raise OperationRefused("that is not a token's id (tok_...): `tollhouse token list` shows the ids")
+        raise OperationRefused(
+            "that is not a token's id (tok_...): `tollhouse token list` shows the ids"
+        )
 
 
 def _check_seconds(what: str, seconds: float | None) -> None:

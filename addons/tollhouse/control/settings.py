@@ -26,4 +26,6 @@ def project_settings(config: Config | ProjectsFile) -> list[dict[str, Any]]:
 
 def tenant_settings(config: Config | ProjectsFile) -> list[dict[str, Any]]:
     """The file's [tenants] as the arguments of `Operations.tenant_set`."""
-    return [{"tenant": name, "limits": list(tenant.limits)} for name, tenant in config.tenants.items()]
+    return [
+        {"tenant": name, "limits": list(tenant.limits)} for name, tenant in config.tenants.items()
+    ]

@@ -68,11 +68,16 @@ class ControlServer:
         if not isinstance(arguments, dict):
             return _answer(400, {"error": "The arguments are not a JSON object."})
         try:
-            return _answer(200, {"result": await self._operations.perform(request.match_info["name"], arguments)})
+            return _answer(
+                200,
+                {"result": await self._operations.perform(request.match_info["name"], arguments)},
+            )
         except OperationRefused as error:
             return _answer(error.status, {"error": str(error)})
         except Exception as error:  # the type only: a message could carry an argument
-            return _answer(500, {"error": f"The gateway failed at this operation ({type(error).__name__})."})
+            return _answer(
+                500, {"error": f"The gateway failed at this operation ({type(error).__name__})."}
+            )
 
 
 def listen(path: Path) -> socket.socket:

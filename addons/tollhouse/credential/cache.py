@@ -29,7 +29,15 @@ from tollhouse.credential.entry import (
     told_of,
 )
 from tollhouse.credential.fields import contents
-from tollhouse.credential.lease import CredentialUnavailable, Lease, Malformed, NoKey, RawSecret, Reader, StoreAway
+from tollhouse.credential.lease import (
+    CredentialUnavailable,
+    Lease,
+    Malformed,
+    NoKey,
+    RawSecret,
+    Reader,
+    StoreAway,
+)
 from tollhouse.credential.login import TendedLogin
 from tollhouse.credential.paths import fill, template_problem
 from tollhouse.credential.pauses import Pauses
@@ -176,7 +184,9 @@ class KeyCache:
         """Called when the account of this key is empty. Gives another key of the same secret that
         is free, or None."""
         if self._pauses.of(lease.secret.digest) is None:
-            _log.error("the account of key %s of %s%s is empty", lease.fingerprint, self._place, lease.path)
+            _log.error(
+                "the account of key %s of %s%s is empty", lease.fingerprint, self._place, lease.path
+            )
         return self._pause(lease, "money", None)
 
     async def refused(self, lease: Lease) -> Lease | None:
@@ -191,7 +201,9 @@ class KeyCache:
             self._alarm(notes, lease)
             return self._other(lease)
         if self._holds(lease) or not self._known(lease.path):
-            await self._reads.again(lease.path, lambda leases: leases is not None and not among(lease, leases))
+            await self._reads.again(
+                lease.path, lambda leases: leases is not None and not among(lease, leases)
+            )
             notes = self._notes_of(lease.path)
         if self._holds(lease):
             self._alarm(notes, lease)
@@ -200,7 +212,12 @@ class KeyCache:
             seen = self._reads.seen(lease.path)
             if seen is not None and seen.error is None:
                 place, key = self._place + lease.path, lease.fingerprint
-                _log.error("the provider refuses key %s, which %s, version %s, still has", key, place, lease.version)
+                _log.error(
+                    "the provider refuses key %s, which %s, version %s, still has",
+                    key,
+                    place,
+                    lease.version,
+                )
         return self._other(lease)
 
     def _alarm(self, notes: PathNotes, lease: Lease) -> None:
@@ -232,10 +249,13 @@ class KeyCache:
         """As `status`, but only paths that have or had a key or could not be read, and of these the
         ``most`` that were used last."""
         now = self._clock()
-        found = [one for one in self._seen() if one[1].reads["value"] or one[1].failed_at is not None]
+        found = [
+            one for one in self._seen() if one[1].reads["value"] or one[1].failed_at is not None
+        ]
         latest = heapq.nlargest(most, found, key=lambda one: one[2].used_at)
         return [
-            status(path, notes, seen, now, self._pauses) for path, notes, seen in sorted(latest, key=lambda one: one[0])
+            status(path, notes, seen, now, self._pauses)
+            for path, notes, seen in sorted(latest, key=lambda one: one[0])
         ]
 
     @property
@@ -290,10 +310,16 @@ class KeyCache:
         if paths is None:
             if self._closed:
                 raise CredentialUnavailable("The gateway is stopping.")
-            paths = tuple(dict.fromkeys(fill(template, provider, tenant, project) for template in self._templates))
+            paths = tuple(
+                dict.fromkeys(
+                    fill(template, provider, tenant, project) for template in self._templates
+                )
+            )
             if len(self._callers) >= _MAX_CALLERS:
                 self._callers.clear()
-                self._notes = {path: notes for path, notes in self._notes.items() if path in self._reads}
+                self._notes = {
+                    path: notes for path, notes in self._notes.items() if path in self._reads
+                }
             self._callers[caller] = paths
         for path in paths:
             self._notes_of(path).provider = provider
@@ -326,7 +352,9 @@ class KeyCache:
             try:
                 leases = await self._reads.get(path, missing_s)
             except NotRead:
-                raise CredentialUnavailable(f"The key at {self._place}{path} was not read.") from None
+                raise CredentialUnavailable(
+                    f"The key at {self._place}{path} was not read."
+                ) from None
             if leases is not None:
                 return self._next(path, leases)
         return None
@@ -344,7 +372,9 @@ class KeyCache:
             others = self._pauses.free(others)
         return self._pauses.first(others, self._notes_of(lease.path).turn) if others else None
 
-    def _pause(self, lease: Lease, why: Literal["rate", "money"], seconds: float | None) -> Lease | None:
+    def _pause(
+        self, lease: Lease, why: Literal["rate", "money"], seconds: float | None
+    ) -> Lease | None:
         self._pauses.add(lease.secret.digest, why, seconds)
         seen = self._reads.seen(lease.path)
         return self._other(lease, free=True) if seen is not None and seen.serves else None
@@ -399,7 +429,9 @@ class KeyCache:
             elif leases != known:
                 _log.info("%s is %s", place, told_of(leases))
             notes.reads["value" if leases else "missing"] += 1
-            notes.asked_again = {key: until for key, until in notes.asked_again.items() if until > read.ended_at}
+            notes.asked_again = {
+                key: until for key, until in notes.asked_again.items() if until > read.ended_at
+            }
             notes.malformed = None
             return
         why = error.why if isinstance(error, CredentialUnavailable) else type(error).__name__
@@ -411,7 +443,9 @@ class KeyCache:
             if notes.malformed != (error.version, why):
                 notes.malformed = (error.version, why)
                 notes.versions_refused += 1
-                _log.error("version %s of %s is refused; %s. %s", error.version or "?", place, kept, why)
+                _log.error(
+                    "version %s of %s is refused; %s. %s", error.version or "?", place, kept, why
+                )
         elif isinstance(error, StoreAway):
             notes.reads["away"] += 1
             if before is None:

@@ -85,7 +85,9 @@ def among(lease: Lease, leases: Leases) -> bool:
 
 def told_of(leases: Leases) -> str:
     return (
-        f"version {leases[0].version}, key {', '.join(lease.fingerprint for lease in leases)}" if leases else "missing"
+        f"version {leases[0].version}, key {', '.join(lease.fingerprint for lease in leases)}"
+        if leases
+        else "missing"
     )
 
 
@@ -97,12 +99,18 @@ def shown(seen: Seen[Leases], now: float) -> Shown:
     return "fresh" if now < seen.kept.ends_at else "stale"
 
 
-def status(path: str, notes: PathNotes, seen: Seen[Leases], now: float, pauses: Pauses) -> KeyStatus:
+def status(
+    path: str, notes: PathNotes, seen: Seen[Leases], now: float, pauses: Pauses
+) -> KeyStatus:
     leases = seen.kept.value if seen.kept is not None and seen.serves else None
     keys = []
     for lease in leases or ():
         pause = pauses.of(lease.secret.digest)
-        keys.append(KeyState(lease.fingerprint, pause.why, pause.until - now) if pause else KeyState(lease.fingerprint))
+        keys.append(
+            KeyState(lease.fingerprint, pause.why, pause.until - now)
+            if pause
+            else KeyState(lease.fingerprint)
+        )
     return KeyStatus(
         path,
         shown(seen, now),

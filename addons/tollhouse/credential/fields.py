@@ -38,7 +38,9 @@ class Contents:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-def contents(raw: RawSecret, field: str, place: str, account_headers: Mapping[str, str] | None = None) -> Contents:
+def contents(
+    raw: RawSecret, field: str, place: str, account_headers: Mapping[str, str] | None = None
+) -> Contents:
     """What the secret at ``place`` holds. ``field`` is the configured field. ``account_headers``
     gives the header for a field.
 
@@ -54,7 +56,10 @@ def contents(raw: RawSecret, field: str, place: str, account_headers: Mapping[st
     headers = tuple((header, text) for header, text in _texts(fields, account_headers or {}))
     if found is not None:
         return Contents("key", _keys(found, what, place), headers)
-    aws, google = any(name in fields for name in _ACCESS_KEY), fields.get("type") == "service_account"
+    aws, google = (
+        any(name in fields for name in _ACCESS_KEY),
+        fields.get("type") == "service_account",
+    )
     if aws and google:
         raise CredentialUnavailable(
             f"The secret at {place} holds an AWS access key and a Google service account; put each into its own."
@@ -68,7 +73,9 @@ def contents(raw: RawSecret, field: str, place: str, account_headers: Mapping[st
 
 def _texts(fields: Mapping[str, object], headers: Mapping[str, str]) -> list[tuple[str, str]]:
     found = [(header, fields.get(name)) for name, header in headers.items()]
-    return [(header, text.strip()) for header, text in found if isinstance(text, str) and text.strip()]
+    return [
+        (header, text.strip()) for header, text in found if isinstance(text, str) and text.strip()
+    ]
 
 
 def _object(found: object, what: str) -> Mapping[str, object] | None:
@@ -82,9 +89,14 @@ def _object(found: object, what: str) -> Mapping[str, object] | None:
 
 
 def _aws(fields: Mapping[str, object], place: str) -> Secret:
-    key = {name: _word(fields.get(name), f"Field {name!r} of the secret at {place}") for name in _ACCESS_KEY}
+    key = {
+        name: _word(fields.get(name), f"Field {name!r} of the secret at {place}")
+        for name in _ACCESS_KEY
+    }
     if fields.get("session_token"):
-        key["session_token"] = _word(fields["session_token"], f"Field 'session_token' of the secret at {place}")
+        key["session_token"] = _word(
+            fields["session_token"], f"Field 'session_token' of the secret at {place}"
+        )
     prepare_signing()
     exposed = [key[name] for name in ("session_token", "secret_access_key") if name in key]
     return Secret(_compact(key), exposed)
@@ -113,18 +125,25 @@ def _keys(found: object, what: str, place: str) -> tuple[Secret, ...]:
     if isinstance(found, str) and found.startswith("["):
         found = _json(found)
         if not isinstance(found, list):
-            raise CredentialUnavailable(f'{what} begins like a list of keys and is none: write ["KEY", "KEY"].')
+            raise CredentialUnavailable(
+                f'{what} begins like a list of keys and is none: write ["KEY", "KEY"].'
+            )
     if isinstance(found, str):
         return (Secret(_word(found, what)),)
     if not isinstance(found, list):
         raise CredentialUnavailable(f"{what} is not a string, nor a list of strings.")
     if not 0 < len(found) <= MAX_KEYS:
-        raise CredentialUnavailable(f"{what} is a list of {len(found)} keys; there may be 1 to {MAX_KEYS}.")
+        raise CredentialUnavailable(
+            f"{what} is a list of {len(found)} keys; there may be 1 to {MAX_KEYS}."
+        )
     if any(isinstance(value, dict) for value in found):
         raise CredentialUnavailable(
             f"{what} is a list of objects; a secret holds one AWS access key or one service account, or several keys."
         )
-    each = [_word(value, f"Number {number} of the keys of {place}") for number, value in enumerate(found, 1)]
+    each = [
+        _word(value, f"Number {number} of the keys of {place}")
+        for number, value in enumerate(found, 1)
+    ]
     return tuple(Secret(key) for key in dict.fromkeys(each))
 
 

@@ -20,7 +20,10 @@ class TendedLogin:
     """Calls ``reader.tend`` in a thread of ``workers`` at the times that it asks for."""
 
     def __init__(
-        self, reader: Reader, workers: Workers, call_later: Callable[[float, Callable[[], None]], Timer]
+        self,
+        reader: Reader,
+        workers: Workers,
+        call_later: Callable[[float, Callable[[], None]], Timer],
     ) -> None:
         self._reader = reader
         self._workers = workers

@@ -19,9 +19,7 @@ def path_problem(path: str) -> str | None:
     """Why ``path`` (a mount, or a path below it) can't be used, or None."""
     for segment in path.split("/"):
         if not _NAME.fullmatch(segment):
-            return (
-                f"{path!r} is not a path of names made of letters, digits, '.', '_' and '-', with one '/' between them"
-            )
+            return f"{path!r} is not a path of names made of letters, digits, '.', '_' and '-', with one '/' between them"
     return None
 
 
@@ -37,9 +35,7 @@ def template_problem(template: str) -> str | None:
     if any("{tenant}" in segment and "{project}" in segment for segment in template.split("/")):
         # A name may have any character that could stand between two of them. Tenant a with project
         # b-c and tenant a-b with project c would have the same path.
-        return (
-            f"{template!r} has {{tenant}} and {{project}} between the same slashes, where two pairs may read the same"
-        )
+        return f"{template!r} has {{tenant}} and {{project}} between the same slashes, where two pairs may read the same"
     return path_problem(template.format(provider="x", tenant="x", project="x"))
 
 

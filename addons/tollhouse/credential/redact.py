@@ -50,7 +50,9 @@ class Forms:
 
     def __init__(self, *keys: str) -> None:
         self.spelt = tuple(
-            dict.fromkeys(form for key in keys if len(key) >= SHORTEST for form in _spellings(key.encode()))
+            dict.fromkeys(
+                form for key in keys if len(key) >= SHORTEST for form in _spellings(key.encode())
+            )
         )
         self.ends = frozenset(b"".join(self.spelt))
         """Every byte that stands in a spelling."""
@@ -88,7 +90,9 @@ class Redactor:
         if len(secrets) == 1 and isinstance(secrets[0], Secret):
             self._wanted = secrets[0].sought(Forms)
         else:
-            each = [secret.exposed if isinstance(secret, Secret) else (secret,) for secret in secrets]
+            each = [
+                secret.exposed if isinstance(secret, Secret) else (secret,) for secret in secrets
+            ]
             self._wanted = Forms(*chain.from_iterable(each))
         self._forms = self._wanted.spelt
         self._held = b""
@@ -111,7 +115,9 @@ class Redactor:
         for name, value in headers:
             if not self._spans(_raw(name)):
                 raw = _raw(value)
-                clean.append((name, _overwritten(raw, self._spans(raw)).decode("utf-8", "surrogateescape")))
+                clean.append(
+                    (name, _overwritten(raw, self._spans(raw)).decode("utf-8", "surrogateescape"))
+                )
         return clean
 
     def feed(self, chunk: bytes) -> bytes:

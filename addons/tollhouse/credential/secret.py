@@ -42,7 +42,9 @@ class Secret:
         object.__setattr__(self, "_value", value)
         object.__setattr__(self, "exposed", (value,) if exposed is None else tuple(exposed))
         object.__setattr__(self, "_derived", {})
-        digest = hashlib.sha256(_FINGERPRINT_DOMAIN + value.encode("utf-8", "surrogatepass")).hexdigest()
+        digest = hashlib.sha256(
+            _FINGERPRINT_DOMAIN + value.encode("utf-8", "surrogatepass")
+        ).hexdigest()
         object.__setattr__(self, "digest", digest)
         object.__setattr__(self, "fingerprint", digest[:8])
 
@@ -79,7 +81,8 @@ class Secret:
         if not isinstance(other, Secret):
             return NotImplemented
         return hmac.compare_digest(
-            self._value.encode("utf-8", "surrogatepass"), other._value.encode("utf-8", "surrogatepass")
+            self._value.encode("utf-8", "surrogatepass"),
+            other._value.encode("utf-8", "surrogatepass"),
         )
 
     def __hash__(self) -> int:

@@ -13,7 +13,9 @@ Settings = Mapping[str, Mapping[str, Any]]
 """Table name as it stands between brackets in TOML to its keys: ``{"providers.openai": {"attempts": 1}}``."""
 
 
-def write_config(directory: Path, standin: StandIn | None, settings: Settings | None = None) -> Path:
+def write_config(
+    directory: Path, standin: StandIn | None, settings: Settings | None = None
+) -> Path:
     """Write ``tollhouse.toml`` (and the stand-in's CA) into ``directory``; returns its path.
 
     Free ports, embedded stores, state beside the file, lines on stdout; ``settings`` adds to that, key by key.
@@ -36,7 +38,11 @@ def write_config(directory: Path, standin: StandIn | None, settings: Settings | 
         tables.setdefault(name, {}).update(keys)
     text = ""
     for name, keys in tables.items():
-        text += f"[{name}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in keys.items()) + "\n"
+        text += (
+            f"[{name}]\n"
+            + "".join(f"{key} = {_toml(value)}\n" for key, value in keys.items())
+            + "\n"
+        )
     path = directory / "tollhouse.toml"
     path.write_text(text)
     return path

@@ -28,10 +28,16 @@ class GatewayProcess:
     it (``setpriv ...``): another user, another network namespace.
     """
 
-    def __init__(self, config: Path, *, environ: Mapping[str, str] | None = None, prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self, config: Path, *, environ: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+    ) -> None:
         self.config = config
         self._command = (*prefix, *_TOLLHOUSE)
-        self.environ = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(config.parent), **(environ or {})}
+        self.environ = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(config.parent),
+            **(environ or {}),
+        }
         self.addresses: dict[str, str] = {}
         """Listener to ``host:port``, from the line that says ready; a listener that is off is missing."""
         self._process: subprocess.Popen[str] | None = None
@@ -71,7 +77,9 @@ class GatewayProcess:
         ready = next(filter(_is_ready, self._err.lines[seen:]), None)
         if ready is None:
             self.kill()
-            raise GatewayProcessError(f"the gateway did not become ready within {timeout:g} s; it said:\n{self.stderr}")
+            raise GatewayProcessError(
+                f"the gateway did not become ready within {timeout:g} s; it said:\n{self.stderr}"
+            )
         fields = dict(word.split("=", 1) for word in ready.split() if "=" in word)
         self.addresses = {name: address for name, address in fields.items() if address != "off"}
         return self
@@ -172,7 +180,9 @@ class GatewayProcess:
         )
         if done.returncode != 0:
             said = done.stderr.strip() or done.stdout.strip()
-            raise GatewayProcessError(f"`tollhouse {' '.join(arguments)}` ended with {done.returncode}: {said}")
+            raise GatewayProcessError(
+                f"`tollhouse {' '.join(arguments)}` ended with {done.returncode}: {said}"
+            )
         return done.stdout
 
     def make_project(self, project: str, *limits: str, tenant: str = "acme") -> None:

@@ -35,7 +35,12 @@ def run_workload(
     # -P: the script's folder is not on the path, so it imports what is installed and nothing of ours.
     command = [sys.executable, "-P", str(Path(__file__).with_name(script)), *arguments]
     process = subprocess.Popen(  # noqa: S603
-        command, env=dict(environ), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     said.follow(process.stderr)
     watchdog = threading.Timer(timeout, process.kill)
@@ -55,6 +60,10 @@ def run_workload(
         process.wait()
         said.join()
     if code != 0:
-        last = said.lines[-1].strip() if said.lines else f"ended by itself with {code}, or after {timeout:g} s"
+        last = (
+            said.lines[-1].strip()
+            if said.lines
+            else f"ended by itself with {code}, or after {timeout:g} s"
+        )
         raise WorkloadError(f"{script}: {last}")
     return events

@@ -23,21 +23,29 @@ def wants_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
 class Screen:
     """Prints to ``stream``, and remembers what did not happen."""
 
-    def __init__(self, stream: TextIO | None = None, *, colour: bool | None = None, width: int | None = None) -> None:
+    def __init__(
+        self, stream: TextIO | None = None, *, colour: bool | None = None, width: int | None = None
+    ) -> None:
         self._stream = stream or sys.stdout
         self._colour = wants_colour(self._stream, os.environ) if colour is None else colour
         self._width = max(width or shutil.get_terminal_size((110, 24)).columns, 60)
         self.failed: list[str] = []
 
-    def say(self, text: str = "", *, fg: str | None = None, bold: bool = False, dim: bool = False) -> None:
-        click.echo(self._style(text, fg=fg, bold=bold, dim=dim), file=self._stream, color=self._colour)
+    def say(
+        self, text: str = "", *, fg: str | None = None, bold: bool = False, dim: bool = False
+    ) -> None:
+        click.echo(
+            self._style(text, fg=fg, bold=bold, dim=dim), file=self._stream, color=self._colour
+        )
 
     def heading(self, text: str) -> None:
         self.say()
         self.say(text, bold=True)
 
     def talk(self, text: str) -> None:
-        for line in textwrap.wrap(text, self._width - 2, break_long_words=False, break_on_hyphens=False):
+        for line in textwrap.wrap(
+            text, self._width - 2, break_long_words=False, break_on_hyphens=False
+        ):
             self.say(f"  {line}", dim=True)
 
     def claim(self, text: str, holds: bool, otherwise: str = "") -> bool:
@@ -59,10 +67,14 @@ class Screen:
             mark, fg = _difference(one, other)
             cells = [_fit(text, width) for text in (one, other)]
             for a, b in zip(*_level(cells), strict=True):
-                self.say(f"{self._style(mark, fg=fg)} {self._style(f'{a:<{width}}', fg=fg)} | {self._style(b, fg=fg)}")
+                self.say(
+                    f"{self._style(mark, fg=fg)} {self._style(f'{a:<{width}}', fg=fg)} | {self._style(b, fg=fg)}"
+                )
                 mark = " "
 
-    def _style(self, text: str, *, fg: str | None = None, bold: bool = False, dim: bool = False) -> str:
+    def _style(
+        self, text: str, *, fg: str | None = None, bold: bool = False, dim: bool = False
+    ) -> str:
         if not self._colour or not (fg or bold or dim):
             return text
         return click.style(text, fg=fg, bold=bold or None, dim=dim or None)

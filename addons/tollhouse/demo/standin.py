@@ -98,7 +98,9 @@ class StandIn:
     def wait_count(self, count: int, timeout: float = 10.0) -> list[Received]:
         """The book once it has at least ``count`` requests whose bodies are complete; raises ``TimeoutError``."""
         if not self.wait_for(lambda book: sum(one.complete for one in book) >= count, timeout):
-            raise TimeoutError(f"the stand-in received {len(self.book)} requests, not {count}, within {timeout} s")
+            raise TimeoutError(
+                f"the stand-in received {len(self.book)} requests, not {count}, within {timeout} s"
+            )
         return self.snapshot()
 
     def snapshot(self) -> list[Received]:
@@ -174,7 +176,9 @@ class StandIn:
         context = self._tls.context if self._tls else None
         if context is not None:
             context.sni_callback = self._server_name
-        self._listener = await self._loop.create_server(self._accepted, self.host, self.port, ssl=context)
+        self._listener = await self._loop.create_server(
+            self._accepted, self.host, self.port, ssl=context
+        )
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -250,7 +254,9 @@ class StandIn:
                 with self._book_file.open("a") as book:
                     book.write(received.as_json() + "\n")
 
-    async def _act(self, request: web.BaseRequest, received: Received, behaviour: Behaviour) -> web.StreamResponse:
+    async def _act(
+        self, request: web.BaseRequest, received: Received, behaviour: Behaviour
+    ) -> web.StreamResponse:
         if behaviour.wait is not None:
             await behaviour.wait.passed()
         if behaviour.cut_after == -1:
@@ -331,7 +337,11 @@ def main(host: str, port: int, state: Path, plain: bool) -> None:
         key_file.touch(mode=0o600)
         key_file.write_text(f"sk-standin-{secrets.token_urlsafe(32)}\n")
     standin = StandIn(
-        key=key_file.read_text().strip(), host=host, port=port, tls=not plain, book_file=state / "book.jsonl"
+        key=key_file.read_text().strip(),
+        host=host,
+        port=port,
+        tls=not plain,
+        book_file=state / "book.jsonl",
     )
     standin.write_ca(state / "ca.pem")
 

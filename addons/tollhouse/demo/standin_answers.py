@@ -41,7 +41,9 @@ def text_tokens(text: str) -> int:
 
 def prompt_tokens(request: Document) -> int:
     """Tokens of a chat request's messages."""
-    return 3 + sum(4 + text_tokens(_text_of(message.get("content"))) for message in request.get("messages", ()))
+    return 3 + sum(
+        4 + text_tokens(_text_of(message.get("content"))) for message in request.get("messages", ())
+    )
 
 
 def answer_text(request: Document) -> str:
@@ -87,7 +89,12 @@ def chat_json(request: Document, text: str | None = None, *, usage: bool = True)
         "choices": [
             {
                 "index": index,
-                "message": {"role": "assistant", "content": content, "refusal": None, "annotations": []},
+                "message": {
+                    "role": "assistant",
+                    "content": content,
+                    "refusal": None,
+                    "annotations": [],
+                },
                 "logprobs": None,
                 "finish_reason": finish,
             }
@@ -114,7 +121,8 @@ def chat_frames(
     parts, finish = pieces(request, text)
     each = range(_choices(request))
     deltas: list[list[dict[str, Any]]] = [
-        [_choice(index, {"role": "assistant", "content": "", "refusal": None}, None)] for index in each
+        [_choice(index, {"role": "assistant", "content": "", "refusal": None}, None)]
+        for index in each
     ]
     deltas += [[_choice(index, {"content": part}, None)] for part in parts for index in each]
     deltas += [[_choice(index, {}, finish)] for index in each]
@@ -150,7 +158,9 @@ def embeddings_json(request: Document, *, usage: bool = True) -> bytes:
             {
                 "object": "embedding",
                 "index": index,
-                "embedding": _vector(item, size, as_text=request.get("encoding_format") == "base64"),
+                "embedding": _vector(
+                    item, size, as_text=request.get("encoding_format") == "base64"
+                ),
             }
             for index, item in enumerate(inputs)
         ],
@@ -237,7 +247,11 @@ def _padding(request: Document, number: int) -> str:
 
 
 def _frame(document: Document) -> bytes:
-    return b"data: " + json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"
+    return (
+        b"data: "
+        + json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+        + b"\n\n"
+    )
 
 
 def _pretty(document: Document) -> bytes:

@@ -41,7 +41,11 @@ class Received:
 
     def get_all(self, name: str) -> list[str]:
         """The values of header ``name``, whatever its case."""
-        return [value.decode("latin-1") for key, value in self.headers if key.decode("latin-1").lower() == name.lower()]
+        return [
+            value.decode("latin-1")
+            for key, value in self.headers
+            if key.decode("latin-1").lower() == name.lower()
+        ]
 
     def get(self, name: str) -> str:
         return next(iter(self.get_all(name)), "")

@@ -35,20 +35,34 @@ def judge(
                 return _whole(received, 200, model)
             missing = f"The model '{name}' does not exist or you do not have access to it."
             return _whole(
-                received, 404, answers.error_json(missing, "invalid_request_error", "model_not_found", "model")
+                received,
+                404,
+                answers.error_json(missing, "invalid_request_error", "model_not_found", "model"),
             )
         case "POST", "/v1/chat/completions" | "/v1/embeddings":
             try:
                 document = received.document()
             except (ValueError, TypeError):
                 broken = "We could not parse the JSON body of your request."
-                return _whole(received, 400, answers.error_json(broken, "invalid_request_error", None))
+                return _whole(
+                    received, 400, answers.error_json(broken, "invalid_request_error", None)
+                )
             if path == "/v1/embeddings":
-                return _whole(received, 200, answers.embeddings_json(document, usage=behaviour.usage))
+                return _whole(
+                    received, 200, answers.embeddings_json(document, usage=behaviour.usage)
+                )
             if document.get("stream") is True:
-                frames = answers.chat_frames(document, behaviour.text, usage=behaviour.usage, done=behaviour.done)
-                return 200, [("content-type", "text/event-stream; charset=utf-8"), *_common(received)], frames
-            return _whole(received, 200, answers.chat_json(document, behaviour.text, usage=behaviour.usage))
+                frames = answers.chat_frames(
+                    document, behaviour.text, usage=behaviour.usage, done=behaviour.done
+                )
+                return (
+                    200,
+                    [("content-type", "text/event-stream; charset=utf-8"), *_common(received)],
+                    frames,
+                )
+            return _whole(
+                received, 200, answers.chat_json(document, behaviour.text, usage=behaviour.usage)
+            )
     unknown = f"Invalid URL ({received.method} {path})"
     return _whole(received, 404, answers.error_json(unknown, "invalid_request_error", None))
 
@@ -60,11 +74,20 @@ def _common(received: Received) -> list[tuple[str, str]]:
         ("openai-processing-ms", "12"),
         ("x-request-id", received.request_id),
         ("server", "cloudflare"),
-        ("set-cookie", f"__cf_bm=standin-{received.number}; path=/; domain=.api.openai.com; HttpOnly; Secure"),
+        (
+            "set-cookie",
+            f"__cf_bm=standin-{received.number}; path=/; domain=.api.openai.com; HttpOnly; Secure",
+        ),
         ("alt-svc", 'h3=":443"; ma=86400'),
     ]
 
 
-def _whole(received: Received, status: int, body: bytes) -> tuple[int, list[tuple[str, str]], Iterator[bytes]]:
-    headers = [("content-type", "application/json"), ("content-length", str(len(body))), *_common(received)]
+def _whole(
+    received: Received, status: int, body: bytes
+) -> tuple[int, list[tuple[str, str]], Iterator[bytes]]:
+    headers = [
+        ("content-type", "application/json"),
+        ("content-length", str(len(body))),
+        *_common(received),
+    ]
     return status, headers, iter([body])

@@ -46,7 +46,9 @@ class Steps:
     def release(self, count: int = 1) -> None:
         """Let the next ``count`` pieces out."""
         with self._lock:
-            opened = [self._gate(number) for number in range(self._released, self._released + count)]
+            opened = [
+                self._gate(number) for number in range(self._released, self._released + count)
+            ]
             self._released += count
         for gate in opened:
             gate.open()
@@ -122,5 +124,7 @@ def redirect(location: str, status: int = 302) -> Behaviour:
     return Behaviour(reply=ScriptedReply(status, [("location", location)]))
 
 
-def reply(status: int, body: bytes | Sequence[bytes] = b"", headers: Sequence[tuple[str, str]] = ()) -> Behaviour:
+def reply(
+    status: int, body: bytes | Sequence[bytes] = b"", headers: Sequence[tuple[str, str]] = ()
+) -> Behaviour:
     return Behaviour(reply=ScriptedReply(status, headers, body))

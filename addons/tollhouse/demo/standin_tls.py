@@ -33,7 +33,9 @@ class ServerTls:
 def make_server_tls(hosts: Sequence[str], certificate: Certificate = "good") -> ServerTls:
     """A server context for ``hosts`` (a leading ``*.`` is allowed) and the CA that vouches for it."""
     ca_key, ca = _authority("stand-in's throw-away CA")
-    signer_key, signer = _authority("a CA nobody trusts") if certificate == "untrusted" else (ca_key, ca)
+    signer_key, signer = (
+        _authority("a CA nobody trusts") if certificate == "untrusted" else (ca_key, ca)
+    )
     names = ["wrong.example.com"] if certificate == "wrong_name" else list(hosts)
     key = ec.generate_private_key(ec.SECP256R1())
     now = dt.datetime.now(dt.UTC)
@@ -50,7 +52,9 @@ def make_server_tls(hosts: Sequence[str], certificate: Certificate = "good") -> 
         .not_valid_before(now - dt.timedelta(days=2))
         .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False
+        )
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(by_key.public_key()),
@@ -67,7 +71,9 @@ def make_server_tls(hosts: Sequence[str], certificate: Certificate = "good") -> 
         pem.touch(mode=0o600)
         pem.write_bytes(
             key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
             )
             + leaf.public_bytes(serialization.Encoding.PEM)
         )

@@ -13,10 +13,17 @@ from openai import APIStatusError, OpenAI
 
 def attempt(name: str, client: OpenAI) -> None:
     try:
-        client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Let me through."}])
+        client.chat.completions.create(
+            model="gpt-4o", messages=[{"role": "user", "content": "Let me through."}]
+        )
         outcome: dict[str, object] = {"event": "answer", "attack": name}
     except APIStatusError as error:
-        outcome = {"event": "refusal", "attack": name, "status": error.status_code, "code": error.code}
+        outcome = {
+            "event": "refusal",
+            "attack": name,
+            "status": error.status_code,
+            "code": error.code,
+        }
         outcome["message"] = error.message
     print(json.dumps(outcome), flush=True)
 

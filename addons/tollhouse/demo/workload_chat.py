@@ -26,7 +26,11 @@ request = answer.http_request
 headers = [[name.decode(), value.decode()] for name, value in request.headers.raw]
 tell("request", url=str(request.url), headers=headers, body=request.content.decode())
 completion = answer.parse()
-tell("answer", call_id=answer.headers.get("x-tollhouse-call-id"), text=completion.choices[0].message.content)
+tell(
+    "answer",
+    call_id=answer.headers.get("x-tollhouse-call-id"),
+    text=completion.choices[0].message.content,
+)
 
 stream = client.chat.completions.create(
     model="gpt-4o",
@@ -40,5 +44,10 @@ text = ""
 for chunk in stream:
     choice = chunk.choices[0] if chunk.choices else None
     text += (choice.delta.content or "") if choice else ""
-    tell("chunk", usage=chunk.usage is not None, empty=choice is None, last=bool(choice and choice.finish_reason))
+    tell(
+        "chunk",
+        usage=chunk.usage is not None,
+        empty=choice is None,
+        last=bool(choice and choice.finish_reason),
+    )
 tell("answer", call_id=stream.response.headers.get("x-tollhouse-call-id"), text=text)

@@ -15,6 +15,11 @@ for number in range(int(sys.argv[1])):
         )
         print(json.dumps({"event": "answer"}), flush=True)
     except APIStatusError as error:
-        refusal = {"event": "refusal", "status": error.status_code, "code": error.code, "message": error.message}
+        refusal = {
+            "event": "refusal",
+            "status": error.status_code,
+            "code": error.code,
+            "message": error.message,
+        }
         print(json.dumps(refusal), flush=True)
         break

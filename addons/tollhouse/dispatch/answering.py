@@ -14,14 +14,24 @@ from tollhouse.credential.redact import Redactor
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, AnswerCut
 from tollhouse.dispatch.breaker import Breaker
-from tollhouse.dispatch.stages import AnswerStage, BudgetTap, Judging, Metering, Redaction, fed, flushed
+from tollhouse.dispatch.stages import (
+    AnswerStage,
+    BudgetTap,
+    Judging,
+    Metering,
+    Redaction,
+    fed,
+    flushed,
+)
 from tollhouse.families.base import AnswerHead, PassThrough
 from tollhouse.families.units import Charge
 
 log = logging.getLogger(__name__)
 
 # Of the connection with the provider, or of its state with somebody else. `alt-svc` would lead the client past us.
-_NOT_PASSED_ON: Final = frozenset({"alt-svc", "set-cookie", "set-cookie2", "trailer", "content-length"})
+_NOT_PASSED_ON: Final = frozenset(
+    {"alt-svc", "set-cookie", "set-cookie2", "trailer", "content-length"}
+)
 
 
 _LATE: Final = 65_536
@@ -65,22 +75,32 @@ class Answering:
         self._clock = clock
         self._asked_stream = requested.asked.stream
         self._passed_on = redactor.headers(
-            [(k, v) for k, v in answer.headers if k not in _NOT_PASSED_ON and not k.startswith("x-tollhouse-")]
+            [
+                (k, v)
+                for k, v in answer.headers
+                if k not in _NOT_PASSED_ON and not k.startswith("x-tollhouse-")
+            ]
         )
         self._faults = faults
         self._admitted = requested.admitted
         head = AnswerHead(answer.status, answer.headers)
         meter = partial(self._admitted.provider.family.meter, requested.asked, head)
-        self._metering = Metering(meter if self.metered else PassThrough, silence_s, self._meter_failed)
+        self._metering = Metering(
+            meter if self.metered else PassThrough, silence_s, self._meter_failed
+        )
         self._tap = BudgetTap(hold, self._metering)
         judging = (Judging(self._metering, breaker),) if self.metered else ()
         self._reading: tuple[AnswerStage, ...] = (Redaction(redactor), self._metering, *judging)
         self._stages: tuple[AnswerStage, ...] = (*self._reading, self._tap)
         length = answer.get("content-length")
-        self._length = int(length) if length is not None and length.isascii() and length.isdigit() else None
+        self._length = (
+            int(length) if length is not None and length.isascii() and length.isdigit() else None
+        )
         self._left = self._length
         self.bodiless = (
-            requested.admitted.arrival.head.method == "HEAD" or self.status in (204, 304) or self._length == 0
+            requested.admitted.arrival.head.method == "HEAD"
+            or self.status in (204, 304)
+            or self._length == 0
         )
         """There is nothing behind the head."""
         self.complete = self.bodiless
@@ -125,7 +145,9 @@ class Answering:
     @property
     def streamed(self) -> bool:
         """The answer comes as events, as far as is known by now."""
-        return self._metering.boundary is not None or (self._asked_stream and self.first_byte is None)
+        return self._metering.boundary is not None or (
+            self._asked_stream and self.first_byte is None
+        )
 
     @property
     def meter_failed(self) -> bool:

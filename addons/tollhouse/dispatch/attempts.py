@@ -71,7 +71,15 @@ async def deliver(
     Raises CredentialUnavailable at once.
     """
     delivery = _Delivery(
-        send_once, policy, breaker, sdk_retry_count, timing, record, elsewhere, may_repeat, judged_later
+        send_once,
+        policy,
+        breaker,
+        sdk_retry_count,
+        timing,
+        record,
+        elsewhere,
+        may_repeat,
+        judged_later,
     )
     if policy.budget is not None:
         policy.budget.call()
@@ -188,7 +196,9 @@ class _Delivery:
                 await self._answer.close()
             raise
         if worth_retrying(answer) and self._enough():
-            answer.headers[:] = [pair for pair in answer.headers if pair[0] != SDK_STOPS[0]] + [SDK_STOPS]
+            answer.headers[:] = [pair for pair in answer.headers if pair[0] != SDK_STOPS[0]] + [
+                SDK_STOPS
+            ]
         return answer
 
     async def _again(self, state: RetryCallState) -> bool:
@@ -197,7 +207,11 @@ class _Delivery:
         if not isinstance(outcome, Answer):
             if not isinstance(outcome, UpstreamError) or outcome.code not in RETRIED_ERRORS:
                 return False
-            asked = outcome.sent == "maybe" and self._may_repeat is not None and self._tries < self._allowed
+            asked = (
+                outcome.sent == "maybe"
+                and self._may_repeat is not None
+                and self._tries < self._allowed
+            )
             return not asked or await self._repeatable()
         if not worth_retrying(outcome):
             return False
@@ -213,7 +227,11 @@ class _Delivery:
 
     def _wait(self, state: RetryCallState) -> float:
         outcome = _outcome(state)
-        told = retry_after_s(outcome, self._timing.wall_clock()) if isinstance(outcome, Answer) else None
+        told = (
+            retry_after_s(outcome, self._timing.wall_clock())
+            if isinstance(outcome, Answer)
+            else None
+        )
         return told or self._policy.wait_s(self._tries, self._timing.random)
 
     def _stop(self, state: RetryCallState) -> bool:
@@ -222,7 +240,10 @@ class _Delivery:
         if self._tries >= self._allowed:
             return True
         wait = state.upcoming_sleep
-        if self._clock() - self._started + wait >= self._policy.deadline_s or self._breaker.wait_s() > wait:
+        if (
+            self._clock() - self._started + wait >= self._policy.deadline_s
+            or self._breaker.wait_s() > wait
+        ):
             return True
         budget = self._policy.budget
         self._hopeless = budget is not None and not budget.take()
@@ -246,7 +267,11 @@ class _Delivery:
         here."""
         tries = self._tries + self._sdk_retry_count
         times = "once" if tries == 1 else f"{tries} times"
-        why = ", and retries are paused, because too many calls to this provider fail" if self._hopeless else " already"
+        why = (
+            ", and retries are paused, because too many calls to this provider fail"
+            if self._hopeless
+            else " already"
+        )
         return f"The gateway has tried it {times}{why}."
 
 

@@ -72,9 +72,20 @@ class Breaker:
     of the provider's own ends in two: it succeeded, and it failed.
     """
 
-    __slots__ = ("_changed_at", "_clock", "_in_a_row", "_probe_at", "_results", "_settings", "state", "where")
+    __slots__ = (
+        "_changed_at",
+        "_clock",
+        "_in_a_row",
+        "_probe_at",
+        "_results",
+        "_settings",
+        "state",
+        "where",
+    )
 
-    def __init__(self, where: str, clock: Callable[[], float], settings: BreakerSettings = BreakerSettings()) -> None:
+    def __init__(
+        self, where: str, clock: Callable[[], float], settings: BreakerSettings = BreakerSettings()
+    ) -> None:
         self.where = where
         self.state = State.CLOSED
         self._clock = clock
@@ -117,7 +128,9 @@ class Breaker:
     def failure(self) -> None:
         self._in_a_row += 1
         self._results.add(first=1, second=1)
-        self._move(Event.TRIPPED if self.state is State.CLOSED and self._too_many() else Event.FAILURE)
+        self._move(
+            Event.TRIPPED if self.state is State.CLOSED and self._too_many() else Event.FAILURE
+        )
 
     def neither(self) -> None:
         """The call said nothing about the provider (408, 429, or the client left). If it was a
@@ -147,7 +160,11 @@ class Breakers:
     is dropped."""
 
     def __init__(
-        self, clock: Callable[[], float], settings: BreakerSettings = BreakerSettings(), *, limit: int = 4096
+        self,
+        clock: Callable[[], float],
+        settings: BreakerSettings = BreakerSettings(),
+        *,
+        limit: int = 4096,
     ) -> None:
         self._clock = clock
         self._settings = settings

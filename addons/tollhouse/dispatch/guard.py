@@ -123,7 +123,9 @@ def _rule(address: IPv4Address | IPv6Address) -> _Rule | None:
     if isinstance(address, IPv4Address):
         return next((rule for network, rule in V4 if address in network), None)
     address = IPv6Address(int(address))
-    found = next((rule for network, rule in V6 if address in network and rule is not _RESERVED), None)
+    found = next(
+        (rule for network, rule in V6 if address in network and rule is not _RESERVED), None
+    )
     if found is not None:
         return found
     if _embedded(address) is not None:

@@ -37,7 +37,13 @@ class Relay:
     """What all deliveries share."""
 
     def __init__(
-        self, upstream: Upstream, breakers: Breakers, keys: KeyKeeper, *, abandoned_read_s: float, timing: Timing = REAL
+        self,
+        upstream: Upstream,
+        breakers: Breakers,
+        keys: KeyKeeper,
+        *,
+        abandoned_read_s: float,
+        timing: Timing = REAL,
     ) -> None:
         self.upstream = upstream
         self.breakers = breakers
@@ -51,7 +57,9 @@ class Relay:
     def policy(self, provider: Provider) -> RetryPolicy:
         policy = self._policies.get(provider.name)
         if policy is None:
-            policy = self._policies[provider.name] = RetryPolicy.of(provider, RetryBudget(self.timing.clock))
+            policy = self._policies[provider.name] = RetryPolicy.of(
+                provider, RetryBudget(self.timing.clock)
+            )
             # A count of faults that begins with the first one looks like none to `increase()`.
             self.meter_faults[provider.name] += 0
         return policy
@@ -106,7 +114,9 @@ class Delivery:
             raise Refused(error.code, error.why, error.headers) from None
         except CredentialUnavailable as error:
             # `why` is for the log, not for the workload.
-            log.error("call %s: its key can't be put on (%s)", self._requested.admitted.id, error.why)
+            log.error(
+                "call %s: its key can't be put on (%s)", self._requested.admitted.id, error.why
+            )
             raise Refused("credential_unavailable", headers=(("retry-after", "5"),)) from None
         finally:
             self._waited_s += self._clock() - waited
@@ -247,7 +257,9 @@ class Delivery:
         can't mend our key, and a 401 would tell it that its own credential is wrong."""
         self._status = answer.status
         await answer.close()
-        if self._token is not None and self._relay.upstream.token_refused(self._outgoing.lease, self._token):
+        if self._token is not None and self._relay.upstream.token_refused(
+            self._outgoing.lease, self._token
+        ):
             answer = await self._attempts()
             if not await self._is_refused(answer):
                 return answer
@@ -264,7 +276,8 @@ class Delivery:
             # Told for the others' sake: this key, too, is counted and left alone.
             await self._relay.keys.refused(self._outgoing.lease)
         raise Refused(
-            "credential_refused", f"It is the key {self._outgoing.lease.fingerprint} of {self._outgoing.host}."
+            "credential_refused",
+            f"It is the key {self._outgoing.lease.fingerprint} of {self._outgoing.host}.",
         )
 
     async def _send_once(self) -> Answer:

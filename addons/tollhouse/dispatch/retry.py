@@ -44,7 +44,12 @@ class RetryBudget:
     __slots__ = ("_least", "_share", "_window")
 
     def __init__(
-        self, clock: Callable[[], float], *, share: float = 0.1, a_second: float = 1.0, window_s: float = 10.0
+        self,
+        clock: Callable[[], float],
+        *,
+        share: float = 0.1,
+        a_second: float = 1.0,
+        window_s: float = 10.0,
     ) -> None:
         self._window = Window(window_s, clock)
         self._share = share
@@ -83,7 +88,12 @@ class RetryPolicy:
 
     @classmethod
     def of(cls, provider: Provider, budget: RetryBudget | None = None) -> RetryPolicy:
-        return cls(attempts=provider.attempts, deadline_s=provider.deadline_s, budget=budget, family=provider.family)
+        return cls(
+            attempts=provider.attempts,
+            deadline_s=provider.deadline_s,
+            budget=budget,
+            family=provider.family,
+        )
 
     def wait_s(self, tries: int, random: Callable[[], float]) -> float:
         """Our own wait after ``tries`` tries; ``random`` gives 0 <= x < 1."""

@@ -22,7 +22,11 @@ log = logging.getLogger(__name__)
 _LARGE_BODY: Final = 262_144
 """Signing hashes the body at about 1 GB/s. A body that would hold the event loop for longer than
 0.3 ms is hashed in a thread."""
-_NAMES: Final = {"key": "an API key", "aws": "an AWS access key", "google": "a Google service account"}
+_NAMES: Final = {
+    "key": "an API key",
+    "aws": "an AWS access key",
+    "google": "a Google service account",
+}
 
 
 class TokenSource(Protocol):
@@ -45,7 +49,9 @@ def check_lease(lease: Lease, provider: Provider) -> None:
             f"The secret at {lease.path} is {_NAMES[lease.kind]}; {provider.name} takes {wanted}."
         )
     for header, value in lease.headers:
-        if header in provider.account_headers.values() and not all(" " <= character <= "~" for character in value):
+        if header in provider.account_headers.values() and not all(
+            " " <= character <= "~" for character in value
+        ):
             raise CredentialUnavailable(
                 f"The secret at {lease.path} has a value for {header} with a character that is not printable ASCII."
             )
@@ -69,7 +75,11 @@ async def credential_headers(
     """
     provider, lease = outgoing.provider, outgoing.lease
     check_lease(lease, provider)
-    account = [pair for pair in lease.headers if pair[0] in provider.account_headers.values()] if lease.headers else []
+    account = (
+        [pair for pair in lease.headers if pair[0] in provider.account_headers.values()]
+        if lease.headers
+        else []
+    )
     slot = provider.slot
     if lease.kind == "key":
         return [*account, (slot.header, slot.prefix + lease.secret.reveal())]
@@ -98,7 +108,9 @@ def tell_of_clock(answer: Answer, where: str, signed_at: datetime) -> None:
         )
 
 
-async def _signed(outgoing: Outgoing, headers: Headers, authority: str, now: datetime) -> list[tuple[str, str]]:
+async def _signed(
+    outgoing: Outgoing, headers: Headers, authority: str, now: datetime
+) -> list[tuple[str, str]]:
     from tollhouse.credential.cloud import aws
 
     scope = aws.scope(outgoing.host)

@@ -69,7 +69,10 @@ class Metering:
     """
 
     def __init__(
-        self, make: Callable[[], Meter], silence_s: float, on_fault: Callable[[], None] = lambda: None
+        self,
+        make: Callable[[], Meter],
+        silence_s: float,
+        on_fault: Callable[[], None] = lambda: None,
     ) -> None:
         self.failed = False
         # What the meter said after the last piece: each piece has several readers.

@@ -122,7 +122,9 @@ def as_answer(response: aiohttp.ClientResponse, where: str) -> Answer:
     if problem:
         response.close()
         raise UpstreamError("upstream_bad_answer", f"{where}: {problem}", "maybe")
-    headers = [(name, value) for key, value in given.items() if (name := key.lower()) not in HOP_BY_HOP]
+    headers = [
+        (name, value) for key, value in given.items() if (name := key.lower()) not in HOP_BY_HOP
+    ]
     headers = without_named(headers, ",".join(given.getall("connection", ())))
     return Answer(response.status, headers, _BodyReader(response, where).read, response.close)
 
@@ -146,7 +148,9 @@ class _BodyReader:
         try:
             return await content.readany()
         except TimeoutError:
-            cut = AnswerCut("upstream_timeout", f"{self._where} fell silent in the middle of its answer.")
+            cut = AnswerCut(
+                "upstream_timeout", f"{self._where} fell silent in the middle of its answer."
+            )
         except (aiohttp.ClientError, OSError, RuntimeError, HttpProcessingError):
             cut = AnswerCut("upstream_bad_answer", f"{self._where} broke off its answer.")
         # When the connection breaks, aiohttp throws away the bytes that were not read yet. The
@@ -167,19 +171,30 @@ def translated(error: Exception, where: str) -> UpstreamError:
         case aiohttp.ConnectionTimeoutError():
             return UpstreamError("upstream_timeout", f"No connection with {where} in time.", "no")
         case aiohttp.ClientConnectorCertificateError():
-            detail = getattr(error.certificate_error, "verify_message", "") or "certificate not valid for this host"
+            detail = (
+                getattr(error.certificate_error, "verify_message", "")
+                or "certificate not valid for this host"
+            )
             return UpstreamError("upstream_tls", f"{where}: {detail}.", "no")
         case aiohttp.ClientConnectorSSLError():
             detail = getattr(error.os_error, "reason", None) or "handshake failed"
             return UpstreamError("upstream_tls", f"{where}: {detail}.", "no")
         case aiohttp.ClientConnectorDNSError():
-            return UpstreamError("upstream_unreachable", f"The name of {where} could not be resolved.", "no")
+            return UpstreamError(
+                "upstream_unreachable", f"The name of {where} could not be resolved.", "no"
+            )
         case aiohttp.ClientConnectorError():
             detail = error.os_error.strerror or type(error.os_error).__name__
             return UpstreamError("upstream_unreachable", f"{where}: {detail}.", "no")
         case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError():
-            return UpstreamError("upstream_bad_answer", f"{where} sent what is no HTTP answer.", "maybe")
+            return UpstreamError(
+                "upstream_bad_answer", f"{where} sent what is no HTTP answer.", "maybe"
+            )
         case TimeoutError():
             return UpstreamError("upstream_timeout", f"{where} sent no answer in time.", "maybe")
         case _:
-            return UpstreamError("upstream_unreachable", f"{where} closed the connection before it answered.", "maybe")
+            return UpstreamError(
+                "upstream_unreachable",
+                f"{where} closed the connection before it answered.",
+                "maybe",
+            )

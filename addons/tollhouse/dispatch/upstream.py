@@ -103,7 +103,9 @@ class Upstream:
         self._resolver: GuardedResolver | None = None
         self._session: aiohttp.ClientSession | None = None
         slots = {*CREDENTIAL_HEADERS, *(provider.slot.header for provider in catalog.providers)}
-        account = {header for provider in catalog.providers for header in provider.account_headers.values()}
+        account = {
+            header for provider in catalog.providers for header in provider.account_headers.values()
+        }
         self._dropped = HOP_BY_HOP | _OURS | slots | account
 
     async def start(self) -> None:
@@ -118,7 +120,9 @@ class Upstream:
             keepalive_timeout=_KEEPALIVE_S,
         )
         # aiohttp has no public way to bring one's own protocol; the tests show that it is the one used.
-        connector._factory = cast(Any, functools.partial(Connection, loop=asyncio.get_running_loop()))
+        connector._factory = cast(
+            Any, functools.partial(Connection, loop=asyncio.get_running_loop())
+        )
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -165,13 +169,17 @@ class Upstream:
             raise UpstreamError("upstream_unreachable", "The gateway is stopping.", "no")
         provider, lease = outgoing.provider, outgoing.lease
         path_and_query, body = outgoing.path_and_query, outgoing.body
-        route = self._routes.get((provider.name, outgoing.host)) or self._route(provider, outgoing.host)
+        route = self._routes.get((provider.name, outgoing.host)) or self._route(
+            provider, outgoing.host
+        )
         url = URL(route.origin + path_and_query, encoded=True)
         if path_and_query[:1] != "/" or url.raw_path_qs != path_and_query:
             raise ValueError("the path cannot be sent byte for byte")
         out = self._headers(outgoing.headers)
         now = datetime.fromtimestamp(self._wall_clock(), UTC)
-        put_on = await credential_headers(outgoing, out, route.authority, now=now, tokens=self._tokens, minted=minted)
+        put_on = await credential_headers(
+            outgoing, out, route.authority, now=now, tokens=self._tokens, minted=minted
+        )
         if lease.kind != "key":
             names = {name for name, _ in put_on}
             out = [pair for pair in out if pair[0].lower() not in names]
@@ -191,7 +199,13 @@ class Upstream:
         try:
             async with asyncio.timeout(head_s):
                 response = await self._session.request(
-                    outgoing.method, url, headers=out, data=data, ssl=route.tls, timeout=timeout, allow_redirects=False
+                    outgoing.method,
+                    url,
+                    headers=out,
+                    data=data,
+                    ssl=route.tls,
+                    timeout=timeout,
+                    allow_redirects=False,
                 )
             # It holds the request's headers. Without this line it would hold them until the
             # answer's end.

@@ -236,7 +236,9 @@ class Family:
     def __repr__(self) -> str:
         return f"Family({self.name!r})"
 
-    def operation(self, method: str, path: str, query: str = "", host: str = "") -> Operation | None:
+    def operation(
+        self, method: str, path: str, query: str = "", host: str = ""
+    ) -> Operation | None:
         """The open operation for this request. None: no route names it, so it is closed. No family
         looks at ``query`` yet."""
         for route in self.routes:

@@ -43,7 +43,11 @@ class Units(NamedTuple):
     def token_counts(self) -> dict[str, int]:
         """The line's ``tokens``: ``input`` and ``output``, and each part that is not 0."""
         parts = {name: getattr(self, name) for name in TOKEN_PARTS}
-        return {"input": self.input, "output": self.output, **{name: n for name, n in parts.items() if n}}
+        return {
+            "input": self.input,
+            "output": self.output,
+            **{name: n for name, n in parts.items() if n},
+        }
 
     def other_counts(self) -> dict[str, int | float]:
         """The line's ``units``: each count beside the tokens that is not 0. Time is in seconds. A
@@ -96,4 +100,8 @@ class Estimate(NamedTuple):
     def of_output(self, tokens: int) -> Estimate:
         """The same estimate with ``tokens`` and the predicted tokens as its output."""
         tokens += self.predicted
-        return self if tokens == self.units.output else self._replace(units=self.units._replace(output=tokens))
+        return (
+            self
+            if tokens == self.units.output
+            else self._replace(units=self.units._replace(output=tokens))
+        )

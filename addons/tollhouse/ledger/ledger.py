@@ -163,7 +163,12 @@ class Ledger:
             arguments.append("unpriced")
         try:
             reply = await self._pipeline.run(prefix, arguments)
-            blocked = type(reply) is list and _HOLD.get(reply[0]) == "short" and reply[2] and b"concurrent now" in reply
+            blocked = (
+                type(reply) is list
+                and _HOLD.get(reply[0]) == "short"
+                and reply[2]
+                and b"concurrent now" in reply
+            )
             # Calls of dead gateways may take up the limit. A sweep makes room.
             if blocked:
                 try:
@@ -184,7 +189,9 @@ class Ledger:
         if reply[0] == b"unpriced":
             return Unpriced(scopes[reply[1]])
         if reply[0] == b"unlimited":
-            raise LedgerUnavailable(f"Redis holds no limits record of {scopes[reply[1]].name}: was it emptied?")
+            raise LedgerUnavailable(
+                f"Redis holds no limits record of {scopes[reply[1]].name}: was it emptied?"
+            )
         if _HOLD[reply[0]] == "short":
             if reply[2]:
                 self._sweep_soon(scopes[0].tenant)
@@ -205,12 +212,16 @@ class Ledger:
             return _short(reply, scopes, more)
         raise ValueError(f"{call_id} holds nothing")
 
-    async def renew(self, call_id: str, scopes: Sequence[Scope], deadline_s: float = DEADLINE_S) -> bool:
+    async def renew(
+        self, call_id: str, scopes: Sequence[Scope], deadline_s: float = DEADLINE_S
+    ) -> bool:
         """Moves the deadline to ``deadline_s`` from now. False when there is no live hold: it was
         swept or settled, or is unknown."""
         return await self.renew_all(scopes[0].tenant, (call_id,), deadline_s) == 1
 
-    async def renew_all(self, tenant: str, call_ids: Sequence[str], deadline_s: float = DEADLINE_S) -> int:
+    async def renew_all(
+        self, tenant: str, call_ids: Sequence[str], deadline_s: float = DEADLINE_S
+    ) -> int:
         """Does `renew` for several calls of ``tenant``, at most `RENEW_AT_ONCE`. Gives how many of
         them have a live hold."""
         prefix, _ = self._prefix("renew", (), tenant)
@@ -240,17 +251,47 @@ class Ledger:
         prefix, scope_names = self._prefix("settle", scopes)
         model, token = records.sums_of(scopes, record, amount.nano_usd or amount.tokens)
         tried = "" if tried_at is None else str(int(tried_at * 1000))
-        head = [call_id, *_amounts(amount), scope_names, "settle", self._stream_length, model, token, tried]
+        head = [
+            call_id,
+            *_amounts(amount),
+            scope_names,
+            "settle",
+            self._stream_length,
+            model,
+            token,
+            tried,
+        ]
         return _SETTLE[await self._pipeline.run(prefix, [*head, *records.flat(record)])]
 
-    async def release(self, call_id: str, scopes: Sequence[Scope], record: Mapping[str, str] | None = None) -> bool:
+    async def release(
+        self, call_id: str, scopes: Sequence[Scope], record: Mapping[str, str] | None = None
+    ) -> bool:
         """Gives the whole hold back, its request too: the call never left. False when the call had
         ended before. A hold with this id that arrives later is refused. If a sweep had charged the
         call, ``record`` goes into the stream behind the sweep's record."""
         prefix, scope_names = self._prefix("settle", scopes)
-        said = record or {"call_id": call_id, **records.whose(scopes), "charged_by": "none", "cost_usd": "0"}
-        arguments = [call_id, "0", "0", "0", scope_names, "release", self._stream_length, "-", "", ""]
-        return _RELEASE[await self._pipeline.run(prefix, [*arguments, *records.flat(said)])] == "released"
+        said = record or {
+            "call_id": call_id,
+            **records.whose(scopes),
+            "charged_by": "none",
+            "cost_usd": "0",
+        }
+        arguments = [
+            call_id,
+            "0",
+            "0",
+            "0",
+            scope_names,
+            "release",
+            self._stream_length,
+            "-",
+            "",
+            "",
+        ]
+        return (
+            _RELEASE[await self._pipeline.run(prefix, [*arguments, *records.flat(said)])]
+            == "released"
+        )
 
     async def charge_lost(
         self, call_id: str, scopes: Sequence[Scope], amount: Amount, carried: Mapping[str, str]
@@ -283,7 +324,11 @@ class Ledger:
         if any(not 0 <= limit.amount <= MAX_AMOUNT for limit in limits):
             raise ValueError(f"a limit is between 0 and {MAX_AMOUNT}")
         prefix, name = self._prefix("limits", (scope,))
-        parts = [part for limit in limits for part in (limit.unit, limit.window or "now", str(limit.amount))]
+        parts = [
+            part
+            for limit in limits
+            for part in (limit.unit, limit.window or "now", str(limit.amount))
+        ]
         await self._pipeline.run(prefix, [name, *parts])
         persist(self._redis)
 
@@ -297,13 +342,18 @@ class Ledger:
         `ValueError` where a limit would become too large."""
         if not 0 < amount <= MAX_AMOUNT:
             raise ValueError(f"what is granted is between 1 and {MAX_AMOUNT}")
-        script_keys = [*names.script_keys(project.tenant, (project,)), names.grants_key(project.tenant, project.id)]
+        script_keys = [
+            *names.script_keys(project.tenant, (project,)),
+            names.grants_key(project.tenant, project.id),
+        ]
         prefix = Prefix(load_script("grant", self._clock), script_keys)
         # Inside a text of the record each quotation mark has a backslash before it, so only the
         # field itself is found.
         needle = [f'"id": {json.dumps(names.check_id("grant", grant_id))}'] if grant_id else []
         text = json.dumps({**record, **({"id": grant_id} if grant_id else {})}, ensure_ascii=False)
-        count = await self._pipeline.run(prefix, [unit, str(amount), str(_GRANTS_KEPT), text, *needle])
+        count = await self._pipeline.run(
+            prefix, [unit, str(amount), str(_GRANTS_KEPT), text, *needle]
+        )
         if isinstance(count, bytes):
             return GrantedBefore(json.loads(count))
         if count < 0:
@@ -317,13 +367,19 @@ class Ledger:
     async def grants(self, project: Scope) -> list[dict[str, str]]:
         """The records of the project's grants, the oldest first."""
         with translated():
-            found: Any = await self._redis.lrange(names.grants_key(project.tenant, project.id), 0, -1)
+            found: Any = await self._redis.lrange(
+                names.grants_key(project.tenant, project.id), 0, -1
+            )
         return [json.loads(text) for text in found]
 
-    async def run_script(self, name: str, script_keys: Sequence[str], arguments: Sequence[str]) -> Any:
+    async def run_script(
+        self, name: str, script_keys: Sequence[str], arguments: Sequence[str]
+    ) -> Any:
         """The reply of one of ledger/scripts, over the ledger's own connections. Its keys are of
         one slot and belong to no call."""
-        return await self._pipeline.run(Prefix(load_script(name, self._clock), script_keys), arguments)
+        return await self._pipeline.run(
+            Prefix(load_script(name, self._clock), script_keys), arguments
+        )
 
     async def show(self, scopes: Sequence[Scope]) -> list[ScopeState]:
         """Each scope's limits, with the used, held and left amounts of the current window by
@@ -332,7 +388,11 @@ class Ledger:
         return report.scope_states(scopes, await self._pipeline.run(prefix, scope_names.split()))
 
     async def usage(
-        self, tenant: str, project: str, since: date | None = None, by: Literal["day", "model", "token"] = "day"
+        self,
+        tenant: str,
+        project: str,
+        since: date | None = None,
+        by: Literal["day", "model", "token"] = "day",
     ) -> list[UsageRow]:
         """The project's sums from the day ``since`` (UTC) on, by day, model or token, sorted by
         that. A model is ``provider/model``. Calls that cost nothing are under ``-``."""
@@ -436,7 +496,9 @@ class Ledger:
 
 def _amounts(amount: Amount) -> tuple[str, str, str]:
     if not (
-        0 <= amount.nano_usd <= MAX_AMOUNT and 0 <= amount.tokens <= MAX_AMOUNT and 0 <= amount.requests <= MAX_AMOUNT
+        0 <= amount.nano_usd <= MAX_AMOUNT
+        and 0 <= amount.tokens <= MAX_AMOUNT
+        and 0 <= amount.requests <= MAX_AMOUNT
     ):
         raise ValueError(
             f"an amount is between 0 and {MAX_AMOUNT}, so that the ledger can add it exactly; this is {amount}"
@@ -451,7 +513,12 @@ def _short(reply: list[Any], scopes: Sequence[Scope], amount: Amount) -> Short:
         index, pair, limit, left = reply[i : i + 4]
         unit, window = PAIRS[pair]
         most = int(limit)
-        wanted = {"usd": amount.nano_usd, "tokens": amount.tokens, "requests": amount.requests, "concurrent": 1}[unit]
+        wanted = {
+            "usd": amount.nano_usd,
+            "tokens": amount.tokens,
+            "requests": amount.requests,
+            "concurrent": 1,
+        }[unit]
         end = bounds(window, now_s)[1] if window else None
         short = Short(
             format_limit(unit, most, window),
@@ -465,6 +532,9 @@ def _short(reply: list[Any], scopes: Sequence[Scope], amount: Amount) -> Short:
         # Concurrency has room again when any call ends. A total never has.
         found.append((now_s if unit == "concurrent" else end or float("inf"), short))
     worst = max(found, key=lambda pair: pair[0])[1]
-    left = {unit: min((s.left for _, s in found if s.unit == unit), default=None) for unit in ("usd", "tokens")}
+    left = {
+        unit: min((s.left for _, s in found if s.unit == unit), default=None)
+        for unit in ("usd", "tokens")
+    }
     others = any(s.unit not in left for _, s in found)
     return replace(worst, left_usd=left["usd"], left_tokens=left["tokens"], others=others)

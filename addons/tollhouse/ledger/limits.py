@@ -33,7 +33,9 @@ _UNITS: Final[dict[str, Unit]] = {
 }
 _FORM: Final = re.compile(r"(?P<amount>\S+)\s+(?P<unit>[^\s/]+)(?:\s*/\s*(?P<window>\S+))?")
 _AMOUNT: Final = re.compile(r"[0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?", re.ASCII)
-_EXAMPLES: Final = 'write it like "10 usd/day", "200000 tokens/minute", "60 requests/minute" or "8 concurrent"'
+_EXAMPLES: Final = (
+    'write it like "10 usd/day", "200000 tokens/minute", "60 requests/minute" or "8 concurrent"'
+)
 
 
 class LimitError(ValueError):
@@ -54,10 +56,14 @@ def parse_limit(text: str) -> Limit:
     """Reads one limit; ``text`` of the result is its canonical form. Raises `LimitError`."""
     found = _FORM.fullmatch(text.strip())
     if not found:
-        raise LimitError(f"{text!r} is not a limit: it needs an amount, a unit and a window; {_EXAMPLES}")
+        raise LimitError(
+            f"{text!r} is not a limit: it needs an amount, a unit and a window; {_EXAMPLES}"
+        )
     unit = _UNITS.get(found["unit"].lower())
     if unit is None:
-        raise LimitError(f"{text!r} is not a limit: the unit {found['unit']!r} is unknown; {_EXAMPLES}")
+        raise LimitError(
+            f"{text!r} is not a limit: the unit {found['unit']!r} is unknown; {_EXAMPLES}"
+        )
     window = _window(text, unit, found["window"])
     amount = _amount(text, unit, found["amount"])
     return Limit(unit, amount, window, format_limit(unit, amount, window))
@@ -81,7 +87,9 @@ def parse_amount(text: str) -> tuple[Unit, int]:
     number, _, word = text.strip().partition(" ")
     unit = _UNITS.get(word.strip().lower())
     if unit == "concurrent":
-        raise LimitError(f"{text!r} can't be added: calls at the same time are not used up, so raise the limit itself")
+        raise LimitError(
+            f"{text!r} can't be added: calls at the same time are not used up, so raise the limit itself"
+        )
     if unit is None:
         raise LimitError(f"{text!r} is not an amount: it needs a number and a unit; {example}")
     amount = _amount(text, unit, number)
@@ -110,19 +118,27 @@ def format_usd(nano_usd: int) -> str:
 def _window(text: str, unit: Unit, word: str | None) -> Window:
     if unit == "concurrent":
         if word:
-            raise LimitError(f"{text!r} is not a limit: calls at the same time have no window; {_EXAMPLES}")
+            raise LimitError(
+                f"{text!r} is not a limit: calls at the same time have no window; {_EXAMPLES}"
+            )
         return ""
     if not word:
-        raise LimitError(f"{text!r} is not a limit: the window is missing; add one of /{', /'.join(WINDOWS)}")
+        raise LimitError(
+            f"{text!r} is not a limit: the window is missing; add one of /{', /'.join(WINDOWS)}"
+        )
     for window in WINDOWS:
         if word.lower() == window:
             return window
-    raise LimitError(f"{text!r} is not a limit: the window {word!r} is unknown; there are {', '.join(WINDOWS)}")
+    raise LimitError(
+        f"{text!r} is not a limit: the window {word!r} is unknown; there are {', '.join(WINDOWS)}"
+    )
 
 
 def _amount(text: str, unit: Unit, number: str) -> int:
     if not _AMOUNT.fullmatch(number):
-        raise LimitError(f"{text!r} is not a limit: {number!r} is not a plain number of zero or more; {_EXAMPLES}")
+        raise LimitError(
+            f"{text!r} is not a limit: {number!r} is not a plain number of zero or more; {_EXAMPLES}"
+        )
     # Checked before Decimal's context could round: 28 digits are more than the largest amount has.
     if len(number) > 28:
         raise LimitError(f"{text!r} is not a limit: the number is too long; {_EXAMPLES}")

@@ -22,7 +22,9 @@ LATER: Final = "\x1fheld_in\x1e\x1f"
 ledger/scripts/common.lua."""
 _SEPARATOR: Final = "\x1f"
 _NOT_IN_TEXT: Final = str.maketrans({"\x1e": " ", "\x1f": " "})
-_KEPT: Final = frozenset({"call_id", "ts", "tenant", "project", "identity", "provider", "attempts", "tokens"})
+_KEPT: Final = frozenset(
+    {"call_id", "ts", "tenant", "project", "identity", "provider", "attempts", "tokens"}
+)
 """Fields that no client chooses. Readers find records by some of them and parse others, so these
 are cut at `FIELD_BYTES` only."""
 _STEPS: Final = (512, 256, 128, 64, 32, 16)
@@ -32,12 +34,19 @@ def bounded(record: Mapping[str, str]) -> dict[str, str]:
     """``record`` with its fields cut. None is above `FIELD_BYTES`, and all together are not above
     `RECORD_BYTES`. The longest fields are cut first."""
     whole = "".join([*record.keys(), *record.values()])
-    if len(whole) <= RECORD_BYTES and whole.isascii() and max(map(len, record.values()), default=0) <= FIELD_BYTES:
+    if (
+        len(whole) <= RECORD_BYTES
+        and whole.isascii()
+        and max(map(len, record.values()), default=0) <= FIELD_BYTES
+    ):
         # Nearly every record needs no cut. This test takes a tenth of the time of the rest.
         return dict(record)
     kept: dict[str, str] = {}
     for limit in _STEPS:
-        kept = {key: clipped(value, FIELD_BYTES if key in _KEPT else limit) for key, value in record.items()}
+        kept = {
+            key: clipped(value, FIELD_BYTES if key in _KEPT else limit)
+            for key, value in record.items()
+        }
         if sum(_size(key) + _size(value) for key, value in kept.items()) <= RECORD_BYTES:
             break
     return kept
@@ -48,7 +57,9 @@ def flat(record: Mapping[str, str]) -> list[str]:
     return [part for pair in bounded(record).items() for part in pair]
 
 
-def swept(call_id: str, scopes: Sequence[Scope], nano_usd: int, carried: Mapping[str, str]) -> dict[str, str]:
+def swept(
+    call_id: str, scopes: Sequence[Scope], nano_usd: int, carried: Mapping[str, str]
+) -> dict[str, str]:
     """The record of a call whose gateway died."""
     return {**carried, "call_id": call_id, **whose(scopes), **report.swept_fields(nano_usd)}
 
@@ -73,7 +84,9 @@ def sums_of(scopes: Sequence[Scope], record: Mapping[str, str], charged: int) ->
     workload could invent any number of models that no provider knows."""
     # A rotated token has the scope of its predecessor, so that both share their limits. The sums
     # are by the token itself.
-    token = record.get("identity") or next((scope.id for scope in scopes if scope.kind == "token"), "")
+    token = record.get("identity") or next(
+        (scope.id for scope in scopes if scope.kind == "token"), ""
+    )
     if not charged:
         return "-", token
     model = record.get("model", "")

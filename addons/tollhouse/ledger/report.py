@@ -66,7 +66,12 @@ class UsageRow:
     requests: int
 
     def as_json(self) -> dict[str, Any]:
-        return {"key": self.key, "usd": format_usd(self.nano_usd), "tokens": self.tokens, "requests": self.requests}
+        return {
+            "key": self.key,
+            "usd": format_usd(self.nano_usd),
+            "tokens": self.tokens,
+            "requests": self.requests,
+        }
 
 
 def budget_json(project: str, states: Sequence[ScopeState]) -> dict[str, Any]:
@@ -93,10 +98,17 @@ def usage_rows(
         day, unit, kind, *name = field.decode().split(" ", 3)
         if kind != by or int(day) < first:
             continue
-        key = date.fromordinal(_EPOCH.toordinal() + int(day)).isoformat() if by == "day" else "".join(name)
+        key = (
+            date.fromordinal(_EPOCH.toordinal() + int(day)).isoformat()
+            if by == "day"
+            else "".join(name)
+        )
         row = sums.setdefault(key, {"usd": 0, "tokens": 0, "requests": 0})
         row[unit] += int(value)
-    return [UsageRow(key, row["usd"], row["tokens"], row["requests"]) for key, row in sorted(sums.items())]
+    return [
+        UsageRow(key, row["usd"], row["tokens"], row["requests"])
+        for key, row in sorted(sums.items())
+    ]
 
 
 def swept_fields(nano_usd: int) -> dict[str, str]:
@@ -110,4 +122,6 @@ def _state(row: Sequence[bytes], now_s: float) -> LimitState:
     amount, granted, taken, held = map(int, row[1:])
     limit = Limit(unit, amount, window, format_limit(unit, amount, window))
     resets_at = bounds(window, now_s)[1] if window else None
-    return LimitState(limit, taken - held, held, max(amount + granted - taken, 0), resets_at, granted)
+    return LimitState(
+        limit, taken - held, held, max(amount + granted - taken, 0), resets_at, granted
+    )

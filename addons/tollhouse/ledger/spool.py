@@ -227,7 +227,9 @@ class Spool:
             rest = [one.call_id for one in claim.result()]
             self._owe(Step(partial(self.file.finish, (), {}, rest)))
 
-    async def _tell(self, one: Claimed, tell: Callable[[SpoolRecord], Awaitable[Exception | None]]) -> str | None:
+    async def _tell(
+        self, one: Claimed, tell: Callable[[SpoolRecord], Awaitable[Exception | None]]
+    ) -> str | None:
         """Why the record can never be told. None: it was told."""
         fault: Exception | None = None
         why = "its bytes are not those that were written"
@@ -278,7 +280,9 @@ class Spool:
             batch = self._pending[:_STEPS_AT_ONCE]
             del self._pending[:_STEPS_AT_ONCE]
             try:
-                results, self._tally = await self._in_thread(self.file.run, [wanted.step for wanted in batch])
+                results, self._tally = await self._in_thread(
+                    self.file.run, [wanted.step for wanted in batch]
+                )
             except Exception as error:
                 results = [error] * len(batch)
             for wanted, result in zip(batch, results, strict=True):

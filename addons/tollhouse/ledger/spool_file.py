@@ -17,6 +17,8 @@ as its own by its number. If nobody holds a number, every process may take its r
 
 A record that Redis refuses for ever is moved to the table ``aside``, for a person to look at. Past
 400 lines because each step of a transaction has its method here, beside the file that it changes.
+
+Past 400 lines because the statements share one file, its locks and the order that a crash allows.
 """
 
 from __future__ import annotations
@@ -36,7 +38,14 @@ from typing import Any, Final
 from tollhouse.ledger.names import Scope
 from tollhouse.ledger.spool_old import OLD_NAME, open_old
 from tollhouse.ledger.spool_record import SpoolRecord, checksum, decode, encode
-from tollhouse.ledger.spool_schema import FILE_NAME, SpoolDamaged, code_of, make, recognise, translated
+from tollhouse.ledger.spool_schema import (
+    FILE_NAME,
+    SpoolDamaged,
+    code_of,
+    make,
+    recognise,
+    translated,
+)
 
 log = logging.getLogger(__name__)
 
@@ -346,7 +355,9 @@ class SpoolFile:
             if lock >= 0:
                 break
         else:
-            raise OSError(errno.EMFILE, f"{_MOST_PROCESSES} processes use it already", str(self.path))
+            raise OSError(
+                errno.EMFILE, f"{_MOST_PROCESSES} processes use it already", str(self.path)
+            )
         try:
             self._begin()
             self._free(number)

@@ -104,7 +104,9 @@ def recognise(sql: Callable[[str], list[Any]], path: Path) -> None:
         raise SpoolDamaged(path, "another program made it, or it is empty")
     [(version,)] = sql("PRAGMA user_version")
     if version != _VERSION:
-        raise SpoolDamaged(path, f"it is of version {version}, and this gateway knows version {_VERSION}")
+        raise SpoolDamaged(
+            path, f"it is of version {version}, and this gateway knows version {_VERSION}"
+        )
 
 
 def code_of(error: sqlite3.Error) -> int:

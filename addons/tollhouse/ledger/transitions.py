@@ -157,9 +157,13 @@ TRANSITIONS: Final[Mapping[tuple[State, Event], Transition]] = MappingProxyType(
 A hold and a renewal set the deadline, which is gone with the state ``held``. Coming to ``swept`` or ``ended`` from another state
 sets the time from which the 24 h or 2 h count. A row whose need is not met changes nothing, and answers by `UNMET`."""
 
-UNMET: Final[Mapping[Need, Answer]] = MappingProxyType({"fits": "short", "overdue": "nothing", "recent": "forgotten"})
+UNMET: Final[Mapping[Need, Answer]] = MappingProxyType(
+    {"fits": "short", "overdue": "nothing", "recent": "forgotten"}
+)
 
-CODES: Final[Mapping[State, int]] = MappingProxyType({"unknown": 1, "held": 2, "swept": 3, "ended": 4})
+CODES: Final[Mapping[State, int]] = MappingProxyType(
+    {"unknown": 1, "held": 2, "swept": 3, "ended": 4}
+)
 """By which a script says in which state it found the call: the code, or its negative where the row's need was not met. The same
 numbers are in scripts/common.lua."""
 

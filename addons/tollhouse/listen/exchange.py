@@ -30,7 +30,9 @@ class Wire(Protocol):
     """The client's side of one exchange. The methods only queue bytes, `drain` waits until they are taken."""
 
     def send_continue(self) -> None: ...
-    def send_head(self, status: int, headers: Sequence[tuple[str, str]], data: bytes, *, end: bool) -> None: ...
+    def send_head(
+        self, status: int, headers: Sequence[tuple[str, str]], data: bytes, *, end: bool
+    ) -> None: ...
     def send_data(self, data: bytes) -> None: ...
     def send_end(self) -> None: ...
     def abort(self) -> None: ...
@@ -77,7 +79,9 @@ class Exchange:
         self._discarding = False
         self._spoilt: Denial | None = None
         # RFC 9110 10.1.1: what an HTTP/1.0 request expects is ignored.
-        self._expects_continue = (head.get("expect") or "").lower() == "100-continue" and head.http_version != "1.0"
+        self._expects_continue = (
+            head.get("expect") or ""
+        ).lower() == "100-continue" and head.http_version != "1.0"
 
     # What the layer calls.
 
@@ -193,7 +197,14 @@ class Exchange:
                 self._waiter = None
                 self.waited_s += time.monotonic() - since
 
-    def start(self, status: int, headers: Sequence[tuple[str, str]], data: bytes = b"", *, end: bool = False) -> None:
+    def start(
+        self,
+        status: int,
+        headers: Sequence[tuple[str, str]],
+        data: bytes = b"",
+        *,
+        end: bool = False,
+    ) -> None:
         """Send the answer's head, with the first bytes of its body if they are there. Framing headers are the wire's
         business; ``content-length`` is kept if given."""
         if self._gone is not None:
@@ -233,7 +244,9 @@ class Exchange:
         """Send a whole answer that is in memory."""
         length = ("content-length", str(len(body)))
         # RFC 9110 9.3.2: to HEAD, the length that GET's answer would have, and no body.
-        self.start(status, [*headers, length], b"" if self.head.method == "HEAD" else body, end=True)
+        self.start(
+            status, [*headers, length], b"" if self.head.method == "HEAD" else body, end=True
+        )
 
     def _finish(self) -> None:
         self.finished = True
@@ -274,7 +287,10 @@ class InterruptibleScope:
         exchange._scope = self._scope
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         exchange, scope = self._exchange, self._scope
         exchange._scope = None

@@ -59,7 +59,11 @@ class Listeners:
         return bound
 
     async def _connected(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kind: ListenerKind, tls: bool
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        kind: ListenerKind,
+        tls: bool,
     ) -> None:
         if len(self._handlers) >= self._parts.max_connections:
             log.warning("connection refused: %d are open", len(self._handlers))

@@ -97,7 +97,9 @@ class Tunnel:
 
     def tollhouse_tls_refused(self, head: RequestHead) -> None:
         """Writes the line of a handshake that was refused, or that failed (the client does not trust our CA)."""
-        self._record(head, Denial("tls_refused"), ascii((head.sni or head.connect_host or "")[:256])[1:-1])
+        self._record(
+            head, Denial("tls_refused"), ascii((head.sni or head.connect_host or "")[:256])[1:-1]
+        )
 
     def _record(self, head: RequestHead, denial: Denial, host: str) -> str:
         arrival = Arrival.begin(head)

@@ -87,7 +87,9 @@ def exact(price: Decimal, per: int) -> int:
 _COMPACT_DATE: Final = re.compile(r"-(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
 
 
-def find(table: Mapping[str, PricedProvider], provider: str, name: str) -> tuple[PricedModel, bool] | None:
+def find(
+    table: Mapping[str, PricedProvider], provider: str, name: str
+) -> tuple[PricedModel, bool] | None:
     """The model of ``provider`` that ``name`` means, and whether it is the provider's own (not one
     it falls back to).
 
@@ -102,7 +104,9 @@ def find(table: Mapping[str, PricedProvider], provider: str, name: str) -> tuple
     return found
 
 
-def _find(table: Mapping[str, PricedProvider], provider: str, name: str) -> tuple[PricedModel, bool] | None:
+def _find(
+    table: Mapping[str, PricedProvider], provider: str, name: str
+) -> tuple[PricedModel, bool] | None:
     start = table.get(provider)
     if start is None:
         return None
@@ -115,7 +119,15 @@ def _find(table: Mapping[str, PricedProvider], provider: str, name: str) -> tupl
 
 def _dashed(match: re.Match[str]) -> str:
     year, month, day = (int(part) for part in match.groups())
-    longest = 29 if month == 2 and year % 4 == 0 else 28 if month == 2 else 30 if month in (4, 6, 9, 11) else 31
+    longest = (
+        29
+        if month == 2 and year % 4 == 0
+        else 28
+        if month == 2
+        else 30
+        if month in (4, 6, 9, 11)
+        else 31
+    )
     return f"-{year}-{month:02d}-{day:02d}" if day <= longest else match.group(0)
 
 

@@ -103,7 +103,9 @@ def convert(providers: Iterable[Any], wanted: Iterable[str]) -> dict[str, Priced
     known = {provider.id: provider for provider in providers}
     names = sorted(wanted)
     for name in tuple(names):
-        names += [other for other in known[name].fallback_model_providers or () if other not in names]
+        names += [
+            other for other in known[name].fallback_model_providers or () if other not in names
+        ]
     seen: dict[Rates, Rates] = {}
     return {
         name: PricedProvider(
@@ -122,7 +124,11 @@ def _model(model: Any, seen: dict[Rates, Rates]) -> PricedModel:
         return seen.setdefault(made, made)
 
     conditional = model.prices if isinstance(model.prices, list) else None
-    rows = [(None, model.prices)] if conditional is None else [(row.constraint, row.prices) for row in conditional]
+    rows = (
+        [(None, model.prices)]
+        if conditional is None
+        else [(row.constraint, row.prices) for row in conditional]
+    )
     if not rows:
         raise ValueError(f"the model {model.id} has no row of prices")
     tiers = (
@@ -177,7 +183,9 @@ def _constraint(constraint: Any) -> Constraint:
 
 
 def _second_of_day(value: time) -> int:
-    on_a_day = datetime(1970, 1, 2, value.hour, value.minute, value.second, tzinfo=value.tzinfo or UTC)
+    on_a_day = datetime(
+        1970, 1, 2, value.hour, value.minute, value.second, tzinfo=value.tzinfo or UTC
+    )
     return int(on_a_day.timestamp()) % 86_400
 
 

@@ -27,7 +27,9 @@ def resolve(model: PricedModel, tier: str, at: float) -> Rates:
     changes; "" is none."""
     rates = model.rows[0][1]
     if len(model.rows) > 1:
-        rates = next((values for constraint, values in reversed(model.rows) if _holds(constraint, at)), rates)
+        rates = next(
+            (values for constraint, values in reversed(model.rows) if _holds(constraint, at)), rates
+        )
     if not tier or not model.tiers:
         return rates
     changed = list(rates)
@@ -92,10 +94,14 @@ def most(rates: Rates, estimate: Estimate, believed: bool) -> int | None:
     image where the estimate asks for that part, says that it may come, or counts it.
     """
     units, asks = estimate.units, estimate.asks
-    if not asks.isdisjoint(_AUDIO) and any(_is_gap(_own(rates, part), believed) for part in _AUDIO if part in asks):
+    if not asks.isdisjoint(_AUDIO) and any(
+        _is_gap(_own(rates, part), believed) for part in _AUDIO if part in asks
+    ):
         return None
     size = units.input
-    rate_in = max(_reach(rates.input, size), _reach(rates.cached, size), _reach(rates.cache_write, size))
+    rate_in = max(
+        _reach(rates.input, size), _reach(rates.cached, size), _reach(rates.cache_write, size)
+    )
     rate_out = max(_reach(rates.output, size), _reach(rates.reasoning, size))
     for part in _INPUT_KINDS:
         if part in asks or part in estimate.may or getattr(units, part) > 0:
@@ -139,16 +145,24 @@ def _judged(
 ) -> int | None:
     """The sides of the tokens and what is beside them, unless there is no price for something."""
     if believed:
-        unpriced = (units.input > 0 and rates.input is None) or (units.output > 0 and rates.output is None)
+        unpriced = (units.input > 0 and rates.input is None) or (
+            units.output > 0 and rates.output is None
+        )
     else:
-        unpriced = (units.input > 0 and not side_in) or (units.output > 0 and not side_out) or not any(rates)
+        unpriced = (
+            (units.input > 0 and not side_in)
+            or (units.output > 0 and not side_out)
+            or not any(rates)
+        )
     if unpriced:
         return None
     beside = _priced(rates, units, believed, rate_of)
     return None if beside is None else nano(side_in + side_out + beside)
 
 
-def _priced(rates: Rates, units: Units, believed: bool, rate_of: Callable[[Rate, int], int]) -> int | None:
+def _priced(
+    rates: Rates, units: Units, believed: bool, rate_of: Callable[[Rate, int], int]
+) -> int | None:
     """What the units beside the tokens come to. None if one of them, or counted audio, has no
     price."""
     if units.input_audio > 0 or units.output_audio > 0 or units.cached_audio > 0:
@@ -156,7 +170,9 @@ def _priced(rates: Rates, units: Units, believed: bool, rate_of: Callable[[Rate,
             if getattr(units, part) > 0 and _is_gap(_own(rates, part), believed):
                 return None
     amount = units.requests * rate_of(rates.requests, units.input) if units.requests > 0 else 0
-    if not (units.milliseconds or units.characters or units.images or units.pages or units.searches):
+    if not (
+        units.milliseconds or units.characters or units.images or units.pages or units.searches
+    ):
         return amount
     for count, rate in (
         (units.milliseconds, rates.milliseconds),
@@ -206,7 +222,11 @@ def _reach(rate: Rate, input_tokens: int) -> int:
         return rate or 0
     return max(
         rate[0],
-        *(above for start, above in zip(rate[1::2], rate[2::2], strict=True) if input_tokens > start),
+        *(
+            above
+            for start, above in zip(rate[1::2], rate[2::2], strict=True)
+            if input_tokens > start
+        ),
         0,
     )
 
@@ -218,5 +238,7 @@ def highest(every: Iterable[Rates]) -> Rates:
 
 def _top(rates: Iterable[Rate]) -> Rate:
     """None where none of them says anything."""
-    said = [max(rate[0::2]) if isinstance(rate, tuple) else rate for rate in rates if rate is not None]
+    said = [
+        max(rate[0::2]) if isinstance(rate, tuple) else rate for rate in rates if rate is not None
+    ]
     return max(said, default=None)

@@ -84,12 +84,16 @@ class PriceTable:
         rates = {key.lower(): _override(key, values) for key, values in (overrides or {}).items()}
         self._exact = {key: value for key, value in rates.items() if not _is_glob(key)}
         # The longest pattern is the most particular one.
-        self._globs = sorted(((k, v) for k, v in rates.items() if _is_glob(k)), key=lambda item: -len(item[0]))
+        self._globs = sorted(
+            ((k, v) for k, v in rates.items() if _is_glob(k)), key=lambda item: -len(item[0])
+        )
         self._configured = lru_cache(CACHED_NAMES)(self._find_configured)
         self._listed = lru_cache(CACHED_NAMES)(self._find_listed)
         self._highest = lru_cache(64)(self._find_highest)
 
-    def cost(self, provider_id: str, charge: Charge, *, at: float | None = None, requested: str = "") -> int | None:
+    def cost(
+        self, provider_id: str, charge: Charge, *, at: float | None = None, requested: str = ""
+    ) -> int | None:
         """What ``charge`` costs at ``at`` (seconds since the epoch, default now).
 
         ``requested``, the model that was asked for, is looked for where the model that served has
@@ -128,7 +132,10 @@ class PriceTable:
         asked = tier not in (_STANDARD_ONLY if worst else _STANDARD_TIERS)
         if asked and isinstance(found[0], PricedModel):
             known = [name for name, _, _ in found[0].tiers]
-            choices += [self._rates(found, name, at) for name in ([tier] if tier in known and not worst else known)]
+            choices += [
+                self._rates(found, name, at)
+                for name in ([tier] if tier in known and not worst else known)
+            ]
         highest: int | None = None
         for rates, believed in choices:
             amount = sums.most(rates, estimate, believed)
@@ -169,7 +176,9 @@ class PriceTable:
         key = f"{provider}/{model}".lower()
         rates = self._exact.get(key)
         if rates is None:
-            rates = next((value for pattern, value in self._globs if fnmatchcase(key, pattern)), None)
+            rates = next(
+                (value for pattern, value in self._globs if fnmatchcase(key, pattern)), None
+            )
         return rates
 
     def _find_listed(self, provider: str, model: str) -> tuple[PricedModel, bool] | None:
@@ -188,13 +197,17 @@ class PriceTable:
     def _find_highest(self, provider: str) -> Rates:
         start = self._table.get(provider)
         owners = (
-            () if start is None else (start, *(self._table[name] for name in start.fallback if name in self._table))
+            ()
+            if start is None
+            else (start, *(self._table[name] for name in start.fallback if name in self._table))
         )
         every = [rates for owner in owners for model in owner.models for rates in _all_rates(model)]
         # A 0 of the table is a gap; a configured one is a price.
         every = [Rates(*(rate or None for rate in rates)) for rates in every]
         every += [
-            rates for key, rates in (*self._exact.items(), *self._globs) if key.startswith(f"{provider.lower()}/")
+            rates
+            for key, rates in (*self._exact.items(), *self._globs)
+            if key.startswith(f"{provider.lower()}/")
         ]
         return sums.highest(every)
 
@@ -214,7 +227,9 @@ def _override(key: str, values: Mapping[str, str | None]) -> Rates:
         if text is None:
             continue
         if name not in _OWN:
-            raise ValueError(f'[prices."{key}"]: {name} is not a price; there are {", ".join(_OWN)}')
+            raise ValueError(
+                f'[prices."{key}"]: {name} is not a price; there are {", ".join(_OWN)}'
+            )
         unit, per, said = _OWN[name]
         try:
             rates[unit] = exact(Decimal(text), per)

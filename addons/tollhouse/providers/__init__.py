@@ -24,7 +24,16 @@ from tollhouse.providers.openai import OPENAI
 from tollhouse.providers.provider import Catalog, CredentialKind, CredentialSlot, Provider
 from tollhouse.providers.vertex import VERTEX
 
-BUILT_IN: tuple[Provider, ...] = (OPENAI, ANTHROPIC, AZURE, GEMINI, VERTEX, BEDROCK, MISTRAL, COHERE)
+BUILT_IN: tuple[Provider, ...] = (
+    OPENAI,
+    ANTHROPIC,
+    AZURE,
+    GEMINI,
+    VERTEX,
+    BEDROCK,
+    MISTRAL,
+    COHERE,
+)
 CREDENTIAL_HEADERS: tuple[str, ...] = tuple(
     dict.fromkeys(
         [provider.slot.header for provider in BUILT_IN]
@@ -36,4 +45,12 @@ CREDENTIAL_HEADERS: tuple[str, ...] = tuple(
 DEFAULT: Final = OPENAI
 """Whose API the base URL speaks where its path names no provider (``/v1/...``)."""
 
-__all__ = ["BUILT_IN", "CREDENTIAL_HEADERS", "DEFAULT", "Catalog", "CredentialKind", "CredentialSlot", "Provider"]
+__all__ = [
+    "BUILT_IN",
+    "CREDENTIAL_HEADERS",
+    "DEFAULT",
+    "Catalog",
+    "CredentialKind",
+    "CredentialSlot",
+    "Provider",
+]

@@ -25,7 +25,9 @@ BEDROCK = Provider(
     name="bedrock",
     family=family.BEDROCK,
     hosts=tuple(
-        f"{service}.{region}.amazonaws.com" for service in ("bedrock-runtime", "bedrock") for region in _REGIONS
+        f"{service}.{region}.amazonaws.com"
+        for service in ("bedrock-runtime", "bedrock")
+        for region in _REGIONS
     ),
     slot=CredentialSlot("authorization", "Bearer "),
     free_call="/foundation-models",

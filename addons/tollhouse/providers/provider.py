@@ -100,7 +100,10 @@ class Provider:
         if self.default_output_tokens is not None:
             return self.default_output_tokens
         name = model.removeprefix("ft:").lower()
-        limit = next((limit for glob, limit in self.output_limits if fnmatchcase(name, glob)), self.longest_output)
+        limit = next(
+            (limit for glob, limit in self.output_limits if fnmatchcase(name, glob)),
+            self.longest_output,
+        )
         return min(limit, window or limit)
 
     def serves(self, host: str) -> bool:
@@ -134,7 +137,11 @@ class Catalog:
     @property
     def account_headers(self) -> dict[str, str]:
         """Of all providers; a field of a secret means the same header to each."""
-        return {name: header for provider in self.providers for name, header in provider.account_headers.items()}
+        return {
+            name: header
+            for provider in self.providers
+            for name, header in provider.account_headers.items()
+        }
 
     def by_host(self, host: str) -> Provider | None:
         """The provider that serves ``host`` (normalised: lower case, no trailing dot, IDNA), or None."""

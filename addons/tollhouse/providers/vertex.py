@@ -39,7 +39,10 @@ _REGIONS = (
 VERTEX = Provider(
     name="vertex",
     family=family.VERTEX,
-    hosts=("aiplatform.googleapis.com", *(f"{region}-aiplatform.googleapis.com" for region in _REGIONS)),
+    hosts=(
+        "aiplatform.googleapis.com",
+        *(f"{region}-aiplatform.googleapis.com" for region in _REGIONS),
+    ),
     # Of express mode; a service account's token goes into Authorization.
     slot=CredentialSlot("x-goog-api-key"),
     free_call="/v1beta1/publishers/google/models?pageSize=1",

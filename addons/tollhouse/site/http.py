@@ -81,7 +81,9 @@ class AdminSite:
         app.router.add_get("/readyz", self._readyz, allow_head=False)
         app.router.add_get("/metrics", self._metrics, allow_head=False)
         app.on_response_prepare.append(_plain_headers)
-        runner = web.AppRunner(app, access_log=None, logger=_silent, handle_signals=False, shutdown_timeout=1.0)
+        runner = web.AppRunner(
+            app, access_log=None, logger=_silent, handle_signals=False, shutdown_timeout=1.0
+        )
         await runner.setup()
         try:
             await web.TCPSite(runner, self._host.strip("[]"), self._port).start()
@@ -101,7 +103,10 @@ class AdminSite:
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if not self._host_allowed(request):
             return _answer(
-                421, {"error": "The Host header names none of listen.base_url_hosts; add it there if it is yours."}
+                421,
+                {
+                    "error": "The Host header names none of listen.base_url_hosts; add it there if it is yours."
+                },
             )
         if request.method != "GET":
             return _answer(405, {"error": "Only GET is answered here."}, {"Allow": "GET"})
@@ -137,11 +142,15 @@ class AdminSite:
         except Exception:
             # Neither the exception's text nor a traceback in the answer: what is counted has the names of paths.
             log.exception("the metrics could not be told")
-            return _answer(500, {"error": "The metrics could not be told; the gateway's log says why."})
+            return _answer(
+                500, {"error": "The metrics could not be told; the gateway's log says why."}
+            )
         return web.Response(body=body, headers={"Content-Type": content_type})
 
 
-def _answer(status: int, body: dict[str, object], headers: dict[str, str] | None = None) -> web.Response:
+def _answer(
+    status: int, body: dict[str, object], headers: dict[str, str] | None = None
+) -> web.Response:
     text = json.dumps(body, ensure_ascii=False) + "\n"
     return web.Response(status=status, text=text, content_type="application/json", headers=headers)
 

@@ -75,7 +75,9 @@ class _Ours(Collector):
     def collect(self) -> Iterator[Metric]:
         parts = self._parts
         build = {"version": __version__, "python": platform.python_version()}
-        info = GaugeMetricFamily("tollhouse_build_info", "1; its labels say what runs.", labels=list(build))
+        info = GaugeMetricFamily(
+            "tollhouse_build_info", "1; its labels say what runs.", labels=list(build)
+        )
         info.add_metric(list(build.values()), 1)
         yield info
         yield _gauge("tollhouse_ready", "1 while /readyz says 200, else 0.", not parts.reasons())
@@ -84,7 +86,9 @@ class _Ours(Collector):
 
     def _calls(self) -> Iterator[Metric]:
         parts = self._parts
-        yield _gauge("tollhouse_calls_in_progress", "Calls under way.", len(parts.journey.under_way))
+        yield _gauge(
+            "tollhouse_calls_in_progress", "Calls under way.", len(parts.journey.under_way)
+        )
         calls = CounterMetricFamily(
             "tollhouse_calls",
             "Lines written, by provider, class of the status answered and reason code; empty where there is none.",
@@ -96,7 +100,11 @@ class _Ours(Collector):
         for labels, count in by_class.items():
             calls.add_metric(labels, count)
         yield calls
-        yield _gauge("tollhouse_holds", "Calls for which this gateway has money set aside.", len(parts.purse.held))
+        yield _gauge(
+            "tollhouse_holds",
+            "Calls for which this gateway has money set aside.",
+            len(parts.purse.held),
+        )
         faults = CounterMetricFamily(
             "tollhouse_meter_faults",
             "Answers that went on unread, because reading them failed in the gateway; each is charged its hold.",
@@ -106,9 +114,13 @@ class _Ours(Collector):
             faults.add_metric([name], count)
         yield faults
         waiting = parts.spool.waiting + len(parts.purse.unsettled)
-        yield _gauge("tollhouse_spooled_settles", "Charges that Redis has not been told yet.", waiting)
+        yield _gauge(
+            "tollhouse_spooled_settles", "Charges that Redis has not been told yet.", waiting
+        )
         breakers = GaugeMetricFamily(
-            "tollhouse_breakers", "Circuit breakers, one a provider's host and key, by state.", labels=["state"]
+            "tollhouse_breakers",
+            "Circuit breakers, one a provider's host and key, by state.",
+            labels=["state"],
         )
         states = parts.breakers.states()
         for state in State:
@@ -126,7 +138,9 @@ def of_keys(keys: KeyCache) -> Iterator[Metric]:
     if left_s is not None:
         what = "Seconds that the login's token lives still; none for one without an end."
         yield _gauge("tollhouse_vault_token_remaining_seconds", what, left_s)
-    paths = GaugeMetricFamily("tollhouse_key_paths", "Paths of the store that calls have asked for.", labels=["state"])
+    paths = GaugeMetricFamily(
+        "tollhouse_key_paths", "Paths of the store that calls have asked for.", labels=["state"]
+    )
     states = keys.states()
     for state in STATES:
         paths.add_metric([state], states[state])
@@ -153,14 +167,26 @@ def _by_path(paths: Sequence[KeyStatus]) -> Iterator[Metric]:
     def family(name: str, what: str, *more: str) -> GaugeMetricFamily:
         return GaugeMetricFamily(name, what, labels=("provider", "path", *more))
 
-    info = family("tollhouse_key_info", "1 for each key that is kept, as the line names it.", "version", "fingerprint")
+    info = family(
+        "tollhouse_key_info",
+        "1 for each key that is kept, as the line names it.",
+        "version",
+        "fingerprint",
+    )
     state = family("tollhouse_key_state", "1 for the state of what is kept of the path.", "state")
     age = family("tollhouse_key_age_seconds", "Since the read that gave the value in use.")
     count = family("tollhouse_keys", "Keys in the secret.")
-    paused = family("tollhouse_keys_paused", "Keys that a provider wants left alone for a while.", "reason")
-    failed = family("tollhouse_key_last_error_age_seconds", "Since the last read that told nothing; none if none did.")
+    paused = family(
+        "tollhouse_keys_paused", "Keys that a provider wants left alone for a while.", "reason"
+    )
+    failed = family(
+        "tollhouse_key_last_error_age_seconds",
+        "Since the last read that told nothing; none if none did.",
+    )
     reads = CounterMetricFamily(
-        "tollhouse_key_reads", "Reads of the path, by outcome.", labels=("provider", "path", "outcome")
+        "tollhouse_key_reads",
+        "Reads of the path, by outcome.",
+        labels=("provider", "path", "outcome"),
     )
     malformed = CounterMetricFamily(
         "tollhouse_key_versions_refused",

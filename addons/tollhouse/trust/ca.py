@@ -35,7 +35,10 @@ LEAF_LIFETIME: Final = timedelta(days=7)
 BACKDATED: Final = timedelta(days=1)
 
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
-_NO_IP: Final = [x509.IPAddress(ipaddress.ip_network("0.0.0.0/0")), x509.IPAddress(ipaddress.ip_network("::/0"))]
+_NO_IP: Final = [
+    x509.IPAddress(ipaddress.ip_network("0.0.0.0/0")),
+    x509.IPAddress(ipaddress.ip_network("::/0")),
+]
 
 
 class CaError(ValueError):
@@ -47,7 +50,11 @@ def constraint(host: str) -> str:
     """The dNSName subtree for a provider's ``host``: ``*.x.y`` gives ``x.y``, for a subtree holds the name itself and
     all names below it. `CaError` for what is no DNS name in lower-case ASCII."""
     name = host.removeprefix("*.")
-    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in name.split(".")) or _is_ip(name):
+    if (
+        len(name) > 253
+        or not all(_LABEL.fullmatch(label) for label in name.split("."))
+        or _is_ip(name)
+    ):
         raise CaError(
             f"{host!r} is not a host name that a CA can be limited to: it must be a lower-case ASCII DNS name, "
             "or one with a leading `*.`. Correct `hosts` of the provider in tollhouse.toml."
@@ -64,14 +71,19 @@ class CertificateAuthority:
     """A CA certificate and its key. ``hosts`` are the permitted dNSName subtrees of the certificate itself."""
 
     def __init__(
-        self, certificate: x509.Certificate, key: SigningKey, parents: Sequence[x509.Certificate] = ()
+        self,
+        certificate: x509.Certificate,
+        key: SigningKey,
+        parents: Sequence[x509.Certificate] = (),
     ) -> None:
         """`CaError` if the certificate is not a CA limited as ours is, or the key is another's."""
         self.certificate: Final = certificate
         self._key: Final = key
         self._parents: Final = tuple(parents)
         if _public_bytes(certificate) != _public_bytes(key):
-            raise CaError("The CA's key does not belong to its certificate. Give the two files of the same CA.")
+            raise CaError(
+                "The CA's key does not belong to its certificate. Give the two files of the same CA."
+            )
         self.hosts: Final = _permitted(certificate)
 
     def __repr__(self) -> str:
@@ -82,7 +94,9 @@ class CertificateAuthority:
         """A new self-signed one for the providers' ``hosts``. `CaError` for none, or for one that is no DNS name."""
         names = sorted({constraint(host) for host in hosts})
         if not names:
-            raise CaError("A CA needs at least one provider host. Configure a provider in tollhouse.toml.")
+            raise CaError(
+                "A CA needs at least one provider host. Configure a provider in tollhouse.toml."
+            )
         key = ec.generate_private_key(ec.SECP256R1())
         key_id = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         # The key's id in the name: clients look an issuer up by its name, and during a rotation they hold two of ours.
@@ -102,7 +116,9 @@ class CertificateAuthority:
             .add_extension(_key_usage(ca=True), critical=True)
             # Not its own key usage alone: a stolen key shall not sign client certificates or code either.
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(x509.NameConstraints([x509.DNSName(name) for name in names], _NO_IP), critical=True)
+            .add_extension(
+                x509.NameConstraints([x509.DNSName(name) for name in names], _NO_IP), critical=True
+            )
             .add_extension(key_id, critical=False)
             .sign(key, hashes.SHA256())
         )
@@ -115,7 +131,9 @@ class CertificateAuthority:
         try:
             certificate, *parents = x509.load_pem_x509_certificates(files.read(cert_file))
         except (OSError, ValueError) as error:
-            raise CaError(f"The CA's certificate can't be read from {cert_file}: {error}.") from None
+            raise CaError(
+                f"The CA's certificate can't be read from {cert_file}: {error}."
+            ) from None
         try:
             if why := open_to_others(key_file):
                 raise CaError(f"The CA's key {why}")
@@ -126,16 +144,22 @@ class CertificateAuthority:
             raise
         except (ValueError, TypeError):
             # The parser's own words may quote what it read.
-            raise CaError(f"{key_file} holds no unencrypted PEM private key. Give the key of {cert_file}.") from None
+            raise CaError(
+                f"{key_file} holds no unencrypted PEM private key. Give the key of {cert_file}."
+            ) from None
         if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-            raise CaError(f"The CA's key in {key_file} is neither EC nor RSA, which clients need. Make a CA with one.")
+            raise CaError(
+                f"The CA's key in {key_file} is neither EC nor RSA, which clients need. Make a CA with one."
+            )
         try:
             return cls(certificate, key, parents)
         except CaError as error:
             raise CaError(f"{cert_file}: {error}") from None
 
     @classmethod
-    def load_or_create(cls, directory: Path, hosts: Sequence[str], clock: Clock = time.time) -> Self:
+    def load_or_create(
+        cls, directory: Path, hosts: Sequence[str], clock: Clock = time.time
+    ) -> Self:
         """The CA in ``directory`` (``ca.pem``, ``ca-key.pem``), made for ``hosts`` if there is none. One that is there
         is never changed: ask `uncovered` whether it reaches all hosts. `CaError` as from `load`, or if one of the two
         files is missing; `OSError` if the directory can't be written."""
@@ -162,11 +186,17 @@ class CertificateAuthority:
 
     def _write(self, directory: Path) -> None:
         key = self._key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
         # The certificate last: it is what `load_or_create` and people look for.
         files.replace(directory / "ca-key.pem", key, 0o600)
-        files.replace(directory / "ca.pem", "".join(map(_pem, (self.certificate, *self._parents))).encode(), 0o644)
+        files.replace(
+            directory / "ca.pem",
+            "".join(map(_pem, (self.certificate, *self._parents))).encode(),
+            0o644,
+        )
 
     def covers(self, host: str) -> bool:
         """Whether a leaf for ``host`` (normalised; ``*.x.y`` for all names below) would be accepted by clients."""
@@ -180,15 +210,21 @@ class CertificateAuthority:
         """The ``hosts`` that this CA does not cover, so that a new one must be made for them."""
         return [host for host in hosts if not self.covers(host)]
 
-    def sign_leaf(self, host: str, public_key: ec.EllipticCurvePublicKey, now: float) -> x509.Certificate:
+    def sign_leaf(
+        self, host: str, public_key: ec.EllipticCurvePublicKey, now: float
+    ) -> x509.Certificate:
         """A server certificate for exactly ``host``, from a day ago to `LEAF_LIFETIME` ahead, never past the CA's own
         end. `CaError` for a host that the CA does not cover, or when the CA has expired."""
         if host.startswith("*.") or not self.covers(host):
-            raise CaError(f"The CA does not cover {host!r}: it is limited to {', '.join(self.hosts)}. {_MAKE_ANEW}")
+            raise CaError(
+                f"The CA does not cover {host!r}: it is limited to {', '.join(self.hosts)}. {_MAKE_ANEW}"
+            )
         moment = datetime.fromtimestamp(int(now), UTC)
         if moment >= self.not_after:
             raise CaError(f"The CA expired on {self.not_after:%Y-%m-%d}. {_MAKE_ANEW}")
-        ca_key_id = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        ca_key_id = self.certificate.extensions.get_extension_for_class(
+            x509.SubjectKeyIdentifier
+        ).value
         return (
             _builder(moment, min(moment + LEAF_LIFETIME, self.not_after))
             # No common name: only clients that ignore RFC 9525 would read it.
@@ -200,7 +236,10 @@ class CertificateAuthority:
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
             # OpenSSL's X509_V_FLAG_X509_STRICT, Python 3.13's default, refuses a leaf without it.
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_key_id), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_key_id),
+                critical=False,
+            )
             .sign(self._key, hashes.SHA256())
         )
 
@@ -210,7 +249,10 @@ class CertificateAuthority:
         and its parents up to the root."""
         if self.certificate.issuer == self.certificate.subject:
             return ()
-        return (self.certificate, *(parent for parent in self._parents if parent.issuer != parent.subject))
+        return (
+            self.certificate,
+            *(parent for parent in self._parents if parent.issuer != parent.subject),
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -266,14 +308,22 @@ def _permitted(certificate: x509.Certificate) -> tuple[str, ...]:
         limits = extensions.get_extension_for_class(x509.NameConstraints)
         extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
     except x509.ExtensionNotFound as error:
-        raise CaError(f"This is no CA for here: it has no {error.oid._name} extension. {_WANTED}") from None
+        raise CaError(
+            f"This is no CA for here: it has no {error.oid._name} extension. {_WANTED}"
+        ) from None
     except ValueError as error:
         raise CaError(f"This certificate's extensions can't be read: {error}. {_WANTED}") from None
-    names = tuple(name.value for name in limits.value.permitted_subtrees or () if isinstance(name, x509.DNSName))
+    names = tuple(
+        name.value
+        for name in limits.value.permitted_subtrees or ()
+        if isinstance(name, x509.DNSName)
+    )
     if not basic.ca:
         raise CaError(f"This certificate is not a CA. {_WANTED}")
     if not names or "" in names or not limits.critical:
-        raise CaError(f"This CA may sign for any host, so a stolen key would open all of a workload's TLS. {_WANTED}")
+        raise CaError(
+            f"This CA may sign for any host, so a stolen key would open all of a workload's TLS. {_WANTED}"
+        )
     if not all(network in (limits.value.excluded_subtrees or ()) for network in _NO_IP):
         raise CaError(f"This CA may sign for IP addresses. {_WANTED}")
     return names
@@ -283,13 +333,13 @@ _WANTED: Final = (
     "Wanted is a CA with critical name constraints: dNSName of the providers' hosts permitted, iPAddress 0.0.0.0/0 and "
     "::/0 excluded, and a subject key identifier. `tollhouse run` makes such a one when [ca] is not set."
 )
-_MAKE_ANEW: Final = (
-    "Make a new one (`tollhouse ca renew`; the files of [ca] are yours to make), give it to the workloads, and restart."
-)
+_MAKE_ANEW: Final = "Make a new one (`tollhouse ca renew`; the files of [ca] are yours to make), give it to the workloads, and restart."
 
 
 def _public_bytes(holder: x509.Certificate | SigningKey) -> bytes:
-    return holder.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return holder.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
 
 
 def _pem(certificate: x509.Certificate) -> str:

@@ -44,7 +44,11 @@ class LeafStore:
         now = self._clock()
         made = self._made.get(host)
         # A clock that was set back counts as well.
-        if made is None or not 0 <= now - made.at < CONTEXT_LIFETIME_S or now >= self._ca.not_after.timestamp():
+        if (
+            made is None
+            or not 0 <= now - made.at < CONTEXT_LIFETIME_S
+            or now >= self._ca.not_after.timestamp()
+        ):
             made = _Made(self._make(host, now), now)
             self._made[host] = made
         self._made.move_to_end(host)
@@ -76,7 +80,9 @@ def server_context(protocols: Sequence[bytes]) -> SSL.Context:
     known = frozenset(protocols)
 
     def choose(_: SSL.Connection, offered: list[bytes]) -> bytes | SSL._NoOverlappingProtocols:
-        return next((protocol for protocol in offered if protocol in known), SSL.NO_OVERLAPPING_PROTOCOLS)
+        return next(
+            (protocol for protocol in offered if protocol in known), SSL.NO_OVERLAPPING_PROTOCOLS
+        )
 
     context.set_alpn_select_callback(choose)
     return context

@@ -44,14 +44,20 @@ def exposures(directory: Path, user: int | None = None) -> Iterator[Exposure]:
     user = os.geteuid() if user is None else user
     if not directory.is_dir():
         return
-    yield from _exposure(directory, user, ours="0700", denied=0o022, by_group=0o020, whose="the state directory")
+    yield from _exposure(
+        directory, user, ours="0700", denied=0o022, by_group=0o020, whose="the state directory"
+    )
     for name in PRIVATE_FILES:
         file = directory / name
         if file.exists():
-            yield from _exposure(file, user, ours="0600", denied=0o077, by_group=0o060, whose=f"{name} in it")
+            yield from _exposure(
+                file, user, ours="0600", denied=0o077, by_group=0o060, whose=f"{name} in it"
+            )
 
 
-def _exposure(path: Path, user: int, *, ours: str, denied: int, by_group: int, whose: str) -> Iterator[Exposure]:
+def _exposure(
+    path: Path, user: int, *, ours: str, denied: int, by_group: int, whose: str
+) -> Iterator[Exposure]:
     state = path.stat()
     if state.st_uid not in (user, 0):
         yield Exposure(

@@ -26,8 +26,14 @@ ARN = "arn%3Aaws%3Abedrock%3Aeu-west-1%3A123456789012%3Aapplication-inference-pr
 
 
 def a_secret(token: str = "") -> Secret:
-    keys = {"access_key_id": ACCESS_KEY, "secret_access_key": SECRET_KEY, **({"session_token": token} if token else {})}
-    return Secret(json.dumps(keys, separators=(",", ":")), [value for value in (token, SECRET_KEY) if value])
+    keys = {
+        "access_key_id": ACCESS_KEY,
+        "secret_access_key": SECRET_KEY,
+        **({"session_token": token} if token else {}),
+    }
+    return Secret(
+        json.dumps(keys, separators=(",", ":")), [value for value in (token, SECRET_KEY) if value]
+    )
 
 
 def sign(secret: Secret | None = None, **changed: Any) -> list[tuple[str, str]]:
@@ -45,10 +51,19 @@ def sign(secret: Secret | None = None, **changed: Any) -> list[tuple[str, str]]:
 
 
 def refusal(
-    added: list[tuple[str, str]], target: bytes = b"/model/m/converse", body: bytes = b"{}", **keys: Any
+    added: list[tuple[str, str]],
+    target: bytes = b"/model/m/converse",
+    body: bytes = b"{}",
+    **keys: Any,
 ) -> str:
     headers = [("Host", HOST), ("Content-Type", "application/json"), *added]
-    given = {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY, "region": "eu-west-1", "now": NOW, **keys}
+    given = {
+        "access_key": ACCESS_KEY,
+        "secret_key": SECRET_KEY,
+        "region": "eu-west-1",
+        "now": NOW,
+        **keys,
+    }
     return sigv4.problem("POST", target, headers, body, **given)
 
 
@@ -88,10 +103,19 @@ SUITE = [
         "371d3713e185cc334048618a97f809c9ffe339c62934c032af5a0e595648fcac",
     ),
     ("/?ሴ=bar", [], "2cdec8eed098649ff3a119c94853b13c643bcf08f8b0a1d91e12c9027818dd04"),
-    ("/?Param2=value2&Param1=value1", [], "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500"),
+    (
+        "/?Param2=value2&Param1=value1",
+        [],
+        "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500",
+    ),
     (
         "/",
-        [("X-Amz-Security-Token", "6e86291e8372ff2a2260956d9b8aae1d763fbf315fa00fa31553b73ebf194267")],
+        [
+            (
+                "X-Amz-Security-Token",
+                "6e86291e8372ff2a2260956d9b8aae1d763fbf315fa00fa31553b73ebf194267",
+            )
+        ],
         "07ec1639c89043aa0e3e2de82b96708f198cceab042d4a97044c66dd9f74e7f8",
     ),
     (
@@ -103,12 +127,16 @@ SUITE = [
 
 
 @pytest.mark.parametrize(("target", "headers", "wanted"), SUITE)
-def test_the_verification_is_right(target: str, headers: list[tuple[str, str]], wanted: str) -> None:
+def test_the_verification_is_right(
+    target: str, headers: list[tuple[str, str]], wanted: str
+) -> None:
     """What the other tests verify with computes the signatures of AWS's test suite."""
     time = "20150830T123600Z"
     every = [("Host", "example.amazonaws.com"), ("X-Amz-Date", time), *headers]
     names = sorted(name.lower() for name, _ in every)
-    request = sigv4.canonical("GET", target.encode(), every, names, sigv4.hashlib.sha256(b"").hexdigest())
+    request = sigv4.canonical(
+        "GET", target.encode(), every, names, sigv4.hashlib.sha256(b"").hexdigest()
+    )
     secret_key = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
     assert sigv4.signature(secret_key, "20150830", "us-east-1", "service", time, request) == wanted
 
@@ -129,12 +157,18 @@ def test_the_verification_is_right(target: str, headers: list[tuple[str, str]], 
 @pytest.mark.parametrize("token", ["", TOKEN])
 def test_verifies(target: str, token: str) -> None:
     """Each spelling of a path is signed as it goes out, with and without a session token."""
-    assert refusal(sign(a_secret(token), path_and_query=target), target.encode(), session_token=token) == ""
+    assert (
+        refusal(sign(a_secret(token), path_and_query=target), target.encode(), session_token=token)
+        == ""
+    )
 
 
 @pytest.mark.parametrize(
     "model",
-    ["anthropic.claude-3-5-sonnet-20240620-v1:0", "arn:aws:bedrock:eu-west-1:123456789012:inference-profile/x.y:0"],
+    [
+        "anthropic.claude-3-5-sonnet-20240620-v1:0",
+        "arn:aws:bedrock:eu-west-1:123456789012:inference-profile/x.y:0",
+    ],
 )
 def test_as_botocore_sends_it(model: str) -> None:
     """botocore's own client spells the path so, and ours of the same bytes verifies like its."""
@@ -159,7 +193,10 @@ def test_as_botocore_sends_it(model: str) -> None:
     [request] = sent
     target = request.url.removeprefix(f"https://{HOST}")
     assert "%3A" in target
-    theirs = [(name, value.decode() if isinstance(value, bytes) else value) for name, value in request.headers.items()]
+    theirs = [
+        (name, value.decode() if isinstance(value, bytes) else value)
+        for name, value in request.headers.items()
+    ]
     keys = {
         "access_key": ACCESS_KEY,
         "secret_key": SECRET_KEY,
@@ -170,7 +207,11 @@ def test_as_botocore_sends_it(model: str) -> None:
     every = [("Host", HOST), *theirs]
     assert sigv4.problem("POST", target.encode(), every, body, now=datetime.now(UTC), **keys) == ""
     bare = [pair for pair in theirs if pair[0].lower() not in aws.SIGNING_HEADERS]
-    ours = [("Host", HOST), *bare, *sign(a_secret(TOKEN), path_and_query=target, headers=bare, body=body)]
+    ours = [
+        ("Host", HOST),
+        *bare,
+        *sign(a_secret(TOKEN), path_and_query=target, headers=bare, body=body),
+    ]
     assert sigv4.problem("POST", target.encode(), ours, body, now=NOW, **keys) == ""
 
 
@@ -186,9 +227,9 @@ ESCAPES = st.sampled_from(["%20", "%2F", "%2f", "%3A", "%25", "%C3%A9", "%41", "
     extra=st.lists(
         st.tuples(
             st.sampled_from(["X-Amz-A", "x-amz-b", "X-Other"]),
-            st.text(st.characters(codec="ascii", min_codepoint=32, max_codepoint=126), max_size=20).filter(
-                lambda text: "  " not in text
-            ),
+            st.text(
+                st.characters(codec="ascii", min_codepoint=32, max_codepoint=126), max_size=20
+            ).filter(lambda text: "  " not in text),
         ),
         max_size=4,
     ),
@@ -203,7 +244,9 @@ def test_any_request(
     token: str,
 ) -> None:
     """Whatever URL characters, escapes, x-amz- headers (twice, with spaces) and body: AWS would take the signature."""
-    target = "/" + "".join(map("".join, path)) + ("?" if query else "") + "&".join(map("".join, query))
+    target = (
+        "/" + "".join(map("".join, path)) + ("?" if query else "") + "&".join(map("".join, query))
+    )
     headers = [("content-type", "application/json"), *extra]
     added = sign(a_secret(token), path_and_query=target, headers=headers, body=body)
     every = [*extra, *added]
@@ -232,7 +275,12 @@ def test_what_is_changed_under_way_shows(where: str) -> None:
 
 def test_what_hops_change_is_not_signed() -> None:
     """Of the workload's headers only the content type and x-amz-* are."""
-    headers = [("content-type", "a/b"), ("user-agent", "x"), ("accept-encoding", "identity"), ("x-amzn-trace-id", "1")]
+    headers = [
+        ("content-type", "a/b"),
+        ("user-agent", "x"),
+        ("accept-encoding", "identity"),
+        ("x-amzn-trace-id", "1"),
+    ]
     [(_, authorization), *_] = sign(headers=headers)
     assert "SignedHeaders=content-type;host;x-amz-content-sha256;x-amz-date," in authorization
 
@@ -317,7 +365,11 @@ def test_scope(host: str, wanted: tuple[str, str] | None) -> None:
     ("error", "date", "off_s"),
     [
         ("InvalidSignatureException", "Mon, 23 Nov 2026 19:40:05 GMT", -600.0),
-        ("InvalidSignatureException:http://internal.amazon.com/x/", "Mon, 23 Nov 2026 19:20:05 GMT", 600.0),
+        (
+            "InvalidSignatureException:http://internal.amazon.com/x/",
+            "Mon, 23 Nov 2026 19:20:05 GMT",
+            600.0,
+        ),
         ("RequestExpired", "Mon, 23 Nov 2026 19:20:05 GMT", 600.0),
         ("InvalidSignatureException", "Mon, 23 Nov 2026 19:30:00 GMT", None),
         ("AccessDeniedException", "Mon, 23 Nov 2026 19:20:05 GMT", None),

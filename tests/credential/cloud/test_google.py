@@ -80,7 +80,10 @@ async def test_one_minting_for_all(tokens: AccessTokens, mint: Mint) -> None:
 async def test_a_caller_that_leaves_does_not_end_it(tokens: AccessTokens, mint: Mint) -> None:
     """The others get their token."""
     mint.gate.clear()
-    first, second = asyncio.create_task(tokens.get(ACCOUNT)), asyncio.create_task(tokens.get(ACCOUNT))
+    first, second = (
+        asyncio.create_task(tokens.get(ACCOUNT)),
+        asyncio.create_task(tokens.get(ACCOUNT)),
+    )
     await asyncio.sleep(0)
     first.cancel()
     await asyncio.wait([first])
@@ -112,7 +115,9 @@ async def test_nobody_wants_it_any_more(tokens: AccessTokens, mint: Mint, clock:
     assert repr(tokens) == "<AccessTokens of 0 accounts>"
     mint.asked.clear()
     gc.collect()
-    assert not [one for one in gc.get_referrers(account) if isinstance(one, dict) and "account" not in one]
+    assert not [
+        one for one in gc.get_referrers(account) if isinstance(one, dict) and "account" not in one
+    ]
 
 
 async def test_away_while_one_is_valid(
@@ -135,7 +140,9 @@ async def test_away_while_one_is_valid(
         assert "has an access token again" in caplog.text
 
 
-async def test_refused_account_ends_its_token(tokens: AccessTokens, mint: Mint, clock: Clock) -> None:
+async def test_refused_account_ends_its_token(
+    tokens: AccessTokens, mint: Mint, clock: Clock
+) -> None:
     """An account whose key was deleted: the token of it that is left is not used on."""
     await tokens.get(ACCOUNT)
     await clock.pass_(0.7 * LIFE_S)
@@ -149,7 +156,11 @@ async def test_refused_account_ends_its_token(tokens: AccessTokens, mint: Mint, 
 
 @pytest.mark.parametrize("failure", [StoreAway("No."), CredentialUnavailable("No.")])
 async def test_failures_are_remembered(
-    tokens: AccessTokens, mint: Mint, clock: Clock, failure: Exception, caplog: pytest.LogCaptureFixture
+    tokens: AccessTokens,
+    mint: Mint,
+    clock: Clock,
+    failure: Exception,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """For longer each time; calls are refused meanwhile without asking, with an exception of their own each."""
     mint.fail = failure
@@ -167,7 +178,9 @@ async def test_failures_are_remembered(
     assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
 
 
-async def test_a_token_that_the_provider_refuses(tokens: AccessTokens, mint: Mint, clock: Clock) -> None:
+async def test_a_token_that_the_provider_refuses(
+    tokens: AccessTokens, mint: Mint, clock: Clock
+) -> None:
     """It is replaced once for all calls that carried it; a new one that is refused as well is believed for 10 s."""
     old = await tokens.get(ACCOUNT)
     assert tokens.refused(ACCOUNT, old)

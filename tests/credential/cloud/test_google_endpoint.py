@@ -34,7 +34,9 @@ def server() -> Iterator[TokenServer]:
 
 @pytest.fixture
 async def endpoint(server: TokenServer, tmp_path: Path) -> AsyncIterator[TokenEndpoint]:
-    made = TokenEndpoint(ca_file=server.write_ca(tmp_path / "ca.pem"), resolver_factory=server.resolver)
+    made = TokenEndpoint(
+        ca_file=server.write_ca(tmp_path / "ca.pem"), resolver_factory=server.resolver
+    )
     yield made
     await made.close()
 
@@ -51,7 +53,9 @@ async def failure(endpoint: TokenEndpoint, account: Secret | None = None) -> Cre
     assert error.__cause__ is None
     assert error.__context__ is None
     error.__traceback__ = error.__traceback__.tb_next if error.__traceback__ else None
-    whole = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    whole = "".join(
+        traceback.TracebackException.from_exception(error, capture_locals=True).format()
+    )
     assert "PRIVATE KEY" not in whole
     assert "eyJ" not in whole
     assert "ya29" not in whole
@@ -66,7 +70,9 @@ async def failure_once(endpoint: TokenEndpoint) -> CredentialUnavailable:
         await endpoint.close()
 
 
-async def test_a_token(server: TokenServer, endpoint: TokenEndpoint, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_token(
+    server: TokenServer, endpoint: TokenEndpoint, caplog: pytest.LogCaptureFixture
+) -> None:
     """The endpoint verified signature, claims and times; what it gave is a secret, and nothing is logged."""
     with caplog.at_level(logging.DEBUG):
         minted = await endpoint.mint(an_account())
@@ -81,7 +87,11 @@ async def test_a_token(server: TokenServer, endpoint: TokenEndpoint, caplog: pyt
 async def test_what_is_not_needed_is_not_sent(server: TokenServer, endpoint: TokenEndpoint) -> None:
     """No cookie, no credential beside the assertion; a subject in the file delegates nothing."""
     await endpoint.mint(
-        an_account(subject="boss@example.com", trust_boundary={"locations": ["x"]}, quota_project_id="other")
+        an_account(
+            subject="boss@example.com",
+            trust_boundary={"locations": ["x"]},
+            quota_project_id="other",
+        )
     )
     [received] = server.received
     head = received.partition(b"\n\n")[0].lower()
@@ -159,20 +169,53 @@ def breaks_off(handler: BaseHTTPRequestHandler) -> None:
         (says(200, b"[" * 60_000), "no access token"),
         (says_json(200, []), "no access token"),
         (says_json(200, {}), "no access token"),
-        (says_json(200, {"access_token": 7, "expires_in": 3600, "token_type": "Bearer"}), "no access token"),
-        (says_json(200, {"access_token": "ya29.a\r\nx: y", "expires_in": 3600, "token_type": "Bearer"}), "no access"),
-        (says_json(200, {"access_token": "", "expires_in": 3600, "token_type": "Bearer"}), "no access token"),
-        (says_json(200, {"access_token": "ya29.a", "expires_in": 3600, "token_type": "mac"}), "no access token"),
-        (says_json(200, {"access_token": "ya29.a", "expires_in": "soon", "token_type": "Bearer"}), "no access token"),
-        (says_json(200, {"access_token": "ya29.a", "expires_in": -1, "token_type": "Bearer"}), "no access token"),
-        (says_json(200, {"access_token": "ya29.a", "expires_in": 1e300, "token_type": "Bearer"}), "no access token"),
-        (says_json(200, {"access_token": "ya29.a", "expires_in": True, "token_type": "Bearer"}), "no access token"),
-        (says_json(200, {"id_token": "eyJh.eyJh.x", "expires_in": 3600, "token_type": "Bearer"}), "no access token"),
+        (
+            says_json(200, {"access_token": 7, "expires_in": 3600, "token_type": "Bearer"}),
+            "no access token",
+        ),
+        (
+            says_json(
+                200, {"access_token": "ya29.a\r\nx: y", "expires_in": 3600, "token_type": "Bearer"}
+            ),
+            "no access",
+        ),
+        (
+            says_json(200, {"access_token": "", "expires_in": 3600, "token_type": "Bearer"}),
+            "no access token",
+        ),
+        (
+            says_json(200, {"access_token": "ya29.a", "expires_in": 3600, "token_type": "mac"}),
+            "no access token",
+        ),
+        (
+            says_json(
+                200, {"access_token": "ya29.a", "expires_in": "soon", "token_type": "Bearer"}
+            ),
+            "no access token",
+        ),
+        (
+            says_json(200, {"access_token": "ya29.a", "expires_in": -1, "token_type": "Bearer"}),
+            "no access token",
+        ),
+        (
+            says_json(200, {"access_token": "ya29.a", "expires_in": 1e300, "token_type": "Bearer"}),
+            "no access token",
+        ),
+        (
+            says_json(200, {"access_token": "ya29.a", "expires_in": True, "token_type": "Bearer"}),
+            "no access token",
+        ),
+        (
+            says_json(200, {"id_token": "eyJh.eyJh.x", "expires_in": 3600, "token_type": "Bearer"}),
+            "no access token",
+        ),
         (lambda handler: handler.wfile.write(b"ya29 is no HTTP\r\n\r\n"), "no HTTP"),
         (breaks_off, "no access token"),
     ],
 )
-async def test_nobody_can_tell(server: TokenServer, endpoint: TokenEndpoint, act: Any, why: str) -> None:
+async def test_nobody_can_tell(
+    server: TokenServer, endpoint: TokenEndpoint, act: Any, why: str
+) -> None:
     """Each is the endpoint's trouble, tried once, not the account's; what came is not repeated."""
     server.act = act
     error = await failure(endpoint)
@@ -186,7 +229,9 @@ async def test_an_answer_without_end(server: TokenServer, tmp_path: Path, act: A
     """A byte now and then would last for an hour, nothing at all for ever: over when the bound is."""
     server.act = act
     ca_file = server.write_ca(tmp_path / "ca.pem")
-    error = await failure_once(TokenEndpoint(ca_file=ca_file, resolver_factory=server.resolver, bound_s=0.3))
+    error = await failure_once(
+        TokenEndpoint(ca_file=ca_file, resolver_factory=server.resolver, bound_s=0.3)
+    )
     assert isinstance(error, StoreAway)
 
 
@@ -210,14 +255,20 @@ async def test_the_account_is_refused(
     assert not isinstance(error, StoreAway)
 
 
-@pytest.mark.parametrize(("ahead_s", "told"), [(-3600, "behind"), (3600, "ahead of"), (0, "deleted or disabled")])
-async def test_a_clock_that_is_off(server: TokenServer, endpoint: TokenEndpoint, ahead_s: int, told: str) -> None:
+@pytest.mark.parametrize(
+    ("ahead_s", "told"), [(-3600, "behind"), (3600, "ahead of"), (0, "deleted or disabled")]
+)
+async def test_a_clock_that_is_off(
+    server: TokenServer, endpoint: TokenEndpoint, ahead_s: int, told: str
+) -> None:
     """Google's Date says whose time an assertion did not fit."""
 
     def act(handler: BaseHTTPRequestHandler) -> None:
         body = b'{"error":"invalid_grant"}'
         date = formatdate(time.time() - ahead_s, usegmt=True)
-        handler.wfile.write(f"HTTP/1.1 400 X\r\nDate: {date}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        handler.wfile.write(
+            f"HTTP/1.1 400 X\r\nDate: {date}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        )
 
     server.act = act
     assert told in (await failure(endpoint)).why
@@ -228,7 +279,9 @@ async def test_who_is_not_google_gets_nothing(certificate: Any, tmp_path: Path) 
     """The assertion is not sent over TLS that does not verify for the endpoint's name."""
     with token_server(certificate) as server:
         error = await failure(
-            TokenEndpoint(ca_file=server.write_ca(tmp_path / "ca.pem"), resolver_factory=server.resolver)
+            TokenEndpoint(
+                ca_file=server.write_ca(tmp_path / "ca.pem"), resolver_factory=server.resolver
+            )
         )
         assert "can't be verified" in error.why
         assert isinstance(error, StoreAway)
@@ -249,7 +302,12 @@ async def test_the_environment_is_not_looked_at(
     """Proxies (we may be one), other roots, a file for the TLS secrets, and Google's own variables."""
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "GOOGLE_APPLICATION_CREDENTIALS", "CURL_CA_BUNDLE"):
+    for name in (
+        "SSL_CERT_FILE",
+        "REQUESTS_CA_BUNDLE",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "CURL_CA_BUNDLE",
+    ):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "tls-secrets"))
     monkeypatch.setenv("GOOGLE_SDK_PYTHON_LOGGING_SCOPE", "google")

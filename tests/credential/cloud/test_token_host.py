@@ -23,7 +23,9 @@ def server() -> Iterator[TokenServer]:
 
 @pytest.fixture
 async def host(server: TokenServer, tmp_path: Path) -> AsyncIterator[TokenHost]:
-    made = TokenHost(URL, ca_file=server.write_ca(tmp_path / "ca.pem"), resolver_factory=server.resolver)
+    made = TokenHost(
+        URL, ca_file=server.write_ca(tmp_path / "ca.pem"), resolver_factory=server.resolver
+    )
     yield made
     await made.close()
 
@@ -49,7 +51,9 @@ async def test_what_is_sent(server: TokenServer, host: TokenHost) -> None:
 
 
 @pytest.mark.parametrize(("size", "taken"), [(65_536, True), (65_537, False)])
-async def test_the_bound_of_an_answer(server: TokenServer, host: TokenHost, size: int, taken: bool) -> None:
+async def test_the_bound_of_an_answer(
+    server: TokenServer, host: TokenHost, size: int, taken: bool
+) -> None:
     """64 KiB are more than any token takes."""
     server.act = says(200, b"x" * size)
     if taken:

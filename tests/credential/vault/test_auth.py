@@ -81,7 +81,10 @@ def key_of(reader: VaultReader, path: str = PATH) -> object:
 def tokens(openbao: OpenBao) -> list[dict[str, Any]]:
     """What is known of each token that is alive."""
     accessors = openbao.api("LIST", "auth/token/accessors")["data"]["keys"]
-    return [openbao.api("POST", "auth/token/lookup-accessor", {"accessor": accessor})["data"] for accessor in accessors]
+    return [
+        openbao.api("POST", "auth/token/lookup-accessor", {"accessor": accessor})["data"]
+        for accessor in accessors
+    ]
 
 
 def logins(openbao: OpenBao, method: str) -> int:
@@ -109,7 +112,9 @@ def test_jwt(openbao: OpenBao, make: Make, jwt: JwtLogin, clock: Clock) -> None:
     assert logins(openbao, "jwt") == 0
 
 
-def test_jwt_is_read_again_at_each_login(openbao: OpenBao, make: Make, jwt: JwtLogin, keys: Issuer) -> None:
+def test_jwt_is_read_again_at_each_login(
+    openbao: OpenBao, make: Make, jwt: JwtLogin, keys: Issuer
+) -> None:
     """Such tokens live for minutes: the next login takes what is in the file then, signed by a new key."""
     openbao.put(PATH, {"api_key": "sk-1"})
     reader = make(jwt)
@@ -121,9 +126,13 @@ def test_jwt_is_read_again_at_each_login(openbao: OpenBao, make: Make, jwt: JwtL
 
 
 @pytest.mark.parametrize(
-    "claims", [{"audience": "elsewhere"}, {"exp": 1_000_000_000}, {"sub": 7}], ids=["audience", "end", "subject"]
+    "claims",
+    [{"audience": "elsewhere"}, {"exp": 1_000_000_000}, {"sub": 7}],
+    ids=["audience", "end", "subject"],
 )
-def test_jwt_that_is_not_taken(openbao: OpenBao, make: Make, jwt: JwtLogin, keys: Issuer, claims: Any) -> None:
+def test_jwt_that_is_not_taken(
+    openbao: OpenBao, make: Make, jwt: JwtLogin, keys: Issuer, claims: Any
+) -> None:
     """The refusal names the file, the role and the mount, and shows no token."""
     jwt.jwt_file.write_text(keys.token(**claims))
     with pytest.raises(CredentialUnavailable, match="jwt login at auth/jwt with 400") as caught:
@@ -133,7 +142,9 @@ def test_jwt_that_is_not_taken(openbao: OpenBao, make: Make, jwt: JwtLogin, keys
     assert jwt.jwt_file.read_text() not in caught.value.why
 
 
-def test_issuer_down(openbao: OpenBao, make: Make, jwt: JwtLogin, keys: Issuer, clock: Clock) -> None:
+def test_issuer_down(
+    openbao: OpenBao, make: Make, jwt: JwtLogin, keys: Issuer, clock: Clock
+) -> None:
     """Vault says 400 when it can't fetch the keys: away, not a refusal; tried again soon, less and less often."""
     openbao.put(PATH, {"api_key": "sk-1"})
     keys.down = True
@@ -154,10 +165,14 @@ def test_issuer_down(openbao: OpenBao, make: Make, jwt: JwtLogin, keys: Issuer, 
     assert key_of(reader) == "sk-1"
 
 
-async def test_issuer_down_ends_no_key(openbao: OpenBao, make: Make, jwt: JwtLogin, keys: Issuer, clock: Clock) -> None:
+async def test_issuer_down_ends_no_key(
+    openbao: OpenBao, make: Make, jwt: JwtLogin, keys: Issuer, clock: Clock
+) -> None:
     """The login has ended and no new one can be made: the last key serves, and is read again when the issuer is back."""
     openbao.put(PATH, {"api_key": "sk-1"})
-    cache = KeyCache(make(jwt), [PATH.replace("openai", "{provider}")], clock=clock, call_later=clock.call_later)
+    cache = KeyCache(
+        make(jwt), [PATH.replace("openai", "{provider}")], clock=clock, call_later=clock.call_later
+    )
     lease = await cache.get("openai", "acme", "p1")
     keys.down = True
     keys.new_key("second")
@@ -185,7 +200,12 @@ def test_past_its_max_ttl(openbao: OpenBao, make: Make, jwt: JwtLogin, clock: Cl
     set_jwt_role(openbao, token_ttl="1s", token_max_ttl="1s")
     [ours] = [found for found in tokens(openbao) if found["path"] == "auth/jwt/login"]
     # The token's age is the server's to tell.
-    while openbao.api("POST", "auth/token/lookup-accessor", {"accessor": ours["accessor"]})["data"]["ttl"] > 58:
+    while (
+        openbao.api("POST", "auth/token/lookup-accessor", {"accessor": ours["accessor"]})["data"][
+            "ttl"
+        ]
+        > 58
+    ):
         pass
     with pytest.raises(requests.HTTPError, match="500"):
         openbao.api("POST", "auth/token/renew-accessor", {"accessor": ours["accessor"]})
@@ -213,7 +233,9 @@ def test_kubernetes(openbao: OpenBao, make: Make, kubernetes: JwtLogin, keys: Is
     assert key_of(reader) == "sk-1"
 
 
-def test_cluster_down(openbao: OpenBao, make: Make, kubernetes: JwtLogin, keys: Issuer, clock: Clock) -> None:
+def test_cluster_down(
+    openbao: OpenBao, make: Make, kubernetes: JwtLogin, keys: Issuer, clock: Clock
+) -> None:
     """A 403 that is the cluster's outage is away, and over when that is."""
     openbao.put(PATH, {"api_key": "sk-1"})
     keys.down = True
@@ -229,18 +251,24 @@ def test_policy_of_a_service_account(openbao: OpenBao, make: Make, kubernetes: J
     """A path that its policy lacks is a refusal that names the line, with no login after login."""
     reader = make(kubernetes)
     for _ in range(3):
-        with pytest.raises(CredentialUnavailable, match=r'path "secret/data/teams/openai"') as caught:
+        with pytest.raises(
+            CredentialUnavailable, match=r'path "secret/data/teams/openai"'
+        ) as caught:
             reader.read("teams/openai")
         assert not isinstance(caught.value, StoreAway)
     assert logins(openbao, "kubernetes") == 1
 
 
 @pytest.mark.parametrize("method", ["jwt", "kubernetes"])
-def test_no_such_mount_or_role(openbao: OpenBao, make: Make, keys: Issuer, tmp_path: Path, method: Any) -> None:
+def test_no_such_mount_or_role(
+    openbao: OpenBao, make: Make, keys: Issuer, tmp_path: Path, method: Any
+) -> None:
     """Said as what it may be, without an end to the trying: the mount may be made at any time."""
     file = tmp_path / "token"
     file.write_text(keys.token())
-    with pytest.raises(StoreAway, match=f"{method} login at auth/nowhere with 403: .* no such role or mount"):
+    with pytest.raises(
+        StoreAway, match=f"{method} login at auth/nowhere with 403: .* no such role or mount"
+    ):
         make(JwtLogin(method, ROLE, file, "nowhere")).connect()
     with pytest.raises(CredentialUnavailable, match=f"The {method} token file .* No such file"):
         make(JwtLogin(method, ROLE, tmp_path / "none", method)).connect()
@@ -249,12 +277,17 @@ def test_no_such_mount_or_role(openbao: OpenBao, make: Make, keys: Issuer, tmp_p
 # A wrapped secret_id
 
 
-def wrapped(openbao: OpenBao, path: str = "auth/approle/role/tollhouse/secret-id", body: Any = None) -> str:
+def wrapped(
+    openbao: OpenBao, path: str = "auth/approle/role/tollhouse/secret-id", body: Any = None
+) -> str:
     """A wrapping token, also put into the file."""
     answer = requests.post(
         f"{openbao.address}/v1/{path}",
         json=body or {},
-        headers={"X-Vault-Token": openbao.root_token_file.read_text().strip(), "X-Vault-Wrap-TTL": "60"},
+        headers={
+            "X-Vault-Token": openbao.root_token_file.read_text().strip(),
+            "X-Vault-Wrap-TTL": "60",
+        },
         timeout=10,
         proxies={"http": ""},
     )
@@ -289,7 +322,9 @@ def test_wrapping_token_that_somebody_has_used(
     openbao.api("POST", "sys/wrapping/unwrap", token=token)
     reader = make(role)
     for _ in range(3):
-        with pytest.raises(CredentialUnavailable, match=r"\(400\).*possible interception") as caught:
+        with pytest.raises(
+            CredentialUnavailable, match=r"\(400\).*possible interception"
+        ) as caught:
             reader.read(PATH)
     assert not isinstance(caught.value, StoreAway)
     assert str(role.secret_id_file) in caught.value.why
@@ -305,10 +340,14 @@ def test_wrapping_token_of_another_maker(
     """Who intercepts a secret_id can wrap it again; where the wrapping was made tells, and it is not even unwrapped."""
     secret_id = openbao.new_secret_id()
     token = wrapped(openbao, "sys/wrapping/wrap", {"secret_id": secret_id})
-    with pytest.raises(CredentialUnavailable, match=r"not made by auth/approle/role/ROLE/secret-id.*interception"):
+    with pytest.raises(
+        CredentialUnavailable, match=r"not made by auth/approle/role/ROLE/secret-id.*interception"
+    ):
         make(role).connect()
     assert [record.levelno for record in caplog.records] == [logging.CRITICAL]
-    assert openbao.api("POST", "sys/wrapping/unwrap", token=token)["data"] == {"secret_id": secret_id}
+    assert openbao.api("POST", "sys/wrapping/unwrap", token=token)["data"] == {
+        "secret_id": secret_id
+    }
 
 
 def test_wrapped_secret_id_that_is_used_up(openbao: OpenBao, make: Make, role: AppRole) -> None:
@@ -318,7 +357,9 @@ def test_wrapped_secret_id_that_is_used_up(openbao: OpenBao, make: Make, role: A
     reader.connect()
     openbao.revoke_tokens()
     for _ in range(3):
-        with pytest.raises(CredentialUnavailable, match=r"unwrapped from .* used up.*Put a new wrapping token"):
+        with pytest.raises(
+            CredentialUnavailable, match=r"unwrapped from .* used up.*Put a new wrapping token"
+        ):
             reader.read(PATH)
 
 

@@ -132,7 +132,9 @@ def test_versions_that_go_backwards(openbao_raft: RaftCluster, make: Make, clock
     new = openbao_raft.put(PATH, {"api_key": "sk-2"}, everywhere=False)
     assert version_of(reader) == str(new)
     openbao_raft.balancer.lead_to(standby.port)
-    with pytest.raises(StoreAway, match=f"version {old} of secret/{PATH}, which is older than version {new}"):
+    with pytest.raises(
+        StoreAway, match=f"version {old} of secret/{PATH}, which is older than version {new}"
+    ):
         version_of(reader)
     openbao_raft.balancer.lead_to(leader.port)
     assert version_of(reader) == str(new)
@@ -151,10 +153,16 @@ def test_a_new_mount(openbao_raft: RaftCluster, make: Make) -> None:
     leader, standby = openbao_raft.leader, openbao_raft.standbys[0]
     leader.api("POST", "sys/mounts/fresh", {"type": "kv", "options": {"version": "2"}})
     try:
-        leader.api("PUT", "sys/policies/acl/fresh", {"policy": 'path "fresh/data/*" { capabilities = ["read"] }'})
+        leader.api(
+            "PUT",
+            "sys/policies/acl/fresh",
+            {"policy": 'path "fresh/data/*" { capabilities = ["read"] }'},
+        )
         leader.set_role(token_policies=["tollhouse", "fresh"])
         first = openbao_raft.nodes[0]
-        reader = VaultReader(standby.address, AppRole(first.role_id_file, first.secret_id_file), mount="fresh")
+        reader = VaultReader(
+            standby.address, AppRole(first.role_id_file, first.secret_id_file), mount="fresh"
+        )
 
         said = set()
 

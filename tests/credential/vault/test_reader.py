@@ -101,7 +101,11 @@ def test_policy_changed_for_the_role(openbao: OpenBao, make: Make, clock: Clock)
     reader = make()
     with pytest.raises(CredentialUnavailable):
         reader.read("teams/openai")
-    openbao.api("PUT", "sys/policies/acl/teams", {"policy": 'path "secret/data/teams/*" { capabilities = ["read"] }'})
+    openbao.api(
+        "PUT",
+        "sys/policies/acl/teams",
+        {"policy": 'path "secret/data/teams/*" { capabilities = ["read"] }'},
+    )
     openbao.set_role(token_policies=["tollhouse", "teams"])
     openbao.put("teams/openai", {"api_key": "sk-1"})
     clock.now += 31
@@ -111,9 +115,14 @@ def test_policy_changed_for_the_role(openbao: OpenBao, make: Make, clock: Clock)
 
 @pytest.mark.parametrize(
     ("options", "why"),
-    [({"mount": "nowhere"}, "Its policy needs"), ({"namespace": "nobody"}, "AppRole login with 404")],
+    [
+        ({"mount": "nowhere"}, "Its policy needs"),
+        ({"namespace": "nobody"}, "AppRole login with 404"),
+    ],
 )
-def test_wrong_mount_or_namespace(openbao: OpenBao, make: Make, options: dict[str, str], why: str) -> None:
+def test_wrong_mount_or_namespace(
+    openbao: OpenBao, make: Make, options: dict[str, str], why: str
+) -> None:
     """A refusal that says where to look, not a missing secret."""
     openbao.put(PATH, {"api_key": "sk-1"})
     with pytest.raises(CredentialUnavailable, match=why):
@@ -127,14 +136,18 @@ def test_no_such_mount_with_a_wide_token(openbao: OpenBao, make: Make) -> None:
         make(root, mount="nowhere").read(PATH)
 
 
-@pytest.mark.parametrize("path", ["../sys/health", "a/../b", "", "a//b", "a?version=1", "a b", "/a"])
+@pytest.mark.parametrize(
+    "path", ["../sys/health", "a/../b", "", "a//b", "a?version=1", "a b", "/a"]
+)
 def test_paths_are_judged(make: Make, path: str) -> None:
     """Nothing that the URL library would turn into another path is sent."""
     with pytest.raises(CredentialUnavailable, match="is not a path"):
         make().read(path)
 
 
-@pytest.mark.parametrize("address", ["vault:8200", "ftp://vault", "https://", "https://user@vault", "https://v/?a=b"])
+@pytest.mark.parametrize(
+    "address", ["vault:8200", "ftp://vault", "https://", "https://user@vault", "https://v/?a=b"]
+)
 def test_addresses_are_judged(address: str, tmp_path: Path) -> None:
     """An address that is none is an error at once."""
     with pytest.raises(ValueError, match="address"):
@@ -168,7 +181,9 @@ def test_many_reads_with_a_dead_token_are_one_login(openbao: OpenBao, make: Make
     assert openbao.logins() == 1
 
 
-def test_wrong_secret_id_does_not_lock_the_role_out(openbao: OpenBao, make: Make, clock: Clock) -> None:
+def test_wrong_secret_id_does_not_lock_the_role_out(
+    openbao: OpenBao, make: Make, clock: Clock
+) -> None:
     """Twenty reads with a bad secret_id are one login; half a minute later a second one, and no third within the hour;
     a new secret_id in the file is tried at once and works: the role is not locked out."""
     good = openbao.secret_id_file.read_text()
@@ -191,7 +206,9 @@ def test_locked_out_role(openbao: OpenBao, make: Make) -> None:
     role_id = openbao.role_id_file.read_text().strip()
     for _ in range(6):
         with pytest.raises(Exception, match=r"40[03]"):
-            openbao.api("POST", "auth/approle/login", {"role_id": role_id, "secret_id": "x"}, token="")
+            openbao.api(
+                "POST", "auth/approle/login", {"role_id": role_id, "secret_id": "x"}, token=""
+            )
     reader = make()
     for _ in range(3):
         with pytest.raises(StoreAway, match="locked out"):
@@ -215,11 +232,17 @@ def test_secret_id_used_up(openbao: OpenBao, make: Make, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "\n", "a b", "a\nb", "\x00", "hush-é"])
-def test_files_that_hold_no_credential(openbao: OpenBao, make: Make, tmp_path: Path, content: str) -> None:
+def test_files_that_hold_no_credential(
+    openbao: OpenBao, make: Make, tmp_path: Path, content: str
+) -> None:
     """They are refused by name before a request is made, since a header's exception would show what was in them."""
     path = tmp_path / "file"
     path.write_text(content)
-    for auth in (AppRole(openbao.role_id_file, path), AppRole(path, openbao.secret_id_file), TokenFile(path)):
+    for auth in (
+        AppRole(openbao.role_id_file, path),
+        AppRole(path, openbao.secret_id_file),
+        TokenFile(path),
+    ):
         with pytest.raises(CredentialUnavailable, match=r"file .* can't be used") as caught:
             make(auth).connect()
         assert "hush" not in caught.value.why
@@ -271,7 +294,9 @@ def test_batch_token_is_replaced(openbao: OpenBao, make: Make, clock: Clock) -> 
     assert key_of(reader) == "sk-1"
 
 
-def test_renewal_that_fails_leaves_the_token_in_use(openbao: OpenBao, make: Make, clock: Clock) -> None:
+def test_renewal_that_fails_leaves_the_token_in_use(
+    openbao: OpenBao, make: Make, clock: Clock
+) -> None:
     """A login that is refused meanwhile is said, and reads go on with the old token."""
     openbao.set_role(token_ttl="60s", token_type="batch")
     openbao.put(PATH, {"api_key": "sk-1"})
@@ -313,7 +338,9 @@ def test_close_revokes_our_token(openbao: OpenBao, make: Make) -> None:
 # Token file
 
 
-def test_token_file_is_read_again_when_it_changes(openbao: OpenBao, make: Make, tmp_path: Path) -> None:
+def test_token_file_is_read_again_when_it_changes(
+    openbao: OpenBao, make: Make, tmp_path: Path
+) -> None:
     """A new token in the file is used from the next read on; a file that holds none meanwhile changes nothing."""
 
     def new_token() -> str:
@@ -413,7 +440,9 @@ async def test_through_the_cache(openbao: OpenBao, make: Make) -> None:
     """Own key, common key and rotation through KeyCache and the real server."""
     openbao.put(PATH, {"api_key": "sk-1"})
     openbao.put("projects/p2/openai", {"api_key": "sk-own\n"})
-    cache = KeyCache(make(), ["projects/{project}/{provider}", "infrastructure/{provider}"], place="secret")
+    cache = KeyCache(
+        make(), ["projects/{project}/{provider}", "infrastructure/{provider}"], place="secret"
+    )
     await cache.connect()
     lease = await cache.get("openai", "acme", "p1")
     assert (lease.secret.reveal(), lease.version, lease.path) == ("sk-1", "1", PATH)
@@ -482,7 +511,11 @@ def test_environment_is_not_looked_at(
 def kv1(openbao: OpenBao) -> Iterator[OpenBao]:
     """With KV version 1 at ``old``, which the role may read."""
     openbao.api("POST", "sys/mounts/old", {"type": "kv", "options": {"version": "1"}})
-    openbao.api("PUT", "sys/policies/acl/old", {"policy": 'path "old/infrastructure/*" { capabilities = ["read"] }'})
+    openbao.api(
+        "PUT",
+        "sys/policies/acl/old",
+        {"policy": 'path "old/infrastructure/*" { capabilities = ["read"] }'},
+    )
     openbao.set_role(token_policies=["tollhouse", "old"])
     yield openbao
     openbao.api("DELETE", "sys/mounts/old")
@@ -505,9 +538,13 @@ def test_wrong_kv_version(kv1: OpenBao, make: Make) -> None:
     kv1.put(PATH, {"api_key": "sk-1"})
     kv1.api("POST", f"old/{PATH}", {"api_key": "sk-1"})
     root = TokenFile(kv1.root_token_file)
-    with pytest.raises(CredentialUnavailable, match=r"no KV version 1 .* at 'secret'.*vault\.kv_version"):
+    with pytest.raises(
+        CredentialUnavailable, match=r"no KV version 1 .* at 'secret'.*vault\.kv_version"
+    ):
         make(root, kv_version=1).read(PATH)
-    with pytest.raises(CredentialUnavailable, match=r"not a secret of KV version 1.*vault\.kv_version"):
+    with pytest.raises(
+        CredentialUnavailable, match=r"not a secret of KV version 1.*vault\.kv_version"
+    ):
         make(root, kv_version=1).read(f"data/{PATH}")
     assert make(root, mount="old").read(PATH) is None
 

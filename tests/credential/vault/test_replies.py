@@ -50,7 +50,9 @@ def drop(handler: BaseHTTPRequestHandler) -> None:
 
 def cut(handler: BaseHTTPRequestHandler) -> None:
     """Promise more than comes."""
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{")
+    handler.wfile.write(
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{"
+    )
     handler.close_connection = True
 
 
@@ -83,9 +85,21 @@ READS = [
     (Reply(400, b"Client sent an HTTP request to an HTTPS server.", HTML), AWAY, "lack https"),
     (Reply.of(404, {"errors": ["no handler for route"]}), REFUSED, "vault.mount"),
     (Reply.of(200, {"data": {"api_key": "x"}}), Malformed, "not a secret of KV version 2"),
-    (Reply.of(200, {"data": {"data": ["x"], "metadata": {"version": 1}}}), Malformed, "not a secret"),
-    (Reply.of(200, {"data": {"data": {"api_key": "x"}, "metadata": None}}), Malformed, "not a secret"),
-    (Reply.of(200, {"data": {"data": {"api_key": "x"}, "metadata": {"version": "1"}}}), Malformed, "not a secret"),
+    (
+        Reply.of(200, {"data": {"data": ["x"], "metadata": {"version": 1}}}),
+        Malformed,
+        "not a secret",
+    ),
+    (
+        Reply.of(200, {"data": {"data": {"api_key": "x"}, "metadata": None}}),
+        Malformed,
+        "not a secret",
+    ),
+    (
+        Reply.of(200, {"data": {"data": {"api_key": "x"}, "metadata": {"version": "1"}}}),
+        Malformed,
+        "not a secret",
+    ),
     (drop, AWAY, "was lost"),
     (cut, AWAY, "was lost"),
     (not_http, AWAY, "was lost"),
@@ -93,7 +107,9 @@ READS = [
 
 
 @pytest.mark.parametrize(("reply", "kind", "why"), READS)
-def test_odd_reads(vault: StandIn, reader: VaultReader, reply: Reply, kind: type[Exception], why: str) -> None:
+def test_odd_reads(
+    vault: StandIn, reader: VaultReader, reply: Reply, kind: type[Exception], why: str
+) -> None:
     """Each is away or malformed (what was read before serves on) or a refusal (it ends), in words of ours."""
     vault.read = reply
     with pytest.raises(CredentialUnavailable) as caught:
@@ -110,15 +126,25 @@ def test_odd_reads(vault: StandIn, reader: VaultReader, reply: Reply, kind: type
     ("reply", "kind", "why"),
     [
         (Reply.of(200, {"auth": None}), REFUSED, "AppRole login with 200"),
-        (Reply.of(200, {"auth": {"client_token": 7, "lease_duration": 1}}), REFUSED, "AppRole login with 200"),
-        (Reply.of(400, {"errors": [f"invalid role or secret ID {SECRET_ID}"]}), REFUSED, "AppRole login with 400"),
+        (
+            Reply.of(200, {"auth": {"client_token": 7, "lease_duration": 1}}),
+            REFUSED,
+            "AppRole login with 200",
+        ),
+        (
+            Reply.of(400, {"errors": [f"invalid role or secret ID {SECRET_ID}"]}),
+            REFUSED,
+            "AppRole login with 400",
+        ),
         (Reply(502, b"", HTML), AWAY, "502"),
         (Reply(200, b"<html>", HTML), AWAY, "is not Vault"),
         (Reply.of(429, {}), AWAY, "rate"),
         (drop, AWAY, "was lost"),
     ],
 )
-def test_odd_logins(vault: StandIn, reader: VaultReader, reply: Reply, kind: type[Exception], why: str) -> None:
+def test_odd_logins(
+    vault: StandIn, reader: VaultReader, reply: Reply, kind: type[Exception], why: str
+) -> None:
     """A refused login waits for a new secret_id; one that could not be made is made at the next read."""
     vault.login = reply
     for _ in range(3):
@@ -176,10 +202,14 @@ def test_renewals_of_a_token_file_that_shrink(vault: StandIn, tmp_path: Path) ->
     reader = VaultReader(vault.address, TokenFile(file), clock=lambda: now[0], jitter=lambda: 0.0)
     reader.connect()
     assert (reader.notice, reader.trouble, reader.tend()) == ("", "", pytest.approx(2400))
-    vault.other = Reply.of(200, {"auth": {"client_token": TOKEN, "lease_duration": 3600, "renewable": True}})
+    vault.other = Reply.of(
+        200, {"auth": {"client_token": TOKEN, "lease_duration": 3600, "renewable": True}}
+    )
     now[0] = 2400
     assert (reader.tend(), reader.trouble) == (pytest.approx(2400), "")
-    vault.other = Reply.of(200, {"auth": {"client_token": TOKEN, "lease_duration": 600, "renewable": True}})
+    vault.other = Reply.of(
+        200, {"auth": {"client_token": TOKEN, "lease_duration": 600, "renewable": True}}
+    )
     now[0] = 4800
     assert reader.tend() == pytest.approx(400)
     assert f"Vault renews the token in {file} no more: it ends in 10 min." in reader.trouble
@@ -230,7 +260,11 @@ def test_older_versions(vault: StandIn, auth: AppRole) -> None:
         try:
             found = reader.read(PATH)
         except StoreAway as error:
-            return None if f"version {number} of secret/{PATH}, which is older than version" in error.why else error.why
+            return (
+                None
+                if f"version {number} of secret/{PATH}, which is older than version" in error.why
+                else error.why
+            )
         assert found is not None
         return found.version
 
@@ -277,7 +311,9 @@ def test_cookies_are_not_a_way_around(vault: StandIn, reader: VaultReader) -> No
     assert reader.read(PATH) is not None
 
 
-@pytest.mark.parametrize("reply", [drop, cut, Reply.of(500, {"errors": [TOKEN]}), Reply(200, TOKEN.encode(), HTML)])
+@pytest.mark.parametrize(
+    "reply", [drop, cut, Reply.of(500, {"errors": [TOKEN]}), Reply(200, TOKEN.encode(), HTML)]
+)
 def test_exceptions_hold_no_token(vault: StandIn, reader: VaultReader, reply: Reply) -> None:
     """Neither the exception, nor what led to it, nor its attributes hold token, secret_id or key."""
     reader.connect()
@@ -292,7 +328,9 @@ def test_exceptions_hold_no_token(vault: StandIn, reader: VaultReader, reply: Re
         assert hidden not in shown
 
 
-async def test_a_trickling_server_holds_a_call_for_the_bound_only(vault: StandIn, auth: AppRole) -> None:
+async def test_a_trickling_server_holds_a_call_for_the_bound_only(
+    vault: StandIn, auth: AppRole
+) -> None:
     """Bytes that come often enough for every socket time-out do not hold a call beyond the whole bound, nor others."""
     stop = threading.Event()
 

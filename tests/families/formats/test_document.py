@@ -36,7 +36,9 @@ _values = st.recursive(
     | st.integers(-(10**9), 10**9)
     | st.floats(allow_nan=False, allow_infinity=False)
     | _strings,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=20), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=20), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -57,7 +59,8 @@ def test_a_large_body_says_what_a_small_one_would(tree: dict[str, Any], ascii_on
     document = parsed(body)
     tokens = sorted(text_tokens(text) for text in _texts(json.loads(body)))
     again = [
-        document.long[text].tokens if text in document.long else text_tokens(text) for text in _texts(document.tree)
+        document.long[text].tokens if text in document.long else text_tokens(text)
+        for text in _texts(document.tree)
     ]
     assert sorted(again) == tokens
     assert _shape(document.tree) == _shape(json.loads(body))
@@ -100,7 +103,9 @@ def _shape(value: Any) -> Any:
 )
 def test_what_is_refused_small_is_refused_large(body: bytes, says: str) -> None:
     """With the same code, and words that say why."""
-    for padded in (body, PADDING + body) if not body.startswith(b"\xef") else (body, body + PADDING):
+    for padded in (
+        (body, PADDING + body) if not body.startswith(b"\xef") else (body, body + PADDING)
+    ):
         code, why = _why(padded)
         assert code == "bad_request"
         assert says in why or len(padded) <= SMALL
@@ -127,7 +132,13 @@ def test_more_than_is_read_is_refused(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["a" * (31 * MIB), '\\"' * (15 * MIB), "\\u00e9" * (5 * MIB), "\\ud83d\\ude00" * (2 * MIB), "é" * (15 * MIB)],
+    [
+        "a" * (31 * MIB),
+        '\\"' * (15 * MIB),
+        "\\u00e9" * (5 * MIB),
+        "\\ud83d\\ude00" * (2 * MIB),
+        "é" * (15 * MIB),
+    ],
     ids=["plain", "quotes", "escapes", "pairs", "two bytes"],
 )
 def test_one_long_string_takes_little_memory(text: str) -> None:
@@ -158,7 +169,9 @@ def test_a_word_of_ours_can_not_be_sent() -> None:
 def test_members_are_found_without_being_decoded(tree: dict[str, Any], pretty: bool) -> None:
     """Where each value stands, however long it is."""
     body = json.dumps(tree, indent=1 if pretty else None).encode()
-    found = {place.key: json.loads(body[place.value_at : place.value_end]) for place in places(body)}
+    found = {
+        place.key: json.loads(body[place.value_at : place.value_end]) for place in places(body)
+    }
     assert found == tree
 
 

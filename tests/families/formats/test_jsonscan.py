@@ -25,7 +25,9 @@ def _dump(document: object, style: tuple[str, str], ascii_only: bool) -> str:
 
 
 @given(_objects, _styles, st.booleans())
-def test_members_give_each_member_and_its_place(document: dict[str, object], style: tuple[str, str], ascii_only: bool):
+def test_members_give_each_member_and_its_place(
+    document: dict[str, object], style: tuple[str, str], ascii_only: bool
+):
     """The spans cut out of the UTF-8 bytes are the members' keys and values."""
     raw = _dump(document, style, ascii_only).encode()
     found = list(members(raw.decode("latin-1")))
@@ -44,11 +46,14 @@ def test_a_removed_member_leaves_what_would_have_been_written_without_it(
     text = _dump(document, style, ascii_only).encode().decode("latin-1")
     start, end = removal(list(members(text)), list(document).index(key))
     del document[key]
-    assert (text[:start] + text[end:]).encode("latin-1") == _dump(document, style, ascii_only).encode()
+    assert (text[:start] + text[end:]).encode("latin-1") == _dump(
+        document, style, ascii_only
+    ).encode()
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"a"}', '{"a":1,}', '{"a":1} x', "{a:1}", '{"a":1 "b":2}', '{"a":NaNx}']
+    "text",
+    ["", "[]", "{", '{"a"}', '{"a":1,}', '{"a":1} x', "{a:1}", '{"a":1 "b":2}', '{"a":NaNx}'],
 )
 def test_what_is_no_object_is_an_error(text: str):
     """Text that is not one JSON object raises ValueError."""
@@ -58,7 +63,11 @@ def test_what_is_no_object_is_an_error(text: str):
 
 @given(_objects, _objects, _styles, st.booleans(), st.integers(0, 40))
 def test_a_member_is_read_from_the_end_alone(
-    before: dict[str, object], after: dict[str, object], style: tuple[str, str], ascii_only: bool, cut: int
+    before: dict[str, object],
+    after: dict[str, object],
+    style: tuple[str, str],
+    ascii_only: bool,
+    cut: int,
 ):
     """The outermost object's member is found from its tail; none in a string or a nested object is taken for it."""
     before.pop("usage", None)

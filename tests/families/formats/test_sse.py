@@ -9,7 +9,19 @@ from tollhouse.families.formats.sse import EventData, EventSplitter
 
 _streams = st.lists(
     st.sampled_from(
-        [b"data: x", b"data:", b"\n", b"\r", b"\r\n", b"\n\n", b"\r\r", b"\r\n\r\n", b": c", b"\xc3", b"\xa9"]
+        [
+            b"data: x",
+            b"data:",
+            b"\n",
+            b"\r",
+            b"\r\n",
+            b"\n\n",
+            b"\r\r",
+            b"\r\n\r\n",
+            b": c",
+            b"\xc3",
+            b"\xa9",
+        ]
     )
 ).map(b"".join)
 _cuts = st.lists(st.integers(0, 60), max_size=12)
@@ -70,7 +82,9 @@ def test_a_complete_event_is_never_held(events: list[bytes], cuts: list[int]):
 
 
 @given(
-    st.integers(1, 200), st.lists(st.integers(0, 300), max_size=12), st.sampled_from([b"\n\n", b"\r\n\r\n", b"\r\r"])
+    st.integers(1, 200),
+    st.lists(st.integers(0, 300), max_size=12),
+    st.sampled_from([b"\n\n", b"\r\n\r\n", b"\r\r"]),
 )
 def test_an_event_above_the_limit_passes_in_pieces(size: int, cuts: list[int], end: bytes):
     """A long event is not kept, and the next one is an event again."""

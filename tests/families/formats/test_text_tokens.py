@@ -55,7 +55,9 @@ def test_no_text_has_more_tokens_than_bytes(text: str) -> None:
 def test_a_long_text_is_counted_in_slices() -> None:
     """And comes to the same."""
     text = "日本語のテキスト" * 100
-    assert text_tokens(text * (SLICE // len(text) * 3)) == text_tokens(text) * (SLICE // len(text) * 3)
+    assert text_tokens(text * (SLICE // len(text) * 3)) == text_tokens(text) * (
+        SLICE // len(text) * 3
+    )
 
 
 @given(st.text())

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from tollhouse.families.openai.media import IMAGE_MOST, Data, audio_tokens, elsewhere, file_tokens, image_tokens
+from tollhouse.families.openai.media import (
+    IMAGE_MOST,
+    Data,
+    audio_tokens,
+    elsewhere,
+    file_tokens,
+    image_tokens,
+)
 
 LINK = "https://example.com/cat.png"
 
@@ -29,7 +36,9 @@ def wav(seconds: int, rate: int = 16_000, code: int = 1) -> str:
     return base64.b64encode(head + b"data" + struct.pack("<I", len(data)) + data).decode()
 
 
-def image(model: str, detail: Any, url: str, *, worst: bool = False, openai: bool = True) -> float | None:
+def image(
+    model: str, detail: Any, url: str, *, worst: bool = False, openai: bool = True
+) -> float | None:
     return image_tokens([model], {"url": url, "detail": detail}, look, worst=worst, openai=openai)
 
 
@@ -58,13 +67,17 @@ def image(model: str, detail: Any, url: str, *, worst: bool = False, openai: boo
 )
 @pytest.mark.parametrize("worst", [False, True])
 @pytest.mark.parametrize("url", [LINK, png(60_000, 60_000)])
-def test_an_image_that_is_scaled_down(model: str, detail: str | None, tokens: float, worst: bool, url: str) -> None:
+def test_an_image_that_is_scaled_down(
+    model: str, detail: str | None, tokens: float, worst: bool, url: str
+) -> None:
     """The most that this detail comes to, whether the image is here or at a URL."""
     assert image(model, detail, url, worst=worst) == pytest.approx(tokens)
 
 
 @pytest.mark.parametrize("detail", ["auto", "original", None, "unheard of", 7])
-@pytest.mark.parametrize(("model", "factor"), [("gpt-5.6-sol", 1), ("gpt-6-astra", 1), ("gpt-7-nano", 2.46)])
+@pytest.mark.parametrize(
+    ("model", "factor"), [("gpt-5.6-sol", 1), ("gpt-6-astra", 1), ("gpt-7-nano", 2.46)]
+)
 def test_an_image_that_is_not(model: str, factor: float, detail: Any) -> None:
     """From gpt-5.6 on: by its own pixels, each patch that is begun, or not to be known."""
     assert image(model, detail, png(1024, 1025)) == pytest.approx(32 * 33 * factor)
@@ -78,11 +91,15 @@ def test_an_image_for_several_models() -> None:
     assert image_tokens(["gpt-4o", "gpt-6-sol"], LINK, look, worst=False, openai=True) is None
 
 
-@pytest.mark.parametrize(("model", "openai"), [("Qwen/Qwen2.5-VL", True), ("gpt-4o", False), ("", True)])
+@pytest.mark.parametrize(
+    ("model", "openai"), [("Qwen/Qwen2.5-VL", True), ("gpt-4o", False), ("", True)]
+)
 def test_an_image_for_a_model_that_is_not_known(model: str, openai: bool) -> None:
     """At worst the dearest rule, or its pixels if that is more; of a URL nothing is known. Typically as gpt-4o."""
     assert image(model, "low", png(64, 64), worst=True, openai=openai) == IMAGE_MOST
-    assert image(model, "low", png(32_000, 32_000), worst=True, openai=openai) == pytest.approx(1_000_000 * 2.46)
+    assert image(model, "low", png(32_000, 32_000), worst=True, openai=openai) == pytest.approx(
+        1_000_000 * 2.46
+    )
     assert image(model, "low", LINK, worst=True, openai=openai) is None
     assert image(model, None, LINK, openai=openai) == 1536
 
@@ -132,7 +149,13 @@ def test_a_file() -> None:
 
 @pytest.mark.parametrize(
     ("text", "away"),
-    [("https://x", True), ("gs://b/o", True), ("s3+x://y", True), ("data:a;base64,x//y", False), ("AAAA", False)],
+    [
+        ("https://x", True),
+        ("gs://b/o", True),
+        ("s3+x://y", True),
+        ("data:a;base64,x//y", False),
+        ("AAAA", False),
+    ],
 )
 def test_elsewhere(text: str, away: bool) -> None:
     """A URL that is to be fetched, of any scheme."""

@@ -46,13 +46,17 @@ def _chunk(content: str | None, **more: Any) -> dict[str, Any]:
         "id": "chatcmpl-1",
         "object": "chat.completion.chunk",
         "model": "gpt-4o-2024-08-06",
-        "choices": [{"index": 0, "delta": delta, "finish_reason": "stop" if content is None else None}],
+        "choices": [
+            {"index": 0, "delta": delta, "finish_reason": "stop" if content is None else None}
+        ],
         **more,
     }
 
 
 _chunks = st.builds(
-    lambda content, obfuscation: _chunk(content, **({} if obfuscation is None else {"obfuscation": obfuscation})),
+    lambda content, obfuscation: _chunk(
+        content, **({} if obfuscation is None else {"obfuscation": obfuscation})
+    ),
     _CONTENTS | st.none(),
     st.none() | st.sampled_from(["aX9", "usage", 'a"b', "\\"]),
 )
@@ -66,9 +70,15 @@ def _with_usage(chunk: dict[str, Any], place: int, usage: Any) -> dict[str, Any]
 @st.composite
 def _streams(draw: st.DrawFn) -> tuple[list[bytes], list[bytes]]:
     """The frames of a stream as sent unasked and as sent when asked for usage; the extra frame is b"" in the first."""
-    style, ascii_only, end = draw(_STYLES), draw(st.booleans()), draw(st.sampled_from([b"\n", b"\r\n", b"\r"]))
+    style, ascii_only, end = (
+        draw(_STYLES),
+        draw(st.booleans()),
+        draw(st.sampled_from([b"\n", b"\r\n", b"\r"])),
+    )
     prefix = draw(
-        st.sampled_from([b"data: ", b"data:", b"event: chunk" + end + b"data: ", b": busy" + end + b"data: "])
+        st.sampled_from(
+            [b"data: ", b"data:", b"event: chunk" + end + b"data: ", b": busy" + end + b"data: "]
+        )
     )
     place = draw(st.integers(0, 6))
     pretty = draw(st.booleans()) and style == (",", ":")
@@ -77,7 +87,11 @@ def _streams(draw: st.DrawFn) -> tuple[list[bytes], list[bytes]]:
         if pretty:
             lines = json.dumps(document, indent=1, ensure_ascii=ascii_only).split("\n")
             return end.join(b"data: " + line.encode() for line in lines) + end * 2
-        return prefix + json.dumps(document, separators=style, ensure_ascii=ascii_only).encode() + end * 2
+        return (
+            prefix
+            + json.dumps(document, separators=style, ensure_ascii=ascii_only).encode()
+            + end * 2
+        )
 
     plain, asked = [], []
     if draw(st.booleans()):
@@ -86,13 +100,17 @@ def _streams(draw: st.DrawFn) -> tuple[list[bytes], list[bytes]]:
     for chunk in draw(st.lists(_chunks, max_size=5)):
         plain.append(frame(chunk))
         asked.append(frame(_with_usage(chunk, place, None)))
-    choices = draw(st.sampled_from([[], [{"index": 0, "delta": {}, "finish_reason": None}], [{"delta": {}}]]))
+    choices = draw(
+        st.sampled_from([[], [{"index": 0, "delta": {}, "finish_reason": None}], [{"delta": {}}]])
+    )
     plain.append(b"")
     asked.append(frame(_with_usage({**_chunk("x"), "choices": choices}, place, _COUNTS)))
     plain.append(b"data: [DONE]" + end * 2)
     asked.append(plain[-1])
     if draw(st.booleans()):
-        plain[0], asked[0] = (b"\xef\xbb\xbf" + frames[0] if frames[0] else b"" for frames in (plain, asked))
+        plain[0], asked[0] = (
+            b"\xef\xbb\xbf" + frames[0] if frames[0] else b"" for frames in (plain, asked)
+        )
     return plain, asked
 
 
@@ -106,7 +124,9 @@ _cuts = st.lists(st.floats(0, 1, exclude_max=True), max_size=15)
 
 @given(_streams(), _cuts)
 @settings(max_examples=300)
-def test_the_client_gets_the_stream_it_would_have_got(frames: tuple[list[bytes], list[bytes]], cuts: list[float]):
+def test_the_client_gets_the_stream_it_would_have_got(
+    frames: tuple[list[bytes], list[bytes]], cuts: list[float]
+):
     """However the asked-for stream is cut, the bytes passed on are those of the stream without include_usage."""
     plain, asked = frames
     meter = StreamMeter(edits=True)
@@ -137,7 +157,10 @@ def test_a_complete_frame_is_passed_on_at_once(frames: tuple[list[bytes], list[b
 
 
 @given(
-    st.lists(st.binary(max_size=40) | st.sampled_from([b"data: ", b"\n\n", b'{"usage":', b"null}", b"\r", b"[" * 99])),
+    st.lists(
+        st.binary(max_size=40)
+        | st.sampled_from([b"data: ", b"\n\n", b'{"usage":', b"null}", b"\r", b"[" * 99])
+    ),
     _cuts,
 )
 def test_bytes_that_are_no_chat_stream_pass_unharmed(parts: list[bytes], cuts: list[float]):
@@ -175,8 +198,13 @@ def test_usage_on_a_frame_with_content_is_taken_out_of_it():
     meter = StreamMeter(edits=True)
     for tokens in (1, 2):
         chunk = _chunk("x")
-        frame = json.dumps({**chunk, "usage": {"prompt_tokens": 5, "completion_tokens": tokens}}).encode()
-        assert meter.feed(b"data: " + frame + b"\n\n") == b"data: " + json.dumps(chunk).encode() + b"\n\n"
+        frame = json.dumps(
+            {**chunk, "usage": {"prompt_tokens": 5, "completion_tokens": tokens}}
+        ).encode()
+        assert (
+            meter.feed(b"data: " + frame + b"\n\n")
+            == b"data: " + json.dumps(chunk).encode() + b"\n\n"
+        )
     assert _counted(meter) == Units(input=5, output=2, requests=1)
 
 
@@ -248,24 +276,35 @@ def test_the_last_tier_that_was_told_counts():
     meter = StreamMeter(edits=True)
     for tier in ("default", "priority"):
         meter.feed(b"data: " + json.dumps(_chunk("a", service_tier=tier)).encode() + b"\n\n")
-    meter.feed(b"data: " + json.dumps({**_chunk(None), "choices": [], "usage": _COUNTS}).encode() + b"\n\n")
+    meter.feed(
+        b"data: " + json.dumps({**_chunk(None), "choices": [], "usage": _COUNTS}).encode() + b"\n\n"
+    )
     assert meter.finish() == (Charge("gpt-4o-2024-08-06", _USAGE, "priority"),)
 
 
 _TEXT = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
 _DONE = b"data: [DONE]\n\n"
-_EVENTS = _TEXT + b'data: {"choices":[],"usage":{"prompt_tokens":12,"completion_tokens":5}}\n\n' + _DONE
+_EVENTS = (
+    _TEXT + b'data: {"choices":[],"usage":{"prompt_tokens":12,"completion_tokens":5}}\n\n' + _DONE
+)
 _OBJECT = b'{"model":"m","usage":{"prompt_tokens":12,"completion_tokens":5}}'
 
 
-@pytest.mark.parametrize("kind", ["text/event-stream; charset=utf-8", "text/plain", "application/json", "x/y", ""])
+@pytest.mark.parametrize(
+    "kind", ["text/event-stream; charset=utf-8", "text/plain", "application/json", "x/y", ""]
+)
 @pytest.mark.parametrize("first", [b"", b"\xef\xbb\xbf", b"\n", b": busy\n\n"])
 @pytest.mark.parametrize("size", [1, 1000])
 def test_events_are_known_by_what_was_asked_for(kind: str, first: bytes, size: int):
     """Whatever type they come under, and however they are cut, the usage is read and taken out."""
-    meter = meter_of(Asked("m", stream=True, asks_for_usage=True), AnswerHead(200, (("content-type", kind),)))
+    meter = meter_of(
+        Asked("m", stream=True, asks_for_usage=True), AnswerHead(200, (("content-type", kind),))
+    )
     stream = first + _EVENTS
-    out = b"".join(meter.feed(stream[at : at + size]) for at in range(0, len(stream), size)) + meter.flush()
+    out = (
+        b"".join(meter.feed(stream[at : at + size]) for at in range(0, len(stream), size))
+        + meter.flush()
+    )
     assert meter.finish() == (Charge("", Units(input=12, output=5, requests=1)),)
     assert out == first + _TEXT + _DONE
     assert (meter.done, meter.edits, meter.boundary is not None) == (True, True, True)
@@ -275,7 +314,9 @@ def test_events_are_known_by_what_was_asked_for(kind: str, first: bytes, size: i
 @pytest.mark.parametrize("stream", [True, False])
 def test_an_object_is_known_by_its_first_byte(kind: str, stream: bool):
     """A server that answers a request for a stream with one object is read as what it sent."""
-    meter = meter_of(Asked("m", stream=stream, asks_for_usage=stream), AnswerHead(200, (("content-type", kind),)))
+    meter = meter_of(
+        Asked("m", stream=stream, asks_for_usage=stream), AnswerHead(200, (("content-type", kind),))
+    )
     assert meter.feed(b" \n") + meter.feed(_OBJECT) + meter.flush() == b" \n" + _OBJECT
     assert meter.finish() == (Charge("m", Units(input=12, output=5, requests=1)),)
     assert (meter.edits, meter.boundary) == (False, None)
@@ -290,7 +331,10 @@ def test_an_object_is_known_by_its_first_byte(kind: str, stream: bool):
             {"prompt_tokens": 8, "completion_tokens": 2.0, "prompt_tokens_details": None},
             Units(input=8, output=2, requests=1),
         ),
-        ({"prompt_tokens": 8, "prompt_tokens_details": {"cached_tokens": 99}}, Units(input=8, cached=8, requests=1)),
+        (
+            {"prompt_tokens": 8, "prompt_tokens_details": {"cached_tokens": 99}},
+            Units(input=8, cached=8, requests=1),
+        ),
         (
             {
                 "prompt_tokens": 8,
@@ -319,14 +363,20 @@ def test_counts_come_into_one_normal_form(usage: object, expected: Units | None)
 def _embeddings(floats: int, indent: int | None, usage_first: bool) -> bytes:
     data = [{"object": "embedding", "index": 0, "embedding": [0.0123456789] * floats}]
     counts = {"model": "text-embedding-3-small", "usage": {"prompt_tokens": 7}}
-    document = {"object": "list", **counts, "data": data} if usage_first else {"object": "list", "data": data, **counts}
+    document = (
+        {"object": "list", **counts, "data": data}
+        if usage_first
+        else {"object": "list", "data": data, **counts}
+    )
     return json.dumps(document, indent=indent).encode()
 
 
 @pytest.mark.parametrize("floats", [2, 2_000, 200_000])
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("usage_first", [False, True])
-def test_usage_of_an_embedding_of_any_size_is_read(floats: int, indent: int | None, usage_first: bool):
+def test_usage_of_an_embedding_of_any_size_is_read(
+    floats: int, indent: int | None, usage_first: bool
+):
     """Also of one that is longer than what is kept, wherever the usage stands in it."""
     body = _embeddings(floats, indent, usage_first)
     meter = JsonMeter()
@@ -339,7 +389,11 @@ def test_usage_of_an_embedding_of_any_size_is_read(floats: int, indent: int | No
 
 def test_a_long_chat_answer_is_read_at_both_ends():
     """The model stands before the text and the usage behind it; nested words of the same name mislead nobody."""
-    message = {"content": 'x"usage":{"prompt_tokens":1},' * 3000, "usage": {"prompt_tokens": 1}, "model": "no"}
+    message = {
+        "content": 'x"usage":{"prompt_tokens":1},' * 3000,
+        "usage": {"prompt_tokens": 1},
+        "model": "no",
+    }
     document = {
         "id": "1",
         "model": "gpt-4o-2024-08-06",
@@ -355,7 +409,8 @@ def test_a_long_chat_answer_is_read_at_both_ends():
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>", b"[1]", b"{" * 100_000, b'\n\n{"model":"m"}', b'{"usage":{"prompt_tokens":1}']
+    "body",
+    [b"", b"<html>", b"[1]", b"{" * 100_000, b'\n\n{"model":"m"}', b'{"usage":{"prompt_tokens":1}'],
 )
 def test_an_answer_that_is_no_json_object_has_no_usage(body: bytes):
     """It passes, and nothing is counted."""
@@ -386,10 +441,16 @@ def test_a_long_answer_of_many_small_parts_is_read_in_few_steps() -> None:
     """An answer with ``logprobs`` has a bracket or a quote in every third byte. What it nests is passed over in one step of the
     interpreter's own, so that none of its pieces holds up the event loop; where a piece ends makes no difference."""
     part = b'{"token":"\\"}","logprob":-0.1,"bytes":[97],"top":[{"a":{"b":[{"c":"{"}]}}]},'
-    body = b'{"choices":[{"logprobs":{"content":[' + part * 3_000 + b'{}]}}],"usage":{"prompt_tokens":7},"model":"m"}'
+    body = (
+        b'{"choices":[{"logprobs":{"content":['
+        + part * 3_000
+        + b'{}]}}],"usage":{"prompt_tokens":7},"model":"m"}'
+    )
     for size in (1 << 16, 4_093, 17):
         meter = JsonMeter()
-        assert b"".join(meter.feed(body[at : at + size]) for at in range(0, len(body), size)) == body
+        assert (
+            b"".join(meter.feed(body[at : at + size]) for at in range(0, len(body), size)) == body
+        )
         meter.flush()
         assert meter.finish() == (Charge("m", Units(input=7, requests=1)),)
 
@@ -421,5 +482,7 @@ def test_what_a_tool_of_free_text_is_given_is_output() -> None:
     """A custom tool's ``input`` is written by the model as ``arguments`` are."""
     meter = StreamMeter(edits=False)
     delta = {"tool_calls": [{"index": 0, "custom": {"name": "sh", "input": "x" * 400}}]}
-    meter.feed(b"data: " + json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode() + b"\n\n")
+    meter.feed(
+        b"data: " + json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode() + b"\n\n"
+    )
     assert meter.output_seen == 100

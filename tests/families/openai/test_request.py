@@ -20,7 +20,9 @@ def _read(body: bytes, kind: str = "chat", usage_in_stream: Any = "on_request") 
 
 
 def _chat(**more: Any) -> bytes:
-    return json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "é"}], **more}).encode()
+    return json.dumps(
+        {"model": "gpt-4o", "messages": [{"role": "user", "content": "é"}], **more}
+    ).encode()
 
 
 def _why(body: bytes, kind: Any = "chat") -> str:
@@ -35,15 +37,32 @@ def test_a_plain_request_is_read_and_left_alone():
     body = _chat(max_completion_tokens=50, n=3, service_tier="flex")
     prepared = _read(body)
     assert rewrite(body, prepared) is body
-    assert (prepared.model, prepared.stream, prepared.cap, prepared.choices) == ("gpt-4o", False, 50, 3)
-    assert (prepared.asks_for_usage, prepared.tier, prepared.may, prepared.asks) == (False, "flex", set(), set())
+    assert (prepared.model, prepared.stream, prepared.cap, prepared.choices) == (
+        "gpt-4o",
+        False,
+        50,
+        3,
+    )
+    assert (prepared.asks_for_usage, prepared.tier, prepared.may, prepared.asks) == (
+        False,
+        "flex",
+        set(),
+        set(),
+    )
     assert prepared.document.tree["messages"][0]["content"] == "é"
 
 
 def test_embeddings_have_no_output():
     """An embeddings request writes nothing and is never a stream."""
-    prepared = _read(b'{"model":"m","input":["a"],"stream":true,"n":"x"}', "embeddings", "on_request")
-    assert (prepared.writes, prepared.choices, prepared.stream, prepared.asks_for_usage) == (False, 1, False, False)
+    prepared = _read(
+        b'{"model":"m","input":["a"],"stream":true,"n":"x"}', "embeddings", "on_request"
+    )
+    assert (prepared.writes, prepared.choices, prepared.stream, prepared.asks_for_usage) == (
+        False,
+        1,
+        False,
+        False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,15 +87,36 @@ def test_the_cap_is_the_highest_that_could_hold(caps: dict[str, Any], expected: 
     [
         ({"modalities": ["text", "audio"]}, {"output_audio"}),
         (
-            {"messages": [{"role": "user", "content": [{"type": "text"}, {"type": "input_audio", "input_audio": {}}]}]},
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "text"}, {"type": "input_audio", "input_audio": {}}],
+                    }
+                ]
+            },
             {"input_audio"},
         ),
         ({"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}, {"input_audio"}),
         (
-            {"messages": [{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "https://x"}}]}]},
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "video_url", "video_url": {"url": "https://x"}}],
+                    }
+                ]
+            },
             set(),
         ),
-        ({"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}]}, set()),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}
+                ]
+            },
+            set(),
+        ),
     ],
 )
 def test_audio_is_noticed(more: dict[str, Any], asks: set[str]):
@@ -88,13 +128,26 @@ def test_audio_is_noticed(more: dict[str, Any], asks: set[str]):
 
 def test_text_and_images_have_no_audio():
     """A model for audio takes text at the rate of text."""
-    parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "https://x"}}]
-    messages = [{"role": "user", "content": parts}, {"role": "assistant", "audio": None, "content": None}, "odd"]
+    parts = [
+        {"type": "text", "text": "a"},
+        {"type": "image_url", "image_url": {"url": "https://x"}},
+    ]
+    messages = [
+        {"role": "user", "content": parts},
+        {"role": "assistant", "audio": None, "content": None},
+        "odd",
+    ]
     assert not _read(_chat(messages=messages, modalities=["text"])).may
 
 
 @pytest.mark.parametrize(
-    ("more", "n"), [({"n": 3, "best_of": 5}, 5), ({"n": 3, "best_of": 2}, 3), ({"best_of": 4}, 4), ({"n": None}, 1)]
+    ("more", "n"),
+    [
+        ({"n": 3, "best_of": 5}, 5),
+        ({"n": 3, "best_of": 2}, 3),
+        ({"best_of": 4}, 4),
+        ({"n": None}, 1),
+    ],
 )
 def test_every_answer_that_is_written_counts(more: dict[str, Any], n: int):
     """Also those of which only the best is sent."""
@@ -118,12 +171,18 @@ def test_every_answer_that_is_written_counts(more: dict[str, Any], n: int):
         (b'{"model":"m","model":"m"}', 'key "model" twice'),
         (b'{"model":"m","\\u006dodel":"x"}', 'key "model" twice'),
         (b'{"model":"m","max_tokens":1,"max_tokens":2}', 'key "max_tokens" twice'),
-        (b'{"model":"m","stream":true,"stream_options":{"include_usage":true,"include_usage":false}}', "twice"),
+        (
+            b'{"model":"m","stream":true,"stream_options":{"include_usage":true,"include_usage":false}}',
+            "twice",
+        ),
         (b'{"model":"m","messages":[{"content":"a","content":"b"}]}', 'key "content" twice'),
         (b'{"model":"m","Model":"x"}', 'key "Model"'),
         (b'{"MODEL":"m"}', 'key "MODEL"'),
         ('{"model":"m","ſtream":true}'.encode(), "lower case"),
-        (b'{"model":"m","stream":true,"stream_options":{"Include_Usage":false}}', "stream_options.include_usage"),
+        (
+            b'{"model":"m","stream":true,"stream_options":{"Include_Usage":false}}',
+            "stream_options.include_usage",
+        ),
         (b'{"messages":[]}', 'no "model"'),
         (b'{"model":null}', '"model" must be'),
         (b'{"model":["m"]}', '"model" must be'),
@@ -169,7 +228,10 @@ def test_many_shallow_objects_are_no_bomb():
 @pytest.mark.parametrize(
     ("body", "edited"),
     [
-        (b'{"model":"m","stream":true}', b'{"stream_options":{"include_usage":true},"model":"m","stream":true}'),
+        (
+            b'{"model":"m","stream":true}',
+            b'{"stream_options":{"include_usage":true},"model":"m","stream":true}',
+        ),
         (
             b' \n{ "model":"m","stream":true}',
             b' \n{"stream_options":{"include_usage":true}, "model":"m","stream":true}',
@@ -203,25 +265,48 @@ def test_many_shallow_objects_are_no_bomb():
 def test_usage_is_asked_for_with_the_smallest_edit(body: bytes, edited: bytes):
     """Absent, null or false becomes true, and every other byte stays."""
     prepared = _read(body)
-    assert (rewrite(body, prepared), prepared.asks_for_usage, prepared.stream) == (edited, True, True)
+    assert (rewrite(body, prepared), prepared.asks_for_usage, prepared.stream) == (
+        edited,
+        True,
+        True,
+    )
 
 
 @given(
-    st.dictionaries(st.text(max_size=5).map(lambda key: f"x{key}"), st.text(max_size=8) | st.lists(st.integers())),
+    st.dictionaries(
+        st.text(max_size=5).map(lambda key: f"x{key}"),
+        st.text(max_size=8) | st.lists(st.integers()),
+    ),
     st.sampled_from(
-        [None, {}, {"include_usage": False}, {"include_obfuscation": False, "include_usage": None}, "absent"]
+        [
+            None,
+            {},
+            {"include_usage": False},
+            {"include_obfuscation": False, "include_usage": None},
+            "absent",
+        ]
     ),
     st.booleans(),
     st.randoms(),
 )
-def test_the_edited_body_says_the_same_and_asks_for_usage(more: Any, options: Any, ascii_only: bool, random: Any):
+def test_the_edited_body_says_the_same_and_asks_for_usage(
+    more: Any, options: Any, ascii_only: bool, random: Any
+):
     """Whatever else is in the body and in which order, the edited one parses to the same, with include_usage true."""
-    document = {**more, "model": "m", "stream": True, **({} if options == "absent" else {"stream_options": options})}
+    document = {
+        **more,
+        "model": "m",
+        "stream": True,
+        **({} if options == "absent" else {"stream_options": options}),
+    }
     items = list(document.items())
     random.shuffle(items)
     body = json.dumps(dict(items), ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
     prepared = _read(body)
-    wanted = {**document, "stream_options": {**(document.get("stream_options") or {}), "include_usage": True}}
+    wanted = {
+        **document,
+        "stream_options": {**(document.get("stream_options") or {}), "include_usage": True},
+    }
     assert json.loads(rewrite(body, prepared)) == wanted
 
 
@@ -266,8 +351,14 @@ def test_nothing_is_injected_where_usage_comes_anyway(body: bytes, usage_in_stre
             b'{"max_tokens":0,"model":"m","max_completion_tokens":null}',
             b'{"max_tokens":7,"model":"m","max_completion_tokens":null}',
         ),
-        (b'{"model":"m","x":{"max_tokens":50},"max_tokens":50}', b'{"model":"m","x":{"max_tokens":50},"max_tokens":7}'),
-        ('{"model":"m","a":"\u00fc","max_tokens":50}'.encode(), '{"model":"m","a":"\u00fc","max_tokens":7}'.encode()),
+        (
+            b'{"model":"m","x":{"max_tokens":50},"max_tokens":50}',
+            b'{"model":"m","x":{"max_tokens":50},"max_tokens":7}',
+        ),
+        (
+            '{"model":"m","a":"\u00fc","max_tokens":50}'.encode(),
+            '{"model":"m","a":"\u00fc","max_tokens":7}'.encode(),
+        ),
     ],
 )
 def test_the_cap_is_lowered_where_it_stands(body: bytes, lowered: bytes):
@@ -288,14 +379,20 @@ def test_the_cap_is_lowered_where_it_stands(body: bytes, lowered: bytes):
         ({"fallbacks": ["a", {"model": "b"}]}, ("a",), True),
         ({"context_window_fallbacks": [{"m": ["a"]}]}, (), True),
         ({"route": "fallback"}, (), True),
-        ({"tools": [{"type": "image_generation", "model": "a"}, {"type": "function"}]}, ("a",), False),
+        (
+            {"tools": [{"type": "image_generation", "model": "a"}, {"type": "function"}]},
+            ("a",),
+            False,
+        ),
         ({"tools": [{"type": "image_generation", "model": ["a"]}]}, (), True),
         ({"models": ["x" * 300]}, (), True),
         ({"models": [f"m{n}" for n in range(40)]}, tuple(f"m{n}" for n in range(32)), True),
     ],
 )
 @pytest.mark.parametrize("kind", ["chat", "embeddings"])
-def test_every_model_that_can_be_reached_is_named(more: Any, others: tuple[str, ...], unknown: bool, kind: Any):
+def test_every_model_that_can_be_reached_is_named(
+    more: Any, others: tuple[str, ...], unknown: bool, kind: Any
+):
     """In the lists that routers take; what can't be read is said to be there."""
     prepared = _read(json.dumps({"model": "m", **more}).encode(), kind, "always")
     assert (prepared.other_models, prepared.models_unknown) == (others, unknown)
@@ -349,7 +446,10 @@ def test_a_name_that_is_written_in_escapes_is_the_name(size: int) -> None:
         body = body.replace(f'"{mark}"', f'"{_escaped(name)}"')
     asked = _read(body.replace('"text"}]', f'"{"x" * size}"}}]').encode())
     assert asked.model == "gpt-4o-2024-08-06"
-    assert (asked.other_models, asked.models_unknown) == (("o1-pro-2025-03-19", "gpt-5-pro-2025-10-06"), False)
+    assert (asked.other_models, asked.models_unknown) == (
+        ("o1-pro-2025-03-19", "gpt-5-pro-2025-10-06"),
+        False,
+    )
     assert asked.asks == {"input_audio"}
 
 

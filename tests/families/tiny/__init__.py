@@ -45,7 +45,9 @@ def read(operation: Operation, path: str, headers: Headers, body: bytes, dialect
     if not isinstance(document, dict) or not isinstance(document.get("m"), str):
         raise Refused("bad_request", 'The body has no "m".')
     live = document.get("live") is True
-    return Asked(document["m"], stream=live, cap=document.get("most"), reasons=False, document=document)
+    return Asked(
+        document["m"], stream=live, cap=document.get("most"), reasons=False, document=document
+    )
 
 
 def rewrite(body: bytes, asked: Asked) -> bytes:
@@ -132,7 +134,10 @@ TINY: Final = Family(
     routes=(Route("POST", re.compile("/talk"), TALK), *model_list("/parrots")),
     error_body=error_body,
     error_event=error_event,
-    verdicts=(Rule("no_money", 403, "of the tests", lambda error: error.get("oops") == "broke"), *EVERYWHERE),
+    verdicts=(
+        Rule("no_money", 403, "of the tests", lambda error: error.get("oops") == "broke"),
+        *EVERYWHERE,
+    ),
     read=read,
     rewrite=rewrite,
     sent_headers=lambda headers: headers,

@@ -30,7 +30,9 @@ def test_every_error_of_redis_is_one_of_ours(error: Exception) -> None:
     assert type(error).__name__ in raised.value.why
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1", "redis+other://h", "127.0.0.1:6379", "", "redis"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1", "redis+other://h", "127.0.0.1:6379", "", "redis"]
+)
 def test_another_url_is_refused(tmp_path: Path, url: str) -> None:
     """What it can't speak it says at once, naming what it can."""
     with pytest.raises(ValueError, match=r"redis\.url must begin with"):
@@ -49,7 +51,9 @@ def test_a_refused_url_does_not_show_its_password(tmp_path: Path) -> None:
         assert "hunter2" not in str(error.value)
 
 
-async def test_a_unix_socket_works(redis_server: RedisServer, redis_url: str, tmp_path: Path) -> None:
+async def test_a_unix_socket_works(
+    redis_server: RedisServer, redis_url: str, tmp_path: Path
+) -> None:
     """A redis-server on the same machine may be reached without TCP."""
     assert redis_url
     ledger = Ledger(connect(redis_server.unix_url, tmp_path))
@@ -67,7 +71,9 @@ async def test_nobody_listening_is_unavailable(tmp_path: Path) -> None:
     await ledger.close()
 
 
-@pytest.mark.parametrize("name", ["hold", "extend", "renew", "settle", "overdue", "sweep", "limits", "show"])
+@pytest.mark.parametrize(
+    "name", ["hold", "extend", "renew", "settle", "overdue", "sweep", "limits", "show"]
+)
 def test_scripts_use_the_servers_clock(name: str) -> None:
     """Only TIME tells the time, unless a test says otherwise."""
     assert "redis.call('TIME')" in load_script(name).text

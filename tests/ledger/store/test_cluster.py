@@ -106,7 +106,9 @@ def tenants(cluster: RedisCluster) -> list[str]:
 
 
 @pytest.fixture
-async def ledger(cluster: RedisCluster, tenants: list[str], tmp_path: Path) -> AsyncIterator[Ledger]:
+async def ledger(
+    cluster: RedisCluster, tenants: list[str], tmp_path: Path
+) -> AsyncIterator[Ledger]:
     """Each of the tenants has a project with a limit."""
     made = Ledger(connect(cluster.url, tmp_path))
     for tenant in tenants:
@@ -142,7 +144,9 @@ async def test_a_killed_master(cluster: RedisCluster, ledger: Ledger, tenants: l
     await use(ledger, lost, "c3")
 
 
-async def test_a_master_that_hangs(cluster: RedisCluster, ledger: Ledger, tenants: list[str]) -> None:
+async def test_a_master_that_hangs(
+    cluster: RedisCluster, ledger: Ledger, tenants: list[str]
+) -> None:
     """It closes no connection and answers nothing: its tenant is refused in time, and followed to the successor of which
     only others tell."""
     lost, other, _ = tenants
@@ -152,7 +156,9 @@ async def test_a_master_that_hangs(cluster: RedisCluster, ledger: Ledger, tenant
     assert "Timeout" in await refused(ledger, lost, "c1")
     await use(ledger, other, "c1")
     async with asyncio.timeout(BOUND_S):
-        with pytest.raises(LedgerUnavailable, match=f"127.0.0.1:{hanging.port} does not answer in time"):
+        with pytest.raises(
+            LedgerUnavailable, match=f"127.0.0.1:{hanging.port} does not answer in time"
+        ):
             await ledger.ping()
     again = await until_used(ledger, lost)
     hanging.resume()
@@ -203,7 +209,9 @@ async def test_a_slot_that_moves_while_calls_are_held(
     await ledger.hold("c2", scopes(tenant), Amount(5))
     source = cluster.begin_move(key, target)
     source.run("MIGRATE", "127.0.0.1", target.port, f"toll:{key}:holds", 0, 5000)
-    waiting = asyncio.create_task(ledger.settle("c1", scopes(tenant), Amount(2), record={"call_id": "c1"}))
+    waiting = asyncio.create_task(
+        ledger.settle("c1", scopes(tenant), Amount(2), record={"call_id": "c1"})
+    )
     why = await refused(ledger, tenant, "c3")
     assert "TryAgain" in why or "Timeout" in why
     with contextlib.suppress(LedgerUnavailable):
@@ -259,7 +267,8 @@ async def test_slots_without_a_master(tmp_path: Path) -> None:
         for number, tenant in enumerate((lost, other, lost, other)):
             await spool.put(SpoolRecord(f"spooled-{number}", scopes(tenant), Amount(1), {}))
         purse.held.update(
-            {f"lost-{number}": HeldFor(scopes(lost)) for number in range(300)} | {"long": HeldFor(scopes(other))}
+            {f"lost-{number}": HeldFor(scopes(lost)) for number in range(300)}
+            | {"long": HeldFor(scopes(other))}
         )
         await purse.renew()
         with cluster.owner(f"{{{other}}}").client() as client:
@@ -297,7 +306,9 @@ async def test_a_cluster_that_is_down(tmp_path: Path) -> None:
         await limit(ledger, other, third)
         cluster.masters[0].kill()
         for node in cluster.masters[1:]:
-            node.wait_for("it is down", lambda node=node: "cluster_state:fail" in node.run("CLUSTER", "INFO"))
+            node.wait_for(
+                "it is down", lambda node=node: "cluster_state:fail" in node.run("CLUSTER", "INFO")
+            )
         for tenant in (other, third):
             assert "ClusterDownError" in await refused(ledger, tenant, "c2")
         cluster.masters[0].start()
@@ -307,7 +318,9 @@ async def test_a_cluster_that_is_down(tmp_path: Path) -> None:
 
 async def test_nobody_is_there(tmp_path: Path) -> None:
     """No node of the URL answers: said in time, by each method."""
-    ledger = Ledger(connect(f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{free_port()}", tmp_path))
+    ledger = Ledger(
+        connect(f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{free_port()}", tmp_path)
+    )
     async with asyncio.timeout(BOUND_S):
         for ask in (
             ledger.ping,
@@ -322,7 +335,9 @@ async def test_nobody_is_there(tmp_path: Path) -> None:
 
 async def test_a_server_that_is_no_cluster(redis_url: str, tmp_path: Path) -> None:
     """Its own words say so."""
-    ledger = Ledger(connect(redis_url.replace("redis://", "redis+cluster://").removesuffix("/0"), tmp_path))
+    ledger = Ledger(
+        connect(redis_url.replace("redis://", "redis+cluster://").removesuffix("/0"), tmp_path)
+    )
     with pytest.raises(LedgerUnavailable, match="cluster support disabled"):
         await ledger.ping()
     await ledger.close()
@@ -333,13 +348,31 @@ async def test_tls_and_an_acl_user(tmp_path: Path) -> None:
     """The certificate is verified; the user that docs/redis.md names is enough."""
     port, cert, key = free_port(), tmp_path / "cert.pem", tmp_path / "key.pem"
     make_certificate(cert, key)
-    tls = ["--tls-cert-file", str(cert), "--tls-key-file", str(key), "--tls-ca-cert-file", str(cert)]
+    tls = [
+        "--tls-cert-file",
+        str(cert),
+        "--tls-key-file",
+        str(key),
+        "--tls-ca-cert-file",
+        str(cert),
+    ]
     options = ["--tls-port", str(port), *tls, "--tls-auth-clients", "no", "--tls-cluster", "yes"]
-    rules = ("~toll:*", "+@read", "+@write", "+@scripting", "+@connection", "+time", "+cluster|slots", "+cluster|info")
+    rules = (
+        "~toll:*",
+        "+@read",
+        "+@write",
+        "+@scripting",
+        "+@connection",
+        "+time",
+        "+cluster|slots",
+        "+cluster|info",
+    )
     with RedisCluster(tmp_path / "cluster", masters=1, options=options) as cluster:
         cluster.masters[0].run("ACL", "SETUSER", "gate", "on", ">pass/word", *rules)
         where = f"localhost:{port}?ssl=true"
-        ledger = Ledger(connect(f"redis+cluster://gate:pass%2Fword@{where}&ssl_ca_certs={cert}", tmp_path))
+        ledger = Ledger(
+            connect(f"redis+cluster://gate:pass%2Fword@{where}&ssl_ca_certs={cert}", tmp_path)
+        )
         await limit(ledger, "t")
         await use(ledger, "t", "c1")
         assert await ledger.sweep("t") == 0

@@ -16,7 +16,9 @@ SCOPE = Scope("project", "acme", "proj_123")
 SECRET = mint(bytes(range(32)))
 
 
-async def test_projects_limits_and_tokens_survive_a_restart_and_spend_does_not(tmp_path: Path) -> None:
+async def test_projects_limits_and_tokens_survive_a_restart_and_spend_does_not(
+    tmp_path: Path,
+) -> None:
     """What an administrator said is still true after a restart; what was held and used is gone."""
     directory = tmp_path / "state"
     first = connect("embedded", directory)
@@ -52,7 +54,9 @@ async def test_the_file_is_private_and_holds_no_token(tmp_path: Path) -> None:
     assert [entry.name for entry in directory.iterdir()] == [FILE_NAME]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 2}', '{"version": 1}', '{"version": 1, "directory": 5}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"version": 2}', '{"version": 1}', '{"version": 1, "directory": 5}']
+)
 def test_a_broken_file_stops_the_start(tmp_path: Path, text: str) -> None:
     """A store that can't be read is not an empty one: somebody's limits were in it."""
     (tmp_path / FILE_NAME).write_text(text)

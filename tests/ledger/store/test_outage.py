@@ -54,11 +54,22 @@ def a_connection_error(number: int) -> BaseException:
         (a_connection_error(errno.ENETUNREACH), True),
         (a_connection_error(errno.ETIMEDOUT), True),
         (a_connection_error(errno.ENOENT), True),
-        (caused(RedisConnectionError("reset"), ConnectionResetError(errno.ECONNRESET, "reset")), True),
-        (caused(RedisConnectionError("no such name"), socket.gaierror(socket.EAI_NONAME, "unknown")), True),
+        (
+            caused(RedisConnectionError("reset"), ConnectionResetError(errno.ECONNRESET, "reset")),
+            True,
+        ),
+        (
+            caused(
+                RedisConnectionError("no such name"), socket.gaierror(socket.EAI_NONAME, "unknown")
+            ),
+            True,
+        ),
         (RedisConnectionError("Connection closed by server."), True),
         (RedisTimeoutError("Timeout reading from socket"), True),
-        (caused(RedisTimeoutError("Timeout connecting to server"), TimeoutError("timed out")), True),
+        (
+            caused(RedisTimeoutError("Timeout connecting to server"), TimeoutError("timed out")),
+            True,
+        ),
         (TimeoutError(), True),
         (BusyLoadingError("Redis is loading the dataset in memory"), True),
         # Of this process.
@@ -71,7 +82,10 @@ def a_connection_error(number: int) -> BaseException:
         (a_connection_error(errno.EACCES), False),
         (MaxConnectionsError("Too many connections"), False),
         (
-            caused(RedisConnectionError("certificate"), __import__("ssl").SSLCertVerificationError(1, "self-signed")),
+            caused(
+                RedisConnectionError("certificate"),
+                __import__("ssl").SSLCertVerificationError(1, "self-signed"),
+            ),
             False,
         ),
         # Answers.
@@ -198,7 +212,11 @@ async def test_a_server_that_runs(redis_url: str) -> None:
 
 async def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     """Refused; no such socket; no such name."""
-    for url in (f"redis://127.0.0.1:{free_port()}/0", f"unix://{tmp_path}/redis.sock", "redis://nobody.invalid:6379/0"):
+    for url in (
+        f"redis://127.0.0.1:{free_port()}/0",
+        f"unix://{tmp_path}/redis.sock",
+        "redis://nobody.invalid:6379/0",
+    ):
         assert await Outage(pinger(url)).confirmed(), url
 
 
@@ -219,14 +237,18 @@ async def test_a_password_that_is_wrong_is_no_outage(redis_url: str) -> None:
         try:
             assert not await Outage(pinger(redis_url)).confirmed()
         finally:
-            redis.Redis.from_url(redis_url.replace("redis://", "redis://:another@")).config_set("requirepass", "")
+            redis.Redis.from_url(redis_url.replace("redis://", "redis://:another@")).config_set(
+                "requirepass", ""
+            )
 
 
 async def test_a_script_that_runs_for_too_long_is_no_outage(redis_url: str) -> None:
     """BUSY is an answer."""
     with redis.Redis.from_url(redis_url) as client:
         client.config_set("busy-reply-threshold", "10")
-        looping = threading.Thread(target=lambda: _quiet(lambda: client.eval("while true do end", 0)))
+        looping = threading.Thread(
+            target=lambda: _quiet(lambda: client.eval("while true do end", 0))
+        )
         looping.start()
         try:
             with redis.Redis.from_url(redis_url) as other:
@@ -327,5 +349,7 @@ async def test_a_listener_that_is_no_redis() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         thread = threading.Thread(target=talk, args=(server,))
         thread.start()
-        assert not await Outage(pinger(f"redis://127.0.0.1:{server.getsockname()[1]}/0")).confirmed()
+        assert not await Outage(
+            pinger(f"redis://127.0.0.1:{server.getsockname()[1]}/0")
+        ).confirmed()
         thread.join(10)

@@ -29,7 +29,9 @@ def make_certificate(cert: Path, key: Path) -> None:
     files = ("-keyout", str(key), "-out", str(cert))
     names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
     kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1")
-    subprocess.run(["openssl", "req", "-x509", *kind, *files, *names], check=True, capture_output=True)
+    subprocess.run(
+        ["openssl", "req", "-x509", *kind, *files, *names], check=True, capture_output=True
+    )
 
 
 async def use(ledger: Ledger, call_id: str) -> None:
@@ -59,7 +61,10 @@ async def test_tls_and_an_acl_user(tmp_path: Path) -> None:
         assert (state.limits[0].used, state.limits[0].granted) == (3, 5)
         assert len(await ledger.usage("acme", "proj_123")) == 1
         await ledger.close()
-        for url in (f"rediss://gate:pass%2Fword@{where}", f"rediss://gate:wrong@{where}?ssl_ca_certs={cert}"):
+        for url in (
+            f"rediss://gate:pass%2Fword@{where}",
+            f"rediss://gate:wrong@{where}?ssl_ca_certs={cert}",
+        ):
             refused = Ledger(connect(url, tmp_path))
             with pytest.raises(LedgerUnavailable) as raised:
                 await refused.ping()
@@ -113,6 +118,8 @@ async def test_sentinels_name_the_master_and_a_failover_is_followed(tmp_path: Pa
 )
 def test_a_sentinel_url_that_says_too_little(tmp_path: Path, url: str) -> None:
     """No master, no port, an option that is not known: refused, no password shown."""
-    with pytest.raises(ValueError, match=r"redis\+sentinel://\[USER:PASSWORD@\]HOST:PORT") as raised:
+    with pytest.raises(
+        ValueError, match=r"redis\+sentinel://\[USER:PASSWORD@\]HOST:PORT"
+    ) as raised:
         connect(url, tmp_path)
     assert "hunter2" not in str(raised.value)

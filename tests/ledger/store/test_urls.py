@@ -19,8 +19,12 @@ def test_a_cluster() -> None:
 def test_sentinels() -> None:
     """The Sentinels' own account is behind the question mark."""
     url = "redis+sentinel://u:p@h:1,g:2/main/3?ssl=true&sentinel_username=s&sentinel_password=w%26"
-    assert parse_servers(url) == Servers((("h", 1), ("g", 2)), "u", "p", True, None, "main", 3, "s", "w&")
-    assert parse_servers("redis+sentinel://h:1/main") == Servers((("h", 1),), None, None, master="main")
+    assert parse_servers(url) == Servers(
+        (("h", 1), ("g", 2)), "u", "p", True, None, "main", 3, "s", "w&"
+    )
+    assert parse_servers("redis+sentinel://h:1/main") == Servers(
+        (("h", 1),), None, None, master="main"
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,14 +51,20 @@ def test_sentinels() -> None:
 )
 def test_what_a_cluster_url_may_not_be(rest: str) -> None:
     """Each says what such a URL is, and nothing of this one."""
-    with pytest.raises(ValueError, match=r"write redis\+cluster://\[USER:PASSWORD@\]HOST:PORT") as raised:
+    with pytest.raises(
+        ValueError, match=r"write redis\+cluster://\[USER:PASSWORD@\]HOST:PORT"
+    ) as raised:
         parse_servers(f"redis+cluster://me:hunter2@{rest}")
     assert "hunter2" not in str(raised.value)
 
 
-@pytest.mark.parametrize("rest", ["h:1", "h/m", "h:1,/m", "h:1/m/x", "h:1/m?sentinel_pasword=hunter2"])
+@pytest.mark.parametrize(
+    "rest", ["h:1", "h/m", "h:1,/m", "h:1/m/x", "h:1/m?sentinel_pasword=hunter2"]
+)
 def test_what_a_sentinel_url_may_not_be(rest: str) -> None:
     """The same of Sentinels."""
-    with pytest.raises(ValueError, match=r"write redis\+sentinel://\[USER:PASSWORD@\]HOST:PORT") as raised:
+    with pytest.raises(
+        ValueError, match=r"write redis\+sentinel://\[USER:PASSWORD@\]HOST:PORT"
+    ) as raised:
         parse_servers(f"redis+sentinel://me:hunter2@{rest}")
     assert "hunter2" not in str(raised.value)

@@ -39,7 +39,12 @@ _SENDABLE: Final = re.compile(r'/[!"$-~]*')
 # say.
 _VALUE: Final = re.compile(r"(?!.*  )[ -~]*")
 _TOKEN: Final = re.compile(r"[!-~]+")
-_SKEWED: Final = ("InvalidSignature", "RequestExpired", "RequestTimeTooSkewed", "SignatureDoesNotMatch")
+_SKEWED: Final = (
+    "InvalidSignature",
+    "RequestExpired",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +79,14 @@ def keys_of(text: str) -> AwsKeys | None:
         return None
     if not isinstance(found, dict):
         return None
-    values = [found.get("access_key_id"), found.get("secret_access_key"), found.get("session_token") or None]
-    if not all(isinstance(value, str) and _TOKEN.fullmatch(value) for value in values if value is not None):
+    values = [
+        found.get("access_key_id"),
+        found.get("secret_access_key"),
+        found.get("session_token") or None,
+    ]
+    if not all(
+        isinstance(value, str) and _TOKEN.fullmatch(value) for value in values if value is not None
+    ):
         return None
     access_key, secret_key, token = values
     # A ``/`` or ``,`` in the id would end its field of the header.
@@ -137,7 +148,9 @@ def sign(
     prepare()
     keys = secret.derived(keys_of)
     if keys is None:
-        raise CredentialUnavailable("The secret holds no AWS keys: access_key_id, secret_access_key.")
+        raise CredentialUnavailable(
+            "The secret holds no AWS keys: access_key_id, secret_access_key."
+        )
     added = [
         ("x-amz-date", now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")),
         ("x-amz-content-sha256", hashlib.sha256(body).hexdigest()),
@@ -145,7 +158,9 @@ def sign(
     if keys.token is not None:
         added.append(("x-amz-security-token", keys.token))
     try:
-        authorization = _authorization(keys, region, service, method, f"https://{host}{path}", query, signed + added)
+        authorization = _authorization(
+            keys, region, service, method, f"https://{host}{path}", query, signed + added
+        )
     except Exception as error:
         # The exception is dropped: its frames hold the key.
         problem = type(error).__name__
@@ -185,9 +200,14 @@ def _target(path_and_query: str) -> tuple[str, list[tuple[str, str]]]:
     if not all(name for name, _, _ in parts):
         raise Unsignable("The query has a parameter without a name, which AWS may count or not.")
     try:
-        return path, [(unquote(name, errors="strict"), unquote(value, errors="strict")) for name, _, value in parts]
+        return path, [
+            (unquote(name, errors="strict"), unquote(value, errors="strict"))
+            for name, _, value in parts
+        ]
     except UnicodeDecodeError:
-        raise Unsignable("The query has a percent-escape that is not UTF-8, which AWS does not take.") from None
+        raise Unsignable(
+            "The query has a percent-escape that is not UTF-8, which AWS does not take."
+        ) from None
 
 
 def _to_sign(headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -198,7 +218,9 @@ def _to_sign(headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
             raise Unsignable(f"The request has a header {name} of its own.")
         if name == "content-type" or name.startswith("x-amz-"):
             if not _VALUE.fullmatch(value):
-                raise Unsignable(f"The header {name} has a character that is not printable ASCII, or spaces in a row.")
+                raise Unsignable(
+                    f"The header {name} has a character that is not printable ASCII, or spaces in a row."
+                )
             chosen.append((name, value))
     return chosen
 

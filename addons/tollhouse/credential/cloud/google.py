@@ -88,14 +88,23 @@ def account_of(text: str) -> dict[str, str] | str:
         return f"its token_uri is not {TOKEN_URI}, and an assertion is sent nowhere else"
     if found.get("universe_domain", _UNIVERSE) != _UNIVERSE:
         return f"its universe_domain is not {_UNIVERSE}"
-    email, key, key_id = found.get("client_email"), found.get("private_key"), found.get("private_key_id", "")
+    email, key, key_id = (
+        found.get("client_email"),
+        found.get("private_key"),
+        found.get("private_key_id", ""),
+    )
     if not isinstance(email, str) or not _EMAIL.fullmatch(email):
         return "its client_email is none"
     if not isinstance(key, str) or "PRIVATE KEY" not in key or not isinstance(key_id, str):
         return "it has no private_key in PEM, or a private_key_id that is none"
     if len(key) > _LONGEST_KEY:
         return "its private_key is longer than one of 4096 bits"
-    return {"client_email": email, "private_key": key, "private_key_id": key_id, "token_uri": TOKEN_URI}
+    return {
+        "client_email": email,
+        "private_key": key,
+        "private_key_id": key_id,
+        "token_uri": TOKEN_URI,
+    }
 
 
 def prepare() -> None:
@@ -224,7 +233,11 @@ def as_minted(document: Any) -> Minted | None:
     can't stand in a header."""
     if not isinstance(document, dict):
         return None
-    token, kind, life_s = document.get("access_token"), document.get("token_type"), document.get("expires_in")
+    token, kind, life_s = (
+        document.get("access_token"),
+        document.get("token_type"),
+        document.get("expires_in"),
+    )
     if not isinstance(token, str) or not re.fullmatch(r"[!-~]{1,16384}", token):
         return None
     if not isinstance(kind, str) or kind.lower() != "bearer":

@@ -20,7 +20,14 @@ from urllib.parse import urlencode
 import aiohttp
 from aiohttp.abc import AbstractResolver
 
-from tollhouse.credential.cloud.google import SCOPE, TOKEN_URI, Minted, account_of, as_minted, prepare
+from tollhouse.credential.cloud.google import (
+    SCOPE,
+    TOKEN_URI,
+    Minted,
+    account_of,
+    as_minted,
+    prepare,
+)
 from tollhouse.credential.cloud.token_host import HostAnswer, TokenHost
 from tollhouse.credential.lease import CredentialUnavailable, StoreAway
 from tollhouse.credential.secret import Secret
@@ -67,7 +74,9 @@ class TokenEndpoint:
         bound_s: float = 8.0,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._host = TokenHost(TOKEN_URI, ca_file=ca_file, resolver_factory=resolver_factory, bound_s=bound_s)
+        self._host = TokenHost(
+            TOKEN_URI, ca_file=ca_file, resolver_factory=resolver_factory, bound_s=bound_s
+        )
         self._wall_clock = wall_clock
         # Signing takes some milliseconds of CPU. For most of them the interpreter's lock is free.
         self._workers = Workers(_THREADS, bound_s, "Signing for Google")
@@ -125,7 +134,9 @@ def _signed(account: Secret, now: int) -> bytes:
         return urlencode({"assertion": assertion.decode(), "grant_type": _GRANT}).encode()
     except Exception as error:
         problem = type(error).__name__
-    raise CredentialUnavailable(f"Minting an access token failed in the gateway itself ({problem}).")
+    raise CredentialUnavailable(
+        f"Minting an access token failed in the gateway itself ({problem})."
+    )
 
 
 def _judged(answer: HostAnswer, host: str, now: float) -> Minted | CredentialUnavailable:
@@ -136,12 +147,16 @@ def _judged(answer: HostAnswer, host: str, now: float) -> Minted | CredentialUna
     if answer.status == 200:
         return as_minted(document) or StoreAway(f"What {host} answers is no access token.")
     if 300 <= answer.status < 400:
-        return StoreAway(f"{host} answers with a redirect ({answer.status}); the assertion is sent nowhere else.")
+        return StoreAway(
+            f"{host} answers with a redirect ({answer.status}); the assertion is sent nowhere else."
+        )
     code = document.get("error") if isinstance(document, dict) else None
     if answer.status not in (400, 401, 403) or not isinstance(code, str):
         return StoreAway(f"{host} gives no token ({answer.status}).")
     shown = f"{answer.status}, {code}" if code in _CODES else str(answer.status)
-    return CredentialUnavailable(f"Google refuses the service account ({shown}). {_hint(answer.headers, now)}")
+    return CredentialUnavailable(
+        f"Google refuses the service account ({shown}). {_hint(answer.headers, now)}"
+    )
 
 
 def _hint(headers: Mapping[str, str], now: float) -> str:
@@ -153,7 +168,5 @@ def _hint(headers: Mapping[str, str], now: float) -> str:
     except (ValueError, TypeError):
         off_s = 0.0
     if abs(off_s) > _CLOCK_OFF_S:
-        return (
-            f"The clock of this machine is {abs(off_s):.0f} s {'ahead of' if off_s > 0 else 'behind'} Google's: set it."
-        )
+        return f"The clock of this machine is {abs(off_s):.0f} s {'ahead of' if off_s > 0 else 'behind'} Google's: set it."
     return "Its key may be deleted or disabled, or be another account's."

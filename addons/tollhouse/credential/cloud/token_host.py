@@ -76,7 +76,9 @@ class TokenHost:
         try:
             async with asyncio.timeout(self._bound_s):
                 session = await self._open()
-                async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
+                async with session.post(
+                    self._url, data=body, headers=headers, allow_redirects=False
+                ) as response:
                     data = await _read(response.content)
                     if len(data) > _MAX_ANSWER:
                         # The rest of the answer is not read, and the connection is given up.

@@ -121,7 +121,11 @@ class _Refusals:
             raise self._error()
 
     def add(
-        self, credentials: str, now: float, waits_s: tuple[float, ...], error: Callable[[], CredentialUnavailable]
+        self,
+        credentials: str,
+        now: float,
+        waits_s: tuple[float, ...],
+        error: Callable[[], CredentialUnavailable],
     ) -> CredentialUnavailable:
         """``error`` makes a new exception each time: an exception that is raised twice would keep
         the frames of both times."""
@@ -158,7 +162,9 @@ class _ByRole:
         secret_id = self._unwrap(kept) if auth.wrapped else kept
         client = self._server.open("")
         answer = self._server.send(
-            lambda: client.auth.approle.login(role_id, secret_id, use_token=False, mount_point=auth.mount)
+            lambda: client.auth.approle.login(
+                role_id, secret_id, use_token=False, mount_point=auth.mount
+            )
         )
         answer.raise_if_away(self._server.address)
         granted = _granted(client, answer)
@@ -168,7 +174,9 @@ class _ByRole:
                 # Anybody who knows the role_id can lock the role out. So a value that was read
                 # before serves on.
                 raise self._refusals.add(credentials, now, _LOCKED_WAITS_S, lambda: StoreAway(why))
-            raise self._refusals.add(credentials, now, _ROLE_WAITS_S, lambda: CredentialUnavailable(why))
+            raise self._refusals.add(
+                credentials, now, _ROLE_WAITS_S, lambda: CredentialUnavailable(why)
+            )
         self._refusals.clear()
         return granted
 
@@ -197,7 +205,9 @@ class _ByRole:
         file, mount, address = self._auth.secret_id_file, self._auth.mount, self._server.address
         todo = "Find out, revoke the secret_id, and put a new wrapping token into the file."
         lookup = "/v1/sys/wrapping/lookup"
-        looked = self._server.send(lambda: client.adapter.post(lookup, json={"token": token}), tries=2)
+        looked = self._server.send(
+            lambda: client.adapter.post(lookup, json={"token": token}), tries=2
+        )
         looked.raise_if_away(address)
         made_by = str(looked.field("creation_path"))
         if looked.status == 200 and not re.fullmatch(
@@ -255,7 +265,9 @@ class _ByJwt:
             )
         else:
             answer = self._server.send(
-                lambda: client.auth.kubernetes.login(auth.role, jwt, use_token=False, mount_point=auth.mount)
+                lambda: client.auth.kubernetes.login(
+                    auth.role, jwt, use_token=False, mount_point=auth.mount
+                )
             )
         answer.raise_if_away(self._server.address)
         granted = _granted(client, answer)

@@ -31,10 +31,19 @@ class VaultClient:
     address.
     """
 
-    def __init__(self, address: str, namespace: str | None, ca_file: Path | None, timeout_s: float) -> None:
+    def __init__(
+        self, address: str, namespace: str | None, ca_file: Path | None, timeout_s: float
+    ) -> None:
         parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-            raise ValueError("the address of Vault is http(s)://host:port, without a user or a query")
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or parts.username
+            or parts.query
+        ):
+            raise ValueError(
+                "the address of Vault is http(s)://host:port, without a user or a query"
+            )
         self.address = address
         self._namespace = namespace
         self._ca_file = ca_file
@@ -54,7 +63,9 @@ class VaultClient:
         # hvac ignores its own ``verify`` when it is given a session.
         session.verify = str(self._ca_file) if self._ca_file else True
         for scheme in ("https://", "http://"):
-            session.mount(scheme, requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=CONNECTIONS))
+            session.mount(
+                scheme, requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=CONNECTIONS)
+            )
         return hvac.Client(
             url=self.address,
             token=token,

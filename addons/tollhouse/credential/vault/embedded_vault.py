@@ -100,7 +100,11 @@ class EmbeddedVault:
             kept = self._load()
             version = int(kept[path]["version"]) + 1 if path in kept else 1
             written_at = self._clock()
-            kept[path] = {"data": {self._field: value.rstrip("\r\n")}, "version": version, "written_at": written_at}
+            kept[path] = {
+                "data": {self._field: value.rstrip("\r\n")},
+                "version": version,
+                "written_at": written_at,
+            }
             self._store(kept)
         return StoredKey(path, version, _fingerprints(keys), written_at)
 
@@ -118,7 +122,11 @@ class EmbeddedVault:
         rows = []
         for path, found in sorted(self._load().items()):
             keys = contents(RawSecret(found["data"], ""), self._field, path).secrets
-            rows.append(StoredKey(path, int(found["version"]), _fingerprints(keys), float(found["written_at"])))
+            rows.append(
+                StoredKey(
+                    path, int(found["version"]), _fingerprints(keys), float(found["written_at"])
+                )
+            )
         return rows
 
     # Files
@@ -182,7 +190,9 @@ def _read_private(path: Path) -> bytes | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
-                raise CredentialUnavailable(f"{path} may be read by others; set its mode to 0600 (chmod 600 {path}).")
+                raise CredentialUnavailable(
+                    f"{path} may be read by others; set its mode to 0600 (chmod 600 {path})."
+                )
             return file.read()
     except FileNotFoundError:
         return None

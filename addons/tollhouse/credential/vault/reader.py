@@ -76,7 +76,11 @@ class VaultReader:
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        names = [mount, *([] if isinstance(auth, TokenFile) else [auth.mount]), *([namespace] if namespace else [])]
+        names = [
+            mount,
+            *([] if isinstance(auth, TokenFile) else [auth.mount]),
+            *([namespace] if namespace else []),
+        ]
         for name in names:
             if problem := path_problem(name.strip("/")):
                 raise ValueError(problem)
@@ -109,7 +113,9 @@ class VaultReader:
             if other is not None:
                 answer = self._get(other, path)
         answer.raise_if_away(self._server.address)
-        found = answer.secret(self.mount, path, self._kv_version, self._ended() if answer.denied else "")
+        found = answer.secret(
+            self.mount, path, self._kv_version, self._ended() if answer.denied else ""
+        )
         if found is not None and self._kv_version == 2 and path not in self._versions:
             self._raise_if_behind(path, found)
         return found
@@ -157,7 +163,10 @@ class VaultReader:
         if login is None or not isinstance(self._auth, TokenFile):
             return ""
         try:
-            known = self._server.send(login.granted.client.auth.token.lookup_self, tries=2).status == 200
+            known = (
+                self._server.send(login.granted.client.auth.token.lookup_self, tries=2).status
+                == 200
+            )
         except CredentialUnavailable:
             known = False
         if known:
@@ -191,7 +200,10 @@ class VaultReader:
             return self._server.send(lambda: kv.v1.read_secret(path, mount_point=mount), tries=2)
         version = self._versions.get(path)
         return self._server.send(
-            lambda: kv.v2.read_secret_version(path, version, mount_point=mount, raise_on_deleted_version=True), tries=2
+            lambda: kv.v2.read_secret_version(
+                path, version, mount_point=mount, raise_on_deleted_version=True
+            ),
+            tries=2,
         )
 
     # Login
@@ -240,7 +252,11 @@ class VaultReader:
         self._set_renewal(login, now, login.granted.life_s)
         self._login = login
         self.trouble = self.notice = ""
-        if isinstance(self._auth, TokenFile) and login.granted.life_s and not login.granted.renewable:
+        if (
+            isinstance(self._auth, TokenFile)
+            and login.granted.life_s
+            and not login.granted.renewable
+        ):
             self.notice = (
                 f"The token in {self._auth.token_file} can't be renewed and ends in {_duration(login.granted.life_s)}. Put "
                 "a new one there before, each time, or have the gateway log in by itself (approle, kubernetes or jwt in "

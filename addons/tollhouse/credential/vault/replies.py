@@ -54,10 +54,18 @@ class VaultReply:
         if self.status >= 500 or self.status in _AWAY:
             raise StoreAway(f"Vault at {where} has trouble of its own ({self.status}).")
         if self.body is None and self.status != 204:
-            hint = " Does the address lack https?" if self.status == 400 and address.startswith("http://") else ""
-            raise StoreAway(f"What answers at {where} ({self.status}) is not Vault: no JSON object.{hint}")
+            hint = (
+                " Does the address lack https?"
+                if self.status == 400 and address.startswith("http://")
+                else ""
+            )
+            raise StoreAway(
+                f"What answers at {where} ({self.status}) is not Vault: no JSON object.{hint}"
+            )
 
-    def secret(self, mount: str, path: str, kv_version: Literal[1, 2] = 2, ended: str = "") -> RawSecret | None:
+    def secret(
+        self, mount: str, path: str, kv_version: Literal[1, 2] = 2, ended: str = ""
+    ) -> RawSecret | None:
         """The secret of a KV read. None if it is missing, deleted or destroyed. ``ended`` says what
         else a 403 may mean; it is the beginning of a sentence. It is called after
         `raise_if_away`."""
@@ -84,7 +92,9 @@ class VaultReply:
             api_path = place if kv_version == 1 else f"{mount}/data/{path}"
             line = f'path "{api_path}" {{ capabilities = ["read"] }}'
             todo = f"{ended}its policy needs: {line}." if ended else f"Its policy needs: {line}."
-            raise CredentialUnavailable(f"Vault refuses to let the gateway read {place} (403). {todo}")
+            raise CredentialUnavailable(
+                f"Vault refuses to let the gateway read {place} (403). {todo}"
+            )
         if self.status == 400:
             # A standby says so for some seconds: "Waiting for the primary to upgrade from
             # non-versioned to versioned data".
@@ -119,18 +129,28 @@ class VaultReply:
 def _kv1(body: dict[str, Any]) -> RawSecret | None:
     data = body.get("data")
     # An answer of this form comes from KV version 2 under its API path.
-    if not isinstance(data, dict) or (isinstance(data.get("data"), dict) and isinstance(data.get("metadata"), dict)):
+    if not isinstance(data, dict) or (
+        isinstance(data.get("data"), dict) and isinstance(data.get("metadata"), dict)
+    ):
         return None
     return RawSecret(data, KV1)
 
 
 def _kv2(body: dict[str, Any]) -> RawSecret | None:
     outer = body.get("data")
-    data, metadata = (outer.get("data"), outer.get("metadata")) if isinstance(outer, dict) else (None, None)
-    if not isinstance(data, dict) or not isinstance(metadata, dict) or not isinstance(metadata.get("version"), int):
+    data, metadata = (
+        (outer.get("data"), outer.get("metadata")) if isinstance(outer, dict) else (None, None)
+    )
+    if (
+        not isinstance(data, dict)
+        or not isinstance(metadata, dict)
+        or not isinstance(metadata.get("version"), int)
+    ):
         return None
     # Times whose fractions differ in length sort as text only without the Z.
-    return RawSecret(data, str(metadata["version"]), str(metadata.get("created_time", "")).removesuffix("Z"))
+    return RawSecret(
+        data, str(metadata["version"]), str(metadata.get("created_time", "")).removesuffix("Z")
+    )
 
 
 def shown(address: str) -> str:
@@ -163,9 +183,13 @@ def translate(error: Exception, address: str) -> tuple[CredentialUnavailable, bo
             return StoreAway(f"Vault at {where} takes no connection."), False
         return StoreAway(f"The connection to Vault at {where} was lost."), True
     if isinstance(error, ValueError):
-        return CredentialUnavailable(f"No request can be made for Vault at {where} ({type(error).__name__})."), False
+        return CredentialUnavailable(
+            f"No request can be made for Vault at {where} ({type(error).__name__})."
+        ), False
     if isinstance(error, requests.exceptions.RequestException):
         return StoreAway(f"The connection to Vault at {where} was lost."), True
     if isinstance(error, OSError):
-        return StoreAway(f"The file of roots for Vault at {where} can't be read. Look at vault.ca_file."), False
+        return StoreAway(
+            f"The file of roots for Vault at {where} can't be read. Look at vault.ca_file."
+        ), False
     return CredentialUnavailable(f"Asking Vault at {where} failed ({type(error).__name__})."), False

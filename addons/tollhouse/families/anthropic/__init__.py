@@ -6,7 +6,14 @@ from typing import Final
 
 from tollhouse.denial import Denial
 from tollhouse.families.base import Family, Rule, model_list
-from tollhouse.families.formats.errors import EMPTY_ACCOUNT, EVERYWHERE, as_json, as_sse, message, text_of
+from tollhouse.families.formats.errors import (
+    EMPTY_ACCOUNT,
+    EVERYWHERE,
+    as_json,
+    as_sse,
+    message,
+    text_of,
+)
 
 # The `type` of each status: anthropic-python `_exceptions.py`.
 _TYPES: Final = {

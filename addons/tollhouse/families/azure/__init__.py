@@ -10,5 +10,7 @@ from tollhouse.families.base import model_list
 from tollhouse.families.openai import OPENAI
 
 AZURE: Final = replace(
-    OPENAI, spoken_by_others=False, routes=(*model_list("/openai/v1/models"), *model_list("/openai/models"))
+    OPENAI,
+    spoken_by_others=False,
+    routes=(*model_list("/openai/v1/models"), *model_list("/openai/models")),
 )

@@ -16,4 +16,7 @@ def sent_as_json(headers: Headers) -> Headers:
     said = [value for name, value in headers if name == "content-type"]
     if len(said) == 1 and said[0].lower() in _SAME:
         return headers
-    return (*((name, value) for name, value in headers if name != "content-type"), ("content-type", JSON))
+    return (
+        *((name, value) for name, value in headers if name != "content-type"),
+        ("content-type", JSON),
+    )

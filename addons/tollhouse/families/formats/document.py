@@ -45,7 +45,9 @@ sound."""
 _STEP: Final = 1 << 18
 """Bytes that one step looks at."""
 
-_STRING: Final = re.compile(rb'[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})[^"\\\x00-\x1f]*)*')
+_STRING: Final = re.compile(
+    rb'[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})[^"\\\x00-\x1f]*)*'
+)
 _AFTER: Final = re.compile(rb"[ \t\r\n]*(:?)")
 _LONGEST_ESCAPE: Final = 6
 
@@ -86,7 +88,9 @@ def parsed(body: bytes) -> Document:
     """The object in ``body``. Raises Refused("bad_request"). Raises Refused("body_too_large") for a
     body with too many values, or with too many bytes beside its long strings."""
     if body.startswith(codecs.BOM_UTF8):
-        refuse("The body begins with a byte order mark (BOM), which JSON may not have; send it without.")
+        refuse(
+            "The body begins with a byte order mark (BOM), which JSON may not have; send it without."
+        )
     if len(body) <= SMALL:
         return Document(_tree(body, _SMALL_DECODER), {})
     shortened, long = _shortened(body)
@@ -163,12 +167,18 @@ def _shortened(body: bytes) -> tuple[bytes, dict[str, LongString]]:
         _bound(0, start - kept)
         outside, size = body[kept:start], end - start
         if not outside.strip():
-            refuse(f"The body is not valid JSON (there is nothing before the string at byte {start}).")
+            refuse(
+                f"The body is not valid JSON (there is nothing before the string at byte {start})."
+            )
         nodes += _values(outside)
         is_key = _is_key(body, end)
         if is_key and size > _LONGEST_KEY:
             refuse(f"The body has a key of more than {_LONGEST_KEY} bytes.")
-        if is_key or size <= _LONG_ESCAPED or (size <= LONG_STRING and b"\\u" not in body[start:end]):
+        if (
+            is_key
+            or size <= _LONG_ESCAPED
+            or (size <= LONG_STRING and b"\\u" not in body[start:end])
+        ):
             parts.append(body[kept:end])
             plain += end - kept
         else:
@@ -191,7 +201,9 @@ def _values(outside: bytes) -> int:
 
 def _bound(nodes: int, plain: int) -> None:
     if nodes > MAX_NODES:
-        raise Refused("body_too_large", f"It has more than {MAX_NODES} values; send fewer in one request.")
+        raise Refused(
+            "body_too_large", f"It has more than {MAX_NODES} values; send fewer in one request."
+        )
     if plain > MAX_PLAIN:
         why = f"More than {MAX_PLAIN} bytes of it are no long texts; send fewer values in one request."
         raise Refused("body_too_large", why)

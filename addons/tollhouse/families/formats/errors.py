@@ -13,8 +13,14 @@ from tollhouse.families.base import Rule
 Told = Callable[[Mapping[str, Any]], bool]
 
 EVERYWHERE: Final = (
-    Rule("refused", 401, "RFC 9110 15.5.2; OpenAI, Azure, Anthropic, Mistral, Cohere, Google's OAuth"),
-    Rule("no_money", 402, "RFC 9110 15.5.3; Anthropic, Gemini, Mistral, Cohere, DeepSeek, OpenRouter, Together"),
+    Rule(
+        "refused", 401, "RFC 9110 15.5.2; OpenAI, Azure, Anthropic, Mistral, Cohere, Google's OAuth"
+    ),
+    Rule(
+        "no_money",
+        402,
+        "RFC 9110 15.5.3; Anthropic, Gemini, Mistral, Cohere, DeepSeek, OpenRouter, Together",
+    ),
 )
 """The rules that every family has behind its own."""
 
@@ -24,7 +30,9 @@ def reason(name: str) -> Told:
 
     def told(error: Mapping[str, Any]) -> bool:
         details = error.get("details")
-        return isinstance(details, list) and any(isinstance(one, dict) and one.get("reason") == name for one in details)
+        return isinstance(details, list) and any(
+            isinstance(one, dict) and one.get("reason") == name for one in details
+        )
 
     return told
 
@@ -38,7 +46,8 @@ def message(pattern: str) -> Told:
     message may repeat a text of the request."""
     compiled = re.compile(pattern)
     return lambda error: (
-        isinstance(text := error.get("message", error.get("Message")), str) and (compiled.match(text) is not None)
+        isinstance(text := error.get("message", error.get("Message")), str)
+        and (compiled.match(text) is not None)
     )
 
 
@@ -88,7 +97,9 @@ def as_sse(body: bytes, event: str = "") -> bytes:
     return name + b"data: " + body + b"\n\n"
 
 
-_OURS_TO_WAIT_OUT: Final = re.compile(r"5\d\d|.*(?:server|overload|unavailable|internal|timeout|capacity).*")
+_OURS_TO_WAIT_OUT: Final = re.compile(
+    r"5\d\d|.*(?:server|overload|unavailable|internal|timeout|capacity).*"
+)
 
 
 def is_providers_fault(error: str) -> bool:

@@ -32,7 +32,9 @@ class EventSplitter:
         self._limit = limit
         self._parts: list[bytes] = []
         self._size = 0
-        self._last = b""  # up to 3 bytes before the next chunk: a line end is at most 2, an event's end 4
+        self._last = (
+            b""  # up to 3 bytes before the next chunk: a line end is at most 2, an event's end 4
+        )
         self._after_cr = False
         self._skipping = False
         self._plain = True  # no parts, not after a CR, not skipping
@@ -40,7 +42,12 @@ class EventSplitter:
     def feed(self, chunk: bytes) -> list[tuple[bytes, bool]]:
         # The common case, one event of one line: the first LF is the last byte but one.
         # `find` takes a fifth of the time of `in`.
-        if self._plain and chunk.find(b"\n") == len(chunk) - 2 and chunk.endswith(b"\n\n") and chunk.find(b"\r") < 0:
+        if (
+            self._plain
+            and chunk.find(b"\n") == len(chunk) - 2
+            and chunk.endswith(b"\n\n")
+            and chunk.find(b"\r") < 0
+        ):
             return [(chunk, True)]
         pieces = self._feed(chunk)
         self._plain = not (self._parts or self._after_cr or self._skipping)

@@ -119,7 +119,9 @@ def text_tokens(text: str) -> float:
     if text.isascii():
         return len(text) / BYTES_PER_TOKEN
     if len(text) > SLICE:
-        return sum(_slice_tokens(text[start : start + SLICE]) for start in range(0, len(text), SLICE))
+        return sum(
+            _slice_tokens(text[start : start + SLICE]) for start in range(0, len(text), SLICE)
+        )
     return _slice_tokens(text)
 
 

@@ -13,7 +13,9 @@ _INSIDE: Final = re.compile(rb'["\\]')
 _STRING: Final = rb'"(?:[^"\\]++|\\.)*+"'
 _FLAT: Final = rb'(?:[^"{}\[\]]++|' + _STRING + rb")*+"
 _ONE_DEEP: Final = rb"(?:[^\"{}\[\]]++|" + _STRING + rb"|[{\[]" + _FLAT + rb"[}\]])*+"
-_DEEP: Final = re.compile(rb"(?:[^\"{}\[\]]++|" + _STRING + rb"|[{\[]" + _ONE_DEEP + rb"[}\]])*+", re.DOTALL)
+_DEEP: Final = re.compile(
+    rb"(?:[^\"{}\[\]]++|" + _STRING + rb"|[{\[]" + _ONE_DEEP + rb"[}\]])*+", re.DOTALL
+)
 """What stands inside a member, as far as its brackets are closed again: most of a long answer, in one step."""
 _MAX_DEPTH: Final = 100
 """A document that nests deeper is not read on."""

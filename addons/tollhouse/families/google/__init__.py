@@ -26,7 +26,9 @@ _NAME: Final = r"[A-Za-z0-9._-]+"
 def error_body(denial: Denial, call_id: str) -> bytes:
     status = denial.status
     text = text_of(denial, call_id)
-    return as_json({"error": {"code": status, "message": text, "status": _STATUS.get(status, "UNKNOWN")}})
+    return as_json(
+        {"error": {"code": status, "message": text, "status": _STATUS.get(status, "UNKNOWN")}}
+    )
 
 
 def error_event(denial: Denial, call_id: str) -> bytes:
@@ -39,7 +41,12 @@ GOOGLE: Final = Family(
     error_body=error_body,
     error_event=error_event,
     verdicts=(
-        Rule("refused", 400, "https://ai.google.dev/gemini-api/docs/troubleshooting", reason("API_KEY_INVALID")),
+        Rule(
+            "refused",
+            400,
+            "https://ai.google.dev/gemini-api/docs/troubleshooting",
+            reason("API_KEY_INVALID"),
+        ),
         Rule(
             "no_money",
             429,

@@ -11,7 +11,15 @@ from tollhouse.families.formats.errors import EVERYWHERE, as_json, as_sse, text_
 
 def error_body(denial: Denial, call_id: str) -> bytes:
     text = text_of(denial, call_id)
-    return as_json({"object": "error", "message": text, "type": denial.code, "param": None, "code": denial.code})
+    return as_json(
+        {
+            "object": "error",
+            "message": text,
+            "type": denial.code,
+            "param": None,
+            "code": denial.code,
+        }
+    )
 
 
 def error_event(denial: Denial, call_id: str) -> bytes:

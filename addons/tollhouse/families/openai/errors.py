@@ -6,7 +6,14 @@ from typing import Final
 
 from tollhouse.denial import Denial
 from tollhouse.families.base import Rule
-from tollhouse.families.formats.errors import EMPTY_ACCOUNT, EVERYWHERE, as_json, as_sse, message, text_of
+from tollhouse.families.formats.errors import (
+    EMPTY_ACCOUNT,
+    EVERYWHERE,
+    as_json,
+    as_sse,
+    message,
+    text_of,
+)
 
 # The `type` of each status: openai-python `_exceptions.py`.
 _TYPES: Final = {

@@ -67,7 +67,9 @@ _UNSEEN: Final = frozenset(
     }
 )  # fmt: skip
 """Fields of a request that bring in input from elsewhere."""
-_LINKS: Final = frozenset({"url", "uri", "image_url", "video_url", "audio_url", "file_url", "document_url", "fileUri"})
+_LINKS: Final = frozenset(
+    {"url", "uri", "image_url", "video_url", "audio_url", "file_url", "document_url", "fileUri"}
+)
 """Fields of a part with a URL that the provider fetches, unless it is a ``data:`` URL."""
 _SEARCHES: Final = re.compile(r"-search-|-search$|:online$")
 """Models that search the web before each answer: https://platform.openai.com/docs/guides/tools-web-search
@@ -129,7 +131,9 @@ def estimate_input_tokens(
     if models is None:
         model = request.get("model")
         models = (model if isinstance(model, str) else "",)
-    return (_Worst if worst else _Typical)(models, context, answer, openai, document.long).request(request)
+    return (_Worst if worst else _Typical)(models, context, answer, openai, document.long).request(
+        request
+    )
 
 
 def estimate_prediction_tokens(document: Document, *, worst: bool = False) -> int:
@@ -140,7 +144,9 @@ def estimate_prediction_tokens(document: Document, *, worst: bool = False) -> in
         return 0
     content = prediction.get("content") if isinstance(prediction, dict) else None
     return _up(
-        (_Worst if worst else _Typical)((), 0, 0, False, document.long).text(prediction if content is None else content)
+        (_Worst if worst else _Typical)((), 0, 0, False, document.long).text(
+            prediction if content is None else content
+        )
     )
 
 
@@ -156,7 +162,12 @@ class _Typical:
     per_input = 0
 
     def __init__(
-        self, models: Sequence[str], context: int, answer: int, openai: bool, long: Mapping[str, LongString]
+        self,
+        models: Sequence[str],
+        context: int,
+        answer: int,
+        openai: bool,
+        long: Mapping[str, LongString],
     ) -> None:
         self._models = models
         self._context = context
@@ -181,13 +192,17 @@ class _Typical:
             elif key == "functions" and isinstance(value, list):
                 total += self.per_function * len(value) + self.rendered(value)
             elif key not in NOT_INPUT:
-                if value is not None and (key in _UNSEEN or (key == "extra_body" and self._refers(value))):
+                if value is not None and (
+                    key in _UNSEEN or (key == "extra_body" and self._refers(value))
+                ):
                     self._unseen = True
                 total += self.rendered(value)
         if not embeddings and any(_SEARCHES.search(model) for model in self._models):
             self._unseen = True
         seen = _up(total)
-        return max(seen, self._context if self._unseen else min(seen + self._earlier, self._context), 1)
+        return max(
+            seen, self._context if self._unseen else min(seen + self._earlier, self._context), 1
+        )
 
     def embeddings(self, value: Any) -> int:
         """The input of an embeddings request: a string, tokens, a list of either, or a part as of a
@@ -234,18 +249,26 @@ class _Typical:
         if kind == "text":
             return self.per_part + self.text(part.get("text")) + self._rest(part, "text")
         if kind == "image_url":
-            image = media.image_tokens(self._models, part.get(kind), self.look, worst=self.worst, openai=self._openai)
+            image = media.image_tokens(
+                self._models, part.get(kind), self.look, worst=self.worst, openai=self._openai
+            )
             return self._known(image) + self._rest(part, kind)
         if kind == "input_audio" and isinstance(part.get(kind), dict):
-            return self._known(media.audio_tokens(part[kind], self.look, worst=self.worst)) + self._rest(part, kind)
+            return self._known(
+                media.audio_tokens(part[kind], self.look, worst=self.worst)
+            ) + self._rest(part, kind)
         if kind == "file" and isinstance(part.get(kind), dict):
-            return self._known(media.file_tokens(part[kind], self.look, worst=self.worst)) + self._rest(part, kind)
+            return self._known(
+                media.file_tokens(part[kind], self.look, worst=self.worst)
+            ) + self._rest(part, kind)
         self._unseen = self._unseen or self._refers(part)
         return self.per_part + self.rendered(part)
 
     def tool(self, tool: Any) -> float:
         """A tool that the provider runs brings in what it finds."""
-        if isinstance(tool, dict) and (tool.get("type", "function") not in _OF_CLIENT or _DEFINES.isdisjoint(tool)):
+        if isinstance(tool, dict) and (
+            tool.get("type", "function") not in _OF_CLIENT or _DEFINES.isdisjoint(tool)
+        ):
             self._unseen = True
         return self.per_function + self.rendered(tool)
 
@@ -297,7 +320,9 @@ class _Typical:
     def _rest(self, part: Mapping[str, Any], known: str) -> float:
         if len(part) == 2 and known in part:
             return 0.0
-        return sum(self.rendered(value) for key, value in part.items() if key not in ("type", known))
+        return sum(
+            self.rendered(value) for key, value in part.items() if key not in ("type", known)
+        )
 
 
 class _Worst(_Typical):
@@ -334,10 +359,15 @@ class _Worst(_Typical):
             # What is not all in the head is not known to be plain.
             head = long.head
             plain = (
-                head.isascii() and head.isprintable() and not ('"' in head or "\\" in head) and len(head) == long.bytes
+                head.isascii()
+                and head.isprintable()
+                and not ('"' in head or "\\" in head)
+                and len(head) == long.bytes
             )
             return long.bytes if plain else 6 * long.bytes
-        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        parts = (
+            value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        )
         return sum(map(self._long_bytes, parts))
 
 

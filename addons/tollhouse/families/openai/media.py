@@ -70,7 +70,9 @@ Look = Callable[[Any], Data | None]
 """Gives the text of a value of the request. None if the value is no text."""
 
 
-def image_tokens(models: Iterable[str], image: Any, look: Look, *, worst: bool, openai: bool) -> float | None:
+def image_tokens(
+    models: Iterable[str], image: Any, look: Look, *, worst: bool, openai: bool
+) -> float | None:
     """The most that an ``image_url`` (a URL, or an object with ``url`` and ``detail``) takes at any of ``models``.
 
     ``worst`` believes a model's name only at OpenAI itself (``openai``). Any other model's images
@@ -123,11 +125,19 @@ def audio_tokens(audio: Mapping[str, Any], look: Look, *, worst: bool) -> float 
     if data is None or elsewhere(data.head):
         return None
     if not worst:
-        known = _AUDIO_BYTES_PER_SECOND.get(form, _AUDIO_UNKNOWN_RATE) if isinstance(form, str) else _AUDIO_UNKNOWN_RATE
+        known = (
+            _AUDIO_BYTES_PER_SECOND.get(form, _AUDIO_UNKNOWN_RATE)
+            if isinstance(form, str)
+            else _AUDIO_UNKNOWN_RATE
+        )
         rate = max(known, _wav_rate(data.head)[0]) if form == "wav" else known
         return _decoded_length(data.length) / rate * AUDIO_TOKENS_PER_SECOND
     least = _MP3_LEAST if _is_mp3(data.head) else _plain_wav_rate(data.head)
-    return None if least is None else _decoded_length(data.length) / least * AUDIO_TOKENS_PER_SECOND_MOST
+    return (
+        None
+        if least is None
+        else _decoded_length(data.length) / least * AUDIO_TOKENS_PER_SECOND_MOST
+    )
 
 
 def file_tokens(file: Mapping[str, Any], look: Look, *, worst: bool) -> float | None:
@@ -136,7 +146,10 @@ def file_tokens(file: Mapping[str, Any], look: Look, *, worst: bool) -> float | 
     if worst or data is None or elsewhere(data.head):
         return None
     prefix, comma, _ = data.head.partition(",")
-    return _decoded_length(data.length - len(prefix) - 1 if comma else data.length) / FILE_BYTES_PER_TOKEN
+    return (
+        _decoded_length(data.length - len(prefix) - 1 if comma else data.length)
+        / FILE_BYTES_PER_TOKEN
+    )
 
 
 def elsewhere(text: str) -> bool:
@@ -175,4 +188,8 @@ def _wav_rate(data: str) -> tuple[int, int]:
     code, channels, samples, rate, _, bits = struct.unpack("<HHIIHH", head[20:36])
     # A header with a rate above 48 kHz stereo of 16 bits is not believed: it would make the sound
     # look shorter than it is.
-    return (int(rate), code) if rate == samples * channels * bits // 8 and rate <= 192_000 else (0, code)
+    return (
+        (int(rate), code)
+        if rate == samples * channels * bits // 8 and rate <= 192_000
+        else (0, code)
+    )

@@ -34,7 +34,9 @@ _WANTED: Final = ("usage", "model", "service_tier", "error")
 # object, and what stands between is whole members without a backslash in them, so each quote there is a real one.
 _SCALAR: Final = rb'(?:"[^"\\\r\n]*"|[-+.0-9eE]+|true|false|null)'
 _NULL_AT_END: Final = re.compile(
-    rb'"usage"[ ]?:[ ]?null(?P<rest>(?:[ ]?,[ ]?"[^"\\\r\n]*"[ ]?:[ ]?' + _SCALAR + rb")*[ ]?\}[ ]?)"
+    rb'"usage"[ ]?:[ ]?null(?P<rest>(?:[ ]?,[ ]?"[^"\\\r\n]*"[ ]?:[ ]?'
+    + _SCALAR
+    + rb")*[ ]?\}[ ]?)"
     rb"(?:\n\n|\r\n\r\n|\r\r)"
 )
 _TIER: Final = re.compile(rb'"service_tier"[ ]?:[ ]?"([^"\\]{0,32})"')
@@ -268,7 +270,9 @@ class StreamMeter:
         """All texts of the event count: of each choice, of each tool call, of reasoning beside an answer."""
         texts = _TEXTS.findall(raw)
         if not texts:
-            self.done = self.done or (b"[DONE]" in raw and (EventData(raw).text or "").strip() == "[DONE]")
+            self.done = self.done or (
+                b"[DONE]" in raw and (EventData(raw).text or "").strip() == "[DONE]"
+            )
             return
         for text in texts:
             self._texts += 1
@@ -283,7 +287,11 @@ class StreamMeter:
 
 def _one_data_line(raw: bytes, before: int) -> bool:
     """Whether the event is one ``data`` line with an object, as far as ``raw[:before]`` shows."""
-    return raw.startswith((b"data: {", b"data:{")) and raw.find(b"\n", 0, before) < 0 and raw.find(b"\r", 0, before) < 0
+    return (
+        raw.startswith((b"data: {", b"data:{"))
+        and raw.find(b"\n", 0, before) < 0
+        and raw.find(b"\r", 0, before) < 0
+    )
 
 
 def _carries_nothing_else(found: list[Member]) -> bool:

@@ -19,11 +19,18 @@ MAX_N: Final = 128
 _MAX_CAP: Final = 2**31 - 1
 _MAX_MODEL: Final = 256
 
-_MODEL_LISTS: Final = ("models", "fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
+_MODEL_LISTS: Final = (
+    "models",
+    "fallbacks",
+    "context_window_fallbacks",
+    "content_policy_fallbacks",
+)
 """Where routers in OpenAI's format take models to fall back on: https://openrouter.ai/docs/features/model-routing and
 https://docs.litellm.ai/docs/proxy/reliability."""
 _MAX_MODELS: Final = 32
-_STREAM_OPTIONS: Final = frozenset({"include_usage", "include_obfuscation", "continuous_usage_stats"})
+_STREAM_OPTIONS: Final = frozenset(
+    {"include_usage", "include_obfuscation", "continuous_usage_stats"}
+)
 _SILENT: Final = ("text", "refusal", "image_url")
 """Kinds of parts that have no sound. A ``file`` may be one of sound."""
 _OF_AUDIO: Final = frozenset({"input_audio", "output_audio", "cached_audio"})
@@ -41,19 +48,28 @@ def read(operation: Operation, path: str, headers: Headers, body: bytes, dialect
     model = read_body.name(document.get("model", _MISSING))
     if model is _MISSING:
         refuse('The body has no "model".')
-    if not isinstance(model, str) or not model or len(model) > _MAX_MODEL or not model.isprintable():
+    if (
+        not isinstance(model, str)
+        or not model
+        or len(model) > _MAX_MODEL
+        or not model.isprintable()
+    ):
         refuse(f'"model" must be a string of 1 to {_MAX_MODEL} printable characters.')
     tier = _optional(document, "service_tier", str, "a string") or ""
     others, unknown = _other_models(read_body)
     if operation.kind == "embeddings":
-        return Asked(model, others, unknown, tier=tier, document=read_body, writes=False, reasons=False)
+        return Asked(
+            model, others, unknown, tier=tier, document=read_body, writes=False, reasons=False
+        )
 
     stream = _optional(document, "stream", bool, "true or false") or False
     options = _optional(document, "stream_options", dict, "an object")
     asks = False
     if options is not None:
         _refuse_case_variants(options, _STREAM_OPTIONS, "stream_options.")
-        asks = _optional(options, "include_usage", bool, "true or false", "stream_options.") or False
+        asks = (
+            _optional(options, "include_usage", bool, "true or false", "stream_options.") or False
+        )
     caps = [cap for key in CAPS if (cap := _integer(document, key, 0, _MAX_CAP)) is not None]
     # ``best_of`` is no field of OpenAI's chat. A server that knows it writes as many answers.
     choices = max(_integer(document, key, 1, MAX_N) or 1 for key in ("n", "best_of"))
@@ -68,7 +84,8 @@ def read(operation: Operation, path: str, headers: Headers, body: bytes, dialect
         cap=max(caps) if caps and all(caps) else None,
         choices=choices,
         tier=tier,
-        reasons=any(map(can_reason, (model, *others))) and document.get("reasoning_effort") != "none",
+        reasons=any(map(can_reason, (model, *others)))
+        and document.get("reasoning_effort") != "none",
         asks=audio,
         may=may,
         asks_for_usage=stream and not asks and dialect.usage_in_stream == "on_request",
@@ -82,7 +99,9 @@ def _refuse_case_variants(found: dict[str, Any], known: frozenset[str], where: s
             refuse(f'The body has the key {shown(key)}; it is "{where}{folded}", in lower case.')
 
 
-def _optional[T](found: dict[str, Any], key: str, kind: type[T], what: str, where: str = "") -> T | None:
+def _optional[T](
+    found: dict[str, Any], key: str, kind: type[T], what: str, where: str = ""
+) -> T | None:
     value = found.get(key)
     if value is not None and not isinstance(value, kind):
         refuse(f'"{where}{key}" must be {what}.')
@@ -115,7 +134,9 @@ def _other_models(body: Document) -> tuple[tuple[str, ...], bool]:
         if isinstance(tool, dict) and tool.get("model") is not None:
             found.append(tool["model"])
     found = [body.name(value) for value in found]
-    names = tuple(dict.fromkeys(name for name in found if isinstance(name, str) and len(name) <= _MAX_MODEL))
+    names = tuple(
+        dict.fromkeys(name for name in found if isinstance(name, str) and len(name) <= _MAX_MODEL)
+    )
     unknown = unknown or len(found) > _MAX_MODELS or any(name not in names for name in found)
     return names[:_MAX_MODELS], unknown
 

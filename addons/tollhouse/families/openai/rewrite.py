@@ -23,7 +23,11 @@ def rewrite(body: bytes, asked: Asked) -> bytes:
 
 def _lower_cap(body: bytes, cap: int) -> bytes:
     """An output cap of at most ``cap`` tokens for each choice. A request with none gets ``max_completion_tokens``."""
-    found = [(place, json.loads(body[place.value_at : place.value_end])) for place in places(body) if place.key in CAPS]
+    found = [
+        (place, json.loads(body[place.value_at : place.value_end]))
+        for place in places(body)
+        if place.key in CAPS
+    ]
     if not found:
         return _insert(body, body.index(b"{") + 1, b'"max_completion_tokens":%d,' % cap)
     if all(value is None for _, value in found):

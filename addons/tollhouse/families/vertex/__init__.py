@@ -11,4 +11,6 @@ from tollhouse.families.base import MODELS, Route
 from tollhouse.families.google import GOOGLE
 
 # `publishers.models.list` is in v1beta1 alone: aiplatform_v1beta1.publishers.models of google-api-python-client.
-VERTEX: Final = replace(GOOGLE, routes=(Route("GET", re.compile(r"/v1beta1/publishers/google/models"), MODELS),))
+VERTEX: Final = replace(
+    GOOGLE, routes=(Route("GET", re.compile(r"/v1beta1/publishers/google/models"), MODELS),)
+)

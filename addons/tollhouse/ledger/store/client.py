@@ -59,7 +59,9 @@ def translated() -> Iterator[None]:
 
 def unavailable(error: BaseException) -> LedgerUnavailable:
     """A `LedgerUnavailable` with ``error`` as its cause."""
-    found = LedgerUnavailable(f"Redis: {type(error).__name__}: {str(error)[:200] or 'no answer in time'}")
+    found = LedgerUnavailable(
+        f"Redis: {type(error).__name__}: {str(error)[:200] or 'no answer in time'}"
+    )
     found.__cause__ = error
     return found
 
@@ -82,7 +84,9 @@ def load_script(name: str, clock: str | None = None) -> Script:
         common = _CLOCK.sub(lambda _: clock, common)
     text = common + (_SCRIPTS / f"{name}.lua").read_text(encoding="utf-8")
     # Comments are not sent to Redis.
-    text = "\n".join(line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("-- "))
+    text = "\n".join(
+        line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("-- ")
+    )
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 

@@ -81,7 +81,11 @@ class ClusterRedis(Redis):
 
     def __init__(self, servers: Servers, *, timeout_s: float, **options: Any) -> None:
         """``options`` are redis-py's, for each node's own client."""
-        options |= {"username": servers.username, "password": servers.password, **tls_options(servers)}
+        options |= {
+            "username": servers.username,
+            "password": servers.password,
+            **tls_options(servers),
+        }
         first = servers.places[0]
         super().__init__(host=first[0], port=first[1], **options)
         self._options = options
@@ -166,7 +170,9 @@ class ClusterRedis(Redis):
         lost = sum(end - start + 1 for start, end in ranges.pop(None, []))
         if lost == SLOTS and self._problem is not None:
             raise self._problem
-        results = await asyncio.gather(*(healthy(node) for node in ranges if node), return_exceptions=True)
+        results = await asyncio.gather(
+            *(healthy(node) for node in ranges if node), return_exceptions=True
+        )
         for node, result in zip(ranges, results, strict=True):
             if isinstance(result, BaseException):
                 self._read_soon(node)
@@ -202,7 +208,11 @@ class ClusterRedis(Redis):
             await asyncio.gather(self._reading, return_exceptions=True)
         nodes, self.nodes = self.nodes, {}
         self._owners = [None] * SLOTS
-        await asyncio.gather(*(node.client.aclose() for node in nodes.values()), *self._closing, return_exceptions=True)
+        await asyncio.gather(
+            *(node.client.aclose() for node in nodes.values()),
+            *self._closing,
+            return_exceptions=True,
+        )
         await super().aclose(close_connection_pool)
 
     async def _owner(self, slot: int) -> Node:
@@ -229,7 +239,9 @@ class ClusterRedis(Redis):
     async def _read(self, avoid: Node | None) -> None:
         loop = asyncio.get_running_loop()
         known = [
-            address for address in dict.fromkeys((*self.nodes, *self._seeds)) if not avoid or address != avoid.address
+            address
+            for address in dict.fromkeys((*self.nodes, *self._seeds))
+            if not avoid or address != avoid.address
         ]
         # The nodes take turns, so that a node that hangs or has an old map is not asked first each
         # time.
@@ -243,7 +255,14 @@ class ClusterRedis(Redis):
                 for answer in asyncio.as_completed(asking):
                     try:
                         self._accept(await answer)
-                    except (RedisError, OSError, TimeoutError, ValueError, IndexError, TypeError) as error:
+                    except (
+                        RedisError,
+                        OSError,
+                        TimeoutError,
+                        ValueError,
+                        IndexError,
+                        TypeError,
+                    ) as error:
                         problem = error
                     else:
                         self._problem, self._read_at = None, loop.time()
@@ -300,7 +319,10 @@ async def read_slots(node: Node) -> list[tuple[int, int, list[_Address]]]:
     async with asyncio.timeout(NODE_ANSWERS_S):
         # The command is sent as two words: redis-py does not change the answer then.
         answer: Any = await node.execute("CLUSTER", "SLOTS")
-    return [(int(first), int(last), [_address(one, node) for one in nodes]) for first, last, *nodes in answer]
+    return [
+        (int(first), int(last), [_address(one, node) for one in nodes])
+        for first, last, *nodes in answer
+    ]
 
 
 async def healthy(node: Node) -> None:
@@ -320,7 +342,9 @@ async def healthy(node: Node) -> None:
     lines = (line.partition(":") for line in _text(answer).splitlines())
     said = {name: value for name, _, value in lines}
     if said.get("cluster_state") != "ok" or said.get("cluster_slots_ok") != str(SLOTS):
-        raise ClusterDownError(f"{node} sees {said.get('cluster_slots_ok')} of the {SLOTS} slots served")
+        raise ClusterDownError(
+            f"{node} sees {said.get('cluster_slots_ok')} of the {SLOTS} slots served"
+        )
 
 
 def _address(entry: Sequence[Any], asked: Node) -> _Address:

@@ -45,14 +45,19 @@ class Lane(Pipeline):
         # are answered at once.
         waiting = {entry[2]: _quiet_future() for entry in batch if entry[1].name in COPIED}
         outer = {inner: future for future, inner in waiting.items()}
-        inside = [(command, script, waiting.get(future, future)) for command, script, future in batch]
+        inside = [
+            (command, script, waiting.get(future, future)) for command, script, future in batch
+        ]
         unknown = await super()._round(connection, inside)
         await connection.send_command("WAIT", 1, COPY_WITHIN_MS)
         copied = int(await connection.read_response())
         for future, inner in waiting.items():
             if future.done() or not inner.done():
                 continue
-            if (error := inner.exception() or (None if copied else unavailable(not_copied(self._node)))) is not None:
+            if (
+                error := inner.exception()
+                or (None if copied else unavailable(not_copied(self._node)))
+            ) is not None:
                 future.set_exception(error)
             else:
                 future.set_result(inner.result())
@@ -84,12 +89,16 @@ class ClusterPipeline:
             if asking:
                 # EVAL sends the text of the script: the node may not have it, and ASKING holds for
                 # one command.
-                return await ask(node, "EVAL", prefix.script.text, len(prefix.keys), *prefix.keys, *arguments)
+                return await ask(
+                    node, "EVAL", prefix.script.text, len(prefix.keys), *prefix.keys, *arguments
+                )
             try:
                 return await self._lane(node).submit(command, prefix.script)
             except LedgerUnavailable as error:
                 # Redis's own answer names the node to go to.
-                raise (error.__cause__ if isinstance(error.__cause__, Exception) else error) from None
+                raise (
+                    error.__cause__ if isinstance(error.__cause__, Exception) else error
+                ) from None
 
         with translated():
             return await self._redis.routed(prefix.slot, send)

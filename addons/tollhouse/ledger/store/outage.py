@@ -24,7 +24,12 @@ from typing import Any, Final
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, MaxConnectionsError, RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    MaxConnectionsError,
+    RedisError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
@@ -52,7 +57,9 @@ are of this process: no descriptor, no port, no memory, a certificate that is no
 class Outage:
     """``ping`` blocks and raises the exceptions of redis-py. ``clock`` is monotonic."""
 
-    def __init__(self, ping: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, ping: Callable[[], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.ping = ping
         self._clock = clock
         self._believed_until = float("-inf")
@@ -81,7 +88,10 @@ class Outage:
         self._believed_until = float("-inf")
         if self.in_force:
             self.in_force = False
-            log.warning("Redis is back; %d calls were let through without a hold, and are charged", self.let_through)
+            log.warning(
+                "Redis is back; %d calls were let through without a hold, and are charged",
+                self.let_through,
+            )
             self.let_through = 0
 
     async def _ask(self) -> bool:

@@ -146,7 +146,10 @@ class Pipeline:
                         await connection.send_command("SCRIPT", "LOAD", script.text)
                         await connection.read_response()
                     for _, script, future in await self._round(connection, unknown):
-                        _settle(future, unavailable(NoScriptError(f"{script.name} was loaded and is gone")))
+                        _settle(
+                            future,
+                            unavailable(NoScriptError(f"{script.name} was loaded and is gone")),
+                        )
             except BaseException:
                 # Replies may still be on their way: the connection must never serve another call.
                 connection.socket_timeout = self._timeout_s

@@ -21,7 +21,12 @@ def sentinel(servers: Servers, **options: Any) -> Redis:
     make: Any = Sentinel
     watchers = make(list(servers.places), sentinel_kwargs=sentinel_options(servers, options))
     client: Redis = watchers.master_for(
-        servers.master, username=servers.username, password=servers.password, db=servers.db, **tls, **options
+        servers.master,
+        username=servers.username,
+        password=servers.password,
+        db=servers.db,
+        **tls,
+        **options,
     )
     return client
 
@@ -30,7 +35,9 @@ def sentinel_options(servers: Servers, options: dict[str, Any]) -> dict[str, Any
     """The options of the connection to a Sentinel itself."""
     own = {"username": servers.sentinel_username, "password": servers.sentinel_password}
     kept: dict[str, Any] = {
-        key: options[key] for key in ("protocol", "socket_connect_timeout", "socket_timeout") if key in options
+        key: options[key]
+        for key in ("protocol", "socket_connect_timeout", "socket_timeout")
+        if key in options
     }
     # Each Sentinel is tried once: redis-py's own waits between tries are longer than a command may
     # take.

@@ -36,7 +36,9 @@ _WHOLE: Final = _Option(_NUMBER.fullmatch, "a whole number")
 _SECONDS: Final = _Option(
     re.compile(r"(?!0*\.?0*\Z)[0-9]{1,5}(\.[0-9]{1,6})?").fullmatch, "a number of seconds above 0"
 )
-_SWITCH: Final = _Option(re.compile("true|false|yes|no|1|0", re.IGNORECASE).fullmatch, "true or false")
+_SWITCH: Final = _Option(
+    re.compile("true|false|yes|no|1|0", re.IGNORECASE).fullmatch, "true or false"
+)
 _FILE: Final = _Option(bool, "a path", tls=True)
 _ONE_SERVER: Final = {
     "db": _WHOLE,
@@ -53,7 +55,9 @@ _ONE_SERVER: Final = {
     "ssl_certfile": _FILE,
     "ssl_keyfile": _FILE,
     "ssl_check_hostname": _Option(_SWITCH.allows, _SWITCH.must_be, tls=True),
-    "ssl_cert_reqs": _Option(re.compile("none|optional|required").fullmatch, "none, optional or required", tls=True),
+    "ssl_cert_reqs": _Option(
+        re.compile("none|optional|required").fullmatch, "none, optional or required", tls=True
+    ),
 }
 """The options of redis-py's ``from_url`` that do not change how the ledger speaks."""
 
@@ -74,11 +78,15 @@ def check_one_server(parts: SplitResult) -> None:
             "TLS is rediss:// in place of redis://"
         )
     if len(options) != len(query) or parts.fragment:
-        raise ValueError("has an option twice, or a part behind a #, and which counts would be a guess; remove it")
+        raise ValueError(
+            "has an option twice, or a part behind a #, and which counts would be a guess; remove it"
+        )
     for name, value in options.items():
         option = _ONE_SERVER[name]
         if not option.allows(value):
-            raise ValueError(f"has the option {name} with a value that is not {option.must_be}; correct the value")
+            raise ValueError(
+                f"has the option {name} with a value that is not {option.must_be}; correct the value"
+            )
         if option.tls and parts.scheme != "rediss":
             raise ValueError(
                 f"has the option {name} without TLS, so it would do nothing; write rediss://, or remove it"
@@ -92,7 +100,9 @@ def check_one_server(parts: SplitResult) -> None:
             "with a number, or no database for 0"
         )
     if "db" in options:
-        raise ValueError("names the database twice, behind the last / and as db; remove one of them")
+        raise ValueError(
+            "names the database twice, behind the last / and as db; remove one of them"
+        )
 
 
 @dataclass(frozen=True, slots=True)

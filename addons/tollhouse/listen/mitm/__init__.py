@@ -23,4 +23,11 @@ from tollhouse.listen.mitm.handler import GateMaster, TollhouseConnectionHandler
 from tollhouse.listen.mitm.hooks import Bounds, ConnectRequest, Handshake
 from tollhouse.listen.mitm.layer import raw_refusal
 
-__all__ = ["Bounds", "ConnectRequest", "GateMaster", "Handshake", "TollhouseConnectionHandler", "raw_refusal"]
+__all__ = [
+    "Bounds",
+    "ConnectRequest",
+    "GateMaster",
+    "Handshake",
+    "TollhouseConnectionHandler",
+    "raw_refusal",
+]

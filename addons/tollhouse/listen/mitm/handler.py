@@ -149,7 +149,9 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
                     elif isinstance(command, commands.Log):
                         log.log(min(command.level, logging.INFO), "%s", command.message)
                     else:
-                        raise RuntimeError(f"a layer asked for {type(command).__name__}, which is never done here")
+                        raise RuntimeError(
+                            f"a layer asked for {type(command).__name__}, which is never done here"
+                        )
         except Exception:
             log.exception("a connection's layers failed; it is closed")
             self.close()
@@ -235,7 +237,9 @@ class GateMaster:
         self.commands = self
         self.addons = AddonManager(self)
         self.addons.add(*addons)
-        self.hooks = frozenset(name for name in all_hooks if any(hasattr(addon, name) for addon in addons))
+        self.hooks = frozenset(
+            name for name in all_hooks if any(hasattr(addon, name) for addon in addons)
+        )
 
     def collect_commands(self, addon: object) -> None:
         """Asked by the addon manager of each addon."""

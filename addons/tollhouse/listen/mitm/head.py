@@ -12,7 +12,9 @@ from mitmproxy.net.http.validate import validate_headers
 from tollhouse.denial import Denial
 from tollhouse.headers import CONNECTION_SPECIFIC
 
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21-\x7e\x80-\xff]+) (HTTP/1\.[01])")
+_REQUEST_LINE = re.compile(
+    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21-\x7e\x80-\xff]+) (HTTP/1\.[01])"
+)
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 _TARGET = re.compile(rb"[\x21-\x7e\x80-\xff]+")
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -39,7 +41,9 @@ def bad(why: str) -> Defect:
 
 
 def too_many_headers(count: int) -> Defect:
-    return Defect(Denial("headers_too_large", f"It has {count} header lines, the limit is {MAX_HEADERS}."))
+    return Defect(
+        Denial("headers_too_large", f"It has {count} header lines, the limit is {MAX_HEADERS}.")
+    )
 
 
 def parse_http1(head: bytes) -> http.Request:
@@ -74,7 +78,18 @@ def parse_http1(head: bytes) -> http.Request:
         if not authority:
             raise bad("The request target has no host.")
     request = http.Request(
-        "", 0, method, scheme, authority, path, version, http.Headers(fields), None, None, time.time(), None
+        "",
+        0,
+        method,
+        scheme,
+        authority,
+        path,
+        version,
+        http.Headers(fields),
+        None,
+        None,
+        time.time(),
+        None,
     )
     validate_headers(request)
     return request
@@ -93,7 +108,11 @@ def parse_http2(fields: Sequence[tuple[bytes, bytes]]) -> http.Request:
             if headers or name in pseudo or name not in _H2_PSEUDO or not value:
                 raise bad("A pseudo-header is unknown, empty, given twice or out of place.")
             pseudo[name] = value
-        elif not _H2_NAME.fullmatch(name) or name in _H2_NEVER or (name == b"te" and value.lower() != b"trailers"):
+        elif (
+            not _H2_NAME.fullmatch(name)
+            or name in _H2_NEVER
+            or (name == b"te" and value.lower() != b"trailers")
+        ):
             raise bad("A header is malformed, or is one that HTTP/2 does not have.")
         else:
             headers.append((name, value))
@@ -106,9 +125,22 @@ def parse_http2(fields: Sequence[tuple[bytes, bytes]]) -> http.Request:
         raise bad("The request has more than one content-length header.")
     scheme, authority = pseudo.get(b":scheme", b""), pseudo.get(b":authority", b"")
     return http.Request(
-        "", 0, method, scheme, authority, path, b"HTTP/2.0", http.Headers(headers), None, None, time.time(), None
+        "",
+        0,
+        method,
+        scheme,
+        authority,
+        path,
+        b"HTTP/2.0",
+        http.Headers(headers),
+        None,
+        None,
+        time.time(),
+        None,
     )
 
 
 def empty_request(version: bytes = b"HTTP/1.1") -> http.Request:
-    return http.Request("", 0, b"", b"", b"", b"", version, http.Headers(), None, None, time.time(), None)
+    return http.Request(
+        "", 0, b"", b"", b"", b"", version, http.Headers(), None, None, time.time(), None
+    )

@@ -96,7 +96,11 @@ class StrictHttp1Server(_http1.Http1Server):
         end = data.find(b"\r\n\r\n", since, self.bounds.max_header_bytes + 4)
         if end < 0:
             if len(data) > self.bounds.max_header_bytes:
-                raise Defect(Denial("headers_too_large", f"The limit is {self.bounds.max_header_bytes} bytes."))
+                raise Defect(
+                    Denial(
+                        "headers_too_large", f"The limit is {self.bounds.max_header_bytes} bytes."
+                    )
+                )
             if UNSAFE_HEAD.search(data, since):
                 raise bad("The head has a bare CR or LF, a NUL or a folded line.")
             self._scanned = len(data)
@@ -179,7 +183,10 @@ class StrictHttp1Server(_http1.Http1Server):
             yield from self.state(events.ConnectionClosed(self.conn))
 
     def wait(self, event: events.Event) -> Commands:
-        if isinstance(event, events.ConnectionClosed) and event.connection.state & ConnectionState.CAN_WRITE:
+        if (
+            isinstance(event, events.ConnectionClosed)
+            and event.connection.state & ConnectionState.CAN_WRITE
+        ):
             self.half_closed = True
             return
         if isinstance(event, events.DataReceived) and len(self.buf) > self.bounds.max_header_bytes:

@@ -47,9 +47,14 @@ class BoundedHttp2Server(_http2.Http2Server):
 
     def _handle_event(self, event: events.Event) -> Commands:
         yield from super()._handle_event(event)
-        if isinstance(event, events.DataReceived) and len(self.h2_conn.incoming_buffer._data) > _FRAME + 9:
+        if (
+            isinstance(event, events.DataReceived)
+            and len(self.h2_conn.incoming_buffer._data) > _FRAME + 9
+        ):
             # hyper-h2 judges a frame's length when all of it is there: up to 16 MB.
-            yield from self.protocol_error("a frame is too large", h2.errors.ErrorCodes.FRAME_SIZE_ERROR)
+            yield from self.protocol_error(
+                "a frame is too large", h2.errors.ErrorCodes.FRAME_SIZE_ERROR
+            )
         if self.drained and not isinstance(event, _events.HttpEvent):
             for stream_id in [s for s in self.drained if not self.pending(s)]:
                 waiter = self.drained.pop(stream_id)

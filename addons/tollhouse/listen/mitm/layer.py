@@ -3,6 +3,8 @@
 proxy listener        TopLayer -> ProxyLayer -(CONNECT)-> GateTLSLayer -> CallLayer
 base URL listener     TopLayer -> [GateTLSLayer ->] CallLayer
 transparent listener  TopLayer -> GateTLSLayer -> CallLayer
+
+Past 400 lines because the layers of one connection hand over to each other.
 """
 
 from __future__ import annotations
@@ -57,7 +59,9 @@ class HttpSide(layer.Layer):
 
     listener: ListenerKind
 
-    def __init__(self, context: Context, handler: TollhouseConnectionHandler, connect: ConnectRequest | None) -> None:
+    def __init__(
+        self, context: Context, handler: TollhouseConnectionHandler, connect: ConnectRequest | None
+    ) -> None:
         super().__init__(context)
         self.handler = handler
         self.connect = connect
@@ -70,9 +74,13 @@ class HttpSide(layer.Layer):
     def _handle_event(self, event: events.Event) -> Commands:
         if isinstance(event, events.Start):
             if self.context.client.alpn == b"h2":
-                self.http = BoundedHttp2Server(self.context.fork(), self.handler.bounds, self._behind)
+                self.http = BoundedHttp2Server(
+                    self.context.fork(), self.handler.bounds, self._behind
+                )
             else:
-                self.http = StrictHttp1Server(self.context.fork(), self.handler.bounds, self.handler.clock)
+                self.http = StrictHttp1Server(
+                    self.context.fork(), self.handler.bounds, self.handler.clock
+                )
             yield from self._to_http(event)
         elif isinstance(event, Reply):
             if isinstance(event.event, bytes):
@@ -94,7 +102,11 @@ class HttpSide(layer.Layer):
         if exchange.finished and not exchange.body_complete:
             self._unread.setdefault(event.stream_id, self.handler.clock())
         ended = isinstance(event, _events.ResponseEndOfMessage) and exchange.body_complete
-        bare = isinstance(event, _events.ResponseHeaders) and event.end_stream and exchange.body_complete
+        bare = (
+            isinstance(event, _events.ResponseHeaders)
+            and event.end_stream
+            and exchange.body_complete
+        )
         if ended or bare or isinstance(event, _events.ResponseProtocolError):
             self._drop(event.stream_id)
 
@@ -193,12 +205,18 @@ class HttpSide(layer.Layer):
             http_version="2" if is_http2 else "1.0" if data.http_version == b"HTTP/1.0" else "1.1",
             method=data.method.decode(),
             target=data.path.decode(),
-            scheme=data.scheme.decode() if is_http2 or absolute is not None else "https" if client.tls else "http",
+            scheme=data.scheme.decode()
+            if is_http2 or absolute is not None
+            else "https"
+            if client.tls
+            else "http",
             absolute_authority=absolute,
             authority=(data.authority.decode() or None) if is_http2 else None,
             headers=_read_fields(data.headers.fields),
             connect_host=self.connect.host if self.connect else None,
-            connect_proxy_authorization=_first(self.connect.headers, "proxy-authorization") if self.connect else None,
+            connect_proxy_authorization=_first(self.connect.headers, "proxy-authorization")
+            if self.connect
+            else None,
             sni=client.sni,
             client_ip=_ip_of(client),
         )
@@ -236,7 +254,9 @@ class ProxyLayer(HttpSide):
             http1_side.state = http1_side.done
             yield from super().request(event)
             return
-        connect = ConnectRequest(target, _read_fields(event.request.data.headers.fields), _ip_of(client))
+        connect = ConnectRequest(
+            target, _read_fields(event.request.data.headers.fields), _ip_of(client)
+        )
         yield TollhouseConnectHook(connect)
         http1_side.state = http1_side.done
         if connect.host is None:
@@ -281,10 +301,15 @@ class GateTLSLayer(ClientTLSLayer):
             self.child_layer = CallLayer(context, handler, listener, connect)
         handler.http = self.child_layer
 
-    def receive_handshake_data(self, data: bytes) -> Generator[commands.Command, Any, tuple[bool, str | None]]:
+    def receive_handshake_data(
+        self, data: bytes
+    ) -> Generator[commands.Command, Any, tuple[bool, str | None]]:
         if not self.client_hello_parsed and data:
             self._hello_reads += 1
-            if len(self.recv_buffer) + len(data) > _MAX_HELLO or self._hello_reads > _MAX_HELLO_READS:
+            if (
+                len(self.recv_buffer) + len(data) > _MAX_HELLO
+                or self._hello_reads > _MAX_HELLO_READS
+            ):
                 return False, "the ClientHello has no end"
             if not self.recv_buffer and data[0] != 0x16:  # A handshake record, RFC 8446 5.1.
                 return False, "this is no TLS"

@@ -53,21 +53,33 @@ class ClientWire:
                 http_side.awaits_continue = False
             self._reply(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def send_head(self, status: int, headers: Sequence[tuple[str, str]], data: bytes, *, end: bool) -> None:
-        fields = [(k.encode("utf-8", "surrogateescape"), v.encode("utf-8", "surrogateescape")) for k, v in headers]
+    def send_head(
+        self, status: int, headers: Sequence[tuple[str, str]], data: bytes, *, end: bool
+    ) -> None:
+        fields = [
+            (k.encode("utf-8", "surrogateescape"), v.encode("utf-8", "surrogateescape"))
+            for k, v in headers
+        ]
         if self._http_version == b"HTTP/2.0":
             version = b"HTTP/2.0"
         else:
             version = b"HTTP/1.1"
             sized = any(k == b"content-length" for k, _ in fields)
-            if not sized and (data or not end) and status not in (204, 304) and self._method != b"HEAD":
+            if (
+                not sized
+                and (data or not end)
+                and status not in (204, 304)
+                and self._method != b"HEAD"
+            ):
                 if self._http_version == b"HTTP/1.1":
                     fields.append((b"transfer-encoding", b"chunked"))
                 else:
                     fields.append((b"connection", b"close"))
         now = time.time()
         phrase = b"" if version == b"HTTP/2.0" else reason(status)
-        response = http.Response(version, status, phrase, http.Headers(fields), None, None, now, now)
+        response = http.Response(
+            version, status, phrase, http.Headers(fields), None, None, now, now
+        )
         bare = end and not data and version == b"HTTP/2.0"
         given: list[_events.HttpEvent] = [_events.ResponseHeaders(self._stream_id, response, bare)]
         if data:
@@ -84,7 +96,11 @@ class ClientWire:
 
     def abort(self) -> None:
         # For other codes mitmproxy sends a page of its own on HTTP/2 if there was no head yet.
-        self._reply(_events.ResponseProtocolError(self._stream_id, "the answer was cut", _events.ErrorCode.KILL))
+        self._reply(
+            _events.ResponseProtocolError(
+                self._stream_id, "the answer was cut", _events.ErrorCode.KILL
+            )
+        )
 
     def congested(self) -> bool:
         http_side = self._side.http
