@@ -35,7 +35,7 @@ def test_text_forms_are_redacted(lease: Lease, caplog: pytest.LogCaptureFixture)
         str(secret),
         f"{secret}",
         f"{secret:>80}",
-        "%s %r" % (secret, secret),
+        "%s %r" % (secret, secret),  # noqa: UP031
         repr([lease]),
     ]
     for form in [*forms, caplog.text, str(vars(caplog.records[0]))]:

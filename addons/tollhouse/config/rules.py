@@ -31,6 +31,7 @@ from tollhouse.providers import BUILT_IN, Catalog, Provider
 Found = Iterator[tuple[str, str]]
 
 _BUILT_IN: Final = {provider.name: provider for provider in BUILT_IN}
+_EVERY_ADDRESS: Final = ("0.0.0.0", "::")  # noqa: S104
 _LISTENERS: Final = ("proxy", "base_url", "transparent", "admin")
 
 
@@ -86,11 +87,7 @@ def listen_rules(listen: ListenConfig) -> Found:
     seen: dict[int, list[tuple[str, str]]] = {}
     for name, address in open_ones:
         for other, host in seen.get(address.port, []) if address.port else []:
-            if (
-                host == address.host
-                or host in ("0.0.0.0", "::")
-                or address.host in ("0.0.0.0", "::")
-            ):
+            if host == address.host or host in _EVERY_ADDRESS or address.host in _EVERY_ADDRESS:
                 yield (
                     f"listen.{name}",
                     f"{address} is the port of listen.{other} as well; give each listener its own",

@@ -333,7 +333,10 @@ _WANTED: Final = (
     "Wanted is a CA with critical name constraints: dNSName of the providers' hosts permitted, iPAddress 0.0.0.0/0 and "
     "::/0 excluded, and a subject key identifier. `tollhouse run` makes such a one when [ca] is not set."
 )
-_MAKE_ANEW: Final = "Make a new one (`tollhouse ca renew`; the files of [ca] are yours to make), give it to the workloads, and restart."
+_MAKE_ANEW: Final = (
+    "Make a new one (`tollhouse ca renew`; the files of [ca] are yours to make), give it to the "
+    "workloads, and restart."
+)
 
 
 def _public_bytes(holder: x509.Certificate | SigningKey) -> bytes:
