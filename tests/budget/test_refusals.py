@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.support.calls import requested
 
-from tollhouse.budget.refusals import refusal
+from tollhouse.budget.refusals import refusal, unpriced
 from tollhouse.call import Amount, Project
 from tollhouse.ledger.ledger import Scope, Short
 
@@ -89,3 +91,13 @@ def test_the_scope_is_the_limits_own() -> None:
     assert "project" not in told
     assert CAP not in told
     assert "project" not in message(short("1 concurrent", "token"))
+
+
+def test_what_has_no_price_is_named() -> None:
+    """A model may have a price for text and none for sound: the sentence says which one is missing."""
+    plain = requested()
+    heard = replace(plain, estimate=replace(plain.estimate, asks=frozenset({"output_audio", "input_audio"})))
+    assert unpriced(plain).why == "The model is 'gpt-4o' of openai."
+    assert unpriced(heard).why == (
+        "The model is 'gpt-4o' of openai. The request asks for input_audio, output_audio, which must have a price of its own."
+    )

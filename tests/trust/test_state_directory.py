@@ -71,7 +71,7 @@ def test_a_directory_that_others_can_write_in(state: Path, mode: int) -> None:
         f"{state} has mode {mode:04o}. Others on this machine can write in the state directory."
     ]
     [exposure] = exposures(state)
-    assert exposure.todo.startswith(f"`chmod 0700 {state}` if nobody has;")
+    assert exposure.todo.startswith(f"If nobody has done so, `chmod 0700 {state}`;")
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o660, 0o666, 0o610])

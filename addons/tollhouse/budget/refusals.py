@@ -7,6 +7,7 @@ from typing import Final
 
 from tollhouse.call import Amount, Project, Requested
 from tollhouse.denial import Denial
+from tollhouse.families.units import TOKEN_PARTS
 from tollhouse.ledger.ledger import Short
 from tollhouse.ledger.limits import format_usd
 from tollhouse.timestamps import rfc3339
@@ -17,7 +18,10 @@ _LONGEST_RETRY_AFTER_S: Final = 60.0
 
 def unpriced(requested: Requested) -> Denial:
     model, provider = requested.asked.model, requested.admitted.provider
-    return Denial("model_unpriced", f"The model is {model[:80]!a} of {provider.name}.")
+    why = f"The model is {model[:80]!a} of {provider.name}."
+    if asks := ", ".join(name for name in TOKEN_PARTS if name in requested.estimate.asks):
+        why += f" The request asks for {asks}, which must have a price of its own."
+    return Denial("model_unpriced", why)
 
 
 def refusal(

@@ -63,7 +63,7 @@ def _exposure(
         yield Exposure(
             f"{path} belongs to user {state.st_uid}, and the gateway runs as user {user}.",
             f"That user can read or change {whose}: the CA's key, the keys of providers, who may call.",
-            f"`chown -R {user} {path}` if nobody has, or run the gateway as user {state.st_uid}.",
+            f"If nobody has done so, `chown -R {user} {path}`; or run the gateway as user {state.st_uid}.",
         )
     mode = stat.S_IMODE(state.st_mode)
     allowed = by_group if state.st_uid == 0 != user else 0
@@ -72,5 +72,6 @@ def _exposure(
         yield Exposure(
             f"{path} has mode {mode:04o}.",
             f"Others on this machine can {change} {whose}.",
-            f"`chmod {ours} {path}` if nobody has; else make a new CA, keys and tokens in another [state] directory.",
+            f"If nobody has done so, `chmod {ours} {path}`; else make a new CA, keys and tokens in another [state] "
+            "directory.",
         )
