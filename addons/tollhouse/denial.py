@@ -124,9 +124,7 @@ REASONS: Final[dict[str, Reason]] = {
     "timeout": Reason(
         408, _W, "The request took too long to arrive.", "Send it again.", retry=True
     ),
-    "body_too_large": Reason(
-        413, _W, "The request's body is too large.", "Send less, or have [limits] raised."
-    ),
+    "body_too_large": Reason(413, _W, "The request's body is too large.", "Send less."),
     "headers_too_large": Reason(
         431, _W, "The request's headers are too large.", "Send fewer or shorter headers."
     ),

@@ -126,10 +126,13 @@ def run(config: Config) -> int:
             "nowhere else: take it out of the environment (and renew it, since it has been there)."
         )
         return 1
-    if "embedded" in (config.redis.url, config.vault.address):
+    if config.redis.url == "embedded":
         _say(
-            "embedded stores are for one machine: projects and tokens survive a restart, spend does not."
+            "embedded stores are for one machine: "
+            "projects and tokens survive a restart, spend does not."
         )
+    elif config.vault.address == "embedded":
+        _say("the embedded Vault is for one machine: gateways on others do not find its keys.")
     if config.redis.unsafe_fail_open:
         _say(
             "UNSAFE: [redis] unsafe_fail_open = true: while Redis is away, identities proven in the last 5 minutes call "

@@ -96,7 +96,9 @@ def test_the_scope_is_the_limits_own() -> None:
 def test_what_has_no_price_is_named() -> None:
     """A model may have a price for text and none for sound: the sentence says which one is missing."""
     plain = requested()
-    heard = replace(plain, estimate=replace(plain.estimate, asks=frozenset({"output_audio", "input_audio"})))
+    heard = replace(
+        plain, estimate=replace(plain.estimate, asks=frozenset({"output_audio", "input_audio"}))
+    )
     assert unpriced(plain).why == "The model is 'gpt-4o' of openai."
     assert unpriced(heard).why == (
         "The model is 'gpt-4o' of openai. The request asks for input_audio, output_audio, which must have a price of its own."

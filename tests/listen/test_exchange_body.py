@@ -52,7 +52,7 @@ async def test_too_large(pieces: list[int]) -> None:
         await task
     assert (refused.value.denial.code, refused.value.denial.why) == (
         "body_too_large",
-        "The limit is 100 bytes.",
+        "The limit is 100 bytes ([limits] max_body_bytes).",
     )
 
 

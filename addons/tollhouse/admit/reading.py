@@ -100,10 +100,11 @@ class ReadBody:
                 raise Refused("bad_request", "Content-Length is not a number.")
             # By its digits first: Python reads no number of more than 4300 of them.
             if len(length.lstrip("0")) > 18 or int(length) > self._max_body_bytes:
-                raise Refused(
-                    "body_too_large",
-                    f"It says {length[:20]} bytes, the limit is {self._max_body_bytes}.",
+                why = (
+                    f"It says {length[:20]} bytes, the limit is {self._max_body_bytes} "
+                    "([limits] max_body_bytes)."
                 )
+                raise Refused("body_too_large", why)
         identity = admitted.identity
         kept = self._bodies.reserve(
             identity.charged_as or identity.token_id, admitted.arrival.head.client_ip

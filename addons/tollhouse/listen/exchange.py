@@ -176,7 +176,9 @@ class Exchange:
                 size += len(part)
                 self.buffered -= len(part)
                 if size > limit:
-                    raise Refused("body_too_large", f"The limit is {limit} bytes.")
+                    raise Refused(
+                        "body_too_large", f"The limit is {limit} bytes ([limits] max_body_bytes)."
+                    )
                 if kept is not None:
                     kept.extend(len(part))
                 parts.append(part)

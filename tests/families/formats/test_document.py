@@ -196,3 +196,10 @@ def test_strings_side_by_side_are_refused_at_the_first():
     with pytest.raises(Refused) as refused:
         parsed(b'{"a":[' + b'""' * 100_000)
     assert refused.value.denial.why.endswith("(there is nothing before the string at byte 8).")
+
+
+@pytest.mark.parametrize("body", [b"", PADDING])
+def test_no_body_at_all(body: bytes) -> None:
+    """A client that forgot the body is told so, not where its JSON is wrong."""
+    why = "The body is empty; send a JSON object."
+    assert _why(body) == ("bad_request", why)

@@ -133,6 +133,8 @@ def _tree(body: bytes, decoder: json.JSONDecoder) -> dict[str, Any]:
     except RecursionError:
         refuse(f"The body nests deeper than {MAX_DEPTH} levels.")
     except ValueError as error:
+        if not body.strip():
+            refuse("The body is empty; send a JSON object.")
         where = f" (at character {error.pos})" if isinstance(error, json.JSONDecodeError) else ""
         refuse(f"The body is not valid JSON{where}.")
     if not isinstance(document, dict):
@@ -205,7 +207,7 @@ def _bound(nodes: int, plain: int) -> None:
             "body_too_large", f"It has more than {MAX_NODES} values; send fewer in one request."
         )
     if plain > MAX_PLAIN:
-        why = f"More than {MAX_PLAIN} bytes of it are no long texts; send fewer values in one request."
+        why = f"It has more than {MAX_PLAIN} bytes outside its long texts; send fewer values in one request."
         raise Refused("body_too_large", why)
 
 
