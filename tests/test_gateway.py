@@ -315,6 +315,15 @@ def one_line(outcome: tuple[int, list[str]], *parts: str) -> None:
     assert all(part in line for part in parts), line
 
 
+def test_which_embedded_store_forgets_what(configure: Callable[..., Config], taken: str) -> None:
+    """A real Redis keeps the spend: then nothing is said of it, only of the embedded Vault."""
+    config = configure({"redis": {"url": "redis://127.0.0.1:1/0"}, "listen": {"admin": taken}})
+    code, said = run(config.path)
+    assert code == 1
+    assert "tollhouse: the embedded Vault is for one machine: " in said[0]
+    assert not any("spend" in line for line in said)
+
+
 def test_a_port_that_is_taken(configure: Callable[..., Config], taken: str) -> None:
     """One line, exit 1."""
     config = configure({"listen": {"admin": taken}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,9 @@ def test_a_stream_that_runs_out_of_money(road: Road, usage: bool) -> None:
         read()
     assert type(raised.value) is openai.APIError
     assert raised.value.code == "budget_exceeded"
+    # It names what was asked for beyond the hold, which did not fit; not the hold, which did.
+    [wanted] = re.findall(r"may cost up to ([0-9.]+) USD", raised.value.message)
+    assert Decimal(wanted) > Decimal("0.025")
     assert 1500 < "".join(seen).count(" word") < 2600
     assert road.standin.wait_for(lambda book: book[0].outcome == "client_gone")
     [line] = road.wait_lines(1)

@@ -214,6 +214,7 @@ class Purse:
         if self._fail_open is not None and hold.id in self._fail_open.opened:
             return await self._extend_opened(self._fail_open, hold, more)
         refused: Short | None = None
+        asked = hold.amount
         wanted = more
         output = hold.estimate.units.output
         try:
@@ -228,7 +229,7 @@ class Purse:
                 if refused is not None:
                     wanted = 0
                     break
-                refused = result
+                refused, asked = result, enlarged(hold.amount, step)
                 wanted = self._output_within(hold, output, more, result)
                 if wanted < LEAST_TOKENS or result.others:
                     wanted = 0
@@ -238,7 +239,7 @@ class Purse:
         if refused is None:
             return wanted, None
         project = hold.requested.admitted.project
-        return wanted, refusal(refused, project, hold.amount, hold.estimate.units.output)
+        return wanted, refusal(refused, project, asked, output + more)
 
     async def _extend_opened(
         self, fail_open: FailOpen, hold: CallHold, more: int
@@ -252,7 +253,7 @@ class Purse:
         if refused is not None:
             if isinstance(refused, Denial):
                 return 0, refused
-            return 0, refusal(refused, hold.requested.admitted.project, hold.amount, output)
+            return 0, refusal(refused, hold.requested.admitted.project, amount, output + more)
         self._set_output(hold, output + more)
         hold.amount = amount
         return more, None

@@ -59,7 +59,6 @@ class Units(NamedTuple):
         return {"seconds": milliseconds / 1000, **found} if milliseconds else found
 
 
-NAMES: Final = Units._fields
 INPUT_PARTS: Final = ("cached", "cache_write", "input_audio", "cached_audio", "input_image")
 OUTPUT_PARTS: Final = ("reasoning", "output_audio", "output_image")
 TOKEN_PARTS: Final = (
