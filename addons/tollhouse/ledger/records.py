@@ -70,7 +70,10 @@ def whose(scopes: Sequence[Scope]) -> dict[str, str]:
 
 def packed(carried: Mapping[str, str]) -> str:
     """What a hold carries, as one text; `unpacked` reads it."""
-    return _SEPARATOR.join([part.translate(_NOT_IN_TEXT) for part in flat(carried)])
+    parts = flat(carried)
+    if not "".join(parts).isprintable():
+        parts = [part.translate(_NOT_IN_TEXT) for part in parts]
+    return _SEPARATOR.join(parts)
 
 
 def unpacked(text: str) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 
 from mitmproxy import http
@@ -11,6 +10,7 @@ from mitmproxy.net.http.validate import validate_headers
 
 from tollhouse.denial import Denial
 from tollhouse.headers import CONNECTION_SPECIFIC
+from tollhouse.listen.mitm.message import Request
 
 _REQUEST_LINE = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21-\x7e\x80-\xff]+) (HTTP/1\.[01])"
@@ -46,7 +46,7 @@ def too_many_headers(count: int) -> Defect:
     )
 
 
-def parse_http1(head: bytes) -> http.Request:
+def parse_http1(head: bytes) -> Request:
     """An HTTP/1 request from its head, every line of which ends with CRLF. Raises `Defect` and ValueError."""
     count = head.count(b"\r\n") - 1
     if count > MAX_HEADERS:
@@ -77,25 +77,12 @@ def parse_http1(head: bytes) -> http.Request:
         authority, path = rest[:cut], rest[cut:] or b"/"
         if not authority:
             raise bad("The request target has no host.")
-    request = http.Request(
-        "",
-        0,
-        method,
-        scheme,
-        authority,
-        path,
-        version,
-        http.Headers(fields),
-        None,
-        None,
-        time.time(),
-        None,
-    )
+    request = Request(method, scheme, authority, path, version, http.Headers(fields))
     validate_headers(request)
     return request
 
 
-def parse_http2(fields: Sequence[tuple[bytes, bytes]]) -> http.Request:
+def parse_http2(fields: Sequence[tuple[bytes, bytes]]) -> Request:
     """An HTTP/2 request from its header block (RFC 9113 8.2, 8.3). Raises `Defect`."""
     if len(fields) > MAX_HEADERS:
         raise too_many_headers(len(fields))
@@ -124,23 +111,8 @@ def parse_http2(fields: Sequence[tuple[bytes, bytes]]) -> http.Request:
     if sum(name == b"content-length" for name, _ in headers) > 1:
         raise bad("The request has more than one content-length header.")
     scheme, authority = pseudo.get(b":scheme", b""), pseudo.get(b":authority", b"")
-    return http.Request(
-        "",
-        0,
-        method,
-        scheme,
-        authority,
-        path,
-        b"HTTP/2.0",
-        http.Headers(headers),
-        None,
-        None,
-        time.time(),
-        None,
-    )
+    return Request(method, scheme, authority, path, b"HTTP/2.0", http.Headers(headers))
 
 
-def empty_request(version: bytes = b"HTTP/1.1") -> http.Request:
-    return http.Request(
-        "", 0, b"", b"", b"", b"", version, http.Headers(), None, None, time.time(), None
-    )
+def empty_request(version: bytes = b"HTTP/1.1") -> Request:
+    return Request(b"", b"", b"", b"", version, http.Headers())

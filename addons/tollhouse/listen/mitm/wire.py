@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from mitmproxy.proxy import events
 from mitmproxy.proxy.layers.http import _events
 
 from tollhouse.listen.mitm.http2 import BoundedHttp2Server
+from tollhouse.listen.mitm.message import Response
 
 if TYPE_CHECKING:
     from tollhouse.listen.mitm.layer import HttpSide
@@ -75,11 +75,8 @@ class ClientWire:
                     fields.append((b"transfer-encoding", b"chunked"))
                 else:
                     fields.append((b"connection", b"close"))
-        now = time.time()
         phrase = b"" if version == b"HTTP/2.0" else reason(status)
-        response = http.Response(
-            version, status, phrase, http.Headers(fields), None, None, now, now
-        )
+        response = Response(version, status, phrase, http.Headers(fields))
         bare = end and not data and version == b"HTTP/2.0"
         given: list[_events.HttpEvent] = [_events.ResponseHeaders(self._stream_id, response, bare)]
         if data:
