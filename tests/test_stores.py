@@ -49,6 +49,16 @@ def test_a_ca_that_replicas_share(tmp_path: Path) -> None:
     assert list(config.state.directory.iterdir()) == []
 
 
+def test_a_new_ca_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A state directory that got lost would else end all trust in silence."""
+    config = configured(tmp_path)
+    open_ca(config, catalog(config))
+    assert f"give {config.state.directory / 'ca.pem'} to the workloads" in caplog.text
+    caplog.clear()
+    open_ca(config, catalog(config))
+    assert caplog.text == ""
+
+
 def test_a_host_that_was_added(tmp_path: Path) -> None:
     """The CA does not reach it: said with its name and what to do, not at the first handshake."""
     config = configured(tmp_path)

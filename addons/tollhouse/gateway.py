@@ -159,7 +159,7 @@ class Gateway:
             except SpoolDamaged as damage:
                 raise GatewayError(str(damage)) from None
         if waiting:
-            log.warning("%d settles of a former run wait in %s", waiting, self.spool.path)
+            log.warning("settles of a former run wait in %s: %d", self.spool.path, waiting)
         self.on_stop(self.spool.close)
         if config.redis.unsafe_fail_open:
             self.outage = Outage(pinger(config.redis.url))

@@ -40,7 +40,11 @@ def open_ca(config: Config, catalog: Catalog) -> CertificateAuthority:
     if config.ca.cert_file is not None and config.ca.key_file is not None:
         ca = CertificateAuthority.load(config.ca.cert_file, config.ca.key_file)
     else:
+        made = config.state.directory / "ca.pem"
+        new = not made.exists()
         ca = CertificateAuthority.load_or_create(config.state.directory, hosts)
+        if new:
+            log.warning("a new CA was made: give %s to the workloads, which trust no other", made)
     missing = ca.uncovered(hosts)
     configured = {host for entry in config.providers.values() for host in entry.hosts or ()}
     todo = "Make a new one (`tollhouse ca renew`) and give it to the workloads."

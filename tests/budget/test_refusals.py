@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -96,8 +95,8 @@ def test_the_scope_is_the_limits_own() -> None:
 def test_what_has_no_price_is_named() -> None:
     """A model may have a price for text and none for sound: the sentence says which one is missing."""
     plain = requested()
-    heard = replace(
-        plain, estimate=replace(plain.estimate, asks=frozenset({"output_audio", "input_audio"}))
+    heard = plain._replace(
+        estimate=plain.estimate._replace(asks=frozenset({"output_audio", "input_audio"}))
     )
     assert unpriced(plain).why == "The model is 'gpt-4o' of openai."
     assert unpriced(heard).why == (

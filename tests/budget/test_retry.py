@@ -94,7 +94,7 @@ async def test_a_lost_master_keeps_its_own_tenants_alone(
     await cluster.purse.retry()
     assert (cluster.ledger.settled, cluster.ledger.asked.count("lost")) == (["call_1", "call_3"], 1)
     assert cluster.spool.waiting == 2
-    assert "2 spooled settles were told to Redis" in caplog.text
+    assert "spooled settles told to Redis: 2" in caplog.text
     assert "spooled settles of 1 tenants wait on (Redis: no answer in time)" in caplog.text
     cluster.ledger.away = set()
     await cluster.purse.retry()

@@ -337,12 +337,12 @@ def test_a_grant_is_shown(shell: Shell) -> None:
     """In the table of limits, and with its reason below it."""
     shell("project", "set", "p", "--tenant", "acme", "--limit", "1 usd/total")
     granted = shell("budget", "grant", "p", "5 usd", "--reason", "the fair")
-    assert (granted.stdout, "p has 5 usd more in 1 limit(s)" in granted.stderr) == ("", True)
+    assert (granted.stdout, "p has 5 usd more in 1 limit, until" in granted.stderr) == ("", True)
     lines = shell("budget", "show", "p").stdout.splitlines()
     assert lines[0] == "SCOPE      LIMIT        GRANTED  USED  HELD  LEFT  RESETS AT"
     assert lines[1] == "project:p  1 usd/total        5     0     0     6  -"
     assert lines[4].endswith("the fair")
-    for said in ("p has 1 usd more in 1 limit(s)", "the grant g1 of 1 usd was made "):
+    for said in ("p has 1 usd more in 1 limit, until", "the grant g1 of 1 usd was made "):
         assert (
             said in shell("budget", "grant", "p", "1 usd", "--reason", "more", "--id", "g1").stderr
         )

@@ -796,7 +796,7 @@ async def test_an_old_file_is_taken_over_once(
     old.write_bytes(b"".join(map(line, records)))
     with caplog.at_level(logging.WARNING):
         spool = await opened(tmp_path, 3)
-    assert "7 records of" in caplog.text
+    assert "taken over into the new spool: 7" in caplog.text
     assert not old.exists()
     assert rows(tmp_path) == [("call_1", "lost"), ("call_2", "ended"), ("call_5", "ended")]
     teller = Teller()

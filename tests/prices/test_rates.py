@@ -2,13 +2,13 @@ from decimal import Decimal
 
 import pytest
 
-from tollhouse.families.units import NAMES
+from tollhouse.families.units import Units
 from tollhouse.prices.rates import Rates, exact, matches
 
 
 def test_there_is_a_rate_for_each_unit() -> None:
     """By the same name and in the same order, so that none is left out when units are added."""
-    assert Rates._fields == NAMES
+    assert Rates._fields == Units._fields
 
 
 @pytest.mark.parametrize(

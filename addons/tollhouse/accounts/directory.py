@@ -186,8 +186,9 @@ class Directory:
             old = _decode(TokenInfo, text)
             now = self._now()
             if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
+                how = "has ended" if old.revoked_at is None else "was revoked"
                 raise ValueError(
-                    f"the token {token_id} has ended: make a new one with `tollhouse token create`"
+                    f"the token {token_id} {how}: make a new one with `tollhouse token create`"
                 )
             charged_as = old.charged_as or old.id
             new = replace(

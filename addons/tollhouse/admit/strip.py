@@ -47,16 +47,18 @@ def strip(
     which one counts.
     """
     headers = list(headers)
+    names = [key for key, _ in headers]
     for name in _ONCE:
-        if sum(key == name for key, _ in headers) > 1:
+        if names.count(name) > 1:
             raise Refused("bad_request", f"The request has more than one {name} header.")
-    named = {
-        token.strip().lower()
-        for key, value in headers
-        if key == "connection"
-        for token in value.split(",")
-        if token.strip()
-    }
+    named: set[str] = set()
+    if "connection" in names:
+        named.update(
+            token.strip().lower()
+            for key, value in headers
+            if key == "connection"
+            for token in value.split(",")
+        )
     return [
         (key, value)
         for key, value in headers

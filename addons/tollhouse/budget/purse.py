@@ -357,7 +357,7 @@ class Purse:
         await self._retry_unsettled(tell)
         replayed = await self._spool.replay(tell)
         if replayed.told:
-            log.warning("%d spooled settles were told to Redis", replayed.told)
+            log.warning("spooled settles told to Redis: %d", replayed.told)
         if lost:
             log.warning(
                 "spooled settles of %d tenants wait on (%s)", len(lost), next(iter(lost.values()))

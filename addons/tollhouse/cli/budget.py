@@ -87,7 +87,8 @@ def budget_grant(
             f"the grant {done['id']} of {done['amount']} was made {done['at']}: nothing was changed"
         )
     else:
-        say(f"{project} has {done['amount']} more in {done['limits']} limit(s), until each resets")
+        limits = "1 limit" if done["limits"] == 1 else f"{done['limits']} limits"
+        say(f"{project} has {done['amount']} more in {limits}, until each resets")
     show(done, as_json, lambda: "")
 
 

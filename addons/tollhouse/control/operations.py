@@ -224,13 +224,14 @@ class Operations:
         _check_seconds("overlap_s", overlap_s)
         _check_seconds("expires_s", expires_s)
         old = await self._directory.token(token_id)
-        if expires_s is None and old is not None and old.expires_at is not None:
+        ends = None if old is None or old.revoked_at is not None else old.expires_at
+        if expires_s is None and old is not None and ends is not None:
             if successor := await self._directory.successor(old):
                 raise OperationRefused(
                     f"{token_id} was rotated into {successor.id}, and its end no longer says how long a token should live: "
                     "rotate that one, or say --expires"
                 )
-            expires_s = max(old.expires_at - old.created_at, overlap_s)
+            expires_s = max(ends - old.created_at, overlap_s)
         token = gate_token.mint(self._random_bytes(32))
         expires_at = None if expires_s is None else self._clock() + expires_s
         info = await self._directory.rotate(token_id, token, expires_at, overlap_s)

@@ -42,21 +42,24 @@ class Units(NamedTuple):
 
     def token_counts(self) -> dict[str, int]:
         """The line's ``tokens``: ``input`` and ``output``, and each part that is not 0."""
-        parts = {name: getattr(self, name) for name in TOKEN_PARTS}
-        return {
-            "input": self.input,
-            "output": self.output,
-            **{name: n for name, n in parts.items() if n},
-        }
+        counts = {"input": self.input, "output": self.output}
+        for name in TOKEN_PARTS:
+            if count := getattr(self, name):
+                counts[name] = count
+        return counts
 
     def other_counts(self) -> dict[str, int | float]:
         """The line's ``units``: each count beside the tokens that is not 0. Time is in seconds. A
         single request is left out, because every call is one."""
-        found = {name: getattr(self, name) for name in BESIDE if getattr(self, name)}
+        found: dict[str, int | float] = {}
+        for name in BESIDE:
+            if count := getattr(self, name):
+                found["seconds" if name == "milliseconds" else name] = (
+                    count / 1000 if name == "milliseconds" else count
+                )
         if found.get("requests") == 1:
             del found["requests"]
-        milliseconds = found.pop("milliseconds", 0)
-        return {"seconds": milliseconds / 1000, **found} if milliseconds else found
+        return found
 
 
 INPUT_PARTS: Final = ("cached", "cache_write", "input_audio", "cached_audio", "input_image")

@@ -79,7 +79,7 @@ def _is(file: IO[bytes], path: Path) -> bool:
 
 def _remove(old: OldFile, path: Path) -> None:
     if old.records:
-        log.warning("%d records of %s were taken over into the new spool", old.records, path)
+        log.warning("records of %s taken over into the new spool: %d", path, old.records)
     if old.read < old.size:
         log.warning(
             "%s: the last record was cut off by a crash and is dropped (%d bytes)",

@@ -157,7 +157,7 @@ def test_every_answer_that_is_written_counts(more: dict[str, Any], n: int):
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (b"", "not valid JSON"),
+        (b"", "is empty"),
         (b"[]", "not a JSON object"),
         (b'"model"', "not a JSON object"),
         (b'\xef\xbb\xbf{"model":"m"}', "byte order mark (BOM)"),

@@ -79,3 +79,10 @@ def test_scripts_use_the_servers_clock(name: str) -> None:
     assert "redis.call('TIME')" in load_script(name).text
     assert "os.time" not in load_script(name).text
     assert "redis.call('TIME')" not in load_script(name, "{'1', '0'}").text
+
+
+@pytest.mark.parametrize("scheme", ["rediss://h:1/0?", "redis+cluster://h:1?ssl=true&"])
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, scheme: str) -> None:
+    """The client itself says only that a file is missing."""
+    with pytest.raises(ValueError, match=r"ssl_ca_certs, and \S*/ca\.pem is no file; correct"):
+        connect(f"{scheme}ssl_ca_certs={tmp_path}/ca.pem", tmp_path)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -101,6 +101,7 @@ def connect(url: str, state_directory: Path) -> Redis:
         from tollhouse.ledger.store.embedded_redis import open_store
 
         return open_store(state_directory)
+    _check_files(url)
     options: dict[str, Any] = {**_OPTIONS, "max_connections": MAX_CONNECTIONS, "retry": _retry()}
     if url.startswith((CLUSTER, SENTINEL)):
         try:
@@ -120,6 +121,15 @@ def connect(url: str, state_directory: Path) -> Redis:
     if scheme != "unix":
         options["socket_keepalive"] = True
     return Redis.from_url(url, **options)
+
+
+def _check_files(url: str) -> None:
+    """The client itself does not say which file it misses. Raises `ValueError`."""
+    for name, value in parse_qsl(urlsplit(url).query):
+        if name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") and not Path(value).is_file():
+            raise ValueError(
+                f"redis.url has the option {name}, and {value} is no file; correct the path"
+            )
 
 
 def _retry() -> Retry:

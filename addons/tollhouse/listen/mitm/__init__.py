@@ -3,6 +3,7 @@
 hooks     what our addons are asked
 layer     the layers of a connection, in order
 head      strict parsing of request heads
+message   mitmproxy's messages, made at less cost
 http1     HTTP/1 with the client
 http2     HTTP/2 with the client
 wire      the way back to the client
