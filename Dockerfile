@@ -1,6 +1,6 @@
-# One image for both stages: the environment's interpreter is a link to /usr/local/bin/python3.13. Pin it to the bytes that you
-# have tried: docker build --build-arg PYTHON_IMAGE=python:3.13.18-slim-trixie@sha256:...
-ARG PYTHON_IMAGE=python:3.13.18-slim-trixie
+# One image for both stages: the environment's interpreter is a link to /usr/local/bin/python3.13. The digest is that of the index of
+# all platforms. Take a newer one with its tag: docker build --build-arg PYTHON_IMAGE=python:3.13.N-slim-trixie@sha256:...
+ARG PYTHON_IMAGE=python:3.13.16-slim-trixie@sha256:bf44cdfcb76cd3b41e879bc058fc37ec5872002ccfde7fcb765e218cde0cd79c
 FROM ${PYTHON_IMAGE} AS build
 # uv, of the version that wrote uv.lock, and the build backend: by their hashes, as all that the lock names.
 COPY build-requirements.txt /src/

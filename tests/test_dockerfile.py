@@ -73,11 +73,13 @@ def ignored(path: str) -> bool:
 
 def test_images_are_pinned_and_the_same() -> None:
     """Both stages have one base image, since the virtual environment links to its interpreter: one
-    patch version on one release of Debian, and whoever builds may give a digest."""
+    patch version on one release of Debian, of known bytes. The example workload has it as well."""
     bases = [arguments.split()[0] for name, arguments in instructions() if name == "FROM"]
     assert bases == ["${PYTHON_IMAGE}"] * 2
     [image] = [arguments for name, arguments in instructions() if name == "ARG"]
-    assert re.fullmatch(r"PYTHON_IMAGE=python:3\.13\.[0-9]+-slim-[a-z]+", image)
+    assert re.fullmatch(r"PYTHON_IMAGE=python:3\.13\.[0-9]+-slim-[a-z]+@sha256:[0-9a-f]{64}", image)
+    compose = (ROOT / "certs" / "compose.yaml").read_text()
+    assert f"image: {image.partition('=')[2]}\n" in compose
     assert (ROOT / ".python-version").read_text().strip() == "3.13"
 
 
