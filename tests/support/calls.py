@@ -20,7 +20,7 @@ from tollhouse.call import (
 )
 from tollhouse.credential.lease import Lease
 from tollhouse.credential.secret import Secret
-from tollhouse.families.base import Asked, Limits
+from tollhouse.families.base import Asked, Limits, Request
 from tollhouse.families.units import Estimate, Units
 from tollhouse.ledger.names import Scope
 from tollhouse.providers import Provider
@@ -111,7 +111,7 @@ def requested(
         )
     raw = body if isinstance(body, bytes) else json.dumps(BODY if body is None else body).encode()
     family, dialect = at.provider.family, at.provider.dialect
-    read = replace(family.read(at.operation, at.path, at.headers, raw, dialect), **asked)
+    read = replace(family.read(Request(at.operation, at.path, at.headers, raw), dialect), **asked)
     mode = "worst" if at.worst else "typical"
     counted = estimate or family.estimate(read, mode, LIMITS, dialect)  # type: ignore[arg-type]
     return Requested(at, read, raw, counted, at.headers)

@@ -10,7 +10,7 @@ from tollhouse.admit.bodies import BodyBytes, KeptBody
 from tollhouse.admit.readers import Readers
 from tollhouse.call import Admitted, Requested
 from tollhouse.denial import Refused
-from tollhouse.families.base import Asked, Limits, Mode
+from tollhouse.families.base import Asked, Limits, Mode, Request
 from tollhouse.families.formats.document import SMALL
 from tollhouse.families.units import Estimate, Units
 from tollhouse.providers import Provider
@@ -61,7 +61,10 @@ class ReadBody:
                 raise Refused(
                     "bad_request", f"{admitted.arrival.head.method} {admitted.path} takes no body."
                 )
-            return Requested(admitted, _NOTHING_ASKED, None, _ONE_REQUEST, admitted.headers)
+            if admitted.operation.metered:
+                return self._judged(admitted, b"")
+            nothing = _NOTHING_ASKED._replace(kind=admitted.operation.kind)
+            return Requested(admitted, nothing, None, _ONE_REQUEST, admitted.headers)
         head = admitted.arrival.head
         if any(coding != "identity" for coding in head.get_all("content-encoding")):
             raise Refused(
@@ -75,12 +78,19 @@ class ReadBody:
     def _judged(self, admitted: Admitted, body: bytes) -> Requested:
         provider = admitted.provider
         family = provider.family
-        asked = family.read(
-            admitted.operation, admitted.path, admitted.headers, body, provider.dialect
+        operation = admitted.operation
+        request = Request(
+            operation, admitted.path, admitted.headers, body, admitted.query, admitted.host
         )
-        mode: Mode = "worst" if admitted.worst else "typical"
-        estimate = family.estimate(asked, mode, self._limits(provider, asked), provider.dialect)
-        return Requested(admitted, asked, body, estimate, family.sent_headers(admitted.headers))
+        asked = family.read(request, provider.dialect)
+        estimate = _ONE_REQUEST
+        if operation.metered:
+            mode: Mode = "worst" if admitted.worst else "typical"
+            estimate = family.estimate(asked, mode, self._limits(provider, asked), provider.dialect)
+        if not operation.reads_body:
+            return Requested(admitted, asked, None, estimate, admitted.headers)
+        headers = family.sent_headers(admitted.headers, asked)
+        return Requested(admitted, asked, body, estimate, headers)
 
     def _limits(self, provider: Provider, asked: Asked) -> Limits:
         """Of the largest of the models that the request can reach."""

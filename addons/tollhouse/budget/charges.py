@@ -36,6 +36,7 @@ class Charges:
             return Amount(requests=1), True
         nano_usd = self.ceiling(requested, estimate, estimate.units.output)
         tokens = estimate.units.tokens + estimate.predicted
+        tokens += sum(item.units.tokens for item in estimate.beside)
         # A cap of two thousand million tokens, 128 times, is more than the ledger can count: more than any limit, too.
         return Amount(
             min(nano_usd or 0, MAX_AMOUNT), min(tokens, MAX_AMOUNT), 1
@@ -58,6 +59,11 @@ class Charges:
                 worst=admitted.worst,
             )
             most = None if nano_usd is None or most is None else max(most, nano_usd)
+        beside = [
+            self._prices.cost(price_id, item, at=admitted.arrival.timestamp)
+            for item in estimate.beside
+        ]
+        most = None if most is None or None in beside else most + sum(filter(None, beside))
         if most is not None and not asked.models_unknown:
             return most
         return (
@@ -198,6 +204,8 @@ class Charges:
         return Amount(total, sum(charge.units.tokens for charge in charges), 1)
 
     def _price(self, requested: Requested, charge: Charge) -> int | None:
+        if charge.paid is not None:
+            return charge.paid
         admitted, model = requested.admitted, requested.asked.model
         price_id = admitted.provider.price_id
         served = charge if charge.model else charge._replace(model=model)

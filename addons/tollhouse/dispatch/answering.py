@@ -85,8 +85,9 @@ class Answering:
         self._admitted = requested.admitted
         head = AnswerHead(answer.status, answer.headers)
         meter = partial(self._admitted.provider.family.meter, requested.asked, head)
+        makes = requested.admitted.operation.objects == "makes" and 200 <= answer.status < 300
         self._metering = Metering(
-            meter if self.metered else PassThrough, silence_s, self._meter_failed
+            meter if self.metered or makes else PassThrough, silence_s, self._meter_failed
         )
         self._tap = BudgetTap(hold, self._metering)
         judging = (Judging(self._metering, breaker),) if self.metered else ()

@@ -16,9 +16,13 @@ from tollhouse.families.units import Charge, Estimate
 
 Headers = Sequence[tuple[str, str]]
 """Names in lower case, in order, duplicates kept."""
-Cost = Literal["metered", "free", "job", "mints"]
-"""``metered``: the answer tells the usage. ``free``: it costs nothing. ``job``: the cost comes later, elsewhere. ``mints``: it
-makes a credential or a session that would go around the gateway."""
+Cost = Literal["metered", "free", "job", "mints", "account"]
+"""``metered``: the answer tells the usage. ``free``: it costs nothing. ``job``: the cost comes later,
+elsewhere. ``mints``: it makes a credential or a session that would go around the gateway.
+``account``: it administrates the account. The last two are refused always."""
+Objects = Literal["", "makes", "lists", "deletes"]
+"""What a request does with objects that the provider keeps, beside using them. ``makes``: the answer
+has the id of a new one. ``lists``: the answer shows those of everybody who has the key."""
 Mode = Literal["typical", "worst"]
 """``worst`` is the most that a call can use; ``typical`` is the likely most."""
 
@@ -31,6 +35,7 @@ class Operation:
     cost: Cost
     reads_body: bool = False
     """The body is read and judged before anything is held. Without it a body is refused."""
+    objects: Objects = ""
 
     @property
     def metered(self) -> bool:
@@ -39,8 +44,9 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One open method and path. ``path`` has to fit the whole path, without the query. ``hosts``
-    has to fit the whole host; None stands for every host."""
+    """One method and path. ``path`` has to fit the whole path, without the query. ``hosts`` has to
+    fit the whole host; None stands for every host. Groups of ``path`` whose names begin with
+    ``object`` are ids of objects that the provider keeps."""
 
     method: str
     path: re.Pattern[str]
@@ -68,8 +74,20 @@ class Limits:
     answer: int
 
 
+class Request(NamedTuple):
+    """What `Family.read` gets: a request whose body has come whole."""
+
+    operation: Operation
+    path: str
+    headers: Headers
+    body: bytes = b""
+    """b"" where the operation reads none."""
+    query: str = ""
+    host: str = ""
+
+
 class Asked(NamedTuple):
-    """What a request's body says."""
+    """What a request says."""
 
     model: str = ""
     other_models: tuple[str, ...] = ()
@@ -94,6 +112,12 @@ class Asked(NamedTuple):
     the answer."""
     lowered_to: int | None = None
     """`Family.rewrite` lowers the cap of each choice to this."""
+    kind: str = ""
+    """That of the operation."""
+    objects: tuple[str, ...] = ()
+    """Ids of objects that the provider keeps, as far as the body names them."""
+    detail: Any = None
+    """What the family's own meter has to know of the request. Nobody else looks at it."""
     document: Any = None
     """The parsed body, for `Family.estimate` and `Family.rewrite`. It is dropped after them: it
     takes several times the memory of the body's bytes."""
@@ -153,6 +177,10 @@ class Meter(Protocol):
     def boundary(self) -> Boundary | None:
         """None: no event of ours can be put into this answer."""
 
+    @property
+    def created(self) -> tuple[str, ...]:
+        """Ids of objects that the answer says the provider now keeps."""
+
     def feed(self, data: bytes) -> bytes:
         """The bytes that go to the client now."""
 
@@ -171,7 +199,8 @@ class PassThrough:
     done = False
     error = ""
     edits = False
-    boundary = None
+    boundary: Boundary | None = None
+    created: tuple[str, ...] = ()
 
     def feed(self, data: bytes) -> bytes:
         return data
@@ -211,10 +240,11 @@ def _unmetered(*_: object) -> NoReturn:
 class Family:
     """An API and its dialects. docs/adding-a-provider.md explains each part.
 
-    ``read`` gets the operation, the path, the headers and the body. It raises `Refused` for a body
+    ``read`` is asked for operations that are metered or read a body. It raises `Refused` for a body
     that can't be read in exactly one way. ``rewrite`` changes the body where `Asked` says so, and
-    no other byte. ``estimate`` never raises. ``sent_headers`` gives the headers under which the
-    body is sent. ``meter`` is asked for answers of metered operations with a status of 2xx.
+    no other byte. ``estimate`` is asked for metered operations, and never raises. ``sent_headers``
+    gives the headers under which the body is sent. ``meter`` is asked for answers with a status of
+    2xx of operations that are metered or make an object.
 
     ``error_body`` and ``error_event`` write a denial and a call's id as an error that the family's
     SDKs raise as their own: as a body of JSON, and as the last event of a stream that has begun.
@@ -227,9 +257,9 @@ class Family:
     verdicts: tuple[Rule, ...] = ()
     spoken_by_others: bool = False
     """Other companies speak it as well, at prices of their own."""
-    read: Callable[[Operation, str, Headers, bytes, Dialect], Asked] = _unmetered
+    read: Callable[[Request, Dialect], Asked] = _unmetered
     rewrite: Callable[[bytes, Asked], bytes] = _unmetered
-    sent_headers: Callable[[Headers], Headers] = _unmetered
+    sent_headers: Callable[[Headers, Asked], Headers] = _unmetered
     estimate: Callable[[Asked, Mode, Limits, Dialect], Estimate] = _unmetered
     meter: Callable[[Asked, AnswerHead], Meter] = _unmetered
 

@@ -74,12 +74,16 @@ BESIDE: Final = ("milliseconds", "characters", "images", "pages", "searches", "r
 
 
 class Charge(NamedTuple):
-    """One item of a call's bill. ``model`` is the model that served it, "" if the answer names none; ``tier`` is the service
-    tier that was served, "" for the standard one."""
+    """One item of a call's bill. ``model`` is the model that served it, "" if the answer names none.
+    For a tool that the provider ran it is the tool's name in the table of prices. ``tier`` is the
+    service tier that was served, "" for the standard one."""
 
     model: str
     units: Units
     tier: str = ""
+    paid: int | None = None
+    """What the account pays for it in nano-dollars, where the answer itself says so. Then no price
+    is looked for."""
 
 
 class Estimate(NamedTuple):
@@ -96,6 +100,9 @@ class Estimate(NamedTuple):
     predicted: int = 0
     """Tokens of output beside ``units.output``. The unused part of a predicted output is charged as
     output beside the cap."""
+    beside: tuple[Charge, ...] = ()
+    """Upper bounds of what is charged beside the model's own units: tools that the provider runs, a
+    second model."""
     grows: bool = False
     """``units.output`` is a first slice of an answer whose end nobody knows."""
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tollhouse.denial import Refused
-from tollhouse.families.base import Asked, Dialect
+from tollhouse.families.base import Asked, Dialect, Request
 from tollhouse.families.formats.document import MAX_DEPTH
 from tollhouse.families.openai import CHAT, EMBEDDINGS
 from tollhouse.families.openai.request import read
@@ -16,7 +16,7 @@ _OPERATIONS = {"chat": CHAT, "embeddings": EMBEDDINGS}
 
 
 def _read(body: bytes, kind: str = "chat", usage_in_stream: Any = "on_request") -> Asked:
-    return read(_OPERATIONS[kind], "", (), body, Dialect(usage_in_stream))
+    return read(Request(_OPERATIONS[kind], "", (), body), Dialect(usage_in_stream))
 
 
 def _chat(**more: Any) -> bytes:

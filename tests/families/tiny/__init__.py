@@ -17,10 +17,10 @@ from tollhouse.families.base import (
     Asked,
     Dialect,
     Family,
-    Headers,
     Limits,
     Mode,
     Operation,
+    Request,
     Route,
     Rule,
     model_list,
@@ -31,7 +31,7 @@ from tollhouse.families.units import Charge, Estimate, Units
 TALK: Final = Operation("talk", "metered", reads_body=True)
 
 
-def read(operation: Operation, path: str, headers: Headers, body: bytes, dialect: Dialect) -> Asked:
+def read(request: Request, dialect: Dialect) -> Asked:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
@@ -39,7 +39,7 @@ def read(operation: Operation, path: str, headers: Headers, body: bytes, dialect
         return found
 
     try:
-        document = json.loads(body, object_pairs_hook=once)
+        document = json.loads(request.body, object_pairs_hook=once)
     except ValueError:
         raise Refused("bad_request", "The body is no JSON.") from None
     if not isinstance(document, dict) or not isinstance(document.get("m"), str):
@@ -77,6 +77,7 @@ class Lines:
     """`base.Meter` of both kinds of answer: one that is not live is a single line."""
 
     edits = False
+    created: tuple[str, ...] = ()
 
     def __init__(self, live: bool) -> None:
         self.done = False
@@ -140,7 +141,7 @@ TINY: Final = Family(
     ),
     read=read,
     rewrite=rewrite,
-    sent_headers=lambda headers: headers,
+    sent_headers=lambda headers, asked: headers,
     estimate=estimate,
     meter=meter,
 )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from tollhouse.families.base import Headers
+from tollhouse.families.base import Asked, Headers
 
 JSON: Final = "application/json"
 _SAME: Final = frozenset({JSON, f"{JSON}; charset=utf-8", f"{JSON};charset=utf-8"})
 
 
-def sent_as_json(headers: Headers) -> Headers:
+def sent_as_json(headers: Headers, asked: Asked) -> Headers:
     """The headers with a ``content-type`` that says JSON, and no charset but UTF-8 (RFC 8259,
     section 8.1). If the client's own header says that, it stays as it is."""
     said = [value for name, value in headers if name == "content-type"]

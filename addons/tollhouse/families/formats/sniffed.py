@@ -59,6 +59,10 @@ class Sniffed:
     def boundary(self) -> Boundary | None:
         return None if self._meter is None else self._meter.boundary
 
+    @property
+    def created(self) -> tuple[str, ...]:
+        return () if self._meter is None else self._meter.created
+
     def feed(self, data: bytes) -> bytes:
         if self._meter is None:
             head = data.removeprefix(_BOM).lstrip()

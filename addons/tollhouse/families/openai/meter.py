@@ -67,6 +67,7 @@ class JsonMeter:
     done = False
     edits = False
     boundary: Boundary | None = None
+    created: tuple[str, ...] = ()
     output_seen = 0
     """A JSON answer is made whole before its first byte comes, so that nothing is to be told of it on the way."""
 
@@ -138,6 +139,8 @@ class StreamMeter:
     never later. Without, every byte is passed on at once, and the frames are only read. ``done`` is True once
     ``[DONE]`` was seen.
     """
+
+    created: tuple[str, ...] = ()
 
     def __init__(self, *, edits: bool) -> None:
         self.done = False

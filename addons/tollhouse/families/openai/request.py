@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tollhouse.families.base import Asked, Dialect, Headers, Operation
+from tollhouse.families.base import Asked, Dialect, Request
 from tollhouse.families.formats.document import Document, parsed, refuse, shown
 from tollhouse.families.openai.known_fields import KNOWN
 from tollhouse.families.openai.models import can_reason
@@ -37,12 +37,12 @@ _OF_AUDIO: Final = frozenset({"input_audio", "output_audio", "cached_audio"})
 _MISSING: Final = object()
 
 
-def read(operation: Operation, path: str, headers: Headers, body: bytes, dialect: Dialect) -> Asked:
+def read(request: Request, dialect: Dialect) -> Asked:
     """Raises Refused("bad_request") for a body that can't be read in exactly one way.
 
     A stream whose usage comes ``on_request`` is made to ask for it where the client did not.
     """
-    read_body = parsed(body)
+    read_body, kind = parsed(request.body), request.operation.kind
     document = read_body.tree
     _refuse_case_variants(document, KNOWN, "")
     model = read_body.name(document.get("model", _MISSING))
@@ -57,9 +57,16 @@ def read(operation: Operation, path: str, headers: Headers, body: bytes, dialect
         refuse(f'"model" must be a string of 1 to {_MAX_MODEL} printable characters.')
     tier = _optional(document, "service_tier", str, "a string") or ""
     others, unknown = _other_models(read_body)
-    if operation.kind == "embeddings":
+    if kind == "embeddings":
         return Asked(
-            model, others, unknown, tier=tier, document=read_body, writes=False, reasons=False
+            model,
+            others,
+            unknown,
+            tier=tier,
+            document=read_body,
+            writes=False,
+            reasons=False,
+            kind=kind,
         )
 
     stream = _optional(document, "stream", bool, "true or false") or False
@@ -88,6 +95,7 @@ def read(operation: Operation, path: str, headers: Headers, body: bytes, dialect
         and document.get("reasoning_effort") != "none",
         asks=audio,
         may=may,
+        kind=kind,
         asks_for_usage=stream and not asks and dialect.usage_in_stream == "on_request",
         document=read_body,
     )

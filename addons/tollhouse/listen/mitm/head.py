@@ -10,7 +10,7 @@ from mitmproxy.net.http.validate import validate_headers
 
 from tollhouse.denial import Denial
 from tollhouse.headers import CONNECTION_SPECIFIC
-from tollhouse.listen.mitm.message import Request
+from tollhouse.listen.mitm.message import ReceivedRequest
 
 _REQUEST_LINE = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21-\x7e\x80-\xff]+) (HTTP/1\.[01])"
@@ -46,7 +46,7 @@ def too_many_headers(count: int) -> Defect:
     )
 
 
-def parse_http1(head: bytes) -> Request:
+def parse_http1(head: bytes) -> ReceivedRequest:
     """An HTTP/1 request from its head, every line of which ends with CRLF. Raises `Defect` and ValueError."""
     count = head.count(b"\r\n") - 1
     if count > MAX_HEADERS:
@@ -77,12 +77,12 @@ def parse_http1(head: bytes) -> Request:
         authority, path = rest[:cut], rest[cut:] or b"/"
         if not authority:
             raise bad("The request target has no host.")
-    request = Request(method, scheme, authority, path, version, http.Headers(fields))
+    request = ReceivedRequest(method, scheme, authority, path, version, http.Headers(fields))
     validate_headers(request)
     return request
 
 
-def parse_http2(fields: Sequence[tuple[bytes, bytes]]) -> Request:
+def parse_http2(fields: Sequence[tuple[bytes, bytes]]) -> ReceivedRequest:
     """An HTTP/2 request from its header block (RFC 9113 8.2, 8.3). Raises `Defect`."""
     if len(fields) > MAX_HEADERS:
         raise too_many_headers(len(fields))
@@ -111,8 +111,8 @@ def parse_http2(fields: Sequence[tuple[bytes, bytes]]) -> Request:
     if sum(name == b"content-length" for name, _ in headers) > 1:
         raise bad("The request has more than one content-length header.")
     scheme, authority = pseudo.get(b":scheme", b""), pseudo.get(b":authority", b"")
-    return Request(method, scheme, authority, path, b"HTTP/2.0", http.Headers(headers))
+    return ReceivedRequest(method, scheme, authority, path, b"HTTP/2.0", http.Headers(headers))
 
 
-def empty_request(version: bytes = b"HTTP/1.1") -> Request:
-    return Request(b"", b"", b"", b"", version, http.Headers())
+def empty_request(version: bytes = b"HTTP/1.1") -> ReceivedRequest:
+    return ReceivedRequest(b"", b"", b"", b"", version, http.Headers())

@@ -21,7 +21,7 @@ class _ResponseData(http.ResponseData):
         """Checks nothing."""
 
 
-class Request(http.Request):
+class ReceivedRequest(http.Request):
     """A request's head that arrives now."""
 
     def __init__(
@@ -38,7 +38,7 @@ class Request(http.Request):
         )
 
 
-class Response(http.Response):
+class SentResponse(http.Response):
     """The head of an answer that is sent now."""
 
     def __init__(self, version: bytes, status: int, phrase: bytes, headers: http.Headers) -> None:

@@ -12,7 +12,7 @@ from mitmproxy.proxy import events
 from mitmproxy.proxy.layers.http import _events
 
 from tollhouse.listen.mitm.http2 import BoundedHttp2Server
-from tollhouse.listen.mitm.message import Response
+from tollhouse.listen.mitm.message import SentResponse
 
 if TYPE_CHECKING:
     from tollhouse.listen.mitm.layer import HttpSide
@@ -76,7 +76,7 @@ class ClientWire:
                 else:
                     fields.append((b"connection", b"close"))
         phrase = b"" if version == b"HTTP/2.0" else reason(status)
-        response = Response(version, status, phrase, http.Headers(fields))
+        response = SentResponse(version, status, phrase, http.Headers(fields))
         bare = end and not data and version == b"HTTP/2.0"
         given: list[_events.HttpEvent] = [_events.ResponseHeaders(self._stream_id, response, bare)]
         if data:
