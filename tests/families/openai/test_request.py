@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from tollhouse.denial import Refused
 from tollhouse.families.base import Asked, Dialect, Request
 from tollhouse.families.formats.document import MAX_DEPTH
-from tollhouse.families.openai import CHAT, EMBEDDINGS
 from tollhouse.families.openai.request import read
 from tollhouse.families.openai.rewrite import rewrite
+from tollhouse.families.openai.routes import CHAT, EMBEDDINGS
 
 _OPERATIONS = {"chat": CHAT, "embeddings": EMBEDDINGS}
 

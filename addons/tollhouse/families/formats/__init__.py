@@ -4,6 +4,7 @@ document       a JSON body, read strictly and in steps
 jsonscan       where the members of a JSON object stand in its bytes
 content        the content type that a JSON body is sent under
 text_tokens    how many tokens a text has
+kinds          the parts of a family by kind of operation
 sniffed        which framing an answer has
 sse            server-sent events in a byte stream
 topmost        outermost members of a JSON object that passes by in pieces

@@ -1,6 +1,7 @@
 """OpenAI's API, and that of all who speak like it: https://platform.openai.com/docs/api-reference.
 
-request        the body, read strictly
+routes         the endpoints
+request        the body of a chat or of embeddings, read strictly
 known_fields   the fields of a request that are known
 estimate       the tokens that a request will take
 media          tokens of images, audio and files
@@ -14,30 +15,26 @@ errors         our errors, and what theirs say of a key
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
-from tollhouse.families.base import Family, Operation, Route, model_list
-from tollhouse.families.formats.content import sent_as_json
+from tollhouse.families.base import Family
+from tollhouse.families.formats.kinds import Kind, Kinds
 from tollhouse.families.openai import errors, estimate, meter, request, rewrite
+from tollhouse.families.openai.routes import ROUTES
 
-CHAT: Final = Operation("chat", "metered", reads_body=True)
-EMBEDDINGS: Final = Operation("embeddings", "metered", reads_body=True)
+_TEXT: Final = Kind(request.read, estimate.estimate, meter.meter, rewrite.rewrite)
+KINDS: Final = Kinds({"chat": _TEXT, "embeddings": _TEXT})
 
 OPENAI: Final = Family(
     "openai",
-    routes=(
-        Route("POST", re.compile(r"/v1/chat/completions"), CHAT),
-        Route("POST", re.compile(r"/v1/embeddings"), EMBEDDINGS),
-        *model_list("/v1/models"),
-    ),
+    routes=ROUTES,
     error_body=errors.error_body,
     error_event=errors.error_event,
     verdicts=errors.VERDICTS,
     spoken_by_others=True,
-    read=request.read,
-    rewrite=rewrite.rewrite,
-    sent_headers=sent_as_json,
-    estimate=estimate.estimate,
-    meter=meter.meter,
+    read=KINDS.read,
+    rewrite=KINDS.rewrite,
+    sent_headers=KINDS.sent_headers,
+    estimate=KINDS.estimate,
+    meter=KINDS.meter,
 )
