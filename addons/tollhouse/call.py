@@ -200,6 +200,8 @@ class Requested(NamedTuple):
     body: bytes | None
     estimate: Estimate
     headers: Headers
+    coded: bytes | None = None
+    """The body as it came, if it came compressed. It is sent where nothing of the body is changed."""
 
 
 class Hold(Protocol):

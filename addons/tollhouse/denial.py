@@ -125,6 +125,12 @@ REASONS: Final[dict[str, Reason]] = {
         408, _W, "The request took too long to arrive.", "Send it again.", retry=True
     ),
     "body_too_large": Reason(413, _W, "The request's body is too large.", "Send less."),
+    "unsupported_encoding": Reason(
+        415,
+        _W,
+        "The request's body has a content coding that the gateway cannot read.",
+        "Send it as gzip, deflate, br or zstd, or uncompressed.",
+    ),
     "headers_too_large": Reason(
         431, _W, "The request's headers are too large.", "Send fewer or shorter headers."
     ),

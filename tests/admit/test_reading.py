@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
-from collections.abc import Awaitable, Sequence
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import brotli
 import pytest
+import zstandard
 from tests.support.calls import CHAT, PROJECT, admitted, head
 from tests.support.values import replace
 from tests.support.wire import an_exchange
@@ -249,22 +253,41 @@ async def test_silence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("codings", "allowed"),
+    ("codings", "compress"),
     [
-        (["identity"], True),
-        (["gzip"], False),
-        (["Identity"], False),
-        (["identity, gzip"], False),
-        (["identity", "gzip"], False),
+        (["identity"], lambda body: body),
+        (["GZIP"], gzip.compress),
+        (["identity, gzip"], gzip.compress),
+        (["identity", "deflate"], zlib.compress),
+        (["br"], brotli.compress),
+        (["zstd"], zstandard.ZstdCompressor().compress),
     ],
 )
-async def test_a_compressed_body(codings: list[str], allowed: bool) -> None:
-    """400: what cannot be read cannot be held for. The second header of that name counts too."""
+async def test_a_compressed_body(codings: list[str], compress: Callable[[bytes], bytes]) -> None:
+    """The plain body is judged, and the coded one is kept to be sent."""
+    plain = json.dumps(BODY).encode()
+    headers = [("content-encoding", coding) for coding in codings]
+    requested = await read(compress(plain), headers=headers)
+    assert requested.asked.model == "gpt-4o"
+    assert requested.body == plain
+    assert requested.coded == (None if codings == ["identity"] else compress(plain))
+
+
+@pytest.mark.parametrize("codings", [["compress"], ["gzip, br"], ["gzip", "gzip"], ['a"b']])
+async def test_an_unknown_coding(codings: list[str]) -> None:
+    """415: what cannot be read cannot be held for. The second header of that name counts too."""
     reading = read(BODY, headers=[("content-encoding", coding) for coding in codings])
-    if allowed:
-        assert (await reading).asked.model == "gpt-4o"
-    else:
-        assert await refusal(reading) == ("bad_request", 400)
+    assert await refusal(reading) == ("unsupported_encoding", 415)
+
+
+async def test_a_compressed_body_is_bounded_by_what_comes_out() -> None:
+    """And what is no gzip is malformed."""
+    gzipped = [("content-encoding", "gzip")]
+    assert await refusal(read(gzip.compress(bytes(1_001)), headers=gzipped)) == (
+        "body_too_large",
+        413,
+    )
+    assert await refusal(read(b"{}", headers=gzipped)) == ("bad_request", 400)
 
 
 async def reading_on(exchange: Exchange) -> asyncio.Future[Requested]:

@@ -4,15 +4,19 @@ texts and numbers are invented."""
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import brotli
 import httpx2
 import pytest
+import zstandard
 from prometheus_client.parser import text_string_to_metric_families
 from tests.support.attack import Attacked, begin, post, watched
 from tests.support.inproc import PROJECT, Inside, open_inside
@@ -46,9 +50,9 @@ def sent(name: str) -> bytes:
     return (ANSWERS / name).read_bytes()
 
 
-def played(body: bytes, content_type: str | None, *, cut: bool) -> Behaviour:
+def played(body: bytes, content_type: str | None, *more: str, cut: bool) -> Behaviour:
     """The provider's bytes: one chunk, and the end behind it unless the connection ends there."""
-    head = ["HTTP/1.1 200 OK", "transfer-encoding: chunked"]
+    head = ["HTTP/1.1 200 OK", "transfer-encoding: chunked", *more]
     if content_type is not None:
         head.append(f"content-type: {content_type}")
     chunk = b"%x\r\n%s\r\n" % (len(body), body)
@@ -261,3 +265,62 @@ def test_errors_under_200_open_the_breaker(tmp_path: Path) -> None:
         }
         assert counted["2xx", "upstream_error"] == 10
         assert counted["5xx", "breaker_open"] == 1
+
+
+# Answers that come compressed though `identity` was asked for.
+
+CODINGS = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "br": brotli.compress,
+    "zstd": zstandard.ZstdCompressor().compress,
+}
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_a_compressed_stream(asked: Attacked, coding: str) -> None:
+    """It is metered, and the client has it plain, as if it had come so."""
+    plain = sent("stream_with_usage.sse")
+    coded = played(CODINGS[coding](plain), EVENTS, f"content-encoding: {coding}", cut=False)
+    found = got(asked, coded, asking(stream_options={"include_usage": True}))
+    assert (found.status, found.body, found.whole) == (200, plain, True)
+    assert "content-encoding" not in found.head
+    assert found.ended == ("allow", "", "usage")
+    assert found.cost == 12 * INPUT + 5 * OUTPUT
+
+
+def test_a_compressed_answer_that_is_cut(asked: Attacked) -> None:
+    """What came of it was read and is charged; the client sees that it is not whole."""
+    plain = sent("text_beside_reasoning.sse")
+    half = gzip.compress(plain)[:-9]
+    found = got(asked, played(half, EVENTS, "content-encoding: gzip", cut=False), asking())
+    assert (found.status, found.whole) == (200, False)
+    assert plain.startswith(found.body)
+    assert found.ended == ("fail", "upstream_bad_answer", "estimate")
+
+
+def test_a_coding_that_nobody_knows(asked: Attacked) -> None:
+    """502: its usage could not be read."""
+    found = got(asked, played(b"xx", EVENTS, "content-encoding: compress", cut=False), asking())
+    assert found.status == 502
+    assert found.ended[:2] == ("fail", "upstream_bad_answer")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("coding", CODINGS)
+def test_a_compressed_request(asked: Attacked, coding: str, stream: bool) -> None:
+    """It is judged plain and goes out byte for byte. One that is made to ask for its usage goes out
+    plain."""
+    body = asking(stream=stream)
+    coded = CODINGS[coding](body)
+    # The stand-in itself reads no compressed request.
+    whole = "stream_with_usage.sse" if stream else "error_object.json"
+    asked.inside.standin.script(played(sent(whole), None, cut=False))
+    with asked.tunnel() as client:
+        assert client.ask(post(coded, f"Content-Encoding: {coding}")).status == 200
+    request = asked.clean()
+    if stream:
+        assert request.get_all("content-encoding") == []
+        assert request.document()["stream_options"] == {"include_usage": True}
+    else:
+        assert (request.body, request.get_all("content-encoding")) == (coded, [coding])

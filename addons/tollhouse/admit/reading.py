@@ -8,7 +8,8 @@ from typing import ClassVar, Protocol
 
 from tollhouse.admit.bodies import BodyBytes, KeptBody
 from tollhouse.admit.readers import Readers
-from tollhouse.call import Admitted, Requested
+from tollhouse.call import Admitted, Requested, RequestHead
+from tollhouse.codings import KNOWN, BadCoding, TooLong, inflated
 from tollhouse.denial import Refused
 from tollhouse.families.base import Asked, Limits, Mode, Request
 from tollhouse.families.formats.document import SMALL
@@ -55,7 +56,11 @@ class ReadBody:
     async def __call__(self, admitted: Admitted, exchange: BodySource) -> Requested:
         """Refuses 400, 408, 413, and 429 and 503 where too much of bodies is kept. Raises what `Exchange.interruptible`
         raises."""
-        body = await self._body(admitted, exchange)
+        kept = self._bodies.reserve(
+            admitted.identity.charged_as or admitted.identity.token_id,
+            admitted.arrival.head.client_ip,
+        )
+        body = await self._body(admitted, exchange, kept)
         if not admitted.operation.reads_body:
             if body:
                 raise Refused(
@@ -65,15 +70,28 @@ class ReadBody:
                 return self._judged(admitted, b"")
             nothing = _NOTHING_ASKED._replace(kind=admitted.operation.kind)
             return Requested(admitted, nothing, None, _ONE_REQUEST, admitted.headers)
-        head = admitted.arrival.head
-        if any(coding != "identity" for coding in head.get_all("content-encoding")):
-            raise Refused(
-                "bad_request", "A compressed request body cannot be read; send it uncompressed."
+        coding = _coding(admitted.arrival.head)
+        if coding:
+            requested = await self._readers.run(
+                admitted.project.tenant, self._inflated, admitted, body, coding
             )
+            kept.extend(len(requested.body or b""))
+            return requested
         # A body that is large, or has many parts, is read by a thread: no other call waits for it.
         if len(body) > SMALL or body.count(b"{") + body.count(b"[") > _MANY:
             return await self._readers.run(admitted.project.tenant, self._judged, admitted, body)
         return self._judged(admitted, body)
+
+    def _inflated(self, admitted: Admitted, coded: bytes, coding: str) -> Requested:
+        """The plain body is judged. The coded one is kept beside it, to be sent as it came."""
+        try:
+            body = inflated(coded, coding, self._max_body_bytes)
+        except TooLong:
+            why = f"Uncompressed it has more than {self._max_body_bytes} bytes ([limits] max_body_bytes)."
+            raise Refused("body_too_large", why) from None
+        except BadCoding as error:
+            raise Refused("bad_request", f"The body is no {coding}: {error}.") from None
+        return self._judged(admitted, body)._replace(coded=coded)
 
     def _judged(self, admitted: Admitted, body: bytes) -> Requested:
         provider = admitted.provider
@@ -103,7 +121,7 @@ class ReadBody:
             answer = max(answer, provider.most_output("", None))
         return Limits(context, answer)
 
-    async def _body(self, admitted: Admitted, exchange: BodySource) -> bytes:
+    async def _body(self, admitted: Admitted, exchange: BodySource, kept: KeptBody) -> bytes:
         length = admitted.arrival.head.get("content-length")
         if length is not None:
             if not (length.isascii() and length.isdigit()):
@@ -115,11 +133,20 @@ class ReadBody:
                     "([limits] max_body_bytes)."
                 )
                 raise Refused("body_too_large", why)
-        identity = admitted.identity
-        kept = self._bodies.reserve(
-            identity.charged_as or identity.token_id, admitted.arrival.head.client_ip
-        )
         if exchange.body_complete:
             return await exchange.read_all(self._max_body_bytes, self._idle_s, kept)
         async with exchange.interruptible():
             return await exchange.read_all(self._max_body_bytes, self._idle_s, kept)
+
+
+def _coding(head: RequestHead) -> str:
+    """The one content coding of the body, "" for none."""
+    said = ",".join(head.get_all("content-encoding")).lower()
+    codings = [
+        coding for part in said.split(",") if (coding := part.strip()) not in ("", "identity")
+    ]
+    if not codings:
+        return ""
+    if len(codings) > 1 or codings[0] not in KNOWN:
+        raise Refused("unsupported_encoding", f"It says Content-Encoding: {said[:60]!a}.")
+    return codings[0]

@@ -439,7 +439,14 @@ async def _as_sent(hold: CallHold) -> Requested:
             if len(body) > SMALL
             else rewrite(body, asked)
         )
-    return requested._replace(body=body, asked=asked._replace(document=None))
+    sent = requested._replace(body=body, asked=asked._replace(document=None), coded=None)
+    if requested.coded is None:
+        return sent
+    if body is requested.body or body == requested.body:
+        return sent._replace(body=requested.coded)
+    # What was changed is sent as it is.
+    headers = [pair for pair in requested.headers if pair[0] != "content-encoding"]
+    return sent._replace(headers=headers)
 
 
 def _flat(record: Mapping[str, object]) -> dict[str, str]:

@@ -12,6 +12,7 @@ resolve     names to addresses
 guard       which addresses may be dialled
 transport   aiohttp bent to our rules
 answer      what a provider answered, and its two failures
+inflating   the body of an answer that came compressed
 verdict     what an error says of the key, by its family's table
 answering   the answer as pieces, for `journey`
 stages      what each piece passes: redaction, meter, budget

@@ -18,7 +18,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_writer import StreamWriter
 from aiohttp.payload import Payload
 
+from tollhouse.codings import KNOWN
 from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
+from tollhouse.dispatch.inflating import NOT_OF_PLAIN, Inflating
 from tollhouse.dispatch.resolve import AddressRefused
 from tollhouse.headers import HOP_BY_HOP
 
@@ -113,12 +115,17 @@ def as_answer(response: aiohttp.ClientResponse, where: str) -> Answer:
     given = response.headers
     text = "".join(chain.from_iterable(given.items()))
     problem = ""
+    coding = ",".join(given.getall("content-encoding", ())).strip().lower()
+    if coding == "identity":
+        coding = ""
     if not 200 <= response.status <= 599:
         problem = f"It answered {response.status}, which was not asked for."
     elif len(text) > _MAX_ANSWER_HEADERS:
         problem = f"The headers of its answer are larger than {_MAX_ANSWER_HEADERS} characters."
     elif not text.isprintable() and _FORBIDDEN.search(text):
         problem = "The headers of its answer contain control characters."
+    elif coding and coding not in KNOWN:
+        problem = "Its answer has a content coding that was not asked for and is not known."
     if problem:
         response.close()
         raise UpstreamError("upstream_bad_answer", f"{where}: {problem}", "maybe")
@@ -126,7 +133,11 @@ def as_answer(response: aiohttp.ClientResponse, where: str) -> Answer:
         (name, value) for key, value in given.items() if (name := key.lower()) not in HOP_BY_HOP
     ]
     headers = without_named(headers, ",".join(given.getall("connection", ())))
-    return Answer(response.status, headers, _BodyReader(response, where).read, response.close)
+    read = _BodyReader(response, where).read
+    if coding:
+        headers = [pair for pair in headers if pair[0] not in NOT_OF_PLAIN]
+        read = Inflating(read, coding, where).read
+    return Answer(response.status, headers, read, response.close)
 
 
 def without_named(headers: list[tuple[str, str]], connection: str) -> list[tuple[str, str]]:
