@@ -179,7 +179,6 @@ def test_python() -> None:
         ('[projects.p]\ntenant = "t"\non_shortfall = "clamp"', 'on_shortfall = "clamp"'),
         ('[projects.p]\ntenant = "t"\nmodels = ["gpt-4o*"]', "`models`"),
         ('[tenants.t]\nlimits = ["1 usd/day"]', "limits of a tenant"),
-        ('[routes]\n"claude-*" = "anthropic"', "[routes]"),
         ('[redis]\nurl = "redis://localhost"\nunsafe_fail_open = true', "unsafe_fail_open"),
         ('[redis]\nurl = "redis+cluster://localhost:7000"', "Cluster"),
         ('[redis]\nurl = "redis+sentinel://localhost:26379/main"', "Sentinel"),

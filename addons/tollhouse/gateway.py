@@ -36,6 +36,7 @@ from OpenSSL import SSL
 from tollhouse.accounts.directory import Directory
 from tollhouse.accounts.remembered import Remembered
 from tollhouse.admit.bodies import BodyBytes
+from tollhouse.admit.by_model import ByModel
 from tollhouse.admit.gate import admit_gates
 from tollhouse.admit.models import Models
 from tollhouse.admit.reading import ReadBody
@@ -249,7 +250,8 @@ class Gateway:
             window=prices.window,
             bodies=self.bodies,
         )
-        return [*admit, self.purse.place, read, Models(), self.purse]
+        by_model = ByModel(self.catalog, config.routes, read)
+        return [*admit, self.purse.place, read, by_model, Models(), self.purse]
 
     async def _open_admin(self) -> None:
         address = self.config.listen.admin

@@ -240,6 +240,19 @@ def base_url(host: str, target: str = "/v1/models", **changed: object) -> Reques
             "anthropic api.anthropic.com /v1/messages",
         ),
         (base_url("localhost", "/openai"), f"openai {HOST} /"),
+        (
+            base_url("localhost", "/v1/messages?beta=true"),
+            "anthropic api.anthropic.com /v1/messages?beta=true",
+        ),
+        (
+            base_url("localhost", "/v1/messages/count_tokens"),
+            "anthropic api.anthropic.com /v1/messages/count_tokens",
+        ),
+        (base_url("localhost", "/v1/messagesx"), f"openai {HOST} /v1/messagesx"),
+        (
+            base_url("localhost", "/v1beta/models/m:generateContent"),
+            "gemini generativelanguage.googleapis.com /v1beta/models/m:generateContent",
+        ),
         (base_url("localhost", "/OpenAI/v1/models"), "path_not_allowed"),
         (base_url("localhost", "/nobody/v1/models"), "path_not_allowed"),
         (base_url("localhost", "/"), "path_not_allowed"),

@@ -9,5 +9,6 @@ strip        the headers that may go on
 reading      the gate that reads the body and estimates the call
 readers      the threads that read large bodies
 bodies       how many bytes of bodies the process keeps, and for whom
+by_model     the gate by which calls at the base URL go by their model
 models       the gate of a project's list of models
 """

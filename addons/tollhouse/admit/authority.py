@@ -165,20 +165,29 @@ def _judge_base_url(head: RequestHead, catalog: Catalog, base_url_hosts: Collect
                 f"The base URL does not answer as {_shown(name)}: [listen] base_url_hosts lists the names it has.",
             )
     first, slash, rest = head.target[1:].partition("/")
-    provider = catalog.by_name(DEFAULT.name if first == "v1" else first)
+    raw_path = head.target
+    provider = catalog.by_base_path(head.target.partition("?")[0])
+    if provider is None and first == "v1":
+        provider = catalog.by_name(DEFAULT.name)
+    elif provider is None:
+        provider, raw_path = catalog.by_name(first), slash + rest
     if provider is None:
         raise Refused(
             "path_not_allowed",
             "The path begins with neither /v1/ nor the name of a configured provider.",
         )
-    raw_path = head.target if first == "v1" else slash + rest
+    return Target(provider, base_host(provider), raw_path or "/")
+
+
+def base_host(provider: Provider) -> str:
+    """The host for a call whose client named none. Raises `Refused`."""
     host = next((h for h in provider.hosts if not h.startswith("*.")), None)
     if host is None:
         raise Refused(
             "host_not_allowed",
             f"{provider.name} has a host for each resource: name yours under [providers.{provider.name}] hosts.",
         )
-    return Target(provider, host, raw_path or "/")
+    return host
 
 
 def _plain_refusal(head: RequestHead, catalog: Catalog) -> Refused:

@@ -77,7 +77,15 @@ class ReadBody:
             )
             kept.extend(len(requested.body or b""))
             return requested
-        # A body that is large, or has many parts, is read by a thread: no other call waits for it.
+        return await self._in_time(admitted, body)
+
+    async def again(self, requested: Requested, admitted: Admitted) -> Requested:
+        """The same body, read as ``admitted`` has it."""
+        body = requested.body or b""
+        return (await self._in_time(admitted, body))._replace(coded=requested.coded)
+
+    async def _in_time(self, admitted: Admitted, body: bytes) -> Requested:
+        """A body that is large, or has many parts, is read by a thread: no other call waits for it."""
         if len(body) > SMALL or body.count(b"{") + body.count(b"[") > _MANY:
             return await self._readers.run(admitted.project.tenant, self._judged, admitted, body)
         return self._judged(admitted, body)

@@ -245,6 +245,12 @@ def route_rules(routes: Mapping[str, str], catalog: Catalog) -> Found:
             )
         if catalog.by_name(name) is None:
             yield dotted(("routes", pattern)), _no_provider(name, catalog)
+        elif (provider := catalog.by_name(name)) is not None and provider.openai_path is None:
+            yield (
+                dotted(("routes", pattern)),
+                f"{name} does not speak OpenAI's API, and only calls in its form go by their model; "
+                f"remove the route, and call it as /{name}/... at the base URL",
+            )
 
 
 def price_rules(prices: Mapping[str, PriceConfig], catalog: Catalog) -> Found:
@@ -341,12 +347,6 @@ def model_rules(projects: Mapping[str, Sequence[object]], catalog: Catalog | Non
 
 
 _NOT_YET: Final[tuple[tuple[str, str, Callable[[Any], object], str], ...]] = (
-    (
-        "routes",
-        "routes",
-        lambda routes: routes,
-        "name the provider in the base URL's path (/anthropic/v1/...)",
-    ),
     (
         "vault",
         "vault.versions",

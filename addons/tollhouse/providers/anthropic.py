@@ -7,6 +7,10 @@ ANTHROPIC = Provider(
     name="anthropic",
     family=family.ANTHROPIC,
     hosts=("api.anthropic.com",),
+    base_paths=("/v1/messages",),
+    # https://docs.anthropic.com/en/api/openai-sdk
+    openai_path="/v1",
+    model_globs=("claude-*",),
     slot=CredentialSlot("x-api-key"),
     # The version is required: https://docs.anthropic.com/en/api/versioning
     free_call="/v1/models",

@@ -11,6 +11,7 @@ AZURE = Provider(
     # be sent our key: only the configuration knows which are ours.
     hosts=(),
     host_example="NAME.openai.azure.com",
+    openai_path="/openai/v1",
     slot=CredentialSlot("api-key"),
     # Azure API Management's, https://learn.microsoft.com/azure/api-management/api-management-subscriptions.
     other_slots=("ocp-apim-subscription-key",),

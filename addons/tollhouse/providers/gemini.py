@@ -7,6 +7,10 @@ GEMINI = Provider(
     name="gemini",
     family=family.GOOGLE,
     hosts=("generativelanguage.googleapis.com",),
+    base_paths=("/v1beta", "/v1alpha", "/upload/v1beta"),
+    # https://ai.google.dev/gemini-api/docs/openai
+    openai_path="/v1beta/openai",
+    model_globs=("gemini-*", "gemma-*"),
     slot=CredentialSlot("x-goog-api-key"),
     free_call="/v1beta/models",
     key_variables=("GEMINI_API_KEY", "GOOGLE_API_KEY"),

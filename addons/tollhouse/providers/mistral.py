@@ -7,6 +7,12 @@ MISTRAL = Provider(
     name="mistral",
     family=family.MISTRAL,
     hosts=("api.mistral.ai", "api.eu.mistral.ai", "api.us.mistral.ai"),
+    openai_path="/v1",
+    # https://docs.mistral.ai/getting-started/models
+    model_globs=(
+        *("mistral-*", "ministral-*", "magistral-*", "codestral-*", "devstral-*"),
+        *("pixtral-*", "voxtral-*"),
+    ),
     slot=CredentialSlot("authorization", "Bearer "),
     free_call="/v1/models",
     key_variables=("MISTRAL_API_KEY",),

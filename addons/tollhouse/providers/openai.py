@@ -17,6 +17,7 @@ OPENAI = Provider(
         "in.api.openai.com",
         "jp.api.openai.com",
     ),
+    openai_path="/v1",
     slot=CredentialSlot("authorization", "Bearer "),
     free_call="/v1/models",
     key_variables=("OPENAI_API_KEY", "OPENAI_ADMIN_KEY"),

@@ -56,6 +56,13 @@ class Provider:
     never put there."""
     who_pays: frozenset[str] = frozenset()
     """Request headers (lower case) by which a caller could choose who pays. They are stripped."""
+    base_paths: tuple[str, ...] = ()
+    """Paths that the base URL takes for this provider's though they do not name it: each stands for
+    itself and for all that is behind a slash."""
+    openai_path: str | None = None
+    """What stands for OpenAI's ``/v1`` here. None: it does not speak OpenAI's API."""
+    model_globs: tuple[str, ...] = ()
+    """Models that the base URL sends here, if no route of the configuration fits."""
     prices_from: str = ""
     """The provider id in genai-prices; empty means the same as ``name``."""
     port: int = 443
@@ -149,6 +156,14 @@ class Catalog:
         if found is not None:
             return found
         return next((p for p in self.providers if p.serves(host)), None)
+
+    def by_base_path(self, path: str) -> Provider | None:
+        """The provider that has ``path`` among its `Provider.base_paths`, or None."""
+        for provider in self.providers:
+            for base in provider.base_paths:
+                if path == base or path.startswith(f"{base}/"):
+                    return provider
+        return None
 
     def by_name(self, name: str) -> Provider | None:
         return next((p for p in self.providers if p.name == name), None)
