@@ -28,6 +28,7 @@ STATUSES = {
     421: "authority_mismatch",
     429: "rate_limited concurrency_limited",
     415: "unsupported_encoding",
+    426: "upgrade_required",
     431: "headers_too_large",
     502: "upstream_unreachable upstream_tls upstream_address_refused upstream_bad_answer credential_refused",
     503: "credential_unavailable ledger_unavailable breaker_open draining internal too_many_connections",

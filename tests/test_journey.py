@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.calls import admitted, head, lease, requested
+from tests.support.calls import CHAT, admitted, head, lease, requested
 from tests.support.clock import Clock
 from tests.support.values import replace
 from tests.support.wire import FakeWire, an_exchange
@@ -731,6 +731,20 @@ async def test_no_key_anywhere(world: World) -> None:
     assert "There is no key for openai." in message
     assert "`tollhouse key test openai`" in message
     assert "infrastructure" not in message
+    await world.nothing_left()
+
+
+async def test_a_client_that_repeats_a_refusal(world: World) -> None:
+    """It gets the status that ends its call, which is in the line; code and words stay."""
+    world.exchange.head = head("POST", CHAT, ("user-agent", "codex_exec/0.171.0 (Debian)"))
+    world.leases.error = NoKey("There is none.")
+    line = await world.travel()
+    assert (world.wire.status, line["status"], line["reason"]) == (
+        400,
+        400,
+        "credential_unavailable",
+    )
+    assert "There is no key for openai." in world.wire.json()["error"]["message"]
     await world.nothing_left()
 
 

@@ -65,6 +65,11 @@ class RequestHead:
         """The first value of header ``name`` (lower case), or None."""
         return next((value for key, value in self.headers if key == name), None)
 
+    @property
+    def asks_for_websocket(self) -> bool:
+        """RFC 6455 4.1. Any other ``Upgrade`` may be ignored: RFC 9110 7.8."""
+        return "websocket" in ",".join(self.get_all("upgrade")).lower()
+
 
 @dataclass(frozen=True, slots=True)
 class Project:

@@ -131,6 +131,12 @@ REASONS: Final[dict[str, Reason]] = {
         "The request's body has a content coding that the gateway cannot read.",
         "Send it as gzip, deflate, br or zstd, or uncompressed.",
     ),
+    "upgrade_required": Reason(
+        426,
+        _W,
+        "The gateway passes no WebSocket to this provider.",
+        "Send the call over HTTP: its answer may be streamed.",
+    ),
     "headers_too_large": Reason(
         431, _W, "The request's headers are too large.", "Send fewer or shorter headers."
     ),

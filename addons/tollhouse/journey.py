@@ -19,7 +19,8 @@ from tollhouse.book import Book, Concluded
 from tollhouse.budget.purse import Purse
 from tollhouse.call import NOTHING, Amount, Arrival, ChargedBy, Covered, End, Outcome, Stage, known
 from tollhouse.clearance import Clearance
-from tollhouse.credential.lease import CredentialUnavailable, Lease, NoKey
+from tollhouse.clients import told
+from tollhouse.credential.lease import NO_KEY, CredentialUnavailable, Lease, NoKey
 from tollhouse.denial import Denial, Refused, error_headers
 from tollhouse.dispatch.answering import Answering, Piece
 from tollhouse.dispatch.relay import Delivery, Relay
@@ -153,6 +154,8 @@ class Journey:
         """Raises `Refused`, and what `Exchange.interruptible` raises."""
         if trip.exchange.defect is not None:
             raise Refused.of(trip.exchange.defect, "listener")
+        if trip.exchange.head.asks_for_websocket:
+            raise Refused("upgrade_required", gate="listener")
         if not self.open:
             raise Refused("draining", headers=(("retry-after", "1"),), gate="listener")
         for gate in self.gates:
@@ -177,6 +180,8 @@ class Journey:
             if not isinstance(covered, Covered):
                 raise TypeError("nothing is held for the call")
             admitted = covered.requested.admitted
+            if admitted.operation.keyless:
+                return Clearance(covered, NO_KEY, covered.requested.body)
             try:
                 lease = await self._leases.get(
                     admitted.provider.name, admitted.project.tenant, admitted.project.id
@@ -358,8 +363,10 @@ class _Trip:
         return outcome, *(self._purse.charge(self.id, outcome) or (NOTHING, "none"))
 
     def refusal(self, refusal: Refused) -> Rest:
-        """The answer that is a refusal of ours, in the provider's own error format."""
-        denial = refusal.denial
+        """The answer that is a refusal of ours, in the provider's own error format, and in the form
+        that stops this client where it would not be stopped."""
+        user_agent = self.exchange.head.get("user-agent") or ""
+        denial = told(refusal.denial, user_agent)
         self.denial, self.gate, self.status = denial, refusal.gate, denial.status
         body = self.family.error_body(denial, self.id)
 

@@ -258,3 +258,20 @@ async def test_whoever_is_not_proven_gets_the_ledgers_error(remembered: Remember
 async def test_every_other_rule_holds(request_head: RequestHead, code: str) -> None:
     """What needs no Redis is refused as ever."""
     assert (await judged(request_head, Away(), remembering())).code == code
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [("/api/claude_code/settings", 404), ("/api/", 404), ("/api", 403), ("/v1/other", 403)],
+)
+async def test_what_an_agent_asks_beside_its_calls(target: str, status: int) -> None:
+    """404 tells it that there is nothing."""
+    request_head = models_head(
+        *(BEARER, ("host", "localhost")),
+        target=f"/anthropic{target}",
+        listener="base_url",
+        connect_host=None,
+        sni=None,
+    )
+    denial = (await judged(request_head)).denial
+    assert (denial.code, denial.status) == ("path_not_allowed", status)

@@ -244,7 +244,7 @@ NOW, MINUTE, HOUR, DAY = 1788091200.25, 1788091260, 1788094800, 1788134400
             "200 tokens/minute",
             "rate_limited",
             429,
-            {"retry-after": "60", "x-tollhouse-resets-at": str(MINUTE)},
+            {"x-should-retry": "false", "x-tollhouse-resets-at": str(MINUTE)},
         ),
         (
             "200 tokens/hour",
@@ -258,7 +258,7 @@ NOW, MINUTE, HOUR, DAY = 1788091200.25, 1788091260, 1788094800, 1788134400
             "1 requests/minute",
             "rate_limited",
             429,
-            {"retry-after": "60", "x-tollhouse-resets-at": str(MINUTE)},
+            {"x-should-retry": "false", "x-tollhouse-resets-at": str(MINUTE)},
         ),
         (
             "1 requests/day",
@@ -294,11 +294,13 @@ async def test_refusals(
 async def test_a_wait_is_never_told_shorter_than_it_is(
     purse: Purse, ledger: Ledger, clock: RedisClock
 ) -> None:
-    """Rounded up: who comes back a moment too early is refused again."""
-    await clock.set(MINUTE - 30.6)
+    """Rounded up: who comes back a moment too early is refused again. Above 5 s no wait is told."""
+    await clock.set(MINUTE - 5.1)
     await limit_to(ledger, "1 requests/minute")
     await held(purse, a_call())
-    assert (await refused(purse, a_call()))[1]["retry-after"] == "31"
+    assert "retry-after" not in (await refused(purse, a_call()))[1]
+    await clock.set(MINUTE - 4.6)
+    assert (await refused(purse, a_call()))[1]["retry-after"] == "5"
     await clock.set(MINUTE - 0.4)
     assert (await refused(purse, a_call()))[1]["retry-after"] == "1"
 

@@ -263,6 +263,22 @@ def test_an_upgrade_to_http2(attacked: Attacked) -> None:
     attacked.lines(1)
 
 
+@pytest.mark.parametrize("credentials", [None, "Proxy-Authorization: Basic bm9ib2R5Om5vdGhpbmc="])
+def test_an_upgrade_to_websocket(attacked: Attacked, credentials: str | None) -> None:
+    """426 before any gate, whoever asks: it sends a client to HTTP at once."""
+    with attacked.tunnel(headers=() if credentials is None else None) as client:
+        answer = client.ask(
+            get(
+                *(() if credentials is None else (credentials,)),
+                "Connection: Upgrade",
+                "Upgrade: websocket",
+                "Sec-WebSocket-Version: 13",
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            )
+        )
+    attacked.refused(answer, 426, "upgrade_required")
+
+
 def test_a_token_in_the_target_is_not_logged(attacked: Attacked) -> None:
     """A workload that puts its token where the host belongs does not find it in the line."""
     token = attacked.inside.token

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Collection
+from fnmatch import fnmatchcase
 from typing import ClassVar
 
 from tollhouse.accounts.remembered import Remembered
@@ -15,7 +16,7 @@ from tollhouse.admit.identity import choose_project, identify, presented
 from tollhouse.admit.path import split_target, take_credentials
 from tollhouse.admit.strip import strip
 from tollhouse.call import Addressed, Admitted, Aimed, Arrival, Billed, Identified
-from tollhouse.denial import Refused
+from tollhouse.denial import Denial, Refused
 from tollhouse.ledger.store.client import LedgerUnavailable
 from tollhouse.providers import Catalog
 
@@ -134,7 +135,10 @@ class Open:
         provider, method = addressed.provider, addressed.arrival.head.method
         operation = provider.family.operation(method, aimed.path, aimed.query, addressed.host)
         if operation is None:
-            raise Refused("path_not_allowed", f"{method!a} {aimed.path[:120]!a} is not open.")
+            why = f"{method!a} {aimed.path[:120]!a} is not open."
+            if any(fnmatchcase(aimed.path, glob) for glob in provider.aside):
+                raise Refused.of(Denial("path_not_allowed", why, status_override=404))
+            raise Refused("path_not_allowed", why)
         return Admitted(
             addressed.arrival,
             provider,

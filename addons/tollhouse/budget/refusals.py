@@ -12,8 +12,9 @@ from tollhouse.ledger.ledger import Short
 from tollhouse.ledger.limits import format_usd
 from tollhouse.timestamps import rfc3339
 
-_LONGEST_RETRY_AFTER_S: Final = 60.0
-"""Anthropic's SDK sleeps for as long as it is told, so a longer wait is named in ``x-tollhouse-resets-at`` only."""
+_LONGEST_RETRY_AFTER_S: Final = 5.0
+"""Anthropic's SDK and several coding agents sleep for as long as they are told, in silence. A longer
+wait is named in ``x-tollhouse-resets-at`` only."""
 
 
 def unpriced(requested: Requested) -> Denial:

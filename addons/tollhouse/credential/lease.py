@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Literal, Protocol
 
 from tollhouse.credential.secret import Secret
 from tollhouse.providers import CredentialKind
@@ -21,12 +21,16 @@ class Lease:
     fingerprint: str
     path: str
     """Below the mount: ``infrastructure/openai``."""
-    kind: CredentialKind = "key"
+    kind: CredentialKind | Literal["none"] = "key"
     """What ``secret`` is: the key itself, or as JSON an AWS access key (``access_key_id``, ``secret_access_key``,
     ``session_token`` if there is one) or a Google service account's file."""
     headers: tuple[tuple[str, str], ...] = ()
     """Headers from the secret's other fields. The gateway sets those that the provider has in its
     `account_headers`. They are not secret, and they are not judged yet."""
+
+
+NO_KEY: Final = Lease(Secret("", exposed=()), "", "", "", "none")
+"""Of a call that goes without a key."""
 
 
 class CredentialUnavailable(Exception):

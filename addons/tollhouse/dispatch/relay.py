@@ -193,7 +193,7 @@ class Delivery:
 
     async def _next_key(self, answer: Answer) -> Lease | None:
         """The key to go on with instead of passing this answer on. It tells the others that ours is to be left alone."""
-        if answer.status < 400:
+        if answer.status < 400 or self._outgoing.lease.kind == "none":
             return None
         keys, lease = self._relay.keys, self._outgoing.lease
         verdict = await verdict_on_key(self._provider.family, answer)
@@ -212,6 +212,8 @@ class Delivery:
 
     async def _is_refused(self, answer: Answer) -> bool:
         """Whether the provider does not take our key, rather than the request."""
+        if self._outgoing.lease.kind == "none":
+            return False
         return await verdict_on_key(self._provider.family, answer) == "refused"
 
     async def _has_next_key(self, answer: Answer) -> bool:
@@ -318,4 +320,4 @@ class Delivery:
 
 
 def _version(lease: Lease) -> str:
-    return f"{lease.fingerprint}@{lease.version}"
+    return "" if lease.kind == "none" else f"{lease.fingerprint}@{lease.version}"

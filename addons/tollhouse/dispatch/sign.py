@@ -43,6 +43,8 @@ class TokenSource(Protocol):
 
 def check_lease(lease: Lease, provider: Provider) -> None:
     """Raises `CredentialUnavailable` for a lease that ``provider`` can do nothing with."""
+    if lease.kind == "none":
+        return
     if lease.kind not in provider.accepts:
         wanted = " or ".join(_NAMES[kind] for kind in sorted(provider.accepts, reverse=True))
         raise CredentialUnavailable(
@@ -75,6 +77,8 @@ async def credential_headers(
     """
     provider, lease = outgoing.provider, outgoing.lease
     check_lease(lease, provider)
+    if lease.kind == "none":
+        return []
     account = (
         [pair for pair in lease.headers if pair[0] in provider.account_headers.values()]
         if lease.headers

@@ -36,6 +36,8 @@ class Operation:
     reads_body: bool = False
     """The body is read and judged before anything is held. Without it a body is refused."""
     objects: Objects = ""
+    keyless: bool = False
+    """It goes out without a key."""
 
     @property
     def metered(self) -> bool:

@@ -7,6 +7,8 @@ ANTHROPIC = Provider(
     name="anthropic",
     family=family.ANTHROPIC,
     hosts=("api.anthropic.com",),
+    # Claude Code 2.1.332 of November 2026: settings, telemetry, organizations.
+    aside=("/api/*",),
     base_paths=("/v1/messages",),
     # https://docs.anthropic.com/en/api/openai-sdk
     openai_path="/v1",

@@ -56,6 +56,9 @@ class Provider:
     never put there."""
     who_pays: frozenset[str] = frozenset()
     """Request headers (lower case) by which a caller could choose who pays. They are stripped."""
+    aside: tuple[str, ...] = ()
+    """Globs of paths that coding agents ask beside their calls, and can do without. They are 404:
+    for an agent that means that there is nothing, and 403 that something is wrong."""
     base_paths: tuple[str, ...] = ()
     """Paths that the base URL takes for this provider's though they do not name it: each stands for
     itself and for all that is behind a slash."""
