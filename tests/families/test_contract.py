@@ -71,7 +71,7 @@ def test_a_refusal_is_the_families_own_error(samples: Samples, code: str) -> Non
     denial = Denial(code, 'because of "ü"')
     for shown in (
         samples.family.error_body(denial, "call_7"),
-        samples.family.error_event(denial, "call_7"),
+        samples.event_json(samples.family.error_event(denial, "call_7")),
     ):
         error = json.loads(shown[shown.index(b"{") : shown.rindex(b"}") + 1])
         message = max(_strings(error), key=len)
@@ -185,6 +185,7 @@ def test_our_event_can_be_put_behind_any_event(samples: Samples, exchange: Excha
     event = samples.family.error_event(Denial("budget_exceeded"), "call_7")
     meter.boundary.sent(event[:-1])
     assert not meter.boundary.between
+    meter.boundary.sent(event[-1:])
     assert meter.boundary.cut(event + b"more") == event
     reader = _meter(samples, exchange)
     reader.feed(event)

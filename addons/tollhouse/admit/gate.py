@@ -47,7 +47,7 @@ class Aim:
     gives: ClassVar = Aimed
 
     async def __call__(self, addressed: Addressed, exchange: object) -> Aimed:
-        path, query = split_target(addressed.raw_path)
+        path, query = split_target(addressed.raw_path, addressed.provider.family.encoded)
         query, credentials = take_credentials(query)
         return Aimed(addressed, path, query, tuple(credentials))
 

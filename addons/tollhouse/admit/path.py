@@ -15,6 +15,7 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # Encoded ``.``, ``/``, ``\`` and NUL. One parser may decode them into another path, and another
 # parser may not.
 _ENCODED_STRUCTURE = re.compile(r"%(?:2e|2f|5c|00)", re.IGNORECASE)
+_ENCODED_SLASH = re.compile(r"%2f", re.IGNORECASE)
 _DOT_SEGMENT = re.compile(r"/\.{1,2}(?=/|\Z)")
 
 CREDENTIAL_PARAMETERS = frozenset(
@@ -53,15 +54,19 @@ MAX_QUERY_PIECES = 256
 """Each piece between ``&`` or ``;`` is decoded before it is known who asks."""
 
 
-def split_target(raw: str) -> tuple[str, str]:
+def split_target(raw: str, encoded: re.Pattern[str] | None = None) -> tuple[str, str]:
     """Path and query of an origin-form target, unchanged. Raises `Refused` (400) for a target that
-    could be read in two ways."""
+    could be read in two ways. A path that ``encoded`` fits may hold an encoded ``/``
+    (`Family.encoded`); with it as a plain one the path still has no empty or dot segment."""
     path, _, query = raw.partition("?")
     if not _ALLOWED.fullmatch(path):
         raise Refused("bad_request", "The path has a character that a URL may not have unescaped.")
     if _BAD_ESCAPE.search(raw):
         raise Refused("bad_request", "The URL has a broken percent-escape.")
-    if "//" in path or _DOT_SEGMENT.search(path) or _ENCODED_STRUCTURE.search(path):
+    plain = path
+    if encoded is not None and encoded.fullmatch(path):
+        plain = _ENCODED_SLASH.sub("/", path)
+    if "//" in plain or _DOT_SEGMENT.search(plain) or _ENCODED_STRUCTURE.search(plain):
         raise Refused(
             "bad_request", "The path has an empty or dot segment, or an encoded `/`, `\\` or `.`."
         )

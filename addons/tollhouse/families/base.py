@@ -259,6 +259,9 @@ class Family:
     verdicts: tuple[Rule, ...] = ()
     spoken_by_others: bool = False
     """Other companies speak it as well, at prices of their own."""
+    encoded: re.Pattern[str] | None = None
+    """Paths that may hold an encoded ``/``, in the places where this pattern has it. It has to fit
+    the whole path. All other paths with one are refused."""
     read: Callable[[Request, Dialect], Asked] = _unmetered
     rewrite: Callable[[bytes, Asked], bytes] = _unmetered
     sent_headers: Callable[[Headers, Asked], Headers] = _unmetered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tollhouse.families.base import Dialect, Family, Headers, Verdict
@@ -47,6 +48,8 @@ class Samples:
     malformed: tuple[bytes, ...] = ()
     verdicts: tuple[tuple[int, bytes, Verdict | None], ...] = ()
     dialect: Dialect = field(default_factory=Dialect)
+    event_json: Callable[[bytes], bytes] = bytes
+    """Takes the JSON of our event out of its framing, where the framing may itself have braces."""
 
 
 def sse(*events: str) -> bytes:

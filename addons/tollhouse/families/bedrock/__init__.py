@@ -1,43 +1,61 @@
-"""AWS Bedrock's API: https://docs.aws.amazon.com/bedrock/latest/APIReference. The control plane's list of models is open.
+"""AWS Bedrock's API: https://docs.aws.amazon.com/bedrock/latest/APIReference.
 
-Bedrock has no code for an empty account. Any other 403 is a right that the key lacks.
+open_calls      the endpoints
+model_ids       the model in a path: an id or an ARN
+converse        requests that are the same for all models
+converse_meter  usage in their answers
+invoke          requests in a model's own format
+invoke_formats  the formats: where the output cap stands
+invoke_meter    usage in their answers
+count_tokens    the free call that counts
+as_openai       chat completions in OpenAI's format
+aws_fields      fields of a request that are looked at
+aws_input       the tokens that a request will take
+aws_answer      answers as they pass by: an object, or frames
+aws_usage       what the members of an answer mean
+aws_errors      our errors, and what AWS's say of a key
 """
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
-from tollhouse.families.base import MODELS, Family, Route, Rule
-from tollhouse.families.formats.errors import EVERYWHERE, message
-from tollhouse.families.formats.plain_errors import error_body, error_event
+from tollhouse.families.base import Family
+from tollhouse.families.bedrock import (
+    as_openai,
+    aws_errors,
+    converse,
+    converse_meter,
+    count_tokens,
+    invoke,
+    invoke_meter,
+    open_calls,
+)
+from tollhouse.families.formats.kinds import Kind, Kinds
+
+_CONVERSE: Final = Kind(converse.read, converse.estimate, converse_meter.meter, converse.rewrite)
+_INVOKE: Final = Kind(invoke.read, invoke.estimate, invoke_meter.meter, invoke.rewrite)
+KINDS: Final = Kinds(
+    {
+        "converse": _CONVERSE,
+        "converse-stream": _CONVERSE,
+        "invoke": _INVOKE,
+        "invoke-stream": _INVOKE,
+        "count-tokens": Kind(count_tokens.read, count_tokens.estimate, count_tokens.meter),
+        "chat": as_openai.CHAT,
+    }
+)
 
 BEDROCK: Final = Family(
     "bedrock",
-    # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_ListFoundationModels.html
-    routes=(
-        Route(
-            "GET",
-            re.compile(r"/foundation-models"),
-            MODELS,
-            hosts=re.compile(r"bedrock(?:-fips)?\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?"),
-        ),
-    ),
-    error_body=error_body,
-    error_event=error_event,
-    verdicts=(
-        Rule(
-            "refused",
-            403,
-            "https://docs.aws.amazon.com/bedrock/latest/APIReference/CommonErrors.html",
-            kind=("ExpiredToken", "InvalidSignature", "UnrecognizedClient"),
-        ),
-        Rule(
-            "refused",
-            403,
-            "of a Bedrock API key: https://github.com/anomalyco/opencode/issues/47073",
-            message(r"Authentication failed: Please make sure your API Key is valid"),
-        ),
-        *EVERYWHERE,
-    ),
+    routes=open_calls.ROUTES,
+    encoded=open_calls.ENCODED,
+    error_body=aws_errors.error_body,
+    error_event=aws_errors.error_event,
+    verdicts=aws_errors.VERDICTS,
+    read=KINDS.read,
+    rewrite=KINDS.rewrite,
+    sent_headers=KINDS.sent_headers,
+    estimate=KINDS.estimate,
+    meter=KINDS.meter,
 )

@@ -1,0 +1,54 @@
+"""Fields of a request that are looked at, and what is refused in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tollhouse.families.formats.document import refuse, shown
+
+MAX_CAP: Final = 2**31 - 1
+CAP_NAMES: Final = frozenset(
+    {
+        "max_tokens", "maxTokens", "max_new_tokens", "maxTokenCount", "max_gen_len",
+        "max_tokens_to_sample", "max_completion_tokens", "max_output_tokens",
+    }
+)  # fmt: skip
+"""All names under which models of Bedrock take an output cap:
+https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters.html."""
+
+
+def refuse_case_variants(found: Mapping[str, Any], known: frozenset[str], where: str = "") -> None:
+    """Some parsers fold case, and would read a known field in another spelling of it."""
+    folded = {name.casefold(): name for name in known}
+    for key in found:
+        if key not in known and (name := folded.get(key.casefold())) is not None:
+            refuse(f'The body has the key {shown(key)}; it is "{where}{name}".')
+
+
+def object_at(found: Mapping[str, Any], key: str, where: str = "") -> dict[str, Any]:
+    """The object at ``key``; empty if there is none or it is null."""
+    value = found.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        refuse(f'"{where}{key}" must be an object.')
+    return value
+
+
+def cap_at(found: Mapping[str, Any], key: str, where: str = "") -> int | None:
+    value = found.get(key)
+    if value is None:
+        return None
+    if type(value) is not int or not 0 <= value <= MAX_CAP:
+        refuse(f'"{where}{key}" must be a whole number from 0 to {MAX_CAP}.')
+    return value
+
+
+def word_at(found: Mapping[str, Any], key: str, where: str = "") -> str:
+    value = found.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        refuse(f'"{where}{key}" must be a string.')
+    return value

@@ -1,0 +1,66 @@
+"""What the members of Bedrock's answers mean: counts of tokens, the tier, the model that served."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tollhouse.families.units import Units
+
+_STANDARD: Final = ("", "default", "standard")
+
+
+def count(value: object) -> int | None:
+    """A whole number of at least 0; None for anything else, null too."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def converse_usage(value: object) -> Units | None:
+    """A ``TokenUsage`` in the one normal form. ``inputTokens`` has neither the tokens that were read
+    from the cache nor those that were written to it:
+    https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html. Nova's own answers name
+    the same counts ``...TokenCount``."""
+    if not isinstance(value, Mapping):
+        return None
+    told, output = count(value.get("inputTokens")), count(value.get("outputTokens"))
+    if told is None and output is None:
+        return None
+    read = _first(value, "cacheReadInputTokens", "cacheReadInputTokenCount")
+    written = max(
+        _first(value, "cacheWriteInputTokens", "cacheWriteInputTokenCount"),
+        _of_details(value.get("cacheDetails")),
+    )
+    return counted((told or 0) + read + written, output or 0, read, written)
+
+
+def counted(tokens_in: int, output: int, read: int = 0, written: int = 0) -> Units | None:
+    """Units of a call; None for zeros alone, because every request has input."""
+    if not tokens_in and not output:
+        return None
+    return Units(input=tokens_in, cached=read, cache_write=written, output=output, requests=1)
+
+
+def _first(value: Mapping[str, Any], *names: str) -> int:
+    return next((found for name in names if (found := count(value.get(name))) is not None), 0)
+
+
+def _of_details(value: object) -> int:
+    """The sum of ``cacheDetails``: the tokens that were written, by how long they are kept."""
+    if not isinstance(value, list):
+        return 0
+    return sum(count(item.get("inputTokens")) or 0 for item in value if isinstance(item, Mapping))
+
+
+def tier(service: object, latency: object) -> str:
+    """The tier of a ``serviceTier`` and a ``performanceConfig``. They are objects in Converse, and
+    words in the headers of the other calls."""
+    kind = _word(service, "type")
+    return "optimized" if kind in _STANDARD and _word(latency, "latency") == "optimized" else kind
+
+
+def _word(value: object, key: str) -> str:
+    if isinstance(value, Mapping):
+        value = value.get(key)
+    return value[:32] if isinstance(value, str) and value.isprintable() else ""

@@ -1,0 +1,162 @@
+"""Requests of Converse and ConverseStream, whatever the model: read strictly, estimated, lowered.
+
+https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tollhouse.denial import Refused
+from tollhouse.families.base import Asked, Dialect, Limits, Mode, Request
+from tollhouse.families.bedrock.aws_fields import (
+    CAP_NAMES,
+    cap_at,
+    object_at,
+    refuse_case_variants,
+    word_at,
+)
+from tollhouse.families.bedrock.aws_input import InputTokens
+from tollhouse.families.bedrock.aws_usage import tier
+from tollhouse.families.bedrock.model_ids import can_reason_at_bedrock, requested_model
+from tollhouse.families.formats.document import parsed, refuse
+from tollhouse.families.formats.jsonscan import places
+from tollhouse.families.units import Charge, Estimate, Units
+
+_SETTINGS: Final = frozenset(
+    {
+        "inferenceConfig", "guardrailConfig", "additionalModelResponseFieldPaths",
+        "requestMetadata", "performanceConfig", "serviceTier",
+    }
+)  # fmt: skip
+"""Fields that are no input of the model. All others count as input."""
+_TOOLS: Final = frozenset({"toolConfig", "outputConfig", "additionalModelRequestFields"})
+KNOWN: Final = _SETTINGS | _TOOLS | {"messages", "system", "promptVariables"}
+_INFERENCE: Final = frozenset({"maxTokens", "temperature", "topP", "stopSequences"})
+FIRST_SLICE_TOKENS: Final = 2_048
+"""The output that is held at first of a stream without a cap. The hold grows as the stream goes on."""
+GUARDED: Final = Charge("guardrail", Units(requests=1))
+"""A guardrail is charged by the texts that it reads, and no answer says how many. So a call with
+one has a price only if one for each such call is configured."""
+
+
+def read(request: Request, dialect: Dialect) -> Asked:
+    """Raises Refused("bad_request") for a body that can't be read in exactly one way."""
+    body, kind = parsed(request.body), request.operation.kind
+    document = body.tree
+    refuse_case_variants(document, KNOWN)
+    inference = object_at(document, "inferenceConfig")
+    refuse_case_variants(inference, _INFERENCE, "inferenceConfig.")
+    cap = cap_at(inference, "maxTokens", "inferenceConfig.")
+    _refuse_second_cap(object_at(document, "additionalModelRequestFields"))
+    service = object_at(document, "serviceTier")
+    word_at(service, "type", "serviceTier.")
+    latency = object_at(document, "performanceConfig")
+    word_at(latency, "latency", "performanceConfig.")
+    _refuse_system_tools(object_at(document, "toolConfig"))
+    guarded = bool(object_at(document, "guardrailConfig"))
+    model = requested_model(request.path)
+    return Asked(
+        model,
+        stream=kind == "converse-stream",
+        cap=cap or None,
+        tier=tier(service, latency),
+        reasons=can_reason_at_bedrock(model),
+        kind=kind,
+        detail=guarded,
+        document=body,
+    )
+
+
+def _refuse_second_cap(fields: Mapping[str, Any]) -> None:
+    """Which of two caps wins is the model's own rule."""
+    inner = [value for value in fields.values() if isinstance(value, dict)]
+    for found in (fields, *inner):
+        for key in found:
+            if key in CAP_NAMES:
+                refuse(
+                    f'"additionalModelRequestFields" has "{key}"; '
+                    'the cap of a Converse request is "inferenceConfig.maxTokens".'
+                )
+
+
+def _refuse_system_tools(config: Mapping[str, Any]) -> None:
+    tools = config.get("tools")
+    for tool in tools if isinstance(tools, list) else ():
+        if isinstance(tool, dict) and tool.get("systemTool") is not None:
+            raise Refused(
+                "path_not_allowed",
+                "The request has a systemTool, which AWS runs and charges beside the tokens; "
+                "no answer says how often.",
+            )
+
+
+def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
+    """Never raises, whatever the client sends."""
+    worst = mode == "worst"
+    stored = ":prompt/" in asked.model
+    tokens = InputTokens(asked.document, limits.context, worst=worst, unseen=stored).of_request(
+        _SETTINGS, _TOOLS
+    )
+    return held_for(asked, tokens, limits, worst=worst, beside=(GUARDED,) if asked.detail else ())
+
+
+def held_for(
+    asked: Asked, tokens: int, limits: Limits, *, worst: bool, beside: tuple[Charge, ...] = ()
+) -> Estimate:
+    """The estimate of a request with so many tokens of input."""
+    if not asked.writes:
+        return Estimate(Units(input=tokens, requests=1), beside=beside)
+    slices = asked.stream and asked.cap is None and not worst
+    each = (FIRST_SLICE_TOKENS if slices else limits.answer) if asked.cap is None else asked.cap
+    units = Units(input=tokens, output=each * asked.choices, requests=1)
+    return Estimate(units, beside=beside, grows=slices)
+
+
+def rewrite(body: bytes, asked: Asked) -> bytes:
+    return (
+        body
+        if asked.lowered_to is None
+        else lowered(body, "inferenceConfig", ("maxTokens",), asked.lowered_to)
+    )
+
+
+def lowered(body: bytes, owner: str, caps: tuple[str, ...], cap: int) -> bytes:
+    """``body`` with an output cap of at most ``cap``, and no other byte changed. The cap stands in
+    the object ``owner`` ("" for the body itself) under one of the names ``caps``. A request with
+    none gets the first of them."""
+    start = 0
+    if owner:
+        place = next((place for place in places(body) if place.key == owner), None)
+        if place is None:
+            return _put(
+                body,
+                body.index(b"{") + 1,
+                b'"%b":{"%b":%d},' % (owner.encode(), caps[0].encode(), cap),
+            )
+        if body[place.value_at : place.value_end] == b"null":
+            value = b'{"%b":%d}' % (caps[0].encode(), cap)
+            return _put(body, place.value_at, value, place.value_end)
+        start = place.value_at
+    found = [
+        (place, json.loads(body[place.value_at : place.value_end]))
+        for place in places(body, start)
+        if place.key in caps
+    ]
+    if not found:
+        at = body.index(b"{", start) + 1
+        comma = b"" if body[at : at + 64].lstrip().startswith(b"}") else b","
+        return _put(body, at, b'"%b":%d' % (caps[0].encode(), cap) + comma)
+    if all(value is None for _, value in found):
+        found = [(found[0][0], cap + 1)]
+    for place, value in reversed(found):
+        if value is not None and (value > cap or value == 0):
+            body = _put(body, place.value_at, b"%d" % cap, place.value_end)
+    return body
+
+
+def _put(body: bytes, at: int, text: bytes, end: int | None = None) -> bytes:
+    view = memoryview(body)
+    return b"".join((view[:at], text, view[at if end is None else end :]))

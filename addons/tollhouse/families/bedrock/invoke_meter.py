@@ -1,0 +1,175 @@
+"""What an answer of InvokeModel says of its usage: in its model's own fields, in AWS's headers, or
+at a stream's end in AWS's ``amazon-bedrock-invocationMetrics``. All of them count the same tokens,
+so that only one is ever taken."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tollhouse.families.base import AnswerHead, Asked, Meter
+from tollhouse.families.bedrock.aws_answer import FramedAnswer, WholeAnswer
+from tollhouse.families.bedrock.aws_usage import converse_usage, count, counted, tier
+from tollhouse.families.bedrock.converse import GUARDED
+from tollhouse.families.formats.text_tokens import raw_tokens
+from tollhouse.families.openai.usage import usage_of
+from tollhouse.families.units import Charge, Units
+
+METRICS: Final = "amazon-bedrock-invocationMetrics"
+_MARK: Final = METRICS.encode()
+_WANTED: Final = frozenset(
+    {
+        "usage", "inputTextTokenCount", "results", "prompt_token_count", "generation_token_count",
+        "totalOutputTextTokenCount", METRICS,
+    }
+)  # fmt: skip
+_TEXTS: Final = re.compile(
+    rb'"(?:text|partial_json|thinking|signature|outputText|generation|content|reasoning_content'
+    rb'|reasoning|arguments|completion|input)"[ ]?:[ ]?'
+    rb'"([^"\\]+(?:\\.[^"\\]*)*|(?:\\.[^"\\]*)+)"',
+    re.DOTALL,
+)
+_COUNTS: Final = (b'sage"', b'oken_count"', b'okenCount"')
+"""One of these is in every event that may have a count."""
+_BYTES: Final = re.compile(rb'"bytes"[ ]?:[ ]?"([A-Za-z0-9+/=]*)"')
+
+
+def meter(asked: Asked, head: AnswerHead) -> Meter:
+    """The meter of an answer of status 2xx."""
+    beside = (GUARDED,) if asked.detail is not None and asked.detail.guarded else ()
+    served = tier(
+        head.get("x-amzn-bedrock-service-tier"),
+        head.get("x-amzn-bedrock-performanceconfig-latency"),
+    )
+    if asked.stream:
+        return FramedAnswer(InvokeChunks(served, beside))
+
+    def charges(found: Mapping[str, Any]) -> tuple[Charge, ...]:
+        units = usage_in(found) or _of_headers(head)
+        return () if units is None else (Charge("", units, served), *beside)
+
+    return WholeAnswer(_WANTED, charges)
+
+
+def usage_in(found: Mapping[str, Any]) -> Units | None:
+    """The count in an answer, or in one event of a stream, in whichever format it is."""
+    usage = found.get("usage")
+    if isinstance(usage, Mapping):
+        return claude_usage(usage) or converse_usage(usage) or usage_of(usage)
+    if (told := count(found.get("inputTextTokenCount"))) is not None:
+        results = found.get("results")
+        written = sum(
+            count(item.get("tokenCount")) or 0
+            for item in (results if isinstance(results, list) else ())
+            if isinstance(item, Mapping)
+        )
+        return counted(told, written or count(found.get("totalOutputTextTokenCount")) or 0)
+    told = count(found.get("prompt_token_count"))
+    written_now = count(found.get("generation_token_count"))
+    if told is not None or written_now is not None:
+        return counted(told or 0, written_now or 0)
+    return None
+
+
+def claude_usage(usage: Mapping[str, Any]) -> Units | None:
+    """``input_tokens`` has neither of the two counts of the cache:
+    https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching#tracking-cache-performance."""
+    told, output = count(usage.get("input_tokens")), count(usage.get("output_tokens"))
+    if told is None and output is None:
+        return None
+    read = count(usage.get("cache_read_input_tokens")) or 0
+    written = count(usage.get("cache_creation_input_tokens")) or 0
+    return counted((told or 0) + read + written, output or 0, read, written)
+
+
+def metrics_usage(found: object) -> Units | None:
+    """``amazon-bedrock-invocationMetrics``: its input has no tokens of the cache either."""
+    if not isinstance(found, Mapping):
+        return None
+    told, output = count(found.get("inputTokenCount")), count(found.get("outputTokenCount"))
+    if told is None and output is None:
+        return None
+    read = count(found.get("cacheReadInputTokenCount")) or 0
+    written = count(found.get("cacheWriteInputTokenCount")) or 0
+    return counted((told or 0) + read + written, output or 0, read, written)
+
+
+def _of_headers(head: AnswerHead) -> Units | None:
+    """AWS's own count, for a body that has none."""
+    names = ("input", "output", "cache-read-input", "cache-write-input")
+    told = [head.get(f"x-amzn-bedrock-{name}-token-count") for name in names]
+    numbers = [
+        int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0 for text in told
+    ]
+    return counted(numbers[0] + numbers[2] + numbers[3], *numbers[1:])
+
+
+class InvokeChunks:
+    """`FrameReader` of InvokeModelWithResponseStream: each ``chunk`` is an event of the model's own
+    stream, in base64."""
+
+    def __init__(self, served: str = "", beside: tuple[Charge, ...] = ()) -> None:
+        self.done = False
+        self._tier = served
+        self._beside = beside
+        self._members: dict[str, Any] = {}
+        """The members of the model's own count: each event may tell some of them."""
+        self._whole = False
+        """The model's own count has come to its end."""
+        self._own: Units | None = None
+        self._metrics: Units | None = None
+        self._texts = 0
+        self._tokens = 0.0
+
+    @property
+    def output_seen(self) -> int:
+        """By the text, at least one token for each piece of it; or the count, if that is more."""
+        units = self._counted()
+        by_text = max(self._texts, -int(-self._tokens // 1))
+        return by_text if units is None else max(by_text, units.output)
+
+    def event(self, kind: str, payload: bytes) -> None:
+        found = _BYTES.search(payload) if kind == "chunk" else None
+        if found is None:
+            return
+        inner = base64.b64decode(found[1])
+        for text in _TEXTS.findall(inner):
+            self._texts += 1
+            self._tokens += raw_tokens(text)
+        if inner.find(_MARK) >= 0 or any(inner.find(mark) >= 0 for mark in _COUNTS):
+            document = json.loads(inner)
+            if isinstance(document, dict):
+                self._read(document)
+
+    def _read(self, document: Mapping[str, Any]) -> None:
+        if METRICS in document:
+            self.done = True
+            self._metrics = metrics_usage(document[METRICS]) or self._metrics
+        for key in ("message", "metadata"):
+            # Claude's first event, and Nova's last.
+            if isinstance(document.get(key), Mapping):
+                self._take(document[key], first=key == "message")
+        self._take(document)
+
+    def _take(self, found: Mapping[str, Any], *, first: bool = False) -> None:
+        """Counts are running totals: a later one replaces an earlier one, and null replaces
+        nothing."""
+        told = found.get("usage")
+        told = found if not isinstance(told, Mapping) else told
+        counts = {key: value for key, value in told.items() if key != METRICS and value is not None}
+        if usage_in({"usage": counts} if told is not found else counts) is None:
+            return
+        self._members.update(counts)
+        self._own = usage_in({"usage": self._members} if told is not found else self._members)
+        self._whole = self._whole or not first
+
+    def _counted(self) -> Units | None:
+        """The model's own count, or AWS's where the model's has not come to its end."""
+        return self._own if self._whole or self._metrics is None else self._metrics
+
+    def charges(self) -> tuple[Charge, ...]:
+        units = self._counted()
+        return () if units is None else (Charge("", units, self._tier), *self._beside)
