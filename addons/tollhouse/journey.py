@@ -277,11 +277,15 @@ class Journey:
         # The head is out. A stream can still be told that its budget has ended; any other answer is cut.
         trip.denial, trip.gate = refusal.denial, gate
         answer = delivery.answering
-        if trip.left is not End.OVER_BUDGET or answer is None or not answer.can_be_told:
+        requested = known(trip.stage).requested
+        if trip.left is not End.OVER_BUDGET or answer is None or requested is None:
             return None
+        if not answer.can_be_told:
+            return None
+        event = trip.family.last_event(refusal.denial, trip.id, requested.asked)
 
         async def last_event() -> None:
-            await exchange.send(trip.family.error_event(refusal.denial, trip.id))
+            await exchange.send(event)
             exchange.end()
 
         return last_event

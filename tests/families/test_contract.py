@@ -182,7 +182,8 @@ def test_our_event_can_be_put_behind_any_event(samples: Samples, exchange: Excha
     assert meter.boundary.between
     meter.boundary.sent(sent)
     assert meter.boundary.between
-    event = samples.family.error_event(Denial("budget_exceeded"), "call_7")
+    asked = _read(samples, exchange)
+    event = samples.family.last_event(Denial("budget_exceeded"), "call_7", asked)
     meter.boundary.sent(event[:-1])
     assert not meter.boundary.between
     meter.boundary.sent(event[-1:])

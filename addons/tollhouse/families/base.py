@@ -250,6 +250,7 @@ class Family:
 
     ``error_body`` and ``error_event`` write a denial and a call's id as an error that the family's
     SDKs raise as their own: as a body of JSON, and as the last event of a stream that has begun.
+    ``stream_error`` writes that event where its form depends on what was asked. None: it does not.
     """
 
     name: str
@@ -267,6 +268,7 @@ class Family:
     sent_headers: Callable[[Headers, Asked], Headers] = _unmetered
     estimate: Callable[[Asked, Mode, Limits, Dialect], Estimate] = _unmetered
     meter: Callable[[Asked, AnswerHead], Meter] = _unmetered
+    stream_error: Callable[[Denial, str, Asked], bytes] | None = None
 
     def __repr__(self) -> str:
         return f"Family({self.name!r})"
@@ -281,6 +283,12 @@ class Family:
             if here and route.method == method and route.path.fullmatch(path):
                 return route.operation
         return None
+
+    def last_event(self, denial: Denial, call_id: str, asked: Asked) -> bytes:
+        """The event that ends a stream of ``asked`` with a refusal."""
+        if self.stream_error is None:
+            return self.error_event(denial, call_id)
+        return self.stream_error(denial, call_id, asked)
 
     @property
     def metered(self) -> bool:
