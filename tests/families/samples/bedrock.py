@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Any
 
 from botocore.eventstream import EventStreamBuffer
 from tests.families.samples.kit import JSON, Exchange, Samples
+from tests.support.standin_bedrock import chunk, event, text_delta
 
 from tollhouse.families.base import Headers
 from tollhouse.families.bedrock import BEDROCK
-from tollhouse.families.formats.aws_event_stream import exception_frame, frame
+from tollhouse.families.formats.aws_event_stream import exception_frame
 from tollhouse.families.units import Charge, Units
 
 FRAMES: Headers = (("content-type", "application/vnd.amazon.eventstream"),)
@@ -21,22 +21,6 @@ ROUTER = (
     "/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A123456789012%3Adefault-prompt-router%2F"
     "anthropic.claude%3A1"
 )
-
-
-def event(kind: str, document: dict[str, Any]) -> bytes:
-    """A frame as AWS sends it, with its padding."""
-    headers = (
-        (":event-type", kind),
-        (":content-type", "application/json"),
-        (":message-type", "event"),
-    )
-    return frame(headers, json.dumps({**document, "p": "abcdef"}, separators=(",", ":")).encode())
-
-
-def chunk(document: dict[str, Any]) -> bytes:
-    """An event of a model's own stream, in AWS's."""
-    inner = json.dumps(document, separators=(",", ":")).encode()
-    return event("chunk", {"bytes": base64.b64encode(inner).decode()})
 
 
 def payload(event: bytes) -> bytes:
@@ -51,10 +35,6 @@ def payload(event: bytes) -> bytes:
 
 def _body(**document: Any) -> bytes:
     return json.dumps(document).encode()
-
-
-def _text(text: str, index: int = 0) -> bytes:
-    return event("contentBlockDelta", {"contentBlockIndex": index, "delta": {"text": text}})
 
 
 _MESSAGES = [{"role": "user", "content": [{"text": "Say hello."}]}]
@@ -73,7 +53,7 @@ _STOP = event("contentBlockStop", {"contentBlockIndex": 0}) + event(
     "messageStop", {"stopReason": "end_turn"}
 )
 _METADATA = event("metadata", {"usage": _USAGE, "metrics": {"latencyMs": 551}})
-_STREAM = _START + _text("Hel") + _text("lo.") + _STOP + _METADATA
+_STREAM = _START + text_delta("Hel") + text_delta("lo.") + _STOP + _METADATA
 
 _ASKED_CLAUDE = _body(
     anthropic_version="bedrock-2023-05-31",
@@ -152,7 +132,7 @@ SAMPLES = (
                 _STREAM,
                 (Charge("", _COUNTED),),
                 FRAMES,
-                text=len(_START + _text("Hel")),
+                text=len(_START + text_delta("Hel")),
             ),
             Exchange(
                 "a prompt router",
@@ -181,11 +161,11 @@ SAMPLES = (
                 f"{NOVA}/converse-stream",
                 _CONVERSE,
                 _START
-                + _text("Hel")
+                + text_delta("Hel")
                 + exception_frame("modelStreamErrorException", b'{"message":"m"}'),
                 (),
                 FRAMES,
-                text=len(_START + _text("Hel")),
+                text=len(_START + text_delta("Hel")),
                 error="modelStreamErrorException",
             ),
             Exchange(

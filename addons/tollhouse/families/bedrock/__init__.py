@@ -58,4 +58,5 @@ BEDROCK: Final = Family(
     sent_headers=KINDS.sent_headers,
     estimate=KINDS.estimate,
     meter=KINDS.meter,
+    stream_error=aws_errors.stream_error,
 )

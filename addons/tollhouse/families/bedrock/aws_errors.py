@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 from tollhouse.denial import Denial
-from tollhouse.families.base import Rule
+from tollhouse.families.base import Asked, Rule
 from tollhouse.families.formats.aws_event_stream import exception_frame
 from tollhouse.families.formats.errors import EVERYWHERE, as_json, message, text_of
+from tollhouse.families.openai import OPENAI
 
 # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html#API_runtime_Converse_Errors, and
 # .../API_runtime_InvokeModel.html for the quota. AWS has no error for an account without money.
@@ -44,6 +45,13 @@ def error_event(denial: Denial, call_id: str) -> bytes:
     else:
         kind = "internalServerException" if status >= 500 else "validationException"
     return exception_frame(kind, as_json({"message": text_of(denial, call_id)}))
+
+
+def stream_error(denial: Denial, call_id: str, asked: Asked) -> bytes:
+    """The last event of a stream: a frame, or where OpenAI's format was asked for an event of that."""
+    if asked.kind == "chat":
+        return OPENAI.last_event(denial, call_id, asked)
+    return error_event(denial, call_id)
 
 
 VERDICTS: Final = (
