@@ -21,6 +21,7 @@ BAD = [
     "/v1/chat\\completions",
     "/v1/chat/completions%00",
     "/v1/..%2fadmin",
+    "/model/arn%3Aaws%3Abedrock%3Ax%2Fy/converse",
     "/v1/chat/completions%zz",
     "/v1/chat/completions%",
     "/v1/chat/completions#x",
@@ -33,6 +34,7 @@ BAD = [
 ]
 CLOSED = [
     "/v1/%63hat/completions",
+    "/v1/chat%252fcompletions",
     "/v1/chat/completions/",
     "/v1/chat/completions;x=y",
     "/V1/chat/completions",

@@ -1,4 +1,4 @@
-"""AWS Bedrock: two hosts a region, for calls and for control. The control plane's list of models is open."""
+"""AWS Bedrock: two hosts a region, for calls and for control."""
 
 from tollhouse.families import bedrock as family
 from tollhouse.providers.provider import CredentialSlot, Provider
@@ -21,6 +21,22 @@ _REGIONS = (
     "sa-east-1",
 )
 
+# The model cards of https://docs.aws.amazon.com/bedrock/latest/userguide/model-cards.html, "Max output tokens", and for Claude
+# https://docs.anthropic.com/en/docs/about-claude/models/overview.
+_OUTPUT_LIMITS = (
+    ("*claude-3-5-*", 8_192),
+    ("*claude-3-haiku-*", 4_096),
+    ("*claude-3-sonnet-*", 4_096),
+    ("*claude-3-opus-*", 4_096),
+    ("*claude-haiku-4-5-*", 64_000),
+    ("*claude-sonnet-4-5-*", 64_000),
+    ("*amazon.nova-micro-*", 10_000),
+    ("*amazon.nova-lite-*", 10_000),
+    ("*amazon.nova-pro-*", 10_000),
+    ("*amazon.titan-text-*", 8_192),
+    ("*cohere.command-r-*", 4_096),
+)
+
 BEDROCK = Provider(
     name="bedrock",
     family=family.BEDROCK,
@@ -34,5 +50,6 @@ BEDROCK = Provider(
     accepts=frozenset({"key", "aws"}),
     key_variables=("AWS_BEARER_TOKEN_BEDROCK",),
     prices_from="aws",
+    output_limits=_OUTPUT_LIMITS,
     longest_context=10_000_000,
 )

@@ -8,6 +8,7 @@ invoke          requests in a model's own format
 invoke_formats  the formats: where the output cap stands
 invoke_meter    usage in their answers
 count_tokens    the free call that counts
+jobs            calls whose answer comes later, elsewhere
 as_openai       chat completions in OpenAI's format
 aws_fields      fields of a request that are looked at
 aws_input       the tokens that a request will take
@@ -29,6 +30,7 @@ from tollhouse.families.bedrock import (
     count_tokens,
     invoke,
     invoke_meter,
+    jobs,
     open_calls,
 )
 from tollhouse.families.formats.kinds import Kind, Kinds
@@ -43,6 +45,7 @@ KINDS: Final = Kinds(
         "invoke-stream": _INVOKE,
         "count-tokens": Kind(count_tokens.read, count_tokens.estimate, count_tokens.meter),
         "chat": as_openai.CHAT,
+        "job": Kind(jobs.read, count_tokens.estimate, jobs.meter),
     }
 )
 

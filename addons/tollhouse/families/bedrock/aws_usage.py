@@ -27,6 +27,9 @@ def converse_usage(value: object) -> Units | None:
     told, output = count(value.get("inputTokens")), count(value.get("outputTokens"))
     if told is None and output is None:
         return None
+    if told == 0 == output:
+        # A guardrail has stopped the request before the model saw it.
+        return Units(requests=1)
     read = _first(value, "cacheReadInputTokens", "cacheReadInputTokenCount")
     written = max(
         _first(value, "cacheWriteInputTokens", "cacheWriteInputTokenCount"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tollhouse.denial import Refused
 from tollhouse.families.base import Asked, Dialect, Limits, Mode, Request
@@ -42,6 +42,14 @@ GUARDED: Final = Charge("guardrail", Units(requests=1))
 one has a price only if one for each such call is configured."""
 
 
+class Conversed(NamedTuple):
+    """What estimate and meter have to know of the request beside its body."""
+
+    guarded: bool
+    stored: bool
+    """Its prompt is kept by AWS."""
+
+
 def read(request: Request, dialect: Dialect) -> Asked:
     """Raises Refused("bad_request") for a body that can't be read in exactly one way."""
     body, kind = parsed(request.body), request.operation.kind
@@ -65,7 +73,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
         tier=tier(service, latency),
         reasons=can_reason_at_bedrock(model),
         kind=kind,
-        detail=guarded,
+        detail=Conversed(guarded, ":prompt/" in model),
         document=body,
     )
 
@@ -96,11 +104,10 @@ def _refuse_system_tools(config: Mapping[str, Any]) -> None:
 def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
     """Never raises, whatever the client sends."""
     worst = mode == "worst"
-    stored = ":prompt/" in asked.model
-    tokens = InputTokens(asked.document, limits.context, worst=worst, unseen=stored).of_request(
-        _SETTINGS, _TOOLS
-    )
-    return held_for(asked, tokens, limits, worst=worst, beside=(GUARDED,) if asked.detail else ())
+    count = InputTokens(asked.document, limits.context, worst=worst, unseen=asked.detail.stored)
+    tokens = count.of_request(_SETTINGS, _TOOLS)
+    beside = (GUARDED,) if asked.detail.guarded else ()
+    return held_for(asked, tokens, limits, worst=worst, beside=beside)
 
 
 def held_for(

@@ -29,7 +29,7 @@ _TEXTS: Final = re.compile(
 
 def meter(asked: Asked, head: AnswerHead) -> Meter:
     """The meter of an answer of status 2xx."""
-    guarded = bool(asked.detail)
+    guarded = bool(asked.detail.guarded)
     if asked.stream:
         return FramedAnswer(ConverseEvents(guarded))
     return WholeAnswer(_WANTED, lambda found: converse_charges(found, guarded))

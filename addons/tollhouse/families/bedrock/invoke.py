@@ -34,6 +34,7 @@ _SETTINGS: Final = frozenset(
         "stop_sequences", "stop", "thinking", "textGenerationConfig", "schemaVersion",
         "return_likelihoods", "num_generations", "n", "p", "k", "stream", "input_type",
         "embedding_types", "truncate", "dimensions", "normalize", "embeddingTypes", "model",
+        "amazon-bedrock-guardrailConfig",
     }
 )  # fmt: skip
 """Fields that are no input of a model, in any format. All others count as input."""

@@ -27,7 +27,7 @@ _WANTED: Final = frozenset(
     }
 )  # fmt: skip
 _TEXTS: Final = re.compile(
-    rb'"(?:text|partial_json|thinking|signature|outputText|generation|content|reasoning_content'
+    rb'"(?:text|partial_json|thinking|outputText|generation|content|reasoning_content'
     rb'|reasoning|arguments|completion|input)"[ ]?:[ ]?'
     rb'"([^"\\]+(?:\\.[^"\\]*)*|(?:\\.[^"\\]*)+)"',
     re.DOTALL,

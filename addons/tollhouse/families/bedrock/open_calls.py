@@ -24,12 +24,12 @@ INVOKE: Final = Operation("invoke", "metered", reads_body=True)
 INVOKE_STREAM: Final = Operation("invoke-stream", "metered", reads_body=True)
 COUNT_TOKENS: Final = Operation("count-tokens", "free", reads_body=True)
 CHAT: Final = Operation("chat", "metered", reads_body=True)
-_JOB: Final = Operation("job", "job", objects="makes")
+_JOB: Final = Operation("job", "job", reads_body=True, objects="makes")
 _JOBS: Final = Operation("jobs", "free", objects="lists")
 
 
 def _of_model(action: str, operation: Operation) -> Route:
-    return Route("POST", re.compile(rf"/model/{SEGMENT}/{action}"), operation)
+    return Route("POST", re.compile(rf"/model/(?P<model>{SEGMENT})/{action}"), operation)
 
 
 ROUTES: Final = (

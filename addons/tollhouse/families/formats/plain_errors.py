@@ -1,4 +1,4 @@
-"""The error that is an object with a ``message`` and nothing else that its SDKs need: AWS Bedrock's and Cohere's."""
+"""The error that is an object with a ``message`` and nothing else that its SDKs need: Cohere's."""
 
 from __future__ import annotations
 

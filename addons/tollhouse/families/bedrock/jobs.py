@@ -1,0 +1,46 @@
+"""Jobs: StartAsyncInvoke and CreateModelInvocationJob. Their output goes to S3, and no answer has their
+usage.
+
+https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_StartAsyncInvoke.html and
+.../API_CreateModelInvocationJob.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+from tollhouse.families.base import AnswerHead, Asked, Dialect, Request
+from tollhouse.families.bedrock.aws_answer import WholeAnswer
+from tollhouse.families.bedrock.aws_fields import refuse_case_variants, word_at
+from tollhouse.families.bedrock.model_ids import plain_id
+from tollhouse.families.formats.document import parsed
+from tollhouse.families.units import Charge
+
+_KNOWN: Final = frozenset({"modelId"})
+_ARNS: Final = ("invocationArn", "jobArn")
+
+
+def read(request: Request, dialect: Dialect) -> Asked:
+    body = parsed(request.body)
+    refuse_case_variants(body.tree, _KNOWN)
+    model = str(body.name(word_at(body.tree, "modelId")))
+    return Asked(plain_id(model)[:256], writes=False, reasons=False)
+
+
+class JobAnswer(WholeAnswer):
+    """The answer names the job by its ARN. Later paths have it percent-encoded, so both spellings
+    are the job's."""
+
+    def __init__(self) -> None:
+        super().__init__(_ARNS, self._of_job)
+
+    def _of_job(self, found: Mapping[str, Any]) -> tuple[Charge, ...]:
+        arns = [found[key] for key in _ARNS if isinstance(found.get(key), str)]
+        self.created = tuple(name for arn in arns for name in (arn, quote(arn, safe="-._~")))
+        return ()
+
+
+def meter(asked: Asked, head: AnswerHead) -> JobAnswer:
+    return JobAnswer()
