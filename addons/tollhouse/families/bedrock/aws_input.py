@@ -38,7 +38,8 @@ _NO_INPUT: Final = frozenset({"role", "type", "media_type", "format"})
 _A_WORD: Final = 64
 _UNSEEN: Final = frozenset({"s3Location", "s3Uri", "video", "audio", "file_id", "input_audio"})
 _WRITTEN_ANEW: Final = frozenset({"toolUse", "json", "input", "inputSchema", "input_schema"})
-_NESTED: Final = frozenset({"messages", "system", "content", "toolResult", "source"})
+_NESTED: Final = frozenset({"messages", "system", "content", "toolResult", "source", "text"})
+"""Fields whose own name is no input."""
 
 
 class InputTokens:
