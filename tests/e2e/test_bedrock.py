@@ -14,6 +14,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
+from openai import DefaultHttpxClient, OpenAI
 from tests.support import sigv4
 from tests.support import standin_bedrock as standin
 from tests.support.inproc import PROJECT, Inside, open_inside
@@ -32,7 +33,7 @@ NOVA_PRICES = (Decimal("0.06"), Decimal("0.015"), Decimal("0.24"))
 CLAUDE_PRICES = (Decimal("0.25"), Decimal("0"), Decimal("1.25"))
 ASKED: list[dict[str, Any]] = [{"role": "user", "content": [{"text": "Say hello."}]}]
 CAP = {"maxTokens": 20}
-SPENDS, CLAMPED = "proj_spends", "proj_clamped"
+SPENDS, CLAMPED, LISTED = "proj_spends", "proj_clamped", "proj_listed"
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c4944415408d763f8cfc000"
     "00030001018d1a2c0000000049454e44ae426082"
@@ -52,6 +53,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
             "limits": ["0.0001 usd/total"],
             "on_shortfall": "clamp",
         },
+        f"projects.{LISTED}": {"tenant": "acme", "models": ["bedrock/us.amazon.nova-*"]},
+        'prices."bedrock/guardrail"': {"input": "0", "output": "0", "request": "0.001"},
         "providers.bedrock": {
             "allow_private": True,
             "ca_file": "provider-ca.pem",
@@ -176,6 +179,74 @@ def test_an_arn_that_hides_the_model(inside: Inside) -> None:
     assert caught.value.response["Error"]["Code"] == "AccessDeniedException"
     assert line(inside)["reason"] == "model_unpriced"
     assert inside.standin.snapshot() == []
+
+
+def test_the_models_of_a_project(inside: Inside) -> None:
+    """Its list is asked by the decoded id, which the ARN of a system's profile has as well."""
+    inside.standin.always(standin.converse([{"text": "Hello."}], standin.usage(9, 4)))
+    bedrock = client(inside, project=LISTED)
+    for model in (NOVA, f"arn:aws:bedrock:{REGION}:123456789012:inference-profile/{NOVA}"):
+        bedrock.converse(modelId=model, messages=ASKED)
+    for model in (CLAUDE, f"arn:aws:bedrock:{REGION}::foundation-model/{CLAUDE}"):
+        with pytest.raises(ClientError, match="model_not_allowed"):
+            bedrock.converse(modelId=model, messages=ASKED)
+    assert len(inside.standin.snapshot()) == 2
+
+
+def test_a_guardrail(inside: Inside) -> None:
+    """Each call with one costs what is configured for it, beside the tokens."""
+    inside.standin.script(standin.converse([{"text": "Hello."}], standin.usage(9, 4)))
+    client(inside).converse(
+        modelId=NOVA,
+        messages=ASKED,
+        inferenceConfig=CAP,
+        guardrailConfig={"guardrailIdentifier": "guard1", "guardrailVersion": "1"},
+    )
+    assert Decimal(line(inside)["cost_usd"]) == usd(NOVA_PRICES, 9, 0, 4) + Decimal("0.001")
+
+
+def test_embeddings(inside: Inside) -> None:
+    """Titan's, at 0.02 USD per million tokens."""
+    answer = json.dumps({"embedding": [0.1], "inputTextTokenCount": 50}).encode()
+    reply = standin.ScriptedReply(200, standin.JSON, answer)
+    inside.standin.script(standin.Behaviour(reply=reply))
+    body = json.dumps({"inputText": "Say hello."})
+    client(inside).invoke_model(modelId="amazon.titan-embed-text-v2:0", body=body)
+    assert Decimal(line(inside)["cost_usd"]) == Decimal("0.000001")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_as_openai(inside: Inside, stream: bool) -> None:
+    """The SDK of OpenAI, with its base URL at Bedrock. gpt-oss-20b is at 0.07 and 0.30 USD per million tokens."""
+    served = {"model": "openai.gpt-oss-20b-1:0", "object": "chat.completion"}
+    counts = {"usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}}
+    if stream:
+        delta = {"choices": [{"index": 0, "delta": {"content": "Hello."}}], "usage": None}
+        events = [{**served, **delta}, {**served, "choices": [], **counts}]
+        body: Any = [f"data: {json.dumps(event)}\n\n".encode() for event in events]
+        body.append(b"data: [DONE]\n\n")
+        headers = [("content-type", "text/event-stream")]
+    else:
+        message = {"role": "assistant", "content": "Hello."}
+        choices = [{"index": 0, "finish_reason": "stop", "message": message}]
+        body, headers = json.dumps({**served, "choices": choices, **counts}).encode(), standin.JSON
+    inside.standin.script(standin.Behaviour(reply=standin.ScriptedReply(200, headers, body)))
+    http = DefaultHttpxClient(proxy=inside.proxy_url, verify=inside.context, trust_env=False)
+    with OpenAI(api_key="none", base_url=f"https://{RUNTIME}/openai/v1", http_client=http) as sdk:
+        asked: dict[str, Any] = {
+            "model": served["model"],
+            "messages": [{"role": "user", "content": "Say hello."}],
+            "max_completion_tokens": 20,
+        }
+        if stream:
+            chunks = list(sdk.chat.completions.create(**asked, stream=True))
+            assert [chunk.choices[0].delta.content for chunk in chunks] == ["Hello."]
+        else:
+            answer = sdk.chat.completions.create(**asked)
+            assert answer.choices[0].message.content == "Hello."
+    [received] = inside.standin.snapshot()
+    assert signed(received) == ""
+    assert Decimal(line(inside)["cost_usd"]) == Decimal("0.00001")
 
 
 def test_a_tool_call(inside: Inside) -> None:

@@ -32,7 +32,7 @@ _TEXTS: Final = re.compile(
     rb'"([^"\\]+(?:\\.[^"\\]*)*|(?:\\.[^"\\]*)+)"',
     re.DOTALL,
 )
-_COUNTS: Final = (b'sage"', b'oken_count"', b'okenCount"')
+_COUNTS: Final = (b'"usage"', b'oken_count"', b'okenCount"')
 """One of these is in every event that may have a count."""
 _BYTES: Final = re.compile(rb'"bytes"[ ]?:[ ]?"([A-Za-z0-9+/=]*)"')
 
