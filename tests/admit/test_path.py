@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import unquote_plus
 
 import pytest
@@ -79,6 +80,29 @@ def test_refused(target: str) -> None:
     """What two parsers could read differently is 400."""
     with pytest.raises(Refused) as caught:
         split_target(target)
+    assert caught.value.denial.code == "bad_request"
+
+
+ARN = re.compile(r"/model/arn:(?:[a-z.]|%2[fF])+/converse")
+
+
+def test_an_encoded_slash_where_a_family_has_it() -> None:
+    """The path is not changed; without such a pattern, and where it does not fit, it is refused."""
+    assert split_target("/model/arn:a%2Fb/converse?x=1", ARN) == (
+        "/model/arn:a%2Fb/converse",
+        "x=1",
+    )
+    for target in ("/model/arn:a%2Fb/converse", "/model/x%2Fb/converse"):
+        with pytest.raises(Refused):
+            split_target(target, None if "arn" in target else ARN)
+
+
+@pytest.mark.parametrize("inside", ["%2F", "a%2F%2Fb", "a%2F.%2Fb", "a%2F..%2fb", "..%2Fb", "a%2F"])
+def test_an_encoded_slash_makes_no_other_segments(inside: str) -> None:
+    """What is an empty or a dot segment once it is decoded is refused, whatever the family says."""
+    pattern = re.compile(r"/model/[a-z.%2fF]*/converse")
+    with pytest.raises(Refused) as caught:
+        split_target(f"/model/{inside}/converse", pattern)
     assert caught.value.denial.code == "bad_request"
 
 

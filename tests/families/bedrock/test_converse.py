@@ -68,7 +68,7 @@ def test_what_is_read() -> None:
         ({"performanceConfig": {"latency": "optimized"}}, "optimized"),
         (
             {"performanceConfig": {"latency": "optimized"}, "serviceTier": {"type": "priority"}},
-            "priority",
+            "priority+optimized",
         ),
         ({"serviceTier": None, "performanceConfig": None}, ""),
     ],

@@ -57,10 +57,12 @@ def _of_details(value: object) -> int:
 
 
 def tier(service: object, latency: object) -> str:
-    """The tier of a ``serviceTier`` and a ``performanceConfig``. They are objects in Converse, and
-    words in the headers of the other calls."""
-    kind = _word(service, "type")
-    return "optimized" if kind in _STANDARD and _word(latency, "latency") == "optimized" else kind
+    """The tier of a ``serviceTier`` and a ``performanceConfig``, joined by ``+`` where both differ
+    from the standard. They are objects in Converse, and words in the headers of the other calls."""
+    kind, speed = _word(service, "type"), _word(latency, "latency")
+    if speed in _STANDARD:
+        return kind
+    return speed if kind in _STANDARD else f"{kind}+{speed}"
 
 
 def _word(value: object, key: str) -> str:
