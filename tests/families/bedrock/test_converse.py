@@ -7,6 +7,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.support.standin_bedrock import converse_frames, event, text_delta, usage
 
 from tollhouse.denial import Denial, Refused
@@ -105,9 +107,20 @@ def test_what_is_refused(more: dict[str, Any]) -> None:
     assert refused.value.denial.code == "bad_request"
 
 
-def test_a_tool_that_aws_runs_is_closed() -> None:
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}},
+        {
+            "additionalModelRequestFields": {
+                "context_management": {"edits": [{"type": "compact_20260112"}]}
+            }
+        },
+    ],
+)
+def test_what_is_charged_beside_the_tokens_is_closed(more: dict[str, Any]) -> None:
     with pytest.raises(Refused) as refused:
-        read(toolConfig={"tools": [{"systemTool": {"name": "nova_grounding"}}]})
+        read(**more)
     assert refused.value.denial.code == "path_not_allowed"
 
 
@@ -136,6 +149,24 @@ def test_a_lowered_cap(body: bytes, sent: bytes) -> None:
     assert BEDROCK.rewrite(body, asked._replace(lowered_to=7)) == sent
     again = BEDROCK.read(Request(CONVERSE, f"/model/{MODEL}/converse", (), sent), Dialect())
     assert again.cap == min(asked.cap or 7, 7)
+
+
+def test_names_that_are_written_as_escapes() -> None:
+    """In a large body a string with an escape for each character is not kept whole; it is read all the same."""
+
+    def request(name: str, **more: Any) -> Request:
+        long = {"role": "user", "content": [{"text": "x" * 70_000}]}
+        escaped = "".join(f"\\u{ord(character):04x}" for character in name)
+        body = json.dumps({"messages": [long], **more}).replace(name, escaped)
+        return Request(CONVERSE, f"/model/{MODEL}/converse", (), body.encode())
+
+    edits = {"context_management": {"edits": [{"type": "compact_20260112"}]}}
+    with pytest.raises(Refused) as refused:
+        BEDROCK.read(request("compact_20260112", additionalModelRequestFields=edits), Dialect())
+    assert refused.value.denial.code == "path_not_allowed"
+    tier = {"type": "priority-priority"}
+    asked = BEDROCK.read(request("priority-priority", serviceTier=tier), Dialect())
+    assert asked.tier == "priority-priority"
 
 
 # Estimates
@@ -215,6 +246,27 @@ def test_tool_results() -> None:
 def test_a_guardrail_has_a_price_of_its_own() -> None:
     guardrail = {"guardrailIdentifier": "g", "guardrailVersion": "1"}
     assert estimate(guardrailConfig=guardrail).beside == (Charge("guardrail", Units(requests=1)),)
+
+
+_KEYS = st.sampled_from(
+    ["text", "image", "source", "bytes", "format", "document", "type", "content", "toolResult", "json", "data", "media_type",
+     "image_url", "url", "role", "toolUse", "s3Location", "x"]
+)  # fmt: skip
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9)
+    | st.sampled_from(["image", "document", "txt", "text", "base64"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=4),
+    max_leaves=20,
+)  # fmt: skip
+
+
+@given(_JSON, st.sampled_from(["messages", "system", "toolConfig", "other"]))
+def test_an_estimate_of_anything(value: Any, where: str) -> None:
+    """It raises nothing, and is at most the context limit."""
+    modes: tuple[Mode, Mode] = ("typical", "worst")
+    for mode in modes:
+        body = {"messages": [], where: value if where != "toolConfig" else {"x": value}}
+        assert 1 <= estimate(mode, **body).units.input <= LIMITS.context
 
 
 # Answers

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tollhouse.families.formats.document import refuse, shown
+from tollhouse.denial import Refused
+from tollhouse.families.formats.document import Document, refuse, shown
 
 MAX_CAP: Final = 2**31 - 1
 CAP_NAMES: Final = frozenset(
@@ -24,6 +25,19 @@ def refuse_case_variants(found: Mapping[str, Any], known: frozenset[str], where:
     for key in found:
         if key not in known and (name := folded.get(key.casefold())) is not None:
             refuse(f'The body has the key {shown(key)}; it is "{where}{name}".')
+
+
+def refuse_compaction(found: Mapping[str, Any], body: Document) -> None:
+    """A compaction is a pass of the model of its own, which no output cap bounds. Its tokens stand
+    beside those of the answer: https://platform.claude.com/docs/en/build-with-claude/compaction."""
+    management = found.get("context_management")
+    edits = management.get("edits") if isinstance(management, dict) else None
+    for edit in edits if isinstance(edits, list) else ():
+        if isinstance(edit, dict) and str(body.name(edit.get("type"))).startswith("compact"):
+            raise Refused(
+                "path_not_allowed",
+                "The request asks for compaction, whose tokens Bedrock's own counts leave out.",
+            )
 
 
 def object_at(found: Mapping[str, Any], key: str, where: str = "") -> dict[str, Any]:
@@ -45,8 +59,8 @@ def cap_at(found: Mapping[str, Any], key: str, where: str = "") -> int | None:
     return value
 
 
-def word_at(found: Mapping[str, Any], key: str, where: str = "") -> str:
-    value = found.get(key)
+def word_at(found: Mapping[str, Any], key: str, body: Document, where: str = "") -> str:
+    value = body.name(found.get(key))
     if value is None:
         return ""
     if not isinstance(value, str):

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tollhouse.families.formats.document import Document, LongString
+from tollhouse.families.formats.document import Document, LongString, named
 from tollhouse.families.formats.text_tokens import text_tokens
 from tollhouse.families.openai.media import FILE_BYTES_PER_TOKEN, Data, image_tokens
 
@@ -93,22 +93,25 @@ class InputTokens:
         return sum(self._member(value, key, item) for key, item in value.items())
 
     def _member(self, owner: Mapping[str, Any], key: str, item: Any) -> float:
-        if item is None or (key in _NO_INPUT and isinstance(item, str) and len(item) <= _A_WORD):
+        if item is None or (key in _NO_INPUT and isinstance(item, str) and self._is_word(item)):
             return 0.0
         if key in _UNSEEN or (key == "url" and isinstance(item, str)):
             self._unseen = True
             return 0.0
         if key in ("image", "document") and isinstance(item, dict):
             return self._media(item, item.get("source"), image=key == "image")
-        if key == "source" and owner.get("type") in ("image", "document"):
-            return self._media(owner, item, image=owner["type"] == "image")
+        kind = named(owner.get("type"), self._long) if key == "source" else None
+        if kind in ("image", "document"):
+            return self._media(owner, item, image=kind == "image")
         if key == "image_url":
             found = item.get("url") if isinstance(item, dict) else item
             return self._image(self._look(found))
         if key in _WRITTEN_ANEW and not isinstance(item, str):
             return self.rendered(item)
-        named = 0.0 if key in _NESTED else self.text(key)
-        return named + self.part(item)
+        return (0.0 if key in _NESTED else self.text(key)) + self.part(item)
+
+    def _is_word(self, value: str) -> bool:
+        return len(value) <= _A_WORD and value not in self._long
 
     def _media(self, owner: Mapping[str, Any], source: Any, *, image: bool) -> float:
         """An image or a document: as Converse and Nova have it (``format`` and a source with
@@ -126,10 +129,10 @@ class InputTokens:
         if image:
             return beside + self._image(Data("data:image/x;base64," + data.head, data.length))
         size = data.length * 3 / 4
-        form = source.get("media_type", owner.get("format"))
-        if form in _PLAIN_TEXT:
+        form = named(source.get("media_type", owner.get("format")), self._long)
+        if isinstance(form, str) and form in _PLAIN_TEXT:
             # A text of Claude's stands as it is, and any other in base64.
-            length = data.length if source.get("type") == "text" else size
+            length = data.length if named(source.get("type"), self._long) == "text" else size
             return beside + (length if self._worst else length / 2)
         if self._worst:
             # Its bytes do not say how many pages it has.

@@ -16,6 +16,7 @@ from tollhouse.families.bedrock.aws_fields import (
     cap_at,
     object_at,
     refuse_case_variants,
+    refuse_compaction,
     word_at,
 )
 from tollhouse.families.bedrock.aws_input import InputTokens
@@ -58,11 +59,12 @@ def read(request: Request, dialect: Dialect) -> Asked:
     inference = object_at(document, "inferenceConfig")
     refuse_case_variants(inference, _INFERENCE, "inferenceConfig.")
     cap = cap_at(inference, "maxTokens", "inferenceConfig.")
-    _refuse_second_cap(object_at(document, "additionalModelRequestFields"))
-    service = object_at(document, "serviceTier")
-    word_at(service, "type", "serviceTier.")
-    latency = object_at(document, "performanceConfig")
-    word_at(latency, "latency", "performanceConfig.")
+    fields = object_at(document, "additionalModelRequestFields")
+    _refuse_second_cap(fields)
+    refuse_compaction(fields, body)
+    service = word_at(object_at(document, "serviceTier"), "type", body, "serviceTier.")
+    performance = object_at(document, "performanceConfig")
+    latency = word_at(performance, "latency", body, "performanceConfig.")
     _refuse_system_tools(object_at(document, "toolConfig"))
     guarded = bool(object_at(document, "guardrailConfig"))
     model = requested_model(request.path)

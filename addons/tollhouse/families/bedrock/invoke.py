@@ -15,6 +15,7 @@ from tollhouse.families.bedrock.aws_fields import (
     cap_at,
     object_at,
     refuse_case_variants,
+    refuse_compaction,
 )
 from tollhouse.families.bedrock.aws_input import InputTokens
 from tollhouse.families.bedrock.aws_usage import tier
@@ -62,6 +63,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
             "for a model of text use /converse.",
         )
     _refuse_unknown_spelling(document, form)
+    refuse_compaction(document, body)
     owner = object_at(document, form.owner) if form.owner else document
     where = f"{form.owner}." if form.owner else ""
     caps = [cap for key in form.caps if (cap := cap_at(owner, key, where)) is not None]

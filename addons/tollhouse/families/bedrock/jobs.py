@@ -25,8 +25,8 @@ _ARNS: Final = ("invocationArn", "jobArn")
 def read(request: Request, dialect: Dialect) -> Asked:
     body = parsed(request.body)
     refuse_case_variants(body.tree, _KNOWN)
-    model = str(body.name(word_at(body.tree, "modelId")))
-    return Asked(plain_id(model)[:256], writes=False, reasons=False)
+    model = plain_id(word_at(body.tree, "modelId", body))[:256]
+    return Asked(model, writes=False, reasons=False)
 
 
 class JobAnswer(WholeAnswer):
