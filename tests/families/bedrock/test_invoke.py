@@ -6,12 +6,14 @@ import json
 from typing import Any
 
 import pytest
-from tests.support.standin_bedrock import CLAUDE_STREAM, chunk
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.standin_bedrock import CLAUDE_STREAM, chunk, event
 
 from tollhouse.denial import Refused
 from tollhouse.families.base import AnswerHead, Asked, Dialect, Headers, Limits, Meter, Request
 from tollhouse.families.bedrock import BEDROCK
-from tollhouse.families.bedrock.open_calls import INVOKE, INVOKE_STREAM
+from tollhouse.families.bedrock.open_calls import CONVERSE_STREAM, INVOKE, INVOKE_STREAM
 from tollhouse.families.formats.aws_event_stream import frame
 from tollhouse.families.units import Charge, Units
 
@@ -281,6 +283,37 @@ def test_streams_of_other_models(model: str, events: list[dict[str, Any]]) -> No
     assert (meter.finish(), meter.done) == ((OWN,), True)
     assert streamed(model, *events, METRICS).finish() == (OWN,)
     assert streamed(model, *events).output_seen >= 1
+
+
+_COUNTED = st.sampled_from(
+    ["usage", "message", "metadata", "input_tokens", "output_tokens", "inputTokens", "outputTokens", "prompt_tokens",
+     "completion_tokens", "inputTextTokenCount", "results", "tokenCount", "prompt_token_count", "generation_token_count",
+     "amazon-bedrock-invocationMetrics", "inputTokenCount", "cacheDetails", "prompt_tokens_details"]
+)  # fmt: skip
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 2**70) | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_COUNTED, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.lists(st.dictionaries(_COUNTED, _JSON, max_size=4), max_size=4))
+def test_counts_of_any_form(events: list[dict[str, Any]]) -> None:
+    """Nothing is raised, and no count is negative or larger than its whole."""
+    found = [*streamed(CLAUDE, *events).finish()]
+    for document in events:
+        found += of_answer(CLAUDE, document)
+        meter = BEDROCK.meter(converse_of(), AnswerHead(200, ()))
+        meter.feed(event("metadata", document))
+        found += meter.finish()
+    for charge in found:
+        assert min(charge.units) >= 0
+        assert charge.units.cached + charge.units.cache_write <= charge.units.input
+
+
+def converse_of() -> Asked:
+    request = Request(CONVERSE_STREAM, f"/model/{NOVA}/converse-stream", (), b"{}")
+    return BEDROCK.read(request, Dialect())
 
 
 def test_a_chunk_that_is_no_json() -> None:

@@ -65,12 +65,15 @@ FORMATS: Final = (
     InvokeFormat("deepseek", _of(r"deepseek\."), caps=("max_tokens",)),
     InvokeFormat("jamba", _of(r"ai21\.jamba"), caps=("max_tokens",), choices="n"),
     InvokeFormat(
+        "gpt", _of(r"openai\."), caps=("max_completion_tokens", "max_tokens"), choices="n"
+    ),
+    InvokeFormat(
         "chat",
         _of(
-            r"openai\.", r"qwen\.", r"google\.gemma", r"moonshotai?\.", r"zai\.", r"nvidia\.",
-            r"minimax\.", r"writer\.",
+            r"qwen\.", r"google\.gemma", r"moonshot(?:ai)?\.", r"zai\.", r"nvidia\.", r"minimax\.",
+            r"writer\.",
         ),
-        caps=("max_completion_tokens", "max_tokens"),
+        caps=("max_tokens", "max_completion_tokens"),
         choices="n",
     ),
 )  # fmt: skip
