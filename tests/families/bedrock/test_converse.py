@@ -253,7 +253,7 @@ _KEYS = st.sampled_from(
      "image_url", "url", "role", "toolUse", "s3Location", "x"]
 )  # fmt: skip
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9)
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9)
     | st.sampled_from(["image", "document", "txt", "text", "base64"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=4),
     max_leaves=20,
