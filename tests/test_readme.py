@@ -94,14 +94,15 @@ def test_charges() -> None:
 
 
 def _with_names(pattern: str) -> str:
-    """A route's pattern with ``{name}`` in place of each group that has a name."""
+    """A route's pattern with ``{name}`` in place of each group that has a name; an object is an ``{id}``."""
     while (start := pattern.find("(?P<")) >= 0:
         name, depth, end = pattern[start + 4 : pattern.index(">", start)], 0, start
         for end in range(start, len(pattern)):
             depth += {"(": 1, ")": -1}.get(pattern[end], 0)
             if depth == 0:
                 break
-        pattern = f"{pattern[:start]}{{{name}}}{pattern[end + 1 :]}"
+        shown = "id" if name.startswith("object") else name
+        pattern = f"{pattern[:start]}{{{shown}}}{pattern[end + 1 :]}"
     return pattern
 
 

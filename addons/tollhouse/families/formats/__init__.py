@@ -1,14 +1,14 @@
 """What several families share: readers of requests and answers, and forms of errors.
 
-document          a JSON body, read strictly and in steps
-jsonscan          where the members of a JSON object stand in its bytes
-content           the content type that a JSON body is sent under
-text_tokens       how many tokens a text has
-kinds             the parts of a family by kind of operation
-sniffed           which framing an answer has
+document       a JSON body, read strictly and in steps
+jsonscan       where the members of a JSON object stand in its bytes
+content        the content type that a JSON body is sent under
+text_tokens    how many tokens a text has
+kinds          the parts of a family by kind of operation
+sniffed        which framing an answer has
+sse            server-sent events in a byte stream
 aws_event_stream  AWS's frames in a byte stream
-sse               server-sent events in a byte stream
-topmost           outermost members of a JSON object that passes by in pieces
-errors            what an error says of a key, and ours as bytes
-plain_errors      the error of Cohere
+topmost        outermost members of a JSON object that passes by in pieces
+errors         what an error says of a key, and ours as bytes
+plain_errors   the error of Cohere
 """
