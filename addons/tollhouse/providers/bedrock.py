@@ -21,19 +21,16 @@ _REGIONS = (
     "sa-east-1",
 )
 
-# The model cards of https://docs.aws.amazon.com/bedrock/latest/userguide/model-cards.html, "Max output tokens", and for Claude
-# https://docs.anthropic.com/en/docs/about-claude/models/overview.
+# Claude 3: https://docs.anthropic.com/en/docs/about-claude/models/overview. Command R: the page for Cohere of
+# https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters.html. Nova: AWS's own pages disagree;
+# https://docs.aws.amazon.com/nova/latest/userguide/complete-request-schema.html says 5,000, and 10,000 is the largest that any says.
 _OUTPUT_LIMITS = (
-    ("*claude-3-5-*", 8_192),
     ("*claude-3-haiku-*", 4_096),
     ("*claude-3-sonnet-*", 4_096),
     ("*claude-3-opus-*", 4_096),
-    ("*claude-haiku-4-5-*", 64_000),
-    ("*claude-sonnet-4-5-*", 64_000),
     ("*amazon.nova-micro-*", 10_000),
     ("*amazon.nova-lite-*", 10_000),
     ("*amazon.nova-pro-*", 10_000),
-    ("*amazon.titan-text-*", 8_192),
     ("*cohere.command-r-*", 4_096),
 )
 
