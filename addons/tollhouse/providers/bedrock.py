@@ -21,9 +21,9 @@ _REGIONS = (
     "sa-east-1",
 )
 
-# Claude 3 and Command R: 4,096 (zilliz.com/ai-faq, "default limits on input prompt length and output length for models in Bedrock").
-# Nova: https://docs.aws.amazon.com/nova/latest/userguide/complete-request-schema.html says 5,000, resellers say up to 8,200; the number
-# here is above both.
+# Claude 3 and Command R: zilliz.com/ai-faq, "default limits on input prompt length and output length".
+# Nova: https://docs.aws.amazon.com/nova/latest/userguide/complete-request-schema.html says 5,000, and
+# resellers say up to 8,200. The number here is above both.
 _OUTPUT_LIMITS = (
     ("*claude-3-haiku-*", 4_096),
     ("*claude-3-sonnet-*", 4_096),
