@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Set
 
 from tollhouse.demo import standin_answers as answers
+from tollhouse.demo import standin_responses as responses
 from tollhouse.demo.standin_book import Received
 from tollhouse.demo.standin_script import Behaviour
 
@@ -39,14 +40,13 @@ def judge(
                 404,
                 answers.error_json(missing, "invalid_request_error", "model_not_found", "model"),
             )
+        case _ if path.startswith(("/v1/completions", "/v1/responses", "/v1/conversations")):
+            return _response(received, behaviour, path)
         case "POST", "/v1/chat/completions" | "/v1/embeddings":
             try:
                 document = received.document()
             except (ValueError, TypeError):
-                broken = "We could not parse the JSON body of your request."
-                return _whole(
-                    received, 400, answers.error_json(broken, "invalid_request_error", None)
-                )
+                return _broken(received)
             if path == "/v1/embeddings":
                 return _whole(
                     received, 200, answers.embeddings_json(document, usage=behaviour.usage)
@@ -63,6 +63,39 @@ def judge(
             return _whole(
                 received, 200, answers.chat_json(document, behaviour.text, usage=behaviour.usage)
             )
+    return _unknown(received, path)
+
+
+def _response(
+    received: Received, behaviour: Behaviour, path: str
+) -> tuple[int, list[tuple[str, str]], Iterable[bytes]]:
+    try:
+        document = received.document() if received.body else {}
+    except (ValueError, TypeError):
+        return _broken(received)
+    found = responses.find(
+        received.method,
+        path,
+        document,
+        behaviour.text,
+        usage=behaviour.usage,
+        done=behaviour.done,
+    )
+    if found is None:
+        return _unknown(received, path)
+    status, body, streamed = found
+    if streamed:
+        stream = ("content-type", "text/event-stream; charset=utf-8")
+        return status, [stream, *_common(received)], body
+    return _whole(received, status, b"".join(body))
+
+
+def _broken(received: Received) -> tuple[int, list[tuple[str, str]], Iterator[bytes]]:
+    broken = "We could not parse the JSON body of your request."
+    return _whole(received, 400, answers.error_json(broken, "invalid_request_error", None))
+
+
+def _unknown(received: Received, path: str) -> tuple[int, list[tuple[str, str]], Iterator[bytes]]:
     unknown = f"Invalid URL ({received.method} {path})"
     return _whole(received, 404, answers.error_json(unknown, "invalid_request_error", None))
 

@@ -11,6 +11,20 @@ rewrite        the bytes of a request that are changed
 meter          usage in an answer, as it streams by
 usage          what the members of an answer mean
 errors         our errors, and what theirs say of a key
+fields         fields of a body, judged by a table
+objects        ids of kept objects that a body names
+tools          the tools that the provider runs, and their bounds
+completions    the legacy completions
+
+Of the Responses and Conversations APIs:
+
+responses            the parts of the family for each kind of their operations
+responses_fields     the fields of a request that are known
+responses_request    the bodies, read strictly
+responses_estimate   the tokens and tools that a request will take
+responses_usage      what a response says of its usage
+responses_meter      usage in an answer, as it streams by
+realtime             usage in messages of a WebSocket
 """
 
 from __future__ import annotations
@@ -19,11 +33,28 @@ from typing import Final
 
 from tollhouse.families.base import Family
 from tollhouse.families.formats.kinds import Kind, Kinds
-from tollhouse.families.openai import errors, estimate, meter, request, rewrite
+from tollhouse.families.openai import (
+    completions,
+    errors,
+    estimate,
+    meter,
+    request,
+    responses,
+    rewrite,
+)
 from tollhouse.families.openai.routes import ROUTES
 
 _TEXT: Final = Kind(request.read, estimate.estimate, meter.meter, rewrite.rewrite)
-KINDS: Final = Kinds({"chat": _TEXT, "embeddings": _TEXT})
+KINDS: Final = Kinds(
+    {
+        "chat": _TEXT,
+        "embeddings": _TEXT,
+        "completions": Kind(
+            completions.read, completions.estimate, completions.meter, completions.rewrite
+        ),
+        **responses.KINDS,
+    }
+)
 
 OPENAI: Final = Family(
     "openai",
@@ -37,4 +68,5 @@ OPENAI: Final = Family(
     sent_headers=KINDS.sent_headers,
     estimate=KINDS.estimate,
     meter=KINDS.meter,
+    stream_error=errors.stream_error,
 )

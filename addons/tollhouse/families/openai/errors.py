@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tollhouse.denial import Denial
-from tollhouse.families.base import Rule
+from tollhouse.families.base import Asked, Rule
 from tollhouse.families.formats.errors import (
     EMPTY_ACCOUNT,
     EVERYWHERE,
@@ -35,6 +35,34 @@ def error_body(denial: Denial, call_id: str) -> bytes:
 def error_event(denial: Denial, call_id: str) -> bytes:
     """openai-python raises its error for a ``data`` with an ``error``: `_streaming.py`."""
     return as_sse(error_body(denial, call_id))
+
+
+_FAILURES: Final = {402: "insufficient_quota", 429: "rate_limit_exceeded"}
+"""The code of a failed response. Codex calls again after any other than the first."""
+
+
+def stream_error(denial: Denial, call_id: str, asked: Asked) -> bytes:
+    """The last event of a stream. A response fails: its clients take any other event for a lost
+    connection, and call again. openai-python gives the event a `ResponseFailedEvent`."""
+    if asked.kind != "responses":
+        return error_event(denial, call_id)
+    code = _FAILURES.get(denial.status, "server_error")
+    response = {
+        "id": f"resp_{call_id}",
+        "object": "response",
+        "created_at": 0,
+        "status": "failed",
+        "error": {"code": code, "message": text_of(denial, call_id)},
+        "incomplete_details": None,
+        "model": asked.model,
+        "output": [],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": None,
+    }
+    event = {"type": "response.failed", "sequence_number": 0, "response": response}
+    return as_sse(as_json(event), "response.failed")
 
 
 VERDICTS: Final = (

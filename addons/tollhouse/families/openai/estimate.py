@@ -20,7 +20,7 @@ from tollhouse.families.formats.document import Document, LongString, named
 from tollhouse.families.formats.text_tokens import text_tokens
 from tollhouse.families.openai import media
 from tollhouse.families.openai.known_fields import NOT_INPUT
-from tollhouse.families.units import Estimate, Units
+from tollhouse.families.units import Charge, Estimate, Units
 
 # ``worst`` takes a byte for a token: the tokenizers of the models in use split UTF-8 into bytes and join them, so that random
 # text comes to a token a byte, and none covers less (tiktoken's README, https://github.com/openai/tiktoken, "What is BPE anyway?":
@@ -102,11 +102,13 @@ def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Esti
         return Estimate(Units(input=tokens, requests=1))
     slices = asked.stream and asked.cap is None and not worst
     each = (FIRST_SLICE_TOKENS if slices else limits.answer) if asked.cap is None else asked.cap
+    search = asked.detail
     return Estimate(
         Units(input=tokens, output=each * asked.choices, requests=1),
         asked.asks,
         asked.may,
         predicted=estimate_prediction_tokens(asked.document, worst=worst) * asked.choices,
+        beside=(Charge(search, Units(requests=1)),) if search else (),
         grows=slices,
     )
 
@@ -131,7 +133,7 @@ def estimate_input_tokens(
     if models is None:
         model = request.get("model")
         models = (model if isinstance(model, str) else "",)
-    return (_Worst if worst else _Typical)(models, context, answer, openai, document.long).request(
+    return (Worst if worst else Typical)(models, context, answer, openai, document.long).request(
         request
     )
 
@@ -144,13 +146,13 @@ def estimate_prediction_tokens(document: Document, *, worst: bool = False) -> in
         return 0
     content = prediction.get("content") if isinstance(prediction, dict) else None
     return _up(
-        (_Worst if worst else _Typical)((), 0, 0, False, document.long).text(
+        (Worst if worst else Typical)((), 0, 0, False, document.long).text(
             prediction if content is None else content
         )
     )
 
 
-class _Typical:
+class Typical:
     """Counts one request. ``_unseen`` is true when a part was found whose size nobody can know."""
 
     worst = False
@@ -325,7 +327,7 @@ class _Typical:
         )
 
 
-class _Worst(_Typical):
+class Worst(Typical):
     worst = True
     per_reply = TEMPLATE_MOST
     per_message = TOKENS_PER_MESSAGE_MOST

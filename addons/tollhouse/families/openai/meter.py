@@ -52,8 +52,8 @@ def meter(asked: Asked, head: AnswerHead) -> Sniffed:
     return Sniffed(
         asked.stream,
         head.get("content-type"),
-        of_json=JsonMeter,
-        of_events=lambda: StreamMeter(edits=asked.asks_for_usage),
+        of_json=lambda: JsonMeter(search=asked.detail or ""),
+        of_events=lambda: StreamMeter(edits=asked.asks_for_usage, search=asked.detail or ""),
         may_edit=asked.asks_for_usage,
     )
 
@@ -71,8 +71,8 @@ class JsonMeter:
     output_seen = 0
     """A JSON answer is made whole before its first byte comes, so that nothing is to be told of it on the way."""
 
-    def __init__(self, max_body: int = 1 << 16) -> None:
-        self._told = Told()
+    def __init__(self, max_body: int = 1 << 16, *, search: str = "") -> None:
+        self._told = Told(search)
         self._max = max_body
         self._parts: list[bytes] = []
         self._size = 0
@@ -142,11 +142,13 @@ class StreamMeter:
 
     created: tuple[str, ...] = ()
 
-    def __init__(self, *, edits: bool) -> None:
+    def __init__(self, *, edits: bool, search: str = "", echoed: int = 0) -> None:
         self.done = False
         self.edits = edits
         self.boundary = SseBoundary()
-        self._told = Told()
+        self._told = Told(search)
+        self._echoed = echoed
+        """Tokens of the prompt that the text begins with; they are no output."""
         self._failed = False
         """The events could not be told apart, and the rest of the stream passes unread."""
         self._splitter = EventSplitter()
@@ -165,7 +167,8 @@ class StreamMeter:
     def output_seen(self) -> int:
         """By the text, at least one token for each piece of it; or the stream's own count, if that is more by now."""
         usage = self._told.usage
-        by_text = max(self._texts, -int(-self._tokens // 1))
+        by_text = max(self._texts, -int(-self._tokens // 1)) - self._echoed
+        by_text = max(by_text, 0)
         return by_text if usage is None else max(by_text, usage.output)
 
     def finish(self) -> tuple[Charge, ...]:
@@ -299,11 +302,14 @@ def _one_data_line(raw: bytes, before: int) -> bool:
 
 def _carries_nothing_else(found: list[Member]) -> bool:
     """Whether a frame with a usage exists only for it: ``choices`` is empty, or (Azure) each choice has an empty delta
-    and no finish reason."""
+    (of a legacy completion, an empty text) and no finish reason."""
     choices = next((member.value for member in found if member.key == "choices"), None)
     if not isinstance(choices, list):
         return False
     return all(
-        isinstance(choice, dict) and not choice.get("delta") and choice.get("finish_reason") is None
+        isinstance(choice, dict)
+        and not choice.get("delta")
+        and not choice.get("text")
+        and choice.get("finish_reason") is None
         for choice in choices
     )

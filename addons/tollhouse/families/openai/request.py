@@ -13,6 +13,7 @@ from tollhouse.families.formats.document import Document, parsed, refuse, shown
 from tollhouse.families.openai.known_fields import KNOWN
 from tollhouse.families.openai.models import can_reason
 from tollhouse.families.openai.rewrite import CAPS
+from tollhouse.families.openai.tools import chat_search
 
 MAX_N: Final = 128
 """https://platform.openai.com/docs/api-reference/chat/create#chat-create-n"""
@@ -56,7 +57,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
     ):
         refuse(f'"model" must be a string of 1 to {_MAX_MODEL} printable characters.')
     tier = _optional(document, "service_tier", str, "a string") or ""
-    others, unknown = _other_models(read_body)
+    others, unknown = other_models(read_body)
     if kind == "embeddings":
         return Asked(
             model,
@@ -96,6 +97,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
         asks=audio,
         may=may,
         kind=kind,
+        detail=chat_search(model, document.get("web_search_options")),
         asks_for_usage=stream and not asks and dialect.usage_in_stream == "on_request",
         document=read_body,
     )
@@ -125,7 +127,7 @@ def _integer(document: dict[str, Any], key: str, low: int, high: int) -> int | N
     return value
 
 
-def _other_models(body: Document) -> tuple[tuple[str, ...], bool]:
+def other_models(body: Document) -> tuple[tuple[str, ...], bool]:
     """Every model beside ``model`` that the request can reach, and whether there may be others."""
     document = body.tree
     found: list[Any] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Final
 
 from tollhouse.families.base import Asked
@@ -15,21 +16,22 @@ CAPS: Final = ("max_completion_tokens", "max_tokens")
 def rewrite(body: bytes, asked: Asked) -> bytes:
     """``body`` is the one that ``asked`` was read from, a valid object without duplicate keys that has a model."""
     if asked.asks_for_usage:
-        body = _ask_for_usage(body, asked.document)
+        body = ask_for_usage(body, asked.document)
     if asked.lowered_to is not None:
-        body = _lower_cap(body, asked.lowered_to)
+        body = lower_cap(body, asked.lowered_to)
     return body
 
 
-def _lower_cap(body: bytes, cap: int) -> bytes:
-    """An output cap of at most ``cap`` tokens for each choice. A request with none gets ``max_completion_tokens``."""
+def lower_cap(body: bytes, cap: int, names: Sequence[str] = CAPS) -> bytes:
+    """An output cap of at most ``cap`` tokens for each choice. ``names`` are the fields that are a cap. A request with none
+    of them gets the first."""
     found = [
         (place, json.loads(body[place.value_at : place.value_end]))
         for place in places(body)
-        if place.key in CAPS
+        if place.key in names
     ]
     if not found:
-        return _insert(body, body.index(b"{") + 1, b'"max_completion_tokens":%d,' % cap)
+        return _insert(body, body.index(b"{") + 1, b'"%s":%d,' % (names[0].encode(), cap))
     if all(value is None for _, value in found):
         found = [(found[0][0], cap + 1)]
     for place, value in reversed(found):
@@ -38,7 +40,7 @@ def _lower_cap(body: bytes, cap: int) -> bytes:
     return body
 
 
-def _ask_for_usage(body: bytes, document: Document) -> bytes:
+def ask_for_usage(body: bytes, document: Document) -> bytes:
     """``include_usage`` becomes true."""
     asked = b'"include_usage":true'
     if "stream_options" not in document.tree:

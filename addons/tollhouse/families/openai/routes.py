@@ -9,9 +9,48 @@ from tollhouse.families.base import Operation, Route, model_list
 
 CHAT: Final = Operation("chat", "metered", reads_body=True)
 EMBEDDINGS: Final = Operation("embeddings", "metered", reads_body=True)
+COMPLETIONS: Final = Operation("completions", "metered", reads_body=True)
+RESPONSES: Final = Operation("responses", "metered", reads_body=True, objects="makes")
+COMPACT: Final = Operation("responses_compact", "metered", reads_body=True)
+COUNT: Final = Operation("responses_count", "free", reads_body=True)
+CONVERSATION: Final = Operation("conversation", "free", reads_body=True, objects="makes")
+CONVERSATION_CHANGE: Final = Operation("conversation_change", "free", reads_body=True)
+KEPT: Final = Operation("kept", "free")
+"""A kept response or conversation is read, a response is cancelled, a conversation loses an item."""
+KEPT_NO_MORE: Final = Operation("kept", "free", objects="deletes")
+
+_RESPONSE: Final = r"/v1/responses/(?P<object>[A-Za-z0-9_-]{1,256})"
+_CONVERSATION: Final = r"/v1/conversations/(?P<object>[A-Za-z0-9_-]{1,256})"
+_ITEM: Final = rf"{_CONVERSATION}/items/[A-Za-z0-9_-]{{1,256}}"
+
+
+def _route(method: str, path: str, operation: Operation) -> Route:
+    return Route(method, re.compile(path), operation)
+
+
+RESPONSE_ROUTES: Final = (
+    _route("POST", "/v1/responses", RESPONSES),
+    _route("POST", "/v1/responses/compact", COMPACT),
+    _route("POST", "/v1/responses/input_tokens", COUNT),
+    _route("GET", _RESPONSE, KEPT),
+    _route("DELETE", _RESPONSE, KEPT_NO_MORE),
+    _route("POST", f"{_RESPONSE}/cancel", KEPT),
+    _route("GET", f"{_RESPONSE}/input_items", KEPT),
+    _route("POST", "/v1/conversations", CONVERSATION),
+    _route("GET", _CONVERSATION, KEPT),
+    _route("POST", _CONVERSATION, CONVERSATION_CHANGE),
+    _route("DELETE", _CONVERSATION, KEPT_NO_MORE),
+    _route("GET", f"{_CONVERSATION}/items", KEPT),
+    _route("POST", f"{_CONVERSATION}/items", CONVERSATION_CHANGE),
+    _route("GET", _ITEM, KEPT),
+    _route("DELETE", _ITEM, KEPT),
+)
+"""The Responses and Conversations APIs."""
 
 ROUTES: Final = (
     Route("POST", re.compile(r"/v1/chat/completions"), CHAT),
+    Route("POST", re.compile(r"/v1/completions"), COMPLETIONS),
     Route("POST", re.compile(r"/v1/embeddings"), EMBEDDINGS),
+    *RESPONSE_ROUTES,
     *model_list("/v1/models"),
 )

@@ -63,9 +63,11 @@ def _error_of(value: object) -> str:
 
 class Told:
     """The members of an answer that were read so far. The last value of each counts: a stream's
-    counts and its tier may change on the way."""
+    counts and its tier may change on the way. ``search`` is the tool that searches the web before
+    each answer, "" for none."""
 
-    def __init__(self) -> None:
+    def __init__(self, search: str = "") -> None:
+        self._search = search
         self.usage: Units | None = None
         self.model = ""
         self.tier = ""
@@ -86,4 +88,7 @@ class Told:
 
     def charges(self) -> tuple[Charge, ...]:
         """The charges so far. A counted answer that names no tier was served as standard."""
-        return () if self.usage is None else (Charge(self.model, self.usage, self.tier),)
+        if self.usage is None:
+            return ()
+        own = Charge(self.model, self.usage, self.tier)
+        return (own, Charge(self._search, Units(requests=1))) if self._search else (own,)
