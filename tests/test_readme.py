@@ -114,7 +114,7 @@ def test_open_endpoints() -> None:
         for provider in row[0].split(", ")
         for code in code_of(row[1])
     ]
-    parameter = re.compile(r"\[A-Za-z0-9\._:?-\]\+")
+    parameter = re.compile(r"(?:\(\?P<object\d*>)?\[A-Za-z0-9[._:-]*\]\+\)?")
     opened = [
         (provider.name, route.method, parameter.sub("{id}", _with_names(route.path.pattern)))
         for provider in BUILT_IN

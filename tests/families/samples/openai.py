@@ -158,7 +158,11 @@ _STREAMED = _events(
     *_FIRST, ResponseCompletedEvent(type="response.completed", sequence_number=2, response=_PLAIN)
 )
 _FAILED = _PLAIN.model_copy(
-    update={"status": "failed", "usage": None, "error": ResponseError(code="server_error", message="m")}
+    update={
+        "status": "failed",
+        "usage": None,
+        "error": ResponseError(code="server_error", message="m"),
+    }
 )
 _OPENAI_BROKE = b'{"error":{"message":"You exceeded your quota","type":"insufficient_quota","code":"insufficient_quota"}}'
 

@@ -11,7 +11,7 @@ rewrite        the bytes of a request that are changed
 meter          usage in an answer, as it streams by
 usage          what the members of an answer mean
 errors         our errors, and what theirs say of a key
-fields         fields of a body, judged by a table
+body_fields    fields of a body, judged by a table
 objects        ids of kept objects that a body names
 tools          the tools that the provider runs, and their bounds
 completions    the legacy completions

@@ -8,8 +8,7 @@ from typing import Any, Final, NamedTuple
 from tollhouse.families.base import AnswerHead, Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.formats.document import Document, parsed
 from tollhouse.families.formats.sniffed import Sniffed
-from tollhouse.families.openai.estimate import FIRST_SLICE_TOKENS, Typical, Worst
-from tollhouse.families.openai.fields import (
+from tollhouse.families.openai.body_fields import (
     ANYTHING,
     FLAG,
     NUMBER,
@@ -21,6 +20,7 @@ from tollhouse.families.openai.fields import (
     integer,
     model_of,
 )
+from tollhouse.families.openai.estimate import FIRST_SLICE_TOKENS, Typical, Worst
 from tollhouse.families.openai.meter import JsonMeter, StreamMeter
 from tollhouse.families.openai.models import can_reason
 from tollhouse.families.openai.request import MAX_N, other_models
@@ -56,7 +56,7 @@ _STREAM_OPTIONS: Final[Table] = {
 }
 
 
-class Detail(NamedTuple):
+class CompletionDetail(NamedTuple):
     echoed: int = 0
     """Tokens of the prompts that the answer repeats. They are no output."""
 
@@ -92,7 +92,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
         asks_for_usage=stream
         and options.get("include_usage") is not True
         and dialect.usage_in_stream == "on_request",
-        detail=Detail(echoed),
+        detail=CompletionDetail(echoed),
         document=body,
     )
 
@@ -148,7 +148,7 @@ class _Worst(Worst, _Typical):
 
 
 def meter(asked: Asked, head: AnswerHead) -> Sniffed:
-    detail: Detail = asked.detail
+    detail: CompletionDetail = asked.detail
     return Sniffed(
         asked.stream,
         head.get("content-type"),

@@ -30,8 +30,10 @@ def named_objects(body: Document) -> tuple[str, ...]:
             if not isinstance(inner, str):
                 refuse(f'"{key}.id" must be a string.')
             found.append(inner)
-        elif value is not None:
+        elif isinstance(value, str):
             found.append(value)
+        elif value is not None:
+            refuse(f'"{key}" must be a string or an object.')
     for key, name in _INSIDE:
         options = tree.get(key)
         if isinstance(options, dict) and isinstance(options.get(name), str):

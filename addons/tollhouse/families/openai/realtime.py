@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from math import ceil
 from operator import add
 from typing import Any, Final
 
@@ -44,6 +45,8 @@ and a token for 50 ms: https://platform.openai.com/docs/guides/realtime-costs.""
 _TYPE: Final = re.compile(
     rb'\s*\{\s*(?:"event_id"\s*:\s*"[^"\\]*"\s*,\s*)?"type"\s*:\s*"([a-z_.]+)"'
 )
+_READ: Final = frozenset({"response.created", "response.output_item.done", "error"})
+"""Events of a response that are read, beside those that end it."""
 _SOUND: Final = (b"response.output_audio.delta", b"response.audio.delta")
 
 
@@ -178,8 +181,7 @@ class ResponsesSocketMeter(_Socket):
         if kind.endswith(".delta"):
             self._count(data, kind.encode())
             return
-        known = kind in ENDS or kind in ("response.created", "error", "response.output_item.done")
-        if kind and not known:
+        if kind and kind not in ENDS and kind not in _READ:
             return
         event = json.loads(data)
         if isinstance(event, dict):
@@ -187,6 +189,8 @@ class ResponsesSocketMeter(_Socket):
 
     def _read(self, event: Mapping[str, Any]) -> None:
         kind, lane = event.get("type"), id_of(event.get("stream_id"))
+        if not isinstance(kind, str) or (kind not in ENDS and kind not in _READ):
+            return
         if kind == "error":
             root = {"code": event.get("code"), "type": "error"}
             self.error = error_code(event.get("error")) or error_code(root)
@@ -249,7 +253,7 @@ def transcription_usage(value: object) -> Units | None:
         if not 0 <= seconds < 1e9:
             return None
         thousandths = Decimal(str(seconds)) * 1000
-        return Units(milliseconds=int(-(-thousandths // 1)), requests=1)
+        return Units(milliseconds=ceil(thousandths), requests=1)
     used = details(told)
     read, written = used("input_tokens"), used("output_tokens")
     if not read and not written:

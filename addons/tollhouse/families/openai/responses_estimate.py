@@ -15,7 +15,7 @@ from tollhouse.families.formats.document import Document, named
 from tollhouse.families.openai import media
 from tollhouse.families.openai.estimate import FIRST_SLICE_TOKENS, Typical, Worst
 from tollhouse.families.openai.responses_fields import NOT_INPUT
-from tollhouse.families.openai.responses_request import Detail
+from tollhouse.families.openai.responses_request import ResponseDetail
 from tollhouse.families.openai.tools import runs_at_client
 from tollhouse.families.units import Estimate, Units
 
@@ -33,7 +33,7 @@ _OPAQUE: Final = frozenset({"compaction", "compaction_summary"})
 def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
     """Never raises, whatever the client sends."""
     worst = mode == "worst"
-    detail: Detail = asked.detail
+    detail: ResponseDetail = asked.detail
     tokens = _input(asked, limits, dialect, worst=worst)
     if worst and (calls := detail.tools.most_calls(worst=True)):
         tokens = max(tokens, limits.context) * (calls + 1)
@@ -99,7 +99,7 @@ class _TypicalResponse(Typical):
         # An id alone stands for an item that the provider keeps.
         if kind == "item_reference" or (kind is None and "content" not in item):
             self._unseen = True
-        if kind in _OPAQUE and self.worst:
+        if self.worst and isinstance(kind, str) and kind in _OPAQUE:
             self._unseen = True
         if kind == "image_generation_call":
             return self.per_message + self.image({"url": item.get("result")})

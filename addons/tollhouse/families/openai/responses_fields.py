@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tollhouse.families.openai.fields import (
+from tollhouse.families.openai.body_fields import (
     FLAG,
     LIST,
     NUMBER,

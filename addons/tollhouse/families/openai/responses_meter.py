@@ -17,7 +17,7 @@ from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.sse import EventData, EventSplitter, SseBoundary
 from tollhouse.families.formats.text_tokens import raw_tokens, text_tokens
 from tollhouse.families.formats.topmost import Topmost
-from tollhouse.families.openai.responses_request import Detail
+from tollhouse.families.openai.responses_request import ResponseDetail
 from tollhouse.families.openai.responses_usage import (
     HOSTED_CALLS,
     WANTED,
@@ -29,19 +29,26 @@ from tollhouse.families.units import Charge
 MAX_BODY: Final = 1 << 18
 """Bytes of an answer that are kept. Of a longer one the outermost members are read as they pass."""
 ENDS: Final = frozenset(
-    {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
+    {
+        *("response.completed", "response.incomplete", "response.failed"),
+        *("response.cancelled", "response.done"),
+    }
 )
-"""Events that end a response."""
+"""Events that end a response: OpenAI's, and those of servers that speak alike."""
 _READ: Final = frozenset({*ENDS, "response.created", "error"})
+_BEGUN: Final = frozenset({"response.in_progress", "response.queued"})
+"""Events with a response that has no usage yet."""
 _KIND: Final = re.compile(
     rb'(?:\xef\xbb\xbf)?(?:event:[ ]?([a-z_.]+)[\r\n]|data:[ ]?\{[ ]?"type"[ ]?:[ ]?"([a-z_.]+)")'
 )
 """What an event is, where it begins as OpenAI's do."""
 DELTA: Final = re.compile(rb'"delta"[ ]?:[ ]?"([^"\\]+(?:\\.[^"\\]*)*|(?:\\.[^"\\]*)+)"', re.DOTALL)
 _BEFORE_RESPONSE: Final = re.compile(
-    rb"(?:\xef\xbb\xbf)?(?:(?!data:)[^\r\n]*(?:\r\n|\r|\n))*data:[ ]?"
-    rb'\{(?P<members>(?:\s*"\w+"\s*:\s*(?:"[^"\\]*"|[0-9]+|null|true|false)\s*,)*)\s*"response"\s*:'
+    rb"(?:\xef\xbb\xbf)?(?:(?!data:)[^\r\n]*+(?>\r\n|\r|\n))*+data:[ ]?"
+    rb'\{(?P<members>(?:\s*+"\w++"\s*+:\s*+(?:"[^"\\]*+"|[0-9]++|null|true|false)\s*+,)*+)'
+    rb'\s*+"response"\s*+:'
 )
+"""How an event with a response begins."""
 _TYPE: Final = re.compile(rb'"type"\s*:\s*"([a-z_.]+)"')
 _CALLS: Final = re.compile(
     rb'"type"\s*:\s*"(' + b"|".join(sorted(kind.encode() for kind in HOSTED_CALLS)) + rb')"'
@@ -53,12 +60,12 @@ _OVERLAP: Final = 160
 
 def meter(asked: Asked, head: AnswerHead) -> Sniffed:
     """The meter of an answer of status 2xx."""
-    detail: Detail = asked.detail
+    detail: ResponseDetail = asked.detail
     return Sniffed(
         detail.streams,
         head.get("content-type"),
-        of_json=lambda: JsonMeter(detail),
-        of_events=lambda: StreamMeter(detail),
+        of_json=lambda: ResponseMeter(detail),
+        of_events=lambda: ResponseStreamMeter(detail),
         may_edit=False,
     )
 
@@ -70,7 +77,7 @@ class _Told:
     edits = False
     boundary: Boundary | None = None
 
-    def __init__(self, detail: Detail) -> None:
+    def __init__(self, detail: ResponseDetail) -> None:
         self._told = ResponseTold(detail.tools)
         self._kept = detail.kept
 
@@ -86,13 +93,13 @@ class _Told:
         return self._told.charges()
 
 
-class JsonMeter(_Told):
+class ResponseMeter(_Told):
     """Reads a JSON answer; the counts are there after `flush`."""
 
     output_seen = 0
     """A JSON answer is made whole before its first byte comes."""
 
-    def __init__(self, detail: Detail) -> None:
+    def __init__(self, detail: ResponseDetail) -> None:
         super().__init__(detail)
         self._parts: list[bytes] = []
         self._size = 0
@@ -161,10 +168,10 @@ class _LongResponse:
         self._told.read(self._topmost.found)
 
 
-class StreamMeter(_Told):
+class ResponseStreamMeter(_Told):
     """Reads the events of a response. ``done`` is True once one has ended it."""
 
-    def __init__(self, detail: Detail) -> None:
+    def __init__(self, detail: ResponseDetail) -> None:
         super().__init__(detail)
         # The provider goes on with a background response whose stream has been ended.
         self.boundary = None if detail.background else SseBoundary()
@@ -227,7 +234,11 @@ class StreamMeter(_Told):
             # `find` takes a fifth of the time of `in`.
             if raw.find(b'_call"') >= 0:
                 self._examine(raw)
-        elif kind in _READ or not kind.startswith("response."):
+        elif (
+            kind in _READ
+            or not kind.startswith("response.")
+            or (kind not in _BEGUN and raw.find(b'"usage"') >= 0)
+        ):
             self._examine(raw)
 
     def _count(self, raw: bytes) -> None:

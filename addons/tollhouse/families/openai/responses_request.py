@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from tollhouse.families.base import Asked, Dialect, Request
 from tollhouse.families.formats.document import Document, parsed, refuse
 from tollhouse.families.openai import responses_fields as known
-from tollhouse.families.openai.fields import check, integer, model_of
+from tollhouse.families.openai.body_fields import check, integer, model_of
 from tollhouse.families.openai.models import can_reason
 from tollhouse.families.openai.objects import named_objects
 from tollhouse.families.openai.request import other_models
@@ -17,7 +17,7 @@ CAP: Final = "max_output_tokens"
 _OF_AUDIO: Final = frozenset({"input_audio", "cached_audio"})
 
 
-class Detail(NamedTuple):
+class ResponseDetail(NamedTuple):
     """What the meter and the estimate have to know of a request."""
 
     tools: Hosted = Hosted()
@@ -59,7 +59,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
         may=_OF_AUDIO if audio else frozenset(),
         kind=request.operation.kind,
         objects=named_objects(body),
-        detail=Detail(tools, stream, background, tree.get("store") is not False),
+        detail=ResponseDetail(tools, stream, background, tree.get("store") is not False),
         document=body,
     )
 
@@ -74,7 +74,7 @@ def read_compact(request: Request, dialect: Dialect) -> Asked:
         writes=False,
         kind=request.operation.kind,
         objects=named_objects(body),
-        detail=Detail(kept=False),
+        detail=ResponseDetail(kept=False),
         document=body,
     )
 
@@ -100,7 +100,7 @@ def _free(request: Request, body: Document) -> Asked:
         reasons=False,
         kind=request.operation.kind,
         objects=named_objects(body),
-        detail=Detail(),
+        detail=ResponseDetail(),
     )
 
 

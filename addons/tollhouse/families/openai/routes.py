@@ -19,9 +19,9 @@ KEPT: Final = Operation("kept", "free")
 """A kept response or conversation is read, a response is cancelled, a conversation loses an item."""
 KEPT_NO_MORE: Final = Operation("kept", "free", objects="deletes")
 
-_RESPONSE: Final = r"/v1/responses/(?P<object>[A-Za-z0-9_-]{1,256})"
-_CONVERSATION: Final = r"/v1/conversations/(?P<object>[A-Za-z0-9_-]{1,256})"
-_ITEM: Final = rf"{_CONVERSATION}/items/[A-Za-z0-9_-]{{1,256}}"
+_RESPONSE: Final = r"/v1/responses/(?P<object>[A-Za-z0-9_-]+)"
+_CONVERSATION: Final = r"/v1/conversations/(?P<object>[A-Za-z0-9_-]+)"
+_ITEM: Final = _CONVERSATION + "/items/[A-Za-z0-9_-]+"
 
 
 def _route(method: str, path: str, operation: Operation) -> Route:
