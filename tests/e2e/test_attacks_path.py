@@ -49,7 +49,7 @@ CLOSED = [
     "/v1/models/",
     "/v1/models/a/b",
     "/v1/files",
-    "/v1/responses",
+    "/v1/responses/",
     "/v1/realtime/client_secrets",
     "/v1/organization/admin_api_keys",
 ]
