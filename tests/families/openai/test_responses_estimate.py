@@ -130,6 +130,9 @@ def test_each_use_of_a_tool_reads_the_context_again() -> None:
     search = [{"type": "web_search"}]
     assert held("worst", input="hi", tools=search, max_tool_calls=3).units.input == 4 * CONTEXT
     assert held("worst", input="hi", tools=search).units.input == 129 * CONTEXT
+    assert held("worst", input="hi", tools=search, max_tool_calls=999).units.input == (
+        1_000 * CONTEXT
+    )
     assert held("worst", input="hi", tools=search, tool_choice="none").units.input == CONTEXT
 
 

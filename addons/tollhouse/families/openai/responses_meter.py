@@ -27,7 +27,8 @@ from tollhouse.families.openai.responses_usage import (
 from tollhouse.families.units import Charge
 
 MAX_BODY: Final = 1 << 18
-"""Bytes of an answer that are kept. Of a longer one the outermost members are read as they pass."""
+"""Bytes of an answer, or of an event, that are parsed in one go: some 15 ms at most. Of a longer one the outermost members are
+read as they pass."""
 ENDS: Final = frozenset(
     {
         *("response.completed", "response.incomplete", "response.failed"),
@@ -175,7 +176,7 @@ class ResponseStreamMeter(_Told):
         super().__init__(detail)
         # The provider goes on with a background response whose stream has been ended.
         self.boundary = None if detail.background else SseBoundary()
-        self._splitter = EventSplitter()
+        self._splitter = EventSplitter(MAX_BODY)
         self._failed = False
         """The events could not be told apart, and the rest of the stream passes unread."""
         self._long: _LongResponse | None = None
@@ -247,6 +248,10 @@ class ResponseStreamMeter(_Told):
             self._tokens += raw_tokens(text)
 
     def _examine(self, raw: bytes) -> None:
+        if len(raw) > MAX_BODY:
+            self._part(raw)
+            self._end_long()
+            return
         text = EventData(raw).text
         if text is None:
             return

@@ -81,8 +81,9 @@ class Hosted(NamedTuple):
     def most_calls(self, *, worst: bool) -> int:
         if not self.rounds and not (self.unknown and worst):
             return 0
-        most = CALLS_MOST if worst else CALLS_LIKELY
-        return most if self.calls is None else min(self.calls, most)
+        if worst:
+            return CALLS_MOST if self.calls is None else self.calls
+        return CALLS_LIKELY if self.calls is None else min(self.calls, CALLS_LIKELY)
 
     def most(self, limits: Limits, *, worst: bool) -> tuple[Charge, ...]:
         """Upper bounds of what the tools cost beside the model's own tokens."""
