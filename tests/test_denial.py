@@ -22,7 +22,7 @@ STATUSES = {
     401: "identity_missing identity_unknown identity_expired identity_revoked",
     402: "budget_exceeded",
     403: "host_not_allowed port_not_allowed path_not_allowed plain_http project_not_allowed model_not_allowed "
-    "object_not_yours model_unpriced tls_refused",
+    "object_not_yours model_unpriced tls_refused endpoint_forbidden",
     408: "timeout",
     413: "body_too_large",
     421: "authority_mismatch",

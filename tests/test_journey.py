@@ -18,6 +18,7 @@ from tests.support.calls import CHAT, admitted, head, lease, requested
 from tests.support.clock import Clock
 from tests.support.values import replace
 from tests.support.wire import FakeWire, an_exchange
+from tollhouse.accounts.objects import KeptObjects
 from tollhouse.book import FIELDS, Book
 from tollhouse.budget.purse import Purse
 from tollhouse.call import Admitted, Arrival, Covered, End, Project, Requested
@@ -262,6 +263,7 @@ class World:
         self.spool = Spool(directory)
         self.file = directory / "calls.jsonl"
         self.book = Book(self.file)
+        self.objects = KeptObjects(self.ledger)
         self.body: dict[str, Any] = PLAIN
         self.estimate: Estimate | None = Estimate(Units(input=100, output=50))
         self.provider_entry = OPENAI
@@ -286,7 +288,7 @@ class World:
             self.provider, Breakers(self.clock), self.leases, abandoned_read_s=0.0, timing=timing
         )  # type: ignore[arg-type]
         gates = (self.admit, self.read, self.purse, self.late)
-        self.journey = Journey(gates, self.leases, self.purse, self.relay, self.book)
+        self.journey = Journey(gates, self.leases, self.purse, self.relay, self.book, self.objects)
         self.journey.open = True
 
     def admitted(self, arrival: Arrival) -> Admitted:
@@ -677,7 +679,9 @@ async def test_a_refusal_names_the_gate_and_not_what_it_asked(world: World) -> N
 async def test_without_a_hold_there_is_no_clearance(world: World) -> None:
     """A road whose gates hold nothing lets nothing out."""
     relay = Relay(world.provider, Breakers(world.clock), world.leases, abandoned_read_s=0.0)  # type: ignore[arg-type]
-    world.journey = Journey((world.admit, world.read), world.leases, world.purse, relay, world.book)
+    world.journey = Journey(
+        (world.admit, world.read), world.leases, world.purse, relay, world.book, world.objects
+    )
     world.journey.open = True
     line = await world.travel()
     assert (line["status"], line["reason"], line["gate"]) == (503, "internal", "credential")
@@ -774,7 +778,13 @@ async def test_the_trace_is_known_of_every_call(world: World) -> None:
     world.exchange.head = head("POST", "/", ("x-trace", "abc"))
     relay = Relay(world.provider, Breakers(world.clock), world.leases, abandoned_read_s=0.0)  # type: ignore[arg-type]
     world.journey = Journey(
-        (), world.leases, world.purse, relay, world.book, trace_header="X-Trace"
+        (),
+        world.leases,
+        world.purse,
+        relay,
+        world.book,
+        world.objects,
+        trace_header="X-Trace",
     )
     assert (await world.travel())["trace_id"] == "abc"
 

@@ -185,6 +185,8 @@ class Admitted(NamedTuple):
     operation: Operation
     remembered: bool = False
     """Redis was away, and identity and project are remembered ones."""
+    objects: tuple[str, ...] = ()
+    """Ids of objects that the provider keeps, as far as the path names them."""
 
     @property
     def id(self) -> str:
@@ -358,6 +360,8 @@ class Outcome(NamedTuple):
     """`time.monotonic()` when the first byte of the answer's body came."""
     waited_s: float = 0.0
     """Seconds spent waiting for the provider."""
+    created: tuple[str, ...] = ()
+    """Ids of objects that the answer says the provider now keeps."""
 
 
 def new_call_id() -> str:

@@ -91,6 +91,12 @@ REASONS: Final[dict[str, Reason]] = {
         "This method and path are not open through the gateway.",
         "See the list of open endpoints in the README; everything else is closed by default.",
     ),
+    "endpoint_forbidden": Reason(
+        403,
+        _P,
+        "This endpoint makes a credential or administrates the account.",
+        "Have whoever owns the account do it with the provider itself: no setting opens it here.",
+    ),
     "plain_http": Reason(
         403,
         _W,
@@ -116,7 +122,10 @@ REASONS: Final[dict[str, Reason]] = {
         "Give it a price under [prices] in tollhouse.toml, or use a model that has one.",
     ),
     "object_not_yours": Reason(
-        403, _P, "The object belongs to another tenant.", "Use an object that your tenant created."
+        403,
+        _P,
+        "The object may be another tenant's.",
+        "Use an object that a call of your tenant made, or ask for a key of your tenant's own.",
     ),
     "tls_refused": Reason(
         403, _W, "TLS was refused.", "Connect with the provider's host name as SNI."

@@ -34,6 +34,7 @@ from pathlib import Path
 from OpenSSL import SSL
 
 from tollhouse.accounts.directory import Directory
+from tollhouse.accounts.objects import KeptObjects
 from tollhouse.accounts.remembered import Remembered
 from tollhouse.admit.bodies import BodyBytes
 from tollhouse.admit.by_model import ByModel
@@ -66,6 +67,7 @@ from tollhouse.listen.tunnel import Tunnel
 from tollhouse.prices.source import PriceSourceError
 from tollhouse.prices.source import read as read_prices
 from tollhouse.prices.table import PriceTable
+from tollhouse.providers import Catalog
 from tollhouse.site.http import AdminSite
 from tollhouse.stores import listener_context, open_ca, open_keys, open_reader, open_tokens
 from tollhouse.trust.leaf import LeafStore
@@ -100,14 +102,16 @@ class Gateway:
         clock: Callable[[], float] = time.monotonic,
         reader: Reader | None = None,
         health_every_s: float = 1.0,
+        providers: Catalog | None = None,
     ) -> None:
         """``clock`` never goes back; streams, breakers and what is done again and again go by it. ``reader`` is the store of
-        keys, by default the one that ``config`` names. The ledger is looked at every ``health_every_s``."""
+        keys and ``providers`` all providers, by default those that ``config`` names. The ledger is looked at every
+        ``health_every_s``."""
         self.config = config
         self._clock = clock
         self._health_every_s = health_every_s
         self._given_reader = reader
-        self.catalog = catalog(config)
+        self.catalog = providers or catalog(config)
         self.addresses: dict[str, str] = {}
         self.stopping = asyncio.Event()
         self._not_ready: list[str] = ["starting"]
@@ -174,6 +178,8 @@ class Gateway:
                 self.remembered.vouches,
                 self.directory.refresh,
             )
+        self.objects = KeptObjects(self.ledger)
+        self.on_stop(self.objects.retry)
         self.reader = self._given_reader or open_reader(config)
         self.keys = open_keys(config, self.reader)
         self.on_stop(self.keys.close)
@@ -203,6 +209,7 @@ class Gateway:
             self.purse,
             self.relay,
             self.book,
+            self.objects,
             trace_header=config.headers.trace,
         )
         self.on_stop(self._last_calls)
@@ -359,6 +366,8 @@ class Gateway:
         while True:
             await asyncio.sleep(self._health_every_s)
             problems = await keeper.turn()
+            if not problems or self.ledger.divided:
+                await self._tell_objects()
             if self.fail_open is not None:
                 self._warnings = await self.fail_open.turn(problems)
             before, self._not_ready = self._not_ready, [] if self._warnings else problems
@@ -366,6 +375,12 @@ class Gateway:
                 log.error("not ready, and every call is refused: %s", "; ".join(self._not_ready))
             elif before and not self._not_ready:
                 log.warning("ready again")
+
+    async def _tell_objects(self) -> None:
+        try:
+            await self.objects.retry()
+        except Exception:
+            log.exception("objects that tenants have made could not be noted; it is tried again")
 
     async def _tenants(self) -> set[str]:
         return {project.tenant for project in await self.directory.projects()}

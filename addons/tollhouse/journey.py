@@ -17,7 +17,18 @@ from typing import Any, Final, Protocol, cast
 
 from tollhouse.book import Book, Concluded
 from tollhouse.budget.purse import Purse
-from tollhouse.call import NOTHING, Amount, Arrival, ChargedBy, Covered, End, Outcome, Stage, known
+from tollhouse.call import (
+    NOTHING,
+    Amount,
+    Arrival,
+    ChargedBy,
+    Covered,
+    End,
+    Outcome,
+    Requested,
+    Stage,
+    known,
+)
 from tollhouse.clearance import Clearance
 from tollhouse.clients import told
 from tollhouse.credential.lease import NO_KEY, CredentialUnavailable, Lease, NoKey
@@ -55,6 +66,13 @@ class Leases(Protocol):
     async def get(self, provider: str, tenant: str, project: str) -> Lease: ...
 
 
+class Objects(Protocol):
+    """Whose the objects are that providers keep (`KeptObjects`)."""
+
+    async def check(self, requested: Requested) -> None: ...
+    async def note(self, tenant: str, provider: str, ids: Sequence[str]) -> None: ...
+
+
 class Journey:
     """Takes exchanges along the road, one coroutine each."""
 
@@ -65,6 +83,7 @@ class Journey:
         purse: Purse,
         relay: Relay,
         book: Book,
+        objects: Objects,
         *,
         trace_header: str = "",
     ) -> None:
@@ -74,6 +93,7 @@ class Journey:
         self._purse = purse
         self._relay = relay
         self._book = book
+        self._objects = objects
         self._trace_header = trace_header.lower()
         self.under_way: set[Exchange] = set()
         self._idle = asyncio.Event()
@@ -84,7 +104,11 @@ class Journey:
     async def travel(self, exchange: Exchange) -> None:
         """When this returns the exchange is finished, the hold is settled and the line is written."""
         trip = _Trip(
-            Arrival.begin(exchange.head, self._trace_header), exchange, self._purse, self._book
+            Arrival.begin(exchange.head, self._trace_header),
+            exchange,
+            self._purse,
+            self._book,
+            self._objects,
         )
         self.under_way.add(exchange)
         self._idle.clear()
@@ -193,12 +217,22 @@ class Journey:
                 log.error("call %s: no key for %s (%s)", trip.id, admitted.provider.name, e.why)
                 # `why` names Vault's host and paths: for the log, not for the workload.
                 raise Refused.of(_keyless(admitted.provider, e)) from None
+            if lease.shared and not admitted.provider.share_objects:
+                await self._check_objects(trip, covered.requested)
             return Clearance(covered, lease, covered.requested.body)
         except Refused as refusal:
-            raise Refused.of(refusal.denial, "credential") from None
+            raise Refused.of(refusal.denial, refusal.gate or "credential") from None
         except Exception:
             log.exception("call %s: the gate credential failed", trip.id)
             raise Refused("internal", "The gate credential failed.", gate="credential") from None
+
+    async def _check_objects(self, trip: _Trip, requested: Requested) -> None:
+        """Other tenants use this call's key as well."""
+        try:
+            await self._objects.check(requested)
+        except Refused as refusal:
+            raise Refused.of(refusal.denial, "objects") from None
+        trip.notes_objects = True
 
     async def _deliver(self, trip: _Trip, delivery: Delivery) -> Rest | None:
         try:
@@ -307,7 +341,9 @@ _REASONS: Final[dict[End | None, str]] = {End.LEFT: "client_gone", End.STOPPED: 
 class _Trip:
     """One call's way: the stage that it has reached, and its end, which comes once. Only `Journey` changes it."""
 
-    def __init__(self, arrival: Arrival, exchange: Exchange, purse: Purse, book: Book) -> None:
+    def __init__(
+        self, arrival: Arrival, exchange: Exchange, purse: Purse, book: Book, objects: Objects
+    ) -> None:
         self.id = arrival.id
         self.stage: Stage = arrival
         self.exchange = exchange
@@ -317,8 +353,11 @@ class _Trip:
         self.gate = ""
         self.left: End | None = None
         """Who ended it, if it was neither the provider nor its answer's end."""
+        self.notes_objects = False
+        """What the provider keeps from this call on is its tenant's, and not that of all who use the key."""
         self._purse = purse
         self._book = book
+        self._objects = objects
 
     @property
     def family(self) -> Family:
@@ -355,9 +394,25 @@ class _Trip:
         )
         record = self._book.record(concluded)
         try:
-            await self._purse.settle(self.id, charged, record)
+            settle = self._purse.settle(self.id, charged, record)
+            created = outcome.created if outcome is not None and self.notes_objects else ()
+            if created:
+                # Both are told in one write.
+                await asyncio.gather(settle, self._note_objects(created))
+            else:
+                await settle
         finally:
             self._book.write(record)
+
+    async def _note_objects(self, created: tuple[str, ...]) -> None:
+        admitted = known(self.stage).admitted
+        if admitted is None:
+            return
+        tenant, provider = admitted.project.tenant, admitted.provider.name
+        try:
+            await self._objects.note(tenant, provider, created)
+        except Exception:
+            log.exception("call %s: its objects could not be noted, and are nobody's", self.id)
 
     def _judged(self) -> tuple[Outcome | None, Amount, ChargedBy]:
         """How the call ended, what it costs and by what rule."""

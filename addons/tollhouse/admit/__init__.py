@@ -4,6 +4,7 @@ but `accounts`.
 gate         the first five gates in their order, and what makes them
 authority    the one host that is meant
 path         the path and the query, as the bytes that will be sent
+openness     the refusals of endpoints that are closed
 identity     the credential that decides, and the project that pays
 strip        the headers that may go on
 reading      the gate that reads the body and estimates the call

@@ -13,6 +13,7 @@ from tollhouse.accounts.remembered import Remembered
 from tollhouse.accounts.token_record import TokenDirectory
 from tollhouse.admit.authority import judge, plain_host
 from tollhouse.admit.identity import choose_project, identify, presented
+from tollhouse.admit.openness import closed, forbidden
 from tollhouse.admit.path import split_target, take_credentials
 from tollhouse.admit.strip import strip
 from tollhouse.call import Addressed, Admitted, Aimed, Arrival, Billed, Identified
@@ -133,12 +134,17 @@ class Open:
         aimed = identified.aimed
         addressed = aimed.addressed
         provider, method = addressed.provider, addressed.arrival.head.method
-        operation = provider.family.operation(method, aimed.path, aimed.query, addressed.host)
-        if operation is None:
-            why = f"{method!a} {aimed.path[:120]!a} is not open."
+        matched = provider.family.match(method, aimed.path, aimed.query, addressed.host)
+        if matched is None:
             if any(fnmatchcase(aimed.path, glob) for glob in provider.aside):
+                why = f"{method!a} {aimed.path[:120]!a} is not open."
                 raise Refused.of(Denial("path_not_allowed", why, status_override=404))
-            raise Refused("path_not_allowed", why)
+            raise closed(provider, method, aimed.path)
+        operation, objects = matched
+        if (refused := forbidden(operation.cost, method, aimed.path)) is not None:
+            raise refused
+        if operation.cost == "job" and not provider.allows(method, aimed.path):
+            raise closed(provider, method, aimed.path, job=True)
         return Admitted(
             addressed.arrival,
             provider,
@@ -150,6 +156,7 @@ class Open:
             billed.project,
             operation,
             remembered=identified.remembered or billed.remembered,
+            objects=objects,
         )
 
 

@@ -57,11 +57,15 @@ class Models:
     async def __call__(self, requested: Requested, exchange: object) -> Requested:
         admitted, asked = requested.admitted, requested.asked
         patterns, provider = admitted.project.models, admitted.provider.name
-        if not patterns or not admitted.operation.metered:
+        method = admitted.arrival.head.method
+        fixed = admitted.provider.fixed_hold(admitted.operation, method) is not None
+        if not patterns or not (admitted.operation.metered or fixed):
             return requested
         for model in (asked.model, *asked.other_models):
             if not allowed(patterns, provider, model):
                 why = f"Project {admitted.project.id} may not use {model[:80]!a} of {provider}."
+                if not model:
+                    why = f"Project {admitted.project.id} has a list of models, and the request names none that can be judged."
                 raise Refused("model_not_allowed", why)
         if asked.models_unknown:
             why = "The request names further models (fallbacks, models, route, tools) in a way that can't be judged."

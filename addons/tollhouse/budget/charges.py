@@ -32,6 +32,9 @@ class Charges:
     def amount(self, requested: Requested, estimate: Estimate) -> tuple[Amount, bool]:
         """What is held for a call that was read, for all of the output in ``estimate``; and whether its price is known. The
         ledger refuses a call without a price if a limit of the project, its tenant or the token is in money."""
+        fixed = fixed_hold(requested)
+        if fixed is not None:
+            return Amount(fixed, 0, 1), True
         if not requested.admitted.operation.metered:
             return Amount(requests=1), True
         nano_usd = self.ceiling(requested, estimate, estimate.units.output)
@@ -46,6 +49,8 @@ class Charges:
         """The most that the call may cost with so many tokens of output beside those predicted, in nano-dollars: by the
         dearest of the models that it can reach. None if one has no price."""
         admitted, asked = requested.admitted, requested.asked
+        if (fixed := fixed_hold(requested)) is not None:
+            return fixed
         price_id = admitted.provider.price_id
         estimate = estimate.of_output(output)
         most: int | None = 0
@@ -78,6 +83,7 @@ class Charges:
         ====================================================  ============================  ==========
         nothing of it reached the provider                    all is given back             none
         an endpoint that costs nothing, or an error           one request, no money         none
+        an answer to a request that starts a job              the hold                      hold
         left, no answer, and our time-out passed              the hold                      hold
         left, no answer, and the connection was lost          the input's estimate          estimate
         left, and the client or a stop ended it               the hold                      disconnect
@@ -97,15 +103,20 @@ class Charges:
         larger is charged, by ``usage`` where it is the count. An answer that is no stream was made whole before its first
         byte came, and the provider charges all of it. Silences count as they do for the hold (`growth`), and up to it: who
         leaves after the first words has had the reasoning before them. With ``worst`` the hold is that of one attempt, and
-        each attempt of unknown fate that came before adds another.
+        each attempt of unknown fate that came before adds another. Of an endpoint that no family knows nothing is estimated:
+        where there is no usage the hold is charged, and of an answer that is not whole the hold at least.
         """
         ended = self._ended(hold, outcome)
-        if ended is None or not hold.requested.admitted.operation.metered:
+        requested = hold.requested
+        if ended is None:
+            return None
+        if not requested.admitted.operation.metered and fixed_hold(requested) is None:
             return ended
         return self._with_unknown(hold, outcome, ended)
 
     def _ended(self, hold: CallHold, outcome: Outcome) -> Charged | None:
         held = _held(hold)
+        fixed = fixed_hold(hold.requested) is not None
         match outcome.end:
             case End.NEVER_LEFT:
                 return None
@@ -113,16 +124,18 @@ class Charges:
                 return held, "disconnect"
             case End.UNKNOWN | End.ERROR:
                 return _ONE_REQUEST
+            case _ if starts_job(hold.requested):
+                return held, "hold"
             case _ if not outcome.metered:
                 return _ONE_REQUEST
             case _ if outcome.meter_failed:
                 return self._at_least_held(hold, outcome, "hold")
             case End.WHOLE | End.STREAMED if outcome.charges:
                 return self._counted(hold, outcome.charges, "usage")
-            case End.STREAMED:
+            case End.STREAMED if not fixed:
                 seen = self._seen(hold, outcome, "estimate")
                 return seen if seen[0].tokens > held.tokens else (held, "hold")
-            case End.WHOLE:
+            case End.WHOLE | End.STREAMED:
                 return held, "hold"
             case End.OVER_BUDGET if not outcome.output_seen and not outcome.charges:
                 # It said nothing for as long as was held: hidden reasoning, which the provider charges.
@@ -133,7 +146,7 @@ class Charges:
                 rule = "estimate"
         return (
             self._seen(hold, outcome, rule)
-            if outcome.streamed
+            if outcome.streamed and not fixed
             else self._at_least_held(hold, outcome, rule)
         )
 
@@ -178,7 +191,9 @@ class Charges:
             return amount, "hold" if rule == "none" else rule
         if outcome.in_flight or outcome.end not in (End.UNKNOWN, End.ERROR):
             return ended
-        if any(attempt.outcome not in _LOST for attempt in unknown):
+        if fixed_hold(hold.requested) is not None or any(
+            attempt.outcome not in _LOST for attempt in unknown
+        ):
             return hold.amount, "hold"
         units = Units(input=hold.estimate.units.input, requests=1)
         return self._counted(hold, (Charge("", units, hold.requested.asked.tier),), "estimate")
@@ -215,6 +230,17 @@ class Charges:
         if nano_usd is None and admitted.project.unpriced == "dearest":
             nano_usd = self._prices.dearest(price_id, charge.units)
         return nano_usd
+
+
+def starts_job(requested: Requested) -> bool:
+    """The cost of what it starts comes later, and its hold stands for it."""
+    return requested.admitted.operation.cost == "job" and fixed_hold(requested) is not None
+
+
+def fixed_hold(requested: Requested) -> int | None:
+    """What is held for it by the configuration, in nano-dollars. None: its estimate is held."""
+    admitted = requested.admitted
+    return admitted.provider.fixed_hold(admitted.operation, admitted.arrival.head.method)
 
 
 def _held(hold: CallHold) -> Amount:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import ClassVar, Final
 
-from tollhouse.budget.charges import Charges
+from tollhouse.budget.charges import Charges, fixed_hold, starts_job
 from tollhouse.budget.fail_open import FailOpen
 from tollhouse.budget.growth import LEAST_TOKENS, Growth, Interruptible
 from tollhouse.budget.hold import CallHold, enlarged
@@ -100,7 +100,9 @@ class Purse:
 
             output = hold.estimate.units.output
             hold.growth = Growth(requested.asked, output, exchange, extend, self._clock)
-        if requested.admitted.worst:
+        if starts_job(requested):
+            hold.repeats = _never
+        elif requested.admitted.worst:
             hold.repeats = self._holds_again
         hold.requested = await _as_sent(hold)
         return Covered(hold.requested, hold)
@@ -203,7 +205,12 @@ class Purse:
             cost = self._charges.ceiling(requested, estimate, output) or 0
             least = cost if short.unit == "usd" else tokens
         return refusal(
-            short, requested.admitted.project, hold.amount, estimate.units.output, least=least
+            short,
+            requested.admitted.project,
+            hold.amount,
+            estimate.units.output,
+            least=least,
+            fixed=fixed_hold(requested) is not None,
         )
 
     async def _extend(self, hold: CallHold, more: int) -> tuple[int, Denial | None]:
@@ -411,6 +418,11 @@ class Purse:
     async def renew(self) -> None:
         """Move the deadline of every hold under way; called well within ``deadline_s``."""
         await renew(self._ledger, self.held, self._deadline_s, self._clock)
+
+
+async def _never(hold: CallHold) -> bool:
+    """An attempt of unknown fate may have started a job, and another one would start a second."""
+    return False
 
 
 def _not_settled(call_id: str, fault: Exception) -> None:

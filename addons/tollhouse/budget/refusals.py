@@ -26,11 +26,17 @@ def unpriced(requested: Requested) -> Denial:
 
 
 def refusal(
-    short: Short, project: Project, wanted: Amount, output: int, *, least: int | None = None
+    short: Short,
+    project: Project,
+    wanted: Amount,
+    output: int,
+    *,
+    least: int | None = None,
+    fixed: bool = False,
 ) -> Denial:
     """``wanted`` is the amount that did not fit. ``output`` is the number of output tokens in it.
     ``least`` is what the call takes with the shortest possible answer, in the unit of ``short``;
-    None if it was not worked out."""
+    None if it was not worked out. ``fixed``: nothing in the request changes what is held."""
     code = {"usd": "budget_exceeded", "concurrent": "concurrency_limited"}.get(
         short.unit, "rate_limited"
     )
@@ -53,16 +59,18 @@ def refusal(
             headers.append(("retry-after", f"{max(1, math.ceil(short.retry_after_s))}"))
         else:
             headers.append(("x-should-retry", "false"))
-    return Denial(code, why, tuple(headers), todo_override=_todo(short, project, output, least))
+    return Denial(
+        code, why, tuple(headers), todo_override=_todo(short, project, output, least, fixed)
+    )
 
 
-def _todo(short: Short, project: Project, output: int, least: int | None) -> str:
+def _todo(short: Short, project: Project, output: int, least: int | None, fixed: bool) -> str:
     """What helps against this limit, and nothing else. Empty: the words of the table (`denial`)
     hold."""
     if short.unit == "concurrent":
         return "Ask for a higher limit." if short.never_fits else ""
     before, ways = "", []
-    if short.unit in ("usd", "tokens"):
+    if short.unit in ("usd", "tokens") and not fixed:
         if short.scope.kind == "tenant":
             # To say whether the input fits would tell what is left of other projects' money as
             # well. With "clamp" the refusal itself says so: no lower cap did fit.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tollhouse.check.finding import Clock, Finding, worst
 from tollhouse.check.named_files import check_ca, check_files
+from tollhouse.check.openings import check_openings
 from tollhouse.check.ports import check_ports
 from tollhouse.check.redis import check_redis
 from tollhouse.check.vault import check_vault
@@ -31,7 +32,7 @@ async def check(
         return [_problem(problem) for problem in error.problems]
     not_yet = [_problem(problem) for problem in unenforced(config)]
     findings = not_yet or [Finding("ok", f"{config.path} is sound.")]
-    findings += [*_exposure(config), *_environment(config, environ)]
+    findings += [*_exposure(config), *_environment(config, environ), *check_openings(config)]
     findings += [*check_ca(config, clock), *check_files(config, clock)]
     for reached in await asyncio.gather(
         check_redis(config, clock), check_vault(config), check_ports(config)

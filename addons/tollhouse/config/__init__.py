@@ -1,8 +1,9 @@
 """tollhouse.toml. It is read whole, and every problem is told at once. It speaks to the file alone.
 
-load     the file, read and judged
-models   the tables and their keys
-values   single values: addresses, host names, paths, URLs
-rules    rules that need two keys at once; what this version does not do yet
-text     the words of every problem
+load       the file, read and judged
+models     the tables and their keys
+values     single values: addresses, host names, paths, URLs
+rules      rules that need two keys at once; what this version does not do yet
+openings   rules of the endpoints that an entry opens
+text       the words of every problem
 """

@@ -17,12 +17,14 @@ from tollhouse.config.values import (
     AllowedHost,
     CallsFile,
     CharacterPrice,
+    Dollars,
     FilePath,
     HeaderName,
     ImagePrice,
     List,
     Listener,
     Name,
+    OpenedPath,
     PagePrice,
     Port,
     Price,
@@ -180,6 +182,13 @@ class ProviderConfig(Table):
     """None: the model's context window as the price table has it, else the longest of the provider's."""
     default_output_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """None: what the model is known to give, else 128,000."""
+    allow: Annotated[tuple[OpenedPath, ...], List] = ()
+    """Endpoints beside those of the family, and jobs of the family's."""
+    unmetered: Annotated[tuple[OpenedPath, ...], List] = ()
+    """The same, of endpoints that cost nothing."""
+    unknown_hold_usd: Dollars | None = None
+    job_hold_usd: Dollars | None = None
+    share_objects: bool | None = None
 
 
 class ProjectConfig(Table):

@@ -23,9 +23,11 @@ from tollhouse.config.models import (
     RedisConfig,
     VaultConfig,
 )
+from tollhouse.config.openings import Openings, opening_rules
 from tollhouse.config.text import dotted, unknown_key
 from tollhouse.config.values import Address
 from tollhouse.families import DEFAULT
+from tollhouse.families.opened import opened
 from tollhouse.providers import BUILT_IN, Catalog, Provider
 
 Found = Iterator[tuple[str, str]]
@@ -50,12 +52,11 @@ def _provider(name: str, changes: ProviderConfig) -> Provider:
         given["connect_to"] = (changes.connect_to.host, changes.connect_to.port)
     if changes.ca_file is not None:
         given["ca_file"] = str(changes.ca_file)
-    base = _BUILT_IN.get(name)
-    if base is None:
-        family = changes.family or DEFAULT.name
-        base = _BUILT_IN.get(family) or next(
-            entry for entry in BUILT_IN if entry.family.name == family
-        )
+    for key, field in (("unknown_hold_usd", "unknown_hold"), ("job_hold_usd", "job_hold")):
+        if key in given:
+            given[field] = given.pop(key)
+    base = _base_of(name, changes)
+    if name not in _BUILT_IN:
         prices_from = "" if base.family.spoken_by_others else base.price_id
         dialect = dataclasses.replace(base.dialect, own_rules=False)
         given.update(name=name, key_variables=(), prices_from=prices_from, dialect=dialect)
@@ -63,7 +64,18 @@ def _provider(name: str, changes: ProviderConfig) -> Provider:
             given["output_limits"] = ()
         given.setdefault("hosts", ())
     # The error format is the base's: of Azure that is OpenAI's.
-    return dataclasses.replace(base, **{**given, "family": base.family})
+    family = opened(base.family, changes.allow, changes.unmetered)
+    return dataclasses.replace(base, **{**given, "family": family})
+
+
+def _base_of(name: str, changes: ProviderConfig) -> Provider:
+    """The built-in entry that ``changes`` are changes of."""
+    family = changes.family or DEFAULT.name
+    return (
+        _BUILT_IN.get(name)
+        or _BUILT_IN.get(family)
+        or next(entry for entry in BUILT_IN if entry.family.name == family)
+    )
 
 
 def listen_rules(listen: ListenConfig) -> Found:
@@ -206,6 +218,10 @@ def provider_rules(providers: Mapping[str, ProviderConfig]) -> Found:
                 dotted((*here, "ca_file")),
                 "has no effect with unsafe_plaintext = true; remove one of the two",
             )
+        family = _base_of(name, entry).family
+        yield from opening_rules(
+            name, Openings(family, entry.allow, entry.unmetered, entry.job_hold_usd)
+        )
     yield from _hosts_twice(providers)
 
 

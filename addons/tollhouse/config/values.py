@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
+from tollhouse.families.opened import Opening, parse_opening
 from tollhouse.headers import HOP_BY_HOP, THIS_MESSAGE
 from tollhouse.providers import BUILT_IN, CREDENTIAL_HEADERS
 
@@ -272,6 +273,27 @@ def _provider_family(text: str) -> str:
     return text
 
 
+def _opening(value: object) -> Opening:
+    if isinstance(value, Opening):
+        return value
+    if not isinstance(value, str):
+        raise ValueError('must be a string such as "POST /v1/new_thing"; put it in quotes')
+    return parse_opening(value)
+
+
+def _dollars(value: object) -> object:
+    """Nano-dollars."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1_000_000:
+        return value * 1_000_000_000
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,9})?", value):
+        raise ValueError(
+            'must be USD as a whole number or as a decimal number in quotes ("0.50") with at most 9 decimals, up to a '
+            "million, because a float would not be exact"
+        )
+    whole, _, part = value.partition(".")
+    return int(whole) * 1_000_000_000 + int(part.ljust(9, "0") or "0")
+
+
 def _nonempty(text: str) -> str:
     if not text.strip():
         raise ValueError("is empty; give it a value or remove the key")
@@ -416,6 +438,9 @@ Target = Annotated[Address, BeforeValidator(_target)]
 AllowedHost = Annotated[str, AfterValidator(_allowed_host)]
 ProviderFamily = Annotated[str, AfterValidator(_provider_family)]
 ProviderHost = Annotated[str, AfterValidator(_provider_host)]
+OpenedPath = Annotated[Opening, BeforeValidator(_opening)]
+Dollars = Annotated[int, BeforeValidator(_dollars)]
+"""In nano-dollars."""
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 Name = Annotated[str, AfterValidator(_name)]

@@ -39,7 +39,7 @@ from tollhouse.credential.lease import (
     StoreAway,
 )
 from tollhouse.credential.login import TendedLogin
-from tollhouse.credential.paths import fill, template_problem
+from tollhouse.credential.paths import fill, is_shared, template_problem
 from tollhouse.credential.pauses import Pauses
 from tollhouse.credential.workers import Workers
 from tollhouse.refreshed import Ended, Fresh, NotRead, Refreshed, Seen, Timer, Times, later
@@ -409,11 +409,26 @@ class KeyCache:
             kept = before.get(secret)
             if kept is not None:
                 secret = kept.secret
-            lease = Lease(secret, raw.version, secret.fingerprint, path, found.kind, found.headers)
+            lease = Lease(
+                secret,
+                raw.version,
+                secret.fingerprint,
+                path,
+                found.kind,
+                found.headers,
+                self._is_shared(path, provider),
+            )
             if provider:
                 self._judge(lease, provider)
             leases.append(kept if kept == lease else lease)
         return tuple(leases)
+
+    def _is_shared(self, path: str, provider: str) -> bool:
+        """A path that a shared template gives is shared, even if another template gives it too."""
+        if not provider:
+            return True
+        common = (one for one in self._templates if is_shared(one))
+        return path in [fill(one, provider, "", "") for one in common]
 
     def _tell(self, path: str, read: Ended[Leases]) -> None:
         """Notes how a read ended, and writes to the log what is new."""

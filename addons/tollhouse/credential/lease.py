@@ -27,6 +27,8 @@ class Lease:
     headers: tuple[tuple[str, str], ...] = ()
     """Headers from the secret's other fields. The gateway sets those that the provider has in its
     `account_headers`. They are not secret, and they are not judged yet."""
+    shared: bool = True
+    """Several tenants may use it: its path has neither a tenant's name nor a project's."""
 
 
 NO_KEY: Final = Lease(Secret("", exposed=()), "", "", "", "none")

@@ -39,6 +39,11 @@ def template_problem(template: str) -> str | None:
     return path_problem(template.format(provider="x", tenant="x", project="x"))
 
 
+def is_shared(template: str) -> bool:
+    """Whether a key at a path of ``template`` is used by every tenant that has none of its own."""
+    return "{tenant}" not in template and "{project}" not in template
+
+
 def fill(template: str, provider: str, tenant: str, project: str) -> str:
     """The path for this call. Raises `CredentialUnavailable` when a value that the template uses is
     no name: a project's id must not lead to another path."""

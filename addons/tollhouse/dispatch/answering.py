@@ -131,6 +131,11 @@ class Answering:
         return self._metering.charges
 
     @property
+    def created(self) -> tuple[str, ...]:
+        """Ids of objects that the answer says the provider now keeps."""
+        return self._metering.created
+
+    @property
     def output_seen(self) -> int:
         return self._metering.output_seen
 

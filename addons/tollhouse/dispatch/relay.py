@@ -156,6 +156,7 @@ class Delivery:
             meter_failed=answering.meter_failed,
             streamed=answering.streamed,
             charges=answering.charges,
+            created=answering.created,
             output_seen=answering.output_seen,
             silent_s=answering.silent_s,
             error=answering.error,

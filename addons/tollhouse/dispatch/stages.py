@@ -129,6 +129,16 @@ class Metering:
                 self._fail()
         return self._charges
 
+    @property
+    def created(self) -> tuple[str, ...]:
+        """Ids of objects that the answer says exist now; none of a meter that has raised."""
+        if not self.failed:
+            try:
+                return self._meter.created
+            except Exception:
+                self._fail()
+        return ()
+
     def waited(self, seconds: float) -> None:
         self._silence += seconds
 

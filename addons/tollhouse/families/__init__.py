@@ -2,6 +2,7 @@
 
 base        the seam: `Family` and the values that it takes and gives
 units       what a bill counts
+opened      a family with endpoints that an operator has opened beside its own
 formats/    framings and readers that several families share
 openai/     OpenAI's API, and that of all who speak like it
 azure/      OpenAI's, at Azure

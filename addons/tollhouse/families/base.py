@@ -44,6 +44,13 @@ class Operation:
         return self.cost == "metered"
 
 
+class Matched(NamedTuple):
+    """What a route says of a request. ``objects`` are the ids in its path."""
+
+    operation: Operation
+    objects: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One method and path. ``path`` has to fit the whole path, without the query. ``hosts`` has to
@@ -276,12 +283,21 @@ class Family:
     def operation(
         self, method: str, path: str, query: str = "", host: str = ""
     ) -> Operation | None:
-        """The open operation for this request. None: no route names it, so it is closed. No family
+        """The operation for this request. None: no route names it, so it is closed. No family
         looks at ``query`` yet."""
+        found = self.match(method, path, query, host)
+        return None if found is None else found.operation
+
+    def match(self, method: str, path: str, query: str = "", host: str = "") -> Matched | None:
+        """The same, with the ids of objects that stand in the path."""
         for route in self.routes:
             here = route.hosts is None or route.hosts.fullmatch(host)
-            if here and route.method == method and route.path.fullmatch(path):
-                return route.operation
+            if here and route.method == method and (found := route.path.fullmatch(path)):
+                if not found.re.groupindex:
+                    return Matched(route.operation)
+                named = found.groupdict()
+                ids = (text for name, text in named.items() if name.startswith("object") and text)
+                return Matched(route.operation, tuple(ids))
         return None
 
     def last_event(self, denial: Denial, call_id: str, asked: Asked) -> bytes:

@@ -11,6 +11,7 @@ Cluster.
 ``toll:{tenant}:usage:PROJECT``            hash    ``DAY UNIT day|model|token NAME`` -> sum; kept for 400 days
 ``toll:{tenant}:scope:KIND:ID``            hash    limits, what was granted, and used + held of each in its window
 ``toll:{tenant}:grants:PROJECT``           list    the one-time additions, as JSON; the last 1000
+``toll:{tenant}:objects:PROVIDER``         zset    digest of an object's id -> until when it is the tenant's, ms; bounded
 =========================================  ======  ==================================================================
 
 The number of keys does not grow with the calls. Projects and tokens are looked up before the tenant
@@ -75,6 +76,12 @@ def grants_key(tenant: str, project: str) -> str:
 def calls_key(tenant: str) -> str:
     """The stream of the tenant's calls."""
     return f"toll:{{{check_id('tenant', tenant)}}}:calls"
+
+
+def objects_keys(tenant: str, provider: str) -> list[str]:
+    """The KEYS of the scripts of objects: the tenant's clock, and its objects at ``provider``."""
+    own = f"toll:{{{check_id('tenant', tenant)}}}:"
+    return [own + "clock", f"{own}objects:{check_id('provider', provider)}"]
 
 
 def script_keys(tenant: str, scopes: Sequence[Scope]) -> list[str]:

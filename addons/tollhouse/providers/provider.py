@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final, Literal
 
-from tollhouse.families.base import Dialect, Family
+from tollhouse.families.base import Dialect, Family, Operation
+from tollhouse.families.opened import STARTS, UNKNOWN, Opening
 
 CredentialKind = Literal["key", "aws", "google"]
 """What a secret of the store holds: a key that stands in a header as it is, an AWS access key that requests are signed
@@ -87,6 +88,18 @@ class Provider:
     """As configured: held for input that is not in the request itself (ids, URLs), whatever the model."""
     default_output_tokens: int | None = None
     """As configured: held for an answer whose request has no cap, whatever the model."""
+    allow: tuple[Opening, ...] = ()
+    """Endpoints that the configuration opens beside the family's, and jobs of the family's.
+    ``family`` has them, too."""
+    unmetered: tuple[Opening, ...] = ()
+    """The same, of endpoints that cost nothing."""
+    unknown_hold: int = 1_000_000_000
+    """Nano-dollars that are held for a call of an endpoint that no family knows."""
+    job_hold: int | None = None
+    """Nano-dollars that are held and charged for a call that starts a job; None: no job is let
+    through."""
+    share_objects: bool = False
+    """With a key that several tenants use, each may use and list the objects of all."""
     longest_context: int = 1_050_000
     """The same for a model whose context window the price table does not have: the longest of the provider's."""
     output_limits: tuple[tuple[str, int], ...] = ()
@@ -100,6 +113,17 @@ class Provider:
     def price_id(self) -> str:
         """The name under which `prices` knows it."""
         return self.prices_from or self.name
+
+    def allows(self, method: str, path: str) -> bool:
+        """Whether an entry of ``allow`` names this path."""
+        return any(opening.names(method, path) for opening in self.allow)
+
+    def fixed_hold(self, operation: Operation, method: str) -> int | None:
+        """Nano-dollars that are held for ``operation``, where nothing of the request can say what
+        it costs. None for all others. Looking at a job costs nothing."""
+        if operation.cost == "job":
+            return (self.job_hold or 0) if method in STARTS else None
+        return self.unknown_hold if operation.metered and operation.kind == UNKNOWN else None
 
     def most_input(self, window: int | None) -> int:
         """Tokens that a model with this context window (None: not known) reads at most."""

@@ -3,6 +3,9 @@
 It is spoken by nobody. A request is ``{"m": "parrot-1", "most": 20, "live": true, "say": "hello"}`` to ``POST /talk``. A live
 answer is lines of JSON: ``{"t": "hel"}``, ``{"t": "lo"}`` and at the end ``{"in": 5, "out": 2, "by": "parrot-1.2"}``; any other
 is one object with all of that. An error is ``{"oops": "code"}``.
+
+It keeps nests: ``POST /nests`` makes one, whose id is in the answer (``{"nest": "nest-1"}``), a request to ``/talk`` names one
+by its ``nest``. A race (``POST /races``) is a job, ``POST /feathers`` makes a credential, ``GET /keepers`` is of the account.
 """
 
 from __future__ import annotations
@@ -29,6 +32,13 @@ from tollhouse.families.formats.errors import EVERYWHERE, text_of
 from tollhouse.families.units import Charge, Estimate, Units
 
 TALK: Final = Operation("talk", "metered", reads_body=True)
+NEW_NEST: Final = Operation("nest", "free", reads_body=True, objects="makes")
+NESTS: Final = Operation("nests", "free", objects="lists")
+ONE_NEST: Final = Operation("nest", "free")
+NO_NEST: Final = Operation("nest", "free", objects="deletes")
+RACE: Final = Operation("race", "job", objects="makes")
+FEATHERS: Final = Operation("feathers", "mints")
+KEEPERS: Final = Operation("keepers", "account")
 
 
 def read(request: Request, dialect: Dialect) -> Asked:
@@ -42,11 +52,19 @@ def read(request: Request, dialect: Dialect) -> Asked:
         document = json.loads(request.body, object_pairs_hook=once)
     except ValueError:
         raise Refused("bad_request", "The body is no JSON.") from None
+    if request.operation.kind == "nest" and isinstance(document, dict):
+        return Asked(writes=False, reasons=False, kind="nest", document=document)
     if not isinstance(document, dict) or not isinstance(document.get("m"), str):
         raise Refused("bad_request", 'The body has no "m".')
     live = document.get("live") is True
+    nest = document.get("nest")
     return Asked(
-        document["m"], stream=live, cap=document.get("most"), reasons=False, document=document
+        document["m"],
+        stream=live,
+        cap=document.get("most"),
+        reasons=False,
+        objects=() if nest is None else (str(nest),),
+        document=document,
     )
 
 
@@ -77,13 +95,13 @@ class Lines:
     """`base.Meter` of both kinds of answer: one that is not live is a single line."""
 
     edits = False
-    created: tuple[str, ...] = ()
 
     def __init__(self, live: bool) -> None:
         self.done = False
         self.error = ""
         self.output_seen = 0
         self.boundary = _LineEnds() if live else None
+        self.created: tuple[str, ...] = ()
         self._live = live
         self._line = b""
         self._charges: tuple[Charge, ...] = ()
@@ -110,6 +128,8 @@ class Lines:
         if not isinstance(said, dict):
             return
         self.error = str(said.get("oops", self.error))
+        if isinstance(said.get("nest"), str):
+            self.created = (said["nest"],)
         if self._live:
             self.output_seen += -(-len(said.get("t", "")) // 4)
         if isinstance(said.get("in"), int) and isinstance(said.get("out"), int):
@@ -132,7 +152,17 @@ def error_event(denial: Denial, call_id: str) -> bytes:
 
 TINY: Final = Family(
     "tiny",
-    routes=(Route("POST", re.compile("/talk"), TALK), *model_list("/parrots")),
+    routes=(
+        Route("POST", re.compile("/talk"), TALK),
+        *model_list("/parrots"),
+        Route("POST", re.compile("/nests"), NEW_NEST),
+        Route("GET", re.compile("/nests"), NESTS),
+        Route("GET", re.compile("/nests/(?P<object>[a-z0-9-]+)"), ONE_NEST),
+        Route("DELETE", re.compile("/nests/(?P<object>[a-z0-9-]+)"), NO_NEST),
+        Route("POST", re.compile("/races"), RACE),
+        Route("POST", re.compile("/feathers"), FEATHERS),
+        Route("GET", re.compile("/keepers/[a-z]+"), KEEPERS),
+    ),
     error_body=error_body,
     error_event=error_event,
     verdicts=(

@@ -5,6 +5,7 @@ jsonscan       where the members of a JSON object stand in its bytes
 content        the content type that a JSON body is sent under
 text_tokens    how many tokens a text has
 kinds          the parts of a family by kind of operation
+generic        an endpoint that no family knows
 sniffed        which framing an answer has
 sse            server-sent events in a byte stream
 aws_event_stream  AWS's frames in a byte stream
