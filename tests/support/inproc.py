@@ -5,24 +5,28 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
 
 from tests.support.gateway import REAL_KEY, Stores, real_stores
-from tollhouse.config.load import load_config
+from tollhouse.config.load import catalog, load_config
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.gateway_config import Settings, write_config
 from tollhouse.demo.standin import StandIn
+from tollhouse.families.base import Family
+from tollhouse.families.opened import opened
 from tollhouse.gateway import Gateway
 from tollhouse.ledger.ledger import Scope
 from tollhouse.process import eager_task_factory, tell_of_failure
+from tollhouse.providers import Catalog
 from tollhouse.stores import open_reader
 
 T = TypeVar("T")
@@ -104,6 +108,13 @@ class Inside:
         return Scope("project", TENANT, PROJECT)
 
 
+def speaking(family: Family, providers: Catalog) -> Catalog:
+    """``providers``, of which the first speaks ``family``, with what the configuration opens beside it."""
+    first, *others = providers.providers
+    spoken = opened(family, first.allow, first.unmetered)
+    return Catalog((dataclasses.replace(first, family=spoken), *others))
+
+
 @contextlib.contextmanager
 def open_inside(
     directory: Path,
@@ -114,9 +125,12 @@ def open_inside(
     clock: Callable[[], float] = time.monotonic,
     login_clock: Callable[[], float] = time.monotonic,
     health_every_s: float = 1.0,
+    family: Family | None = None,
+    own_keys: Mapping[str, str] | None = None,
 ) -> Iterator[Inside]:
     """A gateway that is ready, with `PROJECT` and a token; its stores embedded, or redis-server and OpenBao of its own. Its
-    login to Vault goes by ``login_clock``."""
+    login to Vault goes by ``login_clock``. The provider speaks ``family``, if one is given. ``own_keys`` are keys of projects
+    alone."""
     provider = standin or StandIn(key=REAL_KEY)
     merged: dict[str, dict[str, Any]] = {
         "log": {"calls": "calls.jsonl"},
@@ -134,6 +148,14 @@ def open_inside(
             EmbeddedVault(config.state.directory).set("openai", REAL_KEY)
         else:
             bao.put("infrastructure/openai", {"api_key": REAL_KEY})
+        for project, key in (own_keys or {}).items():
+            provider.keys.add(key)
+            if bao is None:
+                own = EmbeddedVault(config.state.directory, "projects/{project}/{provider}")
+                own.set("openai", key, project=project)
+            else:
+                bao.put(f"projects/{project}/openai", {"api_key": key})
+        providers = None if family is None else speaking(family, catalog(config))
         # As `tollhouse run` has it.
         loop = uvloop.new_event_loop()
         loop.set_task_factory(eager_task_factory)
@@ -143,7 +165,13 @@ def open_inside(
 
         async def begin() -> Gateway:
             reader = open_reader(config, login_clock)
-            gateway = Gateway(config, clock=clock, reader=reader, health_every_s=health_every_s)
+            gateway = Gateway(
+                config,
+                clock=clock,
+                reader=reader,
+                health_every_s=health_every_s,
+                providers=providers,
+            )
             await gateway.start()
             return gateway
 
