@@ -59,6 +59,7 @@ from tollhouse.journey import Gate, Journey
 from tollhouse.ledger.ledger import Ledger, LedgerUnavailable
 from tollhouse.ledger.spool import Spool, SpoolDamaged
 from tollhouse.ledger.store.client import connect as connect_redis
+from tollhouse.ledger.store.client import persist
 from tollhouse.ledger.store.outage import Outage, pinger
 from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.mitm import Bounds, GateMaster
@@ -179,7 +180,7 @@ class Gateway:
                 self.directory.refresh,
             )
         self.objects = KeptObjects(self.ledger)
-        self.on_stop(self.objects.retry)
+        self.on_stop(self._keep_objects)
         self.reader = self._given_reader or open_reader(config)
         self.keys = open_keys(config, self.reader)
         self.on_stop(self.keys.close)
@@ -375,6 +376,10 @@ class Gateway:
                 log.error("not ready, and every call is refused: %s", "; ".join(self._not_ready))
             elif before and not self._not_ready:
                 log.warning("ready again")
+
+    async def _keep_objects(self) -> None:
+        await self.objects.retry()
+        persist(self.redis)
 
     async def _tell_objects(self) -> None:
         try:

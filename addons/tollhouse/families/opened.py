@@ -125,26 +125,38 @@ class OpenedFamily(Family):
     unmetered: tuple[Opening, ...] = ()
     own: tuple[Route, ...] = ()
     """The routes of ``allow`` and ``unmetered``."""
-    closed: tuple[Route, ...] = ()
-    """What stays closed however it is spelled."""
+    folded: tuple[Route, ...] = ()
+    """The family's routes, in upper and lower case alike. An entry opens none of them in another
+    spelling: by that a call would go around the rules of the family."""
 
     def match(self, method: str, path: str, query: str = "", host: str = "") -> Matched | None:
         assert self.base is not None
         found = self.base.match(method, path, query, host)
         if found is None:
-            plain = path.rstrip("/")
-            routes = (*((one, plain) for one in self.closed), *((one, path) for one in self.own))
-            for route, spelled in routes:
-                if route.method == method and route.path.fullmatch(spelled):
-                    found = Matched(route.operation)
-                    break
-            else:
+            route = self._respelled(method, path)
+            if route is None:
+                route = self._own(method, path)
+            elif route.operation.cost in ("metered", "free"):
                 return None
+            if route is None:
+                return None
+            found = Matched(route.operation)
         operation = found.operation
         if operation.cost == "job" and not operation.reads_body and method in STARTS:
             # The family does not read its body, so it is read as what nobody knows.
             return found._replace(operation=replace(operation, kind=UNKNOWN, reads_body=True))
         return found
+
+    def _respelled(self, method: str, path: str) -> Route | None:
+        """The family's route that a server may take this for: servers answer HEAD as GET, and some
+        read over case and a last slash."""
+        plain, method = path.rstrip("/"), "GET" if method == "HEAD" else method
+        fitting = (one for one in self.folded if one.method == method)
+        return next((one for one in fitting if one.path.fullmatch(plain)), None)
+
+    def _own(self, method: str, path: str) -> Route | None:
+        fitting = (one for one in self.own if one.method == method)
+        return next((one for one in fitting if one.path.fullmatch(path)), None)
 
 
 def opened(family: Family, allow: Iterable[Opening], unmetered: Iterable[Opening]) -> Family:
@@ -186,13 +198,12 @@ def opened(family: Family, allow: Iterable[Opening], unmetered: Iterable[Opening
         *(_route(one, Operation(UNKNOWN, "metered", one.method in STARTS)) for one in allow),
         *(_route(one, Operation(UNKNOWN, "free", one.method in STARTS)) for one in unmetered),
     )
-    closed = tuple(
+    folded = tuple(
         replace(route, path=re.compile(route.path.pattern, route.path.flags | re.IGNORECASE))
         for route in family.routes
-        if route.operation.cost in ("mints", "account", "job")
     )
     return OpenedFamily(
-        **parts, base=family, allow=allow, unmetered=unmetered, own=own, closed=closed
+        **parts, base=family, allow=allow, unmetered=unmetered, own=own, folded=folded
     )
 
 

@@ -1,7 +1,8 @@
 """Redis's part without a Redis: fakeredis, with its Lua, in this process. For one machine and one worker.
 
 Projects, limits, grants and tokens survive a restart, in ``STATE/ledger.json`` (0600; it holds
-digests of tokens, and no token). Used amounts do not survive it.
+digests of tokens, and no token). Whose the objects are that providers keep survives it if the
+gateway stops in good order. Used amounts do not survive it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from tollhouse import files
 from tollhouse.ledger import names
 
 FILE_NAME: Final = "ledger.json"
+_OBJECTS: Final = 100_000
+"""Of each tenant at each provider, those that were used last."""
 _DIRECTORY: Final = (names.PROJECTS, names.TOKENS, names.TOKEN_IDS)
 
 
@@ -60,6 +63,10 @@ def _snapshot(view: Any) -> dict[str, Any]:
         "directory": {key: view.hgetall(key) for key in _DIRECTORY},
         "limits": {key: text for key, text in limits.items() if text is not None},
         "grants": {key: view.lrange(key, 0, -1) for key in view.scan_iter("toll:*:grants:*")},
+        "objects": {
+            key: view.zrange(key, -_OBJECTS, -1, withscores=True)
+            for key in view.scan_iter("toll:*:objects:*")
+        },
     }
 
 
@@ -73,3 +80,5 @@ def _fill(view: Any, saved: dict[str, Any]) -> None:
         view.hset(key, "limits", text)
     for key, records in saved.get("grants", {}).items():
         view.rpush(key, *records)
+    for key, objects in saved.get("objects", {}).items():
+        view.zadd(key, dict(objects))
