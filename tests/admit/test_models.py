@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 from tests.support.calls import admitted, requested
+from tests.support.values import replace
 
 from tollhouse.admit.models import Models, allowed, check_pattern
 from tollhouse.call import Project, Requested
 from tollhouse.denial import Refused
+from tollhouse.families.base import Operation
 
 
 @pytest.mark.parametrize(
@@ -79,3 +81,37 @@ async def test_the_gate(call: Requested, why: str | None) -> None:
     denial = refused.value.denial
     assert (denial.code, denial.status) == ("model_not_allowed", 403)
     assert why in denial.why
+
+
+def a_job(*patterns: str, method: str = "POST", **asked: Any) -> Requested:
+    call = a_call(*patterns, **asked)
+    at = call.admitted
+    head = replace(at.arrival.head, method=method)
+    at = replace(
+        at,
+        operation=Operation("race", "job", reads_body=True),
+        arrival=replace(at.arrival, head=head),
+    )
+    return replace(call, admitted=at)
+
+
+@pytest.mark.parametrize(
+    ("call", "why"),
+    [
+        (a_job("gpt-4o*"), None),
+        (a_job(model=""), None),
+        (a_job("o1*"), "may not use 'gpt-4o' of openai"),
+        (a_job("gpt-4o*", model=""), "the request names none that can be judged"),
+        (a_job("gpt-4o*", models_unknown=True), "can't be judged"),
+        (a_job("gpt-4o*", model="", method="GET"), None),
+    ],
+)
+async def test_the_list_holds_for_jobs(call: Requested, why: str | None) -> None:
+    """Of a request that starts one; what looks at a job uses no model."""
+    if why is None:
+        assert await Models()(call, None) is call
+        return
+    with pytest.raises(Refused) as refused:
+        await Models()(call, None)
+    assert refused.value.denial.code == "model_not_allowed"
+    assert why in refused.value.denial.why

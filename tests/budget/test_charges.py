@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from tests.budget.priced import FREE, HELD, PRICES, a_call
 from tests.support.values import replace
 
-from tollhouse.budget.charges import Charged, Charges
+from tollhouse.budget.charges import Charged, Charges, starts_job
 from tollhouse.budget.hold import CallHold
 from tollhouse.call import Amount, Attempt, ChargedBy, End, Outcome, Project, Requested
-from tollhouse.families.units import Charge, Units
+from tollhouse.families.base import Operation
+from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.ledger.limits import MAX_AMOUNT
 from tollhouse.prices.rates import PricedModel, PricedProvider, Rates
 from tollhouse.prices.table import PriceTable
@@ -540,3 +541,105 @@ def test_no_ending_is_charged_without_a_request(end: End, in_flight: bool) -> No
     found = charged(Outcome(end, in_flight=in_flight, metered=True, streamed=True))
     assert (found is None) is (end is End.NEVER_LEFT)
     assert found is None or found[0].requests == 1
+
+
+# What the configuration fixes: an endpoint that no family knows, and a job.
+
+DOLLAR = 1_000_000_000
+NEW_PATH = Operation("unknown", "metered", reads_body=True)
+JOB = Operation("race", "job", reads_body=True)
+
+
+def fixed(operation: Operation, project: Project = TYPICAL, method: str = "POST") -> Requested:
+    """Of a model whose tokens have a price."""
+    call = a_call(project=project)
+    provider = replace(call.admitted.provider, unknown_hold=DOLLAR, job_hold=5 * DOLLAR)
+    head = replace(call.admitted.arrival.head, method=method)
+    arrival = replace(call.admitted.arrival, head=head)
+    at = replace(call.admitted, operation=operation, provider=provider, arrival=arrival)
+    return replace(call, admitted=at, estimate=Estimate(Units(requests=1)))
+
+
+@pytest.mark.parametrize("model", ["priced", "unpriced", ""])
+@pytest.mark.parametrize(
+    ("operation", "method", "held"),
+    [
+        (NEW_PATH, "POST", DOLLAR),
+        (NEW_PATH, "GET", DOLLAR),
+        (JOB, "POST", 5 * DOLLAR),
+        (JOB, "GET", 0),
+        (JOB, "DELETE", 0),
+        (Operation("unknown", "free"), "POST", 0),
+    ],
+)
+def test_what_is_held_by_the_configuration(
+    operation: Operation, method: str, held: int, model: str
+) -> None:
+    """Whatever the model costs. Looking at a job costs a request."""
+    call = fixed(operation, method=method)
+    call = replace(call, asked=replace(call.asked, model=model))
+    assert CHARGES.amount(call, call.estimate) == (Amount(held, 0, 1), True)
+
+
+MAYBE = Attempt("upstream_timeout", 1.0, unknown=True)
+GONE = Attempt("upstream_bad_answer", 1.0, unknown=True)
+
+
+@pytest.mark.parametrize("project", [TYPICAL, WORST], ids=["typical", "worst"])
+@pytest.mark.parametrize(
+    ("outcome", "unknown", "job"),
+    [
+        (Outcome(End.NEVER_LEFT), None, None),
+        (Outcome(End.ERROR, 400), NOTHING, NOTHING),
+        (Outcome(End.UNKNOWN, in_flight=True), "disconnect", "disconnect"),
+        (Outcome(End.UNKNOWN, attempts=(MAYBE,)), "hold", "hold"),
+        (Outcome(End.UNKNOWN, attempts=(GONE,)), "hold", "hold"),
+        (Outcome(End.WHOLE, 200, metered=True), "hold", "hold"),
+        (Outcome(End.STREAMED, 200, metered=True, streamed=True, output_seen=9), "hold", "hold"),
+        (
+            Outcome(End.WHOLE, 200, metered=True, charges=bill(90, 7)),
+            (160_000, 97, "usage"),
+            "hold",
+        ),
+        (
+            Outcome(End.STREAMED, 200, metered=True, streamed=True, charges=bill(90, 7)),
+            (160_000, 97, "usage"),
+            "hold",
+        ),
+        (Outcome(End.LEFT, 200, metered=True, streamed=True), "disconnect", "hold"),
+        (Outcome(End.CUT, 200, metered=True, streamed=True), "estimate", "hold"),
+        (Outcome(End.LEFT, 200, metered=True), "disconnect", "hold"),
+        (Outcome(End.STOPPED, 200, metered=True, streamed=True), "disconnect", "hold"),
+        (Outcome(End.WHOLE, 200, metered=True, meter_failed=True), "hold", "hold"),
+    ],
+)
+def test_what_is_charged_by_the_configuration(
+    outcome: Outcome, unknown: Row | ChargedBy, job: Row | ChargedBy, project: Project
+) -> None:
+    """All that is held, where the answer does not say it itself: nobody leaves before the usage has come, and pays nothing."""
+    for operation, held, wanted in ((NEW_PATH, DOLLAR, unknown), (JOB, 5 * DOLLAR, job)):
+        said = outcome if operation is NEW_PATH else replace(outcome, metered=False)
+        row = (held, 0, wanted) if isinstance(wanted, str) else wanted
+        found = CHARGES.charge(hold_of(fixed(operation, project)), said)
+        assert found == (None if row is None else (Amount(row[0], row[1], 1), row[2]))
+
+
+def test_more_than_was_held_for_an_unknown_endpoint() -> None:
+    """What its answer counted before it was cut, if that is more."""
+    cut = Outcome(End.CUT, 200, metered=True, streamed=True, charges=bill(0, 200_000))
+    found = CHARGES.charge(hold_of(fixed(NEW_PATH)), cut)
+    assert found == (Amount(2 * DOLLAR, 200_000, 1), "usage")
+
+
+def test_looking_at_a_job_costs_a_request() -> None:
+    """However it ends."""
+    for end in (End.WHOLE, End.LEFT, End.CUT):
+        found = CHARGES.charge(hold_of(fixed(JOB, method="GET")), Outcome(end, 200))
+        assert found == (FREE, "none")
+
+
+def test_which_calls_start_a_job() -> None:
+    """Those of the methods that have a body."""
+    started = {m: starts_job(fixed(JOB, method=m)) for m in ("POST", "PUT", "GET", "DELETE")}
+    assert started == {"POST": True, "PUT": True, "GET": False, "DELETE": False}
+    assert not starts_job(fixed(NEW_PATH))

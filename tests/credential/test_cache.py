@@ -74,6 +74,33 @@ async def test_first_path_that_exists(cache: KeyCache, store: MemoryStore) -> No
     assert cache.peek(*CALL) is common
 
 
+@pytest.mark.parametrize(
+    ("paths", "found", "shared"),
+    [
+        (PATHS, COMMON, True),
+        (PATHS, OWN, False),
+        (("{tenant}/{provider}", "infrastructure/{provider}"), "acme/openai", False),
+        (("{tenant}/{project}/{provider}",), "acme/p1/openai", False),
+        (("keys/{provider}",), "keys/openai", True),
+        # The path of one tenant that is the common one as well.
+        (("{tenant}/{provider}", "acme/{provider}"), "acme/openai", True),
+    ],
+)
+async def test_whether_other_tenants_use_a_key(
+    store: MemoryStore, clock: Clock, paths: tuple[str, ...], found: str, shared: bool
+) -> None:
+    """By the template of its path; after a rotation, and of a key that is read for a person, too."""
+    store.secrets = {found: ("sk-1", "1")}
+    cache = KeyCache(store, paths, clock=clock, jitter=lambda: 0.0, call_later=clock.call_later)
+    lease = await cache.get(*CALL)
+    assert (lease.path, lease.shared) == (found, shared)
+    store.secrets[found] = ("sk-2", "2")
+    other = await cache.refused(lease)
+    assert other is not None
+    assert (key_of(other), other.shared) == ("sk-2", shared)
+    await cache.close()
+
+
 async def test_no_secret_anywhere_names_the_places(
     cache: KeyCache, store: MemoryStore, clock: Clock
 ) -> None:
