@@ -609,6 +609,106 @@ async def test_a_lowered_cap_is_said(world: World) -> None:
     assert (line["clamped"], world.wire.headers["x-tollhouse-clamped"]) == (12, "12")
 
 
+# Objects that the provider keeps.
+
+
+class Makes(PassThrough):
+    """The meter of an answer that says that there is a file now."""
+
+    created = ("file-1",)
+
+
+class Noting:
+    """Whose the objects are. It notes how many lines were written by then."""
+
+    def __init__(self, world: World, refusal: Refused | Exception | None = None) -> None:
+        self._world = world
+        self._refusal = refusal
+        self.checked = 0
+        self.noted: list[tuple[str, str, tuple[str, ...], bytes]] = []
+        self.fault: Exception | None = None
+
+    async def check(self, requested: Requested) -> None:
+        self.checked += 1
+        if self._refusal is not None:
+            raise self._refusal
+
+    async def note(self, tenant: str, provider: str, ids: Any) -> None:
+        self.noted.append((tenant, provider, ids, self._world.wire.body))
+        if self.fault is not None:
+            raise self.fault
+
+
+def of_own_key(world: World) -> None:
+    world.leases.lease = lease(path="projects/proj_1/openai", shared=False)
+
+
+def of_sharing_provider(world: World) -> None:
+    world.provider_entry = replace(world.provider_entry, share_objects=True)
+
+
+def making(world: World) -> Noting:
+    family = replace(OPENAI.family, meter=lambda asked, head: Makes())
+    world.provider_entry = replace(OPENAI, family=family)
+    world.objects = noting = Noting(world)  # type: ignore[assignment]
+    world.put_together()
+    return noting
+
+
+@pytest.mark.parametrize("fault", [None, RuntimeError("injected")])
+async def test_what_a_call_has_made_is_noted_before_its_client_knows(
+    world: World, fault: Exception | None
+) -> None:
+    """A client that has its whole answer may use it at once. That it can't be noted harms no call."""
+    noting = making(world)
+    noting.fault = fault
+    line = await world.travel()
+    assert noting.noted == [("acme", "openai", ("file-1",), b"")]
+    assert world.wire.body == COUNTED
+    assert (line["status"], line["decision"], line["charged_by"]) == (200, "allow", "hold")
+
+
+async def test_what_a_client_has_made_that_left(world: World) -> None:
+    """It may ask for it later."""
+    noting = making(world)
+    world.body, world.provider.script = STREAM, streamed(TEXT, forever)
+    task = world.begin()
+    await turns()
+    world.exchange.lose("reset")
+    await task
+    await world.ended()
+    assert [ids for _, _, ids, _ in noting.noted] == [("file-1",)]
+
+
+@pytest.mark.parametrize("free", [of_own_key, of_sharing_provider])
+async def test_no_object_is_asked_about(world: World, free: Callable[[World], None]) -> None:
+    """Where the key is the tenant's own, and where objects are shared."""
+    noting = making(world)
+    free(world)
+    await world.travel()
+    assert (noting.checked, noting.noted) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "reason", "gate"),
+    [
+        (Refused("object_not_yours", "Because."), 403, "object_not_yours", "objects"),
+        (Refused("ledger_unavailable"), 503, "ledger_unavailable", "objects"),
+        (RuntimeError("injected"), 503, "internal", "credential"),
+    ],
+)
+async def test_objects_are_asked_about_before_anything_leaves(
+    world: World, fault: Refused | Exception, status: int, reason: str, gate: str
+) -> None:
+    """All that was held is given back, and nothing is noted."""
+    world.objects = noting = Noting(world, fault)  # type: ignore[assignment]
+    world.put_together()
+    line = await world.travel()
+    assert (line["status"], line["reason"], line["gate"]) == (status, reason, gate)
+    assert noting.noted == []
+    await world.nothing_left()
+
+
 # Gates.
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from tests.admit.test_identity import TOKEN, OneToken, Record
+from tests.families.tiny import RACE, TALK, TINY
 from tests.support.calls import HOST, models_head
+from tests.support.values import replace
 
 from tollhouse.accounts.remembered import Remembered
 from tollhouse.accounts.token import digest
@@ -25,8 +28,10 @@ from tollhouse.call import (
 )
 from tollhouse.denial import Denial, Refused
 from tollhouse.families.base import MODELS
+from tollhouse.families.opened import opened, parse_opening
 from tollhouse.ledger.store.client import LedgerUnavailable
-from tollhouse.providers import BUILT_IN, Catalog
+from tollhouse.providers import BUILT_IN, Catalog, Provider
+from tollhouse.providers.openai import OPENAI
 
 
 class Directory(OneToken):
@@ -62,11 +67,14 @@ class Judged:
 
 
 async def judged(
-    request_head: RequestHead, directory: Any = None, remembered: Remembered | None = None
+    request_head: RequestHead,
+    directory: Any = None,
+    remembered: Remembered | None = None,
+    providers: Sequence[Provider] = BUILT_IN,
 ) -> Judged:
     """What all gates make of it. Each gives what it says that it gives."""
     gates = admit_gates(
-        Catalog(BUILT_IN),
+        Catalog(tuple(providers)),
         directory or Directory(PROJECT),
         base_url_hosts=["localhost"],
         project_header="X-Coreason-Project-ID",
@@ -275,3 +283,68 @@ async def test_what_an_agent_asks_beside_its_calls(target: str, status: int) -> 
     )
     denial = (await judged(request_head)).denial
     assert (denial.code, denial.status) == ("path_not_allowed", status)
+
+
+# What is closed, and what opens it.
+
+
+def birds(allow: tuple[str, ...] = (), unmetered: tuple[str, ...] = ()) -> Provider:
+    entries, free = tuple(map(parse_opening, allow)), tuple(map(parse_opening, unmetered))
+    return replace(
+        OPENAI, family=opened(TINY, entries, free), allow=entries, unmetered=free, job_hold=1
+    )
+
+
+async def asked(method: str, target: str, provider: Provider) -> Judged:
+    return await judged(models_head(BEARER, method=method, target=target), providers=(provider,))
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "code", "said"),
+    [
+        ("POST", "/new", "path_not_allowed", '[providers.openai] allow = ["POST /new"]'),
+        ("GET", "/new?a=b", "path_not_allowed", 'unmetered = ["GET /new"] if it costs nothing.'),
+        ("POST", "/races", "path_not_allowed", 'allow = ["POST /races"] and job_hold_usd'),
+        ("POST", "/feathers", "endpoint_forbidden", "POST /feathers gives a credential"),
+        ("GET", "/keepers/ada", "endpoint_forbidden", "GET /keepers/ada administrates"),
+    ],
+)
+async def test_a_closed_endpoint_says_why(method: str, target: str, code: str, said: str) -> None:
+    """And what opens it; what is never opened says so."""
+    denial = (await asked(method, target, birds())).denial
+    assert denial is not None
+    assert denial.code == code
+    assert said in denial.message
+    assert ("no setting opens it" in denial.message) is (code == "endpoint_forbidden")
+
+
+@pytest.mark.parametrize("target", ["/a%20b", "/" + "a" * 200, "/a;b", "/a*b", "/new/"])
+async def test_no_entry_is_named_that_could_not_be_written(target: str) -> None:
+    """It would be refused with the file."""
+    denial = (await asked("POST", target, birds())).denial
+    assert denial is not None
+    assert denial.code == "path_not_allowed"
+    assert "allow" not in denial.message.replace("path_not_allowed", "")
+    assert len(denial.message) < 400
+
+
+async def test_what_is_opened() -> None:
+    """A job by its name, another endpoint as one that no family knows; the ids in a path are found."""
+    provider = birds(("POST /races", "POST /new"), ("GET /list",))
+    job = (await asked("POST", "/races", provider)).admitted.operation
+    assert (job.cost, job.objects, job.reads_body) == (RACE.cost, RACE.objects, True)
+    new = (await asked("POST", "/new", provider)).admitted.operation
+    assert (new.kind, new.cost, new.reads_body) == ("unknown", "metered", True)
+    free = (await asked("GET", "/list", provider)).admitted.operation
+    assert (free.kind, free.cost, free.reads_body) == ("unknown", "free", False)
+    assert (await asked("POST", "/talk", provider)).admitted.operation is TALK
+    assert (await asked("GET", "/nests/nest-1", provider)).admitted.objects == ("nest-1",)
+    assert (await asked("GET", "/nests", provider)).admitted.objects == ()
+
+
+async def test_a_job_needs_an_entry_of_its_own() -> None:
+    """One that opens another path does not let it through."""
+    for allow in ((), ("POST /racesx",), ("GET /races",), ("POST /races/*",)):
+        assert (await asked("POST", "/races", birds(allow))).code == "path_not_allowed"
+    for allow in (("POST /races",), ("POST /*",)):
+        assert (await asked("POST", "/races", birds(allow))).code == ""

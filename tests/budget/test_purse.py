@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from tests.budget.priced import FREE, HELD, PRICES, PROJECT, TENANT, a_call
+from tests.budget.priced import FREE, HELD, LIMITED, PRICES, PROJECT, TENANT, a_call
 from tests.ledger.clock import RedisClock
 from tests.support.redis_server import RedisServer
 from tests.support.values import replace
@@ -16,6 +16,7 @@ from tollhouse.budget.hold import scopes_of
 from tollhouse.budget.purse import Purse
 from tollhouse.call import NOTHING, Amount, Covered, End, Outcome, Project, Requested
 from tollhouse.denial import Denial, Refused, error_headers
+from tollhouse.families.base import Operation
 from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import parse_limit
@@ -41,6 +42,14 @@ async def held(purse: Purse, call: Requested) -> Covered:
 @pytest.fixture
 def purse(ledger: Ledger, tmp_path: Path) -> Purse:
     return Purse(ledger, PRICES, Spool(tmp_path))
+
+
+def a_job(project: Project) -> Requested:
+    """One that is held at five dollars."""
+    call = a_call(project=project)
+    provider = replace(call.admitted.provider, job_hold=5_000_000_000)
+    job = Operation("race", "job", reads_body=True)
+    return replace(call, admitted=replace(call.admitted, provider=provider, operation=job))
 
 
 async def limit_to(ledger: Ledger, *limits: str, scope: Scope = PROJECT) -> None:
@@ -396,6 +405,27 @@ async def test_a_repeat_at_worst_is_held_for(purse: Purse, ledger: Ledger) -> No
         "0.0018 usd/day": (0, 3 * HELD.nano_usd),
         "1 requests/day": (0, 1),
     }
+
+
+@pytest.mark.parametrize("project", [LIMITED, WORST])
+async def test_a_job_is_not_repeated(purse: Purse, ledger: Ledger, project: Project) -> None:
+    """The first attempt may have started it."""
+    await limit_to(ledger, "10 usd/day")
+    covered = await held(purse, a_job(project))
+    assert not await covered.hold.covers_repeat()
+    assert await state(ledger) == {"10 usd/day": (0, 5_000_000_000)}
+
+
+async def test_a_job_that_does_not_fit(purse: Purse, ledger: Ledger) -> None:
+    """No shorter input and no lower cap helps, so none is named."""
+    await limit_to(ledger, "4 usd/day")
+    with pytest.raises(Refused) as refused:
+        await held(purse, a_job(LIMITED))
+    denial = refused.value.denial
+    assert (denial.code, purse.held) == ("budget_exceeded", {})
+    assert "may cost up to 5 USD" in denial.message
+    assert denial.message.endswith("Ask for a higher limit or a grant.")
+    assert await state(ledger) == {"4 usd/day": (0, 0)}
 
 
 async def test_no_repeat_at_worst_while_redis_is_away(

@@ -13,17 +13,22 @@ from pathlib import Path
 
 import pytest
 import redis as blocking
+from tests.families.tiny import TINY
 from tests.support.embedded_vault import put_unchecked
 from tests.support.openbao import OpenBao
 from tests.support.programs import free_port
 from tests.support.redis_cluster import RedisCluster
 from tests.support.redis_server import RedisServer, serving
+from tests.support.values import replace
 
 from tollhouse.check.check import Finding, check, worst
+from tollhouse.check.openings import openings_of
 from tollhouse.check.redis import check_redis, over_the_network, said_of
 from tollhouse.config.load import Address, Config, ConfigError, catalog, load_config
 from tollhouse.control.client import SOCKET_NAME
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
+from tollhouse.families.opened import opened, parse_opening
+from tollhouse.providers.openai import OPENAI
 from tollhouse.site.http import AdminSite
 from tollhouse.trust.ca import CertificateAuthority
 
@@ -791,3 +796,31 @@ async def test_several_keys(write, openbao: OpenBao) -> None:
     openbao.put("infrastructure/openai", {"api_key": ["sk-secret-1", "sk-secret-2"]})
     findings = await run(write(LISTEN, REDIS, real_vault(openbao)))
     assert "There is a key for openai at infrastructure/openai (2 keys)." in said(findings, "ok")
+
+
+async def test_endpoints_that_are_opened(write) -> None:
+    """What the family has already, in whole or in part; objects that tenants share."""
+    opened = (
+        '[providers.openai]\nallow = ["POST /v1/chat/completions", "POST /v1/new_thing"]\n'
+        'unmetered = ["GET /v1/models/*", "GET /v1/new_list"]\nshare_objects = true\n'
+    )
+    findings = await run(write(LISTEN, VAULT, REDIS, opened))
+    shown = [str(one) for one in findings if "providers.openai." in one.what]
+    assert shown == [
+        "warn: providers.openai.allow[0] has no effect: POST /v1/chat/completions. The family openai has this endpoint "
+        "already, and its own rules hold. Remove it.",
+        "warn: providers.openai.unmetered[0] opens some paths only: GET /v1/models/*. The family openai has others of "
+        "them already, and its own rules hold for those. Name the segments in place of *, if that is not what is meant.",
+        "warn: providers.openai.share_objects is true. Each tenant that uses a common key may list, use and delete the "
+        "objects of all others. Remove it, unless they are meant to.",
+    ]
+
+
+def test_jobs_that_are_let_through() -> None:
+    """And what each of them is charged."""
+    allow = (parse_opening("POST /races"),)
+    provider = replace(OPENAI, family=opened(TINY, allow, ()), allow=allow, job_hold=4_500_000_000)
+    [finding] = openings_of(provider)
+    assert finding.level == "warn"
+    assert finding.what == "providers.openai.allow[0] lets jobs through: POST /races."
+    assert "each is charged 4.5 USD." in finding.why

@@ -549,3 +549,36 @@ def test_config_is_frozen(write) -> None:
         config.path = Path("/")  # type: ignore[misc]
     with pytest.raises(ValueError, match="frozen"):
         config.listen.proxy = None  # type: ignore[misc]
+
+
+# Endpoints that an entry opens.
+
+
+def test_what_an_entry_opens(write) -> None:
+    """Exactly as it is written; an entry of one's own opens them at its own hosts."""
+    config = write(
+        EMBEDDED
+        + '[providers.openai]\nallow = ["POST /v1/new", "GET /v1/new/*"]\nunmetered = ["GET /v1/list"]\n'
+        'unknown_hold_usd = "0.25"\njob_hold_usd = 5\nshare_objects = true\n'
+        '[providers.vllm]\nfamily = "openai"\nhosts = ["llm.internal"]\nallow = ["POST /v1/score"]\n'
+    )
+    providers = catalog(config)
+    openai, vllm = providers.by_name("openai"), providers.by_name("vllm")
+    assert openai is not None
+    assert vllm is not None
+    assert [one.text for one in openai.allow] == ["POST /v1/new", "GET /v1/new/*"]
+    assert [one.text for one in openai.unmetered] == ["GET /v1/list"]
+    assert (openai.unknown_hold, openai.job_hold) == (250_000_000, 5_000_000_000)
+    assert openai.share_objects
+    cost = [
+        operation and operation.cost
+        for method, path in (("POST", "/v1/new"), ("GET", "/v1/list"), ("POST", "/v1/score"))
+        if (operation := openai.family.operation(method, path)) or True
+    ]
+    assert cost == ["metered", "free", None]
+    assert vllm.family.operation("POST", "/v1/score") is not None
+    assert vllm.family.operation("POST", "/v1/new") is None
+    assert (vllm.unknown_hold, vllm.job_hold, vllm.share_objects) == (1_000_000_000, None, False)
+    anthropic = providers.by_name("anthropic")
+    assert anthropic is not None
+    assert anthropic.family is ANTHROPIC.family

@@ -17,10 +17,11 @@ def check_openings(config: Config) -> Iterator[Finding]:
     """Entries that the family has already, jobs that are let through, and objects that tenants
     share."""
     for provider in catalog(config).providers:
-        yield from _of_provider(provider)
+        yield from openings_of(provider)
 
 
-def _of_provider(provider: Provider) -> Iterator[Finding]:
+def openings_of(provider: Provider) -> Iterator[Finding]:
+    """The same of one provider."""
     family = provider.family
     if isinstance(family, OpenedFamily) and family.base is not None:
         openings = Openings(family.base, provider.allow, provider.unmetered, provider.job_hold)
