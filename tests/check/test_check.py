@@ -22,7 +22,7 @@ from tests.support.redis_server import RedisServer, serving
 from tests.support.values import replace
 
 from tollhouse.check.check import Finding, check, worst
-from tollhouse.check.openings import openings_of
+from tollhouse.check.opened_paths import openings_of
 from tollhouse.check.redis import check_redis, over_the_network, said_of
 from tollhouse.config.load import Address, Config, ConfigError, catalog, load_config
 from tollhouse.control.client import SOCKET_NAME

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tollhouse.check.finding import Clock, Finding, worst
 from tollhouse.check.named_files import check_ca, check_files
-from tollhouse.check.openings import check_openings
+from tollhouse.check.opened_paths import check_openings
 from tollhouse.check.ports import check_ports
 from tollhouse.check.redis import check_redis
 from tollhouse.check.vault import check_vault
