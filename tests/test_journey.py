@@ -668,16 +668,18 @@ async def test_what_a_call_has_made_is_noted_before_its_client_knows(
     assert (line["status"], line["decision"], line["charged_by"]) == (200, "allow", "hold")
 
 
-async def test_what_a_client_has_made_that_left(world: World) -> None:
-    """It may ask for it later."""
+async def test_what_a_stream_has_made_is_noted_before_its_client_knows(world: World) -> None:
+    """It may use it while the stream goes on, and when it has left. It is noted once."""
     noting = making(world)
-    world.body, world.provider.script = STREAM, streamed(TEXT, forever)
+    world.body, world.provider.script = STREAM, streamed(TEXT, TEXT, forever)
     task = world.begin()
     await turns()
+    assert noting.noted == [("acme", "openai", ("file-1",), b"")]
+    assert world.wire.body == TEXT + TEXT
     world.exchange.lose("reset")
     await task
     await world.ended()
-    assert [ids for _, _, ids, _ in noting.noted] == [("file-1",)]
+    assert len(noting.noted) == 1
 
 
 @pytest.mark.parametrize("free", [of_own_key, of_sharing_provider])

@@ -267,6 +267,8 @@ class Journey:
         async for piece in answer:
             if piece.whole:
                 break
+            if trip.notes_objects and (created := answer.created) != trip.noted:
+                await trip.note_objects(created)
             if not exchange.answered:
                 await self._begin(trip, answer, piece)
             elif piece.data:
@@ -358,6 +360,8 @@ class _Trip:
         self._purse = purse
         self._book = book
         self._objects = objects
+        self.noted: tuple[str, ...] = ()
+        """The ids that were noted as the tenant's."""
 
     @property
     def family(self) -> Family:
@@ -396,15 +400,16 @@ class _Trip:
         try:
             settle = self._purse.settle(self.id, charged, record)
             created = outcome.created if outcome is not None and self.notes_objects else ()
-            if created:
+            if created != self.noted:
                 # Both are told in one write.
-                await asyncio.gather(settle, self._note_objects(created))
+                await asyncio.gather(settle, self.note_objects(created))
             else:
                 await settle
         finally:
             self._book.write(record)
 
-    async def _note_objects(self, created: tuple[str, ...]) -> None:
+    async def note_objects(self, created: tuple[str, ...]) -> None:
+        """Called before the client knows what the provider keeps from now on."""
         admitted = known(self.stage).admitted
         if admitted is None:
             return
@@ -413,6 +418,7 @@ class _Trip:
             await self._objects.note(tenant, provider, created)
         except Exception:
             log.exception("call %s: its objects could not be noted, and are nobody's", self.id)
+        self.noted = created
 
     def _judged(self) -> tuple[Outcome | None, Amount, ChargedBy]:
         """How the call ended, what it costs and by what rule."""

@@ -26,11 +26,15 @@ from tests.dispatch.played import (
     asked_for,
     with_length,
 )
+from tests.families.tiny import TINY
+from tests.support.calls import admitted, requested
 from tests.support.clock import Clock
+from tests.support.values import replace
 
 from tollhouse.call import End, Outcome
 from tollhouse.denial import Denial, Refused
 from tollhouse.dispatch.attempts import Timing
+from tollhouse.providers.openai import OPENAI
 
 
 async def pulled(given: Given, body: Any = None, **more: Any) -> Trip:
@@ -408,6 +412,19 @@ async def test_reading_on_in_vain(piece: bytes | Exception) -> None:
     assert (outcome.end, outcome.charges) == (End.LEFT, ())
     assert outcome.output_seen == 5, "the frame that came when the client had gone counts"
     assert trip.provider.closed == [200]
+
+
+async def test_reading_on_to_what_was_made() -> None:
+    """Though it costs nothing: the client may ask for it later."""
+    birds = replace(OPENAI, family=TINY)
+    call = requested(b"{}", admitted("/nests", provider=birds))
+    trip = Trip(Later([b'{"nest":'], OF_JSON, b'"nest-1"}'), call, read_on_s=60)
+    await trip.left_after(1)
+    assert trip.outcome(End.LEFT).created == ()
+    trip = Trip(Later([b'{"nest":'], OF_JSON, b'"nest-1"}'), call, read_on_s=60)
+    await trip.left_after(1)
+    await trip.delivery.read_on()
+    assert trip.outcome(End.LEFT).created == ("nest-1",)
 
 
 async def test_nothing_is_read_on_for_nothing() -> None:

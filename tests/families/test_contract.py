@@ -58,6 +58,8 @@ def test_each_route_is_reached_and_nothing_else(samples: Samples) -> None:
     reached = [family.operation(method, path, host=samples.host) for method, path in samples.open]
     assert None not in reached
     assert {route.operation for route in family.routes} == set(reached)
+    # What an operator opens beside the family's own is of this kind (`families.opened`).
+    assert "unknown" not in {route.operation.kind for route in family.routes}
     for method, path in samples.open:
         for other in (f"{path}/x/y", f"/x{path}", path.upper() + "X", ""):
             assert family.operation(method, other, host=samples.host) is None

@@ -171,3 +171,15 @@ def test_its_parts_are_those_of_the_kind() -> None:
 def test_whether_an_entry_meets_a_route(text: str, pattern: str, fits: bool) -> None:
     """A star is tried with the words of the route's pattern."""
     assert meets(parse_opening(text), Route("POST", re.compile(pattern), RACE)) is fits
+
+
+def test_a_path_in_full_goes_before_a_star() -> None:
+    """In either list; of two with stars the one that costs money."""
+    family = opened(TINY, entries("GET /a/*", "GET /b/c"), entries("GET /a/b", "GET /*/*"))
+    for path, operation in (
+        ("/a/b", FREE),
+        ("/a/c", LOOKED_AT),
+        ("/b/c", LOOKED_AT),
+        ("/b/d", FREE),
+    ):
+        assert family.operation("GET", path) == operation

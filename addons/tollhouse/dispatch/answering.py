@@ -86,8 +86,9 @@ class Answering:
         head = AnswerHead(answer.status, answer.headers)
         meter = partial(self._admitted.provider.family.meter, requested.asked, head)
         makes = requested.admitted.operation.objects == "makes" and 200 <= answer.status < 300
+        self._is_read = self.metered or makes
         self._metering = Metering(
-            meter if self.metered or makes else PassThrough, silence_s, self._meter_failed
+            meter if self._is_read else PassThrough, silence_s, self._meter_failed
         )
         self._tap = BudgetTap(hold, self._metering)
         judging = (Judging(self._metering, breaker),) if self.metered else ()
@@ -234,8 +235,9 @@ class Answering:
         self._metering.end_silence()
 
     async def read_on(self, seconds: float) -> None:
-        """The client has gone: read the answer to its end for a bounded time, for the true count. Raises nothing."""
-        if self.complete or self.cut or not self.metered:
+        """The client has gone: read the answer to its end for a bounded time, for the true count and for the object that it
+        has made. Raises nothing."""
+        if self.complete or self.cut or not self._is_read:
             return
         self._metering.end_silence()
         try:

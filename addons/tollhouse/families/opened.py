@@ -15,6 +15,7 @@ from typing import Any, Final
 from tollhouse.families.base import (
     AnswerHead,
     Asked,
+    Cost,
     Dialect,
     Family,
     Headers,
@@ -194,9 +195,16 @@ def opened(family: Family, allow: Iterable[Opening], unmetered: Iterable[Opening
         "estimate": estimate,
         "meter": meter,
     }
-    own = (
-        *(_route(one, Operation(UNKNOWN, "metered", one.method in STARTS)) for one in allow),
-        *(_route(one, Operation(UNKNOWN, "free", one.method in STARTS)) for one in unmetered),
+    costs: tuple[tuple[Cost, tuple[Opening, ...]], ...] = (
+        ("metered", allow),
+        ("free", unmetered),
+    )
+    entries = [(cost, one) for cost, openings in costs for one in openings]
+    # A path that is named in full goes before one with a star.
+    entries.sort(key=lambda entry: "*" in entry[1].path)
+    own = tuple(
+        Route(one.method, one.pattern, Operation(UNKNOWN, cost, one.method in STARTS))
+        for cost, one in entries
     )
     folded = tuple(
         replace(route, path=re.compile(route.path.pattern, route.path.flags | re.IGNORECASE))
@@ -205,7 +213,3 @@ def opened(family: Family, allow: Iterable[Opening], unmetered: Iterable[Opening
     return OpenedFamily(
         **parts, base=family, allow=allow, unmetered=unmetered, own=own, folded=folded
     )
-
-
-def _route(opening: Opening, operation: Operation) -> Route:
-    return Route(opening.method, opening.pattern, operation)
