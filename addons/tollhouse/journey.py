@@ -6,6 +6,8 @@
 
 Nothing leaves without a `Clearance`, and the only one is made here, behind the last gate. A gate that raises turns the call
 into a refusal of ours.
+
+Past 400 lines because all that can end a call stands in one place, beside the one way to its line.
 """
 
 from __future__ import annotations
@@ -356,7 +358,7 @@ class _Trip:
         self.left: End | None = None
         """Who ended it, if it was neither the provider nor its answer's end."""
         self.notes_objects = False
-        """What the provider keeps from this call on is its tenant's, and not that of all who use the key."""
+        """What the provider keeps from this call on is its tenant's alone."""
         self._purse = purse
         self._book = book
         self._objects = objects

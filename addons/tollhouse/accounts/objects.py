@@ -31,8 +31,8 @@ MOST_NAMED: Final = 1_000
 _MAX_WAITING: Final = 100_000
 _LIVES: Final = str(KEPT_S * 1000)
 _TODO: Final = (
-    "Use an object that a call of your tenant made, or have a key stored for your tenant or project "
-    "alone; [providers.{provider}] share_objects = true opens it to all who use this key."
+    "Use an object that a call of your tenant made, or have a key stored for your tenant or "
+    "project alone; [providers.{provider}] share_objects = true opens it to all who use this key."
 )
 
 

@@ -65,7 +65,10 @@ class Models:
             if not allowed(patterns, provider, model):
                 why = f"Project {admitted.project.id} may not use {model[:80]!a} of {provider}."
                 if not model:
-                    why = f"Project {admitted.project.id} has a list of models, and the request names none that can be judged."
+                    why = (
+                        f"Project {admitted.project.id} has a list of models, and the request names "
+                        "none that can be judged."
+                    )
                 raise Refused("model_not_allowed", why)
         if asked.models_unknown:
             why = "The request names further models (fallbacks, models, route, tools) in a way that can't be judged."

@@ -47,7 +47,7 @@ def closed(provider: Provider, method: str, path: str, *, job: bool = False) -> 
         todo = f"{_LIST}."
         if entry:
             todo = (
-                f'{_LIST}. Whoever runs the gateway can open it in tollhouse.toml: {table} allow = ["{entry}"], '
-                f'or unmetered = ["{entry}"] if it costs nothing.'
+                f"{_LIST}. Whoever runs the gateway can open it in tollhouse.toml: "
+                f'{table} allow = ["{entry}"], or unmetered = ["{entry}"] if it costs nothing.'
             )
     return Refused.of(Denial("path_not_allowed", why, todo_override=todo))
