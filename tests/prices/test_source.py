@@ -91,8 +91,8 @@ def test_rates(prices: types.ModelPrice, expected: Rates) -> None:
 
 
 def test_rows_and_tiers() -> None:
-    """Prices by date and by time of day, and what a service tier changes; other contexts (batches)
-    are left out."""
+    """Prices by date and by time of day, and what a tier changes: a service tier, a batch, Claude's
+    speed; other contexts are left out."""
     one, two = types.ModelPrice(input_mtok=Decimal(1)), types.ModelPrice(input_mtok=Decimal(2))
     night = types.TimeOfDateConstraint(
         start_time=time(16, 30, tzinfo=UTC), end_time=time(0, 30, tzinfo=UTC)
@@ -107,6 +107,9 @@ def test_rows_and_tiers() -> None:
         ],
         price_variants=[
             types.PriceVariant(when={"processing": "batch"}, prices=one),
+            types.PriceVariant(when={"search_type": "fast"}, prices=one),
+            types.PriceVariant(when={"speed": "fast"}, prices=two),
+            types.PriceVariant(when={"speed": "fast", "processing": "batch"}, prices=one),
             types.PriceVariant(when={"service_tier": "priority"}, prices=two),
         ],
     )
@@ -118,7 +121,11 @@ def test_rows_and_tiers() -> None:
         (("from", second_of_january), dear),
         (("daily", 59_400, 1_800), cheap),
     )
-    assert made.tiers == (("priority", None, dear),)
+    assert made.tiers == (
+        ("batch", None, cheap),
+        ("fast", None, dear),
+        ("priority", None, dear),
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ genai-prices' code stays loaded. Its data is dropped, which gives most of its me
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, time
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -132,13 +132,9 @@ def _model(model: Any, seen: dict[Rates, Rates]) -> PricedModel:
     if not rows:
         raise ValueError(f"the model {model.id} has no row of prices")
     tiers = (
-        (
-            sys.intern(variant.when["service_tier"]),
-            _constraint(variant.constraint),
-            rates(variant.prices),
-        )
+        (sys.intern(tier), _constraint(variant.constraint), rates(variant.prices))
         for variant in model.price_variants or ()
-        if set(variant.when) == {"service_tier"}
+        if (tier := _tier(variant.when))
     )
     window = model.context_window
     if window is not None and (type(window) is not int or window < 1):
@@ -149,6 +145,16 @@ def _model(model: Any, seen: dict[Rates, Rates]) -> PricedModel:
         tuple(tiers),
         window,
     )
+
+
+_CONTEXTS: Final = {("processing", "batch"), ("speed", "fast")}
+
+
+def _tier(when: Mapping[str, str]) -> str:
+    """The tier that a variant of prices is for: a service tier, ``batch``, or ``fast`` of Claude.
+    "" for a variant that no charge can name."""
+    key, value = next(iter(when.items())) if len(when) == 1 else ("", "")
+    return value if key == "service_tier" or (key, value) in _CONTEXTS else ""
 
 
 def _rate(prices: Any, keys: tuple[str, ...]) -> Rate:

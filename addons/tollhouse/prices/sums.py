@@ -28,14 +28,14 @@ def resolve(model: PricedModel, tier: str, at: float) -> Rates:
     rates = model.rows[0][1]
     if len(model.rows) > 1:
         rates = next(
-            (values for constraint, values in reversed(model.rows) if _holds(constraint, at)), rates
+            (values for constraint, values in reversed(model.rows) if holds(constraint, at)), rates
         )
     if not tier or not model.tiers:
         return rates
     changed = list(rates)
     taken: set[int] = set()
     for name, constraint, values in model.tiers:
-        if name == tier and _holds(constraint, at):
+        if name == tier and holds(constraint, at):
             for unit, rate in enumerate(values):
                 if rate is not None and unit not in taken:
                     changed[unit] = rate
@@ -43,7 +43,8 @@ def resolve(model: PricedModel, tier: str, at: float) -> Rates:
     return Rates(*changed)
 
 
-def _holds(constraint: Constraint, at: float) -> bool:
+def holds(constraint: Constraint, at: float) -> bool:
+    """Whether ``at`` (seconds since the epoch) is in the time of ``constraint``."""
     if constraint is None:
         return True
     if constraint[0] == "from":
@@ -52,10 +53,12 @@ def _holds(constraint: Constraint, at: float) -> bool:
     return bool(second >= start or second < end) if end < start else bool(start <= second < end)
 
 
-def charge(rates: Rates, units: Units, believed: bool) -> int | None:
-    """Nano-dollars for ``units`` at these rates; None if they give no price for them. ``believed``:
-    a rate of 0 is a price (a configured one) and no gap in the table. Counts that contradict each
-    other (a part greater than its whole) never lower the price."""
+def charge(
+    rates: Rates, units: Units, believed: bool, factor: tuple[int, int] = (1, 1)
+) -> int | None:
+    """Nano-dollars for ``units`` at these rates times ``factor``; None if they give no price for
+    them. ``believed``: a rate of 0 is a price (a configured one) and no gap in the table. Counts
+    that contradict each other (a part greater than its whole) never lower the price."""
     size, cached_audio = units.input, units.cached_audio
     parts_in = (
         (units.cached - cached_audio, rates.cached),
@@ -71,7 +74,7 @@ def charge(rates: Rates, units: Units, believed: bool) -> int | None:
     )
     side_in = _side(parts_in, size, rates.input, size)
     side_out = _side(parts_out, units.output, rates.output, size)
-    return _judged(rates, units, side_in, side_out, believed, _at)
+    return _judged(rates, units, side_in, side_out, believed, _at, factor)
 
 
 def _side(parts: Iterable[tuple[int, Rate]], whole: int, rate: Rate, size: int) -> int:
@@ -85,8 +88,10 @@ def _side(parts: Iterable[tuple[int, Rate]], whole: int, rate: Rate, size: int) 
     return amount + whole * _at(rate, size) if whole > 0 else amount
 
 
-def most(rates: Rates, estimate: Estimate, believed: bool) -> int | None:
-    """Nano-dollars that ``estimate`` can come to at most; None if there is no price for one of its
+def most(
+    rates: Rates, estimate: Estimate, believed: bool, factor: tuple[int, int] = (1, 1)
+) -> int | None:
+    """Nano-dollars that ``estimate`` can come to at most, times ``factor``; None if there is no price for one of its
     units, or for audio that it asks for.
 
     Each token counts as the dearest part that it may be. Any token of input may be read from the
@@ -109,7 +114,9 @@ def most(rates: Rates, estimate: Estimate, believed: bool) -> int | None:
     for part in _OUTPUT_KINDS:
         if part in asks or part in estimate.may or getattr(units, part) > 0:
             rate_out = max(rate_out, _reach(getattr(rates, part), size))
-    return _judged(rates, units, rate_in * size, rate_out * units.output, believed, _reach)
+    return _judged(
+        rates, units, rate_in * size, rate_out * units.output, believed, _reach, factor
+    )
 
 
 def dearest(highest: Rates, units: Units) -> int | None:
@@ -142,6 +149,7 @@ def _judged(
     side_out: int,
     believed: bool,
     rate_of: Callable[[Rate, int], int],
+    factor: tuple[int, int],
 ) -> int | None:
     """The sides of the tokens and what is beside them, unless there is no price for something."""
     if believed:
@@ -157,7 +165,7 @@ def _judged(
     if unpriced:
         return None
     beside = _priced(rates, units, believed, rate_of)
-    return None if beside is None else nano(side_in + side_out + beside)
+    return None if beside is None else nano(side_in + side_out + beside, factor)
 
 
 def _priced(
@@ -200,9 +208,10 @@ def _own(rates: Rates, part: str) -> Rate:
     return rates.input_audio if rate is None and part == "cached_audio" else rate
 
 
-def nano(amount: int) -> int:
-    """An amount in the unit of `rates.Rate` as nano-dollars, rounded up."""
-    return -(-amount // PARTS_PER_NANO)
+def nano(amount: int, factor: tuple[int, int] = (1, 1)) -> int:
+    """An amount in the unit of `rates.Rate`, times ``factor``, as nano-dollars, rounded up."""
+    times, over = factor
+    return -(-amount * times // (PARTS_PER_NANO * over))
 
 
 def _at(rate: Rate, input_tokens: int) -> int:

@@ -1,57 +1,60 @@
 """What a call costs: whole nano-dollars, exact, rounded up once a charge.
 
-The prices are those of genai-prices (see `source`), or the configuration's own. Providers go by
-their ids in genai-prices: `Provider.price_id`.
+The prices are the configuration's own, else those of genai-prices (see `source`), else our own table of what genai-prices
+lacks (`builtin`). Providers go by their ids in genai-prices: `Provider.price_id`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from tollhouse.families.units import Charge, Estimate, Units
-from tollhouse.prices import sums
-from tollhouse.prices.rates import PricedModel, PricedProvider, Rates, exact, find
+from tollhouse.prices import builtin, factors, sums
+from tollhouse.prices.factors import PLAIN, Ratio
+from tollhouse.prices.own import OF_NO_TOKENS, Override, OwnPrices
+from tollhouse.prices.rates import PricedModel, PricedProvider, Rates, find
 
 CACHED_NAMES: Final = 2048
 _LONGEST_NAME: Final = 256
 _STANDARD_ONLY: Final = frozenset({"default", "standard"})
 _STANDARD_TIERS: Final = _STANDARD_ONLY | {"", "auto"}
+_UNSAID: Final = frozenset({"", "auto"})
+"""The settings at the provider choose the tier."""
+CONFIGURED: Final = "configured"
+PAID: Final = "paid"
+"""What the line calls a charge whose answer says what the account pays."""
 
-_PER_MILLION: Final = (
-    *(
-        "input",
-        "output",
-        "cached",
-        "cache_write",
-        "reasoning",
-        "input_audio",
-        "output_audio",
-        "cached_audio",
-    ),
-    *("input_image", "output_image", "characters"),
-)
-_OWN: Final = {
-    **{name: (name, 1_000_000, "a million") for name in _PER_MILLION},
-    "second": ("milliseconds", 1000, "one second"),
-    "image": ("images", 1, "one image"),
-    "page": ("pages", 1, "one page"),
-    "search": ("searches", 1, "one search"),
-    "request": ("requests", 1, "one request"),
-}
-"""The keys of a configured price: the unit, for how many of it a price is, and how one says
-that."""
 
-Found = tuple[Rates | PricedModel, bool]
-"""A configured price and True, or a model of the table and whether it is the provider's own."""
+class Found(NamedTuple):
+    """The price of a model or a tool."""
+
+    price: PricedModel
+    source: str
+    """What the line calls the table that it is from."""
+    believed: bool = True
+    """A rate of 0 is a price, and no gap in the table."""
+    listed: bool = False
+    """It is from genai-prices."""
+    own: bool = True
+    """It is the provider's own, and not of one that it falls back to."""
+    scaled: bool = False
+    """`factors` apply to it."""
+    tool: bool = False
+
+
+class Quote(NamedTuple):
+    """A charge's price, and the name of the table that it is from."""
+
+    nano_usd: int
+    source: str
 
 
 class Lookups(NamedTuple):
-    """Of the models that were looked for, found or not."""
+    """Of the names that were looked for, found or not."""
 
     hits: int
     """Times that one was remembered."""
@@ -70,40 +73,76 @@ class PriceTable:
     def __init__(
         self,
         providers: Mapping[str, PricedProvider],
-        overrides: Mapping[str, Mapping[str, str | None]] | None = None,
+        overrides: Mapping[str, Override] | None = None,
         clock: Callable[[], float] = time.time,
+        name: str = "genai-prices",
     ) -> None:
         """``overrides`` go before ``providers``: ``{"price id/model": {"input": "2.50", "output":
-        "10"}}``, with the keys of `config.models.PriceConfig`; ``*`` and ``?`` in a model stand for
-        more and for one character. Without ``output`` there is no price for output.
+        "10"}}`` (`own`). Without ``output`` there is no price for output. ``name`` is what the line
+        calls ``providers``.
 
         Raises ValueError for an override that is not an exact price.
         """
         self._table = dict(providers)
         self._clock = clock
-        rates = {key.lower(): _override(key, values) for key, values in (overrides or {}).items()}
-        self._exact = {key: value for key, value in rates.items() if not _is_glob(key)}
-        # The longest pattern is the most particular one.
-        self._globs = sorted(
-            ((k, v) for k, v in rates.items() if _is_glob(k)), key=lambda item: -len(item[0])
-        )
-        self._configured = lru_cache(CACHED_NAMES)(self._find_configured)
+        self.name = name
+        self.own = OwnPrices(overrides or {})
+        self._found = lru_cache(CACHED_NAMES)(self._find)
         self._listed = lru_cache(CACHED_NAMES)(self._find_listed)
         self._highest = lru_cache(64)(self._find_highest)
 
+    def renew(self, providers: Mapping[str, PricedProvider], name: str) -> None:
+        """Puts ``providers`` in the place of those that it had. Calls that come later are priced by
+        them."""
+        self._table, self.name = dict(providers), name
+        for cached in (self._found, self._listed, self._highest):
+            cached.cache_clear()
+
     def cost(
-        self, provider_id: str, charge: Charge, *, at: float | None = None, requested: str = ""
+        self,
+        provider_id: str,
+        charge: Charge,
+        *,
+        at: float | None = None,
+        requested: str = "",
+        host: str = "",
     ) -> int | None:
-        """What ``charge`` costs at ``at`` (seconds since the epoch, default now).
+        """The price of `quote`."""
+        quoted = self.quote(provider_id, charge, at=at, requested=requested, host=host)
+        return None if quoted is None else quoted.nano_usd
+
+    def quote(
+        self,
+        provider_id: str,
+        charge: Charge,
+        *,
+        at: float | None = None,
+        requested: str = "",
+        host: str = "",
+    ) -> Quote | None:
+        """What ``charge`` costs at ``at`` (seconds since the epoch, default now), and by which
+        table.
 
         ``requested``, the model that was asked for, is looked for where the model that served has
-        no price, and its configured price goes before the table's.
+        no price, and its configured price goes before the table's. For a tool it is the model that
+        used it. ``host`` is where the call went.
         """
-        found = self._find(provider_id, charge.model, requested)
+        found = self._found(provider_id, charge.model, requested)
         if found is None:
             return None
-        rates, believed = self._rates(found, charge.tier, at)
-        return sums.charge(rates, charge.units, believed)
+        units, tier = charge.units, charge.tier
+        tiers = tuple(tier.split("+")) if "+" in tier else (tier,)
+        rates, factor = self._resolved(found, provider_id, tiers, at)
+        if found.tool and units.requests > 0 and rates.requests is None:
+            return None
+        source = found.source
+        if found.scaled:
+            there = factors.regional(provider_id, host, charge.model or requested, tiers)
+            if there is not PLAIN or factor is not PLAIN:
+                factor = factors.times(factor, there)
+                source = f"{source} {factors.shown(factor)}".rstrip()
+        nano_usd = sums.charge(rates, units, found.believed, factor)
+        return None if nano_usd is None else Quote(nano_usd, source)
 
     def ceiling(
         self,
@@ -114,6 +153,7 @@ class PriceTable:
         tier: str = "",
         at: float | None = None,
         worst: bool = False,
+        host: str = "",
     ) -> int | None:
         """The most that a call of ``estimate`` can cost: the dearest of the rates that fewer tokens
         could meet, input counted as written to the cache where that is dearer. None as well where
@@ -125,28 +165,45 @@ class PriceTable:
         ``auto``, or none, is what the settings at the provider say
         (https://platform.openai.com/docs/api-reference/chat/create#chat-create-service_tier).
         """
-        found = self._find(provider_id, model, "")
+        found = self._found(provider_id, model, "")
         if found is None:
             return None
-        choices = [self._rates(found, "", at)]
-        asked = tier not in (_STANDARD_ONLY if worst else _STANDARD_TIERS)
-        if asked and isinstance(found[0], PricedModel):
-            known = [name for name, _, _ in found[0].tiers]
-            choices += [
-                self._rates(found, name, at)
-                for name in ([tier] if tier in known and not worst else known)
-            ]
+        asked = tuple(tier.split("+"))
+        there = PLAIN
+        if found.scaled:
+            there = factors.regional(provider_id, host, model, asked, worst=worst)
         highest: int | None = None
-        for rates, believed in choices:
-            amount = sums.most(rates, estimate, believed)
+        for name in self._tiers_to_hold(found, provider_id, asked, worst):
+            rates, factor = self._resolved(found, provider_id, (name,), at)
+            amount = sums.most(rates, estimate, found.believed, factors.times(factor, there))
             if amount is None:
                 return None
             highest = amount if highest is None else max(highest, amount)
         return highest
 
+    @staticmethod
+    def _tiers_to_hold(
+        found: Found, provider_id: str, asked: tuple[str, ...], worst: bool
+    ) -> list[str]:
+        """The tiers that a call may be served at, "" for the standard one."""
+        choices = [""]
+        known = dict.fromkeys(name for name, _, _ in found.price.tiers)
+        for name in asked:
+            if name in (_STANDARD_ONLY if worst else _STANDARD_TIERS):
+                continue
+            if name in _UNSAID:
+                choices += [other for other in known if other not in _asked_only(known)]
+            elif name in known and not worst:
+                choices.append(name)
+            elif (provider_id, name) in factors.TIERS and name not in known:
+                choices += [name, *known]
+            else:
+                choices += known
+        return choices
+
     def lookups(self) -> Lookups:
-        """What is remembered of the table's models."""
-        info = self._listed.cache_info()
+        """What is remembered of the names that were looked for."""
+        info = self._found.cache_info()
         return Lookups(info.hits, info.currsize)
 
     def window(self, provider_id: str, model: str) -> int | None:
@@ -162,37 +219,76 @@ class PriceTable:
         that is counted."""
         return sums.dearest(self._highest(provider_id), units)
 
+    def found(self, provider_id: str, model: str, requested: str = "") -> Found | None:
+        """The price of ``model``, or of ``requested`` where it has none; of a tool as ``requested``
+        uses it."""
+        return self._found(provider_id, model, requested)
+
+    def fits(self, provider_id: str, pattern: str) -> bool:
+        """Whether any model that ``pattern`` fits can have a price, as far as names are known."""
+        if self.own.fits(provider_id, pattern):
+            return True
+        start = self._table.get(provider_id)
+        owners = () if start is None else (provider_id, *start.fallback)
+        return any(
+            names_fit(model.match, pattern.lower())
+            for owner in owners
+            if owner in self._table
+            for model in self._table[owner].models
+        )
+
     def _find(self, provider: str, model: str, requested: str) -> Found | None:
+        if model in builtin.NAMES:
+            return self._find_tool(provider, model, requested)
         names = [name for name in (model, requested) if name and len(name) <= _LONGEST_NAME]
-        for name in names if self._exact or self._globs else ():
-            if (rates := self._configured(provider, name)) is not None:
-                return rates, True
+        for name in names if self.own else ():
+            if (configured := self.own.find(provider, name)) is not None:
+                return Found(configured, CONFIGURED)
         for name in names:
+            if (free := builtin.free(provider, name)) is not None:
+                return Found(free, builtin.NAME)
             if (listed := self._listed(provider, name)) is not None:
-                return listed
+                price, own = listed
+                return Found(price, self.name, believed=False, listed=True, own=own, scaled=True)
+            if (built_in := builtin.model(provider, name)) is not None:
+                return Found(built_in, builtin.NAME, scaled=True)
         return None
 
-    def _find_configured(self, provider: str, model: str) -> Rates | None:
-        key = f"{provider}/{model}".lower()
-        rates = self._exact.get(key)
-        if rates is None:
-            rates = next(
-                (value for pattern, value in self._globs if fnmatchcase(key, pattern)), None
-            )
-        return rates
+    def _find_tool(self, provider: str, tool: str, model: str) -> Found | None:
+        """A configured entry for many models (``openai/*``) is no tool's price if it has tokens
+        alone."""
+        configured = self.own.find(provider, tool) if self.own else None
+        if configured is not None:
+            [(_, rates)] = configured.rows
+            if any(getattr(rates, unit) is not None for unit in OF_NO_TOKENS):
+                return Found(configured, CONFIGURED, tool=True)
+        built_in = builtin.tool(provider, tool, model)
+        return None if built_in is None else Found(built_in, builtin.NAME, tool=True)
 
     def _find_listed(self, provider: str, model: str) -> tuple[PricedModel, bool] | None:
         return find(self._table, provider, model)
 
-    def _rates(self, found: Found, tier: str, at: float | None) -> tuple[Rates, bool]:
-        """The rates that hold, and whether they are believed even if they come to 0."""
-        price, own = found
-        if not isinstance(price, PricedModel):
-            return price, True
+    def _resolved(
+        self, found: Found, provider: str, tiers: tuple[str, ...], at: float | None
+    ) -> tuple[Rates, Ratio]:
+        """The rates that hold, and the factor of a tier that they have no row of."""
+        price = found.price
         if at is None and (len(price.rows) > 1 or price.tiers):
             at = self._clock()
-        # A model of a provider that is fallen back to has no tiers here: genai_prices drops the context in that case.
-        return sums.resolve(price, tier if own else "", at or 0.0), False
+        now = at or 0.0
+        rates = sums.resolve(price, "", now)
+        factor = PLAIN
+        for tier in tiers:
+            if not tier:
+                continue
+            # A model of a provider that is fallen back to has no tiers here: genai_prices drops the context in that case.
+            if found.own and any(
+                name == tier and sums.holds(constraint, now) for name, constraint, _ in price.tiers
+            ):
+                rates = sums.resolve(price, tier, now)
+            elif found.scaled and (provider, tier) in factors.TIERS:
+                factor = factors.TIERS[provider, tier][0]
+        return rates, factor
 
     def _find_highest(self, provider: str) -> Rates:
         start = self._table.get(provider)
@@ -204,38 +300,27 @@ class PriceTable:
         every = [rates for owner in owners for model in owner.models for rates in _all_rates(model)]
         # A 0 of the table is a gap; a configured one is a price.
         every = [Rates(*(rate or None for rate in rates)) for rates in every]
-        every += [
-            rates
-            for key, rates in (*self._exact.items(), *self._globs)
-            if key.startswith(f"{provider.lower()}/")
-        ]
-        return sums.highest(every)
+        return sums.highest([*every, *self.own.of(provider)])
+
+
+def _asked_only(known: Iterable[str]) -> frozenset[str]:
+    """Tiers that a call gets only if it asks for them. ``fast`` is Claude's ``speed`` where there is
+    no ``priority``, and else OpenAI's other name for that one."""
+    return frozenset({"batch"} if "priority" in known else {"batch", "fast"})
+
+
+def names_fit(match: tuple[str, object], pattern: str) -> bool:
+    """Whether a name that ``match`` means may fit ``pattern`` (with ``*`` and ``?``)."""
+    kind, what = match
+    if kind in ("or", "and"):
+        parts = [names_fit(part, pattern) for part in what]  # type: ignore[attr-defined]
+        return any(parts)
+    if kind == "in":
+        return any(fnmatchcase(name, pattern) for name in what)  # type: ignore[attr-defined]
+    stem = pattern.rstrip("*")
+    return kind == "starts" and (fnmatchcase(str(what), pattern) or str(what).startswith(stem))
 
 
 def _all_rates(model: PricedModel) -> Iterable[Rates]:
     yield from (rates for _, rates in model.rows)
     yield from (rates for _, _, rates in model.tiers)
-
-
-def _is_glob(key: str) -> bool:
-    return "*" in key or "?" in key
-
-
-def _override(key: str, values: Mapping[str, str | None]) -> Rates:
-    rates: dict[str, int] = {}
-    for name, text in values.items():
-        if text is None:
-            continue
-        if name not in _OWN:
-            raise ValueError(
-                f'[prices."{key}"]: {name} is not a price; there are {", ".join(_OWN)}'
-            )
-        unit, per, said = _OWN[name]
-        try:
-            rates[unit] = exact(Decimal(text), per)
-        except (ValueError, InvalidOperation, TypeError) as error:
-            raise ValueError(
-                f'[prices."{key}"] {name} = {text!r} is not an exact price: write USD for {said}, '
-                'as in "2.50", with at most 9 decimals'
-            ) from error
-    return Rates(**rates)
