@@ -30,8 +30,9 @@ FIELDS = (
     "reason gate attempts attempts_unknown breaker key_version ttft_ms duration_ms overhead_ms tokens cost_usd held_usd "
     "charged_by client_ip listener"
 )
-"""Of a line, in order. Three more are in the lines of the calls that have them, and only there: ``units`` (what was counted
-beside tokens), ``charges`` (the items of the bill, where it has more than one) and ``unsafe_fail_open``."""
+"""Of a line, in order. Four more are in the lines of the calls that have them, and only there: ``units`` (what was counted
+beside tokens), ``charges`` (the items of the bill, where it has more than one), ``price`` (the tables by which money was
+charged) and ``unsafe_fail_open``."""
 
 
 class Concluded(NamedTuple):
@@ -118,7 +119,7 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
         "charged_by": call.charged_by,
         "client_ip": arrival.head.client_ip,
         "listener": arrival.head.listener,
-        **_where_there(found, counted),
+        **_where_there(found, counted, call.charged.price),
     }
     for name, value in record.items():
         # Most are short texts or numbers, and are looked at no further.
@@ -128,7 +129,7 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
     return record
 
 
-def _where_there(of: Known, counted: tuple[Charge, ...]) -> dict[str, object]:
+def _where_there(of: Known, counted: tuple[Charge, ...], price: str) -> dict[str, object]:
     """The fields that only some lines have."""
     found: dict[str, object] = {}
     if beside := _sum_of([charge.units.other_counts() for charge in counted]):
@@ -142,6 +143,8 @@ def _where_there(of: Known, counted: tuple[Charge, ...]) -> dict[str, object]:
             }
             for charge in counted
         ]
+    if price:
+        found["price"] = price
     unheld = of.hold is not None and of.hold.unheld
     if unheld or (of.admitted is not None and of.admitted.remembered):
         found["unsafe_fail_open"] = True

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple, Protocol
 
@@ -106,6 +106,8 @@ class Amount:
     nano_usd: int = 0
     tokens: int = 0
     requests: int = 1
+    price: str = field(default="", compare=False)
+    """The tables by whose prices the money was worked out, "" where there was none to work out."""
 
 
 NOTHING = Amount(requests=0)

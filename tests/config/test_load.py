@@ -22,6 +22,7 @@ from tollhouse.config.load import (
     unenforced,
 )
 from tollhouse.families.base import Dialect
+from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.prices.table import PriceTable
 from tollhouse.providers import BUILT_IN
 from tollhouse.providers.anthropic import ANTHROPIC
@@ -516,8 +517,37 @@ def test_prices_of_all_units(write) -> None:
     table = "".join(f'{key} = "{value}"\n' for key, value in written.items())
     config = write(EMBEDDED + '[prices."openai/my-model"]\n' + table)
     assert own_prices(config) == {"openai/my-model": written}
-    assert set(written) == set(PriceConfig.model_fields)
+    assert {*written, "above", "tier"} == set(PriceConfig.model_fields)
     PriceTable({}, own_prices(config))
+
+
+def test_prices_by_the_size_of_the_prompt_and_by_tier(write) -> None:
+    """A step holds for the whole call whose input is larger, and a tier for a call that was served
+    at it: 300,000 tokens at 2 and 4 USD a million; at the tier input costs 3 USD."""
+    config = write(
+        EMBEDDED
+        + '[prices."openai/x"]\ninput = "1"\noutput = "2"\n'
+        + '[[prices."openai/x".above]]\ntokens = 200000\ninput = "2"\noutput = "4"\n'
+        + '[prices."openai/x".tier.priority]\ninput = "3"\n'
+    )
+    table = PriceTable({}, own_prices(config))
+
+    def cost(size: int, tier: str = "") -> int | None:
+        return table.cost("openai", Charge("x", Units(input=size, output=10), tier))
+
+    assert cost(200_000) == 200_000 * 1_000 + 10 * 2_000
+    assert cost(200_001) == 200_001 * 2_000 + 10 * 4_000
+    assert cost(100, "priority") == 100 * 3_000 + 10 * 2_000
+    assert cost(100, "flex") == 100 * 1_000 + 10 * 2_000
+    ceiling = table.ceiling("openai", "x", Estimate(Units(input=200_001, output=10)), tier="priority")
+    assert ceiling == 200_001 * 3_000 + 10 * 4_000
+
+
+def test_a_price_of_a_tool_has_no_tokens(write) -> None:
+    """One use of it, by its name."""
+    config = write(EMBEDDED + '[prices."openai/web_search"]\nrequest = "0.02"\n')
+    table = PriceTable({}, own_prices(config))
+    assert table.cost("openai", Charge("web_search", Units(requests=3))) == 60_000_000
 
 
 def test_prices_go_by_the_price_list_of_their_provider(write) -> None:

@@ -293,7 +293,7 @@ def test_a_ceiling_is_never_below_a_cost(table: PriceTable) -> None:
                     if cost is None or ceiling is None:
                         continue
                     assert cost <= ceiling, (model.id, units, tier, served)
-                    dearest = table.dearest(provider, more)
+                    dearest = table.dearest(provider, more, tier=tier)
                     assert dearest is not None
                     assert ceiling <= dearest
                     compared += 1

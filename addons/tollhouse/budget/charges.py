@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
 
 from tollhouse.budget.growth import TOKENS_PER_SECOND
 from tollhouse.budget.hold import CallHold, enlarged
 from tollhouse.call import Amount, ChargedBy, End, Outcome, Requested
 from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.ledger.limits import MAX_AMOUNT
-from tollhouse.prices.table import PriceTable
+from tollhouse.prices.table import PAID, TOOLS, PriceTable, Quote
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,8 @@ class Charges:
 
     def __init__(self, prices: PriceTable) -> None:
         self._prices = prices
+        self.without_usage: Counter[str] = Counter()
+        """Whole answers of metered operations that told no usage, by provider: since the start."""
 
     def amount(self, requested: Requested, estimate: Estimate) -> tuple[Amount, bool]:
         """What is held for a call that was read, for all of the output in ``estimate``; and whether its price is known. The
@@ -62,20 +67,19 @@ class Charges:
                 tier=asked.tier,
                 at=admitted.arrival.timestamp,
                 worst=admitted.worst,
+                host=admitted.host,
             )
             most = None if nano_usd is None or most is None else max(most, nano_usd)
-        beside = [
-            self._prices.cost(price_id, item, at=admitted.arrival.timestamp)
-            for item in estimate.beside
-        ]
-        most = None if most is None or None in beside else most + sum(filter(None, beside))
-        if most is not None and not asked.models_unknown:
-            return most
-        return (
-            self._prices.dearest(price_id, estimate.units)
-            if admitted.project.unpriced == "dearest"
-            else None
-        )
+        beside = [self._beside(requested, item) for item in estimate.beside]
+        if most is None or asked.models_unknown:
+            most = (
+                self._prices.dearest(price_id, estimate.units, tier=asked.tier, host=admitted.host)
+                if admitted.project.unpriced == "dearest"
+                else None
+            )
+        if most is None or None in beside:
+            return None
+        return most + sum(quote.nano_usd for quote in beside if quote is not None)
 
     def charge(self, hold: CallHold, outcome: Outcome) -> Charged | None:
         """What the call costs and by what rule; None if it never left, so that all is given back.
@@ -112,7 +116,18 @@ class Charges:
             return None
         if not requested.admitted.operation.metered and fixed_hold(requested) is None:
             return ended
-        return self._with_unknown(hold, outcome, ended)
+        amount, rule = self._with_unknown(hold, outcome, ended)
+        if amount.nano_usd and not amount.price:
+            amount = replace(amount, price=self._held_by(hold))
+        return amount, rule
+
+    def _held_by(self, hold: CallHold) -> str:
+        """The tables by which the hold was worked out."""
+        requested, units = hold.requested, hold.estimate.units
+        models = (requested.asked.model, *requested.asked.other_models)
+        items = [Charge(model, units, requested.asked.tier) for model in models]
+        quotes = [self._price(requested, item) for item in items]
+        return _tables([*quotes, *(self._beside(requested, it) for it in hold.estimate.beside)])
 
     def _ended(self, hold: CallHold, outcome: Outcome) -> Charged | None:
         held = _held(hold)
@@ -133,9 +148,11 @@ class Charges:
             case End.WHOLE | End.STREAMED if outcome.charges:
                 return self._counted(hold, outcome.charges, "usage")
             case End.STREAMED if not fixed:
+                self.without_usage[hold.requested.admitted.provider.name] += 1
                 seen = self._seen(hold, outcome, "estimate")
                 return seen if seen[0].tokens > held.tokens else (held, "hold")
             case End.WHOLE | End.STREAMED:
+                self.without_usage[hold.requested.admitted.provider.name] += 1
                 return held, "hold"
             case End.OVER_BUDGET if not outcome.output_seen and not outcome.charges:
                 # It said nothing for as long as was held: hidden reasoning, which the provider charges.
@@ -212,24 +229,39 @@ class Charges:
     def _priced(self, hold: CallHold, charges: tuple[Charge, ...]) -> Amount:
         """The sum of their prices. Where one has no price (or none any more) it is at least what was held, which is 0 without
         a money limit."""
-        costs = [self._price(hold.requested, charge) for charge in charges]
-        total = sum(cost for cost in costs if cost is not None)
-        if None in costs:
+        quotes = [self._price(hold.requested, charge) for charge in charges]
+        total = sum(quote.nano_usd for quote in quotes if quote is not None)
+        if None in quotes:
             total = max(total, _held(hold).nano_usd)
-        return Amount(total, sum(charge.units.tokens for charge in charges), 1)
+        return Amount(total, sum(charge.units.tokens for charge in charges), 1, _tables(quotes))
 
-    def _price(self, requested: Requested, charge: Charge) -> int | None:
+    def _price(self, requested: Requested, charge: Charge) -> Quote | None:
         if charge.paid is not None:
-            return charge.paid
+            return Quote(charge.paid, PAID)
         admitted, model = requested.admitted, requested.asked.model
-        price_id = admitted.provider.price_id
+        price_id, host = admitted.provider.price_id, admitted.host
         served = charge if charge.model else charge._replace(model=model)
-        nano_usd = self._prices.cost(
-            price_id, served, at=admitted.arrival.timestamp, requested=model
+        quote = self._prices.quote(
+            price_id, served, at=admitted.arrival.timestamp, requested=model, host=host
         )
-        if nano_usd is None and admitted.project.unpriced == "dearest":
-            nano_usd = self._prices.dearest(price_id, charge.units)
-        return nano_usd
+        if quote is None and served.model not in TOOLS and admitted.project.unpriced == "dearest":
+            nano_usd = self._prices.dearest(price_id, charge.units, tier=charge.tier, host=host)
+            return None if nano_usd is None else Quote(nano_usd, f"dearest of {self._prices.name}")
+        return quote
+
+    def _beside(self, requested: Requested, item: Charge) -> Quote | None:
+        """The price of an item of `Estimate.beside`. A second model has no price of the first."""
+        if item.model in TOOLS:
+            return self._price(requested, item)
+        admitted = requested.admitted
+        return self._prices.quote(
+            admitted.provider.price_id, item, at=admitted.arrival.timestamp, host=admitted.host
+        )
+
+
+def _tables(quotes: Iterable[Quote | None]) -> str:
+    """Their names, each once, in their order."""
+    return ", ".join(dict.fromkeys(quote.source for quote in quotes if quote is not None))
 
 
 def starts_job(requested: Requested) -> bool:

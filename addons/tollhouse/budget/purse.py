@@ -72,6 +72,11 @@ class Purse:
         self.unsettled: dict[str, SpoolRecord] = {}
         """What could be told neither to Redis nor to the spool."""
 
+    @property
+    def without_usage(self) -> Mapping[str, int]:
+        """Of `Charges`."""
+        return self._charges.without_usage
+
     async def __call__(self, requested: Requested, exchange: Interruptible) -> Covered:
         """Refuses 402, 403 (unpriced), 429 and 503 (the ledger is away). May lower the request's output cap."""
         amount, priced = self._charges.amount(requested, requested.estimate)

@@ -184,7 +184,7 @@ def catalog(config: Config) -> Catalog:
     return merged(config.providers)
 
 
-def own_prices(config: Config) -> dict[str, dict[str, str]]:
+def own_prices(config: Config) -> dict[str, dict[str, Any]]:
     """The configuration's prices as a `PriceTable` takes them: by the price id of their provider."""
     providers = catalog(config)
     return {

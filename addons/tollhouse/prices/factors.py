@@ -31,7 +31,10 @@ class Regional(NamedTuple):
     since: date | None = None
 
     def holds_for(self, model: str) -> bool:
-        """A model that nobody knows is taken for a new one: it costs more, and not less."""
+        """A model that nobody knows is taken for a new one: it costs more, and not less.
+        "" is any model."""
+        if not model:
+            return True
         if self.models.match(model) is None:
             return False
         dated = _DATE.search(model) if self.since is not None else None

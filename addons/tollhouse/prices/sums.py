@@ -119,8 +119,8 @@ def most(
     )
 
 
-def dearest(highest: Rates, units: Units) -> int | None:
-    """Nano-dollars for ``units`` of a model that nobody knows; ``highest`` has the highest rate of
+def dearest(highest: Rates, units: Units, factor: tuple[int, int] = (1, 1)) -> int | None:
+    """Nano-dollars for ``units`` of a model that nobody knows, times ``factor``; ``highest`` has the highest rate of
     any model for each unit. Audio and images count at the highest rate of their kind, all other
     tokens at the highest of any kind."""
     if not any(highest):
@@ -139,7 +139,7 @@ def dearest(highest: Rates, units: Units) -> int | None:
     side_in = _side(parts_in, units.input, rate_in, 0)
     side_out = _side(parts_out, units.output, rate_out, 0)
     beside = _priced(highest, units, True, _at)
-    return None if beside is None else nano(side_in + side_out + beside)
+    return None if beside is None else nano(side_in + side_out + beside, factor)
 
 
 def _judged(

@@ -29,6 +29,10 @@ PAID: Final = "paid"
 """What the line calls a charge whose answer says what the account pays."""
 
 
+TOOLS: Final = builtin.NAMES
+"""A charge of this name is for a tool that the provider ran."""
+
+
 class Found(NamedTuple):
     """The price of a model or a tool."""
 
@@ -211,13 +215,21 @@ class PriceTable:
         listed = self._listed(provider_id, model) if len(model) <= _LONGEST_NAME else None
         return None if listed is None else listed[0].window
 
-    def dearest(self, provider_id: str, units: Units) -> int | None:
-        """``units`` at the highest rates of any model of the provider, whatever its tier and date;
-        for calls to a model without a price where the project says ``unpriced = "dearest"``. Audio
+    def dearest(
+        self, provider_id: str, units: Units, *, tier: str = "", host: str = ""
+    ) -> int | None:
+        """``units`` at the highest rates of any model of the provider, whatever its tier and date,
+        times the factors of ``tier`` and ``host``; for calls to a model without a price where the project says ``unpriced = "dearest"``. Audio
         and images count at the highest rate of their kind, all other tokens at the highest of any.
         None if the provider has no prices at all, or none for a unit beside the tokens or for audio
         that is counted."""
-        return sums.dearest(self._highest(provider_id), units)
+        tiers = tuple(tier.split("+"))
+        factor = factors.regional(provider_id, host, "", tiers)
+        for name in tiers:
+            over, _ = factors.TIERS.get((provider_id, name), (PLAIN, ""))
+            if over[0] > over[1]:
+                factor = factors.times(factor, over)
+        return sums.dearest(self._highest(provider_id), units, factor)
 
     def found(self, provider_id: str, model: str, requested: str = "") -> Found | None:
         """The price of ``model``, or of ``requested`` where it has none; of a tool as ``requested``
@@ -238,7 +250,7 @@ class PriceTable:
         )
 
     def _find(self, provider: str, model: str, requested: str) -> Found | None:
-        if model in builtin.NAMES:
+        if model in TOOLS:
             return self._find_tool(provider, model, requested)
         names = [name for name in (model, requested) if name and len(name) <= _LONGEST_NAME]
         for name in names if self.own else ():

@@ -113,6 +113,14 @@ class _Ours(Collector):
         for name, count in parts.relay.meter_faults.items():
             faults.add_metric([name], count)
         yield faults
+        unsaid = CounterMetricFamily(
+            "tollhouse_answers_without_usage",
+            "Whole answers of calls that cost money which told no usage; most are charged their hold.",
+            labels=["provider"],
+        )
+        for name in {**parts.relay.meter_faults, **parts.purse.without_usage}:
+            unsaid.add_metric([name], parts.purse.without_usage.get(name, 0))
+        yield unsaid
         waiting = parts.spool.waiting + len(parts.purse.unsettled)
         yield _gauge(
             "tollhouse_spooled_settles", "Charges that Redis has not been told yet.", waiting
