@@ -65,8 +65,8 @@ from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.mitm import Bounds, GateMaster
 from tollhouse.listen.sockets import ListenerParts, Listeners
 from tollhouse.listen.tunnel import Tunnel
+from tollhouse.prices import kept
 from tollhouse.prices.source import PriceSourceError
-from tollhouse.prices.source import read as read_prices
 from tollhouse.prices.table import PriceTable
 from tollhouse.providers import Catalog
 from tollhouse.site.http import AdminSite
@@ -122,6 +122,8 @@ class Gateway:
         self.fail_open: FailOpen | None = None
         self._stopped = False
         self._reopen_book: Callable[[], object] = lambda: None
+        self.prices: PriceTable | None = None
+        self._reloading: asyncio.Task[None] | None = None
         self._closers: list[Callable[[], Awaitable[object]]] = []
         """How to close what is open, in the order in which it was opened."""
 
@@ -187,7 +189,9 @@ class Gateway:
 
     async def _open_road(self) -> None:
         config = self.config
-        prices = PriceTable(await asyncio.to_thread(read_prices), own_prices(config))
+        found = await asyncio.to_thread(kept.current, config.state.directory, time.time())
+        prices = PriceTable(found.providers, own_prices(config), name=found.name)
+        self.prices = prices
         self.purse = Purse(
             self.ledger, prices, self.spool, fail_open=self.fail_open, clock=self._clock
         )
@@ -225,7 +229,9 @@ class Gateway:
     async def _open_doors(self) -> None:
         config = self.config
         keys = KeyDesk(config, self.keys, self.upstream)
-        self.operations = Operations(self.directory, self.ledger, keys=keys)
+        self.operations = Operations(
+            self.directory, self.ledger, keys=keys, reload_prices=self.reload_prices
+        )
         await self.operations.apply(config)
         self.control = ControlServer(config.state.directory, self.operations)
         with _said(
@@ -421,9 +427,25 @@ class Gateway:
     async def _close_book(self) -> None:
         self.book.close()
 
-    def reopen_book(self) -> None:
-        """SIGHUP: the file of lines was moved away. It may come before there is one."""
+    def hang_up(self) -> None:
+        """SIGHUP: the file of lines was moved away, and there may be newer prices. It may come before there is either."""
         self._reopen_book()
+        if self.prices is not None:
+            self._reloading = asyncio.create_task(self._reload_quietly())
+
+    async def reload_prices(self) -> str:
+        """Takes the prices that `kept.current` finds now. Their name. Raises `PriceSourceError`."""
+        if self.prices is None:
+            raise PriceSourceError("The gateway is starting, and will read them.")
+        found = await asyncio.to_thread(kept.current, self.config.state.directory, time.time())
+        self.prices.renew(found.providers, found.name)
+        return found.name
+
+    async def _reload_quietly(self) -> None:
+        try:
+            await self.reload_prices()
+        except Exception:
+            log.exception("the prices could not be read again: those in use stay")
 
 
 CANNOT_START = (

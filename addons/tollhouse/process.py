@@ -34,7 +34,7 @@ async def serve(config: Config) -> int:
     gateway = Gateway(config)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, gateway.stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, gateway.reopen_book)
+    loop.add_signal_handler(signal.SIGHUP, gateway.hang_up)
     try:
         await gateway.start()
     except CANNOT_START as e:

@@ -539,7 +539,9 @@ def test_prices_by_the_size_of_the_prompt_and_by_tier(write) -> None:
     assert cost(200_001) == 200_001 * 2_000 + 10 * 4_000
     assert cost(100, "priority") == 100 * 3_000 + 10 * 2_000
     assert cost(100, "flex") == 100 * 1_000 + 10 * 2_000
-    ceiling = table.ceiling("openai", "x", Estimate(Units(input=200_001, output=10)), tier="priority")
+    ceiling = table.ceiling(
+        "openai", "x", Estimate(Units(input=200_001, output=10)), tier="priority"
+    )
     assert ceiling == 200_001 * 3_000 + 10 * 4_000
 
 

@@ -173,7 +173,7 @@ def test_form(inside: Inside) -> None:
             continue
         assert family.type in ("gauge", "counter")
         assert not re.search(r"_(total|count|sum|bucket|ms|percent)$", family.name)
-        assert ("_seconds" in family.name) == bool(re.search(r"age|remaining", family.name))
+        assert ("_seconds" in family.name) == bool(re.search(r"_age|remaining", family.name))
         for sample in family.samples:
             assert (family.type == "counter") == sample.name.endswith("_total")
             assert set(sample.labels) <= {

@@ -8,6 +8,7 @@ init      what `init` writes
 project   `project`, and `apply`
 token     `token`
 budget    `budget`, and `usage`
+prices    `prices`
 key       `key`
 ca        `ca`
 """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from tollhouse.cli import budget, ca, key, project, run, token
+from tollhouse.cli import budget, ca, key, prices, project, run, token
 from tollhouse.cli.common import OneLineGroup, config_option
 
 
@@ -46,6 +46,7 @@ for _command in (
     token.token,
     budget.budget,
     budget.usage,
+    prices.prices,
     key.key,
     ca.ca,
 ):

@@ -27,6 +27,7 @@ from tollhouse.ledger import report
 from tollhouse.ledger.ledger import GrantedBefore, Ledger, LedgerUnavailable, Scope
 from tollhouse.ledger.limits import LimitError, format_amount, parse_amount, parse_limits
 from tollhouse.ledger.store.client import connect
+from tollhouse.prices.source import PriceSourceError
 from tollhouse.timestamps import rfc3339
 
 if TYPE_CHECKING:
@@ -62,12 +63,14 @@ class Operations:
         ledger: Ledger,
         *,
         keys: KeyDesk | None = None,
+        reload_prices: Callable[[], Awaitable[str]] | None = None,
         clock: Callable[[], float] = time.time,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._directory = directory
         self._ledger = ledger
         self._keys = keys
+        self._reload_prices = reload_prices
         self._clock = clock
         self._random_bytes = random_bytes
 
@@ -339,6 +342,24 @@ class Operations:
         rows = await self._ledger.usage(known.tenant, project, first_day, by)
         return {"project": project, "by": by, "rows": [row.as_json() for row in rows]}
 
+    async def models_used(self, since: float) -> list[str]:
+        """``provider/model`` of every model that any project's calls were charged for from the day of ``since`` on."""
+        first_day = datetime.fromtimestamp(since, UTC).date()
+        used: set[str] = set()
+        for project in await self._directory.projects():
+            rows = await self._ledger.usage(project.tenant, project.id, first_day, "model")
+            used.update(row.key for row in rows if row.key != "-")
+        return sorted(used)
+
+    async def prices_reload(self) -> Json:
+        """Has the running gateway take the prices that are kept now: ``{"prices": their name}``."""
+        if self._reload_prices is None:
+            raise OperationRefused("only a running gateway has prices in use")
+        try:
+            return {"prices": await self._reload_prices()}
+        except PriceSourceError as error:
+            raise OperationRefused(str(error), 503) from None
+
     async def key_list(self) -> list[Json]:
         """`KeyDesk.known` of the running gateway."""
         return self._desk().known()
@@ -436,6 +457,8 @@ TABLE: Final[Mapping[str, Callable[..., Awaitable[Any]]]] = {
         ("budget_show", Operations.budget_show),
         ("budget_grant", Operations.budget_grant),
         ("usage", Operations.usage),
+        ("models_used", Operations.models_used),
+        ("prices_reload", Operations.prices_reload),
         ("key_list", Operations.key_list),
         ("key_test", Operations.key_test),
     )

@@ -4,6 +4,7 @@ model, genai-prices go before this table."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -99,7 +100,12 @@ MODELS: Final = (
     Own("google", "imagen-4*-ultra*", _GEMINI, image="0.06"),
     Own("google", "imagen-4*-fast*", _GEMINI, image="0.02"),
     Own("google", "imagen-4*", _GEMINI, image="0.04"),
-    Own("google", "imagen-3*", "https://cloud.google.com/vertex-ai/generative-ai/pricing", image="0.04"),
+    Own(
+        "google",
+        "imagen-3*",
+        "https://cloud.google.com/vertex-ai/generative-ai/pricing",
+        image="0.04",
+    ),
     Own("cohere", "rerank-v4*-pro*", _COHERE, search="0.0025"),
     Own("cohere", "rerank-v4*", _COHERE, search="0.002"),
     Own("cohere", "rerank-v3*", _COHERE, search="0.002"),
@@ -130,16 +136,24 @@ def free(price_id: str, model: str) -> PricedModel | None:
 @lru_cache(2048)
 def tool(price_id: str, name: str, model: str) -> PricedModel | None:
     """The price of a use of the tool ``name`` by ``model``; None if it has none here."""
+    return next(
+        (price for models, price in tools_of(price_id, name) if fnmatchcase(model.lower(), models)),
+        None,
+    )
+
+
+def tools_of(price_id: str, name: str) -> Iterator[tuple[str, PricedModel]]:
+    """The prices of the tool ``name``, each behind the pattern of the models that use it at this
+    price. The first that fits counts."""
     owner = SHARED.get(price_id, price_id)
     for row in TOOLS:
-        if (row.price_id, row.name) == (owner, name) and fnmatchcase(model.lower(), row.models):
+        if (row.price_id, row.name) == (owner, name):
             hour = None if row.hour is None else exact(Decimal(row.hour), 3_600_000)
             rates = Rates(requests=exact(Decimal(row.request), 1), milliseconds=hour)
             tiers = tuple(
                 (tier, None, Rates(requests=exact(Decimal(usd), 1))) for tier, usd in row.tiers
             )
-            return PricedModel(("in", ()), ((None, rates),), tiers)
-    return None
+            yield row.models, PricedModel(("in", ()), ((None, rates),), tiers)
 
 
 def model(price_id: str, name: str) -> PricedModel | None:

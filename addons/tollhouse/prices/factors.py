@@ -138,9 +138,7 @@ def regional(
 
 
 @lru_cache(2048)
-def _regional(
-    price_id: str, host: str, model: str, tiers: tuple[str, ...], worst: bool
-) -> Ratio:
+def _regional(price_id: str, host: str, model: str, tiers: tuple[str, ...], worst: bool) -> Ratio:
     model = model.lower()
     for row in _BY_ID[price_id]:
         there = row.hosts is not None and row.hosts.fullmatch(host) is not None

@@ -5,6 +5,7 @@ genai-prices' code stays loaded. Its data is dropped, which gives most of its me
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, time
@@ -68,13 +69,14 @@ def translated(read: Callable[[], dict[str, PricedProvider]]) -> dict[str, Price
         return read()
     except (ImportError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise PriceSourceError(
-            f"The prices of genai-prices {_version()} cannot be read: {type(error).__name__}: {error}. "
+            f"The prices of genai-prices {version_of()} cannot be read: {type(error).__name__}: {error}. "
             "Install the release of it that this version of Tollhouse asks for: install tollhouse anew, with its "
             "dependencies."
         ) from error
 
 
-def _version() -> str:
+def version_of() -> str:
+    """The installed release of genai-prices."""
     try:
         return version("genai-prices")
     except PackageNotFoundError:
@@ -218,6 +220,14 @@ def _match(clause: Any) -> Match:
             return "or", (_one_of(equal), *others) if equal else others
         case other:
             raise ValueError(f"unknown match {other}")
+
+
+def check_pattern(pattern: str) -> None:
+    """Raises ValueError for a regular expression that is none."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern[:40]!r} is no regular expression: {error}") from None
 
 
 def _one_of(texts: list[str]) -> Match:

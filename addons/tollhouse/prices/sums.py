@@ -114,9 +114,7 @@ def most(
     for part in _OUTPUT_KINDS:
         if part in asks or part in estimate.may or getattr(units, part) > 0:
             rate_out = max(rate_out, _reach(getattr(rates, part), size))
-    return _judged(
-        rates, units, rate_in * size, rate_out * units.output, believed, _reach, factor
-    )
+    return _judged(rates, units, rate_in * size, rate_out * units.output, believed, _reach, factor)
 
 
 def dearest(highest: Rates, units: Units, factor: tuple[int, int] = (1, 1)) -> int | None:

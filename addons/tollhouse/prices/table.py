@@ -219,8 +219,9 @@ class PriceTable:
         self, provider_id: str, units: Units, *, tier: str = "", host: str = ""
     ) -> int | None:
         """``units`` at the highest rates of any model of the provider, whatever its tier and date,
-        times the factors of ``tier`` and ``host``; for calls to a model without a price where the project says ``unpriced = "dearest"``. Audio
-        and images count at the highest rate of their kind, all other tokens at the highest of any.
+        times the factors of ``tier`` and ``host``; for calls to a model without a price where the
+        project says ``unpriced = "dearest"``. Audio and images count at the highest rate of their
+        kind, all other tokens at the highest of any.
         None if the provider has no prices at all, or none for a unit beside the tokens or for audio
         that is counted."""
         tiers = tuple(tier.split("+"))

@@ -13,10 +13,10 @@ from typing import Final
 PRIVATE_FILES: Final = (
     *("ca-key.pem", "vault.key", "vault.enc", "vault.lock", "ledger.json", "settles.spool"),
     *("spool.sqlite3", "spool.sqlite3-wal", "spool.sqlite3-shm", "settles.damaged"),
-    *("control.sock", "state.lock"),
+    *("control.sock", "state.lock", "prices.json"),
 )
 """What is secret, or decides who may command: the CA's key, the embedded stores, the spool, the
-socket and the locks."""
+socket, the locks and the prices."""
 
 
 @dataclass(frozen=True, slots=True)
