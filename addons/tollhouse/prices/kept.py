@@ -52,7 +52,8 @@ class PriceFileError(Exception):
 
 
 def installed(now: float) -> Snapshot:
-    """The prices in the package. ``now`` is seconds since the epoch. Raises `source.PriceSourceError`. Blocks as `source.read` does."""
+    """The prices in the package. ``now`` is seconds since the epoch. Raises
+    `source.PriceSourceError`. Blocks as `source.read` does."""
     providers = source.read()
     return Snapshot(providers, f"genai-prices {source.version_of()}", newest(providers, now))
 
