@@ -190,6 +190,15 @@ def test_a_bill_of_several_items() -> None:
     ]
 
 
+def test_the_tables_of_its_prices_are_named() -> None:
+    """One field more, in the lines of calls that money was worked out for, and in no other."""
+    priced = Amount(nano_usd=5, price="genai-prices 0.2.3, built-in 2026-11")
+    line = record(stages()[-1], outcome=Outcome(End.WHOLE, charges=(BILLED,)), charged=priced)
+    assert line["price"] == "genai-prices 0.2.3, built-in 2026-11"
+    assert list(line) == [*FIELDS.split(), "price"]
+    assert "price" not in record(charged=Amount(nano_usd=5))
+
+
 NEVER_LEFT = Outcome(End.NEVER_LEFT)
 
 

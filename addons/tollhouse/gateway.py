@@ -123,6 +123,7 @@ class Gateway:
         self._stopped = False
         self._reopen_book: Callable[[], object] = lambda: None
         self.prices: PriceTable | None = None
+        self._snapshot: kept.Snapshot | None = None
         self._reloading: asyncio.Task[None] | None = None
         self._closers: list[Callable[[], Awaitable[object]]] = []
         """How to close what is open, in the order in which it was opened."""
@@ -191,7 +192,7 @@ class Gateway:
         config = self.config
         found = await asyncio.to_thread(kept.current, config.state.directory, time.time())
         prices = PriceTable(found.providers, own_prices(config), name=found.name)
-        self.prices = prices
+        self.prices, self._snapshot = prices, found
         self.purse = Purse(
             self.ledger, prices, self.spool, fail_open=self.fail_open, clock=self._clock
         )
@@ -434,18 +435,24 @@ class Gateway:
             self._reloading = asyncio.create_task(self._reload_quietly())
 
     async def reload_prices(self) -> str:
-        """Takes the prices that `kept.current` finds now. Their name. Raises `PriceSourceError`."""
-        if self.prices is None:
-            raise PriceSourceError("The gateway is starting, and will read them.")
-        found = await asyncio.to_thread(kept.current, self.config.state.directory, time.time())
-        self.prices.renew(found.providers, found.name)
+        """Takes newer prices from the state directory, if there are any. The name of those in use then. Raises `OSError`, and
+        `kept.PriceFileError`: those in use stay."""
+        if self.prices is None or self._snapshot is None:
+            raise kept.PriceFileError("the gateway is starting, and has not read its prices yet")
+        found = await asyncio.to_thread(
+            kept.renewed, self.config.state.directory, self._snapshot, time.time()
+        )
+        if found.name != self._snapshot.name:
+            self._snapshot = found
+            self.prices.renew(found.providers, found.name)
+            log.warning("prices are those of %s from now on", found.name)
         return found.name
 
     async def _reload_quietly(self) -> None:
         try:
             await self.reload_prices()
-        except Exception:
-            log.exception("the prices could not be read again: those in use stay")
+        except (OSError, kept.PriceFileError) as e:
+            log.error("%s is not taken, and the prices in use stay: %s", kept.FILE, e)
 
 
 CANNOT_START = (

@@ -10,7 +10,7 @@ from tests.support.calls import PROJECT as PAYS
 
 from tollhouse.budget.hold import CallHold
 from tollhouse.call import Amount, Identity, Project, Requested, new_call_id
-from tollhouse.families.units import Estimate, Units
+from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.ledger.ledger import Scope
 from tollhouse.prices.table import PriceTable
 
@@ -34,6 +34,7 @@ def a_call(
     out: int = 50,
     predicted: int = 0,
     capped: bool = True,
+    beside: tuple[Charge, ...] = (),
     **asked: Any,
 ) -> Requested:
     """``into`` tokens in, at most ``out`` out. ``asked`` is what else its body says (`Asked`). A stream without a cap grows, but
@@ -46,7 +47,9 @@ def a_call(
         "reasons": True,
     } | asked
     grows = bool(said.get("stream")) and not capped and not at.worst
-    estimate = Estimate(Units(input=into, output=out), predicted=predicted, grows=grows)
+    estimate = Estimate(
+        Units(input=into, output=out), predicted=predicted, beside=beside, grows=grows
+    )
     return requested(body, at, estimate=estimate, **said)
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -643,3 +644,112 @@ def test_which_calls_start_a_job() -> None:
     started = {m: starts_job(fixed(JOB, method=m)) for m in ("POST", "PUT", "GET", "DELETE")}
     assert started == {"POST": True, "PUT": True, "GET": False, "DELETE": False}
     assert not starts_job(fixed(NEW_PATH))
+# By whose prices
+
+
+REAL = PriceTable(
+    {
+        "openai": PricedProvider(
+            (), (PricedModel(("in", ("m",)), ((None, Rates(input=9 * 10**9)),), ()),)
+        )
+    },
+    {"openai/priced": {"input": "1", "output": "10"}},
+    name="genai-prices 0.2.3",
+)
+TOOL = Charge("web_search", Units(requests=2))
+
+
+def line_of(
+    *charges: Charge, end: End = End.WHOLE, project: Project = TYPICAL, **asked: Any
+) -> Amount:
+    prices = Charges(REAL)
+    call = a_call(project=project, **asked)
+    done = prices.charge(hold_of(call, prices), Outcome(end, 200, metered=True, charges=charges))
+    assert done is not None
+    return done[0]
+
+
+@pytest.mark.parametrize(
+    ("charges", "nano_usd", "price"),
+    [
+        (bill(90, 7), 160_000, "configured"),
+        ((*bill(90, 7), TOOL), 20_160_000, "configured, built-in 2026-11"),
+        ((TOOL, TOOL), 40_000_000, "built-in 2026-11"),
+        ((Charge("m", Units(input=10), paid=77),), 77, "paid"),
+        ((Charge("nobody-knows", Units(input=10), paid=0),), 0, "paid"),
+        ((*bill(90, 7), TOOL._replace(paid=5)), 160_005, "configured, paid"),
+    ],
+)
+def test_the_line_is_told_by_whose_prices(
+    charges: tuple[Charge, ...], nano_usd: int, price: str
+) -> None:
+    """Each table once. What the answer says that the account pays goes before any price."""
+    amount = line_of(*charges)
+    assert (amount.nano_usd, amount.price) == (nano_usd, price)
+
+
+def test_the_line_is_told_of_genai_prices() -> None:
+    """With the release, or the file, that they are from."""
+    amount = line_of(Charge("m", Units(input=10)), model="m")
+    assert (amount.nano_usd, amount.price) == (10_000, "genai-prices 0.2.3")
+
+
+def test_what_is_paid_changes_nothing_beforehand() -> None:
+    """An estimate is worked out by prices: no answer has said anything yet."""
+    call = a_call()
+    paid = replace(call, estimate=call.estimate._replace(beside=(TOOL._replace(paid=5),)))
+    assert Charges(REAL).amount(call, call.estimate)[0].nano_usd == HELD.nano_usd
+    assert Charges(REAL).amount(paid, paid.estimate)[0].nano_usd == HELD.nano_usd + 20_000_000
+
+
+def test_a_hold_is_told_by_whose_prices() -> None:
+    """The model's, and those of the tools that it may use; a call that costs nothing names none."""
+    amount = line_of(beside=(TOOL,))
+    assert (amount.nano_usd, amount.price) == (
+        HELD.nano_usd + 20_000_000,
+        "configured, built-in 2026-11",
+    )
+    assert line_of(end=End.ERROR).price == ""
+
+
+def test_tools_are_held_for_beside_the_model() -> None:
+    """Two searches of 0.01 USD; a tool without a price leaves the call without one, also where the
+    dearest model's price would do for a model."""
+    dearest = replace(TYPICAL, unpriced="dearest")
+    unknown = Charge("document_library", Units(requests=1))
+    for project, beside, expected in (
+        (TYPICAL, TOOL, HELD.nano_usd + 20_000_000),
+        (dearest, TOOL, HELD.nano_usd + 20_000_000),
+        (TYPICAL, unknown, None),
+        (dearest, unknown, None),
+        (TYPICAL, Charge("nobody-knows", Units(input=1)), None),
+    ):
+        call = a_call(project=project)
+        estimate = call.estimate._replace(beside=(beside,))
+        assert Charges(REAL).ceiling(call, estimate, 50) == expected
+
+
+def test_the_dearest_is_held_for_with_the_tools_beside_it() -> None:
+    """gpt-nobody at the dearest rates that there are, and two searches."""
+    call = a_call(project=replace(TYPICAL, unpriced="dearest"), model="nobody-knows")
+    estimate = call.estimate._replace(beside=(TOOL,))
+    assert Charges(REAL).ceiling(call, estimate, 50) == 100 * 1_000 + 50 * 10_000 + 20_000_000
+    amount = line_of(
+        Charge("nobody", Units(input=10)), model="nobody", project=call.admitted.project
+    )
+    assert (amount.nano_usd, amount.price) == (10_000, "dearest of genai-prices 0.2.3")
+
+
+def test_whole_answers_without_usage_are_counted() -> None:
+    """By provider: a whole answer and a whole stream that were charged without one."""
+    prices = Charges(REAL)
+    hold = hold_of(a_call(stream=True), prices)
+    for end, charges in (
+        (End.WHOLE, ()),
+        (End.STREAMED, ()),
+        (End.WHOLE, bill(1, 1)),
+        (End.CUT, ()),
+        (End.ERROR, ()),
+    ):
+        prices.charge(hold, Outcome(end, 200, metered=True, streamed=True, charges=charges))
+    assert prices.without_usage == {"openai": 2}

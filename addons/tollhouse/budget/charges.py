@@ -252,7 +252,7 @@ class Charges:
     def _beside(self, requested: Requested, item: Charge) -> Quote | None:
         """The price of an item of `Estimate.beside`. A second model has no price of the first."""
         if item.model in TOOLS:
-            return self._price(requested, item)
+            return self._price(requested, item._replace(paid=None))
         admitted = requested.admitted
         return self._prices.quote(
             admitted.provider.price_id, item, at=admitted.arrival.timestamp, host=admitted.host

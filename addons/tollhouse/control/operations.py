@@ -27,7 +27,7 @@ from tollhouse.ledger import report
 from tollhouse.ledger.ledger import GrantedBefore, Ledger, LedgerUnavailable, Scope
 from tollhouse.ledger.limits import LimitError, format_amount, parse_amount, parse_limits
 from tollhouse.ledger.store.client import connect
-from tollhouse.prices.source import PriceSourceError
+from tollhouse.prices.kept import PriceFileError
 from tollhouse.timestamps import rfc3339
 
 if TYPE_CHECKING:
@@ -357,8 +357,8 @@ class Operations:
             raise OperationRefused("only a running gateway has prices in use")
         try:
             return {"prices": await self._reload_prices()}
-        except PriceSourceError as error:
-            raise OperationRefused(str(error), 503) from None
+        except PriceFileError as error:
+            raise OperationRefused(str(error)) from None
 
     async def key_list(self) -> list[Json]:
         """`KeyDesk.known` of the running gateway."""

@@ -72,6 +72,15 @@ def current(state_directory: Path, now: float) -> Snapshot:
     return package
 
 
+def renewed(state_directory: Path, before: Snapshot, now: float) -> Snapshot:
+    """The prices of the kept file, for a gateway that uses ``before``; ``before`` if there is none. Raises `OSError`, and
+    `PriceFileError` for a file that may not take its place."""
+    try:
+        return judged(read(state_directory / FILE), before, now)
+    except FileNotFoundError:
+        return before
+
+
 def read(file: Path) -> bytes:
     """Raises `OSError`, and `PriceFileError` for a file that is too large."""
     with file.open("rb") as opened:
