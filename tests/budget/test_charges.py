@@ -21,6 +21,7 @@ from tollhouse.families.base import Operation
 from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.ledger.limits import MAX_AMOUNT
 from tollhouse.prices.rates import PricedModel, PricedProvider, Rates
+from tollhouse.prices.source import read
 from tollhouse.prices.table import PriceTable
 
 CHARGES = Charges(PRICES)
@@ -647,6 +648,12 @@ def test_which_calls_start_a_job() -> None:
 # By whose prices
 
 
+@pytest.fixture(scope="module")
+def priced() -> PriceTable:
+    """The table of the installed genai-prices in November 2026."""
+    return PriceTable(read())
+
+
 REAL = PriceTable(
     {
         "openai": PricedProvider(
@@ -692,6 +699,26 @@ def test_the_line_is_told_of_genai_prices() -> None:
     """With the release, or the file, that they are from."""
     amount = line_of(Charge("m", Units(input=10)), model="m")
     assert (amount.nano_usd, amount.price) == (10_000, "genai-prices 0.2.3")
+
+
+def test_where_and_at_which_tier_a_call_was_served(priced: PriceTable) -> None:
+    """gpt-5.4 in the EU costs a tenth more, held and charged. The tier that was served counts, and
+    not the one that was asked for; the dearer one is held for."""
+    charges = Charges(priced)
+    for host, factor in (("api.openai.com", 100), ("eu.api.openai.com", 110)):
+        call = a_call(model="gpt-5.4", tier="priority")
+        call = replace(call, admitted=replace(call.admitted, host=host))
+        for tier, per_million_usd in (("default", "2.50"), ("priority", "5")):
+            used = Charge("gpt-5.4", Units(input=1_000_000 // 10), tier)
+            done = charges.charge(
+                hold_of(call, charges), Outcome(End.WHOLE, 200, metered=True, charges=(used,))
+            )
+            assert done is not None
+            nano_usd = int(float(per_million_usd) * 10**8) * factor // 100
+            assert (done[0].nano_usd, done[1]) == (nano_usd, "usage")
+        held = charges.ceiling(call, call.estimate, 50)
+        # 100 tokens of input at 5 USD a million, 50 of output at 30.
+        assert held == (100 * 5_000 + 50 * 30_000) * factor // 100
 
 
 def test_what_is_paid_changes_nothing_beforehand() -> None:

@@ -16,6 +16,7 @@ from tollhouse.config.load import load_config
 from tollhouse.control.operations import TABLE, OperationRefused, Operations
 from tollhouse.ledger.ledger import Held, Ledger, Scope
 from tollhouse.ledger.store.client import connect
+from tollhouse.prices.kept import PriceFileError
 
 NOW = 1_790_000_000.0
 
@@ -234,6 +235,46 @@ async def test_usage(operations: Operations, stores: tuple[Directory, Ledger]) -
     by_token = await operations.perform("usage", {"project": "p", "by": "token", "since": 0.0})
     assert by_token["rows"] == [{"key": "t", **sums}]
     assert (await operations.perform("usage", {"project": "p", "since": 9e9}))["rows"] == []
+
+
+async def test_the_models_that_any_project_used(
+    operations: Operations, stores: tuple[Directory, Ledger]
+) -> None:
+    """Each once, from a day on; calls that cost nothing are of no model."""
+    for project, models in (("p", ("gpt-4o", "o3")), ("q", ("gpt-4o", ""))):
+        await operations.project_set(project, "acme", [])
+        for model in models:
+            scopes = [Scope("project", "acme", project)]
+            call_id = f"{project}{model}"
+            await stores[1].hold(call_id, scopes, Amount(10, 1))
+            record = {"provider": "openai", "model": model} if model else {}
+            await stores[1].settle(call_id, scopes, Amount(5, 2), record=record)
+    used = await operations.perform("models_used", {"since": 0.0})
+    assert used == ["openai/gpt-4o", "openai/o3"]
+    assert await operations.perform("models_used", {"since": 9e9}) == []
+
+
+async def test_only_a_running_gateway_reads_prices_again(operations: Operations) -> None:
+    """A command that opened the stores itself has no prices in use."""
+    refused = await refusal(operations, "prices_reload")
+    assert (refused.status, str(refused)) == (409, "only a running gateway has prices in use")
+
+
+async def test_the_running_gateway_reads_prices_again(
+    stores: tuple[Directory, Ledger],
+) -> None:
+    """It says which are in use then, or why the kept ones are not."""
+
+    async def taken() -> str:
+        return "genai-prices file 0123456789ab"
+
+    async def refused() -> str:
+        raise PriceFileError("it is older than the one in use; take a newer file")
+
+    running = Operations(*stores, reload_prices=taken)
+    assert await running.perform("prices_reload", {}) == {"prices": await taken()}
+    error = await refusal(Operations(*stores, reload_prices=refused), "prices_reload")
+    assert "take a newer file" in str(error)
 
 
 async def test_apply_puts_the_file_into_the_stores(operations: Operations, tmp_path: Path) -> None:

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.price_file import IDS, price_file
 
 from tollhouse.families.units import Charge, Units
 from tollhouse.prices import kept
 from tollhouse.prices.kept import PriceFileError, Snapshot, current, judged
 from tollhouse.prices.rates import PricedModel, PricedProvider, Rates
 from tollhouse.prices.table import PriceTable
-from tollhouse.providers import BUILT_IN
 
 NOW = 1_795_435_200.0
 """2026-11-23, 12:00 UTC."""
-IDS = sorted({provider.price_id for provider in BUILT_IN})
 
 
 def a_provider(name: str, **model: Any) -> dict[str, Any]:
@@ -200,31 +199,17 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
         kept.read(file)
 
 
-def whole(price: float) -> bytes:
-    """A file with as many models as there have to be."""
-    models = [
-        {"id": f"m{number}", "match": {"equals": f"m{number}"}, "prices": a_price(price)}
-        for number in range(100)
-    ]
-    return packed([{"id": name, "name": name, "models": models} for name in IDS])
-
-
-def a_price(price: float) -> list[dict[str, Any]]:
-    start = {"start_date": "2026-11-20"}
-    return [{"prices": {"input_mtok": 1}}, {"constraint": start, "prices": {"input_mtok": price}}]
-
-
 def test_the_kept_file_counts(tmp_path: Path) -> None:
     """It takes the place of the package's prices, and a table that is in use takes it over."""
     assert not current(tmp_path, NOW).kept
-    kept.keep(tmp_path, whole(2))
+    kept.keep(tmp_path, price_file(2))
     assert (tmp_path / "prices.json").stat().st_mode & 0o777 == 0o600
     found = current(tmp_path, NOW)
     assert found.kept
     table = PriceTable(found.providers, name=found.name, clock=lambda: NOW)
     charge = Charge("m7", Units(input=10**6))
     assert table.quote("openai", charge) == (2_000_000_000, found.name)
-    kept.keep(tmp_path, whole(3))
+    kept.keep(tmp_path, price_file(3))
     newer = current(tmp_path, NOW)
     table.renew(newer.providers, newer.name)
     assert table.quote("openai", charge) == (3_000_000_000, newer.name)
@@ -245,7 +230,7 @@ def test_newer_prices_of_the_package_count(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """After an update of Tollhouse the kept file may be the older one."""
-    kept.keep(tmp_path, whole(2).replace(b"2026-11-20", b"2024-01-01"))
+    kept.keep(tmp_path, price_file(2, starts="2024-01-01"))
     with caplog.at_level(logging.ERROR):
         assert not current(tmp_path, NOW).kept
     assert "is older than genai-prices" in caplog.text
