@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.calls import admitted
 from tollhouse.book import Concluded, record_of
-from tollhouse.call import ChargedBy, End, Outcome
+from tollhouse.call import Amount, ChargedBy, End, Outcome
 from tollhouse.cli.main import cli
 from tollhouse.config.load import load_config, unenforced
 from tollhouse.denial import REASONS
@@ -84,7 +84,12 @@ def test_line() -> None:
         End.WHOLE, charges=(Charge("a", Units(requests=1)), Charge("b", Units(images=1)))
     )
     assert sorted(named) == sorted(
-        record_of(Concluded(admitted(remembered=True), outcome=outcome), 0.0)
+        record_of(
+            Concluded(
+                admitted(remembered=True), outcome=outcome, charged=Amount(price="configured")
+            ),
+            0.0,
+        )
     )
 
 

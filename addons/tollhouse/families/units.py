@@ -76,7 +76,8 @@ BESIDE: Final = ("milliseconds", "characters", "images", "pages", "searches", "r
 class Charge(NamedTuple):
     """One item of a call's bill. ``model`` is the model that served it, "" if the answer names none.
     For a tool that the provider ran it is the tool's name in the table of prices. ``tier`` is the
-    service tier that was served, "" for the standard one."""
+    service tier that was served, "" for the standard one; several words are joined by ``+``
+    (``fast+us``)."""
 
     model: str
     units: Units
