@@ -767,6 +767,14 @@ def test_the_dearest_is_held_for_with_the_tools_beside_it() -> None:
     assert (amount.nano_usd, amount.price) == (10_000, "dearest of genai-prices 0.2.3")
 
 
+def test_a_use_of_an_unknown_tool_costs_at_least_the_hold() -> None:
+    """It does not go for nothing, at the price of the model that used it. Tokens of a second model
+    whose name nobody knows go by the model that was asked for."""
+    used, second = Charge("visit", Units(requests=1)), Charge("visit", Units(input=10))
+    assert line_of(*bill(90, 7), used).nano_usd == HELD.nano_usd
+    assert line_of(*bill(90, 7), second).nano_usd == 170_000
+
+
 def test_whole_answers_without_usage_are_counted() -> None:
     """By provider: a whole answer and a whole stream that were charged without one."""
     prices = Charges(REAL)

@@ -3,7 +3,7 @@
 import pytest
 from genai_prices.data import providers
 
-from tollhouse.families.units import Charge, Units
+from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.prices import builtin
 from tollhouse.prices.rates import PricedProvider
 from tollhouse.prices.table import PriceTable, Quote
@@ -34,6 +34,8 @@ def table(priced: dict[str, PricedProvider]) -> PriceTable:
         ("google", "google_maps", "gemini-2.5-pro", 25),
         ("google", "google_maps", "gemini-3-flash-preview", 14),
         ("google", "web_search", "claude-opus-5", 10),
+        ("google", "cache_storage", "gemini-3.8-flash", 1),
+        ("google", "cache_storage", "gemini-2.5-pro", 4.5),
         ("mistral", "web_search", "mistral-large-4", 30),
         ("mistral", "web_search_premium", "mistral-large-4", 50),
         ("mistral", "code_interpreter", "mistral-large-4", 30),
@@ -81,6 +83,12 @@ def test_a_container_by_its_memory(table: PriceTable, tier: str, usd: int) -> No
     """Each session, in thousandths of a USD. A charge that does not say is one of 1 GB."""
     charge = Charge("code_interpreter", Units(requests=1), tier)
     assert table.cost("openai", charge, requested="gpt-5.2") == usd * 10**6
+    session = Estimate(Units(requests=1))
+    for worst in (False, True):
+        held = table.ceiling("openai", "code_interpreter", session, tier=tier, worst=worst)
+        assert held is not None
+        assert held >= usd * 10**6
+    assert table.ceiling("openai", "code_interpreter", session, worst=True) == 30_000_000
 
 
 def test_time_in_a_container(table: PriceTable) -> None:

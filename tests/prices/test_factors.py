@@ -164,6 +164,38 @@ def test_two_words_of_a_tier(table: PriceTable) -> None:
     assert (plain, fast, both) == (5_000_000_000, 10_000_000_000, 11_000_000_000)
 
 
+def test_other_words_of_a_tier(table: PriceTable) -> None:
+    """What is written to the cache for an hour costs twice the input, and annotated pages have a
+    price of their own. Latency and priority of Bedrock are both paid for."""
+    written = Units(input=10**6, cache_write=10**6)
+
+    def cost(provider: str, model: str, units: Units, tier: str) -> int | None:
+        return table.cost(provider, Charge(model, units, tier), at=_NOW)
+
+    assert cost("anthropic", "claude-opus-4-8", written, "") == 6_250_000_000
+    assert cost("anthropic", "claude-opus-4-8", written, "1h") == 10_000_000_000
+    assert cost("anthropic", "claude-opus-4-8", written, "standard+1h+us") == 11_000_000_000
+    pages = Units(pages=1_000)
+    assert cost("mistral", "mistral-ocr-2505", pages, "") == 1_000_000_000
+    assert cost("mistral", "mistral-ocr-2505", pages, "annotated") == 3_000_000_000
+    nova = Units(input=10**6)
+    assert cost("aws", "amazon.nova-lite-v1:0", nova, "priority+optimized") == 131_250_000
+
+
+def test_all_words_that_are_asked_for_are_held_for_together(table: PriceTable) -> None:
+    """Fast, for an hour, in the United States."""
+    estimate = Estimate(Units(input=10**6))
+    asked = {
+        "": 6_250_000_000,
+        "1h": 10_000_000_000,
+        "standard+fast+us": 13_750_000_000,
+        "us": 6_875_000_000,
+        "global": 6_250_000_000,
+    }
+    for tier, most in asked.items():
+        assert table.ceiling("anthropic", "claude-opus-4-8", estimate, tier=tier, at=_NOW) == most
+
+
 def test_a_dearer_tier_is_held_for_if_it_is_asked_for(table: PriceTable) -> None:
     """Six times for ultrafast, and Claude's speed only if the request wants it."""
     estimate = Estimate(MILLION)
@@ -177,7 +209,8 @@ def test_a_dearer_tier_is_held_for_if_it_is_asked_for(table: PriceTable) -> None
     assert held("google", "gemini-2.0-flash", "priority") == 200_000_000
     assert held("anthropic", "claude-opus-4-8", "fast") == 10_000_000_000 * 5 // 4
     assert held("anthropic", "claude-opus-4-8", "") == 5_000_000_000 * 5 // 4
-    assert held("anthropic", "claude-opus-4-8", "global", worst=True) == 12_500_000_000
+    assert held("anthropic", "claude-opus-4-8", "global", worst=True) == 6_250_000_000
+    assert held("anthropic", "claude-opus-4-8", "", worst=True) == 6_875_000_000
 
 
 def test_each_row_says_where_it_is_from() -> None:

@@ -70,7 +70,7 @@ class Charges:
                 host=admitted.host,
             )
             most = None if nano_usd is None or most is None else max(most, nano_usd)
-        beside = [self._beside(requested, item) for item in estimate.beside]
+        beside = [self._beside(requested, it._replace(paid=None)) for it in estimate.beside]
         if most is None or asked.models_unknown:
             most = (
                 self._prices.dearest(price_id, estimate.units, tier=asked.tier, host=admitted.host)
@@ -229,7 +229,12 @@ class Charges:
     def _priced(self, hold: CallHold, charges: tuple[Charge, ...]) -> Amount:
         """The sum of their prices. Where one has no price (or none any more) it is at least what was held, which is 0 without
         a money limit."""
-        quotes = [self._price(hold.requested, charge) for charge in charges]
+        quotes = [
+            self._beside(hold.requested, item)
+            if index and _is_use(item)
+            else self._price(hold.requested, item)
+            for index, item in enumerate(charges)
+        ]
         total = sum(quote.nano_usd for quote in quotes if quote is not None)
         if None in quotes:
             total = max(total, _held(hold).nano_usd)
@@ -250,13 +255,19 @@ class Charges:
         return quote
 
     def _beside(self, requested: Requested, item: Charge) -> Quote | None:
-        """The price of an item of `Estimate.beside`. A second model has no price of the first."""
-        if item.model in TOOLS:
-            return self._price(requested, item._replace(paid=None))
+        """The price of what is charged beside the model: of `Estimate.beside`, and of the uses of a tool. Nothing here has
+        the price of the model that was asked for."""
+        if item.model in TOOLS or item.paid is not None:
+            return self._price(requested, item)
         admitted = requested.admitted
         return self._prices.quote(
             admitted.provider.price_id, item, at=admitted.arrival.timestamp, host=admitted.host
         )
+
+
+def _is_use(charge: Charge) -> bool:
+    """It counts uses and nothing else, as a tool's charge does. At a model's price they would cost nothing."""
+    return charge.units == Units(requests=charge.units.requests)
 
 
 def _tables(quotes: Iterable[Quote | None]) -> str:

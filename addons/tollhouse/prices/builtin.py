@@ -59,6 +59,9 @@ TOOLS: Final = (
     Tool("google", "google_maps", _GEMINI, "0.025", models="*gemini-[12]*"),
     Tool("google", "google_maps", _GEMINI, "0.014", models="*gemini-[3-9]*"),
     Tool("google", "google_maps", _GEMINI, "0.025"),
+    # A use is a thousand tokens that are kept in a cache for an hour.
+    Tool("google", "cache_storage", _GEMINI, "0.001", models="*flash*"),
+    Tool("google", "cache_storage", _GEMINI, "0.0045"),
     # Claude on Vertex.
     Tool("google", "web_search", _ANTHROPIC, "0.01"),
     Tool("google", "code_execution", _ANTHROPIC, "0.05", hour="0.05"),
@@ -78,7 +81,7 @@ TOOLS: Final = (
 SHARED: Final = {"azure": "openai"}
 """Whose tools and models another price list has as well. Vertex has Google's price id."""
 
-NAMES: Final = frozenset({*(tool.name for tool in TOOLS), "document_library"})
+NAMES: Final = frozenset({*(tool.name for tool in TOOLS), "document_library", "guardrail"})
 """A charge of this name is a tool's: it never has a model's price."""
 
 

@@ -103,6 +103,8 @@ TIERS: Final[dict[tuple[str, str], tuple[Ratio, str]]] = {
     # "75% to 100% more than standard": the dearer one.
     ("google", "priority"): ((2, 1), "https://ai.google.dev/gemini-api/docs/optimization"),
     ("aws", "priority"): ((7, 4), "https://aws.amazon.com/bedrock/pricing/"),
+    # Answers sooner (performanceConfig.latency).
+    ("aws", "optimized"): ((5, 4), "https://aws.amazon.com/bedrock/pricing/"),
     ("openai", "batch"): (_HALF, "https://developers.openai.com/api/docs/guides/batch"),
     ("azure", "batch"): (
         _HALF,
@@ -127,6 +129,12 @@ _BY_ID: Final = {
     row.price_id: tuple(other for other in REGIONAL if other.price_id == row.price_id)
     for row in REGIONAL
 }
+
+WORDS: Final = {
+    price_id: frozenset(word for row in rows for word in (row.tier, row.elsewhere) if word)
+    for price_id, rows in _BY_ID.items()
+}
+"""Words of a tier that say where a call is served, by price id."""
 
 
 def regional(

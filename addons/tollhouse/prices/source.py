@@ -44,6 +44,12 @@ _KEYS: Final = {
 }
 """genai-prices' price keys by unit. The first key that a model has is taken. genai-prices has no
 key for images."""
+_WORDS: Final = {
+    "1h": {"cache_write": "cache_write_1h_mtok"},
+    "annotated": {"pages": "input_annotated_document_kpages"},
+}
+"""Further words of a charge's tier: what is written to the cache for an hour, and annotated pages.
+Each is the price of a unit under another key."""
 _PER: Final = {"mtok": 10**6, "mchars": 10**6, "hours": 3_600_000, "kpages": 1000, "kcount": 1000}
 """How many of our units a price covers, by the last word of its key."""
 _DATA: Final = "genai_prices.data"
@@ -133,11 +139,16 @@ def _model(model: Any, seen: dict[Rates, Rates]) -> PricedModel:
     )
     if not rows:
         raise ValueError(f"the model {model.id} has no row of prices")
-    tiers = (
+    tiers = [
         (sys.intern(tier), _constraint(variant.constraint), rates(variant.prices))
         for variant in model.price_variants or ()
         if (tier := _tier(variant.when))
-    )
+    ]
+    for constraint, prices in reversed(rows):
+        for tier, keys in _WORDS.items():
+            other = Rates(**{unit: _rate(prices, (key,)) for unit, key in keys.items()})
+            if any(other):
+                tiers.append((tier, _constraint(constraint), seen.setdefault(other, other)))
     window = model.context_window
     if window is not None and (type(window) is not int or window < 1):
         raise ValueError(f"the model {model.id} has a context window of {window!r}")

@@ -30,8 +30,11 @@ def resolve(model: PricedModel, tier: str, at: float) -> Rates:
         rates = next(
             (values for constraint, values in reversed(model.rows) if holds(constraint, at)), rates
         )
-    if not tier or not model.tiers:
-        return rates
+    return served_at(rates, model, tier, at) if tier and model.tiers else rates
+
+
+def served_at(rates: Rates, model: PricedModel, tier: str, at: float) -> Rates:
+    """``rates`` with what ``tier`` changes in them."""
     changed = list(rates)
     taken: set[int] = set()
     for name, constraint, values in model.tiers:

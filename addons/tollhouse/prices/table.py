@@ -24,6 +24,8 @@ _STANDARD_ONLY: Final = frozenset({"default", "standard"})
 _STANDARD_TIERS: Final = _STANDARD_ONLY | {"", "auto"}
 _UNSAID: Final = frozenset({"", "auto"})
 """The settings at the provider choose the tier."""
+_WHATEVER: Final = frozenset({"batch", "1h", "annotated"})
+"""No settings at the provider choose these."""
 CONFIGURED: Final = "configured"
 PAID: Final = "paid"
 """What the line calls a charge whose answer says what the account pays."""
@@ -177,8 +179,10 @@ class PriceTable:
         if found.scaled:
             there = factors.regional(provider_id, host, model, asked, worst=worst)
         highest: int | None = None
-        for name in self._tiers_to_hold(found, provider_id, asked, worst):
-            rates, factor = self._resolved(found, provider_id, (name,), at)
+        for tiers in self._tiers_to_hold(found, provider_id, asked, worst):
+            rates, factor = self._resolved(found, provider_id, tiers, at)
+            if found.tool and estimate.units.requests > 0 and rates.requests is None:
+                return None
             amount = sums.most(rates, estimate, found.believed, factors.times(factor, there))
             if amount is None:
                 return None
@@ -188,12 +192,14 @@ class PriceTable:
     @staticmethod
     def _tiers_to_hold(
         found: Found, provider_id: str, asked: tuple[str, ...], worst: bool
-    ) -> list[str]:
-        """The tiers that a call may be served at, "" for the standard one."""
-        choices = [""]
+    ) -> list[tuple[str, ...]]:
+        """The tiers that a call may be served at: the standard one, those that it may get, and all
+        words that it asks for together."""
+        choices: list[str] = []
         known = dict.fromkeys(name for name, _, _ in found.price.tiers)
+        standard = _STANDARD_ONLY if worst and not found.tool else _STANDARD_TIERS
         for name in asked:
-            if name in (_STANDARD_ONLY if worst else _STANDARD_TIERS):
+            if name in standard or name in factors.WORDS.get(provider_id, ()):
                 continue
             if name in _UNSAID:
                 choices += [other for other in known if other not in _asked_only(known)]
@@ -203,7 +209,7 @@ class PriceTable:
                 choices += [name, *known]
             else:
                 choices += known
-        return choices
+        return [(), *((name,) for name in choices), *([asked] if len(asked) > 1 else ())]
 
     def lookups(self) -> Lookups:
         """What is remembered of the names that were looked for."""
@@ -289,8 +295,7 @@ class PriceTable:
         if at is None and (len(price.rows) > 1 or price.tiers):
             at = self._clock()
         now = at or 0.0
-        rates = sums.resolve(price, "", now)
-        factor = PLAIN
+        rates, factor = sums.resolve(price, "", now), PLAIN
         for tier in tiers:
             if not tier:
                 continue
@@ -298,9 +303,9 @@ class PriceTable:
             if found.own and any(
                 name == tier and sums.holds(constraint, now) for name, constraint, _ in price.tiers
             ):
-                rates = sums.resolve(price, tier, now)
+                rates = sums.served_at(rates, price, tier, now)
             elif found.scaled and (provider, tier) in factors.TIERS:
-                factor = factors.TIERS[provider, tier][0]
+                factor = factors.times(factor, factors.TIERS[provider, tier][0])
         return rates, factor
 
     def _find_highest(self, provider: str) -> Rates:
@@ -319,7 +324,7 @@ class PriceTable:
 def _asked_only(known: Iterable[str]) -> frozenset[str]:
     """Tiers that a call gets only if it asks for them. ``fast`` is Claude's ``speed`` where there is
     no ``priority``, and else OpenAI's other name for that one."""
-    return frozenset({"batch"} if "priority" in known else {"batch", "fast"})
+    return frozenset({*_WHATEVER, *(() if "priority" in known else ("fast",))})
 
 
 def names_fit(match: tuple[str, object], pattern: str) -> bool:
