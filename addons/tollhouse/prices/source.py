@@ -140,9 +140,9 @@ def _model(model: Any, seen: dict[Rates, Rates]) -> PricedModel:
     if not rows:
         raise ValueError(f"the model {model.id} has no row of prices")
     tiers = [
-        (sys.intern(tier), _constraint(variant.constraint), rates(variant.prices))
+        (sys.intern(tier), _constraint(variant.constraint), changed)
         for variant in model.price_variants or ()
-        if (tier := _tier(variant.when))
+        if (tier := _tier(variant.when)) and (changed := rates(variant.prices)) != Rates()
     ]
     for constraint, prices in reversed(rows):
         for tier, keys in _WORDS.items():

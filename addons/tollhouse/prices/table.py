@@ -300,12 +300,13 @@ class PriceTable:
             if not tier:
                 continue
             # A model of a provider that is fallen back to has no tiers here: genai_prices drops the context in that case.
-            if found.own and any(
-                name == tier and sums.holds(constraint, now) for name, constraint, _ in price.tiers
-            ):
-                rates = sums.served_at(rates, price, tier, now)
-            elif found.scaled and (provider, tier) in factors.TIERS:
-                factor = factors.times(factor, factors.TIERS[provider, tier][0])
+            for name, constraint, _ in price.tiers if found.own else ():
+                if name == tier and sums.holds(constraint, now):
+                    rates = sums.served_at(rates, price, tier, now)
+                    break
+            else:
+                if found.scaled and (provider, tier) in factors.TIERS:
+                    factor = factors.times(factor, factors.TIERS[provider, tier][0])
         return rates, factor
 
     def _find_highest(self, provider: str) -> Rates:
