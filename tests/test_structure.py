@@ -19,6 +19,7 @@ SAME_MODULES = {
     "ca": "`cli.ca` is the command of what `trust.ca` is.",
     "token": "`cli.token` is the command of what `accounts.token` makes.",
     "client": "`control.client` and `ledger.store.client` are each the client of their room's server.",
+    "objects": "`accounts.objects` keeps ids, and a family's finds them in its own bodies.",
     "errors": "A family's errors are of one of the forms of `families.formats.errors`.",
     "models": "`admit.models` is the gate `Models`, `config.models` the tables of the file, and a family has its own models.",
 }

@@ -645,6 +645,8 @@ def test_which_calls_start_a_job() -> None:
     started = {m: starts_job(fixed(JOB, method=m)) for m in ("POST", "PUT", "GET", "DELETE")}
     assert started == {"POST": True, "PUT": True, "GET": False, "DELETE": False}
     assert not starts_job(fixed(NEW_PATH))
+
+
 # By whose prices
 
 
