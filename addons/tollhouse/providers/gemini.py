@@ -1,7 +1,10 @@
-"""Google Gemini API: https://ai.google.dev/api. The list of models is open."""
+"""Google Gemini API: https://ai.google.dev/api."""
 
 from tollhouse.families import google as family
 from tollhouse.providers.provider import CredentialSlot, Provider
+
+OUTPUT_LIMITS = (("gemini-2.0*", 8_192), ("gemini-2.5*", 65_536), ("gemini-3*", 65_536))
+"""https://ai.google.dev/gemini-api/docs/models"""
 
 GEMINI = Provider(
     name="gemini",
@@ -17,4 +20,5 @@ GEMINI = Provider(
     who_pays=frozenset({"x-goog-user-project"}),
     prices_from="google",
     longest_context=2_000_000,
+    output_limits=OUTPUT_LIMITS,
 )

@@ -9,6 +9,7 @@ generic        an endpoint that no family knows
 sniffed        which framing an answer has
 sse            server-sent events in a byte stream
 aws_event_stream  AWS's frames in a byte stream
+json_array     the elements of a JSON array that passes by in pieces
 topmost        outermost members of a JSON object that passes by in pieces
 errors         what an error says of a key, and ours as bytes
 plain_errors   the error of Cohere

@@ -1,58 +1,95 @@
-"""Google's API, as the Gemini API speaks it: https://ai.google.dev/api. The list of models is open."""
+"""Google's API, as the Gemini API speaks it: https://ai.google.dev/api.
+
+routes        the endpoints
+request       the body of a request to a model, read strictly
+fields        the members of a request's objects, in either spelling
+contents      what its contents and tools hold
+media         tokens of images, sound, video and documents
+objects       names of objects that Google keeps
+models        what a model's name says
+estimate      the tokens that a request will take
+rewrite       a lowered cap
+interactions  the body of an interaction
+predictions   images, and vectors of older models
+caches        explicit caches
+compat        the same API in OpenAI's format
+free          requests that cost nothing
+meter         usage in an answer, as it streams by
+told          what the members of an answer mean
+usage         counts and searches in the one normal form
+errors        our errors, and what theirs say of a key
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from tollhouse.denial import Denial
-from tollhouse.families.base import Family, Rule, model_list
-from tollhouse.families.formats.errors import EVERYWHERE, as_json, as_sse, message, reason, text_of
+from tollhouse.families.base import Family
+from tollhouse.families.formats.kinds import Kind, Kinds
+from tollhouse.families.google import (
+    caches,
+    compat,
+    errors,
+    estimate,
+    free,
+    interactions,
+    meter,
+    predictions,
+    request,
+    rewrite,
+)
+from tollhouse.families.google.routes import ROUTES
 
-# google.rpc.Code by HTTP status: googleapis/google/rpc/code.proto.
-_STATUS: Final = {
-    400: "INVALID_ARGUMENT",
-    401: "UNAUTHENTICATED",
-    402: "RESOURCE_EXHAUSTED",
-    403: "PERMISSION_DENIED",
-    408: "DEADLINE_EXCEEDED",
-    429: "RESOURCE_EXHAUSTED",
-    503: "UNAVAILABLE",
-    504: "DEADLINE_EXCEEDED",
+_GENERATE: Final = Kind(
+    request.read_generate, estimate.estimate, meter.generate_meter, rewrite.rewrite
+)
+_SMALL: Final = Kind(free.read_json, free.nothing, meter.made_meter)
+OF_MODELS: Final = {
+    "generate": _GENERATE,
+    "stream": _GENERATE,
+    "embed": Kind(request.read_embed, estimate.estimate, meter.embed_meter),
+    "count": Kind(request.read_count, free.nothing, meter.made_meter),
+    "predict_images": Kind(
+        predictions.read_images, predictions.estimate_images, predictions.ImageMeter
+    ),
+    "cache": Kind(caches.read_new, caches.estimate_new, meter.cache_meter),
+    "chat": compat.KIND,
+    "embeddings": compat.KIND,
+    # A file search's upload has a file for its body.
+    "job": Kind(
+        free.read_upload, free.nothing, meter.made_meter, sent_headers=free.unchanged_headers
+    ),
 }
-# https://ai.google.dev/api/models. It has no colon: behind one stands a method (`models/NAME:generateContent`).
-_NAME: Final = r"[A-Za-z0-9._-]+"
-
-
-def error_body(denial: Denial, call_id: str) -> bytes:
-    status = denial.status
-    text = text_of(denial, call_id)
-    return as_json(
-        {"error": {"code": status, "message": text, "status": _STATUS.get(status, "UNKNOWN")}}
-    )
-
-
-def error_event(denial: Denial, call_id: str) -> bytes:
-    return as_sse(error_body(denial, call_id))
-
+"""What Vertex has as well."""
+KINDS: Final = Kinds(
+    {
+        **OF_MODELS,
+        "interaction": Kind(
+            interactions.read,
+            estimate.estimate,
+            meter.interaction_meter,
+            rewrite.rewrite_interaction,
+        ),
+        "upload": Kind(
+            free.read_upload, free.nothing, meter.made_meter, sent_headers=free.unchanged_headers
+        ),
+        "batch": _SMALL,
+        "store": _SMALL,
+        "interactions": _SMALL,
+        "auth_token": _SMALL,
+    }
+)
 
 GOOGLE: Final = Family(
     "google",
-    routes=(*model_list("/v1beta/models", _NAME), *model_list("/v1/models", _NAME)),
-    error_body=error_body,
-    error_event=error_event,
-    verdicts=(
-        Rule(
-            "refused",
-            400,
-            "https://ai.google.dev/gemini-api/docs/troubleshooting",
-            reason("API_KEY_INVALID"),
-        ),
-        Rule(
-            "no_money",
-            429,
-            "https://github.com/dyad-sh/dyad/issues/3626",
-            message(r"Your prepayment credits are depleted"),
-        ),
-        *EVERYWHERE,
-    ),
+    routes=ROUTES,
+    error_body=errors.error_body,
+    error_event=errors.error_event,
+    verdicts=errors.VERDICTS,
+    read=KINDS.read,
+    rewrite=KINDS.rewrite,
+    sent_headers=KINDS.sent_headers,
+    estimate=KINDS.estimate,
+    meter=KINDS.meter,
+    stream_error=errors.stream_error,
 )

@@ -1,0 +1,160 @@
+"""A JSON array that passes by in pieces, element by element: how Google streams without ``alt=sse``.
+
+Each element is an object. One that is larger than `MAX_ELEMENT` is not kept: its outermost members
+are read as they pass by. An object that stands alone counts as an array of one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from copy import copy
+from typing import Any, Final
+
+from tollhouse.families.formats.topmost import Topmost
+
+MAX_ELEMENT: Final = 1 << 20
+"""The most bytes of an element that is kept whole."""
+_MAX_DEPTH: Final = 200
+"""An array that nests deeper is not read on."""
+_FLAT: Final = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+"""What has no bracket: whole strings, and all that stands between."""
+_IN_STRING: Final = re.compile(rb'["\\]')
+
+
+class _Depth:
+    """Counts brackets outside of strings over pieces of any size."""
+
+    __slots__ = ("_in_string", "_skip", "depth")
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self._in_string = False
+        self._skip = False
+        """The piece before has ended with a backslash. The next character belongs to it."""
+
+    def next(self, data: bytes, at: int) -> tuple[int, int]:
+        """The next bracket at or behind ``at``: the place behind it, and +1 or -1. At the end of
+        ``data`` its length and 0."""
+        end = len(data)
+        while at < end:
+            if self._in_string:
+                if self._skip:
+                    self._skip = False
+                    at += 1
+                    continue
+                mark = _IN_STRING.search(data, at)
+                if mark is None:
+                    return end, 0
+                at = mark.end()
+                if data[mark.start()] == 0x5C:
+                    self._skip = True
+                else:
+                    self._in_string = False
+                continue
+            flat = _FLAT.match(data, at)
+            at = flat.end() if flat is not None else at
+            if at == end:
+                return end, 0
+            found = data[at]
+            at += 1
+            if found == 0x22:
+                self._in_string = True
+                continue
+            step = 1 if found in b"{[" else -1
+            self.depth += step
+            return at, step
+        return end, 0
+
+
+class Elements:
+    """It is fed with the bytes of the array. ``over`` is true once the array has ended."""
+
+    def __init__(self, wanted: Collection[str]) -> None:
+        self.over = False
+        self._wanted = tuple(wanted)
+        self._brackets = _Depth()
+        self._base = -1
+        """The depth at which elements stand: 1 in an array, 0 for an object alone."""
+        self._parts: list[bytes] | None = None
+        self._size = 0
+        self._large: Topmost | None = None
+
+    def feed(self, data: bytes) -> list[bytes | dict[str, Any]]:
+        """The elements that end in ``data``: the bytes of each, or of a large one the members of
+        the names that are wanted."""
+        ended: list[bytes | dict[str, Any]] = []
+        at = start = 0
+        while not self.over and at < len(data):
+            at, step = self._brackets.next(data, at)
+            depth = self._brackets.depth
+            if step == 0:
+                break
+            if self._base < 0:
+                self._base = 1 if data[at - 1] == 0x5B else 0
+                if self._base:
+                    continue
+            if step > 0 and depth == self._base + 1:
+                self._parts, self._size, self._large, start = [], 0, None, at - 1
+            elif step < 0 and depth == self._base and self._open:
+                self._keep(data[start:at])
+                ended.append(self._taken())
+            self.over = depth <= 0 or depth > _MAX_DEPTH
+        if self._open:
+            self._keep(data[start:])
+        return ended
+
+    def rest(self) -> dict[str, Any] | None:
+        """What was found in a large element that has not ended."""
+        return None if self._large is None else self._large.found
+
+    @property
+    def _open(self) -> bool:
+        return self._parts is not None or self._large is not None
+
+    def _keep(self, part: bytes) -> None:
+        if self._large is not None:
+            self._large.feed(part)
+            return
+        assert self._parts is not None
+        self._parts.append(part)
+        self._size += len(part)
+        if self._size > MAX_ELEMENT:
+            self._large = Topmost(self._wanted)
+            for one in self._parts:
+                self._large.feed(one)
+            self._parts = None
+
+    def _taken(self) -> bytes | dict[str, Any]:
+        large, parts = self._large, self._parts
+        self._large = self._parts = None
+        return b"".join(parts or ()) if large is None else large.found
+
+
+class ArrayBoundary:
+    """`base.Boundary` of a JSON array: a comma and another element may follow directly behind one
+    that has ended."""
+
+    def __init__(self) -> None:
+        self.between = False
+        self._brackets = _Depth()
+
+    def sent(self, data: bytes) -> None:
+        at = 0
+        while at < len(data):
+            start = at
+            at, step = self._brackets.next(data, at)
+            if self.between and data[start : at - abs(step)].strip():
+                self.between = False
+            if step:
+                self.between = step < 0 and self._brackets.depth == 1
+
+    def cut(self, data: bytes) -> bytes:
+        """Up to the end of the first element that ends in ``data``."""
+        look = copy(self._brackets)
+        at = 0
+        while at < len(data):
+            at, step = look.next(data, at)
+            if step < 0 and look.depth <= 1:
+                break
+        return data[:at]

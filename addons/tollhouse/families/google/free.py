@@ -1,0 +1,49 @@
+"""Requests that cost nothing and have a body: uploads, and small objects of JSON."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tollhouse.families.base import Asked, Dialect, Headers, Limits, Mode, Request
+from tollhouse.families.formats.document import parsed
+from tollhouse.families.google.objects import file_of, name_of
+from tollhouse.families.units import Estimate, Units
+
+_MOST_OBJECTS: Final = 1_000
+
+
+def read_json(request: Request, dialect: Dialect) -> Asked:
+    """A body that may be empty. All objects that it names count."""
+    objects: list[str] = []
+    if request.body.strip():
+        document = parsed(request.body)
+        _names(document.name, document.tree, objects)
+    return Asked(writes=False, reasons=False, objects=tuple(dict.fromkeys(objects)))
+
+
+def _names(name: Any, value: Any, objects: list[str]) -> None:
+    if isinstance(value, dict):
+        for inner in value.values():
+            _names(name, inner, objects)
+    elif isinstance(value, list):
+        for inner in value:
+            _names(name, inner, objects)
+    elif isinstance(value, str) and len(objects) < _MOST_OBJECTS:
+        text = name(value)
+        found = name_of(text) or (file_of(text) if text.find("files/") >= 0 else "")
+        if found:
+            objects.append(found)
+
+
+def read_upload(request: Request, dialect: Dialect) -> Asked:
+    """The bytes of a file, or the words that begin an upload: nothing of them is read."""
+    return Asked(writes=False, reasons=False)
+
+
+def unchanged_headers(headers: Headers, asked: Asked) -> Headers:
+    """A file goes out under its own type."""
+    return headers
+
+
+def nothing(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
+    return Estimate(Units())

@@ -1,0 +1,101 @@
+"""Which endpoints of the Gemini API are open, and what each is: https://ai.google.dev/api.
+
+Closed are what no route names, and among it: ``PATCH`` of a cache (it makes the storage dearer, and
+its model is not in the request), corpora, permissions, webhooks and agents.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from tollhouse.families.base import MODELS, Cost, Objects, Operation, Route
+
+GENERATE: Final = Operation("generate", "metered", reads_body=True)
+STREAM: Final = Operation("stream", "metered", reads_body=True)
+EMBED: Final = Operation("embed", "metered", reads_body=True)
+COUNT: Final = Operation("count", "free", reads_body=True)
+IMAGES: Final = Operation("predict_images", "metered", reads_body=True)
+CACHE: Final = Operation("cache", "metered", reads_body=True, objects="makes")
+INTERACTION: Final = Operation("interaction", "metered", reads_body=True, objects="makes")
+UPLOAD: Final = Operation("upload", "free", reads_body=True, objects="makes")
+JOB: Final = Operation("job", "job", reads_body=True, objects="makes")
+MINT: Final = Operation("auth_token", "mints", reads_body=True)
+COMPAT_CHAT: Final = Operation("chat", "metered", reads_body=True)
+COMPAT_EMBEDDINGS: Final = Operation("embeddings", "metered", reads_body=True)
+
+_V: Final = r"/v1(?:beta|alpha)?"
+NAME: Final = r"[A-Za-z0-9._-]+"
+_ID: Final = r"[A-Za-z0-9._~-]+"
+_MODEL: Final = rf"(?:models|tunedModels)/{NAME}"
+
+
+def route(method: str, path: str, operation: Operation) -> Route:
+    return Route(method, re.compile(path), operation)
+
+
+def _object(kind: str, *, body: bool = False, does: Objects = "", cost: Cost = "free") -> Operation:
+    return Operation(kind, cost, reads_body=body, objects=does)
+
+
+def kept(prefix: str, collection: str, kind: str) -> tuple[Route, ...]:
+    """The list of a kind of objects, one of them, and its end."""
+    one = rf"{prefix}/(?P<object>{collection}/{_ID})"
+    return (
+        route("GET", rf"{prefix}/{collection}", _object(kind, does="lists")),
+        route("GET", one, _object(kind)),
+        route("DELETE", one, _object(kind, does="deletes")),
+    )
+
+
+ROUTES: Final = (
+    route("POST", rf"{_V}/{_MODEL}:generateContent", GENERATE),
+    route("POST", rf"{_V}/{_MODEL}:streamGenerateContent", STREAM),
+    route("POST", rf"{_V}/models/{NAME}:(?:embedContent|batchEmbedContents)", EMBED),
+    route("POST", rf"{_V}/{_MODEL}:countTokens", COUNT),
+    route("POST", rf"{_V}/models/imagen-{NAME}:predict", IMAGES),
+    route(
+        "POST",
+        rf"{_V}/models/{NAME}:(?:predictLongRunning|batchGenerateContent|asyncBatchEmbedContent)",
+        JOB,
+    ),
+    route("GET", rf"{_V}/models", MODELS),
+    route("GET", rf"{_V}/models/{NAME}", MODELS),
+    route("GET", rf"{_V}/tunedModels", _object("tuned_models", does="lists")),
+    route("GET", rf"{_V}/tunedModels/{NAME}", MODELS),
+    route("POST", rf"{_V}/tunedModels", JOB),
+    # What long work has come to, and its end: Veo's, a tuning's, an import's.
+    route(
+        "GET",
+        rf"{_V}/(?P<object>(?:{_MODEL}/|fileSearchStores/{_ID}/(?:upload/)?)?operations/{_ID})",
+        _object("operation"),
+    ),
+    *kept(_V, "batches", "batch"),
+    route("POST", rf"{_V}/(?P<object>batches/{_ID}):cancel", _object("batch", body=True)),
+    route("POST", rf"{_V}/cachedContents", CACHE),
+    *kept(_V, "cachedContents", "caches"),
+    route("POST", rf"/upload{_V}/files", UPLOAD),
+    *kept(_V, "files", "file"),
+    route("GET", rf"(?:/download)?{_V}/(?P<object>files/{_ID}):download", _object("file")),
+    route("POST", rf"{_V}/fileSearchStores", _object("store", body=True, does="makes")),
+    *kept(_V, "fileSearchStores", "stores"),
+    route("GET", rf"{_V}/(?P<object>fileSearchStores/{_ID})/documents", _object("stores")),
+    route("GET", rf"{_V}/(?P<object>fileSearchStores/{_ID})/documents/{_ID}", _object("stores")),
+    route("DELETE", rf"{_V}/(?P<object>fileSearchStores/{_ID})/documents/{_ID}", _object("stores")),
+    route("POST", rf"{_V}/(?P<object>fileSearchStores/{_ID}):importFile", JOB),
+    route("POST", rf"/upload{_V}/(?P<object>fileSearchStores/{_ID}):uploadToFileSearchStore", JOB),
+    route("POST", rf"{_V}/interactions", INTERACTION),
+    route("GET", rf"{_V}/interactions/(?P<object>{_ID})", _object("interactions")),
+    route(
+        "POST", rf"{_V}/interactions/(?P<object>{_ID})/cancel", _object("interactions", body=True)
+    ),
+    route(
+        "DELETE", rf"{_V}/interactions/(?P<object>{_ID})", _object("interactions", does="deletes")
+    ),
+    route("POST", rf"{_V}/auth_tokens", MINT),
+    # https://ai.google.dev/gemini-api/docs/openai
+    route("POST", r"/v1beta/openai/chat/completions", COMPAT_CHAT),
+    route("POST", r"/v1beta/openai/embeddings", COMPAT_EMBEDDINGS),
+    route("GET", r"/v1beta/openai/models", MODELS),
+    route("GET", rf"/v1beta/openai/models/(?:models/)?{NAME}", MODELS),
+)
