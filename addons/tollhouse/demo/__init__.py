@@ -10,6 +10,7 @@ standin           the provider that is played
 standin_routes    which answer a request gets
 standin_answers   the answers, byte for byte
 standin_responses  those of completions, responses and conversations
+standin_google    its answers as Google gives them
 standin_script    what it can be told to do instead of answering
 standin_book      what it wrote down of a request
 standin_tls       its certificate

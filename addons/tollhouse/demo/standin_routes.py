@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Set
 
 from tollhouse.demo import standin_answers as answers
 from tollhouse.demo import standin_responses as responses
+from tollhouse.demo import standin_google
 from tollhouse.demo.standin_book import Received
 from tollhouse.demo.standin_script import Behaviour
 
@@ -22,6 +23,8 @@ def judge(
         if not any(name.lower() == "content-length" for name, _ in given):
             given.append(("content-length", str(len(body))))
         return behaviour.reply.status, given, [body]
+    if standin_google.speaks(received):
+        return standin_google.judge(received, behaviour, keys)
     credential = received.get("authorization").removeprefix("Bearer ")
     if credential not in keys or len(received.get_all("authorization")) != 1:
         return _whole(received, 401, answers.wrong_key(credential))

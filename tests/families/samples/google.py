@@ -43,9 +43,7 @@ def crlf(*events: str) -> bytes:
 _EARLY = answer("Hel", usageMetadata={"trafficType": "ON_DEMAND"})
 _LATE = answer("lo.", **counts(9, 4, thoughtsTokenCount=5, totalTokenCount=18))
 _FLASH = Charge(MODEL, Units(input=9, output=9, reasoning=5, requests=1))
-_ERROR = (
-    '{\n  "error": {\n    "code": 503,\n    "message": "m",\n    "status": "UNAVAILABLE"\n  }\n}\n\n'
-)
+_ERROR = '{\n  "error": {\n    "code": 503,\n    "message": "m",\n    "status": "UNAVAILABLE"\n  }\n}\n\n'
 _INTERACTION = {
     "id": "v1_abc",
     "model": "gemini-3.5-flash",
