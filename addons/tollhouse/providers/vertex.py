@@ -1,6 +1,7 @@
-"""Google Vertex AI: https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest. The list of models is open."""
+"""Google Vertex AI: https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest."""
 
 from tollhouse.families import vertex as family
+from tollhouse.providers.gemini import OUTPUT_LIMITS
 from tollhouse.providers.provider import CredentialSlot, Provider
 
 # https://cloud.google.com/vertex-ai/generative-ai/docs/learn/locations
@@ -42,6 +43,9 @@ VERTEX = Provider(
     hosts=(
         "aiplatform.googleapis.com",
         *(f"{region}-aiplatform.googleapis.com" for region in _REGIONS),
+        # https://cloud.google.com/vertex-ai/docs/reference/rest#rest_endpoints: of several regions.
+        "aiplatform.us.rep.googleapis.com",
+        "aiplatform.eu.rep.googleapis.com",
     ),
     # Of express mode; a service account's token goes into Authorization.
     slot=CredentialSlot("x-goog-api-key"),
@@ -52,4 +56,5 @@ VERTEX = Provider(
     who_pays=frozenset({"x-goog-user-project"}),
     prices_from="google",
     longest_context=2_000_000,
+    output_limits=OUTPUT_LIMITS,
 )

@@ -55,27 +55,24 @@ OF_MODELS: Final = {
     "cache": Kind(caches.read_new, caches.estimate_new, meter.cache_meter),
     "chat": compat.KIND,
     "embeddings": compat.KIND,
-    # A file search's upload has a file for its body.
-    "job": Kind(
-        free.read_upload, free.nothing, meter.made_meter, sent_headers=free.unchanged_headers
+    "job": Kind(free.read_job, free.nothing, meter.made_meter),
+    "interaction": Kind(
+        interactions.read, estimate.estimate, meter.interaction_meter, rewrite.rewrite_interaction
     ),
+    "interactions": _SMALL,
+    "operation": _SMALL,
 }
 """What Vertex has as well."""
+_UPLOAD: Final = Kind(
+    free.read_upload, free.nothing, meter.made_meter, sent_headers=free.unchanged_headers
+)
 KINDS: Final = Kinds(
     {
         **OF_MODELS,
-        "interaction": Kind(
-            interactions.read,
-            estimate.estimate,
-            meter.interaction_meter,
-            rewrite.rewrite_interaction,
-        ),
-        "upload": Kind(
-            free.read_upload, free.nothing, meter.made_meter, sent_headers=free.unchanged_headers
-        ),
+        "upload": _UPLOAD,
+        "job_upload": _UPLOAD,
         "batch": _SMALL,
         "store": _SMALL,
-        "interactions": _SMALL,
         "auth_token": _SMALL,
     }
 )

@@ -6,9 +6,12 @@ from typing import Any, Final
 
 from tollhouse.families.base import Asked, Dialect, Headers, Limits, Mode, Request
 from tollhouse.families.formats.document import parsed
+from tollhouse.families.google.models import plain
 from tollhouse.families.google.objects import file_of, name_of
+from tollhouse.families.google.request import model_of
 from tollhouse.families.units import Estimate, Units
 
+_MODELS: Final = ("model", "baseModel", "base_model")
 _MOST_OBJECTS: Final = 1_000
 
 
@@ -33,6 +36,17 @@ def _names(name: Any, value: Any, objects: list[str]) -> None:
         found = name_of(text) or (file_of(text) if text.find("files/") >= 0 else "")
         if found:
             objects.append(found)
+
+
+def read_job(request: Request, dialect: Dialect) -> Asked:
+    """Work whose cost comes later. Its model stands in the path, or in the body."""
+    asked = read_json(request, dialect)
+    model = model_of(request.path)
+    if not model and request.body.strip():
+        document = parsed(request.body)
+        found = (document.name(document.tree.get(key)) for key in _MODELS)
+        model = next((name for name in found if isinstance(name, str)), "")
+    return asked._replace(model=plain(model.rpartition("/models/")[2] or model))
 
 
 def read_upload(request: Request, dialect: Dialect) -> Asked:

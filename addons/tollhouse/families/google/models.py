@@ -14,7 +14,8 @@ _SPEAKS: Final = re.compile(r".*-tts(?:-|$)")
 
 
 def plain(name: str) -> str:
-    """The name as the table of prices has it."""
+    """The name as the table of prices has it. In a path an ``@`` may be escaped."""
+    name = name.replace("%40", "@")
     return _PREFIX.sub("", name, count=1) if _PREFIX.match(name) else name
 
 

@@ -9,7 +9,10 @@ from tollhouse.families.formats.document import refuse, shown
 
 ID: Final = r"[A-Za-z0-9._~-]+"
 _KEPT: Final = re.compile(
-    rf"(?:projects/{ID}/locations/{ID}/)?((?:cachedContents|fileSearchStores|files|batches)/{ID})"
+    rf"(?:projects/{ID}/locations/{ID}/)?"
+    rf"((?:cachedContents|fileSearchStores|files|batches|batchPredictionJobs|tuningJobs)/{ID}"
+    rf"|(?:(?:(?:publishers/{ID}/)?models|tunedModels|fileSearchStores|tuningJobs)/[^/:]+/"
+    rf"(?:upload/)?)?operations/{ID})"
 )
 _OF_API: Final = re.compile(
     r"(?:https?://generativelanguage\.googleapis\.com(?::\d+)?/(?:(?:upload|download)/)?"

@@ -1,16 +1,35 @@
 """Google's API, as Vertex AI speaks it: https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest.
 
-Vertex has no code for an empty account. The list of models is open.
+Vertex has no code for an empty account.
+
+routes   the endpoints
+mistral  Mistral's models
 """
 
-import re
 from dataclasses import replace
 from typing import Final
 
-from tollhouse.families.base import MODELS, Route
-from tollhouse.families.google import GOOGLE
+from tollhouse.families.formats.kinds import Kind, Kinds
+from tollhouse.families.google import GOOGLE, OF_MODELS, predictions
+from tollhouse.families.vertex import mistral
+from tollhouse.families.vertex.routes import ROUTES
 
-# `publishers.models.list` is in v1beta1 alone: aiplatform_v1beta1.publishers.models of google-api-python-client.
+KINDS: Final = Kinds(
+    {
+        **OF_MODELS,
+        "predict_vectors": Kind(
+            predictions.read_vectors, predictions.estimate_vectors, predictions.vector_meter
+        ),
+        "mistral": mistral.KIND,
+    }
+)
+
 VERTEX: Final = replace(
-    GOOGLE, routes=(Route("GET", re.compile(r"/v1beta1/publishers/google/models"), MODELS),)
+    GOOGLE,
+    routes=ROUTES,
+    read=KINDS.read,
+    rewrite=KINDS.rewrite,
+    sent_headers=KINDS.sent_headers,
+    estimate=KINDS.estimate,
+    meter=KINDS.meter,
 )

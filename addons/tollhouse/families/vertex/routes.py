@@ -1,0 +1,82 @@
+"""Which endpoints of Vertex AI are open, and what each is.
+
+https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest. The caller is free to choose
+the project and the place in the path. Who pays is not its choice: access is that of the gateway's
+credential, and a project that has not let this credential in answers 403.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tollhouse.families.base import MODELS, Operation
+from tollhouse.families.google.routes import (
+    CACHE,
+    COMPAT_CHAT,
+    COUNT,
+    EMBED,
+    GENERATE,
+    IMAGES,
+    INTERACTION,
+    JOB,
+    STREAM,
+    kept,
+    route,
+)
+
+VECTORS: Final = Operation("predict_vectors", "metered", reads_body=True)
+MISTRAL: Final = Operation("mistral", "metered", reads_body=True)
+_V: Final = r"/v1(?:beta1)?"
+_NAME: Final = r"(?:[A-Za-z0-9._@-]|%40)+"
+_ID: Final = r"[A-Za-z0-9._~-]+"
+_PLACE: Final = rf"{_V}/projects/[A-Za-z0-9._:-]+/locations/[a-z0-9-]+"
+_WHERE: Final = rf"(?:{_PLACE}|{_V})"
+"""Without a project in express mode: https://cloud.google.com/vertex-ai/generative-ai/docs/start/express-mode/overview."""
+_GOOGLES: Final = rf"{_WHERE}/publishers/google/models"
+_TUNED: Final = rf"{_PLACE}/endpoints/{_ID}"
+"""The model of an endpoint of one's own is not in the request. Its name is ``endpoints/ID``."""
+_OPERATION: Final = Operation("operation", "free")
+_FETCH: Final = Operation("operation", "free", reads_body=True)
+
+ROUTES: Final = (
+    route("POST", rf"(?:{_GOOGLES}/{_NAME}|{_TUNED}):generateContent", GENERATE),
+    route("POST", rf"(?:{_GOOGLES}/{_NAME}|{_TUNED}):streamGenerateContent", STREAM),
+    route("POST", rf"{_GOOGLES}/{_NAME}:embedContent", EMBED),
+    route("POST", rf"(?:{_GOOGLES}/{_NAME}|{_TUNED}):(?:countTokens|computeTokens)", COUNT),
+    route("POST", rf"{_GOOGLES}/(?:imagen-|imagegeneration){_NAME}:predict", IMAGES),
+    route(
+        "POST",
+        rf"{_GOOGLES}/(?:(?:text|gemini)-(?:multilingual-)?embedding-){_NAME}:predict",
+        VECTORS,
+    ),
+    route("POST", rf"{_GOOGLES}/{_NAME}:predictLongRunning", JOB),
+    route("POST", rf"{_GOOGLES}/{_NAME}:fetchPredictOperation", _FETCH),
+    route(
+        "GET",
+        rf"{_PLACE}/(?P<object>(?:publishers/google/models/{_NAME}/|tuningJobs/{_ID}/)?operations/{_ID})",
+        _OPERATION,
+    ),
+    # `publishers.models.list` is in v1beta1 alone: aiplatform_v1beta1.publishers.models of google-api-python-client.
+    route("GET", r"/v1beta1/publishers/google/models", MODELS),
+    route("GET", rf"{_V}/publishers/[a-z0-9-]+/models/{_NAME}", MODELS),
+    # https://cloud.google.com/vertex-ai/generative-ai/docs/start/openai
+    route("POST", rf"{_PLACE}/endpoints/openapi/chat/completions", COMPAT_CHAT),
+    # https://cloud.google.com/vertex-ai/generative-ai/docs/partner-models/mistral
+    route(
+        "POST",
+        rf"{_PLACE}/publishers/mistralai/models/{_NAME}:(?:rawPredict|streamRawPredict)",
+        MISTRAL,
+    ),
+    route("POST", rf"{_PLACE}/cachedContents", CACHE),
+    *kept(_PLACE, "cachedContents", "caches"),
+    route("POST", rf"{_PLACE}/(?:batchPredictionJobs|tuningJobs)", JOB),
+    *kept(_PLACE, "batchPredictionJobs", "batches"),
+    *kept(_PLACE, "tuningJobs", "tuning"),
+    route("POST", rf"{_PLACE}/interactions", INTERACTION),
+    route("GET", rf"{_PLACE}/interactions/(?P<object>{_ID})", Operation("interactions", "free")),
+    route(
+        "POST",
+        rf"{_PLACE}/interactions/(?P<object>{_ID})/cancel",
+        Operation("interactions", "free", reads_body=True),
+    ),
+)
