@@ -10,7 +10,7 @@ from tollhouse.families.base import Asked, Dialect, Request
 from tollhouse.families.formats.document import Document, parsed, refuse
 from tollhouse.families.google import fields
 from tollhouse.families.google.contents import Contents, refuse_video
-from tollhouse.families.google.models import can_reason, plain
+from tollhouse.families.google.models import can_reason, makes_video, may_write, plain
 from tollhouse.families.google.request import MAX_CAP, Detail
 from tollhouse.families.google.usage import MAPS, SEARCH
 from tollhouse.families.openai.media import elsewhere
@@ -69,7 +69,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
     modalities = {
         word.lower() for word in fields.words(values, "response_modalities", document, "")
     }
-    refuse_video("video" in modalities, "as an answer")
+    refuse_video("video" in modalities or makes_video(model), "as an answer")
     streams = fields.boolean(values, "stream")
     return Asked(
         model,
@@ -81,7 +81,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
         tier=fields.text(values, "service_tier", document).lower(),
         reasons=can_reason(model),
         asks=counts.asks | {part for word, part in _PARTS.items() if word in modalities},
-        may=counts.may,
+        may=counts.may | may_write(model),
         objects=counts.objects,
         detail=Detail("sse" if streams else "", counts.tools),
         document=counts,
@@ -107,15 +107,13 @@ def _objects(values: Mapping[str, Any], document: Document) -> list[str]:
 def _tools(found: Contents, values: Mapping[str, Any], document: Document) -> None:
     for tool in fields.objects(values, "tools"):
         found.rendered(tool)
-        kind = document.name(tool.get("type"))
+        kind = fields.text(tool, "type", document, "tool.")
         if kind in _TOOLS:
             found.use(_TOOLS[kind])
         elif kind not in _OF_CLIENT:
             found.elsewhere()
-        for name in tool.get("file_search_store_names") or ():
-            if not isinstance(name, str):
-                refuse('"file_search_store_names" must be a list of strings.')
-            found.store(document.name(name))
+        for name in fields.words(tool, "file_search_store_names", document, "tool."):
+            found.store(name)
 
 
 def _input(found: Contents, value: Any, document: Document) -> None:
@@ -126,7 +124,7 @@ def _input(found: Contents, value: Any, document: Document) -> None:
         for item in value:
             _input(found, item, document)
     elif isinstance(value, dict):
-        kind = document.name(value.get("type"))
+        kind = fields.text(value, "type", document, "input.")
         if kind in _MEDIA:
             _media(found, kind, value, document)
             return

@@ -10,6 +10,8 @@ _VERSION: Final = re.compile(r"gemini-(\d+)")
 _SILENT: Final = re.compile(
     r"gemini-(?:1\.|2\.0(?!.*think)|pro)|.*(?:-tts|embedding)|imagen|gemma-[123]"
 )
+_DRAWS: Final = re.compile(r"-image|banana")
+_DRAWN: Final = frozenset({"output_image"})
 _SPEAKS: Final = re.compile(r".*-tts(?:-|$)")
 
 
@@ -35,3 +37,13 @@ def only_speaks(name: str) -> bool:
     """Whether all that it writes is sound. The one price of its output is that of sound:
     https://ai.google.dev/gemini-api/docs/pricing."""
     return _SPEAKS.match(name) is not None
+
+
+def may_write(name: str) -> frozenset[str]:
+    """Parts of its output that a request need not ask for by name: models that draw do so by
+    default (https://ai.google.dev/gemini-api/docs/image-generation)."""
+    return _DRAWN if _DRAWS.search(name) is not None else frozenset()
+
+
+def makes_video(name: str) -> bool:
+    return name.startswith("gemini-omni")

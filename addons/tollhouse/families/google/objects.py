@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from tollhouse.families.formats.document import refuse, shown
 
@@ -14,13 +15,12 @@ _KEPT: Final = re.compile(
     rf"|(?:(?:(?:publishers/{ID}/)?models|tunedModels|fileSearchStores|tuningJobs)/[^/:]+/"
     rf"(?:upload/)?)?operations/{ID})"
 )
-_OF_API: Final = re.compile(
-    r"(?:https?://generativelanguage\.googleapis\.com(?::\d+)?/(?:(?:upload|download)/)?"
-    r"v1(?:beta|alpha)?/)?(?=files/)",
-    re.IGNORECASE,
+_FILE: Final = re.compile(
+    rf"/(?:(?:upload|download)/)?v1(?:beta|alpha)?/(files/{ID})(?::download)?"
 )
-_API: Final = re.compile(r"(?:[a-z]+:)?//(?:[^/@]*@)?generativelanguage\.googleapis\.com", re.I)
-_FILE: Final = re.compile(rf"(files/{ID})(?::download)?(?:\?alt=media)?")
+_HOST: Final = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
+_API: Final = "generativelanguage.googleapis.com"
+_STORAGE: Final = "storage.googleapis.com"
 
 
 def name_of(value: Any) -> str:
@@ -39,14 +39,27 @@ def asked_for(value: str, where: str) -> str:
 
 
 def file_of(uri: str) -> str:
-    """The file of the Files API that a ``fileUri`` means, "" if it means something else (a video of
-    YouTube, an object of Cloud Storage). Raises `Refused` for a URL of that API that names none."""
-    prefix = _OF_API.match(uri)
-    if prefix is None:
-        if _API.match(uri.strip()):
-            refuse('A "fileUri" at generativelanguage.googleapis.com must be that of a file.')
+    """The file of the Files API that a ``fileUri`` means, "" if it means something else: a page, a
+    video of YouTube, an object of Cloud Storage. Raises `Refused` for one that can't be told."""
+    name = uri if name_of(uri) == uri and uri.startswith("files/") else _file(uri)
+    if name is None:
+        refuse(
+            'A "fileUri" must be the "uri" of a file as its upload gave it, or an http, https or gs URL.'
+        )
+    return name
+
+
+def _file(uri: str) -> str | None:
+    try:
+        parts = urlsplit(uri)
+        host = (parts.hostname or "").lower()
+    except ValueError:
+        return None
+    if parts.scheme == "gs":
         return ""
-    match = _FILE.fullmatch(uri, prefix.end())
-    if match is None:
-        refuse('A "fileUri" of the Files API must be the file\'s own "uri", as its upload gave it.')
-    return match[1]
+    if parts.scheme not in ("http", "https") or "@" in parts.netloc or not _HOST.fullmatch(host):
+        return None
+    if host == _API:
+        match = _FILE.fullmatch(parts.path)
+        return None if match is None else match[1]
+    return "" if host == _STORAGE or not host.endswith(".googleapis.com") else None

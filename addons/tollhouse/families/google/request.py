@@ -16,7 +16,7 @@ from tollhouse.families.formats.document import Document, parsed, refuse
 from tollhouse.families.google import fields
 from tollhouse.families.google.contents import Contents, Found, refuse_video
 from tollhouse.families.google.fields import known, members
-from tollhouse.families.google.models import can_reason, only_speaks, plain
+from tollhouse.families.google.models import can_reason, makes_video, may_write, only_speaks, plain
 
 MAX_CAP: Final = 2**31 - 1
 MAX_CANDIDATES: Final = 128
@@ -85,7 +85,7 @@ def read_generate(request: Request, dialect: Dialect) -> Asked:
         tier=tier_of(values, document, request),
         reasons=budget != 0 and any(map(can_reason, (model, *others))),
         asks=found.asks | _modalities(config, document, model),
-        may=found.may,
+        may=found.may | may_write(model),
         kind=request.operation.kind,
         objects=found.objects,
         detail=Detail(_framing(request.query) if streams else "", found.tools),
@@ -183,7 +183,7 @@ def tier_of(values: Mapping[str, Any], document: Document, request: Request) -> 
 def _modalities(config: Mapping[str, Any], document: Document, model: str) -> frozenset[str]:
     where = "generationConfig."
     asked = {word.upper() for word in fields.words(config, "responseModalities", document, where)}
-    refuse_video("VIDEO" in asked, "as an answer")
+    refuse_video("VIDEO" in asked or makes_video(model), "as an answer")
     if only_speaks(model):
         asked.discard("AUDIO")
     return frozenset(part for word, part in _SPEECH.items() if word in asked)

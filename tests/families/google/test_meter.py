@@ -1,0 +1,197 @@
+"""Answers of Google, as they stream by."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.families.samples.google import ASKED, MODEL, PATH, STREAM, answer, counts, crlf
+
+from tollhouse.denial import Denial
+from tollhouse.families.base import AnswerHead, Dialect, Headers, Meter, Request
+from tollhouse.families.formats.sse import MAX_EVENT
+from tollhouse.families.google import GOOGLE
+from tollhouse.families.units import Charge, Units
+
+
+def meter(
+    path: str = STREAM, query: str = "alt=sse", body: bytes = ASKED, headers: Headers = ()
+) -> Meter:
+    operation = GOOGLE.operation("POST", path)
+    assert operation is not None
+    asked = GOOGLE.read(Request(operation, path, (), body, query), Dialect())
+    return GOOGLE.meter(asked, AnswerHead(200, headers))
+
+
+def fed(made: Meter, stream: bytes, size: int = 1 << 16) -> tuple[Charge, ...]:
+    out = b"".join(made.feed(stream[at : at + size]) for at in range(0, len(stream), size))
+    assert out + made.flush() == stream
+    return made.finish()
+
+
+def array(*elements: str) -> bytes:
+    return b"[" + b"\n,\r\n".join(element.encode() for element in elements) + b"\n]\n"
+
+
+PIECES = (
+    answer("Hel", **counts(9, 2, totalTokenCount=11)),
+    answer("lo.", usageMetadata={"trafficType": "ON_DEMAND"}),
+    answer("", **counts(9, 4, thoughtsTokenCount=3, totalTokenCount=16)),
+)
+CHARGE = Charge(MODEL, Units(input=9, output=7, reasoning=3, requests=1))
+
+
+@pytest.mark.parametrize("size", [1, 5, 100, 1 << 16])
+@pytest.mark.parametrize("framing", ["sse", "array"])
+def test_the_last_count_is_charged(framing: str, size: int) -> None:
+    """Each piece repeats the running total."""
+    if framing == "sse":
+        assert fed(meter(), crlf(*PIECES), size) == (CHARGE,)
+        return
+    made = meter(query="")
+    assert fed(made, array(*PIECES), size) == (CHARGE,)
+    assert made.done
+    assert made.output_seen == 7
+
+
+def test_counts_while_it_streams() -> None:
+    """Lower bounds, one after the other."""
+    made = meter(query="")
+    text = array(*PIECES)
+    first = len(b"[" + PIECES[0].encode())
+    made.feed(text[:first])
+    assert made.finish() == (Charge(MODEL, Units(input=9, output=2, requests=1)),)
+    assert (made.done, made.output_seen) == (False, 2)
+
+
+def test_our_element_in_an_array() -> None:
+    """Behind an element that has ended the client reads one more, and the array is whole."""
+    asked_for = GOOGLE.operation("POST", STREAM)
+    assert asked_for is not None
+    asked = GOOGLE.read(Request(asked_for, STREAM, (), ASKED), Dialect())
+    made = GOOGLE.meter(asked, AnswerHead(200, ()))
+    begun = b"[" + PIECES[0].encode()
+    assert made.boundary is None
+    made.feed(begun)
+    boundary = made.boundary
+    assert boundary is not None
+    boundary.sent(begun)
+    assert boundary.between
+    last = GOOGLE.last_event(Denial("budget_exceeded"), "call_7", asked)
+    *_, error = json.loads(begun + last)
+    assert error["error"]["code"] == 402
+    reader = meter(query="")
+    reader.feed(begun + last)
+    assert (reader.error, reader.done) == ("402", True)
+
+
+@pytest.mark.parametrize(
+    ("query", "stream"),
+    [
+        ("", b'[{"error":{"code":429,"message":"m","status":"RESOURCE_EXHAUSTED"}}]'),
+        ("", array(PIECES[0], '{"error":{"code":429,"message":"m"}}')),
+        ("alt=sse", b'{\n  "error": {\n    "code": 429,\n    "message": "m"\n  }\n}\n'),
+        ("alt=sse", b'[{\n  "error": {\n    "code": 429\n  }\n}\n]\n'),
+        ("alt=sse", crlf(PIECES[0]) + b'{\n  "error": {\n    "code": 429\n  }\n}'),
+        ("alt=sse", crlf(PIECES[0], '{"error":{"code":429}}')),
+    ],
+)
+def test_errors_under_200(query: str, stream: bytes) -> None:
+    """Bare JSON over several lines, an event, an element, an array of one."""
+    for size in (3, 1 << 16):
+        made = meter(query=query)
+        fed(made, stream, size)
+        assert made.error == "429"
+
+
+@pytest.mark.parametrize("size", [1 << 14, 1 << 22])
+@pytest.mark.parametrize("query", ["", "alt=sse"])
+@pytest.mark.parametrize("path", [PATH, STREAM])
+def test_an_answer_with_a_large_image(path: str, query: str, size: int) -> None:
+    """It is not kept, and its counts and its searches are read all the same."""
+    document: dict[str, Any] = {
+        "candidates": [
+            {
+                "content": {"parts": [{"inlineData": {"data": "A" * (MAX_EVENT + 1)}}]},
+                "groundingMetadata": {"webSearchQueries": ["a", "b"]},
+            }
+        ],
+        **counts(9, 1290),
+        "modelVersion": "gemini-3.5-flash",
+    }
+    text = json.dumps(document)
+    streamed = crlf(text) if query else array(text)
+    made = meter(path, query)
+    assert fed(made, streamed if path == STREAM else text.encode(), size) == (
+        Charge("gemini-3.5-flash", Units(input=9, output=1290, requests=1)),
+        Charge("google_search", Units(requests=2)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("metadata", "headers", "asked", "tier"),
+    [
+        ({"serviceTier": "priority"}, (), "", "priority"),
+        ({"serviceTier": "standard"}, (), "priority", "standard"),
+        ({"trafficType": "ON_DEMAND_FLEX"}, (), "", "flex"),
+        ({"trafficType": "ON_DEMAND"}, (), "priority", ""),
+        ({}, (("x-gemini-service-tier", "standard"),), "priority", "standard"),
+        ({}, (), "priority", "priority"),
+        ({}, (), "", ""),
+    ],
+)
+def test_the_tier_that_was_served(
+    metadata: dict[str, Any], headers: Headers, asked: str, tier: str
+) -> None:
+    """As the answer says it; an answer that says nothing was served as asked."""
+    body = json.dumps({"serviceTier": asked}).encode()
+    [charge] = fed(meter(PATH, "", body, headers), answer(**counts(9, 4, **metadata)).encode())
+    assert charge.tier == tier
+
+
+def test_output_that_is_sound() -> None:
+    """Of a model that only speaks it is plain output, of any other one a part of its own."""
+    details = {"candidatesTokensDetails": [{"modality": "AUDIO", "tokenCount": 4}]}
+    for model, audio in (("gemini-2.5-flash-tts", 0), ("gemini-next", 4)):
+        text = answer(**counts(9, 4, **details), modelVersion=model).encode()
+        [charge] = fed(meter(f"/v1beta/models/{model}:generateContent", "", ASKED), text)
+        assert charge.units == Units(input=9, output=4, output_audio=audio, requests=1)
+
+
+def test_images_that_were_filtered_out_cost_nothing() -> None:
+    """And a prompt that names the key of an image is no image."""
+    path = "/v1beta/models/imagen-4.0-generate-001:predict"
+    answered = {
+        "predictions": [
+            {"bytesBase64Encoded": "aGk=", "prompt": '"bytesBase64Encoded"'},
+            {"raiFilteredReason": "violence"},
+            {"mimeType": "image/png", "bytesBase64Encoded": "aGk="},
+        ]
+    }
+    for size in (1, 7, 1 << 16):
+        made = meter(path, "", b'{"instances":[{"prompt":"a"}]}')
+        charges = fed(made, json.dumps(answered).encode(), size)
+        assert charges == (Charge("", Units(images=2, requests=1)),)
+
+
+def test_a_stream_of_an_interaction() -> None:
+    """Counts may ride on any event, and the answer says when it is over."""
+    body = b'{"model":"gemini-3.5-flash","input":"a","stream":true}'
+    made = meter("/v1beta/interactions", "", body)
+    usage = {"total_input_tokens": 9, "total_output_tokens": 2, "total_tokens": 11}
+    made.feed(crlf(json.dumps({"event_type": "step.stop", "metadata": {"total_usage": usage}})))
+    assert made.finish() == (Charge("", Units(input=9, output=2, requests=1)),)
+    assert not made.done
+    usage |= {"grounding_tool_count": [{"type": "google_search", "count": 3}]}
+    whole = {"id": "v1_a", "model": "gemini-3.5-flash", "usage": usage}
+    made.feed(crlf(json.dumps({"event_type": "interaction.completed", "interaction": whole})))
+    assert made.done
+    assert made.created == ("v1_a",)
+    assert made.finish() == (
+        Charge("gemini-3.5-flash", Units(input=9, output=2, requests=1)),
+        Charge("google_search", Units(requests=3)),
+    )
+    error = {"event_type": "error", "error": {"code": "internal", "message": "m"}}
+    made.feed(crlf(json.dumps(error)))
+    assert made.error == "internal"
