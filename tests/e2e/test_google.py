@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,12 +45,14 @@ def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
         tool = {"input": "0", "output": "0", "request": "0.035"}
         settings: Any = {
             "providers.gemini": entry,
+            "providers.vertex": entry,
             'prices."gemini/google_search"': tool,
         }
         with open_road(
             tmp_path_factory.mktemp("google"), settings, standin=standin, limits=("10 usd/day",)
         ) as road:
-            road.gateway.tollhouse("key", "set", "gemini", stdin=REAL_KEY)
+            for provider in ("gemini", "vertex"):
+                road.gateway.tollhouse("key", "set", provider, stdin=REAL_KEY)
             yield road
 
 
@@ -295,3 +298,70 @@ def test_openai_format(road: Road) -> None:
     assert received.get_all("authorization") == []
     assert received.document()["stream_options"] == {"include_usage": True}
     assert_charged(road, Decimal(7 * IN + 9 * OUT) / 10**9)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_interaction(road: Road, client: genai.Client, stream: bool) -> None:
+    """The model stands in the body, and the usage in the last event."""
+    whole = {
+        "id": "v1_abc",
+        "object": "interaction",
+        "model": MODEL,
+        "status": "completed",
+        "created": "2026-11-28T00:00:00Z",
+        "updated": "2026-11-28T00:00:00Z",
+        "steps": [],
+        "usage": {"total_input_tokens": 7, "total_output_tokens": 2, "total_tokens": 9},
+    }
+    if stream:
+        events = [
+            {"event_type": "interaction.created", "interaction": {**whole, "usage": None}},
+            {"event_type": "interaction.completed", "interaction": whole},
+        ]
+        frames = [f"data: {json.dumps(event)}\n\n".encode() for event in events]
+        body = [*frames, b"data: [DONE]\n\n"]
+        road.standin.script(reply(200, body, [("content-type", "text/event-stream")]))
+        seen = [
+            e.event_type for e in client.interactions.create(model=MODEL, input=SAID, stream=True)
+        ]
+        assert seen == ["interaction.created", "interaction.completed"]
+    else:
+        headers = [("content-type", "application/json")]
+        road.standin.script(reply(200, json.dumps(whole).encode(), headers))
+        assert client.interactions.create(model=MODEL, input=SAID).id == "v1_abc"
+    assert_charged(road, Decimal(7 * IN + 2 * OUT) / 10**9)
+
+
+def test_an_upload(road: Road, client: genai.Client, tmp_path: Path) -> None:
+    """Both steps of the SDK's upload pass, the file's bytes as they are, and nothing is charged."""
+    file = tmp_path / "toll.txt"
+    file.write_bytes(b"any bytes \xff")
+    url = "https://generativelanguage.googleapis.com/upload/v1beta/files?upload_id=u1&upload_protocol=resumable"
+    done = {"file": {"name": "files/f1", "mimeType": "text/plain"}}
+    road.standin.script(
+        reply(200, b"", [("x-goog-upload-url", url), ("x-goog-upload-status", "active")]),
+        reply(200, json.dumps(done).encode(), [("x-goog-upload-status", "final")]),
+    )
+    assert client.files.upload(file=str(file)).name == "files/f1"
+    first, second = road.standin.wait_count(2)
+    assert first.get("x-goog-upload-command") == "start"
+    assert second.body == b"any bytes \xff"
+    assert second.target.endswith("?upload_id=u1&upload_protocol=resumable")
+    assert second.get_all("x-goog-api-key") == [REAL_KEY]
+    assert_charged(road, Decimal(0), Decimal(0))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_vertex(road: Road, stream: bool) -> None:
+    """Vertex in express mode."""
+    with genai.Client(enterprise=True, api_key=PLACEHOLDER) as client:
+        if stream:
+            chunks = client.models.generate_content_stream(model=MODEL, contents=SAID)
+            text = "".join(chunk.text or "" for chunk in chunks)
+        else:
+            text = client.models.generate_content(model=MODEL, contents=SAID).text or ""
+    assert text == TEXT
+    [received] = road.standin.wait_count(1)
+    assert received.sni == "aiplatform.googleapis.com"
+    assert received.get_all("x-goog-api-key") == [REAL_KEY]
+    assert_charged(road, COST, provider="vertex")
