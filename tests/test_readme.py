@@ -111,6 +111,25 @@ def _with_names(pattern: str) -> str:
     return pattern
 
 
+_WORDS = (
+    ("/v1(?:beta1)?(?:/projects/[A-Za-z0-9._:-]+/locations/[a-z0-9-]+)?", "/VERSION[/PLACE]"),
+    ("/v1(?:beta1)?/projects/[A-Za-z0-9._:-]+/locations/[a-z0-9-]+", "/VERSION/PLACE"),
+    ("(?:models|tunedModels)/[A-Za-z0-9._-]+", "MODEL"),
+    ("/v1(?:beta|alpha)?", "/VERSION"),
+    ("/v1(?:beta1)?", "/VERSION"),
+    ("(?:[A-Za-z0-9._@-]|%40)+", "{id}"),
+    *((ids, "{id}") for ids in ("[A-Za-z0-9._-]+", "[A-Za-z0-9._~-]+", "[a-z0-9-]+")),
+    *(("(?P<object>", "(?:"), ("(?:", "{"), (")", "}"), ("|", ",")),
+)
+
+
+def _of_google(pattern: str) -> str:
+    """A route's pattern as the table has it: a question mark stands behind what may be missing."""
+    for part, word in _WORDS:
+        pattern = pattern.replace(part, word)
+    return re.sub(r"\{((?:[^{},?]|\{id\})+)\}(?!\?)", r"\1", pattern).replace("{id}", "id")
+
+
 def test_open_endpoints() -> None:
     """The open endpoints are those of the built-in providers; the others of their tables are closed."""
     named = [
@@ -121,7 +140,13 @@ def test_open_endpoints() -> None:
     ]
     parameter = re.compile(r"(?:\(\?P<object\d*>)?\[A-Za-z0-9[._:-]*\]\+\)?")
     opened = [
-        (provider.name, route.method, parameter.sub("{id}", _with_names(route.path.pattern)))
+        (
+            provider.name,
+            route.method,
+            _of_google(route.path.pattern)
+            if provider.family.name == "google"
+            else parameter.sub("{id}", _with_names(route.path.pattern)),
+        )
         for provider in BUILT_IN
         for route in provider.family.routes
         if route.operation.cost in ("metered", "free")

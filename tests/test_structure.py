@@ -21,6 +21,12 @@ SAME_MODULES = {
     "client": "`control.client` and `ledger.store.client` are each the client of their room's server.",
     "objects": "`accounts.objects` keeps ids, and a family's finds them in its own bodies.",
     "errors": "A family's errors are of one of the forms of `families.formats.errors`.",
+    "estimate": "Each family has its own.",
+    "meter": "Each family has its own.",
+    "request": "Each family has its own.",
+    "rewrite": "Each family has its own.",
+    "routes": "Each family has its own.",
+    "usage": "Each family has its own.",
     "models": "`admit.models` is the gate `Models`, `config.models` the tables of the file, and a family has its own models.",
 }
 """Names that several modules have, and why."""

@@ -12,6 +12,7 @@ from tollhouse.control.key_desk import named_providers, paths_of, policy_line, w
 from tollhouse.credential.fields import contents
 from tollhouse.credential.lease import CredentialUnavailable, Lease, Reader
 from tollhouse.dispatch.sign import check_lease
+from tollhouse.providers import DEFAULT
 from tollhouse.stores import open_reader
 
 TIMEOUT_S: Final = 15.0
@@ -100,8 +101,8 @@ def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
             )
         elif usable:
             yield Finding("ok", f"There is a key for {provider.name} at {', '.join(usable)}.")
-        elif not broken and (provider.family.metered or provider.name in config.providers):
-            # A built-in provider of which only the list of models is open needs no key.
+        elif not broken and (provider.name == DEFAULT.name or provider.name in config.providers):
+            # A built-in provider that nothing names needs no key.
             put = f"Put one there (field {config.vault.field}), if {provider.name} is to be called."
             yield Finding(
                 "warn",

@@ -19,7 +19,7 @@ from tollhouse.dispatch.answer import Answer, UpstreamError
 from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.dispatch.verdict import verdict_on_key
-from tollhouse.providers import Provider
+from tollhouse.providers import DEFAULT, Provider
 
 Row = dict[str, Any]
 
@@ -45,13 +45,13 @@ class KeyDesk:
 
     async def read(self) -> list[Row]:
         """The same of each path that the configuration can name, read now. What is missing is left out, but for a
-        provider that has no key at all though it is open."""
+        provider that has no key at all though the file, or the base URL, names it."""
         rows = []
         for provider in catalog(self._config).providers:
             found = [status async for status in self._statuses(provider)]
             there = [status for status in found if status.state != "missing"]
             if not there and not (
-                provider.family.metered or provider.name in self._config.providers
+                provider.name == DEFAULT.name or provider.name in self._config.providers
             ):
                 continue
             rows += [row for status in there or found for row in _rows(status)]

@@ -2,10 +2,10 @@
 
 routes        the endpoints
 request       the body of a request to a model, read strictly
-fields        the members of a request's objects, in either spelling
+spelled       the members of a request's objects, in either spelling
 contents      what its contents and tools hold
-media         tokens of images, sound, video and documents
-objects       names of objects that Google keeps
+inline_media  tokens of images, sound, video and documents
+kept_names    names of objects that Google keeps
 models        what a model's name says
 estimate      the tokens that a request will take
 rewrite       a lowered cap

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tollhouse.families.base import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.formats.document import refuse
-from tollhouse.families.google import fields
+from tollhouse.families.google import spelled
 from tollhouse.families.google.estimate import input_tokens
 from tollhouse.families.google.models import plain
 from tollhouse.families.google.request import Detail, cache_contents
@@ -22,7 +22,7 @@ _DEFAULT_HOURS: Final = 1
 
 def read_new(request: Request, dialect: Dialect) -> Asked:
     document, values, found = cache_contents(request)
-    model = plain(fields.text(values, "model", document).rpartition("/models/")[2])
+    model = plain(spelled.text(values, "model", document).rpartition("/models/")[2])
     if not model:
         refuse('The body has no "model".')
     return Asked(

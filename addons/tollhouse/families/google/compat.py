@@ -8,8 +8,8 @@ from typing import Any, Final
 from tollhouse.families.base import Asked, Dialect, Request
 from tollhouse.families.formats.document import Document
 from tollhouse.families.formats.kinds import Kind
+from tollhouse.families.google.kept_names import asked_for
 from tollhouse.families.google.models import can_reason, plain
-from tollhouse.families.google.objects import asked_for
 from tollhouse.families.openai import estimate, meter, rewrite
 from tollhouse.families.openai import request as openai
 

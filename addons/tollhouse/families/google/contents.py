@@ -9,10 +9,10 @@ from typing import Any, Final, NamedTuple
 from tollhouse.denial import Refused
 from tollhouse.families.formats.document import Document, refuse
 from tollhouse.families.formats.text_tokens import text_tokens
-from tollhouse.families.google import fields, media
-from tollhouse.families.google.fields import known, members
+from tollhouse.families.google import inline_media, spelled
+from tollhouse.families.google.kept_names import asked_for, file_of
 from tollhouse.families.google.models import version
-from tollhouse.families.google.objects import asked_for, file_of
+from tollhouse.families.google.spelled import known, members
 from tollhouse.families.google.usage import MAPS, SEARCH
 from tollhouse.families.openai.estimate import (
     RENDERED_BYTES_MOST,
@@ -69,7 +69,7 @@ class Found(NamedTuple):
     tools: frozenset[str]
 
 
-class Contents:
+class InputCount:
     """Counts one request. Raises `Refused` for what can be read in two ways."""
 
     def __init__(self, document: Document, model: str, resolution: str = "") -> None:
@@ -106,7 +106,7 @@ class Contents:
             return
         if not isinstance(content, dict):
             refuse(f'"{where}" must be an object.')
-        for part in fields.objects(members(content, CONTENT, where + "."), "parts", where + "."):
+        for part in spelled.objects(members(content, CONTENT, where + "."), "parts", where + "."):
             self.part(part)
 
     def contents(self, values: Mapping[str, Any], name: str) -> None:
@@ -114,7 +114,7 @@ class Contents:
         if isinstance(value, str):
             self.content(value, name)
             return
-        for content in fields.objects(values, name):
+        for content in spelled.objects(values, name):
             self.content(content, name)
 
     def part(self, part: Mapping[str, Any]) -> None:
@@ -126,11 +126,11 @@ class Contents:
                     refuse('"part.text" must be a string.')
                 self.text(value)
             elif name == "inlineData":
-                self._inline(fields.obj(values, name) or {}, values)
+                self._inline(spelled.obj(values, name) or {}, values)
             elif name == "fileData":
-                self._file(fields.obj(values, name) or {})
+                self._file(spelled.obj(values, name) or {})
             elif name == "functionResponse":
-                self._response(fields.obj(values, name) or {})
+                self._response(spelled.obj(values, name) or {})
             elif name not in ("videoMetadata", "mediaResolution", "thought"):
                 self.rendered(value)
         for name, value in part.items():
@@ -138,7 +138,7 @@ class Contents:
                 self.rendered({name: value})
 
     def tools(self, values: Mapping[str, Any]) -> None:
-        tools = fields.objects(values, "tools")
+        tools = spelled.objects(values, "tools")
         if tools:
             self._worst += TOOLS_MOST
         for tool in tools:
@@ -150,9 +150,9 @@ class Contents:
                 elif name == "googleMaps":
                     self._tools.add(MAPS)
                 elif name == "fileSearch":
-                    self._stores(fields.obj(found, name) or {})
+                    self._stores(spelled.obj(found, name) or {})
                 elif name == "functionDeclarations":
-                    functions = fields.objects(found, name)
+                    functions = spelled.objects(found, name)
                     self._typical += TOKENS_PER_FUNCTION * len(functions)
                     self._worst += TOKENS_PER_MESSAGE_MOST * len(functions)
             ran = [
@@ -200,7 +200,9 @@ class Contents:
 
     def media(self, mime: str, data: Data, resolution: str = "", fps: float = 1.0) -> None:
         self._kind(mime)
-        typical, worst = media.tokens(mime, data, resolution or self._resolution, self._third, fps)
+        typical, worst = inline_media.tokens(
+            mime, data, resolution or self._resolution, self._third, fps
+        )
         self._typical += typical
         self._worst += worst or 0.0
         self._hidden = self._hidden or worst is None
@@ -233,15 +235,15 @@ class Contents:
         data = self.look(values.get("data"))
         if data is None:
             refuse('"inlineData.data" must be a string of base64.')
-        video = members(fields.obj(part, "videoMetadata") or {}, _VIDEO, "videoMetadata.")
+        video = members(spelled.obj(part, "videoMetadata") or {}, _VIDEO, "videoMetadata.")
         fps = video.get("fps", 1)
         if not isinstance(fps, int | float) or isinstance(fps, bool) or not 0 < fps <= 1_000:
             refuse('"videoMetadata.fps" must be a number above 0.')
-        level = members(fields.obj(part, "mediaResolution") or {}, _LEVEL, "mediaResolution.")
+        level = members(spelled.obj(part, "mediaResolution") or {}, _LEVEL, "mediaResolution.")
         self.media(
-            fields.text(values, "mimeType", self._document, "inlineData."),
+            spelled.text(values, "mimeType", self._document, "inlineData."),
             data,
-            fields.text(level, "level", self._document, "mediaResolution.").upper(),
+            spelled.text(level, "level", self._document, "mediaResolution.").upper(),
             float(fps),
         )
 
@@ -250,18 +252,18 @@ class Contents:
         uri = self.look(values.get("fileUri"))
         if uri is None:
             refuse('"fileData.fileUri" must be a string.')
-        self.link(uri.head, fields.text(values, "mimeType", self._document, "fileData."))
+        self.link(uri.head, spelled.text(values, "mimeType", self._document, "fileData."))
 
     def _response(self, response: Mapping[str, Any]) -> None:
         """The result of a function may hold media."""
         values = members(response, _RESPONSE, "functionResponse.")
-        for part in fields.objects(values, "parts", "functionResponse."):
+        for part in spelled.objects(values, "parts", "functionResponse."):
             self.part(part)
         self.rendered({key: value for key, value in response.items() if key != "parts"})
 
     def _stores(self, search: Mapping[str, Any]) -> None:
         values = members(search, _STORES, "fileSearch.")
-        for name in fields.words(values, "fileSearchStoreNames", self._document, "fileSearch."):
+        for name in spelled.words(values, "fileSearchStoreNames", self._document, "fileSearch."):
             self.store(name)
 
     def _inside(self, value: Any) -> float:

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from tollhouse.families.base import Asked, Dialect, Headers, Limits, Mode, Request
 from tollhouse.families.formats.document import parsed
+from tollhouse.families.google.kept_names import file_of, name_of
 from tollhouse.families.google.models import plain
-from tollhouse.families.google.objects import file_of, name_of
 from tollhouse.families.google.request import model_of
 from tollhouse.families.units import Estimate, Units
 

@@ -8,14 +8,14 @@ from typing import Any, Final
 
 from tollhouse.families.base import Asked, Dialect, Request
 from tollhouse.families.formats.document import Document, parsed, refuse
-from tollhouse.families.google import fields
-from tollhouse.families.google.contents import Contents, refuse_video
+from tollhouse.families.google import spelled
+from tollhouse.families.google.contents import InputCount, refuse_video
 from tollhouse.families.google.models import can_reason, makes_video, may_write, plain
 from tollhouse.families.google.request import MAX_CAP, Detail
 from tollhouse.families.google.usage import MAPS, SEARCH
 from tollhouse.families.openai.media import elsewhere
 
-BODY: Final = fields.known(
+BODY: Final = spelled.known(
     *("model", "agent", "input", "stream", "store", "background", "tools", "system_instruction"),
     *("generation_config", "previous_interaction_id", "cached_content", "continuation_token"),
     *("environment", "response_modalities", "response_format", "response_mime_type"),
@@ -28,7 +28,7 @@ _NOT_INPUT: Final = frozenset(
         *("input", "tools", "webhook_config", "response_mime_type", "cached_content"),
     }
 )
-_CONFIG: Final = fields.known("max_output_tokens", "thinking_level", "thinking_summaries")
+_CONFIG: Final = spelled.known("max_output_tokens", "thinking_level", "thinking_summaries")
 _UNSEEN: Final = ("previous_interaction_id", "continuation_token", "environment", "agent")
 _OF_CLIENT: Final = frozenset({"function", "computer_use"})
 _TOOLS: Final = {"google_search": SEARCH, "google_maps": MAPS}
@@ -46,14 +46,14 @@ def read(request: Request, dialect: Dialect) -> Asked:
     tree = document.tree
     _refuse_variants(tree, BODY)
     values = {key: value for key, value in tree.items() if value is not None}
-    model, agent = (fields.text(values, name, document) for name in ("model", "agent"))
+    model, agent = (spelled.text(values, name, document) for name in ("model", "agent"))
     if bool(model) == bool(agent):
         refuse('The body must have either a "model" or an "agent".')
-    config = fields.obj(values, "generation_config") or {}
+    config = spelled.obj(values, "generation_config") or {}
     _refuse_variants(config, _CONFIG)
-    cap = fields.integer(config, "max_output_tokens", 0, MAX_CAP, "generation_config.")
+    cap = spelled.integer(config, "max_output_tokens", 0, MAX_CAP, "generation_config.")
     model = plain(model or agent)
-    found = Contents(document, model)
+    found = InputCount(document, model)
     _tools(found, values, document)
     _input(found, values.get("input"), document)
     for key, value in values.items():
@@ -64,13 +64,13 @@ def read(request: Request, dialect: Dialect) -> Asked:
     found.objects += _objects(values, document)
     if "cached_content" in values:
         found.cached(values["cached_content"])
-    background = fields.boolean(values, "background")
+    background = spelled.boolean(values, "background")
     counts = found.found()
     modalities = {
-        word.lower() for word in fields.words(values, "response_modalities", document, "")
+        word.lower() for word in spelled.words(values, "response_modalities", document, "")
     }
     refuse_video("video" in modalities or makes_video(model), "as an answer")
-    streams = fields.boolean(values, "stream")
+    streams = spelled.boolean(values, "stream")
     return Asked(
         model,
         # An agent calls models of its own choice.
@@ -78,7 +78,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
         # What works in the background goes on when the stream has ended, so all of it is held.
         stream=streams and not background and not agent,
         cap=None if agent else cap or None,
-        tier=fields.text(values, "service_tier", document).lower(),
+        tier=spelled.text(values, "service_tier", document).lower(),
         reasons=can_reason(model),
         asks=counts.asks | {part for word, part in _PARTS.items() if word in modalities},
         may=counts.may | may_write(model),
@@ -88,7 +88,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
     )
 
 
-def _refuse_variants(found: Mapping[str, Any], known: fields.Known) -> None:
+def _refuse_variants(found: Mapping[str, Any], known: spelled.Known) -> None:
     names = {name.replace("_", ""): name for name in known}
     for key in found:
         name = names.get(key.replace("_", "").lower())
@@ -101,22 +101,22 @@ def _objects(values: Mapping[str, Any], document: Document) -> list[str]:
     names = ["previous_interaction_id"]
     if isinstance(values.get("environment"), str):
         names.append("environment")
-    return [name for key in names if (name := fields.text(values, key, document))]
+    return [name for key in names if (name := spelled.text(values, key, document))]
 
 
-def _tools(found: Contents, values: Mapping[str, Any], document: Document) -> None:
-    for tool in fields.objects(values, "tools"):
+def _tools(found: InputCount, values: Mapping[str, Any], document: Document) -> None:
+    for tool in spelled.objects(values, "tools"):
         found.rendered(tool)
-        kind = fields.text(tool, "type", document, "tool.")
+        kind = spelled.text(tool, "type", document, "tool.")
         if kind in _TOOLS:
             found.use(_TOOLS[kind])
         elif kind not in _OF_CLIENT:
             found.elsewhere()
-        for name in fields.words(tool, "file_search_store_names", document, "tool."):
+        for name in spelled.words(tool, "file_search_store_names", document, "tool."):
             found.store(name)
 
 
-def _input(found: Contents, value: Any, document: Document) -> None:
+def _input(found: InputCount, value: Any, document: Document) -> None:
     """A text, a content, or a list of contents or of turns and steps that hold them."""
     if isinstance(value, str):
         found.text(value)
@@ -124,7 +124,7 @@ def _input(found: Contents, value: Any, document: Document) -> None:
         for item in value:
             _input(found, item, document)
     elif isinstance(value, dict):
-        kind = fields.text(value, "type", document, "input.")
+        kind = spelled.text(value, "type", document, "input.")
         if kind in _MEDIA:
             _media(found, kind, value, document)
             return
@@ -139,8 +139,8 @@ def _input(found: Contents, value: Any, document: Document) -> None:
         found.rendered(rest)
 
 
-def _media(found: Contents, kind: str, value: Mapping[str, Any], document: Document) -> None:
-    mime = fields.text(value, "mime_type", document) or _MEDIA[kind]
+def _media(found: InputCount, kind: str, value: Mapping[str, Any], document: Document) -> None:
+    mime = spelled.text(value, "mime_type", document) or _MEDIA[kind]
     uri, data = found.look(value.get("uri")), found.look(value.get("data"))
     if uri is not None:
         found.link(uri.head, mime)

@@ -11,12 +11,12 @@ from typing import Any, Final
 
 from tollhouse.families.base import AnswerHead, Asked, Boundary, Dialect, Limits, Mode, Request
 from tollhouse.families.formats.document import parsed, refuse
-from tollhouse.families.google import fields
-from tollhouse.families.google.contents import Contents, Found
-from tollhouse.families.google.fields import known, members
+from tollhouse.families.google import spelled
+from tollhouse.families.google.contents import Found, InputCount
 from tollhouse.families.google.meter import ElementMeter
 from tollhouse.families.google.request import Detail, model_of
-from tollhouse.families.google.told import Told
+from tollhouse.families.google.spelled import known, members
+from tollhouse.families.google.told import Reported
 from tollhouse.families.google.usage import count
 from tollhouse.families.units import Charge, Estimate, Units
 
@@ -31,10 +31,10 @@ _IMAGES: Final = (b'"bytesBase64Encoded"', b'"gcsUri"')
 def read_images(request: Request, dialect: Dialect) -> Asked:
     document = parsed(request.body)
     values = members(document.tree, _BODY)
-    parameters = members(fields.obj(values, "parameters") or {}, _PARAMETERS, "parameters.")
-    samples = fields.integer(parameters, "sampleCount", 1, _MOST_IMAGES, "parameters.")
+    parameters = members(spelled.obj(values, "parameters") or {}, _PARAMETERS, "parameters.")
+    samples = spelled.integer(parameters, "sampleCount", 1, _MOST_IMAGES, "parameters.")
     # The default differs by model: 1 to 4, the same page.
-    images = (4 if samples is None else samples) * max(len(fields.objects(values, "instances")), 1)
+    images = (4 if samples is None else samples) * max(len(spelled.objects(values, "instances")), 1)
     return Asked(
         model_of(request.path), writes=False, reasons=False, detail=Detail(), document=images
     )
@@ -85,8 +85,8 @@ def read_vectors(request: Request, dialect: Dialect) -> Asked:
     document = parsed(request.body)
     values = members(document.tree, _BODY)
     model = model_of(request.path)
-    contents = Contents(document, model)
-    instances = fields.objects(values, "instances")
+    contents = InputCount(document, model)
+    instances = spelled.objects(values, "instances")
     if not instances:
         refuse('The body has no "instances".')
     for instance in instances:
@@ -100,7 +100,7 @@ def read_vectors(request: Request, dialect: Dialect) -> Asked:
 def estimate_vectors(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
     found: Found = asked.document
     tokens = found.worst if mode == "worst" else found.typical
-    # Characters are never more than bytes; `Contents` counts two for each in its worst case.
+    # Characters are never more than bytes; `InputCount` counts two for each in its worst case.
     characters = 0 if by_tokens(asked.model) else found.worst
     return Estimate(Units(input=0 if characters else tokens, characters=characters, requests=1))
 
@@ -111,7 +111,7 @@ def by_tokens(model: str) -> bool:
     return model.startswith("gemini-")
 
 
-class _Vectors(Told):
+class _Vectors(Reported):
     def __init__(self, asked: Asked, head: AnswerHead) -> None:
         super().__init__(asked, head)
         self._by_tokens = by_tokens(asked.model)

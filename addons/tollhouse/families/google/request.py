@@ -13,10 +13,10 @@ from urllib.parse import parse_qsl
 
 from tollhouse.families.base import Asked, Dialect, Request
 from tollhouse.families.formats.document import Document, parsed, refuse
-from tollhouse.families.google import fields
-from tollhouse.families.google.contents import Contents, Found, refuse_video
-from tollhouse.families.google.fields import known, members
+from tollhouse.families.google import spelled
+from tollhouse.families.google.contents import Found, InputCount, refuse_video
 from tollhouse.families.google.models import can_reason, makes_video, may_write, only_speaks, plain
+from tollhouse.families.google.spelled import known, members
 
 MAX_CAP: Final = 2**31 - 1
 MAX_CANDIDATES: Final = 128
@@ -64,14 +64,14 @@ def read_generate(request: Request, dialect: Dialect) -> Asked:
     document, values = _body(request)
     model = model_of(request.path)
     _same_model(values, document, request.path)
-    config = members(fields.obj(values, "generationConfig") or {}, CONFIG, "generationConfig.")
+    config = members(spelled.obj(values, "generationConfig") or {}, CONFIG, "generationConfig.")
     where = "generationConfig."
-    cap = fields.integer(config, "maxOutputTokens", 0, MAX_CAP, where)
-    choices = fields.integer(config, "candidateCount", 0, MAX_CANDIDATES, where) or 1
+    cap = spelled.integer(config, "maxOutputTokens", 0, MAX_CAP, where)
+    choices = spelled.integer(config, "candidateCount", 0, MAX_CANDIDATES, where) or 1
     thinking = members(
-        fields.obj(config, "thinkingConfig", where) or {}, _THINKING, where + "thinkingConfig."
+        spelled.obj(config, "thinkingConfig", where) or {}, _THINKING, where + "thinkingConfig."
     )
-    budget = fields.integer(thinking, "thinkingBudget", -1, MAX_CAP, where + "thinkingConfig.")
+    budget = spelled.integer(thinking, "thinkingBudget", -1, MAX_CAP, where + "thinkingConfig.")
     found = _count(document, values, model, config)
     others, unknown = _routing(config, document)
     streams = request.operation.kind == "stream"
@@ -96,7 +96,7 @@ def read_generate(request: Request, dialect: Dialect) -> Asked:
 def read_count(request: Request, dialect: Dialect) -> Asked:
     """``countTokens`` and other requests that cost nothing: only the objects that they name count."""
     document, values = _body(request)
-    inner = fields.obj(values, "generateContentRequest")
+    inner = spelled.obj(values, "generateContentRequest")
     if inner is not None:
         values = members(inner, BODY, "generateContentRequest.")
     found = _count(document, values, "", {})
@@ -108,8 +108,8 @@ def read_embed(request: Request, dialect: Dialect) -> Asked:
     document, values = _body(request)
     model = model_of(request.path)
     several = "requests" in values
-    contents = Contents(document, model)
-    for one in fields.objects(values, "requests") if several else [values]:
+    contents = InputCount(document, model)
+    for one in spelled.objects(values, "requests") if several else [values]:
         inner = members(one, BODY, "requests.") if several else values
         _same_model(inner, document, request.path)
         contents.content(inner.get("content", {}), "content")
@@ -135,7 +135,7 @@ def _body(request: Request) -> tuple[Document, dict[str, Any]]:
 
 def _same_model(values: Mapping[str, Any], document: Document, path: str) -> None:
     """A body may repeat the model of the path, and no other."""
-    name = fields.text(values, "model", document)
+    name = spelled.text(values, "model", document)
     if name and name != model_of(path) and plain(name.rpartition("/models/")[2]) != model_of(path):
         refuse('The "model" of the body is not that of the path.')
 
@@ -143,8 +143,8 @@ def _same_model(values: Mapping[str, Any], document: Document, path: str) -> Non
 def _count(
     document: Document, values: Mapping[str, Any], model: str, config: Mapping[str, Any]
 ) -> Found:
-    resolution = fields.text(config, "mediaResolution", document, "generationConfig.").upper()
-    contents = Contents(document, model, resolution)
+    resolution = spelled.text(config, "mediaResolution", document, "generationConfig.").upper()
+    contents = InputCount(document, model, resolution)
     contents.contents(values, "contents")
     if "content" in values:
         contents.content(values["content"], "content")
@@ -164,14 +164,14 @@ def _count(
 def cache_contents(request: Request) -> tuple[Document, dict[str, Any], Found]:
     """Of ``cachedContents``: the body, its known members, and what is to be kept."""
     document, values = _body(request)
-    model = plain(fields.text(values, "model", document).rpartition("/models/")[2])
+    model = plain(spelled.text(values, "model", document).rpartition("/models/")[2])
     return document, values, _count(document, values, model, {})
 
 
 def tier_of(values: Mapping[str, Any], document: Document, request: Request) -> str:
     """The service tier that is asked for: in the body at Gemini, in a header at Vertex
     (https://cloud.google.com/vertex-ai/generative-ai/docs/flex-paygo)."""
-    said = fields.text(values, "serviceTier", document).lower()
+    said = spelled.text(values, "serviceTier", document).lower()
     if said in ("", "unspecified", "service_tier_unspecified"):
         for name, value in request.headers:
             if name in _TIER_HEADERS and value.strip().lower() in ("flex", "priority"):
@@ -182,7 +182,7 @@ def tier_of(values: Mapping[str, Any], document: Document, request: Request) -> 
 
 def _modalities(config: Mapping[str, Any], document: Document, model: str) -> frozenset[str]:
     where = "generationConfig."
-    asked = {word.upper() for word in fields.words(config, "responseModalities", document, where)}
+    asked = {word.upper() for word in spelled.words(config, "responseModalities", document, where)}
     refuse_video("VIDEO" in asked or makes_video(model), "as an answer")
     if only_speaks(model):
         asked.discard("AUDIO")
@@ -193,12 +193,12 @@ def _routing(config: Mapping[str, Any], document: Document) -> tuple[tuple[str, 
     """The models that Vertex may take instead: https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerationConfig#RoutingConfig."""
     if "modelConfig" in config:
         return (), True
-    routing = fields.obj(config, "routingConfig", "generationConfig.")
+    routing = spelled.obj(config, "routingConfig", "generationConfig.")
     if routing is None:
         return (), False
     modes = members(routing, _ROUTING, "routingConfig.")
-    manual = members(fields.obj(modes, "manualMode") or {}, known("modelName"), "manualMode.")
-    name = plain(fields.text(manual, "modelName", document))
+    manual = members(spelled.obj(modes, "manualMode") or {}, known("modelName"), "manualMode.")
+    name = plain(spelled.text(manual, "modelName", document))
     return ((name,) if name else ()), "autoMode" in modes or not name
 
 

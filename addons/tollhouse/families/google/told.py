@@ -8,8 +8,8 @@ from typing import Any, Final
 from tollhouse.families.base import AnswerHead, Asked
 from tollhouse.families.formats.text_tokens import text_tokens
 from tollhouse.families.google.errors import code_of
+from tollhouse.families.google.kept_names import name_of
 from tollhouse.families.google.models import only_speaks, plain
-from tollhouse.families.google.objects import name_of
 from tollhouse.families.google.usage import (
     PROVISIONED,
     TIERS,
@@ -27,7 +27,7 @@ _AUDIO_BYTES_PER_TOKEN: Final = 1_500
 https://ai.google.dev/gemini-api/docs/speech-generation."""
 
 
-class Told:
+class Reported:
     """An answer of ``generateContent``. Counts are cumulative: the last replaces the one before."""
 
     def __init__(self, asked: Asked, head: AnswerHead) -> None:
@@ -116,14 +116,14 @@ class Told:
                         self._tokens += len(data) * 3 / 4 / _AUDIO_BYTES_PER_TOKEN
 
 
-class Embedded(Told):
+class Embedded(Reported):
     """Vectors. The prompt alone is counted."""
 
     def charges(self) -> tuple[Charge, ...]:
         return tuple(one._replace(units=one.units._replace(output=0)) for one in super().charges())
 
 
-class Interacted(Told):
+class Interacted(Reported):
     """An interaction, whole or as events (https://ai.google.dev/api/interactions-api)."""
 
     def __init__(self, asked: Asked, head: AnswerHead) -> None:
@@ -176,7 +176,7 @@ class Interacted(Told):
             self._note_count()
 
 
-class Made(Told):
+class Made(Reported):
     """The answer is an object that is kept, or has one: ``{"name": ...}``, ``{"file": {"name": ...}}``."""
 
     def read(self, document: object) -> None:

@@ -2,8 +2,8 @@
 
 Vertex has no code for an empty account.
 
-routes   the endpoints
-mistral  Mistral's models
+routes        the endpoints
+mistral_chat  Mistral's models
 """
 
 from dataclasses import replace
@@ -11,7 +11,7 @@ from typing import Final
 
 from tollhouse.families.formats.kinds import Kind, Kinds
 from tollhouse.families.google import GOOGLE, OF_MODELS, predictions
-from tollhouse.families.vertex import mistral
+from tollhouse.families.vertex import mistral_chat
 from tollhouse.families.vertex.routes import ROUTES
 
 KINDS: Final = Kinds(
@@ -20,7 +20,7 @@ KINDS: Final = Kinds(
         "predict_vectors": Kind(
             predictions.read_vectors, predictions.estimate_vectors, predictions.vector_meter
         ),
-        "mistral": mistral.KIND,
+        "mistral": mistral_chat.KIND,
     }
 )
 

@@ -1,8 +1,8 @@
 """Which endpoints of Vertex AI are open, and what each is.
 
 https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest. The caller is free to choose
-the project and the place in the path. Who pays is not its choice: access is that of the gateway's
-credential, and a project that has not let this credential in answers 403.
+the project and the place in the path. Google charges the project in the path, and takes only one in
+which the gateway's credential may use Vertex. So the rights of that credential say who can pay.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ MISTRAL: Final = Operation("mistral", "metered", reads_body=True)
 _V: Final = r"/v1(?:beta1)?"
 _NAME: Final = r"(?:[A-Za-z0-9._@-]|%40)+"
 _ID: Final = r"[A-Za-z0-9._~-]+"
-_PLACE: Final = rf"{_V}/projects/[A-Za-z0-9._:-]+/locations/[a-z0-9-]+"
-_WHERE: Final = rf"(?:{_PLACE}|{_V})"
+_IN: Final = r"/projects/[A-Za-z0-9._:-]+/locations/[a-z0-9-]+"
+_PLACE: Final = _V + _IN
+_WHERE: Final = rf"{_V}(?:{_IN})?"
 """Without a project in express mode: https://cloud.google.com/vertex-ai/generative-ai/docs/start/express-mode/overview."""
 _GOOGLES: Final = rf"{_WHERE}/publishers/google/models"
 _TUNED: Final = rf"{_PLACE}/endpoints/{_ID}"
@@ -39,10 +40,12 @@ _OPERATION: Final = Operation("operation", "free")
 _FETCH: Final = Operation("operation", "free", reads_body=True)
 
 ROUTES: Final = (
-    route("POST", rf"(?:{_GOOGLES}/{_NAME}|{_TUNED}):generateContent", GENERATE),
-    route("POST", rf"(?:{_GOOGLES}/{_NAME}|{_TUNED}):streamGenerateContent", STREAM),
+    route("POST", rf"{_GOOGLES}/{_NAME}:generateContent", GENERATE),
+    route("POST", rf"{_GOOGLES}/{_NAME}:streamGenerateContent", STREAM),
+    route("POST", rf"{_TUNED}:generateContent", GENERATE),
+    route("POST", rf"{_TUNED}:streamGenerateContent", STREAM),
     route("POST", rf"{_GOOGLES}/{_NAME}:embedContent", EMBED),
-    route("POST", rf"(?:{_GOOGLES}/{_NAME}|{_TUNED}):(?:countTokens|computeTokens)", COUNT),
+    route("POST", rf"{_GOOGLES}/{_NAME}:(?:countTokens|computeTokens)", COUNT),
     route("POST", rf"{_GOOGLES}/(?:imagen-|imagegeneration){_NAME}:predict", IMAGES),
     route(
         "POST",

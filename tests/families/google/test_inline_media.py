@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tollhouse.families.google.media import Tokens, tiles_of, tokens
+from tollhouse.families.google.inline_media import Tokens, tiles_of, tokens
 from tollhouse.families.openai.media import Data
 
 
