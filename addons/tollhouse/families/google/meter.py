@@ -16,7 +16,7 @@ from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.sse import EventData, EventSplitter, SseBoundary
 from tollhouse.families.formats.topmost import Topmost
 from tollhouse.families.google.errors import error_in
-from tollhouse.families.google.told import WANTED, Cached, Embedded, Interacted, Made, Reported
+from tollhouse.families.google.told import WANTED, Cached, Embedded, Interacted, NewObject, Reported
 from tollhouse.families.units import Charge
 
 _QUERIES: Final = b'"webSearchQueries"'
@@ -46,7 +46,7 @@ def interaction_meter(asked: Asked, head: AnswerHead) -> Sniffed:
 
 
 def made_meter(asked: Asked, head: AnswerHead) -> Sniffed:
-    return _meter(asked, head, Made)
+    return _meter(asked, head, NewObject)
 
 
 def cache_meter(asked: Asked, head: AnswerHead) -> Sniffed:

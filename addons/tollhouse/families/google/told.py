@@ -176,7 +176,7 @@ class Interacted(Reported):
             self._note_count()
 
 
-class Made(Reported):
+class NewObject(Reported):
     """The answer is an object that is kept, or has one: ``{"name": ...}``, ``{"file": {"name": ...}}``."""
 
     def read(self, document: object) -> None:
@@ -192,7 +192,7 @@ class Made(Reported):
         return ()
 
 
-class Cached(Made):
+class Cached(NewObject):
     """A cache was made. Its tokens are charged as input once, and for each hour that they are kept:
     https://ai.google.dev/gemini-api/docs/caching#how-cache-costs."""
 
