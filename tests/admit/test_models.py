@@ -68,6 +68,11 @@ def a_call(
         (a_call("gpt-4o*", other_models=("gpt-4o-mini", "o1")), "may not use 'o1' of openai"),
         (a_call("gpt-4o*", models_unknown=True), "can't be judged"),
         (a_call("*", models_unknown=True), "can't be judged"),
+        (a_call("gpt-4o*", deployment="mine"), None),
+        (a_call("openai/mine", deployment="mine"), None),
+        (a_call("mine", deployment="mine"), "model of 'mine' in [providers.openai.models]"),
+        (a_call("openai/m*", deployment="mine"), "may not use 'gpt-4o' of openai"),
+        (a_call("openai/mine", deployment="mine", other_models=("o1",)), "may not use 'o1'"),
     ],
 )
 async def test_the_gate(call: Requested, why: str | None) -> None:

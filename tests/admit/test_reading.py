@@ -337,3 +337,18 @@ async def test_a_small_body_of_many_parts_is_read_beside_the_loop() -> None:
     exchange, _ = an_exchange(head("POST", CHAT), body)
     await ReadBody(max_body_bytes=10_000, idle_s=5)(a_call(head("POST", CHAT)), exchange)
     assert turned.is_set()
+
+
+async def test_a_deployment_is_read_as_its_model() -> None:
+    """Its model's window and longest answer hold; the body is sent as it came."""
+    models = {"mine": "gpt-4", "small": "gpt-4o"}
+    provider = replace(OPENAI, models=models)
+    call = await read(BODY | {"model": "mine", "fallbacks": ["small", "gpt-5"]}, provider=provider)
+    asked = call.asked
+    assert (asked.model, asked.deployment) == ("gpt-4", "mine")
+    assert asked.other_models == ("gpt-4o", "gpt-5")
+    assert json.loads(call.body or b"")["model"] == "mine"
+    alone = await read(BODY | {"model": "mine"}, provider=provider)
+    assert alone.estimate.units.output == 8_000
+    other = await read(BODY, provider=provider)
+    assert (other.asked.model, other.asked.deployment) == ("gpt-4o", "")

@@ -790,3 +790,23 @@ def test_whole_answers_without_usage_are_counted() -> None:
     ):
         prices.charge(hold, Outcome(end, 200, metered=True, streamed=True, charges=charges))
     assert prices.without_usage == {"openai": 2}
+def test_a_deployment_costs_what_its_model_costs(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the answer calls it; another model than the configuration's is said once. A tool keeps its own name."""
+    prices = PriceTable(
+        {},
+        {
+            "openai/priced": {"input": "1", "output": "10"},
+            "openai/other": {"input": "100", "output": "100"},
+            "openai/web_search": {"input": "0", "output": "0", "request": "0.01"},
+        },
+    )
+    charges = Charges(prices)
+    hold = hold_of(a_call(deployment="mine"), charges)
+    tool = Charge("web_search", Units(requests=2))
+    for served in ("mine", "priced-2024-08-06", "", "other", "other"):
+        used = (Charge(served, Units(input=100, output=10, requests=1)), tool)
+        charged = charges.charge(hold, Outcome(End.WHOLE, metered=True, charges=used))
+        assert charged == (Amount(100 * 1_000 + 10 * 10_000 + 20_000_000, 110, 1), "usage")
+    [record] = caplog.records
+    assert "[providers.openai.models] says that 'mine' is 'priced'" in record.getMessage()
+    assert "answers as 'other'" in record.getMessage()

@@ -614,3 +614,19 @@ def test_what_an_entry_opens(write) -> None:
     anthropic = providers.by_name("anthropic")
     assert anthropic is not None
     assert anthropic.family is ANTHROPIC.family
+def test_the_models_behind_deployments(write) -> None:
+    """Of any entry; a name that nobody could send is a problem."""
+    config = write(
+        EMBEDDED + '[providers.azure]\nhosts = ["contoso.openai.azure.com"]\n'
+        '[providers.azure.models]\nmy-deployment = "gpt-4o"\n"gpt-4o" = "gpt-4o-mini"\n'
+        '[providers.bedrock.models]\n"arn:aws:bedrock:eu-west-1:1:application-inference-profile/a" = "amazon.nova-lite-v1:0"\n'
+    )
+    azure, bedrock = catalog(config).by_name("azure"), catalog(config).by_name("bedrock")
+    assert azure is not None
+    assert bedrock is not None
+    assert azure.models == {"my-deployment": "gpt-4o", "gpt-4o": "gpt-4o-mini"}
+    assert list(bedrock.models.values()) == ["amazon.nova-lite-v1:0"]
+    assert OPENAI.models == {}
+    for table in ('a = ""', '"" = "a"', "a = 1", f'a = "{"x" * 2049}"'):
+        with pytest.raises(ConfigError, match="models"):
+            write(EMBEDDED + f"[providers.openai.models]\n{table}\n")

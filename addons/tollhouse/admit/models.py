@@ -3,6 +3,8 @@
 A pattern without a slash is a glob on the model's name, at any provider (``gpt-4o*``). With one, what stands before the
 first slash is a provider's name, exactly, and the rest a glob (``anthropic/claude-*``); a model whose own name has a slash
 is reached as ``vllm/meta-llama/*``. Upper and lower case count, as they do at the providers. No pattern at all is no rule.
+A deployment whose model the provider's entry tells is judged by that model. It may also be named itself, exactly and with its
+provider: ``azure/my-deployment``.
 """
 
 from __future__ import annotations
@@ -61,7 +63,9 @@ class Models:
         fixed = admitted.provider.fixed_hold(admitted.operation, method) is not None
         if not patterns or not (admitted.operation.metered or fixed):
             return requested
-        for model in (asked.model, *asked.other_models):
+        # A pattern that is exactly the deployment's name allows it; a wildcard is about models.
+        named = bool(asked.deployment) and f"{provider}/{asked.deployment}" in patterns
+        for model in (*(() if named else (asked.model,)), *asked.other_models):
             if not allowed(patterns, provider, model):
                 why = f"Project {admitted.project.id} may not use {model[:80]!a} of {provider}."
                 if not model:
@@ -69,6 +73,8 @@ class Models:
                         f"Project {admitted.project.id} has a list of models, and the request names "
                         "none that can be judged."
                     )
+                if asked.deployment and model == asked.model:
+                    why += f" It is the model of {asked.deployment[:80]!a} in [providers.{provider}.models]."
                 raise Refused("model_not_allowed", why)
         if asked.models_unknown:
             why = "The request names further models (fallbacks, models, route, tools) in a way that can't be judged."

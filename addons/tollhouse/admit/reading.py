@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Protocol
 
@@ -31,6 +31,18 @@ class BodySource(Protocol):
     def body_complete(self) -> bool: ...
     def interruptible(self) -> AbstractAsyncContextManager[None]: ...
     async def read_all(self, limit: int, idle_s: float, kept: KeptBody | None = None) -> bytes: ...
+
+
+def by_model(asked: Asked, models: Mapping[str, str]) -> Asked:
+    """``asked`` with the names of models in place of those that ``models`` has (deployments,
+    profiles): prices, windows and a project's list go by models."""
+    if not models:
+        return asked
+    model = models.get(asked.model)
+    others = tuple(models.get(name, name) for name in asked.other_models)
+    if model is None:
+        return asked if others == asked.other_models else asked._replace(other_models=others)
+    return asked._replace(model=model, other_models=others, deployment=asked.model)
 
 
 class ReadBody:
@@ -108,7 +120,7 @@ class ReadBody:
         request = Request(
             operation, admitted.path, admitted.headers, body, admitted.query, admitted.host
         )
-        asked = family.read(request, provider.dialect)
+        asked = by_model(family.read(request, provider.dialect), provider.models)
         estimate = _ONE_REQUEST
         if operation.metered:
             mode: Mode = "worst" if admitted.worst else "typical"

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
+from tollhouse.budget.cross_check import CrossCheck
 from tollhouse.budget.growth import TOKENS_PER_SECOND
 from tollhouse.budget.hold import CallHold, enlarged
 from tollhouse.call import Amount, ChargedBy, End, Outcome, Requested
@@ -33,6 +34,7 @@ class Charges:
         self._prices = prices
         self.without_usage: Counter[str] = Counter()
         """Whole answers of metered operations that told no usage, by provider: since the start."""
+        self._served = CrossCheck()
 
     def amount(self, requested: Requested, estimate: Estimate) -> tuple[Amount, bool]:
         """What is held for a call that was read, for all of the output in ``estimate``; and whether its price is known. The
@@ -229,10 +231,13 @@ class Charges:
     def _priced(self, hold: CallHold, charges: tuple[Charge, ...]) -> Amount:
         """The sum of their prices. Where one has no price (or none any more) it is at least what was held, which is 0 without
         a money limit."""
+        requested = hold.requested
+        if charges and requested.asked.deployment:
+            # The first is the model's own; the others are tools. The price is that of the model that the entry tells.
+            self._served(requested, charges[0].model)
+            charges = (charges[0]._replace(model=requested.asked.model), *charges[1:])
         quotes = [
-            self._beside(hold.requested, item)
-            if index and _is_use(item)
-            else self._price(hold.requested, item)
+            self._beside(requested, item) if index and _is_use(item) else self._price(requested, item)
             for index, item in enumerate(charges)
         ]
         total = sum(quote.nano_usd for quote in quotes if quote is not None)

@@ -23,6 +23,7 @@ from tollhouse.config.values import (
     ImagePrice,
     List,
     Listener,
+    ModelName,
     Name,
     OpenedPath,
     PagePrice,
@@ -178,6 +179,8 @@ class ProviderConfig(Table):
     attempts: Annotated[int, Field(ge=1, le=10)] | None = None
     deadline_s: Seconds | None = None
     answer_timeout_s: Seconds | None = None
+    models: Annotated[dict[ModelName, ModelName], Field(max_length=1024)] | None = None
+    """The model behind each name that is no model's: a deployment, an inference profile."""
     default_input_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """None: the model's context window as the price table has it, else the longest of the provider's."""
     default_output_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None

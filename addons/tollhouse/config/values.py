@@ -411,6 +411,13 @@ def _header_name(text: str) -> str:
     return text
 
 
+def _model_name(text: str) -> str:
+    # `families.openai.request` takes names of models of this length; an ARN of AWS is longer.
+    if not text.strip() or len(text) > 2048 or not text.isprintable():
+        raise ValueError("is not the name of a model; write 1 to 2048 printable characters")
+    return text
+
+
 def _price_of(units: str, example: str) -> BeforeValidator:
     def price(value: object) -> object:
         if not isinstance(value, str):
@@ -445,6 +452,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 Name = Annotated[str, AfterValidator(_name)]
 ProviderName = Annotated[str, AfterValidator(_provider_name)]
+ModelName = Annotated[str, AfterValidator(_model_name)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 Text = Annotated[str, AfterValidator(_nonempty)]
 Texts = Annotated[tuple[Text, ...], List]

@@ -130,6 +130,9 @@ class Asked(NamedTuple):
     document: Any = None
     """The parsed body, for `Family.estimate` and `Family.rewrite`. It is dropped after them: it
     takes several times the memory of the body's bytes."""
+    deployment: str = ""
+    """The name by which the request calls its model, where the provider's entry maps that name to
+    ``model``. No family sets it."""
 
 
 @dataclass(frozen=True, slots=True)

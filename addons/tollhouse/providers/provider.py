@@ -84,6 +84,8 @@ class Provider:
     connect_timeout_s: float = 10.0
     answer_timeout_s: float = 600.0
     """From the request sent to the answer's headers, and between two chunks."""
+    models: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """The model behind a name that requests use and that is no model's: a deployment, a profile."""
     default_input_tokens: int | None = None
     """As configured: held for input that is not in the request itself (ids, URLs), whatever the model."""
     default_output_tokens: int | None = None

@@ -1,12 +1,86 @@
-"""Azure's samples."""
+"""Azure's samples: OpenAI's, at Azure's paths, and the chunks that only Azure sends."""
 
 from __future__ import annotations
 
-from tests.families.samples.kit import Samples
-from tests.families.samples.openai import SPEAKS_OPENAI
+from dataclasses import replace
+
+from tests.families.samples import openai
+from tests.families.samples.kit import EVENTS, Exchange, Samples, sse
 
 from tollhouse.families.azure import AZURE
+from tollhouse.families.azure.routes import OF_DEPLOYMENT
+from tollhouse.families.units import Charge, Units
+
+_OF_OPENAI = openai.SAMPLES[0]
+_MODEL = "gpt-4o-2024-08-06"
+_COUNTED = (Charge(_MODEL, Units(input=9, output=4, requests=1)),)
+_ASKED = b'{"messages":[{"role":"user","content":"Say hello."}],"stream":true,"max_tokens":20}'
+_FILTER = '{"choices":[],"model":"","object":"","prompt_filter_results":[{"prompt_index":0}],"usage":null}'
+_PLAIN_FILTER = _FILTER.replace(',"usage":null', "")
+_ANNOTATION = '{"choices":[{"content_filter_offsets":{"check_offset":4},"finish_reason":null,"index":0}],"model":"","usage":null}'
+_PLAIN_ANNOTATION = _ANNOTATION.replace(',"usage":null', "")
+_TEXT = '{"model":"gpt-4o-2024-08-06","choices":[{"index":0,"delta":{"content":"Hello."}}],"usage":null}'
+_PLAIN_TEXT = _TEXT.replace(',"usage":null', "")
+_COUNTS = (
+    '{"model":"gpt-4o-2024-08-06","choices":%s,"usage":{"prompt_tokens":9,"completion_tokens":4}}'
+)
+
+
+def at_azure(path: str) -> str:
+    """OpenAI's path, as one of a deployment if it can be one."""
+    name = path.removeprefix("/v1/")
+    return f"/openai/deployments/d-1/{name}" if name in OF_DEPLOYMENT else f"/openai/{name}"
+
+
+def stream(name: str, choices: str, path: str) -> Exchange:
+    return Exchange(
+        name,
+        path,
+        _ASKED,
+        sse(_FILTER, _TEXT, _ANNOTATION, _COUNTS % choices, "[DONE]"),
+        _COUNTED,
+        EVENTS,
+        passed=sse(_PLAIN_FILTER, _PLAIN_TEXT, _PLAIN_ANNOTATION, "[DONE]"),
+        text=len(sse(_FILTER, _TEXT)),
+        query="api-version=2024-10-21",
+    )
+
+
+_CHAT = "/openai/deployments/d-1/chat/completions"
 
 SAMPLES = (
-    Samples(AZURE, (("GET", "/openai/v1/models"), ("GET", "/openai/models/m")), **SPEAKS_OPENAI),
+    Samples(
+        AZURE,
+        tuple(
+            (method, place)
+            for method, path in _OF_OPENAI.open
+            for place in (f"/openai{path}", at_azure(path))
+        ),
+        exchanges=(
+            stream("a filter, annotations", "[]", _CHAT),
+            stream("counts beside an empty delta", '[{"index":0,"delta":{}}]', _CHAT),
+            *(
+                replace(
+                    exchange, name=f"{exchange.name} of a deployment", path=at_azure(exchange.path)
+                )
+                for exchange in _OF_OPENAI.exchanges
+            ),
+            *(
+                replace(exchange, path=f"/openai{exchange.path}")
+                for exchange in _OF_OPENAI.exchanges
+            ),
+        ),
+        malformed=(
+            b"",
+            b"[]",
+            b'{"model":"m","model":"n"}',
+            b'{"model":"m","Model":"n"}',
+            b'{"n":1,"n":2}',
+        ),
+        dialect=_OF_OPENAI.dialect,
+        verdicts=(
+            (401, b'{"error":{"code":"401","message":"Access denied"}}', "refused"),
+            *openai.SPEAKS_OPENAI["verdicts"],
+        ),
+    ),
 )
