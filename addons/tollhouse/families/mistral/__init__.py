@@ -1,36 +1,35 @@
-"""Mistral's API: https://docs.mistral.ai/api. The list of models is open."""
+"""Mistral's API: https://docs.mistral.ai/api.
+
+routes     the endpoints
+request    what a body asks for, read strictly
+estimate   the units that a request will take
+tools      the tools that Mistral runs and charges by use
+usage      what the members of an answer mean
+meter      which reader an answer gets
+kinds      all of these, by kind of operation
+errors     our errors, and what theirs say of a key
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from tollhouse.denial import Denial
-from tollhouse.families.base import Family, model_list
-from tollhouse.families.formats.errors import EVERYWHERE, as_json, as_sse, text_of
-
-
-def error_body(denial: Denial, call_id: str) -> bytes:
-    text = text_of(denial, call_id)
-    return as_json(
-        {
-            "object": "error",
-            "message": text,
-            "type": denial.code,
-            "param": None,
-            "code": denial.code,
-        }
-    )
-
-
-def error_event(denial: Denial, call_id: str) -> bytes:
-    return as_sse(error_body(denial, call_id))
-
+from tollhouse.families.base import Family
+from tollhouse.families.mistral import errors
+from tollhouse.families.mistral.kinds import KINDS
+from tollhouse.families.mistral.routes import ROUTES
 
 MISTRAL: Final = Family(
     "mistral",
-    routes=model_list("/v1/models"),
-    error_body=error_body,
-    error_event=error_event,
-    verdicts=EVERYWHERE,
+    routes=ROUTES,
+    error_body=errors.error_body,
+    error_event=errors.error_event,
+    stream_error=errors.stream_error,
+    verdicts=errors.VERDICTS,
     spoken_by_others=True,
+    read=KINDS.read,
+    rewrite=KINDS.rewrite,
+    sent_headers=KINDS.sent_headers,
+    estimate=KINDS.estimate,
+    meter=KINDS.meter,
 )

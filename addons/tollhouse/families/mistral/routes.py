@@ -1,0 +1,60 @@
+"""Which endpoints of Mistral's API are open, and what each is. The paths are those of mistralai-python."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from tollhouse.families.base import Cost, Objects, Operation, Route, model_list
+
+_ID: Final = "[A-Za-z0-9][A-Za-z0-9_-]{0,127}"
+_OBJECT: Final = f"(?P<object>{_ID})"
+
+
+def _metered(path: str, kind: str, objects: Objects = "") -> Route:
+    operation = Operation(kind, "metered", reads_body=True, objects=objects)
+    return Route("POST", re.compile(path), operation)
+
+
+def _other(method: str, path: str, kind: str, cost: Cost = "free", objects: Objects = "") -> Route:
+    return Route(method, re.compile(path), Operation(kind, cost, objects=objects))
+
+
+_CONVERSATIONS: Final = "/v1/conversations"
+
+ROUTES: Final = (
+    _metered("/v1/chat/completions", "chat"),
+    _metered("/v1/fim/completions", "fim"),
+    _metered("/v1/agents/completions", "agent"),
+    _metered("/v1/embeddings", "embeddings"),
+    _metered("/v1/(?:chat/)?moderations", "classify"),
+    _metered("/v1/(?:chat/)?classifications", "classify"),
+    _metered("/v1/ocr", "ocr"),
+    _metered("/v1/audio/speech", "speech"),
+    _metered(_CONVERSATIONS, "conversation", "makes"),
+    _metered(f"{_CONVERSATIONS}/{_OBJECT}", "append"),
+    _metered(f"{_CONVERSATIONS}/{_OBJECT}/restart", "append", "makes"),
+    _other("GET", _CONVERSATIONS, "conversations", objects="lists"),
+    _other("GET", f"{_CONVERSATIONS}/{_OBJECT}(?:/(?:history|messages))?", "conversations"),
+    _other("DELETE", f"{_CONVERSATIONS}/{_OBJECT}", "conversations", objects="deletes"),
+    Route(
+        "POST",
+        re.compile("/v1/files"),
+        Operation("upload", "free", reads_body=True, objects="makes"),
+    ),
+    _other("GET", "/v1/files", "files", objects="lists"),
+    _other("GET", f"/v1/files/{_OBJECT}(?:/content)?", "files"),
+    _other("DELETE", f"/v1/files/{_OBJECT}", "files", objects="deletes"),
+    # No job has a body that is read here: the gate refuses it before.
+    _other("POST", "/v1/batch/jobs", "batch", "job", "makes"),
+    _other("GET", "/v1/batch/jobs", "batches", objects="lists"),
+    _other("GET", f"/v1/batch/jobs/{_OBJECT}", "batches"),
+    _other("POST", f"/v1/batch/jobs/{_OBJECT}/cancel", "batches"),
+    _other("POST", "/v1/fine_tuning/jobs", "tuning", "job", "makes"),
+    # A document is read and indexed for money: https://mistral.ai/pricing.
+    _other("POST", f"/v1/libraries/{_OBJECT}/documents", "library", "job", "makes"),
+    _other("POST", "/v1/client/sessions", "session", "mints"),
+    *model_list("/v1/models"),
+)
+"""The Responses, agents, connectors, skills and workflows are closed, and so is a file's signed URL, which would go around the
+gateway."""
