@@ -1,16 +1,35 @@
-"""Cohere's API: https://docs.cohere.com/reference. The list of models is open."""
+"""Cohere's API: https://docs.cohere.com/reference.
+
+routes       the endpoints
+request      what a body asks for, read strictly
+estimate     the units that a request will take
+usage        what the members of an answer mean
+meter        which reader an answer gets
+compatible   the paths at which OpenAI's format is spoken
+errors       our errors, and what theirs say of a key
+kinds        all of these, by kind of operation
+"""
+
+from __future__ import annotations
 
 from typing import Final
 
-from tollhouse.families.base import Family, Rule, model_list
-from tollhouse.families.formats.errors import EVERYWHERE
-from tollhouse.families.formats.plain_errors import error_body, error_event
+from tollhouse.families.base import Family
+from tollhouse.families.cohere import errors
+from tollhouse.families.cohere.kinds import KINDS
+from tollhouse.families.cohere.routes import ROUTES
 
 COHERE: Final = Family(
     "cohere",
-    routes=model_list("/v1/models"),
-    error_body=error_body,
-    error_event=error_event,
-    verdicts=(Rule("refused", 498, "https://docs.cohere.com/reference/errors"), *EVERYWHERE),
+    routes=ROUTES,
+    error_body=errors.error_body,
+    error_event=errors.error_event,
+    stream_error=errors.stream_error,
+    verdicts=errors.VERDICTS,
     spoken_by_others=True,
+    read=KINDS.read,
+    rewrite=KINDS.rewrite,
+    sent_headers=KINDS.sent_headers,
+    estimate=KINDS.estimate,
+    meter=KINDS.meter,
 )
