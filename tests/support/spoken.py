@@ -51,6 +51,10 @@ class Spoken:
         return self.road.standin
 
     @property
+    def direct_context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cadata=self.standin.ca_pem.decode())
+
+    @property
     def direct_url(self) -> str:
         return f"https://localhost:{self.standin.port}"
 
