@@ -151,6 +151,24 @@ def test_speech(spoken: Spoken) -> None:
     )
 
 
+def test_a_transcription(spoken: Spoken) -> None:
+    """203 seconds of 0.18 USD an hour. The form is sent under its own boundary."""
+    usage = {"prompt_audio_seconds": 203, "prompt_tokens": 4, "completion_tokens": 6}
+    heard = {"model": "voxtral-mini-2602", "text": "You.", "language": "en", "segments": []}
+    spoken.script(says({**heard, "usage": usage}), 2)
+    asked: dict[str, Any] = {
+        "model": "voxtral-mini-2602",
+        "file": {"file_name": "a.mp3", "content": b"x" * 300_000},
+    }
+    got = sdk(spoken).audio.transcriptions.complete(**asked)
+    assert got == straight(spoken).audio.transcriptions.complete(**asked)
+    received = spoken.standin.wait_count(2)[0]
+    boundary = received.get("content-type").partition("boundary=")[2].encode()
+    assert received.body.endswith(b"--" + boundary + b"--\r\n")
+    [line] = spoken.charged()
+    assert (line["units"], Decimal(line["cost_usd"])) == ({"seconds": 203.0}, Decimal("0.01015"))
+
+
 def conversation_frames() -> list[bytes]:
     usage = {
         "prompt_tokens": 400,

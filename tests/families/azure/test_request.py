@@ -83,7 +83,6 @@ def test_which_versions_are_asked_for_their_usage(query: str, asks: bool) -> Non
 @pytest.mark.parametrize(
     "path",
     [
-        "/openai/deployments/chat/completions",
         "/openai/deployments/a/b/chat/completions",
         "/openai/deployments/a%20b/chat/completions",
         "/openai/deployments/d/models",

@@ -87,6 +87,31 @@ _CONVERSATION = models.ConversationResponse.model_validate(
     }
 )
 
+FORM = (("content-type", "multipart/form-data; boundary=b"),)
+_HEARD = {
+    "model": "voxtral-mini-2602",
+    "text": "Hello.",
+    "language": "en",
+    "usage": {
+        "prompt_audio_seconds": 3,
+        "prompt_tokens": 4,
+        "completion_tokens": 6,
+        "total_tokens": 40,
+    },
+}
+_OF_SOUND = (Charge("voxtral-mini-2602", Units(milliseconds=3_000, requests=1)),)
+
+
+def form(**fields: bytes) -> bytes:
+    """A multipart body; the field ``file`` is a file."""
+    parts = b""
+    for name, value in fields.items():
+        file = b'; filename="a.mp3"' if name == "file" else b""
+        head = b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n'
+        parts += head % (name.encode(), file) + value + b"\r\n"
+    return parts + b"--b--\r\n"
+
+
 _OPEN = (
     ("POST", _CHAT),
     ("POST", "/v1/fim/completions"),
@@ -98,6 +123,7 @@ _OPEN = (
     ("POST", "/v1/chat/classifications"),
     ("POST", "/v1/ocr"),
     ("POST", "/v1/audio/speech"),
+    ("POST", "/v1/audio/transcriptions"),
     ("POST", "/v1/conversations"),
     ("POST", "/v1/conversations/conv_1"),
     ("POST", "/v1/conversations/conv_1/restart"),
@@ -268,6 +294,28 @@ SAMPLES = (
                 EVENTS,
                 error="500",
                 created=("conv_2",),
+            ),
+            Exchange(
+                "a transcription",
+                "/v1/audio/transcriptions",
+                form(model=b"voxtral-mini-latest", file=b"x" * 2_500),
+                models.TranscriptionResponse.model_validate(_HEARD).model_dump_json().encode(),
+                _OF_SOUND,
+                sent=FORM,
+            ),
+            Exchange(
+                "a streamed transcription",
+                "/v1/audio/transcriptions",
+                form(model=b"voxtral-mini-latest", file_id=b"f-1", stream=b"true"),
+                named(
+                    {"type": "transcription.text.delta", "text": "Hello."},
+                    {"type": "transcription.done", **_HEARD},
+                ),
+                _OF_SOUND,
+                EVENTS,
+                text=len(named({"type": "transcription.text.delta", "text": "Hello."})),
+                sent=FORM,
+                objects=("f-1",),
             ),
             Exchange(
                 "an upload",

@@ -7,6 +7,7 @@ tools      the tools that Mistral runs and charges by use
 usage      what the members of an answer mean
 meter      which reader an answer gets
 kinds      all of these, by kind of operation
+transcription   seconds of recordings
 errors     our errors, and what theirs say of a key
 """
 

@@ -78,6 +78,11 @@ def estimate_speech(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) 
     return Estimate(Units(characters=asked.detail, requests=1))
 
 
+def seconds_of(size: int) -> int:
+    """The most seconds that a recording of so many bytes has."""
+    return min(size // _LEAST_BYTES_A_SECOND + 1, MAX_AUDIO_S)
+
+
 def _as_messages(document: Document) -> Document:
     """A conversation's inputs are messages."""
     tree = {key: value for key, value in document.tree.items() if key not in _NO_INPUT}
@@ -100,7 +105,7 @@ def _audio_seconds(document: Document, worst: bool) -> int:
             continue
         long = document.long.get(sound)
         size = (len(sound) if long is None else long.bytes) * 3 // 4
-        total += min(size // _LEAST_BYTES_A_SECOND + 1, MAX_AUDIO_S)
+        total += seconds_of(size)
     return total
 
 

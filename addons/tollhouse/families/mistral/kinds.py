@@ -8,6 +8,7 @@ from tollhouse.families.base import Asked, Headers
 from tollhouse.families.formats.kinds import Kind, Kinds
 from tollhouse.families.formats.lowered import lower_cap
 from tollhouse.families.mistral import estimate, meter, request
+from tollhouse.families.mistral.transcription import TRANSCRIPTION
 
 
 def lower(body: bytes, asked: Asked) -> bytes:
@@ -46,6 +47,7 @@ KINDS: Final = Kinds(
         "classify": _INPUT,
         "ocr": Kind(request.read_ocr, estimate.estimate_pages, meter.meter_pages),
         "speech": Kind(request.read_speech, estimate.estimate_speech, meter.meter_speech),
+        "transcription": TRANSCRIPTION,
         "upload": Kind(request.read_upload, _free, meter.meter_upload, sent_headers=as_they_came),
     }
 )

@@ -31,6 +31,7 @@ ROUTES: Final = (
     _metered("/v1/(?:chat/)?classifications", "classify"),
     _metered("/v1/ocr", "ocr"),
     _metered("/v1/audio/speech", "speech"),
+    _metered("/v1/audio/transcriptions", "transcription"),
     _metered(_CONVERSATIONS, "conversation", "makes"),
     _metered(f"{_CONVERSATIONS}/{_OBJECT}", "append"),
     _metered(f"{_CONVERSATIONS}/{_OBJECT}/restart", "append", "makes"),
