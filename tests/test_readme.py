@@ -148,6 +148,8 @@ def test_open_endpoints() -> None:
             else parameter.sub("{id}", _with_names(route.path.pattern)),
         )
         for provider in BUILT_IN
+        # Azure's are OpenAI's, at the paths that the text below the table tells.
+        if provider.name != "azure"
         for route in provider.family.routes
         if route.operation.cost in ("metered", "free")
     ]

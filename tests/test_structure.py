@@ -19,6 +19,7 @@ SAME_MODULES = {
     "ca": "`cli.ca` is the command of what `trust.ca` is.",
     "token": "`cli.token` is the command of what `accounts.token` makes.",
     "client": "`control.client` and `ledger.store.client` are each the client of their room's server.",
+    "kinds": "`formats.kinds` is the table, and a family's `kinds` fills it.",
     "objects": "`accounts.objects` keeps ids, and a family's finds them in its own bodies.",
     "errors": "A family's errors are of one of the forms of `families.formats.errors`.",
     "estimate": "Each family has its own.",

@@ -101,6 +101,7 @@ _OPEN = (
     ("GET", "/v1/finetuning/finetuned-models"),
     ("GET", "/v1/finetuning/finetuned-models/f-1"),
     ("GET", "/v1/finetuning/finetuned-models/f-1/events"),
+    ("GET", "/v1/finetuning/finetuned-models/f-1/training-step-metrics"),
     ("DELETE", "/v1/finetuning/finetuned-models/f-1"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/command-r"),

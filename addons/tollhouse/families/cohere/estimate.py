@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tollhouse.families.base import Asked, Dialect, Limits, Mode
-from tollhouse.families.cohere.request import Talk
+from tollhouse.families.cohere.request import Writing
 from tollhouse.families.formats.document import Document
 from tollhouse.families.formats.text_tokens import text_tokens
 from tollhouse.families.openai.estimate import FIRST_SLICE_TOKENS, estimate_input_tokens
@@ -45,7 +45,7 @@ _NO_INPUT: Final = frozenset(
 
 def estimate_text(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
     worst = mode == "worst"
-    talk: Talk = asked.detail
+    talk: Writing = asked.detail
     tree = {key: value for key, value in asked.document.tree.items() if key not in _NO_INPUT}
     tokens = estimate_input_tokens(
         Document(tree, asked.document.long),

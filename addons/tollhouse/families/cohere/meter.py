@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from tollhouse.families.base import AnswerHead, Asked
-from tollhouse.families.cohere.usage import Told, ToldObject
+from tollhouse.families.cohere.usage import ToldByCohere, ToldObject
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.watched import WatchedJson, WatchedStream, texts_of
 
@@ -18,7 +18,7 @@ _TEXTS: Final = texts_of("text", "thinking", "tool_plan", "arguments", "paramete
 
 
 def meter(asked: Asked, head: AnswerHead) -> Sniffed:
-    told = Told()
+    told = ToldByCohere()
     lines = asked.stream and asked.detail.lines
 
     def of_json() -> WatchedJson | WatchedStream:

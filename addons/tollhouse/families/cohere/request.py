@@ -20,7 +20,7 @@ _KNOWN: Final = frozenset(
 )  # fmt: skip
 
 
-class Talk(NamedTuple):
+class Writing(NamedTuple):
     """`Asked.detail` of what writes text. ``lines``: its stream is lines of JSON. ``thinks``: tokens that it may think beside its
     cap. ``searches``: connectors that it may turn to."""
 
@@ -48,7 +48,7 @@ def read_chat(request: Request, dialect: Dialect) -> Asked:
         cap=whole(tree, "max_tokens", 0) or None,
         # Thoughts are streamed as they come: cohere-python `chat_thinking_content.py`.
         reasons=False,
-        detail=Talk(thinks=budget or 0),
+        detail=Writing(thinks=budget or 0),
         document=body,
     )
 
@@ -74,7 +74,7 @@ def read_v1(request: Request, dialect: Dialect) -> Asked:
         choices=whole(tree, "num_generations", 1, MAX_GENERATIONS) or 1,
         reasons=bool(connectors),
         objects=_texts(kept[1:]),
-        detail=Talk(
+        detail=Writing(
             lines=not any("text/event-stream" in value for value in accepts),
             searches=len(connectors),
         ),
@@ -104,7 +104,7 @@ def read_input(request: Request, dialect: Dialect) -> Asked:
         models_unknown=not called,
         writes=False,
         reasons=False,
-        detail=Talk(),
+        detail=Writing(),
         document=body,
     )
 

@@ -47,8 +47,8 @@ def units_of(usage: object) -> Units | None:
     return found if found.requests else found._replace(requests=1)
 
 
-class Told:
-    """`formats.watched.Told`. No answer names its model."""
+class ToldByCohere:
+    """`formats.watched.Heard`. No answer names its model."""
 
     def __init__(self) -> None:
         self.model = ""

@@ -2,7 +2,10 @@
 
 document       a JSON body, read strictly and in steps
 jsonscan       where the members of a JSON object stand in its bytes
+multipart      a body of multipart/form-data, read strictly
 content        the content type that a JSON body is sent under
+checked        members of a body, each of its type
+lowered        a lower output cap in a body
 text_tokens    how many tokens a text has
 kinds          the parts of a family by kind of operation
 generic        an endpoint that no family knows
@@ -10,6 +13,7 @@ sniffed        which framing an answer has
 sse            server-sent events in a byte stream
 aws_event_stream  AWS's frames in a byte stream
 json_array     the elements of a JSON array that passes by in pieces
+watched        meters of answers that are only read
 topmost        outermost members of a JSON object that passes by in pieces
 errors         what an error says of a key, and ours as bytes
 plain_errors   the error of Cohere

@@ -1,6 +1,6 @@
 """Meters of answers that are only read: a stream of events or of lines, and one JSON object.
 
-Every byte is passed on at once. What an answer means is for a `Told`.
+Every byte is passed on at once. What an answer means is for a `Heard`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LOOKS: Final = 8
 """Events that are read for the name of the model."""
 
 
-class Told(Protocol):
+class Heard(Protocol):
     """What an answer has said so far. It raises nothing."""
 
     model: str
@@ -99,7 +99,7 @@ class WatchedStream:
 
     def __init__(
         self,
-        told: Told,
+        told: Heard,
         wanted: Sequence[bytes],
         texts: re.Pattern[bytes],
         *,
@@ -185,7 +185,7 @@ class WatchedJson:
     output_seen = 0
     """A JSON answer is made whole before its first byte comes."""
 
-    def __init__(self, told: Told, wanted: Sequence[str]) -> None:
+    def __init__(self, told: Heard, wanted: Sequence[str]) -> None:
         self._told = told
         self._wanted = wanted
         self._parts: list[bytes] = []

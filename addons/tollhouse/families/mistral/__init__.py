@@ -1,14 +1,14 @@
 """Mistral's API: https://docs.mistral.ai/api.
 
-routes     the endpoints
-request    what a body asks for, read strictly
-estimate   the units that a request will take
-tools      the tools that Mistral runs and charges by use
-usage      what the members of an answer mean
-meter      which reader an answer gets
-kinds      all of these, by kind of operation
+routes          the endpoints
+request         what a body asks for, read strictly
+estimate        the units that a request will take
+connectors      the tools that Mistral runs and charges by use
+usage           what the members of an answer mean
+meter           which reader an answer gets
+kinds           all of these, by kind of operation
 transcription   seconds of recordings
-errors     our errors, and what theirs say of a key
+errors          our errors, and what theirs say of a key
 """
 
 from __future__ import annotations

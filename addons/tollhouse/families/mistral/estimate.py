@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from tollhouse.families.base import Asked, Dialect, Limits, Mode
 from tollhouse.families.formats.document import Document
+from tollhouse.families.mistral.connectors import PAID, ROUNDS, bounds
 from tollhouse.families.mistral.request import Talk
-from tollhouse.families.mistral.tools import PAID, ROUNDS, bounds
 from tollhouse.families.openai.estimate import (
     FIRST_SLICE_TOKENS,
     estimate_input_tokens,

@@ -11,7 +11,7 @@ from typing import Final
 from tollhouse.families.base import AnswerHead, Asked, Boundary
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.watched import WatchedJson, WatchedStream, texts_of
-from tollhouse.families.mistral.usage import Told, ToldFile, ToldPages
+from tollhouse.families.mistral.usage import ToldByMistral, ToldFile, ToldPages
 from tollhouse.families.units import Charge, Units
 
 _MEMBERS: Final = (
@@ -29,7 +29,7 @@ _TEXTS: Final = texts_of("content", "text", "arguments")
 
 
 def meter_text(asked: Asked, head: AnswerHead) -> Sniffed:
-    told = Told(asked.detail.tools, makes=asked.kind in ("conversation", "append"))
+    told = ToldByMistral(asked.detail.tools, makes=asked.kind in ("conversation", "append"))
     return Sniffed(
         asked.stream,
         head.get("content-type"),

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from tollhouse.families.base import Asked, Dialect, Request
 from tollhouse.families.formats.checked import known_case, model, name, optional, whole
 from tollhouse.families.formats.document import Document, named, parsed, refuse
-from tollhouse.families.mistral.tools import ROUNDS, asked_for
+from tollhouse.families.mistral.connectors import ROUNDS, asked_for
 
 MAX_N: Final = 128
 _KNOWN: Final = frozenset(

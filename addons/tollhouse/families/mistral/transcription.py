@@ -14,7 +14,7 @@ from tollhouse.families.formats.multipart import Form, form, sent_as_it_came
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.watched import WatchedJson, WatchedStream, texts_of
 from tollhouse.families.mistral.estimate import MAX_AUDIO_S, USUAL_AUDIO_S, seconds_of
-from tollhouse.families.mistral.usage import Told
+from tollhouse.families.mistral.usage import ToldByMistral
 from tollhouse.families.units import Charge, Estimate, Units
 
 _LISTS: Final = frozenset({"context_bias", "timestamp_granularities", "speaker_references"})
@@ -54,7 +54,7 @@ def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Esti
     return Estimate(Units(milliseconds=1_000 * seconds, requests=1))
 
 
-class ToldSeconds(Told):
+class ToldSeconds(ToldByMistral):
     """Of a transcription: seconds, and no tokens."""
 
     def event(self, document: Mapping[str, Any]) -> bool:

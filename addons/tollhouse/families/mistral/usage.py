@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tollhouse.families.mistral.tools import used
+from tollhouse.families.mistral.connectors import used
 from tollhouse.families.units import Charge, Units
 
 _LONGEST_S: Final = 10_000_000
@@ -51,8 +51,8 @@ def code_of(error: Mapping[str, Any]) -> str:
     return text[:64] if text.isprintable() else "error"
 
 
-class Told:
-    """`formats.watched.Told` of completions, conversations, embeddings and classifications. The last usage counts."""
+class ToldByMistral:
+    """`formats.watched.Heard` of completions, conversations, embeddings and classifications. The last usage counts."""
 
     def __init__(self, tools: tuple[str, ...] = (), *, makes: bool = False) -> None:
         self.model = ""
