@@ -247,5 +247,5 @@ def test_the_budget_ends_in_the_middle_of_a_stream(shared: Road, version: str) -
         # A frame has 500 tokens of 10 micro-dollars.
         [line] = spoken.charged()
         assert (line["reason"], line["charged_by"]) == ("budget_exceeded", "estimate")
-        assert 8 <= len(got) <= 12
-        assert Decimal("0.04") < Decimal(line["cost_usd"]) < Decimal("0.056")
+        assert 8 <= len(got) <= 14
+        assert Decimal("0.04") < Decimal(line["cost_usd"]) < Decimal("0.066")

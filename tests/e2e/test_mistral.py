@@ -265,8 +265,8 @@ def test_the_budget_ends_in_the_middle_of_a_stream(shared: Road) -> None:
         # A frame has 500 tokens of 600 nano-dollars.
         [line] = spoken.charged()
         assert (line["reason"], line["charged_by"]) == ("budget_exceeded", "estimate")
-        assert 8 <= seen <= 12
-        assert Decimal("0.0025") < Decimal(line["cost_usd"]) < Decimal("0.0036")
+        assert 8 <= seen <= 13
+        assert Decimal("0.0024") < Decimal(line["cost_usd"]) < Decimal("0.004")
 
 
 def test_the_budget_ends_in_the_middle_of_a_conversation(shared: Road) -> None:

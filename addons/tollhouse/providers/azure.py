@@ -1,4 +1,4 @@
-"""Azure OpenAI and Foundry: a host for each resource, a key for each. The list of models is open."""
+"""Azure OpenAI and Foundry: a host for each resource, a key for each."""
 
 from tollhouse.families import azure as family
 from tollhouse.families.base import Dialect

@@ -1,4 +1,4 @@
-"""Cohere: https://docs.cohere.com/reference. The list of models is open."""
+"""Cohere: https://docs.cohere.com/reference."""
 
 from tollhouse.families import cohere as family
 from tollhouse.providers.provider import CredentialSlot, Provider

@@ -1,4 +1,4 @@
-"""Mistral: https://docs.mistral.ai/api. The list of models is open."""
+"""Mistral: https://docs.mistral.ai/api."""
 
 from tollhouse.families import mistral as family
 from tollhouse.providers.provider import CredentialSlot, Provider
