@@ -200,10 +200,11 @@ def test_gemini_with_another_key_in_the_url(inside: Inside) -> None:
     [
         ("anthropic", "/v1/messages"),
         ("gemini", "/v1beta/models/gemini-3-pro:generateContent"),
-        ("azure", "/openai/v1/chat/completions"),
-        ("azure", "/openai/deployments/gpt/chat/completions"),
-        ("mistral", "/v1/chat/completions"),
-        ("cohere", "/v2/chat"),
+        ("azure", "/openai/chat/completions"),
+        ("azure", "/openai/deployments/gpt/extensions/chat/completions"),
+        ("azure", "/anthropic/v1/messages"),
+        ("mistral", "/v1/responses"),
+        ("cohere", "/v2/audio/transcriptions"),
     ],
 )
 def test_what_costs_stays_closed(inside: Inside, name: str, path: str) -> None:
