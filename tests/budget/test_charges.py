@@ -790,6 +790,8 @@ def test_whole_answers_without_usage_are_counted() -> None:
     ):
         prices.charge(hold, Outcome(end, 200, metered=True, streamed=True, charges=charges))
     assert prices.without_usage == {"openai": 2}
+
+
 def test_a_deployment_costs_what_its_model_costs(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever the answer calls it; another model than the configuration's is said once. A tool keeps its own name."""
     prices = PriceTable(

@@ -614,6 +614,8 @@ def test_what_an_entry_opens(write) -> None:
     anthropic = providers.by_name("anthropic")
     assert anthropic is not None
     assert anthropic.family is ANTHROPIC.family
+
+
 def test_the_models_behind_deployments(write) -> None:
     """Of any entry; a name that nobody could send is a problem."""
     config = write(

@@ -237,7 +237,9 @@ class Charges:
             self._served(requested, charges[0].model)
             charges = (charges[0]._replace(model=requested.asked.model), *charges[1:])
         quotes = [
-            self._beside(requested, item) if index and _is_use(item) else self._price(requested, item)
+            self._beside(requested, item)
+            if index and _is_use(item)
+            else self._price(requested, item)
             for index, item in enumerate(charges)
         ]
         total = sum(quote.nano_usd for quote in quotes if quote is not None)

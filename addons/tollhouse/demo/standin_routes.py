@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Set
 
 from tollhouse.demo import standin_answers as answers
-from tollhouse.demo import standin_responses as responses
 from tollhouse.demo import standin_google
+from tollhouse.demo import standin_responses as responses
 from tollhouse.demo.standin_book import Received
 from tollhouse.demo.standin_script import Behaviour
 
