@@ -85,6 +85,8 @@ SAME_WORDS = {
     "tollhouse.dispatch.sign": {"google"},
     # What an AWS signature calls the service.
     "tollhouse.credential.cloud.aws": {"bedrock"},
+    # Commands that are sent at once.
+    "tollhouse.ledger.store.cluster": {"together"},
 }
 """Words that are names elsewhere, and mean something else in these modules."""
 

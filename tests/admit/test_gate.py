@@ -125,11 +125,11 @@ async def test_what_it_fills_in() -> None:
         (models_head(), "identity_missing"),
         (models_head(("authorization", "Bearer sk-x")), "identity_unknown"),
         (models_head(BEARER, ("x-coreason-project-id", "other")), "project_not_allowed"),
-        (models_head(BEARER, target="/v1/files"), "path_not_allowed"),
+        (models_head(BEARER, target="/v1/engines"), "path_not_allowed"),
         (models_head(BEARER, method="DELETE"), "path_not_allowed"),
         (models_head(BEARER, target="/v1/models/"), "path_not_allowed"),
         # A stranger does not learn which paths are open, nor which projects there are.
-        (models_head(target="/v1/files"), "identity_missing"),
+        (models_head(target="/v1/engines"), "identity_missing"),
         (models_head(("x-coreason-project-id", "other")), "identity_missing"),
         (models_head(("host", "evil.test"), target="/v1//models"), "authority_mismatch"),
     ],
@@ -146,7 +146,7 @@ async def test_refusals(request_head: RequestHead, code: str) -> None:
         (models_head(BEARER, target="/v1//models"), Addressed),
         (models_head(), Aimed),
         (models_head(BEARER, ("x-coreason-project-id", "other")), Identified),
-        (models_head(BEARER, target="/v1/files"), Billed),
+        (models_head(BEARER, target="/v1/engines"), Billed),
     ],
 )
 async def test_how_far_a_refused_call_came(request_head: RequestHead, stage: type) -> None:

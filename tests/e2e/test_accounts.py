@@ -162,7 +162,7 @@ KINDS: Mapping[str, Kind] = {
     "too dear": Kind(
         6, lambda tag: chat(tag, max_completion_tokens=2_000_000_000), {402}, {(402, "none")}
     ),
-    "a path that is closed": Kind(5, chat, {403}, {(403, "none")}, path="/v1/audio/speech"),
+    "a path that is closed": Kind(5, chat, {403}, {(403, "none")}, path="/v1/audio/voices"),
     "a model without a price": Kind(
         4, lambda tag: chat(tag, model="nobodys-model"), {403}, {(403, "none")}
     ),

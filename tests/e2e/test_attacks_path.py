@@ -48,10 +48,8 @@ CLOSED = [
     "/?/v1/chat/completions",
     "/v1/models/",
     "/v1/models/a/b",
-    "/v1/files",
+    "/v1/engines",
     "/v1/responses/",
-    "/v1/realtime/client_secrets",
-    "/v1/organization/admin_api_keys",
 ]
 
 
@@ -61,6 +59,14 @@ def test_a_path_that_can_be_read_in_two_ways(attacked: Attacked, path: str) -> N
     with attacked.tunnel() as client:
         answer = client.ask(post(BODY, path=path))
     attacked.refused(answer, 400, "bad_request")
+
+
+@pytest.mark.parametrize("path", ["/v1/realtime/client_secrets", "/v1/organization/admin_api_keys"])
+def test_a_path_that_is_never_opened(attacked: Attacked, path: str) -> None:
+    """What makes a credential, or administrates the account."""
+    with attacked.tunnel() as client:
+        answer = client.ask(post(BODY, path=path))
+    attacked.refused(answer, 403, "endpoint_forbidden")
 
 
 @pytest.mark.parametrize("path", CLOSED)
@@ -137,7 +143,7 @@ def test_the_base_url_under_another_name(attacked: Attacked, host: str) -> None:
         ("/openai/", 403, "path_not_allowed"),
         ("/openai//v1/models", 400, "bad_request"),
         ("/openai/../v1/models", 400, "bad_request"),
-        ("/openai/v1/files", 403, "path_not_allowed"),
+        ("/openai/v1/engines", 403, "path_not_allowed"),
         ("/openai?x=/v1/models", 403, "path_not_allowed"),
         ("//v1/models", 403, "path_not_allowed"),
         ("/livez", 403, "path_not_allowed"),

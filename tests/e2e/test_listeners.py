@@ -154,7 +154,7 @@ def test_a_log_file_that_was_moved_is_opened_anew(tmp_path: Path) -> None:
             file.rename(directory / "calls.1")
             road.gateway.signal(signal.SIGHUP)
             while not file.exists():
-                client.get("https://api.openai.com/v1/files")
+                client.get("https://api.openai.com/v1/engines")
             client.get("https://api.openai.com/v1/models")
         lines = [
             json.loads(line)

@@ -338,7 +338,7 @@ def test_everything_hostile_to_strip_is_stripped(road: Road) -> None:
 def test_refusal_reaches_the_sdk(road: Road) -> None:
     """A refusal inside the tunnel is the SDK's own error class, with our code, and is not retried."""
     with road.sdk() as client, pytest.raises(APIStatusError) as caught:
-        client.images.generate(prompt="a tollhouse")
+        client.get("/engines", cast_to=object)
     assert (caught.value.status_code, caught.value.code) == (403, "path_not_allowed")
     assert caught.value.response.headers["x-tollhouse-reason"] == "path_not_allowed"
     [line] = road.wait_lines(1)

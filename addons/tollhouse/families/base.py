@@ -72,6 +72,8 @@ class Dialect:
     own_rules: bool = False
     """The company whose API this is serves the models itself. So its published rules hold for
     models of these names."""
+    least_seconds: int = 0
+    """Sound that is written down is charged for so many seconds at least."""
 
 
 @dataclass(frozen=True, slots=True)

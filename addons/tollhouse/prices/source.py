@@ -9,11 +9,13 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, time
+from decimal import Decimal
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from tollhouse.prices.rates import (
+    PARTS_PER_NANO,
     Constraint,
     Match,
     PricedModel,
@@ -176,12 +178,25 @@ def _rate(prices: Any, keys: tuple[str, ...]) -> Rate:
         if price is None:
             continue
         if hasattr(price, "tiers"):
-            steps: list[int] = [exact(price.base, per)]
+            steps: list[int] = [_kept(price.base, per)]
             for tier in price.tiers:
-                steps += [tier.start, exact(tier.price, per)]
+                steps += [tier.start, _kept(tier.price, per)]
             return tuple(steps)
-        return exact(price, per)
+        return _kept(price, per)
     return None
+
+
+_DIVIDED: Final = 13
+"""Decimals of a price that is what a division has left, as 0.0833333333333333 is of 1 / 12."""
+
+
+def _kept(price: Decimal, per: int) -> int:
+    """The rate of `exact`. One that a division has left is rounded up."""
+    exponent = price.as_tuple().exponent
+    if not isinstance(exponent, int) or -exponent < _DIVIDED or price < 0:
+        return exact(price, per)
+    numerator, denominator = price.as_integer_ratio()
+    return -(-numerator * PARTS_PER_NANO * 10**9 // (denominator * per))
 
 
 def _constraint(constraint: Any) -> Constraint:

@@ -10,6 +10,13 @@ vertex      Vertex AI
 bedrock     AWS Bedrock
 mistral     Mistral
 cohere      Cohere
+groq        Groq
+deepseek    DeepSeek
+xai         xAI
+openrouter  OpenRouter
+together    Together
+fireworks   Fireworks
+perplexity  Perplexity
 """
 
 from typing import Final
@@ -18,11 +25,18 @@ from tollhouse.providers.anthropic import ANTHROPIC
 from tollhouse.providers.azure import AZURE
 from tollhouse.providers.bedrock import BEDROCK
 from tollhouse.providers.cohere import COHERE
+from tollhouse.providers.deepseek import DEEPSEEK
+from tollhouse.providers.fireworks import FIREWORKS
 from tollhouse.providers.gemini import GEMINI
+from tollhouse.providers.groq import GROQ
 from tollhouse.providers.mistral import MISTRAL
 from tollhouse.providers.openai import OPENAI
+from tollhouse.providers.openrouter import OPENROUTER
+from tollhouse.providers.perplexity import PERPLEXITY
 from tollhouse.providers.provider import Catalog, CredentialKind, CredentialSlot, Provider
+from tollhouse.providers.together import TOGETHER
 from tollhouse.providers.vertex import VERTEX
+from tollhouse.providers.xai import XAI
 
 BUILT_IN: tuple[Provider, ...] = (
     OPENAI,
@@ -33,6 +47,13 @@ BUILT_IN: tuple[Provider, ...] = (
     BEDROCK,
     MISTRAL,
     COHERE,
+    GROQ,
+    DEEPSEEK,
+    XAI,
+    OPENROUTER,
+    TOGETHER,
+    FIREWORKS,
+    PERPLEXITY,
 )
 CREDENTIAL_HEADERS: tuple[str, ...] = tuple(
     dict.fromkeys(

@@ -8,6 +8,8 @@ from tests.families.samples import (
     google,
     mistral,
     openai,
+    openai_compat,
+    openai_media,
     tiny,
     vertex,
 )
@@ -15,6 +17,8 @@ from tests.families.samples.kit import Exchange, Samples
 
 SAMPLES: tuple[Samples, ...] = (
     *openai.SAMPLES,
+    *openai_media.SAMPLES,
+    *openai_compat.SAMPLES,
     *tiny.SAMPLES,
     *azure.SAMPLES,
     *anthropic.SAMPLES,

@@ -29,7 +29,9 @@ _COUNTS = (
 def at_azure(path: str) -> str:
     """OpenAI's path, as one of a deployment if it can be one."""
     name = path.removeprefix("/v1/")
-    return f"/openai/deployments/d-1/{name}" if name in OF_DEPLOYMENT else f"/openai/{name}"
+    # The endpoints of images have one route.
+    of_deployment = name in (*OF_DEPLOYMENT, "images/variations")
+    return f"/openai/deployments/d-1/{name}" if of_deployment else f"/openai/{name}"
 
 
 def stream(name: str, choices: str, path: str) -> Exchange:

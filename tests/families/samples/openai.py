@@ -15,6 +15,7 @@ from openai.types.responses import (
     ResponseTextDeltaEvent,
 )
 from tests.families.samples.kit import EVENTS, Exchange, Samples, sse
+from tests.families.samples.openai_paths import MORE_OPEN
 
 from tollhouse.families.base import Dialect
 from tollhouse.families.openai import OPENAI
@@ -205,6 +206,7 @@ SAMPLES = (
             ("DELETE", "/v1/conversations/conv_1/items/msg_1"),
             ("GET", "/v1/models"),
             ("GET", "/v1/models/m"),
+            *MORE_OPEN,
         ),
         dialect=Dialect("on_request"),
         exchanges=(

@@ -20,6 +20,8 @@ MAX_TEXT: Final = 262_144
 """Bytes of a field that is a text. The longest prompt has 32,000 characters:
 https://platform.openai.com/docs/api-reference/images/create#images-create-prompt."""
 _MAX_HEAD: Final = 4_096
+_STEP: Final = 1 << 20
+"""Bytes that one step looks at."""
 _TYPE: Final = re.compile(
     r"multipart/form-data[ ]*;[ ]*boundary=(?:\"([^\"\\]{1,70})\"|([^\";,\s]{1,70}))[ ]*",
     re.IGNORECASE,
@@ -131,7 +133,7 @@ def _parts(body: bytes, mark: bytes) -> list[Part]:
     while body[at : at + 2] == b"\r\n":
         if len(found) == MAX_PARTS:
             refuse(f"The body has more than {MAX_PARTS} parts.")
-        end = body.find(mark, at + 2)
+        end = _find(body, mark, at + 2)
         if end < 0:
             refuse("The body does not end with its boundary.")
         if body[end - 2 : end] != b"\r\n" or end - 2 < at + 2:
@@ -143,6 +145,17 @@ def _parts(body: bytes, mark: bytes) -> list[Part]:
     if not found:
         refuse("The body has no parts.")
     return found
+
+
+def _find(body: bytes, mark: bytes, at: int) -> int:
+    """Where ``mark`` stands next, or -1. It is looked for in steps: a search keeps the interpreter
+    until it ends."""
+    while at < len(body):
+        found = body.find(mark, at, at + _STEP + len(mark))
+        if found >= 0:
+            return found
+        at += _STEP
+    return -1
 
 
 def _part(body: bytes, start: int, end: int) -> Part:

@@ -37,6 +37,11 @@ class Topmost:
         """The outermost member that passes by, up to `_LONGEST` bytes of it."""
         self._over = False
 
+    @property
+    def whole(self) -> bool:
+        """Whether the object has ended."""
+        return self._over and self._depth == 0
+
     def feed(self, data: bytes) -> None:
         at, end, kept = 0, len(data), 0
         if self._skip:

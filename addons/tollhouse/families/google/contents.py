@@ -54,7 +54,7 @@ _MAY: Final = {
 }
 
 
-class Found(NamedTuple):
+class InputSums(NamedTuple):
     """Sums of a request. ``unseen``: it brings in input that is somewhere else. ``hidden``: the same,
     and only the worst of it can't be known. ``video``: it has, or may have, moving pictures."""
 
@@ -84,8 +84,8 @@ class InputCount:
         self._may: set[str] = set()
         self._tools: set[str] = set()
 
-    def found(self) -> Found:
-        return Found(
+    def found(self) -> InputSums:
+        return InputSums(
             max(_up(self._typical), 1),
             _up(self._worst),
             self._unseen,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tollhouse.families.base import Asked, Dialect, Limits, Mode
-from tollhouse.families.google.contents import Found
+from tollhouse.families.google.contents import InputSums
 from tollhouse.families.google.models import version
 from tollhouse.families.google.usage import MAPS, SEARCH
 from tollhouse.families.openai.estimate import FIRST_SLICE_TOKENS
@@ -18,7 +18,7 @@ https://ai.google.dev/gemini-api/docs/google-search."""
 
 def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
     """``generateContent``, ``streamGenerateContent``, ``embedContent``, ``interactions``."""
-    found: Found = asked.document
+    found: InputSums = asked.document
     worst = mode == "worst"
     tokens = input_tokens(found, limits, worst=worst)
     beside = tool_bounds(asked.model, found.tools, mode)
@@ -35,7 +35,7 @@ def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Esti
     )
 
 
-def input_tokens(found: Found, limits: Limits, *, worst: bool) -> int:
+def input_tokens(found: InputSums, limits: Limits, *, worst: bool) -> int:
     seen = found.worst if worst else found.typical
     unseen = found.unseen or (worst and found.hidden)
     # A tool's prompt stands beside the request's own (``toolUsePromptTokenCount``).

@@ -12,7 +12,7 @@ from typing import Any, Final
 from tollhouse.families.base import AnswerHead, Asked, Boundary, Dialect, Limits, Mode, Request
 from tollhouse.families.formats.document import parsed, refuse
 from tollhouse.families.google import spelled
-from tollhouse.families.google.contents import Found, InputCount
+from tollhouse.families.google.contents import InputCount, InputSums
 from tollhouse.families.google.meter import ElementMeter
 from tollhouse.families.google.request import Detail, model_of
 from tollhouse.families.google.spelled import known, members
@@ -98,7 +98,7 @@ def read_vectors(request: Request, dialect: Dialect) -> Asked:
 
 
 def estimate_vectors(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
-    found: Found = asked.document
+    found: InputSums = asked.document
     tokens = found.worst if mode == "worst" else found.typical
     # Characters are never more than bytes; `InputCount` counts two for each in its worst case.
     characters = 0 if by_tokens(asked.model) else found.worst

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from tollhouse.families.base import Asked, Dialect, Request
 from tollhouse.families.formats.document import Document, parsed, refuse
 from tollhouse.families.google import spelled
-from tollhouse.families.google.contents import Found, InputCount, refuse_video
+from tollhouse.families.google.contents import InputCount, InputSums, refuse_video
 from tollhouse.families.google.models import can_reason, makes_video, may_write, only_speaks, plain
 from tollhouse.families.google.spelled import known, members
 
@@ -142,7 +142,7 @@ def _same_model(values: Mapping[str, Any], document: Document, path: str) -> Non
 
 def _count(
     document: Document, values: Mapping[str, Any], model: str, config: Mapping[str, Any]
-) -> Found:
+) -> InputSums:
     resolution = spelled.text(config, "mediaResolution", document, "generationConfig.").upper()
     contents = InputCount(document, model, resolution)
     contents.contents(values, "contents")
@@ -161,7 +161,7 @@ def _count(
     return contents.found()
 
 
-def cache_contents(request: Request) -> tuple[Document, dict[str, Any], Found]:
+def cache_contents(request: Request) -> tuple[Document, dict[str, Any], InputSums]:
     """Of ``cachedContents``: the body, its known members, and what is to be kept."""
     document, values = _body(request)
     model = plain(spelled.text(values, "model", document).rpartition("/models/")[2])

@@ -1,6 +1,19 @@
 """OpenAI's API, and that of all who speak like it: https://platform.openai.com/docs/api-reference.
 
 routes         the endpoints
+routes_more    those beside texts
+more_kinds     how those are read and metered
+images         images, made and edited
+audio          speech, and sound that is written down
+sound          how long the sound of a file is
+decisions      questions about a text
+kept_objects   files and other things that the provider keeps
+form_fields    fields of a body of JSON or of a form
+paid           what an answer says that it costs
+answers        answers of images and sound, as they pass by
+media_usage    what their usage means
+variants       the same API at companies that speak it differently
+other_errors   what the errors of those companies say of a key
 request        the body of a chat or of embeddings, read strictly
 known_fields   the fields of a request that are known
 estimate       the tokens that a request will take
@@ -42,6 +55,7 @@ from tollhouse.families.openai import (
     responses,
     rewrite,
 )
+from tollhouse.families.openai.more_kinds import MORE_KINDS
 from tollhouse.families.openai.routes import ROUTES
 
 _TEXT: Final = Kind(request.read, estimate.estimate, meter.meter, rewrite.rewrite)
@@ -53,6 +67,7 @@ KINDS: Final = Kinds(
             completions.read, completions.estimate, completions.meter, completions.rewrite
         ),
         **responses.KINDS,
+        **MORE_KINDS,
     }
 )
 

@@ -180,9 +180,12 @@ def _plain_wav_rate(data: str) -> int | None:
 
 
 def _wav_rate(data: str) -> tuple[int, int]:
+    return wav_rate(_head(data))
+
+
+def wav_rate(head: bytes) -> tuple[int, int]:
     """Bytes a second by a WAV's own ``fmt`` chunk, checked against its other fields, and its format's code; 0 if it does
     not say. http://soundfile.sapp.org/doc/WaveFormat/"""
-    head = _head(data)
     if len(head) < 36 or head[:4] != b"RIFF" or head[8:16] != b"WAVEfmt ":
         return 0, 0
     code, channels, samples, rate, _, bits = struct.unpack("<HHIIHH", head[20:36])

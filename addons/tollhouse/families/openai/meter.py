@@ -19,16 +19,17 @@ from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.sse import EventData, EventSplitter, SseBoundary
 from tollhouse.families.formats.text_tokens import raw_tokens
 from tollhouse.families.formats.topmost import Topmost
-from tollhouse.families.openai.usage import Told
+from tollhouse.families.openai.usage import WANTED, Told
 from tollhouse.families.units import Charge
 
 _SMALL: Final = 1 << 14
 _HEAD: Final = 1 << 9
 _TAIL: Final = 1 << 13
 _MODEL_LOOKS: Final = 8
+_TOOLS: Final = b'"executed_tools"'
+"""Groq's member of a message: tools that it has run."""
 _LEAST: Final = len(b"data:1\n\n")
 """Bytes of an event; a shorter one says nothing."""
-_WANTED: Final = ("usage", "model", "service_tier", "error")
 
 # "usage":null as a member of the frame's outermost object. Read from the end: the last brace closes the outermost
 # object, and what stands between is whole members without a backslash in them, so each quote there is a real one.
@@ -77,6 +78,8 @@ class JsonMeter:
         self._parts: list[bytes] = []
         self._size = 0
         self._topmost: Topmost | None = None
+        self._tools = False
+        """Tools are named in an answer that is too long to be kept."""
 
     @property
     def error(self) -> str:
@@ -85,13 +88,15 @@ class JsonMeter:
     def feed(self, data: bytes) -> bytes:
         if self._topmost is not None:
             self._topmost.feed(data)
+            self._tools = self._tools or data.find(_TOOLS) >= 0
             return data
         self._parts.append(data)
         self._size += len(data)
         if self._size > self._max:
-            self._topmost = Topmost(_WANTED)
+            self._topmost = Topmost(WANTED)
             for part in self._parts:
                 self._topmost.feed(part)
+            self._tools = b"".join(self._parts).find(_TOOLS) >= 0
             self._parts = []
         return data
 
@@ -99,6 +104,8 @@ class JsonMeter:
         if self._topmost is not None:
             for key, value in self._topmost.found.items():
                 self._told.read(key, value)
+            if self._tools and "choices" not in self._topmost.found:
+                self._told.note_tools()
         else:
             # A body that is no JSON, or nests too deep, has no counts.
             with contextlib.suppress(ValueError, RecursionError):
@@ -113,9 +120,9 @@ class JsonMeter:
         if len(body) <= _SMALL:
             self._read_whole(body)
             return
-        for key in ("usage", "service_tier", "model"):
+        for key in ("usage", "service_tier", "model", "usage_breakdown"):
             self._told.read(key, member_from_end(body[-_TAIL:], key.encode()))
-        if self._told.usage is None:
+        if self._told.usage is None or body.find(_TOOLS) >= 0:
             self._read_whole(body)
         if not self._told.model:
             # Chat completions name the model first, embeddings last. A member that the head's end cuts ends this.
@@ -127,7 +134,7 @@ class JsonMeter:
     def _read_whole(self, body: bytes) -> None:
         document = json.loads(body)
         if isinstance(document, dict):
-            for key in _WANTED:
+            for key in WANTED:
                 self._told.read(key, document.get(key))
 
 
@@ -226,12 +233,12 @@ class StreamMeter:
             self._note_tier(raw)
         at = raw.rfind(b'"usage"')
         if at < 0:
-            if raw.find(b'"error"') >= 0:
+            if raw.find(b'"error"') >= 0 or raw.find(_TOOLS) >= 0:
                 return self._examine(raw)
             self._count_text(raw)
             return raw
         null = _NULL_AT_END.fullmatch(raw, at)
-        if null is None or not _one_data_line(raw, at):
+        if null is None or not _one_data_line(raw, at) or raw.find(_TOOLS) >= 0:
             return self._examine(raw)
         before = at - 1 if raw[at - 1] != 0x20 else at - 2
         if raw[before] != 0x2C or raw[before - 1] == 0x20:

@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from tollhouse.families.base import Operation, Route, model_list
+from tollhouse.families.openai.routes_more import MORE_ROUTES
 
 CHAT: Final = Operation("chat", "metered", reads_body=True)
 EMBEDDINGS: Final = Operation("embeddings", "metered", reads_body=True)
@@ -53,4 +54,5 @@ ROUTES: Final = (
     Route("POST", re.compile(r"/v1/embeddings"), EMBEDDINGS),
     *RESPONSE_ROUTES,
     *model_list("/v1/models"),
+    *MORE_ROUTES,
 )

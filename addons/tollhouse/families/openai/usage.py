@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import Any, Final
 
+from tollhouse.families.openai.paid import paid_of
 from tollhouse.families.units import Charge, Units
 
 
@@ -13,24 +17,28 @@ def usage_of(value: object) -> Units | None:
 
     Details are parts of their totals (``prompt_tokens`` includes the cached tokens) and may be
     null. Reasoning is added to ``completion_tokens`` only if the total shows that it is not in
-    there (xAI, Vertex's OpenAI endpoint).
+    there (xAI, Vertex's OpenAI endpoint). ``prompt_cache_hit_tokens`` is DeepSeek's word for the
+    cached tokens: https://api-docs.deepseek.com/guides/kv_cache.
     """
     if not isinstance(value, Mapping):
         return None
-    prompt = _count(value.get("prompt_tokens"))
+    prompt = count_of(value.get("prompt_tokens"))
     if prompt is None:
         return None
-    output = _count(value.get("completion_tokens")) or 0
+    output = count_of(value.get("completion_tokens")) or 0
     of_prompt = _details(value.get("prompt_tokens_details"))
     of_output = _details(value.get("completion_tokens_details"))
     reasoning = of_output("reasoning_tokens")
-    if reasoning and _count(value.get("total_tokens")) == prompt + output + reasoning:
+    if reasoning and count_of(value.get("total_tokens")) == prompt + output + reasoning:
         output += reasoning
     if not prompt and not output:
         return None
     return Units(
         input=prompt,
-        cached=min(of_prompt("cached_tokens"), prompt),
+        cached=min(
+            of_prompt("cached_tokens") or count_of(value.get("prompt_cache_hit_tokens")) or 0,
+            prompt,
+        ),
         cache_write=min(of_prompt("cache_write_tokens"), prompt),
         output=output,
         reasoning=min(reasoning, output),
@@ -40,7 +48,8 @@ def usage_of(value: object) -> Units | None:
     )
 
 
-def _count(value: object) -> int | None:
+def count_of(value: object) -> int | None:
+    """A count; None for what is none."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
@@ -48,10 +57,10 @@ def _count(value: object) -> int | None:
 
 def _details(value: object) -> Callable[[str], int]:
     parts = value if isinstance(value, Mapping) else {}
-    return lambda key: _count(parts.get(key)) or 0
+    return lambda key: count_of(parts.get(key)) or 0
 
 
-def _error_of(value: object) -> str:
+def error_of(value: object) -> str:
     """The code or type of an error, never its message (which may repeat the request); "" for null."""
     if value is None or value is False or value == "" or value == {}:
         return ""
@@ -59,6 +68,41 @@ def _error_of(value: object) -> str:
         return "error"
     name = value.get("code") or value.get("type") or "error"
     return str(name)[:64] if isinstance(name, str | int) and str(name).isprintable() else "error"
+
+
+WANTED: Final = (
+    *("usage", "model", "service_tier", "error"),
+    *("x_groq", "usage_breakdown", "choices"),
+)
+"""The outermost members of an answer that say something of its usage."""
+_MOST_MODELS: Final = 32
+_MOST_TOOLS: Final = 1_000
+_CODE: Final = re.compile(r"[a-z0-9_]{1,64}")
+UNKNOWN_TOOL: Final = "executed_tools"
+"""It has no price, so that the hold is charged at least."""
+_TOOLS: Final = {
+    "search": "web_search",
+    "browser_search": "web_search",
+    "python": "code_interpreter",
+}
+"""Groq's words for tools that OpenAI calls otherwise: https://console.groq.com/docs/compound."""
+
+
+def _by_model(value: object) -> tuple[tuple[str, Units], ...]:
+    """Groq's ``usage_breakdown``: the models that a compound system used, each with its usage. They
+    come to the usage of the whole: https://console.groq.com/docs/compound. Empty if one of them
+    can't be read."""
+    models: Any = value.get("models") if isinstance(value, Mapping) else None
+    if not isinstance(models, list) or len(models) > _MOST_MODELS:
+        return ()
+    found = []
+    for one in models:
+        name = one.get("model") if isinstance(one, Mapping) else None
+        units = usage_of(one.get("usage")) if isinstance(one, Mapping) else None
+        if not isinstance(name, str) or not name.isprintable() or units is None:
+            return ()
+        found.append((name[:256], units))
+    return tuple(found)
 
 
 class Told:
@@ -72,11 +116,19 @@ class Told:
         self.model = ""
         self.tier = ""
         self.error = ""
+        self._paid: int | None = None
+        self._each: tuple[tuple[str, Units], ...] = ()
+        """The counts of each model of a system of several."""
+        self._sources = 0
+        """Pages that xAI's search has used: https://docs.x.ai/docs/guides/live-search."""
+        self._tools: dict[tuple[int, int], str] = {}
+        """The tools that Groq has run, by the choice and their number in it: a stream tells of one
+        several times."""
 
     def read(self, key: str, value: object) -> None:
         """Takes one outermost member of the answer or of one of its events."""
         if key == "usage":
-            self.usage = usage_of(value) or self.usage
+            self._read_usage(value)
         elif key == "model":
             if isinstance(value, str) and value and value.isascii() and value.isprintable():
                 self.model = value[:256]
@@ -84,11 +136,56 @@ class Told:
             if isinstance(value, str):
                 self.tier = value[:32]
         elif key == "error":
-            self.error = _error_of(value) or self.error
+            self.error = error_of(value) or self.error
+        elif key == "usage_breakdown":
+            self._each = _by_model(value) or self._each
+        elif key == "choices":
+            self._read_tools(value)
+        elif key == "x_groq" and isinstance(value, Mapping):
+            # Groq's own frame repeats the usage that include_usage asks for. An error in it ends
+            # the stream: groq-python, types/chat/chat_completion_chunk.py.
+            for name in ("usage", "usage_breakdown"):
+                self.read(name, value.get(name))
+            error = value.get("error")
+            said = isinstance(error, str) and _CODE.fullmatch(error)
+            self.error = (str(error) if said else error_of(error)) or self.error
+
+    def _read_usage(self, value: object) -> None:
+        usage = usage_of(value)
+        if usage is not None:
+            self.usage, self._paid = usage, paid_of(value)
+            if isinstance(value, Mapping):
+                self._sources = count_of(value.get("num_sources_used")) or 0
+
+    def _read_tools(self, choices: object) -> None:
+        for at, choice in enumerate(choices if isinstance(choices, list) else ()):
+            if not isinstance(choice, Mapping):
+                continue
+            said = choice.get("message") or choice.get("delta")
+            tools = said.get("executed_tools") if isinstance(said, Mapping) else None
+            for number, tool in enumerate(tools if isinstance(tools, list) else ()):
+                if isinstance(tool, Mapping) and len(self._tools) < _MOST_TOOLS:
+                    index, kind = count_of(tool.get("index")), tool.get("type")
+                    name = kind if isinstance(kind, str) and kind.isprintable() else UNKNOWN_TOOL
+                    place = count_of(choice.get("index")) or at, number if index is None else index
+                    self._tools[place] = _TOOLS.get(name, name)[:64]
+
+    def note_tools(self) -> None:
+        """Tools were run, and nobody can tell which."""
+        self._tools[-1, -1] = UNKNOWN_TOOL
 
     def charges(self) -> tuple[Charge, ...]:
-        """The charges so far. A counted answer that names no tier was served as standard."""
+        """The charges so far. A counted answer that names no tier was served as standard. What the
+        answer itself says is paid covers the tools."""
         if self.usage is None:
             return ()
-        own = Charge(self.model, self.usage, self.tier)
-        return (own, Charge(self._search, Units(requests=1))) if self._search else (own,)
+        if self._paid is not None:
+            return (Charge(self.model, self.usage, self.tier, self._paid),)
+        each = self._each or ((self.model, self.usage),)
+        own = tuple(Charge(model, units, self.tier) for model, units in each)
+        uses = Counter(self._tools.values())
+        if self._sources:
+            uses["live_search"] = self._sources
+        if self._search:
+            uses[self._search] = 1
+        return (*own, *(Charge(name, Units(requests=uses[name])) for name in uses))

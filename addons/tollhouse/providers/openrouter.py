@@ -1,0 +1,16 @@
+"""OpenRouter: https://openrouter.ai/docs. It speaks OpenAI's API below ``/api/v1``, and says what
+each call costs."""
+
+from tollhouse.families.openai import variants
+from tollhouse.providers.provider import CredentialSlot, Provider
+
+OPENROUTER = Provider(
+    name="openrouter",
+    family=variants.OPENROUTER,
+    hosts=("openrouter.ai",),
+    slot=CredentialSlot("authorization", "Bearer "),
+    # Its list of models needs no key.
+    free_call="/api/v1/key",
+    key_variables=("OPENROUTER_API_KEY",),
+    longest_context=2_000_000,
+)
