@@ -98,62 +98,41 @@ def test_charges() -> None:
     assert [code_of(row[0])[0] for row in rows("How a call is charged")] == list(ChargedBy.__args__)  # type: ignore[attr-defined]
 
 
-def _with_names(pattern: str) -> str:
-    """A route's pattern with ``{name}`` in place of each group that has a name; an object is an ``{id}``."""
-    while (start := pattern.find("(?P<")) >= 0:
-        name, depth, end = pattern[start + 4 : pattern.index(">", start)], 0, start
-        for end in range(start, len(pattern)):
-            depth += {"(": 1, ")": -1}.get(pattern[end], 0)
-            if depth == 0:
-                break
-        shown = "id" if name.startswith("object") else name
-        pattern = f"{pattern[:start]}{{{shown}}}{pattern[end + 1 :]}"
-    return pattern
-
-
-_WORDS = (
-    ("/v1(?:beta1)?(?:/projects/[A-Za-z0-9._:-]+/locations/[a-z0-9-]+)?", "/VERSION[/PLACE]"),
-    ("/v1(?:beta1)?/projects/[A-Za-z0-9._:-]+/locations/[a-z0-9-]+", "/VERSION/PLACE"),
-    ("(?:models|tunedModels)/[A-Za-z0-9._-]+", "MODEL"),
-    ("/v1(?:beta|alpha)?", "/VERSION"),
-    ("/v1(?:beta1)?", "/VERSION"),
-    ("(?:[A-Za-z0-9._@-]|%40)+", "{id}"),
-    *((ids, "{id}") for ids in ("[A-Za-z0-9._-]+", "[A-Za-z0-9._~-]+", "[a-z0-9-]+")),
-    *(("(?P<object>", "(?:"), ("(?:", "{"), (")", "}"), ("|", ",")),
-)
-
-
-def _of_google(pattern: str) -> str:
-    """A route's pattern as the table has it: a question mark stands behind what may be missing."""
-    for part, word in _WORDS:
-        pattern = pattern.replace(part, word)
-    return re.sub(r"\{((?:[^{},?]|\{id\})+)\}(?!\?)", r"\1", pattern).replace("{id}", "id")
+def _spelt_out(path: str) -> list[str]:
+    """Paths that a path of the table stands for: ``{a,b}`` is either, and ``{id}`` any name."""
+    found = re.search(r"\{([^{}]*)\}", path)
+    if found is None:
+        return [path]
+    words = ["m-1"] if found[1] == "id" else found[1].split(",")
+    return [
+        rest
+        for word in words
+        for rest in _spelt_out(path[: found.start()] + word + path[found.end() :])
+    ]
 
 
 def test_open_endpoints() -> None:
-    """The open endpoints are those of the built-in providers; the others of their tables are closed."""
-    named = [
-        (provider, *code.split(" "))
-        for row in rows("Open endpoints")
-        for provider in row[0].split(", ")
-        for code in code_of(row[1])
-    ]
-    parameter = re.compile(r"(?:\(\?P<object\d*>)?\[A-Za-z0-9[._:-]*\]\+\)?")
-    opened = [
-        (
-            provider.name,
-            route.method,
-            _of_google(route.path.pattern)
-            if provider.family.name == "google"
-            else parameter.sub("{id}", _with_names(route.path.pattern)),
-        )
-        for provider in BUILT_IN
-        # Azure's are OpenAI's, at the paths that the text below the table tells.
-        if provider.name != "azure"
-        for route in provider.family.routes
-        if route.operation.cost in ("metered", "free")
-    ]
-    assert sorted(named) == sorted(opened)
+    """Each endpoint of the table is open and metered, and each kind of metered endpoint is there. Azure's are those of OpenAI."""
+    entries = {provider.name: provider for provider in BUILT_IN}
+    shown: dict[str, set[str]] = {}
+    for name, paths, _ in rows("Open endpoints"):
+        for path in (one for code in code_of(paths) for one in _spelt_out(code)):
+            if path.endswith("/...") or path in ("/v1", "/beta"):
+                continue
+            family = entries[name].family
+            operation = family.operation("POST", path, host=(entries[name].hosts or ("",))[0])
+            assert operation is not None, f"{name} {path}"
+            assert operation.metered, f"{name} {path}"
+            shown.setdefault(name, set()).add(operation.kind)
+    metered = {
+        name: {route.operation.kind for route in entry.family.routes if route.operation.metered}
+        for name, entry in entries.items()
+        if name != "azure"
+    }
+    assert shown == metered
+    assert metered["openai"] <= {
+        route.operation.kind for route in entries["azure"].family.routes if route.operation.metered
+    }
 
 
 def test_commands() -> None:

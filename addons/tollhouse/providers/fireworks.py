@@ -7,6 +7,7 @@ FIREWORKS = Provider(
     name="fireworks",
     family=variants.FIREWORKS,
     hosts=("api.fireworks.ai",),
+    openai_path="/inference/v1",
     slot=CredentialSlot("authorization", "Bearer "),
     free_call="/inference/v1/models",
     key_variables=("FIREWORKS_API_KEY",),

@@ -8,6 +8,7 @@ GROQ = Provider(
     name="groq",
     family=variants.GROQ,
     hosts=("api.groq.com",),
+    openai_path="/openai/v1",
     slot=CredentialSlot("authorization", "Bearer "),
     free_call="/openai/v1/models",
     key_variables=("GROQ_API_KEY",),

@@ -8,6 +8,7 @@ OPENROUTER = Provider(
     name="openrouter",
     family=variants.OPENROUTER,
     hosts=("openrouter.ai",),
+    openai_path="/api/v1",
     slot=CredentialSlot("authorization", "Bearer "),
     # Its list of models needs no key.
     free_call="/api/v1/key",

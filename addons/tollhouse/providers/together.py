@@ -8,6 +8,7 @@ TOGETHER = Provider(
     family=variants.TOGETHER,
     # us-api and ca-api.together.ai cost a quarter more, and the price table does not know them.
     hosts=("api.together.ai", "api.together.xyz"),
+    openai_path="/v1",
     slot=CredentialSlot("authorization", "Bearer "),
     free_call="/v1/models",
     key_variables=("TOGETHER_API_KEY",),

@@ -9,6 +9,8 @@ XAI = Provider(
     family=variants.XAI,
     # us.api.x.ai costs a tenth more, and the price table does not know it.
     hosts=("api.x.ai",),
+    openai_path="/v1",
+    model_globs=("grok-*",),
     slot=CredentialSlot("authorization", "Bearer "),
     free_call="/v1/models",
     key_variables=("XAI_API_KEY", "XAI_MANAGEMENT_KEY"),
