@@ -27,6 +27,7 @@ def test_demo_in_a_pipe() -> None:
     for shown in (
         "received by the provider",
         "402 budget_exceeded",
+        "a message of Claude",
         "401 identity_unknown",
         "421 authority_mismatch",
     ):

@@ -87,6 +87,15 @@ def test_chat(standin: StandIn, environ: dict[str, str]) -> None:
     assert [event["text"][:4] for event in events if event["event"] == "answer"] == ["The ", "The "]
 
 
+def test_message(standin: StandIn, environ: dict[str, str]) -> None:
+    """It tells what it sent, as the stand-in got it, and the last count of the answer."""
+    request, answer = run_workload("workload_message.py", environ=environ)
+    [received] = standin.snapshot()
+    assert (received.body.decode(), received.get("x-api-key")) == (request["body"], "not-a-key")
+    assert answer["text"].startswith("The toll is paid")
+    assert answer["usage"]["output_tokens"] == len(answer["text"].split())
+
+
 def test_spend_until_refused(standin: StandIn, environ: dict[str, str]) -> None:
     """It calls until an error status and tells it, or to its number."""
     no_money = b'{"error": {"message": "no money", "code": "budget_exceeded"}}'

@@ -160,11 +160,11 @@ class Purse:
     async def _clamped(self, hold: CallHold, short: Short) -> Held | Short | Unpriced:
         """Holds what there is, and has the output cap in the request lowered to it; the first refusal if there is nothing."""
         whole, amount, result = hold.estimate, hold.amount, short
-        choices = hold.requested.asked.choices
+        choices, least = hold.requested.asked.choices, hold.requested.asked.least_cap
         for _ in range(_CLAMP_TRIES):
             most = hold.estimate.units.output
             each = 0 if result.others else self._output_within(hold, 0, most, result) // choices
-            if each < 1:
+            if each < max(least, 1):
                 break
             self._set_output(hold, each * choices)
             hold.amount = self._charges.amount(hold.requested, hold.estimate)[0]
@@ -205,7 +205,8 @@ class Purse:
         least = None
         requested, estimate = hold.requested, hold.estimate
         if requested.admitted.operation.metered:
-            output = min(requested.asked.choices, estimate.units.output)
+            lowest = requested.asked.choices * max(requested.asked.least_cap, 1)
+            output = min(lowest, estimate.units.output)
             tokens = estimate.units.input + estimate.predicted + output
             cost = self._charges.ceiling(requested, estimate, output) or 0
             least = cost if short.unit == "usd" else tokens

@@ -1,7 +1,7 @@
 """`tollhouse demo`: a call goes out through a real gateway, and everything that is shown of it is checked.
 
 The gateway is a process of its own on free ports, with embedded stores; the workloads are processes with the unchanged
-OpenAI SDK and two environment variables. Only the provider is played: by the stand-in, in a thread of this process.
+OpenAI SDK, or with none, and two environment variables. Only the provider is played: by the stand-in, in a thread of this process.
 
 Past 400 lines because it tells one story from its beginning to its end.
 """
@@ -26,6 +26,7 @@ from typing import Any
 import click
 
 from tollhouse.demo import standin_answers as answers
+from tollhouse.demo import standin_anthropic
 from tollhouse.demo.gateway_config import write_config
 from tollhouse.demo.gateway_process import GatewayProcess, GatewayProcessError
 from tollhouse.demo.run_workload import Event, WorkloadError, run_workload
@@ -39,6 +40,7 @@ PROJECT = "proj_demo"
 LIMIT = "0.003 usd/total"
 # USD per million tokens; in the demo's own configuration, so that its arithmetic holds whatever the list says.
 PRICE_IN, PRICE_OUT = Decimal("2.50"), Decimal("10")
+_CLAUDE_IN, _CLAUDE_OUT = Decimal("2"), Decimal("10")
 _MOST_CALLS = 40
 _STALLED_S = 20.0
 
@@ -113,16 +115,30 @@ def _play(screen: Screen, directory: Path, standin: StandIn, keep: bool) -> None
     """The acts, in order."""
     with standin:
         price = {"input": str(PRICE_IN), "output": str(PRICE_OUT)}
+        claude = {"input": str(_CLAUDE_IN), "output": str(_CLAUDE_OUT)}
         config = write_config(
             directory,
             standin,
-            {f'prices."openai/{model}"': price for model in ("gpt-4o", answers.SERVED["gpt-4o"])},
+            {
+                **{
+                    f'prices."openai/{model}"': price
+                    for model in ("gpt-4o", answers.SERVED["gpt-4o"])
+                },
+                'prices."anthropic/claude-*"': claude,
+                "providers.anthropic": {
+                    "connect_to": standin.address,
+                    "allow_private": True,
+                    "ca_file": "provider-ca.pem",
+                },
+            },
         )
         gateway = GatewayProcess(config)
-        gateway.tollhouse("key", "set", "openai", stdin=standin.key)
+        for provider in ("openai", "anthropic"):
+            gateway.tollhouse("key", "set", provider, stdin=standin.key)
         with gateway:
             scene = _open(screen, standin, gateway, directory)
             _two_calls(scene)
+            _another_provider(scene)
             _empty_the_budget(scene)
             _attack(scene)
             _closing(scene)
@@ -146,7 +162,9 @@ def _open(screen: Screen, standin: StandIn, gateway: GatewayProcess, directory: 
     screen.talk(
         f"gateway    a process of its own, proxy on {gateway.proxy}; embedded Redis and Vault"
     )
-    screen.talk(f"provider   a stand-in that speaks TLS as api.openai.com on {standin.address}")
+    screen.talk(
+        f"providers  a stand-in that speaks TLS as api.openai.com and api.anthropic.com on {standin.address}"
+    )
     screen.talk(
         f"project    {PROJECT}, limit {LIMIT}; the real key is in the Vault, the workload has a gate token"
     )
@@ -305,9 +323,46 @@ def _show_line(scene: Scene, line: dict[str, Any], received: Received) -> Decima
     return cost
 
 
+def _another_provider(scene: Scene) -> None:
+    """Its call has other headers, another key and other names for its tokens."""
+    screen, standin = scene.screen, scene.standin
+    screen.heading(
+        "4. Another provider: a message of Claude, streamed, by a program without an SDK"
+    )
+    count, before = len(standin.snapshot()), scene.used()
+    standin.script(Behaviour())
+    request, answer = run_workload("workload_message.py", environ=scene.environ)
+    scene.calls += 1
+    received = standin.wait_count(count + 1)[-1]
+    expected = answers.answer_text(json.loads(request["body"]))
+    screen.claim(
+        f'the workload got its answer: "{expected}"',
+        answer["text"] == expected,
+        str(answer["text"]),
+    )
+    key, everything = standin.key, received.everything()
+    screen.claim(
+        "the provider received its key, once, as x-api-key",
+        received.get_all("x-api-key") == [key] and everything.count(key.encode()) == 1,
+    )
+    counted = standin_anthropic.usage(json.loads(request["body"]))
+    into, out = counted["input_tokens"], counted["output_tokens"]
+    cost: Decimal = (into * _CLAUDE_IN + out * _CLAUDE_OUT) / 1_000_000
+    lines = {line.get("call_id"): line for line in scene.gateway.wait_lines(scene.calls)}
+    line = lines.get(answer["call_id"], {})
+    screen.say(f"  {json.dumps(line, separators=(',', ':'))}", fg="cyan")
+    fell = scene.used() - before
+    screen.claim(
+        f"{into} tokens in at {_CLAUDE_IN} and {out} out at {_CLAUDE_OUT} USD a million: "
+        f"the budget fell by {_usd(cost)} USD",
+        fell == cost == Decimal(str(line.get("cost_usd") or "NaN")),
+        f"by {_usd(fell)}",
+    )
+
+
 def _empty_the_budget(scene: Scene) -> None:
     screen, standin = scene.screen, scene.standin
-    screen.heading("4. The workload calls on until the money is gone")
+    screen.heading("5. The workload calls on until the money is gone")
     count = len(standin.snapshot())
     events = run_workload("workload_spend.py", str(_MOST_CALLS), environ=scene.environ)
     scene.calls += len(events)
@@ -341,7 +396,7 @@ def _empty_the_budget(scene: Scene) -> None:
 
 def _attack(scene: Scene) -> None:
     screen, standin = scene.screen, scene.standin
-    screen.heading("5. Attempts to get out without paying")
+    screen.heading("6. Attempts to get out without paying")
     count, dialled = len(standin.snapshot()), standin.dialled
     without = f"http://{scene.gateway.proxy}"
     environ = {**scene.environ, "HTTPS_PROXY": without}

@@ -39,7 +39,7 @@ class StandIn:
         self,
         *,
         key: str | None = None,
-        hosts: Sequence[str] = ("api.openai.com", "*.api.openai.com"),
+        hosts: Sequence[str] = ("api.openai.com", "*.api.openai.com", "api.anthropic.com"),
         host: str = "127.0.0.1",
         port: int = 0,
         tls: bool = True,

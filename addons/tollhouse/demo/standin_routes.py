@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Set
 
 from tollhouse.demo import standin_answers as answers
-from tollhouse.demo import standin_google
+from tollhouse.demo import standin_anthropic, standin_google
 from tollhouse.demo import standin_responses as responses
 from tollhouse.demo.standin_book import Received
 from tollhouse.demo.standin_script import Behaviour
@@ -25,6 +25,8 @@ def judge(
         return behaviour.reply.status, given, [body]
     if standin_google.speaks(received):
         return standin_google.judge(received, behaviour, keys)
+    if standin_anthropic.speaks(received):
+        return standin_anthropic.judge(received, behaviour, keys)
     credential = received.get("authorization").removeprefix("Bearer ")
     if credential not in keys or len(received.get_all("authorization")) != 1:
         return _whole(received, 401, answers.wrong_key(credential))

@@ -127,6 +127,8 @@ class Asked(NamedTuple):
     """That of the operation."""
     objects: tuple[str, ...] = ()
     """Ids of objects that the provider keeps, as far as the body names them."""
+    least_cap: int = 1
+    """The cap of each choice is not lowered below this."""
     detail: Any = None
     """What the family's own meter has to know of the request. Nobody else looks at it."""
     document: Any = None

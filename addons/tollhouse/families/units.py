@@ -11,7 +11,8 @@ class Units(NamedTuple):
     ``input`` is the whole input in tokens, with the tokens that were read from a cache or written
     to it. ``output`` is the whole output in tokens, with reasoning. The fields of `INPUT_PARTS` are
     parts of ``input``, and those of `OUTPUT_PARTS` are parts of ``output``. They are never
-    additions. The fields of `BESIDE` are charged beside the tokens. ``milliseconds`` are of sound
+    additions. ``cache_write_1h`` is the part of ``cache_write`` that is kept for an hour. The fields
+    of `BESIDE` are charged beside the tokens. ``milliseconds`` are of sound
     or video. ``requests`` are calls that have a price of their own.
     """
 
@@ -31,6 +32,7 @@ class Units(NamedTuple):
     pages: int = 0
     searches: int = 0
     requests: int = 0
+    cache_write_1h: int = 0
 
     @property
     def tokens(self) -> int:
@@ -62,12 +64,15 @@ class Units(NamedTuple):
         return found
 
 
-INPUT_PARTS: Final = ("cached", "cache_write", "input_audio", "cached_audio", "input_image")
+INPUT_PARTS: Final = (
+    *("cached", "cache_write", "input_audio", "cached_audio", "input_image", "cache_write_1h"),
+)
 OUTPUT_PARTS: Final = ("reasoning", "output_audio", "output_image")
 TOKEN_PARTS: Final = (
     *("cached", "cache_write", "reasoning", "input_audio", "output_audio"),
     "input_image",
     "output_image",
+    "cache_write_1h",
 )
 """In the order of the line."""
 BESIDE: Final = ("milliseconds", "characters", "images", "pages", "searches", "requests")

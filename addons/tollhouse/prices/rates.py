@@ -40,6 +40,7 @@ class Rates(NamedTuple):
     pages: Rate = None
     searches: Rate = None
     requests: Rate = None
+    cache_write_1h: Rate = None
 
 
 Constraint = tuple[Any, ...] | None

@@ -43,6 +43,7 @@ _KEYS: Final = {
     "pages": ("input_document_kpages",),
     "searches": ("web_searches_kcount", "rerank_searches_kcount"),
     "requests": ("requests_kcount",),
+    "cache_write_1h": ("cache_write_1h_mtok",),
 }
 """genai-prices' price keys by unit. The first key that a model has is taken. genai-prices has no
 key for images."""

@@ -18,7 +18,7 @@ from tollhouse.families.units import INPUT_PARTS, OUTPUT_PARTS, Estimate, Units
 from tollhouse.prices.rates import PARTS_PER_NANO, Constraint, PricedModel, Rate, Rates
 
 _AUDIO: Final = ("input_audio", "output_audio", "cached_audio")
-_INPUT_KINDS: Final = ("input_audio", "cached_audio", "input_image")
+_INPUT_KINDS: Final = ("input_audio", "cached_audio", "input_image", "cache_write_1h")
 _OUTPUT_KINDS: Final = ("output_audio", "output_image")
 
 
@@ -63,9 +63,11 @@ def charge(
     them. ``believed``: a rate of 0 is a price (a configured one) and no gap in the table. Counts
     that contradict each other (a part greater than its whole) never lower the price."""
     size, cached_audio = units.input, units.cached_audio
+    hour = min(units.cache_write_1h, units.cache_write)
     parts_in = (
         (units.cached - cached_audio, rates.cached),
-        (units.cache_write, rates.cache_write),
+        (units.cache_write - hour, rates.cache_write),
+        (hour, rates.cache_write if rates.cache_write_1h is None else rates.cache_write_1h),
         (units.input_audio - cached_audio, rates.input_audio),
         (cached_audio, rates.input_audio if rates.cached_audio is None else rates.cached_audio),
         (units.input_image, rates.input_image),
@@ -99,7 +101,8 @@ def most(
 
     Each token counts as the dearest part that it may be. Any token of input may be read from the
     cache or written to it, and any of output may be reasoning. A token may be of audio or of an
-    image where the estimate asks for that part, says that it may come, or counts it.
+    image, or be kept in the cache for an hour, where the estimate asks for that part, says that it
+    may come, or counts it.
     """
     units, asks = estimate.units, estimate.asks
     if not asks.isdisjoint(_AUDIO) and any(

@@ -1,12 +1,14 @@
-"""Anthropic: https://docs.anthropic.com/en/api. The list of models is open."""
+"""Anthropic: https://platform.claude.com/docs/en/api."""
 
 from tollhouse.families import anthropic as family
+from tollhouse.families.base import Dialect
 from tollhouse.providers.provider import CredentialSlot, Provider
 
 ANTHROPIC = Provider(
     name="anthropic",
     family=family.ANTHROPIC,
     hosts=("api.anthropic.com",),
+    # SDKs send a key here or as a bearer token. Either is stripped from what a workload sends.
     # Claude Code 2.1.332 of November 2026: settings, telemetry, organizations.
     aside=("/api/*",),
     base_paths=("/v1/messages",),
@@ -18,5 +20,7 @@ ANTHROPIC = Provider(
     free_call="/v1/models",
     free_call_headers=(("anthropic-version", "2023-06-01"),),
     key_variables=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
-    who_pays=frozenset({"anthropic-workspace-id"}),
+    who_pays=frozenset({"anthropic-workspace-id", "anthropic-user-profile-id"}),
+    dialect=Dialect(own_rules=True),
+    longest_context=1_000_000,
 )

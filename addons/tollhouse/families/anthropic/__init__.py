@@ -1,59 +1,65 @@
-"""Anthropic's API: https://docs.anthropic.com/en/api. The list of models is open."""
+"""Anthropic's API, and that of all who speak like it: https://platform.claude.com/docs/en/api.
+
+routes          the endpoints
+request         the body of a request for messages, read strictly
+message_fields  its known fields
+extras          what it lets the provider do beside one answer of one model
+estimate        what it will take
+message_tokens  the tokens of its input
+pictures        tokens of images and documents
+rewrite         the bytes of a request that are changed
+meter           usage in an answer, as it streams by
+usage           what the members of an answer mean
+openai_format   chats in OpenAI's format
+objects         files, skills, batches and sessions
+errors          our errors, and what theirs say of a key
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from tollhouse.denial import Denial
-from tollhouse.families.base import Family, Rule, model_list
-from tollhouse.families.formats.errors import (
-    EMPTY_ACCOUNT,
-    EVERYWHERE,
-    as_json,
-    as_sse,
-    message,
-    text_of,
+from tollhouse.families.anthropic import (
+    errors,
+    estimate,
+    meter,
+    objects,
+    openai_format,
+    request,
+    rewrite,
 )
+from tollhouse.families.anthropic.routes import ROUTES
+from tollhouse.families.base import Family
+from tollhouse.families.formats.kinds import Kind, Kinds, unchanged
 
-# The `type` of each status: anthropic-python `_exceptions.py`.
-_TYPES: Final = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-}
-
-
-def error_body(denial: Denial, call_id: str) -> bytes:
-    status = denial.status
-    kind = _TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
-    error = {"type": kind, "message": text_of(denial, call_id)}
-    return as_json({"type": "error", "error": error, "request_id": call_id})
-
-
-def error_event(denial: Denial, call_id: str) -> bytes:
-    """anthropic-python raises its error for an event that is called ``error``."""
-    return as_sse(error_body(denial, call_id), "error")
-
+MESSAGES: Final = Kind(request.read, estimate.estimate, meter.meter, rewrite.rewrite)
+KINDS: Final = Kinds(
+    {
+        "messages": MESSAGES,
+        "chat": openai_format.KIND,
+        "count_tokens": Kind(request.count, objects.estimate, objects.meter),
+        "batch": Kind(objects.read_batch, objects.estimate, objects.meter),
+        "agents": Kind(objects.read_agents, objects.estimate, objects.meter),
+        "upload": Kind(
+            objects.read_upload,
+            objects.estimate,
+            objects.meter,
+            unchanged,
+            objects.as_they_are,
+        ),
+    }
+)
 
 ANTHROPIC: Final = Family(
     "anthropic",
-    # https://docs.anthropic.com/en/api/models-list
-    routes=model_list("/v1/models"),
-    error_body=error_body,
-    error_event=error_event,
-    verdicts=(
-        Rule("no_money", 429, "https://docs.anthropic.com/en/api/errors", EMPTY_ACCOUNT),
-        Rule(
-            "no_money",
-            400,
-            "https://github.com/anthropics/claude-code/issues/66314",
-            message(r"Your credit balance is too low"),
-        ),
-        *EVERYWHERE,
-    ),
+    routes=ROUTES,
+    error_body=errors.error_body,
+    error_event=errors.error_event,
+    verdicts=errors.VERDICTS,
     spoken_by_others=True,
+    read=KINDS.read,
+    rewrite=KINDS.rewrite,
+    sent_headers=KINDS.sent_headers,
+    estimate=KINDS.estimate,
+    meter=KINDS.meter,
 )

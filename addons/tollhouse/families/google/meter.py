@@ -16,7 +16,7 @@ from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.sse import EventData, EventSplitter, SseBoundary
 from tollhouse.families.formats.topmost import Topmost
 from tollhouse.families.google.errors import error_in
-from tollhouse.families.google.told import WANTED, Cached, Embedded, Interacted, NewObject, Reported
+from tollhouse.families.google.told import WANTED, Cached, Embedded, Interacted, NewObject, Metadata
 from tollhouse.families.units import Charge
 
 _QUERIES: Final = b'"webSearchQueries"'
@@ -34,7 +34,7 @@ _decode = json.JSONDecoder().raw_decode
 
 
 def generate_meter(asked: Asked, head: AnswerHead) -> Sniffed:
-    return _meter(asked, head, Reported)
+    return _meter(asked, head, Metadata)
 
 
 def embed_meter(asked: Asked, head: AnswerHead) -> Sniffed:
@@ -54,7 +54,7 @@ def cache_meter(asked: Asked, head: AnswerHead) -> Sniffed:
 
 
 def _meter(
-    asked: Asked, head: AnswerHead, kind: Callable[[Asked, AnswerHead], Reported]
+    asked: Asked, head: AnswerHead, kind: Callable[[Asked, AnswerHead], Metadata]
 ) -> Sniffed:
     told = kind(asked, head)
     framing = getattr(asked.detail, "framing", "")
@@ -73,7 +73,7 @@ class _Reading:
     edits = False
     boundary: Boundary | None = None
 
-    def __init__(self, told: Reported) -> None:
+    def __init__(self, told: Metadata) -> None:
         self._told = told
 
     @property
@@ -101,7 +101,7 @@ class ElementMeter(_Reading):
     """Reads a JSON object, or an array of them that is delivered in pieces. Of an object above
     1 MiB the outermost members and the searches are read as they pass by."""
 
-    def __init__(self, told: Reported, *, streams: bool) -> None:
+    def __init__(self, told: Metadata, *, streams: bool) -> None:
         super().__init__(told)
         self.boundary = ArrayBoundary() if streams else None
         self._streams = streams
@@ -136,7 +136,7 @@ class EventMeter(_Reading):
     """Reads server-sent events. ``told_of``: the client asked for events, so that ours can be put
     among them."""
 
-    def __init__(self, told: Reported, *, told_of: bool) -> None:
+    def __init__(self, told: Metadata, *, told_of: bool) -> None:
         super().__init__(told)
         self.done = False
         self.boundary = SseBoundary() if told_of else None
@@ -195,7 +195,7 @@ class _Searches:
     """Finds lists of queries in an answer that passes by, at any depth. A quote without a backslash
     before it begins or ends a string, and a key is a string with a colon behind it."""
 
-    def __init__(self, told: Reported) -> None:
+    def __init__(self, told: Metadata) -> None:
         self._grounded = told.grounded
         self._tail = b""
         self._list: bytearray | None = None

@@ -16,7 +16,7 @@ from tollhouse.families.google.contents import InputCount, InputSums
 from tollhouse.families.google.meter import ElementMeter
 from tollhouse.families.google.request import Detail, model_of
 from tollhouse.families.google.spelled import known, members
-from tollhouse.families.google.told import Reported
+from tollhouse.families.google.told import Metadata
 from tollhouse.families.google.usage import count
 from tollhouse.families.units import Charge, Estimate, Units
 
@@ -111,7 +111,7 @@ def by_tokens(model: str) -> bool:
     return model.startswith("gemini-")
 
 
-class _Vectors(Reported):
+class _Vectors(Metadata):
     def __init__(self, asked: Asked, head: AnswerHead) -> None:
         super().__init__(asked, head)
         self._by_tokens = by_tokens(asked.model)

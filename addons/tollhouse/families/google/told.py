@@ -27,7 +27,7 @@ _AUDIO_BYTES_PER_TOKEN: Final = 1_500
 https://ai.google.dev/gemini-api/docs/speech-generation."""
 
 
-class Reported:
+class Metadata:
     """An answer of ``generateContent``. Counts are cumulative: the last replaces the one before."""
 
     def __init__(self, asked: Asked, head: AnswerHead) -> None:
@@ -116,14 +116,14 @@ class Reported:
                         self._tokens += len(data) * 3 / 4 / _AUDIO_BYTES_PER_TOKEN
 
 
-class Embedded(Reported):
+class Embedded(Metadata):
     """Vectors. The prompt alone is counted."""
 
     def charges(self) -> tuple[Charge, ...]:
         return tuple(one._replace(units=one.units._replace(output=0)) for one in super().charges())
 
 
-class Interacted(Reported):
+class Interacted(Metadata):
     """An interaction, whole or as events (https://ai.google.dev/api/interactions-api)."""
 
     def __init__(self, asked: Asked, head: AnswerHead) -> None:
@@ -176,7 +176,7 @@ class Interacted(Reported):
             self._note_count()
 
 
-class NewObject(Reported):
+class NewObject(Metadata):
     """The answer is an object that is kept, or has one: ``{"name": ...}``, ``{"file": {"name": ...}}``."""
 
     def read(self, document: object) -> None:

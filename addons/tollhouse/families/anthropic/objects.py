@@ -1,0 +1,91 @@
+"""Requests that make objects which the provider keeps, or that start a job: files, skills, batches and
+sessions. Their answers have an id and no usage."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tollhouse.families.anthropic.message_fields import objects, optional
+from tollhouse.families.anthropic.request import MAX_OBJECTS, of_document
+from tollhouse.families.base import (
+    AnswerHead,
+    Asked,
+    Dialect,
+    Headers,
+    Limits,
+    Meter,
+    Mode,
+    PassThrough,
+    Request,
+)
+from tollhouse.families.formats.document import Document, parsed, refuse
+from tollhouse.families.formats.topmost import Topmost
+from tollhouse.families.units import Estimate, Units
+
+_MAX_MODELS: Final = 32
+_MAX_ID: Final = 1_024
+_NOTHING: Final = Asked(writes=False, reasons=False)
+
+
+def read_upload(request: Request, dialect: Dialect) -> Asked:
+    """A file has any form. Nothing in it is judged."""
+    return _NOTHING
+
+
+def read_batch(request: Request, dialect: Dialect) -> Asked:
+    """The models and the objects of all requests of a batch, each read as strictly as one alone."""
+    document = parsed(request.body)
+    models: dict[str, None] = {}
+    ids: dict[str, None] = {}
+    for one in objects(document.tree, "requests"):
+        params = optional(one, "params", dict, "an object", "requests.")
+        if params is None:
+            refuse('A request of the batch has no "params".')
+        asked = of_document(Document(params, document.long))
+        models.update(dict.fromkeys((asked.model, *asked.other_models)))
+        ids.update(dict.fromkeys(asked.objects))
+        if asked.models_unknown or len(models) > _MAX_MODELS:
+            return _NOTHING._replace(models_unknown=True)
+        if len(ids) > MAX_OBJECTS:
+            refuse(f"The body names more than {MAX_OBJECTS} objects.")
+    if not models:
+        refuse('The body has no "requests".')
+    first, *others = models
+    return _NOTHING._replace(model=first, other_models=tuple(others), objects=tuple(ids))
+
+
+def read_agents(request: Request, dialect: Dialect) -> Asked:
+    """An agent chooses its models itself."""
+    if request.body:
+        parsed(request.body)
+    return _NOTHING._replace(models_unknown=True)
+
+
+def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
+    """Nobody asks: none of these is metered."""
+    return Estimate(Units(requests=1))
+
+
+def as_they_are(headers: Headers, asked: Asked) -> Headers:
+    """The headers of a body of any type."""
+    return headers
+
+
+def meter(asked: Asked, head: AnswerHead) -> Meter:
+    return Made()
+
+
+class Made(PassThrough):
+    """Reads the id of what was made."""
+
+    def __init__(self) -> None:
+        self._topmost = Topmost(("id",))
+
+    @property
+    def created(self) -> tuple[str, ...]:  # type: ignore[override]
+        found = self._topmost.found.get("id")
+        return (found,) if isinstance(found, str) and 0 < len(found) <= _MAX_ID else ()
+
+    def feed(self, data: bytes) -> bytes:
+        self._topmost.feed(data)
+        return data
