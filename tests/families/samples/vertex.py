@@ -22,6 +22,8 @@ _VECTORS = {
 _TWO = b'{"instances":[{"content":"Say hello."},{"content":"a"}]}'
 _CHAT = b'{"model":"mistral-small-2503","messages":[{"role":"user","content":"Say hello."}],"max_tokens":20%b}'
 _MISTRAL = f"{PLACE}/publishers/mistralai/models/mistral-small-2503"
+_CLAUDE = f"{PLACE}/publishers/anthropic/models/claude-sonnet-4-5@20250929"
+_SAY = b'{"anthropic_version":"vertex-2023-10-16","max_tokens":20,"messages":[{"role":"user","content":"Say hello."}]%b}'
 _USAGE = '"usage":{"prompt_tokens":9,"completion_tokens":4,"total_tokens":13}'
 
 SAMPLES = (
@@ -45,6 +47,8 @@ SAMPLES = (
             ("GET", f"/v1/publishers/google/models/{MODEL}"),
             ("POST", f"{PLACE}/endpoints/openapi/chat/completions"),
             ("POST", f"{_MISTRAL}:rawPredict"),
+            ("POST", f"{_CLAUDE}:rawPredict"),
+            ("POST", f"{PLACE}/publishers/anthropic/models/count-tokens:rawPredict"),
             ("POST", f"{PLACE}/cachedContents"),
             ("GET", f"{PLACE}/cachedContents"),
             ("GET", f"{PLACE}/cachedContents/c1"),
@@ -121,6 +125,32 @@ SAMPLES = (
                 b"{}",
                 (),
                 objects=("publishers/google/models/veo-3.1/operations/op1",),
+            ),
+            Exchange(
+                "claude",
+                f"{_CLAUDE}:rawPredict",
+                _SAY % b"",
+                b'{"type":"message","model":"claude-sonnet-4-5-20250929","content":[{"type":"text","text":"Hello."}],'
+                b'"usage":{"input_tokens":9,"cache_read_input_tokens":3,"output_tokens":4}}',
+                (
+                    Charge(
+                        "claude-sonnet-4-5-20250929",
+                        Units(input=12, output=4, cached=3, requests=1),
+                    ),
+                ),
+            ),
+            Exchange(
+                "claude streams",
+                f"{_CLAUDE}:streamRawPredict",
+                _SAY % b',"stream":true',
+                b'event: message_start\ndata: {"type":"message_start","message":{"type":"message",'
+                b'"model":"claude-sonnet-4-5-20250929","usage":{"input_tokens":9,"output_tokens":4}}}\n\n'
+                b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
+                b'"delta":{"type":"text_delta","text":"Hello."}}\n\n'
+                b'event: message_delta\ndata: {"type":"message_delta","delta":{},"usage":{"output_tokens":4}}\n\n'
+                b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+                (Charge("claude-sonnet-4-5-20250929", Units(input=9, output=4, requests=1)),),
+                EVENTS,
             ),
             Exchange(
                 "mistral",

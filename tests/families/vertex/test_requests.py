@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tollhouse.denial import Refused
+from tollhouse.denial import Denial, Refused
 from tollhouse.families.base import AnswerHead, Asked, Dialect, Limits, Request
 from tollhouse.families.units import Charge, Units
 from tollhouse.families.vertex import VERTEX
@@ -16,6 +16,7 @@ from tollhouse.providers import VERTEX as PROVIDER
 PLACE = "/v1beta1/projects/p-1/locations/global"
 GOOGLES = f"{PLACE}/publishers/google/models"
 MISTRAL = f"{PLACE}/publishers/mistralai/models/mistral-small-2503"
+CLAUDE = f"{PLACE}/publishers/anthropic/models/claude-sonnet-4-5@20250929"
 MESSAGES = [{"role": "user", "content": "Say hello."}]
 
 
@@ -44,12 +45,13 @@ def test_what_is_closed(path: str) -> None:
     assert VERTEX.operation("POST", path) is None
 
 
+@pytest.mark.parametrize("model", [MISTRAL, CLAUDE])
 @pytest.mark.parametrize(("method", "stream"), [("rawPredict", True), ("streamRawPredict", False)])
-def test_the_path_and_the_body_of_a_chat_agree(method: str, stream: bool) -> None:
+def test_the_path_and_the_body_of_a_chat_agree(model: str, method: str, stream: bool) -> None:
     """Either could decide whether the answer streams."""
     body = {"model": "mistral-small-2503", "messages": MESSAGES, "stream": stream}
     with pytest.raises(Refused) as refused:
-        read(f"{MISTRAL}:{method}", body)
+        read(f"{model}:{method}", body)
     assert "stream" in refused.value.denial.why
 
 
@@ -115,3 +117,12 @@ def test_a_cache_of_openai_format_is_named() -> None:
     extra = {"google": {"cached_content": "projects/7/locations/global/cachedContents/c1"}}
     body = {"model": "google/gemini-2.5-flash", "messages": MESSAGES, "extra_body": extra}
     assert read(path, body).objects == ("cachedContents/c1",)
+
+
+def test_our_event_among_those_of_claude() -> None:
+    """Its client reads Anthropic's."""
+    body = {"max_tokens": 5, "messages": MESSAGES, "stream": True}
+    asked = read(f"{CLAUDE}:streamRawPredict", body)
+    assert asked.model == "claude-sonnet-4-5@20250929"
+    event = VERTEX.last_event(Denial("budget_exceeded"), "call_7", asked)
+    assert event.startswith(b"event: error\ndata: ")

@@ -3,15 +3,19 @@
 Vertex has no code for an empty account.
 
 routes        the endpoints
+claude        Claude
 mistral_chat  Mistral's models
 """
 
 from dataclasses import replace
 from typing import Final
 
+from tollhouse.denial import Denial
+from tollhouse.families.anthropic import errors as anthropic
+from tollhouse.families.base import Asked
 from tollhouse.families.formats.kinds import Kind, Kinds
-from tollhouse.families.google import GOOGLE, OF_MODELS, predictions
-from tollhouse.families.vertex import mistral_chat
+from tollhouse.families.google import GOOGLE, OF_MODELS, errors, predictions
+from tollhouse.families.vertex import claude, mistral_chat
 from tollhouse.families.vertex.routes import ROUTES
 
 KINDS: Final = Kinds(
@@ -21,8 +25,18 @@ KINDS: Final = Kinds(
             predictions.read_vectors, predictions.estimate_vectors, predictions.vector_meter
         ),
         "mistral": mistral_chat.KIND,
+        "claude": claude.KIND,
+        "count_tokens": claude.COUNT_KIND,
     }
 )
+
+
+def stream_error(denial: Denial, call_id: str, asked: Asked) -> bytes:
+    """Claude's client reads Anthropic's event."""
+    if asked.kind == "claude":
+        return anthropic.error_event(denial, call_id)
+    return errors.stream_error(denial, call_id, asked)
+
 
 VERTEX: Final = replace(
     GOOGLE,
@@ -32,4 +46,5 @@ VERTEX: Final = replace(
     sent_headers=KINDS.sent_headers,
     estimate=KINDS.estimate,
     meter=KINDS.meter,
+    stream_error=stream_error,
 )

@@ -25,6 +25,8 @@ from tollhouse.families.google.routes import (
 )
 
 VECTORS: Final = Operation("predict_vectors", "metered", reads_body=True)
+CLAUDE: Final = Operation("claude", "metered", reads_body=True)
+CLAUDE_COUNT: Final = Operation("count_tokens", "free", reads_body=True)
 MISTRAL: Final = Operation("mistral", "metered", reads_body=True)
 _V: Final = r"/v1(?:beta1)?"
 _NAME: Final = r"(?:[A-Za-z0-9._@-]|%40)+"
@@ -34,6 +36,7 @@ _PLACE: Final = _V + _IN
 _WHERE: Final = rf"{_V}(?:{_IN})?"
 """Without a project in express mode: https://cloud.google.com/vertex-ai/generative-ai/docs/start/express-mode/overview."""
 _GOOGLES: Final = rf"{_WHERE}/publishers/google/models"
+_CLAUDES: Final = rf"{_PLACE}/publishers/anthropic/models"
 _TUNED: Final = rf"{_PLACE}/endpoints/{_ID}"
 """The model of an endpoint of one's own is not in the request. Its name is ``endpoints/ID``."""
 _OPERATION: Final = Operation("operation", "free")
@@ -64,6 +67,9 @@ ROUTES: Final = (
     route("GET", rf"{_V}/publishers/[a-z0-9-]+/models/{_NAME}", MODELS),
     # https://cloud.google.com/vertex-ai/generative-ai/docs/start/openai
     route("POST", rf"{_PLACE}/endpoints/openapi/chat/completions", COMPAT_CHAT),
+    # https://cloud.google.com/vertex-ai/generative-ai/docs/partner-models/claude/count-tokens
+    route("POST", rf"{_CLAUDES}/count-tokens:rawPredict", CLAUDE_COUNT),
+    route("POST", rf"{_CLAUDES}/claude-{_NAME}:(?:rawPredict|streamRawPredict)", CLAUDE),
     # https://cloud.google.com/vertex-ai/generative-ai/docs/partner-models/mistral
     route(
         "POST",
