@@ -16,7 +16,7 @@ from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.sse import EventData, EventSplitter, SseBoundary
 from tollhouse.families.formats.topmost import Topmost
 from tollhouse.families.google.errors import error_in
-from tollhouse.families.google.told import WANTED, Cached, Embedded, Interacted, NewObject, Metadata
+from tollhouse.families.google.told import WANTED, Cached, Embedded, Interacted, Metadata, NewObject
 from tollhouse.families.units import Charge
 
 _QUERIES: Final = b'"webSearchQueries"'
