@@ -11,7 +11,7 @@ ANTHROPIC = Provider(
     # SDKs send a key here or as a bearer token. Either is stripped from what a workload sends.
     # Claude Code 2.1.332 of November 2026: settings, telemetry, organizations.
     aside=("/api/*",),
-    base_paths=("/v1/messages",),
+    base_paths=("/v1/messages", "/v1/messages/*"),
     # https://docs.anthropic.com/en/api/openai-sdk
     openai_path="/v1",
     model_globs=("claude-*",),

@@ -10,7 +10,12 @@ GEMINI = Provider(
     name="gemini",
     family=family.GOOGLE,
     hosts=("generativelanguage.googleapis.com",),
-    base_paths=("/v1beta", "/v1alpha", "/upload/v1beta"),
+    base_paths=(
+        *("/v1beta/*", "/v1alpha/*", "/upload/v1*/*"),
+        *("/v1/models/*:generateContent", "/v1/models/*:streamGenerateContent"),
+        *("/v1/models/*:embedContent", "/v1/models/*:batchEmbedContents"),
+        "/v1/models/*:countTokens",
+    ),
     # https://ai.google.dev/gemini-api/docs/openai
     openai_path="/v1beta/openai",
     model_globs=("gemini-*", "gemma-*"),

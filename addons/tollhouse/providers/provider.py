@@ -61,8 +61,7 @@ class Provider:
     """Globs of paths that coding agents ask beside their calls, and can do without. They are 404:
     for an agent that means that there is nothing, and 403 that something is wrong."""
     base_paths: tuple[str, ...] = ()
-    """Paths that the base URL takes for this provider's though they do not name it: each stands for
-    itself and for all that is behind a slash."""
+    """Globs of paths that the base URL takes for this provider's though they do not name it."""
     openai_path: str | None = None
     """What stands for OpenAI's ``/v1`` here. None: it does not speak OpenAI's API."""
     model_globs: tuple[str, ...] = ()
@@ -189,9 +188,8 @@ class Catalog:
     def by_base_path(self, path: str) -> Provider | None:
         """The provider that has ``path`` among its `Provider.base_paths`, or None."""
         for provider in self.providers:
-            for base in provider.base_paths:
-                if path == base or path.startswith(f"{base}/"):
-                    return provider
+            if any(fnmatchcase(path, glob) for glob in provider.base_paths):
+                return provider
         return None
 
     def by_name(self, name: str) -> Provider | None:
