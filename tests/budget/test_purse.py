@@ -368,6 +368,18 @@ async def test_a_clamp_is_of_each_choice(purse: Purse, ledger: Ledger) -> None:
     assert json.loads(covered.requested.body) == body | {"max_tokens": 40}
 
 
+async def test_a_cap_is_not_lowered_below_the_least(purse: Purse, ledger: Ledger) -> None:
+    """What is left would be enough for 40 tokens: fewer than the request needs are no use to it."""
+    await limit_to(ledger, "0.0005 usd/day")
+    body = {"model": "priced", "messages": [], "max_tokens": 100}
+    call = a_call(body=body, out=100, project=CLAMPED)
+    with pytest.raises(Refused) as refused:
+        await held(purse, replace(call, asked=call.asked._replace(least_cap=41)))
+    assert refused.value.denial.code == "budget_exceeded"
+    covered = await held(purse, replace(call, asked=call.asked._replace(least_cap=40)))
+    assert covered.hold.clamped == 40
+
+
 async def test_a_stream_without_a_cap_does_not_grow_at_worst(purse: Purse, ledger: Ledger) -> None:
     """What it can come to is held from the start, and is the most that is charged when it breaks off."""
     await limit_to(ledger, "10 usd/day")

@@ -52,6 +52,7 @@ def test_each_unit_has_its_key() -> None:
         "input_document_kpages": (4, "pages", 36_000_000_000_000),
         "web_searches_kcount": (10, "searches", 90_000_000_000_000),
         "requests_kcount": (5, "requests", 45_000_000_000_000),
+        "cache_write_1h_mtok": (6, "cache_write_1h", 54_000_000_000),
     }
     prices = types.ModelPrice(**{key: Decimal(price) for key, (price, _, _) in keys.items()})
     table = convert([a_provider(a_model(prices, context_window=1000))], ["p"])

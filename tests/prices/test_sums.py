@@ -57,6 +57,7 @@ FULL = Rates(
     pages=2000 * NANO,
     searches=7000 * NANO,
     requests=500 * NANO,
+    cache_write_1h=20 * NANO,
 )
 PLAIN = Rates(input=10 * NANO, output=20 * NANO)
 
@@ -68,6 +69,9 @@ PLAIN = Rates(input=10 * NANO, output=20 * NANO)
         (Units(output=100), 2_000, 2_000),
         (Units(input=100, cached=40), 600 + 40, 1_000),
         (Units(input=100, cache_write=40), 600 + 480, 1_000),
+        # 30 tokens are kept for an hour, and 10 for less; no more can be than are written.
+        (Units(input=100, cache_write=40, cache_write_1h=30), 600 + 120 + 600, 1_000),
+        (Units(input=100, cache_write=40, cache_write_1h=90), 600 + 800, 1_000),
         (Units(output=100, reasoning=40), 1_200 + 1_000, 2_000),
         (Units(input=100, input_audio=40), 600 + 4_000, None),
         (Units(output=100, output_audio=40), 1_200 + 8_000, None),
@@ -107,6 +111,17 @@ def test_each_unit_is_charged_at_its_price(units: Units, full: int, plain: int |
     assert charge(FULL, units, believed=False) == full
     assert charge(PLAIN, units, believed=False) == plain
     assert charge(PLAIN, units, believed=True) == plain
+
+
+def test_what_is_kept_for_an_hour_is_a_price_of_its_own() -> None:
+    """Without one it costs what is kept for less. It is held for where a call may ask for it."""
+    units = Units(input=100, cache_write=40, cache_write_1h=30)
+    assert charge(FULL._replace(cache_write_1h=None), units, believed=False) == 600 + 480
+    held = Estimate(Units(input=100))
+    assert most(FULL, held, believed=False) == 1_200
+    may = held._replace(may=frozenset({"cache_write_1h"}))
+    assert most(FULL, may, believed=False) == 2_000
+    assert most(FULL._replace(cache_write_1h=None), may, believed=False) == 1_200
 
 
 def test_cached_audio_without_a_price_costs_what_audio_costs() -> None:

@@ -104,6 +104,25 @@ def test_thinking(thinking: Any, least: int, beside: int) -> None:
     assert (asked.least_cap, asked.detail.thinks_beside) == (least, beside)
 
 
+@pytest.mark.parametrize(
+    ("model", "more", "reasons"),
+    [
+        ("claude-3-5-haiku-latest", {}, False),
+        ("claude-sonnet-4-5-20250929", {}, False),
+        ("claude-opus-4-7", {}, False),
+        ("anthropic.claude-sonnet-4-20250514-v1:0", {}, False),
+        ("claude-opus-4-7", {"thinking": {"type": "adaptive"}}, True),
+        ("claude-opus-4-7", {"fallbacks": [{"model": "claude-opus-5"}]}, True),
+        ("claude-opus-5", {}, True),
+        ("claude-opus-5", {"thinking": {"type": "disabled"}}, False),
+        ("kimi-k3", {}, True),
+    ],
+)
+def test_silence(model: str, more: dict[str, Any], reasons: bool) -> None:
+    """It is thinking where it is asked for, and of a model that nobody knows."""
+    assert _read(_body(**more), model).reasons == reasons
+
+
 def test_tools_of_the_providers() -> None:
     """Those of the client are no more than input."""
     tools = [

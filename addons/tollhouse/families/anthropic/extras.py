@@ -4,6 +4,7 @@ model, another pass over the input."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from tollhouse.families.anthropic.message_fields import model_name, objects, optional, whole
@@ -139,6 +140,23 @@ def budget(document: Document) -> int | None:
     thinking = optional(document.tree, "thinking", dict, "an object") or {}
     tokens = whole(thinking, "budget_tokens", "thinking.")
     return tokens if document.name(thinking.get("type")) == "enabled" else None
+
+
+_SPEAKS_AT_ONCE: Final = re.compile(
+    r"(?:.*[./])?claude-(?:[123v]|instant|(?:opus|sonnet|haiku)-[34](?![0-9]))"
+)
+"""Models that think only where it is asked for:
+https://platform.claude.com/docs/en/build-with-claude/extended-thinking. What a later one does without
+the field depends on the model: anthropic-python `types/beta/message_create_params.py`."""
+
+
+def can_reason(document: Document, models: Iterable[str]) -> bool:
+    """Whether one of ``models`` may think in silence."""
+    thinking = optional(document.tree, "thinking", dict, "an object") or {}
+    kind = document.name(thinking.get("type"))
+    if kind is None:
+        return not all(map(_SPEAKS_AT_ONCE.match, models))
+    return bool(kind != "disabled")
 
 
 def _thinks_beside(document: Document, cap: int | None) -> int:

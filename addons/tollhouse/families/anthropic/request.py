@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tollhouse.families.anthropic.extras import Extras, budget, extras
+from tollhouse.families.anthropic.extras import Extras, budget, can_reason, extras
 from tollhouse.families.anthropic.message_fields import (
     model_name,
     objects,
@@ -70,6 +70,7 @@ def of_document(document: Document, model: str | None = None) -> Asked:
         stream,
         cap=None if cap is None else max(found for found in caps if found is not None),
         tier=_tier(document, more),
+        reasons=can_reason(document, (model, *others)),
         may=_LONG_LIVED if long_lived else frozenset(),
         objects=ids,
         least_cap=thinks + 1 if thinks and not more.thinks_beside else 1,
