@@ -150,6 +150,45 @@ def test_a_fallback_in_a_stream() -> None:
     assert found.finish() == (Charge("claude-b", Units(input=30, output=6, requests=1)),)
 
 
+def _block(index: int, **block: Any) -> bytes:
+    told = {"type": "content_block_start", "index": index, "content_block": block}
+    return event(BetaRawContentBlockStartEvent.model_validate(told))
+
+
+def test_searches_of_a_stream_that_is_cut() -> None:
+    """They are counted as they begin, until the answer counts them itself: one that failed is free."""
+    search = {"type": "server_tool_use", "name": "web_search", "input": {}}
+    found = _fed(BEGUN, _block(0, id="srvtoolu_1", **search), _block(1, id="srvtoolu_2", **search))
+    assert found.finish()[1:] == (Charge("web_search", Units(requests=2)),)
+    tools = {"web_search_requests": 1, "web_fetch_requests": 0}
+    found.feed(delta({"output_tokens": 4, "server_tool_use": tools}))
+    assert found.finish()[1:] == (Charge("web_search", Units(requests=1)),)
+
+
+def test_files_that_a_program_made() -> None:
+    """They are in its result. A name that the model gives to a tool is none."""
+    output = {"type": "bash_code_execution_output", "file_id": "file_1"}
+    result = {
+        "type": "bash_code_execution_result",
+        "content": [output],
+        "return_code": 0,
+        "stdout": "",
+        "stderr": "",
+    }
+    made = {
+        "type": "bash_code_execution_tool_result",
+        "tool_use_id": "srvtoolu_1",
+        "content": result,
+    }
+    asks = {"type": "tool_use", "id": "toolu_1", "name": "t", "input": {"file_id": "file_2"}}
+    assert _fed(BEGUN, _block(0, **made), _block(1, **asks)).created == ("file_1",)
+    body = message({"input_tokens": 10, "output_tokens": 4, "speed": None}, content=[made, asks])
+    found = WholeMessage(Reported())
+    found.feed(json.dumps(body).encode())
+    found.flush()
+    assert found.created == ("file_1",)
+
+
 def test_the_last_event_needs_no_empty_line() -> None:
     """Its count is read when the answer ends."""
     found = _fed(BEGUN, delta({"output_tokens": 4}).rstrip())

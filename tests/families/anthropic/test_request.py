@@ -123,6 +123,16 @@ def test_silence(model: str, more: dict[str, Any], reasons: bool) -> None:
     assert _read(_body(**more), model).reasons == reasons
 
 
+def test_thinking_of_a_fallback() -> None:
+    """A lowered cap is lowered for the fallback too, and has to stay above its thinking."""
+    thinks = {"type": "enabled", "budget_tokens": 45}
+    asked = _read(_body(fallbacks=[{"model": "claude-b", "thinking": thinks}]))
+    assert (asked.least_cap, asked.detail.thinks_beside) == (46, 0)
+    disabled = {"thinking": {"type": "disabled"}}
+    assert not _read(_body(**disabled)).reasons
+    assert _read(_body(**disabled, fallbacks=[{"model": "claude-b", "thinking": thinks}])).reasons
+
+
 def test_tools_of_the_providers() -> None:
     """Those of the client are no more than input."""
     tools = [

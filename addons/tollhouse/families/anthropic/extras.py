@@ -135,11 +135,21 @@ def _compacts_from(document: Document) -> int | None:
     return least
 
 
-def budget(document: Document) -> int | None:
-    """The tokens that the request sets apart for thinking; None if it sets none. Raises `Refused`."""
-    thinking = optional(document.tree, "thinking", dict, "an object") or {}
-    tokens = whole(thinking, "budget_tokens", "thinking.")
-    return tokens if document.name(thinking.get("type")) == "enabled" else None
+def budgets(document: Document) -> list[int]:
+    """The tokens that the request and its fallbacks set apart for thinking. Raises `Refused`."""
+    found = []
+    fallbacks = document.tree.get("fallbacks")
+    for one in (document.tree, *(fallbacks if isinstance(fallbacks, list) else ())):
+        thinking = optional(one, "thinking", dict, "an object") or {}
+        tokens = whole(thinking, "budget_tokens", "thinking.")
+        if tokens is not None and document.name(thinking.get("type")) == "enabled":
+            found.append(tokens)
+    return found
+
+
+def least_cap(document: Document, cap: int | None) -> int:
+    """The lowest cap that the request can have: above the thinking that the cap binds."""
+    return max((one + 1 for one in budgets(document) if cap is None or one < cap), default=1)
 
 
 _SPEAKS_AT_ONCE: Final = re.compile(
@@ -156,11 +166,11 @@ def can_reason(document: Document, models: Iterable[str]) -> bool:
     kind = document.name(thinking.get("type"))
     if kind is None:
         return not all(map(_SPEAKS_AT_ONCE.match, models))
-    return bool(kind != "disabled")
+    # A fallback may have another rule of its own.
+    return bool(kind != "disabled") or document.tree.get("fallbacks") is not None
 
 
 def _thinks_beside(document: Document, cap: int | None) -> int:
     """A budget that is not below the cap is one of thinking between tools, which the cap does not
     bind: https://platform.claude.com/docs/en/build-with-claude/extended-thinking#interleaved-thinking."""
-    tokens = budget(document)
-    return tokens if tokens is not None and cap is not None and tokens >= cap else 0
+    return max((one for one in budgets(document) if cap is not None and one >= cap), default=0)

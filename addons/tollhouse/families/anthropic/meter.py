@@ -26,10 +26,13 @@ TOKENS_MORE: Final = 1.55
 has 3.5 characters of English (https://platform.claude.com/docs/en/about-claude/glossary), and from
 Opus 4.7 on a text has up to 1.35 times as many
 (https://platform.claude.com/docs/en/about-claude/models/whats-new-claude-4-7)."""
-_WANTED: Final = ("usage", "model", "error", "container", "id", "type")
+_WANTED: Final = ("usage", "model", "error", "container", "id", "content")
 _DELTA: Final = b"content_block_delta"
 _NAMED_DELTA: Final = b"event: content_block_delta"
-_SIGNS: Final = (b'"usage"', b"message_stop", b'"error"', b'"fallback"', b'"container"')
+_SIGNS: Final = (
+    *(b'"usage"', b"message_stop", b'"error"', b'"fallback"', b'"container"'),
+    *(b'"server_tool_use"', b'"file_id"'),
+)
 """One of them is in each event that is to be read. No text of a message can have one with its quotes:
 inside a string of JSON each quote is escaped."""
 _TEXTS: Final = re.compile(
@@ -195,10 +198,7 @@ class MessageEvents:
                 self._told.container(delta.get("container"))
             self._told.delta(event.get("usage"))
         elif kind == "content_block_start":
-            block = event.get("content_block")
-            if isinstance(block, Mapping) and block.get("type") == "fallback":
-                to = block.get("to")
-                self._told.fell_back(to.get("model") if isinstance(to, Mapping) else None)
+            self._told.block(event.get("content_block"))
         elif kind == "message_stop":
             self.done = True
         elif kind == "error" or (kind is None and event.get("error") is not None):

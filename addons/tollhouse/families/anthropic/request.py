@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tollhouse.families.anthropic.extras import Extras, budget, can_reason, extras
+from tollhouse.families.anthropic.extras import Extras, can_reason, extras, least_cap
 from tollhouse.families.anthropic.message_fields import (
     model_name,
     objects,
@@ -59,7 +59,6 @@ def of_document(document: Document, model: str | None = None) -> Asked:
     _refuse_other_payer(document)
     more = extras(document, cap)
     ids, long_lived = _named(document)
-    thinks = budget(document)
     others = [other.model for other in (*more.fallbacks, *more.advisors)]
     # A fallback may have a cap of its own.
     caps = [cap, *(other.cap for other in more.fallbacks if other.cap is not None)]
@@ -73,7 +72,7 @@ def of_document(document: Document, model: str | None = None) -> Asked:
         reasons=can_reason(document, (model, *others)),
         may=_LONG_LIVED if long_lived else frozenset(),
         objects=ids,
-        least_cap=thinks + 1 if thinks and not more.thinks_beside else 1,
+        least_cap=least_cap(document, cap),
         detail=more,
         document=document,
     )

@@ -27,6 +27,7 @@ _PLAIN: Final = frozenset({"standard", "default", "auto", "global", "not_availab
 _APART: Final = frozenset({"compaction", "advisor_message"})
 """Iterations that the outer counts leave out: anthropic-python `types/beta/beta_usage.py`."""
 _MAX_ITERATIONS: Final = 1_000
+_MAX_FILES: Final = 1_000
 
 
 def units_of(usage: Mapping[str, Any]) -> Units | None:
@@ -74,7 +75,7 @@ def name_of(value: object) -> str:
 
 class Reported:
     """What one answer has said so far. `message` takes a whole message or that of a
-    ``message_start``, `delta` a later usage, `fell_back` the news that another model goes on."""
+    ``message_start``, `block` a part of its content, `delta` a later usage."""
 
     def __init__(self, *, executes: bool = False, keeps_thread: bool = False) -> None:
         """``executes``: a container is charged by its time. ``keeps_thread``: the answer's id is
@@ -87,6 +88,9 @@ class Reported:
         self._fallen = False
         self._container = ""
         self._thread = ""
+        self._files: dict[str, None] = {}
+        self._searches = 0
+        """Those that were seen, until the answer counts them itself."""
 
     def message(self, message: Mapping[str, Any]) -> None:
         self._usage = {}
@@ -94,7 +98,29 @@ class Reported:
         self.container(message.get("container"))
         if self._keeps_thread and isinstance(message.get("id"), str):
             self._thread = message["id"][:1_024]
+        content = message.get("content")
+        for block in content if isinstance(content, list) else ():
+            self.block(block)
         self.delta(message.get("usage"))
+
+    def block(self, block: object) -> None:
+        """Takes one block of the content, as it begins. A result of a program may name files that it
+        made; in any other block a name is only text of the model's."""
+        if not isinstance(block, Mapping):
+            return
+        kind = block.get("type")
+        if kind == "server_tool_use" and block.get("name") == "web_search":
+            self._searches += 1
+        elif kind == "fallback":
+            to = block.get("to")
+            self.fell_back(to.get("model") if isinstance(to, Mapping) else None)
+        elif isinstance(kind, str) and kind.endswith("code_execution_tool_result"):
+            result = block.get("content")
+            made = result.get("content") if isinstance(result, Mapping) else None
+            for one in made if isinstance(made, list) else ():
+                name = one.get("file_id") if isinstance(one, Mapping) else None
+                if isinstance(name, str) and len(self._files) < _MAX_FILES:
+                    self._files[name[:1_024]] = None
 
     def delta(self, usage: object) -> None:
         if not isinstance(usage, Mapping):
@@ -107,6 +133,8 @@ class Reported:
         for field in _FIELDS:
             if usage.get(field) is not None:
                 self._usage[field] = usage[field]
+        if usage.get("server_tool_use") is not None:
+            self._searches = 0
 
     def fell_back(self, model: object) -> None:
         self._fallen = True
@@ -128,7 +156,7 @@ class Reported:
 
     @property
     def created(self) -> tuple[str, ...]:
-        return tuple(one for one in (self._thread, self._container) if one)
+        return (*(one for one in (self._thread, self._container) if one), *self._files)
 
     def charges(self) -> tuple[Charge, ...]:
         """The charges so far: of the message, of each pass and each model that its counts leave
@@ -141,6 +169,7 @@ class Reported:
         charges = [Charge(served, units, tier), *beside]
         tools = self._usage.get("server_tool_use")
         searches = count(tools.get("web_search_requests")) if isinstance(tools, Mapping) else 0
+        searches = max(searches, self._searches)
         if searches:
             charges.append(Charge("web_search", Units(requests=searches)))
         if self._container and self._executes:
