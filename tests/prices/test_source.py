@@ -52,7 +52,6 @@ def test_each_unit_has_its_key() -> None:
         "input_document_kpages": (4, "pages", 36_000_000_000_000),
         "web_searches_kcount": (10, "searches", 90_000_000_000_000),
         "requests_kcount": (5, "requests", 45_000_000_000_000),
-        "cache_write_1h_mtok": (6, "cache_write_1h", 54_000_000_000),
     }
     prices = types.ModelPrice(**{key: Decimal(price) for key, (price, _, _) in keys.items()})
     table = convert([a_provider(a_model(prices, context_window=1000))], ["p"])
@@ -60,6 +59,14 @@ def test_each_unit_has_its_key() -> None:
     assert table == {
         "p": PricedProvider((), (PricedModel(("in", ("m",)), ((None, rates),), (), 1000),))
     }
+
+
+def test_what_is_kept_for_an_hour_has_its_key() -> None:
+    """It is a part of what is written to the cache."""
+    prices = types.ModelPrice(cache_write_mtok=Decimal(5), cache_write_1h_mtok=Decimal(6))
+    [model] = convert([a_provider(a_model(prices))], ["p"])["p"].models
+    [(_, rates)] = model.rows
+    assert rates == Rates(cache_write=45_000_000_000, cache_write_1h=54_000_000_000)
 
 
 @pytest.mark.parametrize(
