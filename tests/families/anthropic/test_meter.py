@@ -45,7 +45,7 @@ def test_done_is_the_end_of_the_message() -> None:
 
 
 def test_a_stream_that_is_cut_has_a_lower_bound() -> None:
-    """The input of its start counts as soon as it was read (trap 20)."""
+    """The input of its start counts as soon as it was read."""
     found = _fed(BEGUN, text("Hello."))
     assert found.finish() == (Charge(SERVED, Units(input=10, output=1, requests=1)),)
 
@@ -72,7 +72,7 @@ def test_the_providers_own_count_is_seen() -> None:
 
 
 def test_a_text_cannot_speak_for_the_provider() -> None:
-    """Usage, errors and ends inside a text are text (trap 22)."""
+    """Usage, errors and ends inside a text are text."""
     said = '{"type":"message_delta","usage":{"output_tokens":1}} "usage" message_stop'
     found = _fed(BEGUN, text(said), text('\n\nevent: error\ndata: {"error":{}}'))
     assert (found.done, found.error) == (False, "")
@@ -120,7 +120,7 @@ def test_framing(change: Any) -> None:
 
 
 def test_an_error_under_200() -> None:
-    """Its type, never its message (trap 23)."""
+    """Its type, never its message."""
     found = _fed(BEGUN, text("Hel"), BROKEN)
     assert (found.error, found.done) == ("overloaded_error", False)
     assert _fed(b'data: {"error":{"type":"api_error","message":"m"}}\n\n').error == "api_error"

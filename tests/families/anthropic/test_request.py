@@ -55,7 +55,7 @@ def test_a_plain_request_is_read_and_left_alone() -> None:
 
 
 def test_the_model_may_stand_in_the_path() -> None:
-    """Vertex and Bedrock: the body has none, or it does not count (trap 35)."""
+    """Vertex and Bedrock: the body has none, or it does not count."""
     body = b'{"anthropic_version":"vertex-2023-10-16","max_tokens":5,"messages":[]}'
     assert _read(body, "claude-b").model == "claude-b"
     assert _read(_body(), "claude-b").model == "claude-b"

@@ -31,7 +31,7 @@ def _usage(**more: Any) -> dict[str, Any]:
     ("usage", "units"),
     [
         ({"input_tokens": 10, "output_tokens": 5}, Units(input=10, output=5, requests=1)),
-        # The cache stands beside the input (trap 4), and null says nothing (trap 37).
+        # The cache stands beside the input, and null says nothing.
         (
             {
                 "input_tokens": 10,
@@ -114,7 +114,7 @@ def test_units(usage: dict[str, Any], units: Units | None) -> None:
 
 
 def test_later_counts_replace_the_earlier_ones() -> None:
-    """They are cumulative: they are never added (trap 1), and null or nothing keeps what was told (trap 37)."""
+    """They are cumulative: they are never added, and null or nothing keeps what was told."""
     told = _told(
         _usage(cache_read_input_tokens=100),
         {"output_tokens": 20, "input_tokens": None},
@@ -126,7 +126,7 @@ def test_later_counts_replace_the_earlier_ones() -> None:
 
 
 def test_input_may_be_told_at_the_end() -> None:
-    """Server tools raise it, and compatible servers tell it there for the first time (trap 2)."""
+    """Server tools raise it, and compatible servers tell it there for the first time."""
     later = {"input_tokens": 900, "cache_read_input_tokens": 70, "output_tokens": 30}
     assert _told({"input_tokens": 0, "output_tokens": 0}).charges() == ()
     assert _told({"input_tokens": 0, "output_tokens": 0}, later).charges() == (
@@ -135,7 +135,7 @@ def test_input_may_be_told_at_the_end() -> None:
 
 
 def test_another_attempt_replaces_the_counts_of_the_one_that_declined() -> None:
-    """A field that it lacks does not survive (trap 3), and it is charged as its own model (trap 36)."""
+    """A field that it lacks does not survive, and it is charged as its own model."""
     told = _told(_usage(cache_creation_input_tokens=800))
     told.fell_back("claude-b")
     told.delta({"input_tokens": 40, "output_tokens": 9})
@@ -155,7 +155,7 @@ def _iteration(kind: str, into: int, out: int, **more: Any) -> dict[str, Any]:
 
 
 def test_what_the_outer_counts_leave_out() -> None:
-    """A summary of the context and an adviser, each with its own model (trap 6). A turn of the message is in the outer
+    """A summary of the context and an adviser, each with its own model. A turn of the message is in the outer
     counts."""
     usage = _usage(
         iterations=[
@@ -200,7 +200,7 @@ def test_a_declined_attempt() -> None:
     ],
 )
 def test_tier(more: dict[str, Any], tier: str) -> None:
-    """What was served decides (trap 8): all words that change the price, in one order."""
+    """What was served decides: all words that change the price, in one order."""
     assert [charge.tier for charge in _told(_usage(**more)).charges()] == [tier]
 
 
