@@ -165,16 +165,11 @@ def test_two_words_of_a_tier(table: PriceTable) -> None:
 
 
 def test_other_words_of_a_tier(table: PriceTable) -> None:
-    """What is written to the cache for an hour costs twice the input, and annotated pages have a
-    price of their own. Latency and priority of Bedrock are both paid for."""
-    written = Units(input=10**6, cache_write=10**6)
+    """Annotated pages have a price of their own. Latency and priority of Bedrock are both paid for."""
 
     def cost(provider: str, model: str, units: Units, tier: str) -> int | None:
         return table.cost(provider, Charge(model, units, tier), at=_NOW)
 
-    assert cost("anthropic", "claude-opus-4-8", written, "") == 6_250_000_000
-    assert cost("anthropic", "claude-opus-4-8", written, "1h") == 10_000_000_000
-    assert cost("anthropic", "claude-opus-4-8", written, "standard+1h+us") == 11_000_000_000
     pages = Units(pages=1_000)
     assert cost("mistral", "mistral-ocr-2505", pages, "") == 1_000_000_000
     assert cost("mistral", "mistral-ocr-2505", pages, "annotated") == 3_000_000_000
@@ -183,11 +178,10 @@ def test_other_words_of_a_tier(table: PriceTable) -> None:
 
 
 def test_all_words_that_are_asked_for_are_held_for_together(table: PriceTable) -> None:
-    """Fast, for an hour, in the United States."""
+    """Fast, in the United States."""
     estimate = Estimate(Units(input=10**6))
     asked = {
         "": 6_250_000_000,
-        "1h": 10_000_000_000,
         "standard+fast+us": 13_750_000_000,
         "us": 6_875_000_000,
         "global": 6_250_000_000,

@@ -48,11 +48,9 @@ _KEYS: Final = {
 """genai-prices' price keys by unit. The first key that a model has is taken. genai-prices has no
 key for images."""
 _WORDS: Final = {
-    "1h": {"cache_write": "cache_write_1h_mtok"},
     "annotated": {"pages": "input_annotated_document_kpages"},
 }
-"""Further words of a charge's tier: what is written to the cache for an hour, and annotated pages.
-Each is the price of a unit under another key."""
+"""Further words of a charge's tier: annotated pages. Each is the price of a unit under another key."""
 _PER: Final = {"mtok": 10**6, "mchars": 10**6, "hours": 3_600_000, "kpages": 1000, "kcount": 1000}
 """How many of our units a price covers, by the last word of its key."""
 _DATA: Final = "genai_prices.data"

@@ -24,7 +24,7 @@ _STANDARD_ONLY: Final = frozenset({"default", "standard"})
 _STANDARD_TIERS: Final = _STANDARD_ONLY | {"", "auto"}
 _UNSAID: Final = frozenset({"", "auto"})
 """The settings at the provider choose the tier."""
-_WHATEVER: Final = frozenset({"batch", "1h", "annotated"})
+_WHATEVER: Final = frozenset({"batch", "annotated"})
 """No settings at the provider choose these."""
 CONFIGURED: Final = "configured"
 PAID: Final = "paid"

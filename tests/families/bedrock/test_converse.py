@@ -294,7 +294,7 @@ def test_the_input_has_the_tokens_of_the_cache() -> None:
                 1,
                 cacheDetails=[{"ttl": "1h", "inputTokens": 3}, {"ttl": "5m", "inputTokens": 2}],
             ),
-            Units(input=10, cache_write=5, output=1, requests=1),
+            Units(input=10, cache_write=5, cache_write_1h=3, output=1, requests=1),
         ),
     ],
 )

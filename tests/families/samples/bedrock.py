@@ -47,7 +47,7 @@ _USAGE = {
     "cacheWriteInputTokens": 7,
     "cacheDetails": [{"ttl": "5m", "inputTokens": 5}, {"ttl": "1h", "inputTokens": 2}],
 }
-_COUNTED = Units(input=31, cached=15, cache_write=7, output=4, requests=1)
+_COUNTED = Units(input=31, cached=15, cache_write=7, cache_write_1h=2, output=4, requests=1)
 _START = event("messageStart", {"role": "assistant"})
 _STOP = event("contentBlockStop", {"contentBlockIndex": 0}) + event(
     "messageStop", {"stopReason": "end_turn"}

@@ -35,7 +35,9 @@ def converse_usage(value: object) -> Units | None:
         _first(value, "cacheWriteInputTokens", "cacheWriteInputTokenCount"),
         _of_details(value.get("cacheDetails")),
     )
-    return counted((told or 0) + read + written, output or 0, read, written)
+    hour = min(_of_details(value.get("cacheDetails"), "1h"), written)
+    units = counted((told or 0) + read + written, output or 0, read, written)
+    return units if units is None else units._replace(cache_write_1h=hour)
 
 
 def counted(tokens_in: int, output: int, read: int = 0, written: int = 0) -> Units | None:
@@ -49,11 +51,15 @@ def _first(value: Mapping[str, Any], *names: str) -> int:
     return next((found for name in names if (found := count(value.get(name))) is not None), 0)
 
 
-def _of_details(value: object) -> int:
-    """The sum of ``cacheDetails``: the tokens that were written, by how long they are kept."""
+def _of_details(value: object, ttl: str = "") -> int:
+    """The sum of ``cacheDetails``: the tokens that were written, or those kept for ``ttl``."""
     if not isinstance(value, list):
         return 0
-    return sum(count(item.get("inputTokens")) or 0 for item in value if isinstance(item, Mapping))
+    return sum(
+        count(item.get("inputTokens")) or 0
+        for item in value
+        if isinstance(item, Mapping) and ttl in ("", item.get("ttl"))
+    )
 
 
 def tier(service: object, latency: object) -> str:
