@@ -27,7 +27,8 @@ def test_demo_in_a_pipe() -> None:
     for shown in (
         "received by the provider",
         "402 budget_exceeded",
-        "a message of Claude",
+        "Other providers: Claude and Gemini",
+        "once, as x-goog-api-key",
         "401 identity_unknown",
         "421 authority_mismatch",
     ):

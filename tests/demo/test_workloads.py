@@ -96,6 +96,16 @@ def test_message(standin: StandIn, environ: dict[str, str]) -> None:
     assert answer["usage"]["output_tokens"] == len(answer["text"].split())
 
 
+def test_thought(standin: StandIn, environ: dict[str, str]) -> None:
+    """The same of Gemini: the last count is that of the whole answer."""
+    request, answer = run_workload("workload_thought.py", environ=environ)
+    [received] = standin.snapshot()
+    assert received.body.decode() == request["body"]
+    assert received.get("x-goog-api-key") == "not-a-key"
+    assert answer["text"].startswith("The toll is paid")
+    assert answer["usage"]["candidatesTokenCount"] == len(answer["text"].split())
+
+
 def test_spend_until_refused(standin: StandIn, environ: dict[str, str]) -> None:
     """It calls until an error status and tells it, or to its number."""
     no_money = b'{"error": {"message": "no money", "code": "budget_exceeded"}}'

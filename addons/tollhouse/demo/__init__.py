@@ -17,6 +17,7 @@ standin_book      what it wrote down of a request
 standin_tls       its certificate
 workload_chat     a workload that chats
 workload_message  a workload that asks Claude
+workload_thought  a workload that asks Gemini
 workload_spend    a workload that calls until it is refused
 workload_attack   a workload that tries to get out without paying
 """

@@ -26,7 +26,7 @@ from typing import Any
 import click
 
 from tollhouse.demo import standin_answers as answers
-from tollhouse.demo import standin_anthropic
+from tollhouse.demo import standin_anthropic, standin_google
 from tollhouse.demo.gateway_config import write_config
 from tollhouse.demo.gateway_process import GatewayProcess, GatewayProcessError
 from tollhouse.demo.run_workload import Event, WorkloadError, run_workload
@@ -41,6 +41,7 @@ LIMIT = "0.003 usd/total"
 # USD per million tokens; in the demo's own configuration, so that its arithmetic holds whatever the list says.
 PRICE_IN, PRICE_OUT = Decimal("2.50"), Decimal("10")
 _CLAUDE_IN, _CLAUDE_OUT = Decimal("2"), Decimal("10")
+_GEMINI_IN, _GEMINI_OUT = Decimal("0.5"), Decimal("3")
 _MOST_CALLS = 40
 _STALLED_S = 20.0
 
@@ -116,6 +117,7 @@ def _play(screen: Screen, directory: Path, standin: StandIn, keep: bool) -> None
     with standin:
         price = {"input": str(PRICE_IN), "output": str(PRICE_OUT)}
         claude = {"input": str(_CLAUDE_IN), "output": str(_CLAUDE_OUT)}
+        gemini = {"input": str(_GEMINI_IN), "output": str(_GEMINI_OUT)}
         config = write_config(
             directory,
             standin,
@@ -125,20 +127,24 @@ def _play(screen: Screen, directory: Path, standin: StandIn, keep: bool) -> None
                     for model in ("gpt-4o", answers.SERVED["gpt-4o"])
                 },
                 'prices."anthropic/claude-*"': claude,
-                "providers.anthropic": {
-                    "connect_to": standin.address,
-                    "allow_private": True,
-                    "ca_file": "provider-ca.pem",
+                'prices."gemini/gemini-*"': gemini,
+                **{
+                    f"providers.{name}": {
+                        "connect_to": standin.address,
+                        "allow_private": True,
+                        "ca_file": "provider-ca.pem",
+                    }
+                    for name in ("anthropic", "gemini")
                 },
             },
         )
         gateway = GatewayProcess(config)
-        for provider in ("openai", "anthropic"):
+        for provider in ("openai", "anthropic", "gemini"):
             gateway.tollhouse("key", "set", provider, stdin=standin.key)
         with gateway:
             scene = _open(screen, standin, gateway, directory)
             _two_calls(scene)
-            _another_provider(scene)
+            _other_providers(scene)
             _empty_the_budget(scene)
             _attack(scene)
             _closing(scene)
@@ -163,7 +169,7 @@ def _open(screen: Screen, standin: StandIn, gateway: GatewayProcess, directory: 
         f"gateway    a process of its own, proxy on {gateway.proxy}; embedded Redis and Vault"
     )
     screen.talk(
-        f"providers  a stand-in that speaks TLS as api.openai.com and api.anthropic.com on {standin.address}"
+        f"providers  a stand-in that speaks TLS as OpenAI's, Anthropic's and Google's host on {standin.address}"
     )
     screen.talk(
         f"project    {PROJECT}, limit {LIMIT}; the real key is in the Vault, the workload has a gate token"
@@ -323,18 +329,30 @@ def _show_line(scene: Scene, line: dict[str, Any], received: Received) -> Decima
     return cost
 
 
-def _another_provider(scene: Scene) -> None:
-    """Its call has other headers, another key and other names for its tokens."""
+def _other_providers(scene: Scene) -> None:
+    """Their calls have other headers, another key and other names for their tokens."""
+    screen = scene.screen
+    screen.heading("4. Other providers: Claude and Gemini, streamed, by programs without an SDK")
+    _one_other(scene, "workload_message.py", "x-api-key", (_CLAUDE_IN, _CLAUDE_OUT))
+    _one_other(scene, "workload_thought.py", "x-goog-api-key", (_GEMINI_IN, _GEMINI_OUT))
+
+
+def _one_other(scene: Scene, workload: str, header: str, prices: tuple[Decimal, Decimal]) -> None:
     screen, standin = scene.screen, scene.standin
-    screen.heading(
-        "4. Another provider: a message of Claude, streamed, by a program without an SDK"
-    )
     count, before = len(standin.snapshot()), scene.used()
     standin.script(Behaviour())
-    request, answer = run_workload("workload_message.py", environ=scene.environ)
+    request, answer = run_workload(workload, environ=scene.environ)
     scene.calls += 1
     received = standin.wait_count(count + 1)[-1]
-    expected = answers.answer_text(json.loads(request["body"]))
+    document = json.loads(request["body"])
+    if header == "x-api-key":
+        expected = answers.answer_text(document)
+        counted = standin_anthropic.usage(document)
+        into, out = counted["input_tokens"], counted["output_tokens"]
+    else:
+        expected = standin_google.answer_text(document)
+        into = standin_google.prompt_tokens(document)
+        out = standin_google.answer_tokens(document) + standin_google.THOUGHTS
     screen.claim(
         f'the workload got its answer: "{expected}"',
         answer["text"] == expected,
@@ -342,18 +360,16 @@ def _another_provider(scene: Scene) -> None:
     )
     key, everything = standin.key, received.everything()
     screen.claim(
-        "the provider received its key, once, as x-api-key",
-        received.get_all("x-api-key") == [key] and everything.count(key.encode()) == 1,
+        f"the provider received its key, once, as {header}",
+        received.get_all(header) == [key] and everything.count(key.encode()) == 1,
     )
-    counted = standin_anthropic.usage(json.loads(request["body"]))
-    into, out = counted["input_tokens"], counted["output_tokens"]
-    cost: Decimal = (into * _CLAUDE_IN + out * _CLAUDE_OUT) / 1_000_000
+    cost: Decimal = (into * prices[0] + out * prices[1]) / 1_000_000
     lines = {line.get("call_id"): line for line in scene.gateway.wait_lines(scene.calls)}
     line = lines.get(answer["call_id"], {})
     screen.say(f"  {json.dumps(line, separators=(',', ':'))}", fg="cyan")
     fell = scene.used() - before
     screen.claim(
-        f"{into} tokens in at {_CLAUDE_IN} and {out} out at {_CLAUDE_OUT} USD a million: "
+        f"{into} tokens in at {prices[0]} and {out} out at {prices[1]} USD a million: "
         f"the budget fell by {_usd(cost)} USD",
         fell == cost == Decimal(str(line.get("cost_usd") or "NaN")),
         f"by {_usd(fell)}",

@@ -39,7 +39,10 @@ class StandIn:
         self,
         *,
         key: str | None = None,
-        hosts: Sequence[str] = ("api.openai.com", "*.api.openai.com", "api.anthropic.com"),
+        hosts: Sequence[str] = (
+            *("api.openai.com", "*.api.openai.com", "api.anthropic.com"),
+            "generativelanguage.googleapis.com",
+        ),
         host: str = "127.0.0.1",
         port: int = 0,
         tls: bool = True,

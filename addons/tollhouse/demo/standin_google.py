@@ -67,6 +67,10 @@ def prompt_tokens(document: Mapping[str, Any]) -> int:
     return sum(map(_tokens, document.get("contents", ())))
 
 
+def answer_text(document: Mapping[str, Any], text: str | None = None) -> str:
+    return "".join(_words(document, text))
+
+
 def answer_tokens(document: Mapping[str, Any], text: str | None = None) -> int:
     """Of the text, without the thoughts."""
     return len(_words(document, text))
