@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
@@ -54,11 +54,11 @@ class Entry:
             part = Amount(
                 *(
                     min(have, left)
-                    for have, left in zip(astuple(taken), astuple(amount), strict=True)
+                    for have, left in zip(_counts(taken), _counts(amount), strict=True)
                 )
             )
             amount = Amount(
-                *(left - gone for left, gone in zip(astuple(amount), astuple(part), strict=True))
+                *(left - gone for left, gone in zip(_counts(amount), _counts(part), strict=True))
             )
             refilled.append((at, part))
         self.taken = [*refilled, (last, amount)]
@@ -326,3 +326,7 @@ def add(one: Amount, other: Amount) -> Amount:
     return Amount(
         one.nano_usd + other.nano_usd, one.tokens + other.tokens, one.requests + other.requests
     )
+
+
+def _counts(amount: Amount) -> tuple[int, int, int]:
+    return amount.nano_usd, amount.tokens, amount.requests
