@@ -54,6 +54,10 @@ gateways = st.integers(0, GATEWAYS - 1)
 amounts = st.builds(
     Amount, st.integers(0, 12).map(lambda usd: usd * USD), st.integers(0, 10), st.integers(0, 2)
 )
+# A hold of no request is a place, which the model does not know.
+held = st.builds(
+    Amount, st.integers(0, 12).map(lambda usd: usd * USD), st.integers(0, 10), st.integers(1, 2)
+)
 models = st.sampled_from(["m", "n"])
 deadlines = st.sampled_from([20.0, 60.0, 90.0])
 # A minute's edge is one second away at first; a silence of more than 30 s may have been an outage. Back it goes an hour at most:
@@ -68,7 +72,7 @@ operations = st.lists(
             st.just("hold"),
             gateways,
             calls,
-            amounts,
+            held,
             deadlines,
             models,
             st.sampled_from([True, True, True, False]),
