@@ -36,7 +36,7 @@ from tollhouse.providers.openai import OPENAI
 
 # DESIGN.md, "One line per call".
 CONTRACT = """
-ts call_id trace_id tenant project identity provider host method path model model_served stream status decision reason
+ts call_id trace_id session tenant project identity provider host method path model model_served stream status decision reason
 attempts breaker key_version ttft_ms duration_ms overhead_ms tokens cost_usd held_usd charged_by client_ip
 """
 
@@ -228,7 +228,7 @@ def test_decision_and_reason(fields: dict[str, Any], decision: str, reason: str)
 
 # What a client or a provider chooses.
 
-CHOSEN = ["trace_id", "host", "path", "model", "model_served"]
+CHOSEN = ["trace_id", "session", "host", "path", "model", "model_served"]
 
 
 def chosen(name: str, text: str) -> dict[str, Any]:
@@ -238,6 +238,8 @@ def chosen(name: str, text: str) -> dict[str, Any]:
     match name:
         case "trace_id":
             given = replace(given, arrival=arrival(trace_id=text))
+        case "session":
+            given = replace(given, arrival=arrival()._replace(session=text))
         case "host" | "path":
             given = replace(given, **{name: text})
         case "model_served":

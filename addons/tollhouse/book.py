@@ -26,8 +26,8 @@ from tollhouse.timestamps import rfc3339
 log = logging.getLogger(__name__)
 
 FIELDS = (
-    "ts call_id trace_id tenant project identity provider host method path model model_served stream clamped status decision "
-    "reason gate attempts attempts_unknown breaker key_version ttft_ms duration_ms overhead_ms tokens cost_usd held_usd "
+    "ts call_id trace_id session tenant project identity provider host method path model model_served stream clamped status "
+    "decision reason gate attempts attempts_unknown breaker key_version ttft_ms duration_ms overhead_ms tokens cost_usd held_usd "
     "charged_by client_ip listener"
 )
 """Of a line, in order. Four more are in the lines of the calls that have them, and only there: ``units`` (what was counted
@@ -85,6 +85,7 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
         "ts": rfc3339(arrival.timestamp, "milliseconds"),
         "call_id": arrival.id,
         "trace_id": without_tokens(arrival.trace_id),
+        "session": without_tokens(arrival.session),
         "tenant": project.tenant if project else identity.tenant if identity else "",
         "project": project.id if project else "",
         "identity": identity.token_id if identity else "",

@@ -20,12 +20,16 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from tollhouse.denial import Denial
 from tollhouse.families.base import Asked, Headers, Operation
 from tollhouse.families.units import Charge, Estimate
 from tollhouse.providers import Provider
+
+SESSION_HEADERS: Final = ("x-claude-code-session-id", "session-id", "x-session-id")
+"""In which coding agents name their session: Claude Code, Codex, opencode. They are passed on."""
+_LONGEST_SESSION: Final = 128
 
 ListenerKind = Literal["proxy", "base_url", "transparent"]
 ChargedBy = Literal["usage", "hold", "estimate", "disconnect", "sweep", "none"]
@@ -97,6 +101,8 @@ class Identity:
     charged_as: str = ""
     """The token whose limits count for this one: the first of the tokens from which it was rotated.
     Empty: itself."""
+    limits: tuple[str, ...] = ()
+    """The texts of the token's own limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +129,29 @@ class Arrival(NamedTuple):
     timestamp: float
     """Seconds since the epoch."""
     trace_id: str = ""
+    session: str = ""
+    """The id of the agent's session, in the agent's own word. "" without one. It is written down in
+    several places, and `Journey` takes tokens out of it before any gate sees it."""
 
     @classmethod
-    def begin(cls, head: RequestHead, trace_header: str = "") -> Arrival:
-        """``trace_header`` (lower case) names the trace; without it ``traceparent`` does."""
+    def begin(cls, head: RequestHead, trace_header: str = "", session_header: str = "") -> Arrival:
+        """``trace_header`` (lower case) names the trace; without it ``traceparent`` does.
+        ``session_header`` (lower case) names the session; without it `SESSION_HEADERS` do."""
         trace_id = (head.get(trace_header) or head.get("traceparent") or "")[:256]
         # The line and its record are UTF-8.
         trace_id = trace_id.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        return cls(head, new_call_id(), time.monotonic(), time.time(), trace_id)
+        session = _session(head.headers, session_header)
+        return cls(head, new_call_id(), time.monotonic(), time.time(), trace_id, session)
+
+
+def _session(headers: Headers, first: str) -> str:
+    """The first value that can be a session's id, of at most 128 printable ASCII characters."""
+    names = (first, *SESSION_HEADERS) if first else SESSION_HEADERS
+    found = [(names.index(name), value.strip()) for name, value in headers if name in names]
+    for _, value in sorted(found, key=lambda pair: pair[0]):
+        if 0 < len(value) <= _LONGEST_SESSION and value.isascii() and value.isprintable():
+            return value
+    return ""
 
 
 class Addressed(NamedTuple):

@@ -217,6 +217,7 @@ class Gateway:
             self.book,
             self.objects,
             trace_header=config.headers.trace,
+            session_header=config.headers.session or "",
         )
         self.on_stop(self._last_calls)
         self.on_stop(self.upstream.close)

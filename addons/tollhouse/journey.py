@@ -17,6 +17,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol, cast
 
+from tollhouse.accounts.token import without_tokens
 from tollhouse.book import Book, Concluded
 from tollhouse.budget.purse import Purse
 from tollhouse.call import (
@@ -88,6 +89,7 @@ class Journey:
         objects: Objects,
         *,
         trace_header: str = "",
+        session_header: str = "",
     ) -> None:
         self.gates = tuple(gates)
         """In the order in which they are asked."""
@@ -97,6 +99,7 @@ class Journey:
         self._book = book
         self._objects = objects
         self._trace_header = trace_header.lower()
+        self._session_header = session_header.lower()
         self.under_way: set[Exchange] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -105,13 +108,10 @@ class Journey:
 
     async def travel(self, exchange: Exchange) -> None:
         """When this returns the exchange is finished, the hold is settled and the line is written."""
-        trip = _Trip(
-            Arrival.begin(exchange.head, self._trace_header),
-            exchange,
-            self._purse,
-            self._book,
-            self._objects,
-        )
+        arrival = Arrival.begin(exchange.head, self._trace_header, self._session_header)
+        if arrival.session:
+            arrival = arrival._replace(session=without_tokens(arrival.session))
+        trip = _Trip(arrival, exchange, self._purse, self._book, self._objects)
         self.under_way.add(exchange)
         self._idle.clear()
         rest: Rest | None = None

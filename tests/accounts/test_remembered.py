@@ -27,6 +27,7 @@ class Record:
     expires_at: float | None = None
     revoked_at: float | None = None
     charged_as: str = ""
+    limits: tuple[str, ...] = ()
 
 
 async def an_outage(_: LedgerUnavailable) -> bool:

@@ -185,6 +185,41 @@ def test_the_trace(headers: list[tuple[str, str]], trace: str) -> None:
     assert Arrival.begin(models_head(*headers), "x-coreason-trace-id").trace_id == trace
 
 
+CLAUDE, CODEX, OPENCODE = "x-claude-code-session-id", "session-id", "x-session-id"
+
+
+@pytest.mark.parametrize(
+    ("headers", "session"),
+    [
+        ([(CLAUDE, "019a-1")], "019a-1"),
+        ([(CODEX, "019a-2")], "019a-2"),
+        ([(OPENCODE, "ses_3")], "ses_3"),
+        ([(OPENCODE, "c"), (CODEX, "b"), (CLAUDE, "a")], "a"),
+        ([(CLAUDE, "a"), ("x-work", "mine")], "mine"),
+        ([("x-work", "one"), ("x-work", "two")], "one"),
+        ([(CODEX, "a session: 7")], "a session: 7"),
+        ([(CODEX, "a" * 128)], "a" * 128),
+        ([(CODEX, "a" * 129)], ""),
+        ([(CODEX, "caf\u00e9")], ""),
+        ([(CODEX, "a\tb")], ""),
+        ([(CODEX, "\udcff")], ""),
+        ([(CODEX, " ")], ""),
+        ([("x-work", ""), (CODEX, "b")], "b"),
+        ([("x-session", "no")], ""),
+        ([], ""),
+    ],
+)
+def test_the_session(headers: list[tuple[str, str]], session: str) -> None:
+    """The configured header's, else an agent's own; what can't be one counts as none."""
+    assert Arrival.begin(models_head(*headers), "", "x-work").session == session
+
+
+def test_a_session_header_is_not_configured() -> None:
+    """Then the agents' own alone are read."""
+    headers = models_head(("x-work", "mine"), (CODEX, "b"))
+    assert Arrival.begin(headers).session == "b"
+
+
 # Redis is away, and what it said is remembered.
 
 

@@ -114,6 +114,7 @@ class Record:
     expires_at: float | None = None
     revoked_at: float | None = None
     charged_as: str = ""
+    limits: tuple[str, ...] = ()
 
 
 class OneToken:

@@ -20,6 +20,7 @@ from tollhouse.families.base import Operation
 from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import parse_limit
+from tollhouse.ledger.names import session_scope
 from tollhouse.ledger.spool import Spool
 from tollhouse.ledger.store.client import connect
 
@@ -458,3 +459,24 @@ async def test_no_repeat_at_worst_while_redis_is_away(
 def test_whose_limits_are_asked() -> None:
     """Tenant, project and token, all of the project's tenant."""
     assert scopes_of(a_call().admitted) == (TENANT, PROJECT, Scope("token", "acme", "tok_1"))
+
+
+def test_whose_limits_are_asked_in_a_session() -> None:
+    """The session's as well, for the project and for the token, where they have limits by session.
+    The token is the last."""
+    token = Scope("token", "acme", "tok_1")
+    project = replace(a_call().admitted.project, limits=("2 usd/session", "10 usd/day"))
+    given = a_call().admitted._replace(project=project)
+    assert scopes_of(given) == (TENANT, PROJECT, token)
+    given = given._replace(arrival=given.arrival._replace(session="s-1"))
+    of_project = session_scope(
+        PROJECT, "s-1", "usd total 2000000000;tokens total -;requests total -"
+    )
+    assert scopes_of(given) == (TENANT, PROJECT, of_project, token)
+    identity = replace(given.identity, limits=("9 requests/session",), charged_as="tok_0")
+    first = Scope("token", "acme", "tok_0")
+    of_token = session_scope(first, "s-1", "usd total -;tokens total -;requests total 9")
+    both = given._replace(identity=identity)
+    assert scopes_of(both) == (TENANT, PROJECT, of_project, of_token, first)
+    neither = both._replace(project=replace(project, limits=()), identity=given.identity)
+    assert scopes_of(neither) == (TENANT, PROJECT, token)

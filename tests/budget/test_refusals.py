@@ -18,7 +18,7 @@ CAP = "ower the output cap (max_completion_tokens)"
 
 def short(limit: str, kind: Any = "project", *, left: int = 100, **more: Any) -> Short:
     unit: Any = limit.split()[1].partition("/")[0]
-    endless = unit == "concurrent" or limit.endswith("/total")
+    endless = unit == "concurrent" or limit.endswith(("/total", "/session"))
     resets_at, wait = (None, None) if endless else (RESETS_AT, 3600.0)
     return Short(limit, Scope(kind, "acme", "it"), unit, resets_at, wait, left, **more)
 
@@ -47,6 +47,58 @@ def test_a_total_never_resets() -> None:
     )
     assert "again" not in told
     assert "again" not in message(short("5 requests/total"))
+
+
+def test_a_session_that_is_used_up_is_named() -> None:
+    """A new one has the whole limit again. Neither a time nor a grant is of any help."""
+    told = refusal(
+        short("2 usd/session", "session", left=0),
+        Project("proj_1", "acme"),
+        Amount(200, 200, 1),
+        50,
+        least=100,
+        session="019a-1",
+    )
+    assert told.code == "budget_exceeded"
+    assert told.headers == ()
+    assert told.why == (
+        "The limit 2 usd/session of session 019a-1 has not enough left; "
+        "this call may cost up to 0.0000002 USD."
+    )
+    assert told.message.endswith(
+        "The input alone costs what is left or more, so that no lower output cap helps. Send a shorter input, "
+        "begin a new session, whose limit begins anew, or ask for a higher limit."
+    )
+    assert "grant" not in told.message
+
+
+def test_a_new_session_does_not_help_where_the_call_is_beyond_the_limit() -> None:
+    """It has the same limit."""
+    told = message(short("2 usd/session", "session", never_fits=True), least=50)
+    assert told.endswith(f" L{CAP}, or ask for a higher limit.")
+
+
+@pytest.mark.parametrize("unit", ["tokens", "requests"])
+def test_a_limit_of_a_session_in_tokens_or_requests(unit: str) -> None:
+    """429, and no client is told to wait."""
+    told = refusal(
+        short(f"9 {unit}/session", "session"),
+        Project("proj_1", "acme"),
+        Amount(200, 200, 1),
+        50,
+        session="s-1",
+    )
+    assert (told.code, told.headers) == ("rate_limited", (("x-should-retry", "false"),))
+    assert f"The limit 9 {unit}/session of session s-1 has not enough left" in told.why
+
+
+def test_as_many_sessions_as_may_begin_in_a_day() -> None:
+    """What is short is the ledger's own bound, by which a project's sessions are counted."""
+    told = message(short("10000 requests/day", "session", others=True))
+    assert (
+        "As many sessions as may begin in a day (10000) have begun in project proj_1. "
+        f"Go on in a session that has begun, or begin one on the next day, at {AT}." in told
+    )
 
 
 def test_a_call_beyond_the_whole_limit_is_not_told_to_wait() -> None:

@@ -634,3 +634,17 @@ def test_reader_that_leaves_is_no_traceback(config: Path) -> None:
         check=True,
     )
     assert done.stderr == ""
+
+
+def test_a_limit_by_session_is_no_bound_by_itself(shell: Shell) -> None:
+    """A program names its session itself, so that the command warns as it does without a limit."""
+    words = ("project", "set", "p", "--tenant", "acme", "--limit", "2 usd/session")
+    assert shell(*words).stderr == (
+        "tollhouse: neither p nor its tenant acme has a limit but by session, and an agent names its session itself: "
+        "it may spend without bound\n"
+    )
+    assert shell(*words, "--limit", "10 usd/day").stderr == ""
+    rows = [line.split() for line in shell("budget", "show", "p").stdout.splitlines()]
+    assert rows[1][:6] == ["project:p", "10", "usd/day", "0", "0", "10"]
+    assert rows[2] == ["project:p", "2", "usd/session", "-", "-", "-", "-"]
+    assert "no usage" in shell("usage", "--project", "p", "--by", "session").stderr

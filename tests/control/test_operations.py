@@ -237,6 +237,30 @@ async def test_usage(operations: Operations, stores: tuple[Directory, Ledger]) -
     assert (await operations.perform("usage", {"project": "p", "since": 9e9}))["rows"] == []
 
 
+async def test_limits_by_session(operations: Operations, stores: tuple[Directory, Ledger]) -> None:
+    """They are shown without amounts, are no limits of the project itself, and a tenant has none."""
+    await operations.project_set("p", "acme", ["2 usd/session", "10 usd/day"])
+    made = await operations.token_create(["p"], limits=["5 requests/session"])
+    assert made["limits"] == ["5 requests/session"]
+    shown = await operations.perform("budget_show", {"project": "p"})
+    assert shown["sessions"] == [
+        {"scope": "project:p", "limit": "2 usd/session"},
+        {"scope": f"token:{made['id']}", "limit": "5 requests/session"},
+    ]
+    limits = {scope["scope"]: scope["limits"] for scope in shown["scopes"]}
+    assert [limit["limit"] for limit in limits["project:p"]] == ["10 usd/day"]
+    assert limits[f"token:{made['id']}"] == []
+    error = await refusal(operations, "tenant_set", tenant="acme", limits=["2 usd/session"])
+    assert "projects and tokens have limits by session" in str(error)
+    grant = {"project": "p", "amount": "5 usd", "reason": "launch"}
+    assert (await operations.perform("budget_grant", grant))["limits"] == 1
+    record = {"provider": "openai", "model": "gpt-4o", "session": "s-1"}
+    scopes = [Scope("project", "acme", "p"), Scope("token", "acme", "t")]
+    await stores[1].settle("c1", scopes, Amount(1_500_000_000, 20), record=record)
+    found = await operations.perform("usage", {"project": "p", "by": "session"})
+    assert found["rows"] == [{"key": "s-1", "usd": "1.5", "tokens": 20, "requests": 1}]
+
+
 async def test_the_models_that_any_project_used(
     operations: Operations, stores: tuple[Directory, Ledger]
 ) -> None:

@@ -38,8 +38,8 @@ class Entry:
     """When something was taken, and how much of it counts now."""
     carried: Mapping[str, str]
     under_way: bool = False
-    booked: tuple[int, str, str] | None = None
-    """The day, model and token under which it is in the sums."""
+    booked: tuple[int, str, str, str] | None = None
+    """The day, model, token and session under which it is in the sums."""
 
     @property
     def amount(self) -> Amount:
@@ -79,6 +79,8 @@ class Model:
     """The state of each call id, if it is not unknown."""
     entries: dict[str, Entry] = field(default_factory=dict)
     """Of those that are held or swept, by call id."""
+    begun: set[Scope] = field(default_factory=set)
+    """The sessions that the ledger has a record of."""
     past: list[Entry] = field(default_factory=list)
     """Of those that no id leads to any more."""
     deadlines: dict[str, float] = field(default_factory=dict)
@@ -111,11 +113,13 @@ class Model:
         """Used and held of one limit, now."""
         if limit.unit == "concurrent":
             return 0, sum(entry.under_way for entry in self.counted(scope))
-        window = bounds(limit.window, self.now)
+        # A session has no edge in the calendar.
+        name = "total" if limit.window == "session" else limit.window
+        window = bounds(name, self.now)
         used = held = 0
         for entry in self.counted(scope):
             for at, amount in entry.taken:
-                if bounds(limit.window, at) == window:
+                if bounds(name, at) == window:
                     part = parts(amount)[limit.unit]
                     used, held = (used, held + part) if entry.under_way else (used + part, held)
         return used, held
@@ -151,10 +155,11 @@ class Model:
         found: dict[str, Counter[str]] = {}
         for entry in (*self.past, *self.entries.values()):
             if entry.booked is not None:
-                day, model, token = entry.booked
+                day, model, token, session = entry.booked
                 sums = found.setdefault(entry.project, Counter())
+                by = ["day", f"model {model}", f"token {token}"]
                 for unit in UNITS:
-                    for name in ("day", f"model {model}", f"token {token}"):
+                    for name in [*by, f"session {session}"] if session else by:
                         sums[f"{day} {unit} {name}"] += parts(entry.amount)[unit]
         return {project: +sums for project, sums in found.items()}
 
@@ -243,8 +248,13 @@ class Model:
         record: Mapping[str, str],
     ) -> None:
         match what:
-            case "take" | "charge":
+            case "take":
+                self.begun.update(scope for scope in scopes if scope.kind == "session")
                 self.entries[call] = Entry(self.now, scopes, [(self.now, amount)], record)
+            case "charge":
+                # What has no hold begins no record of a session.
+                known = tuple(s for s in scopes if s.kind != "session" or s in self.begun)
+                self.entries[call] = Entry(self.now, known, [(self.now, amount)], record)
             case "add":
                 self.entries[call].taken.append((self.now, amount))
             case "replace":
@@ -302,11 +312,13 @@ class Model:
         }
 
 
-def names(entry: Entry, record: Mapping[str, str]) -> tuple[str, str]:
-    """The model and the token of the sums: what cost nothing is of no model."""
+def names(entry: Entry, record: Mapping[str, str]) -> tuple[str, str, str]:
+    """The model, token and session of the sums: what cost nothing is of no model and no session."""
     token = next(scope.id for scope in entry.scopes if scope.kind == "token")
-    model = (record or entry.carried)["model"]
-    return (f"openai/{model}" if entry.amount.nano_usd or entry.amount.tokens else "-"), token
+    said = record or entry.carried
+    if worth_nothing(entry.amount):
+        return "-", token, ""
+    return f"openai/{said['model']}", token, said.get("session", "")
 
 
 def parts(amount: Amount) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from tollhouse.ledger.limits import MAX_AMOUNT, LimitError, format_usd, parse_li
         ("1 request/hour", "requests", 1, "hour", "1 requests/hour"),
         ("0 usd/week", "usd", 0, "week", "0 usd/week"),
         ("8 concurrent", "concurrent", 8, "", "8 concurrent"),
+        ("2 usd/Session", "usd", 2 * 10**9, "session", "2 usd/session"),
     ],
 )
 def test_limits_are_read(text: str, unit: str, amount: int, window: str, canonical: str) -> None:
@@ -39,6 +40,7 @@ def test_limits_are_read(text: str, unit: str, amount: int, window: str, canonic
         ("1.5 tokens/day", "smallest step"),
         ("0.0000000001 usd/day", "smallest step"),
         ("8 concurrent/day", "no window"),
+        ("8 concurrent/session", "no window"),
         ("9007200 usd/day", "exact up to 2^53"),
         ("9007199254740992 tokens/day", "exact up to 2^53"),
         ("1" * 40 + " tokens/day", "too long"),

@@ -21,7 +21,8 @@ from tests.ledger.model import Model
 from tollhouse.call import Amount
 from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Held, Ledger, Scope, Short, Unpriced
-from tollhouse.ledger.limits import parse_limits
+from tollhouse.ledger.limits import parse_limits, session_record
+from tollhouse.ledger.names import session_scope
 from tollhouse.ledger.records import LATER
 from tollhouse.ledger.store.client import connect
 from tollhouse.ledger.transitions import CODES, TRANSITIONS, UNMET, Event, State, answers
@@ -29,15 +30,19 @@ from tollhouse.ledger.transitions import CODES, TRANSITIONS, UNMET, Event, State
 TENANT = Scope("tenant", "acme", "acme")
 P, Q = Scope("project", "acme", "p"), Scope("project", "acme", "q")
 ONE, TWO = Scope("token", "acme", "tok_1"), Scope("token", "acme", "tok_2")
+SESSION_LIMITS = ("30 usd/session",)
+WORK = session_scope(P, "s-1", session_record(SESSION_LIMITS))
 SCOPES = (TENANT, P, ONE)
+IN_SESSION = (TENANT, P, WORK, ONE)
 WHOSE = {
-    "c0": SCOPES,
-    "c1": SCOPES,
+    "c0": IN_SESSION,
+    "c1": IN_SESSION,
     "c2": (TENANT, P, TWO),
     "c3": (TENANT, Q, ONE),
     "c4": (TENANT, Q, TWO),
     "c5": (TENANT, Q, TWO),
 }
+SESSIONS = {"c0": "s-1", "c1": "s-1", "c3": "s-2"}
 GATEWAYS = 3
 USD = 10**9
 EDITS = (
@@ -119,6 +124,10 @@ def test_the_scripts_do_what_the_model_does(url: str, tmp_path: Path, schedule: 
     """Whatever happens in whatever order: every answer, every limit's used and held, every hold, deadline, ended and swept id,
     sum and record is the model's."""
     asyncio.run(run_both(url, tmp_path, schedule))
+
+
+def named(call: str) -> dict[str, str]:
+    return {"session": SESSIONS[call]} if call in SESSIONS else {}
 
 
 def held(call: str, usd: int = 5, deadline_s: float = 90.0) -> tuple[Any, ...]:
@@ -525,6 +534,7 @@ async def run_both(url: str, directory: Path, schedule: Sequence[Any]) -> Model:
             for edit in (EDITS[1], EDITS[0], first):
                 await both.ledgers[0].set_limits(scope, parse_limits(edit))
             both.model.limits[scope] = parse_limits(first)
+        both.model.limits[WORK] = parse_limits(SESSION_LIMITS)
         both.model.tick()
         for name, gateway, *rest in schedule:
             await step(name, gateway, rest, both)
@@ -545,6 +555,7 @@ async def step(name: str, gateway: int, rest: list[Any], both: Both) -> None:
         case "settle", [call, amount, name, ago]:
             tried_at = None if ago is None else model.now - ago
             line = {"call_id": call, "provider": "openai", "model": name, "cost_usd": str(amount)}
+            line |= named(call)
             answer = await ledger.settle(call, WHOSE[call], amount, record=line, tried_at=tried_at)
             assert answer == model.apply(
                 "settle", call, WHOSE[call], amount, record=line, tried_at=tried_at
@@ -597,7 +608,7 @@ async def hold(
     name: str,
     priced: bool,
 ) -> None:
-    scopes, carried = WHOSE[call], {"provider": "openai", "model": name}
+    scopes, carried = WHOSE[call], {"provider": "openai", "model": name, **named(call)}
     in_money = any(limit.unit == "usd" for scope in scopes for limit in model.limits[scope])
     blocking = model.blocking(scopes, amount)
     try:
@@ -649,10 +660,12 @@ def expected(model: Model) -> dict[str, Any]:
     """What Redis should hold."""
     limits = {}
     for scope, each in model.limits.items():
+        if scope.kind == "session" and scope not in model.begun:
+            continue
         for limit in each:
             used, held = model.taken(scope, limit)
             extra = model.extra(scope, limit)
-            limits[scope.name, limit.text] = (
+            limits[scope.name, limit.text.replace("/session", "/total")] = (
                 used,
                 held,
                 max(limit.amount + extra - used - held, 0),
@@ -679,7 +692,7 @@ def expected(model: Model) -> dict[str, Any]:
 async def told(both: Both) -> dict[str, Any]:
     """What Redis holds: of the limits as they are shown, of all else as it is kept."""
     redis, ledger = both.redis, both.ledgers[0]
-    shown = [*await ledger.show((TENANT, P, ONE)), *await ledger.show((Q, TWO))]
+    shown = [*await ledger.show(IN_SESSION), *await ledger.show((Q, TWO))]
     found: Any = {
         name: f"toll:{{acme}}:{name}"
         for name in ("clock", "holds", "deadlines", "settled", "swept", "calls")
@@ -687,11 +700,11 @@ async def told(both: Both) -> dict[str, Any]:
     sums = {}
     for project in ("p", "q"):
         fields: Any = await redis.hgetall(names.usage_key("acme", project))
-        # How many models a day has sums of is another test's.
+        # How many names a day has sums of is another test's.
         kept = {
             name.decode(): int(value)
             for name, value in fields.items()
-            if int(value) and b" names " not in name
+            if int(value) and name.split(b" ")[2] != b"-"
         }
         sums |= {project: kept} if kept else {}
     clock: Any = await redis.get(found["clock"])
@@ -733,9 +746,9 @@ def kept_hold(text: bytes) -> tuple[int, Amount, str, str]:
     return created, Amount(*amount), scopes, rest.partition(LATER)[0]
 
 
-def booked(rest: str) -> tuple[int, str, str]:
-    day, model, token = rest.split("\x1f")
-    return int(day), model, token
+def booked(rest: str) -> tuple[int, str, str, str]:
+    day, model, token, session = (*rest.split("\x1f"), "")[:4]
+    return int(day), model, token, session
 
 
 def ms(seconds: float) -> int:

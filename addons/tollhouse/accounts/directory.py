@@ -24,7 +24,7 @@ from tollhouse.accounts.token import digest, token_id, well_formed
 from tollhouse.call import Identity, Project
 from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger
-from tollhouse.ledger.limits import parse_limits
+from tollhouse.ledger.limits import parse_limits, refuse_sessions
 from tollhouse.ledger.names import Scope, check_id
 from tollhouse.ledger.store.client import COMMAND_TIMEOUT_S, LedgerUnavailable, persist, translated
 from tollhouse.refreshed import Ended, Fresh, Refreshed, Times
@@ -57,7 +57,9 @@ class TokenInfo:
     itself."""
 
     def identity(self) -> Identity:
-        return Identity(self.id, self.tenant, self.projects, self.label, self.charged_as)
+        return Identity(
+            self.id, self.tenant, self.projects, self.label, self.charged_as, self.limits
+        )
 
     def scope(self) -> Scope:
         return Scope("token", self.tenant, self.charged_as or self.id)
@@ -128,6 +130,7 @@ class Directory:
         """Replaces a tenant's limits and gives their canonical texts. The amounts that it has used
         stay counted. Raises `ValueError` (`LimitError`) before anything is changed."""
         parsed = parse_limits(limits)
+        refuse_sessions(parsed)
         await self._ledger.set_limits(Scope("tenant", check_id("tenant", tenant), tenant), parsed)
         return tuple(limit.text for limit in parsed)
 

@@ -84,7 +84,9 @@ async def identify(
         raise Refused("identity_revoked", f"Its id is {record.id}.")
     if record.expires_at is not None and record.expires_at <= clock():
         raise Refused("identity_expired", f"Its id is {record.id}.")
-    return Identity(record.id, record.tenant, record.projects, record.label, record.charged_as)
+    return Identity(
+        record.id, record.tenant, record.projects, record.label, record.charged_as, record.limits
+    )
 
 
 def choose_project(identity: Identity, named: Sequence[str], user: str, header: str) -> str:

@@ -10,8 +10,8 @@ from tollhouse.call import Admitted, Amount, Requested
 from tollhouse.clipped import clipped
 from tollhouse.denial import Denial
 from tollhouse.families.units import Estimate
-from tollhouse.ledger.limits import MAX_AMOUNT
-from tollhouse.ledger.names import Scope
+from tollhouse.ledger.limits import MAX_AMOUNT, session_record
+from tollhouse.ledger.names import Scope, session_scope
 from tollhouse.timestamps import rfc3339
 
 
@@ -70,19 +70,29 @@ def enlarged(amount: Amount, more: Amount) -> Amount:
 
 
 def scopes_of(admitted: Admitted) -> tuple[Scope, ...]:
-    """Whose limits a call is held against: its tenant, its project and its token, in this order."""
-    tenant = admitted.project.tenant
-    return (
-        Scope("tenant", tenant, tenant),
-        Scope("project", tenant, admitted.project.id),
-        Scope("token", tenant, admitted.identity.charged_as or admitted.identity.token_id),
+    """Whose limits a call is held against: its tenant, its project, its session as far as project
+    and token have limits by session, and its token, in this order. The token is always the last."""
+    project, identity, session = admitted.project, admitted.identity, admitted.arrival.session
+    tenant = project.tenant
+    whole = Scope("tenant", tenant, tenant)
+    payer = Scope("project", tenant, project.id)
+    token = Scope("token", tenant, identity.charged_as or identity.token_id)
+    if not session:
+        return (whole, payer, token)
+    owners = ((payer, project.limits), (token, identity.limits))
+    sessions = (
+        session_scope(owner, session, record)
+        for owner, limits in owners
+        if (record := session_record(limits))
     )
+    return (whole, payer, *sessions, token)
 
 
 def carried(requested: Requested) -> Mapping[str, str]:
     """What the hold itself remembers, for the line that a sweep writes if this gateway dies. The model is what a client chose
     itself: it may carry a token, and it is kept in at most 512 bytes."""
     admitted = requested.admitted
+    session = admitted.arrival.session
     return {
         "call_id": admitted.id,
         "project": admitted.project.id,
@@ -90,4 +100,5 @@ def carried(requested: Requested) -> Mapping[str, str]:
         "provider": admitted.provider.name,
         "model": clipped(without_tokens(requested.asked.model)),
         "ts": rfc3339(admitted.arrival.timestamp, "milliseconds"),
+        **({"session": session} if session else {}),
     }

@@ -73,7 +73,8 @@ class Place:
         if not isinstance(result, Held):
             del self._held[place]
             if isinstance(result, Short):
-                raise Refused.of(refusal(result, admitted.project, NOTHING, 0))
+                session = admitted.arrival.session
+                raise Refused.of(refusal(result, admitted.project, NOTHING, 0, session=session))
             raise TypeError("a place has no price")
         return admitted
 

@@ -216,6 +216,7 @@ class Purse:
             hold.amount,
             estimate.units.output,
             least=least,
+            session=requested.admitted.arrival.session,
             fixed=fixed_hold(requested) is not None,
         )
 
@@ -251,8 +252,9 @@ class Purse:
             return more, None
         if refused is None:
             return wanted, None
-        project = hold.requested.admitted.project
-        return wanted, refusal(refused, project, asked, output + more)
+        admitted = hold.requested.admitted
+        session = admitted.arrival.session
+        return wanted, refusal(refused, admitted.project, asked, output + more, session=session)
 
     async def _extend_opened(
         self, fail_open: FailOpen, hold: CallHold, more: int
@@ -266,7 +268,9 @@ class Purse:
         if refused is not None:
             if isinstance(refused, Denial):
                 return 0, refused
-            return 0, refusal(refused, hold.requested.admitted.project, amount, output + more)
+            admitted = hold.requested.admitted
+            session = admitted.arrival.session
+            return 0, refusal(refused, admitted.project, amount, output + more, session=session)
         self._set_output(hold, output + more)
         hold.amount = amount
         return more, None

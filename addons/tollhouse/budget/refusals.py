@@ -32,11 +32,13 @@ def refusal(
     output: int,
     *,
     least: int | None = None,
+    session: str = "",
     fixed: bool = False,
 ) -> Denial:
     """``wanted`` is the amount that did not fit. ``output`` is the number of output tokens in it.
     ``least`` is what the call takes with the shortest possible answer, in the unit of ``short``;
-    None if it was not worked out. ``fixed``: nothing in the request changes what is held."""
+    None if it was not worked out. ``session`` is the id of the call's session. ``fixed``: nothing
+    in the request changes what is held."""
     code = {"usd": "budget_exceeded", "concurrent": "concurrency_limited"}.get(
         short.unit, "rate_limited"
     )
@@ -48,7 +50,11 @@ def refusal(
     }[short.unit]
     # Other projects share a tenant's limit, so a caller is not told how large it is.
     which = "A limit" if short.scope.kind == "tenant" else f"The limit {short.limit_text}"
-    why = f"{which} of {short.scope.kind} {short.scope.id} has not enough left; {needs}."
+    whose = f"session {session}" if short.scope.kind == "session" else str(short.scope)
+    why = f"{which} of {whose} has not enough left; {needs}."
+    if _too_many_sessions(short):
+        most = short.limit_text.partition(" ")[0]
+        why = f"As many sessions as may begin in a day ({most}) have begun in project {project.id}."
     headers: list[tuple[str, str]] = []
     if short.never_fits:
         headers.append(("x-should-retry", "false"))
@@ -64,11 +70,20 @@ def refusal(
     )
 
 
+def _too_many_sessions(short: Short) -> bool:
+    """The limit that has no room is that of records of sessions which a project may begin in a day
+    (ledger/scripts/hold.lua). The limits of a session itself never reset."""
+    return short.scope.kind == "session" and short.resets_at is not None
+
+
 def _todo(short: Short, project: Project, output: int, least: int | None, fixed: bool) -> str:
     """What helps against this limit, and nothing else. Empty: the words of the table (`denial`)
     hold."""
     if short.unit == "concurrent":
         return "Ask for a higher limit." if short.never_fits else ""
+    if _too_many_sessions(short):
+        tomorrow = rfc3339(short.resets_at or 0.0)
+        return f"Go on in a session that has begun, or begin one on the next day, at {tomorrow}."
     before, ways = "", []
     if short.unit in ("usd", "tokens") and not fixed:
         if short.scope.kind == "tenant":
@@ -85,7 +100,12 @@ def _todo(short: Short, project: Project, output: int, least: int | None, fixed:
         )
     if short.resets_at is not None and not short.never_fits:
         ways.append(f"send it again when the limit resets, at {rfc3339(short.resets_at)}")
-    ways.append("ask for a higher limit or a grant")
+    if short.scope.kind == "session":
+        if not short.never_fits:
+            ways.append("begin a new session, whose limit begins anew")
+        ways.append("ask for a higher limit")
+    else:
+        ways.append("ask for a higher limit or a grant")
     if short.limit_text.endswith("/total"):
         before += (
             "This limit never resets: once it is used up, only a higher limit or a grant helps. "

@@ -21,7 +21,10 @@ def budget() -> None:
 @click.argument("project")
 @json_option
 def budget_show(project: str, as_json: bool) -> None:
-    """Every limit that PROJECT's calls are charged to: used, held, left, and when it resets."""
+    """Every limit that PROJECT's calls are charged to: used, held, left, and when it resets.
+
+    A limit by session has no amounts here, for each session has its own: `tollhouse usage --by session` says what each came to.
+    """
     state = perform(load(), "budget_show", {"project": project})
     granted = any("granted" in limit for scope in state["scopes"] for limit in scope["limits"])
     columns = ("limit", *(["granted"] if granted else []), "used", "held", "left", "resets_at")
@@ -30,6 +33,8 @@ def budget_show(project: str, as_json: bool) -> None:
         for scope in state["scopes"]
         for limit in scope["limits"]
     ]
+    unknown = [""] * (len(columns) - 1)
+    rows += [(each["scope"], each["limit"], *unknown) for each in state.get("sessions", ())]
     if not rows:
         say(
             f'{project} has no limit: `tollhouse project set {project} --limit "10 usd/day"` sets one'
@@ -110,10 +115,10 @@ def _user() -> str:
 )
 @click.option(
     "--by",
-    type=click.Choice(["model", "day", "token"]),
+    type=click.Choice(["model", "day", "token", "session"]),
     default="model",
     show_default=True,
-    help="One row each.",
+    help="One row each. Of sessions there are the last 31 days, and calls that named one and cost something.",
 )
 @json_option
 def usage(project: str, since: float | None, by: str, as_json: bool) -> None:

@@ -43,7 +43,8 @@ def project() -> None:
     metavar="LIMIT",
     multiple=True,
     type=limit,
-    help='Such as "10 usd/day", "200000 tokens/minute", "8 concurrent"; repeat for several. Replaces all its limits.',
+    help='Such as "10 usd/day", "200000 tokens/minute", "2 usd/session", "8 concurrent"; repeat for several. '
+    "Replaces all its limits.",
 )
 @click.option("--no-limits", is_flag=True, help="Take all its limits away.")
 @click.option(
@@ -109,9 +110,11 @@ def project_set(
         say(
             f"{config.path} names {project} too, and its settings hold again from the next start or `tollhouse apply`"
         )
-    if not done["limits"] and not _tenant_limited(config, project):
+    by_session = [limit for limit in done["limits"] if limit.endswith("/session")]
+    if len(by_session) == len(done["limits"]) and not _tenant_limited(config, project):
+        also = " but by session, and an agent names its session itself" if by_session else ""
         say(
-            f"neither {project} nor its tenant {done['tenant']} has a limit: it may spend without bound"
+            f"neither {project} nor its tenant {done['tenant']} has a limit{also}: it may spend without bound"
         )
     show(done, as_json, lambda: "")
 

@@ -229,6 +229,8 @@ class LimitsConfig(Table):
 class HeadersConfig(Table):
     project: HeaderName = "X-Coreason-Project-ID"
     trace: HeaderName = "X-Coreason-Trace-ID"
+    session: HeaderName | None = None
+    """Counts before the headers in which coding agents name their session."""
 
 
 class PriceAboveConfig(Table):

@@ -359,6 +359,13 @@ def header_rules(headers: HeadersConfig) -> Found:
             "headers.trace",
             "is the same header as headers.project, so one value would mean two things; rename one",
         )
+    session = (headers.session or "").lower()
+    for other, name in (("project", headers.project), ("trace", headers.trace)):
+        if session == name.lower():
+            yield (
+                "headers.session",
+                f"is the same header as headers.{other}, so one value would mean two things; rename one",
+            )
 
 
 def limit_rules(table: str, entries: Mapping[str, Sequence[object]]) -> Found:
@@ -366,7 +373,7 @@ def limit_rules(table: str, entries: Mapping[str, Sequence[object]]) -> Found:
     if not any(entries.values()):
         return
     # Imported when it is used: the configuration is a leaf of the road's folders.
-    from tollhouse.ledger.limits import LimitError, parse_limit
+    from tollhouse.ledger.limits import SESSION, LimitError, parse_limit
 
     for name, limits in entries.items():
         seen: dict[tuple[str, str], int] = {}
@@ -379,6 +386,8 @@ def limit_rules(table: str, entries: Mapping[str, Sequence[object]]) -> Found:
             except LimitError as error:
                 yield key, str(error)
                 continue
+            if table == "tenants" and limit.window == SESSION:
+                yield key, f"{text!r} is by session, which is for projects and tokens; remove it"
             first = seen.setdefault((limit.unit, limit.window), index)
             if first != index:
                 yield (

@@ -275,19 +275,20 @@ class Operations:
         """``{"project", "scopes": [{"scope", "limits": [{"limit", "used", "held", "left", "resets_at"}]}]}``: the
         tenant's scope, the project's, then those of its tokens that have limits; ``resets_at`` is null where nothing
         resets. A limit with a grant in its window has ``granted``, and the project then ``grants``: what was added when
-        and why."""
+        and why. Limits by session are ``sessions``, where there are some: ``[{"scope", "limit"}]``."""
         known = await self._known(project)
         scope = Scope("project", known.tenant, known.id)
         now = self._clock()
-        limited = [
-            info.scope()
+        limited = {
+            info.scope(): info.limits
             for info in await self._directory.tokens(project)
             if info.limits
             and info.revoked_at is None
             and (info.expires_at is None or info.expires_at > now)
-        ]
-        scopes = [Scope("tenant", known.tenant, known.tenant), scope, *dict.fromkeys(limited)]
-        shown = report.budget_json(project, await self._ledger.show(scopes))
+        }
+        scopes = [Scope("tenant", known.tenant, known.tenant), scope, *limited]
+        owners = [(scope, known.limits), *limited.items()]
+        shown = report.budget_json(project, await self._ledger.show(scopes), owners)
         grants = await self._ledger.grants(scope)
         return {**shown, "grants": grants} if grants else shown
 
@@ -333,7 +334,7 @@ class Operations:
         self,
         project: str,
         since: float | None = None,
-        by: Literal["model", "day", "token"] = "model",
+        by: report.SumsBy = "model",
     ) -> Json:
         """``{"project", "by", "rows": [{"key", "usd", "tokens", "requests"}]}``: what was charged from the day of
         ``since`` on (seconds since the epoch; days are UTC's). None is all that is kept."""

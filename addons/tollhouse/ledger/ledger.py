@@ -18,15 +18,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from redis.asyncio import Redis
 
 from tollhouse.call import Amount
 from tollhouse.ledger import names, records, report
-from tollhouse.ledger.limits import MAX_AMOUNT, Limit, Unit, format_limit
+from tollhouse.ledger.limits import MAX_AMOUNT, SESSION, Limit, Unit, format_limit
 from tollhouse.ledger.names import Scope, ScopeKind
-from tollhouse.ledger.report import PAIRS, LimitState, ScopeState, UsageRow
+from tollhouse.ledger.report import PAIRS, LimitState, ScopeState, SumsBy, UsageRow
 from tollhouse.ledger.store.client import LedgerUnavailable, load_script, persist, translated
 from tollhouse.ledger.store.cluster_pipeline import ClusterPipeline, open_pipeline
 from tollhouse.ledger.store.pipeline import Prefix
@@ -72,8 +72,8 @@ class Short:
     takes longest to reset.
 
     ``left`` is in the limit's unit (nano-dollars for ``usd``). ``resets_at`` is seconds since the
-    epoch by Redis's clock, and ``retry_after_s`` is seconds from now; both are None for ``total``
-    and ``concurrent``. ``never_fits``: the call alone is more than the limit, so waiting does not
+    epoch by Redis's clock, and ``retry_after_s`` is seconds from now; both are None for ``total``,
+    ``session`` and ``concurrent``. ``never_fits``: the call alone is more than the limit, so waiting does not
     help.
     """
 
@@ -159,8 +159,9 @@ class Ledger:
         prefix, scope_names = self._prefix("hold", scopes)
         packed = records.packed(carried) if carried else ""
         arguments = [call_id, str(int(deadline_s * 1000)), *_amounts(amount), scope_names, packed]
-        if not priced:
-            arguments.append("unpriced")
+        sessions = [scope.limits for scope in scopes if scope.kind == "session"]
+        if sessions or not priced:
+            arguments += ["" if priced else "unpriced", *sessions]
         try:
             reply = await self._pipeline.run(prefix, arguments)
             blocked = (
@@ -249,7 +250,7 @@ class Ledger:
         ended before) or ``forgotten`` (it may have ended before). With the last two nothing was
         done; see `transitions.Need`."""
         prefix, scope_names = self._prefix("settle", scopes)
-        model, token = records.sums_of(scopes, record, amount.nano_usd or amount.tokens)
+        model, token, session = records.sums_of(scopes, record, amount.nano_usd or amount.tokens)
         tried = "" if tried_at is None else str(int(tried_at * 1000))
         head = [
             call_id,
@@ -259,6 +260,7 @@ class Ledger:
             self._stream_length,
             model,
             token,
+            session,
             tried,
         ]
         return _SETTLE[await self._pipeline.run(prefix, [*head, *records.flat(record)])]
@@ -285,6 +287,7 @@ class Ledger:
             "release",
             self._stream_length,
             "-",
+            "",
             "",
             "",
         ]
@@ -320,13 +323,14 @@ class Ledger:
 
     async def set_limits(self, scope: Scope, limits: Sequence[Limit]) -> None:
         """Replaces the limits of ``scope``. Used amounts stay counted. An empty list means no
-        limit."""
+        limit. Limits by session are none of the scope's own: each hold names them."""
         if any(not 0 <= limit.amount <= MAX_AMOUNT for limit in limits):
             raise ValueError(f"a limit is between 0 and {MAX_AMOUNT}")
         prefix, name = self._prefix("limits", (scope,))
         parts = [
             part
             for limit in limits
+            if limit.window != SESSION
             for part in (limit.unit, limit.window or "now", str(limit.amount))
         ]
         await self._pipeline.run(prefix, [name, *parts])
@@ -392,10 +396,11 @@ class Ledger:
         tenant: str,
         project: str,
         since: date | None = None,
-        by: Literal["day", "model", "token"] = "day",
+        by: SumsBy = "day",
     ) -> list[UsageRow]:
-        """The project's sums from the day ``since`` (UTC) on, by day, model or token, sorted by
-        that. A model is ``provider/model``. Calls that cost nothing are under ``-``."""
+        """The project's sums from the day ``since`` (UTC) on, by day, model, token or session,
+        sorted by that. A model is ``provider/model``. Calls that cost nothing are under ``-``. By
+        session there are only calls that named one and cost something, of the last 31 days."""
         with translated():
             found: Any = await self._redis.hgetall(names.usage_key(tenant, project))
         return report.usage_rows(found, since, by)
@@ -441,9 +446,9 @@ class Ledger:
         scopes = names.parse_scopes(tenant, scope_names)
         _, nano_usd, tokens, requests = map(int, amounts.split())
         record = records.swept(call_id, scopes, nano_usd, records.unpacked(packed))
-        model, token = records.sums_of(scopes, record, nano_usd or tokens)
+        sums = records.sums_of(scopes, record, nano_usd or tokens)
         prefix, _ = self._prefix("sweep", scopes)
-        arguments = [call_id, scope_names, self._stream_length, model, token, *records.flat(record)]
+        arguments = [call_id, scope_names, self._stream_length, *sums, *records.flat(record)]
         swept = _SWEEP[await self._pipeline.run(prefix, arguments)] == "swept"
         if swept and requests:
             self._on_swept(record)
@@ -512,6 +517,8 @@ def _short(reply: list[Any], scopes: Sequence[Scope], amount: Amount) -> Short:
     for i in range(3, len(reply), 4):
         index, pair, limit, left = reply[i : i + 4]
         unit, window = PAIRS[pair]
+        if scopes[index].kind == "session" and window == "total":
+            window = SESSION
         most = int(limit)
         wanted = {
             "usd": amount.nano_usd,
@@ -519,7 +526,7 @@ def _short(reply: list[Any], scopes: Sequence[Scope], amount: Amount) -> Short:
             "requests": amount.requests,
             "concurrent": 1,
         }[unit]
-        end = bounds(window, now_s)[1] if window else None
+        end = bounds(window, now_s)[1] if window and window != SESSION else None
         short = Short(
             format_limit(unit, most, window),
             scopes[index],

@@ -6,12 +6,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final, Literal
 
 from tollhouse.ledger.windows import WINDOWS
 
 Unit = Literal["usd", "tokens", "requests", "concurrent"]
-Window = Literal["minute", "hour", "day", "week", "month", "total", ""]
+Window = Literal["minute", "hour", "day", "week", "month", "total", "session", ""]
+SESSION: Final = "session"
+"""The window of a limit that each session of an agent has for itself. It begins with the session's
+first call and has no edge in the calendar."""
 
 MAX_AMOUNT: Final = 2**53 - 1
 """The largest limit and the largest single amount. The ledger adds in Redis's Lua, whose numbers are doubles: integers
@@ -36,6 +40,9 @@ _AMOUNT: Final = re.compile(r"[0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?", re.ASCII)
 _EXAMPLES: Final = (
     'write it like "10 usd/day", "200000 tokens/minute", "60 requests/minute" or "8 concurrent"'
 )
+
+
+_SESSION_UNITS: Final = ("usd", "tokens", "requests")
 
 
 class LimitError(ValueError):
@@ -78,6 +85,27 @@ def parse_limits(texts: Iterable[str]) -> tuple[Limit, ...]:
         if other is not limit:
             raise LimitError(f"{text!r} and {other.text!r} limit the same thing: keep one of them")
     return tuple(limits.values())
+
+
+def refuse_sessions(limits: Iterable[Limit]) -> None:
+    """Raises `LimitError` if one is by session: a tenant has none."""
+    for limit in limits:
+        if limit.window == SESSION:
+            raise LimitError(
+                f"{limit.text!r} can't be a limit of a tenant: projects and tokens have limits by session"
+            )
+
+
+@lru_cache(maxsize=1024)
+def session_record(texts: tuple[str, ...]) -> str:
+    """What the ledger writes into the record of each session of a project or token with the limits
+    ``texts``. Empty: none of them is by session. All units are counted, also without a limit, so
+    that a limit that is set later holds for a session that has begun. Raises `LimitError`."""
+    limits = {limit.unit: limit for limit in parse_limits(texts) if limit.window == SESSION}
+    if not limits:
+        return ""
+    amounts = {unit: str(limit.amount) for unit, limit in limits.items()}
+    return ";".join(f"{unit} total {amounts.get(unit, '-')}" for unit in _SESSION_UNITS)
 
 
 def parse_amount(text: str) -> tuple[Unit, int]:
@@ -124,14 +152,15 @@ def _window(text: str, unit: Unit, word: str | None) -> Window:
         return ""
     if not word:
         raise LimitError(
-            f"{text!r} is not a limit: the window is missing; add one of /{', /'.join(WINDOWS)}"
+            f"{text!r} is not a limit: the window is missing; add one of /{', /'.join((*WINDOWS, SESSION))}"
         )
+    if word.lower() == SESSION:
+        return SESSION
     for window in WINDOWS:
         if word.lower() == window:
             return window
-    raise LimitError(
-        f"{text!r} is not a limit: the window {word!r} is unknown; there are {', '.join(WINDOWS)}"
-    )
+    known = ", ".join((*WINDOWS, SESSION))
+    raise LimitError(f"{text!r} is not a limit: the window {word!r} is unknown; there are {known}")
 
 
 def _amount(text: str, unit: Unit, number: str) -> int:

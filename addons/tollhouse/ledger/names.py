@@ -8,25 +8,30 @@ Cluster.
 ``toll:{tenant}:settled``                  zset    call id -> when it ended, ms; kept for 24 h (2 h: see `transitions`)
 ``toll:{tenant}:swept``                    hash    call id -> what it was charged, until its late settle or 24 h
 ``toll:{tenant}:calls``                    stream  one record a call, bounded; for other systems to read
-``toll:{tenant}:usage:PROJECT``            hash    ``DAY UNIT day|model|token NAME`` -> sum; kept for 400 days
-``toll:{tenant}:scope:KIND:ID``            hash    limits, what was granted, and used + held of each in its window
+``toll:{tenant}:usage:PROJECT``            hash    ``DAY UNIT day|model|token|session NAME`` -> sum; kept for 400 days
+``toll:{tenant}:scope:KIND:ID``            hash    limits, what was granted, and used + held of each in its window.
+                                                   ID of KIND ``session`` is ``project|token.OWNER.HASH``, of the owner
+                                                   of the limit and the session's id; gone 7 days after its last hold
 ``toll:{tenant}:grants:PROJECT``           list    the one-time additions, as JSON; the last 1000
 ``toll:{tenant}:objects:PROVIDER``         zset    digest of an object's id -> until when it is the tenant's, ms; bounded
 =========================================  ======  ==================================================================
 
-The number of keys does not grow with the calls. Projects and tokens are looked up before the tenant
+The number of keys does not grow with the calls, but for those of sessions. Projects and tokens are looked up before the tenant
 is known: their keys have the hash tag ``{directory}``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
-ScopeKind = Literal["tenant", "project", "token"]
+ScopeKind = Literal["tenant", "project", "session", "token"]
 
 _ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,127}", re.ASCII)
+
+_SESSION_ID: Final = re.compile(rf"(project|token)\.{_ID.pattern}\.[0-9a-f]{{32}}", re.ASCII)
 
 PROJECTS: Final = "toll:{directory}:projects"
 TOKENS: Final = "toll:{directory}:tokens"
@@ -39,6 +44,8 @@ class Scope(NamedTuple):
     kind: ScopeKind
     tenant: str
     id: str
+    limits: str = ""
+    """Of a session that is held for: what its record is to have (`limits.session_record`)."""
 
     @property
     def name(self) -> str:
@@ -47,6 +54,12 @@ class Scope(NamedTuple):
     def __str__(self) -> str:
         """The scope as a sentence names it."""
         return f"{self.kind} {self.id}"
+
+
+def session_scope(owner: Scope, session: str, limits: str) -> Scope:
+    """The ``session`` of an agent, as far as the limits of ``owner`` (a project or token) count."""
+    hashed = hashlib.sha256(session.encode()).hexdigest()[:32]
+    return Scope("session", owner.tenant, f"{owner.kind}.{owner.id}.{hashed}", limits)
 
 
 def check_id(what: str, text: str) -> str:
@@ -62,7 +75,11 @@ def check_id(what: str, text: str) -> str:
 
 def scope_key(scope: Scope) -> str:
     tenant = check_id("tenant", scope.tenant)
-    return f"toll:{{{tenant}}}:scope:{scope.kind}:{check_id(scope.kind, scope.id)}"
+    if scope.kind != "session":
+        check_id(scope.kind, scope.id)
+    elif not _SESSION_ID.fullmatch(scope.id):
+        raise ValueError(f"{scope.id!r} can't be the id of a session: `session_scope` makes it")
+    return f"toll:{{{tenant}}}:scope:{scope.kind}:{scope.id}"
 
 
 def usage_key(tenant: str, project: str) -> str:
@@ -101,6 +118,6 @@ def script_keys(tenant: str, scopes: Sequence[Scope]) -> list[str]:
 
 def parse_scopes(tenant: str, names: str) -> tuple[Scope, ...]:
     """The scopes of a hold's record: ``project:a token:b``."""
-    kinds: dict[str, ScopeKind] = {"tenant": "tenant", "project": "project", "token": "token"}
+    kinds: dict[str, ScopeKind] = {kind: kind for kind in get_args(ScopeKind)}
     parted = (name.partition(":") for name in names.split())
     return tuple(Scope(kinds[kind], tenant, rest) for kind, _, rest in parted)

@@ -65,7 +65,7 @@ def swept(
 
 
 def whose(scopes: Sequence[Scope]) -> dict[str, str]:
-    return {str(scope.kind): scope.id for scope in scopes if scope.kind != "token"}
+    return {str(scope.kind): scope.id for scope in scopes if scope.kind in ("tenant", "project")}
 
 
 def packed(carried: Mapping[str, str]) -> str:
@@ -82,20 +82,27 @@ def unpacked(text: str) -> dict[str, str]:
     return dict(zip(fields[::2], fields[1::2], strict=False))
 
 
-def sums_of(scopes: Sequence[Scope], record: Mapping[str, str], charged: int) -> tuple[str, str]:
-    """The names of the sums by model and by token. A name that cost nothing is not counted: a
-    workload could invent any number of models that no provider knows."""
+def sums_of(
+    scopes: Sequence[Scope], record: Mapping[str, str], charged: int
+) -> tuple[str, str, str]:
+    """The names of the sums by model, by token and by session. A model or session that cost nothing
+    is not counted: a workload could invent any number of them."""
     # A rotated token has the scope of its predecessor, so that both share their limits. The sums
     # are by the token itself.
     token = record.get("identity") or next(
         (scope.id for scope in scopes if scope.kind == "token"), ""
     )
     if not charged:
-        return "-", token
+        return "-", token, ""
     model = record.get("model", "")
     provider = record.get("provider", "")
     name = (f"{provider}/{model}" if provider and model else model) or "-"
-    return clipped(name, NAME_BYTES).translate(_NOT_IN_TEXT), token
+    session = record.get("session", "")
+    return _summed(name), token, _summed(session) if session else ""
+
+
+def _summed(name: str) -> str:
+    return clipped(name, NAME_BYTES).translate(_NOT_IN_TEXT)
 
 
 def _size(text: str) -> int:

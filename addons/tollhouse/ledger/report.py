@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, Literal
 
-from tollhouse.ledger.limits import Limit, Unit, Window, format_amount, format_limit, format_usd
+from tollhouse.ledger.limits import (
+    SESSION,
+    Limit,
+    Unit,
+    Window,
+    format_amount,
+    format_limit,
+    format_usd,
+    parse_limits,
+)
 from tollhouse.ledger.names import Scope
 from tollhouse.ledger.windows import WINDOWS, bounds
 from tollhouse.timestamps import rfc3339
@@ -17,6 +26,8 @@ PAIRS: Final[dict[bytes, tuple[Unit, Window]]] = {
     b"concurrent now": ("concurrent", ""),
 }
 """How the scripts name a limit's unit and window."""
+SumsBy = Literal["day", "model", "token", "session"]
+"""What the sums of a project are kept by."""
 _EPOCH = date(1970, 1, 1)
 
 
@@ -58,7 +69,8 @@ class ScopeState:
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """``key`` is a day (``2026-08-31``), a model (``openai/gpt-4o``) or a token's id."""
+    """``key`` is a day (``2026-08-31``), a model (``openai/gpt-4o``), or the id of a token or of an
+    agent's session."""
 
     key: str
     nano_usd: int
@@ -74,9 +86,19 @@ class UsageRow:
         }
 
 
-def budget_json(project: str, states: Sequence[ScopeState]) -> dict[str, Any]:
-    """What ``budget show PROJECT --json`` prints."""
-    return {"project": project, "scopes": [state.as_json() for state in states]}
+def budget_json(
+    project: str, states: Sequence[ScopeState], owners: Sequence[tuple[Scope, Sequence[str]]] = ()
+) -> dict[str, Any]:
+    """What ``budget show PROJECT --json`` prints. ``owners`` are a project and its tokens, each
+    with the texts of its limits. Those by session are shown without amounts."""
+    shown = {"project": project, "scopes": [state.as_json() for state in states]}
+    each = [
+        {"scope": scope.name, "limit": limit.text}
+        for scope, texts in owners
+        for limit in parse_limits(texts)
+        if limit.window == SESSION
+    ]
+    return {**shown, "sessions": each} if each else shown
 
 
 def scope_states(scopes: Sequence[Scope], reply: Sequence[Any]) -> list[ScopeState]:
@@ -88,9 +110,7 @@ def scope_states(scopes: Sequence[Scope], reply: Sequence[Any]) -> list[ScopeSta
     ]
 
 
-def usage_rows(
-    found: Mapping[bytes, bytes], since: date | None, by: Literal["day", "model", "token"]
-) -> list[UsageRow]:
+def usage_rows(found: Mapping[bytes, bytes], since: date | None, by: SumsBy) -> list[UsageRow]:
     """Sums the fields ``DAY UNIT KIND NAME`` of a project's usage hash."""
     first = (since - _EPOCH).days if since else 0
     sums: dict[str, dict[str, int]] = {}

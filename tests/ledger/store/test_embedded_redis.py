@@ -1,4 +1,5 @@
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ from tollhouse.accounts.directory import Directory
 from tollhouse.accounts.token import digest, mint
 from tollhouse.call import Amount, Project
 from tollhouse.ledger.ledger import Held, Ledger, Scope
-from tollhouse.ledger.limits import parse_limits
+from tollhouse.ledger.limits import parse_limits, session_record
+from tollhouse.ledger.names import session_scope
 from tollhouse.ledger.store.client import connect
 from tollhouse.ledger.store.embedded_redis import FILE_NAME
 
@@ -40,6 +42,20 @@ async def test_projects_limits_and_tokens_survive_a_restart_and_spend_does_not(
         ("2 concurrent", 0, 0),
     ]
     assert isinstance(await Ledger(second).hold("c1", [SCOPE], Amount(10**10)), Held)
+
+
+async def test_the_record_of_a_session_does_not_survive(tmp_path: Path) -> None:
+    """It is what the session has used. In the file it would stay for ever."""
+    directory = tmp_path / "state"
+    first = connect("embedded", directory)
+    await Directory(first).set_project(replace(PROJECT, limits=("10 usd/day", "1 usd/session")))
+    session = session_scope(SCOPE, "s-1", session_record(("1 usd/session",)))
+    held = await Ledger(first).hold("c1", [SCOPE, session], Amount(10**9))
+    assert isinstance(held, Held)
+    await Directory(first).set_project(replace(PROJECT, limits=("1 usd/session",)))
+    text = (directory / FILE_NAME).read_text()
+    assert "1 usd/session" in text
+    assert ":scope:session:" not in text
 
 
 async def test_the_file_is_private_and_holds_no_token(tmp_path: Path) -> None:

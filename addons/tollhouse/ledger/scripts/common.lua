@@ -5,13 +5,16 @@
 --   3 deadlines  zset    call id -> milliseconds after which the hold may be swept
 --   4 settled    zset    call id -> milliseconds when it ended (or was swept); kept for 24 hours after that. A call that held and
 --                        cost nothing but its request is entered 22 hours earlier, and so kept for 2
---   5 swept      hash    call id -> "CREATED NANO_USD TOKENS REQUESTS\nSCOPE SCOPE\nDAY\31MODEL\31TOKEN", until a late settle
---                        or 24 hours, with later parts as in `holds`; all of these are in `settled` as well
+--   5 swept      hash    call id -> "CREATED NANO_USD TOKENS REQUESTS\nSCOPE SCOPE\nDAY\31MODEL\31TOKEN", and behind it
+--                        "\31SESSION" if the call has one, until a late settle or 24 hours, with later parts as in
+--                        `holds`; all of these are in `settled` as well
 --   6 calls      stream  one record a call
---   7 usage      hash    "DAY UNIT KIND NAME" -> sum, of one project; "DAY names -" -> how many models it has sums of
+--   7 usage      hash    "DAY UNIT KIND NAME" -> sum, of one project; "DAY names -" -> how many models it has sums of,
+--                        "DAY sessions -" how many sessions; "DAY begun -" how many records of sessions were begun
 --   8.. scopes   hash    limits: "UNIT WINDOW AMOUNT;...", AMOUNT "-" where there was a limit once, which stays counted, and
 --                        behind it "+GRANTED@PERIOD", what one period has more; and for each of these "UNIT WINDOW":
---                        "PERIOD TAKEN", used and held together in that period
+--                        "PERIOD TAKEN", used and held together in that period. Each hold writes the limits of a scope
+--                        of the kind `session`, all of them `total`, and has the record end 7 days later
 -- Numbers are doubles: exact up to 2^53 and always printed by %.0f. The window of the unit `concurrent` is `now`.
 local call, pcall, floor, match, gmatch, fmt = redis.call, redis.pcall, math.floor, string.match, string.gmatch, string.format
 local UNITS = {usd = 1, tokens = 2, requests = 3, concurrent = 4}
@@ -68,9 +71,10 @@ local function periods(ms)
 end
 
 -- The scope's limits, as three lists (field, unit and amount; "-" is no limit), the windows, and what each field says.
--- nil if nothing is counted here; the second value is false if the scope has no limits record at all.
-local function read_scope(key)
-  local limits = call('HGET', key, 'limits')
+-- nil if nothing is counted here; the second value is false if the scope has no limits record at all. `limits` are the scope's
+-- limits if they are known already.
+local function read_scope(key, limits)
+  limits = limits or call('HGET', key, 'limits')
   if not limits or limits == '' then return nil, limits end
   local n, names, units, windows, amounts, granted = 0, {}, {}, {}, {}, nil
   for name, unit, window, amount, more, period in gmatch(limits, '((%a+) (%a+)) ([%d-]+)%+?(%d*)@?(%d*)') do
@@ -205,33 +209,37 @@ local function check(short, i, scope, taken, take, mine)
 end
 
 local SUM_DAYS = 400
--- Models that a project has sums of in a day; what more a client may invent is summed together.
+-- Agents have a new session for each piece of work, so that the sums of sessions would soon be most of what there is.
+local SESSION_DAYS = 31
+-- Models, and sessions, that a project has sums of in a day; what more a client may invent is summed together.
 local SUM_MODELS = 1000
 
--- The name under which `model` is summed: its own if it has sums of that day or there is room for
--- it.
-local function summed_as(usage, prefix, model)
-  if model == '-' then return model end
-  local of = ' model ' .. model
+-- The name under which `name`, of `kind`, is summed: its own if it has sums of that day or there is room for
+-- it. `counted` is the field that counts the names.
+local function summed_as(usage, prefix, kind, name, counted)
+  if name == '-' then return name end
+  local of = kind .. name
   local known = call('HMGET', usage, prefix .. ' usd' .. of, prefix .. ' tokens' .. of, prefix .. ' requests' .. of)
-  if known[1] or known[2] or known[3] then return model end
-  local count = prefix .. ' names -'
+  if known[1] or known[2] or known[3] then return name end
+  local count = prefix .. counted
   if tonumber(call('HGET', usage, count) or 0) >= SUM_MODELS then return 'other' end
   call('HINCRBY', usage, count, '1')
-  return model
+  return name
 end
 
--- Adds to the project's sums of `day`, by day, model and token; the name of the model there. The
--- first call of a day removes what is too old.
-local function add_sums(day, delta, model, token)
+-- Adds to the project's sums of `day`, by day, model, token and session (none if it is ''); the names of
+-- the model and of the session there. The first call of a day removes what is too old.
+local function add_sums(day, delta, model, token, session)
   local usage = KEYS[7]
   local prefix = fmt('%.0f', day)
   if call('HEXISTS', usage, prefix .. ' requests day') == 0 then
     for _, name in ipairs(call('HKEYS', usage)) do
-      if tonumber(match(name, '^%d+')) <= day - SUM_DAYS then call('HDEL', usage, name) end
+      local of, kind = match(name, '^(%d+) %a+ (%S+)')
+      if tonumber(of) <= day - (kind == 'session' and SESSION_DAYS or SUM_DAYS) then call('HDEL', usage, name) end
     end
   end
-  model = summed_as(usage, prefix, model)
+  model = summed_as(usage, prefix, ' model ', model, ' names -')
+  if session ~= '' then session = summed_as(usage, prefix, ' session ', session, ' sessions -') end
   for u, unit in ipairs({'usd', 'tokens', 'requests'}) do
     local by = fmt('%.0f', delta[u])
     -- A sum that would pass 2^63 stays where it is: an error here would leave the call half settled.
@@ -239,19 +247,21 @@ local function add_sums(day, delta, model, token)
     if by ~= '0' then
       pcall('HINCRBY', usage, prefix .. ' ' .. unit .. ' model ' .. model, by)
       if token ~= '' then pcall('HINCRBY', usage, prefix .. ' ' .. unit .. ' token ' .. token, by) end
+      if session ~= '' then pcall('HINCRBY', usage, prefix .. ' ' .. unit .. ' session ' .. session, by) end
     end
   end
-  return model
+  return model, session
 end
 
--- What a swept hold was booked under: the day, the model and the token. `swept_text` is its `rest`.
-local function swept_text(day, model, token)
-  return fmt('%.0f\31%s\31%s', day, model, token)
+-- What a swept hold was booked under: the day, the model, the token and the session. `swept_text` is its
+-- `rest`. Earlier versions wrote no session, and so does this one if the call has none.
+local function swept_text(day, model, token, session)
+  return fmt('%.0f\31%s\31%s', day, model, token) .. (session ~= '' and '\31' .. session or '')
 end
 
 local function read_swept(rest)
-  local day, model, token = match(rest, '^(%d+)\31([^\31]*)\31(.*)$')
-  return tonumber(day), model, token
+  local day, model, token, session = match(rest, '^(%d+)\31([^\31]*)\31([^\31]*)\31?(.*)$')
+  return tonumber(day), model, token, session
 end
 
 -- Marks the call as ended and forgets the oldest of those that ended more than 24 hours ago: two at

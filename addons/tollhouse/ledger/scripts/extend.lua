@@ -22,8 +22,8 @@ end
 if #short > 3 then return short end
 change({more}, true)
 if found == SWEPT then
-  local day, model, token = read_swept(hold.rest)
-  add_sums(day, more, model, token)
+  local day, model, token, session = read_swept(hold.rest)
+  add_sums(day, more, model, token, session)
 end
 local parts = with_more(hold.parts, more, now)
 call('HSET', found == HELD and KEYS[2] or KEYS[5], id, hold_text(parts, hold.scopes, hold.rest))

@@ -1,10 +1,10 @@
 -- ARGV: id, nano-usd, tokens, requests, scopes, "settle" or "release", stream length, model, token,
--- when it was first tried (in milliseconds; empty: now), then field, value, ... of the record.
+-- session, when it was first tried (in milliseconds; empty: now), then field, value, ... of the record.
 -- Replaces what was held by what it came to: it fills the hold's windows in their order, each up to
 -- what was held there, and what is more goes to the last; may pass a limit. The code, or its
 -- negative where it may have been told before and be forgotten.
 local now = tick()
-local id, release, tried = ARGV[1], ARGV[6] == 'release', tonumber(ARGV[10])
+local id, release, tried = ARGV[1], ARGV[6] == 'release', tonumber(ARGV[11])
 local actual = {tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), 0}
 local found, text = find(id)
 if found == ENDED then return found end
@@ -32,22 +32,22 @@ if text then
   if found == HELD then
     call('HDEL', KEYS[2], id)
     call('ZREM', KEYS[3], id)
-    if not release then add_sums(today, actual, ARGV[8], ARGV[9]) end
+    if not release then add_sums(today, actual, ARGV[8], ARGV[9], ARGV[10]) end
   else
     call('HDEL', KEYS[5], id)
     -- Taken back from where the sweep booked it: the call may have been served by another model, or have cost nothing.
-    local day, model, token = read_swept(hold.rest)
-    add_sums(day, {0 - hold[1], 0 - hold[2], 0 - hold[3]}, model, token)
-    if not release then add_sums(day, actual, ARGV[8], ARGV[9]) end
+    local day, model, token, session = read_swept(hold.rest)
+    add_sums(day, {0 - hold[1], 0 - hold[2], 0 - hold[3]}, model, token, session)
+    if not release then add_sums(day, actual, ARGV[8], ARGV[9], ARGV[10]) end
   end
 elseif not release then
   actual.mine = periods(now)
   change({actual}, true)
-  add_sums(today, actual, ARGV[8], ARGV[9])
+  add_sums(today, actual, ARGV[8], ARGV[9], ARGV[10])
 end
 mark_ended(id, now, free and text and not release)
 if not release or found == SWEPT then
   local by = ({[HELD] = 'hold', [SWEPT] = 'late', [UNKNOWN] = 'no_hold'})[found]
-  call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[7], '*', 'settled_by', by, unpack(ARGV, 11))
+  call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[7], '*', 'settled_by', by, unpack(ARGV, 12))
 end
 return found

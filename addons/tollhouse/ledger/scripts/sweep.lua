@@ -1,4 +1,4 @@
--- ARGV: id, scopes, stream length, model, token, then field, value, ... of the record. A hold past its deadline becomes a
+-- ARGV: id, scopes, stream length, model, token, session, then field, value, ... of the record. A hold past its deadline becomes a
 -- charge in full: its windows keep what it took. A place (a hold of no request) ends as by a release, and leaves no record. The
 -- code, or its negative where it is held and its deadline has not passed.
 local now, gap_from, gap_to = tick()
@@ -17,8 +17,8 @@ if hold[3] == 0 then
   return found
 end
 local today = floor(now / DAY_MS)
-local model = add_sums(today, hold, ARGV[4], ARGV[5])
-call('HSET', KEYS[5], id, hold_text(hold.parts, hold.scopes, swept_text(today, model, ARGV[5])))
+local model, session = add_sums(today, hold, ARGV[4], ARGV[5], ARGV[6])
+call('HSET', KEYS[5], id, hold_text(hold.parts, hold.scopes, swept_text(today, model, ARGV[5], session)))
 mark_ended(id, now)
-call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[3], '*', 'settled_by', 'sweep', unpack(ARGV, 6))
+call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[3], '*', 'settled_by', 'sweep', unpack(ARGV, 7))
 return found

@@ -57,7 +57,12 @@ def open_store(state_directory: Path) -> EmbeddedRedis:
 
 
 def _snapshot(view: Any) -> dict[str, Any]:
-    limits = {key: view.hget(key, "limits") for key in view.scan_iter("toll:*:scope:*")}
+    # Those of sessions are told with each hold, and end by themselves.
+    limits = {
+        key: view.hget(key, "limits")
+        for key in view.scan_iter("toll:*:scope:*")
+        if ":scope:session:" not in key
+    }
     return {
         "version": 1,
         "directory": {key: view.hgetall(key) for key in _DIRECTORY},
