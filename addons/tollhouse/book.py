@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, cast
 
 from tollhouse.accounts.token import without_tokens
-from tollhouse.call import NOTHING, Amount, ChargedBy, End, Known, Outcome, Stage, known
+from tollhouse.call import NOTHING, Amount, ChargedBy, End, Known, Outcome, Pending, Stage, known
 from tollhouse.clipped import clipped
 from tollhouse.denial import Denial
 from tollhouse.families.base import Asked
@@ -132,6 +132,17 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
 
 def _where_there(of: Known, counted: tuple[Charge, ...], price: str) -> dict[str, object]:
     """The fields that only some lines have."""
+    found = _counted(counted)
+    if price:
+        found["price"] = price
+    unheld = of.hold is not None and of.hold.unheld
+    if unheld or (of.admitted is not None and of.admitted.remembered):
+        found["unsafe_fail_open"] = True
+    return found
+
+
+def _counted(counted: tuple[Charge, ...]) -> dict[str, object]:
+    """What was counted beside tokens, and the items of a bill that has several."""
     found: dict[str, object] = {}
     if beside := _sum_of([charge.units.other_counts() for charge in counted]):
         found["units"] = beside
@@ -144,11 +155,6 @@ def _where_there(of: Known, counted: tuple[Charge, ...], price: str) -> dict[str
             }
             for charge in counted
         ]
-    if price:
-        found["price"] = price
-    unheld = of.hold is not None and of.hold.unheld
-    if unheld or (of.admitted is not None and of.admitted.remembered):
-        found["unsafe_fail_open"] = True
     return found
 
 
@@ -186,6 +192,32 @@ def swept_record(fields: Mapping[str, str]) -> dict[str, object]:
     carried = {key: clipped(without_tokens(value)) for key, value in fields.items() if key in empty}
     let_through = {"unsafe_fail_open": True} if fields.get("unsafe_fail_open") == "true" else {}
     return {**empty, **carried, "stream": fields.get("stream") == "true", **let_through}
+
+
+def late_record(
+    pending: Pending, charges: tuple[Charge, ...], charged: Amount, charged_by: ChargedBy
+) -> dict[str, object]:
+    """The line of a call whose usage came later: what it cost in the end. Its own line came before."""
+    carried = {key: clipped(without_tokens(value)) for key, value in pending.carried.items()}
+    served = next((charge.model for charge in charges if charge.model), "")
+    return {
+        **_empty_record(),
+        **carried,
+        "call_id": pending.call_id,
+        "tenant": pending.tenant,
+        "project": pending.project,
+        "host": pending.host,
+        "model_served": clipped(without_tokens(served)),
+        "stream": False,
+        "decision": "allow",
+        "reason": "later",
+        "tokens": _sum_of([charge.units.token_counts() for charge in charges]),
+        "cost_usd": format_usd(charged.nano_usd),
+        "held_usd": format_usd(pending.held.nano_usd),
+        "charged_by": charged_by,
+        **_counted(charges),
+        **({"price": charged.price} if charged.price else {}),
+    }
 
 
 def broken_record(call: Concluded) -> dict[str, object]:

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal, NamedTuple, Protocol
 
 from tollhouse.denial import Denial
-from tollhouse.families.base import Asked, Headers, Operation
+from tollhouse.families.base import Asked, Headers, Later, Operation
 from tollhouse.families.units import Charge, Estimate
 from tollhouse.providers import Provider
 
@@ -32,7 +33,7 @@ SESSION_HEADERS: Final = ("x-claude-code-session-id", "session-id", "x-session-i
 _LONGEST_SESSION: Final = 128
 
 ListenerKind = Literal["proxy", "base_url", "transparent"]
-ChargedBy = Literal["usage", "hold", "estimate", "disconnect", "sweep", "none"]
+ChargedBy = Literal["usage", "hold", "estimate", "disconnect", "sweep", "later", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +222,37 @@ class Admitted(NamedTuple):
         return self.project.estimate == "worst"
 
 
+class Pending(NamedTuple):
+    """A call that was answered, and whose usage comes later. Its hold stays until then."""
+
+    call_id: str
+    tenant: str
+    project: str
+    token: str
+    """Whose limits count."""
+    provider: str
+    price_id: str
+    host: str
+    object: str
+    path: str
+    """Of the family's `Later`, as ``facts`` are."""
+    facts: str
+    model: str
+    deployment: str
+    """As in `Asked`."""
+    dearest: bool
+    """Without a price the highest of the provider's is charged."""
+    at: float
+    """Seconds since the epoch, at which the call arrived."""
+    since: float
+    """The same, at which it began to wait."""
+    held: Amount
+    extra: Amount
+    """What earlier attempts of unknown fate are charged beside the usage."""
+    carried: Mapping[str, str]
+    """What its hold remembers (`budget.hold`)."""
+
+
 class Requested(NamedTuple):
     """What the body says. ``body`` is as it came, and as it will be sent behind the budget's gate.
     It is None for an operation that takes none. ``headers`` are the headers that will be sent."""
@@ -232,6 +264,8 @@ class Requested(NamedTuple):
     headers: Headers
     coded: bytes | None = None
     """The body as it came, if it came compressed. It is sent where nothing of the body is changed."""
+    pending: Pending | None = None
+    """The call before this one whose usage the answer may tell."""
 
 
 class Hold(Protocol):
@@ -352,6 +386,13 @@ class End(StrEnum):
     STOPPED = "stopped by us"
 
 
+class LateUsage(NamedTuple):
+    """What an answer has told of a call before it (`Pending`), whose own answer is over."""
+
+    charges: tuple[Charge, ...] = ()
+    error: str = ""
+
+
 class Outcome(NamedTuple):
     """What dispatch says of a call. Counts are those of the last answer."""
 
@@ -385,6 +426,9 @@ class Outcome(NamedTuple):
     """Seconds spent waiting for the provider."""
     created: tuple[str, ...] = ()
     """Ids of objects that the answer says the provider now keeps."""
+    later: Later | None = None
+    """The usage comes later."""
+    seen: LateUsage | None = None
 
 
 def new_call_id() -> str:

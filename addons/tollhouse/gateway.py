@@ -11,12 +11,14 @@ gates       Locate   which provider is meant                admit/gate.py, autho
             Place    a body that is still coming has one    budget/place.py
             ReadBody what is asked, and the estimate        admit/reading.py
             Models   the project's list of models           admit/models.py
+            Recall   the earlier call that an answer tells of  budget/afterwards.py
             Purse    the hold                               budget/purse.py, fail_open.py
             KeyCache the key, leased                        credential/cache.py
 dispatch    Relay    breaker, attempts, answer, meter       dispatch/relay.py
 settle      Purse, then Book: the line                      budget/purse.py, book.py
 beside      what they are opened from, and Keeper           stores.py, budget/keeper.py
             the thread that renews holds                    budget/renewal.py
+            who asks for usage that comes later             budget/poller.py
             commands, probes, metrics                       control/, site/
 
 Past 400 lines because what is opened, in which order, and how it stops stands in one place.
@@ -42,8 +44,11 @@ from tollhouse.admit.gate import admit_gates
 from tollhouse.admit.models import Models
 from tollhouse.admit.reading import ReadBody
 from tollhouse.book import Book
+from tollhouse.budget.afterwards import Afterwards, Recall
+from tollhouse.budget.charges import Charges
 from tollhouse.budget.fail_open import FailOpen
 from tollhouse.budget.keeper import Keeper
+from tollhouse.budget.poller import Poller
 from tollhouse.budget.purse import Purse
 from tollhouse.budget.renewal import Renewer
 from tollhouse.call import ListenerKind
@@ -193,8 +198,14 @@ class Gateway:
         found = await asyncio.to_thread(kept.current, config.state.directory, time.time())
         prices = PriceTable(found.providers, own_prices(config), name=found.name)
         self.prices, self._snapshot = prices, found
+        self.afterwards = Afterwards(self.ledger, Charges(prices), self.book)
         self.purse = Purse(
-            self.ledger, prices, self.spool, fail_open=self.fail_open, clock=self._clock
+            self.ledger,
+            prices,
+            self.spool,
+            fail_open=self.fail_open,
+            clock=self._clock,
+            afterwards=self.afterwards,
         )
         self.on_stop(self.purse.retry)
         self.renewer: Renewer | None = None
@@ -243,6 +254,19 @@ class Gateway:
         self.on_stop(self.control.close)
         keeping = asyncio.create_task(self._keep())
         self.on_stop(lambda: _cancelled(keeping))
+        self.poller = Poller(
+            self.afterwards,
+            self.ledger,
+            self.catalog,
+            self.keys,
+            self.upstream,
+            self.breakers,
+            self._tenants,
+            clock=self._clock,
+        )
+        self.on_stop(self.poller.stop)
+        polling = asyncio.create_task(self._poll())
+        self.on_stop(lambda: _cancelled(polling))
         await self.open_listeners()
         self.journey.open = True
         self._not_ready = []
@@ -267,7 +291,8 @@ class Gateway:
             bodies=self.bodies,
         )
         by_model = ByModel(self.catalog, config.routes, read)
-        return [*admit, self.purse.place, read, by_model, Models(), self.purse]
+        recall = Recall(self.afterwards)
+        return [*admit, self.purse.place, read, by_model, Models(), recall, self.purse]
 
     async def _open_admin(self) -> None:
         address = self.config.listen.admin
@@ -384,6 +409,11 @@ class Gateway:
                 log.error("not ready, and every call is refused: %s", "; ".join(self._not_ready))
             elif before and not self._not_ready:
                 log.warning("ready again")
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(self._health_every_s)
+            await self.poller.turn()
 
     async def _keep_objects(self) -> None:
         await self.objects.retry()

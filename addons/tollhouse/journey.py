@@ -387,6 +387,12 @@ class _Trip:
             hold = self._purse.held.get(self.id)
             outcome = Outcome(End.WHOLE, self.status)
             charged, charged_by = (hold.amount, "hold") if hold is not None else (NOTHING, "none")
+        if outcome is not None and outcome.seen is not None:
+            requested = known(self.stage).requested
+            if requested is not None and requested.pending is not None:
+                await self._purse.seen(requested.pending, outcome.seen)
+        if outcome is not None and await self._purse.keep(self.id, outcome):
+            charged, charged_by = Amount(requests=1), "later"
         concluded = Concluded(
             self.stage,
             self.status,

@@ -229,3 +229,10 @@ def test_without_any_price_there_is_no_dearest() -> None:
     """Not even for nothing at all."""
     assert dearest(Rates(), Units()) is None
     assert dearest(Rates(input=0, output=0), Units(input=1)) is None
+
+
+@pytest.mark.parametrize(("calls", "nano_usd"), [(1, 600), (2, 600), (3, 300), (300, 300)])
+def test_a_sum_of_calls_is_charged_by_their_mean(calls: int, nano_usd: int) -> None:
+    """300 tokens in a batch of three are 100 each: not above a start of 100, as 150 are."""
+    rates = Rates(input=(NANO, 100, 2 * NANO), output=NANO)
+    assert charge(rates, Units(input=300), False, calls=calls) == nano_usd

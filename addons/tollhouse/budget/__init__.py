@@ -4,6 +4,8 @@ place        the gate that takes a place for a body that is still coming
 purse        the gate that holds, and the settle at the end of the call
 hold         what is held for one call under way
 charges      how much is held, and how much is charged, by which rule
+afterwards   calls whose usage comes later
+poller       who asks providers for it
 cross_check  whether a deployment answers as the model that the configuration says
 growth       the holds of streams without an output cap
 refusals     what a call is told that does not fit its budget

@@ -6,11 +6,12 @@ import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import NamedTuple
 
 from tollhouse.budget.cross_check import CrossCheck
 from tollhouse.budget.growth import TOKENS_PER_SECOND
 from tollhouse.budget.hold import CallHold, enlarged
-from tollhouse.call import Amount, ChargedBy, End, Outcome, Requested
+from tollhouse.call import Amount, ChargedBy, End, LateUsage, Outcome, Pending, Requested
 from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.ledger.limits import MAX_AMOUNT
 from tollhouse.prices.table import PAID, TOOLS, PriceTable, Quote
@@ -72,7 +73,9 @@ class Charges:
                 host=admitted.host,
             )
             most = None if nano_usd is None or most is None else max(most, nano_usd)
-        beside = [self._beside(requested, it._replace(paid=None)) for it in estimate.beside]
+        beside = [
+            self._beside(_Terms.of(requested), it._replace(paid=None)) for it in estimate.beside
+        ]
         if most is None or asked.models_unknown:
             most = (
                 self._prices.dearest(price_id, estimate.units, tier=asked.tier, host=admitted.host)
@@ -128,8 +131,10 @@ class Charges:
         requested, units = hold.requested, hold.estimate.units
         models = (requested.asked.model, *requested.asked.other_models)
         items = [Charge(model, units, requested.asked.tier) for model in models]
-        quotes = [self._price(requested, item) for item in items]
-        return _tables([*quotes, *(self._beside(requested, it) for it in hold.estimate.beside)])
+        quotes = [self._price(_Terms.of(requested), item) for item in items]
+        return _tables(
+            [*quotes, *(self._beside(_Terms.of(requested), it) for it in hold.estimate.beside)]
+        )
 
     def _ended(self, hold: CallHold, outcome: Outcome) -> Charged | None:
         held = _held(hold)
@@ -236,39 +241,82 @@ class Charges:
             # The first is the model's own; the others are tools. The price is that of the model that the entry tells.
             self._served(requested, charges[0].model)
             charges = (charges[0]._replace(model=requested.asked.model), *charges[1:])
+        return self._sum(_Terms.of(requested), charges, _held(hold).nano_usd)
+
+    def _sum(self, terms: _Terms, charges: tuple[Charge, ...], held: int) -> Amount:
+        """Their prices together; at least ``held`` where one has none."""
         quotes = [
-            self._beside(requested, item)
-            if index and _is_use(item)
-            else self._price(requested, item)
+            self._beside(terms, item) if index and _is_use(item) else self._price(terms, item)
             for index, item in enumerate(charges)
         ]
         total = sum(quote.nano_usd for quote in quotes if quote is not None)
         if None in quotes:
-            total = max(total, _held(hold).nano_usd)
+            total = max(total, held)
         return Amount(total, sum(charge.units.tokens for charge in charges), 1, _tables(quotes))
 
-    def _price(self, requested: Requested, charge: Charge) -> Quote | None:
+    def _price(self, terms: _Terms, charge: Charge) -> Quote | None:
         if charge.paid is not None:
             return Quote(charge.paid, PAID)
-        admitted, model = requested.admitted, requested.asked.model
-        price_id, host = admitted.provider.price_id, admitted.host
-        served = charge if charge.model else charge._replace(model=model)
+        served = charge if charge.model else charge._replace(model=terms.model)
         quote = self._prices.quote(
-            price_id, served, at=admitted.arrival.timestamp, requested=model, host=host
+            terms.price_id, served, at=terms.at, requested=terms.model, host=terms.host
         )
-        if quote is None and served.model not in TOOLS and admitted.project.unpriced == "dearest":
-            nano_usd = self._prices.dearest(price_id, charge.units, tier=charge.tier, host=host)
+        if quote is None and served.model not in TOOLS and terms.dearest:
+            nano_usd = self._prices.dearest(
+                terms.price_id, charge.units, tier=charge.tier, host=terms.host
+            )
             return None if nano_usd is None else Quote(nano_usd, f"dearest of {self._prices.name}")
         return quote
 
-    def _beside(self, requested: Requested, item: Charge) -> Quote | None:
+    def _beside(self, terms: _Terms, item: Charge) -> Quote | None:
         """The price of what is charged beside the model: of `Estimate.beside`, and of the uses of a tool. Nothing here has
         the price of the model that was asked for."""
         if item.model in TOOLS or item.paid is not None:
-            return self._price(requested, item)
+            return self._price(terms, item)
+        return self._prices.quote(terms.price_id, item, at=terms.at, host=terms.host)
+
+    def beside(self, hold: CallHold, outcome: Outcome) -> Amount:
+        """What a call is charged for attempts of unknown fate, whatever its answer costs."""
+        amount, _ = self._with_unknown(hold, outcome, _ONE_REQUEST)
+        return amount
+
+    def late(self, pending: Pending, seen: LateUsage) -> Charged:
+        """What a call costs whose usage came later: the usage. Without one it is the hold, or for an
+        answer that has failed one request. What is charged beside stands in ``pending``."""
+        if not seen.charges:
+            if not seen.error:
+                return pending.held, "hold"
+            return pending.extra, "hold" if pending.extra.nano_usd else "none"
+        terms = _Terms(pending.price_id, pending.host, pending.model, pending.at, pending.dearest)
+        charges = seen.charges
+        if pending.deployment:
+            charges = (charges[0]._replace(model=pending.model), *charges[1:])
+        cost = self._sum(terms, charges, pending.held.nano_usd)
+        if cost.nano_usd > MAX_AMOUNT or cost.tokens > MAX_AMOUNT:
+            log.error("call %s: a usage that can't be true; its hold is charged", pending.call_id)
+            return pending.held, "hold"
+        return replace(enlarged(cost, pending.extra), price=cost.price), "usage"
+
+
+class _Terms(NamedTuple):
+    """By which prices a call is charged."""
+
+    price_id: str
+    host: str
+    model: str
+    """That was asked for."""
+    at: float
+    dearest: bool
+
+    @classmethod
+    def of(cls, requested: Requested) -> _Terms:
         admitted = requested.admitted
-        return self._prices.quote(
-            admitted.provider.price_id, item, at=admitted.arrival.timestamp, host=admitted.host
+        return cls(
+            admitted.provider.price_id,
+            admitted.host,
+            requested.asked.model,
+            admitted.arrival.timestamp,
+            admitted.project.unpriced == "dearest",
         )
 
 

@@ -6,13 +6,13 @@ Past 400 lines: one class, since what it holds and what it settles are one map.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import ClassVar, Final
 
+from tollhouse.budget.afterwards import Afterwards
 from tollhouse.budget.charges import Charges, fixed_hold, starts_job
 from tollhouse.budget.fail_open import FailOpen
 from tollhouse.budget.growth import LEAST_TOKENS, Growth, Interruptible
@@ -20,11 +20,12 @@ from tollhouse.budget.hold import CallHold, enlarged
 from tollhouse.budget.place import Place
 from tollhouse.budget.refusals import refusal, unpriced
 from tollhouse.budget.renewal import Holds, Scoped, renew
-from tollhouse.call import Amount, ChargedBy, Covered, Outcome, Requested
+from tollhouse.call import Amount, ChargedBy, Covered, LateUsage, Outcome, Pending, Requested
 from tollhouse.denial import Denial, Refused
 from tollhouse.families.formats.document import SMALL
 from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Short, Unpriced
 from tollhouse.ledger.limits import MAX_AMOUNT
+from tollhouse.ledger.records import texts
 from tollhouse.ledger.spool import Spool, SpoolRecord
 from tollhouse.prices.table import PriceTable
 
@@ -53,6 +54,7 @@ class Purse:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         fail_open: FailOpen | None = None,
+        afterwards: Afterwards | None = None,
     ) -> None:
         """``clock`` never goes back; ``now`` is the time that is written down."""
         self._clock = clock
@@ -62,6 +64,7 @@ class Purse:
         self._spool = spool
         self._deadline_s = deadline_s
         self._fail_open = fail_open
+        self._afterwards = afterwards
         self.places: Holds[Scoped] = Holds()
         """Of calls whose body is still coming."""
         self.held: Holds[CallHold] = Holds(self.places)
@@ -312,6 +315,41 @@ class Purse:
             log.exception("call %s: its cost is not known, so its hold is charged", call_id)
             return hold.amount, "hold"
 
+    async def keep(self, call_id: str, outcome: Outcome) -> bool:
+        """Leaves the hold of a call whose usage comes later to `Afterwards`. False: it is to be
+        settled now."""
+        hold = self.held.get(call_id)
+        if self._afterwards is None or outcome.later is None or hold is None or hold.unheld:
+            return False
+        if hold.requested.admitted.provider.family.late_meter is None:
+            return False
+        # Out of the map first: the thread would move its deadline back.
+        del self.held[call_id]
+        kept = False
+        try:
+            extra = self._charges.beside(hold, outcome)
+            kept = await self._afterwards.keep(hold, outcome.later, extra)
+        except LedgerUnavailable as error:
+            log.error("call %s can't wait for its usage (%s): its hold is charged", call_id, error)
+        except Exception:
+            log.exception("call %s can't wait for its usage: its hold is charged", call_id)
+        if kept:
+            self._spool.done(call_id)
+        else:
+            self.held[call_id] = hold
+        return kept
+
+    async def seen(self, pending: Pending, seen: LateUsage) -> None:
+        """The usage of an earlier call has come. Raises nothing: it can be seen again."""
+        if self._afterwards is None:
+            return
+        try:
+            await self._afterwards.settle(pending, seen)
+        except LedgerUnavailable as error:
+            log.warning("call %s is charged later (%s)", pending.call_id, error)
+        except Exception:
+            log.exception("call %s can't be charged by its usage now", pending.call_id)
+
     async def settle(self, call_id: str, charged: Amount, record: Mapping[str, object]) -> None:
         """End the hold with what `charge` decided; safe to call again. Raises nothing: what Redis can't be told now is on
         disk when this returns, and told by `retry`; if the hold is swept before, it is charged in full and corrected
@@ -321,7 +359,7 @@ class Purse:
             await self.place.leave(call_id)
             return
         unheld = self._fail_open is not None and self._fail_open.ended(call_id)
-        ending = SpoolRecord(call_id, hold.scopes, charged, _flat(record))
+        ending = SpoolRecord(call_id, hold.scopes, charged, texts(record))
         try:
             fault = await self._tell(ending)
             if fault is None:
@@ -469,11 +507,3 @@ async def _as_sent(hold: CallHold) -> Requested:
     # What was changed is sent as it is.
     headers = [pair for pair in requested.headers if pair[0] != "content-encoding"]
     return sent._replace(headers=headers)
-
-
-def _flat(record: Mapping[str, object]) -> dict[str, str]:
-    """The line as a Redis stream keeps it: a string as it is, anything else as JSON."""
-    return {
-        k: v if isinstance(v, str) else json.dumps(v, separators=(",", ":"))
-        for k, v in record.items()
-    }

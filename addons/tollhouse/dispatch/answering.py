@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple
 
-from tollhouse.call import Hold, Requested
+from tollhouse.call import Hold, LateUsage, Requested
 from tollhouse.credential.redact import Redactor
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, AnswerCut
@@ -23,7 +23,7 @@ from tollhouse.dispatch.stages import (
     fed,
     flushed,
 )
-from tollhouse.families.base import AnswerHead, PassThrough
+from tollhouse.families.base import AnswerHead, Later, Meter, PassThrough
 from tollhouse.families.units import Charge
 
 log = logging.getLogger(__name__)
@@ -84,9 +84,18 @@ class Answering:
         self._faults = faults
         self._admitted = requested.admitted
         head = AnswerHead(answer.status, answer.headers)
-        meter = partial(self._admitted.provider.family.meter, requested.asked, head)
+        family = self._admitted.provider.family
+        meter: Callable[[], Meter] = partial(family.meter, requested.asked, head)
+        self._shows = (
+            requested.pending is not None
+            and family.late_meter is not None
+            and 200 <= answer.status < 300
+        )
+        """The answer may tell the usage of a call before it."""
+        if self._shows and requested.pending is not None and family.late_meter is not None:
+            meter = partial(family.late_meter, requested.pending.facts, head)
         makes = requested.admitted.operation.objects == "makes" and 200 <= answer.status < 300
-        self._is_read = self.metered or makes
+        self._is_read = self.metered or makes or self._shows
         self._metering = Metering(
             meter if self._is_read else PassThrough, silence_s, self._meter_failed
         )
@@ -129,7 +138,19 @@ class Answering:
 
     @property
     def charges(self) -> tuple[Charge, ...]:
-        return self._metering.charges
+        return () if self._shows else self._metering.charges
+
+    @property
+    def later(self) -> Later | None:
+        """The usage of this answer comes later."""
+        return self._metering.later if self._is_read and not self._shows else None
+
+    @property
+    def seen(self) -> LateUsage | None:
+        """What the answer has told of a call before it; None unless that one is over."""
+        if not (self._shows and self.complete) or self.meter_failed or not self._metering.ended:
+            return None
+        return LateUsage(self._metering.charges, self._metering.error)
 
     @property
     def created(self) -> tuple[str, ...]:
@@ -147,7 +168,7 @@ class Answering:
 
     @property
     def error(self) -> str:
-        return self._metering.error
+        return "" if self._shows else self._metering.error
 
     @property
     def streamed(self) -> bool:

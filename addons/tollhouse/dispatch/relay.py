@@ -157,6 +157,8 @@ class Delivery:
             streamed=answering.streamed,
             charges=answering.charges,
             created=answering.created,
+            later=answering.later,
+            seen=answering.seen,
             output_seen=answering.output_seen,
             silent_s=answering.silent_s,
             error=answering.error,

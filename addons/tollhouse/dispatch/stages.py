@@ -11,7 +11,7 @@ from tollhouse.call import Hold
 from tollhouse.credential.redact import Redactor
 from tollhouse.denial import Denial
 from tollhouse.dispatch.breaker import Breaker
-from tollhouse.families.base import Boundary, Meter, PassThrough
+from tollhouse.families.base import Boundary, Later, Meter, PassThrough
 from tollhouse.families.formats.errors import is_providers_fault
 from tollhouse.families.formats.text_tokens import BYTES_PER_TOKEN
 from tollhouse.families.units import Charge
@@ -138,6 +138,27 @@ class Metering:
             except Exception:
                 self._fail()
         return ()
+
+    @property
+    def later(self) -> Later | None:
+        """The answer whose usage comes later; None of a meter that has raised."""
+        if not self.failed:
+            try:
+                found: Later | None = getattr(self._meter, "later", None)
+                return found
+            except Exception:
+                self._fail()
+        return None
+
+    @property
+    def ended(self) -> bool:
+        """The answer shows that one before it is over."""
+        if not self.failed:
+            try:
+                return bool(getattr(self._meter, "ended", False))
+            except Exception:
+                self._fail()
+        return False
 
     def waited(self, seconds: float) -> None:
         self._silence += seconds

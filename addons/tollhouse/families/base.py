@@ -38,6 +38,9 @@ class Operation:
     objects: Objects = ""
     keyless: bool = False
     """It goes out without a key."""
+    shows_usage: bool = False
+    """The answer may tell the usage of an answer that was asked for earlier. The first object of the
+    path is its id (`Later`)."""
 
     @property
     def metered(self) -> bool:
@@ -208,6 +211,26 @@ class Meter(Protocol):
         time."""
 
 
+class Later(NamedTuple):
+    """An answer whose usage comes later. A meter that may meet one has an attribute ``later``: this,
+    or None."""
+
+    id: str
+    """Of the object by which it is asked for."""
+    path: str
+    """GET shows it there."""
+    facts: str = ""
+    """What `Family.late_meter` has to know of the request; at most 2,000 characters."""
+
+
+class LateMeter(Meter, Protocol):
+    """Reads an answer that shows what became of an answer before it."""
+
+    @property
+    def ended(self) -> bool:
+        """That answer is over: its usage does not change any more."""
+
+
 class PassThrough:
     """The meter of an answer that costs nothing, or of an error."""
 
@@ -217,6 +240,8 @@ class PassThrough:
     edits = False
     boundary: Boundary | None = None
     created: tuple[str, ...] = ()
+    later: Later | None = None
+    ended = False
 
     def feed(self, data: bytes) -> bytes:
         return data
@@ -283,6 +308,9 @@ class Family:
     estimate: Callable[[Asked, Mode, Limits, Dialect], Estimate] = _unmetered
     meter: Callable[[Asked, AnswerHead], Meter] = _unmetered
     stream_error: Callable[[Denial, str, Asked], bytes] | None = None
+    late_meter: Callable[[str, AnswerHead], LateMeter] | None = None
+    """Makes the meter of an answer that shows a `Later`, by its ``facts``. None: usage never comes
+    later."""
 
     def __repr__(self) -> str:
         return f"Family({self.name!r})"

@@ -90,6 +90,9 @@ class Charge(NamedTuple):
     paid: int | None = None
     """What the account pays for it in nano-dollars, where the answer itself says so. Then no price
     is looked for."""
+    calls: int = 1
+    """The units are the sum of so many requests of a batch. A rate that goes by the input of one
+    request goes by the mean."""
 
 
 class Estimate(NamedTuple):

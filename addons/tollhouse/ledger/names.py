@@ -14,6 +14,7 @@ Cluster.
                                                    of the limit and the session's id; gone 7 days after its last hold
 ``toll:{tenant}:grants:PROJECT``           list    the one-time additions, as JSON; the last 1000
 ``toll:{tenant}:objects:PROVIDER``         zset    digest of an object's id -> until when it is the tenant's, ms; bounded
+``toll:{tenant}:later``                    hash    provider and object -> a call whose usage comes later; bounded
 =========================================  ======  ==================================================================
 
 The number of keys does not grow with the calls, but for those of sessions. Projects and tokens are looked up before the tenant
@@ -36,6 +37,9 @@ _SESSION_ID: Final = re.compile(rf"(project|token)\.{_ID.pattern}\.[0-9a-f]{{32}
 PROJECTS: Final = "toll:{directory}:projects"
 TOKENS: Final = "toll:{directory}:tokens"
 TOKEN_IDS: Final = "toll:{directory}:token_ids"  # noqa: S105 - a key's name
+
+POLLER: Final = "toll:{directory}:poller"
+"""Which gateway asks for the answers whose usage comes later."""
 
 
 class Scope(NamedTuple):
@@ -99,6 +103,11 @@ def objects_keys(tenant: str, provider: str) -> list[str]:
     """The KEYS of the scripts of objects: the tenant's clock, and its objects at ``provider``."""
     own = f"toll:{{{check_id('tenant', tenant)}}}:"
     return [own + "clock", f"{own}objects:{check_id('provider', provider)}"]
+
+
+def later_key(tenant: str) -> str:
+    """The tenant's calls whose usage comes later."""
+    return f"toll:{{{check_id('tenant', tenant)}}}:later"
 
 
 def script_keys(tenant: str, scopes: Sequence[Scope]) -> list[str]:

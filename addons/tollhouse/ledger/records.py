@@ -3,6 +3,7 @@ a sweep, and the names of its sums. Each is bounded, for some of it is what a cl
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -50,6 +51,14 @@ def bounded(record: Mapping[str, str]) -> dict[str, str]:
         if sum(_size(key) + _size(value) for key, value in kept.items()) <= RECORD_BYTES:
             break
     return kept
+
+
+def texts(record: Mapping[str, object]) -> dict[str, str]:
+    """The line as a Redis stream keeps it: a string as it is, anything else as JSON."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+        for key, value in record.items()
+    }
 
 
 def flat(record: Mapping[str, str]) -> list[str]:

@@ -57,12 +57,17 @@ def holds(constraint: Constraint, at: float) -> bool:
 
 
 def charge(
-    rates: Rates, units: Units, believed: bool, factor: tuple[int, int] = (1, 1)
+    rates: Rates,
+    units: Units,
+    believed: bool,
+    factor: tuple[int, int] = (1, 1),
+    calls: int = 1,
 ) -> int | None:
     """Nano-dollars for ``units`` at these rates times ``factor``; None if they give no price for
     them. ``believed``: a rate of 0 is a price (a configured one) and no gap in the table. Counts
-    that contradict each other (a part greater than its whole) never lower the price."""
-    size, cached_audio = units.input, units.cached_audio
+    that contradict each other (a part greater than its whole) never lower the price. ``calls``: the
+    units are the sum of so many, and the rates are those of their mean."""
+    size, cached_audio = -(-units.input // max(calls, 1)), units.cached_audio
     hour = min(units.cache_write_1h, units.cache_write)
     parts_in = (
         (units.cached - cached_audio, rates.cached),
@@ -77,7 +82,7 @@ def charge(
         (units.output_audio, rates.output_audio),
         (units.output_image, rates.output_image),
     )
-    side_in = _side(parts_in, size, rates.input, size)
+    side_in = _side(parts_in, units.input, rates.input, size)
     side_out = _side(parts_out, units.output, rates.output, size)
     return _judged(rates, units, side_in, side_out, believed, _at, factor)
 

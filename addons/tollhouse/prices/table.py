@@ -147,7 +147,7 @@ class PriceTable:
             if there is not PLAIN or factor is not PLAIN:
                 factor = factors.times(factor, there)
                 source = f"{source} {factors.shown(factor)}".rstrip()
-        nano_usd = sums.charge(rates, units, found.believed, factor)
+        nano_usd = sums.charge(rates, units, found.believed, factor, charge.calls)
         return None if nano_usd is None else Quote(nano_usd, source)
 
     def ceiling(

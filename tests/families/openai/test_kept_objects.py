@@ -140,7 +140,7 @@ def test_a_container_costs_by_its_memory() -> None:
         ("DELETE", "/v1/vector_stores/vs_1/files/file-1", "objects", "free", ""),
         ("POST", "/v1/vector_stores/vs_1/files", "objects", "free", ""),
         ("POST", "/v1/vector_stores/vs_1/search", "file_search", "metered", ""),
-        ("POST", "/v1/batches", "jobs", "job", "makes"),
+        ("POST", "/v1/batches", "batches", "job", "makes"),
         ("GET", "/v1/batches", "objects", "free", "lists"),
         ("POST", "/v1/videos/video_1/remix", "jobs", "job", "makes"),
         ("POST", "/v1/evals/eval_1/runs", "jobs", "job", "makes"),

@@ -32,7 +32,7 @@ def _paths(family: Family, prefix: str) -> tuple[tuple[str, str], ...]:
                 *("files", "batches", "batches/b/cancel"),
             )
         ),
-        *(("GET", path) for path in ("models", "models/m", "files", "files/f")),
+        *(("GET", path) for path in ("models", "models/m", "files", "files/f", "batches/b")),
         ("DELETE", "files/f"),
     ]
     every = dict.fromkeys(

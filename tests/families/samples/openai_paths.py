@@ -22,6 +22,8 @@ MORE_OPEN = (
     ("POST", "/v1/containers"),
     ("POST", "/v1/threads"),
     ("POST", "/v1/batches"),
+    ("GET", "/v1/batches/batch_1"),
+    ("POST", "/v1/batches/batch_1/cancel"),
     ("POST", "/v1/threads/runs"),
     ("POST", "/v1/threads/thread_1/runs"),
     ("POST", "/v1/videos"),

@@ -11,6 +11,7 @@ rewrite         the bytes of a request that are changed
 meter           usage in an answer, as it streams by
 usage           what the members of an answer mean
 openai_format   chats in OpenAI's format
+batches         what a batch costs, when its results are there
 objects         files, skills, batches and sessions
 errors          our errors, and what theirs say of a key
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 from typing import Final
 
 from tollhouse.families.anthropic import (
+    batches,
     errors,
     estimate,
     meter,
@@ -38,7 +40,7 @@ KINDS: Final = Kinds(
         "messages": MESSAGES,
         "chat": openai_format.KIND,
         "count_tokens": Kind(request.count, objects.estimate, objects.meter),
-        "batch": Kind(objects.read_batch, objects.estimate, objects.meter),
+        "batch": Kind(batches.read, objects.estimate, batches.meter),
         "agents": Kind(objects.read_agents, objects.estimate, objects.meter),
         "upload": Kind(
             objects.read_upload,
@@ -62,4 +64,5 @@ ANTHROPIC: Final = Family(
     sent_headers=KINDS.sent_headers,
     estimate=KINDS.estimate,
     meter=KINDS.meter,
+    late_meter=batches.late_meter,
 )

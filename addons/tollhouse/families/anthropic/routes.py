@@ -18,6 +18,7 @@ HELLO: Final = Operation("hello", "free", keyless=True)
 """What Claude Code asks before its first call. Without an answer it does not begin."""
 COUNT: Final = Operation("count_tokens", "free", reads_body=True)
 BATCH: Final = Operation("batch", "job", reads_body=True, objects="makes")
+RESULTS: Final = Operation("batches", "free", shows_usage=True)
 UPLOAD: Final = Operation("upload", "free", reads_body=True, objects="makes")
 VERSION: Final = Operation("upload", "free", reads_body=True)
 AGENTS: Final = Operation("agents", "job", reads_body=True, objects="makes")
@@ -60,7 +61,7 @@ ROUTES: Final = (
     # Half the price, when it is done: https://platform.claude.com/docs/en/build-with-claude/batch-processing.
     _route("POST", "/v1/messages/batches", BATCH),
     *_kept("/v1/messages/batches", "batches"),
-    _route("GET", f"/v1/messages/batches/{_KEPT}/results", _free("batches")),
+    _route("GET", f"/v1/messages/batches/{_KEPT}/results", RESULTS),
     _route("POST", f"/v1/messages/batches/{_KEPT}/cancel", _free("batches")),
     # https://platform.claude.com/docs/en/build-with-claude/files
     _route("POST", "/v1/files", UPLOAD),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from tollhouse.families.base import Boundary, Meter
+from tollhouse.families.base import Boundary, Later, Meter
 from tollhouse.families.units import Charge
 
 _EVENTS: Final = "text/event-stream"
@@ -62,6 +62,15 @@ class Sniffed:
     @property
     def created(self) -> tuple[str, ...]:
         return () if self._meter is None else self._meter.created
+
+    @property
+    def later(self) -> Later | None:
+        found: Later | None = getattr(self._meter, "later", None)
+        return found
+
+    @property
+    def ended(self) -> bool:
+        return bool(getattr(self._meter, "ended", False))
 
     def feed(self, data: bytes) -> bytes:
         if self._meter is None:

@@ -37,6 +37,7 @@ responses_request    the bodies, read strictly
 responses_estimate   the tokens and tools that a request will take
 responses_usage      what a response says of its usage
 responses_meter      usage in an answer, as it streams by
+later                work whose usage comes later: the background, batches
 realtime             usage in messages of a WebSocket
 """
 
@@ -50,6 +51,7 @@ from tollhouse.families.openai import (
     completions,
     errors,
     estimate,
+    later,
     meter,
     request,
     responses,
@@ -84,4 +86,5 @@ OPENAI: Final = Family(
     estimate=KINDS.estimate,
     meter=KINDS.meter,
     stream_error=errors.stream_error,
+    late_meter=later.late_meter,
 )

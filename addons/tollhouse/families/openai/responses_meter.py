@@ -12,18 +12,19 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tollhouse.families.base import AnswerHead, Asked, Boundary
+from tollhouse.families.base import AnswerHead, Asked, Boundary, Later
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.sse import EventData, EventSplitter, SseBoundary
 from tollhouse.families.formats.text_tokens import raw_tokens, text_tokens
 from tollhouse.families.formats.topmost import Topmost
-from tollhouse.families.openai.responses_request import ResponseDetail
+from tollhouse.families.openai.responses_request import ResponseDetail, shown_at
 from tollhouse.families.openai.responses_usage import (
     HOSTED_CALLS,
     WANTED,
     ResponseTold,
     error_code,
 )
+from tollhouse.families.openai.tools import Hosted
 from tollhouse.families.units import Charge
 
 MAX_BODY: Final = 1 << 18
@@ -59,6 +60,23 @@ _OVERLAP: Final = 160
 """Bytes of a piece that are looked at again with the next one: more than a match of `_CALLS` has."""
 
 
+_RUNNING: Final = frozenset({"queued", "in_progress"})
+_OVER: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
+"""What `types/responses/response_status.py` of openai-python has as ``status``."""
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
+_LONGEST_FACTS: Final = 2_000
+
+
+def late_meter(facts: str, head: AnswerHead) -> Sniffed:
+    """The meter of an answer that shows a response that ran in the background. ``facts`` are those
+    of its `Later`."""
+    try:
+        tools = Hosted(*json.loads(facts))
+    except (ValueError, TypeError):
+        tools = Hosted()
+    return meter(Asked(detail=ResponseDetail(tools, kept=False)), head)
+
+
 def meter(asked: Asked, head: AnswerHead) -> Sniffed:
     """The meter of an answer of status 2xx."""
     detail: ResponseDetail = asked.detail
@@ -81,6 +99,7 @@ class _Told:
     def __init__(self, detail: ResponseDetail) -> None:
         self._told = ResponseTold(detail.tools)
         self._kept = detail.kept
+        self._detail = detail
 
     @property
     def error(self) -> str:
@@ -89,6 +108,22 @@ class _Told:
     @property
     def created(self) -> tuple[str, ...]:
         return (self._told.id,) if self._kept and self._told.id else ()
+
+    @property
+    def ended(self) -> bool:
+        return self._told.status in _OVER
+
+    @property
+    def later(self) -> Later | None:
+        """The provider goes on with a response of the background, and shows its usage when it is
+        over."""
+        told, detail = self._told, self._detail
+        runs = told.status in _RUNNING and told.usage is None and not self.done
+        if not (runs and detail.background and _ID.fullmatch(told.id)):
+            return None
+        facts = json.dumps(detail.tools)
+        facts = facts if len(facts) <= _LONGEST_FACTS else ""
+        return Later(told.id, shown_at(detail.path, told.id), facts)
 
     def finish(self) -> tuple[Charge, ...]:
         return self._told.charges()

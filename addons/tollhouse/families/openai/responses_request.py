@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, NamedTuple
 
 from tollhouse.families.base import Asked, Dialect, Request
@@ -17,6 +18,9 @@ CAP: Final = "max_output_tokens"
 _OF_AUDIO: Final = frozenset({"input_audio", "cached_audio"})
 
 
+_VERSION: Final = re.compile(r"(?:^|&)(api-version=[\w.-]{1,40})(?:&|$)", re.ASCII)
+
+
 class ResponseDetail(NamedTuple):
     """What the meter and the estimate have to know of a request."""
 
@@ -26,6 +30,21 @@ class ResponseDetail(NamedTuple):
     """The provider goes on with it when the client has left."""
     kept: bool = True
     """The response is one of the provider's objects afterwards."""
+    path: str = ""
+    """Where it was asked for."""
+
+
+def asked_at(request: Request) -> str:
+    """Where something was asked for: the path, and the version of the API where the query names one
+    (Azure)."""
+    version = _VERSION.search(request.query)
+    return f"{request.path}?{version[1]}" if version is not None else request.path
+
+
+def shown_at(at: str, object_id: str) -> str:
+    """Where GET shows what was asked for there."""
+    path, mark, query = at.partition("?")
+    return f"{path}/{object_id}{mark}{query}"
 
 
 def read(request: Request, dialect: Dialect) -> Asked:
@@ -59,7 +78,9 @@ def read(request: Request, dialect: Dialect) -> Asked:
         may=_OF_AUDIO if audio else frozenset(),
         kind=request.operation.kind,
         objects=named_objects(body),
-        detail=ResponseDetail(tools, stream, background, tree.get("store") is not False),
+        detail=ResponseDetail(
+            tools, stream, background, tree.get("store") is not False, asked_at(request)
+        ),
         document=body,
     )
 

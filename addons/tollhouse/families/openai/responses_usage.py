@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from tollhouse.families.openai.tools import CODE_INTERPRETER, FILE_SEARCH, WEB_SEARCH, Hosted
 from tollhouse.families.units import Charge, Units
 
-WANTED: Final = ("id", "usage", "tool_usage", "model", "service_tier", "error")
+WANTED: Final = ("id", "status", "usage", "tool_usage", "model", "service_tier", "error")
 """Members of a response that are read wherever they stand."""
 _MOST_ITEMS: Final = 4_096
 """Uses of tools of one answer that are told apart."""
@@ -88,6 +88,7 @@ class ResponseTold:
         self.usage: Units | None = None
         self.error = ""
         self.id = ""
+        self.status = ""
         self._tools = tools
         self._model = ""
         self._tier = ""
@@ -100,6 +101,7 @@ class ResponseTold:
         """Takes a response, or those members of it that could be read."""
         self.usage = usage_of(response.get("usage")) or self.usage
         self.id = id_of(response.get("id")) or self.id
+        self.status = id_of(response.get("status")) or self.status
         model, tier = response.get("model"), response.get("service_tier")
         if isinstance(model, str) and model and model.isascii() and model.isprintable():
             self._model = model[:256]

@@ -17,7 +17,9 @@ COUNT: Final = Operation("responses_count", "free", reads_body=True)
 CONVERSATION: Final = Operation("conversation", "free", reads_body=True, objects="makes")
 CONVERSATION_CHANGE: Final = Operation("conversation_change", "free", reads_body=True)
 KEPT: Final = Operation("kept", "free")
-"""A kept response or conversation is read, a response is cancelled, a conversation loses an item."""
+"""A kept conversation is read or loses an item, or the input of a kept response is read."""
+ANSWER: Final = Operation("kept", "free", shows_usage=True)
+"""A kept response is read or cancelled: it may be one that ran in the background."""
 KEPT_NO_MORE: Final = Operation("kept", "free", objects="deletes")
 
 _RESPONSE: Final = r"/v1/responses/(?P<object>[A-Za-z0-9_-]+)"
@@ -33,9 +35,9 @@ RESPONSE_ROUTES: Final = (
     _route("POST", "/v1/responses", RESPONSES),
     _route("POST", "/v1/responses/compact", COMPACT),
     _route("POST", "/v1/responses/input_tokens", COUNT),
-    _route("GET", _RESPONSE, KEPT),
+    _route("GET", _RESPONSE, ANSWER),
     _route("DELETE", _RESPONSE, KEPT_NO_MORE),
-    _route("POST", f"{_RESPONSE}/cancel", KEPT),
+    _route("POST", f"{_RESPONSE}/cancel", ANSWER),
     _route("GET", f"{_RESPONSE}/input_items", KEPT),
     _route("POST", "/v1/conversations", CONVERSATION),
     _route("GET", _CONVERSATION, KEPT),

@@ -24,6 +24,10 @@ MADE: Final = Operation("objects", "free", reads_body=True, objects="makes")
 CHANGED: Final = Operation("objects", "free", reads_body=True)
 DELETED: Final = Operation("objects", "free", objects="deletes")
 JOB: Final = Operation("jobs", "job", reads_body=True, objects="makes")
+BATCH: Final = Operation("batches", "job", reads_body=True, objects="makes")
+"""A job that shows its usage when it is over."""
+SHOWN_BATCH: Final = Operation("objects", "free", shows_usage=True)
+ENDED_BATCH: Final = Operation("objects", "free", reads_body=True, shows_usage=True)
 MINTS: Final = Operation("sessions", "mints", reads_body=True)
 ACCOUNT: Final = Operation("account", "account", reads_body=True)
 
@@ -121,7 +125,10 @@ OBJECTS: Final = (
     _route("POST", "/v1/threads/{}/messages/{}", CHANGED),
 )
 JOBS: Final = (
-    *_job("/v1/batches", "cancel"),
+    _route("POST", "/v1/batches", BATCH),
+    _route("GET", "/v1/batches", LISTED),
+    _route("GET", "/v1/batches/{}", SHOWN_BATCH),
+    _route("POST", "/v1/batches/{}/cancel", ENDED_BATCH),
     *_job("/v1/fine_tuning/jobs", "cancel", "pause", "resume"),
     _route("GET", "/v1/fine_tuning/jobs/{}/(?:events|checkpoints)", KEPT),
     _route("POST", "/v1/fine_tuning/alpha/graders/(?:run|validate)", JOB),

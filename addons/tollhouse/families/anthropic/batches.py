@@ -1,0 +1,134 @@
+"""Batches of messages: their usage stands in their results, a line for each request.
+
+Results are there when the batch has ended:
+https://platform.claude.com/docs/en/api/retrieving-message-batch-results. Requests that have not
+succeeded cost nothing: https://platform.claude.com/docs/en/build-with-claude/batch-processing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from tollhouse.families.anthropic.objects import Made, read_batch
+from tollhouse.families.anthropic.usage import Reported
+from tollhouse.families.base import AnswerHead, Asked, Dialect, Later, PassThrough, Request
+from tollhouse.families.units import Charge, Units
+
+BATCH: Final = "batch"
+"""The word of `usage.service_tier`, and of the table of prices."""
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
+_LONGEST: Final = 1 << 20
+"""Bytes of a line of results: an answer of 128,000 tokens has half of it."""
+_MOST: Final = 64
+"""Items of the bill."""
+
+
+def read(request: Request, dialect: Dialect) -> Asked:
+    return read_batch(request, dialect)._replace(detail=request.path)
+
+
+def meter(asked: Asked, head: AnswerHead) -> _NewBatch:
+    return _NewBatch(str(asked.detail))
+
+
+def late_meter(facts: str, head: AnswerHead) -> BatchResults:
+    """The meter of the results of a batch."""
+    return BatchResults()
+
+
+class _NewBatch(Made):
+    """Reads the answer to a request that starts a batch."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    @property
+    def later(self) -> Later | None:  # type: ignore[override]
+        found = next(iter(self.created), "")
+        return Later(found, f"{self._path}/{found}/results") if _ID.fullmatch(found) else None
+
+
+class BatchResults(PassThrough):
+    """Reads the lines, one at a time. ``ended`` is True when all of them were read."""
+
+    def __init__(self) -> None:
+        self._line = bytearray()
+        self._items: dict[tuple[str, str], Charge] = {}
+        self._lost = False
+        """A line could not be read: what the batch costs is not known."""
+        self._lines = 0
+        self._over = False
+
+    @property
+    def ended(self) -> bool:  # type: ignore[override]
+        return self._over and not self._lost and self._lines > 0
+
+    @property
+    def error(self) -> str:  # type: ignore[override]
+        """Nothing of the batch has succeeded."""
+        return "failed" if self.ended and not self._items else ""
+
+    def feed(self, data: bytes) -> bytes:
+        start = 0
+        while not self._lost and (end := data.find(b"\n", start)) >= 0:
+            self._line += data[start:end]
+            self._end_line()
+            start = end + 1
+        if not self._lost:
+            self._line += data[start:]
+            self._lost = len(self._line) > _LONGEST
+        return data
+
+    def flush(self) -> bytes:
+        self._end_line()
+        self._over = True
+        return b""
+
+    def finish(self) -> tuple[Charge, ...]:
+        """The models' own items stand before those of tools."""
+        return tuple(sorted(self._items.values(), key=lambda item: not item.units.tokens))
+
+    def _end_line(self) -> None:
+        line, self._line = self._line, bytearray()
+        if not line.strip() or self._lost:
+            return
+        self._lost = len(line) > _LONGEST
+        with contextlib.suppress(ValueError, RecursionError):
+            told = json.loads(line)
+            result = told.get("result") if isinstance(told, Mapping) else None
+            if isinstance(result, Mapping) and isinstance(result.get("type"), str):
+                self._lines += 1
+                self._read(result)
+                return
+        self._lost = True
+
+    def _read(self, result: Mapping[str, object]) -> None:
+        if result["type"] != "succeeded":
+            return
+        message = result.get("message")
+        reported = Reported()
+        if isinstance(message, Mapping):
+            reported.message(message)
+        charges = reported.charges()
+        self._lost = self._lost or not charges
+        for charge in charges:
+            self._add(charge)
+
+    def _add(self, charge: Charge) -> None:
+        tier = charge.tier
+        if charge.units.tokens and BATCH not in tier.split("+"):
+            tier = f"{BATCH}+{tier}" if tier else BATCH
+        key = (charge.model, tier)
+        before = self._items.get(key)
+        if before is None and len(self._items) >= _MOST:
+            self._lost = True
+        elif before is None:
+            self._items[key] = charge._replace(tier=tier)
+        else:
+            units = Units(*map(sum, zip(before.units, charge.units, strict=True)))
+            self._items[key] = before._replace(units=units, calls=before.calls + 1)

@@ -1,0 +1,140 @@
+"""Work whose usage comes later: what an answer says of it, then and when it is over."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tollhouse.families.base import AnswerHead, Asked, Dialect, LateMeter, Later, Meter, Request
+from tollhouse.families.openai import OPENAI
+from tollhouse.families.units import Charge, Units
+
+HEAD = AnswerHead(200, [("content-type", "application/json")])
+USAGE = {"input_tokens": 90, "output_tokens": 7}
+UNITS = Units(input=90, output=7, requests=1)
+RESPONSE = {"id": "resp_1", "object": "response", "status": "queued", "usage": None}
+BATCH = {"id": "batch_1", "object": "batch", "status": "validating"}
+
+
+def asked(path: str, body: Any, query: str = "") -> Asked:
+    operation = OPENAI.operation("POST", path)
+    assert operation is not None
+    headers = [("content-type", "application/json")]
+    request = Request(operation, path, headers, json.dumps(body).encode(), query)
+    return OPENAI.read(request, Dialect())
+
+
+def fed[M: Meter](meter: M, answer: Any, size: int = 7) -> M:
+    data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+    for start in range(0, len(data), size):
+        part = data[start : start + size]
+        assert meter.feed(part) == part
+    meter.flush()
+    return meter
+
+
+def late(facts: str, answer: Any) -> LateMeter:
+    assert OPENAI.late_meter is not None
+    return fed(OPENAI.late_meter(facts, HEAD), answer)
+
+
+def later(meter: Meter) -> Later | None:
+    found: Later | None = getattr(meter, "later", None)
+    return found
+
+
+def test_a_response_that_is_queued() -> None:
+    """Where it is shown, and with which tools; at Azure with the version of the API and no other part of the query."""
+    body = {"model": "gpt-4o", "input": "hi", "background": True, "tools": [{"type": "web_search"}]}
+    found = later(fed(OPENAI.meter(asked("/v1/responses", body), HEAD), RESPONSE))
+    assert found is not None
+    assert (found.id, found.path) == ("resp_1", "/v1/responses/resp_1")
+    searched = {**RESPONSE, "status": "completed", "usage": USAGE, "model": "gpt-4o"}
+    searched["tool_usage"] = {"web_search": {"num_requests": 2}}
+    over = late(found.facts, searched)
+    assert over.ended
+    assert over.finish() == (Charge("gpt-4o", UNITS), Charge("web_search", Units(requests=2)))
+    azure = asked("/v1/responses", body, "x=1&api-version=2025-04-01-preview&y=2")
+    at = later(fed(OPENAI.meter(azure, HEAD), RESPONSE))
+    assert at is not None
+    assert at.path == "/v1/responses/resp_1?api-version=2025-04-01-preview"
+
+
+@pytest.mark.parametrize(
+    ("background", "answer"),
+    [
+        (False, {}),
+        (True, {"status": "completed", "usage": USAGE}),
+        (True, {"status": "failed"}),
+        (True, {"id": "../files"}),
+        (True, {"id": None}),
+        (True, {"id": "r" * 201}),
+    ],
+)
+def test_nothing_comes_later(background: bool, answer: dict[str, Any]) -> None:
+    """It is not in the background, it is over, or it can't be asked for."""
+    body = {"model": "gpt-4o", "input": "hi", "background": background}
+    meter = fed(OPENAI.meter(asked("/v1/responses", body), HEAD), RESPONSE | answer)
+    assert later(meter) is None
+
+
+def test_a_stream_that_is_left() -> None:
+    """Of the background: its usage comes later. One that came to its end has it."""
+    body = {"model": "gpt-4o", "input": "hi", "background": True, "stream": True}
+    begun = json.dumps({"type": "response.created", "response": RESPONSE}).encode()
+    over = RESPONSE | {"status": "completed", "usage": USAGE, "model": "gpt-4o"}
+    ended = json.dumps({"type": "response.completed", "response": over}).encode()
+    events = b"data: " + begun + b"\n\n"
+    left = fed(OPENAI.meter(asked("/v1/responses", body), HEAD), events)
+    found = later(left)
+    assert found is not None
+    assert left.finish() == ()
+    whole = fed(
+        OPENAI.meter(asked("/v1/responses", body), HEAD), events + b"data: " + ended + b"\n\n"
+    )
+    assert later(whole) is None
+    assert whole.finish() == (Charge("gpt-4o", UNITS),)
+    assert late(found.facts, b"data: " + ended + b"\n\n").finish() == (Charge("gpt-4o", UNITS),)
+
+
+@pytest.mark.parametrize("status", ["queued", "in_progress", "a new one", None, 3])
+def test_a_response_that_is_not_over(status: Any) -> None:
+    assert not late("", RESPONSE | {"status": status, "usage": USAGE}).ended
+
+
+@pytest.mark.parametrize("facts", ["", "no JSON", "[1,2,3,4,5,6,7,8,9,10,11,12,13]", "{}"])
+def test_facts_of_another_version(facts: str) -> None:
+    """They harm no count."""
+    answer = RESPONSE | {"status": "incomplete", "usage": USAGE}
+    assert late(facts, answer).finish()[0].units == UNITS
+
+
+def test_a_batch() -> None:
+    """It has a usage when it is over, of so many requests, at the price of a batch."""
+    start = asked("/v1/batches", {"input_file_id": "file-1", "endpoint": "/v1/responses"})
+    found = later(fed(OPENAI.meter(start, HEAD), BATCH))
+    assert found == Later("batch_1", "/v1/batches/batch_1", "batch")
+    assert not late("batch", BATCH).ended
+    counts = {"total": 4, "completed": 3, "failed": 1}
+    over = late("batch", BATCH | {"status": "expired", "usage": USAGE, "request_counts": counts})
+    assert (over.ended, over.error) == (True, "")
+    assert over.finish() == (Charge("", UNITS, "batch", calls=3),)
+    named = BATCH | {"status": "completed", "usage": USAGE, "model": "gpt-4o"}
+    assert late("batch", named).finish() == (Charge("gpt-4o", UNITS, "batch"),)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ({"status": "failed"}, "failed"),
+        ({"status": "cancelled", "request_counts": {"completed": 0}}, "cancelled"),
+        ({"status": "cancelled", "request_counts": {"completed": 1}}, ""),
+        ({"status": "completed", "usage": None}, ""),
+    ],
+)
+def test_a_batch_without_usage(answer: dict[str, Any], error: str) -> None:
+    """Only one in which nothing was done is known to cost nothing."""
+    over = late("batch", BATCH | answer)
+    assert (over.ended, over.error, over.finish()) == (True, error, ())
