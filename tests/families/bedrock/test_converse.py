@@ -151,6 +151,18 @@ def test_a_lowered_cap(body: bytes, sent: bytes) -> None:
     assert again.cap == min(asked.cap or 7, 7)
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\n" * 100])
+def test_a_lowered_cap_of_an_empty_object(blank: str) -> None:
+    """No comma is left behind the only member."""
+    body = "{" + blank + "}"
+    request = Request(CONVERSE, f"/model/{MODEL}/converse", (), body.encode())
+    asked = BEDROCK.read(request, Dialect())._replace(lowered_to=7)
+    sent = BEDROCK.rewrite(request.body, asked)
+    assert sent.decode() == '{"inferenceConfig":{"maxTokens":7}' + blank + "}"
+    inner = b'{"inferenceConfig":%s}' % body.encode()
+    assert json.loads(BEDROCK.rewrite(inner, asked)) == {"inferenceConfig": {"maxTokens": 7}}
+
+
 def test_names_that_are_written_as_escapes() -> None:
     """In a large body a string with an escape for each character is not kept whole; it is read all the same."""
 

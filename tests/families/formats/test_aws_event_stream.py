@@ -115,6 +115,14 @@ def test_a_prelude_whose_checksum_is_wrong(at: int) -> None:
         FrameSplitter().feed(bytes(broken))
 
 
+def test_frames_before_a_broken_one_are_read() -> None:
+    """They may have the usage. What follows is lost, as it is if it comes as a piece of its own."""
+    splitter = FrameSplitter()
+    assert splitter.feed(frame((), b"usage") + b"no frame at all") == [Frame({}, b"usage")]
+    with pytest.raises(BrokenFrame):
+        splitter.feed(frame((), b"more"))
+
+
 @pytest.mark.parametrize(("total", "of_headers"), [(15, 0), (20, 5), (0xFFFFFFFF, 0), (16, 1)])
 def test_lengths_that_cannot_be(total: int, of_headers: int) -> None:
     lengths = struct.pack("!II", total, of_headers)

@@ -1,4 +1,5 @@
 import re
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -117,3 +118,17 @@ def test_events_without_anything_in_them(end: bytes) -> None:
     splitter = EventSplitter()
     assert splitter.feed(b"a" + end + end * 1000) == [(b"a" + end, True)] + [(end, True)] * 1000
     assert splitter.rest() == b""
+
+
+def test_an_event_in_small_pieces_takes_no_more_memory_than_its_bytes() -> None:
+    """Each piece is an object of its own, which would take several times its bytes."""
+    splitter = EventSplitter()
+    tracemalloc.start()
+    try:
+        for number in range(50_000):
+            splitter.feed(b"%07d" % number)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(splitter.rest()) == 350_000
+    assert kept < 700_000

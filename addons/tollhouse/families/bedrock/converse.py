@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.htm
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -36,6 +37,7 @@ _SETTINGS: Final = frozenset(
 _TOOLS: Final = frozenset({"toolConfig", "outputConfig", "additionalModelRequestFields"})
 KNOWN: Final = _SETTINGS | _TOOLS | {"messages", "system", "promptVariables"}
 _INFERENCE: Final = frozenset({"maxTokens", "temperature", "topP", "stopSequences"})
+_EMPTY: Final = re.compile(rb"\{[ \t\r\n]*+\}")
 FIRST_SLICE_TOKENS: Final = 2_048
 """The output that is held at first of a stream without a cap. The hold grows as the stream goes on."""
 GUARDED: Final = Charge("guardrail", Units(requests=1))
@@ -140,10 +142,8 @@ def lowered(body: bytes, owner: str, caps: tuple[str, ...], cap: int) -> bytes:
     if owner:
         place = next((place for place in places(body) if place.key == owner), None)
         if place is None:
-            return _put(
-                body,
-                body.index(b"{") + 1,
-                b'"%b":{"%b":%d},' % (owner.encode(), caps[0].encode(), cap),
+            return _first(
+                body, body.index(b"{"), b'"%b":{"%b":%d}' % (owner.encode(), caps[0].encode(), cap)
             )
         if body[place.value_at : place.value_end] == b"null":
             value = b'{"%b":%d}' % (caps[0].encode(), cap)
@@ -155,15 +155,19 @@ def lowered(body: bytes, owner: str, caps: tuple[str, ...], cap: int) -> bytes:
         if place.key in caps
     ]
     if not found:
-        at = body.index(b"{", start) + 1
-        comma = b"" if body[at : at + 64].lstrip().startswith(b"}") else b","
-        return _put(body, at, b'"%b":%d' % (caps[0].encode(), cap) + comma)
+        return _first(body, body.index(b"{", start), b'"%b":%d' % (caps[0].encode(), cap))
     if all(value is None for _, value in found):
         found = [(found[0][0], cap + 1)]
     for place, value in reversed(found):
         if value is not None and (value > cap or value == 0):
             body = _put(body, place.value_at, b"%d" % cap, place.value_end)
     return body
+
+
+def _first(body: bytes, at: int, member: bytes) -> bytes:
+    """``member`` becomes the first of the object at ``at``."""
+    comma = b"" if _EMPTY.match(body, at) else b","
+    return _put(body, at + 1, member + comma)
 
 
 def _put(body: bytes, at: int, text: bytes, end: int | None = None) -> bytes:

@@ -48,11 +48,15 @@ class FrameSplitter:
         self._wanted = 0
         """Bytes that have to be kept before there is something to read."""
         self._skip = 0
+        self._broken: BrokenFrame | None = None
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that have ended with ``data``. A frame whose own CRC is wrong is left out, and
         so is one above the limit. Raises `BrokenFrame` for a prelude that is none; nothing can be
-        read from then on."""
+        read from then on. If frames stand before it in ``data``, they are given first, and the next
+        call raises."""
+        if self._broken is not None:
+            raise self._broken
         found: list[Frame] = []
         if self._skip:
             passed = min(self._skip, len(data))
@@ -67,7 +71,13 @@ class FrameSplitter:
         at = 0
         while len(data) - at >= _PRELUDE.size:
             total, of_headers, told = _PRELUDE.unpack_from(data, at)
-            _check_prelude(data, at, total, of_headers, told)
+            try:
+                _check_prelude(data, at, total, of_headers, told)
+            except BrokenFrame as broken:
+                if not found:
+                    raise
+                self._broken = broken
+                return found
             if len(data) - at < total:
                 break
             if total <= self._limit and (frame := _frame(data, at, total, of_headers)) is not None:

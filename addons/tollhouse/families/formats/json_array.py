@@ -22,6 +22,17 @@ _FLAT: Final = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL
 _IN_STRING: Final = re.compile(rb'["\\]')
 
 
+def _whole(levels: int) -> bytes:
+    """Whole objects and arrays with up to so many more inside."""
+    inner = rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+"'
+    inner += b"|" + _whole(levels - 1) + b")*+" if levels else b")*+"
+    return rb"[{\[]" + inner + rb"[}\]]"
+
+
+_WHOLE: Final = re.compile(_whole(8), re.DOTALL)
+"""Most elements, in one step. The text of an answer is the sixth level of one."""
+
+
 class _Depth:
     """Counts brackets outside of strings over pieces of any size."""
 
@@ -32,6 +43,13 @@ class _Depth:
         self._in_string = False
         self._skip = False
         """The piece before has ended with a backslash. The next character belongs to it."""
+
+    def whole(self, data: bytes, at: int) -> int:
+        """The end of an object that begins at ``at`` and ends in ``data``, or -1. It is passed over."""
+        if self._in_string or not data.startswith(b"{", at):
+            return -1
+        found = _WHOLE.match(data, at)
+        return -1 if found is None else found.end()
 
     def next(self, data: bytes, at: int) -> tuple[int, int]:
         """The next bracket at or behind ``at``: the place behind it, and +1 or -1. At the end of
@@ -76,8 +94,7 @@ class Elements:
         self._brackets = _Depth()
         self._base = -1
         """The depth at which elements stand: 1 in an array, 0 for an object alone."""
-        self._parts: list[bytes] | None = None
-        self._size = 0
+        self._kept: bytearray | None = None
         self._large: Topmost | None = None
 
     def feed(self, data: bytes) -> list[bytes | dict[str, Any]]:
@@ -86,6 +103,14 @@ class Elements:
         ended: list[bytes | dict[str, Any]] = []
         at = start = 0
         while not self.over and at < len(data):
+            if self._base >= 0 and not self._open and self._brackets.depth == self._base:
+                start = _separated(data, at)
+                end = self._brackets.whole(data, start)
+                if start < end <= start + MAX_ELEMENT:
+                    ended.append(data[start:end])
+                    at = end
+                    self.over = self._base == 0
+                    continue
             at, step = self._brackets.next(data, at)
             depth = self._brackets.depth
             if step == 0:
@@ -95,7 +120,7 @@ class Elements:
                 if self._base:
                     continue
             if step > 0 and depth == self._base + 1:
-                self._parts, self._size, self._large, start = [], 0, None, at - 1
+                self._kept, self._large, start = bytearray(), None, at - 1
             elif step < 0 and depth == self._base and self._open:
                 self._keep(data[start:at])
                 ended.append(self._taken())
@@ -110,25 +135,32 @@ class Elements:
 
     @property
     def _open(self) -> bool:
-        return self._parts is not None or self._large is not None
+        return self._kept is not None or self._large is not None
 
     def _keep(self, part: bytes) -> None:
         if self._large is not None:
             self._large.feed(part)
             return
-        assert self._parts is not None
-        self._parts.append(part)
-        self._size += len(part)
-        if self._size > MAX_ELEMENT:
+        assert self._kept is not None
+        self._kept += part
+        if len(self._kept) > MAX_ELEMENT:
             self._large = Topmost(self._wanted)
-            for one in self._parts:
-                self._large.feed(one)
-            self._parts = None
+            self._large.feed(bytes(self._kept))
+            self._kept = None
 
     def _taken(self) -> bytes | dict[str, Any]:
-        large, parts = self._large, self._parts
-        self._large = self._parts = None
-        return b"".join(parts or ()) if large is None else large.found
+        large, kept = self._large, self._kept
+        self._large = self._kept = None
+        return bytes(kept or b"") if large is None else large.found
+
+
+_SEPARATOR: Final = re.compile(rb"[ \t\r\n,]*+")
+
+
+def _separated(data: bytes, at: int) -> int:
+    """Where the next element can begin."""
+    found = _SEPARATOR.match(data, at)
+    return at if found is None else found.end()
 
 
 class ArrayBoundary:
@@ -143,6 +175,11 @@ class ArrayBoundary:
         at = 0
         while at < len(data):
             start = at
+            if self._brackets.depth == 1:
+                end = self._brackets.whole(data, _separated(data, at))
+                if end > 0:
+                    at, self.between = end, True
+                    continue
             at, step = self._brackets.next(data, at)
             if self.between and data[start : at - abs(step)].strip():
                 self.between = False

@@ -30,14 +30,13 @@ class EventSplitter:
 
     def __init__(self, limit: int = MAX_EVENT) -> None:
         self._limit = limit
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._kept = bytearray()  # not a list: pieces of a few bytes would take many times theirs
         self._last = (
             b""  # up to 3 bytes before the next chunk: a line end is at most 2, an event's end 4
         )
         self._after_cr = False
         self._skipping = False
-        self._plain = True  # no parts, not after a CR, not skipping
+        self._plain = True  # nothing kept, not after a CR, not skipping
 
     def feed(self, chunk: bytes) -> list[tuple[bytes, bool]]:
         # The common case, one event of one line: the first LF is the last byte but one.
@@ -50,12 +49,12 @@ class EventSplitter:
         ):
             return [(chunk, True)]
         pieces = self._feed(chunk)
-        self._plain = not (self._parts or self._after_cr or self._skipping)
+        self._plain = not (self._kept or self._after_cr or self._skipping)
         return pieces
 
     def rest(self) -> bytes:
         """The bytes of an event that has not ended."""
-        return b"".join(self._parts)
+        return bytes(self._kept)
 
     def _feed(self, chunk: bytes) -> list[tuple[bytes, bool]]:
         pieces: list[tuple[bytes, bool]] = []
@@ -66,7 +65,7 @@ class EventSplitter:
                 chunk = chunk[1:]
         if not chunk:
             return pieces
-        if self._parts or self._skipping:
+        if self._kept or self._skipping:
             probe = self._last + chunk
             end = _end(probe)
             if end < 0:
@@ -83,8 +82,8 @@ class EventSplitter:
                 self._skipping = False
                 chunk = chunk[end:]
             else:
-                chunk = b"".join(self._parts) + chunk
-                self._parts, self._size = [], 0
+                chunk = bytes(self._kept) + chunk
+                self._kept = bytearray()
         at = 0
         if b"\r" not in chunk:
             # Looked for once: a piece may have an event in every second byte.
@@ -103,11 +102,10 @@ class EventSplitter:
         return pieces
 
     def _keep(self, part: bytes, pieces: list[tuple[bytes, bool]]) -> None:
-        self._parts.append(part)
-        self._size += len(part)
-        if self._size > self._limit:
-            pieces.append((b"".join(self._parts), False))
-            self._parts, self._size = [], 0
+        self._kept += part
+        if len(self._kept) > self._limit:
+            pieces.append((bytes(self._kept), False))
+            self._kept = bytearray()
             self._skipping = True
 
 

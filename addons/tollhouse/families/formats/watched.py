@@ -54,25 +54,23 @@ class LineSplitter:
 
     def __init__(self, limit: int = MAX_EVENT) -> None:
         self._limit = limit
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._kept = bytearray()
         self._skipping = False
 
     def feed(self, chunk: bytes) -> list[tuple[bytes, bool]]:
         *ended, rest = chunk.split(b"\n")
         pieces: list[tuple[bytes, bool]] = []
         for line in ended:
-            pieces.append((b"".join((*self._parts, line)), not self._skipping))
-            self._parts, self._size, self._skipping = [], 0, False
+            pieces.append((bytes(self._kept) + line if self._kept else line, not self._skipping))
+            self._kept, self._skipping = bytearray(), False
         if rest and not self._skipping:
-            self._parts.append(rest)
-            self._size += len(rest)
-            if self._size > self._limit:
-                self._parts, self._size, self._skipping = [], 0, True
+            self._kept += rest
+            if len(self._kept) > self._limit:
+                self._kept, self._skipping = bytearray(), True
         return pieces
 
     def rest(self) -> bytes:
-        return b"".join(self._parts)
+        return bytes(self._kept)
 
 
 class LineBoundary:

@@ -15,7 +15,9 @@ from tollhouse.families.google.usage import (
     TIERS,
     Grounded,
     count,
+    interaction_output,
     interaction_units,
+    metadata_output,
     metadata_units,
     tool_counts,
 )
@@ -80,10 +82,6 @@ class Metadata:
         tools = self.grounded.charges(self._named or self._model)
         return (Charge(self._named, units, self._tier, paid), *tools)
 
-    def _note_count(self) -> None:
-        units = self.units
-        self._counted = 0 if units is None else units.output
-
     def saw(self, text: str) -> None:
         self.texts += 1
         self._tokens += text_tokens(text)
@@ -91,7 +89,7 @@ class Metadata:
     def _read_usage(self, usage: Mapping[str, Any]) -> None:
         if count(usage.get("promptTokenCount")) is not None:
             self._usage = usage
-            self._note_count()
+            self._counted = metadata_output(usage)
         tier = usage.get("serviceTier")
         if isinstance(tier, str) and tier:
             self._tier = tier.lower().removeprefix("service_tier_")[:32]
@@ -173,7 +171,7 @@ class Interacted(Metadata):
     def _read_count(self, usage: object) -> None:
         if isinstance(usage, Mapping) and count(usage.get("total_input_tokens")) is not None:
             self._count = usage
-            self._note_count()
+            self._counted = interaction_output(usage)
 
 
 class NewObject(Metadata):

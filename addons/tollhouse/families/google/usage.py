@@ -85,6 +85,27 @@ def interaction_units(value: object) -> Units | None:
     return _units(value, _INTERACTION, False)
 
 
+def metadata_output(value: Mapping[str, Any]) -> int:
+    """The output in ``usageMetadata``, without its parts: it is asked for at each piece of a
+    stream."""
+    return _output(value, _METADATA)
+
+
+def interaction_output(value: Mapping[str, Any]) -> int:
+    """The output in the usage of an interaction, without its parts."""
+    return _output(value, _INTERACTION)
+
+
+def _output(value: Mapping[str, Any], names: _Names) -> int:
+    """A part of the total that no field tells counts as output, the dearer side."""
+
+    def of(name: str) -> int:
+        return count(value.get(name)) or 0
+
+    told = of(names.output) + of(names.thoughts)
+    return max(told, of(names.total) - of(names.prompt) - of(names.tool_use))
+
+
 def _units(value: object, names: _Names, speaks: bool) -> Units | None:
     if not isinstance(value, Mapping) or (prompt := count(value.get(names.prompt))) is None:
         return None
@@ -94,8 +115,7 @@ def _units(value: object, names: _Names, speaks: bool) -> Units | None:
 
     prompt += of(names.tool_use)
     reasoning = of(names.thoughts)
-    # A part of the total that no field tells counts as output, the dearer side.
-    output = max(of(names.output) + reasoning, of(names.total) - prompt)
+    output = _output(value, names)
     cached = min(of(names.cached), prompt)
     kinds_in = _by_modality(names.tokens, value.get(names.of_prompt), value.get(names.of_tool_use))
     kinds_out = _by_modality(names.tokens, value.get(names.of_output))

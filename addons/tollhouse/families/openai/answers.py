@@ -171,7 +171,8 @@ class EventsMeter:
     def _members(self) -> Members:
         """The outermost members of the event, as far as they are wanted; none if it is not whole."""
         if self._topmost is not None:
-            return self._topmost.found if self._topmost.whole else {}
+            told = self._topmost.found if self._topmost.whole else {}
+            return told if "usage" in told or "error" in told else {}
         data = b"".join(self._parts)
         if data.find(b'"usage"') < 0 and data.find(b'"error"') < 0:
             return {}
