@@ -132,7 +132,7 @@ def test_obs_text_goes_on(attacked: Attacked, name: str, body: bytes | None) -> 
         (b"Host: api.openai.com\xfc", 421, "authority_mismatch"),
         (b"Authorization: Bearer gate_\xfc", 401, "identity_unknown"),
         (b"X-Coreason-Project-ID: pr\xfcj", 403, "project_not_allowed"),
-        (b"Content-Encoding: \xfc", 400, "bad_request"),
+        (b"Content-Encoding: \xfc", 415, "unsupported_encoding"),
         (b"Content-Length: \xfc", 400, "bad_request"),
         (b"Content-Length: \xb2", 400, "bad_request"),
         (b"Transfer-Encoding: \xfc", 400, "bad_request"),

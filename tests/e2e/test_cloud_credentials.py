@@ -207,7 +207,7 @@ def test_bedrock_api_key(inside: Inside) -> None:
         (CONTROL, "/foundation-models?byProvider=a+b", 400, "bad_request"),
         (CONTROL, "/foundation-models?byProvider=%FF", 400, "bad_request"),
         (VERTEX, "/v1/publishers/google/models", 403, "path_not_allowed"),
-        (VERTEX, "/v1beta1/publishers/google/models/gemini-2.5-pro", 403, "path_not_allowed"),
+        (VERTEX, "/v1beta1/publishers/google/voices/a", 403, "path_not_allowed"),
     ],
 )
 def test_what_is_not_open_or_cannot_be_signed(

@@ -198,8 +198,8 @@ def test_gemini_with_another_key_in_the_url(inside: Inside) -> None:
 @pytest.mark.parametrize(
     ("name", "path"),
     [
-        ("anthropic", "/v1/messages"),
-        ("gemini", "/v1beta/models/gemini-3-pro:generateContent"),
+        ("anthropic", "/v1/environments"),
+        ("gemini", "/v1beta/models/gemini-3-pro:generateSpeech"),
         ("azure", "/openai/chat/completions"),
         ("azure", "/openai/deployments/gpt/extensions/chat/completions"),
         ("azure", "/anthropic/v1/messages"),
