@@ -55,6 +55,8 @@ BODIES = {
 class _Exchange:
     """Has the body already."""
 
+    body_complete = True
+
     def __init__(self, body: bytes) -> None:
         self._body = body
 
