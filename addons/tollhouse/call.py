@@ -228,8 +228,8 @@ class Pending(NamedTuple):
     call_id: str
     tenant: str
     project: str
-    token: str
-    """Whose limits count."""
+    scopes: str
+    """Whose limits count: the scopes of its hold, as the ledger writes them."""
     provider: str
     price_id: str
     host: str

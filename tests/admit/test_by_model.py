@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from tests.support.calls import CHAT, admitted, head
@@ -13,6 +14,7 @@ from tollhouse.admit.by_model import ByModel
 from tollhouse.admit.reading import ReadBody
 from tollhouse.call import Requested
 from tollhouse.denial import Refused
+from tollhouse.families.base import Operation, Route
 from tollhouse.providers import Catalog, Provider
 from tollhouse.providers.anthropic import ANTHROPIC
 from tollhouse.providers.openai import OPENAI
@@ -72,6 +74,18 @@ async def test_the_path_is_the_providers_own() -> None:
         await gate(call._replace(asked=asked), None)
     assert refused.value.denial.code == "path_not_allowed"
     assert "as /other/..." in refused.value.denial.why
+
+
+async def test_no_endpoint_is_reached_that_only_openai_opens() -> None:
+    """A job that the file opens for OpenAI is not open at whoever has a model of that name."""
+    jobs = Operation("job", "job", reads_body=True)
+    family = replace(OPENAI.family, routes=(Route("POST", re.compile(CHAT), jobs),))
+    gate = ByModel(Catalog((OPENAI, replace(OTHER, family=family))), {}, READ)
+    call = await routed("gpt-4o")
+    asked = call.asked._replace(model="other-1")
+    with pytest.raises(Refused) as refused:
+        await gate(call._replace(asked=asked), None)
+    assert refused.value.denial.code == "path_not_allowed"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from tests.budget.priced import HELD, PRICES, a_call
 from tests.ledger.clock import RedisClock
 from tests.support.calls import admitted
+from tests.support.values import replace
 
 from tollhouse.book import Book
 from tollhouse.budget.afterwards import KEPT_S, Afterwards, Recall, scopes_of_pending
@@ -42,17 +43,22 @@ class World:
             ledger, Charges(PRICES), self.book, now=lambda: self.now, most=most
         )
 
-    async def held(self) -> CallHold:
-        """A call that is held."""
+    async def held(self, session: str = "") -> CallHold:
+        """A call that is held. A ``session`` has a limit of its own."""
         await self.ledger.set_limits(PROJECT, parse_limits(["10 usd/total"]))
         call = a_call()
+        if session:
+            at = call.admitted
+            project = replace(at.project, limits=("10 usd/total", "5 usd/session"))
+            arrival = replace(at.arrival, session=session)
+            call = replace(call, admitted=replace(at, project=project, arrival=arrival))
         hold = CallHold(call, call.estimate, HELD)
         await self.ledger.hold(hold.id, hold.scopes, hold.amount, carried=hold.carried)
         return hold
 
-    async def waiting(self, extra: Amount = NOTHING_BESIDE) -> Pending:
+    async def waiting(self, extra: Amount = NOTHING_BESIDE, session: str = "") -> Pending:
         """A call that waits for its usage."""
-        hold = await self.held()
+        hold = await self.held(session)
         assert await self.afterwards.keep(hold, LATER, extra)
         pending = await self.afterwards.find("acme", "openai", "resp_1")
         assert pending is not None
@@ -99,6 +105,23 @@ async def test_it_is_charged_once(world: World) -> None:
     assert (line["cost_usd"], line["charged_by"]) == ("0.00016", "usage")
     assert line["tokens"] == {"input": 90, "output": 7}
     assert await world.afterwards.waiting("acme") == []
+
+
+async def test_one_of_a_session_is_charged_to_the_session_too(world: World) -> None:
+    """What it is settled from are the scopes of its hold, whichever they were."""
+    pending = await world.waiting(session="s-1")
+    whole, payer, session, token = scopes_of_pending(pending)
+    assert [whole.kind, payer.kind, session.kind, token.kind] == [
+        *("tenant", "project", "session", "token")
+    ]
+    await world.afterwards.renew(pending)
+    await world.afterwards.settle(pending, USED)
+    assert await world.money() == (160_000, 0)
+    [state] = await world.ledger.show([session])
+    used = {limit.limit.unit: (limit.used, limit.held) for limit in state.limits}
+    assert used["usd"] == (160_000, 0)
+    [line] = world.lines()
+    assert line["session"] == "s-1"
 
 
 @pytest.mark.parametrize(

@@ -53,15 +53,17 @@ class ByModel:
 def _sent_to(provider: Provider, admitted: Admitted, model: str) -> Admitted:
     path = f"{provider.openai_path}{admitted.path.removeprefix(_PREFIX)}"
     host = base_host(provider)
-    operation = None
+    matched = None
     if provider.openai_path is not None:
-        operation = provider.family.operation(
-            admitted.arrival.head.method, path, admitted.query, host
-        )
-    if operation is None:
+        matched = provider.family.match(admitted.arrival.head.method, path, admitted.query, host)
+    # What else there is at this provider was not asked of its gate.
+    if matched is None or not matched.operation.metered:
         raise Refused(
             "path_not_allowed",
             f"The model {model[:80]!a} is of {provider.name}, which has no {admitted.path} in "
             f"OpenAI's format: call it as /{provider.name}/..., by its own API.",
         )
-    return admitted._replace(provider=provider, host=host, path=path, operation=operation)
+    operation, objects = matched
+    return admitted._replace(
+        provider=provider, host=host, path=path, operation=operation, objects=objects
+    )

@@ -61,7 +61,7 @@ class Afterwards:
             hold.id,
             tenant,
             admitted.project.id,
-            hold.scopes[-1].id,
+            " ".join(scope.name for scope in hold.scopes),
             admitted.provider.name,
             admitted.provider.price_id,
             admitted.host,
@@ -155,13 +155,8 @@ def field_of(provider: str, object_id: str) -> str:
 
 
 def scopes_of_pending(pending: Pending) -> tuple[Scope, ...]:
-    """Whose limits it is held against, as `hold.scopes_of` has them."""
-    tenant = pending.tenant
-    return (
-        Scope("tenant", tenant, tenant),
-        Scope("project", tenant, pending.project),
-        Scope("token", tenant, pending.token),
-    )
+    """Whose limits it is held against: those of its hold."""
+    return names.parse_scopes(pending.tenant, pending.scopes)
 
 
 def _packed(pending: Pending) -> str:

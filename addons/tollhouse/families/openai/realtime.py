@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from decimal import Decimal
 from math import ceil
@@ -65,7 +66,7 @@ class Sums:
         return tuple(Charge(model, units, tier) for (model, tier), units in self._sums.items())
 
 
-class _Socket:
+class _Socket(ABC):
     """What both meters have: text and sound are counted as they pass by."""
 
     done = False
@@ -95,8 +96,9 @@ class _Socket:
     def finish(self) -> tuple[Charge, ...]:
         return self._sums.charges()
 
+    @abstractmethod
     def _message(self, data: bytes) -> None:
-        raise NotImplementedError
+        """Takes a message that may be read."""
 
     def _count(self, data: bytes, kind: bytes) -> None:
         for text in DELTA.findall(data):
