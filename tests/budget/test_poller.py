@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 from tests.budget.test_afterwards import HELD, World
 from tests.support.calls import lease
 from tests.support.clock import Clock
 
+from tollhouse.budget import poller
 from tollhouse.budget.afterwards import KEPT_S
 from tollhouse.budget.poller import FIRST_S, LIST_EVERY_S, LONGEST_S, SHARE, Poller
+from tollhouse.call import LateUsage, Pending
 from tollhouse.credential.lease import Lease, NoKey
 from tollhouse.dispatch.answer import Answer, UpstreamError
 from tollhouse.dispatch.breaker import Breakers, State
 from tollhouse.dispatch.outgoing import Outgoing
+from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger
 from tollhouse.ledger.store.client import connect
 from tollhouse.providers import Catalog
@@ -213,15 +217,76 @@ async def test_redis_is_away(polled: Polled, tmp_path: Path) -> None:
     await away.close()
 
 
-async def test_a_provider_that_says_nothing(polled: Polled) -> None:
-    """A cancellation goes through, and harms no breaker."""
+async def test_a_gateway_that_stops_drops_what_it_asks_for(polled: Polled) -> None:
+    """That harms no breaker, and the call waits on."""
     await polled.world.waiting()
     await polled.pass_(0)
+    asked = asyncio.Event()
 
     async def silence(outgoing: Outgoing, *, budget_s: float) -> Answer:
-        raise asyncio.CancelledError
+        asked.set()
+        return await asyncio.Future()
 
     polled.provider.send = silence  # type: ignore[method-assign]
-    with pytest.raises(asyncio.CancelledError):
-        await polled.pass_(FIRST_S)
+    turn = asyncio.create_task(polled.pass_(FIRST_S))
+    await asyncio.wait_for(asked.wait(), 30)
+    await polled.first.stop()
+    await turn
     assert await polled.world.money() == (0, HELD.nano_usd)
+    assert polled.breakers.of("api.openai.com", lease().secret.digest).state is State.CLOSED
+
+
+async def test_a_long_answer_holds_up_no_other(
+    polled: Polled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read over many turns, as long as it brings something: the results of a batch have
+    gigabytes. It is asked for once."""
+    monkeypatch.setattr(poller, "TURN_S", 0.0)
+    await polled.world.waiting()
+    await polled.pass_(0)
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    parts = [json.dumps(OVER).encode(), b""]
+
+    async def read() -> bytes:
+        await go_on.wait()
+        return parts.pop(0)
+
+    asked: list[Outgoing] = []
+
+    async def send(outgoing: Outgoing, *, budget_s: float) -> Answer:
+        asked.append(outgoing)
+        begun.set()
+        return Answer(200, [("content-type", "application/json")], read, lambda: None)
+
+    polled.provider.send = send  # type: ignore[method-assign]
+    await polled.pass_(FIRST_S)
+    await asyncio.wait_for(begun.wait(), 30)
+    await polled.pass_(LONGEST_S)
+    assert len(asked) == 1
+    assert await polled.world.money() == (0, HELD.nano_usd)
+    settle, settled = polled.world.afterwards.settle, asyncio.Event()
+
+    async def settle_and_say(pending: Pending, seen: LateUsage) -> None:
+        await settle(pending, seen)
+        settled.set()
+
+    monkeypatch.setattr(polled.world.afterwards, "settle", settle_and_say)
+    go_on.set()
+    await asyncio.wait_for(settled.wait(), 30)
+    assert await polled.world.money() == (160_000, 0)
+
+
+async def test_what_another_version_has_written_is_forgotten_in_the_end(
+    polled: Polled, redis: Redis
+) -> None:
+    """Else it would count as one that waits for as long as its tenant has others."""
+    await polled.world.waiting()
+    key = names.later_key("acme")
+    for field, record in (("openai new", {"since": polled.world.now, "more": 1}), ("x y", [])):
+        await redis.hset(key, field, json.dumps(record))  # type: ignore[misc]
+    await polled.pass_(0)
+    await polled.pass_(FIRST_S)
+    waiting = await polled.world.afterwards.waiting("acme")
+    assert sorted(waiting) == ["openai new", "openai resp_1", "x y"]
+    await polled.pass_(KEPT_S)
+    assert await polled.world.afterwards.waiting("acme") == []

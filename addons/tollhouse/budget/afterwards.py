@@ -93,9 +93,15 @@ class Afterwards:
         return await self.at(tenant, field_of(provider, object_id))
 
     async def at(self, tenant: str, field: str) -> Pending | None:
-        """The same, by one of `waiting`."""
+        """The same, by one of `waiting`. What another version has written is left to it, until the
+        ledger has swept its hold."""
         text = await self._ledger.run_script("later_get", [names.later_key(tenant)], [field])
-        return None if text is None else _unpacked(text)
+        if text is None:
+            return None
+        pending = _unpacked(text)
+        if pending is None and self._now() - _since(text) >= KEPT_S:
+            await self._end(tenant, field, text.decode("utf-8", "replace"))
+        return pending
 
     async def waiting(self, tenant: str) -> list[str]:
         """A name for each call of the tenant that waits."""
@@ -121,8 +127,11 @@ class Afterwards:
 
     async def forget(self, pending: Pending) -> None:
         """It is not asked for any more."""
-        arguments = [field_of(pending.provider, pending.object), _packed(pending)]
-        await self._ledger.run_script("later_end", [names.later_key(pending.tenant)], arguments)
+        field = field_of(pending.provider, pending.object)
+        await self._end(pending.tenant, field, _packed(pending))
+
+    async def _end(self, tenant: str, field: str, record: str) -> None:
+        await self._ledger.run_script("later_end", [names.later_key(tenant)], [field, record])
 
 
 class Recall:
@@ -176,3 +185,12 @@ def _unpacked(text: bytes) -> Pending | None:
         return Pending(**told, held=held, extra=extra)
     except (ValueError, TypeError, AttributeError, KeyError):
         return None
+
+
+def _since(text: bytes) -> float:
+    """Since when the call of a record waits, which every version writes; 0 for what is no record."""
+    try:
+        since = json.loads(text)["since"]
+    except (ValueError, TypeError, KeyError):
+        return 0.0
+    return since if isinstance(since, int | float) else 0.0

@@ -36,9 +36,13 @@ LONGEST_S: Final = 600.0
 AT_ONCE: Final = 8
 LIST_EVERY_S: Final = 2.0
 _LEASE_MS: Final = 60_000
-_TURN_S: Final = 40.0
-"""The most time of one turn: less than the lease."""
-_ONE_S: Final = 30.0
+_LIST_S: Final = 10.0
+SILENCE_S: Final = 30.0
+"""To the head of an answer, and from one piece of it to the next."""
+TURN_S: Final = 30.0
+"""How long a turn waits for those that it has started. With `_LIST_S` it is less than the lease."""
+_WHOLE_S: Final = 1_800.0
+"""To the end of an answer: the results of a batch have gigabytes."""
 _MOST_KNOWN: Final = 100_000
 _HEADERS: Final = (("accept", "application/json"), ("user-agent", "tollhouse"))
 
@@ -86,27 +90,32 @@ class Poller:
         self.due: dict[tuple[str, str], float] = {}
         """Tenant and name of each call that waits -> when its answer is asked for. It is empty in a gateway without the
         lease."""
+        self._looks: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     async def turn(self) -> None:
         """Called about once a second. Raises nothing but a cancellation."""
         try:
             if not await self._lease(_LEASE_MS):
                 self.due.clear()
+                await self._stop_looking()
                 return
-            async with asyncio.timeout(_TURN_S):
+            async with asyncio.timeout(_LIST_S):
                 await self._list()
-                now = self._clock()
-                late = sorted((at, key) for key, at in self.due.items() if at <= now)
-                await asyncio.gather(*(self._look(*key) for _, key in late[:AT_ONCE]))
+            if started := self._start_looking():
+                # A long answer goes on in the turns that follow.
+                await asyncio.wait(started, timeout=TURN_S)
         except LedgerUnavailable as error:
             log.warning("answers in the background are not asked for (%s)", error)
         except TimeoutError:
-            log.warning("answers in the background could not be asked for in time")
+            log.warning(
+                "Redis did not say in time which calls wait for an answer in the background"
+            )
         except Exception:
             log.exception("answers in the background could not be asked for; it is tried again")
 
     async def stop(self) -> None:
-        """Gives the lease back."""
+        """Stops those that it asks for, and gives the lease back."""
+        await self._stop_looking()
         try:
             await self._lease(0)
         except LedgerUnavailable as error:
@@ -140,6 +149,33 @@ class Poller:
         for key in there:
             if len(self.due) < _MOST_KNOWN:
                 self.due.setdefault(key, now + self._first_s)
+
+    def _start_looking(self) -> list[asyncio.Task[None]]:
+        now = self._clock()
+        late = sorted(
+            (at, key) for key, at in self.due.items() if at <= now and key not in self._looks
+        )
+        started = []
+        for _, key in late[: AT_ONCE - len(self._looks)]:
+            self._looks[key] = task = asyncio.create_task(self._look_safely(key))
+            started.append(task)
+        return started
+
+    async def _stop_looking(self) -> None:
+        tasks = list(self._looks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _look_safely(self, key: tuple[str, str]) -> None:
+        try:
+            await self._look(*key)
+        except LedgerUnavailable as error:
+            log.warning("an answer in the background is asked for later (%s)", error)
+        except Exception:
+            log.exception("an answer in the background could not be asked for; it is tried again")
+        finally:
+            del self._looks[key]
 
     async def _look(self, tenant: str, field: str) -> None:
         """Asks for one answer. Whatever goes wrong, it is asked for again later."""
@@ -176,8 +212,8 @@ class Poller:
             log.warning("the answer of call %s is asked for later (%s)", pending.call_id, error)
             return None
         try:
-            async with asyncio.timeout(_ONE_S):
-                return await self._answered(pending, provider, lease, breaker)
+            async with asyncio.timeout(SILENCE_S) as limit:
+                return await self._answered(pending, provider, lease, breaker, limit)
         except UpstreamError as error:
             breaker.failure()
             log.warning("the answer of call %s is asked for later (%s)", pending.call_id, error.why)
@@ -190,7 +226,12 @@ class Poller:
         return None
 
     async def _answered(
-        self, pending: Pending, provider: Provider, lease: Lease, breaker: Breaker
+        self,
+        pending: Pending,
+        provider: Provider,
+        lease: Lease,
+        breaker: Breaker,
+        limit: asyncio.Timeout,
     ) -> LateUsage | None:
         headers = (*_HEADERS, *provider.free_call_headers)
         outgoing = Outgoing(provider, pending.host, "GET", pending.path, headers, None, lease)
@@ -212,7 +253,10 @@ class Poller:
                 return None
             meter: LateMeter = make(pending.facts, AnswerHead(answer.status, answer.headers))
             redactor = Redactor([lease.secret])
+            now = asyncio.get_running_loop().time
+            end = now() + _WHOLE_S
             async for chunk in answer.chunks():
+                limit.reschedule(min(now() + SILENCE_S, end))
                 meter.feed(redactor.feed(chunk))
             meter.feed(redactor.finish())
             meter.flush()
