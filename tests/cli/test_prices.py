@@ -161,6 +161,29 @@ def test_models_of_a_list_without_a_price_are_named(run: Any) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        "dall-e-*",
+        "omni-moderation-*",
+        "cohere/rerank-v3*",
+        "openrouter/*:free",
+        "bedrock/us.amazon.nova-*",
+        "bedrock/*nova-lite*",
+        "openai/gpt-4o-mini-2024*",
+        "azure/my-deployment",
+    ],
+)
+def test_a_model_with_a_price_is_no_finding(run: Any, model: str) -> None:
+    """Whatever table it is from, wherever the pattern's text stands in it, and behind a deployment."""
+    more = (
+        f'[projects.p]\ntenant = "acme"\nmodels = ["{model}"]\n'
+        '[providers.azure]\nhosts = ["x.openai.azure.com"]\n[providers.azure.models]\nmy-deployment = "gpt-4o"\n'
+    )
+    code, out, _ = run("check", "--json", more=more)
+    assert (code, json.loads(out)["findings"]) == (0, [])
+
+
 def test_models_that_were_used_without_a_price_are_named(tmp_path: Path, redis_url: str) -> None:
     """By the sums that Redis keeps of each project: exit 1."""
 

@@ -23,8 +23,8 @@ from tollhouse.cli.common import (
 
 if TYPE_CHECKING:
     from tollhouse.config.load import Config
-    from tollhouse.prices.table import PriceTable
-    from tollhouse.providers import Catalog
+    from tollhouse.prices.table import Found, PriceTable
+    from tollhouse.providers import Catalog, Provider
 
 _USED_S = 30 * 86_400.0
 """Models that were used within this time are looked at."""
@@ -243,12 +243,14 @@ def _listed(
     for name, project in config.projects.items():
         for text in project.models:
             before, slash, model = text.partition("/")
-            at = [p.price_id for p in providers.providers if not slash or p.name == before]
+            at = [p for p in providers.providers if not slash or p.name == before]
             model = model if slash else text
             glob = "*" in model or "?" in model or "[" in model
             priced = any(
-                table.fits(each, model) if glob else has_price(table.found(each, model), now)
-                for each in dict.fromkeys(at)
+                table.fits(each.price_id, model)
+                if glob
+                else has_price(_found(table, each, model), now)
+                for each in at
             )
             if not priced:
                 why = "no model that it fits has a price" if glob else "it has no price"
@@ -265,5 +267,10 @@ def _used(
         provider = providers.by_name(name)
         if provider is None or not model:
             continue
-        if not has_price(table.found(provider.price_id, model), now):
+        if not has_price(_found(table, provider, model), now):
             yield _finding(str(text), "used", "it has no price")
+
+
+def _found(table: PriceTable, provider: Provider, name: str) -> Found | None:
+    """The price of a name that calls use: of the model behind it, if it is a deployment's."""
+    return table.found(provider.price_id, provider.models.get(name, name))

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from tollhouse.prices.patterns import may_mean, meet
 from tollhouse.prices.rates import PricedModel, Rates, exact
 
 CHECKED: Final = "2026-11-23"
@@ -172,6 +173,17 @@ def model(price_id: str, name: str) -> PricedModel | None:
                 )
             )
     return None
+
+
+def fits(price_id: str, pattern: str) -> bool:
+    """Whether a model of this table, or a free one, fits ``pattern`` (in lower case)."""
+    owner = SHARED.get(price_id, price_id)
+    rows = (*((m.price_id, m.model) for m in MODELS), *((other, name) for other, name, _ in FREE))
+    return any(
+        owner == other
+        and (may_mean(("ends", name[1:]), pattern) if name[0] == "*" else meet(name, pattern))
+        for other, name in rows
+    )
 
 
 def source_of(price_id: str, name: str, model: str = "") -> str:

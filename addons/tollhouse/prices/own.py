@@ -7,6 +7,7 @@ from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
+from tollhouse.prices.patterns import meet
 from tollhouse.prices.rates import PricedModel, Rate, Rates, exact
 
 _PER_MILLION: Final = (
@@ -63,12 +64,9 @@ class OwnPrices:
         return found
 
     def fits(self, price_id: str, pattern: str) -> bool:
-        """Whether an entry is for a model that ``pattern`` fits, or for all that it fits."""
+        """Whether an entry is for a model that ``pattern`` fits."""
         key = f"{price_id}/{pattern}".lower()
-        return any(
-            fnmatchcase(own, key) or fnmatchcase(key, own)
-            for own in (*self._exact, *(glob for glob, _ in self._globs))
-        )
+        return any(meet(own, key) for own in (*self._exact, *(glob for glob, _ in self._globs)))
 
     def of(self, price_id: str) -> list[Rates]:
         """All rates of a provider's entries."""

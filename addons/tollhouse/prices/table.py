@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -16,6 +15,7 @@ from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.prices import builtin, factors, sums
 from tollhouse.prices.factors import PLAIN, Ratio
 from tollhouse.prices.own import OF_NO_TOKENS, Override, OwnPrices
+from tollhouse.prices.patterns import may_mean
 from tollhouse.prices.rates import PricedModel, PricedProvider, Rates, find
 
 CACHED_NAMES: Final = 2048
@@ -245,12 +245,13 @@ class PriceTable:
 
     def fits(self, provider_id: str, pattern: str) -> bool:
         """Whether any model that ``pattern`` fits can have a price, as far as names are known."""
-        if self.own.fits(provider_id, pattern):
+        pattern = pattern.lower()
+        if self.own.fits(provider_id, pattern) or builtin.fits(provider_id, pattern):
             return True
         start = self._table.get(provider_id)
         owners = () if start is None else (provider_id, *start.fallback)
         return any(
-            names_fit(model.match, pattern.lower())
+            may_mean(model.match, pattern)
             for owner in owners
             if owner in self._table
             for model in self._table[owner].models
@@ -326,18 +327,6 @@ def _asked_only(known: Iterable[str]) -> frozenset[str]:
     """Tiers that a call gets only if it asks for them. ``fast`` is Claude's ``speed`` where there is
     no ``priority``, and else OpenAI's other name for that one."""
     return frozenset({*_WHATEVER, *(() if "priority" in known else ("fast",))})
-
-
-def names_fit(match: tuple[str, object], pattern: str) -> bool:
-    """Whether a name that ``match`` means may fit ``pattern`` (with ``*`` and ``?``)."""
-    kind, what = match
-    if kind in ("or", "and"):
-        parts = [names_fit(part, pattern) for part in what]  # type: ignore[attr-defined]
-        return any(parts)
-    if kind == "in":
-        return any(fnmatchcase(name, pattern) for name in what)  # type: ignore[attr-defined]
-    stem = pattern.rstrip("*")
-    return kind == "starts" and (fnmatchcase(str(what), pattern) or str(what).startswith(stem))
 
 
 def _all_rates(model: PricedModel) -> Iterable[Rates]:
