@@ -27,7 +27,7 @@ from tests.dispatch.played import (
     with_length,
 )
 from tests.families.tiny import TINY
-from tests.support.calls import admitted, requested
+from tests.support.calls import admitted, pending, requested
 from tests.support.clock import Clock
 from tests.support.values import replace
 
@@ -438,3 +438,19 @@ async def test_nothing_is_read_on_for_nothing() -> None:
     async with asyncio.timeout(5):
         await trip.delivery.read_on()
     assert trip.outcome(End.LEFT).end is End.STREAMED
+
+
+@pytest.mark.parametrize(("status", "seen"), [(200, True), (206, False)])
+async def test_a_part_of_an_answer_tells_no_usage_of_a_call_before_it(
+    status: int, seen: bool
+) -> None:
+    """A client's ``Range`` chooses the part, and the call would be charged by it."""
+    body = {"id": "resp_1", "status": "completed", "model": "gpt-4o"}
+    body["usage"] = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}  # type: ignore[assignment]
+    of = asked_for(b"", method="GET", path="/v1/responses/resp_1")
+    later = pending(path="/v1/responses/resp_1")
+    given = (status, OF_JSON, [json.dumps(body).encode()])
+    trip = await Trip(Provider(given), replace(of, pending=later)).run()
+    told = settled(trip).seen
+    assert (told is not None) is seen
+    assert told is None or told.charges[0].units.output == 2

@@ -14,6 +14,7 @@ from tollhouse.call import (
     Arrival,
     Covered,
     Identity,
+    Pending,
     Project,
     Requested,
     RequestHead,
@@ -141,3 +142,27 @@ class HeldFor:
     """The least that a hold is: whose limits it is held against."""
 
     scopes: tuple[Scope, ...]
+
+
+def pending(path: str, facts: str = "") -> Pending:
+    """A call of `admitted`'s project whose usage comes later, from ``path``."""
+    return Pending(
+        call_id="call-1",
+        tenant="acme",
+        project="app",
+        scopes="",
+        provider="openai",
+        price_id="openai",
+        host=HOST,
+        object=path.rpartition("/")[2],
+        path=path,
+        facts=facts,
+        model="gpt-4o",
+        deployment="",
+        dearest=False,
+        at=0.0,
+        since=0.0,
+        held=Amount(),
+        extra=Amount(),
+        carried={},
+    )

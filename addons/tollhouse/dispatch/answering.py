@@ -87,11 +87,9 @@ class Answering:
         family = self._admitted.provider.family
         meter: Callable[[], Meter] = partial(family.meter, requested.asked, head)
         self._shows = (
-            requested.pending is not None
-            and family.late_meter is not None
-            and 200 <= answer.status < 300
+            requested.pending is not None and family.late_meter is not None and answer.status == 200
         )
-        """The answer may tell the usage of a call before it."""
+        """The answer may tell the usage of a call before it. One to a ``Range`` (206) tells a part of it."""
         if self._shows and requested.pending is not None and family.late_meter is not None:
             meter = partial(family.late_meter, requested.pending.facts, head)
         makes = requested.admitted.operation.objects == "makes" and 200 <= answer.status < 300
