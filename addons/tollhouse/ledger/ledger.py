@@ -51,6 +51,8 @@ DEADLINE_S: Final = 60.0
 STREAM_LENGTH: Final = 100_000
 """About how many records a tenant's stream keeps (``MAXLEN ~``)."""
 _GRANTS_KEPT: Final = 1000
+_MOST_PREFIXES: Final = 2_000
+"""About 2 kB each. Sessions have scopes of their own, and their number has no bound."""
 _SWEEP_EVERY_S: Final = 1.0
 SWEEP_AT_ONCE: Final = 100
 RENEW_AT_ONCE: Final = 64
@@ -433,7 +435,7 @@ class Ledger:
         if found is None:
             if not scopes and not tenant:
                 raise ValueError("a call charges at least one scope")
-            if len(self._prefixes) > 10_000:
+            if len(self._prefixes) >= _MOST_PREFIXES:
                 self._prefixes.clear()
             tenant = tenant or scopes[0].tenant
             packed = Prefix(load_script(script, self._clock), names.script_keys(tenant, scopes))
