@@ -135,6 +135,12 @@ def broken(change: str) -> bytes:
             model["prices"] = {"input_mtok": float("nan")}
         case "a price too fine":
             model["prices"] = {"input_mtok": 1e-12}
+        case "a price without end":
+            model["prices"] = {"input_mtok": 77}
+            return packed(document).replace(b"77", b"1e99999999")
+        case "a price without number":
+            model["prices"] = {"input_mtok": 77}
+            return packed(document).replace(b"77", b"1e9999999999999999999999")
         case "a model without prices":
             del model["prices"]
         case "no UTF-8":
@@ -163,6 +169,8 @@ def broken(change: str) -> bytes:
         ("a price below 0", "a price must be a number of at least 0"),
         ("NaN", "NaN is no price"),
         ("a price too fine", "more decimals than can be kept"),
+        ("a price without end", "has at most 30 digits"),
+        ("a price without number", "that can be read"),
         ("a model without prices", "has no 'prices', or an entry has none"),
         ("no UTF-8", "can't decode byte"),
         ("half of it", "cannot|Expecting|Unterminated|that can be read"),

@@ -36,7 +36,9 @@ def test_a_price_is_kept_exactly(price: str, per: int, expected: int) -> None:
     assert exact(Decimal(price), per) == expected
 
 
-@pytest.mark.parametrize("price", ["0.0000000001", "-1", "NaN", "Infinity"])
+@pytest.mark.parametrize(
+    "price", ["0.0000000001", "-1", "NaN", "Infinity", "1e999999", "1e-999999"]
+)
 def test_what_cannot_be_kept_exactly_is_an_error(price: str) -> None:
     """Never rounded in silence."""
     with pytest.raises(ValueError, match="price"):

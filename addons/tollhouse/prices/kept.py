@@ -101,7 +101,7 @@ def judged(content: bytes, before: Snapshot, now: float) -> Snapshot:
         raise PriceFileError(
             f"it has no {error.args[0]!r}, or an entry has none; take a whole data.json of genai-prices (v2)"
         ) from None
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, ArithmeticError) as error:
         raise PriceFileError(
             f"it is not a data.json of genai-prices (v2) that can be read: {str(error)[:200]}"
         ) from None

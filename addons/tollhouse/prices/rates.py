@@ -19,6 +19,8 @@ is exact for a millisecond so. A tuple is ``(rate, start, rate, start, rate...)`
 PARTS_PER_NANO: Final = 9_000_000
 """Ninths of a femto-dollar in a nano-dollar."""
 _PARTS_PER_USD: Final = PARTS_PER_NANO * 10**9
+_MOST_DIGITS: Final = 30
+"""On each side of the decimal point."""
 
 
 class Rates(NamedTuple):
@@ -78,6 +80,9 @@ def exact(price: Decimal, per: int) -> int:
     and at least 0."""
     if not price.is_finite() or price < 0:
         raise ValueError(f"a price must be a number of at least 0, not {price}")
+    if price and not -_MOST_DIGITS < price.adjusted() < _MOST_DIGITS:
+        # The whole numbers that it would be made of have as many digits as its exponent says.
+        raise ValueError(f"a price has at most {_MOST_DIGITS} digits, and this is {price}")
     numerator, denominator = price.as_integer_ratio()
     rate, rest = divmod(numerator * _PARTS_PER_USD, denominator * per)
     if rest:
