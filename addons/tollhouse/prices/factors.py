@@ -117,6 +117,7 @@ TIERS: Final[dict[tuple[str, str], tuple[Ratio, str]]] = {
     ("google", "batch"): (_HALF, "https://ai.google.dev/gemini-api/docs/batch-api"),
     ("mistral", "batch"): (_HALF, "https://docs.mistral.ai/capabilities/batch/"),
     ("groq", "batch"): (_HALF, "https://console.groq.com/docs/batch"),
+    ("x-ai", "batch"): (_HALF, "https://docs.x.ai/developers/advanced-api-usage/batch-api"),
     ("aws", "batch"): (
         _HALF,
         "https://docs.aws.amazon.com/bedrock/latest/userguide/capacity-limits-cost-optimization.html",
