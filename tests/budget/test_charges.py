@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.budget.priced import FREE, HELD, PRICES, a_call
+from tests.support.calls import pending
 from tests.support.values import replace
 
 from tollhouse.budget.charges import Charged, Charges, starts_job
 from tollhouse.budget.hold import CallHold
-from tollhouse.call import Amount, Attempt, ChargedBy, End, Outcome, Project, Requested
+from tollhouse.call import Amount, Attempt, ChargedBy, End, LateUsage, Outcome, Project, Requested
 from tollhouse.families.base import Operation
 from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.ledger.limits import MAX_AMOUNT
@@ -790,6 +791,20 @@ def test_whole_answers_without_usage_are_counted() -> None:
     ):
         prices.charge(hold, Outcome(end, 200, metered=True, streamed=True, charges=charges))
     assert prices.without_usage == {"openai": 2}
+
+
+def test_a_usage_that_does_not_come_to_its_total(caplog: pytest.LogCaptureFixture) -> None:
+    """It is counted by provider each time, and said once for each model; also one that comes later."""
+    prices = Charges(REAL)
+    hold = hold_of(a_call(), prices)
+    [own] = bill(7, 2)
+    odd = own._replace(uneven=True)
+    for charge in (own, odd, odd, odd._replace(model="other")):
+        prices.charge(hold, Outcome(End.WHOLE, 200, metered=True, charges=(charge,)))
+    prices.late(pending("/v1/responses/resp_1"), LateUsage((odd,)))
+    assert prices.totals.uneven == {"openai": 4}
+    assert len(caplog.messages) == 3
+    assert "7 tokens of input and 2 of output" in caplog.messages[0]
 
 
 def test_a_deployment_costs_what_its_model_costs(caplog: pytest.LogCaptureFixture) -> None:

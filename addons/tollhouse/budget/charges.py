@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
-from tollhouse.budget.cross_check import CrossCheck
+from tollhouse.budget.cross_check import CrossCheck, Totals
 from tollhouse.budget.growth import TOKENS_PER_SECOND
 from tollhouse.budget.hold import CallHold, enlarged
 from tollhouse.call import Amount, ChargedBy, End, LateUsage, Outcome, Pending, Requested
@@ -35,6 +35,7 @@ class Charges:
         self._prices = prices
         self.without_usage: Counter[str] = Counter()
         """Whole answers of metered operations that told no usage, by provider: since the start."""
+        self.totals = Totals()
         self._served = CrossCheck()
 
     def amount(self, requested: Requested, estimate: Estimate) -> tuple[Amount, bool]:
@@ -153,6 +154,11 @@ class Charges:
             case _ if outcome.meter_failed:
                 return self._at_least_held(hold, outcome, "hold")
             case End.WHOLE | End.STREAMED if outcome.charges:
+                self.totals(
+                    hold.requested.admitted.provider.name,
+                    hold.requested.asked.model,
+                    outcome.charges,
+                )
                 return self._counted(hold, outcome.charges, "usage")
             case End.STREAMED if not fixed:
                 self.without_usage[hold.requested.admitted.provider.name] += 1
@@ -289,6 +295,7 @@ class Charges:
             return pending.extra, "hold" if pending.extra.nano_usd else "none"
         terms = _Terms(pending.price_id, pending.host, pending.model, pending.at, pending.dearest)
         charges = seen.charges
+        self.totals(pending.provider, pending.model, charges)
         if pending.deployment:
             charges = (charges[0]._replace(model=pending.model), *charges[1:])
         cost = self._sum(terms, charges, pending.held.nano_usd)

@@ -1,13 +1,15 @@
-"""Whether a deployment answers as the model that ``[providers.x.models]`` says. Prices go by that table, so a wrong line in it
-is said in the log."""
+"""What an answer says twice, or the configuration says as well, held against each other. A mismatch is said in the log."""
 
 from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
 from tollhouse.call import Requested
+from tollhouse.families.units import Charge
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +28,8 @@ def same_model(one: str, other: str) -> bool:
 
 
 class CrossCheck:
-    """Says each mismatch once. It is used on the loop only."""
+    """Whether a deployment answers as the model that ``[providers.x.models]`` says: prices go by that table. Says each mismatch
+    once. It is used on the loop only."""
 
     def __init__(self) -> None:
         self._said: set[tuple[str, str, str, str]] = set()
@@ -48,4 +51,28 @@ class CrossCheck:
                 "[providers.%s.models] says that %a is %a, and it answers as %a; calls cost what %a costs: correct the table "
                 "if that is wrong",
                 *(provider, asked.deployment[:80], asked.model[:80], served[:80], asked.model[:80]),
+            )
+
+
+class Totals:
+    """Whether the counts of a usage come to its own total. It is used on the loop only."""
+
+    def __init__(self) -> None:
+        self.uneven: Counter[str] = Counter()
+        """Answers whose counts do not, by provider."""
+        self._said: set[tuple[str, str]] = set()
+
+    def __call__(self, provider: str, model: str, charges: Iterable[Charge]) -> None:
+        """Counts the answer, and says it once for a ``model``."""
+        odd = next((charge for charge in charges if charge.uneven), None)
+        if odd is None:
+            return
+        self.uneven[provider] += 1
+        found = provider, odd.model or model
+        if found not in self._said and len(self._said) < _MOST:
+            self._said.add(found)
+            log.warning(
+                "%s: a usage of %a does not come to its own total; %d tokens of input and %d of output are charged: see whether "
+                "there are counts that this version does not know",
+                *(provider, found[1][:80], odd.units.input, odd.units.output),
             )

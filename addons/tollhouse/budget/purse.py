@@ -80,6 +80,11 @@ class Purse:
         """Of `Charges`."""
         return self._charges.without_usage
 
+    @property
+    def uneven(self) -> Mapping[str, int]:
+        """Of `Totals`."""
+        return self._charges.totals.uneven
+
     async def __call__(self, requested: Requested, exchange: Interruptible) -> Covered:
         """Refuses 402, 403 (unpriced), 429 and 503 (the ledger is away). May lower the request's output cap."""
         amount, priced = self._charges.amount(requested, requested.estimate)

@@ -93,6 +93,8 @@ class Charge(NamedTuple):
     calls: int = 1
     """The units are the sum of so many requests of a batch. A rate that goes by the input of one
     request goes by the mean."""
+    uneven: bool = False
+    """The counts that the answer gives do not come to the total that it gives beside them."""
 
 
 class Estimate(NamedTuple):

@@ -121,6 +121,14 @@ class _Ours(Collector):
         for name in {**parts.relay.meter_faults, **parts.purse.without_usage}:
             unsaid.add_metric([name], parts.purse.without_usage.get(name, 0))
         yield unsaid
+        uneven = CounterMetricFamily(
+            "tollhouse_uneven_usages",
+            "Answers whose counts of tokens do not come to the total that they give.",
+            labels=["provider"],
+        )
+        for name in {**parts.relay.meter_faults, **parts.purse.uneven}:
+            uneven.add_metric([name], parts.purse.uneven.get(name, 0))
+        yield uneven
         waiting = parts.spool.waiting + len(parts.purse.unsettled)
         yield _gauge(
             "tollhouse_spooled_settles", "Charges that Redis has not been told yet.", waiting

@@ -486,3 +486,14 @@ def test_what_a_tool_of_free_text_is_given_is_output() -> None:
         b"data: " + json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode() + b"\n\n"
     )
     assert meter.output_seen == 100
+
+
+@pytest.mark.parametrize(
+    ("total", "uneven"), [(42, False), (None, False), (0, False), (43, True), (30, True)]
+)
+def test_counts_that_do_not_come_to_their_total(total: int | None, uneven: bool) -> None:
+    """They are charged as they stand, and the charge says so. A total of 0 is none."""
+    meter = JsonMeter()
+    meter.feed(json.dumps({"model": "m", "usage": {**_COUNTS, "total_tokens": total}}).encode())
+    meter.flush()
+    assert meter.finish() == (Charge("m", _USAGE, uneven=uneven),)

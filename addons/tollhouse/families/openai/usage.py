@@ -48,6 +48,11 @@ def usage_of(value: object) -> Units | None:
     )
 
 
+def is_uneven(value: Mapping[str, Any], units: Units) -> bool:
+    """Whether ``units``, read from a ``usage``, do not come to its ``total_tokens``."""
+    return (count_of(value.get("total_tokens")) or units.tokens) != units.tokens
+
+
 def count_of(value: object) -> int | None:
     """A count; None for what is none."""
     if isinstance(value, float) and value.is_integer():
@@ -117,6 +122,7 @@ class Told:
         self.tier = ""
         self.error = ""
         self._paid: int | None = None
+        self._uneven = False
         self._each: tuple[tuple[str, Units], ...] = ()
         """The counts of each model of a system of several."""
         self._sources = 0
@@ -155,6 +161,7 @@ class Told:
         if usage is not None:
             self.usage, self._paid = usage, paid_of(value)
             if isinstance(value, Mapping):
+                self._uneven = is_uneven(value, usage)
                 self._sources = count_of(value.get("num_sources_used")) or 0
 
     def _read_tools(self, choices: object) -> None:
@@ -180,9 +187,9 @@ class Told:
         if self.usage is None:
             return ()
         if self._paid is not None:
-            return (Charge(self.model, self.usage, self.tier, self._paid),)
+            return (Charge(self.model, self.usage, self.tier, self._paid, uneven=self._uneven),)
         each = self._each or ((self.model, self.usage),)
-        own = tuple(Charge(model, units, self.tier) for model, units in each)
+        own = tuple(Charge(model, units, self.tier, uneven=self._uneven) for model, units in each)
         uses = Counter(self._tools.values())
         if self._sources:
             uses["live_search"] = self._sources
