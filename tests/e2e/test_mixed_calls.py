@@ -1,6 +1,6 @@
 """Calls of all families at once, some of which end in the middle: the lines are the provider's own book.
 
-There are 200 calls; ``MIXED_CALLS=1000`` in the environment makes as many of them.
+There are 1,000 calls; ``MIXED_CALLS=100`` in the environment makes as many of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support.gateway import REAL_KEY, Road, open_road
 from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_script import Behaviour, reply
 
-CALLS = int(os.environ.get("MIXED_CALLS", "200"))
+CALLS = int(os.environ.get("MIXED_CALLS", "1000"))
 AT_ONCE = 8
 RUNTIME = "bedrock-runtime.us-east-1.amazonaws.com"
 JSON = [("content-type", "application/json")]
