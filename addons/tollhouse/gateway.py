@@ -10,10 +10,12 @@ gates       Locate   which provider is meant                admit/gate.py, autho
             Open     whether method and path are open       admit/gate.py
             Place    a body that is still coming has one    budget/place.py
             ReadBody what is asked, and the estimate        admit/reading.py
+            ByModel  the provider, at the base URL          admit/by_model.py
             Models   the project's list of models           admit/models.py
             Recall   the earlier call that an answer tells of  budget/afterwards.py
             Purse    the hold                               budget/purse.py, fail_open.py
             KeyCache the key, leased                        credential/cache.py
+            KeptObjects  whose the named objects are        accounts/objects.py
 dispatch    Relay    breaker, attempts, answer, meter       dispatch/relay.py
 settle      Purse, then Book: the line                      budget/purse.py, book.py
 beside      what they are opened from, and Keeper           stores.py, budget/keeper.py

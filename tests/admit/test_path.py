@@ -121,6 +121,8 @@ def test_an_encoded_slash_makes_no_other_segments(inside: str) -> None:
         ("key", "", [""]),
         ("access_token=s&oauth_token=t&authorization=u", "", ["s", "t", "u"]),
         ("keys=s&monkey=t", "keys=s&monkey=t", []),
+        ("x-api-key=s&X-Goog-Api-Key=t&bearer_token=u", "", ["s", "t", "u"]),
+        ("AWSAccessKeyId=s&Signature=t&a=b", "a=b", ["s", "t"]),
         (
             "X-Amz-Credential=s&x-amz-signature=t&x%2Damz-security-token=u&a=b",
             "a=b",

@@ -24,7 +24,7 @@ async def test_a_tenant_leaves_threads_to_others() -> None:
         asyncio.create_task(readers.run("busy", slow, f"busy-{number}")) for number in range(8)
     ]
     assert await readers.run("other", lambda: "read") == "read"
-    assert sorted(begun) == ["busy-0", "busy-1"]
+    assert set(begun) <= {"busy-0", "busy-1"}
     go_on.set()
     assert await asyncio.gather(*slows) == [f"busy-{number}" for number in range(8)]
 

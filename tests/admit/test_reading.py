@@ -352,3 +352,7 @@ async def test_a_deployment_is_read_as_its_model() -> None:
     assert alone.estimate.units.output == 8_000
     other = await read(BODY, provider=provider)
     assert (other.asked.model, other.asked.deployment) == ("gpt-4o", "")
+    for body in (BODY | {"model": "Mine"}, BODY | {"fallbacks": ["SMALL"]}):
+        with pytest.raises(Refused) as refused:
+            await read(body, provider=provider)
+        assert "write it so" in (refused.value.denial.why or "")

@@ -95,6 +95,7 @@ def test_who_pays_of_any_provider() -> None:
         "openai-project",
         "anthropic-workspace-id",
         "x-goog-user-project",
+        "x-ms-spillover-deployment",
     }
     for provider in (OPENAI, ANTHROPIC):
         assert strip([(name, "x") for name in payers], provider, OURS) == []

@@ -8,6 +8,7 @@ from binascii import a2b_qp
 
 from tollhouse.accounts.token import carries_token
 from tollhouse.denial import Refused
+from tollhouse.providers import CREDENTIAL_HEADERS
 
 _ALLOWED = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")
 _QUERY = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@%/?\[\]|^`{}\"<>]*")
@@ -32,9 +33,13 @@ CREDENTIAL_PARAMETERS = frozenset(
         "x-amz-credential",
         "x-amz-security-token",
         "x-amz-signature",
+        "bearer_token",
+        "awsaccesskeyid",
+        "signature",
+        *CREDENTIAL_HEADERS,
     }
 )
-"""Query parameters in which providers take a credential (lower case)."""
+"""Query parameters in which providers take a credential (lower case), or in which a client may have written its header."""
 PAYER_PARAMETERS = frozenset({"quotauser", "userproject"})
 SHAPE_PARAMETERS = frozenset({"fields", "callback", "jsonp"})
 """Google's parameters that change an answer so that its usage can't be read; each of Google's is also taken with a ``$``

@@ -35,14 +35,25 @@ class BodySource(Protocol):
 
 def by_model(asked: Asked, models: Mapping[str, str]) -> Asked:
     """``asked`` with the names of models in place of those that ``models`` has (deployments,
-    profiles): prices, windows and a project's list go by models."""
+    profiles): prices, windows and a project's list go by models. Raises `Refused` for a name that
+    another case makes one of them: the provider may take it for that one."""
     if not models:
         return asked
+    for name in (asked.model, *asked.other_models):
+        if name not in models and (known := _in_another_case(name, models)) is not None:
+            raise Refused(
+                "bad_request", f"The model {name[:80]!a} is configured as {known!a}: write it so."
+            )
     model = models.get(asked.model)
     others = tuple(models.get(name, name) for name in asked.other_models)
     if model is None:
         return asked if others == asked.other_models else asked._replace(other_models=others)
     return asked._replace(model=model, other_models=others, deployment=asked.model)
+
+
+def _in_another_case(name: str, models: Mapping[str, str]) -> str | None:
+    folded = name.casefold()
+    return next((known for known in models if known.casefold() == folded), None)
 
 
 class ReadBody:

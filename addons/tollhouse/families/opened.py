@@ -137,7 +137,7 @@ class OpenedFamily(Family):
             route = self._respelled(method, path)
             if route is None:
                 route = self._own(method, path)
-            elif route.operation.cost in ("metered", "free"):
+            elif route.operation.cost in ("metered", "free", "job"):
                 return None
             if route is None:
                 return None

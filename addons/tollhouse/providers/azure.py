@@ -15,6 +15,9 @@ AZURE = Provider(
     slot=CredentialSlot("api-key"),
     # Azure API Management's, https://learn.microsoft.com/azure/api-management/api-management-subscriptions.
     other_slots=("ocp-apim-subscription-key",),
+    # Another deployment answers then, at its own price:
+    # https://learn.microsoft.com/azure/ai-foundry/openai/how-to/spillover-traffic-management.
+    who_pays=frozenset({"x-ms-spillover-deployment"}),
     free_call="/openai/v1/models",
     key_variables=("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN"),
     dialect=Dialect(usage_in_stream="on_request"),

@@ -64,6 +64,21 @@ def test_an_agent_chooses_its_models_itself() -> None:
         _asked("/v1/sessions", b'{"agent":1,"agent":2}')
 
 
+def test_what_a_session_may_use_is_named() -> None:
+    """Each of them has an owner."""
+    body = {
+        "agent": {"type": "agent", "id": "agent_1"},
+        "environment_id": "env_1",
+        "vault_ids": ["vlt_1"],
+        "resources": [{"type": "file", "file_id": "file_1"}],
+    }
+    asked = _asked("/v1/sessions", json.dumps(body).encode())
+    assert sorted(asked.objects) == ["agent_1", "env_1", "file_1", "vlt_1"]
+    matched = ANTHROPIC.match("POST", "/v1/deployments/dep_1/run")
+    assert matched is not None
+    assert matched.objects == ("dep_1",)
+
+
 def test_an_upload_keeps_its_content_type() -> None:
     """It is no JSON."""
     asked = _asked("/v1/files", b"\xff--x")

@@ -180,6 +180,13 @@ USAGE = {"input_tokens": 90, "output_tokens": 7}
         ({"usage": {"billed_units": USAGE, "tokens": {"input_tokens": 999}}}, units(90, 7)),
         ({"usage": {"inputTokens": 90, "outputTokens": 7}}, units(90, 7)),
         ({"usage": None, "id": "x"}, ()),
+        # What the client has sent is repeated there.
+        (
+            {"model": "m", "usage": USAGE, "metadata": {"model": "n", "usage": {}}},
+            units(90, 7, "m"),
+        ),
+        ({"metadata": {"usage": USAGE}}, ()),
+        ({"message": {"model": "n"}, "model": "m", "usage": USAGE}, units(90, 7, "m")),
         ({"content": {"usage": USAGE}}, ()),
         ([{"usage": USAGE}], ()),
         ("usage", ()),
@@ -251,7 +258,10 @@ def test_what_a_job_makes() -> None:
     for answer, ids in (
         ({"id": "batch_1", "usage": None}, ("batch_1",)),
         ({"name": "operations/7"}, ("operations/7",)),
-        ({"id": "a", "name": "b"}, ("a", "b")),
+        ({"id": "a", "name": "b"}, ("a",)),
+        ({"job_id": "job_1"}, ("job_1",)),
+        ({"batch": {"id": "batch_1", "name": "mine"}}, ("batch_1",)),
+        ({"finetuned_model": {"id": "ft_1"}}, ("ft_1",)),
         ({"id": 7}, ()),
         ({"id": "x" * 2_000}, ()),
     ):
@@ -312,6 +322,7 @@ def test_what_can_be_read_in_two_ways(body: bytes) -> None:
         ({"tools": [{"vector_store_ids": ["vs_1", "vs_2"]}]}, ("vs_1", "vs_2")),
         ({"container": {"type": "auto", "file_ids": ["f1"]}}, ("f1",)),
         ({"cachedContent": "cachedContents/1", "file_uri": "x"}, ("cachedContents/1", "x")),
+        ({"input_files": ["f1", "f2"], "input_dataset_id": "ds_1"}, ("ds_1", "f1", "f2")),
         ({"file_id": None, "thread_id": 7, "batch_id": ""}, ()),
         ({"a": {"file_id": "f1"}, "b": {"file_id": "f1"}}, ("f1",)),
     ],

@@ -19,6 +19,7 @@ from tollhouse.families.base import (
     Request,
 )
 from tollhouse.families.formats.document import Document, parsed, refuse
+from tollhouse.families.formats.generic import objects_of
 from tollhouse.families.formats.topmost import Topmost
 from tollhouse.families.units import Estimate, Units
 
@@ -55,10 +56,9 @@ def read_batch(request: Request, dialect: Dialect) -> Asked:
 
 
 def read_agents(request: Request, dialect: Dialect) -> Asked:
-    """An agent chooses its models itself."""
-    if request.body:
-        parsed(request.body)
-    return _NOTHING._replace(models_unknown=True)
+    """An agent chooses its models itself. Files, vaults and the agent are named in the body."""
+    named = objects_of(parsed(request.body)) if request.body else ()
+    return _NOTHING._replace(models_unknown=True, objects=named)
 
 
 def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:

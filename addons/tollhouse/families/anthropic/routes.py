@@ -80,7 +80,7 @@ ROUTES: Final = (
     _route("GET", "/v1/sessions", Operation("agents", "job", objects="lists")),
     _route("POST", rf"/v1/sessions/{_KEPT}{_INNER}", AGENT),
     *_closed(rf"/v1/sessions/{_KEPT}{_INNER}", "agents", "job", ("GET", "DELETE")),
-    _route("POST", f"/v1/deployments/{_ID}/run", AGENT),
+    _route("POST", f"/v1/deployments/{_KEPT}/run", AGENT),
     _route("POST", "/v1/dreams", AGENTS),
     _route("GET", "/v1/dreams", Operation("agents", "job", objects="lists")),
     *_closed(rf"/v1/dreams/{_KEPT}", "agents", "job", ("GET",)),

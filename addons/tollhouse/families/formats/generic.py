@@ -28,10 +28,13 @@ _KNOWN: Final = frozenset({"model", "stream"})
 _OBJECTS: Final = frozenset(
     {
         *("previous_response_id", "response_id", "conversation", "conversation_id"),
-        *("file_id", "file_ids", "input_file_id", "training_file", "validation_file"),
+        *("file_id", "file_ids", "input_file_id", "input_files", "training_file"),
+        *("training_files", "validation_file", "validation_files"),
         *("batch_id", "thread_id", "assistant_id", "vector_store_id", "vector_store_ids"),
         *("container", "container_id", "upload_id", "video_id", "agent_id", "library_id"),
         *("cachedContent", "cached_content", "fileUri", "file_uri", "dataset_id"),
+        *("input_dataset_id", "dataset_ids", "agent", "environment_id", "vault_id"),
+        *("vault_ids", "memory_store_id", "session_id"),
     }
 )
 """Fields in which requests of these APIs name objects that the provider keeps."""
@@ -58,9 +61,12 @@ def read(request: Request, dialect: Dialect) -> Asked:
     stream = tree.get("stream")
     if stream is not None and not isinstance(stream, bool):
         refuse('"stream" must be true or false.')
-    return nothing._replace(
-        model=model or "", stream=bool(stream), objects=tuple(dict.fromkeys(_ids(document)))
-    )
+    return nothing._replace(model=model or "", stream=bool(stream), objects=objects_of(document))
+
+
+def objects_of(document: Document) -> tuple[str, ...]:
+    """The objects that a body names in the fields of these APIs, at any depth. Raises `Refused`."""
+    return tuple(dict.fromkeys(_ids(document)))
 
 
 def _ids(document: Document) -> Iterator[str]:
@@ -104,9 +110,13 @@ _USAGE: Final = (
     *("usage", "usageMetadata", "usage_metadata", "usage_info"),
     *("meta", "billed_units", "amazon-bedrock-invocationMetrics"),
 )
-_AROUND: Final = ("response", "message", "delta", "metadata", "interaction", "x_groq")
-"""What stands around the usage in some events and answers."""
+_AROUND: Final = ("response", "message", "delta", "interaction", "x_groq")
+"""What stands around the usage in some events and answers. ``metadata`` is none of them: many answers
+repeat there what the client has sent."""
 _NAMES: Final = ("model", "modelVersion")
+_MADE: Final = ("id", "job_id", "name")
+_MADE_IN: Final = ("batch", "finetuned_model", "dataset")
+"""Where the id stands of what an answer has made; the latter are Cohere's."""
 _SIGNS: Final = (b"sage", b"billed_units", b"invocationMetrics", b'"model')
 """One of them is in each event that has something to read."""
 
@@ -120,6 +130,12 @@ class _Found:
         self.tier = ""
 
     def read(self, document: Mapping[str, Any], depth: int = 0) -> None:
+        """What stands outermost counts before what stands within."""
+        if depth < 2:
+            for key in _AROUND:
+                value = document.get(key)
+                if isinstance(value, Mapping):
+                    self.read(value, depth + 1)
         for key in _NAMES:
             name = document.get(key)
             if isinstance(name, str) and name.isascii() and name.isprintable():
@@ -130,11 +146,6 @@ class _Found:
             value = document.get(key)
             if isinstance(value, Mapping):
                 self._take(value)
-        if depth < 2:
-            for key in _AROUND:
-                value = document.get(key)
-                if isinstance(value, Mapping):
-                    self.read(value, depth + 1)
 
     def _take(self, usage: Mapping[str, Any]) -> None:
         inner = usage.get("billed_units")
@@ -273,14 +284,19 @@ class _Whole(_Reading):
     def __init__(self, makes: bool) -> None:
         super().__init__()
         self._makes = makes
-        self._topmost = Topmost((*_USAGE, *_AROUND, *_NAMES, "service_tier", "id", "name"))
+        self._topmost = Topmost((*_USAGE, *_AROUND, *_NAMES, "service_tier", *_MADE, *_MADE_IN))
 
     @property
     def created(self) -> tuple[str, ...]:
         if not self._makes:
             return ()
-        found = (self._topmost.found.get(key) for key in ("id", "name"))
-        return tuple(name for name in found if isinstance(name, str) and 0 < len(name) <= 1_024)
+        found = self._topmost.found
+        within = (found.get(key) for key in _MADE_IN)
+        ids = [found.get(key) for key in _MADE if key != "name"]
+        ids += [one.get("id") for one in within if isinstance(one, Mapping)]
+        # Google's ids are names. Beside an id a name is the client's word.
+        named = ids if any(ids) else [found.get("name")]
+        return tuple(name for name in named if isinstance(name, str) and 0 < len(name) <= 1_024)
 
     def feed(self, data: bytes) -> bytes:
         self._topmost.feed(data)
