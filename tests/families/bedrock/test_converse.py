@@ -62,6 +62,22 @@ def test_what_is_read() -> None:
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{"role": "user", "content": [{"cachePoint": {"type": "default", "ttl": "1h"}}]}]},
+        {"system": [{"text": "hi"}, {"cachePoint": {"type": "default", "ttl": "1h"}}]},
+        {"toolConfig": {"tools": [{"cachePoint": {"type": "default", "ttl": "1h"}}]}},
+        {"model": "arn:aws:bedrock:us-east-1:123456789012:prompt%2FABCDEFGHIJ:1"},
+    ],
+)  # fmt: skip
+def test_a_cache_of_an_hour(body: dict[str, Any]) -> None:
+    """Any token of the input may be written to it. Nobody sees what a stored prompt asks for."""
+    assert estimate(**body).may == {"cache_write_1h"}
+    short = json.loads(json.dumps(body).replace("1h", "5m"))
+    assert "model" in body or estimate(**short).may == frozenset()
+
+
+@pytest.mark.parametrize(
     ("more", "tier"),
     [
         ({}, ""),

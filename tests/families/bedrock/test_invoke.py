@@ -158,6 +158,22 @@ def test_an_image_of_claude() -> None:
     assert BEDROCK.estimate(asked, "worst", LIMITS, Dialect()).units.input == LIMITS.context
 
 
+@pytest.mark.parametrize(
+    ("model", "part"),
+    [
+        (CLAUDE, {"type": "text", "text": "hi", "cache_control": {"type": "ephemeral", "ttl": "1h"}}),
+        (NOVA, {"cachePoint": {"type": "default", "ttl": "1h"}}),
+    ],
+)  # fmt: skip
+def test_a_cache_of_an_hour(model: str, part: dict[str, Any]) -> None:
+    """Any token of the input may be written to it."""
+    body = {"messages": [{"role": "user", "content": [part]}]}
+    held = BEDROCK.estimate(read(model, body), "typical", LIMITS, Dialect())
+    assert held.may == {"cache_write_1h"}
+    short = json.loads(json.dumps(body).replace("1h", "5m"))
+    assert BEDROCK.estimate(read(model, short), "typical", LIMITS, Dialect()).may == frozenset()
+
+
 def test_a_guardrail() -> None:
     asked = read(LLAMA, {}, headers=(("x-amzn-bedrock-guardrailidentifier", "g"),))
     held = BEDROCK.estimate(asked, "typical", LIMITS, Dialect())
@@ -174,6 +190,17 @@ def test_a_guardrail() -> None:
             CLAUDE,
             {"usage": {"input_tokens": 9, "output_tokens": 4, "cache_read_input_tokens": 5, "cache_creation_input_tokens": 3}},
             Units(input=17, cached=5, cache_write=3, output=4, requests=1),
+        ),
+        (
+            CLAUDE,
+            {
+                "usage": {
+                    "input_tokens": 9, "output_tokens": 4, "cache_creation_input_tokens": 1_000,
+                    "cache_creation": {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 900},
+                    "output_tokens_details": {"thinking_tokens": 3},
+                }
+            },
+            Units(input=1_009, cache_write=1_000, cache_write_1h=900, output=4, reasoning=3, requests=1),
         ),
         (
             NOVA,
@@ -251,6 +278,22 @@ def test_counts_of_claude_are_running_totals() -> None:
     assert streamed(CLAUDE, start, first, last).finish() == (
         Charge("", Units(input=18, cached=7, output=5, requests=1)),
     )
+
+
+def test_a_stream_that_writes_to_a_cache_of_an_hour() -> None:
+    """The first event alone says how long each token is kept."""
+    counts = {
+        "input_tokens": 9,
+        "cache_creation_input_tokens": 1_000,
+        "cache_creation": {"ephemeral_1h_input_tokens": 900, "ephemeral_5m_input_tokens": 100},
+    }
+    start = {"type": "message_start", "message": {"usage": counts}}
+    delta = {"type": "message_delta", "usage": {"output_tokens": 5}}
+    units = Units(input=1_009, cache_write=1_000, cache_write_1h=900, output=5, requests=1)
+    assert streamed(CLAUDE, start, delta).finish() == (Charge("", units),)
+    aws = {"inputTokenCount": 9, "outputTokenCount": 5, "cacheWriteInputTokenCount": 1_000}
+    stop = {"type": "message_stop", "amazon-bedrock-invocationMetrics": aws}
+    assert streamed(CLAUDE, start, stop).finish() == (Charge("", units),)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,25 @@ def refuse_compaction(found: Mapping[str, Any], body: Document) -> None:
             )
 
 
+FOR_AN_HOUR: Final = frozenset({"cache_write_1h"})
+
+
+def long_lived(body: Document) -> frozenset[str]:
+    """The part of the tokens that a mark of the cache with a ``ttl`` of an hour makes dearer
+    (`Asked.may`): ``cachePoint`` of Converse and Nova, ``cache_control`` of Claude. Marks may stand in
+    messages, in the system's text and among tools."""
+    waiting: list[Any] = [body.tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            for mark in (node.get("cachePoint"), node.get("cache_control")):
+                if isinstance(mark, dict) and body.name(mark.get("ttl")) == "1h":
+                    return FOR_AN_HOUR
+            node = node.values()
+        waiting += [one for one in node if type(one) is dict or type(one) is list]
+    return frozenset()
+
+
 def object_at(found: Mapping[str, Any], key: str, where: str = "") -> dict[str, Any]:
     """The object at ``key``; empty if there is none or it is null."""
     value = found.get(key)

@@ -14,7 +14,9 @@ from tollhouse.denial import Refused
 from tollhouse.families.base import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.bedrock.aws_fields import (
     CAP_NAMES,
+    FOR_AN_HOUR,
     cap_at,
+    long_lived,
     object_at,
     refuse_case_variants,
     refuse_compaction,
@@ -70,14 +72,17 @@ def read(request: Request, dialect: Dialect) -> Asked:
     _refuse_system_tools(object_at(document, "toolConfig"))
     guarded = bool(object_at(document, "guardrailConfig"))
     model = requested_model(request.path)
+    stored = ":prompt/" in model
     return Asked(
         model,
         stream=kind == "converse-stream",
         cap=cap or None,
         tier=tier(service, latency),
         reasons=can_reason_at_bedrock(model),
+        # A stored prompt has marks of the cache of its own.
+        may=FOR_AN_HOUR if stored else long_lived(body),
         kind=kind,
-        detail=Conversed(guarded, ":prompt/" in model),
+        detail=Conversed(guarded, stored),
         document=body,
     )
 
@@ -123,7 +128,7 @@ def held_for(
     slices = asked.stream and asked.cap is None and not worst
     each = (FIRST_SLICE_TOKENS if slices else limits.answer) if asked.cap is None else asked.cap
     units = Units(input=tokens, output=each * asked.choices, requests=1)
-    return Estimate(units, beside=beside, grows=slices)
+    return Estimate(units, may=asked.may, beside=beside, grows=slices)
 
 
 def rewrite(body: bytes, asked: Asked) -> bytes:

@@ -13,6 +13,7 @@ from tollhouse.families.base import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.bedrock.aws_fields import (
     CAP_NAMES,
     cap_at,
+    long_lived,
     object_at,
     refuse_case_variants,
     refuse_compaction,
@@ -84,6 +85,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
             head.get("x-amzn-bedrock-service-tier"),
             head.get("x-amzn-bedrock-performanceconfig-latency"),
         ),
+        may=long_lived(body),
         kind=kind,
         detail=Invoked(form, _GUARDRAIL in head),
         document=body,

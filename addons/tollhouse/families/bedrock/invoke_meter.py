@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tollhouse.families.anthropic.usage import units_of
 from tollhouse.families.base import AnswerHead, Asked, Meter
 from tollhouse.families.bedrock.aws_answer import FramedAnswer, WholeAnswer
 from tollhouse.families.bedrock.aws_usage import converse_usage, count, counted, tier
@@ -58,7 +59,7 @@ def usage_in(found: Mapping[str, Any]) -> Units | None:
     """The count in an answer, or in one event of a stream, in whichever format it is."""
     usage = found.get("usage")
     if isinstance(usage, Mapping):
-        return claude_usage(usage) or converse_usage(usage) or usage_of(usage)
+        return units_of(usage) or converse_usage(usage) or usage_of(usage)
     if (told := count(found.get("inputTextTokenCount"))) is not None:
         results = found.get("results")
         written = sum(
@@ -72,17 +73,6 @@ def usage_in(found: Mapping[str, Any]) -> Units | None:
     if told is not None or written_now is not None:
         return counted(told or 0, written_now or 0)
     return None
-
-
-def claude_usage(usage: Mapping[str, Any]) -> Units | None:
-    """``input_tokens`` has neither of the two counts of the cache:
-    https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching#tracking-cache-performance."""
-    told, output = count(usage.get("input_tokens")), count(usage.get("output_tokens"))
-    if told is None and output is None:
-        return None
-    read = count(usage.get("cache_read_input_tokens")) or 0
-    written = count(usage.get("cache_creation_input_tokens")) or 0
-    return counted((told or 0) + read + written, output or 0, read, written)
 
 
 def metrics_usage(found: object) -> Units | None:
@@ -157,18 +147,24 @@ class InvokeChunks:
     def _take(self, found: Mapping[str, Any], *, first: bool = False) -> None:
         """Counts are running totals: a later one replaces an earlier one, and null replaces
         nothing."""
-        told = found.get("usage")
-        told = found if not isinstance(told, Mapping) else told
+        usage = found.get("usage")
+        told = usage if isinstance(usage, Mapping) else found
         counts = {key: value for key, value in told.items() if key != METRICS and value is not None}
-        if usage_in({"usage": counts} if told is not found else counts) is None:
+        members = self._members | counts
+        # Claude's later events count the output alone, and their input stands in the first.
+        own = usage_in({"usage": members} if told is usage else members)
+        if own is None or not any("oken" in key for key in counts):
             return
-        self._members.update(counts)
-        self._own = usage_in({"usage": self._members} if told is not found else self._members)
+        self._members, self._own = members, own
         self._whole = self._whole or not first
 
     def _counted(self) -> Units | None:
-        """The model's own count, or AWS's where the model's has not come to its end."""
-        return self._own if self._whole or self._metrics is None else self._metrics
+        """The model's own count, or AWS's where the model's has not come to its end. AWS's does not
+        say what is kept for an hour."""
+        if self._whole or self._metrics is None:
+            return self._own
+        hour = 0 if self._own is None else self._own.cache_write_1h
+        return self._metrics._replace(cache_write_1h=min(hour, self._metrics.cache_write))
 
     def charges(self) -> tuple[Charge, ...]:
         units = self._counted()
