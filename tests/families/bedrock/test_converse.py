@@ -20,6 +20,7 @@ from tollhouse.families.units import Charge, Estimate, Units
 
 LIMITS = Limits(context=300_000, answer=10_000)
 MODEL = "us.amazon.nova-lite-v1:0"
+CLAUDE = "us.anthropic.claude-sonnet-4-20250514-v1:0"
 HELLO: dict[str, Any] = {"role": "user", "content": [{"text": "x" * 400}]}
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c4944415408d763f8cfc000"
@@ -115,6 +116,12 @@ def test_no_cap(inference: Any) -> None:
         {"serviceTier": "flex"},
         {"toolConfig": []},
         {"additionalModelRequestFields": {"maxTokenCount": 1}},
+        {"toolConfig": {"tools": [{"systemtool": {"name": "nova_grounding"}}]}},
+        {
+            "model": CLAUDE,
+            "additionalModelRequestFields": {"thinking": {}, "reasoning_config": {}},
+        },
+        {"model": CLAUDE, "additionalModelRequestFields": {"thinking": {"Budget_Tokens": 9}}},
     ],
 )
 def test_what_is_refused(more: dict[str, Any]) -> None:
@@ -123,10 +130,35 @@ def test_what_is_refused(more: dict[str, Any]) -> None:
     assert refused.value.denial.code == "bad_request"
 
 
+@pytest.mark.parametrize("field", ["thinking", "reasoning_config"])
+def test_a_thinking_budget_of_claude(field: str) -> None:
+    """One above the cap is held beside it; the cap is not lowered to one below."""
+    cap = {"maxTokens": 1_000}
+
+    def fields(tokens: int) -> dict[str, Any]:
+        return {field: {"type": "enabled", "budget_tokens": tokens}}
+
+    asked = read(model=CLAUDE, inferenceConfig=cap, additionalModelRequestFields=fields(9_000))
+    held = BEDROCK.estimate(asked, "typical", LIMITS, Dialect())
+    assert (held.units.output, held.predicted, asked.least_cap) == (1_000, 9_000, 1)
+    asked = read(model=CLAUDE, inferenceConfig=cap, additionalModelRequestFields=fields(900))
+    held = BEDROCK.estimate(asked, "typical", LIMITS, Dialect())
+    assert (held.units.output, held.predicted, asked.least_cap) == (1_000, 0, 901)
+
+
 @pytest.mark.parametrize(
     "more",
     [
         {"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}},
+        {"additionalModelRequestFields": {"compaction": {}}},
+        {
+            "model": CLAUDE,
+            "additionalModelRequestFields": {"tools": [{"type": "web_search_20250305"}]},
+        },
+        {
+            "model": CLAUDE,
+            "additionalModelRequestFields": {"fallbacks": [{"model": "other"}]},
+        },
         {
             "additionalModelRequestFields": {
                 "context_management": {"edits": [{"type": "compact_20260112"}]}

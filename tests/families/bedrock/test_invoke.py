@@ -107,6 +107,8 @@ def test_a_cap_that_is_put_in(model: str, body: dict[str, Any]) -> None:
         (CLAUDE, {"max_tokens": 9, "maxTokens": 99}),
         (CLAUDE, {"Max_Tokens": 9}),
         (TITAN, {"textgenerationconfig": {}}),
+        (NOVA, {"ToolConfig": {}}),
+        (CLAUDE, {"max_tokens": 9, "thinking": {"Budget_Tokens": 99}}),
         (EMBED, {"inputText": "hi", "max_tokens": 9}),
         (CLAUDE, {"max_tokens": "9"}),
         (TITAN, {"textGenerationConfig": 9}),
@@ -118,6 +120,49 @@ def test_what_is_refused(model: str, body: dict[str, Any]) -> None:
     with pytest.raises(Refused) as refused:
         read(model, body)
     assert refused.value.denial.code == "bad_request"
+
+
+@pytest.mark.parametrize(
+    ("model", "body"),
+    [
+        (NOVA, {"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}}),
+        (CLAUDE, {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
+        (CLAUDE, {"tools": [{"type": "code_execution_20250825", "name": "code_execution"}]}),
+        (CLAUDE, {"tools": [{"type": "advisor_20260301", "model": "other"}]}),
+        (CLAUDE, {"mcp_servers": [{"type": "url", "url": "https://example.com"}]}),
+        (CLAUDE, {"fallbacks": [{"model": "other"}]}),
+        (CLAUDE, {"compaction": {}}),
+        (PROFILE, {"anthropic_version": "v", "tools": [{"type": "web_search_20250305"}]}),
+    ],
+)
+def test_what_is_charged_beside_the_tokens_is_closed(model: str, body: dict[str, Any]) -> None:
+    with pytest.raises(Refused) as refused:
+        read(model, body)
+    assert refused.value.denial.code == "path_not_allowed"
+
+
+def test_tools_of_claude_that_are_open() -> None:
+    """Those that the client runs, and the search among tools, for which the input is read again."""
+    own = [{"name": "mine", "input_schema": {}}, {"type": "bash_20250124", "name": "bash"}]
+    search = {"type": "tool_search_tool_regex", "name": "tool_search_tool_regex"}
+
+    def held(*tools: dict[str, Any]) -> int:
+        asked = read(CLAUDE, {"max_tokens": 9, "tools": list(tools)})
+        return BEDROCK.estimate(asked, "typical", LIMITS, Dialect()).units.input
+
+    assert held(*own) == 20
+    assert held(*own, search) > 4 * 20
+
+
+def test_a_thinking_budget_of_claude() -> None:
+    """One above the cap is held beside it; the cap is not lowered to one below."""
+    thinking = {"type": "enabled", "budget_tokens": 9_000}
+    asked = read(CLAUDE, {"max_tokens": 1_000, "thinking": thinking})
+    held = BEDROCK.estimate(asked, "typical", LIMITS, Dialect())
+    assert (held.units.output, held.predicted, asked.least_cap) == (1_000, 9_000, 1)
+    asked = read(CLAUDE, {"max_tokens": 10_000, "thinking": thinking})
+    held = BEDROCK.estimate(asked, "typical", LIMITS, Dialect())
+    assert (held.units.output, held.predicted, asked.least_cap) == (10_000, 0, 9_001)
 
 
 @pytest.mark.parametrize(

@@ -32,11 +32,34 @@ def refuse_compaction(found: Mapping[str, Any], body: Document) -> None:
     beside those of the answer: https://platform.claude.com/docs/en/build-with-claude/compaction."""
     management = found.get("context_management")
     edits = management.get("edits") if isinstance(management, dict) else None
-    for edit in edits if isinstance(edits, list) else ():
-        if isinstance(edit, dict) and str(body.name(edit.get("type"))).startswith("compact"):
+    kinds = [
+        str(body.name(edit.get("type")))
+        for edit in (edits if isinstance(edits, list) else ())
+        if isinstance(edit, dict)
+    ]
+    if found.get("compaction") is not None or any(kind.startswith("compact") for kind in kinds):
+        raise Refused(
+            "path_not_allowed",
+            "The request asks for compaction, whose tokens Bedrock's own counts leave out.",
+        )
+
+
+_OF_A_TOOL: Final = frozenset({"toolSpec", "systemTool", "cachePoint"})
+
+
+def refuse_system_tools(found: Mapping[str, Any]) -> None:
+    """``toolConfig`` of Converse, and of InvokeModel for Nova:
+    https://docs.aws.amazon.com/nova/latest/nova2-userguide/using-tools.html."""
+    tools = object_at(found, "toolConfig").get("tools")
+    for tool in tools if isinstance(tools, list) else ():
+        if not isinstance(tool, dict):
+            continue
+        refuse_case_variants(tool, _OF_A_TOOL, "toolConfig.tools.")
+        if tool.get("systemTool") is not None:
             raise Refused(
                 "path_not_allowed",
-                "The request asks for compaction, whose tokens Bedrock's own counts leave out.",
+                "The request has a systemTool, which AWS runs and charges beside the tokens; no "
+                "answer says how often. Leave it out, or give the model a tool that you run yourself.",
             )
 
 

@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from tollhouse.denial import Refused
+from tollhouse.families.anthropic.estimate import input_of_turns
+from tollhouse.families.anthropic.extras import Extras, least_cap
 from tollhouse.families.base import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.bedrock.aws_fields import (
     CAP_NAMES,
@@ -20,12 +21,14 @@ from tollhouse.families.bedrock.aws_fields import (
     object_at,
     refuse_case_variants,
     refuse_compaction,
+    refuse_system_tools,
     word_at,
 )
 from tollhouse.families.bedrock.aws_input import InputTokens
 from tollhouse.families.bedrock.aws_usage import tier
+from tollhouse.families.bedrock.claude_fields import can_be_claude, claude_extras
 from tollhouse.families.bedrock.model_ids import can_reason_at_bedrock, requested_model
-from tollhouse.families.formats.document import parsed, refuse
+from tollhouse.families.formats.document import Document, parsed, refuse
 from tollhouse.families.formats.jsonscan import places
 from tollhouse.families.units import Charge, Estimate, Units
 
@@ -53,6 +56,7 @@ class Conversed(NamedTuple):
     guarded: bool
     stored: bool
     """Its prompt is kept by AWS."""
+    extras: Extras = Extras()
 
 
 def read(request: Request, dialect: Dialect) -> Asked:
@@ -69,10 +73,11 @@ def read(request: Request, dialect: Dialect) -> Asked:
     service = word_at(object_at(document, "serviceTier"), "type", body, "serviceTier.")
     performance = object_at(document, "performanceConfig")
     latency = word_at(performance, "latency", body, "performanceConfig.")
-    _refuse_system_tools(object_at(document, "toolConfig"))
+    refuse_system_tools(document)
     guarded = bool(object_at(document, "guardrailConfig"))
     model = requested_model(request.path)
     stored = ":prompt/" in model
+    own = Document(_thinking_named(fields) if can_be_claude(model) else {}, body.long)
     return Asked(
         model,
         stream=kind == "converse-stream",
@@ -82,7 +87,8 @@ def read(request: Request, dialect: Dialect) -> Asked:
         # A stored prompt has marks of the cache of its own.
         may=FOR_AN_HOUR if stored else long_lived(body),
         kind=kind,
-        detail=Conversed(guarded, stored),
+        least_cap=least_cap(own, cap or None),
+        detail=Conversed(guarded, stored, claude_extras(own, cap or None)),
         document=body,
     )
 
@@ -99,15 +105,15 @@ def _refuse_second_cap(fields: Mapping[str, Any]) -> None:
                 )
 
 
-def _refuse_system_tools(config: Mapping[str, Any]) -> None:
-    tools = config.get("tools")
-    for tool in tools if isinstance(tools, list) else ():
-        if isinstance(tool, dict) and tool.get("systemTool") is not None:
-            raise Refused(
-                "path_not_allowed",
-                "The request has a systemTool, which AWS runs and charges beside the tokens; "
-                "no answer says how often.",
-            )
+def _thinking_named(fields: dict[str, Any]) -> dict[str, Any]:
+    """Claude's fields. Converse takes ``thinking`` under an older name too:
+    https://docs.aws.amazon.com/bedrock/latest/userguide/inference-reasoning.html."""
+    older = fields.get("reasoning_config")
+    if older is None:
+        return fields
+    if fields.get("thinking") is not None:
+        refuse('"additionalModelRequestFields" has "thinking" and "reasoning_config"; send one.')
+    return {**fields, "thinking": older}
 
 
 def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
@@ -116,19 +122,28 @@ def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Esti
     count = InputTokens(asked.document, limits.context, worst=worst, unseen=asked.detail.stored)
     tokens = count.of_request(_SETTINGS, _TOOLS)
     beside = (GUARDED,) if asked.detail.guarded else ()
-    return held_for(asked, tokens, limits, worst=worst, beside=beside)
+    return held_for(asked, tokens, limits, asked.detail.extras, worst=worst, beside=beside)
 
 
 def held_for(
-    asked: Asked, tokens: int, limits: Limits, *, worst: bool, beside: tuple[Charge, ...] = ()
+    asked: Asked,
+    tokens: int,
+    limits: Limits,
+    extras: Extras,
+    *,
+    worst: bool,
+    beside: tuple[Charge, ...] = (),
 ) -> Estimate:
-    """The estimate of a request with so many tokens of input."""
+    """The estimate of a request with so many tokens of input in the first turn of its model."""
+    tokens = input_of_turns(tokens, extras, limits.context, worst=worst)
     if not asked.writes:
         return Estimate(Units(input=tokens, requests=1), beside=beside)
     slices = asked.stream and asked.cap is None and not worst
     each = (FIRST_SLICE_TOKENS if slices else limits.answer) if asked.cap is None else asked.cap
     units = Units(input=tokens, output=each * asked.choices, requests=1)
-    return Estimate(units, may=asked.may, beside=beside, grows=slices)
+    return Estimate(
+        units, may=asked.may, predicted=extras.thinks_beside, beside=beside, grows=slices
+    )
 
 
 def rewrite(body: bytes, asked: Asked) -> bytes:

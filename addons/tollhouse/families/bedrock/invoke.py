@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from tollhouse.denial import Refused
+from tollhouse.families.anthropic.extras import Extras, least_cap
 from tollhouse.families.base import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.bedrock.aws_fields import (
     CAP_NAMES,
@@ -17,13 +18,15 @@ from tollhouse.families.bedrock.aws_fields import (
     object_at,
     refuse_case_variants,
     refuse_compaction,
+    refuse_system_tools,
 )
 from tollhouse.families.bedrock.aws_input import InputTokens
 from tollhouse.families.bedrock.aws_usage import tier
+from tollhouse.families.bedrock.claude_fields import claude_extras
 from tollhouse.families.bedrock.converse import GUARDED, held_for, lowered
 from tollhouse.families.bedrock.invoke_formats import InvokeFormat, format_of
 from tollhouse.families.bedrock.model_ids import can_reason_at_bedrock, requested_model
-from tollhouse.families.formats.document import parsed, refuse
+from tollhouse.families.formats.document import Document, parsed, refuse
 from tollhouse.families.units import Estimate
 
 _MAX_CHOICES: Final = 128
@@ -48,6 +51,7 @@ class Invoked(NamedTuple):
 
     form: InvokeFormat
     guarded: bool
+    extras: Extras
 
 
 def read(request: Request, dialect: Dialect) -> Asked:
@@ -65,6 +69,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
         )
     _refuse_unknown_spelling(document, form)
     refuse_compaction(document, body)
+    refuse_system_tools(document)
     owner = object_at(document, form.owner) if form.owner else document
     where = f"{form.owner}." if form.owner else ""
     caps = [cap for key in form.caps if (cap := cap_at(owner, key, where)) is not None]
@@ -74,10 +79,12 @@ def read(request: Request, dialect: Dialect) -> Asked:
         choices = document[form.choices]
         if type(choices) is not int or not 1 <= choices <= _MAX_CHOICES:
             refuse(f'"{form.choices}" must be a whole number from 1 to {_MAX_CHOICES}.')
+    cap = max(caps) if caps and all(caps) else None
+    own = body if form.name == "claude" else Document({}, {})
     return Asked(
         model,
         stream=kind == "invoke-stream",
-        cap=max(caps) if caps and all(caps) else None,
+        cap=cap,
         writes=not form.texts,
         choices=choices,
         reasons=not form.texts and can_reason_at_bedrock(model),
@@ -87,7 +94,8 @@ def read(request: Request, dialect: Dialect) -> Asked:
         ),
         may=long_lived(body),
         kind=kind,
-        detail=Invoked(form, _GUARDRAIL in head),
+        least_cap=least_cap(own, cap),
+        detail=Invoked(form, _GUARDRAIL in head, claude_extras(own, cap)),
         document=body,
     )
 
@@ -95,7 +103,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
 def _refuse_unknown_spelling(document: Mapping[str, Any], form: InvokeFormat) -> None:
     """A cap under a name of another format may count or not: who knows."""
     own = frozenset(form.caps) | {form.owner, form.choices, *form.texts} - {""}
-    refuse_case_variants(document, own | {"messages", "prompt", "system", "tools"})
+    refuse_case_variants(document, own | {"messages", "prompt", "system", "tools", "toolConfig"})
     beside = CAP_NAMES & document.keys() - (frozenset() if form.owner else frozenset(form.caps))
     if beside:
         cap = f"{form.owner}.{form.caps[0]}" if form.owner else "".join(form.caps[:1])
@@ -115,7 +123,7 @@ def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Esti
     else:
         tokens = count.of_request(_SETTINGS, _TOOLS)
     beside = (GUARDED,) if asked.detail.guarded else ()
-    return held_for(asked, tokens, limits, worst=worst, beside=beside)
+    return held_for(asked, tokens, limits, asked.detail.extras, worst=worst, beside=beside)
 
 
 def rewrite(body: bytes, asked: Asked) -> bytes:
