@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from tollhouse.denial import Refused
 from tollhouse.families.anthropic.extras import Extras, least_cap
-from tollhouse.families.base import Asked, Dialect, Limits, Mode, Request
+from tollhouse.families.base import Asked, Dialect, Headers, Limits, Mode, Request
 from tollhouse.families.bedrock.aws_fields import (
     CAP_NAMES,
     cap_at,
@@ -44,6 +44,11 @@ _SETTINGS: Final = frozenset(
 )  # fmt: skip
 """Fields that are no input of a model, in any format. All others count as input."""
 _GUARDRAIL: Final = "x-amzn-bedrock-guardrailidentifier"
+
+
+def guarded(headers: Headers) -> bool:
+    """Whether a guardrail is named where the body has no place for it."""
+    return any(name == _GUARDRAIL for name, _ in headers)
 
 
 class Invoked(NamedTuple):
@@ -95,7 +100,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
         may=long_lived(body),
         kind=kind,
         least_cap=least_cap(own, cap),
-        detail=Invoked(form, _GUARDRAIL in head, claude_extras(own, cap)),
+        detail=Invoked(form, guarded(request.headers), claude_extras(own, cap)),
         document=body,
     )
 
