@@ -189,6 +189,31 @@ def test_files_that_a_program_made() -> None:
     assert found.created == ("file_1",)
 
 
+def test_files_in_a_long_message() -> None:
+    """Where the provider runs tools the content is kept up to a mebibyte, so that the files are their maker's."""
+    output = {"type": "code_execution_output", "file_id": "file_1"}
+    result = {
+        "type": "code_execution_result",
+        "content": [output],
+        "return_code": 0,
+        "stdout": "x" * 100_000,
+        "stderr": "",
+    }
+    made = {
+        "type": "code_execution_tool_result",
+        "tool_use_id": "srvtoolu_1",
+        "content": result,
+    }
+    body = json.dumps(message({"input_tokens": 10, "output_tokens": 4}, content=[made])).encode()
+    found = meter(
+        Asked(detail=Extras(runs=(Runs("code_execution_20250825"),))), AnswerHead(200, ())
+    )
+    for at in range(0, len(body), 1_000):
+        found.feed(body[at : at + 1_000])
+    found.flush()
+    assert (found.created, found.finish()[0]) == (("file_1",), WHOLE[0])
+
+
 def test_the_last_event_needs_no_empty_line() -> None:
     """Its count is read when the answer ends."""
     found = _fed(BEGUN, delta({"output_tokens": 4}).rstrip())

@@ -298,6 +298,22 @@ def test_a_large_embedding() -> None:
     assert of_answer(EMBED, document) == (Charge("", Units(input=9, requests=1)),)
 
 
+def test_a_long_answer_of_titan() -> None:
+    """Its output is counted among its texts, which are too long to be kept. AWS's headers say it; without them nothing
+    is known, and the estimate is charged."""
+    document = {
+        "inputTextTokenCount": 9,
+        "results": [{"tokenCount": 20_000, "outputText": "x" * 80_000}],
+    }
+    headers = (
+        ("x-amzn-bedrock-input-token-count", "9"),
+        ("x-amzn-bedrock-output-token-count", "20000"),
+    )
+    units = Units(input=9, output=20_000, requests=1)
+    assert of_answer(TITAN, document, headers) == (Charge("", units),)
+    assert of_answer(TITAN, document) == ()
+
+
 METRICS = {"amazon-bedrock-invocationMetrics": {"inputTokenCount": 11, "outputTokenCount": 5}}
 OWN = Charge("", Units(input=11, output=5, requests=1))
 

@@ -40,15 +40,20 @@ _TEXTS: Final = re.compile(
     rb'"([^"\\]+(?:\\.[^"\\]*)*|(?:\\.[^"\\]*)+)"',
     re.DOTALL,
 )
+_SMALL: Final = 1 << 16
+_WITH_FILES: Final = 1 << 20
+"""The content names files that the provider's tools have made. An answer of 128,000 tokens has half of
+these bytes."""
 _LEAST: Final = len(b"data:{}\n\n")
 
 
 def meter(asked: Asked, head: AnswerHead) -> Sniffed:
     """The meter of an answer of status 2xx."""
+    runs = isinstance(asked.detail, Extras) and bool(asked.detail.runs)
     return Sniffed(
         asked.stream,
         head.get("content-type"),
-        of_json=lambda: WholeMessage(report_of(asked)),
+        of_json=lambda: WholeMessage(report_of(asked), _WITH_FILES if runs else _SMALL),
         of_events=lambda: MessageEvents(report_of(asked)),
         may_edit=False,
     )
@@ -70,7 +75,7 @@ class WholeMessage:
     output_seen = 0
     """A message is made whole before its first byte comes."""
 
-    def __init__(self, told: Reported, max_body: int = 1 << 16) -> None:
+    def __init__(self, told: Reported, max_body: int = _SMALL) -> None:
         self._told = told
         self._max = max_body
         self._parts: list[bytes] = []

@@ -49,25 +49,30 @@ def meter(asked: Asked, head: AnswerHead) -> Meter:
         return FramedAnswer(InvokeChunks(served, beside))
 
     def charges(found: Mapping[str, Any]) -> tuple[Charge, ...]:
-        units = usage_in(found) or _of_headers(head)
+        units = usage_in(found, writes=asked.writes) or _of_headers(head)
         return () if units is None else (Charge("", units, served), *beside)
 
     return WholeAnswer(_WANTED, charges)
 
 
-def usage_in(found: Mapping[str, Any]) -> Units | None:
-    """The count in an answer, or in one event of a stream, in whichever format it is."""
+def usage_in(found: Mapping[str, Any], *, writes: bool = True) -> Units | None:
+    """The count in an answer, or in one event of a stream, in whichever format it is. None if it is
+    not there, or only its input is where the model ``writes``: the ``results`` of Titan stand among
+    the texts, and are not read of a long answer."""
     usage = found.get("usage")
     if isinstance(usage, Mapping):
         return units_of(usage) or converse_usage(usage) or usage_of(usage)
     if (told := count(found.get("inputTextTokenCount"))) is not None:
         results = found.get("results")
+        total = count(found.get("totalOutputTextTokenCount"))
+        if writes and total is None and not isinstance(results, list):
+            return None
         written = sum(
             count(item.get("tokenCount")) or 0
             for item in (results if isinstance(results, list) else ())
             if isinstance(item, Mapping)
         )
-        return counted(told, written or count(found.get("totalOutputTextTokenCount")) or 0)
+        return counted(told, written or total or 0)
     told = count(found.get("prompt_token_count"))
     written_now = count(found.get("generation_token_count"))
     if told is not None or written_now is not None:
