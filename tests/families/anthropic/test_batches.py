@@ -32,8 +32,8 @@ def read(data: bytes, size: int = 11) -> BatchResults:
     return meter
 
 
-def test_where_it_is_shown() -> None:
-    """At its results."""
+def begun(*more: dict[str, Any]) -> Later | None:
+    """Where the usage of a batch is shown; each of ``more`` is what one request has beside its message."""
     operation = ANTHROPIC.operation("POST", "/v1/messages/batches")
     assert operation is not None
     params = {
@@ -41,13 +41,44 @@ def test_where_it_is_shown() -> None:
         "max_tokens": 9,
         "messages": [{"role": "user", "content": "hi"}],
     }
-    body = json.dumps({"requests": [{"custom_id": "one", "params": params}]}).encode()
+    requests = [{"custom_id": "one", "params": params | fields} for fields in more]
+    body = json.dumps({"requests": requests}).encode()
     asked = ANTHROPIC.read(Request(operation, "/v1/messages/batches", [], body), Dialect())
     meter = ANTHROPIC.meter(asked, HEAD)
     meter.feed(b'{"id":"msgbatch_1","type":"message_batch","processing_status":"in_progress"}')
-    assert getattr(meter, "later", None) == Later(
-        "msgbatch_1", "/v1/messages/batches/msgbatch_1/results"
-    )
+    found: Later | None = getattr(meter, "later", None)
+    return found
+
+
+def test_where_it_is_shown() -> None:
+    """At its results."""
+    assert begun({}) == Later("msgbatch_1", "/v1/messages/batches/msgbatch_1/results")
+
+
+EXECUTION = {"type": "code_execution_20250825", "name": "code_execution"}
+SEARCH = {"type": "web_search_20260209", "name": "web_search"}
+
+
+@pytest.mark.parametrize(
+    ("more", "charged"),
+    [
+        ([{}], 0),
+        ([{"tools": [EXECUTION]}], 2),
+        ([{"tools": [EXECUTION, SEARCH]}], 0),
+        ([{"tools": [SEARCH]}, {"tools": [EXECUTION]}, {"fallbacks": "default"}], 2),
+    ],
+)
+def test_containers(more: list[dict[str, Any]], charged: int) -> None:
+    """Each line that names one is charged the least time, if a request of the batch asks for what is charged."""
+    shown = begun(*more)
+    assert shown is not None
+    assert ANTHROPIC.late_meter is not None
+    meter = ANTHROPIC.late_meter(shown.facts, HEAD)
+    meter.feed(line(container={"id": "container_1"}) + line() + line(container={"id": "c2"}))
+    meter.flush()
+    time = Units(milliseconds=charged * 300_000)
+    tools = (Charge("code_execution", time, calls=charged),) if charged else ()
+    assert (meter.ended, meter.finish()[1:]) == (True, tools)
 
 
 @pytest.mark.parametrize("size", [1, 11, 1 << 20])

@@ -11,7 +11,7 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from tollhouse.families.anthropic.objects import Made, read_batch
 from tollhouse.families.anthropic.usage import Reported
@@ -27,36 +27,54 @@ _MOST: Final = 64
 """Items of the bill."""
 
 
+_EXECUTES: Final = "executes"
+"""The facts of a batch in which a container is charged by its time."""
+
+
+class BatchAsked(NamedTuple):
+    """What the meter has to know of the request."""
+
+    path: str
+    executes: bool
+
+
 def read(request: Request, dialect: Dialect) -> Asked:
-    return read_batch(request, dialect)._replace(detail=request.path)
+    asked = read_batch(request, dialect)
+    return asked._replace(detail=BatchAsked(request.path, asked.detail))
 
 
 def meter(asked: Asked, head: AnswerHead) -> _NewBatch:
-    return _NewBatch(str(asked.detail))
+    return _NewBatch(asked.detail)
 
 
 def late_meter(facts: str, head: AnswerHead) -> BatchResults:
-    """The meter of the results of a batch."""
-    return BatchResults()
+    """The meter of the results of a batch; ``facts`` are those of its `Later`."""
+    return BatchResults(executes=facts == _EXECUTES)
 
 
 class _NewBatch(Made):
     """Reads the answer to a request that starts a batch."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, asked: BatchAsked) -> None:
         super().__init__()
-        self._path = path
+        self._asked = asked
 
     @property
     def later(self) -> Later | None:  # type: ignore[override]
         found = next(iter(self.created), "")
-        return Later(found, f"{self._path}/{found}/results") if _ID.fullmatch(found) else None
+        if not _ID.fullmatch(found):
+            return None
+        facts = _EXECUTES if self._asked.executes else ""
+        return Later(found, f"{self._asked.path}/{found}/results", facts)
 
 
 class BatchResults(PassThrough):
-    """Reads the lines, one at a time. ``ended`` is True when all of them were read."""
+    """Reads the lines, one at a time. ``ended`` is True when all of them were read. ``executes``: a
+    container that a line names is charged by its time. No line says which tools its request had, so
+    that this holds for all of them if it holds for one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, executes: bool = False) -> None:
+        self._executes = executes
         self._line = bytearray()
         self._items: dict[tuple[str, str], Charge] = {}
         self._lost = False
@@ -111,7 +129,7 @@ class BatchResults(PassThrough):
         if result["type"] != "succeeded":
             return
         message = result.get("message")
-        reported = Reported()
+        reported = Reported(executes=self._executes)
         if isinstance(message, Mapping):
             reported.message(message)
         charges = reported.charges()
