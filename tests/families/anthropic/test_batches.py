@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tollhouse.families.anthropic import ANTHROPIC
 from tollhouse.families.anthropic.batches import BatchResults
@@ -102,6 +104,38 @@ def test_lines_are_added(size: int) -> None:
     )
 
 
+STEPS = (32_000, 100_000, 128_000, 200_000, 256_000, 272_000, 512_000)
+
+
+@given(st.lists(st.integers(1, 1_000_000) | st.sampled_from([*STEPS, *(n + 1 for n in STEPS)])))
+def test_lines_of_different_lengths(lengths: list[int]) -> None:
+    """Lines on both sides of a step of a price are never one item: the mean of an item is on the side of each of its lines."""
+    meter = read(b"".join(map(of_length, lengths)), 1 << 20)
+    items = meter.finish()
+    assert sum(item.units.input for item in items) == sum(lengths)
+    for start in STEPS:
+        above = sum(item.calls for item in items if -(-item.units.input // item.calls) > start)
+        assert above == sum(length > start for length in lengths)
+
+
+def of_length(tokens: int) -> bytes:
+    return line(usage={"input_tokens": tokens, "output_tokens": 1})
+
+
+def test_one_long_line_among_short_ones() -> None:
+    """Each is charged by its own length."""
+    meter = read(of_length(1_000) * 99 + of_length(300_000), 1 << 20)
+    assert meter.finish() == (
+        Charge("claude-sonnet-4-5", Units(input=99_000, output=99, requests=99), "batch", calls=99),
+        Charge("claude-sonnet-4-5", Units(input=300_000, output=1, requests=1), "batch"),
+    )
+
+
+def test_lines_of_all_lengths() -> None:
+    meter = read(b"".join(map(of_length, range(1, 1_000_000, 997))), 1 << 20)
+    assert (meter.ended, len(meter.finish())) == (True, 95)
+
+
 def test_nothing_has_succeeded() -> None:
     """It costs nothing."""
     meter = read(line("errored") + line("canceled"))
@@ -118,7 +152,7 @@ def test_nothing_has_succeeded() -> None:
         line() + b'{"custom_id":"one"}\n',
         line(usage=None),
         line() + b'{"x":"' + b"x" * (1 << 20) + b'"}\n',
-        b"".join(line(model=f"m{number}") for number in range(65)),
+        b"".join(line(model=f"m{number}") for number in range(257)),
     ],
 )
 def test_what_can_not_be_read(data: bytes) -> None:

@@ -23,10 +23,14 @@ BATCH: Final = "batch"
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _LONGEST: Final = 1 << 20
 """Bytes of a line of results: an answer of 128,000 tokens has half of it."""
-_MOST: Final = 64
-"""Items of the bill."""
-
-
+_MOST: Final = 256
+"""Items of the bill. Lines of all lengths up to a million tokens make 95 of them for each model."""
+_SHORT: Final = 32_000
+_LONG: Final = 320_000
+_STEP, _LONG_STEP = 4_000, 32_000
+"""Lines whose inputs lie between the same two steps are one item. Up to `_SHORT` tokens there is one step,
+from `_LONG` on they are longer. A price that goes by the length of a request changes at a step: those of
+genai-prices do at 32,000, 100,000, 128,000, 200,000, 256,000, 272,000 and 512,000 tokens."""
 _EXECUTES: Final = "executes"
 """The facts of a batch in which a container is charged by its time."""
 
@@ -76,7 +80,7 @@ class BatchResults(PassThrough):
     def __init__(self, *, executes: bool = False) -> None:
         self._executes = executes
         self._line = bytearray()
-        self._items: dict[tuple[str, str], Charge] = {}
+        self._items: dict[tuple[str, str, int], Charge] = {}
         self._lost = False
         """A line could not be read: what the batch costs is not known."""
         self._lines = 0
@@ -141,7 +145,7 @@ class BatchResults(PassThrough):
         tier = charge.tier
         if charge.units.tokens and BATCH not in tier.split("+"):
             tier = f"{BATCH}+{tier}" if tier else BATCH
-        key = (charge.model, tier)
+        key = (charge.model, tier, _size(charge.units.input))
         before = self._items.get(key)
         if before is None and len(self._items) >= _MOST:
             self._lost = True
@@ -150,3 +154,11 @@ class BatchResults(PassThrough):
         else:
             units = Units(*map(sum, zip(before.units, charge.units, strict=True)))
             self._items[key] = before._replace(units=units, calls=before.calls + 1)
+
+
+def _size(tokens: int) -> int:
+    """The step at which an input of so many tokens ends. A price with a step there holds above it."""
+    if tokens <= _SHORT:
+        return _SHORT
+    step = _STEP if tokens <= _LONG else _LONG_STEP
+    return -(-tokens // step) * step
