@@ -12,10 +12,11 @@ from typing import Any, Final
 
 from tollhouse.families.anthropic.usage import units_of
 from tollhouse.families.base import AnswerHead, Asked, Meter
-from tollhouse.families.bedrock.aws_answer import FramedAnswer, WholeAnswer
+from tollhouse.families.bedrock.aws_answer import Answered, FramedAnswer
 from tollhouse.families.bedrock.aws_usage import converse_usage, count, counted, tier
 from tollhouse.families.bedrock.converse import GUARDED
 from tollhouse.families.formats.text_tokens import raw_tokens
+from tollhouse.families.formats.watched import WatchedJson, texts_of
 from tollhouse.families.openai.usage import usage_of
 from tollhouse.families.units import Charge, Units
 
@@ -27,11 +28,9 @@ _WANTED: Final = frozenset(
         "totalOutputTextTokenCount", METRICS,
     }
 )  # fmt: skip
-_TEXTS: Final = re.compile(
-    rb'"(?:text|partial_json|thinking|outputText|generation|content|reasoning_content'
-    rb'|reasoning|arguments|completion|input)"[ ]?:[ ]?'
-    rb'"([^"\\]+(?:\\.[^"\\]*)*|(?:\\.[^"\\]*)+)"',
-    re.DOTALL,
+_TEXTS: Final = texts_of(
+    *("text", "partial_json", "thinking", "outputText", "generation", "content"),
+    *("reasoning_content", "reasoning", "arguments", "completion", "input"),
 )
 _COUNTS: Final = (b'"usage"', b'oken_count"', b'okenCount"')
 """One of these is in every event that may have a count."""
@@ -52,7 +51,7 @@ def meter(asked: Asked, head: AnswerHead) -> Meter:
         units = usage_in(found, writes=asked.writes) or _of_headers(head)
         return () if units is None else (Charge("", units, served), *beside)
 
-    return WholeAnswer(_WANTED, charges)
+    return WatchedJson(Answered(charges), _WANTED)
 
 
 def usage_in(found: Mapping[str, Any], *, writes: bool = True) -> Units | None:
