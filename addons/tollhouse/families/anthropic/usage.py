@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tollhouse.families.formats.counts import count
 from tollhouse.families.units import Charge, Units
 
 # fmt: off
@@ -58,13 +59,6 @@ def units_of(usage: Mapping[str, Any]) -> Units | None:
         reasoning=min(thinking, output),
         requests=1,
     )
-
-
-def count(value: object) -> int:
-    """A count of an answer; 0 for null and for what is none."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
 
 
 def name_of(value: object) -> str:

@@ -13,8 +13,9 @@ from typing import Any, Final
 from tollhouse.families.anthropic.usage import units_of
 from tollhouse.families.base import AnswerHead, Asked, Meter
 from tollhouse.families.bedrock.aws_answer import Answered, FramedAnswer
-from tollhouse.families.bedrock.aws_usage import converse_usage, count, counted, tier
+from tollhouse.families.bedrock.aws_usage import converse_usage, counted, tier
 from tollhouse.families.bedrock.converse import GUARDED
+from tollhouse.families.formats.counts import count, count_of
 from tollhouse.families.formats.text_tokens import raw_tokens
 from tollhouse.families.formats.watched import WatchedJson, texts_of
 from tollhouse.families.openai.usage import usage_of
@@ -61,19 +62,19 @@ def usage_in(found: Mapping[str, Any], *, writes: bool = True) -> Units | None:
     usage = found.get("usage")
     if isinstance(usage, Mapping):
         return units_of(usage) or converse_usage(usage) or usage_of(usage)
-    if (told := count(found.get("inputTextTokenCount"))) is not None:
+    if (told := count_of(found.get("inputTextTokenCount"))) is not None:
         results = found.get("results")
-        total = count(found.get("totalOutputTextTokenCount"))
+        total = count_of(found.get("totalOutputTextTokenCount"))
         if writes and total is None and not isinstance(results, list):
             return None
         written = sum(
-            count(item.get("tokenCount")) or 0
+            count(item.get("tokenCount"))
             for item in (results if isinstance(results, list) else ())
             if isinstance(item, Mapping)
         )
         return counted(told, written or total or 0)
-    told = count(found.get("prompt_token_count"))
-    written_now = count(found.get("generation_token_count"))
+    told = count_of(found.get("prompt_token_count"))
+    written_now = count_of(found.get("generation_token_count"))
     if told is not None or written_now is not None:
         return counted(told or 0, written_now or 0)
     return None
@@ -83,11 +84,11 @@ def metrics_usage(found: object) -> Units | None:
     """``amazon-bedrock-invocationMetrics``: its input has no tokens of the cache either."""
     if not isinstance(found, Mapping):
         return None
-    told, output = count(found.get("inputTokenCount")), count(found.get("outputTokenCount"))
+    told, output = count_of(found.get("inputTokenCount")), count_of(found.get("outputTokenCount"))
     if told is None and output is None:
         return None
-    read = count(found.get("cacheReadInputTokenCount")) or 0
-    written = count(found.get("cacheWriteInputTokenCount")) or 0
+    read = count(found.get("cacheReadInputTokenCount"))
+    written = count(found.get("cacheWriteInputTokenCount"))
     return counted((told or 0) + read + written, output or 0, read, written)
 
 

@@ -14,6 +14,7 @@ sse            server-sent events in a byte stream
 aws_event_stream  AWS's frames in a byte stream
 json_array     the elements of a JSON array that passes by in pieces
 watched        meters of answers that are only read
+counts         counts in answers
 topmost        outermost members of a JSON object that passes by in pieces
 errors         what an error says of a key, and ours as bytes
 plain_errors   the error of Cohere
