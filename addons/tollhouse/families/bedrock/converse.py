@@ -5,8 +5,6 @@ https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.htm
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -29,7 +27,7 @@ from tollhouse.families.bedrock.aws_usage import tier
 from tollhouse.families.bedrock.claude_fields import can_be_claude, claude_extras
 from tollhouse.families.bedrock.model_ids import can_reason_at_bedrock, requested_model
 from tollhouse.families.formats.document import Document, parsed, refuse
-from tollhouse.families.formats.jsonscan import places
+from tollhouse.families.formats.lowered import lower_cap
 from tollhouse.families.units import Charge, Estimate, Units
 
 _SETTINGS: Final = frozenset(
@@ -42,7 +40,6 @@ _SETTINGS: Final = frozenset(
 _TOOLS: Final = frozenset({"toolConfig", "outputConfig", "additionalModelRequestFields"})
 KNOWN: Final = _SETTINGS | _TOOLS | {"messages", "system", "promptVariables"}
 _INFERENCE: Final = frozenset({"maxTokens", "temperature", "topP", "stopSequences"})
-_EMPTY: Final = re.compile(rb"\{[ \t\r\n]*+\}")
 FIRST_SLICE_TOKENS: Final = 2_048
 """The output that is held at first of a stream without a cap. The hold grows as the stream goes on."""
 GUARDED: Final = Charge("guardrail", Units(requests=1))
@@ -150,46 +147,5 @@ def rewrite(body: bytes, asked: Asked) -> bytes:
     return (
         body
         if asked.lowered_to is None
-        else lowered(body, "inferenceConfig", ("maxTokens",), asked.lowered_to)
+        else lower_cap(body, asked.lowered_to, "maxTokens", inside="inferenceConfig")
     )
-
-
-def lowered(body: bytes, owner: str, caps: tuple[str, ...], cap: int) -> bytes:
-    """``body`` with an output cap of at most ``cap``, and no other byte changed. The cap stands in
-    the object ``owner`` ("" for the body itself) under one of the names ``caps``. A request with
-    none gets the first of them."""
-    start = 0
-    if owner:
-        place = next((place for place in places(body) if place.key == owner), None)
-        if place is None:
-            return _first(
-                body, body.index(b"{"), b'"%b":{"%b":%d}' % (owner.encode(), caps[0].encode(), cap)
-            )
-        if body[place.value_at : place.value_end] == b"null":
-            value = b'{"%b":%d}' % (caps[0].encode(), cap)
-            return _put(body, place.value_at, value, place.value_end)
-        start = place.value_at
-    found = [
-        (place, json.loads(body[place.value_at : place.value_end]))
-        for place in places(body, start)
-        if place.key in caps
-    ]
-    if not found:
-        return _first(body, body.index(b"{", start), b'"%b":%d' % (caps[0].encode(), cap))
-    if all(value is None for _, value in found):
-        found = [(found[0][0], cap + 1)]
-    for place, value in reversed(found):
-        if value is not None and (value > cap or value == 0):
-            body = _put(body, place.value_at, b"%d" % cap, place.value_end)
-    return body
-
-
-def _first(body: bytes, at: int, member: bytes) -> bytes:
-    """``member`` becomes the first of the object at ``at``."""
-    comma = b"" if _EMPTY.match(body, at) else b","
-    return _put(body, at + 1, member + comma)
-
-
-def _put(body: bytes, at: int, text: bytes, end: int | None = None) -> bytes:
-    view = memoryview(body)
-    return b"".join((view[:at], text, view[at if end is None else end :]))

@@ -23,10 +23,11 @@ from tollhouse.families.bedrock.aws_fields import (
 from tollhouse.families.bedrock.aws_input import InputTokens
 from tollhouse.families.bedrock.aws_usage import tier
 from tollhouse.families.bedrock.claude_fields import claude_extras
-from tollhouse.families.bedrock.converse import GUARDED, held_for, lowered
+from tollhouse.families.bedrock.converse import GUARDED, held_for
 from tollhouse.families.bedrock.invoke_formats import InvokeFormat, format_of
 from tollhouse.families.bedrock.model_ids import can_reason_at_bedrock, requested_model
 from tollhouse.families.formats.document import Document, parsed, refuse
+from tollhouse.families.formats.lowered import lower_cap
 from tollhouse.families.units import Estimate
 
 _MAX_CHOICES: Final = 128
@@ -135,4 +136,4 @@ def rewrite(body: bytes, asked: Asked) -> bytes:
     form = asked.detail.form
     if asked.lowered_to is None or not form.caps:
         return body
-    return lowered(body, form.owner, form.caps, asked.lowered_to)
+    return lower_cap(body, asked.lowered_to, *form.caps, inside=form.owner)
