@@ -6,6 +6,7 @@ multipart      a body of multipart/form-data, read strictly
 content        the content type that a JSON body is sent under
 checked        members of a body, each of its type
 lowered        a lower output cap in a body
+rendered       tokens of what a provider writes anew
 text_tokens    how many tokens a text has
 kinds          the parts of a family by kind of operation
 generic        an endpoint that no family knows
