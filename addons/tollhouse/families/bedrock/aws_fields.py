@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tollhouse.denial import Refused
+from tollhouse.families.formats.checked import optional
 from tollhouse.families.formats.document import Document, refuse, shown
 
-MAX_CAP: Final = 2**31 - 1
 CAP_NAMES: Final = frozenset(
     {
         "max_tokens", "maxTokens", "max_new_tokens", "maxTokenCount", "max_gen_len",
@@ -84,21 +84,7 @@ def long_lived(body: Document) -> frozenset[str]:
 
 def object_at(found: Mapping[str, Any], key: str, where: str = "") -> dict[str, Any]:
     """The object at ``key``; empty if there is none or it is null."""
-    value = found.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        refuse(f'"{where}{key}" must be an object.')
-    return value
-
-
-def cap_at(found: Mapping[str, Any], key: str, where: str = "") -> int | None:
-    value = found.get(key)
-    if value is None:
-        return None
-    if type(value) is not int or not 0 <= value <= MAX_CAP:
-        refuse(f'"{where}{key}" must be a whole number from 0 to {MAX_CAP}.')
-    return value
+    return optional(found, key, dict, where) or {}
 
 
 def word_at(found: Mapping[str, Any], key: str, body: Document, where: str = "") -> str:

@@ -14,7 +14,6 @@ from tollhouse.families.base import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.bedrock.aws_fields import (
     CAP_NAMES,
     FOR_AN_HOUR,
-    cap_at,
     long_lived,
     object_at,
     refuse_case_variants,
@@ -26,6 +25,7 @@ from tollhouse.families.bedrock.aws_input import InputTokens
 from tollhouse.families.bedrock.aws_usage import tier
 from tollhouse.families.bedrock.claude_fields import can_be_claude, claude_extras
 from tollhouse.families.bedrock.model_ids import can_reason_at_bedrock, requested_model
+from tollhouse.families.formats.checked import whole
 from tollhouse.families.formats.document import Document, parsed, refuse
 from tollhouse.families.formats.lowered import lower_cap
 from tollhouse.families.units import Charge, Estimate, Units
@@ -63,7 +63,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
     refuse_case_variants(document, KNOWN)
     inference = object_at(document, "inferenceConfig")
     refuse_case_variants(inference, _INFERENCE, "inferenceConfig.")
-    cap = cap_at(inference, "maxTokens", "inferenceConfig.")
+    cap = whole(inference, "maxTokens", 0, where="inferenceConfig.")
     fields = object_at(document, "additionalModelRequestFields")
     _refuse_second_cap(fields)
     refuse_compaction(fields, body)

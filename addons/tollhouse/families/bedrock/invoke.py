@@ -13,7 +13,6 @@ from tollhouse.families.anthropic.extras import Extras, least_cap
 from tollhouse.families.base import Asked, Dialect, Headers, Limits, Mode, Request
 from tollhouse.families.bedrock.aws_fields import (
     CAP_NAMES,
-    cap_at,
     long_lived,
     object_at,
     refuse_case_variants,
@@ -26,6 +25,7 @@ from tollhouse.families.bedrock.claude_fields import claude_extras
 from tollhouse.families.bedrock.converse import GUARDED, held_for
 from tollhouse.families.bedrock.invoke_formats import InvokeFormat, format_of
 from tollhouse.families.bedrock.model_ids import can_reason_at_bedrock, requested_model
+from tollhouse.families.formats.checked import whole
 from tollhouse.families.formats.document import Document, parsed, refuse
 from tollhouse.families.formats.lowered import lower_cap
 from tollhouse.families.units import Estimate
@@ -78,7 +78,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
     refuse_system_tools(document)
     owner = object_at(document, form.owner) if form.owner else document
     where = f"{form.owner}." if form.owner else ""
-    caps = [cap for key in form.caps if (cap := cap_at(owner, key, where)) is not None]
+    caps = [cap for key in form.caps if (cap := whole(owner, key, 0, where=where)) is not None]
     head = {name: value for name, value in request.headers if name.startswith("x-amzn-bedrock-")}
     choices = 1
     if form.choices and document.get(form.choices) is not None:
