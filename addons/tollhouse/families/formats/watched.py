@@ -194,8 +194,7 @@ class WatchedJson:
         self._told = told
         self._wanted = wanted
         self._most = most
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._kept = bytearray()  # not a list: pieces of a few bytes would take many times theirs
         self._topmost: Topmost | None = None
 
     @property
@@ -210,24 +209,22 @@ class WatchedJson:
         if self._topmost is not None:
             self._topmost.feed(data)
             return data
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size > self._most:
+        self._kept += data
+        if len(self._kept) > self._most:
             self._topmost = Topmost(self._wanted)
-            for part in self._parts:
-                self._topmost.feed(part)
-            self._parts = []
+            self._topmost.feed(bytes(self._kept))
+            self._kept = bytearray()
         return data
 
     def flush(self) -> bytes:
         document: Any = None
         if self._topmost is not None:
             document = self._topmost.found
-        elif self._parts:
+        elif self._kept:
             # A body that is no JSON, or nests too deep, has no counts.
             with contextlib.suppress(ValueError, RecursionError):
-                document = json.loads(b"".join(self._parts))
-        self._parts = []
+                document = json.loads(self._kept)
+        self._kept = bytearray()
         if isinstance(document, dict):
             self._told.event(document)
         return b""
