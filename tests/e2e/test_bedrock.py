@@ -32,6 +32,7 @@ NOVA, CLAUDE = "us.amazon.nova-lite-v1:0", "anthropic.claude-3-haiku-20240307-v1
 NOVA_PRICES = (Decimal("0.06"), Decimal("0.015"), Decimal("0.24"))
 CLAUDE_PRICES = (Decimal("0.25"), Decimal("0"), Decimal("1.25"))
 ASKED: list[dict[str, Any]] = [{"role": "user", "content": [{"text": "Say hello."}]}]
+GUARDRAIL = {"x-amzn-bedrock-guardrailidentifier": "guard1"}
 CAP = {"maxTokens": 20}
 SPENDS, CLAMPED, LISTED = "proj_spends", "proj_clamped", "proj_listed"
 PNG = bytes.fromhex(
@@ -216,8 +217,10 @@ def test_embeddings(inside: Inside) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_as_openai(inside: Inside, stream: bool) -> None:
-    """The SDK of OpenAI, with its base URL at Bedrock. gpt-oss-20b is at 0.07 and 0.30 USD per million tokens."""
+@pytest.mark.parametrize(("guardrail", "beside"), [({}, "0"), (GUARDRAIL, "0.001")])
+def test_as_openai(inside: Inside, stream: bool, guardrail: dict[str, str], beside: str) -> None:
+    """The SDK of OpenAI, with its base URL at Bedrock. gpt-oss-20b is at 0.07 and 0.30 USD per million tokens. A
+    guardrail goes on, and is charged beside."""
     served = {"model": "openai.gpt-oss-20b-1:0", "object": "chat.completion"}
     counts = {"usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}}
     if stream:
@@ -237,6 +240,7 @@ def test_as_openai(inside: Inside, stream: bool) -> None:
             "model": served["model"],
             "messages": [{"role": "user", "content": "Say hello."}],
             "max_completion_tokens": 20,
+            "extra_headers": guardrail,
         }
         if stream:
             chunks = list(sdk.chat.completions.create(**asked, stream=True))
@@ -246,7 +250,9 @@ def test_as_openai(inside: Inside, stream: bool) -> None:
             assert answer.choices[0].message.content == "Hello."
     [received] = inside.standin.snapshot()
     assert signed(received) == ""
-    assert Decimal(line(inside)["cost_usd"]) == Decimal("0.00001")
+    sent = {name.decode().lower(): value.decode() for name, value in received.headers}
+    assert guardrail.items() <= sent.items()
+    assert Decimal(line(inside)["cost_usd"]) == Decimal("0.00001") + Decimal(beside)
 
 
 def test_a_tool_call(inside: Inside) -> None:

@@ -20,7 +20,7 @@ from tests.families.samples.anthropic import (
 )
 
 from tollhouse.families.anthropic.extras import Extras, Runs
-from tollhouse.families.anthropic.meter import MessageEvents, WholeMessage, meter, report_of
+from tollhouse.families.anthropic.meter import MessageEvents, meter
 from tollhouse.families.anthropic.usage import Reported
 from tollhouse.families.base import AnswerHead, Asked
 from tollhouse.families.units import Charge, Units
@@ -183,10 +183,35 @@ def test_files_that_a_program_made() -> None:
     asks = {"type": "tool_use", "id": "toolu_1", "name": "t", "input": {"file_id": "file_2"}}
     assert _fed(BEGUN, _block(0, **made), _block(1, **asks)).created == ("file_1",)
     body = message({"input_tokens": 10, "output_tokens": 4, "speed": None}, content=[made, asks])
-    found = WholeMessage(Reported())
+    found = meter(Asked(), AnswerHead(200, ()))
     found.feed(json.dumps(body).encode())
     found.flush()
     assert found.created == ("file_1",)
+
+
+def test_files_in_a_long_message() -> None:
+    """Where the provider runs tools the content is kept up to a mebibyte, so that the files are their maker's."""
+    output = {"type": "code_execution_output", "file_id": "file_1"}
+    result = {
+        "type": "code_execution_result",
+        "content": [output],
+        "return_code": 0,
+        "stdout": "x" * 100_000,
+        "stderr": "",
+    }
+    made = {
+        "type": "code_execution_tool_result",
+        "tool_use_id": "srvtoolu_1",
+        "content": result,
+    }
+    body = json.dumps(message({"input_tokens": 10, "output_tokens": 4}, content=[made])).encode()
+    found = meter(
+        Asked(detail=Extras(runs=(Runs("code_execution_20250825"),))), AnswerHead(200, ())
+    )
+    for at in range(0, len(body), 1_000):
+        found.feed(body[at : at + 1_000])
+    found.flush()
+    assert (found.created, found.finish()[0]) == (("file_1",), WHOLE[0])
 
 
 def test_the_last_event_needs_no_empty_line() -> None:
@@ -208,7 +233,7 @@ def test_a_message_above_the_limit() -> None:
     """Its outermost members are found wherever they stand, and nothing else is kept."""
     usage = {"input_tokens": 10, "output_tokens": 4}
     body = json.dumps(message(usage, '"usage": {"input_tokens": 1}' * 9_000)).encode()
-    found = WholeMessage(Reported())
+    found = meter(Asked(), AnswerHead(200, ()))
     for at in range(0, len(body), 1_000):
         found.feed(body[at : at + 1_000])
     found.flush()
@@ -230,13 +255,13 @@ def test_what_is_made() -> None:
     body = json.dumps(message({"input_tokens": 10, "output_tokens": 4}, **more)).encode()
     runs = Runs("code_execution_20250825")
     asked = Asked(detail=Extras(runs=(runs,), keeps_thread=True))
-    found = WholeMessage(report_of(asked))
+    found = meter(asked, AnswerHead(200, ()))
     found.feed(body)
     found.flush()
     assert found.created == ("msg_1", "container_1")
     assert found.finish()[1:] == (Charge("code_execution", Units(milliseconds=300_000)),)
     free = Asked(detail=Extras(runs=(runs, Runs("web_search_20260209"))))
-    found = WholeMessage(report_of(free))
+    found = meter(free, AnswerHead(200, ()))
     found.feed(body)
     found.flush()
     assert (found.finish(), found.created) == (WHOLE, ("container_1",))

@@ -35,6 +35,8 @@ def test_a_batch_names_the_models_and_objects_of_all_its_requests() -> None:
     assert (asked.objects, asked.writes, asked.models_unknown) == (("container_1",), False, False)
     many = [{**PARAMS, "model": f"claude-{n}"} for n in range(33)]
     assert _asked("/v1/messages/batches", _batch(*many)).models_unknown
+    asked = _asked("/v1/messages/batches", _batch({**PARAMS, "fallbacks": "default"}, kept))
+    assert (asked.models_unknown, asked.objects) == (True, ("container_1",))
 
 
 @pytest.mark.parametrize(

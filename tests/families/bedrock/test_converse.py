@@ -20,6 +20,7 @@ from tollhouse.families.units import Charge, Estimate, Units
 
 LIMITS = Limits(context=300_000, answer=10_000)
 MODEL = "us.amazon.nova-lite-v1:0"
+CLAUDE = "us.anthropic.claude-sonnet-4-20250514-v1:0"
 HELLO: dict[str, Any] = {"role": "user", "content": [{"text": "x" * 400}]}
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c4944415408d763f8cfc000"
@@ -62,6 +63,22 @@ def test_what_is_read() -> None:
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{"role": "user", "content": [{"cachePoint": {"type": "default", "ttl": "1h"}}]}]},
+        {"system": [{"text": "hi"}, {"cachePoint": {"type": "default", "ttl": "1h"}}]},
+        {"toolConfig": {"tools": [{"cachePoint": {"type": "default", "ttl": "1h"}}]}},
+        {"model": "arn:aws:bedrock:us-east-1:123456789012:prompt%2FABCDEFGHIJ:1"},
+    ],
+)  # fmt: skip
+def test_a_cache_of_an_hour(body: dict[str, Any]) -> None:
+    """Any token of the input may be written to it. Nobody sees what a stored prompt asks for."""
+    assert estimate(**body).may == {"cache_write_1h"}
+    short = json.loads(json.dumps(body).replace("1h", "5m"))
+    assert "model" in body or estimate(**short).may == frozenset()
+
+
+@pytest.mark.parametrize(
     ("more", "tier"),
     [
         ({}, ""),
@@ -99,6 +116,12 @@ def test_no_cap(inference: Any) -> None:
         {"serviceTier": "flex"},
         {"toolConfig": []},
         {"additionalModelRequestFields": {"maxTokenCount": 1}},
+        {"toolConfig": {"tools": [{"systemtool": {"name": "nova_grounding"}}]}},
+        {
+            "model": CLAUDE,
+            "additionalModelRequestFields": {"thinking": {}, "reasoning_config": {}},
+        },
+        {"model": CLAUDE, "additionalModelRequestFields": {"thinking": {"Budget_Tokens": 9}}},
     ],
 )
 def test_what_is_refused(more: dict[str, Any]) -> None:
@@ -107,10 +130,35 @@ def test_what_is_refused(more: dict[str, Any]) -> None:
     assert refused.value.denial.code == "bad_request"
 
 
+@pytest.mark.parametrize("field", ["thinking", "reasoning_config"])
+def test_a_thinking_budget_of_claude(field: str) -> None:
+    """One above the cap is held beside it; the cap is not lowered to one below."""
+    cap = {"maxTokens": 1_000}
+
+    def fields(tokens: int) -> dict[str, Any]:
+        return {field: {"type": "enabled", "budget_tokens": tokens}}
+
+    asked = read(model=CLAUDE, inferenceConfig=cap, additionalModelRequestFields=fields(9_000))
+    held = BEDROCK.estimate(asked, "typical", LIMITS, Dialect())
+    assert (held.units.output, held.predicted, asked.least_cap) == (1_000, 9_000, 1)
+    asked = read(model=CLAUDE, inferenceConfig=cap, additionalModelRequestFields=fields(900))
+    held = BEDROCK.estimate(asked, "typical", LIMITS, Dialect())
+    assert (held.units.output, held.predicted, asked.least_cap) == (1_000, 0, 901)
+
+
 @pytest.mark.parametrize(
     "more",
     [
         {"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}},
+        {"additionalModelRequestFields": {"compaction": {}}},
+        {
+            "model": CLAUDE,
+            "additionalModelRequestFields": {"tools": [{"type": "web_search_20250305"}]},
+        },
+        {
+            "model": CLAUDE,
+            "additionalModelRequestFields": {"fallbacks": [{"model": "other"}]},
+        },
         {
             "additionalModelRequestFields": {
                 "context_management": {"edits": [{"type": "compact_20260112"}]}

@@ -107,6 +107,8 @@ def test_a_cap_that_is_put_in(model: str, body: dict[str, Any]) -> None:
         (CLAUDE, {"max_tokens": 9, "maxTokens": 99}),
         (CLAUDE, {"Max_Tokens": 9}),
         (TITAN, {"textgenerationconfig": {}}),
+        (NOVA, {"ToolConfig": {}}),
+        (CLAUDE, {"max_tokens": 9, "thinking": {"Budget_Tokens": 99}}),
         (EMBED, {"inputText": "hi", "max_tokens": 9}),
         (CLAUDE, {"max_tokens": "9"}),
         (TITAN, {"textGenerationConfig": 9}),
@@ -118,6 +120,49 @@ def test_what_is_refused(model: str, body: dict[str, Any]) -> None:
     with pytest.raises(Refused) as refused:
         read(model, body)
     assert refused.value.denial.code == "bad_request"
+
+
+@pytest.mark.parametrize(
+    ("model", "body"),
+    [
+        (NOVA, {"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}}),
+        (CLAUDE, {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
+        (CLAUDE, {"tools": [{"type": "code_execution_20250825", "name": "code_execution"}]}),
+        (CLAUDE, {"tools": [{"type": "advisor_20260301", "model": "other"}]}),
+        (CLAUDE, {"mcp_servers": [{"type": "url", "url": "https://example.com"}]}),
+        (CLAUDE, {"fallbacks": [{"model": "other"}]}),
+        (CLAUDE, {"compaction": {}}),
+        (PROFILE, {"anthropic_version": "v", "tools": [{"type": "web_search_20250305"}]}),
+    ],
+)
+def test_what_is_charged_beside_the_tokens_is_closed(model: str, body: dict[str, Any]) -> None:
+    with pytest.raises(Refused) as refused:
+        read(model, body)
+    assert refused.value.denial.code == "path_not_allowed"
+
+
+def test_tools_of_claude_that_are_open() -> None:
+    """Those that the client runs, and the search among tools, for which the input is read again."""
+    own = [{"name": "mine", "input_schema": {}}, {"type": "bash_20250124", "name": "bash"}]
+    search = {"type": "tool_search_tool_regex", "name": "tool_search_tool_regex"}
+
+    def held(*tools: dict[str, Any]) -> int:
+        asked = read(CLAUDE, {"max_tokens": 9, "tools": list(tools)})
+        return BEDROCK.estimate(asked, "typical", LIMITS, Dialect()).units.input
+
+    assert held(*own) == 20
+    assert held(*own, search) > 4 * 20
+
+
+def test_a_thinking_budget_of_claude() -> None:
+    """One above the cap is held beside it; the cap is not lowered to one below."""
+    thinking = {"type": "enabled", "budget_tokens": 9_000}
+    asked = read(CLAUDE, {"max_tokens": 1_000, "thinking": thinking})
+    held = BEDROCK.estimate(asked, "typical", LIMITS, Dialect())
+    assert (held.units.output, held.predicted, asked.least_cap) == (1_000, 9_000, 1)
+    asked = read(CLAUDE, {"max_tokens": 10_000, "thinking": thinking})
+    held = BEDROCK.estimate(asked, "typical", LIMITS, Dialect())
+    assert (held.units.output, held.predicted, asked.least_cap) == (10_000, 0, 9_001)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +203,22 @@ def test_an_image_of_claude() -> None:
     assert BEDROCK.estimate(asked, "worst", LIMITS, Dialect()).units.input == LIMITS.context
 
 
+@pytest.mark.parametrize(
+    ("model", "part"),
+    [
+        (CLAUDE, {"type": "text", "text": "hi", "cache_control": {"type": "ephemeral", "ttl": "1h"}}),
+        (NOVA, {"cachePoint": {"type": "default", "ttl": "1h"}}),
+    ],
+)  # fmt: skip
+def test_a_cache_of_an_hour(model: str, part: dict[str, Any]) -> None:
+    """Any token of the input may be written to it."""
+    body = {"messages": [{"role": "user", "content": [part]}]}
+    held = BEDROCK.estimate(read(model, body), "typical", LIMITS, Dialect())
+    assert held.may == {"cache_write_1h"}
+    short = json.loads(json.dumps(body).replace("1h", "5m"))
+    assert BEDROCK.estimate(read(model, short), "typical", LIMITS, Dialect()).may == frozenset()
+
+
 def test_a_guardrail() -> None:
     asked = read(LLAMA, {}, headers=(("x-amzn-bedrock-guardrailidentifier", "g"),))
     held = BEDROCK.estimate(asked, "typical", LIMITS, Dialect())
@@ -174,6 +235,17 @@ def test_a_guardrail() -> None:
             CLAUDE,
             {"usage": {"input_tokens": 9, "output_tokens": 4, "cache_read_input_tokens": 5, "cache_creation_input_tokens": 3}},
             Units(input=17, cached=5, cache_write=3, output=4, requests=1),
+        ),
+        (
+            CLAUDE,
+            {
+                "usage": {
+                    "input_tokens": 9, "output_tokens": 4, "cache_creation_input_tokens": 1_000,
+                    "cache_creation": {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 900},
+                    "output_tokens_details": {"thinking_tokens": 3},
+                }
+            },
+            Units(input=1_009, cache_write=1_000, cache_write_1h=900, output=4, reasoning=3, requests=1),
         ),
         (
             NOVA,
@@ -226,6 +298,22 @@ def test_a_large_embedding() -> None:
     assert of_answer(EMBED, document) == (Charge("", Units(input=9, requests=1)),)
 
 
+def test_a_long_answer_of_titan() -> None:
+    """Its output is counted among its texts, which are too long to be kept. AWS's headers say it; without them nothing
+    is known, and the estimate is charged."""
+    document = {
+        "inputTextTokenCount": 9,
+        "results": [{"tokenCount": 20_000, "outputText": "x" * 80_000}],
+    }
+    headers = (
+        ("x-amzn-bedrock-input-token-count", "9"),
+        ("x-amzn-bedrock-output-token-count", "20000"),
+    )
+    units = Units(input=9, output=20_000, requests=1)
+    assert of_answer(TITAN, document, headers) == (Charge("", units),)
+    assert of_answer(TITAN, document) == ()
+
+
 METRICS = {"amazon-bedrock-invocationMetrics": {"inputTokenCount": 11, "outputTokenCount": 5}}
 OWN = Charge("", Units(input=11, output=5, requests=1))
 
@@ -251,6 +339,22 @@ def test_counts_of_claude_are_running_totals() -> None:
     assert streamed(CLAUDE, start, first, last).finish() == (
         Charge("", Units(input=18, cached=7, output=5, requests=1)),
     )
+
+
+def test_a_stream_that_writes_to_a_cache_of_an_hour() -> None:
+    """The first event alone says how long each token is kept."""
+    counts = {
+        "input_tokens": 9,
+        "cache_creation_input_tokens": 1_000,
+        "cache_creation": {"ephemeral_1h_input_tokens": 900, "ephemeral_5m_input_tokens": 100},
+    }
+    start = {"type": "message_start", "message": {"usage": counts}}
+    delta = {"type": "message_delta", "usage": {"output_tokens": 5}}
+    units = Units(input=1_009, cache_write=1_000, cache_write_1h=900, output=5, requests=1)
+    assert streamed(CLAUDE, start, delta).finish() == (Charge("", units),)
+    aws = {"inputTokenCount": 9, "outputTokenCount": 5, "cacheWriteInputTokenCount": 1_000}
+    stop = {"type": "message_stop", "amazon-bedrock-invocationMetrics": aws}
+    assert streamed(CLAUDE, start, stop).finish() == (Charge("", units),)
 
 
 @pytest.mark.parametrize(

@@ -37,4 +37,19 @@ def test_a_cap_of_the_body(body: bytes, lowered: bytes) -> None:
 )
 def test_a_cap_of_an_object_in_the_body(body: bytes, lowered: bytes) -> None:
     """The object is made where there is none."""
-    assert lower_cap(body, 3, "max_tokens", "x") == lowered
+    assert lower_cap(body, 3, "max_tokens", inside="x") == lowered
+
+
+@pytest.mark.parametrize(
+    ("body", "lowered"),
+    [
+        (b'{"a":9,"b":8}', b'{"a":3,"b":3}'),
+        (b'{"b":9,"a":2}', b'{"b":3,"a":2}'),
+        (b'{"b":null,"a":9}', b'{"b":null,"a":3}'),
+        (b'{"b":null,"a":null}', b'{"b":3,"a":null}'),
+        (b'{"c":9}', b'{"a":3,"c":9}'),
+    ],
+)
+def test_a_cap_of_several_names(body: bytes, lowered: bytes) -> None:
+    """Each that is there is lowered; one of them is enough."""
+    assert lower_cap(body, 3, "a", "b") == lowered

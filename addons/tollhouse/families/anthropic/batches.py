@@ -11,7 +11,7 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from tollhouse.families.anthropic.objects import Made, read_batch
 from tollhouse.families.anthropic.usage import Reported
@@ -23,42 +23,64 @@ BATCH: Final = "batch"
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _LONGEST: Final = 1 << 20
 """Bytes of a line of results: an answer of 128,000 tokens has half of it."""
-_MOST: Final = 64
-"""Items of the bill."""
+_MOST: Final = 256
+"""Items of the bill. Lines of all lengths up to a million tokens make 95 of them for each model."""
+_SHORT: Final = 32_000
+_LONG: Final = 320_000
+_STEP, _LONG_STEP = 4_000, 32_000
+"""Lines whose inputs lie between the same two steps are one item. Up to `_SHORT` tokens there is one step,
+from `_LONG` on they are longer. A price that goes by the length of a request changes at a step: those of
+genai-prices do at 32,000, 100,000, 128,000, 200,000, 256,000, 272,000 and 512,000 tokens."""
+_EXECUTES: Final = "executes"
+"""The facts of a batch in which a container is charged by its time."""
+
+
+class BatchAsked(NamedTuple):
+    """What the meter has to know of the request."""
+
+    path: str
+    executes: bool
 
 
 def read(request: Request, dialect: Dialect) -> Asked:
-    return read_batch(request, dialect)._replace(detail=request.path)
+    asked = read_batch(request, dialect)
+    return asked._replace(detail=BatchAsked(request.path, asked.detail))
 
 
 def meter(asked: Asked, head: AnswerHead) -> _NewBatch:
-    return _NewBatch(str(asked.detail))
+    return _NewBatch(asked.detail)
 
 
 def late_meter(facts: str, head: AnswerHead) -> BatchResults:
-    """The meter of the results of a batch."""
-    return BatchResults()
+    """The meter of the results of a batch; ``facts`` are those of its `Later`."""
+    return BatchResults(executes=facts == _EXECUTES)
 
 
 class _NewBatch(Made):
     """Reads the answer to a request that starts a batch."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, asked: BatchAsked) -> None:
         super().__init__()
-        self._path = path
+        self._asked = asked
 
     @property
     def later(self) -> Later | None:  # type: ignore[override]
         found = next(iter(self.created), "")
-        return Later(found, f"{self._path}/{found}/results") if _ID.fullmatch(found) else None
+        if not _ID.fullmatch(found):
+            return None
+        facts = _EXECUTES if self._asked.executes else ""
+        return Later(found, f"{self._asked.path}/{found}/results", facts)
 
 
 class BatchResults(PassThrough):
-    """Reads the lines, one at a time. ``ended`` is True when all of them were read."""
+    """Reads the lines, one at a time. ``ended`` is True when all of them were read. ``executes``: a
+    container that a line names is charged by its time. No line says which tools its request had, so
+    that this holds for all of them if it holds for one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, executes: bool = False) -> None:
+        self._executes = executes
         self._line = bytearray()
-        self._items: dict[tuple[str, str], Charge] = {}
+        self._items: dict[tuple[str, str, int], Charge] = {}
         self._lost = False
         """A line could not be read: what the batch costs is not known."""
         self._lines = 0
@@ -111,7 +133,7 @@ class BatchResults(PassThrough):
         if result["type"] != "succeeded":
             return
         message = result.get("message")
-        reported = Reported()
+        reported = Reported(executes=self._executes)
         if isinstance(message, Mapping):
             reported.message(message)
         charges = reported.charges()
@@ -123,7 +145,7 @@ class BatchResults(PassThrough):
         tier = charge.tier
         if charge.units.tokens and BATCH not in tier.split("+"):
             tier = f"{BATCH}+{tier}" if tier else BATCH
-        key = (charge.model, tier)
+        key = (charge.model, tier, _size(charge.units.input))
         before = self._items.get(key)
         if before is None and len(self._items) >= _MOST:
             self._lost = True
@@ -132,3 +154,11 @@ class BatchResults(PassThrough):
         else:
             units = Units(*map(sum, zip(before.units, charge.units, strict=True)))
             self._items[key] = before._replace(units=units, calls=before.calls + 1)
+
+
+def _size(tokens: int) -> int:
+    """The step at which an input of so many tokens ends. A price with a step there holds above it."""
+    if tokens <= _SHORT:
+        return _SHORT
+    step = _STEP if tokens <= _LONG else _LONG_STEP
+    return -(-tokens // step) * step

@@ -79,6 +79,11 @@ def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Esti
     )
 
 
+def input_of_turns(seen: int, extras: Extras, context: int, *, worst: bool) -> int:
+    """Input of all turns of a request whose first one has ``seen`` tokens."""
+    return _read_again(seen, extras, _turns(extras, worst), context, worst)
+
+
 def _turns(extras: Extras, worst: bool) -> int:
     """How often the model reads the input."""
     if not extras.runs:

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from tollhouse.families.anthropic.message_fields import model_name, objects, optional, whole
+from tollhouse.families.anthropic.message_fields import model_name, objects, optional
+from tollhouse.families.formats.checked import whole
 from tollhouse.families.formats.document import Document, refuse
 
 _CLIENTS: Final = re.compile(r"(?:custom|(?:bash|text_editor|computer|memory)_\d+|.*_toolset_\d+)")
@@ -74,13 +75,13 @@ def extras(document: Document, cap: int | None) -> Extras:
     advisors: list[Other] = []
     for tool in objects(tree, "tools"):
         kind = document.name(optional(tool, "type", str, "a string", "tools."))
-        uses = whole(tool, "max_uses", "tools.")
+        uses = whole(tool, "max_uses", 0, where="tools.")
         if kind is None or _is_clients(kind):
             continue
         if kind.startswith("advisor_"):
             model = model_name(document.name(tool.get("model")), "tools.model")
-            advisors.append(Other(model, whole(tool, "max_tokens", "tools."), uses))
-        runs.append(Runs(kind, uses, whole(tool, "max_content_tokens", "tools.")))
+            advisors.append(Other(model, whole(tool, "max_tokens", 0, where="tools."), uses))
+        runs.append(Runs(kind, uses, whole(tool, "max_content_tokens", 0, where="tools.")))
     if objects(tree, "mcp_servers") and not any(one.kind == "mcp_toolset" for one in runs):
         runs.append(Runs("mcp_toolset"))
     fallbacks, unknown, fast = _fallbacks(document)
@@ -113,7 +114,7 @@ def _fallbacks(document: Document) -> tuple[tuple[Other, ...], bool, bool]:
     found = tuple(
         Other(
             model_name(document.name(entry.get("model")), "fallbacks.model"),
-            whole(entry, "max_tokens", "fallbacks."),
+            whole(entry, "max_tokens", 0, where="fallbacks."),
         )
         for entry in entries
     )
@@ -141,7 +142,7 @@ def budgets(document: Document) -> list[int]:
     fallbacks = document.tree.get("fallbacks")
     for one in (document.tree, *(fallbacks if isinstance(fallbacks, list) else ())):
         thinking = optional(one, "thinking", dict, "an object") or {}
-        tokens = whole(thinking, "budget_tokens", "thinking.")
+        tokens = whole(thinking, "budget_tokens", 0, where="thinking.")
         if tokens is not None and document.name(thinking.get("type")) == "enabled":
             found.append(tokens)
     return found

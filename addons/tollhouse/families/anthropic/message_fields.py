@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-from tollhouse.families.formats.document import refuse, shown
+from tollhouse.families.formats.checked import MAX_NAME, known_case
+from tollhouse.families.formats.document import refuse
 
 # fmt: off
 NOT_INPUT: Final = frozenset(
@@ -30,8 +31,6 @@ KNOWN: Final = NOT_INPUT | frozenset(
 case would read it."""
 # fmt: on
 
-MAX_NAME: Final = 256
-MAX_COUNT: Final = 2**31 - 1
 _INNER: Final[Mapping[str, frozenset[str]]] = {
     "thinking": frozenset({"type", "budget_tokens", "display"}),
     "tools": frozenset({"type", "name", "model", "max_uses", "max_tokens", "max_content_tokens"}),
@@ -46,18 +45,12 @@ _INNER: Final[Mapping[str, frozenset[str]]] = {
 def refuse_case_variants(tree: Mapping[str, Any]) -> None:
     """Raises `Refused` for a key that differs from a known one only in case, at the top and in the
     fields that decide what a call may cost."""
-    _refuse(tree, KNOWN, "")
+    known_case(tree, KNOWN)
     for field, known in _INNER.items():
         value = tree.get(field)
         for item in value if isinstance(value, list) else (value,):
             if isinstance(item, dict):
-                _refuse(item, known, f"{field}.")
-
-
-def _refuse(found: Iterable[str], known: frozenset[str], where: str) -> None:
-    for key in found:
-        if key not in known and (folded := key.casefold()) in known:
-            refuse(f'The body has the key {shown(key)}; it is "{where}{folded}", in lower case.')
+                known_case(item, known, f"{field}.")
 
 
 def optional[T](
@@ -74,18 +67,8 @@ def optional[T](
     return value
 
 
-def whole(found: Mapping[str, Any], key: str, where: str = "", low: int = 0) -> int | None:
-    """The same for a whole number of at least ``low``."""
-    value = found.get(key)
-    if value is None:
-        return None
-    if type(value) is not int or not low <= value <= MAX_COUNT:
-        refuse(f'"{where}{key}" must be a whole number from {low} to {MAX_COUNT}.')
-    return value
-
-
 def objects(found: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    """The same for a list of objects, empty if there is none."""
+    """The objects of a list, none if it is not there. Raises `Refused` for anything else."""
     value = optional(found, key, list, "a list") or []
     if not all(isinstance(item, dict) for item in value):
         refuse(f'"{key}" must be a list of objects.')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ from tollhouse.families.anthropic import pictures
 from tollhouse.families.anthropic.message_fields import NOT_INPUT
 from tollhouse.families.anthropic.meter import TOKENS_MORE
 from tollhouse.families.formats.document import Document
+from tollhouse.families.formats.rendered import rendered_most
 from tollhouse.families.formats.text_tokens import text_tokens
 
 # Each pair is the number of ``typical`` and of ``worst``.
@@ -27,10 +27,6 @@ OF_OWN_TOOL: Final = (1_234, 8_192)
 """A tool that the provider itself describes. The longest that is told is that of the computer, 735
 tokens and 499 of a prompt:
 https://platform.claude.com/docs/en/agents-and-tools/tool-use/computer-use-tool."""
-RENDERED_BYTES_MOST: Final = 2
-"""``worst``: tools, schemas and arguments are written anew by the provider. So many times the length
-of their JSON in ASCII."""
-
 _NO_TEXT: Final = frozenset({"type", "cache_control", "role", "media_type", "citations", "id"})
 """Fields of a block that are no input."""
 _IMAGE: Final = "image"
@@ -151,7 +147,7 @@ class MessageTokens:
         if value is None:
             return 0.0
         if self._worst:
-            return float(RENDERED_BYTES_MOST * (len(json.dumps(value)) + self._long_bytes(value)))
+            return float(rendered_most(value, self._long))
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, Mapping):
@@ -161,17 +157,6 @@ class MessageTokens:
         else:
             return 1.0
         return 1.0 + sum(map(self._rendered, inner))
-
-    def _long_bytes(self, value: Any) -> int:
-        """The bytes of the long strings in ``value`` as JSON in ASCII: each byte may be an escape of
-        6."""
-        if not self._long:
-            return 0
-        if isinstance(value, str):
-            long = self._long.get(value)
-            return 0 if long is None else 6 * long.bytes
-        inner = value.values() if isinstance(value, Mapping) else value
-        return sum(map(self._long_bytes, inner)) if isinstance(value, Mapping | list) else 0
 
     def _look(self, value: Any) -> pictures.Encoded | None:
         if not isinstance(value, str):

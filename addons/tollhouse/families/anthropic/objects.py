@@ -34,10 +34,12 @@ def read_upload(request: Request, dialect: Dialect) -> Asked:
 
 
 def read_batch(request: Request, dialect: Dialect) -> Asked:
-    """The models and the objects of all requests of a batch, each read as strictly as one alone."""
+    """The models and the objects of all requests of a batch, each read as strictly as one alone.
+    ``detail`` is True where one of them may use a container that is charged by its time."""
     document = parsed(request.body)
     models: dict[str, None] = {}
     ids: dict[str, None] = {}
+    unknown = executes = False
     for one in objects(document.tree, "requests"):
         params = optional(one, "params", dict, "an object", "requests.")
         if params is None:
@@ -45,14 +47,17 @@ def read_batch(request: Request, dialect: Dialect) -> Asked:
         asked = of_document(Document(params, document.long))
         models.update(dict.fromkeys((asked.model, *asked.other_models)))
         ids.update(dict.fromkeys(asked.objects))
-        if asked.models_unknown or len(models) > _MAX_MODELS:
-            return _NOTHING._replace(models_unknown=True)
+        unknown = unknown or asked.models_unknown or len(models) > _MAX_MODELS
+        executes = executes or asked.detail.executes
         if len(ids) > MAX_OBJECTS:
             refuse(f"The body names more than {MAX_OBJECTS} objects.")
     if not models:
         refuse('The body has no "requests".')
+    found = _NOTHING._replace(objects=tuple(ids), detail=executes)
+    if unknown:
+        return found._replace(models_unknown=True)
     first, *others = models
-    return _NOTHING._replace(model=first, other_models=tuple(others), objects=tuple(ids))
+    return found._replace(model=first, other_models=tuple(others))
 
 
 def read_agents(request: Request, dialect: Dialect) -> Asked:

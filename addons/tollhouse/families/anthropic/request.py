@@ -15,9 +15,9 @@ from tollhouse.families.anthropic.message_fields import (
     objects,
     optional,
     refuse_case_variants,
-    whole,
 )
 from tollhouse.families.base import Asked, Dialect, Request
+from tollhouse.families.formats.checked import whole
 from tollhouse.families.formats.document import Document, parsed, refuse
 
 MAX_OBJECTS: Final = 1_000
@@ -52,7 +52,7 @@ def of_document(document: Document, model: str | None = None) -> Asked:
         if "model" not in tree:
             refuse('The body has no "model".')
         model = model_name(document.name(tree["model"]))
-    cap = whole(tree, "max_tokens")
+    cap = whole(tree, "max_tokens", 0)
     stream = optional(tree, "stream", bool, "true or false") or False
     optional(tree, "messages", list, "a list")
     optional(tree, "system", (str, list), "a string or a list")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tollhouse.families.formats.counts import count
 from tollhouse.families.units import Charge, Units
 
 # fmt: off
@@ -60,13 +61,6 @@ def units_of(usage: Mapping[str, Any]) -> Units | None:
     )
 
 
-def count(value: object) -> int:
-    """A count of an answer; 0 for null and for what is none."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
-
-
 def name_of(value: object) -> str:
     """A model's name as it may stand in a line, "" for anything else."""
     told = isinstance(value, str) and value.isascii() and value.isprintable()
@@ -74,14 +68,15 @@ def name_of(value: object) -> str:
 
 
 class Reported:
-    """What one answer has said so far. `message` takes a whole message or that of a
-    ``message_start``, `block` a part of its content, `delta` a later usage."""
+    """What one answer has said so far, a `formats.watched.Heard`. `message` takes a whole message or
+    that of a ``message_start``, `block` a part of its content, `delta` a later usage."""
 
     def __init__(self, *, executes: bool = False, keeps_thread: bool = False) -> None:
         """``executes``: a container is charged by its time. ``keeps_thread``: the answer's id is
         that of an object."""
         self.error = ""
         self.model = ""
+        self.done = False
         self._executes = executes
         self._keeps_thread = keeps_thread
         self._usage: dict[str, Any] = {}
@@ -91,6 +86,27 @@ class Reported:
         self._files: dict[str, None] = {}
         self._searches = 0
         """Those that were seen, until the answer counts them itself."""
+
+    def event(self, document: Mapping[str, Any]) -> bool:
+        """Takes one event, in whichever framing it came, or a whole message. An unknown event passes
+        by."""
+        kind = document.get("type")
+        if kind == "message_start":
+            if isinstance(message := document.get("message"), Mapping):
+                self.message(message)
+        elif kind == "message_delta":
+            if isinstance(delta := document.get("delta"), Mapping):
+                self.container(delta.get("container"))
+            self.delta(document.get("usage"))
+        elif kind == "content_block_start":
+            self.block(document.get("content_block"))
+        elif kind == "message_stop":
+            self.done = True
+        elif kind == "error" or document.get("error") is not None:
+            self.failed(document.get("error"))
+        elif kind == "message" or (kind is None and isinstance(document.get("usage"), Mapping)):
+            self.message(document)
+        return False
 
     def message(self, message: Mapping[str, Any]) -> None:
         self._usage = {}

@@ -11,6 +11,7 @@ count_tokens    the free call that counts
 jobs            calls whose answer comes later, elsewhere
 as_openai       chat completions in OpenAI's format
 aws_fields      fields of a request that are looked at
+claude_fields   what a request lets Claude do beside its answer
 aws_input       the tokens that a request will take
 aws_answer      answers as they pass by: an object, or frames
 aws_usage       what the members of an answer mean

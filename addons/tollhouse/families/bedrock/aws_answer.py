@@ -3,75 +3,34 @@ them is for the reader that each is given."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
-from tollhouse.families.base import Boundary
 from tollhouse.families.formats.aws_event_stream import (
     BrokenFrame,
     Frame,
     FrameBoundary,
     FrameSplitter,
 )
-from tollhouse.families.formats.topmost import Topmost
 from tollhouse.families.units import Charge
 
-_WHOLE: Final = 1 << 16
-"""The most bytes of a JSON answer that is parsed whole. Of a larger one the outermost members are
-read as they pass by."""
 
-
-class WholeAnswer:
-    """`base.Meter` of a JSON answer. ``read`` gets the ``wanted`` members at its end, and gives the
+class Answered:
+    """`formats.watched.HeardWhole` of an answer of one object. ``read`` gets its members, and gives the
     charges."""
 
-    done = False
-    edits = False
     error = ""
-    boundary: Boundary | None = None
     created: tuple[str, ...] = ()
-    output_seen = 0
-    """A JSON answer is made whole before its first byte comes."""
 
-    def __init__(
-        self,
-        wanted: Collection[str],
-        read: Callable[[Mapping[str, Any]], tuple[Charge, ...]],
-    ) -> None:
-        self._wanted = wanted
+    def __init__(self, read: Callable[[Mapping[str, Any]], tuple[Charge, ...]]) -> None:
         self._read = read
-        self._kept = bytearray()
-        self._topmost: Topmost | None = None
         self._charges: tuple[Charge, ...] = ()
 
-    def feed(self, data: bytes) -> bytes:
-        if self._topmost is None:
-            self._kept += data
-            if len(self._kept) > _WHOLE:
-                self._topmost = Topmost(self._wanted)
-                self._topmost.feed(bytes(self._kept))
-                self._kept.clear()
-        else:
-            self._topmost.feed(data)
-        return data
+    def event(self, document: Mapping[str, Any]) -> bool:
+        self._charges = self._read(document)
+        return False
 
-    def flush(self) -> bytes:
-        found: Any = self._topmost.found if self._topmost is not None else self._parsed()
-        if isinstance(found, dict):
-            self._charges = self._read(found)
-        return b""
-
-    def _parsed(self) -> Any:
-        try:
-            return json.loads(bytes(self._kept))
-        except (ValueError, RecursionError):
-            # A body that is no JSON, or nests too deep, has no counts.
-            return None
-        finally:
-            self._kept.clear()
-
-    def finish(self) -> tuple[Charge, ...]:
+    def charges(self) -> tuple[Charge, ...]:
         return self._charges
 
 

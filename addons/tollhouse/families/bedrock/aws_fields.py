@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tollhouse.denial import Refused
+from tollhouse.families.formats.checked import optional
 from tollhouse.families.formats.document import Document, refuse, shown
 
-MAX_CAP: Final = 2**31 - 1
 CAP_NAMES: Final = frozenset(
     {
         "max_tokens", "maxTokens", "max_new_tokens", "maxTokenCount", "max_gen_len",
@@ -32,31 +32,59 @@ def refuse_compaction(found: Mapping[str, Any], body: Document) -> None:
     beside those of the answer: https://platform.claude.com/docs/en/build-with-claude/compaction."""
     management = found.get("context_management")
     edits = management.get("edits") if isinstance(management, dict) else None
-    for edit in edits if isinstance(edits, list) else ():
-        if isinstance(edit, dict) and str(body.name(edit.get("type"))).startswith("compact"):
+    kinds = [
+        str(body.name(edit.get("type")))
+        for edit in (edits if isinstance(edits, list) else ())
+        if isinstance(edit, dict)
+    ]
+    if found.get("compaction") is not None or any(kind.startswith("compact") for kind in kinds):
+        raise Refused(
+            "path_not_allowed",
+            "The request asks for compaction, whose tokens Bedrock's own counts leave out.",
+        )
+
+
+_OF_A_TOOL: Final = frozenset({"toolSpec", "systemTool", "cachePoint"})
+
+
+def refuse_system_tools(found: Mapping[str, Any]) -> None:
+    """``toolConfig`` of Converse, and of InvokeModel for Nova:
+    https://docs.aws.amazon.com/nova/latest/nova2-userguide/using-tools.html."""
+    tools = object_at(found, "toolConfig").get("tools")
+    for tool in tools if isinstance(tools, list) else ():
+        if not isinstance(tool, dict):
+            continue
+        refuse_case_variants(tool, _OF_A_TOOL, "toolConfig.tools.")
+        if tool.get("systemTool") is not None:
             raise Refused(
                 "path_not_allowed",
-                "The request asks for compaction, whose tokens Bedrock's own counts leave out.",
+                "The request has a systemTool, which AWS runs and charges beside the tokens; no "
+                "answer says how often. Leave it out, or give the model a tool that you run yourself.",
             )
+
+
+FOR_AN_HOUR: Final = frozenset({"cache_write_1h"})
+
+
+def long_lived(body: Document) -> frozenset[str]:
+    """The part of the tokens that a mark of the cache with a ``ttl`` of an hour makes dearer
+    (`Asked.may`): ``cachePoint`` of Converse and Nova, ``cache_control`` of Claude. Marks may stand in
+    messages, in the system's text and among tools."""
+    waiting: list[Any] = [body.tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            for mark in (node.get("cachePoint"), node.get("cache_control")):
+                if isinstance(mark, dict) and body.name(mark.get("ttl")) == "1h":
+                    return FOR_AN_HOUR
+            node = node.values()
+        waiting += [one for one in node if type(one) is dict or type(one) is list]
+    return frozenset()
 
 
 def object_at(found: Mapping[str, Any], key: str, where: str = "") -> dict[str, Any]:
     """The object at ``key``; empty if there is none or it is null."""
-    value = found.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        refuse(f'"{where}{key}" must be an object.')
-    return value
-
-
-def cap_at(found: Mapping[str, Any], key: str, where: str = "") -> int | None:
-    value = found.get(key)
-    if value is None:
-        return None
-    if type(value) is not int or not 0 <= value <= MAX_CAP:
-        refuse(f'"{where}{key}" must be a whole number from 0 to {MAX_CAP}.')
-    return value
+    return optional(found, key, dict, where) or {}
 
 
 def word_at(found: Mapping[str, Any], key: str, body: Document, where: str = "") -> str:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tollhouse.families.formats.document import Document, LongString, named
+from tollhouse.families.formats.rendered import rendered_most
 from tollhouse.families.formats.text_tokens import text_tokens
 from tollhouse.families.openai.media import FILE_BYTES_PER_TOKEN, Data, image_tokens
 
@@ -26,9 +27,6 @@ message of gpt-oss has about 70."""
 OF_TOOLS: Final = (0, 1_024)
 """Once where there are tools. Claude's text has 264 to 804 tokens:
 https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/overview#pricing."""
-RENDERED_BYTES_MOST: Final = 2
-"""``worst``: tools and schemas are written anew, with other blanks. So many times the length of
-their JSON in ASCII."""
 IMAGE: Final = 1_600
 """``typical``: the largest image of Claude 3 to 4.5,
 https://docs.anthropic.com/en/docs/build-with-claude/vision#calculate-image-costs."""
@@ -171,7 +169,7 @@ class InputTokens:
         """Tokens of a value that the provider itself writes as text for the model."""
         if not self._worst:
             return self._strings(value)
-        return float(RENDERED_BYTES_MOST * (len(json.dumps(value)) + self._long_bytes(value)))
+        return float(rendered_most(value, self._long))
 
     def _strings(self, value: Any) -> float:
         if isinstance(value, str):
@@ -181,13 +179,3 @@ class InputTokens:
         if isinstance(value, list):
             return 1.0 + sum(map(self._strings, value))
         return 0.0 if value is None else 1.0
-
-    def _long_bytes(self, value: Any) -> int:
-        """A byte that is not ASCII takes at most 6, as an escape."""
-        if isinstance(value, str):
-            long = self._long.get(value)
-            return 0 if long is None else 6 * long.bytes
-        parts = (
-            value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-        )
-        return sum(map(self._long_bytes, parts))

@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tollhouse.families.formats.counts import count, count_of
 from tollhouse.families.units import Units
 
 _STANDARD: Final = ("", "default", "standard")
-
-
-def count(value: object) -> int | None:
-    """A whole number of at least 0; None for anything else, null too."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def converse_usage(value: object) -> Units | None:
@@ -24,7 +18,7 @@ def converse_usage(value: object) -> Units | None:
     the same counts ``...TokenCount``."""
     if not isinstance(value, Mapping):
         return None
-    told, output = count(value.get("inputTokens")), count(value.get("outputTokens"))
+    told, output = count_of(value.get("inputTokens")), count_of(value.get("outputTokens"))
     if told is None and output is None:
         return None
     if told == 0 == output:
@@ -48,7 +42,7 @@ def counted(tokens_in: int, output: int, read: int = 0, written: int = 0) -> Uni
 
 
 def _first(value: Mapping[str, Any], *names: str) -> int:
-    return next((found for name in names if (found := count(value.get(name))) is not None), 0)
+    return next((found for name in names if (found := count_of(value.get(name))) is not None), 0)
 
 
 def _of_details(value: object, ttl: str = "") -> int:
@@ -56,7 +50,7 @@ def _of_details(value: object, ttl: str = "") -> int:
     if not isinstance(value, list):
         return 0
     return sum(
-        count(item.get("inputTokens")) or 0
+        count(item.get("inputTokens"))
         for item in value
         if isinstance(item, Mapping) and ttl in ("", item.get("ttl"))
     )

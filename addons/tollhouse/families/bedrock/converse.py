@@ -5,26 +5,29 @@ https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.htm
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from tollhouse.denial import Refused
+from tollhouse.families.anthropic.estimate import input_of_turns
+from tollhouse.families.anthropic.extras import Extras, least_cap
 from tollhouse.families.base import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.bedrock.aws_fields import (
     CAP_NAMES,
-    cap_at,
+    FOR_AN_HOUR,
+    long_lived,
     object_at,
     refuse_case_variants,
     refuse_compaction,
+    refuse_system_tools,
     word_at,
 )
 from tollhouse.families.bedrock.aws_input import InputTokens
 from tollhouse.families.bedrock.aws_usage import tier
+from tollhouse.families.bedrock.claude_fields import can_be_claude, claude_extras
 from tollhouse.families.bedrock.model_ids import can_reason_at_bedrock, requested_model
-from tollhouse.families.formats.document import parsed, refuse
-from tollhouse.families.formats.jsonscan import places
+from tollhouse.families.formats.checked import whole
+from tollhouse.families.formats.document import Document, parsed, refuse
+from tollhouse.families.formats.lowered import lower_cap
 from tollhouse.families.units import Charge, Estimate, Units
 
 _SETTINGS: Final = frozenset(
@@ -37,7 +40,6 @@ _SETTINGS: Final = frozenset(
 _TOOLS: Final = frozenset({"toolConfig", "outputConfig", "additionalModelRequestFields"})
 KNOWN: Final = _SETTINGS | _TOOLS | {"messages", "system", "promptVariables"}
 _INFERENCE: Final = frozenset({"maxTokens", "temperature", "topP", "stopSequences"})
-_EMPTY: Final = re.compile(rb"\{[ \t\r\n]*+\}")
 FIRST_SLICE_TOKENS: Final = 2_048
 """The output that is held at first of a stream without a cap. The hold grows as the stream goes on."""
 GUARDED: Final = Charge("guardrail", Units(requests=1))
@@ -51,6 +53,7 @@ class Conversed(NamedTuple):
     guarded: bool
     stored: bool
     """Its prompt is kept by AWS."""
+    extras: Extras = Extras()
 
 
 def read(request: Request, dialect: Dialect) -> Asked:
@@ -60,24 +63,29 @@ def read(request: Request, dialect: Dialect) -> Asked:
     refuse_case_variants(document, KNOWN)
     inference = object_at(document, "inferenceConfig")
     refuse_case_variants(inference, _INFERENCE, "inferenceConfig.")
-    cap = cap_at(inference, "maxTokens", "inferenceConfig.")
+    cap = whole(inference, "maxTokens", 0, where="inferenceConfig.")
     fields = object_at(document, "additionalModelRequestFields")
     _refuse_second_cap(fields)
     refuse_compaction(fields, body)
     service = word_at(object_at(document, "serviceTier"), "type", body, "serviceTier.")
     performance = object_at(document, "performanceConfig")
     latency = word_at(performance, "latency", body, "performanceConfig.")
-    _refuse_system_tools(object_at(document, "toolConfig"))
+    refuse_system_tools(document)
     guarded = bool(object_at(document, "guardrailConfig"))
     model = requested_model(request.path)
+    stored = ":prompt/" in model
+    own = Document(_thinking_named(fields) if can_be_claude(model) else {}, body.long)
     return Asked(
         model,
         stream=kind == "converse-stream",
         cap=cap or None,
         tier=tier(service, latency),
         reasons=can_reason_at_bedrock(model),
+        # A stored prompt has marks of the cache of its own.
+        may=FOR_AN_HOUR if stored else long_lived(body),
         kind=kind,
-        detail=Conversed(guarded, ":prompt/" in model),
+        least_cap=least_cap(own, cap or None),
+        detail=Conversed(guarded, stored, claude_extras(own, cap or None)),
         document=body,
     )
 
@@ -94,15 +102,15 @@ def _refuse_second_cap(fields: Mapping[str, Any]) -> None:
                 )
 
 
-def _refuse_system_tools(config: Mapping[str, Any]) -> None:
-    tools = config.get("tools")
-    for tool in tools if isinstance(tools, list) else ():
-        if isinstance(tool, dict) and tool.get("systemTool") is not None:
-            raise Refused(
-                "path_not_allowed",
-                "The request has a systemTool, which AWS runs and charges beside the tokens; "
-                "no answer says how often.",
-            )
+def _thinking_named(fields: dict[str, Any]) -> dict[str, Any]:
+    """Claude's fields. Converse takes ``thinking`` under an older name too:
+    https://docs.aws.amazon.com/bedrock/latest/userguide/inference-reasoning.html."""
+    older = fields.get("reasoning_config")
+    if older is None:
+        return fields
+    if fields.get("thinking") is not None:
+        refuse('"additionalModelRequestFields" has "thinking" and "reasoning_config"; send one.')
+    return {**fields, "thinking": older}
 
 
 def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
@@ -111,65 +119,33 @@ def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Esti
     count = InputTokens(asked.document, limits.context, worst=worst, unseen=asked.detail.stored)
     tokens = count.of_request(_SETTINGS, _TOOLS)
     beside = (GUARDED,) if asked.detail.guarded else ()
-    return held_for(asked, tokens, limits, worst=worst, beside=beside)
+    return held_for(asked, tokens, limits, asked.detail.extras, worst=worst, beside=beside)
 
 
 def held_for(
-    asked: Asked, tokens: int, limits: Limits, *, worst: bool, beside: tuple[Charge, ...] = ()
+    asked: Asked,
+    tokens: int,
+    limits: Limits,
+    extras: Extras,
+    *,
+    worst: bool,
+    beside: tuple[Charge, ...] = (),
 ) -> Estimate:
-    """The estimate of a request with so many tokens of input."""
+    """The estimate of a request with so many tokens of input in the first turn of its model."""
+    tokens = input_of_turns(tokens, extras, limits.context, worst=worst)
     if not asked.writes:
         return Estimate(Units(input=tokens, requests=1), beside=beside)
     slices = asked.stream and asked.cap is None and not worst
     each = (FIRST_SLICE_TOKENS if slices else limits.answer) if asked.cap is None else asked.cap
     units = Units(input=tokens, output=each * asked.choices, requests=1)
-    return Estimate(units, beside=beside, grows=slices)
+    return Estimate(
+        units, may=asked.may, predicted=extras.thinks_beside, beside=beside, grows=slices
+    )
 
 
 def rewrite(body: bytes, asked: Asked) -> bytes:
     return (
         body
         if asked.lowered_to is None
-        else lowered(body, "inferenceConfig", ("maxTokens",), asked.lowered_to)
+        else lower_cap(body, asked.lowered_to, "maxTokens", inside="inferenceConfig")
     )
-
-
-def lowered(body: bytes, owner: str, caps: tuple[str, ...], cap: int) -> bytes:
-    """``body`` with an output cap of at most ``cap``, and no other byte changed. The cap stands in
-    the object ``owner`` ("" for the body itself) under one of the names ``caps``. A request with
-    none gets the first of them."""
-    start = 0
-    if owner:
-        place = next((place for place in places(body) if place.key == owner), None)
-        if place is None:
-            return _first(
-                body, body.index(b"{"), b'"%b":{"%b":%d}' % (owner.encode(), caps[0].encode(), cap)
-            )
-        if body[place.value_at : place.value_end] == b"null":
-            value = b'{"%b":%d}' % (caps[0].encode(), cap)
-            return _put(body, place.value_at, value, place.value_end)
-        start = place.value_at
-    found = [
-        (place, json.loads(body[place.value_at : place.value_end]))
-        for place in places(body, start)
-        if place.key in caps
-    ]
-    if not found:
-        return _first(body, body.index(b"{", start), b'"%b":%d' % (caps[0].encode(), cap))
-    if all(value is None for _, value in found):
-        found = [(found[0][0], cap + 1)]
-    for place, value in reversed(found):
-        if value is not None and (value > cap or value == 0):
-            body = _put(body, place.value_at, b"%d" % cap, place.value_end)
-    return body
-
-
-def _first(body: bytes, at: int, member: bytes) -> bytes:
-    """``member`` becomes the first of the object at ``at``."""
-    comma = b"" if _EMPTY.match(body, at) else b","
-    return _put(body, at + 1, member + comma)
-
-
-def _put(body: bytes, at: int, text: bytes, end: int | None = None) -> bytes:
-    view = memoryview(body)
-    return b"".join((view[:at], text, view[at if end is None else end :]))

@@ -7,23 +7,20 @@ stream tells its usage in its last event, ``metadata``, and nowhere else.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from tollhouse.families.base import AnswerHead, Asked, Meter
-from tollhouse.families.bedrock.aws_answer import FramedAnswer, WholeAnswer
+from tollhouse.families.bedrock.aws_answer import Answered, FramedAnswer
 from tollhouse.families.bedrock.aws_usage import converse_usage, tier
 from tollhouse.families.bedrock.converse import GUARDED
 from tollhouse.families.bedrock.model_ids import plain_id
 from tollhouse.families.formats.text_tokens import raw_tokens
+from tollhouse.families.formats.watched import WatchedJson, texts_of
 from tollhouse.families.units import Charge
 
 _WANTED: Final = frozenset({"usage", "serviceTier", "performanceConfig", "trace"})
-_TEXTS: Final = re.compile(
-    rb'"(?:text|input|redactedContent)"[ ]?:[ ]?"([^"\\]+(?:\\.[^"\\]*)*|(?:\\.[^"\\]*)+)"',
-    re.DOTALL,
-)
+_TEXTS: Final = texts_of("text", "input", "redactedContent")
 """Texts, arguments of tools and reasoning. An image is counted by nobody before its end."""
 
 
@@ -32,7 +29,7 @@ def meter(asked: Asked, head: AnswerHead) -> Meter:
     guarded = bool(asked.detail.guarded)
     if asked.stream:
         return FramedAnswer(ConverseEvents(guarded))
-    return WholeAnswer(_WANTED, lambda found: converse_charges(found, guarded))
+    return WatchedJson(Answered(lambda found: converse_charges(found, guarded)), _WANTED)
 
 
 def converse_charges(found: Mapping[str, Any], guarded: bool = False) -> tuple[Charge, ...]:

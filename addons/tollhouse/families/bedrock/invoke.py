@@ -9,20 +9,25 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from tollhouse.denial import Refused
-from tollhouse.families.base import Asked, Dialect, Limits, Mode, Request
+from tollhouse.families.anthropic.extras import Extras, least_cap
+from tollhouse.families.base import Asked, Dialect, Headers, Limits, Mode, Request
 from tollhouse.families.bedrock.aws_fields import (
     CAP_NAMES,
-    cap_at,
+    long_lived,
     object_at,
     refuse_case_variants,
     refuse_compaction,
+    refuse_system_tools,
 )
 from tollhouse.families.bedrock.aws_input import InputTokens
 from tollhouse.families.bedrock.aws_usage import tier
-from tollhouse.families.bedrock.converse import GUARDED, held_for, lowered
+from tollhouse.families.bedrock.claude_fields import claude_extras
+from tollhouse.families.bedrock.converse import GUARDED, held_for
 from tollhouse.families.bedrock.invoke_formats import InvokeFormat, format_of
 from tollhouse.families.bedrock.model_ids import can_reason_at_bedrock, requested_model
-from tollhouse.families.formats.document import parsed, refuse
+from tollhouse.families.formats.checked import whole
+from tollhouse.families.formats.document import Document, parsed, refuse
+from tollhouse.families.formats.lowered import lower_cap
 from tollhouse.families.units import Estimate
 
 _MAX_CHOICES: Final = 128
@@ -42,11 +47,17 @@ _SETTINGS: Final = frozenset(
 _GUARDRAIL: Final = "x-amzn-bedrock-guardrailidentifier"
 
 
+def guarded(headers: Headers) -> bool:
+    """Whether a guardrail is named where the body has no place for it."""
+    return any(name == _GUARDRAIL for name, _ in headers)
+
+
 class Invoked(NamedTuple):
     """What the meter has to know of the request."""
 
     form: InvokeFormat
     guarded: bool
+    extras: Extras
 
 
 def read(request: Request, dialect: Dialect) -> Asked:
@@ -64,19 +75,22 @@ def read(request: Request, dialect: Dialect) -> Asked:
         )
     _refuse_unknown_spelling(document, form)
     refuse_compaction(document, body)
+    refuse_system_tools(document)
     owner = object_at(document, form.owner) if form.owner else document
     where = f"{form.owner}." if form.owner else ""
-    caps = [cap for key in form.caps if (cap := cap_at(owner, key, where)) is not None]
+    caps = [cap for key in form.caps if (cap := whole(owner, key, 0, where=where)) is not None]
     head = {name: value for name, value in request.headers if name.startswith("x-amzn-bedrock-")}
     choices = 1
     if form.choices and document.get(form.choices) is not None:
         choices = document[form.choices]
         if type(choices) is not int or not 1 <= choices <= _MAX_CHOICES:
             refuse(f'"{form.choices}" must be a whole number from 1 to {_MAX_CHOICES}.')
+    cap = max(caps) if caps and all(caps) else None
+    own = body if form.name == "claude" else Document({}, {})
     return Asked(
         model,
         stream=kind == "invoke-stream",
-        cap=max(caps) if caps and all(caps) else None,
+        cap=cap,
         writes=not form.texts,
         choices=choices,
         reasons=not form.texts and can_reason_at_bedrock(model),
@@ -84,8 +98,10 @@ def read(request: Request, dialect: Dialect) -> Asked:
             head.get("x-amzn-bedrock-service-tier"),
             head.get("x-amzn-bedrock-performanceconfig-latency"),
         ),
+        may=long_lived(body),
         kind=kind,
-        detail=Invoked(form, _GUARDRAIL in head),
+        least_cap=least_cap(own, cap),
+        detail=Invoked(form, guarded(request.headers), claude_extras(own, cap)),
         document=body,
     )
 
@@ -93,7 +109,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
 def _refuse_unknown_spelling(document: Mapping[str, Any], form: InvokeFormat) -> None:
     """A cap under a name of another format may count or not: who knows."""
     own = frozenset(form.caps) | {form.owner, form.choices, *form.texts} - {""}
-    refuse_case_variants(document, own | {"messages", "prompt", "system", "tools"})
+    refuse_case_variants(document, own | {"messages", "prompt", "system", "tools", "toolConfig"})
     beside = CAP_NAMES & document.keys() - (frozenset() if form.owner else frozenset(form.caps))
     if beside:
         cap = f"{form.owner}.{form.caps[0]}" if form.owner else "".join(form.caps[:1])
@@ -113,11 +129,11 @@ def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Esti
     else:
         tokens = count.of_request(_SETTINGS, _TOOLS)
     beside = (GUARDED,) if asked.detail.guarded else ()
-    return held_for(asked, tokens, limits, worst=worst, beside=beside)
+    return held_for(asked, tokens, limits, asked.detail.extras, worst=worst, beside=beside)
 
 
 def rewrite(body: bytes, asked: Asked) -> bytes:
     form = asked.detail.form
     if asked.lowered_to is None or not form.caps:
         return body
-    return lowered(body, form.owner, form.caps, asked.lowered_to)
+    return lower_cap(body, asked.lowered_to, *form.caps, inside=form.owner)

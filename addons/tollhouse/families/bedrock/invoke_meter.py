@@ -10,11 +10,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tollhouse.families.anthropic.usage import units_of
 from tollhouse.families.base import AnswerHead, Asked, Meter
-from tollhouse.families.bedrock.aws_answer import FramedAnswer, WholeAnswer
-from tollhouse.families.bedrock.aws_usage import converse_usage, count, counted, tier
+from tollhouse.families.bedrock.aws_answer import Answered, FramedAnswer
+from tollhouse.families.bedrock.aws_usage import converse_usage, counted, tier
 from tollhouse.families.bedrock.converse import GUARDED
+from tollhouse.families.formats.counts import count, count_of
 from tollhouse.families.formats.text_tokens import raw_tokens
+from tollhouse.families.formats.watched import WatchedJson, texts_of
 from tollhouse.families.openai.usage import usage_of
 from tollhouse.families.units import Charge, Units
 
@@ -26,11 +29,9 @@ _WANTED: Final = frozenset(
         "totalOutputTextTokenCount", METRICS,
     }
 )  # fmt: skip
-_TEXTS: Final = re.compile(
-    rb'"(?:text|partial_json|thinking|outputText|generation|content|reasoning_content'
-    rb'|reasoning|arguments|completion|input)"[ ]?:[ ]?'
-    rb'"([^"\\]+(?:\\.[^"\\]*)*|(?:\\.[^"\\]*)+)"',
-    re.DOTALL,
+_TEXTS: Final = texts_of(
+    *("text", "partial_json", "thinking", "outputText", "generation", "content"),
+    *("reasoning_content", "reasoning", "arguments", "completion", "input"),
 )
 _COUNTS: Final = (b'"usage"', b'oken_count"', b'okenCount"')
 """One of these is in every event that may have a count."""
@@ -48,52 +49,46 @@ def meter(asked: Asked, head: AnswerHead) -> Meter:
         return FramedAnswer(InvokeChunks(served, beside))
 
     def charges(found: Mapping[str, Any]) -> tuple[Charge, ...]:
-        units = usage_in(found) or _of_headers(head)
+        units = usage_in(found, writes=asked.writes) or _of_headers(head)
         return () if units is None else (Charge("", units, served), *beside)
 
-    return WholeAnswer(_WANTED, charges)
+    return WatchedJson(Answered(charges), _WANTED)
 
 
-def usage_in(found: Mapping[str, Any]) -> Units | None:
-    """The count in an answer, or in one event of a stream, in whichever format it is."""
+def usage_in(found: Mapping[str, Any], *, writes: bool = True) -> Units | None:
+    """The count in an answer, or in one event of a stream, in whichever format it is. None if it is
+    not there, or only its input is where the model ``writes``: the ``results`` of Titan stand among
+    the texts, and are not read of a long answer."""
     usage = found.get("usage")
     if isinstance(usage, Mapping):
-        return claude_usage(usage) or converse_usage(usage) or usage_of(usage)
-    if (told := count(found.get("inputTextTokenCount"))) is not None:
+        return units_of(usage) or converse_usage(usage) or usage_of(usage)
+    if (told := count_of(found.get("inputTextTokenCount"))) is not None:
         results = found.get("results")
+        total = count_of(found.get("totalOutputTextTokenCount"))
+        if writes and total is None and not isinstance(results, list):
+            return None
         written = sum(
-            count(item.get("tokenCount")) or 0
+            count(item.get("tokenCount"))
             for item in (results if isinstance(results, list) else ())
             if isinstance(item, Mapping)
         )
-        return counted(told, written or count(found.get("totalOutputTextTokenCount")) or 0)
-    told = count(found.get("prompt_token_count"))
-    written_now = count(found.get("generation_token_count"))
+        return counted(told, written or total or 0)
+    told = count_of(found.get("prompt_token_count"))
+    written_now = count_of(found.get("generation_token_count"))
     if told is not None or written_now is not None:
         return counted(told or 0, written_now or 0)
     return None
-
-
-def claude_usage(usage: Mapping[str, Any]) -> Units | None:
-    """``input_tokens`` has neither of the two counts of the cache:
-    https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching#tracking-cache-performance."""
-    told, output = count(usage.get("input_tokens")), count(usage.get("output_tokens"))
-    if told is None and output is None:
-        return None
-    read = count(usage.get("cache_read_input_tokens")) or 0
-    written = count(usage.get("cache_creation_input_tokens")) or 0
-    return counted((told or 0) + read + written, output or 0, read, written)
 
 
 def metrics_usage(found: object) -> Units | None:
     """``amazon-bedrock-invocationMetrics``: its input has no tokens of the cache either."""
     if not isinstance(found, Mapping):
         return None
-    told, output = count(found.get("inputTokenCount")), count(found.get("outputTokenCount"))
+    told, output = count_of(found.get("inputTokenCount")), count_of(found.get("outputTokenCount"))
     if told is None and output is None:
         return None
-    read = count(found.get("cacheReadInputTokenCount")) or 0
-    written = count(found.get("cacheWriteInputTokenCount")) or 0
+    read = count(found.get("cacheReadInputTokenCount"))
+    written = count(found.get("cacheWriteInputTokenCount"))
     return counted((told or 0) + read + written, output or 0, read, written)
 
 
@@ -157,18 +152,24 @@ class InvokeChunks:
     def _take(self, found: Mapping[str, Any], *, first: bool = False) -> None:
         """Counts are running totals: a later one replaces an earlier one, and null replaces
         nothing."""
-        told = found.get("usage")
-        told = found if not isinstance(told, Mapping) else told
+        usage = found.get("usage")
+        told = usage if isinstance(usage, Mapping) else found
         counts = {key: value for key, value in told.items() if key != METRICS and value is not None}
-        if usage_in({"usage": counts} if told is not found else counts) is None:
+        members = self._members | counts
+        # Claude's later events count the output alone, and their input stands in the first.
+        own = usage_in({"usage": members} if told is usage else members)
+        if own is None or not any("oken" in key for key in counts):
             return
-        self._members.update(counts)
-        self._own = usage_in({"usage": self._members} if told is not found else self._members)
+        self._members, self._own = members, own
         self._whole = self._whole or not first
 
     def _counted(self) -> Units | None:
-        """The model's own count, or AWS's where the model's has not come to its end."""
-        return self._own if self._whole or self._metrics is None else self._metrics
+        """The model's own count, or AWS's where the model's has not come to its end. AWS's does not
+        say what is kept for an hour."""
+        if self._whole or self._metrics is None:
+            return self._own
+        hour = 0 if self._own is None else self._own.cache_write_1h
+        return self._metrics._replace(cache_write_1h=min(hour, self._metrics.cache_write))
 
     def charges(self) -> tuple[Charge, ...]:
         units = self._counted()

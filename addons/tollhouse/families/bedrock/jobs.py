@@ -12,10 +12,10 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from tollhouse.families.base import AnswerHead, Asked, Dialect, Request
-from tollhouse.families.bedrock.aws_answer import WholeAnswer
 from tollhouse.families.bedrock.aws_fields import refuse_case_variants, word_at
 from tollhouse.families.bedrock.model_ids import plain_id
 from tollhouse.families.formats.document import parsed
+from tollhouse.families.formats.watched import WatchedJson
 from tollhouse.families.units import Charge
 
 _KNOWN: Final = frozenset({"modelId"})
@@ -29,18 +29,23 @@ def read(request: Request, dialect: Dialect) -> Asked:
     return Asked(model, writes=False, reasons=False)
 
 
-class JobAnswer(WholeAnswer):
-    """The answer names the job by its ARN. Later paths have it percent-encoded, so both spellings
-    are the job's."""
+class Started:
+    """`formats.watched.HeardWhole`. The answer names the job by its ARN. Later paths have it
+    percent-encoded, so both spellings are the job's."""
+
+    error = ""
 
     def __init__(self) -> None:
-        super().__init__(_ARNS, self._of_job)
+        self.created: tuple[str, ...] = ()
 
-    def _of_job(self, found: Mapping[str, Any]) -> tuple[Charge, ...]:
-        arns = [found[key] for key in _ARNS if isinstance(found.get(key), str)]
+    def event(self, document: Mapping[str, Any]) -> bool:
+        arns = [document[key] for key in _ARNS if isinstance(document.get(key), str)]
         self.created = tuple(name for arn in arns for name in (arn, quote(arn, safe="-._~")))
+        return False
+
+    def charges(self) -> tuple[Charge, ...]:
         return ()
 
 
-def meter(asked: Asked, head: AnswerHead) -> JobAnswer:
-    return JobAnswer()
+def meter(asked: Asked, head: AnswerHead) -> WatchedJson:
+    return WatchedJson(Started(), _ARNS)

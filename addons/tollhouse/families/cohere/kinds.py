@@ -16,7 +16,7 @@ def lower(body: bytes, asked: Asked) -> bytes:
     if asked.lowered_to is None:
         return body
     if asked.detail.thinks > asked.lowered_to:
-        body = lower_cap(body, asked.lowered_to, "token_budget", "thinking")
+        body = lower_cap(body, asked.lowered_to, "token_budget", inside="thinking")
     return lower_cap(body, asked.lowered_to, "max_tokens")
 
 

@@ -6,6 +6,7 @@ multipart      a body of multipart/form-data, read strictly
 content        the content type that a JSON body is sent under
 checked        members of a body, each of its type
 lowered        a lower output cap in a body
+rendered       tokens of what a provider writes anew
 text_tokens    how many tokens a text has
 kinds          the parts of a family by kind of operation
 generic        an endpoint that no family knows
@@ -14,6 +15,7 @@ sse            server-sent events in a byte stream
 aws_event_stream  AWS's frames in a byte stream
 json_array     the elements of a JSON array that passes by in pieces
 watched        meters of answers that are only read
+counts         counts in answers
 topmost        outermost members of a JSON object that passes by in pieces
 errors         what an error says of a key, and ours as bytes
 plain_errors   the error of Cohere

@@ -3,39 +3,48 @@
 from __future__ import annotations
 
 import json
+import re
+from typing import Final
 
 from tollhouse.families.formats.jsonscan import places
 
-
-def lower_cap(body: bytes, cap: int, key: str, inside: str = "") -> bytes:
-    """``key`` is at most ``cap``, and is there. It is a member of the body's object or, if there is an ``inside``, of the
-    object of that name. ``body`` is a valid object without duplicate keys. A 0 is no cap."""
-    if not inside:
-        return _lower(body, body.index(b"{"), cap, key)
-    for place in places(body):
-        if place.key == inside:
-            if body[place.value_at] == 0x7B:
-                return _lower(body, place.value_at, cap, key)
-            return (
-                body[: place.value_at]
-                + b'{"%s":%d}' % (key.encode(), cap)
-                + body[place.value_end :]
-            )
-    return _put(body, body.index(b"{"), b'"%s":{"%s":%d}' % (inside.encode(), key.encode(), cap))
+_EMPTY: Final = re.compile(rb"\{[ \t\r\n]*+\}")
 
 
-def _lower(body: bytes, start: int, cap: int, key: str) -> bytes:
-    for place in places(body, start):
-        if place.key == key:
-            value = json.loads(body[place.value_at : place.value_end])
-            if value is not None and 0 < value <= cap:
-                return body
-            return body[: place.value_at] + b"%d" % cap + body[place.value_end :]
-    return _put(body, start, b'"%s":%d' % (key.encode(), cap))
+def lower_cap(body: bytes, cap: int, *keys: str, inside: str = "") -> bytes:
+    """Each of ``keys`` that is there is at most ``cap``, and one of them is there: the first, where a
+    request has none. They are members of the body's object or, if there is an ``inside``, of the object
+    of that name. ``body`` is a valid object without duplicate keys. A 0 is no cap."""
+    start = body.index(b"{")
+    if inside:
+        made = b'{"%b":%d}' % (keys[0].encode(), cap)
+        place = next((place for place in places(body) if place.key == inside), None)
+        if place is None:
+            return _first(body, start, b'"%b":%b' % (inside.encode(), made))
+        if body[place.value_at] != 0x7B:
+            return _put(body, place.value_at, made, place.value_end)
+        start = place.value_at
+    found = [
+        (place, json.loads(body[place.value_at : place.value_end]))
+        for place in places(body, start)
+        if place.key in keys
+    ]
+    if not found:
+        return _first(body, start, b'"%b":%d' % (keys[0].encode(), cap))
+    if all(value is None for _, value in found):
+        found = [(found[0][0], cap + 1)]
+    for place, value in reversed(found):
+        if value is not None and (value > cap or value == 0):
+            body = _put(body, place.value_at, b"%d" % cap, place.value_end)
+    return body
 
 
-def _put(body: bytes, start: int, member: bytes) -> bytes:
-    """``member`` becomes the first of the object at ``start``."""
-    only = body[start + 1 :].lstrip(b" \t\r\n").startswith(b"}")
+def _first(body: bytes, at: int, member: bytes) -> bytes:
+    """``member`` becomes the first of the object at ``at``."""
+    comma = b"" if _EMPTY.match(body, at) else b","
+    return _put(body, at + 1, member + comma, at + 1)
+
+
+def _put(body: bytes, at: int, text: bytes, end: int) -> bytes:
     view = memoryview(body)
-    return b"".join((view[: start + 1], member, b"" if only else b",", view[start + 1 :]))
+    return b"".join((view[:at], text, view[end:]))

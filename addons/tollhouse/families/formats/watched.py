@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from tollhouse.families.base import Boundary
@@ -17,28 +17,34 @@ from tollhouse.families.formats.text_tokens import raw_tokens
 from tollhouse.families.formats.topmost import Topmost
 from tollhouse.families.units import Charge
 
-_SMALL: Final = 1 << 16
+SMALL: Final = 1 << 16
 """Bytes of a JSON answer that are kept. Of a longer one the outermost members are read as they pass by."""
 _LOOKS: Final = 8
 """Events that are read for the name of the model."""
 
 
-class Heard(Protocol):
-    """What an answer has said so far. It raises nothing."""
+class HeardWhole(Protocol):
+    """What an answer of one object has said. It raises nothing."""
 
-    model: str
-    error: str
-    done: bool
-    created: tuple[str, ...]
-
+    @property
+    def error(self) -> str: ...
+    @property
+    def created(self) -> tuple[str, ...]: ...
     def event(self, document: Mapping[str, Any]) -> bool:
         """Takes one event, or a whole answer. True: it repeats text that has been streamed before."""
+
+    def charges(self) -> tuple[Charge, ...]: ...
+
+
+class Heard(HeardWhole, Protocol):
+    """What an answer of any kind has said so far."""
+
+    model: str
+    done: bool
 
     @property
     def output(self) -> int:
         """Tokens of output that the provider has counted."""
-
-    def charges(self) -> tuple[Charge, ...]: ...
 
 
 def texts_of(*keys: str) -> re.Pattern[bytes]:
@@ -183,11 +189,12 @@ class WatchedJson:
     output_seen = 0
     """A JSON answer is made whole before its first byte comes."""
 
-    def __init__(self, told: Heard, wanted: Sequence[str]) -> None:
+    def __init__(self, told: HeardWhole, wanted: Collection[str], most: int = SMALL) -> None:
+        """Of an answer above ``most`` bytes only the members ``wanted`` are read."""
         self._told = told
         self._wanted = wanted
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._most = most
+        self._kept = bytearray()  # not a list: pieces of a few bytes would take many times theirs
         self._topmost: Topmost | None = None
 
     @property
@@ -202,24 +209,22 @@ class WatchedJson:
         if self._topmost is not None:
             self._topmost.feed(data)
             return data
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size > _SMALL:
+        self._kept += data
+        if len(self._kept) > self._most:
             self._topmost = Topmost(self._wanted)
-            for part in self._parts:
-                self._topmost.feed(part)
-            self._parts = []
+            self._topmost.feed(bytes(self._kept))
+            self._kept = bytearray()
         return data
 
     def flush(self) -> bytes:
         document: Any = None
         if self._topmost is not None:
             document = self._topmost.found
-        elif self._parts:
+        elif self._kept:
             # A body that is no JSON, or nests too deep, has no counts.
             with contextlib.suppress(ValueError, RecursionError):
-                document = json.loads(b"".join(self._parts))
-        self._parts = []
+                document = json.loads(self._kept)
+        self._kept = bytearray()
         if isinstance(document, dict):
             self._told.event(document)
         return b""

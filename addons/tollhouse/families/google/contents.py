@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from tollhouse.denial import Refused
 from tollhouse.families.formats.document import Document, refuse
+from tollhouse.families.formats.rendered import rendered_most
 from tollhouse.families.formats.text_tokens import text_tokens
 from tollhouse.families.google import inline_media, spelled
 from tollhouse.families.google.kept_names import asked_for, file_of
@@ -15,7 +15,6 @@ from tollhouse.families.google.models import version
 from tollhouse.families.google.spelled import known, members
 from tollhouse.families.google.usage import MAPS, SEARCH
 from tollhouse.families.openai.estimate import (
-    RENDERED_BYTES_MOST,
     TEMPLATE_MOST,
     TOKENS_PER_FUNCTION,
     TOKENS_PER_MESSAGE,
@@ -188,7 +187,7 @@ class InputCount:
         if value is None:
             return
         self._typical += self._inside(value)
-        self._worst += RENDERED_BYTES_MOST * (len(json.dumps(value)) + self._long_bytes(value))
+        self._worst += rendered_most(value, self._document.long)
 
     def store(self, name: str) -> None:
         """A store of files in which is searched."""
@@ -275,15 +274,6 @@ class InputCount:
         if isinstance(value, list):
             return 1.0 + sum(map(self._inside, value))
         return 0.0 if value is None else 1.0
-
-    def _long_bytes(self, value: Any) -> int:
-        """Bytes of the long strings in ``value``, written as JSON in ASCII: at most 6 for each."""
-        if isinstance(value, str):
-            long = self._document.long.get(value)
-            return 0 if long is None else 6 * long.bytes
-        if not self._document.long or not isinstance(value, dict | list):
-            return 0
-        return sum(map(self._long_bytes, value.values() if isinstance(value, dict) else value))
 
 
 def refuse_video(video: bool, what: str) -> None:

@@ -18,7 +18,7 @@ def lower(body: bytes, asked: Asked) -> bytes:
 def lower_in_arguments(body: bytes, asked: Asked) -> bytes:
     if asked.lowered_to is None:
         return body
-    return lower_cap(body, asked.lowered_to, "max_tokens", "completion_args")
+    return lower_cap(body, asked.lowered_to, "max_tokens", inside="completion_args")
 
 
 def as_they_came(headers: Headers, asked: Asked) -> Headers:

@@ -9,19 +9,13 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tollhouse.families.formats.counts import count
 from tollhouse.families.mistral.connectors import used
 from tollhouse.families.units import Charge, Units
 
 _LONGEST_S: Final = 10_000_000
 DONE: Final = "conversation.response.done"
 ERROR: Final = "conversation.response.error"
-
-
-def count(value: object) -> int:
-    """A count of a usage; 0 for null and for what is none."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and value > 0 else 0
 
 
 def units_of(usage: Mapping[str, Any]) -> Units | None:

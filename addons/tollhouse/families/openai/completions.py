@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from tollhouse.families.base import AnswerHead, Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.formats.document import Document, parsed
+from tollhouse.families.formats.lowered import lower_cap
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.openai.body_fields import (
     ANYTHING,
@@ -24,7 +25,7 @@ from tollhouse.families.openai.estimate import FIRST_SLICE_TOKENS, Typical, Wors
 from tollhouse.families.openai.meter import JsonMeter, StreamMeter
 from tollhouse.families.openai.models import can_reason
 from tollhouse.families.openai.request import MAX_N, other_models
-from tollhouse.families.openai.rewrite import ask_for_usage, lower_cap
+from tollhouse.families.openai.rewrite import ask_for_usage
 from tollhouse.families.units import Estimate, Units
 
 CAP: Final = "max_tokens"
@@ -107,7 +108,7 @@ def _prompts(prompt: Any) -> int:
 def rewrite(body: bytes, asked: Asked) -> bytes:
     if asked.asks_for_usage:
         body = ask_for_usage(body, asked.document)
-    return body if asked.lowered_to is None else lower_cap(body, asked.lowered_to, (CAP,))
+    return body if asked.lowered_to is None else lower_cap(body, asked.lowered_to, CAP)
 
 
 def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:

@@ -10,13 +10,13 @@ come from:
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tollhouse.families.base import Asked, Dialect, Limits, Mode
 from tollhouse.families.formats.document import Document, LongString, named
+from tollhouse.families.formats.rendered import rendered_most
 from tollhouse.families.formats.text_tokens import text_tokens
 from tollhouse.families.openai import media
 from tollhouse.families.openai.known_fields import NOT_INPUT
@@ -47,11 +47,6 @@ gpt-oss has about 70 tokens, the dates of Llama 3.1 have 25."""
 TOOLS_MOST: Final = 1_024
 """``worst``: the same for tools or a schema of the answer. Anthropic's has 264 to 804 tokens:
 https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/overview#pricing."""
-RENDERED_BYTES_MOST: Final = 2
-"""``worst``: tools, schemas and arguments are written anew by the provider: as TypeScript (OpenAI, the cookbook above) or
-as JSON with other blanks (Llama 3.1 indents it by 4, https://huggingface.co/meta-llama/Llama-3.1-8B-Instruct). So many
-times the length of their JSON in ASCII, where anything else is an escape of 6 or 12 bytes."""
-
 _ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _TOOLS: Final = frozenset({"tools", "functions", "response_format"})
 
@@ -347,30 +342,7 @@ class Worst(Typical):
     def rendered(self, value: Any) -> float:
         if value is None:
             return 0.0
-        return float(RENDERED_BYTES_MOST * (len(json.dumps(value)) + self._long_bytes(value)))
-
-    def _long_bytes(self, value: Any) -> int:
-        """The bytes of the long strings in ``value``, written as JSON in ASCII. A byte that is not
-        ASCII takes at most 6, as an escape."""
-        if not self._long:
-            return 0
-        if isinstance(value, str):
-            long = self._long.get(value)
-            if long is None:
-                return 0
-            # What is not all in the head is not known to be plain.
-            head = long.head
-            plain = (
-                head.isascii()
-                and head.isprintable()
-                and not ('"' in head or "\\" in head)
-                and len(head) == long.bytes
-            )
-            return long.bytes if plain else 6 * long.bytes
-        parts = (
-            value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-        )
-        return sum(map(self._long_bytes, parts))
+        return float(rendered_most(value, self._long))
 
 
 def _up(value: float) -> int:

@@ -6,6 +6,7 @@ from typing import Final
 
 from tollhouse.families.base import AnswerHead, Asked, Dialect, Limits, Meter, Mode, PassThrough
 from tollhouse.families.formats.kinds import Kind
+from tollhouse.families.formats.lowered import lower_cap
 from tollhouse.families.openai.responses_estimate import estimate, estimate_compact
 from tollhouse.families.openai.responses_meter import meter
 from tollhouse.families.openai.responses_request import (
@@ -15,12 +16,11 @@ from tollhouse.families.openai.responses_request import (
     read_conversation,
     read_count,
 )
-from tollhouse.families.openai.rewrite import lower_cap
 from tollhouse.families.units import Estimate, Units
 
 
 def _rewrite(body: bytes, asked: Asked) -> bytes:
-    return body if asked.lowered_to is None else lower_cap(body, asked.lowered_to, (CAP,))
+    return body if asked.lowered_to is None else lower_cap(body, asked.lowered_to, CAP)
 
 
 def _nothing(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:

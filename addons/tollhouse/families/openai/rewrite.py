@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from typing import Final
 
 from tollhouse.families.base import Asked
 from tollhouse.families.formats.document import Document
 from tollhouse.families.formats.jsonscan import MemberPlace, places
+from tollhouse.families.formats.lowered import lower_cap
 
 CAPS: Final = ("max_completion_tokens", "max_tokens")
 
@@ -18,25 +17,7 @@ def rewrite(body: bytes, asked: Asked) -> bytes:
     if asked.asks_for_usage:
         body = ask_for_usage(body, asked.document)
     if asked.lowered_to is not None:
-        body = lower_cap(body, asked.lowered_to)
-    return body
-
-
-def lower_cap(body: bytes, cap: int, names: Sequence[str] = CAPS) -> bytes:
-    """An output cap of at most ``cap`` tokens for each choice. ``names`` are the fields that are a cap. A request with none
-    of them gets the first."""
-    found = [
-        (place, json.loads(body[place.value_at : place.value_end]))
-        for place in places(body)
-        if place.key in names
-    ]
-    if not found:
-        return _insert(body, body.index(b"{") + 1, b'"%s":%d,' % (names[0].encode(), cap))
-    if all(value is None for _, value in found):
-        found = [(found[0][0], cap + 1)]
-    for place, value in reversed(found):
-        if value is not None and (value > cap or value == 0):
-            body = body[: place.value_at] + b"%d" % cap + body[place.value_end :]
+        body = lower_cap(body, asked.lowered_to, *CAPS)
     return body
 
 
