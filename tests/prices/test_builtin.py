@@ -125,7 +125,9 @@ def test_fast_mode_is_a_model_of_its_own_at_foundry(table: PriceTable) -> None:
     units = Units(input=1_000, output=500)
     plain = table.cost("anthropic", Charge("claude-opus-5-5", units))
     fast = table.cost("anthropic", Charge("claude-opus-5-5", units, "fast"))
-    assert plain is not None and fast is not None and fast > plain
+    assert plain is not None
+    assert fast is not None
+    assert fast > plain
     name = "claude-opus-5-5-fast"
     for served in (name, "claude-opus-5-5", name.title()):
         for tier in ("", "fast"):
