@@ -22,6 +22,7 @@ from tollhouse.book import Book, Concluded
 from tollhouse.budget.purse import Purse
 from tollhouse.call import (
     NOTHING,
+    Addressed,
     Amount,
     Arrival,
     ChargedBy,
@@ -368,8 +369,13 @@ class _Trip:
     @property
     def family(self) -> Family:
         """In whose form it is refused."""
-        provider = known(self.stage).provider
-        return provider.family if provider is not None else DEFAULT
+        found, stage = known(self.stage), self.stage
+        if found.provider is None:
+            return DEFAULT
+        # A path that can't be sent is known as it came.
+        return found.provider.family.at(
+            stage.raw_path if isinstance(stage, Addressed) else found.path
+        )
 
     def headers(self, answer: Answering) -> list[tuple[str, str]]:
         """The answer's headers, and ours."""

@@ -824,6 +824,14 @@ def test_a_deployment_costs_what_its_model_costs(caplog: pytest.LogCaptureFixtur
         used = (Charge(served, Units(input=100, output=10, requests=1)), tool)
         charged = charges.charge(hold, Outcome(End.WHOLE, metered=True, charges=used))
         assert charged == (Amount(100 * 1_000 + 10 * 10_000 + 20_000_000, 110, 1), "usage")
+        # Claude's summary of its context is a charge of its own, of the same model.
+        for name in (served, "mine"):
+            summed = (*used, Charge(name, Units(input=1, output=1, requests=1)))
+            charged = charges.charge(hold, Outcome(End.WHOLE, metered=True, charges=summed))
+            assert charged == (Amount(101 * 1_000 + 11 * 10_000 + 20_000_000, 112, 1), "usage")
+    adviser = (used[0]._replace(model="mine"), Charge("other", Units(input=1, requests=1)))
+    charged = charges.charge(hold, Outcome(End.WHOLE, metered=True, charges=adviser))
+    assert charged == (Amount(100 * 1_000 + 10 * 10_000 + 100_000, 111, 1), "usage")
     [record] = caplog.records
     assert "[providers.openai.models] says that 'mine' is 'priced'" in record.getMessage()
     assert "answers as 'other'" in record.getMessage()

@@ -17,6 +17,7 @@ from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.sign import check_lease, credential_headers
 from tollhouse.families.google import GOOGLE
 from tollhouse.providers import BUILT_IN, CredentialKind, CredentialSlot, Provider
+from tollhouse.providers.azure import AZURE
 from tollhouse.providers.openai import OPENAI
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -52,6 +53,21 @@ def test_a_key_is_put_on_without_waiting(provider: Provider) -> None:
     with pytest.raises(StopIteration) as done:
         begin(lease(), provider).send(None)
     assert done.value.value == [(provider.slot.header, provider.slot.prefix + "sk-1")]
+
+
+@pytest.mark.parametrize(
+    ("path", "header"),
+    [
+        ("/anthropic/v1/messages?beta=true", "x-api-key"),
+        ("/openai/v1/responses", "api-key"),
+        ("/openai/anthropic/v1/messages", "api-key"),
+        ("/anthropic", "api-key"),
+    ],
+)
+async def test_a_place_that_goes_by_the_path(path: str, header: str) -> None:
+    """Claude at Azure has its key somewhere else."""
+    outgoing = Outgoing(AZURE, "h", "POST", path, [], b"", lease())
+    assert await credential_headers(outgoing, [], "h", now=NOW) == [(header, "sk-1")]
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ def test_gemini_with_another_key_in_the_url(inside: Inside) -> None:
         ("gemini", "/v1beta/models/gemini-3-pro:generateSpeech"),
         ("azure", "/openai/chat/completions"),
         ("azure", "/openai/deployments/gpt/extensions/chat/completions"),
-        ("azure", "/anthropic/v1/messages"),
+        ("azure", "/anthropic/v1/messages/batches"),
         ("mistral", "/v1/responses"),
         ("cohere", "/v2/audio/transcriptions"),
     ],

@@ -189,7 +189,8 @@ def test_our_event_can_be_put_behind_any_event(samples: Samples, exchange: Excha
     meter.boundary.sent(sent)
     assert meter.boundary.between
     asked = _read(samples, exchange)
-    event = samples.family.last_event(Denial("budget_exceeded"), "call_7", asked)
+    family = samples.family.at(exchange.path)
+    event = family.last_event(Denial("budget_exceeded"), "call_7", asked)
     meter.boundary.sent(event[:-1])
     assert not meter.boundary.between
     meter.boundary.sent(event[-1:])

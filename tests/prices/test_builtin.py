@@ -25,6 +25,8 @@ def table(priced: dict[str, PricedProvider]) -> PriceTable:
         ("openai", "file_search", "gpt-5.2", 2.5),
         ("openai", "code_interpreter", "gpt-5.2", 30),
         ("azure", "web_search", "gpt-5.2", 10),
+        ("azure", "web_search", "claude-opus-5", 10),
+        ("azure", "code_execution", "claude-opus-5", 50),
         ("anthropic", "web_search", "claude-opus-5", 10),
         ("anthropic", "code_execution", "claude-opus-5", 50),
         ("google", "google_search", "gemini-2.5-pro", 35),
@@ -76,6 +78,67 @@ def test_a_search_costs_what_genai_prices_says_of_the_model(table: PriceTable) -
                 assert (provider, told) == ("openai", 25), model.id
             compared += 1
     assert compared > 50
+
+
+@pytest.mark.parametrize(
+    ("model", "owner"), [("claude-opus-5", "anthropic"), ("gpt-5.2", "openai"), ("", "openai")]
+)
+def test_a_tool_of_one_name_of_two_companies(
+    monkeypatch: pytest.MonkeyPatch, table: PriceTable, model: str, owner: str
+) -> None:
+    """At Azure the model says whose search it is."""
+    sources = {"anthropic": "https://platform.claude.com", "openai": "https://developers.openai"}
+    assert builtin.source_of("azure", "web_search", model).startswith(sources[owner])
+    dearer = tuple(
+        row._replace(request="0.07")
+        if (row.price_id, row.name) == ("openai", "web_search")
+        else row
+        for row in builtin.TOOLS
+    )
+    monkeypatch.setattr(builtin, "TOOLS", dearer)
+    builtin.tool.cache_clear()
+    cost = table.cost("azure", Charge("web_search", Units(requests=1)), requested=model)
+    builtin.tool.cache_clear()
+    assert cost == (70_000_000 if owner == "openai" else 10_000_000)
+
+
+@pytest.mark.parametrize("tier", ["", "us", "fast", "fast+us", "batch", "standard"])
+@pytest.mark.parametrize("model", ["claude-sonnet-4-5", "claude-opus-4-8", "claude-opus-5-5"])
+def test_claude_costs_at_foundry_what_it_costs_at_anthropic(
+    table: PriceTable, model: str, tier: str
+) -> None:
+    """Its tiers and its place with it."""
+    units = Units(input=1_000, cached=200, cache_write=300, cache_write_1h=100, output=500)
+    quotes = [table.quote(where, Charge(model, units, tier)) for where in ("azure", "anthropic")]
+    assert quotes[0] == quotes[1] is not None
+    holds = [
+        table.ceiling(where, model, Estimate(units), tier=tier, worst=worst)
+        for where in ("azure", "anthropic")
+        for worst in (False, True)
+    ]
+    assert holds[:2] == holds[2:]
+
+
+def test_fast_mode_is_a_model_of_its_own_at_foundry(table: PriceTable) -> None:
+    """At the price of the tier, whether the answer tells its speed or not, and whatever it calls the model. A model without
+    that tier has no price."""
+    units = Units(input=1_000, output=500)
+    plain = table.cost("anthropic", Charge("claude-opus-5-5", units))
+    fast = table.cost("anthropic", Charge("claude-opus-5-5", units, "fast"))
+    assert plain is not None
+    assert fast is not None
+    assert fast > plain
+    name = "claude-opus-5-5-fast"
+    for served in (name, "claude-opus-5-5", name.title()):
+        for tier in ("", "fast"):
+            charge = Charge(served, units, tier)
+            assert table.cost("azure", charge, requested=name) == fast
+    assert table.ceiling("azure", name, Estimate(units)) == table.ceiling(
+        "anthropic", "claude-opus-5-5", Estimate(units), tier="fast"
+    )
+    assert table.cost("azure", Charge("claude-sonnet-5-fast", units)) is None
+    assert table.cost("anthropic", Charge(name, units)) is None
+    assert table.window("azure", name) == table.window("anthropic", "claude-opus-5-5")
 
 
 @pytest.mark.parametrize(("tier", "usd"), [("", 30), ("1g", 30), ("4g", 120), ("64g", 1_920)])

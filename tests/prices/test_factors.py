@@ -90,6 +90,7 @@ def test_where_claude_thinks(
     """A tenth more in the United States, from Opus 4.6 on. At worst the workspace's settings may
     say so, unless the request says otherwise."""
     assert regional("anthropic", "api.anthropic.com", model, tiers, worst=worst) == expected
+    assert regional("azure", "x.services.ai.azure.com", model, tiers, worst=worst) == expected
 
 
 def test_a_region_is_charged_and_held(table: PriceTable) -> None:

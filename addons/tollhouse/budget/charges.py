@@ -244,9 +244,8 @@ class Charges:
         a money limit."""
         requested = hold.requested
         if charges and requested.asked.deployment:
-            # The first is the model's own; the others are tools. The price is that of the model that the entry tells.
             self._served(requested, charges[0].model)
-            charges = (charges[0]._replace(model=requested.asked.model), *charges[1:])
+            charges = _by_model(charges, requested.asked.deployment, requested.asked.model)
         return self._sum(_Terms.of(requested), charges, _held(hold).nano_usd)
 
     def _sum(self, terms: _Terms, charges: tuple[Charge, ...], held: int) -> Amount:
@@ -297,7 +296,7 @@ class Charges:
         charges = seen.charges
         self.totals(pending.provider, pending.model, charges)
         if pending.deployment:
-            charges = (charges[0]._replace(model=pending.model), *charges[1:])
+            charges = _by_model(charges, pending.deployment, pending.model)
         cost = self._sum(terms, charges, pending.held.nano_usd)
         if cost.nano_usd > MAX_AMOUNT or cost.tokens > MAX_AMOUNT:
             log.error("call %s: a usage that can't be true; its hold is charged", pending.call_id)
@@ -325,6 +324,16 @@ class _Terms(NamedTuple):
             admitted.arrival.timestamp,
             admitted.project.unpriced == "dearest",
         )
+
+
+def _by_model(charges: tuple[Charge, ...], deployment: str, model: str) -> tuple[Charge, ...]:
+    """The charges of a deployment at the price of ``model``, which the entry tells. The first is the model's own. Of the others
+    these are, too, that have its name or the deployment's (another pass over the input); the rest are tools and other models."""
+    names = {charges[0].model, deployment} - TOOLS
+    return tuple(
+        charge._replace(model=model) if not index or charge.model in names else charge
+        for index, charge in enumerate(charges)
+    )
 
 
 def _is_use(charge: Charge) -> bool:

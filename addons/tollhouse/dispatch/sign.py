@@ -84,7 +84,7 @@ async def credential_headers(
         if lease.headers
         else []
     )
-    slot = provider.slot
+    slot = provider.slot_at(outgoing.path_and_query)
     if lease.kind == "key":
         return [*account, (slot.header, slot.prefix + lease.secret.reveal())]
     if lease.kind == "google":

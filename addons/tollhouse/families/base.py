@@ -311,6 +311,9 @@ class Family:
     late_meter: Callable[[str, AnswerHead], LateMeter] | None = None
     """Makes the meter of an answer that shows a `Later`, by its ``facts``. None: usage never comes
     later."""
+    below: tuple[tuple[str, Family], ...] = ()
+    """Beginnings of paths below which it speaks the API of another family. The errors there have
+    that family's form."""
 
     def __repr__(self) -> str:
         return f"Family({self.name!r})"
@@ -334,6 +337,13 @@ class Family:
                 ids = (text for name, text in named.items() if name.startswith("object") and text)
                 return Matched(route.operation, tuple(ids))
         return None
+
+    def at(self, path: str) -> Family:
+        """In whose form a call to ``path`` is refused."""
+        for beginning, family in self.below:
+            if path.startswith(beginning):
+                return family
+        return self
 
     def last_event(self, denial: Denial, call_id: str, asked: Asked) -> bytes:
         """The event that ends a stream of ``asked`` with a refusal."""

@@ -4,6 +4,7 @@ model, genai-prices go before this table."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -66,6 +67,9 @@ TOOLS: Final = (
     # Claude on Vertex.
     Tool("google", "web_search", _ANTHROPIC, "0.01"),
     Tool("google", "code_execution", _ANTHROPIC, "0.05", hour="0.05"),
+    # Claude at Foundry. OpenAI's models there have a tool of the same name, at OpenAI's price.
+    Tool("azure", "web_search", _ANTHROPIC, "0.01", models="*claude*"),
+    Tool("azure", "code_execution", _ANTHROPIC, "0.05", hour="0.05"),
     Tool("mistral", "web_search", _MISTRAL, "0.03"),
     Tool("mistral", "web_search_premium", _MISTRAL, "0.05"),
     Tool("mistral", "code_interpreter", _MISTRAL, "0.03"),
@@ -80,7 +84,7 @@ TOOLS: Final = (
     Tool("x-ai", "file_search", _XAI, "0.0025"),
 )
 SHARED: Final = {"azure": "openai"}
-"""Whose tools and models another price list has as well. Vertex has Google's price id."""
+"""Whose tools and models another price list has as well, behind its own. Vertex has Google's price id."""
 
 NAMES: Final = frozenset({*(tool.name for tool in TOOLS), "document_library", "guardrail"})
 """A charge of this name is a tool's: it never has a model's price."""
@@ -117,6 +121,13 @@ MODELS: Final = (
     Own("mistral", "mistral-moderation-*", _MISTRAL, input="0.1"),
 )
 
+_FAST: Final = {"azure": re.compile(r"(claude-.+)-fast")}
+"""Claude's fast mode is a model of its own at Foundry, and no request asks for a speed:
+https://platform.claude.com/docs/en/build-with-claude/fast-mode."""
+_CLAUDES: Final = {"azure": re.compile(r"claude-.+")}
+"""Foundry rates Claude as Anthropic does, by model and by feature:
+https://platform.claude.com/docs/en/about-claude/pricing#claude-in-microsoft-foundry-pricing."""
+
 FREE: Final = (
     ("openai", "omni-moderation-*", "https://developers.openai.com/api/docs/guides/moderation"),
     ("openai", "text-moderation-*", "https://developers.openai.com/api/docs/guides/moderation"),
@@ -125,6 +136,19 @@ FREE: Final = (
 """Models that cost nothing. Of any other model a rate of 0 in genai-prices is one that nobody has filled in."""
 
 _NOTHING: Final = Rates(*(0 for _ in Rates._fields))
+
+
+def of_fast(price_id: str, model: str) -> str:
+    """The model whose fast mode ``model`` is; "" if it is none."""
+    pattern = _FAST.get(price_id)
+    found = pattern.fullmatch(model.lower()) if pattern is not None else None
+    return "" if found is None else found[1]
+
+
+def has_their_tiers(price_id: str, model: str) -> bool:
+    """Whether ``model``, of a list that ``price_id`` falls back to, has its tiers here as well."""
+    pattern = _CLAUDES.get(price_id)
+    return pattern is not None and pattern.fullmatch(model.lower()) is not None
 
 
 def is_free(price_id: str, model: str) -> bool:
@@ -149,15 +173,19 @@ def tool(price_id: str, name: str, model: str) -> PricedModel | None:
 def tools_of(price_id: str, name: str) -> Iterator[tuple[str, PricedModel]]:
     """The prices of the tool ``name``, each behind the pattern of the models that use it at this
     price. The first that fits counts."""
-    owner = SHARED.get(price_id, price_id)
-    for row in TOOLS:
-        if (row.price_id, row.name) == (owner, name):
-            hour = None if row.hour is None else exact(Decimal(row.hour), 3_600_000)
-            rates = Rates(requests=exact(Decimal(row.request), 1), milliseconds=hour)
-            tiers = tuple(
-                (tier, None, Rates(requests=exact(Decimal(usd), 1))) for tier, usd in row.tiers
-            )
-            yield row.models, PricedModel(("in", ()), ((None, rates),), tiers)
+    for row in _rows_of(price_id, name):
+        hour = None if row.hour is None else exact(Decimal(row.hour), 3_600_000)
+        rates = Rates(requests=exact(Decimal(row.request), 1), milliseconds=hour)
+        tiers = tuple(
+            (tier, None, Rates(requests=exact(Decimal(usd), 1))) for tier, usd in row.tiers
+        )
+        yield row.models, PricedModel(("in", ()), ((None, rates),), tiers)
+
+
+def _rows_of(price_id: str, name: str) -> Iterator[Tool]:
+    """Its own rows go before those that it shares."""
+    for owner in (price_id, SHARED.get(price_id)):
+        yield from (row for row in TOOLS if (row.price_id, row.name) == (owner, name))
 
 
 def model(price_id: str, name: str) -> PricedModel | None:
@@ -190,13 +218,13 @@ def source_of(price_id: str, name: str, model: str = "") -> str:
     """The public page that a price of this table is from, "" if it has none."""
     owner = SHARED.get(price_id, price_id)
     rows = [
-        *((t.price_id, t.name, t.models, t.source) for t in TOOLS),
+        *((owner, t.name, t.models, t.source) for t in _rows_of(price_id, name)),
         *((m.price_id, m.model, "*", m.source) for m in MODELS),
         *((other, pattern, "*", source) for other, pattern, source in FREE),
     ]
-    for price_id, pattern, models, source in rows:
+    for whose, pattern, models, source in rows:
         fits = fnmatchcase(name.lower(), pattern) and fnmatchcase(model.lower(), models)
-        if price_id == owner and fits:
+        if whose == owner and fits:
             return source
     return ""
 

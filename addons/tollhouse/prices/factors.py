@@ -45,6 +45,9 @@ class Regional(NamedTuple):
 
 
 _CLAUDE: Final = re.compile(r"(?:publishers/anthropic/models/)?claude-")
+_BEFORE_4_6: Final = re.compile(
+    r".*claude-(?:v?[123]|instant|4[.-](?:5-)?(?:opus|sonnet|haiku)|(?:opus|sonnet|haiku)-4(?![.-][6-9]))"
+)
 
 REGIONAL: Final = (
     Regional(
@@ -66,9 +69,16 @@ REGIONAL: Final = (
         tier="us",
         elsewhere="global",
         models=_CLAUDE,
-        older=re.compile(
-            r".*claude-(?:v?[123]|instant|4[.-](?:5-)?(?:opus|sonnet|haiku)|(?:opus|sonnet|haiku)-4(?![.-][6-9]))"
-        ),
+        older=_BEFORE_4_6,
+    ),
+    Regional(
+        "azure",
+        (11, 10),
+        "https://platform.claude.com/docs/en/about-claude/pricing#claude-in-microsoft-foundry-pricing: US Data Zone Standard",
+        tier="us",
+        elsewhere="global",
+        models=_CLAUDE,
+        older=_BEFORE_4_6,
     ),
     Regional(
         "google",

@@ -47,9 +47,10 @@ class ShownRate(NamedTuple):
 def rates_of(found: Found, at: float) -> list[ShownRate]:
     """What holds at ``at`` (seconds since the epoch): the standard rates, then what each tier changes. Empty if nothing is
     known but rates of 0 that nobody has filled in."""
-    standard = sums.resolve(found.price, "", at)
+    standard = sums.resolve(found.price, found.tier, at)
     shown = list(_rates(standard, found.believed))
-    for tier in dict.fromkeys(name for name, _, _ in found.price.tiers) if found.own else ():
+    tiers = () if found.tier or not found.own else found.price.tiers
+    for tier in dict.fromkeys(name for name, _, _ in tiers):
         resolved = sums.resolve(found.price, tier, at)
         changed = Rates(
             *(new if new != old else None for new, old in zip(resolved, standard, strict=True))

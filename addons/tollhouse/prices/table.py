@@ -50,6 +50,8 @@ class Found(NamedTuple):
     scaled: bool = False
     """`factors` apply to it."""
     tool: bool = False
+    tier: str = ""
+    """The model is this tier of another one: it has no other rates."""
 
 
 class Quote(NamedTuple):
@@ -218,7 +220,8 @@ class PriceTable:
 
     def window(self, provider_id: str, model: str) -> int | None:
         """The context window of a model of the table in tokens; None if it is not known."""
-        listed = self._listed(provider_id, model) if len(model) <= _LONGEST_NAME else None
+        name = builtin.of_fast(provider_id, model) or model
+        listed = self._listed(provider_id, name) if len(name) <= _LONGEST_NAME else None
         return None if listed is None else listed[0].window
 
     def dearest(
@@ -261,15 +264,30 @@ class PriceTable:
         if model in TOOLS:
             return self._find_tool(provider, model, requested)
         names = [name for name in (model, requested) if name and len(name) <= _LONGEST_NAME]
+        if builtin.of_fast(provider, requested):
+            # The answer may name the model without its speed.
+            names.reverse()
         for name in names if self.own else ():
             if (configured := self.own.find(provider, name)) is not None:
                 return Found(configured, CONFIGURED)
         for name in names:
             if (free := builtin.free(provider, name)) is not None:
                 return Found(free, builtin.NAME)
-            if (listed := self._listed(provider, name)) is not None:
+            plain = builtin.of_fast(provider, name)
+            if (listed := self._listed(provider, plain or name)) is not None:
                 price, own = listed
-                return Found(price, self.name, believed=False, listed=True, own=own, scaled=True)
+                tier = "fast" if plain else ""
+                if tier and all(tier != other for other, _, _ in price.tiers):
+                    continue
+                return Found(
+                    price,
+                    self.name,
+                    believed=False,
+                    listed=True,
+                    own=own or builtin.has_their_tiers(provider, name),
+                    scaled=True,
+                    tier=tier,
+                )
             if (built_in := builtin.model(provider, name)) is not None:
                 return Found(built_in, builtin.NAME, scaled=True)
         return None
@@ -296,9 +314,9 @@ class PriceTable:
         if at is None and (len(price.rows) > 1 or price.tiers):
             at = self._clock()
         now = at or 0.0
-        rates, factor = sums.resolve(price, "", now), PLAIN
+        rates, factor = sums.resolve(price, found.tier, now), PLAIN
         for tier in tiers:
-            if not tier:
+            if not tier or tier == found.tier:
                 continue
             # A model of a provider that is fallen back to has no tiers here: genai_prices drops the context in that case.
             for name, constraint, _ in price.tiers if found.own else ():

@@ -58,6 +58,7 @@ BUILT_IN: tuple[Provider, ...] = (
 CREDENTIAL_HEADERS: tuple[str, ...] = tuple(
     dict.fromkeys(
         [provider.slot.header for provider in BUILT_IN]
+        + [slot.header for provider in BUILT_IN for _, slot in provider.slots_below]
         + [header for provider in BUILT_IN for header in provider.other_slots]
     )
 )

@@ -55,6 +55,8 @@ class Provider:
     other_slots: tuple[str, ...] = ()
     """Other request headers (lower case) in which its clients may send a key. The gateway's key is
     never put there."""
+    slots_below: tuple[tuple[str, CredentialSlot], ...] = ()
+    """Beginnings of paths below which the key stands somewhere else than in ``slot``."""
     who_pays: frozenset[str] = frozenset()
     """Request headers (lower case) by which a caller could choose who pays. They are stripped."""
     aside: tuple[str, ...] = ()
@@ -114,6 +116,13 @@ class Provider:
     def price_id(self) -> str:
         """The name under which `prices` knows it."""
         return self.prices_from or self.name
+
+    def slot_at(self, path: str) -> CredentialSlot:
+        """Where the key stands in a request to ``path``."""
+        for beginning, slot in self.slots_below:
+            if path.startswith(beginning):
+                return slot
+        return self.slot
 
     def allows(self, method: str, path: str) -> bool:
         """Whether an entry of ``allow`` names this path."""

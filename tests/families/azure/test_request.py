@@ -89,7 +89,7 @@ def test_which_versions_are_asked_for_their_usage(query: str, asks: bool) -> Non
         "/openai/deployments",
         "/openai/chat/completions",
         "/v1/chat/completions",
-        "/anthropic/v1/messages",
+        "/v1/messages",
     ],
 )
 def test_what_is_closed(path: str) -> None:

@@ -1,10 +1,10 @@
-"""Azure's samples: OpenAI's, at Azure's paths, and the chunks that only Azure sends."""
+"""Azure's samples: OpenAI's and Claude's, at Azure's paths, and the chunks that only Azure sends."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.families.samples import openai
+from tests.families.samples import anthropic, openai
 from tests.families.samples.kit import EVENTS, Exchange, Samples, sse
 
 from tollhouse.families.azure import AZURE
@@ -12,6 +12,7 @@ from tollhouse.families.azure.routes import OF_DEPLOYMENT
 from tollhouse.families.units import Charge, Units
 
 _OF_OPENAI = openai.SAMPLES[0]
+_OF_CLAUDE = anthropic.SAMPLES[0]
 _MODEL = "gpt-4o-2024-08-06"
 _COUNTED = (Charge(_MODEL, Units(input=9, output=4, requests=1)),)
 _ASKED = b'{"messages":[{"role":"user","content":"Say hello."}],"stream":true,"max_tokens":20}'
@@ -32,6 +33,12 @@ def at_azure(path: str) -> str:
     # The endpoints of images have one route.
     of_deployment = name in (*OF_DEPLOYMENT, "images/variations")
     return f"/openai/deployments/d-1/{name}" if of_deployment else f"/openai/{name}"
+
+
+def at_foundry(path: str) -> bool:
+    """Whether Foundry has this path of Anthropic's, or nobody may open it."""
+    known = ("/v1/files", "/v1/skills", "/v1/organizations", "/v1/oauth")
+    return path in ("/v1/messages", "/v1/messages/count_tokens") or path.startswith(known)
 
 
 def stream(name: str, choices: str, path: str) -> Exchange:
@@ -57,6 +64,9 @@ SAMPLES = (
             (method, place)
             for method, path in _OF_OPENAI.open
             for place in (f"/openai{path}", at_azure(path))
+        )
+        + tuple(
+            (method, f"/anthropic{path}") for method, path in _OF_CLAUDE.open if at_foundry(path)
         ),
         exchanges=(
             stream("a filter, annotations", "[]", _CHAT),
@@ -70,6 +80,15 @@ SAMPLES = (
             *(
                 replace(exchange, path=f"/openai{exchange.path}")
                 for exchange in _OF_OPENAI.exchanges
+            ),
+            *(
+                replace(
+                    exchange,
+                    name=f"Claude's {exchange.name}",
+                    path=f"/anthropic{exchange.path}",
+                )
+                for exchange in _OF_CLAUDE.exchanges
+                if at_foundry(exchange.path)
             ),
         ),
         malformed=(

@@ -35,20 +35,23 @@ from tollhouse.families.base import Family
 from tollhouse.families.formats.kinds import Kind, Kinds, unchanged
 
 MESSAGES: Final = Kind(request.read, estimate.estimate, meter.meter, rewrite.rewrite)
+FREE_KINDS: Final = {
+    "count_tokens": Kind(request.count, objects.estimate, objects.meter),
+    "upload": Kind(
+        objects.read_upload,
+        objects.estimate,
+        objects.meter,
+        unchanged,
+        objects.as_they_are,
+    ),
+}
 KINDS: Final = Kinds(
     {
         "messages": MESSAGES,
         "chat": openai_format.KIND,
-        "count_tokens": Kind(request.count, objects.estimate, objects.meter),
         "batch": Kind(batches.read, objects.estimate, batches.meter),
         "agents": Kind(objects.read_agents, objects.estimate, objects.meter),
-        "upload": Kind(
-            objects.read_upload,
-            objects.estimate,
-            objects.meter,
-            unchanged,
-            objects.as_they_are,
-        ),
+        **FREE_KINDS,
     }
 )
 

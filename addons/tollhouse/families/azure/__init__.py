@@ -2,6 +2,7 @@
 
 routes    the endpoints: OpenAI's, at Azure's paths
 request   OpenAI's body, and the deployment in the path
+claude    Claude: Anthropic's API
 
 https://learn.microsoft.com/azure/foundry/openai/reference
 """
@@ -9,8 +10,32 @@ https://learn.microsoft.com/azure/foundry/openai/reference
 from dataclasses import replace
 from typing import Final
 
-from tollhouse.families.azure.request import read
+from tollhouse.families.anthropic import ANTHROPIC
+from tollhouse.families.azure import claude
+from tollhouse.families.azure import request as of_openai
 from tollhouse.families.azure.routes import ROUTES
+from tollhouse.families.base import Asked, Dialect, Request
+from tollhouse.families.openai import KINDS as OF_OPENAI
 from tollhouse.families.openai import OPENAI
 
-AZURE: Final = replace(OPENAI, spoken_by_others=False, routes=ROUTES, read=read)
+KINDS: Final = OF_OPENAI.plus(claude.KINDS)
+
+
+def read(request: Request, dialect: Dialect) -> Asked:
+    """Claude's deployment stands in the body."""
+    if request.path.startswith(claude.PATH):
+        return KINDS.read(request, dialect)
+    return of_openai.read(request, dialect)
+
+
+AZURE: Final = replace(
+    OPENAI,
+    spoken_by_others=False,
+    routes=(*ROUTES, *claude.ROUTES),
+    below=((claude.PATH, ANTHROPIC),),
+    read=read,
+    rewrite=KINDS.rewrite,
+    sent_headers=KINDS.sent_headers,
+    estimate=KINDS.estimate,
+    meter=KINDS.meter,
+)

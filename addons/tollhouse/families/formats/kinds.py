@@ -42,6 +42,11 @@ class Kinds:
     def __init__(self, kinds: Mapping[str, Kind]) -> None:
         self._kinds = dict(kinds)
 
+    def plus(self, more: Mapping[str, Kind]) -> Kinds:
+        """These and ``more``. No kind may be in both."""
+        assert not self._kinds.keys() & more.keys()
+        return Kinds({**self._kinds, **more})
+
     def read(self, request: Request, dialect: Dialect) -> Asked:
         kind = request.operation.kind
         asked = self._kinds[kind].read(request, dialect)
