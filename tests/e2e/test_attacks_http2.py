@@ -94,12 +94,32 @@ def test_a_malformed_head(attacked: Attacked, headers: list[tuple[str, str]]) ->
     """Row 5's like in HTTP/2: the stream gets a 400 and a line, and the connection goes on."""
     client = attacked.http2()
     with client.raw:
-        answer = client.answer(client.request(headers))
+        answer, _ = client.refusal(client.request(headers))
         assert (answer.status, answer.reason) == (400, "bad_request")
         attacked.refused(answer, 400, "bad_request")
         assert client.answer(client.request(HEAD)).status == 200
     attacked.clean()
     attacked.lines(2)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [*HEAD, ("X-A", "b")],
+        [*HEAD, ("connection", "close")],
+        [*HEAD, (":path", "/")],
+        without(":scheme"),
+    ],
+)
+def test_a_malformed_head_is_a_stream_error(
+    attacked: Attacked, headers: list[tuple[str, str]]
+) -> None:
+    """RFC 9113 8.1.1: behind the answer."""
+    client = attacked.http2()
+    with client.raw:
+        answer, reset = client.refusal(client.request(headers))
+    assert (answer.status, reset) == (400, True)
+    attacked.lines(1)
 
 
 def test_a_head_that_is_not_utf8(attacked: Attacked) -> None:
@@ -110,7 +130,7 @@ def test_a_head_that_is_not_utf8(attacked: Attacked) -> None:
             *without(":path"),
             (":path", b"/v1/m\xfcdels"),
         ]
-        answer = client.answer(client.request(pairs))
+        answer, _ = client.refusal(client.request(pairs))
     attacked.refused(answer, 400, "bad_request")
 
 

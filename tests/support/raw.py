@@ -308,6 +308,18 @@ class H2Client:
             raise Closed(stream.ended)
         return stream.answer
 
+    def refusal(self, stream_id: int) -> tuple[Answer, bool]:
+        """The whole answer to a request that is refused, and whether a stream error comes behind it (RFC 9113 8.1.1)."""
+        stream = self.streams[stream_id]
+        try:
+            return self.answer(stream_id), False
+        except Closed:
+            if stream.ended != "reset PROTOCOL_ERROR":
+                raise
+        assert stream.answer is not None
+        assert stream.answer.get("content-length") == str(len(stream.answer.body))
+        return stream.answer, True
+
     def _turn(self) -> None:
         data = self.raw.receive()
         if not data:
@@ -332,7 +344,7 @@ class H2Client:
             elif isinstance(event, h2.events.StreamEnded):
                 stream.ended = "done"
             elif isinstance(event, h2.events.StreamReset):
-                stream.ended = stream.ended or "reset"
+                stream.ended = stream.ended or f"reset {event.error_code.name}"  # type: ignore[union-attr]
         try:
             self.flush()
         except Closed:

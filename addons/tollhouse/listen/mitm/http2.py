@@ -36,6 +36,8 @@ class BoundedHttp2Server(_http2.Http2Server):
         super().__init__(context)
         self._behind = behind
         self._unacknowledged: Counter[int] = Counter()
+        self._malformed: set[int] = set()
+        """Streams whose request can't be read, and whose answer has not ended."""
         self.h2_conn.local_settings.initial_window_size = _WINDOW
         self.drained: dict[int, asyncio.Future[None]] = {}
         self.h2_conn.decoder.max_header_list_size = bounds.max_header_bytes
@@ -48,6 +50,9 @@ class BoundedHttp2Server(_http2.Http2Server):
         return bool(self.h2_conn.stream_buffers.get(stream_id))
 
     def _handle_event(self, event: events.Event) -> Commands:
+        if isinstance(event, _events.ResponseEndOfMessage) and event.stream_id in self._malformed:
+            yield from self._reset(event.stream_id)
+            return
         yield from super()._handle_event(event)
         if (
             isinstance(event, events.DataReceived)
@@ -83,11 +88,19 @@ class BoundedHttp2Server(_http2.Http2Server):
         try:
             request = parse_http2(event.headers or ())
         except Defect as defect:
+            self._malformed.add(stream_id)
             empty = empty_request(b"HTTP/2.0")
             yield _base.ReceiveHttp(DefectiveRequest(stream_id, empty, end, denial=defect.denial))
         else:
             yield _base.ReceiveHttp(_events.RequestHeaders(stream_id, request, end))
         return False
+
+    def _reset(self, stream_id: int) -> Commands:
+        """Ends the stream of a malformed request behind its answer (RFC 9113 8.1.1)."""
+        self._malformed.discard(stream_id)
+        if self.is_open_for_us(stream_id):
+            self.h2_conn.reset_stream(stream_id, h2.errors.ErrorCodes.PROTOCOL_ERROR)
+            yield commands.SendData(self.conn, self.h2_conn.data_to_send())
 
     def acknowledge(self, stream_id: int) -> bytes:
         """Opens the client's window again by the bytes that the stream's owner has read."""
