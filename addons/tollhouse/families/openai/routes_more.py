@@ -28,6 +28,8 @@ BATCH: Final = Operation("batches", "job", reads_body=True, objects="makes")
 """A job that shows its usage when it is over."""
 SHOWN_BATCH: Final = Operation("objects", "free", shows_usage=True)
 ENDED_BATCH: Final = Operation("objects", "free", reads_body=True, shows_usage=True)
+OUTPUT: Final = Operation("objects", "free", shows_usage=True)
+"""A file, which may be the output of a batch."""
 MINTS: Final = Operation("sessions", "mints", reads_body=True)
 ACCOUNT: Final = Operation("account", "account", reads_body=True)
 
@@ -91,7 +93,7 @@ MEDIA: Final = (
 _STORE: Final = "/v1/vector_stores/{}"
 OBJECTS: Final = (
     *_kept("/v1/files", changed=False),
-    _route("GET", "/v1/files/{}/content", KEPT),
+    _route("GET", "/v1/files/{}/content", OUTPUT),
     _route("POST", "/v1/uploads", MADE),
     _route("POST", "/v1/uploads/{}/parts", MADE),
     _route("POST", "/v1/uploads/{}/complete", MADE),
