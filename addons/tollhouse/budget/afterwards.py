@@ -2,7 +2,9 @@
 
 Its hold stays, and Redis remembers the call under its tenant. Whoever sees the usage first settles
 it: an answer that goes through a gateway, or `Poller`. A settle happens once however often it is
-told. After `KEPT_S` the ledger sweeps the hold: it becomes the charge.
+told. A call waits for one object. Where that object says that another has the usage, as a batch does
+that names its output, the call waits for the other in its place. After `KEPT_S` the ledger sweeps the
+hold: it becomes the charge.
 """
 
 from __future__ import annotations

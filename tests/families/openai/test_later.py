@@ -125,6 +125,21 @@ def test_a_batch() -> None:
     assert late("batch", named).finish() == (Charge("gpt-4o", UNITS, "batch"),)
 
 
+@pytest.mark.parametrize("answer", [BATCH, {"job": BATCH}, {"warning": "w", "job": BATCH}])
+def test_a_batch_that_is_started(answer: dict[str, Any]) -> None:
+    """At Together it stands in the answer's ``job``. It is an object of its tenant's either way."""
+    start = asked("/v1/batches", {"input_file_id": "file-1", "endpoint": "/v1/responses"})
+    meter = fed(OPENAI.meter(start, HEAD), answer)
+    assert meter.created == ("batch_1",)
+    assert later(meter) == Later("batch_1", "/v1/batches/batch_1", "batch")
+
+
+@pytest.mark.parametrize("job", [None, {}, {"id": 7}, {"id": "../x"}, "batch_1"])
+def test_an_answer_that_starts_no_batch(job: Any) -> None:
+    start = asked("/v1/batches", {"input_file_id": "file-1", "endpoint": "/v1/responses"})
+    assert later(fed(OPENAI.meter(start, HEAD), {"job": job})) is None
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [

@@ -49,11 +49,22 @@ def _meter(asked: Asked, head: AnswerHead) -> _NewBatch:
 
 
 class _NewBatch(kept_objects.CreatedMeter):
-    """Reads the answer to a request that starts a batch."""
+    """Reads the answer to a request that starts a batch. At Together the batch is its ``job``:
+    `types/batch_create_response.py` of together-py."""
 
     def __init__(self, at: str) -> None:
         super().__init__()
         self._at = at
+        self._told = Topmost(("job",))
+
+    @property
+    def created(self) -> tuple[str, ...]:
+        job = id_of(details_of(self._told.found.get("job")).get("id"))
+        return (*super().created, *((job,) if job else ()))
+
+    def feed(self, data: bytes) -> bytes:
+        self._told.feed(data)
+        return super().feed(data)
 
     @property
     def later(self) -> Later | None:
