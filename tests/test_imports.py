@@ -68,7 +68,6 @@ PURE = {
 IMPURE = {"aiohttp", "fakeredis", "genai_prices", "hvac", "mitmproxy", "redis"}
 LAYER = "tollhouse.listen.mitm"
 LOADS_LAYER = {
-    "tollhouse.listen.tunnel",
     "tollhouse.gateway",
     "tollhouse.listen.sockets",
     "tollhouse.process",

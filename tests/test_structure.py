@@ -20,6 +20,7 @@ SAME_MODULES = {
     "token": "`cli.token` is the command of what `accounts.token` makes.",
     "client": "`control.client` and `ledger.store.client` are each the client of their room's server.",
     "kinds": "`formats.kinds` is the table, and a family's `kinds` fills it.",
+    "http1": "`listen.http1` is ours, `listen.mitm.http1` mitmproxy's.",
     "objects": "`accounts.objects` keeps ids, and a family's finds them in its own bodies.",
     "errors": "A family's errors are of one of the forms of `families.formats.errors`.",
     "estimate": "Each family has its own.",

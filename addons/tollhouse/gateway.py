@@ -1,8 +1,9 @@
 """The gateway, put together: what stands where on the road, what starts before what, and how it stops.
 
-listeners   proxy (CONNECT), base URL, transparent          listen/sockets.py, listen/mitm/
-addons      Tunnel: which host a tunnel may be for          listen/tunnel.py
-            Road: one coroutine a call                      journey.py
+listeners   proxy (CONNECT), base URL, transparent          listen/sockets.py, client_connection.py
+            HTTP/1, HTTP/2                                  listen/http1.py, listen/mitm/
+            Tunnel: which host a tunnel may be for          listen/tunnel.py
+addon       Road: one coroutine a call                      journey.py
 gates       Locate   which provider is meant                admit/gate.py, authority.py
             Aim      which path and query are sent          admit/gate.py, path.py
             Identify who calls; credentials are stripped    admit/gate.py, identity.py, strip.py
@@ -31,11 +32,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-
-from OpenSSL import SSL
 
 from tollhouse.accounts.directory import Directory
 from tollhouse.accounts.objects import KeptObjects
@@ -68,8 +68,9 @@ from tollhouse.ledger.spool import Spool, SpoolDamaged
 from tollhouse.ledger.store.client import connect as connect_redis
 from tollhouse.ledger.store.client import persist
 from tollhouse.ledger.store.outage import Outage, pinger
+from tollhouse.listen.doors import Bounds
 from tollhouse.listen.exchange import Exchange
-from tollhouse.listen.mitm import Bounds, GateMaster
+from tollhouse.listen.mitm import GateMaster
 from tollhouse.listen.sockets import ListenerParts, Listeners
 from tollhouse.listen.tunnel import Tunnel
 from tollhouse.prices import kept
@@ -362,24 +363,36 @@ class Gateway:
     async def open_listeners(self) -> None:
         """The last step of `start`: workloads can connect from here on."""
         config = self.config
-        own_tls: dict[ListenerKind, SSL.Context] = {}
+        own_tls: dict[ListenerKind, ssl.SSLContext] = {}
         if config.listen.tls is not None:
             own_tls = {
                 kind: listener_context(config.listen.tls, kind) for kind in ("proxy", "base_url")
             }
+        leaves = LeafStore(self.ca)
         self.tunnel = Tunnel(
             self.catalog,
-            LeafStore(self.ca),
+            leaves,
             self.book,
             proxy_auth=config.listen.proxy_auth,
             listener_tls=own_tls,
         )
-        master = GateMaster([self.tunnel, Road(self.journey)])
         limits = config.limits
         bounds = Bounds(
             limits.max_header_bytes, limits.request_timeout_s, 4 * limits.max_body_bytes
         )
-        self.listeners = Listeners(ListenerParts(master, bounds, limits.max_connections))
+        road = Road(self.journey)
+        self.listeners = Listeners(
+            ListenerParts(
+                GateMaster([road]),
+                self.tunnel,
+                road.tollhouse_call,
+                bounds,
+                limits.max_connections,
+                leaves.first,
+                own_http1=config.listen.http1 == "own",
+                clock=self._clock,
+            )
+        )
         self.on_stop(self._drain)
         wanted: tuple[tuple[ListenerKind, Address | None], ...] = (
             ("proxy", config.listen.proxy),

@@ -31,6 +31,7 @@ async def serve(config: Config) -> int:
     loop = asyncio.get_running_loop()
     loop.set_task_factory(eager_task_factory)
     loop.set_exception_handler(tell_of_failure)
+    sys.unraisablehook = tell_of_unraisable
     gateway = Gateway(config)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, gateway.stopping.set)
@@ -74,6 +75,13 @@ def tell_of_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
         )
     else:
         loop.default_exception_handler(context)
+
+
+def tell_of_unraisable(failed: sys.UnraisableHookArgs) -> None:
+    """Writes to the log what no code could catch, without the object that it was about: of a server's name that is no ASCII,
+    `ssl` shows the client's bytes there, after it has ended the handshake."""
+    kind = failed.exc_type.__name__
+    log.warning("%s in code that nobody calls, and it is passed over: %s", kind, failed.err_msg)
 
 
 def _say(text: str) -> None:

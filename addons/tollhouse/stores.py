@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
-
-from OpenSSL import SSL
 
 from tollhouse.call import ListenerKind
 from tollhouse.config.load import AppRoleAuth, Config, JwtAuth, TlsFiles, TokenAuth, catalog
@@ -124,15 +123,14 @@ def open_tokens() -> AccessTokens:
     return AccessTokens(TokenEndpoint())
 
 
-def listener_context(files: TlsFiles, kind: ListenerKind) -> SSL.Context:
+def listener_context(files: TlsFiles, kind: ListenerKind) -> ssl.SSLContext:
     """The TLS context of a listener of ours. CONNECT is spoken over HTTP/1.1 only. Raises `ValueError` for files that can't
     be used."""
-    context = server_context((b"http/1.1",) if kind == "proxy" else HTTP)
+    context = server_context(("http/1.1",) if kind == "proxy" else HTTP)
     try:
-        context.use_certificate_chain_file(str(files.cert_file))
-        context.use_privatekey_file(str(files.key_file))
-        context.check_privatekey()
-    except (SSL.Error, OSError):
+        # A key with a password would be asked for at the terminal.
+        context.load_cert_chain(files.cert_file, files.key_file, password=lambda: "")
+    except (ssl.SSLError, OSError, ValueError):
         raise ValueError(
             f"[listen] tls: {files.cert_file} and {files.key_file} are not a PEM certificate chain and its key; correct the names."
         ) from None

@@ -14,7 +14,6 @@ from tests.budget.test_afterwards import HELD, World
 from tests.support.calls import lease
 from tests.support.clock import Clock
 
-from tollhouse.budget import poller
 from tollhouse.budget.afterwards import KEPT_S
 from tollhouse.budget.poller import FIRST_S, LIST_EVERY_S, LONGEST_S, SHARE, Poller
 from tollhouse.call import Amount, LateUsage, Pending
@@ -308,7 +307,7 @@ async def test_a_long_answer_holds_up_no_other(
 ) -> None:
     """It is read over many turns, as long as it brings something: the results of a batch have
     gigabytes. It is asked for once."""
-    monkeypatch.setattr(poller, "TURN_S", 0.0)
+    polled.first.turn_s = 0.0
     await polled.world.waiting()
     await polled.pass_(0)
     begun, go_on = asyncio.Event(), asyncio.Event()

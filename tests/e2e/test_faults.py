@@ -221,13 +221,13 @@ def test_a_fault_in_the_end_of_a_call(
     assert inside.held() == []
 
 
-@pytest.mark.parametrize("hook", ["tollhouse_connect", "tollhouse_handshake"])
-def test_a_faulty_addon_opens_no_tunnel(
-    inside: Inside, monkeypatch: pytest.MonkeyPatch, hook: str
+@pytest.mark.parametrize("verdict", ["connect", "context"])
+def test_a_faulty_judge_opens_no_tunnel(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch, verdict: str
 ) -> None:
-    """mitmproxy logs what an addon raises and goes on: without its decision the tunnel is refused."""
+    """Without its decision the tunnel is refused."""
     tunnel = inside.gateway.tunnel
-    monkeypatch.setattr(tunnel, hook, boom)
+    monkeypatch.setattr(tunnel, verdict, boom)
     with pytest.raises((httpx2.ProxyError, httpx2.ConnectError)):
         call(inside)
     assert inside.standin.dialled == 0

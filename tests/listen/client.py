@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
-from tollhouse.call import ListenerKind
+from tollhouse.call import ListenerKind, RequestHead
 from tollhouse.denial import Denial
+from tollhouse.listen.client_connection import ClientConnection
+from tollhouse.listen.doors import Bounds, ConnectRequest
 from tollhouse.listen.exchange import Exchange
-from tollhouse.listen.mitm import (
-    Bounds,
-    ConnectRequest,
-    GateMaster,
-    Handshake,
-    TollhouseConnectionHandler,
-)
+from tollhouse.listen.mitm import GateMaster
+from tollhouse.listen.sockets import ListenerParts, Listeners
+from tollhouse.trust.leaf import server_context
 
 BOUNDS = Bounds(max_header_bytes=2000, request_timeout_s=30.0, max_discarded_bytes=10_000)
+OWN_HTTP1 = True
+"""HTTP/1 is not mitmproxy's."""
 
 Owner = Callable[[Exchange], Awaitable[None]]
 
@@ -37,6 +39,7 @@ class Played:
     host: str | None = None
     exchanges: list[Exchange] = field(default_factory=list)
     connects: list[ConnectRequest] = field(default_factory=list)
+    refused: list[RequestHead] = field(default_factory=list)
 
     async def tollhouse_call(self, exchange: Exchange) -> None:
         self.exchanges.append(exchange)
@@ -45,14 +48,23 @@ class Played:
             return
         await self.owner(exchange)
 
-    def tollhouse_connect(self, data: ConnectRequest) -> None:
+    async def __call__(self, exchange: Exchange) -> None:
+        await self.tollhouse_call(exchange)
+
+    def connect(self, data: ConnectRequest) -> None:
         self.connects.append(data)
         data.host = self.host
         if self.host is None:
             data.denial = Denial("host_not_allowed")
 
-    def tollhouse_handshake(self, data: Handshake) -> None:
-        """Brings nothing: every handshake is refused."""
+    def context(
+        self, listener: ListenerKind, connect: ConnectRequest | None, sni: str | None
+    ) -> ssl.SSLContext | None:
+        """Every handshake is refused."""
+        return None
+
+    def tls_refused(self, head: RequestHead) -> None:
+        self.refused.append(head)
 
 
 @dataclass
@@ -61,7 +73,7 @@ class Client:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    handler: TollhouseConnectionHandler
+    connection: ClientConnection
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -90,25 +102,32 @@ async def connected(
     addon: Played,
     kind: ListenerKind = "base_url",
     bounds: Bounds = BOUNDS,
-    alpn: bytes | None = None,
+    alpn: str | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Client]:
     """``alpn`` is what TLS would have negotiated, had there been any."""
-    ours, theirs = socket.socketpair()
-    reader, writer = await asyncio.open_connection(sock=ours)
-    handler = TollhouseConnectionHandler(
-        reader, writer, kind=kind, tls=False, master=GateMaster([addon]), bounds=bounds, clock=clock
+    listeners = Listeners(
+        ListenerParts(
+            GateMaster([addon]),
+            addon,
+            addon,
+            bounds,
+            100,
+            partial(server_context, ()),
+            own_http1=OWN_HTTP1,
+            clock=clock,
+        )
     )
-    handler.client.alpn = alpn
-    serving = asyncio.ensure_future(handler.handle_client())
+    connection = listeners.connection(kind)
+    connection.alpn = alpn
+    ours, theirs = socket.socketpair()
+    await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, ours)
     client_reader, client_writer = await asyncio.open_connection(sock=theirs)
     try:
-        yield Client(client_reader, client_writer, handler)
+        yield Client(client_reader, client_writer, connection)
     finally:
         client_writer.close()
-        handler.close()
-        await asyncio.wait_for(serving, 5)
-        writer.close()
+        await listeners.close_connections()
 
 
 async def until(condition: Callable[[], bool]) -> None:

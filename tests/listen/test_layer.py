@@ -1,4 +1,5 @@
-"""The connection handler over a real socket pair, with an addon that is played: no gateway, no TLS, no provider."""
+"""A client's connection over a real socket pair, with an owner that is played: no gateway, no TLS, no provider. Each test runs
+with our own HTTP/1 and with mitmproxy's."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import h2.connection
 import h2.events
 import h2.settings
 import pytest
-from mitmproxy.connection import ConnectionState
+from tests.listen import client as played
 from tests.listen.client import BOUNDS, Played, connected, until
 from tests.support.clock import Clock
 from tests.support.values import replace
@@ -17,7 +18,15 @@ from tests.support.values import replace
 from tollhouse.denial import Refused
 from tollhouse.listen.exchange import ClientGone, Exchange
 
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["own", "mitmproxy"])
+def http1(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who speaks HTTP/1."""
+    monkeypatch.setattr(played, "OWN_HTTP1", request.param)
+
+
 GET = b"GET /a?b HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
 
 
 async def test_a_request_becomes_an_exchange() -> None:
@@ -68,6 +77,20 @@ async def test_one_after_the_other() -> None:
         for _ in range(5):
             await client.ask(b"")
     assert under_way == [1] * 5
+
+
+async def test_a_request_behind_a_body_that_came_after_its_answer() -> None:
+    """It is read, though it came in one piece with that body."""
+
+    async def refuse(exchange: Exchange) -> None:
+        exchange.answer(403, [], b"")
+
+    addon = Played(refuse)
+    async with connected(addon) as client:
+        await client.ask(POST[:-4])
+        client.send(POST[-4:] + GET)
+        assert b" 403 " in await client.ask(b"")
+    assert [exchange.head.method for exchange in addon.exchanges] == ["POST", "GET"]
 
 
 async def test_a_streamed_answer() -> None:
@@ -151,9 +174,6 @@ async def test_a_client_that_goes_away(when: str) -> None:
         await asyncio.wait_for(ended.wait(), 5)
 
 
-POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
-
-
 @pytest.mark.parametrize(
     ("sent", "answers"),
     [(GET, 1), (POST, 1), (GET + POST + GET, 3), (GET + GET[:-2], 1), (GET + POST[:-1], 1)],
@@ -163,7 +183,7 @@ async def test_a_client_that_ends_its_direction(sent: bytes, answers: int) -> No
     not."""
 
     async def answer(exchange: Exchange) -> None:
-        await until(lambda: client.handler.client.state is ConnectionState.CAN_WRITE)
+        await until(lambda: client.connection.half_closed)
         async with exchange.interruptible():
             await exchange.read_all(100, 60)
             exchange.answer(200, [], b"ok")
@@ -172,7 +192,7 @@ async def test_a_client_that_ends_its_direction(sent: bytes, answers: int) -> No
         client.send(sent)
         client.writer.write_eof()
         answered = await client.rest()
-        await until(lambda: not client.handler.transports)
+        await until(lambda: client.connection.closing)
     assert answered.count(b"HTTP/1.1 200 OK\r\n") == answered.count(b"ok") == answers
 
 
@@ -209,11 +229,11 @@ async def test_a_half_closed_client_that_goes_away() -> None:
     async with connected(addon) as client:
         client.send(GET)
         client.writer.write_eof()
-        await until(lambda: client.handler.client.state is ConnectionState.CAN_WRITE)
-        assert not client.handler.overdue(client.handler.clock())
+        await until(lambda: client.connection.half_closed)
+        assert not client.connection.overdue(client.connection.clock())
         client.writer.close()
-        await until(lambda: client.handler.overdue(client.handler.clock()))
-        client.handler.close()
+        await until(lambda: client.connection.overdue(client.connection.clock()))
+        client.connection.end()
         await asyncio.wait_for(ended.wait(), 5)
 
 
@@ -233,9 +253,9 @@ async def test_bytes_that_drip_behind_an_answer(body: bytes, bound: float) -> No
             clock.now = 1000.0 + step
             client.send(b"x")
             await asyncio.sleep(0)
-            assert not client.handler.overdue(clock.now), step
-        assert not client.handler.overdue(1000.0 + bound)
-        assert client.handler.overdue(1000.0 + bound + 0.1)
+            assert not client.connection.overdue(clock.now), step
+        assert not client.connection.overdue(1000.0 + bound)
+        assert client.connection.overdue(1000.0 + bound + 0.1)
 
 
 async def test_bytes_that_drip_into_an_idle_connection() -> None:
@@ -249,7 +269,7 @@ async def test_bytes_that_drip_into_an_idle_connection() -> None:
             clock.now = 1000.0 + step
             client.send(b"\r\n")
             await asyncio.sleep(0)
-        assert client.handler.overdue(1000.0 + 31)
+        assert client.connection.overdue(1000.0 + 31)
 
 
 async def test_a_handshake_that_drips() -> None:
@@ -260,8 +280,8 @@ async def test_a_handshake_that_drips() -> None:
             clock.now = 1000.0 + step
             client.send(bytes((byte,)))
             await asyncio.sleep(0)
-            assert not client.handler.overdue(clock.now)
-        assert client.handler.overdue(1030.1)
+            assert not client.connection.overdue(clock.now)
+        assert client.connection.overdue(1030.1)
 
 
 async def test_a_stream_that_drips_behind_its_answer() -> None:
@@ -276,7 +296,7 @@ async def test_a_stream_that_drips_behind_its_answer() -> None:
     )
     h2c.initiate_connection()
     head = [(":method", "POST"), (":scheme", "https"), (":path", "/"), (":authority", "x")]
-    async with connected(Played(refuse), alpn=b"h2", clock=clock) as client:
+    async with connected(Played(refuse), alpn="h2", clock=clock) as client:
         h2c.send_headers(1, head)
         client.send(h2c.data_to_send())
         seen: list[h2.events.Event] = []
@@ -289,8 +309,8 @@ async def test_a_stream_that_drips_behind_its_answer() -> None:
         await receive(h2.events.StreamEnded)
         h2c.send_data(1, b"x")
         client.send(h2c.data_to_send())
-        assert not client.handler.overdue(1030.0)
-        assert not client.handler.overdue(1030.1)
+        assert not client.connection.overdue(1030.0)
+        assert not client.connection.overdue(1030.1)
         await receive(h2.events.StreamReset)
         assert [event.error_code for event in seen if isinstance(event, h2.events.StreamReset)] == [
             0
@@ -318,7 +338,7 @@ async def test_a_stream_is_not_read_ahead_of_its_owner() -> None:
     h2c.initiate_connection()
     addon = Played(read)
     bounds = replace(BOUNDS, max_discarded_bytes=4_000_000)
-    async with connected(addon, alpn=b"h2", bounds=bounds) as client:
+    async with connected(addon, alpn="h2", bounds=bounds) as client:
         h2c.send_headers(
             1, [(":method", "POST"), (":scheme", "https"), (":path", "/"), (":authority", "x")]
         )
@@ -466,7 +486,7 @@ async def test_a_client_that_does_not_take_its_answer() -> None:
             for _ in range(50):
                 await asyncio.sleep(0)
         assert sent < 200
-        assert client.handler.send_buffer_size() < 2 * 256 * 1024
+        assert client.connection.unsent() < 2 * 256 * 1024
         client.writer.transport.abort()
 
 
@@ -509,7 +529,7 @@ async def test_an_http2_client_that_never_opens_its_window() -> None:
             ended.set()
 
     async with connected(
-        Played(owner), bounds=replace(BOUNDS, request_timeout_s=0.005), alpn=b"h2"
+        Played(owner), bounds=replace(BOUNDS, request_timeout_s=0.005), alpn="h2"
     ) as client:
         h2_side = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         h2_side.initiate_connection()
@@ -571,10 +591,10 @@ async def test_a_connection_that_lingers_is_closed() -> None:
     async with connected(addon) as client:
         client.send(b"bad\r\n\r\n")
         assert b" 400 " in await client.rest()
-        since = client.handler.lingering_since
+        since = client.connection.lingering_since
         assert since is not None
-        assert not client.handler.overdue(since + 1.0)
-        assert client.handler.overdue(since + 3.0)
+        assert not client.connection.overdue(since + 1.0)
+        assert client.connection.overdue(since + 3.0)
 
 
 async def test_when_a_connection_is_overdue() -> None:
@@ -585,19 +605,17 @@ async def test_when_a_connection_is_overdue() -> None:
         await release.wait()
         exchange.answer(200, [], b"")
 
-    async with connected(Played(wait)) as client:
-        handler = client.handler
-        await until(lambda: handler.http is not None)
-        assert not handler.overdue(handler.last_active + 299)
-        assert handler.overdue(handler.last_active + 301)
+    addon = Played(wait)
+    clock = Clock()
+    async with connected(addon, clock=clock) as client:
+        connection, began = client.connection, clock.now
+        assert not connection.overdue(began + 299)
+        assert connection.overdue(began + 301)
         client.send(GET[:10])
-        await until(
-            lambda: getattr(getattr(handler.http, "http", None), "head_since", None) is not None
-        )
-        assert not handler.overdue(handler.last_active + 29)
-        assert handler.overdue(handler.last_active + 31)
+        await until(lambda: connection.overdue(began + 31))
+        assert not connection.overdue(began + 29)
         client.send(GET[10:])
-        await until(lambda: bool(handler.exchanges))
-        assert not handler.overdue(handler.last_active + 10_000)
+        await until(lambda: bool(addon.exchanges))
+        assert not connection.overdue(began + 10_000)
         release.set()
         await client.ask(b"")

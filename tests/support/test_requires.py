@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -60,6 +61,37 @@ def test_a_server_comes_with_the_development_dependencies(
     own = tmp_path / "redis-server"
     own.touch(0o755)
     assert [requires.find(name) for name in ("redis", "valkey")] == [own, packaged]
+
+
+def test_the_sdk_for_node_is_of_the_version_that_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else the reason says the command that installs it."""
+    monkeypatch.setattr(requires, "NODE", tmp_path)
+    monkeypatch.setattr(requires, "find", Path)
+    (tmp_path / "package.json").write_text('{"dependencies": {"openai": "6.1.0"}}')
+    installed = tmp_path / "node_modules" / "openai" / "package.json"
+    installed.parent.mkdir(parents=True)
+    missing = requires.missing.__wrapped__
+    why = "openai 6.1.0 is wanted and {} here: `npm ci --prefix tests/e2e/node`"
+    assert missing("node-openai") == why.format("it is not")
+    installed.write_text('{"version": "6.0.9"}')
+    assert missing("node-openai") == why.format("6.0.9 is")
+    installed.write_text('{"version": "6.1.0"}')
+    assert missing("node-openai") is None
+
+
+def test_the_lock_for_node_names_no_registry() -> None:
+    """Whoever installs has a registry of their own, so the lock has versions and hashes alone."""
+    wanted = json.loads((requires.NODE / "package.json").read_text())["dependencies"]
+    lock = (requires.NODE / "package-lock.json").read_text()
+    assert "://" not in lock
+    packages = json.loads(lock)["packages"]
+    assert packages.pop("")["dependencies"] == wanted
+    assert {
+        name.rpartition("node_modules/")[2]: one["version"] for name, one in packages.items()
+    } == (wanted)
+    assert all(one["integrity"].startswith("sha512-") for one in packages.values())
 
 
 def test_environment_is_clean() -> None:

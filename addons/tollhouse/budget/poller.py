@@ -90,6 +90,7 @@ class Poller:
         self.due: dict[tuple[str, str], float] = {}
         """Tenant and name of each call that waits -> when its answer is asked for. It is empty in a gateway without the
         lease."""
+        self.turn_s = TURN_S
         self._looks: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     async def turn(self) -> None:
@@ -103,7 +104,7 @@ class Poller:
                 await self._list()
             if started := self._start_looking():
                 # A long answer goes on in the turns that follow.
-                await asyncio.wait(started, timeout=TURN_S)
+                await asyncio.wait(started, timeout=self.turn_s)
         except LedgerUnavailable as error:
             log.warning("answers in the background are not asked for (%s)", error)
         except TimeoutError:

@@ -66,6 +66,8 @@ class ListenConfig(Table):
     tls: TlsFiles | None = None
     """For proxy and base_url. The transparent listener sees TLS anyway, and no credential passes through admin."""
     unsafe_plaintext_listen: bool = False
+    http1: Literal["own", "mitmproxy"] = "own"
+    """Who speaks HTTP/1 with clients. HTTP/2 is mitmproxy's anyway."""
     transparent: Listener = None
     admin: Listener = Address("127.0.0.1", 9090)
 

@@ -1,7 +1,13 @@
 """Speaks to the client: sockets, tunnels, HTTP. What it gives the road is an `Exchange`.
 
-exchange   a request and its answer, whatever the protocol is
-tunnel     judges CONNECT and TLS handshakes
-sockets    the sockets that workloads connect to
-mitm/      the only folder that knows mitmproxy's proxy core
+sockets            the sockets that workloads connect to
+client_connection  one connection: through TLS and tunnels to the HTTP that it speaks
+tls                TLS with a client
+http1              HTTP/1 with a client
+request_head       its heads, parsed strictly
+chunks             its bodies
+doors              what is asked of the gateway: tunnels, handshakes, owners of exchanges
+tunnel             judges CONNECT and TLS handshakes
+exchange           a request and its answer, whatever the protocol is
+mitm/              the only folder that knows mitmproxy's proxy core: HTTP/2
 """

@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from tollhouse.call import ListenerKind
 from tollhouse.denial import Denial
-from tollhouse.listen.mitm import Bounds, GateMaster, TollhouseConnectionHandler, raw_refusal
+from tollhouse.listen.client_connection import ClientConnection, Spoken
+from tollhouse.listen.doors import Bounds, ConnectRequest, Judge, Owner
+from tollhouse.listen.http1 import raw_refusal
+from tollhouse.listen.mitm import Beyond, GateMaster
+from tollhouse.listen.tls import choosing
 
 log = logging.getLogger(__name__)
 
-_BACKLOG = 1024
-_FLUSH_S = 5.0
-"""How long a client may take to read the last bytes of a closed connection."""
-_TOO_MANY = raw_refusal(Denial("too_many_connections", headers=(("retry-after", "1"),)), "none")
+_BACKLOG: Final = 1024
+_FLUSH_S: Final = 6.0
+"""More than a connection has for its last bytes."""
+_TOO_MANY: Final = raw_refusal(
+    Denial("too_many_connections", headers=(("retry-after", "1"),)), "none"
+)
 
 
 @dataclass(frozen=True)
 class ListenerParts:
-    """What the connections of all listeners share."""
+    """What the connections of all listeners share. ``first`` gives the context that TLS handshakes begin with. HTTP/1 is
+    mitmproxy's as well where ``own_http1`` is false."""
 
     master: GateMaster
+    judge: Judge
+    owner: Owner
     bounds: Bounds
     max_connections: int
+    first: Callable[[], ssl.SSLContext]
+    own_http1: bool = True
+    clock: Callable[[], float] = time.monotonic
 
 
 class Listeners:
@@ -33,8 +48,12 @@ class Listeners:
 
     def __init__(self, parts: ListenerParts) -> None:
         self._parts = parts
+        self.bounds = parts.bounds
+        self.judge = parts.judge
+        self.owner = parts.owner
+        self._first: ssl.SSLContext | None = None
         self._servers: list[asyncio.Server] = []
-        self._handlers: set[TollhouseConnectionHandler] = set()
+        self._connections: set[ClientConnection] = set()
         self._nobody = asyncio.Event()
         self._nobody.set()
         self._sweeper: asyncio.Task[None] | None = None
@@ -42,66 +61,71 @@ class Listeners:
     @property
     def connections(self) -> int:
         """How many are open, or not yet closed to their end."""
-        return len(self._handlers)
+        return len(self._connections)
 
     async def open(self, kind: ListenerKind, host: str, port: int, *, tls: bool) -> tuple[str, int]:
         """Begins to listen. Gives the address that was bound: port 0 takes a free one. Raises
         `OSError`."""
-
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._connected(reader, writer, kind, tls)
-
-        server = await asyncio.start_server(connected, host, port, backlog=_BACKLOG)
+        server = await asyncio.get_running_loop().create_server(
+            lambda: self.connection(kind, tls=tls), host, port, backlog=_BACKLOG
+        )
         self._servers.append(server)
         if self._sweeper is None:
             self._sweeper = asyncio.create_task(self._sweep())
         bound: tuple[str, int] = server.sockets[0].getsockname()[:2]
         return bound
 
-    async def _connected(
+    def connection(self, kind: ListenerKind, *, tls: bool = False) -> ClientConnection:
+        """The protocol of a connection that comes in."""
+        return ClientConnection(self, kind, tls=tls, clock=self._parts.clock)
+
+    # `client_connection.Shared`.
+
+    def tls(self) -> ssl.SSLContext:
+        first = self._parts.first()
+        if first is not self._first:
+            self._first = choosing(first)
+        return first
+
+    def speaks(
         self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        kind: ListenerKind,
-        tls: bool,
-    ) -> None:
-        if len(self._handlers) >= self._parts.max_connections:
-            log.warning("connection refused: %d are open", len(self._handlers))
-            if not tls and kind != "transparent":
-                writer.write(_TOO_MANY)
-            await _closed(writer)
-            return
+        connection: ClientConnection,
+        *,
+        secure: bool,
+        sni: str | None,
+        connect: ConnectRequest | None,
+    ) -> Spoken | None:
         parts = self._parts
-        handler = TollhouseConnectionHandler(
-            reader,
-            writer,
-            kind=kind,
-            tls=tls,
-            master=parts.master,
-            bounds=parts.bounds,
+        if connection.alpn != "h2" and parts.own_http1:
+            return None
+        return Beyond(
+            connection, parts.master, secure=secure, sni=sni, connect=connect, clock=parts.clock
         )
-        self._handlers.add(handler)
+
+    def opened(self, connection: ClientConnection) -> bool:
+        full = len(self._connections) >= self._parts.max_connections
+        self._connections.add(connection)
         self._nobody.clear()
-        try:
-            await handler.handle_client()
-        finally:
-            try:
-                await _closed(writer)
-            finally:
-                self._handlers.discard(handler)
-                if not self._handlers:
-                    self._nobody.set()
+        if full:
+            log.warning("connection refused: %d are open", len(self._connections) - 1)
+            connection.refuse(_TOO_MANY)
+        return not full
+
+    def closed(self, connection: ClientConnection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._nobody.set()
 
     async def _sweep(self) -> None:
         """Closes, once a second, connections that take too long for a handshake or a head, or that
         are idle for too long."""
         while True:
             await asyncio.sleep(1)
-            now = time.monotonic()
-            for handler in tuple(self._handlers):
+            now = self._parts.clock()
+            for connection in tuple(self._connections):
                 try:
-                    if handler.overdue(now):
-                        handler.close()
+                    if connection.overdue(now):
+                        connection.end()
                 except Exception:
                     log.exception("a connection could not be looked after; the others are")
 
@@ -113,26 +137,12 @@ class Listeners:
 
     async def close_connections(self) -> None:
         """Closes the connections that are left, and waits until their last bytes are sent."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-        for handler in tuple(self._handlers):
-            handler.close()
+        for connection in tuple(self._connections):
+            connection.end()
         try:
-            async with asyncio.timeout(_FLUSH_S + 1):
+            async with asyncio.timeout(_FLUSH_S):
                 await self._nobody.wait()
         except TimeoutError:
-            log.warning("%d connections could not be closed", len(self._handlers))
-
-
-async def _closed(writer: asyncio.StreamWriter) -> None:
-    """Closes a connection and waits for a bounded time until the client has read the rest. A client
-    that reads nothing would keep its socket for ever, and that socket counts in no bound any
-    more."""
-    writer.close()
-    try:
-        async with asyncio.timeout(_FLUSH_S):
-            await writer.wait_closed()
-    except TimeoutError:
-        writer.transport.abort()
-    except OSError:
-        pass  # The client has closed it meanwhile.
+            log.warning("%d connections could not be closed", len(self._connections))
+        if self._sweeper is not None:
+            self._sweeper.cancel()

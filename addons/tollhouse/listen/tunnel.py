@@ -1,18 +1,17 @@
-"""The addon that judges CONNECT and TLS handshakes: which host a tunnel may be for, and who it is answered as."""
+"""Judges CONNECT and TLS handshakes: which host a tunnel may be for, and who it is answered as."""
 
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Mapping
 from typing import Literal, Protocol
-
-from OpenSSL import SSL
 
 from tollhouse.admit.authority import admit_connect, admit_sni
 from tollhouse.book import Book, Concluded
 from tollhouse.call import Arrival, ListenerKind, RequestHead
 from tollhouse.denial import Denial, Refused
-from tollhouse.listen.mitm import ConnectRequest, Handshake
+from tollhouse.listen.doors import ConnectRequest
 from tollhouse.providers import Catalog
 
 log = logging.getLogger(__name__)
@@ -21,7 +20,7 @@ log = logging.getLogger(__name__)
 class Leaves(Protocol):
     """TLS contexts by host. Raises `ValueError` for a host that the CA does not cover."""
 
-    def context(self, host: str) -> SSL.Context: ...
+    def context(self, host: str) -> ssl.SSLContext: ...
 
 
 class Tunnel:
@@ -36,7 +35,7 @@ class Tunnel:
         book: Book,
         *,
         proxy_auth: Literal["optional", "required"],
-        listener_tls: Mapping[ListenerKind, SSL.Context],
+        listener_tls: Mapping[ListenerKind, ssl.SSLContext],
     ) -> None:
         self._catalog = catalog
         self._leaves = leaves
@@ -44,7 +43,7 @@ class Tunnel:
         self._proxy_auth = proxy_auth
         self._listener_tls = listener_tls
 
-    def tollhouse_connect(self, data: ConnectRequest) -> None:
+    def connect(self, data: ConnectRequest) -> None:
         """Sets ``data.host``, or ``data.denial``."""
         head = RequestHead(
             listener="proxy",
@@ -76,26 +75,23 @@ class Tunnel:
         if data.denial is not None:
             data.call_id = self._record(head, data.denial, ascii(data.target[:256])[1:-1])
 
-    def tollhouse_handshake(self, data: Handshake) -> None:
-        """Sets ``data.connection`` if the SNI may be answered."""
-        if data.connect is None and data.listener != "transparent":
-            context = self._listener_tls.get(data.listener)
-        else:
-            host = admit_sni(data.sni, data.connect.host if data.connect else None, self._catalog)
-            context = self._leaf(host) if host is not None else None
-        if context is not None:
-            connection = SSL.Connection(context)
-            connection.set_accept_state()
-            data.connection = connection
+    def context(
+        self, listener: ListenerKind, connect: ConnectRequest | None, sni: str | None
+    ) -> ssl.SSLContext | None:
+        """None if the name may not be answered."""
+        if connect is None and listener != "transparent":
+            return self._listener_tls.get(listener)
+        host = admit_sni(sni, connect.host if connect else None, self._catalog)
+        return self._leaf(host) if host is not None else None
 
-    def _leaf(self, host: str) -> SSL.Context | None:
+    def _leaf(self, host: str) -> ssl.SSLContext | None:
         try:
             return self._leaves.context(host)
         except ValueError as error:
             log.error("a handshake is refused: %s", error)
             return None
 
-    def tollhouse_tls_refused(self, head: RequestHead) -> None:
+    def tls_refused(self, head: RequestHead) -> None:
         """Writes the line of a handshake that was refused, or that failed (the client does not trust our CA)."""
         self._record(
             head, Denial("tls_refused"), ascii((head.sni or head.connect_host or "")[:256])[1:-1]

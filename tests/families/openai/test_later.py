@@ -111,20 +111,6 @@ def test_facts_of_another_version(facts: str) -> None:
     assert late(facts, answer).finish()[0].units == UNITS
 
 
-def test_a_batch() -> None:
-    """It has a usage when it is over, of so many requests, at the price of a batch."""
-    start = asked("/v1/batches", {"input_file_id": "file-1", "endpoint": "/v1/responses"})
-    found = later(fed(OPENAI.meter(start, HEAD), BATCH))
-    assert found == Later("batch_1", "/v1/batches/batch_1", "batch")
-    assert not late("batch", BATCH).ended
-    counts = {"total": 4, "completed": 3, "failed": 1}
-    over = late("batch", BATCH | {"status": "expired", "usage": USAGE, "request_counts": counts})
-    assert (over.ended, over.error) == (True, "")
-    assert over.finish() == (Charge("", UNITS, "batch", calls=3),)
-    named = BATCH | {"status": "completed", "usage": USAGE, "model": "gpt-4o"}
-    assert late("batch", named).finish() == (Charge("gpt-4o", UNITS, "batch"),)
-
-
 @pytest.mark.parametrize("answer", [BATCH, {"job": BATCH}, {"warning": "w", "job": BATCH}])
 def test_a_batch_that_is_started(answer: dict[str, Any]) -> None:
     """At Together it stands in the answer's ``job``. It is an object of its tenant's either way."""
@@ -138,21 +124,6 @@ def test_a_batch_that_is_started(answer: dict[str, Any]) -> None:
 def test_an_answer_that_starts_no_batch(job: Any) -> None:
     start = asked("/v1/batches", {"input_file_id": "file-1", "endpoint": "/v1/responses"})
     assert later(fed(OPENAI.meter(start, HEAD), {"job": job})) is None
-
-
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        ({"status": "failed"}, "failed"),
-        ({"status": "cancelled", "request_counts": {"completed": 0}}, "cancelled"),
-        ({"status": "cancelled", "request_counts": {"completed": 1}}, ""),
-        ({"status": "completed", "usage": None}, ""),
-    ],
-)
-def test_a_batch_without_usage(answer: dict[str, Any], error: str) -> None:
-    """Only one in which nothing was done is known to cost nothing."""
-    over = late("batch", BATCH | answer)
-    assert (over.ended, over.error, over.finish(), over.later) == (True, error, (), None)
 
 
 OUTPUT = {"status": "completed", "output_file_id": "file-2"}
@@ -309,3 +280,32 @@ def test_where_an_output_is_seen() -> None:
         found = OPENAI.match("GET", path)
         assert found is not None
         assert (found.operation.shows_usage, found.objects) == (shows, ("file-2",))
+
+
+def test_a_batch() -> None:
+    """It has a usage when it is over, of so many requests, at the price of a batch."""
+    start = asked("/v1/batches", {"input_file_id": "file-1", "endpoint": "/v1/responses"})
+    found = later(fed(OPENAI.meter(start, HEAD), BATCH))
+    assert found == Later("batch_1", "/v1/batches/batch_1", "batch")
+    assert not late("batch", BATCH).ended
+    counts = {"total": 4, "completed": 3, "failed": 1}
+    over = late("batch", BATCH | {"status": "expired", "usage": USAGE, "request_counts": counts})
+    assert (over.ended, over.error) == (True, "")
+    assert over.finish() == (Charge("", UNITS, "batch", calls=3),)
+    named = BATCH | {"status": "completed", "usage": USAGE, "model": "gpt-4o"}
+    assert late("batch", named).finish() == (Charge("gpt-4o", UNITS, "batch"),)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ({"status": "failed"}, "failed"),
+        ({"status": "cancelled", "request_counts": {"completed": 0}}, "cancelled"),
+        ({"status": "cancelled", "request_counts": {"completed": 1}}, ""),
+        ({"status": "completed", "usage": None}, ""),
+    ],
+)
+def test_a_batch_without_usage(answer: dict[str, Any], error: str) -> None:
+    """Only one in which nothing was done is known to cost nothing."""
+    over = late("batch", BATCH | answer)
+    assert (over.ended, over.error, over.finish()) == (True, error, ())

@@ -2,7 +2,7 @@
 
 routes    the endpoints: OpenAI's, at Azure's paths
 request   OpenAI's body, and the deployment in the path
-claude    Claude: Anthropic's API
+foundry   Claude: Anthropic's API
 
 https://learn.microsoft.com/azure/foundry/openai/reference
 """
@@ -11,19 +11,19 @@ from dataclasses import replace
 from typing import Final
 
 from tollhouse.families.anthropic import ANTHROPIC
-from tollhouse.families.azure import claude
+from tollhouse.families.azure import foundry
 from tollhouse.families.azure import request as of_openai
 from tollhouse.families.azure.routes import ROUTES
 from tollhouse.families.base import Asked, Dialect, Request
 from tollhouse.families.openai import KINDS as OF_OPENAI
 from tollhouse.families.openai import OPENAI
 
-KINDS: Final = OF_OPENAI.plus(claude.KINDS)
+KINDS: Final = OF_OPENAI.plus(foundry.KINDS)
 
 
 def read(request: Request, dialect: Dialect) -> Asked:
     """Claude's deployment stands in the body."""
-    if request.path.startswith(claude.PATH):
+    if request.path.startswith(foundry.PATH):
         return KINDS.read(request, dialect)
     return of_openai.read(request, dialect)
 
@@ -31,8 +31,8 @@ def read(request: Request, dialect: Dialect) -> Asked:
 AZURE: Final = replace(
     OPENAI,
     spoken_by_others=False,
-    routes=(*ROUTES, *claude.ROUTES),
-    below=((claude.PATH, ANTHROPIC),),
+    routes=(*ROUTES, *foundry.ROUTES),
+    below=((foundry.PATH, ANTHROPIC),),
     read=read,
     rewrite=KINDS.rewrite,
     sent_headers=KINDS.sent_headers,

@@ -15,6 +15,7 @@ from tollhouse.families.bedrock.aws_answer import Answered, FramedAnswer
 from tollhouse.families.bedrock.aws_usage import converse_usage, tier
 from tollhouse.families.bedrock.converse import GUARDED
 from tollhouse.families.bedrock.model_ids import plain_id
+from tollhouse.families.formats.counts import count, is_uneven
 from tollhouse.families.formats.text_tokens import raw_tokens
 from tollhouse.families.formats.watched import WatchedJson, texts_of
 from tollhouse.families.units import Charge
@@ -35,15 +36,20 @@ def meter(asked: Asked, head: AnswerHead) -> Meter:
 def converse_charges(found: Mapping[str, Any], guarded: bool = False) -> tuple[Charge, ...]:
     """The charges of an answer, or of the event ``metadata``. A prompt router names the model that
     it chose."""
-    usage = converse_usage(found.get("usage"))
-    if usage is None:
+    told = found.get("usage")
+    usage = converse_usage(told)
+    if usage is None or not isinstance(told, Mapping):
         return ()
+    # The total has the cached tokens at some models, and at others not.
+    plain = count(told.get("inputTokens")) + count(told.get("outputTokens"))
+    uneven = is_uneven(told.get("totalTokens"), usage.tokens, plain)
     trace = found.get("trace")
     router = trace.get("promptRouter") if isinstance(trace, Mapping) else None
     served = router.get("invokedModelId") if isinstance(router, Mapping) else None
     known = isinstance(served, str) and served.isascii() and served.isprintable()
     model = plain_id(str(served)[:2_048])[:256] if known else ""
-    charge = Charge(model, usage, tier(found.get("serviceTier"), found.get("performanceConfig")))
+    served_at = tier(found.get("serviceTier"), found.get("performanceConfig"))
+    charge = Charge(model, usage, served_at, uneven=uneven)
     return (charge, GUARDED) if guarded else (charge,)
 
 

@@ -14,3 +14,8 @@ def count_of(value: object) -> int | None:
 def count(value: object) -> int:
     """The same; 0 for null and for what is none."""
     return count_of(value) or 0
+
+
+def is_uneven(total: object, *sums: int) -> bool:
+    """Whether the ``total`` that an answer gives is none of ``sums``, which its counts may come to. 0 and null are no total."""
+    return count(total) not in (0, *sums)

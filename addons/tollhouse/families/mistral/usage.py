@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tollhouse.families.formats.counts import count
+from tollhouse.families.formats.counts import count, is_uneven
 from tollhouse.families.mistral.connectors import used
 from tollhouse.families.units import Charge, Units
 
@@ -56,6 +56,7 @@ class ToldByMistral:
         self._tools = tools
         self._makes = makes
         self._units: Units | None = None
+        self._uneven = False
         self._tier = ""
         self._used: tuple[Charge, ...] = ()
         self._several = False
@@ -80,19 +81,30 @@ class ToldByMistral:
             self.created = (made[:256],)
         usage = document.get("usage")
         if isinstance(usage, Mapping):
-            self._units = units_of(usage) or self._units
+            self._read_counts(usage)
             tier = usage.get("service_tier")
             self._tier = tier[:32] if isinstance(tier, str) else self._tier
             self._used = used(usage.get("connectors"), self._tools) or self._used
         self.done = self.done or kind == DONE
         return False
 
+    def _read_counts(self, usage: Mapping[str, Any]) -> None:
+        units = units_of(usage)
+        if units is not None:
+            # Nobody says whether the total has the tokens of connectors. Of sound it has tokens that no other field has.
+            beside = units.tokens - count(usage.get("connector_tokens"))
+            odd = is_uneven(usage.get("total_tokens"), units.tokens, beside)
+            self._uneven = odd and not units.milliseconds
+            self._units = units
+
     def charges(self) -> tuple[Charge, ...]:
         """An answer of several models (agents that hand over) has one usage, and no model then."""
         if self._units is None:
             return ()
         return (
-            Charge("" if self._several else self.model, self._units, self._tier),
+            Charge(
+                "" if self._several else self.model, self._units, self._tier, uneven=self._uneven
+            ),
             *self._used,
         )
 

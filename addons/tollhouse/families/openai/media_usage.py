@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from tollhouse.families.formats.counts import is_uneven
 from tollhouse.families.openai.answers import Members
 from tollhouse.families.openai.paid import paid_of
 from tollhouse.families.openai.usage import count_of, usage_of
@@ -55,13 +56,15 @@ def told(found: Members, units: Units | None) -> tuple[Charge, ...]:
     """The charge of an answer that has these members and came to ``units``."""
     if units is None:
         return ()
-    model, tier = found.get("model"), found.get("service_tier")
+    model, tier, usage = found.get("model"), found.get("service_tier"), found.get("usage")
+    total = usage.get("total_tokens") if isinstance(usage, Mapping) else None
     return (
         Charge(
             model[:256] if isinstance(model, str) and model.isprintable() else "",
             units,
             tier[:32] if isinstance(tier, str) else "",
-            paid_of(found.get("usage")),
+            paid_of(usage),
+            uneven=is_uneven(total, units.tokens),
         ),
     )
 

@@ -19,6 +19,8 @@ SEARCH: Final = Operation("file_search", "metered", reads_body=True)
 CONTAINER: Final = Operation("containers", "metered", reads_body=True, objects="makes")
 MODERATIONS: Final = Operation("moderations", "free", reads_body=True)
 KEPT: Final = Operation("objects", "free")
+OUTPUT: Final = Operation("objects", "free", shows_usage=True)
+"""A file, which may be the output of a batch."""
 LISTED: Final = Operation("objects", "free", objects="lists")
 MADE: Final = Operation("objects", "free", reads_body=True, objects="makes")
 CHANGED: Final = Operation("objects", "free", reads_body=True)
@@ -28,8 +30,6 @@ BATCH: Final = Operation("batches", "job", reads_body=True, objects="makes")
 """A job that shows its usage when it is over."""
 SHOWN_BATCH: Final = Operation("objects", "free", shows_usage=True)
 ENDED_BATCH: Final = Operation("objects", "free", reads_body=True, shows_usage=True)
-OUTPUT: Final = Operation("objects", "free", shows_usage=True)
-"""A file, which may be the output of a batch."""
 MINTS: Final = Operation("sessions", "mints", reads_body=True)
 ACCOUNT: Final = Operation("account", "account", reads_body=True)
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from tollhouse.families.formats.counts import is_uneven
 from tollhouse.families.openai.paid import paid_of
 from tollhouse.families.units import Charge, Units
 
@@ -46,11 +47,6 @@ def usage_of(value: object) -> Units | None:
         output_audio=min(of_output("audio_tokens"), output),
         requests=1,
     )
-
-
-def is_uneven(value: Mapping[str, Any], units: Units) -> bool:
-    """Whether ``units``, read from a ``usage``, do not come to its ``total_tokens``."""
-    return (count_of(value.get("total_tokens")) or units.tokens) != units.tokens
 
 
 def count_of(value: object) -> int | None:
@@ -161,7 +157,7 @@ class Told:
         if usage is not None:
             self.usage, self._paid = usage, paid_of(value)
             if isinstance(value, Mapping):
-                self._uneven = is_uneven(value, usage)
+                self._uneven = is_uneven(value.get("total_tokens"), usage.tokens)
                 self._sources = count_of(value.get("num_sources_used")) or 0
 
     def _read_tools(self, choices: object) -> None:

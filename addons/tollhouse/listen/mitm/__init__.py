@@ -1,15 +1,17 @@
 """The only folder that knows mitmproxy's proxy core: from a client's bytes to an `Exchange`, and back.
 
+beyond    plain bytes of a client's connection to the layer, and back
 hooks     what our addons are asked
-layer     the layers of a connection, in order
-head      strict parsing of request heads
+layer     the layer of a client's HTTP
+head      request heads as mitmproxy's messages
 message   mitmproxy's messages, made at less cost
 http1     HTTP/1 with the client
 http2     HTTP/2 with the client
 wire      the way back to the client
 handler   one connection: its hooks and its end
 
-mitmproxy brings TLS, HTTP/1 and HTTP/2; everything behind them is replaced. Its `HttpLayer` and `HttpStream` are not used:
+mitmproxy brings HTTP/2, and HTTP/1 where the configuration asks for it; everything behind them is
+replaced. Its `HttpLayer` and `HttpStream` are not used:
 they keep bodies, put the whole message through hooks whose exceptions are logged and ignored (the request is then sent), and
 open one upstream connection a client connection. Here a request becomes an `Exchange` for one coroutine, and there is
 no way upstream at all: nothing in this folder can dial.
@@ -20,15 +22,7 @@ yield `ReceiveHttp`; a hook has exactly one field; `ConnectionHandler.server_eve
 and `BufferedH2Connection.stream_buffers` are read.
 """
 
+from tollhouse.listen.mitm.beyond import Beyond
 from tollhouse.listen.mitm.handler import GateMaster, TollhouseConnectionHandler
-from tollhouse.listen.mitm.hooks import Bounds, ConnectRequest, Handshake
-from tollhouse.listen.mitm.layer import raw_refusal
 
-__all__ = [
-    "Bounds",
-    "ConnectRequest",
-    "GateMaster",
-    "Handshake",
-    "TollhouseConnectionHandler",
-    "raw_refusal",
-]
+__all__ = ["Beyond", "GateMaster", "TollhouseConnectionHandler"]

@@ -19,10 +19,11 @@ from mitmproxy.proxy import commands, events, mode_specs
 from mitmproxy.proxy.server import LiveConnectionHandler
 
 from tollhouse.call import ListenerKind
+from tollhouse.listen.doors import Bounds, ConnectRequest
 from tollhouse.listen.exchange import Exchange
-from tollhouse.listen.mitm.hooks import Bounds, TollhouseCallHook
+from tollhouse.listen.mitm.hooks import TollhouseCallHook
 from tollhouse.listen.mitm.http1 import StrictHttp1Server
-from tollhouse.listen.mitm.layer import HttpSide, TopLayer
+from tollhouse.listen.mitm.layer import CallLayer
 from tollhouse.listen.mitm.wire import Reply
 
 log = logging.getLogger(__name__)
@@ -50,32 +51,27 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         writer: asyncio.StreamWriter,
         *,
         kind: ListenerKind,
-        tls: bool,
         master: GateMaster,
         bounds: Bounds,
+        connect: ConnectRequest | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(reader, writer, master.options, _MODE)
         self.clock = clock
         self.kind: ListenerKind = kind
-        self.tls = tls
         self.addons = master.addons
         self.bounds = bounds
         self.exchanges: set[Exchange] = set()
-        self.http: HttpSide | None = None
-        """The layer that speaks HTTP at the moment; None while a tunnel's TLS is being set up."""
         self.last_active = clock()
         """The last time at which a request was under way or a byte of an answer went out. Other
         bytes of the client do not count: with them it could keep an idle connection for ever."""
-        self.handshake_since: float | None = None
-        """When the TLS handshake under way began."""
         self.lingering_since: float | None = None
         """When our direction was closed while the client's stayed open."""
         self._half_closed = False
         self._hooks = master.hooks
         self._tasks: set[asyncio.Task[None]] = set()
         self._writer = writer
-        self.layer = TopLayer(self.layer.context, self)
+        self.layer = self.http = CallLayer(self.layer.context, self, connect)
 
     async def handle_client(self) -> None:
         try:
@@ -199,7 +195,7 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
                 await exchange.room(_READ_AHEAD)
 
     def overdue(self, now: float) -> bool:
-        """Whether this connection has to be closed: it takes too long for a handshake, for a
+        """Whether this connection has to be closed: it takes too long for a
         request's head or for a body that nobody wants any more, it is idle for too long, or its
         client is gone. Each time is bounded as a whole, and not only between two bytes."""
         if self.lingering_since is not None:
@@ -207,13 +203,12 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         if self._half_closed and self._left():
             return True
         limit = self.bounds.request_timeout_s
-        if self.http is not None and self.http.end_unread(now - limit):
+        if self.http.end_unread(now - limit):
             return True
         if any(not e.finished for e in self.exchanges):
             return False
-        http_side = self.http.http if self.http is not None else None
-        head_since = http_side.head_since if isinstance(http_side, StrictHttp1Server) else None
-        since = head_since if self.handshake_since is None else self.handshake_since
+        http_side = self.http.http
+        since = http_side.head_since if isinstance(http_side, StrictHttp1Server) else None
         if since is not None:
             return now - since > limit
         return now - self.last_active > 10 * limit

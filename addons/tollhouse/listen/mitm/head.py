@@ -1,4 +1,4 @@
-"""Request heads of HTTP/1 and HTTP/2, parsed strictly: what two parsers could read in two ways is refused, not repaired."""
+"""Request heads as mitmproxy's messages, parsed strictly: what two parsers could read in two ways is refused, not repaired."""
 
 from __future__ import annotations
 
@@ -6,20 +6,13 @@ import re
 from collections.abc import Sequence
 
 from mitmproxy import http
-from mitmproxy.net.http.validate import validate_headers
 
-from tollhouse.denial import Denial
 from tollhouse.headers import CONNECTION_SPECIFIC
 from tollhouse.listen.mitm.message import ReceivedRequest
+from tollhouse.listen.request_head import MAX_HEADERS, bad, parse_head, too_many_headers
 
-_REQUEST_LINE = re.compile(
-    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21-\x7e\x80-\xff]+) (HTTP/1\.[01])"
-)
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 _TARGET = re.compile(rb"[\x21-\x7e\x80-\xff]+")
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-# RFC 9112 2.2 and 5.2: a bare CR or LF, a NUL, and line folding are refused, not repaired.
-UNSAFE_HEAD = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\x00|\r\n[ \t]")
 _UNSAFE_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # RFC 9113 8.2: lower case, no colon but the first of a pseudo-header, none of the connection's headers.
 _H2_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
@@ -27,59 +20,20 @@ _H2_PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
 _H2_NEVER = frozenset(name.encode() for name in CONNECTION_SPECIFIC)
 
 
-MAX_HEADERS = 200
-"""Header lines of a head. SDKs send about 25; each costs work before it is known who asks."""
-
-
-class Defect(Exception):
-    def __init__(self, denial: Denial) -> None:
-        self.denial = denial
-
-
-def bad(why: str) -> Defect:
-    return Defect(Denial("bad_request", why))
-
-
-def too_many_headers(count: int) -> Defect:
-    return Defect(
-        Denial("headers_too_large", f"It has {count} header lines, the limit is {MAX_HEADERS}.")
+def parse_http1(head: bytes) -> tuple[ReceivedRequest, int | None]:
+    """An HTTP/1 request from its head, every line of which ends with CRLF, and the length of its body (None: chunks). Raises
+    `Defect`."""
+    parsed = parse_head(head)
+    fields = [(k.encode(), v.encode("utf-8", "surrogateescape")) for k, v in parsed.headers]
+    request = ReceivedRequest(
+        parsed.method.encode(),
+        parsed.scheme.encode(),
+        parsed.authority.encode(),
+        parsed.target.encode(),
+        f"HTTP/{parsed.version}".encode(),
+        http.Headers(fields),
     )
-
-
-def parse_http1(head: bytes) -> ReceivedRequest:
-    """An HTTP/1 request from its head, every line of which ends with CRLF. Raises `Defect` and ValueError."""
-    count = head.count(b"\r\n") - 1
-    if count > MAX_HEADERS:
-        raise too_many_headers(count)
-    first, *lines = head[:-2].split(b"\r\n")
-    match = _REQUEST_LINE.fullmatch(first)
-    if match is None:
-        raise bad("The request line is not `METHOD target HTTP/1.1`.")
-    method, target, version = match.groups()
-    fields: list[tuple[bytes, bytes]] = []
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        value = value.strip(b" \t")
-        if not colon or not _NAME.fullmatch(name) or _UNSAFE_VALUE.search(value):
-            raise bad("A header line is malformed.")
-        if len(name) == 17 and name.lower() == b"transfer-encoding" and value.lower() != b"chunked":
-            raise bad("The only transfer coding taken is chunked.")
-        fields.append((name, value))
-    scheme, authority, path = b"", b"", target
-    if method == b"CONNECT":
-        authority, path = target, b""
-    elif not target.startswith(b"/") and target != b"*":
-        scheme, separator, rest = target.partition(b"://")
-        scheme = scheme.lower()
-        if not separator or scheme not in (b"http", b"https"):
-            raise bad("The request target is neither a path nor an http(s) URL.")
-        cut = min((i for i in (rest.find(c) for c in b"/?#") if i >= 0), default=len(rest))
-        authority, path = rest[:cut], rest[cut:] or b"/"
-        if not authority:
-            raise bad("The request target has no host.")
-    request = ReceivedRequest(method, scheme, authority, path, version, http.Headers(fields))
-    validate_headers(request)
-    return request
+    return request, parsed.size
 
 
 def parse_http2(fields: Sequence[tuple[bytes, bytes]]) -> ReceivedRequest:

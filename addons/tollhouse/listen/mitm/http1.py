@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 
 import h11
 from mitmproxy.connection import ConnectionState
-from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import _base, _events, _http1
 
 from tollhouse.denial import Denial
-from tollhouse.listen.mitm.head import UNSAFE_HEAD, Defect, bad, empty_request, parse_http1
-from tollhouse.listen.mitm.hooks import Bounds, Commands
+from tollhouse.listen.doors import Bounds
+from tollhouse.listen.mitm.head import empty_request, parse_http1
+from tollhouse.listen.mitm.hooks import Commands
+from tollhouse.listen.request_head import UNSAFE_HEAD, Defect, bad
 
 
 @dataclass
@@ -58,13 +59,9 @@ class StrictHttp1Server(_http1.Http1Server):
             head = self._take_head()
             if head is None:
                 return
-            request = parse_http1(head)
-            size = http1.expected_http_body_size(request)
+            request, size = parse_http1(head)
         except Defect as defect:
             yield from self._refuse(defect.denial)
-            return
-        except ValueError as e:
-            yield from self._refuse(Denial("bad_request", f"{str(e)[:120].capitalize()}."))
             return
         self.request = request
         self.awaits_continue = (
@@ -74,8 +71,6 @@ class StrictHttp1Server(_http1.Http1Server):
             and request.headers.get("expect", "").lower() == "100-continue"
         )
         yield _base.ReceiveHttp(_events.RequestHeaders(self.stream_id, request, size == 0))
-        if self.state != self.read_headers:
-            return  # The connection became a tunnel.
         self.body_reader = _http1.make_body_reader(size)
         self.state = self.read_body
         yield from self.state(event)
@@ -134,8 +129,7 @@ class StrictHttp1Server(_http1.Http1Server):
                 break
             if isinstance(part, h11.EndOfMessage):
                 # Trailers are dropped, as RFC 9110 6.5.1 allows: nothing in them was judged.
-                if self.request is not None and self.request.data.method != b"CONNECT":
-                    yield _base.ReceiveHttp(_events.RequestEndOfMessage(self.stream_id))
+                yield _base.ReceiveHttp(_events.RequestEndOfMessage(self.stream_id))
                 yield from self.mark_done(request=True)
                 return
             if part.data:
@@ -194,9 +188,3 @@ class StrictHttp1Server(_http1.Http1Server):
             yield commands.CloseConnection(self.conn)
             event = events.ConnectionClosed(self.conn)
         yield from super().wait(event)
-
-    def release(self) -> bytes:
-        """What was received after a CONNECT, for the tunnel's first layer."""
-        rest = bytes(self.buf._data)
-        self.buf.maybe_extract_at_most(len(self.buf))
-        return rest

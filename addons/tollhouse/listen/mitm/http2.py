@@ -14,9 +14,11 @@ from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import _base, _events, _http2
 
-from tollhouse.listen.mitm.head import Defect, empty_request, parse_http2
-from tollhouse.listen.mitm.hooks import Bounds, Commands
+from tollhouse.listen.doors import Bounds
+from tollhouse.listen.mitm.head import empty_request, parse_http2
+from tollhouse.listen.mitm.hooks import Commands
 from tollhouse.listen.mitm.http1 import DefectiveRequest
+from tollhouse.listen.request_head import Defect
 
 _WINDOW = 1024 * 1024
 """Bytes of a stream's body that a client may send ahead (RFC 9113 5.2); mitmproxy opens the window

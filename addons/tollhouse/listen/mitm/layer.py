@@ -1,63 +1,36 @@
-"""The layers of a client's connection, from its first byte to an `Exchange`.
-
-proxy listener        TopLayer -> ProxyLayer -(CONNECT)-> GateTLSLayer -> CallLayer
-base URL listener     TopLayer -> [GateTLSLayer ->] CallLayer
-transparent listener  TopLayer -> GateTLSLayer -> CallLayer
-
-Past 400 lines because the layers of one connection hand over to each other.
-"""
+"""The layer of a client's HTTP, from its plain bytes to an `Exchange`."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mitmproxy import http
 from mitmproxy.connection import Client
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import _base, _events
-from mitmproxy.proxy.layers.tls import ClientTLSLayer
 
-from tollhouse.call import ListenerKind, RequestHead
-from tollhouse.denial import Denial, error_headers
-from tollhouse.families import DEFAULT
+from tollhouse.call import RequestHead
+from tollhouse.denial import Denial
+from tollhouse.listen.doors import ConnectRequest
 from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.mitm.head import empty_request
-from tollhouse.listen.mitm.hooks import (
-    Commands,
-    ConnectRequest,
-    Handshake,
-    TollhouseCallHook,
-    TollhouseConnectHook,
-    TollhouseHandshakeHook,
-    TollhouseTlsRefusedHook,
-)
+from tollhouse.listen.mitm.hooks import Commands, TollhouseCallHook
 from tollhouse.listen.mitm.http1 import BrokenBody, DefectiveRequest, StrictHttp1Server
 from tollhouse.listen.mitm.http2 import BoundedHttp2Server
-from tollhouse.listen.mitm.wire import ClientWire, Reply, reason
+from tollhouse.listen.mitm.wire import ClientWire, Reply
 
 if TYPE_CHECKING:
     from tollhouse.listen.mitm.handler import TollhouseConnectionHandler
 
-log = logging.getLogger(__name__)
-
 _UNREAD = 256 * 1024
 """When the owner of an HTTP/2 body has more unread bytes than this, the client's window is not
 opened further."""
-_MAX_HELLO = 16_384
-"""Bytes of a ClientHello; one with post-quantum key shares has about 2,000."""
-_MAX_HELLO_READS = 64
-"""Each read parses all that has come of the hello again."""
-# A fatal TLS alert "unrecognized_name" in the clear (RFC 8446 6, RFC 6066 3), for a handshake that is ended before it began.
-_ALERT_UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"
 
 
-class HttpSide(layer.Layer):
-    """The client's HTTP connection and the exchanges on it, by stream id."""
-
-    listener: ListenerKind
+class CallLayer(layer.Layer):
+    """The client's HTTP connection and the exchanges on it, by stream id. ``connect`` is the tunnel that it is in."""
 
     def __init__(
         self, context: Context, handler: TollhouseConnectionHandler, connect: ConnectRequest | None
@@ -201,7 +174,7 @@ class HttpSide(layer.Layer):
         is_http2 = data.http_version == b"HTTP/2.0"
         absolute = data.authority.decode() if data.authority and not is_http2 else None
         return RequestHead(
-            listener=self.listener,
+            listener=self.handler.kind,
             http_version="2" if is_http2 else "1.0" if data.http_version == b"HTTP/1.0" else "1.1",
             method=data.method.decode(),
             target=data.path.decode(),
@@ -220,191 +193,6 @@ class HttpSide(layer.Layer):
             sni=client.sni,
             client_ip=_ip_of(client),
         )
-
-
-class CallLayer(HttpSide):
-    """HTTP on a connection that is either a tunnel to a provider, or plain and addressed to ourselves."""
-
-    def __init__(
-        self,
-        context: Context,
-        handler: TollhouseConnectionHandler,
-        listener: ListenerKind,
-        connect: ConnectRequest | None,
-    ) -> None:
-        self.listener = listener
-        super().__init__(context, handler, connect)
-
-
-class ProxyLayer(HttpSide):
-    """HTTP/1 as spoken to a forward proxy: CONNECT opens a tunnel, everything else is a call like any other (refused there)."""
-
-    listener: ListenerKind = "proxy"
-
-    def request(self, event: _events.RequestHeaders) -> Commands:
-        if event.request.data.method != b"CONNECT" or isinstance(event, DefectiveRequest):
-            yield from super().request(event)
-            return
-        client, http1_side = self.context.client, self.http
-        assert isinstance(http1_side, StrictHttp1Server)
-        try:
-            target = event.request.data.authority.decode()
-        except UnicodeDecodeError:
-            http1_side.defective = True
-            http1_side.state = http1_side.done
-            yield from super().request(event)
-            return
-        connect = ConnectRequest(
-            target, _read_fields(event.request.data.headers.fields), _ip_of(client)
-        )
-        yield TollhouseConnectHook(connect)
-        http1_side.state = http1_side.done
-        if connect.host is None:
-            denial = connect.denial or Denial("internal", "No gate has judged the tunnel.")
-            yield commands.SendData(client, raw_refusal(denial, connect.call_id))
-            yield commands.CloseTcpConnection(client, half_close=True)
-            return
-        yield commands.SendData(client, b"HTTP/1.1 200 Connection established\r\n\r\n")
-        tls = GateTLSLayer(self.context, self.handler, "proxy", connect)
-        # From here on the connection is the tunnel: the layers above are not asked again.
-        self.handle_event = tls.handle_event  # type: ignore[method-assign]
-        self._handle_event = tls.handle_event  # type: ignore[method-assign]
-        if not self.handler.tls:
-            self.handler.layer.handle_event = tls.handle_event  # type: ignore[method-assign]
-        yield from tls.handle_event(events.Start())
-        rest = http1_side.release()
-        if rest:
-            yield from tls.handle_event(events.DataReceived(client, rest))
-
-
-class GateTLSLayer(ClientTLSLayer):
-    """TLS with the client. The addon brings the connection object; none means that the handshake is refused."""
-
-    def __init__(
-        self,
-        context: Context,
-        handler: TollhouseConnectionHandler,
-        listener: ListenerKind,
-        connect: ConnectRequest | None,
-        inner: type[ProxyLayer] | type[CallLayer] = CallLayer,
-    ) -> None:
-        super().__init__(context)
-        self.handler = handler
-        self.listener = listener
-        self.connect = connect
-        self.refused = False
-        self._hello_reads = 0
-        handler.handshake_since = handler.clock()
-        if inner is ProxyLayer:
-            self.child_layer = ProxyLayer(context, handler, None)
-        else:
-            self.child_layer = CallLayer(context, handler, listener, connect)
-        handler.http = self.child_layer
-
-    def receive_handshake_data(
-        self, data: bytes
-    ) -> Generator[commands.Command, Any, tuple[bool, str | None]]:
-        if not self.client_hello_parsed and data:
-            self._hello_reads += 1
-            if (
-                len(self.recv_buffer) + len(data) > _MAX_HELLO
-                or self._hello_reads > _MAX_HELLO_READS
-            ):
-                return False, "the ClientHello has no end"
-            if not self.recv_buffer and data[0] != 0x16:  # A handshake record, RFC 8446 5.1.
-                return False, "this is no TLS"
-        done, error = yield from super().receive_handshake_data(data)
-        if done:
-            self.handler.handshake_since = None
-        return done, error
-
-    def receive_close(self) -> Commands:
-        """TCP has ended, and so the client is gone. One that ends its direction of TLS alone sends
-        a close_notify (RFC 8446 6.1) and leaves TCP open."""
-        yield commands.CloseConnection(self.conn)
-        yield from super().receive_close()
-
-    def receive_data(self, data: bytes) -> Commands:
-        if self.refused:
-            return  # These bytes were on their way when the handshake was ended.
-        for command in super().receive_data(data):
-            yield command
-            if isinstance(command, commands.Log) and command.message.startswith("TLS Error"):
-                # mitmproxy would go on and keep all further bytes for an OpenSSL that never reads
-                # them.
-                yield commands.CloseConnection(self.conn)
-
-    def start_tls(self) -> Commands:
-        data = Handshake(self.listener, self.connect, self.context.client.sni)
-        yield TollhouseHandshakeHook(data)
-        if data.connection is None:
-            self.refused = True
-            yield commands.SendData(self.context.client, _ALERT_UNRECOGNIZED_NAME)
-            yield from self._record()
-            yield commands.CloseConnection(self.context.client)
-            return
-        self.tls = data.connection
-
-    def on_handshake_error(self, err: str) -> Commands:
-        if not self.refused:
-            self.refused = True
-            yield from self._record()
-        # What follows a colon may be the client's bytes, and a token among them.
-        log.info("TLS with a client failed: %s", err.partition(":")[0])
-        yield commands.CloseConnection(self.context.client)
-        self.event_to_child = self.errored  # type: ignore[method-assign]
-
-    def _record(self) -> Commands:
-        client = self.context.client
-        yield TollhouseTlsRefusedHook(
-            RequestHead(
-                listener=self.listener,
-                http_version="1.1",
-                method="",
-                target="",
-                scheme="https",
-                absolute_authority=None,
-                authority=None,
-                headers=(),
-                connect_host=self.connect.host if self.connect else None,
-                sni=client.sni,
-                client_ip=_ip_of(client),
-            )
-        )
-
-
-class TopLayer(layer.Layer):
-    """The first layer of a connection: picks what the listener speaks."""
-
-    def __init__(self, context: Context, handler: TollhouseConnectionHandler) -> None:
-        super().__init__(context)
-        self.handler = handler
-
-    def _handle_event(self, event: events.Event) -> Commands:
-        handler, kind = self.handler, self.handler.kind
-        child: layer.Layer
-        if kind == "transparent":
-            child = GateTLSLayer(self.context, handler, kind, None)
-        elif handler.tls:
-            inner = ProxyLayer if kind == "proxy" else CallLayer
-            child = GateTLSLayer(self.context, handler, kind, None, inner)
-        elif kind == "proxy":
-            child = ProxyLayer(self.context, handler, None)
-            handler.http = child
-        else:
-            child = CallLayer(self.context, handler, kind, None)
-            handler.http = child
-        self.handle_event = child.handle_event  # type: ignore[method-assign]
-        yield from child.handle_event(event)
-
-
-def raw_refusal(denial: Denial, call_id: str) -> bytes:
-    """A refusal in HTTP/1, whole and closing, where there is no exchange to answer: of a CONNECT, of a connection."""
-    body = DEFAULT.error_body(denial, call_id)
-    lines = [f"HTTP/1.1 {denial.status} {reason(denial.status).decode()}"]
-    lines += [f"{k}: {v}" for k, v in error_headers(denial, call_id)]
-    lines += [f"content-length: {len(body)}", "connection: close", "", ""]
-    return "\r\n".join(lines).encode() + body
 
 
 def _read_fields(fields: Sequence[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:

@@ -15,7 +15,7 @@ from tollhouse.listen.mitm.http2 import BoundedHttp2Server
 from tollhouse.listen.mitm.message import SentResponse
 
 if TYPE_CHECKING:
-    from tollhouse.listen.mitm.layer import HttpSide
+    from tollhouse.listen.mitm.layer import CallLayer
 
 _HIGH_WATER = 256 * 1024
 """Bytes in the client's send buffer above which the owner of a call waits."""
@@ -25,7 +25,7 @@ the call holds money, memory and a connection to the provider."""
 
 
 class Reply(events.Event):
-    """An event of ours on its way down to the `HttpSide` of a connection."""
+    """An event of ours on its way down to the `CallLayer` of a connection."""
 
     def __init__(self, event: _events.HttpEvent | bytes) -> None:
         self.event = event
@@ -33,9 +33,9 @@ class Reply(events.Event):
 
 
 class ClientWire:
-    """`exchange.Wire` over an `HttpSide`."""
+    """`exchange.Wire` over an `CallLayer`."""
 
-    def __init__(self, side: HttpSide, stream_id: int, request: http.Request) -> None:
+    def __init__(self, side: CallLayer, stream_id: int, request: http.Request) -> None:
         self._side = side
         self._stream_id = stream_id
         self._http_version = request.data.http_version

@@ -1,0 +1,496 @@
+"""A client's connection: its bytes through TLS and tunnels to the HTTP that it speaks, and its end.
+
+proxy listener        [TLS ->] HTTP/1 -(CONNECT)-> TLS -> HTTP
+base URL listener     [TLS ->] HTTP
+transparent listener  TLS -> HTTP
+
+HTTP/1 is `http1.Http1`. HTTP/2 is mitmproxy's (`listen.mitm`), behind `Beyond`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol, cast
+
+from tollhouse.call import ListenerKind, RequestHead
+from tollhouse.listen.doors import Bounds, ConnectRequest, Judge, Owner
+from tollhouse.listen.exchange import Exchange
+from tollhouse.listen.http1 import READ_AHEAD, Http1
+from tollhouse.listen.request_head import Http1Head
+from tollhouse.listen.tls import TlsError, TlsStream
+
+log = logging.getLogger(__name__)
+
+_HIGH_WATER: Final = 256 * 1024
+"""Bytes in the client's send buffer above which the owner of a call waits."""
+_LINGER_S: Final = 2.0
+"""How long a refused client's bytes are read on after the answer. A close with unread bytes is a
+reset, and a reset can overtake the answer."""
+_FLUSH_S: Final = 5.0
+"""How long a client may take to read the last bytes of a closed connection. A client that reads nothing would keep its
+socket for ever."""
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
+"""Of a half-closed connection, in seconds and in probes that nobody answers: a client that is gone
+sends nothing more."""
+
+
+class Spoken(Protocol):
+    """What speaks with the client in the place of `Http1`."""
+
+    def receive(self, data: bytes) -> None: ...
+    def receive_end(self) -> None: ...
+    def lose(self, why: str) -> None: ...
+    def overdue(self, now: float) -> bool: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+
+
+class Shared(Protocol):
+    """What all connections have together."""
+
+    @property
+    def bounds(self) -> Bounds: ...
+    @property
+    def judge(self) -> Judge: ...
+    @property
+    def owner(self) -> Owner: ...
+    def tls(self) -> ssl.SSLContext:
+        """The context that handshakes begin with (`tls.choosing`)."""
+
+    def speaks(
+        self,
+        connection: ClientConnection,
+        *,
+        secure: bool,
+        sni: str | None,
+        connect: ConnectRequest | None,
+    ) -> Spoken | None:
+        """Who speaks with a client whose TLS has chosen ``connection.alpn``; None: `Http1`."""
+
+    def opened(self, connection: ClientConnection) -> bool:
+        """Whether there is room for one more."""
+
+    def closed(self, connection: ClientConnection) -> None: ...
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client connection. ``tls``: the listener itself speaks TLS."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        listener: ListenerKind,
+        *,
+        tls: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._shared = shared
+        self.bounds = shared.bounds
+        self.listener: ListenerKind = listener
+        self.clock = clock
+        self.client_ip = ""
+        self.alpn: str | None = None
+        self.last_active = clock()
+        """The last time at which a request was under way or a byte of an answer went out. Other
+        bytes of the client do not count: with them it could keep an idle connection for ever."""
+        self._listener_tls = tls
+        self._transport: asyncio.Transport | None = None
+        self._streams: list[TlsStream] = []
+        """TLS, the outermost first."""
+        self._connect: ConnectRequest | None = None
+        self.http: Http1 | None = None
+        self._spoken: Spoken | None = None
+        self._handshake_since: float | None = None
+        self._refused = False
+        """The handshake has failed, and its line is written."""
+        self.lingering_since: float | None = None
+        """When our direction was closed while the client's stayed open."""
+        self._closing_since: float | None = None
+        self.half_closed = False
+        """The client has ended its direction."""
+        self._congested = False
+        self._drained: list[asyncio.Future[None]] = []
+        self._paused = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # asyncio's side. An exception in one of these would leave the connection open and silent.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are no subclass of asyncio's.
+        self._transport = transport = cast(asyncio.Transport, transport)
+        try:
+            peer = transport.get_extra_info("peername")
+            self.client_ip = peer[0] if isinstance(peer, tuple) else ""
+            transport.set_write_buffer_limits(_HIGH_WATER)
+            if not self._shared.opened(self):
+                return
+            if self._listener_tls or self.listener == "transparent":
+                self._secure(None)
+            elif self.listener == "proxy":
+                self.http = Http1(self, secure=False, tunnels=True)
+            else:
+                self._speak(None)
+        except Exception:
+            log.exception("a connection could not be opened; it is closed")
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            if self.exchange is not None:
+                self.last_active = self.clock()
+            if self.lingering_since is None and self._closing_since is None:
+                self._receive(0, data)
+        except Exception:
+            log.exception("a connection failed; it is closed")
+            self.close()
+
+    def eof_received(self) -> bool:
+        """True while the answer to a whole request is still to be sent."""
+        try:
+            if self._closing_since is not None or self.lingering_since is not None:
+                return False
+            self.half_closed = True
+            if self._spoken is not None and not self._streams:
+                self._spoken.receive_end()
+                return True
+            if self._streams or self._left():
+                # TCP has ended, and so the client is gone. One that ends its direction of TLS alone leaves TCP open.
+                self._lose("the connection ended")
+                return False
+            if self.http is not None:
+                self.http.receive_end()
+            return self.half_closed and self._closing_since is None
+        except Exception:
+            log.exception("a connection failed; it is closed")
+            return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        try:
+            self._lose("the connection ended")
+        except Exception:
+            log.exception("the end of a connection could not be told")
+        finally:
+            self._closing_since = self._closing_since or self.clock()
+            self._transport = None
+            self._wake()
+            self._shared.closed(self)
+
+    def pause_writing(self) -> None:
+        self._congested = True
+        if self._spoken is not None:
+            self._spoken.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._congested = False
+        if self._spoken is not None:
+            self._spoken.resume_writing()
+        self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._drained = self._drained, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    # From the socket upwards.
+
+    def _receive(self, level: int, data: bytes) -> None:
+        """Bytes for the TLS connection at ``level``, or for what is behind the last one."""
+        while level < len(self._streams):
+            stream = self._streams[level]
+            begins = not stream.established
+            try:
+                data = stream.receive(data)
+            except TlsError as error:
+                self._send(level, stream.pending())
+                self._fail(stream, str(error))
+                return
+            self._send(level, stream.pending())
+            if not stream.established:
+                return
+            if begins:
+                self._established(stream, level)
+            if data:
+                self._receive(level + 1, data)
+            if stream.ended and self._closing_since is None and self.lingering_since is None:
+                self._receive_end()
+            return
+        if self.http is not None:
+            self.http.receive(data)
+        elif self._spoken is not None:
+            self._spoken.receive(data)
+
+    def _receive_end(self) -> None:
+        if self.http is not None:
+            self.http.receive_end()
+        elif self._spoken is not None:
+            self._spoken.receive_end()
+
+    def _secure(self, connect: ConnectRequest | None) -> None:
+        """TLS begins: the listener's own, or that of a tunnel."""
+        self._connect = connect
+        self.http = None
+        self._handshake_since = self.clock()
+        self._streams.append(TlsStream(self._shared.tls(), self._choose))
+
+    def _choose(self, sni: str | None) -> ssl.SSLContext | None:
+        try:
+            return self._shared.judge.context(self.listener, self._connect, sni)
+        except Exception:
+            log.exception("a handshake could not be judged; it is refused")
+            return None
+
+    def _established(self, stream: TlsStream, level: int) -> None:
+        self._handshake_since = None
+        self.alpn = stream.alpn
+        if self._listener_tls and self.listener == "proxy" and level == 0:
+            self.http = Http1(self, secure=True, sni=stream.sni, tunnels=True)
+            return
+        self._speak(stream)
+
+    def _speak(self, stream: TlsStream | None) -> None:
+        secure, sni = stream is not None, stream.sni if stream is not None else None
+        connect = self._connect
+        self._spoken = self._shared.speaks(self, secure=secure, sni=sni, connect=connect)
+        if self._spoken is None:
+            self.http = Http1(self, secure=secure, sni=sni, connect=connect)
+
+    def _fail(self, stream: TlsStream, why: str) -> None:
+        log.info("TLS with a client failed: %s", why)
+        if not stream.established:
+            self._record()
+        self._lose("TLS failed")
+        self.close()
+
+    def _record(self) -> None:
+        """The line of a handshake that was refused or has failed."""
+        if self._refused or not self._streams or self._streams[-1].established:
+            return
+        self._refused = True
+        connect = self._connect
+        self._shared.judge.tls_refused(
+            RequestHead(
+                listener=self.listener,
+                http_version="1.1",
+                method="",
+                target="",
+                scheme="https",
+                absolute_authority=None,
+                authority=None,
+                headers=(),
+                connect_host=connect.host if connect is not None else None,
+                sni=self._streams[-1].sni,
+                client_ip=self.client_ip,
+            )
+        )
+
+    def _lose(self, why: str) -> None:
+        try:
+            self._record()
+        finally:
+            if self.http is not None:
+                self.http.lose(why)
+            if self._spoken is not None:
+                self._spoken.lose(why)
+
+    # From HTTP downwards: `http1.Line`.
+
+    @property
+    def exchange(self) -> Exchange | None:
+        return self.http.exchange if self.http is not None else None
+
+    def write(self, data: bytes) -> None:
+        self.last_active = self.clock()
+        self._send(len(self._streams), data)
+
+    def _send(self, level: int, data: bytes) -> None:
+        """Sends what the TLS connection at ``level``, or HTTP, has made."""
+        transport = self._transport
+        if not data or transport is None or transport.is_closing():
+            return
+        try:
+            for stream in reversed(self._streams[:level]):
+                stream.send(data)
+                data = stream.pending()
+        except TlsError as error:
+            log.info("TLS with a client failed: %s", error)
+            transport.abort()
+            return
+        transport.write(data)
+
+    def _end_streams(self) -> None:
+        for level in range(len(self._streams) - 1, -1, -1):
+            self._streams[level].close()
+            self._send(level, self._streams[level].pending())
+
+    def close(self) -> None:
+        """Sends what is written, and ends the connection."""
+        transport = self._transport
+        if transport is None or self._closing_since is not None:
+            return
+        self._closing_since = self.clock()
+        self._end_streams()
+        transport.close()
+
+    def refuse(self, answer: bytes) -> None:
+        """Ends a connection before it began. In TLS there is nothing that could be said."""
+        if not self._listener_tls and self.listener != "transparent":
+            self.write(answer)
+        self.close()
+
+    def linger(self) -> None:
+        """Nothing more is sent, and what still comes is dropped."""
+        transport = self._transport
+        if transport is None or self._closing_since is not None or self.lingering_since is not None:
+            return
+        self.lingering_since = self.clock()
+        self._end_streams()
+        try:
+            transport.write_eof()
+        except (OSError, RuntimeError):
+            self.close()
+
+    def watch(self) -> None:
+        """The client has ended its direction (``shutdown(SHUT_WR)``). That direction is not read any more, so the end of the
+        connection is noticed in another way."""
+        self.half_closed = True
+        connection = self._socket()
+        if connection is None or connection.family == socket.AF_UNIX:
+            return
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            if hasattr(socket, name):
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+    def _socket(self) -> socket.socket | None:
+        return None if self._transport is None else self._transport.get_extra_info("socket")
+
+    def congested(self) -> bool:
+        return self._congested
+
+    async def drained(self) -> None:
+        """Until the client has taken enough of what was sent, or is gone."""
+        if self._congested and self._transport is not None:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._drained.append(future)
+            await future
+
+    def pause(self, exchange: Exchange) -> None:
+        """Reads no more from the socket until the owner has read the body."""
+        if not self._paused:
+            self._paused = True
+            self.pause_reading()
+            self.run(self._until_read(exchange))
+
+    async def _until_read(self, exchange: Exchange) -> None:
+        await exchange.room(READ_AHEAD)
+        self._paused = False
+        self.resume_reading()
+
+    def pause_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    @property
+    def closing(self) -> bool:
+        return self._closing_since is not None
+
+    def unsent(self) -> int:
+        """Bytes that the client has not taken."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def about(self, name: str, default: Any = None) -> Any:
+        """`asyncio.BaseTransport.get_extra_info`."""
+        return default if self._transport is None else self._transport.get_extra_info(name, default)
+
+    def own(self, exchange: Exchange) -> None:
+        self.run(self._own(exchange))
+
+    async def _own(self, exchange: Exchange) -> None:
+        try:
+            await self._shared.owner(exchange)
+        except Exception:
+            log.exception("the owner of a call failed; the call is cut")
+        finally:
+            exchange.abort()
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs ``work`` in a task of its own, which is kept until it has ended."""
+        task = asyncio.get_running_loop().create_task(work)
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def tunnel(self, head: Http1Head) -> ConnectRequest:
+        """Judges a CONNECT."""
+        asked = ConnectRequest(head.authority, head.headers, self.client_ip)
+        try:
+            self._shared.judge.connect(asked)
+        except Exception:
+            log.exception("a tunnel could not be judged; it is refused")
+            asked.host = None
+        return asked
+
+    def enter(self, connect: ConnectRequest, rest: bytes) -> None:
+        """The tunnel's TLS begins, with the bytes that came behind the CONNECT."""
+        self._secure(connect)
+        if rest:
+            self._receive(len(self._streams) - 1, rest)
+
+    # Its end.
+
+    def overdue(self, now: float) -> bool:
+        """Whether this connection has to be closed: it takes too long for a handshake, for a
+        request's head or for a body that nobody wants any more, it is idle for too long, or its
+        client is gone. Each time is bounded as a whole, and not only between two bytes."""
+        if self._closing_since is not None:
+            return now - self._closing_since > _FLUSH_S
+        if self.lingering_since is not None:
+            return now - self.lingering_since > _LINGER_S
+        if self.half_closed and self._left():
+            return True
+        if self._spoken is not None:
+            return self._spoken.overdue(now)
+        limit = self.bounds.request_timeout_s
+        since = self._handshake_since
+        if self.http is not None:
+            unread = self.http.unread_since
+            if unread is not None and now - unread > limit:
+                return True
+            if self.exchange is not None and not self.exchange.finished:
+                return False
+            since = self.http.head_since
+        if since is not None:
+            return now - since > limit
+        return now - self.last_active > 10 * limit
+
+    def _left(self) -> bool:
+        """Whether the client has ended both directions, as far as the kernel knows. If a client has
+        closed a TCP connection in good order, the kernel learns that from the answer to the next
+        byte or probe."""
+        connection = self._socket()
+        if connection is None:
+            return True
+        poller = select.poll()
+        # POLLHUP and POLLERR are reported without being asked for.
+        poller.register(connection.fileno(), 0)
+        return bool(poller.poll(0))
+
+    def end(self) -> None:
+        """Ends it now: its exchange is lost. Bytes that are written have `_FLUSH_S` to go out."""
+        if self._closing_since is not None:
+            if self._transport is not None and self.overdue(self.clock()):
+                self._transport.abort()
+            return
+        self._lose("the connection ended")
+        self.close()

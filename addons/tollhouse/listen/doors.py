@@ -1,0 +1,55 @@
+"""What a listener asks of the gateway, and what it lets a client use up."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import Protocol
+
+from tollhouse.call import ListenerKind, RequestHead
+from tollhouse.denial import Denial
+from tollhouse.listen.exchange import Exchange
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a listener lets a client use up."""
+
+    max_header_bytes: int
+    request_timeout_s: float
+    max_discarded_bytes: int
+    """How much of a body that nobody wants is read on, so that the client sees the answer and not a reset."""
+
+
+@dataclass
+class ConnectRequest:
+    """A CONNECT to be judged. ``host`` stays None unless it is admitted: no answer is a refusal."""
+
+    target: str
+    headers: tuple[tuple[str, str], ...]
+    client_ip: str
+    host: str | None = None
+    denial: Denial | None = None
+    call_id: str = ""
+
+
+class Judge(Protocol):
+    """Judges tunnels and handshakes. What it raises is a refusal."""
+
+    def connect(self, asked: ConnectRequest) -> None:
+        """Sets ``host`` or ``denial``."""
+
+    def context(
+        self, listener: ListenerKind, connect: ConnectRequest | None, sni: str | None
+    ) -> ssl.SSLContext | None:
+        """The TLS context for a handshake that names ``sni``; None refuses it. ``connect`` is the tunnel that it is in, None on
+        a listener of ours that speaks TLS itself and on the transparent one."""
+
+    def tls_refused(self, head: RequestHead) -> None:
+        """A handshake was refused, or has failed; for the record only."""
+
+
+class Owner(Protocol):
+    """Owns an exchange from its head to its end. If it has not finished it when it returns or raises, the exchange is cut."""
+
+    async def __call__(self, exchange: Exchange) -> None: ...

@@ -1,0 +1,407 @@
+"""HTTP/1 with a client: requests become exchanges, one at a time and in order, and their answers become bytes.
+
+Nothing is repaired. A request that two parsers could read in two ways gets a 400, and its connection ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import Final, Protocol
+
+from tollhouse.call import ListenerKind, RequestHead
+from tollhouse.denial import Denial, error_headers
+from tollhouse.families import DEFAULT
+from tollhouse.listen.chunks import BadChunks, ChunkedBody, SizedBody
+from tollhouse.listen.doors import Bounds, ConnectRequest
+from tollhouse.listen.exchange import Exchange
+from tollhouse.listen.request_head import UNSAFE_HEAD, Defect, Http1Head, bad, parse_head
+
+READ_AHEAD: Final = 1024 * 1024
+"""Bytes of a request's body that are kept for an owner who has not read them yet; then the socket
+is not read on."""
+_STALLED: Final = 10
+"""A client may read nothing of an answer for this many times `Bounds.request_timeout_s`. Meanwhile
+the call holds money, memory and a connection to the provider."""
+_BODILESS: Final = frozenset({204, 304})
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_NO_HEAD: Final = Http1Head("", "", "1.1", "", "", (), 0)
+_REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
+
+
+class Line(Protocol):
+    """The client's connection as its HTTP/1 uses it."""
+
+    clock: Callable[[], float]
+    bounds: Bounds
+    listener: ListenerKind
+    client_ip: str
+
+    def write(self, data: bytes) -> None: ...
+    def close(self) -> None: ...
+    def linger(self) -> None: ...
+    def watch(self) -> None: ...
+    def congested(self) -> bool: ...
+    async def drained(self) -> None: ...
+    def pause(self, exchange: Exchange) -> None: ...
+    def own(self, exchange: Exchange) -> None: ...
+    def tunnel(self, head: Http1Head) -> ConnectRequest: ...
+    def enter(self, connect: ConnectRequest, rest: bytes) -> None: ...
+
+
+class _State(Enum):
+    HEAD = auto()
+    BODY = auto()
+    ANSWER = auto()
+    """The request is whole, its answer is not."""
+    DONE = auto()
+    """Nothing more is read as HTTP."""
+
+
+class Http1:
+    """One connection's HTTP/1, and the `exchange.Wire` of its exchanges. ``connect`` is the tunnel that it is in; ``tunnels``
+    says whether a CONNECT opens one."""
+
+    def __init__(
+        self,
+        line: Line,
+        *,
+        secure: bool,
+        sni: str | None = None,
+        connect: ConnectRequest | None = None,
+        tunnels: bool = False,
+    ) -> None:
+        self._line = line
+        self._scheme = "https" if secure else "http"
+        self._sni = sni
+        self._connect = connect
+        self._authorization = (
+            next((value for name, value in connect.headers if name == "proxy-authorization"), None)
+            if connect is not None
+            else None
+        )
+        self._tunnels = tunnels
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._state = _State.HEAD
+        self._running = False
+        self._fresh: Exchange | None = None
+        """Its owner has not begun."""
+        self._body: SizedBody | ChunkedBody | None = None
+        self._head = _NO_HEAD
+        self._chunked = self._last = False
+        self._half_closed = False
+        """The client has ended its direction behind a whole request, and waits for the answer (RFC
+        9112 9.6)."""
+        self._awaits_continue = False
+        """The client sends its body after a 100 only, and has had none."""
+        self.exchange: Exchange | None = None
+        """The one whose request or answer is not over."""
+        self.head_since: float | None = None
+        """When the first byte of an incomplete head arrived."""
+        self.unread_since: float | None = None
+        """When an answer was complete while its request's body was not."""
+
+    # What comes.
+
+    def receive(self, data: bytes) -> None:
+        if self._state is _State.DONE:
+            return
+        self._buffer += data
+        if self._state is _State.ANSWER and len(self._buffer) > self._line.bounds.max_header_bytes:
+            # Pipelined requests are read one at a time; what comes meanwhile is bounded.
+            self._end("the client sends on before it is answered")
+            return
+        self._run()
+
+    def receive_end(self) -> None:
+        """The client has ended its direction."""
+        if self._state is _State.ANSWER:
+            self._half_closed = True
+            self._line.watch()
+        elif self._state is not _State.DONE or self.exchange is None:
+            self._end("the connection ended")
+
+    def lose(self, why: str) -> None:
+        """The connection is gone."""
+        self._state = _State.DONE
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.lose(why)
+
+    def _end(self, why: str) -> None:
+        self.lose(why)
+        self._line.close()
+
+    def _run(self) -> None:
+        if self._running:
+            return  # An owner has answered at once; the loop below goes on by itself.
+        self._running = True
+        try:
+            while self._step():
+                pass
+        finally:
+            self._running = False
+        if self._half_closed and self._state in (_State.HEAD, _State.BODY):
+            # Another whole request may have come before the end; nothing else can come.
+            self._end("the connection ended")
+
+    def _step(self) -> bool:
+        """Whether there may be something more to do."""
+        if self._state is _State.HEAD:
+            return self._take_head()
+        if self._state is _State.BODY and self._take_body():
+            return True
+        fresh, self._fresh = self._fresh, None
+        if fresh is None:
+            return False
+        self._line.own(fresh)
+        return True
+
+    def _take_head(self) -> bool:
+        try:
+            raw = self._next_head()
+            if raw is None:
+                return False
+            head = parse_head(raw)
+        except Defect as defect:
+            self.head_since = None
+            self._begin(_NO_HEAD, defect.denial)
+            return True
+        if head.method == "CONNECT" and self._tunnels:
+            self._open_tunnel(head)
+            return False
+        self._begin(head)
+        return True
+
+    def _next_head(self) -> bytes | None:
+        """The next request's head without its last CRLF, or None while it is not complete. Raises `Defect`."""
+        data, limit = self._buffer, self._line.bounds.max_header_bytes
+        if not data:
+            return None
+        if self.head_since is None:
+            self.head_since = self._line.clock()
+        if data.startswith(b"\r\n"):  # RFC 9112 2.2: one empty line before a request is ignored.
+            del data[:2]
+        # Only new bytes are searched. Else a head that comes byte by byte would cost the square of its length.
+        since = max(0, self._scanned - 3)
+        end = data.find(b"\r\n\r\n", since, limit + 4)
+        if end < 0:
+            if len(data) > limit:
+                raise Defect(Denial("headers_too_large", f"The limit is {limit} bytes."))
+            if UNSAFE_HEAD.search(data, since):
+                raise bad("The head has a bare CR or LF, a NUL or a folded line.")
+            self._scanned = len(data)
+            return None
+        self._scanned = 0
+        self.head_since = None
+        head = bytes(data[: end + 2])
+        del data[: end + 4]
+        if UNSAFE_HEAD.search(head):
+            raise bad("The head has a bare CR or LF, a NUL or a folded line.")
+        return head
+
+    def _begin(self, head: Http1Head, defect: Denial | None = None) -> None:
+        self._head = head
+        # Behind a head that can't be read nobody knows where the next request begins.
+        self._last = defect is not None
+        self._chunked = False
+        exchange = Exchange(self._request_head(head), self, defect)
+        self.exchange = self._fresh = exchange
+        if head.size == 0:
+            exchange.feed_end()
+            self._state = _State.ANSWER
+            return
+        if head.size is None:
+            self._body = ChunkedBody(self._line.bounds.max_header_bytes)
+        else:
+            self._body = SizedBody(head.size)
+        self._awaits_continue = (
+            head.version == "1.1" and (exchange.head.get("expect") or "").lower() == "100-continue"
+        )
+        self._state = _State.BODY
+
+    def _request_head(self, head: Http1Head) -> RequestHead:
+        connect = self._connect
+        return RequestHead(
+            listener=self._line.listener,
+            http_version="1.0" if head.version == "1.0" else "1.1",
+            method=head.method,
+            target=head.target,
+            scheme=head.scheme or self._scheme,
+            absolute_authority=head.authority or None,
+            authority=None,
+            headers=head.headers,
+            connect_host=connect.host if connect is not None else None,
+            connect_proxy_authorization=self._authorization,
+            sni=self._sni,
+            client_ip=self._line.client_ip,
+        )
+
+    def _take_body(self) -> bool:
+        """Whether the next request may begin: the answer was given before the body had come."""
+        exchange, body = self.exchange, self._body
+        assert exchange is not None
+        assert body is not None
+        try:
+            data = body.take(self._buffer)
+        except BadChunks as error:
+            self._last = True
+            self._state = _State.DONE
+            if exchange.finished:
+                self._end("the body is malformed")
+            exchange.spoil(Denial("bad_request", str(error)))
+            return False
+        if data:
+            self._awaits_continue = False
+            exchange.feed(data)
+            unread = exchange.received if exchange.finished else exchange.buffered
+            if unread > self._line.bounds.max_discarded_bytes:
+                self._end("the client sends more than is read")
+                return False
+            if exchange.buffered > READ_AHEAD:
+                self._line.pause(exchange)
+        if body.over:
+            self._body = None
+            self._state = _State.ANSWER
+            exchange.feed_end()
+            if exchange.finished:
+                self._over()
+                return True
+        return False
+
+    def _open_tunnel(self, head: Http1Head) -> None:
+        self._state = _State.DONE
+        connect = self._line.tunnel(head)
+        if connect.host is None:
+            denial = connect.denial or Denial("internal", "No gate has judged the tunnel.")
+            self._line.write(raw_refusal(denial, connect.call_id))
+            self._line.linger()
+            return
+        self._line.write(_ESTABLISHED)
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        self._line.enter(connect, rest)
+
+    # What goes: `exchange.Wire`.
+
+    def send_continue(self) -> None:
+        self._awaits_continue = False
+        self._line.write(_CONTINUE)
+
+    def send_head(
+        self, status: int, headers: Sequence[tuple[str, str]], data: bytes, *, end: bool
+    ) -> None:
+        head = self._head
+        sized, closes = False, self._last or self._awaits_continue
+        lines = [f"HTTP/1.1 {status} {_REASONS.get(status, '')}"]
+        for name, value in headers:
+            if name == "content-length":
+                sized = True
+            elif name == "connection":
+                closes = closes or "close" in _tokens(value)
+                continue
+            lines.append(f"{name}: {value}")
+        if not sized and status not in _BODILESS and head.method != "HEAD":
+            if head.version == "1.1" and (data or not end):
+                self._chunked = True
+                lines.append("transfer-encoding: chunked")
+            else:
+                closes = True
+        if closes:
+            self._last = True
+            lines.append("connection: close")
+        lines += ("", "")
+        raw = "\r\n".join(lines).encode("utf-8", "surrogateescape")
+        if data:
+            raw += self._framed(data)
+        if end:
+            if self._chunked:
+                raw += b"0\r\n\r\n"
+            self._line.write(raw)
+            self._answered()
+        else:
+            self._line.write(raw)
+
+    def send_data(self, data: bytes) -> None:
+        self._line.write(self._framed(data))
+
+    def send_end(self) -> None:
+        if self._chunked:
+            self._line.write(b"0\r\n\r\n")
+        self._answered()
+
+    def _framed(self, data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
+
+    def abort(self) -> None:
+        """The answer so far is incomplete. In HTTP/1 a close says so."""
+        self.lose("the answer was cut")
+        self._line.close()
+
+    def congested(self) -> bool:
+        return self._line.congested()
+
+    async def drain(self) -> None:
+        try:
+            async with asyncio.timeout(_STALLED * self._line.bounds.request_timeout_s):
+                await self._line.drained()
+        except TimeoutError:
+            self._end("the client takes nothing")
+
+    def _answered(self) -> None:
+        """The answer is out. The next request is read when this one is whole as well."""
+        exchange = self.exchange
+        if exchange is None:
+            return
+        if self._state is _State.BODY and not self._awaits_continue:
+            self.unread_since = self._line.clock()
+            return
+        if self._awaits_continue or (self._last and not exchange.body_complete) or self._defective:
+            self._state = _State.DONE
+            self.exchange = None
+            self._line.linger()
+            return
+        self._over()
+
+    @property
+    def _defective(self) -> bool:
+        return self._head is _NO_HEAD
+
+    def _over(self) -> None:
+        """Request and answer are whole."""
+        self.exchange = None
+        self.unread_since = None
+        if self._last or not self._keeps_alive():
+            self._state = _State.DONE
+            self._line.close()
+            return
+        self._state = _State.HEAD
+        self._run()
+
+    def _keeps_alive(self) -> bool:
+        """RFC 9112 9.3."""
+        for name, value in self._head.headers:
+            if name == "connection":
+                tokens = _tokens(value)
+                if "close" in tokens:
+                    return False
+                if "keep-alive" in tokens:
+                    return True
+        return self._head.version == "1.1"
+
+
+def _tokens(value: str) -> list[str]:
+    return [token.strip().lower() for token in value.split(",")]
+
+
+def raw_refusal(denial: Denial, call_id: str) -> bytes:
+    """A refusal in HTTP/1, whole and closing, where there is no exchange to answer: of a CONNECT, of a connection."""
+    body = DEFAULT.error_body(denial, call_id)
+    lines = [f"HTTP/1.1 {denial.status} {_REASONS.get(denial.status, '')}"]
+    lines += [f"{k}: {v}" for k, v in error_headers(denial, call_id)]
+    lines += [f"content-length: {len(body)}", "connection: close", "", ""]
+    return "\r\n".join(lines).encode() + body
