@@ -252,6 +252,11 @@ class Pending(NamedTuple):
     carried: Mapping[str, str]
     """What its hold remembers (`budget.hold`)."""
 
+    @property
+    def later(self) -> Later:
+        """What it waits for."""
+        return Later(self.object, self.path, self.facts)
+
 
 class Requested(NamedTuple):
     """What the body says. ``body`` is as it came, and as it will be sent behind the budget's gate.
@@ -391,6 +396,8 @@ class LateUsage(NamedTuple):
 
     charges: tuple[Charge, ...] = ()
     error: str = ""
+    later: Later | None = None
+    """Where its usage stands, if this answer does not tell it."""
 
 
 class Outcome(NamedTuple):

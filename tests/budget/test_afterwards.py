@@ -144,6 +144,66 @@ async def test_what_it_is_charged(
     assert [line["charged_by"] for line in world.lines()] == [by]
 
 
+OUTPUT = Later("file-2", "/v1/files/file-2/content", "output")
+ELSEWHERE = LateUsage(later=OUTPUT)
+
+
+async def test_a_call_whose_usage_stands_elsewhere(world: World) -> None:
+    """It waits for that from now on, under its own hold, whoever says so and how often. It is charged once."""
+    pending = await world.waiting(Amount(5, 0, 1))
+    for _ in range(2):
+        await world.afterwards.settle(pending, ELSEWHERE)
+        assert await world.money() == (0, HELD.nano_usd)
+        assert await world.afterwards.waiting("acme") == ["openai file-2"]
+    assert await world.afterwards.find("acme", "openai", "resp_1") is None
+    assert await world.afterwards.find("other", "openai", "file-2") is None
+    moved = await world.afterwards.find("acme", "openai", "file-2")
+    assert moved is not None
+    assert moved.later == OUTPUT
+    assert moved == pending._replace(object=moved.object, path=moved.path, facts=moved.facts)
+    for seen in (moved, moved, pending):
+        await world.afterwards.settle(seen, USED)
+    await world.afterwards.settle(pending, ELSEWHERE)
+    assert await world.money() == (160_005, 0)
+    assert len(world.lines()) == 1
+    assert await world.afterwards.waiting("acme") == []
+
+
+async def test_a_call_that_was_settled_before_it_was_said_where(world: World) -> None:
+    """Nothing waits again."""
+    pending = await world.waiting()
+    await world.afterwards.settle(pending, USED)
+    await world.afterwards.settle(pending, ELSEWHERE)
+    assert await world.afterwards.waiting("acme") == []
+    assert await world.money() == (160_000, 0)
+
+
+async def test_two_calls_for_the_same_output(world: World) -> None:
+    """One of them waits for it. The other is charged its hold, because nothing shows its usage."""
+    first = await world.waiting()
+    hold = await world.held()
+    second = LATER._replace(id="resp_2")
+    assert await world.afterwards.keep(hold, second, Amount())
+    await world.afterwards.settle(first, ELSEWHERE)
+    pending = await world.afterwards.find("acme", "openai", "resp_2")
+    assert pending is not None
+    await world.afterwards.settle(pending, ELSEWHERE)
+    assert await world.money() == (HELD.nano_usd, HELD.nano_usd)
+    assert [line["charged_by"] for line in world.lines()] == ["hold"]
+    assert await world.afterwards.waiting("acme") == ["openai file-2"]
+
+
+async def test_how_long_an_output_is_waited_for(world: World, clock: RedisClock) -> None:
+    """As long as the batch would have been: its hold becomes the charge 48 hours after the call."""
+    await world.afterwards.settle(await world.waiting(), ELSEWHERE)
+    await clock.add(KEPT_S - 1)
+    assert await world.ledger.sweep("acme") == 0
+    assert await world.afterwards.waiting("acme") == ["openai file-2"]
+    await clock.add(2)
+    assert await world.ledger.sweep("acme") == 1
+    assert await world.money() == (HELD.nano_usd, 0)
+
+
 async def test_it_becomes_the_charge_after_48_hours(world: World, clock: RedisClock) -> None:
     """Not a second before. What is seen after that corrects it, as a late settle does."""
     pending = await world.waiting()
@@ -194,8 +254,10 @@ async def test_what_another_version_wrote(world: World, redis: Redis) -> None:
         assert await world.afterwards.find("acme", "openai", "resp_1") is None
 
 
-def asking(method: str = "GET", path: str = "/v1/responses/resp_1") -> Requested:
-    at = admitted(path, method=method, objects=("resp_1",))
+def asking(
+    method: str = "GET", path: str = "/v1/responses/resp_1", named: str = "resp_1"
+) -> Requested:
+    at = admitted(path, method=method, objects=(named,))
     return a_call()._replace(admitted=at, estimate=Estimate(Units()))
 
 
@@ -207,6 +269,14 @@ async def test_the_gate(world: World, tmp_path: Path) -> None:
     assert (await gate(asking("POST", "/v1/responses/resp_1/cancel"), None)).pending == pending
     assert (await gate(asking("DELETE"), None)).pending is None
     assert (await gate(asking(path="/v1/responses/resp_1/input_items"), None)).pending is None
+    await world.afterwards.settle(pending, ELSEWHERE)
+    assert (await gate(asking(), None)).pending is None
+    file = asking(path="/v1/files/file-2/content", named="file-2")
+    found = (await gate(file, None)).pending
+    assert found is not None
+    assert (found.call_id, found.later) == (pending.call_id, OUTPUT)
+    other = asking(path="/v1/files/file-3/content", named="file-3")
+    assert (await gate(other, None)).pending is None
     away = Ledger(connect("redis://127.0.0.1:1", tmp_path))
     lost = Afterwards(away, Charges(PRICES), world.book)
     with pytest.raises(LedgerUnavailable):

@@ -16,11 +16,12 @@ from tests.support.clock import Clock
 
 from tollhouse.budget.afterwards import KEPT_S
 from tollhouse.budget.poller import FIRST_S, LIST_EVERY_S, LONGEST_S, SHARE, Poller
-from tollhouse.call import LateUsage, Pending
+from tollhouse.call import Amount, LateUsage, Pending
 from tollhouse.credential.lease import Lease, NoKey
-from tollhouse.dispatch.answer import Answer, UpstreamError
+from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
 from tollhouse.dispatch.breaker import Breakers, State
 from tollhouse.dispatch.outgoing import Outgoing
+from tollhouse.families.base import Later
 from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger
 from tollhouse.ledger.store.client import connect
@@ -36,23 +37,45 @@ OVER = {
 }
 
 
+LINE = json.dumps(
+    {
+        "custom_id": "one",
+        "response": {
+            "status_code": 200,
+            "body": {
+                "model": "priced",
+                "usage": {"prompt_tokens": 90, "completion_tokens": 7},
+            },
+        },
+        "error": None,
+    }
+).encode()
+CUT = b"(the connection is cut here)"
+
+
 class Provider:
     """Answers as it is told, and writes down what it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[Outgoing] = []
-        self.answer: dict[str, Any] | int | Exception = RUNS
+        self.answer: dict[str, Any] | bytes | int | Exception = RUNS
 
     async def send(self, outgoing: Outgoing, *, budget_s: float) -> Answer:
         self.asked.append(outgoing)
         if isinstance(self.answer, Exception):
             raise self.answer
         status = self.answer if isinstance(self.answer, int) else 200
-        parts = [json.dumps(self.answer).encode(), b""]
+        told = LINE if status == 206 else self.answer
+        body = told if isinstance(told, bytes) else json.dumps(told).encode()
+        parts = [body, b""]
 
         async def read() -> bytes:
+            if parts[0] == CUT:
+                raise AnswerCut("upstream_bad_answer", "It ended too early.")
             return parts.pop(0)
 
+        if body.endswith(CUT):
+            parts = [body.removesuffix(CUT), CUT]
         return Answer(status, [("content-type", "application/json")], read, lambda: None)
 
 
@@ -137,6 +160,50 @@ async def test_it_asks_less_and_less(polled: Polled) -> None:
     await polled.pass_(100_000)
     await polled.pass_(LONGEST_S)
     assert len(polled.provider.asked) == 4
+
+
+DONE = {"id": "batch_1", "status": "completed", "output_file_id": "file-2"}
+
+
+async def batch_waits(polled: Polled) -> None:
+    """A batch that shows no usage is over, and its output is what is asked for now."""
+    batch = Later("batch_1", "/v1/batches/batch_1", "batch")
+    hold = await polled.world.held()
+    assert await polled.world.afterwards.keep(hold, batch, Amount())
+    await polled.pass_(0)
+    polled.provider.answer = DONE
+    await polled.pass_(FIRST_S)
+    assert await polled.world.money() == (0, HELD.nano_usd)
+    await polled.pass_(LIST_EVERY_S)
+
+
+async def test_it_reads_the_output_of_a_batch(polled: Polled) -> None:
+    """With one more request, and charges the sum of its lines."""
+    await batch_waits(polled)
+    polled.provider.answer = LINE + b"\n" + LINE
+    await polled.pass_(FIRST_S)
+    assert [one.path_and_query for one in polled.provider.asked] == [
+        "/v1/batches/batch_1",
+        "/v1/files/file-2/content",
+    ]
+    assert await polled.world.money() == (320_000, 0)
+    [line] = polled.world.lines()
+    assert (line["charged_by"], line["tokens"]) == ("usage", {"input": 180, "output": 14})
+    await polled.pass_(LONGEST_S)
+    assert len(polled.provider.asked) == 2
+
+
+@pytest.mark.parametrize("answer", [404, 206, b"no JSON", b"", LINE + b"\n" + CUT])
+async def test_an_output_that_is_not_to_be_had(polled: Polled, answer: bytes | int) -> None:
+    """Nothing is charged by a part of it: the hold stays, and it is asked for again."""
+    await batch_waits(polled)
+    polled.provider.answer = answer
+    await polled.pass_(FIRST_S)
+    assert len(polled.provider.asked) == 2
+    assert await polled.world.money() == (0, HELD.nano_usd)
+    polled.provider.answer = LINE
+    await polled.pass_(2 * FIRST_S)
+    assert await polled.world.money() == (160_000, 0)
 
 
 @pytest.mark.parametrize(

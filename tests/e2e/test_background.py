@@ -278,6 +278,75 @@ def test_a_batch_that_nobody_asks_for(tmp_path: Path) -> None:
         assert money(inside) == (0, 0)
 
 
+def output_line(model: str, read: int, written: int) -> bytes:
+    usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+    body = {"id": "chatcmpl-1", "object": "chat.completion", "model": model, "usage": usage}
+    response = {"status_code": 200, "request_id": "req_1", "body": body}
+    told = {"id": "batch_req_1", "custom_id": "one", "response": response, "error": None}
+    return json.dumps(told).encode() + b"\n"
+
+
+OUTPUT = (
+    output_line("gpt-4o", 1_000, 50)
+    + output_line("gpt-4o-mini", 333, 11)
+    + b'{"custom_id":"two","response":null,"error":{"code":"batch_expired","message":"late"}}\n'
+    + output_line("gpt-4o", 501, 7)
+)
+OUTPUT_COST = Decimal("0.002189525")
+"""1,501 tokens in and 57 out at half of gpt-4o's prices, 1,250 and 5,000 nano-dollars each, are 2,161,250 nano-dollars.
+333 and 11 at half of gpt-4o-mini's, 75 and 300, are 28,275."""
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_batch_that_shows_no_usage(tmp_path: Path, asks: bool) -> None:
+    """The lines of its output are charged, once, read by the client or by the gateway. A part of it charges nothing,
+    nor does another file."""
+    clock = Later()
+    counts = {"total": 4, "completed": 3, "failed": 1}
+    over = batch("completed", output_file_id="file-2", request_counts=counts)
+    kind = [("content-type", "application/octet-stream")]
+    part = reply(206, OUTPUT[:500], [*kind, ("content-range", f"bytes 0-499/{len(OUTPUT)}")])
+    with (
+        open_inside(tmp_path, JOBS, clock=clock, health_every_s=0.02) as inside,
+        sdk(inside) as client,
+    ):
+        inside.standin.script(batch("validating"))
+        made = client.batches.create(
+            completion_window="24h", endpoint="/v1/chat/completions", input_file_id="file-1"
+        )
+        if asks:
+            inside.standin.script(over, part, reply(200, OUTPUT, kind), reply(200, OUTPUT, kind))
+            assert client.batches.retrieve(made.id).output_file_id == "file-2"
+            client.files.content("file-2", extra_headers={"range": "bytes=0-499"})
+            client.files.content("file-3")
+            assert money(inside) == (0, 2)
+            assert client.files.content("file-2").read() == OUTPUT
+        else:
+            inside.standin.always(over)
+            inside.until(lambda gateway: bool(gateway.poller.due))
+            clock.ahead += 30
+            asked = inside.standin.wait_count(2)[-1]
+            assert (asked.method, asked.target) == ("GET", "/v1/batches/batch_1")
+            inside.standin.always(reply(200, [OUTPUT[:400], OUTPUT[400:]], kind))
+            inside.until(
+                lambda gateway: [field for _, field in gateway.poller.due] == ["openai file-2"]
+            )
+            clock.ahead += 30
+            inside.until(lambda gateway: not gateway.poller.due)
+            assert [one.target for one in inside.standin.snapshot()[2:]] == [
+                "/v1/files/file-2/content"
+            ]
+        assert money(inside) == (OUTPUT_COST, 0)
+        inside.standin.always(reply(200, OUTPUT, kind))
+        client.files.content("file-2")
+        first, *_, late = sorted(settled(inside), key=lambda line: line["reason"])
+        assert (first["charged_by"], first["held_usd"]) == ("later", "2")
+        assert (late["charged_by"], late["cost_usd"]) == ("usage", str(OUTPUT_COST))
+        assert late["call_id"] == first["call_id"]
+        assert late["tokens"] == {"input": 1_834, "output": 68}
+        assert money(inside) == (OUTPUT_COST, 0)
+
+
 MESSAGES: dict[str, Any] = {
     "id": "msgbatch_1",
     "type": "message_batch",

@@ -2,7 +2,9 @@
 
 Its hold stays, and Redis remembers the call under its tenant. Whoever sees the usage first settles
 it: an answer that goes through a gateway, or `Poller`. A settle happens once however often it is
-told. After `KEPT_S` the ledger sweeps the hold: it becomes the charge.
+told. A call waits for one object. Where that object says that another has the usage, as a batch does
+that names its output, the call waits for the other in its place. After `KEPT_S` the ledger sweeps the
+hold: it becomes the charge.
 """
 
 from __future__ import annotations
@@ -109,7 +111,10 @@ class Afterwards:
         return [field.decode("utf-8", "replace") for field in found]
 
     async def settle(self, pending: Pending, seen: LateUsage) -> None:
-        """Charges the call, and writes its line. Nothing happens if it has been charged before."""
+        """Charges the call, and writes its line. Nothing happens if it has been charged before. A
+        call whose usage stands elsewhere waits on, for that."""
+        if seen.later is not None and await self._wait_for(seen.later, pending):
+            return
         charged, charged_by = self._charges.late(pending, seen)
         record = late_record(pending, seen.charges, charged, charged_by)
         answer = await self._ledger.settle(
@@ -129,6 +134,18 @@ class Afterwards:
         """It is not asked for any more."""
         field = field_of(pending.provider, pending.object)
         await self._end(pending.tenant, field, _packed(pending))
+
+    async def _wait_for(self, later: Later, pending: Pending) -> bool:
+        """The call waits for ``later`` in place of what it waits for. False if another call does."""
+        moved = pending._replace(object=later.id, path=later.path, facts=later.facts)
+        arguments = [
+            field_of(pending.provider, pending.object),
+            _packed(pending),
+            field_of(moved.provider, moved.object),
+            _packed(moved),
+        ]
+        keys = [names.later_key(pending.tenant)]
+        return bool(await self._ledger.run_script("later_move", keys, arguments))
 
     async def _end(self, tenant: str, field: str, record: str) -> None:
         await self._ledger.run_script("later_end", [names.later_key(tenant)], [field, record])

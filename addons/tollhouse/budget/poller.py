@@ -252,7 +252,7 @@ class Poller:
                     answer.status,
                 )
                 return None
-            meter: LateMeter = make(pending.facts, AnswerHead(answer.status, answer.headers))
+            meter: LateMeter = make(pending.later, AnswerHead(answer.status, answer.headers))
             redactor = Redactor([lease.secret])
             now = asyncio.get_running_loop().time
             end = now() + _WHOLE_S
@@ -261,6 +261,6 @@ class Poller:
                 meter.feed(redactor.feed(chunk))
             meter.feed(redactor.finish())
             meter.flush()
-            return LateUsage(meter.finish(), meter.error) if meter.ended else None
+            return LateUsage(meter.finish(), meter.error, meter.later) if meter.ended else None
         finally:
             await answer.close()

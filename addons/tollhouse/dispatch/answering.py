@@ -91,7 +91,7 @@ class Answering:
         )
         """The answer may tell the usage of a call before it. One to a ``Range`` (206) tells a part of it."""
         if self._shows and requested.pending is not None and family.late_meter is not None:
-            meter = partial(family.late_meter, requested.pending.facts, head)
+            meter = partial(family.late_meter, requested.pending.later, head)
         makes = requested.admitted.operation.objects == "makes" and 200 <= answer.status < 300
         self._is_read = self.metered or makes or self._shows
         self._metering = Metering(
@@ -148,7 +148,8 @@ class Answering:
         """What the answer has told of a call before it; None unless that one is over."""
         if not (self._shows and self.complete) or self.meter_failed or not self._metering.ended:
             return None
-        return LateUsage(self._metering.charges, self._metering.error)
+        metering = self._metering
+        return LateUsage(metering.charges, metering.error, metering.later)
 
     @property
     def created(self) -> tuple[str, ...]:

@@ -230,6 +230,10 @@ class LateMeter(Meter, Protocol):
     def ended(self) -> bool:
         """That answer is over: its usage does not change any more."""
 
+    @property
+    def later(self) -> Later | None:
+        """Where the usage of that answer stands, if it is over and its usage is not shown here."""
+
 
 class PassThrough:
     """The meter of an answer that costs nothing, or of an error."""
@@ -308,9 +312,8 @@ class Family:
     estimate: Callable[[Asked, Mode, Limits, Dialect], Estimate] = _unmetered
     meter: Callable[[Asked, AnswerHead], Meter] = _unmetered
     stream_error: Callable[[Denial, str, Asked], bytes] | None = None
-    late_meter: Callable[[str, AnswerHead], LateMeter] | None = None
-    """Makes the meter of an answer that shows a `Later`, by its ``facts``. None: usage never comes
-    later."""
+    late_meter: Callable[[Later, AnswerHead], LateMeter] | None = None
+    """Makes the meter of an answer that shows a `Later`. None: usage never comes later."""
     below: tuple[tuple[str, Family], ...] = ()
     """Beginnings of paths below which it speaks the API of another family. The errors there have
     that family's form."""

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tollhouse.families.anthropic import ANTHROPIC
-from tollhouse.families.anthropic.batches import BatchResults
-from tollhouse.families.base import AnswerHead, Dialect, Later, Request
+from tollhouse.families.base import AnswerHead, Dialect, LateMeter, Later, Request
 from tollhouse.families.units import Charge, Units
 
 HEAD = AnswerHead(200, [("content-type", "application/binary")])
@@ -25,8 +24,11 @@ def line(kind: str = "succeeded", **message: Any) -> bytes:
     return json.dumps({"custom_id": "one", "result": result}).encode() + b"\n"
 
 
-def read(data: bytes, size: int = 11) -> BatchResults:
-    meter = BatchResults()
+def read(data: bytes, size: int = 11) -> LateMeter:
+    assert ANTHROPIC.late_meter is not None
+    meter = ANTHROPIC.late_meter(
+        Later("msgbatch_1", "/v1/messages/batches/msgbatch_1/results"), HEAD
+    )
     for start in range(0, len(data), size):
         assert meter.feed(data[start : start + size]) == data[start : start + size]
     assert not meter.ended
@@ -75,7 +77,7 @@ def test_containers(more: list[dict[str, Any]], charged: int) -> None:
     shown = begun(*more)
     assert shown is not None
     assert ANTHROPIC.late_meter is not None
-    meter = ANTHROPIC.late_meter(shown.facts, HEAD)
+    meter = ANTHROPIC.late_meter(shown, HEAD)
     meter.feed(line(container={"id": "container_1"}) + line() + line(container={"id": "c2"}))
     meter.flush()
     time = Units(milliseconds=charged * 300_000)

@@ -14,6 +14,7 @@ sniffed        which framing an answer has
 sse            server-sent events in a byte stream
 aws_event_stream  AWS's frames in a byte stream
 json_array     the elements of a JSON array that passes by in pieces
+result_lines   the results of a batch, line by line
 watched        meters of answers that are only read
 counts         counts in answers
 topmost        outermost members of a JSON object that passes by in pieces

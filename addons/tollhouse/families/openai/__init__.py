@@ -38,6 +38,7 @@ responses_estimate   the tokens and tools that a request will take
 responses_usage      what a response says of its usage
 responses_meter      usage in an answer, as it streams by
 later                work whose usage comes later: the background, batches
+batch_output         a line of a batch's output
 realtime             usage in messages of a WebSocket
 """
 

@@ -19,6 +19,8 @@ SEARCH: Final = Operation("file_search", "metered", reads_body=True)
 CONTAINER: Final = Operation("containers", "metered", reads_body=True, objects="makes")
 MODERATIONS: Final = Operation("moderations", "free", reads_body=True)
 KEPT: Final = Operation("objects", "free")
+OUTPUT: Final = Operation("objects", "free", shows_usage=True)
+"""A file, which may be the output of a batch."""
 LISTED: Final = Operation("objects", "free", objects="lists")
 MADE: Final = Operation("objects", "free", reads_body=True, objects="makes")
 CHANGED: Final = Operation("objects", "free", reads_body=True)
@@ -91,7 +93,7 @@ MEDIA: Final = (
 _STORE: Final = "/v1/vector_stores/{}"
 OBJECTS: Final = (
     *_kept("/v1/files", changed=False),
-    _route("GET", "/v1/files/{}/content", KEPT),
+    _route("GET", "/v1/files/{}/content", OUTPUT),
     _route("POST", "/v1/uploads", MADE),
     _route("POST", "/v1/uploads/{}/parts", MADE),
     _route("POST", "/v1/uploads/{}/complete", MADE),
