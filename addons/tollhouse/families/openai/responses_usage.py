@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from tollhouse.families.openai.tools import CODE_INTERPRETER, FILE_SEARCH, WEB_SEARCH, Hosted
+from tollhouse.families.openai.paid import paid_of
+from tollhouse.families.openai.tools import (
+    CODE_INTERPRETER,
+    FILE_SEARCH,
+    WEB_SEARCH,
+    X_SEARCH,
+    Hosted,
+)
 from tollhouse.families.units import Charge, Units
 
 WANTED: Final = ("id", "status", "usage", "tool_usage", "model", "service_tier", "error")
@@ -13,7 +20,9 @@ WANTED: Final = ("id", "status", "usage", "tool_usage", "model", "service_tier",
 _MOST_ITEMS: Final = 4_096
 """Uses of tools of one answer that are told apart."""
 _CONTAINERS: Final = frozenset({"code_interpreter_call", "shell_call"})
-HOSTED_CALLS: Final = frozenset({"web_search_call", "file_search_call", *_CONTAINERS})
+HOSTED_CALLS: Final = frozenset(
+    {"web_search_call", "file_search_call", "x_search_call", *_CONTAINERS}
+)
 """Items of the output that are uses of a tool with a price."""
 
 
@@ -92,6 +101,7 @@ class ResponseTold:
         self._tools = tools
         self._model = ""
         self._tier = ""
+        self._paid: int | None = None
         self._uses: dict[str, _Use] = {}
         self._svg: dict[str, Charge] = {}
         self._searched: int | None = None
@@ -99,7 +109,9 @@ class ResponseTold:
 
     def read(self, response: Mapping[str, Any]) -> None:
         """Takes a response, or those members of it that could be read."""
-        self.usage = usage_of(response.get("usage")) or self.usage
+        usage = usage_of(response.get("usage"))
+        if usage is not None:
+            self.usage, self._paid = usage, paid_of(response.get("usage"))
         self.id = id_of(response.get("id")) or self.id
         self.status = id_of(response.get("status")) or self.status
         model, tier = response.get("model"), response.get("service_tier")
@@ -140,22 +152,28 @@ class ResponseTold:
 
     def charges(self) -> tuple[Charge, ...]:
         """The model's own charge, then those of the tools. Nothing before there is a usage: tools
-        alone would look like the whole bill."""
+        alone would look like the whole bill. What the answer itself says is paid covers the tools."""
         if self.usage is None:
             return ()
+        if self._paid is not None:
+            return (Charge(self._model, self.usage, self._tier, self._paid),)
         searches = sum(use.counts for use in self._uses.values() if use.kind == "web_search_call")
         if self._searched is not None:
             searches = self._searched
         found = [Charge(self._model, self.usage, self._tier)]
         used = (
             (self._tools.search or WEB_SEARCH, searches),
-            (FILE_SEARCH, sum(use.kind == "file_search_call" for use in self._uses.values())),
+            (FILE_SEARCH, self._uses_of("file_search_call")),
+            (X_SEARCH, self._uses_of("x_search_call")),
             (CODE_INTERPRETER, self._containers() * max(self._tools.gigabytes, 1)),
         )
         found += [Charge(name, Units(requests=uses)) for name, uses in used if uses]
         if self._images is not None:
             found.append(Charge(self._tools.image_model, self._images))
         return (*found, *self._svg.values())
+
+    def _uses_of(self, kind: str) -> int:
+        return sum(use.kind == kind for use in self._uses.values())
 
     def _containers(self) -> int:
         """Containers that were used. A call that names none is counted as one."""
