@@ -22,7 +22,9 @@ _TOLD = (
     '"usage":{"input_tokens":9,"output_tokens":4,%s}}'
 )
 _X_SEARCH = '{"id":"xs_1","type":"x_search_call","status":"completed"}'
-_X_ASKED = b'{"model":"m","input":"Say hello.","tools":[{"type":"x_search"}],"max_output_tokens":20}'
+_X_ASKED = (
+    b'{"model":"m","input":"Say hello.","tools":[{"type":"x_search"}],"max_output_tokens":20}'
+)
 _USAGE = '{"prompt_tokens":9,"completion_tokens":4,"total_tokens":13}'
 _CHARGE = Charge("m-1", Units(input=9, output=4, requests=1))
 
