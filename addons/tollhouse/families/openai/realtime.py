@@ -55,15 +55,20 @@ class Sums:
     """Charges of a session, summed for each model and tier."""
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[str, str], Units] = {}
+        self._sums: dict[tuple[str, str, bool], Charge] = {}
 
     def add(self, charge: Charge) -> None:
-        key = charge.model, charge.tier
-        self._sums[key] = Units(*map(add, self._sums.get(key, Units()), charge.units))
+        """What was paid is no part of a sum of units that still have to be priced."""
+        key = charge.model, charge.tier, charge.paid is None
+        before = self._sums.get(key)
+        if before is not None:
+            paid = None if charge.paid is None else charge.paid + (before.paid or 0)
+            charge = charge._replace(units=Units(*map(add, before.units, charge.units)), paid=paid)
+        self._sums[key] = charge
 
     def charges(self) -> tuple[Charge, ...]:
         """In the order in which their models were charged first."""
-        return tuple(Charge(model, units, tier) for (model, tier), units in self._sums.items())
+        return tuple(self._sums.values())
 
 
 class _Socket(ABC):
