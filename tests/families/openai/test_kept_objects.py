@@ -52,6 +52,25 @@ def read(path: str, body: bytes, headers: Headers = JSON) -> Asked:
         ("/v1/uploads/upload_1/complete", {"part_ids": ["part_1", "part_2"]}, ("part_1", "part_2")),
         ("/v1/containers", {"file_ids": [{"id": "x", "other": "y"}]}, ("x",)),
         ("/v1/vector_stores", {"metadata": {"file_id": None}}, ()),
+        ("/v1/videos/edits", {"video": {"id": "video_1"}, "prompt": "p"}, ("video_1",)),
+        ("/v1/videos", {"input_reference": {"file_id": "file-1"}}, ("file-1",)),
+        (
+            "/v1/evals/eval_1/runs",
+            {"data_source": {"type": "jsonl", "source": {"type": "file_id", "id": "file-1"}}},
+            ("file-1",),
+        ),
+        (
+            "/v1/evals/eval_1/runs",
+            {
+                "data_source": {
+                    "source": {
+                        "type": "file_content",
+                        "content": [{"item": {"id": "a", "source": "b", "video": "c"}}],
+                    }
+                }
+            },
+            (),
+        ),
     ],
 )
 def test_ids_in_a_body(path: str, body: dict[str, Any], objects: tuple[str, ...]) -> None:
@@ -63,6 +82,11 @@ def test_ids_in_a_form() -> None:
     assert read("/v1/files", form(("file", b"file_id", "a")), FORM).objects == ()
     found = read("/v1/containers/c_1/files", form(("file_id", b"file-1")), FORM)
     assert found.objects == ("file-1",)
+    video = form(("video[id]", b"video_1"), ("input_reference[file_id]", b"file-1"))
+    assert read("/v1/videos/edits", video, FORM).objects == ("video_1", "file-1")
+    assert read("/v1/videos/edits", form(("video", b"\0\1", "a.mp4")), FORM).objects == ()
+    listed = form(("file_ids[]", b"file-1"), ("file_ids[]", b"file-2"))
+    assert read("/v1/vector_stores", listed, FORM).objects == ("file-1", "file-2")
 
 
 def test_bodies_are_sent_as_they_are_read() -> None:

@@ -229,7 +229,7 @@ def test_responses_of_a_socket_are_summed() -> None:
         Charge("gpt-5-2025-08-07", Units(*(3 * one for one in COUNTED)), "default"),
         Charge("web_search", Units(requests=1)),
     )
-    assert meter.created == ("resp_a", "resp_b", "resp_c")
+    assert meter.created == ("resp_a", "resp_b", "ws_1", "resp_c")
     assert not meter.done
 
 

@@ -384,6 +384,23 @@ def test_what_is_kept_afterwards() -> None:
         assert found.created == created
 
 
+def test_items_are_kept_with_their_response() -> None:
+    """Each as soon as it has begun, and those of the end that never came by themselves."""
+    for more, made in (({}, ("resp_1", "rs_1", "msg_1", "ig_1")), ({"store": False}, ())):
+        found = meter(**more)
+        found.feed(event("response.created", response=response(usage=None)))
+        for item in ({"id": "rs_1", "type": "reasoning"}, {"id": "msg_1", "type": "message"}):
+            found.feed(event("response.output_item.added", item=item))
+        assert found.created == made[:3]
+        items = [{"id": "msg_1", "type": "message"}, {"id": "ig_1"}, {"id": 7}, 7]
+        found.feed(event("response.completed", response=response(output=items)))
+        assert found.created == made
+    whole = meter(PLAIN)
+    whole.feed(json.dumps(response(output=[{"id": f"i{n}"} for n in range(2_000)])).encode())
+    whole.flush()
+    assert len(whole.created) == 1_000
+
+
 def test_a_background_stream_is_not_told_of_the_budget() -> None:
     """No event of ours could end what the provider goes on with."""
     found = meter(background=True)

@@ -90,11 +90,12 @@ def _response(
 ) -> Exchange:
     """Of the Responses API."""
     answer = (_TOLD % (output, usage)).encode()
+    created = ("resp_1", "xs_1") if output else ("resp_1",)
     if not streamed:
-        return Exchange(name, path, _X_ASKED, answer, charges, created=("resp_1",))
+        return Exchange(name, path, _X_ASKED, answer, charges, created=created)
     ended = f'{{"type":"response.completed","response":{answer.decode()}}}'
     request = _X_ASKED[:-1] + b',"stream":true}'
-    return Exchange(name, path, request, sse(ended), charges, EVENTS, created=("resp_1",))
+    return Exchange(name, path, request, sse(ended), charges, EVENTS, created=created)
 
 
 _GROQ = "/openai/v1/chat/completions"

@@ -23,6 +23,7 @@ models         which models can reason in silence
 rewrite        the bytes of a request that are changed
 meter          usage in an answer, as it streams by
 usage          what the members of an answer mean
+spoken         ids of the sound in an answer
 errors         our errors, and what theirs say of a key
 body_fields    fields of a body, judged by a table
 objects        ids of kept objects that a body names

@@ -177,10 +177,7 @@ class ResponsesSocketMeter(_Socket):
         self.tools = tools
         self._lanes: dict[str, ResponseTold] = {}
         self._made: dict[str, None] = {}
-
-    @property
-    def created(self) -> tuple[str, ...]:
-        return tuple(self._made)
+        self.created: tuple[str, ...] = ()
 
     def _message(self, data: bytes) -> None:
         match = _TYPE.match(data)
@@ -208,20 +205,28 @@ class ResponsesSocketMeter(_Socket):
         if told is None:
             if len(self._lanes) >= _REMEMBERED:
                 return
-            told = self._lanes[lane] = ResponseTold(self.tools)
+            told = self._lanes[lane] = ResponseTold(self.tools, kept=True)
         if kind == "response.output_item.done":
             item = details_of(event.get("item"))
             if item.get("type") in (*HOSTED_CALLS, "image_generation_call"):
                 told.read_item(item, count(event.get("output_index")))
+            else:
+                told.note_item(item)
+            self._note(told.created)
             return
         told.read(details_of(event.get("response")))
-        if told.id and len(self._made) < _REMEMBERED:
-            self._made[told.id] = None
+        self._note(told.created)
         if kind in ENDS:
             del self._lanes[lane]
             self.error = told.error or ("failed" if kind == "response.failed" else "")
             for charge in told.charges():
                 self._sums.add(charge)
+
+    def _note(self, created: tuple[str, ...]) -> None:
+        new = [one for one in created if one not in self._made]
+        if new and len(self._made) < _REMEMBERED:
+            self._made |= dict.fromkeys(new)
+            self.created = tuple(self._made)
 
 
 def realtime_usage(value: object) -> Units | None:

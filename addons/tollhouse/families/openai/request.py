@@ -12,6 +12,7 @@ from tollhouse.families.base import Asked, Dialect, Request
 from tollhouse.families.formats.document import Document, parsed, refuse, shown
 from tollhouse.families.openai.known_fields import KNOWN
 from tollhouse.families.openai.models import can_reason
+from tollhouse.families.openai.objects import chat_objects
 from tollhouse.families.openai.rewrite import CAPS
 from tollhouse.families.openai.tools import chat_search
 
@@ -97,6 +98,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
         asks=audio,
         may=may,
         kind=kind,
+        objects=chat_objects(read_body),
         detail=chat_search(model, document.get("web_search_options")),
         asks_for_usage=stream and not asks and dialect.usage_in_stream == "on_request",
         document=read_body,

@@ -37,7 +37,7 @@ ENDS: Final = frozenset(
     }
 )
 """Events that end a response: OpenAI's, and those of servers that speak alike."""
-_READ: Final = frozenset({*ENDS, "response.created", "error"})
+_READ: Final = frozenset({*ENDS, "response.created", "response.output_item.added", "error"})
 _BEGUN: Final = frozenset({"response.in_progress", "response.queued"})
 """Events with a response that has no usage yet."""
 _KIND: Final = re.compile(
@@ -97,8 +97,7 @@ class _Told:
     boundary: Boundary | None = None
 
     def __init__(self, detail: ResponseDetail) -> None:
-        self._told = ResponseTold(detail.tools)
-        self._kept = detail.kept
+        self._told = ResponseTold(detail.tools, kept=detail.kept)
         self._detail = detail
 
     @property
@@ -107,7 +106,7 @@ class _Told:
 
     @property
     def created(self) -> tuple[str, ...]:
-        return (self._told.id,) if self._kept and self._told.id else ()
+        return self._told.created
 
     @property
     def ended(self) -> bool:
@@ -305,6 +304,8 @@ class ResponseStreamMeter(_Told):
         if kind == "response.output_item.done":
             number = event.get("output_index")
             self._told.read_item(event.get("item"), number if isinstance(number, int) else 0)
+        elif kind == "response.output_item.added":
+            self._told.note_item(event.get("item"))
         elif kind == "error":
             # Its fields stand at the root, or (WebSockets, and servers that speak alike) in "error".
             inner = event.get("error")

@@ -19,6 +19,8 @@ WANTED: Final = ("id", "status", "usage", "tool_usage", "model", "service_tier",
 """Members of a response that are read wherever they stand."""
 _MOST_ITEMS: Final = 4_096
 """Uses of tools of one answer that are told apart."""
+_MOST_MADE: Final = 1_000
+"""Ids of one answer that are told: as many as one request may name."""
 _CONTAINERS: Final = frozenset({"code_interpreter_call", "shell_call"})
 HOSTED_CALLS: Final = frozenset(
     {"web_search_call", "file_search_call", "x_search_call", *_CONTAINERS}
@@ -91,14 +93,24 @@ class _Use(NamedTuple):
 
 
 class ResponseTold:
-    """What was read of one response. Counts replace those before, and null changes nothing."""
+    """What was read of one response. Counts replace those before, and null changes nothing.
+    ``kept``: the provider keeps the response and its items."""
 
-    def __init__(self, tools: Hosted = Hosted()) -> None:  # noqa: B008 - it is immutable
+    def __init__(
+        self,
+        tools: Hosted = Hosted(),  # noqa: B008 - it is immutable
+        *,
+        kept: bool = False,
+    ) -> None:
+        self.created: tuple[str, ...] = ()
+        """Ids of what the provider keeps from now on. It is made anew only when one is added."""
         self.usage: Units | None = None
         self.error = ""
         self.id = ""
         self.status = ""
         self._tools = tools
+        self._kept = kept
+        self._made: dict[str, None] = {}
         self._model = ""
         self._tier = ""
         self._paid: int | None = None
@@ -113,6 +125,8 @@ class ResponseTold:
         if usage is not None:
             self.usage, self._paid = usage, paid_of(response.get("usage"))
         self.id = id_of(response.get("id")) or self.id
+        if self._kept:
+            self._note(self.id)
         self.status = id_of(response.get("status")) or self.status
         model, tier = response.get("model"), response.get("service_tier")
         if isinstance(model, str) and model and model.isascii() and model.isprintable():
@@ -129,6 +143,7 @@ class ResponseTold:
         """Takes an item of the output, ``number`` in its order."""
         if not isinstance(item, Mapping):
             return
+        self.note_item(item)
         kind = item.get("type")
         key = id_of(item.get("id")) or f"#{number}"
         if kind == "image_generation_call":
@@ -145,6 +160,16 @@ class ResponseTold:
         searched = details_of(action).get("type") in (None, "search")
         if key in self._uses or len(self._uses) < _MOST_ITEMS:
             self._uses[key] = _Use(kind, kind != "web_search_call" or searched, container)
+
+    def note_item(self, item: object) -> None:
+        """Takes what an item has made. A later request may name the item by its id."""
+        if self._kept and isinstance(item, Mapping):
+            self._note(id_of(item.get("id")))
+
+    def _note(self, made: str) -> None:
+        if made and made not in self._made and len(self._made) < _MOST_MADE:
+            self._made[made] = None
+            self.created = tuple(self._made)
 
     def saw_call(self, kind: str, number: int, container: str = "") -> None:
         """Takes a use of a tool of which only the kind was read."""
