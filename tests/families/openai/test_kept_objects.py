@@ -113,6 +113,15 @@ def test_a_body_that_is_none(body: bytes) -> None:
         (b'{"id":"file-1","object":"file"}', ("file-1",)),
         (b'\n {"object":"upload","file":{"id":"file-1"},"id":"upload_1"}', ("upload_1", "file-1")),
         (b'{"data":[{"id":"x"}],"metadata":{"id":"y"}}', ()),
+        (
+            b'{"id":"batch_1","output_file_id":"file-2","error_file_id":null,"input_file_id":"f"}',
+            ("batch_1", "file-2"),
+        ),
+        (b'{"id":"run_1","object":"thread.run","thread_id":"thread_1"}', ("run_1", "thread_1")),
+        (
+            b'{"id":"ftjob-1","result_files":["file-3",{},"file-4"]}',
+            ("ftjob-1", "file-3", "file-4"),
+        ),
         (b'{"id":7}', ()),
         (b'{"id":""}', ()),
         (b'{"id":"%b"}' % (b"x" * 257), ()),
@@ -123,7 +132,7 @@ def test_a_body_that_is_none(body: bytes) -> None:
     ],
 )
 def test_ids_in_an_answer(answer: bytes, created: tuple[str, ...]) -> None:
-    """The outermost one, as soon as it has come; of an upload that is complete its file's too."""
+    """The outermost one, as soon as it has come; and those of what came into being with it."""
     meter = OPENAI.meter(read("/v1/files", b""), AnswerHead(200, JSON))
     for at in range(len(answer)):
         assert meter.feed(answer[at : at + 1]) == answer[at : at + 1]
@@ -166,6 +175,10 @@ def test_a_container_costs_by_its_memory() -> None:
         ("POST", "/v1/vector_stores/vs_1/search", "file_search", "metered", ""),
         ("POST", "/v1/batches", "batches", "job", "makes"),
         ("GET", "/v1/batches", "objects", "free", "lists"),
+        # Their answers name the files that the job has made.
+        ("GET", "/v1/batches/batch_1", "objects", "free", "makes"),
+        ("POST", "/v1/batches/batch_1/cancel", "objects", "free", "makes"),
+        ("GET", "/v1/fine_tuning/jobs/ftjob-1", "objects", "free", "makes"),
         ("POST", "/v1/videos/video_1/remix", "jobs", "job", "makes"),
         ("POST", "/v1/evals/eval_1/runs", "jobs", "job", "makes"),
         ("POST", "/v1/realtime/client_secrets", "sessions", "mints", ""),

@@ -401,6 +401,21 @@ def test_items_are_kept_with_their_response() -> None:
     assert len(whole.created) == 1_000
 
 
+def test_containers_and_their_files_are_kept() -> None:
+    """Also of a response that is not: a container lives on by itself. No other citation names a new file."""
+    found = meter(store=False)
+    shell = {"type": "shell_call", "id": "sh_1", "environment": {"container_id": "cntr_2"}}
+    said = [
+        {"type": "container_file_citation", "container_id": "cntr_1", "file_id": "cfile_1"},
+        {"type": "file_citation", "file_id": "file-1"},
+        {"type": "file_path", "file_id": "file-2"},
+    ]
+    message = {"id": "msg_1", "type": "message", "content": [{"annotations": said}, 7]}
+    for item in (shell, message):
+        found.feed(event("response.output_item.done", item=item))
+    assert found.created == ("cntr_2", "cfile_1", "cntr_1", "file-2")
+
+
 def test_a_background_stream_is_not_told_of_the_budget() -> None:
     """No event of ours could end what the provider goes on with."""
     found = meter(background=True)

@@ -297,7 +297,7 @@ SAMPLES = (
                 _ASKS_TOOLS,
                 _RESPONSE.model_dump_json(exclude_unset=True).encode(),
                 (_TOLD, *_OF_TOOLS),
-                created=("resp_1", "ws_1", "ws_2", "fs_1", "ci_1", "msg_1"),
+                created=("resp_1", "ws_1", "ws_2", "fs_1", "ci_1", "cntr_1", "msg_1"),
                 objects=("conv_1", "pmpt_1", "file_1", "vs_1", "file_2"),
             ),
             Exchange(

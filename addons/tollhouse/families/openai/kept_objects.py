@@ -40,6 +40,9 @@ REFERENCES: Final = frozenset({"video", "source"})
 """Fields whose value may be an object with an id: `video_edit_params.py` and
 `evals/run_create_params.py` of openai-python. A video may be a file of the form as well."""
 _SEGMENT: Final = re.compile(r"[^\[\]]+")
+_BESIDE: Final = ("output_file_id", "error_file_id", "thread_id")
+"""Ids beside an object's own: of a batch and of a run."""
+_MOST_RESULTS: Final = 100
 _LONGEST: Final = 256
 
 
@@ -99,8 +102,8 @@ def nothing(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estim
 
 
 class CreatedMeter:
-    """Reads the id at the outermost level of a JSON answer, as soon as it has come. An upload that
-    is complete has the id of its file as well."""
+    """Reads the id at the outermost level of a JSON answer, as soon as it has come, and those of
+    what came into being with it: the file of an upload, the thread of a run, the results of a job."""
 
     done = False
     error = ""
@@ -109,16 +112,18 @@ class CreatedMeter:
     output_seen = 0
 
     def __init__(self, charges: tuple[Charge, ...] = ()) -> None:
-        self._topmost = Topmost(("id", "file"))
+        self._topmost = Topmost(("id", "file", "result_files", *_BESIDE))
         self._charges = charges
 
     @property
     def created(self) -> tuple[str, ...]:
         found = self._topmost.found
-        inner = found.get("file")
+        inner, results = found.get("file"), found.get("result_files")
         ids: tuple[object, ...] = (
             found.get("id"),
             inner.get("id") if isinstance(inner, dict) else None,
+            *(found.get(key) for key in _BESIDE),
+            *(results[:_MOST_RESULTS] if isinstance(results, list) else ()),
         )
         return tuple(one for one in ids if _is_id(one))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from tollhouse.families.openai.paid import paid_of
@@ -21,6 +21,8 @@ _MOST_ITEMS: Final = 4_096
 """Uses of tools of one answer that are told apart."""
 _MOST_MADE: Final = 1_000
 """Ids of one answer that are told: as many as one request may name."""
+_CITED: Final = frozenset({"container_file_citation", "file_path"})
+"""Annotations that name a file which the code interpreter has made."""
 _CONTAINERS: Final = frozenset({"code_interpreter_call", "shell_call"})
 HOSTED_CALLS: Final = frozenset(
     {"web_search_call", "file_search_call", "x_search_call", *_CONTAINERS}
@@ -135,8 +137,7 @@ class ResponseTold:
             self._tier = tier[:32]
         self.error = error_code(response.get("error")) or self.error
         self._read_tools(response.get("tool_usage"))
-        output = response.get("output")
-        for number, item in enumerate(output if isinstance(output, list) else ()):
+        for number, item in enumerate(_listed(response.get("output"))):
             self.read_item(item, number)
 
     def read_item(self, item: object, number: int = 0) -> None:
@@ -163,8 +164,18 @@ class ResponseTold:
 
     def note_item(self, item: object) -> None:
         """Takes what an item has made. A later request may name the item by its id."""
-        if self._kept and isinstance(item, Mapping):
+        if not isinstance(item, Mapping):
+            return
+        if self._kept:
             self._note(id_of(item.get("id")))
+        # A container lives on by itself, and so do the files in it.
+        self._note(id_of(item.get("container_id")))
+        self._note(id_of(details_of(item.get("environment")).get("container_id")))
+        for part in _listed(item.get("content")):
+            for cited in _listed(details_of(part).get("annotations")):
+                if details_of(cited).get("type") in _CITED:
+                    self._note(id_of(cited.get("file_id")))
+                    self._note(id_of(cited.get("container_id")))
 
     def _note(self, made: str) -> None:
         if made and made not in self._made and len(self._made) < _MOST_MADE:
@@ -226,6 +237,10 @@ class ResponseTold:
                 requests=1,
             )
             self._svg[key] = Charge(model, units)
+
+
+def _listed(value: object) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
 
 
 def details_of(value: object) -> Mapping[str, Any]:

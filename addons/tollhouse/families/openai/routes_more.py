@@ -26,8 +26,12 @@ DELETED: Final = Operation("objects", "free", objects="deletes")
 JOB: Final = Operation("jobs", "job", reads_body=True, objects="makes")
 BATCH: Final = Operation("batches", "job", reads_body=True, objects="makes")
 """A job that shows its usage when it is over."""
-SHOWN_BATCH: Final = Operation("objects", "free", shows_usage=True)
-ENDED_BATCH: Final = Operation("objects", "free", reads_body=True, shows_usage=True)
+SHOWN: Final = Operation("objects", "free", objects="makes")
+"""A job is shown, with the files that it has made by now."""
+SHOWN_BATCH: Final = Operation("objects", "free", objects="makes", shows_usage=True)
+ENDED_BATCH: Final = Operation(
+    "objects", "free", reads_body=True, objects="makes", shows_usage=True
+)
 MINTS: Final = Operation("sessions", "mints", reads_body=True)
 ACCOUNT: Final = Operation("account", "account", reads_body=True)
 
@@ -76,7 +80,7 @@ def _job(path: str, *steps: str) -> tuple[Route, ...]:
     return (
         _route("POST", path, JOB),
         _route("GET", path, LISTED if "{}" not in path else KEPT),
-        _route("GET", one, KEPT),
+        _route("GET", one, SHOWN),
         *(_route("POST", f"{one}/{step}", CHANGED) for step in steps),
     )
 
