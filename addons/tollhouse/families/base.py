@@ -99,6 +99,9 @@ class Request(NamedTuple):
     """b"" where the operation reads none."""
     query: str = ""
     host: str = ""
+    model: str = ""
+    """The model that the path names, and that counts whatever the body says. The family itself sets
+    it, for readers that its paths share with others."""
 
 
 class Asked(NamedTuple):

@@ -78,7 +78,6 @@ class SpeechCall:
 
     characters: int
     text: int
-    by_tokens: bool
 
 
 def read_speech(request: Request, dialect: Dialect) -> Asked:
@@ -87,20 +86,19 @@ def read_speech(request: Request, dialect: Dialect) -> Asked:
         refuse("The body must be JSON.")
     model = fields.model()
     characters, text = fields.size("input")
-    by_tokens = _SPOKEN_BY_TOKENS.match(model) is not None
     return Asked(
         model,
         stream=fields.text("stream_format") == "sse",
         writes=False,
         reasons=False,
-        detail=SpeechCall(characters, text + fields.size("instructions")[1], by_tokens),
+        detail=SpeechCall(characters, text + fields.size("instructions")[1]),
         document=fields,
     )
 
 
 def estimate_speech(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
     call: SpeechCall = asked.detail
-    if not call.by_tokens:
+    if not _SPOKEN_BY_TOKENS.match(asked.model):
         return Estimate(Units(characters=call.characters, requests=1))
     if mode == "worst":
         units = Units(input=call.text + _AROUND, output=limits.answer, requests=1)
@@ -115,7 +113,9 @@ def meter_speech(asked: Asked, head: AnswerHead) -> Meter:
     """An answer of sound tells nothing. That of a model with a price for characters has been told
     by the request."""
     call: SpeechCall = asked.detail
-    fixed = () if call.by_tokens else (Charge("", Units(characters=call.characters, requests=1)),)
+    fixed: tuple[Charge, ...] = ()
+    if not _SPOKEN_BY_TOKENS.match(asked.model):
+        fixed = (Charge("", Units(characters=call.characters, requests=1)),)
     kind = head.get("content-type").strip().lower()
     if not asked.stream and not kind.startswith(("application/json", "text/event-stream")):
         return FixedMeter(fixed)
@@ -144,7 +144,6 @@ class HeardCall:
     ordinary_s: float
     most_s: float
     text: int
-    by_tokens: bool
     least_s: int
     bare: bool
 
@@ -166,7 +165,6 @@ def read_heard(request: Request, dialect: Dialect) -> Asked:
     if linked:
         ordinary += sound.seconds(b"", _LONGEST_FILE, worst=False)
         most += sound.seconds(b"", _LONGEST_FILE, worst=True)
-    by_tokens = _HEARD_BY_TOKENS.match(model) is not None
     text = sum(fields.size(key)[1] for key in ("prompt", "language"))
     return Asked(
         model,
@@ -177,7 +175,6 @@ def read_heard(request: Request, dialect: Dialect) -> Asked:
             ordinary,
             most,
             text,
-            by_tokens,
             dialect.least_seconds,
             fields.text("response_format") in _BARE,
         ),
@@ -189,7 +186,7 @@ def estimate_heard(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -
     call: HeardCall = asked.detail
     worst = mode == "worst"
     seconds = max(call.most_s if worst else call.ordinary_s, call.least_s)
-    if not call.by_tokens:
+    if not _HEARD_BY_TOKENS.match(asked.model):
         # Whole seconds, as whisper's are charged: https://platform.openai.com/docs/pricing.
         return Estimate(Units(milliseconds=1_000 * math.ceil(seconds), requests=1))
     rate = AUDIO_TOKENS_PER_SECOND_MOST if worst else AUDIO_TOKENS_PER_SECOND
@@ -205,7 +202,8 @@ def meter_heard(asked: Asked, head: AnswerHead) -> Meter:
     if call.bare and not asked.stream:
         # Plain text, which may begin like anything.
         return FixedMeter(())
-    reader = partial(_read_heard, call)
+    by_tokens = _HEARD_BY_TOKENS.match(asked.model) is not None
+    reader = partial(_read_heard, call, by_tokens)
     return Sniffed(
         asked.stream,
         head.get("content-type"),
@@ -215,11 +213,13 @@ def meter_heard(asked: Asked, head: AnswerHead) -> Meter:
     )
 
 
-def _read_heard(call: HeardCall, found: Members, before: tuple[Charge, ...]) -> tuple[Charge, ...]:
+def _read_heard(
+    call: HeardCall, by_tokens: bool, found: Members, before: tuple[Charge, ...]
+) -> tuple[Charge, ...]:
     """``usage.seconds`` is what is charged. An answer with a ``duration`` alone is charged for the
     whole seconds of it."""
     units = media_units(found.get("usage"))
-    if units is None and not call.by_tokens:
+    if units is None and not by_tokens:
         units = duration(found.get("duration"))
         if units is not None:
             units = units._replace(milliseconds=1_000 * -(-units.milliseconds // 1_000))

@@ -215,12 +215,13 @@ def _with_images(found: Hosted, body: Document, tool: Mapping[str, Any], model: 
     )
 
 
-def chat_search(model: str, options: object) -> str:
-    """The search that a chat completion is charged for, "" for none. Models of a search search the
+def chat_search(model: str, *, searches: bool) -> str:
+    """The search that a chat completion is charged for, "" for none. ``searches``: the request asks
+    for one. Models of a search search the
     web before each answer, and no count of it is in the answer:
     https://platform.openai.com/docs/guides/tools-web-search?api-mode=chat."""
     if _CHAT_PREVIEW.match(model):
         return WEB_SEARCH_PREVIEW
-    if _CHAT_SEARCH.match(model) or options is not None:
+    if _CHAT_SEARCH.match(model) or searches:
         return WEB_SEARCH
     return ""
