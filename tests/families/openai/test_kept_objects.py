@@ -215,6 +215,6 @@ def test_ids_in_a_path() -> None:
     assert match.groupdict() == {"object": "vs_1", "object2": "file-1"}
 
 
-@pytest.mark.parametrize("path", ["/v1/webhook_endpoints", "/v1/agents", "/v1/safety/alerts/a"])
+@pytest.mark.parametrize("path", ["/v1/agents", "/v1/agents/sessions/s", "/v1/safety/alerts/a"])
 def test_what_no_route_names_is_closed(path: str) -> None:
     assert OPENAI.operation("GET", path) is None

@@ -42,6 +42,8 @@ def _paths(family: Family, prefix: str) -> tuple[tuple[str, str], ...]:
         ),
         *(("GET", path) for path in ("models", "models/m", "files", "files/f", "batches/b")),
         ("DELETE", "files/f"),
+        ("POST", "realtime/client_secrets"),
+        ("PATCH", "organization/a/b/c/d/e/f/g/h"),
     ]
     every = dict.fromkeys(
         (method, f"{start}/{path}") for start in (prefix, "/v1") for method, path in below

@@ -2,6 +2,7 @@
 
 routes         the endpoints
 routes_more    those beside texts
+never_open     what gives a credential or administrates the account
 more_kinds     how those are read and metered
 images         images, made and edited
 audio          speech, and sound that is written down
