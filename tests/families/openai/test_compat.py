@@ -13,6 +13,7 @@ from tollhouse.families.base import AnswerHead, Asked, Dialect
 from tollhouse.families.openai import OPENAI
 from tollhouse.families.openai.meter import JsonMeter
 from tollhouse.families.openai.paid import paid_of
+from tollhouse.families.openai.responses_usage import ResponseTold
 from tollhouse.families.openai.usage import Told, usage_of
 from tollhouse.families.units import Charge, Units
 from tollhouse.providers import BUILT_IN
@@ -37,6 +38,19 @@ def streamed(*frames: dict[str, Any], edits: bool = False) -> tuple[tuple[Charge
     return meter.finish(), out
 
 
+def test_what_is_paid_stands_without_a_count() -> None:
+    """One request. Zeros of a server that does not count say nothing."""
+    paid = {"cost_in_usd_ticks": 50}
+    assert told(model="m", usage=paid) == (Charge("m", Units(requests=1), paid=5),)
+    assert told(model="m", usage={"cost_in_usd_ticks": 0}) == ()
+    zeros = {"prompt_tokens": 0, "completion_tokens": 0}
+    assert told(model="m", usage=zeros | paid)[0].paid == 5
+    assert told(model="m", usage=USAGE | paid) == (Charge("m", UNITS, paid=5),)
+    response = ResponseTold()
+    response.read({"model": "m", "usage": paid})
+    assert response.charges() == (Charge("m", Units(requests=1), paid=5),)
+
+
 @pytest.mark.parametrize(
     ("usage", "nano_usd"),
     [
@@ -55,6 +69,7 @@ def streamed(*frames: dict[str, Any], edits: bool = False) -> tuple[tuple[Charge
         ),
         # Nobody knows the other bill.
         ({"cost": 0.001, "is_byok": True, "cost_details": None}, None),
+        ({"cost": 0.001, "seconds": 9.2}, 1_000_000),
         # Some other server's word for something else.
         ({"cost": 0.001}, None),
         ({"cost": "0.001", "is_byok": False}, None),

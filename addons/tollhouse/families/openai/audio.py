@@ -7,8 +7,11 @@ tokens, which only a stream of events tells. ``whisper-1`` is charged by the sec
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -20,7 +23,7 @@ from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.text_tokens import BYTES_PER_TOKEN
 from tollhouse.families.openai import sound
 from tollhouse.families.openai.answers import EventsMeter, FixedMeter, Members, WholeMeter
-from tollhouse.families.openai.form_fields import form_fields, sent_headers
+from tollhouse.families.openai.form_fields import FormFields, form_fields, sent_headers
 from tollhouse.families.openai.media import (
     AUDIO_TOKENS_PER_SECOND,
     AUDIO_TOKENS_PER_SECOND_MOST,
@@ -45,7 +48,7 @@ _HEARD: Final = frozenset(
     {
         "file", "model", "prompt", "response_format", "stream", "language", "languages", "include",
         "temperature", "timestamp_granularities", "chunking_strategy", "keywords", "url",
-        "known_speaker_names", "known_speaker_references",
+        "known_speaker_names", "known_speaker_references", "input_audio",
     }
 )
 _LISTS: Final = frozenset(
@@ -150,21 +153,14 @@ class HeardCall:
 
 def read_heard(request: Request, dialect: Dialect) -> Asked:
     fields = form_fields(request, _HEARD, _LISTS, frozenset({"file"}))
-    if fields.form is None:
-        refuse("The body must be multipart/form-data.")
     model = fields.model()
-    files = [part for part in fields.files if part.base == "file"]
-    linked = bool(fields.text("url"))
-    if not files and not linked:
+    files = list(_files(fields))
+    if fields.text("url"):
+        files.append((b"", _LONGEST_FILE))
+    if not files:
         refuse('The body has no "file".')
-    ordinary = most = 0.0
-    for part in files:
-        head, length = fields.form.head(part, sound.HEAD), part.end - part.start
-        ordinary += sound.seconds(head, length, worst=False)
-        most += sound.seconds(head, length, worst=True)
-    if linked:
-        ordinary += sound.seconds(b"", _LONGEST_FILE, worst=False)
-        most += sound.seconds(b"", _LONGEST_FILE, worst=True)
+    ordinary = sum(sound.seconds(head, length, worst=False) for head, length in files)
+    most = sum(sound.seconds(head, length, worst=True) for head, length in files)
     text = sum(fields.size(key)[1] for key in ("prompt", "language"))
     return Asked(
         model,
@@ -180,6 +176,29 @@ def read_heard(request: Request, dialect: Dialect) -> Asked:
         ),
         document=fields,
     )
+
+
+def _files(fields: FormFields) -> Iterator[tuple[bytes, int]]:
+    """How each file begins, and its bytes. In JSON there may be one, in base64:
+    https://openrouter.ai/docs/guides/overview/multimodal/stt."""
+    if fields.form is not None:
+        for part in fields.files:
+            if part.base == "file":
+                yield fields.form.head(part, sound.HEAD), part.end - part.start
+        return
+    given = fields.tree.get("input_audio")
+    data = given.get("data") if isinstance(given, dict) else None
+    if not isinstance(data, str):
+        refuse(
+            'The body must be multipart/form-data with the sound as "file", or JSON with it in '
+            'base64 as "input_audio.data".'
+        )
+    long = fields.long.get(data)
+    text, length = (data, len(data)) if long is None else (long.head, long.bytes)
+    head = b""
+    with contextlib.suppress(ValueError):
+        head = base64.b64decode(text[: -(-sound.HEAD // 3) * 4])
+    yield head, length * 3 // 4
 
 
 def estimate_heard(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from tollhouse.families.openai.paid import paid_of
+from tollhouse.families.openai.paid import paid_alone, paid_of
 from tollhouse.families.openai.tools import (
     CODE_INTERPRETER,
     FILE_SEARCH,
@@ -123,7 +123,7 @@ class ResponseTold:
 
     def read(self, response: Mapping[str, Any]) -> None:
         """Takes a response, or those members of it that could be read."""
-        usage = usage_of(response.get("usage"))
+        usage = usage_of(response.get("usage")) or paid_alone(response.get("usage"))
         if usage is not None:
             self.usage, self._paid = usage, paid_of(response.get("usage"))
         self.id = id_of(response.get("id")) or self.id

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from tollhouse.families.openai.paid import paid_of
+from tollhouse.families.openai.paid import paid_alone, paid_of
 from tollhouse.families.units import Charge, Units
 
 
@@ -151,7 +151,7 @@ class Told:
             self.error = (str(error) if said else error_of(error)) or self.error
 
     def _read_usage(self, value: object) -> None:
-        usage = usage_of(value)
+        usage = usage_of(value) or paid_alone(value)
         if usage is not None:
             self.usage, self._paid = usage, paid_of(value)
             if isinstance(value, Mapping):
