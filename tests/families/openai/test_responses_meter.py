@@ -324,12 +324,12 @@ def test_tools_of_an_event_that_is_too_long_to_keep() -> None:
 
 @pytest.mark.parametrize("size", [7_001, 65_536, 10_000_000])
 def test_tools_of_a_plain_answer_that_is_too_long_to_keep(size: int) -> None:
-    """Are counted by their types, the opened pages too."""
+    """Are counted one by one, as those of a short answer."""
     image = {"id": "ig_1", "type": "image_generation_call", "result": "A" * 2_000_000}
     raw = json.dumps(response(output=[*ITEMS, image]), indent=2).encode()
     found = meter(PLAIN, tools=TOOLS)
     assert passed(found, raw, size) == raw
-    assert found.finish() == (CHARGE, Charge("web_search", Units(requests=3)), *USED[1:])
+    assert found.finish() == (CHARGE, *USED)
 
 
 def test_what_the_answer_says_of_tools_goes_first() -> None:
@@ -414,6 +414,29 @@ def test_containers_and_their_files_are_kept() -> None:
     for item in (shell, message):
         found.feed(event("response.output_item.done", item=item))
     assert found.created == ("cntr_2", "cfile_1", "cntr_1", "file-2")
+
+
+@pytest.mark.parametrize("size", [1_000, 65_536, 10_000_000])
+def test_items_of_a_plain_answer_that_is_too_long_to_keep(size: int) -> None:
+    """An opened page is no search, what only looks like a call is none, and each item is kept. So is one that is long itself."""
+    opened = [
+        {"id": f"ws_{kind}", "type": "web_search_call", "action": {"type": kind}}
+        for kind in ("search", "open_page", "find_in_page")
+    ]
+    drawn = {"id": "ig_1", "type": "image_generation_call", "result": "A" * 300_000}
+    call = {"action": {"type": "open_page"}, "type": "web_search_call", "output": [{"id": "x"}]}
+    function = {"type": "function", "name": "f", "parameters": {"a": [call] * 9}}
+    answer = response(
+        output=[drawn, *opened], tools=[function], metadata={"output": "[", "id": "y"}
+    )
+    found = meter(PLAIN)
+    data = json.dumps(answer).encode()
+    for at in range(0, len(data), size):
+        found.feed(data[at : at + size])
+    found.flush()
+    assert found.finish() == (CHARGE, Charge("web_search", Units(requests=1)))
+    items = ("ig_1", "ws_search", "ws_open_page", "ws_find_in_page")
+    assert set(found.created) == {"resp_1", *items}
 
 
 def test_a_background_stream_is_not_told_of_the_budget() -> None:

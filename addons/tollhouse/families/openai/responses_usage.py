@@ -182,10 +182,6 @@ class ResponseTold:
             self._made[made] = None
             self.created = tuple(self._made)
 
-    def saw_call(self, kind: str, number: int, container: str = "") -> None:
-        """Takes a use of a tool of which only the kind was read."""
-        self.read_item({"type": kind, "container_id": container}, number)
-
     def charges(self) -> tuple[Charge, ...]:
         """The model's own charge, then those of the tools. Nothing before there is a usage: tools
         alone would look like the whole bill. What the answer itself says is paid covers the tools."""
