@@ -312,6 +312,19 @@ def test_items_of_a_stream_count_once() -> None:
     assert found.finish() == (CHARGE, *USED)
 
 
+@pytest.mark.parametrize("indexed", [False, True])
+def test_calls_without_ids_are_counted_once(indexed: bool) -> None:
+    """Each by itself, and not again at the end, wherever it stands there."""
+    search = {"type": "web_search_call", "status": "completed"}
+    found = meter()
+    for index in (3, 7):
+        more = {"output_index": index} if indexed else {}
+        found.feed(event("response.output_item.done", item=search, **more))
+    found.feed(event("response.completed", response=response(output=[search, search])))
+    assert found.finish() == (CHARGE, Charge("web_search", Units(requests=2)))
+    assert charges(response(output=[search, search])) == found.finish()
+
+
 def test_tools_of_an_event_that_is_too_long_to_keep() -> None:
     """Were counted as they came."""
     found = meter(tools=TOOLS)

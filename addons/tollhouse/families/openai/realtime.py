@@ -25,7 +25,6 @@ from tollhouse.families.openai.responses_meter import DELTA, ENDS
 from tollhouse.families.openai.responses_usage import (
     HOSTED_CALLS,
     ResponseTold,
-    count,
     details,
     details_of,
     error_code,
@@ -209,7 +208,7 @@ class ResponsesSocketMeter(_Socket):
         if kind == "response.output_item.done":
             item = details_of(event.get("item"))
             if item.get("type") in (*HOSTED_CALLS, "image_generation_call"):
-                told.read_item(item, count(event.get("output_index")))
+                told.read_single(item)
             else:
                 told.note_item(item)
             self._note(told.created)

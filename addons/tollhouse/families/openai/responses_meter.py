@@ -308,8 +308,7 @@ class ResponseStreamMeter(_Told):
         if isinstance(response, dict):
             self._told.read(response)
         if kind == "response.output_item.done":
-            number = event.get("output_index")
-            self._told.read_item(event.get("item"), number if isinstance(number, int) else 0)
+            self._told.read_single(event.get("item"))
         elif kind == "response.output_item.added":
             self._told.note_item(event.get("item"))
         elif kind == "error":

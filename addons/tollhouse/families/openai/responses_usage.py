@@ -112,6 +112,7 @@ class ResponseTold:
         self.status = ""
         self._tools = tools
         self._kept = kept
+        self._singly = 0
         self._made: dict[str, None] = {}
         self._model = ""
         self._tier = ""
@@ -138,9 +139,16 @@ class ResponseTold:
         self.error = error_code(response.get("error")) or self.error
         self._read_tools(response.get("tool_usage"))
         for number, item in enumerate(_listed(response.get("output"))):
-            self.read_item(item, number)
+            # An item without an id can't be known again.
+            if not self._singly or id_of(details_of(item).get("id")):
+                self.read_item(item, number)
 
-    def read_item(self, item: object, number: int = 0) -> None:
+    def read_single(self, item: object) -> None:
+        """Takes an item that comes by itself, before the response that has them all."""
+        self._singly += 1
+        self.read_item(item, self._singly)
+
+    def read_item(self, item: object, number: int) -> None:
         """Takes an item of the output, ``number`` in its order."""
         if not isinstance(item, Mapping):
             return
