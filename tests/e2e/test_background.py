@@ -41,9 +41,9 @@ COST = Decimal("0.003")
 """1,000 tokens in and 50 out."""
 
 
-def state(status: str, usage: dict[str, Any] | None = None) -> Behaviour:
+def state(status: str, usage: dict[str, Any] | None = None, **more: Any) -> Behaviour:
     """The response as the provider shows it."""
-    body = json.dumps({**QUEUED, "status": status, "usage": usage}).encode()
+    body = json.dumps({**QUEUED, "status": status, "usage": usage, **more}).encode()
     return reply(200, body, [("content-type", "application/json")])
 
 
@@ -187,6 +187,46 @@ def test_another_tenant_asks(tmp_path: Path) -> None:
             assert len(inside.standin.snapshot()) == 1
             assert own.responses.retrieve(ID).status == "completed"
             assert money(inside) == (COST, 0)
+
+
+def test_what_it_has_made_is_its_tenants(tmp_path: Path) -> None:
+    """An item of a response, and the file of a batch: both are there only when an answer shows them later."""
+    settings = {
+        "providers.openai": {"allow": ["POST /v1/batches"], "job_hold_usd": 2},
+        "projects.birch_1": {"tenant": "birch", "limits": ["10 usd/day"]},
+    }
+    item = {"type": "message", "id": "msg_1", "role": "assistant", "content": []}
+    input_file = {"id": "file-1", "object": "file"}
+    json_type = [("content-type", "application/json")]
+    with open_inside(tmp_path, settings) as inside:
+        perform = inside.gateway.operations.perform
+        token = str(inside.do(perform("token_create", {"projects": ["birch_1"]}))["token"])
+        with sdk(inside) as own, sdk(inside, "birch_1", token) as other:
+            inside.standin.script(
+                *(state("queued"), state("completed", USAGE, output=[item])),
+                *(state("completed", USAGE), state("completed", USAGE)),
+                reply(200, json.dumps(input_file).encode(), json_type),
+                *(batch("validating"), batch("completed", output_file_id="file-2")),
+                reply(200, b"{}", json_type),
+            )
+            own.responses.create(**ASKED, background=True)
+            own.responses.retrieve(ID)
+            named: Any = {**ASKED, "input": [{"type": "item_reference", "id": "msg_1"}]}
+            with pytest.raises(openai.PermissionDeniedError) as refused:
+                other.responses.create(**named)
+            assert refused.value.code == "object_not_yours"
+            for _ in range(2):
+                assert own.responses.create(**named).status == "completed"
+            own.files.create(file=b"{}", purpose="batch")
+            made = own.batches.create(
+                completion_window="24h", endpoint="/v1/responses", input_file_id="file-1"
+            )
+            with pytest.raises(openai.PermissionDeniedError):
+                own.files.content("file-2")
+            assert own.batches.retrieve(made.id).output_file_id == "file-2"
+            assert own.files.content("file-2").read() == b"{}"
+            with pytest.raises(openai.PermissionDeniedError):
+                other.files.content("file-2")
 
 
 def test_a_gateway_takes_over(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ elsewhere. ``mints``: it makes a credential or a session that would go around th
 ``account``: it administrates the account. The last two are refused always."""
 Objects = Literal["", "makes", "lists", "deletes"]
 """What a request does with objects that the provider keeps, beside using them. ``makes``: the answer
-has the id of a new one. ``lists``: the answer shows those of everybody who has the key."""
+has the id of a new one, or of what has come of an earlier request. ``lists``: the answer
+shows those of everybody who has the key."""
 Mode = Literal["typical", "worst"]
 """``worst`` is the most that a call can use; ``typical`` is the likely most."""
 
@@ -98,6 +99,9 @@ class Request(NamedTuple):
     """b"" where the operation reads none."""
     query: str = ""
     host: str = ""
+    model: str = ""
+    """The model that the path names, and that counts whatever the body says. The family itself sets
+    it, for readers that its paths share with others."""
 
 
 class Asked(NamedTuple):

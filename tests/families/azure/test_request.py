@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from tests.families.samples.forms import FORM, form
 
+from tollhouse.admit.reading import by_model
 from tollhouse.denial import Refused
 from tollhouse.families.azure import AZURE
-from tollhouse.families.base import Asked, Dialect, Request
+from tollhouse.families.base import AnswerHead, Asked, Dialect, Headers, Limits, Request
+from tollhouse.families.units import Charge, Units
 
 CHAT = "/openai/deployments/my-deployment/chat/completions"
 V1 = "/openai/v1/chat/completions"
@@ -15,10 +18,10 @@ NAMED = b'{"model":"other","messages":[]}'
 STREAM = b'{"model":"m","messages":[],"stream":true}'
 
 
-def read(path: str, body: bytes, query: str = "") -> Asked:
+def read(path: str, body: bytes, query: str = "", headers: Headers = ()) -> Asked:
     operation = AZURE.operation("POST", path)
     assert operation is not None
-    return AZURE.read(Request(operation, path, (), body, query), Dialect("on_request"))
+    return AZURE.read(Request(operation, path, headers, body, query), Dialect("on_request"))
 
 
 @pytest.mark.parametrize(
@@ -35,6 +38,66 @@ def read(path: str, body: bytes, query: str = "") -> Asked:
 def test_the_deployment_is_the_model(path: str, body: bytes, model: str) -> None:
     """The path's, whatever the body says; at the v1 path the body's."""
     assert read(path, body).model == model
+
+
+SPEECH = "/openai/deployments/%s/audio/speech"
+HEARD = "/openai/deployments/%s/audio/transcriptions"
+IMAGES = "/openai/deployments/%s/images/generations"
+SAID = b'{"model":"%s","input":"Say hello.","voice":"alloy"}'
+DRAWN = b'{"model":"%s","prompt":"p"}'
+SOUND = form(("model", b"whisper-1"), ("file", b"x" * 4_000, "a.mp3"))
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "model", "unit"),
+    [
+        (SPEECH % "voice", SAID % b"gpt-4o-mini-tts", "tts-1", "characters"),
+        (SPEECH % "tts-1", SAID % b"tts-1", "gpt-4o-mini-tts", "input"),
+        ("/openai/v1/audio/speech", SAID % b"voice", "gpt-4o-mini-tts", "input"),
+        (IMAGES % "pictures", DRAWN % b"gpt-image-1", "dall-e-3", "images"),
+        (IMAGES % "pictures", DRAWN % b"dall-e-3", "gpt-image-1", "input"),
+        ("/openai/v1/images/generations", DRAWN % b"pictures", "gpt-image-1", "input"),
+        (HEARD % "ears", SOUND, "gpt-4o-transcribe", "input_audio"),
+        (HEARD % "gpt-4o-transcribe", SOUND, "whisper-1", "milliseconds"),
+    ],
+)
+def test_the_unit_is_that_of_the_model_behind_the_name(
+    path: str, body: bytes, model: str, unit: str
+) -> None:
+    """As the provider's entry says it; neither the deployment's name nor the body's model decides."""
+    asked = read(path, body, headers=FORM if body is SOUND else ())
+    called = asked.model
+    mapped = by_model(asked, {called: model})
+    assert (mapped.model, mapped.deployment) == (model, called)
+    units = AZURE.estimate(mapped, "typical", Limits(60_000, 4_000), Dialect()).units
+    assert getattr(units, unit) > 0
+    by_tokens = unit.startswith("input")
+    assert (units.input > 0) is by_tokens
+    answer = b'{"data":[{}],"duration":2.5}'
+    meter = AZURE.meter(mapped, AnswerHead(200, (("content-type", "application/json"),)))
+    meter.feed(answer)
+    meter.flush()
+    counted = [getattr(charge.units, unit) for charge in meter.finish()]
+    assert counted == ([] if by_tokens else [max(counted)])
+
+
+def test_a_search_is_that_of_the_model_behind_the_name() -> None:
+    """A model of a search searches, whatever its deployment is called."""
+    asked = by_model(read(CHAT, BODY), {"my-deployment": "gpt-4o-search-preview"})
+    beside = AZURE.estimate(asked, "typical", Limits(9, 9), Dialect()).beside
+    assert beside == (Charge("web_search_preview", Units(requests=1)),)
+
+
+def test_a_form_without_a_model() -> None:
+    """As OpenAI's SDK for Azure may send it: the path names the deployment."""
+    body = form(("file", b"x" * 4_000, "a.mp3"))
+    assert read(HEARD % "ears", body, headers=FORM).model == "ears"
+    with pytest.raises(Refused):
+        read("/openai/v1/audio/transcriptions", body, headers=FORM)
+    image = form(("prompt", b"p"), ("image", b"x", "a.png"))
+    path = "/openai/deployments/pictures/images/edits"
+    asked = read(path, image, headers=FORM)
+    assert (asked.model, AZURE.sent_headers(FORM, asked)) == ("pictures", FORM)
 
 
 def test_a_body_without_a_model_is_sent_as_it_came() -> None:

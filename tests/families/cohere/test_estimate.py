@@ -60,6 +60,13 @@ def test_v1_without_a_model() -> None:
         read("/v2/embed", {"texts": []})
 
 
+def test_a_conversation_of_v1_is_an_object() -> None:
+    """The caller chooses its id, so that no answer makes one, and under a shared key none is anybody's."""
+    body = {"message": "Hi", "conversation_id": "conv-1", "connectors": [{"id": "mine"}]}
+    assert read("/v1/chat", body).objects == ("conv-1", "mine")
+    assert read("/v1/chat", {"message": "Hi", "conversation_id": None}).objects == ()
+
+
 def test_connectors_of_v1() -> None:
     """They search, and what they find is input."""
     connectors = [{"id": "web-search"}, {"id": "mine"}]

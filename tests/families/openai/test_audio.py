@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -199,3 +200,33 @@ def test_a_stream_of_speech() -> None:
 def test_speech_that_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(Refused):
         spoken(**fields)
+
+
+def heard_as_json(**fields: Any) -> Asked:
+    operation = OPENAI.operation("POST", "/v1/audio/transcriptions")
+    assert operation is not None
+    body = json.dumps({"model": "openai/whisper-1", **fields}).encode()
+    return OPENAI.read(Request(operation, "/v1/audio/transcriptions", (), body), PLAIN)
+
+
+def test_sound_in_json() -> None:
+    """OpenRouter's form of a transcription: the seconds are those of the file in it."""
+    for file, seconds in ((wav(3.5), 4), (wav(0.01), 1), (MP3, 3)):
+        data = base64.b64encode(file).decode()
+        call = heard_as_json(input_audio={"data": data, "format": "wav"}, language="en")
+        assert held(call).milliseconds == 1_000 * seconds
+    json_type = (("content-type", "application/json"),)
+    assert OPENAI.sent_headers((), call) == json_type
+    answer = b'{"text":"Paid.","usage":{"seconds":9.2,"cost":0.000508}}'
+    paid = Charge("", Units(milliseconds=9_200, requests=1), paid=508_000)
+    assert charges(call, answer) == (paid,)
+    alone = Charge("", Units(requests=1), paid=508_000)
+    assert charges(call, b'{"text":"Paid.","usage":{"cost":0.000508,"is_byok":false}}') == (alone,)
+
+
+@pytest.mark.parametrize("fields", [{}, {"input_audio": "x"}, {"input_audio": {"data": 7}}])
+def test_json_without_sound(fields: dict[str, Any]) -> None:
+    """What is to be done is said."""
+    with pytest.raises(Refused) as refused:
+        heard_as_json(**fields)
+    assert "input_audio.data" in refused.value.denial.why

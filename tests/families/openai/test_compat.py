@@ -13,6 +13,7 @@ from tollhouse.families.base import AnswerHead, Asked, Dialect
 from tollhouse.families.openai import OPENAI
 from tollhouse.families.openai.meter import JsonMeter
 from tollhouse.families.openai.paid import paid_of
+from tollhouse.families.openai.responses_usage import ResponseTold
 from tollhouse.families.openai.usage import Told, usage_of
 from tollhouse.families.units import Charge, Units
 from tollhouse.providers import BUILT_IN
@@ -37,6 +38,19 @@ def streamed(*frames: dict[str, Any], edits: bool = False) -> tuple[tuple[Charge
     return meter.finish(), out
 
 
+def test_what_is_paid_stands_without_a_count() -> None:
+    """One request. Zeros of a server that does not count say nothing."""
+    paid = {"cost_in_usd_ticks": 50}
+    assert told(model="m", usage=paid) == (Charge("m", Units(requests=1), paid=5),)
+    assert told(model="m", usage={"cost_in_usd_ticks": 0}) == ()
+    zeros = {"prompt_tokens": 0, "completion_tokens": 0}
+    assert told(model="m", usage=zeros | paid)[0].paid == 5
+    assert told(model="m", usage=USAGE | paid) == (Charge("m", UNITS, paid=5),)
+    response = ResponseTold()
+    response.read({"model": "m", "usage": paid})
+    assert response.charges() == (Charge("m", Units(requests=1), paid=5),)
+
+
 @pytest.mark.parametrize(
     ("usage", "nano_usd"),
     [
@@ -55,6 +69,7 @@ def streamed(*frames: dict[str, Any], edits: bool = False) -> tuple[tuple[Charge
         ),
         # Nobody knows the other bill.
         ({"cost": 0.001, "is_byok": True, "cost_details": None}, None),
+        ({"cost": 0.001, "seconds": 9.2}, 1_000_000),
         # Some other server's word for something else.
         ({"cost": 0.001}, None),
         ({"cost": "0.001", "is_byok": False}, None),
@@ -258,8 +273,8 @@ def test_servers_of_ones_own_are_configuration(name: str, tmp_path: Any) -> None
         ("deepseek", "/chat/completions", "/anthropic/v1/messages"),
         ("deepseek", "/beta/chat/completions", "/beta/v1/chat/completions"),
         ("xai", "/v1/images/generations", "/v1/audio/speech"),
-        ("openrouter", "/api/v1/chat/completions", "/api/v1/keys"),
-        ("openrouter", "/api/v1/embeddings", "/api/v1/auth/keys"),
+        ("openrouter", "/api/v1/chat/completions", "/api/v1/files"),
+        ("openrouter", "/api/v1/embeddings", "/v1/embeddings"),
         ("together", "/v1/audio/transcriptions", "/v1/queue/submit"),
         ("fireworks", "/inference/v1/embeddings", "/v1/embeddings"),
         ("perplexity", "/chat/completions", "/v1/files"),

@@ -45,6 +45,14 @@ def test_images() -> None:
     assert held(call, "worst").input == 60_000
 
 
+def test_a_kept_image() -> None:
+    """It is an object that the provider keeps, and an image that nobody has seen."""
+    content = [{"type": "input_image", "file_id": "file-1"}]
+    call, size = asked(input=[{"role": "user", "content": content}], questions=[QUESTION])
+    assert call.objects == ("file-1",)
+    assert held(call, "typical").input == -(-size // 4) + 48_169
+
+
 @pytest.mark.parametrize("fields", [{"model": None}, {"Input": "x"}, {"stream": "yes"}])
 def test_what_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(Refused):

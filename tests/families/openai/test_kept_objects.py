@@ -52,6 +52,25 @@ def read(path: str, body: bytes, headers: Headers = JSON) -> Asked:
         ("/v1/uploads/upload_1/complete", {"part_ids": ["part_1", "part_2"]}, ("part_1", "part_2")),
         ("/v1/containers", {"file_ids": [{"id": "x", "other": "y"}]}, ("x",)),
         ("/v1/vector_stores", {"metadata": {"file_id": None}}, ()),
+        ("/v1/videos/edits", {"video": {"id": "video_1"}, "prompt": "p"}, ("video_1",)),
+        ("/v1/videos", {"input_reference": {"file_id": "file-1"}}, ("file-1",)),
+        (
+            "/v1/evals/eval_1/runs",
+            {"data_source": {"type": "jsonl", "source": {"type": "file_id", "id": "file-1"}}},
+            ("file-1",),
+        ),
+        (
+            "/v1/evals/eval_1/runs",
+            {
+                "data_source": {
+                    "source": {
+                        "type": "file_content",
+                        "content": [{"item": {"id": "a", "source": "b", "video": "c"}}],
+                    }
+                }
+            },
+            (),
+        ),
     ],
 )
 def test_ids_in_a_body(path: str, body: dict[str, Any], objects: tuple[str, ...]) -> None:
@@ -63,6 +82,11 @@ def test_ids_in_a_form() -> None:
     assert read("/v1/files", form(("file", b"file_id", "a")), FORM).objects == ()
     found = read("/v1/containers/c_1/files", form(("file_id", b"file-1")), FORM)
     assert found.objects == ("file-1",)
+    video = form(("video[id]", b"video_1"), ("input_reference[file_id]", b"file-1"))
+    assert read("/v1/videos/edits", video, FORM).objects == ("video_1", "file-1")
+    assert read("/v1/videos/edits", form(("video", b"\0\1", "a.mp4")), FORM).objects == ()
+    listed = form(("file_ids[]", b"file-1"), ("file_ids[]", b"file-2"))
+    assert read("/v1/vector_stores", listed, FORM).objects == ("file-1", "file-2")
 
 
 def test_bodies_are_sent_as_they_are_read() -> None:
@@ -89,6 +113,15 @@ def test_a_body_that_is_none(body: bytes) -> None:
         (b'{"id":"file-1","object":"file"}', ("file-1",)),
         (b'\n {"object":"upload","file":{"id":"file-1"},"id":"upload_1"}', ("upload_1", "file-1")),
         (b'{"data":[{"id":"x"}],"metadata":{"id":"y"}}', ()),
+        (
+            b'{"id":"batch_1","output_file_id":"file-2","error_file_id":null,"input_file_id":"f"}',
+            ("batch_1", "file-2"),
+        ),
+        (b'{"id":"run_1","object":"thread.run","thread_id":"thread_1"}', ("run_1", "thread_1")),
+        (
+            b'{"id":"ftjob-1","result_files":["file-3",{},"file-4"]}',
+            ("ftjob-1", "file-3", "file-4"),
+        ),
         (b'{"id":7}', ()),
         (b'{"id":""}', ()),
         (b'{"id":"%b"}' % (b"x" * 257), ()),
@@ -99,7 +132,7 @@ def test_a_body_that_is_none(body: bytes) -> None:
     ],
 )
 def test_ids_in_an_answer(answer: bytes, created: tuple[str, ...]) -> None:
-    """The outermost one, as soon as it has come; of an upload that is complete its file's too."""
+    """The outermost one, as soon as it has come; and those of what came into being with it."""
     meter = OPENAI.meter(read("/v1/files", b""), AnswerHead(200, JSON))
     for at in range(len(answer)):
         assert meter.feed(answer[at : at + 1]) == answer[at : at + 1]
@@ -142,6 +175,10 @@ def test_a_container_costs_by_its_memory() -> None:
         ("POST", "/v1/vector_stores/vs_1/search", "file_search", "metered", ""),
         ("POST", "/v1/batches", "batches", "job", "makes"),
         ("GET", "/v1/batches", "objects", "free", "lists"),
+        # Their answers name the files that the job has made.
+        ("GET", "/v1/batches/batch_1", "objects", "free", "makes"),
+        ("POST", "/v1/batches/batch_1/cancel", "objects", "free", "makes"),
+        ("GET", "/v1/fine_tuning/jobs/ftjob-1", "objects", "free", "makes"),
         ("POST", "/v1/videos/video_1/remix", "jobs", "job", "makes"),
         ("POST", "/v1/evals/eval_1/runs", "jobs", "job", "makes"),
         ("POST", "/v1/realtime/client_secrets", "sessions", "mints", ""),
@@ -178,6 +215,6 @@ def test_ids_in_a_path() -> None:
     assert match.groupdict() == {"object": "vs_1", "object2": "file-1"}
 
 
-@pytest.mark.parametrize("path", ["/v1/webhook_endpoints", "/v1/agents", "/v1/safety/alerts/a"])
+@pytest.mark.parametrize("path", ["/v1/agents", "/v1/agents/sessions/s", "/v1/safety/alerts/a"])
 def test_what_no_route_names_is_closed(path: str) -> None:
     assert OPENAI.operation("GET", path) is None

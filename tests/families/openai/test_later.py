@@ -292,6 +292,8 @@ def test_a_batch() -> None:
     over = late("batch", BATCH | {"status": "expired", "usage": USAGE, "request_counts": counts})
     assert (over.ended, over.error) == (True, "")
     assert over.finish() == (Charge("", UNITS, "batch", calls=3),)
+    files = BATCH | {"status": "completed", "output_file_id": "file-2", "error_file_id": "file-3"}
+    assert late("batch", files).created == ("batch_1", "file-2", "file-3")
     named = BATCH | {"status": "completed", "usage": USAGE, "model": "gpt-4o"}
     assert late("batch", named).finish() == (Charge("gpt-4o", UNITS, "batch"),)
 
@@ -309,3 +311,30 @@ def test_a_batch_without_usage(answer: dict[str, Any], error: str) -> None:
     """Only one in which nothing was done is known to cost nothing."""
     over = late("batch", BATCH | answer)
     assert (over.ended, over.error, over.finish()) == (True, error, ())
+
+
+ITEM = {"id": "ci_1", "type": "code_interpreter_call", "container_id": "cntr_1"}
+CITED = {"type": "container_file_citation", "container_id": "cntr_1", "file_id": "cfile_1"}
+SAID = {
+    "id": "msg_1",
+    "type": "message",
+    "content": [{"type": "output_text", "text": "Here.", "annotations": [CITED, 7]}],
+}
+
+
+def test_what_has_come_of_a_response_is_shown() -> None:
+    """Its items, the containers that it used, and the files that it made in them; it costs nothing anew."""
+    over = RESPONSE | {"status": "failed", "usage": USAGE, "output": [ITEM, SAID]}
+    over["error"] = {"code": "server_error", "message": "m"}
+    made = ("resp_1", "ci_1", "cntr_1", "msg_1", "cfile_1")
+    assert late("", over).created == made
+    operation = OPENAI.operation("GET", "/v1/responses/resp_1")
+    assert operation is not None
+    assert (operation.objects, operation.shows_usage) == ("makes", True)
+    nothing_asked = Asked(kind=operation.kind)
+    shown = fed(OPENAI.meter(nothing_asked, HEAD), over)
+    assert (shown.created, shown.finish(), shown.error, later(shown)) == (made, (), "", None)
+    event = json.dumps({"type": "response.completed", "response": over}).encode()
+    events = AnswerHead(200, [("content-type", "text/event-stream")])
+    shown = fed(OPENAI.meter(nothing_asked, events), b"data: " + event + b"\n\n")
+    assert (shown.created, shown.finish()) == (made, ())

@@ -497,3 +497,21 @@ def test_counts_that_do_not_come_to_their_total(total: int | None, uneven: bool)
     meter.feed(json.dumps({"model": "m", "usage": {**_COUNTS, "total_tokens": total}}).encode())
     meter.flush()
     assert meter.finish() == (Charge("m", _USAGE, uneven=uneven),)
+
+
+@pytest.mark.parametrize("size", [1, 40, 10_000])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_sound_of_an_answer_is_kept(streamed: bool, size: int) -> None:
+    """Its id, where sound was asked for: a later request may name it."""
+    sound = {"id": "audio_1", "data": "A" * 400, "transcript": '"audio":{"id":"audio_2"'}
+    answer = {"model": "m", "choices": [{"message": {"audio": sound}}], "usage": _COUNTS}
+    if streamed:
+        answer["choices"] = [{"delta": {"audio": sound}}]
+    data = json.dumps(answer).encode()
+    data = b"data: " + data + b"\n\n" if streamed else data
+    for asks, created in ((frozenset({"output_audio"}), ("audio_1",)), (frozenset(), ())):
+        meter = meter_of(Asked(stream=streamed, asks=asks, choices=2), AnswerHead(200, ()))
+        for at in range(0, len(data), size):
+            assert meter.feed(data[at : at + size]) == data[at : at + size]
+        meter.flush()
+        assert (meter.created, meter.finish()[0].units) == (created, _USAGE)

@@ -229,8 +229,24 @@ def test_responses_of_a_socket_are_summed() -> None:
         Charge("gpt-5-2025-08-07", Units(*(3 * one for one in COUNTED)), "default"),
         Charge("web_search", Units(requests=1)),
     )
-    assert meter.created == ("resp_a", "resp_b", "resp_c")
+    assert meter.created == ("resp_a", "resp_b", "ws_1", "resp_c")
     assert not meter.done
+
+
+def test_what_was_paid_is_summed_by_itself() -> None:
+    """It covers the tools. An answer that says no cost is priced by its units."""
+    meter = ResponsesSocketMeter(Hosted(search="web_search"))
+    item = {"id": "ws_1", "type": "web_search_call", "action": {"type": "search"}}
+    meter.feed(message(type="response.output_item.done", output_index=0, item=item))
+    paid = USAGE | {"cost_in_usd_ticks": 50}
+    for name in ("resp_a", "resp_b"):
+        meter.feed(message(type="response.completed", response=response(name, paid)))
+    meter.feed(completed("resp_c"))
+    model, tier = "gpt-5-2025-08-07", "default"
+    assert meter.finish() == (
+        Charge(model, Units(*(2 * one for one in COUNTED)), tier, paid=10),
+        Charge(model, COUNTED, tier),
+    )
 
 
 def test_errors_of_a_socket() -> None:

@@ -126,6 +126,20 @@ def test_audio_is_noticed(more: dict[str, Any], asks: set[str]):
     assert asked.may == {"input_audio", "output_audio", "cached_audio"}
 
 
+def test_objects_that_the_messages_name():
+    """Files, and the sound of an earlier answer, each once."""
+    file = {"type": "file", "file": {"file_id": "file-1"}}
+    messages = [
+        {"role": "user", "content": [file, file, {"type": "text", "text": "file_id"}]},
+        {"role": "assistant", "audio": {"id": "audio_1"}},
+        {"role": "assistant", "audio": {"id": 7}, "content": "file-2"},
+        7,
+    ]
+    tools = [{"type": "function", "function": {"parameters": {"file_id": "no id"}}}]
+    assert _read(_chat(messages=messages, tools=tools)).objects == ("file-1", "audio_1")
+    assert _read(_chat(messages=5)).objects == ()
+
+
 def test_text_and_images_have_no_audio():
     """A model for audio takes text at the rate of text."""
     parts = [

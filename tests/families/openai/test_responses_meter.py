@@ -312,6 +312,19 @@ def test_items_of_a_stream_count_once() -> None:
     assert found.finish() == (CHARGE, *USED)
 
 
+@pytest.mark.parametrize("indexed", [False, True])
+def test_calls_without_ids_are_counted_once(indexed: bool) -> None:
+    """Each by itself, and not again at the end, wherever it stands there."""
+    search = {"type": "web_search_call", "status": "completed"}
+    found = meter()
+    for index in (3, 7):
+        more = {"output_index": index} if indexed else {}
+        found.feed(event("response.output_item.done", item=search, **more))
+    found.feed(event("response.completed", response=response(output=[search, search])))
+    assert found.finish() == (CHARGE, Charge("web_search", Units(requests=2)))
+    assert charges(response(output=[search, search])) == found.finish()
+
+
 def test_tools_of_an_event_that_is_too_long_to_keep() -> None:
     """Were counted as they came."""
     found = meter(tools=TOOLS)
@@ -324,12 +337,12 @@ def test_tools_of_an_event_that_is_too_long_to_keep() -> None:
 
 @pytest.mark.parametrize("size", [7_001, 65_536, 10_000_000])
 def test_tools_of_a_plain_answer_that_is_too_long_to_keep(size: int) -> None:
-    """Are counted by their types, the opened pages too."""
+    """Are counted one by one, as those of a short answer."""
     image = {"id": "ig_1", "type": "image_generation_call", "result": "A" * 2_000_000}
     raw = json.dumps(response(output=[*ITEMS, image]), indent=2).encode()
     found = meter(PLAIN, tools=TOOLS)
     assert passed(found, raw, size) == raw
-    assert found.finish() == (CHARGE, Charge("web_search", Units(requests=3)), *USED[1:])
+    assert found.finish() == (CHARGE, *USED)
 
 
 def test_what_the_answer_says_of_tools_goes_first() -> None:
@@ -382,6 +395,61 @@ def test_what_is_kept_afterwards() -> None:
         found = meter(**more)
         found.feed(event("response.created", response=response(usage=None)))
         assert found.created == created
+
+
+def test_items_are_kept_with_their_response() -> None:
+    """Each as soon as it has begun, and those of the end that never came by themselves."""
+    for more, made in (({}, ("resp_1", "rs_1", "msg_1", "ig_1")), ({"store": False}, ())):
+        found = meter(**more)
+        found.feed(event("response.created", response=response(usage=None)))
+        for item in ({"id": "rs_1", "type": "reasoning"}, {"id": "msg_1", "type": "message"}):
+            found.feed(event("response.output_item.added", item=item))
+        assert found.created == made[:3]
+        items = [{"id": "msg_1", "type": "message"}, {"id": "ig_1"}, {"id": 7}, 7]
+        found.feed(event("response.completed", response=response(output=items)))
+        assert found.created == made
+    whole = meter(PLAIN)
+    whole.feed(json.dumps(response(output=[{"id": f"i{n}"} for n in range(2_000)])).encode())
+    whole.flush()
+    assert len(whole.created) == 1_000
+
+
+def test_containers_and_their_files_are_kept() -> None:
+    """Also of a response that is not: a container lives on by itself. No other citation names a new file."""
+    found = meter(store=False)
+    shell = {"type": "shell_call", "id": "sh_1", "environment": {"container_id": "cntr_2"}}
+    said = [
+        {"type": "container_file_citation", "container_id": "cntr_1", "file_id": "cfile_1"},
+        {"type": "file_citation", "file_id": "file-1"},
+        {"type": "file_path", "file_id": "file-2"},
+    ]
+    message = {"id": "msg_1", "type": "message", "content": [{"annotations": said}, 7]}
+    for item in (shell, message):
+        found.feed(event("response.output_item.done", item=item))
+    assert found.created == ("cntr_2", "cfile_1", "cntr_1", "file-2")
+
+
+@pytest.mark.parametrize("size", [1_000, 65_536, 10_000_000])
+def test_items_of_a_plain_answer_that_is_too_long_to_keep(size: int) -> None:
+    """An opened page is no search, what only looks like a call is none, and each item is kept. So is one that is long itself."""
+    opened = [
+        {"id": f"ws_{kind}", "type": "web_search_call", "action": {"type": kind}}
+        for kind in ("search", "open_page", "find_in_page")
+    ]
+    drawn = {"id": "ig_1", "type": "image_generation_call", "result": "A" * 300_000}
+    call = {"action": {"type": "open_page"}, "type": "web_search_call", "output": [{"id": "x"}]}
+    function = {"type": "function", "name": "f", "parameters": {"a": [call] * 9}}
+    answer = response(
+        output=[drawn, *opened], tools=[function], metadata={"output": "[", "id": "y"}
+    )
+    found = meter(PLAIN)
+    data = json.dumps(answer).encode()
+    for at in range(0, len(data), size):
+        found.feed(data[at : at + size])
+    found.flush()
+    assert found.finish() == (CHARGE, Charge("web_search", Units(requests=1)))
+    items = ("ig_1", "ws_search", "ws_open_page", "ws_find_in_page")
+    assert set(found.created) == {"resp_1", *items}
 
 
 def test_a_background_stream_is_not_told_of_the_budget() -> None:

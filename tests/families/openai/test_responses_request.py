@@ -103,6 +103,31 @@ def test_objects_that_the_body_names() -> None:
     assert asked(conversation={"id": "conv_1"}).objects == ("conv_1",)
 
 
+@pytest.mark.parametrize(
+    ("item", "kept"),
+    [
+        ({"type": "item_reference", "id": "msg_1"}, True),
+        ({"id": "msg_1"}, True),
+        ({"id": "msg_1", "type": None}, True),
+        ({"type": "image_generation_call", "id": "ig_1"}, True),
+        ({"type": "image_generation_call", "id": "ig_1", "status": "completed"}, True),
+        ({"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text"}]}, True),
+        ({"type": "compaction", "id": "cmp_1"}, True),
+        ({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"}, False),
+        ({"type": "image_generation_call", "id": "ig_1", "result": "x"}, False),
+        ({"type": "message", "id": "msg_1", "role": "user", "content": "hi"}, False),
+        ({"id": "msg_1", "role": "user", "content": "hi"}, False),
+        ({"type": "item_reference", "id": 7}, False),
+        ("msg_1", False),
+    ],
+)
+def test_items_that_the_provider_keeps(item: Any, kept: bool) -> None:
+    """A reference, and an item that the request names without what is in it."""
+    named = (item["id"],) if kept else ()
+    assert asked(input=[item]).objects == named
+    assert read({"items": [item]}, routes.CONVERSATION_CHANGE).objects == named
+
+
 def test_ids_of_objects_in_paths() -> None:
     """They are groups of the routes' patterns."""
     named = {

@@ -27,12 +27,16 @@ _COUNTS = (
 )
 
 
-def at_azure(path: str) -> str:
+_DEPLOYMENTS = {"search": "gpt-4o-search-preview"}
+"""The deployments whose name says what their model is. The body's model counts for nothing."""
+
+
+def at_azure(path: str, deployment: str = "d-1") -> str:
     """OpenAI's path, as one of a deployment if it can be one."""
     name = path.removeprefix("/v1/")
     # The endpoints of images have one route.
     of_deployment = name in (*OF_DEPLOYMENT, "images/variations")
-    return f"/openai/deployments/d-1/{name}" if of_deployment else f"/openai/{name}"
+    return f"/openai/deployments/{deployment}/{name}" if of_deployment else f"/openai/{name}"
 
 
 def at_foundry(path: str) -> bool:
@@ -73,7 +77,9 @@ SAMPLES = (
             stream("counts beside an empty delta", '[{"index":0,"delta":{}}]', _CHAT),
             *(
                 replace(
-                    exchange, name=f"{exchange.name} of a deployment", path=at_azure(exchange.path)
+                    exchange,
+                    name=f"{exchange.name} of a deployment",
+                    path=at_azure(exchange.path, _DEPLOYMENTS.get(exchange.name, "d-1")),
                 )
                 for exchange in _OF_OPENAI.exchanges
             ),

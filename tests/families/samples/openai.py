@@ -297,7 +297,7 @@ SAMPLES = (
                 _ASKS_TOOLS,
                 _RESPONSE.model_dump_json(exclude_unset=True).encode(),
                 (_TOLD, *_OF_TOOLS),
-                created=("resp_1",),
+                created=("resp_1", "ws_1", "ws_2", "fs_1", "ci_1", "cntr_1", "msg_1"),
                 objects=("conv_1", "pmpt_1", "file_1", "vs_1", "file_2"),
             ),
             Exchange(
@@ -308,7 +308,7 @@ SAMPLES = (
                 (_TOLD,),
                 EVENTS,
                 text=len(_events(*_FIRST)),
-                created=("resp_1",),
+                created=("resp_1", "msg_1"),
                 objects=("resp_0",),
             ),
             Exchange(
@@ -325,7 +325,7 @@ SAMPLES = (
                 EVENTS,
                 text=len(_events(*_FIRST)),
                 error="server_error",
-                created=("resp_1",),
+                created=("resp_1", "msg_1"),
                 objects=("resp_0",),
             ),
             Exchange(

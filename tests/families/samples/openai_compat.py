@@ -17,6 +17,14 @@ _ASKED = b'{"model":"m","messages":[{"role":"user","content":"Say hello."}],"max
 _STREAM = _ASKED[:-1] + b',"stream":true}'
 _MALFORMED = (b"", b"[]", b'{"model":"m","model":"n"}', b'{"model":"m","Model":"n"}', b"{}")
 _CHUNK = '{"model":"m-1","choices":[{"index":0,"delta":{"content":"%s"}}]}'
+_TOLD = (
+    '{"id":"resp_1","model":"m-1","status":"completed","output":[%s],'
+    '"usage":{"input_tokens":9,"output_tokens":4,%s}}'
+)
+_X_SEARCH = '{"id":"xs_1","type":"x_search_call","status":"completed"}'
+_X_ASKED = (
+    b'{"model":"m","input":"Say hello.","tools":[{"type":"x_search"}],"max_output_tokens":20}'
+)
 _USAGE = '{"prompt_tokens":9,"completion_tokens":4,"total_tokens":13}'
 _CHARGE = Charge("m-1", Units(input=9, output=4, requests=1))
 
@@ -32,8 +40,13 @@ def _paths(family: Family, prefix: str) -> tuple[tuple[str, str], ...]:
                 *("files", "batches", "batches/b/cancel"),
             )
         ),
-        *(("GET", path) for path in ("models", "models/m", "files", "files/f", "batches/b")),
+        *(
+            ("GET", path)
+            for path in ("models", "models/m", "files", "files/f", "files/f/content", "batches/b")
+        ),
         ("DELETE", "files/f"),
+        ("POST", "realtime/client_secrets"),
+        ("PATCH", "organization/a/b/c/d/e/f/g/h"),
     ]
     every = dict.fromkeys(
         (method, f"{start}/{path}") for start in (prefix, "/v1") for method, path in below
@@ -69,6 +82,25 @@ def _chat(
     headers: Headers = EVENTS if answer.startswith((b"data:", b":")) else ()
     request = _STREAM if headers else _ASKED
     return Exchange(name, path, request, answer, charges, headers, **more)
+
+
+def _response(
+    name: str,
+    path: str,
+    usage: str,
+    charges: tuple[Charge, ...],
+    output: str = "",
+    *,
+    streamed: bool = False,
+) -> Exchange:
+    """Of the Responses API."""
+    answer = (_TOLD % (output, usage)).encode()
+    created = ("resp_1", "xs_1") if output else ("resp_1",)
+    if not streamed:
+        return Exchange(name, path, _X_ASKED, answer, charges, created=created)
+    ended = f'{{"type":"response.completed","response":{answer.decode()}}}'
+    request = _X_ASKED[:-1] + b',"stream":true}'
+    return Exchange(name, path, request, sse(ended), charges, EVENTS, created=created)
 
 
 _GROQ = "/openai/v1/chat/completions"
@@ -164,6 +196,27 @@ XAI = _samples(
             b'"completion_tokens_details":{"reasoning_tokens":3}}}',
             (Charge("m-1", Units(input=9, output=4, reasoning=3, requests=1)),),
         ),
+        _response(
+            "the cost of a response covers its tools",
+            "/v1/responses",
+            '"cost_in_usd_ticks":50012341',
+            (_CHARGE._replace(paid=5_001_235),),
+            _X_SEARCH,
+        ),
+        _response(
+            "the cost of a streamed response",
+            "/v1/responses",
+            '"cost_in_usd_ticks":12341',
+            (_CHARGE._replace(paid=1_235),),
+            streamed=True,
+        ),
+        _response(
+            "a search of posts without a cost",
+            "/v1/responses",
+            '"total_tokens":13',
+            (_CHARGE, Charge("x_search", Units(requests=1))),
+            _X_SEARCH,
+        ),
     ),
     verdicts=(
         (403, b'{"code":"c","error":"You have run out of credits or need more."}', "no_money"),
@@ -221,6 +274,12 @@ OPENROUTER = _samples(
             ),
             (),
             error="502",
+        ),
+        _response(
+            "the cost of a response",
+            "/api/v1/responses",
+            '"cost":0.0000123456,"is_byok":false',
+            (_CHARGE._replace(paid=12_346),),
         ),
     ),
     verdicts=(
@@ -314,6 +373,12 @@ PERPLEXITY = _samples(
             b'{"model":"m-1","citations":["https://a"],"usage":{"prompt_tokens":9,'
             b'"completion_tokens":4,"cost":{"input_tokens_cost":0.000009,"request_cost":0.005,'
             b'"total_cost":0.005013}}}',
+            (_CHARGE._replace(paid=5_013_000),),
+        ),
+        _response(
+            "the cost of a response",
+            "/v1/responses",
+            '"cost":{"currency":"USD","input_cost":0.000009,"total_cost":0.005013}',
             (_CHARGE._replace(paid=5_013_000),),
         ),
     ),

@@ -24,6 +24,7 @@ MORE_OPEN = (
     ("POST", "/v1/batches"),
     ("GET", "/v1/batches/batch_1"),
     ("POST", "/v1/batches/batch_1/cancel"),
+    ("GET", "/v1/fine_tuning/jobs/ftjob-1"),
     ("POST", "/v1/threads/runs"),
     ("POST", "/v1/threads/thread_1/runs"),
     ("POST", "/v1/videos"),

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tollhouse.families.base import Route
+from tollhouse.families.openai.never_open import mints
 from tollhouse.families.openai.routes import ROUTES as OF_OPENAI
 
 OF_DEPLOYMENT: Final = (
@@ -45,4 +46,4 @@ def _routes() -> Iterator[Route]:
             yield Route(route.method, re.compile(f"/openai/{rest}"), route.operation)
 
 
-ROUTES: Final = tuple(_routes())
+ROUTES: Final = (*mints("/openai/realtimeapi/sessions"), *_routes())

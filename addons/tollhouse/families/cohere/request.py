@@ -61,6 +61,7 @@ def read_v1(request: Request, dialect: Dialect) -> Asked:
     called = name(body, "model")
     connectors = optional(tree, "connectors", list) or []
     accepts = [value.lower() for key, value in request.headers if key == "accept"]
+    # The caller chooses the id of a conversation, and gets what anybody has said in it.
     kept = [body.name(tree.get("conversation_id"))]
     kept += [body.name(one.get("id")) for one in connectors if isinstance(one, dict)]
     summary = request.operation.kind == "summarize"
@@ -73,7 +74,7 @@ def read_v1(request: Request, dialect: Dialect) -> Asked:
         writes=not summary,
         choices=whole(tree, "num_generations", 1, MAX_GENERATIONS) or 1,
         reasons=bool(connectors),
-        objects=_texts(kept[1:]),
+        objects=_texts(kept),
         detail=Writing(
             lines=not any("text/event-stream" in value for value in accepts),
             searches=len(connectors),
@@ -121,7 +122,7 @@ def read_upload(request: Request, dialect: Dialect) -> Asked:
 
 
 def _texts(values: list[Any]) -> tuple[str, ...]:
-    """Connectors that are no ids of an object: Cohere's own, https://docs.cohere.com/v1/docs/connectors."""
+    """Ids of objects, each once. One of the connectors is Cohere's own, https://docs.cohere.com/v1/docs/connectors."""
     return tuple(
         dict.fromkeys(
             value for value in values if isinstance(value, str) and value and value != "web-search"

@@ -25,10 +25,13 @@ _LONGEST: Final = 65_536
 
 class Topmost:
     """It is fed with the bytes of the object. ``found`` has the values of the ``wanted`` members
-    that have ended by now."""
+    that have ended by now. ``array`` is a member of which it is told where its array begins."""
 
-    def __init__(self, wanted: Collection[str]) -> None:
+    def __init__(self, wanted: Collection[str], array: str = "") -> None:
         self.found: dict[str, Any] = {}
+        self.begins: int | None = None
+        """Where that array begins in the piece that was fed last; None if it does not."""
+        self._array = json.dumps(array).encode() if array else b""
         self._wanted = frozenset(json.dumps(key).encode() for key in wanted)
         self._depth = 0
         self._in_string = False
@@ -44,6 +47,7 @@ class Topmost:
 
     def feed(self, data: bytes) -> None:
         at, end, kept = 0, len(data), 0
+        self.begins = None
         if self._skip:
             # The piece before has ended with a backslash. This character belongs to it.
             at, self._skip = 1, 0
@@ -73,6 +77,10 @@ class Topmost:
                 self._depth += 1
                 if self._depth == 1:
                     self._member, kept = bytearray(), at
+                elif self._array and mark == 0x5B and self._depth == 2:
+                    before = bytes(self._member or b"") + data[kept : match.start()]
+                    if before.rstrip(b": \t\r\n").lstrip() == self._array:
+                        self.begins = match.start()
                 self._over = self._depth > _MAX_DEPTH
             elif mark in b"}]":
                 self._depth -= 1

@@ -2,6 +2,7 @@
 
 routes         the endpoints
 routes_more    those beside texts
+never_open     what gives a credential or administrates the account
 more_kinds     how those are read and metered
 images         images, made and edited
 audio          speech, and sound that is written down
@@ -23,6 +24,7 @@ models         which models can reason in silence
 rewrite        the bytes of a request that are changed
 meter          usage in an answer, as it streams by
 usage          what the members of an answer mean
+spoken         ids of the sound in an answer
 errors         our errors, and what theirs say of a key
 body_fields    fields of a body, judged by a table
 objects        ids of kept objects that a body names

@@ -7,8 +7,11 @@ tokens, which only a stream of events tells. ``whisper-1`` is charged by the sec
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -20,7 +23,7 @@ from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.text_tokens import BYTES_PER_TOKEN
 from tollhouse.families.openai import sound
 from tollhouse.families.openai.answers import EventsMeter, FixedMeter, Members, WholeMeter
-from tollhouse.families.openai.form_fields import form_fields, sent_headers
+from tollhouse.families.openai.form_fields import FormFields, form_fields, sent_headers
 from tollhouse.families.openai.media import (
     AUDIO_TOKENS_PER_SECOND,
     AUDIO_TOKENS_PER_SECOND_MOST,
@@ -45,7 +48,7 @@ _HEARD: Final = frozenset(
     {
         "file", "model", "prompt", "response_format", "stream", "language", "languages", "include",
         "temperature", "timestamp_granularities", "chunking_strategy", "keywords", "url",
-        "known_speaker_names", "known_speaker_references",
+        "known_speaker_names", "known_speaker_references", "input_audio",
     }
 )
 _LISTS: Final = frozenset(
@@ -78,7 +81,6 @@ class SpeechCall:
 
     characters: int
     text: int
-    by_tokens: bool
 
 
 def read_speech(request: Request, dialect: Dialect) -> Asked:
@@ -87,20 +89,19 @@ def read_speech(request: Request, dialect: Dialect) -> Asked:
         refuse("The body must be JSON.")
     model = fields.model()
     characters, text = fields.size("input")
-    by_tokens = _SPOKEN_BY_TOKENS.match(model) is not None
     return Asked(
         model,
         stream=fields.text("stream_format") == "sse",
         writes=False,
         reasons=False,
-        detail=SpeechCall(characters, text + fields.size("instructions")[1], by_tokens),
+        detail=SpeechCall(characters, text + fields.size("instructions")[1]),
         document=fields,
     )
 
 
 def estimate_speech(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
     call: SpeechCall = asked.detail
-    if not call.by_tokens:
+    if not _SPOKEN_BY_TOKENS.match(asked.model):
         return Estimate(Units(characters=call.characters, requests=1))
     if mode == "worst":
         units = Units(input=call.text + _AROUND, output=limits.answer, requests=1)
@@ -115,7 +116,9 @@ def meter_speech(asked: Asked, head: AnswerHead) -> Meter:
     """An answer of sound tells nothing. That of a model with a price for characters has been told
     by the request."""
     call: SpeechCall = asked.detail
-    fixed = () if call.by_tokens else (Charge("", Units(characters=call.characters, requests=1)),)
+    fixed: tuple[Charge, ...] = ()
+    if not _SPOKEN_BY_TOKENS.match(asked.model):
+        fixed = (Charge("", Units(characters=call.characters, requests=1)),)
     kind = head.get("content-type").strip().lower()
     if not asked.stream and not kind.startswith(("application/json", "text/event-stream")):
         return FixedMeter(fixed)
@@ -144,29 +147,20 @@ class HeardCall:
     ordinary_s: float
     most_s: float
     text: int
-    by_tokens: bool
     least_s: int
     bare: bool
 
 
 def read_heard(request: Request, dialect: Dialect) -> Asked:
     fields = form_fields(request, _HEARD, _LISTS, frozenset({"file"}))
-    if fields.form is None:
-        refuse("The body must be multipart/form-data.")
     model = fields.model()
-    files = [part for part in fields.files if part.base == "file"]
-    linked = bool(fields.text("url"))
-    if not files and not linked:
+    files = list(_files(fields))
+    if fields.text("url"):
+        files.append((b"", _LONGEST_FILE))
+    if not files:
         refuse('The body has no "file".')
-    ordinary = most = 0.0
-    for part in files:
-        head, length = fields.form.head(part, sound.HEAD), part.end - part.start
-        ordinary += sound.seconds(head, length, worst=False)
-        most += sound.seconds(head, length, worst=True)
-    if linked:
-        ordinary += sound.seconds(b"", _LONGEST_FILE, worst=False)
-        most += sound.seconds(b"", _LONGEST_FILE, worst=True)
-    by_tokens = _HEARD_BY_TOKENS.match(model) is not None
+    ordinary = sum(sound.seconds(head, length, worst=False) for head, length in files)
+    most = sum(sound.seconds(head, length, worst=True) for head, length in files)
     text = sum(fields.size(key)[1] for key in ("prompt", "language"))
     return Asked(
         model,
@@ -177,7 +171,6 @@ def read_heard(request: Request, dialect: Dialect) -> Asked:
             ordinary,
             most,
             text,
-            by_tokens,
             dialect.least_seconds,
             fields.text("response_format") in _BARE,
         ),
@@ -185,11 +178,34 @@ def read_heard(request: Request, dialect: Dialect) -> Asked:
     )
 
 
+def _files(fields: FormFields) -> Iterator[tuple[bytes, int]]:
+    """How each file begins, and its bytes. In JSON there may be one, in base64:
+    https://openrouter.ai/docs/guides/overview/multimodal/stt."""
+    if fields.form is not None:
+        for part in fields.files:
+            if part.base == "file":
+                yield fields.form.head(part, sound.HEAD), part.end - part.start
+        return
+    given = fields.tree.get("input_audio")
+    data = given.get("data") if isinstance(given, dict) else None
+    if not isinstance(data, str):
+        refuse(
+            'The body must be multipart/form-data with the sound as "file", or JSON with it in '
+            'base64 as "input_audio.data".'
+        )
+    long = fields.long.get(data)
+    text, length = (data, len(data)) if long is None else (long.head, long.bytes)
+    head = b""
+    with contextlib.suppress(ValueError):
+        head = base64.b64decode(text[: -(-sound.HEAD // 3) * 4])
+    yield head, length * 3 // 4
+
+
 def estimate_heard(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
     call: HeardCall = asked.detail
     worst = mode == "worst"
     seconds = max(call.most_s if worst else call.ordinary_s, call.least_s)
-    if not call.by_tokens:
+    if not _HEARD_BY_TOKENS.match(asked.model):
         # Whole seconds, as whisper's are charged: https://platform.openai.com/docs/pricing.
         return Estimate(Units(milliseconds=1_000 * math.ceil(seconds), requests=1))
     rate = AUDIO_TOKENS_PER_SECOND_MOST if worst else AUDIO_TOKENS_PER_SECOND
@@ -205,7 +221,8 @@ def meter_heard(asked: Asked, head: AnswerHead) -> Meter:
     if call.bare and not asked.stream:
         # Plain text, which may begin like anything.
         return FixedMeter(())
-    reader = partial(_read_heard, call)
+    by_tokens = _HEARD_BY_TOKENS.match(asked.model) is not None
+    reader = partial(_read_heard, call, by_tokens)
     return Sniffed(
         asked.stream,
         head.get("content-type"),
@@ -215,11 +232,13 @@ def meter_heard(asked: Asked, head: AnswerHead) -> Meter:
     )
 
 
-def _read_heard(call: HeardCall, found: Members, before: tuple[Charge, ...]) -> tuple[Charge, ...]:
+def _read_heard(
+    call: HeardCall, by_tokens: bool, found: Members, before: tuple[Charge, ...]
+) -> tuple[Charge, ...]:
     """``usage.seconds`` is what is charged. An answer with a ``duration`` alone is charged for the
     whole seconds of it."""
     units = media_units(found.get("usage"))
-    if units is None and not call.by_tokens:
+    if units is None and not by_tokens:
         units = duration(found.get("duration"))
         if units is not None:
             units = units._replace(milliseconds=1_000 * -(-units.milliseconds // 1_000))

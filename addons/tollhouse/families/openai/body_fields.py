@@ -63,11 +63,13 @@ def integer(found: Mapping[str, Any], key: str, low: int, high: int = MOST) -> i
     return value
 
 
-def model_of(body: Document) -> str:
-    """The ``model``, which has to be there."""
+def model_of(body: Document, of_path: str = "") -> str:
+    """The ``model``, which has to be there, unless the path names one: that one counts then."""
     if "model" not in body.tree:
+        if of_path:
+            return of_path
         refuse('The body has no "model".')
     model = body.name(body.tree["model"])
     if not isinstance(model, str) or not model or len(model) > MAX_MODEL or not model.isprintable():
         refuse(f'"model" must be a string of 1 to {MAX_MODEL} printable characters.')
-    return model
+    return of_path or model

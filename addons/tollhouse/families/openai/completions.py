@@ -69,7 +69,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
     check(tree, _KNOWN)
     options = tree.get("stream_options") or {}
     check(options, _STREAM_OPTIONS, "stream_options.")
-    model = model_of(body)
+    model = model_of(body, request.model)
     others, unknown = other_models(body)
     stream = tree.get("stream") is True
     # ``best_of`` answers are made, and charged, of which ``n`` are shown.

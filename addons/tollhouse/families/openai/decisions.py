@@ -15,6 +15,7 @@ from tollhouse.families.openai.answers import EventsMeter, Members, WholeMeter
 from tollhouse.families.openai.form_fields import form_fields, sent_headers
 from tollhouse.families.openai.media import IMAGE_MOST
 from tollhouse.families.openai.media_usage import media_units, told
+from tollhouse.families.openai.objects import input_objects
 from tollhouse.families.units import Charge, Estimate, Units
 
 _KNOWN: Final = frozenset(
@@ -47,7 +48,12 @@ def read(request: Request, dialect: Dialect) -> Asked:
         len(questions) if isinstance(questions, list) else 1,
     )
     return Asked(
-        fields.model(), stream=fields.flag("stream"), writes=False, detail=call, document=fields
+        fields.model(),
+        stream=fields.flag("stream"),
+        writes=False,
+        objects=input_objects(fields),
+        detail=call,
+        document=fields,
     )
 
 
@@ -55,7 +61,7 @@ def _images(value: Any) -> int:
     if isinstance(value, list):
         return sum(map(_images, value))
     if isinstance(value, dict):
-        return ("image_url" in value) + sum(map(_images, value.values()))
+        return ("image_url" in value or "file_id" in value) + sum(map(_images, value.values()))
     return 0
 
 

@@ -20,6 +20,7 @@ from tollhouse.families.formats.rendered import rendered_most
 from tollhouse.families.formats.text_tokens import text_tokens
 from tollhouse.families.openai import media
 from tollhouse.families.openai.known_fields import NOT_INPUT
+from tollhouse.families.openai.tools import chat_search
 from tollhouse.families.units import Charge, Estimate, Units
 
 # ``worst`` takes a byte for a token: the tokenizers of the models in use split UTF-8 into bytes and join them, so that random
@@ -97,7 +98,7 @@ def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Esti
         return Estimate(Units(input=tokens, requests=1))
     slices = asked.stream and asked.cap is None and not worst
     each = (FIRST_SLICE_TOKENS if slices else limits.answer) if asked.cap is None else asked.cap
-    search = asked.detail
+    search = chat_search(asked.model, asked.detail)
     return Estimate(
         Units(input=tokens, output=each * asked.choices, requests=1),
         asked.asks,

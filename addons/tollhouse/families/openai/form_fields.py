@@ -23,10 +23,12 @@ class FormFields:
         tree: Mapping[str, Any],
         long: Mapping[str, LongString],
         of_form: Form | None = None,
+        model_of_path: str = "",
     ) -> None:
         self.tree = tree
         self.form = of_form
         self.long = long
+        self._model_of_path = model_of_path
 
     @property
     def sent_as_form(self) -> bool:
@@ -56,12 +58,13 @@ class FormFields:
         return len(text), len(text.encode("utf-8", "surrogatepass"))
 
     def model(self) -> str:
-        model = self.text("model")
+        """That of the path, where it names one."""
+        model = self.text("model") or self._model_of_path
         if not model:
             refuse('The body has no "model"; name it, for what it costs depends on it.')
         if len(model) > MAX_MODEL or not model.isprintable():
             refuse(f'"model" must be a string of 1 to {MAX_MODEL} printable characters.')
-        return model
+        return self._model_of_path or model
 
     def integer(self, key: str, low: int, high: int) -> int | None:
         value = self.tree.get(key)
@@ -98,13 +101,13 @@ def form_fields(
         for key in document.tree:
             if key not in known and (folded := key.casefold()) in known:
                 refuse(f'The body has the key {shown(key)}; it is "{folded}", in lower case.')
-        return FormFields(document.tree, document.long)
+        return FormFields(document.tree, document.long, model_of_path=request.model)
     found = form(request.body, request.headers, known, lists)
     tree: dict[str, Any] = {}
     for part in found.parts:
         if part.base in known and part.base not in files:
             tree.setdefault(part.base, found.text(part))
-    return FormFields(tree, {}, found)
+    return FormFields(tree, {}, found, request.model)
 
 
 def sent_headers(headers: Headers, asked: Asked) -> Headers:

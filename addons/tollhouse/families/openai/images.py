@@ -63,7 +63,6 @@ class ImageCall:
     """What the meter and the estimate have to know. ``text`` are the bytes of the prompt."""
 
     count: int
-    by_tokens: bool
     inputs: int
     text: int
     quality: str
@@ -87,7 +86,6 @@ def read(request: Request, dialect: Dialect) -> Asked:
         unknown = True
     call = ImageCall(
         count=fields.integer("n", 1, MAX_N) or 1,
-        by_tokens=any(map(_BY_TOKENS.match, (model, *others))),
         inputs=_inputs(fields),
         text=fields.size("prompt")[1],
         quality=fields.text("quality"),
@@ -101,11 +99,16 @@ def read(request: Request, dialect: Dialect) -> Asked:
         unknown,
         stream,
         writes=False,
-        reasons=call.by_tokens,
+        # What a deployment serves is known only by the provider's entry.
+        reasons=bool(request.model) or _by_tokens(model, others),
         objects=_named(fields),
         detail=call,
         document=fields,
     )
+
+
+def _by_tokens(model: str, others: tuple[str, ...]) -> bool:
+    return any(map(_BY_TOKENS.match, (model, *others)))
 
 
 def _inputs(fields: FormFields) -> int:
@@ -132,7 +135,7 @@ def _named(fields: FormFields) -> tuple[str, ...]:
 
 def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
     call: ImageCall = asked.detail
-    if not call.by_tokens:
+    if not _by_tokens(asked.model, asked.other_models):
         return Estimate(Units(images=call.count, requests=1))
     worst = mode == "worst"
     known = dialect.own_rules and _PUBLISHED.fullmatch(asked.model) and not asked.other_models
@@ -162,7 +165,7 @@ def _tokens(call: ImageCall, limits: Limits) -> int:
 
 def meter(asked: Asked, head: AnswerHead) -> Sniffed:
     call: ImageCall = asked.detail
-    reader = partial(_read_answer, call)
+    reader = partial(_read_answer, call, _by_tokens(asked.model, asked.other_models))
     return Sniffed(
         asked.stream,
         head.get("content-type"),
@@ -172,13 +175,15 @@ def meter(asked: Asked, head: AnswerHead) -> Sniffed:
     )
 
 
-def _read_answer(call: ImageCall, found: Members, before: tuple[Charge, ...]) -> tuple[Charge, ...]:
+def _read_answer(
+    call: ImageCall, by_tokens: bool, found: Members, before: tuple[Charge, ...]
+) -> tuple[Charge, ...]:
     """Each image of a stream has a bill of its own."""
     units = media_units(found.get("usage"))
     if units is not None:
-        if call.by_tokens and not units.output_image:
+        if by_tokens and not units.output_image:
             units = units._replace(output_image=units.output)
-    elif not call.by_tokens:
+    elif not by_tokens:
         data = found.get("data")
         # A list that is too long to be kept has as many images as were asked for.
         count = len(data) if isinstance(data, list) else 1 if "type" in found else call.count

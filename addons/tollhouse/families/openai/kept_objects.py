@@ -4,6 +4,7 @@ here, and their ids are told. https://platform.openai.com/docs/api-reference/fil
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, TypeGuard
 
 from tollhouse.denial import Refused
@@ -19,7 +20,7 @@ from tollhouse.families.base import (
 )
 from tollhouse.families.formats.document import Document, named, parsed, refuse
 from tollhouse.families.formats.kinds import Kind
-from tollhouse.families.formats.multipart import form, is_multipart
+from tollhouse.families.formats.multipart import Part, form, is_multipart
 from tollhouse.families.formats.topmost import Topmost
 from tollhouse.families.openai.form_fields import FormFields, sent_headers
 from tollhouse.families.units import Charge, Estimate, Units
@@ -35,6 +36,13 @@ ID_FIELDS: Final = frozenset(
 )
 # fmt: on
 """Fields whose value is an id, or a list of them, or an object with one."""
+REFERENCES: Final = frozenset({"video", "source"})
+"""Fields whose value may be an object with an id: `video_edit_params.py` and
+`evals/run_create_params.py` of openai-python. A video may be a file of the form as well."""
+_SEGMENT: Final = re.compile(r"[^\[\]]+")
+_BESIDE: Final = ("output_file_id", "error_file_id", "thread_id")
+"""Ids beside an object's own: of a batch and of a run."""
+_MOST_RESULTS: Final = 100
 _LONGEST: Final = 256
 
 
@@ -45,9 +53,9 @@ def read(request: Request, dialect: Dialect) -> Asked:
     if is_multipart(request.headers):
         found = form(request.body, request.headers, ID_FIELDS | {"purpose"}, ID_FIELDS)
         texts = {
-            f"{number}": {part.base: found.text(part)}
+            f"{number}": {"file_id": found.text(part)}
             for number, part in enumerate(found.parts)
-            if part.base in ID_FIELDS
+            if _names_object(part)
         }
         return Asked(
             writes=False,
@@ -57,6 +65,15 @@ def read(request: Request, dialect: Dialect) -> Asked:
         )
     document = parsed(request.body)
     return Asked(writes=False, reasons=False, objects=named_objects(document), document=document)
+
+
+def _names_object(part: Part) -> bool:
+    """Whether a part of a form is an id: ``file_id``, ``file_ids[]``, ``input_reference[file_id]``,
+    ``video[id]``."""
+    words = _SEGMENT.findall(part.name)
+    return any(word in ID_FIELDS for word in words) or (
+        words[0] in REFERENCES and words[1:] == ["id"]
+    )
 
 
 def named_objects(document: Document) -> tuple[str, ...]:
@@ -69,6 +86,8 @@ def named_objects(document: Document) -> tuple[str, ...]:
 def _collect(value: Any, document: Document, found: dict[str, None], *, inside: bool) -> None:
     if isinstance(value, dict):
         for key, one in value.items():
+            if key in REFERENCES and isinstance(one, dict) and isinstance(one.get("id"), str):
+                _collect(one["id"], document, found, inside=True)
             _collect(one, document, found, inside=key in ID_FIELDS or (inside and key == "id"))
     elif isinstance(value, list):
         for one in value:
@@ -83,8 +102,8 @@ def nothing(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estim
 
 
 class CreatedMeter:
-    """Reads the id at the outermost level of a JSON answer, as soon as it has come. An upload that
-    is complete has the id of its file as well."""
+    """Reads the id at the outermost level of a JSON answer, as soon as it has come, and those of
+    what came into being with it: the file of an upload, the thread of a run, the results of a job."""
 
     done = False
     error = ""
@@ -93,16 +112,18 @@ class CreatedMeter:
     output_seen = 0
 
     def __init__(self, charges: tuple[Charge, ...] = ()) -> None:
-        self._topmost = Topmost(("id", "file"))
+        self._topmost = Topmost(("id", "file", "result_files", *_BESIDE))
         self._charges = charges
 
     @property
     def created(self) -> tuple[str, ...]:
         found = self._topmost.found
-        inner = found.get("file")
+        inner, results = found.get("file"), found.get("result_files")
         ids: tuple[object, ...] = (
             found.get("id"),
             inner.get("id") if isinstance(inner, dict) else None,
+            *(found.get(key) for key in _BESIDE),
+            *(results[:_MOST_RESULTS] if isinstance(results, list) else ()),
         )
         return tuple(one for one in ids if _is_id(one))
 

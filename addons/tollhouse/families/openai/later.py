@@ -112,7 +112,7 @@ class _ShownBatch(kept_objects.CreatedMeter):
 
     def feed(self, data: bytes) -> bytes:
         self._told.feed(data)
-        return data
+        return super().feed(data)
 
     def finish(self) -> tuple[Charge, ...]:
         units = usage_of(self._told.found.get("usage"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from tollhouse.families.formats.counts import is_uneven
 from tollhouse.families.openai.answers import Members
-from tollhouse.families.openai.paid import paid_of
+from tollhouse.families.openai.paid import paid_alone, paid_of
 from tollhouse.families.openai.usage import count_of, usage_of
 from tollhouse.families.units import Charge, Units
 
@@ -25,10 +25,11 @@ def media_units(usage: object) -> Units | None:
         return duration(usage.get("seconds"))
     given = count_of(usage.get("input_tokens"))
     if given is None:
-        return usage_of(usage)
+        # OpenRouter tells the seconds of a transcription without a type.
+        return usage_of(usage) or duration(usage.get("seconds"))
     output = count_of(usage.get("output_tokens")) or 0
     if not given and not output:
-        return None
+        return duration(usage.get("seconds"))
     into, out = _details(usage, "input"), _details(usage, "output")
     return Units(
         input=given,
@@ -53,7 +54,9 @@ def duration(seconds: object) -> Units | None:
 
 
 def told(found: Members, units: Units | None) -> tuple[Charge, ...]:
-    """The charge of an answer that has these members and came to ``units``."""
+    """The charge of an answer that has these members and came to ``units``. What it says is paid
+    stands without them."""
+    units = units or paid_alone(found.get("usage"))
     if units is None:
         return ()
     model, tier, usage = found.get("model"), found.get("service_tier"), found.get("usage")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from functools import partial
 from typing import Final
 
 from tollhouse.families.base import AnswerHead, Asked, Boundary
@@ -19,6 +20,8 @@ from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.sse import EventData, EventSplitter, SseBoundary
 from tollhouse.families.formats.text_tokens import raw_tokens
 from tollhouse.families.formats.topmost import Topmost
+from tollhouse.families.openai.spoken import SpokenMeter
+from tollhouse.families.openai.tools import chat_search
 from tollhouse.families.openai.usage import WANTED, Told
 from tollhouse.families.units import Charge
 
@@ -50,11 +53,13 @@ _TEXTS: Final = re.compile(
 
 def meter(asked: Asked, head: AnswerHead) -> Sniffed:
     """The meter of an answer of status 2xx."""
-    return Sniffed(
+    search = chat_search(asked.model, asked.detail)
+    made = Sniffed if "output_audio" not in asked.asks else partial(SpokenMeter, asked.choices)
+    return made(
         asked.stream,
         head.get("content-type"),
-        of_json=lambda: JsonMeter(search=asked.detail or ""),
-        of_events=lambda: StreamMeter(edits=asked.asks_for_usage, search=asked.detail or ""),
+        of_json=lambda: JsonMeter(search=search),
+        of_events=lambda: StreamMeter(edits=asked.asks_for_usage, search=search),
         may_edit=asked.asks_for_usage,
     )
 

@@ -25,7 +25,6 @@ from tollhouse.families.openai.responses_meter import DELTA, ENDS
 from tollhouse.families.openai.responses_usage import (
     HOSTED_CALLS,
     ResponseTold,
-    count,
     details,
     details_of,
     error_code,
@@ -55,15 +54,20 @@ class Sums:
     """Charges of a session, summed for each model and tier."""
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[str, str], Units] = {}
+        self._sums: dict[tuple[str, str, bool], Charge] = {}
 
     def add(self, charge: Charge) -> None:
-        key = charge.model, charge.tier
-        self._sums[key] = Units(*map(add, self._sums.get(key, Units()), charge.units))
+        """What was paid is no part of a sum of units that still have to be priced."""
+        key = charge.model, charge.tier, charge.paid is None
+        before = self._sums.get(key)
+        if before is not None:
+            paid = None if charge.paid is None else charge.paid + (before.paid or 0)
+            charge = charge._replace(units=Units(*map(add, before.units, charge.units)), paid=paid)
+        self._sums[key] = charge
 
     def charges(self) -> tuple[Charge, ...]:
         """In the order in which their models were charged first."""
-        return tuple(Charge(model, units, tier) for (model, tier), units in self._sums.items())
+        return tuple(self._sums.values())
 
 
 class _Socket(ABC):
@@ -172,10 +176,7 @@ class ResponsesSocketMeter(_Socket):
         self.tools = tools
         self._lanes: dict[str, ResponseTold] = {}
         self._made: dict[str, None] = {}
-
-    @property
-    def created(self) -> tuple[str, ...]:
-        return tuple(self._made)
+        self.created: tuple[str, ...] = ()
 
     def _message(self, data: bytes) -> None:
         match = _TYPE.match(data)
@@ -203,20 +204,28 @@ class ResponsesSocketMeter(_Socket):
         if told is None:
             if len(self._lanes) >= _REMEMBERED:
                 return
-            told = self._lanes[lane] = ResponseTold(self.tools)
+            told = self._lanes[lane] = ResponseTold(self.tools, kept=True)
         if kind == "response.output_item.done":
             item = details_of(event.get("item"))
             if item.get("type") in (*HOSTED_CALLS, "image_generation_call"):
-                told.read_item(item, count(event.get("output_index")))
+                told.read_single(item)
+            else:
+                told.note_item(item)
+            self._note(told.created)
             return
         told.read(details_of(event.get("response")))
-        if told.id and len(self._made) < _REMEMBERED:
-            self._made[told.id] = None
+        self._note(told.created)
         if kind in ENDS:
             del self._lanes[lane]
             self.error = told.error or ("failed" if kind == "response.failed" else "")
             for charge in told.charges():
                 self._sums.add(charge)
+
+    def _note(self, created: tuple[str, ...]) -> None:
+        new = [one for one in created if one not in self._made]
+        if new and len(self._made) < _REMEMBERED:
+            self._made |= dict.fromkeys(new)
+            self.created = tuple(self._made)
 
 
 def realtime_usage(value: object) -> Units | None:

@@ -12,8 +12,8 @@ from tollhouse.families.base import Asked, Dialect, Request
 from tollhouse.families.formats.document import Document, parsed, refuse, shown
 from tollhouse.families.openai.known_fields import KNOWN
 from tollhouse.families.openai.models import can_reason
+from tollhouse.families.openai.objects import chat_objects
 from tollhouse.families.openai.rewrite import CAPS
-from tollhouse.families.openai.tools import chat_search
 
 MAX_N: Final = 128
 """https://platform.openai.com/docs/api-reference/chat/create#chat-create-n"""
@@ -46,7 +46,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
     read_body, kind = parsed(request.body), request.operation.kind
     document = read_body.tree
     _refuse_case_variants(document, KNOWN, "")
-    model = read_body.name(document.get("model", _MISSING))
+    model = read_body.name(document.get("model", request.model or _MISSING))
     if model is _MISSING:
         refuse('The body has no "model".')
     if (
@@ -56,6 +56,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
         or not model.isprintable()
     ):
         refuse(f'"model" must be a string of 1 to {_MAX_MODEL} printable characters.')
+    model = request.model or model
     tier = _optional(document, "service_tier", str, "a string") or ""
     others, unknown = other_models(read_body)
     if kind == "embeddings":
@@ -97,7 +98,8 @@ def read(request: Request, dialect: Dialect) -> Asked:
         asks=audio,
         may=may,
         kind=kind,
-        detail=chat_search(model, document.get("web_search_options")),
+        objects=chat_objects(read_body),
+        detail=document.get("web_search_options") is not None,
         asks_for_usage=stream and not asks and dialect.usage_in_stream == "on_request",
         document=read_body,
     )

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Limits, Meter, Mode, PassThrough
+from tollhouse.families.base import (
+    AnswerHead,
+    Asked,
+    Dialect,
+    Limits,
+    Meter,
+    Mode,
+    PassThrough,
+    Request,
+)
 from tollhouse.families.formats.kinds import Kind
 from tollhouse.families.formats.lowered import lower_cap
 from tollhouse.families.openai.responses_estimate import estimate, estimate_compact
-from tollhouse.families.openai.responses_meter import meter
+from tollhouse.families.openai.responses_meter import meter, shown
 from tollhouse.families.openai.responses_request import (
     CAP,
     read,
@@ -27,6 +36,10 @@ def _nothing(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Esti
     return Estimate(Units())
 
 
+def _unasked(request: Request, dialect: Dialect) -> Asked:
+    return Asked(writes=False, reasons=False)
+
+
 def _unread(asked: Asked, head: AnswerHead) -> Meter:
     return PassThrough()
 
@@ -37,5 +50,6 @@ KINDS: Final = {
     "responses_count": Kind(read_count, _nothing, _unread),
     "conversation": Kind(read_conversation, _nothing, meter),
     "conversation_change": Kind(read_conversation, _nothing, _unread),
+    "kept": Kind(_unasked, _nothing, shown),
 }
 """By `Operation.kind`."""

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tollhouse.families.base import AnswerHead, Asked, Boundary, Later
+from tollhouse.families.formats.json_array import Elements
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.sse import EventData, EventSplitter, SseBoundary
 from tollhouse.families.formats.text_tokens import raw_tokens, text_tokens
 from tollhouse.families.formats.topmost import Topmost
 from tollhouse.families.openai.responses_request import ResponseDetail, shown_at
 from tollhouse.families.openai.responses_usage import (
-    HOSTED_CALLS,
     WANTED,
     ResponseTold,
     error_code,
@@ -37,7 +37,7 @@ ENDS: Final = frozenset(
     }
 )
 """Events that end a response: OpenAI's, and those of servers that speak alike."""
-_READ: Final = frozenset({*ENDS, "response.created", "error"})
+_READ: Final = frozenset({*ENDS, "response.created", "response.output_item.added", "error"})
 _BEGUN: Final = frozenset({"response.in_progress", "response.queued"})
 """Events with a response that has no usage yet."""
 _KIND: Final = re.compile(
@@ -52,12 +52,10 @@ _BEFORE_RESPONSE: Final = re.compile(
 )
 """How an event with a response begins."""
 _TYPE: Final = re.compile(rb'"type"\s*:\s*"([a-z_.]+)"')
-_CALLS: Final = re.compile(
-    rb'"type"\s*:\s*"(' + b"|".join(sorted(kind.encode() for kind in HOSTED_CALLS)) + rb')"'
-    rb'|"container_id"\s*:\s*"([\w-]{1,64})"'
+_OF_ITEM: Final = (
+    *("type", "id", "action", "container_id", "environment", "content", "svg_usage"),
 )
-_OVERLAP: Final = 160
-"""Bytes of a piece that are looked at again with the next one: more than a match of `_CALLS` has."""
+"""Members of an item of the output that are read where it is too long to be kept."""
 
 
 _RUNNING: Final = frozenset({"queued", "in_progress"})
@@ -74,7 +72,26 @@ def late_meter(facts: str, head: AnswerHead) -> Sniffed:
         tools = Hosted(*json.loads(facts))
     except (ValueError, TypeError):
         tools = Hosted()
-    return meter(Asked(detail=ResponseDetail(tools, kept=False)), head)
+    return meter(Asked(detail=ResponseDetail(tools)), head)
+
+
+def shown(asked: Asked, head: AnswerHead) -> Sniffed:
+    """The meter of an answer that shows a response whose usage is counted already, or never was
+    waited for. It tells the ids of its items, and nothing else."""
+    return _Shown(
+        False,
+        head.get("content-type"),
+        of_json=lambda: ResponseMeter(ResponseDetail()),
+        of_events=lambda: ResponseStreamMeter(ResponseDetail()),
+        may_edit=False,
+    )
+
+
+class _Shown(Sniffed):
+    error = ""
+
+    def finish(self) -> tuple[Charge, ...]:
+        return ()
 
 
 def meter(asked: Asked, head: AnswerHead) -> Sniffed:
@@ -97,8 +114,7 @@ class _Told:
     boundary: Boundary | None = None
 
     def __init__(self, detail: ResponseDetail) -> None:
-        self._told = ResponseTold(detail.tools)
-        self._kept = detail.kept
+        self._told = ResponseTold(detail.tools, kept=detail.kept)
         self._detail = detail
 
     @property
@@ -107,7 +123,7 @@ class _Told:
 
     @property
     def created(self) -> tuple[str, ...]:
-        return (self._told.id,) if self._kept and self._told.id else ()
+        return self._told.created
 
     @property
     def ended(self) -> bool:
@@ -148,7 +164,7 @@ class ResponseMeter(_Told):
         self._parts.append(data)
         self._size += len(data)
         if self._size > MAX_BODY:
-            self._long = _LongResponse(self._told, calls=True)
+            self._long = _LongResponse(self._told, items=True)
             for part in self._parts:
                 self._long.feed(part)
             self._parts = []
@@ -168,37 +184,26 @@ class ResponseMeter(_Told):
 
 
 class _LongResponse:
-    """A response that is too long to be kept. Its members are read as they pass by. With ``calls``
-    the uses of tools in its output are counted, by their types alone."""
+    """A response that is too long to be kept. Its members are read as they pass by, and with
+    ``items`` those of its output one by one."""
 
-    def __init__(self, told: ResponseTold, *, calls: bool) -> None:
+    def __init__(self, told: ResponseTold, *, items: bool) -> None:
         self._told = told
-        self._topmost = Topmost(WANTED)
-        self._calls = calls
-        self._last = b""
+        self._topmost = Topmost(WANTED, array="output" if items else "")
+        self._items: Elements | None = None
         self._number = 0
-        self._containers: set[str] = set()
 
     def feed(self, data: bytes) -> None:
         self._topmost.feed(data)
-        if self._calls:
-            self._count_calls(data)
-
-    def _count_calls(self, data: bytes) -> None:
-        seen = self._last + data
-        for match in _CALLS.finditer(seen):
-            if match.end() <= len(self._last):
-                continue
-            if match[1] is not None:
-                self._number += 1
-                # A container is counted by its id.
-                if not match[1].startswith((b"code_", b"shell_")):
-                    self._told.saw_call(match[1].decode(), self._number)
-            elif (container := match[2].decode()) not in self._containers:
-                self._containers.add(container)
-                self._number += 1
-                self._told.saw_call("code_interpreter_call", self._number, container)
-        self._last = seen[-_OVERLAP:]
+        if self._items is None and self._topmost.begins is not None:
+            self._items = Elements(_OF_ITEM)
+            data = data[self._topmost.begins :]
+        for item in () if self._items is None else self._items.feed(data):
+            # An item that nests too deep says nothing; the next one may be sound.
+            with contextlib.suppress(ValueError, RecursionError):
+                whole = json.loads(item) if isinstance(item, bytes) else item
+                self._told.read_item(whole, self._number)
+            self._number += 1
 
     def end(self) -> None:
         self._told.read(self._topmost.found)
@@ -268,7 +273,7 @@ class ResponseStreamMeter(_Told):
             self._count(raw)
         elif kind == "response.output_item.done":
             # `find` takes a fifth of the time of `in`.
-            if raw.find(b'_call"') >= 0:
+            if raw.find(b'_call"') >= 0 or raw.find(b'"file_id"') >= 0:
                 self._examine(raw)
         elif (
             kind in _READ
@@ -303,8 +308,9 @@ class ResponseStreamMeter(_Told):
         if isinstance(response, dict):
             self._told.read(response)
         if kind == "response.output_item.done":
-            number = event.get("output_index")
-            self._told.read_item(event.get("item"), number if isinstance(number, int) else 0)
+            self._told.read_single(event.get("item"))
+        elif kind == "response.output_item.added":
+            self._told.note_item(event.get("item"))
         elif kind == "error":
             # Its fields stand at the root, or (WebSockets, and servers that speak alike) in "error".
             inner = event.get("error")
@@ -331,7 +337,7 @@ class ResponseStreamMeter(_Told):
             kind = _TYPE.search(match["members"])
             self._ends = kind is not None and kind[1].decode() in ENDS
             # The uses of tools were counted as they came, item by item.
-            self._long = _LongResponse(self._told, calls=False)
+            self._long = _LongResponse(self._told, items=False)
             raw = raw[match.end() :]
         if self._long is not None:
             self._long.feed(raw)

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from tollhouse.families.openai.tools import CODE_INTERPRETER, FILE_SEARCH, WEB_SEARCH, Hosted
+from tollhouse.families.openai.paid import paid_alone, paid_of
+from tollhouse.families.openai.tools import (
+    CODE_INTERPRETER,
+    FILE_SEARCH,
+    WEB_SEARCH,
+    X_SEARCH,
+    Hosted,
+)
 from tollhouse.families.units import Charge, Units
 
 WANTED: Final = ("id", "status", "usage", "tool_usage", "model", "service_tier", "error")
 """Members of a response that are read wherever they stand."""
 _MOST_ITEMS: Final = 4_096
 """Uses of tools of one answer that are told apart."""
+_MOST_MADE: Final = 1_000
+"""Ids of one answer that are told: as many as one request may name."""
+_CITED: Final = frozenset({"container_file_citation", "file_path"})
+"""Annotations that name a file which the code interpreter has made."""
 _CONTAINERS: Final = frozenset({"code_interpreter_call", "shell_call"})
-HOSTED_CALLS: Final = frozenset({"web_search_call", "file_search_call", *_CONTAINERS})
+HOSTED_CALLS: Final = frozenset(
+    {"web_search_call", "file_search_call", "x_search_call", *_CONTAINERS}
+)
 """Items of the output that are uses of a tool with a price."""
 
 
@@ -82,16 +95,28 @@ class _Use(NamedTuple):
 
 
 class ResponseTold:
-    """What was read of one response. Counts replace those before, and null changes nothing."""
+    """What was read of one response. Counts replace those before, and null changes nothing.
+    ``kept``: the provider keeps the response and its items."""
 
-    def __init__(self, tools: Hosted = Hosted()) -> None:  # noqa: B008 - it is immutable
+    def __init__(
+        self,
+        tools: Hosted = Hosted(),  # noqa: B008 - it is immutable
+        *,
+        kept: bool = False,
+    ) -> None:
+        self.created: tuple[str, ...] = ()
+        """Ids of what the provider keeps from now on. It is made anew only when one is added."""
         self.usage: Units | None = None
         self.error = ""
         self.id = ""
         self.status = ""
         self._tools = tools
+        self._kept = kept
+        self._singly = 0
+        self._made: dict[str, None] = {}
         self._model = ""
         self._tier = ""
+        self._paid: int | None = None
         self._uses: dict[str, _Use] = {}
         self._svg: dict[str, Charge] = {}
         self._searched: int | None = None
@@ -99,8 +124,12 @@ class ResponseTold:
 
     def read(self, response: Mapping[str, Any]) -> None:
         """Takes a response, or those members of it that could be read."""
-        self.usage = usage_of(response.get("usage")) or self.usage
+        usage = usage_of(response.get("usage")) or paid_alone(response.get("usage"))
+        if usage is not None:
+            self.usage, self._paid = usage, paid_of(response.get("usage"))
         self.id = id_of(response.get("id")) or self.id
+        if self._kept:
+            self._note(self.id)
         self.status = id_of(response.get("status")) or self.status
         model, tier = response.get("model"), response.get("service_tier")
         if isinstance(model, str) and model and model.isascii() and model.isprintable():
@@ -109,14 +138,21 @@ class ResponseTold:
             self._tier = tier[:32]
         self.error = error_code(response.get("error")) or self.error
         self._read_tools(response.get("tool_usage"))
-        output = response.get("output")
-        for number, item in enumerate(output if isinstance(output, list) else ()):
-            self.read_item(item, number)
+        for number, item in enumerate(_listed(response.get("output"))):
+            # An item without an id can't be known again.
+            if not self._singly or id_of(details_of(item).get("id")):
+                self.read_item(item, number)
 
-    def read_item(self, item: object, number: int = 0) -> None:
+    def read_single(self, item: object) -> None:
+        """Takes an item that comes by itself, before the response that has them all."""
+        self._singly += 1
+        self.read_item(item, self._singly)
+
+    def read_item(self, item: object, number: int) -> None:
         """Takes an item of the output, ``number`` in its order."""
         if not isinstance(item, Mapping):
             return
+        self.note_item(item)
         kind = item.get("type")
         key = id_of(item.get("id")) or f"#{number}"
         if kind == "image_generation_call":
@@ -134,28 +170,50 @@ class ResponseTold:
         if key in self._uses or len(self._uses) < _MOST_ITEMS:
             self._uses[key] = _Use(kind, kind != "web_search_call" or searched, container)
 
-    def saw_call(self, kind: str, number: int, container: str = "") -> None:
-        """Takes a use of a tool of which only the kind was read."""
-        self.read_item({"type": kind, "container_id": container}, number)
+    def note_item(self, item: object) -> None:
+        """Takes what an item has made. A later request may name the item by its id."""
+        if not isinstance(item, Mapping):
+            return
+        if self._kept:
+            self._note(id_of(item.get("id")))
+        # A container lives on by itself, and so do the files in it.
+        self._note(id_of(item.get("container_id")))
+        self._note(id_of(details_of(item.get("environment")).get("container_id")))
+        for part in _listed(item.get("content")):
+            for cited in _listed(details_of(part).get("annotations")):
+                if details_of(cited).get("type") in _CITED:
+                    self._note(id_of(cited.get("file_id")))
+                    self._note(id_of(cited.get("container_id")))
+
+    def _note(self, made: str) -> None:
+        if made and made not in self._made and len(self._made) < _MOST_MADE:
+            self._made[made] = None
+            self.created = tuple(self._made)
 
     def charges(self) -> tuple[Charge, ...]:
         """The model's own charge, then those of the tools. Nothing before there is a usage: tools
-        alone would look like the whole bill."""
+        alone would look like the whole bill. What the answer itself says is paid covers the tools."""
         if self.usage is None:
             return ()
+        if self._paid is not None:
+            return (Charge(self._model, self.usage, self._tier, self._paid),)
         searches = sum(use.counts for use in self._uses.values() if use.kind == "web_search_call")
         if self._searched is not None:
             searches = self._searched
         found = [Charge(self._model, self.usage, self._tier)]
         used = (
             (self._tools.search or WEB_SEARCH, searches),
-            (FILE_SEARCH, sum(use.kind == "file_search_call" for use in self._uses.values())),
+            (FILE_SEARCH, self._uses_of("file_search_call")),
+            (X_SEARCH, self._uses_of("x_search_call")),
             (CODE_INTERPRETER, self._containers() * max(self._tools.gigabytes, 1)),
         )
         found += [Charge(name, Units(requests=uses)) for name, uses in used if uses]
         if self._images is not None:
             found.append(Charge(self._tools.image_model, self._images))
         return (*found, *self._svg.values())
+
+    def _uses_of(self, kind: str) -> int:
+        return sum(use.kind == kind for use in self._uses.values())
 
     def _containers(self) -> int:
         """Containers that were used. A call that names none is counted as one."""
@@ -183,6 +241,10 @@ class ResponseTold:
                 requests=1,
             )
             self._svg[key] = Charge(model, units)
+
+
+def _listed(value: object) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
 
 
 def details_of(value: object) -> Mapping[str, Any]:

@@ -18,8 +18,8 @@ CONVERSATION: Final = Operation("conversation", "free", reads_body=True, objects
 CONVERSATION_CHANGE: Final = Operation("conversation_change", "free", reads_body=True)
 KEPT: Final = Operation("kept", "free")
 """A kept conversation is read or loses an item, or the input of a kept response is read."""
-ANSWER: Final = Operation("kept", "free", shows_usage=True)
-"""A kept response is read or cancelled: it may be one that ran in the background."""
+ANSWER: Final = Operation("kept", "free", objects="makes", shows_usage=True)
+"""A kept response is read or cancelled: it may be one that ran in the background, and has items now."""
 KEPT_NO_MORE: Final = Operation("kept", "free", objects="deletes")
 
 _RESPONSE: Final = r"/v1/responses/(?P<object>[A-Za-z0-9_-]+)"

@@ -1,5 +1,5 @@
 """The endpoints of OpenAI's API beside its texts: images, sound, what the provider keeps, work that
-is done later, and what is never open.
+is done later.
 
 A route's ``object`` groups are ids of what the provider keeps.
 """
@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 from tollhouse.families.base import Operation, Route
+from tollhouse.families.openai.never_open import never_open
 
 IMAGES: Final = Operation("images", "metered", reads_body=True)
 SPEECH: Final = Operation("speech", "metered", reads_body=True)
@@ -28,14 +29,14 @@ DELETED: Final = Operation("objects", "free", objects="deletes")
 JOB: Final = Operation("jobs", "job", reads_body=True, objects="makes")
 BATCH: Final = Operation("batches", "job", reads_body=True, objects="makes")
 """A job that shows its usage when it is over."""
-SHOWN_BATCH: Final = Operation("objects", "free", shows_usage=True)
-ENDED_BATCH: Final = Operation("objects", "free", reads_body=True, shows_usage=True)
-MINTS: Final = Operation("sessions", "mints", reads_body=True)
-ACCOUNT: Final = Operation("account", "account", reads_body=True)
+SHOWN: Final = Operation("objects", "free", objects="makes")
+"""A job is shown, with the files that it has made by now."""
+SHOWN_BATCH: Final = Operation("objects", "free", objects="makes", shows_usage=True)
+ENDED_BATCH: Final = Operation(
+    "objects", "free", reads_body=True, objects="makes", shows_usage=True
+)
 
 _ID: Final = r"[A-Za-z0-9._:-]{1,256}"
-_MORE: Final = r"(?:/[^/]{1,256}){0,8}"
-"""The longest path of the administration has eight parts behind its first."""
 
 
 def _route(method: str, path: str, operation: Operation) -> Route:
@@ -78,7 +79,7 @@ def _job(path: str, *steps: str) -> tuple[Route, ...]:
     return (
         _route("POST", path, JOB),
         _route("GET", path, LISTED if "{}" not in path else KEPT),
-        _route("GET", one, KEPT),
+        _route("GET", one, SHOWN),
         *(_route("POST", f"{one}/{step}", CHANGED) for step in steps),
     )
 
@@ -153,20 +154,5 @@ JOBS: Final = (
     _route("GET", "/v1/evals/{}/runs/{}/output_items", KEPT),
     _route("GET", "/v1/evals/{}/runs/{}/output_items/{}", KEPT),
 )
-REFUSED: Final = (
-    _route(
-        "POST",
-        "/v1/realtime/(?:calls|client_secrets|sessions|transcription_sessions"
-        "|translations/client_secrets)",
-        MINTS,
-    ),
-    _route("POST", "/v1/realtime/calls/[^/]{1,256}/(?:accept|hangup|refer|reject)", MINTS),
-    _route("POST", "/v1/(?:chatkit|live|agents)/sessions", MINTS),
-    _route("POST", "/v1/live/sessions/[^/]{1,256}/[a-z_]{1,32}", MINTS),
-    *(
-        _route(method, f"/v1/(?:organization|projects|vaults){_MORE}", ACCOUNT)
-        for method in ("GET", "POST", "DELETE")
-    ),
-)
-MORE_ROUTES: Final = (*REFUSED, *MEDIA, *JOBS, *OBJECTS)
+MORE_ROUTES: Final = (*never_open("/v1"), *MEDIA, *JOBS, *OBJECTS)
 """The first that fits counts: ``/v1/threads/runs`` is no thread."""

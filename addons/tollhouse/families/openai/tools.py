@@ -1,4 +1,4 @@
-"""The tools that OpenAI runs itself: which of them a request may use, what they are called in the
+"""The tools that the provider runs itself: which of them a request may use, what they are called in the
 table of prices, and how much of each one answer may use.
 
 Prices are for one use: https://platform.openai.com/docs/pricing#built-in-tools. A search of the web
@@ -20,6 +20,8 @@ WEB_SEARCH: Final = "web_search"
 WEB_SEARCH_PREVIEW: Final = "web_search_preview"
 FILE_SEARCH: Final = "file_search"
 CODE_INTERPRETER: Final = "code_interpreter"
+X_SEARCH: Final = "x_search"
+"""Of xAI: https://docs.x.ai/docs/guides/tools/search-tools."""
 
 CALLS_LIKELY: Final = 10
 """Uses of tools in one answer without ``max_tool_calls``: deep research apart, answers have fewer."""
@@ -77,6 +79,8 @@ class Hosted(NamedTuple):
     """Of one image, at most."""
     svg_model: str = ""
     calls: int | None = None
+    posts: bool = False
+    """Posts at X are searched."""
 
     def most_calls(self, *, worst: bool) -> int:
         if not self.rounds and not (self.unknown and worst):
@@ -96,6 +100,8 @@ class Hosted(NamedTuple):
             found.append(Charge(self.search or WEB_SEARCH, Units(requests=calls)))
         if self.files or guessed:
             found.append(Charge(FILE_SEARCH, Units(requests=calls)))
+        if self.posts:
+            found.append(Charge(X_SEARCH, Units(requests=calls)))
         if self.gigabytes or guessed:
             containers = calls if worst else 1
             found.append(
@@ -171,6 +177,8 @@ def _with_tool(found: Hosted, body: Document, tool: Any, model: str) -> Hosted:
         return found._replace(search=WEB_SEARCH_PREVIEW)
     if _SEARCH.fullmatch(kind):
         return found._replace(search=found.search or WEB_SEARCH)
+    if kind == X_SEARCH:
+        return found._replace(posts=True)
     if kind == "file_search":
         return found._replace(files=True)
     if kind in ("code_interpreter", "shell"):
@@ -207,12 +215,14 @@ def _with_images(found: Hosted, body: Document, tool: Mapping[str, Any], model: 
     )
 
 
-def chat_search(model: str, options: object) -> str:
-    """The search that a chat completion is charged for, "" for none. Models of a search search the
-    web before each answer, and no count of it is in the answer:
+def chat_search(model: str, asked_for: object) -> str:
+    """The tool that each chat completion is charged for, "" for none. ``asked_for`` says whether the request asks for a search,
+    or names another tool. Models of a search search the web before each answer, and no count of it is in the answer:
     https://platform.openai.com/docs/guides/tools-web-search?api-mode=chat."""
+    if isinstance(asked_for, str):
+        return asked_for
     if _CHAT_PREVIEW.match(model):
         return WEB_SEARCH_PREVIEW
-    if _CHAT_SEARCH.match(model) or options is not None:
+    if _CHAT_SEARCH.match(model) or asked_for:
         return WEB_SEARCH
     return ""

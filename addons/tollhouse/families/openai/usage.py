@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tollhouse.families.formats.counts import is_uneven
-from tollhouse.families.openai.paid import paid_of
+from tollhouse.families.openai.paid import paid_alone, paid_of
 from tollhouse.families.units import Charge, Units
 
 
@@ -153,7 +153,7 @@ class Told:
             self.error = (str(error) if said else error_of(error)) or self.error
 
     def _read_usage(self, value: object) -> None:
-        usage = usage_of(value)
+        usage = usage_of(value) or paid_alone(value)
         if usage is not None:
             self.usage, self._paid = usage, paid_of(value)
             if isinstance(value, Mapping):

@@ -8,6 +8,7 @@ from typing import Final
 
 from tollhouse.families.base import Family, Route, model_list
 from tollhouse.families.openai import OPENAI
+from tollhouse.families.openai.never_open import never_open, of_company
 from tollhouse.families.openai.other_errors import OTHER_VERDICTS
 
 _OWN: Final = "/v1/"
@@ -19,7 +20,7 @@ _FILES: Final = ("files/", "batches/")
 def routes(prefix: str, *endpoints: str) -> tuple[Route, ...]:
     """OpenAI's routes with ``prefix`` instead of ``/v1``: those of these ``endpoints``, which are
     written as `OPENAI.routes` has them, without ``/v1/``. One that ends with a slash stands for all
-    paths that begin with it as well. Beside them the list of models."""
+    paths that begin with it as well. Beside them the list of models, and what is never open."""
     found = []
     for route in OPENAI.routes:
         path = route.path.pattern.removeprefix(_OWN)
@@ -28,7 +29,7 @@ def routes(prefix: str, *endpoints: str) -> tuple[Route, ...]:
             for one in endpoints
         ):
             found.append(replace(route, path=re.compile(f"{prefix}/{path}")))
-    return (*found, *model_list(f"{prefix}/models"))
+    return (*found, *model_list(f"{prefix}/models"), *never_open(prefix))
 
 
 def variant(company: str, *open_routes: Route) -> Family:
@@ -36,7 +37,7 @@ def variant(company: str, *open_routes: Route) -> Family:
     over has them as well."""
     return replace(
         OPENAI,
-        routes=open_routes,
+        routes=(*open_routes, *of_company(company)),
         spoken_by_others=False,
         verdicts=(*OTHER_VERDICTS.get(company, ()), *OPENAI.verdicts),
     )
@@ -64,8 +65,7 @@ OPENROUTER: Final = variant(
     "openrouter",
     *routes("/api/v1", *TEXTS, "audio/speech", _HEARD),
 )
-"""https://openrouter.ai/docs/api-reference/overview. Its list of keys makes keys, and stays
-closed."""
+"""https://openrouter.ai/docs/api-reference/overview."""
 TOGETHER: Final = variant(
     "together",
     *routes(
