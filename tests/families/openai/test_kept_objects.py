@@ -59,6 +59,17 @@ def read(path: str, body: bytes, headers: Headers = JSON) -> Asked:
             {"data_source": {"type": "jsonl", "source": {"type": "file_id", "id": "file-1"}}},
             ("file-1",),
         ),
+        # The requests of everybody who uses the key: nobody has made them.
+        (
+            "/v1/evals/eval_1/runs",
+            {"data_source": {"type": "completions", "source": {"type": "stored_completions"}}},
+            ("all stored_completions",),
+        ),
+        (
+            "/v1/evals/eval_1/runs",
+            {"data_source": {"type": "responses", "source": {"type": "responses"}}},
+            ("all responses",),
+        ),
         (
             "/v1/evals/eval_1/runs",
             {

@@ -39,6 +39,9 @@ ID_FIELDS: Final = frozenset(
 REFERENCES: Final = frozenset({"video", "source"})
 """Fields whose value may be an object with an id: `video_edit_params.py` and
 `evals/run_create_params.py` of openai-python. A video may be a file of the form as well."""
+_OF_EVERYBODY: Final = ("stored_completions", "responses")
+"""Sources of a run of evals that are all requests ever made with a key: `evals/run_create_params.py`. No tenant has made
+them all."""
 _SEGMENT: Final = re.compile(r"[^\[\]]+")
 _BESIDE: Final = ("output_file_id", "error_file_id", "thread_id")
 """Ids beside an object's own: of a batch and of a run."""
@@ -88,6 +91,8 @@ def _collect(value: Any, document: Document, found: dict[str, None], *, inside: 
         for key, one in value.items():
             if key in REFERENCES and isinstance(one, dict) and isinstance(one.get("id"), str):
                 _collect(one["id"], document, found, inside=True)
+            if key == "source" and isinstance(one, dict) and one.get("type") in _OF_EVERYBODY:
+                found[f"all {one['type']}"] = None
             _collect(one, document, found, inside=key in ID_FIELDS or (inside and key == "id"))
     elif isinstance(value, list):
         for one in value:
