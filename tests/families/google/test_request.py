@@ -189,6 +189,44 @@ def test_a_file_that_can_not_be_told_is_refused(uri: str) -> None:
     assert "fileUri" in why(contents({"fileData": {"fileUri": uri}}))
 
 
+BATCH = "/v1beta/models/gemini-2.5-flash:batchGenerateContent"
+COUNT = "/v1beta/models/gemini-2.5-flash:countTokens"
+EMBED = "/v1beta/models/gemini-embedding-001:batchEmbedContents"
+
+
+def test_no_object_goes_unread() -> None:
+    """One that is named often counts once. A body that names too many is refused: the last of them
+    could be another tenant's."""
+    mine = [f"files/f{number}" for number in range(1_000)]
+    assert read({"names": [*mine, *mine, "files/f0"]}, BATCH).objects == tuple(mine)
+    assert "more than 1000 objects" in why({"names": [*mine, "files/of-another"]}, BATCH)
+    often = ["files/f0"] * 1_000
+    assert read({"names": [*often, "files/of-another"]}, BATCH).objects == (
+        "files/f0",
+        "files/of-another",
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({**contents({"text": "a"}), "generateContentRequest": {}}, COUNT),
+        ({"cached_content": "cachedContents/c", "generate_content_request": {}}, COUNT),
+        ({"requests": [], "content": {"parts": []}}, EMBED),
+    ],
+)
+def test_two_requests_in_one_body_are_refused(body: Any, path: str) -> None:
+    """Nobody knows which of the two the provider reads."""
+    assert "The body has both" in why(body, path)
+
+
+def test_a_request_that_is_counted() -> None:
+    """Its objects count. The model may stand beside it."""
+    inner = {"model": "models/gemini-2.5-flash", "cachedContent": "cachedContents/c"}
+    body = {"model": "models/gemini-2.5-flash", "generateContentRequest": inner}
+    assert read(body, COUNT).objects == ("cachedContents/c",)
+
+
 def test_stores_and_caches_that_are_named() -> None:
     """A project before the name does not count: it has a number and a name."""
     body = {

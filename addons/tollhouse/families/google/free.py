@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tollhouse.families.base import Asked, Dialect, Headers, Limits, Mode, Request
-from tollhouse.families.formats.document import parsed
+from tollhouse.families.formats.document import parsed, refuse
 from tollhouse.families.google.kept_names import file_of, name_of
 from tollhouse.families.google.models import plain
 from tollhouse.families.google.request import model_of
@@ -17,25 +17,27 @@ _MOST_OBJECTS: Final = 1_000
 
 def read_json(request: Request, dialect: Dialect) -> Asked:
     """A body that may be empty. All objects that it names count."""
-    objects: list[str] = []
+    objects: dict[str, None] = {}
     if request.body.strip():
         document = parsed(request.body)
         _names(document.name, document.tree, objects)
-    return Asked(writes=False, reasons=False, objects=tuple(dict.fromkeys(objects)))
+    return Asked(writes=False, reasons=False, objects=tuple(objects))
 
 
-def _names(name: Any, value: Any, objects: list[str]) -> None:
+def _names(name: Any, value: Any, objects: dict[str, None]) -> None:
     if isinstance(value, dict):
         for inner in value.values():
             _names(name, inner, objects)
     elif isinstance(value, list):
         for inner in value:
             _names(name, inner, objects)
-    elif isinstance(value, str) and len(objects) < _MOST_OBJECTS:
+    elif isinstance(value, str):
         text = name(value)
         found = name_of(text) or (file_of(text) if text.find("files/") >= 0 else "")
         if found:
-            objects.append(found)
+            objects[found] = None
+        if len(objects) > _MOST_OBJECTS:
+            refuse(f"The body names more than {_MOST_OBJECTS} objects; name fewer in one request.")
 
 
 def read_job(request: Request, dialect: Dialect) -> Asked:
