@@ -227,6 +227,45 @@ def test_a_request_that_is_counted() -> None:
     assert read(body, COUNT).objects == ("cachedContents/c",)
 
 
+TO_STORE = "/upload/v1beta/fileSearchStores/s1:uploadToFileSearchStore"
+FIRST = (("x-goog-upload-protocol", "resumable"), ("x-goog-upload-command", "start"))
+NEXT = (("x-goog-upload-command", "upload, finalize"), ("x-goog-upload-offset", "0"))
+AT = "upload_id=u1&upload_protocol=resumable"
+
+
+@pytest.mark.parametrize(
+    ("query", "cost"),
+    [
+        ("", "job"),
+        (AT, "free"),
+        ("upload_id=u-1_", "free"),
+        ("upload_id=", "job"),
+        ("upload_protocol=resumable", "job"),
+        (AT + "&upload_protocol=multipart", "job"),
+        ("uploadType=media&upload_id=u1", "job"),
+    ],
+)
+def test_an_upload_to_a_store_is_one_job(query: str, cost: str) -> None:
+    """Its first request is the job, and those behind it cost nothing."""
+    operation = GOOGLE.operation("POST", TO_STORE, query)
+    assert operation is not None
+    assert operation.cost == cost
+
+
+@pytest.mark.parametrize(
+    "headers", [FIRST, NEXT + FIRST[1:], (*NEXT, ("x-goog-upload-protocol", "multipart")), ()]
+)
+def test_no_upload_begins_as_the_rest_of_another(headers: Any) -> None:
+    """It would be a job for which nothing is held."""
+    operation = GOOGLE.operation("POST", TO_STORE, AT)
+    assert operation is not None
+    with pytest.raises(Refused) as refused:
+        GOOGLE.read(Request(operation, TO_STORE, headers, b"any", AT), Dialect())
+    assert "Leave upload_id out" in refused.value.denial.why
+    # google-genai repeats the protocol.
+    GOOGLE.read(Request(operation, TO_STORE, NEXT + FIRST[:1], b"any", AT), Dialect())
+
+
 def test_stores_and_caches_that_are_named() -> None:
     """A project before the name does not count: it has a number and a name."""
     body = {

@@ -22,6 +22,7 @@ errors        our errors, and what theirs say of a key
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from tollhouse.families.base import Family
@@ -71,6 +72,7 @@ KINDS: Final = Kinds(
         **OF_MODELS,
         "upload": _UPLOAD,
         "job_upload": _UPLOAD,
+        "upload_part": replace(_UPLOAD, read=free.read_upload_part),
         "batch": _SMALL,
         "store": _SMALL,
         "auth_token": _SMALL,

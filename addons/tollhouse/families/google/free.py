@@ -12,6 +12,9 @@ from tollhouse.families.google.request import model_of
 from tollhouse.families.units import Estimate, Units
 
 _MODELS: Final = ("model", "baseModel", "base_model")
+_COMMAND: Final = "x-goog-upload-command"
+_PROTOCOL: Final = "x-goog-upload-protocol"
+_OF_PARTS: Final = frozenset({"upload", "finalize", "query", "cancel"})
 _MOST_OBJECTS: Final = 1_000
 
 
@@ -54,6 +57,21 @@ def read_job(request: Request, dialect: Dialect) -> Asked:
 def read_upload(request: Request, dialect: Dialect) -> Asked:
     """The bytes of a file, or the words that begin an upload: nothing of them is read."""
     return Asked(writes=False, reasons=False)
+
+
+def read_upload_part(request: Request, dialect: Dialect) -> Asked:
+    """Raises `Refused` for a request that begins an upload. It would be a job that nobody has paid
+    for: https://ai.google.dev/gemini-api/docs/file-search#upload-files."""
+    said = [value for name, value in request.headers if name == _COMMAND]
+    words = {word.strip().lower() for word in ",".join(said).split(",")}
+    protocols = {value.strip().lower() for name, value in request.headers if name == _PROTOCOL}
+    if not words <= _OF_PARTS or not protocols <= {"resumable"}:
+        refuse(
+            "The query has an upload_id, so the request must go on with an upload that was begun: it needs "
+            'the header X-Goog-Upload-Command ("upload", "upload, finalize", "query" or "cancel"), and '
+            'X-Goog-Upload-Protocol may be "resumable" alone. Leave upload_id out to begin an upload.'
+        )
+    return read_upload(request, dialect)
 
 
 def unchanged_headers(headers: Headers, asked: Asked) -> Headers:

@@ -21,6 +21,8 @@ INTERACTION: Final = Operation("interaction", "metered", reads_body=True, object
 UPLOAD: Final = Operation("upload", "free", reads_body=True, objects="makes")
 JOB: Final = Operation("job", "job", reads_body=True, objects="makes")
 JOB_UPLOAD: Final = Operation("job_upload", "job", reads_body=True, objects="makes")
+UPLOAD_PART: Final = Operation("upload_part", "free", reads_body=True, objects="makes")
+"""A request behind the first of an upload in several. The first is charged."""
 MINT: Final = Operation("auth_token", "mints", reads_body=True)
 COMPAT_CHAT: Final = Operation("chat", "metered", reads_body=True)
 COMPAT_EMBEDDINGS: Final = Operation("embeddings", "metered", reads_body=True)
@@ -28,7 +30,14 @@ COMPAT_EMBEDDINGS: Final = Operation("embeddings", "metered", reads_body=True)
 _V: Final = r"/v1(?:beta|alpha)?"
 NAME: Final = r"[A-Za-z0-9._-]+"
 _ID: Final = r"[A-Za-z0-9._~-]+"
+_PART: Final = re.compile(
+    r"(?:upload_protocol=resumable&)?upload_id=[A-Za-z0-9_-]+(?:&upload_protocol=resumable)?"
+)
+"""The query of the ``x-goog-upload-url`` that the first request's answer gives."""
 _MODEL: Final = rf"(?:models|tunedModels)/{NAME}"
+_TO_STORE: Final = re.compile(
+    rf"/upload{_V}/(?P<object>fileSearchStores/{_ID}):uploadToFileSearchStore"
+)
 
 
 def route(method: str, path: str, operation: Operation) -> Route:
@@ -84,7 +93,8 @@ ROUTES: Final = (
     route("GET", rf"{_V}/(?P<object>fileSearchStores/{_ID})/documents/{_ID}", _object("stores")),
     route("DELETE", rf"{_V}/(?P<object>fileSearchStores/{_ID})/documents/{_ID}", _object("stores")),
     route("POST", rf"{_V}/(?P<object>fileSearchStores/{_ID}):importFile", JOB),
-    route("POST", rf"/upload{_V}/(?P<object>fileSearchStores/{_ID}):uploadToFileSearchStore", JOB),
+    Route("POST", _TO_STORE, UPLOAD_PART, query=_PART),
+    Route("POST", _TO_STORE, JOB_UPLOAD),
     route("POST", rf"{_V}/interactions", INTERACTION),
     route("GET", rf"{_V}/interactions/(?P<object>{_ID})", _object("interactions")),
     route(
