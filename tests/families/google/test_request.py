@@ -207,6 +207,27 @@ def test_no_object_goes_unread() -> None:
     )
 
 
+@pytest.mark.parametrize("text", ["see src/files/a.txt", "files/", "http://[/files/", "files/a b"])
+def test_a_prompt_of_a_batch_is_no_file(text: str) -> None:
+    """Whatever path it names. Where a file is said to be, it must be one that can be told."""
+    asked = read({"requests": [contents({"text": text})]}, BATCH)
+    assert asked.objects == ()
+    assert "fileUri" in why({"requests": [contents({"file_data": {"file_uri": text}})]}, BATCH)
+
+
+def test_objects_that_a_batch_names() -> None:
+    """By their names anywhere, and by the URL of a file where one stands."""
+    url = "https://generativelanguage.googleapis.com/v1beta/files/f-1"
+    parts = [{"fileData": {"fileUri": url}}, {"file_data": {"file_uri": "gs://b/files/x"}}]
+    body = {"batch": {"input_config": {"file_name": "files/f-2", "requests": [contents(*parts)]}}}
+    assert read(body, BATCH).objects == ("files/f-2", "files/f-1")
+    veo = "/v1beta/models/veo-3.1-generate-preview:predictLongRunning"
+    assert read({"instances": [{"video": {"uri": url}}]}, veo).objects == ("files/f-1",)
+    assert "fileUri" in why({"instances": [{"video": {"uri": url.replace("s/f", "s%2ff")}}]}, veo)
+    args = {"functionCall": {"name": "f", "args": {"uri": "docs/files/a b"}}}
+    assert read({"requests": [contents(args)]}, BATCH).objects == ()
+
+
 @pytest.mark.parametrize(
     ("body", "path"),
     [

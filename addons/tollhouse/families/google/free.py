@@ -12,6 +12,11 @@ from tollhouse.families.google.request import model_of
 from tollhouse.families.units import Estimate, Units
 
 _MODELS: Final = ("model", "baseModel", "base_model")
+_URIS: Final = frozenset({"fileUri", "file_uri"})
+_URI: Final = "uri"
+"""Of a video of Veo's (https://ai.google.dev/gemini-api/docs/video). A client's function may have a
+parameter of this name, so only one of Google's counts."""
+_GOOGLES: Final = "googleapis.com"
 _COMMAND: Final = "x-goog-upload-command"
 _PROTOCOL: Final = "x-goog-upload-protocol"
 _OF_PARTS: Final = frozenset({"upload", "finalize", "query", "cancel"})
@@ -27,17 +32,18 @@ def read_json(request: Request, dialect: Dialect) -> Asked:
     return Asked(writes=False, reasons=False, objects=tuple(objects))
 
 
-def _names(name: Any, value: Any, objects: dict[str, None]) -> None:
+def _names(name: Any, value: Any, objects: dict[str, None], key: str = "") -> None:
+    """``key`` says whether a text is where a file is. Any other may be a prompt."""
     if isinstance(value, dict):
-        for inner in value.values():
-            _names(name, inner, objects)
+        for key, inner in value.items():
+            _names(name, inner, objects, key)
     elif isinstance(value, list):
         for inner in value:
             _names(name, inner, objects)
     elif isinstance(value, str):
         text = name(value)
-        found = name_of(text) or (file_of(text) if text.find("files/") >= 0 else "")
-        if found:
+        of_file = key in _URIS or (key == _URI and text.lower().find(_GOOGLES) >= 0)
+        if found := file_of(text) if of_file else name_of(text):
             objects[found] = None
         if len(objects) > _MOST_OBJECTS:
             refuse(f"The body names more than {_MOST_OBJECTS} objects; name fewer in one request.")
