@@ -129,6 +129,22 @@ def test_an_answer_with_a_large_image(path: str, query: str, size: int) -> None:
     )
 
 
+def test_a_tool_whose_uses_are_not_counted() -> None:
+    """A request that asks for one is charged a use of it; an interaction counts them."""
+    body = b'{"tools":[{"retrieval":{"vertexRagStore":{}}},{"exaAiSearch":{}}]}'
+    _, *uses = fed(meter(PATH, "", body), answer("a", **counts(9, 4)).encode())
+    one = Units(requests=1)
+    assert uses == [Charge("retrieval", one), Charge("exa_ai_search", one)]
+    usage: dict[str, Any] = {"total_input_tokens": 9, "total_tokens": 9}
+    tool = b'{"model":"m","input":"a","tools":[{"type":"retrieval"}]}'
+    for count, uses_told in ((None, 1), (3, 3), (0, 1)):
+        told = [{"type": "retrieval", "count": count}] if count is not None else []
+        text = json.dumps({"id": "v1_a", "usage": usage | {"grounding_tool_count": told}}).encode()
+        _, *uses = fed(meter("/v1beta/interactions", "", tool), text)
+        assert uses == [Charge("retrieval", Units(requests=uses_told))]
+        [_] = fed(meter("/v1beta/interactions", "", b'{"model":"m","input":"a"}'), text)
+
+
 @pytest.mark.parametrize(
     ("metadata", "headers", "asked", "tier"),
     [

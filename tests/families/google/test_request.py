@@ -379,6 +379,33 @@ def test_tools_that_google_runs(tool: Any, beside: set[str]) -> None:
         assert held.units.input >= 1_000_000
 
 
+@pytest.mark.parametrize(
+    ("tool", "uses"),
+    [
+        ({"retrieval": {"vertexAiSearch": {}}}, {"retrieval"}),
+        ({"parallel_ai_search": {}}, {"parallel_ai_search"}),
+        ({"exaAiSearch": {"apiKey": "k"}}, {"exa_ai_search"}),
+        ({"type": "retrieval"}, {"retrieval"}),
+        ({"type": "retrieval", "retrieval_types": ["rag_store", "a new one"]}, {"retrieval"}),
+        ({"type": "retrieval", "retrieval_types": ["exa_ai_search"]}, {"exa_ai_search"}),
+        ({"type": "retrieval", "parallel_ai_search_config": {}}, {"parallel_ai_search"}),
+    ],
+)
+def test_a_tool_whose_uses_are_not_counted(tool: Any, uses: set[str]) -> None:
+    """One use is held, under a name of its own. A cache with one would hide it."""
+    path, body = THREE, {"tools": [tool]}
+    if "type" in tool:
+        path, body = "/v1beta/interactions", {"model": "m", "input": "a", "tools": [tool]}
+    else:
+        cached = {"model": "models/gemini-3-flash", "tools": [tool]}
+        assert "with each request instead" in why(cached, "/v1beta/cachedContents")
+    held = GOOGLE.estimate(read(body, path), "typical", LIMITS, Dialect())
+    assert {(charge.model, charge.units.requests) for charge in held.beside} == {
+        (use, 1) for use in uses
+    }
+    assert held.units.input >= 1_000_000
+
+
 def test_tools_of_the_client() -> None:
     """They bring in nothing."""
     tool = {"functionDeclarations": [{"name": "f", "parameters": {"type": "OBJECT"}}]}

@@ -12,7 +12,7 @@ from tollhouse.families.google import spelled
 from tollhouse.families.google.contents import InputCount, refuse_video
 from tollhouse.families.google.models import can_reason, makes_video, may_write, plain
 from tollhouse.families.google.request import MAX_CAP, Detail
-from tollhouse.families.google.usage import MAPS, SEARCH
+from tollhouse.families.google.usage import MAPS, RETRIEVAL, SEARCH, UNCOUNTED
 from tollhouse.families.openai.media import elsewhere
 
 BODY: Final = spelled.known(
@@ -32,6 +32,7 @@ _CONFIG: Final = spelled.known("max_output_tokens", "thinking_level", "thinking_
 _UNSEEN: Final = ("previous_interaction_id", "continuation_token", "environment", "agent")
 _OF_CLIENT: Final = frozenset({"function", "computer_use"})
 _TOOLS: Final = {"google_search": SEARCH, "google_maps": MAPS}
+_WEBS: Final = {*UNCOUNTED.values()} - {RETRIEVAL}
 _MEDIA: Final = {
     "image": "image/*",
     "audio": "audio/*",
@@ -110,10 +111,20 @@ def _tools(found: InputCount, values: Mapping[str, Any], document: Document) -> 
         kind = spelled.text(tool, "type", document, "tool.")
         if kind in _TOOLS:
             found.use(_TOOLS[kind])
+        elif kind == RETRIEVAL:
+            _retrieval(found, tool, document)
         elif kind not in _OF_CLIENT:
             found.elsewhere()
         for name in spelled.words(tool, "file_search_store_names", document, "tool."):
             found.store(name)
+
+
+def _retrieval(found: InputCount, tool: Mapping[str, Any], document: Document) -> None:
+    """What is searched in stands in a list, or is said by its configuration alone."""
+    types = {*spelled.words(tool, "retrieval_types", document, "tool.")}
+    types |= {kind for kind in _WEBS if tool.get(f"{kind}_config") is not None}
+    for kind in types or {RETRIEVAL}:
+        found.use(kind if kind in _WEBS else RETRIEVAL)
 
 
 def _input(found: InputCount, value: Any, document: Document) -> None:

@@ -127,6 +127,7 @@ class Interacted(Metadata):
     def __init__(self, asked: Asked, head: AnswerHead) -> None:
         super().__init__(asked, head)
         self._count: Mapping[str, Any] | None = None
+        self._tools: frozenset[str] = asked.detail.tools
 
     @property
     def units(self) -> Units | None:
@@ -136,7 +137,7 @@ class Interacted(Metadata):
         units = self.units
         if units is None:
             return ()
-        return (Charge(self._named, units, self._tier), *tool_counts(self._count))
+        return (Charge(self._named, units, self._tier), *tool_counts(self._count, self._tools))
 
     def read(self, document: object) -> None:
         if not isinstance(document, Mapping):

@@ -8,7 +8,7 @@ prompt, and the total is the sum of the four. A count of 0 is missing, as in all
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from tollhouse.families.google.models import version
@@ -16,6 +16,15 @@ from tollhouse.families.units import Charge, Units
 
 SEARCH: Final = "google_search"
 MAPS: Final = "google_maps"
+RETRIEVAL: Final = "retrieval"
+UNCOUNTED: Final = {
+    "retrieval": RETRIEVAL,
+    "parallelAiSearch": "parallel_ai_search",
+    "exaAiSearch": "exa_ai_search",
+}
+"""Tools of Vertex's whose uses no answer of ``generateContent`` counts. A request with one is charged
+a use of it, and there is no price for it but a configured one: it goes by the store, or is Parallel's
+or Exa's own."""
 _PICTURES: Final = ("IMAGE", "DOCUMENT", "VIDEO")
 """A page of a document and a frame of a video are images to the model:
 https://ai.google.dev/gemini-api/docs/tokens#multimodal-tokens."""
@@ -195,7 +204,7 @@ class Grounded:
             searches = max(searches, 1)
         if 0 < version(model) < 3:
             searches, maps = min(searches, 1), min(maps, 1)
-        return tool_charges({SEARCH: searches, MAPS: maps})
+        return tool_charges({SEARCH: searches, MAPS: maps, **uncounted(self._tools)})
 
 
 _MOST_QUERIES: Final = 1_000
@@ -203,15 +212,22 @@ _MOST_QUERIES: Final = 1_000
 _LONGEST_QUERY: Final = 512
 
 
+def uncounted(tools: Collection[str], times: int = 1) -> dict[str, int]:
+    """The uses of those of ``tools`` that are in `UNCOUNTED`."""
+    return {tool: times for tool in UNCOUNTED.values() if tool in tools}
+
+
 def tool_charges(uses: Mapping[str, int]) -> tuple[Charge, ...]:
     return tuple(Charge(tool, Units(requests=times)) for tool, times in uses.items() if times)
 
 
-def tool_counts(usage: Any) -> tuple[Charge, ...]:
-    """``grounding_tool_count`` of an interaction's usage. What retrieval finds costs tokens alone."""
+def tool_counts(usage: Any, tools: Collection[str] = ()) -> tuple[Charge, ...]:
+    """``grounding_tool_count`` of an interaction's usage. ``tools`` are those that were asked for."""
     uses: dict[str, int] = {}
     counts = usage.get("grounding_tool_count") if isinstance(usage, Mapping) else None
     for item in counts if isinstance(counts, list) else ():
-        if isinstance(item, Mapping) and (tool := item.get("type")) in (SEARCH, MAPS):
+        if isinstance(item, Mapping) and (tool := item.get("type")) in (SEARCH, MAPS, RETRIEVAL):
             uses[tool] = uses.get(tool, 0) + (count(item.get("count")) or 0)
-    return tool_charges(uses)
+    # It does not say in which of those that were asked for: each may have been.
+    retrieved = max(uses.pop(RETRIEVAL, 0), 1)
+    return tool_charges(uses | uncounted(tools, retrieved))
