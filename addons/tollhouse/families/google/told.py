@@ -29,6 +29,10 @@ _AUDIO_BYTES_PER_TOKEN: Final = 1_500
 https://ai.google.dev/gemini-api/docs/speech-generation."""
 
 
+def _is_cache(name: str) -> bool:
+    return name.startswith("cachedContents/")
+
+
 class Metadata:
     """An answer of ``generateContent``. Counts are cumulative: the last replaces the one before."""
 
@@ -38,6 +42,8 @@ class Metadata:
         self.done = False
         self.texts = 0
         self.grounded = Grounded(getattr(asked.detail, "tools", ()))
+        self.may_search = bool(self.grounded.tools) or any(map(_is_cache, asked.objects))
+        """A tool was asked for that searches. A cache may have one that the request does not show."""
         self._tokens = 0.0
         self._counted = 0
         self._usage: Mapping[str, Any] | None = None

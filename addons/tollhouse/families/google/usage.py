@@ -174,7 +174,7 @@ class Grounded:
     """
 
     def __init__(self, tools: Iterable[str] = ()) -> None:
-        self._tools = frozenset(tools)
+        self.tools = frozenset(tools)
         self._queries: set[str] = set()
         self._searched = self._mapped = False
 
@@ -186,9 +186,13 @@ class Grounded:
             self.queries(metadata.get(name), name[0])
         chunks = metadata.get("groundingChunks")
         for chunk in chunks if isinstance(chunks, list) else ():
-            if isinstance(chunk, Mapping):
-                self._mapped = self._mapped or "maps" in chunk
-                self._searched = self._searched or "web" in chunk
+            for kind in chunk if isinstance(chunk, Mapping) else ():
+                self.chunk(kind)
+
+    def chunk(self, kind: str) -> None:
+        """One of ``groundingChunks`` is of this kind."""
+        self._mapped = self._mapped or kind == "maps"
+        self._searched = self._searched or kind == "web"
 
     def queries(self, found: object, kind: str = "w") -> None:
         for query in found if isinstance(found, list) else ():
@@ -197,14 +201,14 @@ class Grounded:
 
     def charges(self, model: str) -> tuple[Charge, ...]:
         queries = len(self._queries)
-        of_maps = self._mapped and (SEARCH not in self._tools and MAPS in self._tools)
+        of_maps = self._mapped and (SEARCH not in self.tools and MAPS in self.tools)
         searches = 0 if of_maps else queries
         maps = max(queries if of_maps else 0, 1 if self._mapped else 0)
-        if self._searched and SEARCH in self._tools:
+        if self._searched and SEARCH in self.tools:
             searches = max(searches, 1)
         if 0 < version(model) < 3:
             searches, maps = min(searches, 1), min(maps, 1)
-        return tool_charges({SEARCH: searches, MAPS: maps, **uncounted(self._tools)})
+        return tool_charges({SEARCH: searches, MAPS: maps, **uncounted(self.tools)})
 
 
 _MOST_QUERIES: Final = 1_000
