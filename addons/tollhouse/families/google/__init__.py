@@ -16,6 +16,7 @@ compat        the same API in OpenAI's format
 free          requests that cost nothing
 meter         usage in an answer, as it streams by
 told          what the members of an answer mean
+interacted    the same of an interaction, whose usage may come later
 usage         counts and searches in the one normal form
 errors        our errors, and what theirs say of a key
 """
@@ -90,5 +91,6 @@ GOOGLE: Final = Family(
     sent_headers=KINDS.sent_headers,
     estimate=KINDS.estimate,
     meter=KINDS.meter,
+    late_meter=meter.late_meter,
     stream_error=errors.stream_error,
 )

@@ -65,7 +65,8 @@ def read(request: Request, dialect: Dialect) -> Asked:
     found.objects += _objects(values, document)
     if "cached_content" in values:
         found.cached(values["cached_content"])
-    background = spelled.boolean(values, "background")
+    # What works in the background goes on when the stream has ended, so all of it is held.
+    goes_on = spelled.boolean(values, "background") or bool(agent)
     counts = found.found()
     modalities = {
         word.lower() for word in spelled.words(values, "response_modalities", document, "")
@@ -76,15 +77,20 @@ def read(request: Request, dialect: Dialect) -> Asked:
         model,
         # An agent calls models of its own choice.
         models_unknown=bool(agent),
-        # What works in the background goes on when the stream has ended, so all of it is held.
-        stream=streams and not background and not agent,
+        stream=streams and not goes_on,
         cap=None if agent else cap or None,
         tier=spelled.text(values, "service_tier", document).lower(),
         reasons=can_reason(model),
         asks=counts.asks | {part for word, part in _PARTS.items() if word in modalities},
         may=counts.may | may_write(model),
         objects=counts.objects,
-        detail=Detail("sse" if streams else "", counts.tools),
+        detail=Detail(
+            # No event of ours ends one that goes on.
+            "sse" if streams and not goes_on else "",
+            counts.tools,
+            goes_on=goes_on,
+            path="" if values.get("store") is False else request.path,
+        ),
         document=counts,
     )
 

@@ -11,13 +11,14 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from tollhouse.families.base import AnswerHead, Asked, Boundary
+from tollhouse.families.base import AnswerHead, Asked, Boundary, Later
 from tollhouse.families.formats.json_array import ArrayBoundary, Elements
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.sse import EventData, EventSplitter, SseBoundary
 from tollhouse.families.formats.topmost import Topmost
 from tollhouse.families.google.errors import error_in
-from tollhouse.families.google.told import WANTED, Cached, Embedded, Interacted, Metadata, NewObject
+from tollhouse.families.google.interacted import Interacted, asked_before
+from tollhouse.families.google.told import WANTED, Cached, Embedded, Metadata, NewObject
 from tollhouse.families.google.usage import Grounded
 from tollhouse.families.units import Charge
 
@@ -28,14 +29,10 @@ _OVERLAP: Final = 64
 """Bytes of a piece that are looked at again with the next one: more than a match of `_KEY` has."""
 _LONGEST: Final = 1 << 14
 """The most bytes of a list of queries in an answer too large to be kept."""
-_MEMBERS: Final = (
-    WANTED
-    | {"usage", "id", "model", "service_tier", "name", "file", "event_type"}
-    | {
-        "interaction",
-        "metadata",
-    }
-)
+_MEMBERS: Final = WANTED | {
+    *("usage", "id", "model", "service_tier", "name", "file"),
+    *("event_type", "interaction", "metadata", "status"),
+}
 _decode: Final = json.JSONDecoder().raw_decode
 
 
@@ -49,6 +46,11 @@ def embed_meter(asked: Asked, head: AnswerHead) -> Sniffed:
 
 def interaction_meter(asked: Asked, head: AnswerHead) -> Sniffed:
     return _meter(asked, head, Interacted)
+
+
+def late_meter(facts: str, head: AnswerHead) -> Sniffed:
+    """The meter of an answer that shows an interaction; ``facts`` are those of its `Later`."""
+    return interaction_meter(asked_before(facts), head)
 
 
 def made_meter(asked: Asked, head: AnswerHead) -> Sniffed:
@@ -93,6 +95,14 @@ class _Reading:
     @property
     def created(self) -> tuple[str, ...]:
         return self._told.created
+
+    @property
+    def later(self) -> Later | None:
+        return self._told.later
+
+    @property
+    def ended(self) -> bool:
+        return self._told.ended
 
     def finish(self) -> tuple[Charge, ...]:
         return self._told.charges()

@@ -50,6 +50,10 @@ class Detail(NamedTuple):
     tools: frozenset[str] = frozenset()
     hours: int = 0
     """Whole hours that a cache is kept, begun ones too."""
+    goes_on: bool = False
+    """Google goes on with it when nobody reads the answer."""
+    path: str = ""
+    """Where it was asked for, if its answer is kept and shown below that."""
 
 
 def model_of(path: str) -> str:

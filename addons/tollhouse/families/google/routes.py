@@ -18,6 +18,8 @@ COUNT: Final = Operation("count", "free", reads_body=True)
 IMAGES: Final = Operation("predict_images", "metered", reads_body=True)
 CACHE: Final = Operation("cache", "metered", reads_body=True, objects="makes")
 INTERACTION: Final = Operation("interaction", "metered", reads_body=True, objects="makes")
+INTERACTIONS: Final = Operation("interactions", "free", shows_usage=True)
+CANCEL_INTERACTION: Final = Operation("interactions", "free", reads_body=True, shows_usage=True)
 UPLOAD: Final = Operation("upload", "free", reads_body=True, objects="makes")
 JOB: Final = Operation("job", "job", reads_body=True, objects="makes")
 JOB_UPLOAD: Final = Operation("job_upload", "job", reads_body=True, objects="makes")
@@ -96,10 +98,8 @@ ROUTES: Final = (
     Route("POST", _TO_STORE, UPLOAD_PART, query=_PART),
     Route("POST", _TO_STORE, JOB_UPLOAD),
     route("POST", rf"{_V}/interactions", INTERACTION),
-    route("GET", rf"{_V}/interactions/(?P<object>{_ID})", _object("interactions")),
-    route(
-        "POST", rf"{_V}/interactions/(?P<object>{_ID})/cancel", _object("interactions", body=True)
-    ),
+    route("GET", rf"{_V}/interactions/(?P<object>{_ID})", INTERACTIONS),
+    route("POST", rf"{_V}/interactions/(?P<object>{_ID})/cancel", CANCEL_INTERACTION),
     route(
         "DELETE", rf"{_V}/interactions/(?P<object>{_ID})", _object("interactions", does="deletes")
     ),

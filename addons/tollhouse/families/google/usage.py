@@ -84,8 +84,8 @@ _INTERACTION: Final = _Names(
 
 
 def metadata_units(value: object, *, speaks: bool = False) -> Units | None:
-    """``usageMetadata``. None for one without a count of the prompt: the first of a stream may hold
-    a ``trafficType`` alone. ``speaks``: the output is all sound, at one price."""
+    """``usageMetadata``. None for one without a count of the prompt, or of zeros alone: the first of
+    a stream may hold a ``trafficType`` alone. ``speaks``: the output is all sound, at one price."""
     return _units(value, _METADATA, speaks)
 
 
@@ -125,6 +125,8 @@ def _units(value: object, names: _Names, speaks: bool) -> Units | None:
     prompt += of(names.tool_use)
     reasoning = of(names.thoughts)
     output = _output(value, names)
+    if not prompt and not output:
+        return None
     cached = min(of(names.cached), prompt)
     kinds_in = _by_modality(names.tokens, value.get(names.of_prompt), value.get(names.of_tool_use))
     kinds_out = _by_modality(names.tokens, value.get(names.of_output))

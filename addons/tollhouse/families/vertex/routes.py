@@ -12,12 +12,14 @@ from typing import Final
 from tollhouse.families.base import MODELS, Operation
 from tollhouse.families.google.routes import (
     CACHE,
+    CANCEL_INTERACTION,
     COMPAT_CHAT,
     COUNT,
     EMBED,
     GENERATE,
     IMAGES,
     INTERACTION,
+    INTERACTIONS,
     JOB,
     STREAM,
     kept,
@@ -82,10 +84,6 @@ ROUTES: Final = (
     *kept(_PLACE, "batchPredictionJobs", "batches"),
     *kept(_PLACE, "tuningJobs", "tuning"),
     route("POST", rf"{_PLACE}/interactions", INTERACTION),
-    route("GET", rf"{_PLACE}/interactions/(?P<object>{_ID})", Operation("interactions", "free")),
-    route(
-        "POST",
-        rf"{_PLACE}/interactions/(?P<object>{_ID})/cancel",
-        Operation("interactions", "free", reads_body=True),
-    ),
+    route("GET", rf"{_PLACE}/interactions/(?P<object>{_ID})", INTERACTIONS),
+    route("POST", rf"{_PLACE}/interactions/(?P<object>{_ID})/cancel", CANCEL_INTERACTION),
 )
