@@ -60,9 +60,26 @@ def kept(prefix: str, collection: str, kind: str) -> tuple[Route, ...]:
     )
 
 
+def generates(model: str) -> tuple[Route, ...]:
+    """What a model writes, whole and as a stream."""
+    return (
+        route("POST", rf"{model}:generateContent", GENERATE),
+        route("POST", rf"{model}:streamGenerateContent", STREAM),
+    )
+
+
+def interactions(prefix: str) -> tuple[Route, ...]:
+    """A new interaction, and the same when it is shown and when it is ended."""
+    one = rf"{prefix}/interactions/(?P<object>{_ID})"
+    return (
+        route("POST", rf"{prefix}/interactions", INTERACTION),
+        route("GET", one, INTERACTIONS),
+        route("POST", rf"{one}/cancel", CANCEL_INTERACTION),
+    )
+
+
 ROUTES: Final = (
-    route("POST", rf"{_V}/{_MODEL}:generateContent", GENERATE),
-    route("POST", rf"{_V}/{_MODEL}:streamGenerateContent", STREAM),
+    *generates(rf"{_V}/{_MODEL}"),
     route("POST", rf"{_V}/models/{NAME}:(?:embedContent|batchEmbedContents)", EMBED),
     route("POST", rf"{_V}/{_MODEL}:countTokens", COUNT),
     route("POST", rf"{_V}/models/imagen-{NAME}:predict", IMAGES),
@@ -97,9 +114,7 @@ ROUTES: Final = (
     route("POST", rf"{_V}/(?P<object>fileSearchStores/{_ID}):importFile", JOB),
     Route("POST", _TO_STORE, UPLOAD_PART, query=_PART),
     Route("POST", _TO_STORE, JOB_UPLOAD),
-    route("POST", rf"{_V}/interactions", INTERACTION),
-    route("GET", rf"{_V}/interactions/(?P<object>{_ID})", INTERACTIONS),
-    route("POST", rf"{_V}/interactions/(?P<object>{_ID})/cancel", CANCEL_INTERACTION),
+    *interactions(_V),
     route(
         "DELETE", rf"{_V}/interactions/(?P<object>{_ID})", _object("interactions", does="deletes")
     ),
