@@ -76,7 +76,7 @@ def ndjson(data: bytes) -> None:
 def json_array(data: bytes) -> None:
     """The elements of an array are those that a parser finds."""
     for size in sizes(data):
-        elements, boundary, found = Elements(WANTED), ArrayBoundary(), []
+        elements, boundary, found = Elements(lambda: Topmost(WANTED)), ArrayBoundary(), []
         for piece in pieces(data, size):
             found += elements.feed(piece)
             try_boundary(boundary, piece)

@@ -387,6 +387,77 @@ def test_a_batch_that_shows_no_usage(tmp_path: Path, asks: bool) -> None:
         assert money(inside) == (OUTPUT_COST, 0)
 
 
+INTERACTION: dict[str, Any] = {
+    "id": "v1_abc",
+    "object": "interaction",
+    "model": "gemini-2.5-flash",
+    "created": "2026-11-28T00:00:00Z",
+    "updated": "2026-11-28T00:00:00Z",
+    "steps": [],
+}
+COUNTED = {"total_input_tokens": 1_000, "total_output_tokens": 50, "total_tokens": 1_050}
+FLASH = Decimal("0.000425")
+"""1,000 tokens in and 50 out, at gemini-2.5-flash's 0.30 and 2.50 USD a million."""
+
+
+def interaction(status: str, usage: dict[str, Any]) -> Behaviour:
+    body = json.dumps({**INTERACTION, "status": status, "usage": usage}).encode()
+    return reply(200, body, [("content-type", "application/json")])
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_an_interaction(tmp_path: Path, asks: bool) -> None:
+    """Its stream ends before it is over. It is charged once, read by the client or by the gateway."""
+    clock = Later()
+    standin = StandIn(key=REAL_KEY, hosts=("localhost", "generativelanguage.googleapis.com"))
+    begun = {**INTERACTION, "status": "in_progress", "usage": dict.fromkeys(COUNTED, 0)}
+    events = [
+        {"event_type": "interaction.created", "interaction": begun},
+        {"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": "The"}},
+    ]
+    stream = [f"data: {json.dumps(one)}\n\n".encode() for one in events]
+    url = "https://generativelanguage.googleapis.com/v1beta/interactions"
+    body = {"model": "gemini-2.5-flash", "input": "Who pays?", "background": True, "stream": True}
+    with standin:
+        gemini = {"connect_to": standin.address, "allow_private": True}
+        settings: dict[str, Any] = {
+            "providers.gemini": gemini | {"ca_file": "provider-ca.pem"},
+        }
+        with (
+            open_inside(
+                tmp_path, settings, standin=standin, clock=clock, health_every_s=0.02
+            ) as inside,
+            httpx2.Client(proxy=inside.proxy_url, verify=inside.context, trust_env=False) as client,
+        ):
+            EmbeddedVault(tmp_path / "state").set("gemini", REAL_KEY)
+            standin.script(reply(200, stream, [("content-type", "text/event-stream")]))
+            assert client.post(url, json=body).status_code == 200
+            [first] = settled(inside)
+            assert (first["charged_by"], first["cost_usd"]) == ("later", "0")
+            held = Decimal(first["held_usd"])
+            assert money(inside) == (0, held)
+            over = interaction("completed", COUNTED)
+            if asks:
+                standin.script(interaction("in_progress", dict.fromkeys(COUNTED, 0)), over, over)
+                assert client.get(f"{url}/v1_abc").json()["status"] == "in_progress"
+                assert money(inside) == (0, held)
+                for _ in range(2):
+                    assert client.get(f"{url}/v1_abc").json()["status"] == "completed"
+                    assert money(inside) == (FLASH, 0)
+            else:
+                standin.always(over)
+                inside.until(lambda gateway: bool(gateway.poller.due))
+                clock.ahead += 30
+                inside.until(lambda gateway: not gateway.poller.due)
+                asked = standin.snapshot()[-1]
+                assert (asked.method, asked.target) == ("GET", "/v1beta/interactions/v1_abc")
+                assert asked.get("x-goog-api-key") == REAL_KEY
+            [late] = [line for line in settled(inside) if line["reason"] == "later"]
+            assert (late["charged_by"], late["cost_usd"]) == ("usage", "0.000425")
+            assert (late["call_id"], late["model"]) == (first["call_id"], "gemini-2.5-flash")
+            assert money(inside) == (FLASH, 0)
+
+
 MESSAGES: dict[str, Any] = {
     "id": "msgbatch_1",
     "type": "message_batch",

@@ -35,6 +35,8 @@ PNG = bytes.fromhex(
     "1f15c4890000000d4944415478da63fcffff3f030005fe02fea7d6055b0000000049454e44ae426082"
 )
 
+TO_STORE = "POST /upload/v1/fileSearchStores/*:uploadToFileSearchStore"
+
 
 @pytest.fixture(scope="module")
 def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
@@ -44,7 +46,7 @@ def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
         entry = {"connect_to": standin.address, "allow_private": True, "ca_file": "provider-ca.pem"}
         tool = {"input": "0", "output": "0", "request": "0.035"}
         settings: Any = {
-            "providers.gemini": entry,
+            "providers.gemini": {**entry, "allow": [TO_STORE], "job_hold_usd": "0.5"},
             "providers.vertex": entry,
             'prices."gemini/google_search"': tool,
         }
@@ -349,6 +351,27 @@ def test_an_upload(road: Road, client: genai.Client, tmp_path: Path) -> None:
     assert second.target.endswith("?upload_id=u1&upload_protocol=resumable")
     assert second.get_all("x-goog-api-key") == [REAL_KEY]
     assert_charged(road, Decimal(0), Decimal(0))
+
+
+def test_an_upload_to_a_store(road: Road, client: genai.Client, tmp_path: Path) -> None:
+    """Both steps of the SDK's upload pass, and they are one job."""
+    file = tmp_path / "toll.txt"
+    file.write_bytes(b"any bytes \xff")
+    path = "/upload/v1/fileSearchStores/s1:uploadToFileSearchStore"
+    url = f"https://generativelanguage.googleapis.com{path}?upload_id=u1&upload_protocol=resumable"
+    done = {"name": "fileSearchStores/s1/upload/operations/o1"}
+    road.standin.script(
+        reply(200, b'{"name":"fileSearchStores/s1"}'),
+        reply(200, b"", [("x-goog-upload-url", url), ("x-goog-upload-status", "active")]),
+        reply(200, json.dumps(done).encode(), [("x-goog-upload-status", "final")]),
+    )
+    assert client.file_search_stores.create().name == "fileSearchStores/s1"
+    client.file_search_stores.upload_to_file_search_store(
+        file_search_store_name="fileSearchStores/s1", file=str(file)
+    )
+    *_, second = road.standin.wait_count(3)
+    assert second.body == b"any bytes \xff"
+    assert_charged(road, Decimal(0), Decimal("0.5"), Decimal(0))
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -151,11 +151,18 @@ def test_time_in_a_container(table: PriceTable) -> None:
 
 @pytest.mark.parametrize(
     ("provider", "tool"),
-    [("mistral", "document_library"), ("cohere", "web_search"), ("openai", "google_search")],
+    [
+        ("mistral", "document_library"),
+        ("cohere", "web_search"),
+        ("openai", "google_search"),
+        ("google", "retrieval"),
+    ],
 )
 def test_a_tool_never_has_its_models_price(table: PriceTable, provider: str, tool: str) -> None:
     """A use costs nothing at a model's price, which has none for uses: so it has no price."""
-    model = {"mistral": "mistral-large-4", "cohere": "command-r", "openai": "gpt-4o"}[provider]
+    model = {"mistral": "mistral-large-4", "cohere": "command-r", "openai": "gpt-4o"}.get(
+        provider, "gemini-2.5-flash"
+    )
     assert table.cost(provider, Charge(model, Units(input=1_000))) is not None
     assert table.quote(provider, Charge(tool, Units(requests=1)), requested=model) is None
 
@@ -236,5 +243,6 @@ def test_each_row_says_where_it_is_from() -> None:
     assert {
         *("web_search", "web_search_preview", "file_search", "code_interpreter"),
         *("code_execution", "google_search", "google_maps", "web_search_premium"),
-        *("image_generation", "document_library"),
+        *("image_generation", "document_library", "guardrail"),
+        *("retrieval", "parallel_ai_search", "exa_ai_search"),
     } <= builtin.NAMES

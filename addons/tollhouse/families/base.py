@@ -58,13 +58,14 @@ class Matched(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Route:
     """One method and path. ``path`` has to fit the whole path, without the query. ``hosts`` has to
-    fit the whole host; None stands for every host. Groups of ``path`` whose names begin with
+    fit the whole host, and ``query`` the whole query; None stands for every one. Groups of ``path`` whose names begin with
     ``object`` are ids of objects that the provider keeps."""
 
     method: str
     path: re.Pattern[str]
     operation: Operation
     hosts: re.Pattern[str] | None = None
+    query: re.Pattern[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,8 +329,7 @@ class Family:
     def operation(
         self, method: str, path: str, query: str = "", host: str = ""
     ) -> Operation | None:
-        """The operation for this request. None: no route names it, so it is closed. No family
-        looks at ``query`` yet."""
+        """The operation for this request. None: no route names it, so it is closed."""
         found = self.match(method, path, query, host)
         return None if found is None else found.operation
 
@@ -337,7 +337,8 @@ class Family:
         """The same, with the ids of objects that stand in the path."""
         for route in self.routes:
             here = route.hosts is None or route.hosts.fullmatch(host)
-            if here and route.method == method and (found := route.path.fullmatch(path)):
+            so = route.query is None or route.query.fullmatch(query)
+            if here and so and route.method == method and (found := route.path.fullmatch(path)):
                 if not found.re.groupindex:
                     return Matched(route.operation)
                 named = found.groupdict()

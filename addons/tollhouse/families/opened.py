@@ -152,7 +152,7 @@ class OpenedFamily(Family):
         """The family's route that a server may take this for: servers answer HEAD as GET, and some
         read over case and a last slash."""
         plain, method = path.rstrip("/"), "GET" if method == "HEAD" else method
-        fitting = (one for one in self.folded if one.method == method)
+        fitting = (one for one in self.folded if one.method == method and one.query is None)
         return next((one for one in fitting if one.path.fullmatch(plain)), None)
 
     def _own(self, method: str, path: str) -> Route | None:

@@ -86,7 +86,11 @@ TOOLS: Final = (
 SHARED: Final = {"azure": "openai"}
 """Whose tools and models another price list has as well, behind its own. Vertex has Google's price id."""
 
-NAMES: Final = frozenset({*(tool.name for tool in TOOLS), "document_library", "guardrail"})
+_WITHOUT_PRICE: Final = (
+    *("document_library", "guardrail"),
+    *("retrieval", "parallel_ai_search", "exa_ai_search"),
+)
+NAMES: Final = frozenset({*(tool.name for tool in TOOLS), *_WITHOUT_PRICE})
 """A charge of this name is a tool's: it never has a model's price."""
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tollhouse.families.formats.json_array import MAX_ELEMENT, ArrayBoundary, Elements
+from tollhouse.families.formats.topmost import Topmost
 
 VALUES = st.recursive(
     st.none() | st.integers() | st.text(max_size=8),
@@ -22,7 +23,7 @@ ELEMENT = st.dictionaries(st.text(max_size=8), VALUES, max_size=3)
 def test_each_element_is_found(elements: list[object], size: int, indent: int | None) -> None:
     """However the array is written and cut."""
     text = json.dumps(elements, indent=indent, ensure_ascii=False).encode()
-    reader = Elements(())
+    reader = Elements(lambda: Topmost(()))
     found = []
     for at in range(0, len(text), size):
         found += reader.feed(text[at : at + size])
@@ -34,7 +35,7 @@ def test_each_element_is_found(elements: list[object], size: int, indent: int | 
 def test_an_object_alone(element: object, size: int) -> None:
     """It counts as an array of one."""
     text = json.dumps(element).encode()
-    reader = Elements(())
+    reader = Elements(lambda: Topmost(()))
     found = [one for at in range(0, len(text), size) for one in reader.feed(text[at : at + size])]
     assert found == [text]
     assert reader.over
@@ -45,14 +46,14 @@ def test_a_large_element_is_not_kept(size: int) -> None:
     """Its outermost members are read as they pass by, and those of the next one too."""
     large = {"candidates": [{"data": "x" * (MAX_ELEMENT + 1)}], "usage": {"n": 1}}
     text = json.dumps([large, {"usage": 2}]).encode()
-    reader = Elements(("usage",))
+    reader = Elements(lambda: Topmost(("usage",)))
     found = [one for at in range(0, len(text), size) for one in reader.feed(text[at : at + size])]
     assert found == [{"usage": {"n": 1}}, b'{"usage": 2}']
 
 
 def test_a_large_element_that_is_cut() -> None:
     """What was read of it is there."""
-    reader = Elements(("usage",))
+    reader = Elements(lambda: Topmost(("usage",)))
     assert reader.rest() is None
     reader.feed(b'[{"usage": 7, "data": "' + b"x" * MAX_ELEMENT)
     assert reader.rest() == {"usage": 7}
@@ -61,7 +62,7 @@ def test_a_large_element_that_is_cut() -> None:
 @given(st.binary(max_size=200), st.integers(1, 9))
 def test_garbage(garbage: bytes, size: int) -> None:
     """Nothing is raised."""
-    reader, boundary = Elements(()), ArrayBoundary()
+    reader, boundary = Elements(lambda: Topmost(())), ArrayBoundary()
     for at in range(0, len(garbage), size):
         reader.feed(garbage[at : at + size])
         boundary.sent(garbage[at : at + size])
@@ -70,7 +71,7 @@ def test_garbage(garbage: bytes, size: int) -> None:
 
 def test_deep_nesting_ends_the_reading() -> None:
     """No memory is taken for it."""
-    reader = Elements(())
+    reader = Elements(lambda: Topmost(()))
     assert reader.feed(b"[" * 1_000) == []
     assert reader.over
 

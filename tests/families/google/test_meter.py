@@ -122,11 +122,91 @@ def test_an_answer_with_a_large_image(path: str, query: str, size: int) -> None:
     }
     text = json.dumps(document)
     streamed = crlf(text) if query else array(text)
-    made = meter(path, query)
+    made = meter(path, query, b'{"tools":[{"googleSearch":{}}]}')
     assert fed(made, streamed if path == STREAM else text.encode(), size) == (
         Charge("gemini-3.5-flash", Units(input=9, output=1290, requests=1)),
         Charge("google_search", Units(requests=2)),
     )
+
+
+SEARCHES = b'{"tools":[{"googleSearch":{}},{"googleMaps":{}}]}'
+
+
+@pytest.mark.parametrize("size", [1 << 10, 1 << 22])
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize(
+    ("body", "metadata", "uses"),
+    [
+        (b'{"tools":[{"googleMaps":{}}]}', {"groundingChunks": [{"maps": {"title": "web"}}]}, "m"),
+        (b'{"tools":[{"googleSearch":{}}]}', {"groundingChunks": [{"web": {"uri": "u"}}]}, "s"),
+        (SEARCHES, {"imageSearchQueries": ["a", "b", "a"], "webSearchQueries": ["a"]}, "sss"),
+        (SEARCHES, {"webSearchQueries": None, "groundingChunks": [{"maps": {}}]}, "m"),
+        (SEARCHES, {"retrievalMetadata": {}, "note": '"maps": {"groundingChunks": []}'}, ""),
+        (b'{"cachedContent":"cachedContents/c"}', {"webSearchQueries": ["a"]}, "s"),
+    ],
+)
+def test_what_an_answer_is_grounded_in(
+    body: bytes, metadata: dict[str, Any], uses: str, large: bool, size: int
+) -> None:
+    """It is the same of an answer that is too large to be kept."""
+    data = "A" * (MAX_EVENT + 1 if large else 1)
+    candidate = {"content": {"parts": [{"inlineData": {"data": data}}]}}
+    document = {
+        "candidates": [{**candidate, "groundingMetadata": metadata}],
+        **counts(9, 4),
+        "modelVersion": "gemini-3.5-flash",
+    }
+    text = json.dumps(document, indent=1)
+    wanted = {"google_search": uses.count("s"), "google_maps": uses.count("m")}
+    found = []
+    for made, stream in (
+        (meter(PATH, "", body), text.encode()),
+        (meter(STREAM, "", body), array(text)),
+        (meter(STREAM, "alt=sse", body), crlf(json.dumps(document))),
+    ):
+        _, *charges = fed(made, stream, size)
+        found.append({charge.model: charge.units.requests for charge in charges})
+    assert found == [{tool: times for tool, times in wanted.items() if times}] * 3
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_arguments_of_a_function_are_no_searches(large: bool) -> None:
+    """Whatever they are called, where no search was asked for."""
+    args = {"webSearchQueries": ["a", "b"], "groundingChunks": [{"web": {}, "maps": {}}]}
+    args["text"] = "A" * (MAX_EVENT + 1 if large else 1)
+    part = {"functionCall": {"name": "f", "args": args}}
+    document = {"candidates": [{"content": {"parts": [part]}}], **counts(9, 4)}
+    [charge] = fed(meter(PATH, ""), json.dumps(document).encode())
+    assert charge.units == Units(input=9, output=4, requests=1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_thoughts_that_only_the_total_counts(stream: bool) -> None:
+    """In OpenAI's format as in Google's own: they are output."""
+    path = "/v1beta/openai/chat/completions"
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "a"}], "stream": stream}
+    made = meter(path, "", json.dumps(body).encode())
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115}
+    text = json.dumps({"id": "1", "model": MODEL, "choices": [], "usage": usage})
+    made.feed(f"data: {text}\n\ndata: [DONE]\n\n".encode() if stream else text.encode())
+    made.flush()
+    assert made.finish() == (Charge(MODEL, Units(input=10, output=105, requests=1)),)
+
+
+def test_a_tool_whose_uses_are_not_counted() -> None:
+    """A request that asks for one is charged a use of it; an interaction counts them."""
+    body = b'{"tools":[{"retrieval":{"vertexRagStore":{}}},{"exaAiSearch":{}}]}'
+    _, *uses = fed(meter(PATH, "", body), answer("a", **counts(9, 4)).encode())
+    one = Units(requests=1)
+    assert uses == [Charge("retrieval", one), Charge("exa_ai_search", one)]
+    usage: dict[str, Any] = {"total_input_tokens": 9, "total_tokens": 9}
+    tool = b'{"model":"m","input":"a","tools":[{"type":"retrieval"}]}'
+    for count, uses_told in ((None, 1), (3, 3), (0, 1)):
+        told = [{"type": "retrieval", "count": count}] if count is not None else []
+        text = json.dumps({"id": "v1_a", "usage": usage | {"grounding_tool_count": told}}).encode()
+        _, *uses = fed(meter("/v1beta/interactions", "", tool), text)
+        assert uses == [Charge("retrieval", Units(requests=uses_told))]
+        [_] = fed(meter("/v1beta/interactions", "", b'{"model":"m","input":"a"}'), text)
 
 
 @pytest.mark.parametrize(

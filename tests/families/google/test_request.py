@@ -189,6 +189,104 @@ def test_a_file_that_can_not_be_told_is_refused(uri: str) -> None:
     assert "fileUri" in why(contents({"fileData": {"fileUri": uri}}))
 
 
+BATCH = "/v1beta/models/gemini-2.5-flash:batchGenerateContent"
+COUNT = "/v1beta/models/gemini-2.5-flash:countTokens"
+EMBED = "/v1beta/models/gemini-embedding-001:batchEmbedContents"
+
+
+def test_no_object_goes_unread() -> None:
+    """One that is named often counts once. A body that names too many is refused: the last of them
+    could be another tenant's."""
+    mine = [f"files/f{number}" for number in range(1_000)]
+    assert read({"names": [*mine, *mine, "files/f0"]}, BATCH).objects == tuple(mine)
+    assert "more than 1000 objects" in why({"names": [*mine, "files/of-another"]}, BATCH)
+    often = ["files/f0"] * 1_000
+    assert read({"names": [*often, "files/of-another"]}, BATCH).objects == (
+        "files/f0",
+        "files/of-another",
+    )
+
+
+@pytest.mark.parametrize("text", ["see src/files/a.txt", "files/", "http://[/files/", "files/a b"])
+def test_a_prompt_of_a_batch_is_no_file(text: str) -> None:
+    """Whatever path it names. Where a file is said to be, it must be one that can be told."""
+    asked = read({"requests": [contents({"text": text})]}, BATCH)
+    assert asked.objects == ()
+    assert "fileUri" in why({"requests": [contents({"file_data": {"file_uri": text}})]}, BATCH)
+
+
+def test_objects_that_a_batch_names() -> None:
+    """By their names anywhere, and by the URL of a file where one stands."""
+    url = "https://generativelanguage.googleapis.com/v1beta/files/f-1"
+    parts = [{"fileData": {"fileUri": url}}, {"file_data": {"file_uri": "gs://b/files/x"}}]
+    body = {"batch": {"input_config": {"file_name": "files/f-2", "requests": [contents(*parts)]}}}
+    assert read(body, BATCH).objects == ("files/f-2", "files/f-1")
+    veo = "/v1beta/models/veo-3.1-generate-preview:predictLongRunning"
+    assert read({"instances": [{"video": {"uri": url}}]}, veo).objects == ("files/f-1",)
+    assert "fileUri" in why({"instances": [{"video": {"uri": url.replace("s/f", "s%2ff")}}]}, veo)
+    args = {"functionCall": {"name": "f", "args": {"uri": "docs/files/a b"}}}
+    assert read({"requests": [contents(args)]}, BATCH).objects == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({**contents({"text": "a"}), "generateContentRequest": {}}, COUNT),
+        ({"cached_content": "cachedContents/c", "generate_content_request": {}}, COUNT),
+        ({"requests": [], "content": {"parts": []}}, EMBED),
+    ],
+)
+def test_two_requests_in_one_body_are_refused(body: Any, path: str) -> None:
+    """Nobody knows which of the two the provider reads."""
+    assert "The body has both" in why(body, path)
+
+
+def test_a_request_that_is_counted() -> None:
+    """Its objects count. The model may stand beside it."""
+    inner = {"model": "models/gemini-2.5-flash", "cachedContent": "cachedContents/c"}
+    body = {"model": "models/gemini-2.5-flash", "generateContentRequest": inner}
+    assert read(body, COUNT).objects == ("cachedContents/c",)
+
+
+TO_STORE = "/upload/v1beta/fileSearchStores/s1:uploadToFileSearchStore"
+FIRST = (("x-goog-upload-protocol", "resumable"), ("x-goog-upload-command", "start"))
+NEXT = (("x-goog-upload-command", "upload, finalize"), ("x-goog-upload-offset", "0"))
+AT = "upload_id=u1&upload_protocol=resumable"
+
+
+@pytest.mark.parametrize(
+    ("query", "cost"),
+    [
+        ("", "job"),
+        (AT, "free"),
+        ("upload_id=u-1_", "free"),
+        ("upload_id=", "job"),
+        ("upload_protocol=resumable", "job"),
+        (AT + "&upload_protocol=multipart", "job"),
+        ("uploadType=media&upload_id=u1", "job"),
+    ],
+)
+def test_an_upload_to_a_store_is_one_job(query: str, cost: str) -> None:
+    """Its first request is the job, and those behind it cost nothing."""
+    operation = GOOGLE.operation("POST", TO_STORE, query)
+    assert operation is not None
+    assert operation.cost == cost
+
+
+@pytest.mark.parametrize(
+    "headers", [FIRST, NEXT + FIRST[1:], (*NEXT, ("x-goog-upload-protocol", "multipart")), ()]
+)
+def test_no_upload_begins_as_the_rest_of_another(headers: Any) -> None:
+    """It would be a job for which nothing is held."""
+    operation = GOOGLE.operation("POST", TO_STORE, AT)
+    assert operation is not None
+    with pytest.raises(Refused) as refused:
+        GOOGLE.read(Request(operation, TO_STORE, headers, b"any", AT), Dialect())
+    assert "Leave upload_id out" in refused.value.denial.why
+    # google-genai repeats the protocol.
+    GOOGLE.read(Request(operation, TO_STORE, NEXT + FIRST[:1], b"any", AT), Dialect())
+
+
 def test_stores_and_caches_that_are_named() -> None:
     """A project before the name does not count: it has a number and a name."""
     body = {
@@ -279,6 +377,33 @@ def test_tools_that_google_runs(tool: Any, beside: set[str]) -> None:
         assert {charge.model for charge in held.beside} == beside
         assert all(charge.units.requests == most for charge in held.beside)
         assert held.units.input >= 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("tool", "uses"),
+    [
+        ({"retrieval": {"vertexAiSearch": {}}}, {"retrieval"}),
+        ({"parallel_ai_search": {}}, {"parallel_ai_search"}),
+        ({"exaAiSearch": {"apiKey": "k"}}, {"exa_ai_search"}),
+        ({"type": "retrieval"}, {"retrieval"}),
+        ({"type": "retrieval", "retrieval_types": ["rag_store", "a new one"]}, {"retrieval"}),
+        ({"type": "retrieval", "retrieval_types": ["exa_ai_search"]}, {"exa_ai_search"}),
+        ({"type": "retrieval", "parallel_ai_search_config": {}}, {"parallel_ai_search"}),
+    ],
+)
+def test_a_tool_whose_uses_are_not_counted(tool: Any, uses: set[str]) -> None:
+    """One use is held, under a name of its own. A cache with one would hide it."""
+    path, body = THREE, {"tools": [tool]}
+    if "type" in tool:
+        path, body = "/v1beta/interactions", {"model": "m", "input": "a", "tools": [tool]}
+    else:
+        cached = {"model": "models/gemini-3-flash", "tools": [tool]}
+        assert "with each request instead" in why(cached, "/v1beta/cachedContents")
+    held = GOOGLE.estimate(read(body, path), "typical", LIMITS, Dialect())
+    assert {(charge.model, charge.units.requests) for charge in held.beside} == {
+        (use, 1) for use in uses
+    }
+    assert held.units.input >= 1_000_000
 
 
 def test_tools_of_the_client() -> None:

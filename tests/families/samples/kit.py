@@ -37,9 +37,9 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Samples:
-    """``open`` has method and path of one request for each route. ``malformed`` are requests to the
-    first exchange's path that two parsers could read differently. A verdict is a status, an error's
-    body, and what it says of the key."""
+    """``open`` has method and path of one request for each route, with the query where that decides.
+    ``malformed`` are requests to the first exchange's path that two parsers could read differently. A verdict is a status, an
+    error's body, and what it says of the key."""
 
     family: Family
     open: tuple[tuple[str, str], ...]

@@ -7,7 +7,7 @@ are read as they pass by. An object that stands alone counts as an array of one.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable
 from copy import copy
 from typing import Any, Final
 
@@ -86,11 +86,12 @@ class _Depth:
 
 
 class Elements:
-    """It is fed with the bytes of the array. ``over`` is true once the array has ended."""
+    """It is fed with the bytes of the array. ``over`` is true once the array has ended. ``large``
+    makes the reader of an element that is not kept."""
 
-    def __init__(self, wanted: Collection[str]) -> None:
+    def __init__(self, large: Callable[[], Topmost]) -> None:
         self.over = False
-        self._wanted = tuple(wanted)
+        self._make_large = large
         self._brackets = _Depth()
         self._base = -1
         """The depth at which elements stand: 1 in an array, 0 for an object alone."""
@@ -144,7 +145,7 @@ class Elements:
         assert self._kept is not None
         self._kept += part
         if len(self._kept) > MAX_ELEMENT:
-            self._large = Topmost(self._wanted)
+            self._large = self._make_large()
             self._large.feed(bytes(self._kept))
             self._kept = None
 

@@ -16,12 +16,14 @@ compat        the same API in OpenAI's format
 free          requests that cost nothing
 meter         usage in an answer, as it streams by
 told          what the members of an answer mean
+interacted    the same of an interaction, whose usage may come later
 usage         counts and searches in the one normal form
 errors        our errors, and what theirs say of a key
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from tollhouse.families.base import Family
@@ -71,6 +73,7 @@ KINDS: Final = Kinds(
         **OF_MODELS,
         "upload": _UPLOAD,
         "job_upload": _UPLOAD,
+        "upload_part": replace(_UPLOAD, read=free.read_upload_part),
         "batch": _SMALL,
         "store": _SMALL,
         "auth_token": _SMALL,
@@ -88,5 +91,6 @@ GOOGLE: Final = Family(
     sent_headers=KINDS.sent_headers,
     estimate=KINDS.estimate,
     meter=KINDS.meter,
+    late_meter=meter.late_meter,
     stream_error=errors.stream_error,
 )

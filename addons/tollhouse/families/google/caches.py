@@ -13,6 +13,7 @@ from tollhouse.families.google.estimate import input_tokens
 from tollhouse.families.google.models import plain
 from tollhouse.families.google.request import Detail, cache_contents
 from tollhouse.families.google.told import storage_charge
+from tollhouse.families.google.usage import uncounted
 from tollhouse.families.units import Estimate, Units
 
 _TTL: Final = re.compile(r"(\d{1,9})(?:\.\d{1,9})?s")
@@ -25,6 +26,11 @@ def read_new(request: Request, dialect: Dialect) -> Asked:
     model = plain(spelled.text(values, "model", document).rpartition("/models/")[2])
     if not model:
         refuse('The body has no "model".')
+    if uses := uncounted(found.tools):
+        refuse(
+            f'The cache has the tool "{next(iter(uses))}", whose uses are charged by the request that '
+            "asks for it: give it with each request instead."
+        )
     return Asked(
         model,
         writes=False,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from tollhouse.families.base import Asked, Dialect, Request
+from tollhouse.families.base import AnswerHead, Asked, Dialect, Request
 from tollhouse.families.formats.document import Document
 from tollhouse.families.formats.kinds import Kind
+from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.google.kept_names import asked_for
 from tollhouse.families.google.models import can_reason, plain
 from tollhouse.families.openai import estimate, meter, rewrite
 from tollhouse.families.openai import request as openai
+from tollhouse.families.openai.usage import count_of, usage_of
+from tollhouse.families.units import Units
 
 _CACHES: Final = ("cached_content", "cachedContent")
 _DEPTH: Final = 3
@@ -46,4 +50,17 @@ def _caches(value: Any, document: Document, objects: list[str], depth: int) -> N
             _caches(inner, document, objects, depth - 1)
 
 
-KIND: Final = Kind(read, estimate.estimate, meter.meter, rewrite.rewrite)
+def _usage_of(value: object) -> Units | None:
+    """OpenAI's usage object. Thoughts that only the total counts are output."""
+    units = usage_of(value)
+    if units is None or not isinstance(value, Mapping):
+        return units
+    total = count_of(value.get("total_tokens")) or 0
+    return units._replace(output=max(units.output, total - units.input))
+
+
+def _meter(asked: Asked, head: AnswerHead) -> Sniffed:
+    return meter.meter(asked, head, _usage_of)
+
+
+KIND: Final = Kind(read, estimate.estimate, _meter, rewrite.rewrite)

@@ -13,7 +13,7 @@ from tollhouse.families.google import inline_media, spelled
 from tollhouse.families.google.kept_names import asked_for, file_of
 from tollhouse.families.google.models import version
 from tollhouse.families.google.spelled import known, members
-from tollhouse.families.google.usage import MAPS, SEARCH
+from tollhouse.families.google.usage import MAPS, SEARCH, UNCOUNTED
 from tollhouse.families.openai.estimate import (
     TEMPLATE_MOST,
     TOKENS_PER_FUNCTION,
@@ -148,6 +148,8 @@ class InputCount:
                     self._tools.add(SEARCH)
                 elif name == "googleMaps":
                     self._tools.add(MAPS)
+                elif name in UNCOUNTED:
+                    self._tools.add(UNCOUNTED[name])
                 elif name == "fileSearch":
                     self._stores(spelled.obj(found, name) or {})
                 elif name == "functionDeclarations":

@@ -7,7 +7,7 @@ from typing import Final
 from tollhouse.families.base import Asked, Dialect, Limits, Mode
 from tollhouse.families.google.contents import InputSums
 from tollhouse.families.google.models import version
-from tollhouse.families.google.usage import MAPS, SEARCH
+from tollhouse.families.google.usage import MAPS, SEARCH, tool_charges, uncounted
 from tollhouse.families.openai.estimate import FIRST_SLICE_TOKENS
 from tollhouse.families.units import Charge, Estimate, Units
 
@@ -45,4 +45,4 @@ def input_tokens(found: InputSums, limits: Limits, *, worst: bool) -> int:
 
 def tool_bounds(model: str, tools: frozenset[str], mode: Mode) -> tuple[Charge, ...]:
     most = 1 if 0 < version(model) < 3 else QUERIES[mode]
-    return tuple(Charge(tool, Units(requests=most)) for tool in (SEARCH, MAPS) if tool in tools)
+    return tool_charges({tool: most for tool in (SEARCH, MAPS) if tool in tools} | uncounted(tools))

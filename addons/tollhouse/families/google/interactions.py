@@ -12,7 +12,7 @@ from tollhouse.families.google import spelled
 from tollhouse.families.google.contents import InputCount, refuse_video
 from tollhouse.families.google.models import can_reason, makes_video, may_write, plain
 from tollhouse.families.google.request import MAX_CAP, Detail
-from tollhouse.families.google.usage import MAPS, SEARCH
+from tollhouse.families.google.usage import MAPS, RETRIEVAL, SEARCH, UNCOUNTED
 from tollhouse.families.openai.media import elsewhere
 
 BODY: Final = spelled.known(
@@ -32,6 +32,7 @@ _CONFIG: Final = spelled.known("max_output_tokens", "thinking_level", "thinking_
 _UNSEEN: Final = ("previous_interaction_id", "continuation_token", "environment", "agent")
 _OF_CLIENT: Final = frozenset({"function", "computer_use"})
 _TOOLS: Final = {"google_search": SEARCH, "google_maps": MAPS}
+_WEBS: Final = {*UNCOUNTED.values()} - {RETRIEVAL}
 _MEDIA: Final = {
     "image": "image/*",
     "audio": "audio/*",
@@ -64,7 +65,8 @@ def read(request: Request, dialect: Dialect) -> Asked:
     found.objects += _objects(values, document)
     if "cached_content" in values:
         found.cached(values["cached_content"])
-    background = spelled.boolean(values, "background")
+    # What works in the background goes on when the stream has ended, so all of it is held.
+    goes_on = spelled.boolean(values, "background") or bool(agent)
     counts = found.found()
     modalities = {
         word.lower() for word in spelled.words(values, "response_modalities", document, "")
@@ -75,15 +77,20 @@ def read(request: Request, dialect: Dialect) -> Asked:
         model,
         # An agent calls models of its own choice.
         models_unknown=bool(agent),
-        # What works in the background goes on when the stream has ended, so all of it is held.
-        stream=streams and not background and not agent,
+        stream=streams and not goes_on,
         cap=None if agent else cap or None,
         tier=spelled.text(values, "service_tier", document).lower(),
         reasons=can_reason(model),
         asks=counts.asks | {part for word, part in _PARTS.items() if word in modalities},
         may=counts.may | may_write(model),
         objects=counts.objects,
-        detail=Detail("sse" if streams else "", counts.tools),
+        detail=Detail(
+            # No event of ours ends one that goes on.
+            "sse" if streams and not goes_on else "",
+            counts.tools,
+            goes_on=goes_on,
+            path="" if values.get("store") is False else request.path,
+        ),
         document=counts,
     )
 
@@ -110,10 +117,20 @@ def _tools(found: InputCount, values: Mapping[str, Any], document: Document) -> 
         kind = spelled.text(tool, "type", document, "tool.")
         if kind in _TOOLS:
             found.use(_TOOLS[kind])
+        elif kind == RETRIEVAL:
+            _retrieval(found, tool, document)
         elif kind not in _OF_CLIENT:
             found.elsewhere()
         for name in spelled.words(tool, "file_search_store_names", document, "tool."):
             found.store(name)
+
+
+def _retrieval(found: InputCount, tool: Mapping[str, Any], document: Document) -> None:
+    """What is searched in stands in a list, or is said by its configuration alone."""
+    types = {*spelled.words(tool, "retrieval_types", document, "tool.")}
+    types |= {kind for kind in _WEBS if tool.get(f"{kind}_config") is not None}
+    for kind in types or {RETRIEVAL}:
+        found.use(kind if kind in _WEBS else RETRIEVAL)
 
 
 def _input(found: InputCount, value: Any, document: Document) -> None:

@@ -7,30 +7,33 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-from tollhouse.families.base import AnswerHead, Asked, Boundary
+from tollhouse.families.base import AnswerHead, Asked, Boundary, Later
 from tollhouse.families.formats.json_array import ArrayBoundary, Elements
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.sse import EventData, EventSplitter, SseBoundary
 from tollhouse.families.formats.topmost import Topmost
 from tollhouse.families.google.errors import error_in
-from tollhouse.families.google.told import WANTED, Cached, Embedded, Interacted, Metadata, NewObject
+from tollhouse.families.google.interacted import Interacted, asked_before
+from tollhouse.families.google.told import WANTED, Cached, Embedded, Metadata, NewObject
+from tollhouse.families.google.usage import Grounded
 from tollhouse.families.units import Charge
 
-_QUERIES: Final = b'"webSearchQueries"'
+_KEY: Final = re.compile(
+    rb'"(webSearchQueries|imageSearchQueries|groundingChunks|maps|web)"[ \t\r\n]*+:'
+)
+_OVERLAP: Final = 64
+"""Bytes of a piece that are looked at again with the next one: more than a match of `_KEY` has."""
 _LONGEST: Final = 1 << 14
 """The most bytes of a list of queries in an answer too large to be kept."""
-_MEMBERS: Final = (
-    WANTED
-    | {"usage", "id", "model", "service_tier", "name", "file", "event_type"}
-    | {
-        "interaction",
-        "metadata",
-    }
-)
-_decode = json.JSONDecoder().raw_decode
+_MEMBERS: Final = WANTED | {
+    *("usage", "id", "model", "service_tier", "name", "file"),
+    *("event_type", "interaction", "metadata", "status"),
+}
+_decode: Final = json.JSONDecoder().raw_decode
 
 
 def generate_meter(asked: Asked, head: AnswerHead) -> Sniffed:
@@ -43,6 +46,11 @@ def embed_meter(asked: Asked, head: AnswerHead) -> Sniffed:
 
 def interaction_meter(asked: Asked, head: AnswerHead) -> Sniffed:
     return _meter(asked, head, Interacted)
+
+
+def late_meter(later: Later, head: AnswerHead) -> Sniffed:
+    """The meter of an answer that shows an interaction."""
+    return interaction_meter(asked_before(later.facts), head)
 
 
 def made_meter(asked: Asked, head: AnswerHead) -> Sniffed:
@@ -88,6 +96,14 @@ class _Reading:
     def created(self) -> tuple[str, ...]:
         return self._told.created
 
+    @property
+    def later(self) -> Later | None:
+        return self._told.later
+
+    @property
+    def ended(self) -> bool:
+        return self._told.ended
+
     def finish(self) -> tuple[Charge, ...]:
         return self._told.charges()
 
@@ -99,14 +115,13 @@ class _Reading:
 
 class ElementMeter(_Reading):
     """Reads a JSON object, or an array of them that is delivered in pieces. Of an object above
-    1 MiB the outermost members and the searches are read as they pass by."""
+    1 MiB the outermost members and what it is grounded in are read as they pass by."""
 
     def __init__(self, told: Metadata, *, streams: bool) -> None:
         super().__init__(told)
         self.boundary = ArrayBoundary() if streams else None
         self._streams = streams
-        self._elements = Elements(_MEMBERS)
-        self._searches = _Searches(told)
+        self._elements = Elements(lambda: _Large(told))
 
     @property
     def output_seen(self) -> int:
@@ -118,7 +133,6 @@ class ElementMeter(_Reading):
         return self._streams and self._elements.over
 
     def feed(self, data: bytes) -> bytes:
-        self._searches.feed(data)
         for element in self._elements.feed(data):
             if isinstance(element, bytes):
                 self._read(element)
@@ -141,8 +155,7 @@ class EventMeter(_Reading):
         self.done = False
         self.boundary = SseBoundary() if told_of else None
         self._splitter = EventSplitter()
-        self._large: Topmost | None = None
-        self._searches: _Searches | None = None
+        self._large: _Large | None = None
         self._failed = False
 
     def feed(self, data: bytes) -> bytes:
@@ -183,44 +196,53 @@ class EventMeter(_Reading):
     def _part(self, raw: bytes) -> None:
         """A part of an event above the limit: its outermost members are read as they pass by."""
         if self._large is None or raw.startswith(b"data:"):
-            self._large, self._searches = Topmost(_MEMBERS), _Searches(self._told)
+            self._large = _Large(self._told)
             self._told.texts += 1
         self._large.feed(raw)
-        if self._searches is not None:
-            self._searches.feed(raw)
         self._told.read(self._large.found)
 
 
-class _Searches:
-    """Finds lists of queries in an answer that passes by, at any depth. A quote without a backslash
-    before it begins or ends a string, and a key is a string with a colon behind it."""
+class _Large(Topmost):
+    """A part of an answer that is not kept: its outermost members, and what it is grounded in. That
+    is found at any depth. A quote without a backslash before it begins or ends a string, and a key is
+    a string with a colon behind it."""
 
     def __init__(self, told: Metadata) -> None:
-        self._grounded = told.grounded
-        self._tail = b""
-        self._list: bytearray | None = None
+        super().__init__(_MEMBERS)
+        self._grounded = told.grounded if told.may_search else None
+        self._rest = b""
+        self._chunks = False
 
     def feed(self, data: bytes) -> None:
-        if self._list is not None:
-            self._list += data[: _LONGEST - len(self._list)]
-            self._try()
-            return
-        window = self._tail + data
-        at = window.find(_QUERIES)
-        while at >= 0 and self._list is None:
-            if at == 0 or window[at - 1] != 0x5C:
-                self._list = bytearray(window[at + len(_QUERIES) :][:_LONGEST])
-                self._try()
-            at = window.find(_QUERIES, at + 1)
-        self._tail = b"" if self._list is not None else window[-len(_QUERIES) :]
+        super().feed(data)
+        if self._grounded is not None:
+            self._find(self._rest + data, self._grounded)
 
-    def _try(self) -> None:
-        assert self._list is not None
-        text = bytes(self._list).decode("utf-8", "ignore").lstrip().removeprefix(":").lstrip()
-        try:
-            found: Any = _decode(text)[0] if text else None
-        except (ValueError, RecursionError):
-            found = None
-        if found is not None or len(self._list) >= _LONGEST:
-            self._grounded.queries(found)
-            self._list = None
+    def _find(self, window: bytes, grounded: Grounded) -> None:
+        """What can't be judged yet is looked at again with the next piece."""
+        at = 0
+        while (match := _KEY.search(window, at)) is not None:
+            at = match.end()
+            if window[match.start() - 1 : match.start()] == b"\\":
+                continue
+            name = match[1].decode()
+            if name == "groundingChunks":
+                self._chunks = True
+            elif not name.endswith("Queries"):
+                if self._chunks:
+                    grounded.chunk(name)
+            elif (found := _list(window[at : at + _LONGEST])) is not None:
+                grounded.queries(found, name[0])
+            elif len(window) - at < _LONGEST:
+                self._rest = window[max(match.start() - 1, 0) :]
+                return
+        self._rest = window[max(at, len(window) - _OVERLAP) :]
+
+
+def _list(text: bytes) -> list[object] | None:
+    """The list at the beginning of a JSON text, [] for another value; None if it has not come whole."""
+    try:
+        found = _decode(text.decode("utf-8", "ignore").lstrip())[0]
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, list) else []

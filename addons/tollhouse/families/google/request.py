@@ -50,6 +50,10 @@ class Detail(NamedTuple):
     tools: frozenset[str] = frozenset()
     hours: int = 0
     """Whole hours that a cache is kept, begun ones too."""
+    goes_on: bool = False
+    """Google goes on with it when nobody reads the answer."""
+    path: str = ""
+    """Where it was asked for, if its answer is kept and shown below that."""
 
 
 def model_of(path: str) -> str:
@@ -98,6 +102,11 @@ def read_count(request: Request, dialect: Dialect) -> Asked:
     document, values = _body(request)
     inner = spelled.obj(values, "generateContentRequest")
     if inner is not None:
+        if others := sorted(values.keys() - {"generateContentRequest", "model"}):
+            refuse(
+                f'The body has both "generateContentRequest" and "{others[0]}". Google counts one '
+                "of them: send one."
+            )
         values = members(inner, BODY, "generateContentRequest.")
     found = _count(document, values, "", {})
     return Asked(writes=False, reasons=False, objects=found.objects, detail=Detail())
@@ -108,6 +117,8 @@ def read_embed(request: Request, dialect: Dialect) -> Asked:
     document, values = _body(request)
     model = model_of(request.path)
     several = "requests" in values
+    if several and "content" in values:
+        refuse('The body has both "requests" and "content". Google reads one of them: send one.')
     contents = InputCount(document, model)
     for one in spelled.objects(values, "requests") if several else [values]:
         inner = members(one, BODY, "requests.") if several else values

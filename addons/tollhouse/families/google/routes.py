@@ -18,9 +18,13 @@ COUNT: Final = Operation("count", "free", reads_body=True)
 IMAGES: Final = Operation("predict_images", "metered", reads_body=True)
 CACHE: Final = Operation("cache", "metered", reads_body=True, objects="makes")
 INTERACTION: Final = Operation("interaction", "metered", reads_body=True, objects="makes")
+INTERACTIONS: Final = Operation("interactions", "free", shows_usage=True)
+CANCEL_INTERACTION: Final = Operation("interactions", "free", reads_body=True, shows_usage=True)
 UPLOAD: Final = Operation("upload", "free", reads_body=True, objects="makes")
 JOB: Final = Operation("job", "job", reads_body=True, objects="makes")
 JOB_UPLOAD: Final = Operation("job_upload", "job", reads_body=True, objects="makes")
+UPLOAD_PART: Final = Operation("upload_part", "free", reads_body=True, objects="makes")
+"""A request behind the first of an upload in several. The first is charged."""
 MINT: Final = Operation("auth_token", "mints", reads_body=True)
 COMPAT_CHAT: Final = Operation("chat", "metered", reads_body=True)
 COMPAT_EMBEDDINGS: Final = Operation("embeddings", "metered", reads_body=True)
@@ -28,7 +32,14 @@ COMPAT_EMBEDDINGS: Final = Operation("embeddings", "metered", reads_body=True)
 _V: Final = r"/v1(?:beta|alpha)?"
 NAME: Final = r"[A-Za-z0-9._-]+"
 _ID: Final = r"[A-Za-z0-9._~-]+"
+_PART: Final = re.compile(
+    r"(?:upload_protocol=resumable&)?upload_id=[A-Za-z0-9_-]+(?:&upload_protocol=resumable)?"
+)
+"""The query of the ``x-goog-upload-url`` that the first request's answer gives."""
 _MODEL: Final = rf"(?:models|tunedModels)/{NAME}"
+_TO_STORE: Final = re.compile(
+    rf"/upload{_V}/(?P<object>fileSearchStores/{_ID}):uploadToFileSearchStore"
+)
 
 
 def route(method: str, path: str, operation: Operation) -> Route:
@@ -49,9 +60,26 @@ def kept(prefix: str, collection: str, kind: str) -> tuple[Route, ...]:
     )
 
 
+def generates(model: str) -> tuple[Route, ...]:
+    """What a model writes, whole and as a stream."""
+    return (
+        route("POST", rf"{model}:generateContent", GENERATE),
+        route("POST", rf"{model}:streamGenerateContent", STREAM),
+    )
+
+
+def interactions(prefix: str) -> tuple[Route, ...]:
+    """A new interaction, and the same when it is shown and when it is ended."""
+    one = rf"{prefix}/interactions/(?P<object>{_ID})"
+    return (
+        route("POST", rf"{prefix}/interactions", INTERACTION),
+        route("GET", one, INTERACTIONS),
+        route("POST", rf"{one}/cancel", CANCEL_INTERACTION),
+    )
+
+
 ROUTES: Final = (
-    route("POST", rf"{_V}/{_MODEL}:generateContent", GENERATE),
-    route("POST", rf"{_V}/{_MODEL}:streamGenerateContent", STREAM),
+    *generates(rf"{_V}/{_MODEL}"),
     route("POST", rf"{_V}/models/{NAME}:(?:embedContent|batchEmbedContents)", EMBED),
     route("POST", rf"{_V}/{_MODEL}:countTokens", COUNT),
     route("POST", rf"{_V}/models/imagen-{NAME}:predict", IMAGES),
@@ -84,12 +112,9 @@ ROUTES: Final = (
     route("GET", rf"{_V}/(?P<object>fileSearchStores/{_ID})/documents/{_ID}", _object("stores")),
     route("DELETE", rf"{_V}/(?P<object>fileSearchStores/{_ID})/documents/{_ID}", _object("stores")),
     route("POST", rf"{_V}/(?P<object>fileSearchStores/{_ID}):importFile", JOB),
-    route("POST", rf"/upload{_V}/(?P<object>fileSearchStores/{_ID}):uploadToFileSearchStore", JOB),
-    route("POST", rf"{_V}/interactions", INTERACTION),
-    route("GET", rf"{_V}/interactions/(?P<object>{_ID})", _object("interactions")),
-    route(
-        "POST", rf"{_V}/interactions/(?P<object>{_ID})/cancel", _object("interactions", body=True)
-    ),
+    Route("POST", _TO_STORE, UPLOAD_PART, query=_PART),
+    Route("POST", _TO_STORE, JOB_UPLOAD),
+    *interactions(_V),
     route(
         "DELETE", rf"{_V}/interactions/(?P<object>{_ID})", _object("interactions", does="deletes")
     ),

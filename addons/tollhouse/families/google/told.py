@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tollhouse.families.base import AnswerHead, Asked
+from tollhouse.families.base import AnswerHead, Asked, Later
 from tollhouse.families.formats.text_tokens import text_tokens
 from tollhouse.families.google.errors import code_of
 from tollhouse.families.google.kept_names import name_of
@@ -15,11 +15,8 @@ from tollhouse.families.google.usage import (
     TIERS,
     Grounded,
     count,
-    interaction_output,
-    interaction_units,
     metadata_output,
     metadata_units,
-    tool_counts,
 )
 from tollhouse.families.units import Charge, Units
 
@@ -29,8 +26,17 @@ _AUDIO_BYTES_PER_TOKEN: Final = 1_500
 https://ai.google.dev/gemini-api/docs/speech-generation."""
 
 
+def _is_cache(name: str) -> bool:
+    return name.startswith("cachedContents/")
+
+
 class Metadata:
     """An answer of ``generateContent``. Counts are cumulative: the last replaces the one before."""
+
+    later: Later | None = None
+    """Where the usage is shown that comes later."""
+    ended = False
+    """It shows that an answer before it is over."""
 
     def __init__(self, asked: Asked, head: AnswerHead) -> None:
         self.error = ""
@@ -38,6 +44,8 @@ class Metadata:
         self.done = False
         self.texts = 0
         self.grounded = Grounded(getattr(asked.detail, "tools", ()))
+        self.may_search = bool(self.grounded.tools) or any(map(_is_cache, asked.objects))
+        """A tool was asked for that searches. A cache may have one that the request does not show."""
         self._tokens = 0.0
         self._counted = 0
         self._usage: Mapping[str, Any] | None = None
@@ -119,59 +127,6 @@ class Embedded(Metadata):
 
     def charges(self) -> tuple[Charge, ...]:
         return tuple(one._replace(units=one.units._replace(output=0)) for one in super().charges())
-
-
-class Interacted(Metadata):
-    """An interaction, whole or as events (https://ai.google.dev/api/interactions-api)."""
-
-    def __init__(self, asked: Asked, head: AnswerHead) -> None:
-        super().__init__(asked, head)
-        self._count: Mapping[str, Any] | None = None
-
-    @property
-    def units(self) -> Units | None:
-        return interaction_units(self._count)
-
-    def charges(self) -> tuple[Charge, ...]:
-        units = self.units
-        if units is None:
-            return ()
-        return (Charge(self._named, units, self._tier), *tool_counts(self._count))
-
-    def read(self, document: object) -> None:
-        if not isinstance(document, Mapping):
-            return
-        kind = document.get("event_type")
-        inner = document.get("interaction") if kind is not None else document
-        if isinstance(inner, Mapping):
-            self._read_interaction(inner)
-        metadata = document.get("metadata")
-        if isinstance(metadata, Mapping):
-            self._read_count(metadata.get("total_usage"))
-        if error := code_of(document.get("error")):
-            self.error = error
-        delta = document.get("delta")
-        if isinstance(delta, Mapping):
-            for name in ("text", "arguments", "data", "thought", "content"):
-                if isinstance(value := delta.get(name), str | dict) and value:
-                    self.saw(value if isinstance(value, str) else str(value))
-        self.done = self.done or kind == "interaction.completed"
-
-    def _read_interaction(self, interaction: Mapping[str, Any]) -> None:
-        self._read_count(interaction.get("usage"))
-        name, model = interaction.get("id"), interaction.get("model")
-        if isinstance(name, str) and 0 < len(name) <= 256 and name.isprintable():
-            self.created = (name,)
-        if isinstance(model, str) and 0 < len(model) <= 256 and model.isprintable():
-            self._named = plain(model)
-        tier = interaction.get("service_tier")
-        if isinstance(tier, str) and tier:
-            self._tier = tier.lower()[:32]
-
-    def _read_count(self, usage: object) -> None:
-        if isinstance(usage, Mapping) and count(usage.get("total_input_tokens")) is not None:
-            self._count = usage
-            self._counted = interaction_output(usage)
 
 
 class NewObject(Metadata):

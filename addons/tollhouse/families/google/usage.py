@@ -8,7 +8,7 @@ prompt, and the total is the sum of the four. A count of 0 is missing, as in all
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from tollhouse.families.google.models import version
@@ -16,6 +16,15 @@ from tollhouse.families.units import Charge, Units
 
 SEARCH: Final = "google_search"
 MAPS: Final = "google_maps"
+RETRIEVAL: Final = "retrieval"
+UNCOUNTED: Final = {
+    "retrieval": RETRIEVAL,
+    "parallelAiSearch": "parallel_ai_search",
+    "exaAiSearch": "exa_ai_search",
+}
+"""Tools of Vertex's whose uses no answer of ``generateContent`` counts. A request with one is charged
+a use of it, and there is no price for it but a configured one: it goes by the store, or is Parallel's
+or Exa's own."""
 _PICTURES: Final = ("IMAGE", "DOCUMENT", "VIDEO")
 """A page of a document and a frame of a video are images to the model:
 https://ai.google.dev/gemini-api/docs/tokens#multimodal-tokens."""
@@ -75,8 +84,8 @@ _INTERACTION: Final = _Names(
 
 
 def metadata_units(value: object, *, speaks: bool = False) -> Units | None:
-    """``usageMetadata``. None for one without a count of the prompt: the first of a stream may hold
-    a ``trafficType`` alone. ``speaks``: the output is all sound, at one price."""
+    """``usageMetadata``. None for one without a count of the prompt, or of zeros alone: the first of
+    a stream may hold a ``trafficType`` alone. ``speaks``: the output is all sound, at one price."""
     return _units(value, _METADATA, speaks)
 
 
@@ -116,6 +125,8 @@ def _units(value: object, names: _Names, speaks: bool) -> Units | None:
     prompt += of(names.tool_use)
     reasoning = of(names.thoughts)
     output = _output(value, names)
+    if not prompt and not output:
+        return None
     cached = min(of(names.cached), prompt)
     kinds_in = _by_modality(names.tokens, value.get(names.of_prompt), value.get(names.of_tool_use))
     kinds_out = _by_modality(names.tokens, value.get(names.of_output))
@@ -165,7 +176,7 @@ class Grounded:
     """
 
     def __init__(self, tools: Iterable[str] = ()) -> None:
-        self._tools = frozenset(tools)
+        self.tools = frozenset(tools)
         self._queries: set[str] = set()
         self._searched = self._mapped = False
 
@@ -177,9 +188,13 @@ class Grounded:
             self.queries(metadata.get(name), name[0])
         chunks = metadata.get("groundingChunks")
         for chunk in chunks if isinstance(chunks, list) else ():
-            if isinstance(chunk, Mapping):
-                self._mapped = self._mapped or "maps" in chunk
-                self._searched = self._searched or "web" in chunk
+            for kind in chunk if isinstance(chunk, Mapping) else ():
+                self.chunk(kind)
+
+    def chunk(self, kind: str) -> None:
+        """One of ``groundingChunks`` is of this kind."""
+        self._mapped = self._mapped or kind == "maps"
+        self._searched = self._searched or kind == "web"
 
     def queries(self, found: object, kind: str = "w") -> None:
         for query in found if isinstance(found, list) else ():
@@ -188,14 +203,14 @@ class Grounded:
 
     def charges(self, model: str) -> tuple[Charge, ...]:
         queries = len(self._queries)
-        of_maps = self._mapped and (SEARCH not in self._tools and MAPS in self._tools)
+        of_maps = self._mapped and (SEARCH not in self.tools and MAPS in self.tools)
         searches = 0 if of_maps else queries
         maps = max(queries if of_maps else 0, 1 if self._mapped else 0)
-        if self._searched and SEARCH in self._tools:
+        if self._searched and SEARCH in self.tools:
             searches = max(searches, 1)
         if 0 < version(model) < 3:
             searches, maps = min(searches, 1), min(maps, 1)
-        return tool_charges({SEARCH: searches, MAPS: maps})
+        return tool_charges({SEARCH: searches, MAPS: maps, **uncounted(self.tools)})
 
 
 _MOST_QUERIES: Final = 1_000
@@ -203,15 +218,22 @@ _MOST_QUERIES: Final = 1_000
 _LONGEST_QUERY: Final = 512
 
 
+def uncounted(tools: Collection[str], times: int = 1) -> dict[str, int]:
+    """The uses of those of ``tools`` that are in `UNCOUNTED`."""
+    return {tool: times for tool in UNCOUNTED.values() if tool in tools}
+
+
 def tool_charges(uses: Mapping[str, int]) -> tuple[Charge, ...]:
     return tuple(Charge(tool, Units(requests=times)) for tool, times in uses.items() if times)
 
 
-def tool_counts(usage: Any) -> tuple[Charge, ...]:
-    """``grounding_tool_count`` of an interaction's usage. What retrieval finds costs tokens alone."""
+def tool_counts(usage: Any, tools: Collection[str] = ()) -> tuple[Charge, ...]:
+    """``grounding_tool_count`` of an interaction's usage. ``tools`` are those that were asked for."""
     uses: dict[str, int] = {}
     counts = usage.get("grounding_tool_count") if isinstance(usage, Mapping) else None
     for item in counts if isinstance(counts, list) else ():
-        if isinstance(item, Mapping) and (tool := item.get("type")) in (SEARCH, MAPS):
+        if isinstance(item, Mapping) and (tool := item.get("type")) in (SEARCH, MAPS, RETRIEVAL):
             uses[tool] = uses.get(tool, 0) + (count(item.get("count")) or 0)
-    return tool_charges(uses)
+    # It does not say in which of those that were asked for: each may have been.
+    retrieved = max(uses.pop(RETRIEVAL, 0), 1)
+    return tool_charges(uses | uncounted(tools, retrieved))

@@ -22,7 +22,7 @@ from tollhouse.families.formats.text_tokens import raw_tokens
 from tollhouse.families.formats.topmost import Topmost
 from tollhouse.families.openai.spoken import SpokenMeter
 from tollhouse.families.openai.tools import chat_search
-from tollhouse.families.openai.usage import WANTED, Told
+from tollhouse.families.openai.usage import WANTED, ReadUsage, Told, usage_of
 from tollhouse.families.units import Charge
 
 _SMALL: Final = 1 << 14
@@ -51,15 +51,17 @@ _TEXTS: Final = re.compile(
 )
 
 
-def meter(asked: Asked, head: AnswerHead) -> Sniffed:
+def meter(asked: Asked, head: AnswerHead, read_usage: ReadUsage = usage_of) -> Sniffed:
     """The meter of an answer of status 2xx."""
     search = chat_search(asked.model, asked.detail)
     made = Sniffed if "output_audio" not in asked.asks else partial(SpokenMeter, asked.choices)
     return made(
         asked.stream,
         head.get("content-type"),
-        of_json=lambda: JsonMeter(search=search),
-        of_events=lambda: StreamMeter(edits=asked.asks_for_usage, search=search),
+        of_json=lambda: JsonMeter(search=search, read_usage=read_usage),
+        of_events=lambda: StreamMeter(
+            edits=asked.asks_for_usage, search=search, read_usage=read_usage
+        ),
         may_edit=asked.asks_for_usage,
     )
 
@@ -77,8 +79,10 @@ class JsonMeter:
     output_seen = 0
     """A JSON answer is made whole before its first byte comes, so that nothing is to be told of it on the way."""
 
-    def __init__(self, max_body: int = 1 << 16, *, search: str = "") -> None:
-        self._told = Told(search)
+    def __init__(
+        self, max_body: int = 1 << 16, *, search: str = "", read_usage: ReadUsage = usage_of
+    ) -> None:
+        self._told = Told(search, read_usage)
         self._max = max_body
         self._parts: list[bytes] = []
         self._size = 0
@@ -154,11 +158,18 @@ class StreamMeter:
 
     created: tuple[str, ...] = ()
 
-    def __init__(self, *, edits: bool, search: str = "", echoed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        edits: bool,
+        search: str = "",
+        echoed: int = 0,
+        read_usage: ReadUsage = usage_of,
+    ) -> None:
         self.done = False
         self.edits = edits
         self.boundary = SseBoundary()
-        self._told = Told(search)
+        self._told = Told(search, read_usage)
         self._echoed = echoed
         """Tokens of the prompt that the text begins with; they are no output."""
         self._failed = False

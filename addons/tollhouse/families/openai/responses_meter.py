@@ -196,7 +196,7 @@ class _LongResponse:
     def feed(self, data: bytes) -> None:
         self._topmost.feed(data)
         if self._items is None and self._topmost.begins is not None:
-            self._items = Elements(_OF_ITEM)
+            self._items = Elements(lambda: Topmost(_OF_ITEM))
             data = data[self._topmost.begins :]
         for item in () if self._items is None else self._items.feed(data):
             # An item that nests too deep says nothing; the next one may be sound.

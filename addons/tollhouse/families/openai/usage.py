@@ -11,6 +11,9 @@ from tollhouse.families.formats.counts import is_uneven
 from tollhouse.families.openai.paid import paid_alone, paid_of
 from tollhouse.families.units import Charge, Units
 
+ReadUsage = Callable[[object], Units | None]
+"""`usage_of`, or what reads the usage object of somebody who counts otherwise."""
+
 
 def usage_of(value: object) -> Units | None:
     """OpenAI's ``usage`` object in the one normal form; None unless it is an object with a ``prompt_tokens`` count. Zeros alone
@@ -111,8 +114,9 @@ class Told:
     counts and its tier may change on the way. ``search`` is the tool that searches the web before
     each answer, "" for none."""
 
-    def __init__(self, search: str = "") -> None:
+    def __init__(self, search: str = "", read_usage: ReadUsage = usage_of) -> None:
         self._search = search
+        self._usage_of = read_usage
         self.usage: Units | None = None
         self.model = ""
         self.tier = ""
@@ -153,7 +157,7 @@ class Told:
             self.error = (str(error) if said else error_of(error)) or self.error
 
     def _read_usage(self, value: object) -> None:
-        usage = usage_of(value) or paid_alone(value)
+        usage = self._usage_of(value) or paid_alone(value)
         if usage is not None:
             self.usage, self._paid = usage, paid_of(value)
             if isinstance(value, Mapping):

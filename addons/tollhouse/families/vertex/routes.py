@@ -15,11 +15,10 @@ from tollhouse.families.google.routes import (
     COMPAT_CHAT,
     COUNT,
     EMBED,
-    GENERATE,
     IMAGES,
-    INTERACTION,
     JOB,
-    STREAM,
+    generates,
+    interactions,
     kept,
     route,
 )
@@ -43,10 +42,8 @@ _OPERATION: Final = Operation("operation", "free")
 _FETCH: Final = Operation("operation", "free", reads_body=True)
 
 ROUTES: Final = (
-    route("POST", rf"{_GOOGLES}/{_NAME}:generateContent", GENERATE),
-    route("POST", rf"{_GOOGLES}/{_NAME}:streamGenerateContent", STREAM),
-    route("POST", rf"{_TUNED}:generateContent", GENERATE),
-    route("POST", rf"{_TUNED}:streamGenerateContent", STREAM),
+    *generates(rf"{_GOOGLES}/{_NAME}"),
+    *generates(_TUNED),
     route("POST", rf"{_GOOGLES}/{_NAME}:embedContent", EMBED),
     route("POST", rf"{_GOOGLES}/{_NAME}:(?:countTokens|computeTokens)", COUNT),
     route("POST", rf"{_GOOGLES}/(?:imagen-|imagegeneration){_NAME}:predict", IMAGES),
@@ -81,11 +78,5 @@ ROUTES: Final = (
     route("POST", rf"{_PLACE}/(?:batchPredictionJobs|tuningJobs)", JOB),
     *kept(_PLACE, "batchPredictionJobs", "batches"),
     *kept(_PLACE, "tuningJobs", "tuning"),
-    route("POST", rf"{_PLACE}/interactions", INTERACTION),
-    route("GET", rf"{_PLACE}/interactions/(?P<object>{_ID})", Operation("interactions", "free")),
-    route(
-        "POST",
-        rf"{_PLACE}/interactions/(?P<object>{_ID})/cancel",
-        Operation("interactions", "free", reads_body=True),
-    ),
+    *interactions(_PLACE),
 )
