@@ -152,7 +152,7 @@ def test_an_end_that_is_too_long_to_be_read() -> None:
     assert found is not None
     over = GOOGLE.late_meter
     assert over is not None
-    shown = fed(over(found.facts, HEAD), long, 1 << 16)
+    shown = fed(over(found, HEAD), long, 1 << 16)
     assert (shown.ended, shown.finish()) == (True, (Charge(MODEL, UNITS),))
 
 
