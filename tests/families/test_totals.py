@@ -9,6 +9,7 @@ import pytest
 
 from tollhouse.families.base import AnswerHead, Dialect, Family, Request
 from tollhouse.families.bedrock import BEDROCK
+from tollhouse.families.google import GOOGLE
 from tollhouse.families.mistral import MISTRAL
 from tollhouse.families.openai import OPENAI
 
@@ -41,6 +42,14 @@ CACHED = {"inputTokens": 5, "outputTokens": 4, "cacheReadInputTokens": 4}
             "total_tokens",
             (13, 15),
         ),
+        (
+            OPENAI,
+            "/v1/responses",
+            {"model": "m", "input": "x"},
+            {"input_tokens": 9, "output_tokens": 4},
+            "total_tokens",
+            (13,),
+        ),
         # Of a cache the total has the tokens at some models, and at others not.
         (BEDROCK, "/model/amazon.nova-lite-v1:0/converse", SAID, CACHED, "totalTokens", (9, 13)),
     ],
@@ -66,3 +75,18 @@ def test_a_total(
     first = meter.finish()[0]
     assert first.units.output == 4
     assert first.uneven is (total not in (None, 0, *totals))
+
+
+@pytest.mark.parametrize(("total", "uneven"), [(None, False), (13, False), (15, True), (9, True)])
+def test_a_total_of_googles(total: int | None, uneven: bool) -> None:
+    """What is missing of the total is output, and it is said."""
+    path = "/v1beta/models/gemini-2.5-flash:generateContent"
+    operation = GOOGLE.operation("POST", path)
+    assert operation is not None
+    request = Request(operation, path, JSON, b'{"contents":"x"}')
+    meter = GOOGLE.meter(GOOGLE.read(request, Dialect()), AnswerHead(200, JSON))
+    counts = {"promptTokenCount": 9, "candidatesTokenCount": 3, "thoughtsTokenCount": "1"}
+    meter.feed(json.dumps({"usageMetadata": {**counts, "totalTokenCount": total}}).encode())
+    meter.flush()
+    first = meter.finish()[0]
+    assert (first.units.output, first.uneven) == (6 if total == 15 else 4, uneven)

@@ -15,6 +15,7 @@ from tollhouse.families.google.usage import (
     TIERS,
     Grounded,
     count,
+    metadata_is_uneven,
     metadata_output,
     metadata_units,
 )
@@ -88,7 +89,8 @@ class Metadata:
             return ()
         paid = 0 if self._provisioned else None
         tools = self.grounded.charges(self._named or self._model)
-        return (Charge(self._named, units, self._tier, paid), *tools)
+        uneven = metadata_is_uneven(self._usage)
+        return (Charge(self._named, units, self._tier, paid, uneven=uneven), *tools)
 
     def saw(self, text: str) -> None:
         self.texts += 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
+from tollhouse.families.formats.counts import is_uneven
 from tollhouse.families.google.models import version
 from tollhouse.families.units import Charge, Units
 
@@ -98,6 +99,15 @@ def metadata_output(value: Mapping[str, Any]) -> int:
     """The output in ``usageMetadata``, without its parts: it is asked for at each piece of a
     stream."""
     return _output(value, _METADATA)
+
+
+def metadata_is_uneven(value: object) -> bool:
+    """Whether the counts of ``usageMetadata`` do not come to its total."""
+    if not isinstance(value, Mapping):
+        return False
+    names = _METADATA
+    parts = (names.prompt, names.tool_use, names.output, names.thoughts)
+    return is_uneven(count(value.get(names.total)), sum(count(value.get(n)) or 0 for n in parts))
 
 
 def interaction_output(value: Mapping[str, Any]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from tollhouse.families.formats.counts import is_uneven
 from tollhouse.families.openai.paid import paid_alone, paid_of
 from tollhouse.families.openai.tools import (
     CODE_INTERPRETER,
@@ -117,6 +118,7 @@ class ResponseTold:
         self._model = ""
         self._tier = ""
         self._paid: int | None = None
+        self._uneven = False
         self._uses: dict[str, _Use] = {}
         self._svg: dict[str, Charge] = {}
         self._searched: int | None = None
@@ -127,6 +129,8 @@ class ResponseTold:
         usage = usage_of(response.get("usage")) or paid_alone(response.get("usage"))
         if usage is not None:
             self.usage, self._paid = usage, paid_of(response.get("usage"))
+            total = details_of(response.get("usage")).get("total_tokens")
+            self._uneven = is_uneven(total, usage.tokens)
         self.id = id_of(response.get("id")) or self.id
         if self._kept:
             self._note(self.id)
@@ -196,11 +200,11 @@ class ResponseTold:
         if self.usage is None:
             return ()
         if self._paid is not None:
-            return (Charge(self._model, self.usage, self._tier, self._paid),)
+            return (Charge(self._model, self.usage, self._tier, self._paid, uneven=self._uneven),)
         searches = sum(use.counts for use in self._uses.values() if use.kind == "web_search_call")
         if self._searched is not None:
             searches = self._searched
-        found = [Charge(self._model, self.usage, self._tier)]
+        found = [Charge(self._model, self.usage, self._tier, uneven=self._uneven)]
         used = (
             (self._tools.search or WEB_SEARCH, searches),
             (FILE_SEARCH, self._uses_of("file_search_call")),
