@@ -490,6 +490,28 @@ async def test_a_client_that_does_not_take_its_answer() -> None:
         client.writer.transport.abort()
 
 
+async def test_a_client_that_asks_on_and_takes_no_answer() -> None:
+    """It is not read on; when it takes its answers, it gets all of them, also if it has ended its direction."""
+
+    async def refuse(exchange: Exchange) -> None:
+        exchange.answer(403, [], b"x" * 4_000)
+
+    addon = Played(refuse)
+    asked = 0
+    async with connected(addon) as client:
+        client.pause()
+        while asked == len(addon.exchanges) and asked < 1_000:
+            client.send(GET * 5)
+            asked += 5
+            for _ in range(20):
+                await asyncio.sleep(0)
+        assert asked < 1_000
+        assert client.connection.unsent() < 2 * 256 * 1024
+        client.writer.write_eof()
+        client.resume()
+        assert (await client.rest()).count(b"HTTP/1.1 403 ") == asked
+
+
 async def test_a_client_that_never_takes_its_answer() -> None:
     """It is given up after ten times the request's time: what it holds is let go of."""
     why: list[str] = []

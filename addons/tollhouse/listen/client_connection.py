@@ -115,6 +115,8 @@ class ClientConnection(asyncio.Protocol):
         self.half_closed = False
         """The client has ended its direction."""
         self._congested = False
+        self._held = False
+        """The socket is not read until the client has taken enough of its answers. Else one that takes none could ask on."""
         self._drained: list[asyncio.Future[None]] = []
         self._paused = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -185,12 +187,24 @@ class ClientConnection(asyncio.Protocol):
         self._congested = True
         if self._spoken is not None:
             self._spoken.pause_writing()
+        else:
+            self._held = True
+            self.pause_reading()
 
     def resume_writing(self) -> None:
         self._congested = False
-        if self._spoken is not None:
-            self._spoken.resume_writing()
-        self._wake()
+        try:
+            if self._held:
+                self._held = False
+                self._read_on()
+            elif self._spoken is not None:
+                self._spoken.resume_writing()
+            self._wake()
+            if self.http is not None:
+                self.http.read_on()
+        except Exception:
+            log.exception("a connection failed; it is closed")
+            self.end()
 
     def _wake(self) -> None:
         waiting, self._drained = self._drained, []
@@ -391,7 +405,11 @@ class ClientConnection(asyncio.Protocol):
     async def _until_read(self, exchange: Exchange) -> None:
         await exchange.room(READ_AHEAD)
         self._paused = False
-        self.resume_reading()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if not self._paused and not self._held:
+            self.resume_reading()
 
     def pause_reading(self) -> None:
         if self._transport is not None and not self._transport.is_closing():

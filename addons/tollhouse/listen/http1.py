@@ -117,9 +117,14 @@ class Http1:
             return
         self._run()
 
+    def read_on(self) -> None:
+        """The client has taken enough of its answers."""
+        if self._state is _State.HEAD:
+            self._run()
+
     def receive_end(self) -> None:
         """The client has ended its direction."""
-        if self._state is _State.ANSWER:
+        if self._state is _State.ANSWER or self._waits():
             self._half_closed = True
             self._line.watch()
         elif self._state is not _State.DONE or self.exchange is None:
@@ -145,14 +150,14 @@ class Http1:
                 pass
         finally:
             self._running = False
-        if self._half_closed and self._state in (_State.HEAD, _State.BODY):
+        if self._half_closed and self._state in (_State.HEAD, _State.BODY) and not self._waits():
             # Another whole request may have come before the end; nothing else can come.
             self._end("the connection ended")
 
     def _step(self) -> bool:
         """Whether there may be something more to do."""
         if self._state is _State.HEAD:
-            return self._take_head()
+            return not self._waits() and self._take_head()
         if self._state is _State.BODY and self._take_body():
             return True
         fresh, self._fresh = self._fresh, None
@@ -160,6 +165,10 @@ class Http1:
             return False
         self._line.own(fresh)
         return True
+
+    def _waits(self) -> bool:
+        """The next request is not begun before the client has taken enough of the answers to those before it."""
+        return self._state is _State.HEAD and self._line.congested()
 
     def _take_head(self) -> bool:
         try:
