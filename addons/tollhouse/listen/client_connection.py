@@ -117,6 +117,8 @@ class ClientConnection(asyncio.Protocol):
         self._congested = False
         self._held = False
         """The socket is not read until the client has taken enough of its answers. Else one that takes none could ask on."""
+        self._turn = False
+        """The next request begins in the next turn of the loop, and the socket is not read until then."""
         self._drained: list[asyncio.Future[None]] = []
         self._paused = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -408,8 +410,22 @@ class ClientConnection(asyncio.Protocol):
         self._read_on()
 
     def _read_on(self) -> None:
-        if not self._paused and not self._held:
+        if not self._paused and not self._held and not self._turn:
             self.resume_reading()
+
+    def soon(self, begin: Callable[[], None]) -> None:
+        self._turn = True
+        self.pause_reading()
+        asyncio.get_running_loop().call_soon(self._take_turn, begin)
+
+    def _take_turn(self, begin: Callable[[], None]) -> None:
+        self._turn = False
+        try:
+            begin()
+            self._read_on()
+        except Exception:
+            log.exception("a connection failed; it is closed")
+            self.end()
 
     def pause_reading(self) -> None:
         if self._transport is not None and not self._transport.is_closing():

@@ -47,6 +47,7 @@ class Line(Protocol):
     def congested(self) -> bool: ...
     async def drained(self) -> None: ...
     def pause(self, exchange: Exchange) -> None: ...
+    def soon(self, begin: Callable[[], None]) -> None: ...
     def own(self, exchange: Exchange) -> None: ...
     def tunnel(self, head: Http1Head) -> ConnectRequest: ...
     def enter(self, connect: ConnectRequest, rest: bytes) -> None: ...
@@ -88,6 +89,8 @@ class Http1:
         self._scanned = 0
         self._state = _State.HEAD
         self._running = False
+        self._queued = False
+        """The next request, which came before the answer to the one before it, has to wait for its turn of the loop."""
         self._fresh: Exchange | None = None
         """Its owner has not begun."""
         self._body: SizedBody | ChunkedBody | None = None
@@ -167,8 +170,9 @@ class Http1:
         return True
 
     def _waits(self) -> bool:
-        """The next request is not begun before the client has taken enough of the answers to those before it."""
-        return self._state is _State.HEAD and self._line.congested()
+        """Whether the next request may not begin yet: it waits for its turn, or until the client has taken enough of the
+        answers before its own."""
+        return self._state is _State.HEAD and (self._queued or self._line.congested())
 
     def _take_head(self) -> bool:
         try:
@@ -389,6 +393,15 @@ class Http1:
             self._line.close()
             return
         self._state = _State.HEAD
+        if self._buffer:
+            # One read can bring thousands of requests. Answered in one turn, they would hold up all other clients.
+            self._queued = True
+            self._line.soon(self._begin_queued)
+        else:
+            self._run()
+
+    def _begin_queued(self) -> None:
+        self._queued = False
         self._run()
 
     def _keeps_alive(self) -> bool:
