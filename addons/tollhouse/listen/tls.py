@@ -17,8 +17,8 @@ MAX_HELLO_READS: Final = 64
 _HANDSHAKE: Final = 0x16
 """The first byte of TLS: a handshake record, RFC 8446 5.1."""
 _READ: Final = 65_536
-_SLICE: Final = 65_536
-"""All that is written at once is encrypted at once."""
+_SLICE: Final = 16_384
+"""Bytes that are encrypted or decrypted at once. A `MemoryBIO` keeps the room of the most that was ever in it."""
 
 Choose = Callable[[str | None], ssl.SSLContext | None]
 """The context for a name (SNI, None without one); None refuses the handshake."""
@@ -59,6 +59,7 @@ class TlsStream:
         "_fed",
         "_in",
         "_judged",
+        "_made",
         "_out",
         "_reads",
         "_tls",
@@ -76,6 +77,8 @@ class TlsStream:
         self._tls = tls
         self._fed = self._reads = 0
         self._judged = False
+        self._made: list[bytes] = []
+        """Taken out of ``_out``, and to be sent before what is in it."""
         self.established = False
         self.ended = False
         """The client has said that it sends no more (close_notify, RFC 8446 6.1)."""
@@ -95,6 +98,15 @@ class TlsStream:
         `TlsError`."""
         if not self._judged:
             self._bound(data)
+        if len(data) <= _SLICE:
+            return self._take(data)
+        parts: list[bytes] = []
+        with memoryview(data) as view:
+            for at in range(0, len(data), _SLICE):
+                parts.append(self._take(view[at : at + _SLICE]))
+        return b"".join(parts)
+
+    def _take(self, data: bytes | memoryview) -> bytes:
         self._in.write(data)
         try:
             if not self.established:
@@ -136,6 +148,7 @@ class TlsStream:
             with memoryview(data) as view:
                 for at in range(0, len(data), _SLICE):
                     self._tls.write(view[at : at + _SLICE])
+                    self._made.append(self._out.read())
         except ssl.SSLError as error:
             raise TlsError(error.reason or "TLS failed") from None
 
@@ -149,4 +162,9 @@ class TlsStream:
 
     def pending(self) -> bytes:
         """What is to be sent now."""
-        return self._out.read()
+        if not self._made:
+            return self._out.read()
+        self._made.append(self._out.read())
+        made = b"".join(self._made)
+        self._made.clear()
+        return made
