@@ -224,6 +224,11 @@ class Http1:
         self._chunked = False
         exchange = Exchange(self._request_head(head), self, defect)
         self.exchange = self._fresh = exchange
+        if defect is not None:
+            exchange.feed_end()
+            self._state = _State.DONE
+            self._buffer.clear()
+            return
         if head.size == 0:
             exchange.feed_end()
             self._state = _State.ANSWER
@@ -264,6 +269,7 @@ class Http1:
         except BadChunks as error:
             self._last = True
             self._state = _State.DONE
+            self._buffer.clear()
             if exchange.finished:
                 self._end("the body is malformed")
             exchange.spoil(Denial("bad_request", str(error)))
@@ -406,14 +412,14 @@ class Http1:
 
     def _keeps_alive(self) -> bool:
         """RFC 9112 9.3."""
+        kept = self._head.version == "1.1"
         for name, value in self._head.headers:
             if name == "connection":
                 tokens = _tokens(value)
                 if "close" in tokens:
                     return False
-                if "keep-alive" in tokens:
-                    return True
-        return self._head.version == "1.1"
+                kept = kept or "keep-alive" in tokens
+        return kept
 
 
 def _tokens(value: str) -> list[str]:
