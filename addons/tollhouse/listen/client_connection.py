@@ -152,7 +152,7 @@ class ClientConnection(asyncio.Protocol):
                 self._receive(0, data)
         except Exception:
             log.exception("a connection failed; it is closed")
-            self.close()
+            self.end()
 
     def eof_received(self) -> bool:
         """True while the answer to a whole request is still to be sent."""
@@ -183,6 +183,9 @@ class ClientConnection(asyncio.Protocol):
             self._closing_since = self._closing_since or self.clock()
             self._transport = None
             self._wake()
+            # They lead back here. Such a cycle would keep OpenSSL's memory until the collector runs.
+            self._streams.clear()
+            self.http = None
             self._shared.closed(self)
 
     def pause_writing(self) -> None:
@@ -290,30 +293,30 @@ class ClientConnection(asyncio.Protocol):
             return
         self._refused = True
         connect = self._connect
-        self._shared.judge.tls_refused(
-            RequestHead(
-                listener=self.listener,
-                http_version="1.1",
-                method="",
-                target="",
-                scheme="https",
-                absolute_authority=None,
-                authority=None,
-                headers=(),
-                connect_host=connect.host if connect is not None else None,
-                sni=self._streams[-1].sni,
-                client_ip=self.client_ip,
-            )
+        head = RequestHead(
+            listener=self.listener,
+            http_version="1.1",
+            method="",
+            target="",
+            scheme="https",
+            absolute_authority=None,
+            authority=None,
+            headers=(),
+            connect_host=connect.host if connect is not None else None,
+            sni=self._streams[-1].sni,
+            client_ip=self.client_ip,
         )
+        try:
+            self._shared.judge.tls_refused(head)
+        except Exception:
+            log.exception("a handshake that failed could not be recorded")
 
     def _lose(self, why: str) -> None:
-        try:
-            self._record()
-        finally:
-            if self.http is not None:
-                self.http.lose(why)
-            if self._spoken is not None:
-                self._spoken.lose(why)
+        self._record()
+        if self.http is not None:
+            self.http.lose(why)
+        if self._spoken is not None:
+            self._spoken.lose(why)
 
     # From HTTP downwards: `http1.Line`.
 
@@ -351,7 +354,8 @@ class ClientConnection(asyncio.Protocol):
         if transport is None or self._closing_since is not None:
             return
         self._closing_since = self.clock()
-        self._end_streams()
+        if self.http is None or not self.http.cut:
+            self._end_streams()
         transport.close()
 
     def refuse(self, answer: bytes) -> None:

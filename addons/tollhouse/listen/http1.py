@@ -103,6 +103,8 @@ class Http1:
         """The client sends its body after a 100 only, and has had none."""
         self.exchange: Exchange | None = None
         """The one whose request or answer is not over."""
+        self.cut = False
+        """An answer was begun and not completed. TLS must not say that it was: an answer to HTTP/1.0 may have no other end."""
         self.head_since: float | None = None
         """When the first byte of an incomplete head arrived."""
         self.unread_since: float | None = None
@@ -138,6 +140,7 @@ class Http1:
         self._state = _State.DONE
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
+            self.cut = exchange.answered and not exchange.finished
             exchange.lose(why)
 
     def _end(self, why: str) -> None:
@@ -358,7 +361,9 @@ class Http1:
 
     def abort(self) -> None:
         """The answer so far is incomplete. In HTTP/1 a close says so."""
+        answered = self.exchange is not None and self.exchange.answered
         self.lose("the answer was cut")
+        self.cut = self.cut or answered
         self._line.close()
 
     def congested(self) -> bool:

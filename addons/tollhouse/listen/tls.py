@@ -29,9 +29,11 @@ class TlsError(Exception):
 
 
 class _Object(ssl.SSLObject):
-    """OpenSSL's end of one connection."""
+    """OpenSSL's end of one connection. It does not know its `TlsStream`: a cycle would keep the memory of both."""
 
     choose: Choose
+    judged = False
+    sni: str | None = None
 
 
 def choosing(context: ssl.SSLContext) -> ssl.SSLContext:
@@ -44,6 +46,7 @@ def choosing(context: ssl.SSLContext) -> ssl.SSLContext:
 
 def _chosen(tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
     assert isinstance(tls, _Object)
+    tls.judged, tls.sni = True, name
     context = tls.choose(name)
     if context is None:
         return ssl.AlertDescription.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
@@ -55,39 +58,32 @@ class TlsStream:
     """One TLS connection. ``first`` is a context that `choosing` has made; ``choose`` must not raise."""
 
     __slots__ = (
-        "_choose",
         "_fed",
         "_in",
-        "_judged",
         "_made",
         "_out",
         "_reads",
         "_tls",
         "ended",
         "established",
-        "sni",
     )
 
     def __init__(self, first: ssl.SSLContext, choose: Choose) -> None:
-        self._choose = choose
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = first.wrap_bio(self._in, self._out, server_side=True)
         assert isinstance(tls, _Object)
-        tls.choose = self._judge
+        tls.choose = choose
         self._tls = tls
         self._fed = self._reads = 0
-        self._judged = False
         self._made: list[bytes] = []
         """Taken out of ``_out``, and to be sent before what is in it."""
         self.established = False
         self.ended = False
         """The client has said that it sends no more (close_notify, RFC 8446 6.1)."""
-        self.sni: str | None = None
 
-    def _judge(self, name: str | None) -> ssl.SSLContext | None:
-        self._judged = True
-        self.sni = name
-        return self._choose(name)
+    @property
+    def sni(self) -> str | None:
+        return self._tls.sni
 
     @property
     def alpn(self) -> str | None:
@@ -96,7 +92,7 @@ class TlsStream:
     def receive(self, data: bytes) -> bytes:
         """What the client says in ``data``. What `pending` gives then is to be sent, also after an exception. Raises
         `TlsError`."""
-        if not self._judged:
+        if not self._tls.judged:
             self._bound(data)
         if len(data) <= _SLICE:
             return self._take(data)
