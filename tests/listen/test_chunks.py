@@ -19,3 +19,14 @@ def test_a_line_that_comes_byte_by_byte() -> None:
             assert (taken, buffer) == (b"a", b"")
     assert (body.over, buffer) == (True, b"")
     assert time.process_time() - since < 1.0
+
+
+def test_chunks_cut_anywhere() -> None:
+    """The same bytes come out, however they come in."""
+    framed = b"1\r\na\r\n2;x\r\nbc\r\n003 \r\ndef\r\n0\r\nA: b\r\n\r\nrest"
+    for cut in range(len(framed) + 1):
+        body, buffer = ChunkedBody(LIMIT), bytearray(framed[:cut])
+        taken = body.take(buffer)
+        buffer += framed[cut:]
+        taken += body.take(buffer)
+        assert (taken, bytes(buffer), body.over) == (b"abcdef", b"rest", True)
