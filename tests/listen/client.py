@@ -84,6 +84,12 @@ class Client:
         assert isinstance(transport, asyncio.ReadTransport)
         transport.pause_reading()
 
+    def resume(self) -> None:
+        """Read again."""
+        transport = self.writer.transport
+        assert isinstance(transport, asyncio.ReadTransport)
+        transport.resume_reading()
+
     async def ask(self, data: bytes) -> bytes:
         """The head of the answer, its body left to read."""
         self.send(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import FrameType
 
 import pytest
@@ -148,3 +149,12 @@ def test_targets(target: str, read: tuple[str, str, str]) -> None:
 def test_malformed_targets(target: str) -> None:
     with pytest.raises(Defect):
         parse_head(f"GET {target} HTTP/1.1\r\n".encode())
+
+
+@pytest.mark.parametrize("line", [b"a" * 60_000, b"a: " + b"a" * 60_000 + b"\x01", b":" * 60_000])
+def test_a_long_line_that_is_no_header(line: bytes) -> None:
+    """It is read once, and not again from each of its characters: that took 10 s before it was known who asks."""
+    since = time.process_time()
+    with pytest.raises(Defect):
+        parse_head(b"GET / HTTP/1.1\r\n" + line + b"\r\n")
+    assert time.process_time() - since < 0.5

@@ -462,6 +462,34 @@ async def test_a_body_that_is_malformed(chunk: bytes) -> None:
     assert b"connection: close" in answer
 
 
+@pytest.mark.parametrize("head", [b"bad\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 2_500])
+async def test_bytes_behind_a_head_that_is_refused(head: bytes) -> None:
+    """They are dropped, also before the refusal is out: the client sees the refusal, and not a reset."""
+    sent = asyncio.Event()
+
+    class Slow(Played):
+        async def tollhouse_call(self, exchange: Exchange) -> None:
+            sent.set()
+            for _ in range(50):
+                await asyncio.sleep(0)
+            await super().tollhouse_call(exchange)
+
+    async with connected(Slow()) as client:
+        client.send(head)
+        await sent.wait()
+        client.send(b"x" * 3_000)
+        assert (await client.rest()).startswith(b"HTTP/1.1 4")
+
+
+@pytest.mark.parametrize("first", [b"keep-alive", b"close"])
+async def test_a_client_that_wants_both(first: bytes) -> None:
+    """RFC 9112 9.3: `close` counts, in whichever line it stands."""
+    other = b"close" if first == b"keep-alive" else b"keep-alive"
+    async with connected(Played()) as client:
+        client.send(GET[:-2] + b"Connection: " + first + b"\r\nConnection: " + other + b"\r\n\r\n")
+        assert (await client.rest()).endswith(b"ok")
+
+
 async def test_a_client_that_does_not_take_its_answer() -> None:
     """`send` waits for it; memory does not grow with the answer."""
     sent = 0
@@ -488,6 +516,28 @@ async def test_a_client_that_does_not_take_its_answer() -> None:
         assert sent < 200
         assert client.connection.unsent() < 2 * 256 * 1024
         client.writer.transport.abort()
+
+
+async def test_a_client_that_asks_on_and_takes_no_answer() -> None:
+    """It is not read on; when it takes its answers, it gets all of them, also if it has ended its direction."""
+
+    async def refuse(exchange: Exchange) -> None:
+        exchange.answer(403, [], b"x" * 4_000)
+
+    addon = Played(refuse)
+    asked = 0
+    async with connected(addon) as client:
+        client.pause()
+        while asked == len(addon.exchanges) and asked < 1_000:
+            client.send(GET * 5)
+            asked += 5
+            for _ in range(20):
+                await asyncio.sleep(0)
+        assert asked < 1_000
+        assert client.connection.unsent() < 2 * 256 * 1024
+        client.writer.write_eof()
+        client.resume()
+        assert (await client.rest()).count(b"HTTP/1.1 403 ") == asked
 
 
 async def test_a_client_that_never_takes_its_answer() -> None:

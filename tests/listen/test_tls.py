@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import ssl
+from pathlib import Path
 
 import pytest
 
@@ -108,6 +110,25 @@ def test_a_name_that_is_refused(leaves: LeafStore, trusted: ssl.SSLContext, host
     with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
         pair.client.do_handshake()
     assert not pair.ours.established
+
+
+def test_what_a_large_answer_leaves(leaves: LeafStore, trusted: ssl.SSLContext) -> None:
+    """A connection that is kept alive does not keep the room for it."""
+    pairs = [Pair(leaves, trusted).shake() for _ in range(30)]
+    answer = bytes(4_000_000)
+    pairs[0].ours.send(answer)
+    pairs[0].ours.pending()
+    before = resident()
+    for pair in pairs:
+        pair.ours.send(answer)
+        assert len(pair.ours.pending()) > len(answer)
+    assert resident() - before < 30_000_000
+
+
+def resident() -> int:
+    """Bytes of this process in memory; OpenSSL's are in no count of Python's."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 def test_a_client_that_does_not_trust_us(leaves: LeafStore) -> None:

@@ -37,12 +37,14 @@ class ChunkedBody:
     """One in chunks. ``limit`` is the most bytes of a chunk's head, and of all trailers. Trailers are dropped, as RFC 9110 6.5.1
     allows: nothing in them was judged."""
 
-    __slots__ = ("_left", "_limit", "_trailers", "over")
+    __slots__ = ("_left", "_limit", "_scanned", "_trailers", "over")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._left = -1
         """Of a chunk, with the CRLF behind it; -1 between two chunks."""
+        self._scanned = 0
+        """Bytes of the buffer in which no line ends."""
         self._trailers: int | None = None
         """Bytes of trailers, once the last chunk has come."""
         self.over = False
@@ -70,8 +72,11 @@ class ChunkedBody:
                 if self._left == 0:
                     self._left = -1
             else:
-                line_end = buffer.find(b"\r\n", at)
+                # Only new bytes are searched. Else a line that comes byte by byte would cost the square of its length.
+                line_end = buffer.find(b"\r\n", max(at, self._scanned - 1))
+                self._scanned = 0
                 if line_end < 0:
+                    self._scanned = len(buffer) - at
                     if len(buffer) - at > self._limit:
                         raise BadChunks("The body's chunk framing is too large.")
                     break

@@ -115,6 +115,10 @@ class ClientConnection(asyncio.Protocol):
         self.half_closed = False
         """The client has ended its direction."""
         self._congested = False
+        self._held = False
+        """The socket is not read until the client has taken enough of its answers. Else one that takes none could ask on."""
+        self._turn = False
+        """The next request begins in the next turn of the loop, and the socket is not read until then."""
         self._drained: list[asyncio.Future[None]] = []
         self._paused = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -148,7 +152,7 @@ class ClientConnection(asyncio.Protocol):
                 self._receive(0, data)
         except Exception:
             log.exception("a connection failed; it is closed")
-            self.close()
+            self.end()
 
     def eof_received(self) -> bool:
         """True while the answer to a whole request is still to be sent."""
@@ -179,18 +183,33 @@ class ClientConnection(asyncio.Protocol):
             self._closing_since = self._closing_since or self.clock()
             self._transport = None
             self._wake()
+            # They lead back here. Such a cycle would keep OpenSSL's memory until the collector runs.
+            self._streams.clear()
+            self.http = None
             self._shared.closed(self)
 
     def pause_writing(self) -> None:
         self._congested = True
         if self._spoken is not None:
             self._spoken.pause_writing()
+        else:
+            self._held = True
+            self.pause_reading()
 
     def resume_writing(self) -> None:
         self._congested = False
-        if self._spoken is not None:
-            self._spoken.resume_writing()
-        self._wake()
+        try:
+            if self._held:
+                self._held = False
+                self._read_on()
+            elif self._spoken is not None:
+                self._spoken.resume_writing()
+            self._wake()
+            if self.http is not None:
+                self.http.read_on()
+        except Exception:
+            log.exception("a connection failed; it is closed")
+            self.end()
 
     def _wake(self) -> None:
         waiting, self._drained = self._drained, []
@@ -274,30 +293,30 @@ class ClientConnection(asyncio.Protocol):
             return
         self._refused = True
         connect = self._connect
-        self._shared.judge.tls_refused(
-            RequestHead(
-                listener=self.listener,
-                http_version="1.1",
-                method="",
-                target="",
-                scheme="https",
-                absolute_authority=None,
-                authority=None,
-                headers=(),
-                connect_host=connect.host if connect is not None else None,
-                sni=self._streams[-1].sni,
-                client_ip=self.client_ip,
-            )
+        head = RequestHead(
+            listener=self.listener,
+            http_version="1.1",
+            method="",
+            target="",
+            scheme="https",
+            absolute_authority=None,
+            authority=None,
+            headers=(),
+            connect_host=connect.host if connect is not None else None,
+            sni=self._streams[-1].sni,
+            client_ip=self.client_ip,
         )
+        try:
+            self._shared.judge.tls_refused(head)
+        except Exception:
+            log.exception("a handshake that failed could not be recorded")
 
     def _lose(self, why: str) -> None:
-        try:
-            self._record()
-        finally:
-            if self.http is not None:
-                self.http.lose(why)
-            if self._spoken is not None:
-                self._spoken.lose(why)
+        self._record()
+        if self.http is not None:
+            self.http.lose(why)
+        if self._spoken is not None:
+            self._spoken.lose(why)
 
     # From HTTP downwards: `http1.Line`.
 
@@ -335,7 +354,8 @@ class ClientConnection(asyncio.Protocol):
         if transport is None or self._closing_since is not None:
             return
         self._closing_since = self.clock()
-        self._end_streams()
+        if self.http is None or not self.http.cut:
+            self._end_streams()
         transport.close()
 
     def refuse(self, answer: bytes) -> None:
@@ -391,7 +411,25 @@ class ClientConnection(asyncio.Protocol):
     async def _until_read(self, exchange: Exchange) -> None:
         await exchange.room(READ_AHEAD)
         self._paused = False
-        self.resume_reading()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if not self._paused and not self._held and not self._turn:
+            self.resume_reading()
+
+    def soon(self, begin: Callable[[], None]) -> None:
+        self._turn = True
+        self.pause_reading()
+        asyncio.get_running_loop().call_soon(self._take_turn, begin)
+
+    def _take_turn(self, begin: Callable[[], None]) -> None:
+        self._turn = False
+        try:
+            begin()
+            self._read_on()
+        except Exception:
+            log.exception("a connection failed; it is closed")
+            self.end()
 
     def pause_reading(self) -> None:
         if self._transport is not None and not self._transport.is_closing():

@@ -47,6 +47,7 @@ class Line(Protocol):
     def congested(self) -> bool: ...
     async def drained(self) -> None: ...
     def pause(self, exchange: Exchange) -> None: ...
+    def soon(self, begin: Callable[[], None]) -> None: ...
     def own(self, exchange: Exchange) -> None: ...
     def tunnel(self, head: Http1Head) -> ConnectRequest: ...
     def enter(self, connect: ConnectRequest, rest: bytes) -> None: ...
@@ -88,6 +89,8 @@ class Http1:
         self._scanned = 0
         self._state = _State.HEAD
         self._running = False
+        self._queued = False
+        """The next request, which came before the answer to the one before it, has to wait for its turn of the loop."""
         self._fresh: Exchange | None = None
         """Its owner has not begun."""
         self._body: SizedBody | ChunkedBody | None = None
@@ -100,6 +103,8 @@ class Http1:
         """The client sends its body after a 100 only, and has had none."""
         self.exchange: Exchange | None = None
         """The one whose request or answer is not over."""
+        self.cut = False
+        """An answer was begun and not completed. TLS must not say that it was: an answer to HTTP/1.0 may have no other end."""
         self.head_since: float | None = None
         """When the first byte of an incomplete head arrived."""
         self.unread_since: float | None = None
@@ -117,9 +122,14 @@ class Http1:
             return
         self._run()
 
+    def read_on(self) -> None:
+        """The client has taken enough of its answers."""
+        if self._state is _State.HEAD:
+            self._run()
+
     def receive_end(self) -> None:
         """The client has ended its direction."""
-        if self._state is _State.ANSWER:
+        if self._state is _State.ANSWER or self._waits():
             self._half_closed = True
             self._line.watch()
         elif self._state is not _State.DONE or self.exchange is None:
@@ -130,6 +140,7 @@ class Http1:
         self._state = _State.DONE
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
+            self.cut = exchange.answered and not exchange.finished
             exchange.lose(why)
 
     def _end(self, why: str) -> None:
@@ -145,14 +156,14 @@ class Http1:
                 pass
         finally:
             self._running = False
-        if self._half_closed and self._state in (_State.HEAD, _State.BODY):
+        if self._half_closed and self._state in (_State.HEAD, _State.BODY) and not self._waits():
             # Another whole request may have come before the end; nothing else can come.
             self._end("the connection ended")
 
     def _step(self) -> bool:
         """Whether there may be something more to do."""
         if self._state is _State.HEAD:
-            return self._take_head()
+            return not self._waits() and self._take_head()
         if self._state is _State.BODY and self._take_body():
             return True
         fresh, self._fresh = self._fresh, None
@@ -160,6 +171,11 @@ class Http1:
             return False
         self._line.own(fresh)
         return True
+
+    def _waits(self) -> bool:
+        """Whether the next request may not begin yet: it waits for its turn, or until the client has taken enough of the
+        answers before its own."""
+        return self._state is _State.HEAD and (self._queued or self._line.congested())
 
     def _take_head(self) -> bool:
         try:
@@ -211,6 +227,11 @@ class Http1:
         self._chunked = False
         exchange = Exchange(self._request_head(head), self, defect)
         self.exchange = self._fresh = exchange
+        if defect is not None:
+            exchange.feed_end()
+            self._state = _State.DONE
+            self._buffer.clear()
+            return
         if head.size == 0:
             exchange.feed_end()
             self._state = _State.ANSWER
@@ -251,6 +272,7 @@ class Http1:
         except BadChunks as error:
             self._last = True
             self._state = _State.DONE
+            self._buffer.clear()
             if exchange.finished:
                 self._end("the body is malformed")
             exchange.spoil(Denial("bad_request", str(error)))
@@ -339,7 +361,9 @@ class Http1:
 
     def abort(self) -> None:
         """The answer so far is incomplete. In HTTP/1 a close says so."""
+        answered = self.exchange is not None and self.exchange.answered
         self.lose("the answer was cut")
+        self.cut = self.cut or answered
         self._line.close()
 
     def congested(self) -> bool:
@@ -380,18 +404,27 @@ class Http1:
             self._line.close()
             return
         self._state = _State.HEAD
+        if self._buffer:
+            # One read can bring thousands of requests. Answered in one turn, they would hold up all other clients.
+            self._queued = True
+            self._line.soon(self._begin_queued)
+        else:
+            self._run()
+
+    def _begin_queued(self) -> None:
+        self._queued = False
         self._run()
 
     def _keeps_alive(self) -> bool:
         """RFC 9112 9.3."""
+        kept = self._head.version == "1.1"
         for name, value in self._head.headers:
             if name == "connection":
                 tokens = _tokens(value)
                 if "close" in tokens:
                     return False
-                if "keep-alive" in tokens:
-                    return True
-        return self._head.version == "1.1"
+                kept = kept or "keep-alive" in tokens
+        return kept
 
 
 def _tokens(value: str) -> list[str]:

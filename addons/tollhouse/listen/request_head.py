@@ -10,7 +10,11 @@ from tollhouse.denial import Denial
 _LINE: Final = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21-\x7e\x80-\xff]+) HTTP/1\.([01])"
 )
-_FIELD: Final = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\x00-\x08\x0a-\x1f\x7f]*)\r\n")
+# A match begins at the start of a line alone, and gives nothing back. Else a long line that is no header would be read again
+# from each of its characters: 64 KB took 13 s.
+_FIELD: Final = re.compile(
+    r"^([!#$%&'*+\-.^_`|~0-9A-Za-z]++):([^\x00-\x08\x0a-\x1f\x7f]*+)\r\n", re.MULTILINE
+)
 _LENGTH: Final = re.compile(r"0|[1-9][0-9]{0,99}")
 # RFC 9112 2.2 and 5.2: a bare CR or LF, a NUL, and line folding are refused, not repaired.
 UNSAFE_HEAD: Final = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\x00|\r\n[ \t]")

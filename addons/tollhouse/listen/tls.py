@@ -17,8 +17,8 @@ MAX_HELLO_READS: Final = 64
 _HANDSHAKE: Final = 0x16
 """The first byte of TLS: a handshake record, RFC 8446 5.1."""
 _READ: Final = 65_536
-_SLICE: Final = 65_536
-"""All that is written at once is encrypted at once."""
+_SLICE: Final = 16_384
+"""Bytes that are encrypted or decrypted at once. A `MemoryBIO` keeps the room of the most that was ever in it."""
 
 Choose = Callable[[str | None], ssl.SSLContext | None]
 """The context for a name (SNI, None without one); None refuses the handshake."""
@@ -29,9 +29,11 @@ class TlsError(Exception):
 
 
 class _Object(ssl.SSLObject):
-    """OpenSSL's end of one connection."""
+    """OpenSSL's end of one connection. It does not know its `TlsStream`: a cycle would keep the memory of both."""
 
     choose: Choose
+    judged = False
+    sni: str | None = None
 
 
 def choosing(context: ssl.SSLContext) -> ssl.SSLContext:
@@ -44,6 +46,7 @@ def choosing(context: ssl.SSLContext) -> ssl.SSLContext:
 
 def _chosen(tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
     assert isinstance(tls, _Object)
+    tls.judged, tls.sni = True, name
     context = tls.choose(name)
     if context is None:
         return ssl.AlertDescription.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
@@ -55,36 +58,32 @@ class TlsStream:
     """One TLS connection. ``first`` is a context that `choosing` has made; ``choose`` must not raise."""
 
     __slots__ = (
-        "_choose",
         "_fed",
         "_in",
-        "_judged",
+        "_made",
         "_out",
         "_reads",
         "_tls",
         "ended",
         "established",
-        "sni",
     )
 
     def __init__(self, first: ssl.SSLContext, choose: Choose) -> None:
-        self._choose = choose
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = first.wrap_bio(self._in, self._out, server_side=True)
         assert isinstance(tls, _Object)
-        tls.choose = self._judge
+        tls.choose = choose
         self._tls = tls
         self._fed = self._reads = 0
-        self._judged = False
+        self._made: list[bytes] = []
+        """Taken out of ``_out``, and to be sent before what is in it."""
         self.established = False
         self.ended = False
         """The client has said that it sends no more (close_notify, RFC 8446 6.1)."""
-        self.sni: str | None = None
 
-    def _judge(self, name: str | None) -> ssl.SSLContext | None:
-        self._judged = True
-        self.sni = name
-        return self._choose(name)
+    @property
+    def sni(self) -> str | None:
+        return self._tls.sni
 
     @property
     def alpn(self) -> str | None:
@@ -93,8 +92,17 @@ class TlsStream:
     def receive(self, data: bytes) -> bytes:
         """What the client says in ``data``. What `pending` gives then is to be sent, also after an exception. Raises
         `TlsError`."""
-        if not self._judged:
+        if not self._tls.judged:
             self._bound(data)
+        if len(data) <= _SLICE:
+            return self._take(data)
+        parts: list[bytes] = []
+        with memoryview(data) as view:
+            for at in range(0, len(data), _SLICE):
+                parts.append(self._take(view[at : at + _SLICE]))
+        return b"".join(parts)
+
+    def _take(self, data: bytes | memoryview) -> bytes:
         self._in.write(data)
         try:
             if not self.established:
@@ -136,6 +144,7 @@ class TlsStream:
             with memoryview(data) as view:
                 for at in range(0, len(data), _SLICE):
                     self._tls.write(view[at : at + _SLICE])
+                    self._made.append(self._out.read())
         except ssl.SSLError as error:
             raise TlsError(error.reason or "TLS failed") from None
 
@@ -149,4 +158,9 @@ class TlsStream:
 
     def pending(self) -> bytes:
         """What is to be sent now."""
-        return self._out.read()
+        if not self._made:
+            return self._out.read()
+        self._made.append(self._out.read())
+        made = b"".join(self._made)
+        self._made.clear()
+        return made
