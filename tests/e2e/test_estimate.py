@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.support.gateway import Road
+from tests.support.gateway import Road, open_road
 from tests.support.inproc import Inside, open_inside
 
 from tollhouse.demo.standin_script import Behaviour, reply
@@ -131,8 +131,13 @@ def test_it_is_set_by_the_command(road: Road) -> None:
     assert held == [Decimal("4.25") * 5_040 + 17 * 5, Decimal("2.5") * 5_040 + 10 * 5]
 
 
-def test_input_that_is_elsewhere_and_a_missing_cap(road: Road) -> None:
+def test_input_that_is_elsewhere_and_a_missing_cap(tmp_path: Path) -> None:
     """The context window and the longest answer of the model, from the price table and from what is known of it."""
+    with open_road(tmp_path, {"providers.openai": {"share_objects": True}}) as road:
+        _elsewhere(road)
+
+
+def _elsewhere(road: Road) -> None:
     file = [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}]
     plain = [{"role": "user", "content": "hi"}]
     with road.http() as client:

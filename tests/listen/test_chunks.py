@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tollhouse.listen.chunks import ChunkedBody
+from tollhouse.listen.chunks import MOST_LINES, ChunkedBody
 
 LIMIT = 65_536
 
@@ -30,3 +30,13 @@ def test_chunks_cut_anywhere() -> None:
         buffer += framed[cut:]
         taken += body.take(buffer)
         assert (taken, bytes(buffer), body.over) == (b"abcdef", b"rest", True)
+
+
+def test_many_small_chunks_are_taken_in_parts() -> None:
+    """All of them at once would take 0.2 s."""
+    body, buffer = ChunkedBody(LIMIT), bytearray(b"1\r\na\r\n" * 10_000 + b"0\r\n\r\n")
+    sizes = []
+    while not body.over:
+        sizes.append(len(body.take(buffer)))
+        assert body.more or body.over
+    assert (sum(sizes), max(sizes), buffer) == (10_000, MOST_LINES, b"")

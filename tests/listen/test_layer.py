@@ -93,6 +93,24 @@ async def test_a_request_behind_a_body_that_came_after_its_answer() -> None:
     assert [exchange.head.method for exchange in addon.exchanges] == ["POST", "GET"]
 
 
+async def test_a_body_of_many_small_chunks() -> None:
+    """It arrives whole."""
+    bodies = []
+
+    async def read(exchange: Exchange) -> None:
+        bodies.append(await exchange.read_all(100_000, 30))
+        exchange.answer(200, [], b"")
+
+    async with connected(
+        Played(read), bounds=replace(BOUNDS, max_discarded_bytes=1 << 20)
+    ) as client:
+        chunks = b"1\r\na\r\n" * 12_000 + b"0\r\n\r\n"
+        await client.ask(
+            b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks
+        )
+    assert bodies == [b"a" * 12_000]
+
+
 async def test_a_streamed_answer() -> None:
     """Without a length an answer is chunked, and each piece goes out when it is sent."""
     step = asyncio.Event()

@@ -10,6 +10,10 @@ _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x
 _TRAILER: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*")
 
 
+MOST_LINES: Final = 4_000
+"""Heads of chunks that are read at once. 256 KB, which one read may bring, have up to 40,000."""
+
+
 class BadChunks(Exception):
     """The framing of the body is malformed, or too large. The text says which."""
 
@@ -18,6 +22,8 @@ class SizedBody:
     """One of a known length."""
 
     __slots__ = ("_left", "over")
+    more: Final = False
+    """There may be more in the buffer than was taken."""
 
     def __init__(self, size: int) -> None:
         self._left = size
@@ -37,7 +43,7 @@ class ChunkedBody:
     """One in chunks. ``limit`` is the most bytes of a chunk's head, and of all trailers. Trailers are dropped, as RFC 9110 6.5.1
     allows: nothing in them was judged."""
 
-    __slots__ = ("_left", "_limit", "_scanned", "_trailers", "over")
+    __slots__ = ("_left", "_limit", "_scanned", "_trailers", "more", "over")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -47,13 +53,14 @@ class ChunkedBody:
         """Bytes of the buffer in which no line ends."""
         self._trailers: int | None = None
         """Bytes of trailers, once the last chunk has come."""
-        self.over = False
+        self.over = self.more = False
 
     def take(self, buffer: bytearray) -> bytes:
         """Raises `BadChunks`."""
         parts: list[bytes] = []
-        at = 0
-        while not self.over:
+        at = lines = 0
+        self.more = False
+        while not self.over and not self.more:
             if self._left > 2:
                 size = min(self._left - 2, len(buffer) - at)
                 if not size:
@@ -83,6 +90,8 @@ class ChunkedBody:
                 line = bytes(buffer[at:line_end])
                 at = line_end + 2
                 self._line(line)
+                lines += 1
+                self.more = lines >= MOST_LINES
         del buffer[:at]
         return b"".join(parts) if len(parts) != 1 else parts[0]
 

@@ -286,6 +286,10 @@ class Http1:
                 return False
             if exchange.buffered > READ_AHEAD:
                 self._line.pause(exchange)
+        if body.more and not body.over:
+            # So many small chunks, taken in one turn, would hold up all other clients.
+            self._line.soon(self._run)
+            return False
         if body.over:
             self._body = None
             self._state = _State.ANSWER
