@@ -12,6 +12,8 @@
     Outcome     how it ended                    dispatch
 
 Each is frozen, and all but the last carry what came before them. A gate takes one and returns the next, or raises `Refused`.
+
+Past 400 lines because the stages of a call are read one after the other.
 """
 
 from __future__ import annotations

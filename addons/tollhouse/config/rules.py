@@ -3,6 +3,8 @@
 Each rule yields ``(key, message)``. It gets only tables that are sound by themselves, so that all
 tables are judged in one go. `limit_rules` and `model_rules` get lists of the file itself, so that
 another problem of the table does not hide theirs.
+
+Past 400 lines because the rules of all tables are read together.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ base URL listener     [TLS ->] HTTP
 transparent listener  TLS -> HTTP
 
 HTTP/1 is `http1.Http1`. HTTP/2 is mitmproxy's (`listen.mitm`), behind `Beyond`.
+
+Past 400 lines because each callback of asyncio has to be seen beside the flags that it may find.
 """
 
 from __future__ import annotations
