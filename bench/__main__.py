@@ -51,10 +51,10 @@ def measure(process: psutil.Process, proxy: load.Proxy) -> dict[str, float]:
 
 
 @contextmanager
-def _provider(directory: Path) -> Iterator[int]:
+def running_provider(directory: Path, pause_s: float = provider.PAUSE_S) -> Iterator[int]:
     cert, key = make_certificate(directory)
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.provider", str(cert), str(key)],
+        [sys.executable, "-m", "bench.provider", str(cert), str(key), str(pause_s)],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -73,7 +73,7 @@ def main() -> int:
     options = parser.parse_args()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        port = stack.enter_context(_provider(directory))
+        port = stack.enter_context(running_provider(directory))
         redis_url, redis = "embedded", "embedded"
         if shutil.which("redis-server"):
             redis_url, redis = stack.enter_context(redis_server(directory)), "redis-server"

@@ -1,6 +1,6 @@
 """A provider that costs as little as possible: canned answers over TLS, written by hand on asyncio.
 
-Run as ``python -m bench.provider CERT KEY``; prints its port. A request whose body says ``"stream":true`` gets ``CHUNKS``
+Run as ``python -m bench.provider CERT KEY [PAUSE_S]``; prints its port. A request whose body says ``"stream":true`` gets ``CHUNKS``
 frames, one write each and a pause between them, so that each is a read of its own at the proxy.
 """
 
@@ -11,6 +11,7 @@ import json
 import re
 import ssl
 import sys
+from functools import partial
 
 CHUNKS = 200
 PAUSE_S = 0.002
@@ -59,7 +60,9 @@ def _frame(choices: str, usage: str) -> bytes:
     )
 
 
-async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _serve(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pause_s: float = PAUSE_S
+) -> None:
     try:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
@@ -73,7 +76,7 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
                 )
                 for _ in range(CHUNKS):
                     writer.write(_frame(delta, ',"usage":null' if usage else ""))
-                    await asyncio.sleep(PAUSE_S)
+                    await asyncio.sleep(pause_s)
                 if usage:
                     counts = (
                         ',"usage":{"prompt_tokens":60,"completion_tokens":200,"total_tokens":260}'
@@ -89,13 +92,14 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         writer.close()
 
 
-async def main(cert: str, key: str) -> None:
+async def main(cert: str, key: str, pause_s: str = str(PAUSE_S)) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
-    server = await asyncio.start_server(_serve, "127.0.0.1", 0, ssl=context)
+    serve = partial(_serve, pause_s=float(pause_s))
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context, backlog=2048)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2]))
+    asyncio.run(main(*sys.argv[1:]))
