@@ -21,7 +21,7 @@ from tollhouse.config.load import catalog, load_config
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.gateway_config import Settings, write_config
 from tollhouse.demo.standin import StandIn
-from tollhouse.families.base import Family
+from tollhouse.families.base import Dialect, Family
 from tollhouse.families.opened import opened
 from tollhouse.gateway import Gateway
 from tollhouse.ledger.ledger import Scope
@@ -108,11 +108,12 @@ class Inside:
         return Scope("project", TENANT, PROJECT)
 
 
-def speaking(family: Family, providers: Catalog) -> Catalog:
+def speaking(family: Family, providers: Catalog, dialect: Dialect | None) -> Catalog:
     """``providers``, of which the first speaks ``family``, with what the configuration opens beside it."""
     first, *others = providers.providers
     spoken = opened(family, first.allow, first.unmetered)
-    return Catalog((dataclasses.replace(first, family=spoken), *others))
+    first = dataclasses.replace(first, family=spoken, dialect=dialect or first.dialect)
+    return Catalog((first, *others))
 
 
 @contextlib.contextmanager
@@ -126,11 +127,12 @@ def open_inside(
     login_clock: Callable[[], float] = time.monotonic,
     health_every_s: float = 1.0,
     family: Family | None = None,
+    dialect: Dialect | None = None,
     own_keys: Mapping[str, str] | None = None,
 ) -> Iterator[Inside]:
     """A gateway that is ready, with `PROJECT` and a token; its stores embedded, or redis-server and OpenBao of its own. Its
-    login to Vault goes by ``login_clock``. The provider speaks ``family``, if one is given. ``own_keys`` are keys of projects
-    alone."""
+    login to Vault goes by ``login_clock``. The provider speaks ``family``, if one is given, in ``dialect``. ``own_keys`` are
+    keys of projects alone."""
     provider = standin or StandIn(key=REAL_KEY)
     merged: dict[str, dict[str, Any]] = {
         "log": {"calls": "calls.jsonl"},
@@ -155,7 +157,7 @@ def open_inside(
                 own.set("openai", key, project=project)
             else:
                 bao.put(f"projects/{project}/openai", {"api_key": key})
-        providers = None if family is None else speaking(family, catalog(config))
+        providers = None if family is None else speaking(family, catalog(config), dialect)
         # As `tollhouse run` has it.
         loop = uvloop.new_event_loop()
         loop.set_task_factory(eager_task_factory)
