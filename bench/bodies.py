@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator
 from tollhouse.admit.reading import ReadBody
 from tollhouse.call import Admitted, Arrival, Identity, Project, RequestHead
 from tollhouse.denial import Refused
-from tollhouse.process import SWITCH_S
+from tollhouse.loop import SWITCH_S
 from tollhouse.providers.openai import OPENAI
 
 MIB = 1 << 20

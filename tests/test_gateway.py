@@ -29,7 +29,7 @@ from tollhouse.demo.gateway_process import GatewayProcess
 from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_script import Behaviour, Steps
 from tollhouse.gateway import CANNOT_START, Gateway, GatewayError
-from tollhouse.process import tell_of_failure
+from tollhouse.loop import tell_of_failure
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.clock import Clock, settle
 from tests.support.values import replace
-from tollhouse.process import eager_task_factory
+from tollhouse.loop import eager_task_factory
 from tollhouse.refreshed import Ended, Fresh, Kept, NotRead, Refreshed, Seen, Times
 
 LIFE_S = 100.0

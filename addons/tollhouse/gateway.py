@@ -34,8 +34,9 @@ import contextlib
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tollhouse.accounts.directory import Directory
 from tollhouse.accounts.objects import KeptObjects
@@ -77,9 +78,13 @@ from tollhouse.prices import kept
 from tollhouse.prices.source import PriceSourceError
 from tollhouse.prices.table import PriceTable
 from tollhouse.providers import Catalog
+from tollhouse.share import ALONE, Share
 from tollhouse.site.http import AdminSite
 from tollhouse.stores import listener_context, open_ca, open_keys, open_reader, open_tokens
 from tollhouse.trust.leaf import LeafStore
+
+if TYPE_CHECKING:
+    from tollhouse.site.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -112,23 +117,30 @@ class Gateway:
         reader: Reader | None = None,
         health_every_s: float = 1.0,
         providers: Catalog | None = None,
+        share: Share = ALONE,
     ) -> None:
         """``clock`` never goes back; streams, breakers and what is done again and again go by it. ``reader`` is the store of
         keys and ``providers`` all providers, by default those that ``config`` names. The ledger is looked at every
         ``health_every_s``."""
         self.config = config
+        self.share = share
         self._clock = clock
         self._health_every_s = health_every_s
         self._given_reader = reader
         self.catalog = providers or catalog(config)
         self.addresses: dict[str, str] = {}
         self.stopping = asyncio.Event()
+        self.hurry = asyncio.Event()
+        """Calls under way are not waited for any more."""
         self._not_ready: list[str] = ["starting"]
         self._warnings: list[str] = []
         self.outage: Outage | None = None
         self.remembered: Remembered | None = None
         self.fail_open: FailOpen | None = None
         self._stopped = False
+        self._has_road = self._has_listeners = False
+        self._drained_at: float | None = None
+        """When calls under way are cut, once they are drained."""
         self._reopen_book: Callable[[], object] = lambda: None
         self.prices: PriceTable | None = None
         self._snapshot: kept.Snapshot | None = None
@@ -159,7 +171,7 @@ class Gateway:
 
     async def _open_stores(self) -> None:
         config = self.config
-        self.ca = open_ca(config, self.catalog)
+        self.ca = self.share.ca or open_ca(config, self.catalog)
         with _said(
             f"log.calls: {config.log.calls} cannot be written", "correct it or its directory"
         ):
@@ -198,7 +210,9 @@ class Gateway:
 
     async def _open_road(self) -> None:
         config = self.config
-        found = await asyncio.to_thread(kept.current, config.state.directory, time.time())
+        found = self.share.prices
+        if found is None:
+            found = await asyncio.to_thread(kept.current, config.state.directory, time.time())
         prices = PriceTable(found.providers, own_prices(config), name=found.name)
         self.prices, self._snapshot = prices, found
         self.afterwards = Afterwards(self.ledger, Charges(prices), self.book)
@@ -233,10 +247,12 @@ class Gateway:
             trace_header=config.headers.trace,
             session_header=config.headers.session or "",
         )
+        self._has_road = True
         self.on_stop(self._last_calls)
         self.on_stop(self.upstream.close)
         await self.upstream.start()
-        await self._open_admin()
+        if self.share.alone:
+            await self._open_admin()
 
     def _another_ledger(self) -> Ledger:
         """For another thread: on connections of its own."""
@@ -248,13 +264,10 @@ class Gateway:
         self.operations = Operations(
             self.directory, self.ledger, keys=keys, reload_prices=self.reload_prices
         )
-        await self.operations.apply(config)
-        self.control = ControlServer(config.state.directory, self.operations)
-        with _said(
-            "the control socket in the state directory cannot be made", "correct [state] directory"
-        ):
-            await self.control.start()
-        self.on_stop(self.control.close)
+        if self.share.applies:
+            await self.operations.apply(config)
+        if self.share.alone:
+            await self._open_control()
         keeping = asyncio.create_task(self._keep())
         self.on_stop(lambda: _cancelled(keeping))
         self.poller = Poller(
@@ -274,6 +287,14 @@ class Gateway:
         self.journey.open = True
         self._not_ready = []
 
+    async def _open_control(self) -> None:
+        self.control = ControlServer(self.config.state.directory, self.operations)
+        with _said(
+            "the control socket in the state directory cannot be made", "correct [state] directory"
+        ):
+            await self.control.start()
+        self.on_stop(self.control.close)
+
     def _gates(self, prices: PriceTable) -> list[Gate]:
         config = self.config
         admit = admit_gates(
@@ -286,7 +307,8 @@ class Gateway:
             remembered=self.remembered,
         )
         limits = config.limits
-        self.bodies = BodyBytes(limits.max_bodies_bytes, largest_bytes=limits.max_body_bytes)
+        kept_bytes = max(self.share.of(limits.max_bodies_bytes), limits.max_body_bytes)
+        self.bodies = BodyBytes(kept_bytes, largest_bytes=limits.max_body_bytes)
         read = ReadBody(
             max_body_bytes=limits.max_body_bytes,
             idle_s=limits.request_timeout_s,
@@ -302,25 +324,47 @@ class Gateway:
         if address is None:
             return
         # Its library takes 3 MB, which a gateway without the listener does not need.
-        from tollhouse.site.metrics import Metrics, Parts
+        from tollhouse.site.exposition import exposed
 
-        parts = Parts(
-            self.reasons,
-            self.journey,
-            self.purse,
-            self.spool,
-            self.book,
-            self.breakers,
-            self.relay,
-            self.keys,
-        )
+        metrics = self.metrics()
+
+        async def text() -> tuple[str, bytes]:
+            return exposed(metrics.families())
+
         site = AdminSite(
-            address, self.config.listen.base_url_hosts, self.reasons, Metrics(parts), self.warnings
+            address, self.config.listen.base_url_hosts, self.reasons, text, self.warnings
         )
         with _said(f"listen.admin: {address} cannot be listened on", "free it or choose another"):
             host, port = await site.start()
         self.on_stop(site.close)
         self.addresses["admin"] = str(Address(host, port))
+
+    def metrics(self) -> Metrics:
+        """What this process counts. For a gateway whose road is open."""
+        from tollhouse.site.metrics import Metrics, Parts
+
+        return Metrics(
+            Parts(
+                self.reasons,
+                self.journey,
+                self.purse,
+                self.spool,
+                self.book,
+                self.breakers,
+                self.relay,
+                self.keys,
+            )
+        )
+
+    @property
+    def calls(self) -> int:
+        """How many are under way."""
+        return len(self.journey.under_way) if self._has_road else 0
+
+    @property
+    def connections(self) -> int:
+        """Of clients."""
+        return self.listeners.connections if self._has_listeners else 0
 
     def reasons(self) -> Sequence[str]:
         """Why the gateway is not ready; empty when it is."""
@@ -368,7 +412,7 @@ class Gateway:
             own_tls = {
                 kind: listener_context(config.listen.tls, kind) for kind in ("proxy", "base_url")
             }
-        leaves = LeafStore(self.ca)
+        leaves = self.share.leaves or LeafStore(self.ca)
         self.tunnel = Tunnel(
             self.catalog,
             leaves,
@@ -387,12 +431,13 @@ class Gateway:
                 self.tunnel,
                 road.tollhouse_call,
                 bounds,
-                limits.max_connections,
+                self.share.of(limits.max_connections),
                 leaves.first,
                 own_http1=config.listen.http1 == "own",
                 clock=self._clock,
             )
         )
+        self._has_listeners = True
         self.on_stop(self._drain)
         wanted: tuple[tuple[ListenerKind, Address | None], ...] = (
             ("proxy", config.listen.proxy),
@@ -400,10 +445,16 @@ class Gateway:
             ("transparent", config.listen.transparent),
         )
         for kind, address in wanted:
-            if address is None:
+            tls = kind in own_tls
+            if sockets := self.share.sockets.get(kind):
+                for each in sockets:
+                    with _said(f"listen.{kind}: {address} cannot be listened on", "free it"):
+                        bound = await self.listeners.open(kind, tls=tls, bound=each)
+                self.addresses[kind] = str(Address(*bound))
+                continue
+            if address is None or self.share.sockets:
                 self.addresses[kind] = "off"
                 continue
-            tls = kind in own_tls
             with _said(
                 f"listen.{kind}: {address} cannot be listened on", "free it or choose another"
             ):
@@ -454,14 +505,37 @@ class Gateway:
             except Exception:
                 log.exception("something could not be closed in good order; the rest is")
 
+    async def retire(self) -> None:
+        """Another process takes what comes from now on. Each connection ends with the answer that it waits for, and one that
+        waits for none when ``limits.drain_s`` are over; then `stopping` is set."""
+        if self._has_listeners and not self.stopping.is_set():
+            self._drained_at = self._clock() + self.config.limits.drain_s
+            await self.listeners.retire()
+            await self._unless_hurried(self.listeners.empty(), self.config.limits.drain_s)
+        self.stopping.set()
+
     async def _drain(self) -> None:
-        self.listeners.close()
+        await self.listeners.close()
         self.journey.open = False
-        await self.journey.drained(self.config.limits.drain_s)
+        if self._drained_at is None:
+            self._drained_at = self._clock() + self.config.limits.drain_s
+        await self._unless_hurried(
+            self.journey.drained(None), max(0.0, self._drained_at - self._clock())
+        )
         for exchange in tuple(self.journey.under_way):
             exchange.stop("the gateway is stopping")
         await self.journey.drained(_CUT_S)
         await self.listeners.close_connections()
+
+    async def _unless_hurried(self, work: Coroutine[Any, Any, object], seconds: float) -> None:
+        """Awaits ``work``, at most so long, and no longer than until `hurry` is set."""
+        tasks = [asyncio.ensure_future(work), asyncio.ensure_future(self.hurry.wait())]
+        try:
+            await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     async def _last_calls(self) -> None:
         """With the upstream's connections gone they end, and are settled while there is a ledger."""

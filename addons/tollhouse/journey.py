@@ -150,7 +150,7 @@ class Journey:
             waiting = rest()
             if waiting is not None:
                 try:
-                    async with trip.exchange.interruptible(budget=False):
+                    async with trip.exchange.interruptible(settled=True):
                         await waiting
                 finally:
                     waiting.close()
@@ -159,8 +159,8 @@ class Journey:
         except Exception:
             log.exception("call %s: its last bytes could not be sent", trip.id)
 
-    async def drained(self, seconds: float) -> bool:
-        """Wait until no call is under way, at most so long; whether that is so."""
+    async def drained(self, seconds: float | None) -> bool:
+        """Wait until no call is under way, at most so long; whether that is so. None: however long it takes."""
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
@@ -245,7 +245,10 @@ class Journey:
             await delivery.read_on()
             raise
         except Stopped:
-            raise
+            trip.left = End.STOPPED
+            return self._told(
+                trip, delivery, Denial("draining", "It stopped before the answer ended.")
+            )
         except Refused as refusal:
             return self._broken_off(trip, delivery, refusal)
         except Exception:
@@ -315,13 +318,16 @@ class Journey:
             return trip.refusal(Refused.of(refusal.denial, gate))
         # The head is out. A stream can still be told that its budget has ended; any other answer is cut.
         trip.denial, trip.gate = refusal.denial, gate
-        answer = delivery.answering
+        return self._told(trip, delivery, refusal.denial) if trip.left is End.OVER_BUDGET else None
+
+    @staticmethod
+    def _told(trip: _Trip, delivery: Delivery, denial: Denial) -> Rest | None:
+        """The event by which a stream that has begun says why it ends; None for an answer that has no place for one."""
+        exchange, answer = trip.exchange, delivery.answering
         requested = known(trip.stage).requested
-        if trip.left is not End.OVER_BUDGET or answer is None or requested is None:
+        if not exchange.answered or answer is None or requested is None or not answer.can_be_told:
             return None
-        if not answer.can_be_told:
-            return None
-        event = trip.family.last_event(refusal.denial, trip.id, requested.asked)
+        event = trip.family.last_event(denial, trip.id, requested.asked)
 
         async def last_event() -> None:
             await exchange.send(event)

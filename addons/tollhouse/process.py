@@ -1,87 +1,177 @@
-"""`tollhouse run`: the process around a `Gateway`. Its signals, its exit code, and what it says on stderr."""
+"""`tollhouse run`: what is looked at before anything starts, the supervisor, its exit code, and what is said on stderr."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import gc
 import logging
 import os
 import resource
-import signal
+import socket
 import sys
-from typing import Any, Final
+import time
+from pathlib import Path
+from typing import Final
 
-from tollhouse.config.load import Config, catalog
+from tollhouse.config.load import Config, ConfigError, catalog, load_config, unenforced
 from tollhouse.control.lock import StateBusy, StateLock
 from tollhouse.credential.environment import provider_keys_in
-from tollhouse.gateway import CANNOT_START, Gateway
+from tollhouse.gateway import CANNOT_START
+from tollhouse.prices import kept
+from tollhouse.share import Share
+from tollhouse.stores import open_ca
+from tollhouse.trust.leaf import LeafStore
 from tollhouse.trust.state_directory import exposures
+from tollhouse.workers.desk import attend
+from tollhouse.workers.generation import Generation
+from tollhouse.workers.sockets import Sockets
+from tollhouse.workers.supervisor import Supervisor, freeze
+from tollhouse.workers.systemd import Notifier, given_sockets
+from tollhouse.workers.upgrade import Inheritance
+from tollhouse.workers.worker import one_line, work
 
 log = logging.getLogger(__name__)
 
-
-SWITCH_S: Final = 0.0005
-"""After this time a thread that computes (for example one that reads a large body) gives the
-interpreter to the event loop. Python's own 5 ms would add up over the turns that one call takes."""
+MOST_WORKERS: Final = 64
 
 
-async def serve(config: Config) -> int:
-    """Run until SIGTERM or SIGINT; the exit code."""
-    loop = asyncio.get_running_loop()
-    loop.set_task_factory(eager_task_factory)
-    loop.set_exception_handler(tell_of_failure)
-    sys.unraisablehook = tell_of_unraisable
-    gateway = Gateway(config)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, gateway.stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, gateway.hang_up)
+def run(config: Config, workers: int | None = None, *, judge: bool = False) -> int:
+    """`tollhouse run`: 0 after a clean stop, 1 if the gateway can't start. ``workers`` are as many as this process has cores,
+    unless given. With ``judge`` nothing is started: 0 if it could be."""
+    _occupy_standard_descriptors()
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="tollhouse: %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    inherited = Inheritance.taken(os.environ, time.monotonic())
+    if why := _refused(config):
+        return _cannot_start(why)
+    if judge:
+        return 0
+    if inherited is None:
+        _warn(config)
+    _raise_file_limit(config.limits.max_connections)
+    if inherited is not None:
+        return _supervise(config, workers, StateLock(inherited.lock), inherited)
     try:
-        await gateway.start()
+        lock = StateLock.take(config.state.directory)
+    except StateBusy:
+        return _cannot_start(
+            f"another gateway uses {config.state.directory}; stop it or name another [state] directory."
+        )
+    except OSError as e:
+        return _cannot_start(one_line(e))
+    with lock:
+        return _supervise(config, workers, lock, None)
+
+
+def _refused(config: Config) -> str:
+    """Why no gateway may start here; empty if it may."""
+    if found := provider_keys_in(os.environ, catalog(config)):
+        return (
+            f"{', '.join(found)} in the gateway's own environment. A provider key belongs into Vault and "
+            "nowhere else: take it out of the environment (and renew it, since it has been there)."
+        )
+    try:
+        exposed = list(exposures(config.state.directory))
+    except OSError as e:
+        return one_line(e)
+    return "\n".join(map(str, exposed))
+
+
+def _warn(config: Config) -> None:
+    if config.redis.url == "embedded":
+        _say(
+            "embedded stores are for one machine and one worker; "
+            "a crash may lose the spend of its last second."
+        )
+    elif config.vault.address == "embedded":
+        _say("the embedded Vault is for one machine: gateways on others do not find its keys.")
+    if config.redis.unsafe_fail_open:
+        _say(
+            "UNSAFE: [redis] unsafe_fail_open = true: while Redis is away, identities proven in the last 5 minutes call "
+            "without any limit of money, rate or concurrency; what they spent is charged when it is back."
+        )
+
+
+def _supervise(
+    config: Config, workers: int | None, lock: StateLock, inherited: Inheritance | None
+) -> int:
+    notifier = Notifier(os.environ)
+    size = 1 if config.redis.embedded else workers or len(os.sched_getaffinity(0))
+    try:
+        if inherited is not None:
+            sockets = Sockets.unpacked(size, inherited.sockets)
+        else:
+            sockets = Sockets.of_unit(size, given_sockets(os.environ))
+        made = _Made(config.path, sockets, size)
+        number = inherited.generation if inherited is not None else 1
+        generation = made.generation(number, config, None)
     except CANNOT_START as e:
-        return _cannot_start(e)
-    # Modules, prices and the CA live as long as the process. The collector need not look at them again.
-    gc.collect()
-    gc.freeze()
-    if not gateway.stopping.is_set():
-        where = " ".join(
-            f"{kind}={gateway.addresses.get(kind, 'off')}"
-            for kind in ("proxy", "base_url", "transparent", "admin")
+        return _cannot_start(one_line(e))
+    _load_all(config)
+    freeze()
+    supervisor = Supervisor(
+        made,
+        generation,
+        _say,
+        cannot_start=CANNOT_START,
+        notifier=notifier,
+        lock=lock.descriptor,
+    )
+    if inherited is not None:
+        supervisor.adopt(inherited.workers)
+    return supervisor.run()
+
+
+class _Made:
+    """`supervisor.Made` for `tollhouse run`. ``sockets`` are those that there are before the first generation."""
+
+    def __init__(self, path: Path, sockets: Sockets, size: int) -> None:
+        self._path = path
+        self._sockets = sockets
+        self._size = size
+
+    def load(self) -> Config:
+        config = load_config(self._path)
+        if problems := unenforced(config):
+            raise ConfigError(problems)
+        return config
+
+    def generation(self, number: int, config: Config, before: Generation | None) -> Generation:
+        ca = open_ca(config, catalog(config))
+        prices = kept.current(config.state.directory, time.time())
+        return Generation(
+            number,
+            config,
+            (before.sockets if before is not None else self._sockets).following(config),
+            ca,
+            LeafStore(ca),
+            prices,
+            self._size,
         )
-        _say(f"ready {where}")
-    await gateway.stopping.wait()
-    await gateway.stop()
-    return 0
+
+    def work(self, config: Config, share: Share, end: socket.socket) -> int:
+        return work(config, share, end, _say)
+
+    def attend(self, config: Config, end: socket.socket, admin: socket.socket | None) -> int:
+        return attend(config, end, admin)
 
 
-def eager_task_factory(
-    loop: asyncio.AbstractEventLoop, coro: Any, **options: Any
-) -> asyncio.Task[Any]:
-    """Makes a task that runs at once, until it first waits. asyncio's own factory refuses the
-    ``eager_start`` that uvloop 0.23 passes on Python 3.13.0."""
-    options.pop("eager_start", None)
-    return asyncio.Task(coro, loop=loop, eager_start=True, **options)
+def _load_all(config: Config) -> None:
+    """What each worker would load for itself is loaded before the fork, so that they share its memory."""
+    import tollhouse.dispatch.upstream
+    import tollhouse.listen.mitm
 
-
-def tell_of_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Writes to the log what the loop has caught. If a connection is given up in the same turn in
-    which bytes of it came, uvloop's transport says that its handle is closed: that is one line.
-    Anything else is logged in full."""
-    error = context.get("exception")
-    if isinstance(error, RuntimeError) and "the handler is closed" in str(error):
-        log.warning(
-            "a connection was given up while bytes of it came, and is closed: %s",
-            context.get("message"),
-        )
-    else:
-        loop.default_exception_handler(context)
-
-
-def tell_of_unraisable(failed: sys.UnraisableHookArgs) -> None:
-    """Writes to the log what no code could catch, without the object that it was about: of a server's name that is no ASCII,
-    `ssl` shows the client's bytes there, after it has ended the handshake."""
-    kind = failed.exc_type.__name__
-    log.warning("%s in code that nobody calls, and it is passed over: %s", kind, failed.err_msg)
+    if config.listen.admin is not None:
+        import tollhouse.site.metrics
+    if not config.vault.embedded:
+        import tollhouse.credential.vault.auth
+        import tollhouse.credential.vault.reader
+    if config.redis.embedded:
+        import tollhouse.ledger.store.embedded_redis  # noqa: F401
+    with contextlib.suppress(ImportError):
+        import uvloop  # noqa: F401
 
 
 def _say(text: str) -> None:
@@ -90,13 +180,9 @@ def _say(text: str) -> None:
         print(f"tollhouse: {text}", file=sys.stderr, flush=True)
 
 
-def _cannot_start(error: BaseException) -> int:
-    text = (
-        f"{error.strerror}: {error.filename}"
-        if isinstance(error, OSError) and error.filename
-        else str(error)
-    )
-    _say(f"cannot start: {' '.join(text.split())}")
+def _cannot_start(why: str) -> int:
+    for line in why.splitlines():
+        _say(f"cannot start: {line}")
     return 1
 
 
@@ -117,58 +203,3 @@ def _occupy_standard_descriptors() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
-
-
-def run(config: Config) -> int:
-    """`tollhouse run`: 0 after a clean stop, 1 if the gateway can't start."""
-    _occupy_standard_descriptors()
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="tollhouse: %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    found = provider_keys_in(os.environ, catalog(config))
-    if found:
-        _say(
-            f"cannot start: {', '.join(found)} in the gateway's own environment. A provider key belongs into Vault and "
-            "nowhere else: take it out of the environment (and renew it, since it has been there)."
-        )
-        return 1
-    if config.redis.url == "embedded":
-        _say(
-            "embedded stores are for one machine: "
-            "projects and tokens survive a restart, spend does not."
-        )
-    elif config.vault.address == "embedded":
-        _say("the embedded Vault is for one machine: gateways on others do not find its keys.")
-    if config.redis.unsafe_fail_open:
-        _say(
-            "UNSAFE: [redis] unsafe_fail_open = true: while Redis is away, identities proven in the last 5 minutes call "
-            "without any limit of money, rate or concurrency; what they spent is charged when it is back."
-        )
-    _raise_file_limit(config.limits.max_connections)
-    try:
-        exposed = list(exposures(config.state.directory))
-        for exposure in exposed:
-            _say(f"cannot start: {exposure}")
-        if exposed:
-            return 1
-        lock = StateLock.take(config.state.directory)
-    except StateBusy:
-        _say(
-            f"cannot start: another gateway uses {config.state.directory}; stop it or name another [state] directory."
-        )
-        return 1
-    except OSError as e:
-        return _cannot_start(e)
-    with lock:
-        return _run_loop(config)
-
-
-def _run_loop(config: Config) -> int:
-    sys.setswitchinterval(SWITCH_S)
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(serve(config))
-    return asyncio.run(serve(config), loop_factory=uvloop.new_event_loop)

@@ -21,7 +21,7 @@ from tollhouse.listen.doors import ConnectRequest
 from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.mitm import GateMaster
 from tollhouse.listen.sockets import ListenerParts, Listeners
-from tollhouse.process import eager_task_factory
+from tollhouse.loop import eager_task_factory
 from tollhouse.trust.ca import CertificateAuthority
 from tollhouse.trust.leaf import LeafStore
 

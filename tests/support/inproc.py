@@ -25,7 +25,7 @@ from tollhouse.families.base import Dialect, Family
 from tollhouse.families.opened import opened
 from tollhouse.gateway import Gateway
 from tollhouse.ledger.ledger import Scope
-from tollhouse.process import eager_task_factory, tell_of_failure
+from tollhouse.loop import eager_task_factory, tell_of_failure
 from tollhouse.providers import Catalog
 from tollhouse.stores import open_reader
 

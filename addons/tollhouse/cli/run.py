@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from pathlib import Path
+from typing import Any, Final
 
 import click
 
 from tollhouse.cli.common import SaysNo, config_option, config_path, json_option, load, say, show
+
+_TAKE_OVER_S: Final = 120.0
+_ANSWER_S: Final = 180.0
+"""A reload answers when the new workers are ready; with embedded stores that is after the calls under way."""
 
 
 @click.command()
@@ -69,11 +76,87 @@ def check(as_json: bool) -> int:
 
 @click.command()
 @config_option
-def run() -> int:
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    envvar="TOLLHOUSE_WORKERS",
+    metavar="N",
+    help="Worker processes; else $TOLLHOUSE_WORKERS, else one a core. Embedded stores allow one.",
+)
+@click.option("--judge", is_flag=True, hidden=True, help="Say whether it could start, and end.")
+def run(workers: int | None, judge: bool) -> int:
     """Start the gateway.
 
-    It stops on SIGTERM or Ctrl-C, when the calls under way have ended.
+    It stops on SIGTERM or Ctrl-C, when the calls under way have ended; a second one ends them at once. SIGHUP takes the file
+    as it is then (`tollhouse reload`), SIGUSR2 the program as it is installed then (`tollhouse upgrade`).
     """
     from tollhouse.process import run as run_gateway
 
-    return run_gateway(load(enforced=True))
+    return run_gateway(load(enforced=True), workers, judge=judge)
+
+
+@click.command()
+@config_option
+@json_option
+def reload(as_json: bool) -> None:
+    """Take the configuration as the file has it now.
+
+    The running gateway judges it first, and refuses it whole if something is wrong. Calls under way end under the old one.
+    """
+    show(_ask("reload"), as_json, lambda: "")
+    say("reloaded")
+
+
+@click.command()
+@config_option
+@json_option
+def upgrade(as_json: bool) -> None:
+    """Take the program as it is installed now.
+
+    The running gateway has it judge the configuration first. No connection is refused meanwhile.
+    """
+    before = _ask("upgrade")
+    generation = max((worker["generation"] for worker in before), default=0)
+    deadline = time.monotonic() + _TAKE_OVER_S
+    while True:
+        time.sleep(0.2)
+        with contextlib.suppress(SaysNo):
+            now = _ask("workers")
+            newer = [worker for worker in now if worker["generation"] > generation]
+            if newer and all(worker["state"] == "ready" for worker in newer):
+                break
+        if time.monotonic() > deadline:
+            raise SaysNo(
+                f"the new program was not ready within {_TAKE_OVER_S:g} s: the gateway's log says why"
+            )
+    show(now, as_json, lambda: "")
+    say("upgraded")
+
+
+@click.command()
+@config_option
+@json_option
+def workers(as_json: bool) -> None:
+    """Show the running gateway's worker processes."""
+    from tollhouse.cli import render
+
+    found = _ask("workers")
+    columns = ("worker", "pid", "generation", "state", "calls", "connections", "for_s")
+    rows = [[worker[name] for name in columns] for worker in found]
+    show(found, as_json, lambda: render.table([name.upper() for name in columns], rows))
+
+
+def _ask(operation: str) -> list[dict[str, Any]]:
+    """What the running gateway says."""
+    from tollhouse.control import client
+
+    directory = load().state.directory
+    try:
+        found: list[dict[str, Any]] = client.ask(directory, operation, {}, answer_s=_ANSWER_S)
+    except client.NoGateway:
+        raise SaysNo(
+            f"no gateway runs with {directory}: start it (`tollhouse run`), or name its configuration by --config"
+        ) from None
+    except client.StoreError as error:
+        raise SaysNo(str(error)) from None
+    return found

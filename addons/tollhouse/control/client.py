@@ -84,9 +84,15 @@ def _open_and_perform(config: Config, name: str, arguments: Mapping[str, Any]) -
         raise StoreError(str(error), wrong_use=error.status == 400) from None
 
 
-def ask(state_directory: Path, name: str, arguments: Mapping[str, Any]) -> Any:
+def ask(
+    state_directory: Path,
+    name: str,
+    arguments: Mapping[str, Any],
+    *,
+    answer_s: float = _ANSWER_S,
+) -> Any:
     """Have the running gateway do it. Raises `NoGateway` when none listens, `StoreError` for everything else."""
-    connection = _UnixConnection(state_directory / SOCKET_NAME)
+    connection = _UnixConnection(state_directory / SOCKET_NAME, answer_s)
     sent = False
     try:
         connection.connect()
@@ -133,8 +139,8 @@ def reachable(state_directory: Path) -> bool:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("control", timeout=_ANSWER_S)
+    def __init__(self, path: Path, answer_s: float = _ANSWER_S) -> None:
+        super().__init__("control", timeout=answer_s)
         self._path = path
 
     def connect(self) -> None:

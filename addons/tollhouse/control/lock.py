@@ -26,6 +26,11 @@ class StateLock:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
+    @property
+    def descriptor(self) -> int:
+        """Whoever has a copy of it holds the lock as well."""
+        return self._descriptor
+
     @classmethod
     def take(cls, directory: Path) -> StateLock:
         """Take the lock at once; makes ``directory`` (0700) if it is missing.

@@ -10,14 +10,23 @@ import contextlib
 import json
 import socket
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 from aiohttp import web
 
 from tollhouse.control.client import SOCKET_NAME, reachable, short_path
-from tollhouse.control.operations import OperationRefused, Operations
+from tollhouse.control.operations import OperationRefused
 
 _MAX_BODY = 1024 * 1024
+
+
+class Performs(Protocol):
+    """`Operations`, or who passes on to them."""
+
+    async def perform(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """Raises `OperationRefused`."""
 
 
 class ControlServer:
@@ -27,7 +36,7 @@ class ControlServer:
     Whoever starts it holds the state directory's `StateLock`, so a socket that nobody answers on is a dead gateway's.
     """
 
-    def __init__(self, state_directory: Path, operations: Operations) -> None:
+    def __init__(self, state_directory: Path, operations: Performs) -> None:
         self.path = state_directory / SOCKET_NAME
         self._operations = operations
         self._runner: web.AppRunner | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -29,9 +30,15 @@ class GatewayProcess:
     """
 
     def __init__(
-        self, config: Path, *, environ: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+        self,
+        config: Path,
+        *,
+        environ: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        workers: int = 1,
     ) -> None:
         self.config = config
+        self.workers = workers
         self._command = (*prefix, *_TOLLHOUSE)
         self.environ = {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -61,7 +68,7 @@ class GatewayProcess:
         self.addresses.clear()
         seen = len(self._err.lines)
         self._process = subprocess.Popen(  # noqa: S603
-            [*self._command, "run", "--config", str(self.config)],
+            [*self._command, "run", "--workers", str(self.workers), "--config", str(self.config)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -90,8 +97,14 @@ class GatewayProcess:
 
     @property
     def pid(self) -> int:
+        """Of the supervisor."""
         assert self._process is not None
         return self._process.pid
+
+    def worker_pids(self) -> list[int]:
+        """Of the workers that take connections, in the order of their numbers."""
+        shown = json.loads(self.tollhouse("workers", "--json"))
+        return [worker["pid"] for worker in shown if worker["state"] == "ready"]
 
     def stop(self, timeout: float = 45.0) -> int:
         """SIGTERM and its exit code; raises `GatewayProcessError` if it does not end in time."""
@@ -116,9 +129,10 @@ class GatewayProcess:
         return code
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """SIGKILL for the supervisor and all of its processes."""
         if self._process is not None:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._out.join()
             self._err.join()

@@ -51,6 +51,7 @@ class Spoken(Protocol):
     def overdue(self, now: float) -> bool: ...
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...
+    def retire(self) -> None: ...
 
 
 class Shared(Protocol):
@@ -62,6 +63,10 @@ class Shared(Protocol):
     def judge(self) -> Judge: ...
     @property
     def owner(self) -> Owner: ...
+    @property
+    def retiring(self) -> bool:
+        """Answers end their connections."""
+
     def tls(self) -> ssl.SSLContext:
         """The context that handshakes begin with (`tls.choosing`)."""
 
@@ -349,6 +354,15 @@ class ClientConnection(asyncio.Protocol):
         for level in range(len(self._streams) - 1, -1, -1):
             self._streams[level].close()
             self._send(level, self._streams[level].pending())
+
+    @property
+    def retiring(self) -> bool:
+        return self._shared.retiring
+
+    def retire(self) -> None:
+        """The client is told, where its protocol has a word for it, that its next request belongs on another connection."""
+        if self._spoken is not None:
+            self._spoken.retire()
 
     def close(self) -> None:
         """Sends what is written, and ends the connection."""

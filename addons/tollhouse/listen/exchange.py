@@ -58,8 +58,8 @@ class Exchange:
         self._scope: asyncio.Timeout | None = None
         self._stopped: str | None = None
         self._refused: Denial | None = None
-        self._budget_ends = True
-        """`refuse` ends the owner's scope."""
+        self._settled = False
+        """Only the client's end interrupts the owner: `stop` and `refuse` come too late."""
         self.answered = False
         """The answer's head was sent."""
         self.finished = False
@@ -121,14 +121,15 @@ class Exchange:
         """The gateway ends this exchange."""
         if self._stopped is None and not self.finished:
             self._stopped = why
-            self.interrupt()
+            if not self._settled:
+                self.interrupt()
 
     def refuse(self, denial: Denial) -> None:
         """Called when the budget has ended. Ends the owner's `interruptible` block with
         `Refused`."""
         if self._refused is None and not self.finished:
             self._refused = denial
-            if self._budget_ends:
+            if not self._settled:
                 self.interrupt()
 
     def interrupt(self) -> None:
@@ -140,17 +141,17 @@ class Exchange:
 
     # What the owner of the call calls.
 
-    def interruptible(self, *, budget: bool = True) -> InterruptibleScope:
-        """Raises `ClientGone`, `Stopped` or the `Refused` of `refuse` out of the block as soon as one of them is so. Without
-        ``budget`` no `refuse` ends it: the call is settled, and its client is told what is left to tell."""
-        return InterruptibleScope(self, budget)
+    def interruptible(self, *, settled: bool = False) -> InterruptibleScope:
+        """Raises `ClientGone`, `Stopped` or the `Refused` of `refuse` out of the block as soon as one of them is so. Of a call
+        that is ``settled`` only the client's end does that: the client is told what is left to tell."""
+        return InterruptibleScope(self, settled)
 
     def _raise_if_ended(self) -> None:
         if self._gone is not None:
             raise ClientGone(self._gone)
-        if self._stopped is not None:
+        if self._stopped is not None and not self._settled:
             raise Stopped(self._stopped)
-        if self._refused is not None and self._budget_ends:
+        if self._refused is not None and not self._settled:
             raise Refused.of(self._refused, "budget")
 
     @property
@@ -274,16 +275,16 @@ class Exchange:
 class InterruptibleScope:
     """The block of `Exchange.interruptible`. It is entered once. A generator as its context manager takes three times as long."""
 
-    __slots__ = ("_budget", "_exchange", "_scope")
+    __slots__ = ("_exchange", "_scope", "_settled")
 
-    def __init__(self, exchange: Exchange, budget: bool) -> None:
+    def __init__(self, exchange: Exchange, settled: bool) -> None:
         self._exchange = exchange
-        self._budget = budget
+        self._settled = settled
         self._scope = asyncio.timeout(None)
 
     async def __aenter__(self) -> None:
         exchange = self._exchange
-        exchange._budget_ends = self._budget
+        exchange._settled = self._settled
         exchange._raise_if_ended()
         await self._scope.__aenter__()
         exchange._scope = self._scope

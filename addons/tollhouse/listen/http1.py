@@ -42,6 +42,8 @@ class Line(Protocol):
     listener: ListenerKind
     client_ip: str
 
+    @property
+    def retiring(self) -> bool: ...
     def write(self, data: bytes) -> None: ...
     def close(self) -> None: ...
     def linger(self) -> None: ...
@@ -324,7 +326,7 @@ class Http1:
         self, status: int, headers: Sequence[tuple[str, str]], data: bytes, *, end: bool
     ) -> None:
         head = self._head
-        sized, closes = False, self._last or self._awaits_continue
+        sized, closes = False, self._last or self._awaits_continue or self._line.retiring
         lines = [f"HTTP/1.1 {status} {_REASONS.get(status, '')}"]
         for name, value in headers:
             if name == "content-length":

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,7 +54,9 @@ class Listeners:
         self.judge = parts.judge
         self.owner = parts.owner
         self._first: ssl.SSLContext | None = None
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[tuple[asyncio.Server, Callable[[], ClientConnection]]] = []
+        self.retiring = False
+        """Answers end their connections, because another process takes what comes next."""
         self._connections: set[ClientConnection] = set()
         self._nobody = asyncio.Event()
         self._nobody.set()
@@ -63,17 +67,31 @@ class Listeners:
         """How many are open, or not yet closed to their end."""
         return len(self._connections)
 
-    async def open(self, kind: ListenerKind, host: str, port: int, *, tls: bool) -> tuple[str, int]:
-        """Begins to listen. Gives the address that was bound: port 0 takes a free one. Raises
+    async def open(
+        self,
+        kind: ListenerKind,
+        host: str = "",
+        port: int = 0,
+        *,
+        tls: bool,
+        bound: socket.socket | None = None,
+    ) -> tuple[str, int]:
+        """Begins to listen, on ``bound`` if that is given. Gives the address that was bound: port 0 takes a free one. Raises
         `OSError`."""
-        server = await asyncio.get_running_loop().create_server(
-            lambda: self.connection(kind, tls=tls), host, port, backlog=_BACKLOG
-        )
-        self._servers.append(server)
+
+        def connection() -> ClientConnection:
+            return self.connection(kind, tls=tls)
+
+        loop = asyncio.get_running_loop()
+        if bound is not None:
+            server = await loop.create_server(connection, sock=bound, backlog=_BACKLOG)
+        else:
+            server = await loop.create_server(connection, host, port, backlog=_BACKLOG)
+        self._servers.append((server, connection))
         if self._sweeper is None:
             self._sweeper = asyncio.create_task(self._sweep())
-        bound: tuple[str, int] = server.sockets[0].getsockname()[:2]
-        return bound
+        name: tuple[str, int] = server.sockets[0].getsockname()[:2]
+        return name
 
     def connection(self, kind: ListenerKind, *, tls: bool = False) -> ClientConnection:
         """The protocol of a connection that comes in."""
@@ -129,11 +147,30 @@ class Listeners:
                 except Exception:
                     log.exception("a connection could not be looked after; the others are")
 
-    def close(self) -> None:
-        """Take no more connections."""
-        for server in self._servers:
+    async def close(self) -> None:
+        """Takes no more connections than those that are established already: the kernel would reset them."""
+        loop = asyncio.get_running_loop()
+        for server, connection in self._servers:
+            waiting = [socket.socket(fileno=os.dup(each.fileno())) for each in server.sockets]
+            server.close()
+            for queue in waiting:
+                with queue:
+                    for accepted in _accepted(queue):
+                        await loop.connect_accepted_socket(connection, accepted)
+        self._servers.clear()
+
+    async def retire(self) -> None:
+        """Takes no more connections: another process has the same sockets. Answers end their connections from now on."""
+        for server, _ in self._servers:
             server.close()
         self._servers.clear()
+        self.retiring = True
+        for connection in tuple(self._connections):
+            connection.retire()
+
+    async def empty(self) -> None:
+        """Until no connection is open."""
+        await self._nobody.wait()
 
     async def close_connections(self) -> None:
         """Closes the connections that are left, and waits until their last bytes are sent."""
@@ -146,3 +183,14 @@ class Listeners:
             log.warning("%d connections could not be closed", len(self._connections))
         if self._sweeper is not None:
             self._sweeper.cancel()
+
+
+def _accepted(queue: socket.socket) -> Iterator[socket.socket]:
+    """The connections that wait in it now."""
+    queue.setblocking(False)
+    for _ in range(_BACKLOG):
+        try:
+            accepted, _ = queue.accept()
+        except OSError:
+            return
+        yield accepted

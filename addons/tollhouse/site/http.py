@@ -6,7 +6,8 @@ import ipaddress
 import json
 import logging
 import re
-from collections.abc import Callable, Collection, Sequence
+import socket
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 
 from aiohttp import web
@@ -63,15 +64,18 @@ class AdminSite:
         address: HostPort,
         allowed_hosts: Collection[str],
         status: Callable[[], Sequence[str]],
-        metrics: Callable[[], tuple[str, bytes]],
+        metrics: Callable[[], Awaitable[tuple[str, bytes]]],
         warnings: Callable[[], Sequence[str]] = tuple,
+        listening: socket.socket | None = None,
     ) -> None:
+        """``listening`` is a bound socket in place of one of its own."""
         self._host, self._port = address.host, address.port
         names = {name.lower().strip("[]").removesuffix(".") for name in allowed_hosts}
         self._allowed = frozenset(names | {self._host.lower().strip("[]")})
         self._status = status
         self._warnings = warnings
         self._metrics_of = metrics
+        self._listening = listening
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> tuple[str, int]:
@@ -86,7 +90,10 @@ class AdminSite:
         )
         await runner.setup()
         try:
-            await web.TCPSite(runner, self._host.strip("[]"), self._port).start()
+            if self._listening is not None:
+                await web.SockSite(runner, self._listening).start()
+            else:
+                await web.TCPSite(runner, self._host.strip("[]"), self._port).start()
         except BaseException:
             await runner.cleanup()
             raise
@@ -138,7 +145,7 @@ class AdminSite:
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         try:
-            content_type, body = self._metrics_of()
+            content_type, body = await self._metrics_of()
         except Exception:
             # Neither the exception's text nor a traceback in the answer: what is counted has the names of paths.
             log.exception("the metrics could not be told")

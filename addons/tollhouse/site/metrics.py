@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import generate_latest
-from prometheus_client.registry import Collector
 
 from tollhouse import __version__
 from tollhouse.book import Book
@@ -28,9 +26,9 @@ from tollhouse.dispatch.breaker import Breakers, State
 from tollhouse.dispatch.relay import Relay
 from tollhouse.journey import Journey
 from tollhouse.ledger.spool import Spool
+from tollhouse.site.exposition import told
+from tollhouse.site.totals import Families
 
-# https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 MOST_PATHS: Final = 50
 STATES: Final = get_args(Shown)
 PAUSES: Final = ("rate", "money", "refused")
@@ -51,28 +49,17 @@ class Parts:
 
 
 class Metrics:
-    """Calling it gives the content type and the text. For the event loop that the parts belong to."""
+    """Of one process. For the event loop that the parts belong to."""
 
-    def __init__(self, parts: Parts) -> None:
-        # A registry of our own: the library's global one belongs to whoever imports it.
-        self._registry = CollectorRegistry()
-        self._registry.register(_Ours(parts))
-        # Reads /proc when it is asked; elsewhere it shows nothing.
-        ProcessCollector(registry=self._registry)
-
-    def __call__(self) -> tuple[str, bytes]:
-        return CONTENT_TYPE, generate_latest(self._registry)
-
-
-class _Ours(Collector):
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        # Reads /proc when it is asked; elsewhere it shows nothing.
+        self._process = ProcessCollector(registry=None)
 
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: to register it must not mean to collect, since nothing is open yet."""
-        return ()
+    def families(self) -> Families:
+        return [told(metric) for metric in (*self._collect(), *self._process.collect())]
 
-    def collect(self) -> Iterator[Metric]:
+    def _collect(self) -> Iterator[Metric]:
         parts = self._parts
         build = {"version": __version__, "python": platform.python_version()}
         info = GaugeMetricFamily(

@@ -68,6 +68,9 @@ class Beyond:
     def overdue(self, now: float) -> bool:
         return self.handler.overdue(now)
 
+    def retire(self) -> None:
+        self.handler.retire()
+
     def pause_writing(self) -> None:
         self._protocol.pause_writing()
 

@@ -23,6 +23,7 @@ from tollhouse.listen.doors import Bounds, ConnectRequest
 from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.mitm.hooks import TollhouseCallHook
 from tollhouse.listen.mitm.http1 import StrictHttp1Server
+from tollhouse.listen.mitm.http2 import BoundedHttp2Server
 from tollhouse.listen.mitm.layer import CallLayer
 from tollhouse.listen.mitm.wire import Reply
 
@@ -34,6 +35,8 @@ socket is not read on."""
 _LINGER_S = 2.0
 """How long a refused client's bytes are read on after the answer. A close with unread bytes is a
 reset, and a reset can overtake the answer."""
+_RETIRED_S = 1.0
+"""A client that was told to take another connection may have sent a request meanwhile. It is answered."""
 _KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
 """Of a half-closed connection, in seconds and in probes that nobody answers: a client that is gone
 sends nothing more."""
@@ -67,7 +70,7 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         bytes of the client do not count: with them it could keep an idle connection for ever."""
         self.lingering_since: float | None = None
         """When our direction was closed while the client's stayed open."""
-        self._half_closed = False
+        self._half_closed = self._retiring = False
         self._hooks = master.hooks
         self._tasks: set[asyncio.Task[None]] = set()
         self._writer = writer
@@ -194,6 +197,14 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
             for exchange in tuple(self.exchanges):
                 await exchange.room(_READ_AHEAD)
 
+    def retire(self) -> None:
+        """Another process takes the client's next requests: HTTP/2 has a frame for that, and the connection ends when it has
+        no request under way."""
+        self._retiring = True
+        http_side = self.http.http
+        if isinstance(http_side, BoundedHttp2Server):
+            self._write([http_side.go_away()])
+
     def overdue(self, now: float) -> bool:
         """Whether this connection has to be closed: it takes too long for a
         request's head or for a body that nobody wants any more, it is idle for too long, or its
@@ -208,6 +219,8 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         if any(not e.finished for e in self.exchanges):
             return False
         http_side = self.http.http
+        if self._retiring and not self.exchanges and now - self.last_active > _RETIRED_S:
+            return True
         since = http_side.head_since if isinstance(http_side, StrictHttp1Server) else None
         if since is not None:
             return now - since > limit

@@ -10,6 +10,7 @@ from typing import Any
 import h2.errors
 import h2.events
 import h2.exceptions
+from hyperframe.frame import GoAwayFrame
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import _base, _events, _http2
@@ -44,6 +45,12 @@ class BoundedHttp2Server(_http2.Http2Server):
         self.h2_conn.local_settings.max_frame_size = _FRAME
         self.h2_conn.local_settings.acknowledge()
         self.h2_conn.max_inbound_frame_size = _FRAME
+
+    @staticmethod
+    def go_away() -> bytes:
+        """Asks the client to open no more streams here (RFC 9113 6.8: the largest stream number loses none that is on its way).
+        hyper-h2 would take it for the end of all streams, so it is not told."""
+        return GoAwayFrame(last_stream_id=2**31 - 1).serialize()
 
     def pending(self, stream_id: int) -> bool:
         """Whether data of this stream waits for the client's flow control window."""

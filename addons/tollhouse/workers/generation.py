@@ -1,0 +1,71 @@
+"""The workers of one configuration, and when a generation replaces the one before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tollhouse.config.load import Config
+from tollhouse.prices.kept import Snapshot
+from tollhouse.trust.ca import CertificateAuthority
+from tollhouse.trust.leaf import LeafStore
+from tollhouse.workers.children import Phase, Worker
+from tollhouse.workers.restarts import Restarts
+from tollhouse.workers.sockets import Sockets
+
+
+@dataclass
+class Generation:
+    """``number`` counts from 1. Only the supervisor changes it."""
+
+    number: int
+    config: Config
+    sockets: Sockets
+    ca: CertificateAuthority
+    leaves: LeafStore
+    prices: Snapshot
+    size: int
+    """How many workers it has when it is whole."""
+    workers: dict[int, Worker] = field(default_factory=dict)
+    """By their numbers, from 1. A number that is missing waits for its start."""
+    restarts: dict[int, Restarts] = field(default_factory=dict)
+    due: dict[int, float] = field(default_factory=dict)
+    """When the worker of a number that is missing is started."""
+    applied: bool = False
+    """Its first worker has written the projects of the file into the ledger, and was ready."""
+    was_whole: bool = False
+    asked_by: list[int] = field(default_factory=list)
+    """Requests of the desk that wait for it."""
+    give_up_at: float = float("inf")
+
+    def may_start(self, number: int) -> bool:
+        """The first worker is alone until it is ready: it applies the file, without which the others would know nobody."""
+        return number not in self.workers and (self.applied or number == 1)
+
+    @property
+    def whole(self) -> bool:
+        return len(self.workers) == self.size and all(
+            worker.phase is Phase.READY for worker in self.workers.values()
+        )
+
+    def reasons(self) -> list[str]:
+        """Why no worker can take calls; empty when one can."""
+        found: dict[str, None] = {}
+        for worker in self.workers.values():
+            reasons = worker.reasons
+            if not reasons:
+                return []
+            found.update(dict.fromkeys(reasons))
+        return list(found) or ["starting"]
+
+    def warnings(self, now: float) -> list[str]:
+        """What is wrong while one of them takes calls all the same."""
+        found: dict[str, None] = {}
+        for number in range(1, self.size + 1):
+            worker = self.workers.get(number)
+            reasons = worker.reasons if worker is not None else ["it died, and is started again"]
+            found.update(dict.fromkeys(f"worker {number}: {reason}" for reason in reasons))
+            if worker is not None:
+                found.update(dict.fromkeys(worker.status.get("warnings") or ()))
+            if (deaths := self.restarts.get(number)) is not None and deaths.looping(now):
+                found[f"worker {number} dies again and again: the log says of what"] = None
+        return list(found)

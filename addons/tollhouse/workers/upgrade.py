@@ -1,0 +1,129 @@
+"""The supervisor replaces its own program by the one that is installed now (``exec``): it stays the same process, and keeps the
+sockets, the lock and the workers.
+
+The new program is first run beside it, with ``--judge``, on the same configuration: behind the exec there would be nobody left
+who could say what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import IO, Any, Final, NoReturn
+
+from tollhouse.workers.channel import Channel
+from tollhouse.workers.children import Phase, Worker
+from tollhouse.workers.sockets import Sockets
+
+VARIABLE: Final = "TOLLHOUSE_TAKES_OVER"
+JUDGE: Final = "--judge"
+_MOST_SAID: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    good: bool
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The installed program, as it judges the configuration."""
+
+    pid: int
+    said: IO[bytes]
+    asked_by: tuple[int, ...]
+
+    @classmethod
+    def begin(cls, asked_by: tuple[int, ...]) -> Judgement:
+        """Raises `OSError`."""
+        said = tempfile.TemporaryFile()  # noqa: SIM115 - `result` closes it.
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, said.fileno(), 1),
+            (os.POSIX_SPAWN_DUP2, said.fileno(), 2),
+        ]
+        pid = os.posix_spawn(sys.executable, [*_command(), JUDGE], os.environ, file_actions=actions)
+        return cls(pid, said, asked_by)
+
+    def result(self, code: int) -> Judged:
+        with self.said as file:
+            file.seek(0)
+            text = file.read(_MOST_SAID).decode("utf-8", "replace")
+        said = " ".join(text.split()) or f"it ended with {code}"
+        return Judged(code == 0, said)
+
+
+def _command() -> list[str]:
+    return [sys.executable, *sys.orig_argv[1:]]
+
+
+def packed_worker(worker: Worker) -> dict[str, Any]:
+    """As JSON. Its channel is open in the next program."""
+    os.set_inheritable(worker.channel.socket.fileno(), True)
+    return {
+        "pid": worker.pid,
+        "number": worker.number,
+        "generation": worker.generation,
+        "descriptor": worker.channel.socket.fileno(),
+        "read": worker.channel.unread.decode("latin-1"),
+        "started": worker.started,
+        "status": worker.status,
+    }
+
+
+def take_over(sockets: Sockets, workers: list[dict[str, Any]], number: int, lock: int) -> NoReturn:
+    """Raises `OSError`; else this program is gone."""
+    if lock >= 0:
+        os.set_inheritable(lock, True)
+    state = {
+        "sockets": sockets.packed(),
+        "workers": workers,
+        "generation": number,
+        "lock": lock,
+    }
+    os.environ[VARIABLE] = json.dumps(state)
+    try:
+        os.execv(sys.executable, _command())  # noqa: S606 - The program is our own.
+    except OSError:
+        del os.environ[VARIABLE]
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """What the program before this one has left."""
+
+    sockets: dict[str, Any]
+    workers: list[Worker]
+    generation: int
+    lock: int
+
+    @classmethod
+    def taken(cls, environ: MutableMapping[str, str], now: float) -> Inheritance | None:
+        """None where there was none. No child is to see the variable."""
+        text = environ.pop(VARIABLE, "")
+        if not text:
+            return None
+        state = json.loads(text)
+        if state["lock"] >= 0:
+            os.set_inheritable(state["lock"], False)
+        workers = [_unpacked(saved, now) for saved in state["workers"]]
+        return cls(state["sockets"], workers, state["generation"], state["lock"])
+
+
+def _unpacked(saved: dict[str, Any], now: float) -> Worker:
+    return Worker(
+        saved["pid"],
+        Channel.adopted(saved["descriptor"], saved["read"].encode("latin-1")),
+        saved["started"],
+        now,
+        number=saved["number"],
+        generation=saved["generation"],
+        phase=Phase.READY,
+        status=saved["status"],
+    )

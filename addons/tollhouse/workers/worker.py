@@ -1,0 +1,140 @@
+"""A worker: one gateway, and what it tells the supervisor of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from tollhouse import loop
+from tollhouse.config.load import Config
+from tollhouse.control.operations import OperationRefused
+from tollhouse.gateway import CANNOT_START, Gateway
+from tollhouse.share import Share
+from tollhouse.workers.channel import ChildChannel, Message
+
+if TYPE_CHECKING:
+    from tollhouse.site.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+BEAT_S: Final = 1.0
+
+
+def work(config: Config, share: Share, end: socket.socket, say: Callable[[str], None]) -> int:
+    """The life of a worker: 0 after a stop in order, 1 if it can't start."""
+    return loop.run(lambda: Work(config, share, say).run(end))
+
+
+def one_line(error: BaseException) -> str:
+    """What can't be done and why, as a person is told."""
+    text = (
+        f"{error.strerror}: {error.filename}"
+        if isinstance(error, OSError) and error.filename
+        else str(error)
+    )
+    return " ".join(text.split())
+
+
+class Work:
+    """One worker's coroutine and what it needs."""
+
+    def __init__(self, config: Config, share: Share, say: Callable[[str], None]) -> None:
+        self._config = config
+        self._gateway = Gateway(config, share=share)
+        self._share = share
+        self._say = say
+        self._metrics: Metrics | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, end: socket.socket) -> int:
+        gateway = self._gateway
+        running = asyncio.get_running_loop()
+        running.add_signal_handler(signal.SIGTERM, self._terminate)
+        running.add_signal_handler(signal.SIGHUP, gateway.hang_up)
+        channel = await ChildChannel.open(end)
+        self._run(self._beat(channel))
+        self._run(self._heed(channel))
+        try:
+            await gateway.start()
+        except CANNOT_START as error:
+            why = one_line(error)
+            self._say(f"cannot start: {why}")
+            channel.send({"kind": "status", "status": {"failed": why}})
+            await channel.close()
+            return 1
+        if not gateway.stopping.is_set():
+            channel.send(self._status())
+            channel.send({"kind": "ready"})
+        await gateway.stopping.wait()
+        await gateway.stop()
+        if self._metrics is not None:
+            channel.send(self._report(None))
+        await channel.close()
+        return 0
+
+    def _terminate(self) -> None:
+        """The second time, calls under way are not waited for."""
+        if self._gateway.stopping.is_set():
+            self._gateway.hurry.set()
+        self._gateway.stopping.set()
+
+    def _run(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _beat(self, channel: ChildChannel) -> None:
+        while True:
+            channel.send(self._status())
+            await asyncio.sleep(BEAT_S)
+
+    async def _heed(self, channel: ChildChannel) -> None:
+        async for message in channel.messages():
+            match message["kind"]:
+                case "retire":
+                    self._run(self._gateway.retire())
+                case "tell":
+                    channel.send(self._report(message["id"]))
+                case "operation":
+                    self._run(self._operate(channel, message))
+        log.warning("the supervisor has ended: this worker ends too")
+        self._gateway.stopping.set()
+
+    def _status(self) -> Message:
+        gateway = self._gateway
+        return {
+            "kind": "status",
+            "status": {
+                "reasons": list(gateway.reasons()),
+                "warnings": list(gateway.warnings()),
+                "calls": gateway.calls,
+                "connections": gateway.connections,
+            },
+        }
+
+    def _report(self, number: int | None) -> Message:
+        try:
+            if self._metrics is None:
+                self._metrics = self._gateway.metrics()
+            families = self._metrics.families() if self._metrics is not None else []
+        except Exception:
+            log.exception("the metrics could not be told")
+            families = []
+        return {"kind": "report", "id": number, "families": families}
+
+    async def _operate(self, channel: ChildChannel, message: Message) -> None:
+        answer: Message
+        try:
+            result = await self._gateway.operations.perform(message["name"], message["arguments"])
+            answer = {"status": 200, "result": result}
+        except OperationRefused as error:
+            answer = {"status": error.status, "error": str(error)}
+        except Exception as error:  # the type only: a message could carry an argument
+            log.exception("the operation %s failed", message["name"])
+            why = f"The gateway failed at this operation ({type(error).__name__})."
+            answer = {"status": 500, "error": why}
+        channel.send({**answer, "kind": "result", "id": message["id"]})
