@@ -390,7 +390,7 @@ async def test_a_connection_that_was_given_up_is_one_line(
     loop.call_exception_handler({"message": message, "exception": closed})
     [record] = caplog.records
     assert (record.name, record.levelname, record.exc_info) == (
-        "tollhouse.process",
+        "tollhouse.loop",
         "WARNING",
         None,
     )

@@ -23,7 +23,9 @@ ROOMS = (
         "demo",
         "check",
         "process",
+        "workers",
         "gateway",
+        "share",
         "control",
         "site",
         "stores",
@@ -51,7 +53,7 @@ ROOMS = (
         "files",
         "timestamps",
     ),
-    *("headers", "clients", "denial", "clipped", "codings"),
+    *("headers", "clients", "denial", "clipped", "codings", "loop"),
 )
 """Folders and single modules of the package: each imports itself and those after it, and nothing else."""
 PURE = {
@@ -63,6 +65,8 @@ PURE = {
     "ledger": ("limits", "store.urls", "transitions", "windows"),
     "listen": ("exchange",),
     "prices": ("rates", "sums", "table"),
+    "site": ("totals",),
+    "workers": ("restarts",),
 }
 """Logic by room. The whole of ``families``, ``providers`` and ``config`` belongs to it as well."""
 IMPURE = {"aiohttp", "fakeredis", "genai_prices", "hvac", "mitmproxy", "redis"}
@@ -71,6 +75,7 @@ LOADS_LAYER = {
     "tollhouse.gateway",
     "tollhouse.listen.sockets",
     "tollhouse.process",
+    "tollhouse.workers.worker",
 }
 
 NAMES = {name for provider in BUILT_IN for name in (provider.name, provider.family.name)}

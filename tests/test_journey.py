@@ -439,7 +439,7 @@ TABLE: dict[str, Row] = {
     ),
     "stopped in a stream": Row(
         End.STOPPED, STREAM, streamed(TEXT, forever),
-        200, "allow", "stopped", "disconnect", SEEN, interrupt="stop", cut=True,
+        200, "allow", "stopped", "disconnect", SEEN, interrupt="stop",
     ),
     "over budget before the head": Row(
         End.OVER_BUDGET, PLAIN, silent,

@@ -132,6 +132,8 @@ class Gateway:
         self.stopping = asyncio.Event()
         self.hurry = asyncio.Event()
         """Calls under way are not waited for any more."""
+        self.changed = asyncio.Event()
+        """Set when `reasons` or `warnings` change."""
         self._not_ready: list[str] = ["starting"]
         self._warnings: list[str] = []
         self.outage: Outage | None = None
@@ -285,7 +287,7 @@ class Gateway:
         self.on_stop(lambda: _cancelled(polling))
         await self.open_listeners()
         self.journey.open = True
-        self._not_ready = []
+        self._set_reasons([])
 
     async def _open_control(self) -> None:
         self.control = ControlServer(self.config.state.directory, self.operations)
@@ -370,6 +372,11 @@ class Gateway:
         """Why the gateway is not ready; empty when it is."""
         return ["stopping"] if self._stopped else self._not_ready
 
+    def _set_reasons(self, reasons: list[str]) -> None:
+        if reasons != self._not_ready:
+            self._not_ready = reasons
+            self.changed.set()
+
     def warnings(self) -> Sequence[str]:
         """What is wrong while it is ready all the same."""
         return self._warnings
@@ -381,7 +388,7 @@ class Gateway:
             reasons = await self._store_problems()
             if not reasons:
                 return
-            self._not_ready = reasons
+            self._set_reasons(reasons)
             if said != (said := "; ".join(reasons)):
                 log.error("not ready: %s", said)
             try:
@@ -470,7 +477,8 @@ class Gateway:
                 await self._tell_objects()
             if self.fail_open is not None:
                 self._warnings = await self.fail_open.turn(problems)
-            before, self._not_ready = self._not_ready, [] if self._warnings else problems
+            before = self._not_ready
+            self._set_reasons([] if self._warnings else problems)
             if self._not_ready and not before:
                 log.error("not ready, and every call is refused: %s", "; ".join(self._not_ready))
             elif before and not self._not_ready:

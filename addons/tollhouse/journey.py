@@ -246,6 +246,8 @@ class Journey:
             raise
         except Stopped:
             trip.left = End.STOPPED
+            if trip.exchange.congested:
+                return None
             return self._told(
                 trip, delivery, Denial("draining", "It stopped before the answer ended.")
             )

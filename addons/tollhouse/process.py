@@ -23,7 +23,7 @@ from tollhouse.trust.leaf import LeafStore
 from tollhouse.trust.state_directory import exposures
 from tollhouse.workers.desk import attend
 from tollhouse.workers.generation import Generation
-from tollhouse.workers.sockets import Sockets
+from tollhouse.workers.listening import Sockets
 from tollhouse.workers.supervisor import Supervisor, freeze
 from tollhouse.workers.systemd import Notifier, given_sockets
 from tollhouse.workers.upgrade import Inheritance
@@ -104,7 +104,7 @@ def _supervise(
             sockets = Sockets.unpacked(size, inherited.sockets)
         else:
             sockets = Sockets.of_unit(size, given_sockets(os.environ))
-        made = _Made(config.path, sockets, size)
+        made = _Maker(config.path, sockets, size)
         number = inherited.generation if inherited is not None else 1
         generation = made.generation(number, config, None)
     except CANNOT_START as e:
@@ -124,8 +124,8 @@ def _supervise(
     return supervisor.run()
 
 
-class _Made:
-    """`supervisor.Made` for `tollhouse run`. ``sockets`` are those that there are before the first generation."""
+class _Maker:
+    """`supervisor.Maker` for `tollhouse run`. ``sockets`` are those that there are before the first generation."""
 
     def __init__(self, path: Path, sockets: Sockets, size: int) -> None:
         self._path = path

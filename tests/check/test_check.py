@@ -301,7 +301,11 @@ async def test_port_of_our_own_gateway_by_its_socket(write, tmp_path: Path) -> N
 
 async def test_port_of_our_own_gateway_by_its_admin_listener(write) -> None:
     """A gateway is known by its admin listener as well."""
-    site = AdminSite(Address("127.0.0.1", 0), ["localhost"], list, lambda: ("", b""))
+
+    async def nothing() -> tuple[str, bytes]:
+        return "", b""
+
+    site = AdminSite(Address("127.0.0.1", 0), ["localhost"], list, nothing)
     _, port = await site.start()
     try:
         listen = f'[listen]\nproxy = "127.0.0.1:0"\nbase_url = "off"\nadmin = "127.0.0.1:{port}"\n'

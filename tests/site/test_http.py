@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,12 +14,16 @@ from tollhouse.config.load import Address
 from tollhouse.site.http import AdminSite, host_named
 
 
+async def one_metric() -> tuple[str, bytes]:
+    return "text/plain", b"a 1\n"
+
+
 @asynccontextmanager
 async def site(
     status: Callable[[], list[str]] = list,
     hosts: tuple[str, ...] = ("localhost", "ops.internal"),
     bind: str = "127.0.0.1",
-    metrics: Callable[[], tuple[str, bytes]] = lambda: ("text/plain", b"a 1\n"),
+    metrics: Callable[[], Awaitable[tuple[str, bytes]]] = one_metric,
 ) -> AsyncIterator[int]:
     """A running site; its port."""
     admin = AdminSite(Address(bind, 0), hosts, status, metrics)
@@ -84,7 +88,7 @@ async def test_ready_with_warnings() -> None:
 async def test_metrics_that_can_not_be_told(caplog: pytest.LogCaptureFixture) -> None:
     """500 and a sentence; what it is stands in the log alone."""
 
-    def broken() -> tuple[str, bytes]:
+    async def broken() -> tuple[str, bytes]:
         raise RuntimeError("at a path")
 
     async with site(metrics=broken) as port:
@@ -197,7 +201,7 @@ async def test_port_in_use_is_an_os_error() -> None:
     """A second listener on the port is an `OSError` of the start."""
     async with site() as port:
         with pytest.raises(OSError, match="address already in use"):
-            await AdminSite(Address("127.0.0.1", port), (), list, lambda: ("", b"")).start()
+            await AdminSite(Address("127.0.0.1", port), (), list, one_metric).start()
 
 
 def test_host_named() -> None:

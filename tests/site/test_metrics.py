@@ -25,6 +25,7 @@ from tollhouse.credential.secret import Secret
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.credential.vault.reader import AppRole, VaultReader
 from tollhouse.demo.standin_script import reply
+from tollhouse.site.exposition import exposed
 from tollhouse.site.metrics import MOST_PATHS, Metrics, Parts, of_keys
 
 URL = "https://api.openai.com/v1/chat/completions"
@@ -153,7 +154,7 @@ def test_not_ready(inside: Inside) -> None:
     )
 
     async def text() -> str:
-        return Metrics(parts)()[1].decode()
+        return exposed(Metrics(parts).families())[1].decode()
 
     assert samples(iter(text_string_to_metric_families(inside.do(text()))))["tollhouse_ready"] == {
         "": 0

@@ -59,7 +59,7 @@ class Exchange:
         self._stopped: str | None = None
         self._refused: Denial | None = None
         self._settled = False
-        """Only the client's end interrupts the owner: `stop` and `refuse` come too late."""
+        """The end of the budget interrupts the owner no more."""
         self.answered = False
         """The answer's head was sent."""
         self.finished = False
@@ -121,8 +121,7 @@ class Exchange:
         """The gateway ends this exchange."""
         if self._stopped is None and not self.finished:
             self._stopped = why
-            if not self._settled:
-                self.interrupt()
+            self.interrupt()
 
     def refuse(self, denial: Denial) -> None:
         """Called when the budget has ended. Ends the owner's `interruptible` block with
@@ -143,13 +142,15 @@ class Exchange:
 
     def interruptible(self, *, settled: bool = False) -> InterruptibleScope:
         """Raises `ClientGone`, `Stopped` or the `Refused` of `refuse` out of the block as soon as one of them is so. Of a call
-        that is ``settled`` only the client's end does that: the client is told what is left to tell."""
+        that is ``settled`` the client is told what is left to tell: no `refuse` ends that, nor a `stop` that came before."""
+        if settled:
+            self._stopped = None
         return InterruptibleScope(self, settled)
 
     def _raise_if_ended(self) -> None:
         if self._gone is not None:
             raise ClientGone(self._gone)
-        if self._stopped is not None and not self._settled:
+        if self._stopped is not None:
             raise Stopped(self._stopped)
         if self._refused is not None and not self._settled:
             raise Refused.of(self._refused, "budget")
@@ -158,6 +159,11 @@ class Exchange:
     def gone(self) -> str | None:
         """Why the client is gone, or None while it is there."""
         return self._gone
+
+    @property
+    def congested(self) -> bool:
+        """The client does not take what was sent."""
+        return self._wire.congested()
 
     async def read_all(self, limit: int, idle_s: float, kept: KeptBody | None = None) -> bytes:
         """The whole request body. ``kept`` counts it for as long as the exchange is not finished.

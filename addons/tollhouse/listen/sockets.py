@@ -149,15 +149,19 @@ class Listeners:
 
     async def close(self) -> None:
         """Takes no more connections than those that are established already: the kernel would reset them."""
-        loop = asyncio.get_running_loop()
-        for server, connection in self._servers:
-            waiting = [socket.socket(fileno=os.dup(each.fileno())) for each in server.sockets]
+        queues = [
+            (connection, socket.socket(fileno=os.dup(each.fileno())))
+            for server, connection in self._servers
+            for each in server.sockets
+        ]
+        for server, _ in self._servers:
             server.close()
-            for queue in waiting:
-                with queue:
-                    for accepted in _accepted(queue):
-                        await loop.connect_accepted_socket(connection, accepted)
         self._servers.clear()
+        loop = asyncio.get_running_loop()
+        for connection, queue in queues:
+            with queue:
+                for accepted in _accepted(queue):
+                    await loop.connect_accepted_socket(connection, accepted)
 
     async def retire(self) -> None:
         """Takes no more connections: another process has the same sockets. Answers end their connections from now on."""

@@ -109,6 +109,10 @@ class ChildChannel:
         if not transport.is_closing() and transport.get_write_buffer_size() < _MOST_UNSENT:
             self._writer.write(_encoded(message))
 
+    @property
+    def closing(self) -> bool:
+        return self._writer.is_closing()
+
     async def messages(self) -> AsyncIterator[Message]:
         """Ends when the supervisor is gone."""
         try:

@@ -9,8 +9,8 @@ from tollhouse.prices.kept import Snapshot
 from tollhouse.trust.ca import CertificateAuthority
 from tollhouse.trust.leaf import LeafStore
 from tollhouse.workers.children import Phase, Worker
+from tollhouse.workers.listening import Sockets
 from tollhouse.workers.restarts import Restarts
-from tollhouse.workers.sockets import Sockets
 
 
 @dataclass

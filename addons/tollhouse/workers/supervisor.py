@@ -56,7 +56,7 @@ EVERYWHERE: Final = frozenset({"prices_reload"})
 """Operations that each worker has to do for itself."""
 
 
-class Made(Protocol):
+class Maker(Protocol):
     """What the supervisor is given: the ways to make things, so that it imports no gateway."""
 
     def load(self) -> Config:
@@ -89,7 +89,7 @@ class Supervisor:
 
     def __init__(
         self,
-        made: Made,
+        made: Maker,
         generation: Generation,
         say: Callable[[str], None],
         *,
@@ -191,9 +191,15 @@ class Supervisor:
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._stop()
             elif number == signal.SIGHUP:
-                self.reload(())
+                self._hang_up()
             elif number == signal.SIGUSR2:
                 self.upgrade(())
+
+    def _hang_up(self) -> None:
+        """The file of lines may have been moved away: workers that drain are to write into the new one, too."""
+        for worker in self._workers.values():
+            self._signal(worker, signal.SIGHUP)
+        self.reload((), unless_same=self._exclusive)
 
     def _stop(self) -> None:
         again = self._stopping
@@ -468,14 +474,16 @@ class Supervisor:
 
     # Generations.
 
-    def reload(self, asked_by: tuple[int, ...]) -> None:
-        """The configuration as the file has it now, if it can be used. ``asked_by`` are requests of the desk."""
+    def reload(self, asked_by: tuple[int, ...], *, unless_same: bool = False) -> None:
+        """The configuration as the file has it now, if it can be used. ``asked_by`` are requests of the desk. With
+        ``unless_same`` nothing is done for a configuration that has not changed."""
         try:
             config = self._made.load()
         except ConfigError as error:
             self._refuse_reload([str(problem) for problem in error.problems], asked_by)
             return
-        self._begin_generation(config, asked_by)
+        if not (unless_same and config == self._current.config):
+            self._begin_generation(config, asked_by)
 
     def _begin_generation(self, config: Config, asked_by: tuple[int, ...]) -> None:
         if why := self._unfit(config):
@@ -502,6 +510,8 @@ class Supervisor:
         old = self._current.config
         if self._stopping:
             return "the gateway is stopping"
+        if not self._current.was_whole:
+            return "the gateway is starting; try again when it is ready"
         if self._coming is not None:
             return "another reload is under way; try again when it has ended"
         if config.state.directory != old.state.directory:

@@ -17,7 +17,7 @@ from typing import IO, Any, Final, NoReturn
 
 from tollhouse.workers.channel import Channel
 from tollhouse.workers.children import Phase, Worker
-from tollhouse.workers.sockets import Sockets
+from tollhouse.workers.listening import Sockets
 
 VARIABLE: Final = "TOLLHOUSE_TAKES_OVER"
 JUDGE: Final = "--judge"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -88,9 +89,12 @@ class Work:
         task.add_done_callback(self._tasks.discard)
 
     async def _beat(self, channel: ChildChannel) -> None:
+        changed = self._gateway.changed
         while True:
             channel.send(self._status())
-            await asyncio.sleep(BEAT_S)
+            changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), BEAT_S)
 
     async def _heed(self, channel: ChildChannel) -> None:
         async for message in channel.messages():
@@ -101,8 +105,9 @@ class Work:
                     channel.send(self._report(message["id"]))
                 case "operation":
                     self._run(self._operate(channel, message))
-        log.warning("the supervisor has ended: this worker ends too")
-        self._gateway.stopping.set()
+        if not self._gateway.stopping.is_set() and not channel.closing:
+            log.warning("the supervisor has ended: this worker ends too")
+            self._gateway.stopping.set()
 
     def _status(self) -> Message:
         gateway = self._gateway
