@@ -602,3 +602,128 @@ class Living:
         "request",
         "done",
     ]
+
+
+@pytest.mark.parametrize(
+    ("do", "ends"),
+    [
+        ("", "refused"),
+        ("responseheaders stream", "told"),
+        ("responseheaders upper", "told"),
+        ("responseheaders halves", "cut"),
+    ],
+)
+def test_a_stream_whose_budget_ends(tmp_path: Path, do: str, ends: str) -> None:
+    """Its client is told in a last event, where an event has ended; of a kept answer it gets a refusal and no byte."""
+    import httpx2
+
+    text = ADDON.replace(
+        'case "upper":',
+        """case "halves":
+                flow.response.stream = lambda data: data + b"data: half"
+            case "upper":""",
+    )
+    place(tmp_path, text)
+    more = settings("own.py:Switched")
+    more[f"projects.{PROJECT}"] = {"limits": ["0.025 usd/day"]}
+    with open_inside(tmp_path, more) as inside:
+        asked, got = Asked(inside, "own"), b""
+        inside.standin.script(Behaviour(text=" word" * 6000))
+        body = {"model": "gpt-4o", "messages": BODY["messages"], "stream": True}
+        context = (
+            contextlib.nullcontext() if ends != "cut" else pytest.raises(httpx2.TransportError)
+        )
+        with (
+            asked.client() as client,
+            client.stream("POST", CHAT, json=body, headers={"x-do": do}) as answer,
+            context,
+        ):
+            for piece in answer.iter_raw():
+                got += piece
+        assert answer.status_code == (402 if ends == "refused" else 200)
+        assert (b"The budget does not cover" in got) == (ends != "cut")
+        assert (b"[DONE]" in got) is False
+        assert asked.line()["reason"] == "budget_exceeded"
+        assert inside.held() == []
+
+
+def test_a_client_that_leaves_during_a_hook(tmp_path: Path) -> None:
+    """The hook is cancelled, nothing leaves, and the hook error is told."""
+    text = """
+import asyncio
+class Waits:
+    async def request(self, flow):
+        note("waits")
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            note("cancelled")
+            raise
+    def error(self, flow):
+        note(str(flow.error))
+def note(text):
+    with open(__file__ + ".told", "a") as told:
+        print(text, file=told)
+"""
+    with with_addon(tmp_path, "own.py:Waits", text, timeout_s=30) as inside:
+        import httpx2
+
+        told = tmp_path / "own.py.told"
+        asked = Asked(inside, "own")
+        with asked.client() as client, pytest.raises(httpx2.ReadTimeout):
+            client.post(CHAT, json=BODY, timeout=httpx2.Timeout(30, read=0.5))
+        line = asked.line()
+        assert (line["reason"], line["status"], line["cost_usd"]) == ("client_gone", 0, "0")
+        assert told.read_text().splitlines() == ["waits", "cancelled", "client_gone"]
+        assert inside.standin.snapshot() == []
+
+
+def test_answers_without_a_body(asked: Asked) -> None:
+    """An empty answer passes the hooks; one that a hook fills has a length."""
+    asked.inside.standin.script(reply(204), reply(200, b""), reply(200, b""))
+    with asked.client() as client:
+        prefix = "/openai" if asked.way == "base_url" else ""
+        url = f"{prefix}/v1/models"
+        got = client.get(url, headers={"x-do": "response seen"})
+        assert (got.status_code, got.content, "x-seen" in got.headers) == (204, b"", True)
+        got = client.get(url)
+        assert (got.status_code, got.content) == (200, b"")
+        got = client.get(url, headers={"x-do": "response text"})
+        assert got.status_code == 200
+
+
+def test_a_provider_that_cuts_its_answer(asked: Asked) -> None:
+    """An answer that is kept is refused whole, and the addon is told."""
+    asked.inside.standin.script(Behaviour(cut_after=1, text="a b c d e f"))
+    got = asked.post("", {**BODY, "stream": True})
+    assert (got.status_code, got.headers["x-tollhouse-reason"]) == (502, "upstream_bad_answer")
+
+
+def test_the_path_on_the_flow_is_the_one_that_is_sent(tmp_path: Path) -> None:
+    """At the base URL without its prefix, everywhere without the token in the query."""
+    text = """
+class Shows:
+    def responseheaders(self, flow):
+        flow.response.headers["x-url"] = flow.request.pretty_url
+"""
+    with with_addon(tmp_path, "own.py:Shows", text) as inside:
+        for way, path in (("base_url", "/openai/v1/models?a=b"), ("http2", "/v1/models?a=b")):
+            with Asked(inside, way).client() as client:
+                got = client.get(f"{path}&key={inside.token}")
+            assert got.headers["x-url"] == "https://api.openai.com/v1/models?a=b"
+
+
+def test_many_calls_at_once(shared: tuple[Inside, str]) -> None:
+    """Each call has a flow of its own, and the one that fails is refused alone."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    inside, way = shared
+    asked = Asked(inside, way)
+    does = ["request raise", "request answer", "response text", "", "responseheaders upper"] * 8
+    with ThreadPoolExecutor(8) as pool:
+        found = [got.status_code for got in pool.map(asked.post, does)]
+    assert found == [503, 418, 200, 200, 200] * 8
+    assert len(inside.standin.snapshot()) == 24
+    inside.until(lambda gateway: not gateway.journey.under_way)
+    assert inside.held() == []
+    assert inside.gateway.bodies.kept_bytes == 0

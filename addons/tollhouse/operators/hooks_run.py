@@ -194,16 +194,19 @@ class Addons:
         # With the gateway's task factory it runs up to its first wait at once.
         task = asyncio.get_running_loop().create_task(_outcome(result))
         self._tell_slow(hook.label, name, self._clock() - began)
+        late = True
         try:
             if not task.done():
                 await asyncio.wait((task,), timeout=self._timeout_s)
+            late = not task.done()
         finally:
-            if not task.done():
-                # It is not waited for: it may not heed the cancellation.
+            if late:
+                # It is not waited for: it may not heed the cancellation. One that does ends in the next turn.
                 self._given_up.add(task)
                 task.add_done_callback(self._given_up.discard)
                 task.cancel()
-        if not task.done():
+                await asyncio.sleep(0)
+        if late:
             raise self.fault(hook.label, name, None)
         raised = asyncio.CancelledError() if task.cancelled() else task.result()
         if isinstance(raised, exceptions.AddonHalt):
