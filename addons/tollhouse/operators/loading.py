@@ -33,7 +33,8 @@ class AddonError(Exception):
     """An addon that can't be used: what, why, and what to do. The gateway does not start with it."""
 
     def __init__(self, what: str, why: str, todo: str) -> None:
-        super().__init__(f"addons.load: {what} {why} {todo}")
+        place = "" if what.startswith("addons.") else "addons.load: "
+        super().__init__(f"{place}{what} {why} {todo}")
         self.what = what
         self.why = why
         self.todo = todo
