@@ -22,7 +22,7 @@ STATUSES = {
     401: "identity_missing identity_unknown identity_expired identity_revoked",
     402: "budget_exceeded",
     403: "host_not_allowed port_not_allowed path_not_allowed plain_http project_not_allowed model_not_allowed "
-    "object_not_yours model_unpriced tls_refused endpoint_forbidden",
+    "object_not_yours model_unpriced tls_refused endpoint_forbidden addon_refused",
     408: "timeout",
     413: "body_too_large",
     421: "authority_mismatch",
@@ -31,7 +31,8 @@ STATUSES = {
     426: "upgrade_required",
     431: "headers_too_large",
     502: "upstream_unreachable upstream_tls upstream_address_refused upstream_bad_answer credential_refused",
-    503: "credential_unavailable ledger_unavailable breaker_open draining internal too_many_connections",
+    503: "credential_unavailable ledger_unavailable breaker_open draining internal too_many_connections "
+    "addon_failed",
     504: "upstream_timeout",
 }
 CODES = sorted(REASONS)

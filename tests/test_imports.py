@@ -29,6 +29,7 @@ ROOMS = (
         "control",
         "site",
         "stores",
+        "operators",
         "config",
     ),
     *(
@@ -71,6 +72,8 @@ PURE = {
 """Logic by room. The whole of ``families``, ``providers`` and ``config`` belongs to it as well."""
 IMPURE = {"aiohttp", "fakeredis", "genai_prices", "hvac", "mitmproxy", "redis"}
 LAYER = "tollhouse.listen.mitm"
+OPERATORS = "tollhouse.operators"
+"""An operator's own addons: mitmproxy's flows, options and hooks, and nothing of its proxy core."""
 LOADS_LAYER = {
     "tollhouse.gateway",
     "tollhouse.listen.sockets",
@@ -268,12 +271,21 @@ def test_pure_modules_load_no_library_that_reaches_out() -> None:
 
 
 def test_mitmproxy_is_known_in_one_folder() -> None:
-    """One folder knows mitmproxy; only what is given its types or opens its listeners loads it."""
+    """One folder knows mitmproxy's proxy core, and one more mitmproxy's public types; only what is given those or opens the
+    listeners loads it."""
     direct = {
         name for name, imports in GRAPH.items() if any(top(i.name) == "mitmproxy" for i in imports)
     }
-    inside = {name for name in GRAPH if name == LAYER or name.startswith(f"{LAYER}.")}
+    core = {
+        name
+        for name, imports in GRAPH.items()
+        if any(f"{i.name}.".startswith("mitmproxy.proxy.") for i in imports)
+    }
+    layer = {name for name in GRAPH if name == LAYER or name.startswith(f"{LAYER}.")}
+    operators = {name for name in GRAPH if name.startswith(f"{OPERATORS}.")}
+    inside = layer | operators
     assert direct <= inside
+    assert core <= layer
     loading = {
         name
         for name in GRAPH

@@ -231,6 +231,13 @@ def test_not_yet(setting: str, words: str, tmp_path: Path) -> None:
     assert bool(unenforced(load_config(file))) == (words in section("What is not there yet"))
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "docs" / "examples").iterdir()))
+def test_examples(file: Path) -> None:
+    """The examples that tests run are those that docs/addons.md shows."""
+    shown = [text for language, text in BLOCKS if language == "python"]
+    assert file.read_text() in shown
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_words(name: str) -> None:
     """Nothing in it is about how it was made or where."""

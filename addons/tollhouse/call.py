@@ -213,6 +213,9 @@ class Admitted(NamedTuple):
     """Redis was away, and identity and project are remembered ones."""
     objects: tuple[str, ...] = ()
     """Ids of objects that the provider keeps, as far as the path names them."""
+    body: bytes | None = None
+    """The body, where an operator's addons have read it already: as they left it. Its coding is the
+    one in ``headers``."""
 
     @property
     def id(self) -> str:

@@ -127,6 +127,12 @@ REASONS: Final[dict[str, Reason]] = {
         "The object may be another tenant's.",
         "Use an object that a call of your tenant made, or ask for a key of your tenant's own.",
     ),
+    "addon_refused": Reason(
+        403,
+        _P,
+        "An addon of the gateway's operator refused the call.",
+        "Ask whoever runs the gateway what its addons refuse.",
+    ),
     "tls_refused": Reason(
         403, _W, "TLS was refused.", "Connect with the provider's host name as SNI."
     ),
@@ -190,6 +196,12 @@ REASONS: Final[dict[str, Reason]] = {
         "The provider's key could not be read.",
         "Whoever runs the gateway must look at `tollhouse check`: Vault does not answer, refuses, or has no usable key.",
         retry=True,
+    ),
+    "addon_failed": Reason(
+        503,
+        _U,
+        "An addon of the gateway's operator failed, so the call is refused.",
+        "The workload can't mend this: give whoever runs the gateway the call id.",
     ),
     "ledger_unavailable": Reason(
         503,

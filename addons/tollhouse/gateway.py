@@ -10,6 +10,7 @@ gates       Locate   which provider is meant                admit/gate.py, autho
             Bill     which project pays                     admit/gate.py
             Open     whether method and path are open       admit/gate.py
             Place    a body that is still coming has one    budget/place.py
+            AddonsOnRoad  the operator's own addons         operators/on_road.py
             ReadBody what is asked, and the estimate        admit/reading.py
             ByModel  the provider, at the base URL          admit/by_model.py
             Models   the project's list of models           admit/models.py
@@ -74,6 +75,9 @@ from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.mitm import GateMaster
 from tollhouse.listen.sockets import ListenerParts, Listeners
 from tollhouse.listen.tunnel import Tunnel
+from tollhouse.operators.hooks_run import Addons
+from tollhouse.operators.loading import AddonError, Modules
+from tollhouse.operators.on_road import AddonsOnRoad
 from tollhouse.prices import kept
 from tollhouse.prices.source import PriceSourceError
 from tollhouse.prices.table import PriceTable
@@ -235,12 +239,14 @@ class Gateway:
         self.on_stop(self.tokens.close)
         self.upstream = Upstream(self.catalog, tokens=self.tokens)
         self.breakers = Breakers(self._clock)
+        self._load_addons()
         abandoned_read_s = config.limits.abandoned_read_s
         self.relay = Relay(
             self.upstream, self.breakers, self.keys, abandoned_read_s=abandoned_read_s
         )
+        gates = self._gates(prices)
         self.journey = Journey(
-            self._gates(prices),
+            gates,
             self.keys,
             self.purse,
             self.relay,
@@ -248,6 +254,7 @@ class Gateway:
             self.objects,
             trace_header=config.headers.trace,
             session_header=config.headers.session or "",
+            addons=self._on_road,
         )
         self._has_road = True
         self.on_stop(self._last_calls)
@@ -255,6 +262,20 @@ class Gateway:
         await self.upstream.start()
         if self.share.alone:
             await self._open_admin()
+
+    def _load_addons(self) -> None:
+        """The master, and the operator's addons in it."""
+        self.master = GateMaster([])
+        self.addons: Addons | None = None
+        self._on_road: AddonsOnRoad | None = None
+        wanted = self.config.addons
+        if not wanted.load:
+            return
+        modules = Modules()
+        loaded = [(str(place), modules.addon(place)) for place in wanted.load]
+        self.addons = Addons(loaded, options=wanted.options, timeout_s=wanted.timeout_s)
+        self.addons.begin(self.master)
+        self.on_stop(self.addons.done)
 
     def _another_ledger(self) -> Ledger:
         """For another thread: on connections of its own."""
@@ -286,6 +307,8 @@ class Gateway:
         polling = asyncio.create_task(self._poll())
         self.on_stop(lambda: _cancelled(polling))
         await self.open_listeners()
+        if self.addons is not None:
+            await self.addons.running()
         self.journey.open = True
         self._set_reasons([])
 
@@ -319,7 +342,13 @@ class Gateway:
         )
         by_model = ByModel(self.catalog, config.routes, read)
         recall = Recall(self.afterwards)
-        return [*admit, self.purse.place, read, by_model, Models(), recall, self.purse]
+        own: list[Gate] = []
+        if self.addons is not None and self.addons.want_flows:
+            names = frozenset({config.headers.project.lower(), config.headers.trace.lower()})
+            self._on_road = AddonsOnRoad(self.addons, read, self.bodies, names)
+            own = [self._on_road]
+        own.append(read)
+        return [*admit, self.purse.place, *own, by_model, Models(), recall, self.purse]
 
     async def _open_admin(self) -> None:
         address = self.config.listen.admin
@@ -355,6 +384,7 @@ class Gateway:
                 self.breakers,
                 self.relay,
                 self.keys,
+                self.addons,
             )
         )
 
@@ -432,9 +462,10 @@ class Gateway:
             limits.max_header_bytes, limits.request_timeout_s, 4 * limits.max_body_bytes
         )
         road = Road(self.journey)
+        self.master.take(road)
         self.listeners = Listeners(
             ListenerParts(
-                GateMaster([road]),
+                self.master,
                 self.tunnel,
                 road.tollhouse_call,
                 bounds,
@@ -585,6 +616,7 @@ class Gateway:
 
 CANNOT_START = (
     GatewayError,
+    AddonError,
     OSError,
     ValueError,
     CredentialUnavailable,

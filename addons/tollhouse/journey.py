@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol, cast
 
 from tollhouse.accounts.token import without_tokens
@@ -77,6 +77,40 @@ class Objects(Protocol):
     async def note(self, tenant: str, provider: str, ids: Sequence[str]) -> None: ...
 
 
+class AnsweredByGate(Exception):
+    """A gate raises it to answer the call itself: nothing leaves, and nothing is charged. ``headers`` have no length."""
+
+    def __init__(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        super().__init__(status)
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+class Passing(Protocol):
+    """What is passed on of an answer: an `Answering`, or what addons have made of it."""
+
+    status: int
+    bodiless: bool
+
+    @property
+    def sized(self) -> bool: ...
+    @property
+    def headers(self) -> list[tuple[str, str]]: ...
+    @property
+    def created(self) -> tuple[str, ...]: ...
+    @property
+    def can_be_told(self) -> bool: ...
+    def __aiter__(self) -> AsyncIterator[Piece]: ...
+
+
+class Alterers(Protocol):
+    """The operator's addons behind their gate (`operators`)."""
+
+    async def altered(self, call_id: str, answer: Answering, /) -> Passing: ...
+    async def ended(self, call_id: str, why: str, /) -> None: ...
+
+
 class Journey:
     """Takes exchanges along the road, one coroutine each."""
 
@@ -91,6 +125,7 @@ class Journey:
         *,
         trace_header: str = "",
         session_header: str = "",
+        addons: Alterers | None = None,
     ) -> None:
         self.gates = tuple(gates)
         """In the order in which they are asked."""
@@ -99,6 +134,7 @@ class Journey:
         self._relay = relay
         self._book = book
         self._objects = objects
+        self._addons = addons
         self._trace_header = trace_header.lower()
         self._session_header = session_header.lower()
         self.under_way: set[Exchange] = set()
@@ -135,6 +171,8 @@ class Journey:
                 await trip.conclude()
                 if rest is not None:
                     await self._give(trip, rest)
+                if self._addons is not None:
+                    await self._addons.ended(trip.id, trip.why)
             finally:
                 self.under_way.discard(exchange)
                 if not self.under_way:
@@ -174,6 +212,8 @@ class Journey:
             clearance = await self._pass_gates(trip)
         except Refused as refusal:
             return trip.refusal(refusal)
+        except AnsweredByGate as made:
+            return trip.answer(made)
         trip.delivery = self._relay.delivery(clearance)
         return await self._deliver(trip, trip.delivery)
 
@@ -191,6 +231,9 @@ class Journey:
                 if not isinstance(stage, gate.gives):
                     raise TypeError(f"it gave no {gate.gives.__name__}")
             except (ClientGone, Stopped):
+                raise
+            except AnsweredByGate:
+                trip.gate = gate.name
                 raise
             except Refused as refusal:
                 raise Refused.of(refusal.denial, gate.name) from None
@@ -240,7 +283,10 @@ class Journey:
     async def _deliver(self, trip: _Trip, delivery: Delivery) -> Rest | None:
         try:
             async with trip.exchange.interruptible():
-                return await self._pass_on(trip, await delivery.answer())
+                trip.passing = answer = await delivery.answer()
+                if self._addons is not None:
+                    trip.passing = await self._addons.altered(trip.id, answer)
+                return await self._pass_on(trip, trip.passing)
         except ClientGone:
             await delivery.read_on()
             raise
@@ -248,9 +294,7 @@ class Journey:
             trip.left = End.STOPPED
             if trip.exchange.congested:
                 return None
-            return self._told(
-                trip, delivery, Denial("draining", "It stopped before the answer ended.")
-            )
+            return self._told(trip, Denial("draining", "It stopped before the answer ended."))
         except Refused as refusal:
             return self._broken_off(trip, delivery, refusal)
         except Exception:
@@ -259,7 +303,7 @@ class Journey:
                 trip, delivery, Refused("internal", "The way to the provider failed.")
             )
 
-    async def _pass_on(self, trip: _Trip, answer: Answering) -> Rest:
+    async def _pass_on(self, trip: _Trip, answer: Passing) -> Rest:
         """Pulls the answer and writes it to the client, up to the piece that makes it whole; that one and what follows are
         given back."""
         exchange = trip.exchange
@@ -303,7 +347,7 @@ class Journey:
         return whole
 
     @staticmethod
-    async def _begin(trip: _Trip, answer: Answering, piece: Piece) -> None:
+    async def _begin(trip: _Trip, answer: Passing, piece: Piece) -> None:
         """The head goes out with the first piece."""
         exchange = trip.exchange
         exchange.start(answer.status, trip.headers(answer), piece.data, end=piece.last)
@@ -320,12 +364,12 @@ class Journey:
             return trip.refusal(Refused.of(refusal.denial, gate))
         # The head is out. A stream can still be told that its budget has ended; any other answer is cut.
         trip.denial, trip.gate = refusal.denial, gate
-        return self._told(trip, delivery, refusal.denial) if trip.left is End.OVER_BUDGET else None
+        return self._told(trip, refusal.denial) if trip.left is End.OVER_BUDGET else None
 
     @staticmethod
-    def _told(trip: _Trip, delivery: Delivery, denial: Denial) -> Rest | None:
+    def _told(trip: _Trip, denial: Denial) -> Rest | None:
         """The event by which a stream that has begun says why it ends; None for an answer that has no place for one."""
-        exchange, answer = trip.exchange, delivery.answering
+        exchange, answer = trip.exchange, trip.passing
         requested = known(trip.stage).requested
         if not exchange.answered or answer is None or requested is None or not answer.can_be_told:
             return None
@@ -361,7 +405,10 @@ class _Trip:
         self.stage: Stage = arrival
         self.exchange = exchange
         self.delivery: Delivery | None = None
+        self.passing: Passing | None = None
         self.status = 0
+        self.answered = False
+        """A gate has answered it."""
         self.denial: Denial | None = None
         self.gate = ""
         self.left: End | None = None
@@ -385,7 +432,7 @@ class _Trip:
             stage.raw_path if isinstance(stage, Addressed) else found.path
         )
 
-    def headers(self, answer: Answering) -> list[tuple[str, str]]:
+    def headers(self, answer: Passing) -> list[tuple[str, str]]:
         """The answer's headers, and ours."""
         headers = [*answer.headers, ("x-tollhouse-call-id", self.id)]
         if isinstance(self.stage, Covered) and self.stage.hold.clamped is not None:
@@ -412,7 +459,7 @@ class _Trip:
             self.status,
             self.denial,
             self.gate,
-            _REASONS.get(self.left, ""),
+            "addon" if self.answered else _REASONS.get(self.left, ""),
             outcome,
             charged,
             charged_by,
@@ -448,6 +495,24 @@ class _Trip:
             return None, NOTHING, "none"
         outcome = self.delivery.outcome(self.left)
         return outcome, *(self._purse.charge(self.id, outcome) or (NOTHING, "none"))
+
+    @property
+    def why(self) -> str:
+        """Why it has no whole answer; "" if it has one."""
+        return self.denial.message if self.denial is not None else _REASONS.get(self.left, "")
+
+    def answer(self, made: AnsweredByGate) -> Rest:
+        """The answer of a gate."""
+        self.answered, self.status = True, made.status
+        headers = [*made.headers, ("x-tollhouse-call-id", self.id)]
+
+        def answer() -> None:
+            if made.status in (204, 304):
+                self.exchange.start(made.status, headers, end=True)
+            else:
+                self.exchange.answer(made.status, headers, made.body)
+
+        return answer
 
     def refusal(self, refusal: Refused) -> Rest:
         """The answer that is a refusal of ours, in the provider's own error format, and in the form

@@ -829,3 +829,22 @@ def test_jobs_that_are_let_through() -> None:
     assert finding.level == "warn"
     assert finding.what == "providers.openai.allow[0] lets jobs through: POST /races."
     assert "each is charged 4.5 USD." in finding.why
+
+
+async def test_addons(write, tmp_path: Path) -> None:
+    """Each addon is made and configured; what is wrong with each is an error, and one that is sound is said."""
+    (tmp_path / "own.py").write_text(
+        "class Good:\n    def load(self, loader):\n        loader.add_option('word', str, '', 'A word.')\n"
+        "class Bad:\n    def reqeust(self, flow): ...\n"
+    )
+    good = '[addons]\nload = ["own.py:Good"]\n'
+    findings = await check(write(LISTEN, VAULT, REDIS, good))
+    assert "The addons can be loaded: own.py:Good." in said(findings, "ok")
+    bad = '[addons]\nload = ["own.py:Good", "own.py:Bad", "away.py:A"]\n'
+    errors = said(await check(write(LISTEN, VAULT, REDIS, bad)), "error")
+    assert "addons.load: own.py:Bad cannot be used. Its method reqeust is no hook" in errors
+    assert "Did you mean request?" in errors
+    assert "away.py:A cannot be read." in errors
+    option = good + '[addons.options]\nwrod = "a"\n'
+    errors = said(await check(write(LISTEN, VAULT, REDIS, option)), "error")
+    assert "addons.options has wrod. No addon has added such an option" in errors

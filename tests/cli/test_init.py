@@ -29,7 +29,7 @@ def keys(table: dict[str, object], prefix: str = "") -> set[str]:
     """Dotted keys, the names that users choose left out."""
     found = set()
     for name, value in table.items():
-        if isinstance(value, dict) and name not in ("auth", "tls", "versions", "models"):
+        if isinstance(value, dict) and name not in ("auth", "tls", "versions", "models", "options"):
             chosen = prefix.rstrip(".") in ("providers", "projects", "tenants", "prices")
             found |= keys(value, prefix if chosen else f"{prefix}{name}.")
         else:
@@ -75,7 +75,7 @@ def test_every_key_of_the_models(tmp_path: Path) -> None:
     config = load_config(REFERENCE)
     tables = {
         name: type(getattr(config, name))
-        for name in ("listen", "redis", "vault", "log", "ca", "limits", "headers")
+        for name in ("listen", "redis", "vault", "log", "ca", "limits", "headers", "addons")
     }
     tables |= {
         "providers": type(config.providers["vllm"]),
@@ -98,6 +98,7 @@ def test_defaults(tmp_path: Path) -> None:
         "ca",
         "limits",
         "headers",
+        "addons",
         "providers",
         "projects",
         "prices",

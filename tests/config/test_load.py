@@ -21,6 +21,7 @@ from tollhouse.config.load import (
     own_prices,
     unenforced,
 )
+from tollhouse.config.values import AddonPlace
 from tollhouse.families.base import Dialect
 from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.prices.table import PriceTable
@@ -102,6 +103,8 @@ def test_reference() -> None:
     )
     assert (project.on_shortfall, project.models) == ("reject", ("gpt-4o*", "anthropic/claude-*"))
     assert config.tenants["acme"].limits == ("100 usd/month",)
+    assert config.addons.load == (AddonPlace(DATA / "redact.py", "Redact"),)
+    assert (config.addons.timeout_s, config.addons.options) == (10, {})
 
 
 def test_reference_with_its_comments_taken_off(write, tmp_path: Path) -> None:

@@ -398,6 +398,8 @@ def test_documentation(inside: Inside) -> None:
     # Without a Vault that grants a token, and without an error of it, these two have no series here.
     shown |= {"tollhouse_vault_token_remaining_seconds": set()}
     shown["tollhouse_key_last_error_age_seconds"] = {"provider", "path"}
+    # So have these, without an addon of the operator's (tests/e2e/test_addons.py).
+    shown |= {f"tollhouse_addon_{name}_total": {"addon"} for name in ("failures", "slow_hooks")}
     assert table == shown
     rules = text.partition("```yaml")[2]
     named = set(re.findall(r"tollhouse_\w+", rules))

@@ -18,8 +18,9 @@ from tollhouse.admit.path import split_target, take_credentials
 from tollhouse.admit.strip import strip
 from tollhouse.call import Addressed, Admitted, Aimed, Arrival, Billed, Identified
 from tollhouse.denial import Denial, Refused
+from tollhouse.families.base import Matched
 from tollhouse.ledger.store.client import LedgerUnavailable
-from tollhouse.providers import Catalog
+from tollhouse.providers import Catalog, Provider
 
 log = logging.getLogger(__name__)
 
@@ -134,17 +135,7 @@ class Open:
         aimed = identified.aimed
         addressed = aimed.addressed
         provider, method = addressed.provider, addressed.arrival.head.method
-        matched = provider.family.match(method, aimed.path, aimed.query, addressed.host)
-        if matched is None:
-            if any(fnmatchcase(aimed.path, glob) for glob in provider.aside):
-                why = f"{method!a} {aimed.path[:120]!a} is not open."
-                raise Refused.of(Denial("path_not_allowed", why, status_override=404))
-            raise closed(provider, method, aimed.path)
-        operation, objects = matched
-        if (refused := forbidden(operation.cost, method, aimed.path)) is not None:
-            raise refused
-        if operation.cost == "job" and not provider.allows(method, aimed.path):
-            raise closed(provider, method, aimed.path, job=True)
+        operation, objects = opened(provider, method, aimed.path, aimed.query, addressed.host)
         return Admitted(
             addressed.arrival,
             provider,
@@ -158,6 +149,21 @@ class Open:
             remembered=identified.remembered or billed.remembered,
             objects=objects,
         )
+
+
+def opened(provider: Provider, method: str, path: str, query: str, host: str) -> Matched:
+    """The operation that the method and the path name. Raises `Refused` if it is not open."""
+    matched = provider.family.match(method, path, query, host)
+    if matched is None:
+        if any(fnmatchcase(path, glob) for glob in provider.aside):
+            why = f"{method!a} {path[:120]!a} is not open."
+            raise Refused.of(Denial("path_not_allowed", why, status_override=404))
+        raise closed(provider, method, path)
+    if (refused := forbidden(matched.operation.cost, method, path)) is not None:
+        raise refused
+    if matched.operation.cost == "job" and not provider.allows(method, path):
+        raise closed(provider, method, path, job=True)
+    return matched
 
 
 def admit_gates(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from tollhouse.admit.bodies import BodyBytes, KeptBody
 from tollhouse.admit.readers import Readers
-from tollhouse.call import Admitted, Requested, RequestHead
+from tollhouse.call import Admitted, Requested
 from tollhouse.codings import KNOWN, BadCoding, TooLong, inflated
 from tollhouse.denial import Refused
-from tollhouse.families.base import Asked, Limits, Mode, Request
+from tollhouse.families.base import Asked, Headers, Limits, Mode, Request
 from tollhouse.families.formats.document import SMALL
 from tollhouse.families.units import Estimate, Units
 from tollhouse.providers import Provider
@@ -31,6 +31,16 @@ class BodySource(Protocol):
     def body_complete(self) -> bool: ...
     def interruptible(self) -> AbstractAsyncContextManager[None]: ...
     async def read_all(self, limit: int, idle_s: float, kept: KeptBody | None = None) -> bytes: ...
+
+
+class Whole(NamedTuple):
+    """A body that has come whole, plain and as it came. ``coding`` is "" where both are the same.
+    ``kept`` counts it."""
+
+    plain: bytes
+    came: bytes
+    coding: str
+    kept: KeptBody
 
 
 def by_model(asked: Asked, models: Mapping[str, str]) -> Asked:
@@ -70,7 +80,7 @@ class ReadBody:
         window: Callable[[str, str], int | None] = lambda provider_id, model: None,
         bodies: BodyBytes | None = None,
     ) -> None:
-        self._max_body_bytes = max_body_bytes
+        self.max_body_bytes = max_body_bytes
         self._idle_s = idle_s
         self._window = window
         self._bodies = bodies or BodyBytes(largest_bytes=max_body_bytes)
@@ -79,11 +89,15 @@ class ReadBody:
     async def __call__(self, admitted: Admitted, exchange: BodySource) -> Requested:
         """Refuses 400, 408, 413, and 429 and 503 where too much of bodies is kept. Raises what `Exchange.interruptible`
         raises."""
-        kept = self._bodies.reserve(
-            admitted.identity.charged_as or admitted.identity.token_id,
-            admitted.arrival.head.client_ip,
-        )
-        body = await self._body(admitted, exchange, kept)
+        kept = self._reserve(admitted)
+        if admitted.body is None:
+            body = await self._body(admitted, exchange, kept)
+            headers = admitted.arrival.head.headers
+        else:
+            body, headers = admitted.body, tuple(admitted.headers)
+            if len(body) > self.max_body_bytes:
+                why = f"An addon of the gateway's made it {len(body)} bytes, the limit is {self.max_body_bytes}."
+                raise Refused("body_too_large", why)
         if not admitted.operation.reads_body:
             if body:
                 raise Refused(
@@ -93,14 +107,33 @@ class ReadBody:
                 return self._judged(admitted, b"")
             nothing = _NOTHING_ASKED._replace(kind=admitted.operation.kind)
             return Requested(admitted, nothing, None, _ONE_REQUEST, admitted.headers)
-        coding = _coding(admitted.arrival.head)
+        coding = _coding(headers)
         if coding:
             requested = await self._readers.run(
                 admitted.project.tenant, self._inflated, admitted, body, coding
             )
-            kept.extend(len(requested.body or b""))
+            if admitted.body is None:
+                kept.extend(len(requested.body or b""))
             return requested
         return await self._in_time(admitted, body)
+
+    async def whole(self, admitted: Admitted, exchange: BodySource) -> Whole:
+        """The body for who reads it before this gate, and gives it to this gate in
+        ``Admitted.body``. Refuses and raises as the gate does."""
+        kept = self._reserve(admitted)
+        came = await self._body(admitted, exchange, kept)
+        coding = _coding(admitted.arrival.head.headers) if came else ""
+        if not coding:
+            return Whole(came, came, "", kept)
+        plain = await self._readers.run(admitted.project.tenant, self._plain, came, coding)
+        kept.extend(len(plain))
+        return Whole(plain, came, coding, kept)
+
+    def _reserve(self, admitted: Admitted) -> KeptBody:
+        return self._bodies.reserve(
+            admitted.identity.charged_as or admitted.identity.token_id,
+            admitted.arrival.head.client_ip,
+        )
 
     async def again(self, requested: Requested, admitted: Admitted) -> Requested:
         """The same body, read as ``admitted`` has it."""
@@ -115,14 +148,16 @@ class ReadBody:
 
     def _inflated(self, admitted: Admitted, coded: bytes, coding: str) -> Requested:
         """The plain body is judged. The coded one is kept beside it, to be sent as it came."""
+        return self._judged(admitted, self._plain(coded, coding))._replace(coded=coded)
+
+    def _plain(self, coded: bytes, coding: str) -> bytes:
         try:
-            body = inflated(coded, coding, self._max_body_bytes)
+            return inflated(coded, coding, self.max_body_bytes)
         except TooLong:
-            why = f"Uncompressed it has more than {self._max_body_bytes} bytes ([limits] max_body_bytes)."
+            why = f"Uncompressed it has more than {self.max_body_bytes} bytes ([limits] max_body_bytes)."
             raise Refused("body_too_large", why) from None
         except BadCoding as error:
             raise Refused("bad_request", f"The body is no {coding}: {error}.") from None
-        return self._judged(admitted, body)._replace(coded=coded)
 
     def _judged(self, admitted: Admitted, body: bytes) -> Requested:
         provider = admitted.provider
@@ -158,21 +193,21 @@ class ReadBody:
             if not (length.isascii() and length.isdigit()):
                 raise Refused("bad_request", "Content-Length is not a number.")
             # By its digits first: Python reads no number of more than 4300 of them.
-            if len(length.lstrip("0")) > 18 or int(length) > self._max_body_bytes:
+            if len(length.lstrip("0")) > 18 or int(length) > self.max_body_bytes:
                 why = (
-                    f"It says {length[:20]} bytes, the limit is {self._max_body_bytes} "
+                    f"It says {length[:20]} bytes, the limit is {self.max_body_bytes} "
                     "([limits] max_body_bytes)."
                 )
                 raise Refused("body_too_large", why)
         if exchange.body_complete:
-            return await exchange.read_all(self._max_body_bytes, self._idle_s, kept)
+            return await exchange.read_all(self.max_body_bytes, self._idle_s, kept)
         async with exchange.interruptible():
-            return await exchange.read_all(self._max_body_bytes, self._idle_s, kept)
+            return await exchange.read_all(self.max_body_bytes, self._idle_s, kept)
 
 
-def _coding(head: RequestHead) -> str:
+def _coding(headers: Headers) -> str:
     """The one content coding of the body, "" for none."""
-    said = ",".join(head.get_all("content-encoding")).lower()
+    said = ",".join(value for name, value in headers if name == "content-encoding").lower()
     codings = [
         coding for part in said.split(",") if (coding := part.strip()) not in ("", "identity")
     ]

@@ -4,6 +4,7 @@ changes nothing.
 check         the order of the looks
 finding       one thing that it has to say
 named_files   files that the configuration names, and the CA
+own_addons    the operator's own mitmproxy addons, which are run for it
 opened_paths  the endpoints that entries open beside their families'
 ports         the listeners' ports
 redis         each Redis server: can it be reached, and can it keep a ledger

@@ -11,6 +11,7 @@ from pathlib import Path
 from tollhouse.check.finding import Clock, Finding, worst
 from tollhouse.check.named_files import check_ca, check_files
 from tollhouse.check.opened_paths import check_openings
+from tollhouse.check.own_addons import check_addons
 from tollhouse.check.ports import check_ports
 from tollhouse.check.redis import check_redis
 from tollhouse.check.vault import check_vault
@@ -33,7 +34,7 @@ async def check(
     not_yet = [_problem(problem) for problem in unenforced(config)]
     findings = not_yet or [Finding("ok", f"{config.path} is sound.")]
     findings += [*_exposure(config), *_environment(config, environ), *check_openings(config)]
-    findings += [*check_ca(config, clock), *check_files(config, clock)]
+    findings += [*check_ca(config, clock), *check_files(config, clock), *check_addons(config)]
     for reached in await asyncio.gather(
         check_redis(config, clock), check_vault(config), check_ports(config)
     ):

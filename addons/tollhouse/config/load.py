@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tollhouse import files
 from tollhouse.config.models import (
+    AddonsConfig,
     AppRoleAuth,
     CaConfig,
     HeadersConfig,
@@ -34,6 +35,7 @@ from tollhouse.config.models import (
     VaultConfig,
 )
 from tollhouse.config.rules import (
+    addon_rules,
     bound_rules,
     ca_rules,
     header_rules,
@@ -54,6 +56,7 @@ from tollhouse.config.values import Address, Name, ProviderName
 from tollhouse.providers import Catalog
 
 __all__ = [
+    "AddonsConfig",
     "Address",
     "AppRoleAuth",
     "CaConfig",
@@ -96,6 +99,7 @@ class Config:
     ca: CaConfig
     limits: LimitsConfig
     headers: HeadersConfig
+    addons: AddonsConfig
     providers: dict[ProviderName, ProviderConfig]
     routes: dict[str, str]
     projects: dict[Name, ProjectConfig]
@@ -235,6 +239,8 @@ def _between(
         yield from vault_rules(parts["vault"])
     if "ca" in parts:
         yield from ca_rules(parts["ca"])
+    if "addons" in parts:
+        yield from addon_rules(parts["addons"])
     if "headers" in parts:
         yield from header_rules(parts["headers"])
     if "providers" in parts:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field
 
 from tollhouse.config.values import (
+    Addon,
     Address,
     AllowedHost,
     CallsFile,
@@ -226,6 +227,17 @@ class LimitsConfig(Table):
     def max_bodies_bytes(self) -> int:
         """At least the largest body that is allowed."""
         return max(self.max_bodies_mb << 20, self.max_body_bytes)
+
+
+class AddonsConfig(Table):
+    """mitmproxy addons of the operator's own. They run in the gateway's process, on every call."""
+
+    load: Annotated[tuple[Addon, ...], List] = ()
+    """In this order."""
+    timeout_s: Seconds = 10.0
+    """For each hook that is awaited."""
+    options: dict[Text, str | int | float | bool | list[str]] = Field(default_factory=dict)
+    """Values of options that the addons have added (``loader.add_option``)."""
 
 
 class HeadersConfig(Table):

@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tollhouse.config.models import (
+    AddonsConfig,
     CaConfig,
     HeadersConfig,
     JwtAuth,
@@ -353,6 +354,17 @@ def _no_provider(name: str, catalog: Catalog) -> str:
     names = [provider.name for provider in catalog.providers]
     hint = unknown_key(name, names).rpartition("; ")[2]
     return f"there is no provider {name!r}; {hint}"
+
+
+def addon_rules(addons: AddonsConfig) -> Found:
+    for index, place in enumerate(addons.load):
+        if place in addons.load[:index]:
+            yield (
+                dotted(("addons", "load", index)),
+                f"is {place} a second time, and it would be asked twice; remove it",
+            )
+    if addons.options and not addons.load:
+        yield "addons.options", "has no effect without addons.load; remove it, or name the addons"
 
 
 def header_rules(headers: HeadersConfig) -> Found:

@@ -234,6 +234,27 @@ def _calls(value: object, info: ValidationInfo) -> object:
     return "-" if value == "-" else _path(value, info)
 
 
+@dataclass(frozen=True, slots=True)
+class AddonPlace:
+    """A class of an operator's file, by which a mitmproxy addon is made."""
+
+    file: Path
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.file.name}:{self.name}"
+
+
+def _addon(value: object, info: ValidationInfo) -> AddonPlace:
+    text = value if isinstance(value, str) else ""
+    file, _, name = text.rpartition(":")
+    if not file.endswith(".py") or not name.isidentifier():
+        raise ValueError(
+            'must be "FILE.py:CLASS", because a file may hold several addons; write it like "redact.py:Redact"'
+        )
+    return AddonPlace(_path(file, info), name)
+
+
 def _tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -439,6 +460,7 @@ CallsFile = BeforeValidator(_calls)
 List = BeforeValidator(_tuple)
 """A TOML list as a tuple, which strict validation would refuse."""
 
+Addon = Annotated[AddonPlace, BeforeValidator(_addon)]
 Listener = Annotated[Address | None, BeforeValidator(_listener)]
 """``"off"`` is None."""
 Target = Annotated[Address, BeforeValidator(_target)]

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, get_args
+from typing import Final, Protocol, get_args
 
 from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -34,6 +34,17 @@ STATES: Final = get_args(Shown)
 PAUSES: Final = ("rate", "money", "refused")
 
 
+class AddonCounts(Protocol):
+    """Of the operator's addons, by their names in the configuration."""
+
+    @property
+    def labels(self) -> Sequence[str]: ...
+    @property
+    def failed(self) -> Mapping[str, int]: ...
+    @property
+    def slow(self) -> Mapping[str, int]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Whose numbers they are. ``reasons`` is why the gateway is not ready."""
@@ -46,6 +57,7 @@ class Parts:
     breakers: Breakers
     relay: Relay
     keys: KeyCache
+    addons: AddonCounts | None = None
 
 
 class Metrics:
@@ -70,6 +82,8 @@ class Metrics:
         yield _gauge("tollhouse_ready", "1 while /readyz says 200, else 0.", not parts.reasons())
         yield from self._calls()
         yield from of_keys(parts.keys)
+        if parts.addons is not None:
+            yield from of_addons(parts.addons)
 
     def _calls(self) -> Iterator[Metric]:
         parts = self._parts
@@ -129,6 +143,23 @@ class Metrics:
         for state in State:
             breakers.add_metric([state.value], states[state])
         yield breakers
+
+
+def of_addons(addons: AddonCounts) -> Iterator[Metric]:
+    failed = CounterMetricFamily(
+        "tollhouse_addon_failures",
+        "Hooks of an operator's addon that raised, or did not return in time; the log has the fault.",
+        labels=["addon"],
+    )
+    slow = CounterMetricFamily(
+        "tollhouse_addon_slow_hooks",
+        "Hooks of an operator's addon that held up all calls for more than 50 ms.",
+        labels=["addon"],
+    )
+    for family, counts in ((failed, addons.failed), (slow, addons.slow)):
+        for label in dict.fromkeys((*addons.labels, *counts)):
+            family.add_metric([label], counts.get(label, 0))
+    yield from (failed, slow)
 
 
 def of_keys(keys: KeyCache) -> Iterator[Metric]:

@@ -244,10 +244,17 @@ class GateMaster:
         self.options = layer_options()
         self.commands = self
         self.addons = AddonManager(self)
-        self.addons.add(*addons)
-        self.hooks = frozenset(
-            name for name in all_hooks if any(hasattr(addon, name) for addon in addons)
-        )
+        self.hooks: frozenset[str] = frozenset()
+        for addon in addons:
+            self.take(addon)
+
+    def take(self, addon: object) -> None:
+        """An addon of ours, whose hooks the layers ask."""
+        self.addons.add(addon)
+        self.hooks |= {name for name in all_hooks if hasattr(addon, name)}
+
+    def add(self, path: str, function: Callable[..., object]) -> None:
+        """A command of an addon. Nobody can type one here, so it is not kept."""
 
     def collect_commands(self, addon: object) -> None:
         """Asked by the addon manager of each addon."""
