@@ -153,6 +153,7 @@ def open_road(
     project: str = "proj_123",
     limits: Sequence[str] = ("10 usd/day",),
     environ: Mapping[str, str] | None = None,
+    workers: int = 1,
 ) -> Iterator[Road]:
     """A gateway of one's own, ready, with a project and a token. A ``standin`` that does not run is started here."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -168,7 +169,8 @@ def open_road(
             bao = real_stores(stack, directory, merged)
         for table, keys in (settings or {}).items():
             merged.setdefault(table, {}).update(keys)
-        gateway = GatewayProcess(write_config(directory, provider, merged), environ=environ)
+        path = write_config(directory, provider, merged)
+        gateway = GatewayProcess(path, environ=environ, workers=workers)
         if bao is None:
             gateway.tollhouse("key", "set", "openai", stdin=provider.key)
         else:

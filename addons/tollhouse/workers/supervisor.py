@@ -23,7 +23,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 from tollhouse.config.load import Config, ConfigError
@@ -770,12 +769,6 @@ def freeze() -> None:
     gc.disable()
     gc.collect()
     gc.freeze()
-
-
-def threads() -> int:
-    """Of this process. Where the system does not tell: 1."""
-    tasks = Path("/proc/self/task")
-    return len(list(tasks.iterdir())) if tasks.is_dir() else 1
 
 
 def _how(code: int) -> str:

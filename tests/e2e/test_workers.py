@@ -1,0 +1,357 @@
+"""Several worker processes: a crash, a reload, an upgrade and a stop, with calls under way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from tests.e2e.test_lifecycle import Leaver, body, until_nothing_is_held
+from tests.support.gateway import Road, open_road
+
+from tollhouse.demo.gateway_process import GatewayProcessError
+from tollhouse.demo.standin_script import Behaviour, Latch, Steps
+
+URL = "https://api.openai.com/v1/chat/completions"
+PATIENCE_S = 60.0
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Looks again and again; each look takes its own time."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {PATIENCE_S:g} s: {what}"
+        os.sched_yield()
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Road]:
+    """A gateway with two workers, on a real Redis and OpenBao."""
+    with open_road(tmp_path, stores="real", workers=2, limits=["100 usd/day"]) as made:
+        yield made
+
+
+@pytest.fixture(params=["embedded", "real"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Road]:
+    """One worker with embedded stores, or two with real ones."""
+    workers = 1 if request.param == "embedded" else 2
+    with open_road(tmp_path, stores=request.param, workers=workers, limits=["100 usd/day"]) as made:
+        yield made
+
+
+def shown(road: Road) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(road.gateway.tollhouse("workers", "--json"))
+    return found
+
+
+def metrics(road: Road) -> dict[str, float]:
+    """Sums by name."""
+    with urllib.request.urlopen(f"http://{road.gateway.admin}/metrics", timeout=20) as answer:
+        text = answer.read().decode()
+    found: Counter[str] = Counter()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found[sample.name] += sample.value
+    return dict(found)
+
+
+class Callers:
+    """Clients that call again and again, each time over a new connection."""
+
+    def __init__(self, road: Road, clients: int = 4) -> None:
+        self._road = road
+        self._context = road.context
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(clients)
+        self.outcomes: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._running = [self._pool.submit(self._run) for _ in range(clients)]
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                with httpx2.Client(
+                    proxy=self._road.proxy_url, verify=self._context, trust_env=False, timeout=60
+                ) as client:
+                    answer = client.post(URL, json=body("again", max_completion_tokens=20))
+                    outcome = str(answer.status_code)
+                    if answer.status_code != 200:
+                        outcome += f" {answer.headers.get('x-tollhouse-reason')}"
+            except httpx2.HTTPError as error:
+                outcome = f"{type(error).__name__}: {error}"
+            with self._lock:
+                self.outcomes[outcome] += 1
+
+    def answered(self, count: int) -> None:
+        """Until so many more calls were answered."""
+        wanted = self.outcomes["200"] + count
+        until(lambda: self.outcomes["200"] >= wanted, f"{count} more answers; {self.outcomes}")
+
+    def end(self) -> Counter[str]:
+        self._stop.set()
+        for running in self._running:
+            running.result(PATIENCE_S)
+        self._pool.shutdown()
+        return self.outcomes
+
+
+def balanced(road: Road) -> list[dict[str, Any]]:
+    """What the provider has answered, the lines and the ledger are the same."""
+    until_nothing_is_held(road)
+    lines = road.lines()
+    assert len({line["call_id"] for line in lines}) == len(lines)
+    assert road.used("100 usd/day") == sum(Decimal(line["cost_usd"]) for line in lines)
+    return lines
+
+
+def test_two_workers_share_the_calls(two: Road) -> None:
+    """Both take connections; metrics and lines are those of both."""
+    callers = Callers(two)
+    until(lambda: all(row["connections"] for row in shown(two)), "both have a connection")
+    callers.answered(50)
+    outcomes = callers.end()
+    assert set(outcomes) == {"200"}, outcomes
+    assert {row["worker"] for row in shown(two)} == {1, 2}
+    lines = balanced(two)
+    assert len(lines) == outcomes.total()
+    counted = metrics(two)
+    assert counted["tollhouse_calls_total"] == len(lines)
+    assert counted["tollhouse_workers"] == 2
+
+
+def test_the_supervisor_has_one_thread_and_no_connection(two: Road) -> None:
+    """Each child begins as a copy of it."""
+    process = psutil.Process(two.gateway.pid)
+    assert process.num_threads() == 1
+    assert [c for c in process.net_connections("inet") if c.status != psutil.CONN_LISTEN] == []
+    two.gateway.worker_pids()
+    assert process.num_threads() == 1
+
+
+def test_a_worker_that_is_killed(two: Road) -> None:
+    """The other goes on, a new one takes its place, and what it has counted is not forgotten."""
+    callers = Callers(two)
+    callers.answered(20)
+    before = metrics(two)["tollhouse_calls_total"]
+    victim = two.gateway.worker_pids()[0]
+    os.kill(victim, signal.SIGKILL)
+    until(
+        lambda: len(pids := two.gateway.worker_pids()) == 2 and victim not in pids,
+        "a successor is ready",
+    )
+    callers.answered(20)
+    outcomes = callers.end()
+    # What was in its hands is cut. Nobody is refused: what waits in its queue is its successor's.
+    cut = {outcome: count for outcome, count in outcomes.items() if outcome != "200"}
+    assert sum(cut.values()) <= 4, cut
+    assert not any("refused" in outcome.lower() for outcome in cut), cut
+    counted = metrics(two)
+    assert counted["tollhouse_calls_total"] >= before
+    assert counted["tollhouse_worker_deaths_total"] == 1
+    assert "ended with SIGKILL; it is started again" in two.gateway.stderr
+
+
+def test_a_reload_under_load(either: Road) -> None:
+    """No call is lost, a stream ends under the old configuration, and the new one counts for the next call."""
+    steps = Steps()
+    either.standin.script(Behaviour(steps=steps))
+    stream = Leaver.on(either, body("go on", stream=True))
+    steps.release(2)
+    seen = stream.read_until(b"The")
+    old = shown(either)
+    callers = Callers(either)
+    if old[0]["generation"] == 1 and len(old) == 2:
+        callers.answered(10)
+    text = either.gateway.config.read_text()
+    either.gateway.config.write_text(text + "\n[limits]\nmax_body_bytes = 2048\n")
+    reloading = threading.Thread(target=either.gateway.tollhouse, args=("reload",))
+    reloading.start()
+    if len(old) == 2:
+        reloading.join(PATIENCE_S)
+        callers.answered(10)
+    steps.release_all()
+    seen += stream.read_until(b"[DONE]")
+    reloading.join(PATIENCE_S)
+    callers.answered(10)
+    outcomes = callers.end()
+    assert set(outcomes) == {"200"}, outcomes
+    stream.socket.close()
+    ready = [row for row in shown(either) if row["state"] == "ready"]
+    assert {row["generation"] for row in ready} == {2}
+    assert not {row["pid"] for row in ready} & {row["pid"] for row in old}
+    with either.http() as client:
+        answer = client.post(URL, json=body("x" * 4096))
+    assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (413, "body_too_large")
+    lines = balanced(either)
+    assert len([line for line in lines if line["status"] == 200]) == outcomes.total() + 1
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        ("[limits]\nmax_body_bytes = 1\n", "limits.max_body_bytes"),
+        ("[nonsense]\n", "nonsense"),
+        ('[log]\ncalls = "none/calls.jsonl"\n', "log.calls"),
+    ],
+)
+def test_a_configuration_that_is_wrong_changes_nothing(
+    tmp_path: Path, broken: str, why: str
+) -> None:
+    """It is refused whole, with its reasons, and the workers stay."""
+    with open_road(tmp_path, stores="real", workers=2) as road:
+        before = shown(road)
+        text = road.gateway.config.read_text()
+        if "[log]" in broken:
+            text = text.replace('[log]\ncalls = "-"\n', "")
+        road.gateway.config.write_text(text + "\n" + broken)
+        with pytest.raises(GatewayProcessError) as error:
+            road.gateway.tollhouse("reload")
+        assert why in str(error.value)
+        road.gateway.config.write_text(text if "[log]" in text else text + '[log]\ncalls = "-"\n')
+        after = [row for row in shown(road) if row["state"] == "ready"]
+        assert [row["pid"] for row in after] == [row["pid"] for row in before]
+        assert road.sdk().chat.completions.create(**body("still there")).choices
+
+
+def test_sighup_reloads(two: Road) -> None:
+    """As the command does."""
+    before = two.gateway.worker_pids()
+    two.gateway.signal(signal.SIGHUP)
+    until(
+        lambda: (now := set(two.gateway.worker_pids())) and not now & set(before),
+        "new workers are ready",
+    )
+
+
+def test_an_upgrade_under_load(either: Road) -> None:
+    """The program is replaced in its process; connections are not refused, and a stream goes on to its end."""
+    steps = Steps()
+    either.standin.script(Behaviour(steps=steps))
+    stream = Leaver.on(either, body("go on", stream=True))
+    steps.release(2)
+    seen = stream.read_until(b"The")
+    pid, old = either.gateway.pid, shown(either)
+    callers = Callers(either)
+    upgrading = threading.Thread(target=either.gateway.tollhouse, args=("upgrade",))
+    upgrading.start()
+    if len(old) == 2:
+        callers.answered(10)
+        upgrading.join(PATIENCE_S)
+    steps.release_all()
+    seen += stream.read_until(b"[DONE]")
+    upgrading.join(PATIENCE_S)
+    callers.answered(10)
+    outcomes = callers.end()
+    assert set(outcomes) == {"200"}, outcomes
+    stream.socket.close()
+    assert either.gateway.pid == pid
+    ready = [row for row in shown(either) if row["state"] == "ready"]
+    assert {row["generation"] for row in ready} == {2}
+    assert not {row["pid"] for row in ready} & {row["pid"] for row in old}
+    assert len(balanced(either)) == outcomes.total() + 1
+
+
+def test_a_program_that_would_not_start_does_not_take_over(two: Road) -> None:
+    """It is asked first; what it says is the answer."""
+    before = two.gateway.worker_pids()
+    text = two.gateway.config.read_text()
+    two.gateway.config.write_text(text + "[nonsense]\n")
+    two.gateway.signal(signal.SIGUSR2)
+    until(lambda: "not upgraded" in two.gateway.stderr, "it says so")
+    assert "nonsense" in two.gateway.stderr
+    two.gateway.config.write_text(text)
+    assert two.gateway.worker_pids() == before
+
+
+def test_a_second_sigterm_ends_streams_with_an_event(two: Road) -> None:
+    """The first one waits for them. The second one does not; the client is told, and what was seen is charged."""
+    steps = Steps()
+    two.standin.script(Behaviour(steps=steps))
+    stream = Leaver.on(two, body("go on", stream=True))
+    steps.release(3)
+    stream.read_until(b"The")
+    two.gateway.signal(signal.SIGTERM)
+
+    def stopping() -> bool:
+        try:
+            urllib.request.urlopen(f"http://{two.gateway.admin}/readyz", timeout=20)
+        except urllib.error.HTTPError as answer:
+            return "stopping" in answer.read().decode()
+        return False
+
+    until(stopping, "it is not ready")
+    host, _, port = two.gateway.proxy.rpartition(":")
+
+    def refused() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((host, int(port))) != 0
+
+    until(refused, "nothing is listened on")
+    two.gateway.signal(signal.SIGTERM)
+    last = stream.read_until(b"draining")
+    assert b"data:" in last
+    steps.release_all()
+    assert two.gateway.wait() == 0
+    [line] = two.lines()
+    assert (line["reason"], line["status"]) == ("stopped", 200)
+    assert Decimal(line["cost_usd"]) > 0
+
+
+def test_the_workers_end_with_their_supervisor(two: Road) -> None:
+    """Nobody is left who would hold a port or a key."""
+    workers = [psutil.Process(pid) for pid in two.gateway.worker_pids()]
+    children = psutil.Process(two.gateway.pid).children()
+    os.kill(two.gateway.pid, signal.SIGKILL)
+    gone, alive = psutil.wait_procs([*workers, *children], timeout=PATIENCE_S)
+    assert alive == []
+    assert len(gone) == 3
+
+
+def test_the_desk_is_started_again(two: Road) -> None:
+    """Probes and commands do not depend on one process."""
+    root = psutil.Process(two.gateway.pid)
+    workers = set(two.gateway.worker_pids())
+    [desk] = [child for child in root.children() if child.pid not in workers]
+    desk.kill()
+    until(lambda: desk.pid not in {child.pid for child in root.children()}, "it has ended")
+    until(lambda: len(root.children()) == 3, "there is another one")
+
+    def ready() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{two.gateway.admin}/readyz", timeout=20) as answer:
+                return bool(json.load(answer)["ready"])
+        except urllib.error.HTTPError:
+            return False
+
+    until(ready, "it answers")
+    assert set(two.gateway.worker_pids()) == workers
+
+
+def test_a_call_that_waits_in_the_queue_of_a_dead_worker(tmp_path: Path) -> None:
+    """It is answered by the successor."""
+    with open_road(tmp_path, stores="real", workers=1) as road:
+        [pid] = road.gateway.worker_pids()
+        os.kill(pid, signal.SIGSTOP)
+        gate = Latch()
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(lambda: road.sdk().chat.completions.create(**body("later")))
+            host, _, port = road.gateway.proxy.rpartition(":")
+            with socket.create_connection((host, int(port)), timeout=20):
+                os.kill(pid, signal.SIGKILL)
+                assert call.result(PATIENCE_S).choices
+        gate.open()
