@@ -68,7 +68,7 @@ from tollhouse.journey import Gate, Journey
 from tollhouse.ledger.ledger import Ledger, LedgerUnavailable
 from tollhouse.ledger.spool import Spool, SpoolDamaged
 from tollhouse.ledger.store.client import connect as connect_redis
-from tollhouse.ledger.store.client import persist
+from tollhouse.ledger.store.client import persist, spend_writer
 from tollhouse.ledger.store.outage import Outage, pinger
 from tollhouse.listen.doors import Bounds
 from tollhouse.listen.exchange import Exchange
@@ -187,6 +187,7 @@ class Gateway:
         self.redis = connect_redis(config.redis.url, config.state.directory)
         self.ledger = Ledger(self.redis, on_swept=self.book.swept)
         self.on_stop(self.ledger.close)
+        self.on_stop(self._write_spend)
         self.spool = Spool(config.state.directory)
         with _said(f"{self.spool.path} cannot be used", "correct its owner"):
             try:
@@ -499,11 +500,22 @@ class Gateway:
                 bound = await self.listeners.open(kind, address.host, address.port, tls=tls)
                 self.addresses[kind] = str(Address(*bound))
 
+    async def _write_spend(self) -> None:
+        """Of the embedded store."""
+        write = spend_writer(self.redis)
+        if write is None:
+            return
+        try:
+            await asyncio.to_thread(write)
+        except OSError as e:
+            log.error("what was spent could not be written (%s): a crash would forget it", e)
+
     async def _keep(self) -> None:
         keeper = Keeper(self.ledger, self.purse, self._tenants, self._clock, self.renewer)
         while True:
             await asyncio.sleep(self._health_every_s)
             problems = await keeper.turn()
+            await self._write_spend()
             if not problems or self.ledger.divided:
                 await self._tell_objects()
             if self.fail_open is not None:

@@ -312,6 +312,25 @@ def test_a_second_sigterm_ends_streams_with_an_event(two: Road) -> None:
     assert Decimal(line["cost_usd"]) > 0
 
 
+def test_a_crash_of_the_embedded_store_forgets_a_second_at_most(tmp_path: Path) -> None:
+    """The worker that had the ledger in its memory is killed: its successor knows what was spent."""
+    with open_road(tmp_path) as road:
+        road.sdk().chat.completions.create(**body("before the crash"))
+        used = road.used()
+        assert used > 0
+        spend = road.directory / "state" / "spend.json"
+
+        def written() -> bool:
+            road.budget()
+            return spend.exists() and b" usd day" in spend.read_bytes()
+
+        until(written, "it is on the disk")
+        os.kill(road.gateway.worker_pids()[0], signal.SIGKILL)
+        assert road.sdk(max_retries=5).chat.completions.create(**body("after it")).choices
+        until(lambda: road.used() > used, "both are counted")
+        assert road.used() == sum(Decimal(line["cost_usd"]) for line in road.lines())
+
+
 def test_the_workers_end_with_their_supervisor(two: Road) -> None:
     """Nobody is left who would hold a port or a key."""
     workers = [psutil.Process(pid) for pid in two.gateway.worker_pids()]

@@ -56,7 +56,7 @@ async def check_redis(
             Finding(
                 "warn",
                 "Redis is embedded.",
-                "The ledger is in the gateway's memory: one gateway alone, and a restart forgets what was spent.",
+                "The ledger is in the gateway's memory: one gateway with one worker, and a crash may forget the last second.",
                 "For more than a trial, set [redis] url to a Redis or Valkey server.",
             ),
         ]

@@ -9,19 +9,17 @@ from tollhouse.accounts.token import digest, mint
 from tollhouse.call import Amount, Project
 from tollhouse.ledger.ledger import Held, Ledger, Scope
 from tollhouse.ledger.limits import parse_limits, session_record
-from tollhouse.ledger.names import session_scope
-from tollhouse.ledger.store.client import connect
-from tollhouse.ledger.store.embedded_redis import FILE_NAME
+from tollhouse.ledger.names import scope_key, session_scope
+from tollhouse.ledger.store.client import connect, spend_writer
+from tollhouse.ledger.store.embedded_redis import FILE_NAME, SPEND_NAME
 
 PROJECT = Project("proj_123", "acme", ("10 usd/day", "2 concurrent"))
 SCOPE = Scope("project", "acme", "proj_123")
 SECRET = mint(bytes(range(32)))
 
 
-async def test_projects_limits_and_tokens_survive_a_restart_and_spend_does_not(
-    tmp_path: Path,
-) -> None:
-    """What an administrator said is still true after a restart; what was held and used is gone."""
+async def test_projects_limits_and_tokens_survive_a_restart(tmp_path: Path) -> None:
+    """What an administrator said is still true after a restart; what was held, and was not written, is gone."""
     directory = tmp_path / "state"
     first = connect("embedded", directory)
     await Directory(first).set_project(PROJECT)
@@ -42,6 +40,45 @@ async def test_projects_limits_and_tokens_survive_a_restart_and_spend_does_not(
         ("2 concurrent", 0, 0),
     ]
     assert isinstance(await Ledger(second).hold("c1", [SCOPE], Amount(10**10)), Held)
+
+
+async def test_what_is_spent_and_held_survives_a_restart(tmp_path: Path) -> None:
+    """Used and held amounts, calls that have ended, sums of a day, and the end of a session's record; nothing is counted twice."""
+    directory = tmp_path / "state"
+    limits = ("10 usd/day", "2 concurrent", "1 usd/session")
+    first = connect("embedded", directory)
+    await Directory(first).set_project(replace(PROJECT, limits=limits))
+    ledger = Ledger(first)
+    session = session_scope(SCOPE, "s-1", session_record(("1 usd/session",)))
+    assert isinstance(await ledger.hold("c1", [SCOPE, session], Amount(10**9)), Held)
+    await ledger.settle("c1", [SCOPE, session], Amount(3 * 10**8))
+    assert isinstance(await ledger.hold("c2", [SCOPE, session], Amount(2 * 10**8)), Held)
+    write = spend_writer(first)
+    assert write is not None
+    assert spend_writer(first) is None
+    write()
+    assert stat.S_IMODE((directory / SPEND_NAME).stat().st_mode) == 0o600
+
+    second = connect("embedded", directory)
+    ledger = Ledger(second)
+    [project] = await ledger.show([SCOPE])
+    assert [(row.limit.text, row.used, row.held) for row in project.limits][:2] == [
+        ("10 usd/day", 3 * 10**8, 2 * 10**8),
+        ("2 concurrent", 0, 1),
+    ]
+    assert 0 < await second.pttl(scope_key(session)) <= 7 * 86_400_000
+    for _ in range(2):
+        await ledger.settle("c1", [SCOPE, session], Amount(3 * 10**8))
+        await ledger.settle("c2", [SCOPE, session], Amount(2 * 10**8))
+    [project] = await ledger.show([SCOPE])
+    assert [(row.used, row.held) for row in project.limits][:2] == [(5 * 10**8, 0), (0, 0)]
+
+
+async def test_a_file_of_spend_that_is_broken(tmp_path: Path) -> None:
+    """It says which file, and what to do."""
+    (tmp_path / SPEND_NAME).write_text("{")
+    with pytest.raises(ValueError, match=r"spend\.json can't be read .* nothing is spent yet"):
+        connect("embedded", tmp_path)
 
 
 async def test_the_record_of_a_session_does_not_survive(tmp_path: Path) -> None:

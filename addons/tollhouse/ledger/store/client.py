@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -144,6 +144,14 @@ def persist(redis: Redis) -> None:
     save = getattr(redis, "tollhouse_save", None)
     if save is not None:
         save()
+
+
+def spend_writer(redis: Redis) -> Callable[[], None] | None:
+    """Of the embedded store: a function, for any thread, that writes what is spent and held now. None if nothing has changed
+    since the last call. A real Redis keeps that itself."""
+    spend = getattr(redis, "tollhouse_spend", None)
+    writer: Callable[[], None] | None = spend() if spend is not None else None
+    return writer
 
 
 def _bare(url: str) -> str:
