@@ -51,7 +51,7 @@ async def test_what_is_spent_and_held_survives_a_restart(tmp_path: Path) -> None
     ledger = Ledger(first)
     session = session_scope(SCOPE, "s-1", session_record(("1 usd/session",)))
     assert isinstance(await ledger.hold("c1", [SCOPE, session], Amount(10**9)), Held)
-    await ledger.settle("c1", [SCOPE, session], Amount(3 * 10**8))
+    await ledger.settle("c1", [SCOPE, session], Amount(3 * 10**8), record={})
     assert isinstance(await ledger.hold("c2", [SCOPE, session], Amount(2 * 10**8)), Held)
     write = spend_writer(first)
     assert write is not None
@@ -68,8 +68,8 @@ async def test_what_is_spent_and_held_survives_a_restart(tmp_path: Path) -> None
     ]
     assert 0 < await second.pttl(scope_key(session)) <= 7 * 86_400_000
     for _ in range(2):
-        await ledger.settle("c1", [SCOPE, session], Amount(3 * 10**8))
-        await ledger.settle("c2", [SCOPE, session], Amount(2 * 10**8))
+        await ledger.settle("c1", [SCOPE, session], Amount(3 * 10**8), record={})
+        await ledger.settle("c2", [SCOPE, session], Amount(2 * 10**8), record={})
     [project] = await ledger.show([SCOPE])
     assert [(row.used, row.held) for row in project.limits][:2] == [(5 * 10**8, 0), (0, 0)]
 
