@@ -1,4 +1,4 @@
-"""Batches of Mistral, Gemini and Cohere: what shows their usage, built with the types of their SDKs, whole and cut at every byte."""
+"""Batches of Mistral, Gemini and Cohere: what shows their usage, of the types of their SDKs, whole and cut at every byte."""
 
 from __future__ import annotations
 
@@ -357,18 +357,16 @@ EMBED_JOBS, BATCHES = "/v1/embed-jobs", "/v2/batches"
 
 
 def embed_job(status: str, billed: dict[str, Any] | None = None, **more: Any) -> bytes:
-    meta = ApiMeta(billed_units=None if billed is None else ApiMetaBilledUnits(**billed))
-    job = EmbedJob(
-        job_id="e-1",
-        status=status,
-        created_at="2026-11-01T00:00:00Z",
-        meta=meta,
-        input_dataset_id="d-1",
-        model="embed-english-v3.0",
-        truncate="END",
-        **more,
-    )
-    return job.json().encode()
+    fields: dict[str, Any] = {
+        "job_id": "e-1",
+        "status": status,
+        "created_at": "2026-11-01T00:00:00Z",
+        "input_dataset_id": "d-1",
+        "model": "embed-english-v3.0",
+        "truncate": "END",
+        "meta": ApiMeta(billed_units=None if billed is None else ApiMetaBilledUnits(**billed)),
+    }
+    return EmbedJob(**fields | more).json().encode()
 
 
 def batch(status: str, **more: Any) -> bytes:
