@@ -82,6 +82,16 @@ def begin_mistral(inside: Inside) -> None:
         )
 
 
+def begin_in_place(inside: Inside) -> None:
+    with mistral(inside) as client:
+        body = {"messages": [{"role": "user", "content": "Who pays?"}]}
+        client.batch.jobs.create(
+            endpoint="/v1/chat/completions",
+            model="mistral-small-2603",
+            requests=[{"custom_id": "1", "body": body}],
+        )
+
+
 def look_mistral(inside: Inside) -> None:
     with mistral(inside) as client:
         client.batch.jobs.get(job_id="j-1")
@@ -188,7 +198,7 @@ JOBS = {
         asked_at=("/v1/batch/jobs/j-1", "/v1/files/f-2/content"),
     ),
     "mistral's outputs": Ask(
-        **_MISTRAL,
+        **_MISTRAL | {"begin": begin_in_place},
         look=inline_mistral,
         read=None,
         over=says(
@@ -197,7 +207,7 @@ JOBS = {
             )
         ),
         results=None,
-        asked_at=("/v1/batch/jobs/j-1",),
+        asked_at=("/v1/batch/jobs/j-1?inline=true",),
     ),
     "mistral's cancelled job": Ask(
         **_MISTRAL,

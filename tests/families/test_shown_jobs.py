@@ -61,6 +61,7 @@ CHAT: dict[str, Any] = json.loads(mistral_samples.whole())
 SMALL = "mistral-small-2603"
 JOBS = "/v1/batch/jobs"
 JOB = Later("j-1", f"{JOBS}/j-1")
+IN_PLACE = Later("j-1", f"{JOBS}/j-1?inline=true", "in place")
 FILE = Later("f-2", "/v1/files/f-2/content", "output")
 CHARGED = (Charge(SMALL, Units(input=18, output=8, cached=4, requests=2), "batch", calls=2),)
 
@@ -100,7 +101,9 @@ def test_mistral_begins() -> None:
         "input_files": ["f-1"],
     }
     meter = begun(MISTRAL, JOBS, body, mistral_job("QUEUED", 0))
-    assert (later(meter), meter.created, meter.finish()) == (JOB, ("j-1",), ())
+    assert (later(meter), meter.created, meter.finish()) == (IN_PLACE, ("j-1",), ())
+    filed = begun(MISTRAL, JOBS, {"model": "m", "input_files": ["f-1"]}, mistral_job("QUEUED", 0))
+    assert later(filed) == JOB
     operation = MISTRAL.operation("POST", JOBS)
     assert operation is not None
     for fields, hidden in ((body, False), ({"agent_id": "ag"}, True), ({"input_files": []}, True)):
@@ -120,6 +123,15 @@ def test_mistral_shows_its_file() -> None:
     assert (meter.ended, meter.later, meter.finish()) == (True, FILE, ())
     assert meter.created == ("j-1", "f-2", "f-3")
     assert_cut(MISTRAL, JOB, data)
+
+
+def test_mistral_shows_a_job_without_its_outputs() -> None:
+    """They stand in the job where they are asked for, so that it is asked for again."""
+    assert not shown(MISTRAL, IN_PLACE, mistral_job()).ended
+    assert shown(MISTRAL, IN_PLACE, mistral_job("FAILED", 0)).error == "failed"
+    assert shown(MISTRAL, IN_PLACE, mistral_job(output_file="f-2")).later == FILE
+    meter = shown(MISTRAL, IN_PLACE, mistral_job(outputs=[line(CHAT), line(CHAT)]))
+    assert (meter.ended, meter.finish()) == (True, CHARGED)
 
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 16])

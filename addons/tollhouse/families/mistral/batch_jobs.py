@@ -25,6 +25,8 @@ from tollhouse.families.units import Charge
 
 _OUTPUT: Final = "output"
 """The facts of an output file."""
+_IN_PLACE: Final = "in place"
+"""The facts of a job whose requests stood in the body: its results stand in the job, where they are asked for."""
 _OVER: Final = frozenset({"SUCCESS", "FAILED", "TIMEOUT_EXCEEDED", "CANCELLED"})
 """mistralai-python `batchjobstatus.py`."""
 _ID: Final = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -37,7 +39,7 @@ _OUTPUTS: Final = ("outputs",)
 
 def read(request: Request, dialect: Dialect) -> Asked:
     """The models of the job and of the requests that stand in it. Those of an agent, and of a file whose job names none, are
-    not known. ``detail`` is where jobs are asked for."""
+    not known. ``detail`` is where jobs are asked for, and whether requests stand in the body."""
     document = parsed(request.body)
     tree = document.tree
     known_case(tree, _KNOWN)
@@ -52,7 +54,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
         writes=False,
         reasons=False,
         objects=objects_of(document),
-        detail=request.path,
+        detail=(request.path, bool(tree.get("requests"))),
     )
 
 
@@ -71,7 +73,7 @@ def _models(tree: dict[str, Any], named: Any) -> list[str]:
 
 
 def meter(asked: Asked, head: AnswerHead) -> _NewJob:
-    return _NewJob(asked.detail)
+    return _NewJob(*asked.detail)
 
 
 def shown_meter(asked: Asked, head: AnswerHead) -> _Job:
@@ -99,7 +101,10 @@ class _Job(ShownJob):
 
     @property
     def over(self) -> bool:
-        return self._id("status") in _OVER
+        """A job of requests in the body may be shown without its results. Then it is asked for again, with them."""
+        asks = self._shown is not None and self._shown.facts == _IN_PLACE
+        unshown = asks and not (self.nothing_done or self._results or self._id("output_file"))
+        return self._id("status") in _OVER and not unshown
 
     @property
     def nothing_done(self) -> bool:
@@ -118,14 +123,20 @@ class _Job(ShownJob):
 class _NewJob(_Job):
     """Reads the answer to a request that starts a job."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, in_place: bool) -> None:
         super().__init__(None)
         self._path_of_jobs = path
+        self._in_place = in_place
 
     @property
     def later(self) -> Later | None:  # type: ignore[override]
         found = self._id("id")
-        return Later(found, f"{self._path_of_jobs}/{found}") if _ID.fullmatch(found) else None
+        if not _ID.fullmatch(found):
+            return None
+        path = f"{self._path_of_jobs}/{found}"
+        return (
+            Later(found, f"{path}?inline=true", _IN_PLACE) if self._in_place else Later(found, path)
+        )
 
 
 def read_line(line: Mapping[str, Any]) -> tuple[Charge, ...] | None:
