@@ -824,4 +824,4 @@ def test_jobs_that_are_let_through() -> None:
     [finding] = openings_of(provider)
     assert finding.level == "warn"
     assert finding.what == "providers.openai.allow[0] lets jobs through: POST /races."
-    assert "each is charged 4.5 USD." in finding.why
+    assert "For each job 4.5 USD is held." in finding.why
