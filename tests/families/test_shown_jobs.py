@@ -269,6 +269,21 @@ def test_gemini_begins() -> None:
     assert later(meter) is None
 
 
+def test_the_models_of_geminis_requests() -> None:
+    """They count beside that of the path, in either spelling."""
+    named = [{"request": {"model": f"models/{name}"}} for name in (FLASH, "gemini-2.5-pro")]
+    starts = GOOGLE.operation("POST", STARTS)
+    assert starts is not None
+    for key in ("inputConfig", "input_config"):
+        body = json.dumps({"batch": {key: {"requests": {"requests": named}}}}).encode()
+        asked = GOOGLE.read(Request(starts, STARTS, (), body), Dialect())
+        assert (asked.model, asked.other_models) == (FLASH, ("gemini-2.5-pro",))
+        assert not asked.models_unknown
+    many = [{"request": {"model": f"models/m{number}"}} for number in range(33)]
+    body = json.dumps({"batch": {"inputConfig": {"requests": {"requests": many}}}}).encode()
+    assert GOOGLE.read(Request(starts, STARTS, (), body), Dialect()).models_unknown
+
+
 @pytest.mark.parametrize("size", [1, 7, 1 << 16])
 @pytest.mark.parametrize("repeated", [True, False])
 def test_gemini_shows_its_responses(size: int, repeated: bool) -> None:

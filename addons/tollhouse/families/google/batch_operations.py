@@ -7,16 +7,18 @@ a line for each request. The batch itself counts requests, and no tokens: https:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
 from tollhouse.families.base import AnswerHead, Asked, Dialect, LateMeter, Later, Request
+from tollhouse.families.formats.document import parsed
 from tollhouse.families.formats.inlined import Path
 from tollhouse.families.formats.result_lines import ResultLines
 from tollhouse.families.formats.shown_job import ShownJob
 from tollhouse.families.google.free import read_job
 from tollhouse.families.google.kept_names import ID, name_of
+from tollhouse.families.google.models import plain
 from tollhouse.families.google.request import Detail
 from tollhouse.families.google.told import Embedded, Metadata
 from tollhouse.families.google.usage import count
@@ -51,12 +53,37 @@ _WANTED: Final[tuple[Path, ...]] = (
 _BATCH: Final = re.compile(rf"batches/{ID}")
 _FILE: Final = re.compile(rf"files/{ID}")
 _PATH: Final = re.compile(r"(/v1(?:beta|alpha)?)/.*")
+_TO_MODEL: Final = ("batch", "inputconfig", "requests", "requests", "request", "model")
+_MAX_MODELS: Final = 32
 _HEAD: Final = AnswerHead(200, ())
 
 
 def read(request: Request, dialect: Dialect) -> Asked:
+    """The models of requests that stand in the body count beside that of the path."""
     embeds = _EMBEDS if request.path.endswith(":asyncBatchEmbedContent") else ""
-    return read_job(request, dialect)._replace(detail=(request.path, embeds))
+    asked = read_job(request, dialect)
+    document = parsed(request.body)
+    named = (document.name(model) for model in _inside(document.tree, _TO_MODEL))
+    models = dict.fromkeys(plain(name) for name in named if isinstance(name, str) and name)
+    models.pop(asked.model, None)
+    return asked._replace(
+        other_models=tuple(models)[:_MAX_MODELS],
+        models_unknown=len(models) > _MAX_MODELS,
+        detail=(request.path, embeds),
+    )
+
+
+def _inside(value: Any, keys: tuple[str, ...]) -> Iterator[Any]:
+    """The values at these keys, in either spelling, of each object of a list."""
+    if isinstance(value, list):
+        for one in value:
+            yield from _inside(one, keys)
+    elif not keys:
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if key.replace("_", "").lower() == keys[0]:
+                yield from _inside(inner, keys[1:])
 
 
 def meter(asked: Asked, head: AnswerHead) -> _NewBatch:
