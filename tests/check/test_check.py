@@ -828,7 +828,7 @@ def test_jobs_that_are_let_through() -> None:
     [finding] = openings_of(provider)
     assert finding.level == "warn"
     assert finding.what == "providers.openai.allow[0] lets jobs through: POST /races."
-    assert "each is charged 4.5 USD." in finding.why
+    assert "For each job 4.5 USD is held." in finding.why
 
 
 async def test_addons(write, tmp_path: Path) -> None:

@@ -145,6 +145,8 @@ def test_tools_and_configured_prices_have_no_factor(priced: dict[str, PricedProv
         ("aws", "amazon.nova-lite-v1:0", "priority", 105_000_000),
         ("aws", "amazon.nova-lite-v1:0", "batch", 30_000_000),
         ("cohere", "command-r", "batch", 150_000_000),
+        ("mistral", "mistral-small-2603", "batch", 75_000_000),
+        ("google", "gemini-embedding-001", "batch", 75_000_000),
     ],
 )
 def test_what_a_million_tokens_cost_at_a_tier(
@@ -174,6 +176,8 @@ def test_other_words_of_a_tier(table: PriceTable) -> None:
     pages = Units(pages=1_000)
     assert cost("mistral", "mistral-ocr-2505", pages, "") == 1_000_000_000
     assert cost("mistral", "mistral-ocr-2505", pages, "annotated") == 3_000_000_000
+    assert cost("mistral", "mistral-ocr-2505", pages, "batch") == 500_000_000
+    assert cost("mistral", "mistral-ocr-2505", pages, "batch+annotated") == 1_500_000_000
     nova = Units(input=10**6)
     assert cost("aws", "amazon.nova-lite-v1:0", nova, "priority+optimized") == 131_250_000
 

@@ -40,7 +40,7 @@ def closed(provider: Provider, method: str, path: str, *, job: bool = False) -> 
         name = f'"{entry}"' if entry else "the method and the path"
         todo = (
             f"Whoever runs the gateway can open it in tollhouse.toml: {table} allow = [{name}] and "
-            "job_hold_usd, which is what each job is charged."
+            "job_hold_usd, which is held for each job."
         )
     else:
         why = f"{what} is not open."

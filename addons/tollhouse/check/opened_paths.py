@@ -32,8 +32,8 @@ def openings_of(provider: Provider) -> Iterator[Finding]:
                 yield Finding(
                     "warn",
                     f"{place} lets jobs through: {opening.text}.",
-                    "What a job costs no answer tells, and no limit sees it: each is charged "
-                    f"{format_usd(provider.job_hold or 0)} USD.",
+                    f"For each job {format_usd(provider.job_hold or 0)} USD is held. That is charged where no answer shows "
+                    "what the job has used (docs/later.md says where one does).",
                     "See that job_hold_usd is the most that a job of yours costs.",
                 )
             elif costs & {"metered", "free"} and "*" not in opening.path:

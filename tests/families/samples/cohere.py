@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import cohere
+from cohere.batches import Batch, CreateBatchResponse
+from cohere.types import ApiMeta, CreateEmbedJobResponse
 from tests.families.samples.kit import EVENTS, JSON, Exchange, Samples, sse
 
 from tollhouse.families.cohere import COHERE
@@ -284,11 +286,42 @@ _OTHERS = (
     ),
 )
 
+_JOBS = (
+    Exchange(
+        "embed job",
+        "/v1/embed-jobs",
+        b'{"model":"embed-english-v3.0","dataset_id":"d-1","input_type":"search_document"}',
+        CreateEmbedJobResponse(job_id="e-1", meta=ApiMeta()).json().encode(),
+        (),
+        created=("e-1",),
+        objects=("d-1",),
+    ),
+    Exchange(
+        "batch",
+        "/v2/batches",
+        b'{"name":"n","model":"command-a-03-2025","input_dataset_id":"d-1"}',
+        CreateBatchResponse(
+            batch=Batch(
+                id="b-1",
+                name="n",
+                status="BATCH_STATUS_QUEUED",
+                input_dataset_id="d-1",
+                model="command-a-03-2025",
+            )
+        )
+        .json()
+        .encode(),
+        (),
+        created=("b-1",),
+        objects=("d-1",),
+    ),
+)
+
 SAMPLES = (
     Samples(
         COHERE,
         _OPEN,
-        exchanges=(*_OF_V2, *_OF_V1, *_OTHERS),
+        exchanges=(*_OF_V2, *_OF_V1, *_OTHERS, *_JOBS),
         malformed=(
             b"",
             b"[]",

@@ -67,6 +67,7 @@ OPEN = (
     ("POST", "/v1beta/models/imagen-4.0-generate-001:predict"),
     ("POST", "/v1beta/models/veo-3.1-generate-preview:predictLongRunning"),
     ("POST", f"/v1beta/models/{MODEL}:batchGenerateContent"),
+    ("POST", "/v1beta/models/gemini-embedding-001:asyncBatchEmbedContent"),
     ("GET", "/v1beta/models"),
     ("GET", "/v1beta/models/gemini-x"),
     ("GET", "/v1/models"),
@@ -87,6 +88,7 @@ OPEN = (
     ("GET", "/v1beta/files/f1"),
     ("DELETE", "/v1beta/files/f1"),
     ("GET", "/v1beta/files/f1:download"),
+    ("GET", "/download/v1beta/files/f1:download"),
     ("POST", "/v1beta/fileSearchStores"),
     ("GET", "/v1beta/fileSearchStores"),
     ("GET", "/v1beta/fileSearchStores/s1"),
@@ -254,11 +256,23 @@ EXCHANGES = (
     ),
 )
 
+_BATCHES = tuple(
+    Exchange(
+        f"batch: {method}",
+        f"/v1beta/models/{MODEL}:{method}",
+        b'{"batch":{"displayName":"d","inputConfig":{"fileName":"files/f1"}}}',
+        b'{"name":"batches/b1","metadata":{"state":"BATCH_STATE_PENDING","output":{},"name":"batches/b1"}}',
+        (),
+        created=("batches/b1",),
+        objects=("files/f1",),
+    )
+    for method in ("batchGenerateContent", "asyncBatchEmbedContent")
+)
 SAMPLES = (
     Samples(
         GOOGLE,
         OPEN,
-        exchanges=EXCHANGES,
+        exchanges=(*EXCHANGES, *_BATCHES),
         malformed=(
             b"",
             b"[]",

@@ -326,6 +326,30 @@ SAMPLES = (
                 sent=(("content-type", "multipart/form-data; boundary=b"),),
                 created=("f-1",),
             ),
+            Exchange(
+                "batch",
+                "/v1/batch/jobs",
+                b'{"endpoint":"/v1/chat/completions","model":"m","input_files":["f-1"]}',
+                models.BatchJob.model_validate(
+                    {
+                        "id": "j-1",
+                        "input_files": ["f-1"],
+                        "errors": [],
+                        "status": "QUEUED",
+                        "endpoint": "/v1/chat/completions",
+                        "created_at": 1,
+                        "total_requests": 2,
+                        "completed_requests": 0,
+                        "succeeded_requests": 0,
+                        "failed_requests": 0,
+                    }
+                )
+                .model_dump_json()
+                .encode(),
+                (),
+                created=("j-1",),
+                objects=("f-1",),
+            ),
         ),
         malformed=(
             b"",

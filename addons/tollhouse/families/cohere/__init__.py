@@ -6,6 +6,7 @@ estimate     the units that a request will take
 usage        what the members of an answer mean
 meter        which reader an answer gets
 compatible   the paths at which OpenAI's format is spoken
+dataset_jobs  embed jobs and batches
 errors       our errors, and what theirs say of a key
 kinds        all of these, by kind of operation
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 from typing import Final
 
 from tollhouse.families.base import Family
-from tollhouse.families.cohere import errors
+from tollhouse.families.cohere import dataset_jobs, errors
 from tollhouse.families.cohere.kinds import KINDS
 from tollhouse.families.cohere.routes import ROUTES
 
@@ -32,4 +33,5 @@ COHERE: Final = Family(
     sent_headers=KINDS.sent_headers,
     estimate=KINDS.estimate,
     meter=KINDS.meter,
+    late_meter=dataset_jobs.late_meter,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NoReturn
 
 from tollhouse.families.base import Asked, Headers
-from tollhouse.families.cohere import estimate, meter, request
+from tollhouse.families.cohere import dataset_jobs, estimate, meter, request
 from tollhouse.families.cohere.compatible import COMPATIBLE
 from tollhouse.families.formats.kinds import Kind, Kinds
 from tollhouse.families.formats.lowered import lower_cap
@@ -29,6 +29,7 @@ def _free(*_: object) -> NoReturn:
     raise AssertionError("it costs nothing")
 
 
+_JOB: Final = Kind(dataset_jobs.read, _free, dataset_jobs.meter)
 _V1: Final = Kind(request.read_v1, estimate.estimate_text, meter.meter, lower)
 
 KINDS: Final = Kinds(
@@ -44,6 +45,9 @@ KINDS: Final = Kinds(
         "compatible chat": COMPATIBLE,
         "compatible embeddings": COMPATIBLE,
         "tokens": Kind(request.read_free, _free, meter.meter_object),
+        "embed job": _JOB,
+        "batch": _JOB,
+        "shown job": Kind(request.read_free, _free, dataset_jobs.shown_meter),
         "connector": Kind(request.read_free, _free, meter.meter_object),
         "dataset": Kind(request.read_upload, _free, meter.meter_object, sent_headers=as_they_came),
     }

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from tollhouse.families.base import Asked, Dialect, Request
 from tollhouse.families.formats.checked import known_case, model, name, optional, whole
 from tollhouse.families.formats.document import Document, parsed, refuse
+from tollhouse.families.formats.generic import objects_of
 
 MAX_GENERATIONS: Final = 5
 """https://docs.cohere.com/reference/generate."""
@@ -15,7 +16,7 @@ _KNOWN: Final = frozenset(
         "model", "messages", "message", "chat_history", "prompt", "text", "texts", "images", "inputs",
         "query", "documents", "max_tokens", "num_generations", "stream", "thinking", "tools", "connectors",
         "conversation_id", "token_budget", "max_tokens_per_doc", "max_chunks_per_doc", "document",
-        "dataset_id", "examples", "preamble", "priority",
+        "dataset_id", "input_dataset_id", "examples", "preamble", "priority",
     }
 )  # fmt: skip
 
@@ -107,6 +108,19 @@ def read_input(request: Request, dialect: Dialect) -> Asked:
         reasons=False,
         detail=Writing(),
         document=body,
+    )
+
+
+def read_job(request: Request, dialect: Dialect) -> Asked:
+    """Of work on a dataset, which the body names."""
+    body = _document(request)
+    called = name(body, "model")
+    return Asked(
+        called,
+        models_unknown=not called,
+        writes=False,
+        reasons=False,
+        objects=objects_of(body),
     )
 
 

@@ -24,6 +24,16 @@ def _free(method: str, path: str, kind: str, objects: Objects = "") -> Route:
     return Route(method, re.compile(path), Operation(kind, "free", True, objects))
 
 
+def _job(path: str, kind: str) -> Route:
+    return Route("POST", re.compile(path), Operation(kind, "job", True, "makes"))
+
+
+def _shown(path: str) -> Route:
+    """With what it has used, and the dataset that it has made."""
+    shown = Operation("shown job", "free", objects="makes", shows_usage=True)
+    return Route("GET", re.compile(path), shown)
+
+
 _DATASETS: Final = "/v1/datasets"
 _CONNECTORS: Final = "/v1/connectors"
 _TUNING: Final = "/v1/finetuning/finetuned-models"
@@ -51,15 +61,15 @@ ROUTES: Final = (
     _other("GET", _CONNECTORS, "connectors", objects="lists"),
     _other("GET", f"{_CONNECTORS}/{_OBJECT}", "connectors"),
     _other("DELETE", f"{_CONNECTORS}/{_OBJECT}", "connectors", objects="deletes"),
-    # No job has a body that is read here: the gate refuses it before.
-    _other("POST", "/v1/embed-jobs", "embed job", "job", "makes"),
+    _job("/v1/embed-jobs", "embed job"),
     _other("GET", "/v1/embed-jobs", "jobs", objects="lists"),
-    _other("GET", f"/v1/embed-jobs/{_OBJECT}", "jobs"),
+    _shown(f"/v1/embed-jobs/{_OBJECT}"),
     _other("POST", f"/v1/embed-jobs/{_OBJECT}/cancel", "jobs"),
-    _other("POST", "/v2/batches", "batch", "job", "makes"),
+    _job("/v2/batches", "batch"),
     _other("GET", "/v2/batches", "jobs", objects="lists"),
-    _other("GET", f"/v2/batches/{_OBJECT}", "jobs"),
+    _shown(f"/v2/batches/{_OBJECT}"),
     _other("POST", f"/v2/batches/{_OBJECT}:cancel", "jobs"),
+    # No other job has a body that is read here: the gate refuses it before.
     _other("POST", _TUNING, "tuning", "job", "makes"),
     _other("GET", _TUNING, "jobs", objects="lists"),
     _other("GET", f"{_TUNING}/{_OBJECT}", "jobs"),

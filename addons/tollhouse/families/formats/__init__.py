@@ -14,7 +14,9 @@ sniffed        which framing an answer has
 sse            server-sent events in a byte stream
 aws_event_stream  AWS's frames in a byte stream
 json_array     the elements of a JSON array that passes by in pieces
+inlined        members and arrays inside a JSON object that passes by in pieces
 result_lines   the results of a batch, line by line
+shown_job      a job, with the results that stand in the same answer
 watched        meters of answers that are only read
 counts         counts in answers
 topmost        outermost members of a JSON object that passes by in pieces

@@ -45,6 +45,11 @@ class ResultLines(PassThrough):
         return self._over and not self._lost and self._lines > 0
 
     @property
+    def begun(self) -> bool:
+        """A line was seen, or a part of one."""
+        return bool(self._lines or self._line or self._lost)
+
+    @property
     def error(self) -> str:  # type: ignore[override]
         """Nothing of the batch has succeeded."""
         return "failed" if self.ended and not self._items else ""
@@ -59,6 +64,14 @@ class ResultLines(PassThrough):
             self._line += data[start:]
             self._lost = len(self._line) > _LONGEST
         return data
+
+    def take(self, line: bytes | None) -> None:
+        """One whole line, which came in another framing; None for one that was too long to be kept."""
+        if line is None:
+            self._lost = True
+        elif not self._lost:
+            self._line += line
+            self._end_line()
 
     def flush(self) -> bytes:
         self._end_line()

@@ -17,6 +17,7 @@ free          requests that cost nothing
 meter         usage in an answer, as it streams by
 told          what the members of an answer mean
 interacted    the same of an interaction, whose usage may come later
+batch_operations  batches, and the lines of their output
 usage         counts and searches in the one normal form
 errors        our errors, and what theirs say of a key
 """
@@ -29,6 +30,7 @@ from typing import Final
 from tollhouse.families.base import Family
 from tollhouse.families.formats.kinds import Kind, Kinds
 from tollhouse.families.google import (
+    batch_operations,
     caches,
     compat,
     errors,
@@ -74,7 +76,8 @@ KINDS: Final = Kinds(
         "upload": _UPLOAD,
         "job_upload": _UPLOAD,
         "upload_part": replace(_UPLOAD, read=free.read_upload_part),
-        "batch": _SMALL,
+        "batch": Kind(batch_operations.read, free.nothing, batch_operations.meter),
+        "batches": Kind(free.read_json, free.nothing, batch_operations.shown_meter),
         "store": _SMALL,
         "auth_token": _SMALL,
     }

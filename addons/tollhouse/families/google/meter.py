@@ -11,11 +11,12 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from tollhouse.families.base import AnswerHead, Asked, Boundary, Later
+from tollhouse.families.base import AnswerHead, Asked, Boundary, LateMeter, Later
 from tollhouse.families.formats.json_array import ArrayBoundary, Elements
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.sse import EventData, EventSplitter, SseBoundary
 from tollhouse.families.formats.topmost import Topmost
+from tollhouse.families.google import batch_operations
 from tollhouse.families.google.errors import error_in
 from tollhouse.families.google.interacted import Interacted, asked_before
 from tollhouse.families.google.told import WANTED, Cached, Embedded, Metadata, NewObject
@@ -48,8 +49,10 @@ def interaction_meter(asked: Asked, head: AnswerHead) -> Sniffed:
     return _meter(asked, head, Interacted)
 
 
-def late_meter(later: Later, head: AnswerHead) -> Sniffed:
-    """The meter of an answer that shows an interaction."""
+def late_meter(later: Later, head: AnswerHead) -> LateMeter:
+    """The meter of an answer that shows an interaction, a batch or its output."""
+    if batch_operations.is_of_batch(later):
+        return batch_operations.late_meter(later, head)
     return interaction_meter(asked_before(later.facts), head)
 
 

@@ -22,6 +22,11 @@ INTERACTIONS: Final = Operation("interactions", "free", shows_usage=True)
 CANCEL_INTERACTION: Final = Operation("interactions", "free", reads_body=True, shows_usage=True)
 UPLOAD: Final = Operation("upload", "free", reads_body=True, objects="makes")
 JOB: Final = Operation("job", "job", reads_body=True, objects="makes")
+BATCH: Final = Operation("batch", "job", reads_body=True, objects="makes")
+SHOWN_BATCH: Final = Operation("batches", "free", objects="makes", shows_usage=True)
+"""A batch is shown, and the file that it has made."""
+OUTPUT: Final = Operation("file", "free", shows_usage=True)
+"""A file, which may be the output of a batch."""
 JOB_UPLOAD: Final = Operation("job_upload", "job", reads_body=True, objects="makes")
 UPLOAD_PART: Final = Operation("upload_part", "free", reads_body=True, objects="makes")
 """A request behind the first of an upload in several. The first is charged."""
@@ -50,12 +55,12 @@ def _object(kind: str, *, body: bool = False, does: Objects = "", cost: Cost = "
     return Operation(kind, cost, reads_body=body, objects=does)
 
 
-def kept(prefix: str, collection: str, kind: str) -> tuple[Route, ...]:
-    """The list of a kind of objects, one of them, and its end."""
+def kept(prefix: str, collection: str, kind: str, *, shown: bool = True) -> tuple[Route, ...]:
+    """The list of a kind of objects, one of them (if ``shown``), and its end."""
     one = rf"{prefix}/(?P<object>{collection}/{_ID})"
     return (
         route("GET", rf"{prefix}/{collection}", _object(kind, does="lists")),
-        route("GET", one, _object(kind)),
+        *((route("GET", one, _object(kind)),) if shown else ()),
         route("DELETE", one, _object(kind, does="deletes")),
     )
 
@@ -83,11 +88,8 @@ ROUTES: Final = (
     route("POST", rf"{_V}/models/{NAME}:(?:embedContent|batchEmbedContents)", EMBED),
     route("POST", rf"{_V}/{_MODEL}:countTokens", COUNT),
     route("POST", rf"{_V}/models/imagen-{NAME}:predict", IMAGES),
-    route(
-        "POST",
-        rf"{_V}/models/{NAME}:(?:predictLongRunning|batchGenerateContent|asyncBatchEmbedContent)",
-        JOB,
-    ),
+    route("POST", rf"{_V}/models/{NAME}:predictLongRunning", JOB),
+    route("POST", rf"{_V}/models/{NAME}:(?:batchGenerateContent|asyncBatchEmbedContent)", BATCH),
     route("GET", rf"{_V}/models", MODELS),
     route("GET", rf"{_V}/models/{NAME}", MODELS),
     route("GET", rf"{_V}/tunedModels", _object("tuned_models", does="lists")),
@@ -99,13 +101,14 @@ ROUTES: Final = (
         rf"{_V}/(?P<object>(?:{_MODEL}/|fileSearchStores/{_ID}/(?:upload/)?)?operations/{_ID})",
         _object("operation"),
     ),
-    *kept(_V, "batches", "batch"),
-    route("POST", rf"{_V}/(?P<object>batches/{_ID}):cancel", _object("batch", body=True)),
+    route("GET", rf"{_V}/(?P<object>batches/{_ID})", SHOWN_BATCH),
+    *kept(_V, "batches", "batches", shown=False),
+    route("POST", rf"{_V}/(?P<object>batches/{_ID}):cancel", _object("operation", body=True)),
     route("POST", rf"{_V}/cachedContents", CACHE),
     *kept(_V, "cachedContents", "caches"),
     route("POST", rf"/upload{_V}/files", UPLOAD),
     *kept(_V, "files", "file"),
-    route("GET", rf"(?:/download)?{_V}/(?P<object>files/{_ID}):download", _object("file")),
+    route("GET", rf"(?:/download)?{_V}/(?P<object>files/{_ID}):download", OUTPUT),
     route("POST", rf"{_V}/fileSearchStores", _object("store", body=True, does="makes")),
     *kept(_V, "fileSearchStores", "stores"),
     route("GET", rf"{_V}/(?P<object>fileSearchStores/{_ID})/documents", _object("stores")),

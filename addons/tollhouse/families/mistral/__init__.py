@@ -8,6 +8,7 @@ usage           what the members of an answer mean
 meter           which reader an answer gets
 kinds           all of these, by kind of operation
 transcription   seconds of recordings
+batch_jobs      batches, and the lines of their output
 errors          our errors, and what theirs say of a key
 """
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 from typing import Final
 
 from tollhouse.families.base import Family
-from tollhouse.families.mistral import errors
+from tollhouse.families.mistral import batch_jobs, errors
 from tollhouse.families.mistral.kinds import KINDS
 from tollhouse.families.mistral.routes import ROUTES
 
@@ -33,4 +34,5 @@ MISTRAL: Final = Family(
     sent_headers=KINDS.sent_headers,
     estimate=KINDS.estimate,
     meter=KINDS.meter,
+    late_meter=batch_jobs.late_meter,
 )

@@ -7,7 +7,7 @@ from typing import Final, NoReturn
 from tollhouse.families.base import Asked, Headers
 from tollhouse.families.formats.kinds import Kind, Kinds
 from tollhouse.families.formats.lowered import lower_cap
-from tollhouse.families.mistral import estimate, meter, request
+from tollhouse.families.mistral import batch_jobs, estimate, meter, request
 from tollhouse.families.mistral.transcription import TRANSCRIPTION
 
 
@@ -27,7 +27,7 @@ def as_they_came(headers: Headers, asked: Asked) -> Headers:
 
 
 def _free(*_: object) -> NoReturn:
-    raise AssertionError("an upload costs nothing")
+    raise AssertionError("it is not metered")
 
 
 _CHAT: Final = Kind(request.read_chat, estimate.estimate_text, meter.meter_text, lower)
@@ -48,6 +48,8 @@ KINDS: Final = Kinds(
         "ocr": Kind(request.read_ocr, estimate.estimate_pages, meter.meter_pages),
         "speech": Kind(request.read_speech, estimate.estimate_speech, meter.meter_speech),
         "transcription": TRANSCRIPTION,
+        "batch": Kind(batch_jobs.read, _free, batch_jobs.meter),
+        "batches": Kind(batch_jobs.read, _free, batch_jobs.shown_meter),
         "upload": Kind(request.read_upload, _free, meter.meter_upload, sent_headers=as_they_came),
     }
 )

@@ -20,6 +20,8 @@ def _other(method: str, path: str, kind: str, cost: Cost = "free", objects: Obje
     return Route(method, re.compile(path), Operation(kind, cost, objects=objects))
 
 
+SHOWN_BATCH: Final = Operation("batches", "free", objects="makes", shows_usage=True)
+"""A batch is shown or ended. The answer names the files that it has made."""
 _CONVERSATIONS: Final = "/v1/conversations"
 
 ROUTES: Final = (
@@ -46,13 +48,22 @@ ROUTES: Final = (
     ),
     _other("GET", "/v1/files", "files", objects="lists"),
     _other("GET", f"/v1/files/{_OBJECT}", "files"),
-    _other("GET", f"/v1/files/{_OBJECT}/content", "files"),
+    # It may be the output of a batch.
+    Route(
+        "GET",
+        re.compile(f"/v1/files/{_OBJECT}/content"),
+        Operation("files", "free", shows_usage=True),
+    ),
     _other("DELETE", f"/v1/files/{_OBJECT}", "files", objects="deletes"),
-    # No job has a body that is read here: the gate refuses it before.
-    _other("POST", "/v1/batch/jobs", "batch", "job", "makes"),
+    Route(
+        "POST",
+        re.compile("/v1/batch/jobs"),
+        Operation("batch", "job", reads_body=True, objects="makes"),
+    ),
     _other("GET", "/v1/batch/jobs", "batches", objects="lists"),
-    _other("GET", f"/v1/batch/jobs/{_OBJECT}", "batches"),
-    _other("POST", f"/v1/batch/jobs/{_OBJECT}/cancel", "batches"),
+    Route("GET", re.compile(f"/v1/batch/jobs/{_OBJECT}"), SHOWN_BATCH),
+    Route("POST", re.compile(f"/v1/batch/jobs/{_OBJECT}/cancel"), SHOWN_BATCH),
+    # No other job has a body that is read here: the gate refuses it before.
     _other("POST", "/v1/fine_tuning/jobs", "tuning", "job", "makes"),
     # A document is read and indexed for money: https://mistral.ai/pricing.
     _other("POST", f"/v1/libraries/{_OBJECT}/documents", "library", "job", "makes"),

@@ -65,7 +65,11 @@ class EmbeddedRedis(FakeAsyncRedis):
         self._clocks = clocks
         # Copies, which the loop makes in one go: 20,000 values take a millisecond. All else is the thread's.
         values = {key: _copied(item.value) for key, item in kept.items()}
-        until = {key: item.expireat for key, item in kept.items() if item.expireat is not None}
+        until = {
+            key: int(1000 * item.expireat)
+            for key, item in kept.items()
+            if item.expireat is not None
+        }
         file = self._file.with_name(SPEND_NAME)
         return lambda: files.replace(file, _packed(values, until))
 
