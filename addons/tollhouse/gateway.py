@@ -88,6 +88,7 @@ from tollhouse.stores import listener_context, open_ca, open_keys, open_reader, 
 from tollhouse.trust.leaf import LeafStore
 
 if TYPE_CHECKING:
+    from tollhouse.credential.vault.auth import Unwrapped
     from tollhouse.site.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -211,7 +212,7 @@ class Gateway:
             )
         self.objects = KeptObjects(self.ledger)
         self.on_stop(self._keep_objects)
-        self.reader = self._given_reader or open_reader(config)
+        self.reader = self._given_reader or open_reader(config, unwrapped=self.share.unwrapped)
         self.keys = open_keys(config, self.reader)
         self.on_stop(self.keys.close)
 
@@ -243,7 +244,11 @@ class Gateway:
         self._load_addons()
         abandoned_read_s = config.limits.abandoned_read_s
         self.relay = Relay(
-            self.upstream, self.breakers, self.keys, abandoned_read_s=abandoned_read_s
+            self.upstream,
+            self.breakers,
+            self.keys,
+            abandoned_read_s=abandoned_read_s,
+            retries_a_second=1 / self.share.workers,
         )
         gates = self._gates(prices)
         self.journey = Journey(
@@ -388,6 +393,11 @@ class Gateway:
                 self.addons,
             )
         )
+
+    @property
+    def unwrapped(self) -> Unwrapped | None:
+        """What the login to Vault has unwrapped, for another process of the gateway."""
+        return getattr(self.reader, "unwrapped", None)
 
     @property
     def calls(self) -> int:

@@ -98,7 +98,7 @@ def _supervise(
     config: Config, workers: int | None, lock: StateLock, inherited: Inheritance | None
 ) -> int:
     notifier = Notifier(os.environ)
-    size = 1 if config.redis.embedded else workers or len(os.sched_getaffinity(0))
+    size = 1 if config.redis.embedded else min(workers or cores(), MOST_WORKERS)
     try:
         if inherited is not None:
             sockets = Sockets.unpacked(size, inherited.sockets)
@@ -120,8 +120,19 @@ def _supervise(
         lock=lock.descriptor,
     )
     if inherited is not None:
-        supervisor.adopt(inherited.workers)
+        supervisor.adopt(inherited.workers, inherited.unwrapped)
     return supervisor.run()
+
+
+def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """How many this process may use, by its affinity and by its container's limit (``cpu.max`` of
+    https://docs.kernel.org/admin-guide/cgroup-v2.html)."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        most, _, period = quota.read_text().strip().partition(" ")
+        return max(1, min(allowed or 1, -(-int(most) // int(period))))
+    except (OSError, ValueError, ZeroDivisionError):
+        return allowed or 1
 
 
 class _Maker:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tollhouse.call import ListenerKind
 
 if TYPE_CHECKING:
+    from tollhouse.credential.vault.auth import Unwrapped
     from tollhouse.prices.kept import Snapshot
     from tollhouse.trust.ca import CertificateAuthority
     from tollhouse.trust.leaf import LeafStore
@@ -32,6 +33,7 @@ class Share:
     leaves: LeafStore | None = None
     """Made before the fork: TLS sessions are resumed by any worker then, and all leaves have one key."""
     prices: Snapshot | None = None
+    unwrapped: Unwrapped | None = None
 
     def of(self, total: int) -> int:
         """This process's part of a bound of the whole gateway."""

@@ -21,7 +21,7 @@ from tollhouse.trust.leaf import HTTP, server_context
 
 if TYPE_CHECKING:
     from tollhouse.config.models import VaultAuth
-    from tollhouse.credential.vault.auth import Auth
+    from tollhouse.credential.vault.auth import Auth, Unwrapped
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +60,13 @@ def open_ca(config: Config, catalog: Catalog) -> CertificateAuthority:
     return ca
 
 
-def open_reader(config: Config, clock: Callable[[], float] = time.monotonic) -> Reader:
-    """The store of keys, not logged in yet. The login to Vault is renewed by ``clock``, in monotonic seconds. Raises
-    `ValueError` for what `config.rules` would have refused."""
+def open_reader(
+    config: Config,
+    clock: Callable[[], float] = time.monotonic,
+    unwrapped: Unwrapped | None = None,
+) -> Reader:
+    """The store of keys, not logged in yet. The login to Vault is renewed by ``clock``, in monotonic seconds. ``unwrapped`` is
+    what another process of this gateway has unwrapped. Raises `ValueError` for what `config.rules` would have refused."""
     vault = config.vault
     if vault.embedded:
         from tollhouse.credential.vault.embedded_vault import EmbeddedVault
@@ -72,7 +76,7 @@ def open_reader(config: Config, clock: Callable[[], float] = time.monotonic) -> 
 
     return VaultReader(
         vault.address,
-        _vault_auth(vault.auth),
+        _vault_auth(vault.auth, unwrapped),
         mount=vault.mount,
         kv_version=vault.kv_version,
         versions=vault.versions,
@@ -82,11 +86,11 @@ def open_reader(config: Config, clock: Callable[[], float] = time.monotonic) -> 
     )
 
 
-def _vault_auth(auth: VaultAuth | None) -> Auth:
+def _vault_auth(auth: VaultAuth | None, unwrapped: Unwrapped | None) -> Auth:
     from tollhouse.credential.vault.auth import SERVICE_ACCOUNT, AppRole, JwtLogin, TokenFile
 
     if isinstance(auth, AppRoleAuth):
-        return AppRole(auth.role_id_file, auth.secret_id_file, auth.mount, auth.wrapped)
+        return AppRole(auth.role_id_file, auth.secret_id_file, auth.mount, auth.wrapped, unwrapped)
     if isinstance(auth, TokenAuth):
         return TokenFile(auth.token_file)
     if isinstance(auth, JwtAuth):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -22,9 +23,11 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.test_lifecycle import Leaver, body, until_nothing_is_held
-from tests.support.gateway import Road, open_road
+from tests.support.gateway import REAL_KEY, Road, open_road, real_stores
 
-from tollhouse.demo.gateway_process import GatewayProcessError
+from tollhouse.demo.gateway_config import write_config
+from tollhouse.demo.gateway_process import GatewayProcess, GatewayProcessError
+from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_script import Behaviour, Latch, Steps
 
 URL = "https://api.openai.com/v1/chat/completions"
@@ -374,3 +377,40 @@ def test_a_call_that_waits_in_the_queue_of_a_dead_worker(tmp_path: Path) -> None
                 os.kill(pid, signal.SIGKILL)
                 assert call.result(PATIENCE_S).choices
         gate.open()
+
+
+def test_a_secret_id_that_is_unwrapped_once(tmp_path: Path) -> None:
+    """Every worker logs in with it: the first ones, a successor, and those of a reload and of a new program."""
+    with contextlib.ExitStack() as stack:
+        standin = stack.enter_context(
+            StandIn(key=REAL_KEY, hosts=("localhost", "api.openai.com", "*.api.openai.com"))
+        )
+        settings: dict[str, dict[str, Any]] = {}
+        bao = real_stores(stack, tmp_path, settings)
+        settings["vault"]["auth"]["wrapped"] = True
+        bao.put("infrastructure/openai", {"api_key": REAL_KEY})
+        answer = httpx2.post(
+            f"{bao.address}/v1/auth/approle/role/tollhouse/secret-id",
+            headers={
+                "X-Vault-Token": bao.root_token_file.read_text().strip(),
+                "X-Vault-Wrap-TTL": "300s",
+            },
+            json={},
+            trust_env=False,
+        )
+        bao.secret_id_file.write_text(answer.json()["wrap_info"]["token"])
+        path = write_config(tmp_path, standin, settings)
+        gateway = stack.enter_context(GatewayProcess(path, workers=2))
+        gateway.make_project("proj_123", "10 usd/day")
+        road = Road(gateway, standin, tmp_path, "proj_123", gateway.make_token("proj_123"))
+        victim = gateway.worker_pids()[1]
+        os.kill(victim, signal.SIGKILL)
+        until(
+            lambda: len(pids := gateway.worker_pids()) == 2 and victim not in pids,
+            "a successor is ready",
+        )
+        gateway.tollhouse("reload")
+        gateway.tollhouse("upgrade")
+        gateway.tollhouse("reload")
+        assert road.sdk().chat.completions.create(**body("with the key")).choices
+        assert b'"secret_id"' not in Path(f"/proc/{gateway.pid}/environ").read_bytes()

@@ -43,13 +43,16 @@ class Relay:
         keys: KeyKeeper,
         *,
         abandoned_read_s: float,
+        retries_a_second: float = 1.0,
         timing: Timing = REAL,
     ) -> None:
+        """``retries_a_second`` are the least that a provider gets: this process's part of those of the gateway."""
         self.upstream = upstream
         self.breakers = breakers
         self.keys = keys
         self.abandoned_read_s = abandoned_read_s
         self.timing = timing
+        self._retries_a_second = retries_a_second
         self.meter_faults: Counter[str] = Counter()
         """Answers whose meter failed, by provider: since the start."""
         self._policies: dict[str, RetryPolicy] = {}
@@ -58,7 +61,7 @@ class Relay:
         policy = self._policies.get(provider.name)
         if policy is None:
             policy = self._policies[provider.name] = RetryPolicy.of(
-                provider, RetryBudget(self.timing.clock)
+                provider, RetryBudget(self.timing.clock, a_second=self._retries_a_second)
             )
             # A count of faults that begins with the first one looks like none to `increase()`.
             self.meter_faults[provider.name] += 0

@@ -36,7 +36,8 @@ _SECONDS: Final = re.compile(r"\d{1,9}(\.\d{1,9})?")
 
 class RetryBudget:
     """How many retries the calls to a provider may make together: a tenth of its calls of the last
-    10 s, and at least 1 a second.
+    10 s, and at least 1 a second. A worker of several has its part of the latter, and at least one
+    in 10 s.
 
     So a provider that fails every call gets at most 1.1 times the load, and not 3 times.
     """
@@ -53,7 +54,7 @@ class RetryBudget:
     ) -> None:
         self._window = Window(window_s, clock)
         self._share = share
-        self._least = a_second * window_s
+        self._least = max(1.0, a_second * window_s)
 
     def call(self) -> None:
         """A call was begun."""

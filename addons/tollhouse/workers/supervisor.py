@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from tollhouse.config.load import Config, ConfigError
+from tollhouse.credential.vault.auth import Unwrapped
 from tollhouse.share import Share
 from tollhouse.site.totals import Families, as_counters, gauge, merged
 from tollhouse.workers.channel import Channel, Message
@@ -121,6 +122,8 @@ class Supervisor:
         self._codes: list[int] = []
         self._gatherings: dict[int, _Gathering] = {}
         self._number = 0
+        self._unwrapped: Unwrapped | None = None
+        """A wrapping token is unwrapped once, by the first worker; the others start after it."""
         self._dead: Families = []
         """What workers that ended have counted."""
         self._deaths = 0
@@ -130,8 +133,9 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._signals, self._wakeup = socket.socketpair()
 
-    def adopt(self, workers: list[Worker]) -> None:
+    def adopt(self, workers: list[Worker], unwrapped: Unwrapped | None) -> None:
         """Workers of the program before this one: they serve until a new generation is ready."""
+        self._unwrapped = unwrapped
         for worker in workers:
             self._take_in(worker)
             self._current.workers[worker.number] = worker
@@ -228,6 +232,7 @@ class Supervisor:
             ca=generation.ca,
             leaves=generation.leaves,
             prices=generation.prices,
+            unwrapped=self._unwrapped,
         )
         config = generation.config
         pid, channel = self._fork(lambda end: self._made.work(config, share, end))
@@ -604,6 +609,7 @@ class Supervisor:
                 [packed_worker(worker) for worker in self._current.workers.values()],
                 self._current.number,
                 self._lock,
+                self._unwrapped,
             )
         except OSError as error:
             log.error("not upgraded (%s); the program in use stays", error)
@@ -618,6 +624,8 @@ class Supervisor:
     def _heed_worker(self, worker: Worker, message: Message) -> None:
         worker.beat_at = self._clock()
         match message["kind"]:
+            case "unwrapped":
+                self._unwrapped = Unwrapped(message["wrapping"], message["secret_id"])
             case "ready" if worker.phase is Phase.STARTING:
                 worker.phase = Phase.READY
             case "status":

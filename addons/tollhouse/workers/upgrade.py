@@ -7,6 +7,7 @@ who could say what is wrong with it.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -15,6 +16,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import IO, Any, Final, NoReturn
 
+from tollhouse.credential.vault.auth import Unwrapped
 from tollhouse.workers.channel import Channel
 from tollhouse.workers.children import Phase, Worker
 from tollhouse.workers.listening import Sockets
@@ -76,7 +78,13 @@ def packed_worker(worker: Worker) -> dict[str, Any]:
     }
 
 
-def take_over(sockets: Sockets, workers: list[dict[str, Any]], number: int, lock: int) -> NoReturn:
+def take_over(
+    sockets: Sockets,
+    workers: list[dict[str, Any]],
+    number: int,
+    lock: int,
+    unwrapped: Unwrapped | None,
+) -> NoReturn:
     """Raises `OSError`; else this program is gone."""
     if lock >= 0:
         os.set_inheritable(lock, True)
@@ -85,8 +93,25 @@ def take_over(sockets: Sockets, workers: list[dict[str, Any]], number: int, lock
         "workers": workers,
         "generation": number,
         "lock": lock,
+        "unwrapped": dataclasses.asdict(unwrapped) if unwrapped is not None else None,
     }
-    os.environ[VARIABLE] = json.dumps(state)
+    # The environment of a process can be read in /proc for as long as it lives.
+    with _in_memory() as kept:
+        kept.write(json.dumps(state).encode())
+        kept.flush()
+        os.set_inheritable(kept.fileno(), True)
+        os.environ[VARIABLE] = str(kept.fileno())
+        _become()
+
+
+def _in_memory() -> IO[bytes]:
+    """A file that is on no disk, where the system has such files."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("takes-over"), "w+b")
+    return tempfile.TemporaryFile()
+
+
+def _become() -> NoReturn:
     try:
         os.execv(sys.executable, _command())  # noqa: S606 - The program is our own.
     except OSError:
@@ -102,6 +127,7 @@ class Inheritance:
     workers: list[Worker]
     generation: int
     lock: int
+    unwrapped: Unwrapped | None
 
     @classmethod
     def taken(cls, environ: MutableMapping[str, str], now: float) -> Inheritance | None:
@@ -109,11 +135,14 @@ class Inheritance:
         text = environ.pop(VARIABLE, "")
         if not text:
             return None
-        state = json.loads(text)
+        with os.fdopen(int(text), "rb") as kept:
+            kept.seek(0)
+            state = json.loads(kept.read())
         if state["lock"] >= 0:
             os.set_inheritable(state["lock"], False)
         workers = [_unpacked(saved, now) for saved in state["workers"]]
-        return cls(state["sockets"], workers, state["generation"], state["lock"])
+        unwrapped = Unwrapped(**state["unwrapped"]) if state["unwrapped"] else None
+        return cls(state["sockets"], workers, state["generation"], state["lock"], unwrapped)
 
 
 def _unpacked(saved: dict[str, Any], now: float) -> Worker:

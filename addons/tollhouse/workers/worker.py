@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import signal
 import socket
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BEAT_S: Final = 1.0
+REPORT_S: Final = 5.0
 
 
 def work(config: Config, share: Share, end: socket.socket, say: Callable[[str], None]) -> int:
@@ -49,6 +52,8 @@ class Work:
         self._share = share
         self._say = say
         self._metrics: Metrics | None = None
+        self._told_metrics = False
+        """Somebody may ask for metrics, and they are told now and then: a worker that is killed has told them before."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, end: socket.socket) -> int:
@@ -69,10 +74,13 @@ class Work:
             return 1
         if not gateway.stopping.is_set():
             channel.send(self._status())
+            if (unwrapped := gateway.unwrapped) is not None:
+                channel.send({"kind": "unwrapped", **dataclasses.asdict(unwrapped)})
             channel.send({"kind": "ready"})
+            self._told_metrics = self._config.listen.admin is not None
         await gateway.stopping.wait()
         await gateway.stop()
-        if self._metrics is not None:
+        if self._told_metrics:
             channel.send(self._report(None))
         await channel.close()
         return 0
@@ -90,8 +98,12 @@ class Work:
 
     async def _beat(self, channel: ChildChannel) -> None:
         changed = self._gateway.changed
+        told_at = 0.0
         while True:
             channel.send(self._status())
+            if self._told_metrics and (now := time.monotonic()) - told_at >= REPORT_S:
+                told_at = now
+                channel.send(self._report(None))
             changed.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), BEAT_S)

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -35,18 +35,28 @@ _JWT_WAITS_S: Final = (2.0, 5.0, 10.0, 30.0, 60.0)
 
 
 @dataclass(frozen=True, slots=True)
+class Unwrapped:
+    """What a wrapping token gave. ``wrapping`` is that token's digest."""
+
+    wrapping: str
+    secret_id: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class AppRole:
     """Login with a role_id and a secret_id. Each is read from its file at every login, so a new one
     can be put there.
 
     ``wrapped``: the file of the secret_id holds a response-wrapping token instead. It is unwrapped
-    once, and then only this process knows the secret_id.
+    once, and then only this gateway knows the secret_id: ``unwrapped`` is what another of its
+    processes has unwrapped.
     """
 
     role_id_file: Path
     secret_id_file: Path
     mount: str = "approle"
     wrapped: bool = False
+    unwrapped: Unwrapped | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +105,10 @@ class SignIn(Protocol):
 
     def changed(self, source: object) -> bool:
         """Whether the file holds another token now than at ``source``."""
+
+    @property
+    def unwrapped(self) -> Unwrapped | None:
+        """What only one process can have, and another one needs."""
 
 
 def sign_in(auth: Auth, server: VaultClient, jitter: Callable[[], float]) -> SignIn:
@@ -149,6 +163,12 @@ class _ByRole:
         self._wrapping = ""
         """Digest of the wrapping token that gave one of the next two values."""
         self._secret_id = self._alarm = ""
+        if auth.unwrapped is not None:
+            self._wrapping, self._secret_id = auth.unwrapped.wrapping, auth.unwrapped.secret_id
+
+    @property
+    def unwrapped(self) -> Unwrapped | None:
+        return Unwrapped(self._wrapping, self._secret_id) if self._secret_id else None
 
     def changed(self, source: object) -> bool:
         return False
@@ -250,6 +270,10 @@ class _ByJwt:
         self._server = server
         self._refusals = refusals
 
+    @property
+    def unwrapped(self) -> Unwrapped | None:
+        return None
+
     def changed(self, source: object) -> bool:
         return False
 
@@ -295,6 +319,10 @@ class _ByToken:
     def __init__(self, auth: TokenFile, server: VaultClient) -> None:
         self._auth = auth
         self._server = server
+
+    @property
+    def unwrapped(self) -> Unwrapped | None:
+        return None
 
     def changed(self, source: object) -> bool:
         return source != self._source()

@@ -13,7 +13,15 @@ from typing import Final, Literal
 
 from tollhouse.credential.lease import CredentialUnavailable, RawSecret, StoreAway
 from tollhouse.credential.paths import path_problem
-from tollhouse.credential.vault.auth import AppRole, Auth, Granted, JwtLogin, TokenFile, sign_in
+from tollhouse.credential.vault.auth import (
+    AppRole,
+    Auth,
+    Granted,
+    JwtLogin,
+    TokenFile,
+    Unwrapped,
+    sign_in,
+)
 from tollhouse.credential.vault.connection import VaultClient
 from tollhouse.credential.vault.replies import VaultReply
 
@@ -239,6 +247,11 @@ class VaultReader:
             if not self._sign_in_by.ours and not self._sign_in_by.changed(denied.granted.source):
                 return None
             return self._sign_in()
+
+    @property
+    def unwrapped(self) -> Unwrapped | None:
+        """What another process needs to log in with a wrapping token that was unwrapped here."""
+        return self._sign_in_by.unwrapped
 
     def _sign_in(self) -> _Login:
         """A new login in a new client. The lock is held. Reads under way keep the old token, so it
