@@ -51,7 +51,7 @@ ROOMS = (
         "files",
         "timestamps",
     ),
-    *("headers", "clients", "denial", "clipped", "codings"),
+    *("headers", "clients", "lasting", "denial", "clipped", "codings"),
 )
 """Folders and single modules of the package: each imports itself and those after it, and nothing else."""
 PURE = {
