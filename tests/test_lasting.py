@@ -37,3 +37,13 @@ def test_one_that_comes_a_long_time_later_begins_anew() -> None:
     lasting.refused("openai", "", "ledger_unavailable")
     clock.advance(61.0)
     assert lasting.refused("openai", "", "ledger_unavailable") == 0.0
+
+
+def test_a_project_that_is_not_known_this_time_is_one_of_all() -> None:
+    """The token was remembered at the first refusal, and not at the second."""
+    clock = Clock()
+    lasting = Lasting(clock)
+    lasting.refused("openai", "proj_1", "ledger_unavailable")
+    clock.advance(3.0)
+    assert lasting.refused("openai", "", "ledger_unavailable") == 3.0
+    assert lasting.refused("openai", "proj_2", "ledger_unavailable") == 0.0

@@ -24,7 +24,13 @@ class Lasting:
         self._open: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
 
     def refused(self, provider: str, project: str, code: str) -> float:
-        """Notes a refusal. Returns the seconds since the first one of its kind."""
+        """Notes a refusal. Returns the seconds since the first one of its kind. One whose project is
+        not known is of the kind of all projects': what Redis is asked first differs from call to call."""
+        if project:
+            self._note(provider, "", code)
+        return self._note(provider, project, code)
+
+    def _note(self, provider: str, project: str, code: str) -> float:
         now = self._clock()
         kinds = self._open.setdefault((provider, project), {})
         first, last = kinds.get(code, (now, now))
