@@ -234,6 +234,11 @@ REASONS: Final[dict[str, Reason]] = {
 
 _TRIED_ENOUGH: Final = "Send it again later, not at once."
 """Replaces the table's ``todo`` when the provider fails and the SDK is told to stop."""
+_LASTS: Final = (
+    "It has been so for some seconds: send it again later, and if it stays tell whoever runs the gateway, "
+    "who finds the cause at /readyz."
+)
+"""The same for a fault of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,12 +275,9 @@ class Denial:
     @property
     def message(self) -> str:
         """What happened, why, what to do: the text that SDKs show."""
-        provider = self.reason.fault is Fault.PROVIDER and self.reason.retry
-        todo = (
-            _TRIED_ENOUGH
-            if provider and ("x-should-retry", "false") in self.headers
-            else self.reason.todo
-        )
+        stops = self.reason.retry and ("x-should-retry", "false") in self.headers
+        late = {Fault.PROVIDER: _TRIED_ENOUGH, Fault.US: _LASTS} if stops else {}
+        todo = late.get(self.reason.fault, self.reason.todo)
         todo = self.todo_override or todo
         return " ".join(part for part in (self.reason.what, self.why, todo) if part)
 

@@ -34,7 +34,7 @@ from tollhouse.call import (
     known,
 )
 from tollhouse.clearance import Clearance
-from tollhouse.clients import told
+from tollhouse.clients import Client, client_of, final, spelled, told
 from tollhouse.credential.lease import NO_KEY, CredentialUnavailable, Lease, NoKey
 from tollhouse.denial import Denial, Refused, error_headers
 from tollhouse.dispatch.answering import Answering, Piece
@@ -42,6 +42,7 @@ from tollhouse.dispatch.relay import Delivery, Relay
 from tollhouse.dispatch.sign import check_lease
 from tollhouse.families import DEFAULT
 from tollhouse.families.base import Family
+from tollhouse.lasting import Lasting
 from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
 from tollhouse.providers import Provider
 
@@ -137,6 +138,7 @@ class Journey:
         self._addons = addons
         self._trace_header = trace_header.lower()
         self._session_header = session_header.lower()
+        self._lasting = Lasting()
         self.under_way: set[Exchange] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -148,7 +150,7 @@ class Journey:
         arrival = Arrival.begin(exchange.head, self._trace_header, self._session_header)
         if arrival.session:
             arrival = arrival._replace(session=without_tokens(arrival.session))
-        trip = _Trip(arrival, exchange, self._purse, self._book, self._objects)
+        trip = _Trip(arrival, exchange, self._purse, self._book, self._objects, self._lasting)
         self.under_way.add(exchange)
         self._idle.clear()
         rest: Rest | None = None
@@ -308,6 +310,7 @@ class Journey:
         given back."""
         exchange = trip.exchange
         trip.status = answer.status
+        trip.passed()
         if answer.bodiless:
 
             def only_the_head() -> None:
@@ -374,6 +377,8 @@ class Journey:
         if not exchange.answered or answer is None or requested is None or not answer.can_be_told:
             return None
         event = trip.family.last_event(denial, trip.id, requested.asked)
+        if final(denial):
+            event = spelled(event, trip.client, trip.id)
 
         async def last_event() -> None:
             await exchange.send(event)
@@ -399,7 +404,13 @@ class _Trip:
     """One call's way: the stage that it has reached, and its end, which comes once. Only `Journey` changes it."""
 
     def __init__(
-        self, arrival: Arrival, exchange: Exchange, purse: Purse, book: Book, objects: Objects
+        self,
+        arrival: Arrival,
+        exchange: Exchange,
+        purse: Purse,
+        book: Book,
+        objects: Objects,
+        lasting: Lasting,
     ) -> None:
         self.id = arrival.id
         self.stage: Stage = arrival
@@ -418,6 +429,7 @@ class _Trip:
         self._purse = purse
         self._book = book
         self._objects = objects
+        self._lasting = lasting
         self.noted: tuple[str, ...] = ()
         """The ids that were noted as the tenant's."""
 
@@ -431,6 +443,25 @@ class _Trip:
         return found.provider.family.at(
             stage.raw_path if isinstance(stage, Addressed) else found.path
         )
+
+    @property
+    def client(self) -> Client | None:
+        """The known client that makes this call."""
+        return client_of(self.exchange.head.get("user-agent") or "")
+
+    @property
+    def _road(self) -> tuple[str, str]:
+        """The names of the provider and the project; "" where the call did not come so far."""
+        found = known(self.stage)
+        return (
+            found.provider.name if found.provider is not None else "",
+            found.project.id if found.project is not None else "",
+        )
+
+    def passed(self) -> None:
+        """The provider has answered."""
+        if self._lasting.any:
+            self._lasting.answered(*self._road)
 
     def headers(self, answer: Passing) -> list[tuple[str, str]]:
         """The answer's headers, and ours."""
@@ -517,10 +548,16 @@ class _Trip:
     def refusal(self, refusal: Refused) -> Rest:
         """The answer that is a refusal of ours, in the provider's own error format, and in the form
         that stops this client where it would not be stopped."""
-        user_agent = self.exchange.head.get("user-agent") or ""
-        denial = told(refusal.denial, user_agent)
+        denial = refusal.denial
+        lasted_s = 0.0
+        if not final(denial):
+            lasted_s = self._lasting.refused(*self._road, denial.code)
+        client = self.client
+        denial = told(denial, client, lasted_s)
         self.denial, self.gate, self.status = denial, refusal.gate, denial.status
         body = self.family.error_body(denial, self.id)
+        if final(denial):
+            body = spelled(body, client, self.id)
 
         def answer() -> None:
             self.exchange.answer(denial.status, error_headers(denial, self.id), body)

