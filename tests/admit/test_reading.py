@@ -356,3 +356,34 @@ async def test_a_deployment_is_read_as_its_model() -> None:
         with pytest.raises(Refused) as refused:
             await read(body, provider=provider)
         assert "write it so" in (refused.value.denial.why or "")
+
+
+@pytest.mark.parametrize("size", [1, 70_000])
+async def test_a_call_that_waits_keeps_no_parsed_body(size: int) -> None:
+    """It has up to 27 times the memory of the body, and Redis may let the call wait."""
+    reads = ReadBody(max_body_bytes=1 << 20, idle_s=5)
+    given = head()
+    data = json.dumps({**BODY, "user": "x" * size, "stream": True}).encode()
+    exchange, _ = an_exchange(given, data)
+    call = await reads(a_call(given), exchange)
+    assert call.asked.document is None
+    assert sent(call)["stream_options"] == {"include_usage": True}
+    assert (await reads.again(call, call.admitted)).asked.document is None
+
+
+@pytest.mark.parametrize(
+    ("options", "becomes"),
+    [
+        ("{ }", {"include_usage": True}),
+        ("null", {"include_usage": True}),
+        ('{"include_obfuscation": false}', {"include_usage": True, "include_obfuscation": False}),
+        ('{"include\\u005fusage": null}', {"include_usage": True}),
+    ],
+)
+@pytest.mark.parametrize("key", ["stream_options", "stream\\u005foptions"])
+async def test_usage_is_asked_for_in_the_bytes_alone(
+    key: str, options: str, becomes: dict[str, Any]
+) -> None:
+    """However the key and the options are written."""
+    body = json.dumps({**BODY, "stream": True})[:-1] + f', "{key}": {options}}}'
+    assert sent(await read(body.encode()))["stream_options"] == becomes
