@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import tracemalloc
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -387,3 +388,28 @@ async def test_usage_is_asked_for_in_the_bytes_alone(
     """However the key and the options are written."""
     body = json.dumps({**BODY, "stream": True})[:-1] + f', "{key}": {options}}}'
     assert sent(await read(body.encode()))["stream_options"] == becomes
+
+
+async def test_bodies_under_way_take_four_times_their_bytes_and_a_constant() -> None:
+    """However many there are and whatever is in them. The constant is that of one heavy body, of
+    three beside one another and of one that the event loop reads: 28 MiB."""
+    reads = ReadBody(max_body_bytes=1 << 20, idle_s=5)
+    given = head()
+    start = b'{"model":"gpt-4o","messages":[],"x":['
+    bodies = [start + b'{"a":1},' * 25_000 + b"0]}" for _ in range(6)]
+    bodies += [start + b"{}," * 20_000 + b"0]}" for _ in range(12)]
+
+    async def one(body: bytes, tenant: str) -> Requested:
+        exchange, _ = an_exchange(given, body)
+        return await reads(a_call(given, project=replace(PROJECT, tenant=tenant)), exchange)
+
+    tracemalloc.start()
+    try:
+        calls = await asyncio.gather(*(one(body, f"t{n % 4}") for n, body in enumerate(bodies)))
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    size = sum(map(len, bodies))
+    assert len(calls) == 18
+    assert most <= 4 * size + (28 << 20)
+    assert kept <= size + (1 << 20)

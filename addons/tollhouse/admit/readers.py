@@ -7,9 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-THREADS: Final = 4
+THREADS: Final = 3
+"""Each of them, the thread of the heavy bodies and the event loop have one parsed body at a time."""
 OF_ONE_TENANT: Final = 2
-"""A tenant has half of the threads at a time: the bodies of the others do not wait for its own."""
+"""A tenant has not all of the threads at a time: the bodies of the others do not wait for its own."""
 
 
 class _Turns:

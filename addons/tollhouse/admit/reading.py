@@ -12,7 +12,7 @@ from tollhouse.call import Admitted, Requested, RequestHead
 from tollhouse.codings import KNOWN, BadCoding, TooLong, inflated
 from tollhouse.denial import Refused
 from tollhouse.families.base import Asked, Limits, Mode, Request
-from tollhouse.families.formats.document import SMALL
+from tollhouse.families.formats.document import SMALL, TooHeavy, beside_others
 from tollhouse.families.units import Estimate, Units
 from tollhouse.providers import Provider
 
@@ -75,6 +75,9 @@ class ReadBody:
         self._window = window
         self._bodies = bodies or BodyBytes(largest_bytes=max_body_bytes)
         self._readers = Readers()
+        self._heavy = Readers(threads=1, of_one_tenant=1)
+        """For the bodies whose values take much memory: one at a time. A tenant has one of them wait
+        here at most, the next one is another tenant's."""
 
     async def __call__(self, admitted: Admitted, exchange: BodySource) -> Requested:
         """Refuses 400, 408, 413, and 429 and 503 where too much of bodies is kept. Raises what `Exchange.interruptible`
@@ -95,11 +98,9 @@ class ReadBody:
             return Requested(admitted, nothing, None, _ONE_REQUEST, admitted.headers)
         coding = _coding(admitted.arrival.head)
         if coding:
-            requested = await self._readers.run(
-                admitted.project.tenant, self._inflated, admitted, body, coding
-            )
-            kept.extend(len(requested.body or b""))
-            return requested
+            plain = await self._readers.run(admitted.project.tenant, self._inflated, body, coding)
+            kept.extend(len(plain))
+            return (await self._in_time(admitted, plain))._replace(coded=body)
         return await self._in_time(admitted, body)
 
     async def again(self, requested: Requested, admitted: Admitted) -> Requested:
@@ -110,19 +111,26 @@ class ReadBody:
     async def _in_time(self, admitted: Admitted, body: bytes) -> Requested:
         """A body that is large, or has many parts, is read by a thread: no other call waits for it."""
         if len(body) > SMALL or body.count(b"{") + body.count(b"[") > _MANY:
-            return await self._readers.run(admitted.project.tenant, self._judged, admitted, body)
+            tenant = admitted.project.tenant
+            try:
+                return await self._readers.run(tenant, self._beside_others, admitted, body)
+            except TooHeavy:
+                return await self._heavy.run(tenant, self._judged, admitted, body)
         return self._judged(admitted, body)
 
-    def _inflated(self, admitted: Admitted, coded: bytes, coding: str) -> Requested:
-        """The plain body is judged. The coded one is kept beside it, to be sent as it came."""
+    def _beside_others(self, admitted: Admitted, body: bytes) -> Requested:
+        with beside_others():
+            return self._judged(admitted, body)
+
+    def _inflated(self, coded: bytes, coding: str) -> bytes:
+        """The plain body, which is judged. The coded one is kept beside it, to be sent as it came."""
         try:
-            body = inflated(coded, coding, self._max_body_bytes)
+            return inflated(coded, coding, self._max_body_bytes)
         except TooLong:
             why = f"Uncompressed it has more than {self._max_body_bytes} bytes ([limits] max_body_bytes)."
             raise Refused("body_too_large", why) from None
         except BadCoding as error:
             raise Refused("bad_request", f"The body is no {coding}: {error}.") from None
-        return self._judged(admitted, body)._replace(coded=coded)
 
     def _judged(self, admitted: Admitted, body: bytes) -> Requested:
         provider = admitted.provider
