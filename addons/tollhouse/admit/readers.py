@@ -9,8 +9,9 @@ from typing import Final
 
 THREADS: Final = 3
 """Each of them, the thread of the heavy bodies and the event loop have one parsed body at a time."""
-OF_ONE_TENANT: Final = 2
-"""A tenant has not all of the threads at a time: the bodies of the others do not wait for its own."""
+OF_ONE_TENANT: Final = 1
+"""A tenant has one of them at a time: the bodies of the others do not wait for its own, and Python runs
+one thread at a time anyway."""
 
 
 class _Turns:
