@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import tracemalloc
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -356,3 +357,59 @@ async def test_a_deployment_is_read_as_its_model() -> None:
         with pytest.raises(Refused) as refused:
             await read(body, provider=provider)
         assert "write it so" in (refused.value.denial.why or "")
+
+
+@pytest.mark.parametrize("size", [1, 70_000])
+async def test_a_call_that_waits_keeps_no_parsed_body(size: int) -> None:
+    """It has up to 27 times the memory of the body, and Redis may let the call wait."""
+    reads = ReadBody(max_body_bytes=1 << 20, idle_s=5)
+    given = head()
+    data = json.dumps({**BODY, "user": "x" * size, "stream": True}).encode()
+    exchange, _ = an_exchange(given, data)
+    call = await reads(a_call(given), exchange)
+    assert call.asked.document is None
+    assert sent(call)["stream_options"] == {"include_usage": True}
+    assert (await reads.again(call, call.admitted)).asked.document is None
+
+
+@pytest.mark.parametrize(
+    ("options", "becomes"),
+    [
+        ("{ }", {"include_usage": True}),
+        ("null", {"include_usage": True}),
+        ('{"include_obfuscation": false}', {"include_usage": True, "include_obfuscation": False}),
+        ('{"include\\u005fusage": null}', {"include_usage": True}),
+    ],
+)
+@pytest.mark.parametrize("key", ["stream_options", "stream\\u005foptions"])
+async def test_usage_is_asked_for_in_the_bytes_alone(
+    key: str, options: str, becomes: dict[str, Any]
+) -> None:
+    """However the key and the options are written."""
+    body = json.dumps({**BODY, "stream": True})[:-1] + f', "{key}": {options}}}'
+    assert sent(await read(body.encode()))["stream_options"] == becomes
+
+
+async def test_bodies_under_way_take_four_times_their_bytes_and_a_constant() -> None:
+    """However many there are and whatever is in them. The constant is that of one heavy body, of
+    three beside one another and of one that the event loop reads: 28 MiB."""
+    reads = ReadBody(max_body_bytes=1 << 20, idle_s=5)
+    given = head()
+    start = b'{"model":"gpt-4o","messages":[],"x":['
+    bodies = [start + b'{"a":1},' * 25_000 + b"0]}" for _ in range(6)]
+    bodies += [start + b"{}," * 20_000 + b"0]}" for _ in range(12)]
+
+    async def one(body: bytes, tenant: str) -> Requested:
+        exchange, _ = an_exchange(given, body)
+        return await reads(a_call(given, project=replace(PROJECT, tenant=tenant)), exchange)
+
+    tracemalloc.start()
+    try:
+        calls = await asyncio.gather(*(one(body, f"t{n % 4}") for n, body in enumerate(bodies)))
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    size = sum(map(len, bodies))
+    assert len(calls) == 18
+    assert most <= 4 * size + (28 << 20)
+    assert kept <= size + (1 << 20)

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-THREADS: Final = 4
-OF_ONE_TENANT: Final = 2
-"""A tenant has half of the threads at a time: the bodies of the others do not wait for its own."""
+THREADS: Final = 3
+"""Each of them, the thread of the heavy bodies and the event loop have one parsed body at a time."""
+OF_ONE_TENANT: Final = 1
+"""A tenant has one of them at a time: the bodies of the others do not wait for its own, and Python runs
+one thread at a time anyway."""
 
 
 class _Turns:

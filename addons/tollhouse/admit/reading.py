@@ -12,7 +12,7 @@ from tollhouse.call import Admitted, Requested
 from tollhouse.codings import KNOWN, BadCoding, TooLong, inflated
 from tollhouse.denial import Refused
 from tollhouse.families.base import Asked, Headers, Limits, Mode, Request
-from tollhouse.families.formats.document import SMALL
+from tollhouse.families.formats.document import SMALL, TooHeavy, beside_others
 from tollhouse.families.units import Estimate, Units
 from tollhouse.providers import Provider
 
@@ -85,6 +85,9 @@ class ReadBody:
         self._window = window
         self._bodies = bodies or BodyBytes(largest_bytes=max_body_bytes)
         self._readers = Readers()
+        self._heavy = Readers(threads=1, of_one_tenant=1)
+        """For the bodies whose values take much memory: one at a time. A tenant has one of them wait
+        here at most, the next one is another tenant's."""
 
     async def __call__(self, admitted: Admitted, exchange: BodySource) -> Requested:
         """Refuses 400, 408, 413, and 429 and 503 where too much of bodies is kept. Raises what `Exchange.interruptible`
@@ -109,12 +112,10 @@ class ReadBody:
             return Requested(admitted, nothing, None, _ONE_REQUEST, admitted.headers)
         coding = _coding(headers)
         if coding:
-            requested = await self._readers.run(
-                admitted.project.tenant, self._inflated, admitted, body, coding
-            )
+            plain = await self._readers.run(admitted.project.tenant, self._plain, body, coding)
             if admitted.body is None:
-                kept.extend(len(requested.body or b""))
-            return requested
+                kept.extend(len(plain))
+            return (await self._in_time(admitted, plain))._replace(coded=body)
         return await self._in_time(admitted, body)
 
     async def whole(self, admitted: Admitted, exchange: BodySource) -> Whole:
@@ -143,14 +144,19 @@ class ReadBody:
     async def _in_time(self, admitted: Admitted, body: bytes) -> Requested:
         """A body that is large, or has many parts, is read by a thread: no other call waits for it."""
         if len(body) > SMALL or body.count(b"{") + body.count(b"[") > _MANY:
-            return await self._readers.run(admitted.project.tenant, self._judged, admitted, body)
+            tenant = admitted.project.tenant
+            try:
+                return await self._readers.run(tenant, self._beside_others, admitted, body)
+            except TooHeavy:
+                return await self._heavy.run(tenant, self._judged, admitted, body)
         return self._judged(admitted, body)
 
-    def _inflated(self, admitted: Admitted, coded: bytes, coding: str) -> Requested:
-        """The plain body is judged. The coded one is kept beside it, to be sent as it came."""
-        return self._judged(admitted, self._plain(coded, coding))._replace(coded=coded)
+    def _beside_others(self, admitted: Admitted, body: bytes) -> Requested:
+        with beside_others():
+            return self._judged(admitted, body)
 
     def _plain(self, coded: bytes, coding: str) -> bytes:
+        """The plain body, which is judged. The coded one is kept beside it, to be sent as it came."""
         try:
             return inflated(coded, coding, self.max_body_bytes)
         except TooLong:
@@ -174,6 +180,8 @@ class ReadBody:
         if not operation.reads_body:
             return Requested(admitted, asked, None, estimate, admitted.headers)
         headers = family.sent_headers(admitted.headers, asked)
+        # The call waits for Redis with its bytes alone: a parsed body takes up to 27 times those.
+        asked = asked._replace(document=None)
         return Requested(admitted, asked, body, estimate, headers)
 
     def _limits(self, provider: Provider, asked: Asked) -> Limits:

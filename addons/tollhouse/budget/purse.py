@@ -504,7 +504,7 @@ async def _as_sent(hold: CallHold) -> Requested:
             if len(body) > SMALL
             else rewrite(body, asked)
         )
-    sent = requested._replace(body=body, asked=asked._replace(document=None), coded=None)
+    sent = requested._replace(body=body, asked=asked, coded=None)
     if requested.coded is None:
         return sent
     if body is requested.body or body == requested.body:

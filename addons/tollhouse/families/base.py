@@ -140,8 +140,8 @@ class Asked(NamedTuple):
     detail: Any = None
     """What the family's own meter has to know of the request. Nobody else looks at it."""
     document: Any = None
-    """The parsed body, for `Family.estimate` and `Family.rewrite`. It is dropped after them: it
-    takes several times the memory of the body's bytes."""
+    """The parsed body, for `Family.estimate` and `Family.sent_headers`. It is dropped after them,
+    before anything is waited for: it takes many times the memory of the body's bytes."""
     deployment: str = ""
     """The name by which the request calls its model, where the provider's entry maps that name to
     ``model``. No family sets it."""

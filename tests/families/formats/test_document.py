@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 
 from tollhouse.denial import Refused
 from tollhouse.families.formats.document import (
+    LIGHT_TREE,
     LONG_STRING,
     MAX_DEPTH,
-    MAX_NODES,
     MAX_PLAIN,
+    MAX_TREE,
     SMALL,
+    TooHeavy,
+    beside_others,
     parsed,
     string_end,
 )
@@ -117,7 +120,7 @@ def test_what_is_refused_small_is_refused_large(body: bytes, says: str) -> None:
         b'{"m":[' + b"{}," * (10 * MIB) + b"{}]}",
         b'{"m":[' + b"0," * (15 * MIB) + b"0]}",
         b'{"m":[' + b'"",' * (10 * MIB) + b"0]}",
-        b'{"m":[' + b'"a":' * 100 + b"0," * MAX_NODES + b"0]}",
+        b'{"m":[' + b'"a":' * 100 + b"0," * 420_000 + b"0]}",
         b'{"m":' + b"[" * (31 * MIB) + b"}",
         b'{"m":[' + b'"' + b"x" * 900 + b'",' * 1 + (b'"' + b"x" * 900 + b'",') * 6_000 + b"0]}",
         b'{"m":' + b" " * (MAX_PLAIN + 1) + b"1}",
@@ -203,3 +206,69 @@ def test_no_body_at_all(body: bytes) -> None:
     """A client that forgot the body is told so, not where its JSON is wrong."""
     why = "The body is empty; send a JSON object."
     assert _why(body) == ("bad_request", why)
+
+
+_DENSE = {
+    "objects": b'{"a":1},',
+    "lists": b"[0],",
+    "numbers": b"123456,",
+    "floats": b"1e9,",
+    "texts": b'"ab",',
+    "emoji": '"😀",'.encode(),
+    "escapes": b'"' + b"\\u00e9" * 11 + b'",',
+    "an emoji in each text": ('"😀' + "x" * 900 + '",').encode(),
+    "an emoji in each short text": ('"😀' + "x" * 50 + '",').encode(),
+}
+
+
+def _peak(body: bytes) -> tuple[int, str]:
+    tracemalloc.start()
+    try:
+        parsed(body)
+        code = ""
+    except Refused as refusal:
+        code = refusal.denial.code
+    finally:
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return most, code
+
+
+@pytest.mark.parametrize("unit", _DENSE.values(), ids=_DENSE)
+@pytest.mark.parametrize("size", [SMALL // 2, 100_000, 600_000])
+def test_a_dense_body_takes_no_more_than_was_reckoned(unit: bytes, size: int) -> None:
+    """Four times its bytes, and for the values `MAX_TREE`; 2 MiB for one that is read in one go."""
+    body = b'{"a":[' + unit * (size // len(unit)) + b"0]}"
+    most, _ = _peak(body)
+    assert most <= 4 * len(body) + (2 * MIB if size < SMALL else MAX_TREE)
+    if size > SMALL:
+        try:
+            with beside_others():
+                parsed(body)
+        except (TooHeavy, Refused):
+            return
+        assert most <= 4 * len(body) + LIGHT_TREE
+
+
+def test_many_keys_take_no_more_than_was_reckoned() -> None:
+    """Each is a string of its own, and an object of many of them grows by doubling."""
+    for count in (14_000, 50_000, 330_000):
+        body = b'{"x":{' + b",".join(b'"%x":0' % (4_096 + n) for n in range(count)) + b"}}"
+        most, code = _peak(body)
+        assert most <= 4 * len(body) + MAX_TREE
+        assert code == ("" if count < 60_000 else "body_too_large")
+
+
+def test_the_largest_request_for_embeddings_is_read() -> None:
+    """300,000 tokens, with a blank behind each comma."""
+    assert _peak(json.dumps({"input": [199_999] * 300_000}).encode())[1] == ""
+
+
+def test_a_heavy_body_is_not_read_beside_others() -> None:
+    """And is alone. An honest large one is: its text takes no more memory than its bytes."""
+    heavy = b'{"a":[' + b'{"a":1},' * 20_000 + b"0]}"
+    with beside_others():
+        with pytest.raises(TooHeavy):
+            parsed(heavy)
+        parsed(json.dumps({"m": [{"role": "user", "content": "a, b {c} " * 500}] * 1_000}).encode())
+    assert len(parsed(heavy).tree["a"]) == 20_001

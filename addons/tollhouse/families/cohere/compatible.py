@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from tollhouse.families.base import AnswerHead, Asked, Dialect, Limits, Meter, Mode, Request
+from tollhouse.families.formats.jsonscan import places
 from tollhouse.families.formats.kinds import Kind
 from tollhouse.families.formats.lowered import lower_cap
 from tollhouse.families.openai import OPENAI
@@ -38,7 +39,8 @@ def meter(asked: Asked, head: AnswerHead) -> Meter:
 
 def rewrite(body: bytes, asked: Asked) -> bytes:
     """A cap that is not there gets the name that Cohere knows."""
-    if asked.lowered_to is None or "max_completion_tokens" in asked.document.tree:
+    known = (place.key for place in places(body))
+    if asked.lowered_to is None or "max_completion_tokens" in known:
         return OPENAI.rewrite(body, _theirs(asked))
     return lower_cap(body, asked.lowered_to, "max_tokens")
 

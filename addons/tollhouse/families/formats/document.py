@@ -17,6 +17,8 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -28,14 +30,18 @@ SMALL: Final = 65_536
 holds."""
 MAX_DEPTH: Final = 100
 """Nested objects and arrays. A request nests about 10; schemas of tools somewhat more."""
-MAX_NODES: Final = 400_000
-"""Values in one body, of which an object counts five: it takes that much more memory, and time to let go of. The most that an
-honest request has are the 300,000 tokens of an embeddings request:
+MAX_TREE: Final = 16 << 20
+"""Bytes that the values of one body may take once they are read, by `_weight` and `_weight_of`. The most
+that an honest request has are the 300,000 tokens of an embeddings request:
 https://platform.openai.com/docs/api-reference/embeddings/create."""
+LIGHT_TREE: Final = 3 << 20
+"""Bytes up to which bodies are read beside one another (`beside_others`)."""
 LONG_STRING: Final = 1_024
-"""Bytes of a string from which on it is not decoded. One with ``\\\\u`` escapes, which takes up to four times its bytes, is not
-from `_LONG_ESCAPED` on."""
-_LONG_ESCAPED: Final = 64
+"""Bytes of a string from which on it is not decoded. One with a character that makes each of its
+characters take four bytes is not from `_LONG_WIDE` on."""
+_LONG_WIDE: Final = 256
+_WIDE: Final = re.compile(rb"[\xf0-\xf4]|\\u[dD][89a-fA-F]")
+"""Characters above U+FFFF, as UTF-8 or as an escape."""
 MAX_PLAIN: Final = 4 << 20
 """Bytes of a body without its long strings."""
 _LONGEST_KEY: Final = 1_024
@@ -56,9 +62,32 @@ _LONGEST_ESCAPE: Final = 6
 class LongString:
     """A string that is not kept whole: how its text begins, how many bytes of UTF-8 it has, and its tokens."""
 
-    head: str
+    beginning: bytes
+    """In UTF-8: as a `str` it might take four times that."""
     bytes: int
     tokens: float
+
+    @property
+    def head(self) -> str:
+        return self.beginning.decode("utf-8", "surrogatepass")
+
+
+class TooHeavy(Exception):
+    """A body's values take more than `LIGHT_TREE`, and it was read beside others."""
+
+
+_beside_others: Final[ContextVar[bool]] = ContextVar("beside_others", default=False)
+
+
+@contextmanager
+def beside_others() -> Iterator[None]:
+    """In this block `parsed` raises `TooHeavy` before it makes a large tree. The body is to be read
+    again where only one such body is read at a time."""
+    token = _beside_others.set(True)
+    try:
+        yield
+    finally:
+        _beside_others.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +122,9 @@ def parsed(body: bytes) -> Document:
         )
     if len(body) <= SMALL:
         return Document(_tree(body, _SMALL_DECODER), {})
-    shortened, long = _shortened(body)
+    shortened, long, weight = _shortened(body)
+    if weight > LIGHT_TREE and _beside_others.get():
+        raise TooHeavy
     return Document(_tree(shortened, _LARGE_DECODER), long)
 
 
@@ -125,7 +156,7 @@ _LARGE_DECODER: Final = json.JSONDecoder(
 )
 
 
-def _tree(body: bytes, decoder: json.JSONDecoder) -> dict[str, Any]:
+def _tree(body: bytes | bytearray, decoder: json.JSONDecoder) -> dict[str, Any]:
     try:
         document = decoder.decode(body.decode())
     except UnicodeDecodeError:
@@ -158,54 +189,85 @@ def _refuse_depth(document: dict[str, Any]) -> None:
     refuse(f"The body nests deeper than {MAX_DEPTH} levels.")
 
 
-def _shortened(body: bytes) -> tuple[bytes, dict[str, LongString]]:
-    """The body with a short word in place of each long string that is a value, and those strings by
-    their words. The words are random, so that no string of the client's equals one of them."""
+def _shortened(body: bytes) -> tuple[bytearray, dict[str, LongString], int]:
+    """The body with a short word in place of each long string that is a value, those strings by
+    their words, and the bytes that the tree will take. The words are random, so that no string of
+    the client's equals one of them."""
     word = f"long-{secrets.token_hex(8)}-"
-    parts: list[bytes] = []
+    plain = bytearray()
     long: dict[str, LongString] = {}
-    nodes = plain = kept = 0
+    keys: set[int] = set()
+    weight = kept = 0
+    width = 1
     for start, end in strings(body):
-        _bound(0, start - kept)
+        _bound(weight, start - kept)
         outside, size = body[kept:start], end - start
         if not outside.strip():
             refuse(
                 f"The body is not valid JSON (there is nothing before the string at byte {start})."
             )
-        nodes += _values(outside)
+        weight += _weight(outside)
         is_key = _is_key(body, end)
         if is_key and size > _LONGEST_KEY:
             refuse(f"The body has a key of more than {_LONGEST_KEY} bytes.")
-        if (
-            is_key
-            or size <= _LONG_ESCAPED
-            or (size <= LONG_STRING and b"\\u" not in body[start:end])
-        ):
-            parts.append(body[kept:end])
-            plain += end - kept
+        text = body[start:end] if size <= LONG_STRING or is_key else b""
+        if text and (is_key or size <= _LONG_WIDE or not _WIDE.search(text)):
+            plain += outside
+            plain += text
+            if not is_key:
+                weight += _weight_of(text)
+            elif (known := hash(text)) in keys:
+                weight += _KEY_AGAIN
+            else:
+                keys.add(known)
+                weight += _KEY + _weight_of(text)
+            if not text.isascii():
+                width = max(width, 4 if _WIDE.search(text) else 2)
         else:
             name = f"{word}{len(long)}"
             long[name] = _long_string(body, start + 1, end - 1)
-            parts += (outside, f'"{name}"'.encode())
-            plain += len(outside)
+            plain += outside
+            plain += f'"{name}"'.encode()
         kept = end
-        _bound(nodes, plain)
+        _bound(weight + width * len(plain), len(plain) - _WORD * len(long))
     rest = body[kept : kept + MAX_PLAIN + 1]
-    _bound(nodes + _values(rest), plain + len(rest))
-    parts.append(rest)
-    return b"".join(parts), long
+    weight += _weight(rest)
+    plain += rest
+    _bound(weight + width * len(plain), len(plain) - _WORD * len(long))
+    return plain, long, weight + width * len(plain)
 
 
-def _values(outside: bytes) -> int:
-    """How many values begin in a part of a JSON text that has no string, as `MAX_NODES` counts them."""
-    return outside.count(b",") + 4 * outside.count(b"{") + outside.count(b"[")
+_WORD: Final = len('"long-0123456789abcdef-0"')
+"""Bytes of a word that stands for a long string; its number may have more digits."""
+# Bytes in CPython 3.12 and later, by sys.getsizeof and the growth of lists, dicts and sets.
+_VALUE: Final = 32 + 9
+"""A number, and its place in a list."""
+_OBJECT: Final = 184
+_LIST: Final = 88
+_KEY: Final = 200
+"""One that is new: itself, its places in the object and in the memo of the decoder, and the pair that
+it makes before there is an object."""
+_KEY_AGAIN: Final = 44
 
 
-def _bound(nodes: int, plain: int) -> None:
-    if nodes > MAX_NODES:
-        raise Refused(
-            "body_too_large", f"It has more than {MAX_NODES} values; send fewer in one request."
-        )
+def _weight(outside: bytes) -> int:
+    """The bytes that the values take which begin in a part of a JSON text that has no string."""
+    return (
+        _VALUE * outside.count(b",") + _OBJECT * outside.count(b"{") + _LIST * outside.count(b"[")
+    )
+
+
+def _weight_of(text: bytes) -> int:
+    """What a string takes beyond `_VALUE`."""
+    if text.isascii() and b"\\u" not in text:
+        return 24 + len(text)
+    return 44 + len(text) * (4 if _WIDE.search(text) else 2)
+
+
+def _bound(weight: int, plain: int) -> None:
+    if weight > MAX_TREE:
+        why = f"Its values would take more than {MAX_TREE} bytes once they are read; send fewer in one request."
+        raise Refused("body_too_large", why)
     if plain > MAX_PLAIN:
         why = f"It has more than {MAX_PLAIN} bytes outside its long texts; send fewer values in one request."
         raise Refused("body_too_large", why)
@@ -268,4 +330,4 @@ def _long_string(body: bytes, start: int, end: int) -> LongString:
             head.append(text[:wanted])
             wanted -= len(text)
         at = stop
-    return LongString("".join(head), size, tokens)
+    return LongString("".join(head).encode("utf-8", "surrogatepass"), size, tokens)

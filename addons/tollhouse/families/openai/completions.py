@@ -107,7 +107,7 @@ def _prompts(prompt: Any) -> int:
 
 def rewrite(body: bytes, asked: Asked) -> bytes:
     if asked.asks_for_usage:
-        body = ask_for_usage(body, asked.document)
+        body = ask_for_usage(body)
     return body if asked.lowered_to is None else lower_cap(body, asked.lowered_to, CAP)
 
 

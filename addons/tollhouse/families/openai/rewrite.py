@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from tollhouse.families.base import Asked
-from tollhouse.families.formats.document import Document
 from tollhouse.families.formats.jsonscan import MemberPlace, places
 from tollhouse.families.formats.lowered import lower_cap
 
@@ -15,29 +14,31 @@ CAPS: Final = ("max_completion_tokens", "max_tokens")
 def rewrite(body: bytes, asked: Asked) -> bytes:
     """``body`` is the one that ``asked`` was read from, a valid object without duplicate keys that has a model."""
     if asked.asks_for_usage:
-        body = ask_for_usage(body, asked.document)
+        body = ask_for_usage(body)
     if asked.lowered_to is not None:
         body = lower_cap(body, asked.lowered_to, *CAPS)
     return body
 
 
-def ask_for_usage(body: bytes, document: Document) -> bytes:
+def ask_for_usage(body: bytes) -> bytes:
     """``include_usage`` becomes true."""
     asked = b'"include_usage":true'
-    if "stream_options" not in document.tree:
-        return _insert(body, body.index(b"{") + 1, b'"stream_options":{' + asked + b"},")
-    options = document.tree["stream_options"]
-    place = _place(body, 0, "stream_options")
+    # Most bodies need not be looked through. A key may be written in escapes.
+    named = b"stream_options" in body or b"\\u" in body
+    options = _place(body, 0, "stream_options") if named else None
     if options is None:
-        return body[: place.value_at] + b"{" + asked + b"}" + body[place.value_end :]
-    if "include_usage" in options:
-        inner = _place(body, place.value_at, "include_usage")
+        return _insert(body, body.index(b"{") + 1, b'"stream_options":{' + asked + b"},")
+    if body[options.value_at] != 0x7B:
+        return body[: options.value_at] + b"{" + asked + b"}" + body[options.value_end :]
+    inner = _place(body, options.value_at, "include_usage")
+    if inner is not None:
         return body[: inner.value_at] + b"true" + body[inner.value_end :]
-    return _insert(body, place.value_at + 1, asked + (b"," if options else b""))
+    first = body[options.value_at + 1 : options.value_end].lstrip()
+    return _insert(body, options.value_at + 1, asked + (b"" if first == b"}" else b","))
 
 
-def _place(body: bytes, start: int, key: str) -> MemberPlace:
-    return next(place for place in places(body, start) if place.key == key)
+def _place(body: bytes, start: int, key: str) -> MemberPlace | None:
+    return next((place for place in places(body, start) if place.key == key), None)
 
 
 def _insert(body: bytes, at: int, text: bytes) -> bytes:
