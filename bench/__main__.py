@@ -86,7 +86,7 @@ def main() -> int:
             "mitmdump": stack.enter_context(mitmdump(directory, port, free_port())),
             "tollhouse": stack.enter_context(tollhouse(directory, port, redis_url)),
         }
-        processes = {name: psutil.Process(side.pid) for name, side in sides.items()}
+        processes = {name: psutil.Process(side.pids[0]) for name, side in sides.items()}
         for name, side in sides.items():
             asyncio.run(load.calls(side.proxy, 400, stream=False))
             asyncio.run(load.calls(side.proxy, 8, stream=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import json
 import os
 import secrets
 import socket
@@ -27,7 +28,8 @@ _BIN = Path(sys.executable).parent
 
 @dataclass(frozen=True)
 class Side:
-    pid: int
+    pids: tuple[int, ...]
+    """The processes that carry the calls."""
     proxy: Proxy
 
 
@@ -99,11 +101,13 @@ def mitmdump(directory: Path, provider_port: int, port: int) -> Iterator[Side]:
     arguments += ["-s", str(Path(__file__).with_name("mitm_redirect.py"))]
     with _running(arguments, BENCH_PROVIDER_PORT=str(provider_port)) as process:
         _wait_for_port(port, process)
-        yield Side(process.pid, Proxy(port))
+        yield Side((process.pid,), Proxy(port))
 
 
 @contextmanager
-def tollhouse(directory: Path, provider_port: int, redis_url: str) -> Iterator[Side]:
+def tollhouse(
+    directory: Path, provider_port: int, redis_url: str, workers: int = 1
+) -> Iterator[Side]:
     port = free_port()
     config = directory / "tollhouse.toml"
     config.write_text(
@@ -135,7 +139,7 @@ limits = ["1000000 usd/day", "9000000000 tokens/minute", "100000000 requests/min
         env=environment(),
         check=True,
     )
-    with _running([*command, "run", *where]) as process:
+    with _running([*command, "run", "--workers", str(workers), *where]) as process:
         _wait_for_port(port, process)
         made = subprocess.run(
             [*command, "token", "create", "bench", *where],
@@ -143,7 +147,14 @@ limits = ["1000000 usd/day", "9000000000 tokens/minute", "100000000 requests/min
             check=True,
             stdout=subprocess.PIPE,
         )
-        yield Side(process.pid, Proxy.basic(port, "bench", made.stdout.decode().strip()))
+        shown = subprocess.run(
+            [*command, "workers", "--json", *where],
+            env=environment(),
+            check=True,
+            stdout=subprocess.PIPE,
+        )
+        pids = tuple(worker["pid"] for worker in json.loads(shown.stdout))
+        yield Side(pids, Proxy.basic(port, "bench", made.stdout.decode().strip()))
 
 
 def make_certificate(directory: Path) -> tuple[Path, Path]:

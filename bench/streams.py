@@ -67,7 +67,7 @@ def main() -> None:
         side = stack.enter_context(
             tollhouse(directory, port, stack.enter_context(redis_server(directory)))
         )
-        process = psutil.Process(side.pid)
+        process = psutil.Process(side.pids[0])
         asyncio.run(load.calls(side.proxy, 400, stream=False))
         print("open    idle MB connected MB  most MB  KB a stream    CPU    whole")
         for count in counts:
