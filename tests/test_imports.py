@@ -54,7 +54,7 @@ ROOMS = (
         "files",
         "timestamps",
     ),
-    *("headers", "clients", "lasting", "denial", "clipped", "codings", "loop"),
+    *("headers", "clients", "lasting", "denial", "clipped", "codings", "concluding", "loop"),
 )
 """Folders and single modules of the package: each imports itself and those after it, and nothing else."""
 PURE = {

@@ -19,7 +19,7 @@ from tests.support.clock import Clock
 from tests.support.values import replace
 from tests.support.wire import FakeWire, an_exchange
 from tollhouse.accounts.objects import KeptObjects
-from tollhouse.book import FIELDS, Book
+from tollhouse.book import FIELDS, Book, Entry
 from tollhouse.budget.purse import Purse
 from tollhouse.call import Admitted, Arrival, Covered, End, Project, Requested
 from tollhouse.credential.lease import CredentialUnavailable, Lease, NoKey
@@ -966,8 +966,8 @@ async def test_a_line_that_cannot_be_made(world: World) -> None:
 class NoBook(Book):
     """It breaks its word that it raises nothing."""
 
-    def write(self, record: dict[str, object]) -> None:
-        super().write(record)
+    def end(self, entry: Entry) -> None:
+        super().end(entry)
         raise RuntimeError("injected")
 
 

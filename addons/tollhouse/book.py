@@ -17,6 +17,7 @@ from typing import Final, NamedTuple, cast
 from tollhouse.accounts.token import without_tokens
 from tollhouse.call import NOTHING, Amount, ChargedBy, End, Known, Outcome, Pending, Stage, known
 from tollhouse.clipped import clipped
+from tollhouse.concluding import Concluding
 from tollhouse.denial import Denial
 from tollhouse.families.base import Asked
 from tollhouse.families.units import Charge
@@ -250,14 +251,31 @@ def _empty_record() -> dict[str, object]:
     }
 
 
+class Entry(NamedTuple):
+    """A line that is written when its call is settled."""
+
+    record: Mapping[str, object]
+    line: bytes
+    place: int
+    """Where it is kept meanwhile."""
+
+
+def _line(record: Mapping[str, object]) -> bytes:
+    return json.dumps(record, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
+
+
 class Book:
     """Writes lines to a file or, for ``-``, to stdout. Each line is one write to a descriptor opened for appending, so lines
     of several processes do not mix."""
 
     def __init__(
-        self, destination: Path | None, clock: Callable[[], float] = time.monotonic
+        self,
+        destination: Path | None,
+        clock: Callable[[], float] = time.monotonic,
+        concluding: Concluding | None = None,
     ) -> None:
         self.clock = clock
+        self._concluding = concluding or Concluding()
         self._path = destination
         self._torn = False
         """The last line was written in part."""
@@ -281,12 +299,24 @@ class Book:
             log.exception("call %s: its line could not be made whole", known(call.stage).arrival.id)
             return broken_record(call)
 
+    def begin(self, record: dict[str, object]) -> Entry:
+        """The line is made, and the call will be settled now. If this process is killed before `end`, another one writes it."""
+        line = _line(record)
+        return Entry(record, line, self._concluding.begin(line))
+
+    def end(self, entry: Entry) -> None:
+        """Writes what was begun. Never raises."""
+        self._write(entry.record, entry.line)
+        self._concluding.end(entry.place)
+
     def write(self, record: dict[str, object]) -> None:
         """Never raises: a full disk is logged and does not end calls."""
+        self._write(record, _line(record))
+
+    def _write(self, record: Mapping[str, object], line: bytes) -> None:
         self.counts[
             record.get("provider", ""), record.get("status", 0), record.get("reason", "")
         ] += 1
-        line = json.dumps(record, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
         rest = b"\n" + line if self._torn else line
         try:
             while rest:

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import ssl
 import time
@@ -56,6 +57,7 @@ from tollhouse.budget.poller import Poller
 from tollhouse.budget.purse import Purse
 from tollhouse.budget.renewal import Renewer
 from tollhouse.call import ListenerKind
+from tollhouse.concluding import Concluding
 from tollhouse.config.load import Address, Config, catalog, own_prices
 from tollhouse.control.key_desk import KeyDesk
 from tollhouse.control.operations import OperationRefused, Operations
@@ -182,7 +184,10 @@ class Gateway:
         with _said(
             f"log.calls: {config.log.calls} cannot be written", "correct it or its directory"
         ):
-            self.book = Book(config.log.calls if isinstance(config.log.calls, Path) else None)
+            self.book = Book(
+                config.log.calls if isinstance(config.log.calls, Path) else None,
+                concluding=Concluding(self.share.concluding),
+            )
         self._reopen_book = self.book.reopen
         self.on_stop(self._close_book)
         self.redis = connect_redis(config.redis.url, config.state.directory)
@@ -393,6 +398,20 @@ class Gateway:
                 self.addons,
             )
         )
+
+    async def conclude(self, lines: Sequence[bytes]) -> None:
+        """Writes the lines that a worker which was killed was about to write: those of calls that it had settled. The others'
+        holds are swept, which gives each a line. Waits while Redis is away."""
+        for line in lines:
+            record = json.loads(line)
+            while True:
+                try:
+                    ended = await self.ledger.settled(record["tenant"], record["call_id"])
+                    break
+                except LedgerUnavailable:
+                    await asyncio.sleep(1)
+            if ended or record["held_usd"] == record["cost_usd"] == "0":
+                self.book.write(record)
 
     @property
     def unwrapped(self) -> Unwrapped | None:

@@ -497,6 +497,7 @@ class _Trip:
             self.exchange.waited_s + (outcome.waited_s if outcome is not None else 0.0),
         )
         record = self._book.record(concluded)
+        entry = self._book.begin(record)
         try:
             settle = self._purse.settle(self.id, charged, record)
             created = outcome.created if outcome is not None and self.notes_objects else ()
@@ -506,7 +507,7 @@ class _Trip:
             else:
                 await settle
         finally:
-            self._book.write(record)
+            self._book.end(entry)
 
     async def note_objects(self, created: tuple[str, ...]) -> None:
         """Called before the client knows what the provider keeps from now on."""

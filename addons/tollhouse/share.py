@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ class Share:
     """Made before the fork: TLS sessions are resumed by any worker then, and all leaves have one key."""
     prices: Snapshot | None = None
     unwrapped: Unwrapped | None = None
+    concluding: mmap.mmap | None = None
+    """Memory for the lines of calls that are being settled (`concluding`)."""
 
     def of(self, total: int) -> int:
         """This process's part of a bound of the whole gateway."""

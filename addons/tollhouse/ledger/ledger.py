@@ -267,6 +267,16 @@ class Ledger:
         ]
         return _SETTLE[await self._pipeline.run(prefix, [*head, *records.flat(record)])]
 
+    async def settled(self, tenant: str, call_id: str) -> bool:
+        """Whether the call has ended by its own settle, and not by a sweep. Raises `LedgerUnavailable`."""
+        if not tenant:
+            return False
+        own = names.script_keys(tenant, ())
+        with translated():
+            ended = await self._redis.zscore(own[3], call_id)
+            swept = await self._redis.hexists(own[4], call_id)
+        return ended is not None and not swept
+
     async def release(
         self, call_id: str, scopes: Sequence[Scope], record: Mapping[str, str] | None = None
     ) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import gc
 import logging
+import mmap
 import os
 import signal
 import socket
@@ -65,6 +66,9 @@ class Worker(Child):
     """``reasons`` against its being ready, ``warnings``, ``calls`` under way, ``connections``."""
     report: list[Any] = field(default_factory=list)
     """Its metrics, as it told them last."""
+    concluding: mmap.mmap | None = None
+    descriptor: int = -1
+    """Of ``concluding``: the lines of the calls that it is settling."""
 
     @property
     def reasons(self) -> list[str]:

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from tollhouse.concluding import left, memory
 from tollhouse.config.load import Config, ConfigError
 from tollhouse.credential.vault.auth import Unwrapped
 from tollhouse.share import Share
@@ -127,6 +128,8 @@ class Supervisor:
         self._dead: Families = []
         """What workers that ended have counted."""
         self._deaths = 0
+        self._unwritten: list[str] = []
+        """Lines of calls that a worker which was killed was settling."""
         self._pushed_at = float("-inf")
         self._looked_at = clock()
         self._alive_at = float("-inf")
@@ -223,6 +226,7 @@ class Supervisor:
 
     def _start(self, generation: Generation, number: int) -> None:
         now = self._clock()
+        shared, descriptor = memory()
         share = Share(
             number=number,
             workers=generation.size,
@@ -233,10 +237,12 @@ class Supervisor:
             leaves=generation.leaves,
             prices=generation.prices,
             unwrapped=self._unwrapped,
+            concluding=shared,
         )
         config = generation.config
         pid, channel = self._fork(lambda end: self._made.work(config, share, end))
         worker = Worker(pid, channel, now, now, number=number, generation=generation.number)
+        worker.concluding, worker.descriptor = shared, descriptor
         generation.workers[number] = worker
         generation.due.pop(number, None)
         self._take_in(worker)
@@ -332,6 +338,7 @@ class Supervisor:
         del self._workers[worker.pid]
         self._forget(worker.channel)
         self._dead = merged([self._dead, as_counters(worker.report)])
+        self._keep_lines(worker)
         for gathering in tuple(self._gatherings.values()):
             self._gathered(gathering, worker, None)
         now = self._clock()
@@ -357,6 +364,23 @@ class Supervisor:
                 self._stop()
             else:
                 self._died(generation, worker, code, now)
+
+    def _keep_lines(self, worker: Worker) -> None:
+        """What a worker that was killed has settled and not written."""
+        if worker.concluding is not None:
+            self._unwritten += [line.decode() for line in left(worker.concluding)]
+            worker.concluding.close()
+        if worker.descriptor >= 0:
+            os.close(worker.descriptor)
+
+    def _hand_on_lines(self) -> None:
+        if not self._unwritten:
+            return
+        for worker in self._current.workers.values():
+            if worker.phase is Phase.READY:
+                worker.channel.send({"kind": "conclude", "lines": self._unwritten})
+                self._unwritten = []
+                return
 
     def _died(self, generation: Generation, worker: Worker, code: int, now: float) -> None:
         self._deaths += 1
@@ -394,6 +418,7 @@ class Supervisor:
         if not (self._stopping or self._failed):
             self._start_missing(now)
             self._follow_up(now)
+        self._hand_on_lines()
         self._end_overdue(now)
         self._watch_loops(now)
         for gathering in tuple(self._gatherings.values()):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import mmap
 import os
 import sys
 import tempfile
@@ -67,7 +68,10 @@ def _command() -> list[str]:
 def packed_worker(worker: Worker) -> dict[str, Any]:
     """As JSON. Its channel is open in the next program."""
     os.set_inheritable(worker.channel.socket.fileno(), True)
+    if worker.descriptor >= 0:
+        os.set_inheritable(worker.descriptor, True)
     return {
+        "concluding": worker.descriptor,
         "pid": worker.pid,
         "number": worker.number,
         "generation": worker.generation,
@@ -146,6 +150,11 @@ class Inheritance:
 
 
 def _unpacked(saved: dict[str, Any], now: float) -> Worker:
+    descriptor = saved["concluding"]
+    shared = None
+    if descriptor >= 0:
+        os.set_inheritable(descriptor, False)
+        shared = mmap.mmap(descriptor, 0)
     return Worker(
         saved["pid"],
         Channel.adopted(saved["descriptor"], saved["read"].encode("latin-1")),
@@ -155,4 +164,6 @@ def _unpacked(saved: dict[str, Any], now: float) -> Worker:
         generation=saved["generation"],
         phase=Phase.READY,
         status=saved["status"],
+        concluding=shared,
+        descriptor=descriptor,
     )

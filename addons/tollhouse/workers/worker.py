@@ -113,6 +113,9 @@ class Work:
             match message["kind"]:
                 case "retire":
                     self._run(self._gateway.retire())
+                case "conclude":
+                    lines = [line.encode() for line in message["lines"]]
+                    self._run(self._gateway.conclude(lines))
                 case "tell":
                     channel.send(self._report(message["id"]))
                 case "operation":
