@@ -1,7 +1,7 @@
 """What a call waits for: ``python -m bench.latency [RATE]`` (250 calls a second).
 
-Calls begin at that rate over 32 connections, straight to the provider and through the gateway in turn, three times. What is shown are
-milliseconds, and what the gateway adds. Load, provider, Redis and gateway share this machine's cores.
+Calls begin at that rate over 32 connections, straight to the provider and through the gateway in turn, three times. What is shown
+are milliseconds, and what the gateway adds. Load, provider, Redis and gateway share this machine's cores.
 """
 
 from __future__ import annotations
