@@ -267,11 +267,6 @@ def _sums(running: _Run, said: list[str]) -> Sums:
         faults=said,
     )
     limit = Decimal(SMALL.partition(" ")[0])
-    if "DUPS" in os.environ:
-        for line in lines:
-            if sum(other["call_id"] == line["call_id"] for other in lines) > 1:
-                print(json.dumps(line), file=sys.stderr)
-        print(gateway.stderr, file=sys.stderr)
     judged = {
         "a call has two lines": len(by_id) != len(lines),
         "the lines and the ledger differ": cost != used + small,
