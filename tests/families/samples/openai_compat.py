@@ -65,6 +65,7 @@ def _samples(
     return Samples(
         provider.family,
         _paths(provider.family, prefix),
+        provider=name,
         exchanges=exchanges,
         malformed=_MALFORMED,
         verdicts=(*SPEAKS_OPENAI["verdicts"][:-1], *(verdicts or ((402, b"", "no_money"),))),
