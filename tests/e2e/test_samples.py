@@ -1,11 +1,15 @@
-"""Every sample answer of every family through a running gateway, plain and gzipped: the client gets its bytes, and the line its
-units and its price, worked out here."""
+"""Every sample answer of every family through a running gateway, plain and gzipped, at its provider's own host: the client gets
+its bytes, and the line its units and its price, worked out here."""
 
 from __future__ import annotations
 
+import asyncio
 import gzip
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,13 +17,20 @@ from typing import Any
 import httpx2
 import pytest
 from tests.families.samples import SAMPLES, Exchange, Samples
+from tests.support.all_providers import (
+    UNPRICED,
+    credential_problem,
+    host_of,
+    open_all,
+)
 from tests.support.inproc import PROJECT, Inside, open_inside
 
-from tollhouse.demo.standin_script import reply
-from tollhouse.families.base import Request
+from tollhouse.demo.standin_book import Received
+from tollhouse.demo.standin_script import Steps, reply
+from tollhouse.families.base import Asked, Operation, Request
 from tollhouse.families.units import Charge
 
-HOST = "api.openai.com"
+OPENAI = "api.openai.com"
 NANO_USD = {
     "input": 1_000,
     "output": 10_000,
@@ -42,50 +53,125 @@ PRICES = {
     "search": "0.05",
     "request": "0.00006",
 }
-SETTINGS: dict[str, Any] = {
+OF_TINY: dict[str, Any] = {
     'prices."openai/*"': PRICES,
     "providers.openai": {"share_objects": True},
     f"projects.{PROJECT}": {"limits": ["100000 usd/day"]},
 }
+Case = tuple[Samples, Exchange]
+CASES: list[Case] = [(samples, exchange) for samples in SAMPLES for exchange in samples.exchanges]
 
 
-def _metered(samples: Samples, exchange: Exchange) -> bool:
-    """It is charged by its answer, and for a model that the request names: an agent's has no price."""
-    family = samples.family
-    operation = family.operation(exchange.method, exchange.path, exchange.query, HOST)
-    if operation is None or operation.cost != "metered" or not exchange.charges:
-        return False
-    request = Request(operation, exchange.path, exchange.sent, exchange.request, exchange.query)
-    return bool(family.read(request, samples.dialect).model)
+def _operation(samples: Samples, exchange: Exchange) -> Operation:
+    found = samples.family.operation(exchange.method, exchange.path, exchange.query, samples.host)
+    assert found is not None
+    return found
 
 
-CASES = [
-    (at, exchange)
-    for at, samples in enumerate(SAMPLES)
-    for exchange in samples.exchanges
-    if _metered(samples, exchange) and not exchange.error
-]
+def _asked(samples: Samples, exchange: Exchange) -> Asked:
+    request = Request(
+        _operation(samples, exchange),
+        exchange.path,
+        exchange.sent,
+        exchange.request,
+        exchange.query,
+    )
+    return samples.family.read(request, samples.dialect)
 
 
 class Gateways:
-    """One for each family, opened when it is first asked for."""
+    """One for all providers, one for the tests' own family, each opened when it is first asked for."""
 
     def __init__(self, stack: ExitStack, directory: Path) -> None:
         self._stack = stack
         self._directory = directory
-        self._open: dict[int, Inside] = {}
+        self._open: dict[str, Inside] = {}
+        self._tokens: dict[tuple[int, str], str] = {}
 
-    def of(self, at: int) -> Inside:
-        if at not in self._open:
-            opened = open_inside(
-                self._directory / str(at),
-                SETTINGS,
-                family=SAMPLES[at].family,
-                dialect=SAMPLES[at].dialect,
+    def of(self, samples: Samples) -> Inside:
+        kind = "all" if samples.provider else "tiny"
+        if kind not in self._open:
+            directory = self._directory / kind
+            directory.mkdir()
+            allow: dict[str, list[str]] = {}
+            for of, exchange in CASES:
+                if of.provider and _operation(of, exchange).cost == "job":
+                    allow.setdefault(of.provider, []).append(f"{exchange.method} {exchange.path}")
+            opened = (
+                open_all(directory, PRICES, allow)
+                if samples.provider
+                else open_inside(directory, OF_TINY, family=samples.family, dialect=samples.dialect)
             )
-            (self._directory / str(at)).mkdir()
-            self._open[at] = self._stack.enter_context(opened)
-        return self._open[at]
+            self._open[kind] = self._stack.enter_context(opened)
+        return self._open[kind]
+
+    def proxy(self, inside: Inside, project: str) -> str:
+        if project == PROJECT:
+            return inside.proxy_url
+        key = id(inside), project
+        if key not in self._tokens:
+            made = inside.do(
+                inside.gateway.operations.perform("token_create", {"projects": [project]})
+            )
+            self._tokens[key] = made["token"]
+        return f"http://{project}:{self._tokens[key]}@{inside.gateway.addresses['proxy']}"
+
+    def call(
+        self,
+        case: Case,
+        pieces: Sequence[bytes],
+        headers: Sequence[tuple[str, str]],
+        status: int = 200,
+    ) -> tuple[httpx2.Response, dict[str, Any]]:
+        """The answer at the client, and the line."""
+        samples, exchange = case
+        inside = self.of(samples)
+        inside.standin.clear()
+        steps = Steps()
+        inside.standin.script(replace(reply(status, pieces, headers), steps=steps))
+        seen = len(inside.lines())
+        host = host_of(samples.provider, exchange.path) if samples.provider else OPENAI
+        query = f"?{exchange.query}" if exchange.query else ""
+        named = bool(_asked(samples, exchange).model) or not _operation(samples, exchange).metered
+        proxy = self.proxy(inside, PROJECT if named else UNPRICED)
+        with (
+            httpx2.Client(proxy=proxy, verify=inside.context, trust_env=False) as client,
+            ThreadPoolExecutor(1) as thread,
+        ):
+            answer = thread.submit(
+                client.request,
+                exchange.method,
+                f"https://{host}{exchange.path}{query}",
+                headers=list(exchange.sent),
+                content=exchange.request,
+            )
+            _let_out(inside, steps, len(pieces), answer)
+            got = answer.result(30)
+        inside.until(lambda gateway: not gateway.journey.under_way)
+        received = inside.standin.snapshot()
+        assert received, got.text
+        if samples.provider:
+            assert received[0].sni == host
+            assert credential_problem(received[0], samples.provider) == ""
+        [line] = inside.lines()[seen:]
+        return got, line
+
+
+def _let_out(inside: Inside, steps: Steps, count: int, answer: Future[httpx2.Response]) -> None:
+    """Piece by piece. What is written at once arrives as one, so the gateway turns between two pieces."""
+
+    async def turns(most: int) -> None:
+        for _ in range(most):
+            await asyncio.sleep(0)
+
+    for number in range(count):
+        steps.release()
+
+        def sent(book: list[Received], most: int = number) -> bool:
+            return answer.done() or bool(book and len(book[0].sent) > most)
+
+        assert inside.standin.wait_for(sent)
+        inside.do(turns(6 if number else 100))
 
 
 @pytest.fixture(scope="module")
@@ -100,36 +186,126 @@ def cost(charge: Charge) -> int:
     return sum(rate * getattr(charge.units, unit) for unit, rate in NANO_USD.items())
 
 
+def _usd(nano_usd: int) -> Decimal:
+    return Decimal(nano_usd).scaleb(-9)
+
+
+def _coded(
+    answer: bytes, headers: Sequence[tuple[str, str]], coding: str
+) -> tuple[bytes, list[tuple[str, str]]]:
+    if coding == "plain":
+        return answer, list(headers)
+    return gzip.compress(answer), [*headers, ("content-encoding", "gzip")]
+
+
+def _cut(answer: bytes, size: int) -> list[bytes]:
+    return [answer[start : start + size] for start in range(0, len(answer), size)]
+
+
+SEEN = {
+    ("openai", "error in a stream"): (10, 1),
+    # It names a response that is not in it: all of gpt-5's context.
+    ("openai", "failed response"): (400_000, 2),
+    ("openai", "error in a response"): (400_000, 2),
+    ("groq", "an error of its own frame"): (10, 1),
+    ("openrouter", "an error in a stream"): (10, 1),
+    ("", "error"): (5, 1),
+    # The provider has counted this input.
+    ("anthropic", "error in a stream"): (10, 2),
+    ("gemini", "error in a stream"): (7, 1),
+    ("bedrock", "an exception in a stream"): (11, 1),
+    ("cohere", "an error at the end of a stream"): (10, 1),
+    ("cohere", "an error at the end of lines"): (6, 2),
+    ("mistral", "an error in a stream"): (10, 1),
+}
+"""Tokens of the input, estimated, and of the text before the error. "Say hello." has 10 bytes, so 3 tokens; around it are 3 of a
+message and 3 or 4 of the whole, where the format has them. "Hel" has one token and "Hello." two; Claude's are more for a text."""
+HELD = {
+    # 10 tokens in, and the cap, or the longest answer; 3 tokens and 18 of speech, two a character.
+    "no usage": 60_000 + 10 * 1_000 + 20 * 10_000,
+    "response in the background": 60_000 + 10 * 1_000 + 128_000 * 10_000,
+    "speech by tokens, untold": 60_000 + 3 * 1_000 + 18 * 10_000,
+}
+"""Nano-dollars that are held. A job's are set."""
+OF_JOB = 2 * 10**9
+NEVER_TOLD = {"an upload to a store, in one request"}
+"""Jobs whose use is told nowhere."""
+
+
+def expected(case: Case) -> tuple[str, int]:
+    """The rule and the nano-dollars by the table of `budget.charges`."""
+    samples, exchange = case
+    operation = _operation(samples, exchange)
+    if exchange.error:
+        if exchange.text is None:
+            return "none", 0
+        key = exchange.name.removesuffix(" of a deployment")
+        of = {"azure": "openai"}.get(samples.provider, samples.provider)
+        if key.startswith("Claude's "):
+            of, key = "anthropic", key.removeprefix("Claude's ")
+        tokens_in, output = SEEN[of, key]
+        return "estimate", 60_000 + tokens_in * 1_000 + output * 10_000
+    if operation.cost == "free":
+        return "none", 0
+    if operation.cost == "job":
+        return ("hold", OF_JOB) if exchange.name in NEVER_TOLD else ("later", 0)
+    if exchange.charges:
+        return "usage", sum(map(cost, exchange.charges))
+    name = exchange.name.removesuffix(" of a deployment")
+    return ("later", 0) if name == "response in the background" else ("hold", HELD[name])
+
+
+def _fresh(exchange: Exchange, number: int) -> Exchange:
+    """With ids of its own: a job or a response that is known already is not charged twice."""
+    answer = exchange.answer
+    for name in exchange.created:
+        answer = answer.replace(name.encode(), f"{name}{number}".encode())
+    return replace(exchange, answer=answer) if exchange.passed is None else exchange
+
+
 @pytest.mark.parametrize("coding", ["plain", "gzip"])
 @pytest.mark.parametrize(
-    ("at", "exchange"), CASES, ids=[f"{SAMPLES[at].family.name}: {e.name}" for at, e in CASES]
+    ("number", "case"),
+    list(enumerate(CASES)),
+    ids=[f"{s.provider or s.family.name}: {e.name}" for s, e in CASES],
 )
-def test_a_sample(gateways: Gateways, at: int, exchange: Exchange, coding: str) -> None:
-    inside = gateways.of(at)
-    inside.standin.clear()
-    headers = list(exchange.headers)
-    answer = exchange.answer
-    if coding == "gzip":
-        answer = gzip.compress(answer)
-        headers.append(("content-encoding", "gzip"))
-    third = len(answer) // 3 + 1
-    pieces = [answer[start : start + third] for start in range(0, len(answer), third)]
-    inside.standin.script(reply(200, pieces, headers))
-    seen = len(inside.lines())
-    query = f"?{exchange.query}" if exchange.query else ""
-    with httpx2.Client(proxy=inside.proxy_url, verify=inside.context, trust_env=False) as client:
-        got = client.request(
-            exchange.method,
-            f"https://{HOST}{exchange.path}{query}",
-            headers=list(exchange.sent),
-            content=exchange.request,
-        )
+def test_a_sample(gateways: Gateways, number: int, case: Case, coding: str) -> None:
+    """In three pieces."""
+    samples, exchange = case
+    if not exchange.charges:
+        exchange = _fresh(exchange, 2 * number + (coding == "gzip"))
+    answer, headers = _coded(exchange.answer, exchange.headers, coding)
+    got, line = gateways.call((samples, exchange), _cut(answer, len(answer) // 3 + 1), headers)
     assert got.status_code == 200, got.text
     assert got.content == (exchange.answer if exchange.passed is None else exchange.passed)
-    inside.until(lambda gateway: not gateway.journey.under_way)
-    [line] = inside.lines()[seen:]
-    assert line["charged_by"] == "usage", line
-    expected = sum(map(cost, exchange.charges))
-    assert Decimal(line["cost_usd"]) == Decimal(expected).scaleb(-9)
-    if len(exchange.charges) == 1:
+    rule, nano_usd = expected(case)
+    assert (line["charged_by"], Decimal(line["cost_usd"])) == (rule, _usd(nano_usd)), line
+    assert line["reason"] == ("upstream_error" if exchange.error else "")
+    if rule == "later":
+        held = OF_JOB if _operation(*case).cost == "job" else HELD["response in the background"]
+        assert Decimal(line["held_usd"]) == _usd(held)
+    if rule == "usage" and len(exchange.charges) == 1:
         assert line["tokens"] == exchange.charges[0].units.token_counts()
+
+
+FRAMINGS = {
+    "JSON": ("openai", "chat"),
+    "server-sent events": ("openai", "stream"),
+    "a line of JSON each": ("cohere", "lines"),
+    "an array of JSON": ("gemini", "stream as an array"),
+    "AWS's event stream": ("bedrock", "converse stream"),
+}
+
+
+@pytest.mark.parametrize("coding", ["plain", "gzip"])
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_byte_by_byte(gateways: Gateways, framing: str, coding: str) -> None:
+    """As if it had come at once."""
+    [(samples, exchange)] = [
+        case for case in CASES if (case[0].provider, case[1].name) == FRAMINGS[framing]
+    ]
+    answer, headers = _coded(exchange.answer, exchange.headers, coding)
+    got, line = gateways.call((samples, exchange), _cut(answer, 1), headers)
+    assert got.content == (exchange.answer if exchange.passed is None else exchange.passed)
+    assert Decimal(line["cost_usd"]) == _usd(sum(map(cost, exchange.charges)))
+    assert line["tokens"] == exchange.charges[0].units.token_counts()

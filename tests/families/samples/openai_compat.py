@@ -137,6 +137,7 @@ GROQ = _samples(
             _GROQ,
             sse(_CHUNK % "Hel", '{"choices":[],"x_groq":{"error":"over_capacity"}}'),
             (),
+            text=len(sse(_CHUNK % "Hel")),
             error="over_capacity",
         ),
         Exchange(
@@ -274,6 +275,7 @@ OPENROUTER = _samples(
                 '"choices":[{"delta":{"content":""},"finish_reason":"error"}]}',
             ),
             (),
+            text=len(sse(_CHUNK % "Hel")),
             error="502",
         ),
         _response(
