@@ -17,6 +17,7 @@ from typing import Any
 import httpx2
 import pytest
 from tests.families.samples import SAMPLES, Exchange, Samples
+from tests.families.samples.kit import JSON
 from tests.support.all_providers import (
     UNPRICED,
     credential_problem,
@@ -218,8 +219,9 @@ SEEN = {
     ("cohere", "an error at the end of lines"): (6, 2),
     ("mistral", "an error in a stream"): (10, 1),
 }
-"""Tokens of the input, estimated, and of the text before the error. "Say hello." has 10 bytes, so 3 tokens; around it are 3 of a
-message and 3 or 4 of the whole, where the format has them. "Hel" has one token and "Hello." two; Claude's are more for a text."""
+"""Tokens of the input, as estimated, and of the text before the error. "Say hello." has 10 bytes, so 2.5 tokens. OpenAI's formats
+add 4 a message and 3 a request, Gemini's 4 a message, Bedrock's 4 and 4, Cohere's v1 3; the sum is rounded up. "Hel" has 3/4 of
+a token and "Hello." 6/4, of Claude's 1.55 times as many."""
 HELD = {
     # 10 tokens in, and the cap, or the longest answer; 3 tokens and 18 of speech, two a character.
     "no usage": 60_000 + 10 * 1_000 + 20 * 10_000,
@@ -250,7 +252,9 @@ def expected(case: Case) -> tuple[str, int]:
     if operation.cost == "job":
         return ("hold", OF_JOB) if exchange.name in NEVER_TOLD else ("later", 0)
     if exchange.charges:
-        return "usage", sum(map(cost, exchange.charges))
+        # Neither the request nor the answer of agents that hand over says which model it was: there is no price.
+        named = _asked(samples, exchange).model or exchange.charges[0].model
+        return "usage", sum(map(cost, exchange.charges)) if named else 0
     name = exchange.name.removesuffix(" of a deployment")
     return ("later", 0) if name == "response in the background" else ("hold", HELD[name])
 
@@ -309,3 +313,95 @@ def test_byte_by_byte(gateways: Gateways, framing: str, coding: str) -> None:
     assert got.content == (exchange.answer if exchange.passed is None else exchange.passed)
     assert Decimal(line["cost_usd"]) == _usd(sum(map(cost, exchange.charges)))
     assert line["tokens"] == exchange.charges[0].units.token_counts()
+
+
+def _error(**fields: Any) -> bytes:
+    return json.dumps({"error": fields}).encode()
+
+
+OF_OPENAI = _error(message="m", type="invalid_request_error", param=None, code=None)
+ERRORS: dict[str, list[tuple[int, bytes]]] = {
+    "openai": [(400, OF_OPENAI), (500, _error(message="m", type="server_error", code=None))],
+    "azure": [
+        (400, _error(code="content_filter", message="m", innererror={"code": "Filtered"})),
+        (404, _error(code="DeploymentNotFound", message="m")),
+    ],
+    "anthropic": [
+        (
+            400,
+            b'{"type":"error","error":{"type":"invalid_request_error","message":"m"},"request_id":"r"}',
+        ),
+        (
+            529,
+            b'{"type":"error","error":{"type":"overloaded_error","message":"m"},"request_id":"r"}',
+        ),
+    ],
+    "gemini": [
+        (400, _error(code=400, message="m", status="INVALID_ARGUMENT")),
+        (503, b"[" + _error(code=503, message="m", status="UNAVAILABLE") + b"]"),
+    ],
+    "vertex": [
+        (400, _error(code=400, message="m", status="INVALID_ARGUMENT")),
+        (503, b"[" + _error(code=503, message="m", status="UNAVAILABLE") + b"]"),
+    ],
+    "bedrock": [(400, b'{"message":"m"}'), (424, b'{"message":"m","originalStatusCode":500}')],
+    "cohere": [(422, b'{"id":"i","message":"m"}'), (503, b'{"id":"i","message":"m"}')],
+    "mistral": [
+        (
+            422,
+            b'{"object":"error","message":{"detail":[]},"type":"invalid_request_error","param":null,"code":null}',
+        ),
+        (503, b'{"object":"error","message":"m","type":"x","param":null,"code":"3505"}'),
+    ],
+    "groq": [(413, OF_OPENAI), (498, _error(message="m", type="capacity_exceeded"))],
+    "deepseek": [(422, OF_OPENAI), (503, OF_OPENAI)],
+    "xai": [(400, b'{"code":"invalid-argument","error":"m"}'), (503, OF_OPENAI)],
+    "openrouter": [(400, _error(code=400, message="m")), (502, _error(code=502, message="m"))],
+    "together": [
+        (400, b'{"id":"i",' + OF_OPENAI[1:]),
+        (503, b'{"id":"i",' + OF_OPENAI[1:]),
+    ],
+    "fireworks": [(400, OF_OPENAI), (503, OF_OPENAI)],
+    "perplexity": [(400, _error(message="m", type="bad_request", code=400)), (500, OF_OPENAI)],
+    "": [(400, b'{"oops":"internal"}')],
+}
+"""What each provider sends for an error: PROVIDERS.md. A status that says something of the key is in the tests of keys."""
+UNDER_200 = [name for name in ERRORS if name not in ("bedrock", "xai")]
+"""Bedrock has no such thing. xAI's field `error` is a text in an error status alone."""
+
+
+def _asks(provider: str) -> list[Case]:
+    """A request for a whole answer, and one for a stream, as far as there are samples of them."""
+    found: dict[bool, Case] = {}
+    for samples, exchange in CASES:
+        if samples.provider == provider and _operation(samples, exchange).metered:
+            asked = _asked(samples, exchange)
+            if asked.model:
+                found.setdefault(asked.stream, (samples, exchange))
+    return list(found.values())
+
+
+@pytest.mark.parametrize("coding", ["plain", "gzip"])
+@pytest.mark.parametrize("provider", ERRORS)
+def test_an_error_status(gateways: Gateways, provider: str, coding: str) -> None:
+    """Costs nothing, whatever was asked; the client has it as the provider sent it."""
+    for case in _asks(provider):
+        for status, body in ERRORS[provider]:
+            answer, headers = _coded(body, JSON, coding)
+            got, line = gateways.call(case, _cut(answer, len(answer) // 3 + 1), headers, status)
+            assert (got.status_code, got.content) == (status, body)
+            assert (line["status"], line["charged_by"], line["cost_usd"]) == (status, "none", "0")
+            assert line["tokens"] == {}
+
+
+@pytest.mark.parametrize("coding", ["plain", "gzip"])
+@pytest.mark.parametrize("provider", UNDER_200)
+def test_an_error_under_200(gateways: Gateways, provider: str, coding: str) -> None:
+    """Before any text, and as JSON where JSON was asked for: the same."""
+    samples, exchange = _asks(provider)[0]
+    for _, body in ERRORS[provider]:
+        answer, headers = _coded(body, JSON, coding)
+        got, line = gateways.call((samples, exchange), _cut(answer, len(answer) // 3 + 1), headers)
+        assert (got.status_code, got.content) == (200, body)
+        assert (line["charged_by"], line["cost_usd"]) == ("none", "0"), line
+        assert line["reason"] == "upstream_error"

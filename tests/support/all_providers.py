@@ -14,7 +14,6 @@ from typing import Any
 from tests.support import sigv4
 from tests.support.gateway import REAL_KEY
 from tests.support.inproc import PROJECT, Inside, open_inside
-
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_book import Received
