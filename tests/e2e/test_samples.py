@@ -6,8 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.families.samples import Exchange
 from tests.support.sampled import (
     CASES,
@@ -139,3 +142,23 @@ def test_byte_by_byte(gateways: Gateways, framing: str, coding: str) -> None:
     assert got.content == (exchange.answer if exchange.passed is None else exchange.passed)
     assert Decimal(line["cost_usd"]) == usd(sum(map(cost, exchange.charges)))
     assert line["tokens"] == exchange.charges[0].units.token_counts()
+
+
+PRICED = [case for case in CASES if expected(case)[0] == "usage"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    case=st.sampled_from(PRICED),
+    coding=st.sampled_from(["plain", "gzip"]),
+    cuts=st.sets(st.floats(0, 1), max_size=12),
+)
+def test_cut_anywhere(gateways: Gateways, case: Case, coding: str, cuts: set[float]) -> None:
+    """The price does not depend on where an answer is cut, nor do the client's bytes."""
+    samples, exchange = case
+    answer, headers = coded(exchange.answer, exchange.headers, coding)
+    edges = sorted({0, len(answer), *(int(part * len(answer)) for part in cuts)})
+    pieces = [answer[start:end] for start, end in pairwise(edges)]
+    got, line = gateways.call((samples, exchange), pieces, headers)
+    assert got.content == (exchange.answer if exchange.passed is None else exchange.passed)
+    assert Decimal(line["cost_usd"]) == usd(expected(case)[1])
