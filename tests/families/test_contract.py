@@ -189,8 +189,8 @@ def test_our_event_can_be_put_behind_any_event(samples: Samples, exchange: Excha
     """Where a stream has a boundary, its client reads ours there as the family's own error."""
     meter = _meter(samples, exchange)
     sent = meter.feed(exchange.answer)
-    if meter.boundary is None:
-        return
+    if meter.boundary is None or exchange.answer.startswith(b"["):
+        return  # Before the first element of an array and behind its end nothing can stand.
     assert meter.boundary.between
     meter.boundary.sent(sent)
     assert meter.boundary.between

@@ -270,6 +270,7 @@ SAMPLES = (
             ("POST", "/v1/oauth/token"),
         ),
         dialect=Dialect(own_rules=True),
+        provider="anthropic",
         exchanges=_EXCHANGES,
         malformed=(
             b"",

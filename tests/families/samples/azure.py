@@ -72,6 +72,7 @@ SAMPLES = (
         + tuple(
             (method, f"/anthropic{path}") for method, path in _OF_CLAUDE.open if at_foundry(path)
         ),
+        provider="azure",
         exchanges=(
             stream("a filter, annotations", "[]", _CHAT),
             stream("counts beside an empty delta", '[{"index":0,"delta":{}}]', _CHAT),

@@ -110,6 +110,7 @@ SAMPLES = (
             ("POST", "/model-invocation-job"),
         ),
         host="bedrock.us-east-1.amazonaws.com",
+        provider="bedrock",
         event_json=payload,
         exchanges=(
             Exchange(

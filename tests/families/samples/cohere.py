@@ -321,6 +321,7 @@ SAMPLES = (
     Samples(
         COHERE,
         _OPEN,
+        provider="cohere",
         exchanges=(*_OF_V2, *_OF_V1, *_OTHERS, *_JOBS),
         malformed=(
             b"",

@@ -129,6 +129,14 @@ EXCHANGES = (
         query="alt=sse",
     ),
     Exchange(
+        "stream as an array",
+        STREAM,
+        ASKED,
+        f"[{_EARLY}\r\n,\r\n{_LATE}\r\n]".encode(),
+        (_FLASH,),
+        text=len(f"[{_EARLY}".encode()),
+    ),
+    Exchange(
         "a prompt that was blocked",
         PATH,
         ASKED,
@@ -272,6 +280,7 @@ SAMPLES = (
     Samples(
         GOOGLE,
         OPEN,
+        provider="gemini",
         exchanges=(*EXCHANGES, *_BATCHES),
         malformed=(
             b"",

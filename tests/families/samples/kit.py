@@ -44,6 +44,8 @@ class Samples:
     family: Family
     open: tuple[tuple[str, str], ...]
     host: str = ""
+    provider: str = ""
+    """Whose built-in entry has this family and dialect; "" for the tests' own."""
     exchanges: tuple[Exchange, ...] = ()
     malformed: tuple[bytes, ...] = ()
     verdicts: tuple[tuple[int, bytes, Verdict | None], ...] = ()

@@ -152,6 +152,7 @@ SAMPLES = (
     Samples(
         MISTRAL,
         _OPEN,
+        provider="mistral",
         exchanges=(
             Exchange("chat", _CHAT, _ASKED + b"}", whole(), (_COUNTED,)),
             Exchange("no usage", _CHAT, _ASKED + b"}", b'{"model":"m","usage":null}', ()),

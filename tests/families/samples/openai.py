@@ -209,6 +209,7 @@ SAMPLES = (
             *MORE_OPEN,
         ),
         dialect=Dialect("on_request"),
+        provider="openai",
         exchanges=(
             Exchange(
                 "chat",

@@ -65,6 +65,7 @@ def _samples(
     return Samples(
         provider.family,
         _paths(provider.family, prefix),
+        provider=name,
         exchanges=exchanges,
         malformed=_MALFORMED,
         verdicts=(*SPEAKS_OPENAI["verdicts"][:-1], *(verdicts or ((402, b"", "no_money"),))),
@@ -136,6 +137,7 @@ GROQ = _samples(
             _GROQ,
             sse(_CHUNK % "Hel", '{"choices":[],"x_groq":{"error":"over_capacity"}}'),
             (),
+            text=len(sse(_CHUNK % "Hel")),
             error="over_capacity",
         ),
         Exchange(
@@ -273,6 +275,7 @@ OPENROUTER = _samples(
                 '"choices":[{"delta":{"content":""},"finish_reason":"error"}]}',
             ),
             (),
+            text=len(sse(_CHUNK % "Hel")),
             error="502",
         ),
         _response(

@@ -298,6 +298,7 @@ SAMPLES = (
         replace(OPENAI, routes=MORE_ROUTES),
         MORE_OPEN,
         dialect=Dialect("on_request", own_rules=True),
+        provider="openai",
         exchanges=EXCHANGES,
         malformed=(
             b"",

@@ -65,6 +65,7 @@ SAMPLES = (
             ("GET", f"{PLACE}/interactions/i1"),
             ("POST", f"{PLACE}/interactions/i1/cancel"),
         ),
+        provider="vertex",
         exchanges=(
             Exchange(
                 "generate",
