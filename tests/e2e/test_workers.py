@@ -231,6 +231,44 @@ def test_a_configuration_that_is_wrong_changes_nothing(
         assert road.sdk().chat.completions.create(**body("still there")).choices
 
 
+def test_an_embedded_worker_comes_back_when_its_successor_cannot_start(tmp_path: Path) -> None:
+    """It has to end before the successor can be tried; then the configuration that was in use is served again."""
+    with open_road(tmp_path) as road:
+        road.sdk().chat.completions.create(**body("before"))
+        used = road.used()
+        text = road.gateway.config.read_text()
+        broken = text.replace('calls = "-"', 'calls = "none/calls.jsonl"')
+        road.gateway.config.write_text(broken)
+        with pytest.raises(GatewayProcessError, match=r"log\.calls"):
+            road.gateway.tollhouse("reload")
+        road.gateway.config.write_text(text)
+        until(lambda: [row["state"] for row in shown(road)] == ["ready"], "a worker is ready")
+        assert road.used() == used
+        assert road.sdk().chat.completions.create(**body("still there")).choices
+
+
+def test_a_port_that_a_reload_gives_up_is_closed(two: Road) -> None:
+    """No process keeps a copy of its sockets: the kernel would take connections that nobody answers."""
+    host, _, port = two.gateway.base_url.rpartition(":")
+    text = two.gateway.config.read_text()
+    assert 'base_url = "127.0.0.1:0"\n' in text
+    two.gateway.config.write_text(text.replace('base_url = "127.0.0.1:0"\n', ""))
+    two.gateway.tollhouse("reload")
+
+    def refused() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((host, int(port))) != 0
+
+    until(refused, "the port is closed")
+    for pid in two.gateway.worker_pids():
+        listening = [
+            found.laddr.port
+            for found in psutil.Process(pid).net_connections("inet")
+            if found.status == psutil.CONN_LISTEN
+        ]
+        assert listening == [int(two.gateway.proxy.rpartition(":")[2])], "its own, and no other"
+
+
 def test_sighup_reloads(two: Road) -> None:
     """As the command does."""
     before = two.gateway.worker_pids()

@@ -21,7 +21,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -240,7 +240,8 @@ class Supervisor:
             concluding=shared,
         )
         config = generation.config
-        pid, channel = self._fork(lambda end: self._made.work(config, share, end))
+        own = [one for each in share.sockets.values() for one in each]
+        pid, channel = self._fork(lambda end: self._made.work(config, share, end), own)
         worker = Worker(pid, channel, now, now, number=number, generation=generation.number)
         worker.concluding, worker.descriptor = shared, descriptor
         generation.workers[number] = worker
@@ -254,23 +255,28 @@ class Supervisor:
     def _start_desk(self) -> None:
         generation, now = self._current, self._clock()
         config, admin = generation.config, generation.sockets.admin
-        pid, channel = self._fork(lambda end: self._made.attend(config, end, admin), desk=True)
+        own = [admin] if admin is not None else []
+        pid, channel = self._fork(lambda end: self._made.attend(config, end, admin), own, desk=True)
         desk = self._desk = Child(pid, channel, now, now)
         self._listen_to(channel, lambda: self._on_desk(desk))
         self._push()
 
     def _fork(
-        self, run: Callable[[socket.socket], int], *, desk: bool = False
+        self,
+        run: Callable[[socket.socket], int],
+        listening: Collection[socket.socket],
+        *,
+        desk: bool = False,
     ) -> tuple[int, Channel]:
+        """Of the listening sockets the child keeps ``listening``."""
         sockets = [self._current.sockets, *([self._coming.sockets] if self._coming else [])]
 
         def shed() -> None:
             self._selector.close()
             self._signals.close()
             self._wakeup.close()
-            if desk:
-                for each in sockets:
-                    each.close_doors()
+            for each in sockets:
+                each.close_all_but(listening)
             # The ledger of an embedded gateway is a worker's: nobody else may open it while that worker lives.
             if self._lock >= 0 and (desk or not self._current.config.redis.embedded):
                 os.close(self._lock)
@@ -342,28 +348,34 @@ class Supervisor:
         for gathering in tuple(self._gatherings.values()):
             self._gathered(gathering, worker, None)
         now = self._clock()
+        generation = next(
+            (
+                each
+                for each in (self._current, self._coming)
+                if each is not None and each.workers.get(worker.number) is worker
+            ),
+            None,
+        )
+        if generation is not None:
+            # Also of one that was told to retire: if the reload is refused, its place is taken again.
+            del generation.workers[worker.number]
         if self._retiring.pop(worker.pid, None) is not None:
             if code:
                 log.error("a retiring worker (%d) ended with %s", worker.pid, _how(code))
+        elif generation is None:
             return
-        for generation in (self._current, self._coming):
-            if generation is None or generation.workers.get(worker.number) is not worker:
-                continue
-            del generation.workers[worker.number]
-            if self._stopping:
-                self._codes.append(code)
-            elif generation is self._coming:
-                why = (
-                    worker.status.get("failed") or f"worker {worker.number} ended with {_how(code)}"
-                )
-                self._end_coming(why)
-            elif not generation.was_whole and worker.phase is Phase.STARTING:
-                # It has said why. Started again it would say the same.
-                self._failed = True
-                self._codes.append(code or 1)
-                self._stop()
-            else:
-                self._died(generation, worker, code, now)
+        elif self._stopping:
+            self._codes.append(code)
+        elif generation is self._coming:
+            why = worker.status.get("failed") or f"worker {worker.number} ended with {_how(code)}"
+            self._end_coming(why)
+        elif not generation.was_whole and worker.phase is Phase.STARTING:
+            # It has said why. Started again it would say the same.
+            self._failed = True
+            self._codes.append(code or 1)
+            self._stop()
+        else:
+            self._died(generation, worker, code, now)
 
     def _keep_lines(self, worker: Worker) -> None:
         """What a worker that was killed has settled and not written."""
@@ -435,11 +447,11 @@ class Supervisor:
     def _start_missing(self, now: float) -> None:
         if self._desk is None and not self._replacing and now >= self._desk_due:
             self._start_desk()
-        waiting = self._coming is not None and self._exclusive and self._workers
         for generation in (self._current, self._coming):
-            if generation is None or (generation is self._coming and waiting):
+            if generation is None:
                 continue
-            if generation is self._current and self._exclusive and self._coming is not None:
+            replaced = generation is self._current and self._coming is not None
+            if self._exclusive and (self._workers or replaced):
                 continue
             for number in range(1, generation.size + 1):
                 if generation.may_start(number) and now >= generation.due.get(number, 0.0):
