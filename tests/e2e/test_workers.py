@@ -252,7 +252,9 @@ def test_a_port_that_a_reload_gives_up_is_closed(two: Road) -> None:
     host, _, port = two.gateway.base_url.rpartition(":")
     text = two.gateway.config.read_text()
     assert 'base_url = "127.0.0.1:0"\n' in text
-    two.gateway.config.write_text(text.replace('base_url = "127.0.0.1:0"\n', ""))
+    two.gateway.config.write_text(
+        text.replace('base_url = "127.0.0.1:0"', 'base_url = "127.0.0.2:0"')
+    )
     two.gateway.tollhouse("reload")
 
     def refused() -> bool:
@@ -266,7 +268,7 @@ def test_a_port_that_a_reload_gives_up_is_closed(two: Road) -> None:
             for found in psutil.Process(pid).net_connections("inet")
             if found.status == psutil.CONN_LISTEN
         ]
-        assert listening == [int(two.gateway.proxy.rpartition(":")[2])], "its own, and no other"
+        assert len(listening) == 2, "a proxy and a base URL of its own"
 
 
 def test_sighup_reloads(two: Road) -> None:
