@@ -321,6 +321,27 @@ def test_a_program_that_would_not_start_does_not_take_over(two: Road) -> None:
     assert two.gateway.worker_pids() == before
 
 
+def test_an_upgrade_that_could_not_listen_or_use_its_ca_is_refused(two: Road) -> None:
+    """Behind the exec it would be too late: all workers would end."""
+    before = two.gateway.worker_pids()
+    text = two.gateway.config.read_text()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        busy = text.replace('base_url = "127.0.0.1:0"', f'base_url = "{address}"')
+        two.gateway.config.write_text(busy)
+        with pytest.raises(GatewayProcessError, match=f"{address} cannot be listened on"):
+            two.gateway.tollhouse("upgrade")
+    added = text.replace("[providers.openai]\n", '[providers.openai]\nhosts = ["llm.example"]\n')
+    assert added != text
+    two.gateway.config.write_text(added)
+    with pytest.raises(GatewayProcessError, match=r"does not cover llm\.example"):
+        two.gateway.tollhouse("upgrade")
+    with pytest.raises(GatewayProcessError, match=r"does not cover llm\.example"):
+        two.gateway.tollhouse("run", "--judge")
+    two.gateway.config.write_text(text)
+    assert two.gateway.worker_pids() == before
+
+
 def test_a_second_sigterm_ends_streams_with_an_event(two: Road) -> None:
     """The first one waits for them. The second one does not; the client is told, and what was seen is charged."""
     steps = Steps()

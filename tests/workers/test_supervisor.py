@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+
 from tollhouse.demo.gateway_config import write_config
 
 TINY = Path(__file__).with_name("tiny.py")

@@ -77,13 +77,17 @@ async def _work(directory: Path, share: Share, end: socket.socket) -> int:
         if hang.exists():
             hang.unlink()
             say(f"hangs {os.getpid()}")
-            time.sleep(3600)
+            _stand_still()
         try:
             await asyncio.wait_for(stopping.wait(), 0.1)
         except TimeoutError:
             pass
     await channel.close()
     return 0
+
+
+def _stand_still() -> None:
+    time.sleep(3600)
 
 
 async def _attend(end: socket.socket) -> int:

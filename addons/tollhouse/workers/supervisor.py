@@ -579,9 +579,8 @@ class Supervisor:
             for worker in self._current.workers.values():
                 self._retire(worker)
 
-    def _unfit(self, config: Config) -> str:
-        """Why ``config`` can't follow the one in use; empty if it can."""
-        old = self._current.config
+    def _busy(self) -> str:
+        """Why there can be neither a reload nor an upgrade now; empty if there can."""
         if self._stopping:
             return "the gateway is stopping"
         if not self._current.was_whole:
@@ -592,10 +591,34 @@ class Supervisor:
             return (
                 "an upgrade is under way, which reads the file again; try again when it has ended"
             )
+        return ""
+
+    def _unfit(self, config: Config) -> str:
+        """Why ``config`` can't follow the one in use; empty if it can."""
+        old = self._current.config
+        if busy := self._busy():
+            return busy
         if config.state.directory != old.state.directory:
             return "[state] directory has changed: stop the gateway and start it again"
         if config.redis.embedded != old.redis.embedded:
             return "[redis] url has changed from or to the embedded store: stop the gateway and start it again"
+        return ""
+
+    def _unfit_to_upgrade(self) -> str:
+        """Behind the exec the new program can't go back: what it needs from the system is tried before, and given back."""
+        if busy := self._busy():
+            return busy
+        try:
+            config = self._made.load()
+        except ConfigError:
+            return ""  # The installed program judges it, and may know more keys.
+        if why := self._unfit(config):
+            return why
+        try:
+            tried = self._made.generation(self._current.number + 1, config, self._current)
+        except self._cannot_start as error:
+            return str(error)
+        tried.sockets.close(kept=self._current.sockets)
         return ""
 
     def _refuse_reload(self, problems: list[str], asked_by: tuple[int, ...]) -> None:
@@ -642,11 +665,8 @@ class Supervisor:
 
     def upgrade(self, asked_by: tuple[int, ...]) -> None:
         """Has the installed program judge the configuration, then becomes it."""
-        upgrading = self._judgement is not None or self._replacing
-        why = "a stop, a reload or an upgrade is under way; try again when it has ended"
-        if not self._current.was_whole:
-            why = "the gateway is starting; try again when it is ready"
-        if self._stopping or self._coming or upgrading or not self._current.was_whole:
+        if why := self._unfit_to_upgrade():
+            log.error("not upgraded, and the program in use stays: %s", why)
             for request in asked_by:
                 self._answer(request, {"status": 409, "error": f"not upgraded: {why}"})
             return
