@@ -47,7 +47,7 @@ def run(config: Config, workers: int | None = None, *, judge: bool = False) -> i
     if why := _refused(config):
         return _cannot_start(why)
     if judge:
-        return 0
+        return _judged(config)
     if inherited is None:
         _warn(config)
     _raise_file_limit(config.limits.max_connections)
@@ -63,6 +63,16 @@ def run(config: Config, workers: int | None = None, *, judge: bool = False) -> i
         return _cannot_start(one_line(e))
     with lock:
         return _supervise(config, workers, lock, None)
+
+
+def _judged(config: Config) -> int:
+    """0 if all that is opened before the first worker can be; the listeners' ports are those of the gateway that asks."""
+    try:
+        open_ca(config, catalog(config))
+        kept.current(config.state.directory, time.time())
+    except CANNOT_START as e:
+        return _cannot_start(one_line(e))
+    return 0
 
 
 def _refused(config: Config) -> str:

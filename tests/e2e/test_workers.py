@@ -231,6 +231,46 @@ def test_a_configuration_that_is_wrong_changes_nothing(
         assert road.sdk().chat.completions.create(**body("still there")).choices
 
 
+def test_an_embedded_worker_comes_back_when_its_successor_cannot_start(tmp_path: Path) -> None:
+    """It has to end before the successor can be tried; then the configuration that was in use is served again."""
+    with open_road(tmp_path) as road:
+        road.sdk().chat.completions.create(**body("before"))
+        used = road.used()
+        text = road.gateway.config.read_text()
+        broken = text.replace('calls = "-"', 'calls = "none/calls.jsonl"')
+        road.gateway.config.write_text(broken)
+        with pytest.raises(GatewayProcessError, match=r"log\.calls"):
+            road.gateway.tollhouse("reload")
+        road.gateway.config.write_text(text)
+        until(lambda: [row["state"] for row in shown(road)] == ["ready"], "a worker is ready")
+        assert road.used() == used
+        assert road.sdk().chat.completions.create(**body("still there")).choices
+
+
+def test_a_port_that_a_reload_gives_up_is_closed(two: Road) -> None:
+    """No process keeps a copy of its sockets: the kernel would take connections that nobody answers."""
+    host, _, port = two.gateway.base_url.rpartition(":")
+    text = two.gateway.config.read_text()
+    assert 'base_url = "127.0.0.1:0"\n' in text
+    two.gateway.config.write_text(
+        text.replace('base_url = "127.0.0.1:0"', 'base_url = "127.0.0.2:0"')
+    )
+    two.gateway.tollhouse("reload")
+
+    def refused() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((host, int(port))) != 0
+
+    until(refused, "the port is closed")
+    for pid in two.gateway.worker_pids():
+        listening = [
+            found.laddr.port
+            for found in psutil.Process(pid).net_connections("inet")
+            if found.status == psutil.CONN_LISTEN
+        ]
+        assert len(listening) == 2, "a proxy and a base URL of its own"
+
+
 def test_sighup_reloads(two: Road) -> None:
     """As the command does."""
     before = two.gateway.worker_pids()
@@ -277,6 +317,27 @@ def test_a_program_that_would_not_start_does_not_take_over(two: Road) -> None:
     two.gateway.signal(signal.SIGUSR2)
     until(lambda: "not upgraded" in two.gateway.stderr, "it says so")
     assert "nonsense" in two.gateway.stderr
+    two.gateway.config.write_text(text)
+    assert two.gateway.worker_pids() == before
+
+
+def test_an_upgrade_that_could_not_listen_or_use_its_ca_is_refused(two: Road) -> None:
+    """Behind the exec it would be too late: all workers would end."""
+    before = two.gateway.worker_pids()
+    text = two.gateway.config.read_text()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        busy = text.replace('base_url = "127.0.0.1:0"', f'base_url = "{address}"')
+        two.gateway.config.write_text(busy)
+        with pytest.raises(GatewayProcessError, match=f"{address} cannot be listened on"):
+            two.gateway.tollhouse("upgrade")
+    added = text.replace("[providers.openai]\n", '[providers.openai]\nhosts = ["llm.example"]\n')
+    assert added != text
+    two.gateway.config.write_text(added)
+    with pytest.raises(GatewayProcessError, match=r"does not cover llm\.example"):
+        two.gateway.tollhouse("upgrade")
+    with pytest.raises(GatewayProcessError, match=r"does not cover llm\.example"):
+        two.gateway.tollhouse("run", "--judge")
     two.gateway.config.write_text(text)
     assert two.gateway.worker_pids() == before
 

@@ -1,7 +1,7 @@
 """Messages between the supervisor and a child: JSON objects, a line each, over a socket pair.
 
 ``kind`` says what a message is. From a worker: ``ready``, ``status``, ``report``, ``result``. To a worker: ``retire``,
-``tell`` (asks for a report), ``operation``. From the desk: ``ask``. To the desk: ``status``, ``answer``.
+``tell`` (asks for a report), ``operation``. From the desk: ``beat``, ``ask``. To the desk: ``status``, ``answer``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,16 @@ _LONGEST: Final = 64 << 20
 
 def _encoded(message: Message) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def _decoded(line: bytes | bytearray) -> Message | None:
+    """None for what is no message: the ones around it count."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        log.error("a process of the gateway has sent a line that is no message")
+        return None
+    return message if isinstance(message, dict) else None
 
 
 class Channel:
@@ -85,7 +95,7 @@ class Channel:
             more = False
         *lines, rest = self._read.split(b"\n")
         self._read = bytearray(rest)
-        return [json.loads(line) for line in lines], more
+        return [message for line in lines if (message := _decoded(line)) is not None], more
 
     def close(self) -> None:
         self.socket.close()

@@ -83,7 +83,8 @@ def fork(
     shed: Callable[[], None],
 ) -> tuple[int, Channel]:
     """A child that does ``run`` with its end of a channel, and exits with what that gives. The child closes the supervisor's
-    ends of all ``channels``; else it would keep them open when the supervisor dies. ``shed`` closes what else it must not have."""
+    ends of all ``channels``; else it would keep them open when the supervisor dies. ``shed`` closes what else it must not have.
+    Raises `OSError` when there can't be another process."""
     ours, theirs = socket.socketpair()
     others = [*channels, Channel(ours)]
     sys.stdout.flush() if sys.stdout is not None else None
@@ -93,9 +94,12 @@ def fork(
         pid = os.fork()
         if not pid:
             _be_child(run, theirs, others, shed)
+    except OSError:
+        ours.close()
+        raise
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    theirs.close()
+        theirs.close()
     return pid, others[-1]
 
 
@@ -113,6 +117,9 @@ def _be_child(
             signal.signal(number, signal.SIG_DFL)
         # In a terminal Ctrl-C reaches every process of the gateway. The supervisor tells its children.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Until its loop heeds these two. It has opened no file yet, and nothing is to be ended in order.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
         for channel in channels:
             channel.close()
         shed()

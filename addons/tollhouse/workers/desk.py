@@ -22,6 +22,7 @@ from tollhouse.workers.channel import ChildChannel, Message
 
 log = logging.getLogger(__name__)
 
+BEAT_S: Final = 1.0
 OWN: Final = frozenset({"reload", "upgrade", "workers"})
 """Operations of the supervisor itself."""
 
@@ -36,6 +37,7 @@ async def _attend(config: Config, end: socket.socket, admin: socket.socket | Non
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     desk = Desk(await ChildChannel.open(end))
     heeding = asyncio.create_task(desk.heed(stopping))
+    beating = asyncio.create_task(desk.beat())
     control = ControlServer(config.state.directory, desk)
     site: AdminSite | None = None
     try:
@@ -60,6 +62,7 @@ async def _attend(config: Config, end: socket.socket, admin: socket.socket | Non
         if site is not None:
             await site.close()
         heeding.cancel()
+        beating.cancel()
 
 
 class Desk:
@@ -80,6 +83,12 @@ class Desk:
             elif (future := self._asked.pop(message["id"], None)) is not None and not future.done():
                 future.set_result(message)
         stopping.set()
+
+    async def beat(self) -> None:
+        """The supervisor ends a desk whose loop stands still."""
+        while True:
+            self._channel.send({"kind": "beat"})
+            await asyncio.sleep(BEAT_S)
 
     def reasons(self) -> Sequence[str]:
         return self._reasons

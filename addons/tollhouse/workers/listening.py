@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
@@ -138,6 +138,12 @@ class Sockets:
             if name in self._listeners:
                 for one in self._listeners.pop(name).sockets():
                     one.close()
+
+    def close_all_but(self, kept: Collection[socket.socket]) -> None:
+        """In a child: as long as any process has a copy of a socket, the kernel takes connections for it."""
+        for one in self._all():
+            if one not in kept:
+                one.close()
 
     def _all(self) -> Iterator[socket.socket]:
         for listener in self._listeners.values():

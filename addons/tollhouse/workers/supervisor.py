@@ -21,7 +21,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -33,7 +33,7 @@ from tollhouse.site.totals import Families, as_counters, gauge, merged
 from tollhouse.workers.channel import Channel, Message
 from tollhouse.workers.children import OURS, Child, Phase, Worker, fork
 from tollhouse.workers.generation import Generation
-from tollhouse.workers.restarts import Restarts
+from tollhouse.workers.restarts import FIRST_S, Restarts
 from tollhouse.workers.systemd import Notifier
 from tollhouse.workers.upgrade import Judged, Judgement, packed_worker, take_over
 
@@ -137,11 +137,14 @@ class Supervisor:
         self._signals, self._wakeup = socket.socketpair()
 
     def adopt(self, workers: list[Worker], unwrapped: Unwrapped | None) -> None:
-        """Workers of the program before this one: they serve until a new generation is ready."""
+        """Workers of the program before this one: they serve until a new generation is ready, or retire already."""
         self._unwrapped = unwrapped
         for worker in workers:
             self._take_in(worker)
-            self._current.workers[worker.number] = worker
+            if worker.phase is Phase.RETIRING:
+                self._retiring[worker.pid] = worker
+            else:
+                self._current.workers[worker.number] = worker
         self._current.applied = self._current.was_whole = True
 
     def run(self) -> int:
@@ -153,9 +156,9 @@ class Supervisor:
             while not self._over():
                 self._write_on()
                 for key, _ in self._selector.select(self._patience()):
-                    key.data()
-                self._reap()
-                self._look()
+                    _contained(key.data)
+                _contained(self._reap)
+                _contained(self._look)
             return 1 if self._failed or any(self._codes) else 0
         finally:
             signal.set_wakeup_fd(-1)
@@ -225,6 +228,22 @@ class Supervisor:
     # Processes.
 
     def _start(self, generation: Generation, number: int) -> None:
+        """If the system gives no process, it is tried again, as after a death."""
+        try:
+            self._start_worker(generation, number)
+        except OSError as error:
+            now = self._clock()
+            restarts = generation.restarts.setdefault(number, Restarts())
+            due = generation.due[number] = max(restarts.died(now, 0.0), now + FIRST_S)
+            log.error(
+                "worker %d can't be started (%s): raise the limit of processes, of open files or of memory; "
+                "it is tried again in %g s",
+                number,
+                error,
+                due - now,
+            )
+
+    def _start_worker(self, generation: Generation, number: int) -> None:
         now = self._clock()
         shared, descriptor = memory()
         share = Share(
@@ -240,7 +259,15 @@ class Supervisor:
             concluding=shared,
         )
         config = generation.config
-        pid, channel = self._fork(lambda end: self._made.work(config, share, end))
+        own = [one for each in share.sockets.values() for one in each]
+        try:
+            pid, channel = self._fork(lambda end: self._made.work(config, share, end), own)
+        except OSError:
+            if shared is not None:
+                shared.close()
+            if descriptor >= 0:
+                os.close(descriptor)
+            raise
         worker = Worker(pid, channel, now, now, number=number, generation=generation.number)
         worker.concluding, worker.descriptor = shared, descriptor
         generation.workers[number] = worker
@@ -254,23 +281,35 @@ class Supervisor:
     def _start_desk(self) -> None:
         generation, now = self._current, self._clock()
         config, admin = generation.config, generation.sockets.admin
-        pid, channel = self._fork(lambda end: self._made.attend(config, end, admin), desk=True)
+        own = [admin] if admin is not None else []
+        try:
+            pid, channel = self._fork(
+                lambda end: self._made.attend(config, end, admin), own, desk=True
+            )
+        except OSError as error:
+            self._desk_due = max(self._desk_restarts.died(now, 0.0), now + FIRST_S)
+            log.error("the process of probes and commands can't be started (%s)", error)
+            return
         desk = self._desk = Child(pid, channel, now, now)
         self._listen_to(channel, lambda: self._on_desk(desk))
         self._push()
 
     def _fork(
-        self, run: Callable[[socket.socket], int], *, desk: bool = False
+        self,
+        run: Callable[[socket.socket], int],
+        listening: Collection[socket.socket],
+        *,
+        desk: bool = False,
     ) -> tuple[int, Channel]:
+        """Of the listening sockets the child keeps ``listening``."""
         sockets = [self._current.sockets, *([self._coming.sockets] if self._coming else [])]
 
         def shed() -> None:
             self._selector.close()
             self._signals.close()
             self._wakeup.close()
-            if desk:
-                for each in sockets:
-                    each.close_doors()
+            for each in sockets:
+                each.close_all_but(listening)
             # The ledger of an embedded gateway is a worker's: nobody else may open it while that worker lives.
             if self._lock >= 0 and (desk or not self._current.config.redis.embedded):
                 os.close(self._lock)
@@ -278,9 +317,7 @@ class Supervisor:
         return fork(run, self._channels(), shed)
 
     def _channels(self) -> Iterator[Channel]:
-        yield from (worker.channel for worker in self._workers.values())
-        if self._desk is not None:
-            yield self._desk.channel
+        yield from (child.channel for child in self._children())
 
     def _listen_to(self, channel: Channel, heed: Callable[[], None]) -> None:
         self._selector.register(channel.socket, selectors.EVENT_READ, heed)
@@ -296,11 +333,7 @@ class Supervisor:
 
     def _heard(self, channel: Channel) -> list[Message]:
         channel.flush()
-        try:
-            messages, more = channel.receive()
-        except ValueError:
-            log.exception("a process of the gateway can't be understood")
-            return []
+        messages, more = channel.receive()
         if not more:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(channel.socket)
@@ -310,6 +343,11 @@ class Supervisor:
         with contextlib.suppress(KeyError):
             self._selector.unregister(channel.socket)
         channel.close()
+
+    def _children(self) -> Iterator[Child]:
+        yield from self._workers.values()
+        if self._desk is not None:
+            yield self._desk
 
     @staticmethod
     def _signal(child: Child, number: int) -> None:
@@ -342,28 +380,34 @@ class Supervisor:
         for gathering in tuple(self._gatherings.values()):
             self._gathered(gathering, worker, None)
         now = self._clock()
+        generation = next(
+            (
+                each
+                for each in (self._current, self._coming)
+                if each is not None and each.workers.get(worker.number) is worker
+            ),
+            None,
+        )
+        if generation is not None:
+            # Also of one that was told to retire: if the reload is refused, its place is taken again.
+            del generation.workers[worker.number]
         if self._retiring.pop(worker.pid, None) is not None:
             if code:
                 log.error("a retiring worker (%d) ended with %s", worker.pid, _how(code))
+        elif generation is None:
             return
-        for generation in (self._current, self._coming):
-            if generation is None or generation.workers.get(worker.number) is not worker:
-                continue
-            del generation.workers[worker.number]
-            if self._stopping:
-                self._codes.append(code)
-            elif generation is self._coming:
-                why = (
-                    worker.status.get("failed") or f"worker {worker.number} ended with {_how(code)}"
-                )
-                self._end_coming(why)
-            elif not generation.was_whole and worker.phase is Phase.STARTING:
-                # It has said why. Started again it would say the same.
-                self._failed = True
-                self._codes.append(code or 1)
-                self._stop()
-            else:
-                self._died(generation, worker, code, now)
+        elif self._stopping:
+            self._codes.append(code)
+        elif generation is self._coming:
+            why = worker.status.get("failed") or f"worker {worker.number} ended with {_how(code)}"
+            self._end_coming(why)
+        elif not generation.was_whole and worker.phase is Phase.STARTING:
+            # It has said why. Started again it would say the same.
+            self._failed = True
+            self._codes.append(code or 1)
+            self._stop()
+        else:
+            self._died(generation, worker, code, now)
 
     def _keep_lines(self, worker: Worker) -> None:
         """What a worker that was killed has settled and not written."""
@@ -412,8 +456,8 @@ class Supervisor:
         late, self._looked_at = now - self._looked_at > 5.0, now
         if late:
             # This process was stopped, or the machine was asleep. So were the workers.
-            for worker in self._workers.values():
-                worker.beat_at = now
+            for child in self._children():
+                child.beat_at = now
         self._replace_program()
         if not (self._stopping or self._failed):
             self._start_missing(now)
@@ -435,11 +479,11 @@ class Supervisor:
     def _start_missing(self, now: float) -> None:
         if self._desk is None and not self._replacing and now >= self._desk_due:
             self._start_desk()
-        waiting = self._coming is not None and self._exclusive and self._workers
         for generation in (self._current, self._coming):
-            if generation is None or (generation is self._coming and waiting):
+            if generation is None:
                 continue
-            if generation is self._current and self._exclusive and self._coming is not None:
+            replaced = generation is self._current and self._coming is not None
+            if self._exclusive and (self._workers or replaced):
                 continue
             for number in range(1, generation.size + 1):
                 if generation.may_start(number) and now >= generation.due.get(number, 0.0):
@@ -476,25 +520,26 @@ class Supervisor:
         self._notifier.ready(f"{self._current.size} workers are ready")
 
     def _end_overdue(self, now: float) -> None:
-        for child in (*self._workers.values(), *((self._desk,) if self._desk else ())):
+        for child in self._children():
             if child.ended_by is not None and now >= child.ended_by:
                 log.error("process %d did not end in time and is killed", child.pid)
                 self._signal(child, signal.SIGKILL)
                 child.ended_by = now + _ABORT_S
 
     def _watch_loops(self, now: float) -> None:
-        for worker in self._workers.values():
-            if worker.aborted or now - worker.beat_at < self._hung_s:
+        for child in self._children():
+            if child.aborted or now - child.beat_at < self._hung_s:
                 continue
-            worker.aborted = True
+            child.aborted = True
             log.error(
-                "worker %d (%d) has not moved for %.0f s: it is ended, and started again",
-                worker.number,
-                worker.pid,
-                now - worker.beat_at,
+                "%s (%d) has not moved for %.0f s: it is ended%s",
+                _name(child),
+                child.pid,
+                now - child.beat_at,
+                "" if child.pid in self._retiring else ", and started again",
             )
-            self._signal(worker, signal.SIGABRT)
-            worker.ended_by = now + _ABORT_S
+            self._signal(child, signal.SIGABRT)
+            child.ended_by = now + _ABORT_S
 
     def _dismiss_desk(self, now: float) -> None:
         if self._desk is not None and self._desk.ended_by is None:
@@ -534,19 +579,46 @@ class Supervisor:
             for worker in self._current.workers.values():
                 self._retire(worker)
 
-    def _unfit(self, config: Config) -> str:
-        """Why ``config`` can't follow the one in use; empty if it can."""
-        old = self._current.config
+    def _busy(self) -> str:
+        """Why there can be neither a reload nor an upgrade now; empty if there can."""
         if self._stopping:
             return "the gateway is stopping"
         if not self._current.was_whole:
             return "the gateway is starting; try again when it is ready"
         if self._coming is not None:
             return "another reload is under way; try again when it has ended"
+        if self._judgement is not None or self._replacing:
+            return (
+                "an upgrade is under way, which reads the file again; try again when it has ended"
+            )
+        return ""
+
+    def _unfit(self, config: Config) -> str:
+        """Why ``config`` can't follow the one in use; empty if it can."""
+        old = self._current.config
+        if busy := self._busy():
+            return busy
         if config.state.directory != old.state.directory:
             return "[state] directory has changed: stop the gateway and start it again"
         if config.redis.embedded != old.redis.embedded:
             return "[redis] url has changed from or to the embedded store: stop the gateway and start it again"
+        return ""
+
+    def _unfit_to_upgrade(self) -> str:
+        """Behind the exec the new program can't go back: what it needs from the system is tried before, and given back."""
+        if busy := self._busy():
+            return busy
+        try:
+            config = self._made.load()
+        except ConfigError:
+            return ""  # The installed program judges it, and may know more keys.
+        if why := self._unfit(config):
+            return why
+        try:
+            tried = self._made.generation(self._current.number + 1, config, self._current)
+        except self._cannot_start as error:
+            return str(error)
+        tried.sockets.close(kept=self._current.sockets)
         return ""
 
     def _refuse_reload(self, problems: list[str], asked_by: tuple[int, ...]) -> None:
@@ -563,6 +635,7 @@ class Supervisor:
         coming.sockets.close(kept=self._current.sockets)
         now = self._clock()
         for worker in coming.workers.values():
+            worker.phase = Phase.RETIRING
             self._retiring[worker.pid] = worker
             self._signal(worker, signal.SIGTERM)
             worker.ended_by = now + _CUT_S
@@ -592,8 +665,8 @@ class Supervisor:
 
     def upgrade(self, asked_by: tuple[int, ...]) -> None:
         """Has the installed program judge the configuration, then becomes it."""
-        if self._stopping or self._coming is not None or self._judgement is not None:
-            why = "a stop, a reload or an upgrade is under way"
+        if why := self._unfit_to_upgrade():
+            log.error("not upgraded, and the program in use stays: %s", why)
             for request in asked_by:
                 self._answer(request, {"status": 409, "error": f"not upgraded: {why}"})
             return
@@ -625,13 +698,18 @@ class Supervisor:
     def _replace_program(self) -> None:
         if not self._replacing or self._desk is not None or self._stopping:
             return
-        self._replacing = False
         signal.pthread_sigmask(signal.SIG_BLOCK, OURS)
+        # What has come before is not known to the next program; what comes now, it finds pending.
+        self._on_signals()
+        self._replacing = False
+        if self._stopping:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, OURS)
+            return
         self._notifier.restore(os.environ)
         try:
             take_over(
                 self._current.sockets,
-                [packed_worker(worker) for worker in self._current.workers.values()],
+                [packed_worker(worker) for worker in self._workers.values()],
                 self._current.number,
                 self._lock,
                 self._unwrapped,
@@ -644,7 +722,7 @@ class Supervisor:
 
     def _on_worker(self, worker: Worker) -> None:
         for message in self._heard(worker.channel):
-            self._heed_worker(worker, message)
+            _contained(self._heed_worker, worker, message)
 
     def _heed_worker(self, worker: Worker, message: Message) -> None:
         worker.beat_at = self._clock()
@@ -667,7 +745,9 @@ class Supervisor:
 
     def _on_desk(self, desk: Child) -> None:
         for message in self._heard(desk.channel):
-            self._heed_desk(message)
+            desk.beat_at = self._clock()
+            if message.get("kind") == "ask":
+                _contained(self._heed_desk, message)
 
     def _heed_desk(self, message: Message) -> None:
         request = message["id"]
@@ -795,6 +875,18 @@ class Supervisor:
                 "samples": [["tollhouse_worker_deaths_total", {}, self._deaths]],
             },
         ]
+
+
+def _contained(work: Callable[..., None], *given: Any) -> None:
+    """Does it. A fault of ours in it ends nothing else: with the supervisor all would end."""
+    try:
+        work(*given)
+    except Exception:
+        log.exception("the supervisor has failed at something, and goes on")
+
+
+def _name(child: Child) -> str:
+    return f"worker {child.number}" if isinstance(child, Worker) else "the process of probes"
 
 
 def freeze() -> None:

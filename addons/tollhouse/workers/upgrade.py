@@ -79,6 +79,8 @@ def packed_worker(worker: Worker) -> dict[str, Any]:
         "read": worker.channel.unread.decode("latin-1"),
         "started": worker.started,
         "status": worker.status,
+        "phase": worker.phase.value,
+        "ended_by": worker.ended_by,
     }
 
 
@@ -162,7 +164,9 @@ def _unpacked(saved: dict[str, Any], now: float) -> Worker:
         now,
         number=saved["number"],
         generation=saved["generation"],
-        phase=Phase.READY,
+        # One that was still starting is replaced as those that were ready.
+        phase=Phase.RETIRING if saved.get("phase") == Phase.RETIRING else Phase.READY,
+        ended_by=saved.get("ended_by"),
         status=saved["status"],
         concluding=shared,
         descriptor=descriptor,

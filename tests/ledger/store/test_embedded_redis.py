@@ -74,6 +74,43 @@ async def test_what_is_spent_and_held_survives_a_restart(tmp_path: Path) -> None
     assert [(row.used, row.held) for row in project.limits][:2] == [(5 * 10**8, 0), (0, 0)]
 
 
+async def test_a_write_that_failed_is_tried_again(tmp_path: Path) -> None:
+    """Although nothing was spent since: else a crash or a stop would forget it."""
+    directory = tmp_path / "state"
+    redis = connect("embedded", directory)
+    await Directory(redis).set_project(PROJECT)
+    await Ledger(redis).hold("c1", [SCOPE], Amount(10**9))
+    write = spend_writer(redis)
+    assert write is not None
+    directory.rename(tmp_path / "away")
+    with pytest.raises(OSError, match="No such file"):
+        write()
+    (tmp_path / "away").rename(directory)
+    again = spend_writer(redis)
+    assert again is not None
+    again()
+    assert (directory / SPEND_NAME).exists()
+
+
+async def test_an_older_snapshot_does_not_replace_a_newer_one(tmp_path: Path) -> None:
+    """A thread may be overtaken, at a stop by the last one."""
+    directory = tmp_path / "state"
+    redis = connect("embedded", directory)
+    await Directory(redis).set_project(PROJECT)
+    ledger = Ledger(redis)
+    await ledger.hold("c1", [SCOPE], Amount(10**9))
+    older = spend_writer(redis)
+    await ledger.hold("c2", [SCOPE], Amount(10**9))
+    newer = spend_writer(redis)
+    assert older is not None
+    assert newer is not None, "also when both came within one millisecond"
+    newer()
+    content = (directory / SPEND_NAME).read_bytes()
+    older()
+    assert (directory / SPEND_NAME).read_bytes() == content
+    assert b"c2" in content
+
+
 async def test_a_file_of_spend_that_is_broken(tmp_path: Path) -> None:
     """It says which file, and what to do."""
     (tmp_path / SPEND_NAME).write_text("{")

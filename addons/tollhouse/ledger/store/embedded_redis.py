@@ -11,6 +11,7 @@ at the end. A crash may lose the last second of it. The stream of calls for othe
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping
 from operator import itemgetter
 from pathlib import Path
@@ -38,7 +39,11 @@ class EmbeddedRedis(FakeAsyncRedis):
     _file: Path | None = None
     _view: Any = None
     _server: FakeServer | None = None
-    _clocks: Any = None
+    _marks: Any = None
+    """Of what was given to be written last. None after a failure."""
+    _made = _written = 0
+    """Numbers of snapshots: the last one (the loop counts), and the one in the file (changed within ``_writing``)."""
+    _writing: threading.Lock
 
     def tollhouse_save(self) -> None:
         """Replaces the file. A crash leaves the whole old file or the whole new one. Raises
@@ -58,11 +63,17 @@ class EmbeddedRedis(FakeAsyncRedis):
             for key, item in self._server.dbs[0].items()
             if key.split(b"}:")[-1].partition(b":")[0] in _SPEND
         }
-        # Each script that changes an amount tells the time of its tenant.
-        clocks = {key: item.value for key, item in kept.items() if key.endswith(b":clock")}
-        if clocks == self._clocks:
+        # Each script that changes an amount tells the time of its tenant, in milliseconds. Two in one millisecond differ by
+        # what they add or remove.
+        marks = {
+            key: item.value if key.endswith(b":clock") else len(item.value)
+            for key, item in kept.items()
+        }
+        if marks == self._marks:
             return None
-        self._clocks = clocks
+        self._marks = marks
+        self._made += 1
+        number = self._made
         # Copies, which the loop makes in one go: 20,000 values take a millisecond. All else is the thread's.
         values = {key: _copied(item.value) for key, item in kept.items()}
         until = {
@@ -71,7 +82,21 @@ class EmbeddedRedis(FakeAsyncRedis):
             if item.expireat is not None
         }
         file = self._file.with_name(SPEND_NAME)
-        return lambda: files.replace(file, _packed(values, until))
+
+        def write() -> None:
+            content = _packed(values, until)
+            with self._writing:
+                # A thread that was overtaken would put older amounts in place of newer ones.
+                if number <= self._written:
+                    return
+                try:
+                    files.replace(file, content)
+                except BaseException:
+                    self._marks = None  # The next call tries again.
+                    raise
+                self._written = number
+
+        return write
 
 
 def _copied(value: Any) -> Any:
@@ -109,6 +134,7 @@ def open_store(state_directory: Path) -> EmbeddedRedis:
     server = FakeServer()
     redis = EmbeddedRedis(server=server, protocol=2)
     redis._server = server
+    redis._writing = threading.Lock()
     redis._view = FakeStrictRedis(
         server=server, decode_responses=True, encoding_errors="surrogateescape"
     )
