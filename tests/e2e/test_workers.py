@@ -342,6 +342,31 @@ def test_an_upgrade_that_could_not_listen_or_use_its_ca_is_refused(two: Road) ->
     assert two.gateway.worker_pids() == before
 
 
+def test_an_upgrade_while_a_worker_retires(two: Road) -> None:
+    """The new program watches that worker as well, so a stop waits for its stream and what it counted is not lost."""
+    steps = Steps()
+    two.standin.script(Behaviour(steps=steps))
+    stream = Leaver.on(two, body("go on", stream=True))
+    steps.release(2)
+    stream.read_until(b"The")
+    two.gateway.tollhouse("reload")
+    [retiring] = [row["pid"] for row in shown(two) if row["calls"]]
+    two.gateway.tollhouse("upgrade")
+
+    def upgraded() -> bool:
+        with contextlib.suppress(GatewayProcessError):
+            return {row["generation"] for row in shown(two) if row["state"] == "ready"} == {3}
+        return False
+
+    until(upgraded, "the third generation is ready")
+    assert (retiring, "retiring") in {(row["pid"], row["state"]) for row in shown(two)}
+    steps.release_all()
+    stream.read_until(b"[DONE]")
+    stream.socket.close()
+    until(lambda: retiring not in {row["pid"] for row in shown(two)}, "it has ended")
+    assert metrics(two)["tollhouse_calls_total"] == len(balanced(two)) == 1
+
+
 def test_a_second_sigterm_ends_streams_with_an_event(two: Road) -> None:
     """The first one waits for them. The second one does not; the client is told, and what was seen is charged."""
     steps = Steps()

@@ -170,6 +170,19 @@ def test_a_fork_that_fails_is_tried_again(start: Starts) -> None:
     assert tiny.stop() == 0
 
 
+def test_a_fault_in_a_reload_is_a_refusal(start: Starts) -> None:
+    """It is told as one, and the next reload is no worse for it."""
+    tiny = start()
+    tiny.file("fault").touch()
+    tiny.process.send_signal(signal.SIGHUP)
+    tiny.says(r"^not reloaded, .* stays: the gateway failed at it \(RuntimeError\)")
+    tiny.file("fault").unlink()
+    seen = len(tiny.lines)
+    tiny.process.send_signal(signal.SIGHUP)
+    tiny.says("^ready ", after=seen)
+    assert tiny.stop() == 0
+
+
 def test_a_reload_and_a_stop_at_once(start: Starts) -> None:
     """SIGHUP reaches workers that have no handler yet, and SIGTERM those of the new generation."""
     tiny = start(4, ready=False)

@@ -2,6 +2,7 @@
 
 crash-N   worker N ends as soon as it was ready     hang-N   its loop stands still then; it takes the file away
 nonsense  worker 1 sends lines that are no messages  full     no process can be forked
+    fault    no generation can be made
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Maker:
         return load_config(self._config)
 
     def generation(self, number: int, config: Config, before: Generation | None) -> Generation:
+        if (self._config.parent / "fault").exists():
+            raise RuntimeError("a fault of ours")
         sockets = before.sockets if before is not None else Sockets(self._size)
         return Generation(
             number,

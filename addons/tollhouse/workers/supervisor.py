@@ -567,9 +567,9 @@ class Supervisor:
         number = self._current.number + 1
         try:
             coming = self._made.generation(number, config, self._current)
-        except self._cannot_start as error:
+        except Exception as error:
             self._notifier.ready("the configuration in use stays")
-            self._refuse_reload([str(error)], asked_by)
+            self._refuse_reload([self._why(error)], asked_by)
             return
         coming.asked_by = list(asked_by)
         coming.give_up_at = self._clock() + _TAKE_OVER_S
@@ -616,10 +616,17 @@ class Supervisor:
             return why
         try:
             tried = self._made.generation(self._current.number + 1, config, self._current)
-        except self._cannot_start as error:
-            return str(error)
+        except Exception as error:
+            return self._why(error)
         tried.sockets.close(kept=self._current.sockets)
         return ""
+
+    def _why(self, error: Exception) -> str:
+        """Of a fault of ours the type only; the log has the rest."""
+        if isinstance(error, self._cannot_start):
+            return str(error)
+        log.error("a new generation of workers could not be made", exc_info=error)
+        return f"the gateway failed at it ({type(error).__name__}): the log says more"
 
     def _refuse_reload(self, problems: list[str], asked_by: tuple[int, ...]) -> None:
         for problem in problems:
@@ -746,8 +753,14 @@ class Supervisor:
     def _on_desk(self, desk: Child) -> None:
         for message in self._heard(desk.channel):
             desk.beat_at = self._clock()
-            if message.get("kind") == "ask":
-                _contained(self._heed_desk, message)
+            if message.get("kind") != "ask":
+                continue
+            try:
+                self._heed_desk(message)
+            except Exception as error:
+                log.exception("the supervisor has failed at what it was asked, and goes on")
+                why = f"The gateway failed at this ({type(error).__name__})."
+                self._answer(message.get("id", 0), {"status": 500, "error": why})
 
     def _heed_desk(self, message: Message) -> None:
         request = message["id"]
