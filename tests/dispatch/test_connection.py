@@ -75,6 +75,9 @@ async def test_what_is_kept_in_objects() -> None:
     protocol = Connection(loop=loop)
     assert protocol._paused is False
     assert not aiohttp.StreamReader(protocol, 1, loop=loop)._buffer
+    assert protocol._parser is None
+    protocol.set_response_params()
+    assert protocol._parser.feed_eof() is None  # type: ignore[attr-defined]
     pool = aiohttp.TCPConnector()
     assert pool._factory.func is ResponseHandler  # type: ignore[attr-defined]
     await pool.close()
@@ -160,6 +163,32 @@ async def test_head_has_no_body(raw: RawProvider, reach: Reach) -> None:
         assert await body_of(await to.send("HEAD", "/v1/models", body=b"")) == b""
         assert await body_of(await to.send()) == b"{}"
     assert [request.connection for request in raw.received] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "surplus", [b"H", b"HTTP/1.1 ", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\nx: "]
+)
+@pytest.mark.parametrize("pause_s", [0, 0.05])
+async def test_the_beginning_of_an_answer_that_nobody_asked_for(
+    raw: RawProvider, reach: Reach, surplus: bytes, pause_s: float
+) -> None:
+    """Its end can't become the next call's answer: that call has a connection of its own, and is sent once."""
+
+    async def say_more(line: Line) -> None:
+        if pause_s:
+            await line.say(answer())
+            await asyncio.sleep(pause_s)
+            await line.say(surplus)
+        else:
+            await line.say(answer() + surplus)
+
+    raw.behaviours = [say_more]
+    async with reach(raw.port) as to:
+        assert await body_of(await to.send()) == b"{}"
+        await asyncio.sleep(pause_s * 2)
+        assert await body_of(await to.send()) == b"{}"
+        assert await body_of(await to.send()) == b"{}"
+    assert [request.connection for request in raw.received] == [1, 2, 2]
 
 
 async def hurried(line: Line) -> None:

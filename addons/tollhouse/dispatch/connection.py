@@ -81,10 +81,14 @@ async def connect(
 ) -> Lent:
     """A kept connection or a new one. Nothing has been sent on it for the caller. Raises ConnectionTimeoutError, and what
     aiohttp's connector raises."""
-    try:
-        return await pool.connect(cast(Any, target), [], within)
-    except TimeoutError:
-        raise aiohttp.ConnectionTimeoutError from None
+    while True:
+        try:
+            lent = await pool.connect(cast(Any, target), [], within)
+        except TimeoutError:
+            raise aiohttp.ConnectionTimeoutError from None
+        if not cast(Connection, lent.protocol).has_surplus():
+            return lent
+        lent.close()
 
 
 def request_head(
@@ -148,6 +152,12 @@ class Connection(ResponseHandler):
         if not interim:
             self._asked = False
         super().feed_data(data, size)
+
+    def has_surplus(self) -> bool:
+        """Whether the beginning of another head has come behind the last answer. aiohttp gives the next request a parser of
+        its own: what comes later would be read as the next answer's beginning. Ends the old parser."""
+        parser, self._parser = self._parser, None
+        return parser is not None and parser.feed_eof() is not None
 
     def write(self, data: bytes) -> None:
         transport = self.transport
