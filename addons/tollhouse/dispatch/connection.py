@@ -60,7 +60,7 @@ class Target:
         self.port = self.url.port
         self.ssl: ssl.SSLContext | bool = True if tls is None else tls
         self.connection_key = ConnectionKey(
-            self.host, self.port, self.is_ssl(), self.ssl, None, None, None, None
+            self.host, self.port, self.is_ssl(), self.ssl, None, None, None
         )
 
     def is_ssl(self) -> bool:
@@ -157,7 +157,10 @@ class Connection(ResponseHandler):
         """Whether the beginning of another head has come behind the last answer. aiohttp gives the next request a parser of
         its own: what comes later would be read as the next answer's beginning. Ends the old parser."""
         parser, self._parser = self._parser, None
-        return parser is not None and parser.feed_eof() is not None
+        try:
+            return parser is not None and parser.feed_eof() is not None
+        except HttpProcessingError:
+            return True
 
     def write(self, data: bytes) -> None:
         transport = self.transport
