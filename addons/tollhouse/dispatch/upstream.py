@@ -133,7 +133,8 @@ class Upstream:
         Raises UpstreamError. Raises CredentialUnavailable for a lease with which nothing can be
         sent, and ValueError for a request that can't be sent as it is; nothing was sent then.
         """
-        if self._pool is None:
+        pool = self._pool
+        if pool is None:
             raise UpstreamError("upstream_unreachable", "The gateway is stopping.", "no")
         provider, lease = outgoing.provider, outgoing.lease
         path_and_query, body = outgoing.path_and_query, outgoing.body
@@ -169,7 +170,7 @@ class Upstream:
                 None if body is None else len(body),
             )
             async with asyncio.timeout(head_s):
-                exchange = Exchange(await connect(self._pool, route.target, timeout))
+                exchange = Exchange(await connect(pool, route.target, timeout))
                 if on_leaving is not None:
                     on_leaving()
                 exchange.send(
