@@ -6,11 +6,12 @@ attempts    the retry loop
 retry       the rules of the loop, and the retry budget
 breaker     pauses of failing providers
 window      counts of the last seconds, for breaker and retry budget
-upstream    one attempt over the shared session
+upstream    one attempt over the shared connections
+connection  a request and its answer on one of aiohttp's connections
 sign        the key is put on here
 resolve     names to addresses
 guard       which addresses may be dialled
-transport   aiohttp bent to our rules
+transport   a parsed answer under our rules, and what aiohttp's exceptions mean
 answer      what a provider answered, and its two failures
 inflating   the body of an answer that came compressed
 verdict     what an error says of the key, by its family's table

@@ -1,18 +1,16 @@
-"""The way to the providers: one attempt at a time over one shared aiohttp session.
+"""The way to the providers: one attempt at a time over one shared pool of connections.
 
-The key is put on here (by `sign`) and nowhere else. These defaults of aiohttp are switched off,
-because each would change a request that was judged, or mix callers: cookies, redirects, proxies of
-the environment, decompression, requoting, headers of its own. Its silent replay of idempotent
-requests on a dropped connection is switched off too: nobody would count that attempt.
+The key is put on here (by `sign`) and nowhere else. The request is written as it was judged: no
+cookies, redirects, proxies of the environment, decompression, requoting or headers of aiohttp's.
+Nothing is sent again on a dropped connection: nobody would count that attempt.
 
-Foreign exceptions end here. None is kept as a cause or a context: those of aiohttp carry the
-request's headers, and so the key.
+Foreign exceptions end here. None is kept as a cause or a context: their frames carry the request's
+head, and so the key.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import ssl
 import time
@@ -21,41 +19,34 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Any, Final, cast
+from typing import Final
 
 import aiohttp
 import certifi
 from aiohttp.abc import AbstractResolver
-from yarl import URL
 
 from tollhouse.credential.lease import Lease
 from tollhouse.credential.secret import Secret
 from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
+from tollhouse.dispatch.connection import (
+    Exchange,
+    Target,
+    connect,
+    connector,
+    is_target,
+    request_head,
+)
 from tollhouse.dispatch.guard import refused_address
 from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.resolve import AddressRefused, GuardedResolver
 from tollhouse.dispatch.sign import TokenSource, credential_headers, tell_of_clock
-from tollhouse.dispatch.transport import (
-    WRITE_SLICE,
-    Connection,
-    SlicedBody,
-    as_answer,
-    leaving,
-    translated,
-    without_named,
-)
+from tollhouse.dispatch.transport import as_answer, translated, without_named
 from tollhouse.headers import AWS_SIGNATURE, HOP_BY_HOP, THIS_MESSAGE
 from tollhouse.providers import CREDENTIAL_HEADERS, Catalog, Provider
 
 __all__ = ["Answer", "AnswerCut", "Upstream", "UpstreamError"]
 
 log = logging.getLogger(__name__)
-
-_KEEPALIVE_S: Final = 50.0
-"""Below the 60 s after which AWS's load balancers close an idle connection."""
-_READ_BUFFER: Final = 65_536
-"""If the client does not read, twice as many bytes of the answer are kept. Then the provider has to
-wait."""
 
 # Headers that only this hop writes or signs.
 _OURS: Final = THIS_MESSAGE | AWS_SIGNATURE | {"authorization", "cookie", "proxy-authorization"}
@@ -65,13 +56,12 @@ _OURS: Final = THIS_MESSAGE | AWS_SIGNATURE | {"authorization", "cookie", "proxy
 class _Route:
     """The part that all calls to one host of one provider share."""
 
-    origin: str
-    tls: ssl.SSLContext | bool
+    target: Target
     timeout: aiohttp.ClientTimeout
     head_s: float
     where: str
     authority: str
-    """The Host header that aiohttp makes of the origin."""
+    """The Host header."""
 
 
 class Upstream:
@@ -91,7 +81,7 @@ class Upstream:
         resolver_factory: Callable[[], AbstractResolver] | None = None,
         tokens: TokenSource | None = None,
         wall_clock: Callable[[], float] = time.time,
-        read_head: Callable[[aiohttp.ClientResponse, str], Answer] = as_answer,
+        read_head: Callable[[Exchange, str], Answer] = as_answer,
     ) -> None:
         self.read_head = read_head
         self._catalog = catalog
@@ -101,7 +91,7 @@ class Upstream:
         self._routes: dict[tuple[str, str], _Route] = {}
         self._tls: dict[str | None, ssl.SSLContext] = {}
         self._resolver: GuardedResolver | None = None
-        self._session: aiohttp.ClientSession | None = None
+        self._pool: aiohttp.TCPConnector | None = None
         slots = {*CREDENTIAL_HEADERS, *(provider.slot.header for provider in catalog.providers)}
         account = {
             header for provider in catalog.providers for header in provider.account_headers.values()
@@ -109,39 +99,17 @@ class Upstream:
         self._dropped = HOP_BY_HOP | _OURS | slots | account
 
     async def start(self) -> None:
-        """Reads the roots and opens the session on the running loop. Raises ValueError for a ca_file that can't be
+        """Reads the roots and opens the pool on the running loop. Raises ValueError for a ca_file that can't be
         used."""
         self._tls = await asyncio.to_thread(_tls_contexts, self._catalog)
         self._resolver = GuardedResolver(self._catalog, self._resolver_factory())
-        connector = aiohttp.TCPConnector(
-            resolver=self._resolver,
-            limit=0,
-            ttl_dns_cache=10,
-            keepalive_timeout=_KEEPALIVE_S,
-        )
-        # aiohttp has no public way to bring one's own protocol; the tests show that it is the one used.
-        connector._factory = cast(
-            Any, functools.partial(Connection, loop=asyncio.get_running_loop())
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            auto_decompress=False,
-            requote_redirect_url=False,
-            raise_for_status=False,
-            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-            read_bufsize=_READ_BUFFER,
-            max_field_size=32_768,
-        )
-        # Without this aiohttp sends a GET a second time by itself when a kept connection turns out to be closed.
-        self._session._retry_connection = False
+        self._pool = connector(self._resolver)
 
     async def close(self) -> None:
         """Closes every connection; attempts under way end with an error."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            await pool.close()
         if self._resolver is not None:
             await self._resolver.close()
             self._resolver = None
@@ -165,15 +133,15 @@ class Upstream:
         Raises UpstreamError. Raises CredentialUnavailable for a lease with which nothing can be
         sent, and ValueError for a request that can't be sent as it is; nothing was sent then.
         """
-        if self._session is None:
+        pool = self._pool
+        if pool is None:
             raise UpstreamError("upstream_unreachable", "The gateway is stopping.", "no")
         provider, lease = outgoing.provider, outgoing.lease
         path_and_query, body = outgoing.path_and_query, outgoing.body
         route = self._routes.get((provider.name, outgoing.host)) or self._route(
             provider, outgoing.host
         )
-        url = URL(route.origin + path_and_query, encoded=True)
-        if path_and_query[:1] != "/" or url.raw_path_qs != path_and_query:
+        if not is_target(path_and_query):
             raise ValueError("the path cannot be sent byte for byte")
         out = self._headers(outgoing.headers)
         now = datetime.fromtimestamp(self._wall_clock(), UTC)
@@ -188,31 +156,35 @@ class Upstream:
         if budget_s < provider.connect_timeout_s:
             timeout = _timeout(max(budget_s, 0.001), provider.answer_timeout_s)
             head_s = provider.answer_timeout_s + max(budget_s, 0.0)
-        data: bytes | SlicedBody | None = body
-        if body is not None and len(body) > WRITE_SLICE:
-            data = SlicedBody(body)
-        elif not body and outgoing.method in ("GET", "HEAD"):
-            data = None
+        if not body and outgoing.method in ("GET", "HEAD"):
+            body = None
         failure: Exception
-        to_tell = [] if on_leaving is None else [on_leaving]
-        token = leaving.set(to_tell)
+        head = b""
+        exchange: Exchange | None = None
         try:
+            head = request_head(
+                outgoing.method,
+                path_and_query,
+                route.authority,
+                out,
+                None if body is None else len(body),
+            )
             async with asyncio.timeout(head_s):
-                response = await self._session.request(
-                    outgoing.method,
-                    url,
-                    headers=out,
-                    data=data,
-                    ssl=route.tls,
-                    timeout=timeout,
-                    allow_redirects=False,
+                exchange = Exchange(await connect(pool, route.target, timeout))
+                if on_leaving is not None:
+                    on_leaving()
+                exchange.send(
+                    head,
+                    body,
+                    is_head=outgoing.method.upper() == "HEAD",
+                    silence_s=timeout.sock_read,
                 )
-            # It holds the request's headers. Without this line it would hold them until the
-            # answer's end.
-            response._request_info = cast(Any, None)
-            answer = self.read_head(response, route.where)
+                head = b""
+                await exchange.read_head()
+            answer = self.read_head(exchange, route.where)
             if lease.kind == "aws" and answer.status in (400, 403):
                 tell_of_clock(answer, route.where, now)
+            exchange = None
             return answer
         except UpstreamError:
             raise
@@ -226,9 +198,10 @@ class Upstream:
             log.error("an attempt failed in the gateway itself (%s):\n%s", name, where)
             failure = RuntimeError(f"an attempt failed in the gateway itself ({name})")
         finally:
-            leaving.reset(token)
-            to_tell.clear()
+            if exchange is not None:
+                exchange.close()
             # An exception's traceback keeps this frame.
+            head = b""
             out.clear()
             put_on.clear()
         raise failure
@@ -248,8 +221,8 @@ class Upstream:
             elif name == "connection":
                 named += pair[1] + ","
         out = without_named(out, named)
-        # `HeadWriter` can write bytes of the request that are no UTF-8. It can write no other
-        # surrogates.
+        # `request_head` can write bytes of the request that are no UTF-8. It can write no other
+        # surrogates, and an AWS signature is made before it is asked.
         if not (text := "".join(chain.from_iterable(out))).isascii() and not _spelled(text):
             raise ValueError("the request's head cannot be sent as it is")
         out.append(("accept-encoding", "identity"))
@@ -269,9 +242,14 @@ class Upstream:
                 raise ValueError("connect_to does not go with a host that is an address")
         scheme = "http" if provider.unsafe_plaintext else "https"
         literal = f"[{host}]" if ":" in host else host
+        target = Target(
+            f"{scheme}://{literal}:{provider.port}",
+            None if provider.unsafe_plaintext else self._tls[provider.ca_file],
+        )
+        if target.host != host:
+            raise ValueError("the host cannot be sent as it is")
         route = _Route(
-            origin=f"{scheme}://{literal}:{provider.port}",
-            tls=True if provider.unsafe_plaintext else self._tls[provider.ca_file],
+            target=target,
             timeout=_timeout(provider.connect_timeout_s, provider.answer_timeout_s),
             head_s=provider.connect_timeout_s + provider.answer_timeout_s,
             where=f"{host}:{provider.port}",
@@ -279,8 +257,6 @@ class Upstream:
             if provider.port == (80 if provider.unsafe_plaintext else 443)
             else f"{literal}:{provider.port}",
         )
-        if URL(route.origin, encoded=True).raw_host != host:
-            raise ValueError("the host cannot be sent as it is")
         if len(self._routes) >= 4096:
             self._routes.clear()
         self._routes[provider.name, host] = route

@@ -1,0 +1,291 @@
+"""One request and its answer, on a connection of aiohttp's connector but below its ClientSession, which costs more than the
+rest of an attempt.
+
+aiohttp dials (our resolver, all addresses, TLS), keeps the connections and parses the answers. The request's bytes are
+written here. This is the only file of `dispatch` that uses names of aiohttp which are not public; `tests/dispatch/
+test_connection.py` holds each of them. Nothing here sends a request twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import re
+import ssl
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
+
+if TYPE_CHECKING:
+    from aiohttp.connector import Connection as Lent
+    from multidict import CIMultiDictProxy
+
+WRITE_SLICE: Final = 65_536
+"""A larger body goes to the socket in slices, so that it is neither copied nor encrypted in one go."""
+_KEEPALIVE_S: Final = 50.0
+"""Below the 60 s after which AWS's load balancers close an idle connection."""
+_READ_BUFFER: Final = 65_536
+"""If the client does not read, twice as many bytes of the answer are kept. Then the provider has to wait."""
+_MAX_FIELD: Final = 32_768
+"""Bytes of one header of an answer."""
+_MAX_INTERIM: Final = 16
+"""The most 1xx answers before the real one. A provider that follows RFC 9110 sends one or two."""
+
+_TARGET: Final = re.compile(r"/[^\x00-\x1f\x7f#?]*(\?[^\x00-\x1f\x7f#]+)?")
+_METHOD: Final = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+_FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_NO_LENGTH: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Without a body these requests have no Content-Length: RFC 9110 8.6."""
+
+
+class Target:
+    """What aiohttp's connector asks of a request: where to dial. It is made once for a host."""
+
+    __slots__ = ("connection_key", "host", "port", "ssl", "url")
+
+    server_hostname: Final = None
+    proxy: Final = None
+    proxy_headers: Final = None
+
+    def __init__(self, origin: str, tls: ssl.SSLContext | None) -> None:
+        self.url = URL(origin, encoded=True)
+        self.host = self.url.raw_host or ""
+        self.port = self.url.port
+        self.ssl: ssl.SSLContext | bool = True if tls is None else tls
+        self.connection_key = ConnectionKey(
+            self.host, self.port, self.is_ssl(), self.ssl, None, None, None
+        )
+
+    def is_ssl(self) -> bool:
+        return self.url.scheme == "https"
+
+
+def connector(resolver: AbstractResolver) -> aiohttp.TCPConnector:
+    """The pool of all connections, on the running loop."""
+    pool = aiohttp.TCPConnector(
+        resolver=resolver, limit=0, ttl_dns_cache=10, keepalive_timeout=_KEEPALIVE_S
+    )
+    pool._factory = cast(Any, functools.partial(Connection, loop=asyncio.get_running_loop()))
+    return pool
+
+
+async def connect(
+    pool: aiohttp.TCPConnector, target: Target, within: aiohttp.ClientTimeout
+) -> Lent:
+    """A kept connection or a new one. Nothing has been sent on it for the caller. Raises ConnectionTimeoutError, and what
+    aiohttp's connector raises."""
+    while True:
+        try:
+            lent = await pool.connect(cast(Any, target), [], within)
+        except TimeoutError:
+            raise aiohttp.ConnectionTimeoutError from None
+        if not cast(Connection, lent.protocol).has_surplus():
+            return lent
+        lent.close()
+
+
+def request_head(
+    method: str,
+    path_and_query: str,
+    authority: str,
+    headers: Sequence[tuple[str, str]],
+    length: int | None,
+) -> bytes:
+    """The request's bytes up to its body. ``length`` is None for a request without a body. Raises ValueError for what can't be
+    sent as it is.
+
+    Bytes of the request that are no UTF-8 are lone surrogates here (see `RequestHead`), and go out as they came.
+    """
+    if not _METHOD.fullmatch(method):
+        raise ValueError("the method cannot be sent as it is")
+    text = "".join(chain.from_iterable(headers))
+    if not text.isprintable() and _FORBIDDEN.search(text):
+        raise ValueError("a header has a control character")
+    method = method.upper()
+    lines = [f"{method} {path_and_query} HTTP/1.1\r\nHost: {authority}"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    if length is None and method not in _NO_LENGTH:
+        length = 0
+    if length is not None:
+        lines.append(f"Content-Length: {length}")
+    lines.append("\r\n")
+    return "\r\n".join(lines).encode("utf-8", "surrogateescape")
+
+
+def is_target(path_and_query: str) -> bool:
+    """Whether a request line can carry it byte for byte."""
+    return _TARGET.fullmatch(path_and_query) is not None
+
+
+class Connection(ResponseHandler):
+    """aiohttp's connection, with two more refusals. It refuses an answer that nobody asked for:
+    aiohttp would give it to the next caller, who may be of another tenant. It refuses interim
+    answers without end."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._asked = False
+        self._interim = 0
+
+    def set_response_params(self, **params: Any) -> None:
+        self._asked = True
+        self._interim = 0
+        super().set_response_params(**params)
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        interim = 100 <= data[0].code < 200 and data[0].code != 101
+        self._interim += interim
+        if not self._asked or self._interim > _MAX_INTERIM:
+            self.force_close()
+            if self._asked:
+                self.set_exception(HttpProcessingError(message="interim answers without end"))
+            if self.transport is not None:
+                self.transport.close()
+            return
+        if not interim:
+            self._asked = False
+        super().feed_data(data, size)
+
+    def has_surplus(self) -> bool:
+        """Whether the beginning of another head has come behind the last answer. aiohttp gives the next request a parser of
+        its own: what comes later would be read as the next answer's beginning. Ends the old parser."""
+        parser, self._parser = self._parser, None
+        try:
+            return parser is not None and parser.feed_eof() is not None
+        except HttpProcessingError:
+            return True
+
+    def write(self, data: bytes) -> None:
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            raise aiohttp.ClientConnectionResetError("the connection was lost")
+        transport.write(data)
+
+    async def drained(self) -> None:
+        """Returns when the socket takes more. Raises OSError when it is gone."""
+        if self._paused:
+            await self._drain_helper()
+
+
+class Exchange:
+    """One request on its connection, and the answer's head and body.
+
+    At the body's end the connection goes back to the pool. If the request was not written to its end by then, or if the
+    exchange is closed or forgotten before, the connection is closed.
+    """
+
+    __slots__ = ("_lent", "_protocol", "_writing", "content", "headers", "status")
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    content: aiohttp.StreamReader
+
+    def __init__(self, lent: Lent) -> None:
+        self._lent: Lent | None = lent
+        self._protocol = cast(Connection, lent.protocol)
+        self._writing: asyncio.Task[None] | None = None
+        self.content = aiohttp.EMPTY_PAYLOAD
+
+    def send(
+        self,
+        head: bytes,
+        body: bytes | None,
+        *,
+        is_head: bool,
+        silence_s: float | None,
+    ) -> None:
+        """Writes the request: at once, or its first slice at once and the others as the socket takes them. ``silence_s`` bounds
+        each wait for bytes of the answer, once the request is written."""
+        protocol = self._protocol
+        protocol.set_response_params(
+            skip_payload=is_head,
+            read_until_eof=True,
+            auto_decompress=False,
+            read_timeout=silence_s,
+            read_bufsize=_READ_BUFFER,
+            max_field_size=_MAX_FIELD,
+        )
+        if not body:
+            protocol.write(head)
+        elif len(body) <= WRITE_SLICE:
+            protocol.write(head + body)
+        else:
+            protocol.write(b"".join((head, memoryview(body)[:WRITE_SLICE])))
+        if (body and len(body) > WRITE_SLICE) or protocol.writing_paused:
+            self._writing = asyncio.Task(
+                _write_rest(protocol, body or b""),
+                loop=asyncio.get_running_loop(),
+                eager_start=True,
+            )
+        else:
+            protocol.start_timeout()
+
+    async def read_head(self) -> None:
+        """Waits for the answer's head; interim answers are left out. Raises ClientPayloadError for what is no HTTP answer, and
+        OSError."""
+        while True:
+            try:
+                message, content = await self._protocol.read()
+            except HttpProcessingError:
+                raise aiohttp.ClientPayloadError from None
+            if not 100 <= message.code < 200 or message.code == 101:
+                break
+        self.status = message.code
+        self.headers = message.headers
+        self.content = content
+        content.on_eof(self._ended)
+
+    def take_left(self) -> bytes:
+        """The bytes of the body that came before the connection broke. aiohttp's reader raises instead of giving them."""
+        content = self.content
+        return content._read_nowait(-1) if content._buffer else b""
+
+    def close(self) -> None:
+        """Lets go of the connection. Whoever reads the body gets an error. May be called twice."""
+        content = self.content
+        if content.exception() is None:
+            content.set_exception(aiohttp.ClientConnectionError("Connection closed"))
+        self._let_go(whole=False)
+
+    def _ended(self) -> None:
+        # Behind a 101 the connection speaks no HTTP.
+        if not self._protocol.upgraded:
+            self._let_go(whole=True)
+
+    def _let_go(self, *, whole: bool) -> None:
+        lent, self._lent = self._lent, None
+        if lent is None:
+            return
+        writing, self._writing = self._writing, None
+        if writing is not None and (not writing.done() or writing.cancelled()):
+            writing.cancel()
+            whole = False
+        if whole:
+            lent.release()
+        else:
+            lent.close()
+
+    def __del__(self) -> None:
+        if self._lent is not None and not self._lent._loop.is_closed():
+            self._let_go(whole=False)
+
+
+async def _write_rest(protocol: Connection, body: bytes) -> None:
+    """The body behind its first slice. A failure goes to the reader of the answer, unless the answer is there already."""
+    view = memoryview(body)
+    try:
+        for start in range(WRITE_SLICE, len(view), WRITE_SLICE):
+            await protocol.drained()
+            protocol.write(cast(bytes, view[start : start + WRITE_SLICE]))
+        await protocol.drained()
+    except Exception:
+        protocol.set_exception(aiohttp.ClientOSError("the request's body could not be written"))
+    else:
+        protocol.start_timeout()
