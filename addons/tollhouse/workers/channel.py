@@ -107,6 +107,8 @@ class ChildChannel:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self.closed = False
+        """By `close`. A connection that is lost because the supervisor is gone is not closed in this sense."""
 
     @classmethod
     async def open(cls, end: socket.socket) -> ChildChannel:
@@ -119,10 +121,6 @@ class ChildChannel:
         if not transport.is_closing() and transport.get_write_buffer_size() < _MOST_UNSENT:
             self._writer.write(_encoded(message))
 
-    @property
-    def closing(self) -> bool:
-        return self._writer.is_closing()
-
     async def messages(self) -> AsyncIterator[Message]:
         """Ends when the supervisor is gone."""
         try:
@@ -133,6 +131,7 @@ class ChildChannel:
 
     async def close(self) -> None:
         """Sends what is unsent."""
+        self.closed = True
         try:
             async with asyncio.timeout(2):
                 await self._writer.drain()

@@ -120,7 +120,7 @@ class Work:
                     channel.send(self._report(message["id"]))
                 case "operation":
                     self._run(self._operate(channel, message))
-        if not self._gateway.stopping.is_set() and not channel.closing:
+        if not self._gateway.stopping.is_set() and not channel.closed:
             log.warning("the supervisor has ended: this worker ends too")
             self._gateway.stopping.set()
 
