@@ -22,6 +22,7 @@ async def test_there_and_back() -> None:
     assert [message async for message in _first(child)] == [{"kind": "retire"}]
     await child.close()
     assert child.closed
+    await asyncio.sleep(0)
     assert channel.receive() == ([], False)
     channel.close()
 
