@@ -31,6 +31,8 @@ class Side:
     pids: tuple[int, ...]
     """The processes that carry the calls."""
     proxy: Proxy
+    neighbour: Proxy | None = None
+    """The same for another tenant."""
 
 
 def free_port() -> int:
@@ -128,6 +130,8 @@ allow_private = true
 [projects.bench]
 tenant = "bench"
 limits = ["1000000 usd/day", "9000000000 tokens/minute", "100000000 requests/minute", "1000 concurrent"]
+[projects.neighbour]
+tenant = "neighbour"
 """
     )
     command = [str(_BIN / "tollhouse")]
@@ -141,12 +145,17 @@ limits = ["1000000 usd/day", "9000000000 tokens/minute", "100000000 requests/min
     )
     with _running([*command, "run", "--workers", str(workers), *where]) as process:
         _wait_for_port(port, process)
-        made = subprocess.run(
-            [*command, "token", "create", "bench", *where],
-            env=environment(),
-            check=True,
-            stdout=subprocess.PIPE,
-        )
+        tokens = [
+            subprocess.run(
+                [*command, "token", "create", project, *where],
+                env=environment(),
+                check=True,
+                stdout=subprocess.PIPE,
+            )
+            .stdout.decode()
+            .strip()
+            for project in ("bench", "neighbour")
+        ]
         shown = subprocess.run(
             [*command, "workers", "--json", *where],
             env=environment(),
@@ -154,7 +163,11 @@ limits = ["1000000 usd/day", "9000000000 tokens/minute", "100000000 requests/min
             stdout=subprocess.PIPE,
         )
         pids = tuple(worker["pid"] for worker in json.loads(shown.stdout))
-        yield Side(pids, Proxy.basic(port, "bench", made.stdout.decode().strip()))
+        yield Side(
+            pids,
+            Proxy.basic(port, "bench", tokens[0]),
+            Proxy.basic(port, "neighbour", tokens[1]),
+        )
 
 
 def make_certificate(directory: Path) -> tuple[Path, Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import threading
 import tracemalloc
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,6 +21,7 @@ from tests.support.wire import an_exchange
 from tollhouse.admit.reading import ReadBody
 from tollhouse.call import Admitted, Project, Requested, RequestHead
 from tollhouse.denial import Refused
+from tollhouse.families.base import Asked, Dialect, Request
 from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
 from tollhouse.providers import Provider
 from tollhouse.providers.openai import OPENAI
@@ -330,16 +332,6 @@ async def test_a_stop_ends_it() -> None:
         await under_way
 
 
-async def test_a_small_body_of_many_parts_is_read_beside_the_loop() -> None:
-    """It takes a tenth of a second to be estimated; the loop turns while a thread does it."""
-    turned = asyncio.Event()
-    asyncio.get_running_loop().call_soon(turned.set)
-    body = b'{"model":"gpt-4o","messages":[' + b"{}," * 1_000 + b"{}]}"
-    exchange, _ = an_exchange(head("POST", CHAT), body)
-    await ReadBody(max_body_bytes=10_000, idle_s=5)(a_call(head("POST", CHAT)), exchange)
-    assert turned.is_set()
-
-
 async def test_a_deployment_is_read_as_its_model() -> None:
     """Its model's window and longest answer hold; the body is sent as it came."""
     models = {"mine": "gpt-4", "small": "gpt-4o"}
@@ -388,6 +380,34 @@ async def test_usage_is_asked_for_in_the_bytes_alone(
     """However the key and the options are written."""
     body = json.dumps({**BODY, "stream": True})[:-1] + f', "{key}": {options}}}'
     assert sent(await read(body.encode()))["stream_options"] == becomes
+
+
+@pytest.mark.parametrize(
+    ("dense", "at_once"),
+    [
+        ("1," * 1_900, True),
+        ("1," * 30_000, False),
+        ('"",' * 20_000, False),
+        ('{"a":1},' * 3_000, False),
+        ("x" * 60_000, True),
+        ("x" * 70_000, False),
+    ],
+)
+async def test_a_body_with_many_parts_is_read_by_a_thread(dense: str, at_once: bool) -> None:
+    """Short numbers as well: 32,000 of them in 64 KiB would hold up all calls for 90 ms."""
+    readers = []
+
+    def noted(request: Request, dialect: Dialect) -> Asked:
+        readers.append(threading.current_thread())
+        return OPENAI.family.read(request, dialect)
+
+    provider = replace(CAPPED, family=replace(OPENAI.family, read=noted))
+    start = '{"model":"gpt-4o","messages":[],"x":'
+    body = start + (f'"{dense}"}}' if dense[0] == "x" else f"[{dense}0]}}")
+    given = head()
+    exchange, _ = an_exchange(given, body.encode())
+    await ReadBody(max_body_bytes=1 << 20, idle_s=5)(a_call(given, provider), exchange)
+    assert [reader is threading.main_thread() for reader in readers] == [at_once]
 
 
 async def test_bodies_under_way_take_four_times_their_bytes_and_a_constant() -> None:

@@ -12,16 +12,12 @@ from tollhouse.call import Admitted, Requested
 from tollhouse.codings import KNOWN, BadCoding, TooLong, inflated
 from tollhouse.denial import Refused
 from tollhouse.families.base import Asked, Headers, Limits, Mode, Request
-from tollhouse.families.formats.document import SMALL, TooHeavy, beside_others
+from tollhouse.families.formats.document import TooHeavy, beside_others, is_quick
 from tollhouse.families.units import Estimate, Units
 from tollhouse.providers import Provider
 
 _NOTHING_ASKED = Asked(writes=False, reasons=False)
 _ONE_REQUEST = Estimate(Units())
-
-
-_MANY = 1_000
-"""Objects and lists of a small body that are read at once: less than 50 ms, whatever they are."""
 
 
 class BodySource(Protocol):
@@ -143,13 +139,13 @@ class ReadBody:
 
     async def _in_time(self, admitted: Admitted, body: bytes) -> Requested:
         """A body that is large, or has many parts, is read by a thread: no other call waits for it."""
-        if len(body) > SMALL or body.count(b"{") + body.count(b"[") > _MANY:
-            tenant = admitted.project.tenant
-            try:
-                return await self._readers.run(tenant, self._beside_others, admitted, body)
-            except TooHeavy:
-                return await self._heavy.run(tenant, self._judged, admitted, body)
-        return self._judged(admitted, body)
+        if is_quick(body):
+            return self._judged(admitted, body)
+        tenant = admitted.project.tenant
+        try:
+            return await self._readers.run(tenant, self._beside_others, admitted, body)
+        except TooHeavy:
+            return await self._heavy.run(tenant, self._judged, admitted, body)
 
     def _beside_others(self, admitted: Admitted, body: bytes) -> Requested:
         with beside_others():

@@ -22,7 +22,7 @@ from tollhouse.budget.refusals import refusal, unpriced
 from tollhouse.budget.renewal import Holds, Scoped, renew
 from tollhouse.call import Amount, ChargedBy, Covered, LateUsage, Outcome, Pending, Requested
 from tollhouse.denial import Denial, Refused
-from tollhouse.families.formats.document import SMALL
+from tollhouse.families.formats.document import is_quick
 from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Short, Unpriced
 from tollhouse.ledger.limits import MAX_AMOUNT
 from tollhouse.ledger.records import texts
@@ -500,9 +500,9 @@ async def _as_sent(hold: CallHold) -> Requested:
         asked = asked._replace(lowered_to=hold.clamped)
     if asked.asks_for_usage or asked.lowered_to is not None:
         body = (
-            await asyncio.to_thread(rewrite, body, asked)
-            if len(body) > SMALL
-            else rewrite(body, asked)
+            rewrite(body, asked)
+            if is_quick(body)
+            else await asyncio.to_thread(rewrite, body, asked)
         )
     sent = requested._replace(body=body, asked=asked, coded=None)
     if requested.coded is None:
