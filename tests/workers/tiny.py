@@ -68,9 +68,9 @@ class Maker:
 async def _work(directory: Path, share: Share, end: socket.socket) -> int:
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    channel = await ChildChannel.open(end)
     if share.number == 1 and (directory / "nonsense").exists():
-        channel._writer.write(b'no JSON\n[]\n{}\n{"kind":"result"}\n{"kind":"status"}\n')
+        end.sendall(b'no JSON\n[]\n{}\n{"kind":"result"}\n{"kind":"status"}\n')
+    channel = await ChildChannel.open(end)
     channel.send({"kind": "ready"})
     crash, hang = directory / f"crash-{share.number}", directory / f"hang-{share.number}"
     while not stopping.is_set():

@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from tollhouse.codings import KNOWN
 from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
-from tollhouse.dispatch.connection import Exchange
+from tollhouse.dispatch.http_client import RoundTrip
 from tollhouse.dispatch.inflating import NOT_OF_PLAIN, Inflating
 from tollhouse.dispatch.resolve import AddressRefused
 from tollhouse.headers import HOP_BY_HOP
@@ -22,7 +22,7 @@ _MAX_ANSWER_HEADERS: Final = 65_536
 _FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-def as_answer(exchange: Exchange, where: str) -> Answer:
+def as_answer(exchange: RoundTrip, where: str) -> Answer:
     """The answer. Raises UpstreamError("upstream_bad_answer") for one that can't be passed on, and
     closes its connection."""
     given = exchange.headers
@@ -63,7 +63,7 @@ def without_named(headers: list[tuple[str, str]], connection: str) -> list[tuple
 class _BodyReader:
     __slots__ = ("_exchange", "_where")
 
-    def __init__(self, exchange: Exchange, where: str) -> None:
+    def __init__(self, exchange: RoundTrip, where: str) -> None:
         self._exchange = exchange
         self._where = where
 

@@ -28,15 +28,15 @@ from aiohttp.abc import AbstractResolver
 from tollhouse.credential.lease import Lease
 from tollhouse.credential.secret import Secret
 from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
-from tollhouse.dispatch.connection import (
-    Exchange,
-    Target,
+from tollhouse.dispatch.guard import refused_address
+from tollhouse.dispatch.http_client import (
+    DialTarget,
+    RoundTrip,
     connect,
     connector,
     is_target,
     request_head,
 )
-from tollhouse.dispatch.guard import refused_address
 from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.resolve import AddressRefused, GuardedResolver
 from tollhouse.dispatch.sign import TokenSource, credential_headers, tell_of_clock
@@ -56,7 +56,7 @@ _OURS: Final = THIS_MESSAGE | AWS_SIGNATURE | {"authorization", "cookie", "proxy
 class _Route:
     """The part that all calls to one host of one provider share."""
 
-    target: Target
+    target: DialTarget
     timeout: aiohttp.ClientTimeout
     head_s: float
     where: str
@@ -81,7 +81,7 @@ class Upstream:
         resolver_factory: Callable[[], AbstractResolver] | None = None,
         tokens: TokenSource | None = None,
         wall_clock: Callable[[], float] = time.time,
-        read_head: Callable[[Exchange, str], Answer] = as_answer,
+        read_head: Callable[[RoundTrip, str], Answer] = as_answer,
     ) -> None:
         self.read_head = read_head
         self._catalog = catalog
@@ -160,7 +160,7 @@ class Upstream:
             body = None
         failure: Exception
         head = b""
-        exchange: Exchange | None = None
+        exchange: RoundTrip | None = None
         try:
             head = request_head(
                 outgoing.method,
@@ -170,7 +170,7 @@ class Upstream:
                 None if body is None else len(body),
             )
             async with asyncio.timeout(head_s):
-                exchange = Exchange(await connect(pool, route.target, timeout))
+                exchange = RoundTrip(await connect(pool, route.target, timeout))
                 if on_leaving is not None:
                     on_leaving()
                 exchange.send(
@@ -242,7 +242,7 @@ class Upstream:
                 raise ValueError("connect_to does not go with a host that is an address")
         scheme = "http" if provider.unsafe_plaintext else "https"
         literal = f"[{host}]" if ":" in host else host
-        target = Target(
+        target = DialTarget(
             f"{scheme}://{literal}:{provider.port}",
             None if provider.unsafe_plaintext else self._tls[provider.ca_file],
         )

@@ -23,6 +23,7 @@ from tollhouse.listen.tls import choosing
 log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 1024
+_TURNS: Final = 4
 _FLUSH_S: Final = 6.0
 """More than a connection has for its last bytes."""
 _TOO_MANY: Final = raw_refusal(
@@ -168,6 +169,9 @@ class Listeners:
         for server, _ in self._servers:
             server.close()
         self._servers.clear()
+        # A connection that was just accepted is made known in one of the next turns of the loop.
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
         self.retiring = True
         for connection in tuple(self._connections):
             connection.retire()

@@ -3,7 +3,7 @@ rest of an attempt.
 
 aiohttp dials (our resolver, all addresses, TLS), keeps the connections and parses the answers. The request's bytes are
 written here. This is the only file of `dispatch` that uses names of aiohttp which are not public; `tests/dispatch/
-test_connection.py` holds each of them. Nothing here sends a request twice.
+test_http_client.py` holds each of them. Nothing here sends a request twice.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _NO_LENGTH: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Without a body these requests have no Content-Length: RFC 9110 8.6."""
 
 
-class Target:
+class DialTarget:
     """What aiohttp's connector asks of a request: where to dial. It is made once for a host."""
 
     __slots__ = ("connection_key", "host", "port", "ssl", "url")
@@ -77,7 +77,7 @@ def connector(resolver: AbstractResolver) -> aiohttp.TCPConnector:
 
 
 async def connect(
-    pool: aiohttp.TCPConnector, target: Target, within: aiohttp.ClientTimeout
+    pool: aiohttp.TCPConnector, target: DialTarget, within: aiohttp.ClientTimeout
 ) -> Lent:
     """A kept connection or a new one. Nothing has been sent on it for the caller. Raises ConnectionTimeoutError, and what
     aiohttp's connector raises."""
@@ -174,7 +174,7 @@ class Connection(ResponseHandler):
             await self._drain_helper()
 
 
-class Exchange:
+class RoundTrip:
     """One request on its connection, and the answer's head and body.
 
     At the body's end the connection goes back to the pool. If the request was not written to its end by then, or if the
