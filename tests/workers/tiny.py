@@ -136,7 +136,7 @@ def main(config: Path, size: int) -> int:
         say,
         cannot_start=(OSError, ValueError),
         notifier=Notifier(os.environ),
-        hung_s=1.0,
+        hung_s=6.0,
     ).run()
 
 
