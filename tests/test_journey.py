@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.calls import CHAT, admitted, head, lease, requested
 from tests.support.clock import Clock
+from tests.support.lines import lines_of
 from tests.support.values import replace
 from tests.support.wire import FakeWire, an_exchange
 from tollhouse.accounts.objects import KeptObjects
@@ -325,7 +326,7 @@ class World:
         return line
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.file.read_text().splitlines()]
+        return lines_of(self.file)
 
     async def used(self) -> tuple[int, int]:
         """Nano-dollars and requests."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from redis.asyncio import Redis
 from tests.budget.priced import HELD, PRICES, a_call
 from tests.ledger.clock import RedisClock
 from tests.support.calls import admitted
+from tests.support.lines import lines_of
 from tests.support.values import replace
 
 from tollhouse.book import Book
@@ -70,7 +70,7 @@ class World:
         return state.limits[0].used, state.limits[0].held
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.file.read_text().splitlines()]
+        return lines_of(self.file)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Literal
 
 import pytest
 from tests.support.calls import HOST, models_head
+from tests.support.lines import lines_of
 
 from tollhouse.accounts.token import mint
 from tollhouse.book import Book
@@ -53,7 +53,7 @@ def make(tmp_path: Path, leaves: Leaves) -> Make:
 
 
 def lines(tmp_path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
+    return lines_of(tmp_path / "lines")
 
 
 BASIC = ("proxy-authorization", "Basic eDp5")

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import contextlib
 import dataclasses
-import json
 import ssl
 import threading
 import time
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from tests.support.gateway import REAL_KEY, Stores, real_stores
+from tests.support.lines import lines_of
 from tollhouse.config.load import catalog, load_config
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.gateway_config import Settings, write_config
@@ -83,8 +83,7 @@ class Inside:
         return self.directory / "state" / "ca.pem"
 
     def lines(self) -> list[dict[str, Any]]:
-        file = self.directory / "calls.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        return lines_of(self.directory / "calls.jsonl")
 
     def held(self) -> list[str]:
         """Call ids that Redis still has a hold of."""
