@@ -133,10 +133,27 @@ class Connection(ResponseHandler):
         super().__init__(loop)
         self._asked = False
         self._interim = 0
+        self._requests = 0
+        self._begun = False
+        """The connection was lost behind the first bytes of a head."""
+
+    @property
+    def stale(self) -> bool:
+        """The connection had served a request before, and was closed before any byte of the answer to
+        this one. So a server ends a connection that has been idle for too long for it."""
+        lost = self._connection_lost_called and not self._begun
+        return lost and self._asked and self._requests > 1 and not self._interim
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._asked:
+            # There is no body yet whose end the parser could tell.
+            self._begun = self.has_surplus()
+        super().connection_lost(exc)
 
     def set_response_params(self, **params: Any) -> None:
         self._asked = True
         self._interim = 0
+        self._requests += 1
         super().set_response_params(**params)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
@@ -181,7 +198,7 @@ class RoundTrip:
     exchange is closed or forgotten before, the connection is closed.
     """
 
-    __slots__ = ("_lent", "_protocol", "_writing", "content", "headers", "status")
+    __slots__ = ("_lent", "_protocol", "_writing", "content", "headers", "status", "written")
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -192,6 +209,13 @@ class RoundTrip:
         self._protocol = cast(Connection, lent.protocol)
         self._writing: asyncio.Task[None] | None = None
         self.content = aiohttp.EMPTY_PAYLOAD
+        self.written = False
+        """The request was written, or its first slice was."""
+
+    @property
+    def stale(self) -> bool:
+        """As of `Connection`, once the exchange has failed."""
+        return self._protocol.stale
 
     def send(
         self,
@@ -218,6 +242,7 @@ class RoundTrip:
             protocol.write(head + body)
         else:
             protocol.write(b"".join((head, memoryview(body)[:WRITE_SLICE])))
+        self.written = True
         if (body and len(body) > WRITE_SLICE) or protocol.writing_paused:
             self._writing = asyncio.Task(
                 _write_rest(protocol, body or b""),

@@ -14,12 +14,12 @@ from tollhouse.credential.secret import Secret
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, UpstreamError
 from tollhouse.dispatch.answering import Answering
-from tollhouse.dispatch.attempts import REAL, Timing, deliver
+from tollhouse.dispatch.attempts import REAL, Effort, Timing, deliver
 from tollhouse.dispatch.breaker import Breaker, Breakers
 from tollhouse.dispatch.outgoing import Outgoing
-from tollhouse.dispatch.retry import RetryBudget, RetryPolicy, retry_after_s, sdk_retry_count
+from tollhouse.dispatch.retry import RetryBudget, RetryPolicy
 from tollhouse.dispatch.upstream import Upstream
-from tollhouse.dispatch.verdict import verdict_on_key
+from tollhouse.dispatch.verdict import asked_wait_s, verdict_on_key
 from tollhouse.providers import Provider
 
 log = logging.getLogger(__name__)
@@ -104,6 +104,17 @@ class Delivery:
         self._breaker = self._breaker_of(clearance.lease)
         self._breaker_state = ""
         self._waited_s = 0.0
+        self._effort = Effort(
+            relay.policy(self._provider),
+            self._requested.admitted.arrival.head,
+            self._requested.creates,
+            self._clock(),
+        )
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts were made by now."""
+        return len(self._attempts_made)
 
     async def answer(self) -> Answering:
         """Sends, and gives the answer to pass on. Raises `Refused` (``upstream_*``, ``breaker_open``, ``credential_*``) when
@@ -194,6 +205,7 @@ class Delivery:
         while (other := await self._next_key(answer)) is not None:
             await answer.close()
             self._use(other)
+            self._effort.move()
             answer = await self._attempts_with_one_key()
         return answer
 
@@ -206,7 +218,8 @@ class Delivery:
         if verdict == "no_money":
             other = keys.exhausted(lease)
         elif answer.status == 429 and verdict != "request":
-            other = keys.cooling(lease, retry_after_s(answer, self._relay.timing.wall_clock()))
+            now = self._relay.timing.wall_clock()
+            other = keys.cooling(lease, await asked_wait_s(self._provider.family, answer, now))
         else:
             return None
         if other is None or other.secret in self._used:
@@ -247,9 +260,8 @@ class Delivery:
         try:
             return await deliver(
                 self._send_once,
-                policy=self._relay.policy(self._provider),
+                effort=self._effort,
                 breaker=self._breaker,
-                sdk_retry_count=sdk_retry_count(self._requested.admitted.arrival.head),
                 timing=self._relay.timing,
                 record=self._record,
                 elsewhere=self._has_next_key,
@@ -268,6 +280,7 @@ class Delivery:
         if self._token is not None and self._relay.upstream.token_refused(
             self._outgoing.lease, self._token
         ):
+            self._effort.move()
             answer = await self._attempts()
             if not await self._is_refused(answer):
                 return answer
@@ -276,6 +289,7 @@ class Delivery:
         lease = await self._relay.keys.refused(refused)
         if lease is not None:
             self._use(lease)
+            self._effort.move()
             answer = await self._attempts()
             if not await self._is_refused(answer):
                 return answer
