@@ -197,7 +197,9 @@ async def test_a_stale_connection(attempts: int, count: int) -> None:
     assert given.breaker.state is State.CLOSED
 
 
-@pytest.mark.parametrize(("attempts", "count", "tries"), [(3, 0, 3), (1, 0, 2), (1, 1, 2), (1, 2, 1)])
+@pytest.mark.parametrize(
+    ("attempts", "count", "tries"), [(3, 0, 3), (1, 0, 2), (1, 1, 2), (1, 2, 1)]
+)
 async def test_connections_that_stay_stale(attempts: int, count: int, tries: int) -> None:
     """At once only once; behind that it is a lost connection as any other, and three tries are all."""
     given = Given(STALE)

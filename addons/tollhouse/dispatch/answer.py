@@ -18,8 +18,8 @@ class UpstreamError(Exception):
     """An attempt that ended without an answer's head.
 
     ``code`` is a reason of `denial`. ``why`` is a sentence for the denial; it holds no header and
-    no key. Only with ``sent`` "no" the provider can't have charged it. ``headers`` are for the denial: there `attempts.deliver` tells
-    the SDK when to stop.
+    no key. Only with ``sent`` "no" the provider can't have charged it. ``headers`` are for the
+    denial: there `attempts.deliver` tells the SDK when to stop.
     """
 
     def __init__(self, code: str, why: str, sent: Sent) -> None:
