@@ -254,6 +254,7 @@ class Gateway:
             self.keys,
             abandoned_read_s=abandoned_read_s,
             retries_a_second=1 / self.share.workers,
+            priced_as=prices.entry,
         )
         gates = self._gates(prices)
         self.journey = Journey(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from typing import Protocol
 
-from tollhouse.call import Attempt, End, Outcome
+from tollhouse.call import Attempt, End, Outcome, Requested
 from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.redact import Redactor
@@ -45,14 +46,17 @@ class Relay:
         abandoned_read_s: float,
         retries_a_second: float = 1.0,
         timing: Timing = REAL,
+        priced_as: Callable[[str, str], int] = lambda price_id, model: 0,
     ) -> None:
-        """``retries_a_second`` are the least that a provider gets: this process's part of those of the gateway."""
+        """``retries_a_second`` are the least that a provider gets: this process's part of those of the gateway.
+        ``priced_as`` is `PriceTable.entry`."""
         self.upstream = upstream
         self.breakers = breakers
         self.keys = keys
         self.abandoned_read_s = abandoned_read_s
         self.timing = timing
         self._retries_a_second = retries_a_second
+        self._priced_as = priced_as
         self.meter_faults: Counter[str] = Counter()
         """Answers whose meter failed, by provider: since the start."""
         self._policies: dict[str, RetryPolicy] = {}
@@ -66,6 +70,17 @@ class Relay:
             # A count of faults that begins with the first one looks like none to `increase()`.
             self.meter_faults[provider.name] += 0
         return policy
+
+    def breaker(self, requested: Requested, host: str, lease: Lease) -> Breaker:
+        """The one that pauses this call."""
+        admitted, model = requested.admitted, requested.asked.model
+        label: int | str = ""
+        if model:
+            provider = admitted.provider
+            label = self._priced_as(provider.price_id, model)
+            if not label:
+                label = model if model in provider.models.values() else ""
+        return self.breakers.of(host, lease.secret.digest, label, admitted.project.tenant)
 
     def delivery(self, clearance: Clearance) -> Delivery:
         """Raises TypeError for anything but a `Clearance`: nothing leaves without one."""
@@ -227,7 +242,7 @@ class Delivery:
         return other if self._breaker_of(other).wait_s() == 0 else None
 
     def _breaker_of(self, lease: Lease) -> Breaker:
-        return self._relay.breakers.of(self._outgoing.host, lease.secret.digest)
+        return self._relay.breaker(self._requested, self._outgoing.host, lease)
 
     async def _is_refused(self, answer: Answer) -> bool:
         """Whether the provider does not take our key, rather than the request."""
@@ -269,7 +284,7 @@ class Delivery:
                 judged_later=self._requested.admitted.operation.metered,
             )
         finally:
-            self._breaker_state = self._breaker.state.value
+            self._breaker_state = self._breaker.shown.value
 
     async def _with_another_key(self, answer: Answer) -> Answer:
         """The key was refused: once more with another one, if the store has it by now (a rotation loses no call). Before
