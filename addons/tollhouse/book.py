@@ -31,9 +31,9 @@ FIELDS = (
     "decision reason gate attempts attempts_unknown breaker key_version ttft_ms duration_ms overhead_ms tokens cost_usd held_usd "
     "charged_by client_ip listener"
 )
-"""Of a line, in order. Four more are in the lines of the calls that have them, and only there: ``units`` (what was counted
+"""Of a line, in order. Five more are in the lines of the calls that have them, and only there: ``units`` (what was counted
 beside tokens), ``charges`` (the items of the bill, where it has more than one), ``price`` (the tables by which money was
-charged) and ``unsafe_fail_open``."""
+charged), ``fallback_from`` (the provider whose fallback, ``provider``, has answered) and ``unsafe_fail_open``."""
 
 
 class Concluded(NamedTuple):
@@ -56,6 +56,8 @@ class Concluded(NamedTuple):
     """Seconds spent waiting for the provider or the client: not ``overhead_ms``."""
     host: str = ""
     """Of a tunnel that was refused, as its client named it."""
+    fallback_from: str = ""
+    """The provider that was asked first; ``stage`` has its fallback, which has answered."""
 
 
 _NO_OUTCOME: Final = Outcome(End.NEVER_LEFT)
@@ -105,7 +107,12 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
         "reason": denial.code if denial else "upstream_error" if outcome.error else call.ended,
         "gate": call.gate,
         "attempts": [
-            {"outcome": a.outcome, "ms": round(a.duration_ms, 1)} for a in outcome.attempts
+            {
+                "outcome": a.outcome,
+                "ms": round(a.duration_ms, 1),
+                **({"provider": a.provider} if a.provider else {}),
+            }
+            for a in outcome.attempts
         ],
         "attempts_unknown": outcome.attempts_unknown,
         "breaker": outcome.breaker,
@@ -122,6 +129,7 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
         "client_ip": arrival.head.client_ip,
         "listener": arrival.head.listener,
         **_where_there(found, counted, call.charged.price),
+        **({"fallback_from": call.fallback_from} if call.fallback_from else {}),
     }
     for name, value in record.items():
         # Most are short texts or numbers, and are looked at no further.
