@@ -86,7 +86,10 @@ def test_line() -> None:
     assert sorted(named) == sorted(
         record_of(
             Concluded(
-                admitted(remembered=True), outcome=outcome, charged=Amount(price="configured")
+                admitted(remembered=True),
+                outcome=outcome,
+                charged=Amount(price="configured"),
+                fallback_from="openai",
             ),
             0.0,
         )
