@@ -4,7 +4,6 @@ bytes."""
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import sys
@@ -17,6 +16,7 @@ from typing import Final, NamedTuple, cast
 from tollhouse.accounts.token import without_tokens
 from tollhouse.call import NOTHING, Amount, ChargedBy, End, Known, Outcome, Pending, Stage, known
 from tollhouse.clipped import clipped
+from tollhouse.compact_json import compact_json
 from tollhouse.concluding import Concluding
 from tollhouse.denial import Denial
 from tollhouse.families.base import Asked
@@ -261,7 +261,7 @@ class Entry(NamedTuple):
 
 
 def _line(record: Mapping[str, object]) -> bytes:
-    return json.dumps(record, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
+    return compact_json(record) + b"\n"
 
 
 class Book:
