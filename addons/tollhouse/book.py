@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from tollhouse.accounts.token import without_tokens
 from tollhouse.call import NOTHING, Amount, ChargedBy, End, Known, Outcome, Pending, Stage, known
@@ -125,8 +125,11 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
     }
     for name, value in record.items():
         # Most are short texts or numbers, and are looked at no further.
-        kind = type(value)
-        if (kind is str and len(cast(str, value)) > _SHORT) or kind is list or kind is dict:
+        if (
+            len(value) > _SHORT
+            if isinstance(value, str)
+            else isinstance(value, (list, dict)) and value
+        ):
             record[name] = _short(value)
     return record
 

@@ -4,7 +4,7 @@ a sweep, and the names of its sums. Each is bounded, for some of it is what a cl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, cast
+from typing import Final
 
 from tollhouse.clipped import clipped
 from tollhouse.compact_json import compact_json
@@ -57,11 +57,10 @@ def texts(record: Mapping[str, object]) -> dict[str, str]:
     """The line as a Redis stream keeps it: a string as it is, anything else as JSON."""
     found: dict[str, str] = {}
     for key, value in record.items():
-        kind = type(value)
-        if kind is str:
-            found[key] = cast(str, value)
+        if isinstance(value, str):
+            found[key] = value
         else:
-            found[key] = str(value) if kind is int else compact_json(value).decode()
+            found[key] = str(value) if type(value) is int else compact_json(value).decode()
     return found
 
 
