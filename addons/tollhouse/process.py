@@ -23,10 +23,10 @@ from tollhouse.trust.leaf import LeafStore
 from tollhouse.trust.state_directory import exposures
 from tollhouse.workers.desk import attend
 from tollhouse.workers.generation import Generation
+from tollhouse.workers.inheritance import Inheritance
 from tollhouse.workers.listening import Sockets
 from tollhouse.workers.supervisor import Supervisor, freeze
 from tollhouse.workers.systemd import Notifier, given_sockets
-from tollhouse.workers.upgrade import Inheritance
 from tollhouse.workers.worker import one_line, work
 
 log = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 
 
 class _Maker:
-    """`supervisor.Maker` for `tollhouse run`. ``sockets`` are those that there are before the first generation."""
+    """`generation.Maker` for `tollhouse run`. ``sockets`` are those that there are before the first generation."""
 
     def __init__(self, path: Path, sockets: Sockets, size: int) -> None:
         self._path = path

@@ -35,7 +35,7 @@ def say(text: str) -> None:
 
 
 class Maker:
-    """`supervisor.Maker`."""
+    """`generation.Maker`."""
 
     def __init__(self, config: Path, size: int) -> None:
         self._config = config
