@@ -196,9 +196,13 @@ def _load_all(config: Config) -> None:
 
 
 def _say(text: str) -> None:
-    """Writes one line to stderr. If nobody reads stderr, the gateway goes on."""
+    """Writes one line to stderr, in one piece: other processes of the gateway write there as well. If nobody reads stderr, the
+    gateway goes on."""
+    if sys.stderr is None:
+        return
     with contextlib.suppress(OSError):
-        print(f"tollhouse: {text}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"tollhouse: {text}\n")
+        sys.stderr.flush()
 
 
 def _cannot_start(why: str) -> int:
