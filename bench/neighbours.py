@@ -19,8 +19,7 @@ from pathlib import Path
 import psutil
 
 from bench import load
-from bench.__main__ import running_provider
-from bench.servers import redis_server, tollhouse
+from bench.servers import provider, redis_server, tollhouse
 
 AT_ONCE = 20
 SECONDS = 8.0
@@ -73,7 +72,7 @@ def main() -> None:
     print(f"{'bodies':24}{'read':>6}{'median':>10}{'99 %':>10}{'longest':>10}  memory")
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        port = stack.enter_context(running_provider(directory))
+        port = stack.enter_context(provider(directory)).port
         redis = stack.enter_context(redis_server(directory))
         side = stack.enter_context(tollhouse(directory, port, redis))
         assert side.neighbour is not None
