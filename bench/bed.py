@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import servers
+from bench.provider import CHUNKS, PAUSE_S
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ class Bed:
     size: Size = Size()
 
     def provider(
-        self, pause_s: float = servers.PAUSE_S, *, lock_step: bool = False
+        self, pause_s: float = PAUSE_S, *, lock_step: bool = False
     ) -> AbstractContextManager[servers.Provider]:
-        chunks = self.size.steps if lock_step else servers.CHUNKS
+        chunks = self.size.steps if lock_step else CHUNKS
         return servers.provider(self.directory, pause_s, chunks=chunks, lock_step=lock_step)
 
     def mitmdump(self, provider_port: int) -> AbstractContextManager[servers.Side]:

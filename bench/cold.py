@@ -14,7 +14,7 @@ import ssl
 import statistics
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 
 from bench import load
@@ -56,8 +56,11 @@ async def _measure(bed: Bed) -> dict[str, dict[str, float]]:
         provider = stack.enter_context(bed.provider())
         line = Wire(provider.port, round_trip_s=ROUND_TRIP_S)
         await line.open()
+
         # Their start and their commands are waited for in a thread: the relay's loop must turn meanwhile.
-        enter = partial(asyncio.to_thread, stack.enter_context)
+        async def enter(side: AbstractContextManager[Side]) -> Side:
+            return await asyncio.to_thread(stack.enter_context, side)
+
         sides: dict[str, Side] = {
             "mitmdump": await enter(bed.mitmdump(line.port)),
             "tollhouse": await enter(bed.tollhouse(line.port)),

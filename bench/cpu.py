@@ -9,7 +9,8 @@ from contextlib import ExitStack
 from bench import load
 from bench.bed import Bed, Size, say
 from bench.figures import Figure, of_rounds
-from bench.servers import CHUNKS, Side
+from bench.provider import CHUNKS
+from bench.servers import Side
 
 ROWS = {
     "request_us": ("CPU a request, gates, Redis and line included", "<= 0.42"),

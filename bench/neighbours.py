@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
-import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -64,7 +63,7 @@ async def _small(proxy: load.Proxy, over: asyncio.Event) -> list[float]:
 async def _both(noisy: load.Proxy, neighbour: load.Proxy, body: bytes) -> tuple[list[float], int]:
     over = asyncio.Event()
     dense = [_dense(noisy, body, over) for _ in range(AT_ONCE if body else 0)]
-    took, *done = await asyncio.gather(_small(neighbour, over), *dense)
+    took, done = await asyncio.gather(_small(neighbour, over), asyncio.gather(*dense))
     return took, sum(done)
 
 
@@ -91,4 +90,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.environ.pop("SSLKEYLOGFILE", None)
-    sys.exit(main())
+    main()
