@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench import slow_calls, timeline
 
 ROOT = Path(__file__).parents[2]
 BOTH = {"mitmdump", "tollhouse"}
@@ -37,6 +38,8 @@ PARTS = {
     },
     "soak": {"soak_begin_mb": {"tollhouse"}, "soak_end_mb": {"tollhouse"}},
 }
+LEAST_MS = {"cold_near_ms": 40, "cold_first_ms": 120, "cold_far_ms": 120}
+"""What the relay's delays alone take: of all ways, the way of fewest round trips."""
 
 pytestmark = pytest.mark.skipif(
     shutil.which("redis-server") is None, reason="the bench measures with a redis-server on PATH"
@@ -50,7 +53,7 @@ def bench(module: str, *words: str, path: str = "") -> subprocess.CompletedProce
         env={"PATH": path or os.environ["PATH"]},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return done
@@ -62,6 +65,36 @@ def test_part(part: str) -> None:
     said = json.loads(bench("bench", "--tiny", "--json", "--only", part).stdout)
     figures: list[dict[str, Any]] = said["figures"]
     assert {one["key"]: set(one["found"]) for one in figures} == PARTS[part]
+
+    for one in figures:
+        if one["key"] in LEAST_MS:
+            assert min(one["found"].values()) >= LEAST_MS[one["key"]]
+
+
+def test_timeline() -> None:
+    """Each stretch of a call, the hooks' parts, and what slow calls waited for."""
+    found = json.loads(bench("bench.timeline", "--tiny", "--json").stdout)
+    assert min(found["calls"].values()) > 0
+    assert found["kept"].keys() == found["new"].keys() == {*timeline.ROWS, "whole"}
+    assert found["inside"].keys() == timeline.INSIDE.keys()
+    # The stretches of a call follow one another.
+    assert all(row["p50"] > 0 for row in found["kept"].values())
+    assert found["slow"]["did_ms"]["slow"].keys() == {*slow_calls.DID, "whole"}
+    assert found["slow"]["did_ms"]["all"]["whole"] >= found["slow"]["did_ms"]["all"]["late"]
+
+
+def test_what_slow_calls_waited_for() -> None:
+    """Of a hundred calls the longest is the slow one. A stall counts that was during it, and none before the load."""
+    calls = [slow_calls.Call(n, n + 0.5, 0, 0.1, 0, 0, 0) for n in range(99)]
+    calls.append(slow_calls.Call(99, 101, 0.2, 0.1, 1.5, 0, 0))
+    stalls = [(-5.0, -4.0), (10.1, 10.2), (100.0, 100.5)]
+    found = slow_calls.judged(calls, stalls=stalls, collections=[(50.0, 50.1, 2)], own=[])
+    assert found["stalls"] == 2
+    assert found["longest_ms"] == 2000
+    assert found["did_ms"]["slow"]["queued"] == 1500
+    assert found["slow_during"]["a stall of the worker's loop"] == 1.0
+    assert found["slow_during"]["a collection of the oldest generation"] == 0.0
+    assert found["slow_beside_slow"] == 0
 
 
 def test_table() -> None:
