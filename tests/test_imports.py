@@ -54,7 +54,8 @@ ROOMS = (
         "files",
         "timestamps",
     ),
-    *("headers", "clients", "lasting", "denial", "clipped", "codings", "concluding", "loop"),
+    *("headers", "clients", "lasting", "denial", "clipped", "compact_json", "codings"),
+    *("concluding", "loop"),
 )
 """Folders and single modules of the package: each imports itself and those after it, and nothing else."""
 PURE = {

@@ -4,7 +4,6 @@ bytes."""
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import sys
@@ -12,11 +11,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from tollhouse.accounts.token import without_tokens
 from tollhouse.call import NOTHING, Amount, ChargedBy, End, Known, Outcome, Pending, Stage, known
 from tollhouse.clipped import clipped
+from tollhouse.compact_json import compact_json
 from tollhouse.concluding import Concluding
 from tollhouse.denial import Denial
 from tollhouse.families.base import Asked
@@ -125,8 +125,11 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
     }
     for name, value in record.items():
         # Most are short texts or numbers, and are looked at no further.
-        kind = type(value)
-        if (kind is str and len(cast(str, value)) > _SHORT) or kind is list or kind is dict:
+        if (
+            len(value) > _SHORT
+            if isinstance(value, str)
+            else isinstance(value, (list, dict)) and value
+        ):
             record[name] = _short(value)
     return record
 
@@ -261,7 +264,7 @@ class Entry(NamedTuple):
 
 
 def _line(record: Mapping[str, object]) -> bytes:
-    return json.dumps(record, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
+    return compact_json(record) + b"\n"
 
 
 class Book:
