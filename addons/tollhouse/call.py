@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal, NamedTuple, Protocol
@@ -263,13 +263,33 @@ class Pending(NamedTuple):
         return Later(self.object, self.path, self.facts)
 
 
+class StreamedBody(Protocol):
+    """A body that is never in memory as a whole: an upload."""
+
+    length: int | None
+    """None: nobody has said it."""
+    sending_s: float
+    """Seconds for which it was sent."""
+
+    @property
+    def repeatable(self) -> bool:
+        """It can be sent more than once."""
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """The body from its beginning. Raises `Refused` if it can't be had to its end."""
+
+    def before_end(self, check: Callable[[Asked], Awaitable[None]]) -> None:
+        """``check`` is awaited before the last bytes leave, if something of the body is read that
+        late. What it raises ends the body."""
+
+
 class Requested(NamedTuple):
     """What the body says. ``body`` is as it came, and as it will be sent behind the budget's gate.
     It is None for an operation that takes none. ``headers`` are the headers that will be sent."""
 
     admitted: Admitted
     asked: Asked
-    body: bytes | None
+    body: bytes | StreamedBody | None
     estimate: Estimate
     headers: Headers
     coded: bytes | None = None

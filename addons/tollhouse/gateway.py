@@ -48,6 +48,8 @@ from tollhouse.admit.by_model import ByModel
 from tollhouse.admit.gate import admit_gates
 from tollhouse.admit.models import Models
 from tollhouse.admit.reading import ReadBody
+from tollhouse.admit.upload_spool import UploadSpool
+from tollhouse.admit.uploads import Uploads
 from tollhouse.book import Book
 from tollhouse.budget.afterwards import Afterwards, Recall
 from tollhouse.budget.charges import Charges
@@ -74,6 +76,7 @@ from tollhouse.ledger.store.client import persist, spend_writer
 from tollhouse.ledger.store.outage import Outage, pinger
 from tollhouse.listen.doors import Bounds
 from tollhouse.listen.exchange import Exchange
+from tollhouse.listen.http1 import READ_AHEAD
 from tollhouse.listen.mitm import GateMaster
 from tollhouse.listen.sockets import ListenerParts, Listeners
 from tollhouse.listen.tunnel import Tunnel
@@ -350,6 +353,7 @@ class Gateway:
             idle_s=limits.request_timeout_s,
             window=prices.window,
             bodies=self.bodies,
+            uploads=self._open_uploads(),
         )
         by_model = ByModel(self.catalog, config.routes, read)
         recall = Recall(self.afterwards)
@@ -360,6 +364,23 @@ class Gateway:
             own = [self._on_road]
         own.append(read)
         return [*admit, self.purse.place, *own, by_model, Models(), recall, self.purse]
+
+    def _open_uploads(self) -> Uploads:
+        limits = self.config.limits
+        largest = max(limits.max_upload_bytes, limits.max_body_bytes)
+        self.upload_spool: UploadSpool | None = None
+        if limits.upload_spool_mb:
+            room = self.share.of(limits.upload_spool_mb << 20)
+            self.upload_spool = UploadSpool(
+                self.config.state.directory, room, largest_bytes=largest
+            )
+            self.on_stop(self.upload_spool.close)
+        return Uploads(
+            largest=largest,
+            max_body_bytes=limits.max_body_bytes,
+            idle_s=limits.request_timeout_s,
+            spool=self.upload_spool,
+        )
 
     async def _open_admin(self) -> None:
         address = self.config.listen.admin
@@ -489,7 +510,9 @@ class Gateway:
         )
         limits = config.limits
         bounds = Bounds(
-            limits.max_header_bytes, limits.request_timeout_s, 4 * limits.max_body_bytes
+            limits.max_header_bytes,
+            limits.request_timeout_s,
+            4 * max(limits.max_body_bytes, READ_AHEAD),
         )
         road = Road(self.journey)
         self.master.take(road)

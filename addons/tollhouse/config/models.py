@@ -219,6 +219,10 @@ class LimitsConfig(Table):
     """For the whole head, and for a silence inside a body."""
     max_bodies_mb: Annotated[int, Field(ge=1, le=1 << 20)] = 256
     """MiB of all requests' bodies that are kept at one time."""
+    max_upload_bytes: Annotated[int, Field(ge=1024, le=1 << 40)] = 512 << 20
+    """Of a file that is sent to a provider as it comes."""
+    upload_spool_mb: Annotated[int, Field(ge=0, le=1 << 24)] = 4096
+    """MiB of the disk that such files take at one time. 0: none is written to the disk."""
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
     drain_s: SecondsOrZero = 30.0
     abandoned_read_s: SecondsOrZero = 2.0

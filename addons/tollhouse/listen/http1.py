@@ -284,7 +284,7 @@ class Http1:
         if data:
             self._awaits_continue = False
             exchange.feed(data)
-            unread = exchange.received if exchange.finished else exchange.buffered
+            unread = exchange.discarded if exchange.finished else exchange.buffered
             if unread > self._line.bounds.max_discarded_bytes:
                 self._end("the client sends more than is read")
                 return False
