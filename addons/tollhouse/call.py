@@ -297,6 +297,12 @@ class Requested(NamedTuple):
     pending: Pending | None = None
     """The call before this one whose usage the answer may tell."""
 
+    @property
+    def creates(self) -> bool:
+        """A second request would make or change something at the provider a second time."""
+        admitted = self.admitted
+        return admitted.operation.created_by(admitted.arrival.head.method, self.asked.keeps)
+
 
 class Hold(Protocol):
     """The hold of a call under way. It grows with a stream whose end nobody knows."""
