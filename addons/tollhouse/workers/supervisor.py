@@ -773,6 +773,9 @@ class Supervisor:
                 self.upgrade((request,))
             case "workers":
                 self._answer(request, {"status": 200, "result": self._shown()})
+            case "addresses":
+                addresses = self._current.sockets.addresses()
+                self._answer(request, {"status": 200, "result": addresses})
             case "operation":
                 self._operate(request, message["name"], message["arguments"])
 
