@@ -12,4 +12,5 @@ readers      the threads that read large bodies
 bodies       how many bytes of bodies the process keeps, and for whom
 by_model     the gate by which calls at the base URL go by their model
 models       the gate of a project's list of models
+passing      who may have a tunnel passed on
 """
