@@ -87,8 +87,10 @@ class Fallbacks:
 
 
 def _stateless(requested: Requested) -> bool:
-    """It costs by what it uses, it makes nothing, and it names nothing that one provider alone has."""
-    admitted = requested.admitted
+    """It costs by what it uses, it makes nothing, and it names nothing that one provider alone has. Its body can be sent again."""
+    admitted, body = requested.admitted, requested.body
+    if body is not None and not isinstance(body, bytes) and not body.repeatable:
+        return False
     named = admitted.objects or requested.asked.objects or requested.pending is not None
     return admitted.operation.metered and not requested.creates and not named
 

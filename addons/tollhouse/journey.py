@@ -291,6 +291,11 @@ class Journey:
         except Refused as refusal:
             raise Refused.of(refusal.denial, "objects") from None
         trip.notes_objects = True
+        if requested.body is not None and not isinstance(requested.body, bytes):
+            # What a form names behind its file is known late.
+            requested.body.before_end(
+                lambda asked: self._objects.check(requested._replace(asked=asked))
+            )
 
     async def _deliver(self, trip: _Trip, delivery: Delivery) -> Rest | None:
         try:

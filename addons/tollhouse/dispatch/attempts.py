@@ -51,11 +51,20 @@ REAL: Final = Timing()
 class Effort:
     """What one call has tried at one provider, with all of its keys. `deliver` writes it down."""
 
-    def __init__(self, policy: RetryPolicy, head: RequestHead, creates: bool, began: float) -> None:
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        head: RequestHead,
+        creates: bool,
+        began: float,
+        *,
+        once: bool = False,
+    ) -> None:
         """``creates`` is `Requested.creates`. ``began`` is when the client began to wait, on the
-        clock of the `Timing`."""
+        clock of the `Timing`. With ``once`` the body is gone when it is sent: there is one try."""
         self.policy = policy
         self.creates = creates
+        self.once = once
         self.began = began
         self.tries = 0
         self.moves = 0
@@ -87,7 +96,7 @@ class Effort:
 
     def may_follow(self, what: Then) -> bool:
         """Whether the policy has a try left for ``what``."""
-        if what == "give up":
+        if what == "give up" or self.once:
             return False
         if what == "at once" and not self.repeated_at_once:
             most = max(self.policy.attempts, TRIES_OF_ALL)

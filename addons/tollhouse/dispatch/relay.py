@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, Protocol
 
 from tollhouse.call import Attempt, End, Outcome, Requested
@@ -128,12 +129,22 @@ class Delivery:
         self._waited_s = 0.0
         self._failed = ""
         """The code of the refusal that `answer` has raised."""
+        body = self._outgoing.body
+        self._upload = None if body is None or isinstance(body, bytes) else body
+        self._once = self._upload is not None and not self._upload.repeatable
+        """The body is gone when it is sent."""
         self._effort = Effort(
             relay.policy(self._provider),
             self._requested.admitted.arrival.head,
             self._requested.creates,
             self._clock(),
+            once=self._once,
         )
+
+    def _clock_without_upload(self) -> float:
+        """The time for retries is not used up by the sending of a large body."""
+        assert self._upload is not None
+        return self._clock() - self._upload.sending_s
 
     @property
     def attempts(self) -> int:
@@ -267,7 +278,7 @@ class Delivery:
 
     async def _next_key(self, answer: Answer) -> Lease | None:
         """The key to go on with instead of passing this answer on. It tells the others that ours is to be left alone."""
-        if answer.status < 400 or self._outgoing.lease.kind == "none":
+        if answer.status < 400 or self._outgoing.lease.kind == "none" or self._once:
             return None
         keys, lease = self._relay.keys, self._outgoing.lease
         verdict = await verdict_on_key(self._provider.family, answer)
@@ -313,12 +324,15 @@ class Delivery:
             self._redactor = Redactor(self._used)
 
     async def _attempts_with_one_key(self) -> Answer:
+        timing = self._relay.timing
+        if self._upload is not None:
+            timing = replace(timing, clock=self._clock_without_upload)
         try:
             return await deliver(
                 self._send_once,
                 effort=self._effort,
                 breaker=self._breaker,
-                timing=self._relay.timing,
+                timing=timing,
                 record=self._record,
                 elsewhere=self._has_next_key,
                 may_repeat=self._hold.covers_repeat,
@@ -333,8 +347,11 @@ class Delivery:
         can't mend our key, and a 401 would tell it that its own credential is wrong."""
         self._status = answer.status
         await answer.close()
-        if self._token is not None and self._relay.upstream.token_refused(
-            self._outgoing.lease, self._token
+        again = not self._once
+        if (
+            again
+            and self._token is not None
+            and self._relay.upstream.token_refused(self._outgoing.lease, self._token)
         ):
             self._effort.move()
             answer = await self._attempts()
@@ -343,7 +360,7 @@ class Delivery:
             await answer.close()
         refused = self._outgoing.lease
         lease = await self._relay.keys.refused(refused)
-        if lease is not None:
+        if lease is not None and again:
             self._use(lease)
             self._effort.move()
             answer = await self._attempts()

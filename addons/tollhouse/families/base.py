@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, Protocol
 
 from tollhouse.denial import Denial
 from tollhouse.families.units import Charge, Estimate
+
+if TYPE_CHECKING:
+    from tollhouse.families.formats.multipart import Form
 
 Headers = Sequence[tuple[str, str]]
 """Names in lower case, in order, duplicates kept."""
@@ -24,6 +27,9 @@ Objects = Literal["", "makes", "lists", "deletes"]
 """What a request does with objects that the provider keeps, beside using them. ``makes``: the answer
 has the id of a new one, or of what has come of an earlier request. ``lists``: the answer
 shows those of everybody who has the key."""
+Upload = Literal["", "form", "bytes"]
+"""Whether a body may be a file, and so larger than bodies are that are kept. ``form``: a multipart
+body may be one; its fields are read as it comes. ``bytes``: nothing of the body is read."""
 Mode = Literal["typical", "worst"]
 """``worst`` is the most that a call can use; ``typical`` is the likely most."""
 
@@ -42,6 +48,7 @@ class Operation:
     shows_usage: bool = False
     """The answer may tell the usage of an answer that was asked for earlier. The first object of the
     path is its id (`Later`)."""
+    upload: Upload = ""
     creates: bool | None = None
     """Whether a second request would make or change something a second time. None: a method with
     that effect (POST, PATCH: RFC 9110 9.2.2) does, unless the operation is metered and keeps no
@@ -117,6 +124,8 @@ class Request(NamedTuple):
     model: str = ""
     """The model that the path names, and that counts whatever the body says. The family itself sets
     it, for readers that its paths share with others."""
+    form: Form | None = None
+    """The fields of a multipart body that was read as it came. ``body`` is b"" then."""
 
 
 class Asked(NamedTuple):

@@ -20,7 +20,7 @@ CACHE: Final = Operation("cache", "metered", reads_body=True, objects="makes")
 INTERACTION: Final = Operation("interaction", "metered", reads_body=True, objects="makes")
 INTERACTIONS: Final = Operation("interactions", "free", shows_usage=True)
 CANCEL_INTERACTION: Final = Operation("interactions", "free", reads_body=True, shows_usage=True)
-UPLOAD: Final = Operation("upload", "free", reads_body=True, objects="makes")
+UPLOAD: Final = Operation("upload", "free", reads_body=True, objects="makes", upload="bytes")
 JOB: Final = Operation("job", "job", reads_body=True, objects="makes")
 BATCH: Final = Operation("batch", "job", reads_body=True, objects="makes")
 SHOWN_BATCH: Final = Operation("batches", "free", objects="makes", shows_usage=True)
@@ -28,7 +28,9 @@ SHOWN_BATCH: Final = Operation("batches", "free", objects="makes", shows_usage=T
 OUTPUT: Final = Operation("file", "free", shows_usage=True)
 """A file, which may be the output of a batch."""
 JOB_UPLOAD: Final = Operation("job_upload", "job", reads_body=True, objects="makes")
-UPLOAD_PART: Final = Operation("upload_part", "free", reads_body=True, objects="makes")
+UPLOAD_PART: Final = Operation(
+    "upload_part", "free", reads_body=True, objects="makes", upload="bytes"
+)
 """A request behind the first of an upload in several. The first is charged."""
 MINT: Final = Operation("auth_token", "mints", reads_body=True)
 COMPAT_CHAT: Final = Operation("chat", "metered", reads_body=True)
