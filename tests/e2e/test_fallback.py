@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ def a_pair(
     models: Sequence[str] = (),
     estimate: str = "typical",
     key: bool = True,
+    clamp: bool = False,
     first: dict[str, Any] | None = None,
     second: dict[str, Any] | None = None,
     prices: dict[str, dict[str, Any]] | None = None,
@@ -97,6 +99,7 @@ def a_pair(
                 "limits": [limit],
                 "models": list(models),
                 "estimate": estimate,
+                "on_shortfall": "clamp" if clamp else "reject",
             },
         }
         with open_inside(directory, settings, standin=one) as inside:
@@ -318,6 +321,60 @@ def test_a_time_out_of_the_first_at_worst(tmp_path: Path) -> None:
             assert Decimal(line["cost_usd"]) > held
         else:
             assert Decimal(line["cost_usd"]) == Decimal(line["held_usd"]) == held
+
+
+def test_a_stream_without_a_cap(tmp_path: Path) -> None:
+    """As much output as is held by then is held at the other one's price, and more as it goes."""
+    with a_pair(tmp_path) as pair:
+        pair.first.always(FAILS)
+        pair.second.always(Behaviour(text="a word and " * 3_000))
+        answer = pair.ask(body={"model": "gpt-4o", "messages": CHAT["messages"], "stream": True})
+        assert answer.text.endswith("data: [DONE]\n\n")
+        line = pair.line()
+    assert (line["provider"], line["charged_by"]) == ("second", "usage")
+    assert line["tokens"]["output"] > 2_048
+    assert Decimal(line["held_usd"]) > line["tokens"]["output"] * Decimal(20) / 10**6
+
+
+@pytest.mark.parametrize(
+    ("limit", "served"), [("0.0009 usd/total", False), ("0.0011 usd/total", True)]
+)
+def test_a_cap_that_was_lowered(tmp_path: Path, limit: str, served: bool) -> None:
+    """It stays as it was lowered for the first one, so that the other one's price may not fit."""
+    body = {**CHAT, "max_completion_tokens": 5_000 if not served else 50}
+    with a_pair(tmp_path, limit=limit, clamp=True) as pair:
+        pair.first.always(FAILS)
+        answer = pair.ask(body=body)
+        assert answer.status_code == (200 if served else 503)
+        assert ("x-tollhouse-clamped" in answer.headers) is not served
+        pair.line()
+
+
+def test_many_at_once(tmp_path: Path) -> None:
+    """However many want to go to the dearer one: no more is spent than there is."""
+    with a_pair(tmp_path, limit="0.008 usd/total", first={"attempts": 1}) as pair:
+        pair.first.always(FAILS)
+        gate = Latch()
+        pair.second.always(Behaviour(wait=gate))
+        with ThreadPoolExecutor(9) as pool:
+            calls = [pool.submit(pair.ask) for _ in range(9)]
+            # Those that fit wait there; the others have been answered.
+            pair.inside.until(
+                lambda gateway: (
+                    len(gateway.journey.under_way) == len(pair.second.snapshot())
+                    and len(gateway.journey.under_way) + len(pair.inside.lines()) == 9
+                )
+            )
+            gate.open()
+            statuses = sorted(call.result(30).status_code for call in calls)
+        served = statuses.count(200)
+        assert served == len(pair.second.snapshot())
+        assert 1 <= served <= 7
+        [limit] = [one for one in pair.inside.budget().values() if "usd" in one["limit"]]
+        assert Decimal(limit["used"]) <= Decimal("0.008")
+        assert (limit["held"], pair.inside.held()) == ("0", [])
+        costs = [Decimal(line["cost_usd"]) for line in pair.inside.lines()]
+        assert sum(costs) == Decimal(limit["used"])
 
 
 def test_a_client_that_leaves_while_the_other_is_asked(tmp_path: Path) -> None:
