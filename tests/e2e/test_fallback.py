@@ -15,9 +15,11 @@ import pytest
 from openai import DefaultHttpxClient, OpenAI
 from tests.support.gateway import PLACEHOLDER, REAL_KEY
 from tests.support.inproc import Inside, open_inside
+from tests.support.standin_bedrock import converse, usage
 
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.standin import StandIn
+from tollhouse.demo.standin_answers import chat_json
 from tollhouse.demo.standin_script import Behaviour, Latch, reply, reset_before_headers
 
 URL = "https://api.openai.com/v1"
@@ -215,6 +217,71 @@ def test_nobody_is_there(tmp_path: Path) -> None:
         )
         assert "api.openai.com" in answer.text
         assert pair.line()["charged_by"] == "none"
+
+
+# Regions.
+
+AZURE = (
+    "azure",
+    ("one.openai.azure.com", "two.openai.azure.com"),
+    "/openai/deployments/mine/chat/completions?api-version=2024-10-21",
+    CHAT,
+    reply(200, chat_json(CHAT), [("content-type", "application/json")]),
+    {"models": {"mine": "gpt-4o"}},
+    "api-key",
+)
+BEDROCK = (
+    "bedrock",
+    ("bedrock-runtime.us-east-1.amazonaws.com", "bedrock-runtime.eu-west-1.amazonaws.com"),
+    "/model/anthropic.claude-3-haiku-20240307-v1%3A0/converse",
+    {
+        "messages": [{"role": "user", "content": [{"text": "hello"}]}],
+        "inferenceConfig": {"maxTokens": 9},
+    },
+    converse([{"text": "Hello."}], usage(10, 5)),
+    {},
+    "authorization",
+)
+
+
+@pytest.mark.parametrize("region", [AZURE, BEDROCK], ids=["azure", "bedrock"])
+def test_another_region(tmp_path: Path, region: Any) -> None:
+    """The same path at the other region's host, with that one's key in its slot."""
+    name, (here, there), path, body, good, more, slot = region
+    with (
+        StandIn(key=REAL_KEY, hosts=(here,)) as one,
+        StandIn(key=SECOND_KEY, hosts=(there,)) as two,
+    ):
+        settings: dict[str, dict[str, Any]] = {}
+        for entry, host, standin in ((name, here, one), ("other", there, two)):
+            standin.write_ca(tmp_path / f"{entry}-ca.pem")
+            settings[f"providers.{entry}"] = {
+                "hosts": [host],
+                "connect_to": standin.address,
+                "allow_private": True,
+                "ca_file": f"{entry}-ca.pem",
+                "attempts": 1,
+                **more,
+            }
+        settings[f"providers.{name}"]["fallback"] = "other"
+        settings["providers.other"]["family"] = name
+        with open_inside(tmp_path, settings, standin=one) as inside:
+            vault = EmbeddedVault(tmp_path / "state")
+            vault.set(name, REAL_KEY)
+            vault.set("other", SECOND_KEY)
+            one.always(FAILS)
+            two.always(good)
+            with httpx2.Client(
+                proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30
+            ) as client:
+                assert client.post(f"https://{here}{path}", json=body).status_code == 200
+            [asked], [line] = two.snapshot(), inside.lines()
+            assert inside.held() == []
+    assert (asked.target, asked.get("host"), asked.sni) == (path, there, there)
+    assert SECOND_KEY in asked.get(slot)
+    assert REAL_KEY.encode() not in asked.everything()
+    assert (line["provider"], line["fallback_from"], line["charged_by"]) == ("other", name, "usage")
+    assert Decimal(line["cost_usd"]) > 0
 
 
 # What may not be sent there.
