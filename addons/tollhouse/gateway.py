@@ -590,7 +590,7 @@ class Gateway:
         waits for none when ``limits.drain_s`` are over; then `stopping` is set."""
         if self._has_listeners and not self.stopping.is_set():
             self._drained_at = self._clock() + self.config.limits.drain_s
-            await self.listeners.retire()
+            await self.listeners.retire(self.config.limits.drain_s / 2)
             await self._unless_hurried(self.listeners.empty(), self.config.limits.drain_s)
         self.stopping.set()
 
