@@ -36,7 +36,7 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,6 +148,7 @@ class Gateway:
         self.fail_open: FailOpen | None = None
         self._stopped = False
         self._has_road = self._has_listeners = False
+        self._own_tls: dict[ListenerKind, ssl.SSLContext] = {}
         self._drained_at: float | None = None
         """When calls under way are cut, once they are drained."""
         self._reopen_book: Callable[[], object] = lambda: None
@@ -158,18 +159,47 @@ class Gateway:
         """How to close what is open, in the order in which it was opened."""
 
     async def start(self) -> None:
-        """Open the stores, then the listeners; returns when calls are taken, or when `stopping` was set meanwhile.
+        """`prepare`, `apply` and `open`, for a gateway of one process. Raises one of `CANNOT_START`."""
+        await self.prepare()
+        await self.apply()
+        await self.open()
 
-        Raises one of `CANNOT_START`; everything that had been opened is closed again then.
-        """
-        try:
+    async def prepare(self) -> None:
+        """Opens the stores, and makes all that a call needs. Returns when nothing is left that may fail but the file's projects,
+        or when `stopping` was set meanwhile. Like `apply` and `open` it raises one of `CANNOT_START`, and everything that had
+        been opened is closed again then."""
+        async with self._closed_if_it_fails():
             await self._open_stores()
             await self._open_road()
             await self._wait_for_stores()
             if not self.stopping.is_set():
                 # Before anything is let in: what the spool holds is spent already.
                 await self.purse.retry()
-                await self._open_doors()
+                await self._make_doors()
+
+    async def apply(self) -> None:
+        """Writes the projects and tenants of the configuration into the ledger: all of them, or none."""
+        async with self._closed_if_it_fails():
+            if not self.stopping.is_set():
+                await self.operations.apply(self.config)
+
+    async def open(self) -> None:
+        """Workloads can connect from here on."""
+        async with self._closed_if_it_fails():
+            if self.stopping.is_set():
+                return
+            keeping = asyncio.create_task(self._keep())
+            self.on_stop(lambda: _cancelled(keeping))
+            polling = asyncio.create_task(self._poll())
+            self.on_stop(lambda: _cancelled(polling))
+            self.journey.open = True
+            await self.open_listeners()
+            self._set_reasons([])
+
+    @contextlib.asynccontextmanager
+    async def _closed_if_it_fails(self) -> AsyncIterator[None]:
+        try:
+            yield
         except BaseException:
             await self.stop()
             raise
@@ -292,18 +322,14 @@ class Gateway:
         """For another thread: on connections of its own."""
         return Ledger(connect_redis(self.config.redis.url, self.config.state.directory))
 
-    async def _open_doors(self) -> None:
+    async def _make_doors(self) -> None:
         config = self.config
         keys = KeyDesk(config, self.keys, self.upstream)
         self.operations = Operations(
             self.directory, self.ledger, keys=keys, reload_prices=self.reload_prices
         )
-        if self.share.applies:
-            await self.operations.apply(config)
         if self.share.alone:
             await self._open_control()
-        keeping = asyncio.create_task(self._keep())
-        self.on_stop(lambda: _cancelled(keeping))
         self.poller = Poller(
             self.afterwards,
             self.ledger,
@@ -315,13 +341,9 @@ class Gateway:
             clock=self._clock,
         )
         self.on_stop(self.poller.stop)
-        polling = asyncio.create_task(self._poll())
-        self.on_stop(lambda: _cancelled(polling))
-        await self.open_listeners()
+        self._make_listeners()
         if self.addons is not None:
             await self.addons.running()
-        self.journey.open = True
-        self._set_reasons([])
 
     async def _open_control(self) -> None:
         self.control = ControlServer(self.config.state.directory, self.operations)
@@ -471,12 +493,10 @@ class Gateway:
             return [f"redis: {e.why.removeprefix('Redis: ')}"]
         return []
 
-    async def open_listeners(self) -> None:
-        """The last step of `start`: workloads can connect from here on."""
+    def _make_listeners(self) -> None:
         config = self.config
-        own_tls: dict[ListenerKind, ssl.SSLContext] = {}
         if config.listen.tls is not None:
-            own_tls = {
+            self._own_tls = {
                 kind: listener_context(config.listen.tls, kind) for kind in ("proxy", "base_url")
             }
         leaves = self.share.leaves or LeafStore(self.ca)
@@ -485,7 +505,7 @@ class Gateway:
             leaves,
             self.book,
             proxy_auth=config.listen.proxy_auth,
-            listener_tls=own_tls,
+            listener_tls=self._own_tls,
         )
         limits = config.limits
         bounds = Bounds(
@@ -505,6 +525,10 @@ class Gateway:
                 clock=self._clock,
             )
         )
+
+    async def open_listeners(self) -> None:
+        """The last step of the start."""
+        config, own_tls = self.config, self._own_tls
         self._has_listeners = True
         self.on_stop(self._drain)
         wanted: tuple[tuple[ListenerKind, Address | None], ...] = (

@@ -73,7 +73,8 @@ async def _work(directory: Path, share: Share, end: socket.socket) -> int:
     if share.number == 1 and (directory / "nonsense").exists():
         end.sendall(b'no JSON\n[]\n{}\n{"kind":"result"}\n{"kind":"status"}\n')
     channel = await ChildChannel.open(end)
-    channel.send({"kind": "ready"})
+    heeding = asyncio.create_task(_heed(channel, stopping))
+    channel.send({"kind": "prepared"})
     crash, hang = directory / f"crash-{share.number}", directory / f"hang-{share.number}"
     while not stopping.is_set():
         channel.send({"kind": "status", "status": {"reasons": []}})
@@ -87,8 +88,21 @@ async def _work(directory: Path, share: Share, end: socket.socket) -> int:
             await asyncio.wait_for(stopping.wait(), 0.1)
         except TimeoutError:
             pass
+    heeding.cancel()
     await channel.close()
     return 0
+
+
+async def _heed(channel: ChildChannel, stopping: asyncio.Event) -> None:
+    async for message in channel.messages():
+        match message["kind"]:
+            case "apply":
+                channel.send({"kind": "applied"})
+            case "open":
+                channel.send({"kind": "ready"})
+            case "retire":
+                stopping.set()
+    stopping.set()
 
 
 def _stand_still() -> None:

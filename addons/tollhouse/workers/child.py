@@ -26,6 +26,8 @@ class Phase(StrEnum):
     """Of a worker, as probes and commands name it."""
 
     STARTING = "starting"
+    PREPARED = "prepared"
+    """It waits for the other workers of its generation, and for the file's projects."""
     READY = "ready"
     """It takes connections. Its status says whether calls pass."""
     RETIRING = "retiring"
@@ -72,6 +74,8 @@ class Worker(Child):
     report: list[Any] = field(default_factory=list)
     """Its metrics, as it told them last."""
     concluding: mmap.mmap | None = None
+    opening: bool = False
+    """It was told to open its listeners."""
     descriptor: int = -1
     """Of ``concluding``: the lines of the calls that it is settling."""
 
@@ -84,8 +88,13 @@ class Worker(Child):
         return self.phase is not Phase.RETIRING
 
     @property
+    def beginning(self) -> bool:
+        """It has not been ready."""
+        return self.phase in (Phase.STARTING, Phase.PREPARED)
+
+    @property
     def reasons(self) -> list[str]:
-        if self.phase is Phase.STARTING:
+        if self.beginning:
             return list(self.status.get("reasons") or ["starting"])
         return list(self.status.get("reasons") or [])
 

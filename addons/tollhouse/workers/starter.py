@@ -73,7 +73,6 @@ class Starter:
             number=number,
             workers=generation.size,
             alone=False,
-            applies=number == 1 and not generation.applied,
             sockets=generation.sockets.of_worker(number - 1),
             ca=generation.ca,
             leaves=generation.leaves,

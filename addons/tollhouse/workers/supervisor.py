@@ -187,7 +187,11 @@ class Supervisor:
         match message["kind"]:
             case "unwrapped":
                 self._succession.unwrapped = Unwrapped(message["wrapping"], message["secret_id"])
-            case "ready" if worker.phase is Phase.STARTING:
+            case "prepared" if worker.phase is Phase.STARTING:
+                worker.phase = Phase.PREPARED
+            case "applied":
+                self._succession.applied(worker)
+            case "ready" if worker.beginning:
                 worker.phase = Phase.READY
             case "status":
                 before, worker.status = worker.status, {**worker.status, **message["status"]}
