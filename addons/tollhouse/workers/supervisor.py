@@ -24,6 +24,7 @@ from tollhouse.workers.children import HUNG_S, Children, contained
 from tollhouse.workers.desk_process import DeskProcess
 from tollhouse.workers.estate import Estate
 from tollhouse.workers.generation import Generation, Maker
+from tollhouse.workers.inheritance import Inheritance
 from tollhouse.workers.requests import Requests
 from tollhouse.workers.signals import SignalSocket
 from tollhouse.workers.starter import Starter
@@ -84,14 +85,16 @@ class Supervisor:
             desk,
             self._signals,
             self._heed_signals,
+            estate,
             notifier=notifier,
             lock=lock,
         )
         self._requests = Requests(children, desk, succession, self._upgrade, estate, clock)
 
-    def adopt(self, workers: list[Worker], unwrapped: Unwrapped | None) -> None:
-        """Workers of the program before this one: they serve until a new generation is ready, or retire already."""
-        self._succession.adopt(workers, unwrapped)
+    def adopt(self, left: Inheritance) -> None:
+        """What the program before this one has left. Its workers serve until a new generation is ready, or retire already."""
+        self._estate.adopt(left.estate)
+        self._succession.adopt(left.workers, left.unwrapped)
 
     def run(self) -> int:
         """Until all has ended; the exit code."""
