@@ -1,4 +1,5 @@
-"""A supervisor with workers that make no call, as a program: ``python tiny.py CONFIG WORKERS``. Files beside CONFIG steer it:
+"""A supervisor with workers that make no call, as a program: ``python tiny.py CONFIG WORKERS HUNG_S``. Files beside CONFIG steer
+it:
 
 crash-N   worker N ends as soon as it was ready     hang-N   its loop stands still then; it takes the file away
 nonsense  worker 1 sends lines that are no messages  full     no process can be forked
@@ -133,7 +134,7 @@ async def _attend(end: socket.socket) -> int:
     return 0
 
 
-def main(config: Path, size: int) -> int:
+def main(config: Path, size: int, hung_s: float) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     made = Maker(config, size)
     real_fork = os.fork
@@ -152,9 +153,9 @@ def main(config: Path, size: int) -> int:
         say,
         cannot_start=(OSError, ValueError),
         notifier=Notifier(os.environ),
-        hung_s=6.0,
+        hung_s=hung_s,
     ).run()
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))

@@ -139,8 +139,9 @@ def _be_child(
             signal.signal(number, signal.SIG_DFL)
         # In a terminal Ctrl-C reaches every process of the gateway. The supervisor tells its children.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # Until its loop heeds these two. It has opened no file yet, and nothing is to be ended in order.
+        # Until its loop heeds these. It has opened no file yet, and nothing is to be ended in order.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
         for channel in channels:
             channel.close()

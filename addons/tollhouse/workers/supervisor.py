@@ -6,6 +6,7 @@ children, and moments.
     SIGTERM, SIGINT   every worker drains; a second one ends the calls at once
     SIGHUP            reload: a new generation of workers replaces the old one when all of it is ready
     SIGUSR2           the same with the program that is installed now (`upgrade`)
+    SIGUSR1           every worker writes to the log where its tasks wait
 """
 
 from __future__ import annotations
@@ -130,6 +131,9 @@ class Supervisor:
                 self._hang_up()
             elif number == signal.SIGUSR2:
                 self._upgrade.begin(())
+            elif number == signal.SIGUSR1:
+                for worker in self._children.workers.values():
+                    worker.send_signal(signal.SIGUSR1)
 
     def _hang_up(self) -> None:
         """The file of lines may have been moved away: workers that drain are to write into the new one, too."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import os
 import signal
 import socket
 import time
@@ -62,6 +63,7 @@ class Work:
         running = asyncio.get_running_loop()
         running.add_signal_handler(signal.SIGTERM, self._terminate)
         running.add_signal_handler(signal.SIGHUP, gateway.hang_up)
+        running.add_signal_handler(signal.SIGUSR1, self._tell_where)
         channel = await ChildChannel.open(end)
         self._run(self._beat(channel))
         self._run(self._heed(channel))
@@ -110,6 +112,12 @@ class Work:
         if self._gateway.stopping.is_set():
             self._gateway.hurry.set()
         self._gateway.stopping.set()
+
+    @staticmethod
+    def _tell_where() -> None:
+        log.warning(
+            "where the tasks of this worker (%d) wait:\n%s", os.getpid(), loop.tasks_stand()
+        )
 
     def _run(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
