@@ -77,9 +77,14 @@ class _Run:
         self.said: list[str] = []
         """The faults so far."""
         self.now = "no fault yet"
+        self._began = time.monotonic()
         self._context = road.context
         host, _, port = road.gateway.proxy.rpartition(":")
         self._proxies = [road.proxy_url, f"http://small:{small}@{host}:{port}"]
+
+    def lasted(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self._began
 
     def clients(self) -> None:
         with ThreadPoolExecutor(CLIENTS) as pool:
@@ -209,9 +214,11 @@ def run(directory: Path, calls: int, *, limit_s: float = 3_600) -> Sums:
         running = _Run(road, gateway.make_token("small"), calls)
         limit = stack.enter_context(_Limit(gateway, limit_s))
         faults = _faults(road, redis, bao)
-        limit.stands = lambda: f"{running.begun} calls begun, {running.said}, {running.now}"
+        limit.stands = lambda: (
+            f"{running.begun} calls begun, {running.said}, {running.now}; {running.lasted():.0f} s"
+        )
         said = _with_faults(running, faults)
-        running.now = "the sums"
+        running.now = f"the sums, from {running.lasted():.0f} s on"
         return _sums(running, said)
 
 
@@ -266,7 +273,7 @@ def _with_faults(running: _Run, faults: list[tuple[str, Callable[[], object]]]) 
                     break
             running.now = f"now {what}"
             do()
-            said.append(f"{what}, {running.begun} calls begun")
+            said.append(f"{what}, {running.begun} calls begun after {running.lasted():.0f} s")
 
     with ThreadPoolExecutor(1) as pool:
         happening = pool.submit(happen)
