@@ -48,13 +48,15 @@ ROOMS = (
         "clearance",
         "credential",
         "call",
+        "companions",
         "providers",
         "families",
         "refreshed",
         "files",
         "timestamps",
     ),
-    *("headers", "clients", "lasting", "denial", "clipped", "codings", "concluding", "loop"),
+    *("headers", "clients", "lasting", "denial", "clipped", "compact_json", "codings"),
+    *("concluding", "loop"),
 )
 """Folders and single modules of the package: each imports itself and those after it, and nothing else."""
 PURE = {

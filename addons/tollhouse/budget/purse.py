@@ -489,7 +489,7 @@ def _not_settled(call_id: str, fault: Exception) -> None:
 async def _as_sent(hold: CallHold) -> Requested:
     """The request as it will be sent. The parsed body is let go of. To change a large body takes its time."""
     requested = hold.requested
-    if requested.body is None:
+    if not isinstance(requested.body, bytes):
         return requested
     asked, body, rewrite = (
         requested.asked,

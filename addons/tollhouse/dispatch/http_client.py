@@ -9,10 +9,11 @@ test_http_client.py` holds each of them. Nothing here sends a request twice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import re
 import ssl
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -97,9 +98,11 @@ def request_head(
     authority: str,
     headers: Sequence[tuple[str, str]],
     length: int | None,
+    *,
+    chunked: bool = False,
 ) -> bytes:
-    """The request's bytes up to its body. ``length`` is None for a request without a body. Raises ValueError for what can't be
-    sent as it is.
+    """The request's bytes up to its body. ``length`` is None for a request without a body, and for one that is ``chunked``.
+    Raises ValueError for what can't be sent as it is.
 
     Bytes of the request that are no UTF-8 are lone surrogates here (see `RequestHead`), and go out as they came.
     """
@@ -111,7 +114,9 @@ def request_head(
     method = method.upper()
     lines = [f"{method} {path_and_query} HTTP/1.1\r\nHost: {authority}"]
     lines += [f"{name}: {value}" for name, value in headers]
-    if length is None and method not in _NO_LENGTH:
+    if chunked:
+        lines.append("Transfer-Encoding: chunked")
+    elif length is None and method not in _NO_LENGTH:
         length = 0
     if length is not None:
         lines.append(f"Content-Length: {length}")
@@ -133,10 +138,27 @@ class Connection(ResponseHandler):
         super().__init__(loop)
         self._asked = False
         self._interim = 0
+        self._requests = 0
+        self._begun = False
+        """The connection was lost behind the first bytes of a head."""
+
+    @property
+    def stale(self) -> bool:
+        """The connection had served a request before, and was closed before any byte of the answer to
+        this one. So a server ends a connection that has been idle for too long for it."""
+        lost = self._connection_lost_called and not self._begun
+        return lost and self._asked and self._requests > 1 and not self._interim
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._asked:
+            # There is no body yet whose end the parser could tell.
+            self._begun = self.has_surplus()
+        super().connection_lost(exc)
 
     def set_response_params(self, **params: Any) -> None:
         self._asked = True
         self._interim = 0
+        self._requests += 1
         super().set_response_params(**params)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
@@ -181,7 +203,17 @@ class RoundTrip:
     exchange is closed or forgotten before, the connection is closed.
     """
 
-    __slots__ = ("_lent", "_protocol", "_writing", "content", "headers", "status")
+    __slots__ = (
+        "_lent",
+        "_protocol",
+        "_unwritten",
+        "_writing",
+        "content",
+        "headers",
+        "refusal",
+        "status",
+        "written",
+    )
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -191,7 +223,17 @@ class RoundTrip:
         self._lent: Lent | None = lent
         self._protocol = cast(Connection, lent.protocol)
         self._writing: asyncio.Task[None] | None = None
+        self._unwritten = False
         self.content = aiohttp.EMPTY_PAYLOAD
+        self.refusal: Exception | None = None
+        """Why the body could not be had to its end. The reader of the answer gets an error of aiohttp's then."""
+        self.written = False
+        """The request was written, or its first slice was."""
+
+    @property
+    def stale(self) -> bool:
+        """As of `Connection`, once the exchange has failed."""
+        return self._protocol.stale
 
     def send(
         self,
@@ -203,21 +245,14 @@ class RoundTrip:
     ) -> None:
         """Writes the request: at once, or its first slice at once and the others as the socket takes them. ``silence_s`` bounds
         each wait for bytes of the answer, once the request is written."""
-        protocol = self._protocol
-        protocol.set_response_params(
-            skip_payload=is_head,
-            read_until_eof=True,
-            auto_decompress=False,
-            read_timeout=silence_s,
-            read_bufsize=_READ_BUFFER,
-            max_field_size=_MAX_FIELD,
-        )
+        protocol = self._begin(is_head=is_head, silence_s=silence_s)
         if not body:
             protocol.write(head)
         elif len(body) <= WRITE_SLICE:
             protocol.write(head + body)
         else:
             protocol.write(b"".join((head, memoryview(body)[:WRITE_SLICE])))
+        self.written = True
         if (body and len(body) > WRITE_SLICE) or protocol.writing_paused:
             self._writing = asyncio.Task(
                 _write_rest(protocol, body or b""),
@@ -226,6 +261,55 @@ class RoundTrip:
             )
         else:
             protocol.start_timeout()
+
+    def send_upload(
+        self, head: bytes, pieces: AsyncIterator[bytes], *, chunked: bool, silence_s: float | None
+    ) -> None:
+        """Writes the head at once and the body as it comes and as the socket takes it, which may go on behind the answer's head.
+        ``silence_s`` bounds each wait for the socket as well."""
+        protocol = self._begin(is_head=False, silence_s=silence_s)
+        protocol.write(head)
+        self.written = True
+        self._writing = asyncio.get_running_loop().create_task(
+            self._write_upload(pieces, chunked, silence_s)
+        )
+
+    def _begin(self, *, is_head: bool, silence_s: float | None) -> Connection:
+        self._protocol.set_response_params(
+            skip_payload=is_head,
+            read_until_eof=True,
+            auto_decompress=False,
+            read_timeout=silence_s,
+            read_bufsize=_READ_BUFFER,
+            max_field_size=_MAX_FIELD,
+        )
+        return self._protocol
+
+    async def _write_upload(
+        self, pieces: AsyncIterator[bytes], chunked: bool, silence_s: float | None
+    ) -> None:
+        protocol = self._protocol
+        try:
+            async with contextlib.aclosing(cast(AsyncGenerator[bytes], pieces)):
+                async for piece in pieces:
+                    for start in range(0, len(piece), WRITE_SLICE):
+                        async with asyncio.timeout(silence_s):
+                            await protocol.drained()
+                        data = piece[start : start + WRITE_SLICE]
+                        protocol.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+            if chunked:
+                protocol.write(b"0\r\n\r\n")
+            async with asyncio.timeout(silence_s):
+                await protocol.drained()
+        except Exception as error:
+            # The provider must not take what has come for a whole request.
+            self._unwritten = True
+            if not isinstance(error, TimeoutError | aiohttp.ClientError | OSError):
+                self.refusal = error
+            protocol.set_exception(aiohttp.ClientOSError("the request's body could not be written"))
+            if self.content is aiohttp.EMPTY_PAYLOAD:
+                return
+        protocol.start_timeout()
 
     async def read_head(self) -> None:
         """Waits for the answer's head; interim answers are left out. Raises ClientPayloadError for what is no HTTP answer, and
@@ -267,7 +351,7 @@ class RoundTrip:
         if writing is not None and (not writing.done() or writing.cancelled()):
             writing.cancel()
             whole = False
-        if whole:
+        if whole and not self._unwritten:
             lent.release()
         else:
             lent.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from typing import Protocol
 
 from tollhouse.call import Attempt, End, Outcome
@@ -14,12 +15,12 @@ from tollhouse.credential.secret import Secret
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, UpstreamError
 from tollhouse.dispatch.answering import Answering
-from tollhouse.dispatch.attempts import REAL, Timing, deliver
+from tollhouse.dispatch.attempts import REAL, Effort, Timing, deliver
 from tollhouse.dispatch.breaker import Breaker, Breakers
 from tollhouse.dispatch.outgoing import Outgoing
-from tollhouse.dispatch.retry import RetryBudget, RetryPolicy, retry_after_s, sdk_retry_count
+from tollhouse.dispatch.retry import RetryBudget, RetryPolicy
 from tollhouse.dispatch.upstream import Upstream
-from tollhouse.dispatch.verdict import verdict_on_key
+from tollhouse.dispatch.verdict import asked_wait_s, verdict_on_key
 from tollhouse.providers import Provider
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,27 @@ class Delivery:
         self._breaker = self._breaker_of(clearance.lease)
         self._breaker_state = ""
         self._waited_s = 0.0
+        body = self._outgoing.body
+        self._upload = None if body is None or isinstance(body, bytes) else body
+        self._once = self._upload is not None and not self._upload.repeatable
+        """The body is gone when it is sent."""
+        self._effort = Effort(
+            relay.policy(self._provider),
+            self._requested.admitted.arrival.head,
+            self._requested.creates,
+            self._clock(),
+            once=self._once,
+        )
+
+    def _clock_without_upload(self) -> float:
+        """The time for retries is not used up by the sending of a large body."""
+        assert self._upload is not None
+        return self._clock() - self._upload.sending_s
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts were made by now."""
+        return len(self._attempts_made)
 
     async def answer(self) -> Answering:
         """Sends, and gives the answer to pass on. Raises `Refused` (``upstream_*``, ``breaker_open``, ``credential_*``) when
@@ -194,19 +216,21 @@ class Delivery:
         while (other := await self._next_key(answer)) is not None:
             await answer.close()
             self._use(other)
+            self._effort.move()
             answer = await self._attempts_with_one_key()
         return answer
 
     async def _next_key(self, answer: Answer) -> Lease | None:
         """The key to go on with instead of passing this answer on. It tells the others that ours is to be left alone."""
-        if answer.status < 400 or self._outgoing.lease.kind == "none":
+        if answer.status < 400 or self._outgoing.lease.kind == "none" or self._once:
             return None
         keys, lease = self._relay.keys, self._outgoing.lease
         verdict = await verdict_on_key(self._provider.family, answer)
         if verdict == "no_money":
             other = keys.exhausted(lease)
         elif answer.status == 429 and verdict != "request":
-            other = keys.cooling(lease, retry_after_s(answer, self._relay.timing.wall_clock()))
+            now = self._relay.timing.wall_clock()
+            other = keys.cooling(lease, await asked_wait_s(self._provider.family, answer, now))
         else:
             return None
         if other is None or other.secret in self._used:
@@ -244,13 +268,15 @@ class Delivery:
             self._redactor = Redactor(self._used)
 
     async def _attempts_with_one_key(self) -> Answer:
+        timing = self._relay.timing
+        if self._upload is not None:
+            timing = replace(timing, clock=self._clock_without_upload)
         try:
             return await deliver(
                 self._send_once,
-                policy=self._relay.policy(self._provider),
+                effort=self._effort,
                 breaker=self._breaker,
-                sdk_retry_count=sdk_retry_count(self._requested.admitted.arrival.head),
-                timing=self._relay.timing,
+                timing=timing,
                 record=self._record,
                 elsewhere=self._has_next_key,
                 may_repeat=self._hold.covers_repeat,
@@ -265,17 +291,22 @@ class Delivery:
         can't mend our key, and a 401 would tell it that its own credential is wrong."""
         self._status = answer.status
         await answer.close()
-        if self._token is not None and self._relay.upstream.token_refused(
-            self._outgoing.lease, self._token
+        again = not self._once
+        if (
+            again
+            and self._token is not None
+            and self._relay.upstream.token_refused(self._outgoing.lease, self._token)
         ):
+            self._effort.move()
             answer = await self._attempts()
             if not await self._is_refused(answer):
                 return answer
             await answer.close()
         refused = self._outgoing.lease
         lease = await self._relay.keys.refused(refused)
-        if lease is not None:
+        if lease is not None and again:
             self._use(lease)
+            self._effort.move()
             answer = await self._attempts()
             if not await self._is_refused(answer):
                 return answer

@@ -27,7 +27,7 @@ from aiohttp.abc import AbstractResolver
 
 from tollhouse.credential.lease import Lease
 from tollhouse.credential.secret import Secret
-from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
+from tollhouse.dispatch.answer import Answer, AnswerCut, Sent, UpstreamError
 from tollhouse.dispatch.guard import refused_address
 from tollhouse.dispatch.http_client import (
     DialTarget,
@@ -158,6 +158,13 @@ class Upstream:
             head_s = provider.answer_timeout_s + max(budget_s, 0.0)
         if not body and outgoing.method in ("GET", "HEAD"):
             body = None
+        # An upload takes its time: each wait within it is bounded, and the answer's head behind it.
+        upload = None
+        if body is not None and not isinstance(body, bytes):
+            upload, body = body, None
+            length = upload.length
+        else:
+            length = None if body is None else len(body)
         failure: Exception
         head = b""
         exchange: RoundTrip | None = None
@@ -167,18 +174,27 @@ class Upstream:
                 path_and_query,
                 route.authority,
                 out,
-                None if body is None else len(body),
+                length,
+                chunked=upload is not None and length is None,
             )
-            async with asyncio.timeout(head_s):
+            async with asyncio.timeout(head_s if upload is None else None):
                 exchange = RoundTrip(await connect(pool, route.target, timeout))
                 if on_leaving is not None:
                     on_leaving()
-                exchange.send(
-                    head,
-                    body,
-                    is_head=outgoing.method.upper() == "HEAD",
-                    silence_s=timeout.sock_read,
-                )
+                if upload is not None:
+                    exchange.send_upload(
+                        head,
+                        upload.pieces(),
+                        chunked=length is None,
+                        silence_s=timeout.sock_read,
+                    )
+                else:
+                    exchange.send(
+                        head,
+                        body,
+                        is_head=outgoing.method.upper() == "HEAD",
+                        silence_s=timeout.sock_read,
+                    )
                 head = b""
                 await exchange.read_head()
             answer = self.read_head(exchange, route.where)
@@ -190,6 +206,10 @@ class Upstream:
             raise
         except (aiohttp.ClientError, AddressRefused, OSError) as error:
             failure = translated(error, route.where)
+            if exchange is not None and exchange.refusal is not None:
+                failure = exchange.refusal
+            elif exchange is not None and failure.code == "upstream_unreachable":
+                failure.sent = _sent(exchange)
         except ValueError:
             failure = ValueError("the request's head cannot be sent as it is")
         except Exception as error:
@@ -261,6 +281,13 @@ class Upstream:
             self._routes.clear()
         self._routes[provider.name, host] = route
         return route
+
+
+def _sent(exchange: RoundTrip) -> Sent:
+    """Of a request whose connection was lost."""
+    if not exchange.written:
+        return "no"
+    return "stale" if exchange.stale else "maybe"
 
 
 def _timeout(connect_s: float, answer_s: float) -> aiohttp.ClientTimeout:

@@ -73,6 +73,9 @@ class Requests:
                 self._upgrade.begin((request,))
             case "workers":
                 self._desk.answer(request, {"status": 200, "result": self._children.shown()})
+            case "addresses":
+                addresses = self._succession.current.sockets.addresses()
+                self._desk.answer(request, {"status": 200, "result": addresses})
             case "operation":
                 self._operate(request, message["name"], message["arguments"])
 
