@@ -154,7 +154,7 @@ class Gateway:
         self.remembered: Remembered | None = None
         self.fail_open: FailOpen | None = None
         self._stopped = False
-        self._has_road = self._has_listeners = False
+        self._has_road = self._has_listeners = self._stores_seen = False
         self._own_tls: dict[ListenerKind, ssl.SSLContext] = {}
         self._drained_at: float | None = None
         """When calls under way are cut, once they are drained."""
@@ -180,8 +180,9 @@ class Gateway:
             await self._open_road()
             await self._wait_for_stores()
             if not self.stopping.is_set():
-                # Before anything is let in: what the spool holds is spent already.
-                await self.purse.retry()
+                if self._stores_seen:
+                    # Before anything is let in: what the spool holds is spent already.
+                    await self.purse.retry()
                 await self._make_doors()
 
     async def apply(self) -> None:
@@ -201,7 +202,8 @@ class Gateway:
             self.on_stop(lambda: _cancelled(polling))
             self.journey.open = True
             await self.open_listeners()
-            self._set_reasons([])
+            if self._stores_seen:
+                self._set_reasons([])
 
     @contextlib.asynccontextmanager
     async def _closed_if_it_fails(self) -> AsyncIterator[None]:
@@ -489,15 +491,18 @@ class Gateway:
         return self._warnings
 
     async def _wait_for_stores(self) -> None:
-        """Until Redis and Vault have answered once: nothing is listened on before."""
-        said = ""
+        """Until Redis and Vault have answered once, or ``share.patience_s`` are over: nothing is listened on before."""
+        said, until = "", self._clock() + self.share.patience_s
         while not self.stopping.is_set():
             reasons = await self._store_problems()
             if not reasons:
+                self._stores_seen = True
                 return
             self._set_reasons(reasons)
             if said != (said := "; ".join(reasons)):
                 log.error("not ready: %s", said)
+            if self._clock() >= until:
+                return
             try:
                 await asyncio.wait_for(self.stopping.wait(), 0.5)
             except TimeoutError:

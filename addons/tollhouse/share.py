@@ -26,6 +26,8 @@ class Share:
     alone: bool = True
     """No supervisor: this process opens the admin listener and the control socket itself, and takes each step of its start when
     the one before it is done."""
+    patience_s: float = float("inf")
+    """How long Redis and Vault are waited for at the start."""
     sockets: Mapping[ListenerKind, tuple[socket.socket, ...]] = field(default_factory=dict)
     """Bound, and perhaps listening already."""
     ca: CertificateAuthority | None = None

@@ -24,6 +24,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.test_lifecycle import Leaver, body, until_nothing_is_held
 from tests.support.gateway import REAL_KEY, Road, open_road, real_stores
+from tests.support.redis_server import RedisServer
 
 from tollhouse.demo.gateway_config import write_config
 from tollhouse.demo.gateway_process import GatewayProcess, GatewayProcessError
@@ -195,6 +196,55 @@ def test_a_worker_that_is_killed(two: Road) -> None:
     assert counted["tollhouse_calls_total"] >= before
     assert counted["tollhouse_worker_deaths_total"] == 1
     assert "ended with SIGKILL; it is started again" in two.gateway.stderr
+
+
+@pytest.mark.parametrize("store", ["redis", "vault"])
+def test_a_worker_that_dies_while_a_store_is_away(tmp_path: Path, store: str) -> None:
+    """Nobody waits in its queue for the store: its successor refuses with the reason, and goes on when the store is back."""
+    with contextlib.ExitStack() as stack:
+        standin = stack.enter_context(
+            StandIn(key=REAL_KEY, hosts=("localhost", "api.openai.com", "*.api.openai.com"))
+        )
+        settings: dict[str, dict[str, Any]] = {}
+        bao = real_stores(stack, tmp_path, settings)
+        (tmp_path / "kept").mkdir()
+        redis = stack.enter_context(RedisServer(tmp_path / "kept", append_only=True))
+        settings["redis"] = {"url": redis.url}
+        bao.put("infrastructure/openai", {"api_key": REAL_KEY})
+        gateway = stack.enter_context(
+            GatewayProcess(write_config(tmp_path, standin, settings), workers=2)
+        )
+        gateway.make_project("proj_123", "10 usd/day")
+        road = Road(gateway, standin, tmp_path, "proj_123", gateway.make_token("proj_123"))
+
+        def called() -> str:
+            with road.http() as client:
+                answer = client.post(URL, json=body("now", max_completion_tokens=20))
+            return f"{answer.status_code} {answer.headers.get('x-tollhouse-reason', '')}".strip()
+
+        until(lambda: called() == "200", "a call is answered")
+        victim = gateway.worker_pids()[0]
+        (redis if store == "redis" else bao).pause()
+        os.kill(victim, signal.SIGKILL)
+        until(
+            lambda: len(pids := gateway.worker_pids()) == 2 and victim not in pids,
+            "a successor takes connections",
+        )
+        reason = "ledger_unavailable" if store == "redis" else "credential_unavailable"
+        outcomes = Counter(called() for _ in range(12))
+        assert set(outcomes) <= {"200", f"503 {reason}"}, outcomes
+        until(lambda: called() == f"503 {reason}", "the successor refuses")
+        (redis if store == "redis" else bao).resume()
+        good = Counter[str]()
+
+        def again() -> bool:
+            outcome = called()
+            good[outcome] += 1
+            if outcome != "200":
+                good.clear()
+            return good["200"] == 12
+
+        until(again, "both answer again")
 
 
 def test_a_reload_under_load(either: Road) -> None:
