@@ -252,6 +252,19 @@ def test_a_reload_that_is_taken_counts_as_a_whole(two: Road) -> None:
     assert (answer.status_code, answer.headers["x-tollhouse-reason"]) == (413, "body_too_large")
 
 
+def test_a_reload_that_moves_a_project_to_another_tenant_changes_nothing(two: Road) -> None:
+    """The file can be read, and its workers are prepared; the ledger refuses it, and takes back what comes before."""
+    before = (two.gateway.tollhouse("project", "list", "--json"), two.gateway.worker_pids())
+    text = two.gateway.config.read_text()
+    projects = '[projects.early]\ntenant = "acme"\n[projects.proj_123]\ntenant = "other"\n'
+    two.gateway.config.write_text(text + projects)
+    with pytest.raises(GatewayProcessError, match="belongs to tenant acme"):
+        two.gateway.tollhouse("reload")
+    two.gateway.config.write_text(text)
+    after = (two.gateway.tollhouse("project", "list", "--json"), two.gateway.worker_pids())
+    assert after == before
+
+
 # HTTP/2.
 
 

@@ -71,7 +71,7 @@ class Succession:
             self._children.add_worker(worker)
             if worker.phase is not Phase.RETIRING:
                 self.current.workers[worker.number] = worker
-        self.current.applied = self.current.was_whole = True
+        self.current.led = self.current.applied = self.current.was_whole = True
 
     @property
     def ending(self) -> bool:
