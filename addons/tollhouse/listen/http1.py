@@ -19,7 +19,7 @@ from tollhouse.families import DEFAULT
 from tollhouse.listen.chunks import BadChunks, ChunkedBody, SizedBody
 from tollhouse.listen.doors import Bounds, ConnectRequest
 from tollhouse.listen.exchange import Exchange
-from tollhouse.listen.request_head import UNSAFE_HEAD, Defect, Http1Head, bad, parse_head
+from tollhouse.listen.request_head import Defect, HeadFinder, Http1Head, parse_head
 
 READ_AHEAD: Final = 1024 * 1024
 """Bytes of a request's body that are kept for an owner who has not read them yet; then the socket
@@ -91,7 +91,7 @@ class Http1:
         )
         self._tunnels = tunnels
         self._buffer = bytearray()
-        self._scanned = 0
+        self._finder = HeadFinder(line.bounds.max_header_bytes)
         self._state = _State.HEAD
         self._running = False
         self._queued = False
@@ -200,29 +200,19 @@ class Http1:
 
     def _next_head(self) -> bytes | None:
         """The next request's head without its last CRLF, or None while it is not complete. Raises `Defect`."""
-        data, limit = self._buffer, self._line.bounds.max_header_bytes
+        data = self._buffer
         if not data:
             return None
         if self.head_since is None:
             self.head_since = self._line.clock()
         if data.startswith(b"\r\n"):  # RFC 9112 2.2: one empty line before a request is ignored.
             del data[:2]
-        # Only new bytes are searched. Else a head that comes byte by byte would cost the square of its length.
-        since = max(0, self._scanned - 3)
-        end = data.find(b"\r\n\r\n", since, limit + 4)
+        end = self._finder.end(data)
         if end < 0:
-            if len(data) > limit:
-                raise Defect(Denial("headers_too_large", f"The limit is {limit} bytes."))
-            if UNSAFE_HEAD.search(data, since):
-                raise bad("The head has a bare CR or LF, a NUL or a folded line.")
-            self._scanned = len(data)
             return None
-        self._scanned = 0
         self.head_since = None
-        head = bytes(data[: end + 2])
-        del data[: end + 4]
-        if UNSAFE_HEAD.search(head):
-            raise bad("The head has a bare CR or LF, a NUL or a folded line.")
+        head = bytes(data[:end])
+        del data[: end + 2]
         return head
 
     def _begin(self, head: Http1Head, defect: Denial | None = None) -> None:
