@@ -32,6 +32,7 @@ from tollhouse.config.models import (
     TenantConfig,
     TlsFiles,
     TokenAuth,
+    UpstreamConfig,
     VaultConfig,
 )
 from tollhouse.config.rules import (
@@ -49,6 +50,7 @@ from tollhouse.config.rules import (
     provider_rules,
     redis_rules,
     route_rules,
+    secret_rules,
     vault_rules,
 )
 from tollhouse.config.text import ConfigError, Problem, keys_of, problems_of, unknown_key
@@ -100,6 +102,7 @@ class Config:
     limits: LimitsConfig
     headers: HeadersConfig
     addons: AddonsConfig
+    upstream: UpstreamConfig
     providers: dict[ProviderName, ProviderConfig]
     routes: dict[str, str]
     projects: dict[Name, ProjectConfig]
@@ -185,7 +188,7 @@ def _parts(path: Path, document: Mapping[str, Any], names: Sequence[str]) -> dic
 
 def catalog(config: Config) -> Catalog:
     """All providers: the built-in ones with the configuration's changes, then the configuration's own."""
-    return merged(config.providers)
+    return merged(config.providers, config.upstream.proxy)
 
 
 def own_prices(config: Config) -> dict[str, dict[str, Any]]:
@@ -243,6 +246,8 @@ def _between(
         yield from addon_rules(parts["addons"])
     if "headers" in parts:
         yield from header_rules(parts["headers"])
+    if {"vault", "upstream", "providers"} <= parts.keys():
+        yield from secret_rules(parts["vault"], parts["upstream"], parts["providers"])
     if "providers" in parts:
         providers = merged(parts["providers"])
         yield from provider_rules(parts["providers"])
