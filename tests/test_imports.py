@@ -48,6 +48,7 @@ ROOMS = (
         "clearance",
         "credential",
         "call",
+        "companions",
         "providers",
         "families",
         "refreshed",

@@ -31,9 +31,9 @@ FIELDS = (
     "decision reason gate attempts attempts_unknown breaker key_version ttft_ms duration_ms overhead_ms tokens cost_usd held_usd "
     "charged_by client_ip listener"
 )
-"""Of a line, in order. Four more are in the lines of the calls that have them, and only there: ``units`` (what was counted
+"""Of a line, in order. Five more are in the lines of the calls that have them, and only there: ``units`` (what was counted
 beside tokens), ``charges`` (the items of the bill, where it has more than one), ``price`` (the tables by which money was
-charged) and ``unsafe_fail_open``."""
+charged), ``unsafe_fail_open``, and ``bytes`` (of a tunnel that was passed on)."""
 
 
 class Concluded(NamedTuple):
@@ -56,6 +56,8 @@ class Concluded(NamedTuple):
     """Seconds spent waiting for the provider or the client: not ``overhead_ms``."""
     host: str = ""
     """Of a tunnel that was refused, as its client named it."""
+    tunnelled: tuple[int, int] | None = None
+    """Of a tunnel that was passed on: bytes from its client, and to it."""
 
 
 _NO_OUTCOME: Final = Outcome(End.NEVER_LEFT)
@@ -122,6 +124,7 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
         "client_ip": arrival.head.client_ip,
         "listener": arrival.head.listener,
         **_where_there(found, counted, call.charged.price),
+        **_tunnelled(call.tunnelled),
     }
     for name, value in record.items():
         # Most are short texts or numbers, and are looked at no further.
@@ -143,6 +146,10 @@ def _where_there(of: Known, counted: tuple[Charge, ...], price: str) -> dict[str
     if unheld or (of.admitted is not None and of.admitted.remembered):
         found["unsafe_fail_open"] = True
     return found
+
+
+def _tunnelled(passed: tuple[int, int] | None) -> dict[str, object]:
+    return {} if passed is None else {"bytes": dict(zip(("sent", "received"), passed, strict=True))}
 
 
 def _counted(counted: tuple[Charge, ...]) -> dict[str, object]:

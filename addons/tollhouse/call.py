@@ -11,6 +11,8 @@
     Clearance   and the key to send it with     clearance.py
     Outcome     how it ended                    dispatch
 
+    Passed      a tunnel without interception   admit
+
 Each is frozen, and all but the last carry what came before them. A gate takes one and returns the next, or raises `Refused`.
 
 Past 400 lines because the stages of a call are read one after the other.
@@ -283,6 +285,15 @@ class StreamedBody(Protocol):
         late. What it raises ends the body."""
 
 
+class Passed(NamedTuple):
+    """A tunnel that may be passed on without interception: to whom, by whom, and for whom."""
+
+    arrival: Arrival
+    host: str
+    identity: Identity
+    project: Project
+
+
 class Requested(NamedTuple):
     """What the body says. ``body`` is as it came, and as it will be sent behind the budget's gate.
     It is None for an operation that takes none. ``headers`` are the headers that will be sent."""
@@ -296,6 +307,12 @@ class Requested(NamedTuple):
     """The body as it came, if it came compressed. It is sent where nothing of the body is changed."""
     pending: Pending | None = None
     """The call before this one whose usage the answer may tell."""
+
+    @property
+    def creates(self) -> bool:
+        """A second request would make or change something at the provider a second time."""
+        admitted = self.admitted
+        return admitted.operation.created_by(admitted.arrival.head.method, self.asked.keeps)
 
 
 class Hold(Protocol):
@@ -330,7 +347,7 @@ class Covered(NamedTuple):
     hold: Hold
 
 
-Stage = Arrival | Addressed | Aimed | Identified | Billed | Admitted | Requested | Covered
+Stage = Arrival | Addressed | Aimed | Identified | Billed | Admitted | Passed | Requested | Covered
 
 
 class Known(NamedTuple):
@@ -361,6 +378,10 @@ def known(stage: Stage) -> Known:
             return known(stage.identified)._replace(project=stage.project)
         case Admitted():
             return _known(stage)
+        case Passed():
+            return Known(
+                stage.arrival, host=stage.host, identity=stage.identity, project=stage.project
+            )
         case Requested():
             return _known(stage.admitted, stage)
         case Covered():

@@ -3,6 +3,7 @@
 listeners   proxy (CONNECT), base URL, transparent          listen/sockets.py, client_connection.py
             HTTP/1, HTTP/2                                  listen/http1.py, listen/mitm/
             Tunnel: which host a tunnel may be for          listen/tunnel.py
+            Passages: tunnels that are passed on            listen/passage.py, admit/passing.py
 addon       Road: one coroutine a call                      journey.py
 gates       Locate   which provider is meant                admit/gate.py, authority.py
             Aim      which path and query are sent          admit/gate.py, path.py
@@ -45,8 +46,9 @@ from tollhouse.accounts.objects import KeptObjects
 from tollhouse.accounts.remembered import Remembered
 from tollhouse.admit.bodies import BodyBytes
 from tollhouse.admit.by_model import ByModel
-from tollhouse.admit.gate import admit_gates
+from tollhouse.admit.gate import Accounts, admit_gates
 from tollhouse.admit.models import Models
+from tollhouse.admit.passing import TunnelJudge
 from tollhouse.admit.reading import ReadBody
 from tollhouse.admit.upload_spool import UploadSpool
 from tollhouse.admit.uploads import Uploads
@@ -60,12 +62,13 @@ from tollhouse.budget.purse import Purse
 from tollhouse.budget.renewal import Renewer
 from tollhouse.call import ListenerKind
 from tollhouse.concluding import Concluding
-from tollhouse.config.load import Address, Config, catalog, own_prices
+from tollhouse.config.load import Address, Config, catalog, own_prices, passable
 from tollhouse.control.key_desk import KeyDesk
 from tollhouse.control.operations import OperationRefused, Operations
 from tollhouse.control.socket import ControlServer
 from tollhouse.credential.lease import CredentialUnavailable, Reader
 from tollhouse.dispatch.breaker import Breakers
+from tollhouse.dispatch.dial import Dialler
 from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.journey import Gate, Journey
@@ -78,6 +81,7 @@ from tollhouse.listen.doors import Bounds
 from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.http1 import READ_AHEAD
 from tollhouse.listen.mitm import GateMaster
+from tollhouse.listen.passage import PassageBounds, Passages
 from tollhouse.listen.sockets import ListenerParts, Listeners
 from tollhouse.listen.tunnel import Tunnel
 from tollhouse.operators.hooks_run import Addons
@@ -522,6 +526,7 @@ class Gateway:
             self.book,
             proxy_auth=config.listen.proxy_auth,
             listener_tls=own_tls,
+            passable=passable(config),
         )
         limits = config.limits
         bounds = Bounds(
@@ -541,6 +546,7 @@ class Gateway:
                 leaves.first,
                 own_http1=config.listen.http1 == "own",
                 clock=self._clock,
+                passages=self._open_passages(),
             )
         )
         self._has_listeners = True
@@ -566,6 +572,25 @@ class Gateway:
             ):
                 bound = await self.listeners.open(kind, address.host, address.port, tls=tls)
                 self.addresses[kind] = str(Address(*bound))
+
+    def _open_passages(self) -> Passages:
+        config = self.config
+        limits = config.limits
+        judge = TunnelJudge(
+            Accounts(self.directory, self.remembered),
+            project_header=config.headers.project.lower(),
+            clock=time.time,
+        )
+        dialler = Dialler()
+        self.on_stop(dialler.close)
+        most = self.share.of(limits.max_tunnels)
+        bounds = PassageBounds(
+            most, max(1, most // 4), limits.tunnel_idle_s, limits.tunnel_s, limits.request_timeout_s
+        )
+        self.passages = Passages(
+            judge, dialler, self.purse.place, self.book, bounds, clock=self._clock
+        )
+        return self.passages
 
     async def _write_spend(self) -> None:
         """Of the embedded store."""
@@ -644,6 +669,7 @@ class Gateway:
             exchange.stop("the gateway is stopping")
         await self.journey.drained(_CUT_S)
         await self.listeners.close_connections()
+        await self.passages.ended()
 
     async def _unless_hurried(self, work: Coroutine[Any, Any, object], seconds: float) -> None:
         """Awaits ``work``, at most so long, and no longer than until `hurry` is set."""

@@ -470,10 +470,15 @@ class _Trip:
 
     def headers(self, answer: Passing) -> list[tuple[str, str]]:
         """The answer's headers, and ours."""
-        headers = [*answer.headers, ("x-tollhouse-call-id", self.id)]
+        headers = [*answer.headers, ("x-tollhouse-call-id", self.id), *self._attempts()]
         if isinstance(self.stage, Covered) and self.stage.hold.clamped is not None:
             headers.append(("x-tollhouse-clamped", str(self.stage.hold.clamped)))
         return headers
+
+    def _attempts(self) -> tuple[tuple[str, str], ...]:
+        """How often it was tried, for an answer that had attempts."""
+        made = self.delivery.attempts if self.delivery is not None else 0
+        return (("x-tollhouse-attempts", str(made)),) if made else ()
 
     async def conclude(self) -> None:
         """The charge, the settle and the line. No fault in here leaves a hold behind."""
@@ -566,6 +571,7 @@ class _Trip:
             body = spelled(body, client, self.id)
 
         def answer() -> None:
-            self.exchange.answer(denial.status, error_headers(denial, self.id), body)
+            headers = [*error_headers(denial, self.id), *self._attempts()]
+            self.exchange.answer(denial.status, headers, body)
 
         return answer

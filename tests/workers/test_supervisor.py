@@ -21,11 +21,14 @@ TINY = Path(__file__).with_name("tiny.py")
 PATIENCE_S = 60.0
 
 
-def until(condition: Callable[[], object], what: str) -> None:
-    """Looks again and again."""
+def until(
+    condition: Callable[[], object], what: str, said: Callable[[], object] = lambda: ""
+) -> None:
+    """Looks again and again. ``said`` is told when it was for nothing."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, f"not within {PATIENCE_S:g} s: {what}"
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {PATIENCE_S:g} s: {what}; {said()}")
         time.sleep(0.01)
 
 
@@ -59,7 +62,7 @@ class Tiny:
             found[:] = [m for line in self.lines[after:] if (m := re.search(pattern, line))]
             return bool(found)
 
-        until(said, f"{pattern!r} is said")
+        until(said, f"{pattern!r} is said", lambda: "\n".join(self.lines[-50:]))
         return found[0]
 
     def file(self, name: str) -> Path:

@@ -31,11 +31,13 @@ from tollhouse.workers.systemd import Notifier
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    """In one piece: several processes write there."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 class Maker:
-    """`supervisor.Maker`."""
+    """`generation.Maker`."""
 
     def __init__(self, config: Path, size: int) -> None:
         self._config = config

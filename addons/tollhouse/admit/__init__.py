@@ -15,4 +15,5 @@ upload       the body of one, sent as it comes
 upload_spool  the disk on which they wait
 by_model     the gate by which calls at the base URL go by their model
 models       the gate of a project's list of models
+passing      who may have a tunnel passed on
 """

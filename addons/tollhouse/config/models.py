@@ -225,6 +225,17 @@ class ProviderConfig(Table):
     share_objects: bool | None = None
 
 
+class TunnelConfig(Table):
+    """Hosts that are no provider's. What goes there is passed on without interception."""
+
+    hosts: Annotated[tuple[ProviderHost, ...], List, Field(min_length=1)]
+    projects: Annotated[tuple[Text, ...], List, Field(min_length=1)]
+    """Those that may; "*" is all."""
+    port: Port = 443
+    connect_to: Target | None = None
+    allow_private: bool = False
+
+
 class ProjectConfig(Table):
     tenant: Name
     limits: Texts = ()
@@ -252,6 +263,11 @@ class LimitsConfig(Table):
     upload_spool_mb: Annotated[int, Field(ge=0, le=1 << 24)] = 4096
     """MiB of the disk that such files take at one time. 0: none is written to the disk."""
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    max_tunnels: Annotated[int, Field(ge=1, le=100_000)] = 256
+    """That are passed on at one time; a token has a quarter of it."""
+    tunnel_idle_s: Seconds = 300.0
+    tunnel_s: Seconds = 3600.0
+    """The longest that one may be open."""
     drain_s: SecondsOrZero = 30.0
     abandoned_read_s: SecondsOrZero = 2.0
 

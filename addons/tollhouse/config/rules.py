@@ -26,6 +26,7 @@ from tollhouse.config.models import (
     PriceTierConfig,
     ProviderConfig,
     RedisConfig,
+    TunnelConfig,
     UpstreamConfig,
     UpstreamProxyConfig,
     VaultConfig,
@@ -303,6 +304,36 @@ def _hosts_twice(providers: Mapping[str, ProviderConfig]) -> Found:
                 dotted(key),
                 f"{host} is {whose}, and a host must lead to one key; remove it from one of them",
             )
+
+
+def tunnel_rules(tunnels: Sequence[TunnelConfig], catalog: Catalog) -> Found:
+    """A tunnel to a provider would lead round its budget."""
+    for index, entry in enumerate(tunnels):
+        for number, host in enumerate(entry.hosts):
+            owner = next((one.name for one in catalog.providers if _meet(one.hosts, host)), None)
+            if owner is not None:
+                yield (
+                    dotted(("tunnels", index, "hosts", number)),
+                    f"{host} is a host of provider {owner!r}, and what goes through a tunnel is neither held nor metered; "
+                    "remove it",
+                )
+        if entry.connect_to is not None and entry.connect_to.is_inside and not entry.allow_private:
+            yield (
+                dotted(("tunnels", index, "connect_to")),
+                f"{entry.connect_to} is a private or loopback address, which is never dialled by default; add "
+                "allow_private = true if the host really is inside your network",
+            )
+
+
+def _meet(hosts: Sequence[str], host: str) -> bool:
+    """Whether one name may be both one of ``hosts`` and ``host``, either with a wildcard."""
+    for other in hosts:
+        if other == host:
+            return True
+        first, second = (name.partition(".")[2] for name in (other, host))
+        if first == second and (other.startswith("*.") or host.startswith("*.")):
+            return True
+    return False
 
 
 def route_rules(routes: Mapping[str, str], catalog: Catalog) -> Found:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
+from tollhouse.companions import AGENTS
 from tollhouse.families.opened import Opening, parse_opening
 from tollhouse.headers import HOP_BY_HOP, THIS_MESSAGE
 from tollhouse.providers import BUILT_IN, CREDENTIAL_HEADERS
@@ -284,6 +285,13 @@ def _provider_name(text: str) -> str:
     return text
 
 
+def _agent(text: str) -> str:
+    known = [one.agent for one in AGENTS]
+    if text not in known:
+        raise ValueError(f"is no agent whose companions are known; known are {', '.join(known)}")
+    return text
+
+
 _FAMILIES: Final = tuple(dict.fromkeys(name for p in BUILT_IN for name in (p.family.name, p.name)))
 
 
@@ -497,6 +505,7 @@ Dollars = Annotated[int, BeforeValidator(_dollars)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 Name = Annotated[str, AfterValidator(_name)]
+AgentName = Annotated[str, AfterValidator(_agent)]
 ProviderName = Annotated[str, AfterValidator(_provider_name)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]

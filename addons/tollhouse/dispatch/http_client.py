@@ -201,13 +201,30 @@ class Connection(ResponseHandler):
         self._asked = False
         self._interim = 0
         self._made = loop.time()
+        self._requests = 0
+        self._begun = False
+        """The connection was lost behind the first bytes of a head."""
 
     def age_s(self) -> float:
         return self._loop.time() - self._made
 
+    @property
+    def stale(self) -> bool:
+        """The connection had served a request before, and was closed before any byte of the answer to
+        this one. So a server ends a connection that has been idle for too long for it."""
+        lost = self._connection_lost_called and not self._begun
+        return lost and self._asked and self._requests > 1 and not self._interim
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._asked:
+            # There is no body yet whose end the parser could tell.
+            self._begun = self.has_surplus()
+        super().connection_lost(exc)
+
     def set_response_params(self, **params: Any) -> None:
         self._asked = True
         self._interim = 0
+        self._requests += 1
         super().set_response_params(**params)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
@@ -261,6 +278,7 @@ class RoundTrip:
         "headers",
         "refusal",
         "status",
+        "written",
     )
 
     status: int
@@ -275,6 +293,13 @@ class RoundTrip:
         self.content = aiohttp.EMPTY_PAYLOAD
         self.refusal: Exception | None = None
         """Why the body could not be had to its end. The reader of the answer gets an error of aiohttp's then."""
+        self.written = False
+        """The request was written, or its first slice was."""
+
+    @property
+    def stale(self) -> bool:
+        """As of `Connection`, once the exchange has failed."""
+        return self._protocol.stale
 
     def send(
         self,
@@ -293,6 +318,7 @@ class RoundTrip:
             protocol.write(head + body)
         else:
             protocol.write(b"".join((head, memoryview(body)[:WRITE_SLICE])))
+        self.written = True
         if (body and len(body) > WRITE_SLICE) or protocol.writing_paused:
             self._writing = asyncio.Task(
                 _write_rest(protocol, body or b""),
@@ -309,6 +335,7 @@ class RoundTrip:
         ``silence_s`` bounds each wait for the socket as well."""
         protocol = self._begin(is_head=False, silence_s=silence_s)
         protocol.write(head)
+        self.written = True
         self._writing = asyncio.get_running_loop().create_task(
             self._write_upload(pieces, chunked, silence_s)
         )

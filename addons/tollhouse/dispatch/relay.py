@@ -15,12 +15,12 @@ from tollhouse.credential.secret import Secret
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, UpstreamError
 from tollhouse.dispatch.answering import Answering
-from tollhouse.dispatch.attempts import REAL, Timing, deliver
+from tollhouse.dispatch.attempts import REAL, Effort, Timing, deliver
 from tollhouse.dispatch.breaker import Breaker, Breakers
 from tollhouse.dispatch.outgoing import Outgoing
-from tollhouse.dispatch.retry import RetryBudget, RetryPolicy, retry_after_s, sdk_retry_count
+from tollhouse.dispatch.retry import RetryBudget, RetryPolicy
 from tollhouse.dispatch.upstream import Upstream
-from tollhouse.dispatch.verdict import verdict_on_key
+from tollhouse.dispatch.verdict import asked_wait_s, verdict_on_key
 from tollhouse.providers import Provider
 
 log = logging.getLogger(__name__)
@@ -109,11 +109,23 @@ class Delivery:
         self._upload = None if body is None or isinstance(body, bytes) else body
         self._once = self._upload is not None and not self._upload.repeatable
         """The body is gone when it is sent."""
+        self._effort = Effort(
+            relay.policy(self._provider),
+            self._requested.admitted.arrival.head,
+            self._requested.creates,
+            self._clock(),
+            once=self._once,
+        )
 
     def _clock_without_upload(self) -> float:
         """The time for retries is not used up by the sending of a large body."""
         assert self._upload is not None
         return self._clock() - self._upload.sending_s
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts were made by now."""
+        return len(self._attempts_made)
 
     async def answer(self) -> Answering:
         """Sends, and gives the answer to pass on. Raises `Refused` (``upstream_*``, ``breaker_open``, ``credential_*``) when
@@ -204,6 +216,7 @@ class Delivery:
         while (other := await self._next_key(answer)) is not None:
             await answer.close()
             self._use(other)
+            self._effort.move()
             answer = await self._attempts_with_one_key()
         return answer
 
@@ -216,7 +229,8 @@ class Delivery:
         if verdict == "no_money":
             other = keys.exhausted(lease)
         elif answer.status == 429 and verdict != "request":
-            other = keys.cooling(lease, retry_after_s(answer, self._relay.timing.wall_clock()))
+            now = self._relay.timing.wall_clock()
+            other = keys.cooling(lease, await asked_wait_s(self._provider.family, answer, now))
         else:
             return None
         if other is None or other.secret in self._used:
@@ -254,17 +268,14 @@ class Delivery:
             self._redactor = Redactor(self._used)
 
     async def _attempts_with_one_key(self) -> Answer:
-        policy, timing = self._relay.policy(self._provider), self._relay.timing
-        if self._once:
-            policy = replace(policy, attempts=1)
+        timing = self._relay.timing
         if self._upload is not None:
             timing = replace(timing, clock=self._clock_without_upload)
         try:
             return await deliver(
                 self._send_once,
-                policy=policy,
+                effort=self._effort,
                 breaker=self._breaker,
-                sdk_retry_count=sdk_retry_count(self._requested.admitted.arrival.head),
                 timing=timing,
                 record=self._record,
                 elsewhere=self._has_next_key,
@@ -286,6 +297,7 @@ class Delivery:
             and self._token is not None
             and self._relay.upstream.token_refused(self._outgoing.lease, self._token)
         ):
+            self._effort.move()
             answer = await self._attempts()
             if not await self._is_refused(answer):
                 return answer
@@ -294,6 +306,7 @@ class Delivery:
         lease = await self._relay.keys.refused(refused)
         if lease is not None and again:
             self._use(lease)
+            self._effort.move()
             answer = await self._attempts()
             if not await self._is_refused(answer):
                 return answer

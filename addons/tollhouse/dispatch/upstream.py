@@ -26,7 +26,7 @@ from aiohttp.abc import AbstractResolver
 
 from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.secret import Secret
-from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
+from tollhouse.dispatch.answer import Answer, AnswerCut, Sent, UpstreamError
 from tollhouse.dispatch.guard import refused_address
 from tollhouse.dispatch.http_client import (
     DialTarget,
@@ -232,6 +232,8 @@ class Upstream:
             failure = translated(error, route.where)
             if exchange is not None and exchange.refusal is not None:
                 failure = exchange.refusal
+            elif exchange is not None and failure.code == "upstream_unreachable":
+                failure.sent = _sent(exchange)
         except ValueError:
             failure = ValueError("the request's head cannot be sent as it is")
         except Exception as error:
@@ -357,6 +359,13 @@ class Upstream:
             return known[1]
         self._shown[provider.name] = shown, made
         return made
+
+
+def _sent(exchange: RoundTrip) -> Sent:
+    """Of a request whose connection was lost."""
+    if not exchange.written:
+        return "no"
+    return "stale" if exchange.stale else "maybe"
 
 
 def _timeout(connect_s: float, answer_s: float) -> aiohttp.ClientTimeout:

@@ -49,10 +49,24 @@ class Operation:
     """The answer may tell the usage of an answer that was asked for earlier. The first object of the
     path is its id (`Later`)."""
     upload: Upload = ""
+    creates: bool | None = None
+    """Whether a second request would make or change something a second time. None: a method with
+    that effect (POST, PATCH: RFC 9110 9.2.2) does, unless the operation is metered and keeps no
+    object."""
 
     @property
     def metered(self) -> bool:
         return self.cost == "metered"
+
+    def created_by(self, method: str, keeps: bool | None) -> bool:
+        """``keeps`` is that of `Asked`."""
+        if method not in ("POST", "PATCH"):
+            return False
+        if self.creates is not None:
+            return self.creates
+        if not self.metered:
+            return True
+        return self.objects == "makes" if keeps is None else keeps
 
 
 class Matched(NamedTuple):
@@ -154,6 +168,9 @@ class Asked(NamedTuple):
     deployment: str = ""
     """The name by which the request calls its model, where the provider's entry maps that name to
     ``model``. No family sets it."""
+    keeps: bool | None = None
+    """Whether the provider keeps the answer as an object, where the request itself says it. None:
+    the operation says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +288,9 @@ class PassThrough:
         return ()
 
 
+Hint = Callable[[Mapping[str, Any]], float | None]
+"""The seconds that an error's object (`formats.errors`) asks to be waited; None if it does not say."""
+
 Verdict = Literal["refused", "no_money", "request"]
 """What an error says of the key. ``refused``: the provider does not take it. ``no_money``: its account is empty. ``request``: the
 key is sound and this request is at fault, whatever the status says; any workload can make such a request."""
@@ -315,6 +335,8 @@ class Family:
     error_body: Callable[[Denial, str], bytes]
     error_event: Callable[[Denial, str], bytes]
     verdicts: tuple[Rule, ...] = ()
+    retry_hint: Hint | None = None
+    """For an error whose headers ask for no wait. None: its bodies ask for none."""
     spoken_by_others: bool = False
     """Other companies speak it as well, at prices of their own."""
     encoded: re.Pattern[str] | None = None

@@ -80,6 +80,9 @@ class Shared(Protocol):
     ) -> Spoken | None:
         """Who speaks with a client whose TLS has chosen ``connection.alpn``; None: `Http1`."""
 
+    def passes(self, connection: ClientConnection, connect: ConnectRequest, rest: bytes) -> Spoken:
+        """Who passes a tunnel on. ``rest`` came behind its CONNECT."""
+
     def opened(self, connection: ClientConnection) -> bool:
         """Whether there is room for one more."""
 
@@ -494,6 +497,11 @@ class ClientConnection(asyncio.Protocol):
             log.exception("a tunnel could not be judged; it is refused")
             asked.host = None
         return asked
+
+    def pass_on(self, connect: ConnectRequest, rest: bytes) -> None:
+        """The tunnel's bytes go on unread."""
+        self.http = None
+        self._spoken = self._shared.passes(self, connect, rest)
 
     def enter(self, connect: ConnectRequest, rest: bytes) -> None:
         """The tunnel's TLS begins, with the bytes that came behind the CONNECT."""

@@ -29,7 +29,7 @@ _STALLED: Final = 10
 the call holds money, memory and a connection to the provider."""
 _BODILESS: Final = frozenset({204, 304})
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
+ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _NO_HEAD: Final = Http1Head("", "", "1.1", "", "", (), 0)
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
@@ -55,6 +55,7 @@ class Line(Protocol):
     def own(self, exchange: Exchange) -> None: ...
     def tunnel(self, head: Http1Head) -> ConnectRequest: ...
     def enter(self, connect: ConnectRequest, rest: bytes) -> None: ...
+    def pass_on(self, connect: ConnectRequest, rest: bytes) -> None: ...
 
 
 class _State(Enum):
@@ -311,9 +312,12 @@ class Http1:
             self._line.write(raw_refusal(denial, connect.call_id))
             self._line.linger()
             return
-        self._line.write(_ESTABLISHED)
         rest = bytes(self._buffer)
         self._buffer.clear()
+        if connect.passable is not None:
+            self._line.pass_on(connect, rest)
+            return
+        self._line.write(ESTABLISHED)
         self._line.enter(connect, rest)
 
     # What goes: `exchange.Wire`.

@@ -18,6 +18,7 @@ from tollhouse.listen.client_connection import ClientConnection, Spoken
 from tollhouse.listen.doors import Bounds, ConnectRequest, Judge, Owner
 from tollhouse.listen.http1 import raw_refusal
 from tollhouse.listen.mitm import Beyond, GateMaster
+from tollhouse.listen.passage import Passages
 from tollhouse.listen.tls import choosing
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class ListenerParts:
     first: Callable[[], ssl.SSLContext]
     own_http1: bool = True
     clock: Callable[[], float] = time.monotonic
+    passages: Passages | None = None
 
 
 class Listeners:
@@ -120,6 +122,11 @@ class Listeners:
         return Beyond(
             connection, parts.master, secure=secure, sni=sni, connect=connect, clock=parts.clock
         )
+
+    def passes(self, connection: ClientConnection, connect: ConnectRequest, rest: bytes) -> Spoken:
+        if self._parts.passages is None:
+            raise RuntimeError("nobody passes tunnels on here")
+        return self._parts.passages.begin(connection, connect, rest)
 
     def opened(self, connection: ClientConnection) -> bool:
         full = len(self._connections) >= self._parts.max_connections

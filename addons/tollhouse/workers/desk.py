@@ -23,7 +23,7 @@ from tollhouse.workers.channel import ChildChannel, Message
 log = logging.getLogger(__name__)
 
 BEAT_S: Final = 1.0
-OWN: Final = frozenset({"reload", "upgrade", "workers"})
+OWN: Final = frozenset({"addresses", "reload", "upgrade", "workers"})
 """Operations of the supervisor itself."""
 
 

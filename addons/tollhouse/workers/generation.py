@@ -1,14 +1,17 @@
-"""The workers of one configuration, and when a generation replaces the one before it."""
+"""The workers of one configuration, and what makes them."""
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from tollhouse.config.load import Config
 from tollhouse.prices.kept import Snapshot
+from tollhouse.share import Share
 from tollhouse.trust.ca import CertificateAuthority
 from tollhouse.trust.leaf import LeafStore
-from tollhouse.workers.children import Phase, Worker
+from tollhouse.workers.child import Phase, Worker
 from tollhouse.workers.listening import Sockets
 from tollhouse.workers.restarts import Restarts
 
@@ -69,3 +72,19 @@ class Generation:
             if (deaths := self.restarts.get(number)) is not None and deaths.looping(now):
                 found[f"worker {number} dies again and again: the log says of what"] = None
         return list(found)
+
+
+class Maker(Protocol):
+    """What the supervisor is given: the ways to make things, so that it imports no gateway."""
+
+    def load(self) -> Config:
+        """The configuration as the file has it now. Raises `ConfigError`."""
+
+    def generation(self, number: int, config: Config, before: Generation | None) -> Generation:
+        """All that workers of ``config`` share. Raises one of `gateway.CANNOT_START`."""
+
+    def work(self, config: Config, share: Share, end: socket.socket) -> int:
+        """A worker's life, and its exit code."""
+
+    def attend(self, config: Config, end: socket.socket, admin: socket.socket | None) -> int:
+        """The desk's life, and its exit code."""

@@ -14,7 +14,7 @@ from tollhouse.families.base import MODELS, Cost, Objects, Operation, Route
 GENERATE: Final = Operation("generate", "metered", reads_body=True)
 STREAM: Final = Operation("stream", "metered", reads_body=True)
 EMBED: Final = Operation("embed", "metered", reads_body=True)
-COUNT: Final = Operation("count", "free", reads_body=True)
+COUNT: Final = Operation("count", "free", reads_body=True, creates=False)
 IMAGES: Final = Operation("predict_images", "metered", reads_body=True)
 CACHE: Final = Operation("cache", "metered", reads_body=True, objects="makes")
 INTERACTION: Final = Operation("interaction", "metered", reads_body=True, objects="makes")

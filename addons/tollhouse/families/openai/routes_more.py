@@ -18,7 +18,7 @@ HEARD: Final = Operation("transcriptions", "metered", reads_body=True, upload="f
 DECISIONS: Final = Operation("decisions", "metered", reads_body=True)
 SEARCH: Final = Operation("file_search", "metered", reads_body=True)
 CONTAINER: Final = Operation("containers", "metered", reads_body=True, objects="makes")
-MODERATIONS: Final = Operation("moderations", "free", reads_body=True)
+MODERATIONS: Final = Operation("moderations", "free", reads_body=True, creates=False)
 KEPT: Final = Operation("objects", "free")
 OUTPUT: Final = Operation("objects", "free", shows_usage=True)
 """A file, which may be the output of a batch."""
