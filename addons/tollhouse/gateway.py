@@ -93,7 +93,15 @@ from tollhouse.prices.table import PriceTable
 from tollhouse.providers import Catalog
 from tollhouse.share import ALONE, Share
 from tollhouse.site.http import AdminSite
-from tollhouse.stores import listener_context, open_ca, open_keys, open_reader, open_tokens
+from tollhouse.stores import (
+    listener_context,
+    open_ca,
+    open_keys,
+    open_reader,
+    open_secrets,
+    open_tokens,
+    pool_bounds,
+)
 from tollhouse.trust.leaf import LeafStore
 
 if TYPE_CHECKING:
@@ -283,7 +291,14 @@ class Gateway:
             self.on_stop(self.renewer.stop)
         self.tokens = open_tokens()
         self.on_stop(self.tokens.close)
-        self.upstream = Upstream(self.catalog, tokens=self.tokens)
+        self.secrets = open_secrets(config, self.keys)
+        self.on_stop(self.secrets.close)
+        self.upstream = Upstream(
+            self.catalog,
+            tokens=self.tokens,
+            secrets=self.secrets,
+            bounds=pool_bounds(config),
+        )
         self.breakers = Breakers(self._clock)
         self._load_addons()
         abandoned_read_s = config.limits.abandoned_read_s

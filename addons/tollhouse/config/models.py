@@ -32,6 +32,7 @@ from tollhouse.config.values import (
     Price,
     ProviderFamily,
     ProviderHost,
+    ProxyUrl,
     RedisUrl,
     RequestPrice,
     SearchPrice,
@@ -166,6 +167,28 @@ class CaConfig(Table):
     key_file: FilePath | None = None
 
 
+class UpstreamProxyConfig(Table):
+    """A proxy that opens tunnels (CONNECT)."""
+
+    url: ProxyUrl
+    ca_file: FilePath | None = None
+    """PEM of the roots trusted for an https:// proxy instead of the public ones."""
+    secret: VaultPlace | None = None
+    """The path below the mount of a secret with the fields ``username`` and ``password``."""
+
+
+class UpstreamConfig(Table):
+    """The connections to all providers."""
+
+    proxy: UpstreamProxyConfig | None = None
+    """For each provider whose entry names no other."""
+    connections_per_host: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """0: as many as there are calls at one time."""
+    idle_s: Seconds = 50.0
+    """Below the 60 s after which AWS's load balancers close an idle connection."""
+    age_s: Seconds = 3600.0
+
+
 class ProviderConfig(Table):
     """The differences from a built-in entry, or an entry of its own. None leaves the built-in
     value."""
@@ -177,10 +200,15 @@ class ProviderConfig(Table):
     port: Port | None = None
     connect_to: Target | None = None
     ca_file: FilePath | None = None
+    upstream_proxy: UpstreamProxyConfig | Literal["off"] | None = None
+    """``off``: dialled directly, whatever ``[upstream] proxy`` says."""
+    client_certificate: VaultPlace | None = None
+    """The path below the mount of a secret with the fields ``cert`` and ``key``, PEM."""
     allow_private: bool | None = None
     unsafe_plaintext: bool | None = None
     attempts: Annotated[int, Field(ge=1, le=10)] | None = None
     deadline_s: Seconds | None = None
+    connect_timeout_s: Seconds | None = None
     answer_timeout_s: Seconds | None = None
     models: Annotated[dict[ModelName, ModelName], Field(max_length=1024)] | None = None
     """The model behind each name that is no model's: a deployment, an inference profile."""

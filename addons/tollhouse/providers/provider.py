@@ -28,6 +28,18 @@ _PLAIN: Final = Dialect()
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamProxy:
+    """A proxy that opens tunnels (CONNECT). ``tls``: it is spoken to in TLS, and trusted by ``ca_file`` or the public roots.
+    ``secret`` is the path of the store's secret with ``username`` and ``password``."""
+
+    host: str
+    port: int
+    tls: bool = False
+    ca_file: str | None = None
+    secret: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A provider as configured: the built-in entry of its file with what tollhouse.toml changes.
 
@@ -77,6 +89,10 @@ class Provider:
     ca_file: str | None = None
     """PEM of the roots trusted for this provider instead of the public ones."""
     allow_private: bool = False
+    upstream_proxy: UpstreamProxy | None = None
+    """The proxy through which it is dialled."""
+    client_certificate: str | None = None
+    """The path of the store's secret whose fields ``cert`` and ``key`` are shown to it."""
     unsafe_plaintext: bool = False
     """The upstream speaks http."""
     attempts: int = 3
