@@ -33,6 +33,7 @@ ROOMS = (
         "config",
     ),
     *(
+        "fallback",
         "journey",
         "listen",
         "admit",

@@ -411,6 +411,8 @@ class Attempt(NamedTuple):
     duration_ms: float
     unknown: bool = False
     """The attempt ended without an answer, and the provider may have worked on it all the same."""
+    provider: str = ""
+    """The fallback to which it was made; "" for the call's own provider."""
 
     @property
     def answered(self) -> bool:

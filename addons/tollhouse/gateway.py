@@ -20,6 +20,7 @@ gates       Locate   which provider is meant                admit/gate.py, autho
             KeyCache the key, leased                        credential/cache.py
             KeptObjects  whose the named objects are        accounts/objects.py
 dispatch    Relay    breaker, attempts, answer, meter       dispatch/relay.py
+            Fallbacks the call as another provider is asked  fallback.py
 settle      Purse, then Book: the line                      budget/purse.py, book.py
 beside      what they are opened from, and Keeper           stores.py, budget/keeper.py
             the thread that renews holds                    budget/renewal.py
@@ -71,6 +72,7 @@ from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.dial import Dialler
 from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.upstream import Upstream
+from tollhouse.fallback import Fallbacks
 from tollhouse.journey import Gate, Journey
 from tollhouse.ledger.ledger import Ledger, LedgerUnavailable
 from tollhouse.ledger.spool import Spool, SpoolDamaged
@@ -308,6 +310,7 @@ class Gateway:
             self.keys,
             abandoned_read_s=abandoned_read_s,
             retries_a_second=1 / self.share.workers,
+            priced_as=prices.entry,
         )
         gates = self._gates(prices)
         self.journey = Journey(
@@ -320,6 +323,7 @@ class Gateway:
             trace_header=config.headers.trace,
             session_header=config.headers.session or "",
             addons=self._on_road,
+            fallbacks=self.fallbacks,
         )
         self._has_road = True
         self.on_stop(self._last_calls)
@@ -406,7 +410,9 @@ class Gateway:
             self._on_road = AddonsOnRoad(self.addons, read, self.bodies, names)
             own = [self._on_road]
         own.append(read)
-        return [*admit, self.purse.place, *own, by_model, Models(), recall, self.purse]
+        models = Models()
+        self.fallbacks = Fallbacks(self.catalog, read, models, self.purse, self.keys)
+        return [*admit, self.purse.place, *own, by_model, models, recall, self.purse]
 
     def _open_uploads(self) -> Uploads:
         limits = self.config.limits

@@ -35,6 +35,8 @@ class CallHold:
         self.growth: Growth | None = None
         """Of a stream without an output cap."""
         self.repeats = _no_repeat_needed
+        self.before: CallHold | None = None
+        """As it was for the call's own provider, once its fallback is tried."""
 
     @property
     def id(self) -> str:

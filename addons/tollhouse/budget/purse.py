@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from copy import copy
 from dataclasses import replace
 from typing import ClassVar, Final
 
@@ -283,23 +284,58 @@ class Purse:
         hold.amount = amount
         return more, None
 
+    async def fall_back(
+        self, call_id: str, requested: Requested, *, unknown: bool
+    ) -> Covered | None:
+        """Holds what the call costs at the fallback of its provider: ``requested`` is the call as that one is asked. None if
+        it may not cost so much, or nobody knows what it costs there.
+
+        One of the two will be charged, so the dearer is held. At worst an attempt of unknown fate (``unknown``) is charged
+        beside what comes, so both are."""
+        hold = self.held.get(call_id)
+        if hold is None or hold.before is not None:
+            return None
+        estimate = requested.estimate
+        if hold.growth is not None or hold.clamped is not None:
+            # As much output as is held by now, or as the cap that was lowered has.
+            estimate = estimate.of_output(hold.estimate.units.output)
+        first, priced = self._charges.amount(requested, estimate)
+        if hold.priced and not priced:
+            return None
+        if unknown and requested.admitted.worst:
+            wanted = enlarged(hold.amount, first)
+        else:
+            wanted = Amount(
+                max(hold.amount.nano_usd, first.nano_usd), max(hold.amount.tokens, first.tokens)
+            )
+        before = copy(hold)
+        if not await self._enlarge(hold, wanted, "tried at its provider's fallback"):
+            return None
+        hold.before, hold.requested, hold.estimate, hold.first = before, requested, estimate, first
+        hold.requested = await _as_sent(hold)
+        return Covered(hold.requested, hold)
+
     async def _holds_again(self, hold: CallHold) -> bool:
         """With ``estimate = "worst"`` an attempt of unknown fate is charged its hold, and is repeated only if another one of
         that size can be held."""
-        amount = enlarged(hold.amount, hold.first)
+        return await self._enlarge(hold, enlarged(hold.amount, hold.first), "tried again")
+
+    async def _enlarge(self, hold: CallHold, amount: Amount, why: str) -> bool:
+        """Whether ``amount``, which is at least what is held, is held now."""
         step = Amount(amount.nano_usd - hold.amount.nano_usd, amount.tokens - hold.amount.tokens, 0)
+        if not step.nano_usd and not step.tokens:
+            return True
         try:
             if self._fail_open is not None and hold.id in self._fail_open.opened:
                 fits = await self._fail_open.enlarge(hold.id, amount) is None
             else:
                 fits = isinstance(await self._ledger.extend(hold.id, hold.scopes, step), Held)
         except (LedgerUnavailable, ValueError) as e:
-            log.warning(
-                "call %s is not tried again: its hold could not be extended (%s)", hold.id, e
-            )
+            log.warning("call %s is not %s: its hold could not be extended (%s)", hold.id, why, e)
             return False
         if fits:
-            hold.amount = amount
+            # A stream's own growth may have added to it meanwhile.
+            hold.amount = enlarged(hold.amount, step)
         return fits
 
     async def grow(self) -> None:

@@ -32,6 +32,7 @@ from tollhouse.config.values import (
     Price,
     ProviderFamily,
     ProviderHost,
+    ProviderName,
     ProxyUrl,
     RedisUrl,
     RequestPrice,
@@ -223,6 +224,8 @@ class ProviderConfig(Table):
     unknown_hold_usd: Dollars | None = None
     job_hold_usd: Dollars | None = None
     share_objects: bool | None = None
+    fallback: ProviderName | None = None
+    """A provider of the same family, called when this one is away, limits the rate, or fails."""
 
 
 class TunnelConfig(Table):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
-from tollhouse.call import Attempt, End, Outcome
+from tollhouse.call import Attempt, End, Outcome, Requested
 from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.redact import Redactor
@@ -20,10 +21,15 @@ from tollhouse.dispatch.breaker import Breaker, Breakers
 from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.retry import RetryBudget, RetryPolicy
 from tollhouse.dispatch.upstream import Upstream
-from tollhouse.dispatch.verdict import asked_wait_s, verdict_on_key
+from tollhouse.dispatch.verdict import PEEK_BYTES, PEEK_S, asked_wait_s, verdict_on_key
 from tollhouse.providers import Provider
 
 log = logging.getLogger(__name__)
+
+_AWAY: Final = frozenset(
+    {"breaker_open", "upstream_unreachable", "upstream_tls", "upstream_timeout"}
+)
+"""Refusals of a call that another provider might serve."""
 
 
 class KeyKeeper(Protocol):
@@ -46,14 +52,17 @@ class Relay:
         abandoned_read_s: float,
         retries_a_second: float = 1.0,
         timing: Timing = REAL,
+        priced_as: Callable[[str, str], int] = lambda price_id, model: 0,
     ) -> None:
-        """``retries_a_second`` are the least that a provider gets: this process's part of those of the gateway."""
+        """``retries_a_second`` are the least that a provider gets: this process's part of those of the gateway.
+        ``priced_as`` is `PriceTable.entry`."""
         self.upstream = upstream
         self.breakers = breakers
         self.keys = keys
         self.abandoned_read_s = abandoned_read_s
         self.timing = timing
         self._retries_a_second = retries_a_second
+        self._priced_as = priced_as
         self.meter_faults: Counter[str] = Counter()
         """Answers whose meter failed, by provider: since the start."""
         self._policies: dict[str, RetryPolicy] = {}
@@ -68,17 +77,30 @@ class Relay:
             self.meter_faults[provider.name] += 0
         return policy
 
-    def delivery(self, clearance: Clearance) -> Delivery:
-        """Raises TypeError for anything but a `Clearance`: nothing leaves without one."""
+    def breaker(self, requested: Requested, host: str, lease: Lease) -> Breaker:
+        """The one that pauses this call."""
+        admitted, model = requested.admitted, requested.asked.model
+        label: int | str = ""
+        if model:
+            provider = admitted.provider
+            label = self._priced_as(provider.price_id, model)
+            if not label:
+                label = model if model in provider.models.values() else ""
+        return self.breakers.of(host, lease.secret.digest, label, admitted.project.tenant)
+
+    def delivery(self, clearance: Clearance, before: Delivery | None = None) -> Delivery:
+        """``before`` is that of the call's own provider, where ``clearance`` is for its fallback. Raises TypeError for
+        anything but a `Clearance`: nothing leaves without one."""
         if not isinstance(clearance, Clearance):
             raise TypeError("dispatch takes a Clearance and nothing else")
-        return Delivery(self, clearance)
+        return Delivery(self, clearance, before)
 
 
 class Delivery:
     """One call's way out and back: `answer`, then the pieces of what it gives, then `outcome` and `close`."""
 
-    def __init__(self, relay: Relay, clearance: Clearance) -> None:
+    def __init__(self, relay: Relay, clearance: Clearance, before: Delivery | None = None) -> None:
+        self._before = before
         self._relay = relay
         self._clock = relay.timing.clock
         self._requested = clearance.covered.requested
@@ -98,13 +120,15 @@ class Delivery:
         self._redactor = Redactor(self._used)
         self._status = 0
         self._key_version = _version(clearance.lease)
-        self._attempts_made: list[Attempt] = []
-        self._unknown = 0
+        self._attempts_made: list[Attempt] = [] if before is None else before._attempts_made
+        """Those of the call: a fallback's stand behind those of the provider before it."""
         self._in_flight = False
         """The request of an attempt has left, or begun to, and its answer's head has not come."""
         self._breaker = self._breaker_of(clearance.lease)
         self._breaker_state = ""
         self._waited_s = 0.0
+        self._failed = ""
+        """The code of the refusal that `answer` has raised."""
         body = self._outgoing.body
         self._upload = None if body is None or isinstance(body, bytes) else body
         self._once = self._upload is not None and not self._upload.repeatable
@@ -127,6 +151,19 @@ class Delivery:
         """How many attempts were made by now."""
         return len(self._attempts_made)
 
+    @property
+    def unknown(self) -> int:
+        """How many of them were of unknown fate."""
+        return sum(one.unknown and one.outcome != "cancelled" for one in self._attempts_made)
+
+    @property
+    def may_fall_back(self) -> bool:
+        """`answer` is over, and another provider might serve the call: this one is away, its breaker
+        is open, it limits the rate, or it fails."""
+        if self.answering is not None:
+            return self.answering.status == 429 or self.answering.status >= 500
+        return self._failed in _AWAY
+
     async def answer(self) -> Answering:
         """Sends, and gives the answer to pass on. Raises `Refused` (``upstream_*``, ``breaker_open``, ``credential_*``) when
         there is none."""
@@ -136,7 +173,11 @@ class Delivery:
             if await self._is_refused(answer):
                 answer = await self._with_another_key(answer)
         except UpstreamError as error:
+            self._failed = error.code
             raise Refused(error.code, error.why, error.headers) from None
+        except Refused as refusal:
+            self._failed = refusal.denial.code
+            raise
         except CredentialUnavailable as error:
             # `why` is for the log, not for the workload.
             log.error(
@@ -169,10 +210,10 @@ class Delivery:
             status=self._status,
             in_flight=self._in_flight,
             attempts=tuple(self._attempts_made),
-            attempts_unknown=self._unknown,
+            attempts_unknown=self.unknown,
             breaker=self._breaker_state,
             key_version=self._key_version,
-            waited_s=self._waited_s,
+            waited_s=self.waited_s,
         )
         if answering is None:
             return outcome
@@ -188,8 +229,23 @@ class Delivery:
             silent_s=answering.silent_s,
             error=answering.error,
             first_byte=answering.first_byte,
-            waited_s=self._waited_s + answering.waited_s,
+            waited_s=self.waited_s + answering.waited_s,
         )
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds spent waiting for an answer."""
+        return self._waited_s + (self._before.waited_s if self._before is not None else 0.0)
+
+    async def keep(self) -> None:
+        """Reads the beginning of an error ahead, so that its connection need not wait for what
+        becomes of the call."""
+        if self._last is not None:
+            await self._last.peek(PEEK_BYTES, PEEK_S)
+
+    def return_from(self, other: Delivery) -> None:
+        """The fallback did not serve either: what it has taken of time is this one's."""
+        self._waited_s = other.waited_s
 
     def _end(self, left: End | None) -> End:
         answering = self.answering
@@ -238,7 +294,7 @@ class Delivery:
         return other if self._breaker_of(other).wait_s() == 0 else None
 
     def _breaker_of(self, lease: Lease) -> Breaker:
-        return self._relay.breakers.of(self._outgoing.host, lease.secret.digest)
+        return self._relay.breaker(self._requested, self._outgoing.host, lease)
 
     async def _is_refused(self, answer: Answer) -> bool:
         """Whether the provider does not take our key, rather than the request."""
@@ -283,7 +339,7 @@ class Delivery:
                 judged_later=self._requested.admitted.operation.metered,
             )
         finally:
-            self._breaker_state = self._breaker.state.value
+            self._breaker_state = self._breaker.shown.value
 
     async def _with_another_key(self, answer: Answer) -> Answer:
         """The key was refused: once more with another one, if the store has it by now (a rotation loses no call). Before
@@ -338,10 +394,11 @@ class Delivery:
         # Before `on_leaving` nothing is written, whatever ended the attempt.
         if attempt.unknown and not self._in_flight:
             attempt = attempt._replace(unknown=False)
+        if self._before is not None:
+            attempt = attempt._replace(provider=self._provider.name)
         self._attempts_made.append(attempt)
         if attempt.outcome != "cancelled":
             self._in_flight = False
-            self._unknown += attempt.unknown
 
     async def read_on(self) -> None:
         """The client has gone: read the answer to its end for a bounded time, for the true count. Raises nothing."""
@@ -350,6 +407,8 @@ class Delivery:
 
     async def close(self) -> None:
         """Let go of the answer, however it ended, and of one that nobody was given. May be called twice."""
+        if self._before is not None:
+            await self._before.close()
         if self.answering is not None:
             await self.answering.close()
         elif self._last is not None:

@@ -204,6 +204,12 @@ class PriceTable:
                 choices += known
         return [(), *((name,) for name in choices), *([asked] if len(asked) > 1 else ())]
 
+    def entry(self, provider_id: str, model: str) -> int:
+        """A number for the entry that has the price of ``model``: two names that are priced alike have the same. 0 if it has
+        no price."""
+        found = self._found(provider_id, model, "")
+        return 0 if found is None else id(found.price)
+
     def window(self, provider_id: str, model: str) -> int | None:
         """The context window of a model of the table in tokens; None if it is not known."""
         name = builtin.of_fast(provider_id, model) or model

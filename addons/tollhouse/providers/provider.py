@@ -117,6 +117,8 @@ class Provider:
     job_hold: int | None = None
     """Nano-dollars that are held and charged for a call that starts a job; None: no job is let
     through."""
+    fallback: str = ""
+    """The provider of the same family that is called when this one can't serve; "" for none."""
     share_objects: bool = False
     """With a key that several tenants use, each may use and list the objects of all."""
     longest_context: int = 1_050_000
