@@ -34,6 +34,7 @@ ROOMS = (
     ),
     *(
         "journey",
+        "websocket",
         "listen",
         "admit",
         "budget",
@@ -54,7 +55,17 @@ ROOMS = (
         "files",
         "timestamps",
     ),
-    *("headers", "clients", "lasting", "denial", "clipped", "codings", "concluding", "loop"),
+    *(
+        "headers",
+        "clients",
+        "lasting",
+        "frames",
+        "denial",
+        "clipped",
+        "codings",
+        "concluding",
+        "loop",
+    ),
 )
 """Folders and single modules of the package: each imports itself and those after it, and nothing else."""
 PURE = {

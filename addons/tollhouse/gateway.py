@@ -66,7 +66,7 @@ from tollhouse.credential.lease import CredentialUnavailable, Reader
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.upstream import Upstream
-from tollhouse.journey import Gate, Journey
+from tollhouse.journey import Gate, Journey, SocketParts
 from tollhouse.ledger.ledger import Ledger, LedgerUnavailable
 from tollhouse.ledger.spool import Spool, SpoolDamaged
 from tollhouse.ledger.store.client import connect as connect_redis
@@ -88,6 +88,7 @@ from tollhouse.share import ALONE, Share
 from tollhouse.site.http import AdminSite
 from tollhouse.stores import listener_context, open_ca, open_keys, open_reader, open_tokens
 from tollhouse.trust.leaf import LeafStore
+from tollhouse.websocket import SocketBounds
 
 if TYPE_CHECKING:
     from tollhouse.credential.vault.auth import Unwrapped
@@ -266,6 +267,7 @@ class Gateway:
             trace_header=config.headers.trace,
             session_header=config.headers.session or "",
             addons=self._on_road,
+            sockets=self._sockets,
         )
         self._has_road = True
         self.on_stop(self._last_calls)
@@ -352,6 +354,16 @@ class Gateway:
             bodies=self.bodies,
         )
         by_model = ByModel(self.catalog, config.routes, read)
+        models = Models()
+        self._sockets = SocketParts(
+            read,
+            models,
+            SocketBounds(
+                min(limits.websocket_message_bytes, limits.max_body_bytes),
+                limits.websocket_idle_s,
+                limits.websocket_max_s,
+            ),
+        )
         recall = Recall(self.afterwards)
         own: list[Gate] = []
         if self.addons is not None and self.addons.want_flows:
@@ -359,7 +371,7 @@ class Gateway:
             self._on_road = AddonsOnRoad(self.addons, read, self.bodies, names)
             own = [self._on_road]
         own.append(read)
-        return [*admit, self.purse.place, *own, by_model, Models(), recall, self.purse]
+        return [*admit, self.purse.place, *own, by_model, models, recall, self.purse]
 
     async def _open_admin(self) -> None:
         address = self.config.listen.admin

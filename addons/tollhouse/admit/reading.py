@@ -11,7 +11,7 @@ from tollhouse.admit.readers import Readers
 from tollhouse.call import Admitted, Requested
 from tollhouse.codings import KNOWN, BadCoding, TooLong, inflated
 from tollhouse.denial import Refused
-from tollhouse.families.base import Asked, Headers, Limits, Mode, Request
+from tollhouse.families.base import Asked, Dialogue, Headers, Limits, Mode, Request, Terms
 from tollhouse.families.formats.document import TooHeavy, beside_others, is_quick
 from tollhouse.families.units import Estimate, Units
 from tollhouse.providers import Provider
@@ -170,6 +170,9 @@ class ReadBody:
         )
         asked = by_model(family.read(request, provider.dialect), provider.models)
         estimate = _ONE_REQUEST
+        if operation.socket and not asked.model:
+            # A message names it.
+            return Requested(admitted, asked, None, estimate, admitted.headers)
         if operation.metered:
             mode: Mode = "worst" if admitted.worst else "typical"
             estimate = family.estimate(asked, mode, self._limits(provider, asked), provider.dialect)
@@ -179,6 +182,37 @@ class ReadBody:
         # The call waits for Redis with its bytes alone: a parsed body takes up to 27 times those.
         asked = asked._replace(document=None)
         return Requested(admitted, asked, body, estimate, headers)
+
+    def room(self, requested: Requested) -> KeptBody:
+        """Counts the messages of a session as bodies are counted."""
+        return self._reserve(requested.admitted)
+
+    def dialogue(self, requested: Requested) -> Dialogue:
+        """Of the session that the request asks for."""
+        admitted, provider = requested.admitted, requested.admitted.provider
+        terms = Terms(
+            Request(
+                admitted.operation,
+                admitted.path,
+                admitted.headers,
+                b"",
+                admitted.query,
+                admitted.host,
+            ),
+            "worst" if admitted.worst else "typical",
+            provider.dialect,
+            lambda asked: self._limits(provider, asked),
+            lambda asked: by_model(asked, provider.models),
+        )
+        return provider.family.dialogue(requested.asked, terms)
+
+    async def heard(
+        self, dialogue: Dialogue, tenant: str, message: bytes, now: float
+    ) -> Asked | None:
+        """What a message of a session asks for. One that is large, or has many parts, is read by a thread, as a body is."""
+        if is_quick(message):
+            return dialogue.heard(message, now)
+        return await self._readers.run(tenant, dialogue.heard, message, now)
 
     def _limits(self, provider: Provider, asked: Asked) -> Limits:
         """Of the largest of the models that the request can reach."""

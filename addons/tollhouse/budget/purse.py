@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Final
 
@@ -20,9 +20,20 @@ from tollhouse.budget.hold import CallHold, enlarged
 from tollhouse.budget.place import Place
 from tollhouse.budget.refusals import refusal, unpriced
 from tollhouse.budget.renewal import Holds, Scoped, renew
-from tollhouse.call import Amount, ChargedBy, Covered, LateUsage, Outcome, Pending, Requested
+from tollhouse.call import (
+    NOTHING,
+    Amount,
+    ChargedBy,
+    Covered,
+    LateUsage,
+    Outcome,
+    Pending,
+    Requested,
+)
 from tollhouse.denial import Denial, Refused
+from tollhouse.families.base import Asked, Exposed
 from tollhouse.families.formats.document import is_quick
+from tollhouse.families.units import Charge
 from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Short, Unpriced
 from tollhouse.ledger.limits import MAX_AMOUNT
 from tollhouse.ledger.records import texts
@@ -94,7 +105,9 @@ class Purse:
         self.held[hold.id] = hold
         try:
             result = await self._first_hold(hold)
-            if isinstance(result, Short) and requested.admitted.project.on_shortfall == "clamp":
+            clamps = requested.admitted.project.on_shortfall == "clamp"
+            # A handshake has no cap that could be lowered.
+            if isinstance(result, Short) and clamps and not requested.admitted.operation.socket:
                 result = await self._clamped(hold, result)
         except LedgerUnavailable as error:
             del self.held[hold.id]
@@ -263,6 +276,84 @@ class Purse:
         admitted = hold.requested.admitted
         session = admitted.arrival.session
         return wanted, refusal(refused, admitted.project, asked, output + more, session=session)
+
+    async def cover(
+        self,
+        call_id: str,
+        asked: Asked,
+        charges: tuple[Charge, ...],
+        exposed: Sequence[Exposed],
+        requests: int,
+    ) -> Denial | None:
+        """Makes the hold of a session large enough for what was counted and for the ``exposed`` answers, or says why it
+        can't be. ``asked`` is what the session asks for by now. Of two at a time one waits for the other."""
+        hold = self.held.get(call_id)
+        if hold is None:
+            return Denial("internal", "Nothing is held for the session.")
+        async with hold.covering:
+            if asked is not hold.requested.asked:
+                hold.requested = hold.requested._replace(asked=asked)
+            need, priced = self._charges.session(hold, charges, exposed)
+            if not priced and not hold.priced_anyway:
+                if (denial := await self._may_be_unpriced(hold)) is not None:
+                    return denial
+                hold.priced_anyway = True
+            now = hold.amount
+            amount = Amount(
+                max(need.nano_usd, now.nano_usd),
+                max(need.tokens, now.tokens),
+                max(requests, now.requests),
+            )
+            if amount == now:
+                return None
+            refused = await self._enlarge(hold, amount)
+            if refused is None or isinstance(refused, Denial):
+                return refused
+            admitted = hold.requested.admitted
+            output = sum(estimate.units.output for _, estimate in exposed)
+            session = admitted.arrival.session
+            return refusal(refused, admitted.project, amount, output, session=session)
+
+    async def _enlarge(self, hold: CallHold, amount: Amount) -> Denial | Short | None:
+        """While Redis is away nothing more leaves, unless `FailOpen` let the session through."""
+        now = hold.amount
+        if self._fail_open is not None and hold.id in self._fail_open.opened:
+            refused = await self._fail_open.enlarge(hold.id, amount)
+            if refused is not None:
+                return refused
+        else:
+            step = Amount(
+                amount.nano_usd - now.nano_usd,
+                amount.tokens - now.tokens,
+                amount.requests - now.requests,
+            )
+            try:
+                result = await self._ledger.extend(hold.id, hold.scopes, step)
+            except (LedgerUnavailable, ValueError) as e:
+                log.error("the hold of session %s could not be extended (%s)", hold.id, e)
+                return Denial("ledger_unavailable", headers=(("retry-after", "1"),))
+            if isinstance(result, Short):
+                return result
+        hold.amount = amount
+        return None
+
+    async def _may_be_unpriced(self, hold: CallHold) -> Denial | None:
+        """Whether no limit in money is against a session whose model has no price. The ledger alone knows all limits, and
+        says so of a hold: one of nothing is asked for, and given back."""
+        probe = f"{hold.id}.price"
+        try:
+            result = await self._ledger.hold(
+                probe, hold.scopes, NOTHING, deadline_s=self._deadline_s, priced=False
+            )
+            if isinstance(result, Held):
+                await self._ledger.release(probe, hold.scopes)
+                return None
+        except LedgerUnavailable as e:
+            log.error("session %s: the ledger is away (%s)", hold.id, e)
+            return Denial("ledger_unavailable", headers=(("retry-after", "1"),))
+        if isinstance(result, Short):
+            return refusal(result, hold.requested.admitted.project, NOTHING, 0)
+        return unpriced(hold.requested)
 
     async def _extend_opened(
         self, fail_open: FailOpen, hold: CallHold, more: int

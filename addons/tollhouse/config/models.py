@@ -220,6 +220,12 @@ class LimitsConfig(Table):
     max_bodies_mb: Annotated[int, Field(ge=1, le=1 << 20)] = 256
     """MiB of all requests' bodies that are kept at one time."""
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    websocket_message_bytes: Annotated[int, Field(ge=1024, le=1 << 28)] = 16 << 20
+    """Of one message in either direction. No more than ``max_body_bytes``."""
+    websocket_idle_s: Seconds = 600.0
+    """How long no message may come in either direction."""
+    websocket_max_s: Seconds = 7200.0
+    """For a whole session."""
     drain_s: SecondsOrZero = 30.0
     abandoned_read_s: SecondsOrZero = 2.0
 

@@ -8,6 +8,7 @@ request_head       its heads, parsed strictly
 chunks             its bodies
 doors              what is asked of the gateway: tunnels, handshakes, owners of exchanges
 tunnel             judges CONNECT and TLS handshakes
+handshake          a WebSocket's handshake, and our answer to it
 exchange           a request and its answer, whatever the protocol is
 mitm/              the only folder that knows mitmproxy's proxy core: HTTP/2
 """

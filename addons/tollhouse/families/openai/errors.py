@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from tollhouse.denial import Denial
 from tollhouse.families.base import Asked, Rule
@@ -25,11 +25,14 @@ _TYPES: Final = {
 }
 
 
-def error_body(denial: Denial, call_id: str) -> bytes:
+def error_object(denial: Denial, call_id: str) -> dict[str, Any]:
     status = denial.status
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    error = {"message": text_of(denial, call_id), "type": kind, "param": None, "code": denial.code}
-    return as_json({"error": error})
+    return {"message": text_of(denial, call_id), "type": kind, "param": None, "code": denial.code}
+
+
+def error_body(denial: Denial, call_id: str) -> bytes:
+    return as_json({"error": error_object(denial, call_id)})
 
 
 def error_event(denial: Denial, call_id: str) -> bytes:

@@ -62,7 +62,8 @@ class Sums:
         before = self._sums.get(key)
         if before is not None:
             paid = None if charge.paid is None else charge.paid + (before.paid or 0)
-            charge = charge._replace(units=Units(*map(add, before.units, charge.units)), paid=paid)
+            units = Units(*map(add, before.units, charge.units))
+            charge = charge._replace(units=units, paid=paid, calls=before.calls + charge.calls)
         self._sums[key] = charge
 
     def charges(self) -> tuple[Charge, ...]:
@@ -84,6 +85,7 @@ class _Socket(ABC):
 
     @property
     def output_seen(self) -> int:
+        """Of all answers together."""
         return int(-(-self._seen // 1))
 
     def feed(self, data: bytes) -> bytes:

@@ -1,0 +1,313 @@
+"""The stand-in's sessions over WebSockets: OpenAI's Realtime and Responses APIs, and Gemini Live.
+
+Each answer costs more than the one before, because the conversation is read anew. `Received.bills` has what was told of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Set
+from typing import Any, Final
+
+from aiohttp import WSMsgType, web
+
+from tollhouse.demo import standin_answers as answers
+from tollhouse.demo.standin_book import Received
+from tollhouse.demo.standin_script import Behaviour, ScriptedReply
+
+_SUBPROTOCOLS: Final = ("realtime", "openai-beta.realtime-v1")
+_GEMINI: Final = "/ws/google."
+
+
+class SocketTalk:
+    """One session. ``changed`` is called when the book has changed."""
+
+    def __init__(
+        self, received: Received, behaviour: Behaviour, changed: Callable[[], None]
+    ) -> None:
+        self._received = received
+        self._behaviour = behaviour
+        self._changed = changed
+        self._sent = 0
+        self._answers = 0
+        self._model = ""
+        self._session: dict[str, Any] = {}
+        self.cut = False
+
+    def refused(self, keys: Set[str]) -> ScriptedReply | None:
+        """The answer to a handshake without one of ``keys``."""
+        received = self._received
+        is_gemini = received.target.startswith(_GEMINI)
+        credential = received.get("x-goog-api-key" if is_gemini else "authorization")
+        if credential.removeprefix("Bearer ") in keys:
+            return None
+        headers = [("content-type", "application/json")]
+        return ScriptedReply(401, headers, answers.wrong_key(credential))
+
+    async def run(self, request: web.BaseRequest) -> web.WebSocketResponse:
+        path, _, query = self._received.target.partition("?")
+        socket = web.WebSocketResponse(
+            protocols=_SUBPROTOCOLS, max_msg_size=1 << 28, autoping=False, compress=True
+        )
+        await socket.prepare(request)
+        if self._behaviour.frames is not None and request.transport is not None:
+            request.transport.write(self._behaviour.frames)
+        else:
+            for part in query.split("&"):
+                name, _, value = part.partition("=")
+                if name in ("model", "deployment"):
+                    self._model = value
+            if path.endswith("/realtime"):
+                await self._realtime_began(socket)
+        await self._read(socket, path)
+        return socket
+
+    async def _read(self, socket: web.WebSocketResponse, path: str) -> None:
+        try:
+            async for message in socket:
+                if message.type is WSMsgType.PING:
+                    await socket.pong(message.data)
+                if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+                    continue
+                data = message.data.encode() if isinstance(message.data, str) else message.data
+                self._received.messages.append(data)
+                self._changed()
+                if self._behaviour.frames is not None:
+                    continue
+                document = json.loads(data)
+                if path.endswith("/realtime"):
+                    await self._realtime(socket, document)
+                elif path.endswith("/responses"):
+                    await self._response(socket, document)
+                else:
+                    await self._live(socket, document)
+        except _Cut:
+            self.cut = True
+        except ConnectionError:
+            pass
+        self._received.close_code = socket.close_code
+        self._changed()
+
+    async def _send(
+        self, socket: web.WebSocketResponse, event: dict[str, Any], *, binary: bool = False
+    ) -> None:
+        behaviour = self._behaviour
+        if behaviour.steps is not None:
+            await behaviour.steps.passed(self._sent)
+        if self._sent == behaviour.cut_after:
+            raise _Cut
+        self._sent += 1
+        data = json.dumps(event)
+        if binary:
+            await socket.send_bytes(data.encode())
+        else:
+            await socket.send_str(data)
+
+    # The Realtime API.
+
+    async def _realtime_began(self, socket: web.WebSocketResponse) -> None:
+        self._session = {
+            "type": "realtime",
+            "object": "realtime.session",
+            "id": f"sess_{self._received.number}",
+            "model": self._model,
+            "output_modalities": ["audio"],
+            "instructions": "",
+            "tools": [],
+            "max_output_tokens": "inf",
+            "audio": {
+                "input": {
+                    "format": {"type": "audio/pcm", "rate": 24000},
+                    "turn_detection": {"type": "server_vad", "create_response": True},
+                    "transcription": None,
+                }
+            },
+        }
+        await self._event(socket, "session.created", session=self._session)
+
+    async def _event(self, socket: web.WebSocketResponse, kind: str, **members: Any) -> None:
+        event = {"type": kind, "event_id": f"event_{self._sent}", **members}
+        await self._send(socket, event)
+
+    async def _realtime(self, socket: web.WebSocketResponse, event: dict[str, Any]) -> None:
+        kind = event.get("type")
+        if kind == "session.update":
+            for name, value in event["session"].items():
+                if name == "audio":
+                    for side, settings in value.items():
+                        self._session["audio"].setdefault(side, {}).update(settings)
+                else:
+                    self._session[name] = value
+            await self._event(socket, "session.updated", session=self._session)
+        elif kind == "conversation.item.create":
+            await self._event(socket, "conversation.item.added", item=event["item"])
+        elif kind == "input_audio_buffer.commit":
+            await self._event(socket, "input_audio_buffer.committed", item_id="item_heard")
+            writer = (self._session["audio"]["input"].get("transcription") or {}).get("model")
+            if writer:
+                usage = {
+                    "type": "tokens",
+                    "input_tokens": 20,
+                    "output_tokens": 5,
+                    "total_tokens": 25,
+                    "input_token_details": {"text_tokens": 0, "audio_tokens": 20},
+                }
+                self._received.bills.append({"model": writer, **usage})
+                await self._event(
+                    socket,
+                    "conversation.item.input_audio_transcription.completed",
+                    item_id="item_heard",
+                    content_index=0,
+                    transcript="hello",
+                    usage=usage,
+                )
+            if self._session["audio"]["input"].get("turn_detection") is not None:
+                await self._realtime_answer(socket)
+        elif kind == "response.create":
+            await self._realtime_answer(socket)
+
+    async def _realtime_answer(self, socket: web.WebSocketResponse) -> None:
+        self._answers += 1
+        number = self._answers
+        response: dict[str, Any] = {
+            "object": "realtime.response",
+            "id": f"resp_{self._received.number}_{number}",
+            "conversation_id": "conv_1",
+            "status": "in_progress",
+            "output": [],
+            "usage": None,
+        }
+        await self._event(socket, "response.created", response=response)
+        place = {
+            "response_id": response["id"],
+            "item_id": f"item_{number}",
+            "output_index": 0,
+            "content_index": 0,
+        }
+        words = (self._behaviour.text or "Hello from the stand-in").split(" ")
+        for word in words:
+            await self._event(
+                socket, "response.output_audio_transcript.delta", delta=word + " ", **place
+            )
+        sound = base64.b64encode(bytes(4800)).decode()
+        await self._event(socket, "response.output_audio.delta", delta=sound, **place)
+        usage = {
+            "total_tokens": 160 * number,
+            "input_tokens": 100 * number,
+            "output_tokens": 60 * number,
+            "input_token_details": {
+                "text_tokens": 30 * number,
+                "audio_tokens": 70 * number,
+                "image_tokens": 0,
+                "cached_tokens": 20 * (number - 1),
+                "cached_tokens_details": {
+                    "text_tokens": 10 * (number - 1),
+                    "audio_tokens": 10 * (number - 1),
+                    "image_tokens": 0,
+                },
+            },
+            "output_token_details": {"text_tokens": 15 * number, "audio_tokens": 45 * number},
+        }
+        done = {**response, "status": "completed"}
+        if self._behaviour.usage:
+            done["usage"] = usage
+            self._received.bills.append({"model": self._model, **usage})
+        await self._event(socket, "response.done", response=done)
+
+    # The Responses API.
+
+    async def _response(self, socket: web.WebSocketResponse, event: dict[str, Any]) -> None:
+        if event.get("type") != "response.create":
+            error = {"type": "invalid_request_error", "message": "Unknown event."}
+            await self._send(socket, {"type": "error", "status": 400, "error": error})
+            return
+        self._answers += 1
+        number = self._answers
+        lane = {"stream_id": event["stream_id"]} if "stream_id" in event else {}
+        response: dict[str, Any] = {
+            "id": f"resp_{self._received.number}_{number}",
+            "object": "response",
+            "created_at": 0,
+            "status": "in_progress",
+            "model": event.get("model"),
+            "output": [],
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+            "usage": None,
+        }
+        await self._send(
+            socket,
+            {"type": "response.created", "sequence_number": 0, "response": response, **lane},
+        )
+        words = (self._behaviour.text or "Hello from the stand-in").split(" ")
+        for at, word in enumerate(words):
+            await self._send(
+                socket,
+                {
+                    "type": "response.output_text.delta",
+                    "sequence_number": at + 1,
+                    "item_id": f"msg_{number}",
+                    "output_index": 0,
+                    "content_index": 0,
+                    "delta": word + " ",
+                    "logprobs": [],
+                    **lane,
+                },
+            )
+        usage = {
+            "input_tokens": 50 * number,
+            "input_tokens_details": {"cached_tokens": 10 * (number - 1)},
+            "output_tokens": 20 * number,
+            "output_tokens_details": {"reasoning_tokens": 5},
+            "total_tokens": 70 * number,
+        }
+        done = {**response, "status": "completed"}
+        if self._behaviour.usage:
+            done["usage"] = usage
+            self._received.bills.append({"model": event.get("model"), **usage})
+        await self._send(
+            socket,
+            {"type": "response.completed", "sequence_number": 99, "response": done, **lane},
+        )
+
+    # Gemini Live: JSON in binary frames.
+
+    async def _live(self, socket: web.WebSocketResponse, message: dict[str, Any]) -> None:
+        if "setup" in message:
+            self._model = message["setup"]["model"]
+            await self._send(socket, {"setupComplete": {"sessionId": "s1"}}, binary=True)
+            return
+        content = message.get("clientContent") or message.get("realtimeInput") or {}
+        if not (
+            content.get("turnComplete") or content.get("text") or content.get("audioStreamEnd")
+        ):
+            return
+        self._answers += 1
+        number = self._answers
+        words = (self._behaviour.text or "Hello from the stand-in").split(" ")
+        for word in words:
+            turn = {"role": "model", "parts": [{"text": word + " "}]}
+            usage = {"promptTokenCount": 40 * number, "totalTokenCount": 40 * number}
+            part = {"serverContent": {"modelTurn": turn}, "usageMetadata": usage}
+            await self._send(socket, part, binary=True)
+        usage_metadata = {
+            "promptTokenCount": 40 * number,
+            "responseTokenCount": 30 * number,
+            "totalTokenCount": 70 * number,
+            "promptTokensDetails": [
+                {"modality": "TEXT", "tokenCount": 10 * number},
+                {"modality": "AUDIO", "tokenCount": 30 * number},
+            ],
+            "responseTokensDetails": [{"modality": "AUDIO", "tokenCount": 30 * number}],
+        }
+        last: dict[str, Any] = {"serverContent": {"turnComplete": True}}
+        if self._behaviour.usage:
+            last["usageMetadata"] = usage_metadata
+            self._received.bills.append({"model": self._model, **usage_metadata})
+        await self._send(socket, last, binary=True)
+
+
+class _Cut(Exception):
+    """The connection is to be broken here."""
