@@ -38,6 +38,8 @@ _CHECK_EVERY_S: Final = 5.0
 """How soon a session ends whose token was revoked."""
 _CLOSE_WITHIN_S: Final = 5.0
 """How long the other side has for its own close."""
+_LONG: Final = 262_144
+"""Bytes of a provider's message that a thread reads."""
 _LAST_ANSWER_S: Final = 30.0
 """When no more can be held, an answer that is under way may end for so long: it was held for."""
 
@@ -267,7 +269,10 @@ class Session:
             self._upstreamed.first_message = now
         async with self._reading:
             try:
-                self._dialogue.told(message.data, now)
+                if len(message.data) > _LONG:
+                    await asyncio.to_thread(self._dialogue.told, message.data, now)
+                else:
+                    self._dialogue.told(message.data, now)
                 ended = not self._dialogue.unfinished(now)
             except Exception:
                 log.exception("a message could not be metered; its session is ended")

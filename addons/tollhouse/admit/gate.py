@@ -49,10 +49,13 @@ class Aim:
     gives: ClassVar = Aimed
 
     async def __call__(self, addressed: Addressed, exchange: object) -> Aimed:
-        path, query = split_target(addressed.raw_path, addressed.provider.family.encoded)
-        query, credentials = take_credentials(query)
         provider, head = addressed.provider, addressed.arrival.head
-        method = head.method
+        method, raw_path = head.method, addressed.raw_path
+        if head.asks_for_websocket and raw_path.startswith("//"):
+            # google-genai puts its path behind a base URL that ends with a slash: `live.py`. It is sent with one.
+            raw_path = raw_path[1:]
+        path, query = split_target(raw_path, provider.family.encoded)
+        query, credentials = take_credentials(query)
         if head.asks_for_websocket and (
             provider.family.match(method, path, query, addressed.host, socket=True) is None
         ):

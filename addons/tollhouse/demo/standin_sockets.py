@@ -279,10 +279,11 @@ class SocketTalk:
             self._model = message["setup"]["model"]
             await self._send(socket, {"setupComplete": {"sessionId": "s1"}}, binary=True)
             return
-        content = message.get("clientContent") or message.get("realtimeInput") or {}
-        if not (
-            content.get("turnComplete") or content.get("text") or content.get("audioStreamEnd")
-        ):
+        # Either spelling is Google's: the SDK's are those of Python.
+        plain = {name.replace("_", "").lower(): value for name, value in message.items()}
+        given = plain.get("clientcontent") or plain.get("realtimeinput") or {}
+        names = {name.replace("_", "").lower() for name, value in given.items() if value}
+        if not names & {"turncomplete", "text", "audiostreamend"}:
             return
         self._answers += 1
         number = self._answers

@@ -47,6 +47,7 @@ Over a WebSocket:
 socket_sessions    what its sessions have in common
 realtime           usage in its messages
 realtime_dialogue  a session of the Realtime API
+responses_dialogue  a session of the Responses API
 """
 
 from __future__ import annotations

@@ -50,6 +50,18 @@ def stream_error(denial: Denial, call_id: str, asked: Asked) -> bytes:
     if asked.kind != "responses":
         return error_event(denial, call_id)
     code = _FAILURES.get(denial.status, "server_error")
+    return as_sse(as_json(failed_response(denial, call_id, asked.model, code)), "response.failed")
+
+
+def socket_failure(denial: Denial, call_id: str, asked: Asked) -> bytes:
+    """The same as a message of a WebSocket. A request that is refused fails as one that is invalid: after any other code
+    Codex sends it again."""
+    known = "invalid_prompt" if denial.status < 500 else "server_error"
+    code = _FAILURES.get(denial.status, known)
+    return as_json(failed_response(denial, call_id, asked.model, code))
+
+
+def failed_response(denial: Denial, call_id: str, model: str, code: str) -> dict[str, Any]:
     response = {
         "id": f"resp_{call_id}",
         "object": "response",
@@ -57,15 +69,14 @@ def stream_error(denial: Denial, call_id: str, asked: Asked) -> bytes:
         "status": "failed",
         "error": {"code": code, "message": text_of(denial, call_id)},
         "incomplete_details": None,
-        "model": asked.model,
+        "model": model,
         "output": [],
         "parallel_tool_calls": True,
         "tool_choice": "auto",
         "tools": [],
         "usage": None,
     }
-    event = {"type": "response.failed", "sequence_number": 0, "response": response}
-    return as_sse(as_json(event), "response.failed")
+    return {"type": "response.failed", "sequence_number": 0, "response": response}
 
 
 VERDICTS: Final = (

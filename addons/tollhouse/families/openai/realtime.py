@@ -33,7 +33,7 @@ from tollhouse.families.openai.responses_usage import (
 from tollhouse.families.openai.tools import Hosted
 from tollhouse.families.units import Charge, Units
 
-MAX_MESSAGE: Final = 1 << 20
+MAX_MESSAGE: Final = 16 << 20
 """Bytes of a message that is read. A longer one passes unread."""
 _REMEMBERED: Final = 4_096
 """Ids of answers whose usage was counted, and lanes of a socket."""
@@ -42,7 +42,7 @@ _COUNTS: Final = (b'"response.done"', b'input_audio_transcription.completed"', b
 _AUDIO_BYTES: Final = 2_400
 """Bytes of sound in a token: 24 kHz of 16 bits (the default of the session's ``audio.output.format``),
 and a token for 50 ms: https://platform.openai.com/docs/guides/realtime-costs."""
-_TYPE: Final = re.compile(
+EVENT_TYPE: Final = re.compile(
     rb'\s*\{\s*(?:"event_id"\s*:\s*"[^"\\]*"\s*,\s*)?"type"\s*:\s*"([a-z_.]+)"'
 )
 _READ: Final = frozenset({"response.created", "response.output_item.done", "error"})
@@ -126,7 +126,7 @@ class RealtimeMeter(_Socket):
         self._counted: dict[str, None] = {}
 
     def _message(self, data: bytes) -> None:
-        match = _TYPE.match(data)
+        match = EVENT_TYPE.match(data)
         if match is not None and match[1].endswith(b".delta"):
             self._count(data, match[1])
             return
@@ -181,7 +181,7 @@ class ResponsesSocketMeter(_Socket):
         self.created: tuple[str, ...] = ()
 
     def _message(self, data: bytes) -> None:
-        match = _TYPE.match(data)
+        match = EVENT_TYPE.match(data)
         kind = match[1].decode() if match is not None else ""
         if kind.endswith(".delta"):
             self._count(data, kind.encode())
