@@ -226,13 +226,14 @@ class Session:
 
     async def _judge(self, message: Message) -> None:
         """Raises `Refused`: then it does not leave."""
+        async with self._reading:
+            asked = await self._ties.heard(message.data, self._clock())
         try:
-            async with self._reading:
-                asked = await self._ties.heard(message.data, self._clock())
             if asked is not None:
                 await self._ties.judge(asked)
             await self._ties.cover()
         except Refused as refusal:
+            self._dialogue.withdraw()
             await self._last_answer(refusal.denial)
             raise
 

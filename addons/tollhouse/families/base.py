@@ -291,6 +291,9 @@ class Dialogue(Protocol):
         """A message of the client, before it is sent. Gives what it asks for, if its models and objects have to be
         judged. Raises `Refused` for one that can't be read in exactly one way, and for one that is not open."""
 
+    def withdraw(self) -> None:
+        """The message that was heard last is not sent."""
+
     def told(self, message: bytes, now: float) -> None:
         """A message of the server, before it is passed on."""
 

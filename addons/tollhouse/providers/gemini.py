@@ -3,7 +3,12 @@
 from tollhouse.families import google as family
 from tollhouse.providers.provider import CredentialSlot, Provider
 
-OUTPUT_LIMITS = (("gemini-live*", 65_536), ("gemini-2.0*", 8_192), ("gemini-2.5*", 65_536), ("gemini-3*", 65_536))
+OUTPUT_LIMITS = (
+    ("gemini-live*", 65_536),
+    ("gemini-2.0*", 8_192),
+    ("gemini-2.5*", 65_536),
+    ("gemini-3*", 65_536),
+)
 """https://ai.google.dev/gemini-api/docs/models"""
 
 GEMINI = Provider(

@@ -145,6 +145,9 @@ class LiveDialogue:
         self._add(_size(message))
         return self.asked._replace(objects=tuple(objects))
 
+    def withdraw(self) -> None:
+        """A turn begins when the server says so."""
+
     def told(self, message: bytes, now: float) -> None:
         begins = message.find(b'"serverContent"') >= 0 or message.find(b'"toolCall"') >= 0
         if begins and self._since is None:

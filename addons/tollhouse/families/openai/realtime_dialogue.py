@@ -120,6 +120,8 @@ class RealtimeDialogue:
         """The provider may begin an answer by itself."""
         self._wanted: list[Exposed] = []
         """Answers that were asked for, and have not begun."""
+        self._wants = False
+        """The message that was heard last asks for one."""
         self._begun: dict[str, _Begun] = {}
         self._exposed: tuple[Exposed, ...] | None = None
 
@@ -128,6 +130,7 @@ class RealtimeDialogue:
         return (*self._meter.finish(), *self._uncounted.charges())
 
     def heard(self, message: bytes, now: float) -> Asked | None:
+        self._wants = False
         body = parsed(message)
         kind = body.name(body.tree.get("type"))
         if not isinstance(kind, str) or kind not in _OPEN:
@@ -143,6 +146,12 @@ class RealtimeDialogue:
         if kind == "response.create":
             return self._want(body, message)
         return None
+
+    def withdraw(self) -> None:
+        if self._wants and self._wanted:
+            self._wanted.pop()
+            self.requests -= 1
+            self._change()
 
     def told(self, message: bytes, now: float) -> None:
         self._meter.feed(message)
@@ -261,6 +270,7 @@ class RealtimeDialogue:
             if name in response:
                 cap = _cap_of(response[name])
         self._wanted.append(self._next(self._size(message), cap))
+        self._wants = True
         self.requests += 1
         self._change()
         return self._judged(body, "response")

@@ -57,6 +57,8 @@ class ResponsesDialogue:
         self._meter = ResponsesSocketMeter()
         self._uncounted = Sums()
         self._lanes: dict[str, deque[_Begun]] = {}
+        self._last: str | None = None
+        """The lane of the message that was heard last."""
         self._changed = False
         self._exposed: tuple[Exposed, ...] = ()
 
@@ -69,7 +71,7 @@ class ResponsesDialogue:
         return self._meter.created
 
     def heard(self, message: bytes, now: float) -> Asked | None:
-        terms = self._terms
+        terms, self._last = self._terms, None
         document = parsed(message)
         kind = document.name(document.tree.get("type"))
         if kind != "response.create":
@@ -86,10 +88,21 @@ class ResponsesDialogue:
         self._meter.tools = asked.detail.tools
         begun = _Begun(Exposed(asked, found), self._meter.output_seen, now)
         self._lanes.setdefault(lane, deque()).append(begun)
+        self._last = lane
         self.asked = asked._replace(detail=None, objects=())
         self.requests += 1
         self._changed = True
         return asked
+
+    def withdraw(self) -> None:
+        lane, self._last = self._last, None
+        if lane is None:
+            return
+        self._lanes[lane].pop()
+        if not self._lanes[lane]:
+            del self._lanes[lane]
+        self.requests -= 1
+        self._changed = True
 
     def told(self, message: bytes, now: float) -> None:
         match = EVENT_TYPE.match(message)
