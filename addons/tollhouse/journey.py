@@ -37,7 +37,7 @@ from tollhouse.call import (
     known,
 )
 from tollhouse.clearance import Clearance
-from tollhouse.clients import Client, client_of, final, spelled, told
+from tollhouse.clients import Client, client_of, final, spelled, told, told_of_handshake
 from tollhouse.credential.lease import NO_KEY, CredentialUnavailable, Lease, NoKey
 from tollhouse.denial import Denial, Fault, Refused, error_headers
 from tollhouse.dispatch.answering import Answering, Piece
@@ -695,6 +695,8 @@ class _Trip:
             lasted_s = self._lasting.refused(*self._road, denial.code)
         client = self.client
         denial = told(denial, client, lasted_s)
+        if self.exchange.head.asks_for_websocket:
+            denial = told_of_handshake(denial, client)
         self.denial, self.gate, self.status = denial, refusal.gate, denial.status
         body = self.family.error_body(denial, self.id)
         if final(denial):

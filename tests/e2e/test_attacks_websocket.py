@@ -88,6 +88,16 @@ def test_a_model_that_is_not_allowed(attacked: Attacked) -> None:
     attacked.refused(answer, 403, "model_not_allowed")
 
 
+@pytest.mark.parametrize("path", [REALTIME, "/v1/realtime?model=gpt-realtime-mini"])
+def test_codex_is_sent_to_http(attacked: Attacked, path: str) -> None:
+    """Whatever its handshake is refused for: 426, and the line has the reason."""
+    headers = () if path == REALTIME else None
+    with attacked.tunnel(headers=headers) as client:
+        answer = client.ask(handshake("User-Agent: codex_exec/0.171.0 (Linux)", path=path))
+    reason = "identity_missing" if path == REALTIME else "model_not_allowed"
+    attacked.refused(answer, 426, reason)
+
+
 def test_nobody(attacked: Attacked) -> None:
     with attacked.tunnel(headers=()) as client:
         answer = client.ask(handshake())

@@ -13,6 +13,7 @@ from typing import Any, Final
 from aiohttp import WSMsgType, web
 
 from tollhouse.demo import standin_answers as answers
+from tollhouse.demo import standin_responses as responses
 from tollhouse.demo.standin_book import Received
 from tollhouse.demo.standin_script import Behaviour, ScriptedReply
 
@@ -222,55 +223,20 @@ class SocketTalk:
             error = {"type": "invalid_request_error", "message": "Unknown event."}
             await self._send(socket, {"type": "error", "status": 400, "error": error})
             return
-        self._answers += 1
-        number = self._answers
         lane = {"stream_id": event["stream_id"]} if "stream_id" in event else {}
-        response: dict[str, Any] = {
-            "id": f"resp_{self._received.number}_{number}",
-            "object": "response",
-            "created_at": 0,
-            "status": "in_progress",
-            "model": event.get("model"),
-            "output": [],
-            "parallel_tool_calls": True,
-            "tool_choice": "auto",
-            "tools": [],
-            "usage": None,
-        }
-        await self._send(
-            socket,
-            {"type": "response.created", "sequence_number": 0, "response": response, **lane},
-        )
-        words = (self._behaviour.text or "Hello from the stand-in").split(" ")
-        for at, word in enumerate(words):
-            await self._send(
-                socket,
-                {
-                    "type": "response.output_text.delta",
-                    "sequence_number": at + 1,
-                    "item_id": f"msg_{number}",
-                    "output_index": 0,
-                    "content_index": 0,
-                    "delta": word + " ",
-                    "logprobs": [],
-                    **lane,
-                },
-            )
-        usage = {
-            "input_tokens": 50 * number,
-            "input_tokens_details": {"cached_tokens": 10 * (number - 1)},
-            "output_tokens": 20 * number,
-            "output_tokens_details": {"reasoning_tokens": 5},
-            "total_tokens": 70 * number,
-        }
-        done = {**response, "status": "completed"}
-        if self._behaviour.usage:
-            done["usage"] = usage
-            self._received.bills.append({"model": event.get("model"), **usage})
-        await self._send(
-            socket,
-            {"type": "response.completed", "sequence_number": 99, "response": done, **lane},
-        )
+        # The events are those of HTTP, and a warm-up (``generate``) has no output.
+        text = "" if event.get("generate") is False else self._behaviour.text
+        frames = responses.frames(event, text, usage=self._behaviour.usage, done=True)
+        for number, frame in enumerate(frames):
+            told = json.loads(frame.decode().partition("data: ")[2])
+            response = told.get("response")
+            if isinstance(response, dict):
+                # One is behind the other, so that each has an id of its own.
+                response["id"] = f"resp_{self._received.number}_{len(self._received.bills)}"
+                if response.get("usage"):
+                    bill = {"model": response.get("model"), **response["usage"]}
+                    self._received.bills.append(bill)
+            await self._send(socket, {**told, "sequence_number": number, **lane})
 
     # Gemini Live: JSON in binary frames.
 
