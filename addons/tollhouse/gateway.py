@@ -73,7 +73,7 @@ from tollhouse.dispatch.dial import Dialler
 from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.fallback import Fallbacks
-from tollhouse.journey import Gate, Journey
+from tollhouse.journey import Gate, Journey, SocketParts
 from tollhouse.ledger.ledger import Ledger, LedgerUnavailable
 from tollhouse.ledger.spool import Spool, SpoolDamaged
 from tollhouse.ledger.store.client import connect as connect_redis
@@ -105,6 +105,7 @@ from tollhouse.stores import (
     pool_bounds,
 )
 from tollhouse.trust.leaf import LeafStore
+from tollhouse.websocket import SocketBounds
 
 if TYPE_CHECKING:
     from tollhouse.credential.vault.auth import Unwrapped
@@ -324,6 +325,7 @@ class Gateway:
             session_header=config.headers.session or "",
             addons=self._on_road,
             fallbacks=self.fallbacks,
+            sockets=self._sockets,
         )
         self._has_road = True
         self.on_stop(self._last_calls)
@@ -403,6 +405,16 @@ class Gateway:
             uploads=self._open_uploads(),
         )
         by_model = ByModel(self.catalog, config.routes, read)
+        models = Models()
+        self._sockets = SocketParts(
+            read,
+            models,
+            SocketBounds(
+                min(limits.websocket_message_bytes, limits.max_body_bytes),
+                limits.websocket_idle_s,
+                limits.websocket_max_s,
+            ),
+        )
         recall = Recall(self.afterwards)
         own: list[Gate] = []
         if self.addons is not None and self.addons.want_flows:
@@ -410,7 +422,6 @@ class Gateway:
             self._on_road = AddonsOnRoad(self.addons, read, self.bodies, names)
             own = [self._on_road]
         own.append(read)
-        models = Models()
         self.fallbacks = Fallbacks(self.catalog, read, models, self.purse, self.keys)
         return [*admit, self.purse.place, *own, by_model, models, recall, self.purse]
 

@@ -271,6 +271,12 @@ class LimitsConfig(Table):
     tunnel_idle_s: Seconds = 300.0
     tunnel_s: Seconds = 3600.0
     """The longest that one may be open."""
+    websocket_message_bytes: Annotated[int, Field(ge=1024, le=1 << 28)] = 16 << 20
+    """Of one message in either direction. No more than ``max_body_bytes``."""
+    websocket_idle_s: Seconds = 600.0
+    """How long no message may come in either direction."""
+    websocket_max_s: Seconds = 7200.0
+    """For a whole session."""
     drain_s: SecondsOrZero = 30.0
     abandoned_read_s: SecondsOrZero = 2.0
 

@@ -63,6 +63,8 @@ class _State(Enum):
     BODY = auto()
     ANSWER = auto()
     """The request is whole, its answer is not."""
+    SWITCHED = auto()
+    """Behind a 101: what comes is the owner's, as it is."""
     DONE = auto()
     """Nothing more is read as HTTP."""
 
@@ -119,6 +121,9 @@ class Http1:
 
     def receive(self, data: bytes) -> None:
         if self._state is _State.DONE:
+            return
+        if self._state is _State.SWITCHED:
+            self._pass(data)
             return
         self._buffer += data
         if self._state is _State.ANSWER and len(self._buffer) > self._line.bounds.max_header_bytes:
@@ -214,6 +219,13 @@ class Http1:
         head = bytes(data[:end])
         del data[: end + 2]
         return head
+
+    def _pass(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.feed(data)
+            if exchange.buffered > READ_AHEAD:
+                self._line.pause(exchange)
 
     def _begin(self, head: Http1Head, defect: Denial | None = None) -> None:
         self._head = head
@@ -312,6 +324,20 @@ class Http1:
 
     # What goes: `exchange.Wire`.
 
+    @property
+    def switches(self) -> bool:
+        """Only behind a request that is whole, and not behind one of HTTP/1.0."""
+        return self._head.version == "1.1" and self._head.size == 0 and not self._half_closed
+
+    def switch(self, headers: Sequence[tuple[str, str]]) -> None:
+        lines = ["HTTP/1.1 101 Switching Protocols", *(f"{k}: {v}" for k, v in headers), "", ""]
+        self._line.write("\r\n".join(lines).encode("utf-8", "surrogateescape"))
+        self._state = _State.SWITCHED
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        if rest:
+            self._pass(rest)
+
     def send_continue(self) -> None:
         self._awaits_continue = False
         self._line.write(_CONTINUE)
@@ -382,6 +408,11 @@ class Http1:
         """The answer is out. The next request is read when this one is whole as well."""
         exchange = self.exchange
         if exchange is None:
+            return
+        if self._state is _State.SWITCHED:
+            self._state = _State.DONE
+            self.exchange = None
+            self._line.linger()
             return
         if self._state is _State.BODY and not self._awaits_continue:
             self.unread_since = self._line.clock()

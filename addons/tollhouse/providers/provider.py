@@ -67,6 +67,10 @@ class Provider:
     other_slots: tuple[str, ...] = ()
     """Other request headers (lower case) in which its clients may send a key. The gateway's key is
     never put there."""
+    key_subprotocols: tuple[str, ...] = ()
+    """Beginnings of WebSocket subprotocols behind which its clients may send a key."""
+    subprotocols_who_pay: tuple[str, ...] = ()
+    """Beginnings of those by which a caller could choose who pays. They are not offered to it."""
     slots_below: tuple[tuple[str, CredentialSlot], ...] = ()
     """Beginnings of paths below which the key stands somewhere else than in ``slot``."""
     who_pays: frozenset[str] = frozenset()
