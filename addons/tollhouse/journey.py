@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
 from tollhouse.accounts.token import without_tokens
@@ -25,6 +27,7 @@ from tollhouse.call import (
     Addressed,
     Amount,
     Arrival,
+    Billed,
     ChargedBy,
     Covered,
     End,
@@ -34,17 +37,20 @@ from tollhouse.call import (
     known,
 )
 from tollhouse.clearance import Clearance
-from tollhouse.clients import Client, client_of, final, spelled, told
+from tollhouse.clients import Client, client_of, final, spelled, told, told_of_handshake
 from tollhouse.credential.lease import NO_KEY, CredentialUnavailable, Lease, NoKey
-from tollhouse.denial import Denial, Refused, error_headers
+from tollhouse.denial import Denial, Fault, Refused, error_headers
 from tollhouse.dispatch.answering import Answering, Piece
 from tollhouse.dispatch.relay import Delivery, Relay
 from tollhouse.dispatch.sign import check_lease
 from tollhouse.families import DEFAULT
-from tollhouse.families.base import Family
+from tollhouse.families.base import Asked, Dialogue, Family
+from tollhouse.frames import Room
 from tollhouse.lasting import Lasting
 from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
+from tollhouse.listen.handshake import accepted, check_handshake
 from tollhouse.providers import Provider
+from tollhouse.websocket import Session, SocketBounds, Ties
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +111,25 @@ class Passing(Protocol):
     def __aiter__(self) -> AsyncIterator[Piece]: ...
 
 
+class SocketReader(Protocol):
+    """Reads the messages of sessions (`ReadBody`)."""
+
+    def room(self, requested: Requested) -> Room: ...
+    def dialogue(self, requested: Requested) -> Dialogue: ...
+    async def heard(
+        self, dialogue: Dialogue, tenant: str, message: bytes, now: float
+    ) -> Asked | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SocketParts:
+    """What sessions over WebSockets need beside the gates. ``models`` is the gate of a project's models."""
+
+    read: SocketReader
+    models: Gate
+    bounds: SocketBounds
+
+
 class Alterers(Protocol):
     """The operator's addons behind their gate (`operators`)."""
 
@@ -134,6 +159,7 @@ class Journey:
         session_header: str = "",
         addons: Alterers | None = None,
         fallbacks: Elsewhere | None = None,
+        sockets: SocketParts | None = None,
     ) -> None:
         self.gates = tuple(gates)
         """In the order in which they are asked."""
@@ -144,6 +170,7 @@ class Journey:
         self._objects = objects
         self._addons = addons
         self._fallbacks = fallbacks
+        self._sockets = sockets
         self._trace_header = trace_header.lower()
         self._session_header = session_header.lower()
         self._lasting = Lasting()
@@ -225,6 +252,8 @@ class Journey:
         except AnsweredByGate as made:
             return trip.answer(made)
         trip.delivery = self._relay.delivery(clearance)
+        if clearance.covered.requested.admitted.operation.socket:
+            return await self._converse(trip, trip.delivery, clearance.covered)
         return await self._deliver(trip, trip.delivery)
 
     async def _pass_gates(self, trip: _Trip) -> Clearance:
@@ -232,7 +261,9 @@ class Journey:
         if trip.exchange.defect is not None:
             raise Refused.of(trip.exchange.defect, "listener")
         if trip.exchange.head.asks_for_websocket:
-            raise Refused("upgrade_required", gate="listener")
+            if self._sockets is None or not trip.exchange.switches:
+                raise Refused("upgrade_required", gate="listener")
+            check_handshake(trip.exchange.head)
         if not self.open:
             raise Refused("draining", headers=(("retry-after", "1"),), gate="listener")
         for gate in self.gates:
@@ -366,6 +397,114 @@ class Journey:
         trip.delivery = delivery
         return None
 
+    async def _converse(self, trip: _Trip, delivery: Delivery, covered: Covered) -> Rest | None:
+        """A WebSocket session, or the answer by which the provider refuses its handshake."""
+        sockets, exchange = self._sockets, trip.exchange
+        assert sockets is not None
+        session: Session | None = None
+        room = sockets.read.room(covered.requested)
+        try:
+            dialogue = sockets.read.dialogue(covered.requested)
+            async with exchange.interruptible():
+                found = await delivery.connect(sockets.bounds.longest, room)
+                if isinstance(found, Answering):
+                    trip.passing = found
+                    return await self._pass_on(trip, found)
+                found.dialogue = dialogue
+                trip.status = 101
+                trip.passed()
+                given = accepted(exchange.head, found.subprotocol)
+                exchange.switch([*given, ("x-tollhouse-call-id", trip.id)])
+                ties = self._ties(trip, sockets, covered, dialogue)
+                session = Session(exchange, found, dialogue, ties, sockets.bounds, room)
+                told = await session.run()
+        except ClientGone:
+            if session is None:
+                raise
+            if session.over:
+                return None
+            await session.read_on(self._relay.abandoned_read_s)
+            raise
+        except Stopped:
+            trip.left = End.STOPPED
+            if session is None or exchange.congested:
+                return None
+            await session.stopping()
+            return exchange.end
+        except Refused as refusal:
+            return self._broken_off(trip, delivery, refusal)
+        except Exception:
+            log.exception("call %s: its session failed", trip.id)
+            return self._broken_off(trip, delivery, Refused("internal", "The session failed."))
+        finally:
+            room.release()
+            if session is not None:
+                trip.stage = covered._replace(
+                    requested=covered.requested._replace(asked=dialogue.asked)
+                )
+        if session.denial is not None:
+            trip.denial, trip.gate = session.denial, "session"
+            budget = session.denial.reason.fault is Fault.BUDGET
+            trip.left = End.OVER_BUDGET if budget else End.CUT
+
+        async def farewell() -> None:
+            await session.farewell()
+            exchange.end()
+
+        return farewell if told else None
+
+    def _ties(
+        self, trip: _Trip, sockets: SocketParts, covered: Covered, dialogue: Dialogue
+    ) -> Ties:
+        """How a session speaks to the gates that the call has passed."""
+        requested = covered.requested
+        tenant = requested.admitted.project.tenant
+        covers: tuple[object, ...] = ()
+
+        async def judge(asked: Asked) -> None:
+            named = requested._replace(asked=asked)
+            await sockets.models(named, trip.exchange)
+            if trip.notes_objects:
+                await self._objects.check(named)
+
+        async def cover() -> None:
+            nonlocal covers
+            exposed = dialogue.exposed(time.monotonic())
+            if exposed is covers:
+                return
+            denial = await self._purse.cover(
+                trip.id, dialogue.asked, dialogue.charges, exposed, dialogue.requests
+            )
+            if denial is not None:
+                raise Refused.of(denial)
+            covers = exposed
+
+        async def note() -> None:
+            if trip.notes_objects and (created := dialogue.created) != trip.noted:
+                await trip.note_objects(created)
+
+        async def check() -> None:
+            """The gates up to the project are asked again."""
+            stage: Any = trip.arrival
+            for gate in self.gates:
+                try:
+                    stage = await gate(stage, trip.exchange)
+                except Refused as refusal:
+                    if refusal.denial.code == "ledger_unavailable":
+                        return
+                    raise
+                if isinstance(stage, Billed):
+                    return
+
+        return Ties(
+            lambda message, now: sockets.read.heard(dialogue, tenant, message, now),
+            judge,
+            cover,
+            note,
+            check,
+            lambda denial: trip.family.socket_error(denial, trip.id, dialogue.asked),
+        )
+
     async def _pass_on(self, trip: _Trip, answer: Passing) -> Rest:
         """Pulls the answer and writes it to the client, up to the piece that makes it whole; that one and what follows are
         given back."""
@@ -474,6 +613,7 @@ class _Trip:
         lasting: Lasting,
     ) -> None:
         self.id = arrival.id
+        self.arrival = arrival
         self.stage: Stage = arrival
         self.exchange = exchange
         self.delivery: Delivery | None = None
@@ -626,6 +766,8 @@ class _Trip:
             lasted_s = self._lasting.refused(*self._road, denial.code)
         client = self.client
         denial = told(denial, client, lasted_s)
+        if self.exchange.head.asks_for_websocket:
+            denial = told_of_handshake(denial, client)
         self.denial, self.gate, self.status = denial, refusal.gate, denial.status
         body = self.family.error_body(denial, self.id)
         if final(denial):

@@ -33,6 +33,7 @@ from tollhouse.config.values import (
     ProviderFamily,
     ProviderHost,
     ProviderName,
+    ProxyUrl,
     RedisUrl,
     RequestPrice,
     SearchPrice,
@@ -167,6 +168,28 @@ class CaConfig(Table):
     key_file: FilePath | None = None
 
 
+class UpstreamProxyConfig(Table):
+    """A proxy that opens tunnels (CONNECT)."""
+
+    url: ProxyUrl
+    ca_file: FilePath | None = None
+    """PEM of the roots trusted for an https:// proxy instead of the public ones."""
+    secret: VaultPlace | None = None
+    """The path below the mount of a secret with the fields ``username`` and ``password``."""
+
+
+class UpstreamConfig(Table):
+    """The connections to all providers."""
+
+    proxy: UpstreamProxyConfig | None = None
+    """For each provider whose entry names no other."""
+    connections_per_host: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """0: as many as there are calls at one time."""
+    idle_s: Seconds = 50.0
+    """Below the 60 s after which AWS's load balancers close an idle connection."""
+    age_s: Seconds = 3600.0
+
+
 class ProviderConfig(Table):
     """The differences from a built-in entry, or an entry of its own. None leaves the built-in
     value."""
@@ -178,10 +201,15 @@ class ProviderConfig(Table):
     port: Port | None = None
     connect_to: Target | None = None
     ca_file: FilePath | None = None
+    upstream_proxy: UpstreamProxyConfig | Literal["off"] | None = None
+    """``off``: dialled directly, whatever ``[upstream] proxy`` says."""
+    client_certificate: VaultPlace | None = None
+    """The path below the mount of a secret with the fields ``cert`` and ``key``, PEM."""
     allow_private: bool | None = None
     unsafe_plaintext: bool | None = None
     attempts: Annotated[int, Field(ge=1, le=10)] | None = None
     deadline_s: Seconds | None = None
+    connect_timeout_s: Seconds | None = None
     answer_timeout_s: Seconds | None = None
     models: Annotated[dict[ModelName, ModelName], Field(max_length=1024)] | None = None
     """The model behind each name that is no model's: a deployment, an inference profile."""
@@ -243,6 +271,12 @@ class LimitsConfig(Table):
     tunnel_idle_s: Seconds = 300.0
     tunnel_s: Seconds = 3600.0
     """The longest that one may be open."""
+    websocket_message_bytes: Annotated[int, Field(ge=1024, le=1 << 28)] = 16 << 20
+    """Of one message in either direction. No more than ``max_body_bytes``."""
+    websocket_idle_s: Seconds = 600.0
+    """How long no message may come in either direction."""
+    websocket_max_s: Seconds = 7200.0
+    """For a whole session."""
     drain_s: SecondsOrZero = 30.0
     abandoned_read_s: SecondsOrZero = 2.0
 

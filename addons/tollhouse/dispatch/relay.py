@@ -20,8 +20,11 @@ from tollhouse.dispatch.attempts import REAL, Effort, Timing, deliver
 from tollhouse.dispatch.breaker import Breaker, Breakers
 from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.retry import RetryBudget, RetryPolicy
+from tollhouse.dispatch.socket_handshake import PROTOCOL, Upgrade
 from tollhouse.dispatch.upstream import Upstream
+from tollhouse.dispatch.upstreamed import Upstreamed
 from tollhouse.dispatch.verdict import PEEK_BYTES, PEEK_S, asked_wait_s, verdict_on_key
+from tollhouse.frames import Room
 from tollhouse.providers import Provider
 
 log = logging.getLogger(__name__)
@@ -114,6 +117,8 @@ class Delivery:
         """What the last attempt gave, refused or not."""
         self.answering: Answering | None = None
         """What `answer` gave."""
+        self.connected: Upstreamed | None = None
+        """What `connect` gave, of a handshake that was accepted."""
         self._silence = 0.0
         """Seconds that the head of the answer was waited for."""
         self._used = [clearance.lease.secret]
@@ -170,6 +175,21 @@ class Delivery:
     async def answer(self) -> Answering:
         """Sends, and gives the answer to pass on. Raises `Refused` (``upstream_*``, ``breaker_open``, ``credential_*``) when
         there is none."""
+        return self._answering_of(await self._sent())
+
+    async def connect(self, longest: int, room: Room) -> Upstreamed | Answering:
+        """The same for a WebSocket: the provider's side of it, or the answer by which the provider refuses it.
+        ``longest`` are the most bytes of a message, and ``room`` counts them."""
+        answer = await self._sent()
+        if answer.connection is None:
+            return self._answering_of(answer)
+        self._status = answer.status
+        self.connected = Upstreamed(
+            answer.connection, answer.get(PROTOCOL) or "", self._redactor, longest, room
+        )
+        return self.connected
+
+    async def _sent(self) -> Answer:
         waited = self._clock()
         try:
             answer = await self._attempts()
@@ -189,6 +209,9 @@ class Delivery:
             raise Refused("credential_unavailable", headers=(("retry-after", "5"),)) from None
         finally:
             self._waited_s += self._clock() - waited
+        return answer
+
+    def _answering_of(self, answer: Answer) -> Answering:
         self._status = answer.status
         self.answering = Answering(
             answer,
@@ -218,6 +241,8 @@ class Delivery:
             key_version=self._key_version,
             waited_s=self.waited_s,
         )
+        if self.connected is not None:
+            return self._of_session(outcome, left, self.connected)
         if answering is None:
             return outcome
         return outcome._replace(
@@ -249,6 +274,22 @@ class Delivery:
     def return_from(self, other: Delivery) -> None:
         """The fallback did not serve either: what it has taken of time is this one's."""
         self._waited_s = other.waited_s
+
+    def _of_session(self, outcome: Outcome, left: End | None, connected: Upstreamed) -> Outcome:
+        ended = End.CUT if connected.cut else left or End.STREAMED
+        dialogue, now = connected.dialogue, self._clock()
+        outcome = outcome._replace(end=ended, session=True, streamed=True)
+        if dialogue is None:
+            return outcome
+        return outcome._replace(
+            metered=True,
+            meter_failed=connected.meter_failed,
+            charges=dialogue.charges,
+            unfinished=dialogue.unfinished(now),
+            requests=dialogue.requests,
+            created=dialogue.created,
+            first_byte=connected.first_message,
+        )
 
     def _end(self, left: End | None) -> End:
         answering = self.answering
@@ -385,6 +426,9 @@ class Delivery:
             budget_s=self._provider.deadline_s,
             on_leaving=self._on_leaving,
             minted=self._minted,
+            upgrade=Upgrade(self._requested.headers)
+            if self._requested.admitted.operation.socket
+            else None,
         )
         self._in_flight = False
         self._silence = self._clock() - began
@@ -412,7 +456,9 @@ class Delivery:
         """Let go of the answer, however it ended, and of one that nobody was given. May be called twice."""
         if self._before is not None:
             await self._before.close()
-        if self.answering is not None:
+        if self.connected is not None:
+            self.connected.close()
+        elif self.answering is not None:
             await self.answering.close()
         elif self._last is not None:
             await self._last.close()
