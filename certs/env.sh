@@ -8,11 +8,16 @@
 
 export HTTPS_PROXY="$TOLLHOUSE_PROXY" https_proxy="$TOLLHOUSE_PROXY"
 export NO_PROXY="${NO_PROXY:-localhost,127.0.0.1,::1}" no_proxy="${NO_PROXY:-localhost,127.0.0.1,::1}"
-# These three replace the public roots, hence the bundle.
+# These replace the public roots, hence the bundle.
 export SSL_CERT_FILE="$TOLLHOUSE_CERTS/bundle.pem"
 export REQUESTS_CA_BUNDLE="$TOLLHOUSE_CERTS/bundle.pem"
 export CURL_CA_BUNDLE="$TOLLHOUSE_CERTS/bundle.pem"
-# This one adds to them.
+export GIT_SSL_CAINFO="$TOLLHOUSE_CERTS/bundle.pem"
+export AWS_CA_BUNDLE="$TOLLHOUSE_CERTS/bundle.pem"
+export CODEX_CA_CERTIFICATE="$TOLLHOUSE_CERTS/bundle.pem"
+export PIP_CERT="$TOLLHOUSE_CERTS/bundle.pem"
+# These add to them.
 export NODE_EXTRA_CA_CERTS="$TOLLHOUSE_CERTS/ca.pem"
+export DENO_CERT="$TOLLHOUSE_CERTS/ca.pem"
 # Node 24 and later; earlier ones take no proxy from the environment.
 export NODE_USE_ENV_PROXY=1

@@ -33,6 +33,7 @@ ROOMS = (
         "config",
     ),
     *(
+        "fallback",
         "journey",
         "websocket",
         "listen",
@@ -49,23 +50,15 @@ ROOMS = (
         "clearance",
         "credential",
         "call",
+        "companions",
         "providers",
         "families",
         "refreshed",
         "files",
         "timestamps",
     ),
-    *(
-        "headers",
-        "clients",
-        "lasting",
-        "frames",
-        "denial",
-        "clipped",
-        "codings",
-        "concluding",
-        "loop",
-    ),
+    *("headers", "clients", "lasting", "frames", "denial", "clipped", "compact_json", "codings"),
+    *("concluding", "loop"),
 )
 """Folders and single modules of the package: each imports itself and those after it, and nothing else."""
 PURE = {

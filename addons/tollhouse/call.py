@@ -11,6 +11,8 @@
     Clearance   and the key to send it with     clearance.py
     Outcome     how it ended                    dispatch
 
+    Passed      a tunnel without interception   admit
+
 Each is frozen, and all but the last carry what came before them. A gate takes one and returns the next, or raises `Refused`.
 
 Past 400 lines because the stages of a call are read one after the other.
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal, NamedTuple, Protocol
@@ -263,19 +265,54 @@ class Pending(NamedTuple):
         return Later(self.object, self.path, self.facts)
 
 
+class StreamedBody(Protocol):
+    """A body that is never in memory as a whole: an upload."""
+
+    length: int | None
+    """None: nobody has said it."""
+    sending_s: float
+    """Seconds for which it was sent."""
+
+    @property
+    def repeatable(self) -> bool:
+        """It can be sent more than once."""
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """The body from its beginning. Raises `Refused` if it can't be had to its end."""
+
+    def before_end(self, check: Callable[[Asked], Awaitable[None]]) -> None:
+        """``check`` is awaited before the last bytes leave, if something of the body is read that
+        late. What it raises ends the body."""
+
+
+class Passed(NamedTuple):
+    """A tunnel that may be passed on without interception: to whom, by whom, and for whom."""
+
+    arrival: Arrival
+    host: str
+    identity: Identity
+    project: Project
+
+
 class Requested(NamedTuple):
     """What the body says. ``body`` is as it came, and as it will be sent behind the budget's gate.
     It is None for an operation that takes none. ``headers`` are the headers that will be sent."""
 
     admitted: Admitted
     asked: Asked
-    body: bytes | None
+    body: bytes | StreamedBody | None
     estimate: Estimate
     headers: Headers
     coded: bytes | None = None
     """The body as it came, if it came compressed. It is sent where nothing of the body is changed."""
     pending: Pending | None = None
     """The call before this one whose usage the answer may tell."""
+
+    @property
+    def creates(self) -> bool:
+        """A second request would make or change something at the provider a second time."""
+        admitted = self.admitted
+        return admitted.operation.created_by(admitted.arrival.head.method, self.asked.keeps)
 
 
 class Hold(Protocol):
@@ -310,7 +347,7 @@ class Covered(NamedTuple):
     hold: Hold
 
 
-Stage = Arrival | Addressed | Aimed | Identified | Billed | Admitted | Requested | Covered
+Stage = Arrival | Addressed | Aimed | Identified | Billed | Admitted | Passed | Requested | Covered
 
 
 class Known(NamedTuple):
@@ -341,6 +378,10 @@ def known(stage: Stage) -> Known:
             return known(stage.identified)._replace(project=stage.project)
         case Admitted():
             return _known(stage)
+        case Passed():
+            return Known(
+                stage.arrival, host=stage.host, identity=stage.identity, project=stage.project
+            )
         case Requested():
             return _known(stage.admitted, stage)
         case Covered():
@@ -370,6 +411,8 @@ class Attempt(NamedTuple):
     duration_ms: float
     unknown: bool = False
     """The attempt ended without an answer, and the provider may have worked on it all the same."""
+    provider: str = ""
+    """The fallback to which it was made; "" for the call's own provider."""
 
     @property
     def answered(self) -> bool:

@@ -223,6 +223,13 @@ REASONS: Final[dict[str, Reason]] = {
     "too_many_connections": Reason(
         503, _U, "The gateway has too many connections open.", "Send it again.", retry=True
     ),
+    "upload_spool_full": Reason(
+        503,
+        _U,
+        "The gateway has no room on its disk for this upload.",
+        "Send it again in a moment; whoever runs the gateway sets [limits] upload_spool_mb.",
+        retry=True,
+    ),
     "internal": Reason(
         503,
         _U,

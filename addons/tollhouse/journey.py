@@ -137,6 +137,12 @@ class Alterers(Protocol):
     async def ended(self, call_id: str, why: str, /) -> None: ...
 
 
+class Elsewhere(Protocol):
+    """The fallback of a provider (`Fallbacks`)."""
+
+    async def clearance(self, requested: Requested, *, unknown: bool) -> Clearance | None: ...
+
+
 class Journey:
     """Takes exchanges along the road, one coroutine each."""
 
@@ -152,6 +158,7 @@ class Journey:
         trace_header: str = "",
         session_header: str = "",
         addons: Alterers | None = None,
+        fallbacks: Elsewhere | None = None,
         sockets: SocketParts | None = None,
     ) -> None:
         self.gates = tuple(gates)
@@ -162,6 +169,7 @@ class Journey:
         self._book = book
         self._objects = objects
         self._addons = addons
+        self._fallbacks = fallbacks
         self._sockets = sockets
         self._trace_header = trace_header.lower()
         self._session_header = session_header.lower()
@@ -274,6 +282,8 @@ class Journey:
                 log.exception("call %s: the gate %s failed", trip.id, gate.name)
                 raise Refused("internal", f"The gate {gate.name} failed.", gate=gate.name) from None
             trip.stage = cast(Stage, stage)
+            if isinstance(stage, Requested) and stage.admitted.provider.fallback:
+                trip.read = stage
         return await self._clear(trip)
 
     async def _clear(self, trip: _Trip) -> Clearance:
@@ -312,11 +322,16 @@ class Journey:
         except Refused as refusal:
             raise Refused.of(refusal.denial, "objects") from None
         trip.notes_objects = True
+        if requested.body is not None and not isinstance(requested.body, bytes):
+            # What a form names behind its file is known late.
+            requested.body.before_end(
+                lambda asked: self._objects.check(requested._replace(asked=asked))
+            )
 
     async def _deliver(self, trip: _Trip, delivery: Delivery) -> Rest | None:
         try:
             async with trip.exchange.interruptible():
-                trip.passing = answer = await delivery.answer()
+                trip.passing = answer = await self._answered(trip, delivery)
                 if self._addons is not None:
                     trip.passing = await self._addons.altered(trip.id, answer)
                 return await self._pass_on(trip, trip.passing)
@@ -335,6 +350,52 @@ class Journey:
             return self._broken_off(
                 trip, delivery, Refused("internal", "The way to the provider failed.")
             )
+
+    async def _answered(self, trip: _Trip, delivery: Delivery) -> Answering:
+        """The answer of the provider, or of its fallback where the provider does not serve the call and the fallback does."""
+        refusal: Refused | None = None
+        answer: Answering | None = None
+        try:
+            answer = await delivery.answer()
+        except Refused as refused:
+            refusal = refused
+        if trip.read is not None and delivery.may_fall_back:
+            other = await self._fallen_back(trip, trip.read, delivery)
+            if other is not None:
+                return other
+        if answer is None:
+            assert refusal is not None
+            raise refusal
+        return answer
+
+    async def _fallen_back(
+        self, trip: _Trip, read: Requested, delivery: Delivery
+    ) -> Answering | None:
+        """The fallback's answer; None if it may not be asked, gives an error or gives nothing. What it has cost to ask it is
+        the call's."""
+        if self._fallbacks is None:
+            return None
+        await delivery.keep()
+        clearance = await self._fallbacks.clearance(read, unknown=delivery.unknown > 0)
+        if clearance is None:
+            return None
+        # If the client leaves now, its end is what counts.
+        trip.delivery = other = self._relay.delivery(clearance, delivery)
+        try:
+            answer = await other.answer()
+        except Refused as refused:
+            log.warning(
+                "call %s: its fallback does not serve it (%s)", trip.id, refused.denial.code
+            )
+        else:
+            if answer.status < 400:
+                await delivery.close()
+                trip.stage, trip.fallback_from = clearance.covered, read.admitted.provider.name
+                return answer
+            await answer.close()
+        delivery.return_from(other)
+        trip.delivery = delivery
+        return None
 
     async def _converse(self, trip: _Trip, delivery: Delivery, covered: Covered) -> Rest | None:
         """A WebSocket session, or the answer by which the provider refuses its handshake."""
@@ -557,6 +618,10 @@ class _Trip:
         self.exchange = exchange
         self.delivery: Delivery | None = None
         self.passing: Passing | None = None
+        self.read: Requested | None = None
+        """The call as its body was read, if its provider has a fallback."""
+        self.fallback_from = ""
+        """The provider whose fallback has answered."""
         self.status = 0
         self.answered = False
         """A gate has answered it."""
@@ -605,10 +670,15 @@ class _Trip:
 
     def headers(self, answer: Passing) -> list[tuple[str, str]]:
         """The answer's headers, and ours."""
-        headers = [*answer.headers, ("x-tollhouse-call-id", self.id)]
+        headers = [*answer.headers, ("x-tollhouse-call-id", self.id), *self._attempts()]
         if isinstance(self.stage, Covered) and self.stage.hold.clamped is not None:
             headers.append(("x-tollhouse-clamped", str(self.stage.hold.clamped)))
         return headers
+
+    def _attempts(self) -> tuple[tuple[str, str], ...]:
+        """How often it was tried, for an answer that had attempts."""
+        made = self.delivery.attempts if self.delivery is not None else 0
+        return (("x-tollhouse-attempts", str(made)),) if made else ()
 
     async def conclude(self) -> None:
         """The charge, the settle and the line. No fault in here leaves a hold behind."""
@@ -635,6 +705,7 @@ class _Trip:
             charged,
             charged_by,
             self.exchange.waited_s + (outcome.waited_s if outcome is not None else 0.0),
+            fallback_from=self.fallback_from,
         )
         record = self._book.record(concluded)
         entry = self._book.begin(record)
@@ -703,6 +774,7 @@ class _Trip:
             body = spelled(body, client, self.id)
 
         def answer() -> None:
-            self.exchange.answer(denial.status, error_headers(denial, self.id), body)
+            headers = [*error_headers(denial, self.id), *self._attempts()]
+            self.exchange.answer(denial.status, headers, body)
 
         return answer

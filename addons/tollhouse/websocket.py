@@ -87,7 +87,9 @@ class Session:
         self._upstreamed = upstreamed
         self._provider = upstreamed.side
         self._client = Side(
-            exchange.read, exchange.send, Frames(client=False, longest=bounds.longest, room=room)
+            exchange.read_switched,
+            exchange.send,
+            Frames(client=False, longest=bounds.longest, room=room),
         )
         self._dialogue = dialogue
         self._ties = ties

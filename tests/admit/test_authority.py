@@ -20,6 +20,7 @@ from tollhouse.admit.authority import (
     split_authority,
 )
 from tollhouse.call import RequestHead
+from tollhouse.companions import Passable
 from tollhouse.denial import Refused
 from tollhouse.providers import BUILT_IN, Catalog
 
@@ -144,7 +145,7 @@ def test_split_authority(authority: str, host: str | None, port: int | None) -> 
 def test_admit_connect(target: str, verdict: str) -> None:
     """A provider's host on the provider's own port."""
     try:
-        found = admit_connect(target, CATALOG)
+        found, _ = admit_connect(target, CATALOG, Passable())
     except Refused as refused:
         found = refused.denial.code
     assert found == verdict

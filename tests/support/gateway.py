@@ -131,6 +131,10 @@ class Road:
     def lines(self) -> list[dict[str, Any]]:
         return self.gateway.lines()[self._seen :]
 
+    def fresh(self) -> None:
+        """Its lines are those from here on."""
+        self._seen = len(self.gateway.lines())
+
     def wait_lines(self, count: int, timeout: float = 10.0) -> list[dict[str, Any]]:
         """The lines once there are ``count`` of this road."""
         return self.gateway.wait_lines(self._seen + count, timeout)[self._seen :]
@@ -154,8 +158,10 @@ def open_road(
     limits: Sequence[str] = ("10 usd/day",),
     environ: Mapping[str, str] | None = None,
     workers: int = 1,
+    tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> Iterator[Road]:
-    """A gateway of one's own, ready, with a project and a token. A ``standin`` that does not run is started here."""
+    """A gateway of one's own, ready, with a project and a token. A ``standin`` that does not run is started here. ``tables``
+    are those of which there may be several (``[[tunnels]]``)."""
     directory.mkdir(parents=True, exist_ok=True)
     provider = standin or StandIn(
         key=REAL_KEY, hosts=("localhost", "api.openai.com", "*.api.openai.com")
@@ -169,7 +175,7 @@ def open_road(
             bao = real_stores(stack, directory, merged)
         for table, keys in (settings or {}).items():
             merged.setdefault(table, {}).update(keys)
-        path = write_config(directory, provider, merged)
+        path = write_config(directory, provider, merged, tables)
         gateway = GatewayProcess(path, environ=environ, workers=workers)
         if bao is None:
             gateway.tollhouse("key", "set", "openai", stdin=provider.key)
@@ -193,7 +199,8 @@ def real_stores(
     bao.start()
     settings["redis"] = {"url": redis_server.url}
     files = {"role_id_file": str(bao.role_id_file), "secret_id_file": str(bao.secret_id_file)}
-    settings["vault"] = {"address": bao.address, "auth": {"method": "approle", **files}}
+    vault = settings.setdefault("vault", {})
+    vault |= {"address": bao.address, "auth": {"method": "approle", **files}}
     return bao
 
 

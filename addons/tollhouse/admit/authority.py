@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import idna
 
 from tollhouse.call import RequestHead
+from tollhouse.companions import Passable, PassableHost
 from tollhouse.denial import Refused
 from tollhouse.providers import DEFAULT, Catalog, Provider
 
@@ -79,10 +80,18 @@ def plain_host(host: str) -> str:
         return host
 
 
-def admit_connect(target: str, catalog: Catalog) -> str:
-    """The host of a CONNECT, normalised. Raises `Refused`: 403 for a host or a port that is no provider's."""
+def admit_connect(
+    target: str, catalog: Catalog, passable: Passable
+) -> tuple[str, PassableHost | None]:
+    """The host of a CONNECT, normalised, and its entry in ``passable`` if it is no provider's. Raises `Refused`: 403 for a
+    host or a port that is neither's."""
     host, port = split_authority(target)
     provider = catalog.by_host(host) if host else None
+    if host is not None and provider is None and (found := passable.by_host(host)) is not None:
+        if port != found.port:
+            why = f"CONNECT asked for port {port}, {host} may be reached on port {found.port}."
+            raise Refused("port_not_allowed", why)
+        return host, found
     if host is None or provider is None:
         raise Refused("host_not_allowed", f"CONNECT asked for {_shown(target)}.")
     # The client speaks TLS to the provider's https port, even if the upstream speaks http.
@@ -91,7 +100,7 @@ def admit_connect(target: str, catalog: Catalog) -> str:
             "port_not_allowed",
             f"CONNECT asked for port {port}, {provider.name} is on port {provider.port}.",
         )
-    return host
+    return host, None
 
 
 def admit_sni(sni: str | None, connect_host: str | None, catalog: Catalog) -> str | None:

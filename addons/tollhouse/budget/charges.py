@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tollhouse.budget.cross_check import CrossCheck, Totals
 from tollhouse.budget.growth import TOKENS_PER_SECOND
 from tollhouse.budget.hold import CallHold, enlarged
-from tollhouse.call import Amount, ChargedBy, End, LateUsage, Outcome, Pending, Requested
+from tollhouse.call import Amount, Attempt, ChargedBy, End, LateUsage, Outcome, Pending, Requested
 from tollhouse.families.base import Exposed
 from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.ledger.limits import MAX_AMOUNT
@@ -262,17 +262,25 @@ class Charges:
     def _with_unknown(self, hold: CallHold, outcome: Outcome, ended: Charged) -> Charged:
         """Attempts of unknown fate: their requests were written, and no answer came. A time-out of ours waited for an answer
         that the provider worked on; a connection that was lost may have taken only the input. Either is charged once a call,
-        when the call is given up; an attempt that succeeds later is charged alone."""
+        when the call is given up; an attempt that succeeds later is charged alone. Each is charged at the price of the
+        provider that it was made to: of a provider and its fallback the dearer of both."""
         unknown = [a for a in outcome.attempts if a.unknown and a.outcome != "cancelled"]
         if not unknown or hold.requested.admitted.operation.socket:
             return ended
         if hold.requested.admitted.worst:
             amount, rule = ended
-            for _ in unknown:
-                amount = enlarged(amount, hold.first)
+            for attempt in unknown:
+                amount = enlarged(amount, _of(hold, attempt).first)
             return amount, "hold" if rule == "none" else rule
         if outcome.in_flight or outcome.end not in (End.UNKNOWN, End.ERROR):
             return ended
+        theirs = [attempt for attempt in unknown if attempt.provider]
+        ours = [attempt for attempt in unknown if not attempt.provider]
+        found = [self._given_up(_of(hold, some[0]), some) for some in (ours, theirs) if some]
+        return max(found, key=lambda one: (one[0].nano_usd, one[0].tokens))
+
+    def _given_up(self, hold: CallHold, unknown: list[Attempt]) -> Charged:
+        """Of the attempts at one provider."""
         if fixed_hold(hold.requested) is not None or any(
             attempt.outcome not in _LOST for attempt in unknown
         ):
@@ -407,6 +415,11 @@ def fixed_hold(requested: Requested) -> int | None:
     """What is held for it by the configuration, in nano-dollars. None: its estimate is held."""
     admitted = requested.admitted
     return admitted.provider.fixed_hold(admitted.operation, admitted.arrival.head.method)
+
+
+def _of(hold: CallHold, attempt: Attempt) -> CallHold:
+    """What was held for the provider that ``attempt`` was made to."""
+    return hold if attempt.provider or hold.before is None else hold.before
 
 
 def _held(hold: CallHold) -> Amount:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from tollhouse.accounts.token import without_tokens
 from tollhouse.budget.growth import Growth
-from tollhouse.call import Admitted, Amount, Requested
+from tollhouse.call import Admitted, Amount, Identity, Project, Requested
 from tollhouse.clipped import clipped
 from tollhouse.denial import Denial
 from tollhouse.families.units import Estimate
@@ -36,6 +36,8 @@ class CallHold:
         self.growth: Growth | None = None
         """Of a stream without an output cap."""
         self.repeats = _no_repeat_needed
+        self.before: CallHold | None = None
+        """As it was for the call's own provider, once its fallback is tried."""
         self.covering = asyncio.Lock()
         """Of a session, whose hold is made larger from both directions."""
         self.priced_anyway = False
@@ -77,7 +79,11 @@ def enlarged(amount: Amount, more: Amount) -> Amount:
 def scopes_of(admitted: Admitted) -> tuple[Scope, ...]:
     """Whose limits a call is held against: its tenant, its project, its session as far as project
     and token have limits by session, and its token, in this order. The token is always the last."""
-    project, identity, session = admitted.project, admitted.identity, admitted.arrival.session
+    return scopes_for(admitted.project, admitted.identity, admitted.arrival.session)
+
+
+def scopes_for(project: Project, identity: Identity, session: str = "") -> tuple[Scope, ...]:
+    """`scopes_of` by its parts."""
     tenant = project.tenant
     whole = Scope("tenant", tenant, tenant)
     payer = Scope("project", tenant, project.id)

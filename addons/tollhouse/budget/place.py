@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol
 from tollhouse.budget.hold import scopes_of
 from tollhouse.budget.refusals import refusal
 from tollhouse.budget.renewal import Holds, Scoped
-from tollhouse.call import NOTHING, Admitted
+from tollhouse.call import NOTHING, Admitted, Project
 from tollhouse.denial import Refused
 from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Scope, Short
 
@@ -58,7 +58,16 @@ class Place:
         """Refuses 429 (``concurrency_limited``) and 503 (the ledger is away)."""
         if exchange.body_complete or not admitted.operation.reads_body:
             return admitted
-        place, scopes = place_of(admitted.id), scopes_of(admitted)
+        await self.take(
+            admitted.id, scopes_of(admitted), admitted.project, admitted.arrival.session
+        )
+        return admitted
+
+    async def take(
+        self, call_id: str, scopes: tuple[Scope, ...], project: Project, session: str = ""
+    ) -> None:
+        """Takes a place for what has this id. Raises `Refused` as a call of this gate does."""
+        place = place_of(call_id)
         # Entered before the answer is known, as a hold is.
         self._held[place] = Taken(scopes)
         try:
@@ -67,16 +76,14 @@ class Place:
             # The ledger gives back by itself what it may have taken.
             del self._held[place]
             if self._fail_open:
-                return admitted
-            log.error("call %s: the ledger is away (%s)", admitted.id, error)
+                return
+            log.error("call %s: the ledger is away (%s)", call_id, error)
             raise Refused("ledger_unavailable", headers=(("retry-after", "1"),)) from None
         if not isinstance(result, Held):
             del self._held[place]
             if isinstance(result, Short):
-                session = admitted.arrival.session
-                raise Refused.of(refusal(result, admitted.project, NOTHING, 0, session=session))
+                raise Refused.of(refusal(result, project, NOTHING, 0, session=session))
             raise TypeError("a place has no price")
-        return admitted
 
     def taken(self, call_id: str) -> bool:
         return place_of(call_id) in self._held

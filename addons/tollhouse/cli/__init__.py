@@ -11,4 +11,7 @@ budget    `budget`, and `usage`
 prices    `prices`
 key       `key`
 ca        `ca`
+execute   `exec` and `env`
+variables     what the environment of a workload must say, and what it must not
+foreground    a command that runs in our place
 """

@@ -27,22 +27,20 @@ def ca() -> None:
 def ca_show(as_json: bool) -> None:
     """The CA's fingerprint, its end, the hosts that it is limited to, and its file."""
     config = load()
-    authority = _authority(config)
+    ours = authority(config)
     from tollhouse.config.load import catalog
 
     cert_file, _ = _ca_files(config)
-    missing = authority.uncovered(
-        [host for entry in catalog(config).providers for host in entry.hosts]
-    )
+    missing = ours.uncovered([host for entry in catalog(config).providers for host in entry.hosts])
     if missing:
         say(
             f"the CA does not cover {', '.join(missing)}: it must be made anew and given to the workloads again"
         )
     found = {
         "cert_file": str(cert_file),
-        "fingerprint": authority.fingerprint,
-        "not_after": rfc3339(authority.not_after.timestamp()),
-        "hosts": list(authority.hosts),
+        "fingerprint": ours.fingerprint,
+        "not_after": rfc3339(ours.not_after.timestamp()),
+        "hosts": list(ours.hosts),
         "uncovered": missing,
     }
 
@@ -96,7 +94,7 @@ def ca_bundle() -> None:
     """The public roots and ours as one PEM, for clients whose CA setting replaces the public roots."""
     from tollhouse.trust.bundle import write_bundle
 
-    click.echo(write_bundle(_authority(load())), nl=False)
+    click.echo(write_bundle(authority(load())), nl=False)
 
 
 def _ca_files(config: Config) -> tuple[Path, Path]:
@@ -107,7 +105,8 @@ def _ca_files(config: Config) -> tuple[Path, Path]:
     )
 
 
-def _authority(config: Config) -> CertificateAuthority:
+def authority(config: Config) -> CertificateAuthority:
+    """The CA that the configuration names. `SaysNo` if it can't be used."""
     from tollhouse.trust.ca import CaError, CertificateAuthority
 
     cert_file, key_file = _ca_files(config)

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from tollhouse import files
+from tollhouse.companions import AGENTS, EVERY_PROJECT, Choice, Passable, PassableHost
 from tollhouse.config.models import (
     AddonsConfig,
     AppRoleAuth,
@@ -32,6 +33,8 @@ from tollhouse.config.models import (
     TenantConfig,
     TlsFiles,
     TokenAuth,
+    TunnelConfig,
+    UpstreamConfig,
     VaultConfig,
 )
 from tollhouse.config.rules import (
@@ -49,10 +52,12 @@ from tollhouse.config.rules import (
     provider_rules,
     redis_rules,
     route_rules,
+    secret_rules,
+    tunnel_rules,
     vault_rules,
 )
 from tollhouse.config.text import ConfigError, Problem, keys_of, problems_of, unknown_key
-from tollhouse.config.values import Address, Name, ProviderName
+from tollhouse.config.values import Address, AgentName, List, Name, ProviderName
 from tollhouse.providers import Catalog
 
 __all__ = [
@@ -77,11 +82,13 @@ __all__ = [
     "TenantConfig",
     "TlsFiles",
     "TokenAuth",
+    "TunnelConfig",
     "VaultConfig",
     "catalog",
     "load_config",
     "load_projects",
     "own_prices",
+    "passable",
     "unenforced",
 ]
 
@@ -100,13 +107,18 @@ class Config:
     limits: LimitsConfig
     headers: HeadersConfig
     addons: AddonsConfig
+    upstream: UpstreamConfig
     providers: dict[ProviderName, ProviderConfig]
     routes: dict[str, str]
     projects: dict[Name, ProjectConfig]
     tenants: dict[Name, TenantConfig]
+    companions: dict[AgentName, Choice]
+    tunnels: Annotated[tuple[TunnelConfig, ...], List]
     prices: dict[str, PriceConfig]
 
 
+_LIST = "tunnels"
+"""The table that there may be several of ([[tunnels]])."""
 _PROJECT_TABLES = frozenset({"projects", "tenants"})
 _IF_ABSENT: Mapping[str, dict[str, Any]] = {"state": {"directory": "state"}}
 """Defaults that depend on where the file lies, so that no model can hold them."""
@@ -168,7 +180,7 @@ def _parts(path: Path, document: Mapping[str, Any], names: Sequence[str]) -> dic
     parts: dict[str, Any] = {}
     for name in names:
         adapter = _tables()[name]
-        table = document.get(name, {})
+        table = document.get(name, [] if name == _LIST else {})
         if isinstance(table, dict):
             table = {**_IF_ABSENT.get(name, {}), **table}
         try:
@@ -185,7 +197,29 @@ def _parts(path: Path, document: Mapping[str, Any], names: Sequence[str]) -> dic
 
 def catalog(config: Config) -> Catalog:
     """All providers: the built-in ones with the configuration's changes, then the configuration's own."""
-    return merged(config.providers)
+    return merged(config.providers, config.upstream.proxy)
+
+
+def passable(config: Config) -> Passable:
+    """The hosts that pass without interception: the configuration's own before those of agents, so that an entry of the same
+    host counts instead."""
+    own = (
+        PassableHost(
+            host,
+            frozenset(entry.projects),
+            entry.port,
+            (entry.connect_to.host, entry.connect_to.port) if entry.connect_to else None,
+            entry.allow_private,
+        )
+        for entry in config.tunnels
+        for host in entry.hosts
+    )
+    of_agents = (
+        PassableHost(host, frozenset({EVERY_PROJECT}))
+        for agent in AGENTS
+        for host in agent.of(config.companions.get(agent.agent, "off"))
+    )
+    return Passable([*own, *of_agents])
 
 
 def own_prices(config: Config) -> dict[str, dict[str, Any]]:
@@ -243,12 +277,16 @@ def _between(
         yield from addon_rules(parts["addons"])
     if "headers" in parts:
         yield from header_rules(parts["headers"])
+    if {"vault", "upstream", "providers"} <= parts.keys():
+        yield from secret_rules(parts["vault"], parts["upstream"], parts["providers"])
     if "providers" in parts:
         providers = merged(parts["providers"])
         yield from provider_rules(parts["providers"])
         yield from route_rules(parts.get("routes", {}), providers)
         yield from price_rules(parts.get("prices", {}), providers)
     catalog = merged(parts["providers"]) if "providers" in parts else None
+    if "tunnels" in parts and catalog is not None:
+        yield from tunnel_rules(parts["tunnels"], catalog)
     if "projects" in names:
         yield from model_rules(_lists(document, "projects", "models"), catalog)
     for table in ("projects", "tenants"):

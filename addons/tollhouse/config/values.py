@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
+from tollhouse.companions import AGENTS
 from tollhouse.families.opened import Opening, parse_opening
 from tollhouse.headers import HOP_BY_HOP, THIS_MESSAGE
 from tollhouse.providers import BUILT_IN, CREDENTIAL_HEADERS
@@ -284,6 +285,13 @@ def _provider_name(text: str) -> str:
     return text
 
 
+def _agent(text: str) -> str:
+    known = [one.agent for one in AGENTS]
+    if text not in known:
+        raise ValueError(f"is no agent whose companions are known; known are {', '.join(known)}")
+    return text
+
+
 _FAMILIES: Final = tuple(dict.fromkeys(name for p in BUILT_IN for name in (p.family.name, p.name)))
 
 
@@ -389,6 +397,30 @@ def _vault_path(text: str) -> str:
     return text
 
 
+def _proxy_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        port, parts = None, urlsplit("")
+    sound = (
+        parts.scheme in ("http", "https")
+        and parts.hostname
+        and port
+        and not (parts.path.strip("/") or parts.query or parts.fragment)
+    )
+    if "@" in text:
+        raise ValueError(
+            "has a user name or a password in it; put them into the store (fields username and password) and name the "
+            "path as secret"
+        )
+    if not sound:
+        raise ValueError(
+            'must be http://HOST:PORT or https://HOST:PORT, like "http://proxy.internal:3128"'
+        )
+    return text
+
+
 def _vault_place(text: str) -> str:
     from tollhouse.credential.paths import path_problem
 
@@ -473,6 +505,7 @@ Dollars = Annotated[int, BeforeValidator(_dollars)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 Name = Annotated[str, AfterValidator(_name)]
+AgentName = Annotated[str, AfterValidator(_agent)]
 ProviderName = Annotated[str, AfterValidator(_provider_name)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
@@ -482,6 +515,7 @@ Texts = Annotated[tuple[Text, ...], List]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 VaultAddress = Annotated[str, AfterValidator(_vault_address)]
 VaultMount = Annotated[str, AfterValidator(_mount)]
+ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
 VaultPath = Annotated[str, AfterValidator(_vault_path)]
 """A template."""
 VaultPlace = Annotated[str, AfterValidator(_vault_place)]

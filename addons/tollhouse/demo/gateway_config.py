@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,15 @@ Settings = Mapping[str, Mapping[str, Any]]
 
 
 def write_config(
-    directory: Path, standin: StandIn | None, settings: Settings | None = None
+    directory: Path,
+    standin: StandIn | None,
+    settings: Settings | None = None,
+    lists: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> Path:
     """Write ``tollhouse.toml`` (and the stand-in's CA) into ``directory``; returns its path.
 
-    Free ports, embedded stores, state beside the file, lines on stdout; ``settings`` adds to that, key by key.
+    Free ports, embedded stores, state beside the file, lines on stdout; ``settings`` adds to that, key by key, and
+    ``lists`` are tables of which there may be several.
     """
     tables: dict[str, dict[str, Any]] = {
         "listen": {"proxy": "127.0.0.1:0", "base_url": "127.0.0.1:0", "admin": "127.0.0.1:0"},
@@ -37,9 +41,12 @@ def write_config(
     for name, keys in (settings or {}).items():
         tables.setdefault(name, {}).update(keys)
     text = ""
-    for name, keys in tables.items():
+    for heading, keys in (
+        *((f"[{name}]", keys) for name, keys in tables.items()),
+        *((f"[[{name}]]", keys) for name, several in (lists or {}).items() for keys in several),
+    ):
         text += (
-            f"[{name}]\n"
+            f"{heading}\n"
             + "".join(f"{key} = {_toml(value)}\n" for key, value in keys.items())
             + "\n"
         )

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import click
 from aiohttp import web
@@ -48,8 +48,10 @@ class StandIn:
         port: int = 0,
         tls: bool = True,
         certificate: Certificate = "good",
+        clients: bytes = b"",
         book_file: Path | None = None,
     ) -> None:
+        """``clients`` are the certificates (PEM) of which a client has to show one."""
         self.key = key or f"sk-standin-{secrets.token_urlsafe(32)}"
         self.keys: set[str] = {self.key}
         self.host, self.port = host, port
@@ -57,6 +59,9 @@ class StandIn:
         self.dialled = 0
         """TCP connections accepted, whether or not a handshake or a request followed."""
         self._tls = make_server_tls(hosts, certificate) if tls else None
+        if self._tls is not None and clients:
+            self._tls.context.verify_mode = ssl.CERT_REQUIRED
+            self._tls.context.load_verify_locations(cadata=clients.decode())
         self._names: dict[int, str] = {}
         self._script: deque[Behaviour] = deque()
         self._always = Behaviour()
@@ -239,6 +244,7 @@ class StandIn:
             sni=self._names.get(id(tls)) or None,
             connection=self._connections.get(id(request.protocol), 0),
             at=time.time(),
+            shown=_common_name(tls),
         )
         with self._changed:
             self.book.append(received)
@@ -348,6 +354,12 @@ class StandIn:
         elif transport is not None:
             transport.close()
         return response or web.StreamResponse()
+
+
+def _common_name(tls: ssl.SSLObject | None) -> str:
+    shown: Any = (tls.getpeercert() if tls is not None else None) or {}
+    names = [pair for one in shown.get("subject", ()) for pair in one]
+    return next((value for key, value in names if key == "commonName"), "")
 
 
 @click.command()

@@ -27,6 +27,8 @@ class Received:
     """From 1: requests of one connection share it."""
     at: float
     """Seconds since the epoch when the head had arrived."""
+    shown: str = ""
+    """The common name of the certificate that the client has shown."""
     body: bytes = b""
     complete: bool = False
     """The whole body has arrived."""

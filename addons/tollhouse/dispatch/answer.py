@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from tollhouse.dispatch.http_client import RawConnection
 
-Sent = Literal["no", "maybe"]
+Sent = Literal["no", "stale", "maybe"]
+"""What became of an attempt's request. ``no``: it surely did not leave. ``stale``: it was written to a
+connection that had served another request, and that was closed before any byte of an answer: most
+likely the server had closed it while it was idle, and has not read it. Nothing proves that: a server
+that dies over a request looks the same."""
 
 
 class UpstreamError(Exception):
     """An attempt that ended without an answer's head.
 
     ``code`` is a reason of `denial`. ``why`` is a sentence for the denial; it holds no header and
-    no key. ``sent`` is "no" when the request surely did not leave, so that the provider can't have
-    charged it; else it is "maybe". ``headers`` are for the denial: there `attempts.deliver` tells
-    the SDK when to stop.
+    no key. Only with ``sent`` "no" the provider can't have charged it. ``headers`` are for the
+    denial: there `attempts.deliver` tells the SDK when to stop.
     """
 
     def __init__(self, code: str, why: str, sent: Sent) -> None:

@@ -44,23 +44,42 @@ class GuardedResolver(AbstractResolver):
         if provider is None:
             raise AddressRefused(f"{host} is not a configured provider's.")
         name, port = provider.connect_to or (host, port)
-        if _is_address(name):
-            found = [_literal(host, name, port)]
-        else:
-            found = await self._inner.resolve(name, port, family)
-        if not found:
-            raise OSError(f"{name} has no address")
-        for result in found:
-            rule = refused_address(result["host"], allow_private=provider.allow_private)
-            if rule is not None:
-                raise AddressRefused(f"{name} leads to {result['host']}, {rule}.")
-        return found
+        return await guarded(
+            self._inner, host, name, port, allow_private=provider.allow_private, family=family
+        )
+
+    async def resolve_proxy(self, name: str, port: int) -> list[ResolveResult]:
+        """All addresses of a proxy, which may be private. Raises AddressRefused and OSError."""
+        return await guarded(self._inner, name, name, port, allow_private=True)
 
     async def close(self) -> None:
         await self._inner.close()
 
 
-def _is_address(name: str) -> bool:
+async def guarded(
+    inner: AbstractResolver,
+    host: str,
+    name: str,
+    port: int,
+    *,
+    allow_private: bool,
+    family: socket.AddressFamily = socket.AF_UNSPEC,
+) -> list[ResolveResult]:
+    """All addresses of ``name``, which is dialled for ``host``, judged. Raises as `GuardedResolver.resolve` does."""
+    if is_address(name):
+        found = [_literal(host, name, port)]
+    else:
+        found = await inner.resolve(name, port, family)
+    if not found:
+        raise OSError(f"{name} has no address")
+    for result in found:
+        rule = refused_address(result["host"], allow_private=allow_private)
+        if rule is not None:
+            raise AddressRefused(f"{name} leads to {result['host']}, {rule}.")
+    return found
+
+
+def is_address(name: str) -> bool:
     try:
         ip_address(name)
     except ValueError:

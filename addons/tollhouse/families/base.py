@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, Protocol
 
 from tollhouse.denial import Denial
 from tollhouse.families.units import Charge, Estimate
+
+if TYPE_CHECKING:
+    from tollhouse.families.formats.multipart import Form
 
 Headers = Sequence[tuple[str, str]]
 """Names in lower case, in order, duplicates kept."""
@@ -24,6 +27,9 @@ Objects = Literal["", "makes", "lists", "deletes"]
 """What a request does with objects that the provider keeps, beside using them. ``makes``: the answer
 has the id of a new one, or of what has come of an earlier request. ``lists``: the answer
 shows those of everybody who has the key."""
+Upload = Literal["", "form", "bytes"]
+"""Whether a body may be a file, and so larger than bodies are that are kept. ``form``: a multipart
+body may be one; its fields are read as it comes. ``bytes``: nothing of the body is read."""
 Mode = Literal["typical", "worst"]
 """``worst`` is the most that a call can use; ``typical`` is the likely most."""
 
@@ -42,12 +48,27 @@ class Operation:
     shows_usage: bool = False
     """The answer may tell the usage of an answer that was asked for earlier. The first object of the
     path is its id (`Later`)."""
+    upload: Upload = ""
+    creates: bool | None = None
+    """Whether a second request would make or change something a second time. None: a method with
+    that effect (POST, PATCH: RFC 9110 9.2.2) does, unless the operation is metered and keeps no
+    object."""
     socket: bool = False
     """It is a WebSocket: the request asks for an upgrade. `Family.dialogue` reads its messages."""
 
     @property
     def metered(self) -> bool:
         return self.cost == "metered"
+
+    def created_by(self, method: str, keeps: bool | None) -> bool:
+        """``keeps`` is that of `Asked`."""
+        if method not in ("POST", "PATCH"):
+            return False
+        if self.creates is not None:
+            return self.creates
+        if not self.metered:
+            return True
+        return self.objects == "makes" if keeps is None else keeps
 
 
 class Matched(NamedTuple):
@@ -105,6 +126,8 @@ class Request(NamedTuple):
     model: str = ""
     """The model that the path names, and that counts whatever the body says. The family itself sets
     it, for readers that its paths share with others."""
+    form: Form | None = None
+    """The fields of a multipart body that was read as it came. ``body`` is b"" then."""
 
 
 class Asked(NamedTuple):
@@ -147,6 +170,9 @@ class Asked(NamedTuple):
     deployment: str = ""
     """The name by which the request calls its model, where the provider's entry maps that name to
     ``model``. No family sets it."""
+    keeps: bool | None = None
+    """Whether the provider keeps the answer as an object, where the request itself says it. None:
+    the operation says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +365,9 @@ class PassThrough:
         return ()
 
 
+Hint = Callable[[Mapping[str, Any]], float | None]
+"""The seconds that an error's object (`formats.errors`) asks to be waited; None if it does not say."""
+
 Verdict = Literal["refused", "no_money", "request"]
 """What an error says of the key. ``refused``: the provider does not take it. ``no_money``: its account is empty. ``request``: the
 key is sound and this request is at fault, whatever the status says; any workload can make such a request."""
@@ -383,6 +412,8 @@ class Family:
     error_body: Callable[[Denial, str], bytes]
     error_event: Callable[[Denial, str], bytes]
     verdicts: tuple[Rule, ...] = ()
+    retry_hint: Hint | None = None
+    """For an error whose headers ask for no wait. None: its bodies ask for none."""
     spoken_by_others: bool = False
     """Other companies speak it as well, at prices of their own."""
     encoded: re.Pattern[str] | None = None

@@ -207,7 +207,7 @@ def opened(family: Family, allow: Iterable[Opening], unmetered: Iterable[Opening
     # A path that is named in full goes before one with a star.
     entries.sort(key=lambda entry: "*" in entry[1].path)
     own = tuple(
-        Route(one.method, one.pattern, Operation(UNKNOWN, cost, one.method in STARTS))
+        Route(one.method, one.pattern, Operation(UNKNOWN, cost, one.method in STARTS, creates=True))
         for cost, one in entries
     )
     folded = tuple(

@@ -67,6 +67,10 @@ class Shared(Protocol):
     def retiring(self) -> bool:
         """Answers end their connections."""
 
+    @property
+    def leaves_by(self) -> float:
+        """When a client of a retiring process is told, even though it has requests under way."""
+
     def tls(self) -> ssl.SSLContext:
         """The context that handshakes begin with (`tls.choosing`)."""
 
@@ -79,6 +83,9 @@ class Shared(Protocol):
         connect: ConnectRequest | None,
     ) -> Spoken | None:
         """Who speaks with a client whose TLS has chosen ``connection.alpn``; None: `Http1`."""
+
+    def passes(self, connection: ClientConnection, connect: ConnectRequest, rest: bytes) -> Spoken:
+        """Who passes a tunnel on. ``rest`` came behind its CONNECT."""
 
     def opened(self, connection: ClientConnection) -> bool:
         """Whether there is room for one more."""
@@ -359,6 +366,10 @@ class ClientConnection(asyncio.Protocol):
     def retiring(self) -> bool:
         return self._shared.retiring
 
+    @property
+    def leaves_by(self) -> float:
+        return self._shared.leaves_by
+
     def retire(self) -> None:
         """The client is told, where its protocol has a word for it, that its next request belongs on another connection."""
         if self._spoken is not None:
@@ -494,6 +505,11 @@ class ClientConnection(asyncio.Protocol):
             log.exception("a tunnel could not be judged; it is refused")
             asked.host = None
         return asked
+
+    def pass_on(self, connect: ConnectRequest, rest: bytes) -> None:
+        """The tunnel's bytes go on unread."""
+        self.http = None
+        self._spoken = self._shared.passes(self, connect, rest)
 
     def enter(self, connect: ConnectRequest, rest: bytes) -> None:
         """The tunnel's TLS begins, with the bytes that came behind the CONNECT."""

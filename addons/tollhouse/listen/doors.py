@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tollhouse.call import ListenerKind, RequestHead
+from tollhouse.companions import PassableHost
 from tollhouse.denial import Denial
 from tollhouse.listen.exchange import Exchange
 
@@ -29,6 +30,8 @@ class ConnectRequest:
     headers: tuple[tuple[str, str], ...]
     client_ip: str
     host: str | None = None
+    passable: PassableHost | None = None
+    """The tunnel is passed on without interception, if its client may do that."""
     denial: Denial | None = None
     call_id: str = ""
 

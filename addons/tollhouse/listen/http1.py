@@ -19,7 +19,7 @@ from tollhouse.families import DEFAULT
 from tollhouse.listen.chunks import BadChunks, ChunkedBody, SizedBody
 from tollhouse.listen.doors import Bounds, ConnectRequest
 from tollhouse.listen.exchange import Exchange
-from tollhouse.listen.request_head import UNSAFE_HEAD, Defect, Http1Head, bad, parse_head
+from tollhouse.listen.request_head import Defect, HeadFinder, Http1Head, parse_head
 
 READ_AHEAD: Final = 1024 * 1024
 """Bytes of a request's body that are kept for an owner who has not read them yet; then the socket
@@ -29,7 +29,7 @@ _STALLED: Final = 10
 the call holds money, memory and a connection to the provider."""
 _BODILESS: Final = frozenset({204, 304})
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
+ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _NO_HEAD: Final = Http1Head("", "", "1.1", "", "", (), 0)
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
@@ -55,6 +55,7 @@ class Line(Protocol):
     def own(self, exchange: Exchange) -> None: ...
     def tunnel(self, head: Http1Head) -> ConnectRequest: ...
     def enter(self, connect: ConnectRequest, rest: bytes) -> None: ...
+    def pass_on(self, connect: ConnectRequest, rest: bytes) -> None: ...
 
 
 class _State(Enum):
@@ -92,7 +93,7 @@ class Http1:
         )
         self._tunnels = tunnels
         self._buffer = bytearray()
-        self._scanned = 0
+        self._finder = HeadFinder(line.bounds.max_header_bytes)
         self._state = _State.HEAD
         self._running = False
         self._queued = False
@@ -204,29 +205,19 @@ class Http1:
 
     def _next_head(self) -> bytes | None:
         """The next request's head without its last CRLF, or None while it is not complete. Raises `Defect`."""
-        data, limit = self._buffer, self._line.bounds.max_header_bytes
+        data = self._buffer
         if not data:
             return None
         if self.head_since is None:
             self.head_since = self._line.clock()
         if data.startswith(b"\r\n"):  # RFC 9112 2.2: one empty line before a request is ignored.
             del data[:2]
-        # Only new bytes are searched. Else a head that comes byte by byte would cost the square of its length.
-        since = max(0, self._scanned - 3)
-        end = data.find(b"\r\n\r\n", since, limit + 4)
+        end = self._finder.end(data)
         if end < 0:
-            if len(data) > limit:
-                raise Defect(Denial("headers_too_large", f"The limit is {limit} bytes."))
-            if UNSAFE_HEAD.search(data, since):
-                raise bad("The head has a bare CR or LF, a NUL or a folded line.")
-            self._scanned = len(data)
             return None
-        self._scanned = 0
         self.head_since = None
-        head = bytes(data[: end + 2])
-        del data[: end + 4]
-        if UNSAFE_HEAD.search(head):
-            raise bad("The head has a bare CR or LF, a NUL or a folded line.")
+        head = bytes(data[:end])
+        del data[: end + 2]
         return head
 
     def _pass(self, data: bytes) -> None:
@@ -296,7 +287,7 @@ class Http1:
         if data:
             self._awaits_continue = False
             exchange.feed(data)
-            unread = exchange.received if exchange.finished else exchange.buffered
+            unread = exchange.discarded if exchange.finished else exchange.buffered
             if unread > self._line.bounds.max_discarded_bytes:
                 self._end("the client sends more than is read")
                 return False
@@ -323,9 +314,12 @@ class Http1:
             self._line.write(raw_refusal(denial, connect.call_id))
             self._line.linger()
             return
-        self._line.write(_ESTABLISHED)
         rest = bytes(self._buffer)
         self._buffer.clear()
+        if connect.passable is not None:
+            self._line.pass_on(connect, rest)
+            return
+        self._line.write(ESTABLISHED)
         self._line.enter(connect, rest)
 
     # What goes: `exchange.Wire`.

@@ -18,6 +18,7 @@ from tollhouse.listen.client_connection import ClientConnection, Spoken
 from tollhouse.listen.doors import Bounds, ConnectRequest, Judge, Owner
 from tollhouse.listen.http1 import raw_refusal
 from tollhouse.listen.mitm import Beyond, GateMaster
+from tollhouse.listen.passage import Passages
 from tollhouse.listen.tls import choosing
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class ListenerParts:
     first: Callable[[], ssl.SSLContext]
     own_http1: bool = True
     clock: Callable[[], float] = time.monotonic
+    passages: Passages | None = None
 
 
 class Listeners:
@@ -58,6 +60,7 @@ class Listeners:
         self._servers: list[tuple[asyncio.Server, Callable[[], ClientConnection]]] = []
         self.retiring = False
         """Answers end their connections, because another process takes what comes next."""
+        self.leaves_by = float("inf")
         self._connections: set[ClientConnection] = set()
         self._nobody = asyncio.Event()
         self._nobody.set()
@@ -121,6 +124,11 @@ class Listeners:
             connection, parts.master, secure=secure, sni=sni, connect=connect, clock=parts.clock
         )
 
+    def passes(self, connection: ClientConnection, connect: ConnectRequest, rest: bytes) -> Spoken:
+        if self._parts.passages is None:
+            raise RuntimeError("nobody passes tunnels on here")
+        return self._parts.passages.begin(connection, connect, rest)
+
     def opened(self, connection: ClientConnection) -> bool:
         full = len(self._connections) >= self._parts.max_connections
         self._connections.add(connection)
@@ -164,14 +172,16 @@ class Listeners:
                 for accepted in _accepted(queue):
                     await loop.connect_accepted_socket(connection, accepted)
 
-    async def retire(self) -> None:
-        """Takes no more connections: another process has the same sockets. Answers end their connections from now on."""
+    async def retire(self, within_s: float) -> None:
+        """Takes no more connections: another process has the same sockets. Answers end their connections from now on. HTTP/2
+        says so to a client that has no request under way, or after ``within_s``."""
         for server, _ in self._servers:
             server.close()
         self._servers.clear()
         # A connection that was just accepted is made known in one of the next turns of the loop.
         for _ in range(_TURNS):
             await asyncio.sleep(0)
+        self.leaves_by = self._parts.clock() + within_s
         self.retiring = True
         for connection in tuple(self._connections):
             connection.retire()

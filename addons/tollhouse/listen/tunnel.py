@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from tollhouse.admit.authority import admit_connect, admit_sni
 from tollhouse.book import Book, Concluded
 from tollhouse.call import Arrival, ListenerKind, RequestHead
+from tollhouse.companions import Passable
 from tollhouse.denial import Denial, Refused
 from tollhouse.listen.doors import ConnectRequest
 from tollhouse.providers import Catalog
 
 log = logging.getLogger(__name__)
+
+NOTHING_PASSES: Final = Passable()
 
 
 class Leaves(Protocol):
@@ -36,35 +39,30 @@ class Tunnel:
         *,
         proxy_auth: Literal["optional", "required"],
         listener_tls: Mapping[ListenerKind, ssl.SSLContext],
+        passable: Passable = NOTHING_PASSES,
     ) -> None:
         self._catalog = catalog
         self._leaves = leaves
         self._book = book
         self._proxy_auth = proxy_auth
         self._listener_tls = listener_tls
+        self._passable = passable
 
     def connect(self, data: ConnectRequest) -> None:
-        """Sets ``data.host``, or ``data.denial``."""
-        head = RequestHead(
-            listener="proxy",
-            http_version="1.1",
-            method="CONNECT",
-            target="",
-            scheme="",
-            absolute_authority=data.target[:256],
-            authority=None,
-            headers=data.headers,
-            client_ip=data.client_ip,
-        )
+        """Sets ``data.host``, and ``data.passable`` for a host that is passed on; or ``data.denial``."""
+        head = connect_head(data)
         try:
             for name in ("host", "proxy-authorization"):
                 if len(head.get_all(name)) > 1:
                     raise Refused("bad_request", f"The CONNECT has more than one {name} header.")
-            host = admit_connect(data.target, self._catalog)
-            if self._proxy_auth == "required" and head.get("proxy-authorization") is None:
+            host, data.passable = admit_connect(data.target, self._catalog, self._passable)
+            wanted = self._proxy_auth == "required" or data.passable is not None
+            if wanted and head.get("proxy-authorization") is None:
                 data.denial = Denial(
                     "identity_missing",
-                    "This listener wants Proxy-Authorization.",
+                    "This listener wants Proxy-Authorization."
+                    if data.passable is None
+                    else f"A tunnel to {host} needs Proxy-Authorization.",
                     (("proxy-authenticate", 'Basic realm="tollhouse"'),),
                     status_override=407,
                 )
@@ -102,3 +100,18 @@ class Tunnel:
         refused = Concluded(arrival, denial.status, denial, "tunnel", host=host)
         self._book.write(self._book.record(refused))
         return arrival.id
+
+
+def connect_head(data: ConnectRequest) -> RequestHead:
+    """A CONNECT as the head of a request, for its line."""
+    return RequestHead(
+        listener="proxy",
+        http_version="1.1",
+        method="CONNECT",
+        target="",
+        scheme="",
+        absolute_authority=data.target[:256],
+        authority=None,
+        headers=data.headers,
+        client_ip=data.client_ip,
+    )

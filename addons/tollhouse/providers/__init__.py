@@ -33,7 +33,13 @@ from tollhouse.providers.mistral import MISTRAL
 from tollhouse.providers.openai import OPENAI
 from tollhouse.providers.openrouter import OPENROUTER
 from tollhouse.providers.perplexity import PERPLEXITY
-from tollhouse.providers.provider import Catalog, CredentialKind, CredentialSlot, Provider
+from tollhouse.providers.provider import (
+    Catalog,
+    CredentialKind,
+    CredentialSlot,
+    Provider,
+    UpstreamProxy,
+)
 from tollhouse.providers.together import TOGETHER
 from tollhouse.providers.vertex import VERTEX
 from tollhouse.providers.xai import XAI
@@ -84,4 +90,5 @@ __all__ = [
     "CredentialKind",
     "CredentialSlot",
     "Provider",
+    "UpstreamProxy",
 ]

@@ -28,6 +28,18 @@ _PLAIN: Final = Dialect()
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamProxy:
+    """A proxy that opens tunnels (CONNECT). ``tls``: it is spoken to in TLS, and trusted by ``ca_file`` or the public roots.
+    ``secret`` is the path of the store's secret with ``username`` and ``password``."""
+
+    host: str
+    port: int
+    tls: bool = False
+    ca_file: str | None = None
+    secret: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A provider as configured: the built-in entry of its file with what tollhouse.toml changes.
 
@@ -81,6 +93,10 @@ class Provider:
     ca_file: str | None = None
     """PEM of the roots trusted for this provider instead of the public ones."""
     allow_private: bool = False
+    upstream_proxy: UpstreamProxy | None = None
+    """The proxy through which it is dialled."""
+    client_certificate: str | None = None
+    """The path of the store's secret whose fields ``cert`` and ``key`` are shown to it."""
     unsafe_plaintext: bool = False
     """The upstream speaks http."""
     attempts: int = 3
@@ -105,6 +121,8 @@ class Provider:
     job_hold: int | None = None
     """Nano-dollars that are held and charged for a call that starts a job; None: no job is let
     through."""
+    fallback: str = ""
+    """The provider of the same family that is called when this one can't serve; "" for none."""
     share_objects: bool = False
     """With a key that several tenants use, each may use and list the objects of all."""
     longest_context: int = 1_050_000

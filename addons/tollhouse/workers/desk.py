@@ -10,6 +10,7 @@ import itertools
 import logging
 import signal
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
@@ -23,7 +24,7 @@ from tollhouse.workers.channel import ChildChannel, Message
 log = logging.getLogger(__name__)
 
 BEAT_S: Final = 1.0
-OWN: Final = frozenset({"reload", "upgrade", "workers"})
+OWN: Final = frozenset({"addresses", "reload", "upgrade", "workers"})
 """Operations of the supervisor itself."""
 
 
@@ -72,7 +73,8 @@ class Desk:
         self._channel = channel
         self._reasons: list[str] = ["starting"]
         self._warnings: list[str] = []
-        self._numbers = itertools.count(1)
+        # No number of an earlier desk, whose answer may still come: of a reload, say.
+        self._numbers = itertools.count(time.monotonic_ns())
         self._asked: dict[int, asyncio.Future[Message]] = {}
 
     async def heed(self, stopping: asyncio.Event) -> None:

@@ -92,6 +92,7 @@ GOOGLE: Final = Family(
     error_body=errors.error_body,
     error_event=errors.error_event,
     verdicts=errors.VERDICTS,
+    retry_hint=errors.retry_hint,
     read=KINDS.read,
     rewrite=KINDS.rewrite,
     sent_headers=KINDS.sent_headers,

@@ -15,7 +15,7 @@ RESPONSES: Final = Operation("responses", "metered", reads_body=True, objects="m
 COMPACT: Final = Operation("responses_compact", "metered", reads_body=True)
 REALTIME: Final = Operation("realtime", "metered", socket=True)
 RESPONSES_SOCKET: Final = Operation("responses_socket", "metered", objects="makes", socket=True)
-COUNT: Final = Operation("responses_count", "free", reads_body=True)
+COUNT: Final = Operation("responses_count", "free", reads_body=True, creates=False)
 CONVERSATION: Final = Operation("conversation", "free", reads_body=True, objects="makes")
 CONVERSATION_CHANGE: Final = Operation("conversation_change", "free", reads_body=True)
 KEPT: Final = Operation("kept", "free")

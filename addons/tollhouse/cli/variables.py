@@ -1,0 +1,142 @@
+"""What the environment of a workload must say, and what it must not: proxy, CA, and no provider's key.
+
+What each program reads was tried: certs/README.md and docs/agents.md.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from tollhouse.providers import Catalog
+
+if TYPE_CHECKING:
+    from tollhouse.trust.ca import CertificateAuthority
+
+PLACEHOLDER: Final = "not-a-key"
+"""For programs that do not start without a key. Beside the proxy's credentials it is only taken off."""
+PROXIES: Final = ("HTTPS_PROXY", "https_proxy")
+WAYS_ROUND: Final = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+"""Some programs take these before or beside HTTPS_PROXY: Claude Code, Codex for its WebSocket."""
+LOCAL: Final = ("localhost", "127.0.0.1", "::1")
+REPLACE_ROOTS: Final = (
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "AWS_CA_BUNDLE",
+    "CODEX_CA_CERTIFICATE",
+    "PIP_CERT",
+)
+"""They replace the public roots, so that they name the bundle."""
+ADD_ROOTS: Final = ("NODE_EXTRA_CA_CERTS", "DENO_CERT")
+"""They add to the roots that the program brings."""
+
+Shell = Literal["bash", "fish"]
+
+
+@dataclass(frozen=True, slots=True)
+class Variables:
+    """``values`` are set and ``unset`` are taken away. ``left_out`` are those of either that held a provider's key."""
+
+    values: Mapping[str, str]
+    unset: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+    def applied(self, environ: Mapping[str, str]) -> dict[str, str]:
+        kept = {name: value for name, value in environ.items() if name not in self.unset}
+        return {**kept, **self.values}
+
+    def lines(self, shell: Shell) -> Iterator[str]:
+        """For `eval`. A value may hold anything."""
+        for name in self.unset:
+            yield f"set -e {name}" if shell == "fish" else f"unset {name}"
+        for name, value in self.values.items():
+            if shell == "fish":
+                yield f"set -gx {name} {_fish(value)}"
+            else:
+                yield f"export {name}={shlex.quote(value)}"
+
+
+def _fish(value: str) -> str:
+    """Between single quotes only these two are special: https://fishshell.com/docs/current/language.html#quotes."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def variables(
+    environ: Mapping[str, str],
+    catalog: Catalog,
+    *,
+    proxy: str,
+    certs: Path,
+    wanted: Collection[str],
+) -> Variables:
+    """``proxy`` is its URL with the credentials in it, ``certs`` the directory that `write_certs` has filled. Providers in
+    ``wanted`` get a placeholder for a key, and so do those whose key is in ``environ``."""
+    keys: dict[str, str] = {}
+    left_out: list[str] = []
+    unset = [name for name in WAYS_ROUND if name in environ]
+    for provider in catalog.providers:
+        held = [name for name in provider.key_variables if environ.get(name, "").strip()]
+        left_out += [name for name in held if name not in left_out]
+        if provider.key_variables and (held or provider.name in wanted):
+            # One of them: programs complain of two.
+            keys[(held or provider.key_variables)[0]] = PLACEHOLDER
+    unset += [name for name in left_out if name not in keys]
+    bundle, own = str(certs / "bundle.pem"), str(certs / "ca.pem")
+    inside = ",".join(_not_proxied(environ, catalog.hosts))
+    values = {
+        **dict.fromkeys(PROXIES, proxy),
+        "NO_PROXY": inside,
+        "no_proxy": inside,
+        **dict.fromkeys(REPLACE_ROOTS, bundle),
+        **dict.fromkeys(ADD_ROOTS, own),
+        "NODE_USE_ENV_PROXY": "1",
+        **keys,
+    }
+    return Variables(values, tuple(unset), tuple(sorted(left_out)))
+
+
+def _not_proxied(environ: Mapping[str, str], hosts: Sequence[str]) -> list[str]:
+    """This machine, and what ``environ`` names, less what would have a provider called without the gateway."""
+    named = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
+    own = [entry.strip() for entry in named.split(",")]
+    kept = [entry for entry in own if entry and not any(_covers(entry, host) for host in hosts)]
+    return list(dict.fromkeys([*LOCAL, *kept]))
+
+
+def _covers(entry: str, host: str) -> bool:
+    """Whether an entry of NO_PROXY, read as loosely as some program may read it, is for ``host``."""
+    name = entry.lower().partition(":")[0].lstrip("*").lstrip(".")
+    host = host.removeprefix("*.")
+    return not name or host == name or host.endswith(f".{name}") or name.endswith(f".{host}")
+
+
+def write_certs(ca: CertificateAuthority, environ: Mapping[str, str], directory: Path) -> None:
+    """Writes ``ca.pem`` and ``bundle.pem``: ours, and beside it the roots that the machine trusts by ``environ``. Raises
+    `OSError`."""
+    from tollhouse import files
+    from tollhouse.trust.bundle import write_bundle
+
+    roots, more = (
+        _other(environ, name, directory) for name in ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
+    )
+    beside = files.read(more).decode().rstrip() + "\n" if more is not None else ""
+    _write(directory / "bundle.pem", write_bundle(ca, roots) + beside)
+    _write(directory / "ca.pem", ca.cert_pem + beside)
+
+
+def _other(environ: Mapping[str, str], name: str, directory: Path) -> Path | None:
+    """The file that the machine's own setting names; not one that was written here before."""
+    path = Path(environ.get(name) or ".")
+    return path if path.is_file() and path.resolve().parent != directory.resolve() else None
+
+
+def _write(path: Path, text: str) -> None:
+    """A program that reads it meanwhile has the old one."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text)
+    new.replace(path)

@@ -1,0 +1,281 @@
+"""`tollhouse exec` and `env` with a running gateway: an unchanged program's calls go through it, and nothing is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.gateway import Road
+from tests.support.requires import program
+
+from tollhouse.config.load import load_config
+from tollhouse.control.client import perform
+from tollhouse.demo.gateway_config import write_config
+
+OWN_KEY = "sk-the-own-key-of-a-workload-0123456789abcdef"
+CHAT = """
+import os
+from openai import OpenAI
+assert "not-a-key" == os.environ["OPENAI_API_KEY"]
+answer = OpenAI().chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hello."}])
+print(answer.choices[0].message.content)
+"""
+
+
+def command(config: Path, *arguments: str) -> list[str]:
+    name, *rest = arguments
+    return [sys.executable, "-m", "tollhouse", name, "--config", str(config), *rest]
+
+
+def environ(**more: str) -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", os.defpath), **more}
+
+
+def tollhouse(
+    config: Path, *arguments: str, code: int = 0, **more: str
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command(config, *arguments),
+        env=environ(**more),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def tokens(road: Road) -> list[dict[str, Any]]:
+    """All of the project but the road's own."""
+    found: list[dict[str, Any]] = perform(
+        load_config(road.gateway.config), "token_list", {"project": road.project}
+    )
+    return [one for one in found if one["label"] != "test"]
+
+
+def test_an_unchanged_program(road: Road) -> None:
+    """It has the gateway for its provider and never a key, and its cost is said. Then its token is of no use."""
+    done = tollhouse(
+        road.gateway.config,
+        "exec",
+        "--project",
+        road.project,
+        "--",
+        sys.executable,
+        "-c",
+        CHAT,
+        OPENAI_API_KEY=OWN_KEY,
+        ANTHROPIC_AUTH_TOKEN=OWN_KEY,
+        HTTP_PROXY="http://127.0.0.1:9",
+        NO_PROXY="*,.openai.com,internal.example",
+    )
+    [received] = road.standin.wait_count(1)
+    assert received.get("authorization") == f"Bearer {road.standin.key}"
+    [line] = road.wait_lines(1)
+    assert (line["status"], line["charged_by"]) == (200, "usage")
+    assert done.stdout.strip()
+    assert "not handed on: ANTHROPIC_AUTH_TOKEN, OPENAI_API_KEY" in done.stderr
+    count = sum(line["tokens"][name] for name in ("input", "output"))
+    assert (
+        f"tollhouse: {road.project}: 1 call, {count} tokens, {line['cost_usd']} usd" in done.stderr
+    )
+    assert OWN_KEY not in done.stderr
+    [token] = tokens(road)
+    assert line["identity"] == token["id"]
+    assert token["revoked_at"] is not None
+    assert token["label"] == "tollhouse exec"
+
+
+def test_what_it_is_given(road: Road) -> None:
+    """Every CA variable names a file with our CA in it, nothing leads round the gateway, and the files are gone at the end."""
+    show = "import json, os; print(json.dumps([dict(os.environ), open(os.environ['SSL_CERT_FILE']).read()]))"
+    done = tollhouse(
+        road.gateway.config,
+        *("exec", "--project", road.project, "--", sys.executable, "-c", show),
+        ALL_PROXY="http://127.0.0.1:9",
+        NO_PROXY="openai.com,*.internal,api.openai.com:443,10.0.0.0/8",
+        NODE_EXTRA_CA_CERTS=str(road.directory / "provider-ca.pem"),
+        SSL_CERT_FILE=str(road.directory / "provider-ca.pem"),
+    )
+    given, bundle = json.loads(done.stdout)
+    ours = road.ca_file.read_text().strip()
+    assert ours in bundle
+    assert (road.directory / "provider-ca.pem").read_text().strip() in bundle
+    assert "ALL_PROXY" not in given
+    assert given["NO_PROXY"] == given["no_proxy"] == "localhost,127.0.0.1,::1,*.internal,10.0.0.0/8"
+    assert given["HTTPS_PROXY"].endswith(f"@{road.gateway.proxy}")
+    names = "REQUESTS_CA_BUNDLE CURL_CA_BUNDLE GIT_SSL_CAINFO AWS_CA_BUNDLE CODEX_CA_CERTIFICATE"
+    assert {given[name] for name in names.split()} == {given["SSL_CERT_FILE"]}
+    assert given["NODE_EXTRA_CA_CERTS"] == given["DENO_CERT"]
+    assert given["NODE_USE_ENV_PROXY"] == "1"
+    assert not Path(given["SSL_CERT_FILE"]).exists()
+    assert "0 calls, 0 tokens, 0 usd" in done.stderr
+
+
+def test_its_exit_code_and_the_cost_as_json(road: Road) -> None:
+    end = ("exec", "--project", road.project, "--json", "--", "sh", "-c", "exit 7")
+    done = tollhouse(road.gateway.config, *end, code=7)
+    cost = json.loads(done.stderr)
+    assert cost["project"] == road.project
+    assert (cost["calls"], cost["tokens"], cost["usd"]) == (0, 0, "0")
+    assert done.stdout == ""
+
+
+def test_a_program_that_is_not_there(road: Road) -> None:
+    """No token is made for it."""
+    done = tollhouse(road.gateway.config, "exec", "--", "no-such-program-here", code=127)
+    assert done.stderr.startswith("tollhouse: no-such-program-here was not found")
+    assert tokens(road) == []
+
+
+@contextlib.contextmanager
+def started(road: Road, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """Once the command has written its first line."""
+    with subprocess.Popen(
+        command(road.gateway.config, "exec", "--project", road.project, "--", *words),
+        env=environ(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_reaches_the_command(road: Road, number: signal.Signals) -> None:
+    """Sent to us alone. The token is revoked all the same."""
+    wait = f"trap 'echo heard; exit 3' {int(number)}; echo ready; while :; do sleep 0.05; done"
+    with started(road, "sh", "-c", wait) as process:
+        process.send_signal(number)
+        said, talk = process.communicate(timeout=60)
+    assert said == "heard\n"
+    assert process.returncode == 3
+    assert "0 calls" in talk
+    assert [one["revoked_at"] is not None for one in tokens(road)] == [True]
+
+
+def test_a_command_that_a_signal_ends(road: Road) -> None:
+    with started(road, "sh", "-c", "echo ready; exec sleep 60") as process:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert [one["revoked_at"] is not None for one in tokens(road)] == [True]
+
+
+def test_the_terminal_is_the_commands(road: Road) -> None:
+    """It is in the foreground there, and Ctrl-C reaches it once."""
+    master, slave = pty.openpty()
+    wait = (
+        "import signal, sys\nsignal.signal(signal.SIGINT, lambda *_: print('heard', flush=True))\n"
+    )
+    wait += "print('ready', sys.stdin.isatty(), flush=True)\nsignal.pause()\nsys.exit(5)"
+    words = command(
+        road.gateway.config,
+        *("exec", "--project", road.project, "--", sys.executable, "-c", wait),
+    )
+    with subprocess.Popen(
+        ["setsid", "--ctty", *words], env=environ(), stdin=slave, stdout=slave, stderr=slave
+    ) as process:
+        os.close(slave)
+        said, pressed = b"", False
+        # Reading fails once nobody has the terminal any more.
+        with contextlib.suppress(OSError):
+            while piece := os.read(master, 4096):
+                said += piece
+                if b"ready True" in said and not pressed:
+                    pressed = os.write(master, b"\x03") == 1
+        os.close(master)
+    assert process.returncode == 5, said
+    assert said.count(b"heard") == 1
+    assert b"0 calls" in said
+
+
+def test_a_token_that_is_given(road: Road) -> None:
+    """It stays valid, and only what the command's own calls came to is said."""
+    road.sdk().chat.completions.create(
+        model="gpt-4o", messages=[{"role": "user", "content": "Before."}]
+    )
+    for _ in range(2):
+        done = tollhouse(
+            road.gateway.config,
+            *("exec", "--", sys.executable, "-c", CHAT),
+            TOLLHOUSE_TOKEN=road.token,
+        )
+        assert f"{road.project}: 1 call, " in done.stderr
+    assert tokens(road) == []
+    road.sdk().chat.completions.create(
+        model="gpt-4o", messages=[{"role": "user", "content": "After."}]
+    )
+
+
+def test_lines_for_a_shell(road: Road) -> None:
+    """With them an unchanged program in that shell goes through the gateway."""
+    script = f'eval "$("$@")" && {program("curl")} -sS https://api.openai.com/v1/models'
+    words = command(road.gateway.config, "env", "--project", road.project)
+    done = subprocess.run(
+        ["bash", "-euc", script, "bash", *words],
+        env=environ(OPENAI_ADMIN_KEY=OWN_KEY, http_proxy="http://127.0.0.1:9"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert json.loads(done.stdout)["object"] == "list"
+    assert "taken out of this shell: OPENAI_ADMIN_KEY" in done.stderr
+    [token] = tokens(road)
+    assert token["revoked_at"] is None
+    assert f"`tollhouse token revoke {token['id']}` ends it" in done.stderr
+
+
+def test_env_as_json(road: Road, tmp_path: Path) -> None:
+    given = ("env", "--project", road.project, "--certs", str(tmp_path / "certs"), "--json")
+    shown = json.loads(tollhouse(road.gateway.config, *given).stdout)
+    assert shown["set"]["SSL_CERT_FILE"] == str(tmp_path / "certs" / "bundle.pem")
+    assert shown["token_id"] == tokens(road)[0]["id"]
+
+
+def test_a_project_must_be_chosen(road: Road) -> None:
+    """This gateway has several."""
+    for name in ("a", "b"):
+        wanted = {"project": f"{road.project}_{name}", "tenant": "acme"}
+        perform(load_config(road.gateway.config), "project_set", wanted)
+    done = tollhouse(road.gateway.config, "exec", "--", "true", code=1)
+    assert "there are several projects: choose by --project one of " in done.stderr
+    done = tollhouse(road.gateway.config, "exec", "--project", "nobody", "--", "true", code=1)
+    assert "project nobody does not exist" in done.stderr
+
+
+def test_no_gateway(tmp_path: Path) -> None:
+    config = write_config(tmp_path, None, {"listen": {"proxy": "127.0.0.1:1"}})
+    done = tollhouse(config, "exec", "--", "true", code=1)
+    assert done.stderr.startswith("tollhouse: no gateway answers at 127.0.0.1:1 ")
+    assert "`tollhouse run`" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_gateway_without_a_project(tmp_path: Path, road: Road) -> None:
+    """The gateway is another's; the projects are those of this configuration."""
+    config = write_config(tmp_path, None)
+    (tmp_path / "state").mkdir()
+    done = tollhouse(config, "exec", "--gateway", road.gateway.proxy, "--", "true", code=1)
+    assert (
+        "there is no project yet: `tollhouse project set NAME --tenant T` makes one" in done.stderr
+    )

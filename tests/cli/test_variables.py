@@ -1,0 +1,53 @@
+"""Lines for a shell, whatever is in a value."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tollhouse.cli.variables import Shell, Variables, variables
+from tollhouse.providers import BUILT_IN, Catalog
+
+ODD = 'it\'s $HOME `id` \\ "q" \n!*? #~ ünï'
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_quoting(shell: str) -> None:
+    lines = "\n".join(Variables({"ODD": ODD}, ("GONE",), ()).lines("bash"))
+    script = f'{lines}\nprintf %s "$ODD${{GONE-}}"'
+    said = subprocess.run(
+        [shell, "-uc", script], env={"GONE": "x"}, capture_output=True, text=True, check=True
+    )
+    assert said.stdout == ODD
+
+
+@pytest.mark.parametrize(
+    ("shell", "expected"),
+    [
+        ("fish", ["set -e GONE", r"set -gx NAME 'it\'s a \\'"]),
+        ("bash", ["unset GONE", """export NAME='it'"'"'s a \\'"""]),
+    ],
+)
+def test_lines(shell: Shell, expected: list[str]) -> None:
+    assert list(Variables({"NAME": "it's a \\"}, ("GONE",), ()).lines(shell)) == expected
+
+
+def test_keys_of_providers() -> None:
+    """Each is taken away. One of each provider's variables gets a placeholder, the one that was used."""
+    before = {"CO_API_KEY": "k", "GROQ_API_KEY": "k", "ANTHROPIC_AUTH_TOKEN": "k", "OTHER": "o"}
+    found = variables(
+        before,
+        Catalog(BUILT_IN),
+        proxy="http://p:t@127.0.0.1:8080",
+        certs=Path("/certs"),
+        wanted={"openai", "groq"},
+    )
+    after = found.applied(before)
+    assert found.left_out == ("ANTHROPIC_AUTH_TOKEN", "CO_API_KEY", "GROQ_API_KEY")
+    keys = {name: value for name, value in after.items() if value in ("k", "not-a-key")}
+    assert keys == dict.fromkeys(
+        ("CO_API_KEY", "GROQ_API_KEY", "ANTHROPIC_AUTH_TOKEN", "OPENAI_API_KEY"), "not-a-key"
+    )
+    assert after["OTHER"] == "o"
