@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from openai import OpenAI
 from tests.support.gateway import Road, road, shared_road
+
+from tollhouse.config.load import load_config
+from tollhouse.control.client import perform
 
 __all__ = ["road", "shared_road"]
 
@@ -71,3 +76,35 @@ def test_a_request_that_is_refused(road: Road, fields: dict[str, Any]) -> None:
     [line] = road.wait_lines(1)
     assert line["reason"] in ("model_unpriced", "bad_request")
     assert line["tokens"]["input"] == received.bills[0]["input_tokens"]
+
+
+def test_another_tenants_response(road: Road) -> None:
+    """Under a key that both use: the tenant itself may go on behind its response, in another session too; nobody else may."""
+    with connect(road) as session:
+        made = ask(session)[-1].response.id
+    with connect(road) as session:
+        assert ask(session, previous_response_id=made)[-1].type == "response.completed"
+    config = load_config(road.gateway.config)
+    perform(config, "project_set", {"project": "rivals", "tenant": "rival", "limits": []})
+    token = str(perform(config, "token_create", {"projects": ["rivals"], "label": ""})["token"])
+    rival = replace(road, project="rivals", token=token)
+    with connect(rival) as session:
+        failed = ask(session, previous_response_id=made)[-1]
+    assert failed.type == "response.failed"
+    assert "No call of tenant rival has made" in failed.response.error.message
+    assert [len(one.messages) for one in road.standin.snapshot()] == [1, 1, 0]
+    assert road.wait_lines(3)[-1]["reason"] == "object_not_yours"
+
+
+def test_at_the_base_url(road: Road) -> None:
+    """The gate token is the API key there."""
+    client = OpenAI(api_key=road.token, base_url=road.base_url)
+    with client.responses.connect() as session:
+        assert ask(session)[-1].type == "response.completed"
+    with client.realtime.connect(model="gpt-realtime") as session:
+        session.response.create()
+        assert any(event.type == "response.done" for event in iter(session.recv, None)) is True
+    lines = road.wait_lines(2)
+    assert [line["path"] for line in lines] == ["/v1/responses", "/v1/realtime"]
+    assert {line["listener"] for line in lines} == {"base_url"}
+    assert {line["charged_by"] for line in lines} == {"usage"}

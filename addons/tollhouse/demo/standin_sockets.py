@@ -41,6 +41,7 @@ class SocketTalk:
         received = self._received
         is_gemini = received.target.startswith(_GEMINI)
         credential = received.get("x-goog-api-key" if is_gemini else "authorization")
+        credential = credential or received.get("api-key")
         if credential.removeprefix("Bearer ") in keys:
             return None
         headers = [("content-type", "application/json")]
