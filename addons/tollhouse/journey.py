@@ -359,8 +359,10 @@ class Journey:
             answer = await delivery.answer()
         except Refused as refused:
             refusal = refused
-        if trip.read is not None and delivery.may_fall_back:
-            other = await self._fallen_back(trip, trip.read, delivery)
+        # An answer may stream for hours, and nobody needs the body that was read any more.
+        read, trip.read = trip.read, None
+        if read is not None and delivery.may_fall_back:
+            other = await self._fallen_back(trip, read, delivery)
             if other is not None:
                 return other
         if answer is None:

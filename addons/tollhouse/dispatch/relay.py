@@ -429,6 +429,7 @@ class Delivery:
             upgrade=SocketHandshake(self._requested.headers)
             if self._requested.admitted.operation.socket
             else None,
+            fresh=self._effort.repeated_at_once,
         )
         self._in_flight = False
         self._silence = self._clock() - began
