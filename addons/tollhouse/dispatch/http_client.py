@@ -392,6 +392,12 @@ class RoundTrip:
         self.content = content
         content.on_eof(self._ended)
 
+    def bound_silence(self, seconds: float) -> None:
+        """From now on each wait for bytes of the answer takes at most so long."""
+        if self._lent is not None:
+            self._protocol.read_timeout = seconds
+            self._protocol.start_timeout()
+
     def take_left(self) -> bytes:
         """The bytes of the body that came before the connection broke. aiohttp's reader raises instead of giving them."""
         content = self.content

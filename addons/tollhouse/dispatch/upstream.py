@@ -221,6 +221,8 @@ class Upstream:
                     )
                 head = b""
                 await exchange.read_head()
+                if provider.silence_timeout_s is not None:
+                    exchange.bound_silence(provider.silence_timeout_s)
             answer = self.read_head(exchange, route.where)
             if lease.kind == "aws" and answer.status in (400, 403):
                 tell_of_clock(answer, route.where, now)
