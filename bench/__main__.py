@@ -1,7 +1,7 @@
 """The table of README's figures: bare `mitmdump` beside Tollhouse under the same load, in one run.
 
-``uv run python -m bench [--only PART,...] [--rounds N] [--soak CALLS] [--json] [--profile FILE]``. Absolute figures belong to the
-machine; the ratios are what counts. All parts together take about half an hour.
+``uv run python -m bench [--only PART,...] [--rounds N] [--soak CALLS] [--json] [--profile [FILE]]``. Absolute figures belong to the
+machine; the ratios are what counts. All parts together take about half an hour, most of it for the soak.
 """
 
 from __future__ import annotations
@@ -71,7 +71,14 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="whose medians are shown (3)")
     parser.add_argument("--soak", type=int, metavar="CALLS", help="100,000")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--profile", type=Path, metavar="FILE", help="py-spy's flame graph, an SVG")
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        nargs="?",
+        const=Path("worker.svg"),
+        metavar="FILE",
+        help="a flame graph of the worker by py-spy, an SVG (worker.svg)",
+    )
     parser.add_argument(
         "--tiny", action="store_true", help="a few calls each, to see that it works"
     )

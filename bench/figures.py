@@ -22,6 +22,8 @@ class Figure:
     to: str = ""
     """What the ratio is to."""
     wanted: str = ""
+    notes: tuple[str, ...] = ()
+    """Stand below the table."""
 
 
 def of_rounds(
@@ -46,7 +48,8 @@ def of_rounds(
 
 
 def as_table(figures: Iterable[Figure]) -> str:
-    """As README shows it: a table of Markdown whose columns stand one below the other."""
+    """As README shows it: a table of Markdown whose columns stand one below the other, and the notes."""
+    figures = list(figures)
     rows = [["", *COLUMNS, "ratio", "wanted"]]
     for one in figures:
         cells = [
@@ -61,7 +64,8 @@ def as_table(figures: Iterable[Figure]) -> str:
         for row in rows
     ]
     lines.insert(1, " | ".join("-" * width for width in widths))
-    return "\n".join(f"| {line} |" for line in lines)
+    table = "\n".join(f"| {line} |" for line in lines)
+    return "\n\n".join([table, *(note for one in figures for note in one.notes)])
 
 
 def as_documents(figures: Iterable[Figure]) -> list[dict[str, object]]:

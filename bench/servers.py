@@ -50,10 +50,13 @@ class Side:
     def whole_memory_mb(self) -> float:
         """Memory of all of its processes. A page that several of them share counts once."""
         root = psutil.Process(self.root)
-        return (
-            sum(one.memory_full_info().pss for one in (root, *root.children(recursive=True)))
-            / 2**20
-        )
+        return sum(_own_bytes(one) for one in (root, *root.children(recursive=True))) / 2**20
+
+
+def _own_bytes(process: psutil.Process) -> int:
+    info = process.memory_full_info()
+    # Linux alone shares a page's size out among the processes that have it.
+    return int(getattr(info, "pss", info.uss))
 
 
 def cpu_s(pid: int) -> float:

@@ -8,7 +8,7 @@ stretch has the hop of a relay in it, whose length is measured and shown.
 - Two stretches in parts, by the hooks of an addon (`bench.marks`). They cost a call its flow, so that it takes longer.
 - What the slowest calls wait for at ``--rate`` calls a second (`bench.slow_calls`).
 
-Needs redis-server.
+Needs redis-server, and Linux, whose clock is one for all processes.
 """
 
 from __future__ import annotations

@@ -57,8 +57,7 @@ def measure(bed: Bed) -> list[Figure]:
                 asyncio.run(load.calls(side.proxy, min(400, bed.size.requests), stream=False))
                 found = asyncio.run(_load(side, provider, redis_pid, bed.size.seconds))
                 rounds[count].append(found)
-                _tell(count, found)
-    pairs = list(zip(rounds[1], rounds[2], strict=True))
+        pairs = list(zip(rounds[1], rounds[2], strict=True))
     cpu = {count: [statistics.mean(one.cpu_us) for one in found] for count, found in rounds.items()}
     return [
         Figure(
@@ -76,6 +75,7 @@ def measure(bed: Bed) -> list[Figure]:
             {"tollhouse": statistics.median(cpu[2])},
             statistics.median(two / one for one, two in zip(cpu[1], cpu[2], strict=True)),
             "one worker",
+            notes=tuple(_said(count, rounds[count][-1]) for count in rounds),
         ),
         Figure(
             "two_workers_carry",
@@ -132,12 +132,13 @@ def _owners(side: Side) -> dict[int, int]:
     }
 
 
-def _tell(workers: int, found: Found) -> None:
+def _said(workers: int, found: Found) -> str:
     each = ", ".join(
         f"{connections} connections at {cpu:.0f} us a call"
         for connections, cpu in zip(found.connections, found.cpu_us, strict=False)
     )
     cores = ", ".join(f"{name} {share:.2f}" for name, share in found.cores.items())
-    say(
-        f"workers: {workers}: {found.rate:.0f} calls a second; {each}; cores of {os.cpu_count()}: {cores}"
+    return (
+        f"{workers} worker(s), last round: {found.rate:.0f} calls a second; {each}; "
+        f"of {os.cpu_count()} cores took {cores}."
     )

@@ -31,9 +31,10 @@ FIELDS = (
     "decision reason gate attempts attempts_unknown breaker key_version ttft_ms duration_ms overhead_ms tokens cost_usd held_usd "
     "charged_by client_ip listener"
 )
-"""Of a line, in order. Five more are in the lines of the calls that have them, and only there: ``units`` (what was counted
+"""Of a line, in order. Six more are in the lines of the calls that have them, and only there: ``units`` (what was counted
 beside tokens), ``charges`` (the items of the bill, where it has more than one), ``price`` (the tables by which money was
-charged), ``unsafe_fail_open``, and ``bytes`` (of a tunnel that was passed on)."""
+charged), ``fallback_from`` (the provider whose fallback, ``provider``, has answered), ``unsafe_fail_open``, and ``bytes`` (of
+a tunnel that was passed on)."""
 
 
 class Concluded(NamedTuple):
@@ -56,6 +57,8 @@ class Concluded(NamedTuple):
     """Seconds spent waiting for the provider or the client: not ``overhead_ms``."""
     host: str = ""
     """Of a tunnel that was refused, as its client named it."""
+    fallback_from: str = ""
+    """The provider that was asked first; ``stage`` has its fallback, which has answered."""
     tunnelled: tuple[int, int] | None = None
     """Of a tunnel that was passed on: bytes from its client, and to it."""
 
@@ -107,7 +110,12 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
         "reason": denial.code if denial else "upstream_error" if outcome.error else call.ended,
         "gate": call.gate,
         "attempts": [
-            {"outcome": a.outcome, "ms": round(a.duration_ms, 1)} for a in outcome.attempts
+            {
+                "outcome": a.outcome,
+                "ms": round(a.duration_ms, 1),
+                **({"provider": a.provider} if a.provider else {}),
+            }
+            for a in outcome.attempts
         ],
         "attempts_unknown": outcome.attempts_unknown,
         "breaker": outcome.breaker,
@@ -124,6 +132,7 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
         "client_ip": arrival.head.client_ip,
         "listener": arrival.head.listener,
         **_where_there(found, counted, call.charged.price),
+        **({"fallback_from": call.fallback_from} if call.fallback_from else {}),
         **_tunnelled(call.tunnelled),
     }
     for name, value in record.items():

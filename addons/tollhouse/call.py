@@ -28,7 +28,7 @@ from enum import StrEnum
 from typing import Final, Literal, NamedTuple, Protocol
 
 from tollhouse.denial import Denial
-from tollhouse.families.base import Asked, Headers, Later, Operation
+from tollhouse.families.base import Asked, Headers, Later, Operation, Unfinished
 from tollhouse.families.units import Charge, Estimate
 from tollhouse.providers import Provider
 
@@ -411,6 +411,8 @@ class Attempt(NamedTuple):
     duration_ms: float
     unknown: bool = False
     """The attempt ended without an answer, and the provider may have worked on it all the same."""
+    provider: str = ""
+    """The fallback to which it was made; "" for the call's own provider."""
 
     @property
     def answered(self) -> bool:
@@ -482,6 +484,12 @@ class Outcome(NamedTuple):
     later: Later | None = None
     """The usage comes later."""
     seen: LateUsage | None = None
+    session: bool = False
+    """A WebSocket session. ``charges`` are the sums of its answers that the provider has counted."""
+    unfinished: tuple[Unfinished, ...] = ()
+    """The answers of a session that had begun and were not counted."""
+    requests: int = 1
+    """The answers of a session that were asked for."""
 
 
 def new_call_id() -> str:

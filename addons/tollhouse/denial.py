@@ -149,7 +149,7 @@ REASONS: Final[dict[str, Reason]] = {
     "upgrade_required": Reason(
         426,
         _W,
-        "The gateway passes no WebSocket to this provider.",
+        "The gateway passes no WebSocket here.",
         "Send the call over HTTP: its answer may be streamed.",
     ),
     "headers_too_large": Reason(

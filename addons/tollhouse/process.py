@@ -130,7 +130,7 @@ def _supervise(
         lock=lock.descriptor,
     )
     if inherited is not None:
-        supervisor.adopt(inherited.workers, inherited.unwrapped)
+        supervisor.adopt(inherited)
     return supervisor.run()
 
 

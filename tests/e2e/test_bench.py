@@ -36,7 +36,6 @@ PARTS = {
     "workers": {
         f"two_workers_{name}": {"tollhouse"} for name in ("rate", "cpu_us", "carry", "uneven")
     },
-    "soak": {"soak_begin_mb": {"tollhouse"}, "soak_end_mb": {"tollhouse"}},
 }
 LEAST_MS = {"cold_near_ms": 40, "cold_first_ms": 120, "cold_far_ms": 120}
 """What the relay's delays alone take: of all ways, the way of fewest round trips."""
@@ -97,7 +96,7 @@ def test_what_slow_calls_waited_for() -> None:
     assert found["slow_beside_slow"] == 0
 
 
-def test_table() -> None:
+def test_soak_as_a_table() -> None:
     """Without ``--json`` it prints a table of Markdown, a row a figure."""
     said = bench("bench", "--tiny", "--only", "soak", "--soak", "20").stdout
     rows = [line for line in said.splitlines() if line.startswith("|")]

@@ -14,7 +14,7 @@ from tollhouse.admit.uploads import Uploads, length_of
 from tollhouse.call import Admitted, Requested
 from tollhouse.codings import KNOWN, BadCoding, TooLong, inflated
 from tollhouse.denial import Refused
-from tollhouse.families.base import Asked, Headers, Limits, Mode, Request
+from tollhouse.families.base import Asked, Dialogue, Headers, Limits, Mode, Request, Terms
 from tollhouse.families.formats.document import TooHeavy, beside_others, is_quick
 from tollhouse.families.formats.multipart import Form
 from tollhouse.families.units import Estimate, Units
@@ -210,6 +210,9 @@ class ReadBody:
             return Requested(admitted, asked, upload, _ONE_REQUEST, admitted.headers)
         asked = self._asked(admitted, None if upload is None else upload.form, body)
         estimate = _ONE_REQUEST
+        if operation.socket and not asked.model:
+            # A message names it.
+            return Requested(admitted, asked, None, estimate, admitted.headers)
         if operation.metered:
             mode: Mode = "worst" if admitted.worst else "typical"
             estimate = family.estimate(asked, mode, self._limits(provider, asked), provider.dialect)
@@ -219,6 +222,37 @@ class ReadBody:
         # The call waits for Redis with its bytes alone: a parsed body takes up to 27 times those.
         asked = asked._replace(document=None)
         return Requested(admitted, asked, body if upload is None else upload, estimate, headers)
+
+    def room(self, requested: Requested) -> KeptBody:
+        """Counts the messages of a session as bodies are counted."""
+        return self._reserve(requested.admitted)
+
+    def dialogue(self, requested: Requested) -> Dialogue:
+        """Of the session that the request asks for."""
+        admitted, provider = requested.admitted, requested.admitted.provider
+        terms = Terms(
+            Request(
+                admitted.operation,
+                admitted.path,
+                admitted.headers,
+                b"",
+                admitted.query,
+                admitted.host,
+            ),
+            "worst" if admitted.worst else "typical",
+            provider.dialect,
+            lambda asked: self._limits(provider, asked),
+            lambda asked: by_model(asked, provider.models),
+        )
+        return provider.family.dialogue(requested.asked, terms)
+
+    async def heard(
+        self, dialogue: Dialogue, tenant: str, message: bytes, now: float
+    ) -> Asked | None:
+        """What a message of a session asks for. One that is large, or has many parts, is read by a thread, as a body is."""
+        if is_quick(message):
+            return dialogue.heard(message, now)
+        return await self._readers.run(tenant, dialogue.heard, message, now)
 
     def _limits(self, provider: Provider, asked: Asked) -> Limits:
         """Of the largest of the models that the request can reach."""

@@ -32,6 +32,7 @@ from tollhouse.config.values import (
     Price,
     ProviderFamily,
     ProviderHost,
+    ProviderName,
     ProxyUrl,
     RedisUrl,
     RequestPrice,
@@ -228,6 +229,8 @@ class ProviderConfig(Table):
     unknown_hold_usd: Dollars | None = None
     job_hold_usd: Dollars | None = None
     share_objects: bool | None = None
+    fallback: ProviderName | None = None
+    """A provider of the same family, called when this one is away, limits the rate, or fails."""
 
 
 class TunnelConfig(Table):
@@ -289,6 +292,12 @@ class LimitsConfig(Table):
     """How long a connection of a client is kept without a request. None: the same."""
     call_timeout_s: Seconds = 21_600.0
     """A whole call, from its head to the last byte of its answer."""
+    websocket_message_bytes: Annotated[int, Field(ge=1024, le=1 << 28)] = 16 << 20
+    """Of one message in either direction. No more than ``max_body_bytes``."""
+    websocket_idle_s: Seconds = 600.0
+    """How long no message may come in either direction."""
+    websocket_max_s: Seconds = 7200.0
+    """For a whole session."""
     drain_s: SecondsOrZero = 30.0
     abandoned_read_s: SecondsOrZero = 2.0
 

@@ -277,6 +277,48 @@ def provider_rules(providers: Mapping[str, ProviderConfig]) -> Found:
             name, Openings(family, entry.allow, entry.unmetered, entry.job_hold_usd)
         )
     yield from _hosts_twice(providers)
+    yield from _fallbacks(providers)
+
+
+def _fallbacks(providers: Mapping[str, ProviderConfig]) -> Found:
+    """Objects live at one provider, so that only calls that need none are sent to another. It has to
+    speak the same API and have a host that is known."""
+    catalog = merged(providers)
+    for name, entry in providers.items():
+        if entry.fallback is None:
+            continue
+        key, of, to = dotted(("providers", name, "fallback")), catalog.by_name(name), entry.fallback
+        other = catalog.by_name(to)
+        if of is None or other is None:
+            yield key, _no_provider(to, catalog)
+        elif to == name:
+            yield key, f"is {name} itself; name another provider, or remove it"
+        elif other.family.name != of.family.name:
+            yield (
+                key,
+                f"{to} speaks the API of {other.family.name!r}, and {name} that of {of.family.name!r}; "
+                "name a provider of the same family",
+            )
+        elif all(host.startswith("*.") for host in other.hosts):
+            yield (
+                key,
+                f"{to} has no host of its own that is known, so nothing could be sent there; "
+                f"name one in [providers.{to}] hosts",
+            )
+        elif loop := _loop(name, catalog):
+            yield key, f"leads back to {name} ({loop}); remove one of these fallbacks"
+
+
+def _loop(name: str, catalog: Catalog) -> str:
+    """The way from ``name`` back to it; "" if there is none."""
+    way = [name]
+    while (entry := catalog.by_name(way[-1])) is not None and entry.fallback:
+        way.append(entry.fallback)
+        if entry.fallback == name:
+            return " -> ".join(way)
+        if way.count(entry.fallback) > 1:
+            break
+    return ""
 
 
 def _hosts_twice(providers: Mapping[str, ProviderConfig]) -> Found:

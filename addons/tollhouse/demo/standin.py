@@ -23,6 +23,7 @@ from typing import Any, Self
 import click
 from aiohttp import web
 
+from tollhouse.demo import standin_sockets
 from tollhouse.demo.standin_book import Outcome, Received
 from tollhouse.demo.standin_routes import judge
 from tollhouse.demo.standin_script import Behaviour
@@ -221,6 +222,10 @@ class StandIn:
             with self._changed:
                 received.body, received.complete = bytes(body), True
                 self._changed.notify_all()
+            if request.headers.get("upgrade", "").lower() == "websocket" and not (
+                behaviour.raw is not None or behaviour.reply is not None
+            ):
+                return await self._converse(request, received, behaviour)
             return await self._act(request, received, behaviour)
         except (asyncio.CancelledError, ConnectionError):
             self._end(received, "stopped" if self._stopping else "client_gone")
@@ -282,6 +287,29 @@ class StandIn:
         for name, value in [*headers, *behaviour.headers]:
             response.headers.add(name, value)
         return await self._send(request, response, received, behaviour, pieces)
+
+    async def _converse(
+        self, request: web.BaseRequest, received: Received, behaviour: Behaviour
+    ) -> web.StreamResponse:
+        """A WebSocket: its messages are in the book, and so is what was told of its usage."""
+        if behaviour.wait is not None:
+            await behaviour.wait.passed()
+
+        def changed() -> None:
+            with self._changed:
+                self._changed.notify_all()
+
+        talk = standin_sockets.SocketTalk(received, behaviour, changed)
+        if (refused := talk.refused(self.keys)) is not None:
+            status, headers, pieces = judge(received, Behaviour(reply=refused), self.keys)
+            received.status = status
+            response = web.StreamResponse(status=status, headers=dict(headers))
+            return await self._send(request, response, received, Behaviour(), pieces)
+        received.status = 101
+        response = await talk.run(request)
+        if talk.cut:
+            return self._break(request, received, behaviour, response)
+        return response
 
     async def _send(
         self,

@@ -37,6 +37,13 @@ class Received:
     sent: list[float] = field(default_factory=list)
     """`time.monotonic` just before each piece of the answer's body was written: whoever has a piece finds it here."""
 
+    messages: list[bytes] = field(default_factory=list)
+    """Of a WebSocket: what the client sent, each whole."""
+    bills: list[dict[str, Any]] = field(default_factory=list)
+    """Of a WebSocket: the usage of each answer, as it was told."""
+    close_code: int | None = None
+    """Of a WebSocket: that of the client's close."""
+
     @property
     def request_id(self) -> str:
         return f"req_{self.number:012d}"

@@ -17,6 +17,8 @@ guard       which addresses may be dialled
 transport   a parsed answer under our rules, and what aiohttp's exceptions mean
 answer      what a provider answered, and its two failures
 inflating   the body of an answer that came compressed
+socket_handshake  the handshake of a WebSocket
+upstreamed  the provider's side of a WebSocket session
 verdict     what an error says of the key, by its family's table
 answering   the answer as pieces, for `journey`
 stages      what each piece passes: redaction, meter, budget

@@ -262,6 +262,70 @@ class Connection(ResponseHandler):
             await self._drain_helper()
 
 
+class RawConnection:
+    """A connection that speaks no HTTP any more. It is closed, and never goes back to the pool."""
+
+    def __init__(self, lent: Lent) -> None:
+        self._lent: Lent | None = lent
+        self._protocol = cast(Connection, lent.protocol)
+        self._buffer = bytearray()
+        self._ended = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._paused = False
+        self._protocol.read_timeout = None
+        self._protocol.set_parser(self, None)
+
+    # What aiohttp's connection calls: bytes that came, and the end.
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self._buffer += data
+        if len(self._buffer) > _READ_BUFFER and not self._paused:
+            self._paused = True
+            self._protocol.pause_reading()
+        self._wake()
+        return False, b""
+
+    def feed_eof(self) -> None:
+        self._ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def read(self) -> bytes:
+        """The next bytes; b"" at the end, also where the connection is lost."""
+        while not self._buffer and not self._ended:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        if self._paused and not self._ended:
+            self._paused = False
+            self._protocol.resume_reading()
+        return data
+
+    async def write(self, data: bytes) -> None:
+        """Returns when the socket takes more. Raises OSError when it is gone."""
+        self._protocol.write(data)
+        if self._protocol.writing_paused:
+            await self._protocol.drained()
+
+    def close(self) -> None:
+        """May be called twice."""
+        self.feed_eof()
+        lent, self._lent = self._lent, None
+        if lent is not None:
+            lent.close()
+
+    def __del__(self) -> None:
+        if self._lent is not None and not self._lent._loop.is_closed():
+            self._lent.close()
+
+
 class RoundTrip:
     """One request on its connection, and the answer's head and body.
 
@@ -397,6 +461,12 @@ class RoundTrip:
         if self._lent is not None:
             self._protocol.read_timeout = seconds
             self._protocol.start_timeout()
+
+    def take_over(self) -> RawConnection:
+        """The connection behind a 101, whose bytes are the caller's from now on, as they are."""
+        lent, self._lent = self._lent, None
+        assert lent is not None
+        return RawConnection(lent)
 
     def take_left(self) -> bytes:
         """The bytes of the body that came before the connection broke. aiohttp's reader raises instead of giving them."""

@@ -41,6 +41,7 @@ from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.proxy import ProxyFailed, Via, authorization
 from tollhouse.dispatch.resolve import AddressRefused, GuardedResolver, is_address
 from tollhouse.dispatch.sign import TokenSource, credential_headers, tell_of_clock
+from tollhouse.dispatch.socket_handshake import SocketHandshake
 from tollhouse.dispatch.transport import as_answer, translated, without_named
 from tollhouse.dispatch.upstream_tls import tls_contexts, with_certificate
 from tollhouse.headers import AWS_SIGNATURE, HOP_BY_HOP, THIS_MESSAGE
@@ -142,6 +143,7 @@ class Upstream:
         budget_s: float,
         on_leaving: Callable[[], None] | None = None,
         minted: Callable[[Secret], None] | None = None,
+        upgrade: SocketHandshake | None = None,
     ) -> Answer:
         """Makes one attempt: at most one request on the wire. Gives the answer when its head is
         there.
@@ -149,7 +151,8 @@ class Upstream:
         Connecting takes at most ``budget_s``, and at most the provider's ``connect_timeout_s``. The
         head may then take ``answer_timeout_s``. ``on_leaving`` is called when there is a
         connection, just before the request's first byte. If it was not called, the request never
-        left. ``minted`` gets each secret that is put on beside the lease's own.
+        left. ``minted`` gets each secret that is put on beside the lease's own. With ``upgrade`` a
+        WebSocket is asked for, and a 101 that fits it is an answer.
 
         Raises UpstreamError. Raises CredentialUnavailable for a lease with which nothing can be
         sent, and ValueError for a request that can't be sent as it is; nothing was sent then.
@@ -165,6 +168,8 @@ class Upstream:
         if not is_target(path_and_query):
             raise ValueError("the path cannot be sent byte for byte")
         out = self._headers(outgoing.headers)
+        if upgrade is not None:
+            out += upgrade.headers
         now = datetime.fromtimestamp(self._wall_clock(), UTC)
         put_on = await credential_headers(
             outgoing, out, route.authority, now=now, tokens=self._tokens, minted=minted
@@ -221,9 +226,12 @@ class Upstream:
                     )
                 head = b""
                 await exchange.read_head()
-                if provider.silence_timeout_s is not None:
+                if provider.silence_timeout_s is not None and upgrade is None:
                     exchange.bound_silence(provider.silence_timeout_s)
-            answer = self.read_head(exchange, route.where)
+            if upgrade is not None and exchange.status < 300:
+                answer = upgrade.accepted(exchange, route.where)
+            else:
+                answer = self.read_head(exchange, route.where)
             if lease.kind == "aws" and answer.status in (400, 403):
                 tell_of_clock(answer, route.where, now)
             exchange = None

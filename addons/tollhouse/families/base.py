@@ -53,6 +53,8 @@ class Operation:
     """Whether a second request would make or change something a second time. None: a method with
     that effect (POST, PATCH: RFC 9110 9.2.2) does, unless the operation is metered and keeps no
     object."""
+    socket: bool = False
+    """It is a WebSocket: the request asks for an upgrade. `Family.dialogue` reads its messages."""
 
     @property
     def metered(self) -> bool:
@@ -254,6 +256,81 @@ class Later(NamedTuple):
     """What `Family.late_meter` has to know of the request; at most 2,000 characters."""
 
 
+class Exposed(NamedTuple):
+    """What one answer of a session may come to. ``asked`` names its models."""
+
+    asked: Asked
+    estimate: Estimate
+
+
+class Unfinished(NamedTuple):
+    """An answer of a session that has begun and was not counted."""
+
+    exposure: Exposed
+    output_seen: int
+    """A rough count, in tokens."""
+    seconds: float
+    """Since it began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a dialogue is read by. ``request`` is its handshake. ``limits`` are those of the models that are
+    asked for. ``named`` puts models in the place of deployments (`Asked.deployment`)."""
+
+    request: Request
+    mode: Mode
+    dialect: Dialect
+    limits: Callable[[Asked], Limits]
+    named: Callable[[Asked], Asked]
+
+
+class Dialogue(Protocol):
+    """Reads the messages of one WebSocket session, whole, in both directions. ``now`` is in seconds, and never goes
+    back. It keeps no message."""
+
+    @property
+    def asked(self) -> Asked:
+        """What the session asks for, as far as it is known."""
+
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        """What the provider has counted: the sums of all answers."""
+
+    @property
+    def requests(self) -> int:
+        """How many answers were asked for."""
+
+    @property
+    def created(self) -> tuple[str, ...]:
+        """Ids of objects that the provider says it keeps now."""
+
+    @property
+    def error(self) -> str:
+        """The code of the last error that the provider told."""
+
+    @property
+    def binary(self) -> bool:
+        """The server's messages come in binary frames."""
+
+    def heard(self, message: bytes, now: float) -> Asked | None:
+        """A message of the client, before it is sent. Gives what it asks for, if its models and objects have to be
+        judged. Raises `Refused` for one that can't be read in exactly one way, and for one that is not open."""
+
+    def withdraw(self) -> None:
+        """The message that was heard last is not sent."""
+
+    def told(self, message: bytes, now: float) -> None:
+        """A message of the server, before it is passed on."""
+
+    def exposed(self, now: float) -> tuple[Exposed, ...]:
+        """The answers that may still be charged: those that are asked for or under way, and those that the provider
+        may begin by itself. The same object as before if nothing has changed."""
+
+    def unfinished(self, now: float) -> tuple[Unfinished, ...]:
+        """The answers that are under way."""
+
+
 class LateMeter(Meter, Protocol):
     """Reads an answer that shows what became of an answer before it."""
 
@@ -348,6 +425,11 @@ class Family:
     estimate: Callable[[Asked, Mode, Limits, Dialect], Estimate] = _unmetered
     meter: Callable[[Asked, AnswerHead], Meter] = _unmetered
     stream_error: Callable[[Denial, str, Asked], bytes] | None = None
+    dialogue: Callable[[Asked, Terms], Dialogue] = _unmetered
+    """Reads the session of an operation that is a ``socket``."""
+    socket_error: Callable[[Denial, str, Asked], bytes] = lambda denial, call_id, asked: b""
+    """The message by which a session is told why it ends, before it is closed. Empty: it is told by the close
+    alone."""
     late_meter: Callable[[Later, AnswerHead], LateMeter] | None = None
     """Makes the meter of an answer that shows a `Later`. None: usage never comes later."""
     below: tuple[tuple[str, Family], ...] = ()
@@ -364,11 +446,15 @@ class Family:
         found = self.match(method, path, query, host)
         return None if found is None else found.operation
 
-    def match(self, method: str, path: str, query: str = "", host: str = "") -> Matched | None:
-        """The same, with the ids of objects that stand in the path."""
+    def match(
+        self, method: str, path: str, query: str = "", host: str = "", *, socket: bool = False
+    ) -> Matched | None:
+        """The same, with the ids of objects that stand in the path. ``socket``: the request asks for a WebSocket."""
         for route in self.routes:
             here = route.hosts is None or route.hosts.fullmatch(host)
             so = route.query is None or route.query.fullmatch(query)
+            if route.operation.socket is not socket:
+                continue
             if here and so and route.method == method and (found := route.path.fullmatch(path)):
                 if not found.re.groupindex:
                     return Matched(route.operation)

@@ -27,14 +27,18 @@ class Stopped(Exception):
 
 
 class Wire(Protocol):
-    """The client's side of one exchange. The methods only queue bytes, `drain` waits until they are taken."""
+    """The client's side of one exchange. The methods only queue bytes, `drain` waits until they are taken. `switch` is for a
+    wire that ``switches``: behind its 101 the bytes of both directions are the owner's, as they are."""
 
+    @property
+    def switches(self) -> bool: ...
     def send_continue(self) -> None: ...
     def send_head(
         self, status: int, headers: Sequence[tuple[str, str]], data: bytes, *, end: bool
     ) -> None: ...
     def send_data(self, data: bytes) -> None: ...
     def send_end(self) -> None: ...
+    def switch(self, headers: Sequence[tuple[str, str]]) -> None: ...
     def abort(self) -> None: ...
     def congested(self) -> bool: ...
     async def drain(self) -> None: ...
@@ -278,6 +282,36 @@ class Exchange:
             release()
         else:
             self._releases.append(release)
+
+    @property
+    def switches(self) -> bool:
+        """Whether the client can be answered by `switch`."""
+        return self._wire.switches
+
+    def switch(self, headers: Sequence[tuple[str, str]]) -> None:
+        """Answers 101. From then on `read_switched` gives the client's bytes, and `send` sends ours, as they are."""
+        if self._gone is not None:
+            raise ClientGone(self._gone)
+        self.answered = True
+        self.body_complete = False
+        self._wire.switch(headers)
+
+    async def read_switched(self) -> bytes:
+        """The next bytes of the client's, behind `switch`. Raises what `interruptible` raises."""
+        while not self._chunks:
+            self._raise_if_ended()
+            self._waiter = asyncio.get_running_loop().create_future()
+            since = time.monotonic()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                self.waited_s += time.monotonic() - since
+        data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self.buffered = 0
+        self._make_room()
+        return data
 
     def start(
         self,

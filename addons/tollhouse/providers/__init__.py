@@ -69,6 +69,13 @@ CREDENTIAL_HEADERS: tuple[str, ...] = tuple(
     )
 )
 """Where a key may stand in a request to any of them, each once, in the order in which a call's credential is looked for."""
+KEY_SUBPROTOCOLS: Final = tuple(
+    dict.fromkeys(start for provider in BUILT_IN for start in provider.key_subprotocols)
+)
+"""Behind which a key may stand in a WebSocket's handshake with any of them."""
+PAYER_SUBPROTOCOLS: Final = tuple(
+    dict.fromkeys(start for provider in BUILT_IN for start in provider.subprotocols_who_pay)
+)
 
 DEFAULT: Final = OPENAI
 """Whose API the base URL speaks where its path names no provider (``/v1/...``)."""
@@ -77,6 +84,8 @@ __all__ = [
     "BUILT_IN",
     "CREDENTIAL_HEADERS",
     "DEFAULT",
+    "KEY_SUBPROTOCOLS",
+    "PAYER_SUBPROTOCOLS",
     "Catalog",
     "CredentialKind",
     "CredentialSlot",

@@ -67,6 +67,10 @@ class Provider:
     other_slots: tuple[str, ...] = ()
     """Other request headers (lower case) in which its clients may send a key. The gateway's key is
     never put there."""
+    key_subprotocols: tuple[str, ...] = ()
+    """Beginnings of WebSocket subprotocols behind which its clients may send a key."""
+    subprotocols_who_pay: tuple[str, ...] = ()
+    """Beginnings of those by which a caller could choose who pays. They are not offered to it."""
     slots_below: tuple[tuple[str, CredentialSlot], ...] = ()
     """Beginnings of paths below which the key stands somewhere else than in ``slot``."""
     who_pays: frozenset[str] = frozenset()
@@ -119,6 +123,8 @@ class Provider:
     job_hold: int | None = None
     """Nano-dollars that are held and charged for a call that starts a job; None: no job is let
     through."""
+    fallback: str = ""
+    """The provider of the same family that is called when this one can't serve; "" for none."""
     share_objects: bool = False
     """With a key that several tenants use, each may use and list the objects of all."""
     longest_context: int = 1_050_000

@@ -29,6 +29,8 @@ class Phase(StrEnum):
     """Of a worker, as probes and commands name it."""
 
     STARTING = "starting"
+    PREPARED = "prepared"
+    """It waits for the other workers of its generation, and for the file's projects."""
     READY = "ready"
     """It takes connections. Its status says whether calls pass."""
     RETIRING = "retiring"
@@ -75,6 +77,8 @@ class Worker(Child):
     report: list[Any] = field(default_factory=list)
     """Its metrics, as it told them last."""
     concluding: mmap.mmap | None = None
+    opening: bool = False
+    """It was told to open its listeners."""
     descriptor: int = -1
     """Of ``concluding``: the lines of the calls that it is settling."""
 
@@ -87,8 +91,13 @@ class Worker(Child):
         return self.phase is not Phase.RETIRING
 
     @property
+    def beginning(self) -> bool:
+        """It has not been ready."""
+        return self.phase in (Phase.STARTING, Phase.PREPARED)
+
+    @property
     def reasons(self) -> list[str]:
-        if self.phase is Phase.STARTING:
+        if self.beginning:
             return list(self.status.get("reasons") or ["starting"])
         return list(self.status.get("reasons") or [])
 
@@ -133,8 +142,9 @@ def _be_child(
             signal.signal(number, signal.SIG_DFL)
         # In a terminal Ctrl-C reaches every process of the gateway. The supervisor tells its children.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # Until its loop heeds these two. It has opened no file yet, and nothing is to be ended in order.
+        # Until its loop heeds these. It has opened no file yet, and nothing is to be ended in order.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
         for channel in channels:
             channel.close()

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any, Final
 
 from tollhouse.concluding import left
-from tollhouse.site.totals import Families, as_counters, merged
+from tollhouse.site.totals import Families, as_counters, first_series, merged
 from tollhouse.workers.child import Worker
+
+MOST_SERIES: Final = 20_000
+"""Labels may be new in each generation (fingerprints of keys). Series beyond so many are forgotten with their worker; those that
+were there before go on."""
 
 
 class Estate:
-    """Of all generations. Only the supervisor changes it."""
+    """Of all generations, and of the programs before this one. Only the supervisor changes it."""
 
     def __init__(self) -> None:
         self.counters: Families = []
@@ -21,7 +27,8 @@ class Estate:
 
     def take(self, worker: Worker) -> None:
         """``worker`` has ended."""
-        self.counters = merged([self.counters, as_counters(worker.report)])
+        counted = merged([self.counters, as_counters(worker.report)])
+        self.counters = first_series(counted, MOST_SERIES)
         if worker.concluding is not None:
             self._unwritten += [line.decode() for line in left(worker.concluding)]
             worker.concluding.close()
@@ -33,3 +40,15 @@ class Estate:
         if self._unwritten and worker is not None:
             worker.channel.send({"kind": "conclude", "lines": self._unwritten})
             self._unwritten = []
+
+    # Across an exec.
+
+    def packed(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"counters": self.counters, "deaths": self.deaths, "unwritten": self._unwritten}
+
+    def adopt(self, packed: Mapping[str, Any]) -> None:
+        """What the program before this one had. It is empty of one that left nothing."""
+        self.counters = list(packed.get("counters", ()))
+        self.deaths = packed.get("deaths", 0)
+        self._unwritten = list(packed.get("unwritten", ()))

@@ -40,6 +40,8 @@ def packed_worker(worker: Worker) -> dict[str, Any]:
         "read": worker.channel.unread.decode("latin-1"),
         "started": worker.started,
         "status": worker.status,
+        "report": worker.report,
+        "opening": worker.opening,
         "phase": worker.phase.value,
         "ended_by": worker.ended_by,
     }
@@ -51,6 +53,7 @@ def take_over(
     number: int,
     lock: int,
     unwrapped: Unwrapped | None,
+    estate: dict[str, Any],
 ) -> NoReturn:
     """Raises `OSError`; else this program is gone."""
     if lock >= 0:
@@ -61,6 +64,7 @@ def take_over(
         "generation": number,
         "lock": lock,
         "unwrapped": dataclasses.asdict(unwrapped) if unwrapped is not None else None,
+        "estate": estate,
     }
     # The environment of a process can be read in /proc for as long as it lives.
     with _in_memory() as kept:
@@ -95,6 +99,8 @@ class Inheritance:
     generation: int
     lock: int
     unwrapped: Unwrapped | None
+    estate: dict[str, Any]
+    """`Estate.packed`; empty of a program that did not know it."""
 
     @classmethod
     def taken(cls, environ: MutableMapping[str, str], now: float) -> Inheritance | None:
@@ -109,7 +115,14 @@ class Inheritance:
             os.set_inheritable(state["lock"], False)
         workers = [_unpacked(saved, now) for saved in state["workers"]]
         unwrapped = Unwrapped(**state["unwrapped"]) if state["unwrapped"] else None
-        return cls(state["sockets"], workers, state["generation"], state["lock"], unwrapped)
+        return cls(
+            state["sockets"],
+            workers,
+            state["generation"],
+            state["lock"],
+            unwrapped,
+            state.get("estate", {}),
+        )
 
 
 def _unpacked(saved: dict[str, Any], now: float) -> Worker:
@@ -125,10 +138,11 @@ def _unpacked(saved: dict[str, Any], now: float) -> Worker:
         now,
         number=saved["number"],
         generation=saved["generation"],
-        # One that was still starting is replaced as those that were ready.
-        phase=Phase.RETIRING if saved.get("phase") == Phase.RETIRING else Phase.READY,
+        phase=Phase(saved["phase"]),
         ended_by=saved.get("ended_by"),
         status=saved["status"],
+        report=saved.get("report", []),
+        opening=saved.get("opening", False),
         concluding=shared,
         descriptor=descriptor,
     )

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Collection
 from socket import socket
+from typing import Final
 
 from tollhouse.concluding import memory
 from tollhouse.credential.vault.auth import Unwrapped
@@ -18,6 +19,10 @@ from tollhouse.workers.listening import Sockets
 from tollhouse.workers.restarts import FIRST_S, Restarts
 
 log = logging.getLogger(__name__)
+
+_PATIENCE_S: Final = 5.0
+"""How long the successor of a worker waits for Redis and Vault. Connections wait in its queue meanwhile; after this time what they
+ask is refused with its reason, until the stores answer."""
 
 
 class Starter:
@@ -73,7 +78,7 @@ class Starter:
             number=number,
             workers=generation.size,
             alone=False,
-            applies=number == 1 and not generation.applied,
+            patience_s=_PATIENCE_S if generation.was_whole else float("inf"),
             sockets=generation.sockets.of_worker(number - 1),
             ca=generation.ca,
             leaves=generation.leaves,

@@ -71,7 +71,7 @@ class Succession:
             self._children.add_worker(worker)
             if worker.phase is not Phase.RETIRING:
                 self.current.workers[worker.number] = worker
-        self.current.applied = self.current.was_whole = True
+        self.current.led = self.current.applied = self.current.was_whole = True
 
     @property
     def ending(self) -> bool:
@@ -122,21 +122,37 @@ class Succession:
     # How far they are.
 
     def follow_up(self) -> None:
-        """What is due because workers have become ready, or have not in time."""
-        for generation in (self.current, self.coming):
-            if generation is None:
-                continue
-            first = generation.workers.get(1)
-            if first is not None and first.phase is Phase.READY:
-                generation.applied = True
+        """What is due because workers have come further, or have not in time."""
+        self.current.go_on()
         if not self.current.was_whole and self.current.whole:
             self.current.was_whole = True
             self._tell_ready()
         coming = self.coming
-        if coming is not None and coming.whole:
+        if coming is None:
+            return
+        coming.go_on()
+        late = self._clock() >= coming.give_up_at
+        if coming.whole or (late and coming.applied):
+            # What is applied can't be taken back: a worker that is missing then is started again, as later.
             self._take_over(coming)
-        elif coming is not None and self._clock() >= coming.give_up_at:
+        elif late:
             self._end_coming(f"not ready in {_TAKE_OVER_S:g} s: {'; '.join(coming.reasons())}")
+
+    def applied(self, worker: Worker) -> None:
+        """``worker`` has written the projects of its file into the ledger."""
+        generation = self._generation_of(worker)
+        if generation is not None:
+            generation.applied = True
+
+    def _generation_of(self, worker: Worker) -> Generation | None:
+        return next(
+            (
+                each
+                for each in (self.current, self.coming)
+                if each is not None and each.workers.get(worker.number) is worker
+            ),
+            None,
+        )
 
     def _tell_ready(self) -> None:
         addresses = self.current.sockets.addresses()
@@ -238,10 +254,13 @@ class Succession:
         worker.channel.send({"kind": "retire"})
         worker.ended_by = self._clock() + self.current.config.limits.drain_s + _CUT_S
 
-    def _end_coming(self, why: str) -> None:
+    def _end_coming(self, why: str, *, sure: bool = False) -> None:
+        """``sure``: ``why`` says all of what has become of the file's projects."""
         coming, self.coming = self.coming, None
         if coming is None:
             return
+        if coming.applying and not sure:
+            why += "; the projects of its file may be written already: look at them (`tollhouse project list`)"
         self._refuse([why], tuple(coming.asked_by))
         coming.sockets.close(kept=self.current.sockets)
         now = self._clock()
@@ -268,14 +287,7 @@ class Succession:
 
     def ended(self, worker: Worker, code: int) -> None:
         """``worker`` has ended, and has been heard to its end."""
-        generation = next(
-            (
-                each
-                for each in (self.current, self.coming)
-                if each is not None and each.workers.get(worker.number) is worker
-            ),
-            None,
-        )
+        generation = self._generation_of(worker)
         if generation is not None:
             # Also of one that was told to retire: if the reload is refused, its place is taken again.
             del generation.workers[worker.number]
@@ -286,10 +298,11 @@ class Succession:
             return
         elif self.stopping:
             self.codes.append(code)
-        elif generation is self.coming:
-            why = worker.status.get("failed") or f"worker {worker.number} ended with {how(code)}"
-            self._end_coming(why)
-        elif not generation.was_whole and worker.phase is Phase.STARTING:
+        elif generation is self.coming and generation.depends_on(worker):
+            failed = worker.status.get("failed")
+            why = failed or f"worker {worker.number} ended with {how(code)}"
+            self._end_coming(why, sure=bool(failed))
+        elif generation is self.current and not generation.was_whole and worker.beginning:
             # It has said why. Started again it would say the same.
             self.failed = True
             self.codes.append(code or 1)

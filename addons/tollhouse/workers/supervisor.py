@@ -6,6 +6,7 @@ children, and moments.
     SIGTERM, SIGINT   every worker drains; a second one ends the calls at once
     SIGHUP            reload: a new generation of workers replaces the old one when all of it is ready
     SIGUSR2           the same with the program that is installed now (`upgrade`)
+    SIGUSR1           every worker writes to the log where its tasks wait
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tollhouse.workers.children import HUNG_S, Children, contained
 from tollhouse.workers.desk_process import DeskProcess
 from tollhouse.workers.estate import Estate
 from tollhouse.workers.generation import Generation, Maker
+from tollhouse.workers.inheritance import Inheritance
 from tollhouse.workers.requests import Requests
 from tollhouse.workers.signals import SignalSocket
 from tollhouse.workers.starter import Starter
@@ -84,14 +86,16 @@ class Supervisor:
             desk,
             self._signals,
             self._heed_signals,
+            estate,
             notifier=notifier,
             lock=lock,
         )
         self._requests = Requests(children, desk, succession, self._upgrade, estate, clock)
 
-    def adopt(self, workers: list[Worker], unwrapped: Unwrapped | None) -> None:
-        """Workers of the program before this one: they serve until a new generation is ready, or retire already."""
-        self._succession.adopt(workers, unwrapped)
+    def adopt(self, left: Inheritance) -> None:
+        """What the program before this one has left. Its workers serve until a new generation is ready, or retire already."""
+        self._estate.adopt(left.estate)
+        self._succession.adopt(left.workers, left.unwrapped)
 
     def run(self) -> int:
         """Until all has ended; the exit code."""
@@ -127,6 +131,9 @@ class Supervisor:
                 self._hang_up()
             elif number == signal.SIGUSR2:
                 self._upgrade.begin(())
+            elif number == signal.SIGUSR1:
+                for worker in self._children.workers.values():
+                    worker.send_signal(signal.SIGUSR1)
 
     def _hang_up(self) -> None:
         """The file of lines may have been moved away: workers that drain are to write into the new one, too."""
@@ -187,7 +194,11 @@ class Supervisor:
         match message["kind"]:
             case "unwrapped":
                 self._succession.unwrapped = Unwrapped(message["wrapping"], message["secret_id"])
-            case "ready" if worker.phase is Phase.STARTING:
+            case "prepared" if worker.phase is Phase.STARTING:
+                worker.phase = Phase.PREPARED
+            case "applied":
+                self._succession.applied(worker)
+            case "ready" if worker.beginning:
                 worker.phase = Phase.READY
             case "status":
                 before, worker.status = worker.status, {**worker.status, **message["status"]}

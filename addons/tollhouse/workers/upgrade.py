@@ -17,6 +17,7 @@ from typing import IO, Final
 from tollhouse.config.load import ConfigError
 from tollhouse.workers.children import Children
 from tollhouse.workers.desk_process import DeskProcess
+from tollhouse.workers.estate import Estate
 from tollhouse.workers.inheritance import command, packed_worker, take_over
 from tollhouse.workers.signals import SignalSocket
 from tollhouse.workers.succession import Succession
@@ -72,6 +73,7 @@ class Upgrade:
         desk: DeskProcess,
         signals: SignalSocket,
         heed_signals: Callable[[], None],
+        estate: Estate,
         *,
         notifier: Notifier,
         lock: int,
@@ -81,6 +83,7 @@ class Upgrade:
         self._desk = desk
         self._signals = signals
         self._heed_signals = heed_signals
+        self._estate = estate
         self._notifier = notifier
         self._lock = lock
         self._judgement: _Judgement | None = None
@@ -156,6 +159,7 @@ class Upgrade:
                 self._succession.current.number,
                 self._lock,
                 self._succession.unwrapped,
+                self._estate.packed(),
             )
         except OSError as error:
             log.error("not upgraded (%s); the program in use stays", error)

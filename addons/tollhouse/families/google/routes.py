@@ -33,6 +33,7 @@ UPLOAD_PART: Final = Operation(
 )
 """A request behind the first of an upload in several. The first is charged."""
 MINT: Final = Operation("auth_token", "mints", reads_body=True)
+LIVE: Final = Operation("live", "metered", objects="makes", socket=True)
 COMPAT_CHAT: Final = Operation("chat", "metered", reads_body=True)
 COMPAT_EMBEDDINGS: Final = Operation("embeddings", "metered", reads_body=True)
 
@@ -124,6 +125,12 @@ ROUTES: Final = (
         "DELETE", rf"{_V}/interactions/(?P<object>{_ID})", _object("interactions", does="deletes")
     ),
     route("POST", rf"{_V}/auth_tokens", MINT),
+    # https://ai.google.dev/api/live
+    route(
+        "GET",
+        r"/ws/google\.ai\.generativelanguage\.v1(?:beta|alpha)?\.GenerativeService\.BidiGenerateContent",
+        LIVE,
+    ),
     # https://ai.google.dev/gemini-api/docs/openai
     route("POST", r"/v1beta/openai/chat/completions", COMPAT_CHAT),
     route("POST", r"/v1beta/openai/embeddings", COMPAT_EMBEDDINGS),
