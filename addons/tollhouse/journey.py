@@ -54,6 +54,8 @@ from tollhouse.websocket import Session, SocketBounds, Ties
 
 log = logging.getLogger(__name__)
 
+OVERDUE: Final = "deadline"
+"""The gate in the line of a call that took too long."""
 Rest = Callable[[], Coroutine[Any, Any, None] | None]
 """Writes the last bytes of an answer, once the call is concluded. It is a plain function where
 nothing has to be waited for."""
@@ -233,6 +235,15 @@ class Journey:
             pass
         except Exception:
             log.exception("call %s: its last bytes could not be sent", trip.id)
+
+    def end_overdue(self, longest_s: float) -> None:
+        """Ends each call that was under way for longer than ``longest_s``."""
+        before = time.monotonic() - longest_s
+        for exchange in tuple(self.under_way):
+            if exchange.began < before:
+                code = "upstream_timeout" if exchange.body_complete else "timeout"
+                why = f"The call took longer than {longest_s:g} s ([limits] call_timeout_s)."
+                exchange.refuse(Denial(code, why), OVERDUE)
 
     async def drained(self, seconds: float | None) -> bool:
         """Wait until no call is under way, at most so long; whether that is so. None: however long it takes."""
@@ -569,7 +580,8 @@ class Journey:
             return trip.refusal(Refused.of(refusal.denial, gate))
         # The head is out. A stream can still be told that its budget has ended; any other answer is cut.
         trip.denial, trip.gate = refusal.denial, gate
-        return self._told(trip, refusal.denial) if trip.left is End.OVER_BUDGET else None
+        told = trip.left is End.OVER_BUDGET or gate == OVERDUE
+        return self._told(trip, refusal.denial) if told else None
 
     @staticmethod
     def _told(trip: _Trip, denial: Denial) -> Rest | None:

@@ -8,6 +8,7 @@ openness     the refusals of endpoints that are closed
 identity     the credential that decides, and the project that pays
 subprotocols  a key among the subprotocols of a WebSocket
 strip        the headers that may go on
+call_limits  the gate that bounds the calls under way
 reading      the gate that reads the body and estimates the call
 readers      the threads that read large bodies
 bodies       how many bytes of bodies the process keeps, and for whom

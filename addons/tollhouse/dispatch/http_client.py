@@ -465,6 +465,12 @@ class RoundTrip:
         self.content = content
         content.on_eof(self._ended)
 
+    def bound_silence(self, seconds: float) -> None:
+        """From now on each wait for bytes of the answer takes at most so long."""
+        if self._lent is not None:
+            self._protocol.read_timeout = seconds
+            self._protocol.start_timeout()
+
     def take_over(self) -> RawConnection:
         """The connection behind a 101, whose bytes are the caller's from now on, as they are."""
         lent, self._lent = self._lent, None

@@ -420,7 +420,8 @@ class Delivery:
         )
 
     async def _send_once(self) -> Answer:
-        began = self._clock()
+        clock = self._clock if self._upload is None else self._clock_without_upload
+        began = clock()
         self._last = await self._relay.upstream.send(
             self._outgoing,
             budget_s=self._provider.deadline_s,
@@ -432,7 +433,7 @@ class Delivery:
             fresh=self._effort.repeated_at_once,
         )
         self._in_flight = False
-        self._silence = self._clock() - began
+        self._silence = clock() - began
         return self._last
 
     def _on_leaving(self) -> None:

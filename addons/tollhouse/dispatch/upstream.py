@@ -228,6 +228,8 @@ class Upstream:
                     )
                 head = b""
                 await exchange.read_head()
+                if provider.silence_timeout_s is not None and upgrade is None:
+                    exchange.bound_silence(provider.silence_timeout_s)
             if upgrade is not None and exchange.status < 300:
                 answer = upgrade.accepted(exchange, route.where)
             else:
