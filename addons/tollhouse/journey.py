@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from typing import Any, Final, Protocol, cast
 
 from tollhouse.accounts.token import without_tokens
+from tollhouse.admit.own_login import own_login
 from tollhouse.book import Book, Concluded
 from tollhouse.budget.purse import Purse
 from tollhouse.call import (
@@ -35,7 +36,13 @@ from tollhouse.call import (
 )
 from tollhouse.clearance import Clearance
 from tollhouse.clients import Client, client_of, final, spelled, told
-from tollhouse.credential.lease import NO_KEY, CredentialUnavailable, Lease, NoKey
+from tollhouse.credential.lease import (
+    NO_KEY,
+    CredentialUnavailable,
+    Lease,
+    NoKey,
+    login_lease,
+)
 from tollhouse.denial import Denial, Refused, error_headers
 from tollhouse.dispatch.answering import Answering, Piece
 from tollhouse.dispatch.relay import Delivery, Relay
@@ -254,6 +261,11 @@ class Journey:
             admitted = covered.requested.admitted
             if admitted.operation.keyless:
                 return Clearance(covered, NO_KEY, covered.requested.body)
+            if admitted.login:
+                token = own_login(admitted.arrival.head, admitted.provider)
+                if token is None:
+                    raise TypeError("the login that was let through is not there")
+                return Clearance(covered, login_lease(token), covered.requested.body)
             try:
                 lease = await self._leases.get(
                     admitted.provider.name, admitted.project.tenant, admitted.project.id

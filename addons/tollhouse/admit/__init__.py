@@ -6,6 +6,7 @@ authority    the one host that is meant
 path         the path and the query, as the bytes that will be sent
 openness     the refusals of endpoints that are closed
 identity     the credential that decides, and the project that pays
+own_login    a workload's own login at its provider
 strip        the headers that may go on
 reading      the gate that reads the body and estimates the call
 readers      the threads that read large bodies

@@ -199,7 +199,7 @@ class Delivery:
 
     async def _next_key(self, answer: Answer) -> Lease | None:
         """The key to go on with instead of passing this answer on. It tells the others that ours is to be left alone."""
-        if answer.status < 400 or self._outgoing.lease.kind == "none":
+        if answer.status < 400 or not self._outgoing.lease.ours:
             return None
         keys, lease = self._relay.keys, self._outgoing.lease
         verdict = await verdict_on_key(self._provider.family, answer)
@@ -218,7 +218,7 @@ class Delivery:
 
     async def _is_refused(self, answer: Answer) -> bool:
         """Whether the provider does not take our key, rather than the request."""
-        if self._outgoing.lease.kind == "none":
+        if not self._outgoing.lease.ours:
             return False
         return await verdict_on_key(self._provider.family, answer) == "refused"
 
@@ -326,4 +326,9 @@ class Delivery:
 
 
 def _version(lease: Lease) -> str:
-    return "" if lease.kind == "none" else f"{lease.fingerprint}@{lease.version}"
+    match lease.kind:
+        case "none":
+            return ""
+        case "login":
+            return "login"
+    return f"{lease.fingerprint}@{lease.version}"

@@ -17,6 +17,7 @@ openrouter  OpenRouter
 together    Together
 fireworks   Fireworks
 perplexity  Perplexity
+chatgpt     ChatGPT, for a subscription's login alone
 """
 
 from typing import Final
@@ -24,6 +25,7 @@ from typing import Final
 from tollhouse.providers.anthropic import ANTHROPIC
 from tollhouse.providers.azure import AZURE
 from tollhouse.providers.bedrock import BEDROCK
+from tollhouse.providers.chatgpt import CHATGPT
 from tollhouse.providers.cohere import COHERE
 from tollhouse.providers.deepseek import DEEPSEEK
 from tollhouse.providers.fireworks import FIREWORKS
@@ -33,7 +35,7 @@ from tollhouse.providers.mistral import MISTRAL
 from tollhouse.providers.openai import OPENAI
 from tollhouse.providers.openrouter import OPENROUTER
 from tollhouse.providers.perplexity import PERPLEXITY
-from tollhouse.providers.provider import Catalog, CredentialKind, CredentialSlot, Provider
+from tollhouse.providers.provider import Catalog, CredentialKind, CredentialSlot, Login, Provider
 from tollhouse.providers.together import TOGETHER
 from tollhouse.providers.vertex import VERTEX
 from tollhouse.providers.xai import XAI
@@ -54,6 +56,7 @@ BUILT_IN: tuple[Provider, ...] = (
     TOGETHER,
     FIREWORKS,
     PERPLEXITY,
+    CHATGPT,
 )
 CREDENTIAL_HEADERS: tuple[str, ...] = tuple(
     dict.fromkeys(
@@ -74,5 +77,6 @@ __all__ = [
     "Catalog",
     "CredentialKind",
     "CredentialSlot",
+    "Login",
     "Provider",
 ]
