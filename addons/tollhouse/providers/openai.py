@@ -20,7 +20,9 @@ OPENAI = Provider(
     openai_path="/v1",
     slot=CredentialSlot("authorization", "Bearer "),
     free_call="/v1/models",
-    key_variables=("OPENAI_API_KEY", "OPENAI_ADMIN_KEY"),
+    key_variables=("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "CODEX_API_KEY"),
+    # The second is that of `codex exec`, which does not look at the first.
+    demanded=("OPENAI_API_KEY", "CODEX_API_KEY"),
     account_headers={"organization": "openai-organization", "project": "openai-project"},
     who_pays=frozenset({"openai-organization", "openai-project"}),
     dialect=Dialect(usage_in_stream="on_request", own_rules=True),

@@ -57,6 +57,8 @@ class Provider:
     free_call_headers: tuple[tuple[str, str], ...] = ()
     key_variables: tuple[str, ...] = ()
     """Environment variables in which its SDKs look for a key; the gateway refuses to start with one of them set."""
+    demanded: tuple[str, ...] = ()
+    """Those of them without which some program does not start; without any the first is."""
     login: Login | None = None
     """None: a login of its workloads is never let through."""
     accepts: frozenset[CredentialKind] = frozenset({"key"})
