@@ -1,131 +1,102 @@
-"""Bare `mitmdump` beside Tollhouse, the same load on both in turn, CPU seconds of the proxy's process as the kernel counts them.
+"""The table of README's figures: bare `mitmdump` beside Tollhouse under the same load, in one run.
 
-``uv run python -m bench [--rounds N] [--json]``. Absolute figures belong to the machine; the ratios are what counts.
+``uv run python -m bench [--only PART,...] [--rounds N] [--soak CALLS] [--json] [--profile [FILE]]``. Absolute figures belong to the
+machine; the ratios are what counts. All parts together take about half an hour, most of it for the soak.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import dataclasses
 import json
 import os
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-import psutil
+from bench import cold, cpu, flame, latency, soak, streams, workers
+from bench.bed import TINY, Bed, Size, say
+from bench.figures import Figure, as_documents, as_table
+from bench.servers import redis_server
 
-from bench import load, provider
-from bench.servers import free_port, make_certificate, mitmdump, redis_server, tollhouse
-
-REQUESTS, STREAMS, FRESH = 2000, 40, 200
-WANTED = {"request_us": 0.42, "chunk_us": 0.5, "connection_us": 0.2}
-MEMORY_MB = 120
-
-
-def _cpu_us(process: psutil.Process, work: Callable[[], None], units: int) -> float:
-    before = process.cpu_times()
-    work()
-    after = process.cpu_times()
-    return (after.user + after.system - before.user - before.system) / units * 1e6
+PARTS: dict[str, Callable[[Bed], list[Figure]]] = {
+    "cpu": cpu.measure,
+    "streams": streams.measure,
+    "latency": latency.measure,
+    "cold": cold.measure,
+    "workers": workers.measure,
+    "soak": soak.measure,
+}
 
 
-def measure(process: psutil.Process, proxy: load.Proxy) -> dict[str, float]:
-    """Microseconds of the proxy's CPU a request, a streamed chunk (its call's own cost taken off), a new connection."""
-    request = _cpu_us(
-        process, lambda: asyncio.run(load.calls(proxy, REQUESTS, stream=False)), REQUESTS
-    )
-    stream = _cpu_us(process, lambda: asyncio.run(load.calls(proxy, STREAMS, stream=True)), STREAMS)
-    fresh = _cpu_us(process, lambda: asyncio.run(load.fresh(proxy, FRESH)), FRESH)
-    return {
-        "request_us": request,
-        "chunk_us": (stream - request) / provider.CHUNKS,
-        "connection_us": fresh,
-        "memory_mb": process.memory_info().rss / 2**20,
-    }
-
-
-@contextmanager
-def running_provider(directory: Path, pause_s: float = provider.PAUSE_S) -> Iterator[int]:
-    cert, key = make_certificate(directory)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.provider", str(cert), str(key), str(pause_s)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
-    finally:
-        process.kill()
-        process.wait()
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+def main(words: Sequence[str] | None = None) -> int:
+    options = _options(words)
+    size = options.size
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        port = stack.enter_context(running_provider(directory))
-        redis_url, redis = "embedded", "embedded"
+        url, redis = "embedded", "embedded"
         if shutil.which("redis-server"):
-            redis_url, redis = stack.enter_context(redis_server(directory)), "redis-server"
+            url, redis = stack.enter_context(redis_server(directory)), "redis-server"
         else:
-            print(
-                "redis-server is not on PATH: the embedded store is measured, which is much slower",
-                file=sys.stderr,
-            )
-        sides = {
-            "mitmdump": stack.enter_context(mitmdump(directory, port, free_port())),
-            "tollhouse": stack.enter_context(tollhouse(directory, port, redis_url)),
-        }
-        processes = {name: psutil.Process(side.pids[0]) for name, side in sides.items()}
-        for name, side in sides.items():
-            asyncio.run(load.calls(side.proxy, 400, stream=False))
-            asyncio.run(load.calls(side.proxy, 8, stream=True))
-            print(f"{name}: warm", file=sys.stderr)
-        rounds: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
-        for _ in range(options.rounds):
-            for name, side in sides.items():
-                rounds[name].append(measure(processes[name], side.proxy))
-    figures = {
-        name: {key: statistics.median(r[key] for r in found) for key in found[0]}
-        for name, found in rounds.items()
-    }
-    ratios = {
-        key: statistics.median(
-            t[key] / m[key] for t, m in zip(rounds["tollhouse"], rounds["mitmdump"], strict=True)
-        )
-        for key in figures["tollhouse"]
-    }
+            say("redis-server is not on PATH: the embedded store is measured, which is much slower")
+        bed = Bed(directory, url, size)
+        figures = [figure for name in options.only for figure in PARTS[name](bed)]
+        if options.profile is not None:
+            flame.draw(bed, options.profile)
     if options.json:
-        print(json.dumps({"figures": figures, "ratios": ratios, "redis": redis}, indent=2))
-    else:
-        _table(figures, ratios, redis)
+        machine = {"cores": os.cpu_count(), "redis": redis, "rounds": size.rounds}
+        print(json.dumps({**machine, "figures": as_documents(figures)}, indent=2))
+    elif figures:
+        print(f"{os.cpu_count()} cores, Redis of tollhouse: {redis}, rounds: {size.rounds}\n")
+        print(as_table(figures))
     return 0
 
 
-def _table(figures: dict[str, dict[str, float]], ratios: dict[str, float], redis: str) -> None:
-    print(f"Redis of tollhouse: {redis}")
-    print(f"{'':16}{'mitmdump':>12}{'tollhouse':>12}{'ratio':>8}  wanted")
-    for key, ratio in ratios.items():
-        wanted = (
-            f"<= {WANTED[key]}"
-            if key in WANTED
-            else f"< {MEMORY_MB} MB"
-            if key == "memory_mb"
-            else ""
-        )
-        print(
-            f"{key:16}{figures['mitmdump'][key]:12.1f}{figures['tollhouse'][key]:12.1f}{ratio:8.2f}  {wanted}"
-        )
+def _options(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--only",
+        type=_parts,
+        default=list(PARTS),
+        metavar="PART,...",
+        help=f"of {', '.join(PARTS)}; none for the profile alone",
+    )
+    parser.add_argument("--rounds", type=int, help="whose medians are shown (3)")
+    parser.add_argument("--soak", type=int, metavar="CALLS", help="100,000")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        nargs="?",
+        const=Path("worker.svg"),
+        metavar="FILE",
+        help="a flame graph of the worker by py-spy, an SVG (worker.svg)",
+    )
+    parser.add_argument(
+        "--tiny", action="store_true", help="a few calls each, to see that it works"
+    )
+    options = parser.parse_args(words)
+    size = TINY if options.tiny else Size()
+    if options.rounds is not None:
+        size = dataclasses.replace(size, rounds=max(1, options.rounds))
+    if options.soak is not None:
+        size = dataclasses.replace(size, soak=max(10, options.soak))
+    options.size = size
+    return options
+
+
+def _parts(text: str) -> list[str]:
+    names = [name for name in text.split(",") if name and name != "none"]
+    if unknown := [name for name in names if name not in PARTS]:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: the parts are {', '.join(PARTS)}")
+    return names
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import base64
 import json
 import re
 import ssl
+import time
 from dataclasses import dataclass
 
 HOST = "api.openai.com"
@@ -66,8 +67,23 @@ class Tunnel:
         await writer.start_tls(tls, server_hostname=HOST)
         return cls(reader, writer)
 
+    @property
+    def port(self) -> int:
+        """The client's own, by which the connection is known at the other side as well."""
+        return int(self._writer.get_extra_info("sockname")[1])
+
     async def call(self, payload: bytes) -> int:
         """The length of the answer's body. Raises RuntimeError for anything but 200."""
+        length = await self.begin(payload)
+        if length is not None:
+            return len(await self._reader.readexactly(length))
+        total = 0
+        while chunk := await self.chunk():
+            total += len(chunk)
+        return total
+
+    async def begin(self, payload: bytes) -> int | None:
+        """Sends the request and reads the answer's head. The length of the answer's body, None if it comes in chunks."""
         head = (
             f"POST /v1/chat/completions HTTP/1.1\r\nHost: {HOST}\r\nAccept: application/json\r\n"
             "Content-Type: application/json\r\nUser-Agent: OpenAI/Python 3.54.0\r\nX-Stainless-Lang: python\r\n"
@@ -82,14 +98,12 @@ class Tunnel:
                 f"the call was refused: {answer!r} {await self._reader.read(2000)!r}"
             )
         length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", answer)
-        if length is not None:
-            return len(await self._reader.readexactly(int(length[1])))
-        total = 0
-        while size := int(await self._reader.readline(), 16):
-            total += size
-            await self._reader.readexactly(size + 2)
-        await self._reader.readline()
-        return total
+        return None if length is None else int(length[1])
+
+    async def chunk(self) -> bytes:
+        """The next chunk of an answer that has no length; empty at its end."""
+        size = int(await self._reader.readline(), 16)
+        return (await self._reader.readexactly(size + 2))[:-2]
 
     def close(self) -> None:
         self._writer.transport.abort()
@@ -103,6 +117,21 @@ def tls_context() -> ssl.SSLContext:
     return context
 
 
+async def open_many(proxy: Proxy, count: int, at_once: int = 16) -> list[Tunnel]:
+    tls, free = tls_context(), asyncio.Semaphore(at_once)
+
+    async def one() -> Tunnel:
+        async with free:
+            return await Tunnel.open(proxy, tls)
+
+    return list(await asyncio.gather(*(one() for _ in range(count))))
+
+
+async def open_direct(port: int, tls: ssl.SSLContext) -> Tunnel:
+    """To the provider, through no proxy."""
+    return Tunnel(*await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=HOST))
+
+
 async def calls(proxy: Proxy, count: int, *, stream: bool, connections: int = 8) -> None:
     """``count`` calls over kept tunnels, ``connections`` at a time."""
     payload, tls = body(stream=stream), tls_context()
@@ -113,7 +142,22 @@ async def calls(proxy: Proxy, count: int, *, stream: bool, connections: int = 8)
             await tunnel.call(payload)
         tunnel.close()
 
-    await asyncio.gather(*(some(count // connections) for _ in range(connections)))
+    shares = [len(range(first, count, connections)) for first in range(connections)]
+    await asyncio.gather(*map(some, filter(None, shares)))
+
+
+async def saturate(tunnels: list[Tunnel], seconds: float) -> tuple[float, dict[int, int]]:
+    """Each connection makes one call after the other. Calls a second, and how many each made, by the client's port."""
+    payload, made = body(stream=False), dict.fromkeys((one.port for one in tunnels), 0)
+    began = time.perf_counter()
+
+    async def one(tunnel: Tunnel) -> None:
+        while time.perf_counter() - began < seconds:
+            await tunnel.call(payload)
+            made[tunnel.port] += 1
+
+    await asyncio.gather(*map(one, tunnels))
+    return sum(made.values()) / (time.perf_counter() - began), made
 
 
 async def fresh(proxy: Proxy, count: int) -> None:

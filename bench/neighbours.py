@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
-import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -19,8 +18,7 @@ from pathlib import Path
 import psutil
 
 from bench import load
-from bench.__main__ import running_provider
-from bench.servers import redis_server, tollhouse
+from bench.servers import provider, redis_server, tollhouse
 
 AT_ONCE = 20
 SECONDS = 8.0
@@ -65,7 +63,7 @@ async def _small(proxy: load.Proxy, over: asyncio.Event) -> list[float]:
 async def _both(noisy: load.Proxy, neighbour: load.Proxy, body: bytes) -> tuple[list[float], int]:
     over = asyncio.Event()
     dense = [_dense(noisy, body, over) for _ in range(AT_ONCE if body else 0)]
-    took, *done = await asyncio.gather(_small(neighbour, over), *dense)
+    took, done = await asyncio.gather(_small(neighbour, over), asyncio.gather(*dense))
     return took, sum(done)
 
 
@@ -73,7 +71,7 @@ def main() -> None:
     print(f"{'bodies':24}{'read':>6}{'median':>10}{'99 %':>10}{'longest':>10}  memory")
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        port = stack.enter_context(running_provider(directory))
+        port = stack.enter_context(provider(directory)).port
         redis = stack.enter_context(redis_server(directory))
         side = stack.enter_context(tollhouse(directory, port, redis))
         assert side.neighbour is not None
@@ -92,4 +90,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.environ.pop("SSLKEYLOGFILE", None)
-    sys.exit(main())
+    main()

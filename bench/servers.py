@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import json
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,23 +15,68 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+import psutil
 
-from bench.load import HOST, Proxy
+from bench.certificate import make_certificate
+from bench.load import Proxy
+from bench.provider import CHUNKS, PAUSE_S
 
 _BIN = Path(sys.executable).parent
+_START_S = 120.0
+"""On a machine that does much else. One that does nothing else needs two."""
+_TOLLHOUSE = [str(_BIN / "tollhouse")]
 
 
 @dataclass(frozen=True)
 class Side:
+    """A proxy that runs."""
+
     pids: tuple[int, ...]
     """The processes that carry the calls."""
     proxy: Proxy
+    root: int = 0
+    """The process that the others are children of."""
     neighbour: Proxy | None = None
     """The same for another tenant."""
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU that the processes which carry calls have taken."""
+        return sum(map(cpu_s, self.pids))
+
+    def memory_mb(self) -> float:
+        """Resident memory of the processes that carry calls."""
+        return sum(psutil.Process(pid).memory_info().rss for pid in self.pids) / 2**20
+
+    def whole_memory_mb(self) -> float:
+        """Memory of all of its processes. A page that several of them share counts once."""
+        root = psutil.Process(self.root)
+        return sum(_own_bytes(one) for one in (root, *root.children(recursive=True))) / 2**20
+
+
+def _own_bytes(process: psutil.Process) -> int:
+    info = process.memory_full_info()
+    # Linux alone shares a page's size out among the processes that have it.
+    return int(getattr(info, "pss", info.uss))
+
+
+def cpu_s(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+class Provider:
+    """The provider's process. ``lock_step``: a frame of a stream waits until `step` has allowed it."""
+
+    def __init__(self, port: int, process: subprocess.Popen[str]) -> None:
+        self.port = port
+        self.pid = process.pid
+        self._process = process
+
+    def step(self) -> None:
+        """Lets one more frame of every open stream out."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
 
 
 def free_port() -> int:
@@ -46,7 +90,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
@@ -58,11 +102,17 @@ def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def _running(arguments: list[str], **more: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(arguments, env=environment(**more), stdout=subprocess.DEVNULL)
+def _running(arguments: list[str], log: Path, **more: str) -> Iterator[subprocess.Popen[bytes]]:
+    """What it says is shown if it ends before it was told to."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            arguments, env=environment(**more), stdout=file, stderr=subprocess.STDOUT
+        )
     try:
         yield process
     finally:
+        if process.poll() is not None:
+            sys.stderr.write(log.read_text(errors="replace")[-4000:])
         process.terminate()
         try:
             process.wait(10)
@@ -85,13 +135,44 @@ def redis_server(directory: Path) -> Iterator[str]:
         "--dir",
         str(directory),
     ]
-    with _running(arguments) as process:
+    with _running(arguments, directory / "redis.log") as process:
         _wait_for_port(port, process)
         yield f"redis://127.0.0.1:{port}/0"
 
 
 @contextmanager
-def mitmdump(directory: Path, provider_port: int, port: int) -> Iterator[Side]:
+def provider(
+    directory: Path,
+    pause_s: float = PAUSE_S,
+    *,
+    chunks: int = CHUNKS,
+    lock_step: bool = False,
+) -> Iterator[Provider]:
+    """Its CA is ``provider.pem`` in ``directory``."""
+    cert, key = directory / "leaf.pem", directory / "leaf-key.pem"
+    if not cert.exists():
+        make_certificate(directory)
+    options = ["--pause", str(pause_s), "--chunks", str(chunks)]
+    if lock_step:
+        options.append("--lock-step")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.provider", str(cert), str(key), *options],
+        cwd=Path(__file__).parents[1],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield Provider(int(process.stdout.readline()), process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def mitmdump(directory: Path, provider_port: int) -> Iterator[Side]:
+    port = free_port()
     arguments = [str(_BIN / "mitmdump"), "-q", "--listen-host", "127.0.0.1", "-p", str(port)]
     for option in (
         "connection_strategy=lazy",
@@ -101,22 +182,19 @@ def mitmdump(directory: Path, provider_port: int, port: int) -> Iterator[Side]:
     ):
         arguments += ["--set", option]
     arguments += ["-s", str(Path(__file__).with_name("mitm_redirect.py"))]
-    with _running(arguments, BENCH_PROVIDER_PORT=str(provider_port)) as process:
+    with _running(
+        arguments, directory / "mitmdump.log", BENCH_PROVIDER_PORT=str(provider_port)
+    ) as process:
         _wait_for_port(port, process)
-        yield Side((process.pid,), Proxy(port))
+        yield Side((process.pid,), Proxy(port), process.pid)
 
 
-@contextmanager
-def tollhouse(
-    directory: Path, provider_port: int, redis_url: str, workers: int = 1
-) -> Iterator[Side]:
-    port = free_port()
-    config = directory / "tollhouse.toml"
-    config.write_text(
-        f"""[listen]
+_CONFIG = """[listen]
 proxy = "127.0.0.1:{port}"
 base_url = "off"
 admin = "off"
+[state]
+directory = "state"
 [redis]
 url = "{redis_url}"
 [vault]
@@ -125,104 +203,67 @@ address = "embedded"
 calls = "calls.jsonl"
 [providers.openai]
 connect_to = "127.0.0.1:{provider_port}"
-ca_file = "provider.pem"
+ca_file = "{ca_file}"
 allow_private = true
 [projects.bench]
 tenant = "bench"
-limits = ["1000000 usd/day", "9000000000 tokens/minute", "100000000 requests/minute", "1000 concurrent"]
+limits = ["1000000 usd/day", "9000000000 tokens/minute", "100000000 requests/minute", "2000 concurrent"]
 [projects.neighbour]
 tenant = "neighbour"
 """
+
+
+@contextmanager
+def tollhouse(
+    directory: Path,
+    provider_port: int,
+    redis_url: str,
+    workers: int = 1,
+    *,
+    addon: Path | None = None,
+    **more: str,
+) -> Iterator[Side]:
+    """``directory`` has the provider's CA, and may have other gateways. ``addon`` is a file with a class `Watch`, an operator's
+    addon. ``more`` is added to the environment."""
+    port, home = free_port(), directory / f"tollhouse-{secrets.token_hex(4)}"
+    home.mkdir(mode=0o700)
+    config = home / "tollhouse.toml"
+    text = _CONFIG.format(
+        port=port,
+        redis_url=redis_url,
+        provider_port=provider_port,
+        ca_file=directory / "provider.pem",
     )
-    command = [str(_BIN / "tollhouse")]
-    key = "sk-" + secrets.token_urlsafe(32)
-    where = ["--config", str(config)]
-    subprocess.run(
-        [*command, "key", "set", "openai", *where],
-        input=key.encode(),
-        env=environment(),
-        check=True,
-    )
-    with _running([*command, "run", "--workers", str(workers), *where]) as process:
+    if addon is not None:
+        # A copy: a gateway runs no addon that somebody else on the machine could write.
+        shutil.copyfile(addon, home / addon.name)
+        text += f'[addons]\nload = ["{addon.name}:Watch"]\n'
+    config.write_text(text)
+    _command(config, "key", "set", "openai", said=f"sk-{secrets.token_urlsafe(32)}")
+    command = [*_TOLLHOUSE, "run", "--workers", str(workers), "--config", str(config)]
+    with _running(command, home / "gateway.log", **more) as process:
         _wait_for_port(port, process)
-        tokens = [
-            subprocess.run(
-                [*command, "token", "create", project, *where],
-                env=environment(),
-                check=True,
-                stdout=subprocess.PIPE,
-            )
-            .stdout.decode()
-            .strip()
-            for project in ("bench", "neighbour")
-        ]
-        shown = subprocess.run(
-            [*command, "workers", "--json", *where],
-            env=environment(),
-            check=True,
-            stdout=subprocess.PIPE,
-        )
-        pids = tuple(worker["pid"] for worker in json.loads(shown.stdout))
+        tokens = [_command(config, "token", "create", name) for name in ("bench", "neighbour")]
+        pids = tuple(worker["pid"] for worker in json.loads(_command(config, "workers", "--json")))
         yield Side(
             pids,
             Proxy.basic(port, "bench", tokens[0]),
+            process.pid,
             Proxy.basic(port, "neighbour", tokens[1]),
         )
 
 
-def make_certificate(directory: Path) -> tuple[Path, Path]:
-    """A certificate of the provider for its name and 127.0.0.1, and its CA in ``provider.pem``."""
-    now = datetime.datetime.now(datetime.UTC)
-    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Bench CA")])
-    ca_id = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
-
-    def builder(public_key: ec.EllipticCurvePublicKey, name: x509.Name) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(ca_name)
-            .public_key(public_key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=2))
+def _command(config: Path, *words: str, said: str = "") -> str:
+    """What a command of ``tollhouse`` prints. `RuntimeError` with its own words if it fails."""
+    done = subprocess.run(
+        [*_TOLLHOUSE, *words, "--config", str(config)],
+        input=said,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(
+            f"tollhouse {' '.join(words)} ended with {done.returncode}: {done.stderr}"
         )
-
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        key_cert_sign=True,
-        crl_sign=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    ca = (
-        builder(ca_key.public_key(), ca_name)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(ca_id, critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
-    names = [x509.DNSName(HOST), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    leaf = (
-        builder(key.public_key(), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)]))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_id), critical=False
-        )
-        .sign(ca_key, hashes.SHA256())
-    )
-    cert_file, key_file = directory / "leaf.pem", directory / "leaf-key.pem"
-    cert_file.write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    (directory / "provider.pem").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
-    return cert_file, key_file
+    return done.stdout.strip()

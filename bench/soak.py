@@ -1,46 +1,40 @@
-"""Whether memory grows: ``python -m bench.soak [CALLS]`` (100,000), a tenth of them as streams, in ten parts.
-
-What is shown after each part is the worker's memory and its CPU a call.
-"""
+"""Whether memory grows: many calls, a tenth of them streams, in ten parts."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-import tempfile
 from contextlib import ExitStack
-from pathlib import Path
-
-import psutil
 
 from bench import load
-from bench.__main__ import running_provider
-from bench.servers import redis_server, tollhouse
+from bench.bed import Bed, say
+from bench.figures import Figure
 
 PARTS = 10
 
 
-def main() -> None:
-    calls = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+def measure(bed: Bed) -> list[Figure]:
+    """The worker's memory after the first part and after the last one."""
+    calls = bed.size.soak // PARTS * PARTS
+    memory = []
     with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        port = stack.enter_context(running_provider(directory, 0.0))
-        redis = stack.enter_context(redis_server(directory))
-        side = stack.enter_context(tollhouse(directory, port, redis))
-        process = psutil.Process(side.pids[0])
-        print("calls       MB   CPU us a call")
+        provider = stack.enter_context(bed.provider(0.0))
+        side = stack.enter_context(bed.tollhouse(provider.port))
         for part in range(1, PARTS + 1):
-            before = process.cpu_times()
-            asyncio.run(load.calls(side.proxy, calls // PARTS * 9 // 10, stream=False))
-            asyncio.run(load.calls(side.proxy, calls // PARTS // 10, stream=True))
-            after = process.cpu_times()
-            cpu = after.user + after.system - before.user - before.system
-            memory = process.memory_info().rss / 2**20
-            print(
-                f"{part * calls // PARTS:7} {memory:7.1f} {cpu / calls * PARTS * 1e6:15.0f}",
-                flush=True,
-            )
-
-
-if __name__ == "__main__":
-    main()
+            before, streams = side.cpu_s(), calls // PARTS // 10
+            asyncio.run(load.calls(side.proxy, calls // PARTS - streams, stream=False))
+            asyncio.run(load.calls(side.proxy, streams, stream=True))
+            cpu = (side.cpu_s() - before) / (calls // PARTS) * 1e6
+            memory.append(side.memory_mb())
+            say(f"soak: {part * calls // PARTS:7} calls {memory[-1]:7.1f} MB {cpu:6.0f} us a call")
+    begin, end = f"memory after {calls // PARTS:,} calls", f"memory after {calls:,} calls"
+    return [
+        Figure("soak_begin_mb", begin, "MB", {"tollhouse": memory[0]}),
+        Figure(
+            "soak_end_mb",
+            end,
+            "MB",
+            {"tollhouse": memory[-1]},
+            memory[-1] / memory[0],
+            "its beginning",
+        ),
+    ]

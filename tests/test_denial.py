@@ -31,7 +31,7 @@ STATUSES = {
     426: "upgrade_required",
     431: "headers_too_large",
     502: "upstream_unreachable upstream_tls upstream_address_refused upstream_bad_answer credential_refused",
-    503: "credential_unavailable ledger_unavailable breaker_open draining internal too_many_connections "
+    503: "credential_unavailable ledger_unavailable breaker_open draining internal too_many_connections upload_spool_full "
     "addon_failed",
     504: "upstream_timeout",
 }

@@ -33,7 +33,9 @@ ROOMS = (
         "config",
     ),
     *(
+        "fallback",
         "journey",
+        "websocket",
         "listen",
         "admit",
         "budget",
@@ -55,7 +57,8 @@ ROOMS = (
         "files",
         "timestamps",
     ),
-    *("headers", "clients", "lasting", "denial", "clipped", "codings", "concluding", "loop"),
+    *("headers", "clients", "lasting", "frames", "denial", "clipped", "compact_json", "codings"),
+    *("concluding", "loop"),
 )
 """Folders and single modules of the package: each imports itself and those after it, and nothing else."""
 PURE = {

@@ -155,7 +155,13 @@ class Provider:
     received: int = 0
 
     async def send(
-        self, outgoing: Any, *, budget_s: float, on_leaving: Callable[[], None], minted: Any
+        self,
+        outgoing: Any,
+        *,
+        budget_s: float,
+        on_leaving: Callable[[], None],
+        minted: Any,
+        upgrade: Any,
     ) -> Answer:
         def leaving() -> None:
             self.received += 1

@@ -89,6 +89,7 @@ def test_line() -> None:
                 admitted(remembered=True, login=True),
                 outcome=outcome,
                 charged=Amount(price="configured"),
+                fallback_from="openai",
                 tunnelled=(1, 2),
             ),
             0.0,

@@ -4,7 +4,6 @@ bytes."""
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import sys
@@ -12,11 +11,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from tollhouse.accounts.token import without_tokens
 from tollhouse.call import NOTHING, Amount, ChargedBy, End, Known, Outcome, Pending, Stage, known
 from tollhouse.clipped import clipped
+from tollhouse.compact_json import compact_json
 from tollhouse.concluding import Concluding
 from tollhouse.denial import Denial
 from tollhouse.families.base import Asked
@@ -31,10 +31,10 @@ FIELDS = (
     "decision reason gate attempts attempts_unknown breaker key_version ttft_ms duration_ms overhead_ms tokens cost_usd held_usd "
     "charged_by client_ip listener"
 )
-"""Of a line, in order. Six more are in the lines of the calls that have them, and only there: ``units`` (what was counted
+"""Of a line, in order. Seven more are in the lines of the calls that have them, and only there: ``units`` (what was counted
 beside tokens), ``charges`` (the items of the bill, where it has more than one), ``price`` (the tables by which money was
-charged), ``unsafe_fail_open``, ``notional_usd`` (of a call with its workload's own login) and ``bytes`` (of a tunnel that
-was passed on)."""
+charged), ``fallback_from`` (the provider whose fallback, ``provider``, has answered), ``unsafe_fail_open``, ``notional_usd``
+(of a call with its workload's own login) and ``bytes`` (of a tunnel that was passed on)."""
 
 
 class Concluded(NamedTuple):
@@ -57,6 +57,8 @@ class Concluded(NamedTuple):
     """Seconds spent waiting for the provider or the client: not ``overhead_ms``."""
     host: str = ""
     """Of a tunnel that was refused, as its client named it."""
+    fallback_from: str = ""
+    """The provider that was asked first; ``stage`` has its fallback, which has answered."""
     tunnelled: tuple[int, int] | None = None
     """Of a tunnel that was passed on: bytes from its client, and to it."""
 
@@ -108,7 +110,12 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
         "reason": denial.code if denial else "upstream_error" if outcome.error else call.ended,
         "gate": call.gate,
         "attempts": [
-            {"outcome": a.outcome, "ms": round(a.duration_ms, 1)} for a in outcome.attempts
+            {
+                "outcome": a.outcome,
+                "ms": round(a.duration_ms, 1),
+                **({"provider": a.provider} if a.provider else {}),
+            }
+            for a in outcome.attempts
         ],
         "attempts_unknown": outcome.attempts_unknown,
         "breaker": outcome.breaker,
@@ -125,12 +132,16 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
         "client_ip": arrival.head.client_ip,
         "listener": arrival.head.listener,
         **_where_there(found, counted, call.charged),
+        **({"fallback_from": call.fallback_from} if call.fallback_from else {}),
         **_tunnelled(call.tunnelled),
     }
     for name, value in record.items():
         # Most are short texts or numbers, and are looked at no further.
-        kind = type(value)
-        if (kind is str and len(cast(str, value)) > _SHORT) or kind is list or kind is dict:
+        if (
+            len(value) > _SHORT
+            if isinstance(value, str)
+            else isinstance(value, (list, dict)) and value
+        ):
             record[name] = _short(value)
     return record
 
@@ -271,7 +282,7 @@ class Entry(NamedTuple):
 
 
 def _line(record: Mapping[str, object]) -> bytes:
-    return json.dumps(record, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
+    return compact_json(record) + b"\n"
 
 
 class Book:

@@ -22,13 +22,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal, NamedTuple, Protocol
 
 from tollhouse.denial import Denial
-from tollhouse.families.base import Asked, Headers, Later, Operation
+from tollhouse.families.base import Asked, Headers, Later, Operation, Unfinished
 from tollhouse.families.units import Charge, Estimate
 from tollhouse.providers import Provider
 
@@ -271,6 +271,26 @@ class Pending(NamedTuple):
         return Later(self.object, self.path, self.facts)
 
 
+class StreamedBody(Protocol):
+    """A body that is never in memory as a whole: an upload."""
+
+    length: int | None
+    """None: nobody has said it."""
+    sending_s: float
+    """Seconds for which it was sent."""
+
+    @property
+    def repeatable(self) -> bool:
+        """It can be sent more than once."""
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """The body from its beginning. Raises `Refused` if it can't be had to its end."""
+
+    def before_end(self, check: Callable[[Asked], Awaitable[None]]) -> None:
+        """``check`` is awaited before the last bytes leave, if something of the body is read that
+        late. What it raises ends the body."""
+
+
 class Passed(NamedTuple):
     """A tunnel that may be passed on without interception: to whom, by whom, and for whom."""
 
@@ -286,13 +306,19 @@ class Requested(NamedTuple):
 
     admitted: Admitted
     asked: Asked
-    body: bytes | None
+    body: bytes | StreamedBody | None
     estimate: Estimate
     headers: Headers
     coded: bytes | None = None
     """The body as it came, if it came compressed. It is sent where nothing of the body is changed."""
     pending: Pending | None = None
     """The call before this one whose usage the answer may tell."""
+
+    @property
+    def creates(self) -> bool:
+        """A second request would make or change something at the provider a second time."""
+        admitted = self.admitted
+        return admitted.operation.created_by(admitted.arrival.head.method, self.asked.keeps)
 
 
 class Hold(Protocol):
@@ -391,6 +417,8 @@ class Attempt(NamedTuple):
     duration_ms: float
     unknown: bool = False
     """The attempt ended without an answer, and the provider may have worked on it all the same."""
+    provider: str = ""
+    """The fallback to which it was made; "" for the call's own provider."""
 
     @property
     def answered(self) -> bool:
@@ -462,6 +490,12 @@ class Outcome(NamedTuple):
     later: Later | None = None
     """The usage comes later."""
     seen: LateUsage | None = None
+    session: bool = False
+    """A WebSocket session. ``charges`` are the sums of its answers that the provider has counted."""
+    unfinished: tuple[Unfinished, ...] = ()
+    """The answers of a session that had begun and were not counted."""
+    requests: int = 1
+    """The answers of a session that were asked for."""
 
 
 def new_call_id() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tollhouse.call import Covered
+from tollhouse.call import Covered, StreamedBody
 from tollhouse.credential.lease import Lease
 
 
@@ -13,5 +13,5 @@ class Clearance(NamedTuple):
 
     covered: Covered
     lease: Lease
-    body: bytes | None
+    body: bytes | StreamedBody | None
     """The request's body as it will be sent; None for a request without one."""

@@ -35,6 +35,8 @@ class Client:
     ended_by: dict[int, int] = field(default_factory=dict)
     repeats: re.Pattern[bytes] | None = None
     patience_s: float = PATIENCE_S
+    handshake_ended_by: int | None = None
+    """The status for which the client gives up a WebSocket and calls over HTTP, where it is told why."""
 
 
 _FAULTS: Final = dict.fromkeys((500, 502, 503, 504), 400)
@@ -49,6 +51,8 @@ CLIENTS: Final = (
     Client(
         re.compile(r"\bcodex_[a-z_]+/"),
         dict.fromkeys((401, 402, 403, 404, 408, 409, 413, 415, 421, 422, 429, 431), 400) | _FAULTS,
+        # It begins with a WebSocket. 426 sends it to HTTP at once; of any other refusal of the handshake no text is shown.
+        handshake_ended_by=426,
     ),
     # Gemini CLI 0.61.0: 429, 499 and 5xx are sent for 80 s, unless a QuotaFailure has a quotaId of a
     # day or RetryInfo says more than 300 s (its `classifyGoogleError`, `retryWithBackoff`). 402 and
@@ -107,6 +111,13 @@ def told(denial: Denial, client: Client | None, lasted_s: float = 0.0) -> Denial
         denial = replace(denial, headers=(*rest, ("x-should-retry", "false")))
     status = client.ended_by.get(denial.status)
     return denial if status is None else replace(denial, status_override=status)
+
+
+def told_of_handshake(denial: Denial, client: Client | None) -> Denial:
+    """``denial`` of a WebSocket's handshake, in the form that sends ``client`` to HTTP, if it goes there."""
+    if client is None or client.handshake_ended_by is None:
+        return denial
+    return replace(denial, status_override=client.handshake_ended_by)
 
 
 def spelled(body: bytes, client: Client | None, call_id: str) -> bytes:

@@ -149,7 +149,7 @@ REASONS: Final[dict[str, Reason]] = {
     "upgrade_required": Reason(
         426,
         _W,
-        "The gateway passes no WebSocket to this provider.",
+        "The gateway passes no WebSocket here.",
         "Send the call over HTTP: its answer may be streamed.",
     ),
     "headers_too_large": Reason(
@@ -222,6 +222,13 @@ REASONS: Final[dict[str, Reason]] = {
     ),
     "too_many_connections": Reason(
         503, _U, "The gateway has too many connections open.", "Send it again.", retry=True
+    ),
+    "upload_spool_full": Reason(
+        503,
+        _U,
+        "The gateway has no room on its disk for this upload.",
+        "Send it again in a moment; whoever runs the gateway sets [limits] upload_spool_mb.",
+        retry=True,
     ),
     "internal": Reason(
         503,

@@ -20,6 +20,7 @@ gates       Locate   which provider is meant                admit/gate.py, autho
             KeyCache the key, leased                        credential/cache.py
             KeptObjects  whose the named objects are        accounts/objects.py
 dispatch    Relay    breaker, attempts, answer, meter       dispatch/relay.py
+            Fallbacks the call as another provider is asked  fallback.py
 settle      Purse, then Book: the line                      budget/purse.py, book.py
 beside      what they are opened from, and Keeper           stores.py, budget/keeper.py
             the thread that renews holds                    budget/renewal.py
@@ -37,7 +38,7 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,8 @@ from tollhouse.admit.gate import Accounts, admit_gates
 from tollhouse.admit.models import Models
 from tollhouse.admit.passing import TunnelJudge
 from tollhouse.admit.reading import ReadBody
+from tollhouse.admit.upload_spool import UploadSpool
+from tollhouse.admit.uploads import Uploads
 from tollhouse.book import Book
 from tollhouse.budget.afterwards import Afterwards, Recall
 from tollhouse.budget.charges import Charges
@@ -69,7 +72,8 @@ from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.dial import Dialler
 from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.upstream import Upstream
-from tollhouse.journey import Gate, Journey
+from tollhouse.fallback import Fallbacks
+from tollhouse.journey import Gate, Journey, SocketParts
 from tollhouse.ledger.ledger import Ledger, LedgerUnavailable
 from tollhouse.ledger.spool import Spool, SpoolDamaged
 from tollhouse.ledger.store.client import connect as connect_redis
@@ -77,6 +81,7 @@ from tollhouse.ledger.store.client import persist, spend_writer
 from tollhouse.ledger.store.outage import Outage, pinger
 from tollhouse.listen.doors import Bounds
 from tollhouse.listen.exchange import Exchange
+from tollhouse.listen.http1 import READ_AHEAD
 from tollhouse.listen.mitm import GateMaster
 from tollhouse.listen.passage import PassageBounds, Passages
 from tollhouse.listen.sockets import ListenerParts, Listeners
@@ -90,8 +95,17 @@ from tollhouse.prices.table import PriceTable
 from tollhouse.providers import Catalog
 from tollhouse.share import ALONE, Share
 from tollhouse.site.http import AdminSite
-from tollhouse.stores import listener_context, open_ca, open_keys, open_reader, open_tokens
+from tollhouse.stores import (
+    listener_context,
+    open_ca,
+    open_keys,
+    open_reader,
+    open_secrets,
+    open_tokens,
+    pool_bounds,
+)
 from tollhouse.trust.leaf import LeafStore
+from tollhouse.websocket import SocketBounds
 
 if TYPE_CHECKING:
     from tollhouse.credential.vault.auth import Unwrapped
@@ -151,7 +165,8 @@ class Gateway:
         self.remembered: Remembered | None = None
         self.fail_open: FailOpen | None = None
         self._stopped = False
-        self._has_road = self._has_listeners = False
+        self._has_road = self._has_listeners = self._stores_seen = False
+        self._own_tls: dict[ListenerKind, ssl.SSLContext] = {}
         self._drained_at: float | None = None
         """When calls under way are cut, once they are drained."""
         self._reopen_book: Callable[[], object] = lambda: None
@@ -162,18 +177,49 @@ class Gateway:
         """How to close what is open, in the order in which it was opened."""
 
     async def start(self) -> None:
-        """Open the stores, then the listeners; returns when calls are taken, or when `stopping` was set meanwhile.
+        """`prepare`, `apply` and `open`, for a gateway of one process. Raises one of `CANNOT_START`."""
+        await self.prepare()
+        await self.apply()
+        await self.open()
 
-        Raises one of `CANNOT_START`; everything that had been opened is closed again then.
-        """
-        try:
+    async def prepare(self) -> None:
+        """Opens the stores, and makes all that a call needs. Returns when nothing is left that may fail but the file's projects,
+        or when `stopping` was set meanwhile. Like `apply` and `open` it raises one of `CANNOT_START`, and everything that had
+        been opened is closed again then."""
+        async with self._closed_if_it_fails():
             await self._open_stores()
             await self._open_road()
             await self._wait_for_stores()
             if not self.stopping.is_set():
-                # Before anything is let in: what the spool holds is spent already.
-                await self.purse.retry()
-                await self._open_doors()
+                if self._stores_seen:
+                    # Before anything is let in: what the spool holds is spent already.
+                    await self.purse.retry()
+                await self._make_doors()
+
+    async def apply(self) -> None:
+        """Writes the projects and tenants of the configuration into the ledger: all of them, or none."""
+        async with self._closed_if_it_fails():
+            if not self.stopping.is_set():
+                await self.operations.apply(self.config)
+
+    async def open(self) -> None:
+        """Workloads can connect from here on."""
+        async with self._closed_if_it_fails():
+            if self.stopping.is_set():
+                return
+            keeping = asyncio.create_task(self._keep())
+            self.on_stop(lambda: _cancelled(keeping))
+            polling = asyncio.create_task(self._poll())
+            self.on_stop(lambda: _cancelled(polling))
+            self.journey.open = True
+            await self.open_listeners()
+            if self._stores_seen:
+                self._set_reasons([])
+
+    @contextlib.asynccontextmanager
+    async def _closed_if_it_fails(self) -> AsyncIterator[None]:
+        try:
+            yield
         except BaseException:
             await self.stop()
             raise
@@ -248,7 +294,14 @@ class Gateway:
             self.on_stop(self.renewer.stop)
         self.tokens = open_tokens()
         self.on_stop(self.tokens.close)
-        self.upstream = Upstream(self.catalog, tokens=self.tokens)
+        self.secrets = open_secrets(config, self.keys)
+        self.on_stop(self.secrets.close)
+        self.upstream = Upstream(
+            self.catalog,
+            tokens=self.tokens,
+            secrets=self.secrets,
+            bounds=pool_bounds(config),
+        )
         self.breakers = Breakers(self._clock)
         self._load_addons()
         abandoned_read_s = config.limits.abandoned_read_s
@@ -258,6 +311,7 @@ class Gateway:
             self.keys,
             abandoned_read_s=abandoned_read_s,
             retries_a_second=1 / self.share.workers,
+            priced_as=prices.entry,
         )
         gates = self._gates(prices)
         self.journey = Journey(
@@ -270,6 +324,8 @@ class Gateway:
             trace_header=config.headers.trace,
             session_header=config.headers.session or "",
             addons=self._on_road,
+            fallbacks=self.fallbacks,
+            sockets=self._sockets,
         )
         self._has_road = True
         self.on_stop(self._last_calls)
@@ -296,18 +352,14 @@ class Gateway:
         """For another thread: on connections of its own."""
         return Ledger(connect_redis(self.config.redis.url, self.config.state.directory))
 
-    async def _open_doors(self) -> None:
+    async def _make_doors(self) -> None:
         config = self.config
         keys = KeyDesk(config, self.keys, self.upstream)
         self.operations = Operations(
             self.directory, self.ledger, keys=keys, reload_prices=self.reload_prices
         )
-        if self.share.applies:
-            await self.operations.apply(config)
         if self.share.alone:
             await self._open_control()
-        keeping = asyncio.create_task(self._keep())
-        self.on_stop(lambda: _cancelled(keeping))
         self.poller = Poller(
             self.afterwards,
             self.ledger,
@@ -319,13 +371,9 @@ class Gateway:
             clock=self._clock,
         )
         self.on_stop(self.poller.stop)
-        polling = asyncio.create_task(self._poll())
-        self.on_stop(lambda: _cancelled(polling))
-        await self.open_listeners()
+        self._make_listeners()
         if self.addons is not None:
             await self.addons.running()
-        self.journey.open = True
-        self._set_reasons([])
 
     async def _open_control(self) -> None:
         self.control = ControlServer(self.config.state.directory, self.operations)
@@ -354,8 +402,19 @@ class Gateway:
             idle_s=limits.request_timeout_s,
             window=prices.window,
             bodies=self.bodies,
+            uploads=self._open_uploads(),
         )
         by_model = ByModel(self.catalog, config.routes, read)
+        models = Models()
+        self._sockets = SocketParts(
+            read,
+            models,
+            SocketBounds(
+                min(limits.websocket_message_bytes, limits.max_body_bytes),
+                limits.websocket_idle_s,
+                limits.websocket_max_s,
+            ),
+        )
         recall = Recall(self.afterwards)
         own: list[Gate] = []
         if self.addons is not None and self.addons.want_flows:
@@ -363,7 +422,25 @@ class Gateway:
             self._on_road = AddonsOnRoad(self.addons, read, self.bodies, names)
             own = [self._on_road]
         own.append(read)
-        return [*admit, self.purse.place, *own, by_model, Models(), recall, self.purse]
+        self.fallbacks = Fallbacks(self.catalog, read, models, self.purse, self.keys)
+        return [*admit, self.purse.place, *own, by_model, models, recall, self.purse]
+
+    def _open_uploads(self) -> Uploads:
+        limits = self.config.limits
+        largest = max(limits.max_upload_bytes, limits.max_body_bytes)
+        self.upload_spool: UploadSpool | None = None
+        if limits.upload_spool_mb:
+            room = self.share.of(limits.upload_spool_mb << 20)
+            self.upload_spool = UploadSpool(
+                self.config.state.directory, room, largest_bytes=largest
+            )
+            self.on_stop(self.upload_spool.close)
+        return Uploads(
+            largest=largest,
+            max_body_bytes=limits.max_body_bytes,
+            idle_s=limits.request_timeout_s,
+            spool=self.upload_spool,
+        )
 
     async def _open_admin(self) -> None:
         address = self.config.listen.admin
@@ -446,15 +523,18 @@ class Gateway:
         return self._warnings
 
     async def _wait_for_stores(self) -> None:
-        """Until Redis and Vault have answered once: nothing is listened on before."""
-        said = ""
+        """Until Redis and Vault have answered once, or ``share.patience_s`` are over: nothing is listened on before."""
+        said, until = "", self._clock() + self.share.patience_s
         while not self.stopping.is_set():
             reasons = await self._store_problems()
             if not reasons:
+                self._stores_seen = True
                 return
             self._set_reasons(reasons)
             if said != (said := "; ".join(reasons)):
                 log.error("not ready: %s", said)
+            if self._clock() >= until:
+                return
             try:
                 await asyncio.wait_for(self.stopping.wait(), 0.5)
             except TimeoutError:
@@ -475,12 +555,10 @@ class Gateway:
             return [f"redis: {e.why.removeprefix('Redis: ')}"]
         return []
 
-    async def open_listeners(self) -> None:
-        """The last step of `start`: workloads can connect from here on."""
+    def _make_listeners(self) -> None:
         config = self.config
-        own_tls: dict[ListenerKind, ssl.SSLContext] = {}
         if config.listen.tls is not None:
-            own_tls = {
+            self._own_tls = {
                 kind: listener_context(config.listen.tls, kind) for kind in ("proxy", "base_url")
             }
         leaves = self.share.leaves or LeafStore(self.ca)
@@ -489,12 +567,14 @@ class Gateway:
             leaves,
             self.book,
             proxy_auth=config.listen.proxy_auth,
-            listener_tls=own_tls,
+            listener_tls=self._own_tls,
             passable=passable(config),
         )
         limits = config.limits
         bounds = Bounds(
-            limits.max_header_bytes, limits.request_timeout_s, 4 * limits.max_body_bytes
+            limits.max_header_bytes,
+            limits.request_timeout_s,
+            4 * max(limits.max_body_bytes, READ_AHEAD),
         )
         road = Road(self.journey)
         self.master.take(road)
@@ -511,6 +591,10 @@ class Gateway:
                 passages=self._open_passages(),
             )
         )
+
+    async def open_listeners(self) -> None:
+        """The last step of the start."""
+        config, own_tls = self.config, self._own_tls
         self._has_listeners = True
         self.on_stop(self._drain)
         wanted: tuple[tuple[ListenerKind, Address | None], ...] = (
@@ -615,7 +699,7 @@ class Gateway:
         waits for none when ``limits.drain_s`` are over; then `stopping` is set."""
         if self._has_listeners and not self.stopping.is_set():
             self._drained_at = self._clock() + self.config.limits.drain_s
-            await self.listeners.retire()
+            await self.listeners.retire(self.config.limits.drain_s / 2)
             await self._unless_hurried(self.listeners.empty(), self.config.limits.drain_s)
         self.stopping.set()
 

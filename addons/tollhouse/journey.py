@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
 from tollhouse.accounts.token import without_tokens
@@ -26,6 +28,7 @@ from tollhouse.call import (
     Addressed,
     Amount,
     Arrival,
+    Billed,
     ChargedBy,
     Covered,
     End,
@@ -35,7 +38,7 @@ from tollhouse.call import (
     known,
 )
 from tollhouse.clearance import Clearance
-from tollhouse.clients import Client, client_of, final, spelled, told
+from tollhouse.clients import Client, client_of, final, spelled, told, told_of_handshake
 from tollhouse.credential.lease import (
     NO_KEY,
     CredentialUnavailable,
@@ -43,15 +46,18 @@ from tollhouse.credential.lease import (
     NoKey,
     login_lease,
 )
-from tollhouse.denial import Denial, Refused, error_headers
+from tollhouse.denial import Denial, Fault, Refused, error_headers
 from tollhouse.dispatch.answering import Answering, Piece
 from tollhouse.dispatch.relay import Delivery, Relay
 from tollhouse.dispatch.sign import check_lease
 from tollhouse.families import DEFAULT
-from tollhouse.families.base import Family
+from tollhouse.families.base import Asked, Dialogue, Family
+from tollhouse.frames import Room
 from tollhouse.lasting import Lasting
 from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
+from tollhouse.listen.handshake import accepted, check_handshake
 from tollhouse.providers import Provider
+from tollhouse.websocket import Session, SocketBounds, Ties
 
 log = logging.getLogger(__name__)
 
@@ -112,11 +118,36 @@ class Passing(Protocol):
     def __aiter__(self) -> AsyncIterator[Piece]: ...
 
 
+class SocketReader(Protocol):
+    """Reads the messages of sessions (`ReadBody`)."""
+
+    def room(self, requested: Requested) -> Room: ...
+    def dialogue(self, requested: Requested) -> Dialogue: ...
+    async def heard(
+        self, dialogue: Dialogue, tenant: str, message: bytes, now: float
+    ) -> Asked | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SocketParts:
+    """What sessions over WebSockets need beside the gates. ``models`` is the gate of a project's models."""
+
+    read: SocketReader
+    models: Gate
+    bounds: SocketBounds
+
+
 class Alterers(Protocol):
     """The operator's addons behind their gate (`operators`)."""
 
     async def altered(self, call_id: str, answer: Answering, /) -> Passing: ...
     async def ended(self, call_id: str, why: str, /) -> None: ...
+
+
+class Elsewhere(Protocol):
+    """The fallback of a provider (`Fallbacks`)."""
+
+    async def clearance(self, requested: Requested, *, unknown: bool) -> Clearance | None: ...
 
 
 class Journey:
@@ -134,6 +165,8 @@ class Journey:
         trace_header: str = "",
         session_header: str = "",
         addons: Alterers | None = None,
+        fallbacks: Elsewhere | None = None,
+        sockets: SocketParts | None = None,
     ) -> None:
         self.gates = tuple(gates)
         """In the order in which they are asked."""
@@ -143,6 +176,8 @@ class Journey:
         self._book = book
         self._objects = objects
         self._addons = addons
+        self._fallbacks = fallbacks
+        self._sockets = sockets
         self._trace_header = trace_header.lower()
         self._session_header = session_header.lower()
         self._lasting = Lasting()
@@ -224,6 +259,8 @@ class Journey:
         except AnsweredByGate as made:
             return trip.answer(made)
         trip.delivery = self._relay.delivery(clearance)
+        if clearance.covered.requested.admitted.operation.socket:
+            return await self._converse(trip, trip.delivery, clearance.covered)
         return await self._deliver(trip, trip.delivery)
 
     async def _pass_gates(self, trip: _Trip) -> Clearance:
@@ -231,7 +268,9 @@ class Journey:
         if trip.exchange.defect is not None:
             raise Refused.of(trip.exchange.defect, "listener")
         if trip.exchange.head.asks_for_websocket:
-            raise Refused("upgrade_required", gate="listener")
+            if self._sockets is None or not trip.exchange.switches:
+                raise Refused("upgrade_required", gate="listener")
+            check_handshake(trip.exchange.head)
         if not self.open:
             raise Refused("draining", headers=(("retry-after", "1"),), gate="listener")
         for gate in self.gates:
@@ -250,6 +289,12 @@ class Journey:
                 log.exception("call %s: the gate %s failed", trip.id, gate.name)
                 raise Refused("internal", f"The gate {gate.name} failed.", gate=gate.name) from None
             trip.stage = cast(Stage, stage)
+            if (
+                isinstance(stage, Requested)
+                and stage.admitted.provider.fallback
+                and not stage.admitted.login
+            ):
+                trip.read = stage
         return await self._clear(trip)
 
     async def _clear(self, trip: _Trip) -> Clearance:
@@ -293,11 +338,16 @@ class Journey:
         except Refused as refusal:
             raise Refused.of(refusal.denial, "objects") from None
         trip.notes_objects = True
+        if requested.body is not None and not isinstance(requested.body, bytes):
+            # What a form names behind its file is known late.
+            requested.body.before_end(
+                lambda asked: self._objects.check(requested._replace(asked=asked))
+            )
 
     async def _deliver(self, trip: _Trip, delivery: Delivery) -> Rest | None:
         try:
             async with trip.exchange.interruptible():
-                trip.passing = answer = await delivery.answer()
+                trip.passing = answer = await self._answered(trip, delivery)
                 if self._addons is not None:
                     trip.passing = await self._addons.altered(trip.id, answer)
                 return await self._pass_on(trip, trip.passing)
@@ -316,6 +366,160 @@ class Journey:
             return self._broken_off(
                 trip, delivery, Refused("internal", "The way to the provider failed.")
             )
+
+    async def _answered(self, trip: _Trip, delivery: Delivery) -> Answering:
+        """The answer of the provider, or of its fallback where the provider does not serve the call and the fallback does."""
+        refusal: Refused | None = None
+        answer: Answering | None = None
+        try:
+            answer = await delivery.answer()
+        except Refused as refused:
+            refusal = refused
+        if trip.read is not None and delivery.may_fall_back:
+            other = await self._fallen_back(trip, trip.read, delivery)
+            if other is not None:
+                return other
+        if answer is None:
+            assert refusal is not None
+            raise refusal
+        return answer
+
+    async def _fallen_back(
+        self, trip: _Trip, read: Requested, delivery: Delivery
+    ) -> Answering | None:
+        """The fallback's answer; None if it may not be asked, gives an error or gives nothing. What it has cost to ask it is
+        the call's."""
+        if self._fallbacks is None:
+            return None
+        await delivery.keep()
+        clearance = await self._fallbacks.clearance(read, unknown=delivery.unknown > 0)
+        if clearance is None:
+            return None
+        # If the client leaves now, its end is what counts.
+        trip.delivery = other = self._relay.delivery(clearance, delivery)
+        try:
+            answer = await other.answer()
+        except Refused as refused:
+            log.warning(
+                "call %s: its fallback does not serve it (%s)", trip.id, refused.denial.code
+            )
+        else:
+            if answer.status < 400:
+                await delivery.close()
+                trip.stage, trip.fallback_from = clearance.covered, read.admitted.provider.name
+                return answer
+            await answer.close()
+        delivery.return_from(other)
+        trip.delivery = delivery
+        return None
+
+    async def _converse(self, trip: _Trip, delivery: Delivery, covered: Covered) -> Rest | None:
+        """A WebSocket session, or the answer by which the provider refuses its handshake."""
+        sockets, exchange = self._sockets, trip.exchange
+        assert sockets is not None
+        session: Session | None = None
+        room = sockets.read.room(covered.requested)
+        try:
+            dialogue = sockets.read.dialogue(covered.requested)
+            async with exchange.interruptible():
+                found = await delivery.connect(sockets.bounds.longest, room)
+                if isinstance(found, Answering):
+                    trip.passing = found
+                    return await self._pass_on(trip, found)
+                found.dialogue = dialogue
+                trip.status = 101
+                trip.passed()
+                given = accepted(exchange.head, found.subprotocol)
+                exchange.switch([*given, ("x-tollhouse-call-id", trip.id)])
+                ties = self._ties(trip, sockets, covered, dialogue)
+                session = Session(exchange, found, dialogue, ties, sockets.bounds, room)
+                told = await session.run()
+        except ClientGone:
+            if session is None:
+                raise
+            if session.over:
+                return None
+            await session.read_on(self._relay.abandoned_read_s)
+            raise
+        except Stopped:
+            trip.left = End.STOPPED
+            if session is None or exchange.congested:
+                return None
+            await session.stopping()
+            return exchange.end
+        except Refused as refusal:
+            return self._broken_off(trip, delivery, refusal)
+        except Exception:
+            log.exception("call %s: its session failed", trip.id)
+            return self._broken_off(trip, delivery, Refused("internal", "The session failed."))
+        finally:
+            room.release()
+            if session is not None:
+                trip.stage = covered._replace(
+                    requested=covered.requested._replace(asked=dialogue.asked)
+                )
+        if session.denial is not None:
+            trip.denial, trip.gate = session.denial, "session"
+            budget = session.denial.reason.fault is Fault.BUDGET
+            trip.left = End.OVER_BUDGET if budget else End.CUT
+
+        async def farewell() -> None:
+            await session.farewell()
+            exchange.end()
+
+        return farewell if told else None
+
+    def _ties(
+        self, trip: _Trip, sockets: SocketParts, covered: Covered, dialogue: Dialogue
+    ) -> Ties:
+        """How a session speaks to the gates that the call has passed."""
+        requested = covered.requested
+        tenant = requested.admitted.project.tenant
+        covers: tuple[object, ...] = ()
+
+        async def judge(asked: Asked) -> None:
+            named = requested._replace(asked=asked)
+            await sockets.models(named, trip.exchange)
+            if trip.notes_objects:
+                await self._objects.check(named)
+
+        async def cover() -> None:
+            nonlocal covers
+            exposed = dialogue.exposed(time.monotonic())
+            if exposed is covers:
+                return
+            denial = await self._purse.cover(
+                trip.id, dialogue.asked, dialogue.charges, exposed, dialogue.requests
+            )
+            if denial is not None:
+                raise Refused.of(denial)
+            covers = exposed
+
+        async def note() -> None:
+            if trip.notes_objects and (created := dialogue.created) != trip.noted:
+                await trip.note_objects(created)
+
+        async def check() -> None:
+            """The gates up to the project are asked again."""
+            stage: Any = trip.arrival
+            for gate in self.gates:
+                try:
+                    stage = await gate(stage, trip.exchange)
+                except Refused as refusal:
+                    if refusal.denial.code == "ledger_unavailable":
+                        return
+                    raise
+                if isinstance(stage, Billed):
+                    return
+
+        return Ties(
+            lambda message, now: sockets.read.heard(dialogue, tenant, message, now),
+            judge,
+            cover,
+            note,
+            check,
+            lambda denial: trip.family.socket_error(denial, trip.id, dialogue.asked),
+        )
 
     async def _pass_on(self, trip: _Trip, answer: Passing) -> Rest:
         """Pulls the answer and writes it to the client, up to the piece that makes it whole; that one and what follows are
@@ -425,10 +629,15 @@ class _Trip:
         lasting: Lasting,
     ) -> None:
         self.id = arrival.id
+        self.arrival = arrival
         self.stage: Stage = arrival
         self.exchange = exchange
         self.delivery: Delivery | None = None
         self.passing: Passing | None = None
+        self.read: Requested | None = None
+        """The call as its body was read, if its provider has a fallback."""
+        self.fallback_from = ""
+        """The provider whose fallback has answered."""
         self.status = 0
         self.answered = False
         """A gate has answered it."""
@@ -477,10 +686,15 @@ class _Trip:
 
     def headers(self, answer: Passing) -> list[tuple[str, str]]:
         """The answer's headers, and ours."""
-        headers = [*answer.headers, ("x-tollhouse-call-id", self.id)]
+        headers = [*answer.headers, ("x-tollhouse-call-id", self.id), *self._attempts()]
         if isinstance(self.stage, Covered) and self.stage.hold.clamped is not None:
             headers.append(("x-tollhouse-clamped", str(self.stage.hold.clamped)))
         return headers
+
+    def _attempts(self) -> tuple[tuple[str, str], ...]:
+        """How often it was tried, for an answer that had attempts."""
+        made = self.delivery.attempts if self.delivery is not None else 0
+        return (("x-tollhouse-attempts", str(made)),) if made else ()
 
     async def conclude(self) -> None:
         """The charge, the settle and the line. No fault in here leaves a hold behind."""
@@ -507,6 +721,7 @@ class _Trip:
             charged,
             charged_by,
             self.exchange.waited_s + (outcome.waited_s if outcome is not None else 0.0),
+            fallback_from=self.fallback_from,
         )
         record = self._book.record(concluded)
         entry = self._book.begin(record)
@@ -567,12 +782,15 @@ class _Trip:
             lasted_s = self._lasting.refused(*self._road, denial.code)
         client = self.client
         denial = told(denial, client, lasted_s)
+        if self.exchange.head.asks_for_websocket:
+            denial = told_of_handshake(denial, client)
         self.denial, self.gate, self.status = denial, refusal.gate, denial.status
         body = self.family.error_body(denial, self.id)
         if final(denial):
             body = spelled(body, client, self.id)
 
         def answer() -> None:
-            self.exchange.answer(denial.status, error_headers(denial, self.id), body)
+            headers = [*error_headers(denial, self.id), *self._attempts()]
+            self.exchange.answer(denial.status, headers, body)
 
         return answer

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final
 
 log = logging.getLogger(__name__)
@@ -13,6 +14,10 @@ log = logging.getLogger(__name__)
 SWITCH_S: Final = 0.0005
 """After this time a thread that computes (for example one that reads a large body) gives the
 interpreter to the event loop. Python's own 5 ms would add up over the turns that one call takes."""
+
+MOST_TASKS: Final = 200
+"""That are told of at once."""
+_DEEPEST: Final = 20
 
 
 def run[T](main: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -61,3 +66,29 @@ def tell_of_unraisable(failed: sys.UnraisableHookArgs) -> None:
     `ssl` shows the client's bytes there, after it has ended the handshake."""
     kind = failed.exc_type.__name__
     log.warning("%s in code that nobody calls, and it is passed over: %s", kind, failed.err_msg)
+
+
+def tasks_stand() -> str:
+    """Where each task of the running loop waits, a line a frame, the outermost first; for a person who asks why something does not
+    move on. No value is shown."""
+    found = []
+    for task in itertools.islice(asyncio.all_tasks(), MOST_TASKS):
+        found.append(f"task {task.get_name()}:")
+        found += [f"    {frame}" for frame in itertools.islice(_frames(task.get_coro()), _DEEPEST)]
+    return "\n".join(found)
+
+
+def _frames(waits: Any) -> Iterator[str]:
+    while waits is not None:
+        for kind in ("cr", "gi", "ag"):
+            code = getattr(waits, f"{kind}_code", None)
+            if code is not None:
+                frame = getattr(waits, f"{kind}_frame", None)
+                line = frame.f_lineno if frame is not None else 0
+                yield f"{code.co_filename}:{line} {code.co_qualname}"
+                following = "gi_yieldfrom" if kind == "gi" else f"{kind}_await"
+                waits = getattr(waits, following, None)
+                break
+        else:
+            yield type(waits).__name__
+            return

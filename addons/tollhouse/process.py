@@ -23,10 +23,10 @@ from tollhouse.trust.leaf import LeafStore
 from tollhouse.trust.state_directory import exposures
 from tollhouse.workers.desk import attend
 from tollhouse.workers.generation import Generation
+from tollhouse.workers.inheritance import Inheritance
 from tollhouse.workers.listening import Sockets
 from tollhouse.workers.supervisor import Supervisor, freeze
 from tollhouse.workers.systemd import Notifier, given_sockets
-from tollhouse.workers.upgrade import Inheritance
 from tollhouse.workers.worker import one_line, work
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ def _supervise(
         lock=lock.descriptor,
     )
     if inherited is not None:
-        supervisor.adopt(inherited.workers, inherited.unwrapped)
+        supervisor.adopt(inherited)
     return supervisor.run()
 
 
@@ -146,7 +146,7 @@ def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 
 
 class _Maker:
-    """`supervisor.Maker` for `tollhouse run`. ``sockets`` are those that there are before the first generation."""
+    """`generation.Maker` for `tollhouse run`. ``sockets`` are those that there are before the first generation."""
 
     def __init__(self, path: Path, sockets: Sockets, size: int) -> None:
         self._path = path
@@ -196,9 +196,13 @@ def _load_all(config: Config) -> None:
 
 
 def _say(text: str) -> None:
-    """Writes one line to stderr. If nobody reads stderr, the gateway goes on."""
+    """Writes one line to stderr, in one piece: other processes of the gateway write there as well. If nobody reads stderr, the
+    gateway goes on."""
+    if sys.stderr is None:
+        return
     with contextlib.suppress(OSError):
-        print(f"tollhouse: {text}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"tollhouse: {text}\n")
+        sys.stderr.flush()
 
 
 def _cannot_start(why: str) -> int:

@@ -24,10 +24,10 @@ class Share:
     number: int = 1
     workers: int = 1
     alone: bool = True
-    """No supervisor: this process opens the admin listener and the control socket itself."""
-    applies: bool = True
-    """It writes the projects of tollhouse.toml into the ledger. A worker that replaces a dead one does not, because a command may
-    have changed them since the start."""
+    """No supervisor: this process opens the admin listener and the control socket itself, and takes each step of its start when
+    the one before it is done."""
+    patience_s: float = float("inf")
+    """How long Redis and Vault are waited for at the start."""
     sockets: Mapping[ListenerKind, tuple[socket.socket, ...]] = field(default_factory=dict)
     """Bound, and perhaps listening already."""
     ca: CertificateAuthority | None = None

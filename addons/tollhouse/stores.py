@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 from tollhouse.call import ListenerKind
 from tollhouse.config.load import AppRoleAuth, Config, JwtAuth, TlsFiles, TokenAuth, catalog
+from tollhouse.credential.beside_keys import SecretsBesideKeys
 from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.cloud.google import AccessTokens
 from tollhouse.credential.cloud.google_endpoint import TokenEndpoint
 from tollhouse.credential.lease import Lease, Reader
+from tollhouse.dispatch.http_client import PoolBounds
 from tollhouse.dispatch.sign import check_lease
 from tollhouse.providers import Catalog
 from tollhouse.trust.ca import CertificateAuthority, some
@@ -120,6 +122,16 @@ def open_keys(config: Config, reader: Reader | None = None) -> KeyCache:
         account_headers=providers.account_headers,
         judge=judge,
     )
+
+
+def open_secrets(config: Config, keys: KeyCache) -> SecretsBesideKeys:
+    """What is read from the store beside keys."""
+    return SecretsBesideKeys(keys.raw, config.vault.refresh_s, config.vault.stale_for_s)
+
+
+def pool_bounds(config: Config) -> PoolBounds:
+    upstream = config.upstream
+    return PoolBounds(upstream.connections_per_host, upstream.idle_s, upstream.age_s)
 
 
 def open_tokens() -> AccessTokens:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+from copy import copy
 from typing import Any
 
 import pytest
@@ -357,6 +358,65 @@ def test_attempts_of_unknown_fate(what: str, project: Project) -> None:
     assert charged(outcome, project=project, times=times) == as_charged(
         worst if project is WORST else typical
     )
+
+
+# The fallback of a provider, at twice its price.
+
+BOTH = PriceTable(
+    {},
+    {
+        "openai/priced": {"input": "1", "output": "10"},
+        "second/priced": {"input": "2", "output": "20"},
+    },
+)
+THERE: dict[str, Attempt] = {
+    "200": Attempt("200", 1.0, provider="second"),
+    "500": Attempt("500", 1.0, provider="second"),
+    "lost": Attempt("upstream_unreachable", 1.0, True, "second"),
+    "timed out": Attempt("upstream_timeout", 1.0, True, "second"),
+    "cancelled": Attempt("cancelled", 1.0, True, "second"),
+}
+FELL_BACK: dict[tuple[str, str], tuple[Row, Row]] = {
+    # the provider, its fallback: typical, worst
+    ("500", "200"): ((320_000, 97, "usage"), (320_000, 97, "usage")),
+    ("lost", "200"): ((320_000, 97, "usage"), (920_000, 247, "usage")),
+    ("timed out", "200"): ((320_000, 97, "usage"), (920_000, 247, "usage")),
+    ("500", "500"): (NOTHING, NOTHING),
+    ("lost", "500"): (INPUT, HOLD),
+    ("500", "lost"): ((200_000, 100, "estimate"), (1_200_000, 150, "hold")),
+    ("lost", "lost"): ((200_000, 100, "estimate"), (1_800_000, 300, "hold")),
+    ("timed out", "lost"): (HOLD, (1_800_000, 300, "hold")),
+    ("lost", "timed out"): ((1_200_000, 150, "hold"), (1_800_000, 300, "hold")),
+    ("timed out", "timed out"): ((1_200_000, 150, "hold"), (1_800_000, 300, "hold")),
+    ("500", "cancelled"): ((1_200_000, 150, "disconnect"), (1_200_000, 150, "disconnect")),
+    ("lost", "cancelled"): ((1_200_000, 150, "disconnect"), (1_800_000, 300, "disconnect")),
+}
+
+
+@pytest.mark.parametrize("project", [TYPICAL, WORST], ids=["typical", "worst"])
+@pytest.mark.parametrize(("here", "there"), FELL_BACK)
+def test_a_fallback(here: str, there: str, project: Project) -> None:
+    """Each attempt at the price of the provider that it was made to; and never more than is held."""
+    charges = Charges(BOTH)
+    hold = hold_of(a_call(project=project), charges)
+    hold.before = copy(hold)
+    at = hold.requested.admitted
+    provider = replace(at.provider, name="second", prices_from="")
+    hold.requested = replace(hold.requested, admitted=replace(at, provider=provider))
+    hold.first, _ = charges.amount(hold.requested, hold.estimate)
+    first = {"500": FAILED, "lost": LOST, "timed out": TIMED_OUT}[here]
+    more = hold.amount if project is WORST and first.unknown else Amount()
+    hold.amount = Amount(hold.first.nano_usd + more.nano_usd, hold.first.tokens + more.tokens, 1)
+    attempts = (first, THERE[there])
+    outcome = {
+        "200": Outcome(End.WHOLE, 200, metered=True, charges=bill(90, 7), attempts=attempts),
+        "cancelled": Outcome(End.LEFT, in_flight=True, attempts=attempts),
+        "500": Outcome(End.ERROR, 500, attempts=attempts),
+    }.get(there, Outcome(End.UNKNOWN, attempts=attempts))
+    found = charges.charge(hold, outcome)
+    assert found == as_charged(FELL_BACK[here, there][project is WORST])
+    assert found[0].nano_usd <= hold.amount.nano_usd
+    assert found[0].tokens <= hold.amount.tokens
 
 
 def test_a_time_out_is_charged_what_is_held_by_then() -> None:

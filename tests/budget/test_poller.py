@@ -230,7 +230,7 @@ async def test_without_a_key_nothing_leaves(polled: Polled) -> None:
     assert polled.provider.asked == []
     polled.keys.there = True
     polled.provider.answer = 500
-    breaker = polled.breakers.of("api.openai.com", lease().secret.digest)
+    breaker = polled.breakers.of("api.openai.com", lease().secret.digest, tenant="acme")
     for _ in range(9):
         breaker.failure()
     await polled.pass_(FIRST_S)
@@ -299,7 +299,10 @@ async def test_a_gateway_that_stops_drops_what_it_asks_for(polled: Polled) -> No
     await polled.first.stop()
     await turn
     assert await polled.world.money() == (0, HELD.nano_usd)
-    assert polled.breakers.of("api.openai.com", lease().secret.digest).state is State.CLOSED
+    assert (
+        polled.breakers.of("api.openai.com", lease().secret.digest, tenant="acme").state
+        is State.CLOSED
+    )
 
 
 async def test_a_long_answer_holds_up_no_other(

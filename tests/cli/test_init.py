@@ -112,7 +112,7 @@ def test_examples_are_sound(tmp_path: Path) -> None:
     """With every # taken away it is still a configuration, and all of it is enforced."""
     (tmp_path / "all.toml").write_text(uncommented(template()))
     config = load_config(tmp_path / "all.toml")
-    assert set(config.providers) == {"azure", "openai", "vllm"}
+    assert set(config.providers) == {"azure", "openai", "vllm", "vllm-2"}
     assert unenforced(config) == []
 
 

@@ -11,14 +11,23 @@ import pytest
 
 from tollhouse.accounts.directory import Directory
 from tollhouse.accounts.token import digest, well_formed
-from tollhouse.call import Amount
+from tollhouse.call import Amount, Project
 from tollhouse.config.load import load_config
 from tollhouse.control.operations import TABLE, OperationRefused, Operations
 from tollhouse.ledger.ledger import Held, Ledger, Scope
-from tollhouse.ledger.store.client import connect
+from tollhouse.ledger.store.client import LedgerUnavailable, connect
 from tollhouse.prices.kept import PriceFileError
 
 NOW = 1_790_000_000.0
+
+
+class Failing(Directory):
+    """The store is away when the project "fails" is written."""
+
+    async def set_project(self, project: Project) -> None:
+        if project.id == "fails":
+            raise LedgerUnavailable("Redis: away")
+        await super().set_project(project)
 
 
 @pytest.fixture(params=["embedded", "redis"])
@@ -29,7 +38,7 @@ async def stores(
     url = "embedded" if request.param == "embedded" else request.getfixturevalue("redis_url")
     redis = connect(url, tmp_path / "state")
     ledger = Ledger(redis)
-    yield Directory(redis, now=lambda: NOW), ledger
+    yield Failing(redis, now=lambda: NOW), ledger
     await ledger.close()
 
 
@@ -339,6 +348,39 @@ async def test_apply_judges_all_before_it_changes_anything(operations: Operation
     error = await refusal(operations, "settings_apply", projects=projects, tenants=[])
     assert "'open ai/*' is not a model pattern" in str(error)
     assert await operations.project_list() == []
+
+
+async def test_apply_takes_back_what_it_did(stores: tuple[Directory, Ledger]) -> None:
+    """The store goes away before the last project: tenants and projects are what they were."""
+
+    operations = Operations(*stores)
+    await operations.tenant_set("acme", ["50 usd/month"])
+    before = await operations.project_set("p", "acme", ["10 usd/day"])
+    projects = [
+        {"project": "p", "limits": ["1 usd/day"]},
+        {"project": "q", "tenant": "acme"},
+        {"project": "fails", "tenant": "acme"},
+    ]
+    tenants = [{"tenant": "acme", "limits": ["5 usd/month"]}]
+    error = await refusal(operations, "settings_apply", projects=projects, tenants=tenants)
+    assert error.status == 503
+    assert await operations.project_list() == [before]
+    shown = await operations.budget_show("p")
+    assert [limit["limit"] for limit in shown["scopes"][0]["limits"]] == ["50 usd/month"]
+    assert [limit["limit"] for limit in shown["scopes"][1]["limits"]] == ["10 usd/day"]
+
+
+async def test_apply_takes_back_tenants_before_one_that_is_wrong(operations: Operations) -> None:
+    """Limits by session are none of a tenant's."""
+    await operations.project_set("p", "acme", [])
+    tenants = [
+        {"tenant": "acme", "limits": ["5 usd/month"]},
+        {"tenant": "other", "limits": ["2 usd/session"]},
+    ]
+    error = await refusal(operations, "settings_apply", projects=[], tenants=tenants)
+    assert "session" in str(error)
+    shown = await operations.budget_show("p")
+    assert shown["scopes"][0]["limits"] == []
 
 
 async def test_a_token_has_limits_of_its_own(operations: Operations) -> None:

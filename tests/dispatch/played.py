@@ -80,6 +80,7 @@ class Provider:
         budget_s: float,
         on_leaving: Callable[[], None],
         minted: Callable[[Secret], None],
+        upgrade: object = None,
     ) -> Answer:
         if self.mints is not None:
             minted(self.mints)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 import pytest
 from tests.dispatch.conftest import Reach
 from tests.dispatch.provider import Line, RawProvider, answer, says
+from tests.support.calls import head
 from tests.support.clock import Clock
 
 from tollhouse.call import Attempt
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, UpstreamError
-from tollhouse.dispatch.attempts import Timing, deliver
+from tollhouse.dispatch.attempts import Effort, Timing, deliver
 from tollhouse.dispatch.breaker import Breaker, State
 from tollhouse.dispatch.retry import RetryBudget, RetryPolicy
 
@@ -50,6 +52,9 @@ class Given:
         outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
         if isinstance(outcome, BaseException):
             raise outcome
+        if outcome is None:
+            # No answer comes.
+            await asyncio.get_running_loop().create_future()
         status, body, headers = outcome
         pieces = [body]
 
@@ -60,12 +65,21 @@ class Given:
         self.answers.append(made)
         return made
 
-    async def deliver(self, policy: RetryPolicy = USUAL, *, sdk_retry_count: int = 0) -> Answer:
+    async def deliver(
+        self,
+        policy: RetryPolicy = USUAL,
+        *,
+        sdk_retry_count: int = 0,
+        creates: bool = False,
+        patience: str = "",
+    ) -> Answer:
+        says = [("x-stainless-retry-count", str(sdk_retry_count))]
+        if patience:
+            says.append(("x-stainless-read-timeout", patience))
         return await deliver(
             self.send_once,
-            policy=policy,
+            effort=Effort(policy, head("POST", "/v1/x", *says), creates, self.clock()),
             breaker=self.breaker,
-            sdk_retry_count=sdk_retry_count,
             timing=Timing(
                 self.clock, lambda: WALL + self.clock.now - 1000.0, self.clock.sleep, lambda: 1.0
             ),
@@ -158,19 +172,85 @@ async def test_the_sdk_is_retrying_already(count: int, stops: bool) -> None:
     assert (("x-should-retry", "false") in got.headers) is stops
 
 
-@pytest.mark.parametrize("entry", [1, 2, 3, 5])
-async def test_never_more_than_the_tries_of_one_layer(entry: int) -> None:
-    """An SDK with two retries of its own, against a provider that always fails: attempts plus at most two."""
+@pytest.mark.parametrize("waits", list(itertools.product(["0", "30"], repeat=3)))
+async def test_never_more_than_three(waits: tuple[str, ...]) -> None:
+    """An SDK with two retries of its own, against a provider that fails always and wants now a short wait and now one beyond
+    the deadline: three tries in all, whoever makes them."""
+    answers = [says_status(503, retry_after=wait) for wait in (*waits, *waits)]
     total = 0
     for sdk_retry_count in range(3):
-        given = Given(says_status(503))
-        got = await given.deliver(
-            RetryPolicy(attempts=entry, deadline_s=60.0), sdk_retry_count=sdk_retry_count
-        )
+        given = Given(*answers[total:])
+        got = await given.deliver(sdk_retry_count=sdk_retry_count)
         total += len(given.tries)
         if got.get("x-should-retry") == "false":
             break
-    assert total <= max(entry, 3) + 1
+    assert total <= 3
+
+
+STALE = UpstreamError("upstream_unreachable", "It closed the connection.", "stale")
+
+
+@pytest.mark.parametrize(("attempts", "count"), [(3, 0), (1, 0), (1, 1)])
+async def test_a_stale_connection(attempts: int, count: int) -> None:
+    """The request is repeated at once, though it was the only try that there is; and it says nothing of the provider."""
+    given = Given(STALE, says_status(200))
+    got = await given.deliver(RetryPolicy(attempts=attempts), sdk_retry_count=count)
+    assert (got.status, given.clock.slept) == (200, [0.0])
+    assert given.attempts[0].unknown, "a server that died over it looks the same"
+    assert given.breaker.state is State.CLOSED
+
+
+@pytest.mark.parametrize(
+    ("attempts", "count", "tries"), [(3, 0, 3), (1, 0, 2), (1, 1, 2), (1, 2, 1)]
+)
+async def test_connections_that_stay_stale(attempts: int, count: int, tries: int) -> None:
+    """At once only once; behind that it is a lost connection as any other, and three tries are all."""
+    given = Given(STALE)
+    with pytest.raises(UpstreamError):
+        await given.deliver(RetryPolicy(attempts=attempts), sdk_retry_count=count)
+    assert len(given.tries) == tries
+    assert given.clock.slept == [0.0, 1.0][: tries - 1]
+
+
+@pytest.mark.parametrize("outcome", [LOST, STALE, says_status(503)])
+async def test_a_request_that_creates(outcome: Any) -> None:
+    """It is not repeated when it may have been worked on, whoever says so; the SDK is told not to do it either where we say it."""
+    given = Given(outcome)
+    if isinstance(outcome, UpstreamError):
+        with pytest.raises(UpstreamError) as caught:
+            await given.deliver(creates=True)
+        assert caught.value.headers == (("x-should-retry", "false"),)
+        assert "may have been worked on" in caught.value.why
+    else:
+        assert (await given.deliver(creates=True)).headers == []
+    assert len(given.tries) == 1
+
+
+@pytest.mark.parametrize("outcome", [UNREACHABLE, says_status(429), says_status(529)])
+async def test_a_request_that_creates_and_was_turned_away(outcome: Any) -> None:
+    """What was surely not worked on is repeated."""
+    given = Given(outcome, says_status(200))
+    assert (await given.deliver(creates=True)).status == 200
+
+
+async def test_a_client_that_is_less_patient_than_the_wait() -> None:
+    """It has its answer at once, while it still waits for one."""
+    given = Given(says_status(429, b"slow down", retry_after="4"))
+    got = await given.deliver(patience="4.4")
+    assert (given.tries, given.clock.slept, got.status) == (["429"], [], 429)
+    assert (await given.deliver(patience="4.5")).status == 429
+    assert given.clock.slept == [4.0]
+
+
+async def test_a_later_try_that_lasts_longer_than_the_client_waits() -> None:
+    """It is given up before the client goes, and the SDK is told to stop: it would try it all again."""
+    given = Given(says_status(503, retry_after_ms="1"), None)
+    with pytest.raises(UpstreamError) as caught:
+        await given.deliver(patience="0.05")
+    assert (caught.value.code, caught.value.sent) == ("upstream_timeout", "maybe")
+    assert caught.value.headers == (("x-should-retry", "false"),)
+    assert given.attempts[-1].unknown
+    assert given.tries == ["503", "upstream_timeout"]
 
 
 @pytest.mark.parametrize(
@@ -336,13 +416,13 @@ async def test_over_a_real_connection(raw: RawProvider, reach: Reach) -> None:
     async with reach(raw.port) as to:
         got = await deliver(
             to.send,
-            policy=RetryPolicy(),
+            effort=Effort(RetryPolicy(), head(), False, given.clock()),
             breaker=given.breaker,
-            sdk_retry_count=0,
             timing=Timing(given.clock, sleep=given.clock.sleep, random=lambda: 0.0),
             record=given.attempts.append,
         )
         assert await got.read() == b"done"
+    assert given.clock.slept == [0.0, 0.0]
     assert given.tries == ["500", "upstream_unreachable", "200"]
     assert [attempt.unknown for attempt in given.attempts] == [False, True, False]
     assert [request.connection for request in raw.received] == [1, 1, 2]

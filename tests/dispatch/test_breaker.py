@@ -69,8 +69,8 @@ def test_old_failures_are_forgotten() -> None:
     assert breaker.state is State.CLOSED
 
 
-def test_a_probe_after_the_pause() -> None:
-    """After 10 s one call is let through, others are refused meanwhile, and its success closes the breaker."""
+def test_probes_after_the_pause() -> None:
+    """After 10 s three calls are let through, others are refused meanwhile, and the first success closes the breaker."""
     clock = Clock()
     breaker = opened(clock)
     clock.now += 9.5
@@ -78,7 +78,8 @@ def test_a_probe_after_the_pause() -> None:
         breaker.enter()
     assert caught.value.denial.headers == (("retry-after", "1"),)
     clock.now += 0.5
-    breaker.enter()
+    for _ in range(3):
+        breaker.enter()
     assert breaker.state is State.HALF_OPEN
     with pytest.raises(Refused):
         breaker.enter()
@@ -103,20 +104,27 @@ def test_a_probe_that_tells_nothing() -> None:
     clock = Clock()
     breaker = opened(clock)
     clock.now += 10
-    breaker.enter()
+    for _ in range(3):
+        breaker.enter()
     breaker.neither()
     breaker.enter()
     assert breaker.state is State.HALF_OPEN
+    with pytest.raises(Refused):
+        breaker.enter()
 
 
-def test_a_probe_that_takes_minutes() -> None:
-    """Another call is let through after 10 s: a probe may be a call whose answer takes long."""
+def test_probes_that_take_minutes() -> None:
+    """Another call is let through 10 s after the first of them: a probe may be a call whose answer takes long."""
     clock = Clock()
     breaker = opened(clock)
     clock.now += 10
     breaker.enter()
-    clock.now += 10
+    clock.now += 4
     breaker.enter()
+    breaker.enter()
+    clock.now += 6
+    breaker.enter()
+    assert breaker.wait_s() == 4
     with pytest.raises(Refused):
         breaker.enter()
 
@@ -132,11 +140,81 @@ def test_late_results_of_calls_from_before() -> None:
     assert breaker.wait_s() == 5
 
 
-def test_one_breaker_for_each_host_and_key() -> None:
-    """Another credential, or another host, has a breaker of its own, and their number is bounded."""
+def test_one_breaker_for_each_host_key_and_model() -> None:
+    """Another credential, host, model or tenant has a breaker of its own, and their number is bounded."""
     breakers = Breakers(Clock(), limit=2)
     first = breakers.of("api.openai.com", "aaaa")
+    for other in (("", "initech"), ("gpt-4o", "")):
+        assert breakers.of("api.openai.com", "aaaa", *other) is not first
+        assert breakers.of("api.openai.com", "aaaa") is first
     assert breakers.of("api.openai.com", "aaaa") is first
     assert breakers.of("api.openai.com", "bbbb") is not first
     assert breakers.of("eu.api.openai.com", "aaaa") is not first
     assert breakers.of("api.openai.com", "aaaa") is not first
+
+
+def failing(breaker: Breaker, times: int) -> None:
+    for _ in range(times):
+        breaker.enter()
+        breaker.failure()
+
+
+def is_open(breaker: Breaker) -> bool:
+    try:
+        breaker.enter()
+    except Refused:
+        return True
+    return False
+
+
+def test_one_tenant_alone_opens_its_own() -> None:
+    """However often it fails, and whatever single failures the others have."""
+    breakers = Breakers(Clock())
+    bad, good = (breakers.of("h", "k", 1, tenant) for tenant in ("bad", "good"))
+    failing(bad, 10)
+    assert (is_open(bad), bad.shown) == (True, State.OPEN)
+    failing(good, 4)
+    assert (is_open(good), good.shown) == (False, State.CLOSED)
+    assert breakers.shared_states() == {State.CLOSED: 1}
+
+
+def test_several_tenants_open_it_for_all() -> None:
+    """Two that fail five times each, or ten that fail once, with no success of anybody between."""
+    for failures in ((5, 5), (9, 2, 3), (1,) * 10):
+        breakers = Breakers(Clock())
+        for number, times in enumerate(failures):
+            failing(breakers.of("h", "k", 1, f"t{number}"), times)
+        other = breakers.of("h", "k", 1, "another")
+        assert (other.state, other.shown) == (State.CLOSED, State.OPEN)
+        assert is_open(other)
+        assert not is_open(breakers.of("h", "k", 2, "another")), "another model"
+        assert not is_open(breakers.of("h", "l", 1, "another")), "another key"
+
+
+def test_a_success_of_anybody_between() -> None:
+    """The provider works, so what fails are requests."""
+    breakers = Breakers(Clock())
+    first, second, good = (breakers.of("h", "k", 1, tenant) for tenant in "abc")
+    for breaker in (first, second):
+        failing(breaker, 5)
+        good.success()
+    assert not is_open(breakers.of("h", "k", 1, "another"))
+
+
+def test_the_shared_one_closes() -> None:
+    """After the pause a few calls of anybody are let through, and a success closes it; the own ones go by their own calls."""
+    clock = Clock()
+    breakers = Breakers(clock)
+    for tenant in "ab":
+        failing(breakers.of("h", "k", 1, tenant), 5)
+    other = breakers.of("h", "k", 1, "c")
+    assert is_open(other)
+    clock.now += 10
+    assert [is_open(other) for _ in range(4)] == [False, False, False, True]
+    assert other.shown is State.HALF_OPEN
+    other.failure()
+    assert other.wait_s() == 10
+    clock.now += 10
+    other.enter()
+    other.success()
+    assert [is_open(breakers.of("h", "k", 1, tenant)) for tenant in "abc"] == [False] * 3

@@ -17,8 +17,16 @@ from tests.dispatch.conftest import Reach
 from tests.dispatch.provider import HOST, Line, RawProvider, answer, says
 from tests.support.calls import lease
 
-from tollhouse.dispatch.http_client import Connection, DialTarget, connector, request_head
+from tollhouse.dispatch.http_client import (
+    Connection,
+    DialTarget,
+    Pool,
+    PoolBounds,
+    request_head,
+)
+from tollhouse.dispatch.resolve import GuardedResolver
 from tollhouse.dispatch.upstream import Answer, UpstreamError
+from tollhouse.providers import Catalog
 
 LARGE = 8_000_000
 
@@ -60,6 +68,21 @@ def test_what_is_called() -> None:
         "read_bufsize",
         "max_field_size",
     } <= {*inspect.signature(ResponseHandler.set_response_params).parameters}
+    assert [
+        *inspect.signature(of_aiohttp(aiohttp.TCPConnector, "_create_connection")).parameters
+    ] == [
+        "self",
+        "req",
+        "traces",
+        "timeout",
+    ]
+    start_tls = of_aiohttp(aiohttp.TCPConnector, "_start_tls_connection")
+    assert [*inspect.signature(start_tls).parameters][:4] == [
+        "self",
+        "underlying_transport",
+        "req",
+        "timeout",
+    ]
     assert [*inspect.signature(ResponseHandler.feed_data).parameters] == ["self", "data", "size"]
     for name in ("read", "start_timeout", "force_close", "set_exception", "_drain_helper"):
         assert callable(getattr(ResponseHandler, name)), name
@@ -96,7 +119,7 @@ async def test_the_connector_asks_a_target_for_no_more_than_it_has(
     """And the protocol that it makes is ours."""
     async with reach(raw.port) as to:
         assert await body_of(await to.send()) == b"{}"
-    pool = connector(aiohttp.ThreadedResolver())
+    pool = Pool(GuardedResolver(Catalog(()), aiohttp.ThreadedResolver()), PoolBounds())
     assert type(of_aiohttp(pool, "_factory")()) is Connection
     await pool.close()
     target = DialTarget("https://[::1]:8443", None)

@@ -1,8 +1,21 @@
+import math
+from typing import Final
+
 import pytest
+from tests.support.calls import head
 from tests.support.clock import Clock
 
-from tollhouse.dispatch.answer import Answer
-from tollhouse.dispatch.retry import RetryBudget, RetryPolicy, retry_after_s, worth_retrying
+from tollhouse.dispatch.answer import Answer, Sent
+from tollhouse.dispatch.retry import (
+    ClientSays,
+    RetryBudget,
+    RetryPolicy,
+    Then,
+    after,
+    retry_after_s,
+    sdk_stops,
+    then,
+)
 from tollhouse.providers.openai import OPENAI
 
 NOW = 1_445_412_480.0
@@ -41,23 +54,97 @@ def test_what_the_provider_wants_waited(headers: dict[str, str], seconds: float 
     assert retry_after_s(answer(**headers), NOW) == seconds
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 529])
-def test_statuses_that_are_retried(status: int) -> None:
-    """The provider's x-should-retry decides over the status."""
-    assert worth_retrying(answer(status))
-    assert not worth_retrying(answer(status, x_should_retry="false"))
+SURE: Final[dict[int | str, Then]] = {
+    "upstream_unreachable": "again",
+    "upstream_tls": "again",
+    "upstream_timeout": "again",
+    "upstream_address_refused": "give up",
+}
+"""Errors of attempts that surely did not leave."""
+STATUSES: Final[dict[int, tuple[Then, Then]]] = {
+    # status: a request that creates nothing, and one that does
+    200: ("give up", "give up"),
+    301: ("give up", "give up"),
+    400: ("give up", "give up"),
+    401: ("give up", "give up"),
+    402: ("give up", "give up"),
+    403: ("give up", "give up"),
+    404: ("give up", "give up"),
+    408: ("again", "give up"),
+    409: ("give up", "give up"),
+    413: ("give up", "give up"),
+    422: ("give up", "give up"),
+    429: ("next key", "next key"),
+    500: ("again", "give up"),
+    501: ("give up", "give up"),
+    502: ("again", "give up"),
+    503: ("again", "give up"),
+    504: ("again", "give up"),
+    529: ("again", "again"),
+}
 
 
-@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409, 413, 422, 501])
-def test_statuses_that_are_not(status: int) -> None:
-    """Unless the provider asks for it."""
-    assert not worth_retrying(answer(status))
-    assert worth_retrying(answer(status, x_should_retry="true"))
+@pytest.mark.parametrize("creates", [False, True])
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_status(status: int, creates: bool) -> None:
+    """The provider's x-should-retry decides over it, but for one that is no error."""
+    what = STATUSES[status][creates]
+    assert then(status, creates=creates) == what
+    if status < 400:
+        assert after(answer(status, x_should_retry="true"), creates) == "give up"
+        return
+    assert after(answer(status), creates) == what
+    assert after(answer(status, x_should_retry="maybe"), creates) == what
+    assert after(answer(status, x_should_retry="FALSE"), creates) == "give up"
+    told = "next key" if status == 429 else "again"
+    assert after(answer(status, x_should_retry=" true"), creates) == told
 
 
-def test_a_success_is_never_retried() -> None:
-    """Whatever its headers say."""
-    assert not worth_retrying(answer(200, x_should_retry="true"))
+@pytest.mark.parametrize("creates", [False, True])
+@pytest.mark.parametrize("code", SURE)
+def test_an_attempt_that_did_not_leave(code: str, creates: bool) -> None:
+    """It is made again, whatever it asks for."""
+    assert then(code, "no", creates) == SURE[code]
+
+
+@pytest.mark.parametrize(
+    ("code", "sent", "what"),
+    [
+        ("upstream_unreachable", "maybe", "again"),
+        ("upstream_unreachable", "stale", "at once"),
+        ("upstream_timeout", "maybe", "again"),
+        ("upstream_bad_answer", "maybe", "give up"),
+    ],
+)
+def test_an_attempt_of_unknown_fate(code: str, sent: Sent, what: Then) -> None:
+    """What creates something is never made again."""
+    assert then(code, sent, creates=False) == what
+    assert then(code, sent, creates=True) == "give up"
+
+
+@pytest.mark.parametrize(
+    ("tries", "count", "stops"),
+    [(1, 0, False), (1, 1, False), (1, 2, True), (1, 3, True), (2, 0, True), (3, 0, True)],
+)
+def test_when_the_sdk_is_told_to_stop(tries: int, count: int, stops: bool) -> None:
+    """When it could make a fourth try of it: it does not say how often we have tried before."""
+    assert sdk_stops(tries, count) is stops
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({}, (0, math.inf)),
+        ({"x-stainless-retry-count": "2", "x-stainless-read-timeout": "600"}, (2, 600.0)),
+        ({"x-stainless-timeout": "20"}, (0, 20.0)),
+        ({"x-stainless-timeout": "20", "x-stainless-read-timeout": "5.5"}, (0, 5.5)),
+        ({"x-stainless-retry-count": "-1", "x-stainless-timeout": "NOT_GIVEN"}, (0, math.inf)),
+        ({"x-stainless-retry-count": "9999", "x-stainless-timeout": "0"}, (0, math.inf)),
+    ],
+)
+def test_what_the_sdk_says(headers: dict[str, str], said: tuple[int, float]) -> None:
+    """How often it has retried, and how long it waits; what can't be read says nothing."""
+    assert ClientSays.of(head("POST", "/v1/x", *headers.items())) == said
 
 
 def test_our_own_wait_is_random_and_bounded() -> None:

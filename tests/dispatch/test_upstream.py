@@ -204,9 +204,31 @@ async def test_a_stale_connection_is_one_attempt(
     async with reach(raw.port) as to:
         await body_of(await to.send(method))
         error = await fails(to.send(method))
-        assert (error.code, error.sent) == ("upstream_unreachable", "maybe")
+        assert (error.code, error.sent) == ("upstream_unreachable", "stale")
         assert len(raw.received) == 2
         assert raw.connections == 1
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 2", b"HTTP/1.1 102 Processing\r\n\r\n"])
+async def test_a_reused_connection_that_is_lost_within_an_answer(
+    raw: RawProvider, reach: Reach, said: bytes
+) -> None:
+    """The request was read, so the connection was not stale; nor is one that has served nothing yet."""
+
+    async def begin(line: Line) -> None:
+        await line.say(said)
+        line.hang_up()
+
+    async def close(line: Line) -> None:
+        line.hang_up()
+
+    raw.behaviours = [says(answer()), begin, close]
+    async with reach(raw.port) as to:
+        await body_of(await to.send())
+        for connections in (1, 2):
+            error = await fails(to.send())
+            assert (error.code, error.sent) == ("upstream_unreachable", "maybe")
+            assert raw.connections == connections
 
 
 async def test_an_answer_that_nobody_asked_for(raw: RawProvider, reach: Reach) -> None:

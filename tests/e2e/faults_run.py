@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import httpx2
 from tests.support.gateway import REAL_KEY, Road
@@ -73,9 +74,17 @@ class _Run:
         """The call id that a client was told, by the text of its call."""
         self.answered: set[str] = set()
         """Texts of the calls that were answered with 200, whole."""
+        self.said: list[str] = []
+        """The faults so far."""
+        self.now = "no fault yet"
+        self._began = time.monotonic()
         self._context = road.context
         host, _, port = road.gateway.proxy.rpartition(":")
         self._proxies = [road.proxy_url, f"http://small:{small}@{host}:{port}"]
+
+    def lasted(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self._began
 
     def clients(self) -> None:
         with ThreadPoolExecutor(CLIENTS) as pool:
@@ -130,8 +139,52 @@ class _Run:
         return f"{answer.status_code} {reason}"
 
 
-def run(directory: Path, calls: int) -> Sums:
-    """Starts a gateway with two workers on a real Redis and OpenBao, and makes the calls."""
+class Overdue(Exception):
+    """The run was ended because it took too long. The text says where it stood."""
+
+
+class _Limit:
+    """Ends a run that takes longer than ``limit_s``: says on stderr where its own threads and the tasks of the workers stand, and
+    kills the gateway, so that nothing waits for it any more."""
+
+    def __init__(self, gateway: GatewayProcess, limit_s: float) -> None:
+        self._gateway = gateway
+        self._over = threading.Event()
+        self._ended = threading.Event()
+        self._limit_s = limit_s
+        self._thread = threading.Thread(target=self._watch, name="limit", daemon=True)
+        self.stands: Callable[[], str] = lambda: ""
+        """How far the run is."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        if self._over.is_set():
+            raise Overdue(
+                f"the run did not end in {self._limit_s:g} s; it stood at: {self.stands()}. The tasks of the workers:\n"
+                f"{self._gateway.stderr[-20_000:]}"
+            ) from error
+
+    def _watch(self) -> None:
+        if self._ended.wait(self._limit_s):
+            return
+        self._over.set()
+        faulthandler.dump_traceback(sys.__stderr__ or sys.stderr)
+        seen = len(self._gateway.stderr)
+        self._gateway.signal(signal.SIGUSR1)
+        for _ in range(100):
+            if self._ended.wait(0.1) or "wait:\n" in self._gateway.stderr[seen:]:
+                break
+        self._ended.wait(1)
+        self._gateway.kill()
+
+
+def run(directory: Path, calls: int, *, limit_s: float = 3_600) -> Sums:
+    """Starts a gateway with two workers on a real Redis and OpenBao, and makes the calls. Raises `Overdue`."""
     with contextlib.ExitStack() as stack:
         standin = stack.enter_context(
             StandIn(key=REAL_KEY, hosts=("localhost", "api.openai.com", "*.api.openai.com"))
@@ -159,8 +212,13 @@ def run(directory: Path, calls: int) -> Sums:
         gateway.make_project("small", SMALL)
         road = Road(gateway, standin, directory, "proj_123", gateway.make_token("proj_123"))
         running = _Run(road, gateway.make_token("small"), calls)
+        limit = stack.enter_context(_Limit(gateway, limit_s))
         faults = _faults(road, redis, bao)
+        limit.stands = lambda: (
+            f"{running.begun} calls begun, {running.said}, {running.now}; {running.lasted():.0f} s"
+        )
         said = _with_faults(running, faults)
+        running.now = f"the sums, from {running.lasted():.0f} s on"
         return _sums(running, said)
 
 
@@ -205,7 +263,7 @@ def _faults(road: Road, redis: RedisServer, bao: OpenBao) -> list[tuple[str, Cal
 
 
 def _with_faults(running: _Run, faults: list[tuple[str, Callable[[], object]]]) -> list[str]:
-    said: list[str] = []
+    said = running.said
     ended = threading.Event()
 
     def happen() -> None:
@@ -213,8 +271,9 @@ def _with_faults(running: _Run, faults: list[tuple[str, Callable[[], object]]]) 
             while running.begun < running.calls * number // (len(faults) + 1):
                 if ended.wait(0.01):
                     break
+            running.now = f"now {what}"
             do()
-            said.append(f"{what}, {running.begun} calls begun")
+            said.append(f"{what}, {running.begun} calls begun after {running.lasted():.0f} s")
 
     with ThreadPoolExecutor(1) as pool:
         happening = pool.submit(happen)

@@ -357,7 +357,8 @@ def test_memory_is_bounded(process: Road, what: str) -> None:
     token = f"Authorization: Bearer {process.token}"
     kilobytes = 64
     piece = b"x" * (kilobytes * 1024)
-    memory = psutil.Process(process.gateway.pid).memory_info
+    [worker] = process.gateway.worker_pids()
+    memory = psutil.Process(worker).memory_info
     with RawClient((host, int(port)), process.ca_file) as client:
         assert client.connect(f"{HOST}:443").status == 200
         before = memory().rss

@@ -44,7 +44,7 @@ def settled(road: Road, count: int) -> list[dict[str, Any]]:
     return lines
 
 
-def until_nothing_is_held(road: Road, seconds: float = 5.0) -> None:
+def until_nothing_is_held(road: Road, seconds: float = 60.0) -> None:
     # Each look is a command, which takes its time: no sleep is needed between them.
     deadline = threading.Event()
     timer = threading.Timer(seconds, deadline.set)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench.servers import make_certificate
+from bench.certificate import make_certificate
 from tests.support.gateway import Road, open_road
 
 BODY = json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]})

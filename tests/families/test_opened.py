@@ -11,9 +11,9 @@ from tollhouse.families.base import Asked, Dialect, Limits, Matched, Operation, 
 from tollhouse.families.opened import Opening, meets, opened, parse_opening
 from tollhouse.families.units import Estimate, Units
 
-PAID = Operation("unknown", "metered", reads_body=True)
-LOOKED_AT = Operation("unknown", "metered")
-FREE = Operation("unknown", "free")
+PAID = Operation("unknown", "metered", reads_body=True, creates=True)
+LOOKED_AT = Operation("unknown", "metered", creates=True)
+FREE = Operation("unknown", "free", creates=True)
 
 
 def entries(*texts: str) -> tuple[Opening, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tollhouse.site.totals import as_counters, gauge, merged
+from tollhouse.site.totals import as_counters, first_series, gauge, merged
 
 
 def counter(value: float, **labels: str) -> dict[str, Any]:
@@ -49,3 +49,14 @@ def test_the_given_reports_stay_as_they_are() -> None:
     report = [counter(2)]
     merged([report, report])
     assert report == [counter(2)]
+
+
+def test_what_stays_is_bounded() -> None:
+    """The series that were there first stay."""
+    report = [counter(1, status="2xx"), counter(2, status="4xx"), counter(3, status="5xx")]
+    kept = first_series(report, 2)
+    assert [family["samples"] for family in kept] == [
+        report[0]["samples"],
+        report[1]["samples"],
+        [],
+    ]

@@ -199,7 +199,8 @@ def real_stores(
     bao.start()
     settings["redis"] = {"url": redis_server.url}
     files = {"role_id_file": str(bao.role_id_file), "secret_id_file": str(bao.secret_id_file)}
-    settings["vault"] = {"address": bao.address, "auth": {"method": "approle", **files}}
+    vault = settings.setdefault("vault", {})
+    vault |= {"address": bao.address, "auth": {"method": "approle", **files}}
     return bao
 
 

@@ -17,6 +17,7 @@ import uvloop
 
 from tests.support.gateway import REAL_KEY, Stores, real_stores
 from tests.support.lines import lines_of
+from tests.support.openbao import OpenBao
 from tollhouse.config.load import catalog, load_config
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.gateway_config import Settings, write_config
@@ -45,6 +46,7 @@ class Inside:
         self.directory = directory
         self._loop = loop
         self.token = ""
+        self.stores: OpenBao | None = None
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
@@ -128,10 +130,11 @@ def open_inside(
     family: Family | None = None,
     dialect: Dialect | None = None,
     own_keys: Mapping[str, str] | None = None,
+    placed: bool = True,
 ) -> Iterator[Inside]:
     """A gateway that is ready, with `PROJECT` and a token; its stores embedded, or redis-server and OpenBao of its own. Its
     login to Vault goes by ``login_clock``. The provider speaks ``family``, if one is given, in ``dialect``. ``own_keys`` are
-    keys of projects alone."""
+    keys of projects alone. Without ``placed`` the configuration does not say where the provider is."""
     provider = standin or StandIn(key=REAL_KEY)
     merged: dict[str, dict[str, Any]] = {
         "log": {"calls": "calls.jsonl"},
@@ -143,7 +146,7 @@ def open_inside(
         if not provider.running:
             stack.enter_context(provider)
         bao = real_stores(stack, directory, merged) if stores == "real" else None
-        config = load_config(write_config(directory, provider, merged))
+        config = load_config(write_config(directory, provider if placed else None, merged))
         config.state.directory.mkdir(mode=0o700)
         if bao is None:
             EmbeddedVault(config.state.directory).set("openai", REAL_KEY)
@@ -179,6 +182,7 @@ def open_inside(
         inside = Inside(
             asyncio.run_coroutine_threadsafe(begin(), loop).result(60), loop, provider, directory
         )
+        inside.stores = bao
         made = inside.do(inside.gateway.operations.perform("token_create", {"projects": [PROJECT]}))
         inside.token = made["token"]
         try:

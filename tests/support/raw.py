@@ -261,6 +261,8 @@ class H2Client:
     connection: h2.connection.H2Connection = field(init=False)
     streams: dict[int, _Stream] = field(default_factory=dict)
     goaway: bool = False
+    last_stream: int | None = None
+    """What the GOAWAY says of the last stream that is answered."""
 
     def __post_init__(self) -> None:
         config: Any = h2.config.H2Configuration(
@@ -320,15 +322,22 @@ class H2Client:
         assert stream.answer.get("content-length") == str(len(stream.answer.body))
         return stream.answer, True
 
-    def _turn(self) -> None:
+    def until_goaway(self) -> int | None:
+        """Reads on. Gives the last stream that it names, None at an end without one."""
+        while not self.goaway and self._turn():
+            pass
+        return self.last_stream
+
+    def _turn(self) -> bool:
+        """False at the end of the connection."""
         data = self.raw.receive()
         if not data:
             self._end_all("end")
-            return
+            return False
         for event in self.connection.receive_data(data):
             stream = self.streams.get(getattr(event, "stream_id", None) or 0)
             if isinstance(event, h2.events.ConnectionTerminated):
-                self.goaway = True
+                self.goaway, self.last_stream = True, event.last_stream_id
                 self._end_all("goaway")
             elif stream is None:
                 continue
@@ -349,6 +358,7 @@ class H2Client:
             self.flush()
         except Closed:
             self._end_all("end")
+        return True
 
     def _end_all(self, how: str) -> None:
         for stream in self.streams.values():

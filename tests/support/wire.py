@@ -51,6 +51,11 @@ class FakeWire:
         if data:
             self.pieces.append(data)
 
+    switches = False
+
+    def switch(self, headers: object) -> None:
+        raise AssertionError
+
     def send_end(self) -> None:
         self.ends += 1
 

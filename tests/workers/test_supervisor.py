@@ -18,26 +18,33 @@ import pytest
 from tollhouse.demo.gateway_config import write_config
 
 TINY = Path(__file__).with_name("tiny.py")
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
+HUNG_S = 6.0
+"""Where something is to hang. Elsewhere a process may be silent for as long as a busy machine likes."""
 
 
-def until(condition: Callable[[], object], what: str) -> None:
-    """Looks again and again."""
+def until(
+    condition: Callable[[], object], what: str, said: Callable[[], object] = lambda: ""
+) -> None:
+    """Looks again and again. ``said`` is told when it was for nothing."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, f"not within {PATIENCE_S:g} s: {what}"
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {PATIENCE_S:g} s: {what}; {said()}")
         time.sleep(0.01)
 
 
 class Tiny:
     """The program, and what it has written."""
 
-    def __init__(self, directory: Path, workers: int, prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self, directory: Path, workers: int, hung_s: float, prefix: Sequence[str] = ()
+    ) -> None:
         self.directory = directory
         # The stores are never opened; a ledger that is not embedded lets two generations live beside each other.
         config = write_config(directory, None, {"redis": {"url": "redis://127.0.0.1:1/0"}})
         self.process = subprocess.Popen(
-            [*prefix, sys.executable, str(TINY), str(config), str(workers)],
+            [*prefix, sys.executable, str(TINY), str(config), str(workers), str(hung_s)],
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
@@ -59,7 +66,7 @@ class Tiny:
             found[:] = [m for line in self.lines[after:] if (m := re.search(pattern, line))]
             return bool(found)
 
-        until(said, f"{pattern!r} is said")
+        until(said, f"{pattern!r} is said", lambda: "\n".join(self.lines[-50:]))
         return found[0]
 
     def file(self, name: str) -> Path:
@@ -67,7 +74,7 @@ class Tiny:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(60)
+        code = self.process.wait(PATIENCE_S)
         self._reader.join()
         return code
 
@@ -85,8 +92,14 @@ Starts = Callable[..., Tiny]
 def start(tmp_path: Path) -> Iterator[Starts]:
     begun: list[Tiny] = []
 
-    def one(workers: int = 2, *, prefix: Sequence[str] = (), ready: bool = True) -> Tiny:
-        tiny = Tiny(tmp_path, workers, prefix)
+    def one(
+        workers: int = 2,
+        *,
+        hung_s: float = PATIENCE_S,
+        prefix: Sequence[str] = (),
+        ready: bool = True,
+    ) -> Tiny:
+        tiny = Tiny(tmp_path, workers, hung_s, prefix)
         begun.append(tiny)
         if ready:
             tiny.says("^ready ")
@@ -99,7 +112,7 @@ def start(tmp_path: Path) -> Iterator[Starts]:
 
 def test_a_loop_that_stands_still_is_told_to_say_where_and_replaced(start: Starts) -> None:
     """The log has a traceback; a new worker has its number."""
-    tiny = start()
+    tiny = start(hung_s=HUNG_S)
     tiny.file("hang-2").touch()
     pid = tiny.says(r"^hangs (\d+)")[1]
     tiny.says(rf"^worker 2 \({pid}\) has not moved for \d+ s: it is ended, and started again")
@@ -112,7 +125,7 @@ def test_a_loop_that_stands_still_is_told_to_say_where_and_replaced(start: Start
 
 def test_a_worker_that_is_stopped_is_killed(start: Starts) -> None:
     """It can't say where it stands."""
-    tiny = start()
+    tiny = start(hung_s=HUNG_S)
     pid = int(tiny.says(r"^workers 1:\d+:ready 2:(\d+):ready")[1])
     os.kill(pid, signal.SIGSTOP)
     tiny.says(rf"process {pid} did not end in time and is killed")
@@ -122,7 +135,7 @@ def test_a_worker_that_is_stopped_is_killed(start: Starts) -> None:
 
 def test_a_desk_that_stands_still_is_replaced(start: Starts) -> None:
     """Else no probe would be answered for ever."""
-    tiny = start()
+    tiny = start(hung_s=HUNG_S)
     workers = set(map(int, tiny.says(r"^workers 1:(\d+):ready 2:(\d+):ready").groups()))
     children = Path(f"/proc/{tiny.process.pid}/task/{tiny.process.pid}/children").read_text()
     [desk] = set(map(int, children.split())) - workers
@@ -221,4 +234,4 @@ def test_as_process_1_it_reaps_orphans(start: Starts) -> None:
     until(only_ours, "the orphans are gone")
     assert zombies() == []
     os.kill(first, signal.SIGTERM)
-    assert tiny.process.wait(60) == 0
+    assert tiny.process.wait(PATIENCE_S) == 0

@@ -1,4 +1,5 @@
-"""A supervisor with workers that make no call, as a program: ``python tiny.py CONFIG WORKERS``. Files beside CONFIG steer it:
+"""A supervisor with workers that make no call, as a program: ``python tiny.py CONFIG WORKERS HUNG_S``. Files beside CONFIG steer
+it:
 
 crash-N   worker N ends as soon as it was ready     hang-N   its loop stands still then; it takes the file away
 nonsense  worker 1 sends lines that are no messages  full     no process can be forked
@@ -31,11 +32,13 @@ from tollhouse.workers.systemd import Notifier
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    """In one piece: several processes write there."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 class Maker:
-    """`supervisor.Maker`."""
+    """`generation.Maker`."""
 
     def __init__(self, config: Path, size: int) -> None:
         self._config = config
@@ -71,7 +74,8 @@ async def _work(directory: Path, share: Share, end: socket.socket) -> int:
     if share.number == 1 and (directory / "nonsense").exists():
         end.sendall(b'no JSON\n[]\n{}\n{"kind":"result"}\n{"kind":"status"}\n')
     channel = await ChildChannel.open(end)
-    channel.send({"kind": "ready"})
+    heeding = asyncio.create_task(_heed(channel, stopping))
+    channel.send({"kind": "prepared"})
     crash, hang = directory / f"crash-{share.number}", directory / f"hang-{share.number}"
     while not stopping.is_set():
         channel.send({"kind": "status", "status": {"reasons": []}})
@@ -85,8 +89,21 @@ async def _work(directory: Path, share: Share, end: socket.socket) -> int:
             await asyncio.wait_for(stopping.wait(), 0.1)
         except TimeoutError:
             pass
+    heeding.cancel()
     await channel.close()
     return 0
+
+
+async def _heed(channel: ChildChannel, stopping: asyncio.Event) -> None:
+    async for message in channel.messages():
+        match message["kind"]:
+            case "apply":
+                channel.send({"kind": "applied"})
+            case "open":
+                channel.send({"kind": "ready"})
+            case "retire":
+                stopping.set()
+    stopping.set()
 
 
 def _stand_still() -> None:
@@ -117,7 +134,7 @@ async def _attend(end: socket.socket) -> int:
     return 0
 
 
-def main(config: Path, size: int) -> int:
+def main(config: Path, size: int, hung_s: float) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     made = Maker(config, size)
     real_fork = os.fork
@@ -136,9 +153,9 @@ def main(config: Path, size: int) -> int:
         say,
         cannot_start=(OSError, ValueError),
         notifier=Notifier(os.environ),
-        hung_s=6.0,
+        hung_s=hung_s,
     ).run()
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))

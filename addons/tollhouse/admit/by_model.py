@@ -41,6 +41,7 @@ class ByModel:
             or admitted.provider.name != DEFAULT.name
             or not head.target.startswith(f"{_PREFIX}/")
             or requested.body is None
+            or admitted.operation.socket
         ):
             return requested
         model = requested.asked.model

@@ -50,9 +50,18 @@ class Aim:
     gives: ClassVar = Aimed
 
     async def __call__(self, addressed: Addressed, exchange: object) -> Aimed:
-        path, query = split_target(addressed.raw_path, addressed.provider.family.encoded)
+        provider, head = addressed.provider, addressed.arrival.head
+        method, raw_path = head.method, addressed.raw_path
+        if head.asks_for_websocket and raw_path.startswith("//"):
+            # google-genai puts its path behind a base URL that ends with a slash: `live.py`. It is sent with one.
+            raw_path = raw_path[1:]
+        path, query = split_target(raw_path, provider.family.encoded)
         query, credentials = take_credentials(query)
-        provider, method = addressed.provider, addressed.arrival.head.method
+        if head.asks_for_websocket and (
+            provider.family.match(method, path, query, addressed.host, socket=True) is None
+        ):
+            # Before it is asked who calls: 426 sends a client to HTTP at once, and any other answer lets it try again.
+            raise Refused("upgrade_required")
         if any(fnmatchcase(path, glob) for glob in provider.aside) and (
             provider.family.match(method, path, query, addressed.host) is None
         ):
@@ -142,9 +151,16 @@ class Open:
         identified = billed.identified
         aimed = identified.aimed
         addressed = aimed.addressed
-        provider, method = addressed.provider, addressed.arrival.head.method
-        operation, objects = opened(provider, method, aimed.path, aimed.query, addressed.host)
-        login = let_through(addressed.arrival.head, provider, billed.project)
+        provider, head = addressed.provider, addressed.arrival.head
+        operation, objects = opened(
+            provider,
+            head.method,
+            aimed.path,
+            aimed.query,
+            addressed.host,
+            socket=head.asks_for_websocket,
+        )
+        login = let_through(head, provider, billed.project)
         if provider.login_only and not login:
             raise Refused("path_not_allowed", _only_logins(provider, billed.project))
         return Admitted(
@@ -172,9 +188,12 @@ def _only_logins(provider: Provider, project: Project) -> str:
     )
 
 
-def opened(provider: Provider, method: str, path: str, query: str, host: str) -> Matched:
-    """The operation that the method and the path name. Raises `Refused` if it is not open."""
-    matched = provider.family.match(method, path, query, host)
+def opened(
+    provider: Provider, method: str, path: str, query: str, host: str, *, socket: bool = False
+) -> Matched:
+    """The operation that the method and the path name, for a WebSocket if it is to be a ``socket``. Raises `Refused` if it
+    is not open."""
+    matched = provider.family.match(method, path, query, host, socket=socket)
     if matched is None:
         raise closed(provider, method, path)
     if (refused := forbidden(matched.operation.cost, method, path)) is not None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from tollhouse.accounts.token import digest, well_formed
 from tollhouse.accounts.token_record import TokenDirectory
+from tollhouse.admit.subprotocols import key_offered
 from tollhouse.call import Identity, RequestHead
 from tollhouse.denial import Refused
 from tollhouse.providers import CREDENTIAL_HEADERS
@@ -44,6 +45,8 @@ def presented(head: RequestHead, query_credentials: Sequence[str]) -> Presented 
         if value is not None:
             scheme, _, rest = value.partition(" ")
             return Presented(rest.strip() if scheme.lower() == "bearer" else value)
+    if head.asks_for_websocket and (key := key_offered(head)) is not None:
+        return Presented(key)
     return Presented(query_credentials[0]) if query_credentials else None
 
 

@@ -63,6 +63,9 @@ class Models:
         fixed = admitted.provider.fixed_hold(admitted.operation, method) is not None
         if not patterns or not (admitted.operation.metered or fixed):
             return requested
+        if admitted.operation.socket and not asked.model:
+            # A message names it, and is judged then.
+            return requested
         # A pattern that is exactly the deployment's name allows it; a wildcard is about models.
         named = bool(asked.deployment) and f"{provider}/{asked.deployment}" in patterns
         for model in (*(() if named else (asked.model,)), *asked.other_models):

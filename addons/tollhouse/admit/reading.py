@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import ClassVar, NamedTuple, Protocol
 
 from tollhouse.admit.bodies import BodyBytes, KeptBody
 from tollhouse.admit.readers import Readers
+from tollhouse.admit.upload import Upload
+from tollhouse.admit.uploads import Uploads, length_of
 from tollhouse.call import Admitted, Requested
 from tollhouse.codings import KNOWN, BadCoding, TooLong, inflated
 from tollhouse.denial import Refused
-from tollhouse.families.base import Asked, Headers, Limits, Mode, Request
+from tollhouse.families.base import Asked, Dialogue, Headers, Limits, Mode, Request, Terms
 from tollhouse.families.formats.document import TooHeavy, beside_others, is_quick
+from tollhouse.families.formats.multipart import Form
 from tollhouse.families.units import Estimate, Units
 from tollhouse.providers import Provider
 
@@ -27,6 +31,10 @@ class BodySource(Protocol):
     def body_complete(self) -> bool: ...
     def interruptible(self) -> AbstractAsyncContextManager[None]: ...
     async def read_all(self, limit: int, idle_s: float, kept: KeptBody | None = None) -> bytes: ...
+    async def read(self, most: int, idle_s: float) -> bytes: ...
+    async def read_beside(self, most: int, idle_s: float) -> bytes: ...
+    def put_back(self, data: bytes) -> None: ...
+    def at_end(self, release: Callable[[], object]) -> None: ...
 
 
 class Whole(NamedTuple):
@@ -75,8 +83,11 @@ class ReadBody:
         idle_s: float,
         window: Callable[[str, str], int | None] = lambda provider_id, model: None,
         bodies: BodyBytes | None = None,
+        uploads: Uploads | None = None,
     ) -> None:
+        """Without ``uploads`` each body is kept in memory."""
         self.max_body_bytes = max_body_bytes
+        self._uploads = uploads
         self._idle_s = idle_s
         self._window = window
         self._bodies = bodies or BodyBytes(largest_bytes=max_body_bytes)
@@ -89,6 +100,8 @@ class ReadBody:
         """Refuses 400, 408, 413, and 429 and 503 where too much of bodies is kept. Raises what `Exchange.interruptible`
         raises."""
         kept = self._reserve(admitted)
+        if self._uploads is not None and await self._uploads.takes(admitted, exchange, kept):
+            return await self._upload(self._uploads, admitted, exchange, kept)
         if admitted.body is None:
             body = await self._body(admitted, exchange, kept)
             headers = admitted.arrival.head.headers
@@ -135,7 +148,10 @@ class ReadBody:
     async def again(self, requested: Requested, admitted: Admitted) -> Requested:
         """The same body, read as ``admitted`` has it."""
         body = requested.body or b""
-        return (await self._in_time(admitted, body))._replace(coded=requested.coded)
+        if isinstance(body, bytes):
+            return (await self._in_time(admitted, body))._replace(coded=requested.coded)
+        assert isinstance(body, Upload)
+        return self._judged(admitted, b"", body)
 
     async def _in_time(self, admitted: Admitted, body: bytes) -> Requested:
         """A body that is large, or has many parts, is read by a thread: no other call waits for it."""
@@ -161,15 +177,42 @@ class ReadBody:
         except BadCoding as error:
             raise Refused("bad_request", f"The body is no {coding}: {error}.") from None
 
-    def _judged(self, admitted: Admitted, body: bytes) -> Requested:
+    async def _upload(
+        self, uploads: Uploads, admitted: Admitted, exchange: BodySource, kept: KeptBody
+    ) -> Requested:
+        """A body that may be a file. What costs money is read whole before it is held."""
+        upload = await uploads.begin(admitted, exchange, kept, partial(self._asked, admitted))
+        if admitted.operation.cost != "free":
+            async with exchange.interruptible():
+                await upload.whole()
+        return self._judged(admitted, b"", upload)
+
+    def _asked(self, admitted: Admitted, form: Form | None, body: bytes = b"") -> Asked:
+        provider = admitted.provider
+        request = Request(
+            admitted.operation,
+            admitted.path,
+            admitted.headers,
+            body,
+            admitted.query,
+            admitted.host,
+            form=form,
+        )
+        return by_model(provider.family.read(request, provider.dialect), provider.models)
+
+    def _judged(self, admitted: Admitted, body: bytes, upload: Upload | None = None) -> Requested:
         provider = admitted.provider
         family = provider.family
         operation = admitted.operation
-        request = Request(
-            operation, admitted.path, admitted.headers, body, admitted.query, admitted.host
-        )
-        asked = by_model(family.read(request, provider.dialect), provider.models)
+        if upload is not None and upload.form is None and operation.upload == "form":
+            # Its form is read when it has come (`Upload.before_end`).
+            asked = _NOTHING_ASKED._replace(kind=operation.kind)
+            return Requested(admitted, asked, upload, _ONE_REQUEST, admitted.headers)
+        asked = self._asked(admitted, None if upload is None else upload.form, body)
         estimate = _ONE_REQUEST
+        if operation.socket and not asked.model:
+            # A message names it.
+            return Requested(admitted, asked, None, estimate, admitted.headers)
         if operation.metered:
             mode: Mode = "worst" if admitted.worst else "typical"
             estimate = family.estimate(asked, mode, self._limits(provider, asked), provider.dialect)
@@ -178,7 +221,38 @@ class ReadBody:
         headers = family.sent_headers(admitted.headers, asked)
         # The call waits for Redis with its bytes alone: a parsed body takes up to 27 times those.
         asked = asked._replace(document=None)
-        return Requested(admitted, asked, body, estimate, headers)
+        return Requested(admitted, asked, body if upload is None else upload, estimate, headers)
+
+    def room(self, requested: Requested) -> KeptBody:
+        """Counts the messages of a session as bodies are counted."""
+        return self._reserve(requested.admitted)
+
+    def dialogue(self, requested: Requested) -> Dialogue:
+        """Of the session that the request asks for."""
+        admitted, provider = requested.admitted, requested.admitted.provider
+        terms = Terms(
+            Request(
+                admitted.operation,
+                admitted.path,
+                admitted.headers,
+                b"",
+                admitted.query,
+                admitted.host,
+            ),
+            "worst" if admitted.worst else "typical",
+            provider.dialect,
+            lambda asked: self._limits(provider, asked),
+            lambda asked: by_model(asked, provider.models),
+        )
+        return provider.family.dialogue(requested.asked, terms)
+
+    async def heard(
+        self, dialogue: Dialogue, tenant: str, message: bytes, now: float
+    ) -> Asked | None:
+        """What a message of a session asks for. One that is large, or has many parts, is read by a thread, as a body is."""
+        if is_quick(message):
+            return dialogue.heard(message, now)
+        return await self._readers.run(tenant, dialogue.heard, message, now)
 
     def _limits(self, provider: Provider, asked: Asked) -> Limits:
         """Of the largest of the models that the request can reach."""
@@ -192,17 +266,10 @@ class ReadBody:
         return Limits(context, answer)
 
     async def _body(self, admitted: Admitted, exchange: BodySource, kept: KeptBody) -> bytes:
-        length = admitted.arrival.head.get("content-length")
-        if length is not None:
-            if not (length.isascii() and length.isdigit()):
-                raise Refused("bad_request", "Content-Length is not a number.")
-            # By its digits first: Python reads no number of more than 4300 of them.
-            if len(length.lstrip("0")) > 18 or int(length) > self.max_body_bytes:
-                why = (
-                    f"It says {length[:20]} bytes, the limit is {self.max_body_bytes} "
-                    "([limits] max_body_bytes)."
-                )
-                raise Refused("body_too_large", why)
+        key = "max_body_bytes"
+        if admitted.operation.upload and self._uploads is not None:
+            key += "; a larger form needs a disk: upload_spool_mb"
+        length_of(admitted, self.max_body_bytes, key)
         if exchange.body_complete:
             return await exchange.read_all(self.max_body_bytes, self._idle_s, kept)
         async with exchange.interruptible():

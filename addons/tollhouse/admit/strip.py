@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tollhouse.accounts.token import carries_token
+from tollhouse.admit.subprotocols import HEADER, without_keys
 from tollhouse.denial import Refused
 from tollhouse.headers import AWS_SIGNATURE, HOP_BY_HOP, THIS_MESSAGE
 from tollhouse.providers import BUILT_IN, CREDENTIAL_HEADERS, Provider
@@ -28,6 +29,11 @@ _NEVER = frozenset(
         "x-rewrite-url",
         "x-goog-quota-user",
         "x-goog-fieldmask",
+        # Of the handshake with us. The one with the provider has its own.
+        "sec-websocket-key",
+        "sec-websocket-version",
+        "sec-websocket-extensions",
+        "sec-websocket-accept",
         *AWS_SIGNATURE,
         *CREDENTIAL_HEADERS,
     }
@@ -59,6 +65,9 @@ def strip(
             if key == "connection"
             for token in value.split(",")
         )
+    if HEADER in names:
+        offered = ((key, without_keys(v) if key == HEADER else v) for key, v in headers)
+        headers = [pair for pair in offered if pair[1] or pair[0] != HEADER]
     return [
         (key, value)
         for key, value in headers

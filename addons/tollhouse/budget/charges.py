@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from tollhouse.budget.cross_check import CrossCheck, Totals
 from tollhouse.budget.growth import TOKENS_PER_SECOND
 from tollhouse.budget.hold import CallHold, enlarged
-from tollhouse.call import Amount, ChargedBy, End, LateUsage, Outcome, Pending, Requested
+from tollhouse.call import Amount, Attempt, ChargedBy, End, LateUsage, Outcome, Pending, Requested
+from tollhouse.families.base import Exposed
 from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.ledger.limits import MAX_AMOUNT
 from tollhouse.prices.table import PAID, TOOLS, PriceTable, Quote
@@ -44,7 +45,9 @@ class Charges:
         fixed = fixed_hold(requested)
         if fixed is not None:
             return Amount(0 if requested.admitted.login else fixed, 0, 1), True
-        if not requested.admitted.operation.metered:
+        operation = requested.admitted.operation
+        if not operation.metered or (operation.socket and not requested.asked.model):
+            # Of a session a message may name the model, and is held for then.
             return Amount(requests=1), True
         nano_usd = self.ceiling(requested, estimate, estimate.units.output)
         tokens = estimate.units.tokens + estimate.predicted
@@ -109,6 +112,9 @@ class Charges:
         a stream that the client left                         the same, and silences        disconnect
         a stream that the budget ended                        the same, and silences        estimate
         any other answer that was cut or left                 the hold                      the same
+        a handshake of a WebSocket without an answer          one request, no money         none
+        a WebSocket session, its answers counted              their usage                   usage
+        one with answers that were begun                      usage, input and output seen  disconnect
         ====================================================  ============================  ==========
 
         What the provider has counted of an answer that is not whole is a lower bound: of it and of the row's amount the
@@ -147,10 +153,14 @@ class Charges:
         match outcome.end:
             case End.NEVER_LEFT:
                 return None
+            case _ if outcome.in_flight and hold.requested.admitted.operation.socket:
+                return _ONE_REQUEST
             case _ if outcome.in_flight:
                 return held, "disconnect"
             case End.UNKNOWN | End.ERROR:
                 return _ONE_REQUEST
+            case _ if outcome.session:
+                return self._of_session(hold, outcome)
             case _ if starts_job(hold.requested):
                 return held, "hold"
             case _ if not outcome.metered:
@@ -200,6 +210,48 @@ class Charges:
             rule = "usage"
         return self._counted(hold, (last._replace(units=units), *outcome.charges[1:]), rule)
 
+    def session(
+        self, hold: CallHold, charges: tuple[Charge, ...], exposed: Sequence[Exposed]
+    ) -> tuple[Amount, bool]:
+        """What has to be held for a session: what was counted so far, and the most that each of the ``exposed`` answers may
+        come to. And whether all of it has a price."""
+        spent = self._sum(_Terms.of(hold.requested), self._named(hold, charges), 0)
+        nano_usd, tokens, priced = spent.nano_usd, spent.tokens, True
+        for asked, estimate in exposed:
+            amount, known = self.amount(hold.requested._replace(asked=asked), estimate)
+            nano_usd += amount.nano_usd
+            tokens += amount.tokens
+            priced = priced and known
+        return Amount(min(nano_usd, MAX_AMOUNT), min(tokens, MAX_AMOUNT), 1), priced
+
+    def _of_session(self, hold: CallHold, outcome: Outcome) -> Charged:
+        """Of each answer that had begun the input that was estimated, and the output that was seen. Silences count as
+        hidden reasoning where the client left or the budget ended it, up to the hold."""
+        if outcome.meter_failed:
+            return self._at_least_held(hold, outcome, "hold")
+        begun = []
+        for (asked, estimate), output, seconds in outcome.unfinished:
+            if outcome.end in (End.LEFT, End.OVER_BUDGET) and asked.reasons:
+                hidden = min(int(seconds * TOKENS_PER_SECOND), estimate.units.output)
+                output = max(output, hidden)
+            units = Units(input=estimate.units.input, output=output, requests=1)
+            begun.append(Charge(asked.model, units, asked.tier))
+        charges = (*outcome.charges, *begun)
+        if not charges:
+            return replace(_ONE_REQUEST[0], requests=max(outcome.requests, 1)), "none"
+        rule: ChargedBy = "usage"
+        if begun:
+            rule = "disconnect" if outcome.end in (End.LEFT, End.STOPPED) else "estimate"
+        amount, rule = self._counted(hold, charges, rule)
+        return replace(amount, requests=max(outcome.requests, 1)), rule
+
+    def _named(self, hold: CallHold, charges: tuple[Charge, ...]) -> tuple[Charge, ...]:
+        """``charges`` by the model that the provider's entry tells, where a deployment was called."""
+        asked = hold.requested.asked
+        if not charges or not asked.deployment:
+            return charges
+        return _by_model(charges, asked.deployment, asked.model)
+
     def _at_least_held(self, hold: CallHold, outcome: Outcome, rule: ChargedBy) -> Charged:
         """The hold, or the provider's count if that is more."""
         held = _held(hold)
@@ -214,17 +266,25 @@ class Charges:
     def _with_unknown(self, hold: CallHold, outcome: Outcome, ended: Charged) -> Charged:
         """Attempts of unknown fate: their requests were written, and no answer came. A time-out of ours waited for an answer
         that the provider worked on; a connection that was lost may have taken only the input. Either is charged once a call,
-        when the call is given up; an attempt that succeeds later is charged alone."""
+        when the call is given up; an attempt that succeeds later is charged alone. Each is charged at the price of the
+        provider that it was made to: of a provider and its fallback the dearer of both."""
         unknown = [a for a in outcome.attempts if a.unknown and a.outcome != "cancelled"]
-        if not unknown:
+        if not unknown or hold.requested.admitted.operation.socket:
             return ended
         if hold.requested.admitted.worst:
             amount, rule = ended
-            for _ in unknown:
-                amount = enlarged(amount, hold.first)
+            for attempt in unknown:
+                amount = enlarged(amount, _of(hold, attempt).first)
             return amount, "hold" if rule == "none" else rule
         if outcome.in_flight or outcome.end not in (End.UNKNOWN, End.ERROR):
             return ended
+        theirs = [attempt for attempt in unknown if attempt.provider]
+        ours = [attempt for attempt in unknown if not attempt.provider]
+        found = [self._given_up(_of(hold, some[0]), some) for some in (ours, theirs) if some]
+        return max(found, key=lambda one: (one[0].nano_usd, one[0].tokens))
+
+    def _given_up(self, hold: CallHold, unknown: list[Attempt]) -> Charged:
+        """Of the attempts at one provider."""
         if fixed_hold(hold.requested) is not None or any(
             attempt.outcome not in _LOST for attempt in unknown
         ):
@@ -359,6 +419,11 @@ def fixed_hold(requested: Requested) -> int | None:
     """What is held for it by the configuration, in nano-dollars. None: its estimate is held."""
     admitted = requested.admitted
     return admitted.provider.fixed_hold(admitted.operation, admitted.arrival.head.method)
+
+
+def _of(hold: CallHold, attempt: Attempt) -> CallHold:
+    """What was held for the provider that ``attempt`` was made to."""
+    return hold if attempt.provider or hold.before is None else hold.before
 
 
 def _held(hold: CallHold) -> Amount:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from tollhouse.accounts.token import without_tokens
@@ -35,6 +36,12 @@ class CallHold:
         self.growth: Growth | None = None
         """Of a stream without an output cap."""
         self.repeats = _no_repeat_needed
+        self.before: CallHold | None = None
+        """As it was for the call's own provider, once its fallback is tried."""
+        self.covering = asyncio.Lock()
+        """Of a session, whose hold is made larger from both directions."""
+        self.priced_anyway = False
+        """A session's model has no price, and no limit in money is against it."""
 
     @property
     def id(self) -> str:

@@ -207,7 +207,7 @@ class Poller:
         try:
             lease = await self._keys.get(provider.name, pending.tenant, pending.project)
             check_lease(lease, provider)
-            breaker = self._breakers.of(pending.host, lease.secret.digest)
+            breaker = self._breakers.of(pending.host, lease.secret.digest, tenant=pending.tenant)
             breaker.enter()
         except (CredentialUnavailable, Refused) as error:
             log.warning("the answer of call %s is asked for later (%s)", pending.call_id, error)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import ClassVar, Final
 
@@ -20,9 +21,20 @@ from tollhouse.budget.hold import CallHold, enlarged
 from tollhouse.budget.place import Place
 from tollhouse.budget.refusals import refusal, unpriced
 from tollhouse.budget.renewal import Holds, Scoped, renew
-from tollhouse.call import Amount, ChargedBy, Covered, LateUsage, Outcome, Pending, Requested
+from tollhouse.call import (
+    NOTHING,
+    Amount,
+    ChargedBy,
+    Covered,
+    LateUsage,
+    Outcome,
+    Pending,
+    Requested,
+)
 from tollhouse.denial import Denial, Refused
+from tollhouse.families.base import Asked, Exposed
 from tollhouse.families.formats.document import is_quick
+from tollhouse.families.units import Charge
 from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Short, Unpriced
 from tollhouse.ledger.limits import MAX_AMOUNT
 from tollhouse.ledger.records import texts
@@ -94,7 +106,9 @@ class Purse:
         self.held[hold.id] = hold
         try:
             result = await self._first_hold(hold)
-            if isinstance(result, Short) and requested.admitted.project.on_shortfall == "clamp":
+            clamps = requested.admitted.project.on_shortfall == "clamp"
+            # A handshake has no cap that could be lowered.
+            if isinstance(result, Short) and clamps and not requested.admitted.operation.socket:
                 result = await self._clamped(hold, result)
         except LedgerUnavailable as error:
             del self.held[hold.id]
@@ -264,6 +278,86 @@ class Purse:
         session = admitted.arrival.session
         return wanted, refusal(refused, admitted.project, asked, output + more, session=session)
 
+    async def cover(
+        self,
+        call_id: str,
+        asked: Asked,
+        charges: tuple[Charge, ...],
+        exposed: Sequence[Exposed],
+        requests: int,
+    ) -> Denial | None:
+        """Makes the hold of a session large enough for what was counted and for the ``exposed`` answers, or says why it
+        can't be. ``asked`` is what the session asks for by now. Of two at a time one waits for the other."""
+        hold = self.held.get(call_id)
+        if hold is None:
+            return Denial("internal", "Nothing is held for the session.")
+        async with hold.covering:
+            if asked is not hold.requested.asked:
+                hold.requested = hold.requested._replace(asked=asked)
+            need, priced = self._charges.session(hold, charges, exposed)
+            if not priced and not hold.priced_anyway:
+                if (denial := await self._may_be_unpriced(hold)) is not None:
+                    return denial
+                hold.priced_anyway = True
+            now = hold.amount
+            amount = Amount(
+                max(need.nano_usd, now.nano_usd),
+                max(need.tokens, now.tokens),
+                max(requests, now.requests),
+            )
+            if amount == now:
+                return None
+            refused = await self._enlarge(hold, amount)
+            if refused is None or isinstance(refused, Denial):
+                return refused
+            admitted = hold.requested.admitted
+            output = sum(estimate.units.output for _, estimate in exposed)
+            session = admitted.arrival.session
+            return refusal(refused, admitted.project, amount, output, session=session)
+
+    async def _enlarge(self, hold: CallHold, amount: Amount) -> Denial | Short | None:
+        """Holds ``amount``, which is at least what is held, or says why it can't. While Redis is away nothing more leaves,
+        unless `FailOpen` let the call through."""
+        now = hold.amount
+        step = Amount(
+            amount.nano_usd - now.nano_usd,
+            amount.tokens - now.tokens,
+            amount.requests - now.requests,
+        )
+        try:
+            if self._fail_open is not None and hold.id in self._fail_open.opened:
+                refused = await self._fail_open.enlarge(hold.id, amount)
+                if refused is not None:
+                    return refused
+            else:
+                result = await self._ledger.extend(hold.id, hold.scopes, step)
+                if isinstance(result, Short):
+                    return result
+        except (LedgerUnavailable, ValueError) as e:
+            log.error("the hold of call %s could not be extended (%s)", hold.id, e)
+            return Denial("ledger_unavailable", headers=(("retry-after", "1"),))
+        # A stream's own growth may have added to it meanwhile.
+        hold.amount = replace(enlarged(hold.amount, step), requests=amount.requests)
+        return None
+
+    async def _may_be_unpriced(self, hold: CallHold) -> Denial | None:
+        """Whether no limit in money is against a session whose model has no price. The ledger alone knows all limits, and
+        says so of a hold: one of nothing is asked for, and given back."""
+        probe = f"{hold.id}.price"
+        try:
+            result = await self._ledger.hold(
+                probe, hold.scopes, NOTHING, deadline_s=self._deadline_s, priced=False
+            )
+            if isinstance(result, Held):
+                await self._ledger.release(probe, hold.scopes)
+                return None
+        except LedgerUnavailable as e:
+            log.error("session %s: the ledger is away (%s)", hold.id, e)
+            return Denial("ledger_unavailable", headers=(("retry-after", "1"),))
+        if isinstance(result, Short):
+            return refusal(result, hold.requested.admitted.project, NOTHING, 0)
+        return unpriced(hold.requested)
+
     async def _extend_opened(
         self, fail_open: FailOpen, hold: CallHold, more: int
     ) -> tuple[int, Denial | None]:
@@ -283,24 +377,51 @@ class Purse:
         hold.amount = amount
         return more, None
 
+    async def fall_back(
+        self, call_id: str, requested: Requested, *, unknown: bool
+    ) -> Covered | None:
+        """Holds what the call costs at the fallback of its provider: ``requested`` is the call as that one is asked. None if
+        it may not cost so much, or nobody knows what it costs there.
+
+        One of the two will be charged, so the dearer is held. At worst an attempt of unknown fate (``unknown``) is charged
+        beside what comes, so both are."""
+        hold = self.held.get(call_id)
+        if hold is None or hold.before is not None:
+            return None
+        estimate = requested.estimate
+        if hold.growth is not None or hold.clamped is not None:
+            # As much output as is held by now, or as the cap that was lowered has.
+            estimate = estimate.of_output(hold.estimate.units.output)
+        first, priced = self._charges.amount(requested, estimate)
+        if hold.priced and not priced:
+            return None
+        if unknown and requested.admitted.worst:
+            wanted = enlarged(hold.amount, first)
+        else:
+            wanted = Amount(
+                max(hold.amount.nano_usd, first.nano_usd), max(hold.amount.tokens, first.tokens)
+            )
+        before = copy(hold)
+        if not await self._holds(hold, wanted, "tried at its provider's fallback"):
+            return None
+        hold.before, hold.requested, hold.estimate, hold.first = before, requested, estimate, first
+        hold.requested = await _as_sent(hold)
+        return Covered(hold.requested, hold)
+
     async def _holds_again(self, hold: CallHold) -> bool:
         """With ``estimate = "worst"`` an attempt of unknown fate is charged its hold, and is repeated only if another one of
         that size can be held."""
-        amount = enlarged(hold.amount, hold.first)
-        step = Amount(amount.nano_usd - hold.amount.nano_usd, amount.tokens - hold.amount.tokens, 0)
-        try:
-            if self._fail_open is not None and hold.id in self._fail_open.opened:
-                fits = await self._fail_open.enlarge(hold.id, amount) is None
-            else:
-                fits = isinstance(await self._ledger.extend(hold.id, hold.scopes, step), Held)
-        except (LedgerUnavailable, ValueError) as e:
-            log.warning(
-                "call %s is not tried again: its hold could not be extended (%s)", hold.id, e
-            )
-            return False
-        if fits:
-            hold.amount = amount
-        return fits
+        return await self._holds(hold, enlarged(hold.amount, hold.first), "tried again")
+
+    async def _holds(self, hold: CallHold, amount: Amount, why: str) -> bool:
+        """Whether ``amount``, which is at least what is held, is held now."""
+        wanted = replace(amount, requests=hold.amount.requests)
+        if wanted == hold.amount:
+            return True
+        refused = await self._enlarge(hold, wanted)
+        if refused is not None:
+            log.warning("call %s is not %s: its hold could not be extended", hold.id, why)
+        return refused is None
 
     async def grow(self) -> None:
         """Extend the holds of the streams that say nothing; called once a second."""
@@ -491,7 +612,7 @@ def _not_settled(call_id: str, fault: Exception) -> None:
 async def _as_sent(hold: CallHold) -> Requested:
     """The request as it will be sent. The parsed body is let go of. To change a large body takes its time."""
     requested = hold.requested
-    if requested.body is None:
+    if not isinstance(requested.body, bytes):
         return requested
     asked, body, rewrite = (
         requested.asked,

@@ -17,6 +17,7 @@ from cryptography import x509
 from tollhouse import files
 from tollhouse.check.finding import Clock, Finding
 from tollhouse.config.load import AppRoleAuth, Config, TokenAuth, catalog
+from tollhouse.config.models import UpstreamProxyConfig
 from tollhouse.control.lock import NAME as LOCK_NAME
 from tollhouse.trust.ca import CaError, CertificateAuthority, some
 from tollhouse.trust.state_directory import exposures
@@ -75,6 +76,13 @@ def check_files(config: Config, clock: Clock) -> Iterator[Finding]:
     bundles = [
         (f"providers.{name}.ca_file", entry.ca_file) for name, entry in config.providers.items()
     ]
+    proxies = [("upstream.proxy", config.upstream.proxy)]
+    proxies += [
+        (f"providers.{name}.upstream_proxy", entry.upstream_proxy)
+        for name, entry in config.providers.items()
+        if isinstance(entry.upstream_proxy, UpstreamProxyConfig)
+    ]
+    bundles += [(f"{key}.ca_file", proxy.ca_file) for key, proxy in proxies if proxy is not None]
     for key, file in [*bundles, ("vault.ca_file", config.vault.ca_file)]:
         if file is not None and (why := _not_roots(file)):
             yield Finding(

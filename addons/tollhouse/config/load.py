@@ -34,6 +34,7 @@ from tollhouse.config.models import (
     TlsFiles,
     TokenAuth,
     TunnelConfig,
+    UpstreamConfig,
     VaultConfig,
 )
 from tollhouse.config.rules import (
@@ -51,6 +52,7 @@ from tollhouse.config.rules import (
     provider_rules,
     redis_rules,
     route_rules,
+    secret_rules,
     tunnel_rules,
     vault_rules,
 )
@@ -105,6 +107,7 @@ class Config:
     limits: LimitsConfig
     headers: HeadersConfig
     addons: AddonsConfig
+    upstream: UpstreamConfig
     providers: dict[ProviderName, ProviderConfig]
     routes: dict[str, str]
     projects: dict[Name, ProjectConfig]
@@ -194,7 +197,7 @@ def _parts(path: Path, document: Mapping[str, Any], names: Sequence[str]) -> dic
 
 def catalog(config: Config) -> Catalog:
     """All providers: the built-in ones with the configuration's changes, then the configuration's own."""
-    return merged(config.providers)
+    return merged(config.providers, config.upstream.proxy)
 
 
 def passable(config: Config) -> Passable:
@@ -274,6 +277,8 @@ def _between(
         yield from addon_rules(parts["addons"])
     if "headers" in parts:
         yield from header_rules(parts["headers"])
+    if {"vault", "upstream", "providers"} <= parts.keys():
+        yield from secret_rules(parts["vault"], parts["upstream"], parts["providers"])
     if "providers" in parts:
         providers = merged(parts["providers"])
         yield from provider_rules(parts["providers"])

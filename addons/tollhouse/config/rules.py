@@ -27,6 +27,8 @@ from tollhouse.config.models import (
     ProviderConfig,
     RedisConfig,
     TunnelConfig,
+    UpstreamConfig,
+    UpstreamProxyConfig,
     VaultConfig,
 )
 from tollhouse.config.openings import Openings, opening_rules
@@ -34,26 +36,46 @@ from tollhouse.config.text import dotted, unknown_key
 from tollhouse.config.values import Address
 from tollhouse.families import DEFAULT
 from tollhouse.families.opened import opened
-from tollhouse.providers import BUILT_IN, Catalog, Provider
+from tollhouse.providers import BUILT_IN, Catalog, Provider, UpstreamProxy
 
 Found = Iterator[tuple[str, str]]
 
 _BUILT_IN: Final = {provider.name: provider for provider in BUILT_IN}
+_NOT_EMBEDDED: Final = (
+    "is read from Vault, and the embedded store has keys of providers alone; "
+    "name a Vault in [vault] address, or remove it"
+)
 _EVERY_ADDRESS: Final = ("0.0.0.0", "::")  # noqa: S104
 _LISTENERS: Final = ("proxy", "base_url", "transparent", "admin")
 
 
-def merged(providers: Mapping[str, ProviderConfig]) -> Catalog:
-    """The built-in providers with what the configuration changes, then the configuration's own, in the file's order."""
+def merged(
+    providers: Mapping[str, ProviderConfig], proxy: UpstreamProxyConfig | None = None
+) -> Catalog:
+    """The built-in providers with what the configuration changes, then the configuration's own, in the file's order.
+    ``proxy`` is that of all whose entry names no other."""
     entries = dict(_BUILT_IN)
     for name, changes in providers.items():
         entries[name] = _provider(name, changes)
+    for name, entry in entries.items():
+        own = providers[name].upstream_proxy if name in providers else None
+        if (way := own or proxy) is not None and way != "off":
+            entries[name] = dataclasses.replace(entry, upstream_proxy=_proxy(way))
     return Catalog(tuple(entries.values()))
+
+
+def _proxy(given: UpstreamProxyConfig) -> UpstreamProxy:
+    parts = urlsplit(given.url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    ca_file = None if given.ca_file is None else str(given.ca_file)
+    return UpstreamProxy(parts.hostname, parts.port, parts.scheme == "https", ca_file, given.secret)
 
 
 def _provider(name: str, changes: ProviderConfig) -> Provider:
     given: dict[str, Any] = {key: getattr(changes, key) for key in changes.model_fields_set}
     given = {key: value for key, value in given.items() if value is not None}
+    given.pop("upstream_proxy", None)
     if changes.connect_to is not None:
         given["connect_to"] = (changes.connect_to.host, changes.connect_to.port)
     if changes.ca_file is not None:
@@ -179,6 +201,32 @@ def vault_rules(vault: VaultConfig) -> Found:
         )
 
 
+def secret_rules(
+    vault: VaultConfig, upstream: UpstreamConfig, providers: Mapping[str, ProviderConfig]
+) -> Found:
+    """What is read from the store beside keys. The embedded one has nothing else."""
+    proxies: list[tuple[tuple[str, ...], UpstreamProxyConfig | None]] = [
+        (("upstream", "proxy"), upstream.proxy)
+    ]
+    for name, entry in providers.items():
+        if isinstance(entry.upstream_proxy, UpstreamProxyConfig):
+            proxies.append((("providers", name, "upstream_proxy"), entry.upstream_proxy))
+        if entry.client_certificate is not None and entry.unsafe_plaintext:
+            yield (
+                dotted(("providers", name, "client_certificate")),
+                "has no effect with unsafe_plaintext = true; remove one of the two",
+            )
+        if entry.client_certificate is not None and vault.embedded:
+            yield dotted(("providers", name, "client_certificate")), _NOT_EMBEDDED
+    for place, proxy in proxies:
+        if proxy is None:
+            continue
+        if proxy.secret is not None and vault.embedded:
+            yield dotted((*place, "secret")), _NOT_EMBEDDED
+        if proxy.ca_file is not None and proxy.url.startswith("http:"):
+            yield dotted((*place, "ca_file")), "has no effect with an http:// proxy; remove it"
+
+
 def _loopback(host: str) -> bool:
     return Address(host, 0).is_loopback
 
@@ -231,6 +279,48 @@ def provider_rules(providers: Mapping[str, ProviderConfig]) -> Found:
             name, Openings(family, entry.allow, entry.unmetered, entry.job_hold_usd)
         )
     yield from _hosts_twice(providers)
+    yield from _fallbacks(providers)
+
+
+def _fallbacks(providers: Mapping[str, ProviderConfig]) -> Found:
+    """Objects live at one provider, so that only calls that need none are sent to another. It has to
+    speak the same API and have a host that is known."""
+    catalog = merged(providers)
+    for name, entry in providers.items():
+        if entry.fallback is None:
+            continue
+        key, of, to = dotted(("providers", name, "fallback")), catalog.by_name(name), entry.fallback
+        other = catalog.by_name(to)
+        if of is None or other is None:
+            yield key, _no_provider(to, catalog)
+        elif to == name:
+            yield key, f"is {name} itself; name another provider, or remove it"
+        elif other.family.name != of.family.name:
+            yield (
+                key,
+                f"{to} speaks the API of {other.family.name!r}, and {name} that of {of.family.name!r}; "
+                "name a provider of the same family",
+            )
+        elif all(host.startswith("*.") for host in other.hosts):
+            yield (
+                key,
+                f"{to} has no host of its own that is known, so nothing could be sent there; "
+                f"name one in [providers.{to}] hosts",
+            )
+        elif loop := _loop(name, catalog):
+            yield key, f"leads back to {name} ({loop}); remove one of these fallbacks"
+
+
+def _loop(name: str, catalog: Catalog) -> str:
+    """The way from ``name`` back to it; "" if there is none."""
+    way = [name]
+    while (entry := catalog.by_name(way[-1])) is not None and entry.fallback:
+        way.append(entry.fallback)
+        if entry.fallback == name:
+            return " -> ".join(way)
+        if way.count(entry.fallback) > 1:
+            break
+    return ""
 
 
 def _hosts_twice(providers: Mapping[str, ProviderConfig]) -> Found:

@@ -399,6 +399,30 @@ def _vault_path(text: str) -> str:
     return text
 
 
+def _proxy_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        port, parts = None, urlsplit("")
+    sound = (
+        parts.scheme in ("http", "https")
+        and parts.hostname
+        and port
+        and not (parts.path.strip("/") or parts.query or parts.fragment)
+    )
+    if "@" in text:
+        raise ValueError(
+            "has a user name or a password in it; put them into the store (fields username and password) and name the "
+            "path as secret"
+        )
+    if not sound:
+        raise ValueError(
+            'must be http://HOST:PORT or https://HOST:PORT, like "http://proxy.internal:3128"'
+        )
+    return text
+
+
 def _vault_place(text: str) -> str:
     from tollhouse.credential.paths import path_problem
 
@@ -493,6 +517,7 @@ Texts = Annotated[tuple[Text, ...], List]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 VaultAddress = Annotated[str, AfterValidator(_vault_address)]
 VaultMount = Annotated[str, AfterValidator(_mount)]
+ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
 VaultPath = Annotated[str, AfterValidator(_vault_path)]
 """A template."""
 VaultPlace = Annotated[str, AfterValidator(_vault_place)]

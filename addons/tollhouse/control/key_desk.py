@@ -171,10 +171,11 @@ def wrapped(config: Config) -> bool:
 async def desk_once(config: Config, test: bool, provider: str | None) -> tuple[list[Row], str]:
     """`KeyDesk.test` or `KeyDesk.read`, with a login and connections for this alone; and what somebody will have to do for
     that login, empty if nothing. Raises `CredentialUnavailable`, and `ValueError` for a ca_file that can't be used."""
-    from tollhouse.stores import open_keys, open_tokens
+    from tollhouse.stores import open_keys, open_secrets, open_tokens
 
     keys, tokens = open_keys(config), open_tokens()
-    upstream = Upstream(catalog(config), tokens=tokens)
+    secrets = open_secrets(config, keys)
+    upstream = Upstream(catalog(config), tokens=tokens, secrets=secrets)
     try:
         await upstream.start()
         await keys.connect()
@@ -183,6 +184,7 @@ async def desk_once(config: Config, test: bool, provider: str | None) -> tuple[l
         return rows, keys.notice
     finally:
         await upstream.close()
+        await secrets.close()
         await tokens.close()
         await keys.close()
 

@@ -179,21 +179,50 @@ class Operations:
 
     async def apply(self, config: Config) -> Json:
         """Put the file's [projects] and [tenants] into the stores. What the file does not name stays as it is."""
-        return await self.settings_apply(project_settings(config), tenant_settings(config))
+        settings = {"projects": project_settings(config), "tenants": tenant_settings(config)}
+        applied: Json = await self.perform("settings_apply", settings)
+        return applied
 
     async def settings_apply(
         self, projects: list[dict[str, Any]], tenants: list[dict[str, Any]]
     ) -> Json:
         """`apply` over the control socket: the arguments of one `project_set` or `tenant_set` each. All are judged before
-        the first is done. ``{"projects": [...], "tenants": [...]}``, each as its own operation gives it."""
+        the first is done. If one fails all the same, those before it are taken back. ``{"projects": [...], "tenants":
+        [...]}``, each as its own operation gives it."""
         for settings in projects:
             await self._judged(**settings)
-        return {
-            # The limits of tenants are written first, so that their projects are never without
-            # them.
-            "tenants": [await self.perform("tenant_set", settings) for settings in tenants],
-            "projects": [await self.perform("project_set", settings) for settings in projects],
-        }
+        known = {project.id: project for project in await self._directory.projects()}
+        names = [name for each in tenants if isinstance(name := each.get("tenant"), str)]
+        limits = {name: await self._limits_of(name) for name in names}
+        try:
+            return {
+                # The limits of tenants are written first, so that their projects are never without
+                # them.
+                "tenants": [await self.perform("tenant_set", settings) for settings in tenants],
+                "projects": [await self.perform("project_set", settings) for settings in projects],
+            }
+        except OperationRefused as refused:
+            try:
+                for settings in projects:
+                    await self._restore(settings["project"], known.get(settings["project"]))
+                for tenant, before in limits.items():
+                    await self._directory.set_tenant(tenant, before)
+            except (LedgerUnavailable, OSError):
+                why = (
+                    f"{refused}; some of the projects and tenants may be changed: apply them again"
+                )
+                raise OperationRefused(why, refused.status) from None
+            raise
+
+    async def _limits_of(self, tenant: str) -> list[str]:
+        [state] = await self._ledger.show([Scope("tenant", tenant, tenant)])
+        return [limit.limit.text for limit in state.limits]
+
+    async def _restore(self, name: str, before: Project | None) -> None:
+        if before is not None:
+            await self._directory.set_project(before)
+        else:
+            await self._directory.remove_project(name)
 
     async def token_create(
         self,

@@ -1,6 +1,7 @@
 """Where providers' keys come from: leases, read ahead of the calls that need them.
 
 cache         keys, kept ready
+beside_keys   client certificates and passwords of proxies, kept ready
 entry         what is noted of one path of the store
 lease         what a call is given, and how a store says no
 secret        the one object that holds a key

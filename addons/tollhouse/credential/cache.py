@@ -225,6 +225,13 @@ class KeyCache:
         if key in self._refusals or len(self._refusals) < _MAX_REFUSALS:
             self._refusals[key] += 1
 
+    async def raw(self, path: str) -> RawSecret | None:
+        """The secret at ``path``, whatever is in it. Raises `CredentialUnavailable`."""
+        try:
+            return await self._workers.run(lambda: self._reader.read(path))
+        finally:
+            self._login.tend()
+
     # What the gateway and its operator ask
 
     async def connect(self) -> None:

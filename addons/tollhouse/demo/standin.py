@@ -18,11 +18,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import click
 from aiohttp import web
 
+from tollhouse.demo import standin_sockets
 from tollhouse.demo.standin_book import Outcome, Received
 from tollhouse.demo.standin_routes import judge
 from tollhouse.demo.standin_script import Behaviour
@@ -47,8 +48,10 @@ class StandIn:
         port: int = 0,
         tls: bool = True,
         certificate: Certificate = "good",
+        clients: bytes = b"",
         book_file: Path | None = None,
     ) -> None:
+        """``clients`` are the certificates (PEM) of which a client has to show one."""
         self.key = key or f"sk-standin-{secrets.token_urlsafe(32)}"
         self.keys: set[str] = {self.key}
         self.host, self.port = host, port
@@ -56,6 +59,9 @@ class StandIn:
         self.dialled = 0
         """TCP connections accepted, whether or not a handshake or a request followed."""
         self._tls = make_server_tls(hosts, certificate) if tls else None
+        if self._tls is not None and clients:
+            self._tls.context.verify_mode = ssl.CERT_REQUIRED
+            self._tls.context.load_verify_locations(cadata=clients.decode())
         self._names: dict[int, str] = {}
         self._script: deque[Behaviour] = deque()
         self._always = Behaviour()
@@ -216,6 +222,10 @@ class StandIn:
             with self._changed:
                 received.body, received.complete = bytes(body), True
                 self._changed.notify_all()
+            if request.headers.get("upgrade", "").lower() == "websocket" and not (
+                behaviour.raw is not None or behaviour.reply is not None
+            ):
+                return await self._converse(request, received, behaviour)
             return await self._act(request, received, behaviour)
         except (asyncio.CancelledError, ConnectionError):
             self._end(received, "stopped" if self._stopping else "client_gone")
@@ -234,6 +244,7 @@ class StandIn:
             sni=self._names.get(id(tls)) or None,
             connection=self._connections.get(id(request.protocol), 0),
             at=time.time(),
+            shown=_common_name(tls),
         )
         with self._changed:
             self.book.append(received)
@@ -276,6 +287,29 @@ class StandIn:
         for name, value in [*headers, *behaviour.headers]:
             response.headers.add(name, value)
         return await self._send(request, response, received, behaviour, pieces)
+
+    async def _converse(
+        self, request: web.BaseRequest, received: Received, behaviour: Behaviour
+    ) -> web.StreamResponse:
+        """A WebSocket: its messages are in the book, and so is what was told of its usage."""
+        if behaviour.wait is not None:
+            await behaviour.wait.passed()
+
+        def changed() -> None:
+            with self._changed:
+                self._changed.notify_all()
+
+        talk = standin_sockets.SocketTalk(received, behaviour, changed)
+        if (refused := talk.refused(self.keys)) is not None:
+            status, headers, pieces = judge(received, Behaviour(reply=refused), self.keys)
+            received.status = status
+            response = web.StreamResponse(status=status, headers=dict(headers))
+            return await self._send(request, response, received, Behaviour(), pieces)
+        received.status = 101
+        response = await talk.run(request)
+        if talk.cut:
+            return self._break(request, received, behaviour, response)
+        return response
 
     async def _send(
         self,
@@ -320,6 +354,12 @@ class StandIn:
         elif transport is not None:
             transport.close()
         return response or web.StreamResponse()
+
+
+def _common_name(tls: ssl.SSLObject | None) -> str:
+    shown: Any = (tls.getpeercert() if tls is not None else None) or {}
+    names = [pair for one in shown.get("subject", ()) for pair in one]
+    return next((value for key, value in names if key == "commonName"), "")
 
 
 @click.command()

@@ -27,6 +27,8 @@ class Received:
     """From 1: requests of one connection share it."""
     at: float
     """Seconds since the epoch when the head had arrived."""
+    shown: str = ""
+    """The common name of the certificate that the client has shown."""
     body: bytes = b""
     complete: bool = False
     """The whole body has arrived."""
@@ -34,6 +36,13 @@ class Received:
     outcome: Outcome = "open"
     sent: list[float] = field(default_factory=list)
     """`time.monotonic` just before each piece of the answer's body was written: whoever has a piece finds it here."""
+
+    messages: list[bytes] = field(default_factory=list)
+    """Of a WebSocket: what the client sent, each whole."""
+    bills: list[dict[str, Any]] = field(default_factory=list)
+    """Of a WebSocket: the usage of each answer, as it was told."""
+    close_code: int | None = None
+    """Of a WebSocket: that of the client's close."""
 
     @property
     def request_id(self) -> str:

@@ -105,6 +105,8 @@ class Behaviour:
     """False: a stream ends without ``data: [DONE]``, as HTTP in good order."""
     steps: Steps | None = None
     """Each piece of the body (a frame of a stream, else the whole) waits for its permit."""
+    frames: bytes | None = None
+    """Of a WebSocket: these bytes go out behind the handshake in the place of frames, and nothing else does."""
     cut_after: int | None = None
     """Break the connection after this many pieces of the body; -1: before the headers."""
     cut: Literal["reset", "close"] = "reset"

@@ -7,6 +7,8 @@ retry       the rules of the loop, and the retry budget
 breaker     pauses of failing providers
 window      counts of the last seconds, for breaker and retry budget
 upstream    one attempt over the shared connections
+upstream_tls  what is trusted, and the certificates that we show
+proxy       the way through a corporate proxy
 http_client  a request and its answer on one of aiohttp's connections
 sign        the key is put on here
 resolve     names to addresses
@@ -15,6 +17,8 @@ guard       which addresses may be dialled
 transport   a parsed answer under our rules, and what aiohttp's exceptions mean
 answer      what a provider answered, and its two failures
 inflating   the body of an answer that came compressed
+socket_handshake  the handshake of a WebSocket
+upstreamed  the provider's side of a WebSocket session
 verdict     what an error says of the key, by its family's table
 answering   the answer as pieces, for `journey`
 stages      what each piece passes: redaction, meter, budget

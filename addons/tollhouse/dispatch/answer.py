@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-Sent = Literal["no", "maybe"]
+if TYPE_CHECKING:
+    from tollhouse.dispatch.http_client import RawConnection
+
+Sent = Literal["no", "stale", "maybe"]
+"""What became of an attempt's request. ``no``: it surely did not leave. ``stale``: it was written to a
+connection that had served another request, and that was closed before any byte of an answer: most
+likely the server had closed it while it was idle, and has not read it. Nothing proves that: a server
+that dies over a request looks the same."""
 
 
 class UpstreamError(Exception):
     """An attempt that ended without an answer's head.
 
     ``code`` is a reason of `denial`. ``why`` is a sentence for the denial; it holds no header and
-    no key. ``sent`` is "no" when the request surely did not leave, so that the provider can't have
-    charged it; else it is "maybe". ``headers`` are for the denial: there `attempts.deliver` tells
-    the SDK when to stop.
+    no key. Only with ``sent`` "no" the provider can't have charged it. ``headers`` are for the
+    denial: there `attempts.deliver` tells the SDK when to stop.
     """
 
     def __init__(self, code: str, why: str, sent: Sent) -> None:
@@ -46,10 +52,11 @@ class Answer:
     surrogateescape and have no control characters. Headers that belong to the connection with the
     provider (hop-by-hop, RFC 9110 7.6.1) are gone; ``content-length`` is kept. ``read`` gives the
     next bytes as they arrived and b"" at the end, or raises AnswerCut. ``drop`` lets go of the
-    connection: after the body's end it goes back to the pool, before that it is closed.
+    connection: after the body's end it goes back to the pool, before that it is closed. ``connection``
+    is that of a WebSocket whose handshake was accepted (101); ``drop`` closes it.
     """
 
-    __slots__ = ("_drop", "_kept", "_read", "headers", "status")
+    __slots__ = ("_drop", "_kept", "_read", "connection", "headers", "status")
 
     def __init__(
         self,
@@ -57,7 +64,9 @@ class Answer:
         headers: list[tuple[str, str]],
         read: Callable[[], Awaitable[bytes]],
         drop: Callable[[], None],
+        connection: RawConnection | None = None,
     ) -> None:
+        self.connection = connection
         self.status = status
         self.headers = headers
         self._read = read

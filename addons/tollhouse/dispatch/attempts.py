@@ -8,28 +8,31 @@ The SDK is told to stop when the SDK and the gateway together have tried often e
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from tenacity import AsyncRetrying, RetryCallState
 
-from tollhouse.call import Attempt
+from tollhouse.call import Attempt, RequestHead
 from tollhouse.credential.lease import CredentialUnavailable
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, UpstreamError
 from tollhouse.dispatch.breaker import Breaker
 from tollhouse.dispatch.retry import (
-    RETRIED_ERRORS,
     SDK_STOPS,
     TRIES_OF_ALL,
+    ClientSays,
     RetryPolicy,
-    retry_after_s,
-    worth_retrying,
+    Then,
+    after,
+    sdk_stops,
 )
-from tollhouse.dispatch.verdict import PEEK_BYTES, PEEK_S, verdict_on_key
+from tollhouse.dispatch.verdict import PEEK_BYTES, PEEK_S, asked_wait_s, verdict_on_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +49,86 @@ class Timing:
 REAL: Final = Timing()
 
 
+_BEFORE_S: Final = 1.0
+"""So long before the end of its patience a client is answered; of a short patience a tenth of it."""
+
+
+class Effort:
+    """What one call has tried at one provider, with all of its keys. `deliver` writes it down."""
+
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        head: RequestHead,
+        creates: bool,
+        began: float,
+        *,
+        once: bool = False,
+    ) -> None:
+        """``creates`` is `Requested.creates`. ``began`` is when the client began to wait, on the
+        clock of the `Timing`. With ``once`` the body is gone when it is sent: there is one try."""
+        self.policy = policy
+        self.creates = creates
+        self.once = once
+        self.began = began
+        self.tries = 0
+        self.moves = 0
+        """Tries that were made with another key instead of another time with the same."""
+        self.repeated_at_once = False
+        self.hopeless = False
+        """No further try makes sense: the account is empty, or the retry budget is spent."""
+        self._head = head
+
+    @cached_property
+    def says(self) -> ClientSays:
+        """It is read when an attempt has failed, and not of every call."""
+        return ClientSays.of(self._head)
+
+    @property
+    def own_tries(self) -> int:
+        return self.tries - self.moves
+
+    @property
+    def left(self) -> int:
+        """How many more tries the policy allows. If the SDK itself is retrying, one in all."""
+        allowed = 1 if self.says.retry_count > 0 else self.policy.attempts
+        return allowed - self.own_tries
+
+    @property
+    def until(self) -> float:
+        """No try begins later, on the same clock: the policy ends, or the client will have gone."""
+        return min(self.began + self.policy.deadline_s, self.client_until)
+
+    @property
+    def client_until(self) -> float:
+        """When the client has to be answered, if it is to get the answer."""
+        patience_s = self.says.patience_s
+        return self.began + patience_s - min(_BEFORE_S, patience_s / 10)
+
+    def may_follow(self, what: Then) -> bool:
+        """Whether the policy has a try left for ``what``."""
+        if what == "give up" or self.once:
+            return False
+        if what == "at once" and not self.repeated_at_once:
+            most = max(self.policy.attempts, TRIES_OF_ALL)
+            return self.left > 0 or self.own_tries + self.says.retry_count < most
+        return self.left > 0
+
+    @property
+    def enough(self) -> bool:
+        """The SDK is told to stop."""
+        return self.hopeless or sdk_stops(self.own_tries, self.says.retry_count)
+
+    def move(self) -> None:
+        """The next try is made with another key."""
+        self.moves += 1
+
+
 async def deliver(
     send_once: Callable[[], Awaitable[Answer]],
     *,
-    policy: RetryPolicy,
+    effort: Effort,
     breaker: Breaker,
-    sdk_retry_count: int,
     timing: Timing,
     record: Callable[[Attempt], None],
     elsewhere: Callable[[Answer], Awaitable[bool]] | None = None,
@@ -60,53 +137,41 @@ async def deliver(
 ) -> Answer:
     """Calls ``send_once`` until its answer is one to pass on. Gives that answer, its body unread.
 
-    ``sdk_retry_count`` is the request's ``x-stainless-retry-count``. Above 0 the SDK itself is
-    retrying, and one attempt is made. ``record`` gets every attempt as it ends, cancelled ones too.
-    ``elsewhere`` says of an answer that the caller has a better way than another try here (another
-    key); such an answer is given at once. An attempt of unknown fate may be charged by the
-    provider: ``may_repeat`` says whether another attempt may follow it. With ``judged_later`` the
-    caller tells the breaker of an answer of status 2xx, once its body has shown what it is.
+    ``effort`` goes through all that is tried for a call at one provider. ``record`` gets every
+    attempt as it ends, cancelled ones too. ``elsewhere`` says of an answer whether there is another
+    key to go on with; such an answer is given at once. An attempt of unknown fate may be charged by
+    the provider: ``may_repeat`` says whether another attempt may follow it. With ``judged_later``
+    the caller tells the breaker of an answer of status 2xx, once its body has shown what it is.
 
     Raises Refused("breaker_open") before an attempt. Raises the last attempt's UpstreamError.
     Raises CredentialUnavailable at once.
     """
     delivery = _Delivery(
-        send_once,
-        policy,
-        breaker,
-        sdk_retry_count,
-        timing,
-        record,
-        elsewhere,
-        may_repeat,
-        judged_later,
+        send_once, effort, breaker, timing, record, elsewhere, may_repeat, judged_later
     )
-    if policy.budget is not None:
-        policy.budget.call()
+    if effort.policy.budget is not None and not effort.tries:
+        effort.policy.budget.call()
+    first: Answer | UpstreamError
     try:
-        answer = await delivery.attempt()
+        first = await delivery.attempt()
     except UpstreamError as error:
-        if error.code not in RETRIED_ERRORS:
-            raise
-        first: Answer | UpstreamError = error
+        first = error
     else:
-        if not worth_retrying(answer) or (elsewhere is not None and await elsewhere(answer)):
-            return answer
-        first = answer
+        if first.status < 400:
+            return first
     # tenacity costs 60 us even for one try that succeeds, half of what the attempt itself costs. So
-    # it is used only when the first try may be made again.
+    # it is used only when the first try has failed.
     return await delivery.go_on(first)
 
 
 class _Delivery:
-    """One call's attempts."""
+    """One call's attempts with one key."""
 
     def __init__(
         self,
         send_once: Callable[[], Awaitable[Answer]],
-        policy: RetryPolicy,
+        effort: Effort,
         breaker: Breaker,
-        sdk_retry_count: int,
         timing: Timing,
         record: Callable[[Attempt], None],
         elsewhere: Callable[[Answer], Awaitable[bool]] | None,
@@ -114,31 +179,32 @@ class _Delivery:
         judged_later: bool,
     ) -> None:
         self._send_once = send_once
-        self._policy = policy
+        self._effort = effort
         self._breaker = breaker
-        self._sdk_retry_count = sdk_retry_count
         self._timing = timing
         self._clock = timing.clock
         self._record = record
         self._elsewhere = elsewhere
         self._may_repeat = may_repeat
         self._judged_later = judged_later
-        self._started = timing.clock()
-        self._tries = 0
-        self._allowed = 1 if sdk_retry_count > 0 else policy.attempts
         self._answer: Answer | None = None
-        self._hopeless = False
-        """No further try makes sense: the account is empty, or the retry budget is spent."""
+        self._then: Then = "give up"
+        """What follows the last attempt."""
+        self._told_s: float | None = None
+        """The wait that the provider asked for."""
 
     async def attempt(self) -> Answer:
         """One attempt: asks the breaker, sends, tells the breaker and records."""
         self._breaker.enter()
-        self._tries += 1
+        self._effort.tries += 1
         began = self._clock()
         outcome, unknown = "internal", True
         judge = self._breaker.neither
         try:
-            answer = self._answer = await self._send_once()
+            if self._effort.tries == 1:
+                answer = self._answer = await self._send_once()
+            else:
+                answer = self._answer = await self._send_again()
             outcome, unknown = str(answer.status), False
             if answer.status >= 500:
                 judge = self._breaker.failure
@@ -147,8 +213,8 @@ class _Delivery:
             elif answer.status not in (408, 429):
                 judge = self._breaker.success
         except UpstreamError as error:
-            outcome, unknown = error.code, error.sent == "maybe"
-            if error.code != "upstream_address_refused":
+            outcome, unknown = error.code, error.sent != "no"
+            if error.code != "upstream_address_refused" and error.sent != "stale":
                 judge = self._breaker.failure
             raise
         except CredentialUnavailable:
@@ -165,6 +231,19 @@ class _Delivery:
             judge()
             self._record(Attempt(outcome, (self._clock() - began) * 1000, unknown))
         return answer
+
+    async def _send_again(self) -> Answer:
+        """A later try is given up before the client goes: told nothing, its SDK would try it all again."""
+        left_s = self._effort.client_until - self._clock()
+        if left_s == math.inf:
+            return await self._send_once()
+        try:
+            async with asyncio.timeout(left_s):
+                return await self._send_once()
+        except TimeoutError:
+            raise UpstreamError(
+                "upstream_timeout", "It gave no answer while the client still waits.", "maybe"
+            ) from None
 
     async def go_on(self, first: Answer | UpstreamError) -> Answer:
         """The retries after the first try. ``first`` is how that ended."""
@@ -184,92 +263,96 @@ class _Delivery:
             before_sleep=self._discard,
             retry_error_callback=_last_outcome,
         )
+        effort = self._effort
         try:
-            answer: Answer = await retrying(next_outcome)
+            if after(first, effort.creates) == "give up":
+                # As tenacity would end it.
+                answer: Answer = await next_outcome()
+            else:
+                answer = await retrying(next_outcome)
         except UpstreamError as error:
-            if error.code in RETRIED_ERRORS and self._enough():
-                error.headers = (SDK_STOPS,)
-                error.why = f"{error.why} {self._tried()}".strip()
+            if after(error, creates=False) != "give up":
+                # The SDK would ask again.
+                if effort.creates and error.sent != "no":
+                    error.headers = (SDK_STOPS,)
+                    error.why += (
+                        " It may have been worked on, and it makes or changes something: see whether "
+                        "it has before you send it again."
+                    )
+                elif effort.enough:
+                    error.headers = (SDK_STOPS,)
+                    error.why = f"{error.why} {self._tried()}".strip()
             raise
         except BaseException:
             if self._answer is not None:
                 await self._answer.close()
             raise
-        if worth_retrying(answer) and self._enough():
+        if after(answer, creates=False) != "give up" and effort.enough:
             answer.headers[:] = [pair for pair in answer.headers if pair[0] != SDK_STOPS[0]] + [
                 SDK_STOPS
             ]
         return answer
 
     async def _again(self, state: RetryCallState) -> bool:
-        """Whether the outcome asks for another try, of ours or of the SDK."""
-        outcome = _outcome(state)
-        if not isinstance(outcome, Answer):
-            if not isinstance(outcome, UpstreamError) or outcome.code not in RETRIED_ERRORS:
-                return False
-            asked = (
-                outcome.sent == "maybe"
-                and self._may_repeat is not None
-                and self._tries < self._allowed
-            )
-            return not asked or await self._repeatable()
-        if not worth_retrying(outcome):
+        """Whether another try should be made, as far as the outcome says."""
+        outcome, effort = _outcome(state), self._effort
+        if not isinstance(outcome, (Answer, UpstreamError)):
             return False
-        if self._tries > 1 and self._elsewhere is not None and await self._elsewhere(outcome):
+        self._then = what = after(outcome, effort.creates)
+        if isinstance(outcome, UpstreamError):
+            if outcome.sent == "no" or not effort.may_follow(what) or self._may_repeat is None:
+                return what != "give up"
+            return await self._may_repeat()
+        if what == "next key" and self._elsewhere is not None and await self._elsewhere(outcome):
             return False
-        if await verdict_on_key(self._policy.family, outcome) == "no_money":
-            self._hopeless = True
-        return not self._hopeless
-
-    async def _repeatable(self) -> bool:
-        assert self._may_repeat is not None
-        return await self._may_repeat()
+        if what == "give up":
+            return False
+        family = effort.policy.family
+        effort.hopeless = await verdict_on_key(family, outcome) == "no_money"
+        self._told_s = await asked_wait_s(family, outcome, self._timing.wall_clock())
+        return not effort.hopeless
 
     def _wait(self, state: RetryCallState) -> float:
-        outcome = _outcome(state)
-        told = (
-            retry_after_s(outcome, self._timing.wall_clock())
-            if isinstance(outcome, Answer)
-            else None
-        )
-        return told or self._policy.wait_s(self._tries, self._timing.random)
+        effort = self._effort
+        if self._then == "at once" and not effort.repeated_at_once:
+            return 0.0
+        own_s = effort.policy.wait_s(effort.own_tries, self._timing.random)
+        told_s, self._told_s = self._told_s, None
+        return told_s or own_s
 
     def _stop(self, state: RetryCallState) -> bool:
-        """Whether the gateway makes no further try. The last condition takes from the retry budget,
-        so it stands last."""
-        if self._tries >= self._allowed:
+        """Whether the gateway makes no further try. The retry budget is asked last, because asking
+        takes from it."""
+        effort, wait = self._effort, state.upcoming_sleep
+        if not effort.may_follow(self._then):
             return True
-        wait = state.upcoming_sleep
-        if (
-            self._clock() - self._started + wait >= self._policy.deadline_s
-            or self._breaker.wait_s() > wait
-        ):
+        if self._clock() + wait >= effort.until or self._breaker.wait_s() > wait:
             return True
-        budget = self._policy.budget
-        self._hopeless = budget is not None and not budget.take()
-        return self._hopeless
+        budget = effort.policy.budget
+        effort.hopeless = budget is not None and not budget.take()
+        return effort.hopeless
 
     async def _discard(self, state: RetryCallState) -> None:
         """Reads a short rest of an answer that nobody gets, so that its connection can be used
         again."""
         outcome = _outcome(state)
+        if self._then == "at once":
+            self._effort.repeated_at_once = True
         if isinstance(outcome, Answer):
             try:
                 await outcome.peek(PEEK_BYTES, PEEK_S)
             finally:
                 await outcome.close()
 
-    def _enough(self) -> bool:
-        return self._hopeless or self._tries + self._sdk_retry_count >= TRIES_OF_ALL
-
     def _tried(self) -> str:
         """A sentence for the denial. It counts the SDK's tries as well: each of them came through
         here."""
-        tries = self._tries + self._sdk_retry_count
+        effort = self._effort
+        tries = effort.tries + effort.says.retry_count
         times = "once" if tries == 1 else f"{tries} times"
         why = (
             ", and retries are paused, because too many calls to this provider fail"
-            if self._hopeless
+            if effort.hopeless
             else " already"
         )
         return f"The gateway has tried it {times}{why}."

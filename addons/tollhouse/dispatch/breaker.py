@@ -1,16 +1,19 @@
 """The circuit breaker: it pauses calls to a provider that keeps failing. Pure; its states are the
 table below.
 
-There is one breaker for each host and credential, because one region or one account of a provider
-may fail while the others work. A failure is a connection or TLS error, a timeout, or a 5xx (529
-included). 408 and 429 are neither failure nor success: the provider lives, and asks for less. Any
-other answer is a success.
+There is one breaker for each host, credential and model, because one region, one account or one
+model of a provider may fail while the others work; and each tenant has its own of them, because a
+request may be what makes the provider fail. Behind those of all tenants stands one that they share.
+It opens when several tenants fail, so that the others need not find out by themselves.
+
+A failure is a connection or TLS error, a timeout, or a 5xx (529 included). 408 and 429 are neither
+failure nor success: the provider lives, and asks for less. Any other answer is a success.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,7 +29,7 @@ class State(StrEnum):
     OPEN = "open"
     """Calls are refused."""
     HALF_OPEN = "half_open"
-    """One call is let through to see."""
+    """A few calls are let through to see. The first that tells something decides."""
 
 
 class Event(StrEnum):
@@ -55,49 +58,131 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
 @dataclass(frozen=True, slots=True)
 class BreakerSettings:
     consecutive: int = 10
-    """Failures in a row that open it: what a quiet project sees of an outage."""
+    """Failures in a row that open it: what a quiet project sees of an outage. For the shared one: of
+    which no tenant counts for more than half, so that one tenant alone never opens it."""
     ratio: float = 0.5
-    """Share of failures within ``window_s`` that opens it, once there were ``least`` results: what a busy one sees."""
+    """Share of failures within ``window_s`` that opens a tenant's own, once there were ``least`` results: what a busy one
+    sees."""
     least: int = 20
     window_s: float = 30.0
     pause_s: float = 10.0
     """How long it stays open, and after how long a silent probe is given up and another call let through: a probe may
     be a call whose answer takes minutes."""
+    probes: int = 3
+    """Calls that a half-open one lets through at a time. One alone could be the call that fails by its own fault."""
 
 
-class Breaker:
-    """The breaker of one provider host and credential. ``clock`` gives seconds that never go back.
+class _Circuit:
+    """What the two kinds of breakers have in common: the state, and the probes."""
+
+    __slots__ = ("_changed_at", "_clock", "_probes", "_settings", "state")
+
+    def __init__(self, clock: Callable[[], float], settings: BreakerSettings) -> None:
+        self.state = State.CLOSED
+        self._clock = clock
+        self._settings = settings
+        self._changed_at = clock()
+        self._probes: deque[float] = deque()
+        """When the probes under way began."""
+
+    def let_through(self) -> None:
+        """A call goes out: after `wait_s` has said 0."""
+        if self.state is State.OPEN:
+            self._move(Event.COOLED)
+        if self.state is State.HALF_OPEN:
+            if len(self._probes) >= self._settings.probes:
+                self._probes.popleft()
+            self._probes.append(self._clock())
+
+    def wait_s(self) -> float:
+        """Seconds until a call may be let through; 0 when it may be now."""
+        if self.state is State.CLOSED:
+            return 0.0
+        if self.state is State.OPEN:
+            since = self._changed_at
+        elif len(self._probes) >= self._settings.probes:
+            since = self._probes[0]
+        else:
+            return 0.0
+        return max(0.0, since + self._settings.pause_s - self._clock())
+
+    def tells_nothing(self) -> None:
+        """If the call was a probe, another one may be."""
+        if self._probes:
+            self._probes.pop()
+
+    def _move(self, event: Event) -> bool:
+        """Whether the state has changed."""
+        after = TRANSITIONS[self.state, event]
+        if after is self.state:
+            return False
+        self.state = after
+        self._changed_at = self._clock()
+        self._probes.clear()
+        return True
+
+
+class SharedBreaker(_Circuit):
+    """The one behind the breakers of all tenants."""
+
+    __slots__ = ("_failed",)
+
+    def __init__(self, clock: Callable[[], float], settings: BreakerSettings) -> None:
+        super().__init__(clock, settings)
+        self._failed: Counter[str] = Counter()
+        """Failures since the last success, by tenant. There are fewer tenants in it than failures
+        open it."""
+
+    def success(self) -> None:
+        if self._failed:
+            self._failed.clear()
+        if self.state is not State.CLOSED:
+            self._move(Event.SUCCESS)
+
+    def failure(self, tenant: str) -> None:
+        if self.state is not State.CLOSED:
+            self._move(Event.FAILURE)
+            return
+        self._failed[tenant] += 1
+        most = self._settings.consecutive
+        if sum(min(count, most // 2) for count in self._failed.values()) >= most:
+            self._failed.clear()
+            self._move(Event.TRIPPED)
+
+
+class Breaker(_Circuit):
+    """One tenant's breaker of one provider host, credential and model. ``clock`` gives seconds that never go back.
 
     Each call that `enter` let through ends in one of `success`, `failure`, `neither`. Only a stream that had text before an error
     of the provider's own ends in two: it succeeded, and it failed.
     """
 
-    __slots__ = (
-        "_changed_at",
-        "_clock",
-        "_in_a_row",
-        "_probe_at",
-        "_results",
-        "_settings",
-        "state",
-        "where",
-    )
+    __slots__ = ("_in_a_row", "_results", "_shared", "_tenant", "where")
 
     def __init__(
-        self, where: str, clock: Callable[[], float], settings: BreakerSettings = BreakerSettings()
+        self,
+        where: str,
+        clock: Callable[[], float],
+        settings: BreakerSettings = BreakerSettings(),
+        *,
+        shared: SharedBreaker | None = None,
+        tenant: str = "",
     ) -> None:
+        super().__init__(clock, settings)
         self.where = where
-        self.state = State.CLOSED
-        self._clock = clock
-        self._settings = settings
+        self._shared = shared or SharedBreaker(clock, settings)
+        self._tenant = tenant
         self._in_a_row = 0
         self._results = Window(settings.window_s, clock)
-        self._changed_at = clock()
-        self._probe_at: float | None = None
+
+    @property
+    def shown(self) -> State:
+        """What the line says: the state that decides."""
+        return max(self.state, self._shared.state, key=_WORSE.index)
 
     def enter(self) -> None:
         """Lets a call through, or raises Refused("breaker_open") with ``Retry-After`` in whole seconds."""
-        if self.state is State.CLOSED:
+        if self.state is State.CLOSED and self._shared.state is State.CLOSED:
             return
         wait = self.wait_s()
         if wait > 0:
@@ -106,36 +191,32 @@ class Breaker:
                 f"Too many calls to {self.where} failed; the next try is in {math.ceil(wait)} s.",
                 (("retry-after", str(math.ceil(wait))),),
             )
-        if self.state is State.OPEN:
-            self._move(Event.COOLED)
-        self._probe_at = self._clock()
+        self.let_through()
+        self._shared.let_through()
 
     def wait_s(self) -> float:
         """Seconds until `enter` may let a call through; 0 when it does now."""
-        since = {
-            State.CLOSED: None,
-            State.OPEN: self._changed_at,
-            State.HALF_OPEN: self._probe_at,
-        }[self.state]
-        return 0.0 if since is None else max(0.0, since + self._settings.pause_s - self._clock())
+        return max(super().wait_s(), self._shared.wait_s())
 
     def success(self) -> None:
+        self._shared.success()
         self._in_a_row = 0
         self._results.add(first=1)
         if self.state is not State.CLOSED:
-            self._move(Event.SUCCESS)
+            self._change(Event.SUCCESS)
 
     def failure(self) -> None:
+        self._shared.failure(self._tenant)
         self._in_a_row += 1
         self._results.add(first=1, second=1)
-        self._move(
+        self._change(
             Event.TRIPPED if self.state is State.CLOSED and self._too_many() else Event.FAILURE
         )
 
     def neither(self) -> None:
-        """The call said nothing about the provider (408, 429, or the client left). If it was a
-        probe, the next call may be one."""
-        self._probe_at = None
+        """The call said nothing about the provider (408, 429, or the client left)."""
+        self.tells_nothing()
+        self._shared.tells_nothing()
 
     def _too_many(self) -> bool:
         settings = self._settings
@@ -144,20 +225,18 @@ class Breaker:
         total = self._results.first
         return total >= settings.least and self._results.second >= settings.ratio * total
 
-    def _move(self, event: Event) -> None:
-        after = TRANSITIONS[self.state, event]
-        if after is self.state:
-            return
-        self.state = after
-        self._changed_at = self._clock()
-        self._probe_at = None
-        self._in_a_row = 0
-        self._results.clear()
+    def _change(self, event: Event) -> None:
+        if self._move(event):
+            self._in_a_row = 0
+            self._results.clear()
+
+
+_WORSE: Final = (State.CLOSED, State.HALF_OPEN, State.OPEN)
 
 
 class Breakers:
-    """All breakers of a process, at most ``limit``. Beyond that the one that was unused for longest
-    is dropped."""
+    """All breakers of a process: at most ``limit`` of tenants, and as many shared ones. Beyond that the one that was unused
+    for longest is dropped."""
 
     def __init__(
         self,
@@ -169,20 +248,45 @@ class Breakers:
         self._clock = clock
         self._settings = settings
         self._limit = limit
-        self._all: OrderedDict[tuple[str, str], Breaker] = OrderedDict()
+        self._all: OrderedDict[tuple[str, str, int | str, str], Breaker] = OrderedDict()
+        self._shared: OrderedDict[tuple[str, str, int | str], SharedBreaker] = OrderedDict()
 
     def states(self) -> Counter[State]:
-        """How many there are in each state."""
+        """How many tenants' own there are in each state."""
         return Counter(breaker.state for breaker in self._all.values())
 
-    def of(self, host: str, credential: str) -> Breaker:
-        """The breaker for ``host`` and the credential with this `Secret.digest`."""
-        key = (host, credential)
+    def shared_states(self) -> Counter[State]:
+        """How many shared ones there are in each state."""
+        return Counter(breaker.state for breaker in self._shared.values())
+
+    def of(self, host: str, credential: str, model: int | str = "", tenant: str = "") -> Breaker:
+        """``tenant``'s breaker for ``host``, the credential with this `Secret.digest`, and ``model``: a model's entry in the
+        table of prices, or a name from the configuration. What is in neither is "": a client could name as many as it likes."""
+        key = (host, credential, model, tenant)
         breaker = self._all.get(key)
         if breaker is None:
-            breaker = self._all[key] = Breaker(host, self._clock, self._settings)
+            shared = _kept(
+                self._shared,
+                (host, credential, model),
+                lambda: SharedBreaker(self._clock, self._settings),
+                self._limit,
+            )
+            breaker = self._all[key] = Breaker(
+                host, self._clock, self._settings, shared=shared, tenant=tenant
+            )
             if len(self._all) > self._limit:
                 self._all.popitem(last=False)
         else:
             self._all.move_to_end(key)
         return breaker
+
+
+def _kept[K, V](kept: OrderedDict[K, V], key: K, make: Callable[[], V], limit: int) -> V:
+    found = kept.get(key)
+    if found is None:
+        found = kept[key] = make()
+        if len(kept) > limit:
+            kept.popitem(last=False)
+    else:
+        kept.move_to_end(key)
+    return found

@@ -9,19 +9,25 @@ test_http_client.py` holds each of them. Nothing here sends a request twice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import re
+import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import aiohappyeyeballs
 import aiohttp
-from aiohttp.abc import AbstractResolver
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
+
+from tollhouse.dispatch.proxy import ProxyFailed, Via, open_tunnel
+from tollhouse.dispatch.resolve import GuardedResolver
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection as Lent
@@ -29,8 +35,8 @@ if TYPE_CHECKING:
 
 WRITE_SLICE: Final = 65_536
 """A larger body goes to the socket in slices, so that it is neither copied nor encrypted in one go."""
-_KEEPALIVE_S: Final = 50.0
-"""Below the 60 s after which AWS's load balancers close an idle connection."""
+_PROBES: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+"""In seconds, and in probes that nobody answers."""
 _READ_BUFFER: Final = 65_536
 """If the client does not read, twice as many bytes of the answer are kept. Then the provider has to wait."""
 _MAX_FIELD: Final = 32_768
@@ -48,37 +54,93 @@ _NO_LENGTH: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 class DialTarget:
     """What aiohttp's connector asks of a request: where to dial. It is made once for a host."""
 
-    __slots__ = ("connection_key", "host", "port", "ssl", "url")
+    __slots__ = ("connection_key", "host", "port", "ssl", "url", "via")
 
     server_hostname: Final = None
     proxy: Final = None
     proxy_headers: Final = None
 
-    def __init__(self, origin: str, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, origin: str, tls: ssl.SSLContext | None, via: Via | None = None) -> None:
+        self.via = via
+        """The way through a proxy. aiohttp's own knows no TLS to the proxy's CA, and no secret that changes."""
         self.url = URL(origin, encoded=True)
         self.host = self.url.raw_host or ""
         self.port = self.url.port
         self.ssl: ssl.SSLContext | bool = True if tls is None else tls
+        through = None
+        if via is not None:
+            through = URL.build(scheme="http", host=via.proxy.host, port=via.proxy.port)
         self.connection_key = ConnectionKey(
-            self.host, self.port, self.is_ssl(), self.ssl, None, None, None
+            self.host, self.port, self.is_ssl(), self.ssl, through, None, None
         )
 
     def is_ssl(self) -> bool:
         return self.url.scheme == "https"
 
 
-def connector(resolver: AbstractResolver) -> aiohttp.TCPConnector:
-    """The pool of all connections, on the running loop."""
-    pool = aiohttp.TCPConnector(
-        resolver=resolver, limit=0, ttl_dns_cache=10, keepalive_timeout=_KEEPALIVE_S
-    )
-    pool._factory = cast(Any, functools.partial(Connection, loop=asyncio.get_running_loop()))
-    return pool
+@dataclass(frozen=True, slots=True)
+class PoolBounds:
+    """``per_host`` 0 is no bound. A connection is closed when nobody has used it for ``idle_s``, and is used no more when
+    it is ``age_s`` old."""
+
+    per_host: int = 0
+    idle_s: float = 50.0
+    age_s: float = 3600.0
 
 
-async def connect(
-    pool: aiohttp.TCPConnector, target: DialTarget, within: aiohttp.ClientTimeout
-) -> Lent:
+class Pool(aiohttp.TCPConnector):
+    """All connections, on the running loop."""
+
+    def __init__(self, resolver: GuardedResolver, bounds: PoolBounds) -> None:
+        super().__init__(
+            resolver=resolver,
+            limit=0,
+            limit_per_host=bounds.per_host,
+            ttl_dns_cache=10,
+            keepalive_timeout=bounds.idle_s,
+            socket_factory=_socket,
+        )
+        self.bounds = bounds
+        self._guard = resolver
+        self._factory = cast(Any, functools.partial(Connection, loop=asyncio.get_running_loop()))
+
+    async def _create_connection(
+        self,
+        req: Any,
+        traces: Any,
+        timeout: Any,  # noqa: ASYNC109 - aiohttp's signature
+    ) -> ResponseHandler:
+        via: Via | None = req.via
+        if via is None:
+            return await super()._create_connection(req, traces, timeout)
+        try:
+            addresses = await self._guard.resolve_proxy(via.proxy.host, via.proxy.port)
+        except OSError:
+            why = f"The name of {via.where} could not be resolved."
+            raise ProxyFailed("upstream_unreachable", why) from None
+        transport = await open_tunnel(via, addresses, _socket)
+        if req.is_ssl():
+            _, protocol = await self._start_tls_connection(transport, req, timeout)
+            return protocol
+        protocol = self._factory()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        transport.resume_reading()
+        return protocol
+
+
+def _socket(info: aiohappyeyeballs.AddrInfoType) -> socket.socket:
+    """With probes: a provider, or a firewall on the way, may go without a word."""
+    family, kind, proto, _, _ = info
+    made = socket.socket(family, kind, proto)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _PROBES.items():
+        if hasattr(socket, name):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return made
+
+
+async def connect(pool: Pool, target: DialTarget, within: aiohttp.ClientTimeout) -> Lent:
     """A kept connection or a new one. Nothing has been sent on it for the caller. Raises ConnectionTimeoutError, and what
     aiohttp's connector raises."""
     while True:
@@ -86,7 +148,8 @@ async def connect(
             lent = await pool.connect(cast(Any, target), [], within)
         except TimeoutError:
             raise aiohttp.ConnectionTimeoutError from None
-        if not cast(Connection, lent.protocol).has_surplus():
+        connection = cast(Connection, lent.protocol)
+        if connection.age_s() <= pool.bounds.age_s and not connection.has_surplus():
             return lent
         lent.close()
 
@@ -97,9 +160,11 @@ def request_head(
     authority: str,
     headers: Sequence[tuple[str, str]],
     length: int | None,
+    *,
+    chunked: bool = False,
 ) -> bytes:
-    """The request's bytes up to its body. ``length`` is None for a request without a body. Raises ValueError for what can't be
-    sent as it is.
+    """The request's bytes up to its body. ``length`` is None for a request without a body, and for one that is ``chunked``.
+    Raises ValueError for what can't be sent as it is.
 
     Bytes of the request that are no UTF-8 are lone surrogates here (see `RequestHead`), and go out as they came.
     """
@@ -111,7 +176,9 @@ def request_head(
     method = method.upper()
     lines = [f"{method} {path_and_query} HTTP/1.1\r\nHost: {authority}"]
     lines += [f"{name}: {value}" for name, value in headers]
-    if length is None and method not in _NO_LENGTH:
+    if chunked:
+        lines.append("Transfer-Encoding: chunked")
+    elif length is None and method not in _NO_LENGTH:
         length = 0
     if length is not None:
         lines.append(f"Content-Length: {length}")
@@ -133,10 +200,31 @@ class Connection(ResponseHandler):
         super().__init__(loop)
         self._asked = False
         self._interim = 0
+        self._made = loop.time()
+        self._requests = 0
+        self._begun = False
+        """The connection was lost behind the first bytes of a head."""
+
+    def age_s(self) -> float:
+        return self._loop.time() - self._made
+
+    @property
+    def stale(self) -> bool:
+        """The connection had served a request before, and was closed before any byte of the answer to
+        this one. So a server ends a connection that has been idle for too long for it."""
+        lost = self._connection_lost_called and not self._begun
+        return lost and self._asked and self._requests > 1 and not self._interim
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._asked:
+            # There is no body yet whose end the parser could tell.
+            self._begun = self.has_surplus()
+        super().connection_lost(exc)
 
     def set_response_params(self, **params: Any) -> None:
         self._asked = True
         self._interim = 0
+        self._requests += 1
         super().set_response_params(**params)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
@@ -174,6 +262,70 @@ class Connection(ResponseHandler):
             await self._drain_helper()
 
 
+class RawConnection:
+    """A connection that speaks no HTTP any more. It is closed, and never goes back to the pool."""
+
+    def __init__(self, lent: Lent) -> None:
+        self._lent: Lent | None = lent
+        self._protocol = cast(Connection, lent.protocol)
+        self._buffer = bytearray()
+        self._ended = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._paused = False
+        self._protocol.read_timeout = None
+        self._protocol.set_parser(self, None)
+
+    # What aiohttp's connection calls: bytes that came, and the end.
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self._buffer += data
+        if len(self._buffer) > _READ_BUFFER and not self._paused:
+            self._paused = True
+            self._protocol.pause_reading()
+        self._wake()
+        return False, b""
+
+    def feed_eof(self) -> None:
+        self._ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def read(self) -> bytes:
+        """The next bytes; b"" at the end, also where the connection is lost."""
+        while not self._buffer and not self._ended:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        if self._paused and not self._ended:
+            self._paused = False
+            self._protocol.resume_reading()
+        return data
+
+    async def write(self, data: bytes) -> None:
+        """Returns when the socket takes more. Raises OSError when it is gone."""
+        self._protocol.write(data)
+        if self._protocol.writing_paused:
+            await self._protocol.drained()
+
+    def close(self) -> None:
+        """May be called twice."""
+        self.feed_eof()
+        lent, self._lent = self._lent, None
+        if lent is not None:
+            lent.close()
+
+    def __del__(self) -> None:
+        if self._lent is not None and not self._lent._loop.is_closed():
+            self._lent.close()
+
+
 class RoundTrip:
     """One request on its connection, and the answer's head and body.
 
@@ -181,7 +333,17 @@ class RoundTrip:
     exchange is closed or forgotten before, the connection is closed.
     """
 
-    __slots__ = ("_lent", "_protocol", "_writing", "content", "headers", "status")
+    __slots__ = (
+        "_lent",
+        "_protocol",
+        "_unwritten",
+        "_writing",
+        "content",
+        "headers",
+        "refusal",
+        "status",
+        "written",
+    )
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -191,7 +353,17 @@ class RoundTrip:
         self._lent: Lent | None = lent
         self._protocol = cast(Connection, lent.protocol)
         self._writing: asyncio.Task[None] | None = None
+        self._unwritten = False
         self.content = aiohttp.EMPTY_PAYLOAD
+        self.refusal: Exception | None = None
+        """Why the body could not be had to its end. The reader of the answer gets an error of aiohttp's then."""
+        self.written = False
+        """The request was written, or its first slice was."""
+
+    @property
+    def stale(self) -> bool:
+        """As of `Connection`, once the exchange has failed."""
+        return self._protocol.stale
 
     def send(
         self,
@@ -203,21 +375,14 @@ class RoundTrip:
     ) -> None:
         """Writes the request: at once, or its first slice at once and the others as the socket takes them. ``silence_s`` bounds
         each wait for bytes of the answer, once the request is written."""
-        protocol = self._protocol
-        protocol.set_response_params(
-            skip_payload=is_head,
-            read_until_eof=True,
-            auto_decompress=False,
-            read_timeout=silence_s,
-            read_bufsize=_READ_BUFFER,
-            max_field_size=_MAX_FIELD,
-        )
+        protocol = self._begin(is_head=is_head, silence_s=silence_s)
         if not body:
             protocol.write(head)
         elif len(body) <= WRITE_SLICE:
             protocol.write(head + body)
         else:
             protocol.write(b"".join((head, memoryview(body)[:WRITE_SLICE])))
+        self.written = True
         if (body and len(body) > WRITE_SLICE) or protocol.writing_paused:
             self._writing = asyncio.Task(
                 _write_rest(protocol, body or b""),
@@ -226,6 +391,55 @@ class RoundTrip:
             )
         else:
             protocol.start_timeout()
+
+    def send_upload(
+        self, head: bytes, pieces: AsyncIterator[bytes], *, chunked: bool, silence_s: float | None
+    ) -> None:
+        """Writes the head at once and the body as it comes and as the socket takes it, which may go on behind the answer's head.
+        ``silence_s`` bounds each wait for the socket as well."""
+        protocol = self._begin(is_head=False, silence_s=silence_s)
+        protocol.write(head)
+        self.written = True
+        self._writing = asyncio.get_running_loop().create_task(
+            self._write_upload(pieces, chunked, silence_s)
+        )
+
+    def _begin(self, *, is_head: bool, silence_s: float | None) -> Connection:
+        self._protocol.set_response_params(
+            skip_payload=is_head,
+            read_until_eof=True,
+            auto_decompress=False,
+            read_timeout=silence_s,
+            read_bufsize=_READ_BUFFER,
+            max_field_size=_MAX_FIELD,
+        )
+        return self._protocol
+
+    async def _write_upload(
+        self, pieces: AsyncIterator[bytes], chunked: bool, silence_s: float | None
+    ) -> None:
+        protocol = self._protocol
+        try:
+            async with contextlib.aclosing(cast(AsyncGenerator[bytes], pieces)):
+                async for piece in pieces:
+                    for start in range(0, len(piece), WRITE_SLICE):
+                        async with asyncio.timeout(silence_s):
+                            await protocol.drained()
+                        data = piece[start : start + WRITE_SLICE]
+                        protocol.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+            if chunked:
+                protocol.write(b"0\r\n\r\n")
+            async with asyncio.timeout(silence_s):
+                await protocol.drained()
+        except Exception as error:
+            # The provider must not take what has come for a whole request.
+            self._unwritten = True
+            if not isinstance(error, TimeoutError | aiohttp.ClientError | OSError):
+                self.refusal = error
+            protocol.set_exception(aiohttp.ClientOSError("the request's body could not be written"))
+            if self.content is aiohttp.EMPTY_PAYLOAD:
+                return
+        protocol.start_timeout()
 
     async def read_head(self) -> None:
         """Waits for the answer's head; interim answers are left out. Raises ClientPayloadError for what is no HTTP answer, and
@@ -241,6 +455,12 @@ class RoundTrip:
         self.headers = message.headers
         self.content = content
         content.on_eof(self._ended)
+
+    def take_over(self) -> RawConnection:
+        """The connection behind a 101, whose bytes are the caller's from now on, as they are."""
+        lent, self._lent = self._lent, None
+        assert lent is not None
+        return RawConnection(lent)
 
     def take_left(self) -> bytes:
         """The bytes of the body that came before the connection broke. aiohttp's reader raises instead of giving them."""
@@ -267,7 +487,7 @@ class RoundTrip:
         if writing is not None and (not writing.done() or writing.cancelled()):
             writing.cancel()
             whole = False
-        if whole:
+        if whole and not self._unwritten:
             lent.release()
         else:
             lent.close()

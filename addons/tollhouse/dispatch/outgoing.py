@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tollhouse.call import StreamedBody
 from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import Lease
 from tollhouse.families.base import Headers
@@ -21,7 +22,7 @@ class Outgoing(NamedTuple):
     method: str
     path_and_query: str
     headers: Headers
-    body: bytes | None
+    body: bytes | StreamedBody | None
     lease: Lease
 
     @classmethod

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final, Protocol
 
-from tollhouse.call import Attempt, End, Outcome
+from tollhouse.call import Attempt, End, Outcome, Requested
 from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.redact import Redactor
@@ -14,15 +16,23 @@ from tollhouse.credential.secret import Secret
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, UpstreamError
 from tollhouse.dispatch.answering import Answering
-from tollhouse.dispatch.attempts import REAL, Timing, deliver
+from tollhouse.dispatch.attempts import REAL, Effort, Timing, deliver
 from tollhouse.dispatch.breaker import Breaker, Breakers
 from tollhouse.dispatch.outgoing import Outgoing
-from tollhouse.dispatch.retry import RetryBudget, RetryPolicy, retry_after_s, sdk_retry_count
+from tollhouse.dispatch.retry import RetryBudget, RetryPolicy
+from tollhouse.dispatch.socket_handshake import PROTOCOL, Upgrade
 from tollhouse.dispatch.upstream import Upstream
-from tollhouse.dispatch.verdict import verdict_on_key
+from tollhouse.dispatch.upstreamed import Upstreamed
+from tollhouse.dispatch.verdict import PEEK_BYTES, PEEK_S, asked_wait_s, verdict_on_key
+from tollhouse.frames import Room
 from tollhouse.providers import Provider
 
 log = logging.getLogger(__name__)
+
+_AWAY: Final = frozenset(
+    {"breaker_open", "upstream_unreachable", "upstream_tls", "upstream_timeout"}
+)
+"""Refusals of a call that another provider might serve."""
 
 
 class KeyKeeper(Protocol):
@@ -45,14 +55,17 @@ class Relay:
         abandoned_read_s: float,
         retries_a_second: float = 1.0,
         timing: Timing = REAL,
+        priced_as: Callable[[str, str], int] = lambda price_id, model: 0,
     ) -> None:
-        """``retries_a_second`` are the least that a provider gets: this process's part of those of the gateway."""
+        """``retries_a_second`` are the least that a provider gets: this process's part of those of the gateway.
+        ``priced_as`` is `PriceTable.entry`."""
         self.upstream = upstream
         self.breakers = breakers
         self.keys = keys
         self.abandoned_read_s = abandoned_read_s
         self.timing = timing
         self._retries_a_second = retries_a_second
+        self._priced_as = priced_as
         self.meter_faults: Counter[str] = Counter()
         """Answers whose meter failed, by provider: since the start."""
         self._policies: dict[str, RetryPolicy] = {}
@@ -67,17 +80,33 @@ class Relay:
             self.meter_faults[provider.name] += 0
         return policy
 
-    def delivery(self, clearance: Clearance) -> Delivery:
-        """Raises TypeError for anything but a `Clearance`: nothing leaves without one."""
+    def breaker(self, requested: Requested, host: str, lease: Lease) -> Breaker:
+        """The one that pauses this call."""
+        admitted, model = requested.admitted, requested.asked.model
+        provider, label = admitted.provider, 0
+        if model:
+            label = self._priced_as(provider.price_id, model)
+        name = ""
+        if model and not label:
+            # Only names that an operator has written: a client could think of any number.
+            listed = admitted.project.models
+            known = model in provider.models.values() or model in listed
+            name = model if known or f"{provider.name}/{model}" in listed else ""
+        return self.breakers.of(host, lease.secret.digest, label or name, admitted.project.tenant)
+
+    def delivery(self, clearance: Clearance, before: Delivery | None = None) -> Delivery:
+        """``before`` is that of the call's own provider, where ``clearance`` is for its fallback. Raises TypeError for
+        anything but a `Clearance`: nothing leaves without one."""
         if not isinstance(clearance, Clearance):
             raise TypeError("dispatch takes a Clearance and nothing else")
-        return Delivery(self, clearance)
+        return Delivery(self, clearance, before)
 
 
 class Delivery:
     """One call's way out and back: `answer`, then the pieces of what it gives, then `outcome` and `close`."""
 
-    def __init__(self, relay: Relay, clearance: Clearance) -> None:
+    def __init__(self, relay: Relay, clearance: Clearance, before: Delivery | None = None) -> None:
+        self._before = before
         self._relay = relay
         self._clock = relay.timing.clock
         self._requested = clearance.covered.requested
@@ -88,6 +117,8 @@ class Delivery:
         """What the last attempt gave, refused or not."""
         self.answering: Answering | None = None
         """What `answer` gave."""
+        self.connected: Upstreamed | None = None
+        """What `connect` gave, of a handshake that was accepted."""
         self._silence = 0.0
         """Seconds that the head of the answer was waited for."""
         self._used = [clearance.lease.secret]
@@ -97,24 +128,79 @@ class Delivery:
         self._redactor = Redactor(self._used)
         self._status = 0
         self._key_version = _version(clearance.lease)
-        self._attempts_made: list[Attempt] = []
-        self._unknown = 0
+        self._attempts_made: list[Attempt] = [] if before is None else before._attempts_made
+        """Those of the call: a fallback's stand behind those of the provider before it."""
         self._in_flight = False
         """The request of an attempt has left, or begun to, and its answer's head has not come."""
         self._breaker = self._breaker_of(clearance.lease)
         self._breaker_state = ""
         self._waited_s = 0.0
+        self._failed = ""
+        """The code of the refusal that `answer` has raised."""
+        body = self._outgoing.body
+        self._upload = None if body is None or isinstance(body, bytes) else body
+        self._once = self._upload is not None and not self._upload.repeatable
+        """The body is gone when it is sent."""
+        self._effort = Effort(
+            relay.policy(self._provider),
+            self._requested.admitted.arrival.head,
+            self._requested.creates,
+            self._clock(),
+            once=self._once,
+        )
+
+    def _clock_without_upload(self) -> float:
+        """The time for retries is not used up by the sending of a large body."""
+        assert self._upload is not None
+        return self._clock() - self._upload.sending_s
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts were made by now."""
+        return len(self._attempts_made)
+
+    @property
+    def unknown(self) -> int:
+        """How many of them were of unknown fate."""
+        return sum(one.unknown and one.outcome != "cancelled" for one in self._attempts_made)
+
+    @property
+    def may_fall_back(self) -> bool:
+        """`answer` is over, and another provider might serve the call: this one is away, its breaker
+        is open, it limits the rate, or it fails."""
+        if self.answering is not None:
+            return self.answering.status == 429 or self.answering.status >= 500
+        return self._failed in _AWAY
 
     async def answer(self) -> Answering:
         """Sends, and gives the answer to pass on. Raises `Refused` (``upstream_*``, ``breaker_open``, ``credential_*``) when
         there is none."""
+        return self._answering_of(await self._sent())
+
+    async def connect(self, longest: int, room: Room) -> Upstreamed | Answering:
+        """The same for a WebSocket: the provider's side of it, or the answer by which the provider refuses it.
+        ``longest`` are the most bytes of a message, and ``room`` counts them."""
+        answer = await self._sent()
+        if answer.connection is None:
+            return self._answering_of(answer)
+        self._status = answer.status
+        self.connected = Upstreamed(
+            answer.connection, answer.get(PROTOCOL) or "", self._redactor, longest, room
+        )
+        return self.connected
+
+    async def _sent(self) -> Answer:
         waited = self._clock()
         try:
             answer = await self._attempts()
             if await self._is_refused(answer):
                 answer = await self._with_another_key(answer)
         except UpstreamError as error:
+            self._failed = error.code
             raise Refused(error.code, error.why, error.headers) from None
+        except Refused as refusal:
+            self._failed = refusal.denial.code
+            raise
         except CredentialUnavailable as error:
             # `why` is for the log, not for the workload.
             log.error(
@@ -123,6 +209,9 @@ class Delivery:
             raise Refused("credential_unavailable", headers=(("retry-after", "5"),)) from None
         finally:
             self._waited_s += self._clock() - waited
+        return answer
+
+    def _answering_of(self, answer: Answer) -> Answering:
         self._status = answer.status
         self.answering = Answering(
             answer,
@@ -147,11 +236,13 @@ class Delivery:
             status=self._status,
             in_flight=self._in_flight,
             attempts=tuple(self._attempts_made),
-            attempts_unknown=self._unknown,
+            attempts_unknown=self.unknown,
             breaker=self._breaker_state,
             key_version=self._key_version,
-            waited_s=self._waited_s,
+            waited_s=self.waited_s,
         )
+        if self.connected is not None:
+            return self._of_session(outcome, left, self.connected)
         if answering is None:
             return outcome
         return outcome._replace(
@@ -166,7 +257,38 @@ class Delivery:
             silent_s=answering.silent_s,
             error=answering.error,
             first_byte=answering.first_byte,
-            waited_s=self._waited_s + answering.waited_s,
+            waited_s=self.waited_s + answering.waited_s,
+        )
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds spent waiting for an answer."""
+        return self._waited_s + (self._before.waited_s if self._before is not None else 0.0)
+
+    async def keep(self) -> None:
+        """Reads the beginning of an error ahead, so that its connection need not wait for what
+        becomes of the call."""
+        if self._last is not None:
+            await self._last.peek(PEEK_BYTES, PEEK_S)
+
+    def return_from(self, other: Delivery) -> None:
+        """The fallback did not serve either: what it has taken of time is this one's."""
+        self._waited_s = other.waited_s
+
+    def _of_session(self, outcome: Outcome, left: End | None, connected: Upstreamed) -> Outcome:
+        ended = End.CUT if connected.cut else left or End.STREAMED
+        dialogue, now = connected.dialogue, self._clock()
+        outcome = outcome._replace(end=ended, session=True, streamed=True)
+        if dialogue is None:
+            return outcome
+        return outcome._replace(
+            metered=True,
+            meter_failed=connected.meter_failed,
+            charges=dialogue.charges,
+            unfinished=dialogue.unfinished(now),
+            requests=dialogue.requests,
+            created=dialogue.created,
+            first_byte=connected.first_message,
         )
 
     def _end(self, left: End | None) -> End:
@@ -194,19 +316,21 @@ class Delivery:
         while (other := await self._next_key(answer)) is not None:
             await answer.close()
             self._use(other)
+            self._effort.move()
             answer = await self._attempts_with_one_key()
         return answer
 
     async def _next_key(self, answer: Answer) -> Lease | None:
         """The key to go on with instead of passing this answer on. It tells the others that ours is to be left alone."""
-        if answer.status < 400 or not self._outgoing.lease.ours:
+        if answer.status < 400 or not self._outgoing.lease.ours or self._once:
             return None
         keys, lease = self._relay.keys, self._outgoing.lease
         verdict = await verdict_on_key(self._provider.family, answer)
         if verdict == "no_money":
             other = keys.exhausted(lease)
         elif answer.status == 429 and verdict != "request":
-            other = keys.cooling(lease, retry_after_s(answer, self._relay.timing.wall_clock()))
+            now = self._relay.timing.wall_clock()
+            other = keys.cooling(lease, await asked_wait_s(self._provider.family, answer, now))
         else:
             return None
         if other is None or other.secret in self._used:
@@ -214,7 +338,7 @@ class Delivery:
         return other if self._breaker_of(other).wait_s() == 0 else None
 
     def _breaker_of(self, lease: Lease) -> Breaker:
-        return self._relay.breakers.of(self._outgoing.host, lease.secret.digest)
+        return self._relay.breaker(self._requested, self._outgoing.host, lease)
 
     async def _is_refused(self, answer: Answer) -> bool:
         """Whether the provider does not take our key, rather than the request."""
@@ -244,20 +368,22 @@ class Delivery:
             self._redactor = Redactor(self._used)
 
     async def _attempts_with_one_key(self) -> Answer:
+        timing = self._relay.timing
+        if self._upload is not None:
+            timing = replace(timing, clock=self._clock_without_upload)
         try:
             return await deliver(
                 self._send_once,
-                policy=self._relay.policy(self._provider),
+                effort=self._effort,
                 breaker=self._breaker,
-                sdk_retry_count=sdk_retry_count(self._requested.admitted.arrival.head),
-                timing=self._relay.timing,
+                timing=timing,
                 record=self._record,
                 elsewhere=self._has_next_key,
                 may_repeat=self._hold.covers_repeat,
                 judged_later=self._requested.admitted.operation.metered,
             )
         finally:
-            self._breaker_state = self._breaker.state.value
+            self._breaker_state = self._breaker.shown.value
 
     async def _with_another_key(self, answer: Answer) -> Answer:
         """The key was refused: once more with another one, if the store has it by now (a rotation loses no call). Before
@@ -265,17 +391,22 @@ class Delivery:
         can't mend our key, and a 401 would tell it that its own credential is wrong."""
         self._status = answer.status
         await answer.close()
-        if self._token is not None and self._relay.upstream.token_refused(
-            self._outgoing.lease, self._token
+        again = not self._once
+        if (
+            again
+            and self._token is not None
+            and self._relay.upstream.token_refused(self._outgoing.lease, self._token)
         ):
+            self._effort.move()
             answer = await self._attempts()
             if not await self._is_refused(answer):
                 return answer
             await answer.close()
         refused = self._outgoing.lease
         lease = await self._relay.keys.refused(refused)
-        if lease is not None:
+        if lease is not None and again:
             self._use(lease)
+            self._effort.move()
             answer = await self._attempts()
             if not await self._is_refused(answer):
                 return answer
@@ -295,6 +426,9 @@ class Delivery:
             budget_s=self._provider.deadline_s,
             on_leaving=self._on_leaving,
             minted=self._minted,
+            upgrade=Upgrade(self._requested.headers)
+            if self._requested.admitted.operation.socket
+            else None,
         )
         self._in_flight = False
         self._silence = self._clock() - began
@@ -307,10 +441,11 @@ class Delivery:
         # Before `on_leaving` nothing is written, whatever ended the attempt.
         if attempt.unknown and not self._in_flight:
             attempt = attempt._replace(unknown=False)
+        if self._before is not None:
+            attempt = attempt._replace(provider=self._provider.name)
         self._attempts_made.append(attempt)
         if attempt.outcome != "cancelled":
             self._in_flight = False
-            self._unknown += attempt.unknown
 
     async def read_on(self) -> None:
         """The client has gone: read the answer to its end for a bounded time, for the true count. Raises nothing."""
@@ -319,7 +454,11 @@ class Delivery:
 
     async def close(self) -> None:
         """Let go of the answer, however it ended, and of one that nobody was given. May be called twice."""
-        if self.answering is not None:
+        if self._before is not None:
+            await self._before.close()
+        if self.connected is not None:
+            self.connected.close()
+        elif self.answering is not None:
             await self.answering.close()
         elif self._last is not None:
             await self._last.close()

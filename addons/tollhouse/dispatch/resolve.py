@@ -48,6 +48,10 @@ class GuardedResolver(AbstractResolver):
             self._inner, host, name, port, allow_private=provider.allow_private, family=family
         )
 
+    async def resolve_proxy(self, name: str, port: int) -> list[ResolveResult]:
+        """All addresses of a proxy, which may be private. Raises AddressRefused and OSError."""
+        return await guarded(self._inner, name, name, port, allow_private=True)
+
     async def close(self) -> None:
         await self._inner.close()
 
@@ -62,7 +66,7 @@ async def guarded(
     family: socket.AddressFamily = socket.AF_UNSPEC,
 ) -> list[ResolveResult]:
     """All addresses of ``name``, which is dialled for ``host``, judged. Raises as `GuardedResolver.resolve` does."""
-    if _is_address(name):
+    if is_address(name):
         found = [_literal(host, name, port)]
     else:
         found = await inner.resolve(name, port, family)
@@ -75,7 +79,7 @@ async def guarded(
     return found
 
 
-def _is_address(name: str) -> bool:
+def is_address(name: str) -> bool:
     try:
         ip_address(name)
     except ValueError:

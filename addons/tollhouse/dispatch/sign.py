@@ -129,6 +129,8 @@ async def _signed(
             f"The AWS region of {outgoing.host} can't be told from its name, so nothing can be signed for it."
         )
     body = outgoing.body or b""
+    if not isinstance(body, bytes):
+        raise Refused("bad_request", "A request with an upload can't be signed for AWS.")
 
     def sign() -> list[tuple[str, str]]:
         return aws.sign(

@@ -13,6 +13,7 @@ from tollhouse.codings import KNOWN
 from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
 from tollhouse.dispatch.http_client import RoundTrip
 from tollhouse.dispatch.inflating import NOT_OF_PLAIN, Inflating
+from tollhouse.dispatch.proxy import ProxyFailed
 from tollhouse.dispatch.resolve import AddressRefused
 from tollhouse.headers import HOP_BY_HOP
 
@@ -88,6 +89,8 @@ def translated(error: Exception, where: str) -> UpstreamError:
     """aiohttp's exception as one of ours. The order of the cases matters: aiohttp's classes inherit
     from each other and from OSError."""
     match error:
+        case ProxyFailed():
+            return UpstreamError(error.code, error.why, "no")
         case AddressRefused():
             return UpstreamError("upstream_address_refused", error.why, "no")
         case aiohttp.ConnectionTimeoutError():

@@ -16,31 +16,34 @@ import ssl
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
-import certifi
 from aiohttp.abc import AbstractResolver
 
-from tollhouse.credential.lease import Lease
+from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.secret import Secret
-from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
+from tollhouse.dispatch.answer import Answer, AnswerCut, Sent, UpstreamError
 from tollhouse.dispatch.guard import refused_address
 from tollhouse.dispatch.http_client import (
     DialTarget,
+    Pool,
+    PoolBounds,
     RoundTrip,
     connect,
-    connector,
     is_target,
     request_head,
 )
 from tollhouse.dispatch.outgoing import Outgoing
-from tollhouse.dispatch.resolve import AddressRefused, GuardedResolver
+from tollhouse.dispatch.proxy import ProxyFailed, Via, authorization
+from tollhouse.dispatch.resolve import AddressRefused, GuardedResolver, is_address
 from tollhouse.dispatch.sign import TokenSource, credential_headers, tell_of_clock
+from tollhouse.dispatch.socket_handshake import Upgrade
 from tollhouse.dispatch.transport import as_answer, translated, without_named
+from tollhouse.dispatch.upstream_tls import tls_contexts, with_certificate
 from tollhouse.headers import AWS_SIGNATURE, HOP_BY_HOP, THIS_MESSAGE
 from tollhouse.providers import CREDENTIAL_HEADERS, Catalog, Provider
 
@@ -52,11 +55,21 @@ log = logging.getLogger(__name__)
 _OURS: Final = THIS_MESSAGE | AWS_SIGNATURE | {"authorization", "cookie", "proxy-authorization"}
 
 
+_BOUNDS: Final = PoolBounds()
+
+
+class StoreSecrets(Protocol):
+    """Gives fields of a secret of the store. Raises `CredentialUnavailable`."""
+
+    async def get(self, path: str, *names: str) -> tuple[Secret, ...]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Route:
     """The part that all calls to one host of one provider share."""
 
     target: DialTarget
+    """As it is without secrets of the store."""
     timeout: aiohttp.ClientTimeout
     head_s: float
     where: str
@@ -69,7 +82,8 @@ class Upstream:
     provider's host, whatever address is dialled.
 
     ``resolver_factory`` makes the resolver that the guard asks; the default is the system's
-    getaddrinfo in a thread. ``tokens`` mints access tokens; without it there are none.
+    getaddrinfo in a thread. ``tokens`` mints access tokens; without it there are none. ``secrets``
+    gives client certificates and the passwords of proxies; without it there are none.
     ``wall_clock`` gives seconds since the epoch, for signatures. ``read_head`` makes the answer of a
     head that has come, and of what is connected to.
     """
@@ -80,6 +94,8 @@ class Upstream:
         *,
         resolver_factory: Callable[[], AbstractResolver] | None = None,
         tokens: TokenSource | None = None,
+        secrets: StoreSecrets | None = None,
+        bounds: PoolBounds = _BOUNDS,
         wall_clock: Callable[[], float] = time.time,
         read_head: Callable[[RoundTrip, str], Answer] = as_answer,
     ) -> None:
@@ -90,8 +106,14 @@ class Upstream:
         self._resolver_factory = resolver_factory or aiohttp.ThreadedResolver
         self._routes: dict[tuple[str, str], _Route] = {}
         self._tls: dict[str | None, ssl.SSLContext] = {}
+        self._secrets = secrets
+        self._bounds = bounds
+        self._shown: dict[str, tuple[tuple[Secret, ...], ssl.SSLContext]] = {}
+        """By provider: a client certificate with its key, and the context that shows it."""
+        self._targets: dict[tuple[str, str], tuple[object, DialTarget]] = {}
+        """By provider and host: what was read from the store, and the target that it makes."""
         self._resolver: GuardedResolver | None = None
-        self._pool: aiohttp.TCPConnector | None = None
+        self._pool: Pool | None = None
         slots = {*CREDENTIAL_HEADERS, *(provider.slot.header for provider in catalog.providers)}
         account = {
             header for provider in catalog.providers for header in provider.account_headers.values()
@@ -101,9 +123,9 @@ class Upstream:
     async def start(self) -> None:
         """Reads the roots and opens the pool on the running loop. Raises ValueError for a ca_file that can't be
         used."""
-        self._tls = await asyncio.to_thread(_tls_contexts, self._catalog)
+        self._tls = await asyncio.to_thread(tls_contexts, self._catalog)
         self._resolver = GuardedResolver(self._catalog, self._resolver_factory())
-        self._pool = connector(self._resolver)
+        self._pool = Pool(self._resolver, self._bounds)
 
     async def close(self) -> None:
         """Closes every connection; attempts under way end with an error."""
@@ -121,6 +143,7 @@ class Upstream:
         budget_s: float,
         on_leaving: Callable[[], None] | None = None,
         minted: Callable[[Secret], None] | None = None,
+        upgrade: Upgrade | None = None,
     ) -> Answer:
         """Makes one attempt: at most one request on the wire. Gives the answer when its head is
         there.
@@ -128,7 +151,8 @@ class Upstream:
         Connecting takes at most ``budget_s``, and at most the provider's ``connect_timeout_s``. The
         head may then take ``answer_timeout_s``. ``on_leaving`` is called when there is a
         connection, just before the request's first byte. If it was not called, the request never
-        left. ``minted`` gets each secret that is put on beside the lease's own.
+        left. ``minted`` gets each secret that is put on beside the lease's own. With ``upgrade`` a
+        WebSocket is asked for, and a 101 that fits it is an answer.
 
         Raises UpstreamError. Raises CredentialUnavailable for a lease with which nothing can be
         sent, and ValueError for a request that can't be sent as it is; nothing was sent then.
@@ -144,6 +168,8 @@ class Upstream:
         if not is_target(path_and_query):
             raise ValueError("the path cannot be sent byte for byte")
         out = self._headers(outgoing.headers)
+        if upgrade is not None:
+            out += upgrade.headers
         now = datetime.fromtimestamp(self._wall_clock(), UTC)
         put_on = await credential_headers(
             outgoing, out, route.authority, now=now, tokens=self._tokens, minted=minted
@@ -152,12 +178,22 @@ class Upstream:
             names = {name for name, _ in put_on}
             out = [pair for pair in out if pair[0].lower() not in names]
         out += put_on
+        target = route.target
+        if provider.client_certificate or (target.via is not None and target.via.proxy.secret):
+            target = await self._with_secrets(provider, outgoing.host, target)
         timeout, head_s = route.timeout, route.head_s
         if budget_s < provider.connect_timeout_s:
             timeout = _timeout(max(budget_s, 0.001), provider.answer_timeout_s)
             head_s = provider.answer_timeout_s + max(budget_s, 0.0)
         if not body and outgoing.method in ("GET", "HEAD"):
             body = None
+        # An upload takes its time: each wait within it is bounded, and the answer's head behind it.
+        upload = None
+        if body is not None and not isinstance(body, bytes):
+            upload, body = body, None
+            length = upload.length
+        else:
+            length = None if body is None else len(body)
         failure: Exception
         head = b""
         exchange: RoundTrip | None = None
@@ -167,29 +203,45 @@ class Upstream:
                 path_and_query,
                 route.authority,
                 out,
-                None if body is None else len(body),
+                length,
+                chunked=upload is not None and length is None,
             )
-            async with asyncio.timeout(head_s):
-                exchange = RoundTrip(await connect(pool, route.target, timeout))
+            async with asyncio.timeout(head_s if upload is None else None):
+                exchange = RoundTrip(await connect(pool, target, timeout))
                 if on_leaving is not None:
                     on_leaving()
-                exchange.send(
-                    head,
-                    body,
-                    is_head=outgoing.method.upper() == "HEAD",
-                    silence_s=timeout.sock_read,
-                )
+                if upload is not None:
+                    exchange.send_upload(
+                        head,
+                        upload.pieces(),
+                        chunked=length is None,
+                        silence_s=timeout.sock_read,
+                    )
+                else:
+                    exchange.send(
+                        head,
+                        body,
+                        is_head=outgoing.method.upper() == "HEAD",
+                        silence_s=timeout.sock_read,
+                    )
                 head = b""
                 await exchange.read_head()
-            answer = self.read_head(exchange, route.where)
+            if upgrade is not None and exchange.status < 300:
+                answer = upgrade.accepted(exchange, route.where)
+            else:
+                answer = self.read_head(exchange, route.where)
             if lease.kind == "aws" and answer.status in (400, 403):
                 tell_of_clock(answer, route.where, now)
             exchange = None
             return answer
         except UpstreamError:
             raise
-        except (aiohttp.ClientError, AddressRefused, OSError) as error:
+        except (aiohttp.ClientError, AddressRefused, ProxyFailed, OSError) as error:
             failure = translated(error, route.where)
+            if exchange is not None and exchange.refusal is not None:
+                failure = exchange.refusal
+            elif exchange is not None and failure.code == "upstream_unreachable":
+                failure.sent = _sent(exchange)
         except ValueError:
             failure = ValueError("the request's head cannot be sent as it is")
         except Exception as error:
@@ -245,6 +297,7 @@ class Upstream:
         target = DialTarget(
             f"{scheme}://{literal}:{provider.port}",
             None if provider.unsafe_plaintext else self._tls[provider.ca_file],
+            self._via(provider, host),
         )
         if target.host != host:
             raise ValueError("the host cannot be sent as it is")
@@ -262,38 +315,70 @@ class Upstream:
         self._routes[provider.name, host] = route
         return route
 
+    def _via(self, provider: Provider, host: str) -> Via | None:
+        proxy = provider.upstream_proxy
+        if proxy is None:
+            return None
+        name, port = provider.connect_to or (host, provider.port)
+        rule = (
+            refused_address(name, allow_private=provider.allow_private)
+            if is_address(name)
+            else None
+        )
+        if rule is not None:
+            raise UpstreamError("upstream_address_refused", f"{name} is {rule}.", "no")
+        return Via(proxy, self._tls[proxy.ca_file] if proxy.tls else None, name, port)
+
+    async def _with_secrets(self, provider: Provider, host: str, target: DialTarget) -> DialTarget:
+        """``target`` with the client certificate and the proxy's password that the store has now. Raises
+        `CredentialUnavailable`."""
+        if self._secrets is None:
+            raise CredentialUnavailable("This gateway has no store for client certificates.")
+        read: list[tuple[Secret, ...]] = []
+        via, tls = target.via, target.ssl
+        if provider.client_certificate:
+            shown = await self._secrets.get(provider.client_certificate, "cert", "key")
+            read.append(shown)
+            tls = await self._shows(provider, provider.client_certificate, shown)
+        if via is not None and via.proxy.secret:
+            login = await self._secrets.get(via.proxy.secret, "username", "password")
+            read.append(login)
+            via = replace(via, authorization=authorization(*(one.reveal() for one in login)))
+        known = self._targets.get((provider.name, host))
+        if known is not None and known[0] == read:
+            return known[1]
+        assert isinstance(tls, ssl.SSLContext)
+        made = DialTarget(str(target.url).rstrip("/"), tls, via)
+        if len(self._targets) >= 4096:
+            self._targets.clear()
+        self._targets[provider.name, host] = read, made
+        return made
+
+    async def _shows(
+        self, provider: Provider, path: str, shown: tuple[Secret, ...]
+    ) -> ssl.SSLContext:
+        known = self._shown.get(provider.name)
+        if known is not None and known[0] == shown:
+            return known[1]
+        # A certificate that was renewed is a new context, and so a new pool of connections.
+        made = await asyncio.to_thread(with_certificate, provider.ca_file, path, *shown)
+        known = self._shown.get(provider.name)
+        if known is not None and known[0] == shown:
+            return known[1]
+        self._shown[provider.name] = shown, made
+        return made
+
+
+def _sent(exchange: RoundTrip) -> Sent:
+    """Of a request whose connection was lost."""
+    if not exchange.written:
+        return "no"
+    return "stale" if exchange.stale else "maybe"
+
 
 def _timeout(connect_s: float, answer_s: float) -> aiohttp.ClientTimeout:
     # `connect` spans looking up, dialling every address and TLS; no `total`: a stream may take hours.
     return aiohttp.ClientTimeout(total=None, connect=connect_s, sock_read=answer_s)
-
-
-def _tls_contexts(catalog: Catalog) -> dict[str | None, ssl.SSLContext]:
-    """One context for each ca_file, because making one takes 20 ms. Raises ValueError."""
-    contexts: dict[str | None, ssl.SSLContext] = {}
-    for provider in catalog.providers:
-        if provider.ca_file in contexts or provider.unsafe_plaintext:
-            continue
-        try:
-            contexts[provider.ca_file] = _tls_context(provider.ca_file or certifi.where())
-        except (OSError, ssl.SSLError) as error:
-            raise ValueError(
-                f"providers.{provider.name}: ca_file {provider.ca_file} cannot be used ({error}); "
-                "it must be a readable PEM file of CA certificates"
-            ) from None
-    return contexts
-
-
-def _tls_context(ca_file: str) -> ssl.SSLContext:
-    # ssl.create_default_context is not used: it reads SSL_CERT_FILE, and writes keys to
-    # SSLKEYLOGFILE if the environment says so.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
-    context.hostname_checks_common_name = False
-    context.load_verify_locations(cafile=ca_file)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 def _spelled(text: str) -> bool:

@@ -1,4 +1,5 @@
-"""What a provider's error says of the key that came with the request, by the table of its family.
+"""What a provider's error says of the key that came with the request, and how long it asks to be left
+alone, by the table of its family.
 
 A refused key is read again from the store. If the account is empty, the next key is tried. Any
 other error is for the workload, and is passed on.
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tollhouse.dispatch.answer import Answer
+from tollhouse.dispatch.retry import retry_after_s
 from tollhouse.families.base import Family, Verdict
 from tollhouse.families.formats.errors import error_object
 
@@ -33,3 +35,12 @@ async def verdict_on_key(family: Family, answer: Answer) -> Verdict | None:
         if rule.told(error):
             return rule.verdict
     return None
+
+
+async def asked_wait_s(family: Family, answer: Answer, now: float) -> float | None:
+    """How many seconds the error ``answer`` asks us to wait: its headers (`retry_after_s`), else its
+    body in the family's words. None if it does not say."""
+    told = retry_after_s(answer, now)
+    if told is None and family.retry_hint is not None and answer.status >= 400:
+        told = family.retry_hint(error_object(await answer.peek(PEEK_BYTES, PEEK_S)))
+    return told

@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, Protocol
 
 from tollhouse.denial import Denial
 from tollhouse.families.units import Charge, Estimate
+
+if TYPE_CHECKING:
+    from tollhouse.families.formats.multipart import Form
 
 Headers = Sequence[tuple[str, str]]
 """Names in lower case, in order, duplicates kept."""
@@ -24,6 +27,9 @@ Objects = Literal["", "makes", "lists", "deletes"]
 """What a request does with objects that the provider keeps, beside using them. ``makes``: the answer
 has the id of a new one, or of what has come of an earlier request. ``lists``: the answer
 shows those of everybody who has the key."""
+Upload = Literal["", "form", "bytes"]
+"""Whether a body may be a file, and so larger than bodies are that are kept. ``form``: a multipart
+body may be one; its fields are read as it comes. ``bytes``: nothing of the body is read."""
 Mode = Literal["typical", "worst"]
 """``worst`` is the most that a call can use; ``typical`` is the likely most."""
 
@@ -42,10 +48,27 @@ class Operation:
     shows_usage: bool = False
     """The answer may tell the usage of an answer that was asked for earlier. The first object of the
     path is its id (`Later`)."""
+    upload: Upload = ""
+    creates: bool | None = None
+    """Whether a second request would make or change something a second time. None: a method with
+    that effect (POST, PATCH: RFC 9110 9.2.2) does, unless the operation is metered and keeps no
+    object."""
+    socket: bool = False
+    """It is a WebSocket: the request asks for an upgrade. `Family.dialogue` reads its messages."""
 
     @property
     def metered(self) -> bool:
         return self.cost == "metered"
+
+    def created_by(self, method: str, keeps: bool | None) -> bool:
+        """``keeps`` is that of `Asked`."""
+        if method not in ("POST", "PATCH"):
+            return False
+        if self.creates is not None:
+            return self.creates
+        if not self.metered:
+            return True
+        return self.objects == "makes" if keeps is None else keeps
 
 
 class Matched(NamedTuple):
@@ -103,6 +126,8 @@ class Request(NamedTuple):
     model: str = ""
     """The model that the path names, and that counts whatever the body says. The family itself sets
     it, for readers that its paths share with others."""
+    form: Form | None = None
+    """The fields of a multipart body that was read as it came. ``body`` is b"" then."""
 
 
 class Asked(NamedTuple):
@@ -145,6 +170,9 @@ class Asked(NamedTuple):
     deployment: str = ""
     """The name by which the request calls its model, where the provider's entry maps that name to
     ``model``. No family sets it."""
+    keeps: bool | None = None
+    """Whether the provider keeps the answer as an object, where the request itself says it. None:
+    the operation says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +256,81 @@ class Later(NamedTuple):
     """What `Family.late_meter` has to know of the request; at most 2,000 characters."""
 
 
+class Exposed(NamedTuple):
+    """What one answer of a session may come to. ``asked`` names its models."""
+
+    asked: Asked
+    estimate: Estimate
+
+
+class Unfinished(NamedTuple):
+    """An answer of a session that has begun and was not counted."""
+
+    exposure: Exposed
+    output_seen: int
+    """A rough count, in tokens."""
+    seconds: float
+    """Since it began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a dialogue is read by. ``request`` is its handshake. ``limits`` are those of the models that are
+    asked for. ``named`` puts models in the place of deployments (`Asked.deployment`)."""
+
+    request: Request
+    mode: Mode
+    dialect: Dialect
+    limits: Callable[[Asked], Limits]
+    named: Callable[[Asked], Asked]
+
+
+class Dialogue(Protocol):
+    """Reads the messages of one WebSocket session, whole, in both directions. ``now`` is in seconds, and never goes
+    back. It keeps no message."""
+
+    @property
+    def asked(self) -> Asked:
+        """What the session asks for, as far as it is known."""
+
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        """What the provider has counted: the sums of all answers."""
+
+    @property
+    def requests(self) -> int:
+        """How many answers were asked for."""
+
+    @property
+    def created(self) -> tuple[str, ...]:
+        """Ids of objects that the provider says it keeps now."""
+
+    @property
+    def error(self) -> str:
+        """The code of the last error that the provider told."""
+
+    @property
+    def binary(self) -> bool:
+        """The server's messages come in binary frames."""
+
+    def heard(self, message: bytes, now: float) -> Asked | None:
+        """A message of the client, before it is sent. Gives what it asks for, if its models and objects have to be
+        judged. Raises `Refused` for one that can't be read in exactly one way, and for one that is not open."""
+
+    def withdraw(self) -> None:
+        """The message that was heard last is not sent."""
+
+    def told(self, message: bytes, now: float) -> None:
+        """A message of the server, before it is passed on."""
+
+    def exposed(self, now: float) -> tuple[Exposed, ...]:
+        """The answers that may still be charged: those that are asked for or under way, and those that the provider
+        may begin by itself. The same object as before if nothing has changed."""
+
+    def unfinished(self, now: float) -> tuple[Unfinished, ...]:
+        """The answers that are under way."""
+
+
 class LateMeter(Meter, Protocol):
     """Reads an answer that shows what became of an answer before it."""
 
@@ -261,6 +364,9 @@ class PassThrough:
     def finish(self) -> tuple[Charge, ...]:
         return ()
 
+
+Hint = Callable[[Mapping[str, Any]], float | None]
+"""The seconds that an error's object (`formats.errors`) asks to be waited; None if it does not say."""
 
 Verdict = Literal["refused", "no_money", "request"]
 """What an error says of the key. ``refused``: the provider does not take it. ``no_money``: its account is empty. ``request``: the
@@ -306,6 +412,8 @@ class Family:
     error_body: Callable[[Denial, str], bytes]
     error_event: Callable[[Denial, str], bytes]
     verdicts: tuple[Rule, ...] = ()
+    retry_hint: Hint | None = None
+    """For an error whose headers ask for no wait. None: its bodies ask for none."""
     spoken_by_others: bool = False
     """Other companies speak it as well, at prices of their own."""
     encoded: re.Pattern[str] | None = None
@@ -317,6 +425,11 @@ class Family:
     estimate: Callable[[Asked, Mode, Limits, Dialect], Estimate] = _unmetered
     meter: Callable[[Asked, AnswerHead], Meter] = _unmetered
     stream_error: Callable[[Denial, str, Asked], bytes] | None = None
+    dialogue: Callable[[Asked, Terms], Dialogue] = _unmetered
+    """Reads the session of an operation that is a ``socket``."""
+    socket_error: Callable[[Denial, str, Asked], bytes] = lambda denial, call_id, asked: b""
+    """The message by which a session is told why it ends, before it is closed. Empty: it is told by the close
+    alone."""
     late_meter: Callable[[Later, AnswerHead], LateMeter] | None = None
     """Makes the meter of an answer that shows a `Later`. None: usage never comes later."""
     below: tuple[tuple[str, Family], ...] = ()
@@ -333,11 +446,15 @@ class Family:
         found = self.match(method, path, query, host)
         return None if found is None else found.operation
 
-    def match(self, method: str, path: str, query: str = "", host: str = "") -> Matched | None:
-        """The same, with the ids of objects that stand in the path."""
+    def match(
+        self, method: str, path: str, query: str = "", host: str = "", *, socket: bool = False
+    ) -> Matched | None:
+        """The same, with the ids of objects that stand in the path. ``socket``: the request asks for a WebSocket."""
         for route in self.routes:
             here = route.hosts is None or route.hosts.fullmatch(host)
             so = route.query is None or route.query.fullmatch(query)
+            if route.operation.socket is not socket:
+                continue
             if here and so and route.method == method and (found := route.path.fullmatch(path)):
                 if not found.re.groupindex:
                     return Matched(route.operation)

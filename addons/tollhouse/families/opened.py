@@ -130,9 +130,13 @@ class OpenedFamily(Family):
     """The family's routes, in upper and lower case alike. An entry opens none of them in another
     spelling: by that a call would go around the rules of the family."""
 
-    def match(self, method: str, path: str, query: str = "", host: str = "") -> Matched | None:
+    def match(
+        self, method: str, path: str, query: str = "", host: str = "", *, socket: bool = False
+    ) -> Matched | None:
         assert self.base is not None
-        found = self.base.match(method, path, query, host)
+        found = self.base.match(method, path, query, host, socket=socket)
+        if socket:
+            return found
         if found is None:
             route = self._respelled(method, path)
             if route is None:
@@ -203,7 +207,7 @@ def opened(family: Family, allow: Iterable[Opening], unmetered: Iterable[Opening
     # A path that is named in full goes before one with a star.
     entries.sort(key=lambda entry: "*" in entry[1].path)
     own = tuple(
-        Route(one.method, one.pattern, Operation(UNKNOWN, cost, one.method in STARTS))
+        Route(one.method, one.pattern, Operation(UNKNOWN, cost, one.method in STARTS, creates=True))
         for cost, one in entries
     )
     folded = tuple(

@@ -3,11 +3,11 @@ a sweep, and the names of its sums. Each is bounded, for some of it is what a cl
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tollhouse.clipped import clipped
+from tollhouse.compact_json import compact_json
 from tollhouse.ledger import report
 from tollhouse.ledger.names import Scope
 
@@ -55,10 +55,13 @@ def bounded(record: Mapping[str, str]) -> dict[str, str]:
 
 def texts(record: Mapping[str, object]) -> dict[str, str]:
     """The line as a Redis stream keeps it: a string as it is, anything else as JSON."""
-    return {
-        key: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-        for key, value in record.items()
-    }
+    found: dict[str, str] = {}
+    for key, value in record.items():
+        if isinstance(value, str):
+            found[key] = value
+        else:
+            found[key] = str(value) if type(value) is int else compact_json(value).decode()
+    return found
 
 
 def flat(record: Mapping[str, str]) -> list[str]:

@@ -67,6 +67,10 @@ class Shared(Protocol):
     def retiring(self) -> bool:
         """Answers end their connections."""
 
+    @property
+    def leaves_by(self) -> float:
+        """When a client of a retiring process is told, even though it has requests under way."""
+
     def tls(self) -> ssl.SSLContext:
         """The context that handshakes begin with (`tls.choosing`)."""
 
@@ -361,6 +365,10 @@ class ClientConnection(asyncio.Protocol):
     @property
     def retiring(self) -> bool:
         return self._shared.retiring
+
+    @property
+    def leaves_by(self) -> float:
+        return self._shared.leaves_by
 
     def retire(self) -> None:
         """The client is told, where its protocol has a word for it, that its next request belongs on another connection."""

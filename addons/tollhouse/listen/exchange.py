@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol
 
@@ -27,14 +27,18 @@ class Stopped(Exception):
 
 
 class Wire(Protocol):
-    """The client's side of one exchange. The methods only queue bytes, `drain` waits until they are taken."""
+    """The client's side of one exchange. The methods only queue bytes, `drain` waits until they are taken. `switch` is for a
+    wire that ``switches``: behind its 101 the bytes of both directions are the owner's, as they are."""
 
+    @property
+    def switches(self) -> bool: ...
     def send_continue(self) -> None: ...
     def send_head(
         self, status: int, headers: Sequence[tuple[str, str]], data: bytes, *, end: bool
     ) -> None: ...
     def send_data(self, data: bytes) -> None: ...
     def send_end(self) -> None: ...
+    def switch(self, headers: Sequence[tuple[str, str]]) -> None: ...
     def abort(self) -> None: ...
     def congested(self) -> bool: ...
     async def drain(self) -> None: ...
@@ -67,12 +71,14 @@ class Exchange:
         self.body_complete = False
         self.buffered = 0
         self.received = 0
+        self.discarded = 0
+        """Bytes of the body that came when nobody wanted them any more."""
         self.waited_s = 0.0
         """Seconds in which the owner waited for the client: for its body, or until it took the
         bytes of the answer."""
         self._wire = wire
         self._chunks: deque[bytes] = deque()
-        self._kept: KeptBody | None = None
+        self._releases: list[Callable[[], object]] = []
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._gone: str | None = None
@@ -88,7 +94,9 @@ class Exchange:
     def feed(self, data: bytes) -> None:
         """A piece of the request's body has arrived."""
         self.received += len(data)
-        if not self._discarding:
+        if self._discarding:
+            self.discarded += len(data)
+        else:
             self._chunks.append(data)
             self.buffered += len(data)
         self._wake()
@@ -171,30 +179,40 @@ class Exchange:
         Raises `Refused`: 413 past ``limit`` bytes, 408 after ``idle_s`` seconds without a byte, 400 for a body that is
         malformed, 429 and 503 for one that ``kept`` has no room for; and `ClientGone`.
         """
-        self._kept = kept
+        if kept is not None:
+            self.at_end(kept.release)
+        size = 0
+        parts: list[bytes] = []
+        while part := await self.read(limit + 1, idle_s):
+            size += len(part)
+            if size > limit:
+                raise Refused(
+                    "body_too_large", f"The limit is {limit} bytes ([limits] max_body_bytes)."
+                )
+            if kept is not None:
+                kept.extend(len(part))
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def read(self, most: int, idle_s: float) -> bytes:
+        """The next bytes of the request's body, about ``most`` at most; b"" at its end. One reader at a
+        time.
+
+        Raises `Refused`: 408 after ``idle_s`` seconds without a byte, 400 for a body that is
+        malformed; and `ClientGone`.
+        """
         if self._expects_continue and not self.body_complete:
             self._expects_continue = False
             self._wire.send_continue()
-        size = 0
-        parts: list[bytes] = []
         while True:
-            while self._chunks:
-                part = self._chunks.popleft()
-                size += len(part)
-                self.buffered -= len(part)
-                if size > limit:
-                    raise Refused(
-                        "body_too_large", f"The limit is {limit} bytes ([limits] max_body_bytes)."
-                    )
-                if kept is not None:
-                    kept.extend(len(part))
-                parts.append(part)
+            if self._chunks:
+                return self._next(most)
             self._make_room()
             self._raise_if_ended()
             if self._spoilt is not None:
                 raise Refused.of(self._spoilt)
             if self.body_complete:
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+                return b""
             self._waiter = asyncio.get_running_loop().create_future()
             since = time.monotonic()
             try:
@@ -205,6 +223,72 @@ class Exchange:
             finally:
                 self._waiter = None
                 self.waited_s += time.monotonic() - since
+
+    async def read_beside(self, most: int, idle_s: float) -> bytes:
+        """`read` for a task that works for the owner. What interrupts the owner is not raised here: the owner ends the task."""
+        try:
+            return await self.read(most, idle_s)
+        except (ClientGone, Stopped, Refused):
+            if self._gone is None and self._stopped is None and self._refused is None:
+                raise
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    def _next(self, most: int) -> bytes:
+        part = self._chunks.popleft()
+        size = len(part)
+        if self._chunks and size < most:
+            parts = [part]
+            while self._chunks and size + len(self._chunks[0]) <= most:
+                parts.append(self._chunks.popleft())
+                size += len(parts[-1])
+            part = b"".join(parts)
+        self.buffered -= size
+        self._make_room()
+        return part
+
+    def put_back(self, data: bytes) -> None:
+        """``data`` is what `read` gives next."""
+        if data and not self._discarding:
+            self._chunks.appendleft(data)
+            self.buffered += len(data)
+
+    def at_end(self, release: Callable[[], object]) -> None:
+        """``release`` is called when the exchange is finished."""
+        if self.finished:
+            release()
+        else:
+            self._releases.append(release)
+
+    @property
+    def switches(self) -> bool:
+        """Whether the client can be answered by `switch`."""
+        return self._wire.switches
+
+    def switch(self, headers: Sequence[tuple[str, str]]) -> None:
+        """Answers 101. From then on `read_switched` gives the client's bytes, and `send` sends ours, as they are."""
+        if self._gone is not None:
+            raise ClientGone(self._gone)
+        self.answered = True
+        self.body_complete = False
+        self._wire.switch(headers)
+
+    async def read_switched(self) -> bytes:
+        """The next bytes of the client's, behind `switch`. Raises what `interruptible` raises."""
+        while not self._chunks:
+            self._raise_if_ended()
+            self._waiter = asyncio.get_running_loop().create_future()
+            since = time.monotonic()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                self.waited_s += time.monotonic() - since
+        data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self.buffered = 0
+        self._make_room()
+        return data
 
     def start(
         self,
@@ -261,8 +345,9 @@ class Exchange:
         self.finished = True
         self._discarding = True
         self._drop_body()
-        if self._kept is not None:
-            self._kept.release()
+        for release in self._releases:
+            release()
+        self._releases.clear()
 
     def _drop_body(self) -> None:
         self._chunks.clear()

@@ -19,7 +19,7 @@ from tollhouse.families import DEFAULT
 from tollhouse.listen.chunks import BadChunks, ChunkedBody, SizedBody
 from tollhouse.listen.doors import Bounds, ConnectRequest
 from tollhouse.listen.exchange import Exchange
-from tollhouse.listen.request_head import UNSAFE_HEAD, Defect, Http1Head, bad, parse_head
+from tollhouse.listen.request_head import Defect, HeadFinder, Http1Head, parse_head
 
 READ_AHEAD: Final = 1024 * 1024
 """Bytes of a request's body that are kept for an owner who has not read them yet; then the socket
@@ -63,6 +63,8 @@ class _State(Enum):
     BODY = auto()
     ANSWER = auto()
     """The request is whole, its answer is not."""
+    SWITCHED = auto()
+    """Behind a 101: what comes is the owner's, as it is."""
     DONE = auto()
     """Nothing more is read as HTTP."""
 
@@ -91,7 +93,7 @@ class Http1:
         )
         self._tunnels = tunnels
         self._buffer = bytearray()
-        self._scanned = 0
+        self._finder = HeadFinder(line.bounds.max_header_bytes)
         self._state = _State.HEAD
         self._running = False
         self._queued = False
@@ -119,6 +121,9 @@ class Http1:
 
     def receive(self, data: bytes) -> None:
         if self._state is _State.DONE:
+            return
+        if self._state is _State.SWITCHED:
+            self._pass(data)
             return
         self._buffer += data
         if self._state is _State.ANSWER and len(self._buffer) > self._line.bounds.max_header_bytes:
@@ -200,30 +205,27 @@ class Http1:
 
     def _next_head(self) -> bytes | None:
         """The next request's head without its last CRLF, or None while it is not complete. Raises `Defect`."""
-        data, limit = self._buffer, self._line.bounds.max_header_bytes
+        data = self._buffer
         if not data:
             return None
         if self.head_since is None:
             self.head_since = self._line.clock()
         if data.startswith(b"\r\n"):  # RFC 9112 2.2: one empty line before a request is ignored.
             del data[:2]
-        # Only new bytes are searched. Else a head that comes byte by byte would cost the square of its length.
-        since = max(0, self._scanned - 3)
-        end = data.find(b"\r\n\r\n", since, limit + 4)
+        end = self._finder.end(data)
         if end < 0:
-            if len(data) > limit:
-                raise Defect(Denial("headers_too_large", f"The limit is {limit} bytes."))
-            if UNSAFE_HEAD.search(data, since):
-                raise bad("The head has a bare CR or LF, a NUL or a folded line.")
-            self._scanned = len(data)
             return None
-        self._scanned = 0
         self.head_since = None
-        head = bytes(data[: end + 2])
-        del data[: end + 4]
-        if UNSAFE_HEAD.search(head):
-            raise bad("The head has a bare CR or LF, a NUL or a folded line.")
+        head = bytes(data[:end])
+        del data[: end + 2]
         return head
+
+    def _pass(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.feed(data)
+            if exchange.buffered > READ_AHEAD:
+                self._line.pause(exchange)
 
     def _begin(self, head: Http1Head, defect: Denial | None = None) -> None:
         self._head = head
@@ -285,7 +287,7 @@ class Http1:
         if data:
             self._awaits_continue = False
             exchange.feed(data)
-            unread = exchange.received if exchange.finished else exchange.buffered
+            unread = exchange.discarded if exchange.finished else exchange.buffered
             if unread > self._line.bounds.max_discarded_bytes:
                 self._end("the client sends more than is read")
                 return False
@@ -321,6 +323,20 @@ class Http1:
         self._line.enter(connect, rest)
 
     # What goes: `exchange.Wire`.
+
+    @property
+    def switches(self) -> bool:
+        """Only behind a request that is whole, and not behind one of HTTP/1.0."""
+        return self._head.version == "1.1" and self._head.size == 0 and not self._half_closed
+
+    def switch(self, headers: Sequence[tuple[str, str]]) -> None:
+        lines = ["HTTP/1.1 101 Switching Protocols", *(f"{k}: {v}" for k, v in headers), "", ""]
+        self._line.write("\r\n".join(lines).encode("utf-8", "surrogateescape"))
+        self._state = _State.SWITCHED
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        if rest:
+            self._pass(rest)
 
     def send_continue(self) -> None:
         self._awaits_continue = False
@@ -392,6 +408,11 @@ class Http1:
         """The answer is out. The next request is read when this one is whole as well."""
         exchange = self.exchange
         if exchange is None:
+            return
+        if self._state is _State.SWITCHED:
+            self._state = _State.DONE
+            self.exchange = None
+            self._line.linger()
             return
         if self._state is _State.BODY and not self._awaits_continue:
             self.unread_since = self._line.clock()

@@ -43,6 +43,26 @@ class Http1Head(NamedTuple):
     size: int | None
 
 
+class HeadFinder:
+    """Finds where the head at the beginning of a buffer ends. For the requests of one connection, one after the other."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._scanned = 0
+
+    def end(self, data: bytearray) -> int:
+        """Where the CRLF of its last line ends, behind which two bytes belong to it still; -1 while it is not complete. Only new
+        bytes are searched: else a head that comes byte by byte would cost the square of its length. Raises `Defect`."""
+        since = max(0, self._scanned - 3)
+        end = data.find(b"\r\n\r\n", since, self._max_bytes + 4)
+        if end < 0 and len(data) > self._max_bytes:
+            raise Defect(Denial("headers_too_large", f"The limit is {self._max_bytes} bytes."))
+        if UNSAFE_HEAD.search(data, since if end < 0 else 0, len(data) if end < 0 else end + 2):
+            raise bad("The head has a bare CR or LF, a NUL or a folded line.")
+        self._scanned = len(data) if end < 0 else 0
+        return end + 2 if end >= 0 else -1
+
+
 def bad(why: str) -> Defect:
     return Defect(Denial("bad_request", why))
 

@@ -60,6 +60,7 @@ class Listeners:
         self._servers: list[tuple[asyncio.Server, Callable[[], ClientConnection]]] = []
         self.retiring = False
         """Answers end their connections, because another process takes what comes next."""
+        self.leaves_by = float("inf")
         self._connections: set[ClientConnection] = set()
         self._nobody = asyncio.Event()
         self._nobody.set()
@@ -171,14 +172,16 @@ class Listeners:
                 for accepted in _accepted(queue):
                     await loop.connect_accepted_socket(connection, accepted)
 
-    async def retire(self) -> None:
-        """Takes no more connections: another process has the same sockets. Answers end their connections from now on."""
+    async def retire(self, within_s: float) -> None:
+        """Takes no more connections: another process has the same sockets. Answers end their connections from now on. HTTP/2
+        says so to a client that has no request under way, or after ``within_s``."""
         for server, _ in self._servers:
             server.close()
         self._servers.clear()
         # A connection that was just accepted is made known in one of the next turns of the loop.
         for _ in range(_TURNS):
             await asyncio.sleep(0)
+        self.leaves_by = self._parts.clock() + within_s
         self.retiring = True
         for connection in tuple(self._connections):
             connection.retire()

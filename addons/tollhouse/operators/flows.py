@@ -132,7 +132,14 @@ def _aimed(admitted: Admitted, target: str) -> Admitted:
     path, query = split_target(target, admitted.provider.family.encoded)
     query, _ = take_credentials(query)
     method = admitted.arrival.head.method
-    operation, objects = opened(admitted.provider, method, path, query, admitted.host)
+    operation, objects = opened(
+        admitted.provider,
+        method,
+        path,
+        query,
+        admitted.host,
+        socket=admitted.arrival.head.asks_for_websocket,
+    )
     return admitted._replace(path=path, query=query, operation=operation, objects=objects)
 
 

@@ -129,7 +129,7 @@ class Addons:
             ) from error
 
     async def running(self) -> None:
-        """All listeners are open. Raises `AddonError`."""
+        """Everything is made, and the listeners are opened next. Raises `AddonError`."""
         for hook in self._hooks["running"]:
             try:
                 await self._call(hook, "running")

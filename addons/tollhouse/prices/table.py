@@ -61,15 +61,6 @@ class Quote(NamedTuple):
     source: str
 
 
-class Lookups(NamedTuple):
-    """Of the names that were looked for, found or not."""
-
-    hits: int
-    """Times that one was remembered."""
-    held: int
-    """How many are remembered; `CACHED_NAMES` at the most."""
-
-
 class PriceTable:
     """Prices by a provider's price id and model.
 
@@ -213,10 +204,11 @@ class PriceTable:
                 choices += known
         return [(), *((name,) for name in choices), *([asked] if len(asked) > 1 else ())]
 
-    def lookups(self) -> Lookups:
-        """What is remembered of the names that were looked for."""
-        info = self._found.cache_info()
-        return Lookups(info.hits, info.currsize)
+    def entry(self, provider_id: str, model: str) -> int:
+        """A number for the entry that has the price of ``model``: two names that are priced alike have the same. 0 if it has
+        no price."""
+        found = self._found(provider_id, model, "")
+        return 0 if found is None else id(found.price)
 
     def window(self, provider_id: str, model: str) -> int | None:
         """The context window of a model of the table in tokens; None if it is not known."""

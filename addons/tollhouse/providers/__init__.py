@@ -35,7 +35,14 @@ from tollhouse.providers.mistral import MISTRAL
 from tollhouse.providers.openai import OPENAI
 from tollhouse.providers.openrouter import OPENROUTER
 from tollhouse.providers.perplexity import PERPLEXITY
-from tollhouse.providers.provider import Catalog, CredentialKind, CredentialSlot, Login, Provider
+from tollhouse.providers.provider import (
+    Catalog,
+    CredentialKind,
+    CredentialSlot,
+    Login,
+    Provider,
+    UpstreamProxy,
+)
 from tollhouse.providers.together import TOGETHER
 from tollhouse.providers.vertex import VERTEX
 from tollhouse.providers.xai import XAI
@@ -66,6 +73,13 @@ CREDENTIAL_HEADERS: tuple[str, ...] = tuple(
     )
 )
 """Where a key may stand in a request to any of them, each once, in the order in which a call's credential is looked for."""
+KEY_SUBPROTOCOLS: Final = tuple(
+    dict.fromkeys(start for provider in BUILT_IN for start in provider.key_subprotocols)
+)
+"""Behind which a key may stand in a WebSocket's handshake with any of them."""
+PAYER_SUBPROTOCOLS: Final = tuple(
+    dict.fromkeys(start for provider in BUILT_IN for start in provider.subprotocols_who_pay)
+)
 
 DEFAULT: Final = OPENAI
 """Whose API the base URL speaks where its path names no provider (``/v1/...``)."""
@@ -74,9 +88,12 @@ __all__ = [
     "BUILT_IN",
     "CREDENTIAL_HEADERS",
     "DEFAULT",
+    "KEY_SUBPROTOCOLS",
+    "PAYER_SUBPROTOCOLS",
     "Catalog",
     "CredentialKind",
     "CredentialSlot",
     "Login",
     "Provider",
+    "UpstreamProxy",
 ]

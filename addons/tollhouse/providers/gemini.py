@@ -3,7 +3,12 @@
 from tollhouse.families import google as family
 from tollhouse.providers.provider import CredentialSlot, Provider
 
-OUTPUT_LIMITS = (("gemini-2.0*", 8_192), ("gemini-2.5*", 65_536), ("gemini-3*", 65_536))
+OUTPUT_LIMITS = (
+    ("gemini-live*", 65_536),
+    ("gemini-2.0*", 8_192),
+    ("gemini-2.5*", 65_536),
+    ("gemini-3*", 65_536),
+)
 """https://ai.google.dev/gemini-api/docs/models"""
 
 GEMINI = Provider(
@@ -11,7 +16,7 @@ GEMINI = Provider(
     family=family.GOOGLE,
     hosts=("generativelanguage.googleapis.com",),
     base_paths=(
-        *("/v1beta/*", "/v1alpha/*", "/upload/v1*/*"),
+        *("/v1beta/*", "/v1alpha/*", "/upload/v1*/*", "/ws/google.ai.generativelanguage.*"),
         *("/v1/models/*:generateContent", "/v1/models/*:streamGenerateContent"),
         *("/v1/models/*:embedContent", "/v1/models/*:batchEmbedContents"),
         "/v1/models/*:countTokens",

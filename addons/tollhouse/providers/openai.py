@@ -25,6 +25,9 @@ OPENAI = Provider(
     demanded=("OPENAI_API_KEY", "CODEX_API_KEY"),
     account_headers={"organization": "openai-organization", "project": "openai-project"},
     who_pays=frozenset({"openai-organization", "openai-project"}),
+    # openai-node `src/realtime/websocket.ts`; the other two: https://platform.openai.com/docs/guides/realtime-websocket.
+    key_subprotocols=("openai-insecure-api-key.", "openai-ephemeral-api-key."),
+    subprotocols_who_pay=("openai-organization.", "openai-project."),
     dialect=Dialect(usage_in_stream="on_request", own_rules=True),
     # "Max output tokens" of https://platform.openai.com/docs/models; all others have 128,000 (gpt-5, gpt-6).
     output_limits=(
@@ -34,6 +37,8 @@ OPENAI = Provider(
         ("gpt-4-0*", 8_192),
         ("gpt-4-32k*", 32_768),
         ("gpt-4-*", 4_096),
+        ("gpt-realtime*", 4_096),
+        ("gpt-4o*-realtime*", 4_096),
         ("gpt-4o*", 16_384),
         ("gpt-4.1*", 32_768),
         ("gpt-4.5*", 16_384),

@@ -38,6 +38,18 @@ _PLAIN: Final = Dialect()
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamProxy:
+    """A proxy that opens tunnels (CONNECT). ``tls``: it is spoken to in TLS, and trusted by ``ca_file`` or the public roots.
+    ``secret`` is the path of the store's secret with ``username`` and ``password``."""
+
+    host: str
+    port: int
+    tls: bool = False
+    ca_file: str | None = None
+    secret: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A provider as configured: the built-in entry of its file with what tollhouse.toml changes.
 
@@ -69,6 +81,10 @@ class Provider:
     other_slots: tuple[str, ...] = ()
     """Other request headers (lower case) in which its clients may send a key. The gateway's key is
     never put there."""
+    key_subprotocols: tuple[str, ...] = ()
+    """Beginnings of WebSocket subprotocols behind which its clients may send a key."""
+    subprotocols_who_pay: tuple[str, ...] = ()
+    """Beginnings of those by which a caller could choose who pays. They are not offered to it."""
     slots_below: tuple[tuple[str, CredentialSlot], ...] = ()
     """Beginnings of paths below which the key stands somewhere else than in ``slot``."""
     who_pays: frozenset[str] = frozenset()
@@ -91,6 +107,10 @@ class Provider:
     ca_file: str | None = None
     """PEM of the roots trusted for this provider instead of the public ones."""
     allow_private: bool = False
+    upstream_proxy: UpstreamProxy | None = None
+    """The proxy through which it is dialled."""
+    client_certificate: str | None = None
+    """The path of the store's secret whose fields ``cert`` and ``key`` are shown to it."""
     unsafe_plaintext: bool = False
     """The upstream speaks http."""
     attempts: int = 3
@@ -115,6 +135,8 @@ class Provider:
     job_hold: int | None = None
     """Nano-dollars that are held and charged for a call that starts a job; None: no job is let
     through."""
+    fallback: str = ""
+    """The provider of the same family that is called when this one can't serve; "" for none."""
     share_objects: bool = False
     """With a key that several tenants use, each may use and list the objects of all."""
     longest_context: int = 1_050_000

@@ -134,15 +134,23 @@ class Metrics:
         yield _gauge(
             "tollhouse_spooled_settles", "Charges that Redis has not been told yet.", waiting
         )
-        breakers = GaugeMetricFamily(
+        yield _by_state(
             "tollhouse_breakers",
-            "Circuit breakers, one a provider's host and key, by state.",
-            labels=["state"],
+            "Circuit breakers, one a provider's host, key, model and tenant, by state.",
+            parts.breakers.states(),
         )
-        states = parts.breakers.states()
-        for state in State:
-            breakers.add_metric([state.value], states[state])
-        yield breakers
+        yield _by_state(
+            "tollhouse_shared_breakers",
+            "Those of all tenants together, one a provider's host, key and model, by state.",
+            parts.breakers.shared_states(),
+        )
+
+
+def _by_state(name: str, what: str, states: Counter[State]) -> Metric:
+    breakers = GaugeMetricFamily(name, what, labels=["state"])
+    for state in State:
+        breakers.add_metric([state.value], states[state])
+    return breakers
 
 
 def of_addons(addons: AddonCounts) -> Iterator[Metric]:

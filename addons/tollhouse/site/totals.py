@@ -69,6 +69,16 @@ def as_counters(report: Families) -> Families:
     return [family for family in report if family["type"] == "counter"]
 
 
+def first_series(report: Families, most: int) -> Families:
+    """``report`` without the series beyond ``most``."""
+    found = []
+    for family in report:
+        samples = family["samples"][:most]
+        most -= len(samples)
+        found.append({**family, "samples": samples})
+    return found
+
+
 def gauge(name: str, what: str, samples: Sequence[tuple[Mapping[str, str], float]]) -> Family:
     return {
         "name": name,

@@ -1,7 +1,8 @@
 """Messages between the supervisor and a child: JSON objects, a line each, over a socket pair.
 
-``kind`` says what a message is. From a worker: ``ready``, ``status``, ``report``, ``result``. To a worker: ``retire``,
-``tell`` (asks for a report), ``operation``. From the desk: ``beat``, ``ask``. To the desk: ``status``, ``answer``.
+``kind`` says what a message is. From a worker: ``unwrapped``, ``prepared``, ``applied``, ``ready``, ``status``, ``report``,
+``result``. To a worker: ``apply`` (the file's projects), ``open``, ``retire``, ``tell`` (asks for a report), ``conclude``,
+``operation``. From the desk: ``beat``, ``ask``. To the desk: ``status``, ``answer``.
 """
 
 from __future__ import annotations

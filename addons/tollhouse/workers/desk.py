@@ -10,6 +10,7 @@ import itertools
 import logging
 import signal
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
@@ -72,7 +73,8 @@ class Desk:
         self._channel = channel
         self._reasons: list[str] = ["starting"]
         self._warnings: list[str] = []
-        self._numbers = itertools.count(1)
+        # No number of an earlier desk, whose answer may still come: of a reload, say.
+        self._numbers = itertools.count(time.monotonic_ns())
         self._asked: dict[int, asyncio.Future[Message]] = {}
 
     async def heed(self, stopping: asyncio.Event) -> None:

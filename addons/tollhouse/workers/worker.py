@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import os
 import signal
 import socket
 import time
@@ -54,6 +55,7 @@ class Work:
         self._metrics: Metrics | None = None
         self._told_metrics = False
         """Somebody may ask for metrics, and they are told now and then: a worker that is killed has told them before."""
+        self._turns: asyncio.Queue[str] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, end: socket.socket) -> int:
@@ -61,23 +63,19 @@ class Work:
         running = asyncio.get_running_loop()
         running.add_signal_handler(signal.SIGTERM, self._terminate)
         running.add_signal_handler(signal.SIGHUP, gateway.hang_up)
+        running.add_signal_handler(signal.SIGUSR1, self._tell_where)
         channel = await ChildChannel.open(end)
         self._run(self._beat(channel))
         self._run(self._heed(channel))
         try:
-            await gateway.start()
+            await gateway.prepare()
+            await self._take_turns(channel)
         except CANNOT_START as error:
             why = one_line(error)
             self._say(f"cannot start: {why}")
             channel.send({"kind": "status", "status": {"failed": why}})
             await channel.close()
             return 1
-        if not gateway.stopping.is_set():
-            channel.send(self._status())
-            if (unwrapped := gateway.unwrapped) is not None:
-                channel.send({"kind": "unwrapped", **dataclasses.asdict(unwrapped)})
-            channel.send({"kind": "ready"})
-            self._told_metrics = self._config.listen.admin is not None
         await gateway.stopping.wait()
         await gateway.stop()
         if self._told_metrics:
@@ -85,11 +83,41 @@ class Work:
         await channel.close()
         return 0
 
+    async def _take_turns(self, channel: ChildChannel) -> None:
+        """Nothing of its configuration counts before the whole generation is prepared: the supervisor says when to go on."""
+        gateway = self._gateway
+        if (unwrapped := gateway.unwrapped) is not None:
+            channel.send({"kind": "unwrapped", **dataclasses.asdict(unwrapped)})
+        channel.send({"kind": "prepared"})
+        while (turn := await self._next_turn()) == "apply":
+            await gateway.apply()
+            channel.send({"kind": "applied"})
+        if turn == "open":
+            await gateway.open()
+        if not gateway.stopping.is_set():
+            channel.send(self._status())
+            channel.send({"kind": "ready"})
+            self._told_metrics = self._config.listen.admin is not None
+
+    async def _next_turn(self) -> str:
+        """Empty when the worker is to stop."""
+        turn = asyncio.ensure_future(self._turns.get())
+        stopping = asyncio.ensure_future(self._gateway.stopping.wait())
+        await asyncio.wait((turn, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        return "" if turn.cancel() else turn.result()
+
     def _terminate(self) -> None:
         """The second time, calls under way are not waited for."""
         if self._gateway.stopping.is_set():
             self._gateway.hurry.set()
         self._gateway.stopping.set()
+
+    @staticmethod
+    def _tell_where() -> None:
+        log.warning(
+            "where the tasks of this worker (%d) wait:\n%s", os.getpid(), loop.tasks_stand()
+        )
 
     def _run(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -113,6 +141,8 @@ class Work:
             match message["kind"]:
                 case "retire":
                     self._run(self._gateway.retire())
+                case "apply" | "open" as turn:
+                    self._turns.put_nowait(turn)
                 case "conclude":
                     lines = [line.encode() for line in message["lines"]]
                     self._run(self._gateway.conclude(lines))

@@ -7,7 +7,7 @@ from tests.families.samples.forms import BOUNDARY, FORM, form
 
 from tollhouse.denial import Refused
 from tollhouse.families.formats import multipart
-from tollhouse.families.formats.multipart import MAX_PARTS, MAX_TEXT, Form
+from tollhouse.families.formats.multipart import MAX_PARTS, MAX_TEXT, Form, FormReader
 
 KNOWN = frozenset({"model", "prompt", "image", "file"})
 LISTS = frozenset({"image"})
@@ -29,6 +29,56 @@ def test_a_form_is_read() -> None:
     assert (model.name, found.text(model), model.filename) == ("model", "m", None)
     assert (file.name, file.filename, file.end - file.start) == ("file", "a.bin", 4)
     assert found.head(file, 3) == b"\x00\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 13, 64])
+@pytest.mark.parametrize(
+    "body",
+    [
+        GOOD,
+        GOOD[:-2],
+        GOOD[:-4],
+        GOOD[:-12],
+        GOOD + b"\r",
+        GOOD + b"x",
+        b"x" + GOOD,
+        b"",
+        form(("model", b""), ("file", b"\r\n--b0undar\r\n--", "a")),
+        form(("model", f"x\r\n--{BOUNDARY}y".encode())),
+        form(("model", f"x--{BOUNDARY}".encode())),
+        f"--{BOUNDARY}\r\nContent-Disposition: form-data; name=a\r\n\r\n--{BOUNDARY}--".encode(),
+        f"--{BOUNDARY}\r\nContent-Disposition: form-data; name=a\r\n--{BOUNDARY}--".encode(),
+        part("Content-Disposition: form-data; name=a\r\nContent-Length: 1"),
+        part("Content-Disposition: form-data; name=a\r\nContent-Length: 2"),
+        part("X: " + "y" * 5_000),
+    ],
+)
+def test_a_body_that_comes_in_pieces(body: bytes, size: int) -> None:
+    """What is read of it, or why it is refused, does not depend on the pieces."""
+
+    def read_whole(step: int) -> object:
+        reader = FormReader(FORM)
+        try:
+            for at in range(0, len(body), step):
+                reader.feed(body[at : at + step])
+            found = reader.finish()
+        except Refused as refused:
+            return refused.denial
+        return [(one, found.head(one, 100)) for one in found.parts]
+
+    assert read_whole(size) == read_whole(len(body) or 1)
+
+
+def test_what_is_kept_of_a_body_is_bounded() -> None:
+    """Of files their beginnings, of texts as much as a text may have, and so much of all."""
+    found = FormReader(FORM)
+    found.feed(form(("file", b"x" * 100_000, "a"), ("model", b"y" * MAX_TEXT)))
+    file, model = found.finish().parts
+    assert (len(found.finish().head(file, 100_000)), file.end - file.start) == (4_096, 100_000)
+    assert found.finish().text(model) == "y" * MAX_TEXT
+    many = FormReader(FORM)
+    with pytest.raises(Refused):
+        many.feed(form(*[(f"a{number}", b"x" * MAX_TEXT) for number in range(5)]))
 
 
 @pytest.mark.parametrize("before", [0, 1, 5, 9, 10, 11, 12])

@@ -92,7 +92,7 @@ def test_the_answers_of_a_session_are_summed() -> None:
     meter.feed(answer("resp_9", "failed", None))
     meter.feed(answer("resp_8", "cancelled", {"input_tokens": 0, "output_tokens": 0}))
     meter.feed(answer("resp_7", "cancelled", {"input_token_details": None}))
-    assert meter.finish() == (Charge("gpt-realtime", Units(*(4 * one for one in UNITS))),)
+    assert meter.finish() == (Charge("gpt-realtime", Units(*(4 * one for one in UNITS)), calls=4),)
     assert not meter.done
 
 
@@ -109,7 +109,7 @@ def test_what_the_user_says_is_written_down_by_a_second_model() -> None:
     meter = RealtimeMeter("gpt-realtime", "whisper-1")
     meter.feed(transcribed({"type": "duration", "seconds": 2.2}))
     meter.feed(transcribed({"type": "duration", "seconds": 1.0004}))
-    assert meter.finish() == (Charge("whisper-1", Units(milliseconds=3_201, requests=2)),)
+    assert meter.finish() == (Charge("whisper-1", Units(milliseconds=3_201, requests=2), calls=2),)
     session = {"audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}}}}
     meter.feed(message(type="session.updated", event_id="e", session=session))
     meter.feed(
@@ -226,7 +226,7 @@ def test_responses_of_a_socket_are_summed() -> None:
     meter.feed(completed("resp_b", stream_id="b"))
     meter.feed(completed("resp_c", stream_id="a"))
     assert meter.finish() == (
-        Charge("gpt-5-2025-08-07", Units(*(3 * one for one in COUNTED)), "default"),
+        Charge("gpt-5-2025-08-07", Units(*(3 * one for one in COUNTED)), "default", calls=3),
         Charge("web_search", Units(requests=1)),
     )
     assert meter.created == ("resp_a", "resp_b", "ws_1", "resp_c")
@@ -244,7 +244,7 @@ def test_what_was_paid_is_summed_by_itself() -> None:
     meter.feed(completed("resp_c"))
     model, tier = "gpt-5-2025-08-07", "default"
     assert meter.finish() == (
-        Charge(model, Units(*(2 * one for one in COUNTED)), tier, paid=10),
+        Charge(model, Units(*(2 * one for one in COUNTED)), tier, paid=10, calls=2),
         Charge(model, COUNTED, tier),
     )
 

@@ -16,11 +16,11 @@ CHAT: Final = Operation("chat", "metered", reads_body=True)
 """In OpenAI's format: https://platform.claude.com/docs/en/api/openai-sdk."""
 HELLO: Final = Operation("hello", "free", keyless=True)
 """What Claude Code asks before its first call. Without an answer it does not begin."""
-COUNT: Final = Operation("count_tokens", "free", reads_body=True)
+COUNT: Final = Operation("count_tokens", "free", reads_body=True, creates=False)
 BATCH: Final = Operation("batch", "job", reads_body=True, objects="makes")
 RESULTS: Final = Operation("batches", "free", shows_usage=True)
-UPLOAD: Final = Operation("upload", "free", reads_body=True, objects="makes")
-VERSION: Final = Operation("upload", "free", reads_body=True)
+UPLOAD: Final = Operation("upload", "free", reads_body=True, objects="makes", upload="bytes")
+VERSION: Final = Operation("upload", "free", reads_body=True, upload="bytes")
 AGENTS: Final = Operation("agents", "job", reads_body=True, objects="makes")
 AGENT: Final = Operation("agents", "job", reads_body=True)
 

@@ -34,6 +34,7 @@ def _shown(path: str) -> Route:
     return Route("GET", re.compile(path), shown)
 
 
+TOKENS: Final = Operation("tokens", "free", reads_body=True, creates=False)
 _DATASETS: Final = "/v1/datasets"
 _CONNECTORS: Final = "/v1/connectors"
 _TUNING: Final = "/v1/finetuning/finetuned-models"
@@ -51,7 +52,7 @@ ROUTES: Final = (
     _metered("/v2/parse", "parse"),
     _metered("/compatibility/v1/chat/completions", "compatible chat"),
     _metered("/compatibility/v1/embeddings", "compatible embeddings"),
-    _free("POST", "/v1/(?:tokenize|detokenize)", "tokens"),
+    Route("POST", re.compile("/v1/(?:tokenize|detokenize)"), TOKENS),
     _free("POST", _DATASETS, "dataset", "makes"),
     _other("GET", _DATASETS, "datasets", objects="lists"),
     _other("GET", f"{_DATASETS}/{_OBJECT}", "datasets"),

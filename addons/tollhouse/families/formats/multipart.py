@@ -8,10 +8,11 @@ disagree about. The body itself passes on byte for byte, under its own content t
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from typing import Final, NamedTuple
+from collections.abc import Callable, Collection
+from enum import Enum, auto
+from typing import Final, NamedTuple, NoReturn
 
-from tollhouse.families.base import Asked, Headers
+from tollhouse.families.base import Asked, Headers, Request
 from tollhouse.families.formats.document import refuse, shown
 
 MAX_PARTS: Final = 256
@@ -19,6 +20,10 @@ MAX_PARTS: Final = 256
 MAX_TEXT: Final = 262_144
 """Bytes of a field that is a text. The longest prompt has 32,000 characters:
 https://platform.openai.com/docs/api-reference/images/create#images-create-prompt."""
+MAX_HEAD_OF_FILE: Final = 4_096
+"""Bytes of a file that say what it is."""
+MAX_KEPT: Final = 1 << 20
+"""Bytes of texts and of beginnings of files that are kept of a body that is sent as it comes."""
 _MAX_HEAD: Final = 4_096
 _STEP: Final = 1 << 20
 """Bytes that one step looks at."""
@@ -51,10 +56,11 @@ class Part(NamedTuple):
 
 
 class Form:
-    """The parts of a body, in their order."""
+    """The parts of a body, in their order. ``value`` gives how the value of one begins: as many bytes
+    of it as are asked for, or all that are kept."""
 
-    def __init__(self, body: bytes, parts: tuple[Part, ...]) -> None:
-        self._body = body
+    def __init__(self, parts: tuple[Part, ...], value: Callable[[Part, int], bytes]) -> None:
+        self._value = value
         self.parts = parts
 
     def text(self, part: Part) -> str:
@@ -66,13 +72,13 @@ class Form:
         if part.end - part.start > MAX_TEXT:
             refuse(f"The field {shown(part.name)} has more than {MAX_TEXT} bytes.")
         try:
-            return self._body[part.start : part.end].decode()
+            return self._value(part, MAX_TEXT).decode()
         except UnicodeDecodeError:
             refuse(f"The field {shown(part.name)} is not UTF-8.")
 
     def head(self, part: Part, length: int) -> bytes:
-        """How the value begins."""
-        return self._body[part.start : min(part.end, part.start + length)]
+        """How the value begins: at most `MAX_HEAD_OF_FILE` bytes."""
+        return self._value(part, min(length, MAX_HEAD_OF_FILE))
 
 
 def is_multipart(headers: Headers) -> bool:
@@ -90,7 +96,24 @@ def form(body: bytes, headers: Headers, known: Collection[str], lists: Collectio
     ``known`` are the fields that have a meaning, in lower case. Those of ``lists`` may come several
     times, and may have brackets behind their name.
     """
-    parts = tuple(_parts(body, _boundary(headers)))
+    reader = FormReader(headers, keeps=False)
+    # In steps: a search keeps the interpreter until it ends.
+    for at in range(0, len(body), _STEP):
+        reader.feed(body[at : at + _STEP])
+    parts = reader.finish().parts
+    _check_names(parts, known, lists)
+    return Form(parts, lambda part, most: body[part.start : min(part.end, part.start + most)])
+
+
+def form_of(request: Request, known: Collection[str], lists: Collection[str]) -> Form:
+    """The same for a request, also for one whose body was read as it came."""
+    if request.form is None:
+        return form(request.body, request.headers, known, lists)
+    _check_names(request.form.parts, known, lists)
+    return request.form
+
+
+def _check_names(parts: tuple[Part, ...], known: Collection[str], lists: Collection[str]) -> None:
     seen: set[str] = set()
     for part in parts:
         base = part.base
@@ -103,7 +126,6 @@ def form(body: bytes, headers: Headers, known: Collection[str], lists: Collectio
         if base in seen:
             refuse(f"The body has the field {shown(base)} twice.")
         seen.add(base)
-    return Form(body, parts)
 
 
 def sent_as_it_came(headers: Headers, asked: Asked) -> Headers:
@@ -123,47 +145,169 @@ def _boundary(headers: Headers) -> bytes:
     return b"--" + boundary.encode()
 
 
-def _parts(body: bytes, mark: bytes) -> list[Part]:
-    """Every place where the boundary stands has to be a delimiter, so that no parser finds another
-    part."""
-    found: list[Part] = []
-    at = len(mark)
-    if not body.startswith(mark):
-        refuse("The body does not begin with its boundary.")
-    while body[at : at + 2] == b"\r\n":
-        if len(found) == MAX_PARTS:
-            refuse(f"The body has more than {MAX_PARTS} parts.")
-        end = _find(body, mark, at + 2)
-        if end < 0:
-            refuse("The body does not end with its boundary.")
-        if body[end - 2 : end] != b"\r\n" or end - 2 < at + 2:
-            refuse("The boundary stands inside a part of the body; choose another one.")
-        found.append(_part(body, at + 2, end - 2))
-        at = end + len(mark)
-    if body[at:] not in (b"--", b"--\r\n"):
-        refuse("The body does not end with its boundary and two hyphens.")
-    if not found:
-        refuse("The body has no parts.")
-    return found
+class _State(Enum):
+    BEGIN = auto()
+    MARKED = auto()
+    """Behind a boundary: another part, or the end."""
+    HEAD = auto()
+    VALUE = auto()
+    END = auto()
 
 
-def _find(body: bytes, mark: bytes, at: int) -> int:
-    """Where ``mark`` stands next, or -1. It is looked for in steps: a search keeps the interpreter
-    until it ends."""
-    while at < len(body):
-        found = body.find(mark, at, at + _STEP + len(mark))
-        if found >= 0:
-            return found
-        at += _STEP
-    return -1
+class FormReader:
+    """Reads a body piece by piece, whatever the pieces are. Every place where the boundary stands has
+    to be a delimiter, so that no parser finds another part.
+
+    With ``keeps`` the texts and the beginnings of files are kept, `MAX_KEPT` bytes at most.
+    """
+
+    def __init__(self, headers: Headers, *, keeps: bool = True) -> None:
+        self._mark = _boundary(headers)
+        self._keeps = keeps
+        self._state = _State.BEGIN
+        self._rest = b""
+        """What has come and is not judged."""
+        self._at = 0
+        """Where in the body ``_rest`` begins."""
+        self._open: Part | None = None
+        """The part whose value is coming. Its end is not known."""
+        self._length: str | None = None
+        """What it says of its length."""
+        self._parts: list[Part] = []
+        self._kept: dict[int, bytes] = {}
+        """By where a part begins."""
+        self._kept_bytes = 0
+
+    def feed(self, data: bytes) -> None:
+        """Raises Refused("bad_request")."""
+        rest = self._rest + data if self._rest else data
+        at, moved = 0, True
+        while moved:
+            before = self._state
+            at = self._step(rest, at)
+            moved = self._state is not before
+        self._rest = rest[at:]
+        self._at += at
+
+    def finish(self) -> Form:
+        """The body is over. Raises Refused("bad_request")."""
+        match self._state:
+            case _State.BEGIN:
+                refuse("The body does not begin with its boundary.")
+            case _State.HEAD | _State.VALUE:
+                refuse("The body does not end with its boundary.")
+            case _State.END if self._rest in (b"", b"\r\n"):
+                if not self._parts:
+                    refuse("The body has no parts.")
+            case _:
+                _refuse_end()
+        kept = self._kept
+        return Form(tuple(self._parts), lambda part, most: kept.get(part.start, b"")[:most])
+
+    def _step(self, rest: bytes, at: int) -> int:
+        """Up to where ``rest`` is judged. The state has changed, or more bytes are needed."""
+        match self._state:
+            case _State.BEGIN:
+                return self._begin(rest)
+            case _State.MARKED:
+                return self._marked(rest, at)
+            case _State.HEAD:
+                return self._head(rest, at)
+            case _State.VALUE:
+                return self._value(rest, at)
+            case _State.END:
+                if not b"\r\n".startswith(rest[at : at + 3]):
+                    _refuse_end()
+                return at
+
+    def _begin(self, rest: bytes) -> int:
+        if not rest.startswith(self._mark[: len(rest)]):
+            refuse("The body does not begin with its boundary.")
+        if len(rest) < len(self._mark):
+            return 0
+        self._state = _State.MARKED
+        return len(self._mark)
+
+    def _marked(self, rest: bytes, at: int) -> int:
+        behind = rest[at : at + 2]
+        if len(behind) < 2:
+            return at
+        if behind == b"--":
+            self._state = _State.END
+        elif behind == b"\r\n":
+            if len(self._parts) == MAX_PARTS:
+                refuse(f"The body has more than {MAX_PARTS} parts.")
+            self._state = _State.HEAD
+        else:
+            _refuse_end()
+        return at + 2
+
+    def _head(self, rest: bytes, at: int) -> int:
+        blank = rest.find(b"\r\n\r\n", at, at + _MAX_HEAD + 4)
+        mark = rest.find(self._mark, at, at + _MAX_HEAD + 4 + len(self._mark))
+        if mark >= 0 and (blank < 0 or mark - 2 < blank + 4):
+            if mark - 2 < at or rest[mark - 2 : mark] != b"\r\n":
+                _refuse_inside()
+            _refuse_head()
+        if blank < 0:
+            if len(rest) - at > _MAX_HEAD + 4:
+                _refuse_head()
+            return at
+        self._open, self._length = _described(_headers(rest[at:blank]), self._at + blank + 4)
+        self._state = _State.VALUE
+        return blank + 4
+
+    def _value(self, rest: bytes, at: int) -> int:
+        part = self._open
+        assert part is not None
+        mark = rest.find(self._mark, at)
+        if mark < 0:
+            # What can't be the beginning of a delimiter.
+            judged = max(at, len(rest) - len(self._mark) - 1)
+            self._keep(part, rest, at, judged)
+            return judged
+        if self._at + mark == part.start:
+            _refuse_head()
+        if self._at + mark - 2 < part.start or rest[mark - 2 : mark] != b"\r\n":
+            _refuse_inside()
+        self._keep(part, rest, at, mark - 2)
+        end = self._at + mark - 2
+        if self._length is not None and self._length != str(end - part.start):
+            refuse("A part of the body has another length than it says.")
+        self._parts.append(part._replace(end=end))
+        self._open = None
+        self._state = _State.MARKED
+        return mark + len(self._mark)
+
+    def _keep(self, part: Part, rest: bytes, start: int, end: int) -> None:
+        if not self._keeps:
+            return
+        most = MAX_TEXT if part.filename is None else MAX_HEAD_OF_FILE
+        kept = self._kept.get(part.start, b"")
+        more = rest[start : min(end, start + most - len(kept))]
+        if not more:
+            return
+        self._kept[part.start] = kept + more
+        self._kept_bytes += len(more)
+        if self._kept_bytes > MAX_KEPT:
+            refuse(f"The fields of the body that are no files have more than {MAX_KEPT} bytes.")
 
 
-def _part(body: bytes, start: int, end: int) -> Part:
-    blank = body.find(b"\r\n\r\n", start, min(end, start + _MAX_HEAD) + 4)
-    if blank < 0 or blank + 4 > end:
-        refuse(f"A part of the body has no headers, or more than {_MAX_HEAD} bytes of them.")
+def _refuse_end() -> NoReturn:
+    refuse("The body does not end with its boundary and two hyphens.")
+
+
+def _refuse_inside() -> NoReturn:
+    refuse("The boundary stands inside a part of the body; choose another one.")
+
+
+def _refuse_head() -> NoReturn:
+    refuse(f"A part of the body has no headers, or more than {_MAX_HEAD} bytes of them.")
+
+
+def _headers(raw: bytes) -> dict[str, str]:
     try:
-        head = body[start:blank].decode()
+        head = raw.decode()
     except UnicodeDecodeError:
         refuse("A part of the body has a header that is not UTF-8.")
     headers: dict[str, str] = {}
@@ -175,10 +319,11 @@ def _part(body: bytes, start: int, end: int) -> Part:
         if name in headers:
             refuse(f"A part of the body has the header {shown(name)} twice.")
         headers[name] = match[2]
-    return _described(headers, blank + 4, end)
+    return headers
 
 
-def _described(headers: dict[str, str], start: int, end: int) -> Part:
+def _described(headers: dict[str, str], start: int) -> tuple[Part, str | None]:
+    """A part whose end is not known, and what it says of its length."""
     disposition = _DISPOSITION.fullmatch(headers.pop("content-disposition", ""))
     if disposition is None:
         refuse("A part of the body has no content-disposition form-data that can be read.")
@@ -197,9 +342,8 @@ def _described(headers: dict[str, str], start: int, end: int) -> Part:
         refuse("A part of the body is itself a multipart; send its parts one by one.")
     if headers.pop("content-transfer-encoding", "binary").lower() not in _ENCODINGS:
         refuse("A part of the body has a content-transfer-encoding; send it as it is.")
-    if headers.pop("content-length", str(end - start)) != str(end - start):
-        refuse("A part of the body has another length than it says.")
+    length = headers.pop("content-length", None)
     if headers:
         refuse(f"A part of the body has the header {shown(next(iter(headers)))}.")
     filename = given.get("filename", given.get("filename*"))
-    return Part(name, start, end, filename, kind)
+    return Part(name, start, start, filename, kind), length

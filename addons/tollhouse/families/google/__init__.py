@@ -17,6 +17,7 @@ free          requests that cost nothing
 meter         usage in an answer, as it streams by
 told          what the members of an answer mean
 interacted    the same of an interaction, whose usage may come later
+live          a session over a WebSocket
 batch_operations  batches, and the lines of their output
 usage         counts and searches in the one normal form
 errors        our errors, and what theirs say of a key
@@ -37,6 +38,7 @@ from tollhouse.families.google import (
     estimate,
     free,
     interactions,
+    live,
     meter,
     predictions,
     request,
@@ -80,6 +82,7 @@ KINDS: Final = Kinds(
         "batches": Kind(free.read_json, free.nothing, batch_operations.shown_meter),
         "store": _SMALL,
         "auth_token": _SMALL,
+        "live": Kind(live.read, live.estimate, live.unread),
     }
 )
 
@@ -89,6 +92,7 @@ GOOGLE: Final = Family(
     error_body=errors.error_body,
     error_event=errors.error_event,
     verdicts=errors.VERDICTS,
+    retry_hint=errors.retry_hint,
     read=KINDS.read,
     rewrite=KINDS.rewrite,
     sent_headers=KINDS.sent_headers,
@@ -96,4 +100,5 @@ GOOGLE: Final = Family(
     meter=KINDS.meter,
     late_meter=meter.late_meter,
     stream_error=errors.stream_error,
+    dialogue=live.LiveDialogue,
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from tollhouse.denial import Denial
@@ -65,6 +67,21 @@ def _details(denial: Denial) -> dict[str, Any]:
         return {"@type": _RPC + "RetryInfo", "retryDelay": f"{seconds:g}s"}
     violation = {"subject": denial.code, "description": denial.message}
     return {"@type": _RPC + "QuotaFailure", "violations": [violation]}
+
+
+_DELAY: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
+
+
+def retry_hint(error: Mapping[str, Any]) -> float | None:
+    """``google.rpc.RetryInfo.retryDelay``, a Duration in JSON's form (``"53s"``, ``"0.25s"``):
+    googleapis/google/rpc/error_details.proto, protobuf's duration.proto."""
+    details = error.get("details")
+    for one in details if isinstance(details, list) else ():
+        if isinstance(one, dict) and one.get("@type") == _RPC + "RetryInfo":
+            delay = one.get("retryDelay")
+            found = _DELAY.fullmatch(delay) if isinstance(delay, str) else None
+            return float(found[1]) if found else None
+    return None
 
 
 VERDICTS: Final = (

@@ -92,6 +92,7 @@ def read(request: Request, dialect: Dialect) -> Asked:
             path="" if values.get("store") is False else request.path,
         ),
         document=counts,
+        keeps=values.get("store") is not False or goes_on,
     )
 
 

@@ -14,13 +14,13 @@ from tollhouse.families.base import MODELS, Cost, Objects, Operation, Route
 GENERATE: Final = Operation("generate", "metered", reads_body=True)
 STREAM: Final = Operation("stream", "metered", reads_body=True)
 EMBED: Final = Operation("embed", "metered", reads_body=True)
-COUNT: Final = Operation("count", "free", reads_body=True)
+COUNT: Final = Operation("count", "free", reads_body=True, creates=False)
 IMAGES: Final = Operation("predict_images", "metered", reads_body=True)
 CACHE: Final = Operation("cache", "metered", reads_body=True, objects="makes")
 INTERACTION: Final = Operation("interaction", "metered", reads_body=True, objects="makes")
 INTERACTIONS: Final = Operation("interactions", "free", shows_usage=True)
 CANCEL_INTERACTION: Final = Operation("interactions", "free", reads_body=True, shows_usage=True)
-UPLOAD: Final = Operation("upload", "free", reads_body=True, objects="makes")
+UPLOAD: Final = Operation("upload", "free", reads_body=True, objects="makes", upload="bytes")
 JOB: Final = Operation("job", "job", reads_body=True, objects="makes")
 BATCH: Final = Operation("batch", "job", reads_body=True, objects="makes")
 SHOWN_BATCH: Final = Operation("batches", "free", objects="makes", shows_usage=True)
@@ -28,9 +28,12 @@ SHOWN_BATCH: Final = Operation("batches", "free", objects="makes", shows_usage=T
 OUTPUT: Final = Operation("file", "free", shows_usage=True)
 """A file, which may be the output of a batch."""
 JOB_UPLOAD: Final = Operation("job_upload", "job", reads_body=True, objects="makes")
-UPLOAD_PART: Final = Operation("upload_part", "free", reads_body=True, objects="makes")
+UPLOAD_PART: Final = Operation(
+    "upload_part", "free", reads_body=True, objects="makes", upload="bytes"
+)
 """A request behind the first of an upload in several. The first is charged."""
 MINT: Final = Operation("auth_token", "mints", reads_body=True)
+LIVE: Final = Operation("live", "metered", objects="makes", socket=True)
 COMPAT_CHAT: Final = Operation("chat", "metered", reads_body=True)
 COMPAT_EMBEDDINGS: Final = Operation("embeddings", "metered", reads_body=True)
 
@@ -122,6 +125,12 @@ ROUTES: Final = (
         "DELETE", rf"{_V}/interactions/(?P<object>{_ID})", _object("interactions", does="deletes")
     ),
     route("POST", rf"{_V}/auth_tokens", MINT),
+    # https://ai.google.dev/api/live
+    route(
+        "GET",
+        r"/ws/google\.ai\.generativelanguage\.v1(?:beta|alpha)?\.GenerativeService\.BidiGenerateContent",
+        LIVE,
+    ),
     # https://ai.google.dev/gemini-api/docs/openai
     route("POST", r"/v1beta/openai/chat/completions", COMPAT_CHAT),
     route("POST", r"/v1beta/openai/embeddings", COMPAT_EMBEDDINGS),

@@ -69,6 +69,7 @@ _METADATA: Final = _Names(
     "cacheTokensDetails",
     "tokenCount",
 )
+_LIVE: Final = _METADATA._replace(output="responseTokenCount", of_output="responseTokensDetails")
 _INTERACTION: Final = _Names(
     "total_input_tokens",
     "total_tool_use_tokens",
@@ -88,6 +89,11 @@ def metadata_units(value: object, *, speaks: bool = False) -> Units | None:
     """``usageMetadata``. None for one without a count of the prompt, or of zeros alone: the first of
     a stream may hold a ``trafficType`` alone. ``speaks``: the output is all sound, at one price."""
     return _units(value, _METADATA, speaks)
+
+
+def live_units(value: object) -> Units | None:
+    """``usageMetadata`` of a session (https://ai.google.dev/api/live#UsageMetadata)."""
+    return _units(value, _LIVE, False)
 
 
 def interaction_units(value: object) -> Units | None:

@@ -33,7 +33,11 @@ ROUTES: Final = (
     _metered("/v1/chat/(?:moderations|classifications)", "classify"),
     _metered("/v1/ocr", "ocr"),
     _metered("/v1/audio/speech", "speech"),
-    _metered("/v1/audio/transcriptions", "transcription"),
+    Route(
+        "POST",
+        re.compile("/v1/audio/transcriptions"),
+        Operation("transcription", "metered", reads_body=True, upload="form"),
+    ),
     _metered(_CONVERSATIONS, "conversation", "makes"),
     _metered(f"{_CONVERSATIONS}/{_OBJECT}", "append"),
     _metered(f"{_CONVERSATIONS}/{_OBJECT}/restart", "append", "makes"),
@@ -44,7 +48,7 @@ ROUTES: Final = (
     Route(
         "POST",
         re.compile("/v1/files"),
-        Operation("upload", "free", reads_body=True, objects="makes"),
+        Operation("upload", "free", reads_body=True, objects="makes", upload="bytes"),
     ),
     _other("GET", "/v1/files", "files", objects="lists"),
     _other("GET", f"/v1/files/{_OBJECT}", "files"),

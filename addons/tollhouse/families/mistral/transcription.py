@@ -10,7 +10,7 @@ from tollhouse.families.base import AnswerHead, Asked, Dialect, Limits, Mode, Re
 from tollhouse.families.formats.checked import MAX_NAME
 from tollhouse.families.formats.document import refuse
 from tollhouse.families.formats.kinds import Kind
-from tollhouse.families.formats.multipart import Form, form, sent_as_it_came
+from tollhouse.families.formats.multipart import Form, form_of, sent_as_it_came
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.watched import WatchedJson, WatchedStream, texts_of
 from tollhouse.families.mistral.estimate import MAX_AUDIO_S, USUAL_AUDIO_S, seconds_of
@@ -27,7 +27,7 @@ _WANTED: Final = (b'"usage"', b'"error"', b'"transcription.done"', b"[DONE]")
 
 def read(request: Request, dialect: Dialect) -> Asked:
     """``detail`` is the most seconds of a recording that is in the body; None for one that is elsewhere."""
-    body = form(request.body, request.headers, _KNOWN, _LISTS)
+    body = form_of(request, _KNOWN, _LISTS)
     parts = {part.name: part for part in body.parts if part.name in _KNOWN - _LISTS}
     model = _text(body, "model")
     if not model:

@@ -41,7 +41,13 @@ responses_usage      what a response says of its usage
 responses_meter      usage in an answer, as it streams by
 later                work whose usage comes later: the background, batches
 batch_output         a line of a batch's output
-realtime             usage in messages of a WebSocket
+
+Over a WebSocket:
+
+socket_sessions    what its sessions have in common
+realtime           usage in its messages
+realtime_dialogue  a session of the Realtime API
+responses_dialogue  a session of the Responses API
 """
 
 from __future__ import annotations
@@ -59,6 +65,7 @@ from tollhouse.families.openai import (
     request,
     responses,
     rewrite,
+    socket_sessions,
 )
 from tollhouse.families.openai.more_kinds import MORE_KINDS
 from tollhouse.families.openai.routes import ROUTES
@@ -72,6 +79,7 @@ KINDS: Final = Kinds(
             completions.read, completions.estimate, completions.meter, completions.rewrite
         ),
         **responses.KINDS,
+        **socket_sessions.SOCKETS,
         **MORE_KINDS,
     }
 )
@@ -90,4 +98,6 @@ OPENAI: Final = Family(
     meter=KINDS.meter,
     stream_error=errors.stream_error,
     late_meter=later.late_meter,
+    dialogue=socket_sessions.dialogue,
+    socket_error=socket_sessions.socket_error,
 )

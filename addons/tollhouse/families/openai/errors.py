@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from tollhouse.denial import Denial
 from tollhouse.families.base import Asked, Rule
@@ -25,11 +25,14 @@ _TYPES: Final = {
 }
 
 
-def error_body(denial: Denial, call_id: str) -> bytes:
+def error_object(denial: Denial, call_id: str) -> dict[str, Any]:
     status = denial.status
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    error = {"message": text_of(denial, call_id), "type": kind, "param": None, "code": denial.code}
-    return as_json({"error": error})
+    return {"message": text_of(denial, call_id), "type": kind, "param": None, "code": denial.code}
+
+
+def error_body(denial: Denial, call_id: str) -> bytes:
+    return as_json({"error": error_object(denial, call_id)})
 
 
 def error_event(denial: Denial, call_id: str) -> bytes:
@@ -47,6 +50,18 @@ def stream_error(denial: Denial, call_id: str, asked: Asked) -> bytes:
     if asked.kind != "responses":
         return error_event(denial, call_id)
     code = _FAILURES.get(denial.status, "server_error")
+    return as_sse(as_json(failed_response(denial, call_id, asked.model, code)), "response.failed")
+
+
+def socket_failure(denial: Denial, call_id: str, asked: Asked) -> bytes:
+    """The same as a message of a WebSocket. A request that is refused fails as one that is invalid: after any other code
+    Codex sends it again."""
+    known = "invalid_prompt" if denial.status < 500 else "server_error"
+    code = _FAILURES.get(denial.status, known)
+    return as_json(failed_response(denial, call_id, asked.model, code))
+
+
+def failed_response(denial: Denial, call_id: str, model: str, code: str) -> dict[str, Any]:
     response = {
         "id": f"resp_{call_id}",
         "object": "response",
@@ -54,15 +69,14 @@ def stream_error(denial: Denial, call_id: str, asked: Asked) -> bytes:
         "status": "failed",
         "error": {"code": code, "message": text_of(denial, call_id)},
         "incomplete_details": None,
-        "model": asked.model,
+        "model": model,
         "output": [],
         "parallel_tool_calls": True,
         "tool_choice": "auto",
         "tools": [],
         "usage": None,
     }
-    event = {"type": "response.failed", "sequence_number": 0, "response": response}
-    return as_sse(as_json(event), "response.failed")
+    return {"type": "response.failed", "sequence_number": 0, "response": response}
 
 
 VERDICTS: Final = (

@@ -9,7 +9,13 @@ from typing import Any, Final
 from tollhouse.families.base import Asked, Headers, Request
 from tollhouse.families.formats.content import sent_as_json
 from tollhouse.families.formats.document import LongString, named, parsed, refuse, shown
-from tollhouse.families.formats.multipart import Form, Part, form, is_multipart, sent_as_it_came
+from tollhouse.families.formats.multipart import (
+    Form,
+    Part,
+    form_of,
+    is_multipart,
+    sent_as_it_came,
+)
 
 MAX_MODEL: Final = 256
 _WHOLE: Final = re.compile(r"[0-9]{1,9}")
@@ -102,7 +108,7 @@ def form_fields(
             if key not in known and (folded := key.casefold()) in known:
                 refuse(f'The body has the key {shown(key)}; it is "{folded}", in lower case.')
         return FormFields(document.tree, document.long, model_of_path=request.model)
-    found = form(request.body, request.headers, known, lists)
+    found = form_of(request, known, lists)
     tree: dict[str, Any] = {}
     for part in found.parts:
         if part.base in known and part.base not in files:

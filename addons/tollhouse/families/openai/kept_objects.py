@@ -20,7 +20,7 @@ from tollhouse.families.base import (
 )
 from tollhouse.families.formats.document import Document, named, parsed, refuse
 from tollhouse.families.formats.kinds import Kind
-from tollhouse.families.formats.multipart import Part, form, is_multipart
+from tollhouse.families.formats.multipart import Part, form_of, is_multipart
 from tollhouse.families.formats.topmost import Topmost
 from tollhouse.families.openai.form_fields import FormFields, sent_headers
 from tollhouse.families.units import Charge, Estimate, Units
@@ -51,10 +51,10 @@ _LONGEST: Final = 256
 
 def read(request: Request, dialect: Dialect) -> Asked:
     """A body that is empty, JSON, or a form whose files are passed on."""
-    if not request.body:
+    if not request.body and request.form is None:
         return Asked(writes=False, reasons=False)
     if is_multipart(request.headers):
-        found = form(request.body, request.headers, ID_FIELDS | {"purpose"}, ID_FIELDS)
+        found = form_of(request, ID_FIELDS | {"purpose"}, ID_FIELDS)
         texts = {
             f"{number}": {"file_id": found.text(part)}
             for number, part in enumerate(found.parts)

@@ -33,7 +33,7 @@ from tollhouse.families.openai.responses_usage import (
 from tollhouse.families.openai.tools import Hosted
 from tollhouse.families.units import Charge, Units
 
-MAX_MESSAGE: Final = 1 << 20
+MAX_MESSAGE: Final = 16 << 20
 """Bytes of a message that is read. A longer one passes unread."""
 _REMEMBERED: Final = 4_096
 """Ids of answers whose usage was counted, and lanes of a socket."""
@@ -42,7 +42,7 @@ _COUNTS: Final = (b'"response.done"', b'input_audio_transcription.completed"', b
 _AUDIO_BYTES: Final = 2_400
 """Bytes of sound in a token: 24 kHz of 16 bits (the default of the session's ``audio.output.format``),
 and a token for 50 ms: https://platform.openai.com/docs/guides/realtime-costs."""
-_TYPE: Final = re.compile(
+EVENT_TYPE: Final = re.compile(
     rb'\s*\{\s*(?:"event_id"\s*:\s*"[^"\\]*"\s*,\s*)?"type"\s*:\s*"([a-z_.]+)"'
 )
 _READ: Final = frozenset({"response.created", "response.output_item.done", "error"})
@@ -62,7 +62,8 @@ class Sums:
         before = self._sums.get(key)
         if before is not None:
             paid = None if charge.paid is None else charge.paid + (before.paid or 0)
-            charge = charge._replace(units=Units(*map(add, before.units, charge.units)), paid=paid)
+            units = Units(*map(add, before.units, charge.units))
+            charge = charge._replace(units=units, paid=paid, calls=before.calls + charge.calls)
         self._sums[key] = charge
 
     def charges(self) -> tuple[Charge, ...]:
@@ -84,6 +85,7 @@ class _Socket(ABC):
 
     @property
     def output_seen(self) -> int:
+        """Of all answers together."""
         return int(-(-self._seen // 1))
 
     def feed(self, data: bytes) -> bytes:
@@ -124,7 +126,7 @@ class RealtimeMeter(_Socket):
         self._counted: dict[str, None] = {}
 
     def _message(self, data: bytes) -> None:
-        match = _TYPE.match(data)
+        match = EVENT_TYPE.match(data)
         if match is not None and match[1].endswith(b".delta"):
             self._count(data, match[1])
             return
@@ -179,7 +181,7 @@ class ResponsesSocketMeter(_Socket):
         self.created: tuple[str, ...] = ()
 
     def _message(self, data: bytes) -> None:
-        match = _TYPE.match(data)
+        match = EVENT_TYPE.match(data)
         kind = match[1].decode() if match is not None else ""
         if kind.endswith(".delta"):
             self._count(data, kind.encode())

@@ -82,6 +82,8 @@ def read(request: Request, dialect: Dialect) -> Asked:
             tools, stream, background, tree.get("store") is not False, asked_at(request)
         ),
         document=body,
+        # A conversation gets the items of the answer, whether that is kept or not.
+        keeps=tree.get("store") is not False or tree.get("conversation") is not None,
     )
 
 

@@ -13,7 +13,9 @@ EMBEDDINGS: Final = Operation("embeddings", "metered", reads_body=True)
 COMPLETIONS: Final = Operation("completions", "metered", reads_body=True)
 RESPONSES: Final = Operation("responses", "metered", reads_body=True, objects="makes")
 COMPACT: Final = Operation("responses_compact", "metered", reads_body=True)
-COUNT: Final = Operation("responses_count", "free", reads_body=True)
+REALTIME: Final = Operation("realtime", "metered", socket=True)
+RESPONSES_SOCKET: Final = Operation("responses_socket", "metered", objects="makes", socket=True)
+COUNT: Final = Operation("responses_count", "free", reads_body=True, creates=False)
 CONVERSATION: Final = Operation("conversation", "free", reads_body=True, objects="makes")
 CONVERSATION_CHANGE: Final = Operation("conversation_change", "free", reads_body=True)
 KEPT: Final = Operation("kept", "free")
@@ -33,6 +35,7 @@ def _route(method: str, path: str, operation: Operation) -> Route:
 
 RESPONSE_ROUTES: Final = (
     _route("POST", "/v1/responses", RESPONSES),
+    _route("GET", "/v1/responses", RESPONSES_SOCKET),
     _route("POST", "/v1/responses/compact", COMPACT),
     _route("POST", "/v1/responses/input_tokens", COUNT),
     _route("GET", _RESPONSE, ANSWER),
@@ -55,6 +58,7 @@ ROUTES: Final = (
     Route("POST", re.compile(r"/v1/completions"), COMPLETIONS),
     Route("POST", re.compile(r"/v1/embeddings"), EMBEDDINGS),
     *RESPONSE_ROUTES,
+    _route("GET", "/v1/realtime", REALTIME),
     *model_list("/v1/models"),
     *MORE_ROUTES,
 )

@@ -12,21 +12,21 @@ from typing import Final
 from tollhouse.families.base import Operation, Route
 from tollhouse.families.openai.never_open import never_open
 
-IMAGES: Final = Operation("images", "metered", reads_body=True)
+IMAGES: Final = Operation("images", "metered", reads_body=True, upload="form")
 SPEECH: Final = Operation("speech", "metered", reads_body=True)
-HEARD: Final = Operation("transcriptions", "metered", reads_body=True)
+HEARD: Final = Operation("transcriptions", "metered", reads_body=True, upload="form")
 DECISIONS: Final = Operation("decisions", "metered", reads_body=True)
 SEARCH: Final = Operation("file_search", "metered", reads_body=True)
 CONTAINER: Final = Operation("containers", "metered", reads_body=True, objects="makes")
-MODERATIONS: Final = Operation("moderations", "free", reads_body=True)
+MODERATIONS: Final = Operation("moderations", "free", reads_body=True, creates=False)
 KEPT: Final = Operation("objects", "free")
 OUTPUT: Final = Operation("objects", "free", shows_usage=True)
 """A file, which may be the output of a batch."""
 LISTED: Final = Operation("objects", "free", objects="lists")
-MADE: Final = Operation("objects", "free", reads_body=True, objects="makes")
+MADE: Final = Operation("objects", "free", reads_body=True, objects="makes", upload="form")
 CHANGED: Final = Operation("objects", "free", reads_body=True)
 DELETED: Final = Operation("objects", "free", objects="deletes")
-JOB: Final = Operation("jobs", "job", reads_body=True, objects="makes")
+JOB: Final = Operation("jobs", "job", reads_body=True, objects="makes", upload="form")
 BATCH: Final = Operation("batches", "job", reads_body=True, objects="makes")
 """A job that shows its usage when it is over."""
 SHOWN: Final = Operation("objects", "free", objects="makes")

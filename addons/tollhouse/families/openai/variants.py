@@ -20,9 +20,11 @@ _FILES: Final = ("files/", "batches/")
 def routes(prefix: str, *endpoints: str) -> tuple[Route, ...]:
     """OpenAI's routes with ``prefix`` instead of ``/v1``: those of these ``endpoints``, which are
     written as `OPENAI.routes` has them, without ``/v1/``. One that ends with a slash stands for all
-    paths that begin with it as well. Beside them the list of models, and what is never open."""
+    paths that begin with it as well. Beside them the list of models, and what is never open. No WebSocket is among them."""
     found = []
     for route in OPENAI.routes:
+        if route.operation.socket:
+            continue
         path = route.path.pattern.removeprefix(_OWN)
         if any(
             path == one.rstrip("/") or (one.endswith("/") and path.startswith(one))

@@ -25,7 +25,7 @@ from tollhouse.families.google.routes import (
 
 VECTORS: Final = Operation("predict_vectors", "metered", reads_body=True)
 CLAUDE: Final = Operation("claude", "metered", reads_body=True)
-CLAUDE_COUNT: Final = Operation("count_tokens", "free", reads_body=True)
+CLAUDE_COUNT: Final = Operation("count_tokens", "free", reads_body=True, creates=False)
 MISTRAL: Final = Operation("mistral", "metered", reads_body=True)
 _V: Final = r"/v1(?:beta1)?"
 _NAME: Final = r"(?:[A-Za-z0-9._@-]|%40)+"
@@ -39,7 +39,7 @@ _CLAUDES: Final = rf"{_PLACE}/publishers/anthropic/models"
 _TUNED: Final = rf"{_PLACE}/endpoints/{_ID}"
 """The model of an endpoint of one's own is not in the request. Its name is ``endpoints/ID``."""
 _OPERATION: Final = Operation("operation", "free")
-_FETCH: Final = Operation("operation", "free", reads_body=True)
+_FETCH: Final = Operation("operation", "free", reads_body=True, creates=False)
 
 ROUTES: Final = (
     *generates(rf"{_GOOGLES}/{_NAME}"),

@@ -46,6 +46,8 @@ class Beyond:
         client.timestamp_tls_setup = time.time() if secure else None
         self._connection = connection
         self._lost = False
+        if connection.retiring:
+            self.retire()
         connection.run(self._serve())
 
     async def _serve(self) -> None:
@@ -69,7 +71,7 @@ class Beyond:
         return self.handler.overdue(now)
 
     def retire(self) -> None:
-        self.handler.retire()
+        self.handler.retire(self._connection.leaves_by)
 
     def pause_writing(self) -> None:
         self._protocol.pause_writing()

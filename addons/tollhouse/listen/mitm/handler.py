@@ -35,8 +35,6 @@ socket is not read on."""
 _LINGER_S = 2.0
 """How long a refused client's bytes are read on after the answer. A close with unread bytes is a
 reset, and a reset can overtake the answer."""
-_RETIRED_S = 1.0
-"""A client that was told to take another connection may have sent a request meanwhile. It is answered."""
 _KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
 """Of a half-closed connection, in seconds and in probes that nobody answers: a client that is gone
 sends nothing more."""
@@ -70,7 +68,8 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         bytes of the client do not count: with them it could keep an idle connection for ever."""
         self.lingering_since: float | None = None
         """When our direction was closed while the client's stayed open."""
-        self._half_closed = self._retiring = False
+        self._half_closed = self._retiring = self._told = False
+        self._leaves_by = float("inf")
         self._hooks = master.hooks
         self._tasks: set[asyncio.Task[None]] = set()
         self._writer = writer
@@ -155,6 +154,8 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
             log.exception("a connection's layers failed; it is closed")
             self.close()
         self._write(out)
+        if self._retiring:
+            self._say_go_away()
         for hook in hooks:
             self.run(self.hook_task(hook))
 
@@ -197,12 +198,19 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
             for exchange in tuple(self.exchanges):
                 await exchange.room(_READ_AHEAD)
 
-    def retire(self) -> None:
-        """Another process takes the client's next requests: HTTP/2 has a frame for that, and the connection ends when it has
-        no request under way."""
-        self._retiring = True
+    def retire(self, leaves_by: float) -> None:
+        """Another process takes the client's next requests. HTTP/2 has a frame for that, and the client closes the connection when
+        it has read it. If the connection were closed here, a request that is on its way would meet a reset."""
+        self._retiring, self._leaves_by = True, leaves_by
+        self._say_go_away()
+
+    def _say_go_away(self, *, now: bool = False) -> None:
+        """Once, and between two requests: some clients (httpx) give up what is under way when they read it."""
         http_side = self.http.http
-        if isinstance(http_side, BoundedHttp2Server):
+        if self._told or not isinstance(http_side, BoundedHttp2Server):
+            return
+        if now or http_side.rests:
+            self._told = True
             self._write([http_side.go_away()])
 
     def overdue(self, now: float) -> bool:
@@ -216,11 +224,11 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         limit = self.bounds.request_timeout_s
         if self.http.end_unread(now - limit):
             return True
+        if self._retiring and now >= self._leaves_by:
+            self._say_go_away(now=True)
         if any(not e.finished for e in self.exchanges):
             return False
         http_side = self.http.http
-        if self._retiring and not self.exchanges and now - self.last_active > _RETIRED_S:
-            return True
         since = http_side.head_since if isinstance(http_side, StrictHttp1Server) else None
         if since is not None:
             return now - since > limit

@@ -15,7 +15,7 @@ from tollhouse.denial import Denial
 from tollhouse.listen.doors import Bounds
 from tollhouse.listen.mitm.head import empty_request, parse_http1
 from tollhouse.listen.mitm.hooks import Commands
-from tollhouse.listen.request_head import UNSAFE_HEAD, Defect, bad
+from tollhouse.listen.request_head import Defect, HeadFinder
 
 
 @dataclass
@@ -49,7 +49,7 @@ class StrictHttp1Server(_http1.Http1Server):
         self.defective = False
         self.awaits_continue = False
         """The client sends its body after a 100 only, and has had none."""
-        self._scanned = 0
+        self._finder = HeadFinder(bounds.max_header_bytes)
 
     def read_headers(self, event: events.ConnectionEvent) -> Commands:
         if not isinstance(event, events.DataReceived):
@@ -85,27 +85,12 @@ class StrictHttp1Server(_http1.Http1Server):
         if data.startswith(b"\r\n"):  # RFC 9112 2.2: one empty line before a request is ignored.
             self.buf.maybe_extract_at_most(2)
             data = self.buf._data
-        # Only new bytes are searched. Else a head that comes byte by byte would cost the square of
-        # its length.
-        since = max(0, self._scanned - 3)
-        end = data.find(b"\r\n\r\n", since, self.bounds.max_header_bytes + 4)
+        end = self._finder.end(data)
         if end < 0:
-            if len(data) > self.bounds.max_header_bytes:
-                raise Defect(
-                    Denial(
-                        "headers_too_large", f"The limit is {self.bounds.max_header_bytes} bytes."
-                    )
-                )
-            if UNSAFE_HEAD.search(data, since):
-                raise bad("The head has a bare CR or LF, a NUL or a folded line.")
-            self._scanned = len(data)
             return None
-        self._scanned = 0
         self.head_since = None
-        head = bytes(data[: end + 2])
-        if UNSAFE_HEAD.search(head):
-            raise bad("The head has a bare CR or LF, a NUL or a folded line.")
-        self.buf.maybe_extract_at_most(end + 4)
+        head = bytes(data[:end])
+        self.buf.maybe_extract_at_most(end + 2)
         return head
 
     def _refuse(self, denial: Denial) -> Commands:

@@ -39,6 +39,9 @@ class BoundedHttp2Server(_http2.Http2Server):
         self._unacknowledged: Counter[int] = Counter()
         self._malformed: set[int] = set()
         """Streams whose request can't be read, and whose answer has not ended."""
+        self._no_more = False
+        self._most = 0
+        """The last stream that the client was told of, where ``_no_more`` was said."""
         self.h2_conn.local_settings.initial_window_size = _WINDOW
         self.drained: dict[int, asyncio.Future[None]] = {}
         self.h2_conn.decoder.max_header_list_size = bounds.max_header_bytes
@@ -46,11 +49,20 @@ class BoundedHttp2Server(_http2.Http2Server):
         self.h2_conn.local_settings.acknowledge()
         self.h2_conn.max_inbound_frame_size = _FRAME
 
-    @staticmethod
-    def go_away() -> bytes:
-        """Asks the client to open no more streams here (RFC 9113 6.8: the largest stream number loses none that is on its way).
-        hyper-h2 would take it for the end of all streams, so it is not told."""
-        return GoAwayFrame(last_stream_id=2**31 - 1).serialize()
+    @property
+    def rests(self) -> bool:
+        """There has been a request, and none is under way."""
+        return bool(self._last_stream()) and not self.h2_conn.open_inbound_streams
+
+    def go_away(self) -> bytes:
+        """Asks the client to open no more streams here. One that is on its way is not looked at, and the client sends it again over
+        another connection (RFC 9113 6.8). hyper-h2 would take it for the end of all streams, so it is not told."""
+        self._no_more = True
+        self._most = self._last_stream()
+        return GoAwayFrame(last_stream_id=self._most).serialize()
+
+    def _last_stream(self) -> int:
+        return self.h2_conn.highest_inbound_stream_id or 0
 
     def pending(self, stream_id: int) -> bool:
         """Whether data of this stream waits for the client's flow control window."""
@@ -76,6 +88,12 @@ class BoundedHttp2Server(_http2.Http2Server):
                     waiter.set_result(None)
 
     def handle_h2_event(self, event: h2.events.Event) -> Generator[commands.Command, Any, bool]:
+        if self._no_more and (getattr(event, "stream_id", None) or 0) > self._most:
+            if isinstance(event, h2.events.DataReceived):
+                self.h2_conn.acknowledge_received_data(
+                    event.flow_controlled_length or 0, event.stream_id or 0
+                )
+            return False
         if isinstance(event, h2.events.DataReceived):
             stream_id = event.stream_id or 0
             if self.streams.get(stream_id) is not _http2.StreamState.HEADERS_RECEIVED:

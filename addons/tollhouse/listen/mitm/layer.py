@@ -132,7 +132,7 @@ class CallLayer(layer.Layer):
             return
         if isinstance(event, _events.RequestData):
             exchange.feed(event.data)
-            unread = exchange.received if exchange.finished else exchange.buffered
+            unread = exchange.discarded if exchange.finished else exchange.buffered
             if unread > self.handler.bounds.max_discarded_bytes:
                 yield commands.CloseConnection(self.context.client)
         elif isinstance(event, BrokenBody):

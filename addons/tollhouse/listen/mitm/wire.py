@@ -35,6 +35,8 @@ class Reply(events.Event):
 class ClientWire:
     """`exchange.Wire` over an `CallLayer`."""
 
+    switches = False
+
     def __init__(self, side: CallLayer, stream_id: int, request: http.Request) -> None:
         self._side = side
         self._stream_id = stream_id
@@ -90,6 +92,9 @@ class ClientWire:
 
     def send_end(self) -> None:
         self._reply(_events.ResponseEndOfMessage(self._stream_id))
+
+    def switch(self, headers: Sequence[tuple[str, str]]) -> None:
+        raise AssertionError("this wire does not switch")
 
     def abort(self) -> None:
         # For other codes mitmproxy sends a page of its own on HTTP/2 if there was no head yet.

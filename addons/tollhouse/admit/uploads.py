@@ -1,0 +1,127 @@
+"""Which requests are uploads, and how each of them begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol
+
+from tollhouse.admit.bodies import KeptBody
+from tollhouse.admit.upload import MEMORY, Coming, Upload
+from tollhouse.admit.upload_spool import SpooledFile, UploadSpool
+from tollhouse.call import Admitted
+from tollhouse.denial import Refused
+from tollhouse.families.base import Asked
+from tollhouse.families.formats.multipart import Form, FormReader, is_multipart
+
+SMALL: Final = 1 << 20
+"""A body of so many bytes is kept in memory, as all others are."""
+
+
+class UploadSource(Coming, Protocol):
+    """What is needed of an exchange."""
+
+    @property
+    def body_complete(self) -> bool: ...
+    def interruptible(self) -> AbstractAsyncContextManager[None]: ...
+    async def read(self, most: int, idle_s: float) -> bytes: ...
+    def put_back(self, data: bytes) -> None: ...
+    def at_end(self, release: Callable[[], object]) -> None: ...
+
+
+class Uploads:
+    """``spool`` None: nothing is written to the disk. Then an upload that costs nothing is sent once,
+    as it comes. One that costs money is kept in memory as other bodies are, because nothing leaves
+    before it is held for, and only the end of a form says that no field follows on which its cost
+    depends."""
+
+    def __init__(
+        self, *, largest: int, max_body_bytes: int, idle_s: float, spool: UploadSpool | None
+    ) -> None:
+        self._largest = largest
+        self._in_memory = max_body_bytes
+        self._idle_s = idle_s
+        self._spool = spool
+
+    async def takes(self, admitted: Admitted, exchange: UploadSource, kept: KeptBody) -> bool:
+        """Whether the body of this call is an upload. One of unknown length is looked at until it is larger
+        than a small one; ``kept`` counts that. Raises `Refused`, and what ``interruptible`` raises."""
+        operation, head = admitted.operation, admitted.arrival.head
+        if not operation.upload or admitted.body is not None or head.get("content-encoding"):
+            return False
+        if operation.upload == "form" and not is_multipart(head.headers):
+            return False
+        if self._spool is None and operation.cost != "free":
+            return False
+        length = length_of(admitted, self._largest, "max_upload_bytes")
+        small = min(SMALL, self._in_memory)
+        if length is not None or exchange.body_complete:
+            return length is not None and length > small
+        exchange.at_end(kept.release)
+        parts: list[bytes] = []
+        size = 0
+        async with exchange.interruptible():
+            while size <= small and (part := await exchange.read(small, self._idle_s)):
+                kept.extend(len(part))
+                parts.append(part)
+                size += len(part)
+        kept.release()
+        exchange.put_back(b"".join(parts))
+        return size > small
+
+    async def begin(
+        self,
+        admitted: Admitted,
+        exchange: UploadSource,
+        memory: KeptBody,
+        read: Callable[[Form], Asked],
+    ) -> Upload:
+        """The upload, which the end of ``exchange`` closes. ``memory`` is counted for it. ``read`` reads
+        its form. Raises `Refused`."""
+        exchange.at_end(memory.release)
+        memory.extend(min(MEMORY, self._in_memory))
+        head = admitted.arrival.head
+        length = length_of(admitted, self._largest, "max_upload_bytes")
+        form = FormReader(head.headers) if admitted.operation.upload == "form" else None
+        upload = Upload(
+            exchange,
+            length=length,
+            largest=self._largest,
+            idle_s=self._idle_s,
+            form=form,
+            file=await self._file(admitted, self._largest if length is None else length),
+            read=read,
+        )
+        exchange.at_end(upload.close)
+        return upload
+
+    async def _file(self, admitted: Admitted, size: int) -> SpooledFile | None:
+        spool, identity = self._spool, admitted.identity
+        if spool is None:
+            return None
+        token = identity.charged_as or identity.token_id
+        room = spool.reserve(token, admitted.arrival.head.client_ip, size)
+        if room is not None:
+            return await spool.open(room)
+        if admitted.operation.cost == "free":
+            return None
+        raise Refused(
+            "upload_spool_full",
+            f"It may have {size} bytes, and other uploads have taken the room.",
+            (("retry-after", "1"),),
+        )
+
+
+def length_of(admitted: Admitted, largest: int, key: str) -> int | None:
+    """The length that the request says. Raises `Refused` for one that is no number, or more than
+    ``largest``, which stands in the configuration as ``key``."""
+    length = admitted.arrival.head.get("content-length")
+    if length is None:
+        return None
+    if not (length.isascii() and length.isdigit()):
+        raise Refused("bad_request", "Content-Length is not a number.")
+    # By its digits first: Python reads no number of more than 4300 of them.
+    if len(length.lstrip("0")) > 18 or int(length) > largest:
+        why = f"It says {length[:20]} bytes, the limit is {largest} ([limits] {key})."
+        raise Refused("body_too_large", why)
+    return int(length)

@@ -1,0 +1,162 @@
+"""The way through a corporate proxy: dialling it, CONNECT, and what it answers.
+
+The proxy looks the provider's name up. TLS with the provider is spoken inside the tunnel, so the proxy sees the name and no key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import aiohappyeyeballs
+from aiohttp.abc import ResolveResult
+
+from tollhouse.credential.secret import Secret
+from tollhouse.providers import UpstreamProxy
+
+_MAX_HEAD: Final = 16_384
+_HEAD: Final = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [^\r\n]*)?\r\n")
+_HAPPY_EYEBALLS_S: Final = 0.25
+"""RFC 8305, section 8."""
+
+
+class ProxyFailed(Exception):
+    """There is no tunnel. ``code`` is a reason code, ``why`` names the proxy."""
+
+    def __init__(self, code: str, why: str) -> None:
+        super().__init__(code)
+        self.code = code
+        self.why = why
+
+
+@dataclass(frozen=True, slots=True)
+class Via:
+    """``tls`` is None for a proxy that is spoken to in plain text. ``host`` and ``port`` are where the tunnel ends."""
+
+    proxy: UpstreamProxy
+    tls: ssl.SSLContext | None
+    host: str
+    port: int
+    authorization: Secret | None = None
+
+    @property
+    def where(self) -> str:
+        return f"the proxy {self.proxy.host}:{self.proxy.port}"
+
+
+def authorization(username: str, password: str) -> Secret:
+    """The value of Proxy-Authorization."""
+    given = base64.b64encode(f"{username}:{password}".encode()).decode()
+    return Secret(f"Basic {given}")
+
+
+async def open_tunnel(
+    via: Via,
+    addresses: Sequence[ResolveResult],
+    socket_factory: Callable[[aiohappyeyeballs.AddrInfoType], socket.socket],
+) -> asyncio.Transport:
+    """A transport whose other side is the provider. Nothing has been read from it. Raises `ProxyFailed`; the caller bounds
+    the time."""
+    loop = asyncio.get_running_loop()
+    infos: list[aiohappyeyeballs.AddrInfoType] = [
+        (
+            one["family"],
+            socket.SOCK_STREAM,
+            socket.IPPROTO_TCP,
+            "",
+            (one["host"], one["port"], 0, 0)
+            if one["family"] == socket.AF_INET6
+            else (one["host"], one["port"]),
+        )
+        for one in addresses
+    ]
+    try:
+        dialled = await aiohappyeyeballs.start_connection(
+            infos,
+            loop=loop,
+            happy_eyeballs_delay=_HAPPY_EYEBALLS_S,
+            interleave=1,
+            socket_factory=socket_factory,
+        )
+    except OSError as error:
+        why = f"{via.where} can't be reached ({error.strerror or type(error).__name__})."
+        raise ProxyFailed("upstream_unreachable", why) from None
+    try:
+        made, opening = await loop.create_connection(
+            _Opening,
+            sock=dialled,
+            ssl=via.tls,
+            server_hostname=via.proxy.host if via.tls is not None else None,
+        )
+    except (ssl.SSLError, OSError) as error:
+        dialled.close()
+        said = getattr(error, "verify_message", "") or getattr(error, "reason", "") or "TLS failed"
+        raise ProxyFailed("upstream_tls", f"{via.where}: {said}.") from None
+    except BaseException:
+        dialled.close()
+        raise
+    transport = made
+    try:
+        transport.write(_connect(via))
+        _judge(via, await opening.head)
+        transport.pause_reading()
+    except BaseException:
+        transport.abort()
+        raise
+    return transport
+
+
+def _connect(via: Via) -> bytes:
+    literal = f"[{via.host}]" if ":" in via.host else via.host
+    lines = [f"CONNECT {literal}:{via.port} HTTP/1.1", f"Host: {literal}:{via.port}"]
+    if via.authorization is not None:
+        lines.append(f"Proxy-Authorization: {via.authorization.reveal()}")
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def _judge(via: Via, head: bytes) -> None:
+    match = _HEAD.match(head)
+    if match is None:
+        raise ProxyFailed("upstream_unreachable", f"{via.where} closed the connection.")
+    status = int(match[1])
+    if status == 407:
+        why = (
+            "wants a user name and a password, and there are none for it (the key secret)"
+            if via.authorization is None
+            else "refuses the user name and the password that the store has"
+        )
+        raise ProxyFailed("upstream_unreachable", f"{via.where} {why}.")
+    if not 200 <= status < 300:
+        why = f"answers {status} to CONNECT {via.host}:{via.port}"
+        raise ProxyFailed("upstream_unreachable", f"{via.where} {why}.")
+    if not head.endswith(b"\r\n\r\n"):
+        # Nobody but the proxy could have said that: the provider's TLS waits for ours.
+        raise ProxyFailed("upstream_unreachable", f"{via.where} sends more than its answer.")
+
+
+class _Opening(asyncio.Protocol):
+    """Reads the proxy's answer to CONNECT. ``head`` is b"" if it has given none."""
+
+    def __init__(self) -> None:
+        self.head: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._came = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._came += data
+        if b"\r\n\r\n" in self._came:
+            self._is(self._came)
+        elif len(self._came) > _MAX_HEAD:
+            self._is(b"")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._is(b"")
+
+    def _is(self, head: bytes) -> None:
+        if not self.head.done():
+            self.head.set_result(head)

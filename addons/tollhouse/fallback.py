@@ -1,0 +1,113 @@
+"""A call that its provider could not serve, as its fallback is asked: the same judgement, another provider.
+
+A fallback gets only what can be asked of it in the provider's place: a metered call that makes
+nothing and names nothing that is kept. Every gate that goes by the provider is passed again: the
+path, the body, the project's list of models, the hold, the key. Where one of them refuses, there is
+no fallback, and the client gets the first provider's answer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from typing import Protocol
+
+from tollhouse.admit.authority import base_host
+from tollhouse.call import Admitted, Covered, Requested
+from tollhouse.clearance import Clearance
+from tollhouse.credential.lease import CredentialUnavailable, Lease
+from tollhouse.denial import Refused
+from tollhouse.dispatch.sign import check_lease
+from tollhouse.providers import Catalog, Provider
+
+log = logging.getLogger(__name__)
+
+
+class Reads(Protocol):
+    def again(self, requested: Requested, admitted: Admitted, /) -> Awaitable[Requested]: ...
+
+
+class Judges(Protocol):
+    def __call__(self, requested: Requested, exchange: object, /) -> Awaitable[Requested]: ...
+
+
+class FallsBack(Protocol):
+    def fall_back(
+        self, call_id: str, requested: Requested, /, *, unknown: bool
+    ) -> Awaitable[Covered | None]: ...
+
+
+class Keys(Protocol):
+    async def get(self, provider: str, tenant: str, project: str) -> Lease: ...
+
+
+class Fallbacks:
+    """``read`` and ``models`` are the gates of the road, ``purse`` has the call's hold."""
+
+    def __init__(
+        self, catalog: Catalog, read: Reads, models: Judges, purse: FallsBack, keys: Keys
+    ) -> None:
+        self._catalog = catalog
+        self._read = read
+        self._models = models
+        self._purse = purse
+        self._keys = keys
+
+    async def clearance(self, requested: Requested, *, unknown: bool) -> Clearance | None:
+        """The proof that the call passes every gate at its fallback too; None if it does not.
+        ``requested`` is the call as its body was read, before anything in it was changed. With
+        ``unknown`` an attempt of unknown fate was made. Raises nothing but a cancellation."""
+        admitted = requested.admitted
+        provider = self._catalog.by_name(admitted.provider.fallback)
+        if provider is None or not _stateless(requested):
+            return None
+        try:
+            there = _admitted_at(provider, admitted)
+            if there is None:
+                return None
+            asked = await self._models(await self._read.again(requested, there), None)
+            if not _stateless(asked):
+                return None
+            project = admitted.project
+            lease = await self._keys.get(provider.name, project.tenant, project.id)
+            check_lease(lease, provider)
+            covered = await self._purse.fall_back(admitted.id, asked, unknown=unknown)
+        except Refused as refusal:
+            log.warning(
+                "call %s is not sent to %s (%s)", admitted.id, provider.name, refusal.denial.code
+            )
+            return None
+        except CredentialUnavailable as error:
+            log.warning("call %s is not sent to %s (%s)", admitted.id, provider.name, error.why)
+            return None
+        except Exception:
+            log.exception("call %s is not sent to %s", admitted.id, provider.name)
+            return None
+        return None if covered is None else Clearance(covered, lease, covered.requested.body)
+
+
+def _stateless(requested: Requested) -> bool:
+    """It costs by what it uses, it makes nothing, and it names nothing that one provider alone has. Its body can be sent again."""
+    admitted, body = requested.admitted, requested.body
+    if body is not None and not isinstance(body, bytes) and not body.repeatable:
+        return False
+    named = admitted.objects or requested.asked.objects or requested.pending is not None
+    return admitted.operation.metered and not requested.creates and not named
+
+
+def _admitted_at(provider: Provider, admitted: Admitted) -> Admitted | None:
+    """The same call, at ``provider``; None if it has no such endpoint."""
+    host, path = base_host(provider), admitted.path
+    ours, theirs = admitted.provider.openai_path, provider.openai_path
+    if ours is not None and theirs is not None and path.startswith(f"{ours}/"):
+        path = theirs + path.removeprefix(ours)
+    matched = provider.family.match(admitted.arrival.head.method, path, admitted.query, host)
+    if matched is None or matched.operation.kind != admitted.operation.kind:
+        return None
+    return admitted._replace(
+        provider=provider,
+        host=host,
+        path=path,
+        operation=matched.operation,
+        objects=matched.objects,
+    )

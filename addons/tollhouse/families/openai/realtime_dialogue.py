@@ -1,0 +1,371 @@
+"""A session of the Realtime API, message by message: https://platform.openai.com/docs/api-reference/realtime.
+
+The provider begins an answer when it is asked to, and by itself when it hears that the user has ended his turn. Each answer
+reads the whole conversation again. So one more answer is exposed than are under way for as long as the provider may begin
+one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import unquote_plus
+
+from tollhouse.families.base import (
+    Asked,
+    Dialect,
+    Exposed,
+    Limits,
+    Mode,
+    Request,
+    Terms,
+    Unfinished,
+)
+from tollhouse.families.formats.document import Document, parsed, refuse, shown
+from tollhouse.families.formats.text_tokens import raw_tokens
+from tollhouse.families.openai.body_fields import MAX_MODEL, MOST
+from tollhouse.families.openai.objects import named_objects
+from tollhouse.families.openai.realtime import RealtimeMeter, Sums, realtime_usage
+from tollhouse.families.openai.responses_usage import details_of, id_of
+from tollhouse.families.units import Charge, Estimate, Units
+
+_OPEN: Final = frozenset(
+    {
+        "session.update",
+        "transcription_session.update",
+        "input_audio_buffer.append",
+        "input_audio_buffer.commit",
+        "input_audio_buffer.clear",
+        "output_audio_buffer.clear",
+        "conversation.item.create",
+        "conversation.item.retrieve",
+        "conversation.item.truncate",
+        "conversation.item.delete",
+        "response.create",
+        "response.cancel",
+    }
+)
+"""Messages of the client that are known, and so is what they may cost."""
+_TOLD: Final = (b'"response.created"', b'"response.done"', b'"session.', b'"error"')
+_SOUND_BYTES: Final = 4_800
+"""Bytes of a token of sound that is heard: 24 kHz of 16 bits, and a token for 100 ms
+(https://platform.openai.com/docs/guides/realtime-costs). G.711 has a sixth of them."""
+_SOUND_BYTES_G711: Final = 800
+_IMAGE_TOKENS: Final = 1_500
+_INSTRUCTIONS: Final = 1_000
+"""Tokens of the instructions that a session has at first."""
+_STEP: Final = 1_024
+"""The input of an answer is exposed in steps of so many tokens, so that a hold is not made larger with each message."""
+_SOUND: Final = frozenset({"input_audio", "output_audio", "cached_audio"})
+_MODEL_NAMES: Final = ("model", "deployment")
+_CAPS: Final = ("max_output_tokens", "max_response_output_tokens")
+"""The second is that of the API's beta."""
+
+
+def read(request: Request, dialect: Dialect) -> Asked:
+    """The handshake. Its query names the model; Azure's may name a deployment."""
+    models = []
+    for part in request.query.split("&"):
+        name, _, value = part.partition("=")
+        name = unquote_plus(name).lower()
+        if name in _MODEL_NAMES:
+            models.append(unquote_plus(value))
+        elif name == "call_id":
+            refuse("A call that was begun in another way has no model and no budget here.")
+    if len(models) != 1 or not 0 < len(models[0]) <= MAX_MODEL or not models[0].isprintable():
+        refuse('The query must name one model, as "model=".')
+    return Asked(models[0], stream=True, reasons=False, may=_SOUND, kind=request.operation.kind)
+
+
+def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
+    """Of the first answer."""
+    return _answer(asked, mode, limits, _INSTRUCTIONS, None)
+
+
+def _answer(asked: Asked, mode: Mode, limits: Limits, context: float, cap: int | None) -> Estimate:
+    steps = int(context) // _STEP + 1
+    tokens = limits.context if mode == "worst" else min(steps * _STEP, limits.context)
+    output = limits.answer if cap is None else min(cap, limits.answer)
+    return Estimate(Units(input=tokens, output=output, requests=1), may=asked.may)
+
+
+class RealtimeDialogue:
+    binary = False
+    created: tuple[str, ...] = ()
+
+    def __init__(self, asked: Asked, terms: Terms) -> None:
+        self.asked = asked
+        self.error = ""
+        self.requests = 0
+        self._terms = terms
+        self._limits = terms.limits(asked)
+        self._meter = RealtimeMeter(asked.model)
+        self._uncounted = Sums()
+        self._context = float(_INSTRUCTIONS)
+        """Tokens of the conversation when the last answer was done."""
+        self._added = 0.0
+        """Tokens that were added since."""
+        self._heard = 0.0
+        """Seconds of sound that nobody has said to have written down."""
+        self._transcriber = ""
+        self._sound_bytes = _SOUND_BYTES
+        self._cap: int | None = None
+        self._caps: list[int | None] = []
+        """Of updates that the server has not answered."""
+        self._unsure = 0
+        """How many those are."""
+        self._auto = True
+        """The provider may begin an answer by itself."""
+        self._wanted: list[Exposed] = []
+        """Answers that were asked for, and have not begun."""
+        self._wants = False
+        """The message that was heard last asks for one."""
+        self._begun: dict[str, _Begun] = {}
+        self._exposed: tuple[Exposed, ...] | None = None
+
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        return (*self._meter.finish(), *self._uncounted.charges())
+
+    def heard(self, message: bytes, now: float) -> Asked | None:
+        self._wants = False
+        body = parsed(message)
+        kind = body.name(body.tree.get("type"))
+        if not isinstance(kind, str) or kind not in _OPEN:
+            refuse(f"A message of the type {shown(str(kind))} is not open in a session.")
+        if kind == "input_audio_buffer.append":
+            self._hear(len(message) * 3 / 4)
+            return None
+        if kind.endswith("session.update"):
+            return self._update(body, message)
+        if kind == "conversation.item.create":
+            self._add(self._size(message))
+            return self._judged(body, "item")
+        if kind == "response.create":
+            return self._want(body, message)
+        return None
+
+    def withdraw(self) -> None:
+        if self._wants and self._wanted:
+            self._wanted.pop()
+            self.requests -= 1
+            self._change()
+
+    def told(self, message: bytes, now: float) -> None:
+        self._meter.feed(message)
+        if all(message.find(word) < 0 for word in _TOLD):
+            return
+        event = None
+        with contextlib.suppress(ValueError, RecursionError):
+            event = json.loads(message)
+        if not isinstance(event, dict):
+            return
+        kind = event.get("type")
+        if kind == "response.created":
+            self._begin(id_of(details_of(event.get("response")).get("id")), now)
+        elif kind == "response.done":
+            self._done(details_of(event.get("response")))
+        elif kind in ("session.created", "session.updated", "transcription_session.updated"):
+            self._learn(details_of(event.get("session")), answer=kind != "session.created")
+        elif kind == "error":
+            self._fail(details_of(event.get("error")))
+
+    def exposed(self, now: float) -> tuple[Exposed, ...]:
+        if self._exposed is None:
+            found = [*self._wanted, *(one.exposure for one in self._begun.values())]
+            if self._auto or self._unsure:
+                found.append(self._next())
+            elif self._heard:
+                found.append(self._next_written())
+            self._exposed = tuple(found)
+        return self._exposed
+
+    def unfinished(self, now: float) -> tuple[Unfinished, ...]:
+        seen = self._meter.output_seen
+        return tuple(
+            Unfinished(one.exposure, seen - one.seen_before, now - one.since)
+            for one in self._begun.values()
+        )
+
+    def _change(self) -> None:
+        self._exposed = None
+
+    def _size(self, message: bytes) -> float:
+        """Rough tokens of an item. Sound and images are not counted by their base64."""
+        images = message.count(b'"input_image"')
+        if images:
+            return float(images * _IMAGE_TOKENS)
+        if b'"input_audio"' in message:
+            return len(message) * 3 / 4 / self._sound_bytes + 50
+        return max(raw_tokens(message), 1.0)
+
+    def _hear(self, size: float) -> None:
+        tokens = size / self._sound_bytes
+        self._heard += tokens / 10
+        self._add(tokens)
+
+    def _add(self, tokens: float) -> None:
+        before = self._context + self._added
+        self._added += tokens
+        if int(before) // _STEP != int(before + tokens) // _STEP:
+            self._change()
+
+    def _cap_now(self) -> int | None:
+        """The largest that may count."""
+        caps = [self._cap, *self._caps]
+        known = [cap for cap in caps if cap is not None]
+        return None if len(known) < len(caps) else max(known)
+
+    def _next(self, more: float = 0.0, cap: int | None = -1) -> Exposed:
+        if cap == -1:
+            cap = self._cap_now()
+        context = self._context + self._added + more
+        found = _answer(self.asked, self._terms.mode, self._limits, context, cap)
+        return Exposed(self.asked, found._replace(beside=self._written()))
+
+    def _next_written(self) -> Exposed:
+        """Sound is written down, and nothing answers it."""
+        return Exposed(self.asked, Estimate(Units(), beside=self._written()))
+
+    def _written(self) -> tuple[Charge, ...]:
+        if not self._transcriber:
+            return ()
+        # In steps of 100 s, as the input.
+        seconds = (int(self._heard) // 100 + 1) * 100
+        if "whisper" in self._transcriber:
+            return (Charge(self._transcriber, Units(milliseconds=seconds * 1000, requests=1)),)
+        tokens = seconds * 10
+        units = Units(input=tokens, output=tokens, input_audio=tokens, requests=1)
+        return (Charge(self._transcriber, units),)
+
+    def _update(self, body: Document, message: bytes) -> Asked | None:
+        session = details_of(body.tree.get("session"))
+        for name in _CAPS:
+            if name in session:
+                self._caps.append(_cap_of(session[name]))
+        self._unsure += 1
+        self._added += max(raw_tokens(message), 1.0)
+        transcriber = _transcriber_of(session, body)
+        formats = json.dumps(session.get("audio")) + str(session.get("input_audio_format"))
+        if "pcmu" in formats or "pcma" in formats or "g711" in formats:
+            self._sound_bytes = _SOUND_BYTES_G711
+        others = set(self.asked.other_models)
+        if transcriber:
+            self._transcriber = transcriber
+            others.add(transcriber)
+        model = body.name(session.get("model"))
+        if isinstance(model, str) and model:
+            others.add(model)
+        others.discard(self.asked.model)
+        self._change()
+        asked = self.asked._replace(other_models=tuple(sorted(others)))
+        return self._judged(body, "session", asked, always=asked.other_models != ())
+
+    def _want(self, body: Document, message: bytes) -> Asked | None:
+        response = details_of(body.tree.get("response"))
+        cap: int | None = -1
+        for name in _CAPS:
+            if name in response:
+                cap = _cap_of(response[name])
+        self._wanted.append(self._next(self._size(message), cap))
+        self._wants = True
+        self.requests += 1
+        self._change()
+        return self._judged(body, "response")
+
+    def _judged(
+        self, body: Document, member: str, asked: Asked | None = None, *, always: bool = False
+    ) -> Asked | None:
+        """What has to be judged of the objects that a message names."""
+        inner = body.tree.get(member)
+        ids: tuple[str, ...] = ()
+        if isinstance(inner, dict):
+            ids = named_objects(Document(inner, body.long))
+            # Items of the session itself are the session's.
+            ids = tuple(one for one in ids if not one.startswith("item_"))
+        if not ids and not always:
+            return None
+        return (asked or self.asked)._replace(objects=ids)
+
+    def _begin(self, name: str, now: float) -> None:
+        if self._wanted:
+            exposure = self._wanted.pop(0)
+        else:
+            exposure = self._next()
+            self.requests += 1
+        self._begun[name] = _Begun(exposure, self._meter.output_seen, self._added, now)
+        self._change()
+
+    def _done(self, response: Mapping[str, Any]) -> None:
+        begun = self._begun.pop(id_of(response.get("id")), None)
+        if begun is None and self._wanted:
+            self._wanted.pop(0)
+        units = realtime_usage(response.get("usage"))
+        if units is not None:
+            if response.get("conversation_id", "") is not None:
+                self._context = float(units.input + units.output)
+                self._added -= begun.added_before if begun is not None else self._added
+        elif begun is not None and (
+            response.get("status") in ("completed", "incomplete")
+            or self._meter.output_seen > begun.seen_before
+        ):
+            seen = self._meter.output_seen - begun.seen_before
+            read = begun.exposure.estimate.units.input
+            self._uncounted.add(
+                Charge(self.asked.model, Units(input=read, output=seen, requests=1))
+            )
+        self._heard = 0.0
+        self._change()
+
+    def _learn(self, session: Mapping[str, Any], *, answer: bool) -> None:
+        if answer and self._unsure:
+            self._unsure -= 1
+        if not self._unsure:
+            self._caps.clear()
+        for name in _CAPS:
+            if name in session:
+                self._cap = _cap_of(session[name])
+        sound = details_of(details_of(session.get("audio")).get("input"))
+        detects = sound if "turn_detection" in sound else session
+        if "turn_detection" in detects:
+            self._auto = detects.get("turn_detection") is not None or bool(
+                [
+                    tool
+                    for tool in session.get("tools") or ()
+                    if details_of(tool).get("type") == "mcp"
+                ]
+            )
+        self._change()
+
+    def _fail(self, error: Mapping[str, Any]) -> None:
+        """An error does not end the session. One answer was asked for in vain, if its own code says so."""
+        self.error = id_of(error.get("code")) or id_of(error.get("type")) or "error"
+        if self._wanted and error.get("code") == "conversation_already_has_active_response":
+            self._wanted.pop()
+            self._change()
+
+
+class _Begun:
+    """An answer under way."""
+
+    def __init__(
+        self, exposure: Exposed, seen_before: int, added_before: float, since: float
+    ) -> None:
+        self.exposure = exposure
+        self.seen_before = seen_before
+        self.added_before = added_before
+        self.since = since
+
+
+def _cap_of(value: object) -> int | None:
+    """None is no cap."""
+    return value if type(value) is int and 0 < value <= MOST else None
+
+
+def _transcriber_of(session: Mapping[str, Any], body: Document) -> str:
+    hears = details_of(details_of(session.get("audio")).get("input")).get("transcription")
+    writes = details_of(hears) or details_of(session.get("input_audio_transcription"))
+    name = body.name(writes.get("model"))
+    return name[:MAX_MODEL] if isinstance(name, str) and name.isprintable() else ""

@@ -1,0 +1,194 @@
+"""A session of the Responses API: https://platform.openai.com/docs/guides/websocket-mode.
+
+Each ``response.create`` is a request of its own, with the fields of the body that is sent over HTTP, and it is read as that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import deque
+from typing import Final
+
+from tollhouse.families.base import (
+    Asked,
+    Dialect,
+    Exposed,
+    Limits,
+    Mode,
+    Request,
+    Terms,
+    Unfinished,
+)
+from tollhouse.families.formats.document import parsed, refuse, shown
+from tollhouse.families.openai import responses_estimate, responses_request
+from tollhouse.families.openai.realtime import EVENT_TYPE, ResponsesSocketMeter, Sums
+from tollhouse.families.openai.responses_meter import ENDS
+from tollhouse.families.openai.responses_usage import error_code, id_of
+from tollhouse.families.units import Charge, Estimate, Units
+
+KIND: Final = "responses_socket"
+_AHEAD: Final = 512
+_SLICE: Final = 2_048
+"""As `budget.growth` has them: the output of an answer without a cap is exposed in slices, ahead of what was seen."""
+_A_SECOND: Final = 100.0
+"""Tokens of reasoning that nobody sees."""
+_MOST_LANES: Final = 64
+
+
+def read(request: Request, dialect: Dialect) -> Asked:
+    """The handshake. The messages name the models."""
+    return Asked(stream=True, writes=False, reasons=False, kind=KIND)
+
+
+def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
+    """Of the handshake, which costs nothing."""
+    return Estimate(Units())
+
+
+class ResponsesDialogue:
+    binary = False
+
+    def __init__(self, asked: Asked, terms: Terms) -> None:
+        self.asked = asked
+        self.error = ""
+        self.requests = 0
+        self._terms = terms
+        self._meter = ResponsesSocketMeter()
+        self._uncounted = Sums()
+        self._lanes: dict[str, deque[_Begun]] = {}
+        self._last: str | None = None
+        """The lane of the message that was heard last."""
+        self._changed = False
+        self._exposed: tuple[Exposed, ...] = ()
+
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        return (*self._meter.finish(), *self._uncounted.charges())
+
+    @property
+    def created(self) -> tuple[str, ...]:
+        return self._meter.created
+
+    def heard(self, message: bytes, now: float) -> Asked | None:
+        terms, self._last = self._terms, None
+        document = parsed(message)
+        kind = document.name(document.tree.get("type"))
+        if kind != "response.create":
+            refuse(f"A message of the type {shown(str(kind))} is not open in a session.")
+        lane = id_of(document.tree.get("stream_id"))
+        if lane not in self._lanes and len(self._lanes) >= _MOST_LANES:
+            refuse(f"The session has {_MOST_LANES} lanes (stream_id) under way, which is the most.")
+        asked = responses_request.read(terms.request._replace(body=message), terms.dialect)
+        if asked.detail.background:
+            refuse('"background" is not open in a session; send the request over HTTP.')
+        asked = terms.named(asked)._replace(stream=True, kind=KIND)
+        found = responses_estimate.estimate(asked, terms.mode, terms.limits(asked), terms.dialect)
+        asked = asked._replace(document=None)
+        self._meter.tools = asked.detail.tools
+        begun = _Begun(Exposed(asked, found), self._meter.output_seen, now)
+        self._lanes.setdefault(lane, deque()).append(begun)
+        self._last = lane
+        self.asked = asked._replace(detail=None, objects=())
+        self.requests += 1
+        self._changed = True
+        return asked
+
+    def withdraw(self) -> None:
+        lane, self._last = self._last, None
+        if lane is None:
+            return
+        self._lanes[lane].pop()
+        if not self._lanes[lane]:
+            del self._lanes[lane]
+        self.requests -= 1
+        self._changed = True
+
+    def told(self, message: bytes, now: float) -> None:
+        match = EVENT_TYPE.match(message)
+        kind = match[1].decode() if match is not None else ""
+        if kind and kind not in ENDS and kind != "error":
+            self._meter.feed(message)
+            return
+        before = _tokens(self._meter.finish())
+        self._meter.feed(message)
+        event = None
+        with contextlib.suppress(ValueError, RecursionError):
+            event = json.loads(message)
+        if not isinstance(event, dict):
+            return
+        kind = str(event.get("type"))
+        if kind not in ENDS and kind != "error":
+            return
+        if kind == "error":
+            root = {"code": event.get("code"), "type": "error"}
+            self.error = error_code(event.get("error")) or error_code(root)
+        counted = _tokens(self._meter.finish()) > before
+        failed = kind in ("error", "response.failed")
+        self._end(id_of(event.get("stream_id")), counted=counted, failed=failed)
+
+    def exposed(self, now: float) -> tuple[Exposed, ...]:
+        found = tuple(
+            Exposed(one.exposed.asked, self._grown(one, now)) for one in self._under_way()
+        )
+        if self._changed or found != self._exposed:
+            self._changed, self._exposed = False, found
+        return self._exposed
+
+    def unfinished(self, now: float) -> tuple[Unfinished, ...]:
+        seen = self._meter.output_seen
+        return tuple(
+            Unfinished(
+                Exposed(one.exposed.asked, self._grown(one, now)),
+                seen - one.seen_before,
+                now - one.since,
+            )
+            for one in self._under_way()
+        )
+
+    def _under_way(self) -> list[_Begun]:
+        return [one for lane in self._lanes.values() for one in lane]
+
+    def _grown(self, begun: _Begun, now: float) -> Estimate:
+        """Its output by now, where it has no cap."""
+        found = begun.exposed.estimate
+        if not found.grows:
+            return found
+        need = self._meter.output_seen - begun.seen_before
+        if begun.exposed.asked.reasons:
+            need = max(need, int((now - begun.since) * _A_SECOND))
+        missing = need + _AHEAD - found.units.output
+        if missing <= 0:
+            return found
+        slices = -(-missing // _SLICE)
+        return found.of_output(found.units.output + slices * _SLICE)
+
+    def _end(self, lane: str, *, counted: bool, failed: bool) -> None:
+        waiting = self._lanes.get(lane)
+        if not waiting:
+            return
+        begun = waiting.popleft()
+        if not waiting:
+            del self._lanes[lane]
+        self._changed = True
+        seen = self._meter.output_seen - begun.seen_before
+        if counted or (failed and not seen):
+            return
+        # A whole answer without usage is charged what was held.
+        asked, found = begun.exposed
+        output = seen if failed else max(seen, found.units.output)
+        units = Units(input=found.units.input, output=output, requests=1)
+        self._uncounted.add(Charge(asked.model, units, asked.tier))
+
+
+class _Begun:
+    """A request that was sent, and whose answer is not over."""
+
+    def __init__(self, exposed: Exposed, seen_before: int, since: float) -> None:
+        self.exposed = exposed
+        self.seen_before = seen_before
+        self.since = since
+
+
+def _tokens(charges: tuple[Charge, ...]) -> int:
+    return sum(charge.units.tokens for charge in charges)

@@ -1,0 +1,206 @@
+"""WebSocket (RFC 6455) between bytes and whole messages, for either side of a connection. wsproto reads and writes the frames.
+
+Messages are judged whole, and so they are passed on whole: a message goes out with the bytes and the kind that it came with. It may
+be divided into other frames than it came in, which RFC 6455 5.4 allows where no extension was negotiated. None is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Final, Literal, NamedTuple, Protocol
+
+from wsproto.frame_protocol import CloseReason, Frame, FrameProtocol, Opcode, ParseFailed
+
+NORMAL: Final = 1000
+GOING_AWAY: Final = 1001
+PROTOCOL_ERROR: Final = 1002
+NO_CODE: Final = 1005
+POLICY: Final = 1008
+TOO_BIG: Final = 1009
+FAULT: Final = 1011
+
+_SLICE: Final = 8_192
+"""Bytes that are read in one step. They may be a thousand empty frames."""
+_PIECE: Final = 262_144
+"""Bytes of one frame that goes out: to mask more takes too long for one step."""
+_MOST_FRAGMENTS: Final = 16_384
+"""Frames of one message."""
+_CONTROLS: Final = 200
+"""Pings and pongs that may come between two messages. A client sends one in some seconds."""
+
+Kind = Literal["text", "binary", "ping", "pong", "close"]
+
+
+class Message(NamedTuple):
+    """``code`` is that of a close, and its reason is ``data``."""
+
+    kind: Kind
+    data: bytes
+    code: int = 0
+
+    @property
+    def is_data(self) -> bool:
+        return self.kind in ("text", "binary")
+
+
+class BadFrames(Exception):
+    """What came is no WebSocket, or more than is taken. ``code`` is to close with."""
+
+    def __init__(self, code: int, why: str) -> None:
+        super().__init__(code, why)
+        self.code = code
+        self.why = why
+
+
+class Room(Protocol):
+    """Counts the bytes of messages that are kept. `extend` raises where there is no room for more."""
+
+    def extend(self, count: int) -> None: ...
+    def release(self) -> None: ...
+
+
+class Frames:
+    """One direction is read by `receive`, the other is written by the methods that give bytes. ``client``: we are the client, who
+    masks and takes no masks. ``longest`` is the most bytes of a message that is taken, and ``room`` counts them."""
+
+    def __init__(self, *, client: bool, longest: int, room: Room) -> None:
+        self._room = room
+        self._protocol = FrameProtocol(client, [])
+        self._longest = longest
+        self._parts: list[str | bytes] = []
+        self._size = 0
+        self._fragments = 0
+        self._controls = 0
+        self.closed = False
+        """A close has come. Nothing behind it is read."""
+
+    def release(self) -> None:
+        """The last message is not needed any more."""
+        self._room.release()
+
+    def receive(self, data: bytes) -> Iterator[Message | None]:
+        """The messages in ``data``, and None wherever others may take their turn. Raises `BadFrames`."""
+        for start in range(0, len(data), _SLICE):
+            if self.closed:
+                return
+            self._protocol.receive_bytes(data[start : start + _SLICE])
+            try:
+                for frame in self._protocol.received_frames():
+                    message = self._take(frame)
+                    if message is not None:
+                        yield message
+            except ParseFailed as error:
+                raise BadFrames(int(error.code), str(error)) from None
+            if start + _SLICE < len(data):
+                yield None
+
+    def _take(self, frame: Frame) -> Message | None:
+        payload = frame.payload
+        if frame.opcode is Opcode.CLOSE:
+            assert isinstance(payload, tuple)
+            self.closed = True
+            return Message("close", payload[1].encode(), int(payload[0]))
+        if frame.opcode in (Opcode.PING, Opcode.PONG):
+            assert isinstance(payload, bytes)
+            self._controls += 1
+            if self._controls > _CONTROLS:
+                raise BadFrames(PROTOCOL_ERROR, "there are too many pings")
+            return Message("ping" if frame.opcode is Opcode.PING else "pong", payload)
+        assert isinstance(payload, str | bytes)
+        if payload:
+            size = len(payload) if isinstance(payload, bytes) else _length(payload)
+            self._room.extend(size)
+            self._parts.append(payload)
+            self._size += size
+        self._fragments += frame.frame_finished
+        if self._size > self._longest or self._fragments > _MOST_FRAGMENTS:
+            raise BadFrames(TOO_BIG, f"a message may have {self._longest} bytes")
+        if not frame.message_finished:
+            return None
+        parts, self._parts, self._size, self._fragments = self._parts, [], 0, 0
+        self._controls = 0
+        if frame.opcode is Opcode.TEXT:
+            return Message(
+                "text", "".join(part for part in parts if isinstance(part, str)).encode()
+            )
+        return Message("binary", b"".join(part for part in parts if isinstance(part, bytes)))
+
+    def pieces(self, message: Message) -> Iterator[bytes]:
+        """The bytes of a message of data, or of a ping or pong, in pieces that are each quickly made."""
+        if message.kind == "ping":
+            yield bytes(self._protocol.ping(message.data))
+        elif message.kind == "pong":
+            yield bytes(self._protocol.pong(message.data))
+        elif message.kind == "text":
+            text = message.data.decode()
+            for start in range(0, len(text) or 1, _PIECE):
+                last = start + _PIECE >= len(text)
+                yield bytes(self._protocol.send_data(text[start : start + _PIECE], last))
+        else:
+            data = message.data
+            for start in range(0, len(data) or 1, _PIECE):
+                last = start + _PIECE >= len(data)
+                yield bytes(self._protocol.send_data(data[start : start + _PIECE], last))
+
+    def close(self, code: int, reason: str = "") -> bytes:
+        """`NO_CODE` closes without one."""
+        if code == NO_CODE:
+            return bytes(self._protocol.close(CloseReason.NO_STATUS_RCVD))
+        return bytes(self._protocol.close(code, reason or None))
+
+
+class SideLost(Exception):
+    """The connection of a side has ended without a close."""
+
+
+class Side:
+    """One side of a session. ``read`` gives bytes, b"" at the end; ``write`` waits until the connection takes more."""
+
+    def __init__(
+        self,
+        read: Callable[[], Awaitable[bytes]],
+        write: Callable[[bytes], Awaitable[None]],
+        frames: Frames,
+    ) -> None:
+        self._read = read
+        self._write = write
+        self._frames = frames
+        self._come: Iterator[Message | None] = iter(())
+        """What has come and was not given yet."""
+        self.closed = False
+        """We have sent a close."""
+
+    async def messages(self) -> AsyncIterator[Message]:
+        """Up to a close. Raises `SideLost`, `BadFrames`, and what ``read`` raises."""
+        while True:
+            for message in self._come:
+                if message is None:
+                    await asyncio.sleep(0)
+                    continue
+                yield message
+                if message.is_data:
+                    self._frames.release()
+                elif message.kind == "close":
+                    return
+            data = await self._read()
+            if not data:
+                raise SideLost
+            self._come = self._frames.receive(data)
+
+    async def send(self, message: Message) -> None:
+        """Raises what ``write`` raises. Nothing goes out behind a close."""
+        for piece in self._frames.pieces(message):
+            if self.closed:
+                return
+            await self._write(piece)
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Once. Raises what ``write`` raises."""
+        if not self.closed:
+            self.closed = True
+            await self._write(self._frames.close(code, reason))
+
+
+def _length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

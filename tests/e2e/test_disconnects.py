@@ -1,0 +1,213 @@
+"""A client that leaves at each moment of a call, over HTTP/1.1 and HTTP/2; through the running gateway.
+
+Whenever it leaves: the call is settled once, and no task, no hold, and no connection with the client is
+left. The provider's connection is closed, or read to the answer's end where the gateway is configured so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import pytest
+from tests.support.attack import HOST, Attacked, post, watched
+from tests.support.inproc import Inside, open_inside
+from tests.support.raw import H2Client, RawClient
+
+from tollhouse.demo.standin_script import Behaviour, Latch, Steps
+
+STREAM = json.dumps(
+    {
+        "model": "gpt-4o",
+        "messages": [{"role": "user", "content": "nobody waits for this"}],
+        "max_completion_tokens": 50,
+        "stream": True,
+    }
+).encode()
+H2_POST: list[tuple[str, str]] = [
+    (":method", "POST"),
+    (":scheme", "https"),
+    (":authority", HOST),
+    (":path", "/v1/chat/completions"),
+    ("content-type", "application/json"),
+]
+
+
+@pytest.fixture(scope="module", params=[0.05, 30.0], ids=["closed", "drained"])
+def gateway(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Inside]:
+    """One that gives an abandoned answer up at once, and one that reads it to its end."""
+    settings = {"limits": {"abandoned_read_s": request.param}}
+    with open_inside(tmp_path_factory.mktemp("left"), settings) as inside:
+        yield inside
+
+
+@pytest.fixture
+def left(gateway: Inside, caplog: pytest.LogCaptureFixture) -> Iterator[Attacked]:
+    yield from watched(gateway, caplog)
+
+
+Leave = Callable[[RawClient], None]
+
+
+def by_reset(client: RawClient) -> None:
+    client.reset()
+
+
+def by_close(client: RawClient) -> None:
+    client.close()
+
+
+class Call:
+    """One call up to the moment at which its client leaves. ``wait`` and ``steps`` hold the provider up."""
+
+    def __init__(self, left: Attacked, protocol: str) -> None:
+        self._left = left
+        self._h2 = protocol == "h2"
+        self.wait = Latch()
+        self.steps = Steps()
+        self._stream = 0
+
+    def in_connect(self) -> RawClient:
+        client = self._left.client()
+        client.send_plain(f"CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}".encode())
+        self._left.turn()
+        return client
+
+    def in_tls(self) -> RawClient:
+        client = self._left.client()
+        assert client.connect(f"{HOST}:443", self._left.credentials).status == 200
+        hello = client.hello(HOST, ("h2" if self._h2 else "http/1.1",))
+        client.send_plain(hello[:60])
+        self._left.turn()
+        return client
+
+    def in_head(self) -> RawClient:
+        return self._begun(post(STREAM)[:40], None)
+
+    def in_body(self) -> RawClient:
+        client = self._begun(post(STREAM)[:-20], STREAM[:-20])
+        self._left.under_way()
+        return client
+
+    def waiting(self) -> RawClient:
+        self._left.inside.standin.script(Behaviour(wait=self.wait))
+        client = self._begun(post(STREAM), STREAM, whole=True)
+        self._left.inside.standin.wait_count(1)
+        return client
+
+    def in_stream(self) -> RawClient:
+        self._left.inside.standin.script(Behaviour(steps=self.steps))
+        client = self._begun(post(STREAM), STREAM, whole=True)
+        self.steps.release(3)
+        self._read_until(client, b"toll")
+        return client
+
+    def at_the_end(self) -> RawClient:
+        client = self._begun(post(STREAM), STREAM, whole=True)
+        self._read_until(client, b"[DONE]")
+        return client
+
+    def _begun(self, h1: bytes, body: bytes | None, *, whole: bool = False) -> RawClient:
+        if not self._h2:
+            client = self._left.tunnel()
+            client.send(h1)
+            self._left.turn()
+            return client
+        self._client = H2Client(self._left.tunnel(alpn=("h2",)))
+        connection = self._client.connection
+        if body is None:
+            # Nine bytes of a frame's head, and a part of its block.
+            connection.send_headers(1, H2_POST)
+            self._client.raw.send(connection.data_to_send()[:20])
+        else:
+            connection.send_headers(1, H2_POST)
+            connection.send_data(1, body, end_stream=whole)
+            self._client.flush()
+        self._left.turn()
+        return self._client.raw
+
+    def _read_until(self, client: RawClient, marker: bytes) -> None:
+        seen = b""
+        while marker not in seen:
+            data = client.receive()
+            assert data, seen
+            # Frames of HTTP/2 have the text as it is.
+            seen += data
+
+
+class Moment(NamedTuple):
+    reach: Callable[[Call], RawClient]
+    line: tuple[str, str] | None
+    """Its ``reason`` and ``charged_by``; None where there is no call yet."""
+    asked: int
+    """Requests that the provider got."""
+    drained: str = ""
+    """``charged_by`` where the answer is read to its end."""
+
+
+MOMENTS: dict[str, Moment] = {
+    "CONNECT": Moment(Call.in_connect, None, 0),
+    "TLS": Moment(Call.in_tls, None, 0),
+    "the head": Moment(Call.in_head, None, 0),
+    "half a body": Moment(Call.in_body, ("client_gone", "none"), 0),
+    "waiting": Moment(Call.waiting, ("client_gone", "disconnect"), 1),
+    "the stream": Moment(Call.in_stream, ("client_gone", "disconnect"), 1, drained="usage"),
+    "the end": Moment(Call.at_the_end, ("", "usage"), 1),
+}
+
+
+@pytest.mark.parametrize("leave", [by_reset, by_close])
+@pytest.mark.parametrize("protocol", ["http/1.1", "h2"])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_it_leaves(
+    left: Attacked, gateway: Inside, moment: str, protocol: str, leave: Leave
+) -> None:
+    """Settled once, and nothing of the call is left."""
+    reach, line, asked, drained = MOMENTS[moment]
+    left.alone()
+    tasks = gateway.do(_tasks())
+    used = _used(gateway)
+    call = Call(left, protocol)
+    leave(reach(call))
+    gateway.until(lambda inner: all(exchange.gone for exchange in inner.journey.under_way))
+    reads_on = gateway.gateway.config.limits.abandoned_read_s > 1
+    if reads_on:
+        call.steps.release_all()
+    left.alone()
+    found: list[dict[str, Any]] = left.lines(
+        len(gateway.lines()) - left.seen if line is None else 1
+    )
+    assert len(gateway.lines()) - left.seen == len(found)
+    if line is None:
+        assert all(one["charged_by"] == "none" for one in found)
+    else:
+        reason, rule = line
+        rule = (drained or rule) if reads_on else rule
+        assert [(one["reason"], one["charged_by"]) for one in found] == [(reason, rule)]
+    assert _used(gateway) - used == sum(Decimal(one["cost_usd"]) for one in found)
+    book = gateway.standin.snapshot()
+    assert len(book) == asked
+    if asked:
+        ended = (
+            "client_gone"
+            if moment == "waiting" or (moment == "the stream" and not reads_on)
+            else "answered"
+        )
+        assert gateway.standin.wait_for(lambda seen: seen[-1].outcome != "open")
+        assert gateway.standin.snapshot()[-1].outcome == ended
+    gateway.until(lambda inner: len(asyncio.all_tasks()) <= tasks)
+    call.wait.open()
+    call.steps.release_all()
+
+
+async def _tasks() -> int:
+    return len(asyncio.all_tasks())
+
+
+def _used(gateway: Inside) -> Decimal:
+    return Decimal(gateway.budget()["10 usd/day"]["used"])

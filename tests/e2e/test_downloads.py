@@ -1,0 +1,48 @@
+"""Answers of any size: the provider waits for a client that reads slowly, and the gateway keeps next to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.support.gateway import Road, open_road
+from tests.support.memory import forget_peak, peak_rss
+
+from tollhouse.demo.standin import StandIn
+from tollhouse.demo.standin_script import reply
+
+MIB = 1 << 20
+PIECE = bytes(range(256)) * 256
+PIECES = 1_600
+BINARY = [("content-type", "application/octet-stream")]
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+    settings = {"providers.openai": {"share_objects": True}}
+    with open_road(tmp_path_factory.mktemp("process"), settings, standin=StandIn()) as road:
+        yield road
+
+
+@pytest.mark.parametrize("protocol", ["1", "2"])
+def test_a_client_that_does_not_read(process: Road, protocol: str) -> None:
+    """The provider can't send 40 MB of 100 MB while nothing is read: kernels have the rest. All of it comes when it is read,
+    and the gateway's memory grows by less than 16 MB."""
+    standin = process.standin
+    standin.clear()
+    standin.script(reply(200, [PIECE], BINARY), reply(200, [PIECE] * PIECES, BINARY))
+    url = "https://api.openai.com/v1/files/file-1/content"
+    [worker] = process.gateway.worker_pids()
+    with process.http(http2=protocol == "2") as client:
+        assert client.get(url).content == PIECE
+        before = forget_peak(worker)
+        with client.stream("GET", url) as answer:
+            assert answer.status_code == 200
+            sent = 40 * MIB // len(PIECE)
+            assert not standin.wait_for(lambda book: len(book[-1].sent) > sent, timeout=2)
+            size = 0
+            for piece in answer.iter_raw():
+                assert piece == (PIECE * 16)[size % 256 :][: len(piece)]
+                size += len(piece)
+    assert size == PIECES * len(PIECE)
+    assert peak_rss(worker) - before < 16 * MIB

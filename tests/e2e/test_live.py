@@ -1,0 +1,76 @@
+"""A session of the Gemini Live API through the running gateway, by Google's own SDK."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from google import genai
+from tests.support.gateway import PLACEHOLDER, REAL_KEY, Road, open_road
+
+from tollhouse.demo import standin_google
+from tollhouse.demo.standin import StandIn
+
+MODEL = "gemini-3.8-live"
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+    directory = tmp_path_factory.mktemp("live")
+    standin = StandIn(key=REAL_KEY, hosts=("localhost", "api.openai.com", *standin_google.HOSTS))
+    with standin:
+        entry = {
+            "connect_to": standin.address,
+            "ca_file": "provider-ca.pem",
+            "allow_private": True,
+        }
+        with open_road(directory, {"providers.gemini": entry}, standin=standin) as made:
+            made.gateway.tollhouse("key", "set", "gemini", stdin=standin.key)
+            yield made
+
+
+@asynccontextmanager
+async def connect(
+    road: Road, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]
+) -> AsyncIterator[Any]:
+    # The SDK's WebSocket takes the proxy of the environment.
+    monkeypatch.setenv("HTTPS_PROXY", road.proxy_url)
+    client = genai.Client(
+        api_key=PLACEHOLDER,
+        http_options={"async_client_args": {"ssl": road.context, "verify": road.context}},
+    )
+    async with client.aio.live.connect(model=MODEL, config=config) as session:
+        yield session
+
+
+async def ask(session: Any, text: str = "Hello") -> list[Any]:
+    await session.send_client_content(
+        turns={"role": "user", "parts": [{"text": text}]}, turn_complete=True
+    )
+    return [message async for message in session.receive()]
+
+
+async def test_a_session(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two turns: the line has the sum of their last reports."""
+    async with connect(road, monkeypatch, {"response_modalities": ["AUDIO"]}) as session:
+        first = await ask(session)
+        second = await ask(session)
+    assert first[-1].usage_metadata.response_token_count == 30
+    assert second[-1].usage_metadata.total_token_count == 140
+    [received] = road.standin.snapshot()
+    [line] = road.wait_lines(1)
+    assert line["model"] == line["model_served"] == MODEL
+    assert line["tokens"] == {
+        "input": 120,
+        "output": 90,
+        "input_audio": 90,
+        "output_audio": 90,
+    }
+    # The list price of Google in nano-dollars a token: text 750, sound 3,000 and 12,000.
+    assert Decimal(line["cost_usd"]) == Decimal(30 * 750 + 90 * 3_000 + 90 * 12_000) / 10**9
+    assert line["charged_by"] == "usage"
+    assert received.get("x-goog-api-key") == road.standin.key
+    assert "key=" not in received.target

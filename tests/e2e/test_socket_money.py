@@ -1,0 +1,327 @@
+"""What WebSocket sessions hold and are charged, and how they end: in good order, by the budget, by who leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from tests.support.attack import Attacked, watched
+from tests.support.inproc import PROJECT, Inside, open_inside
+from tests.support.raw import Closed
+from tests.support.raw_socket import RawSocket, frame, handshake, text
+
+from tollhouse.demo.standin_script import Behaviour, Latch, Steps, reply
+
+RESPONSES = "/v1/responses"
+CLOSE = frame(8, b"\x03\xe8")
+# gpt-realtime's list price in nano-dollars a token.
+READ, WRITTEN, CACHED, HEARD, SAID = 4_000, 16_000, 400, 32_000, 64_000
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
+    settings: Any = {
+        f"projects.{PROJECT}": {"limits": ["100 usd/day", "1000 requests/day"]},
+        "limits": {"abandoned_read_s": 1},
+    }
+    with open_inside(tmp_path_factory.mktemp("money"), settings) as inside:
+        yield inside
+
+
+@pytest.fixture
+def attacked(gateway: Inside, caplog: pytest.LogCaptureFixture) -> Iterator[Attacked]:
+    before = gateway.do(tasks())
+    yield from watched(gateway, caplog)
+    gateway.until(lambda _: not gateway.gateway.listeners.connections)
+    gateway.do(nothing_but(before))
+
+
+async def tasks() -> set[str]:
+    return {repr(task.get_coro()).split(" at ")[0] for task in asyncio.all_tasks()}
+
+
+async def nothing_but(before: set[str]) -> None:
+    """Returns when no task is left that was not there before."""
+    async with asyncio.timeout(10):
+        while not await tasks() <= before | await tasks_of_here():  # noqa: ASYNC110 - after each turn
+            await asyncio.sleep(0)
+
+
+async def tasks_of_here() -> set[str]:
+    """What asks."""
+    current = asyncio.current_task()
+    assert current is not None
+    return {repr(current.get_coro()).split(" at ")[0]}
+
+
+def opened(attacked: Attacked, path: str = "/v1/realtime?model=gpt-realtime") -> RawSocket:
+    socket = RawSocket(attacked.tunnel(), handshake(path=path))
+    assert socket.answer.status == 101
+    if path != RESPONSES:
+        socket.until("session.created")
+    return socket
+
+
+def used(attacked: Attacked, limit: str = "100 usd/day") -> Decimal:
+    return Decimal(attacked.inside.budget()[limit]["used"])
+
+
+def test_the_price_of_sound(attacked: Attacked) -> None:
+    """By modality, cached and not, and what is written down by its own model."""
+    before, requests = used(attacked), used(attacked, "1000 requests/day")
+    socket = opened(attacked)
+    writer = {"audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}}}}
+    sound = base64.b64encode(bytes(48_000)).decode()
+    with socket.client as client:
+        client.send(text(type="session.update", session={"type": "realtime", **writer}))
+        socket.until("session.updated")
+        for _ in range(2):
+            client.send(text(type="input_audio_buffer.append", audio=sound))
+            client.send(text(type="input_audio_buffer.commit"))
+            socket.until("response.done")
+        client.send(CLOSE)
+        socket.until("close")
+    [line] = attacked.lines(1)
+    text_read, heard = (30 + 60) - 10, (70 + 140) - 10
+    own = text_read * READ + heard * HEARD + 20 * CACHED + (15 + 30) * WRITTEN + (45 + 90) * SAID
+    # gpt-4o-transcribe: 6 USD for a million tokens of sound, 10 for those of text that it writes.
+    written_down = 2 * (20 * 6_000 + 5 * 10_000)
+    assert Decimal(line["cost_usd"]) * 10**9 == own + written_down
+    assert [charge["model"] for charge in line["charges"]] == ["gpt-4o-transcribe", "gpt-realtime"]
+    assert line["charged_by"] == "usage"
+    assert used(attacked) - before == Decimal(line["cost_usd"])
+    assert used(attacked, "1000 requests/day") - requests == 2
+
+
+def test_what_is_held(attacked: Attacked) -> None:
+    """From the handshake on for one answer, which the provider may begin by itself; for one more while one is under way."""
+    steps = Steps()
+    attacked.inside.standin.script(Behaviour(steps=steps))
+    socket = RawSocket(attacked.tunnel(), handshake())
+    held = [Decimal(attacked.inside.budget()["100 usd/day"]["held"])]
+    steps.release(1)
+    socket.until("session.created")
+    with socket.client as client:
+        client.send(text(type="response.create"))
+        attacked.inside.standin.wait_for(lambda book: bool(book[0].messages))
+        held.append(Decimal(attacked.inside.budget()["100 usd/day"]["held"]))
+        steps.release_all()
+        socket.until("response.done")
+        client.send(CLOSE)
+        socket.until("close")
+    attacked.lines(1)
+    one = Decimal(1_024 * HEARD + 4_096 * SAID) / 10**9
+    assert held == [one, 2 * one]
+
+
+@pytest.mark.parametrize("detection", ["on", "off"])
+def test_the_budget_ends_in_the_middle(
+    tmp_path: Any, caplog: pytest.LogCaptureFixture, detection: str
+) -> None:
+    """The answer that was held for is given whole. Behind it the client is told in the provider's own form, and closed with
+    1008; no message more reaches the provider, and no more is spent than there is."""
+    project = {f"projects.{PROJECT}": {"limits": ["0.4 usd/day"]}}
+    with open_inside(tmp_path, project) as inside:
+        attacked = Attacked(inside, 0)
+        socket = opened(attacked)
+        with socket.client as client:
+            if detection == "off":
+                session = {"audio": {"input": {"turn_detection": None}}}
+                client.send(text(type="session.update", session=session))
+                socket.until("session.updated")
+            answers = 0
+            while True:
+                client.send(text(type="response.create"))
+                came = socket.next()
+                while came.event["type"] not in ("response.done", "error"):
+                    came = socket.next()
+                if came.event["type"] == "error":
+                    break
+                answers += 1
+            assert came.event["error"]["code"] == "budget_exceeded"
+            assert came.event["error"]["type"] == "insufficient_quota"
+            close = socket.until("close")
+        assert close.code == 1008
+        assert str(close.data).startswith("The budget does not cover")
+        [line] = attacked.lines(1)
+        [received] = inside.standin.snapshot()
+        assert (line["status"], line["reason"], line["gate"]) == (101, "budget_exceeded", "session")
+        assert len(received.bills) == answers
+        assert line["charged_by"] in ("usage", "none")
+        assert 0 <= Decimal(line["cost_usd"]) <= Decimal("0.4")
+        # With turn detection one more answer has to fit than was asked for.
+        assert (answers > 0) is (detection == "off")
+
+
+def test_a_response_that_is_too_dear(tmp_path: Any) -> None:
+    """Each request is held before it leaves: with the cap that it has it does not fit, and with a smaller one it does."""
+    project = {f"projects.{PROJECT}": {"limits": ["0.001 usd/day"]}}
+    with open_inside(tmp_path, project) as inside:
+        attacked = Attacked(inside, 0)
+        socket = opened(attacked, RESPONSES)
+        with socket.client as client:
+            ask = {"type": "response.create", "model": "gpt-4o-mini", "input": "Hello"}
+            client.send(text(**ask, max_output_tokens=100))
+            assert socket.until("response.completed").event["response"]["status"] == "completed"
+            client.send(text(**ask, max_output_tokens=16_000))
+            failed = socket.until("response.failed").event["response"]["error"]
+            assert socket.until("close").code == 1008
+        assert failed["code"] == "insufficient_quota"
+        [received] = inside.standin.snapshot()
+        assert len(received.messages) == 1
+        [line] = attacked.lines(1)
+        assert line["reason"] == "budget_exceeded"
+        assert line["tokens"]["input"] == received.bills[0]["input_tokens"]
+
+
+@pytest.mark.parametrize("stage", ["handshake", "idle", "asked", "middle", "done"])
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_a_client_that_leaves(attacked: Attacked, stage: str, how: str) -> None:
+    """At any stage: settled once, one line, no hold, no task, no connection left, and the provider's connection is closed."""
+    before = used(attacked)
+    steps, latch = Steps(), Latch()
+    waits = latch if stage == "handshake" else None
+    attacked.inside.standin.script(Behaviour(wait=waits, steps=steps))
+    client = attacked.tunnel()
+    if stage == "handshake":
+        client.send(handshake())
+        attacked.inside.standin.wait_for(lambda book: bool(book))
+    else:
+        socket = RawSocket(client, handshake())
+        steps.release(1)
+        socket.until("session.created")
+        if stage != "idle":
+            client.send(text(type="response.create"))
+            attacked.inside.standin.wait_for(lambda book: bool(book[0].messages))
+        if stage == "middle":
+            steps.release(3)
+            socket.until("response.output_audio_transcript.delta")
+        if stage == "done":
+            steps.release_all()
+            socket.until("response.done")
+    client.reset() if how == "reset" else client.close()
+    [line] = attacked.lines(1)
+    latch.open()
+    steps.release_all()
+    attacked.inside.standin.wait_for(lambda book: book[0].outcome != "open")
+    assert line["reason"] == "client_gone"
+    assert used(attacked) - before == Decimal(line["cost_usd"])
+    expected = {
+        "handshake": "none",
+        "idle": "none",
+        "asked": "none",
+        "middle": "disconnect",
+        "done": "usage",
+    }[stage]
+    assert line["charged_by"] == expected
+    if stage == "middle":
+        # The input that was estimated, and the two words that were seen.
+        assert line["cost_usd"] != "0"
+
+
+def test_an_answer_that_ends_behind_its_client(attacked: Attacked) -> None:
+    """It is read on for its true count."""
+    steps = Steps()
+    attacked.inside.standin.script(Behaviour(steps=steps))
+    socket = RawSocket(attacked.tunnel(), handshake())
+    steps.release(2)
+    socket.until("session.created")
+    socket.client.send(text(type="response.create"))
+    socket.until("response.created")
+    socket.client.reset()
+    attacked.alone()
+    steps.release_all()
+    [line] = attacked.lines(1)
+    assert (line["reason"], line["charged_by"]) == ("client_gone", "usage")
+    assert line["tokens"]["output"] == 60
+
+
+@pytest.mark.parametrize("after", [0, 1, 4])
+def test_a_provider_that_cuts(attacked: Attacked, after: int) -> None:
+    """The client finds its connection ended without a close, as it would without a gateway."""
+    attacked.inside.standin.script(Behaviour(cut_after=after))
+    socket = RawSocket(attacked.tunnel(), handshake())
+    with socket.client as client:
+        if after:
+            socket.until("session.created")
+            client.send(text(type="response.create"))
+        with pytest.raises((Closed, ConnectionError)):
+            socket.until("nothing more")
+    [line] = attacked.lines(1)
+    assert line["status"] == 101
+    assert line["charged_by"] == ("estimate" if after > 1 else "none")
+
+
+def test_a_handshake_that_the_provider_refuses(attacked: Attacked) -> None:
+    """The provider's own answer is passed on, and costs nothing."""
+    body = b'{"error": {"message": "No such model.", "type": "invalid_request_error", "code": "model_not_found"}}'
+    attacked.inside.standin.script(reply(404, body))
+    with attacked.tunnel() as client:
+        answer = client.ask(handshake())
+    assert answer.status == 404
+    assert json.loads(answer.body)["error"]["code"] == "model_not_found"
+    [line] = attacked.lines(1)
+    assert (line["status"], line["charged_by"]) == (404, "none")
+
+
+def test_a_gateway_that_stops(tmp_path: Any) -> None:
+    """The client is closed with 1001, and all is settled."""
+    with open_inside(tmp_path, {"limits": {"drain_s": 0}}) as inside:
+        attacked = Attacked(inside, 0)
+        socket = opened(attacked)
+        inside.do(inside.gateway.stop())
+        assert socket.until("close").code == 1001
+        [line] = inside.lines()
+        assert (line["status"], line["reason"]) == (101, "stopped")
+
+
+def test_a_silent_session(tmp_path: Any) -> None:
+    """It ends when its time is over, and the client is told why."""
+    with open_inside(tmp_path, {"limits": {"websocket_idle_s": 0.5}}) as inside:
+        attacked = Attacked(inside, 0)
+        socket = opened(attacked)
+        assert socket.until("error").event["error"]["code"] == "timeout"
+        assert socket.until("close").code == 1008
+        [line] = attacked.lines(1)
+        assert line["reason"] == "timeout"
+
+
+def test_a_token_that_is_revoked(attacked: Attacked) -> None:
+    """Its session ends within seconds."""
+    inside = attacked.inside
+    made = inside.do(
+        inside.gateway.operations.perform(
+            "token_create", {"projects": [PROJECT], "label": "for a while"}
+        )
+    )
+    basic = base64.b64encode(f"{PROJECT}:{made['token']}".encode()).decode()
+    client = attacked.tunnel(headers=(f"Proxy-Authorization: Basic {basic}",))
+    socket = RawSocket(client, handshake())
+    with client:
+        socket.until("session.created")
+        inside.do(inside.gateway.operations.perform("token_revoke", {"token_id": made["id"]}))
+        assert socket.until("error").event["error"]["code"] == "identity_revoked"
+        assert socket.until("close").code == 1008
+    attacked.lines(1)
+
+
+def test_many_sessions(attacked: Attacked) -> None:
+    """A hundred at once, and a call of another kind is answered among them."""
+    sockets = [opened(attacked) for _ in range(100)]
+    for socket in sockets:
+        socket.client.send(text(type="response.create"))
+    with attacked.tunnel() as client:
+        assert client.ask(b"GET /v1/models HTTP/1.1\r\nHost: api.openai.com\r\n\r\n").status == 200
+    for socket in sockets:
+        socket.until("response.done")
+        socket.client.send(CLOSE)
+        assert socket.until("close").code == 1000
+        socket.client.close()
+    lines = [line for line in attacked.lines(101) if line["status"] == 101]
+    assert {line["charged_by"] for line in lines} == {"usage"}
+    assert {line["cost_usd"] for line in lines} == {lines[0]["cost_usd"]}

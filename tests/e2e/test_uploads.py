@@ -1,0 +1,339 @@
+"""Files that pass through the gateway: what the provider gets, what is kept of them, and when they are sent again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+from tests.families.samples.forms import BOUNDARY, form, wav
+from tests.support.attack import HOST, Attacked, watched
+from tests.support.gateway import Road, open_road
+from tests.support.inproc import PROJECT, Inside, open_inside
+from tests.support.memory import forget_peak, peak_rss
+from tests.support.openai_media import FILE, HEARD, answered
+from tests.support.raw import Closed
+
+from tollhouse.demo.standin import StandIn
+from tollhouse.demo.standin_script import Behaviour, reply
+
+URL = f"https://{HOST}/v1"
+TYPE = f"multipart/form-data; boundary={BOUNDARY}"
+MIB = 1 << 20
+LATER = reply(
+    429,
+    b'{"error":{"message":"Later.","type":"requests","code":"rate_limit_exceeded"}}',
+    [("content-type", "application/json"), ("retry-after-ms", "1")],
+)
+
+
+def a_file(size: int) -> bytes:
+    return form(("purpose", b"assistants"), ("file", b"\x00toll\r\n" * (size // 7), "a.bin"))
+
+
+def pieces(body: bytes) -> Iterator[bytes]:
+    for at in range(0, len(body), 65_536):
+        yield body[at : at + 65_536]
+
+
+@pytest.fixture(scope="module", params=["spool", "none"])
+def process(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A gateway process of its own, whose memory is its own; with a disk for uploads and without one."""
+    limits = {"max_body_bytes": 2 * MIB} | (
+        {"upload_spool_mb": 0} if request.param == "none" else {}
+    )
+    with open_road(
+        tmp_path_factory.mktemp("process"), {"limits": limits}, standin=StandIn()
+    ) as road:
+        yield road
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("protocol", ["1", "2"])
+def test_memory_is_bounded(process: Road, protocol: str, framing: str) -> None:
+    """48 MB pass through byte for byte, and take less than 16 MB of the gateway's memory."""
+    process.standin.clear()
+    body = a_file(48 * MIB)
+    headers = {"content-type": TYPE} | (
+        {"content-length": str(len(body))} if framing == "length" else {}
+    )
+    process.standin.script(answered(FILE), answered(FILE))
+    [worker] = process.gateway.worker_pids()
+    with process.http(http2=protocol == "2") as client:
+        small = client.post(f"{URL}/files", content=a_file(7), headers={"content-type": TYPE})
+        assert small.status_code == 200
+        before = forget_peak(worker)
+        answer = client.post(f"{URL}/files", content=pieces(body), headers=headers)
+    assert (answer.status_code, answer.json()["id"]) == (200, "file-1")
+    received = process.standin.wait_count(2)[1]
+    assert hashlib.sha256(received.body).digest() == hashlib.sha256(body).digest()
+    assert received.get("content-type") == TYPE
+    assert received.get("content-length") == ("" if framing == "chunked" else str(len(body)))
+    assert peak_rss(worker) - before < 16 * MIB
+    assert list((process.directory / "state").glob("upload-*")) == []
+    process.standin.clear()
+
+
+def test_a_refused_upload_is_sent_again_from_the_disk(process: Road, request: Any) -> None:
+    """Without the disk the provider's own refusal is passed on: there was one attempt."""
+    process.standin.clear()
+    spooled = request.node.callspec.params["process"] == "spool"
+    lines = len(process.lines())
+    process.standin.script(LATER, answered(FILE))
+    body = a_file(3 * MIB)
+    with process.http() as client:
+        answer = client.post(f"{URL}/files", content=body, headers={"content-type": TYPE})
+    line = process.wait_lines(lines + 1)[lines]
+    outcomes = [attempt["outcome"] for attempt in line["attempts"]]
+    assert outcomes == (["429", "200"] if spooled else ["429"])
+    assert answer.status_code == int(outcomes[-1])
+    assert [one.body == body for one in process.standin.snapshot()] == [True] * len(outcomes)
+
+
+def test_a_form_that_costs_money_and_names_its_model_last(process: Road, request: Any) -> None:
+    """It is read whole before it is held for, so it needs the disk where it is larger than a body in memory may be."""
+    process.standin.clear()
+    spooled = request.node.callspec.params["process"] == "spool"
+    lines = len(process.lines())
+    process.standin.script(answered(HEARD))
+    body = form(("file", wav(120), "toll.wav"), ("model", b"whisper-1"))
+    with process.http() as client:
+        answer = client.post(
+            f"{URL}/audio/transcriptions", content=body, headers={"content-type": TYPE}
+        )
+    line = process.wait_lines(lines + 1)[lines]
+    if spooled:
+        assert (answer.status_code, line["charged_by"], line["cost_usd"]) == (
+            200,
+            "usage",
+            "0.0004",
+        )
+        assert float(line["held_usd"]) == 0.0121
+        [received] = process.standin.snapshot()
+        assert received.body == body
+    else:
+        assert (answer.status_code, line["reason"]) == (413, "body_too_large")
+        assert "upload_spool_mb" in answer.text
+        assert process.standin.snapshot() == []
+
+
+def test_the_disk_fails(process: Road, request: Any) -> None:
+    """The kernel refuses to make the file larger: a clear answer, and no whole request at the provider."""
+    if request.node.callspec.params["process"] == "none":
+        pytest.skip("nothing is written to the disk")
+    process.standin.clear()
+    lines = len(process.lines())
+    [worker] = process.gateway.worker_pids()
+    gateway = psutil.Process(worker)
+    before = gateway.rlimit(psutil.RLIMIT_FSIZE)
+    gateway.rlimit(psutil.RLIMIT_FSIZE, (2 * MIB, before[1]))
+    try:
+        with process.http() as client:
+            answer = client.post(
+                f"{URL}/files", content=a_file(8 * MIB), headers={"content-type": TYPE}
+            )
+    finally:
+        gateway.rlimit(psutil.RLIMIT_FSIZE, before)
+    assert answer.status_code == 503
+    assert answer.headers["x-tollhouse-reason"] == "upload_spool_full"
+    assert "disk" in answer.text
+    assert process.wait_lines(lines + 1)[lines]["reason"] == "upload_spool_full"
+    assert not any(one.complete for one in process.standin.snapshot())
+
+
+@pytest.fixture(scope="module")
+def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
+    """Room for one file of 8 MiB on the disk, and one second for what comes slowly."""
+    limits = {
+        "max_body_bytes": 100_000,
+        "max_upload_bytes": 8 * MIB,
+        "upload_spool_mb": 8,
+        "request_timeout_s": 1,
+    }
+    settings = {"limits": limits, f"projects.{PROJECT}": {"limits": ["0.01 usd/day"]}}
+    with open_inside(tmp_path_factory.mktemp("tight"), settings) as inside:
+        yield inside
+
+
+@pytest.fixture
+def bounded(tight: Inside, caplog: pytest.LogCaptureFixture) -> Iterator[Attacked]:
+    yield from watched(tight, caplog)
+
+
+def head(path: str, *headers: str) -> bytes:
+    lines = [f"POST /v1/{path} HTTP/1.1", f"Host: {HOST}", f"Content-Type: {TYPE}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def sized(path: str, body: bytes, *headers: str) -> bytes:
+    return head(path, f"Content-Length: {len(body)}", *headers)
+
+
+def free(inside: Inside) -> None:
+    """Nothing of any upload is kept."""
+    inside.until(lambda gateway: not gateway.journey.under_way)
+    spool = inside.gateway.upload_spool
+    assert spool is not None
+    assert (spool.reserved_bytes, inside.gateway.bodies.kept_bytes) == (0, 0)
+
+
+def never_whole(inside: Inside) -> None:
+    """What the provider has got of it can't be taken for a request."""
+    assert not any(one.complete for one in inside.standin.snapshot())
+    inside.standin.clear()
+
+
+def test_the_provider_gets_it_while_it_comes(bounded: Attacked) -> None:
+    """Half of it is at the provider before the client sends the rest."""
+    body = a_file(2 * MIB)
+    bounded.inside.standin.script(answered(FILE))
+    with bounded.tunnel() as client:
+        client.send(sized("files", body) + body[:MIB])
+        assert bounded.inside.standin.wait_for(bool)
+        assert client.ask(body[MIB:], "POST").status == 200
+    bounded.lines(1)
+    free(bounded.inside)
+    bounded.inside.standin.clear()
+
+
+def test_the_client_is_asked_to_go_on(bounded: Attacked) -> None:
+    """Expect: 100-continue."""
+    body = a_file(2 * MIB)
+    bounded.inside.standin.script(answered(FILE))
+    with bounded.tunnel() as client:
+        client.send(sized("files", body, "Expect: 100-continue"))
+        assert client.interim().status == 100
+        assert client.ask(body, "POST").status == 200
+    [received] = bounded.inside.standin.wait_count(1)
+    assert received.get("expect") == ""
+    bounded.lines(1)
+    bounded.inside.standin.clear()
+
+
+@pytest.mark.parametrize(
+    ("framing", "limit"), [("length", "max_upload_bytes"), ("chunked", "max_upload_bytes")]
+)
+def test_larger_than_allowed(bounded: Attacked, framing: str, limit: str) -> None:
+    body = a_file(9 * MIB)
+    with bounded.tunnel() as client:
+        if framing == "length":
+            client.send(sized("files", body))
+        else:
+            client.send(head("files", "Transfer-Encoding: chunked"))
+            try:
+                for piece in pieces(body):
+                    client.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+            except Closed:
+                pass
+        answer = client.answer()
+    assert (answer.status, answer.reason) == (413, "body_too_large")
+    assert limit in answer.body.decode()
+    bounded.lines(1)
+    free(bounded.inside)
+    never_whole(bounded.inside)
+
+
+def test_a_client_that_falls_silent(bounded: Attacked) -> None:
+    """408 after request_timeout_s, and the provider's connection ends."""
+    body = a_file(2 * MIB)
+    with bounded.tunnel() as client:
+        answer = client.ask(sized("files", body) + body[:MIB], "POST")
+    assert (answer.status, answer.reason) == (408, "timeout")
+    [line] = bounded.lines(1)
+    assert (line["reason"], line["charged_by"], line["cost_usd"]) == ("timeout", "none", "0")
+    free(bounded.inside)
+    assert bounded.inside.standin.wait_for(
+        lambda book: all(one.outcome == "client_gone" for one in book)
+    )
+    never_whole(bounded.inside)
+
+
+def test_a_client_that_leaves(bounded: Attacked) -> None:
+    body = a_file(2 * MIB)
+    with bounded.tunnel() as client:
+        client.send(sized("files", body) + body[:MIB])
+        assert bounded.inside.standin.wait_for(bool)
+    [line] = bounded.lines(1)
+    assert (line["reason"], line["cost_usd"]) == ("client_gone", "0")
+    free(bounded.inside)
+    assert bounded.inside.standin.wait_for(
+        lambda book: all(one.outcome == "client_gone" for one in book)
+    )
+    never_whole(bounded.inside)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        a_file(2 * MIB)[:-6],
+        a_file(2 * MIB) + b"more",
+        a_file(2 * MIB).replace(b"purpose", b"Purpose"),
+        form(("file", b"x" * MIB, "a"), ("purpose", b"a"), ("purpose", b"b")),
+    ],
+)
+def test_a_form_that_is_none_at_its_end(bounded: Attacked, body: bytes) -> None:
+    """Its last bytes never leave."""
+    with bounded.tunnel() as client:
+        answer = client.ask(sized("files", body) + body, "POST")
+    assert (answer.status, answer.reason) == (400, "bad_request")
+    bounded.lines(1)
+    free(bounded.inside)
+    never_whole(bounded.inside)
+
+
+def test_an_id_behind_the_file_is_not_the_tenants(bounded: Attacked) -> None:
+    """The key is shared, and the form names a file of nobody's: it is refused before its last bytes leave."""
+    body = form(("file", b"x" * 2 * MIB, "a"), ("file_id", b"file-of-another"))
+    inside = bounded.inside
+    inside.do(inside.gateway.objects.note("acme", "openai", ["cntr_1"]))
+    with bounded.tunnel() as client:
+        answer = client.ask(sized("containers/cntr_1/files", body) + body, "POST")
+    assert (answer.status, answer.reason) == (403, "object_not_yours")
+    bounded.lines(1)
+    free(inside)
+    never_whole(inside)
+
+
+def test_an_upload_makes_an_object_of_the_tenants(bounded: Attacked) -> None:
+    inside = bounded.inside
+    body = a_file(2 * MIB)
+    inside.standin.script(answered(FILE), reply(200, b"{}", [("content-type", "application/json")]))
+    with bounded.tunnel() as client:
+        assert client.ask(sized("files", body) + body, "POST").status == 200
+        shown = client.ask(f"GET /v1/files/file-1 HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+    assert shown.status == 200
+    bounded.lines(2)
+    inside.standin.clear()
+
+
+def test_nothing_leaves_before_it_is_held_for(bounded: Attacked) -> None:
+    """Two minutes of sound cost more than the project has."""
+    body = form(("file", wav(120), "a.wav"), ("model", b"whisper-1"))
+    with bounded.tunnel() as client:
+        answer = client.ask(sized("audio/transcriptions", body) + body, "POST")
+    assert (answer.status, answer.reason) == (402, "budget_exceeded")
+    assert bounded.inside.standin.snapshot() == []
+    bounded.lines(1)
+    free(bounded.inside)
+
+
+def test_the_disk_is_full_of_other_uploads(bounded: Attacked) -> None:
+    """What costs money waits for room; what costs nothing is sent without it, once."""
+    inside = bounded.inside
+    first = a_file(5 * MIB)
+    heard = form(("file", wav(110), "a.wav"), ("model", b"whisper-1"))
+    inside.standin.script(Behaviour(), LATER)
+    with bounded.tunnel() as holder, bounded.tunnel() as client:
+        holder.send(sized("files", first) + first[: 4 * MIB])
+        assert inside.standin.wait_for(bool)
+        answer = client.ask(sized("audio/transcriptions", heard) + heard, "POST")
+        assert (answer.status, answer.reason) == (503, "upload_spool_full")
+        assert answer.get("retry-after") == "1"
+        second = a_file(4 * MIB)
+        assert client.ask(sized("files", second) + second, "POST").status == 429
+    lines = bounded.lines(3)
+    assert sorted(len(line["attempts"]) for line in lines) == [0, 1, 1]
+    free(inside)
+    inside.standin.clear()

@@ -1,0 +1,129 @@
+"""Connections to the provider, through the running gateway: the certificate that we show, probes, how many and how old."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+from tests.support.client_certificate import made_for
+from tests.support.gateway import REAL_KEY
+from tests.support.inproc import Inside, open_inside
+
+from tollhouse.demo.standin import StandIn
+from tollhouse.demo.standin_script import Behaviour, Latch
+
+URL = "https://api.openai.com/v1/chat/completions"
+BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
+PLACE = "infrastructure/openai-client"
+
+
+def ask(inside: Inside) -> httpx2.Response:
+    with httpx2.Client(
+        proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30
+    ) as client:
+        return client.post(URL, json=BODY)
+
+
+def test_a_client_certificate_from_vault(tmp_path: Path) -> None:
+    """Without one the provider ends the handshake. A new one is shown without a restart."""
+    first, second = made_for("first"), made_for("second")
+    settings = {
+        "providers.openai": {"client_certificate": PLACE, "attempts": 1},
+        "vault": {"refresh_s": 0.5},
+    }
+    with (
+        StandIn(key=REAL_KEY, clients=(first.cert + second.cert).encode()) as standin,
+        open_inside(tmp_path, settings, standin=standin, stores="real") as inside,
+    ):
+        assert inside.stores is not None
+        assert ask(inside).headers["x-tollhouse-reason"] == "credential_unavailable"
+        inside.stores.put(PLACE, first._asdict())
+        shown(inside, "first")
+        # What is no certificate is told as that. The one before it is not shown any more.
+        inside.stores.put(PLACE, {"cert": first.cert, "key": second.key})
+        until = time.monotonic() + 20
+        while ask(inside).status_code == 200:
+            assert time.monotonic() < until
+        assert ask(inside).headers["x-tollhouse-reason"] == "credential_unavailable"
+        inside.stores.put(PLACE, second._asdict())
+        shown(inside, "second")
+    assert [one.get("authorization") for one in standin.snapshot()] == [f"Bearer {REAL_KEY}"] * len(
+        standin.snapshot()
+    )
+
+
+def shown(inside: Inside, name: str) -> None:
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        if ask(inside).status_code == 200 and inside.standin.snapshot()[-1].shown == name:
+            return
+    raise AssertionError(f"{name} is not shown")
+
+
+def test_a_certificate_that_is_not_shown(tmp_path: Path) -> None:
+    settings = {"providers.openai": {"attempts": 1}}
+    with (
+        StandIn(key=REAL_KEY, clients=made_for("other").cert.encode()) as standin,
+        open_inside(tmp_path, settings, standin=standin) as inside,
+    ):
+        assert ask(inside).headers["x-tollhouse-reason"].startswith("upstream_")
+        assert standin.snapshot() == []
+
+
+def test_an_idle_connection_is_probed(tmp_path: Path) -> None:
+    """After 30 s without a byte (tcp(7), TCP_KEEPIDLE)."""
+    with open_inside(tmp_path) as inside:
+        assert ask(inside).status_code == 200
+        port = inside.standin.port
+        [mine] = [
+            one
+            for one in psutil.Process().net_connections("tcp4")
+            if one.raddr and one.raddr.port == port and one.status == "ESTABLISHED"
+        ]
+        with socket.socket(fileno=os.dup(mine.fd)) as connection:
+            assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+
+
+@pytest.mark.parametrize(
+    ("upstream", "connections"), [({}, 1), ({"idle_s": 0.001}, 2), ({"age_s": 0.001}, 2)]
+)
+def test_how_long_a_connection_is_kept(
+    tmp_path: Path, upstream: dict[str, float], connections: int
+) -> None:
+    with open_inside(tmp_path, {"upstream": upstream}) as inside:
+        assert [ask(inside).status_code for _ in range(2)] == [200, 200]
+        assert len({one.connection for one in inside.standin.snapshot()}) == connections
+
+
+def test_a_host_has_so_many_connections(tmp_path: Path) -> None:
+    """A call that gets none within connect_timeout_s is refused, and has not left."""
+    latch = Latch()
+    settings = {
+        "upstream": {"connections_per_host": 1},
+        "providers.openai": {"connect_timeout_s": 0.3, "attempts": 1},
+    }
+    with open_inside(tmp_path, settings) as inside:
+        inside.standin.script(Behaviour(wait=latch))
+        with httpx2.Client(
+            proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30
+        ) as client:
+            request = client.build_request("POST", URL, json={**BODY, "stream": True})
+            answers: list[int] = []
+            waiting = threading.Thread(
+                target=lambda: answers.append(client.send(request).status_code)
+            )
+            waiting.start()
+            assert inside.standin.wait_for(bool)
+            refused = ask(inside)
+            latch.open()
+            waiting.join()
+        assert refused.headers["x-tollhouse-reason"] == "upstream_timeout"
+        assert answers == [200]
+        assert len(inside.standin.snapshot()) == 1

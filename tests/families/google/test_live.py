@@ -1,0 +1,140 @@
+"""What a session of Gemini Live is charged for and may still cost, message by message."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tollhouse.denial import Refused
+from tollhouse.families.base import Asked, Dialect, Dialogue, Limits, Request, Terms
+from tollhouse.families.google import GOOGLE
+from tollhouse.families.google.routes import LIVE
+
+LIMITS = Limits(131_072, 65_536)
+PATH = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
+
+
+def begun() -> Dialogue:
+    request = Request(LIVE, PATH, ())
+    terms = Terms(request, "typical", Dialect(), lambda asked: LIMITS, lambda asked: asked)
+    return GOOGLE.dialogue(GOOGLE.read(request, Dialect()), terms)
+
+
+def says(dialogue: Dialogue, **message: Any) -> Asked | None:
+    return dialogue.heard(json.dumps(message).encode(), 0.0)
+
+
+def opened(**setup: Any) -> Dialogue:
+    dialogue = begun()
+    says(dialogue, setup={"model": "models/gemini-3.8-live", **setup})
+    return dialogue
+
+
+def hears(dialogue: Dialogue, now: float = 0.0, **message: Any) -> None:
+    dialogue.told(json.dumps(message).encode(), now)
+
+
+def used(read: int, written: int) -> dict[str, int]:
+    return {
+        "promptTokenCount": read,
+        "responseTokenCount": written,
+        "totalTokenCount": read + written,
+    }
+
+
+WORDS = {"modelTurn": {"parts": [{"text": "some words of text"}]}}
+TURN = {"turnComplete": True}
+
+
+def tokens(dialogue: Dialogue) -> list[tuple[int, int]]:
+    return [(charge.units.input, charge.units.output) for charge in dialogue.charges]
+
+
+def exposed(dialogue: Dialogue) -> list[tuple[int, int]]:
+    return [(one.units.input, one.units.output) for _, one in dialogue.exposed(0.0)]
+
+
+def test_turns() -> None:
+    """Each has its own usage: the last report of a turn counts, and the turns are added."""
+    dialogue = opened()
+    assert exposed(dialogue) == [(1_024, 65_536)]
+    hears(dialogue, serverContent=WORDS, usageMetadata=used(40, 5))
+    assert len(exposed(dialogue)) == 2
+    hears(dialogue, serverContent=TURN, usageMetadata=used(40, 30))
+    hears(dialogue, serverContent=WORDS)
+    hears(dialogue, serverContent=TURN, usageMetadata=used(80, 60))
+    assert tokens(dialogue) == [(120, 90)]
+    assert dialogue.charges[0].calls == dialogue.requests == 2
+    assert len(exposed(dialogue)) == 1
+
+
+def test_a_report_behind_its_turn() -> None:
+    dialogue = opened()
+    for number in (1, 2):
+        hears(dialogue, serverContent=WORDS)
+        hears(dialogue, serverContent=TURN)
+        hears(dialogue, usageMetadata=used(40 * number, 30))
+    assert tokens(dialogue) == [(120, 60)]
+
+
+def test_a_turn_that_does_not_end() -> None:
+    """What was counted of it stands; what was seen and not counted is charged beside."""
+    dialogue = opened()
+    hears(dialogue, 1.0, serverContent=WORDS)
+    [unfinished] = dialogue.unfinished(3.0)
+    assert unfinished.output_seen > 0
+    assert unfinished.exposure.estimate.units.input == 1_024
+    assert unfinished.seconds == 2.0
+    hears(dialogue, serverContent=WORDS, usageMetadata=used(40, 500))
+    [unfinished] = dialogue.unfinished(3.0)
+    assert (unfinished.output_seen, unfinished.exposure.estimate.units.tokens) == (0, 0)
+    assert tokens(dialogue) == [(40, 500)]
+
+
+def test_a_cap_in_either_spelling() -> None:
+    assert exposed(opened(generationConfig={"maxOutputTokens": 100})) == [(1_024, 100)]
+    assert exposed(opened(generation_config={"max_output_tokens": 100})) == [(1_024, 100)]
+
+
+def test_objects_are_judged() -> None:
+    """Files, and the session that is to be gone on with; its handles are the tenant's from then on."""
+    dialogue = begun()
+    asked = says(
+        dialogue,
+        setup={"model": "gemini-3.8-live", "sessionResumption": {"handle": "handle-1"}},
+    )
+    assert asked is not None
+    assert asked.objects == ("handle-1",)
+    assert exposed(dialogue)[0][0] == LIMITS.context
+    hears(dialogue, sessionResumptionUpdate={"newHandle": "handle-2", "resumable": True})
+    assert dialogue.created == ("handle-2",)
+    uri = "https://generativelanguage.googleapis.com/v1beta/files/abc"
+    content = {"turns": [{"parts": [{"fileData": {"fileUri": uri}}]}]}
+    asked = says(dialogue, clientContent=content)
+    assert asked is not None
+    assert asked.objects == ("files/abc",)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"setup": {"model": "gemini-3.8-live"}},
+        {"clientContent": {}, "realtimeInput": {}},
+        {"somethingNew": {}},
+        {"client_Content": {}},
+        {},
+    ],
+)
+def test_a_message_that_is_refused(message: dict[str, Any]) -> None:
+    with pytest.raises(Refused):
+        says(opened(), **message)
+
+
+@pytest.mark.parametrize(
+    "message", [{"clientContent": {}}, {"setup": {}}, {"setup": {"model": ["a"]}}]
+)
+def test_a_first_message_that_is_refused(message: dict[str, Any]) -> None:
+    with pytest.raises(Refused):
+        says(begun(), **message)

@@ -1,0 +1,175 @@
+"""What a session of the Realtime API may still cost, message by message."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from tollhouse.denial import Refused
+from tollhouse.families.base import Asked, Dialect, Dialogue, Limits, Request, Terms
+from tollhouse.families.openai import OPENAI
+from tollhouse.families.openai.routes import REALTIME
+
+LIMITS = Limits(32_000, 4_096)
+
+
+def opened(query: str = "model=gpt-realtime", mode: Any = "typical") -> Dialogue:
+    request = Request(REALTIME, "/v1/realtime", (), query=query)
+    terms = Terms(request, mode, Dialect(), lambda asked: LIMITS, lambda asked: asked)
+    return OPENAI.dialogue(OPENAI.read(request, Dialect()), terms)
+
+
+def says(dialogue: Dialogue, **event: Any) -> Asked | None:
+    return dialogue.heard(json.dumps(event).encode(), 0.0)
+
+
+def hears(dialogue: Dialogue, now: float = 0.0, **event: Any) -> None:
+    dialogue.told(json.dumps(event).encode(), now)
+
+
+def exposed(dialogue: Dialogue) -> list[tuple[int, int]]:
+    """Input and output of each answer that may still be charged."""
+    return [(one.units.input, one.units.output) for _, one in dialogue.exposed(0.0)]
+
+
+def session(kind: str = "session.updated", detects: Any = None, **settings: Any) -> dict[str, Any]:
+    sound = {"input": {"turn_detection": detects}}
+    return {"type": kind, "session": {"model": "gpt-realtime", "audio": sound, **settings}}
+
+
+def usage(read: int, written: int) -> dict[str, Any]:
+    return {"input_tokens": read, "output_tokens": written, "total_tokens": read + written}
+
+
+def done(name: str, status: str = "completed", **more: Any) -> dict[str, Any]:
+    return {"type": "response.done", "response": {"id": name, "status": status, **more}}
+
+
+def test_an_answer_that_the_provider_begins_by_itself() -> None:
+    """One more is exposed than are under way, and the same object as long as nothing changes."""
+    dialogue = opened()
+    assert exposed(dialogue) == [(1_024, 4_096)]
+    assert dialogue.exposed(0.0) is dialogue.exposed(1.0)
+    hears(dialogue, type="response.created", response={"id": "resp_1"})
+    assert exposed(dialogue) == [(1_024, 4_096)] * 2
+    assert dialogue.requests == 1
+    hears(dialogue, **done("resp_1", usage=usage(3_000, 500)))
+    assert exposed(dialogue) == [(4_096, 4_096)]
+    assert [charge.units.tokens for charge in dialogue.charges] == [3_500]
+
+
+def test_without_turn_detection() -> None:
+    """Nothing is exposed until an answer is asked for."""
+    dialogue = opened()
+    says(dialogue, type="session.update", session={"audio": {"input": {"turn_detection": None}}})
+    assert len(exposed(dialogue)) == 1
+    hears(dialogue, **session())
+    assert exposed(dialogue) == []
+    says(dialogue, type="response.create")
+    says(dialogue, type="response.create", response={"max_output_tokens": 100})
+    assert [output for _, output in exposed(dialogue)] == [4_096, 100]
+    hears(dialogue, type="response.created", response={"id": "resp_1"})
+    assert len(exposed(dialogue)) == 2
+    hears(dialogue, **done("resp_1", usage=usage(10, 10)))
+    assert len(exposed(dialogue)) == 1
+    assert dialogue.requests == 2
+
+
+def test_a_message_that_does_not_leave() -> None:
+    dialogue = opened()
+    hears(dialogue, **session())
+    says(dialogue, type="response.create")
+    dialogue.withdraw()
+    assert (exposed(dialogue), dialogue.requests) == ([], 0)
+    says(dialogue, type="input_audio_buffer.clear")
+    dialogue.withdraw()
+    assert dialogue.requests == 0
+
+
+def test_a_cap_counts_when_the_server_says_so() -> None:
+    """Until then the larger of the two."""
+    dialogue = opened()
+    says(dialogue, type="session.update", session={"max_output_tokens": 50})
+    assert exposed(dialogue)[0][1] == 4_096
+    hears(dialogue, **session(detects={}, max_output_tokens=50))
+    assert exposed(dialogue)[0][1] == 50
+    says(dialogue, type="session.update", session={"max_output_tokens": "inf"})
+    assert exposed(dialogue)[0][1] == 4_096
+    hears(dialogue, **session(detects={}, max_output_tokens="inf"))
+    assert exposed(dialogue)[0][1] == 4_096
+
+
+def test_the_conversation_grows() -> None:
+    """Sound by its time, and not by its base64; up to what the model reads."""
+    dialogue = opened()
+    sound = base64.b64encode(bytes(480_000)).decode()
+    for _ in range(20):
+        says(dialogue, type="input_audio_buffer.append", audio=sound)
+    # 10 s each, of 10 tokens a second.
+    assert exposed(dialogue)[0][0] == 3_072
+    assert opened(mode="worst").exposed(0.0)[0].estimate.units.input == 32_000
+
+
+@pytest.mark.parametrize("status", ["completed", "incomplete", "cancelled", "failed"])
+def test_an_answer_without_usage(status: str) -> None:
+    """It is charged what was seen, if there was anything, and its input."""
+    dialogue = opened()
+    hears(dialogue, type="response.created", response={"id": "resp_1"})
+    hears(dialogue, type="response.output_audio_transcript.delta", delta="a few words of text")
+    [unfinished] = dialogue.unfinished(3.0)
+    assert (unfinished.output_seen, unfinished.seconds) == (5, 3.0)
+    hears(dialogue, **done("resp_1", status, usage=None))
+    assert dialogue.unfinished(0.0) == ()
+    [charge] = dialogue.charges
+    assert (charge.units.input, charge.units.output) == (1_024, 5)
+
+
+def test_an_answer_that_failed_at_once() -> None:
+    dialogue = opened()
+    hears(dialogue, type="response.created", response={"id": "resp_1"})
+    hears(dialogue, **done("resp_1", "failed", usage=None))
+    assert dialogue.charges == ()
+
+
+def test_an_answer_that_is_asked_for_in_vain() -> None:
+    dialogue = opened()
+    hears(dialogue, **session())
+    says(dialogue, type="response.create")
+    hears(dialogue, type="error", error={"code": "conversation_already_has_active_response"})
+    assert exposed(dialogue) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "units"),
+    [("whisper-1", {"milliseconds": 100_000}), ("gpt-4o-transcribe", {"input_audio": 1_000})],
+)
+def test_what_is_written_down(model: str, units: dict[str, int]) -> None:
+    """By a model of its own, which has to be judged."""
+    dialogue = opened()
+    transcription = {"audio": {"input": {"transcription": {"model": model}}}}
+    asked = says(dialogue, type="session.update", session=transcription)
+    assert asked is not None
+    assert asked.other_models == (model,)
+    [(_, found)] = dialogue.exposed(0.0)
+    [beside] = found.beside
+    assert beside.model == model
+    assert {name: getattr(beside.units, name) for name in units} == units
+
+
+def test_objects_are_judged() -> None:
+    dialogue = opened()
+    asked = says(dialogue, type="session.update", session={"prompt": {"id": "pmpt_1"}})
+    assert asked is not None
+    assert asked.objects == ("pmpt_1",)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "model=", "model=a&model=b", "Model=a&model=b", "call_id=rtc_1", "model=a&call_id=b"],
+)
+def test_a_handshake_that_is_refused(query: str) -> None:
+    with pytest.raises(Refused):
+        opened(query)

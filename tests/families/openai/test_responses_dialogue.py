@@ -1,0 +1,119 @@
+"""What a session of the Responses API may still cost, message by message."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tollhouse.denial import Refused
+from tollhouse.families.base import Asked, Dialect, Dialogue, Limits, Request, Terms
+from tollhouse.families.openai import OPENAI
+from tollhouse.families.openai.routes import RESPONSES_SOCKET
+
+LIMITS = Limits(128_000, 16_384)
+
+
+def opened() -> Dialogue:
+    request = Request(RESPONSES_SOCKET, "/v1/responses", ())
+    terms = Terms(request, "typical", Dialect(), lambda asked: LIMITS, lambda asked: asked)
+    return OPENAI.dialogue(OPENAI.read(request, Dialect()), terms)
+
+
+def asks(dialogue: Dialogue, now: float = 0.0, **fields: Any) -> Asked | None:
+    event = {"type": "response.create", "model": "gpt-4o", "input": "Hello", **fields}
+    return dialogue.heard(json.dumps(event).encode(), now)
+
+
+def hears(dialogue: Dialogue, now: float = 0.0, **event: Any) -> None:
+    dialogue.told(json.dumps(event).encode(), now)
+
+
+def ends(kind: str = "completed", lane: str = "", **response: Any) -> dict[str, Any]:
+    said = {"id": "resp_1", "status": kind, "model": "gpt-4o", **response}
+    return {"type": f"response.{kind}", "response": said, **({"stream_id": lane} if lane else {})}
+
+
+def outputs(dialogue: Dialogue, now: float = 0.0) -> list[int]:
+    return [one.units.output for _, one in dialogue.exposed(now)]
+
+
+USAGE = {"input_tokens": 10, "output_tokens": 20, "total_tokens": 30}
+
+
+def test_a_request_with_a_cap() -> None:
+    dialogue = opened()
+    assert outputs(dialogue) == []
+    asked = asks(dialogue, max_output_tokens=100, previous_response_id="resp_0")
+    assert asked is not None
+    assert (asked.model, asked.cap, asked.objects) == ("gpt-4o", 100, ("resp_0",))
+    assert outputs(dialogue) == [100]
+    hears(dialogue, **ends(usage=USAGE))
+    assert outputs(dialogue) == []
+    assert [charge.units.tokens for charge in dialogue.charges] == [30]
+    assert dialogue.created == ("resp_1",)
+
+
+def test_a_request_without_a_cap() -> None:
+    """It is exposed in slices, ahead of the output that was seen, or of what may have been thought in silence."""
+    dialogue = opened()
+    asks(dialogue)
+    [first] = outputs(dialogue)
+    assert first < LIMITS.answer
+    hears(dialogue, type="response.output_text.delta", delta="a" * 4 * first)
+    [more] = outputs(dialogue)
+    assert more > first + 512
+    thinking = opened()
+    asks(thinking, model="gpt-5")
+    assert outputs(thinking, 60.0)[0] > 6_000
+
+
+def test_lanes() -> None:
+    """Each answer ends the request of its own lane."""
+    dialogue = opened()
+    asks(dialogue, stream_id="a", max_output_tokens=100)
+    asks(dialogue, stream_id="b", max_output_tokens=200)
+    hears(dialogue, **ends(lane="b", usage=USAGE))
+    assert outputs(dialogue) == [100]
+    hears(dialogue, type="error", status=400, stream_id="a", error={"code": "bad"})
+    assert outputs(dialogue) == []
+    assert dialogue.requests == 2
+    assert [charge.units.tokens for charge in dialogue.charges] == [30]
+
+
+@pytest.mark.parametrize(("kind", "tokens"), [("completed", 100), ("failed", 5)])
+def test_an_answer_without_usage(kind: str, tokens: int) -> None:
+    """A whole one is charged its hold, one that failed what was seen."""
+    dialogue = opened()
+    asks(dialogue, max_output_tokens=100)
+    hears(dialogue, type="response.output_text.delta", delta="a few words of text")
+    hears(dialogue, **ends(kind, usage=None))
+    assert [charge.units.output for charge in dialogue.charges] == [tokens]
+
+
+def test_a_message_that_does_not_leave() -> None:
+    dialogue = opened()
+    asks(dialogue)
+    asks(dialogue)
+    dialogue.withdraw()
+    assert (len(outputs(dialogue)), dialogue.requests) == (1, 1)
+    dialogue.withdraw()
+    assert len(outputs(dialogue)) == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"type": "response.steer"},
+        {"background": True},
+        {"model": None},
+        {"multi_agent": {"enabled": True}},
+        {"Model": "gpt-5"},
+    ],
+)
+def test_a_request_that_is_refused(fields: dict[str, Any]) -> None:
+    dialogue = opened()
+    with pytest.raises(Refused):
+        asks(dialogue, **fields)
+    assert outputs(dialogue) == []

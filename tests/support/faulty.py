@@ -1,0 +1,118 @@
+"""A provider made of blocking sockets that fails in a way that a test wrote, below HTTP where it has to be."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Iterator
+
+PATIENCE_S = 20.0
+"""How long one read of the provider may take before the test fails."""
+
+
+class Wire:
+    """The provider's side of one connection."""
+
+    def __init__(self, raw: socket.socket, context: ssl.SSLContext, number: int) -> None:
+        self.number = number
+        """The first connection is 1."""
+        self._socket = raw
+        self._context = context
+
+    def tls(self) -> None:
+        self._socket = self._context.wrap_socket(self._socket, server_side=True)
+
+    def hello(self) -> None:
+        """Reads the beginning of a handshake, and does not go on with it."""
+        self._socket.recv(65536)
+
+    def request(self) -> bytes:
+        """One whole request. Raises EOFError at the connection's end."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += self._more()
+        head, _, body = data.partition(b"\r\n\r\n")
+        for line in head.lower().split(b"\r\n"):
+            if line.startswith(b"content-length:"):
+                while len(body) < int(line.partition(b":")[2]):
+                    body += self._more()
+        return head + b"\r\n\r\n" + body
+
+    def _more(self) -> bytes:
+        data = self._socket.recv(65536)
+        if not data:
+            raise EOFError
+        return data
+
+    def say(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def reset(self) -> None:
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def left(self) -> None:
+        """Returns when the other side has closed the connection."""
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            while self._socket.recv(65536):
+                pass
+
+
+class FaultyProvider:
+    """``serve`` is called with each connection, in a thread of its own; the connection is closed when it returns."""
+
+    def __init__(self, serve: Callable[[Wire], None], context: ssl.SSLContext) -> None:
+        self._serve = serve
+        self._context = context
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.connections = 0
+        self.open = 0
+        self.faults: list[BaseException] = []
+        """Of ``serve``: a wait that was too long among them."""
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[FaultyProvider]:
+        threading.Thread(target=self._accept, daemon=True).start()
+        try:
+            yield self
+        finally:
+            self._listener.close()
+
+    def none_open(self, seconds: float = PATIENCE_S) -> bool:
+        """Whether every connection ends in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self.open, seconds)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            connection.settimeout(PATIENCE_S)
+            with self._changed:
+                self.connections += 1
+                self.open += 1
+                wire = Wire(connection, self._context, self.connections)
+            threading.Thread(target=self._one, args=(wire,), daemon=True).start()
+
+    def _one(self, wire: Wire) -> None:
+        try:
+            self._serve(wire)
+        except (EOFError, ConnectionError, ssl.SSLError):
+            pass
+        except BaseException as fault:
+            self.faults.append(fault)
+        finally:
+            wire.close()
+            with self._changed:
+                self.open -= 1
+                self._changed.notify_all()
