@@ -49,6 +49,8 @@ def check_lease(lease: Lease, provider: Provider) -> None:
         if provider.login is None:
             raise CredentialUnavailable(f"{provider.name} takes no login.")
         return
+    if provider.login_only:
+        raise CredentialUnavailable(f"{provider.name} takes a login alone, and no key.")
     if lease.kind not in provider.accepts:
         wanted = " or ".join(_NAMES[kind] for kind in sorted(provider.accepts, reverse=True))
         raise CredentialUnavailable(
