@@ -86,7 +86,7 @@ def test_line() -> None:
     assert sorted(named) == sorted(
         record_of(
             Concluded(
-                admitted(remembered=True),
+                admitted(remembered=True, login=True),
                 outcome=outcome,
                 charged=Amount(price="configured"),
                 fallback_from="openai",

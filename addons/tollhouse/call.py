@@ -93,6 +93,8 @@ class Project:
     unpriced: Literal["refuse", "dearest"] = "refuse"
     estimate: Literal["typical", "worst"] = "typical"
     """``worst`` holds the most that a call can cost; without it the likely most."""
+    login: Literal["strip", "pass"] = "strip"
+    """``pass``: a workload's own login goes to its provider, in the place of a key of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,8 @@ class Amount:
     requests: int = 1
     price: str = field(default="", compare=False)
     """The tables by whose prices the money was worked out, "" where there was none to work out."""
+    notional: int = field(default=0, compare=False)
+    """What a call with a login would have cost, in nano-dollars. It is taken from no budget."""
 
 
 NOTHING = Amount(requests=0)
@@ -218,6 +222,8 @@ class Admitted(NamedTuple):
     body: bytes | None = None
     """The body, where an operator's addons have read it already: as they left it. Its coding is the
     one in ``headers``."""
+    login: bool = False
+    """It goes with the workload's own login. It costs us nothing."""
 
     @property
     def id(self) -> str:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
 from tollhouse.accounts.token import without_tokens
+from tollhouse.admit.own_login import own_login
 from tollhouse.book import Book, Concluded
 from tollhouse.budget.purse import Purse
 from tollhouse.call import (
@@ -38,7 +39,13 @@ from tollhouse.call import (
 )
 from tollhouse.clearance import Clearance
 from tollhouse.clients import Client, client_of, final, spelled, told, told_of_handshake
-from tollhouse.credential.lease import NO_KEY, CredentialUnavailable, Lease, NoKey
+from tollhouse.credential.lease import (
+    NO_KEY,
+    CredentialUnavailable,
+    Lease,
+    NoKey,
+    login_lease,
+)
 from tollhouse.denial import Denial, Fault, Refused, error_headers
 from tollhouse.dispatch.answering import Answering, Piece
 from tollhouse.dispatch.relay import Delivery, Relay
@@ -293,7 +300,11 @@ class Journey:
                 log.exception("call %s: the gate %s failed", trip.id, gate.name)
                 raise Refused("internal", f"The gate {gate.name} failed.", gate=gate.name) from None
             trip.stage = cast(Stage, stage)
-            if isinstance(stage, Requested) and stage.admitted.provider.fallback:
+            if (
+                isinstance(stage, Requested)
+                and stage.admitted.provider.fallback
+                and not stage.admitted.login
+            ):
                 trip.read = stage
         return await self._clear(trip)
 
@@ -306,6 +317,11 @@ class Journey:
             admitted = covered.requested.admitted
             if admitted.operation.keyless:
                 return Clearance(covered, NO_KEY, covered.requested.body)
+            if admitted.login:
+                token = own_login(admitted.arrival.head, admitted.provider)
+                if token is None:
+                    raise TypeError("the login that was let through is not there")
+                return Clearance(covered, login_lease(token), covered.requested.body)
             try:
                 lease = await self._leases.get(
                     admitted.provider.name, admitted.project.tenant, admitted.project.id

@@ -14,9 +14,10 @@ from tollhouse.accounts.token_record import TokenDirectory
 from tollhouse.admit.authority import judge, plain_host
 from tollhouse.admit.identity import choose_project, identify, presented
 from tollhouse.admit.openness import closed, forbidden
+from tollhouse.admit.own_login import let_through
 from tollhouse.admit.path import split_target, take_credentials
 from tollhouse.admit.strip import strip
-from tollhouse.call import Addressed, Admitted, Aimed, Arrival, Billed, Identified
+from tollhouse.call import Addressed, Admitted, Aimed, Arrival, Billed, Identified, Project
 from tollhouse.denial import Denial, Refused
 from tollhouse.families.base import Matched
 from tollhouse.ledger.store.client import LedgerUnavailable
@@ -159,6 +160,9 @@ class Open:
             addressed.host,
             socket=head.asks_for_websocket,
         )
+        login = let_through(head, provider, billed.project)
+        if provider.login_only and not login:
+            raise Refused("path_not_allowed", _only_logins(provider, billed.project))
         return Admitted(
             addressed.arrival,
             provider,
@@ -171,7 +175,17 @@ class Open:
             operation,
             remembered=identified.remembered or billed.remembered,
             objects=objects,
+            login=login,
         )
+
+
+def _only_logins(provider: Provider, project: Project) -> str:
+    if project.login == "pass":
+        return f"{provider.name} takes a subscription's login alone, and the request carries none."
+    return (
+        f"{provider.name} takes a subscription's login alone, and project {project.id} lets none through "
+        f"(`tollhouse project set {project.id} --login pass`)."
+    )
 
 
 def opened(
