@@ -20,7 +20,7 @@ from tollhouse.dispatch.attempts import REAL, Effort, Timing, deliver
 from tollhouse.dispatch.breaker import Breaker, Breakers
 from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.retry import RetryBudget, RetryPolicy
-from tollhouse.dispatch.socket_handshake import PROTOCOL, Upgrade
+from tollhouse.dispatch.socket_handshake import PROTOCOL, SocketHandshake
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.dispatch.upstreamed import Upstreamed
 from tollhouse.dispatch.verdict import PEEK_BYTES, PEEK_S, asked_wait_s, verdict_on_key
@@ -423,7 +423,7 @@ class Delivery:
             budget_s=self._provider.deadline_s,
             on_leaving=self._on_leaving,
             minted=self._minted,
-            upgrade=Upgrade(self._requested.headers)
+            upgrade=SocketHandshake(self._requested.headers)
             if self._requested.admitted.operation.socket
             else None,
         )

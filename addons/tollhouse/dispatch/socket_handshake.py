@@ -14,7 +14,7 @@ from tollhouse.families.base import Headers
 PROTOCOL: Final = "sec-websocket-protocol"
 
 
-class Upgrade:
+class SocketHandshake:
     """One handshake. ``offered`` are the headers of the request; the subprotocols among them are offered."""
 
     def __init__(self, offered: Headers) -> None:

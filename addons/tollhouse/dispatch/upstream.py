@@ -41,7 +41,7 @@ from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.proxy import ProxyFailed, Via, authorization
 from tollhouse.dispatch.resolve import AddressRefused, GuardedResolver, is_address
 from tollhouse.dispatch.sign import TokenSource, credential_headers, tell_of_clock
-from tollhouse.dispatch.socket_handshake import Upgrade
+from tollhouse.dispatch.socket_handshake import SocketHandshake
 from tollhouse.dispatch.transport import as_answer, translated, without_named
 from tollhouse.dispatch.upstream_tls import tls_contexts, with_certificate
 from tollhouse.headers import AWS_SIGNATURE, HOP_BY_HOP, THIS_MESSAGE
@@ -143,7 +143,7 @@ class Upstream:
         budget_s: float,
         on_leaving: Callable[[], None] | None = None,
         minted: Callable[[Secret], None] | None = None,
-        upgrade: Upgrade | None = None,
+        upgrade: SocketHandshake | None = None,
     ) -> Answer:
         """Makes one attempt: at most one request on the wire. Gives the answer when its head is
         there.
