@@ -52,6 +52,9 @@ class Given:
         outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
         if isinstance(outcome, BaseException):
             raise outcome
+        if outcome is None:
+            # No answer comes.
+            await asyncio.get_running_loop().create_future()
         status, body, headers = outcome
         pieces = [body]
 
@@ -233,10 +236,21 @@ async def test_a_request_that_creates_and_was_turned_away(outcome: Any) -> None:
 async def test_a_client_that_is_less_patient_than_the_wait() -> None:
     """It has its answer at once, while it still waits for one."""
     given = Given(says_status(429, b"slow down", retry_after="4"))
-    got = await given.deliver(patience="4.0")
+    got = await given.deliver(patience="4.4")
     assert (given.tries, given.clock.slept, got.status) == (["429"], [], 429)
     assert (await given.deliver(patience="4.5")).status == 429
     assert given.clock.slept == [4.0]
+
+
+async def test_a_later_try_that_lasts_longer_than_the_client_waits() -> None:
+    """It is given up before the client goes, and the SDK is told to stop: it would try it all again."""
+    given = Given(says_status(503, retry_after_ms="1"), None)
+    with pytest.raises(UpstreamError) as caught:
+        await given.deliver(patience="0.05")
+    assert (caught.value.code, caught.value.sent) == ("upstream_timeout", "maybe")
+    assert caught.value.headers == (("x-should-retry", "false"),)
+    assert given.attempts[-1].unknown
+    assert given.tries == ["503", "upstream_timeout"]
 
 
 @pytest.mark.parametrize(

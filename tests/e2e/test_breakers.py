@@ -77,6 +77,17 @@ def test_several_tenants_fail(two: Two) -> None:
         assert two.ask(project, "gpt-4o-mini") == ["500"]
 
 
+def test_a_model_that_a_project_names(two: Two) -> None:
+    """It has no price, and a breaker of its own all the same."""
+    perform = two.inside.gateway.operations.perform
+    listed = {"project": PROJECT, "tenant": TENANT, "models": ["*", "own-1", "openai/own-2"]}
+    two.inside.do(perform("project_set", listed))
+    two.ill()
+    assert two.ask(PROJECT, "own-1", 11)[9:] == ["500", "breaker_open"]
+    assert two.ask(PROJECT, "own-2") == ["500"]
+    assert two.ask(PROJECT, "not-named") == ["500"]
+
+
 def test_names_that_nobody_knows(two: Two) -> None:
     """They share a breaker, so that a client can't have one made for each name that it thinks of."""
     two.ill()

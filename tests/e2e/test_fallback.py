@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ import pytest
 from openai import DefaultHttpxClient, OpenAI
 from tests.support.gateway import PLACEHOLDER, REAL_KEY
 from tests.support.inproc import Inside, open_inside
+from tests.support.standin_bedrock import converse, usage
 
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.standin import StandIn
+from tollhouse.demo.standin_answers import chat_json
 from tollhouse.demo.standin_script import Behaviour, Latch, reply, reset_before_headers
 
 URL = "https://api.openai.com/v1"
@@ -69,6 +72,7 @@ def a_pair(
     models: Sequence[str] = (),
     estimate: str = "typical",
     key: bool = True,
+    clamp: bool = False,
     first: dict[str, Any] | None = None,
     second: dict[str, Any] | None = None,
     prices: dict[str, dict[str, Any]] | None = None,
@@ -97,6 +101,7 @@ def a_pair(
                 "limits": [limit],
                 "models": list(models),
                 "estimate": estimate,
+                "on_shortfall": "clamp" if clamp else "reject",
             },
         }
         with open_inside(directory, settings, standin=one) as inside:
@@ -214,6 +219,71 @@ def test_nobody_is_there(tmp_path: Path) -> None:
         assert pair.line()["charged_by"] == "none"
 
 
+# Regions.
+
+AZURE = (
+    "azure",
+    ("one.openai.azure.com", "two.openai.azure.com"),
+    "/openai/deployments/mine/chat/completions?api-version=2024-10-21",
+    CHAT,
+    reply(200, chat_json(CHAT), [("content-type", "application/json")]),
+    {"models": {"mine": "gpt-4o"}},
+    "api-key",
+)
+BEDROCK = (
+    "bedrock",
+    ("bedrock-runtime.us-east-1.amazonaws.com", "bedrock-runtime.eu-west-1.amazonaws.com"),
+    "/model/anthropic.claude-3-haiku-20240307-v1%3A0/converse",
+    {
+        "messages": [{"role": "user", "content": [{"text": "hello"}]}],
+        "inferenceConfig": {"maxTokens": 9},
+    },
+    converse([{"text": "Hello."}], usage(10, 5)),
+    {},
+    "authorization",
+)
+
+
+@pytest.mark.parametrize("region", [AZURE, BEDROCK], ids=["azure", "bedrock"])
+def test_another_region(tmp_path: Path, region: Any) -> None:
+    """The same path at the other region's host, with that one's key in its slot."""
+    name, (here, there), path, body, good, more, slot = region
+    with (
+        StandIn(key=REAL_KEY, hosts=(here,)) as one,
+        StandIn(key=SECOND_KEY, hosts=(there,)) as two,
+    ):
+        settings: dict[str, dict[str, Any]] = {}
+        for entry, host, standin in ((name, here, one), ("other", there, two)):
+            standin.write_ca(tmp_path / f"{entry}-ca.pem")
+            settings[f"providers.{entry}"] = {
+                "hosts": [host],
+                "connect_to": standin.address,
+                "allow_private": True,
+                "ca_file": f"{entry}-ca.pem",
+                "attempts": 1,
+                **more,
+            }
+        settings[f"providers.{name}"]["fallback"] = "other"
+        settings["providers.other"]["family"] = name
+        with open_inside(tmp_path, settings, standin=one) as inside:
+            vault = EmbeddedVault(tmp_path / "state")
+            vault.set(name, REAL_KEY)
+            vault.set("other", SECOND_KEY)
+            one.always(FAILS)
+            two.always(good)
+            with httpx2.Client(
+                proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30
+            ) as client:
+                assert client.post(f"https://{here}{path}", json=body).status_code == 200
+            [asked], [line] = two.snapshot(), inside.lines()
+            assert inside.held() == []
+    assert (asked.target, asked.get("host"), asked.sni) == (path, there, there)
+    assert SECOND_KEY in asked.get(slot)
+    assert REAL_KEY.encode() not in asked.everything()
+    assert (line["provider"], line["fallback_from"], line["charged_by"]) == ("other", name, "usage")
+    assert Decimal(line["cost_usd"]) > 0
+
+
 # What may not be sent there.
 
 
@@ -318,6 +388,60 @@ def test_a_time_out_of_the_first_at_worst(tmp_path: Path) -> None:
             assert Decimal(line["cost_usd"]) > held
         else:
             assert Decimal(line["cost_usd"]) == Decimal(line["held_usd"]) == held
+
+
+def test_a_stream_without_a_cap(tmp_path: Path) -> None:
+    """As much output as is held by then is held at the other one's price, and more as it goes."""
+    with a_pair(tmp_path) as pair:
+        pair.first.always(FAILS)
+        pair.second.always(Behaviour(text="a word and " * 3_000))
+        answer = pair.ask(body={"model": "gpt-4o", "messages": CHAT["messages"], "stream": True})
+        assert answer.text.endswith("data: [DONE]\n\n")
+        line = pair.line()
+    assert (line["provider"], line["charged_by"]) == ("second", "usage")
+    assert line["tokens"]["output"] > 2_048
+    assert Decimal(line["held_usd"]) > line["tokens"]["output"] * Decimal(20) / 10**6
+
+
+@pytest.mark.parametrize(
+    ("limit", "served"), [("0.0009 usd/total", False), ("0.0011 usd/total", True)]
+)
+def test_a_cap_that_was_lowered(tmp_path: Path, limit: str, served: bool) -> None:
+    """It stays as it was lowered for the first one, so that the other one's price may not fit."""
+    body = {**CHAT, "max_completion_tokens": 5_000 if not served else 50}
+    with a_pair(tmp_path, limit=limit, clamp=True) as pair:
+        pair.first.always(FAILS)
+        answer = pair.ask(body=body)
+        assert answer.status_code == (200 if served else 503)
+        assert ("x-tollhouse-clamped" in answer.headers) is not served
+        pair.line()
+
+
+def test_many_at_once(tmp_path: Path) -> None:
+    """However many want to go to the dearer one: no more is spent than there is."""
+    with a_pair(tmp_path, limit="0.008 usd/total", first={"attempts": 1}) as pair:
+        pair.first.always(FAILS)
+        gate = Latch()
+        pair.second.always(Behaviour(wait=gate))
+        with ThreadPoolExecutor(9) as pool:
+            calls = [pool.submit(pair.ask) for _ in range(9)]
+            # Those that fit wait there; the others have been answered.
+            pair.inside.until(
+                lambda gateway: (
+                    len(gateway.journey.under_way) == len(pair.second.snapshot())
+                    and len(gateway.journey.under_way) + len(pair.inside.lines()) == 9
+                )
+            )
+            gate.open()
+            statuses = sorted(call.result(30).status_code for call in calls)
+        served = statuses.count(200)
+        assert served == len(pair.second.snapshot())
+        assert 1 <= served <= 7
+        [limit] = [one for one in pair.inside.budget().values() if "usd" in one["limit"]]
+        assert Decimal(limit["used"]) <= Decimal("0.008")
+        assert (limit["held"], pair.inside.held()) == ("0", [])
+        costs = [Decimal(line["cost_usd"]) for line in pair.inside.lines()]
+        assert sum(costs) == Decimal(limit["used"])
 
 
 def test_a_client_that_leaves_while_the_other_is_asked(tmp_path: Path) -> None:

@@ -219,3 +219,16 @@ def test_an_sdk_that_retries(tmp_path: Path, behaviours: list[Behaviour]) -> Non
         assert 2 <= seen <= 3
         if behaviours == [far(400)] * 9:
             assert seen == 3, "each request of the SDK is one attempt"
+
+
+def test_an_sdk_whose_time_is_over(tmp_path: Path) -> None:
+    """A second try that hangs is given up before the SDK goes by itself, which would try it all again."""
+    gate = Latch()
+    with open_inside(tmp_path) as inside, an_sdk(inside) as sdk:
+        inside.standin.script(far(1))
+        inside.standin.always(Behaviour(wait=gate))
+        with pytest.raises(OpenAIError) as caught:
+            sdk.with_options(timeout=5.0).chat.completions.create(**CHAT)
+        gate.open()
+        assert "while the client still waits" in str(caught.value)
+        assert len(inside.standin.snapshot()) == 2

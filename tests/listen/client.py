@@ -74,6 +74,8 @@ class Client:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     connection: ClientConnection
+    listeners: Listeners
+    """Whose connection it is."""
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -130,7 +132,7 @@ async def connected(
     await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, ours)
     client_reader, client_writer = await asyncio.open_connection(sock=theirs)
     try:
-        yield Client(client_reader, client_writer, connection)
+        yield Client(client_reader, client_writer, connection, listeners)
     finally:
         client_writer.close()
         await listeners.close_connections()

@@ -8,6 +8,7 @@ The SDK is told to stop when the SDK and the gateway together have tried often e
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -46,6 +47,10 @@ class Timing:
 
 
 REAL: Final = Timing()
+
+
+_BEFORE_S: Final = 1.0
+"""So long before the end of its patience a client is answered; of a short patience a tenth of it."""
 
 
 class Effort:
@@ -91,8 +96,14 @@ class Effort:
 
     @property
     def until(self) -> float:
-        """No try begins later, on the same clock: the policy ends, or the client has gone."""
-        return self.began + min(self.policy.deadline_s, self.says.patience_s)
+        """No try begins later, on the same clock: the policy ends, or the client will have gone."""
+        return min(self.began + self.policy.deadline_s, self.client_until)
+
+    @property
+    def client_until(self) -> float:
+        """When the client has to be answered, if it is to get the answer."""
+        patience_s = self.says.patience_s
+        return self.began + patience_s - min(_BEFORE_S, patience_s / 10)
 
     def may_follow(self, what: Then) -> bool:
         """Whether the policy has a try left for ``what``."""
@@ -190,7 +201,10 @@ class _Delivery:
         outcome, unknown = "internal", True
         judge = self._breaker.neither
         try:
-            answer = self._answer = await self._send_once()
+            if self._effort.tries == 1:
+                answer = self._answer = await self._send_once()
+            else:
+                answer = self._answer = await self._send_again()
             outcome, unknown = str(answer.status), False
             if answer.status >= 500:
                 judge = self._breaker.failure
@@ -217,6 +231,19 @@ class _Delivery:
             judge()
             self._record(Attempt(outcome, (self._clock() - began) * 1000, unknown))
         return answer
+
+    async def _send_again(self) -> Answer:
+        """A later try is given up before the client goes: told nothing, its SDK would try it all again."""
+        left_s = self._effort.client_until - self._clock()
+        if left_s == math.inf:
+            return await self._send_once()
+        try:
+            async with asyncio.timeout(left_s):
+                return await self._send_once()
+        except TimeoutError:
+            raise UpstreamError(
+                "upstream_timeout", "It gave no answer while the client still waits.", "maybe"
+            ) from None
 
     async def go_on(self, first: Answer | UpstreamError) -> Answer:
         """The retries after the first try. ``first`` is how that ended."""

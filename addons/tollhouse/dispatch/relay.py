@@ -83,13 +83,16 @@ class Relay:
     def breaker(self, requested: Requested, host: str, lease: Lease) -> Breaker:
         """The one that pauses this call."""
         admitted, model = requested.admitted, requested.asked.model
-        label: int | str = ""
+        provider, label = admitted.provider, 0
         if model:
-            provider = admitted.provider
             label = self._priced_as(provider.price_id, model)
-            if not label:
-                label = model if model in provider.models.values() else ""
-        return self.breakers.of(host, lease.secret.digest, label, admitted.project.tenant)
+        name = ""
+        if model and not label:
+            # Only names that an operator has written: a client could think of any number.
+            listed = admitted.project.models
+            known = model in provider.models.values() or model in listed
+            name = model if known or f"{provider.name}/{model}" in listed else ""
+        return self.breakers.of(host, lease.secret.digest, label or name, admitted.project.tenant)
 
     def delivery(self, clearance: Clearance, before: Delivery | None = None) -> Delivery:
         """``before`` is that of the call's own provider, where ``clearance`` is for its fallback. Raises TypeError for
