@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import Iterator
 from decimal import Decimal
@@ -14,6 +15,7 @@ from tests.support.attack import Attacked, watched
 from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.raw import Closed
 from tests.support.raw_socket import RawSocket, frame, handshake, text
+from tests.support.redis_server import RedisServer
 
 from tollhouse.demo.standin_script import Behaviour, Latch, Steps, reply
 
@@ -326,3 +328,45 @@ def test_many_sessions(attacked: Attacked) -> None:
     lines = [line for line in attacked.lines(101) if line["status"] == 101]
     assert {line["charged_by"] for line in lines} == {"usage"}
     assert {line["cost_usd"] for line in lines} == {lines[0]["cost_usd"]}
+
+
+@pytest.mark.requires("redis")
+def test_redis_away_in_the_middle(tmp_path: Any) -> None:
+    """No message leaves that would have to be held for. The client is told, and what was counted is charged when Redis is
+    back."""
+    (tmp_path / "redis").mkdir()
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(RedisServer(tmp_path / "redis", append_only=True))
+        inside = stack.enter_context(open_inside(tmp_path, {"redis": {"url": redis.url}}))
+        attacked = Attacked(inside, 0)
+        socket = opened(attacked)
+        with socket.client as client:
+            client.send(text(type="response.create"))
+            socket.until("response.done")
+            redis.stop()
+            for _ in range(2):
+                # The first may still be held for.
+                client.send(text(type="response.create"))
+            assert socket.until("error").event["error"]["code"] == "ledger_unavailable"
+            assert socket.until("close").code == 1008
+        inside.until(lambda gateway: not gateway.journey.under_way)
+        [received] = inside.standin.snapshot()
+        [line] = inside.lines()
+        assert len(received.messages) == len(received.bills)
+        assert (line["reason"], line["charged_by"]) == ("ledger_unavailable", "usage")
+        redis.start()
+        inside.until(lambda gateway: not gateway.spool.size)
+        assert used(attacked, "10 usd/day") == Decimal(line["cost_usd"])
+        assert inside.held() == []
+
+
+def test_a_key_that_the_provider_refuses(tmp_path: Any) -> None:
+    """The handshake is refused as a call is: the workload can't mend our key."""
+    with open_inside(tmp_path) as inside:
+        attacked = Attacked(inside, 0)
+        inside.standin.keys.clear()
+        with attacked.tunnel() as client:
+            answer = client.ask(handshake())
+        assert (answer.status, answer.reason) == (502, "credential_refused")
+        [line] = attacked.lines(1)
+        assert line["charged_by"] == "none"
