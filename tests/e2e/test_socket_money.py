@@ -370,3 +370,26 @@ def test_a_key_that_the_provider_refuses(tmp_path: Any) -> None:
         assert (answer.status, answer.reason) == (502, "credential_refused")
         [line] = attacked.lines(1)
         assert line["charged_by"] == "none"
+
+
+def test_an_addon_sees_the_handshake(tmp_path: Any) -> None:
+    """And may change it, as it may any request. No message passes it."""
+    (tmp_path / "marks.py").write_text(
+        "class Marks:\n"
+        "    def request(self, flow):\n"
+        "        flow.request.headers['x-mark'] = 'one'\n"
+        "    def websocket_message(self, flow):\n"
+        "        raise AssertionError\n"
+    )
+    with open_inside(tmp_path, {"addons": {"load": [f"{tmp_path}/marks.py:Marks"]}}) as inside:
+        attacked = Attacked(inside, 0)
+        socket = opened(attacked)
+        with socket.client as client:
+            client.send(text(type="response.create"))
+            socket.until("response.done")
+            client.send(CLOSE)
+            assert socket.until("close").code == 1000
+        [line] = attacked.lines(1)
+        [received] = inside.standin.snapshot()
+        assert received.get("x-mark") == "one"
+        assert (line["status"], line["charged_by"]) == (101, "usage")
