@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
@@ -57,7 +56,7 @@ from tollhouse.lasting import Lasting
 from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
 from tollhouse.listen.handshake import accepted, check_handshake
 from tollhouse.providers import Provider
-from tollhouse.websocket import Session, SocketBounds, Ties
+from tollhouse.websocket import Owing, Session, SocketBounds, Ties
 
 log = logging.getLogger(__name__)
 
@@ -488,7 +487,6 @@ class Journey:
         """How a session speaks to the gates that the call has passed."""
         requested = covered.requested
         tenant = requested.admitted.project.tenant
-        covers: tuple[object, ...] = ()
 
         async def judge(asked: Asked) -> None:
             named = requested._replace(asked=asked)
@@ -496,17 +494,10 @@ class Journey:
             if trip.notes_objects:
                 await self._objects.check(named)
 
-        async def cover() -> None:
-            nonlocal covers
-            exposed = dialogue.exposed(time.monotonic())
-            if exposed is covers:
-                return
-            denial = await self._purse.cover(
-                trip.id, dialogue.asked, dialogue.charges, exposed, dialogue.requests
-            )
+        async def cover(owing: Owing) -> None:
+            denial = await self._purse.cover(trip.id, *owing)
             if denial is not None:
                 raise Refused.of(denial)
-            covers = exposed
 
         async def note() -> None:
             if trip.notes_objects and (created := dialogue.created) != trip.noted:
