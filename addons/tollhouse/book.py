@@ -31,10 +31,10 @@ FIELDS = (
     "decision reason gate attempts attempts_unknown breaker key_version ttft_ms duration_ms overhead_ms tokens cost_usd held_usd "
     "charged_by client_ip listener"
 )
-"""Of a line, in order. Six more are in the lines of the calls that have them, and only there: ``units`` (what was counted
+"""Of a line, in order. Seven more are in the lines of the calls that have them, and only there: ``units`` (what was counted
 beside tokens), ``charges`` (the items of the bill, where it has more than one), ``price`` (the tables by which money was
-charged), ``fallback_from`` (the provider whose fallback, ``provider``, has answered), ``unsafe_fail_open``, and ``bytes`` (of
-a tunnel that was passed on)."""
+charged), ``fallback_from`` (the provider whose fallback, ``provider``, has answered), ``unsafe_fail_open``, ``notional_usd``
+(of a call with its workload's own login) and ``bytes`` (of a tunnel that was passed on)."""
 
 
 class Concluded(NamedTuple):
@@ -131,7 +131,7 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
         "charged_by": call.charged_by,
         "client_ip": arrival.head.client_ip,
         "listener": arrival.head.listener,
-        **_where_there(found, counted, call.charged.price),
+        **_where_there(found, counted, call.charged),
         **({"fallback_from": call.fallback_from} if call.fallback_from else {}),
         **_tunnelled(call.tunnelled),
     }
@@ -146,11 +146,13 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
     return record
 
 
-def _where_there(of: Known, counted: tuple[Charge, ...], price: str) -> dict[str, object]:
+def _where_there(of: Known, counted: tuple[Charge, ...], charged: Amount) -> dict[str, object]:
     """The fields that only some lines have."""
     found = _counted(counted)
-    if price:
-        found["price"] = price
+    if charged.price:
+        found["price"] = charged.price
+    if of.admitted is not None and of.admitted.login:
+        found["notional_usd"] = format_usd(charged.notional)
     unheld = of.hold is not None and of.hold.unheld
     if unheld or (of.admitted is not None and of.admitted.remembered):
         found["unsafe_fail_open"] = True

@@ -77,7 +77,10 @@ class RequestHead:
     @property
     def asks_for_websocket(self) -> bool:
         """RFC 6455 4.1. Any other ``Upgrade`` may be ignored: RFC 9110 7.8."""
-        return "websocket" in ",".join(self.get_all("upgrade")).lower()
+        # It is asked several times a call, and hardly any has the header: the name is looked for first.
+        return any([name == "upgrade" for name, _ in self.headers]) and (  # noqa: C419 - a list is faster
+            "websocket" in ",".join(self.get_all("upgrade")).lower()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,8 @@ class Project:
     unpriced: Literal["refuse", "dearest"] = "refuse"
     estimate: Literal["typical", "worst"] = "typical"
     """``worst`` holds the most that a call can cost; without it the likely most."""
+    login: Literal["strip", "pass"] = "strip"
+    """``pass``: a workload's own login goes to its provider, in the place of a key of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,8 @@ class Amount:
     requests: int = 1
     price: str = field(default="", compare=False)
     """The tables by whose prices the money was worked out, "" where there was none to work out."""
+    notional: int = field(default=0, compare=False)
+    """What a call with a login would have cost, in nano-dollars. It is taken from no budget."""
 
 
 NOTHING = Amount(requests=0)
@@ -218,6 +225,8 @@ class Admitted(NamedTuple):
     body: bytes | None = None
     """The body, where an operator's addons have read it already: as they left it. Its coding is the
     one in ``headers``."""
+    login: bool = False
+    """It goes with the workload's own login. It costs us nothing."""
 
     @property
     def id(self) -> str:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
 from tollhouse.accounts.token import without_tokens
+from tollhouse.admit.own_login import own_login
 from tollhouse.book import Book, Concluded
 from tollhouse.budget.purse import Purse
 from tollhouse.call import (
@@ -38,7 +39,13 @@ from tollhouse.call import (
 )
 from tollhouse.clearance import Clearance
 from tollhouse.clients import Client, client_of, final, spelled, told, told_of_handshake
-from tollhouse.credential.lease import NO_KEY, CredentialUnavailable, Lease, NoKey
+from tollhouse.credential.lease import (
+    NO_KEY,
+    CredentialUnavailable,
+    Lease,
+    NoKey,
+    login_lease,
+)
 from tollhouse.denial import Denial, Fault, Refused, error_headers
 from tollhouse.dispatch.answering import Answering, Piece
 from tollhouse.dispatch.relay import Delivery, Relay
@@ -50,7 +57,7 @@ from tollhouse.lasting import Lasting
 from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
 from tollhouse.listen.handshake import accepted, check_handshake
 from tollhouse.providers import Provider
-from tollhouse.websocket import Session, SocketBounds, Ties
+from tollhouse.websocket import Owing, Session, SocketBounds, Ties
 
 log = logging.getLogger(__name__)
 
@@ -293,7 +300,11 @@ class Journey:
                 log.exception("call %s: the gate %s failed", trip.id, gate.name)
                 raise Refused("internal", f"The gate {gate.name} failed.", gate=gate.name) from None
             trip.stage = cast(Stage, stage)
-            if isinstance(stage, Requested) and stage.admitted.provider.fallback:
+            if (
+                isinstance(stage, Requested)
+                and stage.admitted.provider.fallback
+                and not stage.admitted.login
+            ):
                 trip.read = stage
         return await self._clear(trip)
 
@@ -306,6 +317,11 @@ class Journey:
             admitted = covered.requested.admitted
             if admitted.operation.keyless:
                 return Clearance(covered, NO_KEY, covered.requested.body)
+            if admitted.login:
+                token = own_login(admitted.arrival.head, admitted.provider)
+                if token is None:
+                    raise TypeError("the login that was let through is not there")
+                return Clearance(covered, login_lease(token), covered.requested.body)
             try:
                 lease = await self._leases.get(
                     admitted.provider.name, admitted.project.tenant, admitted.project.id
@@ -370,8 +386,10 @@ class Journey:
             answer = await delivery.answer()
         except Refused as refused:
             refusal = refused
-        if trip.read is not None and delivery.may_fall_back:
-            other = await self._fallen_back(trip, trip.read, delivery)
+        # An answer may stream for hours, and nobody needs the body that was read any more.
+        read, trip.read = trip.read, None
+        if read is not None and delivery.may_fall_back:
+            other = await self._fallen_back(trip, read, delivery)
             if other is not None:
                 return other
         if answer is None:
@@ -470,7 +488,6 @@ class Journey:
         """How a session speaks to the gates that the call has passed."""
         requested = covered.requested
         tenant = requested.admitted.project.tenant
-        covers: tuple[object, ...] = ()
 
         async def judge(asked: Asked) -> None:
             named = requested._replace(asked=asked)
@@ -478,17 +495,10 @@ class Journey:
             if trip.notes_objects:
                 await self._objects.check(named)
 
-        async def cover() -> None:
-            nonlocal covers
-            exposed = dialogue.exposed(time.monotonic())
-            if exposed is covers:
-                return
-            denial = await self._purse.cover(
-                trip.id, dialogue.asked, dialogue.charges, exposed, dialogue.requests
-            )
+        async def cover(owing: Owing) -> None:
+            denial = await self._purse.cover(trip.id, *owing)
             if denial is not None:
                 raise Refused.of(denial)
-            covers = exposed
 
         async def note() -> None:
             if trip.notes_objects and (created := dialogue.created) != trip.noted:

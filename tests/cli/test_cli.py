@@ -176,8 +176,8 @@ def test_tables_are_for_people(shell: Shell) -> None:
     shell("project", "set", "p", "--tenant", "acme", "--limit", "1 usd/total")
     shell("token", "create", "p", "--label", "a label")
     assert shell("project", "list").stdout.splitlines() == [
-        "PROJECT  TENANT  LIMITS       MODELS  ON SHORTFALL  UNPRICED  ESTIMATE",
-        "p        acme    1 usd/total  -       reject        refuse    typical",
+        "PROJECT  TENANT  LIMITS       MODELS  ON SHORTFALL  UNPRICED  ESTIMATE  LOGIN",
+        "p        acme    1 usd/total  -       reject        refuse    typical   strip",
     ]
     assert shell("budget", "show", "p").stdout.splitlines() == [
         "SCOPE      LIMIT        USED  HELD  LEFT  RESETS AT",

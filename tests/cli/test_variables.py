@@ -48,6 +48,24 @@ def test_keys_of_providers() -> None:
     assert found.left_out == ("ANTHROPIC_AUTH_TOKEN", "CO_API_KEY", "GROQ_API_KEY")
     keys = {name: value for name, value in after.items() if value in ("k", "not-a-key")}
     assert keys == dict.fromkeys(
-        ("CO_API_KEY", "GROQ_API_KEY", "ANTHROPIC_AUTH_TOKEN", "OPENAI_API_KEY"), "not-a-key"
+        ("CO_API_KEY", "GROQ_API_KEY", "ANTHROPIC_AUTH_TOKEN", "OPENAI_API_KEY", "CODEX_API_KEY"),
+        "not-a-key",
     )
     assert after["OTHER"] == "o"
+
+
+@pytest.mark.parametrize("logins", [True, False])
+def test_a_login(logins: bool) -> None:
+    """It stays only where its project lets one through; then no placeholder is in its way."""
+    before = {"CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-x", "ANTHROPIC_API_KEY": "sk-ant-api-x"}
+    found = variables(
+        before,
+        Catalog(BUILT_IN),
+        proxy="http://p:t@127.0.0.1:8080",
+        certs=Path("/certs"),
+        wanted={"anthropic"},
+        logins=logins,
+    )
+    after = found.applied(before)
+    assert ("CLAUDE_CODE_OAUTH_TOKEN" in after) is logins
+    assert after.get("ANTHROPIC_API_KEY") == (None if logins else "not-a-key")

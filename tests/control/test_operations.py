@@ -70,6 +70,7 @@ async def test_project_is_made_changed_and_shown(operations: Operations) -> None
         "models": [],
         "unpriced": "refuse",
         "estimate": "typical",
+        "login": "strip",
     }
     changed = await operations.perform("project_set", {"project": "p", "unpriced": "dearest"})
     assert changed == {**made, "unpriced": "dearest"}

@@ -211,6 +211,23 @@ async def test_a_stale_connection_is_one_attempt(
         assert raw.connections == 1
 
 
+async def test_behind_a_stale_connection(raw: RawProvider, reach: Reach) -> None:
+    """The next attempt goes over a new connection, though another one is kept: it may be as stale."""
+
+    async def close(line: Line) -> None:
+        line.hang_up()
+
+    raw.behaviours = [says(answer()), says(answer()), close]
+    async with reach(raw.port) as to:
+        for got in await asyncio.gather(to.send(), to.send()):
+            await body_of(got)
+        assert (await fails(to.send())).sent == "stale"
+        await body_of(await to.send(fresh=True))
+        assert [request.connection for request in raw.received][3] == 3
+        await body_of(await to.send())
+    assert raw.connections == 3, "the new one is kept"
+
+
 @pytest.mark.parametrize("said", [b"HTTP/1.1 2", b"HTTP/1.1 102 Processing\r\n\r\n"])
 async def test_a_reused_connection_that_is_lost_within_an_answer(
     raw: RawProvider, reach: Reach, said: bytes

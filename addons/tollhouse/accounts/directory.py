@@ -408,10 +408,11 @@ def _batches(keys: list[str]) -> Iterator[list[str]]:
 
 def _encode(value: Project | TokenInfo) -> str:
     saved = asdict(value)
-    if saved.get("estimate") == "typical":
-        # The default is left out, so that a gateway of version 0.1 beside this one can read the
-        # record.
-        del saved["estimate"]
+    for name, default in (("estimate", "typical"), ("login", "strip")):
+        # A default is left out, so that a gateway of an earlier version beside this one can read
+        # the record.
+        if saved.get(name) == default:
+            del saved[name]
     return json.dumps(saved, ensure_ascii=False, separators=(",", ":"))
 
 

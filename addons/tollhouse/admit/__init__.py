@@ -6,6 +6,7 @@ authority    the one host that is meant
 path         the path and the query, as the bytes that will be sent
 openness     the refusals of endpoints that are closed
 identity     the credential that decides, and the project that pays
+own_login    a workload's own login at its provider
 subprotocols  a key among the subprotocols of a WebSocket
 strip        the headers that may go on
 call_limits  the gate that bounds the calls under way

@@ -14,9 +14,10 @@ from tollhouse.accounts.token_record import TokenDirectory
 from tollhouse.admit.authority import judge, plain_host
 from tollhouse.admit.identity import choose_project, identify, presented
 from tollhouse.admit.openness import closed, forbidden
+from tollhouse.admit.own_login import let_through
 from tollhouse.admit.path import split_target, take_credentials
 from tollhouse.admit.strip import strip
-from tollhouse.call import Addressed, Admitted, Aimed, Arrival, Billed, Identified
+from tollhouse.call import Addressed, Admitted, Aimed, Arrival, Billed, Identified, Project
 from tollhouse.denial import Denial, Refused
 from tollhouse.families.base import Matched
 from tollhouse.ledger.store.client import LedgerUnavailable
@@ -51,12 +52,13 @@ class Aim:
     async def __call__(self, addressed: Addressed, exchange: object) -> Aimed:
         provider, head = addressed.provider, addressed.arrival.head
         method, raw_path = head.method, addressed.raw_path
-        if head.asks_for_websocket and raw_path.startswith("//"):
+        socket = head.asks_for_websocket
+        if socket and raw_path.startswith("//"):
             # google-genai puts its path behind a base URL that ends with a slash: `live.py`. It is sent with one.
             raw_path = raw_path[1:]
         path, query = split_target(raw_path, provider.family.encoded)
         query, credentials = take_credentials(query)
-        if head.asks_for_websocket and (
+        if socket and (
             provider.family.match(method, path, query, addressed.host, socket=True) is None
         ):
             # Before it is asked who calls: 426 sends a client to HTTP at once, and any other answer lets it try again.
@@ -159,6 +161,9 @@ class Open:
             addressed.host,
             socket=head.asks_for_websocket,
         )
+        login = let_through(head, provider, billed.project)
+        if provider.login_only and not login:
+            raise Refused("path_not_allowed", _only_logins(provider, billed.project))
         return Admitted(
             addressed.arrival,
             provider,
@@ -171,7 +176,17 @@ class Open:
             operation,
             remembered=identified.remembered or billed.remembered,
             objects=objects,
+            login=login,
         )
+
+
+def _only_logins(provider: Provider, project: Project) -> str:
+    if project.login == "pass":
+        return f"{provider.name} takes a subscription's login alone, and the request carries none."
+    return (
+        f"{provider.name} takes a subscription's login alone, and project {project.id} lets none through "
+        f"(`tollhouse project set {project.id} --login pass`)."
+    )
 
 
 def opened(

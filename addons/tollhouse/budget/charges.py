@@ -44,7 +44,7 @@ class Charges:
         ledger refuses a call without a price if a limit of the project, its tenant or the token is in money."""
         fixed = fixed_hold(requested)
         if fixed is not None:
-            return Amount(fixed, 0, 1), True
+            return Amount(0 if requested.admitted.login else fixed, 0, 1), True
         operation = requested.admitted.operation
         if not operation.metered or (operation.socket and not requested.asked.model):
             # Of a session a message may name the model, and is held for then.
@@ -61,6 +61,8 @@ class Charges:
         """The most that the call may cost with so many tokens of output beside those predicted, in nano-dollars: by the
         dearest of the models that it can reach. None if one has no price."""
         admitted, asked = requested.admitted, requested.asked
+        if admitted.login:
+            return 0
         if (fixed := fixed_hold(requested)) is not None:
             return fixed
         price_id = admitted.provider.price_id
@@ -129,6 +131,8 @@ class Charges:
         if not requested.admitted.operation.metered and fixed_hold(requested) is None:
             return ended
         amount, rule = self._with_unknown(hold, outcome, ended)
+        if requested.admitted.login:
+            return replace(amount, nano_usd=0, notional=amount.nano_usd), rule
         if amount.nano_usd and not amount.price:
             amount = replace(amount, price=self._held_by(hold))
         return amount, rule

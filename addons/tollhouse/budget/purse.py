@@ -447,7 +447,9 @@ class Purse:
         hold = self.held.get(call_id)
         if self._afterwards is None or outcome.later is None or hold is None or hold.unheld:
             return False
-        if hold.requested.admitted.provider.family.late_meter is None:
+        admitted = hold.requested.admitted
+        if admitted.provider.family.late_meter is None or admitted.login:
+            # With a login there is no key by which we could ask for it.
             return False
         # Out of the map first: the thread would move its deadline back.
         del self.held[call_id]

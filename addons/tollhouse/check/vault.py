@@ -101,7 +101,11 @@ def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
             )
         elif usable:
             yield Finding("ok", f"There is a key for {provider.name} at {', '.join(usable)}.")
-        elif not broken and (provider.name == DEFAULT.name or provider.name in config.providers):
+        elif (
+            paths
+            and not broken
+            and (provider.name == DEFAULT.name or provider.name in config.providers)
+        ):
             # A built-in provider that nothing names needs no key.
             put = f"Put one there (field {config.vault.field}), if {provider.name} is to be called."
             yield Finding(

@@ -313,6 +313,7 @@ def _variables(config: Config, address: str, admitted: Pass, certs: Path) -> Var
         proxy=f"{scheme}://{admitted.project}:{admitted.token}@{address}",
         certs=certs,
         wanted=_with_keys(config),
+        logins=perform(config, "project_show", {"project": admitted.project})["login"] == "pass",
     )
 
 

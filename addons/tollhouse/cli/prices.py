@@ -62,7 +62,8 @@ def prices_show(model: str, provider: str | None, at: float | None, as_json: boo
             f"there is no provider {provider!r}: `tollhouse check` names those there are"
         )
     now = time.time() if at is None else at
-    asked = [p for p in providers.providers if provider in (None, p.name)]
+    # What takes a login alone costs nothing.
+    asked = [p for p in providers.providers if provider in (None, p.name) and not p.login_only]
     found = [
         shown
         for each in asked
@@ -243,7 +244,11 @@ def _listed(
     for name, project in config.projects.items():
         for text in project.models:
             before, slash, model = text.partition("/")
-            at = [p for p in providers.providers if not slash or p.name == before]
+            at = [
+                p
+                for p in providers.providers
+                if (not slash or p.name == before) and not p.login_only
+            ]
             model = model if slash else text
             glob = "*" in model or "?" in model or "[" in model
             priced = any(

@@ -63,6 +63,11 @@ def project() -> None:
     help="What is held for a call's input: what its text is likely to cost, or the most that it can.",
 )
 @click.option(
+    "--login",
+    type=click.Choice(["strip", "pass"]),
+    help="A workload's own login (Claude's or ChatGPT's subscription): take it off, or let it through to its provider.",
+)
+@click.option(
     "--model",
     "models",
     metavar="GLOB",
@@ -79,6 +84,7 @@ def project_set(
     unpriced: str | None,
     on_shortfall: str | None,
     estimate: str | None,
+    login: str | None,
     models: tuple[str, ...],
     any_model: bool,
     as_json: bool,
@@ -100,6 +106,7 @@ def project_set(
         "unpriced": unpriced,
         "on_shortfall": on_shortfall,
         "estimate": estimate,
+        "login": login,
         "models": list(models) if models or any_model else None,
     }
     refuse_unknown_models(config, {project: models}, "--model")
@@ -208,6 +215,15 @@ def apply(file: Path | None, as_json: bool) -> None:
 def _table(projects: list[dict[str, Any]]) -> str:
     from tollhouse.cli import render
 
-    columns = ("project", "tenant", "limits", "models", "on_shortfall", "unpriced", "estimate")
+    columns = (
+        "project",
+        "tenant",
+        "limits",
+        "models",
+        "on_shortfall",
+        "unpriced",
+        "estimate",
+        "login",
+    )
     rows = [tuple(p[column] for column in columns) for p in projects]
     return render.table(tuple(column.replace("_", " ").upper() for column in columns), rows)

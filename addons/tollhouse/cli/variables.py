@@ -73,18 +73,26 @@ def variables(
     proxy: str,
     certs: Path,
     wanted: Collection[str],
+    logins: bool = False,
 ) -> Variables:
     """``proxy`` is its URL with the credentials in it, ``certs`` the directory that `write_certs` has filled. Providers in
-    ``wanted`` get a placeholder for a key, and so do those whose key is in ``environ``."""
+    ``wanted`` get a placeholder for a key, and so do those whose key is in ``environ``. With ``logins`` a subscription's login
+    stays, and beside it no placeholder: a program would take that first."""
     keys: dict[str, str] = {}
     left_out: list[str] = []
     unset = [name for name in WAYS_ROUND if name in environ]
     for provider in catalog.providers:
         held = [name for name in provider.key_variables if environ.get(name, "").strip()]
+        tokens = provider.login.variables if provider.login is not None else ()
+        if not logins:
+            left_out += [name for name in tokens if environ.get(name, "").strip()]
         left_out += [name for name in held if name not in left_out]
+        if logins and provider.login is not None:
+            continue
         if provider.key_variables and (held or provider.name in wanted):
-            # One of them: programs complain of two.
-            keys[(held or provider.key_variables)[0]] = PLACEHOLDER
+            # Of others one: programs complain of two.
+            first = (held or provider.key_variables)[:1]
+            keys.update(dict.fromkeys(provider.demanded or first, PLACEHOLDER))
     unset += [name for name in left_out if name not in keys]
     bundle, own = str(certs / "bundle.pem"), str(certs / "ca.pem")
     inside = ",".join(_not_proxied(environ, catalog.hosts))

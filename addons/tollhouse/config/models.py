@@ -251,6 +251,7 @@ class ProjectConfig(Table):
     models: Texts = ()
     unpriced: Literal["refuse", "dearest"] = "refuse"
     estimate: Literal["typical", "worst"] = "typical"
+    login: Literal["strip", "pass"] = "strip"
 
 
 class TenantConfig(Table):

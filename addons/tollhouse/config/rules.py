@@ -87,7 +87,9 @@ def _provider(name: str, changes: ProviderConfig) -> Provider:
     if name not in _BUILT_IN:
         prices_from = "" if base.family.spoken_by_others else base.price_id
         dialect = dataclasses.replace(base.dialect, own_rules=False)
-        given.update(name=name, key_variables=(), prices_from=prices_from, dialect=dialect)
+        given.update(
+            name=name, key_variables=(), login=None, prices_from=prices_from, dialect=dialect
+        )
         if not prices_from:
             given["output_limits"] = ()
         given.setdefault("hosts", ())

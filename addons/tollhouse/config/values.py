@@ -292,7 +292,9 @@ def _agent(text: str) -> str:
     return text
 
 
-_FAMILIES: Final = tuple(dict.fromkeys(name for p in BUILT_IN for name in (p.family.name, p.name)))
+_FAMILIES: Final = tuple(
+    dict.fromkeys(name for p in BUILT_IN if not p.login_only for name in (p.family.name, p.name))
+)
 
 
 def _provider_family(text: str) -> str:

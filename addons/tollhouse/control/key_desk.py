@@ -134,7 +134,10 @@ class KeyDesk:
 
 
 def paths_of(config: Config, provider: Provider) -> list[str]:
-    """All paths for ``provider``: templates that name a project or tenant, once for each of the file's projects."""
+    """All paths for ``provider``: templates that name a project or tenant, once for each of the file's projects.
+    None for one that takes no key."""
+    if provider.login_only:
+        return []
     whose = [(project.tenant, name) for name, project in config.projects.items()]
     paths = []
     for template in config.vault.paths:

@@ -109,11 +109,12 @@ class Operations:
         on_shortfall: Literal["reject", "clamp"] | None = None,
         models: list[str] | None = None,
         estimate: Literal["typical", "worst"] | None = None,
+        login: Literal["strip", "pass"] | None = None,
     ) -> Json:
         """Makes or changes a project. An argument that is None leaves its value as it is. Gives the
         project as `project_show` does."""
         after = await self._judged(
-            project, tenant, limits, unpriced, on_shortfall, models, estimate
+            project, tenant, limits, unpriced, on_shortfall, models, estimate, login
         )
         await self._directory.set_project(after)
         return _project(after)
@@ -127,6 +128,7 @@ class Operations:
         on_shortfall: Literal["reject", "clamp"] | None = None,
         models: list[str] | None = None,
         estimate: Literal["typical", "worst"] | None = None,
+        login: Literal["strip", "pass"] | None = None,
     ) -> Project:
         old = await self._directory.get_project(project)
         if old is None and tenant is None:
@@ -151,6 +153,7 @@ class Operations:
             before.models if models is None else tuple(map(check_pattern, models)),
             unpriced or before.unpriced,
             estimate or before.estimate,
+            login or before.login,
         )
 
     async def tenant_set(self, tenant: Name, limits: list[str]) -> Json:
@@ -434,6 +437,7 @@ def _project(project: Project) -> Json:
         "models": list(project.models),
         "unpriced": project.unpriced,
         "estimate": project.estimate,
+        "login": project.login,
     }
 
 

@@ -18,6 +18,7 @@ def project_settings(config: Config | ProjectsFile) -> list[dict[str, Any]]:
             "unpriced": project.unpriced,
             "on_shortfall": project.on_shortfall,
             "estimate": project.estimate,
+            "login": project.login,
             "models": list(project.models),
         }
         for name, project in config.projects.items()

@@ -21,18 +21,28 @@ class Lease:
     fingerprint: str
     path: str
     """Below the mount: ``infrastructure/openai``."""
-    kind: CredentialKind | Literal["none"] = "key"
-    """What ``secret`` is: the key itself, or as JSON an AWS access key (``access_key_id``, ``secret_access_key``,
-    ``session_token`` if there is one) or a Google service account's file."""
+    kind: CredentialKind | Literal["login", "none"] = "key"
+    """What ``secret`` is: the key itself, a workload's own login, or as JSON an AWS access key (``access_key_id``,
+    ``secret_access_key``, ``session_token`` if there is one) or a Google service account's file."""
     headers: tuple[tuple[str, str], ...] = ()
     """Headers from the secret's other fields. The gateway sets those that the provider has in its
     `account_headers`. They are not secret, and they are not judged yet."""
     shared: bool = True
     """Several tenants may use it: its path has neither a tenant's name nor a project's."""
 
+    @property
+    def ours(self) -> bool:
+        """There may be another key in its place, and what the provider says of it is for us."""
+        return self.kind not in ("login", "none")
+
 
 NO_KEY: Final = Lease(Secret("", exposed=()), "", "", "", "none")
 """Of a call that goes without a key."""
+
+
+def login_lease(token: str) -> Lease:
+    """Of a call that goes with its workload's own login."""
+    return Lease(Secret(token), "", "", "", "login", shared=False)
 
 
 class CredentialUnavailable(Exception):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
+from typing import Final
 
 from tollhouse.demo import standin_answers as answers
 from tollhouse.demo import standin_anthropic, standin_google
 from tollhouse.demo import standin_responses as responses
 from tollhouse.demo.standin_book import Received
 from tollhouse.demo.standin_script import Behaviour
+
+LOGINS_HOST: Final = "chatgpt.com"
 
 
 def judge(
@@ -31,6 +34,9 @@ def judge(
     if credential not in keys or len(received.get_all("authorization")) != 1:
         return _whole(received, 401, answers.wrong_key(credential))
     path = received.target.partition("?")[0]
+    if received.get("host").partition(":")[0] == LOGINS_HOST:
+        # Codex with a login: no host has the endpoints of the other.
+        path = path.replace("/backend-api/codex/", "/v1/") if "codex" in path else "/"
     match received.method, path:
         case "GET", "/v1/models":
             return _whole(received, 200, answers.models_json())

@@ -322,7 +322,7 @@ class Delivery:
 
     async def _next_key(self, answer: Answer) -> Lease | None:
         """The key to go on with instead of passing this answer on. It tells the others that ours is to be left alone."""
-        if answer.status < 400 or self._outgoing.lease.kind == "none" or self._once:
+        if answer.status < 400 or not self._outgoing.lease.ours or self._once:
             return None
         keys, lease = self._relay.keys, self._outgoing.lease
         verdict = await verdict_on_key(self._provider.family, answer)
@@ -342,7 +342,7 @@ class Delivery:
 
     async def _is_refused(self, answer: Answer) -> bool:
         """Whether the provider does not take our key, rather than the request."""
-        if self._outgoing.lease.kind == "none":
+        if not self._outgoing.lease.ours:
             return False
         return await verdict_on_key(self._provider.family, answer) == "refused"
 
@@ -430,6 +430,7 @@ class Delivery:
             upgrade=SocketHandshake(self._requested.headers)
             if self._requested.admitted.operation.socket
             else None,
+            fresh=self._effort.repeated_at_once,
         )
         self._in_flight = False
         self._silence = clock() - began
@@ -466,4 +467,9 @@ class Delivery:
 
 
 def _version(lease: Lease) -> str:
-    return "" if lease.kind == "none" else f"{lease.fingerprint}@{lease.version}"
+    match lease.kind:
+        case "none":
+            return ""
+        case "login":
+            return "login"
+    return f"{lease.fingerprint}@{lease.version}"

@@ -45,6 +45,12 @@ def check_lease(lease: Lease, provider: Provider) -> None:
     """Raises `CredentialUnavailable` for a lease that ``provider`` can do nothing with."""
     if lease.kind == "none":
         return
+    if lease.kind == "login":
+        if provider.login is None:
+            raise CredentialUnavailable(f"{provider.name} takes no login.")
+        return
+    if provider.login_only:
+        raise CredentialUnavailable(f"{provider.name} takes a login alone, and no key.")
     if lease.kind not in provider.accepts:
         wanted = " or ".join(_NAMES[kind] for kind in sorted(provider.accepts, reverse=True))
         raise CredentialUnavailable(
@@ -84,6 +90,8 @@ async def credential_headers(
         if lease.headers
         else []
     )
+    if lease.kind == "login":
+        return [("authorization", "Bearer " + lease.secret.reveal())]
     slot = provider.slot_at(outgoing.path_and_query)
     if lease.kind == "key":
         return [*account, (slot.header, slot.prefix + lease.secret.reveal())]

@@ -17,6 +17,7 @@ openrouter  OpenRouter
 together    Together
 fireworks   Fireworks
 perplexity  Perplexity
+chatgpt     ChatGPT, for a subscription's login alone
 """
 
 from typing import Final
@@ -24,6 +25,7 @@ from typing import Final
 from tollhouse.providers.anthropic import ANTHROPIC
 from tollhouse.providers.azure import AZURE
 from tollhouse.providers.bedrock import BEDROCK
+from tollhouse.providers.chatgpt import CHATGPT
 from tollhouse.providers.cohere import COHERE
 from tollhouse.providers.deepseek import DEEPSEEK
 from tollhouse.providers.fireworks import FIREWORKS
@@ -37,6 +39,7 @@ from tollhouse.providers.provider import (
     Catalog,
     CredentialKind,
     CredentialSlot,
+    Login,
     Provider,
     UpstreamProxy,
 )
@@ -60,6 +63,7 @@ BUILT_IN: tuple[Provider, ...] = (
     TOGETHER,
     FIREWORKS,
     PERPLEXITY,
+    CHATGPT,
 )
 CREDENTIAL_HEADERS: tuple[str, ...] = tuple(
     dict.fromkeys(
@@ -89,6 +93,7 @@ __all__ = [
     "Catalog",
     "CredentialKind",
     "CredentialSlot",
+    "Login",
     "Provider",
     "UpstreamProxy",
 ]

@@ -20,7 +20,9 @@ OPENAI = Provider(
     openai_path="/v1",
     slot=CredentialSlot("authorization", "Bearer "),
     free_call="/v1/models",
-    key_variables=("OPENAI_API_KEY", "OPENAI_ADMIN_KEY"),
+    key_variables=("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "CODEX_API_KEY"),
+    # The second is that of `codex exec`, which does not look at the first.
+    demanded=("OPENAI_API_KEY", "CODEX_API_KEY"),
     account_headers={"organization": "openai-organization", "project": "openai-project"},
     who_pays=frozenset({"openai-organization", "openai-project"}),
     # openai-node `src/realtime/websocket.ts`; the other two: https://platform.openai.com/docs/guides/realtime-websocket.

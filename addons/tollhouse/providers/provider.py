@@ -3,6 +3,7 @@ provider by name."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -22,6 +23,15 @@ class CredentialSlot:
 
     header: str
     prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A subscription's own login, which a workload may have instead of a key: a bearer token of this ``form``."""
+
+    form: re.Pattern[str]
+    variables: tuple[str, ...] = ()
+    """Environment variables in which a program looks for one."""
 
 
 _PLAIN: Final = Dialect()
@@ -59,6 +69,10 @@ class Provider:
     free_call_headers: tuple[tuple[str, str], ...] = ()
     key_variables: tuple[str, ...] = ()
     """Environment variables in which its SDKs look for a key; the gateway refuses to start with one of them set."""
+    demanded: tuple[str, ...] = ()
+    """Those of them without which some program does not start; without any the first is."""
+    login: Login | None = None
+    """None: a login of its workloads is never let through."""
     accepts: frozenset[CredentialKind] = frozenset({"key"})
     """Other kinds are refused before anything leaves."""
     account_headers: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -173,6 +187,11 @@ class Provider:
             self.longest_output,
         )
         return min(limit, window or limit)
+
+    @property
+    def login_only(self) -> bool:
+        """It takes no key at all."""
+        return not self.accepts
 
     def serves(self, host: str) -> bool:
         """Whether ``host`` (normalised) is one of this provider's."""

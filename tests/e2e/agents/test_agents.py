@@ -1,5 +1,5 @@
-"""Coding agents as they are installed, without a terminal, through the running gateway: a call is metered, and a refusal is read
-within seconds and not sent again and again. docs/agents.md has what was measured, and how to install them.
+"""Coding agents as they are installed, without a terminal, by `tollhouse exec` through the running gateway: a call is metered,
+and a refusal is read within seconds and not sent again and again. docs/agents.md has what was measured, and how to install them.
 
 An agent has a home of its own, and its only way out is the gateway, which refuses every host that is no provider: where network
 namespaces can be made it has a network of its own, in which there is nothing but the gateway's proxy.
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -31,19 +33,24 @@ from tollhouse.demo.standin import StandIn
 
 HOSTS = ("api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com")
 CALLS = ("/v1/messages", "/v1/responses", "/v1/chat/completions", "enerateContent")
+OWN_KEY = "sk-a-key-of-the-users-own-0123456789abcdefghij"
+IN_A_SESSION = "Quota exceeded. Check your plan and billing details."
+"""What Codex says where a message of its WebSocket was refused for its budget: in its own words."""
 READ_S = 5.0
 """Within which a person reads the reason, from the first request."""
 
 
 @dataclass(frozen=True)
 class Agent:
-    """``command`` follows the program's name. ``files`` are made in its home. ``extra`` is the number of requests that it sends
-    beside the prompt's. ``waits_s`` is what it waits at the most for a fault that may pass."""
+    """``command`` follows the program's name. ``variables`` are its environment's, and ``key`` is the one in which it looks for a
+    key. ``files`` are made in its home. ``extra`` is the number of requests that it sends beside the prompt's. ``waits_s`` is
+    what it waits at the most for a fault that may pass."""
 
     name: str
     command: tuple[str, ...]
-    variables: dict[str, str]
+    key: str
     model: str
+    variables: dict[str, str] = field(default_factory=dict)
     session: bool = True
     extra: int = 0
     waits_s: float = READ_S
@@ -54,18 +61,18 @@ AGENTS = (
     Agent(
         "claude",
         ("-p", "Say hello."),
+        "ANTHROPIC_API_KEY",
+        "claude-sonnet-5",
         {
-            "ANTHROPIC_API_KEY": PLACEHOLDER,
             "ANTHROPIC_MODEL": "claude-sonnet-5",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "DISABLE_AUTOUPDATER": "1",
         },
-        "claude-sonnet-5",
     ),
     Agent(
         "codex",
         ("exec", "--skip-git-repo-check", "--sandbox", "read-only", "-m", "gpt-5.1", "Say hello."),
-        {"CODEX_API_KEY": PLACEHOLDER},
+        "CODEX_API_KEY",
         "gpt-5.1",
         files={
             ".codex/config.toml": 'openai_base_url = "https://api.openai.com/v1"\n[analytics]\nenabled = false\n'
@@ -74,8 +81,9 @@ AGENTS = (
     Agent(
         "gemini",
         ("-p", "Say hello.", "-m", "gemini-2.5-flash"),
-        {"GEMINI_API_KEY": PLACEHOLDER, "GEMINI_CLI_TRUST_WORKSPACE": "true"},
+        "GEMINI_API_KEY",
         "gemini-2.5-flash",
+        {"GEMINI_CLI_TRUST_WORKSPACE": "true"},
         session=False,
         waits_s=9.0,
         files={
@@ -91,14 +99,15 @@ AGENTS = (
     Agent(
         "opencode",
         ("run", "-m", "openai/gpt-5.1", "Say hello."),
-        {"OPENAI_API_KEY": PLACEHOLDER, "OPENCODE_DISABLE_AUTOUPDATE": "1"},
+        "OPENAI_API_KEY",
         "gpt-5.1",
+        {"OPENCODE_DISABLE_AUTOUPDATE": "1"},
         extra=1,
     ),
     Agent(
         "llm",
         ("-m", "gpt-4o-mini", "Say hello."),
-        {"OPENAI_API_KEY": PLACEHOLDER},
+        "OPENAI_API_KEY",
         "gpt-4o-mini",
         session=False,
         extra=1,
@@ -155,16 +164,32 @@ def limit(road: Road, *limits: str) -> None:
     perform(load_config(road.gateway.config), "project_set", wanted)
 
 
-def run(agent: Agent, road: Road) -> Said:
+def run(agent: Agent, road: Road, *, by_hand: bool = False) -> Said:
+    """By `tollhouse exec`, outside of whose network the agent is; or with variables that are set ``by_hand``."""
     # Not where the search for leaks looks: Codex writes the proxy's URL down in its home.
     with (
         tempfile.TemporaryDirectory(prefix="agent-", ignore_cleanup_errors=True) as home,
         alone(road.gateway.proxy) as enter,
     ):
-        return _run(agent, road, Path(home), enter)
+        if by_hand:
+            given = {
+                **road.environ,
+                "NODE_EXTRA_CA_CERTS": str(road.ca_file),
+                agent.key: PLACEHOLDER,
+            }
+            return _run(agent, road, Path(home), enter, given)
+        options = ("--config", str(road.gateway.config), "--project", road.project)
+        through = (sys.executable, "-m", "tollhouse", "exec", *options, "--", *enter)
+        said = _run(agent, road, Path(home), through, {agent.key: OWN_KEY})
+        assert f"not handed on: {agent.key}" in said.text
+        assert OWN_KEY not in said.text
+        assert re.search(rf"^tollhouse: {road.project}: \d+ calls?, ", said.text, re.MULTILINE)
+        return said
 
 
-def _run(agent: Agent, road: Road, home: Path, enter: tuple[str, ...]) -> Said:
+def _run(
+    agent: Agent, road: Road, home: Path, before: tuple[str, ...], given: dict[str, str]
+) -> Said:
     """Its output as it comes. An agent that goes on for a minute is killed, which fails the test."""
     for name, text in agent.files.items():
         (home / name).parent.mkdir(parents=True)
@@ -173,15 +198,14 @@ def _run(agent: Agent, road: Road, home: Path, enter: tuple[str, ...]) -> Said:
     road.standin.clear()
     seen = len(road.gateway.lines())
     process = subprocess.Popen(
-        [*enter, program(agent.name), *agent.command],
+        [*before, program(agent.name), *agent.command],
         env={
             "PATH": os.pathsep.join(places()),
             "HOME": str(home),
             "TERM": "dumb",
             "NO_COLOR": "1",
-            "NODE_EXTRA_CA_CERTS": str(road.ca_file),
-            **road.environ,
             **agent.variables,
+            **given,
         },
         cwd=home / "work",
         stdin=subprocess.DEVNULL,
@@ -197,7 +221,7 @@ def _run(agent: Agent, road: Road, home: Path, enter: tuple[str, ...]) -> Said:
             done = process.poll() is not None
             if piece := process.stdout.read():
                 text += piece
-                if read_at is None and b"[tollhouse:" in text:
+                if read_at is None and (b"[tollhouse:" in text or IN_A_SESSION.encode() in text):
                     read_at = time.time()
             elif done:
                 break
@@ -225,7 +249,10 @@ def refused(agent: Agent, said: Said, code: str, within_s: float = READ_S) -> No
     assert 1 <= len(said.calls) <= 2 + agent.extra, said.calls
     assert said.code != 0
     shown = said.text.replace("\u2060", "")
-    assert f"[tollhouse: {code}, call " in shown, shown
+    if any(line["status"] == 101 for line in said.calls):
+        assert IN_A_SESSION in shown
+    else:
+        assert f"[tollhouse: {code}, call " in shown, shown
     assert said.read_s is not None
     assert said.read_s < within_s
 
@@ -236,7 +263,9 @@ def test_a_call(agent: Agent, gateway: Road) -> None:
     limit(gateway, "10 usd/day")
     said = run(agent, gateway)
     assert said.calls, said.text
-    assert {(line["status"], line["charged_by"]) for line in said.calls} == {(200, "usage")}
+    # 101 is that of Codex's WebSocket.
+    assert {line["status"] for line in said.calls} <= {200, 101}
+    assert {line["charged_by"] for line in said.calls} == {"usage"}
     assert agent.model in {line["model"] for line in said.calls}
     sessions = {line["session"] for line in said.calls}
     assert len(sessions) == 1
@@ -249,8 +278,7 @@ def test_a_budget_that_is_used_up(agent: Agent, gateway: Road) -> None:
     limit(gateway, "0.0000001 usd/day")
     said = run(agent, gateway)
     refused(agent, said, "budget_exceeded")
-    assert len(said.calls) <= 1 + agent.extra
-    assert "The budget does not cover this call." in said.text
+    assert "The budget does not cover this call." in said.text or IN_A_SESSION in said.text
 
 
 @agents
@@ -273,12 +301,15 @@ def test_redis_is_away(agent: Agent, gateway: Road, redis_server: RedisServer) -
     limit(gateway, "10 usd/day")
     redis_server.stop()
     try:
-        said = run(agent, gateway)
+        # `exec` would have no token.
+        said = run(agent, gateway, by_hand=True)
     finally:
         redis_server.start()
-    # opencode's title is sent twice as well.
+    # opencode's title is sent twice as well, and Codex asks for a WebSocket first. Claude Code may send its second so soon that
+    # it is told to come again: on a busy machine the state that ends it has not lasted long enough by then.
+    extra = 1 if agent.name in ("claude", "codex") else 2 * agent.extra
     refused(
-        Agent(**{**vars(agent), "extra": 2 * agent.extra}),
+        Agent(**{**vars(agent), "extra": extra}),
         said,
         "ledger_unavailable",
         agent.waits_s,

@@ -85,6 +85,8 @@ FIREWORKS: Final = variant(
     *routes("/inference/v1", *TEXTS),
 )
 """https://docs.fireworks.ai/tools-sdks/openai-compatibility"""
+CHATGPT: Final = variant("chatgpt", *routes("/backend-api/codex", "responses"))
+"""Codex with a login, in November 2026."""
 PERPLEXITY: Final = variant(
     "perplexity",
     *routes("", "chat/completions"),

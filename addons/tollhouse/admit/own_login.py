@@ -1,0 +1,28 @@
+"""A workload's own login at its provider: what it is told by, and when it counts."""
+
+from __future__ import annotations
+
+from tollhouse.accounts.token import carries_token
+from tollhouse.call import Project, RequestHead
+from tollhouse.providers import Provider
+
+
+def own_login(head: RequestHead, provider: Provider) -> str | None:
+    """The token of a login of ``provider`` in ``Authorization``, of a workload that says in Proxy-Authorization who it is. None
+    for anything else, a key of that provider among it."""
+    if provider.login is None or not _says_who(head):
+        return None
+    scheme, _, token = (head.get("authorization") or "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not provider.login.form.fullmatch(token):
+        return None
+    return None if carries_token(token) else token
+
+
+def let_through(head: RequestHead, provider: Provider, project: Project) -> bool:
+    """Whether the call goes with the workload's login, in the place of a key of ours."""
+    return project.login == "pass" and own_login(head, provider) is not None
+
+
+def _says_who(head: RequestHead) -> bool:
+    return head.connect_proxy_authorization is not None or bool(head.get("proxy-authorization"))
