@@ -30,7 +30,7 @@ from tollhouse.families.formats.aws_event_stream import (
 from tollhouse.families.formats.document import parsed
 from tollhouse.families.formats.json_array import ArrayBoundary, Elements
 from tollhouse.families.formats.jsonscan import member_from_end, members, places, removal
-from tollhouse.families.formats.multipart import form
+from tollhouse.families.formats.multipart import FormReader, Part, form
 from tollhouse.families.formats.sse import EventData, EventSplitter, SseBoundary
 from tollhouse.families.formats.topmost import Topmost
 from tollhouse.families.formats.watched import LineBoundary, LineSplitter
@@ -162,8 +162,20 @@ def _tree(data: bytes) -> dict[str, Any] | None:
 _FIELDS: Final = ("model", "prompt", "file", "image", "n", "stream")
 
 
+def _form_in_pieces(data: bytes, size: int) -> tuple[Part, ...] | None:
+    reader = FormReader(FORM)
+    try:
+        for at in range(0, len(data), size):
+            reader.feed(data[at : at + size])
+        return reader.finish().parts
+    except Refused:
+        return None
+
+
 def multipart(data: bytes) -> None:
-    """A form is refused, or its parts stand in it."""
+    """A form is refused, or its parts stand in it: the same, whatever the pieces are in which it comes."""
+    found_at = {size: _form_in_pieces(data, size) for size in (1, 7, max(1, len(data)))}
+    assert len(set(found_at.values())) == 1, found_at
     try:
         found = form(data, FORM, _FIELDS, ("image",))
         for part in found.parts:
