@@ -162,6 +162,7 @@ class Provider:
         on_leaving: Callable[[], None],
         minted: Any,
         upgrade: Any,
+        fresh: bool = False,
     ) -> Answer:
         def leaving() -> None:
             self.received += 1

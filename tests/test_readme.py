@@ -130,11 +130,34 @@ def test_open_endpoints() -> None:
             assert operation.metered, f"{name} {path}"
             shown.setdefault(name, set()).add(operation.kind)
     metered = {
-        name: {route.operation.kind for route in entry.family.routes if route.operation.metered}
+        name: {
+            route.operation.kind
+            for route in entry.family.routes
+            if route.operation.metered and not route.operation.socket
+        }
         for name, entry in entries.items()
     }
     shown["azure"] |= metered["openai"]
     assert shown == metered
+
+
+def test_websockets() -> None:
+    """Each path of the table is one at its providers, and each that there is stands in it."""
+    entries = {provider.name: provider for provider in BUILT_IN}
+    shown: dict[str, set[str]] = {}
+    for names, paths, _ in rows("WebSockets"):
+        for name in names.split(", "):
+            for path in code_of(paths):
+                path = path.partition("?")[0]
+                if path.startswith("/openai/") is (name == "azure"):
+                    found = entries[name].family.match("GET", path, socket=True)
+                    assert found is not None, f"{name} {path}"
+                    shown.setdefault(name, set()).add(found.operation.kind)
+    assert shown == {
+        name: kinds
+        for name, entry in entries.items()
+        if (kinds := {one.operation.kind for one in entry.family.routes if one.operation.socket})
+    }
 
 
 def test_commands() -> None:

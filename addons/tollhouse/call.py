@@ -77,7 +77,10 @@ class RequestHead:
     @property
     def asks_for_websocket(self) -> bool:
         """RFC 6455 4.1. Any other ``Upgrade`` may be ignored: RFC 9110 7.8."""
-        return "websocket" in ",".join(self.get_all("upgrade")).lower()
+        # It is asked several times a call, and hardly any has the header: the name is looked for first.
+        return any([name == "upgrade" for name, _ in self.headers]) and (  # noqa: C419 - a list is faster
+            "websocket" in ",".join(self.get_all("upgrade")).lower()
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,8 @@ class Side:
         """What has come and was not given yet."""
         self.closed = False
         """We have sent a close."""
+        self.midway = False
+        """A message was begun and not sent to its end: nothing but a close may follow."""
 
     async def messages(self) -> AsyncIterator[Message]:
         """Up to a close. Raises `SideLost`, `BadFrames`, and what ``read`` raises."""
@@ -190,10 +192,13 @@ class Side:
 
     async def send(self, message: Message) -> None:
         """Raises what ``write`` raises. Nothing goes out behind a close."""
+        data = message.is_data
+        self.midway = self.midway or data
         for piece in self._frames.pieces(message):
             if self.closed:
                 return
             await self._write(piece)
+        self.midway = self.midway and not data
 
     async def close(self, code: int, reason: str = "") -> None:
         """Once. Raises what ``write`` raises."""

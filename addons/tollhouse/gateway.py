@@ -10,6 +10,7 @@ gates       Locate   which provider is meant                admit/gate.py, autho
             Identify who calls; credentials are stripped    admit/gate.py, identity.py, strip.py
             Bill     which project pays                     admit/gate.py
             Open     whether method and path are open       admit/gate.py
+            CallLimits  how many calls are under way      admit/call_limits.py
             Place    a body that is still coming has one    budget/place.py
             AddonsOnRoad  the operator's own addons         operators/on_road.py
             ReadBody what is asked, and the estimate        admit/reading.py
@@ -47,6 +48,7 @@ from tollhouse.accounts.objects import KeptObjects
 from tollhouse.accounts.remembered import Remembered
 from tollhouse.admit.bodies import BodyBytes
 from tollhouse.admit.by_model import ByModel
+from tollhouse.admit.call_limits import CallLimits
 from tollhouse.admit.gate import Accounts, admit_gates
 from tollhouse.admit.models import Models
 from tollhouse.admit.passing import TunnelJudge
@@ -240,7 +242,7 @@ class Gateway:
             )
         self._reopen_book = self.book.reopen
         self.on_stop(self._close_book)
-        self.redis = connect_redis(config.redis.url, config.state.directory)
+        self.redis = connect_redis(config.redis.url, config.state.directory, config.redis.timeout_s)
         self.ledger = Ledger(self.redis, on_swept=self.book.swept)
         self.on_stop(self.ledger.close)
         self.on_stop(self._write_spend)
@@ -256,7 +258,12 @@ class Gateway:
         if config.redis.unsafe_fail_open:
             self.outage = Outage(pinger(config.redis.url))
             self.remembered = Remembered(self.outage.explains)
-        self.directory = Directory(self.redis, self.ledger, remembered=self.remembered)
+        self.directory = Directory(
+            self.redis,
+            self.ledger,
+            remembered=self.remembered,
+            timeout_s=config.redis.timeout_s,
+        )
         if self.remembered is not None and self.outage is not None:
             self.fail_open = FailOpen(
                 self.ledger,
@@ -350,7 +357,8 @@ class Gateway:
 
     def _another_ledger(self) -> Ledger:
         """For another thread: on connections of its own."""
-        return Ledger(connect_redis(self.config.redis.url, self.config.state.directory))
+        redis = self.config.redis
+        return Ledger(connect_redis(redis.url, self.config.state.directory, redis.timeout_s))
 
     async def _make_doors(self) -> None:
         config = self.config
@@ -416,6 +424,11 @@ class Gateway:
             ),
         )
         recall = Recall(self.afterwards)
+        calls = CallLimits(
+            self.share.of(limits.max_calls),
+            of_source=self.share.of(limits.max_calls_per_source or -(-limits.max_calls * 3 // 4)),
+            of_token=self.share.of(limits.max_calls_per_token or -(-limits.max_calls // 2)),
+        )
         own: list[Gate] = []
         if self.addons is not None and self.addons.want_flows:
             names = frozenset({config.headers.project.lower(), config.headers.trace.lower()})
@@ -423,7 +436,7 @@ class Gateway:
             own = [self._on_road]
         own.append(read)
         self.fallbacks = Fallbacks(self.catalog, read, models, self.purse, self.keys)
-        return [*admit, self.purse.place, *own, by_model, models, recall, self.purse]
+        return [*admit, calls, self.purse.place, *own, by_model, models, recall, self.purse]
 
     def _open_uploads(self) -> Uploads:
         limits = self.config.limits
@@ -575,6 +588,9 @@ class Gateway:
             limits.max_header_bytes,
             limits.request_timeout_s,
             4 * max(limits.max_body_bytes, READ_AHEAD),
+            limits.stalled_timeout_s or 10 * limits.request_timeout_s,
+            limits.idle_connection_s or 10 * limits.request_timeout_s,
+            limits.min_body_bytes_s,
         )
         road = Road(self.journey)
         self.master.take(road)
@@ -589,6 +605,9 @@ class Gateway:
                 own_http1=config.listen.http1 == "own",
                 clock=self._clock,
                 passages=self._open_passages(),
+                max_of_source=self.share.of(
+                    limits.max_connections_per_source or -(-limits.max_connections * 3 // 4)
+                ),
             )
         )
 
@@ -652,6 +671,7 @@ class Gateway:
         keeper = Keeper(self.ledger, self.purse, self._tenants, self._clock, self.renewer)
         while True:
             await asyncio.sleep(self._health_every_s)
+            self.journey.end_overdue(self.config.limits.call_timeout_s)
             problems = await keeper.turn()
             await self._write_spend()
             if not problems or self.ledger.divided:

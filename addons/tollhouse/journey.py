@@ -57,10 +57,12 @@ from tollhouse.lasting import Lasting
 from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
 from tollhouse.listen.handshake import accepted, check_handshake
 from tollhouse.providers import Provider
-from tollhouse.websocket import Session, SocketBounds, Ties
+from tollhouse.websocket import Owing, Session, SocketBounds, Ties
 
 log = logging.getLogger(__name__)
 
+OVERDUE: Final = "deadline"
+"""The gate in the line of a call that took too long."""
 Rest = Callable[[], Coroutine[Any, Any, None] | None]
 """Writes the last bytes of an answer, once the call is concluded. It is a plain function where
 nothing has to be waited for."""
@@ -241,6 +243,15 @@ class Journey:
         except Exception:
             log.exception("call %s: its last bytes could not be sent", trip.id)
 
+    def end_overdue(self, longest_s: float) -> None:
+        """Ends each call that was under way for longer than ``longest_s``."""
+        before = time.monotonic() - longest_s
+        for exchange in tuple(self.under_way):
+            if exchange.began < before:
+                code = "upstream_timeout" if exchange.body_complete else "timeout"
+                why = f"The call took longer than {longest_s:g} s ([limits] call_timeout_s)."
+                exchange.refuse(Denial(code, why), OVERDUE)
+
     async def drained(self, seconds: float | None) -> bool:
         """Wait until no call is under way, at most so long; whether that is so. None: however long it takes."""
         try:
@@ -375,8 +386,10 @@ class Journey:
             answer = await delivery.answer()
         except Refused as refused:
             refusal = refused
-        if trip.read is not None and delivery.may_fall_back:
-            other = await self._fallen_back(trip, trip.read, delivery)
+        # An answer may stream for hours, and nobody needs the body that was read any more.
+        read, trip.read = trip.read, None
+        if read is not None and delivery.may_fall_back:
+            other = await self._fallen_back(trip, read, delivery)
             if other is not None:
                 return other
         if answer is None:
@@ -475,7 +488,6 @@ class Journey:
         """How a session speaks to the gates that the call has passed."""
         requested = covered.requested
         tenant = requested.admitted.project.tenant
-        covers: tuple[object, ...] = ()
 
         async def judge(asked: Asked) -> None:
             named = requested._replace(asked=asked)
@@ -483,17 +495,10 @@ class Journey:
             if trip.notes_objects:
                 await self._objects.check(named)
 
-        async def cover() -> None:
-            nonlocal covers
-            exposed = dialogue.exposed(time.monotonic())
-            if exposed is covers:
-                return
-            denial = await self._purse.cover(
-                trip.id, dialogue.asked, dialogue.charges, exposed, dialogue.requests
-            )
+        async def cover(owing: Owing) -> None:
+            denial = await self._purse.cover(trip.id, *owing)
             if denial is not None:
                 raise Refused.of(denial)
-            covers = exposed
 
         async def note() -> None:
             if trip.notes_objects and (created := dialogue.created) != trip.noted:
@@ -583,7 +588,8 @@ class Journey:
             return trip.refusal(Refused.of(refusal.denial, gate))
         # The head is out. A stream can still be told that its budget has ended; any other answer is cut.
         trip.denial, trip.gate = refusal.denial, gate
-        return self._told(trip, refusal.denial) if trip.left is End.OVER_BUDGET else None
+        told = trip.left is End.OVER_BUDGET or gate == OVERDUE
+        return self._told(trip, refusal.denial) if told else None
 
     @staticmethod
     def _told(trip: _Trip, denial: Denial) -> Rest | None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_ONE_WAIT: Final = 0.6
+"""The part of `[vault] timeout_s` that one wait for Vault may take: behind it there is another try."""
 EMBEDDED_REFRESH_S: Final = 5.0
 """How often the embedded store is read. It is a file, so that costs little, and a new key of
 `tollhouse key set` is seen soon."""
@@ -85,6 +87,7 @@ def open_reader(
         namespace=vault.namespace or None,
         ca_file=vault.ca_file,
         clock=clock,
+        timeout_s=vault.timeout_s * _ONE_WAIT,
     )
 
 
@@ -119,6 +122,7 @@ def open_keys(config: Config, reader: Reader | None = None) -> KeyCache:
         refresh_s,
         vault.stale_for_s,
         place=vault.mount,
+        bound_s=vault.timeout_s,
         account_headers=providers.account_headers,
         judge=judge,
     )

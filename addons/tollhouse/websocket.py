@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 
 from tollhouse.denial import Denial, Fault, Refused
 from tollhouse.dispatch.upstreamed import Upstreamed
-from tollhouse.families.base import Asked, Dialogue
+from tollhouse.families.base import Asked, Dialogue, Exposed, Unfinished
+from tollhouse.families.units import Charge
 from tollhouse.frames import (
     FAULT,
     GOING_AWAY,
@@ -54,6 +55,15 @@ class SocketBounds:
     session_s: float
 
 
+class Owing(NamedTuple):
+    """What a session has come to, and may still come to."""
+
+    asked: Asked
+    charges: tuple[Charge, ...]
+    exposed: tuple[Exposed, ...]
+    requests: int
+
+
 class Ties(NamedTuple):
     """How a session speaks to the rest of the road. Each of them raises `Refused` for what may not go on."""
 
@@ -61,8 +71,8 @@ class Ties(NamedTuple):
     """Reads a message of the client's."""
     judge: Callable[[Asked], Awaitable[None]]
     """The models and objects that a message names."""
-    cover: Callable[[], Awaitable[None]]
-    """Holds what may still be charged."""
+    cover: Callable[[Owing], Awaitable[None]]
+    """Holds what was counted and what may still be charged."""
     note: Callable[[], Awaitable[None]]
     """Objects that the provider keeps from now on."""
     check: Callable[[], Awaitable[None]]
@@ -102,6 +112,8 @@ class Session:
         """The first close that came."""
         self._quiet = asyncio.Event()
         """No answer is under way."""
+        self._covered: tuple[Exposed, ...] = ()
+        """What was held for last."""
         self._farewell = Message("close", b"", NO_CODE)
         """The close that the client is sent, if it was sent none."""
         self.denial: Denial | None = None
@@ -157,17 +169,23 @@ class Session:
                 await self._provider_side(self._provider.close(error.code))
                 await self._end(Message("close", b"the provider's frames can't be read", FAULT))
             case SideLost():
-                # As without a gateway, the client finds its connection ended without a close.
-                self._upstreamed.cut = self._closes is None
-                return self._closes is not None
+                if self._closes is None:
+                    # As without a gateway, the client finds its connection ended without a close.
+                    self._upstreamed.cut = True
+                    return False
+                self._farewell = self._closes
             case _:
                 raise error
         return True
 
     async def _refuse(self, denial: Denial) -> None:
         self.denial = denial
+        if denial.code == "timeout":
+            # Nothing was asked: an error would be the answer to nothing, and the client may come again.
+            await self._end(Message("close", denial.message.encode(), GOING_AWAY))
+            return
         event = self._ties.error(denial)
-        if event and not self._client.closed:
+        if event and not self._client.closed and not self._client.midway:
             await self._client.send(Message("binary" if self._dialogue.binary else "text", event))
         await self._end(Message("close", denial.message.encode(), POLICY))
 
@@ -233,23 +251,39 @@ class Session:
         try:
             if asked is not None:
                 await self._ties.judge(asked)
-            await self._ties.cover()
+            await self._cover()
         except Refused as refusal:
             self._dialogue.withdraw()
             await self._last_answer(refusal.denial)
             raise
 
+    async def _cover(self) -> None:
+        """Nothing is asked of the budget while nothing has changed. Raises `Refused`."""
+        # A thread may be reading a message.
+        async with self._reading:
+            dialogue = self._dialogue
+            exposed = dialogue.exposed(self._clock())
+            owing = Owing(dialogue.asked, dialogue.charges, exposed, dialogue.requests)
+        if exposed is not self._covered:
+            await self._ties.cover(owing)
+            self._covered = exposed
+
+    async def _unfinished(self) -> tuple[Unfinished, ...]:
+        async with self._reading:
+            return self._dialogue.unfinished(self._clock())
+
     async def _last_answer(self, denial: Denial) -> None:
         """When the budget has ended, an answer that was held for as a whole may end."""
         if denial.reason.fault is not Fault.BUDGET or any(
-            one.exposure.estimate.grows for one in self._dialogue.unfinished(self._clock())
+            one.exposure.estimate.grows for one in await self._unfinished()
         ):
             return
         try:
             async with asyncio.timeout(_LAST_ANSWER_S):
-                while self._dialogue.unfinished(self._clock()):
-                    self._quiet.clear()
+                self._quiet.clear()
+                while await self._unfinished():
                     await self._quiet.wait()
+                    self._quiet.clear()
         except TimeoutError:
             pass
 
@@ -305,7 +339,7 @@ class Session:
                 checked = now
                 await self._ties.check()
             try:
-                await self._ties.cover()
+                await self._cover()
             except Refused as refusal:
                 await self._last_answer(refusal.denial)
                 raise

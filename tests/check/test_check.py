@@ -99,6 +99,21 @@ async def test_broken_file(write) -> None:
     ]
 
 
+async def test_a_fallback(write) -> None:
+    """One of another family is an error; one that will do is a provider that needs a key."""
+    wrong = '[providers.openai]\nfallback = "anthropic"\n'
+    assert "speaks the API of 'anthropic'" in said(
+        await run(write(LISTEN, VAULT, REDIS, wrong)), "error"
+    )
+    right = (
+        '[providers.openai]\nfallback = "vllm"\n'
+        '[providers.vllm]\nfamily = "openai"\nhosts = ["llm.internal"]\n'
+    )
+    findings = await run(write(LISTEN, VAULT, REDIS, right))
+    assert said(findings, "error") == ""
+    assert "There is no key for vllm." in [finding.what for finding in findings]
+
+
 async def test_not_enforced_yet(write) -> None:
     """What this version doesn't do is an error, never silence."""
     pinned = VAULT + 'versions = { "infrastructure/openai" = 1 }\n'

@@ -42,9 +42,12 @@ class Reached:
         lease: Lease = LEASE,
         budget_s: float = 10.0,
         on_leaving: Callable[[], None] | None = None,
+        fresh: bool = False,
     ) -> Answer:
         outgoing = Outgoing(self.provider, host, method, path, headers or [], body, lease)
-        return await self.upstream.send(outgoing, budget_s=budget_s, on_leaving=on_leaving)
+        return await self.upstream.send(
+            outgoing, budget_s=budget_s, on_leaving=on_leaving, fresh=fresh
+        )
 
 
 Reach = Callable[..., contextlib.AbstractAsyncContextManager[Reached]]

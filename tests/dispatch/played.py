@@ -81,6 +81,7 @@ class Provider:
         on_leaving: Callable[[], None],
         minted: Callable[[Secret], None],
         upgrade: object = None,
+        fresh: bool = False,
     ) -> Answer:
         if self.mints is not None:
             minted(self.mints)

@@ -212,6 +212,17 @@ async def test_connections_that_stay_stale(attempts: int, count: int, tries: int
     assert given.clock.slept == [0.0, 1.0][: tries - 1]
 
 
+async def test_a_stale_connection_while_retries_are_paused() -> None:
+    """It is no more load for the provider, and takes nothing from the budget."""
+    budget = RetryBudget(Clock(), a_second=0.1)
+    policy = RetryPolicy(budget=budget)
+    for _ in range(3):
+        assert (await Given(STALE, says_status(200)).deliver(policy)).status == 200
+    assert budget.take()
+    assert not budget.take()
+    assert (await Given(STALE, says_status(200)).deliver(policy)).status == 200
+
+
 @pytest.mark.parametrize("outcome", [LOST, STALE, says_status(503)])
 async def test_a_request_that_creates(outcome: Any) -> None:
     """It is not repeated when it may have been worked on, whoever says so; the SDK is told not to do it either where we say it."""

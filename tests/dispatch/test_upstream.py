@@ -4,6 +4,8 @@ each way to fail has its test."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import traceback
 import warnings
 from pathlib import Path
@@ -207,6 +209,23 @@ async def test_a_stale_connection_is_one_attempt(
         assert (error.code, error.sent) == ("upstream_unreachable", "stale")
         assert len(raw.received) == 2
         assert raw.connections == 1
+
+
+async def test_behind_a_stale_connection(raw: RawProvider, reach: Reach) -> None:
+    """The next attempt goes over a new connection, though another one is kept: it may be as stale."""
+
+    async def close(line: Line) -> None:
+        line.hang_up()
+
+    raw.behaviours = [says(answer()), says(answer()), close]
+    async with reach(raw.port) as to:
+        for got in await asyncio.gather(to.send(), to.send()):
+            await body_of(got)
+        assert (await fails(to.send())).sent == "stale"
+        await body_of(await to.send(fresh=True))
+        assert [request.connection for request in raw.received][3] == 3
+        await body_of(await to.send())
+    assert raw.connections == 3, "the new one is kept"
 
 
 @pytest.mark.parametrize("said", [b"HTTP/1.1 2", b"HTTP/1.1 102 Processing\r\n\r\n"])
@@ -751,3 +770,21 @@ async def test_after_close_nothing_leaves() -> None:
         await upstream.start()
         await upstream.close()
         await upstream.close()
+
+
+@pytest.mark.parametrize("first", ["refuses", "is silent"])
+async def test_a_name_with_two_addresses(raw: RawProvider, reach: Reach, first: str) -> None:
+    """The second is dialled while the first says nothing: RFC 8305, happy eyeballs."""
+    with contextlib.ExitStack() as stack:
+        if first == "is silent":
+            # Its queue is full, so SYNs are dropped (listen(2)).
+            full = stack.enter_context(
+                socket.create_server(("127.0.0.2", raw.port), backlog=0, reuse_port=False)
+            )
+            for _ in range(4):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(full.getsockname())
+        names = {HOST: [["127.0.0.2", "127.0.0.1"]]}
+        async with reach(raw.port, names=names, connect_timeout_s=15.0) as to:
+            assert (await to.send()).status == 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import Iterator
 from decimal import Decimal
@@ -14,6 +15,7 @@ from tests.support.attack import Attacked, watched
 from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.raw import Closed
 from tests.support.raw_socket import RawSocket, frame, handshake, text
+from tests.support.redis_server import RedisServer
 
 from tollhouse.demo.standin_script import Behaviour, Latch, Steps, reply
 
@@ -281,12 +283,13 @@ def test_a_gateway_that_stops(tmp_path: Any) -> None:
 
 
 def test_a_silent_session(tmp_path: Any) -> None:
-    """It ends when its time is over, and the client is told why."""
+    """It ends when its time is over: with 1001, after which clients come again."""
     with open_inside(tmp_path, {"limits": {"websocket_idle_s": 0.5}}) as inside:
         attacked = Attacked(inside, 0)
         socket = opened(attacked)
-        assert socket.until("error").event["error"]["code"] == "timeout"
-        assert socket.until("close").code == 1008
+        close = socket.until("close")
+        assert close.code == 1001
+        assert "No message came for 0.5 s" in str(close.data)
         [line] = attacked.lines(1)
         assert line["reason"] == "timeout"
 
@@ -325,3 +328,68 @@ def test_many_sessions(attacked: Attacked) -> None:
     lines = [line for line in attacked.lines(101) if line["status"] == 101]
     assert {line["charged_by"] for line in lines} == {"usage"}
     assert {line["cost_usd"] for line in lines} == {lines[0]["cost_usd"]}
+
+
+@pytest.mark.requires("redis")
+def test_redis_away_in_the_middle(tmp_path: Any) -> None:
+    """No message leaves that would have to be held for. The client is told, and what was counted is charged when Redis is
+    back."""
+    (tmp_path / "redis").mkdir()
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(RedisServer(tmp_path / "redis", append_only=True))
+        inside = stack.enter_context(open_inside(tmp_path, {"redis": {"url": redis.url}}))
+        attacked = Attacked(inside, 0)
+        socket = opened(attacked)
+        with socket.client as client:
+            client.send(text(type="response.create"))
+            socket.until("response.done")
+            redis.stop()
+            for _ in range(2):
+                # The first may still be held for.
+                client.send(text(type="response.create"))
+            assert socket.until("error").event["error"]["code"] == "ledger_unavailable"
+            assert socket.until("close").code == 1008
+        inside.until(lambda gateway: not gateway.journey.under_way)
+        [received] = inside.standin.snapshot()
+        [line] = inside.lines()
+        assert len(received.messages) == len(received.bills)
+        assert (line["reason"], line["charged_by"]) == ("ledger_unavailable", "usage")
+        redis.start()
+        inside.until(lambda gateway: not gateway.spool.size)
+        assert used(attacked, "10 usd/day") == Decimal(line["cost_usd"])
+        assert inside.held() == []
+
+
+def test_a_key_that_the_provider_refuses(tmp_path: Any) -> None:
+    """The handshake is refused as a call is: the workload can't mend our key."""
+    with open_inside(tmp_path) as inside:
+        attacked = Attacked(inside, 0)
+        inside.standin.keys.clear()
+        with attacked.tunnel() as client:
+            answer = client.ask(handshake())
+        assert (answer.status, answer.reason) == (502, "credential_refused")
+        [line] = attacked.lines(1)
+        assert line["charged_by"] == "none"
+
+
+def test_an_addon_sees_the_handshake(tmp_path: Any) -> None:
+    """And may change it, as it may any request. No message passes it."""
+    (tmp_path / "marks.py").write_text(
+        "class Marks:\n"
+        "    def request(self, flow):\n"
+        "        flow.request.headers['x-mark'] = 'one'\n"
+        "    def websocket_message(self, flow):\n"
+        "        raise AssertionError\n"
+    )
+    with open_inside(tmp_path, {"addons": {"load": [f"{tmp_path}/marks.py:Marks"]}}) as inside:
+        attacked = Attacked(inside, 0)
+        socket = opened(attacked)
+        with socket.client as client:
+            client.send(text(type="response.create"))
+            socket.until("response.done")
+            client.send(CLOSE)
+            assert socket.until("close").code == 1000
+        [line] = attacked.lines(1)
+        [received] = inside.standin.snapshot()
+        assert received.get("x-mark") == "one"
+        assert (line["status"], line["charged_by"]) == (101, "usage")

@@ -143,16 +143,22 @@ def test_the_disk_fails(process: Road, request: Any) -> None:
     assert not any(one.complete for one in process.standin.snapshot())
 
 
-@pytest.fixture(scope="module")
-def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
-    """Room for one file of 8 MiB on the disk, and one second for what comes slowly."""
+@pytest.fixture(scope="module", params=["own", "mitmproxy"])
+def tight(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Inside]:
+    """Room for one file of 8 MiB on the disk, and one second for what comes slowly; with each HTTP/1."""
     limits = {
         "max_body_bytes": 100_000,
         "max_upload_bytes": 8 * MIB,
         "upload_spool_mb": 8,
         "request_timeout_s": 1,
     }
-    settings = {"limits": limits, f"projects.{PROJECT}": {"limits": ["0.01 usd/day"]}}
+    settings = {
+        "limits": limits,
+        "listen": {"http1": request.param},
+        f"projects.{PROJECT}": {"limits": ["0.01 usd/day"]},
+    }
     with open_inside(tmp_path_factory.mktemp("tight"), settings) as inside:
         yield inside
 

@@ -9,9 +9,12 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.e2e.test_uploads import TYPE, a_file
 from tests.support.connect_proxy import ConnectProxy
 from tests.support.gateway import REAL_KEY
 from tests.support.inproc import Inside, open_inside
+from tests.support.openai_media import FILE
+from tests.support.openai_media import answered as answered_by
 
 from tollhouse.demo.standin import StandIn
 
@@ -166,3 +169,41 @@ def answered(inside: Inside) -> None:
         if ask(inside).status_code == 200:
             return
     raise AssertionError("the new secret is not used")
+
+
+def test_a_provider_that_speaks_http(tmp_path: Path) -> None:
+    """A model server of one's own behind the proxy: the tunnel is there, TLS is not."""
+    with StandIn(key=REAL_KEY, tls=False) as plain, ConnectProxy(there(plain)) as proxy:
+        given = settings(proxy)
+        given["providers.openai"] = {"unsafe_plaintext": True, "attempts": 1}
+        with open_inside(tmp_path, given, standin=plain, placed=False) as inside:
+            assert [ask(inside).status_code for _ in range(2)] == [200, 200]
+        assert len(proxy.asked) == 1
+
+
+def test_an_address_behind_the_proxy_is_judged(tmp_path: Path, standin: StandIn) -> None:
+    """`connect_to` says an address: the proxy is not asked for one that may not be dialled."""
+    with ConnectProxy(there(standin)) as proxy:
+        given = settings(proxy)
+        given["providers.openai"] |= {"connect_to": "169.254.169.254:443", "allow_private": True}
+        with opened(tmp_path, standin, given) as inside:
+            got = ask(inside)
+        assert got.headers["x-tollhouse-reason"] == "upstream_address_refused"
+        assert proxy.asked == []
+
+
+def test_an_upload_through_the_proxy(tmp_path: Path, standin: StandIn) -> None:
+    standin.script(answered_by(FILE))
+    body = a_file(8 << 20)
+    with (
+        ConnectProxy(there(standin)) as proxy,
+        opened(tmp_path, standin, settings(proxy)) as inside,
+        httpx2.Client(
+            proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30
+        ) as client,
+    ):
+        got = client.post(
+            "https://api.openai.com/v1/files", content=body, headers={"content-type": TYPE}
+        )
+    assert got.status_code == 200
+    assert standin.snapshot()[0].body == body

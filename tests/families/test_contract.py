@@ -62,7 +62,14 @@ def test_each_route_is_reached_and_nothing_else(samples: Samples) -> None:
     family = samples.family
     reached = [_reached(samples, method, path) for method, path in samples.open]
     assert None not in reached
-    assert {route.operation for route in family.routes} == set(reached)
+    found = [
+        family.match("GET", *_divided(path), samples.host, socket=True) for path in samples.sockets
+    ]
+    sockets = {one.operation for one in found if one is not None}
+    assert {route.operation for route in family.routes} == {*reached, *sockets}
+    # Neither is open as the other.
+    assert all(one.socket for one in sockets)
+    assert not any(one.socket for one in reached if one is not None)
     # What an operator opens beside the family's own is of this kind (`families.opened`).
     assert "unknown" not in {route.operation.kind for route in family.routes}
     for method, path in samples.open:
@@ -70,6 +77,11 @@ def test_each_route_is_reached_and_nothing_else(samples: Samples) -> None:
         for other in (f"{path}/x/y", f"/x{path}", path.upper() + "X", ""):
             assert family.operation(method, other, host=samples.host) is None
         assert family.operation("TRACE", path, host=samples.host) is None
+
+
+def _divided(target: str) -> tuple[str, str]:
+    path, _, query = target.partition("?")
+    return path, query
 
 
 @each_family

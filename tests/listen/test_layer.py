@@ -573,7 +573,7 @@ async def test_a_client_that_never_takes_its_answer() -> None:
             why.append(str(gone))
             ended.set()
 
-    async with connected(Played(flood), bounds=replace(BOUNDS, request_timeout_s=0.005)) as client:
+    async with connected(Played(flood), bounds=replace(BOUNDS, stalled_timeout_s=0.05)) as client:
         await client.ask(GET)
         client.pause()
         await asyncio.wait_for(ended.wait(), 5)
@@ -597,7 +597,7 @@ async def test_an_http2_client_that_never_opens_its_window() -> None:
             ended.set()
 
     async with connected(
-        Played(owner), bounds=replace(BOUNDS, request_timeout_s=0.005), alpn="h2"
+        Played(owner), bounds=replace(BOUNDS, stalled_timeout_s=0.05), alpn="h2"
     ) as client:
         h2_side = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         h2_side.initiate_connection()

@@ -89,6 +89,7 @@ def test_calls_and_the_key(inside: Inside) -> None:
     assert (found["tollhouse_calls_in_progress"], found["tollhouse_holds"]) == ({"": 0}, {"": 0})
     assert found["tollhouse_spooled_settles"] == {"": 0}
     assert found["tollhouse_breakers"] == {"closed": 1, "open": 0, "half_open": 0}
+    assert found["tollhouse_shared_breakers"] == {"closed": 1, "open": 0, "half_open": 0}
     assert found["tollhouse_key_info"] == {f"{PRINT} {COMMON} openai 1": 1}
     assert found["tollhouse_key_refused_total"] == {f"{PRINT} {COMMON} openai": 0}
     assert found["tollhouse_vault_login_ok"] == {"": 1}

@@ -197,7 +197,7 @@ def real_stores(
     bao = OpenBao(directory / "openbao")
     stack.callback(bao.stop)
     bao.start()
-    settings["redis"] = {"url": redis_server.url}
+    settings.setdefault("redis", {})["url"] = redis_server.url
     files = {"role_id_file": str(bao.role_id_file), "secret_id_file": str(bao.secret_id_file)}
     vault = settings.setdefault("vault", {})
     vault |= {"address": bao.address, "auth": {"method": "approle", **files}}

@@ -82,8 +82,10 @@ class Directory:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         remembered: Remembered | None = None,
+        timeout_s: float = COMMAND_TIMEOUT_S,
     ) -> None:
         self._redis = redis
+        self._timeout_s = timeout_s
         self._clock = clock
         self._now = now
         self._ledger = ledger or Ledger(redis)
@@ -352,7 +354,7 @@ class Directory:
 
     async def _read(self, name: str, key: str) -> Any:
         with translated():
-            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 await self._reads.acquire()
             try:
                 return await self._redis.hget(name, key)

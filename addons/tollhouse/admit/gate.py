@@ -52,12 +52,13 @@ class Aim:
     async def __call__(self, addressed: Addressed, exchange: object) -> Aimed:
         provider, head = addressed.provider, addressed.arrival.head
         method, raw_path = head.method, addressed.raw_path
-        if head.asks_for_websocket and raw_path.startswith("//"):
+        socket = head.asks_for_websocket
+        if socket and raw_path.startswith("//"):
             # google-genai puts its path behind a base URL that ends with a slash: `live.py`. It is sent with one.
             raw_path = raw_path[1:]
         path, query = split_target(raw_path, provider.family.encoded)
         query, credentials = take_credentials(query)
-        if head.asks_for_websocket and (
+        if socket and (
             provider.family.match(method, path, query, addressed.host, socket=True) is None
         ):
             # Before it is asked who calls: 426 sends a client to HTTP at once, and any other answer lets it try again.

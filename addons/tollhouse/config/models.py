@@ -89,6 +89,8 @@ class RedisConfig(Table):
     url: RedisUrl = Field(default="redis://127.0.0.1:6379/0", repr=False)
     """May hold a password: never show it; `place` is for people."""
     unsafe_fail_open: bool = False
+    timeout_s: Seconds = 2.0
+    """For each command; a connection may take half of it."""
 
     @property
     def embedded(self) -> bool:
@@ -147,6 +149,8 @@ class VaultConfig(Table):
     field: Text = "api_key"
     refresh_s: Seconds = 60.0
     stale_for_s: SecondsOrZero = 300.0
+    timeout_s: Seconds = 5.0
+    """For reading a key, as a whole."""
     namespace: str = ""
     ca_file: FilePath | None = None
     unsafe_plaintext: bool = False
@@ -211,6 +215,7 @@ class ProviderConfig(Table):
     deadline_s: Seconds | None = None
     connect_timeout_s: Seconds | None = None
     answer_timeout_s: Seconds | None = None
+    silence_timeout_s: Seconds | None = None
     models: Annotated[dict[ModelName, ModelName], Field(max_length=1024)] | None = None
     """The model behind each name that is no model's: a deployment, an inference profile."""
     default_input_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
@@ -272,6 +277,22 @@ class LimitsConfig(Table):
     tunnel_idle_s: Seconds = 300.0
     tunnel_s: Seconds = 3600.0
     """The longest that one may be open."""
+    max_connections_per_source: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Of one address. None: three quarters of ``max_connections``."""
+    max_calls: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
+    """Calls under way at one time, open streams among them."""
+    max_calls_per_source: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """None: three quarters of ``max_calls``."""
+    max_calls_per_token: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """None: half of ``max_calls``."""
+    min_body_bytes_s: Annotated[int, Field(ge=0, le=1 << 30)] = 1024
+    """A body that comes more slowly is given up once ``request_timeout_s`` was waited for it; 0 is no bound."""
+    stalled_timeout_s: Seconds | None = None
+    """How long a client may read nothing of an answer. None: ten times ``request_timeout_s``."""
+    idle_connection_s: Seconds | None = None
+    """How long a connection of a client is kept without a request. None: the same."""
+    call_timeout_s: Seconds = 21_600.0
+    """A whole call, from its head to the last byte of its answer."""
     websocket_message_bytes: Annotated[int, Field(ge=1024, le=1 << 28)] = 16 << 20
     """Of one message in either direction. No more than ``max_body_bytes``."""
     websocket_idle_s: Seconds = 600.0

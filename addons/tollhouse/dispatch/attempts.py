@@ -75,6 +75,7 @@ class Effort:
         self.moves = 0
         """Tries that were made with another key instead of another time with the same."""
         self.repeated_at_once = False
+        """A connection was stale. Others that were kept may be, too."""
         self.hopeless = False
         """No further try makes sense: the account is empty, or the retry budget is spent."""
         self._head = head
@@ -328,6 +329,9 @@ class _Delivery:
             return True
         if self._clock() + wait >= effort.until or self._breaker.wait_s() > wait:
             return True
+        if self._then == "at once" and not effort.repeated_at_once:
+            # Most likely the provider has not read the first one: it is no more load.
+            return False
         budget = effort.policy.budget
         effort.hopeless = budget is not None and not budget.take()
         return effort.hopeless

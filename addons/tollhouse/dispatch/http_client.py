@@ -140,16 +140,20 @@ def _socket(info: aiohappyeyeballs.AddrInfoType) -> socket.socket:
     return made
 
 
-async def connect(pool: Pool, target: DialTarget, within: aiohttp.ClientTimeout) -> Lent:
-    """A kept connection or a new one. Nothing has been sent on it for the caller. Raises ConnectionTimeoutError, and what
-    aiohttp's connector raises."""
+async def connect(
+    pool: Pool, target: DialTarget, within: aiohttp.ClientTimeout, *, fresh: bool = False
+) -> Lent:
+    """A kept connection or a new one. Nothing has been sent on it for the caller. With ``fresh`` it is a new one, and those
+    that were kept are closed: what has closed one of them has most likely closed all. Raises ConnectionTimeoutError, and
+    what aiohttp's connector raises."""
     while True:
         try:
             lent = await pool.connect(cast(Any, target), [], within)
         except TimeoutError:
             raise aiohttp.ConnectionTimeoutError from None
         connection = cast(Connection, lent.protocol)
-        if connection.age_s() <= pool.bounds.age_s and not connection.has_surplus():
+        old = connection.age_s() > pool.bounds.age_s or (fresh and connection.used)
+        if not old and not connection.has_surplus():
             return lent
         lent.close()
 
@@ -207,6 +211,11 @@ class Connection(ResponseHandler):
 
     def age_s(self) -> float:
         return self._loop.time() - self._made
+
+    @property
+    def used(self) -> bool:
+        """It has carried a request."""
+        return self._requests > 0
 
     @property
     def stale(self) -> bool:
@@ -455,6 +464,12 @@ class RoundTrip:
         self.headers = message.headers
         self.content = content
         content.on_eof(self._ended)
+
+    def bound_silence(self, seconds: float) -> None:
+        """From now on each wait for bytes of the answer takes at most so long."""
+        if self._lent is not None:
+            self._protocol.read_timeout = seconds
+            self._protocol.start_timeout()
 
     def take_over(self) -> RawConnection:
         """The connection behind a 101, whose bytes are the caller's from now on, as they are."""

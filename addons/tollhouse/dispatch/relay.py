@@ -420,7 +420,8 @@ class Delivery:
         )
 
     async def _send_once(self) -> Answer:
-        began = self._clock()
+        clock = self._clock if self._upload is None else self._clock_without_upload
+        began = clock()
         self._last = await self._relay.upstream.send(
             self._outgoing,
             budget_s=self._provider.deadline_s,
@@ -429,9 +430,10 @@ class Delivery:
             upgrade=SocketHandshake(self._requested.headers)
             if self._requested.admitted.operation.socket
             else None,
+            fresh=self._effort.repeated_at_once,
         )
         self._in_flight = False
-        self._silence = self._clock() - began
+        self._silence = clock() - began
         return self._last
 
     def _on_leaving(self) -> None:

@@ -144,6 +144,7 @@ class Upstream:
         on_leaving: Callable[[], None] | None = None,
         minted: Callable[[Secret], None] | None = None,
         upgrade: SocketHandshake | None = None,
+        fresh: bool = False,
     ) -> Answer:
         """Makes one attempt: at most one request on the wire. Gives the answer when its head is
         there.
@@ -152,7 +153,8 @@ class Upstream:
         head may then take ``answer_timeout_s``. ``on_leaving`` is called when there is a
         connection, just before the request's first byte. If it was not called, the request never
         left. ``minted`` gets each secret that is put on beside the lease's own. With ``upgrade`` a
-        WebSocket is asked for, and a 101 that fits it is an answer.
+        WebSocket is asked for, and a 101 that fits it is an answer. With ``fresh`` the connection is a
+        new one.
 
         Raises UpstreamError. Raises CredentialUnavailable for a lease with which nothing can be
         sent, and ValueError for a request that can't be sent as it is; nothing was sent then.
@@ -207,7 +209,7 @@ class Upstream:
                 chunked=upload is not None and length is None,
             )
             async with asyncio.timeout(head_s if upload is None else None):
-                exchange = RoundTrip(await connect(pool, target, timeout))
+                exchange = RoundTrip(await connect(pool, target, timeout, fresh=fresh))
                 if on_leaving is not None:
                     on_leaving()
                 if upload is not None:
@@ -226,6 +228,8 @@ class Upstream:
                     )
                 head = b""
                 await exchange.read_head()
+                if provider.silence_timeout_s is not None and upgrade is None:
+                    exchange.bound_silence(provider.silence_timeout_s)
             if upgrade is not None and exchange.status < 300:
                 answer = upgrade.accepted(exchange, route.where)
             else:

@@ -542,7 +542,7 @@ class ClientConnection(asyncio.Protocol):
             since = self.http.head_since
         if since is not None:
             return now - since > limit
-        return now - self.last_active > 10 * limit
+        return now - self.last_active > self.bounds.idle_connection_s
 
     def _left(self) -> bool:
         """Whether the client has ended both directions, as far as the kernel knows. If a client has

@@ -20,6 +20,12 @@ class Bounds:
     request_timeout_s: float
     max_discarded_bytes: int
     """How much of a body that nobody wants is read on, so that the client sees the answer and not a reset."""
+    stalled_timeout_s: float = 300.0
+    """How long a client may read nothing of an answer. Meanwhile the call holds money, memory and a connection to the provider."""
+    idle_connection_s: float = 300.0
+    """How long a connection is kept that has no request."""
+    least_body_bytes_s: int = 0
+    """A body that comes more slowly is not waited for, once `request_timeout_s` was; 0 is no bound."""
 
 
 @dataclass

@@ -56,12 +56,21 @@ class Exchange:
     outside of the block.
     """
 
-    def __init__(self, head: RequestHead, wire: Wire, defect: Denial | None = None) -> None:
+    def __init__(
+        self,
+        head: RequestHead,
+        wire: Wire,
+        defect: Denial | None = None,
+        *,
+        least_body_bytes_s: int = 0,
+    ) -> None:
         self.head = head
         self.defect = defect
         self._scope: asyncio.Timeout | None = None
         self._stopped: str | None = None
         self._refused: Denial | None = None
+        self._refused_by = ""
+        self.began = time.monotonic()
         self._settled = False
         """The end of the budget interrupts the owner no more."""
         self.answered = False
@@ -78,6 +87,9 @@ class Exchange:
         bytes of the answer."""
         self._wire = wire
         self._chunks: deque[bytes] = deque()
+        self._least_body_bytes_s = least_body_bytes_s
+        self._body_waited_s = 0.0
+        """Seconds in which the body was waited for."""
         self._releases: list[Callable[[], object]] = []
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
@@ -131,11 +143,11 @@ class Exchange:
             self._stopped = why
             self.interrupt()
 
-    def refuse(self, denial: Denial) -> None:
-        """Called when the budget has ended. Ends the owner's `interruptible` block with
-        `Refused`."""
+    def refuse(self, denial: Denial, gate: str = "budget") -> None:
+        """Called when the budget, or the time of the call, has ended. Ends the owner's
+        `interruptible` block with `Refused`, of this gate."""
         if self._refused is None and not self.finished:
-            self._refused = denial
+            self._refused, self._refused_by = denial, gate
             if not self._settled:
                 self.interrupt()
 
@@ -161,7 +173,7 @@ class Exchange:
         if self._stopped is not None:
             raise Stopped(self._stopped)
         if self._refused is not None and not self._settled:
-            raise Refused.of(self._refused, "budget")
+            raise Refused.of(self._refused, self._refused_by)
 
     @property
     def gone(self) -> str | None:
@@ -216,13 +228,24 @@ class Exchange:
             self._waiter = asyncio.get_running_loop().create_future()
             since = time.monotonic()
             try:
-                async with asyncio.timeout(idle_s):
+                async with asyncio.timeout(min(idle_s, self._body_left_s(idle_s))):
                     await self._waiter
             except TimeoutError:
-                raise Refused("timeout", f"No byte of the body came for {idle_s:g} s.") from None
+                why = f"No byte of the body came for {idle_s:g} s."
+                if self._body_left_s(idle_s) < idle_s:
+                    why = f"Its body comes more slowly than {self._least_body_bytes_s} bytes a second."
+                raise Refused("timeout", why) from None
             finally:
                 self._waiter = None
-                self.waited_s += time.monotonic() - since
+                waited_s = time.monotonic() - since
+                self.waited_s += waited_s
+                self._body_waited_s += waited_s
+
+    def _body_left_s(self, idle_s: float) -> float:
+        """Seconds for which the body is still waited for in all. They do not run while it is there and nobody reads it."""
+        if not self._least_body_bytes_s:
+            return idle_s
+        return max(0.0, idle_s + self.received / self._least_body_bytes_s - self._body_waited_s)
 
     async def read_beside(self, most: int, idle_s: float) -> bytes:
         """`read` for a task that works for the owner. What interrupts the owner is not raised here: the owner ends the task."""

@@ -24,9 +24,6 @@ from tollhouse.listen.request_head import Defect, HeadFinder, Http1Head, parse_h
 READ_AHEAD: Final = 1024 * 1024
 """Bytes of a request's body that are kept for an owner who has not read them yet; then the socket
 is not read on."""
-_STALLED: Final = 10
-"""A client may read nothing of an answer for this many times `Bounds.request_timeout_s`. Meanwhile
-the call holds money, memory and a connection to the provider."""
 _BODILESS: Final = frozenset({204, 304})
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -232,7 +229,12 @@ class Http1:
         # Behind a head that can't be read nobody knows where the next request begins.
         self._last = defect is not None
         self._chunked = False
-        exchange = Exchange(self._request_head(head), self, defect)
+        exchange = Exchange(
+            self._request_head(head),
+            self,
+            defect,
+            least_body_bytes_s=self._line.bounds.least_body_bytes_s,
+        )
         self.exchange = self._fresh = exchange
         if defect is not None:
             exchange.feed_end()
@@ -399,7 +401,7 @@ class Http1:
 
     async def drain(self) -> None:
         try:
-            async with asyncio.timeout(_STALLED * self._line.bounds.request_timeout_s):
+            async with asyncio.timeout(self._line.bounds.stalled_timeout_s):
                 await self._line.drained()
         except TimeoutError:
             self._end("the client takes nothing")

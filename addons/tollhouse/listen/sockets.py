@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -27,9 +28,7 @@ _BACKLOG: Final = 1024
 _TURNS: Final = 4
 _FLUSH_S: Final = 6.0
 """More than a connection has for its last bytes."""
-_TOO_MANY: Final = raw_refusal(
-    Denial("too_many_connections", headers=(("retry-after", "1"),)), "none"
-)
+_RETRY: Final = (("retry-after", "1"),)
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,8 @@ class ListenerParts:
     own_http1: bool = True
     clock: Callable[[], float] = time.monotonic
     passages: Passages | None = None
+    max_of_source: int | None = None
+    """Connections of one address. None: as many as there may be of all."""
 
 
 class Listeners:
@@ -62,6 +63,8 @@ class Listeners:
         """Answers end their connections, because another process takes what comes next."""
         self.leaves_by = float("inf")
         self._connections: set[ClientConnection] = set()
+        self._sources: Counter[str] = Counter()
+        """How many of them each address has."""
         self._nobody = asyncio.Event()
         self._nobody.set()
         self._sweeper: asyncio.Task[None] | None = None
@@ -130,16 +133,28 @@ class Listeners:
         return self._parts.passages.begin(connection, connect, rest)
 
     def opened(self, connection: ClientConnection) -> bool:
-        full = len(self._connections) >= self._parts.max_connections
+        source = connection.client_ip
+        why = ""
+        of_source = self._parts.max_of_source
+        if of_source is not None and self._sources.get(source, 0) >= of_source:
+            why = f"This address has {self._sources[source]} ([limits] max_connections_per_source)."
+        elif len(self._connections) >= self._parts.max_connections:
+            why = f"There are {len(self._connections)} ([limits] max_connections)."
         self._connections.add(connection)
+        self._sources[source] += 1
         self._nobody.clear()
-        if full:
-            log.warning("connection refused: %d are open", len(self._connections) - 1)
-            connection.refuse(_TOO_MANY)
-        return not full
+        if why:
+            log.warning("connection from %s refused: %s", source, why)
+            denial = Denial("too_many_connections", why, _RETRY)
+            connection.refuse(raw_refusal(denial, "none"))
+        return not why
 
     def closed(self, connection: ClientConnection) -> None:
-        self._connections.discard(connection)
+        if connection in self._connections:
+            self._connections.discard(connection)
+            self._sources[connection.client_ip] -= 1
+            if not self._sources[connection.client_ip]:
+                del self._sources[connection.client_ip]
         if not self._connections:
             self._nobody.set()
 

@@ -118,7 +118,9 @@ class Provider:
     """Retries stop at ``attempts`` tries or this long after the first, whichever comes first."""
     connect_timeout_s: float = 10.0
     answer_timeout_s: float = 600.0
-    """From the request sent to the answer's headers, and between two chunks."""
+    """From the request sent to the answer's headers."""
+    silence_timeout_s: float | None = None
+    """Between two chunks of the answer. None: as long as ``answer_timeout_s``."""
     models: Mapping[str, str] = field(default_factory=dict, hash=False)
     """The model behind a name that requests use and that is no model's: a deployment, a profile."""
     default_input_tokens: int | None = None

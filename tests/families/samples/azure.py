@@ -72,6 +72,11 @@ SAMPLES = (
         + tuple(
             (method, f"/anthropic{path}") for method, path in _OF_CLAUDE.open if at_foundry(path)
         ),
+        sockets=(
+            "/openai/v1/realtime?model=a",
+            "/openai/realtime?deployment=a",
+            "/openai/responses",
+        ),
         provider="azure",
         exchanges=(
             stream("a filter, annotations", "[]", _CHAT),

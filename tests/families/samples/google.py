@@ -280,6 +280,7 @@ SAMPLES = (
     Samples(
         GOOGLE,
         OPEN,
+        sockets=("/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",),
         provider="gemini",
         exchanges=(*EXCHANGES, *_BATCHES),
         malformed=(

@@ -50,6 +50,8 @@ class Samples:
     malformed: tuple[bytes, ...] = ()
     verdicts: tuple[tuple[int, bytes, Verdict | None], ...] = ()
     dialect: Dialect = field(default_factory=Dialect)
+    sockets: tuple[str, ...] = ()
+    """Path and query of the handshake of each WebSocket."""
     event_json: Callable[[bytes], bytes] = bytes
     """Takes the JSON of our event out of its framing, where the framing may itself have braces."""
 

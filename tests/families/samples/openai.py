@@ -209,6 +209,7 @@ SAMPLES = (
             *MORE_OPEN,
         ),
         dialect=Dialect("on_request"),
+        sockets=("/v1/realtime?model=gpt-realtime", "/v1/responses"),
         provider="openai",
         exchanges=(
             Exchange(

@@ -26,11 +26,6 @@ CONNECT_TIMEOUT_S: Final = 1.0
 COMMAND_TIMEOUT_S: Final = 2.0
 MAX_CONNECTIONS: Final = 64
 
-_OPTIONS: Final[dict[str, Any]] = {
-    "protocol": 2,
-    "socket_connect_timeout": CONNECT_TIMEOUT_S,
-    "socket_timeout": COMMAND_TIMEOUT_S,
-}
 _SCRIPTS: Final = Path(__file__).parents[1] / "scripts"
 _CLOCK: Final = re.compile(r"--\[\[TIME\]\].*--\[\[/TIME\]\]")
 
@@ -90,19 +85,26 @@ def load_script(name: str, clock: str | None = None) -> Script:
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-def connect(url: str, state_directory: Path) -> Redis:
+def connect(url: str, state_directory: Path, timeout_s: float = COMMAND_TIMEOUT_S) -> Redis:
     """A client of Redis. ``url`` is that of one server (``redis://``, ``rediss://``, ``unix://``),
     of the master that Sentinels name (``redis+sentinel://``) or of a Cluster
     (``redis+cluster://``); see `urls`. With ``"embedded"`` it is fakeredis in this process; see
     `embedded_redis`. The client connects when it is first used, and again after a connection is
-    lost. Raises `ValueError` for a URL that it can't read."""
+    lost. A command is waited for ``timeout_s``, and a connection half of that. Raises `ValueError`
+    for a URL that it can't read."""
     if url == "embedded":
         # fakeredis and its Lua take some 20 MB. Only this mode loads them.
         from tollhouse.ledger.store.embedded_redis import open_store
 
         return open_store(state_directory)
     _check_files(url)
-    options: dict[str, Any] = {**_OPTIONS, "max_connections": MAX_CONNECTIONS, "retry": _retry()}
+    options: dict[str, Any] = {
+        "protocol": 2,
+        "socket_connect_timeout": timeout_s / 2,
+        "socket_timeout": timeout_s,
+        "max_connections": MAX_CONNECTIONS,
+        "retry": _retry(),
+    }
     if url.startswith((CLUSTER, SENTINEL)):
         try:
             servers = parse_servers(url)
@@ -111,7 +113,7 @@ def connect(url: str, state_directory: Path) -> Redis:
         options["socket_keepalive"] = True
         if url.startswith(SENTINEL):
             return sentinel(servers, **options)
-        return ClusterRedis(servers, timeout_s=COMMAND_TIMEOUT_S, **options)
+        return ClusterRedis(servers, timeout_s=timeout_s, **options)
     scheme = urlsplit(url).scheme
     if scheme not in ("redis", "rediss", "unix"):
         raise ValueError(

@@ -232,7 +232,7 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         since = http_side.head_since if isinstance(http_side, StrictHttp1Server) else None
         if since is not None:
             return now - since > limit
-        return now - self.last_active > 10 * limit
+        return now - self.last_active > self.bounds.idle_connection_s
 
     def _linger(self) -> None:
         if self.lingering_since is None and self.client in self.transports:

@@ -160,7 +160,12 @@ class CallLayer(layer.Layer):
         except UnicodeDecodeError:
             head = self.head_of(empty_request(event.request.data.http_version))
             defect = defect or Denial("bad_request", "The request target is not UTF-8.")
-        exchange = Exchange(head, ClientWire(self, event.stream_id, event.request), defect)
+        exchange = Exchange(
+            head,
+            ClientWire(self, event.stream_id, event.request),
+            defect,
+            least_body_bytes_s=self.handler.bounds.least_body_bytes_s,
+        )
         self.exchanges[event.stream_id] = exchange
         self.handler.exchanges.add(exchange)
         if event.end_stream:

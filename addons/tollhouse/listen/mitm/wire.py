@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 _HIGH_WATER = 256 * 1024
 """Bytes in the client's send buffer above which the owner of a call waits."""
-_STALLED = 10
-"""A client may read nothing of an answer for this many times `Bounds.request_timeout_s`. Meanwhile
-the call holds money, memory and a connection to the provider."""
 
 
 class Reply(events.Event):
@@ -113,7 +110,7 @@ class ClientWire:
     async def drain(self) -> None:
         side = self._side
         try:
-            async with asyncio.timeout(_STALLED * side.handler.bounds.request_timeout_s):
+            async with asyncio.timeout(side.handler.bounds.stalled_timeout_s):
                 if isinstance(side.http, BoundedHttp2Server) and side.http.pending(self._stream_id):
                     waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                     side.http.drained[self._stream_id] = waiter
