@@ -200,6 +200,8 @@ class Supervisor:
                 self._succession.applied(worker)
             case "ready" if worker.beginning:
                 worker.phase = Phase.READY
+                # The desk knows before anybody is told that the gateway is ready.
+                self._tell_desk()
             case "status":
                 before, worker.status = worker.status, {**worker.status, **message["status"]}
                 if before.get("reasons") != worker.status.get("reasons"):
