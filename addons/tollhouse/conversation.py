@@ -131,7 +131,7 @@ class Conversations:
                 await self._objects.check(named)
 
         async def cover(owing: Owing) -> None:
-            denial = await self._purse.cover(trip.id, *owing)
+            denial = await self._purse.enlarging.cover(trip.id, *owing)
             if denial is not None:
                 raise Refused.of(denial)
 

@@ -437,7 +437,7 @@ class Gateway:
             self._on_road = AddonsOnRoad(self.addons, read, self.bodies, names)
             own = [self._on_road]
         own.append(read)
-        self.fallbacks = Fallbacks(self.catalog, read, models, self.purse, self.keys)
+        self.fallbacks = Fallbacks(self.catalog, read, models, self.purse.enlarging, self.keys)
         return [*admit, calls, self.purse.place, *own, by_model, models, recall, self.purse]
 
     def _open_uploads(self) -> Uploads:
