@@ -33,8 +33,11 @@ ROOMS = (
         "config",
     ),
     *(
-        "fallback",
         "journey",
+        "conversation",
+        "fallback",
+        "reply",
+        "trip",
         "websocket",
         "listen",
         "admit",

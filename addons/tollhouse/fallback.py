@@ -17,8 +17,11 @@ from tollhouse.call import Admitted, Covered, Requested
 from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.denial import Refused
+from tollhouse.dispatch.answering import Answering
+from tollhouse.dispatch.relay import Delivery, Relay
 from tollhouse.dispatch.sign import check_lease
 from tollhouse.providers import Catalog, Provider
+from tollhouse.trip import Trip
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +87,54 @@ class Fallbacks:
             log.exception("call %s is not sent to %s", admitted.id, provider.name)
             return None
         return None if covered is None else Clearance(covered, lease, covered.requested.body)
+
+
+async def answered(
+    trip: Trip, delivery: Delivery, relay: Relay, fallbacks: Fallbacks | None
+) -> Answering:
+    """The answer of the provider, or of its fallback where the provider does not serve the call and the fallback does."""
+    refusal: Refused | None = None
+    answer: Answering | None = None
+    try:
+        answer = await delivery.answer()
+    except Refused as refused:
+        refusal = refused
+    # An answer may stream for hours, and nobody needs the body that was read any more.
+    read, trip.read = trip.read, None
+    if read is not None and fallbacks is not None and delivery.may_fall_back:
+        other = await _fallen_back(trip, read, delivery, relay, fallbacks)
+        if other is not None:
+            return other
+    if answer is None:
+        assert refusal is not None
+        raise refusal
+    return answer
+
+
+async def _fallen_back(
+    trip: Trip, read: Requested, delivery: Delivery, relay: Relay, fallbacks: Fallbacks
+) -> Answering | None:
+    """The fallback's answer; None if it may not be asked, gives an error or gives nothing. What it has cost to ask it is
+    the call's."""
+    await delivery.keep()
+    clearance = await fallbacks.clearance(read, unknown=delivery.unknown > 0)
+    if clearance is None:
+        return None
+    # If the client leaves now, its end is what counts.
+    trip.delivery = other = relay.delivery(clearance, delivery)
+    try:
+        answer = await other.answer()
+    except Refused as refused:
+        log.warning("call %s: its fallback does not serve it (%s)", trip.id, refused.denial.code)
+    else:
+        if answer.status < 400:
+            await delivery.close()
+            trip.stage, trip.fallback_from = clearance.covered, read.admitted.provider.name
+            return answer
+        await answer.close()
+    delivery.return_from(other)
+    trip.delivery = delivery
+    return None
 
 
 def _stateless(requested: Requested) -> bool:

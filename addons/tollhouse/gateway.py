@@ -69,13 +69,14 @@ from tollhouse.config.load import Address, Config, catalog, own_prices, passable
 from tollhouse.control.key_desk import KeyDesk
 from tollhouse.control.operations import OperationRefused, Operations
 from tollhouse.control.socket import ControlServer
+from tollhouse.conversation import SocketParts
 from tollhouse.credential.lease import CredentialUnavailable, Reader
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.dial import Dialler
 from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.fallback import Fallbacks
-from tollhouse.journey import Gate, Journey, SocketParts
+from tollhouse.journey import Journey
 from tollhouse.ledger.ledger import Ledger, LedgerUnavailable
 from tollhouse.ledger.spool import Spool, SpoolDamaged
 from tollhouse.ledger.store.client import connect as connect_redis
@@ -106,6 +107,7 @@ from tollhouse.stores import (
     open_tokens,
     pool_bounds,
 )
+from tollhouse.trip import Gate
 from tollhouse.trust.leaf import LeafStore
 from tollhouse.websocket import SocketBounds
 
@@ -435,7 +437,7 @@ class Gateway:
             self._on_road = AddonsOnRoad(self.addons, read, self.bodies, names)
             own = [self._on_road]
         own.append(read)
-        self.fallbacks = Fallbacks(self.catalog, read, models, self.purse, self.keys)
+        self.fallbacks = Fallbacks(self.catalog, read, models, self.purse.enlarging, self.keys)
         return [*admit, calls, self.purse.place, *own, by_model, models, recall, self.purse]
 
     def _open_uploads(self) -> Uploads:

@@ -2,6 +2,7 @@
 
 place        the gate that takes a place for a body that is still coming
 purse        the gate that holds, and the settle at the end of the call
+enlarging    larger holds, for calls under way
 hold         what is held for one call under way
 charges      how much is held, and how much is charged, by which rule
 afterwards   calls whose usage comes later

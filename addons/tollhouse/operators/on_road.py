@@ -13,7 +13,6 @@ from tollhouse.admit.reading import BodySource, ReadBody
 from tollhouse.call import Admitted
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answering import Answering
-from tollhouse.journey import AnsweredByGate
 from tollhouse.operators.altered import Altered
 from tollhouse.operators.flows import (
     SentAs,
@@ -23,6 +22,7 @@ from tollhouse.operators.flows import (
     sent_head,
 )
 from tollhouse.operators.hooks_run import Addons
+from tollhouse.trip import AnsweredByGate
 
 log = logging.getLogger(__name__)
 

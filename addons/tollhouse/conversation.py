@@ -1,0 +1,162 @@
+"""A call that becomes a WebSocket session: from its handshake to its last frame."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tollhouse.budget.purse import Purse
+from tollhouse.call import (
+    Billed,
+    Covered,
+    End,
+    Requested,
+)
+from tollhouse.denial import Fault, Refused
+from tollhouse.dispatch.answering import Answering
+from tollhouse.dispatch.relay import Delivery, Relay
+from tollhouse.families.base import Asked, Dialogue
+from tollhouse.frames import Room
+from tollhouse.listen.exchange import ClientGone, Stopped
+from tollhouse.listen.handshake import accepted
+from tollhouse.reply import broken_off, pass_on
+from tollhouse.trip import Gate, Objects, Rest, Trip
+from tollhouse.websocket import Owing, Session, SocketBounds, Ties
+
+log = logging.getLogger(__name__)
+
+
+class SocketReader(Protocol):
+    """Reads the messages of sessions (`ReadBody`)."""
+
+    def room(self, requested: Requested) -> Room: ...
+    def dialogue(self, requested: Requested) -> Dialogue: ...
+    async def heard(
+        self, dialogue: Dialogue, tenant: str, message: bytes, now: float
+    ) -> Asked | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SocketParts:
+    """What sessions over WebSockets need beside the gates. ``models`` is the gate of a project's models."""
+
+    read: SocketReader
+    models: Gate
+    bounds: SocketBounds
+
+
+class Conversations:
+    """``gates`` are all gates of the road, in their order."""
+
+    def __init__(
+        self,
+        sockets: SocketParts,
+        gates: Sequence[Gate],
+        purse: Purse,
+        relay: Relay,
+        objects: Objects,
+    ) -> None:
+        self._sockets = sockets
+        self.gates = tuple(gates)
+        self._purse = purse
+        self._relay = relay
+        self._objects = objects
+
+    async def converse(self, trip: Trip, delivery: Delivery, covered: Covered) -> Rest | None:
+        """A WebSocket session, or the answer by which the provider refuses its handshake."""
+        sockets, exchange = self._sockets, trip.exchange
+        session: Session | None = None
+        room = sockets.read.room(covered.requested)
+        try:
+            dialogue = sockets.read.dialogue(covered.requested)
+            async with exchange.interruptible():
+                found = await delivery.connect(sockets.bounds.longest, room)
+                if isinstance(found, Answering):
+                    trip.passing = found
+                    return await pass_on(trip, found)
+                found.dialogue = dialogue
+                trip.status = 101
+                trip.passed()
+                given = accepted(exchange.head, found.subprotocol)
+                exchange.switch([*given, ("x-tollhouse-call-id", trip.id)])
+                ties = self._ties(trip, sockets, covered, dialogue)
+                session = Session(exchange, found, dialogue, ties, sockets.bounds, room)
+                told = await session.run()
+        except ClientGone:
+            if session is None:
+                raise
+            if session.over:
+                return None
+            await session.read_on(self._relay.abandoned_read_s)
+            raise
+        except Stopped:
+            trip.left = End.STOPPED
+            if session is None or exchange.congested:
+                return None
+            await session.stopping()
+            return exchange.end
+        except Refused as refusal:
+            return broken_off(trip, delivery, refusal)
+        except Exception:
+            log.exception("call %s: its session failed", trip.id)
+            return broken_off(trip, delivery, Refused("internal", "The session failed."))
+        finally:
+            room.release()
+            if session is not None:
+                trip.stage = covered._replace(
+                    requested=covered.requested._replace(asked=dialogue.asked)
+                )
+        if session.denial is not None:
+            trip.denial, trip.gate = session.denial, "session"
+            budget = session.denial.reason.fault is Fault.BUDGET
+            trip.left = End.OVER_BUDGET if budget else End.CUT
+
+        async def farewell() -> None:
+            await session.farewell()
+            exchange.end()
+
+        return farewell if told else None
+
+    def _ties(self, trip: Trip, sockets: SocketParts, covered: Covered, dialogue: Dialogue) -> Ties:
+        """How a session speaks to the gates that the call has passed."""
+        requested = covered.requested
+        tenant = requested.admitted.project.tenant
+
+        async def judge(asked: Asked) -> None:
+            named = requested._replace(asked=asked)
+            await sockets.models(named, trip.exchange)
+            if trip.notes_objects:
+                await self._objects.check(named)
+
+        async def cover(owing: Owing) -> None:
+            denial = await self._purse.enlarging.cover(trip.id, *owing)
+            if denial is not None:
+                raise Refused.of(denial)
+
+        async def note() -> None:
+            if trip.notes_objects and (created := dialogue.created) != trip.noted:
+                await trip.note_objects(created)
+
+        async def check() -> None:
+            """The gates up to the project are asked again."""
+            stage: Any = trip.arrival
+            for gate in self.gates:
+                try:
+                    stage = await gate(stage, trip.exchange)
+                except Refused as refusal:
+                    if refusal.denial.code == "ledger_unavailable":
+                        return
+                    raise
+                if isinstance(stage, Billed):
+                    return
+
+        return Ties(
+            lambda message, now: sockets.read.heard(dialogue, tenant, message, now),
+            judge,
+            cover,
+            note,
+            check,
+            lambda denial: trip.family.socket_error(denial, trip.id, dialogue.asked),
+        )
