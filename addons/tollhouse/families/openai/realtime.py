@@ -13,7 +13,7 @@ import contextlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from math import ceil
 from operator import add
@@ -170,12 +170,12 @@ class RealtimeMeter(_Socket):
 
 class ResponsesSocketMeter(_Socket):
     """Of a connection to the Responses API. Its messages are the events of a stream. Several answers
-    may be under way at once, each in a lane with a ``stream_id``. ``tools`` are those that the
-    client's last request let the provider run; whoever reads the client's messages sets them."""
+    may be under way at once, each in a lane with a ``stream_id``. ``tools`` gives those that the
+    request lets the provider run which is answered next in a lane; whoever reads the client's messages knows them."""
 
-    def __init__(self, tools: Hosted = Hosted()) -> None:  # noqa: B008 - it is immutable
+    def __init__(self, tools: Callable[[str], Hosted] = lambda lane: Hosted()) -> None:
         super().__init__()
-        self.tools = tools
+        self._tools = tools
         self._lanes: dict[str, ResponseTold] = {}
         self._made: dict[str, None] = {}
         self.created: tuple[str, ...] = ()
@@ -206,7 +206,7 @@ class ResponsesSocketMeter(_Socket):
         if told is None:
             if len(self._lanes) >= _REMEMBERED:
                 return
-            told = self._lanes[lane] = ResponseTold(self.tools, kept=True)
+            told = self._lanes[lane] = ResponseTold(self._tools(lane), kept=True)
         if kind == "response.output_item.done":
             item = details_of(event.get("item"))
             if item.get("type") in (*HOSTED_CALLS, "image_generation_call"):
