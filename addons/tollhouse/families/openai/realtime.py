@@ -38,7 +38,11 @@ MAX_MESSAGE: Final = 16 << 20
 _REMEMBERED: Final = 4_096
 """Ids of answers whose usage was counted, and lanes of a socket."""
 _TRANSCRIBED: Final = "conversation.item.input_audio_transcription.completed"
-_COUNTS: Final = (b'"response.done"', b'input_audio_transcription.completed"', b'"session.')
+_COMMITTED: Final = "input_audio_buffer.committed"
+_COUNTS: Final = (
+    *(b'"response.done"', b'input_audio_transcription.completed"', b'"session.'),
+    *(b'"input_audio_buffer.committed"', b'"transcription_session.'),
+)
 _AUDIO_BYTES: Final = 2_400
 """Bytes of sound in a token: 24 kHz of 16 bits (the default of the session's ``audio.output.format``),
 and a token for 50 ms: https://platform.openai.com/docs/guides/realtime-costs."""
@@ -124,6 +128,8 @@ class RealtimeMeter(_Socket):
         self._model = model
         self._transcriber = transcriber
         self._counted: dict[str, None] = {}
+        self._writers: dict[str, str] = {}
+        """Who writes down the sound of an item: the transcriber when it was committed."""
 
     def _message(self, data: bytes) -> None:
         match = EVENT_TYPE.match(data)
@@ -144,9 +150,13 @@ class RealtimeMeter(_Socket):
                 self._sums.add(Charge(self._model, units))
         elif kind == _TRANSCRIBED:
             units = transcription_usage(event.get("usage"))
+            writer = self._writers.pop(id_of(event.get("item_id")), self._transcriber)
             if units is not None:
-                self._sums.add(Charge(self._transcriber, units))
-        elif kind in ("session.created", "session.updated"):
+                self._sums.add(Charge(writer, units))
+        elif kind == _COMMITTED:
+            if self._transcriber and len(self._writers) < _REMEMBERED:
+                self._writers[id_of(event.get("item_id"))] = self._transcriber
+        elif kind in ("session.created", "session.updated", "transcription_session.updated"):
             self._learn(details_of(event.get("session")))
 
     def _is_new(self, answer: str) -> bool:
