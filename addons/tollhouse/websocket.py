@@ -290,11 +290,11 @@ class Session:
     async def _from_provider(self) -> None:
         try:
             async for message in self._provider.messages():
+                message = self._upstreamed.redacted(message)
                 if message.kind == "close":
                     await self._take_close(message, self._client)
                     return
                 if message.is_data:
-                    message = self._upstreamed.redacted(message)
                     await self._tell(message)
                 await self._client.send(message)
         except BadFrames as error:

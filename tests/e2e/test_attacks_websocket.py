@@ -242,6 +242,22 @@ def test_the_key_in_a_message(attacked: Attacked) -> None:
     assert (line["status"], line["reason"]) == (101, "")
 
 
+@pytest.mark.parametrize("length", [len(REAL_KEY), 20])
+def test_the_key_in_a_close_and_in_a_ping(attacked: Attacked, length: int) -> None:
+    """It is taken out, also where the room of a reason has cut it."""
+    said = b"wrong key: " + REAL_KEY[:length].encode()
+    parts = frame(9, said, mask=False) + frame(8, b"\x0b\xb8" + said, mask=False)
+    attacked.inside.standin.script(Behaviour(frames=parts))
+    socket = RawSocket(attacked.tunnel(), handshake())
+    with socket.client as client:
+        pinged, closed = socket.until("ping"), socket.until("close")
+        client.send(frame(8, b"\x03\xe8"))
+    assert REAL_KEY[:12] not in f"{pinged.data!r}{closed.data!r}"
+    assert b"wrong key: [redacted" in bytes(pinged.data)
+    assert (closed.code, "wrong key: [redacted" in str(closed.data)) == (3000, True)
+    attacked.lines(1)
+
+
 @pytest.mark.parametrize("slot", ["subprotocol", "query", "token", "bearer"])
 def test_who_calls(attacked: Attacked, slot: str) -> None:
     """The token may stand wherever the SDKs and browsers put a key. It is replaced, and not offered to the provider."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tollhouse.credential.redact import Redactor
+from tollhouse.credential.redact import MARK, SHORTEST, Redactor
 from tollhouse.dispatch.http_client import RawConnection
 from tollhouse.families.base import Dialogue
 from tollhouse.frames import Frames, Message, Room, Side, SideLost
@@ -33,8 +33,12 @@ class Upstreamed:
         self._redactor = redactor
 
     def redacted(self, message: Message) -> Message:
-        """The message without our own key. It is whole, and so a key can't be cut by the edge of a frame."""
-        data = self._redactor.feed(message.data) + self._redactor.finish()
+        """The message without our own key, be it data, a ping or the reason of a close. It is whole, and so a key can't be cut
+        by the edge of a frame. The reason of a close has room for 123 bytes: the beginning of a key at its end is taken out."""
+        data, rest = self._redactor.feed(message.data), self._redactor.finish()
+        if not message.is_data and len(rest) >= SHORTEST:
+            rest = (MARK + b"*" * len(rest))[: len(rest)]
+        data += rest
         return message if data == message.data else message._replace(data=data)
 
     async def _write(self, data: bytes) -> None:

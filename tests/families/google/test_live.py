@@ -138,3 +138,40 @@ def test_a_message_that_is_refused(message: dict[str, Any]) -> None:
 def test_a_first_message_that_is_refused(message: dict[str, Any]) -> None:
     with pytest.raises(Refused):
         says(begun(), **message)
+
+
+def test_searches() -> None:
+    """Each turn is charged the searches that it is grounded in, and is held for them before."""
+    dialogue = opened(tools=[{"googleSearch": {}}])
+    [(_, estimate)] = dialogue.exposed(0.0)
+    assert [one.model for one in estimate.beside] == ["google_search"]
+    for queries in (["a", "b"], ["a"]):
+        grounded = {"groundingMetadata": {"webSearchQueries": queries}}
+        hears(dialogue, serverContent=WORDS | grounded)
+        hears(dialogue, serverContent=TURN, usageMetadata=used(40, 30))
+    own, searches = dialogue.charges
+    assert (own.model, own.units.input) == ("gemini-3.8-live", 80)
+    assert (searches.model, searches.units.requests) == ("google_search", 3)
+
+
+def test_a_search_that_its_client_does_not_wait_for() -> None:
+    dialogue = opened(tools=[{"google_search": {}}])
+    hears(dialogue, serverContent={"groundingMetadata": {"webSearchQueries": ["a"]}})
+    assert [(one.model, one.units.requests) for one in dialogue.charges] == [("google_search", 1)]
+
+
+def test_a_store_that_a_setup_names() -> None:
+    """Somebody else's files may be in it."""
+    search = {"fileSearchStoreNames": ["fileSearchStores/theirs"]}
+    asked = says(begun(), setup={"model": "gemini-3.8-live", "tools": [{"fileSearch": search}]})
+    assert asked is not None
+    assert asked.objects == ("fileSearchStores/theirs",)
+
+
+@pytest.mark.parametrize("mime", ["image/png", "audio/pcm"])
+def test_text_beside_media(mime: str) -> None:
+    """It counts as it does by itself."""
+    dialogue = opened()
+    parts = [{"inlineData": {"mimeType": mime, "data": "A" * 40}}, {"text": "some words " * 4_000}]
+    says(dialogue, clientContent={"turns": [{"role": "user", "parts": parts}]})
+    assert exposed(dialogue)[0][0] > 8_000

@@ -215,7 +215,7 @@ def completed(name: str, **more: Any) -> bytes:
 
 def test_responses_of_a_socket_are_summed() -> None:
     """Those of one lane come one after the other, those of several at once."""
-    meter = ResponsesSocketMeter(Hosted(search="web_search"))
+    meter = ResponsesSocketMeter(lambda lane: Hosted(search="web_search"))
     for lane in ("a", "b"):
         begun = response(f"resp_{lane}", None)
         meter.feed(message(type="response.created", stream_id=lane, response=begun))
@@ -235,7 +235,7 @@ def test_responses_of_a_socket_are_summed() -> None:
 
 def test_what_was_paid_is_summed_by_itself() -> None:
     """It covers the tools. An answer that says no cost is priced by its units."""
-    meter = ResponsesSocketMeter(Hosted(search="web_search"))
+    meter = ResponsesSocketMeter(lambda lane: Hosted(search="web_search"))
     item = {"id": "ws_1", "type": "web_search_call", "action": {"type": "search"}}
     meter.feed(message(type="response.output_item.done", output_index=0, item=item))
     paid = USAGE | {"cost_in_usd_ticks": 50}

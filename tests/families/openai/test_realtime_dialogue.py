@@ -173,3 +173,83 @@ def test_objects_are_judged() -> None:
 def test_a_handshake_that_is_refused(query: str) -> None:
     with pytest.raises(Refused):
         opened(query)
+
+
+def test_each_transcriber_is_judged() -> None:
+    """A session has one in the place of the present API, and one in that of its beta."""
+    both = {
+        "audio": {"input": {"transcription": {"model": "whisper-1"}}},
+        "input_audio_transcription": {"model": "gpt-4o-transcribe"},
+    }
+    asked = says(opened(), type="session.update", session=both)
+    assert asked is not None
+    assert asked.other_models == ("gpt-4o-transcribe", "whisper-1")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "session.update", "Session": {"model": "gpt-realtime-2"}},
+        {"type": "session.update", "session": {"Model": "gpt-realtime-2"}},
+        {"type": "session.update", "session": {"Input_Audio_Transcription": {"model": "m"}}},
+        {"type": "session.update", "session": {"audio": {"Input": {}}}},
+        {"type": "session.update", "session": {"audio": {"input": {"Transcription": {}}}}},
+        {"type": "session.update", "session": {"input_audio_transcription": {"Model": "m"}}},
+        {"type": "session.update", "session": {"input_audio_transcription": {"model": ["m"]}}},
+        {"type": "response.create", "response": {"Max_Output_Tokens": 1}},
+    ],
+    ids=range(8),
+)
+def test_a_name_that_may_be_read_in_two_ways(event: dict[str, Any]) -> None:
+    with pytest.raises(Refused):
+        says(opened(), **event)
+
+
+def test_who_writes_down_is_who_was_asked_when_the_sound_was_whole() -> None:
+    """Also in a session for transcription, and where another one is named before its answer has come."""
+    dialogue = opened()
+    for number, model in enumerate(("gpt-4o-transcribe", "gpt-4o-mini-transcribe")):
+        settings = {"input_audio_transcription": {"model": model}}
+        hears(dialogue, type="transcription_session.updated", session=settings)
+        hears(dialogue, type="input_audio_buffer.committed", item_id=f"item_{number}")
+    for number in range(2):
+        hears(
+            dialogue,
+            type="conversation.item.input_audio_transcription.completed",
+            item_id=f"item_{number}",
+            usage={"type": "tokens", **usage(100, 10)},
+        )
+    models = [charge.model for charge in dialogue.charges]
+    assert models == ["gpt-4o-transcribe", "gpt-4o-mini-transcribe"]
+
+
+@pytest.mark.parametrize(
+    "media",
+    [
+        {"type": "input_image", "image_url": "data:image/png;base64,AAAA"},
+        {"type": "input_audio", "audio": "AAAA"},
+    ],
+)
+def test_text_beside_media(media: dict[str, str]) -> None:
+    """It counts as it does by itself."""
+    dialogue = opened()
+    words = {"type": "input_text", "text": "some words " * 4_000}
+    item = {"type": "message", "role": "user", "content": [media, words]}
+    says(dialogue, type="conversation.item.create", item=item)
+    assert exposed(dialogue)[0][0] > 8_000
+
+
+def test_a_file_that_an_item_names() -> None:
+    content = [{"type": "input_image", "file_id": "file-theirs"}]
+    item = {"type": "message", "role": "user", "content": content}
+    asked = says(opened(), type="conversation.item.create", item=item)
+    assert asked is not None
+    assert asked.objects == ("file-theirs",)
+
+
+def test_many_answers_at_one_time() -> None:
+    dialogue = opened()
+    for _ in range(64):
+        says(dialogue, type="response.create")
+    with pytest.raises(Refused):
+        says(dialogue, type="response.create")

@@ -117,3 +117,58 @@ def test_a_request_that_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(Refused):
         asks(dialogue, **fields)
     assert outputs(dialogue) == []
+
+
+def test_an_error_beside_an_answer_under_way() -> None:
+    """It does not say whose it is. All stays held until as many have ended."""
+    dialogue = opened()
+    asks(dialogue, max_output_tokens=5_000)
+    asks(dialogue, max_output_tokens=16)
+    hears(dialogue, type="error", status=400, error={"code": "bad"})
+    assert outputs(dialogue) == [5_000, 16]
+    hears(dialogue, **ends(usage=USAGE))
+    assert outputs(dialogue) == []
+    assert [charge.units.tokens for charge in dialogue.charges] == [30]
+
+
+def test_errors_alone() -> None:
+    dialogue = opened()
+    for _ in range(2):
+        asks(dialogue)
+        asks(dialogue)
+        for _ in range(2):
+            hears(dialogue, type="error", status=400, error={"code": "bad"})
+        assert outputs(dialogue) == []
+    assert dialogue.charges == ()
+
+
+IMAGES = [{"type": "image_generation", "model": "gpt-image-1"}]
+
+
+def test_the_tools_of_another_lane() -> None:
+    """An answer's tools are charged by the request that it answers, and not by the last one."""
+    dialogue = opened()
+    asks(dialogue, stream_id="a", tools=IMAGES)
+    asks(dialogue, stream_id="b")
+    drawn = {"image_gen": {"input_tokens": 10, "output_tokens": 4_000}}
+    hears(dialogue, type="response.created", stream_id="a", response={"id": "resp_1"})
+    hears(dialogue, **ends(lane="a", usage=USAGE, tool_usage=drawn))
+    assert [charge.model for charge in dialogue.charges] == ["gpt-4o", "gpt-image-1"]
+
+
+def test_other_tools_in_the_same_lane() -> None:
+    dialogue = opened()
+    asks(dialogue, tools=IMAGES)
+    with pytest.raises(Refused) as refused:
+        asks(dialogue)
+    assert "other tools" in refused.value.denial.message
+    assert len(outputs(dialogue)) == 1
+
+
+def test_many_requests_at_one_time() -> None:
+    dialogue = opened()
+    for _ in range(64):
+        asks(dialogue)
+    with pytest.raises(Refused) as refused:
+        asks(dialogue)
+    assert "64 requests" in refused.value.denial.message

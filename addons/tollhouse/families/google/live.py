@@ -1,13 +1,15 @@
 """A session of the Live API: https://ai.google.dev/api/live.
 
 The first message names the model. From then on the provider may begin a turn by itself, and each turn reads the whole
-conversation again. Each turn has its own usage, whose last report counts.
+conversation again. Each turn has its own usage, whose last report counts, and the searches that it is grounded in.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -26,15 +28,17 @@ from tollhouse.families.base import (
 )
 from tollhouse.families.formats.document import Document, parsed, refuse, shown
 from tollhouse.families.formats.text_tokens import raw_tokens
+from tollhouse.families.google.contents import InputCount
 from tollhouse.families.google.errors import code_of
+from tollhouse.families.google.estimate import tool_bounds
 from tollhouse.families.google.kept_names import asked_for, file_of
 from tollhouse.families.google.models import plain
 from tollhouse.families.google.spelled import integer, known, members, obj, text
-from tollhouse.families.google.usage import live_units
+from tollhouse.families.google.usage import Grounded, live_units, tool_charges
 from tollhouse.families.units import Charge, Estimate, Units
 
 _MESSAGES: Final = known("setup", "clientContent", "realtimeInput", "toolResponse")
-_SETUP: Final = known("model", "generationConfig", "sessionResumption", "cachedContent")
+_SETUP: Final = known("model", "generationConfig", "sessionResumption", "cachedContent", "tools")
 _CONFIG: Final = known("maxOutputTokens")
 _RESUMPTION: Final = known("handle", "transparent")
 _FILES: Final = known("fileUri")
@@ -48,7 +52,11 @@ _OUTPUT_BYTES: Final = 1_920
 """The same of sound that is said: 24 kHz, and 25 tokens a second (https://ai.google.dev/gemini-api/docs/live-guide)."""
 _FRAME_TOKENS: Final = 258
 _SOUND: Final = frozenset({"input_audio", "output_audio", "input_image"})
-_READ: Final = (b'"usageMetadata"', b'"turnComplete"', b'"newHandle"', b'"error"')
+_READ: Final = (
+    *(b'"usageMetadata"', b'"turnComplete"', b'"newHandle"', b'"error"'),
+    b'"groundingMetadata"',
+)
+_MEDIA: Final = re.compile(rb'"data"\s*:\s*"[A-Za-z0-9+/=_\\-]*"')
 
 
 def read(request: Request, dialect: Dialect) -> Asked:
@@ -87,6 +95,12 @@ class LiveDialogue:
         """A turn was complete without a report: the next one is its own."""
         self._done = Units()
         self._turns = 0
+        self._grounded = Grounded()
+        """Of the turn under way."""
+        self._grounding = False
+        """Something was read of it."""
+        self._uses: Counter[str] = Counter()
+        """Of the tools, in the turns before."""
         self._handles: dict[str, None] = {}
         self._exposed: tuple[Exposed, ...] | None = None
 
@@ -95,7 +109,11 @@ class LiveDialogue:
         units, calls = self._done, self._turns
         if self._turn is not None:
             units, calls = _sum(units, self._turn), calls + 1
-        return (Charge(self.asked.model, units, calls=calls),) if calls else ()
+        own = (Charge(self.asked.model, units, calls=calls),) if calls else ()
+        uses = self._uses
+        if self._grounding or self._since is not None:
+            uses = uses + self._uses_now()
+        return (*own, *tool_charges(uses))
 
     @property
     def created(self) -> tuple[str, ...]:
@@ -139,6 +157,10 @@ class LiveDialogue:
         if cache := text(values, "cachedContent", body, "setup."):
             objects.append(asked_for(cache, "setup.cachedContent"))
             self._context = float(_MOST)
+        tools = InputCount(body, model)
+        tools.tools(values)
+        objects += tools.objects
+        self._grounded = Grounded(tools.found().tools)
         named = self._terms.named(self.asked._replace(model=model, may=_SOUND))
         self.asked = named._replace(cap=self._cap, writes=True)
         self._limits = self._terms.limits(self.asked)
@@ -183,12 +205,22 @@ class LiveDialogue:
                 self._turn = units
             self._exposed = None
         content = event.get("serverContent")
+        if isinstance(content, dict) and "groundingMetadata" in content:
+            self._grounded.read(content["groundingMetadata"])
+            self._grounding, self._exposed = True, None
         if isinstance(content, dict) and content.get("turnComplete") is True:
+            self._uses += self._uses_now()
+            self._grounded, self._grounding = Grounded(self._grounded.tools), False
             self._ended = self._turn is None
             if self._turn is not None:
                 self._close(self._turn)
             self._since, self._seen = None, 0.0
             self._exposed = None
+
+    def _uses_now(self) -> Counter[str]:
+        """Of the tools, in the turn under way."""
+        charges = self._grounded.charges(self.asked.model)
+        return Counter({charge.model: charge.units.requests for charge in charges})
 
     def _close(self, units: Units) -> None:
         self._done = _sum(self._done, units)
@@ -225,8 +257,9 @@ class LiveDialogue:
         worst = self._terms.mode == "worst"
         tokens = limits.context if worst else min(steps * _STEP, limits.context)
         output = limits.answer if self._cap is None else min(self._cap, limits.answer)
-        found = Estimate(Units(input=tokens, output=output, requests=1), may=self.asked.may)
-        return Exposed(self.asked, found)
+        beside = tool_bounds(self.asked.model, self._grounded.tools, self._terms.mode)
+        units = Units(input=tokens, output=output, requests=1)
+        return Exposed(self.asked, Estimate(units, beside=beside, may=self.asked.may))
 
 
 def _sum(one: Units, other: Units) -> Units:
@@ -236,11 +269,12 @@ def _sum(one: Units, other: Units) -> Units:
 def _size(message: bytes) -> float:
     """Rough tokens of a message of the client's. Sound and images are not counted by their base64."""
     pictures = message.count(b'"image/')
-    if pictures:
-        return float(pictures * _FRAME_TOKENS)
-    if b"audio/" in message or b'"audio"' in message:
-        return len(message) * 3 / 4 / _INPUT_BYTES
-    return max(raw_tokens(message), 1.0)
+    sound = b"audio/" in message or b'"audio"' in message
+    if not pictures and not sound:
+        return max(raw_tokens(message), 1.0)
+    words = _MEDIA.sub(b"", message)
+    heard = (len(message) - len(words)) * 3 / 4 / _INPUT_BYTES if sound else 0.0
+    return raw_tokens(words) + pictures * _FRAME_TOKENS + heard
 
 
 def _text_tokens(message: bytes) -> float:

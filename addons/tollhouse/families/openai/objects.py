@@ -68,6 +68,11 @@ def input_objects(body: FormFields) -> tuple[str, ...]:
     return tuple(dict.fromkeys(named(one, body.long) for one in found))
 
 
+def ids_inside(value: Any, body: Document) -> tuple[str, ...]:
+    """The ids anywhere in a value of ``body``, each once."""
+    return tuple(dict.fromkeys(body.name(one) for one in _ids(value)))
+
+
 def _is_list(value: Any) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 

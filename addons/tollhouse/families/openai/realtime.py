@@ -13,7 +13,7 @@ import contextlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from math import ceil
 from operator import add
@@ -38,7 +38,11 @@ MAX_MESSAGE: Final = 16 << 20
 _REMEMBERED: Final = 4_096
 """Ids of answers whose usage was counted, and lanes of a socket."""
 _TRANSCRIBED: Final = "conversation.item.input_audio_transcription.completed"
-_COUNTS: Final = (b'"response.done"', b'input_audio_transcription.completed"', b'"session.')
+_COMMITTED: Final = "input_audio_buffer.committed"
+_COUNTS: Final = (
+    *(b'"response.done"', b'input_audio_transcription.completed"', b'"session.'),
+    *(b'"input_audio_buffer.committed"', b'"transcription_session.'),
+)
 _AUDIO_BYTES: Final = 2_400
 """Bytes of sound in a token: 24 kHz of 16 bits (the default of the session's ``audio.output.format``),
 and a token for 50 ms: https://platform.openai.com/docs/guides/realtime-costs."""
@@ -124,6 +128,8 @@ class RealtimeMeter(_Socket):
         self._model = model
         self._transcriber = transcriber
         self._counted: dict[str, None] = {}
+        self._writers: dict[str, str] = {}
+        """Who writes down the sound of an item: the transcriber when it was committed."""
 
     def _message(self, data: bytes) -> None:
         match = EVENT_TYPE.match(data)
@@ -144,9 +150,13 @@ class RealtimeMeter(_Socket):
                 self._sums.add(Charge(self._model, units))
         elif kind == _TRANSCRIBED:
             units = transcription_usage(event.get("usage"))
+            writer = self._writers.pop(id_of(event.get("item_id")), self._transcriber)
             if units is not None:
-                self._sums.add(Charge(self._transcriber, units))
-        elif kind in ("session.created", "session.updated"):
+                self._sums.add(Charge(writer, units))
+        elif kind == _COMMITTED:
+            if self._transcriber and len(self._writers) < _REMEMBERED:
+                self._writers[id_of(event.get("item_id"))] = self._transcriber
+        elif kind in ("session.created", "session.updated", "transcription_session.updated"):
             self._learn(details_of(event.get("session")))
 
     def _is_new(self, answer: str) -> bool:
@@ -170,12 +180,12 @@ class RealtimeMeter(_Socket):
 
 class ResponsesSocketMeter(_Socket):
     """Of a connection to the Responses API. Its messages are the events of a stream. Several answers
-    may be under way at once, each in a lane with a ``stream_id``. ``tools`` are those that the
-    client's last request let the provider run; whoever reads the client's messages sets them."""
+    may be under way at once, each in a lane with a ``stream_id``. ``tools`` gives those that the
+    request lets the provider run which is answered next in a lane; whoever reads the client's messages knows them."""
 
-    def __init__(self, tools: Hosted = Hosted()) -> None:  # noqa: B008 - it is immutable
+    def __init__(self, tools: Callable[[str], Hosted] = lambda lane: Hosted()) -> None:
         super().__init__()
-        self.tools = tools
+        self._tools = tools
         self._lanes: dict[str, ResponseTold] = {}
         self._made: dict[str, None] = {}
         self.created: tuple[str, ...] = ()
@@ -206,7 +216,7 @@ class ResponsesSocketMeter(_Socket):
         if told is None:
             if len(self._lanes) >= _REMEMBERED:
                 return
-            told = self._lanes[lane] = ResponseTold(self.tools, kept=True)
+            told = self._lanes[lane] = ResponseTold(self._tools(lane), kept=True)
         if kind == "response.output_item.done":
             item = details_of(event.get("item"))
             if item.get("type") in (*HOSTED_CALLS, "image_generation_call"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import unquote_plus
@@ -25,8 +26,8 @@ from tollhouse.families.base import (
 )
 from tollhouse.families.formats.document import Document, parsed, refuse, shown
 from tollhouse.families.formats.text_tokens import raw_tokens
-from tollhouse.families.openai.body_fields import MAX_MODEL, MOST
-from tollhouse.families.openai.objects import named_objects
+from tollhouse.families.openai.body_fields import MAX_MODEL, MOST, refuse_case_variants
+from tollhouse.families.openai.objects import ids_inside, named_objects
 from tollhouse.families.openai.realtime import RealtimeMeter, Sums, realtime_usage
 from tollhouse.families.openai.responses_usage import details_of, id_of
 from tollhouse.families.units import Charge, Estimate, Units
@@ -59,9 +60,18 @@ _INSTRUCTIONS: Final = 1_000
 _STEP: Final = 1_024
 """The input of an answer is exposed in steps of so many tokens, so that a hold is not made larger with each message."""
 _SOUND: Final = frozenset({"input_audio", "output_audio", "cached_audio"})
+_MOST_WANTED: Final = 64
+"""Answers that were asked for and have not begun: each message is covered anew with all of them."""
+_MEMBERS: Final = frozenset({"type", "session", "response", "item"})
+_MEDIA: Final = re.compile(
+    rb'"(?:audio|image_url)"\s*:\s*"(?:data:[a-z0-9./+-]{1,64};base64,)?[A-Za-z0-9+/=_\\-]*"'
+)
 _MODEL_NAMES: Final = ("model", "deployment")
 _CAPS: Final = ("max_output_tokens", "max_response_output_tokens")
 """The second is that of the API's beta."""
+_INNER: Final = frozenset(
+    {"model", "audio", "input_audio_transcription", "prompt", "tools", "input", "content", *_CAPS}
+)
 
 
 def read(request: Request, dialect: Dialect) -> Asked:
@@ -135,6 +145,9 @@ class RealtimeDialogue:
         kind = body.name(body.tree.get("type"))
         if not isinstance(kind, str) or kind not in _OPEN:
             refuse(f"A message of the type {shown(str(kind))} is not open in a session.")
+        refuse_case_variants(body.tree, _MEMBERS)
+        for member in _MEMBERS:
+            refuse_case_variants(details_of(body.tree.get(member)), _INNER, member + ".")
         if kind == "input_audio_buffer.append":
             self._hear(len(message) * 3 / 4)
             return None
@@ -195,11 +208,12 @@ class RealtimeDialogue:
     def _size(self, message: bytes) -> float:
         """Rough tokens of an item. Sound and images are not counted by their base64."""
         images = message.count(b'"input_image"')
-        if images:
-            return float(images * _IMAGE_TOKENS)
-        if b'"input_audio"' in message:
-            return len(message) * 3 / 4 / self._sound_bytes + 50
-        return max(raw_tokens(message), 1.0)
+        sound = b'"input_audio"' in message
+        if not images and not sound:
+            return max(raw_tokens(message), 1.0)
+        words = _MEDIA.sub(b"", message)
+        heard = (len(message) - len(words)) * 3 / 4 / self._sound_bytes + 50 if sound else 0.0
+        return raw_tokens(words) + images * _IMAGE_TOKENS + heard
 
     def _hear(self, size: float) -> None:
         tokens = size / self._sound_bytes
@@ -247,14 +261,14 @@ class RealtimeDialogue:
                 self._caps.append(_cap_of(session[name]))
         self._unsure += 1
         self._added += max(raw_tokens(message), 1.0)
-        transcriber = _transcriber_of(session, body)
+        transcribers = _transcribers_of(session, body)
         formats = json.dumps(session.get("audio")) + str(session.get("input_audio_format"))
         if "pcmu" in formats or "pcma" in formats or "g711" in formats:
             self._sound_bytes = _SOUND_BYTES_G711
         others = set(self.asked.other_models)
-        if transcriber:
-            self._transcriber = transcriber
-            others.add(transcriber)
+        if transcribers:
+            self._transcriber = transcribers[0]
+            others.update(transcribers)
         model = body.name(session.get("model"))
         if isinstance(model, str) and model:
             others.add(model)
@@ -264,6 +278,8 @@ class RealtimeDialogue:
         return self._judged(body, "session", asked, always=asked.other_models != ())
 
     def _want(self, body: Document, message: bytes) -> Asked | None:
+        if len(self._wanted) >= _MOST_WANTED:
+            refuse(f"{_MOST_WANTED} answers were asked for and have not begun, which is the most.")
         response = details_of(body.tree.get("response"))
         cap: int | None = -1
         for name in _CAPS:
@@ -282,7 +298,7 @@ class RealtimeDialogue:
         inner = body.tree.get(member)
         ids: tuple[str, ...] = ()
         if isinstance(inner, dict):
-            ids = named_objects(Document(inner, body.long))
+            ids = named_objects(Document(inner, body.long)) + ids_inside(inner.get("content"), body)
             # Items of the session itself are the session's.
             ids = tuple(one for one in ids if not one.startswith("item_"))
         if not ids and not always:
@@ -330,12 +346,8 @@ class RealtimeDialogue:
         sound = details_of(details_of(session.get("audio")).get("input"))
         detects = sound if "turn_detection" in sound else session
         if "turn_detection" in detects:
-            self._auto = detects.get("turn_detection") is not None or bool(
-                [
-                    tool
-                    for tool in session.get("tools") or ()
-                    if details_of(tool).get("type") == "mcp"
-                ]
+            self._auto = detects.get("turn_detection") is not None or any(
+                details_of(tool).get("type") == "mcp" for tool in session.get("tools") or ()
             )
         self._change()
 
@@ -364,8 +376,22 @@ def _cap_of(value: object) -> int | None:
     return value if type(value) is int and 0 < value <= MOST else None
 
 
-def _transcriber_of(session: Mapping[str, Any], body: Document) -> str:
-    hears = details_of(details_of(session.get("audio")).get("input")).get("transcription")
-    writes = details_of(hears) or details_of(session.get("input_audio_transcription"))
-    name = body.name(writes.get("model"))
-    return name[:MAX_MODEL] if isinstance(name, str) and name.isprintable() else ""
+def _transcribers_of(session: Mapping[str, Any], body: Document) -> tuple[str, ...]:
+    """A session may have one in the place of the present API, and one in that of its beta."""
+    sound = details_of(details_of(session.get("audio")).get("input"))
+    refuse_case_variants(details_of(session.get("audio")), {"input"}, "session.audio.")
+    refuse_case_variants(sound, {"transcription"}, "session.audio.input.")
+    found = []
+    for value in (sound.get("transcription"), session.get("input_audio_transcription")):
+        writes = details_of(value)
+        refuse_case_variants(writes, {"model"}, "transcription.")
+        if writes.get("model") is not None:
+            name = body.name(writes["model"])
+            if (
+                not isinstance(name, str)
+                or not 0 < len(name) <= MAX_MODEL
+                or not name.isprintable()
+            ):
+                refuse('The "model" of a transcription must be a name.')
+            found.append(name)
+    return tuple(found)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections import deque
+from collections import Counter, deque
 from typing import Final
 
 from tollhouse.families.base import (
@@ -25,6 +25,7 @@ from tollhouse.families.openai import responses_estimate, responses_request
 from tollhouse.families.openai.realtime import EVENT_TYPE, ResponsesSocketMeter, Sums
 from tollhouse.families.openai.responses_meter import ENDS
 from tollhouse.families.openai.responses_usage import error_code, id_of
+from tollhouse.families.openai.tools import Hosted
 from tollhouse.families.units import Charge, Estimate, Units
 
 KIND: Final = "responses_socket"
@@ -33,7 +34,8 @@ _SLICE: Final = 2_048
 """As `budget.growth` has them: the output of an answer without a cap is exposed in slices, ahead of what was seen."""
 _A_SECOND: Final = 100.0
 """Tokens of reasoning that nobody sees."""
-_MOST_LANES: Final = 64
+_MOST: Final = 64
+"""Requests under way at one time: each message is covered anew with all of them."""
 
 
 def read(request: Request, dialect: Dialect) -> Asked:
@@ -54,9 +56,11 @@ class ResponsesDialogue:
         self.error = ""
         self.requests = 0
         self._terms = terms
-        self._meter = ResponsesSocketMeter()
+        self._meter = ResponsesSocketMeter(self._tools_of)
         self._uncounted = Sums()
         self._lanes: dict[str, deque[_Begun]] = {}
+        self._failed: Counter[str] = Counter()
+        """Of each lane the errors that came while several requests waited in it: an error does not say whose it is."""
         self._last: str | None = None
         """The lane of the message that was heard last."""
         self._changed = False
@@ -76,16 +80,18 @@ class ResponsesDialogue:
         kind = document.name(document.tree.get("type"))
         if kind != "response.create":
             refuse(f"A message of the type {shown(str(kind))} is not open in a session.")
-        lane = id_of(document.tree.get("stream_id"))
-        if lane not in self._lanes and len(self._lanes) >= _MOST_LANES:
-            refuse(f"The session has {_MOST_LANES} lanes (stream_id) under way, which is the most.")
+        lane = id_of(document.name(document.tree.get("stream_id")))
+        if len(self._under_way()) >= _MOST:
+            refuse(f"The session has {_MOST} requests under way, which is the most.")
         asked = responses_request.read(terms.request._replace(body=message), terms.dialect)
         if asked.detail.background:
             refuse('"background" is not open in a session; send the request over HTTP.')
         asked = terms.named(asked)._replace(stream=True, kind=KIND)
+        if lane in self._lanes and self._tools_of(lane) != asked.detail.tools:
+            # An answer does not say which request it is of, and its tools are charged by the request.
+            refuse("A request with other tools is under way; wait for its answer.")
         found = responses_estimate.estimate(asked, terms.mode, terms.limits(asked), terms.dialect)
         asked = asked._replace(document=None)
-        self._meter.tools = asked.detail.tools
         begun = _Begun(Exposed(asked, found), self._meter.output_seen, now)
         self._lanes.setdefault(lane, deque()).append(begun)
         self._last = lane
@@ -98,9 +104,9 @@ class ResponsesDialogue:
         lane, self._last = self._last, None
         if lane is None:
             return
-        self._lanes[lane].pop()
-        if not self._lanes[lane]:
-            del self._lanes[lane]
+        if lane in self._lanes:
+            self._lanes[lane].pop()
+            self._empty(lane)
         self.requests -= 1
         self._changed = True
 
@@ -125,7 +131,13 @@ class ResponsesDialogue:
             self.error = error_code(event.get("error")) or error_code(root)
         counted = _tokens(self._meter.finish()) > before
         failed = kind in ("error", "response.failed")
-        self._end(id_of(event.get("stream_id")), counted=counted, failed=failed)
+        lane = id_of(event.get("stream_id"))
+        if kind == "error" and len(self._lanes.get(lane, ())) > 1:
+            # What is held for the others stays: the one that failed may be the cheapest.
+            self._failed[lane] += 1
+            self._empty(lane)
+            return
+        self._end(lane, counted=counted, failed=failed)
 
     def exposed(self, now: float) -> tuple[Exposed, ...]:
         found = tuple(
@@ -163,14 +175,25 @@ class ResponsesDialogue:
         slices = -(-missing // _SLICE)
         return found.of_output(found.units.output + slices * _SLICE)
 
+    def _tools_of(self, lane: str) -> Hosted:
+        """Those of the request that is answered next."""
+        waiting = self._lanes.get(lane)
+        return waiting[0].exposed.asked.detail.tools if waiting else Hosted()
+
+    def _empty(self, lane: str) -> None:
+        """A lane is gone where none waits but those that have failed."""
+        self._changed = True
+        if len(self._lanes[lane]) <= self._failed[lane]:
+            del self._lanes[lane]
+        if lane not in self._lanes or not self._failed[lane]:
+            del self._failed[lane]
+
     def _end(self, lane: str, *, counted: bool, failed: bool) -> None:
         waiting = self._lanes.get(lane)
         if not waiting:
             return
         begun = waiting.popleft()
-        if not waiting:
-            del self._lanes[lane]
-        self._changed = True
+        self._empty(lane)
         seen = self._meter.output_seen - begun.seen_before
         if counted or (failed and not seen):
             return
