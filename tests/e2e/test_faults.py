@@ -86,7 +86,7 @@ def nothing_left(inside: Inside, answer: httpx2.Response, reason: str, gate: str
 
 
 GATES = (
-    *("Locate", "Aim", "Identify", "Bill", "Open", "Place"),
+    *("Locate", "Aim", "Identify", "Bill", "Open", "CallLimits", "Place"),
     *("ReadBody", "ByModel", "Models", "Recall", "Purse"),
 )
 FAULTS = {"raises": boom, "raises later": boom_later, "gives nothing": nothing, "gives True": yes}
@@ -122,13 +122,14 @@ def test_a_faulty_gate_lets_nothing_out(
 def test_a_missing_gate_lets_nothing_out(
     inside: Inside, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """A road without one of its gates: the next one gets a stage that it can do nothing with. Four gates have nothing to
-    add: the body is there at once, the host names the provider, the project has no list of models, and no answer is waited for."""
+    """A road without one of its gates: the next one gets a stage that it can do nothing with. Five gates have nothing to
+    add: there is room for the call, the body is there at once, the host names the provider, the project has no list of models,
+    and no answer is waited for."""
     gates = list(inside.gateway.journey.gates)
     del gates[number]
     monkeypatch.setattr(inside.gateway.journey, "gates", tuple(gates))
     answer = call(inside)
-    if GATES[number] in ("Place", "ByModel", "Models", "Recall"):
+    if GATES[number] in ("CallLimits", "Place", "ByModel", "Models", "Recall"):
         assert answer.status_code == 200
         return
     after = gates[number].name if number < len(gates) else "credential"
