@@ -473,8 +473,9 @@ class Journey:
                 )
         if session.denial is not None:
             trip.denial, trip.gate = session.denial, "session"
-            budget = session.denial.reason.fault is Fault.BUDGET
-            trip.left = End.OVER_BUDGET if budget else End.CUT
+            trip.left = _ENDED_BY.get(session.denial.reason.fault, End.CUT)
+        elif session.left:
+            trip.left = End.LEFT
 
         async def farewell() -> None:
             await session.farewell()
@@ -618,6 +619,8 @@ def _keyless(provider: Provider, error: CredentialUnavailable) -> Denial:
     return Denial("credential_unavailable", why, (("x-should-retry", "false"),), todo_override=todo)
 
 
+_ENDED_BY: Final = {Fault.BUDGET: End.OVER_BUDGET, Fault.WORKLOAD: End.LEFT}
+"""Whoever sends what may not be sent has left the answers that were under way."""
 _REASONS: Final[dict[End | None, str]] = {End.LEFT: "client_gone", End.STOPPED: "stopped"}
 """The line's ``reason`` of a call that nobody refused."""
 
