@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from tollhouse.budget.purse import Purse
 from tollhouse.call import (
@@ -26,6 +26,9 @@ from tollhouse.trip import Gate, Objects, Rest, Trip
 from tollhouse.websocket import Owing, Session, SocketBounds, Ties
 
 log = logging.getLogger(__name__)
+
+_ENDED_BY: Final = {Fault.BUDGET: End.OVER_BUDGET, Fault.WORKLOAD: End.LEFT}
+"""Whoever sends what may not be sent has left the answers that were under way."""
 
 
 class SocketReader(Protocol):
@@ -110,8 +113,9 @@ class Conversations:
                 )
         if session.denial is not None:
             trip.denial, trip.gate = session.denial, "session"
-            budget = session.denial.reason.fault is Fault.BUDGET
-            trip.left = End.OVER_BUDGET if budget else End.CUT
+            trip.left = _ENDED_BY.get(session.denial.reason.fault, End.CUT)
+        elif session.left:
+            trip.left = End.LEFT
 
         async def farewell() -> None:
             await session.farewell()

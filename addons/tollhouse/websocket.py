@@ -110,6 +110,9 @@ class Session:
         """The dialogue reads one message at a time: a long one is read by a thread."""
         self._closes: Message | None = None
         """The first close that came."""
+        self._closed_by_client = False
+        self.left = False
+        """The client has closed it while an answer was under way."""
         self._quiet = asyncio.Event()
         """No answer is under way."""
         self._covered: tuple[Exposed, ...] = ()
@@ -144,6 +147,7 @@ class Session:
         for task in tasks:
             if not task.cancelled() and (error := task.exception()) is not None:
                 return await self._broken(error)
+        self.left = self._closed_by_client and bool(self._dialogue.unfinished(self._clock()))
         await self._end(self._closes or self._farewell)
         return True
 
@@ -174,6 +178,9 @@ class Session:
                     self._upstreamed.cut = True
                     return False
                 self._farewell = self._closes
+                self.left = self._closed_by_client and bool(
+                    self._dialogue.unfinished(self._clock())
+                )
             case _:
                 raise error
         return True
@@ -256,6 +263,9 @@ class Session:
             self._dialogue.withdraw()
             await self._last_answer(refusal.denial)
             raise
+        except asyncio.CancelledError:
+            self._dialogue.withdraw()
+            raise
 
     async def _cover(self) -> None:
         """Nothing is asked of the budget while nothing has changed. Raises `Refused`."""
@@ -323,6 +333,7 @@ class Session:
         """The close that came first is passed on at once, the other one at the end."""
         if self._closes is None:
             self._closes = message
+            self._closed_by_client = other is self._provider
             await other.close(message.code, message.data.decode("utf-8", "replace"))
 
     async def _watch(self) -> None:

@@ -216,14 +216,39 @@ def test_a_client_that_leaves(attacked: Attacked, stage: str, how: str) -> None:
     expected = {
         "handshake": "none",
         "idle": "none",
-        "asked": "none",
+        "asked": "disconnect",
         "middle": "disconnect",
         "done": "usage",
     }[stage]
     assert line["charged_by"] == expected
-    if stage == "middle":
+    if stage in ("asked", "middle"):
         # The input that was estimated, and the two words that were seen.
         assert line["cost_usd"] != "0"
+
+
+@pytest.mark.parametrize("said", [CLOSE, text(type="nothing known"), frame(1, b"{}", mask=False)])
+def test_a_client_that_ends_it_in_the_middle(attacked: Attacked, said: bytes) -> None:
+    """However it does so: the answers under way are charged as those of a client that leaves."""
+    steps = Steps()
+    attacked.inside.standin.script(Behaviour(steps=steps))
+    socket = opened_at_the_middle(attacked, steps)
+    with socket.client as client:
+        client.send(said)
+        socket.until("close")
+    steps.release_all()
+    [line] = attacked.lines(1)
+    assert line["reason"] == ("client_gone" if said == CLOSE else "bad_request")
+    assert line["charged_by"] == "disconnect"
+
+
+def opened_at_the_middle(attacked: Attacked, steps: Steps) -> RawSocket:
+    socket = RawSocket(attacked.tunnel(), handshake())
+    steps.release(1)
+    socket.until("session.created")
+    socket.client.send(text(type="response.create"))
+    steps.release(3)
+    socket.until("response.output_audio_transcript.delta")
+    return socket
 
 
 def test_an_answer_that_ends_behind_its_client(attacked: Attacked) -> None:
@@ -256,7 +281,11 @@ def test_a_provider_that_cuts(attacked: Attacked, after: int) -> None:
             socket.until("nothing more")
     [line] = attacked.lines(1)
     assert line["status"] == 101
-    assert line["charged_by"] == ("estimate" if after > 1 else "none")
+    if after == 1:
+        # The request may have left before.
+        assert line["charged_by"] in ("estimate", "none")
+    else:
+        assert line["charged_by"] == ("estimate" if after else "none")
 
 
 def test_a_handshake_that_the_provider_refuses(attacked: Attacked) -> None:

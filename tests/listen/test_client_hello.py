@@ -30,10 +30,18 @@ def test_byte_by_byte() -> None:
 
 def test_in_many_records() -> None:
     message = hello(NAME)[5:]
-    split = b"".join(record(message[at : at + 7]) for at in range(0, len(message), 7))
+    split = b"".join(record(message[at : at + 16]) for at in range(0, len(message), 16))
     found = read_hello(split)
     assert found is not None
     assert found.name == NAME
+
+
+def test_in_too_many_records() -> None:
+    """Each would be looked at again with each byte that comes."""
+    message = hello(NAME)[5:]
+    split = b"".join(record(message[at : at + 1]) for at in range(len(message)))
+    with pytest.raises(BadHello, match="too many records"):
+        read_hello(split)
 
 
 def test_old_tls() -> None:

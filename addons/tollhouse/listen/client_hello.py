@@ -18,6 +18,8 @@ _ENCRYPTED: Final = frozenset({0xFE0D, 0xFFCE})
 nothing (GREASE); nobody but the server can tell."""
 MAX_HELLO: Final = 16_384
 _MAX_RECORD: Final = 16_384
+_MOST_RECORDS: Final = 64
+"""Of a hello. It is read anew with each piece that comes."""
 
 
 class BadHello(Exception):
@@ -33,7 +35,7 @@ class ClientHello:
 def read_hello(data: bytes | bytearray) -> ClientHello | None:
     """The hello that ``data`` begins with, None while it is not whole. Raises `BadHello`."""
     message = bytearray()
-    at = 0
+    at = records = 0
     while True:
         if at < len(data) and data[at] != _HANDSHAKE:
             raise BadHello("it is no TLS")
@@ -46,6 +48,9 @@ def read_hello(data: bytes | bytearray) -> ClientHello | None:
             raise BadHello("a record of it has no length that may be")
         message += data[at + 5 : at + 5 + length]
         at += 5 + length
+        records += 1
+        if records > _MOST_RECORDS:
+            raise BadHello("the ClientHello is in too many records")
         if message and message[0] != _CLIENT_HELLO:
             raise BadHello("it is no ClientHello")
         if len(message) >= 4:

@@ -175,3 +175,16 @@ def test_text_beside_media(mime: str) -> None:
     parts = [{"inlineData": {"mimeType": mime, "data": "A" * 40}}, {"text": "some words " * 4_000}]
     says(dialogue, clientContent={"turns": [{"role": "user", "parts": parts}]})
     assert exposed(dialogue)[0][0] > 8_000
+
+
+def test_a_turn_that_was_asked_for_is_unfinished() -> None:
+    """Also before it has begun, unless its message did not leave."""
+    dialogue = opened()
+    says(dialogue, clientContent={"turns": [], "turn_complete": True})
+    assert len(dialogue.unfinished(0.0)) == 1
+    hears(dialogue, serverContent=WORDS)
+    hears(dialogue, serverContent=TURN, usageMetadata=used(40, 30))
+    assert dialogue.unfinished(0.0) == ()
+    says(dialogue, toolResponse={"functionResponses": []})
+    dialogue.withdraw()
+    assert dialogue.unfinished(0.0) == ()

@@ -253,3 +253,16 @@ def test_many_answers_at_one_time() -> None:
         says(dialogue, type="response.create")
     with pytest.raises(Refused):
         says(dialogue, type="response.create")
+
+
+def test_an_answer_that_was_asked_for_is_unfinished() -> None:
+    """Also before it has begun. One that an error may be the answer to is not."""
+    dialogue = opened()
+    says(dialogue, type="response.create")
+    says(dialogue, type="response.create")
+    assert len(dialogue.unfinished(0.0)) == 2
+    hears(dialogue, type="error", error={"code": "invalid_value"})
+    assert len(dialogue.unfinished(0.0)) == 1
+    hears(dialogue, type="response.created", response={"id": "resp_1"})
+    hears(dialogue, **done("resp_1", usage=usage(30, 5)))
+    assert dialogue.unfinished(0.0) == ()

@@ -38,6 +38,7 @@ from tollhouse.families.google.usage import Grounded, live_units, tool_charges
 from tollhouse.families.units import Charge, Estimate, Units
 
 _MESSAGES: Final = known("setup", "clientContent", "realtimeInput", "toolResponse")
+_CLIENT_CONTENT: Final = known("turnComplete")
 _SETUP: Final = known("model", "generationConfig", "sessionResumption", "cachedContent", "tools")
 _CONFIG: Final = known("maxOutputTokens")
 _RESUMPTION: Final = known("handle", "transparent")
@@ -87,6 +88,8 @@ class LiveDialogue:
         self._context = 0.0
         self._seen = 0.0
         """Tokens of output of the turn under way."""
+        self._asked_for = self._asked_before = False
+        """A turn was asked for that has not begun; and the same before the message that was heard last."""
         self._since: float | None = None
         """When it began."""
         self._turn: Units | None = None
@@ -120,6 +123,7 @@ class LiveDialogue:
         return tuple(self._handles)
 
     def heard(self, message: bytes, now: float) -> Asked | None:
+        self._asked_before = self._asked_for
         body = parsed(message)
         found = members(body.tree, _MESSAGES)
         if len(found) != 1 or len(body.tree) != 1:
@@ -131,6 +135,9 @@ class LiveDialogue:
         if self._limits is None:
             refuse('The first message of a session must be its "setup".')
         self._add(_size(message))
+        said = members(obj(found, "clientContent") or {}, _CLIENT_CONTENT, "clientContent.")
+        if "toolResponse" in found or said.get("turnComplete") is True:
+            self._asked_for = self._since is None
         return self.asked._replace(objects=files) if files else None
 
     def _set_up(
@@ -168,12 +175,12 @@ class LiveDialogue:
         return self.asked._replace(objects=tuple(objects))
 
     def withdraw(self) -> None:
-        """A turn begins when the server says so."""
+        self._asked_for = self._asked_before
 
     def told(self, message: bytes, now: float) -> None:
         begins = message.find(b'"serverContent"') >= 0 or message.find(b'"toolCall"') >= 0
         if begins and self._since is None:
-            self._since = now
+            self._since, self._asked_for = now, False
             self.requests += 1
             self._exposed = None
         if self._since is not None:
@@ -237,8 +244,11 @@ class LiveDialogue:
         return self._exposed
 
     def unfinished(self, now: float) -> tuple[Unfinished, ...]:
-        if self._since is None or self._limits is None:
+        if self._limits is None:
             return ()
+        if self._since is None:
+            # What was sent may be worked on before the provider says so.
+            return (Unfinished(self._next(self._limits), 0, 0.0),) if self._asked_for else ()
         if self._turn is not None:
             # Its own count stands among the charges.
             seen = max(int(self._seen) - self._turn.output, 0)

@@ -20,7 +20,9 @@ from operator import add
 from typing import Any, Final
 
 from tollhouse.families.base import Boundary
+from tollhouse.families.formats.document import Document, refuse
 from tollhouse.families.formats.text_tokens import raw_tokens
+from tollhouse.families.openai.body_fields import MAX_MODEL, refuse_case_variants
 from tollhouse.families.openai.responses_meter import DELTA, ENDS
 from tollhouse.families.openai.responses_usage import (
     HOSTED_CALLS,
@@ -283,3 +285,24 @@ def transcription_usage(value: object) -> Units | None:
         return None
     sound = min(details(told.get("input_token_details"))("audio_tokens"), read)
     return Units(input=read, output=written, input_audio=sound, requests=1)
+
+
+def transcribers_of(session: Mapping[str, Any], body: Document) -> tuple[str, ...]:
+    """A session may have one in the place of the present API, and one in that of its beta."""
+    sound = details_of(details_of(session.get("audio")).get("input"))
+    refuse_case_variants(details_of(session.get("audio")), {"input"}, "session.audio.")
+    refuse_case_variants(sound, {"transcription"}, "session.audio.input.")
+    found = []
+    for value in (sound.get("transcription"), session.get("input_audio_transcription")):
+        writes = details_of(value)
+        refuse_case_variants(writes, {"model"}, "transcription.")
+        if writes.get("model") is not None:
+            name = body.name(writes["model"])
+            if (
+                not isinstance(name, str)
+                or not 0 < len(name) <= MAX_MODEL
+                or not name.isprintable()
+            ):
+                refuse('The "model" of a transcription must be a name.')
+            found.append(name)
+    return tuple(found)

@@ -11,7 +11,7 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_plus
 
 from tollhouse.families.base import (
@@ -28,7 +28,7 @@ from tollhouse.families.formats.document import Document, parsed, refuse, shown
 from tollhouse.families.formats.text_tokens import raw_tokens
 from tollhouse.families.openai.body_fields import MAX_MODEL, MOST, refuse_case_variants
 from tollhouse.families.openai.objects import ids_inside, named_objects
-from tollhouse.families.openai.realtime import RealtimeMeter, Sums, realtime_usage
+from tollhouse.families.openai.realtime import RealtimeMeter, Sums, realtime_usage, transcribers_of
 from tollhouse.families.openai.responses_usage import details_of, id_of
 from tollhouse.families.units import Charge, Estimate, Units
 
@@ -130,6 +130,8 @@ class RealtimeDialogue:
         """The provider may begin an answer by itself."""
         self._wanted: list[Exposed] = []
         """Answers that were asked for, and have not begun."""
+        self._errors = 0
+        """Since none was asked for: an error does not say whose it is."""
         self._wants = False
         """The message that was heard last asks for one."""
         self._begun: dict[str, _Begun] = {}
@@ -197,10 +199,13 @@ class RealtimeDialogue:
 
     def unfinished(self, now: float) -> tuple[Unfinished, ...]:
         seen = self._meter.output_seen
-        return tuple(
+        begun = [
             Unfinished(one.exposure, seen - one.seen_before, now - one.since)
             for one in self._begun.values()
-        )
+        ]
+        # What was sent may be worked on before the provider says so.
+        sure = self._wanted[: max(len(self._wanted) - self._errors, 0)]
+        return (*begun, *(Unfinished(one, 0, 0.0) for one in sure))
 
     def _change(self) -> None:
         self._exposed = None
@@ -261,7 +266,7 @@ class RealtimeDialogue:
                 self._caps.append(_cap_of(session[name]))
         self._unsure += 1
         self._added += max(raw_tokens(message), 1.0)
-        transcribers = _transcribers_of(session, body)
+        transcribers = transcribers_of(session, body)
         formats = json.dumps(session.get("audio")) + str(session.get("input_audio_format"))
         if "pcmu" in formats or "pcma" in formats or "g711" in formats:
             self._sound_bytes = _SOUND_BYTES_G711
@@ -285,6 +290,8 @@ class RealtimeDialogue:
         for name in _CAPS:
             if name in response:
                 cap = _cap_of(response[name])
+        if not self._wanted:
+            self._errors = 0
         self._wanted.append(self._next(self._size(message), cap))
         self._wants = True
         self.requests += 1
@@ -357,41 +364,19 @@ class RealtimeDialogue:
         if self._wanted and error.get("code") == "conversation_already_has_active_response":
             self._wanted.pop()
             self._change()
+        else:
+            self._errors += 1
 
 
-class _Begun:
+class _Begun(NamedTuple):
     """An answer under way."""
 
-    def __init__(
-        self, exposure: Exposed, seen_before: int, added_before: float, since: float
-    ) -> None:
-        self.exposure = exposure
-        self.seen_before = seen_before
-        self.added_before = added_before
-        self.since = since
+    exposure: Exposed
+    seen_before: int
+    added_before: float
+    since: float
 
 
 def _cap_of(value: object) -> int | None:
     """None is no cap."""
     return value if type(value) is int and 0 < value <= MOST else None
-
-
-def _transcribers_of(session: Mapping[str, Any], body: Document) -> tuple[str, ...]:
-    """A session may have one in the place of the present API, and one in that of its beta."""
-    sound = details_of(details_of(session.get("audio")).get("input"))
-    refuse_case_variants(details_of(session.get("audio")), {"input"}, "session.audio.")
-    refuse_case_variants(sound, {"transcription"}, "session.audio.input.")
-    found = []
-    for value in (sound.get("transcription"), session.get("input_audio_transcription")):
-        writes = details_of(value)
-        refuse_case_variants(writes, {"model"}, "transcription.")
-        if writes.get("model") is not None:
-            name = body.name(writes["model"])
-            if (
-                not isinstance(name, str)
-                or not 0 < len(name) <= MAX_MODEL
-                or not name.isprintable()
-            ):
-                refuse('The "model" of a transcription must be a name.')
-            found.append(name)
-    return tuple(found)
