@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -191,7 +192,9 @@ def test_a_store_that_answers_nothing(opened: Any, store: str) -> None:
         assert inside.stores is not None
         inside.stores.pause()
     else:
-        [server] = [one for one in children() if "redis-server" in " ".join(one.cmdline())]
+        # Other tests of this process have servers as well.
+        port = str(urlsplit(inside.gateway.config.redis.url).port)
+        [server] = [one for one in children() if port in " ".join(one.cmdline())]
         server.suspend()
     try:
         with attacked.tunnel() as client:
