@@ -57,7 +57,9 @@ class DeskProcess:
         now = self._due = self._clock()
         if desk.ended_by is None:
             self._due = self._restarts.died(now, now - desk.started)
-            log.error("the process of probes and commands ended with %s", how(code))
+            # A stop that is sent to the whole group ends it in order, before anybody here tells it to.
+            level = logging.ERROR if code else logging.INFO
+            log.log(level, "the process of probes and commands ended with %s", how(code))
 
     def told_for_s(self) -> float:
         """Since it was told last how the workers are."""
