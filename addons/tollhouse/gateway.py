@@ -334,7 +334,8 @@ class Gateway:
             session_header=config.headers.session or "",
             addons=self._on_road,
             fallbacks=self.fallbacks,
-            sockets=self._sockets,
+            # No message of a session passes an addon: what one masks in requests would leave unmasked.
+            sockets=self._sockets if self._on_road is None else None,
         )
         self._has_road = True
         self.on_stop(self._last_calls)

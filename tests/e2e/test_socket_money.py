@@ -401,24 +401,15 @@ def test_a_key_that_the_provider_refuses(tmp_path: Any) -> None:
         assert line["charged_by"] == "none"
 
 
-def test_an_addon_sees_the_handshake(tmp_path: Any) -> None:
-    """And may change it, as it may any request. No message passes it."""
+def test_no_session_beside_addons(tmp_path: Any) -> None:
+    """No message would pass an addon that masks what leaves: the client is sent to HTTP, and nothing leaves."""
     (tmp_path / "marks.py").write_text(
         "class Marks:\n"
         "    def request(self, flow):\n"
         "        flow.request.headers['x-mark'] = 'one'\n"
-        "    def websocket_message(self, flow):\n"
-        "        raise AssertionError\n"
     )
     with open_inside(tmp_path, {"addons": {"load": [f"{tmp_path}/marks.py:Marks"]}}) as inside:
         attacked = Attacked(inside, 0)
-        socket = opened(attacked)
-        with socket.client as client:
-            client.send(text(type="response.create"))
-            socket.until("response.done")
-            client.send(CLOSE)
-            assert socket.until("close").code == 1000
-        [line] = attacked.lines(1)
-        [received] = inside.standin.snapshot()
-        assert received.get("x-mark") == "one"
-        assert (line["status"], line["charged_by"]) == (101, "usage")
+        with attacked.tunnel() as client:
+            attacked.refused(client.ask(handshake()), 426, "upgrade_required")
+        assert inside.standin.snapshot() == []

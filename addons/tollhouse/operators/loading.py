@@ -21,7 +21,7 @@ from tollhouse.config.values import AddonPlace
 CALL_HOOKS: Final = ("requestheaders", "request", "responseheaders", "response", "error")
 """They get the call's flow, in this order."""
 HOOKS: Final = (*CALL_HOOKS, "websocket_message", "load", "configure", "running", "done")
-"""What an addon may have. ``websocket_message`` waits for the day on which WebSocket passes."""
+"""What an addon may have. ``websocket_message`` is never called: while addons are on the road no WebSocket passes."""
 _SYNC: Final = ("load", "configure")
 """mitmproxy calls them outside of its event loop."""
 _ARGUMENTS: Final = {"running": 0, "done": 0}
