@@ -40,6 +40,8 @@ def judge(
     path = received.target.partition("?")[0]
     if received.get("host").partition(":")[0] == LOGINS_HOST:
         # Codex with a login: no host has the endpoints of the other.
+        if path == "/backend-api/wham/accounts/check":
+            return _whole(received, 200, answers.accounts_json(received.get("chatgpt-account-id")))
         path = path.replace("/backend-api/codex/", "/v1/") if "codex" in path else "/"
     match received.method, path:
         case "GET", "/v1/models":
