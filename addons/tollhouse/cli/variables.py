@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from tollhouse.providers import Catalog
+from tollhouse.providers import Catalog, Login
 
 if TYPE_CHECKING:
     from tollhouse.trust.ca import CertificateAuthority
@@ -77,22 +77,25 @@ def variables(
 ) -> Variables:
     """``proxy`` is its URL with the credentials in it, ``certs`` the directory that `write_certs` has filled. Providers in
     ``wanted`` get a placeholder for a key, and so do those whose key is in ``environ``. With ``logins`` a subscription's login
-    stays, and beside it no placeholder: a program would take that first."""
+    stays. Then a variable that would hide it has a placeholder only where ``environ`` has a key in it, and no login."""
     keys: dict[str, str] = {}
     left_out: list[str] = []
     unset = [name for name in WAYS_ROUND if name in environ]
+    passed = [one.login for one in catalog.providers if logins and one.login is not None]
+    hiding = {
+        name for login in passed if not _key_is_meant(login, environ) for name in login.hidden_by
+    }
     for provider in catalog.providers:
         held = [name for name in provider.key_variables if environ.get(name, "").strip()]
         tokens = provider.login.variables if provider.login is not None else ()
         if not logins:
             left_out += [name for name in tokens if environ.get(name, "").strip()]
         left_out += [name for name in held if name not in left_out]
-        if logins and provider.login is not None:
-            continue
         if provider.key_variables and (held or provider.name in wanted):
             # Of others one: programs complain of two.
             first = (held or provider.key_variables)[:1]
             keys.update(dict.fromkeys(provider.demanded or first, PLACEHOLDER))
+    keys = {name: value for name, value in keys.items() if name not in hiding}
     unset += [name for name in left_out if name not in keys]
     bundle, own = str(certs / "bundle.pem"), str(certs / "ca.pem")
     inside = ",".join(_not_proxied(environ, catalog.hosts))
@@ -106,6 +109,12 @@ def variables(
         **keys,
     }
     return Variables(values, tuple(unset), tuple(sorted(left_out)))
+
+
+def _key_is_meant(login: Login, environ: Mapping[str, str]) -> bool:
+    """Whether a program would take a key of ``environ`` and not the login that may lie in its home."""
+    held = {name for name in (*login.variables, *login.hidden_by) if environ.get(name, "").strip()}
+    return bool(held) and held.isdisjoint(login.variables)
 
 
 def _not_proxied(environ: Mapping[str, str], hosts: Sequence[str]) -> list[str]:

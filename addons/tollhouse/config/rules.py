@@ -351,9 +351,15 @@ def _hosts_twice(providers: Mapping[str, ProviderConfig]) -> Found:
 
 
 def tunnel_rules(tunnels: Sequence[TunnelConfig], catalog: Catalog) -> Found:
-    """A tunnel to a provider would lead round its budget."""
+    """A tunnel to a provider would lead round its budget. Of two entries for a host only one would count."""
+    seen: dict[str, int] = {}
     for index, entry in enumerate(tunnels):
         for number, host in enumerate(entry.hosts):
+            if seen.setdefault(host, index) != index:
+                yield (
+                    dotted(("tunnels", index, "hosts", number)),
+                    f"{host} is in tunnels[{seen[host]}] already, which alone would count; name all its projects there",
+                )
             owner = next((one.name for one in catalog.providers if _meet(one.hosts, host)), None)
             if owner is not None:
                 yield (
