@@ -399,17 +399,3 @@ def test_a_key_that_the_provider_refuses(tmp_path: Any) -> None:
         assert (answer.status, answer.reason) == (502, "credential_refused")
         [line] = attacked.lines(1)
         assert line["charged_by"] == "none"
-
-
-def test_no_session_beside_addons(tmp_path: Any) -> None:
-    """No message would pass an addon that masks what leaves: the client is sent to HTTP, and nothing leaves."""
-    (tmp_path / "marks.py").write_text(
-        "class Marks:\n"
-        "    def request(self, flow):\n"
-        "        flow.request.headers['x-mark'] = 'one'\n"
-    )
-    with open_inside(tmp_path, {"addons": {"load": [f"{tmp_path}/marks.py:Marks"]}}) as inside:
-        attacked = Attacked(inside, 0)
-        with attacked.tunnel() as client:
-            attacked.refused(client.ask(handshake()), 426, "upgrade_required")
-        assert inside.standin.snapshot() == []
