@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable, Set
 from typing import Any, Final
 
@@ -100,6 +101,7 @@ class SocketTalk:
         if self._sent == behaviour.cut_after:
             raise _Cut
         self._sent += 1
+        self._received.sent.append(time.monotonic())
         data = json.dumps(event)
         if binary:
             await socket.send_bytes(data.encode())
