@@ -399,3 +399,68 @@ def test_a_key_that_the_provider_refuses(tmp_path: Any) -> None:
         assert (answer.status, answer.reason) == (502, "credential_refused")
         [line] = attacked.lines(1)
         assert line["charged_by"] == "none"
+
+
+INTENT = "/v1/realtime?intent=transcription"
+GA = {
+    "type": "transcription",
+    "audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}}},
+}
+BETA = {"input_audio_transcription": {"model": "whisper-1"}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "session", "model", "nano_usd", "held"),
+    [
+        # 6 USD for a million tokens of sound, 10 for those of text that it writes; 0.006 USD a minute.
+        ("session", GA, "gpt-4o-transcribe", 2 * (20 * 6_000 + 5 * 10_000), 1_000 * 16_000),
+        ("transcription_session", BETA, "whisper-1", 2 * 750_000, 10_000_000),
+    ],
+)
+def test_a_session_of_transcriptions(
+    attacked: Attacked, kind: str, session: Any, model: str, nano_usd: int, held: int
+) -> None:
+    """It is held for and charged at the price of what writes it down, and each piece of sound is a request."""
+    before = used(attacked, "1000 requests/day")
+    socket = opened(attacked, INTENT)
+    sound = base64.b64encode(bytes(48_000)).decode()
+    with socket.client as client:
+        client.send(text(type=f"{kind}.update", session=session))
+        socket.until(f"{kind}.updated")
+        for _ in range(2):
+            client.send(text(type="input_audio_buffer.append", audio=sound))
+            client.send(text(type="input_audio_buffer.commit"))
+            socket.until("conversation.item.input_audio_transcription.completed")
+        client.send(CLOSE)
+        socket.until("close")
+    [line] = attacked.lines(1)
+    [received] = attacked.inside.standin.snapshot()
+    assert [bill["model"] for bill in received.bills] == [model] * 2
+    assert Decimal(line["cost_usd"]) * 10**9 == nano_usd
+    # Beside what was counted, 100 s at most.
+    assert held <= Decimal(line["held_usd"]) * 10**9 <= held + nano_usd
+    assert (line["model"], line["charged_by"]) == (model, "usage")
+    assert used(attacked, "1000 requests/day") - before == 2
+
+
+def test_who_leaves_a_transcription(attacked: Attacked) -> None:
+    """It comes word by word: the rest of it is charged by the seconds that were heard."""
+    steps = Steps()
+    attacked.inside.standin.script(Behaviour(steps=steps))
+    steps.release(2)
+    socket = opened(attacked, INTENT)
+    with socket.client as client:
+        client.send(text(type="session.update", session=GA))
+        socket.until("session.updated")
+        steps.release(2)
+        # Ten seconds of sound are 100 tokens.
+        sound = base64.b64encode(bytes(480_000)).decode()
+        client.send(text(type="input_audio_buffer.append", audio=sound))
+        client.send(text(type="input_audio_buffer.commit"))
+        socket.until("conversation.item.input_audio_transcription.delta")
+        client.send(CLOSE)
+        socket.until("close")
+    steps.release_all()
+    [line] = attacked.lines(1)
+    assert (line["reason"], line["charged_by"]) == ("client_gone", "disconnect")
+    assert Decimal(line["cost_usd"]) * 10**9 == pytest.approx(100 * 6_000 + 40 * 10_000, rel=0.02)

@@ -35,6 +35,7 @@ class SocketTalk:
         self._answers = 0
         self._model = ""
         self._session: dict[str, Any] = {}
+        self._writes_only = False
         self.cut = False
 
     def refused(self, keys: Set[str]) -> ScriptedReply | None:
@@ -62,6 +63,7 @@ class SocketTalk:
                 if name in ("model", "deployment"):
                     self._model = value
             if path.endswith("/realtime"):
+                self._writes_only = "intent=transcription" in query.split("&")
                 await self._realtime_began(socket)
         await self._read(socket, path)
         return socket
@@ -128,6 +130,13 @@ class SocketTalk:
                 }
             },
         }
+        if self._writes_only:
+            self._session = {
+                "type": "transcription",
+                "object": "realtime.transcription_session",
+                "id": self._session["id"],
+                "audio": {"input": {**self._session["audio"]["input"]}},
+            }
         await self._event(socket, "session.created", session=self._session)
 
     async def _event(self, socket: web.WebSocketResponse, kind: str, **members: Any) -> None:
@@ -144,10 +153,17 @@ class SocketTalk:
                 else:
                     self._session[name] = value
             await self._event(socket, "session.updated", session=self._session)
+        elif kind == "transcription_session.update":
+            # That of the API's beta.
+            self._session["audio"]["input"]["transcription"] = event["session"][
+                "input_audio_transcription"
+            ]
+            await self._event(socket, "transcription_session.updated", session=event["session"])
         elif kind == "conversation.item.create":
             await self._event(socket, "conversation.item.added", item=event["item"])
         elif kind == "input_audio_buffer.commit":
-            await self._event(socket, "input_audio_buffer.committed", item_id="item_heard")
+            item = f"item_heard_{self._sent}"
+            await self._event(socket, "input_audio_buffer.committed", item_id=item)
             writer = (self._session["audio"]["input"].get("transcription") or {}).get("model")
             if writer:
                 usage = {
@@ -157,16 +173,22 @@ class SocketTalk:
                     "total_tokens": 25,
                     "input_token_details": {"text_tokens": 0, "audio_tokens": 20},
                 }
+                if "whisper" in writer:
+                    usage = {"type": "duration", "seconds": 7.5}
+                name = "conversation.item.input_audio_transcription"
+                place = {"item_id": item, "content_index": 0}
+                await self._event(socket, f"{name}.delta", delta="hel", **place)
                 self._received.bills.append({"model": writer, **usage})
                 await self._event(
                     socket,
-                    "conversation.item.input_audio_transcription.completed",
-                    item_id="item_heard",
+                    f"{name}.completed",
+                    item_id=item,
                     content_index=0,
                     transcript="hello",
                     usage=usage,
                 )
-            if self._session["audio"]["input"].get("turn_detection") is not None:
+            detects = self._session["audio"]["input"].get("turn_detection") is not None
+            if detects and not self._writes_only:
                 await self._realtime_answer(socket)
         elif kind == "response.create":
             await self._realtime_answer(socket)
