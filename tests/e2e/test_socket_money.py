@@ -401,6 +401,60 @@ def test_a_key_that_the_provider_refuses(tmp_path: Any) -> None:
         assert line["charged_by"] == "none"
 
 
+def test_an_error_beside_what_was_asked_for(attacked: Attacked) -> None:
+    """It is about another message: the answer is charged, though its client leaves before it has begun."""
+    steps = Steps()
+    attacked.inside.standin.script(Behaviour(steps=steps))
+    steps.release(2)
+    socket = opened(attacked)
+    socket.client.send(text(type="conversation.item.delete", item_id="item_0"))
+    socket.client.send(text(type="response.create"))
+    socket.until("error")
+    attacked.inside.standin.wait_for(lambda book: len(book[0].messages) == 2)
+    socket.client.reset()
+    attacked.alone()
+    steps.release_all()
+    [line] = attacked.lines(1)
+    [received] = attacked.inside.standin.snapshot()
+    [bill] = received.bills
+    assert (line["reason"], line["charged_by"]) == ("client_gone", "usage")
+    assert line["tokens"]["input"] == bill["input_tokens"]
+    assert line["tokens"]["output"] == bill["output_tokens"]
+
+
+def test_an_answer_that_is_refused(attacked: Attacked) -> None:
+    """It costs nothing, and neither does the session."""
+    socket = opened(attacked)
+    with socket.client as client:
+        client.send(text(type="response.create", response={"voice": "none"}))
+        socket.until("error")
+        client.send(CLOSE)
+        socket.until("close")
+    [line] = attacked.lines(1)
+    assert (line["cost_usd"], line["charged_by"], line["reason"]) == ("0", "none", "")
+
+
+def test_an_error_before_a_request_that_waits(attacked: Attacked) -> None:
+    """The answer that broke is charged what was worked on, and the one behind it its count."""
+    attacked.inside.standin.script(Behaviour(text=" ".join(["sixteen.letters"] * 8)))
+    socket = opened(attacked, RESPONSES)
+    ask = {"type": "response.create", "model": "gpt-4o", "input": "Hello there " * 40}
+    with socket.client as client:
+        client.send(text(**ask, metadata={"standin": "break"}) + text(**ask))
+        assert socket.until("error").event["status"] == 500
+        socket.until("response.completed")
+        client.send(CLOSE)
+        socket.until("close")
+    [line] = attacked.lines(1)
+    [received] = attacked.inside.standin.snapshot()
+    broke, whole = received.bills
+    read, written = line["tokens"]["input"], line["tokens"]["output"]
+    assert (line["charged_by"], line["reason"]) == ("usage", "")
+    # Of the one that broke the input is estimated, and its words are counted as they passed.
+    assert read - whole["input_tokens"] == pytest.approx(broke["input_tokens"], rel=0.2)
+    assert 3 <= written - whole["output_tokens"] <= 3 * 5
+
+
 INTENT = "/v1/realtime?intent=transcription"
 GA = {
     "type": "transcription",

@@ -190,8 +190,18 @@ class SocketTalk:
             detects = self._session["audio"]["input"].get("turn_detection") is not None
             if detects and not self._writes_only:
                 await self._realtime_answer(socket)
+        elif kind == "response.create" and "voice" in event.get("response", ()):
+            await self._realtime_error(socket, "unknown_parameter", event)
         elif kind == "response.create":
             await self._realtime_answer(socket)
+        elif kind == "conversation.item.delete":
+            await self._realtime_error(socket, "item_delete_invalid_item_id", event)
+
+    async def _realtime_error(
+        self, socket: web.WebSocketResponse, code: str, about: dict[str, Any]
+    ) -> None:
+        error = {"type": "invalid_request_error", "code": code, "message": "It can't be done."}
+        await self._event(socket, "error", error={**error, "event_id": about.get("event_id")})
 
     async def _realtime_answer(self, socket: web.WebSocketResponse) -> None:
         self._answers += 1
@@ -252,8 +262,18 @@ class SocketTalk:
         # The events are those of HTTP, and a warm-up (``generate``) has no output.
         text = "" if event.get("generate") is False else self._behaviour.text
         frames = responses.frames(event, text, usage=self._behaviour.usage, done=True)
+        breaks, pieces = event.get("metadata") == {"standin": "break"}, 0
         for number, frame in enumerate(frames):
             told = json.loads(frame.decode().partition("data: ")[2])
+            pieces += told["type"] == "response.output_text.delta"
+            if breaks and pieces == 3:
+                # It fails in the middle, and what was worked on is billed.
+                read = responses.input_tokens(event)
+                bill = {"model": event.get("model"), "input_tokens": read, "output_tokens": pieces}
+                self._received.bills.append(bill)
+                error = {"type": "server_error", "code": "server_error", "message": "It broke."}
+                await self._send(socket, {"type": "error", "status": 500, "error": error, **lane})
+                return
             response = told.get("response")
             if isinstance(response, dict):
                 # One is behind the other, so that each has an id of its own.

@@ -29,6 +29,7 @@ from tollhouse.families.openai.body_fields import MOST, refuse_case_variants
 from tollhouse.families.openai.objects import ids_inside, named_objects
 from tollhouse.families.openai.realtime import RealtimeMeter, Sums, realtime_usage, transcribers_of
 from tollhouse.families.openai.responses_usage import details_of, id_of
+from tollhouse.families.openai.wanted_answers import WantedAnswers
 from tollhouse.families.openai.written_sound import WrittenSound, is_silent
 from tollhouse.families.units import Charge, Estimate, Units
 
@@ -127,10 +128,7 @@ class RealtimeDialogue:
         """How many those are."""
         self._auto = True
         """The provider may begin an answer by itself."""
-        self._wanted: list[Exposed] = []
-        """Answers that were asked for, and have not begun."""
-        self._errors = 0
-        """Since none was asked for: an error does not say whose it is."""
+        self._wanted = WantedAnswers()
         self._wants = False
         """The message that was heard last asks for one."""
         self._begun: dict[str, _Begun] = {}
@@ -153,6 +151,8 @@ class RealtimeDialogue:
         refuse_case_variants(body.tree, _MEMBERS)
         for member in _MEMBERS:
             refuse_case_variants(details_of(body.tree.get(member)), _INNER, member + ".")
+        if kind != "response.create":
+            self._wanted.sent(kind, _event_id(body))
         if kind == "input_audio_buffer.append":
             if self._named_late and not self.asked.model:
                 refuse("A session of transcriptions must name its model before there is sound.")
@@ -169,12 +169,13 @@ class RealtimeDialogue:
 
     def withdraw(self) -> None:
         if self._wants and self._wanted:
-            self._wanted.pop()
+            self._wanted.withdraw()
             self.requests -= 1
             self._change()
 
     def told(self, message: bytes, now: float) -> None:
         self._meter.feed(message)
+        self._wanted.told(message)
         if all(message.find(word) < 0 for word in _TOLD):
             return
         event = None
@@ -200,7 +201,7 @@ class RealtimeDialogue:
 
     def exposed(self, now: float) -> tuple[Exposed, ...]:
         if self._exposed is None:
-            found = [*self._wanted, *(one.exposure for one in self._begun.values())]
+            found = [*self._wanted.exposed, *(one.exposure for one in self._begun.values())]
             if not self._only_writes and (self._auto or self._unsure):
                 found.append(self._next())
             elif written := self._written.exposed():
@@ -216,8 +217,7 @@ class RealtimeDialogue:
             for one in self._begun.values()
         ]
         # What was sent may be worked on before the provider says so.
-        sure = self._wanted[: max(len(self._wanted) - self._errors, 0)]
-        asked = (Unfinished(one, 0, 0.0) for one in sure)
+        asked = (Unfinished(one, 0, 0.0) for one in self._wanted.exposed)
         return (*begun, *asked, *self._written.unfinished(self.asked))
 
     def _change(self) -> None:
@@ -296,9 +296,7 @@ class RealtimeDialogue:
         for name in _CAPS:
             if name in response:
                 cap = _cap_of(response[name])
-        if not self._wanted:
-            self._errors = 0
-        self._wanted.append(self._next(self._size(message), cap))
+        self._wanted.want(self._next(self._size(message), cap), _event_id(body))
         self._wants = True
         self.requests += 1
         self._change()
@@ -319,9 +317,8 @@ class RealtimeDialogue:
         return (asked or self.asked)._replace(objects=ids)
 
     def _begin(self, name: str, now: float) -> None:
-        if self._wanted:
-            exposure = self._wanted.pop(0)
-        else:
+        exposure = self._wanted.begin()
+        if exposure is None:
             exposure = self._next()
             self.requests += 1
         self._begun[name] = _Begun(exposure, self._meter.output_seen, self._added, now)
@@ -329,8 +326,8 @@ class RealtimeDialogue:
 
     def _done(self, response: Mapping[str, Any]) -> None:
         begun = self._begun.pop(id_of(response.get("id")), None)
-        if begun is None and self._wanted:
-            self._wanted.pop(0)
+        if begun is None:
+            self._wanted.begin()
         units = realtime_usage(response.get("usage"))
         if units is not None:
             if response.get("conversation_id", "") is not None:
@@ -368,13 +365,10 @@ class RealtimeDialogue:
         self._change()
 
     def _fail(self, error: Mapping[str, Any]) -> None:
-        """An error does not end the session. One answer was asked for in vain, if its own code says so."""
+        """An error does not end the session."""
         self.error = id_of(error.get("code")) or id_of(error.get("type")) or "error"
-        if self._wanted and error.get("code") == "conversation_already_has_active_response":
-            self._wanted.pop()
+        if self._wanted.failed(error):
             self._change()
-        else:
-            self._errors += 1
 
 
 class _Begun(NamedTuple):
@@ -384,6 +378,10 @@ class _Begun(NamedTuple):
     seen_before: int
     added_before: float
     since: float
+
+
+def _event_id(body: Document) -> str:
+    return id_of(body.name(body.tree.get("event_id")))
 
 
 def _cap_of(value: object) -> int | None:
