@@ -334,8 +334,8 @@ class Gateway:
             session_header=config.headers.session or "",
             addons=self._on_road,
             fallbacks=self.fallbacks,
-            # No message of a session passes an addon: what one masks in requests would leave unmasked.
-            sockets=self._sockets if self._on_road is None else None,
+            # What an addon masks in requests would leave unmasked in messages that it does not take.
+            sockets=self._sockets if self.addons is None or self.addons.take_messages else None,
         )
         self._has_road = True
         self.on_stop(self._last_calls)

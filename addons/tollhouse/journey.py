@@ -28,7 +28,7 @@ from tollhouse.call import (
     Stage,
 )
 from tollhouse.clearance import Clearance
-from tollhouse.conversation import Conversations, SocketParts
+from tollhouse.conversation import Alterers, Conversations, SocketParts
 from tollhouse.credential.lease import (
     NO_KEY,
     CredentialUnavailable,
@@ -37,7 +37,6 @@ from tollhouse.credential.lease import (
     login_lease,
 )
 from tollhouse.denial import Denial, Refused
-from tollhouse.dispatch.answering import Answering
 from tollhouse.dispatch.relay import Delivery, Relay
 from tollhouse.dispatch.sign import check_lease
 from tollhouse.fallback import Fallbacks, answered
@@ -46,7 +45,7 @@ from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
 from tollhouse.listen.handshake import check_handshake
 from tollhouse.providers import Provider
 from tollhouse.reply import OVERDUE, broken_off, last_words, pass_on
-from tollhouse.trip import AnsweredByGate, Gate, Objects, Passing, Rest, Trip
+from tollhouse.trip import AnsweredByGate, Gate, Objects, Rest, Trip
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +54,6 @@ class Leases(Protocol):
     """The last gate: brings the key. It raises `CredentialUnavailable`."""
 
     async def get(self, provider: str, tenant: str, project: str) -> Lease: ...
-
-
-class Alterers(Protocol):
-    """The operator's addons behind their gate (`operators`)."""
-
-    async def altered(self, call_id: str, answer: Answering, /) -> Passing: ...
-    async def ended(self, call_id: str, why: str, /) -> None: ...
 
 
 class Journey:
@@ -93,7 +85,7 @@ class Journey:
         self._fallbacks = fallbacks
         self._conversations: Conversations | None = None
         if sockets is not None:
-            self._conversations = Conversations(sockets, self.gates, purse, relay, objects)
+            self._conversations = Conversations(sockets, self.gates, purse, relay, objects, addons)
         self._trace_header = trace_header.lower()
         self._session_header = session_header.lower()
         self._lasting = Lasting()

@@ -64,6 +64,10 @@ class Owing(NamedTuple):
     requests: int
 
 
+Altering = Callable[[Message, bool], Awaitable[Message | None]]
+"""What an operator's addons make of a message; whether it is the client's. None: it is dropped. Raises `Refused`."""
+
+
 class Ties(NamedTuple):
     """How a session speaks to the rest of the road. Each of them raises `Refused` for what may not go on."""
 
@@ -79,6 +83,8 @@ class Ties(NamedTuple):
     """Whoever calls may still call."""
     error: Callable[[Denial], bytes]
     """The message that tells the client why the session ends."""
+    alter: Altering | None = None
+    """None where no addon takes messages."""
 
 
 class Session:
@@ -103,6 +109,7 @@ class Session:
         )
         self._dialogue = dialogue
         self._ties = ties
+        self._alter = ties.alter
         self._bounds = bounds
         self._clock = clock
         self._began = self._last = clock()
@@ -194,7 +201,8 @@ class Session:
         event = self._ties.error(denial)
         if event and not self._client.closed and not self._client.midway:
             await self._client.send(Message("binary" if self._dialogue.binary else "text", event))
-        await self._end(Message("close", denial.message.encode(), POLICY))
+        code = FAULT if denial.code == "addon_failed" else POLICY
+        await self._end(Message("close", denial.message.encode(), code))
 
     async def stopping(self) -> None:
         """The gateway stops. Raises nothing but a cancellation."""
@@ -246,6 +254,12 @@ class Session:
                     return
                 if message.is_data:
                     self._last = self._clock()
+                    if self._alter is not None:
+                        # What is judged and held is what is sent.
+                        altered = await self._alter(message, True)
+                        if altered is None:
+                            continue
+                        message = altered
                     await self._judge(message)
                 await self._provider.send(message)
         except BadFrames as error:
@@ -306,6 +320,12 @@ class Session:
                     return
                 if message.is_data:
                     await self._tell(message)
+                    if self._alter is not None:
+                        # It is counted as the provider sent it.
+                        altered = await self._alter(message, False)
+                        if altered is None:
+                            continue
+                        message = altered
                 await self._client.send(message)
         except BadFrames as error:
             raise _FromProvider(error.code, error.why) from None

@@ -54,6 +54,7 @@ class RawClient:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._buffer = bytearray()
+        self._unsent = b""
 
     def __enter__(self) -> Self:
         return self
@@ -95,6 +96,26 @@ class RawClient:
             self._tls.write(data)
             data = self._outgoing.read()
         self.send_plain(data)
+
+    def send_within(self, data: bytes, seconds: float) -> bool:
+        """Whether all of ``data`` was taken, with no wait for longer than this. What was not is sent by `flush`."""
+        assert self._tls is not None
+        self._tls.write(data)
+        self._unsent = self._outgoing.read()
+        self._socket.settimeout(seconds)
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except TimeoutError:
+            pass
+        finally:
+            self._socket.settimeout(TIMEOUT_S)
+        return not self._unsent
+
+    def flush(self) -> None:
+        """What `send_within` has left."""
+        self.send_plain(self._unsent)
+        self._unsent = b""
 
     def send_plain(self, data: bytes) -> None:
         """Past TLS, even if it is up."""
