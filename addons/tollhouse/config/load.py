@@ -56,6 +56,7 @@ from tollhouse.config.rules import (
     tunnel_rules,
     vault_rules,
 )
+from tollhouse.config.surroundings import PolicyConfig, ProcessConfig
 from tollhouse.config.text import ConfigError, Problem, keys_of, problems_of, unknown_key
 from tollhouse.config.values import Address, AgentName, List, Name, ProviderName
 from tollhouse.providers import Catalog
@@ -72,8 +73,10 @@ __all__ = [
     "LimitsConfig",
     "ListenConfig",
     "LogConfig",
+    "PolicyConfig",
     "PriceConfig",
     "Problem",
+    "ProcessConfig",
     "ProjectConfig",
     "ProjectsFile",
     "ProviderConfig",
@@ -103,6 +106,8 @@ class Config:
     redis: RedisConfig
     vault: VaultConfig
     log: LogConfig
+    process: ProcessConfig
+    policy: PolicyConfig
     ca: CaConfig
     limits: LimitsConfig
     headers: HeadersConfig
