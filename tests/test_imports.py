@@ -22,6 +22,7 @@ ROOMS = (
         "cli",
         "demo",
         "check",
+        "policies",
         "process",
         "workers",
         "gateway",

@@ -638,7 +638,9 @@ class Gateway:
             with _said(
                 f"listen.{kind}: {address} cannot be listened on", "free it or choose another"
             ):
-                bound = await self.listeners.open(kind, address.host, address.port, tls=tls)
+                bound = await self.listeners.open(
+                    kind, address.bound_to or "", address.port, tls=tls
+                )
                 self.addresses[kind] = str(Address(*bound))
 
     def _open_passages(self) -> Passages:

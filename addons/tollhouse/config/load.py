@@ -57,6 +57,7 @@ from tollhouse.config.rules import (
     tunnel_rules,
     vault_rules,
 )
+from tollhouse.config.surroundings import PolicyConfig, ProcessConfig
 from tollhouse.config.text import ConfigError, Problem, keys_of, problems_of, unknown_key
 from tollhouse.config.values import Address, AgentName, List, Name, OfCompanions, ProviderName
 from tollhouse.providers import Catalog
@@ -74,8 +75,10 @@ __all__ = [
     "LimitsConfig",
     "ListenConfig",
     "LogConfig",
+    "PolicyConfig",
     "PriceConfig",
     "Problem",
+    "ProcessConfig",
     "ProjectConfig",
     "ProjectsFile",
     "ProviderConfig",
@@ -105,6 +108,8 @@ class Config:
     redis: RedisConfig
     vault: VaultConfig
     log: LogConfig
+    process: ProcessConfig
+    policy: PolicyConfig
     ca: CaConfig
     limits: LimitsConfig
     headers: HeadersConfig

@@ -33,7 +33,7 @@ from tollhouse.config.models import (
 )
 from tollhouse.config.openings import Openings, opening_rules
 from tollhouse.config.text import dotted, unknown_key
-from tollhouse.config.values import Address
+from tollhouse.config.values import EVERY_ADDRESS, Address
 from tollhouse.families import DEFAULT
 from tollhouse.families.opened import opened
 from tollhouse.providers import BUILT_IN, Catalog, Provider, UpstreamProxy
@@ -45,7 +45,7 @@ _NOT_EMBEDDED: Final = (
     "is read from Vault, and the embedded store has keys of providers alone; "
     "name a Vault in [vault] address, or remove it"
 )
-_EVERY_ADDRESS: Final = ("0.0.0.0", "::")  # noqa: S104
+_EVERY_ADDRESS: Final = (EVERY_ADDRESS, "0.0.0.0", "::")  # noqa: S104
 _LISTENERS: Final = ("proxy", "base_url", "transparent", "admin")
 
 
