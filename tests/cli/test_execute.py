@@ -260,6 +260,34 @@ def test_a_token_that_is_given(road: Road) -> None:
     )
 
 
+def test_a_token_that_is_of_no_use(road: Road) -> None:
+    """Nothing runs with it, and the reason is said."""
+    config = load_config(road.gateway.config)
+    made = perform(config, "token_create", {"projects": [road.project], "label": "test"})
+    other = {"project": f"{road.project}_other", "tenant": road.tenant}
+    perform(config, "project_set", other)
+
+    def refused(token: str, *options: str) -> str:
+        return tollhouse(
+            road.gateway.config,
+            "exec",
+            *options,
+            "--",
+            "echo",
+            "ran",
+            code=1,
+            TOLLHOUSE_TOKEN=token,
+        ).stderr
+
+    assert "is not for" in refused(made["token"], "--project", other["project"])
+    assert "--limit is for" in refused(made["token"], "--limit", "1 usd/day")
+    assert "not a gate token" in refused(OWN_KEY)
+    perform(config, "token_extend", {"token_id": made["id"], "expires_s": 0.001})
+    assert f"the token {made['id']} ended at " in refused(made["token"])
+    perform(config, "token_revoke", {"token_id": made["id"]})
+    assert "was revoked" in refused(made["token"])
+
+
 def test_lines_for_a_shell(road: Road) -> None:
     """With them an unchanged program in that shell goes through the gateway."""
     script = f'eval "$("$@")" && {program("curl")} -sS https://api.openai.com/v1/models'

@@ -81,3 +81,19 @@ def test_a_login(logins: bool, before: str, after: str) -> None:
     kept = {"CLAUDE_CODE_OAUTH_TOKEN"} & environ.keys() if logins else set()
     assert {name for name, value in given.items() if value == "own"} == kept
     assert {name for name, value in given.items() if value == PLACEHOLDER} == set(after.split())
+
+
+def test_urls_that_lead_elsewhere() -> None:
+    """They stay, for somebody wants them so, and are named."""
+    before = {
+        "OPENAI_BASE_URL": "https://eu.api.openai.com/v1",
+        "ANTHROPIC_BASE_URL": "http://localhost:8000",
+        "OLLAMA_API_BASE": "http://[::1",
+        "GROQ_BASE_URL": "",
+        "MY_URL": "http://localhost",
+    }
+    found = variables(
+        before, Catalog(BUILT_IN), proxy="http://p:t@h:1", certs=Path("/certs"), wanted=()
+    )
+    assert found.elsewhere == ("ANTHROPIC_BASE_URL", "OLLAMA_API_BASE")
+    assert found.applied(before).items() >= before.items()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -175,6 +176,10 @@ def _given(
     if found is None or found["revoked_at"]:
         raise SaysNo(
             f"the token {identity} {'was revoked' if found else 'was not made here'}: leave it out, and one is made"
+        )
+    if found["expires_at"] and datetime.fromisoformat(found["expires_at"]) <= datetime.now(UTC):
+        raise SaysNo(
+            f"the token {identity} ended at {found['expires_at']}: leave it out, and one is made"
         )
     projects = found["projects"]
     chosen = project or (projects[0] if len(projects) == 1 else None)

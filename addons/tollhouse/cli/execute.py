@@ -109,6 +109,7 @@ def execute(
             before = {} if admitted.made else _used(config, admitted, began)
             if found.left_out:
                 say(f"not handed on: {', '.join(found.left_out)}")
+            _say_elsewhere(found)
             try:
                 code = foreground.run(command, found.applied(_ours()))
             except OSError as error:
@@ -152,15 +153,16 @@ def env(
     config = load()
     address = _gateway(config, gateway)
     directory = (certs or config.state.directory / "workload-certs").absolute()
-    directory.mkdir(parents=True, exist_ok=True)
     given = read_given(token_file)
     with for_shell(config, project, given, expires, limits) as admitted:
+        directory.mkdir(parents=True, exist_ok=True)
         found = _variables(config, address, admitted, directory)
     if admitted.made:
         made = {"id": admitted.id, "projects": [admitted.project], "expires_at": admitted.ends_at}
         say(f"{token_text(made)}; `tollhouse token revoke {admitted.id}` ends it")
     if found.left_out:
         say(f"taken out of this shell: {', '.join(found.left_out)}")
+    _say_elsewhere(found)
     result = {
         "project": admitted.project,
         "token_id": admitted.id,
@@ -218,6 +220,14 @@ def _variables(config: Config, address: str, admitted: CommandToken, certs: Path
         wanted=_with_keys(config),
         logins=perform(config, "project_show", {"project": admitted.project})["login"] == "pass",
     )
+
+
+def _say_elsewhere(found: Variables) -> None:
+    if found.elsewhere:
+        names = ", ".join(found.elsewhere)
+        say(
+            f"calls by {names} go to another host than a provider's, and not through here: unset it to have them go through"
+        )
 
 
 def _with_keys(config: Config) -> set[str]:
