@@ -14,7 +14,7 @@ from tollhouse.call import (
     End,
     Requested,
 )
-from tollhouse.denial import Fault, Refused
+from tollhouse.denial import Denial, Fault, Refused
 from tollhouse.dispatch.answering import Answering
 from tollhouse.dispatch.relay import Delivery, Relay
 from tollhouse.families.base import Asked, Dialogue
@@ -152,10 +152,11 @@ class Conversations:
             if trip.notes_objects:
                 await self._objects.check(named)
 
-        async def cover(owing: Owing) -> None:
-            denial = await self._purse.enlarging.cover(trip.id, *owing)
-            if denial is not None:
-                raise Refused.of(denial)
+        async def cover(owing: Owing) -> int | None:
+            found = await self._purse.enlarging.cover(trip.id, *owing)
+            if isinstance(found, Denial):
+                raise Refused.of(found)
+            return found
 
         async def note() -> None:
             if trip.notes_objects and (created := dialogue.created) != trip.noted:

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from tollhouse.accounts.token import without_tokens
 from tollhouse.admit.own_login import own_login
@@ -48,6 +48,12 @@ from tollhouse.reply import OVERDUE, broken_off, last_words, pass_on
 from tollhouse.trip import AnsweredByGate, Gate, Objects, Rest, Trip
 
 log = logging.getLogger(__name__)
+
+
+_NO_MESSAGES: Final = "An addon of the gateway's operator takes requests and no messages."
+_NO_SWITCH: Final = (
+    'They are passed over HTTP/1.1, and not where the gateway has [listen] http1 = "mitmproxy".'
+)
 
 
 class Leases(Protocol):
@@ -186,8 +192,10 @@ class Journey:
         if trip.exchange.defect is not None:
             raise Refused.of(trip.exchange.defect, "listener")
         if trip.exchange.head.asks_for_websocket:
-            if self._conversations is None or not trip.exchange.switches:
-                raise Refused("upgrade_required", gate="listener")
+            if self._conversations is None:
+                raise Refused("upgrade_required", _NO_MESSAGES, gate="listener")
+            if not trip.exchange.switches:
+                raise Refused("upgrade_required", _NO_SWITCH, gate="listener")
             check_handshake(trip.exchange.head)
         if not self.open:
             raise Refused("draining", headers=(("retry-after", "1"),), gate="listener")

@@ -62,6 +62,8 @@ class Owing(NamedTuple):
     charges: tuple[Charge, ...]
     exposed: tuple[Exposed, ...]
     requests: int
+    lowerable: Exposed | None = None
+    """The answer among them whose cap may be lowered."""
 
 
 Altering = Callable[[Message, bool], Awaitable[Message | None]]
@@ -75,8 +77,9 @@ class Ties(NamedTuple):
     """Reads a message of the client's."""
     judge: Callable[[Asked], Awaitable[None]]
     """The models and objects that a message names."""
-    cover: Callable[[Owing], Awaitable[None]]
-    """Holds what was counted and what may still be charged."""
+    cover: Callable[[Owing], Awaitable[int | None]]
+    """Holds what was counted and what may still be charged. It gives the cap to which an answer has to be lowered for
+    that."""
     note: Callable[[], Awaitable[None]]
     """Objects that the provider keeps from now on."""
     check: Callable[[], Awaitable[None]]
@@ -260,19 +263,20 @@ class Session:
                         if altered is None:
                             continue
                         message = altered
-                    await self._judge(message)
+                    message = await self._judge(message)
                 await self._provider.send(message)
         except BadFrames as error:
             raise _FromClient(error.code, error.why) from None
 
-    async def _judge(self, message: Message) -> None:
-        """Raises `Refused`: then it does not leave."""
+    async def _judge(self, message: Message) -> Message:
+        """The message to send. Raises `Refused`: then none leaves."""
         async with self._reading:
             asked = await self._ties.heard(message.data, self._clock())
         try:
             if asked is not None:
                 await self._ties.judge(asked)
-            await self._cover()
+            cap = await self._cover(of_message=True)
+            return message if cap is None else await self._lowered(message, cap)
         except Refused as refusal:
             self._dialogue.withdraw()
             await self._last_answer(refusal.denial)
@@ -281,16 +285,29 @@ class Session:
             self._dialogue.withdraw()
             raise
 
-    async def _cover(self) -> None:
-        """Nothing is asked of the budget while nothing has changed. Raises `Refused`."""
+    async def _lowered(self, message: Message, cap: int) -> Message:
+        async with self._reading:
+            if len(message.data) > _LONG:
+                data = await asyncio.to_thread(self._dialogue.lowered, message.data, cap)
+            else:
+                data = self._dialogue.lowered(message.data, cap)
+        return message._replace(data=data)
+
+    async def _cover(self, *, of_message: bool = False) -> int | None:
+        """Nothing is asked of the budget while nothing has changed. ``of_message``: the cap of the message that was heard
+        last may be lowered, to what is given. Raises `Refused`."""
         # A thread may be reading a message.
         async with self._reading:
             dialogue = self._dialogue
             exposed = dialogue.exposed(self._clock())
             owing = Owing(dialogue.asked, dialogue.charges, exposed, dialogue.requests)
-        if exposed is not self._covered:
-            await self._ties.cover(owing)
-            self._covered = exposed
+            if of_message:
+                owing = owing._replace(lowerable=dialogue.lowerable)
+        if exposed is self._covered:
+            return None
+        cap = await self._ties.cover(owing)
+        self._covered = exposed
+        return cap
 
     async def _unfinished(self) -> tuple[Unfinished, ...]:
         async with self._reading:

@@ -518,3 +518,42 @@ def test_who_leaves_a_transcription(attacked: Attacked) -> None:
     [line] = attacked.lines(1)
     assert (line["reason"], line["charged_by"]) == ("client_gone", "disconnect")
     assert Decimal(line["cost_usd"]) * 10**9 == pytest.approx(100 * 6_000 + 40 * 10_000, rel=0.02)
+
+
+def test_a_cap_that_is_lowered(tmp_path: Any) -> None:
+    """Where the project clamps: to what is left, in each message that does not fit; nothing is overspent."""
+    project = {f"projects.{PROJECT}": {"limits": ["0.35 usd/day"], "on_shortfall": "clamp"}}
+    with open_inside(tmp_path, project) as inside:
+        attacked = Attacked(inside, 0)
+        socket = opened(attacked)
+        with socket.client as client:
+            session = {"audio": {"input": {"turn_detection": None}}}
+            client.send(text(type="session.update", session=session))
+            socket.until("session.updated")
+            caps: list[Any] = ["inf"]
+            while caps[-1] == "inf":
+                client.send(text(type="response.create", response={"max_output_tokens": "inf"}))
+                socket.until("response.done")
+                [received] = inside.standin.snapshot()
+                caps.append(json.loads(received.messages[-1])["response"]["max_output_tokens"])
+            client.send(CLOSE)
+            socket.until("close")
+        [line] = attacked.lines(1)
+        assert (line["clamped"], line["reason"], line["charged_by"]) == (caps[-1], "", "usage")
+        assert 0 < caps[-1] < 4_096
+        assert Decimal(line["held_usd"]) <= Decimal("0.35")
+        ask = {"type": "response.create", "model": "gpt-5-pro", "input": "Hi"}
+        for number, cap in enumerate((None, 100_000), 2):
+            socket = RawSocket(attacked.tunnel(), handshake(path=RESPONSES))
+            with socket.client as client:
+                client.send(text(**ask, **({} if cap is None else {"max_output_tokens": cap})))
+                socket.until("response.completed")
+                client.send(CLOSE)
+                socket.until("close")
+            sent = json.loads(inside.standin.snapshot()[-1].messages[-1])
+            lowered = sent.pop("max_output_tokens", None)
+            line = attacked.lines(number)[-1]
+            assert sent == ask
+            assert (line["clamped"], line["reason"]) == (lowered, "")
+            assert cap is None or 0 < lowered < 5_000
+            assert Decimal(line["held_usd"]) <= Decimal("0.35")

@@ -23,6 +23,7 @@ from tollhouse.families.base import (
     Unfinished,
 )
 from tollhouse.families.formats.document import Document, parsed, refuse, shown
+from tollhouse.families.formats.lowered import lower_cap
 from tollhouse.families.formats.text_tokens import raw_tokens
 from tollhouse.families.openai import written_sound
 from tollhouse.families.openai.body_fields import MOST, refuse_case_variants
@@ -81,7 +82,7 @@ _MEMBERS: Final = frozenset({"type", "session", "response", "item"})
 _MEDIA: Final = re.compile(
     rb'"(?:audio|image_url)"\s*:\s*"(?:data:[a-z0-9./+-]{1,64};base64,)?[A-Za-z0-9+/=_\\-]*"'
 )
-_CAPS: Final = ("max_output_tokens", "max_response_output_tokens")
+_CAPS: Final[tuple[str, ...]] = ("max_output_tokens", "max_response_output_tokens")
 """The second is that of the API's beta."""
 _INNER: Final = frozenset(
     {"model", "audio", "input_audio_transcription", "prompt", "tools", "input", "content", *_CAPS}
@@ -118,10 +119,11 @@ class RealtimeDialogue:
         """Tokens that were added since."""
         self._written = WrittenSound(terms.named)
         self._only_writes = self._named_late = not asked.model
-        """No answer is given: it is a session of transcriptions alone. And the same from its handshake on: it has no model
-        but its transcribers."""
+        """No answer is given. And the same from the handshake on: there is no model but the transcribers."""
         self._sound_bytes = _SOUND_BYTES
         self._cap: int | None = None
+        self._cap_names = _CAPS
+        """The session's own name of it comes first."""
         self._caps: list[int | None] = []
         """Of updates that the server has not answered."""
         self._unsure = 0
@@ -172,6 +174,15 @@ class RealtimeDialogue:
             self._wanted.withdraw()
             self.requests -= 1
             self._change()
+
+    @property
+    def lowerable(self) -> Exposed | None:
+        return self._wanted.last if self._wants and self._wanted else None
+
+    def lowered(self, message: bytes, cap: int) -> bytes:
+        self._wanted.lower_last(cap)
+        self._change()
+        return lower_cap(message, cap, *self._cap_names, inside="response")
 
     def told(self, message: bytes, now: float) -> None:
         self._meter.feed(message)
@@ -276,9 +287,7 @@ class RealtimeDialogue:
         model = body.name(session.get("model"))
         if self._named_late:
             if model is not None or session.get("type", "transcription") != "transcription":
-                refuse(
-                    "A session that was opened for transcriptions stays one, and has no other model."
-                )
+                refuse("A session that was opened for transcriptions stays one, without a model.")
             if transcribers and not self.asked.model:
                 self.asked = self._terms.named(self.asked._replace(model=transcribers[0]))
         if isinstance(model, str) and model:
@@ -356,6 +365,7 @@ class RealtimeDialogue:
         for name in _CAPS:
             if name in session:
                 self._cap = _cap_of(session[name])
+                self._cap_names = (name, *(other for other in _CAPS if other != name))
         sound = details_of(details_of(session.get("audio")).get("input"))
         detects = sound if "turn_detection" in sound else session
         if "turn_detection" in detects:

@@ -21,6 +21,7 @@ from tollhouse.families.base import (
     Unfinished,
 )
 from tollhouse.families.formats.document import parsed, refuse, shown
+from tollhouse.families.formats.lowered import lower_cap
 from tollhouse.families.openai import responses_estimate, responses_request
 from tollhouse.families.openai.realtime import EVENT_TYPE, ResponsesSocketMeter, Sums
 from tollhouse.families.openai.responses_meter import ENDS
@@ -107,6 +108,19 @@ class ResponsesDialogue:
             self._empty(lane)
         self.requests -= 1
         self._changed = True
+
+    @property
+    def lowerable(self) -> Exposed | None:
+        return None if self._last is None else self._lanes[self._last].waiting[-1].exposed
+
+    def lowered(self, message: bytes, cap: int) -> bytes:
+        assert self._last is not None
+        begun = self._lanes[self._last].waiting[-1]
+        asked, found = begun.exposed
+        found = found.of_output(cap)._replace(grows=False)
+        begun.exposed = Exposed(asked._replace(cap=cap), found)
+        self._changed = True
+        return lower_cap(message, cap, responses_request.CAP)
 
     def told(self, message: bytes, now: float) -> None:
         match = EVENT_TYPE.match(message)

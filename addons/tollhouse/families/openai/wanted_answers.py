@@ -57,6 +57,15 @@ class WantedAnswers:
         self._refuse_second(event_id)
         self._wanted.append(_Wanted(exposed, event_id))
 
+    @property
+    def last(self) -> Exposed:
+        return self._wanted[-1].exposed
+
+    def lower_last(self, cap: int) -> None:
+        asked, found = self._wanted[-1].exposed
+        lower = Exposed(asked, found.of_output(cap))
+        self._wanted[-1] = self._wanted[-1]._replace(exposed=lower)
+
     def withdraw(self) -> None:
         """The last one."""
         self._wanted.pop()
