@@ -63,13 +63,14 @@ class Effort:
         creates: bool,
         began: float,
         *,
-        once: bool = False,
+        repeatable: Callable[[], bool] = lambda: True,
     ) -> None:
         """``creates`` is `Requested.creates`. ``began`` is when the client began to wait, on the
-        clock of the `Timing`. With ``once`` the body is gone when it is sent: there is one try."""
+        clock of the `Timing`. ``repeatable`` says whether there still is a body to send: where not,
+        no try follows."""
         self.policy = policy
         self.creates = creates
-        self.once = once
+        self._repeatable = repeatable
         self.began = began
         self.tries = 0
         self.moves = 0
@@ -108,7 +109,7 @@ class Effort:
 
     def may_follow(self, what: Then) -> bool:
         """Whether the policy has a try left for ``what``."""
-        if what == "give up" or self.once:
+        if what == "give up" or not self._repeatable():
             return False
         if what == "at once" and not self.repeated_at_once:
             most = max(self.policy.attempts, TRIES_OF_ALL)
