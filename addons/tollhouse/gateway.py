@@ -73,6 +73,7 @@ from tollhouse.conversation import SocketParts
 from tollhouse.credential.lease import CredentialUnavailable, Reader
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.dial import Dialler
+from tollhouse.dispatch.proxied import ProxyTunnels
 from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.fallback import Fallbacks
@@ -301,10 +302,12 @@ class Gateway:
         if config.redis.url != "embedded":
             self.renewer = Renewer(self._another_ledger, self.purse.held)
             self.on_stop(self.renewer.stop)
-        self.tokens = open_tokens()
-        self.on_stop(self.tokens.close)
         self.secrets = open_secrets(config, self.keys)
         self.on_stop(self.secrets.close)
+        self._proxies = ProxyTunnels(self.secrets)
+        self.on_stop(self._proxies.close)
+        self.tokens = open_tokens(config, self._proxies)
+        self.on_stop(self.tokens.close)
         self.upstream = Upstream(
             self.catalog,
             tokens=self.tokens,
@@ -649,7 +652,7 @@ class Gateway:
             project_header=config.headers.project.lower(),
             clock=time.time,
         )
-        dialler = Dialler()
+        dialler = Dialler(self._proxies)
         self.on_stop(dialler.close)
         most = self.share.of(limits.max_tunnels)
         bounds = PassageBounds(

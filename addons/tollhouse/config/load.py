@@ -55,10 +55,11 @@ from tollhouse.config.rules import (
     secret_rules,
     tunnel_rules,
     vault_rules,
+    way,
 )
 from tollhouse.config.text import ConfigError, Problem, keys_of, problems_of, unknown_key
 from tollhouse.config.values import Address, AgentName, List, Name, ProviderName
-from tollhouse.providers import Catalog
+from tollhouse.providers import Catalog, UpstreamProxy
 
 __all__ = [
     "AddonsConfig",
@@ -89,6 +90,7 @@ __all__ = [
     "load_projects",
     "own_prices",
     "passable",
+    "token_proxy",
     "unenforced",
 ]
 
@@ -210,16 +212,22 @@ def passable(config: Config) -> Passable:
             entry.port,
             (entry.connect_to.host, entry.connect_to.port) if entry.connect_to else None,
             entry.allow_private,
+            way(entry.upstream_proxy or config.upstream.proxy),
         )
         for entry in config.tunnels
         for host in entry.hosts
     )
     of_agents = (
-        PassableHost(host, frozenset({EVERY_PROJECT}))
+        PassableHost(host, frozenset({EVERY_PROJECT}), upstream_proxy=way(config.upstream.proxy))
         for agent in AGENTS
         for host in agent.of(config.companions.get(agent.agent, "off"))
     )
     return Passable([*own, *of_agents])
+
+
+def token_proxy(config: Config) -> UpstreamProxy | None:
+    """The way to those who give access tokens."""
+    return way(config.upstream.proxy)
 
 
 def own_prices(config: Config) -> dict[str, dict[str, Any]]:
@@ -278,7 +286,9 @@ def _between(
     if "headers" in parts:
         yield from header_rules(parts["headers"])
     if {"vault", "upstream", "providers"} <= parts.keys():
-        yield from secret_rules(parts["vault"], parts["upstream"], parts["providers"])
+        yield from secret_rules(
+            parts["vault"], parts["upstream"], parts["providers"], parts["tunnels"]
+        )
     if "providers" in parts:
         providers = merged(parts["providers"])
         yield from provider_rules(parts["providers"])
