@@ -113,6 +113,8 @@ from tollhouse.trust.leaf import LeafStore
 from tollhouse.websocket import SocketBounds
 
 if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver
+
     from tollhouse.credential.vault.auth import Unwrapped
     from tollhouse.site.metrics import Metrics
 
@@ -148,10 +150,12 @@ class Gateway:
         health_every_s: float = 1.0,
         providers: Catalog | None = None,
         share: Share = ALONE,
+        resolver_factory: Callable[[], AbstractResolver] | None = None,
     ) -> None:
         """``clock`` never goes back; streams, breakers and what is done again and again go by it. ``reader`` is the store of
         keys and ``providers`` all providers, by default those that ``config`` names. The ledger is looked at every
-        ``health_every_s``."""
+        ``health_every_s``. ``resolver_factory`` makes what looks names up, by default the system's getaddrinfo."""
+        self._resolver_factory = resolver_factory
         self.config = config
         self.share = share
         self._clock = clock
@@ -304,7 +308,7 @@ class Gateway:
             self.on_stop(self.renewer.stop)
         self.secrets = open_secrets(config, self.keys)
         self.on_stop(self.secrets.close)
-        self._proxies = ProxyTunnels(self.secrets)
+        self._proxies = ProxyTunnels(self.secrets, self._resolver_factory)
         self.on_stop(self._proxies.close)
         self.tokens = open_tokens(config, self._proxies)
         self.on_stop(self.tokens.close)
@@ -313,6 +317,7 @@ class Gateway:
             tokens=self.tokens,
             secrets=self.secrets,
             bounds=pool_bounds(config),
+            resolver_factory=self._resolver_factory,
         )
         self.breakers = Breakers(self._clock)
         self._load_addons()
@@ -652,7 +657,7 @@ class Gateway:
             project_header=config.headers.project.lower(),
             clock=time.time,
         )
-        dialler = Dialler(self._proxies)
+        dialler = Dialler(self._proxies, self._resolver_factory)
         self.on_stop(dialler.close)
         most = self.share.of(limits.max_tunnels)
         bounds = PassageBounds(

@@ -142,7 +142,7 @@ class ReadBody:
     def _reserve(self, admitted: Admitted) -> KeptBody:
         return self._bodies.reserve(
             admitted.identity.charged_as or admitted.identity.token_id,
-            admitted.arrival.head.client_ip,
+            admitted.arrival.head.source,
         )
 
     async def again(self, requested: Requested, admitted: Admitted) -> Requested:

@@ -112,7 +112,7 @@ class Uploads:
         if spool is None:
             return None
         token = identity.charged_as or identity.token_id
-        source = admitted.arrival.head.client_ip
+        source = admitted.arrival.head.source
         free = admitted.operation.cost == "free"
         if not spool.has_room(token, source, size):
             if free:

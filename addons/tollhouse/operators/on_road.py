@@ -58,7 +58,7 @@ class AddonsOnRoad:
         """Refuses 503 (an addon failed) and 403 (it killed the flow), and as `ReadBody` does. Raises `AnsweredByGate` if an addon
         has set the response."""
         token = admitted.identity.charged_as or admitted.identity.token_id
-        kept = self._bodies.reserve(token, admitted.arrival.head.client_ip)
+        kept = self._bodies.reserve(token, admitted.arrival.head.source)
         call = self._calls[admitted.id] = _Call(admitted, kept)
         flow = call.flow
         before = SentAs(flow)
