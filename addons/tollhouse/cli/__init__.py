@@ -11,6 +11,7 @@ budget         `budget`, and `usage`
 prices         `prices`
 key            `key`
 ca             `ca`
+policy         `policy render`
 execute        `exec` and `env`
 command_token  its token: given, or made and kept valid while it runs
 variables      what the environment of a workload must say, and what it must not

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tollhouse.config.load import Config
 
 _REACH_S: Final = 3.0
-_ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with
+_ANY: Final = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with
 
 
 def _options[F: Callable[..., Any]](command: F) -> F:

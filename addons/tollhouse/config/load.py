@@ -56,10 +56,12 @@ from tollhouse.config.rules import (
     secret_rules,
     tunnel_rules,
     vault_rules,
+    way,
 )
+from tollhouse.config.surroundings import PolicyConfig, ProcessConfig
 from tollhouse.config.text import ConfigError, Problem, keys_of, problems_of, unknown_key
 from tollhouse.config.values import Address, AgentName, List, Name, OfCompanions, ProviderName
-from tollhouse.providers import Catalog
+from tollhouse.providers import Catalog, UpstreamProxy
 
 __all__ = [
     "AddonsConfig",
@@ -74,8 +76,10 @@ __all__ = [
     "LimitsConfig",
     "ListenConfig",
     "LogConfig",
+    "PolicyConfig",
     "PriceConfig",
     "Problem",
+    "ProcessConfig",
     "ProjectConfig",
     "ProjectsFile",
     "ProviderConfig",
@@ -91,6 +95,7 @@ __all__ = [
     "load_projects",
     "own_prices",
     "passable",
+    "token_proxy",
     "unenforced",
 ]
 
@@ -105,6 +110,8 @@ class Config:
     redis: RedisConfig
     vault: VaultConfig
     log: LogConfig
+    process: ProcessConfig
+    policy: PolicyConfig
     ca: CaConfig
     limits: LimitsConfig
     headers: HeadersConfig
@@ -212,6 +219,7 @@ def passable(config: Config) -> Passable:
             entry.port,
             (entry.connect_to.host, entry.connect_to.port) if entry.connect_to else None,
             entry.allow_private,
+            way(entry.upstream_proxy or config.upstream.proxy),
         )
         for entry in config.tunnels
         for host in entry.hosts
@@ -223,8 +231,17 @@ def passable(config: Config) -> Passable:
             continue
         for host in agent.of(chosen.hosts):
             of_agents.setdefault(host, set()).update(chosen.projects)
-    beside = (PassableHost(host, frozenset(projects)) for host, projects in of_agents.items())
+    by = way(config.upstream.proxy)
+    beside = (
+        PassableHost(host, frozenset(projects), upstream_proxy=by)
+        for host, projects in of_agents.items()
+    )
     return Passable([*own, *beside])
+
+
+def token_proxy(config: Config) -> UpstreamProxy | None:
+    """The way to those who give access tokens."""
+    return way(config.upstream.proxy)
 
 
 def own_prices(config: Config) -> dict[str, dict[str, Any]]:
@@ -283,7 +300,9 @@ def _between(
     if "headers" in parts:
         yield from header_rules(parts["headers"])
     if {"vault", "upstream", "providers"} <= parts.keys():
-        yield from secret_rules(parts["vault"], parts["upstream"], parts["providers"])
+        yield from secret_rules(
+            parts["vault"], parts["upstream"], parts["providers"], parts["tunnels"]
+        )
     if "providers" in parts:
         providers = merged(parts["providers"])
         yield from provider_rules(parts["providers"])

@@ -38,7 +38,8 @@ class Received:
     status: int = 0
     outcome: Outcome = "open"
     sent: list[float] = field(default_factory=list)
-    """`time.monotonic` just before each piece of the answer's body was written: whoever has a piece finds it here."""
+    """`time.monotonic` just before each piece of the answer's body was written: whoever has a piece finds it here. Of a
+    WebSocket: before each message."""
 
     messages: list[bytes] = field(default_factory=list)
     """Of a WebSocket: what the client sent, each whole."""
