@@ -12,6 +12,7 @@ prices    `prices`
 key       `key`
 ca        `ca`
 policy    `policy render`
+doctor    `doctor`
 execute   `exec` and `env`
 variables     what the environment of a workload must say, and what it must not
 foreground    a command that runs in our place
