@@ -22,6 +22,7 @@ ROOMS = (
         "cli",
         "demo",
         "check",
+        "doctor",
         "policies",
         "process",
         "workers",
