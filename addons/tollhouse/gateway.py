@@ -5,7 +5,7 @@ listeners   proxy (CONNECT), base URL, transparent          listen/sockets.py, c
             Tunnel: which host a tunnel may be for          listen/tunnel.py
             Passages: tunnels that are passed on            listen/passage.py, admit/passing.py
 addon       Road: one coroutine a call                      journey.py
-gates       in their order, which gates.py makes             gates.py
+gates       in their order, which gates.py makes            gates.py
             Locate   which provider is meant                admit/gate.py, authority.py
             Aim      which path and query are sent          admit/gate.py, path.py
             Identify who calls; credentials are stripped    admit/gate.py, identity.py, strip.py
