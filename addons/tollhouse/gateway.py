@@ -68,6 +68,7 @@ from tollhouse.control.socket import ControlServer
 from tollhouse.credential.lease import CredentialUnavailable, Reader
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.dial import Dialler
+from tollhouse.dispatch.proxied import ProxyTunnels
 from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.gates import road_gates
@@ -104,6 +105,8 @@ from tollhouse.stores import (
 from tollhouse.trust.leaf import LeafStore
 
 if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver
+
     from tollhouse.credential.vault.auth import Unwrapped
     from tollhouse.site.metrics import Metrics
 
@@ -139,10 +142,12 @@ class Gateway:
         health_every_s: float = 1.0,
         providers: Catalog | None = None,
         share: Share = ALONE,
+        resolver_factory: Callable[[], AbstractResolver] | None = None,
     ) -> None:
         """``clock`` never goes back; streams, breakers and what is done again and again go by it. ``reader`` is the store of
         keys and ``providers`` all providers, by default those that ``config`` names. The ledger is looked at every
-        ``health_every_s``."""
+        ``health_every_s``. ``resolver_factory`` makes what looks names up, by default the system's getaddrinfo."""
+        self._resolver_factory = resolver_factory
         self.config = config
         self.share = share
         self._clock = clock
@@ -293,15 +298,18 @@ class Gateway:
         if config.redis.url != "embedded":
             self.renewer = Renewer(self._another_ledger, self.purse.held)
             self.on_stop(self.renewer.stop)
-        self.tokens = open_tokens()
-        self.on_stop(self.tokens.close)
         self.secrets = open_secrets(config, self.keys)
         self.on_stop(self.secrets.close)
+        self._proxies = ProxyTunnels(self.secrets, self._resolver_factory)
+        self.on_stop(self._proxies.close)
+        self.tokens = open_tokens(config, self._proxies)
+        self.on_stop(self.tokens.close)
         self.upstream = Upstream(
             self.catalog,
             tokens=self.tokens,
             secrets=self.secrets,
             bounds=pool_bounds(config),
+            resolver_factory=self._resolver_factory,
         )
         self.breakers = Breakers(self._clock)
         self._load_addons()
@@ -340,8 +348,8 @@ class Gateway:
             session_header=config.headers.session or "",
             addons=gates.on_road,
             fallbacks=gates.fallbacks,
-            # No message of a session passes an addon: what one masks in requests would leave unmasked.
-            sockets=gates.sockets if gates.on_road is None else None,
+            # What an addon masks in requests would leave unmasked in messages that it does not take.
+            sockets=gates.sockets if self.addons is None or self.addons.take_messages else None,
         )
         self._has_road = True
         self.on_stop(self._last_calls)
@@ -594,7 +602,9 @@ class Gateway:
             with _said(
                 f"listen.{kind}: {address} cannot be listened on", "free it or choose another"
             ):
-                bound = await self.listeners.open(kind, address.host, address.port, tls=tls)
+                bound = await self.listeners.open(
+                    kind, address.bound_to or "", address.port, tls=tls
+                )
                 self.addresses[kind] = str(Address(*bound))
 
     def _open_passages(self) -> Passages:
@@ -605,7 +615,7 @@ class Gateway:
             project_header=config.headers.project.lower(),
             clock=time.time,
         )
-        dialler = Dialler()
+        dialler = Dialler(self._proxies, self._resolver_factory)
         self.on_stop(dialler.close)
         most = self.share.of(limits.max_tunnels)
         bounds = PassageBounds(
