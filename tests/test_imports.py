@@ -22,6 +22,7 @@ ROOMS = (
         "cli",
         "demo",
         "check",
+        "policies",
         "process",
         "workers",
         "gateway",
@@ -60,7 +61,17 @@ ROOMS = (
         "files",
         "timestamps",
     ),
-    *("headers", "clients", "lasting", "frames", "denial", "clipped", "compact_json", "codings"),
+    *(
+        "sources",
+        "headers",
+        "clients",
+        "lasting",
+        "frames",
+        "denial",
+        "clipped",
+        "compact_json",
+        "codings",
+    ),
     *("concluding", "loop"),
 )
 """Folders and single modules of the package: each imports itself and those after it, and nothing else."""

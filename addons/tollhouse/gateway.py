@@ -73,6 +73,7 @@ from tollhouse.conversation import SocketParts
 from tollhouse.credential.lease import CredentialUnavailable, Reader
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.dial import Dialler
+from tollhouse.dispatch.proxied import ProxyTunnels
 from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.fallback import Fallbacks
@@ -112,6 +113,8 @@ from tollhouse.trust.leaf import LeafStore
 from tollhouse.websocket import SocketBounds
 
 if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver
+
     from tollhouse.credential.vault.auth import Unwrapped
     from tollhouse.site.metrics import Metrics
 
@@ -147,10 +150,12 @@ class Gateway:
         health_every_s: float = 1.0,
         providers: Catalog | None = None,
         share: Share = ALONE,
+        resolver_factory: Callable[[], AbstractResolver] | None = None,
     ) -> None:
         """``clock`` never goes back; streams, breakers and what is done again and again go by it. ``reader`` is the store of
         keys and ``providers`` all providers, by default those that ``config`` names. The ledger is looked at every
-        ``health_every_s``."""
+        ``health_every_s``. ``resolver_factory`` makes what looks names up, by default the system's getaddrinfo."""
+        self._resolver_factory = resolver_factory
         self.config = config
         self.share = share
         self._clock = clock
@@ -301,15 +306,18 @@ class Gateway:
         if config.redis.url != "embedded":
             self.renewer = Renewer(self._another_ledger, self.purse.held)
             self.on_stop(self.renewer.stop)
-        self.tokens = open_tokens()
-        self.on_stop(self.tokens.close)
         self.secrets = open_secrets(config, self.keys)
         self.on_stop(self.secrets.close)
+        self._proxies = ProxyTunnels(self.secrets, self._resolver_factory)
+        self.on_stop(self._proxies.close)
+        self.tokens = open_tokens(config, self._proxies)
+        self.on_stop(self.tokens.close)
         self.upstream = Upstream(
             self.catalog,
             tokens=self.tokens,
             secrets=self.secrets,
             bounds=pool_bounds(config),
+            resolver_factory=self._resolver_factory,
         )
         self.breakers = Breakers(self._clock)
         self._load_addons()
@@ -638,7 +646,9 @@ class Gateway:
             with _said(
                 f"listen.{kind}: {address} cannot be listened on", "free it or choose another"
             ):
-                bound = await self.listeners.open(kind, address.host, address.port, tls=tls)
+                bound = await self.listeners.open(
+                    kind, address.bound_to or "", address.port, tls=tls
+                )
                 self.addresses[kind] = str(Address(*bound))
 
     def _open_passages(self) -> Passages:
@@ -649,7 +659,7 @@ class Gateway:
             project_header=config.headers.project.lower(),
             clock=time.time,
         )
-        dialler = Dialler()
+        dialler = Dialler(self._proxies, self._resolver_factory)
         self.on_stop(dialler.close)
         most = self.share.of(limits.max_tunnels)
         bounds = PassageBounds(

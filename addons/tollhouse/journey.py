@@ -278,7 +278,8 @@ class Journey:
                     trip.passing = await self._addons.altered(trip.id, answer)
                 return await pass_on(trip, trip.passing)
         except ClientGone:
-            await delivery.read_on()
+            # A fallback has a delivery of its own.
+            await (trip.delivery or delivery).read_on()
             raise
         except Stopped:
             trip.left = End.STOPPED

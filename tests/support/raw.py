@@ -5,6 +5,7 @@ Nothing here repairs, retries or adds anything: what a test gives is what goes o
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import struct
@@ -212,6 +213,39 @@ class RawClient:
         """Send these bytes and read one answer."""
         self.send(data)
         return self.answer(method or data.split(b" ", 1)[0].decode("latin-1"))
+
+    def pour(self, data: bytes) -> Answer:
+        """Send as much of ``data`` as is taken until an answer comes, and read it. One thread does both: a TLS object is not
+        for two."""
+        if self._tls is not None:
+            self._tls.write(data)
+            data = self._outgoing.read()
+        left = memoryview(data)
+        while True:
+            sent_to = [self._socket] if left else []
+            readable, writable, _ = select.select([self._socket], sent_to, [], TIMEOUT_S)
+            if readable and self._came():
+                return self.answer()
+            if not readable and not writable:
+                raise Closed(f"{len(left)} bytes were not taken, and nothing was said")
+            try:
+                if writable:
+                    left = left[self._socket.send(left[:65_536], socket.MSG_DONTWAIT) :]
+            except OSError as error:
+                raise Closed(str(error)) from None
+
+    def _came(self) -> bool:
+        """Read what the socket has, and whether that was more than TLS's own (a session ticket). An end counts."""
+        data = self._read_plain()
+        if self._tls is None or not data:
+            self._buffer += data
+            return True
+        self._incoming.write(data)
+        try:
+            self._buffer += self._tls.read(65_536)
+        except ssl.SSLWantReadError:
+            return False
+        return True
 
     def answer(self, method: str = "GET") -> Answer:
         """One answer, interim ones passed over. Raises `Closed`."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+from tollhouse.codings import inflated
+
+_MOST_BYTES: Final = 64 << 20
 Outcome = Literal["open", "answered", "refused", "cut", "client_gone", "stopped"]
 """``refused`` is an error status of the stand-in's own; ``cut`` is a connection it broke because it was told to."""
 
@@ -62,7 +65,9 @@ class Received:
 
     def document(self) -> dict[str, Any]:
         """The body as JSON; raises ``ValueError`` if it is none."""
-        return dict(json.loads(self.body))
+        coding = self.get("content-encoding")
+        body = inflated(self.body, coding, _MOST_BYTES) if coding else self.body
+        return dict(json.loads(body))
 
     def everything(self) -> bytes:
         """All that came, for searching: request line, headers, body."""

@@ -67,7 +67,7 @@ class AddonsOnRoad:
         if not (self._wants_calls or admitted.operation.socket):
             return admitted
         token = admitted.identity.charged_as or admitted.identity.token_id
-        kept = self._bodies.reserve(token, admitted.arrival.head.client_ip)
+        kept = self._bodies.reserve(token, admitted.arrival.head.source)
         call = self._calls[admitted.id] = _Call(admitted, kept)
         flow = call.flow
         before = SentAs(flow)
