@@ -31,7 +31,7 @@ from tollhouse.families.openai.objects import ids_inside, named_objects
 from tollhouse.families.openai.realtime import RealtimeMeter, Sums, realtime_usage, transcribers_of
 from tollhouse.families.openai.responses_usage import details_of, id_of
 from tollhouse.families.openai.wanted_answers import WantedAnswers
-from tollhouse.families.openai.written_sound import WrittenSound, is_silent
+from tollhouse.families.openai.written_sound import WrittenSound
 from tollhouse.families.units import Charge, Estimate, Units
 
 _OPEN: Final = frozenset(
@@ -360,8 +360,7 @@ class RealtimeDialogue:
             self._caps.clear()
         if session.get("type") == "transcription":
             self._only_writes = True
-        if is_silent(session) and not self._unsure:
-            self._written.transcriber = ""
+        self._written.learn(session, sure=not self._unsure)
         for name in _CAPS:
             if name in session:
                 self._cap = _cap_of(session[name])
