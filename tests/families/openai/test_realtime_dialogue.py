@@ -367,3 +367,11 @@ def test_sound_that_was_committed_before() -> None:
     hears(dialogue, **COMMITTED)
     assert dialogue.unfinished(0.0) == ()
     assert not any(one.beside for _, one in dialogue.exposed(0.0))
+
+
+def test_an_answer_in_a_session_of_transcriptions() -> None:
+    """No model was judged that could have given it: the session ends."""
+    dialogue = opened("intent=transcription")
+    says(dialogue, type="session.update", session=WRITES)
+    with pytest.raises(ValueError, match="an answer"):
+        hears(dialogue, type="response.created", response={"id": "resp_1"})

@@ -195,6 +195,8 @@ class RealtimeDialogue:
         if not isinstance(event, dict):
             return
         kind = event.get("type")
+        if kind == "response.created" and self._named_late:
+            raise ValueError("an answer in a session of transcriptions")
         if kind == "response.created":
             self._begin(id_of(details_of(event.get("response")).get("id")), now)
         elif kind == "response.done":
@@ -216,7 +218,6 @@ class RealtimeDialogue:
             if not self._only_writes and (self._auto or self._unsure):
                 found.append(self._next())
             elif written := self._written.exposed():
-                # Sound is written down, and nothing answers it.
                 found.append(Exposed(self.asked, Estimate(Units(), beside=written)))
             self._exposed = tuple(found)
         return self._exposed
