@@ -12,6 +12,7 @@ prices         `prices`
 key            `key`
 ca             `ca`
 policy         `policy render`
+doctor         `doctor`
 execute        `exec` and `env`
 command_token  its token: given, or made and kept valid while it runs
 variables      what the environment of a workload must say, and what it must not

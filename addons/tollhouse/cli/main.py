@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from tollhouse.cli import budget, ca, execute, key, policy, prices, project, run, token
+from tollhouse.cli import budget, ca, doctor, execute, key, policy, prices, project, run, token
 from tollhouse.cli.common import OneLineGroup, config_option
 
 
@@ -53,6 +53,7 @@ for _command in (
     key.key,
     ca.ca,
     policy.policy,
+    doctor.doctor,
     execute.execute,
     execute.env,
 ):
