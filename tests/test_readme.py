@@ -93,6 +93,7 @@ def test_line() -> None:
                 charged=Amount(price="configured"),
                 fallback_from="openai",
                 tunnelled=(1, 2),
+                denial=Denial("tls_refused", "There was no SNI."),
             ),
             0.0,
         )

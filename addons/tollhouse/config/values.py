@@ -304,6 +304,10 @@ def _agent(text: str) -> str:
     return text
 
 
+def _companions(value: object) -> object:
+    return {"hosts": value} if isinstance(value, str) else value
+
+
 _FAMILIES: Final = tuple(
     dict.fromkeys(name for p in BUILT_IN if not p.login_only for name in (p.family.name, p.name))
 )
@@ -504,6 +508,7 @@ FilePath = Annotated[Path, BeforeValidator(_path)]
 """Absolute; a relative one was relative to the configuration file (the validation context's ``base``)."""
 CallsFile = BeforeValidator(_calls)
 List = BeforeValidator(_tuple)
+OfCompanions = BeforeValidator(_companions)
 """A TOML list as a tuple, which strict validation would refuse."""
 
 Addon = Annotated[AddonPlace, BeforeValidator(_addon)]
