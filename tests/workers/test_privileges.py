@@ -40,6 +40,12 @@ def readable_python() -> tuple[str, ...]:
     return ("unshare", "--mount", "--", "sh", "-c", script, str(base), str(closed[-1]))
 
 
+def read_only(writable: Path) -> tuple[str, ...]:
+    """A command that runs the one after it with nothing to write to but ``writable``, as the image is run."""
+    script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro / && exec "$@"'
+    return ("unshare", "--mount", "--", "sh", "-c", script, str(writable))
+
+
 def status(pid: int) -> dict[str, list[str]]:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
@@ -56,7 +62,7 @@ def public_directory() -> Iterator[Path]:
 @pytest.mark.requires("netns", "curl")
 def test_root_binds_and_a_user_serves() -> None:
     """A port below 1024 is bound; all processes are the user's, in no group of root's, without a capability and without a way
-    to get one; calls are answered, a reload is taken, and the state belongs to the user."""
+    to get one; with a file system that is read-only but for its own directory, calls are answered and a reload is taken."""
     with Namespace() as where, public_directory() as directory:
         standin = StandIn(key=REAL_KEY)
         where.run(standin.start)
@@ -66,7 +72,9 @@ def test_root_binds_and_a_user_serves() -> None:
         }
         config = write_config(directory, standin, settings)
         config.chmod(0o644)
-        gateway = GatewayProcess(config, prefix=(*where.enter, *readable_python()))
+        gateway = GatewayProcess(
+            config, prefix=(*where.enter, *readable_python(), *read_only(directory))
+        )
         with gateway:
             assert gateway.pid is not None
             family = [gateway.pid, *(one.pid for one in psutil.Process(gateway.pid).children(True))]
