@@ -36,6 +36,7 @@ def keys(table: dict[str, object], prefix: str = "") -> set[str]:
             "versions",
             "models",
             "options",
+            "addresses",
         ):
             chosen = prefix.rstrip(".") in ("providers", "projects", "tenants", "prices")
             found |= keys(value, prefix if chosen else f"{prefix}{name}.")
@@ -82,7 +83,18 @@ def test_every_key_of_the_models(tmp_path: Path) -> None:
     config = load_config(REFERENCE)
     tables = {
         name: type(getattr(config, name))
-        for name in ("listen", "redis", "vault", "log", "ca", "limits", "headers", "addons")
+        for name in (
+            "listen",
+            "redis",
+            "vault",
+            "log",
+            "ca",
+            "limits",
+            "headers",
+            "addons",
+            "process",
+            "policy",
+        )
     }
     tables |= {
         "providers": type(config.providers["vllm"]),

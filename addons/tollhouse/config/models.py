@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tollhouse.companions import EVERY_PROJECT, Choice
 from tollhouse.config.values import (
     Addon,
     Address,
@@ -256,6 +257,14 @@ class TunnelConfig(Table):
     upstream_proxy: UpstreamProxyConfig | Literal["off"] | None = None
     """As of a provider."""
     allow_private: bool = False
+
+
+class CompanionConfig(Table):
+    """What of an agent's companions passes. A choice alone (``"needed"``) is one for every project."""
+
+    hosts: Choice
+    projects: Annotated[tuple[Text, ...], List, Field(min_length=1)] = (EVERY_PROJECT,)
+    """As in `TunnelConfig`."""
 
 
 class ProjectConfig(Table):

@@ -33,7 +33,7 @@ from tollhouse.config.models import (
 )
 from tollhouse.config.openings import Openings, opening_rules
 from tollhouse.config.text import dotted, unknown_key
-from tollhouse.config.values import Address
+from tollhouse.config.values import EVERY_ADDRESS, Address
 from tollhouse.families import DEFAULT
 from tollhouse.families.opened import opened
 from tollhouse.providers import BUILT_IN, Catalog, Provider, UpstreamProxy
@@ -45,7 +45,7 @@ _NOT_EMBEDDED: Final = (
     "is read from Vault, and the embedded store has keys of providers alone; "
     "name a Vault in [vault] address, or remove it"
 )
-_EVERY_ADDRESS: Final = ("0.0.0.0", "::")  # noqa: S104
+_EVERY_ADDRESS: Final = (EVERY_ADDRESS, "0.0.0.0", "::")  # noqa: S104
 _LISTENERS: Final = ("proxy", "base_url", "transparent", "admin")
 
 
@@ -370,9 +370,15 @@ def _hosts_twice(providers: Mapping[str, ProviderConfig]) -> Found:
 
 
 def tunnel_rules(tunnels: Sequence[TunnelConfig], catalog: Catalog) -> Found:
-    """A tunnel to a provider would lead round its budget."""
+    """A tunnel to a provider would lead round its budget. Of two entries for a host only one would count."""
+    seen: dict[str, int] = {}
     for index, entry in enumerate(tunnels):
         for number, host in enumerate(entry.hosts):
+            if seen.setdefault(host, index) != index:
+                yield (
+                    dotted(("tunnels", index, "hosts", number)),
+                    f"{host} is in tunnels[{seen[host]}] already, which alone would count; name all its projects there",
+                )
             owner = next((one.name for one in catalog.providers if _meet(one.hosts, host)), None)
             if owner is not None:
                 yield (
