@@ -36,6 +36,7 @@ def answer(status: int = 503, **headers: str) -> Answer:
         ({}, None),
         ({"retry_after": "7"}, 7.0),
         ({"retry_after": "0.5"}, 0.5),
+        ({"retry_after": "100000000000"}, 1e11),
         ({"retry_after_ms": "250", "retry_after": "7"}, 0.25),
         ({"retry_after_ms": "soon", "retry_after": "7"}, 7.0),
         ({"retry_after": "Wed, 21 Oct 2015 07:28:09 GMT"}, 9.0),

@@ -81,11 +81,11 @@ def test_an_sdk_that_retries(inside: Inside) -> None:
     """Its first request tries all keys; each of its retries is one attempt, though the keys are free again by then."""
     inside.standin.always(reply(429, LIMITED, [("retry-after-ms", "500")]))
     client = DefaultHttpxClient(proxy=inside.proxy_url, verify=inside.context, trust_env=False)
-    with OpenAI(api_key=PLACEHOLDER, http_client=client, timeout=0.5) as sdk:
-        with pytest.raises(RateLimitError):
-            sdk.chat.completions.create(
-                model="gpt-4o", messages=[{"role": "user", "content": "hello"}]
-            )
+    with (
+        OpenAI(api_key=PLACEHOLDER, http_client=client, timeout=0.5) as sdk,
+        pytest.raises(RateLimitError),
+    ):
+        sdk.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hello"}])
     numbers = used(inside)
     assert sorted(numbers[:3]) == [0, 1, 2]
     assert len(numbers) == 5
