@@ -245,7 +245,7 @@ class Charges:
             if outcome.end in (End.LEFT, End.OVER_BUDGET) and asked.reasons:
                 hidden = min(int(seconds * TOKENS_PER_SECOND), estimate.units.output)
                 output = max(output, hidden)
-            units = Units(input=estimate.units.input, output=output, requests=1)
+            units = estimate.units._replace(output=output, requests=1)
             begun.append(Charge(asked.model, units, asked.tier))
         charges = (*outcome.charges, *begun)
         if not charges:

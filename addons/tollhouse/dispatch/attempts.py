@@ -64,15 +64,15 @@ class Effort:
         creates: bool,
         began: float,
         *,
-        once: bool = False,
+        repeatable: Callable[[], bool] = lambda: True,
         before: Effort | None = None,
     ) -> None:
         """``creates`` is `Requested.creates`. ``began`` is the time by the clock of the `Timing`.
-        With ``once`` the body is gone when it is sent: there is one try. ``before`` is what was tried
-        at another provider."""
+        ``repeatable`` says whether there still is a body to send: where not, no try follows.
+        ``before`` is what was tried at another provider."""
         self.policy = policy
         self.creates = creates
-        self.once = once
+        self._repeatable = repeatable
         self.began = began
         self.waited_since: float = began if before is None else before.waited_since
         """When the client began to wait."""
@@ -115,7 +115,7 @@ class Effort:
 
     def may_follow(self, what: Then) -> bool:
         """Whether the policy has a try left for ``what``."""
-        if what == "give up" or self.once:
+        if what == "give up" or not self._repeatable():
             return False
         if what == "at once" and not self.repeated_at_once:
             most = max(self.policy.attempts, TRIES_OF_ALL)

@@ -139,16 +139,18 @@ class Delivery:
         """The code of the refusal that `answer` has raised."""
         body = self._outgoing.body
         self._upload = None if body is None or isinstance(body, bytes) else body
-        self._once = self._upload is not None and not self._upload.repeatable
-        """The body is gone when it is sent."""
         self._effort: Effort = Effort(
             relay.policy(self._provider),
             self._requested.admitted.arrival.head,
             self._requested.creates,
             self._now(),
-            once=self._once,
+            repeatable=self._repeatable,
             before=None if before is None else before._effort,
         )
+
+    def _repeatable(self) -> bool:
+        """There is a body to send, whatever was sent of it before."""
+        return self._upload is None or self._upload.repeatable
 
     def _now(self) -> float:
         """The time for retries is not used up by the sending of a large body."""
@@ -330,7 +332,7 @@ class Delivery:
 
     async def _next_key(self, answer: Answer) -> Lease | None:
         """The key to go on with instead of passing this answer on. It tells the others that ours is to be left alone."""
-        if answer.status < 400 or not self._outgoing.lease.ours or self._once:
+        if answer.status < 400 or not self._outgoing.lease.ours or not self._repeatable():
             return None
         keys, lease = self._relay.keys, self._outgoing.lease
         verdict = await verdict_on_key(self._provider.family, answer)
@@ -402,7 +404,7 @@ class Delivery:
         can't mend our key, and a 401 would tell it that its own credential is wrong."""
         self._status = answer.status
         await answer.close()
-        again = not self._once
+        again = self._repeatable()
         if (
             again
             and self._token is not None
