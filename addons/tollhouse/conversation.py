@@ -71,8 +71,8 @@ class Conversations:
         purse: Purse,
         relay: Relay,
         objects: Objects,
+        fallbacks: Fallbacks | None,
         addons: Alterers | None = None,
-        fallbacks: Fallbacks | None = None,
     ) -> None:
         self._addons = addons
         self._sockets = sockets

@@ -92,7 +92,7 @@ class Journey:
         self._conversations: Conversations | None = None
         if sockets is not None:
             self._conversations = Conversations(
-                sockets, self.gates, purse, relay, objects, addons, fallbacks
+                sockets, self.gates, purse, relay, objects, fallbacks, addons
             )
         self._trace_header = trace_header.lower()
         self._session_header = session_header.lower()
