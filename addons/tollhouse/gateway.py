@@ -7,7 +7,7 @@ listeners   proxy (CONNECT), base URL, transparent          listen/sockets.py, c
 addon       Road: one coroutine a call                      journey.py
 gates       Locate   which provider is meant                admit/gate.py, authority.py
             Aim      which path and query are sent          admit/gate.py, path.py
-            Identify who calls; credentials are stripped    admit/gate.py, identity.py, strip.py
+            Identify who calls; credentials are stripped    admit/gate.py, identifying.py, strip.py
             Bill     which project pays                     admit/gate.py
             Open     whether method and path are open       admit/gate.py
             CallLimits  how many calls are under way      admit/call_limits.py
@@ -49,7 +49,8 @@ from tollhouse.accounts.remembered import Remembered
 from tollhouse.admit.bodies import BodyBytes
 from tollhouse.admit.by_model import ByModel
 from tollhouse.admit.call_limits import CallLimits
-from tollhouse.admit.gate import Accounts, admit_gates
+from tollhouse.admit.gate import admit_gates
+from tollhouse.admit.identifying import Accounts, Identifier
 from tollhouse.admit.models import Models
 from tollhouse.admit.passing import TunnelJudge
 from tollhouse.admit.reading import ReadBody
@@ -99,9 +100,11 @@ from tollhouse.providers import Catalog
 from tollhouse.share import ALONE, Share
 from tollhouse.site.http import AdminSite
 from tollhouse.stores import (
+    asking_context,
     listener_context,
     open_ca,
     open_keys,
+    open_platform,
     open_reader,
     open_secrets,
     open_tokens,
@@ -274,6 +277,13 @@ class Gateway:
                 self.remembered.vouches,
                 self.directory.refresh,
             )
+        platform, issuer_keys = open_platform(config, self.ledger)
+        self.accounts = Accounts(self.directory, self.remembered)
+        self.identifier = Identifier(self.accounts, time.time, platform)
+        for each in issuer_keys:
+            self.on_stop(each.close)
+        # Nobody waits: a call that comes before they are read waits for the read that is under way.
+        self._warming = [asyncio.create_task(each.warm()) for each in issuer_keys]
         self.objects = KeptObjects(self.ledger)
         self.on_stop(self._keep_objects)
         self.reader = self._given_reader or open_reader(config, unwrapped=self.share.unwrapped)
@@ -398,12 +408,11 @@ class Gateway:
         config = self.config
         admit = admit_gates(
             self.catalog,
-            self.directory,
+            self.accounts,
+            self.identifier,
             base_url_hosts=config.listen.base_url_names,
             project_header=config.headers.project,
             trace_header=config.headers.trace,
-            clock=time.time,
-            remembered=self.remembered,
         )
         limits = config.limits
         kept_bytes = max(self.share.of(limits.max_bodies_bytes), limits.max_body_bytes)
@@ -573,9 +582,11 @@ class Gateway:
 
     def _make_listeners(self) -> None:
         config = self.config
+        clients_ca = config.identity.mtls.ca_file if config.identity.mtls is not None else None
         if config.listen.tls is not None:
             self._own_tls = {
-                kind: listener_context(config.listen.tls, kind) for kind in ("proxy", "base_url")
+                kind: listener_context(config.listen.tls, kind, clients_ca)
+                for kind in ("proxy", "base_url")
             }
         leaves = self.share.leaves or LeafStore(self.ca)
         self.tunnel = Tunnel(
@@ -608,6 +619,7 @@ class Gateway:
                 own_http1=config.listen.http1 == "own",
                 clock=self._clock,
                 passages=self._open_passages(),
+                asking=None if clients_ca is None else asking_context(clients_ca),
                 max_of_source=self.share.of(
                     limits.max_connections_per_source or -(-limits.max_connections * 3 // 4)
                 ),
@@ -645,9 +657,7 @@ class Gateway:
         config = self.config
         limits = config.limits
         judge = TunnelJudge(
-            Accounts(self.directory, self.remembered),
-            project_header=config.headers.project.lower(),
-            clock=time.time,
+            self.accounts, self.identifier, project_header=config.headers.project.lower()
         )
         dialler = Dialler()
         self.on_stop(dialler.close)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tollhouse.accounts.token import carries_token
+from tollhouse.accounts.token import carries_gate_token
 from tollhouse.call import Project, RequestHead
 from tollhouse.providers import Provider
 
@@ -16,7 +16,7 @@ def own_login(head: RequestHead, provider: Provider) -> str | None:
     token = token.strip()
     if scheme.lower() != "bearer" or not provider.login.form.fullmatch(token):
         return None
-    return None if carries_token(token) else token
+    return None if carries_gate_token(token) else token
 
 
 def let_through(head: RequestHead, provider: Provider, project: Project) -> bool:

@@ -21,6 +21,7 @@ from tollhouse.config.models import (
     AppRoleAuth,
     CaConfig,
     HeadersConfig,
+    IdentityConfig,
     JwtAuth,
     LimitsConfig,
     ListenConfig,
@@ -42,6 +43,7 @@ from tollhouse.config.rules import (
     bound_rules,
     ca_rules,
     header_rules,
+    identity_rules,
     limit_rules,
     listen_rules,
     merged,
@@ -68,6 +70,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "HeadersConfig",
+    "IdentityConfig",
     "JwtAuth",
     "LimitsConfig",
     "ListenConfig",
@@ -106,6 +109,7 @@ class Config:
     ca: CaConfig
     limits: LimitsConfig
     headers: HeadersConfig
+    identity: IdentityConfig
     addons: AddonsConfig
     upstream: UpstreamConfig
     providers: dict[ProviderName, ProviderConfig]
@@ -279,6 +283,8 @@ def _between(
         yield from header_rules(parts["headers"])
     if {"vault", "upstream", "providers"} <= parts.keys():
         yield from secret_rules(parts["vault"], parts["upstream"], parts["providers"])
+    if {"identity", "listen"} <= parts.keys():
+        yield from identity_rules(parts["identity"], parts["listen"])
     if "providers" in parts:
         providers = merged(parts["providers"])
         yield from provider_rules(parts["providers"])

@@ -296,12 +296,26 @@ class Operations:
         ]
 
     async def token_revoke(self, token_id: str) -> Json:
+        """Also of a subject of the platform, by the ``identity`` in its lines."""
+        if gate_token.SUBJECT_ID.fullmatch(token_id):
+            await self._directory.revoke_subject(token_id)
+            return {"id": token_id, "revoked": True}
         _check_token_id(token_id)
         if not await self._directory.revoke(token_id):
             raise OperationRefused(
                 f"no token has the id {token_id}: `tollhouse token list` shows the ids"
             )
         return {"id": token_id, "revoked": True}
+
+    async def token_restore(self, token_id: str) -> Json:
+        """Lets a subject of the platform in again. A gate token stays revoked."""
+        if not gate_token.SUBJECT_ID.fullmatch(token_id):
+            raise OperationRefused(
+                "only a subject of the platform (jwt_..., crt_..., net_...) can be let in again: make a new token instead"
+            )
+        if not await self._directory.restore_subject(token_id):
+            raise OperationRefused(f"{token_id} was not revoked")
+        return {"id": token_id, "revoked": False}
 
     async def budget_show(self, project: str) -> Json:
         """``{"project", "scopes": [{"scope", "limits": [{"limit", "used", "held", "left", "resets_at"}]}]}``: the
