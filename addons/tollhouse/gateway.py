@@ -120,6 +120,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+IDENTITY_AGAIN_S = 3.0
+"""How often it is asked whether the identity of a stream is still valid."""
 _CUT_S = 10.0
 """How long calls that were cut may take to end: what is read on of their answers, and the settling."""
 
@@ -682,8 +684,12 @@ class Gateway:
 
     async def _keep(self) -> None:
         keeper = Keeper(self.ledger, self.purse, self._tenants, self._clock, self.renewer)
+        judged = self._clock()
         while True:
             await asyncio.sleep(self._health_every_s)
+            if self._clock() - judged >= IDENTITY_AGAIN_S:
+                judged = self._clock()
+                await self.journey.end_invalid(IDENTITY_AGAIN_S)
             self.journey.end_overdue(self.config.limits.call_timeout_s)
             problems = await keeper.turn()
             await self._write_spend()

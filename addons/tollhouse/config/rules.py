@@ -530,11 +530,6 @@ def identity_rules(identity: IdentityConfig, listen: ListenConfig) -> Found:
             "identity.mtls",
             "has no effect without listen.tls: no listener would ask for a certificate; give listen.tls, or remove it",
         )
-    if identity.network and listen.transparent is None:
-        yield (
-            "identity.network",
-            'has no effect with listen.transparent = "off", the only listener that it is for; remove it',
-        )
     networks = [entry.source for entry in identity.network]
     for index, source in enumerate(networks):
         if source in networks[:index]:

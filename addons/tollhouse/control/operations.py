@@ -502,6 +502,7 @@ TABLE: Final[Mapping[str, Callable[..., Awaitable[Any]]]] = {
         ("token_rotate", Operations.token_rotate),
         ("token_list", Operations.token_list),
         ("token_revoke", Operations.token_revoke),
+        ("token_restore", Operations.token_restore),
         ("budget_show", Operations.budget_show),
         ("budget_grant", Operations.budget_grant),
         ("usage", Operations.usage),
