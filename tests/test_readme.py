@@ -16,7 +16,7 @@ from tollhouse.book import Concluded, record_of
 from tollhouse.call import Amount, ChargedBy, End, Outcome
 from tollhouse.cli.main import cli
 from tollhouse.config.load import load_config, unenforced
-from tollhouse.denial import REASONS
+from tollhouse.denial import REASONS, Denial
 from tollhouse.families.units import Charge, Units
 from tollhouse.providers import BUILT_IN
 
@@ -94,6 +94,7 @@ def test_line() -> None:
                 charged=Amount(price="configured"),
                 fallback_from="openai",
                 tunnelled=(1, 2),
+                denial=Denial("tls_refused", "There was no SNI."),
             ),
             0.0,
         )

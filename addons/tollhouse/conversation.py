@@ -13,7 +13,7 @@ from tollhouse.call import (
     End,
     Requested,
 )
-from tollhouse.denial import Fault, Refused
+from tollhouse.denial import Denial, Fault, Refused
 from tollhouse.dispatch.answering import Answering
 from tollhouse.dispatch.relay import Delivery, Relay
 from tollhouse.families.base import Asked, Dialogue
@@ -21,8 +21,8 @@ from tollhouse.frames import Room
 from tollhouse.listen.exchange import ClientGone, Stopped
 from tollhouse.listen.handshake import accepted
 from tollhouse.reply import broken_off, pass_on
-from tollhouse.trip import Gate, Objects, Rest, Trip, check_identity
-from tollhouse.websocket import Owing, Session, SocketBounds, Ties
+from tollhouse.trip import Gate, Objects, Passing, Rest, Trip, check_identity
+from tollhouse.websocket import Altering, Owing, Session, SocketBounds, Ties
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,16 @@ class SocketParts:
     bounds: SocketBounds
 
 
+class Alterers(Protocol):
+    """The operator's addons behind their gate (`operators`)."""
+
+    async def altered(self, call_id: str, answer: Answering, /) -> Passing: ...
+    async def session(
+        self, call_id: str, headers: Sequence[tuple[str, str]], longest: int, room: Room, /
+    ) -> tuple[list[tuple[str, str]], Altering]: ...
+    async def ended(self, call_id: str, why: str, /) -> None: ...
+
+
 class Conversations:
     """``gates`` are all gates of the road, in their order."""
 
@@ -59,7 +69,9 @@ class Conversations:
         purse: Purse,
         relay: Relay,
         objects: Objects,
+        addons: Alterers | None = None,
     ) -> None:
+        self._addons = addons
         self._sockets = sockets
         self.gates = tuple(gates)
         self._purse = purse
@@ -77,13 +89,19 @@ class Conversations:
                 found = await delivery.connect(sockets.bounds.longest, room)
                 if isinstance(found, Answering):
                     trip.passing = found
-                    return await pass_on(trip, found)
+                    if self._addons is not None:
+                        trip.passing = await self._addons.altered(trip.id, found)
+                    return await pass_on(trip, trip.passing)
                 found.dialogue = dialogue
                 trip.status = 101
                 trip.passed()
                 given = accepted(exchange.head, found.subprotocol)
-                exchange.switch([*given, ("x-tollhouse-call-id", trip.id)])
                 ties = self._ties(trip, sockets, covered, dialogue)
+                if self._addons is not None:
+                    longest = sockets.bounds.longest
+                    more, alter = await self._addons.session(trip.id, given, longest, room)
+                    given, ties = [*given, *more], ties._replace(alter=alter)
+                exchange.switch([*given, ("x-tollhouse-call-id", trip.id)])
                 session = Session(exchange, found, dialogue, ties, sockets.bounds, room)
                 told = await session.run()
         except ClientGone:
@@ -133,10 +151,11 @@ class Conversations:
             if trip.notes_objects:
                 await self._objects.check(named)
 
-        async def cover(owing: Owing) -> None:
-            denial = await self._purse.enlarging.cover(trip.id, *owing)
-            if denial is not None:
-                raise Refused.of(denial)
+        async def cover(owing: Owing) -> int | None:
+            found = await self._purse.enlarging.cover(trip.id, *owing)
+            if isinstance(found, Denial):
+                raise Refused.of(found)
+            return found
 
         async def note() -> None:
             if trip.notes_objects and (created := dialogue.created) != trip.noted:

@@ -9,7 +9,8 @@ no fallback, and the client gets the first provider's answer.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Protocol
 
 from tollhouse.admit.authority import base_host
@@ -19,6 +20,7 @@ from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answering import Answering
 from tollhouse.dispatch.relay import Delivery, Relay
+from tollhouse.dispatch.retry import SDK_STOPS
 from tollhouse.dispatch.sign import check_lease
 from tollhouse.providers import Catalog, Provider
 from tollhouse.trip import Trip
@@ -93,48 +95,50 @@ async def answered(
     trip: Trip, delivery: Delivery, relay: Relay, fallbacks: Fallbacks | None
 ) -> Answering:
     """The answer of the provider, or of its fallback where the provider does not serve the call and the fallback does."""
-    refusal: Refused | None = None
-    answer: Answering | None = None
-    try:
-        answer = await delivery.answer()
-    except Refused as refused:
-        refusal = refused
+    first = await _asked(delivery.answer)
     # An answer may stream for hours, and nobody needs the body that was read any more.
     read, trip.read = trip.read, None
     if read is not None and fallbacks is not None and delivery.may_fall_back:
-        other = await _fallen_back(trip, read, delivery, relay, fallbacks)
-        if other is not None:
-            return other
-    if answer is None:
-        assert refusal is not None
-        raise refusal
-    return answer
+        await delivery.keep()
+        clearance = await fallbacks.clearance(read, unknown=delivery.unknown > 0)
+        if clearance is not None:
+            # If the client leaves now, its end is what counts.
+            trip.delivery = other = relay.delivery(clearance, delivery)
+            second = await _asked(other.answer)
+            if isinstance(second, Answering) and second.status < 400:
+                await delivery.close()
+                trip.stage, trip.fallback_from = clearance.covered, read.admitted.provider.name
+                return second
+            await _return(trip, delivery, first, second)
+    if isinstance(first, Refused):
+        raise first
+    return first
 
 
-async def _fallen_back(
-    trip: Trip, read: Requested, delivery: Delivery, relay: Relay, fallbacks: Fallbacks
-) -> Answering | None:
-    """The fallback's answer; None if it may not be asked, gives an error or gives nothing. What it has cost to ask it is
-    the call's."""
-    await delivery.keep()
-    clearance = await fallbacks.clearance(read, unknown=delivery.unknown > 0)
-    if clearance is None:
-        return None
-    # If the client leaves now, its end is what counts.
-    trip.delivery = other = relay.delivery(clearance, delivery)
+async def _asked[T](answer: Callable[[], Awaitable[T]]) -> T | Refused:
     try:
-        answer = await other.answer()
+        return await answer()
     except Refused as refused:
-        log.warning("call %s: its fallback does not serve it (%s)", trip.id, refused.denial.code)
+        return refused
+
+
+async def _return(
+    trip: Trip, delivery: Delivery, first: Answering | Refused, second: Answering | Refused
+) -> None:
+    """The fallback gave an error, or nothing. What it has cost to ask it is the call's."""
+    if isinstance(second, Refused):
+        log.warning("call %s: its fallback does not serve it (%s)", trip.id, second.denial.code)
     else:
-        if answer.status < 400:
-            await delivery.close()
-            trip.stage, trip.fallback_from = clearance.covered, read.admitted.provider.name
-            return answer
-        await answer.close()
-    delivery.return_from(other)
+        await second.close()
+    assert trip.delivery is not None
+    if trip.delivery.tried_enough:
+        # An SDK that asks the first one again asks the fallback again as well.
+        if isinstance(first, Answering):
+            first.stop_sdk()
+        elif SDK_STOPS not in first.denial.headers:
+            first.denial = replace(first.denial, headers=(*first.denial.headers, SDK_STOPS))
+    delivery.return_from(trip.delivery)
     trip.delivery = delivery
-    return None
 
 
 def _stateless(requested: Requested) -> bool:

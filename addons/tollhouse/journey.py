@@ -28,7 +28,7 @@ from tollhouse.call import (
     Stage,
 )
 from tollhouse.clearance import Clearance
-from tollhouse.conversation import Conversations, SocketParts
+from tollhouse.conversation import Alterers, Conversations, SocketParts
 from tollhouse.credential.lease import (
     NO_KEY,
     CredentialUnavailable,
@@ -37,7 +37,6 @@ from tollhouse.credential.lease import (
     login_lease,
 )
 from tollhouse.denial import Denial, Refused
-from tollhouse.dispatch.answering import Answering
 from tollhouse.dispatch.relay import Delivery, Relay
 from tollhouse.dispatch.sign import check_lease
 from tollhouse.fallback import Fallbacks, answered
@@ -46,15 +45,7 @@ from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
 from tollhouse.listen.handshake import check_handshake
 from tollhouse.providers import Provider
 from tollhouse.reply import NOT_VALID, OVERDUE, broken_off, last_words, pass_on
-from tollhouse.trip import (
-    AnsweredByGate,
-    Gate,
-    Objects,
-    Passing,
-    Rest,
-    Trip,
-    check_identity,
-)
+from tollhouse.trip import AnsweredByGate, Gate, Objects, Rest, Trip, check_identity
 
 log = logging.getLogger(__name__)
 
@@ -62,17 +53,16 @@ _CHECKED_AT_ONCE: Final = 32
 """Calls that are judged again in one turn of the loop."""
 
 
+_NO_MESSAGES: Final = "An addon of the gateway's operator takes requests and no messages."
+_NO_SWITCH: Final = (
+    'They are passed over HTTP/1.1, and not where the gateway has [listen] http1 = "mitmproxy".'
+)
+
+
 class Leases(Protocol):
     """The last gate: brings the key. It raises `CredentialUnavailable`."""
 
     async def get(self, provider: str, tenant: str, project: str) -> Lease: ...
-
-
-class Alterers(Protocol):
-    """The operator's addons behind their gate (`operators`)."""
-
-    async def altered(self, call_id: str, answer: Answering, /) -> Passing: ...
-    async def ended(self, call_id: str, why: str, /) -> None: ...
 
 
 class Journey:
@@ -104,7 +94,7 @@ class Journey:
         self._fallbacks = fallbacks
         self._conversations: Conversations | None = None
         if sockets is not None:
-            self._conversations = Conversations(sockets, self.gates, purse, relay, objects)
+            self._conversations = Conversations(sockets, self.gates, purse, relay, objects, addons)
         self._trace_header = trace_header.lower()
         self._session_header = session_header.lower()
         self._lasting = Lasting()
@@ -221,8 +211,10 @@ class Journey:
         if trip.exchange.defect is not None:
             raise Refused.of(trip.exchange.defect, "listener")
         if trip.exchange.head.asks_for_websocket:
-            if self._conversations is None or not trip.exchange.switches:
-                raise Refused("upgrade_required", gate="listener")
+            if self._conversations is None:
+                raise Refused("upgrade_required", _NO_MESSAGES, gate="listener")
+            if not trip.exchange.switches:
+                raise Refused("upgrade_required", _NO_SWITCH, gate="listener")
             check_handshake(trip.exchange.head)
         if not self.open:
             raise Refused("draining", headers=(("retry-after", "1"),), gate="listener")
@@ -305,7 +297,8 @@ class Journey:
                     trip.passing = await self._addons.altered(trip.id, answer)
                 return await pass_on(trip, trip.passing)
         except ClientGone:
-            await delivery.read_on()
+            # A fallback has a delivery of its own.
+            await (trip.delivery or delivery).read_on()
             raise
         except Stopped:
             trip.left = End.STOPPED

@@ -12,13 +12,22 @@ from typing import TYPE_CHECKING, Final
 from tollhouse.accounts.subjects import Subjects
 from tollhouse.admit.identifying import Platform
 from tollhouse.call import ListenerKind
-from tollhouse.config.load import AppRoleAuth, Config, JwtAuth, TlsFiles, TokenAuth, catalog
+from tollhouse.config.load import (
+    AppRoleAuth,
+    Config,
+    JwtAuth,
+    TlsFiles,
+    TokenAuth,
+    catalog,
+    token_proxy,
+)
 from tollhouse.credential.beside_keys import SecretsBesideKeys
 from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.cloud.google import AccessTokens
 from tollhouse.credential.cloud.google_endpoint import TokenEndpoint
 from tollhouse.credential.lease import Lease, Reader
 from tollhouse.dispatch.http_client import PoolBounds
+from tollhouse.dispatch.proxied import ProxyTunnels
 from tollhouse.dispatch.sign import check_lease
 from tollhouse.ledger.ledger import Ledger
 from tollhouse.providers import Catalog
@@ -203,9 +212,12 @@ def pool_bounds(config: Config) -> PoolBounds:
     return PoolBounds(upstream.connections_per_host, upstream.idle_s, upstream.age_s)
 
 
-def open_tokens() -> AccessTokens:
+def open_tokens(config: Config, proxies: ProxyTunnels) -> AccessTokens:
     """The access tokens of Google service accounts."""
-    return AccessTokens(TokenEndpoint())
+    proxy = token_proxy(config)
+    return AccessTokens(
+        TokenEndpoint(connector=None if proxy is None else proxies.connector(proxy))
+    )
 
 
 def asking_context(clients_ca: Path, protocols: Sequence[str] = ()) -> ssl.SSLContext:

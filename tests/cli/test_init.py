@@ -29,7 +29,14 @@ def keys(table: dict[str, object], prefix: str = "") -> set[str]:
     """Dotted keys, the names that users choose left out."""
     found = set()
     for name, value in table.items():
-        if isinstance(value, dict) and name not in ("auth", "tls", "versions", "models", "options"):
+        if isinstance(value, dict) and name not in (
+            "auth",
+            "tls",
+            "versions",
+            "models",
+            "options",
+            "addresses",
+        ):
             chosen = prefix.rstrip(".") in ("providers", "projects", "tenants", "prices")
             found |= keys(value, prefix if chosen else f"{prefix}{name}.")
         else:
@@ -75,7 +82,18 @@ def test_every_key_of_the_models(tmp_path: Path) -> None:
     config = load_config(REFERENCE)
     tables = {
         name: type(getattr(config, name))
-        for name in ("listen", "redis", "vault", "log", "ca", "limits", "headers", "addons")
+        for name in (
+            "listen",
+            "redis",
+            "vault",
+            "log",
+            "ca",
+            "limits",
+            "headers",
+            "addons",
+            "process",
+            "policy",
+        )
     }
     tables |= {
         "providers": type(config.providers["vllm"]),

@@ -295,17 +295,8 @@ def test_an_upload_that_the_provider_does_not_take(opened: Any) -> None:
         )
         body = a_file(24 << 20)
         with attacked.tunnel() as client:
-            answers: list[Any] = []
-            reader = threading.Thread(target=lambda: answers.append(client.answer()))
-            reader.start()
-            with contextlib.suppress(Closed, OSError):
-                client.send(sized("files", body))
-                for at in range(0, len(body), 65_536):
-                    if answers:
-                        break
-                    client.send(body[at : at + 65_536])
-            reader.join()
-        [answer] = answers
+            client.send(sized("files", body))
+            answer = client.pour(body)
         assert answer.reason in ("upstream_timeout", "upstream_unreachable")
         attacked.lines(1)
 

@@ -12,15 +12,21 @@ from typing import Any
 
 import httpx2
 import pytest
-from openai import DefaultHttpxClient, OpenAI
+from openai import DefaultHttpxClient, OpenAI, OpenAIError
 from tests.support.gateway import PLACEHOLDER, REAL_KEY
 from tests.support.inproc import Inside, open_inside
 from tests.support.standin_bedrock import converse, usage
 
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.standin import StandIn
-from tollhouse.demo.standin_answers import chat_json
-from tollhouse.demo.standin_script import Behaviour, Latch, reply, reset_before_headers
+from tollhouse.demo.standin_answers import chat_json, chat_usage
+from tollhouse.demo.standin_script import (
+    Behaviour,
+    Latch,
+    Steps,
+    reply,
+    reset_before_headers,
+)
 
 URL = "https://api.openai.com/v1"
 CHAT: dict[str, Any] = {
@@ -176,6 +182,77 @@ def test_after_the_attempts_of_the_first(tmp_path: Path) -> None:
         pair.first.always(reply(503, b"{}", [("retry-after-ms", "1")]))
         assert pair.ask().headers["x-tollhouse-attempts"] == "3"
         assert pair.seen == (2, 1)
+
+
+@contextlib.contextmanager
+def an_sdk(pair: Pair) -> Iterator[OpenAI]:
+    """With two retries of its own."""
+    client = DefaultHttpxClient(
+        proxy=pair.inside.proxy_url, verify=pair.inside.context, trust_env=False
+    )
+    with OpenAI(api_key=PLACEHOLDER, http_client=client) as sdk:
+        yield sdk
+
+
+@pytest.mark.parametrize("opened", [False, True], ids=["failing", "paused"])
+def test_an_sdk_that_retries(tmp_path: Path, opened: bool) -> None:
+    """Each of the two sees at most three requests for one call of the user, whatever the other one was asked."""
+    with a_pair(tmp_path, second={"attempts": 3}) as pair, an_sdk(pair) as sdk:
+        if opened:
+            pair.first.always(FAILS)
+            for _ in range(10):
+                assert pair.ask().status_code == 200
+        pair.first.always(reply(503, b"{}", [("retry-after-ms", "1")]))
+        pair.second.always(reply(503, b"{}", [("retry-after-ms", "1")]))
+        before = pair.seen
+        with pytest.raises(OpenAIError):
+            sdk.chat.completions.create(**CHAT)
+        assert pair.seen == (before[0] + (not opened), before[1] + 3)
+
+
+def test_an_sdk_whose_time_is_over(tmp_path: Path) -> None:
+    """A fallback that hangs is given up before the SDK goes by itself, which would ask both again."""
+    gate = Latch()
+    with a_pair(tmp_path, first={"attempts": 2}) as pair, an_sdk(pair) as sdk:
+        pair.first.always(reply(503, b"{}", [("retry-after-ms", "1")]))
+        pair.second.always(Behaviour(wait=gate))
+        with pytest.raises(OpenAIError):
+            sdk.with_options(timeout=5.0).chat.completions.create(**CHAT)
+        gate.open()
+        assert pair.seen == (2, 1)
+
+
+def test_a_client_that_leaves_the_others_answer(tmp_path: Path) -> None:
+    """The stream of the fallback is read on for its count, as that of any provider is."""
+    steps, text = Steps(), "a word and " * 40
+    with a_pair(tmp_path) as pair:
+        pair.first.always(FAILS)
+        pair.second.always(Behaviour(text=text, steps=steps))
+        steps.release(3)
+        with (
+            httpx2.Client(
+                proxy=pair.inside.proxy_url,
+                verify=pair.inside.context,
+                trust_env=False,
+                timeout=30,
+            ) as client,
+            client.stream(
+                "POST", URL + "/chat/completions", json={**CHAT, "stream": True}
+            ) as answer,
+        ):
+            assert next(answer.iter_raw())
+        pair.inside.until(
+            lambda gateway: all(exchange.gone for exchange in gateway.journey.under_way)
+        )
+        steps.release_all()
+        pair.inside.until(lambda gateway: not gateway.journey.under_way)
+        line = pair.line()
+    assert (line["provider"], line["charged_by"], line["reason"]) == (
+        "second",
+        "usage",
+        "client_gone",
+    )
+    assert line["tokens"]["output"] == chat_usage(CHAT, text)["completion_tokens"]
 
 
 def test_a_first_one_that_serves(tmp_path: Path) -> None:
@@ -442,6 +519,18 @@ def test_many_at_once(tmp_path: Path) -> None:
         assert (limit["held"], pair.inside.held()) == ("0", [])
         costs = [Decimal(line["cost_usd"]) for line in pair.inside.lines()]
         assert sum(costs) == Decimal(limit["used"])
+
+
+def test_a_cheaper_one_without_usage(tmp_path: Path) -> None:
+    """What would be held for it alone is charged, and not what was held for the dearer first one."""
+    cheap = {'prices."second/gpt-4o"': {"input": "0.25", "output": "1"}}
+    with a_pair(tmp_path, prices=cheap) as pair:
+        pair.first.always(FAILS)
+        pair.second.always(Behaviour(usage=False))
+        assert pair.ask().status_code == 200
+        line = pair.line()
+    assert (line["charged_by"], line["provider"]) == ("hold", "second")
+    assert Decimal(line["cost_usd"]) * 10 == Decimal(line["held_usd"])
 
 
 def test_a_client_that_leaves_while_the_other_is_asked(tmp_path: Path) -> None:

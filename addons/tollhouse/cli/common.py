@@ -234,3 +234,21 @@ def limit(text: str) -> str:
         return parse_limit(text).text
     except LimitError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def token_limits[F: Callable[..., Any]](command: F) -> F:
+    """``--limit`` of a command that makes a token."""
+    return click.option(
+        "--limit",
+        "limits",
+        metavar="LIMIT",
+        multiple=True,
+        type=limit,
+        help='A limit of the token beside its project\'s, such as "2 usd/day"; repeat for several.',
+    )(command)
+
+
+def token_text(made: Mapping[str, Any]) -> str:
+    """A token that was made, as one sentence of talk."""
+    ends = f"valid until {made['expires_at']}" if made["expires_at"] else "valid until revoked"
+    return f"token {made['id']} for {', '.join(made['projects'])}, {ends}"

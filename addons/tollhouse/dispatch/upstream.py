@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Final, Protocol
+from typing import Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
@@ -38,6 +38,7 @@ from tollhouse.dispatch.http_client import (
     request_head,
 )
 from tollhouse.dispatch.outgoing import Outgoing
+from tollhouse.dispatch.proxied import StoreSecrets
 from tollhouse.dispatch.proxy import ProxyFailed, Via, authorization
 from tollhouse.dispatch.resolve import AddressRefused, GuardedResolver, is_address
 from tollhouse.dispatch.sign import TokenSource, credential_headers, tell_of_clock
@@ -56,12 +57,6 @@ _OURS: Final = THIS_MESSAGE | AWS_SIGNATURE | {"authorization", "cookie", "proxy
 
 
 _BOUNDS: Final = PoolBounds()
-
-
-class StoreSecrets(Protocol):
-    """Gives fields of a secret of the store. Raises `CredentialUnavailable`."""
-
-    async def get(self, path: str, *names: str) -> tuple[Secret, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,8 @@ def unread(asked: Asked, head: AnswerHead) -> Meter:
 
 class LiveDialogue:
     binary = True
+    lowerable: Exposed | None = None
+    """The cap is that of the whole session."""
 
     def __init__(self, asked: Asked, terms: Terms) -> None:
         self.asked = asked
@@ -173,6 +175,9 @@ class LiveDialogue:
         self._limits = self._terms.limits(self.asked)
         self._add(_size(message))
         return self.asked._replace(objects=tuple(objects))
+
+    def lowered(self, message: bytes, cap: int) -> bytes:
+        return message
 
     def withdraw(self) -> None:
         self._asked_for = self._asked_before
