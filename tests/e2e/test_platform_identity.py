@@ -30,6 +30,7 @@ from tests.support.issuer import (
     signed,
 )
 from tests.support.raw import H2Client
+from tests.support.raw_socket import RawSocket, handshake
 
 from tollhouse.accounts.token import subject_id
 from tollhouse.demo.standin_script import Behaviour, Steps
@@ -593,6 +594,24 @@ def test_a_stream_whose_identity_ends(attacked: Attacked, how: str) -> None:
             inside.do(perform("token_restore", {"token_id": identity}))
             assert client.ask(get(bearer(token))).status == 200
         attacked.lines(3)
+
+
+def test_a_session(attacked: Attacked) -> None:
+    """A WebSocket whose JWT stands in its subprotocol, as a browser sends it: it reaches no provider, and the session ends
+    with its identity."""
+    inside, token = attacked.inside, cluster_token(account="socket")
+    offered = f"Sec-WebSocket-Protocol: realtime, openai-insecure-api-key.{token}"
+    client = attacked.tunnel(headers=())
+    socket = RawSocket(client, handshake(offered))
+    identity = subject_id("jwt", CLUSTER, "system:serviceaccount:a:socket")
+    with client:
+        socket.until("session.created")
+        inside.do(inside.gateway.operations.perform("token_revoke", {"token_id": identity}))
+        assert socket.until("error").event["error"]["code"] == "identity_revoked"
+    [received] = inside.standin.wait_count(1)
+    assert b"eyJ" not in received.everything()
+    [line] = attacked.lines(1)
+    assert (line["identity"], line["reason"]) == (identity, "identity_revoked")
 
 
 def test_a_network(attacked: Attacked) -> None:

@@ -77,6 +77,9 @@ async def test_a_token_is_remembered_until_it_expires() -> None:
     first = await bench.show()
     assert await bench.show() is first
     assert bench.judge.remembered == 1
+    assert bench.judge.names_issuer(signed({"iss": ISSUER}, OTHER))
+    assert not bench.judge.names_issuer(signed({"iss": "https://auth.openai.com"}, OTHER))
+    assert not bench.judge.names_issuer("eyJ.eyJ.x")
     bench.now.advance(629)
     assert await bench.show() is first
     bench.now.advance(2)

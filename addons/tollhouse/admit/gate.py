@@ -113,6 +113,9 @@ class Open:
     name: ClassVar = NAME
     gives: ClassVar = Admitted
 
+    def __init__(self, identifier: Identifier) -> None:
+        self._identifier = identifier
+
     async def __call__(self, billed: Billed, exchange: object) -> Admitted:
         identified = billed.identified
         aimed = identified.aimed
@@ -126,7 +129,7 @@ class Open:
             addressed.host,
             socket=head.asks_for_websocket,
         )
-        login = let_through(head, provider, billed.project)
+        login = let_through(head, provider, billed.project, self._identifier.is_platforms)
         if provider.login_only and not login:
             raise Refused("path_not_allowed", _only_logins(provider, billed.project))
         return Admitted(
@@ -184,5 +187,5 @@ def admit_gates(
         Aim(),
         Identify(identifier, frozenset({project_header, trace_header.lower()})),
         Bill(accounts, project_header),
-        Open(),
+        Open(identifier),
     )

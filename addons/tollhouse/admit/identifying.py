@@ -56,6 +56,7 @@ class Accounts:
 
 class Jwts(Protocol):
     async def identify(self, token: str) -> Identity: ...
+    def names_issuer(self, token: str) -> bool: ...
 
 
 class ClientCertificates(Protocol):
@@ -130,6 +131,11 @@ class Identifier:
         identity = await platform.jwts.identify(credential.secret)
         user = "" if credential.user in _NO_PROJECT else credential.user
         return identity, user, await self._check(platform, identity)
+
+    def is_platforms(self, token: str) -> bool:
+        """Whether ``token`` is, or says that it is, a JWT of the platform: it goes to no provider as anybody's login."""
+        jwts = self._platform.jwts if self._platform is not None else None
+        return jwts is not None and is_jwt(token) and jwts.names_issuer(token)
 
     async def _check(self, platform: Platform, identity: Identity) -> bool:
         _, remembered = await self._accounts.ask(

@@ -33,7 +33,8 @@ async def _keys(entry: JwtIssuerConfig) -> Finding:
     finally:
         await keys.close()
     named = ", ".join(ascii(kid)[1:-1] or "one without an id" for kid in read.ids[:8])
-    return Finding("ok", f"{entry.issuer} has {len(read.ids)} keys.", named)
+    count = f"{len(read.ids)} key{'' if len(read.ids) == 1 else 's'}"
+    return Finding("ok", f"{entry.issuer} has {count}.", named)
 
 
 def _entry(place: str, entry: JwtIssuerConfig) -> Iterator[Finding]:
