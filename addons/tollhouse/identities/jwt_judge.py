@@ -4,8 +4,8 @@ Who may verify a JWT is told by its issuer alone: by ``iss``, exactly as configu
 ``iss``, by the trust domain of its ``sub``. Only that issuer's keys are tried, with its algorithms, its audience, its types and
 its rules. What a JWT says of keys itself (``jwk``, ``jku``, ``x5u``, ``x5c``) is never read.
 
-A signature costs 40 to 200 us. A JWT that was verified is remembered by its SHA-256 until it expires, or until its issuer's keys
-change. What was refused is not remembered.
+A JWT costs about 300 us to verify. One that was verified costs 3 us: it is remembered by its SHA-256 until it expires, or until
+its issuer's keys change. What was refused is not remembered.
 """
 
 from __future__ import annotations
