@@ -187,26 +187,27 @@ class Router:
         return found
 
     def forget(self) -> None:
+        # This closes what was connected, and the other end says so.
+        self.ears.heard()
         self.far.run(socket.create_connection, (OUTER, 22), timeout=5).close()
         self.sniffer.take()
-        self.ears.heard()
 
     def left(self) -> set[tuple[str, str, int]]:
-        """What has come over the wire to the internet, but for answers from the router's ssh port."""
+        """What has come over the wire to the internet: TCP that opens a connection, and all that is not TCP."""
         self.far.run(socket.create_connection, (OUTER, 22), timeout=5).close()
         return {
             (frame.protocol, frame.destination, frame.port)
             for frame in self.sniffer.take()
-            if not (frame.protocol == "tcp" and frame.source_port == 22)
+            if frame.opens or frame.protocol != "tcp"
         }
 
 
-def ask(address: str) -> str:
+def ask(address: str, timeout_s: float) -> str:
     """A question to a name server, from the thread's own namespace."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     question = b"\x12\x34\x01\0\0\1\0\0\0\0\0\0\3api\6openai\3com\0\0\1\0\1"
     with socket.socket(family, socket.SOCK_DGRAM) as made:
-        made.settimeout(1)
+        made.settimeout(timeout_s)
         try:
             made.connect((address, 53))
             made.send(question)
@@ -362,10 +363,10 @@ BOUND: tuple[Attempt, ...] = (("tcp", ATTACKER, 443, WIRE), ("tcp", ATTACKER6, 4
 INSIDE_NAMES = (INSIDE, INSIDE6, CLOSED)
 
 
-def looked(router: Router, place: str) -> dict[str, str]:
-    """All that is tried from one place, and what came of it."""
+def looked(router: Router, place: str, timeout_s: float = 2.0) -> dict[str, str]:
+    """All that is tried from one place, and what came of it. ``timeout_s`` is how long an answer is waited for."""
     if place in ("workload", "user"):
-        rows = router.doctor(user=place == "user")["rows"]
+        rows = router.doctor(user=place == "user", timeout_s=timeout_s)["rows"]
         state = {True: "ok", False: "WRONG", None: "-"}
         return {row["name"]: f"{state[row['ok']]} {row['happened']}" for row in rows}
     if place == "gateway":
@@ -378,7 +379,7 @@ def looked(router: Router, place: str) -> dict[str, str]:
         loopback = {frame.destination for frame in router.sniffer.take()} & {"127.0.0.1", "::1"}
         return {"left": " ".join(sorted(loopback))}
     if place == "asked":
-        return {address: router.workload.run(ask, address) for address in INSIDE_NAMES}
+        return {address: router.workload.run(ask, address, timeout_s) for address in INSIDE_NAMES}
     if place == "own":
         router.services.heard()
         router.attempt([("tcp", INNER, 443, "")], USER_UID)
@@ -387,7 +388,7 @@ def looked(router: Router, place: str) -> dict[str, str]:
     return {
         f"{address} {port}": router.far.run(_reached, address, port, within_s)
         for address in (OUTER, OUTER6)
-        for port, within_s in ((22, 2.0), (PROXY_PORT, 0.2))
+        for port, within_s in ((22, timeout_s), (PROXY_PORT, 0.2))
     }
 
 

@@ -60,6 +60,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
 @pytest.fixture
 def router(running: Router) -> Iterator[Router]:
     """With all its rules, also for the next test."""
+    if not running.gateway.running:
+        running.gateway.start()
     running.forget()
     yield running
     running.load(running.rules)
@@ -142,20 +144,6 @@ def test_real_clients(router: Router, proxy: bool) -> None:
     for received in router.standin.wait_count(calls):
         assert received.get_all("authorization") == [f"Bearer {REAL_KEY}"]
     assert router.left() <= {("tcp", PROVIDER, 443), ("udp", RESOLVER, 53)}
-
-
-def test_with_tollhouse_stopped_nothing_gets_out(router: Router) -> None:
-    """Every way out stays closed, the right ones are closed as well, and the wire is silent but for the workload's name server."""
-    router.gateway.stop()
-    try:
-        router.forget()
-        wrong = router.doctor()["wrong"]
-        assert set(wrong) == {"proxy-no-token", "proxy-wrong-token", "proxy-other-host", *RIGHT}
-        assert router.run(sys.executable, "-c", SDK).returncode == 1
-        assert router.left() <= {("udp", INSIDE, 53)}
-        assert router.ears.heard() == set()
-    finally:
-        router.gateway.start()
 
 
 def end(chain: str) -> tuple[Rule, ...]:
@@ -249,7 +237,8 @@ def test_no_rule_is_decoration(router: Router, whole: object, rule: Rule) -> Non
     assert callable(whole)
     before = whole(place)
     router.load(without(router.rules, rule))
-    now = looked(router, place)
+    # What is waited for is not there: a short time is no less true.
+    now = looked(router, place, timeout_s=0.5)
     assert [name for name in changes if now[name] == before[name]] == []
     for name in set(RIGHT) & set(changes):
         assert now[name].startswith("WRONG")
@@ -271,3 +260,13 @@ def test_the_end_of_a_chain(
     router.load(without(router.rules, *taken))
     now = looked(router, place)
     assert [name for name in red if not now[name].startswith("WRONG")] == []
+
+
+def test_with_tollhouse_stopped_nothing_gets_out(router: Router) -> None:
+    """Every way out stays closed, the right ones are closed as well, and the wire is silent but for the workload's name server."""
+    router.gateway.stop()
+    wrong = router.doctor()["wrong"]
+    assert set(wrong) == {"proxy-no-token", "proxy-wrong-token", "proxy-other-host", *RIGHT}
+    assert router.run(sys.executable, "-c", SDK).returncode == 1
+    assert router.left() <= {("udp", INSIDE, 53)}
+    assert router.ears.heard() == set()
