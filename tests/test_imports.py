@@ -113,6 +113,7 @@ SAME_WORDS = {
     # A kind of credential: the service account that Google's token endpoint takes, whoever the provider is.
     "tollhouse.credential.fields": {"google"},
     "tollhouse.dispatch.sign": {"google"},
+    "tollhouse.policies.destinations": {"google"},
     # What an AWS signature calls the service.
     "tollhouse.credential.cloud.aws": {"bedrock"},
     # Commands that are sent at once.

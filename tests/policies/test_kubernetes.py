@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +29,8 @@ LABELS = {
     "impostor": ("elsewhere", {"app.kubernetes.io/name": "tollhouse", "k8s-app": "kube-dns"}),
     "neighbour": ("tollhouse", {"app.kubernetes.io/name": "other"}),
     "client": ("acme", {"app": "workload"}),
+    "prometheus": ("monitoring", {"app.kubernetes.io/name": "prometheus"}),
+    "monitoring-other": ("monitoring", {"app.kubernetes.io/name": "other"}),
 }
 """Pods that traffic could go to: namespace and labels."""
 CLIENTS = {"acme"}
@@ -112,7 +115,7 @@ def allows(
 
 
 def rules() -> Iterator[tuple[str, dict[str, Any]]]:
-    for name in ("tollhouse-network.yaml", "workload-network.yaml"):
+    for name in ("tollhouse-network.yaml", "workload-network.yaml", "stores-network.yaml"):
         for policy in read(name):
             for rule in (*policy["spec"].get("egress", ()), *policy["spec"].get("ingress", ())):
                 yield name, rule
@@ -144,13 +147,13 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 def test_every_document_is_an_object() -> None:
     """All files parse and name what they are, and no two documents the same thing."""
     files = sorted(FOLDER.glob("*.yaml"))
-    assert len(files) == 4
+    assert len(files) == 5
     seen = [
         (d["apiVersion"], d["kind"], d["metadata"]["name"])
         for file in files
         for d in read(file.name)
     ]
-    assert len(seen) == len(set(seen)) == 8
+    assert len(seen) == len(set(seen)) == 10
 
 
 def test_no_rule_is_open_by_omission() -> None:
@@ -240,6 +243,9 @@ def test_other_pods_beside_tollhouse_get_nowhere(gateway_rules: list[dict[str, A
     [
         ("client", 8080, True),
         ("client", 9090, False),
+        ("prometheus", 9090, True),
+        ("prometheus", 8080, False),
+        ("monitoring-other", 9090, False),
         ("impostor", 8080, False),
         ("104.18.7.192", 8080, False),
     ],
@@ -249,6 +255,29 @@ def test_labelled_namespaces_reach_tollhouse(
 ) -> None:
     """Only the proxy port, and only from a namespace with the label; a pod's own labels count for nothing."""
     assert allows(gateway_rules, "tollhouse", "Ingress", other, port) is expected
+
+
+def test_only_tollhouse_reaches_redis_and_vault() -> None:
+    """No workload, no other pod of Tollhouse's namespace, no monitoring; and no other port."""
+    policies = read("stores-network.yaml")
+    for store, port in (("redis", 6379), ("vault", 8200)):
+        assert {other for other in LABELS if allows(policies, store, "Ingress", other, port)} == {
+            "tollhouse"
+        }
+        assert not allows(policies, store, "Ingress", "tollhouse", port + 1)
+
+
+def test_kubernetes_schemas_take_every_document() -> None:
+    """By the published schemas of a release that has MutatingAdmissionPolicy; a field that they do not know is an error."""
+    for file in sorted(FOLDER.glob("*.yaml")):
+        for document in read(file.name):
+            kubernetes_validate.validate(document, "1.37", strict=True)
+
+
+def test_the_configmap_is_the_file_that_the_policies_are_rendered_for() -> None:
+    """The rules that are applied and the gateway that is run have one configuration."""
+    _, _, rest = (FOLDER / "tollhouse.toml").read_text().partition("\n")
+    assert rest == only("tollhouse.yaml", "ConfigMap")["data"]["tollhouse.toml"]
 
 
 def edges() -> Iterator[str]:
@@ -313,8 +342,9 @@ def test_ports_agree(config: Config, gateway_rules: list[dict[str, Any]]) -> Non
         "readinessProbe": "/readyz",
     }
     assert {container[probe]["httpGet"]["port"] for probe in paths} == {"admin"}
-    [ingress] = only("tollhouse-network.yaml", "NetworkPolicy", "tollhouse")["spec"]["ingress"]
-    assert [port["port"] for port in ingress["ports"]] == [config.listen.proxy.port]
+    policy = only("tollhouse-network.yaml", "NetworkPolicy", "tollhouse")["spec"]
+    of_ingress = [[port["port"] for port in rule["ports"]] for rule in policy["ingress"]]
+    assert of_ingress == [[config.listen.proxy.port], [config.listen.admin.port]]
 
 
 def test_selectors_mean_the_deployments_pods() -> None:
@@ -413,7 +443,8 @@ def test_the_workload_knows_the_proxy_the_ca_and_its_token() -> None:
 
 def test_the_label_of_clients_is_the_one_that_is_told() -> None:
     """The files' and README's command sets the label that Tollhouse's policy asks for."""
-    [ingress] = only("tollhouse-network.yaml", "NetworkPolicy", "tollhouse")["spec"]["ingress"]
+    policy = only("tollhouse-network.yaml", "NetworkPolicy", "tollhouse")
+    [ingress, _] = policy["spec"]["ingress"]
     [(key, value)] = ingress["from"][0]["namespaceSelector"]["matchLabels"].items()
     for name in ("workload-network.yaml", "README.md"):
         assert f"{key}={value}" in (FOLDER / name).read_text()

@@ -4,6 +4,8 @@ targets     the table of targets
 rendering   what a target gives: files, and what is left to say
 places      what the configuration says of ports, hosts and stores
 nftables    a packet filter, of a host and of a router
+destinations   where the gateway goes out, by name
+kubernetes  pods of a cluster
 compose     containers of one machine
 systemd_service   one service of a machine
 """

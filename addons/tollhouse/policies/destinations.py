@@ -1,0 +1,126 @@
+"""Where the gateway goes out, by name: providers, tunnels, who gives tokens and keys. In a cluster a name may be a Service's."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from tollhouse.config.load import Config, catalog, passable
+from tollhouse.credential.cloud.google import TOKEN_URI
+from tollhouse.policies.places import NetworkFacts
+from tollhouse.policies.rendering import CannotRender
+
+_SERVICE: Final = re.compile(
+    r"(?:[a-z0-9-]+\.)?(?P<name>[a-z0-9-]+)\.(?P<namespace>[a-z0-9-]+)\.svc(?:\.cluster\.local)?"
+)
+"""Of a Service, or of one pod of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    of: str
+    """Whose it is, as a person calls it."""
+    host: str
+    """A name, ``*.`` and a name, or an address."""
+    port: int
+    is_private: bool
+    """It may have a private address."""
+    networks: tuple[str, ...]
+    """What ``[policy] addresses`` says of its name, or itself. Empty: unknown."""
+
+    @property
+    def service(self) -> tuple[str, str] | None:
+        """Namespace and name of the Service that it is."""
+        found = _SERVICE.fullmatch(self.host)
+        return (found["namespace"], found["name"]) if found else None
+
+    @property
+    def is_address(self) -> bool:
+        return self.networks == (self.host,)
+
+
+def destinations(config: Config, facts: NetworkFacts) -> tuple[Destination, ...]:
+    """The stores first. Without those on loopback, each once."""
+    found = [
+        *((store.of, store.address.host, store.address.port, True) for store in facts.stores),
+        *_others(config),
+    ]
+    made: dict[tuple[str, int], Destination] = {}
+    for of, host, port, is_private in found:
+        if not _is_loopback(host):
+            made.setdefault(
+                (host, port), Destination(of, host, port, is_private, _networks(config, host))
+            )
+    return tuple(made.values())
+
+
+def workload_ports(facts: NetworkFacts) -> tuple[int, ...]:
+    """The ports of the gateway for workloads, at which other pods reach it. Without any it raises `CannotRender`."""
+    ports = {
+        address.port
+        for name, address in facts.listeners.items()
+        if name != "admin" and not address.is_loopback and address.port
+    }
+    if not ports:
+        raise CannotRender(
+            "[listen] has no listener that other pods reach: write "
+            'proxy = "0.0.0.0:8080", with tls or unsafe_plaintext_listen = true'
+        )
+    return tuple(sorted(ports))
+
+
+def admin_port(facts: NetworkFacts) -> int | None:
+    """None: it is off, or on loopback, where no pod reaches it."""
+    admin = facts.listeners.get("admin")
+    return admin.port if admin is not None and not admin.is_loopback and admin.port else None
+
+
+def _others(config: Config) -> Iterator[tuple[str, str, int, bool]]:
+    exchange = urlsplit(TOKEN_URI).hostname
+    proxy = config.upstream.proxy
+    for provider in catalog(config).providers:
+        of, private = provider.name, provider.allow_private
+        if provider.upstream_proxy:
+            yield (
+                f"the proxy of {of}",
+                provider.upstream_proxy.host,
+                provider.upstream_proxy.port,
+                True,
+            )
+        elif provider.connect_to:
+            yield of, *provider.connect_to, private
+        else:
+            for host in provider.hosts:
+                yield of, host, provider.port, private
+        if "google" in provider.accepts and proxy is None and exchange:
+            yield "access tokens", exchange, 443, False
+    for tunnel in passable(config).hosts:
+        if tunnel.upstream_proxy:
+            yield "a tunnel's proxy", tunnel.upstream_proxy.host, tunnel.upstream_proxy.port, True
+        elif tunnel.connect_to:
+            yield "a tunnel", *tunnel.connect_to, tunnel.allow_private
+        else:
+            yield "a tunnel", tunnel.host, tunnel.port, tunnel.allow_private
+    for issuer in config.identity.jwt:
+        parts = urlsplit(issuer.jwks_url or "")
+        if parts.hostname is not None:
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            yield f"keys of {issuer.issuer}", parts.hostname, port, True
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _networks(config: Config, host: str) -> tuple[str, ...]:
+    try:
+        return (str(ipaddress.ip_address(host)),)
+    except ValueError:
+        return config.policy.addresses.get(host, ())
