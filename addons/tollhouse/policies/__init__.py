@@ -6,6 +6,7 @@ places      what the configuration says of ports, hosts and stores
 nftables    a packet filter, of a host and of a router
 destinations   where the gateway goes out, by name
 kubernetes  pods of a cluster
+cilium      pods of a cluster with Cilium, which knows names
 compose     containers of one machine
 systemd_service   one service of a machine
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tollhouse.policies import compose, kubernetes, nftables, systemd_service
+from tollhouse.policies import cilium, compose, kubernetes, nftables, systemd_service
 from tollhouse.policies.rendering import Renderer
 
 TARGETS: Final = (
@@ -13,6 +13,7 @@ TARGETS: Final = (
         "nftables-router", "a router that runs Tollhouse, workloads behind it", nftables.router
     ),
     Renderer("kubernetes", "pods of a cluster", kubernetes.kubernetes),
+    Renderer("cilium", "pods of a cluster with Cilium, by names", cilium.cilium),
     Renderer("compose", "containers of one machine", compose.compose),
     Renderer("systemd", "one service of a machine", systemd_service.systemd),
 )
