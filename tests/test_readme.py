@@ -84,8 +84,10 @@ def test_line() -> None:
     outcome = Outcome(
         End.WHOLE, charges=(Charge("a", Units(requests=1)), Charge("b", Units(images=1)))
     )
+    refused = Concluded(admitted(), 403, Denial("tls_refused"), "tunnel")
     assert sorted(named) == sorted(
-        record_of(
+        record_of(refused, 0.0).keys()
+        | record_of(
             Concluded(
                 admitted(
                     remembered=True, login=True, identity=replace(IDENTITY, subject="whoever")

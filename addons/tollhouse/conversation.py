@@ -16,6 +16,7 @@ from tollhouse.call import (
 from tollhouse.denial import Denial, Fault, Refused
 from tollhouse.dispatch.answering import Answering
 from tollhouse.dispatch.relay import Delivery, Relay
+from tollhouse.fallback import Fallbacks, connected
 from tollhouse.families.base import Asked, Dialogue
 from tollhouse.frames import Room
 from tollhouse.listen.exchange import ClientGone, Stopped
@@ -69,6 +70,7 @@ class Conversations:
         purse: Purse,
         relay: Relay,
         objects: Objects,
+        fallbacks: Fallbacks | None,
         addons: Alterers | None = None,
     ) -> None:
         self._addons = addons
@@ -77,21 +79,26 @@ class Conversations:
         self._purse = purse
         self._relay = relay
         self._objects = objects
+        self._fallbacks = fallbacks
 
-    async def converse(self, trip: Trip, delivery: Delivery, covered: Covered) -> Rest | None:
+    async def converse(self, trip: Trip, delivery: Delivery) -> Rest | None:
         """A WebSocket session, or the answer by which the provider refuses its handshake."""
         sockets, exchange = self._sockets, trip.exchange
         session: Session | None = None
+        covered = _covered(trip)
         room = sockets.read.room(covered.requested)
         try:
-            dialogue = sockets.read.dialogue(covered.requested)
             async with exchange.interruptible():
-                found = await delivery.connect(sockets.bounds.longest, room)
+                found = await connected(
+                    trip, delivery, self._relay, self._fallbacks, sockets.bounds.longest, room
+                )
                 if isinstance(found, Answering):
                     trip.passing = found
                     if self._addons is not None:
                         trip.passing = await self._addons.altered(trip.id, found)
                     return await pass_on(trip, trip.passing)
+                covered = _covered(trip)
+                dialogue = sockets.read.dialogue(covered.requested)
                 found.dialogue = dialogue
                 trip.status = 101
                 trip.passed()
@@ -118,10 +125,10 @@ class Conversations:
             await session.stopping()
             return exchange.end
         except Refused as refusal:
-            return broken_off(trip, delivery, refusal)
+            return broken_off(trip, refusal)
         except Exception:
             log.exception("call %s: its session failed", trip.id)
-            return broken_off(trip, delivery, Refused("internal", "The session failed."))
+            return broken_off(trip, Refused("internal", "The session failed."))
         finally:
             room.release()
             if session is not None:
@@ -169,3 +176,9 @@ class Conversations:
             lambda: check_identity(self.gates, trip.arrival, trip.exchange),
             lambda denial: trip.family.socket_error(denial, trip.id, dialogue.asked),
         )
+
+
+def _covered(trip: Trip) -> Covered:
+    """As the provider that is asked has it: it may be a fallback."""
+    assert isinstance(trip.stage, Covered)
+    return trip.stage

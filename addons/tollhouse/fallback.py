@@ -22,6 +22,8 @@ from tollhouse.dispatch.answering import Answering
 from tollhouse.dispatch.relay import Delivery, Relay
 from tollhouse.dispatch.retry import SDK_STOPS
 from tollhouse.dispatch.sign import check_lease
+from tollhouse.dispatch.upstreamed import Upstreamed
+from tollhouse.frames import Room
 from tollhouse.providers import Catalog, Provider
 from tollhouse.trip import Trip
 
@@ -95,7 +97,31 @@ async def answered(
     trip: Trip, delivery: Delivery, relay: Relay, fallbacks: Fallbacks | None
 ) -> Answering:
     """The answer of the provider, or of its fallback where the provider does not serve the call and the fallback does."""
-    first = await _asked(delivery.answer)
+    return await _served(trip, delivery, relay, fallbacks, Delivery.answer)
+
+
+async def connected(
+    trip: Trip,
+    delivery: Delivery,
+    relay: Relay,
+    fallbacks: Fallbacks | None,
+    longest: int,
+    room: Room,
+) -> Upstreamed | Answering:
+    """The same for a WebSocket: no message has passed yet."""
+    return await _served(
+        trip, delivery, relay, fallbacks, lambda asked: asked.connect(longest, room)
+    )
+
+
+async def _served[T: Answering | Upstreamed](
+    trip: Trip,
+    delivery: Delivery,
+    relay: Relay,
+    fallbacks: Fallbacks | None,
+    ask: Callable[[Delivery], Awaitable[T]],
+) -> T:
+    first = await _asked(ask, delivery)
     # An answer may stream for hours, and nobody needs the body that was read any more.
     read, trip.read = trip.read, None
     if read is not None and fallbacks is not None and delivery.may_fall_back:
@@ -104,10 +130,14 @@ async def answered(
         if clearance is not None:
             # If the client leaves now, its end is what counts.
             trip.delivery = other = relay.delivery(clearance, delivery)
-            second = await _asked(other.answer)
-            if isinstance(second, Answering) and second.status < 400:
+            second = await _asked(ask, other)
+            if isinstance(second, Upstreamed) or (
+                isinstance(second, Answering) and second.status < 400
+            ):
                 await delivery.close()
                 trip.stage, trip.fallback_from = clearance.covered, read.admitted.provider.name
+                there = clearance.covered.requested.admitted.provider
+                trip.notes_objects = clearance.lease.shared and not there.share_objects
                 return second
             await _return(trip, delivery, first, second)
     if isinstance(first, Refused):
@@ -115,27 +145,30 @@ async def answered(
     return first
 
 
-async def _asked[T](answer: Callable[[], Awaitable[T]]) -> T | Refused:
+async def _asked[T](ask: Callable[[Delivery], Awaitable[T]], delivery: Delivery) -> T | Refused:
     try:
-        return await answer()
+        return await ask(delivery)
     except Refused as refused:
         return refused
 
 
 async def _return(
-    trip: Trip, delivery: Delivery, first: Answering | Refused, second: Answering | Refused
+    trip: Trip,
+    delivery: Delivery,
+    first: Upstreamed | Answering | Refused,
+    second: Upstreamed | Answering | Refused,
 ) -> None:
     """The fallback gave an error, or nothing. What it has cost to ask it is the call's."""
     if isinstance(second, Refused):
         log.warning("call %s: its fallback does not serve it (%s)", trip.id, second.denial.code)
-    else:
+    elif isinstance(second, Answering):
         await second.close()
     assert trip.delivery is not None
     if trip.delivery.tried_enough:
         # An SDK that asks the first one again asks the fallback again as well.
         if isinstance(first, Answering):
             first.stop_sdk()
-        elif SDK_STOPS not in first.denial.headers:
+        elif isinstance(first, Refused) and SDK_STOPS not in first.denial.headers:
             first.denial = replace(first.denial, headers=(*first.denial.headers, SDK_STOPS))
     delivery.return_from(trip.delivery)
     trip.delivery = delivery
@@ -156,7 +189,9 @@ def _admitted_at(provider: Provider, admitted: Admitted) -> Admitted | None:
     ours, theirs = admitted.provider.openai_path, provider.openai_path
     if ours is not None and theirs is not None and path.startswith(f"{ours}/"):
         path = theirs + path.removeprefix(ours)
-    matched = provider.family.match(admitted.arrival.head.method, path, admitted.query, host)
+    matched = provider.family.match(
+        admitted.arrival.head.method, path, admitted.query, host, socket=admitted.operation.socket
+    )
     if matched is None or matched.operation.kind != admitted.operation.kind:
         return None
     return admitted._replace(

@@ -94,7 +94,9 @@ class Journey:
         self._fallbacks = fallbacks
         self._conversations: Conversations | None = None
         if sockets is not None:
-            self._conversations = Conversations(sockets, self.gates, purse, relay, objects, addons)
+            self._conversations = Conversations(
+                sockets, self.gates, purse, relay, objects, fallbacks, addons
+            )
         self._trace_header = trace_header.lower()
         self._session_header = session_header.lower()
         self._lasting = Lasting()
@@ -203,7 +205,7 @@ class Journey:
         trip.delivery = self._relay.delivery(clearance)
         if clearance.covered.requested.admitted.operation.socket:
             assert self._conversations is not None
-            return await self._conversations.converse(trip, trip.delivery, clearance.covered)
+            return await self._conversations.converse(trip, trip.delivery)
         return await self._deliver(trip, trip.delivery)
 
     async def _pass_gates(self, trip: Trip) -> Clearance:
@@ -306,12 +308,10 @@ class Journey:
                 return None
             return last_words(trip, Denial("draining", "It stopped before the answer ended."))
         except Refused as refusal:
-            return broken_off(trip, delivery, refusal)
+            return broken_off(trip, refusal)
         except Exception:
             log.exception("call %s: dispatch failed", trip.id)
-            return broken_off(
-                trip, delivery, Refused("internal", "The way to the provider failed.")
-            )
+            return broken_off(trip, Refused("internal", "The way to the provider failed."))
 
 
 def _keyless(provider: Provider, error: CredentialUnavailable) -> Denial:

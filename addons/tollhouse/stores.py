@@ -91,6 +91,7 @@ def open_reader(
         from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 
         return EmbeddedVault(config.state.directory)
+    from tollhouse.credential.vault.connection import VaultProxy
     from tollhouse.credential.vault.reader import VaultReader
 
     return VaultReader(
@@ -103,6 +104,9 @@ def open_reader(
         ca_file=vault.ca_file,
         clock=clock,
         timeout_s=vault.timeout_s * _ONE_WAIT,
+        proxy=None
+        if vault.proxy is None
+        else VaultProxy(vault.proxy.url, vault.proxy.ca_file, vault.proxy.login_file),
     )
 
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
+
+import pytest
+from tests.support.redis_server import RedisServer
 
 from tollhouse.cli.command_token import LIFE_S, TokenLife
-from tollhouse.cli.common import SaysNo
+from tollhouse.cli.common import SaysNo, perform, perform_again
+from tollhouse.config.load import load_config
+from tollhouse.demo.gateway_config import write_config
 
 
 class Clock:
@@ -55,3 +61,21 @@ def test_it_is_looked_at_while_the_command_runs() -> None:
         assert not moved.is_set()
         clock.now += 3_600
         assert moved.wait(30)
+
+
+@pytest.mark.requires("redis")
+def test_a_store_that_is_away_for_a_moment(tmp_path: Path) -> None:
+    """What is done after the command is done again until the store is there: its token is revoked, and its cost is said."""
+    with RedisServer(tmp_path) as server:
+        config = load_config(write_config(tmp_path, None, {"redis": {"url": server.url}}))
+        server.stop()
+        with pytest.raises(SaysNo, match="can't be reached"):
+            perform(config, "project_list", {})
+        starting = threading.Thread(target=server.start)
+        starting.start()
+        try:
+            assert perform_again(config, "project_list", {}) == []
+        finally:
+            starting.join()
+        with pytest.raises(SaysNo, match="no token has the id"):
+            perform_again(config, "token_revoke", {"token_id": "tok_0123456789abcdef"})

@@ -32,6 +32,7 @@ def keys(table: dict[str, object], prefix: str = "") -> set[str]:
         if isinstance(value, dict) and name not in (
             "auth",
             "tls",
+            "proxy",
             "versions",
             "models",
             "options",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.attack import Attacked, begin
+from tests.support.attack import Attacked, begin, get
 from tests.support.gateway import REAL_KEY
 from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.raw_socket import RawSocket, frame, handshake, text
@@ -231,3 +231,17 @@ def test_no_session_beside_an_addon_that_takes_no_messages(tmp_path: Path, other
         with attacked.tunnel() as client:
             attacked.refused(client.ask(handshake()), 426, "upgrade_required")
         assert inside.standin.snapshot() == []
+
+
+def test_an_addon_of_messages_alone(tmp_path: Path) -> None:
+    """It has no part in calls over HTTP."""
+    file = placed(tmp_path, "class Messages:\n    def websocket_message(self, flow): 1 / 0\n")
+    with open_inside(tmp_path, {"addons": {"load": [f"{file}:Messages"]}}) as inside:
+        attacked = Attacked(inside, 0)
+        with attacked.tunnel() as client:
+            assert client.ask(get(path="/v1/models")).status == 200
+        socket = RawSocket(attacked.tunnel(), handshake())
+        with socket.client:
+            assert socket.until("error").event["error"]["code"] == "addon_failed"
+            assert socket.until("close").code == 1011
+        attacked.lines(2)

@@ -54,8 +54,10 @@ def opened(attacked: Attacked) -> RawSocket:
         handshake(path="/v1/realtime"),
         handshake(path=REALTIME + "&model=gpt-4o"),
         handshake(path="/v1/realtime?call_id=rtc_1"),
+        handshake(path="/v1/realtime?intent=transcription&intent=conversation"),
+        handshake(path="/v1/realtime?intent=translation"),
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_a_malformed_handshake(attacked: Attacked, request_: bytes) -> None:
     with attacked.tunnel() as client:

@@ -99,8 +99,8 @@ def test_tls_is_the_providers_inside_the_tunnel(tmp_path: Path) -> None:
         (b"HTTP/1.1 407 Who are you\r\n\r\n", "wants a user name", "upstream_unreachable"),
         (b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno", "answers 403", "upstream_unreachable"),
         (b"HTTP/1.1 200 OK\r\n\r\nmore", "sends more than its answer", "upstream_unreachable"),
-        (b"SSH-2.0-x\r\n\r\n", "closed the connection", "upstream_unreachable"),
-        (b"x" * 20_000, "closed the connection", "upstream_unreachable"),
+        (b"SSH-2.0-x\r\n\r\n", "is no HTTP", "upstream_unreachable"),
+        (b"x" * 20_000, "is no HTTP", "upstream_unreachable"),
         (b"", "No connection", "upstream_timeout"),
         (b"HTTP/1.1 200 OK\r\n\r\n", "No connection", "upstream_timeout"),
     ],
@@ -126,7 +126,7 @@ def test_a_proxy_that_is_not_there(tmp_path: Path, standin: StandIn) -> None:
     with opened(tmp_path, standin, given) as inside:
         got = ask(inside)
     assert got.headers["x-tollhouse-reason"] == "upstream_unreachable"
-    assert f"the proxy localhost:{proxy.port} can't be reached" in got.text
+    assert f"The proxy localhost:{proxy.port} can't be reached" in got.text
 
 
 def test_a_proxy_at_a_metadata_address(tmp_path: Path, standin: StandIn) -> None:

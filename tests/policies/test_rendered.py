@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from ruamel.yaml import YAML
 from tests.support.netns import Namespace
 from tests.support.requires import program
 
 from tollhouse.cli.main import cli
 from tollhouse.config.load import ConfigError, load_config
-from tollhouse.policies import nftables
+from tollhouse.policies import compose, nftables, systemd_service
 from tollhouse.policies.rendering import CannotRender, Renderer
 from tollhouse.policies.targets import TARGETS
 
@@ -134,3 +137,65 @@ def test_a_value_that_nft_would_read_otherwise_is_refused(
     file.write_text(f"{table}\n{STORED}")
     with pytest.raises(ConfigError, match=said):
         load_config(file)
+
+
+def test_a_workload_in_compose_has_one_network_that_leads_nowhere() -> None:
+    """Only Tollhouse is in a network with a way out, stores are in none of the workload's, and nobody has a capability."""
+    made = YAML(typ="safe", pure=True).load((POLICIES / "compose" / "compose.yaml").read_text())
+    networks, services = made["networks"], made["services"]
+    open_ones = {name for name, network in networks.items() if not network.get("internal")}
+    for name, service in services.items():
+        assert set(service["networks"]) <= set(networks)
+        assert bool(open_ones & set(service["networks"])) is (name == "tollhouse")
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert not {"ports", "privileged", "network_mode", "cap_add", "pid"} & set(service)
+    gateway, workload = services["tollhouse"], services["workload"]
+    assert (gateway["user"], gateway["read_only"]) == ("65532:65532", True)
+    assert workload["networks"] == ["inside"]
+    assert workload["environment"]["HTTPS_PROXY"] == "http://tollhouse:8080"
+    assert set(made["volumes"]) == {"state"}
+
+
+def test_what_compose_and_systemd_cannot_have_says_why(tmp_path: Path) -> None:
+    """A listener that nobody reaches, a state that the read-only image can't write, a name where an address is needed."""
+    file = tmp_path / "tollhouse.toml"
+    for render, text, said in (
+        (compose.compose, "", "containers reach the gateway by its network"),
+        (compose.compose, FULL, "is read-only but for"),
+        (systemd_service.systemd, '[listen]\nproxy = "off"\n', "proxy is off"),
+        (
+            systemd_service.systemd,
+            '[listen]\nproxy = "gate.internal:8080"\nunsafe_plaintext_listen = true\n',
+            "filters by addresses",
+        ),
+    ):
+        file.write_text(text if text == FULL else text + STORED)
+        with pytest.raises(CannotRender, match=said):
+            render(load_config(file))
+    file.write_text(f'[listen]\nproxy = "[::1]:3128"\n{STORED}')
+    [text] = systemd_service.systemd(load_config(file)).files.values()
+    assert "\nIPAddressAllow=::1\n" in text
+    assert "\nEnvironment=HTTPS_PROXY=http://[::1]:3128\n" in text
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing")
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    """`systemd-analyze verify` has nothing to say of a service with the drop-in, nor of the gateway's own service but that its
+    program is not installed here."""
+    service = (POLICIES / "systemd" / "tollhouse.service").read_text()
+    (tmp_path / "tollhouse.service").write_text(
+        service.replace("/opt/tollhouse/bin/tollhouse", "/bin/true")
+    )
+    (tmp_path / "app.service").write_text("[Service]\nExecStart=/bin/true\n")
+    (tmp_path / "app.service.d").mkdir()
+    drop_in = (POLICIES / "systemd" / "workload.conf").read_text()
+    (tmp_path / "app.service.d" / "tollhouse.conf").write_text(drop_in)
+    for unit in ("app.service", "tollhouse.service"):
+        done = subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", str(tmp_path / unit)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")

@@ -93,6 +93,8 @@ def check_files(config: Config, clock: Clock) -> Iterator[Finding]:
     ]
     if config.identity.mtls is not None:
         bundles.append(("identity.mtls.ca_file", config.identity.mtls.ca_file))
+    if config.vault.proxy is not None:
+        bundles.append(("vault.proxy.ca_file", config.vault.proxy.ca_file))
     for key, file in [*bundles, ("vault.ca_file", config.vault.ca_file)]:
         if file is not None and (why := _not_roots(file)):
             yield Finding(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from tollhouse.cli.common import SaysNo, perform, say
+from tollhouse.cli.common import SaysNo, perform, perform_again, say
 
 if TYPE_CHECKING:
     from tollhouse.config.load import Config
@@ -152,7 +152,7 @@ def _made(
 
 def _revoke(config: Config, made: CommandToken) -> None:
     try:
-        perform(config, "token_revoke", {"token_id": made.id})
+        perform_again(config, "token_revoke", {"token_id": made.id})
     except click.ClickException as error:
         say(
             f"the token {made.id} could not be revoked ({error.format_message()}): `tollhouse token list` says when it ends, "

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tollhouse.config.load import Config, ProjectsFile
 
 _CONFIG = "tollhouse.config_path"
+_AGAIN_FOR_S = 8.0
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -202,6 +203,24 @@ def perform(config: Config, name: str, arguments: Mapping[str, Any]) -> Any:
         return client.perform(config, name, arguments)
     except client.StoreError as error:
         raise (WrongUse if error.wrong_use else SaysNo)(str(error)) from None
+
+
+def perform_again(config: Config, name: str, arguments: Mapping[str, Any]) -> Any:
+    """`perform` of what may be done twice, again while a store is away, for some seconds."""
+    from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
+
+    from tollhouse.control import client
+
+    tried = Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, client.StoreError) and error.away),
+        stop=stop_after_delay(_AGAIN_FOR_S),
+        wait=wait_fixed(0.5),
+        reraise=True,
+    )
+    try:
+        return tried(client.perform, config, name, arguments)
+    except client.StoreError as error:
+        raise SaysNo(str(error)) from None
 
 
 def duration(text: str) -> float:

@@ -23,6 +23,7 @@ from tollhouse.cli.common import (
     json_option,
     load,
     perform,
+    perform_again,
     say,
     show,
     token_limits,
@@ -248,7 +249,7 @@ def _with_keys(config: Config) -> set[str]:
 def _used(config: Config, admitted: CommandToken, since: float) -> dict[str, Any]:
     """What is charged to the token: ``usd``, ``tokens``, ``requests``; empty for nothing yet."""
     asked = {"project": admitted.project, "since": since - 86_400, "by": "token"}
-    rows = perform(config, "usage", asked)["rows"]
+    rows = perform_again(config, "usage", asked)["rows"]
     return next((row for row in rows if row["key"] == admitted.id), {})
 
 

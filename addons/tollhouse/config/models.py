@@ -141,6 +141,16 @@ class JwtAuth(Table):
 VaultAuth = AppRoleAuth | TokenAuth | JwtAuth
 
 
+class VaultProxyConfig(Table):
+    """A proxy that opens tunnels (CONNECT). Its password is in a file: Vault can't have it."""
+
+    url: ProxyUrl
+    ca_file: FilePath | None = None
+    """As of `UpstreamProxyConfig`."""
+    login_file: FilePath | None = None
+    """``username:password``; read at each login to Vault."""
+
+
 class VaultConfig(Table):
     address: VaultAddress = "https://vault:8200"
     auth: Annotated[VaultAuth, Field(discriminator="method")] | None = None
@@ -161,6 +171,8 @@ class VaultConfig(Table):
     """For reading a key, as a whole."""
     namespace: str = ""
     ca_file: FilePath | None = None
+    proxy: VaultProxyConfig | None = None
+    """None: dialled directly, whatever ``[upstream] proxy`` says."""
     unsafe_plaintext: bool = False
     """Allows an http:// address off loopback: the Vault token and the keys then cross the network readable."""
 

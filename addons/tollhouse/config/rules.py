@@ -192,6 +192,17 @@ def vault_rules(vault: VaultConfig) -> Found:
             "has no effect with kv_version = 1, which keeps no versions; remove it",
         )
     parts = urlsplit(vault.address)
+    if vault.proxy is not None and parts.scheme == "http":
+        yield (
+            "vault.proxy",
+            "opens tunnels to an https:// address alone, else it would see the Vault token; use https:// in address, or remove it",
+        )
+    if (
+        vault.proxy is not None
+        and vault.proxy.ca_file is not None
+        and vault.proxy.url.startswith("http:")
+    ):
+        yield "vault.proxy.ca_file", "has no effect with an http:// proxy; remove it"
     if (
         parts.scheme == "http"
         and not _loopback(parts.hostname or "")

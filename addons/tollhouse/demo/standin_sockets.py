@@ -20,6 +20,7 @@ from tollhouse.demo.standin_script import Behaviour, ScriptedReply
 
 _SUBPROTOCOLS: Final = ("realtime", "openai-beta.realtime-v1")
 _GEMINI: Final = "/ws/google."
+_VERTEX: Final = ".LlmBidiService/"
 
 
 class SocketTalk:
@@ -43,7 +44,12 @@ class SocketTalk:
         received = self._received
         is_gemini = received.target.startswith(_GEMINI)
         credential = received.get("x-goog-api-key" if is_gemini else "authorization")
-        credential = credential or received.get("api-key")
+        credential = (
+            credential
+            or received.get("api-key")
+            or (is_gemini and received.get("authorization"))
+            or ""
+        )
         if credential.removeprefix("Bearer ") in keys:
             return None
         headers = [("content-type", "application/json")]
@@ -314,6 +320,12 @@ class SocketTalk:
             ],
             "responseTokensDetails": [{"modality": "AUDIO", "tokenCount": 30 * number}],
         }
+        if _VERTEX in self._received.target:
+            other = {
+                "responseTokenCount": "candidatesTokenCount",
+                "responseTokensDetails": "candidatesTokensDetails",
+            }
+            usage_metadata = {other.get(name, name): n for name, n in usage_metadata.items()}
         last: dict[str, Any] = {"serverContent": {"turnComplete": True}}
         if self._behaviour.usage:
             last["usageMetadata"] = usage_metadata

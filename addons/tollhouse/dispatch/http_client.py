@@ -412,15 +412,21 @@ class RoundTrip:
             protocol.start_timeout()
 
     def send_upload(
-        self, head: bytes, pieces: AsyncIterator[bytes], *, chunked: bool, silence_s: float | None
+        self,
+        head: bytes,
+        pieces: AsyncIterator[bytes],
+        *,
+        chunked: bool,
+        silence_s: float | None,
+        on_written: Callable[[], None],
     ) -> None:
         """Writes the head at once and the body as it comes and as the socket takes it, which may go on behind the answer's head.
-        ``silence_s`` bounds each wait for the socket as well."""
+        ``silence_s`` bounds each wait for the socket as well. ``on_written`` is called when all of it is written."""
         protocol = self._begin(is_head=False, silence_s=silence_s)
         protocol.write(head)
         self.written = True
         self._writing = asyncio.get_running_loop().create_task(
-            self._write_upload(pieces, chunked, silence_s)
+            self._write_upload(pieces, chunked, silence_s, on_written)
         )
 
     def _begin(self, *, is_head: bool, silence_s: float | None) -> Connection:
@@ -435,7 +441,11 @@ class RoundTrip:
         return self._protocol
 
     async def _write_upload(
-        self, pieces: AsyncIterator[bytes], chunked: bool, silence_s: float | None
+        self,
+        pieces: AsyncIterator[bytes],
+        chunked: bool,
+        silence_s: float | None,
+        on_written: Callable[[], None],
     ) -> None:
         protocol = self._protocol
         try:
@@ -458,6 +468,8 @@ class RoundTrip:
             protocol.set_exception(aiohttp.ClientOSError("the request's body could not be written"))
             if self.content is aiohttp.EMPTY_PAYLOAD:
                 return
+        else:
+            on_written()
         protocol.start_timeout()
 
     async def read_head(self) -> None:

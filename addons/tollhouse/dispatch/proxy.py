@@ -29,7 +29,7 @@ class ProxyFailed(Exception):
     def __init__(self, code: str, why: str) -> None:
         super().__init__(code)
         self.code = code
-        self.why = why
+        self.why = why[:1].upper() + why[1:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,8 @@ def _connect(via: Via) -> bytes:
 def _judge(via: Via, head: bytes) -> None:
     match = _HEAD.match(head)
     if match is None:
-        raise ProxyFailed("upstream_unreachable", f"{via.where} closed the connection.")
+        problem = "answers what is no HTTP/1" if head else "closed the connection"
+        raise ProxyFailed("upstream_unreachable", f"{via.where} {problem}.")
     status = int(match[1])
     if status == 407:
         why = (
@@ -134,7 +135,7 @@ class _Opening(asyncio.Protocol):
             self._transport.pause_reading()
             self._is(self._came)
         elif len(self._came) > _MAX_HEAD:
-            self._is(b"")
+            self._is(self._came)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._is(b"")

@@ -341,6 +341,9 @@ class Delivery:
         elif answer.status == 429 and verdict != "request":
             now = self._relay.timing.wall_clock()
             other = keys.cooling(lease, await asked_wait_s(self._provider.family, answer, now))
+            if self._effort.says.retry_count > 0:
+                # The SDK's first request has tried the others.
+                return None
         else:
             return None
         if other is None or other.secret in self._used:

@@ -192,6 +192,7 @@ class Upstream:
         else:
             length = None if body is None else len(body)
         failure: Exception
+        headed = False
         head = b""
         exchange: RoundTrip | None = None
         try:
@@ -203,16 +204,22 @@ class Upstream:
                 length,
                 chunked=upload is not None and length is None,
             )
-            async with asyncio.timeout(head_s if upload is None else None):
+            async with asyncio.timeout(head_s if upload is None else None) as bound:
                 exchange = RoundTrip(await connect(pool, target, timeout, fresh=fresh))
                 if on_leaving is not None:
                     on_leaving()
                 if upload is not None:
+                    loop = asyncio.get_running_loop()
                     exchange.send_upload(
                         head,
                         upload.pieces(),
                         chunked=length is None,
                         silence_s=timeout.sock_read,
+                        on_written=lambda: (
+                            None
+                            if headed
+                            else bound.reschedule(loop.time() + provider.answer_timeout_s)
+                        ),
                     )
                 else:
                     exchange.send(
@@ -223,6 +230,7 @@ class Upstream:
                     )
                 head = b""
                 await exchange.read_head()
+                headed = True
                 if provider.silence_timeout_s is not None and upgrade is None:
                     exchange.bound_silence(provider.silence_timeout_s)
             if upgrade is not None and exchange.status < 300:

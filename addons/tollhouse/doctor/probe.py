@@ -35,7 +35,7 @@ _WRONG = "gate_" + "0" * 43
 _MOST = 65536
 
 
-class Row(NamedTuple):
+class Tried(NamedTuple):
     name: str
     tried: str
     should: str
@@ -44,7 +44,7 @@ class Row(NamedTuple):
     """None: it could not be tried."""
 
 
-class Answer(NamedTuple):
+class Said(NamedTuple):
     status: int
     reason: str
     ours: bool
@@ -111,7 +111,7 @@ def read_head(connection: socket.socket) -> bytes:
     return data
 
 
-def answer_of(head: bytes) -> Answer:
+def answer_of(head: bytes) -> Said:
     lines = head.split(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
     try:
         status = int(lines[0].split(" ")[1])
@@ -121,10 +121,10 @@ def answer_of(head: bytes) -> Answer:
         name.strip().lower(): value.strip()
         for name, _, value in (line.partition(":") for line in lines[1:])
     }
-    return Answer(status, headers.get("x-tollhouse-reason", ""), "x-tollhouse-call-id" in headers)
+    return Said(status, headers.get("x-tollhouse-reason", ""), "x-tollhouse-call-id" in headers)
 
 
-def asked(connection: socket.socket, token: str) -> Answer:
+def asked(connection: socket.socket, token: str) -> Said:
     request = "GET %s HTTP/1.1\r\nhost: %s\r\naccept: */*\r\nconnection: close\r\n" % (
         PLAN["path"],
         PLAN["provider"],
@@ -232,7 +232,7 @@ def tunnel(target: str, token: str) -> tuple[socket.socket, bytes]:
     return made, read_head(made)
 
 
-def through(token: str) -> Answer:
+def through(token: str) -> Said:
     made, head = tunnel("%s:%d" % (PLAN["provider"], PLAN["provider_port"]), token)
     with made:
         opened = answer_of(head)
@@ -256,7 +256,7 @@ def other_host() -> tuple[str, bool]:
     return "%d %s" % (answer.status, answer.reason), answer.reason == "host_not_allowed"
 
 
-def passed(answer: Answer) -> tuple[str, bool]:
+def passed(answer: Said) -> tuple[str, bool]:
     """What matters is that the gateway let it through; a provider without that path may say so."""
     if answer.reason:
         return "%d %s" % (answer.status, answer.reason), False
@@ -298,35 +298,35 @@ def closed(
     way: Callable[..., tuple[str, bool]],
     *arguments: Any,
     should: str = CLOSED,
-) -> Row:
+) -> Tried:
     """A way out, which is closed if it fails."""
     try:
         happened, ok = way(*arguments)
     except Exception as error:
         happened, ok = words(error), True
-    return Row(name, tried, should, happened, ok)
+    return Tried(name, tried, should, happened, ok)
 
 
 def opened(
     name: str, tried: str, should: str, way: Callable[..., tuple[str, bool]], *arguments: Any
-) -> Row:
+) -> Tried:
     """A way that has to work, as far as it goes."""
     try:
         happened, ok = way(*arguments)
     except Exception as error:
         happened, ok = words(error), False
-    return Row(name, tried, should, happened, ok)
+    return Tried(name, tried, should, happened, ok)
 
 
-def untried(name: str, tried: str, should: str, why: str) -> Row:
-    return Row(name, tried, should, "not tried: " + why, None)
+def untried(name: str, tried: str, should: str, why: str) -> Tried:
+    return Tried(name, tried, should, "not tried: " + why, None)
 
 
-def checks() -> list[Callable[[], Row]]:
+def checks() -> list[Callable[[], Tried]]:
     """All rows, in their order."""
-    found: list[Callable[[], Row]] = []
+    found: list[Callable[[], Tried]] = []
 
-    def add(kind: Callable[..., Row], *arguments: Any, **more: Any) -> None:
+    def add(kind: Callable[..., Tried], *arguments: Any, **more: Any) -> None:
         found.append(lambda: kind(*arguments, **more))
 
     provider, port, token = PLAN["provider"], PLAN["provider_port"], own_token()
@@ -434,7 +434,7 @@ def checks() -> list[Callable[[], Row]]:
     return found
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[Tried]) -> str:
     state = {True: "ok", False: "WRONG", None: "-"}
     lines = [("", "row", "tried", "should be", "happened")]
     lines += [(state[row.ok], row.name, row.tried, row.should, row.happened) for row in rows]

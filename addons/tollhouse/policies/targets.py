@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tollhouse.policies import nftables
+from tollhouse.policies import compose, nftables, systemd_service
 from tollhouse.policies.rendering import Renderer
 
 TARGETS: Final = (
@@ -12,4 +12,6 @@ TARGETS: Final = (
     Renderer(
         "nftables-router", "a router that runs Tollhouse, workloads behind it", nftables.router
     ),
+    Renderer("compose", "containers of one machine", compose.compose),
+    Renderer("systemd", "one service of a machine", systemd_service.systemd),
 )

@@ -31,7 +31,7 @@ from tollhouse.families.openai.objects import ids_inside, named_objects
 from tollhouse.families.openai.realtime import RealtimeMeter, Sums, realtime_usage, transcribers_of
 from tollhouse.families.openai.responses_usage import details_of, id_of
 from tollhouse.families.openai.wanted_answers import WantedAnswers
-from tollhouse.families.openai.written_sound import WrittenSound, is_silent
+from tollhouse.families.openai.written_sound import WrittenSound
 from tollhouse.families.units import Charge, Estimate, Units
 
 _OPEN: Final = frozenset(
@@ -195,6 +195,8 @@ class RealtimeDialogue:
         if not isinstance(event, dict):
             return
         kind = event.get("type")
+        if kind == "response.created" and self._named_late:
+            raise ValueError("an answer in a session of transcriptions")
         if kind == "response.created":
             self._begin(id_of(details_of(event.get("response")).get("id")), now)
         elif kind == "response.done":
@@ -216,7 +218,6 @@ class RealtimeDialogue:
             if not self._only_writes and (self._auto or self._unsure):
                 found.append(self._next())
             elif written := self._written.exposed():
-                # Sound is written down, and nothing answers it.
                 found.append(Exposed(self.asked, Estimate(Units(), beside=written)))
             self._exposed = tuple(found)
         return self._exposed
@@ -360,8 +361,7 @@ class RealtimeDialogue:
             self._caps.clear()
         if session.get("type") == "transcription":
             self._only_writes = True
-        if is_silent(session) and not self._unsure:
-            self._written.transcriber = ""
+        self._written.learn(session, sure=not self._unsure)
         for name in _CAPS:
             if name in session:
                 self._cap = _cap_of(session[name])

@@ -15,7 +15,7 @@ SOUND: Final = frozenset({"input_audio", "output_audio", "cached_audio"})
 
 def read(request: Request, dialect: Dialect) -> Asked:
     """Azure's query may name a deployment."""
-    models, writes_down = [], False
+    models, intents = [], []
     for part in request.query.split("&"):
         name, _, value = part.partition("=")
         name = unquote_plus(name).lower()
@@ -23,9 +23,11 @@ def read(request: Request, dialect: Dialect) -> Asked:
             models.append(unquote_plus(value))
         elif name == "call_id":
             refuse("A call that was begun in another way has no model and no budget here.")
-        elif name == "intent" and unquote_plus(value) == "transcription":
-            writes_down = True
-    if writes_down and not models:
+        elif name == "intent":
+            intents.append(unquote_plus(value))
+    if len(intents) > 1:
+        refuse('The query names more than one "intent".')
+    if intents == ["transcription"] and not models:
         # A message names the model that writes down what is heard.
         return Asked(stream=True, writes=False, reasons=False, kind=request.operation.kind)
     if len(models) != 1 or not 0 < len(models[0]) <= MAX_MODEL or not models[0].isprintable():

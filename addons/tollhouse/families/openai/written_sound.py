@@ -33,6 +33,8 @@ class WrittenSound:
     def __init__(self, named: Callable[[Asked], Asked]) -> None:
         self.transcriber = ""
         """As the session names it; "" where nothing is written down."""
+        self._confirmed = ""
+        """The same as the provider has told it, for the sound that it has committed since."""
         self.committed = 0
         """How many items there were."""
         self._named = named
@@ -55,11 +57,21 @@ class WrittenSound:
     def _steps(self) -> int:
         return int(self._seconds) // _STEP_S + 1
 
+    def learn(self, session: Mapping[str, Any], *, sure: bool) -> None:
+        """The provider tells the session's settings. ``sure``: it has answered each update."""
+        told = _told(session)
+        if told is not None:
+            self._confirmed = told
+            if not told and sure:
+                self.transcriber = ""
+        elif sure:
+            self._confirmed = self.transcriber
+
     def told(self, kind: object, item: object) -> None:
         """An event of the provider's."""
         if kind == "input_audio_buffer.committed":
-            if self.transcriber and len(self._items) < _MOST:
-                self._items[id_of(item)] = self.transcriber, self._heard
+            if self._confirmed and len(self._items) < _MOST:
+                self._items[id_of(item)] = self._confirmed, self._heard
             self.committed += 1
             self._heard = 0.0
         elif kind == "input_audio_buffer.cleared":
@@ -98,10 +110,11 @@ def _units(model: str, seconds: float, said: float) -> Units:
     return Units(input=tokens, output=int(tokens * said), input_audio=tokens, requests=1)
 
 
-def is_silent(session: Mapping[str, Any]) -> bool:
-    """The provider tells in the settings of a session that nothing is written down."""
+def _told(session: Mapping[str, Any]) -> str | None:
+    """Who writes down, as the provider tells the settings of a session: "" is nobody, and None that it does not say."""
     hears = details_of(details_of(session.get("audio")).get("input"))
     places = [hears.get("transcription")] if "transcription" in hears else []
     if "input_audio_transcription" in session:
         places.append(session["input_audio_transcription"])
-    return bool(places) and not any(places)
+    names = [id_of(details_of(place).get("model")) for place in places]
+    return next(filter(None, names), "") if names else None
