@@ -32,7 +32,7 @@ STATUSES = {
     431: "headers_too_large",
     502: "upstream_unreachable upstream_tls upstream_address_refused upstream_bad_answer credential_refused",
     503: "credential_unavailable ledger_unavailable breaker_open draining internal too_many_connections upload_spool_full "
-    "addon_failed",
+    "addon_failed identity_unavailable",
     504: "upstream_timeout",
 }
 CODES = sorted(REASONS)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
 
-from tests.support.calls import admitted
+from tests.support.calls import IDENTITY, admitted
 from tollhouse.book import Concluded, record_of
 from tollhouse.call import Amount, ChargedBy, End, Outcome
 from tollhouse.cli.main import cli
@@ -88,7 +89,9 @@ def test_line() -> None:
         record_of(refused, 0.0).keys()
         | record_of(
             Concluded(
-                admitted(remembered=True, login=True),
+                admitted(
+                    remembered=True, login=True, identity=replace(IDENTITY, subject="whoever")
+                ),
                 outcome=outcome,
                 charged=Amount(price="configured"),
                 fallback_from="openai",

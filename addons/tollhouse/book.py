@@ -31,7 +31,8 @@ FIELDS = (
     "decision reason gate attempts attempts_unknown breaker key_version ttft_ms duration_ms overhead_ms tokens cost_usd held_usd "
     "charged_by client_ip listener"
 )
-"""Of a line, in order. Seven more are in the lines of the calls that have them, and only there: ``units`` (what was counted
+"""Of a line, in order. Eight more are in the lines of the calls that have them, and only there: ``subject`` (whom the
+platform names, where the identity is no gate token), ``units`` (what was counted
 beside tokens), ``charges`` (the items of the bill, where it has more than one), ``price`` (the tables by which money was
 charged), ``fallback_from`` (the provider whose fallback, ``provider``, has answered), ``unsafe_fail_open``, ``notional_usd``
 (of a call with its workload's own login) and ``bytes`` (of a tunnel that was passed on)."""
@@ -95,6 +96,7 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
         "tenant": project.tenant if project else identity.tenant if identity else "",
         "project": project.id if project else "",
         "identity": identity.token_id if identity else "",
+        **({"subject": without_tokens(identity.subject)} if identity and identity.subject else {}),
         "provider": provider.name if provider else "",
         "host": without_tokens(found.host or call.host),
         "method": arrival.head.method,

@@ -38,6 +38,8 @@ SESSION_HEADERS: Final = ("x-claude-code-session-id", "session-id", "x-session-i
 _LONGEST_SESSION: Final = 128
 
 ListenerKind = Literal["proxy", "base_url", "transparent"]
+IdentityKind = Literal["token", "jwt", "certificate", "network"]
+"""How an identity is shown."""
 ChargedBy = Literal["usage", "hold", "estimate", "disconnect", "sweep", "later", "none"]
 
 
@@ -67,6 +69,8 @@ class RequestHead:
     connect_proxy_authorization: str | None = None
     sni: str | None = None
     client_ip: str = ""
+    client_certificate: bytes | None = None
+    """DER, of the TLS that the listener itself speaks; None without one. Its handshake has verified it."""
 
     @property
     def source(self) -> str:
@@ -108,7 +112,7 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who is calling: a gate token's public side. ``token_id`` is not secret."""
+    """Who is calling: the public side of a gate token, or a subject of the platform. ``token_id`` is not secret."""
 
     token_id: str
     tenant: str
@@ -119,6 +123,9 @@ class Identity:
     Empty: itself."""
     limits: tuple[str, ...] = ()
     """The texts of the token's own limits."""
+    kind: IdentityKind = "token"
+    subject: str = ""
+    """Whom the platform names: a JWT's ``sub``, a certificate's name, a network. Of a gate token ""."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from tollhouse.budget.purse import Purse
 from tollhouse.call import (
-    Billed,
     Covered,
     End,
     Requested,
@@ -23,7 +22,7 @@ from tollhouse.frames import Room
 from tollhouse.listen.exchange import ClientGone, Stopped
 from tollhouse.listen.handshake import accepted
 from tollhouse.reply import broken_off, pass_on
-from tollhouse.trip import Gate, Objects, Passing, Rest, Trip
+from tollhouse.trip import Gate, Objects, Passing, Rest, Trip, check_identity
 from tollhouse.websocket import Altering, Owing, Session, SocketBounds, Ties
 
 log = logging.getLogger(__name__)
@@ -169,25 +168,12 @@ class Conversations:
             if trip.notes_objects and (created := dialogue.created) != trip.noted:
                 await trip.note_objects(created)
 
-        async def check() -> None:
-            """The gates up to the project are asked again."""
-            stage: Any = trip.arrival
-            for gate in self.gates:
-                try:
-                    stage = await gate(stage, trip.exchange)
-                except Refused as refusal:
-                    if refusal.denial.code == "ledger_unavailable":
-                        return
-                    raise
-                if isinstance(stage, Billed):
-                    return
-
         return Ties(
             lambda message, now: sockets.read.heard(dialogue, tenant, message, now),
             judge,
             cover,
             note,
-            check,
+            lambda: check_identity(self.gates, trip.arrival, trip.exchange),
             lambda denial: trip.family.socket_error(denial, trip.id, dialogue.asked),
         )
 

@@ -40,25 +40,25 @@ REASONS: Final[dict[str, Reason]] = {
     "identity_missing": Reason(
         401,
         _W,
-        "The request carries no gate token.",
-        "Put the token into the proxy's URL (HTTPS_PROXY=http://PROJECT:gate_...@HOST:PORT) or use it as the API key.",
+        "The request shows no identity.",
+        "Put the gate token into the proxy's URL (HTTPS_PROXY=http://PROJECT:gate_...@HOST:PORT) or use it as the API key.",
     ),
     "identity_unknown": Reason(
         401,
         _W,
-        "The credential is not a gate token that this gateway knows.",
+        "The credential is not one that this gateway knows.",
         "Use a token made by `tollhouse token create PROJECT`; a provider's own key is never accepted here.",
     ),
     "identity_expired": Reason(
         401,
         _W,
-        "The gate token has expired.",
+        "The token has expired.",
         "Ask for a new one (`tollhouse token create PROJECT`).",
     ),
     "identity_revoked": Reason(
         401,
         _W,
-        "The gate token was revoked.",
+        "The token was revoked.",
         "Ask for a new one (`tollhouse token create PROJECT`).",
     ),
     "budget_exceeded": Reason(
@@ -197,6 +197,13 @@ REASONS: Final[dict[str, Reason]] = {
         "Whoever runs the gateway must look at `tollhouse check`: Vault does not answer, refuses, or has no usable key.",
         retry=True,
     ),
+    "identity_unavailable": Reason(
+        503,
+        _U,
+        "The keys of the token's issuer could not be read.",
+        "Send it again in a moment; whoever runs the gateway must look at `tollhouse check` and at jwks_url of [[identity.jwt]].",
+        retry=True,
+    ),
     "addon_failed": Reason(
         503,
         _U,
@@ -299,6 +306,11 @@ class Refused(Exception):
         super().__init__(code)
         self.denial = Denial(code, why, headers)
         self.gate = gate
+
+    @classmethod
+    def telling(cls, code: str, why: str, todo: str) -> Refused:
+        """Of a call whose advice is not the table's."""
+        return cls.of(Denial(code, why, todo_override=todo))
 
     @classmethod
     def of(cls, denial: Denial, gate: str = "") -> Refused:

@@ -121,6 +121,7 @@ async def _served[T: Answering | Upstreamed](
     fallbacks: Fallbacks | None,
     ask: Callable[[Delivery], Awaitable[T]],
 ) -> T:
+    """What ``ask`` gives of ``delivery``, or of the fallback's. Raises `Refused`."""
     first = await _asked(ask, delivery)
     # An answer may stream for hours, and nobody needs the body that was read any more.
     read, trip.read = trip.read, None
@@ -139,7 +140,7 @@ async def _served[T: Answering | Upstreamed](
                 there = clearance.covered.requested.admitted.provider
                 trip.notes_objects = clearance.lease.shared and not there.share_objects
                 return second
-            await _return(trip, delivery, first, second)
+            await _go_back(trip, delivery, first, second)
     if isinstance(first, Refused):
         raise first
     return first
@@ -152,7 +153,7 @@ async def _asked[T](ask: Callable[[Delivery], Awaitable[T]], delivery: Delivery)
         return refused
 
 
-async def _return(
+async def _go_back(
     trip: Trip,
     delivery: Delivery,
     first: Upstreamed | Answering | Refused,

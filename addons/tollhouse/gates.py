@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import NamedTuple
 
-from tollhouse.accounts.directory import Directory
-from tollhouse.accounts.remembered import Remembered
 from tollhouse.admit.bodies import BodyBytes
 from tollhouse.admit.by_model import ByModel
 from tollhouse.admit.call_limits import CallLimits
 from tollhouse.admit.gate import admit_gates
+from tollhouse.admit.identifying import Accounts, Identifier
 from tollhouse.admit.models import Models
 from tollhouse.admit.reading import ReadBody
 from tollhouse.admit.upload_spool import UploadSpool
@@ -45,8 +43,8 @@ def road_gates(
     share: Share,
     *,
     catalog: Catalog,
-    directory: Directory,
-    remembered: Remembered | None,
+    accounts: Accounts,
+    identifier: Identifier,
     addons: Addons | None,
     bodies: BodyBytes,
     upload_spool: UploadSpool | None,
@@ -59,12 +57,11 @@ def road_gates(
     limits = config.limits
     admit = admit_gates(
         catalog,
-        directory,
+        accounts,
+        identifier,
         base_url_hosts=config.listen.base_url_names,
         project_header=config.headers.project,
         trace_header=config.headers.trace,
-        clock=time.time,
-        remembered=remembered,
     )
     read = ReadBody(
         max_body_bytes=limits.max_body_bytes,

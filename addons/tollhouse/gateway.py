@@ -8,7 +8,7 @@ addon       Road: one coroutine a call                      journey.py
 gates       in their order, which gates.py makes            gates.py
             Locate   which provider is meant                admit/gate.py, authority.py
             Aim      which path and query are sent          admit/gate.py, path.py
-            Identify who calls; credentials are stripped    admit/gate.py, identity.py, strip.py
+            Identify who calls; credentials are stripped    admit/gate.py, identifying.py, strip.py
             Bill     which project pays                     admit/gate.py
             Open     whether method and path are open       admit/gate.py
             CallLimits  how many calls are under way      admit/call_limits.py
@@ -48,7 +48,7 @@ from tollhouse.accounts.directory import Directory
 from tollhouse.accounts.objects import KeptObjects
 from tollhouse.accounts.remembered import Remembered
 from tollhouse.admit.bodies import BodyBytes
-from tollhouse.admit.gate import Accounts
+from tollhouse.admit.identifying import Accounts, Identifier
 from tollhouse.admit.passing import TunnelJudge
 from tollhouse.admit.upload_spool import UploadSpool
 from tollhouse.book import Book
@@ -94,9 +94,11 @@ from tollhouse.providers import Catalog
 from tollhouse.share import ALONE, Share
 from tollhouse.site.http import AdminSite
 from tollhouse.stores import (
+    asking_context,
     listener_context,
     open_ca,
     open_keys,
+    open_platform,
     open_reader,
     open_secrets,
     open_tokens,
@@ -112,6 +114,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+IDENTITY_AGAIN_S = 3.0
+"""How often it is asked whether the identity of a stream is still valid."""
 _CUT_S = 10.0
 """How long calls that were cut may take to end: what is read on of their answers, and the settling."""
 
@@ -271,6 +275,13 @@ class Gateway:
                 self.remembered.vouches,
                 self.directory.refresh,
             )
+        platform, issuer_keys = open_platform(config, self.ledger)
+        self.accounts = Accounts(self.directory, self.remembered)
+        self.identifier = Identifier(self.accounts, time.time, platform)
+        for each in issuer_keys:
+            self.on_stop(each.close)
+        # Nobody waits: a call that comes before they are read waits for the read that is under way.
+        self._warming = [asyncio.create_task(each.warm()) for each in issuer_keys]
         self.objects = KeptObjects(self.ledger)
         self.on_stop(self._keep_objects)
         self.reader = self._given_reader or open_reader(config, unwrapped=self.share.unwrapped)
@@ -327,8 +338,8 @@ class Gateway:
             config,
             self.share,
             catalog=self.catalog,
-            directory=self.directory,
-            remembered=self.remembered,
+            accounts=self.accounts,
+            identifier=self.identifier,
             addons=self.addons,
             bodies=self.bodies,
             upload_spool=self.upload_spool,
@@ -537,9 +548,11 @@ class Gateway:
 
     def _make_listeners(self) -> None:
         config = self.config
+        clients_ca = config.identity.mtls.ca_file if config.identity.mtls is not None else None
         if config.listen.tls is not None:
             self._own_tls = {
-                kind: listener_context(config.listen.tls, kind) for kind in ("proxy", "base_url")
+                kind: listener_context(config.listen.tls, kind, clients_ca)
+                for kind in ("proxy", "base_url")
             }
         leaves = self.share.leaves or LeafStore(self.ca)
         self.tunnel = Tunnel(
@@ -572,6 +585,7 @@ class Gateway:
                 own_http1=config.listen.http1 == "own",
                 clock=self._clock,
                 passages=self._open_passages(),
+                asking=None if clients_ca is None else asking_context(clients_ca),
                 max_of_source=self.share.of(
                     limits.max_connections_per_source or -(-limits.max_connections * 3 // 4)
                 ),
@@ -611,9 +625,7 @@ class Gateway:
         config = self.config
         limits = config.limits
         judge = TunnelJudge(
-            Accounts(self.directory, self.remembered),
-            project_header=config.headers.project.lower(),
-            clock=time.time,
+            self.accounts, self.identifier, project_header=config.headers.project.lower()
         )
         dialler = Dialler(self._proxies, self._resolver_factory)
         self.on_stop(dialler.close)
@@ -638,8 +650,12 @@ class Gateway:
 
     async def _keep(self) -> None:
         keeper = Keeper(self.ledger, self.purse, self._tenants, self._clock, self.renewer)
+        judged = self._clock()
         while True:
             await asyncio.sleep(self._health_every_s)
+            if self._clock() - judged >= IDENTITY_AGAIN_S:
+                judged = self._clock()
+                await self.journey.end_invalid(IDENTITY_AGAIN_S)
             self.journey.end_overdue(self.config.limits.call_timeout_s)
             problems = await keeper.turn()
             await self._write_spend()

@@ -44,10 +44,13 @@ from tollhouse.lasting import Lasting
 from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
 from tollhouse.listen.handshake import check_handshake
 from tollhouse.providers import Provider
-from tollhouse.reply import OVERDUE, broken_off, last_words, pass_on
-from tollhouse.trip import AnsweredByGate, Gate, Objects, Rest, Trip
+from tollhouse.reply import NOT_VALID, OVERDUE, broken_off, last_words, pass_on
+from tollhouse.trip import AnsweredByGate, Gate, Objects, Rest, Trip, check_identity
 
 log = logging.getLogger(__name__)
+
+_CHECKED_AT_ONCE: Final = 32
+"""Calls that are judged again in one turn of the loop."""
 
 
 _NO_MESSAGES: Final = "An addon of the gateway's operator takes requests and no messages."
@@ -165,6 +168,22 @@ class Journey:
                 code = "upstream_timeout" if exchange.body_complete else "timeout"
                 why = f"The call took longer than {longest_s:g} s ([limits] call_timeout_s)."
                 exchange.refuse(Denial(code, why), OVERDUE)
+
+    async def end_invalid(self, after_s: float) -> None:
+        """Ends each call that has been under way for ``after_s`` and whose identity or project is not valid any more: its token
+        was revoked or has expired. A session over a WebSocket looks after that itself."""
+        before = time.monotonic() - after_s
+        for n, exchange in enumerate(tuple(self.under_way)):
+            if exchange.began > before or exchange.finished or exchange.head.asks_for_websocket:
+                continue
+            if n % _CHECKED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            try:
+                await check_identity(self.gates, Arrival.begin(exchange.head), exchange)
+            except Refused as refusal:
+                exchange.refuse(refusal.denial, NOT_VALID)
+            except Exception:
+                log.exception("a call could not be judged again; it goes on")
 
     async def drained(self, seconds: float | None) -> bool:
         """Wait until no call is under way, at most so long; whether that is so. None: however long it takes."""

@@ -16,6 +16,8 @@ from tollhouse.trip import Passing, Rest, Trip
 
 OVERDUE: Final = "deadline"
 """The gate in the line of a call that took too long."""
+NOT_VALID: Final = "identity"
+"""The gate in the line of a call whose identity or project ended while it was under way."""
 
 
 async def pass_on(trip: Trip, answer: Passing) -> Rest:
@@ -81,7 +83,7 @@ def broken_off(trip: Trip, refusal: Refused) -> Rest | None:
         return trip.refusal(Refused.of(refusal.denial, gate))
     # The head is out. A stream can still be told that its budget has ended; any other answer is cut.
     trip.denial, trip.gate = refusal.denial, gate
-    told = trip.left is End.OVER_BUDGET or gate == OVERDUE
+    told = trip.left is End.OVER_BUDGET or gate in (OVERDUE, NOT_VALID)
     return last_words(trip, refusal.denial) if told else None
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tollhouse.accounts.subjects import Subjects
+from tollhouse.admit.identifying import Platform
 from tollhouse.call import ListenerKind
 from tollhouse.config.load import (
     AppRoleAuth,
@@ -26,13 +29,16 @@ from tollhouse.credential.lease import Lease, Reader
 from tollhouse.dispatch.http_client import PoolBounds
 from tollhouse.dispatch.proxied import ProxyTunnels
 from tollhouse.dispatch.sign import check_lease
+from tollhouse.ledger.ledger import Ledger
 from tollhouse.providers import Catalog
 from tollhouse.trust.ca import CertificateAuthority, some
 from tollhouse.trust.leaf import HTTP, server_context
 
 if TYPE_CHECKING:
-    from tollhouse.config.models import VaultAuth
+    from tollhouse.config.models import JwtIssuerConfig, VaultAuth
     from tollhouse.credential.vault.auth import Auth, Unwrapped
+    from tollhouse.identities.jwt_judge import JwtJudge
+    from tollhouse.identities.key_sets import IssuerKeys
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +152,65 @@ def open_secrets(config: Config, keys: KeyCache) -> SecretsBesideKeys:
     return SecretsBesideKeys(keys.raw, config.vault.refresh_s, config.vault.stale_for_s)
 
 
+def open_platform(config: Config, ledger: Ledger) -> tuple[Platform | None, list[IssuerKeys]]:
+    """The identities beside gate tokens, and the keys of their issuers, which are not read yet. None where the
+    configuration has none."""
+    from tollhouse.identities.networks import Networks, SourceNetwork
+
+    wanted = config.identity
+    if not (wanted.jwt or wanted.mtls or wanted.network):
+        return None, []
+    judge, keys = _jwt_judge(config) if wanted.jwt else (None, [])
+    certificates = None
+    if wanted.mtls is not None:
+        from tollhouse.identities.certificates import Certificates
+
+        mtls = wanted.mtls
+        certificates = Certificates(mtls.projects, mtls.tenant, mtls.limits, time.time)
+    networks = [
+        SourceNetwork(one.source, one.project, one.tenant, one.limits) for one in wanted.network
+    ]
+    found = Platform(
+        Subjects(ledger), judge, certificates, Networks(networks) if networks else None
+    )
+    return found, keys
+
+
+def _jwt_judge(config: Config) -> tuple[JwtJudge, list[IssuerKeys]]:
+    # Not every gateway needs its library.
+    from tollhouse.identities.jwt_judge import Issuer, JwtJudge
+    from tollhouse.identities.templates import ProjectRule
+
+    issuers = [
+        Issuer(
+            entry.issuer,
+            entry.audience,
+            entry.algorithms,
+            ProjectRule(entry.project, entry.projects),
+            entry.tenant,
+            open_issuer_keys(entry),
+            entry.token_type,
+            entry.limits,
+            entry.claims,
+        )
+        for entry in config.identity.jwt
+    ]
+    return JwtJudge(issuers), [issuer.keys for issuer in issuers]
+
+
+def open_issuer_keys(entry: JwtIssuerConfig) -> IssuerKeys:
+    """The keys of one issuer, not read yet."""
+    from tollhouse.identities.key_sets import IssuerKeys, JwksFile, JwksUrl
+
+    source: JwksUrl | JwksFile
+    if entry.jwks_url is not None:
+        source = JwksUrl(entry.jwks_url, entry.ca_file, entry.token_file)
+    else:
+        assert entry.jwks_file is not None
+        source = JwksFile(entry.jwks_file)
+    return IssuerKeys(source, entry.algorithms)
+
+
 def pool_bounds(config: Config) -> PoolBounds:
     upstream = config.upstream
     return PoolBounds(upstream.connections_per_host, upstream.idle_s, upstream.age_s)
@@ -159,10 +224,28 @@ def open_tokens(config: Config, proxies: ProxyTunnels) -> AccessTokens:
     )
 
 
-def listener_context(files: TlsFiles, kind: ListenerKind) -> ssl.SSLContext:
+def asking_context(clients_ca: Path, protocols: Sequence[str] = ()) -> ssl.SSLContext:
+    """A TLS context that asks for a client certificate. A client may have none; one that ``clients_ca`` (PEM) has not signed
+    ends the handshake. Raises `ValueError` for a file that can't be used."""
+    context = server_context(protocols)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    try:
+        context.load_verify_locations(cafile=clients_ca)
+    except (ssl.SSLError, OSError):
+        raise ValueError(
+            f"[identity.mtls] ca_file: {clients_ca} is no PEM file of CA certificates; correct the name."
+        ) from None
+    return context
+
+
+def listener_context(
+    files: TlsFiles, kind: ListenerKind, clients_ca: Path | None = None
+) -> ssl.SSLContext:
     """The TLS context of a listener of ours. CONNECT is spoken over HTTP/1.1 only. Raises `ValueError` for files that can't
     be used."""
-    context = server_context(("http/1.1",) if kind == "proxy" else HTTP)
+    protocols = ("http/1.1",) if kind == "proxy" else HTTP
+    # A handshake verifies with the context that its name has chosen.
+    context = asking_context(clients_ca, protocols) if clients_ca else server_context(protocols)
     try:
         # A key with a password would be asked for at the terminal.
         context.load_cert_chain(files.cert_file, files.key_file, password=lambda: "")

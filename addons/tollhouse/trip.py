@@ -14,6 +14,7 @@ from tollhouse.call import (
     Addressed,
     Amount,
     Arrival,
+    Billed,
     ChargedBy,
     Covered,
     End,
@@ -48,6 +49,24 @@ class Gate(Protocol):
     def gives(self) -> type: ...
 
     def __call__(self, stage: Any, exchange: Any, /) -> Awaitable[Any]: ...
+
+
+_NOBODY_CAN_SAY: Final = frozenset({"ledger_unavailable", "identity_unavailable"})
+
+
+async def check_identity(gates: Sequence[Gate], arrival: Arrival, exchange: Exchange) -> None:
+    """Asks the gates up to the project again, of a call that has passed them. Raises `Refused` once its identity or its project
+    is not valid any more. While nobody can say, it is."""
+    stage: Any = arrival
+    for gate in gates:
+        try:
+            stage = await gate(stage, exchange)
+        except Refused as refusal:
+            if refusal.denial.code in _NOBODY_CAN_SAY:
+                return
+            raise
+        if isinstance(stage, Billed):
+            return
 
 
 class Objects(Protocol):

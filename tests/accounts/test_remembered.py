@@ -160,6 +160,20 @@ def test_whom_it_does_not_vouch_for(remembered: Remembered, change: dict[str, An
     assert not remembered.vouches(a_call(**change))
 
 
+async def test_a_subject_of_the_platform(remembered: Remembered, time: Clock) -> None:
+    """It proves itself, and its project has to be known. One that Redis called revoked is not vouched for."""
+    subject = Identity("jwt_1", "acme", ("proj",), kind="jwt", subject="s")
+    assert remembered.vouches(a_call(identity=subject))
+    assert not remembered.vouches(a_call(identity=subject, project=Project("other", "acme")))
+    assert not remembered.vouches(a_call(identity=replace(subject, tenant="other")))
+    remembered.note_token("jwt_1", time.now, Record(id="jwt_1", revoked_at=1.0))
+    assert not remembered.vouches(a_call(identity=subject))
+    with pytest.raises(LedgerUnavailable):
+        await remembered.find_subject("jwt_1")
+    remembered.note_token("jwt_1", time.now, None)
+    assert remembered.vouches(a_call(identity=subject))
+
+
 def test_a_project_that_was_taken_from_the_token(remembered: Remembered) -> None:
     """Between the call's admission and its hold."""
     remembered.note_token("d1", 100.0, Record(projects=("more",)), proves=False)

@@ -15,6 +15,7 @@ from tests.support.values import replace
 from tollhouse.accounts.remembered import Remembered
 from tollhouse.accounts.token import digest
 from tollhouse.admit.gate import admit_gates
+from tollhouse.admit.identifying import Accounts, Identifier
 from tollhouse.call import (
     Addressed,
     Admitted,
@@ -73,14 +74,14 @@ async def judged(
     providers: Sequence[Provider] = BUILT_IN,
 ) -> Judged:
     """What all gates make of it. Each gives what it says that it gives."""
+    accounts = Accounts(directory or Directory(PROJECT), remembered)
     gates = admit_gates(
         Catalog(tuple(providers)),
-        directory or Directory(PROJECT),
+        accounts,
+        Identifier(accounts, lambda: 1000.0),
         base_url_hosts=["localhost"],
         project_header="X-Coreason-Project-ID",
         trace_header="X-Coreason-Trace-ID",
-        clock=lambda: 1000.0,
-        remembered=remembered,
     )
     stage: Any = Arrival.begin(request_head)
     for gate in gates:

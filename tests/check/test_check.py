@@ -15,6 +15,7 @@ import pytest
 import redis as blocking
 from tests.families.tiny import TINY
 from tests.support.embedded_vault import put_unchecked
+from tests.support.issuer import ec_key, jwk, jwks
 from tests.support.openbao import OpenBao
 from tests.support.programs import free_port
 from tests.support.redis_cluster import RedisCluster
@@ -112,6 +113,57 @@ async def test_a_fallback(write) -> None:
     findings = await run(write(LISTEN, VAULT, REDIS, right))
     assert said(findings, "error") == ""
     assert "There is no key for vllm." in [finding.what for finding in findings]
+
+
+async def test_issuers(write, tmp_path: Path) -> None:
+    """Keys that can't be read, everybody at GitHub let in, another tenant's project, and a network without its listener."""
+    (tmp_path / "jwks.json").write_bytes(jwks(jwk(ec_key("issuer"), "one")))
+    common = 'audience = "tollhouse"\ntenant = "acme"\nproject = "repository"\n'
+    tables = (
+        f'[[identity.jwt]]\nissuer = "https://a.test"\njwks_file = "jwks.json"\n{common}projects = {{ x = "proj_a" }}\n'
+        f'[[identity.jwt]]\nissuer = "https://b.test"\njwks_file = "gone.json"\n{common}'
+        '[[identity.jwt]]\nissuer = "https://token.actions.githubusercontent.com"\njwks_file = "jwks.json"\n'
+        f"{common}"
+        '[[identity.network]]\nsource = "10.1.0.0/16"\nproject = "proj_a"\ntenant = "acme"\n'
+        '[projects.proj_a]\ntenant = "other"\n'
+    )
+    findings = await run(write(LISTEN, VAULT, REDIS, tables))
+    errors = said(findings, "error")
+    assert "The keys of https://b.test can't be read. " in errors
+    assert "gone.json can't be read (No such file or directory)" in errors
+    assert "identity.jwt[2] lets in everybody who has an account" in errors
+    assert "identity.jwt[0] leads to the project proj_a" in errors
+    assert "identity.network[0] leads to the project proj_a" in errors
+    assert "identity.network has no effect" in said(findings, "warn")
+    assert "https://a.test has 1 key." in said(findings, "ok")
+    broken = (
+        f'[[identity.jwt]]\nissuer = "http://a.test"\njwks_url = "http://a.test/keys"\n{common}algorithms = ["HS256"]\n'
+        f'[[identity.jwt]]\nissuer = "https://b.test"\n{common.replace("repository", "{a}{b}")}limits = ["1 egg/day"]\n'
+        '[[identity.network]]\nsource = "0.0.0.0/0"\nproject = "p"\ntenant = "acme"\n'
+    )
+    errors = said(await run(write(LISTEN, VAULT, REDIS, broken)), "error")
+    for part in (
+        "identity.jwt[0].issuer: must be the iss",
+        "identity.jwt[0].jwks_url: must be an https:// URL",
+        "identity.jwt[0].algorithms[0]: is none of RS256",
+        "identity.jwt[1].project: has two claims side by side",
+        "identity.network[0].source: is everybody",
+    ):
+        assert part in errors, errors
+    rules = (
+        f'[[identity.jwt]]\nissuer = "https://b.test"\nca_file = "x"\n{common}limits = ["1 egg/day"]\n'
+        f'[[identity.jwt]]\nissuer = "https://b.test"\njwks_file = "x"\n{common}'
+        '[identity.mtls]\nca_file = "x"\ntenant = "acme"\nprojects = { x = "p" }\n'
+    )
+    errors = said(await run(write(LISTEN, VAULT, REDIS, rules)), "error")
+    for part in (
+        "identity.jwt[0].jwks_url: has to be there",
+        "identity.jwt[0].ca_file: has no effect",
+        "identity.jwt[0].limits[0]",
+        "identity.jwt[1].issuer: https://b.test is there twice",
+        "identity.mtls: has no effect without listen.tls",
+    ):
+        assert part in errors, errors
 
 
 async def test_not_enforced_yet(write) -> None:

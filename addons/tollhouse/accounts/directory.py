@@ -272,6 +272,28 @@ class Directory:
         """The token with this `token.digest`. It may be revoked or expired."""
         return await self._tokens.get(digest)
 
+    async def find_subject(self, subject_id: str) -> TokenInfo | None:
+        """The record of a subject of the platform; None for one that was never revoked. It is kept among the tokens, with
+        its id in the place of a digest, which no token's digest can be."""
+        return await self._tokens.get(subject_id)
+
+    async def revoke_subject(self, subject_id: str) -> None:
+        """Refuses a subject of the platform from now on, until `restore_subject`."""
+        now = self._now()
+        info = TokenInfo(subject_id, "", (), "", now, revoked_at=now)
+        with self._changes(token=subject_id), translated():
+            await self._redis.hset(names.TOKENS, subject_id, _encode(info))
+            await self._redis.hset(names.TOKEN_IDS, subject_id, subject_id)
+        self._saved()
+
+    async def restore_subject(self, subject_id: str) -> bool:
+        """False if it was not revoked."""
+        with self._changes(token=subject_id), translated():
+            removed = bool(await self._redis.hdel(names.TOKENS, subject_id))
+            await self._redis.hdel(names.TOKEN_IDS, subject_id)
+        self._saved()
+        return removed
+
     async def refresh(self) -> None:
         """Asks Redis again for the tokens and projects that are remembered, at most every
         `CACHE_S`. So a revocation that was made elsewhere is known here before an outage begins."""

@@ -44,6 +44,8 @@ class Remembered:
         self._now = now
         self._tokens: OrderedDict[str, tuple[float, TokenRecord]] = OrderedDict()
         self._projects: OrderedDict[str, tuple[float, Project]] = OrderedDict()
+        self._revoked: set[str] = set()
+        """Subjects of the platform that were revoked, when Redis was last asked for them."""
         self._digests: dict[str, str] = {}
         """The digests of tokens by their ids."""
         self._changed = float("-inf")
@@ -58,6 +60,10 @@ class Remembered:
         before = self._tokens.get(digest)
         if record is None or not self._valid(record):
             self._drop_token(digest)
+            if record is not None and digest == record.id and len(self._revoked) < SIZE:
+                self._revoked.add(digest)
+            else:
+                self._revoked.discard(digest)
         elif asked > self._changed and (proves or before is not None):
             self._drop_token(digest)
             self._tokens[digest] = (asked if proves or before is None else before[0], record)
@@ -110,6 +116,11 @@ class Remembered:
             raise LedgerUnavailable("the token was not proven in the last 5 minutes")
         return record
 
+    async def find_subject(self, subject_id: str) -> None:
+        """For identities of the platform, which prove themselves. Raises `LedgerUnavailable` for one that was revoked."""
+        if subject_id in self._revoked:
+            raise LedgerUnavailable("the subject was revoked")
+
     async def get_project(self, project_id: str) -> Project:
         project = self._project(project_id)
         if project is None:
@@ -117,9 +128,17 @@ class Remembered:
         return project
 
     def vouches(self, call: Admitted) -> bool:
-        """Whether the call's identity and project are proven now. Gate tokens are the only kind of
-        identity."""
+        """Whether the call's identity and project are proven now. An identity of the platform has
+        proved itself (a signature, a handshake); its project has to be proven all the same."""
         identity, project = call.identity, call.project
+        if identity.kind != "token":
+            found = self._project(project.id)
+            return (
+                identity.token_id not in self._revoked
+                and found is not None
+                and found.tenant == project.tenant == identity.tenant
+                and project.id in identity.projects
+            )
         record = self._token(self._digests.get(identity.token_id, ""))
         known = self._project(project.id)
         return (

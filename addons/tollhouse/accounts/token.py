@@ -3,6 +3,8 @@
 A token is ``gate_``, then 43 base62 digits of 256 random bits, then 6 base62 digits of a CRC-32 of
 all that stands before them. By the checksum a secret scanner tells a token from other text, as with
 GitHub's tokens (https://github.blog/engineering/behind-githubs-new-authentication-token-formats/).
+
+A JWT may be shown in the place of a gate token, so it is known here by its form as well.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from typing import Final
+from typing import Final, Literal
 
 PREFIX: Final = "gate_"
 RANDOM_BYTES: Final = 32
@@ -21,6 +23,13 @@ _CHECK_DIGITS: Final = 6
 _FORM: Final = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{_BODY_DIGITS + _CHECK_DIGITS}}}", re.ASCII)
 # A token, or most of one, anywhere in a text.
 _WITHIN: Final = re.compile(rf"{PREFIX}[0-9A-Za-z]{{30,}}", re.ASCII)
+_JWT_BEGINS: Final = "eyJ"
+"""Of each JWT: its header is a JSON object, and `{"` is this in base64url (RFC 7519 3.1)."""
+_JWT: Final = re.compile(rf"{_JWT_BEGINS}[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
+# Its header and claims, with or without the signature, anywhere in a text.
+_JWT_WITHIN: Final = re.compile(
+    rf"{_JWT_BEGINS}[\w-]{{10,}}\.{_JWT_BEGINS}[\w-]{{10,}}(?:\.[\w-]*)?", re.ASCII
+)
 
 
 def mint(random_bytes: bytes) -> str:
@@ -41,14 +50,28 @@ def well_formed(text: str) -> bool:
     return body <= _LARGEST and _check(body) == text[-_CHECK_DIGITS:]
 
 
-def carries_token(text: str) -> bool:
-    """Whether a token, or most of one, stands anywhere in ``text``."""
+def is_jwt(text: str) -> bool:
+    """Whether ``text`` has the form of a JWT that is signed, or says that it need not be."""
+    return text.startswith(_JWT_BEGINS) and _JWT.fullmatch(text) is not None
+
+
+def carries_gate_token(text: str) -> bool:
+    """Whether a gate token, or most of one, stands anywhere in ``text``."""
     return PREFIX in text and _WITHIN.search(text) is not None
 
 
+def carries_token(text: str) -> bool:
+    """Whether a gate token, most of one, or a JWT stands anywhere in ``text``."""
+    return carries_gate_token(text) or (
+        _JWT_BEGINS in text and _JWT_WITHIN.search(text) is not None
+    )
+
+
 def without_tokens(text: str) -> str:
-    """``text`` as it may be written down: each token in it is replaced."""
-    return _WITHIN.sub(PREFIX + "[removed]", text) if PREFIX in text else text
+    """``text`` as it may be written down: each gate token and each JWT in it is replaced."""
+    if PREFIX in text:
+        text = _WITHIN.sub(PREFIX + "[removed]", text)
+    return _JWT_WITHIN.sub(_JWT_BEGINS + "[removed]", text) if _JWT_BEGINS in text else text
 
 
 def digest(token: str) -> str:
@@ -66,6 +89,17 @@ def token_id(token: str) -> str:
             :16
         ]
     )
+
+
+SUBJECT_ID: Final = re.compile(r"(?:jwt|crt|net)_[0-9a-f]{24}", re.ASCII)
+"""What `subject_id` gives."""
+
+
+def subject_id(kind: Literal["jwt", "crt", "net"], issuer: str, subject: str) -> str:
+    """The public name of a subject of the platform, which may be logged: 96 bits of a hash. The issuer is hashed with its
+    length, so that no other two parts give the same text."""
+    text = f"tollhouse subject {len(issuer)} {issuer} {subject}"
+    return f"{kind}_{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:24]}"
 
 
 def _base62(number: int, digits: int) -> str:

@@ -30,4 +30,7 @@ class TokenRecord(Protocol):
 
 class TokenDirectory(Protocol):
     async def find(self, digest: str) -> TokenRecord | None: ...
+    async def find_subject(self, subject_id: str) -> TokenRecord | None:
+        """The record of a subject of the platform; None for one that was never revoked."""
+
     async def get_project(self, project_id: str) -> Project | None: ...

@@ -5,6 +5,7 @@ gate         the first five gates in their order, and what makes them
 authority    the one host that is meant
 path         the path and the query, as the bytes that will be sent
 openness     the refusals of endpoints that are closed
+identifying  the chain of identifiers
 identity     the credential that decides, and the project that pays
 own_login    a workload's own login at its provider
 subprotocols  a key among the subprotocols of a WebSocket

@@ -4,15 +4,13 @@ before it have found out."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 from typing import ClassVar
 
-from tollhouse.accounts.remembered import Remembered
-from tollhouse.accounts.token_record import TokenDirectory
 from tollhouse.admit.authority import judge, plain_host
-from tollhouse.admit.identity import choose_project, identify, presented
+from tollhouse.admit.identifying import Accounts, Identifier
+from tollhouse.admit.identity import choose_project
 from tollhouse.admit.openness import closed, forbidden
 from tollhouse.admit.own_login import let_through
 from tollhouse.admit.path import split_target, take_credentials
@@ -20,10 +18,7 @@ from tollhouse.admit.strip import strip
 from tollhouse.call import Addressed, Admitted, Aimed, Arrival, Billed, Identified, Project
 from tollhouse.denial import Denial, Refused
 from tollhouse.families.base import Matched
-from tollhouse.ledger.store.client import LedgerUnavailable
 from tollhouse.providers import Catalog, Provider
-
-log = logging.getLogger(__name__)
 
 NAME = "admit"
 
@@ -72,53 +67,23 @@ class Aim:
         return Aimed(addressed, path, query, tuple(credentials))
 
 
-class Accounts:
-    """The directory of tokens and projects. While Redis is away ``remembered`` answers in its
-    place, if there is one."""
-
-    def __init__(self, directory: TokenDirectory, remembered: Remembered | None = None) -> None:
-        self._directory = directory
-        self._remembered = remembered
-
-    async def ask[T](self, question: Callable[[TokenDirectory], Awaitable[T]]) -> tuple[T, bool]:
-        """The answer to ``question``, and whether it is a remembered one. Raises `Refused` (503) if
-        nobody can answer."""
-        try:
-            try:
-                return await question(self._directory), False
-            except LedgerUnavailable as error:
-                if self._remembered is None or not await self._remembered.serves(error):
-                    raise
-            return await question(self._remembered), True
-        except LedgerUnavailable as error:
-            log.error("the directory is away (%s)", error)
-            raise Refused("ledger_unavailable", headers=(("retry-after", "1"),)) from None
-
-
 class Identify:
     """Who calls, by the first credential that is present; every credential is stripped from what will be sent."""
 
     name: ClassVar = NAME
     gives: ClassVar = Identified
 
-    def __init__(
-        self, accounts: Accounts, ours: frozenset[str], clock: Callable[[], float]
-    ) -> None:
-        """``ours`` are the names of our own headers, in lower case. ``clock`` is seconds since the epoch."""
-        self._accounts = accounts
+    def __init__(self, identifier: Identifier, ours: frozenset[str]) -> None:
+        """``ours`` are the names of our own headers, in lower case."""
+        self._identifier = identifier
         self._ours = ours
-        self._clock = clock
 
     async def __call__(self, aimed: Aimed, exchange: object) -> Identified:
         head = aimed.addressed.arrival.head
-        credential = presented(head, aimed.credentials)
-        if credential is None:
-            raise Refused("identity_missing")
+        shown = self._identifier.shown(head, aimed.credentials)
         headers = strip(head.headers, aimed.addressed.provider, self._ours)
-        identity, remembered = await self._accounts.ask(
-            lambda directory: identify(credential, directory, self._clock)
-        )
-        return Identified(aimed, tuple(headers), identity, credential.user, remembered)
+        identity, user, remembered = await self._identifier.identify(shown)
+        return Identified(aimed, tuple(headers), identity, user, remembered)
 
 
 class Bill:
@@ -148,6 +113,9 @@ class Open:
     name: ClassVar = NAME
     gives: ClassVar = Admitted
 
+    def __init__(self, identifier: Identifier) -> None:
+        self._identifier = identifier
+
     async def __call__(self, billed: Billed, exchange: object) -> Admitted:
         identified = billed.identified
         aimed = identified.aimed
@@ -161,7 +129,7 @@ class Open:
             addressed.host,
             socket=head.asks_for_websocket,
         )
-        login = let_through(head, provider, billed.project)
+        login = let_through(head, provider, billed.project, self._identifier.is_platforms)
         if provider.login_only and not login:
             raise Refused("path_not_allowed", _only_logins(provider, billed.project))
         return Admitted(
@@ -206,20 +174,18 @@ def opened(
 
 def admit_gates(
     catalog: Catalog,
-    directory: TokenDirectory,
+    accounts: Accounts,
+    identifier: Identifier,
     *,
     base_url_hosts: Collection[str],
     project_header: str,
     trace_header: str,
-    clock: Callable[[], float],
-    remembered: Remembered | None = None,
 ) -> tuple[Locate, Aim, Identify, Bill, Open]:
-    accounts = Accounts(directory, remembered)
     project_header = project_header.lower()
     return (
         Locate(catalog, base_url_hosts),
         Aim(),
-        Identify(accounts, frozenset({project_header, trace_header.lower()}), clock),
+        Identify(identifier, frozenset({project_header, trace_header.lower()})),
         Bill(accounts, project_header),
-        Open(),
+        Open(identifier),
     )

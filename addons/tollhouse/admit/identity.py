@@ -27,6 +27,8 @@ class Presented:
 
     secret: str
     user: str = ""
+    of_proxy: bool = False
+    """It stood in Proxy-Authorization."""
 
 
 def presented(head: RequestHead, query_credentials: Sequence[str]) -> Presented | None:
@@ -53,7 +55,7 @@ def presented(head: RequestHead, query_credentials: Sequence[str]) -> Presented 
 def _from_proxy_authorization(value: str) -> Presented:
     scheme, _, rest = value.partition(" ")
     if scheme.lower() == "bearer":
-        return Presented(rest.strip())
+        return Presented(rest.strip(), of_proxy=True)
     if scheme.lower() != "basic":
         raise Refused("identity_unknown", "Proxy-Authorization is neither Basic nor Bearer.")
     try:
@@ -69,7 +71,7 @@ def _from_proxy_authorization(value: str) -> Presented:
             "identity_unknown",
             "Proxy-Authorization has no password: it must be PROJECT:GATE_TOKEN.",
         )
-    return Presented(password, user)
+    return Presented(password, user, of_proxy=True)
 
 
 async def identify(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tollhouse.accounts.token import carries_token
+from collections.abc import Callable
+
+from tollhouse.accounts.token import carries_gate_token
 from tollhouse.call import Project, RequestHead
 from tollhouse.providers import Provider
 
@@ -16,12 +18,18 @@ def own_login(head: RequestHead, provider: Provider) -> str | None:
     token = token.strip()
     if scheme.lower() != "bearer" or not provider.login.form.fullmatch(token):
         return None
-    return None if carries_token(token) else token
+    return None if carries_gate_token(token) else token
 
 
-def let_through(head: RequestHead, provider: Provider, project: Project) -> bool:
-    """Whether the call goes with the workload's login, in the place of a key of ours."""
-    return project.login == "pass" and own_login(head, provider) is not None
+def let_through(
+    head: RequestHead, provider: Provider, project: Project, is_platforms: Callable[[str], bool]
+) -> bool:
+    """Whether the call goes with the workload's login, in the place of a key of ours. ``is_platforms`` tells a JWT by which
+    a workload is known here, and which has the form of some logins."""
+    if project.login != "pass":
+        return False
+    login = own_login(head, provider)
+    return login is not None and not is_platforms(login)
 
 
 def _says_who(head: RequestHead) -> bool:

@@ -4,6 +4,7 @@ changes nothing.
 check         the order of the looks
 finding       one thing that it has to say
 named_files   files that the configuration names, and the CA
+issuers       the keys of the issuers of identities, and rules that can't be kept
 own_addons    the operator's own mitmproxy addons, which are run for it
 opened_paths  the endpoints that entries open beside their families'
 ports         the listeners' ports

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tollhouse.check.finding import Clock, Finding, worst
+from tollhouse.check.issuers import check_issuers
 from tollhouse.check.named_files import check_ca, check_files
 from tollhouse.check.opened_paths import check_openings
 from tollhouse.check.own_addons import check_addons
@@ -36,7 +37,10 @@ async def check(
     findings += [*_exposure(config), *_environment(config, environ), *check_openings(config)]
     findings += [*check_ca(config, clock), *check_files(config, clock), *check_addons(config)]
     for reached in await asyncio.gather(
-        check_redis(config, clock), check_vault(config), check_ports(config)
+        check_redis(config, clock),
+        check_vault(config),
+        check_ports(config),
+        check_issuers(config),
     ):
         findings += reached
     return findings

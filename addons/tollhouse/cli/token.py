@@ -117,7 +117,8 @@ def token_rotate(old: str, overlap: float, expires: float | None, as_json: bool)
 def token_revoke(token_ids: tuple[str, ...], as_json: bool) -> None:
     """Revoke tokens by their ids (`tollhouse token list`). `-` reads ids or tokens from stdin, one a line.
 
-    Every gateway refuses them within 5 s.
+    The `identity` in the lines of a JWT, a client certificate or a network revokes that subject. Every gateway refuses them
+    within 5 s.
     """
     from tollhouse.accounts.token import token_id, well_formed
 
@@ -142,4 +143,15 @@ def token_revoke(token_ids: tuple[str, ...], as_json: bool) -> None:
             )
         )
         say(f"revoked {done[-1]['id']}")
+    show(done, as_json, lambda: "")
+
+
+@token.command("restore")
+@config_option
+@click.argument("subject_id", metavar="ID")
+@json_option
+def token_restore(subject_id: str, as_json: bool) -> None:
+    """Let a revoked subject of the platform (jwt_..., crt_..., net_...) in again. A gate token stays revoked."""
+    done = perform(load(), "token_restore", {"token_id": subject_id})
+    say(f"{subject_id} is let in again")
     show(done, as_json, lambda: "")

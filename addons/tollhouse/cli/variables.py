@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
+from tollhouse.admit.identifying import PLACEHOLDER
 from tollhouse.providers import Catalog, Login
 
 if TYPE_CHECKING:
     from tollhouse.trust.ca import CertificateAuthority
 
-PLACEHOLDER: Final = "not-a-key"
-"""For programs that do not start without a key. Beside the proxy's credentials it is only taken off."""
 PROXIES: Final = ("HTTPS_PROXY", "https_proxy")
 WAYS_ROUND: Final = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 """Some programs take these before or beside HTTPS_PROXY: Claude Code, Codex for its WebSocket."""

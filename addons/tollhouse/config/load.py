@@ -22,6 +22,7 @@ from tollhouse.config.models import (
     CaConfig,
     CompanionConfig,
     HeadersConfig,
+    IdentityConfig,
     JwtAuth,
     LimitsConfig,
     ListenConfig,
@@ -43,6 +44,7 @@ from tollhouse.config.rules import (
     bound_rules,
     ca_rules,
     header_rules,
+    identity_rules,
     limit_rules,
     listen_rules,
     merged,
@@ -72,6 +74,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "HeadersConfig",
+    "IdentityConfig",
     "JwtAuth",
     "LimitsConfig",
     "ListenConfig",
@@ -115,6 +118,7 @@ class Config:
     ca: CaConfig
     limits: LimitsConfig
     headers: HeadersConfig
+    identity: IdentityConfig
     addons: AddonsConfig
     upstream: UpstreamConfig
     providers: dict[ProviderName, ProviderConfig]
@@ -303,6 +307,8 @@ def _between(
         yield from secret_rules(
             parts["vault"], parts["upstream"], parts["providers"], parts["tunnels"]
         )
+    if {"identity", "listen"} <= parts.keys():
+        yield from identity_rules(parts["identity"], parts["listen"])
     if "providers" in parts:
         providers = merged(parts["providers"])
         yield from provider_rules(parts["providers"])

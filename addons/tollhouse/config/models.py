@@ -22,11 +22,16 @@ from tollhouse.config.values import (
     Dollars,
     FilePath,
     HeaderName,
+    IdentityIssuer,
+    IdentityRule,
     ImagePrice,
+    JwksAddress,
+    JwtAlgorithm,
     List,
     Listener,
     ModelName,
     Name,
+    OneOrList,
     OpenedPath,
     PagePrice,
     Port,
@@ -41,7 +46,9 @@ from tollhouse.config.values import (
     SecondPrice,
     Seconds,
     SecondsOrZero,
+    SourceRange,
     Target,
+    TenantRule,
     Text,
     Texts,
     VaultAddress,
@@ -279,6 +286,58 @@ class ProjectConfig(Table):
 
 class TenantConfig(Table):
     limits: Texts = ()
+
+
+class JwtIssuerConfig(Table):
+    """An issuer whose JWTs are identities."""
+
+    issuer: IdentityIssuer
+    """The ``iss`` of its tokens; a SPIFFE trust domain for JWT-SVIDs."""
+    jwks_url: JwksAddress | None = None
+    jwks_file: FilePath | None = None
+    ca_file: FilePath | None = None
+    """PEM of the roots trusted for jwks_url instead of the public ones."""
+    token_file: FilePath | None = None
+    """A bearer token for jwks_url, read again each time."""
+    audience: Annotated[tuple[Text, ...], OneOrList, Field(min_length=1)]
+    algorithms: Annotated[tuple[JwtAlgorithm, ...], List, Field(min_length=1)] = ("RS256", "ES256")
+    project: IdentityRule
+    projects: dict[Text, Name] = Field(default_factory=dict)
+    """The project by what ``project`` gives. Empty: that is its name."""
+    tenant: TenantRule
+    claims: dict[Text, Annotated[tuple[Text, ...], OneOrList, Field(min_length=1)]] = Field(
+        default_factory=dict
+    )
+    """Claims that have to have one of these values."""
+    token_type: Text | None = None
+    """The ``typ`` that its tokens have to have. None: none, or JWT."""
+    limits: Texts = ()
+    """Of each subject."""
+
+
+class MtlsConfig(Table):
+    """Client certificates on the listeners that speak TLS themselves."""
+
+    ca_file: FilePath
+    projects: Annotated[dict[Text, Name], Field(min_length=1)]
+    """The project by a name in the certificate: a DNS name or a URI, such as a SPIFFE ID."""
+    tenant: Name
+    limits: Texts = ()
+
+
+class SourceNetworkConfig(Table):
+    source: SourceRange
+    project: Name
+    tenant: Name
+    limits: Texts = ()
+
+
+class IdentityConfig(Table):
+    """Identities beside gate tokens."""
+
+    jwt: Annotated[tuple[JwtIssuerConfig, ...], List] = ()
+    mtls: MtlsConfig | None = None
+    network: Annotated[tuple[SourceNetworkConfig, ...], List] = ()
 
 
 class LimitsConfig(Table):

@@ -18,6 +18,7 @@ from tollhouse.config.models import (
     AddonsConfig,
     CaConfig,
     HeadersConfig,
+    IdentityConfig,
     JwtAuth,
     LimitsConfig,
     ListenConfig,
@@ -528,6 +529,46 @@ def header_rules(headers: HeadersConfig) -> Found:
                 "headers.session",
                 f"is the same header as headers.{other}, so one value would mean two things; rename one",
             )
+
+
+def identity_rules(identity: IdentityConfig, listen: ListenConfig) -> Found:
+    names: set[str] = set()
+    for index, entry in enumerate(identity.jwt):
+        here = ("identity", "jwt", index)
+        if (entry.jwks_url is None) is (entry.jwks_file is None):
+            yield (
+                dotted((*here, "jwks_url")),
+                "has to be there, or jwks_file, and not both: the keys of an issuer have one place",
+            )
+        for key in ("ca_file", "token_file"):
+            if getattr(entry, key) is not None and entry.jwks_url is None:
+                yield dotted((*here, key)), "has no effect without jwks_url; remove it"
+        if entry.issuer in names:
+            yield (
+                dotted((*here, "issuer")),
+                f"{entry.issuer} is there twice, and one token would have two judges; give each issuer one entry, and "
+                "issuers of one name (clusters) names of their own",
+            )
+        names.add(entry.issuer)
+    if identity.mtls is not None and listen.tls is None:
+        yield (
+            "identity.mtls",
+            "has no effect without listen.tls: no listener would ask for a certificate; give listen.tls, or remove it",
+        )
+    networks = [entry.source for entry in identity.network]
+    for index, source in enumerate(networks):
+        if source in networks[:index]:
+            yield (
+                dotted(("identity", "network", index, "source")),
+                f"{source} is there twice; give each network one project",
+            )
+    limited = {
+        **{f"jwt[{index}]": entry.limits for index, entry in enumerate(identity.jwt)},
+        **({"mtls": identity.mtls.limits} if identity.mtls is not None else {}),
+        **{f"network[{index}]": entry.limits for index, entry in enumerate(identity.network)},
+    }
+    for key, message in limit_rules("identity", limited):
+        yield key.replace('"', ""), message
 
 
 def limit_rules(table: str, entries: Mapping[str, Sequence[object]]) -> Found:

@@ -504,6 +504,72 @@ def _price_of(units: str, example: str) -> BeforeValidator:
     return BeforeValidator(price)
 
 
+_JWT_ALGORITHMS: Final = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "EdDSA"),
+)
+
+
+def _jwt_algorithm(text: str) -> str:
+    if text not in _JWT_ALGORITHMS:
+        raise ValueError(
+            f"is none of {', '.join(_JWT_ALGORITHMS)}; none and HS... are never taken, since whoever can verify those can "
+            "sign them"
+        )
+    return text
+
+
+def _identity_issuer(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("https", "spiffe") or not parts.hostname or parts.query:
+        raise ValueError(
+            "must be the iss of its tokens, exactly (https://...), or a SPIFFE trust domain (spiffe://example.org)"
+        )
+    if parts.scheme == "spiffe" and (parts.path or text != text.lower()):
+        raise ValueError("is no SPIFFE trust domain; write spiffe://example.org, without a path")
+    return text
+
+
+def _jwks_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc:
+        raise ValueError(
+            "must be an https:// URL, because whoever can change the keys on their way can be anybody; a private CA is "
+            "named as ca_file"
+        )
+    return text
+
+
+def _identity_rule(text: str) -> str:
+    from tollhouse.identities.templates import rule_problem
+
+    if problem := rule_problem(text):
+        raise ValueError(problem)
+    return text
+
+
+def _tenant_rule(text: str) -> str:
+    return _identity_rule(text) if "{" in text or "}" in text else _name(text)
+
+
+def _network(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError('must be a network in quotes, such as "10.1.0.0/16"')
+    try:
+        network = ipaddress.ip_network(value)
+    except ValueError:
+        raise ValueError(
+            'is no network; write it like "10.1.0.0/16" or "fd00:1::/64", without bits behind the mask'
+        ) from None
+    if not network.prefixlen:
+        raise ValueError("is everybody, and an identity of everybody is none; name a network")
+    return network
+
+
+def _one_or_list(value: object) -> object:
+    return (value,) if isinstance(value, str) else _tuple(value)
+
+
 FilePath = Annotated[Path, BeforeValidator(_path)]
 """Absolute; a relative one was relative to the configuration file (the validation context's ``base``)."""
 CallsFile = BeforeValidator(_calls)
@@ -530,6 +596,16 @@ ModelName = Annotated[str, AfterValidator(_model_name)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 Text = Annotated[str, AfterValidator(_nonempty)]
 Texts = Annotated[tuple[Text, ...], List]
+
+JwtAlgorithm = Annotated[str, AfterValidator(_jwt_algorithm)]
+IdentityIssuer = Annotated[str, AfterValidator(_identity_issuer)]
+JwksAddress = Annotated[str, AfterValidator(_jwks_url)]
+IdentityRule = Annotated[str, AfterValidator(_identity_rule)]
+"""The name of a claim, or a template."""
+TenantRule = Annotated[str, AfterValidator(_tenant_rule)]
+"""A tenant's name, or a template."""
+SourceRange = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_network)]
+OneOrList = BeforeValidator(_one_or_list)
 
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 VaultAddress = Annotated[str, AfterValidator(_vault_address)]

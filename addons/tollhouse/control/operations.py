@@ -294,10 +294,24 @@ class Operations:
         ]
 
     async def token_revoke(self, token_id: str) -> Json:
+        """Also of a subject of the platform, by the ``identity`` in its lines."""
+        if gate_token.SUBJECT_ID.fullmatch(token_id):
+            await self._directory.revoke_subject(token_id)
+            return {"id": token_id, "revoked": True}
         _check_token_id(token_id)
         if not await self._directory.revoke(token_id):
             raise _no_token(token_id)
         return {"id": token_id, "revoked": True}
+
+    async def token_restore(self, token_id: str) -> Json:
+        """Lets a subject of the platform in again. A gate token stays revoked."""
+        if not gate_token.SUBJECT_ID.fullmatch(token_id):
+            raise OperationRefused(
+                "only a subject of the platform (jwt_..., crt_..., net_...) can be let in again: make a new token instead"
+            )
+        if not await self._directory.restore_subject(token_id):
+            raise OperationRefused(f"{token_id} was not revoked")
+        return {"id": token_id, "revoked": False}
 
     async def token_extend(self, token_id: str, expires_s: float) -> Json:
         """Move a token's end to ``expires_s`` from now, also if it has ended: `token_list`'s entry of it. Refused once it
@@ -503,6 +517,7 @@ TABLE: Final[Mapping[str, Callable[..., Awaitable[Any]]]] = {
         ("token_extend", Operations.token_extend),
         ("token_list", Operations.token_list),
         ("token_revoke", Operations.token_revoke),
+        ("token_restore", Operations.token_restore),
         ("budget_show", Operations.budget_show),
         ("budget_grant", Operations.budget_grant),
         ("usage", Operations.usage),

@@ -56,7 +56,10 @@ def write_config(
 
 
 def _toml(value: Any) -> str:
-    # JSON's strings, numbers, booleans and arrays are TOML's; only a table is spelled otherwise.
+    # JSON's strings, numbers and booleans are TOML's; only a table is spelled otherwise.
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + " }"
+        inner = (f"{json.dumps(key)} = {_toml(inside)}" for key, inside in value.items())
+        return "{ " + ", ".join(inner) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value)

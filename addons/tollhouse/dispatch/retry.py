@@ -121,7 +121,7 @@ def sdk_stops(tries: int, sdk_retry_count: int) -> bool:
     return tries > 1 or tries + sdk_retry_count >= TRIES_OF_ALL
 
 
-_SECONDS: Final = re.compile(r"\d{1,9}(\.\d{1,9})?")
+_SECONDS: Final = re.compile(r"[0-9]{1,99}(\.[0-9]{1,99})?")
 
 
 class RetryBudget:

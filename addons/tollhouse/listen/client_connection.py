@@ -75,8 +75,8 @@ class Shared(Protocol):
     def leaves_by(self) -> float:
         """When a client of a retiring process is told, even though it has requests under way."""
 
-    def tls(self) -> ssl.SSLContext:
-        """The context that handshakes begin with (`tls.choosing`)."""
+    def tls(self, *, own: bool) -> ssl.SSLContext:
+        """The context that handshakes begin with (`tls.choosing`), with the listener's ``own`` TLS or inside a tunnel."""
 
     def speaks(
         self,
@@ -113,6 +113,8 @@ class ClientConnection(asyncio.Protocol):
         self.listener: ListenerKind = listener
         self.clock = clock
         self.client_ip = ""
+        self.client_certificate: bytes | None = None
+        """DER, of the listener's own TLS."""
         self.alpn: str | None = None
         self.last_active = clock()
         """The last time at which a request was under way or a byte of an answer went out. Other
@@ -301,7 +303,8 @@ class ClientConnection(asyncio.Protocol):
         self._connect = connect
         self.http = None
         self._handshake_since = self.clock()
-        self._streams.append(TlsStream(self._shared.tls(), self._choose))
+        own = self._listener_tls and not self._streams
+        self._streams.append(TlsStream(self._shared.tls(own=own), self._choose))
 
     def _choose(self, sni: str | None) -> ssl.SSLContext | None:
         try:
@@ -316,6 +319,8 @@ class ClientConnection(asyncio.Protocol):
     def _established(self, stream: TlsStream, level: int) -> None:
         self._handshake_since = None
         self.alpn = stream.alpn
+        if self._listener_tls and level == 0:
+            self.client_certificate = stream.certificate
         if self._listener_tls and self.listener == "proxy" and level == 0:
             self.http = Http1(self, secure=True, sni=stream.sni, tunnels=True)
             return
@@ -535,7 +540,12 @@ class ClientConnection(asyncio.Protocol):
 
     def tunnel(self, head: Http1Head) -> ConnectRequest:
         """Judges a CONNECT."""
-        asked = ConnectRequest(head.authority, head.headers, self.client_ip)
+        asked = ConnectRequest(
+            head.authority,
+            head.headers,
+            self.client_ip,
+            client_certificate=self.client_certificate,
+        )
         try:
             self._shared.judge.connect(asked)
         except Exception:

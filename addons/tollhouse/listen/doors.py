@@ -35,6 +35,8 @@ class ConnectRequest:
     target: str
     headers: tuple[tuple[str, str], ...]
     client_ip: str
+    client_certificate: bytes | None = None
+    """As in `RequestHead`."""
     host: str | None = None
     passable: PassableHost | None = None
     """The tunnel is passed on without interception, if its client may do that."""

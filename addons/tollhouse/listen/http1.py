@@ -38,6 +38,7 @@ class Line(Protocol):
     bounds: Bounds
     listener: ListenerKind
     client_ip: str
+    client_certificate: bytes | None
 
     @property
     def retiring(self) -> bool: ...
@@ -269,6 +270,7 @@ class Http1:
             connect_proxy_authorization=self._authorization,
             sni=self._sni,
             client_ip=self._line.client_ip,
+            client_certificate=self._line.client_certificate,
         )
 
     def _take_body(self) -> bool:

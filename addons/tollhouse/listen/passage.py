@@ -224,7 +224,7 @@ class Passage:
             try:
                 await self._all.judge(self._arrival, host, entry)
             except Refused as refusal:
-                if refusal.denial.code != "ledger_unavailable":
+                if refusal.denial.code not in ("ledger_unavailable", "identity_unavailable"):
                     raise
 
     def _refuse(self, denial: Denial) -> None:

@@ -46,6 +46,8 @@ class ListenerParts:
     own_http1: bool = True
     clock: Callable[[], float] = time.monotonic
     passages: Passages | None = None
+    asking: ssl.SSLContext | None = None
+    """What `first` is for the listeners' own TLS, if that asks for client certificates."""
     max_of_source: int | None = None
     """Connections of one address. None: as many as there may be of all."""
 
@@ -59,6 +61,7 @@ class Listeners:
         self.judge = parts.judge
         self.owner = parts.owner
         self._first: ssl.SSLContext | None = None
+        self._asking: ssl.SSLContext | None = None
         self._servers: list[tuple[asyncio.Server, Callable[[], ClientConnection]]] = []
         self.retiring = False
         """Answers end their connections, because another process takes what comes next."""
@@ -107,11 +110,17 @@ class Listeners:
 
     # `client_connection.Shared`.
 
-    def tls(self) -> ssl.SSLContext:
+    def tls(self, *, own: bool) -> ssl.SSLContext:
+        if own and self._parts.asking is not None:
+            return self._asking or self._begin_asking(self._parts.asking)
         first = self._parts.first()
         if first is not self._first:
             self._first = choosing(first)
         return first
+
+    def _begin_asking(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        self._asking = choosing(context)
+        return self._asking
 
     def speaks(
         self,

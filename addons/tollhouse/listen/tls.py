@@ -86,6 +86,11 @@ class TlsStream:
         return self._tls.sni
 
     @property
+    def certificate(self) -> bytes | None:
+        """The client's, DER; None if it showed none. It is verified where the context asks for one, and not sent elsewhere."""
+        return self._tls.getpeercert(binary_form=True)
+
+    @property
     def alpn(self) -> str | None:
         return self._tls.selected_alpn_protocol()
 

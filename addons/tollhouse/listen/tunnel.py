@@ -57,7 +57,7 @@ class Tunnel:
                     raise Refused("bad_request", f"The CONNECT has more than one {name} header.")
             host, data.passable = admit_connect(data.target, self._catalog, self._passable)
             wanted = self._proxy_auth == "required" or data.passable is not None
-            if wanted and head.get("proxy-authorization") is None:
+            if wanted and not _says_who(head):
                 data.denial = Denial(
                     "identity_missing",
                     "This listener wants Proxy-Authorization."
@@ -116,4 +116,9 @@ def connect_head(data: ConnectRequest) -> RequestHead:
         authority=None,
         headers=data.headers,
         client_ip=data.client_ip,
+        client_certificate=data.client_certificate,
     )
+
+
+def _says_who(head: RequestHead) -> bool:
+    return head.get("proxy-authorization") is not None or head.client_certificate is not None

@@ -61,7 +61,7 @@ async def test_the_bound_of_an_answer(
         return
     with pytest.raises(StoreAway) as caught:
         await host.post(b"", FORM)
-    assert caught.value.why == f"What {HOST} answers is too long for a token."
+    assert caught.value.why == f"What {HOST} answers is too long."
 
 
 async def test_a_redirect_is_an_answer(server: TokenServer, host: TokenHost) -> None:

@@ -1,5 +1,5 @@
-"""The way to an endpoint that gives tokens for something secret: POSTs to one URL, and to nothing
-else.
+"""The way to an endpoint that gives tokens for something secret, or the keys of such tokens: requests
+to one URL, and to nothing else.
 
 It has an aiohttp session of its own. These defaults of aiohttp are switched off, as in
 `dispatch.upstream`: cookies, redirects, proxies of the environment (perhaps this gateway),
@@ -38,9 +38,9 @@ class HostAnswer:
 
 class TokenHost:
     """``url`` is https. TLS is verified for its host, whatever address the resolver of
-    ``resolver_factory`` gives. ``ca_file`` (PEM) replaces the public roots. At most 4 POSTs run at
+    ``resolver_factory`` gives. ``ca_file`` (PEM) replaces the public roots. At most 4 requests run at
     once. ``connector`` makes the way there, by TLS and the most connections at once, where that is none of its own; it may
-    raise `StoreAway`. One POST takes at most ``bound_s``, and the wait for its turn counts in that."""
+    raise `StoreAway`. One request takes at most ``bound_s``, and the wait for its turn counts in that."""
 
     def __init__(
         self,
@@ -65,7 +65,16 @@ class TokenHost:
     async def post(self, body: bytes, headers: Mapping[str, str]) -> HostAnswer:
         """The answer. A redirect is an answer too: it is not followed. Raises `StoreAway`, which
         holds nothing that was sent or received."""
-        outcome = await self._outcome(body, headers)
+        return await self._asked("POST", body, headers)
+
+    async def get(self, headers: Mapping[str, str]) -> HostAnswer:
+        """As `post`."""
+        return await self._asked("GET", None, headers)
+
+    async def _asked(
+        self, method: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> HostAnswer:
+        outcome = await self._outcome(method, body, headers)
         if isinstance(outcome, StoreAway):
             raise outcome
         return outcome
@@ -75,18 +84,20 @@ class TokenHost:
             await self._session.close()
             self._session = None
 
-    async def _outcome(self, body: bytes, headers: Mapping[str, str]) -> HostAnswer | StoreAway:
+    async def _outcome(
+        self, method: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> HostAnswer | StoreAway:
         try:
             async with asyncio.timeout(self._bound_s):
                 session = await self._open()
-                async with session.post(
-                    self._url, data=body, headers=headers, allow_redirects=False
+                async with session.request(
+                    method, self._url, data=body, headers=headers, allow_redirects=False
                 ) as response:
                     data = await _read(response.content)
                     if len(data) > _MAX_ANSWER:
                         # The rest of the answer is not read, and the connection is given up.
                         response.close()
-                        return StoreAway(f"What {self.host} answers is too long for a token.")
+                        return StoreAway(f"What {self.host} answers is too long.")
                     given = {name.lower(): value for name, value in response.headers.items()}
                     return HostAnswer(response.status, given, data)
         except StoreAway as error:
@@ -98,7 +109,7 @@ class TokenHost:
     async def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             tls = await asyncio.to_thread(_tls, self._ca_file)
-            # Another POST may have opened the session meanwhile.
+            # Another request may have opened the session meanwhile.
             self._session = self._session or self._made(tls)
         return self._session
 

@@ -38,6 +38,7 @@ class Beyond:
             master=master,
             bounds=connection.bounds,
             connect=connect,
+            client_certificate=connection.client_certificate,
             clock=clock,
         )
         client = self.handler.client

@@ -55,11 +55,13 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         master: GateMaster,
         bounds: Bounds,
         connect: ConnectRequest | None = None,
+        client_certificate: bytes | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(reader, writer, master.options, _MODE)
         self.clock = clock
         self.kind: ListenerKind = kind
+        self.client_certificate = client_certificate
         self.addons = master.addons
         self.bounds = bounds
         self.exchanges: set[Exchange] = set()

@@ -197,6 +197,7 @@ class CallLayer(layer.Layer):
             else None,
             sni=client.sni,
             client_ip=_ip_of(client),
+            client_certificate=self.handler.client_certificate,
         )
 
 

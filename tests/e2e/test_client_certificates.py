@@ -1,0 +1,140 @@
+"""[identity.mtls]: a client certificate on a listener that speaks TLS itself, in HTTP/1.1 and HTTP/2, and around a tunnel."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+from tests.support.attack import Attacked, watched
+from tests.support.client_certificate import ClientCertificate, ClientsCa
+from tests.support.inproc import PROJECT, TENANT, Inside, open_inside
+
+ID = "spiffe://prod.example.com/ns/a/sa/worker"
+
+
+@dataclass
+class Mesh:
+    inside: Inside
+    ca: ClientsCa
+    directory: Path
+
+    def context(self, shown: ClientCertificate | None, *, proxy: bool = False) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self.directory / "listener-ca.pem"))
+        if not proxy:
+            context.load_verify_locations(cafile=str(self.inside.ca_file))
+        if shown is not None:
+            file = self.directory / "client.pem"
+            file.write_text(shown.cert + shown.key)
+            context.load_cert_chain(file)
+        return context
+
+    def base_url(self, shown: ClientCertificate | None, *, http2: bool = False) -> httpx2.Client:
+        port = self.inside.gateway.addresses["base_url"].rpartition(":")[2]
+        return httpx2.Client(
+            base_url=f"https://localhost:{port}/v1",
+            verify=self.context(shown),
+            http2=http2,
+            trust_env=False,
+        )
+
+    def proxied(self, shown: ClientCertificate | None) -> httpx2.Client:
+        port = self.inside.gateway.addresses["proxy"].rpartition(":")[2]
+        proxy = httpx2.Proxy(
+            f"https://localhost:{port}", ssl_context=self.context(shown, proxy=True)
+        )
+        return httpx2.Client(
+            base_url="https://api.openai.com/v1",
+            proxy=proxy,
+            verify=self.inside.context,
+            trust_env=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    directory = tmp_path_factory.mktemp("mesh")
+    ca = ClientsCa()
+    (directory / "workloads-ca.pem").write_bytes(ca.pem)
+    own_ca = ClientsCa()
+    (directory / "listener-ca.pem").write_bytes(own_ca.pem)
+    own = own_ca.issue("localhost", server=True)
+    (directory / "tls.pem").write_text(own.cert)
+    (directory / "tls-key.pem").write_text(own.key)
+    settings = {
+        "listen": {
+            "tls": {"cert_file": "tls.pem", "key_file": "tls-key.pem"},
+            "proxy_auth": "required",
+        },
+        "identity": {
+            "mtls": {
+                "ca_file": "workloads-ca.pem",
+                "projects": {ID: PROJECT, "worker.internal": "proj_dns"},
+                "tenant": TENANT,
+                "limits": ["100 requests/minute"],
+            }
+        },
+        "projects.proj_dns": {"tenant": TENANT, "limits": ["10 usd/day"]},
+    }
+    with open_inside(directory, settings) as inside:
+        yield Mesh(inside, ca, directory)
+
+
+@pytest.fixture
+def attacked(mesh: Mesh, caplog: pytest.LogCaptureFixture) -> Iterator[Attacked]:
+    yield from watched(mesh.inside, caplog)
+
+
+def test_a_certificate_is_an_identity(attacked: Attacked, mesh: Mesh) -> None:
+    """At the base URL over both HTTPs, and in a tunnel through the proxy, which wants no Proxy-Authorization then. An SDK's
+    placeholder counts as nothing. A gate token decides where one is shown."""
+    shown, dns = mesh.ca.issue(ID, "other.internal"), mesh.ca.issue("worker.internal")
+    placeholder = {"authorization": "Bearer not-a-key"}
+    for http2 in (False, True):
+        with mesh.base_url(shown, http2=http2) as client:
+            answer = client.get("models", headers=placeholder)
+            assert (answer.status_code, answer.http_version) == (
+                200,
+                "HTTP/2" if http2 else "HTTP/1.1",
+            )
+            assert client.get("models").status_code == 200
+    with mesh.proxied(dns) as client:
+        assert client.get("models", headers=placeholder).status_code == 200
+    with mesh.base_url(shown) as client:
+        token = {"authorization": f"Bearer {mesh.inside.token}"}
+        assert client.get("models", headers=token).status_code == 200
+        own = client.get("models", headers={"authorization": "Bearer sk-its-own"})
+        assert own.headers["x-tollhouse-reason"] == "identity_unknown"
+    lines = attacked.lines(7)
+    assert [line.get("subject") for line in lines[:5]] == [ID] * 4 + ["worker.internal"]
+    assert [line["project"] for line in lines[:6]] == [PROJECT] * 4 + ["proj_dns", PROJECT]
+    assert lines[0]["identity"].startswith("crt_")
+    assert lines[5]["identity"].startswith("tok_")
+
+
+def test_a_certificate_that_is_none(attacked: Attacked, mesh: Mesh) -> None:
+    """Of another CA, expired or for servers: no handshake. Without a name that is configured, with two, by its common name, or
+    in another case: 401, and a token does not make up for it where none is shown."""
+    for wrong in (
+        ClientsCa().issue(ID),
+        mesh.ca.issue(ID, life=dt.timedelta(days=-1)),
+        mesh.ca.issue(ID, server=True),
+    ):
+        with mesh.base_url(wrong) as client, pytest.raises(httpx2.TransportError):
+            client.get("models")
+    for names in ((), (ID + "/x",), (ID.replace("worker", "Worker"),), (ID, "worker.internal")):
+        with mesh.base_url(mesh.ca.issue(*names)) as client:
+            answer = client.get("models")
+            assert answer.headers["x-tollhouse-reason"] == "identity_unknown", names
+            assert "client certificate has" in answer.json()["error"]["message"]
+    with mesh.base_url(None) as client:
+        assert client.get("models").headers["x-tollhouse-reason"] == "identity_missing"
+    with mesh.proxied(None) as client, pytest.raises(httpx2.ProxyError):
+        client.get("models")
+    reasons = [line["reason"] for line in attacked.lines(9)]
+    assert reasons == ["tls_refused"] * 3 + ["identity_unknown"] * 4 + ["identity_missing"] * 2
+    attacked.nothing_left()
