@@ -6,7 +6,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from tollhouse.call import ListenerKind
 from tollhouse.config.load import AppRoleAuth, Config, JwtAuth, TlsFiles, TokenAuth, catalog
@@ -14,6 +14,8 @@ from tollhouse.credential.beside_keys import SecretsBesideKeys
 from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.cloud.google import AccessTokens
 from tollhouse.credential.cloud.google_endpoint import TokenEndpoint
+from tollhouse.credential.federation.federated_keys import Federated, KeysAndFederation
+from tollhouse.credential.federation.subject import Subjects
 from tollhouse.credential.lease import Lease, Reader
 from tollhouse.dispatch.http_client import PoolBounds
 from tollhouse.dispatch.sign import check_lease
@@ -24,6 +26,7 @@ from tollhouse.trust.leaf import HTTP, server_context
 if TYPE_CHECKING:
     from tollhouse.config.models import VaultAuth
     from tollhouse.credential.vault.auth import Auth, Unwrapped
+    from tollhouse.credential.vault.reader import VaultReader
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +94,12 @@ def open_reader(
     )
 
 
+def open_issuer(config: Config) -> VaultReader | None:
+    """The same, of a Vault that signs tokens. None for the embedded store, which signs none."""
+    reader = open_reader(config)
+    return None if config.vault.embedded else cast("VaultReader", reader)
+
+
 def _vault_auth(auth: VaultAuth | None, unwrapped: Unwrapped | None) -> Auth:
     from tollhouse.credential.vault.auth import SERVICE_ACCOUNT, AppRole, JwtLogin, TokenFile
 
@@ -106,7 +115,10 @@ def _vault_auth(auth: VaultAuth | None, unwrapped: Unwrapped | None) -> Auth:
 
 
 def open_keys(config: Config, reader: Reader | None = None) -> KeyCache:
-    """The cache over the store of keys: over ``reader``, or over `open_reader` of the configuration."""
+    """The cache over the store of keys: over ``reader``, or over `open_reader` of the configuration. Providers with a federation
+    have what is exchanged in it."""
+    from tollhouse.credential.vault.embedded_vault import EmbeddedVault
+
     vault = config.vault
     refresh_s = min(vault.refresh_s, EMBEDDED_REFRESH_S) if vault.embedded else vault.refresh_s
     providers = catalog(config)
@@ -115,8 +127,13 @@ def open_keys(config: Config, reader: Reader | None = None) -> KeyCache:
         if (provider := providers.by_name(name)) is not None:
             check_lease(lease, provider)
 
-    return KeyCache(
-        reader or open_reader(config),
+    federations = {
+        entry.name: entry.federation for entry in providers.providers if entry.federation
+    }
+    kind = KeysAndFederation if federations else KeyCache
+    reader = reader or open_reader(config)
+    keys = kind(
+        reader,
         vault.paths,
         vault.field,
         refresh_s,
@@ -126,6 +143,10 @@ def open_keys(config: Config, reader: Reader | None = None) -> KeyCache:
         account_headers=providers.account_headers,
         judge=judge,
     )
+    if isinstance(keys, KeysAndFederation):
+        issuer = None if isinstance(reader, EmbeddedVault) else cast("VaultReader", reader)
+        keys.federated = Federated(federations, Subjects(issuer, vault.timeout_s))
+    return keys
 
 
 def open_secrets(config: Config, keys: KeyCache) -> SecretsBesideKeys:

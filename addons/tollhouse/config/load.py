@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tollhouse import files
 from tollhouse.companions import AGENTS, EVERY_PROJECT, Choice, Passable, PassableHost
+from tollhouse.config.exchanges import issuer_rules
 from tollhouse.config.models import (
     AddonsConfig,
     AppRoleAuth,
@@ -279,6 +280,7 @@ def _between(
         yield from header_rules(parts["headers"])
     if {"vault", "upstream", "providers"} <= parts.keys():
         yield from secret_rules(parts["vault"], parts["upstream"], parts["providers"])
+        yield from issuer_rules(parts["vault"], parts["providers"])
     if "providers" in parts:
         providers = merged(parts["providers"])
         yield from provider_rules(parts["providers"])

@@ -1,5 +1,5 @@
-"""The way to an endpoint that gives tokens for something secret: POSTs to one URL, and to nothing
-else.
+"""The way to an endpoint that gives tokens for something secret: requests to one URL, and to
+nothing else.
 
 It has an aiohttp session of its own. These defaults of aiohttp are switched off, as in
 `dispatch.upstream`: cookies, redirects, proxies of the environment (perhaps this gateway),
@@ -62,7 +62,16 @@ class TokenHost:
     async def post(self, body: bytes, headers: Mapping[str, str]) -> HostAnswer:
         """The answer. A redirect is an answer too: it is not followed. Raises `StoreAway`, which
         holds nothing that was sent or received."""
-        outcome = await self._outcome(body, headers)
+        return await self._answer("POST", body, headers)
+
+    async def get(self, headers: Mapping[str, str]) -> HostAnswer:
+        """The same of a GET."""
+        return await self._answer("GET", None, headers)
+
+    async def _answer(
+        self, method: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> HostAnswer:
+        outcome = await self._outcome(method, body, headers)
         if isinstance(outcome, StoreAway):
             raise outcome
         return outcome
@@ -72,12 +81,14 @@ class TokenHost:
             await self._session.close()
             self._session = None
 
-    async def _outcome(self, body: bytes, headers: Mapping[str, str]) -> HostAnswer | StoreAway:
+    async def _outcome(
+        self, method: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> HostAnswer | StoreAway:
         try:
             async with asyncio.timeout(self._bound_s):
                 session = await self._open()
-                async with session.post(
-                    self._url, data=body, headers=headers, allow_redirects=False
+                async with session.request(
+                    method, self._url, data=body, headers=headers, allow_redirects=False
                 ) as response:
                     data = await _read(response.content)
                     if len(data) > _MAX_ANSWER:
