@@ -160,7 +160,7 @@ def _keys(data: bytes) -> tuple[str, str] | None:
     """Keys in the form of the store's secrets, and when they end. The XML is not parsed: these four elements hold no markup, and
     a parser of XML would take entities."""
     text = data.decode("utf-8", "replace")
-    found = [re.findall(rf"<{name}>([!-;=?-~]{{1,8192}})</{name}>", text) for name in _FIELDS]
+    found = [re.findall(rf"<{name}>([!-%'-;=?-~]{{1,8192}})</{name}>", text) for name in _FIELDS]
     if any(len(one) != 1 for one in found):
         return None
     access_key, secret_key, token, ends = (one[0] for one in found)
