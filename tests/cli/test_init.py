@@ -29,7 +29,14 @@ def keys(table: dict[str, object], prefix: str = "") -> set[str]:
     """Dotted keys, the names that users choose left out."""
     found = set()
     for name, value in table.items():
-        if isinstance(value, dict) and name not in ("auth", "tls", "versions", "models", "options"):
+        if isinstance(value, dict) and name not in (
+            "auth",
+            "tls",
+            "versions",
+            "models",
+            "options",
+            "credential",
+        ):
             chosen = prefix.rstrip(".") in ("providers", "projects", "tenants", "prices")
             found |= keys(value, prefix if chosen else f"{prefix}{name}.")
         else:

@@ -96,12 +96,11 @@ class KeyDesk:
             try:
                 leases = await self._keys.read_now(path)
             except CredentialUnavailable as error:
-                yield KeyStatus(path, "failed", error=error.why)
+                known = self._status(path)
+                yield known or KeyStatus(path, "failed", error=error.why)
                 continue
-            if provider.federation is not None:
-                for status in self._keys.status():
-                    if status.path == path:
-                        yield status
+            if (known := self._status(path)) is not None:
+                yield known
                 continue
             keys = tuple(KeyState(lease.fingerprint) for lease in leases)
             yield (
@@ -109,6 +108,10 @@ class KeyDesk:
                 if leases
                 else KeyStatus(path, "missing")
             )
+
+    def _status(self, path: str) -> KeyStatus | None:
+        """What is kept at ``path``. Keys that were read for this alone are not kept, and what is exchanged is."""
+        return next((status for status in self._keys.status() if status.path == path), None)
 
     async def _call(self, provider: Provider, lease: Lease) -> Row:
         exact = [host for host in provider.hosts if not host.startswith("*.")]
