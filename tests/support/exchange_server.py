@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from tests.support.signed_token import signed
 from tests.support.token_endpoint import Act, says, says_json
 from tollhouse.demo.standin_tls import make_server_tls
 
@@ -29,6 +30,7 @@ HOSTS = (
     "sts.googleapis.com",
     "iamcredentials.googleapis.com",
     "sts.eu-west-1.amazonaws.com",
+    "pipelines.actions.githubusercontent.com",
 )
 
 
@@ -117,6 +119,12 @@ def exchange_server() -> Iterator[ExchangeServer]:
             server.received.append((host, self.path, body, headers))
             server.arrived.release()
             (server.act or ordinary)(self)
+
+        def do_GET(self) -> None:
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            server.received.append((str(self.headers["Host"]), self.path, {}, headers))
+            audience = parse_qs(urlsplit(self.path).query)["audience"][0]
+            says_json(200, {"value": signed(aud=audience, jti="github")})(self)
 
         def log_message(self, *_: Any) -> None: ...
 

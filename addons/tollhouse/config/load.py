@@ -90,6 +90,7 @@ __all__ = [
     "load_projects",
     "own_prices",
     "passable",
+    "taken_once",
     "unenforced",
 ]
 
@@ -199,6 +200,18 @@ def _parts(path: Path, document: Mapping[str, Any], names: Sequence[str]) -> dic
 def catalog(config: Config) -> Catalog:
     """All providers: the built-in ones with the configuration's changes, then the configuration's own."""
     return merged(config.providers, config.upstream.proxy)
+
+
+def taken_once(config: Config) -> str:
+    """A provider that takes a subject token once, where it comes from a file that all workers would share. Empty without one."""
+    found = (
+        one.name
+        for one in catalog(config).providers
+        if one.federation is not None
+        and one.federation.exchange.single_use
+        and one.federation.source == "file"
+    )
+    return next(found, "")
 
 
 def passable(config: Config) -> Passable:

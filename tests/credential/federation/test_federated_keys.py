@@ -7,12 +7,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from tests.support.exchange_server import ExchangeServer, exchange_server
 from tests.support.signed_token import ISSUER, jwks, signed
-from tests.support.token_endpoint import says_json
+from tests.support.token_endpoint import Leads, says_json
 
+from tollhouse.credential.cloud.token_host import TokenHost
 from tollhouse.credential.federation.federated_keys import Federated
 from tollhouse.credential.federation.subject import REQUEST_TOKEN, REQUEST_URL, Subjects
 from tollhouse.credential.lease import CredentialUnavailable, StoreAway
@@ -110,6 +112,29 @@ async def test_an_exchange_that_hangs_holds_nobody_for_ever(
         frames.append(repr(trace.tb_frame.f_locals))
         trace = trace.tb_next
     assert token not in "".join(frames)
+
+
+async def test_github_signs_for_the_audience(file: Path, server: ExchangeServer) -> None:
+    """The job's own token goes to GitHub alone."""
+    environ = {
+        REQUEST_URL: "https://pipelines.actions.githubusercontent.com/x?api-version=2",
+        REQUEST_TOKEN: "the-jobs-own",
+    }
+
+    def host(url: str) -> TokenHost:
+        return TokenHost(
+            url, ca_file=file.parent / "ca.pem", resolver_factory=lambda: Leads(server.port)
+        )
+
+    entry = Federation(TERMS, "github", "", AUDIENCE, {})
+    subjects = Subjects(None, 5.0, environ=environ, github_host=host)
+    assert (await subjects.token(entry)).jti == "github"
+    [(name, path, _, headers)] = server.received
+    assert (name, headers["authorization"]) == (
+        "pipelines.actions.githubusercontent.com",
+        "bearer the-jobs-own",
+    )
+    assert unquote(path) == f"/x?api-version=2&audience={AUDIENCE}"
 
 
 @pytest.mark.parametrize(
