@@ -22,9 +22,12 @@ ROOMS = (
         "cli",
         "demo",
         "check",
+        "doctor",
+        "policies",
         "process",
         "workers",
         "gateway",
+        "gates",
         "share",
         "control",
         "site",
@@ -60,7 +63,17 @@ ROOMS = (
         "files",
         "timestamps",
     ),
-    *("headers", "clients", "lasting", "frames", "denial", "clipped", "compact_json", "codings"),
+    *(
+        "sources",
+        "headers",
+        "clients",
+        "lasting",
+        "frames",
+        "denial",
+        "clipped",
+        "compact_json",
+        "codings",
+    ),
     *("concluding", "loop"),
 )
 """Folders and single modules of the package: each imports itself and those after it, and nothing else."""
@@ -82,6 +95,7 @@ LAYER = "tollhouse.listen.mitm"
 OPERATORS = "tollhouse.operators"
 """An operator's own addons: mitmproxy's flows, options and hooks, and nothing of its proxy core."""
 LOADS_LAYER = {
+    "tollhouse.gates",
     "tollhouse.gateway",
     "tollhouse.listen.sockets",
     "tollhouse.process",
@@ -278,8 +292,8 @@ def test_pure_modules_load_no_library_that_reaches_out() -> None:
 
 
 def test_mitmproxy_is_known_in_one_folder() -> None:
-    """One folder knows mitmproxy's proxy core, and one more mitmproxy's public types; only what is given those or opens the
-    listeners loads it."""
+    """One folder knows mitmproxy's proxy core, and one more mitmproxy's public types; only what is given those,
+    makes the gates or opens the listeners loads it."""
     direct = {
         name for name, imports in GRAPH.items() if any(top(i.name) == "mitmproxy" for i in imports)
     }

@@ -15,7 +15,7 @@ from tollhouse.book import Concluded, record_of
 from tollhouse.call import Amount, ChargedBy, End, Outcome
 from tollhouse.cli.main import cli
 from tollhouse.config.load import load_config, unenforced
-from tollhouse.denial import REASONS
+from tollhouse.denial import REASONS, Denial
 from tollhouse.families.units import Charge, Units
 from tollhouse.providers import BUILT_IN
 
@@ -83,14 +83,17 @@ def test_line() -> None:
     outcome = Outcome(
         End.WHOLE, charges=(Charge("a", Units(requests=1)), Charge("b", Units(images=1)))
     )
+    refused = Concluded(admitted(), 403, Denial("tls_refused"), "tunnel")
     assert sorted(named) == sorted(
-        record_of(
+        record_of(refused, 0.0).keys()
+        | record_of(
             Concluded(
                 admitted(remembered=True, login=True),
                 outcome=outcome,
                 charged=Amount(price="configured"),
                 fallback_from="openai",
                 tunnelled=(1, 2),
+                denial=Denial("tls_refused", "There was no SNI."),
             ),
             0.0,
         )

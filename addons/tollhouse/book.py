@@ -109,6 +109,7 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
         "decision": "allow" if not failed else "fail" if call.outcome is not None else "deny",
         "reason": denial.code if denial else "upstream_error" if outcome.error else call.ended,
         "gate": call.gate,
+        **({"why": denial.why} if denial is not None and denial.code == "tls_refused" else {}),
         "attempts": [
             {
                 "outcome": a.outcome,

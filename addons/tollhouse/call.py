@@ -31,6 +31,7 @@ from tollhouse.denial import Denial
 from tollhouse.families.base import Asked, Headers, Later, Operation, Unfinished
 from tollhouse.families.units import Charge, Estimate
 from tollhouse.providers import Provider
+from tollhouse.sources import source_of
 
 SESSION_HEADERS: Final = ("x-claude-code-session-id", "session-id", "x-session-id")
 """In which coding agents name their session: Claude Code, Codex, opencode. They are passed on."""
@@ -66,6 +67,11 @@ class RequestHead:
     connect_proxy_authorization: str | None = None
     sni: str | None = None
     client_ip: str = ""
+
+    @property
+    def source(self) -> str:
+        """Whom limits of a source address count it for."""
+        return source_of(self.client_ip)
 
     def get_all(self, name: str) -> list[str]:
         return [value for key, value in self.headers if key == name]

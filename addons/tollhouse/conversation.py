@@ -14,16 +14,17 @@ from tollhouse.call import (
     End,
     Requested,
 )
-from tollhouse.denial import Fault, Refused
+from tollhouse.denial import Denial, Fault, Refused
 from tollhouse.dispatch.answering import Answering
 from tollhouse.dispatch.relay import Delivery, Relay
+from tollhouse.fallback import Fallbacks, connected
 from tollhouse.families.base import Asked, Dialogue
 from tollhouse.frames import Room
 from tollhouse.listen.exchange import ClientGone, Stopped
 from tollhouse.listen.handshake import accepted
 from tollhouse.reply import broken_off, pass_on
-from tollhouse.trip import Gate, Objects, Rest, Trip
-from tollhouse.websocket import Owing, Session, SocketBounds, Ties
+from tollhouse.trip import Gate, Objects, Passing, Rest, Trip
+from tollhouse.websocket import Altering, Owing, Session, SocketBounds, Ties
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,16 @@ class SocketParts:
     bounds: SocketBounds
 
 
+class Alterers(Protocol):
+    """The operator's addons behind their gate (`operators`)."""
+
+    async def altered(self, call_id: str, answer: Answering, /) -> Passing: ...
+    async def session(
+        self, call_id: str, headers: Sequence[tuple[str, str]], longest: int, room: Room, /
+    ) -> tuple[list[tuple[str, str]], Altering]: ...
+    async def ended(self, call_id: str, why: str, /) -> None: ...
+
+
 class Conversations:
     """``gates`` are all gates of the road, in their order."""
 
@@ -60,31 +71,45 @@ class Conversations:
         purse: Purse,
         relay: Relay,
         objects: Objects,
+        fallbacks: Fallbacks | None,
+        addons: Alterers | None = None,
     ) -> None:
+        self._addons = addons
         self._sockets = sockets
         self.gates = tuple(gates)
         self._purse = purse
         self._relay = relay
         self._objects = objects
+        self._fallbacks = fallbacks
 
-    async def converse(self, trip: Trip, delivery: Delivery, covered: Covered) -> Rest | None:
+    async def converse(self, trip: Trip, delivery: Delivery) -> Rest | None:
         """A WebSocket session, or the answer by which the provider refuses its handshake."""
         sockets, exchange = self._sockets, trip.exchange
         session: Session | None = None
+        covered = _covered(trip)
         room = sockets.read.room(covered.requested)
         try:
-            dialogue = sockets.read.dialogue(covered.requested)
             async with exchange.interruptible():
-                found = await delivery.connect(sockets.bounds.longest, room)
+                found = await connected(
+                    trip, delivery, self._relay, self._fallbacks, sockets.bounds.longest, room
+                )
                 if isinstance(found, Answering):
                     trip.passing = found
-                    return await pass_on(trip, found)
+                    if self._addons is not None:
+                        trip.passing = await self._addons.altered(trip.id, found)
+                    return await pass_on(trip, trip.passing)
+                covered = _covered(trip)
+                dialogue = sockets.read.dialogue(covered.requested)
                 found.dialogue = dialogue
                 trip.status = 101
                 trip.passed()
                 given = accepted(exchange.head, found.subprotocol)
-                exchange.switch([*given, ("x-tollhouse-call-id", trip.id)])
                 ties = self._ties(trip, sockets, covered, dialogue)
+                if self._addons is not None:
+                    longest = sockets.bounds.longest
+                    more, alter = await self._addons.session(trip.id, given, longest, room)
+                    given, ties = [*given, *more], ties._replace(alter=alter)
+                exchange.switch([*given, ("x-tollhouse-call-id", trip.id)])
                 session = Session(exchange, found, dialogue, ties, sockets.bounds, room)
                 told = await session.run()
         except ClientGone:
@@ -101,10 +126,10 @@ class Conversations:
             await session.stopping()
             return exchange.end
         except Refused as refusal:
-            return broken_off(trip, delivery, refusal)
+            return broken_off(trip, refusal)
         except Exception:
             log.exception("call %s: its session failed", trip.id)
-            return broken_off(trip, delivery, Refused("internal", "The session failed."))
+            return broken_off(trip, Refused("internal", "The session failed."))
         finally:
             room.release()
             if session is not None:
@@ -134,10 +159,11 @@ class Conversations:
             if trip.notes_objects:
                 await self._objects.check(named)
 
-        async def cover(owing: Owing) -> None:
-            denial = await self._purse.enlarging.cover(trip.id, *owing)
-            if denial is not None:
-                raise Refused.of(denial)
+        async def cover(owing: Owing) -> int | None:
+            found = await self._purse.enlarging.cover(trip.id, *owing)
+            if isinstance(found, Denial):
+                raise Refused.of(found)
+            return found
 
         async def note() -> None:
             if trip.notes_objects and (created := dialogue.created) != trip.noted:
@@ -164,3 +190,9 @@ class Conversations:
             check,
             lambda denial: trip.family.socket_error(denial, trip.id, dialogue.asked),
         )
+
+
+def _covered(trip: Trip) -> Covered:
+    """As the provider that is asked has it: it may be a fallback."""
+    assert isinstance(trip.stage, Covered)
+    return trip.stage

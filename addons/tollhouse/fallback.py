@@ -9,7 +9,8 @@ no fallback, and the client gets the first provider's answer.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Protocol
 
 from tollhouse.admit.authority import base_host
@@ -19,7 +20,10 @@ from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answering import Answering
 from tollhouse.dispatch.relay import Delivery, Relay
+from tollhouse.dispatch.retry import SDK_STOPS
 from tollhouse.dispatch.sign import check_lease
+from tollhouse.dispatch.upstreamed import Upstreamed
+from tollhouse.frames import Room
 from tollhouse.providers import Catalog, Provider
 from tollhouse.trip import Trip
 
@@ -93,48 +97,81 @@ async def answered(
     trip: Trip, delivery: Delivery, relay: Relay, fallbacks: Fallbacks | None
 ) -> Answering:
     """The answer of the provider, or of its fallback where the provider does not serve the call and the fallback does."""
-    refusal: Refused | None = None
-    answer: Answering | None = None
-    try:
-        answer = await delivery.answer()
-    except Refused as refused:
-        refusal = refused
+    return await _served(trip, delivery, relay, fallbacks, Delivery.answer)
+
+
+async def connected(
+    trip: Trip,
+    delivery: Delivery,
+    relay: Relay,
+    fallbacks: Fallbacks | None,
+    longest: int,
+    room: Room,
+) -> Upstreamed | Answering:
+    """The same for a WebSocket: no message has passed yet."""
+    return await _served(
+        trip, delivery, relay, fallbacks, lambda asked: asked.connect(longest, room)
+    )
+
+
+async def _served[T: Answering | Upstreamed](
+    trip: Trip,
+    delivery: Delivery,
+    relay: Relay,
+    fallbacks: Fallbacks | None,
+    ask: Callable[[Delivery], Awaitable[T]],
+) -> T:
+    first = await _asked(ask, delivery)
     # An answer may stream for hours, and nobody needs the body that was read any more.
     read, trip.read = trip.read, None
     if read is not None and fallbacks is not None and delivery.may_fall_back:
-        other = await _fallen_back(trip, read, delivery, relay, fallbacks)
-        if other is not None:
-            return other
-    if answer is None:
-        assert refusal is not None
-        raise refusal
-    return answer
+        await delivery.keep()
+        clearance = await fallbacks.clearance(read, unknown=delivery.unknown > 0)
+        if clearance is not None:
+            # If the client leaves now, its end is what counts.
+            trip.delivery = other = relay.delivery(clearance, delivery)
+            second = await _asked(ask, other)
+            if isinstance(second, Upstreamed) or (
+                isinstance(second, Answering) and second.status < 400
+            ):
+                await delivery.close()
+                trip.stage, trip.fallback_from = clearance.covered, read.admitted.provider.name
+                there = clearance.covered.requested.admitted.provider
+                trip.notes_objects = clearance.lease.shared and not there.share_objects
+                return second
+            await _return(trip, delivery, first, second)
+    if isinstance(first, Refused):
+        raise first
+    return first
 
 
-async def _fallen_back(
-    trip: Trip, read: Requested, delivery: Delivery, relay: Relay, fallbacks: Fallbacks
-) -> Answering | None:
-    """The fallback's answer; None if it may not be asked, gives an error or gives nothing. What it has cost to ask it is
-    the call's."""
-    await delivery.keep()
-    clearance = await fallbacks.clearance(read, unknown=delivery.unknown > 0)
-    if clearance is None:
-        return None
-    # If the client leaves now, its end is what counts.
-    trip.delivery = other = relay.delivery(clearance, delivery)
+async def _asked[T](ask: Callable[[Delivery], Awaitable[T]], delivery: Delivery) -> T | Refused:
     try:
-        answer = await other.answer()
+        return await ask(delivery)
     except Refused as refused:
-        log.warning("call %s: its fallback does not serve it (%s)", trip.id, refused.denial.code)
-    else:
-        if answer.status < 400:
-            await delivery.close()
-            trip.stage, trip.fallback_from = clearance.covered, read.admitted.provider.name
-            return answer
-        await answer.close()
-    delivery.return_from(other)
+        return refused
+
+
+async def _return(
+    trip: Trip,
+    delivery: Delivery,
+    first: Upstreamed | Answering | Refused,
+    second: Upstreamed | Answering | Refused,
+) -> None:
+    """The fallback gave an error, or nothing. What it has cost to ask it is the call's."""
+    if isinstance(second, Refused):
+        log.warning("call %s: its fallback does not serve it (%s)", trip.id, second.denial.code)
+    elif isinstance(second, Answering):
+        await second.close()
+    assert trip.delivery is not None
+    if trip.delivery.tried_enough:
+        # An SDK that asks the first one again asks the fallback again as well.
+        if isinstance(first, Answering):
+            first.stop_sdk()
+        elif isinstance(first, Refused) and SDK_STOPS not in first.denial.headers:
+            first.denial = replace(first.denial, headers=(*first.denial.headers, SDK_STOPS))
+    delivery.return_from(trip.delivery)
     trip.delivery = delivery
-    return None
 
 
 def _stateless(requested: Requested) -> bool:
@@ -152,7 +189,9 @@ def _admitted_at(provider: Provider, admitted: Admitted) -> Admitted | None:
     ours, theirs = admitted.provider.openai_path, provider.openai_path
     if ours is not None and theirs is not None and path.startswith(f"{ours}/"):
         path = theirs + path.removeprefix(ours)
-    matched = provider.family.match(admitted.arrival.head.method, path, admitted.query, host)
+    matched = provider.family.match(
+        admitted.arrival.head.method, path, admitted.query, host, socket=admitted.operation.socket
+    )
     if matched is None or matched.operation.kind != admitted.operation.kind:
         return None
     return admitted._replace(

@@ -31,12 +31,21 @@ def replace(file: Path, content: bytes, mode: int = 0o600) -> None:
             out.write(content)
             out.flush()
             os.fchmod(out.fileno(), mode)
+            give(out.fileno(), file.parent)
             os.fsync(out.fileno())
         draft.replace(file)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
     sync_directory(file.parent)
+
+
+def give(descriptor: int, directory: Path) -> None:
+    """What root's command has made in the ``directory`` of the gateway's user is that user's, who could not open it else.
+    Raises `OSError`."""
+    if os.geteuid() == 0:
+        owner = directory.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def sync_directory(directory: Path) -> None:

@@ -5,7 +5,8 @@ listeners   proxy (CONNECT), base URL, transparent          listen/sockets.py, c
             Tunnel: which host a tunnel may be for          listen/tunnel.py
             Passages: tunnels that are passed on            listen/passage.py, admit/passing.py
 addon       Road: one coroutine a call                      journey.py
-gates       Locate   which provider is meant                admit/gate.py, authority.py
+gates       in their order, which gates.py makes            gates.py
+            Locate   which provider is meant                admit/gate.py, authority.py
             Aim      which path and query are sent          admit/gate.py, path.py
             Identify who calls; credentials are stripped    admit/gate.py, identity.py, strip.py
             Bill     which project pays                     admit/gate.py
@@ -47,16 +48,11 @@ from tollhouse.accounts.directory import Directory
 from tollhouse.accounts.objects import KeptObjects
 from tollhouse.accounts.remembered import Remembered
 from tollhouse.admit.bodies import BodyBytes
-from tollhouse.admit.by_model import ByModel
-from tollhouse.admit.call_limits import CallLimits
-from tollhouse.admit.gate import Accounts, admit_gates
-from tollhouse.admit.models import Models
+from tollhouse.admit.gate import Accounts
 from tollhouse.admit.passing import TunnelJudge
-from tollhouse.admit.reading import ReadBody
 from tollhouse.admit.upload_spool import UploadSpool
-from tollhouse.admit.uploads import Uploads
 from tollhouse.book import Book
-from tollhouse.budget.afterwards import Afterwards, Recall
+from tollhouse.budget.afterwards import Afterwards
 from tollhouse.budget.charges import Charges
 from tollhouse.budget.fail_open import FailOpen
 from tollhouse.budget.keeper import Keeper
@@ -69,13 +65,13 @@ from tollhouse.config.load import Address, Config, catalog, own_prices, passable
 from tollhouse.control.key_desk import KeyDesk
 from tollhouse.control.operations import OperationRefused, Operations
 from tollhouse.control.socket import ControlServer
-from tollhouse.conversation import SocketParts
 from tollhouse.credential.lease import CredentialUnavailable, Reader
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.dial import Dialler
+from tollhouse.dispatch.proxied import ProxyTunnels
 from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.upstream import Upstream
-from tollhouse.fallback import Fallbacks
+from tollhouse.gates import road_gates
 from tollhouse.journey import Journey
 from tollhouse.ledger.ledger import Ledger, LedgerUnavailable
 from tollhouse.ledger.spool import Spool, SpoolDamaged
@@ -91,7 +87,6 @@ from tollhouse.listen.sockets import ListenerParts, Listeners
 from tollhouse.listen.tunnel import Tunnel
 from tollhouse.operators.hooks_run import Addons
 from tollhouse.operators.loading import AddonError, Modules
-from tollhouse.operators.on_road import AddonsOnRoad
 from tollhouse.prices import kept
 from tollhouse.prices.source import PriceSourceError
 from tollhouse.prices.table import PriceTable
@@ -107,11 +102,11 @@ from tollhouse.stores import (
     open_tokens,
     pool_bounds,
 )
-from tollhouse.trip import Gate
 from tollhouse.trust.leaf import LeafStore
-from tollhouse.websocket import SocketBounds
 
 if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver
+
     from tollhouse.credential.vault.auth import Unwrapped
     from tollhouse.site.metrics import Metrics
 
@@ -147,10 +142,12 @@ class Gateway:
         health_every_s: float = 1.0,
         providers: Catalog | None = None,
         share: Share = ALONE,
+        resolver_factory: Callable[[], AbstractResolver] | None = None,
     ) -> None:
         """``clock`` never goes back; streams, breakers and what is done again and again go by it. ``reader`` is the store of
         keys and ``providers`` all providers, by default those that ``config`` names. The ledger is looked at every
-        ``health_every_s``."""
+        ``health_every_s``. ``resolver_factory`` makes what looks names up, by default the system's getaddrinfo."""
+        self._resolver_factory = resolver_factory
         self.config = config
         self.share = share
         self._clock = clock
@@ -301,15 +298,18 @@ class Gateway:
         if config.redis.url != "embedded":
             self.renewer = Renewer(self._another_ledger, self.purse.held)
             self.on_stop(self.renewer.stop)
-        self.tokens = open_tokens()
-        self.on_stop(self.tokens.close)
         self.secrets = open_secrets(config, self.keys)
         self.on_stop(self.secrets.close)
+        self._proxies = ProxyTunnels(self.secrets, self._resolver_factory)
+        self.on_stop(self._proxies.close)
+        self.tokens = open_tokens(config, self._proxies)
+        self.on_stop(self.tokens.close)
         self.upstream = Upstream(
             self.catalog,
             tokens=self.tokens,
             secrets=self.secrets,
             bounds=pool_bounds(config),
+            resolver_factory=self._resolver_factory,
         )
         self.breakers = Breakers(self._clock)
         self._load_addons()
@@ -322,9 +322,23 @@ class Gateway:
             retries_a_second=1 / self.share.workers,
             priced_as=prices.entry,
         )
-        gates = self._gates(prices)
+        self._open_bodies()
+        gates = road_gates(
+            config,
+            self.share,
+            catalog=self.catalog,
+            directory=self.directory,
+            remembered=self.remembered,
+            addons=self.addons,
+            bodies=self.bodies,
+            upload_spool=self.upload_spool,
+            prices=prices,
+            afterwards=self.afterwards,
+            purse=self.purse,
+            keys=self.keys,
+        )
         self.journey = Journey(
-            gates,
+            gates.in_order,
             self.keys,
             self.purse,
             self.relay,
@@ -332,10 +346,10 @@ class Gateway:
             self.objects,
             trace_header=config.headers.trace,
             session_header=config.headers.session or "",
-            addons=self._on_road,
-            fallbacks=self.fallbacks,
-            # No message of a session passes an addon: what one masks in requests would leave unmasked.
-            sockets=self._sockets if self._on_road is None else None,
+            addons=gates.on_road,
+            fallbacks=gates.fallbacks,
+            # What an addon masks in requests would leave unmasked in messages that it does not take.
+            sockets=gates.sockets if self.addons is None or self.addons.take_messages else None,
         )
         self._has_road = True
         self.on_stop(self._last_calls)
@@ -348,7 +362,6 @@ class Gateway:
         """The master, and the operator's addons in it."""
         self.master = GateMaster([])
         self.addons: Addons | None = None
-        self._on_road: AddonsOnRoad | None = None
         wanted = self.config.addons
         if not wanted.load:
             return
@@ -394,69 +407,20 @@ class Gateway:
             await self.control.start()
         self.on_stop(self.control.close)
 
-    def _gates(self, prices: PriceTable) -> list[Gate]:
-        config = self.config
-        admit = admit_gates(
-            self.catalog,
-            self.directory,
-            base_url_hosts=config.listen.base_url_names,
-            project_header=config.headers.project,
-            trace_header=config.headers.trace,
-            clock=time.time,
-            remembered=self.remembered,
-        )
-        limits = config.limits
+    def _open_bodies(self) -> None:
+        """Where bodies may be kept: memory, and the disk for those that are larger."""
+        limits = self.config.limits
         kept_bytes = max(self.share.of(limits.max_bodies_bytes), limits.max_body_bytes)
         self.bodies = BodyBytes(kept_bytes, largest_bytes=limits.max_body_bytes)
-        read = ReadBody(
-            max_body_bytes=limits.max_body_bytes,
-            idle_s=limits.request_timeout_s,
-            window=prices.window,
-            bodies=self.bodies,
-            uploads=self._open_uploads(),
-        )
-        by_model = ByModel(self.catalog, config.routes, read)
-        models = Models()
-        self._sockets = SocketParts(
-            read,
-            models,
-            SocketBounds(
-                min(limits.websocket_message_bytes, limits.max_body_bytes),
-                limits.websocket_idle_s,
-                limits.websocket_max_s,
-            ),
-        )
-        recall = Recall(self.afterwards)
-        calls = CallLimits(
-            self.share.of(limits.max_calls),
-            of_source=self.share.of(limits.max_calls_per_source or -(-limits.max_calls * 3 // 4)),
-            of_token=self.share.of(limits.max_calls_per_token or -(-limits.max_calls // 2)),
-        )
-        own: list[Gate] = []
-        if self.addons is not None and self.addons.want_flows:
-            names = frozenset({config.headers.project.lower(), config.headers.trace.lower()})
-            self._on_road = AddonsOnRoad(self.addons, read, self.bodies, names)
-            own = [self._on_road]
-        own.append(read)
-        self.fallbacks = Fallbacks(self.catalog, read, models, self.purse.enlarging, self.keys)
-        return [*admit, calls, self.purse.place, *own, by_model, models, recall, self.purse]
-
-    def _open_uploads(self) -> Uploads:
-        limits = self.config.limits
-        largest = max(limits.max_upload_bytes, limits.max_body_bytes)
         self.upload_spool: UploadSpool | None = None
         if limits.upload_spool_mb:
             room = self.share.of(limits.upload_spool_mb << 20)
             self.upload_spool = UploadSpool(
-                self.config.state.directory, room, largest_bytes=largest
+                self.config.state.directory,
+                room,
+                largest_bytes=max(limits.max_upload_bytes, limits.max_body_bytes),
             )
             self.on_stop(self.upload_spool.close)
-        return Uploads(
-            largest=largest,
-            max_body_bytes=limits.max_body_bytes,
-            idle_s=limits.request_timeout_s,
-            spool=self.upload_spool,
-        )
 
     async def _open_admin(self) -> None:
         address = self.config.listen.admin
@@ -638,7 +602,9 @@ class Gateway:
             with _said(
                 f"listen.{kind}: {address} cannot be listened on", "free it or choose another"
             ):
-                bound = await self.listeners.open(kind, address.host, address.port, tls=tls)
+                bound = await self.listeners.open(
+                    kind, address.bound_to or "", address.port, tls=tls
+                )
                 self.addresses[kind] = str(Address(*bound))
 
     def _open_passages(self) -> Passages:
@@ -649,7 +615,7 @@ class Gateway:
             project_header=config.headers.project.lower(),
             clock=time.time,
         )
-        dialler = Dialler()
+        dialler = Dialler(self._proxies, self._resolver_factory)
         self.on_stop(dialler.close)
         most = self.share.of(limits.max_tunnels)
         bounds = PassageBounds(

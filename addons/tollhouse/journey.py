@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from tollhouse.accounts.token import without_tokens
 from tollhouse.admit.own_login import own_login
@@ -28,7 +28,7 @@ from tollhouse.call import (
     Stage,
 )
 from tollhouse.clearance import Clearance
-from tollhouse.conversation import Conversations, SocketParts
+from tollhouse.conversation import Alterers, Conversations, SocketParts
 from tollhouse.credential.lease import (
     NO_KEY,
     CredentialUnavailable,
@@ -37,7 +37,6 @@ from tollhouse.credential.lease import (
     login_lease,
 )
 from tollhouse.denial import Denial, Refused
-from tollhouse.dispatch.answering import Answering
 from tollhouse.dispatch.relay import Delivery, Relay
 from tollhouse.dispatch.sign import check_lease
 from tollhouse.fallback import Fallbacks, answered
@@ -46,22 +45,21 @@ from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
 from tollhouse.listen.handshake import check_handshake
 from tollhouse.providers import Provider
 from tollhouse.reply import OVERDUE, broken_off, last_words, pass_on
-from tollhouse.trip import AnsweredByGate, Gate, Objects, Passing, Rest, Trip
+from tollhouse.trip import AnsweredByGate, Gate, Objects, Rest, Trip
 
 log = logging.getLogger(__name__)
+
+
+_NO_MESSAGES: Final = "An addon of the gateway's operator takes requests and no messages."
+_NO_SWITCH: Final = (
+    'They are passed over HTTP/1.1, and not where the gateway has [listen] http1 = "mitmproxy".'
+)
 
 
 class Leases(Protocol):
     """The last gate: brings the key. It raises `CredentialUnavailable`."""
 
     async def get(self, provider: str, tenant: str, project: str) -> Lease: ...
-
-
-class Alterers(Protocol):
-    """The operator's addons behind their gate (`operators`)."""
-
-    async def altered(self, call_id: str, answer: Answering, /) -> Passing: ...
-    async def ended(self, call_id: str, why: str, /) -> None: ...
 
 
 class Journey:
@@ -93,7 +91,9 @@ class Journey:
         self._fallbacks = fallbacks
         self._conversations: Conversations | None = None
         if sockets is not None:
-            self._conversations = Conversations(sockets, self.gates, purse, relay, objects)
+            self._conversations = Conversations(
+                sockets, self.gates, purse, relay, objects, fallbacks, addons
+            )
         self._trace_header = trace_header.lower()
         self._session_header = session_header.lower()
         self._lasting = Lasting()
@@ -186,7 +186,7 @@ class Journey:
         trip.delivery = self._relay.delivery(clearance)
         if clearance.covered.requested.admitted.operation.socket:
             assert self._conversations is not None
-            return await self._conversations.converse(trip, trip.delivery, clearance.covered)
+            return await self._conversations.converse(trip, trip.delivery)
         return await self._deliver(trip, trip.delivery)
 
     async def _pass_gates(self, trip: Trip) -> Clearance:
@@ -194,8 +194,10 @@ class Journey:
         if trip.exchange.defect is not None:
             raise Refused.of(trip.exchange.defect, "listener")
         if trip.exchange.head.asks_for_websocket:
-            if self._conversations is None or not trip.exchange.switches:
-                raise Refused("upgrade_required", gate="listener")
+            if self._conversations is None:
+                raise Refused("upgrade_required", _NO_MESSAGES, gate="listener")
+            if not trip.exchange.switches:
+                raise Refused("upgrade_required", _NO_SWITCH, gate="listener")
             check_handshake(trip.exchange.head)
         if not self.open:
             raise Refused("draining", headers=(("retry-after", "1"),), gate="listener")
@@ -278,7 +280,8 @@ class Journey:
                     trip.passing = await self._addons.altered(trip.id, answer)
                 return await pass_on(trip, trip.passing)
         except ClientGone:
-            await delivery.read_on()
+            # A fallback has a delivery of its own.
+            await (trip.delivery or delivery).read_on()
             raise
         except Stopped:
             trip.left = End.STOPPED
@@ -286,12 +289,10 @@ class Journey:
                 return None
             return last_words(trip, Denial("draining", "It stopped before the answer ended."))
         except Refused as refusal:
-            return broken_off(trip, delivery, refusal)
+            return broken_off(trip, refusal)
         except Exception:
             log.exception("call %s: dispatch failed", trip.id)
-            return broken_off(
-                trip, delivery, Refused("internal", "The way to the provider failed.")
-            )
+            return broken_off(trip, Refused("internal", "The way to the provider failed."))
 
 
 def _keyless(provider: Provider, error: CredentialUnavailable) -> Denial:

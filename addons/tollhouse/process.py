@@ -28,6 +28,7 @@ from tollhouse.share import Share
 from tollhouse.stores import open_ca
 from tollhouse.trust.leaf import LeafStore
 from tollhouse.trust.state_directory import exposures
+from tollhouse.workers import privileges
 from tollhouse.workers.desk import attend
 from tollhouse.workers.generation import Generation
 from tollhouse.workers.inheritance import Inheritance
@@ -51,6 +52,21 @@ def run(config: Config, workers: int | None = None, *, judge: bool = False) -> i
         stream=sys.stderr,
     )
     inherited = Inheritance.taken(os.environ, time.monotonic())
+    size = 1 if config.redis.embedded else min(workers or cores(), MOST_WORKERS)
+    if size > 1 and (name := taken_once(config)):
+        _say(
+            f"one worker: {name} takes a subject token once, and several workers would share that of one file; "
+            'with subject = { source = "vault", ... } each has its own.'
+        )
+        size = 1
+    bound: Sockets | None = None
+    try:
+        if inherited is None and not judge and privileges.wanted(config.process):
+            _raise_file_limit(config.limits.max_connections)
+            bound = Sockets.of_unit(size, given_sockets(os.environ)).following(config)
+            privileges.become(config.process, config.state.directory)
+    except (privileges.CannotBecome, *CANNOT_START) as e:
+        return _cannot_start(one_line(e))
     if why := _refused(config):
         return _cannot_start(why)
     if judge:
@@ -59,7 +75,7 @@ def run(config: Config, workers: int | None = None, *, judge: bool = False) -> i
         _warn(config)
     _raise_file_limit(config.limits.max_connections)
     if inherited is not None:
-        return _supervise(config, workers, StateLock(inherited.lock), inherited)
+        return _supervise(config, size, StateLock(inherited.lock), inherited, None)
     try:
         lock = StateLock.take(config.state.directory)
     except StateBusy:
@@ -69,7 +85,7 @@ def run(config: Config, workers: int | None = None, *, judge: bool = False) -> i
     except OSError as e:
         return _cannot_start(one_line(e))
     with lock:
-        return _supervise(config, workers, lock, None)
+        return _supervise(config, size, lock, None, bound)
 
 
 def _judged(config: Config) -> int:
@@ -112,19 +128,19 @@ def _warn(config: Config) -> None:
 
 
 def _supervise(
-    config: Config, workers: int | None, lock: StateLock, inherited: Inheritance | None
+    config: Config,
+    size: int,
+    lock: StateLock,
+    inherited: Inheritance | None,
+    bound: Sockets | None,
 ) -> int:
+    """``size`` is of workers. ``bound`` are sockets that were bound as root."""
     notifier = Notifier(os.environ)
-    size = 1 if config.redis.embedded else min(workers or cores(), MOST_WORKERS)
-    if size > 1 and (name := taken_once(config)):
-        _say(
-            f"one worker: {name} takes a subject token once, and several workers would share that of one file; "
-            'with subject = { source = "vault", ... } each has its own.'
-        )
-        size = 1
     try:
         if inherited is not None:
             sockets = Sockets.unpacked(size, inherited.sockets)
+        elif bound is not None:
+            sockets = bound
         else:
             sockets = Sockets.of_unit(size, given_sockets(os.environ))
         made = _Maker(config.path, sockets, size)

@@ -12,7 +12,6 @@ from tollhouse.call import (
 from tollhouse.clients import final, spelled
 from tollhouse.denial import Denial, Refused
 from tollhouse.dispatch.answering import Piece
-from tollhouse.dispatch.relay import Delivery
 from tollhouse.trip import Passing, Rest, Trip
 
 OVERDUE: Final = "deadline"
@@ -72,7 +71,7 @@ async def _begin(trip: Trip, answer: Passing, piece: Piece) -> None:
         await exchange.send(b"")
 
 
-def broken_off(trip: Trip, delivery: Delivery, refusal: Refused) -> Rest | None:
+def broken_off(trip: Trip, refusal: Refused) -> Rest | None:
     """There is no answer, or its rest can't be had."""
     exchange = trip.exchange
     gate = refusal.gate or "dispatch"

@@ -9,7 +9,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
 from tollhouse.call import ListenerKind
-from tollhouse.config.load import AppRoleAuth, Config, JwtAuth, TlsFiles, TokenAuth, catalog
+from tollhouse.config.load import (
+    AppRoleAuth,
+    Config,
+    JwtAuth,
+    TlsFiles,
+    TokenAuth,
+    catalog,
+    token_proxy,
+)
 from tollhouse.credential.beside_keys import SecretsBesideKeys
 from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.cloud.google import AccessTokens
@@ -18,6 +26,7 @@ from tollhouse.credential.federation.federated_keys import Federated, KeysAndFed
 from tollhouse.credential.federation.subject import Subjects
 from tollhouse.credential.lease import Lease, Reader
 from tollhouse.dispatch.http_client import PoolBounds
+from tollhouse.dispatch.proxied import ProxyTunnels
 from tollhouse.dispatch.sign import check_lease
 from tollhouse.providers import Catalog
 from tollhouse.trust.ca import CertificateAuthority, some
@@ -79,6 +88,7 @@ def open_reader(
         from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 
         return EmbeddedVault(config.state.directory)
+    from tollhouse.credential.vault.connection import VaultProxy
     from tollhouse.credential.vault.reader import VaultReader
 
     return VaultReader(
@@ -91,6 +101,9 @@ def open_reader(
         ca_file=vault.ca_file,
         clock=clock,
         timeout_s=vault.timeout_s * _ONE_WAIT,
+        proxy=None
+        if vault.proxy is None
+        else VaultProxy(vault.proxy.url, vault.proxy.ca_file, vault.proxy.login_file),
     )
 
 
@@ -159,9 +172,12 @@ def pool_bounds(config: Config) -> PoolBounds:
     return PoolBounds(upstream.connections_per_host, upstream.idle_s, upstream.age_s)
 
 
-def open_tokens() -> AccessTokens:
+def open_tokens(config: Config, proxies: ProxyTunnels) -> AccessTokens:
     """The access tokens of Google service accounts."""
-    return AccessTokens(TokenEndpoint())
+    proxy = token_proxy(config)
+    return AccessTokens(
+        TokenEndpoint(connector=None if proxy is None else proxies.connector(proxy))
+    )
 
 
 def listener_context(files: TlsFiles, kind: ListenerKind) -> ssl.SSLContext:

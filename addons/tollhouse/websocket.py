@@ -62,6 +62,12 @@ class Owing(NamedTuple):
     charges: tuple[Charge, ...]
     exposed: tuple[Exposed, ...]
     requests: int
+    lowerable: Exposed | None = None
+    """The answer among them whose cap may be lowered."""
+
+
+Altering = Callable[[Message, bool], Awaitable[Message | None]]
+"""What an operator's addons make of a message; whether it is the client's. None: it is dropped. Raises `Refused`."""
 
 
 class Ties(NamedTuple):
@@ -71,14 +77,17 @@ class Ties(NamedTuple):
     """Reads a message of the client's."""
     judge: Callable[[Asked], Awaitable[None]]
     """The models and objects that a message names."""
-    cover: Callable[[Owing], Awaitable[None]]
-    """Holds what was counted and what may still be charged."""
+    cover: Callable[[Owing], Awaitable[int | None]]
+    """Holds what was counted and what may still be charged. It gives the cap to which an answer has to be lowered for
+    that."""
     note: Callable[[], Awaitable[None]]
     """Objects that the provider keeps from now on."""
     check: Callable[[], Awaitable[None]]
     """Whoever calls may still call."""
     error: Callable[[Denial], bytes]
     """The message that tells the client why the session ends."""
+    alter: Altering | None = None
+    """None where no addon takes messages."""
 
 
 class Session:
@@ -103,6 +112,7 @@ class Session:
         )
         self._dialogue = dialogue
         self._ties = ties
+        self._alter = ties.alter
         self._bounds = bounds
         self._clock = clock
         self._began = self._last = clock()
@@ -194,7 +204,8 @@ class Session:
         event = self._ties.error(denial)
         if event and not self._client.closed and not self._client.midway:
             await self._client.send(Message("binary" if self._dialogue.binary else "text", event))
-        await self._end(Message("close", denial.message.encode(), POLICY))
+        code = FAULT if denial.code == "addon_failed" else POLICY
+        await self._end(Message("close", denial.message.encode(), code))
 
     async def stopping(self) -> None:
         """The gateway stops. Raises nothing but a cancellation."""
@@ -246,19 +257,26 @@ class Session:
                     return
                 if message.is_data:
                     self._last = self._clock()
-                    await self._judge(message)
+                    if self._alter is not None:
+                        # What is judged and held is what is sent.
+                        altered = await self._alter(message, True)
+                        if altered is None:
+                            continue
+                        message = altered
+                    message = await self._judge(message)
                 await self._provider.send(message)
         except BadFrames as error:
             raise _FromClient(error.code, error.why) from None
 
-    async def _judge(self, message: Message) -> None:
-        """Raises `Refused`: then it does not leave."""
+    async def _judge(self, message: Message) -> Message:
+        """The message to send. Raises `Refused`: then none leaves."""
         async with self._reading:
             asked = await self._ties.heard(message.data, self._clock())
         try:
             if asked is not None:
                 await self._ties.judge(asked)
-            await self._cover()
+            cap = await self._cover(of_message=True)
+            return message if cap is None else await self._lowered(message, cap)
         except Refused as refusal:
             self._dialogue.withdraw()
             await self._last_answer(refusal.denial)
@@ -267,16 +285,29 @@ class Session:
             self._dialogue.withdraw()
             raise
 
-    async def _cover(self) -> None:
-        """Nothing is asked of the budget while nothing has changed. Raises `Refused`."""
+    async def _lowered(self, message: Message, cap: int) -> Message:
+        async with self._reading:
+            if len(message.data) > _LONG:
+                data = await asyncio.to_thread(self._dialogue.lowered, message.data, cap)
+            else:
+                data = self._dialogue.lowered(message.data, cap)
+        return message._replace(data=data)
+
+    async def _cover(self, *, of_message: bool = False) -> int | None:
+        """Nothing is asked of the budget while nothing has changed. ``of_message``: the cap of the message that was heard
+        last may be lowered, to what is given. Raises `Refused`."""
         # A thread may be reading a message.
         async with self._reading:
             dialogue = self._dialogue
             exposed = dialogue.exposed(self._clock())
             owing = Owing(dialogue.asked, dialogue.charges, exposed, dialogue.requests)
-        if exposed is not self._covered:
-            await self._ties.cover(owing)
-            self._covered = exposed
+            if of_message:
+                owing = owing._replace(lowerable=dialogue.lowerable)
+        if exposed is self._covered:
+            return None
+        cap = await self._ties.cover(owing)
+        self._covered = exposed
+        return cap
 
     async def _unfinished(self) -> tuple[Unfinished, ...]:
         async with self._reading:
@@ -306,6 +337,12 @@ class Session:
                     return
                 if message.is_data:
                     await self._tell(message)
+                    if self._alter is not None:
+                        # It is counted as the provider sent it.
+                        altered = await self._alter(message, False)
+                        if altered is None:
+                            continue
+                        message = altered
                 await self._client.send(message)
         except BadFrames as error:
             raise _FromProvider(error.code, error.why) from None

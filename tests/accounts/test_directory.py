@@ -174,9 +174,27 @@ async def test_an_end_can_be_moved(directory: Directory) -> None:
     """Rotation lets the old token live for a while."""
     await directory.set_project(PROJECT)
     info = await directory.add_token(SECRET, ["proj_123"], "acme")
-    assert await directory.expire(info.id, 1500.0)
-    assert await directory.find(DIGEST) == replace(info, expires_at=1500.0)
-    assert not await directory.expire("tok_nobody", None)
+    moved = replace(info, expires_at=1500.0)
+    assert await directory.expire(info.id, 1500.0) == moved
+    assert await directory.find(DIGEST) == moved
+    assert await directory.expire("tok_nobody", None) is None
+
+
+async def test_a_revocation_is_kept_whoever_changes_the_token_meanwhile(
+    directory: Directory, elsewhere: Directory, time: Clock
+) -> None:
+    """Its end is moved again and again while its command runs: all three have read it before the first one writes."""
+    await directory.set_project(PROJECT)
+    info = await directory.add_token(SECRET, ["proj_123"], "acme")
+    await asyncio.gather(
+        elsewhere.revoke(info.id),
+        directory.expire(info.id, 1500.0),
+        elsewhere.expire(info.id, 1600.0),
+    )
+    found = await directory.token(info.id)
+    assert found is not None
+    assert found.revoked_at == time.now
+    assert found.expires_at in (1500.0, 1600.0)
 
 
 NEXT = mint(bytes(range(1, 33)))

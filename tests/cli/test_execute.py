@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from tests.support.gateway import Road
 from tests.support.requires import program
 
+from tollhouse.cli.command_token import LIFE_S
 from tollhouse.config.load import load_config
 from tollhouse.control.client import perform
 from tollhouse.demo.gateway_config import write_config
@@ -145,6 +147,7 @@ def started(road: Road, *words: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         command(road.gateway.config, "exec", "--project", road.project, "--", *words),
         env=environ(),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -178,6 +181,37 @@ def test_a_command_that_a_signal_ends(road: Road) -> None:
         process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert [one["revoked_at"] is not None for one in tokens(road)] == [True]
+
+
+def test_it_is_killed(road: Road) -> None:
+    """Nobody revokes its token, which ends by itself within minutes; its end moves only while the command runs."""
+    with started(road, "sh", "-c", "echo ready; read line") as process:
+        [made] = tokens(road)
+        process.kill()
+        process.wait(timeout=60)
+        [left] = tokens(road)
+    assert left == made
+    begun, ends = (datetime.fromisoformat(left[name]) for name in ("created_at", "expires_at"))
+    assert (ends - begun).total_seconds() == LIFE_S == 300
+    assert left["revoked_at"] is None
+
+
+def test_a_parent_that_ignores_its_children(road: Road) -> None:
+    """The exit code is the command's all the same."""
+    ignoring = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    words = command(
+        road.gateway.config, "exec", "--project", road.project, "--", "sh", "-c", "exit 7"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", ignoring, *words],
+        env=environ(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 7, done.stderr
+    assert "0 calls" in done.stderr
 
 
 def test_the_terminal_is_the_commands(road: Road) -> None:
@@ -224,6 +258,34 @@ def test_a_token_that_is_given(road: Road) -> None:
     road.sdk().chat.completions.create(
         model="gpt-4o", messages=[{"role": "user", "content": "After."}]
     )
+
+
+def test_a_token_that_is_of_no_use(road: Road) -> None:
+    """Nothing runs with it, and the reason is said."""
+    config = load_config(road.gateway.config)
+    made = perform(config, "token_create", {"projects": [road.project], "label": "test"})
+    other = {"project": f"{road.project}_other", "tenant": road.tenant}
+    perform(config, "project_set", other)
+
+    def refused(token: str, *options: str) -> str:
+        return tollhouse(
+            road.gateway.config,
+            "exec",
+            *options,
+            "--",
+            "echo",
+            "ran",
+            code=1,
+            TOLLHOUSE_TOKEN=token,
+        ).stderr
+
+    assert "is not for" in refused(made["token"], "--project", other["project"])
+    assert "--limit is for" in refused(made["token"], "--limit", "1 usd/day")
+    assert "not a gate token" in refused(OWN_KEY)
+    perform(config, "token_extend", {"token_id": made["id"], "expires_s": 0.001})
+    assert f"the token {made['id']} ended at " in refused(made["token"])
+    perform(config, "token_revoke", {"token_id": made["id"]})
+    assert "was revoked" in refused(made["token"])
 
 
 def test_lines_for_a_shell(road: Road) -> None:

@@ -32,9 +32,11 @@ def keys(table: dict[str, object], prefix: str = "") -> set[str]:
         if isinstance(value, dict) and name not in (
             "auth",
             "tls",
+            "proxy",
             "versions",
             "models",
             "options",
+            "addresses",
             "credential",
         ):
             chosen = prefix.rstrip(".") in ("providers", "projects", "tenants", "prices")
@@ -82,7 +84,18 @@ def test_every_key_of_the_models(tmp_path: Path) -> None:
     config = load_config(REFERENCE)
     tables = {
         name: type(getattr(config, name))
-        for name in ("listen", "redis", "vault", "log", "ca", "limits", "headers", "addons")
+        for name in (
+            "listen",
+            "redis",
+            "vault",
+            "log",
+            "ca",
+            "limits",
+            "headers",
+            "addons",
+            "process",
+            "policy",
+        )
     }
     tables |= {
         "providers": type(config.providers["vllm"]),

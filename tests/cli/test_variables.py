@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tollhouse.cli.variables import Shell, Variables, variables
+from tollhouse.cli.variables import PLACEHOLDER, Shell, Variables, variables
 from tollhouse.providers import BUILT_IN, Catalog
 
 ODD = 'it\'s $HOME `id` \\ "q" \n!*? #~ ünï'
@@ -54,18 +54,46 @@ def test_keys_of_providers() -> None:
     assert after["OTHER"] == "o"
 
 
-@pytest.mark.parametrize("logins", [True, False])
-def test_a_login(logins: bool) -> None:
-    """It stays only where its project lets one through; then no placeholder is in its way."""
-    before = {"CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-x", "ANTHROPIC_API_KEY": "sk-ant-api-x"}
+@pytest.mark.parametrize(
+    ("logins", "before", "after"),
+    [
+        (False, "", "OPENAI_API_KEY CODEX_API_KEY ANTHROPIC_API_KEY"),
+        (False, "CLAUDE_CODE_OAUTH_TOKEN", "OPENAI_API_KEY CODEX_API_KEY ANTHROPIC_API_KEY"),
+        (True, "", "OPENAI_API_KEY"),
+        (True, "CLAUDE_CODE_OAUTH_TOKEN ANTHROPIC_API_KEY", "OPENAI_API_KEY"),
+        (True, "ANTHROPIC_AUTH_TOKEN", "OPENAI_API_KEY ANTHROPIC_AUTH_TOKEN"),
+        (True, "CODEX_API_KEY", "OPENAI_API_KEY CODEX_API_KEY"),
+    ],
+)
+def test_a_login(logins: bool, before: str, after: str) -> None:
+    """It stays only where its project lets one through. Then no placeholder is in its way, unless it was a key that the program
+    would have taken. ``after`` are those with a placeholder."""
+    environ = dict.fromkeys(before.split(), "own")
     found = variables(
-        before,
+        environ,
         Catalog(BUILT_IN),
         proxy="http://p:t@127.0.0.1:8080",
         certs=Path("/certs"),
-        wanted={"anthropic"},
+        wanted={"openai", "anthropic"},
         logins=logins,
     )
-    after = found.applied(before)
-    assert ("CLAUDE_CODE_OAUTH_TOKEN" in after) is logins
-    assert after.get("ANTHROPIC_API_KEY") == (None if logins else "not-a-key")
+    given = found.applied(environ)
+    kept = {"CLAUDE_CODE_OAUTH_TOKEN"} & environ.keys() if logins else set()
+    assert {name for name, value in given.items() if value == "own"} == kept
+    assert {name for name, value in given.items() if value == PLACEHOLDER} == set(after.split())
+
+
+def test_urls_that_lead_elsewhere() -> None:
+    """They stay, for somebody wants them so, and are named."""
+    before = {
+        "OPENAI_BASE_URL": "https://eu.api.openai.com/v1",
+        "ANTHROPIC_BASE_URL": "http://localhost:8000",
+        "OLLAMA_API_BASE": "http://[::1",
+        "GROQ_BASE_URL": "",
+        "MY_URL": "http://localhost",
+    }
+    found = variables(
+        before, Catalog(BUILT_IN), proxy="http://p:t@h:1", certs=Path("/certs"), wanted=()
+    )
+    assert found.elsewhere == ("ANTHROPIC_BASE_URL", "OLLAMA_API_BASE")
+    assert found.applied(before).items() >= before.items()

@@ -19,6 +19,7 @@ from tollhouse.config.load import (
     catalog,
     load_config,
     own_prices,
+    passable,
     unenforced,
 )
 from tollhouse.config.values import AddonPlace
@@ -635,3 +636,37 @@ def test_the_models_behind_deployments(write) -> None:
     for table in ('a = ""', '"" = "a"', "a = 1", f'a = "{"x" * 2049}"'):
         with pytest.raises(ConfigError, match="models"):
             write(EMBEDDED + f"[providers.openai.models]\n{table}\n")
+
+
+def test_whose_companions_pass(write) -> None:
+    """A choice alone is for every project. A host of two agents is open to the projects of both; an entry of one's own for it
+    counts instead."""
+    config = write(
+        """
+        [vault]
+        address = "embedded"
+        [companions]
+        claude-code = { hosts = "all", projects = ["a", "b"] }
+        codex = { hosts = "all", projects = ["c"] }
+        opencode = "all"
+        gemini-cli = { hosts = "off" }
+        [[tunnels]]
+        hosts = ["downloads.claude.ai"]
+        projects = ["d"]
+        """
+    )
+    passing = passable(config)
+    expected = {
+        "platform.claude.com": "ab",
+        "github.com": "abc",
+        "auth.openai.com": "c",
+        "downloads.claude.ai": "d",
+        "models.opencode.ai": "abcd",
+        "registry.npmjs.org": "abcd",
+        "play.googleapis.com": "",
+    }
+    found = {}
+    for host in expected:
+        entry = passing.by_host(host)
+        found[host] = "".join(name for name in "abcd" if entry is not None and entry.is_for(name))
+    assert found == expected

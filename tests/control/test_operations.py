@@ -150,6 +150,24 @@ async def test_token_is_made_listed_and_revoked(
     assert found.revoked_at == NOW
 
 
+async def test_an_end_is_moved(operations: Operations) -> None:
+    """From now on, also when it has passed; never that of a token that was revoked."""
+    await operations.project_set("p", "acme", [])
+    made = await operations.token_create(["p"], expires_s=1.0)
+    asked = {"token_id": made["id"], "expires_s": 300.0}
+    moved = await operations.perform("token_extend", asked)
+    assert moved["expires_at"] == "2026-09-21T14:18:20Z"
+    assert await operations.token_list() == [moved]
+    await operations.perform("token_revoke", {"token_id": made["id"]})
+    assert "was revoked" in str(await refusal(operations, "token_extend", **asked))
+    assert (await operations.token_list())[0]["revoked_at"] is not None
+    nobody = {**asked, "token_id": "tok_0123456789abcdef"}
+    assert "no token has the id" in str(await refusal(operations, "token_extend", **nobody))
+    assert "positive" in str(
+        await refusal(operations, "token_extend", **{**asked, "expires_s": 0.0})
+    )
+
+
 async def test_token_refusals(operations: Operations) -> None:
     """Unknown projects, projects of two tenants, no project, an end in the past, an unknown id."""
     await operations.project_set("p", "acme", [])

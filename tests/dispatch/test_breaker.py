@@ -201,6 +201,21 @@ def test_a_success_of_anybody_between() -> None:
     assert not is_open(breakers.of("h", "k", 1, "another"))
 
 
+def test_one_tenant_does_not_keep_it_open_for_all() -> None:
+    """After the pause its requests fail first each time; the others' get through, and the first that succeeds closes it."""
+    clock = Clock()
+    breakers = Breakers(clock)
+    bad, good = (breakers.of("h", "k", 1, tenant) for tenant in ("bad", "good"))
+    failing(bad, 5)
+    failing(good, 5)
+    clock.now += 10
+    failing(bad, 5)
+    assert (bad.state, is_open(bad)) == (State.OPEN, True), "its own"
+    assert not is_open(good)
+    good.success()
+    assert (good.shown, breakers.shared_states()) == (State.CLOSED, {State.CLOSED: 1})
+
+
 def test_the_shared_one_closes() -> None:
     """After the pause a few calls of anybody are let through, and a success closes it; the own ones go by their own calls."""
     clock = Clock()
@@ -213,6 +228,7 @@ def test_the_shared_one_closes() -> None:
     assert [is_open(other) for _ in range(4)] == [False, False, False, True]
     assert other.shown is State.HALF_OPEN
     other.failure()
+    breakers.of("h", "k", 1, "d").failure()
     assert other.wait_s() == 10
     clock.now += 10
     other.enter()

@@ -98,22 +98,27 @@ async def test_a_key_that_stays_refused(other: Lease | None) -> None:
 
 
 async def test_a_key_over_its_rate_limit() -> None:
-    """The next key is tried at once, an SDK that retries itself or not; the cool-down is what the provider said."""
-    for retries in ("0", "1"):
-        keys = Keys(None, others=[OLD, NEW])
-        provider = Provider(TOO_MANY, ANSWER)
-        trip = await Trip(
-            provider, asked_for(headers=[("x-stainless-retry-count", retries)]), keys=keys
-        ).run()
-        assert (trip.status, trip.body) == (200, JSON)
-        assert [secret.fingerprint for secret in provider.secrets] == [
-            OLD.fingerprint,
-            NEW.fingerprint,
-        ]
-        assert keys.told == {OLD.fingerprint: ("cooling", 7.0)}
-        assert trip.tries == ["429", "200"]
-        assert trip.outcome().key_version == f"{NEW.fingerprint}@2"
-        assert provider.closed[0] == 429, "the first answer's connection was let go"
+    """The next key is tried at once; the cool-down is what the provider said."""
+    keys = Keys(None, others=[OLD, NEW])
+    provider = Provider(TOO_MANY, ANSWER)
+    trip = await Trip(provider, asked_for(), keys=keys).run()
+    assert (trip.status, trip.body) == (200, JSON)
+    assert [secret.fingerprint for secret in provider.secrets] == [OLD.fingerprint, NEW.fingerprint]
+    assert keys.told == {OLD.fingerprint: ("cooling", 7.0)}
+    assert trip.tries == ["429", "200"]
+    assert trip.outcome().key_version == f"{NEW.fingerprint}@2"
+    assert provider.closed[0] == 429, "the first answer's connection was let go"
+
+
+async def test_a_key_over_its_rate_limit_while_the_sdk_retries() -> None:
+    """One attempt only. The key is left alone, so that the next one of the SDK has another."""
+    keys = Keys(None, others=[OLD, NEW])
+    provider = Provider(TOO_MANY)
+    trip = await Trip(
+        provider, asked_for(headers=[("x-stainless-retry-count", "1")]), keys=keys
+    ).run()
+    assert (trip.status, trip.tries) == (429, ["429"])
+    assert keys.told == {OLD.fingerprint: ("cooling", 7.0)}
 
 
 @pytest.mark.parametrize(

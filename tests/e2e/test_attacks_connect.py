@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from tests.support.attack import BODY, GET, HOST, Attacked, get, post
 from tests.support.raw import Answer, Closed
+from tests.support.raw_socket import RawSocket, handshake
 
 
 def connect(attacked: Attacked, target: str | bytes, *headers: str) -> Answer:
@@ -278,6 +281,19 @@ def test_an_upgrade_to_websocket(attacked: Attacked, credentials: str | None) ->
             )
         )
     attacked.refused(answer, 426, "upgrade_required")
+
+
+def test_a_session_on_either_http1(attacked: Attacked) -> None:
+    """mitmproxy's HTTP/1 is given no 101 by the gateway: the client is told at once, and why."""
+    with attacked.tunnel() as client:
+        if attacked.inside.gateway.config.listen.http1 == "own":
+            assert RawSocket(client, handshake()).answer.status == 101
+            client.reset()
+            attacked.lines(1)
+            return
+        answer = client.ask(handshake())
+    attacked.refused(answer, 426, "upgrade_required")
+    assert "[listen] http1" in json.loads(answer.body)["error"]["message"]
 
 
 def test_a_token_in_the_target_is_not_logged(attacked: Attacked) -> None:

@@ -143,6 +143,18 @@ def test_connect(attacked: Attacked, authority: str) -> None:
     attacked.refused(answer, 403, "path_not_allowed")
 
 
+@pytest.mark.parametrize("protocol", ["websocket", "connect-udp"])
+def test_extended_connect(attacked: Attacked, protocol: str) -> None:
+    """A WebSocket over HTTP/2 (RFC 8441), which no SDK asks for: a clear answer at once, and the connection goes on."""
+    client = attacked.http2()
+    head = [(":method", "CONNECT"), (":protocol", protocol), *without(":method")]
+    with client.raw:
+        answer, _ = client.refusal(client.request(head))
+        attacked.refused(answer, 426, "upgrade_required")
+        assert "over HTTP/1.1" in answer.body.decode()
+        assert client.answer(client.request(HEAD)).status == 200
+
+
 def test_head_has_no_body(attacked: Attacked) -> None:
     """A refused HEAD is answered by a head alone."""
     client = attacked.http2()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.support.attack import GET, HOST, Attacked, get, watched
+from tests.support.hello import hello, with_extension
 from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.raw import Closed, RawClient
 
@@ -56,7 +57,30 @@ def test_a_name_of_nobodys(caught: Attacked, sni: str | None) -> None:
         with pytest.raises((ssl.SSLError, Closed)):
             client.tls(sni)
         assert client.rest() == b""
-    caught.tls_refused()
+    why = "it names a host that may not be called here" if sni else "it names no host"
+    assert caught.tls_refused()["why"] == why
+
+
+def test_a_hidden_name(caught: Attacked) -> None:
+    """Row 2: ECH, with a provider's name outside and who knows what inside, in as many segments as there are bytes of one
+    record's head. The alert is OpenSSL's."""
+    first = with_extension(hello(HOST), 0xFE0D, b"\0" * 64)
+    with caught.client("transparent") as client:
+        for at in range(5):
+            client.send(first[at : at + 1])
+        client.send(first[5:])
+        assert client.rest() == bytes.fromhex("15030300020270")
+    assert caught.tls_refused()["why"] == "it hides whom it names (ECH)"
+
+
+def test_a_hello_without_an_end(caught: Attacked) -> None:
+    """What promises a record of 16 KiB after another is read no further than one hello may be long."""
+    with caught.client("transparent") as client:
+        client.send(
+            b"\x16\x03\x01\x40\x00\x01\x00\x7f\xff" + b"\0" * 16380 + b"\x16\x03\x01\x40\x00"
+        )
+        client.rest()
+    assert caught.tls_refused()["why"] == "the ClientHello is too large"
 
 
 @pytest.mark.parametrize("host", ["evil.test", OTHER, "127.0.0.1", f"{HOST}:8443"])
@@ -75,7 +99,7 @@ def test_no_tls(caught: Attacked, data: bytes) -> None:
     with caught.client("transparent") as client:
         client.send(data)
         assert client.rest() == b""
-    caught.tls_refused()
+    assert caught.tls_refused()["why"] == "it is no TLS"
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,10 @@ def opened(attacked: Attacked) -> RawSocket:
         handshake(path="/v1/realtime"),
         handshake(path=REALTIME + "&model=gpt-4o"),
         handshake(path="/v1/realtime?call_id=rtc_1"),
+        handshake(path="/v1/realtime?intent=transcription&intent=conversation"),
+        handshake(path="/v1/realtime?intent=translation"),
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_a_malformed_handshake(attacked: Attacked, request_: bytes) -> None:
     with attacked.tunnel() as client:
@@ -172,6 +174,60 @@ def test_another_model_in_a_session(attacked: Attacked) -> None:
         assert socket.until("error").event["error"]["code"] == "model_not_allowed"
         assert socket.until("close").code == 1008
     attacked.lines(1)
+    [received] = attacked.inside.standin.snapshot()
+    assert received.messages == []
+
+
+def writing(transcriber: str, **more: str) -> bytes:
+    """A message that names who writes down what is heard."""
+    audio = {"input": {"transcription": {"model": transcriber}}}
+    return text(type="session.update", session={"audio": audio, **more})
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (text(type=APPEND, audio="AAAA"), "bad_request"),
+        (text(type="response.create"), "bad_request"),
+        (writing("gpt-4o-transcribe", type="realtime"), "bad_request"),
+        (writing("gpt-4o-transcribe", model="gpt-realtime"), "bad_request"),
+        (writing("whisper-1"), "model_not_allowed"),
+    ],
+    ids=range(5),
+)
+def test_a_session_of_transcriptions(attacked: Attacked, message: bytes, code: str) -> None:
+    """Its handshake names no model: nothing is sent before one is judged, and nothing but what it writes."""
+    path = "/v1/realtime?intent=transcription"
+    socket = RawSocket(attacked.tunnel(), handshake(path=path))
+    with socket.client as client:
+        client.send(message)
+        assert socket.until("error").event["error"]["code"] == code
+        assert socket.until("close").code == 1008
+    attacked.lines(1)
+    [received] = attacked.inside.standin.snapshot()
+    assert received.messages == []
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        text(type="response.steer", response_id="resp_1", input="Stop"),
+        text(type="response.cancel", response_id="resp_1"),
+        text(type="response.create", model="gpt-4o", input="Hello", background=True),
+    ],
+    ids=range(3),
+)
+def test_what_a_responses_session_does_not_pass(attacked: Attacked, message: bytes) -> None:
+    """What it costs is not documented, or comes later than the session's end."""
+    socket = RawSocket(attacked.tunnel(), handshake(path="/v1/responses"))
+    with socket.client as client:
+        client.send(message)
+        assert (
+            socket.until("response.failed").event["response"]["error"]["code"] == "invalid_prompt"
+        )
+        assert socket.until("close").code == 1008
+    [line] = attacked.lines(1)
+    assert (line["reason"], line["cost_usd"]) == ("bad_request", "0")
     [received] = attacked.inside.standin.snapshot()
     assert received.messages == []
 

@@ -13,9 +13,11 @@ from typing import Any
 import httpx2
 import pytest
 from tests.support import sigv4, token_endpoint
+from tests.support.attack import Attacked
 from tests.support.embedded_vault import put_unchecked
 from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.openbao import OpenBao
+from tests.support.raw_socket import RawSocket, frame, handshake, text
 from tests.support.token_endpoint import TokenServer, says_json, token_server
 
 from tollhouse.control.key_desk import KeyDesk
@@ -271,6 +273,38 @@ def test_vertex_token(inside: Inside, token_source: TokenServer) -> None:
         names = {name.decode().lower() for name, _ in received.headers}
         assert not names & {"x-goog-api-key", "x-goog-user-project"}
         assert b"PRIVATE KEY" not in received.everything()
+
+
+def test_vertex_live(inside: Inside, token_source: TokenServer) -> None:
+    """A session of the Live API: the minted token in its handshake, the usage by Vertex's own names in the line."""
+    keep(inside, "vertex", token_endpoint.account())
+    get(inside, VERTEX, MODELS)
+    inside.standin.keys.add(token_source.tokens[-1])
+    inside.standin.clear()
+    attacked = Attacked(inside, len(inside.lines()))
+    path = "/ws/google.cloud.aiplatform.v1beta1.LlmBidiService/BidiGenerateContent"
+    client = attacked.tunnel(VERTEX, sni=VERTEX)
+    place = "projects/p/locations/europe-west4/publishers/google/models/"
+    with client:
+        request = handshake("x-goog-user-project: another", path=path, host=VERTEX)
+        socket = RawSocket(client, request)
+        client.send(text(setup={"model": f"{place}gemini-3.8-live"}))
+        socket.until("binary")
+        client.send(text(clientContent={"turns": [], "turnComplete": True}))
+        while b"turnComplete" not in bytes(socket.until("binary").data):
+            pass
+        client.send(frame(8, b"\x03\xe8"))
+        socket.until("close")
+    [line] = attacked.lines(1)
+    [received] = inside.standin.snapshot()
+    assert received.get_all("authorization") == [f"Bearer {token_source.tokens[-1]}"]
+    assert received.get("x-goog-user-project") == ""
+    assert (line["provider"], line["model"], line["charged_by"]) == (
+        "vertex",
+        "gemini-3.8-live",
+        "usage",
+    )
+    assert line["tokens"] == {"input": 40, "output": 30, "input_audio": 30, "output_audio": 30}
 
 
 def test_vertex_express(inside: Inside) -> None:

@@ -295,19 +295,53 @@ def test_an_upload_that_the_provider_does_not_take(opened: Any) -> None:
         )
         body = a_file(24 << 20)
         with attacked.tunnel() as client:
-            answers: list[Any] = []
-            reader = threading.Thread(target=lambda: answers.append(client.answer()))
-            reader.start()
-            with contextlib.suppress(Closed, OSError):
-                client.send(sized("files", body))
-                for at in range(0, len(body), 65_536):
-                    if answers:
-                        break
-                    client.send(body[at : at + 65_536])
-            reader.join()
-        [answer] = answers
+            client.send(sized("files", body))
+            answer = client.pour(body)
         assert answer.reason in ("upstream_timeout", "upstream_unreachable")
         attacked.lines(1)
+
+
+def test_an_upload_whose_answer_trickles(opened: Any) -> None:
+    """answer_timeout_s is for the head as a whole, once the upload is written: bytes that come in between do not make it
+    longer."""
+    over = threading.Event()
+    with trickling_server(over) as port:
+        entry = {
+            "answer_timeout_s": 1.0,
+            "connect_to": f"127.0.0.1:{port}",
+            "unsafe_plaintext": True,
+            "allow_private": True,
+        }
+        attacked: Attacked = opened({}, entry, placed=False)
+        body = a_file(2 << 20)
+        with attacked.tunnel() as client:
+            answer = client.ask(sized("files", body) + body, "POST")
+        over.set()
+    assert (answer.status, answer.reason) == (504, "upstream_timeout")
+    attacked.lines(1)
+
+
+@contextlib.contextmanager
+def trickling_server(over: threading.Event) -> Iterator[int]:
+    """Takes a request and begins an answer, a byte at a time, until ``over``."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                accepted, _ = server.accept()
+                with accepted:
+                    accepted.settimeout(0.02)
+                    accepted.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+                    while not over.is_set():
+                        with contextlib.suppress(TimeoutError):
+                            accepted.recv(1 << 20)
+                        accepted.sendall(b"y")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1]
+        over.set()
+        thread.join()
 
 
 @contextlib.contextmanager

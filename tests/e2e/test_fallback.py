@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -12,102 +11,22 @@ from typing import Any
 
 import httpx2
 import pytest
-from openai import DefaultHttpxClient, OpenAI
+from openai import DefaultHttpxClient, OpenAI, OpenAIError
 from tests.support.gateway import PLACEHOLDER, REAL_KEY
-from tests.support.inproc import Inside, open_inside
+from tests.support.inproc import open_inside
+from tests.support.pair import CHAT, FAILS, LIMITED, SECOND_KEY, URL, Pair, a_pair, an_sdk
 from tests.support.standin_bedrock import converse, usage
 
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.standin import StandIn
-from tollhouse.demo.standin_answers import chat_json
-from tollhouse.demo.standin_script import Behaviour, Latch, reply, reset_before_headers
-
-URL = "https://api.openai.com/v1"
-CHAT: dict[str, Any] = {
-    "model": "gpt-4o",
-    "messages": [{"role": "user", "content": "who serves this"}],
-    "max_completion_tokens": 50,
-}
-SECOND_KEY = "sk-the-key-of-the-second-provider-0123456789abcdef"
-FAILS = reply(503, b'{"error":{"message":"first is ill"}}', [("x-should-retry", "false")])
-LIMITED = reply(429, b'{"error":{"message":"first is busy"}}', [("retry-after", "60")])
-
-
-class Pair:
-    """The gateway, and both providers: ``first`` is openai, ``second`` its fallback at twice the price."""
-
-    def __init__(self, inside: Inside, first: StandIn, second: StandIn) -> None:
-        self.inside = inside
-        self.first = first
-        self.second = second
-
-    def ask(
-        self, path: str = "/chat/completions", body: Any = None, **more: Any
-    ) -> httpx2.Response:
-        with httpx2.Client(
-            proxy=self.inside.proxy_url, verify=self.inside.context, trust_env=False, timeout=30
-        ) as client:
-            return client.post(URL + path, json=CHAT if body is None else body, **more)
-
-    def line(self) -> dict[str, Any]:
-        """Of the only call. It is charged what it says, and nothing is held any more."""
-        [line] = self.inside.lines()
-        limits = self.inside.budget().values()
-        usd = next(limit for limit in limits if "usd" in limit["limit"])
-        assert Decimal(usd["used"]) == Decimal(line["cost_usd"])
-        assert Decimal(line["cost_usd"]) <= Decimal(line["held_usd"])
-        assert (usd["held"], self.inside.held()) == ("0", [])
-        return line
-
-    @property
-    def seen(self) -> tuple[int, int]:
-        return len(self.first.snapshot()), len(self.second.snapshot())
-
-
-@contextlib.contextmanager
-def a_pair(
-    directory: Path,
-    *,
-    limit: str = "1 usd/day",
-    models: Sequence[str] = (),
-    estimate: str = "typical",
-    key: bool = True,
-    clamp: bool = False,
-    first: dict[str, Any] | None = None,
-    second: dict[str, Any] | None = None,
-    prices: dict[str, dict[str, Any]] | None = None,
-) -> Iterator[Pair]:
-    with StandIn(key=REAL_KEY) as one, StandIn(key=SECOND_KEY, hosts=("second.test",)) as two:
-        two.write_ca(directory / "second-ca.pem")
-        settings: dict[str, dict[str, Any]] = {
-            "providers.openai": {"fallback": "second", "attempts": 1, **(first or {})},
-            "providers.second": {
-                "family": "openai",
-                "hosts": ["second.test"],
-                "connect_to": two.address,
-                "allow_private": True,
-                "ca_file": "second-ca.pem",
-                "attempts": 1,
-                **(second or {}),
-            },
-            'prices."openai/gpt-4o"': {"input": "2.50", "output": "10"},
-            **(
-                {'prices."second/gpt-4o"': {"input": "5", "output": "20"}}
-                if prices is None
-                else prices
-            ),
-            "projects.proj_123": {
-                "tenant": "acme",
-                "limits": [limit],
-                "models": list(models),
-                "estimate": estimate,
-                "on_shortfall": "clamp" if clamp else "reject",
-            },
-        }
-        with open_inside(directory, settings, standin=one) as inside:
-            if key:
-                EmbeddedVault(directory / "state").set("second", SECOND_KEY)
-            yield Pair(inside, one, two)
+from tollhouse.demo.standin_answers import chat_json, chat_usage
+from tollhouse.demo.standin_script import (
+    Behaviour,
+    Latch,
+    Steps,
+    reply,
+    reset_before_headers,
+)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -176,6 +95,67 @@ def test_after_the_attempts_of_the_first(tmp_path: Path) -> None:
         pair.first.always(reply(503, b"{}", [("retry-after-ms", "1")]))
         assert pair.ask().headers["x-tollhouse-attempts"] == "3"
         assert pair.seen == (2, 1)
+
+
+@pytest.mark.parametrize("opened", [False, True], ids=["failing", "paused"])
+def test_an_sdk_that_retries(tmp_path: Path, opened: bool) -> None:
+    """Each of the two sees at most three requests for one call of the user, whatever the other one was asked."""
+    with a_pair(tmp_path, second={"attempts": 3}) as pair, an_sdk(pair) as sdk:
+        if opened:
+            pair.first.always(FAILS)
+            for _ in range(10):
+                assert pair.ask().status_code == 200
+        pair.first.always(reply(503, b"{}", [("retry-after-ms", "1")]))
+        pair.second.always(reply(503, b"{}", [("retry-after-ms", "1")]))
+        before = pair.seen
+        with pytest.raises(OpenAIError):
+            sdk.chat.completions.create(**CHAT)
+        assert pair.seen == (before[0] + (not opened), before[1] + 3)
+
+
+def test_an_sdk_whose_time_is_over(tmp_path: Path) -> None:
+    """A fallback that hangs is given up before the SDK goes by itself, which would ask both again."""
+    gate = Latch()
+    with a_pair(tmp_path, first={"attempts": 2}) as pair, an_sdk(pair) as sdk:
+        pair.first.always(reply(503, b"{}", [("retry-after-ms", "1")]))
+        pair.second.always(Behaviour(wait=gate))
+        with pytest.raises(OpenAIError):
+            sdk.with_options(timeout=5.0).chat.completions.create(**CHAT)
+        gate.open()
+        assert pair.seen == (2, 1)
+
+
+def test_a_client_that_leaves_the_others_answer(tmp_path: Path) -> None:
+    """The stream of the fallback is read on for its count, as that of any provider is."""
+    steps, text = Steps(), "a word and " * 40
+    with a_pair(tmp_path) as pair:
+        pair.first.always(FAILS)
+        pair.second.always(Behaviour(text=text, steps=steps))
+        steps.release(3)
+        with (
+            httpx2.Client(
+                proxy=pair.inside.proxy_url,
+                verify=pair.inside.context,
+                trust_env=False,
+                timeout=30,
+            ) as client,
+            client.stream(
+                "POST", URL + "/chat/completions", json={**CHAT, "stream": True}
+            ) as answer,
+        ):
+            assert next(answer.iter_raw())
+        pair.inside.until(
+            lambda gateway: all(exchange.gone for exchange in gateway.journey.under_way)
+        )
+        steps.release_all()
+        pair.inside.until(lambda gateway: not gateway.journey.under_way)
+        line = pair.line()
+    assert (line["provider"], line["charged_by"], line["reason"]) == (
+        "second",
+        "usage",
+        "client_gone",
+    )
+    assert line["tokens"]["output"] == chat_usage(CHAT, text)["completion_tokens"]
 
 
 def test_a_first_one_that_serves(tmp_path: Path) -> None:
@@ -442,6 +422,18 @@ def test_many_at_once(tmp_path: Path) -> None:
         assert (limit["held"], pair.inside.held()) == ("0", [])
         costs = [Decimal(line["cost_usd"]) for line in pair.inside.lines()]
         assert sum(costs) == Decimal(limit["used"])
+
+
+def test_a_cheaper_one_without_usage(tmp_path: Path) -> None:
+    """What would be held for it alone is charged, and not what was held for the dearer first one."""
+    cheap = {'prices."second/gpt-4o"': {"input": "0.25", "output": "1"}}
+    with a_pair(tmp_path, prices=cheap) as pair:
+        pair.first.always(FAILS)
+        pair.second.always(Behaviour(usage=False))
+        assert pair.ask().status_code == 200
+        line = pair.line()
+    assert (line["charged_by"], line["provider"]) == ("hold", "second")
+    assert Decimal(line["cost_usd"]) * 10 == Decimal(line["held_usd"])
 
 
 def test_a_client_that_leaves_while_the_other_is_asked(tmp_path: Path) -> None:

@@ -27,19 +27,22 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
             "ca_file": "provider-ca.pem",
             "allow_private": True,
         }
-        with open_road(directory, {"providers.gemini": entry}, standin=standin) as made:
-            made.gateway.tollhouse("key", "set", "gemini", stdin=standin.key)
+        entries = {f"providers.{name}": entry for name in ("gemini", "vertex")}
+        with open_road(directory, entries, standin=standin) as made:
+            for name in ("gemini", "vertex"):
+                made.gateway.tollhouse("key", "set", name, stdin=standin.key)
             yield made
 
 
 @asynccontextmanager
 async def connect(
-    road: Road, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]
+    road: Road, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], **options: Any
 ) -> AsyncIterator[Any]:
     # The SDK's WebSocket takes the proxy of the environment.
     monkeypatch.setenv("HTTPS_PROXY", road.proxy_url)
     client = genai.Client(
         api_key=PLACEHOLDER,
+        **options,
         http_options={"async_client_args": {"ssl": road.context, "verify": road.context}},
     )
     async with client.aio.live.connect(model=MODEL, config=config) as session:
@@ -53,15 +56,21 @@ async def ask(session: Any, text: str = "Hello") -> list[Any]:
     return [message async for message in session.receive()]
 
 
-async def test_a_session(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("provider", ["gemini", "vertex"])
+async def test_a_session(road: Road, monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
     """Two turns: the line has the sum of their last reports."""
-    async with connect(road, monkeypatch, {"response_modalities": ["AUDIO"]}) as session:
+    road.standin.clear()
+    before = len(road.wait_lines(0))
+    config = {"response_modalities": ["AUDIO"]}
+    express = {"enterprise": True} if provider == "vertex" else {}
+    async with connect(road, monkeypatch, config, **express) as session:
         first = await ask(session)
         second = await ask(session)
     assert first[-1].usage_metadata.response_token_count == 30
     assert second[-1].usage_metadata.total_token_count == 140
     [received] = road.standin.snapshot()
-    [line] = road.wait_lines(1)
+    line = road.wait_lines(before + 1)[-1]
+    assert line["provider"] == provider
     assert line["model"] == line["model_served"] == MODEL
     assert line["tokens"] == {
         "input": 120,

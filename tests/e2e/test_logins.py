@@ -128,6 +128,20 @@ def test_chatgpt(road: Road) -> None:
     assert line["tokens"]["output"] > 0
 
 
+def test_what_codex_asks_before_its_calls(road: Road) -> None:
+    """Where its account's workspace is: free, with the login, and not without one."""
+    url = "https://chatgpt.com/backend-api/wham/accounts/check"
+    with road.http() as client:
+        given = {"authorization": f"Bearer {CHATGPT}", "chatgpt-account-id": "account-1"}
+        answer = client.get(url, headers=given)
+        assert (answer.status_code, answer.json()["default_account_id"]) == (200, "account-1")
+        assert client.get(url).headers["x-tollhouse-reason"] == "path_not_allowed"
+    [received] = road.standin.wait_count(1)
+    assert received.get("authorization") == f"Bearer {CHATGPT}"
+    line = road.wait_lines(2)[0]
+    assert (line["key_version"], line["cost_usd"], line["charged_by"]) == ("login", "0", "none")
+
+
 def test_limits_in_tokens_and_requests(road: Road) -> None:
     """They hold; one in money does not count the calls."""
     limits = ["10 usd/day", "2 requests/day", "100000 tokens/day"]

@@ -204,8 +204,23 @@ def far(wait_ms: int) -> Behaviour:
         [reset_before_headers()] * 9,
         [far(1), *[reset_before_headers()] * 8],
         [says(500, ("x-should-retry", "true"))] * 9,
+        [far(1), *[says(409)] * 8],
+        [far(1), *[says(501)] * 8],
+        [far(1), *[Behaviour(raw=b"SSH-2.0-OpenSSH\r\n\r\n")] * 8],
     ],
-    ids=["near", "far", "near, far", "far, near", "429", "lost", "503, lost", "said to"],
+    ids=[
+        "near",
+        "far",
+        "near, far",
+        "far, near",
+        "429",
+        "lost",
+        "503, lost",
+        "said to",
+        "503, 409",
+        "503, 501",
+        "503, no HTTP",
+    ],
 )
 def test_an_sdk_that_retries(tmp_path: Path, behaviours: list[Behaviour]) -> None:
     """Whatever the provider says, it sees at most three requests for one call of the user."""
@@ -219,6 +234,15 @@ def test_an_sdk_that_retries(tmp_path: Path, behaviours: list[Behaviour]) -> Non
         assert 2 <= seen <= 3
         if behaviours == [far(400)] * 9:
             assert seen == 3, "each request of the SDK is one attempt"
+
+
+def test_an_answer_that_is_no_http(tmp_path: Path) -> None:
+    """What the provider keeps may have been made: neither the gateway nor the SDK sends it again."""
+    with open_inside(tmp_path) as inside, an_sdk(inside) as sdk:
+        inside.standin.always(Behaviour(raw=b"SSH-2.0-OpenSSH\r\n\r\n"))
+        with pytest.raises(OpenAIError, match="see whether it has"):
+            sdk.responses.create(**KEPT)
+        assert len(inside.standin.snapshot()) == 1
 
 
 def test_an_sdk_whose_time_is_over(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx2
 import pytest
+from openai import DefaultHttpxClient, OpenAI, RateLimitError
+from tests.support.gateway import PLACEHOLDER
 from tests.support.inproc import PROJECT, Inside, open_inside
 
 from tollhouse.credential.secret import Secret
@@ -73,6 +75,20 @@ def test_they_take_turns(inside: Inside) -> None:
     numbers = used(inside)
     assert sorted(numbers) == [0, 0, 1, 1, 2, 2]
     assert [line["key_version"] for line in lines] == [f"{PRINTS[number]}@1" for number in numbers]
+
+
+def test_an_sdk_that_retries(inside: Inside) -> None:
+    """Its first request tries all keys; each of its retries is one attempt, though the keys are free again by then."""
+    inside.standin.always(reply(429, LIMITED, [("retry-after-ms", "500")]))
+    client = DefaultHttpxClient(proxy=inside.proxy_url, verify=inside.context, trust_env=False)
+    with (
+        OpenAI(api_key=PLACEHOLDER, http_client=client, timeout=0.5) as sdk,
+        pytest.raises(RateLimitError),
+    ):
+        sdk.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hello"}])
+    numbers = used(inside)
+    assert sorted(numbers[:3]) == [0, 1, 2]
+    assert len(numbers) == 5
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])

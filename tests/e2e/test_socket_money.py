@@ -401,15 +401,159 @@ def test_a_key_that_the_provider_refuses(tmp_path: Any) -> None:
         assert line["charged_by"] == "none"
 
 
-def test_no_session_beside_addons(tmp_path: Any) -> None:
-    """No message would pass an addon that masks what leaves: the client is sent to HTTP, and nothing leaves."""
-    (tmp_path / "marks.py").write_text(
-        "class Marks:\n"
-        "    def request(self, flow):\n"
-        "        flow.request.headers['x-mark'] = 'one'\n"
-    )
-    with open_inside(tmp_path, {"addons": {"load": [f"{tmp_path}/marks.py:Marks"]}}) as inside:
+def test_an_error_beside_what_was_asked_for(attacked: Attacked) -> None:
+    """It is about another message: the answer is charged, though its client leaves before it has begun."""
+    steps = Steps()
+    attacked.inside.standin.script(Behaviour(steps=steps))
+    steps.release(2)
+    socket = opened(attacked)
+    socket.client.send(text(type="conversation.item.delete", item_id="item_0"))
+    socket.client.send(text(type="response.create"))
+    socket.until("error")
+    attacked.inside.standin.wait_for(lambda book: len(book[0].messages) == 2)
+    socket.client.reset()
+    attacked.alone()
+    steps.release_all()
+    [line] = attacked.lines(1)
+    [received] = attacked.inside.standin.snapshot()
+    [bill] = received.bills
+    assert (line["reason"], line["charged_by"]) == ("client_gone", "usage")
+    assert line["tokens"]["input"] == bill["input_tokens"]
+    assert line["tokens"]["output"] == bill["output_tokens"]
+
+
+def test_an_answer_that_is_refused(attacked: Attacked) -> None:
+    """It costs nothing, and neither does the session."""
+    socket = opened(attacked)
+    with socket.client as client:
+        client.send(text(type="response.create", response={"voice": "none"}))
+        socket.until("error")
+        client.send(CLOSE)
+        socket.until("close")
+    [line] = attacked.lines(1)
+    assert (line["cost_usd"], line["charged_by"], line["reason"]) == ("0", "none", "")
+
+
+def test_an_error_before_a_request_that_waits(attacked: Attacked) -> None:
+    """The answer that broke is charged what was worked on, and the one behind it its count."""
+    attacked.inside.standin.script(Behaviour(text=" ".join(["sixteen.letters"] * 8)))
+    socket = opened(attacked, RESPONSES)
+    ask = {"type": "response.create", "model": "gpt-4o", "input": "Hello there " * 40}
+    with socket.client as client:
+        client.send(text(**ask, metadata={"standin": "break"}) + text(**ask))
+        assert socket.until("error").event["status"] == 500
+        socket.until("response.completed")
+        client.send(CLOSE)
+        socket.until("close")
+    [line] = attacked.lines(1)
+    [received] = attacked.inside.standin.snapshot()
+    broke, whole = received.bills
+    read, written = line["tokens"]["input"], line["tokens"]["output"]
+    assert (line["charged_by"], line["reason"]) == ("usage", "")
+    # Of the one that broke the input is estimated, and its words are counted as they passed.
+    assert read - whole["input_tokens"] == pytest.approx(broke["input_tokens"], rel=0.2)
+    assert 3 <= written - whole["output_tokens"] <= 3 * 5
+
+
+INTENT = "/v1/realtime?intent=transcription"
+GA = {
+    "type": "transcription",
+    "audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}}},
+}
+BETA = {"input_audio_transcription": {"model": "whisper-1"}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "session", "model", "nano_usd", "held"),
+    [
+        # 6 USD for a million tokens of sound, 10 for those of text that it writes; 0.006 USD a minute.
+        ("session", GA, "gpt-4o-transcribe", 2 * (20 * 6_000 + 5 * 10_000), 1_000 * 16_000),
+        ("transcription_session", BETA, "whisper-1", 2 * 750_000, 10_000_000),
+    ],
+)
+def test_a_session_of_transcriptions(
+    attacked: Attacked, kind: str, session: Any, model: str, nano_usd: int, held: int
+) -> None:
+    """It is held for and charged at the price of what writes it down, and each piece of sound is a request."""
+    before = used(attacked, "1000 requests/day")
+    socket = opened(attacked, INTENT)
+    sound = base64.b64encode(bytes(48_000)).decode()
+    with socket.client as client:
+        client.send(text(type=f"{kind}.update", session=session))
+        socket.until(f"{kind}.updated")
+        for _ in range(2):
+            client.send(text(type="input_audio_buffer.append", audio=sound))
+            client.send(text(type="input_audio_buffer.commit"))
+            socket.until("conversation.item.input_audio_transcription.completed")
+        client.send(CLOSE)
+        socket.until("close")
+    [line] = attacked.lines(1)
+    [received] = attacked.inside.standin.snapshot()
+    assert [bill["model"] for bill in received.bills] == [model] * 2
+    assert Decimal(line["cost_usd"]) * 10**9 == nano_usd
+    # Beside what was counted, 100 s at most.
+    assert held <= Decimal(line["held_usd"]) * 10**9 <= held + nano_usd
+    assert (line["model"], line["charged_by"]) == (model, "usage")
+    assert used(attacked, "1000 requests/day") - before == 2
+
+
+def test_who_leaves_a_transcription(attacked: Attacked) -> None:
+    """It comes word by word: the rest of it is charged by the seconds that were heard."""
+    steps = Steps()
+    attacked.inside.standin.script(Behaviour(steps=steps))
+    steps.release(2)
+    socket = opened(attacked, INTENT)
+    with socket.client as client:
+        client.send(text(type="session.update", session=GA))
+        socket.until("session.updated")
+        steps.release(2)
+        # Ten seconds of sound are 100 tokens.
+        sound = base64.b64encode(bytes(480_000)).decode()
+        client.send(text(type="input_audio_buffer.append", audio=sound))
+        client.send(text(type="input_audio_buffer.commit"))
+        socket.until("conversation.item.input_audio_transcription.delta")
+        client.send(CLOSE)
+        socket.until("close")
+    steps.release_all()
+    [line] = attacked.lines(1)
+    assert (line["reason"], line["charged_by"]) == ("client_gone", "disconnect")
+    assert Decimal(line["cost_usd"]) * 10**9 == pytest.approx(100 * 6_000 + 40 * 10_000, rel=0.02)
+
+
+def test_a_cap_that_is_lowered(tmp_path: Any) -> None:
+    """Where the project clamps: to what is left, in each message that does not fit; nothing is overspent."""
+    project = {f"projects.{PROJECT}": {"limits": ["0.35 usd/day"], "on_shortfall": "clamp"}}
+    with open_inside(tmp_path, project) as inside:
         attacked = Attacked(inside, 0)
-        with attacked.tunnel() as client:
-            attacked.refused(client.ask(handshake()), 426, "upgrade_required")
-        assert inside.standin.snapshot() == []
+        socket = opened(attacked)
+        with socket.client as client:
+            session = {"audio": {"input": {"turn_detection": None}}}
+            client.send(text(type="session.update", session=session))
+            socket.until("session.updated")
+            caps: list[Any] = ["inf"]
+            while caps[-1] == "inf":
+                client.send(text(type="response.create", response={"max_output_tokens": "inf"}))
+                socket.until("response.done")
+                [received] = inside.standin.snapshot()
+                caps.append(json.loads(received.messages[-1])["response"]["max_output_tokens"])
+            client.send(CLOSE)
+            socket.until("close")
+        [line] = attacked.lines(1)
+        assert (line["clamped"], line["reason"], line["charged_by"]) == (caps[-1], "", "usage")
+        assert 0 < caps[-1] < 4_096
+        assert Decimal(line["held_usd"]) <= Decimal("0.35")
+        ask = {"type": "response.create", "model": "gpt-5-pro", "input": "Hi"}
+        for number, cap in enumerate((None, 100_000), 2):
+            socket = RawSocket(attacked.tunnel(), handshake(path=RESPONSES))
+            with socket.client as client:
+                client.send(text(**ask, **({} if cap is None else {"max_output_tokens": cap})))
+                socket.until("response.completed")
+                client.send(CLOSE)
+                socket.until("close")
+            sent = json.loads(inside.standin.snapshot()[-1].messages[-1])
+            lowered = sent.pop("max_output_tokens", None)
+            line = attacked.lines(number)[-1]
+            assert sent == ask
+            assert (line["clamped"], line["reason"]) == (lowered, "")
+            assert cap is None or 0 < lowered < 5_000
+            assert Decimal(line["held_usd"]) <= Decimal("0.35")

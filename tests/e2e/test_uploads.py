@@ -18,6 +18,7 @@ from tests.support.raw import Closed
 
 from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_script import Behaviour, reply
+from tollhouse.gateway import Gateway
 
 URL = f"https://{HOST}/v1"
 TYPE = f"multipart/form-data; boundary={BOUNDARY}"
@@ -120,39 +121,44 @@ def test_a_form_that_costs_money_and_names_its_model_last(process: Road, request
 
 
 def test_the_disk_fails(process: Road, request: Any) -> None:
-    """The kernel refuses to make the file larger: a clear answer, and no whole request at the provider."""
+    """The kernel refuses to make the file larger. What costs money is told so, and nothing of it leaves; what costs nothing
+    goes on without the disk, once."""
     if request.node.callspec.params["process"] == "none":
         pytest.skip("nothing is written to the disk")
     process.standin.clear()
+    process.standin.script(LATER)
     lines = len(process.lines())
     [worker] = process.gateway.worker_pids()
     gateway = psutil.Process(worker)
     before = gateway.rlimit(psutil.RLIMIT_FSIZE)
     gateway.rlimit(psutil.RLIMIT_FSIZE, (2 * MIB, before[1]))
+    heard = form(("file", wav(120), "toll.wav"), ("model", b"whisper-1"))
+    body = a_file(8 * MIB)
+    headers = {"content-type": TYPE}
     try:
         with process.http() as client:
-            answer = client.post(
-                f"{URL}/files", content=a_file(8 * MIB), headers={"content-type": TYPE}
-            )
+            paid = client.post(f"{URL}/audio/transcriptions", content=heard, headers=headers)
+            assert process.standin.snapshot() == []
+            free = client.post(f"{URL}/files", content=body, headers=headers)
     finally:
         gateway.rlimit(psutil.RLIMIT_FSIZE, before)
-    assert answer.status_code == 503
-    assert answer.headers["x-tollhouse-reason"] == "upload_spool_full"
-    assert "disk" in answer.text
-    assert process.wait_lines(lines + 1)[lines]["reason"] == "upload_spool_full"
-    assert not any(one.complete for one in process.standin.snapshot())
+    assert (paid.status_code, paid.headers["x-tollhouse-reason"]) == (503, "upload_spool_full")
+    assert "disk" in paid.text
+    assert free.status_code == 429
+    assert [one.body == body for one in process.standin.snapshot()] == [True]
+    assert [len(line["attempts"]) for line in process.wait_lines(lines + 2)[lines:]] == [0, 1]
 
 
 @pytest.fixture(scope="module", params=["own", "mitmproxy"])
 def tight(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Inside]:
-    """Room for one file of 8 MiB on the disk, and one second for what comes slowly; with each HTTP/1."""
+    """Room for one file of 8 MiB on the disk, and two seconds for what comes slowly; with each HTTP/1."""
     limits = {
         "max_body_bytes": 100_000,
         "max_upload_bytes": 8 * MIB,
         "upload_spool_mb": 8,
-        "request_timeout_s": 1,
+        "request_timeout_s": 2,
     }
     settings = {
         "limits": limits,
@@ -177,12 +183,17 @@ def sized(path: str, body: bytes, *headers: str) -> bytes:
     return head(path, f"Content-Length: {len(body)}", *headers)
 
 
+def has_room(gateway: Gateway, count: int) -> bool:
+    """The disk has room for so many bytes more."""
+    assert gateway.upload_spool is not None
+    return gateway.upload_spool.has_room("any", "any", count)
+
+
 def free(inside: Inside) -> None:
     """Nothing of any upload is kept."""
     inside.until(lambda gateway: not gateway.journey.under_way)
-    spool = inside.gateway.upload_spool
-    assert spool is not None
-    assert (spool.reserved_bytes, inside.gateway.bodies.kept_bytes) == (0, 0)
+    assert has_room(inside.gateway, 8 * MIB)
+    assert inside.gateway.bodies.kept_bytes == 0
 
 
 def never_whole(inside: Inside) -> None:
@@ -326,20 +337,63 @@ def test_nothing_leaves_before_it_is_held_for(bounded: Attacked) -> None:
 
 
 def test_the_disk_is_full_of_other_uploads(bounded: Attacked) -> None:
-    """What costs money waits for room; what costs nothing is sent without it, once."""
+    """What costs money waits for room; what costs nothing is sent without it, once, also where the room ends in the middle
+    of it. The length that a request names takes no room."""
     inside = bounded.inside
-    first = a_file(5 * MIB)
+    first = a_file(8 * MIB - 1024)
     heard = form(("file", wav(110), "a.wav"), ("model", b"whisper-1"))
-    inside.standin.script(Behaviour(), LATER)
+    second = a_file(4 * MIB)
+    inside.standin.script(Behaviour(), LATER, LATER)
     with bounded.tunnel() as holder, bounded.tunnel() as client:
-        holder.send(sized("files", first) + first[: 4 * MIB])
-        assert inside.standin.wait_for(bool)
+        holder.send(sized("files", first) + first[: 6 * MIB])
+        inside.until(lambda gateway: not has_room(gateway, 3 * MIB))
         answer = client.ask(sized("audio/transcriptions", heard) + heard, "POST")
         assert (answer.status, answer.reason) == (503, "upload_spool_full")
         assert answer.get("retry-after") == "1"
-        second = a_file(4 * MIB)
         assert client.ask(sized("files", second) + second, "POST").status == 429
-    lines = bounded.lines(3)
-    assert sorted(len(line["attempts"]) for line in lines) == [0, 1, 1]
+        client.send(head("files", "Transfer-Encoding: chunked"))
+        for piece in pieces(second):
+            client.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+        assert client.ask(b"0\r\n\r\n", "POST").status == 429
+    lines = bounded.lines(4)
+    assert sorted(len(line["attempts"]) for line in lines) == [0, 1, 1, 1]
+    assert [one.body == second for one in inside.standin.snapshot()] == [False, True, True]
     free(inside)
     inside.standin.clear()
+
+
+def test_a_length_that_is_a_lie(bounded: Attacked) -> None:
+    """It names all of the room and sends a quarter of it: others have the rest."""
+    inside = bounded.inside
+    body = a_file(8 * MIB - 1024)
+    other = a_file(4 * MIB)
+    inside.standin.script(Behaviour(), LATER, answered(FILE))
+    with bounded.tunnel() as liar, bounded.tunnel() as client:
+        liar.send(sized("files", body) + body[: 2 * MIB])
+        assert inside.standin.wait_for(bool)
+        assert client.ask(sized("files", other) + other, "POST").status == 200
+    assert sorted(len(line["attempts"]) for line in bounded.lines(2)) == [1, 2]
+    free(inside)
+    inside.standin.clear()
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [("Content-Encoding: gzip", "Content-Encoding"), ("Content-Encoding: identity", "")],
+)
+def test_what_is_kept_in_memory_is_told_why(bounded: Attacked, header: str, said: str) -> None:
+    """A compressed upload is bounded as other bodies are, and the answer says what to do."""
+    body = a_file(2 * MIB)
+    if not said:
+        bounded.inside.standin.script(answered(FILE))
+    with bounded.tunnel() as client:
+        client.send(sized("files", body, header))
+        if not said:
+            assert client.ask(body, "POST").status == 200
+        else:
+            answer = client.answer()
+            assert (answer.status, answer.reason) == (413, "body_too_large")
+            assert f"has to come without a {said}" in answer.body.decode()
+    bounded.lines(1)
+    free(bounded.inside)
+    bounded.inside.standin.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx2
 import psutil
 import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
 from tests.support.client_certificate import made_for
 from tests.support.gateway import REAL_KEY
 from tests.support.inproc import Inside, open_inside
@@ -18,7 +20,8 @@ from tests.support.inproc import Inside, open_inside
 from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_script import Behaviour, Latch
 
-URL = "https://api.openai.com/v1/chat/completions"
+HOST = "api.openai.com"
+URL = f"https://{HOST}/v1/chat/completions"
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
 PLACE = "infrastructure/openai-client"
 
@@ -89,6 +92,43 @@ def test_an_idle_connection_is_probed(tmp_path: Path) -> None:
         with socket.socket(fileno=os.dup(mine.fd)) as connection:
             assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+
+
+class TwoAddresses(AbstractResolver):
+    """Each name has ::1, which comes first, and 127.0.0.1."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(hostname=host, host=one, port=port, family=kind, proto=6, flags=0)
+            for one, kind in (("::1", socket.AF_INET6), ("127.0.0.1", socket.AF_INET))
+        ]
+
+    async def close(self) -> None: ...
+
+
+def test_a_name_with_a_dead_ipv6_address(tmp_path: Path) -> None:
+    """SYNs to it are dropped (listen(2)). The other address is dialled a quarter of a second later, and not when an hour has
+    passed."""
+    with StandIn(key=REAL_KEY, hosts=(HOST,)) as standin, contextlib.ExitStack() as stack:
+        dead = stack.enter_context(
+            socket.create_server(("::1", standin.port), family=socket.AF_INET6, backlog=0)
+        )
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket(socket.AF_INET6))
+            waiting.setblocking(False)
+            waiting.connect_ex(dead.getsockname())
+        entry = {"connect_timeout_s": 3600.0, "connect_to": f"{HOST}:{standin.port}", "attempts": 1}
+        with open_inside(
+            tmp_path,
+            {"providers.openai": entry},
+            standin=standin,
+            resolver_factory=TwoAddresses,
+        ) as inside:
+            assert ask(inside).status_code == 200
+            [one] = standin.snapshot()
+            assert one.get("authorization") == f"Bearer {REAL_KEY}"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,18 +10,25 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.e2e.test_realtime import ask as ask_in
+from tests.e2e.test_realtime import connect, until
 from tests.e2e.test_uploads import TYPE, a_file
+from tests.support import token_endpoint
 from tests.support.connect_proxy import ConnectProxy
-from tests.support.gateway import REAL_KEY
+from tests.support.gateway import REAL_KEY, open_road
 from tests.support.inproc import Inside, open_inside
 from tests.support.openai_media import FILE
 from tests.support.openai_media import answered as answered_by
 
+from tollhouse.demo.gateway_process import GatewayProcessError
 from tollhouse.demo.standin import StandIn
 
 URL = "https://api.openai.com/v1/chat/completions"
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
 TARGET = "api.openai.com:443"
+TOKENS = "oauth2.googleapis.com:443"
+PASSED = "artifacts.internal"
+PAST = "packages.internal"
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +99,8 @@ def test_tls_is_the_providers_inside_the_tunnel(tmp_path: Path) -> None:
         (b"HTTP/1.1 407 Who are you\r\n\r\n", "wants a user name", "upstream_unreachable"),
         (b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno", "answers 403", "upstream_unreachable"),
         (b"HTTP/1.1 200 OK\r\n\r\nmore", "sends more than its answer", "upstream_unreachable"),
-        (b"SSH-2.0-x\r\n\r\n", "closed the connection", "upstream_unreachable"),
-        (b"x" * 20_000, "closed the connection", "upstream_unreachable"),
+        (b"SSH-2.0-x\r\n\r\n", "is no HTTP", "upstream_unreachable"),
+        (b"x" * 20_000, "is no HTTP", "upstream_unreachable"),
         (b"", "No connection", "upstream_timeout"),
         (b"HTTP/1.1 200 OK\r\n\r\n", "No connection", "upstream_timeout"),
     ],
@@ -118,7 +126,7 @@ def test_a_proxy_that_is_not_there(tmp_path: Path, standin: StandIn) -> None:
     with opened(tmp_path, standin, given) as inside:
         got = ask(inside)
     assert got.headers["x-tollhouse-reason"] == "upstream_unreachable"
-    assert f"the proxy localhost:{proxy.port} can't be reached" in got.text
+    assert f"The proxy localhost:{proxy.port} can't be reached" in got.text
 
 
 def test_a_proxy_at_a_metadata_address(tmp_path: Path, standin: StandIn) -> None:
@@ -190,6 +198,44 @@ def test_an_address_behind_the_proxy_is_judged(tmp_path: Path, standin: StandIn)
             got = ask(inside)
         assert got.headers["x-tollhouse-reason"] == "upstream_address_refused"
         assert proxy.asked == []
+
+
+def test_what_else_goes_through_the_proxy(tmp_path: Path, standin: StandIn) -> None:
+    """A WebSocket session, a tunnel that is passed on, and the fetch of an access token. A tunnel that says "off" goes past it.
+    The password is the proxy's alone."""
+    away = {"allow_private": True, "projects": ["*"]}
+    tunnels = [
+        {"hosts": [PASSED], **away},
+        {"hosts": [PAST], "connect_to": standin.address, "upstream_proxy": "off", **away},
+    ]
+    names = {
+        standin.address: (standin.host, standin.port),
+        f"{PASSED}:443": (standin.host, standin.port),
+    }
+    with (
+        token_endpoint.token_server() as tokens,
+        ConnectProxy({**names, TOKENS: ("127.0.0.1", tokens.port)}) as proxy,
+        open_road(
+            tmp_path,
+            {"upstream": {"proxy": {"url": proxy.url}}},
+            standin=standin,
+            tables={"tunnels": tunnels},
+        ) as road,
+    ):
+        with connect(road) as session:
+            until(session, "session.created")
+            assert ask_in(session)[-1].type == "response.done"
+        assert road.wait_lines(1)[0]["status"] == 101
+        for host in (PASSED, PAST):
+            assert road.curl("--insecure", f"https://{host}/v1/models").stdout
+        road.gateway.tollhouse("key", "set", "vertex", stdin=json.dumps(token_endpoint.account()))
+        # The gateway trusts the public roots for Google's endpoint: no assertion is sent to this one.
+        with pytest.raises(GatewayProcessError, match=r"TLS with oauth2\.googleapis\.com fails"):
+            road.gateway.tollhouse("key", "test", "vertex", "--json")
+    assert tokens.received == []
+    asked = [head.split()[1] for head in proxy.asked]
+    assert asked == [standin.address, f"{PASSED}:443", TOKENS]
+    assert not any("authorization" in head.lower() for head in proxy.asked)
 
 
 def test_an_upload_through_the_proxy(tmp_path: Path, standin: StandIn) -> None:

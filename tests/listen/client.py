@@ -63,7 +63,7 @@ class Played:
         """Every handshake is refused."""
         return None
 
-    def tls_refused(self, head: RequestHead) -> None:
+    def tls_refused(self, head: RequestHead, why: str) -> None:
         self.refused.append(head)
 
 

@@ -147,7 +147,7 @@ async def test_a_record_that_fails(ca: CertificateAuthority) -> None:
     """A handshake that can't be recorded is closed like any other, and so are the connections beside it."""
 
     class Full(Answering):
-        def tls_refused(self, head: RequestHead) -> None:
+        def tls_refused(self, head: RequestHead, why: str) -> None:
             raise OSError("injected fault")
 
     async with listening(ca) as found:

@@ -159,7 +159,7 @@ def test_a_refused_handshake_is_written_down(
     make: Make, tmp_path: Path, sni: str | None, host: str
 ) -> None:
     """One line, with the name that was asked for, else the tunnel's."""
-    make().tls_refused(models_head(sni=sni))
+    make().tls_refused(models_head(sni=sni), "it names no host")
     [line] = lines(tmp_path)
     assert (line["reason"], line["status"], line["host"], line["decision"]) == (
         "tls_refused",

@@ -41,6 +41,7 @@ from tests.support.netns import (
 )
 from tests.support.requires import program
 
+from tollhouse.demo import standin_answers as answers
 from tollhouse.demo.gateway_config import write_config
 from tollhouse.demo.gateway_process import GatewayProcess
 from tollhouse.demo.standin import StandIn
@@ -51,6 +52,16 @@ TRANSPARENT_PORT = 18443
 NEAR, NEAR6, GUEST, GUEST6 = "10.99.0.1", "fd99::1", "10.98.0.2", "fd98::2"
 PROVIDER, OTHER, RESOLVER = "10.99.0.2", "10.99.0.3", "10.99.0.53"
 PROVIDER6, OTHER6 = "fd99::2", "fd99::3"
+CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Who pays at the tollhouse?"}]}
+TEXT = answers.answer_text(CHAT)
+SDK = f"""
+import sys
+from openai import OpenAI
+client, chat = OpenAI(max_retries=0), {CHAT!r}
+whole = client.chat.completions.create(**chat).choices[0].message.content
+pieces = [chunk.choices[0].delta.content or "" for chunk in client.chat.completions.create(**chat, stream=True)]
+sys.stdout.write(whole + "\\n" + "".join(pieces))
+"""
 HOSTS = "127.0.0.1 localhost\n::1 localhost\n"
 ON_443: tuple[Attempt, ...] = (
     ("tcp", OTHER, 443, ""),
@@ -162,7 +173,7 @@ class Host:
         )
 
 
-def _write_etc(directory: Path, hosts: str, name_server: str) -> Path:
+def write_etc(directory: Path, hosts: str, name_server: str) -> Path:
     directory.mkdir()
     (directory / "hosts").write_text(HOSTS + hosts)
     (directory / "resolv.conf").write_text(
@@ -173,7 +184,7 @@ def _write_etc(directory: Path, hosts: str, name_server: str) -> Path:
 
 
 @contextlib.contextmanager
-def _readable_directory(logs: Path) -> Iterator[Path]:
+def readable_directory(logs: Path) -> Iterator[Path]:
     """A directory that every user may enter, unlike pytest's; what was written there is copied to ``logs`` in the end, where
     the search for leaks finds it."""
     with tempfile.TemporaryDirectory(prefix="tollhouse-host-") as made:
@@ -191,7 +202,7 @@ def _readable_directory(logs: Path) -> Iterator[Path]:
 def open_host(logs: Path) -> Iterator[Host]:
     """The two networks, the provider and the listeners; no policy is loaded and Tollhouse is not started."""
     with contextlib.ExitStack() as stack:
-        directory = stack.enter_context(_readable_directory(logs))
+        directory = stack.enter_context(readable_directory(logs))
         near, far, guest = (stack.enter_context(Namespace()) for _ in range(3))
         _connect(near, far, guest)
         ears = Ears(far)
@@ -210,7 +221,7 @@ def open_host(logs: Path) -> Iterator[Host]:
         standin = StandIn(key=REAL_KEY, host=PROVIDER, port=443)
         far.run(standin.start)
         stack.callback(standin.stop)
-        _write_etc(directory / "workload-etc", f"{OTHER} api.openai.com other.example\n", OTHER)
+        write_etc(directory / "workload-etc", f"{OTHER} api.openai.com other.example\n", OTHER)
         gateway = _gateway(directory, near, standin)
         stack.push(gateway)
         yield Host(near, far, guest, standin, ears, names, sniffer, gateway, directory)
@@ -253,7 +264,7 @@ def _gateway(directory: Path, near: Namespace, standin: StandIn) -> GatewayProce
     config = write_config(directory, None, {"listen": listen, "providers.openai": provider})
     (directory / "state").mkdir(mode=0o700)
     os.chown(directory / "state", GATEWAY_UID, GATEWAY_UID)
-    etc = _write_etc(directory / "gateway-etc", "", RESOLVER)
+    etc = write_etc(directory / "gateway-etc", "", RESOLVER)
     return GatewayProcess(config, prefix=(*near.enter, *with_etc(etc), *as_user(GATEWAY_UID)))
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from tests.policies.host import (
     BOUND,
+    CHAT,
     ELSEWHERE,
     GATEWAY_UID,
     GUEST,
@@ -32,6 +33,8 @@ from tests.policies.host import (
     PROVIDER,
     RESOLVER,
     ROOT,
+    SDK,
+    TEXT,
     TRANSPARENT_PORT,
     WORKLOAD_UID,
     Host,
@@ -44,23 +47,11 @@ from tests.support.gateway import REAL_KEY
 from tests.support.netns import Namespace
 from tests.support.requires import program
 
-from tollhouse.demo import standin_answers as answers
-
 pytestmark = pytest.mark.requires("netns", "nft", "curl")
 
-CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Who pays at the tollhouse?"}]}
-TEXT = answers.answer_text(CHAT)
 URL = "https://api.openai.com/v1/chat/completions"
 TO_PROVIDER = {("tcp", PROVIDER, 443)}
 ASKED = {("udp", RESOLVER, 53)}
-SDK = f"""
-import sys
-from openai import OpenAI
-client, chat = OpenAI(max_retries=0), {CHAT!r}
-whole = client.chat.completions.create(**chat).choices[0].message.content
-pieces = [chunk.choices[0].delta.content or "" for chunk in client.chat.completions.create(**chat, stream=True)]
-sys.stdout.write(whole + "\\n" + "".join(pieces))
-"""
 LET_IN = ((socket.AF_INET, NEAR), (socket.AF_INET6, NEAR6))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
+from aiohttp.abc import AbstractResolver
 
 from tests.support.gateway import REAL_KEY, Stores, real_stores
 from tests.support.lines import lines_of
@@ -131,6 +132,7 @@ def open_inside(
     dialect: Dialect | None = None,
     own_keys: Mapping[str, str] | None = None,
     placed: bool = True,
+    resolver_factory: Callable[[], AbstractResolver] | None = None,
 ) -> Iterator[Inside]:
     """A gateway that is ready, with `PROJECT` and a token; its stores embedded, or redis-server and OpenBao of its own. Its
     login to Vault goes by ``login_clock``. The provider speaks ``family``, if one is given, in ``dialect``. ``own_keys`` are
@@ -175,6 +177,7 @@ def open_inside(
                 reader=reader,
                 health_every_s=health_every_s,
                 providers=providers,
+                resolver_factory=resolver_factory,
             )
             await gateway.start()
             return gateway

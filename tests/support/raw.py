@@ -5,6 +5,7 @@ Nothing here repairs, retries or adds anything: what a test gives is what goes o
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import struct
@@ -53,6 +54,7 @@ class RawClient:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._buffer = bytearray()
+        self._unsent = b""
 
     def __enter__(self) -> Self:
         return self
@@ -94,6 +96,26 @@ class RawClient:
             self._tls.write(data)
             data = self._outgoing.read()
         self.send_plain(data)
+
+    def send_within(self, data: bytes, seconds: float) -> bool:
+        """Whether all of ``data`` was taken, with no wait for longer than this. What was not is sent by `flush`."""
+        assert self._tls is not None
+        self._tls.write(data)
+        self._unsent = self._outgoing.read()
+        self._socket.settimeout(seconds)
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except TimeoutError:
+            pass
+        finally:
+            self._socket.settimeout(TIMEOUT_S)
+        return not self._unsent
+
+    def flush(self) -> None:
+        """What `send_within` has left."""
+        self.send_plain(self._unsent)
+        self._unsent = b""
 
     def send_plain(self, data: bytes) -> None:
         """Past TLS, even if it is up."""
@@ -191,6 +213,39 @@ class RawClient:
         """Send these bytes and read one answer."""
         self.send(data)
         return self.answer(method or data.split(b" ", 1)[0].decode("latin-1"))
+
+    def pour(self, data: bytes) -> Answer:
+        """Send as much of ``data`` as is taken until an answer comes, and read it. One thread does both: a TLS object is not
+        for two."""
+        if self._tls is not None:
+            self._tls.write(data)
+            data = self._outgoing.read()
+        left = memoryview(data)
+        while True:
+            sent_to = [self._socket] if left else []
+            readable, writable, _ = select.select([self._socket], sent_to, [], TIMEOUT_S)
+            if readable and self._came():
+                return self.answer()
+            if not readable and not writable:
+                raise Closed(f"{len(left)} bytes were not taken, and nothing was said")
+            try:
+                if writable:
+                    left = left[self._socket.send(left[:65_536], socket.MSG_DONTWAIT) :]
+            except OSError as error:
+                raise Closed(str(error)) from None
+
+    def _came(self) -> bool:
+        """Read what the socket has, and whether that was more than TLS's own (a session ticket). An end counts."""
+        data = self._read_plain()
+        if self._tls is None or not data:
+            self._buffer += data
+            return True
+        self._incoming.write(data)
+        try:
+            self._buffer += self._tls.read(65_536)
+        except ssl.SSLWantReadError:
+            return False
+        return True
 
     def answer(self, method: str = "GET") -> Answer:
         """One answer, interim ones passed over. Raises `Closed`."""

@@ -36,7 +36,7 @@ READS_AT_ONCE: Final = 32
 """Half of the connections to Redis. Anybody can show tokens that nobody made; the other half is
 left for everybody else."""
 _AT_ONCE: Final = 500
-_ROTATE_TRIES: Final = 5
+_TRIES: Final = 5
 _NOT_OURS: Final = "the token is not one of ours: its form or its checksum is wrong"
 
 
@@ -183,7 +183,7 @@ class Directory:
         Raises `ValueError` if it has ended."""
         if not well_formed(token):
             raise ValueError(_NOT_OURS)
-        for _ in range(_ROTATE_TRIES):
+        for _ in range(_TRIES):
             found = await self._stored(token_id)
             if found is None:
                 return None
@@ -213,9 +213,7 @@ class Directory:
             if done:
                 self._saved()
                 return new
-        raise LedgerUnavailable(
-            f"Redis: the token {token_id} is changed by others again and again; try it once more"
-        )
+        raise _contended(token_id)
 
     async def successor(self, info: TokenInfo) -> TokenInfo | None:
         """The newest token that follows ``info`` by one rotation or several."""
@@ -260,13 +258,14 @@ class Directory:
     async def revoke(self, token_id: str) -> bool:
         """Ends a token for good. If it was revoked before, the first time stays. False if there is
         no such token."""
-        return await self._change(
+        revoked = await self._change(
             token_id, lambda info: replace(info, revoked_at=info.revoked_at or self._now())
         )
+        return revoked is not None
 
-    async def expire(self, token_id: str, expires_at: float | None) -> bool:
-        """Moves a token's end. A rotation with an overlap needs it. False if there is no such
-        token."""
+    async def expire(self, token_id: str, expires_at: float | None) -> TokenInfo | None:
+        """Moves a token's end, and gives what is known of it then. A token that was revoked stays
+        so. None if there is no such token."""
         return await self._change(token_id, lambda info: replace(info, expires_at=expires_at))
 
     async def find(self, digest: str) -> TokenInfo | None:
@@ -331,15 +330,24 @@ class Directory:
         if project:
             self._remembered.forget_project(project)
 
-    async def _change(self, token_id: str, change: Callable[[TokenInfo], TokenInfo]) -> bool:
-        with self._changes(token=token_id), translated():
-            found = await self._stored(token_id)
-            if found is None:
-                return False
-            key, text = found
-            await self._redis.hset(names.TOKENS, key, _encode(change(_decode(TokenInfo, text))))
-        self._saved()
-        return True
+    async def _change(
+        self, token_id: str, change: Callable[[TokenInfo], TokenInfo]
+    ) -> TokenInfo | None:
+        """The record as it is then. What somebody else changes meanwhile is seen and kept. None if
+        there is no such token."""
+        for _ in range(_TRIES):
+            with self._changes(token=token_id):
+                found = await self._stored(token_id)
+                if found is None:
+                    return None
+                key, text = found
+                changed = change(_decode(TokenInfo, text))
+                arguments = [key, text.decode(), _encode(changed)]
+                done = await self._ledger.run_script("change_token", [names.TOKENS], arguments)
+            if done:
+                self._saved()
+                return changed
+        raise _contended(token_id)
 
     async def _read_project(self, project_id: str) -> Project | None:
         return (
@@ -400,6 +408,12 @@ class _Nobody:
 
 _id_of = token_id
 """The function `token_id`, for functions that have an argument of this name."""
+
+
+def _contended(token_id: str) -> LedgerUnavailable:
+    return LedgerUnavailable(
+        f"Redis: the token {token_id} is changed by others again and again; try it once more"
+    )
 
 
 def _batches(keys: list[str]) -> Iterator[list[str]]:

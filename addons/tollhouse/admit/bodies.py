@@ -44,6 +44,14 @@ class BodyBytes:
             raise Refused("too_many_connections", _why("all", self.limit_bytes), _RETRY)
         self._add(token, source, count)
 
+    def fits(self, token: str, source: str, count: int) -> bool:
+        """Whether `take` would take so many now."""
+        return (
+            self._by_token.get(token, 0) + count <= self.token_bytes
+            and self._by_source.get(source, 0) + count <= self.source_bytes
+            and self.kept_bytes + count <= self.limit_bytes
+        )
+
     def give_back(self, token: str, source: str, count: int) -> None:
         self._add(token, source, -count)
 

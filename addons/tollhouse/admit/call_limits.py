@@ -35,7 +35,7 @@ class CallLimits:
     async def __call__(self, admitted: Admitted, exchange: Ending) -> Admitted:
         """Refuses 503 ``too_many_connections``."""
         token = admitted.identity.charged_as or admitted.identity.token_id
-        source = admitted.arrival.head.client_ip
+        source = admitted.arrival.head.source
         if self._tokens.get(token, 0) >= self._of_token:
             raise _refused("this token", self._of_token, "max_calls_per_token")
         if self._sources.get(source, 0) >= self._of_source:

@@ -142,7 +142,7 @@ class ReadBody:
     def _reserve(self, admitted: Admitted) -> KeptBody:
         return self._bodies.reserve(
             admitted.identity.charged_as or admitted.identity.token_id,
-            admitted.arrival.head.client_ip,
+            admitted.arrival.head.source,
         )
 
     async def again(self, requested: Requested, admitted: Admitted) -> Requested:
@@ -268,7 +268,7 @@ class ReadBody:
     async def _body(self, admitted: Admitted, exchange: BodySource, kept: KeptBody) -> bytes:
         key = "max_body_bytes"
         if admitted.operation.upload and self._uploads is not None:
-            key += "; a larger form needs a disk: upload_spool_mb"
+            key += f"; {self._uploads.why_in_memory(admitted)}"
         length_of(admitted, self.max_body_bytes, key)
         if exchange.body_complete:
             return await exchange.read_all(self.max_body_bytes, self._idle_s, kept)

@@ -1,7 +1,8 @@
 """The body of an upload, which is sent as it comes and is never in memory as a whole.
 
 It is pulled: whoever sends it takes the next bytes, and only then more of them are taken from the
-client. With a spool each byte is on the disk before it is sent, so that it can be sent again.
+client. With a spool each byte is on the disk before it is sent, so that it can be sent again. An
+upload that costs nothing goes on without the disk where that has no room any more.
 
 The last bytes do not leave before the whole body was judged. Without them no provider has a request.
 """
@@ -68,18 +69,20 @@ class Upload:
         self._clock = clock
         self._checks: list[Check] = []
         self._window = bytearray()
-        """Without a file: what has come and was not sent."""
+        """What has come and was not sent. It is empty while the body is only taken to the disk."""
+        self._start = 0
+        """Where in the body the window begins."""
         self._came = 0
-        self._sent = 0
-        """Without a file: up to where it was sent."""
+        self._needs_file = False
+        """Nothing leaves before all of it has come."""
         self._whole = False
         self._pulling: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
 
     @property
     def repeatable(self) -> bool:
-        """It can be sent more than once."""
-        return self._file is not None
+        """It can be sent, and was not sent without a file."""
+        return self._file is not None or self._start == 0
 
     def before_end(self, check: Check) -> None:
         """``check`` is awaited when the body has come whole, before its last bytes leave. What it
@@ -89,8 +92,11 @@ class Upload:
     async def whole(self) -> None:
         """Takes all of it to the disk. Raises `Refused`."""
         assert self._file is not None
+        self._needs_file = True
         while not self._whole:
             await self._pull()
+            self._start = self._came
+            self._window.clear()
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body from its beginning. Raises `Refused`, and what the exchange raises."""
@@ -100,7 +106,7 @@ class Upload:
             while True:
                 ready = self._came if self._whole else self._came - _HELD_BACK
                 if at < ready:
-                    data = await self._take(at, min(PIECE, ready - at))
+                    data = await self._take(at, ready)
                     at += len(data)
                     yield data
                 elif self._whole:
@@ -110,14 +116,16 @@ class Upload:
         finally:
             self.sending_s += self._clock() - since
 
-    async def _take(self, at: int, count: int) -> bytes:
-        if self._file is not None:
-            return await self._file.read(at, count)
-        if at != self._sent:
-            raise Refused("internal", "The upload is not spooled, and was sent already.")
-        data = bytes(self._window[:count])
-        del self._window[:count]
-        self._sent += count
+    async def _take(self, at: int, ready: int) -> bytes:
+        """Bytes from ``at`` on, up to ``ready`` at most."""
+        if at < self._start:
+            if self._file is None:
+                raise Refused("internal", "The upload is not spooled, and was sent already.")
+            return await self._file.read(at, min(PIECE, ready - at))
+        begin = at - self._start
+        data = bytes(self._window[begin : begin + min(PIECE, ready - at)])
+        del self._window[: begin + len(data)]
+        self._start = at + len(data)
         return data
 
     async def _pull(self) -> None:
@@ -147,11 +155,21 @@ class Upload:
             raise _another_length()
         if self._reader is not None:
             self._reader.feed(data)
-        if self._file is not None:
-            await self._file.append(data, self._came)
-        else:
-            self._window += data
+        await self._spool(data)
+        self._window += data
         self._came += len(data)
+
+    async def _spool(self, data: bytes) -> None:
+        if self._file is None:
+            return
+        try:
+            await self._file.append(data, self._came)
+        except Refused:
+            if self._needs_file:
+                raise
+            # What was not sent is in the window.
+            self._file.close()
+            self._file = None
 
     async def _end(self) -> None:
         if self.length is not None and self._came != self.length:

@@ -8,8 +8,8 @@ from typing import Final, Protocol
 
 from tollhouse.admit.bodies import KeptBody
 from tollhouse.admit.upload import MEMORY, Coming, Upload
-from tollhouse.admit.upload_spool import SpooledFile, UploadSpool
-from tollhouse.call import Admitted
+from tollhouse.admit.upload_spool import SpooledFile, UploadSpool, no_room
+from tollhouse.call import Admitted, RequestHead
 from tollhouse.denial import Refused
 from tollhouse.families.base import Asked
 from tollhouse.families.formats.multipart import Form, FormReader, is_multipart
@@ -47,7 +47,7 @@ class Uploads:
         """Whether the body of this call is an upload. One of unknown length is looked at until it is larger
         than a small one; ``kept`` counts that. Raises `Refused`, and what ``interruptible`` raises."""
         operation, head = admitted.operation, admitted.arrival.head
-        if not operation.upload or admitted.body is not None or head.get("content-encoding"):
+        if not operation.upload or admitted.body is not None or _coded(head):
             return False
         if operation.upload == "form" and not is_multipart(head.headers):
             return False
@@ -69,6 +69,17 @@ class Uploads:
         exchange.put_back(b"".join(parts))
         return size > small
 
+    def why_in_memory(self, admitted: Admitted) -> str:
+        """Of an upload whose body is kept in memory: what a larger one needs."""
+        head = admitted.arrival.head
+        if _coded(head):
+            return "a larger upload has to come without a Content-Encoding"
+        if admitted.operation.upload == "form" and not is_multipart(head.headers):
+            return "a larger one has to be multipart/form-data"
+        if self._spool is None:
+            return "a larger form needs a disk: upload_spool_mb"
+        return "an addon of the gateway's reads bodies, which are kept in memory"
+
     async def begin(
         self,
         admitted: Admitted,
@@ -89,27 +100,34 @@ class Uploads:
             largest=self._largest,
             idle_s=self._idle_s,
             form=form,
-            file=await self._file(admitted, self._largest if length is None else length),
+            file=await self._file(admitted, SMALL if length is None else length),
             read=read,
         )
         exchange.at_end(upload.close)
         return upload
 
     async def _file(self, admitted: Admitted, size: int) -> SpooledFile | None:
+        """``size`` is the least that it may have: what is taken of the disk is what comes."""
         spool, identity = self._spool, admitted.identity
         if spool is None:
             return None
         token = identity.charged_as or identity.token_id
-        room = spool.reserve(token, admitted.arrival.head.client_ip, size)
-        if room is not None:
-            return await spool.open(room)
-        if admitted.operation.cost == "free":
-            return None
-        raise Refused(
-            "upload_spool_full",
-            f"It may have {size} bytes, and other uploads have taken the room.",
-            (("retry-after", "1"),),
-        )
+        source = admitted.arrival.head.source
+        free = admitted.operation.cost == "free"
+        if not spool.has_room(token, source, size):
+            if free:
+                return None
+            raise no_room(f"It has {size} bytes or more, and other uploads have taken the room.")
+        try:
+            return await spool.open(token, source)
+        except Refused:
+            if free:
+                return None
+            raise
+
+
+def _coded(head: RequestHead) -> bool:
+    return (head.get("content-encoding") or "").strip().lower() not in ("", "identity")
 
 
 def length_of(admitted: Admitted, largest: int, key: str) -> int | None:

@@ -137,6 +137,17 @@ class Charges:
             amount = replace(amount, price=self._held_by(hold))
         return amount, rule
 
+    def _held(self, hold: CallHold) -> Amount:
+        """What is held for one attempt. Only ``worst`` holds for several, and there the hold of one does not grow. Where a
+        fallback was tried, ``hold.amount`` is that of the dearer of the two."""
+        if hold.requested.admitted.worst:
+            return hold.first
+        if hold.before is None or hold.requested.admitted.operation.socket:
+            # A session's messages have made it as large as it is.
+            return hold.amount
+        own, _ = self.amount(hold.requested, hold.estimate)
+        return own
+
     def _held_by(self, hold: CallHold) -> str:
         """The tables by which the hold was worked out."""
         requested, units = hold.requested, hold.estimate.units
@@ -148,7 +159,7 @@ class Charges:
         )
 
     def _ended(self, hold: CallHold, outcome: Outcome) -> Charged | None:
-        held = _held(hold)
+        held = self._held(hold)
         fixed = fixed_hold(hold.requested) is not None
         match outcome.end:
             case End.NEVER_LEFT:
@@ -234,7 +245,7 @@ class Charges:
             if outcome.end in (End.LEFT, End.OVER_BUDGET) and asked.reasons:
                 hidden = min(int(seconds * TOKENS_PER_SECOND), estimate.units.output)
                 output = max(output, hidden)
-            units = Units(input=estimate.units.input, output=output, requests=1)
+            units = estimate.units._replace(output=output, requests=1)
             begun.append(Charge(asked.model, units, asked.tier))
         charges = (*outcome.charges, *begun)
         if not charges:
@@ -254,7 +265,7 @@ class Charges:
 
     def _at_least_held(self, hold: CallHold, outcome: Outcome, rule: ChargedBy) -> Charged:
         """The hold, or the provider's count if that is more."""
-        held = _held(hold)
+        held = self._held(hold)
         if not outcome.charges:
             return held, rule
         counted, by = self._counted(hold, outcome.charges, "usage")
@@ -288,7 +299,7 @@ class Charges:
         if fixed_hold(hold.requested) is not None or any(
             attempt.outcome not in _LOST for attempt in unknown
         ):
-            return hold.amount, "hold"
+            return self._held(hold), "hold"
         units = Units(input=hold.estimate.units.input, requests=1)
         return self._counted(hold, (Charge("", units, hold.requested.asked.tier),), "estimate")
 
@@ -301,7 +312,7 @@ class Charges:
             hold.id,
             cost.tokens,
         )
-        return _held(hold), "hold"
+        return self._held(hold), "hold"
 
     def _priced(self, hold: CallHold, charges: tuple[Charge, ...]) -> Amount:
         """The sum of their prices. Where one has no price (or none any more) it is at least what was held, which is 0 without
@@ -310,7 +321,7 @@ class Charges:
         if charges and requested.asked.deployment:
             self._served(requested, charges[0].model)
             charges = _by_model(charges, requested.asked.deployment, requested.asked.model)
-        return self._sum(_Terms.of(requested), charges, _held(hold).nano_usd)
+        return self._sum(_Terms.of(requested), charges, self._held(hold).nano_usd)
 
     def _sum(self, terms: _Terms, charges: tuple[Charge, ...], held: int) -> Amount:
         """Their prices together; at least ``held`` where one has none."""
@@ -424,8 +435,3 @@ def fixed_hold(requested: Requested) -> int | None:
 def _of(hold: CallHold, attempt: Attempt) -> CallHold:
     """What was held for the provider that ``attempt`` was made to."""
     return hold if attempt.provider or hold.before is None else hold.before
-
-
-def _held(hold: CallHold) -> Amount:
-    """What is held for one attempt. Only ``worst`` holds for several, and there the hold of one does not grow."""
-    return hold.first if hold.requested.admitted.worst else hold.amount

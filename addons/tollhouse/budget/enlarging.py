@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from typing import Final
 
 from tollhouse.budget.charges import Charges
 from tollhouse.budget.fail_open import FailOpen
@@ -27,6 +28,9 @@ from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Short
 from tollhouse.ledger.limits import MAX_AMOUNT
 
 log = logging.getLogger(__name__)
+
+
+CLAMP_TRIES: Final = 4
 
 
 class Enlarging:
@@ -113,9 +117,12 @@ class Enlarging:
         charges: tuple[Charge, ...],
         exposed: Sequence[Exposed],
         requests: int,
-    ) -> Denial | None:
+        lowerable: Exposed | None = None,
+    ) -> Denial | int | None:
         """Makes the hold of a session large enough for what was counted and for the ``exposed`` answers, or says why it
-        can't be. ``asked`` is what the session asks for by now. Of two at a time one waits for the other."""
+        can't be. ``asked`` is what the session asks for by now. Of two at a time one waits for the other. Where the project
+        clamps and nothing else helps it is made large enough for less output of ``lowerable``, which is one of the exposed,
+        and gives how much."""
         hold = self.held.get(call_id)
         if hold is None:
             return Denial("internal", "Nothing is held for the session.")
@@ -139,9 +146,52 @@ class Enlarging:
             if refused is None or isinstance(refused, Denial):
                 return refused
             admitted = hold.requested.admitted
+            if lowerable is not None and admitted.project.on_shortfall == "clamp":
+                lowered = await self._lowered(
+                    hold, replace(need, requests=amount.requests), lowerable, refused
+                )
+                if lowered is not None:
+                    return lowered
             output = sum(estimate.units.output for _, estimate in exposed)
             session = admitted.arrival.session
             return refusal(refused, admitted.project, amount, output, session=session)
+
+    async def _lowered(
+        self, hold: CallHold, need: Amount, lowerable: Exposed, short: Short
+    ) -> int | None:
+        """Holds ``need`` with less output of ``lowerable``, and gives how much; None if nothing of it fits."""
+        asked, estimate = lowerable
+        requested = hold.requested._replace(asked=asked)
+        whole = self._charges.amount(requested, estimate)[0]
+
+        def with_output(output: int) -> Amount:
+            one = self._charges.amount(requested, estimate.of_output(output))[0]
+            return Amount(
+                max(need.nano_usd - whole.nano_usd + one.nano_usd, hold.amount.nano_usd),
+                max(need.tokens - whole.tokens + one.tokens, hold.amount.tokens),
+                need.requests,
+            )
+
+        for _ in range(CLAMP_TRIES):
+            now = hold.amount
+            low, high = 0, 0 if short.others else estimate.units.output - 1
+            while low < high:
+                middle = (low + high + 1) // 2
+                end = with_output(middle)
+                fits = (
+                    short.left_usd is None or end.nano_usd - now.nano_usd <= short.left_usd
+                ) and (short.left_tokens is None or end.tokens - now.tokens <= short.left_tokens)
+                low, high = (middle, high) if fits else (low, middle - 1)
+            if low < max(asked.least_cap, 1):
+                return None
+            refused = await self._enlarge(hold, with_output(low))
+            if not isinstance(refused, Short):
+                if refused is None:
+                    hold.clamped = low
+                return low if refused is None else None
+            # Others were faster, or another limit is the tighter one now.
+            short = refused
+        return None
 
     async def _enlarge(self, hold: CallHold, amount: Amount) -> Denial | Short | None:
         """Holds ``amount``, which is at least what is held, or says why it can't. While Redis is away nothing more leaves,

@@ -13,7 +13,7 @@ from typing import ClassVar, Final
 
 from tollhouse.budget.afterwards import Afterwards
 from tollhouse.budget.charges import Charges, fixed_hold, starts_job
-from tollhouse.budget.enlarging import Enlarging, as_sent, never
+from tollhouse.budget.enlarging import CLAMP_TRIES, Enlarging, as_sent, never
 from tollhouse.budget.fail_open import FailOpen
 from tollhouse.budget.growth import Growth, Interruptible
 from tollhouse.budget.hold import CallHold
@@ -37,7 +37,6 @@ from tollhouse.prices.table import PriceTable
 
 log = logging.getLogger(__name__)
 
-_CLAMP_TRIES: Final = 4
 _RETRY_WITHIN_S: Final = 10.0
 """Once Redis could not be told of one tenant's call no more tenants are begun after so long."""
 _MAX_UNSETTLED: Final = 10_000
@@ -182,7 +181,7 @@ class Purse:
         whole, amount, result = hold.estimate, hold.amount, short
         choices, least = hold.requested.asked.choices, hold.requested.asked.least_cap
         within = self.enlarging.output_within
-        for _ in range(_CLAMP_TRIES):
+        for _ in range(CLAMP_TRIES):
             most = hold.estimate.units.output
             each = 0 if result.others else within(hold, 0, most, result) // choices
             if each < max(least, 1):

@@ -82,7 +82,14 @@ def check_files(config: Config, clock: Clock) -> Iterator[Finding]:
         for name, entry in config.providers.items()
         if isinstance(entry.upstream_proxy, UpstreamProxyConfig)
     ]
+    proxies += [
+        (f"tunnels.{index}.upstream_proxy", entry.upstream_proxy)
+        for index, entry in enumerate(config.tunnels)
+        if isinstance(entry.upstream_proxy, UpstreamProxyConfig)
+    ]
     bundles += [(f"{key}.ca_file", proxy.ca_file) for key, proxy in proxies if proxy is not None]
+    if config.vault.proxy is not None:
+        bundles.append(("vault.proxy.ca_file", config.vault.proxy.ca_file))
     for key, file in [*bundles, ("vault.ca_file", config.vault.ca_file)]:
         if file is not None and (why := _not_roots(file)):
             yield Finding(

@@ -52,7 +52,7 @@ def _bind(address: Address) -> OSError | None:
     """Why the address can't be bound, or None. Nothing ever listens there."""
     try:
         found = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            address.bound_to, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         family, kind, protocol, _, place = found[0]
         with socket.socket(family, kind, protocol) as probe:

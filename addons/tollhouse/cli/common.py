@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tollhouse.config.load import Config, ProjectsFile
 
 _CONFIG = "tollhouse.config_path"
+_AGAIN_FOR_S = 8.0
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -204,6 +205,24 @@ def perform(config: Config, name: str, arguments: Mapping[str, Any]) -> Any:
         raise (WrongUse if error.wrong_use else SaysNo)(str(error)) from None
 
 
+def perform_again(config: Config, name: str, arguments: Mapping[str, Any]) -> Any:
+    """`perform` of what may be done twice, again while a store is away, for some seconds."""
+    from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
+
+    from tollhouse.control import client
+
+    tried = Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, client.StoreError) and error.away),
+        stop=stop_after_delay(_AGAIN_FOR_S),
+        wait=wait_fixed(0.5),
+        reraise=True,
+    )
+    try:
+        return tried(client.perform, config, name, arguments)
+    except client.StoreError as error:
+        raise SaysNo(str(error)) from None
+
+
 def duration(text: str) -> float:
     """``90s``, ``15m``, ``12h``, ``30d``, ``2w`` as seconds: the type of an option."""
     match = _DURATION.fullmatch(text.strip())
@@ -234,3 +253,21 @@ def limit(text: str) -> str:
         return parse_limit(text).text
     except LimitError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def token_limits[F: Callable[..., Any]](command: F) -> F:
+    """``--limit`` of a command that makes a token."""
+    return click.option(
+        "--limit",
+        "limits",
+        metavar="LIMIT",
+        multiple=True,
+        type=limit,
+        help='A limit of the token beside its project\'s, such as "2 usd/day"; repeat for several.',
+    )(command)
+
+
+def token_text(made: Mapping[str, Any]) -> str:
+    """A token that was made, as one sentence of talk."""
+    ends = f"valid until {made['expires_at']}" if made["expires_at"] else "valid until revoked"
+    return f"token {made['id']} for {', '.join(made['projects'])}, {ends}"

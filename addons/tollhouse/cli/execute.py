@@ -7,25 +7,27 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from tollhouse.cli.command_token import GIVEN, CommandToken, for_command, for_shell, read_given
 from tollhouse.cli.common import (
     SaysNo,
     config_option,
     duration,
     json_option,
-    limit,
     load,
     perform,
+    perform_again,
     say,
     show,
+    token_limits,
+    token_text,
 )
 
 if TYPE_CHECKING:
@@ -33,19 +35,7 @@ if TYPE_CHECKING:
     from tollhouse.config.load import Config
 
 _REACH_S: Final = 3.0
-_ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with
-_GIVEN: Final = "TOLLHOUSE_TOKEN"
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """What the command is let through with. ``made`` says that the token is ours to revoke."""
-
-    token: str
-    token_id: str
-    project: str
-    made: bool
-    ends_at: str | None
+_ANY: Final = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with
 
 
 def _options[F: Callable[..., Any]](command: F) -> F:
@@ -60,7 +50,7 @@ def _options[F: Callable[..., Any]](command: F) -> F:
             "--token-file",
             metavar="FILE",
             type=click.File(),
-            help=f"A gate token that there is already, - for stdin; else that in ${_GIVEN}, else one is made.",
+            help=f"A gate token that there is already, - for stdin; else that in ${GIVEN}, else one is made.",
         ),
         click.option(
             "--expires",
@@ -70,14 +60,7 @@ def _options[F: Callable[..., Any]](command: F) -> F:
             show_default=True,
             help="When the token that is made ends, whatever happens.",
         ),
-        click.option(
-            "--limit",
-            "limits",
-            metavar="LIMIT",
-            multiple=True,
-            type=limit,
-            help='A limit of that token beside its project\'s, such as "2 usd/day"; repeat for several.',
-        ),
+        token_limits,
         click.option(
             "--gateway",
             metavar="HOST:PORT",
@@ -113,19 +96,21 @@ def execute(
 
     config = load()
     address = _gateway(config, gateway)
+    given = read_given(token_file)
     if shutil.which(command[0]) is None:
         say(f"{command[0]} was not found: name a program that is on PATH")
         return foreground.NOT_FOUND
     with foreground.signals_kept():
         began = time.time()
         with (
-            _pass(config, project, token_file, expires, limits) as admitted,
+            for_command(config, project, given, expires, limits) as admitted,
             tempfile.TemporaryDirectory(prefix="tollhouse-", ignore_cleanup_errors=True) as certs,
         ):
             found = _variables(config, address, admitted, Path(certs))
             before = {} if admitted.made else _used(config, admitted, began)
             if found.left_out:
                 say(f"not handed on: {', '.join(found.left_out)}")
+            _say_elsewhere(found)
             try:
                 code = foreground.run(command, found.applied(_ours()))
             except OSError as error:
@@ -169,19 +154,19 @@ def env(
     config = load()
     address = _gateway(config, gateway)
     directory = (certs or config.state.directory / "workload-certs").absolute()
-    directory.mkdir(parents=True, exist_ok=True)
-    with _pass(config, project, token_file, expires, limits, keep=True) as admitted:
+    given = read_given(token_file)
+    with for_shell(config, project, given, expires, limits) as admitted:
+        directory.mkdir(parents=True, exist_ok=True)
         found = _variables(config, address, admitted, directory)
     if admitted.made:
-        say(
-            f"token {admitted.token_id} for {admitted.project}, valid until {admitted.ends_at}; "
-            f"`tollhouse token revoke {admitted.token_id}` ends it"
-        )
+        made = {"id": admitted.id, "projects": [admitted.project], "expires_at": admitted.ends_at}
+        say(f"{token_text(made)}; `tollhouse token revoke {admitted.id}` ends it")
     if found.left_out:
         say(f"taken out of this shell: {', '.join(found.left_out)}")
+    _say_elsewhere(found)
     result = {
         "project": admitted.project,
-        "token_id": admitted.token_id,
+        "token_id": admitted.id,
         "expires_at": admitted.ends_at,
         "set": dict(found.values),
         "unset": list(found.unset),
@@ -191,7 +176,7 @@ def env(
 
 def _ours() -> dict[str, str]:
     """Our environment, less what is for this command alone."""
-    return {name: value for name, value in os.environ.items() if name != _GIVEN}
+    return {name: value for name, value in os.environ.items() if name != GIVEN}
 
 
 def _gateway(config: Config, named: str | None) -> str:
@@ -221,86 +206,7 @@ def _gateway(config: Config, named: str | None) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-@contextmanager
-def _pass(
-    config: Config,
-    project: str | None,
-    token_file: Any,
-    expires: float,
-    limits: tuple[str, ...],
-    *,
-    keep: bool = False,
-) -> Iterator[Pass]:
-    """A token that was given, or a new one, which is revoked at the end; with ``keep`` only if something fails."""
-    given = token_file.read().strip() if token_file is not None else os.environ.get(_GIVEN, "")
-    if given:
-        if limits:
-            raise SaysNo("--limit is for a token that is made here: this one was given")
-        yield _given(config, given, project)
-        return
-    chosen = project or _only_project(config)
-    made = perform(
-        config,
-        "token_create",
-        {
-            "projects": [chosen],
-            "expires_s": expires,
-            "label": "tollhouse env" if keep else "tollhouse exec",
-            "limits": list(limits),
-        },
-    )
-    try:
-        yield Pass(made["token"], made["id"], chosen, True, made["expires_at"])
-    except BaseException:
-        _revoke(config, made)
-        raise
-    if not keep:
-        _revoke(config, made)
-
-
-def _revoke(config: Config, made: dict[str, Any]) -> None:
-    try:
-        perform(config, "token_revoke", {"token_id": made["id"]})
-    except click.ClickException as error:
-        say(
-            f"the token {made['id']} could not be revoked ({error.format_message()}): it is valid until {made['expires_at']}; "
-            f"`tollhouse token revoke {made['id']}` ends it"
-        )
-
-
-def _given(config: Config, token: str, project: str | None) -> Pass:
-    from tollhouse.accounts.token import token_id, well_formed
-
-    if not well_formed(token):
-        raise SaysNo(
-            "what was given is not a gate token (gate_...): `tollhouse token create` makes one"
-        )
-    identity = token_id(token)
-    found = next((one for one in perform(config, "token_list", {}) if one["id"] == identity), None)
-    if found is None or found["revoked_at"]:
-        raise SaysNo(
-            f"the token {identity} {'was revoked' if found else 'was not made here'}: leave it out, and one is made"
-        )
-    projects = found["projects"]
-    chosen = project or (projects[0] if len(projects) == 1 else None)
-    if chosen is None:
-        raise SaysNo(f"the token is for several projects: --project one of {', '.join(projects)}")
-    if chosen not in projects:
-        raise SaysNo(f"the token {identity} is not for {chosen}, but for {', '.join(projects)}")
-    return Pass(token, identity, chosen, False, found["expires_at"])
-
-
-def _only_project(config: Config) -> str:
-    known = [one["project"] for one in perform(config, "project_list", {})]
-    if not known:
-        raise SaysNo("there is no project yet: `tollhouse project set NAME --tenant T` makes one")
-    if len(known) > 1:
-        few = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
-        raise SaysNo(f"there are several projects: choose by --project one of {few}")
-    return str(known[0])
-
-
-def _variables(config: Config, address: str, admitted: Pass, certs: Path) -> Variables:
+def _variables(config: Config, address: str, admitted: CommandToken, certs: Path) -> Variables:
     from tollhouse.cli import variables
     from tollhouse.cli.ca import authority
     from tollhouse.config.load import catalog
@@ -315,6 +221,14 @@ def _variables(config: Config, address: str, admitted: Pass, certs: Path) -> Var
         wanted=_with_keys(config),
         logins=perform(config, "project_show", {"project": admitted.project})["login"] == "pass",
     )
+
+
+def _say_elsewhere(found: Variables) -> None:
+    if found.elsewhere:
+        names = ", ".join(found.elsewhere)
+        say(
+            f"calls by {names} go to another host than a provider's, and not through here: unset it to have them go through"
+        )
 
 
 def _with_keys(config: Config) -> set[str]:
@@ -332,15 +246,15 @@ def _with_keys(config: Config) -> set[str]:
     return found
 
 
-def _used(config: Config, admitted: Pass, since: float) -> dict[str, Any]:
+def _used(config: Config, admitted: CommandToken, since: float) -> dict[str, Any]:
     """What is charged to the token: ``usd``, ``tokens``, ``requests``; empty for nothing yet."""
     asked = {"project": admitted.project, "since": since - 86_400, "by": "token"}
-    rows = perform(config, "usage", asked)["rows"]
-    return next((row for row in rows if row["key"] == admitted.token_id), {})
+    rows = perform_again(config, "usage", asked)["rows"]
+    return next((row for row in rows if row["key"] == admitted.id), {})
 
 
 def _say_cost(
-    config: Config, admitted: Pass, began: float, before: dict[str, Any], as_json: bool
+    config: Config, admitted: CommandToken, began: float, before: dict[str, Any], as_json: bool
 ) -> None:
     try:
         after = _used(config, admitted, began)
@@ -353,7 +267,7 @@ def _say_cost(
     )
     cost = {
         "project": admitted.project,
-        "token_id": admitted.token_id,
+        "token_id": admitted.id,
         "calls": calls,
         "tokens": tokens,
         "usd": f"{usd:f}",

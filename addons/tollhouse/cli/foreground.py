@@ -29,6 +29,8 @@ NOT_EXECUTABLE: Final = 126
 @contextmanager
 def signals_kept() -> Iterator[None]:
     """Signals wait while we do what must be done before the command and after it. `run` must be called within."""
+    # Whoever ignores it is never told how a child ended: wait(2). A parent may have left it so.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HEEDED)
     try:
         yield

@@ -114,7 +114,8 @@ def _next_steps(config: Config, ca_file: Path, uncovered: list[str]) -> str:
         f"tollhouse run{option}",
         f'tollhouse project set proj_123 --tenant acme --limit "10 usd/day"{option}',
         f"tollhouse token create proj_123{option}      (prints the gate token, once)",
-        f"Give workloads {ca_file} (SSL_CERT_FILE; certs/README.md has other clients) and "
+        f"tollhouse exec{option} -- COMMAND      (a workload on this machine; it needs no more)",
+        f"Give other workloads {ca_file} (SSL_CERT_FILE; certs/README.md has other clients) and "
         f"HTTPS_PROXY=http://proj_123:gate_...@{config.listen.proxy}",
     ]
     if uncovered:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from tollhouse.cli import budget, ca, execute, key, prices, project, run, token
+from tollhouse.cli import budget, ca, doctor, execute, key, policy, prices, project, run, token
 from tollhouse.cli.common import OneLineGroup, config_option
 
 
@@ -52,6 +52,8 @@ for _command in (
     prices.prices,
     key.key,
     ca.ca,
+    policy.policy,
+    doctor.doctor,
     execute.execute,
     execute.env,
 ):

@@ -11,11 +11,12 @@ from tollhouse.cli.common import (
     config_option,
     duration,
     json_option,
-    limit,
     load,
     perform,
     say,
     show,
+    token_limits,
+    token_text,
 )
 
 
@@ -35,14 +36,7 @@ def token() -> None:
     help="Such as 12h, 30d or 2w from now; else it never ends.",
 )
 @click.option("--label", default="", metavar="TEXT", help="What it is for; shown by `token list`.")
-@click.option(
-    "--limit",
-    "limits",
-    metavar="LIMIT",
-    multiple=True,
-    type=limit,
-    help='A limit of its own beside its project\'s, such as "1 usd/day"; repeat for several.',
-)
+@token_limits
 @json_option
 def token_create(
     projects: tuple[str, ...],
@@ -62,9 +56,7 @@ def token_create(
         "limits": list(limits),
     }
     made = perform(load(), "token_create", arguments)
-    say(
-        f"token {made['id']} for {', '.join(made['projects'])}, {_ends(made['expires_at'])}; it is shown only now"
-    )
+    say(f"{token_text(made)}; it is shown only now")
     show(made, as_json, lambda: str(made["token"]))
 
 
@@ -113,9 +105,7 @@ def token_rotate(old: str, overlap: float, expires: float | None, as_json: bool)
     made = perform(
         load(), "token_rotate", {"token_id": old, "overlap_s": overlap, "expires_s": expires}
     )
-    say(
-        f"token {made['id']} for {', '.join(made['projects'])}, {_ends(made['expires_at'])}; it is shown only now"
-    )
+    say(f"{token_text(made)}; it is shown only now")
     say(f"{old} is valid until {made['replaced_ends_at']}")
     show(made, as_json, lambda: str(made["token"]))
 
@@ -153,7 +143,3 @@ def token_revoke(token_ids: tuple[str, ...], as_json: bool) -> None:
         )
         say(f"revoked {done[-1]['id']}")
     show(done, as_json, lambda: "")
-
-
-def _ends(expires_at: str | None) -> str:
-    return f"valid until {expires_at}" if expires_at else "valid until revoked"

@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import urlsplit
 
-from tollhouse.providers import Catalog
+from tollhouse.providers import Catalog, Login
 
 if TYPE_CHECKING:
     from tollhouse.trust.ca import CertificateAuthority
@@ -35,16 +36,21 @@ REPLACE_ROOTS: Final = (
 ADD_ROOTS: Final = ("NODE_EXTRA_CA_CERTS", "DENO_CERT")
 """They add to the roots that the program brings."""
 
+BASES: Final = ("_BASE_URL", "_API_BASE")
+"""How variables end in which an SDK looks for the URL that it calls: OPENAI_BASE_URL, ANTHROPIC_BASE_URL."""
+
 Shell = Literal["bash", "fish"]
 
 
 @dataclass(frozen=True, slots=True)
 class Variables:
-    """``values`` are set and ``unset`` are taken away. ``left_out`` are those of either that held a provider's key."""
+    """``values`` are set and ``unset`` are taken away. ``left_out`` are those of either that held a provider's key. ``elsewhere``
+    stay, and have a program call another host than a provider's."""
 
     values: Mapping[str, str]
     unset: tuple[str, ...]
     left_out: tuple[str, ...]
+    elsewhere: tuple[str, ...] = ()
 
     def applied(self, environ: Mapping[str, str]) -> dict[str, str]:
         kept = {name: value for name, value in environ.items() if name not in self.unset}
@@ -77,22 +83,25 @@ def variables(
 ) -> Variables:
     """``proxy`` is its URL with the credentials in it, ``certs`` the directory that `write_certs` has filled. Providers in
     ``wanted`` get a placeholder for a key, and so do those whose key is in ``environ``. With ``logins`` a subscription's login
-    stays, and beside it no placeholder: a program would take that first."""
+    stays. Then a variable that would hide it has a placeholder only where ``environ`` has a key in it, and no login."""
     keys: dict[str, str] = {}
     left_out: list[str] = []
     unset = [name for name in WAYS_ROUND if name in environ]
+    passed = [one.login for one in catalog.providers if logins and one.login is not None]
+    hiding = {
+        name for login in passed if not _key_is_meant(login, environ) for name in login.hidden_by
+    }
     for provider in catalog.providers:
         held = [name for name in provider.key_variables if environ.get(name, "").strip()]
         tokens = provider.login.variables if provider.login is not None else ()
         if not logins:
             left_out += [name for name in tokens if environ.get(name, "").strip()]
         left_out += [name for name in held if name not in left_out]
-        if logins and provider.login is not None:
-            continue
         if provider.key_variables and (held or provider.name in wanted):
             # Of others one: programs complain of two.
             first = (held or provider.key_variables)[:1]
             keys.update(dict.fromkeys(provider.demanded or first, PLACEHOLDER))
+    keys = {name: value for name, value in keys.items() if name not in hiding}
     unset += [name for name in left_out if name not in keys]
     bundle, own = str(certs / "bundle.pem"), str(certs / "ca.pem")
     inside = ",".join(_not_proxied(environ, catalog.hosts))
@@ -105,7 +114,26 @@ def variables(
         "NODE_USE_ENV_PROXY": "1",
         **keys,
     }
-    return Variables(values, tuple(unset), tuple(sorted(left_out)))
+    elsewhere = [
+        name
+        for name, value in environ.items()
+        if name.endswith(BASES) and value and not _names_one_of(catalog, value)
+    ]
+    return Variables(values, tuple(unset), tuple(sorted(left_out)), tuple(sorted(elsewhere)))
+
+
+def _names_one_of(catalog: Catalog, url: str) -> bool:
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return False
+    return catalog.by_host(host) is not None
+
+
+def _key_is_meant(login: Login, environ: Mapping[str, str]) -> bool:
+    """Whether a program would take a key of ``environ`` and not the login that may lie in its home."""
+    held = {name for name in (*login.variables, *login.hidden_by) if environ.get(name, "").strip()}
+    return bool(held) and held.isdisjoint(login.variables)
 
 
 def _not_proxied(environ: Mapping[str, str], hosts: Sequence[str]) -> list[str]:
@@ -133,18 +161,12 @@ def write_certs(ca: CertificateAuthority, environ: Mapping[str, str], directory:
         _other(environ, name, directory) for name in ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
     )
     beside = files.read(more).decode().rstrip() + "\n" if more is not None else ""
-    _write(directory / "bundle.pem", write_bundle(ca, roots) + beside)
-    _write(directory / "ca.pem", ca.cert_pem + beside)
+    for name, text in (("bundle.pem", write_bundle(ca, roots)), ("ca.pem", ca.cert_pem)):
+        # A program that reads it meanwhile has the old one.
+        files.replace(directory / name, (text + beside).encode(), mode=0o644)
 
 
 def _other(environ: Mapping[str, str], name: str, directory: Path) -> Path | None:
     """The file that the machine's own setting names; not one that was written here before."""
     path = Path(environ.get(name) or ".")
     return path if path.is_file() and path.resolve().parent != directory.resolve() else None
-
-
-def _write(path: Path, text: str) -> None:
-    """A program that reads it meanwhile has the old one."""
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(text)
-    new.replace(path)

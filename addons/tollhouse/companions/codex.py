@@ -4,7 +4,7 @@ from tollhouse.companions.companion import Companions
 
 CODEX = Companions(
     agent="codex",
-    # It works with the provider alone. Its releases, plugins by git. `ab.chatgpt.com`, to which it sends metrics, is better
-    # refused.
-    optional=("api.github.com", "github.com"),
+    # It works with the provider alone. Where a login of ChatGPT's is renewed, its releases, plugins by git. `ab.chatgpt.com`, to
+    # which it sends metrics, is better refused.
+    optional=("auth.openai.com", "api.github.com", "github.com"),
 )

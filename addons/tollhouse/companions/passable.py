@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from tollhouse.providers import UpstreamProxy
+
 EVERY_PROJECT = "*"
 
 
@@ -18,6 +20,7 @@ class PassableHost:
     port: int = 443
     connect_to: tuple[str, int] | None = None
     allow_private: bool = False
+    upstream_proxy: UpstreamProxy | None = None
 
     def serves(self, host: str) -> bool:
         if self.host.startswith("*."):

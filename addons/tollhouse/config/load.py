@@ -15,12 +15,13 @@ from typing import Annotated, Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from tollhouse import files
-from tollhouse.companions import AGENTS, EVERY_PROJECT, Choice, Passable, PassableHost
+from tollhouse.companions import AGENTS, Passable, PassableHost
 from tollhouse.config.exchanges import issuer_rules
 from tollhouse.config.models import (
     AddonsConfig,
     AppRoleAuth,
     CaConfig,
+    CompanionConfig,
     HeadersConfig,
     JwtAuth,
     LimitsConfig,
@@ -56,16 +57,19 @@ from tollhouse.config.rules import (
     secret_rules,
     tunnel_rules,
     vault_rules,
+    way,
 )
+from tollhouse.config.surroundings import PolicyConfig, ProcessConfig
 from tollhouse.config.text import ConfigError, Problem, keys_of, problems_of, unknown_key
-from tollhouse.config.values import Address, AgentName, List, Name, ProviderName
-from tollhouse.providers import Catalog
+from tollhouse.config.values import Address, AgentName, List, Name, OfCompanions, ProviderName
+from tollhouse.providers import Catalog, UpstreamProxy
 
 __all__ = [
     "AddonsConfig",
     "Address",
     "AppRoleAuth",
     "CaConfig",
+    "CompanionConfig",
     "Config",
     "ConfigError",
     "HeadersConfig",
@@ -73,8 +77,10 @@ __all__ = [
     "LimitsConfig",
     "ListenConfig",
     "LogConfig",
+    "PolicyConfig",
     "PriceConfig",
     "Problem",
+    "ProcessConfig",
     "ProjectConfig",
     "ProjectsFile",
     "ProviderConfig",
@@ -91,6 +97,7 @@ __all__ = [
     "own_prices",
     "passable",
     "taken_once",
+    "token_proxy",
     "unenforced",
 ]
 
@@ -105,6 +112,8 @@ class Config:
     redis: RedisConfig
     vault: VaultConfig
     log: LogConfig
+    process: ProcessConfig
+    policy: PolicyConfig
     ca: CaConfig
     limits: LimitsConfig
     headers: HeadersConfig
@@ -114,7 +123,7 @@ class Config:
     routes: dict[str, str]
     projects: dict[Name, ProjectConfig]
     tenants: dict[Name, TenantConfig]
-    companions: dict[AgentName, Choice]
+    companions: dict[AgentName, Annotated[CompanionConfig, OfCompanions]]
     tunnels: Annotated[tuple[TunnelConfig, ...], List]
     prices: dict[str, PriceConfig]
 
@@ -216,7 +225,7 @@ def taken_once(config: Config) -> str:
 
 def passable(config: Config) -> Passable:
     """The hosts that pass without interception: the configuration's own before those of agents, so that an entry of the same
-    host counts instead."""
+    host counts instead. A host of several agents is open to the projects of each."""
     own = (
         PassableHost(
             host,
@@ -224,16 +233,29 @@ def passable(config: Config) -> Passable:
             entry.port,
             (entry.connect_to.host, entry.connect_to.port) if entry.connect_to else None,
             entry.allow_private,
+            way(entry.upstream_proxy or config.upstream.proxy),
         )
         for entry in config.tunnels
         for host in entry.hosts
     )
-    of_agents = (
-        PassableHost(host, frozenset({EVERY_PROJECT}))
-        for agent in AGENTS
-        for host in agent.of(config.companions.get(agent.agent, "off"))
+    of_agents: dict[str, set[str]] = {}
+    for agent in AGENTS:
+        chosen = config.companions.get(agent.agent)
+        if chosen is None:
+            continue
+        for host in agent.of(chosen.hosts):
+            of_agents.setdefault(host, set()).update(chosen.projects)
+    by = way(config.upstream.proxy)
+    beside = (
+        PassableHost(host, frozenset(projects), upstream_proxy=by)
+        for host, projects in of_agents.items()
     )
-    return Passable([*own, *of_agents])
+    return Passable([*own, *beside])
+
+
+def token_proxy(config: Config) -> UpstreamProxy | None:
+    """The way to those who give access tokens."""
+    return way(config.upstream.proxy)
 
 
 def own_prices(config: Config) -> dict[str, dict[str, Any]]:
@@ -292,7 +314,9 @@ def _between(
     if "headers" in parts:
         yield from header_rules(parts["headers"])
     if {"vault", "upstream", "providers"} <= parts.keys():
-        yield from secret_rules(parts["vault"], parts["upstream"], parts["providers"])
+        yield from secret_rules(
+            parts["vault"], parts["upstream"], parts["providers"], parts["tunnels"]
+        )
         yield from issuer_rules(parts["vault"], parts["providers"])
     if "providers" in parts:
         providers = merged(parts["providers"])

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tollhouse.companions import EVERY_PROJECT, Choice
 from tollhouse.config.values import (
     Addon,
     Address,
@@ -133,6 +134,16 @@ class JwtAuth(Table):
 VaultAuth = AppRoleAuth | TokenAuth | JwtAuth
 
 
+class VaultProxyConfig(Table):
+    """A proxy that opens tunnels (CONNECT). Its password is in a file: Vault can't have it."""
+
+    url: ProxyUrl
+    ca_file: FilePath | None = None
+    """As of `UpstreamProxyConfig`."""
+    login_file: FilePath | None = None
+    """``username:password``; read at each login to Vault."""
+
+
 class VaultConfig(Table):
     address: VaultAddress = "https://vault:8200"
     auth: Annotated[VaultAuth, Field(discriminator="method")] | None = None
@@ -153,6 +164,8 @@ class VaultConfig(Table):
     """For reading a key, as a whole."""
     namespace: str = ""
     ca_file: FilePath | None = None
+    proxy: VaultProxyConfig | None = None
+    """None: dialled directly, whatever ``[upstream] proxy`` says."""
     unsafe_plaintext: bool = False
     """Allows an http:// address off loopback: the Vault token and the keys then cross the network readable."""
 
@@ -186,7 +199,7 @@ class UpstreamConfig(Table):
     """The connections to all providers."""
 
     proxy: UpstreamProxyConfig | None = None
-    """For each provider whose entry names no other."""
+    """For each provider, and each of [[tunnels]], whose entry names no other; for companions, and for access tokens."""
     connections_per_host: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """0: as many as there are calls at one time."""
     idle_s: Seconds = 50.0
@@ -274,7 +287,17 @@ class TunnelConfig(Table):
     """Those that may; "*" is all."""
     port: Port = 443
     connect_to: Target | None = None
+    upstream_proxy: UpstreamProxyConfig | Literal["off"] | None = None
+    """As of a provider."""
     allow_private: bool = False
+
+
+class CompanionConfig(Table):
+    """What of an agent's companions passes. A choice alone (``"needed"``) is one for every project."""
+
+    hosts: Choice
+    projects: Annotated[tuple[Text, ...], List, Field(min_length=1)] = (EVERY_PROJECT,)
+    """As in `TunnelConfig`."""
 
 
 class ProjectConfig(Table):

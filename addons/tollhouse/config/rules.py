@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from tollhouse.config.exchanges import federation_of, federation_rules
@@ -34,7 +34,7 @@ from tollhouse.config.models import (
 )
 from tollhouse.config.openings import Openings, opening_rules
 from tollhouse.config.text import dotted, unknown_key
-from tollhouse.config.values import Address
+from tollhouse.config.values import EVERY_ADDRESS, Address
 from tollhouse.families import DEFAULT
 from tollhouse.families.opened import opened
 from tollhouse.providers import BUILT_IN, Catalog, Provider, UpstreamProxy
@@ -46,7 +46,7 @@ _NOT_EMBEDDED: Final = (
     "is read from Vault, and the embedded store has keys of providers alone; "
     "name a Vault in [vault] address, or remove it"
 )
-_EVERY_ADDRESS: Final = ("0.0.0.0", "::")  # noqa: S104
+_EVERY_ADDRESS: Final = (EVERY_ADDRESS, "0.0.0.0", "::")  # noqa: S104
 _LISTENERS: Final = ("proxy", "base_url", "transparent", "admin")
 
 
@@ -60,12 +60,14 @@ def merged(
         entries[name] = _provider(name, changes)
     for name, entry in entries.items():
         own = providers[name].upstream_proxy if name in providers else None
-        if (way := own or proxy) is not None and way != "off":
-            entries[name] = dataclasses.replace(entry, upstream_proxy=_proxy(way))
+        entries[name] = dataclasses.replace(entry, upstream_proxy=way(own or proxy))
     return Catalog(tuple(entries.values()))
 
 
-def _proxy(given: UpstreamProxyConfig) -> UpstreamProxy:
+def way(given: UpstreamProxyConfig | Literal["off"] | None) -> UpstreamProxy | None:
+    """The proxy of a connection; None: it is dialled directly."""
+    if given is None or given == "off":
+        return None
     parts = urlsplit(given.url)
     assert parts.hostname is not None
     assert parts.port is not None
@@ -193,6 +195,17 @@ def vault_rules(vault: VaultConfig) -> Found:
             "has no effect with kv_version = 1, which keeps no versions; remove it",
         )
     parts = urlsplit(vault.address)
+    if vault.proxy is not None and parts.scheme == "http":
+        yield (
+            "vault.proxy",
+            "opens tunnels to an https:// address alone, else it would see the Vault token; use https:// in address, or remove it",
+        )
+    if (
+        vault.proxy is not None
+        and vault.proxy.ca_file is not None
+        and vault.proxy.url.startswith("http:")
+    ):
+        yield "vault.proxy.ca_file", "has no effect with an http:// proxy; remove it"
     if (
         parts.scheme == "http"
         and not _loopback(parts.hostname or "")
@@ -206,12 +219,18 @@ def vault_rules(vault: VaultConfig) -> Found:
 
 
 def secret_rules(
-    vault: VaultConfig, upstream: UpstreamConfig, providers: Mapping[str, ProviderConfig]
+    vault: VaultConfig,
+    upstream: UpstreamConfig,
+    providers: Mapping[str, ProviderConfig],
+    tunnels: Sequence[TunnelConfig],
 ) -> Found:
     """What is read from the store beside keys. The embedded one has nothing else."""
-    proxies: list[tuple[tuple[str, ...], UpstreamProxyConfig | None]] = [
+    proxies: list[tuple[tuple[str | int, ...], UpstreamProxyConfig | None]] = [
         (("upstream", "proxy"), upstream.proxy)
     ]
+    for index, tunnel in enumerate(tunnels):
+        if isinstance(tunnel.upstream_proxy, UpstreamProxyConfig):
+            proxies.append((("tunnels", index, "upstream_proxy"), tunnel.upstream_proxy))
     for name, entry in providers.items():
         if isinstance(entry.upstream_proxy, UpstreamProxyConfig):
             proxies.append((("providers", name, "upstream_proxy"), entry.upstream_proxy))
@@ -358,9 +377,15 @@ def _hosts_twice(providers: Mapping[str, ProviderConfig]) -> Found:
 
 
 def tunnel_rules(tunnels: Sequence[TunnelConfig], catalog: Catalog) -> Found:
-    """A tunnel to a provider would lead round its budget."""
+    """A tunnel to a provider would lead round its budget. Of two entries for a host only one would count."""
+    seen: dict[str, int] = {}
     for index, entry in enumerate(tunnels):
         for number, host in enumerate(entry.hosts):
+            if seen.setdefault(host, index) != index:
+                yield (
+                    dotted(("tunnels", index, "hosts", number)),
+                    f"{host} is in tunnels[{seen[host]}] already, which alone would count; name all its projects there",
+                )
             owner = next((one.name for one in catalog.providers if _meet(one.hosts, host)), None)
             if owner is not None:
                 yield (

@@ -7,6 +7,7 @@ Past 400 lines because each kind of value stands here with the words for what is
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -21,10 +22,14 @@ from tollhouse.families.opened import Opening, parse_opening
 from tollhouse.headers import HOP_BY_HOP, THIS_MESSAGE
 from tollhouse.providers import BUILT_IN, CREDENTIAL_HEADERS
 
+EVERY_ADDRESS: Final = "*"
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A host (name or IP literal, IPv6 without brackets) and a TCP port; port 0 of a listener is any free port."""
+    """A host (name or IP literal, IPv6 without brackets) and a TCP port; port 0 of a listener is any free port.
+
+    The host ``*`` of a listener is every address of this machine, of both families."""
 
     host: str
     port: int
@@ -37,6 +42,11 @@ class Address:
         """127.0.0.0/8, ::1 and ``localhost``. Any other name counts as not loopback: it is not resolved here."""
         literal = _ip(self.host)
         return literal.is_loopback if literal else self.host == "localhost"
+
+    @property
+    def bound_to(self) -> str | None:
+        """The host as `socket.getaddrinfo` takes it for a listener."""
+        return None if self.host == EVERY_ADDRESS else self.host
 
     @property
     def own_literals(self) -> tuple[str, ...]:
@@ -199,6 +209,8 @@ def _address(value: object) -> Address:
 
 
 def _listener(value: object) -> Address | None:
+    if isinstance(value, str) and value.startswith(EVERY_ADDRESS + ":"):
+        return dataclasses.replace(_address(f"localhost{value[1:]}"), host=EVERY_ADDRESS)
     return None if value is None or value == "off" else _address(value)
 
 
@@ -290,6 +302,10 @@ def _agent(text: str) -> str:
     if text not in known:
         raise ValueError(f"is no agent whose companions are known; known are {', '.join(known)}")
     return text
+
+
+def _companions(value: object) -> object:
+    return {"hosts": value} if isinstance(value, str) else value
 
 
 _FAMILIES: Final = tuple(
@@ -492,6 +508,7 @@ FilePath = Annotated[Path, BeforeValidator(_path)]
 """Absolute; a relative one was relative to the configuration file (the validation context's ``base``)."""
 CallsFile = BeforeValidator(_calls)
 List = BeforeValidator(_tuple)
+OfCompanions = BeforeValidator(_companions)
 """A TOML list as a tuple, which strict validation would refuse."""
 
 Addon = Annotated[AddonPlace, BeforeValidator(_addon)]

@@ -30,12 +30,13 @@ _SUN_PATH = 103
 class StoreError(Exception):
     """Why an operation was not done, in a sentence for a person: a refusal, or a store that can't be reached.
 
-    ``wrong_use`` when its arguments are what is wrong.
+    ``wrong_use`` when its arguments are what is wrong. ``away`` when a store did not answer, which may pass.
     """
 
-    def __init__(self, message: str, *, wrong_use: bool = False) -> None:
+    def __init__(self, message: str, *, wrong_use: bool = False, away: bool = False) -> None:
         super().__init__(message)
         self.wrong_use = wrong_use
+        self.away = away
 
 
 class NoGateway(Exception):
@@ -81,7 +82,8 @@ def _open_and_perform(config: Config, name: str, arguments: Mapping[str, Any]) -
     try:
         return perform_once(config, name, arguments)
     except OperationRefused as error:
-        raise StoreError(str(error), wrong_use=error.status == 400) from None
+        away = error.status == 503
+        raise StoreError(str(error), wrong_use=error.status == 400, away=away) from None
 
 
 def ask(
@@ -122,7 +124,8 @@ def ask(
         connection.close()
     if answer.status != 200:
         why = str(body.get("error") if isinstance(body, dict) else "the gateway gave no reason")
-        raise StoreError(why, wrong_use=answer.status == 400)
+        away = answer.status == 503
+        raise StoreError(why, wrong_use=answer.status == 400, away=away)
     return body["result"]
 
 

@@ -18,6 +18,7 @@ from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.paths import fill
 from tollhouse.dispatch.answer import Answer, UpstreamError
 from tollhouse.dispatch.outgoing import Outgoing
+from tollhouse.dispatch.proxied import ProxyTunnels
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.dispatch.verdict import verdict_on_key
 from tollhouse.providers import DEFAULT, Provider
@@ -190,8 +191,10 @@ async def desk_once(config: Config, test: bool, provider: str | None) -> tuple[l
     that login, empty if nothing. Raises `CredentialUnavailable`, and `ValueError` for a ca_file that can't be used."""
     from tollhouse.stores import open_keys, open_secrets, open_tokens
 
-    keys, tokens = open_keys(config), open_tokens()
+    keys = open_keys(config)
     secrets = open_secrets(config, keys)
+    proxies = ProxyTunnels(secrets)
+    tokens = open_tokens(config, proxies)
     upstream = Upstream(catalog(config), tokens=tokens, secrets=secrets)
     try:
         await upstream.start()
@@ -201,8 +204,9 @@ async def desk_once(config: Config, test: bool, provider: str | None) -> tuple[l
         return rows, keys.notice
     finally:
         await upstream.close()
-        await secrets.close()
         await tokens.close()
+        await proxies.close()
+        await secrets.close()
         await keys.close()
 
 

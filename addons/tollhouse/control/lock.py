@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from types import TracebackType
 
+from tollhouse import files
+
 NAME = "state.lock"
 
 
@@ -42,6 +44,7 @@ class StateLock:
             directory / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
         )
         try:
+            files.give(descriptor, directory)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)

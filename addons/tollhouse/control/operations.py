@@ -271,9 +271,7 @@ class Operations:
         expires_at = None if expires_s is None else self._clock() + expires_s
         info = await self._directory.rotate(token_id, token, expires_at, overlap_s)
         if info is None:
-            raise OperationRefused(
-                f"no token has the id {token_id}: `tollhouse token list` shows the ids"
-            )
+            raise _no_token(token_id)
         replaced = await self._directory.token(token_id)
         ends = None if replaced is None else replaced.expires_at
         return {
@@ -298,10 +296,22 @@ class Operations:
     async def token_revoke(self, token_id: str) -> Json:
         _check_token_id(token_id)
         if not await self._directory.revoke(token_id):
-            raise OperationRefused(
-                f"no token has the id {token_id}: `tollhouse token list` shows the ids"
-            )
+            raise _no_token(token_id)
         return {"id": token_id, "revoked": True}
+
+    async def token_extend(self, token_id: str, expires_s: float) -> Json:
+        """Move a token's end to ``expires_s`` from now, also if it has ended: `token_list`'s entry of it. Refused once it
+        was revoked."""
+        _check_token_id(token_id)
+        _check_seconds("expires_s", expires_s)
+        info = await self._directory.expire(token_id, self._clock() + expires_s)
+        if info is None:
+            raise _no_token(token_id)
+        if info.revoked_at is not None:
+            raise OperationRefused(
+                f"the token {token_id} was revoked: make a new one with `tollhouse token create`"
+            )
+        return _token(info)
 
     async def budget_show(self, project: str) -> Json:
         """``{"project", "scopes": [{"scope", "limits": [{"limit", "used", "held", "left", "resets_at"}]}]}``: the
@@ -462,6 +472,10 @@ def _check_token_id(token_id: str) -> None:
         )
 
 
+def _no_token(token_id: str) -> OperationRefused:
+    return OperationRefused(f"no token has the id {token_id}: `tollhouse token list` shows the ids")
+
+
 def _check_seconds(what: str, seconds: float | None) -> None:
     if seconds is not None and not 0 < seconds < 1e10:
         raise OperationRefused(f"{what} must be a positive number of seconds", 400)
@@ -486,6 +500,7 @@ TABLE: Final[Mapping[str, Callable[..., Awaitable[Any]]]] = {
         ("settings_apply", Operations.settings_apply),
         ("token_create", Operations.token_create),
         ("token_rotate", Operations.token_rotate),
+        ("token_extend", Operations.token_extend),
         ("token_list", Operations.token_list),
         ("token_revoke", Operations.token_revoke),
         ("budget_show", Operations.budget_show),

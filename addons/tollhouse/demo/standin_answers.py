@@ -177,6 +177,20 @@ def models_json() -> bytes:
     return _pretty({"object": "list", "data": [_model(name) for name in sorted(SERVED)]})
 
 
+def accounts_json(account: str) -> bytes:
+    """The accounts of a login to ChatGPT, as Codex 0.171.0 reads them."""
+    entry = {
+        "id": account,
+        "structure": "personal",
+        "plan_type": "plus",
+        "workspace_backend_origin": "https://chatgpt.com",
+        "account_routing_override": "NO_CONSTRAINT",
+    }
+    return _pretty(
+        {"accounts": [entry], "default_account_id": account, "account_ordering": [account]}
+    )
+
+
 def model_json(name: str) -> bytes | None:
     """The body of ``GET /v1/models/{name}``, or None for a model that the stand-in does not have."""
     return _pretty(_model(name)) if name in SERVED or name in SERVED.values() else None

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+from tollhouse.codings import inflated
+
+_MOST_BYTES: Final = 64 << 20
 Outcome = Literal["open", "answered", "refused", "cut", "client_gone", "stopped"]
 """``refused`` is an error status of the stand-in's own; ``cut`` is a connection it broke because it was told to."""
 
@@ -35,7 +38,8 @@ class Received:
     status: int = 0
     outcome: Outcome = "open"
     sent: list[float] = field(default_factory=list)
-    """`time.monotonic` just before each piece of the answer's body was written: whoever has a piece finds it here."""
+    """`time.monotonic` just before each piece of the answer's body was written: whoever has a piece finds it here. Of a
+    WebSocket: before each message."""
 
     messages: list[bytes] = field(default_factory=list)
     """Of a WebSocket: what the client sent, each whole."""
@@ -61,7 +65,9 @@ class Received:
 
     def document(self) -> dict[str, Any]:
         """The body as JSON; raises ``ValueError`` if it is none."""
-        return dict(json.loads(self.body))
+        coding = self.get("content-encoding")
+        body = inflated(self.body, coding, _MOST_BYTES) if coding else self.body
+        return dict(json.loads(body))
 
     def everything(self) -> bytes:
         """All that came, for searching: request line, headers, body."""

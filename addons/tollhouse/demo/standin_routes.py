@@ -12,6 +12,8 @@ from tollhouse.demo.standin_book import Received
 from tollhouse.demo.standin_script import Behaviour
 
 LOGINS_HOST: Final = "chatgpt.com"
+HELLOS: Final = frozenset({"/api/hello", "/v1/oauth/hello"})
+"""Claude Code asks for them at its first start, without a key."""
 
 
 def judge(
@@ -26,6 +28,8 @@ def judge(
         if not any(name.lower() == "content-length" for name, _ in given):
             given.append(("content-length", str(len(body))))
         return behaviour.reply.status, given, [body]
+    if received.method == "GET" and received.target.partition("?")[0] in HELLOS:
+        return _whole(received, 200, b'{"message":"hello"}')
     if standin_google.speaks(received):
         return standin_google.judge(received, behaviour, keys)
     if standin_anthropic.speaks(received):
@@ -36,6 +40,8 @@ def judge(
     path = received.target.partition("?")[0]
     if received.get("host").partition(":")[0] == LOGINS_HOST:
         # Codex with a login: no host has the endpoints of the other.
+        if path == "/backend-api/wham/accounts/check":
+            return _whole(received, 200, answers.accounts_json(received.get("chatgpt-account-id")))
         path = path.replace("/backend-api/codex/", "/v1/") if "codex" in path else "/"
     match received.method, path:
         case "GET", "/v1/models":

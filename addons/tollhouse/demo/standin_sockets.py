@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable, Set
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from tollhouse.demo.standin_script import Behaviour, ScriptedReply
 
 _SUBPROTOCOLS: Final = ("realtime", "openai-beta.realtime-v1")
 _GEMINI: Final = "/ws/google."
+_VERTEX: Final = ".LlmBidiService/"
 
 
 class SocketTalk:
@@ -34,6 +36,7 @@ class SocketTalk:
         self._answers = 0
         self._model = ""
         self._session: dict[str, Any] = {}
+        self._writes_only = False
         self.cut = False
 
     def refused(self, keys: Set[str]) -> ScriptedReply | None:
@@ -41,7 +44,12 @@ class SocketTalk:
         received = self._received
         is_gemini = received.target.startswith(_GEMINI)
         credential = received.get("x-goog-api-key" if is_gemini else "authorization")
-        credential = credential or received.get("api-key")
+        credential = (
+            credential
+            or received.get("api-key")
+            or (is_gemini and received.get("authorization"))
+            or ""
+        )
         if credential.removeprefix("Bearer ") in keys:
             return None
         headers = [("content-type", "application/json")]
@@ -61,6 +69,7 @@ class SocketTalk:
                 if name in ("model", "deployment"):
                     self._model = value
             if path.endswith("/realtime"):
+                self._writes_only = "intent=transcription" in query.split("&")
                 await self._realtime_began(socket)
         await self._read(socket, path)
         return socket
@@ -100,6 +109,7 @@ class SocketTalk:
         if self._sent == behaviour.cut_after:
             raise _Cut
         self._sent += 1
+        self._received.sent.append(time.monotonic())
         data = json.dumps(event)
         if binary:
             await socket.send_bytes(data.encode())
@@ -126,6 +136,13 @@ class SocketTalk:
                 }
             },
         }
+        if self._writes_only:
+            self._session = {
+                "type": "transcription",
+                "object": "realtime.transcription_session",
+                "id": self._session["id"],
+                "audio": {"input": {**self._session["audio"]["input"]}},
+            }
         await self._event(socket, "session.created", session=self._session)
 
     async def _event(self, socket: web.WebSocketResponse, kind: str, **members: Any) -> None:
@@ -142,10 +159,17 @@ class SocketTalk:
                 else:
                     self._session[name] = value
             await self._event(socket, "session.updated", session=self._session)
+        elif kind == "transcription_session.update":
+            # That of the API's beta.
+            self._session["audio"]["input"]["transcription"] = event["session"][
+                "input_audio_transcription"
+            ]
+            await self._event(socket, "transcription_session.updated", session=event["session"])
         elif kind == "conversation.item.create":
             await self._event(socket, "conversation.item.added", item=event["item"])
         elif kind == "input_audio_buffer.commit":
-            await self._event(socket, "input_audio_buffer.committed", item_id="item_heard")
+            item = f"item_heard_{self._sent}"
+            await self._event(socket, "input_audio_buffer.committed", item_id=item)
             writer = (self._session["audio"]["input"].get("transcription") or {}).get("model")
             if writer:
                 usage = {
@@ -155,19 +179,35 @@ class SocketTalk:
                     "total_tokens": 25,
                     "input_token_details": {"text_tokens": 0, "audio_tokens": 20},
                 }
+                if "whisper" in writer:
+                    usage = {"type": "duration", "seconds": 7.5}
+                name = "conversation.item.input_audio_transcription"
+                place = {"item_id": item, "content_index": 0}
+                await self._event(socket, f"{name}.delta", delta="hel", **place)
                 self._received.bills.append({"model": writer, **usage})
                 await self._event(
                     socket,
-                    "conversation.item.input_audio_transcription.completed",
-                    item_id="item_heard",
+                    f"{name}.completed",
+                    item_id=item,
                     content_index=0,
                     transcript="hello",
                     usage=usage,
                 )
-            if self._session["audio"]["input"].get("turn_detection") is not None:
+            detects = self._session["audio"]["input"].get("turn_detection") is not None
+            if detects and not self._writes_only:
                 await self._realtime_answer(socket)
+        elif kind == "response.create" and "voice" in event.get("response", ()):
+            await self._realtime_error(socket, "unknown_parameter", event)
         elif kind == "response.create":
             await self._realtime_answer(socket)
+        elif kind == "conversation.item.delete":
+            await self._realtime_error(socket, "item_delete_invalid_item_id", event)
+
+    async def _realtime_error(
+        self, socket: web.WebSocketResponse, code: str, about: dict[str, Any]
+    ) -> None:
+        error = {"type": "invalid_request_error", "code": code, "message": "It can't be done."}
+        await self._event(socket, "error", error={**error, "event_id": about.get("event_id")})
 
     async def _realtime_answer(self, socket: web.WebSocketResponse) -> None:
         self._answers += 1
@@ -228,8 +268,18 @@ class SocketTalk:
         # The events are those of HTTP, and a warm-up (``generate``) has no output.
         text = "" if event.get("generate") is False else self._behaviour.text
         frames = responses.frames(event, text, usage=self._behaviour.usage, done=True)
+        breaks, pieces = event.get("metadata") == {"standin": "break"}, 0
         for number, frame in enumerate(frames):
             told = json.loads(frame.decode().partition("data: ")[2])
+            pieces += told["type"] == "response.output_text.delta"
+            if breaks and pieces == 3:
+                # It fails in the middle, and what was worked on is billed.
+                read = responses.input_tokens(event)
+                bill = {"model": event.get("model"), "input_tokens": read, "output_tokens": pieces}
+                self._received.bills.append(bill)
+                error = {"type": "server_error", "code": "server_error", "message": "It broke."}
+                await self._send(socket, {"type": "error", "status": 500, "error": error, **lane})
+                return
             response = told.get("response")
             if isinstance(response, dict):
                 # One is behind the other, so that each has an id of its own.
@@ -270,6 +320,12 @@ class SocketTalk:
             ],
             "responseTokensDetails": [{"modality": "AUDIO", "tokenCount": 30 * number}],
         }
+        if _VERTEX in self._received.target:
+            other = {
+                "responseTokenCount": "candidatesTokenCount",
+                "responseTokensDetails": "candidatesTokensDetails",
+            }
+            usage_metadata = {other.get(name, name): n for name, n in usage_metadata.items()}
         last: dict[str, Any] = {"serverContent": {"turnComplete": True}}
         if self._behaviour.usage:
             last["usageMetadata"] = usage_metadata

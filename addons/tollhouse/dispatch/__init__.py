@@ -8,7 +8,9 @@ breaker     pauses of failing providers
 window      counts of the last seconds, for breaker and retry budget
 upstream    one attempt over the shared connections
 upstream_tls  what is trusted, and the certificates that we show
+eyeballs    the first of a name's addresses that takes a connection
 proxy       the way through a corporate proxy
+proxied     the same for connections that are no provider's
 http_client  a request and its answer on one of aiohttp's connections
 sign        the key is put on here
 resolve     names to addresses

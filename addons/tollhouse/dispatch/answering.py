@@ -14,6 +14,7 @@ from tollhouse.credential.redact import Redactor
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, AnswerCut
 from tollhouse.dispatch.breaker import Breaker
+from tollhouse.dispatch.retry import SDK_STOPS
 from tollhouse.dispatch.stages import (
     AnswerStage,
     BudgetTap,
@@ -119,6 +120,11 @@ class Answering:
         self._over = False
         self._given: bytes | None = None
         """The piece that was given last, once the one that pulls comes back for the next."""
+
+    def stop_sdk(self) -> None:
+        """The SDK is told not to ask again."""
+        others = [pair for pair in self._passed_on if pair[0] != SDK_STOPS[0]]
+        self._passed_on = [*others, SDK_STOPS]
 
     @property
     def sized(self) -> bool:

@@ -30,6 +30,7 @@ from tollhouse.dispatch.retry import (
     RetryPolicy,
     Then,
     after,
+    sdk_repeats,
     sdk_stops,
 )
 from tollhouse.dispatch.verdict import PEEK_BYTES, PEEK_S, asked_wait_s, verdict_on_key
@@ -63,14 +64,20 @@ class Effort:
         creates: bool,
         began: float,
         *,
-        once: bool = False,
+        repeatable: Callable[[], bool] = lambda: True,
+        before: Effort | None = None,
     ) -> None:
-        """``creates`` is `Requested.creates`. ``began`` is when the client began to wait, on the
-        clock of the `Timing`. With ``once`` the body is gone when it is sent: there is one try."""
+        """``creates`` is `Requested.creates`. ``began`` is the time by the clock of the `Timing`.
+        ``repeatable`` says whether there still is a body to send: where not, no try follows.
+        ``before`` is what was tried at another provider."""
         self.policy = policy
         self.creates = creates
-        self.once = once
+        self._repeatable = repeatable
         self.began = began
+        self.waited_since: float = began if before is None else before.waited_since
+        """When the client began to wait."""
+        self.first = before is None
+        """The next try is the first one of the call."""
         self.tries = 0
         self.moves = 0
         """Tries that were made with another key instead of another time with the same."""
@@ -104,11 +111,11 @@ class Effort:
     def client_until(self) -> float:
         """When the client has to be answered, if it is to get the answer."""
         patience_s = self.says.patience_s
-        return self.began + patience_s - min(_BEFORE_S, patience_s / 10)
+        return self.waited_since + patience_s - min(_BEFORE_S, patience_s / 10)
 
     def may_follow(self, what: Then) -> bool:
         """Whether the policy has a try left for ``what``."""
-        if what == "give up" or self.once:
+        if what == "give up" or not self._repeatable():
             return False
         if what == "at once" and not self.repeated_at_once:
             most = max(self.policy.attempts, TRIES_OF_ALL)
@@ -165,6 +172,10 @@ async def deliver(
     return await delivery.go_on(first)
 
 
+class _OutOfPatience(UpstreamError):
+    """The client's own patience is at its end. It says nothing of the provider."""
+
+
 class _Delivery:
     """One call's attempts with one key."""
 
@@ -201,8 +212,9 @@ class _Delivery:
         began = self._clock()
         outcome, unknown = "internal", True
         judge = self._breaker.neither
+        first, self._effort.first = self._effort.first, False
         try:
-            if self._effort.tries == 1:
+            if first:
                 answer = self._answer = await self._send_once()
             else:
                 answer = self._answer = await self._send_again()
@@ -215,7 +227,8 @@ class _Delivery:
                 judge = self._breaker.success
         except UpstreamError as error:
             outcome, unknown = error.code, error.sent != "no"
-            if error.code != "upstream_address_refused" and error.sent != "stale":
+            nothing_said = error.code == "upstream_address_refused" or error.sent == "stale"
+            if not nothing_said and not isinstance(error, _OutOfPatience):
                 judge = self._breaker.failure
             raise
         except CredentialUnavailable:
@@ -242,7 +255,7 @@ class _Delivery:
             async with asyncio.timeout(left_s):
                 return await self._send_once()
         except TimeoutError:
-            raise UpstreamError(
+            raise _OutOfPatience(
                 "upstream_timeout", "It gave no answer while the client still waits.", "maybe"
             ) from None
 
@@ -272,23 +285,22 @@ class _Delivery:
             else:
                 answer = await retrying(next_outcome)
         except UpstreamError as error:
-            if after(error, creates=False) != "give up":
-                # The SDK would ask again.
-                if effort.creates and error.sent != "no":
-                    error.headers = (SDK_STOPS,)
-                    error.why += (
-                        " It may have been worked on, and it makes or changes something: see whether "
-                        "it has before you send it again."
-                    )
-                elif effort.enough:
-                    error.headers = (SDK_STOPS,)
-                    error.why = f"{error.why} {self._tried()}".strip()
+            # To an SDK each of them is a status of 502 or 504, after which it asks again.
+            if effort.creates and error.sent != "no":
+                error.headers = (SDK_STOPS,)
+                error.why += (
+                    " It may have been worked on, and it makes or changes something: see whether "
+                    "it has before you send it again."
+                )
+            elif effort.enough:
+                error.headers = (SDK_STOPS,)
+                error.why = f"{error.why} {self._tried()}".strip()
             raise
         except BaseException:
             if self._answer is not None:
                 await self._answer.close()
             raise
-        if after(answer, creates=False) != "give up" and effort.enough:
+        if effort.enough and sdk_repeats(answer):
             answer.headers[:] = [pair for pair in answer.headers if pair[0] != SDK_STOPS[0]] + [
                 SDK_STOPS
             ]

@@ -4,7 +4,8 @@ table below.
 There is one breaker for each host, credential and model, because one region, one account or one
 model of a provider may fail while the others work; and each tenant has its own of them, because a
 request may be what makes the provider fail. Behind those of all tenants stands one that they share.
-It opens when several tenants fail, so that the others need not find out by themselves.
+It opens when several tenants fail, so that the others need not find out by themselves. It opens
+again only when several fail again: one whose own requests are at fault would keep it open for all.
 
 A failure is a connection or TLS error, a timeout, or a 5xx (529 included). 408 and 429 are neither
 failure nor success: the provider lives, and asks for less. Any other answer is a success.
@@ -130,8 +131,8 @@ class SharedBreaker(_Circuit):
     def __init__(self, clock: Callable[[], float], settings: BreakerSettings) -> None:
         super().__init__(clock, settings)
         self._failed: Counter[str] = Counter()
-        """Failures since the last success, by tenant. There are fewer tenants in it than failures
-        open it."""
+        """Failures since the last success or opening, by tenant. There are fewer tenants in it than
+        failures open it."""
 
     def success(self) -> None:
         if self._failed:
@@ -140,10 +141,16 @@ class SharedBreaker(_Circuit):
             self._move(Event.SUCCESS)
 
     def failure(self, tenant: str) -> None:
-        if self.state is not State.CLOSED:
-            self._move(Event.FAILURE)
+        if self.state is State.OPEN:
             return
         self._failed[tenant] += 1
+        if self.state is State.HALF_OPEN:
+            if len(self._failed) == 1:
+                # It may be that tenant's requests. Its own breaker pauses them.
+                self.tells_nothing()
+            elif self._move(Event.FAILURE):
+                self._failed.clear()
+            return
         most = self._settings.consecutive
         if sum(min(count, most // 2) for count in self._failed.values()) >= most:
             self._failed.clear()

@@ -12,20 +12,19 @@ import asyncio
 import contextlib
 import functools
 import re
-import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import aiohappyeyeballs
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
+from tollhouse.dispatch.eyeballs import probed_socket
 from tollhouse.dispatch.proxy import ProxyFailed, Via, open_tunnel
 from tollhouse.dispatch.resolve import GuardedResolver
 
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
 WRITE_SLICE: Final = 65_536
 """A larger body goes to the socket in slices, so that it is neither copied nor encrypted in one go."""
-_PROBES: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-"""In seconds, and in probes that nobody answers."""
 _READ_BUFFER: Final = 65_536
 """If the client does not read, twice as many bytes of the answer are kept. Then the provider has to wait."""
 _MAX_FIELD: Final = 32_768
@@ -98,7 +95,7 @@ class Pool(aiohttp.TCPConnector):
             limit_per_host=bounds.per_host,
             ttl_dns_cache=10,
             keepalive_timeout=bounds.idle_s,
-            socket_factory=_socket,
+            socket_factory=probed_socket,
         )
         self.bounds = bounds
         self._guard = resolver
@@ -118,7 +115,7 @@ class Pool(aiohttp.TCPConnector):
         except OSError:
             why = f"The name of {via.where} could not be resolved."
             raise ProxyFailed("upstream_unreachable", why) from None
-        transport = await open_tunnel(via, addresses, _socket)
+        transport = await open_tunnel(via, addresses)
         if req.is_ssl():
             _, protocol = await self._start_tls_connection(transport, req, timeout)
             return protocol
@@ -129,15 +126,28 @@ class Pool(aiohttp.TCPConnector):
         return protocol
 
 
-def _socket(info: aiohappyeyeballs.AddrInfoType) -> socket.socket:
-    """With probes: a provider, or a firewall on the way, may go without a word."""
-    family, kind, proto, _, _ = info
-    made = socket.socket(family, kind, proto)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _PROBES.items():
-        if hasattr(socket, name):
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    return made
+class ProxyConnector(aiohttp.TCPConnector):
+    """For an `aiohttp.ClientSession` whose connections are all tunnels: ``tunnel`` opens one to a host and port. TLS is spoken
+    inside each, and none is used twice."""
+
+    def __init__(
+        self,
+        tls: ssl.SSLContext,
+        tunnel: Callable[[str, int], Awaitable[asyncio.Transport]],
+        limit: int,
+    ) -> None:
+        super().__init__(ssl=tls, force_close=True, limit=limit)
+        self._tunnel = tunnel
+
+    async def _create_connection(
+        self,
+        req: Any,
+        traces: Any,
+        timeout: Any,  # noqa: ASYNC109 - aiohttp's signature
+    ) -> ResponseHandler:
+        transport = await self._tunnel(req.url.raw_host, req.url.port)
+        _, protocol = await self._start_tls_connection(transport, req, timeout)
+        return protocol
 
 
 async def connect(
@@ -402,15 +412,21 @@ class RoundTrip:
             protocol.start_timeout()
 
     def send_upload(
-        self, head: bytes, pieces: AsyncIterator[bytes], *, chunked: bool, silence_s: float | None
+        self,
+        head: bytes,
+        pieces: AsyncIterator[bytes],
+        *,
+        chunked: bool,
+        silence_s: float | None,
+        on_written: Callable[[], None],
     ) -> None:
         """Writes the head at once and the body as it comes and as the socket takes it, which may go on behind the answer's head.
-        ``silence_s`` bounds each wait for the socket as well."""
+        ``silence_s`` bounds each wait for the socket as well. ``on_written`` is called when all of it is written."""
         protocol = self._begin(is_head=False, silence_s=silence_s)
         protocol.write(head)
         self.written = True
         self._writing = asyncio.get_running_loop().create_task(
-            self._write_upload(pieces, chunked, silence_s)
+            self._write_upload(pieces, chunked, silence_s, on_written)
         )
 
     def _begin(self, *, is_head: bool, silence_s: float | None) -> Connection:
@@ -425,7 +441,11 @@ class RoundTrip:
         return self._protocol
 
     async def _write_upload(
-        self, pieces: AsyncIterator[bytes], chunked: bool, silence_s: float | None
+        self,
+        pieces: AsyncIterator[bytes],
+        chunked: bool,
+        silence_s: float | None,
+        on_written: Callable[[], None],
     ) -> None:
         protocol = self._protocol
         try:
@@ -448,6 +468,8 @@ class RoundTrip:
             protocol.set_exception(aiohttp.ClientOSError("the request's body could not be written"))
             if self.content is aiohttp.EMPTY_PAYLOAD:
                 return
+        else:
+            on_written()
         protocol.start_timeout()
 
     async def read_head(self) -> None:

@@ -8,22 +8,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
-import aiohappyeyeballs
 from aiohttp.abc import ResolveResult
 
 from tollhouse.credential.secret import Secret
+from tollhouse.dispatch.eyeballs import connected
 from tollhouse.providers import UpstreamProxy
 
 _MAX_HEAD: Final = 16_384
 _HEAD: Final = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [^\r\n]*)?\r\n")
-_HAPPY_EYEBALLS_S: Final = 0.25
-"""RFC 8305, section 8."""
 
 
 class ProxyFailed(Exception):
@@ -32,7 +29,7 @@ class ProxyFailed(Exception):
     def __init__(self, code: str, why: str) -> None:
         super().__init__(code)
         self.code = code
-        self.why = why
+        self.why = why[:1].upper() + why[1:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,34 +53,12 @@ def authorization(username: str, password: str) -> Secret:
     return Secret(f"Basic {given}")
 
 
-async def open_tunnel(
-    via: Via,
-    addresses: Sequence[ResolveResult],
-    socket_factory: Callable[[aiohappyeyeballs.AddrInfoType], socket.socket],
-) -> asyncio.Transport:
+async def open_tunnel(via: Via, addresses: Sequence[ResolveResult]) -> asyncio.Transport:
     """A transport whose other side is the provider. Nothing has been read from it. Raises `ProxyFailed`; the caller bounds
     the time."""
     loop = asyncio.get_running_loop()
-    infos: list[aiohappyeyeballs.AddrInfoType] = [
-        (
-            one["family"],
-            socket.SOCK_STREAM,
-            socket.IPPROTO_TCP,
-            "",
-            (one["host"], one["port"], 0, 0)
-            if one["family"] == socket.AF_INET6
-            else (one["host"], one["port"]),
-        )
-        for one in addresses
-    ]
     try:
-        dialled = await aiohappyeyeballs.start_connection(
-            infos,
-            loop=loop,
-            happy_eyeballs_delay=_HAPPY_EYEBALLS_S,
-            interleave=1,
-            socket_factory=socket_factory,
-        )
+        dialled = await connected(addresses)
     except OSError as error:
         why = f"{via.where} can't be reached ({error.strerror or type(error).__name__})."
         raise ProxyFailed("upstream_unreachable", why) from None
@@ -105,7 +80,6 @@ async def open_tunnel(
     try:
         transport.write(_connect(via))
         _judge(via, await opening.head)
-        transport.pause_reading()
     except BaseException:
         transport.abort()
         raise
@@ -123,7 +97,8 @@ def _connect(via: Via) -> bytes:
 def _judge(via: Via, head: bytes) -> None:
     match = _HEAD.match(head)
     if match is None:
-        raise ProxyFailed("upstream_unreachable", f"{via.where} closed the connection.")
+        problem = "answers what is no HTTP/1" if head else "closed the connection"
+        raise ProxyFailed("upstream_unreachable", f"{via.where} {problem}.")
     status = int(match[1])
     if status == 407:
         why = (
@@ -146,13 +121,21 @@ class _Opening(asyncio.Protocol):
     def __init__(self) -> None:
         self.head: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._came = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are no subclass of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._came += data
         if b"\r\n\r\n" in self._came:
+            # What comes behind it is for whoever takes the transport.
+            assert self._transport is not None
+            self._transport.pause_reading()
             self._is(self._came)
         elif len(self._came) > _MAX_HEAD:
-            self._is(b"")
+            self._is(self._came)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._is(b"")

@@ -139,20 +139,23 @@ class Delivery:
         """The code of the refusal that `answer` has raised."""
         body = self._outgoing.body
         self._upload = None if body is None or isinstance(body, bytes) else body
-        self._once = self._upload is not None and not self._upload.repeatable
-        """The body is gone when it is sent."""
-        self._effort = Effort(
+        self._effort: Effort = Effort(
             relay.policy(self._provider),
             self._requested.admitted.arrival.head,
             self._requested.creates,
-            self._clock(),
-            once=self._once,
+            self._now(),
+            repeatable=self._repeatable,
+            before=None if before is None else before._effort,
         )
 
-    def _clock_without_upload(self) -> float:
+    def _repeatable(self) -> bool:
+        """There is a body to send, whatever was sent of it before."""
+        return self._upload is None or self._upload.repeatable
+
+    def _now(self) -> float:
         """The time for retries is not used up by the sending of a large body."""
-        assert self._upload is not None
-        return self._clock() - self._upload.sending_s
+        sending_s = 0.0 if self._upload is None else self._upload.sending_s
+        return self._clock() - sending_s
 
     @property
     def attempts(self) -> int:
@@ -167,10 +170,12 @@ class Delivery:
     @property
     def may_fall_back(self) -> bool:
         """`answer` is over, and another provider might serve the call: this one is away, its breaker
-        is open, it limits the rate, or it fails."""
+        is open, it limits the rate, or it fails. And the client still waits."""
         if self.answering is not None:
-            return self.answering.status == 429 or self.answering.status >= 500
-        return self._failed in _AWAY
+            serves = self.answering.status != 429 and self.answering.status < 500
+        else:
+            serves = self._failed not in _AWAY
+        return not serves and self._now() < self._effort.client_until
 
     async def answer(self) -> Answering:
         """Sends, and gives the answer to pass on. Raises `Refused` (``upstream_*``, ``breaker_open``, ``credential_*``) when
@@ -271,6 +276,11 @@ class Delivery:
         if self._last is not None:
             await self._last.peek(PEEK_BYTES, PEEK_S)
 
+    @property
+    def tried_enough(self) -> bool:
+        """An SDK that asks again is to be told not to."""
+        return self._effort.tries > 0 and self._effort.enough
+
     def return_from(self, other: Delivery) -> None:
         """The fallback did not serve either: what it has taken of time is this one's."""
         self._waited_s = other.waited_s
@@ -322,7 +332,7 @@ class Delivery:
 
     async def _next_key(self, answer: Answer) -> Lease | None:
         """The key to go on with instead of passing this answer on. It tells the others that ours is to be left alone."""
-        if answer.status < 400 or not self._outgoing.lease.ours or self._once:
+        if answer.status < 400 or not self._outgoing.lease.ours or not self._repeatable():
             return None
         keys, lease = self._relay.keys, self._outgoing.lease
         verdict = await verdict_on_key(self._provider.family, answer)
@@ -331,6 +341,9 @@ class Delivery:
         elif answer.status == 429 and verdict != "request":
             now = self._relay.timing.wall_clock()
             other = keys.cooling(lease, await asked_wait_s(self._provider.family, answer, now))
+            if self._effort.says.retry_count > 0:
+                # The SDK's first request has tried the others.
+                return None
         else:
             return None
         if other is None or other.secret in self._used:
@@ -370,7 +383,7 @@ class Delivery:
     async def _attempts_with_one_key(self) -> Answer:
         timing = self._relay.timing
         if self._upload is not None:
-            timing = replace(timing, clock=self._clock_without_upload)
+            timing = replace(timing, clock=self._now)
         try:
             return await deliver(
                 self._send_once,
@@ -391,7 +404,7 @@ class Delivery:
         can't mend our key, and a 401 would tell it that its own credential is wrong."""
         self._status = answer.status
         await answer.close()
-        again = not self._once
+        again = self._repeatable()
         if (
             again
             and self._token is not None
@@ -420,7 +433,7 @@ class Delivery:
         )
 
     async def _send_once(self) -> Answer:
-        clock = self._clock if self._upload is None else self._clock_without_upload
+        clock = self._clock if self._upload is None else self._now
         began = clock()
         self._last = await self._relay.upstream.send(
             self._outgoing,

@@ -91,14 +91,24 @@ def after(outcome: Answer | UpstreamError, creates: bool) -> Then:
     """The same, of what an attempt has ended in."""
     if isinstance(outcome, UpstreamError):
         return then(outcome.code, outcome.sent, creates)
-    told = (outcome.get("x-should-retry") or "").strip().lower() if outcome.status >= 400 else ""
-    return then(outcome.status, creates=creates, told=told)
+    return then(outcome.status, creates=creates, told=_told(outcome))
+
+
+def _told(answer: Answer) -> str:
+    return (answer.get("x-should-retry") or "").strip().lower() if answer.status >= 400 else ""
 
 
 TRIES_OF_ALL: Final = 3
 """The most tries of one call of the user, those of the SDK and those of the gateway together."""
 SDK_STOPS: Final = ("x-should-retry", "false")
 """openai-python, anthropic-python and their kin heed it: `_base_client.py`, `_should_retry`."""
+
+
+def sdk_repeats(answer: Answer) -> bool:
+    """Whether an SDK asks again after ``answer`` by itself: `_should_retry` again. That is more than
+    what `TABLE` repeats."""
+    status = answer.status
+    return _told(answer) == "true" or status in (408, 409, 429) or status >= 500
 
 
 def sdk_stops(tries: int, sdk_retry_count: int) -> bool:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Final, Protocol
+from typing import Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
@@ -38,6 +38,7 @@ from tollhouse.dispatch.http_client import (
     request_head,
 )
 from tollhouse.dispatch.outgoing import Outgoing
+from tollhouse.dispatch.proxied import StoreSecrets
 from tollhouse.dispatch.proxy import ProxyFailed, Via, authorization
 from tollhouse.dispatch.resolve import AddressRefused, GuardedResolver, is_address
 from tollhouse.dispatch.sign import TokenSource, credential_headers, tell_of_clock
@@ -56,12 +57,6 @@ _OURS: Final = THIS_MESSAGE | AWS_SIGNATURE | {"authorization", "cookie", "proxy
 
 
 _BOUNDS: Final = PoolBounds()
-
-
-class StoreSecrets(Protocol):
-    """Gives fields of a secret of the store. Raises `CredentialUnavailable`."""
-
-    async def get(self, path: str, *names: str) -> tuple[Secret, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +192,7 @@ class Upstream:
         else:
             length = None if body is None else len(body)
         failure: Exception
+        headed = False
         head = b""
         exchange: RoundTrip | None = None
         try:
@@ -208,16 +204,22 @@ class Upstream:
                 length,
                 chunked=upload is not None and length is None,
             )
-            async with asyncio.timeout(head_s if upload is None else None):
+            async with asyncio.timeout(head_s if upload is None else None) as bound:
                 exchange = RoundTrip(await connect(pool, target, timeout, fresh=fresh))
                 if on_leaving is not None:
                     on_leaving()
                 if upload is not None:
+                    loop = asyncio.get_running_loop()
                     exchange.send_upload(
                         head,
                         upload.pieces(),
                         chunked=length is None,
                         silence_s=timeout.sock_read,
+                        on_written=lambda: (
+                            None
+                            if headed
+                            else bound.reschedule(loop.time() + provider.answer_timeout_s)
+                        ),
                     )
                 else:
                     exchange.send(
@@ -228,6 +230,7 @@ class Upstream:
                     )
                 head = b""
                 await exchange.read_head()
+                headed = True
                 if provider.silence_timeout_s is not None and upgrade is None:
                     exchange.bound_silence(provider.silence_timeout_s)
             if upgrade is not None and exchange.status < 300:

@@ -320,6 +320,13 @@ class Dialogue(Protocol):
     def withdraw(self) -> None:
         """The message that was heard last is not sent."""
 
+    @property
+    def lowerable(self) -> Exposed | None:
+        """The answer that the message heard last asks for, if its cap may be lowered."""
+
+    def lowered(self, message: bytes, cap: int) -> bytes:
+        """That message with its cap at ``cap``, which is less than what it has."""
+
     def told(self, message: bytes, now: float) -> None:
         """A message of the server, before it is passed on."""
 

@@ -21,11 +21,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol, cast
 
 from tollhouse.call import ListenerKind, RequestHead
+from tollhouse.listen.client_hello import BadHello, read_hello
 from tollhouse.listen.doors import Bounds, ConnectRequest, Judge, Owner
 from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.http1 import READ_AHEAD, Http1
 from tollhouse.listen.request_head import Http1Head
-from tollhouse.listen.tls import TlsError, TlsStream
+from tollhouse.listen.tls import MAX_HELLO_READS, TlsError, TlsStream
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,9 @@ socket for ever."""
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
 """Of a half-closed connection, in seconds and in probes that nobody answers: a client that is gone
 sends nothing more."""
+_HANDSHAKE: Final = 0x16
+_UNRECOGNIZED_NAME: Final = b"\x15\x03\x03\x00\x02\x02\x70"
+"""A fatal alert, RFC 8446 6.2."""
 
 
 class Spoken(Protocol):
@@ -123,6 +127,11 @@ class ClientConnection(asyncio.Protocol):
         self._handshake_since: float | None = None
         self._refused = False
         """The handshake has failed, and its line is written."""
+        self._why_refused = ""
+        """What was wrong with the name that it was made for."""
+        self._hello = bytearray()
+        self._hello_reads = 0
+        """A redirected connection's first message, until it is whole and was read."""
         self.lingering_since: float | None = None
         """When our direction was closed while the client's stayed open."""
         self._closing_since: float | None = None
@@ -163,7 +172,10 @@ class ClientConnection(asyncio.Protocol):
             if self.exchange is not None:
                 self.last_active = self.clock()
             if self.lingering_since is None and self._closing_since is None:
-                self._receive(0, data)
+                if self.listener == "transparent" and self._hello_reads >= 0:
+                    self._receive_hello(data)
+                else:
+                    self._receive(0, data)
         except Exception:
             log.exception("a connection failed; it is closed")
             self.end()
@@ -233,6 +245,25 @@ class ClientConnection(asyncio.Protocol):
 
     # From the socket upwards.
 
+    def _receive_hello(self, data: bytes) -> None:
+        """The network brings anything here, so it is read strictly before OpenSSL sees it, and its line says what was wrong."""
+        self._hello += data
+        self._hello_reads += 1
+        try:
+            if self._hello_reads > MAX_HELLO_READS:
+                raise BadHello("the ClientHello has no end")
+            if read_hello(self._hello) is None:
+                return
+        except BadHello as error:
+            self._why_refused = str(error)
+            if self._transport is not None and self._hello[0] == _HANDSHAKE:
+                self._transport.write(_UNRECOGNIZED_NAME)
+            self._lose("TLS failed")
+            self.close()
+            return
+        whole, self._hello, self._hello_reads = bytes(self._hello), bytearray(), -1
+        self._receive(0, whole)
+
     def _receive(self, level: int, data: bytes) -> None:
         """Bytes for the TLS connection at ``level``, or for what is behind the last one."""
         while level < len(self._streams):
@@ -274,10 +305,13 @@ class ClientConnection(asyncio.Protocol):
 
     def _choose(self, sni: str | None) -> ssl.SSLContext | None:
         try:
-            return self._shared.judge.context(self.listener, self._connect, sni)
+            chosen = self._shared.judge.context(self.listener, self._connect, sni)
         except Exception:
             log.exception("a handshake could not be judged; it is refused")
-            return None
+            chosen = None
+        if chosen is None:
+            self._why_refused = "it names a host that may not be called here"
+        return chosen
 
     def _established(self, stream: TlsStream, level: int) -> None:
         self._handshake_since = None
@@ -297,6 +331,7 @@ class ClientConnection(asyncio.Protocol):
     def _fail(self, stream: TlsStream, why: str) -> None:
         log.info("TLS with a client failed: %s", why)
         if not stream.established:
+            self._why_refused = self._why_refused or f"the handshake failed ({why})"
             self._record()
         self._lose("TLS failed")
         self.close()
@@ -321,7 +356,9 @@ class ClientConnection(asyncio.Protocol):
             client_ip=self.client_ip,
         )
         try:
-            self._shared.judge.tls_refused(head)
+            self._shared.judge.tls_refused(
+                head, self._why_refused or "the connection ended in the handshake"
+            )
         except Exception:
             log.exception("a handshake that failed could not be recorded")
 

@@ -54,8 +54,8 @@ class Judge(Protocol):
         """The TLS context for a handshake that names ``sni``; None refuses it. ``connect`` is the tunnel that it is in, None on
         a listener of ours that speaks TLS itself and on the transparent one."""
 
-    def tls_refused(self, head: RequestHead) -> None:
-        """A handshake was refused, or has failed; for the record only."""
+    def tls_refused(self, head: RequestHead, why: str) -> None:
+        """A handshake was refused, or has failed; for the record only. ``why`` has none of the client's bytes."""
 
 
 class Owner(Protocol):

@@ -287,7 +287,9 @@ class Passage:
 
     def receive_end(self) -> None:
         if self._far is not None and self._state is _State.FLOWING:
-            self._far.write_eof()
+            # One that is closed already may raise: uvloop's does.
+            if not self._far.is_closing():
+                self._far.write_eof()
         else:
             self._end("client_gone")
             self.near.close()

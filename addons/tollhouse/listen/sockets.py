@@ -21,6 +21,7 @@ from tollhouse.listen.http1 import raw_refusal
 from tollhouse.listen.mitm import Beyond, GateMaster
 from tollhouse.listen.passage import Passages
 from tollhouse.listen.tls import choosing
+from tollhouse.sources import source_of
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Listeners:
         self.leaves_by = float("inf")
         self._connections: set[ClientConnection] = set()
         self._sources: Counter[str] = Counter()
-        """How many of them each address has."""
+        """How many of them each source has."""
         self._nobody = asyncio.Event()
         self._nobody.set()
         self._sweeper: asyncio.Task[None] | None = None
@@ -133,7 +134,7 @@ class Listeners:
         return self._parts.passages.begin(connection, connect, rest)
 
     def opened(self, connection: ClientConnection) -> bool:
-        source = connection.client_ip
+        source = source_of(connection.client_ip)
         why = ""
         of_source = self._parts.max_of_source
         if of_source is not None and self._sources.get(source, 0) >= of_source:
@@ -144,7 +145,7 @@ class Listeners:
         self._sources[source] += 1
         self._nobody.clear()
         if why:
-            log.warning("connection from %s refused: %s", source, why)
+            log.warning("connection from %s refused: %s", connection.client_ip, why)
             denial = Denial("too_many_connections", why, _RETRY)
             connection.refuse(raw_refusal(denial, "none"))
         return not why
@@ -152,9 +153,10 @@ class Listeners:
     def closed(self, connection: ClientConnection) -> None:
         if connection in self._connections:
             self._connections.discard(connection)
-            self._sources[connection.client_ip] -= 1
-            if not self._sources[connection.client_ip]:
-                del self._sources[connection.client_ip]
+            source = source_of(connection.client_ip)
+            self._sources[source] -= 1
+            if not self._sources[source]:
+                del self._sources[source]
         if not self._connections:
             self._nobody.set()
 

@@ -89,10 +89,12 @@ class Tunnel:
             log.error("a handshake is refused: %s", error)
             return None
 
-    def tls_refused(self, head: RequestHead) -> None:
+    def tls_refused(self, head: RequestHead, why: str) -> None:
         """Writes the line of a handshake that was refused, or that failed (the client does not trust our CA)."""
         self._record(
-            head, Denial("tls_refused"), ascii((head.sni or head.connect_host or "")[:256])[1:-1]
+            head,
+            Denial("tls_refused", why),
+            ascii((head.sni or head.connect_host or "")[:256])[1:-1],
         )
 
     def _record(self, head: RequestHead, denial: Denial, host: str) -> str:

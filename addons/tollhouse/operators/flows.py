@@ -107,17 +107,17 @@ class SentAs:
         that the addons were given, ``came`` the same in its ``coding``. Raises `Refused`."""
         request = flow.request
         if not isinstance(request, http.Request):
-            raise _failed("replaced the request by something else")
+            raise failed("replaced the request by something else")
         if _place(request) != self._place:
-            raise _failed(
+            raise failed(
                 "changed the request's scheme, host or port, which stay as they were judged"
             )
         if request.data.method != self._method:
-            raise _failed("changed the request's method, which stays as it was judged")
+            raise failed("changed the request's method, which stays as it was judged")
         headers = strip(checked(request.headers), admitted.provider, ours)
         body = request.raw_content if request.raw_content is not None else b""
         if not isinstance(body, bytes):
-            raise _failed("set the request's body to something that is no bytes")
+            raise failed("set the request's body to something that is no bytes")
         if coding and body == plain and all(name != "content-encoding" for name, _ in headers):
             body = came
             headers.append(("content-encoding", coding))
@@ -128,7 +128,7 @@ class SentAs:
 def _aimed(admitted: Admitted, target: str) -> Admitted:
     """Another path or query: judged as `admit.gate.Aim` and `Open` judge those of a client."""
     if not target.startswith("/"):
-        raise _failed("set a path that does not begin with /")
+        raise failed("set a path that does not begin with /")
     path, query = split_target(target, admitted.provider.family.encoded)
     query, _ = take_credentials(query)
     method = admitted.arrival.head.method
@@ -177,13 +177,25 @@ def sent_head(flow: http.HTTPFlow) -> tuple[int, list[tuple[str, str]]]:
     """Status and headers of the flow's response, without those of a connection and the length. Raises `Refused`."""
     response = flow.response
     if not isinstance(response, http.Response):
-        raise _failed("took the response away")
+        raise failed("took the response away")
     status = response.data.status_code
     if not isinstance(status, int) or not 200 <= status <= 599:
-        raise _failed(f"set the status {str(status)[:20]!a}, which is no answer's")
+        raise failed(f"set the status {str(status)[:20]!a}, which is no answer's")
     headers = checked(response.headers)
     sent = [(k, v) for k, v in headers if k not in _NOT_SENT and not k.startswith("x-tollhouse-")]
     return status, sent
+
+
+def sent_switch(flow: http.HTTPFlow) -> list[tuple[str, str]]:
+    """The headers that the answer to a handshake has beside those of the handshake itself. Raises `Refused`."""
+    response = flow.response
+    if not isinstance(response, http.Response) or response.data.status_code != 101:
+        raise failed("changed the status of the answer to a handshake, which stays 101")
+    return [
+        (k, v)
+        for k, v in checked(response.headers)
+        if k not in _NOT_SENT and not k.startswith(("x-tollhouse-", "sec-websocket-"))
+    ]
 
 
 def sent_body(flow: http.HTTPFlow) -> bytes:
@@ -191,7 +203,7 @@ def sent_body(flow: http.HTTPFlow) -> bytes:
     assert flow.response is not None
     body = flow.response.raw_content
     if body is not None and not isinstance(body, bytes):
-        raise _failed("set the response's body to something that is no bytes")
+        raise failed("set the response's body to something that is no bytes")
     return body or b""
 
 
@@ -201,12 +213,13 @@ def checked(headers: http.Headers) -> list[tuple[str, str]]:
     for name, value in headers.fields:
         value = value.strip(b" \t")
         if not _NAME.fullmatch(name) or _UNSAFE.search(value):
-            raise _failed(
+            raise failed(
                 "set a header with a malformed name, or with control characters in its value"
             )
         found.append((name.decode().lower(), value.decode("utf-8", "surrogateescape")))
     return found
 
 
-def _failed(what: str) -> Refused:
+def failed(what: str) -> Refused:
+    """An addon did ``what``, which can't be."""
     return Refused("addon_failed", f"An addon {what}.", gate="addons")

@@ -22,7 +22,7 @@ from mitmproxy.flow import Error
 from mitmproxy.hooks import ConfigureHook
 
 from tollhouse.denial import Refused
-from tollhouse.operators.loading import CALL_HOOKS, AddonError
+from tollhouse.operators.loading import CALL_HOOKS, MESSAGE_HOOK, AddonError
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class Addons:
                 "configure",
                 partial(master.addons.invoke_addon_sync, addon, ConfigureHook(names)),
             )
-        for name in (*CALL_HOOKS, "running", "done"):
+        for name in (*CALL_HOOKS, MESSAGE_HOOK, "running", "done"):
             self._hooks[name] = tuple(
                 _Hook(label, call)
                 for label, addon in self._loaded
@@ -154,8 +154,20 @@ class Addons:
         return bool(self._hooks.get(name))
 
     @property
-    def want_flows(self) -> bool:
+    def want_calls(self) -> bool:
+        """Whether one of them has a hook of calls over HTTP."""
         return any(map(self.have, CALL_HOOKS))
+
+    @property
+    def want_flows(self) -> bool:
+        return self.want_calls or self.have(MESSAGE_HOOK)
+
+    @property
+    def take_messages(self) -> bool:
+        """Whether each addon that has to do with calls takes the messages of sessions, too. One that masks requests and does
+        not would let them leave unmasked."""
+        with_calls = {hook.label for name in CALL_HOOKS for hook in self._hooks.get(name, ())}
+        return with_calls <= {hook.label for hook in self._hooks.get(MESSAGE_HOOK, ())}
 
     async def ask(self, name: str, flow: http.HTTPFlow) -> None:
         """Calls one hook of all addons. Raises `Refused`: 503 if one failed, 403 if one killed the flow."""

@@ -20,8 +20,10 @@ from tollhouse.config.values import AddonPlace
 
 CALL_HOOKS: Final = ("requestheaders", "request", "responseheaders", "response", "error")
 """They get the call's flow, in this order."""
-HOOKS: Final = (*CALL_HOOKS, "websocket_message", "load", "configure", "running", "done")
-"""What an addon may have. ``websocket_message`` is never called: while addons are on the road no WebSocket passes."""
+MESSAGE_HOOK: Final = "websocket_message"
+"""It gets the flow of a session with each message."""
+HOOKS: Final = (*CALL_HOOKS, MESSAGE_HOOK, "load", "configure", "running", "done")
+"""What an addon may have."""
 _SYNC: Final = ("load", "configure")
 """mitmproxy calls them outside of its event loop."""
 _ARGUMENTS: Final = {"running": 0, "done": 0}

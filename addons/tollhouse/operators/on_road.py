@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import ClassVar
 
 from mitmproxy.flow import Error
@@ -13,16 +14,21 @@ from tollhouse.admit.reading import BodySource, ReadBody
 from tollhouse.call import Admitted
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answering import Answering
+from tollhouse.frames import Room
 from tollhouse.operators.altered import Altered
 from tollhouse.operators.flows import (
     SentAs,
     new_flow,
+    new_response,
     refuse_odd_charset,
     sent_body,
     sent_head,
+    sent_switch,
 )
 from tollhouse.operators.hooks_run import Addons
+from tollhouse.operators.messages import AlteredMessages
 from tollhouse.trip import AnsweredByGate
+from tollhouse.websocket import Altering
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +55,7 @@ class AddonsOnRoad:
         self, addons: Addons, read: ReadBody, bodies: BodyBytes, ours: frozenset[str]
     ) -> None:
         self._addons = addons
+        self._wants_calls = addons.want_calls
         self._read = read
         self._bodies = bodies
         self._ours = ours
@@ -57,8 +64,10 @@ class AddonsOnRoad:
     async def __call__(self, admitted: Admitted, exchange: BodySource) -> Admitted:
         """Refuses 503 (an addon failed) and 403 (it killed the flow), and as `ReadBody` does. Raises `AnsweredByGate` if an addon
         has set the response."""
+        if not (self._wants_calls or admitted.operation.socket):
+            return admitted
         token = admitted.identity.charged_as or admitted.identity.token_id
-        kept = self._bodies.reserve(token, admitted.arrival.head.client_ip)
+        kept = self._bodies.reserve(token, admitted.arrival.head.source)
         call = self._calls[admitted.id] = _Call(admitted, kept)
         flow = call.flow
         before = SentAs(flow)
@@ -105,6 +114,22 @@ class AddonsOnRoad:
         )
         await call.altered.begin()
         return call.altered
+
+    async def session(
+        self, call_id: str, headers: Sequence[tuple[str, str]], longest: int, room: Room
+    ) -> tuple[list[tuple[str, str]], Altering]:
+        """A handshake that the provider has accepted, and ``headers`` of our answer to it: those that the addons add, and what
+        each message has to pass. Raises `Refused`."""
+        call = self._calls[call_id]
+        flow = call.flow
+        flow.response = new_response(101, headers)
+        flow.response.raw_content = b""
+        messages = AlteredMessages(self._addons, flow, longest, room)
+        await self._addons.ask("responseheaders", flow)
+        call.responded = True
+        await self._addons.ask("response", flow)
+        before = {name for name, _ in headers}
+        return [pair for pair in sent_switch(flow) if pair[0] not in before], messages
 
     async def ended(self, call_id: str, why: str) -> None:
         """The call is over. Its addons are told why it ended, if they were told of no whole answer. Raises nothing but a

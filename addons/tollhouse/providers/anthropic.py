@@ -67,7 +67,11 @@ ANTHROPIC = Provider(
     free_call_headers=(("anthropic-version", "2023-06-01"),),
     key_variables=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
     # Claude Code's, from `claude setup-token` or its own login. An API key is `sk-ant-api...`.
-    login=Login(re.compile(r"sk-ant-oat[0-9A-Za-z_-]{20,1000}"), ("CLAUDE_CODE_OAUTH_TOKEN",)),
+    login=Login(
+        re.compile(r"sk-ant-oat[0-9A-Za-z_-]{20,1000}"),
+        ("CLAUDE_CODE_OAUTH_TOKEN",),
+        hidden_by=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
+    ),
     who_pays=frozenset({"anthropic-workspace-id", "anthropic-user-profile-id"}),
     dialect=Dialect(own_rules=True),
     longest_context=1_000_000,

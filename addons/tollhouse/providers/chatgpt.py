@@ -18,7 +18,11 @@ CHATGPT = Provider(
     slot=CredentialSlot("authorization", "Bearer "),
     accepts=frozenset(),
     # A JWT of its own issuer. An API key is `sk-...`.
-    login=Login(re.compile(r"eyJ[0-9A-Za-z_-]{10,4000}(?:\.[0-9A-Za-z_-]{10,8000}){2}")),
+    login=Login(
+        re.compile(r"eyJ[0-9A-Za-z_-]{10,4000}(?:\.[0-9A-Za-z_-]{10,8000}){2}"),
+        # Of `codex exec`, which then calls the API with a key though there is a login in its home.
+        hidden_by=("CODEX_API_KEY",),
+    ),
     dialect=Dialect(usage_in_stream="always"),
     prices_from="openai",
 )

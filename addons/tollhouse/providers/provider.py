@@ -33,6 +33,8 @@ class Login:
     form: re.Pattern[str]
     variables: tuple[str, ...] = ()
     """Environment variables in which a program looks for one."""
+    hidden_by: tuple[str, ...] = ()
+    """Variables of keys that a program takes before a login, whatever is in them."""
 
 
 _PLAIN: Final = Dialect()

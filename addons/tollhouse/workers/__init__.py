@@ -13,6 +13,7 @@ child         what the supervisor knows of one of them, and the fork
 signals       the signals that the supervisor is sent
 estate        what workers that have ended leave
 restarts      when a worker that died is started again
+privileges    a gateway that was started as root becomes its own user
 listening     the listening sockets, which outlive every worker
 channel       the messages between the supervisor and its children
 worker        what a worker does beside its gateway

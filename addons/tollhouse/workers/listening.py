@@ -187,7 +187,7 @@ def _bind(address: Address, workers: int) -> tuple[tuple[socket.socket, ...], ..
         dict.fromkeys(
             (family, place)
             for family, _, _, _, place in socket.getaddrinfo(
-                address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+                address.bound_to, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )
         )
     )

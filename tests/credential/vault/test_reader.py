@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +11,13 @@ from typing import Any
 
 import pytest
 from tests.support.clock import Clock
+from tests.support.connect_proxy import ConnectProxy
 from tests.support.openbao import OpenBao
 from tests.support.requires import require
 
 from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.lease import CredentialUnavailable, StoreAway
+from tollhouse.credential.vault.connection import VaultProxy
 from tollhouse.credential.vault.reader import AppRole, TokenFile, VaultReader
 
 PATH = "infrastructure/openai"
@@ -566,3 +569,38 @@ def test_no_pins_in_kv1(openbao: OpenBao, make: Make) -> None:
     """What keeps no versions can't be pinned."""
     with pytest.raises(ValueError, match="no versions"):
         make(kv_version=1, versions={PATH: 1})
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_through_a_proxy(openbao_tls: OpenBao, tmp_path: Path, tls: bool) -> None:
+    """It sees its own password and a name. Without the password it opens no tunnel, and that is said."""
+    openbao_tls.put(PATH, {"api_key": "sk-1"})
+    auth = AppRole(openbao_tls.role_id_file, openbao_tls.secret_id_file)
+    login = tmp_path / "login"
+    login.write_text("toll:s3cr3t\n")
+    there = openbao_tls.address.removeprefix("https://")
+    host, _, port = there.partition(":")
+    with ConnectProxy({there: (host, int(port))}, tls=tls, login=("toll", "s3cr3t")) as proxy:
+        ca_file = None
+        if tls:
+            ca_file = tmp_path / "proxy.pem"
+            ca_file.write_bytes(proxy.ca_pem)
+
+        def reader(login_file: Path | None) -> VaultReader:
+            way = VaultProxy(proxy.url, ca_file, login_file)
+            return VaultReader(openbao_tls.address, auth, ca_file=openbao_tls.ca_file, proxy=way)
+
+        with contextlib.closing(reader(login)) as through:
+            assert key_of(through) == "sk-1"
+        assert {head.split()[1] for head in proxy.asked} == {there}
+        assert not any("x-vault" in head.lower() for head in proxy.asked)
+        for login_file, said in (
+            (None, r"opens no tunnel. Look at vault\.proxy"),
+            (tmp_path / "nothing", "can't be read"),
+        ):
+            without = reader(login_file)
+            with pytest.raises(StoreAway, match=said):
+                without.connect()
+            without.close()
+    with pytest.raises(ValueError, match="https"):
+        VaultReader("http://127.0.0.1:1", auth, proxy=VaultProxy(proxy.url))

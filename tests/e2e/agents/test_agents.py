@@ -7,17 +7,22 @@ namespaces can be made it has a network of its own, in which there is nothing bu
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +36,9 @@ from tollhouse.config.load import load_config
 from tollhouse.control.client import perform
 from tollhouse.demo.standin import StandIn
 
-HOSTS = ("api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com")
-CALLS = ("/v1/messages", "/v1/responses", "/v1/chat/completions", "enerateContent")
+HOSTS = ("api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com", "chatgpt.com")
+COMPANION = "platform.claude.com"
+CALLS = ("/v1/messages", "/responses", "/v1/chat/completions", "enerateContent")
 OWN_KEY = "sk-a-key-of-the-users-own-0123456789abcdefghij"
 IN_A_SESSION = "Quota exceeded. Check your plan and billing details."
 """What Codex says where a message of its WebSocket was refused for its budget: in its own words."""
@@ -131,7 +137,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer) -> Iterator[Road]:
     """A gateway whose three providers are the stand-in."""
-    with StandIn(key=REAL_KEY, hosts=("localhost", *HOSTS)) as standin:
+    with StandIn(key=REAL_KEY, hosts=("localhost", COMPANION, *HOSTS)) as standin:
         own = {
             "connect_to": standin.address,
             "allow_private": True,
@@ -141,8 +147,18 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer)
             "redis": {"url": redis_server.url},
             "providers.anthropic": own,
             "providers.gemini": own,
+            "providers.chatgpt": own,
+            "companions": {"claude-code": "needed"},
         }
-        with open_road(tmp_path_factory.mktemp("agents"), settings, standin=standin) as road:
+        # Its own entry counts in the place of the agent's: the host is the stand-in here.
+        tunnel = {"hosts": [COMPANION], "projects": ["*"]}
+        tunnel |= {"connect_to": standin.address, "allow_private": True}
+        with open_road(
+            tmp_path_factory.mktemp("agents"),
+            settings,
+            standin=standin,
+            tables={"tunnels": [tunnel]},
+        ) as road:
             for name in ("anthropic", "gemini"):
                 road.gateway.tollhouse("key", "set", name, stdin=REAL_KEY)
             yield road
@@ -159,13 +175,16 @@ class Said:
     read_s: float | None
 
 
-def limit(road: Road, *limits: str) -> None:
+def limit(road: Road, *limits: str, **more: str) -> None:
     wanted = {"project": road.project, "tenant": road.tenant, "limits": list(limits)}
-    perform(load_config(road.gateway.config), "project_set", wanted)
+    perform(load_config(road.gateway.config), "project_set", {**wanted, **more})
 
 
-def run(agent: Agent, road: Road, *, by_hand: bool = False) -> Said:
-    """By `tollhouse exec`, outside of whose network the agent is; or with variables that are set ``by_hand``."""
+def run(
+    agent: Agent, road: Road, *, by_hand: bool = False, login: dict[str, str] | None = None
+) -> Said:
+    """By `tollhouse exec`, outside of whose network the agent is; or with variables that are set ``by_hand``. With a ``login``,
+    which may be in its home alone, there is no key."""
     # Not where the search for leaks looks: Codex writes the proxy's URL down in its home.
     with (
         tempfile.TemporaryDirectory(prefix="agent-", ignore_cleanup_errors=True) as home,
@@ -180,8 +199,9 @@ def run(agent: Agent, road: Road, *, by_hand: bool = False) -> Said:
             return _run(agent, road, Path(home), enter, given)
         options = ("--config", str(road.gateway.config), "--project", road.project)
         through = (sys.executable, "-m", "tollhouse", "exec", *options, "--", *enter)
-        said = _run(agent, road, Path(home), through, {agent.key: OWN_KEY})
-        assert f"not handed on: {agent.key}" in said.text
+        own = {agent.key: OWN_KEY} if login is None else login
+        said = _run(agent, road, Path(home), through, own)
+        assert (f"not handed on: {agent.key}" in said.text) is (login is None)
         assert OWN_KEY not in said.text
         assert re.search(rf"^tollhouse: {road.project}: \d+ calls?, ", said.text, re.MULTILINE)
         return said
@@ -192,7 +212,7 @@ def _run(
 ) -> Said:
     """Its output as it comes. An agent that goes on for a minute is killed, which fails the test."""
     for name, text in agent.files.items():
-        (home / name).parent.mkdir(parents=True)
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text(text)
     (home / "work").mkdir()
     road.standin.clear()
@@ -314,3 +334,118 @@ def test_redis_is_away(agent: Agent, gateway: Road, redis_server: RedisServer) -
         "ledger_unavailable",
         agent.waits_s,
     )
+
+
+def jwt(**payload: Any) -> str:
+    parts = ({"alg": "RS256", "typ": "JWT"}, payload)
+    texts = [
+        base64.urlsafe_b64encode(json.dumps(one).encode()).decode().rstrip("=") for one in parts
+    ]
+    return ".".join([*texts, "c2lnbmF0dXJl" * 8])
+
+
+def at_chatgpt() -> tuple[str, str]:
+    """A login as `codex login` leaves it, and the file that it is in."""
+    account = {"chatgpt_account_id": "account-1", "chatgpt_plan_type": "plus"}
+    token = jwt(
+        iss="https://auth.openai.com",
+        exp=int(time.time()) + 86_400,
+        **{"https://api.openai.com/auth": account},
+    )
+    tokens = {"id_token": token, "access_token": token, "refresh_token": "none"}
+    kept = {
+        "auth_mode": "chatgpt",
+        "tokens": {**tokens, "account_id": "account-1"},
+        "last_refresh": datetime.now(UTC).isoformat(),
+    }
+    return token, json.dumps(kept)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(one, marks=pytest.mark.requires(one, "redis")) for one in ("claude", "codex")],
+)
+def test_a_login(gateway: Road, name: str) -> None:
+    """It goes to its provider, and the project has nothing to pay though it has no money."""
+    # A project of its own: the gateway may know for some seconds yet what another one was before.
+    gateway = replace(gateway, project=f"proj_login_{name}")
+    limit(gateway, "0.0000001 usd/day", login="pass")
+    agent = next(one for one in AGENTS if one.name == name)
+    if name == "codex":
+        token, file = at_chatgpt()
+        # Its configuration names the API.
+        agent = replace(agent, files={".codex/auth.json": file})
+        login = {}
+    else:
+        token = "sk-ant-oat01-a-login-of-a-subscription-0123456789abcdefghijklmnop"
+        login = {"CLAUDE_CODE_OAUTH_TOKEN": token}
+    gateway.standin.keys.add(token)
+    said = run(agent, gateway, login=login)
+    # The handshake of Codex's WebSocket is refused, and it calls over HTTP.
+    lines = [line for line in said.calls if line["status"] != 426]
+    assert lines, said.text
+    assert {line["status"] for line in lines} == {200}
+    assert {line["provider"] for line in lines} == {"chatgpt" if name == "codex" else "anthropic"}
+    assert {(line["key_version"], line["cost_usd"]) for line in lines} == {("login", "0")}
+    assert max(Decimal(line["notional_usd"]) for line in lines) > 0
+    received = [one for one in gateway.standin.snapshot() if one.method == "POST"]
+    assert {one.get("authorization") for one in received} == {f"Bearer {token}"}
+    assert re.search(r"^tollhouse: \S+: \d+ calls?, \d+ tokens, 0 usd$", said.text, re.MULTILINE)
+
+
+@pytest.mark.requires("claude", "redis")
+def test_the_first_start_of_claude_code(gateway: Road, tmp_path: Path) -> None:
+    """In a terminal it asks two hosts first: the provider's, and one that is passed on as a tunnel. Then it asks for its theme."""
+    limit(gateway, "10 usd/day")
+    gateway.fresh()
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (40, 120))
+    options = ("--config", str(gateway.gateway.config), "--project", gateway.project)
+    with (
+        alone(gateway.gateway.proxy) as enter,
+        subprocess.Popen(
+            [sys.executable, "-m", "tollhouse", "exec", *options, "--", *enter, program("claude")],
+            env={
+                "PATH": os.pathsep.join(places()),
+                "HOME": str(tmp_path),
+                "TERM": "xterm-256color",
+                "DISABLE_AUTOUPDATER": "1",
+                # What the tunnel leads to shows its own certificate.
+                "SSL_CERT_FILE": str(gateway.directory / "provider-ca.pem"),
+            },
+            cwd=tmp_path,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+        ) as process,
+    ):
+        os.close(slave)
+        said = b""
+        # Reading fails once nobody has the terminal any more.
+        with contextlib.suppress(OSError):
+            while b"Dark" not in said and b"nable" not in said and (piece := os.read(master, 4096)):
+                said += piece
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(OSError):
+            while os.read(master, 4096):
+                pass
+        os.close(master)
+    assert b"Dark" in said, said
+    asked = {(line["host"], line["path"]): line for line in gateway.gateway.lines()}
+    hello = asked["api.anthropic.com", "/api/hello"]
+    assert (hello["status"], hello["project"], hello["attempts"][0]["outcome"]) == (
+        200,
+        gateway.project,
+        "200",
+    )
+    tunnel = asked[COMPANION, ""]
+    assert (tunnel["status"], tunnel["decision"], tunnel["project"]) == (
+        200,
+        "allow",
+        gateway.project,
+    )
+    assert tunnel["bytes"]["received"] > 0
+    [said_there] = [one for one in gateway.standin.snapshot() if one.sni == COMPANION]
+    assert said_there.target == "/v1/oauth/hello"
+    assert not said_there.get("authorization") + said_there.get("x-api-key")

@@ -117,6 +117,7 @@ def test_ways_to_say_the_boundary(content_type: str) -> None:
         f"multipart/mixed; boundary={BOUNDARY}",
         f'multipart/form-data; boundary="{BOUNDARY}\\x"',
         "multipart/form-data; boundary=b\N{ZERO WIDTH SPACE}c",
+        *(f"multipart/form-data; boundary=a{one}b" for one in ":/?=()"),
     ],
 )
 def test_a_boundary_that_is_not_one(content_type: str) -> None:
@@ -220,8 +221,18 @@ def test_a_text_that_is_none(field: tuple[str, bytes]) -> None:
         found.text(found.parts[0])
 
 
-def test_a_text_of_another_type() -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "application/json",
+        "text/plain; charset=utf-16",
+        "text/plain; charset=utf-7",
+        "text/plain; charset=utf-8; charset=ibm037",
+        "text/html; charset=utf-8",
+    ],
+)
+def test_a_text_of_another_type(kind: str) -> None:
     """A parser that believes the type reads another value."""
-    found = read(part(f"{NAMED}\r\nContent-Type: application/json", '"m"'))
+    found = read(part(f"{NAMED}\r\nContent-Type: {kind}", '"m"'))
     with pytest.raises(Refused):
         found.text(found.parts[0])

@@ -188,3 +188,31 @@ def test_a_turn_that_was_asked_for_is_unfinished() -> None:
     says(dialogue, toolResponse={"functionResponses": []})
     dialogue.withdraw()
     assert dialogue.unfinished(0.0) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("models/gemini-3.8-live", "gemini-3.8-live"),
+        ("publishers/google/models/gemini-3.8-live", "gemini-3.8-live"),
+        ("projects/p/locations/eu/publishers/google/models/gemini-3.8-live", "gemini-3.8-live"),
+        ("projects/p/locations/eu/endpoints/1", "endpoints/1"),
+        (
+            "projects/p/locations/eu/projects/q/locations/eu/models/m",
+            "projects/q/locations/eu/models/m",
+        ),
+    ],
+)
+def test_a_model_of_vertex(name: str, model: str) -> None:
+    """The table of prices and a project's list know it without its place."""
+    dialogue = begun()
+    asked = says(dialogue, setup={"model": name})
+    assert asked is not None
+    assert asked.model == dialogue.asked.model == model
+
+
+def test_usage_by_the_names_of_vertex() -> None:
+    dialogue = opened()
+    usage = {"promptTokenCount": 40, "candidatesTokenCount": 30, "thoughtsTokenCount": 5}
+    hears(dialogue, serverContent={**WORDS, **TURN}, usageMetadata={**usage, "totalTokenCount": 75})
+    assert tokens(dialogue) == [(40, 35)]

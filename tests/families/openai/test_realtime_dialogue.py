@@ -266,3 +266,112 @@ def test_an_answer_that_was_asked_for_is_unfinished() -> None:
     hears(dialogue, type="response.created", response={"id": "resp_1"})
     hears(dialogue, **done("resp_1", usage=usage(30, 5)))
     assert dialogue.unfinished(0.0) == ()
+
+
+ERROR = {"type": "invalid_request_error", "code": "invalid_value", "message": ""}
+CREATE = {"type": "response.create"}
+DELETE = {"type": "conversation.item.delete", "item_id": "item_0"}
+ADD = {"type": "conversation.item.create", "item": {"type": "message"}}
+ADDED = {"type": "conversation.item.added"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "events", "error", "freed"),
+    [
+        ([CREATE], [], {}, True),
+        ([{**CREATE, "event_id": "a"}], [], {"event_id": "a"}, True),
+        ([{**CREATE, "event_id": "a"}], [], {"event_id": "b"}, False),
+        ([{**CREATE, "event_id": "a"}], [], {}, False),
+        ([DELETE, CREATE], [], {}, False),
+        ([CREATE, DELETE], [], {}, False),
+        ([CREATE, {**DELETE, "event_id": "d"}], [], {"event_id": "d"}, False),
+        ([CREATE, {**DELETE, "event_id": "d"}], [], {}, True),
+        ([ADD, CREATE], [ADDED], {}, True),
+        ([ADD, CREATE], [], {}, False),
+        ([DELETE, ADD, CREATE], [ADDED], {}, False),
+        ([DELETE, CREATE], [], {"code": "conversation_already_has_active_response"}, True),
+        ([{"type": "input_audio_buffer.append", "audio": "!"}, CREATE], [], {}, False),
+    ],
+    ids=range(13),
+)
+def test_whose_an_error_is(
+    messages: list[dict[str, Any]], events: list[dict[str, Any]], error: dict[str, str], freed: bool
+) -> None:
+    """What was asked for is charged until it is known to have failed."""
+    dialogue = opened()
+    hears(dialogue, **session())
+    for message in messages:
+        says(dialogue, **message)
+    for event in events:
+        hears(dialogue, **event)
+    hears(dialogue, type="error", error={**ERROR, **error})
+    assert (dialogue.unfinished(0.0) == ()) is freed
+    assert (len(exposed(dialogue)) == 0) is freed
+
+
+def test_the_second_error_is_the_answers() -> None:
+    """One is that of the other message."""
+    dialogue = opened()
+    says(dialogue, **DELETE)
+    says(dialogue, **CREATE)
+    for _ in range(2):
+        assert len(dialogue.unfinished(0.0)) == 1
+        hears(dialogue, type="error", error=ERROR)
+    assert dialogue.unfinished(0.0) == ()
+
+
+def test_a_second_message_of_the_same_id() -> None:
+    dialogue = opened()
+    says(dialogue, **CREATE, event_id="a")
+    with pytest.raises(Refused):
+        says(dialogue, **DELETE, event_id="a")
+
+
+WRITES = {"audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}}}}
+SOUND = {"type": "input_audio_buffer.append", "audio": base64.b64encode(bytes(96_000)).decode()}
+COMMITTED = {"type": "input_audio_buffer.committed", "item_id": "item_1"}
+WRITTEN = "conversation.item.input_audio_transcription"
+
+
+def test_sound_that_is_written_down() -> None:
+    """By whom the session names when it is committed, until its transcription has come."""
+    dialogue = opened("intent=transcription")
+    assert exposed(dialogue) == []
+    asked = says(dialogue, type="session.update", session=WRITES)
+    assert asked is not None
+    assert asked.model == "gpt-4o-transcribe"
+    for end in ("completed", "failed"):
+        says(dialogue, **SOUND)
+        hears(dialogue, type="session.updated", session={"type": "transcription", **WRITES})
+        hears(dialogue, **COMMITTED)
+        [one] = dialogue.unfinished(0.0)
+        # Two seconds of 24 kHz in 16 bits, a little more by the message around them.
+        assert 20 <= one.exposure.estimate.units.input <= 21
+        assert one.output_seen == 8
+        hears(dialogue, type=f"{WRITTEN}.delta", item_id="item_1", delta="he")
+        hears(dialogue, type=f"{WRITTEN}.{end}", item_id="item_1", transcript="hello")
+        assert dialogue.unfinished(0.0) == ()
+    assert dialogue.requests == 2
+
+
+def test_sound_that_was_committed_before() -> None:
+    """An update that the provider has not answered tells nothing of it, nor does one that ends the writing."""
+    dialogue = opened()
+    hears(dialogue, **session())
+    says(dialogue, type="session.update", session=WRITES)
+    hears(dialogue, **COMMITTED)
+    assert dialogue.unfinished(0.0) == ()
+    hears(dialogue, type="session.updated", session=WRITES)
+    says(dialogue, type="session.update", session={"audio": {"input": {"transcription": None}}})
+    hears(dialogue, type="session.updated", session={"audio": {"input": {"transcription": None}}})
+    hears(dialogue, **COMMITTED)
+    assert dialogue.unfinished(0.0) == ()
+    assert not any(one.beside for _, one in dialogue.exposed(0.0))
+
+
+def test_an_answer_in_a_session_of_transcriptions() -> None:
+    """No model was judged that could have given it: the session ends."""
+    dialogue = opened("intent=transcription")
+    says(dialogue, type="session.update", session=WRITES)
+    with pytest.raises(ValueError, match="an answer"):
+        hears(dialogue, type="response.created", response={"id": "resp_1"})

@@ -131,6 +131,47 @@ def test_an_error_beside_an_answer_under_way() -> None:
     assert [charge.units.tokens for charge in dialogue.charges] == [30]
 
 
+TEXT = {"type": "response.output_text.delta", "delta": "sixteen letters."}
+BAD = {"type": "error", "status": 500, "error": {"code": "bad"}}
+
+
+@pytest.mark.parametrize("then", ["created", "error"])
+def test_an_answer_that_breaks_before_others(then: str) -> None:
+    """It ended in an error if another one begins, or fails, before it has ended: its input is charged, and what was seen."""
+    dialogue = opened()
+    asks(dialogue, max_output_tokens=5_000)
+    asks(dialogue, max_output_tokens=16)
+    hears(dialogue, type="response.created", response={"id": "resp_1"})
+    hears(dialogue, **TEXT)
+    hears(dialogue, **BAD)
+    assert outputs(dialogue) == [5_000, 16]
+    assert [one.output_seen for one in dialogue.unfinished(0.0)] == [4, 0]
+    if then == "error":
+        hears(dialogue, **BAD)
+    else:
+        hears(dialogue, type="response.created", response={"id": "resp_2"})
+        assert outputs(dialogue) == [16]
+        hears(dialogue, **TEXT)
+        assert [one.output_seen for one in dialogue.unfinished(0.0)] == [4]
+        hears(dialogue, **ends(id="resp_2", usage=USAGE))
+    assert outputs(dialogue) == []
+    counted = 20 if then == "created" else 0
+    assert sum(charge.units.output for charge in dialogue.charges) == 4 + counted
+
+
+def test_an_answer_that_fails_by_two_events() -> None:
+    """The others stay held, and are charged if the session ends."""
+    dialogue = opened()
+    asks(dialogue, max_output_tokens=5_000)
+    asks(dialogue, max_output_tokens=16)
+    hears(dialogue, type="response.created", response={"id": "resp_1"})
+    hears(dialogue, **TEXT)
+    hears(dialogue, **BAD)
+    hears(dialogue, **ends("failed", usage=None))
+    assert outputs(dialogue) == [16]
+    assert [charge.units.output for charge in dialogue.charges] == [4]
+
+
 def test_errors_alone() -> None:
     dialogue = opened()
     for _ in range(2):

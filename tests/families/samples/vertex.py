@@ -65,6 +65,7 @@ SAMPLES = (
             ("GET", f"{PLACE}/interactions/i1"),
             ("POST", f"{PLACE}/interactions/i1/cancel"),
         ),
+        sockets=("/ws/google.cloud.aiplatform.v1beta1.LlmBidiService/BidiGenerateContent",),
         provider="vertex",
         exchanges=(
             Exchange(

@@ -9,6 +9,7 @@ with its assertion. `TokenHost` does none of that.
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -62,7 +63,7 @@ _CODES: Final = frozenset(
 
 
 class TokenEndpoint:
-    """``ca_file``, ``resolver_factory`` and ``bound_s`` are as in `TokenHost`. ``wall_clock`` gives
+    """``ca_file``, ``resolver_factory``, ``connector`` and ``bound_s`` are as in `TokenHost`. ``wall_clock`` gives
     seconds since the epoch. An assertion is valid from that moment, for an hour by Google's clock
     (RFC 7523 3)."""
 
@@ -71,11 +72,16 @@ class TokenEndpoint:
         *,
         ca_file: Path | None = None,
         resolver_factory: Callable[[], AbstractResolver] = aiohttp.ThreadedResolver,
+        connector: Callable[[ssl.SSLContext, int], aiohttp.TCPConnector] | None = None,
         bound_s: float = 8.0,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._host = TokenHost(
-            TOKEN_URI, ca_file=ca_file, resolver_factory=resolver_factory, bound_s=bound_s
+            TOKEN_URI,
+            ca_file=ca_file,
+            resolver_factory=resolver_factory,
+            connector=connector,
+            bound_s=bound_s,
         )
         self._wall_clock = wall_clock
         # Signing takes some milliseconds of CPU. For most of them the interpreter's lock is free.

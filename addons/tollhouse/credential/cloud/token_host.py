@@ -39,7 +39,8 @@ class HostAnswer:
 class TokenHost:
     """``url`` is https. TLS is verified for its host, whatever address the resolver of
     ``resolver_factory`` gives. ``ca_file`` (PEM) replaces the public roots. At most 4 POSTs run at
-    once. One POST takes at most ``bound_s``, and the wait for its turn counts in that."""
+    once. ``connector`` makes the way there, by TLS and the most connections at once, where that is none of its own; it may
+    raise `StoreAway`. One POST takes at most ``bound_s``, and the wait for its turn counts in that."""
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class TokenHost:
         *,
         ca_file: Path | None = None,
         resolver_factory: Callable[[], AbstractResolver] = aiohttp.ThreadedResolver,
+        connector: Callable[[ssl.SSLContext, int], aiohttp.TCPConnector] | None = None,
         bound_s: float = 8.0,
     ) -> None:
         parts = urlsplit(url)
@@ -56,6 +58,7 @@ class TokenHost:
         self._url = url
         self._ca_file = ca_file
         self._resolver_factory = resolver_factory
+        self._connector = connector
         self._bound_s = bound_s
         self._session: aiohttp.ClientSession | None = None
 
@@ -97,6 +100,9 @@ class TokenHost:
                         return StoreAway(f"What {self.host} answers is too long for a token.")
                     given = {name.lower(): value for name, value in response.headers.items()}
                     return HostAnswer(response.status, given, data)
+        except StoreAway as error:
+            # It is made anew: its frames hold the request.
+            return StoreAway(error.why)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return _unreachable(self.host, error)
 
@@ -108,13 +114,16 @@ class TokenHost:
         return self._session
 
     def _made(self, tls: ssl.SSLContext) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
-            ssl=tls,
-            resolver=self._resolver_factory(),
-            use_dns_cache=False,
-            force_close=True,
-            limit=_AT_ONCE,
-        )
+        if self._connector is not None:
+            connector = self._connector(tls, _AT_ONCE)
+        else:
+            connector = aiohttp.TCPConnector(
+                ssl=tls,
+                resolver=self._resolver_factory(),
+                use_dns_cache=False,
+                force_close=True,
+                limit=_AT_ONCE,
+            )
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -169,6 +169,7 @@ class EmbeddedVault:
         except OSError as error:
             raise _unusable(self._lock_file, error) from None
         try:
+            files.give(descriptor, self._lock_file.parent)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:

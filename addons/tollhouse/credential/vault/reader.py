@@ -22,7 +22,7 @@ from tollhouse.credential.vault.auth import (
     Unwrapped,
     sign_in,
 )
-from tollhouse.credential.vault.connection import VaultClient
+from tollhouse.credential.vault.connection import VaultClient, VaultProxy
 from tollhouse.credential.vault.replies import VaultReply
 
 __all__ = ["AppRole", "Auth", "JwtLogin", "TokenFile", "VaultReader"]
@@ -62,7 +62,7 @@ class _Login:
 class VaultReader:
     """A `Reader` of the KV secrets engine of ``kv_version`` at ``mount``.
 
-    ``address`` is ``http(s)://host:port``; see `VaultClient` for ``namespace``, ``ca_file`` and ``timeout_s``.
+    ``address`` is ``http(s)://host:port``; see `VaultClient` for ``namespace``, ``ca_file``, ``timeout_s`` and ``proxy``.
     ``versions`` pins paths of KV version 2 to a version. Of all other paths the latest version is
     read. Raises `ValueError` for a text that is no address, mount or namespace, and for pins with
     KV version 1, which keeps no versions.
@@ -81,6 +81,7 @@ class VaultReader:
         namespace: str | None = None,
         ca_file: Path | None = None,
         timeout_s: float = 3.0,
+        proxy: VaultProxy | None = None,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -98,7 +99,7 @@ class VaultReader:
         self._kv_version = kv_version
         self._versions = dict(versions or {})
         self._auth = auth
-        self._server = VaultClient(address, namespace, ca_file, timeout_s)
+        self._server = VaultClient(address, namespace, ca_file, timeout_s, proxy)
         self._sign_in_by = sign_in(auth, self._server, jitter)
         self._clock = clock
         self._jitter = jitter

@@ -168,6 +168,10 @@ def translate(error: Exception, address: str) -> tuple[CredentialUnavailable, bo
     import requests
 
     where = shown(address)
+    if isinstance(error, requests.exceptions.ProxyError):
+        return StoreAway(
+            f"The proxy on the way to Vault at {where} opens no tunnel. Look at vault.proxy."
+        ), False
     if isinstance(error, requests.exceptions.SSLError):
         return StoreAway(
             f"TLS with Vault at {where} fails: its certificate can't be verified. Look at vault.ca_file."
@@ -190,6 +194,6 @@ def translate(error: Exception, address: str) -> tuple[CredentialUnavailable, bo
         return StoreAway(f"The connection to Vault at {where} was lost."), True
     if isinstance(error, OSError):
         return StoreAway(
-            f"The file of roots for Vault at {where} can't be read. Look at vault.ca_file."
+            f"A file on the way to Vault at {where} can't be read. Look at vault.ca_file and vault.proxy."
         ), False
     return CredentialUnavailable(f"Asking Vault at {where} failed ({type(error).__name__})."), False

@@ -14,7 +14,7 @@ _EMPTY: Final = re.compile(rb"\{[ \t\r\n]*+\}")
 def lower_cap(body: bytes, cap: int, *keys: str, inside: str = "") -> bytes:
     """Each of ``keys`` that is there is at most ``cap``, and one of them is there: the first, where a
     request has none. They are members of the body's object or, if there is an ``inside``, of the object
-    of that name. ``body`` is a valid object without duplicate keys. A 0 is no cap."""
+    of that name. ``body`` is a valid object without duplicate keys. A 0 is no cap, and a text ("inf") is none."""
     start = body.index(b"{")
     if inside:
         made = b'{"%b":%d}' % (keys[0].encode(), cap)
@@ -34,7 +34,7 @@ def lower_cap(body: bytes, cap: int, *keys: str, inside: str = "") -> bytes:
     if all(value is None for _, value in found):
         found = [(found[0][0], cap + 1)]
     for place, value in reversed(found):
-        if value is not None and (value > cap or value == 0):
+        if value is not None and (isinstance(value, str) or value > cap or value == 0):
             body = _put(body, place.value_at, b"%d" % cap, place.value_end)
     return body
 

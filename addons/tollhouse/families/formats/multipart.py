@@ -28,15 +28,18 @@ _MAX_HEAD: Final = 4_096
 _STEP: Final = 1 << 20
 """Bytes that one step looks at."""
 _TYPE: Final = re.compile(
-    r"multipart/form-data[ ]*;[ ]*boundary=(?:\"([^\"\\]{1,70})\"|([^\";,\s]{1,70}))[ ]*",
+    r"multipart/form-data[ ]*;[ ]*boundary=(?:\"([^\"\\]{1,70})\"|([!#$%&'*+.^_`|~0-9A-Z-]{1,70}))[ ]*",
     re.IGNORECASE,
 )
+"""Without quotation marks a value is a token: RFC 2045, section 5.1. Parsers disagree where any other ends."""
 _BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
 """RFC 2046, section 5.1.1."""
 _LINE: Final = re.compile(r"([A-Za-z-]{1,40}):[ \t]*([^\r\n]*?)[ \t]*")
 _DISPOSITION: Final = re.compile(r"form-data((?:[ ]*;[ ]*[a-z]+\*?=(?:\"[^\"\\]*\"|[^\";\\\s]+))+)")
 _PARAMETER: Final = re.compile(r"[ ]*;[ ]*([a-z]+\*?)=(?:\"([^\"\\]*)\"|([^\";\\\s]+))")
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}(?:\[[A-Za-z0-9_]{0,32}\]){0,4}")
+_PLAIN: Final = re.compile(r"(?:text/plain(?:[ ]*;[ ]*charset=(\"?)(?:utf-?8|us-ascii)\1)?)?")
+"""In any other charset the provider might read another text than is judged."""
 _ENCODINGS: Final = frozenset({"binary", "8bit", "7bit"})
 
 
@@ -65,10 +68,8 @@ class Form:
 
     def text(self, part: Part) -> str:
         """The text of a part that is no file. Raises `Refused` if it is one, or is no UTF-8."""
-        if part.filename is not None or not (
-            part.type in ("", "text/plain") or part.type.startswith("text/plain;")
-        ):
-            refuse(f"The field {shown(part.name)} must be plain text and no file.")
+        if part.filename is not None or not _PLAIN.fullmatch(part.type):
+            refuse(f"The field {shown(part.name)} must be plain text in UTF-8 and no file.")
         if part.end - part.start > MAX_TEXT:
             refuse(f"The field {shown(part.name)} has more than {MAX_TEXT} bytes.")
         try:

@@ -1,4 +1,5 @@
-"""A session of the Live API: https://ai.google.dev/api/live.
+"""A session of the Live API: https://ai.google.dev/api/live, and at Vertex
+https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/multimodal-live.
 
 The first message names the model. From then on the provider may begin a turn by itself, and each turn reads the whole
 conversation again. Each turn has its own usage, whose last report counts, and the searches that it is grounded in.
@@ -57,6 +58,8 @@ _READ: Final = (
     *(b'"usageMetadata"', b'"turnComplete"', b'"newHandle"', b'"error"'),
     b'"groundingMetadata"',
 )
+_PLACE: Final = re.compile(r"^projects/[A-Za-z0-9._:-]+/locations/[a-z0-9-]+/")
+"""Before the name of a model at Vertex."""
 _MEDIA: Final = re.compile(rb'"data"\s*:\s*"[A-Za-z0-9+/=_\\-]*"')
 
 
@@ -77,6 +80,8 @@ def unread(asked: Asked, head: AnswerHead) -> Meter:
 
 class LiveDialogue:
     binary = True
+    lowerable: Exposed | None = None
+    """The cap is that of the whole session."""
 
     def __init__(self, asked: Asked, terms: Terms) -> None:
         self.asked = asked
@@ -146,7 +151,7 @@ class LiveDialogue:
         if self._limits is not None:
             refuse('A session has one "setup".')
         values = members(setup, _SETUP, "setup.")
-        model = plain(text(values, "model", body, "setup."))
+        model = plain(_PLACE.sub("", text(values, "model", body, "setup.")))
         if not model:
             refuse('The "setup" has no "model".')
         config = members(obj(values, "generationConfig", "setup.") or {}, _CONFIG)
@@ -173,6 +178,9 @@ class LiveDialogue:
         self._limits = self._terms.limits(self.asked)
         self._add(_size(message))
         return self.asked._replace(objects=tuple(objects))
+
+    def lowered(self, message: bytes, cap: int) -> bytes:
+        return message
 
     def withdraw(self) -> None:
         self._asked_for = self._asked_before

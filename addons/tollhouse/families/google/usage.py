@@ -92,8 +92,12 @@ def metadata_units(value: object, *, speaks: bool = False) -> Units | None:
 
 
 def live_units(value: object) -> Units | None:
-    """``usageMetadata`` of a session (https://ai.google.dev/api/live#UsageMetadata)."""
-    return _units(value, _LIVE, False)
+    """``usageMetadata`` of a session (https://ai.google.dev/api/live#UsageMetadata). At Vertex its names are those of other
+    answers (google-genai `_live_converters.py`)."""
+    names = _LIVE
+    if isinstance(value, Mapping) and _LIVE.output not in value and _METADATA.output in value:
+        names = _METADATA
+    return _units(value, names, False)
 
 
 def interaction_units(value: object) -> Units | None:

@@ -45,8 +45,11 @@ batch_output         a line of a batch's output
 Over a WebSocket:
 
 socket_sessions    what its sessions have in common
-realtime           usage in its messages
-realtime_dialogue  a session of the Realtime API
+realtime            usage in its messages
+realtime_handshake  what its query names
+realtime_dialogue   a session of the Realtime API
+wanted_answers     those that it asks for, and whose an error is
+written_sound      the sound of one that is written down
 responses_dialogue  a session of the Responses API
 """
 

@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
-from urllib.parse import unquote_plus
 
 from tollhouse.families.base import (
     Asked,
@@ -20,16 +19,19 @@ from tollhouse.families.base import (
     Exposed,
     Limits,
     Mode,
-    Request,
     Terms,
     Unfinished,
 )
 from tollhouse.families.formats.document import Document, parsed, refuse, shown
+from tollhouse.families.formats.lowered import lower_cap
 from tollhouse.families.formats.text_tokens import raw_tokens
-from tollhouse.families.openai.body_fields import MAX_MODEL, MOST, refuse_case_variants
+from tollhouse.families.openai import written_sound
+from tollhouse.families.openai.body_fields import MOST, refuse_case_variants
 from tollhouse.families.openai.objects import ids_inside, named_objects
 from tollhouse.families.openai.realtime import RealtimeMeter, Sums, realtime_usage, transcribers_of
 from tollhouse.families.openai.responses_usage import details_of, id_of
+from tollhouse.families.openai.wanted_answers import WantedAnswers
+from tollhouse.families.openai.written_sound import WrittenSound
 from tollhouse.families.units import Charge, Estimate, Units
 
 _OPEN: Final = frozenset(
@@ -49,7 +51,22 @@ _OPEN: Final = frozenset(
     }
 )
 """Messages of the client that are known, and so is what they may cost."""
-_TOLD: Final = (b'"response.created"', b'"response.done"', b'"session.', b'"error"')
+_OF_TRANSCRIPTION: Final = frozenset(
+    {
+        "session.update",
+        "transcription_session.update",
+        "input_audio_buffer.append",
+        "input_audio_buffer.commit",
+        "input_audio_buffer.clear",
+        "conversation.item.retrieve",
+        "conversation.item.delete",
+    }
+)
+"""Of a session that has no model but the one that writes down what it hears."""
+_TOLD: Final = (
+    *(b'"response.created"', b'"response.done"', b'"session.', b'"transcription_session.'),
+    *(b'"error"', *written_sound.TOLD),
+)
 _SOUND_BYTES: Final = 4_800
 """Bytes of a token of sound that is heard: 24 kHz of 16 bits, and a token for 100 ms
 (https://platform.openai.com/docs/guides/realtime-costs). G.711 has a sixth of them."""
@@ -59,34 +76,17 @@ _INSTRUCTIONS: Final = 1_000
 """Tokens of the instructions that a session has at first."""
 _STEP: Final = 1_024
 """The input of an answer is exposed in steps of so many tokens, so that a hold is not made larger with each message."""
-_SOUND: Final = frozenset({"input_audio", "output_audio", "cached_audio"})
 _MOST_WANTED: Final = 64
 """Answers that were asked for and have not begun: each message is covered anew with all of them."""
 _MEMBERS: Final = frozenset({"type", "session", "response", "item"})
 _MEDIA: Final = re.compile(
     rb'"(?:audio|image_url)"\s*:\s*"(?:data:[a-z0-9./+-]{1,64};base64,)?[A-Za-z0-9+/=_\\-]*"'
 )
-_MODEL_NAMES: Final = ("model", "deployment")
-_CAPS: Final = ("max_output_tokens", "max_response_output_tokens")
+_CAPS: Final[tuple[str, ...]] = ("max_output_tokens", "max_response_output_tokens")
 """The second is that of the API's beta."""
 _INNER: Final = frozenset(
     {"model", "audio", "input_audio_transcription", "prompt", "tools", "input", "content", *_CAPS}
 )
-
-
-def read(request: Request, dialect: Dialect) -> Asked:
-    """The handshake. Its query names the model; Azure's may name a deployment."""
-    models = []
-    for part in request.query.split("&"):
-        name, _, value = part.partition("=")
-        name = unquote_plus(name).lower()
-        if name in _MODEL_NAMES:
-            models.append(unquote_plus(value))
-        elif name == "call_id":
-            refuse("A call that was begun in another way has no model and no budget here.")
-    if len(models) != 1 or not 0 < len(models[0]) <= MAX_MODEL or not models[0].isprintable():
-        refuse('The query must name one model, as "model=".')
-    return Asked(models[0], stream=True, reasons=False, may=_SOUND, kind=request.operation.kind)
 
 
 def estimate(asked: Asked, mode: Mode, limits: Limits, dialect: Dialect) -> Estimate:
@@ -117,21 +117,20 @@ class RealtimeDialogue:
         """Tokens of the conversation when the last answer was done."""
         self._added = 0.0
         """Tokens that were added since."""
-        self._heard = 0.0
-        """Seconds of sound that nobody has said to have written down."""
-        self._transcriber = ""
+        self._written = WrittenSound(terms.named)
+        self._only_writes = self._named_late = not asked.model
+        """No answer is given. And the same from the handshake on: there is no model but the transcribers."""
         self._sound_bytes = _SOUND_BYTES
         self._cap: int | None = None
+        self._cap_names = _CAPS
+        """The session's own name of it comes first."""
         self._caps: list[int | None] = []
         """Of updates that the server has not answered."""
         self._unsure = 0
         """How many those are."""
         self._auto = True
         """The provider may begin an answer by itself."""
-        self._wanted: list[Exposed] = []
-        """Answers that were asked for, and have not begun."""
-        self._errors = 0
-        """Since none was asked for: an error does not say whose it is."""
+        self._wanted = WantedAnswers()
         self._wants = False
         """The message that was heard last asks for one."""
         self._begun: dict[str, _Begun] = {}
@@ -147,10 +146,18 @@ class RealtimeDialogue:
         kind = body.name(body.tree.get("type"))
         if not isinstance(kind, str) or kind not in _OPEN:
             refuse(f"A message of the type {shown(str(kind))} is not open in a session.")
+        if self._named_late and kind not in _OF_TRANSCRIPTION:
+            refuse(
+                f"A message of the type {shown(kind)} is not open in a session of transcriptions."
+            )
         refuse_case_variants(body.tree, _MEMBERS)
         for member in _MEMBERS:
             refuse_case_variants(details_of(body.tree.get(member)), _INNER, member + ".")
+        if kind != "response.create":
+            self._wanted.sent(kind, _event_id(body))
         if kind == "input_audio_buffer.append":
+            if self._named_late and not self.asked.model:
+                refuse("A session of transcriptions must name its model before there is sound.")
             self._hear(len(message) * 3 / 4)
             return None
         if kind.endswith("session.update"):
@@ -164,12 +171,22 @@ class RealtimeDialogue:
 
     def withdraw(self) -> None:
         if self._wants and self._wanted:
-            self._wanted.pop()
+            self._wanted.withdraw()
             self.requests -= 1
             self._change()
 
+    @property
+    def lowerable(self) -> Exposed | None:
+        return self._wanted.last if self._wants and self._wanted else None
+
+    def lowered(self, message: bytes, cap: int) -> bytes:
+        self._wanted.lower_last(cap)
+        self._change()
+        return lower_cap(message, cap, *self._cap_names, inside="response")
+
     def told(self, message: bytes, now: float) -> None:
         self._meter.feed(message)
+        self._wanted.told(message)
         if all(message.find(word) < 0 for word in _TOLD):
             return
         event = None
@@ -178,22 +195,30 @@ class RealtimeDialogue:
         if not isinstance(event, dict):
             return
         kind = event.get("type")
+        if kind == "response.created" and self._named_late:
+            raise ValueError("an answer in a session of transcriptions")
         if kind == "response.created":
             self._begin(id_of(details_of(event.get("response")).get("id")), now)
         elif kind == "response.done":
             self._done(details_of(event.get("response")))
-        elif kind in ("session.created", "session.updated", "transcription_session.updated"):
-            self._learn(details_of(event.get("session")), answer=kind != "session.created")
+        elif isinstance(kind, str) and kind.endswith(("session.created", "session.updated")):
+            self._only_writes = self._only_writes or kind.startswith("transcription_")
+            self._learn(details_of(event.get("session")), answer=kind.endswith("updated"))
         elif kind == "error":
             self._fail(details_of(event.get("error")))
+        else:
+            self._written.told(kind, event.get("item_id"))
+            if self._only_writes:
+                self.requests = max(self.requests, self._written.committed)
+            self._change()
 
     def exposed(self, now: float) -> tuple[Exposed, ...]:
         if self._exposed is None:
-            found = [*self._wanted, *(one.exposure for one in self._begun.values())]
-            if self._auto or self._unsure:
+            found = [*self._wanted.exposed, *(one.exposure for one in self._begun.values())]
+            if not self._only_writes and (self._auto or self._unsure):
                 found.append(self._next())
-            elif self._heard:
-                found.append(self._next_written())
+            elif written := self._written.exposed():
+                found.append(Exposed(self.asked, Estimate(Units(), beside=written)))
             self._exposed = tuple(found)
         return self._exposed
 
@@ -204,8 +229,8 @@ class RealtimeDialogue:
             for one in self._begun.values()
         ]
         # What was sent may be worked on before the provider says so.
-        sure = self._wanted[: max(len(self._wanted) - self._errors, 0)]
-        return (*begun, *(Unfinished(one, 0, 0.0) for one in sure))
+        asked = (Unfinished(one, 0, 0.0) for one in self._wanted.exposed)
+        return (*begun, *asked, *self._written.unfinished(self.asked))
 
     def _change(self) -> None:
         self._exposed = None
@@ -222,7 +247,8 @@ class RealtimeDialogue:
 
     def _hear(self, size: float) -> None:
         tokens = size / self._sound_bytes
-        self._heard += tokens / 10
+        if self._written.hear(tokens / 10):
+            self._change()
         self._add(tokens)
 
     def _add(self, tokens: float) -> None:
@@ -242,22 +268,7 @@ class RealtimeDialogue:
             cap = self._cap_now()
         context = self._context + self._added + more
         found = _answer(self.asked, self._terms.mode, self._limits, context, cap)
-        return Exposed(self.asked, found._replace(beside=self._written()))
-
-    def _next_written(self) -> Exposed:
-        """Sound is written down, and nothing answers it."""
-        return Exposed(self.asked, Estimate(Units(), beside=self._written()))
-
-    def _written(self) -> tuple[Charge, ...]:
-        if not self._transcriber:
-            return ()
-        # In steps of 100 s, as the input.
-        seconds = (int(self._heard) // 100 + 1) * 100
-        if "whisper" in self._transcriber:
-            return (Charge(self._transcriber, Units(milliseconds=seconds * 1000, requests=1)),)
-        tokens = seconds * 10
-        units = Units(input=tokens, output=tokens, input_audio=tokens, requests=1)
-        return (Charge(self._transcriber, units),)
+        return Exposed(self.asked, found._replace(beside=self._written.exposed()))
 
     def _update(self, body: Document, message: bytes) -> Asked | None:
         session = details_of(body.tree.get("session"))
@@ -272,15 +283,20 @@ class RealtimeDialogue:
             self._sound_bytes = _SOUND_BYTES_G711
         others = set(self.asked.other_models)
         if transcribers:
-            self._transcriber = transcribers[0]
-            others.update(transcribers)
+            self._written.transcriber = transcribers[0]
+            others.update(map(self._written.model_of, transcribers))
         model = body.name(session.get("model"))
+        if self._named_late:
+            if model is not None or session.get("type", "transcription") != "transcription":
+                refuse("A session that was opened for transcriptions stays one, without a model.")
+            if transcribers and not self.asked.model:
+                self.asked = self._terms.named(self.asked._replace(model=transcribers[0]))
         if isinstance(model, str) and model:
             others.add(model)
         others.discard(self.asked.model)
         self._change()
         asked = self.asked._replace(other_models=tuple(sorted(others)))
-        return self._judged(body, "session", asked, always=asked.other_models != ())
+        return self._judged(body, "session", asked, always=bool(others or transcribers))
 
     def _want(self, body: Document, message: bytes) -> Asked | None:
         if len(self._wanted) >= _MOST_WANTED:
@@ -290,9 +306,7 @@ class RealtimeDialogue:
         for name in _CAPS:
             if name in response:
                 cap = _cap_of(response[name])
-        if not self._wanted:
-            self._errors = 0
-        self._wanted.append(self._next(self._size(message), cap))
+        self._wanted.want(self._next(self._size(message), cap), _event_id(body))
         self._wants = True
         self.requests += 1
         self._change()
@@ -313,9 +327,8 @@ class RealtimeDialogue:
         return (asked or self.asked)._replace(objects=ids)
 
     def _begin(self, name: str, now: float) -> None:
-        if self._wanted:
-            exposure = self._wanted.pop(0)
-        else:
+        exposure = self._wanted.begin()
+        if exposure is None:
             exposure = self._next()
             self.requests += 1
         self._begun[name] = _Begun(exposure, self._meter.output_seen, self._added, now)
@@ -323,8 +336,8 @@ class RealtimeDialogue:
 
     def _done(self, response: Mapping[str, Any]) -> None:
         begun = self._begun.pop(id_of(response.get("id")), None)
-        if begun is None and self._wanted:
-            self._wanted.pop(0)
+        if begun is None:
+            self._wanted.begin()
         units = realtime_usage(response.get("usage"))
         if units is not None:
             if response.get("conversation_id", "") is not None:
@@ -339,7 +352,6 @@ class RealtimeDialogue:
             self._uncounted.add(
                 Charge(self.asked.model, Units(input=read, output=seen, requests=1))
             )
-        self._heard = 0.0
         self._change()
 
     def _learn(self, session: Mapping[str, Any], *, answer: bool) -> None:
@@ -347,9 +359,13 @@ class RealtimeDialogue:
             self._unsure -= 1
         if not self._unsure:
             self._caps.clear()
+        if session.get("type") == "transcription":
+            self._only_writes = True
+        self._written.learn(session, sure=not self._unsure)
         for name in _CAPS:
             if name in session:
                 self._cap = _cap_of(session[name])
+                self._cap_names = (name, *(other for other in _CAPS if other != name))
         sound = details_of(details_of(session.get("audio")).get("input"))
         detects = sound if "turn_detection" in sound else session
         if "turn_detection" in detects:
@@ -359,13 +375,10 @@ class RealtimeDialogue:
         self._change()
 
     def _fail(self, error: Mapping[str, Any]) -> None:
-        """An error does not end the session. One answer was asked for in vain, if its own code says so."""
+        """An error does not end the session."""
         self.error = id_of(error.get("code")) or id_of(error.get("type")) or "error"
-        if self._wanted and error.get("code") == "conversation_already_has_active_response":
-            self._wanted.pop()
+        if self._wanted.failed(error):
             self._change()
-        else:
-            self._errors += 1
 
 
 class _Begun(NamedTuple):
@@ -375,6 +388,10 @@ class _Begun(NamedTuple):
     seen_before: int
     added_before: float
     since: float
+
+
+def _event_id(body: Document) -> str:
+    return id_of(body.name(body.tree.get("event_id")))
 
 
 def _cap_of(value: object) -> int | None:

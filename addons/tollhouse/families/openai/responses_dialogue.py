@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections import Counter, deque
+from collections import deque
 from typing import Final
 
 from tollhouse.families.base import (
@@ -21,6 +21,7 @@ from tollhouse.families.base import (
     Unfinished,
 )
 from tollhouse.families.formats.document import parsed, refuse, shown
+from tollhouse.families.formats.lowered import lower_cap
 from tollhouse.families.openai import responses_estimate, responses_request
 from tollhouse.families.openai.realtime import EVENT_TYPE, ResponsesSocketMeter, Sums
 from tollhouse.families.openai.responses_meter import ENDS
@@ -58,9 +59,7 @@ class ResponsesDialogue:
         self._terms = terms
         self._meter = ResponsesSocketMeter(self._tools_of)
         self._uncounted = Sums()
-        self._lanes: dict[str, deque[_Begun]] = {}
-        self._failed: Counter[str] = Counter()
-        """Of each lane the errors that came while several requests waited in it: an error does not say whose it is."""
+        self._lanes: dict[str, _Lane] = {}
         self._last: str | None = None
         """The lane of the message that was heard last."""
         self._changed = False
@@ -93,7 +92,7 @@ class ResponsesDialogue:
         found = responses_estimate.estimate(asked, terms.mode, terms.limits(asked), terms.dialect)
         asked = asked._replace(document=None)
         begun = _Begun(Exposed(asked, found), self._meter.output_seen, now)
-        self._lanes.setdefault(lane, deque()).append(begun)
+        self._lanes.setdefault(lane, _Lane()).waiting.append(begun)
         self._last = lane
         self.asked = asked._replace(detail=None, objects=())
         self.requests += 1
@@ -105,15 +104,28 @@ class ResponsesDialogue:
         if lane is None:
             return
         if lane in self._lanes:
-            self._lanes[lane].pop()
+            self._lanes[lane].waiting.pop()
             self._empty(lane)
         self.requests -= 1
         self._changed = True
 
+    @property
+    def lowerable(self) -> Exposed | None:
+        return None if self._last is None else self._lanes[self._last].waiting[-1].exposed
+
+    def lowered(self, message: bytes, cap: int) -> bytes:
+        assert self._last is not None
+        begun = self._lanes[self._last].waiting[-1]
+        asked, found = begun.exposed
+        found = found.of_output(cap)._replace(grows=False)
+        begun.exposed = Exposed(asked._replace(cap=cap), found)
+        self._changed = True
+        return lower_cap(message, cap, responses_request.CAP)
+
     def told(self, message: bytes, now: float) -> None:
         match = EVENT_TYPE.match(message)
         kind = match[1].decode() if match is not None else ""
-        if kind and kind not in ENDS and kind != "error":
+        if kind and kind not in ENDS and kind not in ("error", "response.created"):
             self._meter.feed(message)
             return
         before = _tokens(self._meter.finish())
@@ -123,21 +135,21 @@ class ResponsesDialogue:
             event = json.loads(message)
         if not isinstance(event, dict):
             return
-        kind = str(event.get("type"))
-        if kind not in ENDS and kind != "error":
-            return
+        kind, lane = str(event.get("type")), id_of(event.get("stream_id"))
         if kind == "error":
             root = {"code": event.get("code"), "type": "error"}
             self.error = error_code(event.get("error")) or error_code(root)
-        counted = _tokens(self._meter.finish()) > before
-        failed = kind in ("error", "response.failed")
-        lane = id_of(event.get("stream_id"))
-        if kind == "error" and len(self._lanes.get(lane, ())) > 1:
-            # What is held for the others stays: the one that failed may be the cheapest.
-            self._failed[lane] += 1
-            self._empty(lane)
+        if lane not in self._lanes:
             return
-        self._end(lane, counted=counted, failed=failed)
+        if kind == "response.created":
+            self._begin(lane)
+        elif kind == "error" and len(self._lanes[lane].waiting) > 1:
+            # What is held for the others stays: the one that failed may be the cheapest.
+            self._lanes[lane].failed += 1
+            self._empty(lane)
+        elif kind == "error" or kind in ENDS:
+            counted = _tokens(self._meter.finish()) > before
+            self._end(lane, counted=counted, failed=kind in ("error", "response.failed"))
 
     def exposed(self, now: float) -> tuple[Exposed, ...]:
         found = tuple(
@@ -148,18 +160,24 @@ class ResponsesDialogue:
         return self._exposed
 
     def unfinished(self, now: float) -> tuple[Unfinished, ...]:
-        seen = self._meter.output_seen
         return tuple(
             Unfinished(
                 Exposed(one.exposed.asked, self._grown(one, now)),
-                seen - one.seen_before,
+                self._seen(lane, one),
                 now - one.since,
             )
-            for one in self._under_way()
+            for lane in self._lanes.values()
+            for one in lane.waiting
         )
 
     def _under_way(self) -> list[_Begun]:
-        return [one for lane in self._lanes.values() for one in lane]
+        return [one for lane in self._lanes.values() for one in lane.waiting]
+
+    def _seen(self, lane: _Lane, one: _Begun) -> int:
+        """The output of one since it began. Of the lanes that answer at the same time each counts the others' as well."""
+        if lane.seen_before is None:
+            return self._meter.output_seen - one.seen_before
+        return self._meter.output_seen - lane.seen_before if one is lane.waiting[0] else 0
 
     def _grown(self, begun: _Begun, now: float) -> Estimate:
         """Its output by now, where it has no cap."""
@@ -177,31 +195,60 @@ class ResponsesDialogue:
 
     def _tools_of(self, lane: str) -> Hosted:
         """Those of the request that is answered next."""
-        waiting = self._lanes.get(lane)
-        return waiting[0].exposed.asked.detail.tools if waiting else Hosted()
+        there = self._lanes.get(lane)
+        return there.waiting[0].exposed.asked.detail.tools if there else Hosted()
+
+    def _begin(self, lane: str) -> None:
+        there = self._lanes[lane]
+        if there.seen_before is not None and there.failed:
+            # The answer before has ended in an error.
+            there.failed -= 1
+            self._charge(there, there.waiting[0], failed=True)
+            there.waiting.popleft()
+            self._changed = True
+        there.seen_before = self._meter.output_seen
 
     def _empty(self, lane: str) -> None:
         """A lane is gone where none waits but those that have failed."""
         self._changed = True
-        if len(self._lanes[lane]) <= self._failed[lane]:
-            del self._lanes[lane]
-        if lane not in self._lanes or not self._failed[lane]:
-            del self._failed[lane]
+        there = self._lanes[lane]
+        if len(there.waiting) > there.failed:
+            return
+        if there.waiting and there.seen_before is not None:
+            self._charge(there, there.waiting[0], failed=True)
+        del self._lanes[lane]
 
     def _end(self, lane: str, *, counted: bool, failed: bool) -> None:
-        waiting = self._lanes.get(lane)
-        if not waiting:
-            return
-        begun = waiting.popleft()
+        there = self._lanes[lane]
+        if failed and there.failed:
+            # The provider has told it by an error as well.
+            there.failed -= 1
+        if not counted:
+            self._charge(there, there.waiting[0], failed=failed)
+        there.waiting.popleft()
+        there.seen_before = None
         self._empty(lane)
-        seen = self._meter.output_seen - begun.seen_before
-        if counted or (failed and not seen):
+
+    def _charge(self, lane: _Lane, begun: _Begun, *, failed: bool) -> None:
+        """An answer that ended without a count: what was seen, if it failed, and else what was held."""
+        seen = self._seen(lane, begun)
+        if failed and not seen:
             return
-        # A whole answer without usage is charged what was held.
         asked, found = begun.exposed
         output = seen if failed else max(seen, found.units.output)
         units = Units(input=found.units.input, output=output, requests=1)
         self._uncounted.add(Charge(asked.model, units, asked.tier))
+
+
+class _Lane:
+    """Requests that are answered one behind the other."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[_Begun] = deque()
+        self.failed = 0
+        """The errors that came while several waited: an error does not say whose it is."""
+        self.seen_before: int | None = None
+        """The output that was seen before the answer under way; None between two answers."""
 
 
 class _Begun:

@@ -8,7 +8,11 @@ from tollhouse.denial import Denial
 from tollhouse.families.base import AnswerHead, Asked, Dialogue, Meter, PassThrough, Terms
 from tollhouse.families.formats.errors import as_json
 from tollhouse.families.formats.kinds import Kind
-from tollhouse.families.openai import realtime_dialogue, responses_dialogue
+from tollhouse.families.openai import (
+    realtime_dialogue,
+    realtime_handshake,
+    responses_dialogue,
+)
 from tollhouse.families.openai.errors import error_object, socket_failure
 from tollhouse.families.openai.realtime_dialogue import RealtimeDialogue
 from tollhouse.families.openai.responses_dialogue import ResponsesDialogue
@@ -20,7 +24,7 @@ def _unread(asked: Asked, head: AnswerHead) -> Meter:
 
 
 SOCKETS: Final[dict[str, Kind]] = {
-    "realtime": Kind(realtime_dialogue.read, realtime_dialogue.estimate, _unread),
+    "realtime": Kind(realtime_handshake.read, realtime_dialogue.estimate, _unread),
     responses_dialogue.KIND: Kind(responses_dialogue.read, responses_dialogue.estimate, _unread),
 }
 

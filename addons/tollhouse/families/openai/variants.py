@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from tollhouse.families.base import Family, Route, model_list
+from tollhouse.families.base import Family, Operation, Route, model_list
 from tollhouse.families.openai import OPENAI
 from tollhouse.families.openai.never_open import never_open, of_company
 from tollhouse.families.openai.other_errors import OTHER_VERDICTS
@@ -85,8 +85,13 @@ FIREWORKS: Final = variant(
     *routes("/inference/v1", *TEXTS),
 )
 """https://docs.fireworks.ai/tools-sdks/openai-compatibility"""
-CHATGPT: Final = variant("chatgpt", *routes("/backend-api/codex", "responses"))
-"""Codex with a login, in November 2026."""
+CHATGPT: Final = variant(
+    "chatgpt",
+    *routes("/backend-api/codex", "responses"),
+    Route("GET", re.compile("/backend-api/wham/accounts/check"), Operation("accounts", "free")),
+)
+"""Codex 0.171.0 with a login, in November 2026. Without an answer to the last one it makes no call: it asks where its account's
+workspace is."""
 PERPLEXITY: Final = variant(
     "perplexity",
     *routes("", "chat/completions"),

@@ -14,13 +14,14 @@ from tollhouse.denial import Denial
 from tollhouse.families.anthropic import errors as anthropic
 from tollhouse.families.base import Asked
 from tollhouse.families.formats.kinds import Kind, Kinds
-from tollhouse.families.google import GOOGLE, OF_MODELS, errors, predictions
+from tollhouse.families.google import GOOGLE, OF_MODELS, errors, live, predictions
 from tollhouse.families.vertex import claude, mistral_chat
 from tollhouse.families.vertex.routes import ROUTES
 
 KINDS: Final = Kinds(
     {
         **OF_MODELS,
+        "live": Kind(live.read, live.estimate, live.unread),
         "predict_vectors": Kind(
             predictions.read_vectors, predictions.estimate_vectors, predictions.vector_meter
         ),

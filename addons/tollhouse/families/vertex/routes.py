@@ -17,6 +17,7 @@ from tollhouse.families.google.routes import (
     EMBED,
     IMAGES,
     JOB,
+    LIVE,
     generates,
     interactions,
     kept,
@@ -62,6 +63,12 @@ ROUTES: Final = (
     # `publishers.models.list` is in v1beta1 alone: aiplatform_v1beta1.publishers.models of google-api-python-client.
     route("GET", r"/v1beta1/publishers/google/models", MODELS),
     route("GET", rf"{_V}/publishers/[a-z0-9-]+/models/{_NAME}", MODELS),
+    # google-genai `live.py`. A message names the project, the place and the model.
+    route(
+        "GET",
+        r"/ws/google\.cloud\.aiplatform\.v1(?:beta1)?\.LlmBidiService/BidiGenerateContent",
+        LIVE,
+    ),
     # https://cloud.google.com/vertex-ai/generative-ai/docs/start/openai
     route("POST", rf"{_PLACE}/endpoints/openapi/chat/completions", COMPAT_CHAT),
     # https://cloud.google.com/vertex-ai/generative-ai/docs/partner-models/claude/count-tokens

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from mitmproxy import http
 
+from tollhouse.denial import Denial
 from tollhouse.headers import CONNECTION_SPECIFIC
 from tollhouse.listen.mitm.message import ReceivedRequest
-from tollhouse.listen.request_head import MAX_HEADERS, bad, parse_head, too_many_headers
+from tollhouse.listen.request_head import MAX_HEADERS, Defect, bad, parse_head, too_many_headers
 
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 _TARGET = re.compile(rb"[\x21-\x7e\x80-\xff]+")
@@ -46,6 +47,11 @@ def parse_http2(fields: Sequence[tuple[bytes, bytes]]) -> ReceivedRequest:
         if _UNSAFE_VALUE.search(value) or value[:1] in (b" ", b"\t") or value[-1:] in (b" ", b"\t"):
             raise bad("A header value has a control character, or a space around it.")
         if name.startswith(b":"):
+            if name == b":protocol" and pseudo.get(b":method") == b"CONNECT":
+                why = (
+                    "It asks for a WebSocket over HTTP/2 (RFC 8441). They are passed over HTTP/1.1."
+                )
+                raise Defect(Denial("upgrade_required", why))
             if headers or name in pseudo or name not in _H2_PSEUDO or not value:
                 raise bad("A pseudo-header is unknown, empty, given twice or out of place.")
             pseudo[name] = value

@@ -1,0 +1,109 @@
+"""The probe as it is printed: one file that old Pythons can read, which says what is not as it should be. What it finds in a
+network is in tests/policies/test_router.py."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from tests.support.requires import program
+
+from tollhouse.cli.main import cli
+from tollhouse.config.load import load_config
+from tollhouse.doctor import plan
+
+CONFIG = """
+[listen]
+proxy = "*:8080"
+unsafe_plaintext_listen = true
+[redis]
+url = "redis://10.0.0.5:6390"
+[vault]
+address = "https://vault.internal:8200"
+auth = { method = "token_file", token_file = "token" }
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "tollhouse.toml").write_text(CONFIG)
+    return tmp_path / "tollhouse.toml"
+
+
+def test_the_plan_is_the_configurations(file: Path) -> None:
+    """Stores elsewhere are named as the configuration names them, what is beside the gateway by the gateway's host."""
+    made = plan.plan(load_config(file), ca="CA", gateway="gate.internal", addresses=("192.0.2.1",))
+    assert (made.proxy, made.transparent) == ("http://gate.internal:8080", False)
+    assert (made.redis, made.vault) == (("10.0.0.5", 6390), ("vault.internal", 8200))
+    assert made.admin == ("gate.internal", 9090)
+    assert made.addresses == ("192.0.2.1", plan.RESOLVERS[1])
+    assert plan.plan(load_config(file), ca="", addresses=("192.0.2.1",)).proxy is None
+    with pytest.raises(plan.CannotProbe, match="is no address"):
+        plan.plan(load_config(file), ca="", resolvers=("one.internal",))
+
+
+def test_python_3_8_can_read_it(file: Path) -> None:
+    """Its syntax is 3.8's, it imports the standard library alone, and none of ours."""
+    done = CliRunner().invoke(cli, ["doctor", "--config", str(file), "--print-probe"])
+    assert done.exit_code == 0
+    tree = ast.parse(done.stdout, feature_version=(3, 8))
+    imported = {
+        alias.name.partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in (
+            [ast.alias(node.module or "")] if isinstance(node, ast.ImportFrom) else node.names
+        )
+    }
+    assert imported <= set(sys.stdlib_module_names)
+    # Of Python 3.9 and later, where an expression is evaluated.
+    assert "removeprefix" not in done.stdout
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Match | ast.NamedExpr)]
+
+
+@pytest.mark.requires("curl")
+@pytest.mark.parametrize("language", ["python", "sh"])
+def test_wrong_use(file: Path, language: str) -> None:
+    """An option that is none: exit 2, and nothing was tried."""
+    done = CliRunner().invoke(cli, ["doctor", "--config", str(file), "--print-probe", language])
+    command = {"python": [sys.executable, "-I", "-"], "sh": ["sh", "-s", "--"]}[language]
+    ran = subprocess.run(
+        [*command, "--jsn"], input=done.stdout, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "--json" in ran.stderr
+    assert program("curl")
+
+
+def test_a_table_for_people(file: Path) -> None:
+    """With nobody anywhere: the ways out are closed, and so are the right ones. It says which, and exits 1."""
+    made = plan.plan(
+        load_config(file),
+        ca="",
+        gateway="127.0.0.1",
+        addresses=("127.0.0.1", "::1"),
+        resolvers=("127.0.0.1", "::1"),
+        timeout_s=0.2,
+    )
+    text = plan.printed(made, "python")
+    ran = subprocess.run(
+        [sys.executable, "-I", "-"], input=text, capture_output=True, text=True, check=False
+    )
+    assert "proxy-no-token" in ran.stdout
+    assert "not tried: there is no gate token here" in ran.stdout
+    as_json = subprocess.run(
+        [sys.executable, "-I", "-", "--json"],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = json.loads(as_json.stdout)
+    assert ran.returncode == as_json.returncode == 1
+    assert "proxy-no-token" in said["wrong"]
+    assert [row["name"] for row in said["rows"] if row["ok"] is None] == ["right-proxy"]

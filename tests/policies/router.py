@@ -1,0 +1,399 @@
+"""A router with the rendered rules and Tollhouse on it, a workload behind it, and an internet with everything that the workload
+must not reach.
+
+    workload: 10.98.0.2, fd98::2  --guests--  router: 10.98.0.1, fd98::1        far: 10.99.0.2  the provider (and fd99::2)
+                                                Tollhouse, uid 64001   --wire--     10.99.0.3  the attacker (fd99::3): TLS, QUIC,
+                                                a user, uid 64002                              DNS, all that is dialled
+                                                                                    10.99.0.53 Tollhouse's name server
+                                                                                    10.99.0.54 the workload's: it knows the
+                                                                                               provider alone
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.policies.host import readable_directory, write_etc
+from tests.policies.probe import Attempt
+from tests.support.gateway import REAL_KEY
+from tests.support.nameserver import NameServer
+from tests.support.netns import (
+    WIRE,
+    Ears,
+    Namespace,
+    Sniffer,
+    add_addresses,
+    as_user,
+    join,
+    with_etc,
+)
+from tests.support.requires import program
+
+from tollhouse.config.load import load_config
+from tollhouse.demo.gateway_config import write_config
+from tollhouse.demo.gateway_process import GatewayProcess
+from tollhouse.demo.standin import StandIn
+from tollhouse.doctor.plan import plan, printed
+from tollhouse.policies import nftables
+
+GATEWAY_UID, USER_UID = 64001, 64002
+GUESTS = "guests"
+WORKLOAD, WORKLOAD6, INNER, INNER6 = "10.98.0.2", "fd98::2", "10.98.0.1", "fd98::1"
+OUTER, OUTER6 = "10.99.0.1", "fd99::1"
+PROVIDER, PROVIDER6, ATTACKER, ATTACKER6 = "10.99.0.2", "fd99::2", "10.99.0.3", "fd99::3"
+RESOLVER, RESOLVER6, INSIDE, INSIDE6 = "10.99.0.53", "fd99::53", "10.99.0.54", "fd99::54"
+METADATA = "169.254.169.254"
+CLOSED = "10.99.0.9"
+"""A name server that is away: its machine says so."""
+NOBODY = "10.97.0.9"
+"""The internet says that there is no way to it."""
+STORE, STORE6 = "10.99.0.60", "fd99::60"
+PROXY_PORT, TRANSPARENT_PORT, STORE_PORT = 8080, 8443, 8200
+
+
+class Echo:
+    """Answers each datagram with itself."""
+
+    def __init__(self, where: Namespace, places: Sequence[tuple[str, int]]) -> None:
+        self._sockets = [self._bound(where, *place) for place in places]
+        for one in self._sockets:
+            threading.Thread(target=self._serve, args=(one,), daemon=True).start()
+
+    @staticmethod
+    def _bound(where: Namespace, address: str, port: int) -> socket.socket:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        made = where.run(socket.socket, family, socket.SOCK_DGRAM)
+        made.bind((address, port))
+        return made
+
+    @staticmethod
+    def _serve(one: socket.socket) -> None:
+        while True:
+            data, peer = one.recvfrom(4096)
+            if not data:
+                return
+            one.sendto(data, peer)
+
+    def close(self) -> None:
+        for one in self._sockets:
+            one.sendto(b"", one.getsockname())
+
+
+@dataclass
+class Router:
+    workload: Namespace
+    router: Namespace
+    far: Namespace
+    standin: StandIn
+    attackers: tuple[StandIn, ...]
+    ears: Ears
+    services: Ears
+    """Of the router's own, which are not for workloads."""
+    names: NameServer
+    inside: NameServer
+    sniffer: Sniffer
+    gateway: GatewayProcess
+    directory: Path
+    rules: str
+    """As rendered."""
+    token: str = ""
+
+    def load(self, rules: str) -> None:
+        """Put in place of those that are loaded, in one step; what the kernel remembers of connections and neighbours is
+        forgotten."""
+        file = self.directory / "router.nft"
+        file.write_text(rules)
+        self.router.do(program("nft"), "-f", str(file))
+        for where in (self.workload, self.router, self.far):
+            for family in ("-4", "-6"):
+                where.ip(family, "neigh", "flush", "all")
+
+    def unload(self) -> None:
+        self.router.do(program("nft"), "delete", "table", "inet", "tollhouse")
+
+    def run(
+        self,
+        *command: str,
+        user: bool = False,
+        stdin: str | None = None,
+        environ: dict[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """A program in the workload's place, or one of a user on the router."""
+        etc = with_etc(self.directory / "workload-etc")
+        enter = (*(self.router if user else self.workload).enter, *etc, *as_user(USER_UID))
+        given = {"SSL_CERT_FILE": str(self.ca_file), "OPENAI_API_KEY": self.token}
+        return subprocess.run(
+            [*enter, *command],
+            input=stdin,
+            env={**given, "PATH": "/usr/bin:/bin", **(environ or {})},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    @property
+    def ca_file(self) -> Path:
+        return self.directory / "state" / "ca.pem"
+
+    def probe(self, language: Any, timeout_s: float) -> str:
+        made = plan(
+            load_config(self.gateway.config),
+            ca=self.ca_file.read_text(),
+            gateway=INNER,
+            addresses=(ATTACKER, ATTACKER6),
+            resolvers=(ATTACKER, ATTACKER6),
+            timeout_s=timeout_s,
+        )
+        made = dataclasses.replace(made, redis=(INNER, 6379), vault=(INNER, 8200))
+        return printed(made, language)
+
+    def doctor(
+        self,
+        *,
+        user: bool = False,
+        interpreter: Sequence[str] = (sys.executable, "-I", "-"),
+        language: Any = "python",
+        timeout_s: float = 2.0,
+    ) -> dict[str, Any]:
+        done = self.run(*interpreter, "--json", user=user, stdin=self.probe(language, timeout_s))
+        assert done.returncode in (0, 1), done.stderr
+        said: dict[str, Any] = json.loads(done.stdout)
+        assert (done.returncode == 0) is said["ok"] is (not said["wrong"])
+        return said
+
+    def attempt(self, attempts: Sequence[Attempt], uid: int) -> list[str]:
+        script = Path(__file__).with_name("probe.py")
+        command = [sys.executable, "-I", "-S", str(script), json.dumps(attempts)]
+        done = subprocess.run(
+            [*self.router.enter, *as_user(uid), *command],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        found: list[str] = json.loads(done.stdout)
+        return found
+
+    def forget(self) -> None:
+        self.far.run(socket.create_connection, (OUTER, 22), timeout=5).close()
+        self.sniffer.take()
+        self.ears.heard()
+
+    def left(self) -> set[tuple[str, str, int]]:
+        """What has come over the wire to the internet, but for answers from the router's ssh port."""
+        self.far.run(socket.create_connection, (OUTER, 22), timeout=5).close()
+        return {
+            (frame.protocol, frame.destination, frame.port)
+            for frame in self.sniffer.take()
+            if not (frame.protocol == "tcp" and frame.source_port == 22)
+        }
+
+
+def ask(address: str) -> str:
+    """A question to a name server, from the thread's own namespace."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    question = b"\x12\x34\x01\0\0\1\0\0\0\0\0\0\3api\6openai\3com\0\0\1\0\1"
+    with socket.socket(family, socket.SOCK_DGRAM) as made:
+        made.settimeout(1)
+        try:
+            made.connect((address, 53))
+            made.send(question)
+            return "answered" if made.recv(512) else ""
+        except OSError as error:
+            return type(error).__name__
+
+
+@contextlib.contextmanager
+def open_router(logs: Path) -> Iterator[Router]:
+    """All of it, with the rendered rules loaded and Tollhouse running."""
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(readable_directory(logs))
+        workload, router, far = (stack.enter_context(Namespace()) for _ in range(3))
+        _connect(workload, router, far)
+        ears = Ears(far)
+        stack.callback(ears.close)
+        for address in (ATTACKER, ATTACKER6):
+            for port in (53, 80, 853, 8443):
+                ears.listen("tcp", address, port)
+        for address in (STORE, STORE6):
+            ears.listen("tcp", address, STORE_PORT)
+        ears.listen("tcp", METADATA, 80)
+        services = Ears(router)
+        stack.callback(services.close)
+        for port in (443, 6379, 8200):
+            services.listen("tcp", INNER, port)
+            services.listen("tcp", INNER6, port)
+        echo = Echo(far, [(one, port) for one in (ATTACKER, ATTACKER6) for port in (53, 443)])
+        stack.callback(echo.close)
+        for family, address in ((socket.AF_INET, OUTER), (socket.AF_INET6, OUTER6)):
+            stack.enter_context(router.run(socket.create_server, (address, 22), family=family))
+        servers = []
+        for address in (RESOLVER, INSIDE, INSIDE6):
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            bound = far.run(socket.socket, family, socket.SOCK_DGRAM)
+            bound.bind((address, 53))
+            servers.append(NameServer(bound, {"api.openai.com": PROVIDER}))
+            stack.callback(servers[-1].close)
+        attackers = []
+        for host in (PROVIDER, ATTACKER, ATTACKER6):
+            standin = StandIn(key=REAL_KEY, host=host, port=443)
+            far.run(standin.start)
+            stack.callback(standin.stop)
+            attackers.append(standin)
+        standin = attackers.pop(0)
+        write_etc(directory / "workload-etc", f"{ATTACKER} api.openai.com\n", INSIDE)
+        sniffer = Sniffer(far)
+        stack.callback(sniffer.close)
+        gateway = _gateway(directory, router, standin)
+        stack.push(gateway)
+        config = load_config(gateway.config)
+        # The gateway of this test has its stores in itself; the rules are those of one that has them elsewhere.
+        elsewhere = config.vault.model_copy(
+            update={"address": f"https://vault-elsewhere:{STORE_PORT}"}
+        )
+        [rules] = nftables.router(dataclasses.replace(config, vault=elsewhere)).files.values()
+        made = Router(
+            workload,
+            router,
+            far,
+            standin,
+            tuple(attackers),
+            ears,
+            services,
+            servers[0],
+            servers[1],
+            sniffer,
+            gateway,
+            directory,
+            rules,
+        )
+        made.load(rules)
+        gateway.tollhouse("key", "set", "openai", stdin=REAL_KEY)
+        gateway.start()
+        gateway.make_project("proj_123", "10 usd/day")
+        made.token = gateway.make_token("proj_123")
+        yield made
+
+
+def _connect(workload: Namespace, router: Namespace, far: Namespace) -> None:
+    join(router, far)
+    join(router, workload, near_device=GUESTS)
+    add_addresses(router, f"{OUTER}/24", f"{OUTER6}/64")
+    add_addresses(router, f"{INNER}/24", f"{INNER6}/64", device=GUESTS)
+    add_addresses(workload, f"{WORKLOAD}/24", f"{WORKLOAD6}/64")
+    four, six = (
+        (PROVIDER, ATTACKER, RESOLVER, INSIDE, CLOSED, STORE),
+        (
+            PROVIDER6,
+            ATTACKER6,
+            RESOLVER6,
+            INSIDE6,
+            STORE6,
+        ),
+    )
+    add_addresses(far, *(f"{address}/24" for address in four), f"{METADATA}/32")
+    add_addresses(far, *(f"{address}/64" for address in six))
+    for where, via, via6 in (
+        (workload, INNER, INNER6),
+        (router, PROVIDER, PROVIDER6),
+        (far, OUTER, OUTER6),
+    ):
+        where.ip("route", "add", "default", "via", via)
+        where.ip("-6", "route", "add", "default", "via", via6)
+    far.ip("route", "add", "prohibit", NOBODY)
+    for where in (router, far):
+        where.sysctl("ipv4/ip_forward", "1")
+        where.sysctl("ipv6/conf/all/forwarding", "1")
+
+
+def _gateway(directory: Path, router: Namespace, standin: StandIn) -> GatewayProcess:
+    """Not started. It keeps no connection to the provider, so that each call shows whether the way is open."""
+    provider = {
+        "allow_private": True,
+        "ca_file": standin.write_ca(directory / "provider-ca.pem").name,
+        "attempts": 1,
+    }
+    settings: dict[str, dict[str, Any]] = {
+        "listen": {
+            "proxy": f"*:{PROXY_PORT}",
+            "unsafe_plaintext_listen": True,
+            "base_url": "off",
+            "transparent": f"*:{TRANSPARENT_PORT}",
+            "admin": f"{INNER}:9090",
+        },
+        "process": {"user": str(GATEWAY_UID)},
+        "policy": {
+            "resolvers": [RESOLVER, RESOLVER6],
+            "workload_devices": [GUESTS],
+            "workload_resolvers": [INSIDE, INSIDE6, CLOSED],
+            "addresses": {"vault-elsewhere": [STORE, STORE6]},
+        },
+        "upstream": {"idle_s": 0.001},
+        "providers.openai": provider,
+    }
+    config = write_config(directory, None, settings)
+    (directory / "state").mkdir(mode=0o700)
+    os.chown(directory / "state", GATEWAY_UID, GATEWAY_UID)
+    etc = write_etc(directory / "gateway-etc", "", RESOLVER)
+    return GatewayProcess(config, prefix=(*router.enter, *with_etc(etc), *as_user(GATEWAY_UID)))
+
+
+OF_GATEWAY: tuple[Attempt, ...] = (
+    ("udp", RESOLVER, 53, ""),
+    ("udp", RESOLVER6, 53, ""),
+    ("tcp", STORE, STORE_PORT, ""),
+    ("tcp", STORE6, STORE_PORT, ""),
+    ("tcp", NOBODY, 443, ""),
+)
+BOUND: tuple[Attempt, ...] = (("tcp", ATTACKER, 443, WIRE), ("tcp", ATTACKER6, 443, WIRE))
+"""From sockets that insist on the device, which a redirection would carry past a filter."""
+INSIDE_NAMES = (INSIDE, INSIDE6, CLOSED)
+
+
+def looked(router: Router, place: str) -> dict[str, str]:
+    """All that is tried from one place, and what came of it."""
+    if place in ("workload", "user"):
+        rows = router.doctor(user=place == "user")["rows"]
+        state = {True: "ok", False: "WRONG", None: "-"}
+        return {row["name"]: f"{state[row['ok']]} {row['happened']}" for row in rows}
+    if place == "gateway":
+        outcomes = router.attempt(OF_GATEWAY, GATEWAY_UID)
+        names = (f"{kind} {address}" for kind, address, *_ in OF_GATEWAY)
+        return dict(zip(names, outcomes, strict=True))
+    if place == "bound":
+        router.sniffer.take()
+        router.attempt(BOUND, USER_UID)
+        loopback = {frame.destination for frame in router.sniffer.take()} & {"127.0.0.1", "::1"}
+        return {"left": " ".join(sorted(loopback))}
+    if place == "asked":
+        return {address: router.workload.run(ask, address) for address in INSIDE_NAMES}
+    if place == "own":
+        router.services.heard()
+        router.attempt([("tcp", INNER, 443, "")], USER_UID)
+        return {"443": str(("tcp", INNER, 443) in router.services.heard())}
+    assert place == "far"
+    return {
+        f"{address} {port}": router.far.run(_reached, address, port, within_s)
+        for address in (OUTER, OUTER6)
+        for port, within_s in ((22, 2.0), (PROXY_PORT, 0.2))
+    }
+
+
+def _reached(address: str, port: int, within_s: float) -> str:
+    try:
+        socket.create_connection((address, port), timeout=within_s).close()
+    except OSError as error:
+        return type(error).__name__
+    return "connected"

@@ -1,0 +1,201 @@
+"""`tollhouse policy render`: what stands in policies/ is what it prints for the configuration that stands beside it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from ruamel.yaml import YAML
+from tests.support.netns import Namespace
+from tests.support.requires import program
+
+from tollhouse.cli.main import cli
+from tollhouse.config.load import ConfigError, load_config
+from tollhouse.policies import compose, nftables, systemd_service
+from tollhouse.policies.rendering import CannotRender, Renderer
+from tollhouse.policies.targets import TARGETS
+
+POLICIES = Path(__file__).parents[2] / "policies"
+STORED = '[vault]\nauth = { method = "token_file", token_file = "token" }\n'
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_the_files_in_policies_are_its_output(target: Renderer, tmp_path: Path) -> None:
+    """File and gateway can't disagree: whoever changes a renderer has to render the files again, and reads what changed."""
+    name = target.name
+    folder = POLICIES / name
+    arguments = ["policy", "render", name, "--config", str(folder / "tollhouse.toml")]
+    done = CliRunner().invoke(cli, [*arguments, "--to", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    made = sorted(tmp_path.iterdir())
+    assert made
+    for file in made:
+        assert (folder / file.name).read_text() == file.read_text(), (
+            f"`tollhouse {' '.join(arguments)} --to {folder}` makes it anew"
+        )
+    assert (folder / "README.md").exists()
+
+
+FULL = """
+[listen]
+proxy = "*:3128"
+unsafe_plaintext_listen = true
+base_url = "off"
+transparent = "*:9443"
+[process]
+user = "nobody"
+[redis]
+url = "redis+cluster://10.0.0.5:6379,[fd00::5]:6380"
+[vault]
+address = "https://vault.internal"
+auth = { method = "token_file", token_file = "token" }
+[providers.vllm]
+family = "openai"
+hosts = ["llm.internal"]
+port = 8443
+connect_to = "10.0.0.7:9000"
+allow_private = true
+[policy]
+resolvers = ["10.0.0.53", "10.1.0.0/24", "fd00::53"]
+dns_users = ["root"]
+addresses = { "vault.internal" = ["10.0.0.6"] }
+ssh_port = 2222
+ssh_from = ["10.9.0.0/16", "fd09::/32"]
+workload_devices = ["guests0", "guests1"]
+workload_resolvers = ["10.0.0.54"]
+""".replace('dns_users = ["root"]', 'dns_users = ["daemon"]')
+
+
+@pytest.mark.requires("netns", "nft")
+@pytest.mark.parametrize("form", ["host", "router"])
+def test_every_value_is_the_configurations(form: str, tmp_path: Path) -> None:
+    """Ports, users, stores and name servers of the file are in the rules, and nft takes them."""
+    (tmp_path / "tollhouse.toml").write_text(FULL)
+    rendered = getattr(nftables, form)(load_config(tmp_path / "tollhouse.toml"))
+    assert rendered.notes == ()
+    [text] = rendered.files.values()
+    for line in (
+        "define gateway_user = nobody",
+        "define transparent_port = 9443",
+        "define provider_ports = { 443, 8443 }",
+        "define dialled_ports = { 443, 9000 }",
+        "define dns_users = { $gateway_user, daemon }",
+        "define resolvers_v4 = { 10.0.0.53, 10.1.0.0/24 }",
+        "define resolvers_v6 = { fd00::53 }",
+        "define stores_v4 = { 10.0.0.5 . 6379, 10.0.0.6 . 443 }",
+        "define stores_v6 = { fd00::5 . 6380 }",
+        "define ssh_port = 2222",
+        "define admin_v4 = { 10.9.0.0/16 }",
+        "define admin_v6 = { fd09::/32 }",
+    ):
+        assert f"\n{line}\n" in text
+    assert ("\ndefine workload_ports = { 3128, 9443 }\n" in text) is (form == "router")
+    assert ("\ndefine workload_resolvers_v4 = { 10.0.0.54 }\n" in text) is (form == "router")
+    (tmp_path / "rules.nft").write_text(text)
+    with Namespace() as where:
+        where.do(program("nft"), "-c", "-f", str(tmp_path / "rules.nft"))
+        where.do(program("nft"), "-f", str(tmp_path / "rules.nft"))
+        where.do(program("nft"), "-f", str(tmp_path / "rules.nft"))
+
+
+def test_what_cannot_be_rendered_says_why(tmp_path: Path) -> None:
+    """A redirect to nobody, a router whose listener is on loopback, a target that is none; a store without an address is said."""
+    file = tmp_path / "tollhouse.toml"
+    file.write_text(STORED)
+    with pytest.raises(CannotRender, match=r'off; write transparent = "localhost:8443"'):
+        nftables.host(load_config(file))
+    file.write_text(f'[listen]\ntransparent = "localhost:8443"\n{STORED}')
+    with pytest.raises(CannotRender, match=r'write "\*:8443"'):
+        nftables.router(load_config(file))
+    rendered = nftables.host(load_config(file))
+    assert any("vault is at vault" in note for note in rendered.notes)
+    assert "# vault:8200 (vault) is not in it" in rendered.files["tollhouse.nft"]
+    done = CliRunner().invoke(cli, ["policy", "render", "iptables", "--config", str(file)])
+    assert (done.exit_code, "nftables-router" in done.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ('process = { user = "root" }', "is root"),
+        ('policy = { resolvers = ["one.internal"] }', "is no address and no network"),
+        (
+            'policy = { workload_devices = ["a; flush ruleset"] }',
+            "not the name of a network device",
+        ),
+        ('policy = { ssh_from = ["10.0.0.1/8"] }', "is no address and no network"),
+    ],
+)
+def test_a_value_that_nft_would_read_otherwise_is_refused(
+    table: str, said: str, tmp_path: Path
+) -> None:
+    """Nothing of the file gets into the rules but numbers, addresses and names."""
+    file = tmp_path / "tollhouse.toml"
+    file.write_text(f"{table}\n{STORED}")
+    with pytest.raises(ConfigError, match=said):
+        load_config(file)
+
+
+def test_a_workload_in_compose_has_one_network_that_leads_nowhere() -> None:
+    """Only Tollhouse is in a network with a way out, stores are in none of the workload's, and nobody has a capability."""
+    made = YAML(typ="safe", pure=True).load((POLICIES / "compose" / "compose.yaml").read_text())
+    networks, services = made["networks"], made["services"]
+    open_ones = {name for name, network in networks.items() if not network.get("internal")}
+    for name, service in services.items():
+        assert set(service["networks"]) <= set(networks)
+        assert bool(open_ones & set(service["networks"])) is (name == "tollhouse")
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert not {"ports", "privileged", "network_mode", "cap_add", "pid"} & set(service)
+    gateway, workload = services["tollhouse"], services["workload"]
+    assert (gateway["user"], gateway["read_only"]) == ("65532:65532", True)
+    assert workload["networks"] == ["inside"]
+    assert workload["environment"]["HTTPS_PROXY"] == "http://tollhouse:8080"
+    assert set(made["volumes"]) == {"state"}
+
+
+def test_what_compose_and_systemd_cannot_have_says_why(tmp_path: Path) -> None:
+    """A listener that nobody reaches, a state that the read-only image can't write, a name where an address is needed."""
+    file = tmp_path / "tollhouse.toml"
+    for render, text, said in (
+        (compose.compose, "", "containers reach the gateway by its network"),
+        (compose.compose, FULL, "is read-only but for"),
+        (systemd_service.systemd, '[listen]\nproxy = "off"\n', "proxy is off"),
+        (
+            systemd_service.systemd,
+            '[listen]\nproxy = "gate.internal:8080"\nunsafe_plaintext_listen = true\n',
+            "filters by addresses",
+        ),
+    ):
+        file.write_text(text if text == FULL else text + STORED)
+        with pytest.raises(CannotRender, match=said):
+            render(load_config(file))
+    file.write_text(f'[listen]\nproxy = "[::1]:3128"\n{STORED}')
+    [text] = systemd_service.systemd(load_config(file)).files.values()
+    assert "\nIPAddressAllow=::1\n" in text
+    assert "\nEnvironment=HTTPS_PROXY=http://[::1]:3128\n" in text
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing")
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    """`systemd-analyze verify` has nothing to say of a service with the drop-in, nor of the gateway's own service but that its
+    program is not installed here."""
+    service = (POLICIES / "systemd" / "tollhouse.service").read_text()
+    (tmp_path / "tollhouse.service").write_text(
+        service.replace("/opt/tollhouse/bin/tollhouse", "/bin/true")
+    )
+    (tmp_path / "app.service").write_text("[Service]\nExecStart=/bin/true\n")
+    (tmp_path / "app.service.d").mkdir()
+    drop_in = (POLICIES / "systemd" / "workload.conf").read_text()
+    (tmp_path / "app.service.d" / "tollhouse.conf").write_text(drop_in)
+    for unit in ("app.service", "tollhouse.service"):
+        done = subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", str(tmp_path / unit)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")

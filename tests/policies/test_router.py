@@ -1,0 +1,273 @@
+"""policies/nftables-router around a workload that has a network of its own: there is no way out but Tollhouse, over IPv4 and
+IPv6; `doctor` says so, and it says so of each rule that is taken out.
+
+router.py draws the networks. What leaves is read off the wire on the internet's side.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from tests.policies.host import CHAT, SDK, TEXT
+from tests.policies.router import (
+    ATTACKER,
+    ATTACKER6,
+    CLOSED,
+    INNER,
+    INSIDE,
+    INSIDE6,
+    NOBODY,
+    OUTER,
+    OUTER6,
+    PROVIDER,
+    PROXY_PORT,
+    RESOLVER,
+    RESOLVER6,
+    STORE,
+    STORE6,
+    Router,
+    looked,
+    open_router,
+)
+from tests.policies.rules import Rule, rules, without
+from tests.support.gateway import REAL_KEY
+from tests.support.requires import program
+
+pytestmark = pytest.mark.requires("netns", "nft", "curl")
+
+RENDERED = Path(__file__).parents[2] / "policies" / "nftables-router" / "router.nft"
+URL = "https://api.openai.com/v1/chat/completions"
+RIGHT = ("right-proxy", "right-ipv4", "right-ipv6")
+WAYS_OUT = tuple(
+    f"{name}-{family}"
+    for name in ("udp-443", "other-port", "dns-udp", "dns-tcp", "dns-tls")
+    for family in ("ipv4", "ipv6")
+)
+STORES = ("redis", "vault", "admin")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
+    with open_router(tmp_path_factory.mktemp("router")) as made:
+        yield made
+
+
+@pytest.fixture
+def router(running: Router) -> Iterator[Router]:
+    """With all its rules, also for the next test."""
+    running.forget()
+    yield running
+    running.load(running.rules)
+
+
+@pytest.fixture(scope="module")
+def whole(running: Router) -> object:
+    """What is seen from a place with all rules loaded."""
+    return cache(lambda place: looked(running, place))
+
+
+def test_all_is_green_with_the_rules(router: Router) -> None:
+    """From the workload's place, by the probe in Python and by the one in sh; nothing but the gateway's call went out."""
+    said = router.doctor()
+    assert (said["ok"], len(said["rows"])) == (True, 27)
+    assert {row["ok"] for row in said["rows"]} == {True}
+    shell = router.doctor(interpreter=("sh", "-s", "--"), language="sh")
+    assert shell["ok"]
+    assert {row["name"] for row in shell["rows"]} == {row["name"] for row in said["rows"]}
+    tried = {row["name"]: row["ok"] for row in shell["rows"]}
+    assert [name for name, ok in tried.items() if ok is None] == [
+        *("udp-443-ipv4", "udp-443-ipv6", "dns-udp-ipv4", "dns-udp-ipv6", "dns-txt")
+    ]
+    allowed = {("tcp", PROVIDER, 443), ("udp", RESOLVER, 53), ("udp", INSIDE, 53)}
+    assert router.left() <= allowed
+    assert router.ears.heard() == set()
+    for text in (json.dumps(said), json.dumps(shell)):
+        assert router.token not in text
+
+
+def test_a_user_of_the_router_has_no_other_way_either(router: Router) -> None:
+    """But for what listens on the router's own addresses, which is its loopback to him."""
+    assert set(router.doctor(user=True)["wrong"]) == set(STORES)
+
+
+def test_all_is_red_without_the_rules(router: Router) -> None:
+    """Each row that names a way out finds it open: the internet's side does answer."""
+    router.unload()
+    (router.directory / "workload-etc" / "resolv.conf").write_text(f"nameserver {ATTACKER}\n")
+    try:
+        rows = router.doctor()["rows"]
+        right = {"proxy-no-token", "proxy-wrong-token", "proxy-other-host", "right-proxy"}
+        assert {row["name"] for row in rows if row["ok"]} == right
+        # curl holds what has connected until the time is up, so that is short; what answers is not asked for.
+        shell = router.doctor(interpreter=("sh", "-s", "--"), language="sh", timeout_s=0.3)
+        connects = {name for name in WAYS_OUT if name.startswith(("other", "dns-tcp", "dns-tls"))}
+        assert {*connects, "metadata", *STORES} <= set(shell["wrong"])
+    finally:
+        (router.directory / "workload-etc" / "resolv.conf").write_text(f"nameserver {INSIDE}\n")
+
+
+@pytest.mark.parametrize("proxy", [False, True])
+def test_real_clients(router: Router, proxy: bool) -> None:
+    """The OpenAI SDK and curl, told of nothing but CA and token, or of the proxy as well."""
+    before = len(router.gateway.lines())
+    router.standin.clear()
+    environ = {"HTTPS_PROXY": f"http://{INNER}:{PROXY_PORT}"} if proxy else {}
+    done = router.run(sys.executable, "-c", SDK, environ=environ)
+    assert (done.stdout, done.stderr) == (f"{TEXT}\n{TEXT}", "")
+    key = f"authorization: Bearer {router.token}"
+    for address in (ATTACKER, f"[{ATTACKER6}]") if not proxy else (ATTACKER,):
+        resolved = ("--resolve", f"api.openai.com:443:{address}")
+        done = router.run(
+            program("curl"),
+            "-sS",
+            "-m",
+            "20",
+            "-H",
+            key,
+            *resolved,
+            "-d",
+            json.dumps(CHAT),
+            URL,
+            environ=environ,
+        )
+        assert json.loads(done.stdout)["choices"][0]["message"]["content"] == TEXT
+    calls = 3 if proxy else 4
+    lines = router.gateway.wait_lines(before + calls)[before:]
+    assert {line["listener"] for line in lines} == {"proxy" if proxy else "transparent"}
+    for received in router.standin.wait_count(calls):
+        assert received.get_all("authorization") == [f"Bearer {REAL_KEY}"]
+    assert router.left() <= {("tcp", PROVIDER, 443), ("udp", RESOLVER, 53)}
+
+
+def test_with_tollhouse_stopped_nothing_gets_out(router: Router) -> None:
+    """Every way out stays closed, the right ones are closed as well, and the wire is silent but for the workload's name server."""
+    router.gateway.stop()
+    try:
+        router.forget()
+        wrong = router.doctor()["wrong"]
+        assert set(wrong) == {"proxy-no-token", "proxy-wrong-token", "proxy-other-host", *RIGHT}
+        assert router.run(sys.executable, "-c", SDK).returncode == 1
+        assert router.left() <= {("udp", INSIDE, 53)}
+        assert router.ears.heard() == set()
+    finally:
+        router.gateway.start()
+
+
+def end(chain: str) -> tuple[Rule, ...]:
+    """What a chain does with all that it has not let through."""
+    return tuple(
+        rule
+        for rule in RULES
+        if rule.chain == chain and (rule.text == "policy drop" or "reject with" in rule.text)
+    )
+
+
+RULES = tuple(rules(RENDERED.read_text()))
+CHANGES: dict[tuple[str, str], tuple[str, ...]] = {
+    # chain and the beginning of a rule: where it is looked, and what is seen to change there.
+    ("redirect_output", "fib daddr type local"): ("own", "443"),
+    ("redirect_output", "meta skuid !="): ("user", "right-ipv4", "right-ipv6"),
+    ("redirect_workloads", "iifname"): ("workload", "right-ipv4", "right-ipv6"),
+    ("may_leave", "ct state established"): ("workload", *RIGHT, "proxy-no-token"),
+    ("may_leave", "ct state related meta"): ("workload", "udp-443-ipv4", "udp-443-ipv6"),
+    ("may_leave", "ct state related tcp"): (
+        "workload",
+        "other-port-ipv4",
+        "other-port-ipv6",
+        "admin",
+    ),
+    ("may_leave", "icmpv6 type { nd-"): ("workload", "right-ipv6"),
+    ("may_leave", "meta skuid $dns_users ip "): ("gateway", f"udp {RESOLVER}"),
+    ("may_leave", "meta skuid $dns_users ip6"): ("gateway", f"udp {RESOLVER6}"),
+    ("may_leave", "meta skuid $gateway_user tcp"): ("workload", *RIGHT),
+    ("may_leave", "meta skuid $gateway_user ip "): ("gateway", f"tcp {STORE}"),
+    ("may_leave", "meta skuid $gateway_user ip6"): ("gateway", f"tcp {STORE6}"),
+    ("output", "fib daddr type local"): ("user", *RIGHT),
+    ("output", "jump may_leave"): ("workload", *RIGHT),
+    ("output", "meta l4proto tcp reject"): ("user", "other-port-ipv4", "other-port-ipv6"),
+    ("leave", "policy drop"): ("bound", "left"),
+    ("leave", 'oifname "lo"'): ("user", *RIGHT),
+    ("leave", "iifname"): ("asked", INSIDE, INSIDE6, CLOSED),
+    ("leave", "jump may_leave"): ("workload", *RIGHT),
+    ("input", "policy drop"): ("far", f"{OUTER} {PROXY_PORT}", f"{OUTER6} {PROXY_PORT}"),
+    ("input", 'iifname "lo"'): ("user", *RIGHT),
+    ("input", "ct state established"): ("workload", *RIGHT),
+    ("input", "ct state related"): ("gateway", f"tcp {NOBODY}"),
+    ("input", "icmpv6 type { nd-"): ("workload", "right-ipv6"),
+    ("input", "iifname $workload_devices tcp"): ("workload", *RIGHT, "proxy-no-token"),
+    ("input", "ip saddr"): ("far", f"{OUTER} 22"),
+    ("input", "ip6 saddr"): ("far", f"{OUTER6} 22"),
+    ("input", "iifname $workload_devices meta"): ("workload", *STORES),
+    ("forward", "ct state established"): ("asked", INSIDE, INSIDE6),
+    ("forward", "ct state related"): ("asked", CLOSED),
+    ("forward", "iifname $workload_devices ip "): ("asked", INSIDE),
+    ("forward", "iifname $workload_devices ip6"): ("asked", INSIDE6),
+    ("forward", "meta l4proto tcp reject"): ("workload", "other-port-ipv4", "other-port-ipv6"),
+    ("forward", "reject with icmpx"): ("workload", "udp-443-ipv4", "udp-443-ipv6"),
+}
+SAID_ELSEWHERE = {
+    ("output", "policy drop"): "`leave` drops the same, and more: test_the_end_of_a_chain",
+    ("forward", "policy drop"): "the rules before it refuse all: test_the_end_of_a_chain",
+    (
+        "may_leave",
+        "icmpv6 type { mld-",
+    ): "multicast routers and switches need it, of which there is none here",
+    ("input", "icmpv6 type mld-"): "the same",
+}
+NO_WALL = ("counter", "limit rate")
+"""They count and tell."""
+
+
+def named(rule: Rule) -> tuple[str, str] | None:
+    found = [
+        key
+        for key in (*CHANGES, *SAID_ELSEWHERE)
+        if key[0] == rule.chain and rule.text.startswith(key[1])
+    ]
+    assert len(found) <= 1, rule
+    return found[0] if found else None
+
+
+def test_no_rule_is_left_out() -> None:
+    """Each rule of the file is one of those that are taken out below, or it is said why not."""
+    walls = [rule for rule in RULES if not rule.text.startswith(NO_WALL)]
+    assert [rule for rule in walls if named(rule) is None] == []
+    assert {named(rule) for rule in walls} == {*CHANGES, *SAID_ELSEWHERE}
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if named(rule) in CHANGES], ids=str)
+def test_no_rule_is_decoration(router: Router, whole: object, rule: Rule) -> None:
+    """Without it a way is open that has to be closed, closed that has to be open, or silent where there was an error at once."""
+    key = named(rule)
+    assert key is not None
+    place, *changes = CHANGES[key]
+    assert callable(whole)
+    before = whole(place)
+    router.load(without(router.rules, rule))
+    now = looked(router, place)
+    assert [name for name in changes if now[name] == before[name]] == []
+    for name in set(RIGHT) & set(changes):
+        assert now[name].startswith("WRONG")
+
+
+@pytest.mark.parametrize(
+    ("chains", "place", "red"),
+    [
+        (("forward",), "workload", (*WAYS_OUT, "metadata")),
+        (("input",), "workload", STORES),
+        (("output", "leave"), "user", (*WAYS_OUT, "metadata")),
+    ],
+)
+def test_the_end_of_a_chain(
+    router: Router, chains: tuple[str, ...], place: str, red: tuple[str, ...]
+) -> None:
+    """What drops by policy refuses by a rule before that; without both, doctor's rows turn red."""
+    taken = [rule for chain in chains for rule in end(chain)]
+    router.load(without(router.rules, *taken))
+    now = looked(router, place)
+    assert [name for name in red if not now[name].startswith("WRONG")] == []
