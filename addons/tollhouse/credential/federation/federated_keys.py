@@ -12,9 +12,9 @@ from typing import Final
 
 from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.entry import OUTCOMES, RETRY_S, KeyState, KeyStatus
-from tollhouse.credential.federation.claims import SubjectToken
 from tollhouse.credential.federation.exchange_answers import Busy
 from tollhouse.credential.federation.subject import SubjectTokens
+from tollhouse.credential.federation.subject_token import SubjectToken
 from tollhouse.credential.federation.token_exchange import TokenExchange
 from tollhouse.credential.fields import contents
 from tollhouse.credential.lease import CredentialUnavailable, Lease, RawSecret, StoreAway

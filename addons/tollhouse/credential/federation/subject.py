@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import quote, urlsplit
 
 from tollhouse.credential.cloud.token_host import TokenHost
-from tollhouse.credential.federation.claims import LONGEST, SubjectToken, judged
+from tollhouse.credential.federation.subject_token import LONGEST, SubjectToken, judged
 from tollhouse.credential.lease import CredentialUnavailable, StoreAway
 from tollhouse.credential.workers import Workers
 from tollhouse.providers import Federation

@@ -17,8 +17,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from tollhouse.credential.cloud.token_host import HostAnswer, TokenHost
-from tollhouse.credential.federation.claims import SubjectToken
 from tollhouse.credential.federation.exchange_answers import Exchanged, outcome
+from tollhouse.credential.federation.subject_token import SubjectToken
 from tollhouse.credential.lease import CredentialUnavailable, StoreAway
 from tollhouse.providers import ExchangeStep, Federation
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.support.signed_token import ISSUER, signed
 
-from tollhouse.credential.federation.claims import judged
+from tollhouse.credential.federation.subject_token import judged
 from tollhouse.credential.lease import CredentialUnavailable
 
 AUDIENCE = "https://tollhouse.test"
