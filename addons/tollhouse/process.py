@@ -12,7 +12,14 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tollhouse.config.load import Config, ConfigError, catalog, load_config, unenforced
+from tollhouse.config.load import (
+    Config,
+    ConfigError,
+    catalog,
+    load_config,
+    taken_once,
+    unenforced,
+)
 from tollhouse.control.lock import StateBusy, StateLock
 from tollhouse.credential.environment import provider_keys_in
 from tollhouse.gateway import CANNOT_START
@@ -46,6 +53,12 @@ def run(config: Config, workers: int | None = None, *, judge: bool = False) -> i
     )
     inherited = Inheritance.taken(os.environ, time.monotonic())
     size = 1 if config.redis.embedded else min(workers or cores(), MOST_WORKERS)
+    if size > 1 and (name := taken_once(config)):
+        _say(
+            f"one worker: {name} takes a subject token once, and several workers would share that of one file; "
+            'with subject = { source = "vault", ... } each has its own.'
+        )
+        size = 1
     bound: Sockets | None = None
     try:
         if inherited is None and not judge and privileges.wanted(config.process):

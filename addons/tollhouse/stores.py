@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from tollhouse.accounts.subjects import Subjects
 from tollhouse.admit.identifying import Platform
@@ -25,6 +25,8 @@ from tollhouse.credential.beside_keys import SecretsBesideKeys
 from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.cloud.google import AccessTokens
 from tollhouse.credential.cloud.google_endpoint import TokenEndpoint
+from tollhouse.credential.federation.federated_keys import Federated, KeysAndFederation
+from tollhouse.credential.federation.subject import SubjectTokens
 from tollhouse.credential.lease import Lease, Reader
 from tollhouse.dispatch.http_client import PoolBounds
 from tollhouse.dispatch.proxied import ProxyTunnels
@@ -37,6 +39,7 @@ from tollhouse.trust.leaf import HTTP, server_context
 if TYPE_CHECKING:
     from tollhouse.config.models import JwtIssuerConfig, VaultAuth
     from tollhouse.credential.vault.auth import Auth, Unwrapped
+    from tollhouse.credential.vault.reader import VaultReader
     from tollhouse.identities.jwt_judge import JwtJudge
     from tollhouse.identities.key_sets import IssuerKeys
 
@@ -110,6 +113,12 @@ def open_reader(
     )
 
 
+def open_issuer(config: Config) -> VaultReader | None:
+    """The same, of a Vault that signs tokens. None for the embedded store, which signs none."""
+    reader = open_reader(config)
+    return None if config.vault.embedded else cast("VaultReader", reader)
+
+
 def _vault_auth(auth: VaultAuth | None, unwrapped: Unwrapped | None) -> Auth:
     from tollhouse.credential.vault.auth import SERVICE_ACCOUNT, AppRole, JwtLogin, TokenFile
 
@@ -125,7 +134,10 @@ def _vault_auth(auth: VaultAuth | None, unwrapped: Unwrapped | None) -> Auth:
 
 
 def open_keys(config: Config, reader: Reader | None = None) -> KeyCache:
-    """The cache over the store of keys: over ``reader``, or over `open_reader` of the configuration."""
+    """The cache over the store of keys: over ``reader``, or over `open_reader` of the configuration. Providers with a federation
+    have what is exchanged in it."""
+    from tollhouse.credential.vault.embedded_vault import EmbeddedVault
+
     vault = config.vault
     refresh_s = min(vault.refresh_s, EMBEDDED_REFRESH_S) if vault.embedded else vault.refresh_s
     providers = catalog(config)
@@ -134,8 +146,13 @@ def open_keys(config: Config, reader: Reader | None = None) -> KeyCache:
         if (provider := providers.by_name(name)) is not None:
             check_lease(lease, provider)
 
-    return KeyCache(
-        reader or open_reader(config),
+    federations = {
+        entry.name: entry.federation for entry in providers.providers if entry.federation
+    }
+    kind = KeysAndFederation if federations else KeyCache
+    reader = reader or open_reader(config)
+    keys = kind(
+        reader,
         vault.paths,
         vault.field,
         refresh_s,
@@ -145,6 +162,10 @@ def open_keys(config: Config, reader: Reader | None = None) -> KeyCache:
         account_headers=providers.account_headers,
         judge=judge,
     )
+    if isinstance(keys, KeysAndFederation):
+        issuer = None if isinstance(reader, EmbeddedVault) else cast("VaultReader", reader)
+        keys.federated = Federated(federations, SubjectTokens(issuer, vault.timeout_s))
+    return keys
 
 
 def open_secrets(config: Config, keys: KeyCache) -> SecretsBesideKeys:

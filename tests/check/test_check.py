@@ -20,6 +20,7 @@ from tests.support.openbao import OpenBao
 from tests.support.programs import free_port
 from tests.support.redis_cluster import RedisCluster
 from tests.support.redis_server import RedisServer, serving
+from tests.support.signed_token import signed
 from tests.support.values import replace
 
 from tollhouse.check.check import Finding, check, worst
@@ -316,6 +317,28 @@ async def test_password_in_a_readable_file(write) -> None:
     assert "hunter2" not in repr(findings)
     path.chmod(0o600)
     assert "open to others" not in said(await run(path), "warn")
+
+
+async def test_subject_tokens(write, tmp_path: Path) -> None:
+    """What is missing of each is named, and no token is shown."""
+    token = signed()
+    (tmp_path / "good").write_text(token)
+    ids = 'parameters = {{ identity_provider_id = "a", service_account_id = "b" }}\n'
+    entry = '[providers.{0}]\nfamily = "openai"\nhosts = ["{1}"]\n[providers.{0}.credential]\nmethod = "federation"\n'
+    entry += 'subject = {{ source = "file", file = "{2}" }}\naudience = "{3}"\n' + ids
+    findings = await run(
+        write(
+            '[vault]\naddress = "embedded"\n[redis]\nurl = "embedded"\n',
+            entry.format("openai", "us.api.openai.com", "good", "https://tollhouse.test"),
+            entry.format("two", "eu.api.openai.com", "good", "https://other.test"),
+            entry.format("three", "jp.api.openai.com", "gone", "https://tollhouse.test"),
+        )
+    )
+    assert "openai is called as system:serviceaccount:tollhouse:gateway" in said(findings, "ok")
+    errors = said(findings, "error")
+    assert "two gets no credential. audience: the token of" in errors
+    assert "three gets no credential. subject: The token file" in errors
+    assert token not in str(findings)
 
 
 async def test_exposed(write) -> None:

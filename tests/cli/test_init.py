@@ -37,6 +37,7 @@ def keys(table: dict[str, object], prefix: str = "") -> set[str]:
             "models",
             "options",
             "addresses",
+            "credential",
         ):
             chosen = prefix.rstrip(".") in ("providers", "projects", "tenants", "prices")
             found |= keys(value, prefix if chosen else f"{prefix}{name}.")

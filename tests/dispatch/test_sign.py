@@ -16,7 +16,7 @@ from tollhouse.credential.secret import Secret
 from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.sign import check_lease, credential_headers
 from tollhouse.families.google import GOOGLE
-from tollhouse.providers import BUILT_IN, CredentialKind, CredentialSlot, Provider
+from tollhouse.providers import BUILT_IN, CredentialKind, CredentialSlot, Federation, Provider
 from tollhouse.providers.azure import AZURE
 from tollhouse.providers.openai import OPENAI
 
@@ -98,6 +98,22 @@ async def test_a_kind_that_the_provider_does_not_take(kind: CredentialKind) -> N
     """Said with both kinds' names, before anything is done with it."""
     with pytest.raises(CredentialUnavailable, match=r"an AWS|a Google .*; openai takes an API key"):
         await begin(lease(kind=kind), OPENAI, tokens=Tokens("t"))
+
+
+@pytest.mark.parametrize("changes", [{}, {"unsafe_plaintext": True}])
+async def test_what_was_exchanged_goes_to_its_providers_hosts_alone(
+    changes: dict[str, Any],
+) -> None:
+    """Whatever host a provider's entry has."""
+    assert AZURE.exchange is not None
+    federation = Federation(AZURE.exchange, "file", "token", "", {})
+    provider = replace(AZURE, federation=federation, **changes)
+    host = "ours.openai.azure.com" if changes else "ours.openai.azure.com.evil.com"
+    outgoing = Outgoing(provider, host, "GET", "/", [], None, lease(kind="bearer"))
+    with pytest.raises(CredentialUnavailable, match="to its provider's own hosts alone"):
+        await credential_headers(outgoing, [], host, now=NOW)
+    with pytest.raises(CredentialUnavailable, match="has no federation"):
+        check_lease(lease(kind="bearer"), AZURE)
 
 
 def test_each_built_in_takes_keys() -> None:

@@ -342,7 +342,7 @@ def attempts() -> dict[str, tuple[str, int, str, str]]:
             "exp is no number",
         ),
         "exp endless": (
-            signed(doubled().replace(str(good["exp"]), "1e999"), key, **GOOD),
+            signed(json.dumps(good).replace(str(good["exp"]), "1e999"), key, **GOOD),
             *unknown,
             "can't be read",
         ),

@@ -10,5 +10,6 @@ opened_paths  the endpoints that entries open beside their families'
 ports         the listeners' ports
 redis         each Redis server: can it be reached, and can it keep a ledger
 redis_facts   what one Redis server says of itself
+subject_tokens  the subject tokens of credentials that are exchanged
 vault         the login to Vault, and each provider's key
 """

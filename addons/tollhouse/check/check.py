@@ -15,6 +15,7 @@ from tollhouse.check.opened_paths import check_openings
 from tollhouse.check.own_addons import check_addons
 from tollhouse.check.ports import check_ports
 from tollhouse.check.redis import check_redis
+from tollhouse.check.subject_tokens import check_federation
 from tollhouse.check.vault import check_vault
 from tollhouse.config.load import Config, ConfigError, Problem, catalog, load_config, unenforced
 from tollhouse.credential.environment import provider_keys_in
@@ -39,6 +40,7 @@ async def check(
     for reached in await asyncio.gather(
         check_redis(config, clock),
         check_vault(config),
+        check_federation(config),
         check_ports(config),
         check_issuers(config),
     ):

@@ -88,13 +88,13 @@ def check_files(config: Config, clock: Clock) -> Iterator[Finding]:
         if isinstance(entry.upstream_proxy, UpstreamProxyConfig)
     ]
     bundles += [(f"{key}.ca_file", proxy.ca_file) for key, proxy in proxies if proxy is not None]
-    if config.vault.proxy is not None:
-        bundles.append(("vault.proxy.ca_file", config.vault.proxy.ca_file))
     bundles += [
         (f"identity.jwt[{n}].ca_file", entry.ca_file) for n, entry in enumerate(config.identity.jwt)
     ]
     if config.identity.mtls is not None:
         bundles.append(("identity.mtls.ca_file", config.identity.mtls.ca_file))
+    if config.vault.proxy is not None:
+        bundles.append(("vault.proxy.ca_file", config.vault.proxy.ca_file))
     for key, file in [*bundles, ("vault.ca_file", config.vault.ca_file)]:
         if file is not None and (why := _not_roots(file)):
             yield Finding(

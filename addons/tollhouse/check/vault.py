@@ -66,6 +66,8 @@ def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
     readable: set[str] = set()
     denied: list[tuple[str, str, str]] = []
     for provider in catalog(config).providers:
+        if provider.federation is not None:
+            continue
         paths = paths_of(config, provider)
         usable, broken = [], 0
         for path in paths:

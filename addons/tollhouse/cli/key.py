@@ -89,7 +89,8 @@ def key_set(provider: str, never: tuple[str, ...]) -> None:
 def key_list(as_json: bool) -> None:
     """The keys that the running gateway has read, or else those that can be read now.
 
-    Path, version, fingerprint, age since the read, pauses that a provider asked for, the last error; never a key.
+    Path, version, fingerprint, age since the read, pauses that a provider asked for, the last error; of a credential that
+    is exchanged also method, subject, end and next refresh. Never a key.
     """
     config = load()
     found = _by_gateway(config, "key_list", {})
@@ -102,7 +103,12 @@ def key_list(as_json: bool) -> None:
         from tollhouse.cli import render
 
         headings = ("PATH", "STATE", "VERSION", "FINGERPRINT", "AGE", "PAUSED", "ERROR")
-        return render.table(headings, map(_row, found)) if found else ""
+        exchanged = [row for row in found if row.get("method", "store") != "store"]
+        tables = [render.table(headings, map(_row, found))] if found else []
+        if exchanged:
+            more = ("PATH", "METHOD", "SUBJECT", "EXPIRES", "NEXT REFRESH")
+            tables.append(render.table(more, map(_exchanged_row, exchanged)))
+        return "\n\n".join(tables)
 
     show(found, as_json, for_people)
 
@@ -121,6 +127,14 @@ def _row(row: dict[str, Any]) -> list[Any]:
     ]
 
 
+def _exchanged_row(row: dict[str, Any]) -> list[Any]:
+    times = [
+        None if row[name] is None else f"in {row[name]:.0f} s"
+        for name in ("expires_s", "refresh_s")
+    ]
+    return [row["path"], row["method"], row["subject"], *times]
+
+
 @key.command("test")
 @config_option
 @json_option
@@ -135,7 +149,9 @@ def key_test(provider: str | None, as_json: bool) -> None:
     if provider is not None:
         _known_provider(config, provider)
     found = (
-        _by_gateway(config, "key_test", {"provider": provider}) if _only_gateway(config) else None
+        _by_gateway(config, "key_test", {"provider": provider})
+        if _only_gateway(config) or _federated(config)
+        else None
     )
     if found is None:
         found = _by_ourselves(config, test=True, provider=provider)
@@ -196,6 +212,12 @@ def _only_gateway(config: Config) -> bool:
     from tollhouse.control.key_desk import wrapped
 
     return wrapped(config)
+
+
+def _federated(config: Config) -> bool:
+    from tollhouse.control.key_desk import federated
+
+    return federated(config)
 
 
 def _known_provider(config: Config, provider: str) -> Provider:

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tollhouse import files
 from tollhouse.companions import AGENTS, Passable, PassableHost
+from tollhouse.config.exchanges import issuer_rules
 from tollhouse.config.models import (
     AddonsConfig,
     AppRoleAuth,
@@ -98,6 +99,7 @@ __all__ = [
     "load_projects",
     "own_prices",
     "passable",
+    "taken_once",
     "token_proxy",
     "unenforced",
 ]
@@ -213,6 +215,18 @@ def catalog(config: Config) -> Catalog:
     return merged(config.providers, config.upstream.proxy)
 
 
+def taken_once(config: Config) -> str:
+    """A provider that takes a subject token once, where it comes from a file that all workers would share. Empty without one."""
+    found = (
+        one.name
+        for one in catalog(config).providers
+        if one.federation is not None
+        and one.federation.exchange.single_use
+        and one.federation.source == "file"
+    )
+    return next(found, "")
+
+
 def passable(config: Config) -> Passable:
     """The hosts that pass without interception: the configuration's own before those of agents, so that an entry of the same
     host counts instead. A host of several agents is open to the projects of each."""
@@ -307,6 +321,7 @@ def _between(
         yield from secret_rules(
             parts["vault"], parts["upstream"], parts["providers"], parts["tunnels"]
         )
+        yield from issuer_rules(parts["vault"], parts["providers"])
     if {"identity", "listen"} <= parts.keys():
         yield from identity_rules(parts["identity"], parts["listen"])
     if "providers" in parts:

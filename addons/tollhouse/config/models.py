@@ -1,7 +1,7 @@
 """The tables of tollhouse.toml, each a frozen pydantic model. Their keys are a contract: tests/data/reference.toml.
 
 A model judges its own values one by one; what depends on two keys is in `config.rules`. Everything is strict:
-``"8443"`` is not a number and ``1`` is not a switch.
+``"8443"`` is not a number and ``1`` is not a switch. Past 400 lines: it is one list of tables.
 """
 
 from __future__ import annotations
@@ -214,6 +214,37 @@ class UpstreamConfig(Table):
     age_s: Seconds = 3600.0
 
 
+class FileSubject(Table):
+    """``file``: what Kubernetes projects. ``spiffe``: a JWT-SVID that spiffe-helper writes."""
+
+    source: Literal["file", "spiffe"]
+    file: FilePath
+
+
+class VaultSubject(Table):
+    source: Literal["vault"]
+    role: Name
+
+
+class GithubSubject(Table):
+    source: Literal["github"]
+
+
+class FederationConfig(Table):
+    """A credential that the provider gives for a token of the gateway's own identity."""
+
+    method: Literal["federation"]
+    subject: Annotated[FileSubject | VaultSubject | GithubSubject, Field(discriminator="source")]
+    audience: Text | None = None
+    """What the subject token's ``aud`` has to be. None: what the provider expects by custom."""
+    parameters: dict[Text, Text] = Field(default_factory=dict)
+    """Ids of the provider's rule. None is secret."""
+    connect_to: Target | None = None
+    """Dialled instead of what DNS says of the exchange's host. TLS is verified for that host."""
+    ca_file: FilePath | None = None
+    """PEM of the roots trusted for the exchange instead of the public ones."""
+
+
 class ProviderConfig(Table):
     """The differences from a built-in entry, or an entry of its own. None leaves the built-in
     value."""
@@ -227,6 +258,8 @@ class ProviderConfig(Table):
     ca_file: FilePath | None = None
     upstream_proxy: UpstreamProxyConfig | Literal["off"] | None = None
     """``off``: dialled directly, whatever ``[upstream] proxy`` says."""
+    credential: FederationConfig | None = None
+    """None: a key of the store."""
     client_certificate: VaultPlace | None = None
     """The path below the mount of a secret with the fields ``cert`` and ``key``, PEM."""
     allow_private: bool | None = None

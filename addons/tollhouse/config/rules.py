@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
+from tollhouse.config.exchanges import federation_of, federation_rules
 from tollhouse.config.models import (
     AddonsConfig,
     CaConfig,
@@ -79,6 +80,7 @@ def _provider(name: str, changes: ProviderConfig) -> Provider:
     given: dict[str, Any] = {key: getattr(changes, key) for key in changes.model_fields_set}
     given = {key: value for key, value in given.items() if value is not None}
     given.pop("upstream_proxy", None)
+    given.pop("credential", None)
     if changes.connect_to is not None:
         given["connect_to"] = (changes.connect_to.host, changes.connect_to.port)
     if changes.ca_file is not None:
@@ -87,6 +89,8 @@ def _provider(name: str, changes: ProviderConfig) -> Provider:
         if key in given:
             given[field] = given.pop(key)
     base = _base_of(name, changes)
+    if changes.credential is not None and base.exchange is not None:
+        given["federation"] = federation_of(base.exchange, changes.credential)
     if name not in _BUILT_IN:
         prices_from = "" if base.family.spoken_by_others else base.price_id
         dialect = dataclasses.replace(base.dialect, own_rules=False)
@@ -294,6 +298,9 @@ def provider_rules(providers: Mapping[str, ProviderConfig]) -> Found:
                 dotted((*here, "ca_file")),
                 "has no effect with unsafe_plaintext = true; remove one of the two",
             )
+        if entry.credential is not None:
+            base = _base_of(name, entry)
+            yield from federation_rules(name, base, entry.credential, entry)
         family = _base_of(name, entry).family
         yield from opening_rules(
             name, Openings(family, entry.allow, entry.unmetered, entry.job_hold_usd)

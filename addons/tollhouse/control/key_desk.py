@@ -13,6 +13,7 @@ from typing import Any, Final
 from tollhouse.config.load import AppRoleAuth, Config, catalog
 from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.entry import KeyState, KeyStatus
+from tollhouse.credential.federation.federated_keys import place_of
 from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.paths import fill
 from tollhouse.dispatch.answer import Answer, UpstreamError
@@ -40,7 +41,8 @@ class KeyDesk:
     def known(self) -> list[Row]:
         """A row for each key of each path that calls have used: ``path``, ``state`` (fresh, stale, missing, failed),
         ``version``, ``fingerprint``, ``age_s`` since it was read, ``paused`` (rate, money, refused) for ``paused_s``,
-        and the last ``error``, of the login if of nothing else."""
+        and the last ``error``, of the login if of nothing else. Of a credential that is exchanged also ``method``,
+        ``subject``, and ``expires_s`` and ``refresh_s``: until its end, and until it is made anew."""
         rows = [row for status in self._keys.status() for row in _rows(status)]
         return [{**row, "error": row["error"] or self._keys.trouble} for row in rows]
 
@@ -95,7 +97,11 @@ class KeyDesk:
             try:
                 leases = await self._keys.read_now(path)
             except CredentialUnavailable as error:
-                yield KeyStatus(path, "failed", error=error.why)
+                known = self._status(path)
+                yield known or KeyStatus(path, "failed", error=error.why)
+                continue
+            if (known := self._status(path)) is not None:
+                yield known
                 continue
             keys = tuple(KeyState(lease.fingerprint) for lease in leases)
             yield (
@@ -103,6 +109,10 @@ class KeyDesk:
                 if leases
                 else KeyStatus(path, "missing")
             )
+
+    def _status(self, path: str) -> KeyStatus | None:
+        """What is kept at ``path``. Keys that were read for this alone are not kept, and what is exchanged is."""
+        return next((status for status in self._keys.status() if status.path == path), None)
 
     async def _call(self, provider: Provider, lease: Lease) -> Row:
         exact = [host for host in provider.hosts if not host.startswith("*.")]
@@ -139,6 +149,8 @@ def paths_of(config: Config, provider: Provider) -> list[str]:
     None for one that takes no key."""
     if provider.login_only:
         return []
+    if provider.federation is not None:
+        return [place_of(provider.name)]
     whose = [(project.tenant, name) for name, project in config.projects.items()]
     paths = []
     for template in config.vault.paths:
@@ -162,6 +174,11 @@ def policy_line(why: str) -> str:
     """The line that our login's policy lacks, of why a key could not be read; empty where that is for another reason."""
     found = _POLICY_LINE.search(why)
     return found[0] if found else ""
+
+
+def federated(config: Config) -> bool:
+    """Whether some credential is exchanged. A token of its subject may be good for one exchange, and is the gateway's then."""
+    return any(entry.federation is not None for entry in catalog(config).providers)
 
 
 def wrapped(config: Config) -> bool:
@@ -203,6 +220,10 @@ def _rows(status: KeyStatus) -> Iterator[Row]:
             "paused": key.paused,
             "paused_s": round(key.paused_s, 1),
             "error": status.error,
+            "method": status.method or "store",
+            "subject": status.subject,
+            "expires_s": None if status.expires_s is None else round(status.expires_s, 1),
+            "refresh_s": None if status.refresh_s is None else round(status.refresh_s, 1),
         }
 
 

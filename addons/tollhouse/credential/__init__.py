@@ -14,4 +14,5 @@ environment   provider keys in the gateway's own environment
 redact        takes keys out of answers
 vault/        speaks to Vault
 cloud/        makes the credentials of AWS and Google
+federation/   credentials that are exchanged for the gateway's own identity
 """

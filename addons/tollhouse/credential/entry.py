@@ -55,6 +55,12 @@ class KeyStatus:
     """The number of reads by how they ended (`OUTCOMES`)."""
     error_age_s: float | None = None
     """Seconds since the last read that failed. None if none has failed."""
+    method: str = ""
+    """How it is got, if it is not read from the store."""
+    subject: str = ""
+    expires_s: float | None = None
+    refresh_s: float | None = None
+    """Seconds until it is made anew, at the latest."""
     versions_refused: int = 0
     """How many versions of the secret were no usable key. Each version is counted once."""
 

@@ -21,8 +21,9 @@ class Lease:
     fingerprint: str
     path: str
     """Below the mount: ``infrastructure/openai``."""
-    kind: CredentialKind | Literal["login", "none"] = "key"
-    """What ``secret`` is: the key itself, a workload's own login, or as JSON an AWS access key (``access_key_id``,
+    kind: CredentialKind | Literal["bearer", "login", "none"] = "key"
+    """What ``secret`` is: the key itself, a token that was exchanged, a workload's own login, or as
+    JSON an AWS access key (``access_key_id``,
     ``secret_access_key``, ``session_token`` if there is one) or a Google service account's file."""
     headers: tuple[tuple[str, str], ...] = ()
     """Headers from the secret's other fields. The gateway sets those that the provider has in its

@@ -15,7 +15,7 @@ from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer
 from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.families.base import Headers
-from tollhouse.providers import Provider
+from tollhouse.providers import Federation, Provider
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,10 @@ def check_lease(lease: Lease, provider: Provider) -> None:
         return
     if provider.login_only:
         raise CredentialUnavailable(f"{provider.name} takes a login alone, and no key.")
+    if lease.kind == "bearer":
+        if provider.federation is None:
+            raise CredentialUnavailable(f"{provider.name} has no federation.")
+        return
     if lease.kind not in provider.accepts:
         wanted = " or ".join(_NAMES[kind] for kind in sorted(provider.accepts, reverse=True))
         raise CredentialUnavailable(
@@ -85,6 +89,13 @@ async def credential_headers(
     check_lease(lease, provider)
     if lease.kind == "none":
         return []
+    federation = provider.federation if lease.kind != "login" else None
+    if federation is not None and (
+        provider.unsafe_plaintext or not federation.exchange.may_go_to(outgoing.host)
+    ):
+        raise CredentialUnavailable(
+            f"What {provider.name} has exchanged is sent to its provider's own hosts alone, and {outgoing.host} is none."
+        )
     account = (
         [pair for pair in lease.headers if pair[0] in provider.account_headers.values()]
         if lease.headers
@@ -92,6 +103,9 @@ async def credential_headers(
     )
     if lease.kind == "login":
         return [("authorization", "Bearer " + lease.secret.reveal())]
+    if lease.kind == "bearer":
+        added = [] if federation is None else _beside(federation, headers)
+        return [*added, ("authorization", "Bearer " + lease.secret.reveal())]
     slot = provider.slot_at(outgoing.path_and_query)
     if lease.kind == "key":
         return [*account, (slot.header, slot.prefix + lease.secret.reveal())]
@@ -103,6 +117,17 @@ async def credential_headers(
             minted(token)
         return [*account, ("authorization", "Bearer " + token.reveal())]
     return account + await _signed(outgoing, headers, authority, now)
+
+
+def _beside(federation: Federation, headers: Headers) -> list[tuple[str, str]]:
+    """The headers that go with an exchanged token. What the client has in one of them is kept before it."""
+    added = []
+    for name, value in federation.exchange.call_headers:
+        has = [
+            one.strip() for key, text in headers if key.lower() == name for one in text.split(",")
+        ]
+        added.append((name, ",".join(dict.fromkeys([*(one for one in has if one), value]))))
+    return added
 
 
 def tell_of_clock(answer: Answer, where: str, signed_at: datetime) -> None:

@@ -58,7 +58,7 @@ try() {
     # shellcheck disable=SC2086
     set -- $said
     status=${1-000} connected=${2-0} secured=${3-0} tunnel=${4-000}
-    reason=$(sed -n 's/^x-tollhouse-reason: *//Ip' "$work/head" 2>/dev/null | tr -d '\r' | tail -n 1)
+    reason=$(tr '[:upper:]' '[:lower:]' <"$work/head" 2>/dev/null | tr -d '\r' | sed -n 's/^x-tollhouse-reason: *//p' | tail -n 1)
     ours=$(grep -ci '^x-tollhouse-call-id:' "$work/head" 2>/dev/null)
     rm -f "$work/head"
 }

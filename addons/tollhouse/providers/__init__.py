@@ -2,6 +2,7 @@
 (`config.models.ProviderConfig`). No code here runs on a call.
 
 provider    `Provider` and `Catalog`
+exchange_terms  how a provider gives a credential for a token of the gateway's identity
 openai      OpenAI
 anthropic   Anthropic
 azure       Azure OpenAI and Foundry
@@ -28,6 +29,7 @@ from tollhouse.providers.bedrock import BEDROCK
 from tollhouse.providers.chatgpt import CHATGPT
 from tollhouse.providers.cohere import COHERE
 from tollhouse.providers.deepseek import DEEPSEEK
+from tollhouse.providers.exchange_terms import ExchangeStep, ExchangeTerms, Federation
 from tollhouse.providers.fireworks import FIREWORKS
 from tollhouse.providers.gemini import GEMINI
 from tollhouse.providers.groq import GROQ
@@ -93,6 +95,9 @@ __all__ = [
     "Catalog",
     "CredentialKind",
     "CredentialSlot",
+    "ExchangeStep",
+    "ExchangeTerms",
+    "Federation",
     "Login",
     "Provider",
     "UpstreamProxy",

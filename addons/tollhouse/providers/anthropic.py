@@ -4,11 +4,55 @@ import re
 
 from tollhouse.families import anthropic as family
 from tollhouse.families.base import Dialect
+from tollhouse.providers.exchange_terms import ID, ExchangeStep, ExchangeTerms, Parameter, Refusal
 from tollhouse.providers.provider import CredentialSlot, Login, Provider
+
+# anthropic-python `lib/credentials/`. The second beta is for the exchange alone.
+_BETA = "oauth-2025-04-20"
+_EXCHANGE = ExchangeTerms(
+    steps=(
+        ExchangeStep(
+            "https://api.anthropic.com/v1/oauth/token",
+            (
+                ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
+                ("assertion", "{subject_token}"),
+                ("federation_rule_id", "{federation_rule_id}"),
+                ("organization_id", "{organization_id}"),
+                ("service_account_id", "{service_account_id}"),
+                ("workspace_id", "{workspace_id}"),
+            ),
+            "json",
+            headers=(("anthropic-beta", f"{_BETA},oidc-federation-2026-04-01"),),
+        ),
+    ),
+    hosts=("api.anthropic.com",),
+    parameters={
+        "federation_rule_id": Parameter(re.compile(r"fdrl_[A-Za-z0-9_-]{1,100}")),
+        "organization_id": Parameter(re.compile(r"[0-9a-fA-F-]{36}")),
+        "service_account_id": Parameter(re.compile(r"svac_[A-Za-z0-9_-]{1,100}")),
+        "workspace_id": Parameter(ID, ""),
+    },
+    audience="https://api.anthropic.com",
+    refusals=(
+        Refusal(
+            "authentication_error",
+            "rule",
+            "It does not say what of rule, workspace, audience or replay it was: its console's authentication events do.",
+        ),
+        Refusal(
+            "invalid_request_error",
+            "rule",
+            "One of the ids of rule, organization, service account or workspace is badly formed.",
+        ),
+    ),
+    single_use=True,
+    call_headers=(("anthropic-beta", _BETA),),
+)
 
 ANTHROPIC = Provider(
     name="anthropic",
     family=family.ANTHROPIC,
+    exchange=_EXCHANGE,
     hosts=("api.anthropic.com",),
     # SDKs send a key here or as a bearer token. Either is stripped from what a workload sends.
     # Claude Code 2.1.332 of November 2026: settings, telemetry, organizations.

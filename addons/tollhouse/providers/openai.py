@@ -2,11 +2,48 @@
 
 from tollhouse.families import openai as family
 from tollhouse.families.base import Dialect
+from tollhouse.providers.exchange_terms import (
+    ID,
+    JWT,
+    TOKEN_EXCHANGE,
+    ExchangeStep,
+    ExchangeTerms,
+    Parameter,
+    Refusal,
+)
 from tollhouse.providers.provider import CredentialSlot, Provider
+
+# openai-python `auth/_workload.py`. The endpoint's codes are those of RFC 6749 5.2.
+_EXCHANGE = ExchangeTerms(
+    steps=(
+        ExchangeStep(
+            "https://auth.openai.com/oauth/token",
+            (
+                ("grant_type", TOKEN_EXCHANGE),
+                ("subject_token", "{subject_token}"),
+                ("subject_token_type", JWT),
+                ("identity_provider_id", "{identity_provider_id}"),
+                ("service_account_id", "{service_account_id}"),
+            ),
+            "json",
+        ),
+    ),
+    hosts=("api.openai.com", "*.api.openai.com"),
+    parameters={"identity_provider_id": Parameter(ID), "service_account_id": Parameter(ID)},
+    refusals=(
+        Refusal(
+            "invalid_grant",
+            "rule",
+            "It takes no mapping of the identity provider for this issuer, audience and subject.",
+        ),
+        Refusal("invalid_target", "audience", "The audience is not that of the identity provider."),
+    ),
+)
 
 OPENAI = Provider(
     name="openai",
     family=family.OPENAI,
+    exchange=_EXCHANGE,
     # The residency hosts are those of openai-python `_data_residency.py`.
     hosts=(
         "api.openai.com",

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from tollhouse.families.base import Dialect, Family, Operation
 from tollhouse.families.opened import STARTS, UNKNOWN, Opening
+from tollhouse.providers.exchange_terms import ExchangeTerms, Federation
 
 CredentialKind = Literal["key", "aws", "google"]
 """What a secret of the store holds: a key that stands in a header as it is, an AWS access key that requests are signed
@@ -80,6 +81,10 @@ class Provider:
     account_headers: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Headers (lower case) that say whom the provider charges, by the field of the secret that has
     the value. They are not secret."""
+    exchange: ExchangeTerms | None = None
+    """How it gives a credential for a token of the gateway's own identity. None: it does not."""
+    federation: Federation | None = None
+    """As configured: no key of it is in the store, and its credential is exchanged."""
     other_slots: tuple[str, ...] = ()
     """Other request headers (lower case) in which its clients may send a key. The gateway's key is
     never put there."""

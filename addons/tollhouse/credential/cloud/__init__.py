@@ -3,5 +3,5 @@
 aws               signs a request with an AWS key
 google            access tokens of service accounts, minted and kept
 google_endpoint   the endpoint at which Google mints them
-token_host        POSTs to one URL, and to no other
+token_host        speaks to one URL, and to no other
 """

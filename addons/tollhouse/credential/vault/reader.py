@@ -129,6 +129,35 @@ class VaultReader:
             self._raise_if_behind(path, found)
         return found
 
+    def identity_token(self, role: str) -> str:
+        """A new token of ``role``, which Vault signs for the entity that has logged in (``identity/oidc``). Raises
+        `CredentialUnavailable`."""
+        if path_problem(role) or "/" in role:
+            raise CredentialUnavailable("The role's name is none.")
+        login = self._current()
+        answer = self._identity(login, role)
+        if answer.denied and (other := self._after_denial(login)) is not None:
+            answer = self._identity(other, role)
+        answer.raise_if_away(self._server.address)
+        token = answer.field("token")
+        if isinstance(token, str) and token:
+            return token
+        if answer.status == 400:
+            why = "the login has no entity: a root token has none, an AppRole, Kubernetes or JWT login has one"
+        elif answer.status == 403:
+            why = f'there is no such role, or our policy lacks: path "identity/oidc/token/{role}" {{ capabilities = ["read"] }}'
+        else:
+            why = "there is no such role"
+        raise CredentialUnavailable(
+            f"Vault signs no token for the role {role} ({answer.status}): {why}."
+        )
+
+    def _identity(self, login: _Login, role: str) -> VaultReply:
+        client = login.granted.client
+        return self._server.send(
+            lambda: client.secrets.identity.generate_signed_id_token(role), tries=2
+        )
+
     def tend(self) -> float | None:
         """Renews the token or logs in anew before two thirds of the token's life are over. If that
         fails, the token stays in use: it works until its end."""

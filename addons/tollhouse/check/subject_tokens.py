@@ -1,0 +1,60 @@
+"""`tollhouse check`: the subject tokens of credentials that are exchanged. Nothing is exchanged: a token may be good for once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from tollhouse.check.finding import Finding
+from tollhouse.config.load import Config, catalog
+from tollhouse.control.key_desk import wrapped
+from tollhouse.credential.federation.subject import SubjectTokens, TokenIssuer, origin_of
+from tollhouse.credential.lease import CredentialUnavailable
+from tollhouse.stores import open_issuer
+
+TIMEOUT_S: Final = 15.0
+_TODO: Final = {
+    "file": "Mount a projected service-account token with that audience there.",
+    "spiffe": "Have spiffe-helper write a JWT-SVID with that audience there.",
+    "vault": "Correct the role, its client_id (the audience), or the policy of our login.",
+    "github": "Give the job `permissions: id-token: write`, and correct the audience.",
+}
+
+
+async def check_federation(config: Config) -> list[Finding]:
+    """Each subject token, asked for once, and what it says of itself."""
+    entries = [(one.name, one.federation) for one in catalog(config).providers if one.federation]
+    if not entries:
+        return []
+    issuer: TokenIssuer | None = None
+    reader = None
+    if any(entry.source == "vault" for _, entry in entries) and not wrapped(config):
+        reader = issuer = open_issuer(config)
+    subjects = SubjectTokens(issuer, TIMEOUT_S)
+    findings = []
+    try:
+        for name, entry in entries:
+            if entry.source == "vault" and issuer is None:
+                findings.append(
+                    Finding(
+                        "warn",
+                        f"The subject token of {name} was not asked for.",
+                        "Only the gateway may unwrap the secret_id, once.",
+                        "`tollhouse key list` shows it when the gateway runs.",
+                    )
+                )
+                continue
+            try:
+                found = await subjects.token(entry)
+            except CredentialUnavailable as error:
+                what = f"{name} gets no credential."
+                findings.append(Finding("error", what, error.why, _TODO[entry.source]))
+            else:
+                what = (
+                    f"{name} is called as {found.subject} of {found.issuer}, by {origin_of(entry)}."
+                )
+                findings.append(Finding("ok", what))
+    finally:
+        if reader is not None:
+            await asyncio.to_thread(reader.close)
+    return findings
