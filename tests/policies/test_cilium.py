@@ -110,3 +110,15 @@ def test_a_workload_asks_for_one_name() -> None:
     names = [name for entry in dns["toPorts"][0]["rules"]["dns"] for name in entry.values()]
     assert all(name.startswith("tollhouse.tollhouse.svc.cluster.local") for name in names)
     assert gateway["toPorts"] == [{"ports": [{"port": "8080", "protocol": "TCP"}]}]
+
+
+def test_who_exchanges_tokens_may_be_reached(tmp_path: Path) -> None:
+    """A provider by workload identity federation: the host of its exchange, with the configuration's values in it, is open."""
+    file = tmp_path / "tollhouse.toml"
+    file.write_text(
+        (FOLDER / "tollhouse.toml").read_text()
+        + '[providers.bedrock]\ncredential = { method = "federation", subject = { source = "file", file = "/run/token" }, '
+        'parameters = { role_arn = "arn:aws:iam::123456789012:role/gateway", region = "eu-west-1" } }\n'
+    )
+    made = cilium(load_config(file)).files["tollhouse-network.yaml"]
+    assert made.count('- matchName: "sts.eu-west-1.amazonaws.com"') == 2

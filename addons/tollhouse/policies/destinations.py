@@ -96,6 +96,14 @@ def _others(config: Config) -> Iterator[tuple[str, str, int, bool]]:
         else:
             for host in provider.hosts:
                 yield of, host, provider.port, private
+        if provider.federation is not None:
+            federation = provider.federation
+            for step in federation.exchange.steps:
+                url = urlsplit(step.url.format_map(federation.parameters))
+                if federation.connect_to:
+                    yield "access tokens", *federation.connect_to, True
+                elif proxy is None and url.hostname is not None:
+                    yield "access tokens", url.hostname, url.port or 443, False
         if "google" in provider.accepts and proxy is None and exchange:
             yield "access tokens", exchange, 443, False
     for tunnel in passable(config).hosts:
