@@ -60,7 +60,7 @@ class OneLineGroup(click.Group):
         except click.ClickException as error:
             _end(_in_one_line(error), error.exit_code)
         except click.Abort:
-            _end("stopped, nothing was done", 1)
+            _end("stopped", 1)
         except BrokenPipeError:
             # Whoever read our output has left; Python's own flush at exit must not complain about it again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
