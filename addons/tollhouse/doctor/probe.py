@@ -272,11 +272,9 @@ def right_proxy(token: str) -> tuple[str, bool]:
 def right_transparent(host: str, token: str) -> tuple[str, bool]:
     context = ours()
     assert context is not None
-    with (
-        dialled(host, PLAN["provider_port"]) as made,
-        context.wrap_socket(made, server_hostname=PLAN["provider"]) as inside,
-    ):
-        return passed(asked(inside, token))
+    with dialled(host, PLAN["provider_port"]) as made:
+        with context.wrap_socket(made, server_hostname=PLAN["provider"]) as inside:
+            return passed(asked(inside, token))
 
 
 def own_token() -> str:
