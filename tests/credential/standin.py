@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.support.served import QuietServer, served
 
 TOKEN = "s.the-token-of-the-stand-in"
 KEY = "sk-the-key-of-the-stand-in"
@@ -86,16 +87,7 @@ def stand_in(port: int = 0) -> Iterator[StandIn]:
 
         def log_message(self, *_: Any) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = True
+    server = QuietServer(Handler, port)
     vault.address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(
-        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-    )
-    thread.start()
-    try:
+    with served(server):
         yield vault
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

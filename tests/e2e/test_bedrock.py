@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -104,16 +103,7 @@ def usd(prices: tuple[Decimal, Decimal, Decimal], fresh: int, cached: int, outpu
 def signed(received: Received) -> str:
     """Why AWS would refuse what arrived; empty if it would not."""
     assert received.sni == RUNTIME
-    return sigv4.problem(
-        received.method,
-        received.target.encode("latin-1"),
-        [(name.decode("latin-1"), value.decode("latin-1")) for name, value in received.headers],
-        received.body,
-        access_key=KEYS["access_key_id"],
-        secret_key=KEYS["secret_access_key"],
-        region=REGION,
-        now=datetime.now(UTC),
-    )
+    return sigv4.problem_of(received, KEYS, REGION)
 
 
 def test_converse(inside: Inside) -> None:

@@ -6,7 +6,6 @@ import json
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -138,17 +137,7 @@ def get(inside: Inside, host: str, target: str, **headers: str) -> httpx2.Respon
 def refusal(received: Received, keys: dict[str, str]) -> str:
     """Why AWS would refuse what arrived; empty if it would not."""
     assert received.sni == CONTROL
-    return sigv4.problem(
-        received.method,
-        received.target.encode("latin-1"),
-        [(name.decode("latin-1"), value.decode("latin-1")) for name, value in received.headers],
-        received.body,
-        access_key=keys["access_key_id"],
-        secret_key=keys["secret_access_key"],
-        session_token=keys.get("session_token", ""),
-        region=REGION,
-        now=datetime.now(UTC),
-    )
+    return sigv4.problem_of(received, keys, REGION)
 
 
 # Bedrock

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from tests.support.standin_bedrock import converse, usage
 from tollhouse.admit.uploads import SMALL
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.standin import StandIn
-from tollhouse.demo.standin_book import Received
 
 FIRST, SECOND = (
     "bedrock-runtime.us-east-1.amazonaws.com",
@@ -33,19 +31,6 @@ SPEECH = {'prices."second/whisper-1"': {"second": "0.0002"}}
 
 def aws_keys(name: str) -> dict[str, str]:
     return {"access_key_id": f"AKIA{name}", "secret_access_key": secrets.token_urlsafe(24)}
-
-
-def refused_by_aws(received: Received, region: str, keys: dict[str, str]) -> str:
-    return sigv4.problem(
-        received.method,
-        received.target.encode("latin-1"),
-        [(name.decode("latin-1"), value.decode("latin-1")) for name, value in received.headers],
-        received.body,
-        access_key=keys["access_key_id"],
-        secret_key=keys["secret_access_key"],
-        region=region,
-        now=datetime.now(UTC),
-    )
 
 
 def test_another_region_whose_requests_are_signed(tmp_path: Path) -> None:
@@ -81,8 +66,8 @@ def test_another_region_whose_requests_are_signed(tmp_path: Path) -> None:
                 assert client.post(f"https://{FIRST}{path}", json=body).status_code == 200
             [first], [second], [line] = one.snapshot(), two.snapshot(), inside.lines()
             assert inside.held() == []
-    assert refused_by_aws(first, "us-east-1", ours) == ""
-    assert refused_by_aws(second, "eu-west-1", theirs) == ""
+    assert sigv4.problem_of(first, ours, "us-east-1") == ""
+    assert sigv4.problem_of(second, theirs, "eu-west-1") == ""
     assert (second.target, second.get("host"), second.sni) == (path, SECOND, SECOND)
     assert ours["access_key_id"].encode() not in second.everything()
     assert (line["provider"], line["fallback_from"], line["charged_by"]) == (

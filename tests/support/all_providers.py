@@ -7,7 +7,6 @@ import contextlib
 import json
 import secrets
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +80,4 @@ def credential_problem(received: Received, provider: str) -> str:
     if provider != "bedrock":
         times = received.everything().count(REAL_KEY.encode())
         return "" if times == 1 else f"the key came {times} times"
-    return sigv4.problem(
-        received.method,
-        received.target.encode("latin-1"),
-        [(name.decode("latin-1"), value.decode("latin-1")) for name, value in received.headers],
-        received.body,
-        access_key=AWS["access_key_id"],
-        secret_key=AWS["secret_access_key"],
-        region=REGION,
-        now=datetime.now(UTC),
-    )
+    return sigv4.problem_of(received, AWS, REGION)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,6 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from tests.support.served import QuietServer, served
 from tests.support.signed_token import signed
 from tests.support.token_endpoint import Act, says, says_json
 from tollhouse.demo.standin_tls import make_server_tls
@@ -173,21 +174,7 @@ def exchange_server() -> Iterator[ExchangeServer]:
         server.given.append(text)
         return text
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: Any) -> None:
-            """A client that breaks off is what tests want."""
-
-    listener = Server(("127.0.0.1", 0), Handler)
+    listener = QuietServer(Handler)
     server = ExchangeServer(listener.server_port, tls.ca_pem, ordinary=ordinary)
-    thread = threading.Thread(
-        target=listener.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-    )
-    thread.start()
-    try:
+    with served(listener):
         yield server
-    finally:
-        listener.shutdown()
-        listener.server_close()
-        thread.join()

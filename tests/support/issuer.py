@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
+from tests.support.served import QuietServer, served
 from tollhouse.demo.standin_tls import make_server_tls
 
 AUDIENCE = "tollhouse"
@@ -135,21 +136,11 @@ def serve_jwks(directory: Path, body: bytes) -> Iterator[JwksServer]:
     ca_file = directory / "issuer-ca.pem"
     ca_file.write_bytes(tls.ca_pem)
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: Any) -> None:
-            """A client that breaks off is what tests want."""
-
-    http = Server(("127.0.0.1", 0), Handler)
+    http = QuietServer(Handler)
     server = JwksServer(f"https://localhost:{http.server_port}/keys", ca_file, (200, body))
     server.gate.set()
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.gate.set()
-        http.shutdown()
-        thread.join()
-        http.server_close()
+    with served(http):
+        try:
+            yield server
+        finally:
+            server.gate.set()

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+
+from tollhouse.demo.standin_book import Received
 
 Headers = Sequence[tuple[str, str]]
 
@@ -131,3 +133,18 @@ def problem(
         canonical(method, target, headers, names, payload),
     )
     return "" if hmac.compare_digest(wanted, found[6]) else "InvalidSignature"
+
+
+def problem_of(received: Received, keys: Mapping[str, str], region: str) -> str:
+    """Why AWS would refuse what has just arrived at a stand-in; empty if it would not."""
+    return problem(
+        received.method,
+        received.target.encode("latin-1"),
+        [(name.decode("latin-1"), value.decode("latin-1")) for name, value in received.headers],
+        received.body,
+        access_key=keys["access_key_id"],
+        secret_key=keys["secret_access_key"],
+        session_token=keys.get("session_token", ""),
+        region=region,
+        now=datetime.now(UTC),
+    )

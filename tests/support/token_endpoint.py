@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -22,6 +22,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from tests.support.served import QuietServer, served
 from tollhouse.demo.standin_tls import Certificate, make_server_tls
 
 HOST = "oauth2.googleapis.com"
@@ -189,21 +190,7 @@ def token_server(certificate: Certificate = "good") -> Iterator[TokenServer]:
 
         def log_message(self, *_: Any) -> None: ...
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: Any) -> None:
-            """A client that breaks off is what tests want."""
-
-    listener = Server(("127.0.0.1", 0), Handler)
+    listener = QuietServer(Handler)
     server = TokenServer(listener.server_port, tls.ca_pem)
-    thread = threading.Thread(
-        target=listener.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-    )
-    thread.start()
-    try:
+    with served(listener):
         yield server
-    finally:
-        listener.shutdown()
-        listener.server_close()
-        thread.join()
