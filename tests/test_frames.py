@@ -37,6 +37,20 @@ def messages(frames: Frames, data: bytes) -> list[Message]:
     return [one for one in frames.receive(data) if one is not None]
 
 
+def test_pings_of_a_session_that_is_quiet() -> None:
+    """One ping and one pong every few seconds for hours are taken; a flood is not, nor behind a long silence."""
+    now = [0.0]
+    frames = Frames(client=False, longest=1 << 20, room=Room(), clock=lambda: now[0])
+    pair = [b"".join(client().pieces(Message(kind, b"x"))) for kind in ("ping", "pong")]
+    for _ in range(2_000):
+        now[0] += 5.0
+        assert [one.kind for sent in pair for one in messages(frames, sent)] == ["ping", "pong"]
+    for _ in range(99):
+        messages(frames, b"".join(pair))
+    with pytest.raises(BadFrames, match="too many pings"):
+        messages(frames, pair[0])
+
+
 @given(st.one_of(st.text(max_size=5_000), st.binary(max_size=5_000)), st.integers(1, 4_000))
 def test_a_message_comes_as_it_was_sent(content: str | bytes, cut: int) -> None:
     """In whatever pieces its bytes come."""

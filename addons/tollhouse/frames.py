@@ -7,6 +7,7 @@ be divided into other frames than it came in, which RFC 6455 5.4 allows where no
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Final, Literal, NamedTuple, Protocol
 
@@ -26,7 +27,9 @@ _PIECE: Final = 262_144
 _MOST_FRAGMENTS: Final = 16_384
 """Frames of one message."""
 _CONTROLS: Final = 200
-"""Pings and pongs that may come between two messages. A client sends one in some seconds."""
+"""Pings and pongs that may come at once between two messages."""
+_CONTROLS_A_S: Final = 2.0
+"""How many more may come in a second: a session without messages is kept open by a ping and a pong every few seconds."""
 
 Kind = Literal["text", "binary", "ping", "pong", "close"]
 
@@ -63,14 +66,24 @@ class Frames:
     """One direction is read by `receive`, the other is written by the methods that give bytes. ``client``: we are the client, who
     masks and takes no masks. ``longest`` is the most bytes of a message that is taken, and ``room`` counts them."""
 
-    def __init__(self, *, client: bool, longest: int, room: Room) -> None:
+    def __init__(
+        self,
+        *,
+        client: bool,
+        longest: int,
+        room: Room,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._room = room
+        self._clock = clock
         self._protocol = FrameProtocol(client, [])
         self._longest = longest
         self._parts: list[str | bytes] = []
         self._size = 0
         self._fragments = 0
-        self._controls = 0
+        self._controls = float(_CONTROLS)
+        """How many pings and pongs may come, at the time of the last one."""
+        self._controlled = clock()
         self.closed = False
         """A close has come. Nothing behind it is read."""
 
@@ -102,8 +115,10 @@ class Frames:
             return Message("close", payload[1].encode(), int(payload[0]))
         if frame.opcode in (Opcode.PING, Opcode.PONG):
             assert isinstance(payload, bytes)
-            self._controls += 1
-            if self._controls > _CONTROLS:
+            now = self._clock()
+            more = (now - self._controlled) * _CONTROLS_A_S
+            self._controls, self._controlled = min(_CONTROLS, self._controls + more) - 1, now
+            if self._controls < 0:
                 raise BadFrames(PROTOCOL_ERROR, "there are too many pings")
             return Message("ping" if frame.opcode is Opcode.PING else "pong", payload)
         assert isinstance(payload, str | bytes)
@@ -118,7 +133,7 @@ class Frames:
         if not frame.message_finished:
             return None
         parts, self._parts, self._size, self._fragments = self._parts, [], 0, 0
-        self._controls = 0
+        self._controls = _CONTROLS
         if frame.opcode is Opcode.TEXT:
             return Message(
                 "text", "".join(part for part in parts if isinstance(part, str)).encode()

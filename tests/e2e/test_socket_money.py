@@ -192,14 +192,14 @@ def test_a_client_that_leaves(attacked: Attacked, stage: str, how: str) -> None:
     client = attacked.tunnel()
     if stage == "handshake":
         client.send(handshake())
-        attacked.inside.standin.wait_for(lambda book: bool(book))
+        assert attacked.inside.standin.wait_for(lambda book: bool(book))
     else:
         socket = RawSocket(client, handshake())
         steps.release(1)
         socket.until("session.created")
         if stage != "idle":
             client.send(text(type="response.create"))
-            attacked.inside.standin.wait_for(lambda book: bool(book[0].messages))
+            assert attacked.inside.standin.wait_for(lambda book: bool(book[0].messages))
         if stage == "middle":
             steps.release(3)
             socket.until("response.output_audio_transcript.delta")
@@ -210,7 +210,7 @@ def test_a_client_that_leaves(attacked: Attacked, stage: str, how: str) -> None:
     [line] = attacked.lines(1)
     latch.open()
     steps.release_all()
-    attacked.inside.standin.wait_for(lambda book: book[0].outcome != "open")
+    assert attacked.inside.standin.wait_for(lambda book: book[0].outcome != "open")
     assert line["reason"] == "client_gone"
     assert used(attacked) - before == Decimal(line["cost_usd"])
     expected = {
