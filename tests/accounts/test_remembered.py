@@ -174,6 +174,18 @@ async def test_a_subject_of_the_platform(remembered: Remembered, time: Clock) ->
     assert remembered.vouches(a_call(identity=subject))
 
 
+async def test_a_subject_that_is_revoked_here_as_redis_goes_away(remembered: Remembered) -> None:
+    """Whether or not Redis could be told: it is not vouched for until Redis says that it is not revoked."""
+    name = "jwt_" + "0a" * 12
+    subject = Identity(name, "acme", ("proj",), kind="jwt", subject="s")
+    remembered.note_project("proj", 100.0, PROJECT)
+    assert remembered.vouches(a_call(identity=subject))
+    remembered.forget_token(name)
+    assert not remembered.vouches(a_call(identity=subject))
+    with pytest.raises(LedgerUnavailable):
+        await remembered.find_subject(name)
+
+
 def test_a_project_that_was_taken_from_the_token(remembered: Remembered) -> None:
     """Between the call's admission and its hold."""
     remembered.note_token("d1", 100.0, Record(projects=("more",)), proves=False)

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tollhouse.accounts.token import digest, mint, token_id, well_formed
+from tollhouse.accounts.token import (
+    carries_token,
+    digest,
+    mint,
+    token_id,
+    well_formed,
+    without_tokens,
+)
 
 TOKENS = st.binary(min_size=32, max_size=32).map(mint)
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -69,3 +76,34 @@ def test_what_is_stored_is_sha256() -> None:
     assert digest(token) == hashlib.sha256(token.encode()).hexdigest()
     assert token_id(token)[4:] not in digest(token)
     assert token_id(token) == token_id(token)
+
+
+HEADER, CLAIMS = "eyJhbGciOiJSUzI1NiJ9", "eyJzdWIiOiJhIn0x"
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        (f"{HEADER}.{CLAIMS}.sig-_1", "eyJ[removed]"),
+        (f"a {HEADER}.{CLAIMS} b", "a eyJ[removed] b"),
+        (f"x_{HEADER}.{CLAIMS}.s/{HEADER}.{CLAIMS}.s", "x_eyJ[removed]/eyJ[removed]"),
+        (f"{HEADER}.eyAic3ViIjoiYSJ9.s", "eyJ[removed]"),
+        (f"{HEADER}.ewogICJzdWIiOiJhIn0.s", "eyJ[removed]"),
+        (f"{HEADER}.{CLAIMS}.{HEADER}.{CLAIMS}.s", "eyJ[removed]"),
+        (f"{HEADER}.{CLAIMS[:8]}", None),
+        (f"eyJshort.{CLAIMS}", None),
+        (HEADER, None),
+    ],
+)
+def test_a_jwt_within_a_text(text: str, written: str | None) -> None:
+    """Wherever it stands, and however its claims begin: with `{"`, `{ ` or a line end."""
+    assert carries_token(text) == (written is not None)
+    assert without_tokens(text) == (text if written is None else written)
+
+
+@pytest.mark.parametrize("piece", ["eyJ", "eyJ.", "eyJaaaaaaaaaaaaa.", "eyJ-", "gate_", "x.eyJ"])
+def test_a_long_text_is_looked_through_once(piece: str) -> None:
+    """Two megabytes. In quadratic time this test would not end."""
+    text = piece * (2_000_000 // len(piece))
+    carries_token(text)
+    without_tokens(text)

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from tollhouse.accounts.token import SUBJECT_ID
 from tollhouse.accounts.token_record import TokenRecord
 from tollhouse.call import Admitted, Project
 from tollhouse.ledger.store.client import LedgerUnavailable
@@ -84,8 +85,11 @@ class Remembered:
                 self._projects.popitem(last=False)
 
     def forget_token(self, token_id: str) -> None:
-        """Called when this gateway changes the token, or has tried to."""
+        """Called when this gateway changes the token, or has tried to. A subject of the platform counts as revoked until Redis
+        says otherwise."""
         self._changed = self._clock()
+        if SUBJECT_ID.fullmatch(token_id) and len(self._revoked) < SIZE:
+            self._revoked.add(token_id)
         digest = self._digests.get(token_id)
         if digest is not None:
             self._drop_token(digest)

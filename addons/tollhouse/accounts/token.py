@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
+from collections.abc import Iterator
 from typing import Final, Literal
 
 PREFIX: Final = "gate_"
@@ -26,10 +27,10 @@ _WITHIN: Final = re.compile(rf"{PREFIX}[0-9A-Za-z]{{30,}}", re.ASCII)
 _JWT_BEGINS: Final = "eyJ"
 """Of each JWT: its header is a JSON object, and `{"` is this in base64url (RFC 7519 3.1)."""
 _JWT: Final = re.compile(rf"{_JWT_BEGINS}[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
-# Its header and claims, with or without the signature, anywhere in a text.
-_JWT_WITHIN: Final = re.compile(
-    rf"{_JWT_BEGINS}[\w-]{{10,}}\.{_JWT_BEGINS}[\w-]{{10,}}(?:\.[\w-]*)?", re.ASCII
-)
+# A run of base64url with claims behind it. A run is looked at once, from its beginning: the time is linear.
+_BEFORE_CLAIMS: Final = re.compile(r"(?<![\w-])[\w-]++(?=\.e[wy][\w-]{10})", re.ASCII)
+_CLAIMS: Final = re.compile(r"\.[\w-]+(?:\.[\w-]*)?", re.ASCII)
+_LEAST_HEADER: Final = 13
 
 
 def mint(random_bytes: bytes) -> str:
@@ -63,7 +64,7 @@ def carries_gate_token(text: str) -> bool:
 def carries_token(text: str) -> bool:
     """Whether a gate token, most of one, or a JWT stands anywhere in ``text``."""
     return carries_gate_token(text) or (
-        _JWT_BEGINS in text and _JWT_WITHIN.search(text) is not None
+        _JWT_BEGINS in text and next(_jwts_within(text), None) is not None
     )
 
 
@@ -71,7 +72,24 @@ def without_tokens(text: str) -> str:
     """``text`` as it may be written down: each gate token and each JWT in it is replaced."""
     if PREFIX in text:
         text = _WITHIN.sub(PREFIX + "[removed]", text)
-    return _JWT_WITHIN.sub(_JWT_BEGINS + "[removed]", text) if _JWT_BEGINS in text else text
+    if _JWT_BEGINS not in text:
+        return text
+    kept, end = [], 0
+    for begins, ends in _jwts_within(text):
+        if begins >= end:
+            kept += [text[end:begins], _JWT_BEGINS + "[removed]"]
+        end = max(end, ends)
+    return "".join([*kept, text[end:]])
+
+
+def _jwts_within(text: str) -> Iterator[tuple[int, int]]:
+    """Where JWTs stand: header and claims, with or without the signature. Two may overlap."""
+    for run in _BEFORE_CLAIMS.finditer(text):
+        begins = text.find(_JWT_BEGINS, run.start(), run.end())
+        if 0 <= begins <= run.end() - _LEAST_HEADER:
+            behind = _CLAIMS.match(text, run.end())
+            assert behind is not None
+            yield begins, behind.end()
 
 
 def digest(token: str) -> str:

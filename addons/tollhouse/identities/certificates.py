@@ -35,7 +35,7 @@ class Certificates:
             read = x509.load_der_x509_certificate(certificate)
             ends_at = read.not_valid_after_utc.timestamp()
             names = _names(read)
-        except ValueError:
+        except (ValueError, x509.DuplicateExtension, x509.InvalidVersion):
             raise Refused.telling(
                 "identity_unknown", "The client certificate can't be read.", _TODO
             ) from None

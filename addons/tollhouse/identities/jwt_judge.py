@@ -94,19 +94,24 @@ class JwtJudge:
         """Whom the JWT names. Raises `Refused`: 401, 403 and, if its issuer's keys can't be read, 503."""
         digest = hashlib.sha256(token.encode()).digest()
         found = self._verified.get(digest)
+        if found is not None:
+            # Before its keys: an issuer that is away makes no JWT live longer.
+            self._judge_remembered(digest, found)
         if found is not None and found.keys is found.issuer.keys.now():
             self._verified.move_to_end(digest)
         else:
-            self._verified.pop(digest, None)
             found = await self._verify(token)
             self._verified[digest] = found
+            self._verified.move_to_end(digest)
             if len(self._verified) > REMEMBERED:
                 self._verified.popitem(last=False)
+        return found.identity
+
+    def _judge_remembered(self, digest: bytes, found: _Verified) -> None:
         now = self._clock()
         if now >= found.ends_at + LEEWAY_S or now < found.not_before - LEEWAY_S:
             del self._verified[digest]
             _judge_time(now, found.not_before, found.ends_at)
-        return found.identity
 
     async def _verify(self, token: str) -> _Verified:
         parts = read_parts(token)
