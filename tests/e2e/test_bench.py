@@ -58,7 +58,13 @@ def bench(module: str, *words: str, path: str = "") -> subprocess.CompletedProce
     return done
 
 
-@pytest.mark.parametrize("part", PARTS)
+LONG = pytest.mark.skipif("CI" in os.environ, reason="it takes half a minute; run it without CI")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [pytest.param(part, marks=LONG if part in ("streams", "workers") else ()) for part in PARTS],
+)
 def test_part(part: str) -> None:
     """It finds what README's table shows, of all that it compares."""
     said = json.loads(bench("bench", "--tiny", "--json", "--only", part).stdout)
@@ -70,6 +76,7 @@ def test_part(part: str) -> None:
             assert min(one["found"].values()) >= LEAST_MS[one["key"]]
 
 
+@LONG
 def test_timeline() -> None:
     """Each stretch of a call, the hooks' parts, and what slow calls waited for."""
     found = json.loads(bench("bench.timeline", "--tiny", "--json").stdout)
