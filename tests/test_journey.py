@@ -526,6 +526,35 @@ async def test_an_answer_without_a_body(world: World, method: str, status: int) 
     assert world.wire.headers["content-length"] == "7"
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Refused("identity_revoked"), "identity_revoked"),
+        (Refused("project_not_allowed"), "project_not_allowed"),
+        (RuntimeError("injected"), "internal"),
+    ],
+)
+async def test_an_identity_that_is_not_valid_any_more_ends_a_stream(
+    world: World, error: Exception, reason: str
+) -> None:
+    """Nor one that can't be judged again for a fault of ours: nothing more leaves. The client is told by an event."""
+    world.provider.script = streamed(TEXT, forever)
+    travelling = world.begin()
+    await turns()
+    assert world.wire.pieces
+
+    def refuse_it(_: object) -> None:
+        raise error
+
+    world.admit.act = refuse_it
+    await world.journey.end_invalid(0.0)
+    await travelling
+    line = await world.ended()
+    assert (line["status"], line["reason"], line["gate"]) == (200, reason, "identity")
+    assert json.loads(world.wire.pieces[-1].removeprefix(b"data: "))["error"]["code"] == reason
+    assert line["charged_by"] != "none"
+
+
 async def test_a_budget_that_ends_a_stream(world: World) -> None:
     """The client is told in its provider's format, behind a whole event; what it got is charged."""
     world.body, world.estimate = UNCAPPED, Estimate(Units(input=100, output=2_048), grows=True)

@@ -214,6 +214,8 @@ class Gateway:
                 return
             keeping = asyncio.create_task(self._keep())
             self.on_stop(lambda: _cancelled(keeping))
+            judging = asyncio.create_task(self._judge_again())
+            self.on_stop(lambda: _cancelled(judging))
             polling = asyncio.create_task(self._poll())
             self.on_stop(lambda: _cancelled(polling))
             self.journey.open = True
@@ -648,14 +650,16 @@ class Gateway:
         except OSError as e:
             log.error("what was spent could not be written (%s): a crash would forget it", e)
 
+    async def _judge_again(self) -> None:
+        """Apart from `_keep`: a store or an issuer that hangs holds up no hold."""
+        while True:
+            await asyncio.sleep(IDENTITY_AGAIN_S)
+            await self.journey.end_invalid(IDENTITY_AGAIN_S)
+
     async def _keep(self) -> None:
         keeper = Keeper(self.ledger, self.purse, self._tenants, self._clock, self.renewer)
-        judged = self._clock()
         while True:
             await asyncio.sleep(self._health_every_s)
-            if self._clock() - judged >= IDENTITY_AGAIN_S:
-                judged = self._clock()
-                await self.journey.end_invalid(IDENTITY_AGAIN_S)
             self.journey.end_overdue(self.config.limits.call_timeout_s)
             problems = await keeper.turn()
             await self._write_spend()

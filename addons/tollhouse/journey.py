@@ -183,7 +183,10 @@ class Journey:
             except Refused as refusal:
                 exchange.refuse(refusal.denial, NOT_VALID)
             except Exception:
-                log.exception("a call could not be judged again; it goes on")
+                log.exception("a call could not be judged again; it is ended")
+                exchange.refuse(
+                    Denial("internal", "Its identity could not be judged again."), NOT_VALID
+                )
 
     async def drained(self, seconds: float | None) -> bool:
         """Wait until no call is under way, at most so long; whether that is so. None: however long it takes."""
