@@ -27,7 +27,7 @@ def policy() -> None:
 def policy_render(target: str, to: Path | None) -> None:
     """Print the files of TARGET.
 
-    TARGET is nftables, nftables-router, or another of those that a wrong one names. policies/TARGET says what it stops, what
+    TARGET is nftables, nftables-router, compose, systemd, kubernetes or cilium. policies/TARGET says what it stops, what
     it does not, and how to test it.
     """
     from tollhouse.policies.rendering import CannotRender
