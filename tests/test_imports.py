@@ -27,8 +27,12 @@ ROOMS = (
         "process",
         "workers",
         "gateway",
+        "entrances",
+        "upkeep",
+        "readiness",
         "gates",
         "share",
+        "cannot_start",
         "control",
         "site",
         "stores",
@@ -97,6 +101,8 @@ LAYER = "tollhouse.listen.mitm"
 OPERATORS = "tollhouse.operators"
 """An operator's own addons: mitmproxy's flows, options and hooks, and nothing of its proxy core."""
 LOADS_LAYER = {
+    "tollhouse.cannot_start",
+    "tollhouse.entrances",
     "tollhouse.gates",
     "tollhouse.gateway",
     "tollhouse.listen.sockets",

@@ -120,6 +120,10 @@ class Directory:
             (_decode(Project, text) for text in found.values()), key=lambda project: project.id
         )
 
+    async def tenants(self) -> set[str]:
+        """The tenants of all projects. They are not read from the cache."""
+        return {project.tenant for project in await self.projects()}
+
     async def remove_project(self, project_id: str) -> bool:
         """The tokens of the project stay but can charge nothing. If the project is made again, its
         used amounts are still counted. False if there was no such project."""
