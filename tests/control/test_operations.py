@@ -11,11 +11,12 @@ import pytest
 
 from tollhouse.accounts.directory import Directory
 from tollhouse.accounts.token import digest, well_formed
-from tollhouse.call import Amount, Project
+from tollhouse.call import Amount
 from tollhouse.config.load import load_config
 from tollhouse.control.operations import TABLE, OperationRefused, Operations
 from tollhouse.ledger.ledger import Held, Ledger, Scope
 from tollhouse.ledger.store.client import LedgerUnavailable, connect
+from tollhouse.parties import Project
 from tollhouse.prices.kept import PriceFileError
 
 NOW = 1_790_000_000.0

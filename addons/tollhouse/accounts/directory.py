@@ -21,12 +21,12 @@ from redis.asyncio import Redis
 
 from tollhouse.accounts.remembered import Remembered
 from tollhouse.accounts.token import digest, token_id, well_formed
-from tollhouse.call import Identity, Project
 from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger
 from tollhouse.ledger.limits import parse_limits, refuse_sessions
 from tollhouse.ledger.names import Scope, check_id
 from tollhouse.ledger.store.client import COMMAND_TIMEOUT_S, LedgerUnavailable, persist, translated
+from tollhouse.parties import Identity, Project
 from tollhouse.refreshed import Ended, Fresh, Refreshed, Times
 
 CACHE_S: Final = 4.0

@@ -20,13 +20,13 @@ from pydantic import ConfigDict, ValidationError, validate_call
 from tollhouse.accounts import token as gate_token
 from tollhouse.accounts.directory import Directory, TokenInfo
 from tollhouse.admit.models import check_pattern
-from tollhouse.call import Project
 from tollhouse.config.values import Name
 from tollhouse.control.settings import project_settings, tenant_settings
 from tollhouse.ledger import report
 from tollhouse.ledger.ledger import GrantedBefore, Ledger, LedgerUnavailable, Scope
 from tollhouse.ledger.limits import LimitError, format_amount, parse_amount, parse_limits
 from tollhouse.ledger.store.client import connect
+from tollhouse.parties import Project
 from tollhouse.prices.kept import PriceFileError
 from tollhouse.timestamps import rfc3339
 
