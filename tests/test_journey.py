@@ -30,7 +30,7 @@ from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
 from tollhouse.dispatch.attempts import Timing
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.relay import Relay
-from tollhouse.families.base import PassThrough
+from tollhouse.families.meters import PassThrough
 from tollhouse.families.units import Estimate, Units
 from tollhouse.journey import Journey
 from tollhouse.ledger import names

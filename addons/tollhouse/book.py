@@ -19,7 +19,7 @@ from tollhouse.clipped import clipped
 from tollhouse.compact_json import compact_json
 from tollhouse.concluding import Concluding
 from tollhouse.denial import Denial
-from tollhouse.families.base import Asked
+from tollhouse.families.asked import Asked
 from tollhouse.families.units import Charge
 from tollhouse.ledger.limits import format_usd
 from tollhouse.outcome import End, Outcome

@@ -25,8 +25,11 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Protocol
 
 from tollhouse.denial import Denial
-from tollhouse.families.base import Asked, Headers, Later, Operation
+from tollhouse.families.asked import Asked
+from tollhouse.families.meters import Later
+from tollhouse.families.operation import Operation
 from tollhouse.families.units import Estimate
+from tollhouse.headers import Headers
 from tollhouse.parties import Identity, Project
 from tollhouse.providers import Provider
 from tollhouse.sources import source_of

@@ -13,7 +13,8 @@ from tollhouse.denial import Denial, Fault, Refused
 from tollhouse.dispatch.answering import Answering
 from tollhouse.dispatch.relay import Delivery, Relay
 from tollhouse.fallback import Fallbacks, connected
-from tollhouse.families.base import Asked, Dialogue
+from tollhouse.families.asked import Asked
+from tollhouse.families.dialogue import Dialogue
 from tollhouse.frames import Room
 from tollhouse.listen.exchange import ClientGone, Stopped
 from tollhouse.listen.handshake import accepted

@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from tollhouse.families.base import Later, Unfinished
+from tollhouse.families.dialogue import Unfinished
+from tollhouse.families.meters import Later
 from tollhouse.families.units import Charge
 
 

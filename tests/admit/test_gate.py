@@ -27,8 +27,8 @@ from tollhouse.call import (
     Stage,
 )
 from tollhouse.denial import Denial, Refused
-from tollhouse.families.base import MODELS
 from tollhouse.families.opened import opened, parse_opening
+from tollhouse.families.operation import MODELS
 from tollhouse.ledger.store.client import LedgerUnavailable
 from tollhouse.parties import Project
 from tollhouse.providers import BUILT_IN, Catalog, Provider

@@ -11,7 +11,7 @@ from tests.support.values import replace
 from tollhouse.admit.models import Models, allowed, check_pattern
 from tollhouse.call import Requested
 from tollhouse.denial import Refused
-from tollhouse.families.base import Operation
+from tollhouse.families.operation import Operation
 from tollhouse.parties import Project
 
 

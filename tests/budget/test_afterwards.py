@@ -18,7 +18,7 @@ from tollhouse.budget.afterwards import KEPT_S, Afterwards, Recall, scopes_of_pe
 from tollhouse.budget.charges import Charges
 from tollhouse.budget.hold import CallHold
 from tollhouse.call import Amount, Pending, Requested
-from tollhouse.families.base import Later
+from tollhouse.families.meters import Later
 from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.ledger.ledger import Ledger, LedgerUnavailable, Scope
 from tollhouse.ledger.limits import parse_limits

@@ -19,7 +19,7 @@ from tests.support.values import replace
 from tollhouse.budget.charges import Charged, Charges, starts_job
 from tollhouse.budget.hold import CallHold
 from tollhouse.call import Amount, ChargedBy, Requested
-from tollhouse.families.base import Operation
+from tollhouse.families.operation import Operation
 from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.ledger.limits import MAX_AMOUNT
 from tollhouse.outcome import Attempt, End, LateUsage, Outcome

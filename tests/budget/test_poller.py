@@ -21,7 +21,7 @@ from tollhouse.credential.lease import Lease, NoKey
 from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
 from tollhouse.dispatch.breaker import Breakers, State
 from tollhouse.dispatch.outgoing import Outgoing
-from tollhouse.families.base import Later
+from tollhouse.families.meters import Later
 from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger
 from tollhouse.ledger.store.client import connect

@@ -16,7 +16,7 @@ from tollhouse.budget.hold import scopes_of
 from tollhouse.budget.purse import Purse
 from tollhouse.call import NOTHING, Amount, Covered, Requested
 from tollhouse.denial import Denial, Refused, error_headers
-from tollhouse.families.base import Operation
+from tollhouse.families.operation import Operation
 from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import parse_limit

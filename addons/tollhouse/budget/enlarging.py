@@ -21,7 +21,8 @@ from tollhouse.call import (
     Requested,
 )
 from tollhouse.denial import Denial
-from tollhouse.families.base import Asked, Exposed
+from tollhouse.families.asked import Asked
+from tollhouse.families.dialogue import Exposed
 from tollhouse.families.formats.document import is_quick
 from tollhouse.families.units import Charge
 from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Short

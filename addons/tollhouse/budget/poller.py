@@ -21,7 +21,7 @@ from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
 from tollhouse.dispatch.breaker import Breaker, Breakers
 from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.sign import check_lease
-from tollhouse.families.base import AnswerHead, LateMeter
+from tollhouse.families.meters import AnswerHead, LateMeter
 from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger, LedgerUnavailable
 from tollhouse.outcome import LateUsage

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from tollhouse.config.text import dotted
-from tollhouse.families.base import Family, Operation
+from tollhouse.families.base import Family
 from tollhouse.families.opened import Opening, meets
+from tollhouse.families.operation import Operation
 
 Found = Iterator[tuple[str, str]]
 

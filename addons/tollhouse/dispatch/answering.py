@@ -24,7 +24,7 @@ from tollhouse.dispatch.stages import (
     fed,
     flushed,
 )
-from tollhouse.families.base import AnswerHead, Later, Meter, PassThrough
+from tollhouse.families.meters import AnswerHead, Later, Meter, PassThrough
 from tollhouse.families.units import Charge
 from tollhouse.outcome import LateUsage
 
