@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from tollhouse.control.operations import OperationRefused
+from tollhouse.control.refusal import OperationRefused
 from tollhouse.credential.lease import CredentialUnavailable
 from tollhouse.ledger.ledger import LedgerUnavailable
 from tollhouse.operators.loading import AddonError

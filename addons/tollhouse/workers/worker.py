@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tollhouse import loop
 from tollhouse.cannot_start import CANNOT_START
 from tollhouse.config.load import Config
-from tollhouse.control.operations import OperationRefused
+from tollhouse.control.refusal import OperationRefused
 from tollhouse.gateway import Gateway
 from tollhouse.ledger.ledger import LedgerUnavailable
 from tollhouse.share import Share
