@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from tollhouse.config.text import dotted
+from tollhouse.config.text import Found, dotted
 from tollhouse.families.base import Family
 from tollhouse.families.opened import Opening, meets
 from tollhouse.families.operation import Operation
-
-Found = Iterator[tuple[str, str]]
 
 _NEVER: Final = {
     "mints": "makes a credential with which calls would go around the gateway",
