@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from tollhouse.accounts import token as gate_token
-from tollhouse.accounts.directory import Directory, TokenInfo
+from tollhouse.accounts.directory import Directory
+from tollhouse.accounts.stored import TokenInfo
 from tollhouse.control.refusal import Json, OperationRefused, known_project
 from tollhouse.timestamps import rfc3339
 
