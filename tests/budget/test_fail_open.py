@@ -31,7 +31,8 @@ from tollhouse.denial import Refused
 from tollhouse.families.openai.estimate import FIRST_SLICE_TOKENS
 from tollhouse.families.units import Charge, Units
 from tollhouse.ledger import names
-from tollhouse.ledger.ledger import Held, Ledger, Short, Unpriced
+from tollhouse.ledger.hold_reply import Held, Short, Unpriced
+from tollhouse.ledger.ledger import Ledger
 from tollhouse.ledger.limits import parse_limit
 from tollhouse.ledger.spool import Spool, SpoolRecord
 from tollhouse.ledger.store.client import LedgerUnavailable, connect, unavailable

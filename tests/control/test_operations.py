@@ -15,7 +15,8 @@ from tollhouse.call import Amount
 from tollhouse.config.load import load_config
 from tollhouse.control.operations import TABLE, Operations
 from tollhouse.control.refusal import OperationRefused
-from tollhouse.ledger.ledger import Held, Ledger, Scope
+from tollhouse.ledger.hold_reply import Held
+from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.store.client import LedgerUnavailable, connect
 from tollhouse.parties import Project
 from tollhouse.prices.kept import PriceFileError

@@ -8,7 +8,7 @@ from typing import Final
 from tollhouse.call import Amount, Requested
 from tollhouse.denial import Denial
 from tollhouse.families.units import TOKEN_PARTS
-from tollhouse.ledger.ledger import Short
+from tollhouse.ledger.hold_reply import Short
 from tollhouse.ledger.limits import format_usd
 from tollhouse.parties import Project
 from tollhouse.timestamps import rfc3339

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from tollhouse.accounts.directory import Directory
 from tollhouse.control.refusal import Json, OperationRefused, known_project
 from tollhouse.ledger import report
-from tollhouse.ledger.ledger import GrantedBefore, Ledger, Scope
+from tollhouse.ledger.hold_reply import GrantedBefore
+from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import format_amount, parse_amount
 from tollhouse.timestamps import rfc3339
 

@@ -21,7 +21,8 @@ from tollhouse.accounts.directory import Directory
 from tollhouse.budget.keeper import Keeper
 from tollhouse.budget.purse import Purse
 from tollhouse.call import Amount
-from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Scope
+from tollhouse.ledger.hold_reply import Held
+from tollhouse.ledger.ledger import Ledger, LedgerUnavailable, Scope
 from tollhouse.ledger.limits import parse_limits
 from tollhouse.ledger.spool import Spool, SpoolRecord
 from tollhouse.ledger.store.client import connect

@@ -12,7 +12,8 @@ from tests.support.redis_server import RedisServer
 
 from tollhouse.accounts.directory import Directory
 from tollhouse.call import Amount
-from tollhouse.ledger.ledger import Held, Ledger, Scope, Short
+from tollhouse.ledger.hold_reply import Held, Short
+from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import parse_limits
 from tollhouse.ledger.store.client import connect
 from tollhouse.parties import Project
