@@ -6,9 +6,11 @@ import asyncio
 import base64
 import contextlib
 import dataclasses
+import io
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +37,8 @@ T = TypeVar("T")
 PROJECT = "proj_123"
 TENANT = "acme"
 
+_running: weakref.WeakSet[Inside] = weakref.WeakSet()
+
 
 class Inside:
     """The gateway, from the inside. What touches its parts goes through `do`, on its own loop."""
@@ -48,6 +52,7 @@ class Inside:
         self._loop = loop
         self.token = ""
         self.stores: OpenBao | None = None
+        _running.add(self)
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
@@ -108,6 +113,28 @@ class Inside:
 
     def scope(self) -> Scope:
         return Scope("project", TENANT, PROJECT)
+
+    def tasks(self) -> str:
+        """Where each task of the gateway stands."""
+
+        async def look() -> str:
+            text = io.StringIO()
+            for task in asyncio.all_tasks():
+                task.print_stack(file=text)
+            return text.getvalue()
+
+        return asyncio.run_coroutine_threadsafe(look(), self._loop).result(5)
+
+
+def tasks_of_all() -> str:
+    """What the gateways of this process wait for: for the report of a test that has failed."""
+    found = []
+    for inside in tuple(_running):
+        try:
+            found.append(inside.tasks())
+        except Exception as error:
+            found.append(f"the loop of {inside.directory} does not answer: {error!r}")
+    return "\n\n".join(found)
 
 
 def speaking(family: Family, providers: Catalog, dialect: Dialect | None) -> Catalog:
@@ -190,7 +217,11 @@ def open_inside(
         inside.token = made["token"]
         try:
             yield inside
+        except Exception as error:
+            error.add_note(inside.tasks())
+            raise
         finally:
+            _running.discard(inside)
             inside.do(inside.gateway.stop())
             loop.call_soon_threadsafe(loop.stop)
             thread.join(10)
