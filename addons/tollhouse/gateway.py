@@ -40,7 +40,15 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +72,7 @@ from tollhouse.concluding import Concluding
 from tollhouse.config.load import Address, Config, catalog, own_prices, passable
 from tollhouse.control.key_desk import KeyDesk
 from tollhouse.control.operations import OperationRefused, Operations
+from tollhouse.control.overview import Overview
 from tollhouse.control.socket import ControlServer
 from tollhouse.credential.lease import CredentialUnavailable, Reader
 from tollhouse.dispatch.breaker import Breakers
@@ -73,6 +82,7 @@ from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.gates import road_gates
 from tollhouse.journey import Journey
+from tollhouse.ledger.history import History
 from tollhouse.ledger.ledger import Ledger, LedgerUnavailable
 from tollhouse.ledger.spool import Spool, SpoolDamaged
 from tollhouse.ledger.store.client import connect as connect_redis
@@ -92,8 +102,8 @@ from tollhouse.prices.source import PriceSourceError
 from tollhouse.prices.table import PriceTable
 from tollhouse.providers import Catalog
 from tollhouse.share import ALONE, Share
-from tollhouse.site.http import AdminSite
 from tollhouse.stores import (
+    admin_tls,
     asking_context,
     listener_context,
     open_ca,
@@ -111,6 +121,7 @@ if TYPE_CHECKING:
 
     from tollhouse.credential.vault.auth import Unwrapped
     from tollhouse.site.metrics import Metrics
+    from tollhouse.site.totals import Families
 
 log = logging.getLogger(__name__)
 
@@ -249,6 +260,7 @@ class Gateway:
         self.on_stop(self._close_book)
         self.redis = connect_redis(config.redis.url, config.state.directory, config.redis.timeout_s)
         self.ledger = Ledger(self.redis, on_swept=self.book.swept)
+        self.history = History(self.redis)
         self.on_stop(self.ledger.close)
         self.on_stop(self._write_spend)
         self.spool = Spool(config.state.directory)
@@ -393,7 +405,11 @@ class Gateway:
         config = self.config
         keys = KeyDesk(config, self.keys, self.upstream)
         self.operations = Operations(
-            self.directory, self.ledger, keys=keys, reload_prices=self.reload_prices
+            self.directory,
+            self.ledger,
+            keys=keys,
+            overview=Overview(self.directory, self.ledger, self.history),
+            reload_prices=self.reload_prices,
         )
         if self.share.alone:
             await self._open_control()
@@ -439,21 +455,33 @@ class Gateway:
         address = self.config.listen.admin
         if address is None:
             return
-        # Its library takes 3 MB, which a gateway without the listener does not need.
-        from tollhouse.site.exposition import exposed
+        # Its libraries take 6 MB, which a gateway without the listener does not need.
+        from tollhouse.site.admin_site import admin_site
 
         metrics = self.metrics()
 
-        async def text() -> tuple[str, bytes]:
-            return exposed(metrics.families())
+        async def families() -> Families:
+            return metrics.families()
 
-        site = AdminSite(
-            address, self.config.listen.base_url_hosts, self.reasons, text, self.warnings
+        site = admin_site(
+            self.config,
+            address,
+            self._perform,
+            families,
+            self.reasons,
+            self.warnings,
+            admin_tls(self.config),
         )
         with _said(f"listen.admin: {address} cannot be listened on", "free it or choose another"):
             host, port = await site.start()
         self.on_stop(site.close)
         self.addresses["admin"] = str(Address(host, port))
+
+    async def _perform(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """The admin listener is there before the operations are."""
+        if not self._has_listeners:
+            raise OperationRefused("the gateway is starting: try again in a moment", 503)
+        return await self.operations.perform(name, arguments)
 
     def metrics(self) -> Metrics:
         """What this process counts. For a gateway whose road is open."""
@@ -650,6 +678,11 @@ class Gateway:
         except OSError as e:
             log.error("what was spent could not be written (%s): a crash would forget it", e)
 
+    async def _note_refusals(self) -> None:
+        """Those that Redis can't be told now are not shown: the line of each is written."""
+        with contextlib.suppress(LedgerUnavailable):
+            await self.history.note_refusals(self.book.take_refused())
+
     async def _judge_again(self) -> None:
         """Apart from `_keep`: a store or an issuer that hangs holds up no hold."""
         while True:
@@ -663,6 +696,7 @@ class Gateway:
             self.journey.end_overdue(self.config.limits.call_timeout_s)
             problems = await keeper.turn()
             await self._write_spend()
+            await self._note_refusals()
             if not problems or self.ledger.divided:
                 await self._tell_objects()
             if self.fail_open is not None:

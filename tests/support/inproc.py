@@ -167,6 +167,7 @@ def open_inside(
     provider = standin or StandIn(key=REAL_KEY)
     merged: dict[str, dict[str, Any]] = {
         "log": {"calls": "calls.jsonl"},
+        "admin": {"unsafe_open_metrics": True},
         f"projects.{PROJECT}": {"tenant": TENANT, "limits": ["10 usd/day", "100 requests/minute"]},
     }
     for table, keys in (settings or {}).items():

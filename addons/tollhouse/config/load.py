@@ -19,6 +19,7 @@ from tollhouse.companions import AGENTS, Passable, PassableHost
 from tollhouse.config.exchanges import issuer_rules
 from tollhouse.config.models import (
     AddonsConfig,
+    AdminConfig,
     AppRoleAuth,
     CaConfig,
     CompanionConfig,
@@ -111,6 +112,7 @@ class Config:
 
     path: Path
     listen: ListenConfig
+    admin: AdminConfig
     state: StateConfig
     redis: RedisConfig
     vault: VaultConfig

@@ -22,6 +22,7 @@ from tollhouse.accounts.directory import Directory, TokenInfo
 from tollhouse.admit.models import check_pattern
 from tollhouse.call import Project
 from tollhouse.config.values import Name
+from tollhouse.control.overview import Overview, Viewer
 from tollhouse.control.settings import project_settings, tenant_settings
 from tollhouse.ledger import report
 from tollhouse.ledger.ledger import GrantedBefore, Ledger, LedgerUnavailable, Scope
@@ -63,6 +64,7 @@ class Operations:
         ledger: Ledger,
         *,
         keys: KeyDesk | None = None,
+        overview: Overview | None = None,
         reload_prices: Callable[[], Awaitable[str]] | None = None,
         clock: Callable[[], float] = time.time,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
@@ -70,6 +72,7 @@ class Operations:
         self._directory = directory
         self._ledger = ledger
         self._keys = keys
+        self._overview = overview
         self._reload_prices = reload_prices
         self._clock = clock
         self._random_bytes = random_bytes
@@ -234,7 +237,10 @@ class Operations:
         """Mint a gate token for ``projects``, which are all of one tenant, with ``limits`` of its own. ``{"token", ...}``
         as in `token_list`; the token itself is in no other answer and in no store."""
         if not projects:
-            raise OperationRefused("a token needs a project", 400)
+            raise OperationRefused(
+                "a token needs a project; one that only looks is made by `tollhouse token create --view`",
+                400,
+            )
         known = [await self._known(project) for project in dict.fromkeys(projects)]
         tenants = sorted({project.tenant for project in known})
         if len(tenants) > 1:
@@ -249,6 +255,38 @@ class Operations:
             token, names, tenants[0], expires_at, label, limits or []
         )
         return {"token": token, **_token(info)}
+
+    async def viewer_create(
+        self, tenant: str = "", expires_s: float | None = None, label: str = ""
+    ) -> Json:
+        """Mint a token that can charge nothing and sees the status page and the metrics: of ``tenant``, or of all. As
+        `token_create`."""
+        _check_seconds("expires_s", expires_s)
+        tenants = {project.tenant for project in await self._directory.projects()}
+        if tenant and tenant not in tenants:
+            raise OperationRefused(
+                f"no project belongs to tenant {tenant!a}: `tollhouse project list` shows the tenants"
+            )
+        token = gate_token.mint(self._random_bytes(32))
+        expires_at = None if expires_s is None else self._clock() + expires_s
+        info = await self._directory.add_viewer(token, tenant, expires_at, label)
+        return {"token": token, **_token(info)}
+
+    async def viewer(self, digest: str) -> Json | None:
+        """Whom the token with this digest shows the status page; None if it is not valid. `Viewer.as_json`."""
+        found = await self._shown_by().viewer(digest)
+        return None if found is None else found.as_json()
+
+    async def overview(self, viewer: dict[str, Any], days: int = 30) -> Json:
+        """`Overview.show`, of `viewer`'s answer."""
+        if not 1 <= days <= 366:
+            raise OperationRefused("days: from 1 to 366", 400)
+        return await self._shown_by().show(Viewer.of_json(viewer), days)
+
+    def _shown_by(self) -> Overview:
+        if self._overview is None:
+            raise OperationRefused("only a running gateway shows its status")
+        return self._overview
 
     async def token_rotate(
         self, token_id: str, overlap_s: float, expires_s: float | None = None
@@ -513,6 +551,9 @@ TABLE: Final[Mapping[str, Callable[..., Awaitable[Any]]]] = {
         ("tenant_set", Operations.tenant_set),
         ("settings_apply", Operations.settings_apply),
         ("token_create", Operations.token_create),
+        ("viewer_create", Operations.viewer_create),
+        ("viewer", Operations.viewer),
+        ("overview", Operations.overview),
         ("token_rotate", Operations.token_rotate),
         ("token_extend", Operations.token_extend),
         ("token_list", Operations.token_list),
