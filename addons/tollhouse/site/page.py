@@ -74,6 +74,7 @@ class StatusPage:
         )
         self._templates.filters["usd"] = usd
         self._templates.filters["ago"] = ago
+        self._templates.filters["moment"] = moment
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -218,6 +219,11 @@ def usd(amount: Decimal | str) -> str:
     if abs(value) >= 1:
         return f"{value:,.2f}"
     return f"{value:.4f}" if abs(value) >= Decimal("0.0001") else "under 0.0001"
+
+
+def moment(timestamp: str | None) -> str:
+    """An RFC 3339 time in UTC to the second, as people read it: ``2026-08-31 12:00:01``."""
+    return (timestamp or "")[:19].replace("T", " ")
 
 
 def ago(seconds: float | None) -> str:
