@@ -45,7 +45,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,8 @@ from tollhouse.concluding import Concluding
 from tollhouse.config.load import Address, Config, catalog, own_prices
 from tollhouse.control.key_desk import KeyDesk
 from tollhouse.control.operations import Operations
+from tollhouse.control.overview import Overview
+from tollhouse.control.refusal import OperationRefused
 from tollhouse.control.socket import ControlServer
 from tollhouse.credential.lease import Reader
 from tollhouse.dispatch.breaker import Breakers
@@ -77,7 +79,8 @@ from tollhouse.dispatch.upstream import Upstream
 from tollhouse.entrances import Entrances
 from tollhouse.gates import road_gates
 from tollhouse.journey import Journey
-from tollhouse.ledger.ledger import Ledger
+from tollhouse.ledger.history import History
+from tollhouse.ledger.ledger import Ledger, LedgerUnavailable
 from tollhouse.ledger.spool import Spool, SpoolDamaged
 from tollhouse.ledger.store.client import connect as connect_redis
 from tollhouse.ledger.store.client import persist, spend_writer
@@ -90,8 +93,8 @@ from tollhouse.prices.in_use import PricesInUse
 from tollhouse.providers import Catalog
 from tollhouse.readiness import Readiness
 from tollhouse.share import ALONE, Share
-from tollhouse.site.http import AdminSite
 from tollhouse.stores import (
+    admin_tls,
     open_ca,
     open_keys,
     open_platform,
@@ -108,6 +111,7 @@ if TYPE_CHECKING:
 
     from tollhouse.credential.vault.auth import Unwrapped
     from tollhouse.site.metrics import Metrics
+    from tollhouse.site.totals import Families
 
 log = logging.getLogger(__name__)
 
@@ -227,6 +231,7 @@ class Gateway:
         self.on_stop(self._close_book)
         self.redis = connect_redis(config.redis.url, config.state.directory, config.redis.timeout_s)
         self.ledger = Ledger(self.redis, on_swept=self.book.swept)
+        self.history = History(self.redis)
         self.on_stop(self.ledger.close)
         self.on_stop(self._write_spend)
         self.spool = Spool(config.state.directory)
@@ -374,7 +379,11 @@ class Gateway:
         keys = KeyDesk(config, self.keys, self.upstream)
         assert self.prices is not None
         self.operations = Operations(
-            self.directory, self.ledger, keys=keys, reload_prices=self.prices.reload
+            self.directory,
+            self.ledger,
+            keys=keys,
+            overview=Overview(self.directory, self.ledger, self.history),
+            reload_prices=self.prices.reload,
         )
         if self.share.alone:
             await self._open_control()
@@ -398,6 +407,7 @@ class Gateway:
             self.readiness,
             self.fail_open,
             self._write_spend,
+            self._note_refusals,
             health_every_s=self._health_every_s,
             call_timeout_s=config.limits.call_timeout_s,
         )
@@ -447,25 +457,33 @@ class Gateway:
         address = self.config.listen.admin
         if address is None:
             return
-        # Its library takes 3 MB, which a gateway without the listener does not need.
-        from tollhouse.site.exposition import exposed
+        # Its libraries take 6 MB, which a gateway without the listener does not need.
+        from tollhouse.site.admin_site import admin_site
 
         metrics = self.metrics()
 
-        async def text() -> tuple[str, bytes]:
-            return exposed(metrics.families())
+        async def families() -> Families:
+            return metrics.families()
 
-        site = AdminSite(
+        site = admin_site(
+            self.config,
             address,
-            self.config.listen.base_url_hosts,
+            self._perform,
+            families,
             self.readiness.reasons,
-            text,
             self.readiness.warnings,
+            admin_tls(self.config),
         )
         with told(f"listen.admin: {address} cannot be listened on", "free it or choose another"):
             host, port = await site.start()
         self.on_stop(site.close)
         self.addresses["admin"] = str(Address(host, port))
+
+    async def _perform(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """The admin listener is there before the operations are."""
+        if not self._has_listeners:
+            raise OperationRefused("the gateway is starting: try again in a moment", 503)
+        return await self.operations.perform(name, arguments)
 
     def metrics(self) -> Metrics:
         """What this process counts. For a gateway whose road is open."""
@@ -515,6 +533,11 @@ class Gateway:
             await asyncio.to_thread(write)
         except OSError as e:
             log.error("what was spent could not be written (%s): a crash would forget it", e)
+
+    async def _note_refusals(self) -> None:
+        """Those that Redis can't be told now are not shown: the line of each is written."""
+        with contextlib.suppress(LedgerUnavailable):
+            await self.history.note_refusals(self.book.take_refused())
 
     async def _keep_objects(self) -> None:
         await self.objects.retry()

@@ -23,7 +23,8 @@ IDENTITY_AGAIN_S: Final = 3.0
 
 class Upkeep:
     """Three tasks from `start` to `stop`. The ledger is looked at every ``health_every_s``, and no call may take longer than
-    ``call_timeout_s``. ``write_spend`` writes to the disk what an embedded store has counted."""
+    ``call_timeout_s``. ``write_spend`` writes to the disk what an embedded store has counted, and
+    ``note_refusals`` keeps those of the last second for the status page."""
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class Upkeep:
         readiness: Readiness,
         fail_open: FailOpen | None,
         write_spend: Callable[[], Awaitable[None]],
+        note_refusals: Callable[[], Awaitable[None]],
         *,
         health_every_s: float,
         call_timeout_s: float,
@@ -47,6 +49,7 @@ class Upkeep:
         self._readiness = readiness
         self._fail_open = fail_open
         self._write_spend = write_spend
+        self._note_refusals = note_refusals
         self._health_every_s = health_every_s
         self._call_timeout_s = call_timeout_s
         self._tasks: list[asyncio.Task[None]] = []
@@ -70,6 +73,7 @@ class Upkeep:
         self._journey.end_overdue(self._call_timeout_s)
         problems = await self._keeper.turn()
         await self._write_spend()
+        await self._note_refusals()
         if not problems or self._ledger.divided:
             await self._tell_objects()
         warnings = [] if self._fail_open is None else await self._fail_open.turn(problems)

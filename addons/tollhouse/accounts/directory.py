@@ -149,6 +149,19 @@ class Directory:
         await self._add(token, info)
         return info
 
+    async def add_viewer(
+        self, token: str, tenant: str, expires_at: float | None = None, label: str = ""
+    ) -> TokenInfo:
+        """Lets ``token`` see the status page of ``tenant``, or of all where it is empty. It is for no project, so that it can
+        charge nothing. Raises `ValueError` as `add_token`."""
+        if not well_formed(token):
+            raise ValueError(_NOT_OURS)
+        if tenant:
+            check_id("tenant", tenant)
+        info = TokenInfo(token_id(token), tenant, (), label, self._now(), expires_at)
+        await self._add(token, info)
+        return info
+
     async def rotate(
         self, token_id: str, token: str, expires_at: float | None, overlap_s: float
     ) -> TokenInfo | None:

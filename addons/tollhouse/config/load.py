@@ -21,6 +21,7 @@ from tollhouse.config.entries import merged, way
 from tollhouse.config.exchanges import issuer_rules
 from tollhouse.config.models import (
     AddonsConfig,
+    AdminConfig,
     CaConfig,
     CompanionConfig,
     HeadersConfig,
@@ -104,6 +105,7 @@ class Config:
 
     path: Path
     listen: ListenConfig
+    admin: AdminConfig
     state: StateConfig
     redis: RedisConfig
     vault: VaultConfig

@@ -73,6 +73,17 @@ class ListenConfig(Table):
         return (*self.base_url_hosts, *(self.base_url.own_literals if self.base_url else ()))
 
 
+class AdminConfig(Table):
+    """What the admin listener shows beside its probes."""
+
+    page: bool = True
+    tls: TlsFiles | None = None
+    unsafe_plaintext: bool = False
+    """Tokens are taken without TLS from other hosts than this one."""
+    unsafe_open_metrics: bool = False
+    """/metrics needs no token."""
+
+
 class StateConfig(Table):
     directory: FilePath
 

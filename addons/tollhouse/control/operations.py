@@ -17,6 +17,7 @@ from tollhouse.accounts.directory import Directory
 from tollhouse.admit.models import check_pattern
 from tollhouse.config.values import Name
 from tollhouse.control.budget_desk import BudgetDesk
+from tollhouse.control.overview import Overview, Viewer
 from tollhouse.control.refusal import Json, OperationRefused, known_project
 from tollhouse.control.settings import project_settings, tenant_settings
 from tollhouse.control.token_desk import TokenDesk
@@ -45,6 +46,7 @@ class Operations:
         ledger: Ledger,
         *,
         keys: KeyDesk | None = None,
+        overview: Overview | None = None,
         reload_prices: Callable[[], Awaitable[str]] | None = None,
         clock: Callable[[], float] = time.time,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
@@ -52,6 +54,7 @@ class Operations:
         self._directory = directory
         self._ledger = ledger
         self._keys = keys
+        self._overview = overview
         self._reload_prices = reload_prices
         self.tokens = TokenDesk(directory, clock, random_bytes)
         self.budgets = BudgetDesk(directory, ledger, clock)
@@ -216,6 +219,22 @@ class Operations:
         except PriceFileError as error:
             raise OperationRefused(str(error)) from None
 
+    async def viewer(self, digest: str) -> Json | None:
+        """Whom the token with this digest shows the status page; None if it is not valid. `Viewer.as_json`."""
+        found = await self._shown_by().viewer(digest)
+        return None if found is None else found.as_json()
+
+    async def overview(self, viewer: dict[str, Any], days: int = 30) -> Json:
+        """`Overview.show`, of `viewer`'s answer."""
+        if not 1 <= days <= 366:
+            raise OperationRefused("days: from 1 to 366", 400)
+        return await self._shown_by().show(Viewer.of_json(viewer), days)
+
+    def _shown_by(self) -> Overview:
+        if self._overview is None:
+            raise OperationRefused("only a running gateway shows its status")
+        return self._overview
+
     async def key_list(self) -> list[Json]:
         """`KeyDesk.known` of the running gateway."""
         return self._desk().known()
@@ -269,9 +288,12 @@ _OF_PROJECTS: Final = (
     ("prices_reload", Operations.prices_reload),
     ("key_list", Operations.key_list),
     ("key_test", Operations.key_test),
+    ("viewer", Operations.viewer),
+    ("overview", Operations.overview),
 )
 _OF_TOKENS: Final = (
     ("token_create", TokenDesk.create),
+    ("viewer_create", TokenDesk.create_viewer),
     ("token_rotate", TokenDesk.rotate),
     ("token_extend", TokenDesk.extend),
     ("token_list", TokenDesk.listed),

@@ -40,7 +40,10 @@ class TokenDesk:
         """Mint a gate token for ``projects``, which are all of one tenant, with ``limits`` of its own. ``{"token", ...}``
         as in `listed`; the token itself is in no other answer and in no store."""
         if not projects:
-            raise OperationRefused("a token needs a project", 400)
+            raise OperationRefused(
+                "a token needs a project; one that only looks is made by `tollhouse token create --view`",
+                400,
+            )
         known = [
             await known_project(self._directory, project) for project in dict.fromkeys(projects)
         ]
@@ -56,6 +59,21 @@ class TokenDesk:
         info = await self._directory.add_token(
             token, names, tenants[0], expires_at, label, limits or []
         )
+        return {"token": token, **_token(info)}
+
+    async def create_viewer(
+        self, tenant: str = "", expires_s: float | None = None, label: str = ""
+    ) -> Json:
+        """Mint a token that can charge nothing and sees the status page and the metrics: of ``tenant``, or of all. As
+        `create`."""
+        _check_seconds("expires_s", expires_s)
+        if tenant and tenant not in await self._directory.tenants():
+            raise OperationRefused(
+                f"no project belongs to tenant {tenant!a}: `tollhouse project list` shows the tenants"
+            )
+        token = gate_token.mint(self._random_bytes(32))
+        expires_at = None if expires_s is None else self._clock() + expires_s
+        info = await self._directory.add_viewer(token, tenant, expires_at, label)
         return {"token": token, **_token(info)}
 
     async def rotate(self, token_id: str, overlap_s: float, expires_s: float | None = None) -> Json:
