@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tollhouse.accounts.token import without_tokens
-from tollhouse.call import NOTHING, Amount, ChargedBy, End, Known, Outcome, Pending, Stage, known
+from tollhouse.call import NOTHING, Amount, ChargedBy, Known, Pending, Stage, known
 from tollhouse.clipped import clipped
 from tollhouse.compact_json import compact_json
 from tollhouse.concluding import Concluding
 from tollhouse.denial import Denial
-from tollhouse.families.base import Asked
+from tollhouse.families.asked import Asked
 from tollhouse.families.units import Charge
 from tollhouse.ledger.limits import format_usd
+from tollhouse.outcome import End, Outcome
 from tollhouse.timestamps import rfc3339
 
 log = logging.getLogger(__name__)

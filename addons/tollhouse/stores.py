@@ -37,7 +37,8 @@ from tollhouse.trust.ca import CertificateAuthority, some
 from tollhouse.trust.leaf import HTTP, server_context
 
 if TYPE_CHECKING:
-    from tollhouse.config.models import JwtIssuerConfig, VaultAuth
+    from tollhouse.config.models import JwtIssuerConfig
+    from tollhouse.config.store_tables import VaultAuth
     from tollhouse.credential.vault.auth import Auth, Unwrapped
     from tollhouse.credential.vault.reader import VaultReader
     from tollhouse.identities.jwt_judge import JwtJudge

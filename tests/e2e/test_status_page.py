@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx2
 import pytest
-
 from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.requires import program
 

@@ -25,7 +25,8 @@ from tollhouse.config.load import catalog, load_config
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.gateway_config import Settings, write_config
 from tollhouse.demo.standin import StandIn
-from tollhouse.families.base import Dialect, Family
+from tollhouse.families.asked import Dialect
+from tollhouse.families.base import Family
 from tollhouse.families.opened import opened
 from tollhouse.gateway import Gateway
 from tollhouse.ledger.ledger import Scope

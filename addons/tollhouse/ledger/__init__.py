@@ -1,6 +1,7 @@
 """The state of all budgets in Redis, changed by Lua scripts alone. It speaks to Redis through `store`.
 
 ledger         hold, extend, renew, settle, sweep: one script each
+hold_reply     what a hold, an extension and a grant are answered
 transitions    what the scripts do to a call, as one table
 limits         limits as people write them
 windows        when a limit's window begins and ends

@@ -8,4 +8,6 @@ charts       bars as SVG
 metrics      what /metrics shows of one process
 totals       the metrics of several processes as those of one
 exposition   Prometheus's text
+templates/   the page in HTML
+static/      its style and its script
 """

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from tollhouse.control.operations import OperationRefused
+from tollhouse.control.refusal import OperationRefused
 from tollhouse.site.access import Access, Viewer
 from tollhouse.site.page import StatusPage
 

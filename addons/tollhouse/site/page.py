@@ -15,7 +15,7 @@ from typing import Any, Final
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tollhouse.control.operations import OperationRefused
+from tollhouse.control.refusal import OperationRefused
 from tollhouse.site import charts
 from tollhouse.site.access import COOKIE, SESSION_S, Access, Viewer
 from tollhouse.site.totals import Families

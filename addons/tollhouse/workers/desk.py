@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 
 from tollhouse import loop
 from tollhouse.config.load import Config
-from tollhouse.control.operations import OperationRefused
+from tollhouse.control.refusal import OperationRefused
 from tollhouse.control.socket import ControlServer
 from tollhouse.site.http import AdminSite
 from tollhouse.site.totals import Families
