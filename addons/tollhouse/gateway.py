@@ -524,6 +524,11 @@ class Gateway:
         self.on_stop(self._drain)
         await self.entrances.open(self.addresses)
 
+    async def _note_refusals(self) -> None:
+        """For the status page. Those that Redis can't be told now are in the log alone."""
+        with contextlib.suppress(LedgerUnavailable):
+            await self.history.note_refusals(self.book.take_refused())
+
     async def _write_spend(self) -> None:
         """Writes to the disk what the embedded store has counted. Another store does that itself."""
         write = spend_writer(self.redis)
@@ -533,11 +538,6 @@ class Gateway:
             await asyncio.to_thread(write)
         except OSError as e:
             log.error("what was spent could not be written (%s): a crash would forget it", e)
-
-    async def _note_refusals(self) -> None:
-        """Those that Redis can't be told now are not shown: the line of each is written."""
-        with contextlib.suppress(LedgerUnavailable):
-            await self.history.note_refusals(self.book.take_refused())
 
     async def _keep_objects(self) -> None:
         await self.objects.retry()

@@ -23,8 +23,8 @@ IDENTITY_AGAIN_S: Final = 3.0
 
 class Upkeep:
     """Three tasks from `start` to `stop`. The ledger is looked at every ``health_every_s``, and no call may take longer than
-    ``call_timeout_s``. ``write_spend`` writes to the disk what an embedded store has counted, and
-    ``note_refusals`` keeps those of the last second for the status page."""
+    ``call_timeout_s``. ``write_spend`` writes to the disk what an embedded store has counted, and ``note_refusals`` into Redis what
+    was refused."""
 
     def __init__(
         self,
@@ -55,8 +55,8 @@ class Upkeep:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        # A store or an issuer that hangs while an identity is judged holds up no hold: each has a task of its own.
         """Begins the tasks, each of which waits before its first turn."""
+        # A store or an issuer that hangs while an identity is judged holds up no hold: each has a task of its own.
         self._tasks = [
             asyncio.create_task(_every(self._health_every_s, self._keep)),
             asyncio.create_task(

@@ -17,7 +17,7 @@ from tollhouse.accounts.directory import Directory
 from tollhouse.admit.models import check_pattern
 from tollhouse.config.values import Name
 from tollhouse.control.budget_desk import BudgetDesk
-from tollhouse.control.overview import Overview, Viewer
+from tollhouse.control.overview import Overview
 from tollhouse.control.refusal import Json, OperationRefused, known_project
 from tollhouse.control.settings import project_settings, tenant_settings
 from tollhouse.control.token_desk import TokenDesk
@@ -58,6 +58,12 @@ class Operations:
         self._reload_prices = reload_prices
         self.tokens = TokenDesk(directory, clock, random_bytes)
         self.budgets = BudgetDesk(directory, ledger, clock)
+
+    @property
+    def overview(self) -> Overview:
+        if self._overview is None:
+            raise OperationRefused("only a running gateway shows its status page")
+        return self._overview
 
     async def perform(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """Does the operation called ``name``. Its arguments are first judged by the method's
@@ -221,22 +227,6 @@ class Operations:
         except PriceFileError as error:
             raise OperationRefused(str(error)) from None
 
-    async def viewer(self, digest: str) -> Json | None:
-        """Whom the token with this digest shows the status page; None if it is not valid. `Viewer.as_json`."""
-        found = await self._shown_by().viewer(digest)
-        return None if found is None else found.as_json()
-
-    async def overview(self, viewer: dict[str, Any], days: int = 30) -> Json:
-        """`Overview.show`, of `viewer`'s answer."""
-        if not 1 <= days <= 366:
-            raise OperationRefused("days: from 1 to 366", 400)
-        return await self._shown_by().show(Viewer.of_json(viewer), days)
-
-    def _shown_by(self) -> Overview:
-        if self._overview is None:
-            raise OperationRefused("only a running gateway shows its status")
-        return self._overview
-
     async def key_list(self) -> list[Json]:
         """`KeyDesk.known` of the running gateway."""
         return self._desk().known()
@@ -290,8 +280,6 @@ _OF_PROJECTS: Final = (
     ("prices_reload", Operations.prices_reload),
     ("key_list", Operations.key_list),
     ("key_test", Operations.key_test),
-    ("viewer", Operations.viewer),
-    ("overview", Operations.overview),
 )
 _OF_TOKENS: Final = (
     ("token_create", TokenDesk.create),
@@ -308,11 +296,13 @@ _OF_BUDGETS: Final = (
     ("usage", BudgetDesk.usage),
     ("models_used", BudgetDesk.models_used),
 )
+_OF_THE_PAGE: Final = (("viewer", Overview.viewer), ("overview", Overview.show))
 _Whose = Callable[[Operations], object]
 TABLE: Final[Mapping[str, tuple[_Whose, Callable[..., Awaitable[Any]]]]] = {
     **{name: (lambda own: own, _checked(operation)) for name, operation in _OF_PROJECTS},
     **{name: (lambda own: own.tokens, _checked(operation)) for name, operation in _OF_TOKENS},
     **{name: (lambda own: own.budgets, _checked(operation)) for name, operation in _OF_BUDGETS},
+    **{name: (lambda own: own.overview, _checked(operation)) for name, operation in _OF_THE_PAGE},
 }
 """Every operation that the control socket answers to: whose method it is, and the method, which judges its arguments first."""
 

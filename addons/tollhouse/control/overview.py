@@ -12,14 +12,13 @@ from typing import Any, Final
 
 from tollhouse.accounts.directory import Directory
 from tollhouse.accounts.stored import TokenInfo
+from tollhouse.control.refusal import Json, OperationRefused
 from tollhouse.denial import REASONS
 from tollhouse.ledger.history import History, Spend
 from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import format_usd
 from tollhouse.parties import Project
 from tollhouse.timestamps import rfc3339
-
-Json = dict[str, Any]
 
 MOST_PROJECTS: Final = 200
 """Of which the page adds up what was spent. Beyond that the page says that it shows a part."""
@@ -65,7 +64,7 @@ def viewer_of(info: TokenInfo | None, now: float) -> Viewer | None:
 
 
 class Overview:
-    """Its methods raise `LedgerUnavailable`."""
+    """Its methods raise `LedgerUnavailable`, and `OperationRefused` for arguments that don't fit."""
 
     def __init__(
         self,
@@ -80,13 +79,20 @@ class Overview:
         self._history = history
         self._clock = clock
 
-    async def viewer(self, digest: str) -> Viewer | None:
-        """Whom the token with this digest shows the page."""
-        return viewer_of(await self._directory.find(digest), self._clock())
+    async def viewer(self, digest: str) -> Json | None:
+        """Whom the token with this digest shows the page, as `Viewer.as_json`; None if it is not valid."""
+        found = viewer_of(await self._directory.find(digest), self._clock())
+        return None if found is None else found.as_json()
 
-    async def show(self, viewer: Viewer, days: int) -> Json:
-        """``at``, ``days`` [[day, usd]], ``projects``, ``models``, ``sessions`` [[name, usd]], ``total`` (usd), ``budgets``,
-        ``calls``, ``refusals``; amounts are decimal strings. ``partial`` if there are more projects than are added up."""
+    async def show(self, viewer: dict[str, Any], days: int = 30) -> Json:
+        """What `viewer` has answered sees: ``at``, ``days`` [[day, usd]], ``projects``, ``models``, ``sessions`` [[name, usd]],
+        ``total`` (usd), ``budgets``, ``calls``, ``refusals``; amounts are decimal strings. ``partial`` if there are more
+        projects than are added up."""
+        if not 1 <= days <= 366:
+            raise OperationRefused("days: from 1 to 366", 400)
+        return await self._show(Viewer.of_json(viewer), days)
+
+    async def _show(self, viewer: Viewer, days: int) -> Json:
         now = self._clock()
         today = datetime.fromtimestamp(now, UTC).date()
         since = today - timedelta(days=days - 1)

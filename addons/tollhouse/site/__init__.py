@@ -8,6 +8,6 @@ charts       bars as SVG
 metrics      what /metrics shows of one process
 totals       the metrics of several processes as those of one
 exposition   Prometheus's text
-templates/   the pages, as Jinja has them
-static/      their style and their script
+templates/   the page in HTML
+static/      its style and its script
 """
