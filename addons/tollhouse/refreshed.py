@@ -254,7 +254,7 @@ class Refreshed[K, V]:
             return kept.value
         entry = self._find(key)
         if entry is not None and entry.error is not None and self._clock() < entry.retry_at:
-            raise _again(entry.error)
+            raise _bare(entry.error)
         if self._closed:
             raise NotRead
         flight = self._flights.get(key) or self._begin(key)
@@ -267,7 +267,7 @@ class Refreshed[K, V]:
             return kept.value
         if flight.error is None:
             raise NotRead
-        raise _again(flight.error) if _is_bare(flight.error) else flight.error
+        raise _bare(flight.error) if _is_bare(flight.error) else flight.error
 
     async def again(self, key: K, until: Callable[[V | None], bool] = lambda value: False) -> None:
         """Waits for a read that begins after this call, because an earlier read may give the old
@@ -484,7 +484,8 @@ def _cancel[V](entry: _Slot[V]) -> None:
 
 
 def _bare(error: Exception) -> Exception:
-    """``error`` without its frames, its cause and its context."""
+    """A copy of ``error`` without its frames, its cause and its context. An exception that is raised twice would keep the frames
+    of both callers."""
     try:
         made = copy.copy(error)
     except Exception:
@@ -497,9 +498,3 @@ def _bare(error: Exception) -> Exception:
 
 def _is_bare(error: Exception) -> bool:
     return error.__traceback__ is None
-
-
-def _again(error: Exception) -> Exception:
-    """A new copy of an error. An exception that is raised twice would keep the frames of both
-    callers."""
-    return _bare(error)
