@@ -70,9 +70,15 @@ def token_create(
         show(made, as_json, lambda: str(made["token"]))
         return
     if tenant:
-        raise click.UsageError("--tenant goes with --view: a project has its tenant already", click.get_current_context())
+        raise click.UsageError(
+            "--tenant goes with --view: a project has its tenant already",
+            click.get_current_context(),
+        )
     if not projects:
-        raise click.UsageError("name the PROJECT that the token may charge, or --view for one that looks", click.get_current_context())
+        raise click.UsageError(
+            "name the PROJECT that the token may charge, or --view for one that looks",
+            click.get_current_context(),
+        )
     arguments = {
         "projects": list(projects),
         "expires_s": expires,
