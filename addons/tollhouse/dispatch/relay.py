@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol
 
-from tollhouse.call import Attempt, End, Outcome, Requested, StreamedBody
+from tollhouse.call import Requested, StreamedBody
 from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.redact import Redactor
@@ -26,6 +26,7 @@ from tollhouse.dispatch.upstream import Upstream
 from tollhouse.dispatch.upstreamed import Upstreamed
 from tollhouse.dispatch.verdict import PEEK_BYTES, PEEK_S, asked_wait_s, verdict_on_key
 from tollhouse.frames import Room
+from tollhouse.outcome import Attempt, End, Outcome
 from tollhouse.providers import Provider
 
 log = logging.getLogger(__name__)
