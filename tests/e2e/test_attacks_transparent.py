@@ -1,4 +1,4 @@
-"""ATTACKS.md row 14, and rows 1, 2, 5 and 13 where there is no CONNECT: the network's redirect brings anything here."""
+"""SECURITY.md row 14, and rows 1, 2, 5 and 13 where there is no CONNECT: the network's redirect brings anything here."""
 
 from __future__ import annotations
 
