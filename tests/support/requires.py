@@ -35,6 +35,8 @@ PROGRAMS = {
     "netns": "ip",
     "curl": "curl",
     "openssl": "openssl",
+    "systemd-analyze": "systemd-analyze",
+    "compose-go": "compose-go",
     "node-openai": "node",
     "chromium": "chromium",
     "claude": "claude",
