@@ -102,6 +102,29 @@ def test_every_value_is_the_configurations(form: str, tmp_path: Path) -> None:
         where.do(program("nft"), "-f", str(tmp_path / "rules.nft"))
 
 
+def test_a_router_whose_gateway_is_elsewhere(tmp_path: Path) -> None:
+    """Of one family alone: the other one is led nowhere, and that is said. nft takes it. Two of a family are refused."""
+    file = tmp_path / "tollhouse.toml"
+    listen = f'[listen]\ntransparent = "*:8443"\n{STORED}'
+    for address, family, other in (("10.0.0.7", "v4", "IPv6"), ("fd00::7", "v6", "IPv4")):
+        file.write_text(f'{listen}\n[policy]\ngateway = ["{address}"]\n')
+        rendered = nftables.router(load_config(file))
+        assert [note for note in rendered.notes if f"no address of {other}" in note]
+        [(name, text)] = rendered.files.items()
+        assert (name, f"\ndefine gateway_{family} = {address}\n" in text) == ("router.nft", True)
+        assert text.count("dnat") == 1
+        assert "@" not in text.replace("@workload_resolvers_v", "")
+        (tmp_path / name).write_text(text)
+        with Namespace() as where:
+            where.do(program("nft"), "-c", "-f", str(tmp_path / name))
+    file.write_text(f'{listen}\n[policy]\ngateway = ["10.0.0.7", "10.0.0.8"]\n')
+    with pytest.raises(CannotRender, match="2 addresses of IPv4"):
+        nftables.router(load_config(file))
+    file.write_text(f'{listen}\n[policy]\ngateway = ["gateway.internal"]\n')
+    with pytest.raises(ConfigError, match="is no address"):
+        load_config(file)
+
+
 def test_what_cannot_be_rendered_says_why(tmp_path: Path) -> None:
     """A redirect to nobody, a router whose listener is on loopback, a target that is none; a store without an address is said."""
     file = tmp_path / "tollhouse.toml"
