@@ -37,6 +37,7 @@ PROGRAMS = {
     "openssl": "openssl",
     "systemd-analyze": "systemd-analyze",
     "compose-go": "compose-go",
+    "cyclonus": "cyclonus",
     "node-openai": "node",
     "chromium": "chromium",
     "claude": "claude",
