@@ -29,6 +29,7 @@ from tests.policies.router import (
     RESOLVER6,
     STORE,
     STORE6,
+    STORE_PORT,
     Router,
     looked,
     open_router,
@@ -48,6 +49,12 @@ WAYS_OUT = tuple(
     for family in ("ipv4", "ipv6")
 )
 STORES = ("redis", "vault", "admin")
+GATEWAYS = {
+    ("tcp", PROVIDER, 443),
+    *(("udp", address, 53) for address in (RESOLVER, RESOLVER6)),
+    *(("tcp", address, STORE_PORT) for address in (STORE, STORE6)),
+}
+"""What Tollhouse itself asks and dials."""
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +85,7 @@ def test_all_is_green_with_the_rules(router: Router) -> None:
     assert [name for name, ok in tried.items() if ok is None] == [
         *("udp-443-ipv4", "udp-443-ipv6", "dns-udp-ipv4", "dns-udp-ipv6", "dns-txt", "right-dns")
     ]
-    allowed = {("tcp", PROVIDER, 443), ("udp", RESOLVER, 53), ("udp", INSIDE, 53)}
-    assert router.left() <= allowed
+    assert router.left() <= {*GATEWAYS, ("udp", INSIDE, 53)}
     assert router.ears.heard() == set()
     for text in (json.dumps(said), json.dumps(shell)):
         assert router.token not in text
@@ -133,7 +139,7 @@ def test_real_clients(router: Router, proxy: bool) -> None:
     assert {line["listener"] for line in lines} == {"proxy" if proxy else "transparent"}
     for received in router.standin.wait_count(calls):
         assert received.get_all("authorization") == [f"Bearer {REAL_KEY}"]
-    assert router.left() <= {("tcp", PROVIDER, 443), ("udp", RESOLVER, 53)}
+    assert router.left() <= GATEWAYS
 
 
 def end(chain: str) -> tuple[Rule, ...]:
@@ -304,6 +310,7 @@ def test_the_end_of_a_chain(
 def test_with_tollhouse_stopped_nothing_gets_out(router: Router) -> None:
     """Every way out stays closed, the right ones are closed as well, and the wire is silent but for the workload's name server."""
     router.gateway.stop()
+    router.forget()
     wrong = router.doctor()["wrong"]
     assert set(wrong) == {"proxy-no-token", "proxy-wrong-token", "proxy-other-host", *RIGHT}
     assert router.run(sys.executable, "-c", SDK).returncode == 1
