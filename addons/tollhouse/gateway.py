@@ -142,19 +142,22 @@ class Gateway:
         config: Config,
         *,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
         reader: Reader | None = None,
         health_every_s: float = 1.0,
         providers: Catalog | None = None,
         share: Share = ALONE,
         resolver_factory: Callable[[], AbstractResolver] | None = None,
     ) -> None:
-        """``clock`` never goes back; streams, breakers and what is done again and again go by it. ``reader`` is the store of
-        keys and ``providers`` all providers, by default those that ``config`` names. The ledger is looked at every
-        ``health_every_s``. ``resolver_factory`` makes what looks names up, by default the system's getaddrinfo."""
+        """``clock`` never goes back; streams, breakers and what is done again and again go by it. Identities end by
+        ``wall_clock``, in seconds since the epoch. ``reader`` is the store of keys and ``providers`` all providers, by default
+        those that ``config`` names. The ledger is looked at every ``health_every_s``. ``resolver_factory`` makes what looks
+        names up, by default the system's getaddrinfo."""
         self._resolver_factory = resolver_factory
         self.config = config
         self.share = share
         self._clock = clock
+        self._wall_clock = wall_clock
         self._health_every_s = health_every_s
         self._given_reader = reader
         self.catalog = providers or catalog(config)
@@ -215,6 +218,7 @@ class Gateway:
             keeping = asyncio.create_task(self._keep())
             self.on_stop(lambda: _cancelled(keeping))
             judging = asyncio.create_task(self._judge_again())
+            self.on_stop(self.journey.stop_judging)
             self.on_stop(lambda: _cancelled(judging))
             polling = asyncio.create_task(self._poll())
             self.on_stop(lambda: _cancelled(polling))
@@ -277,9 +281,9 @@ class Gateway:
                 self.remembered.vouches,
                 self.directory.refresh,
             )
-        platform, issuer_keys = open_platform(config, self.ledger)
+        platform, issuer_keys = open_platform(config, self.ledger, self._wall_clock)
         self.accounts = Accounts(self.directory, self.remembered)
-        self.identifier = Identifier(self.accounts, time.time, platform)
+        self.identifier = Identifier(self.accounts, self._wall_clock, platform)
         for each in issuer_keys:
             self.on_stop(each.close)
         # Nobody waits: a call that comes before they are read waits for the read that is under way.
@@ -654,7 +658,8 @@ class Gateway:
         """Apart from `_keep`: a store or an issuer that hangs holds up no hold."""
         while True:
             await asyncio.sleep(IDENTITY_AGAIN_S)
-            await self.journey.end_invalid(IDENTITY_AGAIN_S)
+            # A call that hangs does not keep the others from their next turn.
+            await self.journey.end_invalid(IDENTITY_AGAIN_S, wait_s=0.5)
 
     async def _keep(self) -> None:
         keeper = Keeper(self.ledger, self.purse, self._tenants, self._clock, self.renewer)

@@ -173,21 +173,23 @@ def open_secrets(config: Config, keys: KeyCache) -> SecretsBesideKeys:
     return SecretsBesideKeys(keys.raw, config.vault.refresh_s, config.vault.stale_for_s)
 
 
-def open_platform(config: Config, ledger: Ledger) -> tuple[Platform | None, list[IssuerKeys]]:
+def open_platform(
+    config: Config, ledger: Ledger, wall_clock: Callable[[], float] = time.time
+) -> tuple[Platform | None, list[IssuerKeys]]:
     """The identities beside gate tokens, and the keys of their issuers, which are not read yet. None where the
-    configuration has none."""
+    configuration has none. Identities end by ``wall_clock``."""
     from tollhouse.identities.networks import Networks, SourceNetwork
 
     wanted = config.identity
     if not (wanted.jwt or wanted.mtls or wanted.network):
         return None, []
-    judge, keys = _jwt_judge(config) if wanted.jwt else (None, [])
+    judge, keys = _jwt_judge(config, wall_clock) if wanted.jwt else (None, [])
     certificates = None
     if wanted.mtls is not None:
         from tollhouse.identities.certificates import Certificates
 
         mtls = wanted.mtls
-        certificates = Certificates(mtls.projects, mtls.tenant, mtls.limits, time.time)
+        certificates = Certificates(mtls.projects, mtls.tenant, mtls.limits, wall_clock)
     networks = [
         SourceNetwork(one.source, one.project, one.tenant, one.limits) for one in wanted.network
     ]
@@ -197,7 +199,9 @@ def open_platform(config: Config, ledger: Ledger) -> tuple[Platform | None, list
     return found, keys
 
 
-def _jwt_judge(config: Config) -> tuple[JwtJudge, list[IssuerKeys]]:
+def _jwt_judge(
+    config: Config, wall_clock: Callable[[], float]
+) -> tuple[JwtJudge, list[IssuerKeys]]:
     # Not every gateway needs its library.
     from tollhouse.identities.jwt_judge import Issuer, JwtJudge
     from tollhouse.identities.templates import ProjectRule
@@ -216,7 +220,7 @@ def _jwt_judge(config: Config) -> tuple[JwtJudge, list[IssuerKeys]]:
         )
         for entry in config.identity.jwt
     ]
-    return JwtJudge(issuers), [issuer.keys for issuer in issuers]
+    return JwtJudge(issuers, wall_clock), [issuer.keys for issuer in issuers]
 
 
 def open_issuer_keys(entry: JwtIssuerConfig) -> IssuerKeys:

@@ -126,6 +126,7 @@ def open_inside(
     standin: StandIn | None = None,
     stores: Stores = "embedded",
     clock: Callable[[], float] = time.monotonic,
+    wall_clock: Callable[[], float] = time.time,
     login_clock: Callable[[], float] = time.monotonic,
     health_every_s: float = 1.0,
     family: Family | None = None,
@@ -135,8 +136,9 @@ def open_inside(
     resolver_factory: Callable[[], AbstractResolver] | None = None,
 ) -> Iterator[Inside]:
     """A gateway that is ready, with `PROJECT` and a token; its stores embedded, or redis-server and OpenBao of its own. Its
-    login to Vault goes by ``login_clock``. The provider speaks ``family``, if one is given, in ``dialect``. ``own_keys`` are
-    keys of projects alone. Without ``placed`` the configuration does not say where the provider is."""
+    login to Vault goes by ``login_clock``, and identities end by ``wall_clock``. The provider speaks ``family``, if one is
+    given, in ``dialect``. ``own_keys`` are keys of projects alone. Without ``placed`` the configuration does not say where the
+    provider is."""
     provider = standin or StandIn(key=REAL_KEY)
     merged: dict[str, dict[str, Any]] = {
         "log": {"calls": "calls.jsonl"},
@@ -174,6 +176,7 @@ def open_inside(
             gateway = Gateway(
                 config,
                 clock=clock,
+                wall_clock=wall_clock,
                 reader=reader,
                 health_every_s=health_every_s,
                 providers=providers,
