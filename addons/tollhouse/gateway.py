@@ -97,6 +97,7 @@ from tollhouse.stores import (
     asking_context,
     listener_context,
     open_ca,
+    open_exchanges,
     open_keys,
     open_platform,
     open_reader,
@@ -281,18 +282,23 @@ class Gateway:
                 self.remembered.vouches,
                 self.directory.refresh,
             )
-        platform, issuer_keys = open_platform(config, self.ledger, self._wall_clock)
+        self.objects = KeptObjects(self.ledger)
+        self.on_stop(self._keep_objects)
+        self.reader = self._given_reader or open_reader(config, unwrapped=self.share.unwrapped)
+        self.keys = open_keys(config, self.reader, self._clock)
+        self.on_stop(self.keys.close)
+        self.secrets = open_secrets(config, self.keys)
+        self.on_stop(self.secrets.close)
+        self._proxies = ProxyTunnels(self.secrets, self._resolver_factory)
+        self.on_stop(self._proxies.close)
+        open_exchanges(config, self.keys, self._proxies)
+        platform, issuer_keys = open_platform(config, self.ledger, self._proxies, self._wall_clock)
         self.accounts = Accounts(self.directory, self.remembered)
         self.identifier = Identifier(self.accounts, self._wall_clock, platform)
         for each in issuer_keys:
             self.on_stop(each.close)
         # Nobody waits: a call that comes before they are read waits for the read that is under way.
         self._warming = [asyncio.create_task(each.warm()) for each in issuer_keys]
-        self.objects = KeptObjects(self.ledger)
-        self.on_stop(self._keep_objects)
-        self.reader = self._given_reader or open_reader(config, unwrapped=self.share.unwrapped)
-        self.keys = open_keys(config, self.reader)
-        self.on_stop(self.keys.close)
 
     async def _open_road(self) -> None:
         config = self.config
@@ -315,10 +321,6 @@ class Gateway:
         if config.redis.url != "embedded":
             self.renewer = Renewer(self._another_ledger, self.purse.held)
             self.on_stop(self.renewer.stop)
-        self.secrets = open_secrets(config, self.keys)
-        self.on_stop(self.secrets.close)
-        self._proxies = ProxyTunnels(self.secrets, self._resolver_factory)
-        self.on_stop(self._proxies.close)
         self.tokens = open_tokens(config, self._proxies)
         self.on_stop(self.tokens.close)
         self.upstream = Upstream(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -19,12 +20,14 @@ from tollhouse.config.load import (
     TlsFiles,
     TokenAuth,
     catalog,
+    issuer_proxy,
     token_proxy,
 )
 from tollhouse.credential.beside_keys import SecretsBesideKeys
 from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.cloud.google import AccessTokens
 from tollhouse.credential.cloud.google_endpoint import TokenEndpoint
+from tollhouse.credential.cloud.token_host import TokenHost
 from tollhouse.credential.federation.federated_keys import Federated, KeysAndFederation
 from tollhouse.credential.federation.subject import SubjectTokens
 from tollhouse.credential.lease import Lease, Reader
@@ -133,9 +136,13 @@ def _vault_auth(auth: VaultAuth | None, unwrapped: Unwrapped | None) -> Auth:
     raise ValueError("[vault] auth: there is no way to log in")
 
 
-def open_keys(config: Config, reader: Reader | None = None) -> KeyCache:
+def open_keys(
+    config: Config,
+    reader: Reader | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> KeyCache:
     """The cache over the store of keys: over ``reader``, or over `open_reader` of the configuration. Providers with a federation
-    have what is exchanged in it."""
+    have what is exchanged in it, which ends by ``clock``."""
     from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 
     vault = config.vault
@@ -164,8 +171,40 @@ def open_keys(config: Config, reader: Reader | None = None) -> KeyCache:
     )
     if isinstance(keys, KeysAndFederation):
         issuer = None if isinstance(reader, EmbeddedVault) else cast("VaultReader", reader)
-        keys.federated = Federated(federations, SubjectTokens(issuer, vault.timeout_s))
+        keys.federated = Federated(federations, SubjectTokens(issuer, vault.timeout_s), clock=clock)
     return keys
+
+
+def open_exchanges(config: Config, keys: KeyCache, proxies: ProxyTunnels) -> None:
+    """Has exchanges go the way of their provider's calls, and the question to GitHub that of other access tokens."""
+    if not isinstance(keys, KeysAndFederation):
+        return
+    keys.federated.connectors = {
+        entry.name: proxies.connector(entry.upstream_proxy, entry.federation.connect_to)
+        for entry in catalog(config).providers
+        if entry.federation is not None and entry.upstream_proxy is not None
+    }
+    keys.federated.subjects.github_host = github_host(config, proxies)
+
+
+def github_host(config: Config, proxies: ProxyTunnels) -> Callable[[str], TokenHost]:
+    proxy = token_proxy(config)
+    connector = None if proxy is None else proxies.connector(proxy)
+    return lambda url: TokenHost(url, connector=connector)
+
+
+@contextlib.asynccontextmanager
+async def tunnels_once(config: Config) -> AsyncIterator[ProxyTunnels]:
+    """The ways through proxies, with a login to the store of keys for this alone, if a proxy has a password there."""
+    keys = open_keys(config)
+    secrets = open_secrets(config, keys)
+    proxies = ProxyTunnels(secrets)
+    try:
+        yield proxies
+    finally:
+        await proxies.close()
+        await secrets.close()
+        await keys.close()
 
 
 def open_secrets(config: Config, keys: KeyCache) -> SecretsBesideKeys:
@@ -174,7 +213,10 @@ def open_secrets(config: Config, keys: KeyCache) -> SecretsBesideKeys:
 
 
 def open_platform(
-    config: Config, ledger: Ledger, wall_clock: Callable[[], float] = time.time
+    config: Config,
+    ledger: Ledger,
+    proxies: ProxyTunnels,
+    wall_clock: Callable[[], float] = time.time,
 ) -> tuple[Platform | None, list[IssuerKeys]]:
     """The identities beside gate tokens, and the keys of their issuers, which are not read yet. None where the
     configuration has none. Identities end by ``wall_clock``."""
@@ -183,7 +225,7 @@ def open_platform(
     wanted = config.identity
     if not (wanted.jwt or wanted.mtls or wanted.network):
         return None, []
-    judge, keys = _jwt_judge(config, wall_clock) if wanted.jwt else (None, [])
+    judge, keys = _jwt_judge(config, proxies, wall_clock) if wanted.jwt else (None, [])
     certificates = None
     if wanted.mtls is not None:
         from tollhouse.identities.certificates import Certificates
@@ -200,7 +242,7 @@ def open_platform(
 
 
 def _jwt_judge(
-    config: Config, wall_clock: Callable[[], float]
+    config: Config, proxies: ProxyTunnels, wall_clock: Callable[[], float]
 ) -> tuple[JwtJudge, list[IssuerKeys]]:
     # Not every gateway needs its library.
     from tollhouse.identities.jwt_judge import Issuer, JwtJudge
@@ -213,7 +255,7 @@ def _jwt_judge(
             entry.algorithms,
             ProjectRule(entry.project, entry.projects),
             entry.tenant,
-            open_issuer_keys(entry),
+            open_issuer_keys(config, entry, proxies),
             entry.token_type,
             entry.limits,
             entry.claims,
@@ -223,13 +265,15 @@ def _jwt_judge(
     return JwtJudge(issuers, wall_clock), [issuer.keys for issuer in issuers]
 
 
-def open_issuer_keys(entry: JwtIssuerConfig) -> IssuerKeys:
+def open_issuer_keys(config: Config, entry: JwtIssuerConfig, proxies: ProxyTunnels) -> IssuerKeys:
     """The keys of one issuer, not read yet."""
     from tollhouse.identities.key_sets import IssuerKeys, JwksFile, JwksUrl
 
     source: JwksUrl | JwksFile
     if entry.jwks_url is not None:
-        source = JwksUrl(entry.jwks_url, entry.ca_file, entry.token_file)
+        proxy = issuer_proxy(config, entry)
+        connector = None if proxy is None else proxies.connector(proxy)
+        source = JwksUrl(entry.jwks_url, entry.ca_file, entry.token_file, connector)
     else:
         assert entry.jwks_file is not None
         source = JwksFile(entry.jwks_file)

@@ -132,13 +132,14 @@ def open_inside(
     family: Family | None = None,
     dialect: Dialect | None = None,
     own_keys: Mapping[str, str] | None = None,
+    secrets: Mapping[str, Mapping[str, str]] | None = None,
     placed: bool = True,
     resolver_factory: Callable[[], AbstractResolver] | None = None,
 ) -> Iterator[Inside]:
     """A gateway that is ready, with `PROJECT` and a token; its stores embedded, or redis-server and OpenBao of its own. Its
     login to Vault goes by ``login_clock``, and identities end by ``wall_clock``. The provider speaks ``family``, if one is
-    given, in ``dialect``. ``own_keys`` are keys of projects alone. Without ``placed`` the configuration does not say where the
-    provider is."""
+    given, in ``dialect``. ``own_keys`` are keys of projects alone, and ``secrets`` others of a real store, by path. Without
+    ``placed`` the configuration does not say where the provider is."""
     provider = standin or StandIn(key=REAL_KEY)
     merged: dict[str, dict[str, Any]] = {
         "log": {"calls": "calls.jsonl"},
@@ -156,6 +157,9 @@ def open_inside(
             EmbeddedVault(config.state.directory).set("openai", REAL_KEY)
         else:
             bao.put("infrastructure/openai", {"api_key": REAL_KEY})
+        for place, fields in (secrets or {}).items():
+            assert bao is not None
+            bao.put(place, fields)
         for project, key in (own_keys or {}).items():
             provider.keys.add(key)
             if bao is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from tollhouse.check.finding import Finding
@@ -10,7 +11,8 @@ from tollhouse.config.load import Config, catalog
 from tollhouse.control.key_desk import wrapped
 from tollhouse.credential.federation.subject import SubjectTokens, TokenIssuer, origin_of
 from tollhouse.credential.lease import CredentialUnavailable
-from tollhouse.stores import open_issuer
+from tollhouse.providers import Federation
+from tollhouse.stores import github_host, open_issuer, tunnels_once
 
 TIMEOUT_S: Final = 15.0
 _TODO: Final = {
@@ -31,30 +33,36 @@ async def check_federation(config: Config) -> list[Finding]:
     if any(entry.source == "vault" for _, entry in entries) and not wrapped(config):
         reader = issuer = open_issuer(config)
     subjects = SubjectTokens(issuer, TIMEOUT_S)
-    findings = []
     try:
-        for name, entry in entries:
-            if entry.source == "vault" and issuer is None:
-                findings.append(
-                    Finding(
-                        "warn",
-                        f"The subject token of {name} was not asked for.",
-                        "Only the gateway may unwrap the secret_id, once.",
-                        "`tollhouse key list` shows it when the gateway runs.",
-                    )
-                )
-                continue
-            try:
-                found = await subjects.token(entry)
-            except CredentialUnavailable as error:
-                what = f"{name} gets no credential."
-                findings.append(Finding("error", what, error.why, _TODO[entry.source]))
-            else:
-                what = (
-                    f"{name} is called as {found.subject} of {found.issuer}, by {origin_of(entry)}."
-                )
-                findings.append(Finding("ok", what))
+        async with tunnels_once(config) as proxies:
+            subjects.github_host = github_host(config, proxies)
+            return await _asked(entries, subjects, issuer)
     finally:
         if reader is not None:
             await asyncio.to_thread(reader.close)
+
+
+async def _asked(
+    entries: Sequence[tuple[str, Federation]], subjects: SubjectTokens, issuer: TokenIssuer | None
+) -> list[Finding]:
+    findings = []
+    for name, entry in entries:
+        if entry.source == "vault" and issuer is None:
+            findings.append(
+                Finding(
+                    "warn",
+                    f"The subject token of {name} was not asked for.",
+                    "Only the gateway may unwrap the secret_id, once.",
+                    "`tollhouse key list` shows it when the gateway runs.",
+                )
+            )
+            continue
+        try:
+            found = await subjects.token(entry)
+        except CredentialUnavailable as error:
+            what = f"{name} gets no credential."
+            findings.append(Finding("error", what, error.why, _TODO[entry.source]))
+        else:
+            what = f"{name} is called as {found.subject} of {found.issuer}, by {origin_of(entry)}."
+            findings.append(Finding("ok", what))
     return findings

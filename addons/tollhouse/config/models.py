@@ -206,7 +206,7 @@ class UpstreamConfig(Table):
     """The connections to all providers."""
 
     proxy: UpstreamProxyConfig | None = None
-    """For each provider, and each of [[tunnels]], whose entry names no other; for companions, and for access tokens."""
+    """For each provider, and each of [[tunnels]], whose entry names no other; for companions, access tokens and exchanges."""
     connections_per_host: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """0: as many as there are calls at one time."""
     idle_s: Seconds = 50.0
@@ -332,6 +332,8 @@ class JwtIssuerConfig(Table):
     """PEM of the roots trusted for jwks_url instead of the public ones."""
     token_file: FilePath | None = None
     """A bearer token for jwks_url, read again each time."""
+    upstream_proxy: UpstreamProxyConfig | Literal["on"] | None = None
+    """For jwks_url: ``on`` is that of [upstream]. None: it is dialled directly, as issuers inside of the network are."""
     audience: Annotated[tuple[Text, ...], OneOrList, Field(min_length=1)]
     algorithms: Annotated[tuple[JwtAlgorithm, ...], List, Field(min_length=1)] = ("RS256", "ES256")
     project: IdentityRule

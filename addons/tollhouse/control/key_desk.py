@@ -189,11 +189,12 @@ def wrapped(config: Config) -> bool:
 async def desk_once(config: Config, test: bool, provider: str | None) -> tuple[list[Row], str]:
     """`KeyDesk.test` or `KeyDesk.read`, with a login and connections for this alone; and what somebody will have to do for
     that login, empty if nothing. Raises `CredentialUnavailable`, and `ValueError` for a ca_file that can't be used."""
-    from tollhouse.stores import open_keys, open_secrets, open_tokens
+    from tollhouse.stores import open_exchanges, open_keys, open_secrets, open_tokens
 
     keys = open_keys(config)
     secrets = open_secrets(config, keys)
     proxies = ProxyTunnels(secrets)
+    open_exchanges(config, keys, proxies)
     tokens = open_tokens(config, proxies)
     upstream = Upstream(catalog(config), tokens=tokens, secrets=secrets)
     try:

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 from jwt import PyJWK
 
 from tollhouse import files
-from tollhouse.credential.cloud.token_host import TokenHost
+from tollhouse.credential.cloud.token_host import Connector, TokenHost
 from tollhouse.credential.lease import StoreAway
 from tollhouse.denial import Refused
 from tollhouse.identities.claims import shown, unknown
@@ -62,13 +62,18 @@ class KeySource(Protocol):
 
 
 class JwksUrl:
-    """``token_file`` holds a bearer token for the request: Kubernetes shows its keys to nobody else."""
+    """``token_file`` holds a bearer token for the request: Kubernetes shows its keys to nobody else. ``connector`` is as
+    in `TokenHost`."""
 
     def __init__(
-        self, url: str, ca_file: Path | None = None, token_file: Path | None = None
+        self,
+        url: str,
+        ca_file: Path | None = None,
+        token_file: Path | None = None,
+        connector: Connector | None = None,
     ) -> None:
         self.place = url
-        self._host = TokenHost(url, ca_file=ca_file, bound_s=_BOUND_S)
+        self._host = TokenHost(url, ca_file=ca_file, connector=connector, bound_s=_BOUND_S)
         self._token_file = token_file
 
     async def read(self) -> bytes:

@@ -23,6 +23,8 @@ from aiohttp.abc import AbstractResolver
 
 from tollhouse.credential.lease import StoreAway
 
+Connector = Callable[[ssl.SSLContext, int], aiohttp.TCPConnector]
+"""Makes the way there, by TLS and the most connections at once. It may raise `StoreAway`."""
 _MAX_ANSWER: Final = 65_536
 _AT_ONCE: Final = 4
 
@@ -38,9 +40,8 @@ class HostAnswer:
 
 class TokenHost:
     """``url`` is https. TLS is verified for its host, whatever address the resolver of
-    ``resolver_factory`` gives. ``ca_file`` (PEM) replaces the public roots. At most 4 requests run at
-    once. ``connector`` makes the way there, by TLS and the most connections at once, where that is none of its own; it may
-    raise `StoreAway`. One request takes at most ``bound_s``, and the wait for its turn counts in that."""
+    ``resolver_factory`` gives. ``ca_file`` (PEM) replaces the public roots. ``connector`` is there where the way is none of its
+    own. At most 4 requests run at once. One request takes at most ``bound_s``, and the wait for its turn counts in that."""
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class TokenHost:
         *,
         ca_file: Path | None = None,
         resolver_factory: Callable[[], AbstractResolver] = aiohttp.ThreadedResolver,
-        connector: Callable[[ssl.SSLContext, int], aiohttp.TCPConnector] | None = None,
+        connector: Connector | None = None,
         bound_s: float = 8.0,
     ) -> None:
         parts = urlsplit(url)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tollhouse.credential.cache import KeyCache
+from tollhouse.credential.cloud.token_host import Connector
 from tollhouse.credential.entry import OUTCOMES, RETRY_S, KeyState, KeyStatus
 from tollhouse.credential.federation.exchange_answers import Busy
 from tollhouse.credential.federation.subject import SubjectTokens
@@ -39,6 +40,7 @@ _TIMES: Final = Times(
     spread=0.1,
     least_s=30.0,
     least_share=0.1,
+    once_more_s=1.0,
     retry_s=RETRY_S,
     refused_s=(5.0, 15.0, 60.0),
     idle_s=600.0,
@@ -66,12 +68,13 @@ class Federated:
         call_later: Callable[[float, Callable[[], None]], Timer] = later,
     ) -> None:
         self._entries = dict(entries)
-        self._subjects = subjects
+        self.subjects = subjects
         self._clock = clock
         self._wall_clock = wall_clock
-        self._exchanges = {
-            name: TokenExchange(entry, wall_clock=wall_clock) for name, entry in entries.items()
-        }
+        self.connectors: Mapping[str, Connector] = {}
+        """By provider, of those whose exchange goes through a proxy. Set before the first one: a proxy's password is in the
+        store, which is opened before any way."""
+        self._exchanges: dict[str, TokenExchange] = {}
         self._last: dict[str, SubjectToken] = {}
         """The subject token that was sent last, without its text."""
         self._ends: dict[str, float] = {}
@@ -191,7 +194,7 @@ class Federated:
         if self._clock() < until:
             raise StoreAway(why)
         entry = self._entries[provider]
-        subject = await self._subjects.token(entry)
+        subject = await self.subjects.token(entry)
         last = self._last.get(provider)
         once = entry.exchange.single_use and subject.jti
         if once and last is not None and last.jti == subject.jti:
@@ -200,7 +203,11 @@ class Federated:
                 "takes a token once. It is tried again when there is another one."
             )
         self._last[provider] = SubjectToken("", subject.subject, subject.issuer, subject.jti)
-        given = await self._exchanges[provider].exchange(subject)
+        if (exchange := self._exchanges.get(provider)) is None:
+            exchange = self._exchanges[provider] = TokenExchange(
+                entry, connector=self.connectors.get(provider), wall_clock=self._wall_clock
+            )
+        given = await exchange.exchange(subject)
         ends = datetime.fromtimestamp(wall, UTC) + timedelta(seconds=given.life_s)
         if entry.exchange.steps[0].gives == "keys":
             raw = RawSecret({"api_key": given.text}, "")

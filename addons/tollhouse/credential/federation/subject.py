@@ -30,8 +30,7 @@ class TokenIssuer(Protocol):
 
 
 class SubjectTokens:
-    """``issuer`` is None without a Vault that could sign. ``github_host`` makes the way to a URL. ``wall_clock`` gives seconds
-    since the epoch."""
+    """``issuer`` is None without a Vault that could sign. ``wall_clock`` gives seconds since the epoch."""
 
     def __init__(
         self,
@@ -45,7 +44,8 @@ class SubjectTokens:
         self._issuer = issuer
         self._environ = environ
         self._wall_clock = wall_clock
-        self._github_host = github_host
+        self.github_host = github_host
+        """Makes the way to a URL. Set before the first token, as `Federated.connectors`."""
         self._workers = Workers(4, bound_s, "The source of the subject token")
 
     async def token(self, of: Federation) -> SubjectToken:
@@ -92,7 +92,7 @@ class SubjectTokens:
         if not re.fullmatch(r"[!-~]{1,16384}", token):
             raise CredentialUnavailable(f"{REQUEST_TOKEN} can't stand in a header.")
         mark = "&" if "?" in url else "?"
-        host = self._github_host(f"{url}{mark}audience={quote(audience, safe='')}")
+        host = self.github_host(f"{url}{mark}audience={quote(audience, safe='')}")
         try:
             answer = await host.get({"Authorization": f"bearer {token}"})
         finally:

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from tollhouse.credential.cloud.token_host import HostAnswer, TokenHost
+from tollhouse.credential.cloud.token_host import Connector, HostAnswer, TokenHost
 from tollhouse.credential.federation.exchange_answers import Exchanged, outcome
 from tollhouse.credential.federation.subject_token import SubjectToken
 from tollhouse.credential.lease import CredentialUnavailable, StoreAway
@@ -40,12 +40,14 @@ class ConnectTo(AbstractResolver):
 
 
 class TokenExchange:
-    """Of one provider. ``wall_clock`` gives seconds since the epoch."""
+    """Of one provider. ``connector`` is as in `TokenHost`; it looks after ``connect_to``, too. ``wall_clock`` gives seconds
+    since the epoch."""
 
     def __init__(
         self,
         federation: Federation,
         *,
+        connector: Connector | None = None,
         bound_s: float = 8.0,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -63,6 +65,7 @@ class TokenExchange:
                     step.url.format_map(quoted),
                     ca_file=ca_file,
                     resolver_factory=resolver,
+                    connector=connector,
                     bound_s=bound_s,
                 ),
             )
