@@ -51,6 +51,13 @@ async def _keys(config: Config, entry: JwtIssuerConfig, proxies: ProxyTunnels) -
         )
     finally:
         await keys.close()
+    if not read.ids:
+        return Finding(
+            "error",
+            f"{entry.issuer} has no key that could be used.",
+            f"None of its JWKS is a public key for {', '.join(entry.algorithms)} that is meant for signatures.",
+            "Correct algorithms, or the place of its keys. Until then each of its tokens is refused.",
+        )
     named = ", ".join(ascii(kid)[1:-1] or "one without an id" for kid in read.ids[:8])
     count = f"{len(read.ids)} key{'' if len(read.ids) == 1 else 's'}"
     return Finding("ok", f"{entry.issuer} has {count}.", named)

@@ -5,7 +5,7 @@ A JWT whose key is not known makes them be read again at once, since the issuer 
 waits for that.
 
 While the issuer is away, the last keys count for two hours after they were read. What is no JWK Set counts as an issuer that is
-away.
+away. A JWK Set without a key that could be used is an answer: none of the issuer's keys counts any more.
 """
 
 from __future__ import annotations
@@ -195,9 +195,17 @@ class IssuerKeys:
         if before is not None and before.text == text:
             return Fresh(before, LIFE_S)
         try:
-            return Fresh(await asyncio.to_thread(parse_jwks, text, self._algorithms), LIFE_S)
+            found = await asyncio.to_thread(parse_jwks, text, self._algorithms)
         except JwksError as error:
             raise KeysAway(f"{self.source.place} can't be used: {error}") from None
+        if not found.ids and (before is None or before.ids):
+            wanted = ", ".join(self._algorithms)
+            log.error(
+                "%s has no public key for %s that is meant for signatures: none of its JWTs is taken until it has one",
+                self.source.place,
+                wanted,
+            )
+        return Fresh(found, LIFE_S)
 
     def _told(self, key: str, ended: Ended[KeySet]) -> None:
         if ended.error is not None and ended.error_before is None:
