@@ -14,6 +14,7 @@ from tests.support.issuer import claims, jwk, jwks, rsa_key, serve_jwks
 from tests.support.issuer import signed as workload_token
 from tests.support.signed_token import ISSUER, signed
 from tests.support.signed_token import jwks as subject_keys
+from tests.support.workload_api import SPIFFE_ID, workload_api
 
 from tollhouse.demo.standin import StandIn
 
@@ -24,13 +25,15 @@ OPENAI, EXCHANGE = "api.openai.com:443", "auth.openai.com:443"
 
 def test_exchanges_and_keys_of_issuers_go_through_the_proxy(tmp_path: Path) -> None:
     """A workload shows a JWT whose issuer is beyond the proxy, and its call has a credential that was exchanged beyond it. The
-    proxy sees names, and no token. Anthropic's own entry says "off", and its exchange is dialled directly."""
+    proxy sees names, and no token. Anthropic's own entry says "off", and its exchange is dialled directly, with a subject token
+    of SPIFFE's Workload API."""
     (tmp_path / "subject").write_text(signed())
     with (
         StandIn(hosts=("api.openai.com", "api.anthropic.com")) as standin,
         exchange_server() as exchanges,
         serve_jwks(tmp_path, jwks(jwk(KEY, "k1"))) as issuer,
         ConnectProxy({}, login=LOGIN) as proxy,
+        workload_api(tmp_path / "agent.sock") as agent,
     ):
         exchanges.keys, exchanges.issuer = subject_keys, ISSUER
         exchanges.on_given = standin.keys.add
@@ -63,6 +66,7 @@ def test_exchanges_and_keys_of_issuers_go_through_the_proxy(tmp_path: Path) -> N
                 "upstream_proxy": "off",
                 "credential": {
                     **credential,
+                    "subject": {"source": "spiffe", "socket": "agent.sock", "id": SPIFFE_ID},
                     "connect_to": exchanges.address,
                     "parameters": {
                         "federation_rule_id": "fdrl_1",
@@ -109,5 +113,9 @@ def test_exchanges_and_keys_of_issuers_go_through_the_proxy(tmp_path: Path) -> N
         assert of_anthropic.get("authorization") == f"Bearer {exchanges.given[1]}"
         assert seen == sorted([OPENAI, EXCHANGE, keys])
         assert issuer.asked == 1
+        assert exchanges.subjects[1] == SPIFFE_ID
+        assert agent.asked == [{1: ["https://tollhouse.test"], 2: [SPIFFE_ID]}]
+        [row] = [row for row in rows if row["path"] == "federation:anthropic"]
+        assert (row["method"], row["subject"]) == ("federation (workload_api)", SPIFFE_ID)
         assert not any("eyJ" in head or LOGIN[1] in head for head in proxy.asked)
         assert LOGIN[1] not in json.dumps(rows)

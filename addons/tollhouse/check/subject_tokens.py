@@ -18,6 +18,7 @@ TIMEOUT_S: Final = 15.0
 _TODO: Final = {
     "file": "Mount a projected service-account token with that audience there.",
     "spiffe": "Have spiffe-helper write a JWT-SVID with that audience there.",
+    "workload_api": "Make the gateway's registration entry in SPIRE, and mount the agent's socket.",
     "vault": "Correct the role, its client_id (the audience), or the policy of our login.",
     "github": "Give the job `permissions: id-token: write`, and correct the audience.",
 }

@@ -8,6 +8,7 @@ from tollhouse.config.models import (
     FederationConfig,
     FileSubject,
     ProviderConfig,
+    SpiffeSubject,
     VaultConfig,
     VaultSubject,
 )
@@ -26,14 +27,18 @@ def federation_of(exchange: ExchangeTerms, given: FederationConfig) -> Federatio
         place = str(subject.file)
     elif isinstance(subject, VaultSubject):
         place = subject.role
+    elif isinstance(subject, SpiffeSubject):
+        place = str(subject.socket or subject.file)
+    from_api = isinstance(subject, SpiffeSubject) and subject.socket is not None
     return Federation(
         exchange,
-        subject.source,
+        "workload_api" if from_api else subject.source,
         place,
         given.audience or exchange.audience.format_map(parameters),
         parameters,
         None if to is None else (to.host, to.port),
         None if given.ca_file is None else str(given.ca_file),
+        (subject.id or "") if isinstance(subject, SpiffeSubject) else "",
     )
 
 
@@ -67,6 +72,8 @@ def federation_rules(
             dotted((*here, "audience")),
             "is missing; GitHub signs for the audience that it is asked for",
         )
+    if isinstance(given.subject, SpiffeSubject):
+        yield from _spiffe(dotted((*here, "subject")), given, exchange)
     for host in entry.hosts or base.hosts:
         if "*" in host or not exchange.may_go_to(host):
             yield (
@@ -77,6 +84,25 @@ def federation_rules(
         yield (
             dotted(("providers", name, "unsafe_plaintext")),
             "would send the credential readable; remove it",
+        )
+
+
+def _spiffe(place: str, given: FederationConfig, exchange: ExchangeTerms) -> Found:
+    subject = given.subject
+    assert isinstance(subject, SpiffeSubject)
+    if (subject.file is None) is (subject.socket is None):
+        yield (
+            place,
+            "wants socket (of the Workload API) or file (that spiffe-helper writes), and not both",
+        )
+    if subject.socket is None and subject.id is not None:
+        yield f"{place}.id", "is asked of the Workload API, and a file has one identity; remove it"
+    if subject.id is not None and not subject.id.startswith("spiffe://"):
+        yield f"{place}.id", 'is no SPIFFE ID; write "spiffe://TRUST-DOMAIN/PATH"'
+    if subject.socket is not None and not (given.audience or exchange.audience):
+        yield (
+            f"{place.removesuffix('.subject')}.audience",
+            "is missing; the Workload API signs for the audience that it is asked for",
         )
 
 

@@ -215,10 +215,20 @@ class UpstreamConfig(Table):
 
 
 class FileSubject(Table):
-    """``file``: what Kubernetes projects. ``spiffe``: a JWT-SVID that spiffe-helper writes."""
+    """What Kubernetes projects."""
 
-    source: Literal["file", "spiffe"]
+    source: Literal["file"]
     file: FilePath
+
+
+class SpiffeSubject(Table):
+    """A JWT-SVID: of the Workload API at ``socket``, or a file that spiffe-helper writes."""
+
+    source: Literal["spiffe"]
+    file: FilePath | None = None
+    socket: FilePath | None = None
+    id: Text | None = None
+    """Which identity is asked for, where the Workload API has several."""
 
 
 class VaultSubject(Table):
@@ -234,7 +244,9 @@ class FederationConfig(Table):
     """A credential that the provider gives for a token of the gateway's own identity."""
 
     method: Literal["federation"]
-    subject: Annotated[FileSubject | VaultSubject | GithubSubject, Field(discriminator="source")]
+    subject: Annotated[
+        FileSubject | SpiffeSubject | VaultSubject | GithubSubject, Field(discriminator="source")
+    ]
     audience: Text | None = None
     """What the subject token's ``aud`` has to be. None: what the provider expects by custom."""
     parameters: dict[Text, Text] = Field(default_factory=dict)

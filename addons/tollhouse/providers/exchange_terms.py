@@ -76,16 +76,18 @@ class ExchangeTerms:
 
 @dataclass(frozen=True, slots=True)
 class Federation:
-    """``source`` is where the subject token comes from, and ``place`` the file or role there.
+    """``source`` is where the subject token comes from, and ``place`` the file, socket or role there. ``spiffe_id`` is the one
+    that is asked for of several.
     ``connect_to`` is dialled instead of DNS's answer, and ``ca_file`` replaces the public roots."""
 
     exchange: ExchangeTerms
-    source: Literal["file", "spiffe", "vault", "github"]
+    source: Literal["file", "spiffe", "workload_api", "vault", "github"]
     place: str
     audience: str
     parameters: Mapping[str, str] = field(hash=False)
     connect_to: tuple[str, int] | None = None
     ca_file: str | None = None
+    spiffe_id: str = ""
 
 
 ID = re.compile(r"[A-Za-z0-9._:-]{1,200}", re.ASCII)
