@@ -28,9 +28,14 @@ from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.cloud.google import AccessTokens
 from tollhouse.credential.cloud.google_endpoint import TokenEndpoint
 from tollhouse.credential.cloud.token_host import TokenHost
-from tollhouse.credential.federation.federated_keys import Federated, KeysAndFederation
+from tollhouse.credential.federation.federated_keys import (
+    Federated,
+    KeysAndFederation,
+    place_of,
+)
 from tollhouse.credential.federation.subject import SubjectTokens
 from tollhouse.credential.lease import Lease, Reader
+from tollhouse.credential.vault.leased_keys import LeasedKeys
 from tollhouse.dispatch.http_client import PoolBounds
 from tollhouse.dispatch.proxied import ProxyTunnels
 from tollhouse.dispatch.sign import check_lease
@@ -42,6 +47,7 @@ from tollhouse.trust.leaf import HTTP, server_context
 if TYPE_CHECKING:
     from tollhouse.config.models import JwtIssuerConfig, VaultAuth
     from tollhouse.credential.vault.auth import Auth, Unwrapped
+    from tollhouse.credential.vault.dynamic_secrets import DynamicSecrets
     from tollhouse.credential.vault.reader import VaultReader
     from tollhouse.identities.jwt_judge import JwtJudge
     from tollhouse.identities.key_sets import IssuerKeys
@@ -156,7 +162,8 @@ def open_keys(
     federations = {
         entry.name: entry.federation for entry in providers.providers if entry.federation
     }
-    kind = KeysAndFederation if federations else KeyCache
+    roles = {entry.name: entry.vault_role for entry in providers.providers if entry.vault_role}
+    kind = KeysAndFederation if federations or roles else KeyCache
     reader = reader or open_reader(config)
     keys = kind(
         reader,
@@ -171,8 +178,21 @@ def open_keys(
     )
     if isinstance(keys, KeysAndFederation):
         issuer = None if isinstance(reader, EmbeddedVault) else cast("VaultReader", reader)
-        keys.federated = Federated(federations, SubjectTokens(issuer, vault.timeout_s), clock=clock)
+        engines = _dynamic_secrets(issuer) if roles else None
+        leased = {
+            name: LeasedKeys(role, engines, place_of(name, leased=True), vault.timeout_s)
+            for name, role in roles.items()
+        }
+        keys.federated = Federated(
+            federations, SubjectTokens(issuer, vault.timeout_s), leased=leased, clock=clock
+        )
     return keys
+
+
+def _dynamic_secrets(reader: VaultReader | None) -> DynamicSecrets | None:
+    from tollhouse.credential.vault.dynamic_secrets import DynamicSecrets
+
+    return None if reader is None else DynamicSecrets(reader)
 
 
 def open_exchanges(config: Config, keys: KeyCache, proxies: ProxyTunnels) -> None:

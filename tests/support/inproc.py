@@ -133,13 +133,15 @@ def open_inside(
     dialect: Dialect | None = None,
     own_keys: Mapping[str, str] | None = None,
     secrets: Mapping[str, Mapping[str, str]] | None = None,
+    before_vault: Callable[[OpenBao], contextlib.AbstractContextManager[str]] | None = None,
     placed: bool = True,
     resolver_factory: Callable[[], AbstractResolver] | None = None,
 ) -> Iterator[Inside]:
     """A gateway that is ready, with `PROJECT` and a token; its stores embedded, or redis-server and OpenBao of its own. Its
     login to Vault goes by ``login_clock``, and identities end by ``wall_clock``. The provider speaks ``family``, if one is
-    given, in ``dialect``. ``own_keys`` are keys of projects alone, and ``secrets`` others of a real store, by path. Without
-    ``placed`` the configuration does not say where the provider is."""
+    given, in ``dialect``. ``own_keys`` are keys of projects alone, and ``secrets`` others of a real store, by path.
+    ``before_vault`` gives the address of what stands before OpenBao. Without ``placed`` the configuration does not say where
+    the provider is."""
     provider = standin or StandIn(key=REAL_KEY)
     merged: dict[str, dict[str, Any]] = {
         "log": {"calls": "calls.jsonl"},
@@ -151,6 +153,9 @@ def open_inside(
         if not provider.running:
             stack.enter_context(provider)
         bao = real_stores(stack, directory, merged) if stores == "real" else None
+        if before_vault is not None:
+            assert bao is not None
+            merged["vault"]["address"] = stack.enter_context(before_vault(bao))
         config = load_config(write_config(directory, provider if placed else None, merged))
         config.state.directory.mkdir(mode=0o700)
         if bao is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from tollhouse.config.models import (
@@ -10,10 +11,12 @@ from tollhouse.config.models import (
     ProviderConfig,
     SpiffeSubject,
     VaultConfig,
+    VaultRoleConfig,
     VaultSubject,
 )
 from tollhouse.config.text import dotted
-from tollhouse.providers import ExchangeTerms, Federation, Provider
+from tollhouse.providers import ExchangeTerms, Federation, Provider, VaultRole
+from tollhouse.providers.vault_role import FORM
 
 Found = Iterator[tuple[str, str]]
 
@@ -87,6 +90,36 @@ def federation_rules(
         )
 
 
+def vault_role_of(given: VaultRoleConfig) -> VaultRole:
+    return VaultRole(given.path, given.ttl_s or 0, given.role_arn or "", given.session_name or "")
+
+
+def vault_role_rules(
+    name: str, base: Provider, given: VaultRoleConfig, entry: ProviderConfig
+) -> Found:
+    here = ("providers", name, "credential")
+    if "aws" not in base.accepts:
+        yield dotted(here), f"leases AWS keys, and {name} takes none; remove it"
+    found = FORM.fullmatch(given.path)
+    if found is None:
+        yield (
+            dotted((*here, "path")),
+            'is no role of an AWS engine; write "aws/sts/ROLE", or "aws/creds/ROLE"',
+        )
+    if given.session_name and not re.fullmatch(r"[\w+=,.@-]{2,64}", given.session_name, re.ASCII):
+        yield (
+            dotted((*here, "session_name")),
+            "has not the form of one: 2 to 64 letters, digits and +=,.@_-",
+        )
+    if given.role_arn and not given.role_arn.startswith("arn:"):
+        yield dotted((*here, "role_arn")), "is no ARN; copy it from AWS"
+    if entry.unsafe_plaintext:
+        yield (
+            dotted(("providers", name, "unsafe_plaintext")),
+            "would send what is signed readable; remove it",
+        )
+
+
 def _spiffe(place: str, given: FederationConfig, exchange: ExchangeTerms) -> Found:
     subject = given.subject
     assert isinstance(subject, SpiffeSubject)
@@ -110,7 +143,16 @@ def issuer_rules(vault: VaultConfig, providers: Mapping[str, ProviderConfig]) ->
     """Between [vault] and subjects."""
     for name, entry in providers.items():
         given = entry.credential
-        if given is not None and given.subject.source == "vault" and vault.embedded:
+        if isinstance(given, VaultRoleConfig) and vault.embedded:
+            yield (
+                dotted(("providers", name, "credential")),
+                "wants a Vault with an AWS engine, and [vault] is embedded, which has none; set [vault] address",
+            )
+        if (
+            isinstance(given, FederationConfig)
+            and given.subject.source == "vault"
+            and vault.embedded
+        ):
             yield (
                 dotted(("providers", name, "credential", "subject")),
                 "wants a Vault or OpenBao, and [vault] is embedded, which signs nothing; set [vault] address, or read a file",

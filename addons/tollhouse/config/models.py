@@ -257,6 +257,18 @@ class FederationConfig(Table):
     """PEM of the roots trusted for the exchange instead of the public ones."""
 
 
+class VaultRoleConfig(Table):
+    """Keys that Vault's AWS engine leases."""
+
+    method: Literal["vault_role"]
+    path: Text
+    """MOUNT/creds/ROLE, or MOUNT/sts/ROLE."""
+    ttl_s: Annotated[int, Field(ge=900, le=129_600)] | None = None
+    role_arn: Text | None = None
+    """Which role is assumed, if Vault's allows several."""
+    session_name: Text | None = None
+
+
 class ProviderConfig(Table):
     """The differences from a built-in entry, or an entry of its own. None leaves the built-in
     value."""
@@ -270,7 +282,9 @@ class ProviderConfig(Table):
     ca_file: FilePath | None = None
     upstream_proxy: UpstreamProxyConfig | Literal["off"] | None = None
     """``off``: dialled directly, whatever ``[upstream] proxy`` says."""
-    credential: FederationConfig | None = None
+    credential: (
+        Annotated[FederationConfig | VaultRoleConfig, Field(discriminator="method")] | None
+    ) = None
     """None: a key of the store."""
     client_certificate: VaultPlace | None = None
     """The path below the mount of a secret with the fields ``cert`` and ``key``, PEM."""

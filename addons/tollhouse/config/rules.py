@@ -14,7 +14,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from tollhouse.config.exchanges import federation_of, federation_rules
+from tollhouse.config.exchanges import (
+    federation_of,
+    federation_rules,
+    vault_role_of,
+    vault_role_rules,
+)
 from tollhouse.config.models import (
     AddonsConfig,
     CaConfig,
@@ -32,6 +37,7 @@ from tollhouse.config.models import (
     UpstreamConfig,
     UpstreamProxyConfig,
     VaultConfig,
+    VaultRoleConfig,
 )
 from tollhouse.config.openings import Openings, opening_rules
 from tollhouse.config.text import dotted, unknown_key
@@ -89,7 +95,9 @@ def _provider(name: str, changes: ProviderConfig) -> Provider:
         if key in given:
             given[field] = given.pop(key)
     base = _base_of(name, changes)
-    if changes.credential is not None and base.exchange is not None:
+    if isinstance(changes.credential, VaultRoleConfig):
+        given["vault_role"] = vault_role_of(changes.credential)
+    elif changes.credential is not None and base.exchange is not None:
         given["federation"] = federation_of(base.exchange, changes.credential)
     if name not in _BUILT_IN:
         prices_from = "" if base.family.spoken_by_others else base.price_id
@@ -307,7 +315,10 @@ def provider_rules(providers: Mapping[str, ProviderConfig]) -> Found:
             )
         if entry.credential is not None:
             base = _base_of(name, entry)
-            yield from federation_rules(name, base, entry.credential, entry)
+            if isinstance(entry.credential, VaultRoleConfig):
+                yield from vault_role_rules(name, base, entry.credential, entry)
+            else:
+                yield from federation_rules(name, base, entry.credential, entry)
         family = _base_of(name, entry).family
         yield from opening_rules(
             name, Openings(family, entry.allow, entry.unmetered, entry.job_hold_usd)

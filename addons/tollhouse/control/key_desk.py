@@ -149,8 +149,8 @@ def paths_of(config: Config, provider: Provider) -> list[str]:
     None for one that takes no key."""
     if provider.login_only:
         return []
-    if provider.federation is not None:
-        return [place_of(provider.name)]
+    if provider.federation is not None or provider.vault_role is not None:
+        return [place_of(provider.name, leased=provider.vault_role is not None)]
     whose = [(project.tenant, name) for name, project in config.projects.items()]
     paths = []
     for template in config.vault.paths:

@@ -20,13 +20,16 @@ from tollhouse.credential.federation.token_exchange import TokenExchange
 from tollhouse.credential.fields import contents
 from tollhouse.credential.lease import CredentialUnavailable, Lease, RawSecret, StoreAway
 from tollhouse.credential.secret import Secret
+from tollhouse.credential.vault.leased_keys import LeasedKeys
 from tollhouse.providers import Federation
 from tollhouse.refreshed import Ended, Fresh, NotRead, Refreshed, Timer, Times, later
 
 _log = logging.getLogger("tollhouse.credential")
 
-_PLACE: Final = "federation:"
+_PLACES: Final = ("federation:", "lease:")
 """Paths of the store have no colon."""
+_YOUNG_S: Final = 15.0
+"""A leased key that is younger and refused is not known everywhere in AWS yet: another one would be as young."""
 _BOUND_S: Final = 15.0
 """For the subject token and the exchange together."""
 _WAIT_S: Final = 10.0
@@ -48,26 +51,29 @@ _TIMES: Final = Times(
 )
 
 
-def place_of(provider: str) -> str:
+def place_of(provider: str, *, leased: bool = False) -> str:
     """What stands in place of a path of the store."""
-    return f"{_PLACE}{provider}"
+    return f"{_PLACES[leased]}{provider}"
 
 
 class Federated:
-    """The credentials of the providers in ``entries``, by name. One exchange of a provider runs at a time. It is made anew
-    ahead of the credential's end; the credential serves on until then, whatever the exchange says."""
+    """The credentials of the providers in ``entries``, by name, and those of ``leased``, which Vault leases. One exchange of a
+    provider runs at a time. It is made anew ahead of the credential's end; the credential serves on until then, whatever the
+    exchange says."""
 
     def __init__(
         self,
         entries: Mapping[str, Federation],
         subjects: SubjectTokens,
         *,
+        leased: Mapping[str, LeasedKeys] | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
         call_later: Callable[[float, Callable[[], None]], Timer] = later,
     ) -> None:
         self._entries = dict(entries)
+        self._leased = dict(leased or {})
         self.subjects = subjects
         self._clock = clock
         self._wall_clock = wall_clock
@@ -78,11 +84,13 @@ class Federated:
         self._last: dict[str, SubjectToken] = {}
         """The subject token that was sent last, without its text."""
         self._ends: dict[str, float] = {}
+        self._born: dict[str, float] = {}
+        """When the leased keys in use were made."""
         self._not_before: dict[str, tuple[float, str]] = {}
         self.counts: dict[str, dict[str, int]] = {
-            name: dict.fromkeys(OUTCOMES, 0) for name in entries
+            name: dict.fromkeys(OUTCOMES, 0) for name in self.names
         }
-        self.refusals: dict[str, int] = dict.fromkeys(entries, 0)
+        self.refusals: dict[str, int] = dict.fromkeys(self.names, 0)
         self._reads: Refreshed[str, Lease] = Refreshed(
             self._read,
             _TIMES,
@@ -94,11 +102,14 @@ class Federated:
         )
 
     def __contains__(self, provider: str) -> bool:
-        return provider in self._entries
+        return provider in self._entries or provider in self._leased
 
     @property
     def names(self) -> list[str]:
-        return list(self._entries)
+        return [*self._entries, *self._leased]
+
+    def place(self, provider: str) -> str:
+        return place_of(provider, leased=provider in self._leased)
 
     def peek(self, provider: str) -> Lease | None:
         kept = self._reads.peek(provider)
@@ -117,8 +128,12 @@ class Federated:
 
     async def refused(self, lease: Lease) -> Lease | None:
         """Called when the provider has refused ``lease``. Gives another one. It is exchanged for this at most once in 10 s."""
-        provider = lease.path.removeprefix(_PLACE)
+        provider = lease.path.partition(":")[2]
         self.refusals[provider] += 1
+        seen = self._reads.seen(provider)
+        in_use = seen is not None and seen.kept is not None and seen.kept.value is lease
+        if in_use and self._clock() - self._born.get(provider, float("-inf")) < _YOUNG_S:
+            return None
         if not self._reads.drop(provider, lease, _REFUSED_AGAIN_S):
             return None
         self._ends.pop(provider, None)
@@ -129,25 +144,28 @@ class Federated:
         return other if other.secret != lease.secret else None
 
     def status(self) -> list[KeyStatus]:
-        return [self._status(name) for name in self._entries if self._reads.seen(name) is not None]
+        return [self._status(name) for name in self.names if self._reads.seen(name) is not None]
 
     def _status(self, provider: str) -> KeyStatus:
         seen, now = self._reads.seen(provider), self._clock()
-        entry, last = self._entries[provider], self._last.get(provider)
+        leased, last = self._leased.get(provider), self._last.get(provider)
+        subject = last.subject if last is not None else ""
         shared = {
             "provider": provider,
-            "method": f"federation ({entry.source})",
-            "subject": last.subject if last is not None else "",
+            "method": f"federation ({self._entries[provider].source})"
+            if leased is None
+            else f"lease ({leased.role.path})",
+            "subject": subject if leased is None else leased.arn,
             "reads": dict(self.counts[provider]),
         }
         error = seen.error.why if seen and isinstance(seen.error, CredentialUnavailable) else ""
         kept = seen.kept if seen is not None and seen.serves else None
         if kept is None or kept.value is None:
-            return KeyStatus(place_of(provider), "failed", error=error, **shared)  # type: ignore[arg-type]
+            return KeyStatus(self.place(provider), "failed", error=error, **shared)  # type: ignore[arg-type]
         ahead_s = max(_AHEAD_S, _AHEAD_SHARE * kept.life_s)
         refresh_at = kept.at + max(kept.life_s - ahead_s, kept.life_s / 2)
         return KeyStatus(
-            place_of(provider),
+            self.place(provider),
             "fresh",
             kept.value.version,
             (KeyState(kept.value.fingerprint),),
@@ -165,6 +183,7 @@ class Federated:
 
     async def close(self) -> None:
         await self._reads.close()
+        await asyncio.gather(*(each.close() for each in self._leased.values()))
         for exchange in self._exchanges.values():
             await exchange.close()
 
@@ -173,7 +192,12 @@ class Federated:
         error: CredentialUnavailable
         try:
             async with asyncio.timeout(_BOUND_S):
-                lease, life_s = await self._exchanged(provider, wall)
+                if (leased := self._leased.get(provider)) is not None:
+                    lease, life_s = await leased.fresh(known, wall)
+                    if lease is not known:
+                        self._born[provider] = self._clock()
+                else:
+                    lease, life_s = await self._exchanged(provider, wall)
         except TimeoutError:
             error = StoreAway(f"network: the exchange took longer than {_BOUND_S:g} s.")
         except Busy as busy:
@@ -231,7 +255,15 @@ class Federated:
         last = self._last.get(provider)
         if error is None:
             counts["value"] += 1
-            if read.told is not None and read.told.value is not None and last is not None:
+            value = read.told.value if read.told is not None else None
+            if provider in self._leased and value is not None and read.told is not None:
+                if read.before is None or read.before.value is not value:
+                    path, life_s = self._leased[provider].role.path, read.told.life_s
+                    fingerprint = value.fingerprint
+                    _log.info(
+                        "%s leases %s, for %.0f s (key %s)", path, provider, life_s, fingerprint
+                    )
+            elif read.told is not None and read.told.value is not None and last is not None:
                 _log.info(
                     "%s gave a credential for %s of %s, for %.0f s (key %s)",
                     provider,
@@ -274,13 +306,13 @@ class KeysAndFederation(KeyCache):
         return await super().get(provider, tenant, project)
 
     def cooling(self, lease: Lease, seconds: float | None = None) -> Lease | None:
-        return None if lease.path.startswith(_PLACE) else super().cooling(lease, seconds)
+        return None if lease.path.startswith(_PLACES) else super().cooling(lease, seconds)
 
     def exhausted(self, lease: Lease) -> Lease | None:
-        return None if lease.path.startswith(_PLACE) else super().exhausted(lease)
+        return None if lease.path.startswith(_PLACES) else super().exhausted(lease)
 
     async def refused(self, lease: Lease) -> Lease | None:
-        if lease.path.startswith(_PLACE):
+        if lease.path.startswith(_PLACES):
             return await self.federated.refused(lease)
         return await super().refused(lease)
 
@@ -292,13 +324,17 @@ class KeysAndFederation(KeyCache):
         return [*mine, *super().notable(max(most - len(mine), 0))]
 
     def refusals(self) -> dict[tuple[str, str, str], int]:
-        mine = {(name, place_of(name), ""): n for name, n in self.federated.refusals.items() if n}
+        mine = {
+            (name, self.federated.place(name), ""): n
+            for name, n in self.federated.refusals.items()
+            if n
+        }
         return {**super().refusals(), **mine}
 
     async def read_now(self, path: str) -> tuple[Lease, ...]:
         """Of a provider of ``federated``: the credential that is kept, or a new one."""
-        if path.startswith(_PLACE):
-            return (await self.federated.get(path.removeprefix(_PLACE)),)
+        if path.startswith(_PLACES):
+            return (await self.federated.get(path.partition(":")[2]),)
         return await super().read_now(path)
 
     def forget(self) -> None:
