@@ -123,7 +123,7 @@ class Federated:
         except (TimeoutError, NotRead):
             lease = None
         if lease is None:
-            raise StoreAway(f"network: the exchange gave no credential within {_WAIT_S:g} s.")
+            raise StoreAway(f"network: no credential came within {_WAIT_S:g} s.")
         return lease
 
     async def refused(self, lease: Lease) -> Lease | None:
@@ -193,13 +193,14 @@ class Federated:
         try:
             async with asyncio.timeout(_BOUND_S):
                 if (leased := self._leased.get(provider)) is not None:
-                    lease, life_s = await leased.fresh(known, wall)
+                    serves = known is not None and asked + _BOUND_S < self._ends.get(provider, 0.0)
+                    lease, life_s = await leased.fresh(known, wall, serves=serves)
                     if lease is not known:
                         self._born[provider] = self._clock()
                 else:
                     lease, life_s = await self._exchanged(provider, wall)
         except TimeoutError:
-            error = StoreAway(f"network: the exchange took longer than {_BOUND_S:g} s.")
+            error = StoreAway(f"network: no credential came within {_BOUND_S:g} s.")
         except Busy as busy:
             self._not_before[provider] = (asked + busy.wait_s, busy.why)
             error = StoreAway(busy.why)

@@ -59,9 +59,9 @@ class LeasedKeys:
         """What has to be revoked. The last one is the latest."""
         self._used: tuple[Lease, VaultLease] | None = None
 
-    async def fresh(self, known: Lease | None, wall: float) -> tuple[Lease, float]:
-        """Keys, and how long they live: those in ``known`` if their lease can be renewed. ``wall`` is seconds since the epoch.
-        Raises `CredentialUnavailable`."""
+    async def fresh(self, known: Lease | None, wall: float, *, serves: bool) -> tuple[Lease, float]:
+        """Keys, and how long they live: those in ``known`` if their lease can be renewed. ``serves``: calls have ``known``
+        meanwhile. ``wall`` is seconds since the epoch. Raises `CredentialUnavailable`."""
         vault = self._vault
         if vault is None:
             raise CredentialUnavailable("There is no Vault that could lease keys.")
@@ -76,8 +76,7 @@ class LeasedKeys:
         found = await self._workers.run(lambda: vault.read(self.role))
         self._held.append(found)
         lease = self._lease(found, wall)
-        if known is not None and found.renewable:
-            # There is another one meanwhile.
+        if serves and found.renewable:
             await self._sleep(_SETTLES_S)
         self._used = lease, found
         while len(self._held) > _HELD:
