@@ -27,7 +27,7 @@ _HELD: Final = 2
 _GIVE_BACK_S: Final = 1.0
 
 
-class Leases(Protocol):
+class SecretsEngine(Protocol):
     """As `DynamicSecrets`."""
 
     def read(self, role: VaultRole) -> VaultLease: ...
@@ -42,7 +42,7 @@ class LeasedKeys:
     def __init__(
         self,
         role: VaultRole,
-        vault: Leases | None,
+        vault: SecretsEngine | None,
         place: str,
         bound_s: float,
         *,
