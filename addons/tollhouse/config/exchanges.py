@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from tollhouse.config.models import (
     FederationConfig,
     FileSubject,
     ProviderConfig,
     SpiffeSubject,
-    VaultConfig,
     VaultRoleConfig,
     VaultSubject,
 )
-from tollhouse.config.text import dotted
+from tollhouse.config.store_tables import VaultConfig
+from tollhouse.config.text import Found, dotted
 from tollhouse.providers import ExchangeTerms, Federation, Provider, VaultRole
 from tollhouse.providers.vault_role import FORM
-
-Found = Iterator[tuple[str, str]]
 
 
 def federation_of(exchange: ExchangeTerms, given: FederationConfig) -> Federation:
