@@ -273,7 +273,7 @@ class Gateway:
         self.on_stop(self.secrets.close)
         self._proxies = ProxyTunnels(self.secrets, self._resolver_factory)
         self.on_stop(self._proxies.close)
-        open_exchanges(config, self.keys, self._proxies)
+        open_exchanges(config, self.keys, self._proxies, self.secrets)
         platform, issuer_keys = open_platform(config, self.ledger, self._proxies, self._wall_clock)
         self.accounts = Accounts(self.directory, self.remembered)
         self.identifier = Identifier(self.accounts, self._wall_clock, platform)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import ssl
@@ -29,18 +30,21 @@ from tollhouse.credential.cloud.google import AccessTokens
 from tollhouse.credential.cloud.google_endpoint import TokenEndpoint
 from tollhouse.credential.cloud.token_host import TokenHost
 from tollhouse.credential.federation.federated_keys import (
+    CertificateShown,
     Federated,
     KeysAndFederation,
     place_of,
 )
 from tollhouse.credential.federation.subject import SubjectTokens
+from tollhouse.credential.federation.subject_token import SubjectToken, subject_of_certificate
 from tollhouse.credential.lease import Lease, Reader
 from tollhouse.credential.vault.leased_keys import LeasedKeys
 from tollhouse.dispatch.http_client import PoolBounds
 from tollhouse.dispatch.proxied import ProxyTunnels
 from tollhouse.dispatch.sign import check_lease
+from tollhouse.dispatch.upstream_tls import with_certificate
 from tollhouse.ledger.ledger import Ledger
-from tollhouse.providers import Catalog
+from tollhouse.providers import Catalog, Federation
 from tollhouse.trust.ca import CertificateAuthority, some
 from tollhouse.trust.leaf import HTTP, server_context
 
@@ -196,8 +200,11 @@ def _dynamic_secrets(reader: VaultReader | None) -> DynamicSecrets | None:
     return None if reader is None else DynamicSecrets(reader)
 
 
-def open_exchanges(config: Config, keys: KeyCache, proxies: ProxyTunnels) -> None:
-    """Has exchanges go the way of their provider's calls, and the question to GitHub that of other access tokens."""
+def open_exchanges(
+    config: Config, keys: KeyCache, proxies: ProxyTunnels, secrets: SecretsBesideKeys
+) -> None:
+    """Has exchanges go the way of their provider's calls and show its certificate, and the question to GitHub go that of other
+    access tokens."""
     if not isinstance(keys, KeysAndFederation):
         return
     keys.federated.connectors = {
@@ -205,7 +212,21 @@ def open_exchanges(config: Config, keys: KeyCache, proxies: ProxyTunnels) -> Non
         for entry in catalog(config).providers
         if entry.federation is not None and entry.upstream_proxy is not None
     }
+    keys.federated.certificates = {
+        entry.name: _certificate(secrets, entry.federation)
+        for entry in catalog(config).providers
+        if entry.federation is not None and entry.federation.source == "certificate"
+    }
     keys.federated.subjects.github_host = github_host(config, proxies)
+
+
+def _certificate(secrets: SecretsBesideKeys, of: Federation) -> CertificateShown:
+    async def certificate() -> tuple[ssl.SSLContext, SubjectToken]:
+        cert, key = await secrets.get(of.place, "cert", "key")
+        tls = await asyncio.to_thread(with_certificate, of.ca_file, of.place, cert, key)
+        return tls, subject_of_certificate(cert.reveal(), of.place)
+
+    return certificate
 
 
 def github_host(config: Config, proxies: ProxyTunnels) -> Callable[[str], TokenHost]:
@@ -215,13 +236,13 @@ def github_host(config: Config, proxies: ProxyTunnels) -> Callable[[str], TokenH
 
 
 @contextlib.asynccontextmanager
-async def tunnels_once(config: Config) -> AsyncIterator[ProxyTunnels]:
-    """The ways through proxies, with a login to the store of keys for this alone, if a proxy has a password there."""
+async def ways_once(config: Config) -> AsyncIterator[tuple[ProxyTunnels, SecretsBesideKeys]]:
+    """The ways through proxies, and what is in the store beside keys, with a login for this alone, if one is needed."""
     keys = open_keys(config)
     secrets = open_secrets(config, keys)
     proxies = ProxyTunnels(secrets)
     try:
-        yield proxies
+        yield proxies, secrets
     finally:
         await proxies.close()
         await secrets.close()

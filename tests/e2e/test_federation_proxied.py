@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from tests.support.signed_token import ISSUER, signed
 from tests.support.signed_token import jwks as subject_keys
 from tests.support.workload_api import SPIFFE_ID, workload_api
 
+from tollhouse.check.issuers import check_issuers
+from tollhouse.check.subject_tokens import check_federation
 from tollhouse.demo.standin import StandIn
 
 LOGIN = ("gateway", "the-proxys-password")
@@ -108,13 +111,21 @@ def test_exchanges_and_keys_of_issuers_go_through_the_proxy(tmp_path: Path) -> N
                 assert asked.status_code == 200
             seen = sorted(head.split()[1] for head in proxy.asked)
             rows = inside.do(inside.gateway.operations.perform("key_list", {}))
+            config = inside.gateway.config
+            subjects, issuers = (
+                [(each.level, each.what) for each in asyncio.run(check(config))]
+                for check in (check_federation, check_issuers)
+            )
         of_openai, of_anthropic = standin.book
         assert of_openai.get("authorization") == f"Bearer {exchanges.given[0]}"
         assert of_anthropic.get("authorization") == f"Bearer {exchanges.given[1]}"
         assert seen == sorted([OPENAI, EXCHANGE, keys])
-        assert issuer.asked == 1
+        assert issuer.asked == 2
+        assert [level for level, _ in subjects] == ["ok", "ok"]
+        assert f"anthropic is called as {SPIFFE_ID}" in subjects[0][1] + subjects[1][1]
+        assert issuers == [("ok", f"{WORKLOADS} has 1 key.")]
         assert exchanges.subjects[1] == SPIFFE_ID
-        assert agent.asked == [{1: ["https://tollhouse.test"], 2: [SPIFFE_ID]}]
+        assert agent.asked == [{1: ["https://tollhouse.test"], 2: [SPIFFE_ID]}] * 2
         [row] = [row for row in rows if row["path"] == "federation:anthropic"]
         assert (row["method"], row["subject"]) == ("federation (workload_api)", SPIFFE_ID)
         assert not any("eyJ" in head or LOGIN[1] in head for head in proxy.asked)

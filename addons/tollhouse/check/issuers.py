@@ -10,7 +10,7 @@ from tollhouse.config.models import JwtIssuerConfig
 from tollhouse.control.key_desk import wrapped
 from tollhouse.dispatch.proxied import ProxyTunnels
 from tollhouse.identities.key_sets import KeysAway
-from tollhouse.stores import open_issuer_keys, tunnels_once
+from tollhouse.stores import open_issuer_keys, ways_once
 
 
 async def check_issuers(config: Config) -> list[Finding]:
@@ -18,7 +18,7 @@ async def check_issuers(config: Config) -> list[Finding]:
     found = [*_projects(config), *_networks(config)]
     if not config.identity.jwt:
         return found
-    async with tunnels_once(config) as proxies:
+    async with ways_once(config) as (proxies, _):
         for index, entry in enumerate(config.identity.jwt):
             found += _entry(f"identity.jwt[{index}]", entry)
             proxy = issuer_proxy(config, entry)

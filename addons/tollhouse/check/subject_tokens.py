@@ -9,10 +9,12 @@ from typing import Final
 from tollhouse.check.finding import Finding
 from tollhouse.config.load import Config, catalog
 from tollhouse.control.key_desk import wrapped
+from tollhouse.credential.beside_keys import SecretsBesideKeys
 from tollhouse.credential.federation.subject import SubjectTokens, TokenIssuer, origin_of
+from tollhouse.credential.federation.subject_token import subject_of_certificate
 from tollhouse.credential.lease import CredentialUnavailable
 from tollhouse.providers import Federation
-from tollhouse.stores import github_host, open_issuer, tunnels_once
+from tollhouse.stores import github_host, open_issuer, ways_once
 
 TIMEOUT_S: Final = 15.0
 _TODO: Final = {
@@ -20,6 +22,7 @@ _TODO: Final = {
     "spiffe": "Have spiffe-helper write a JWT-SVID with that audience there.",
     "workload_api": "Make the gateway's registration entry in SPIRE, and mount the agent's socket.",
     "vault": "Correct the role, its client_id (the audience), or the policy of our login.",
+    "certificate": "Put cert and key there, in PEM, or correct client_certificate.",
     "github": "Give the job `permissions: id-token: write`, and correct the audience.",
 }
 
@@ -35,20 +38,25 @@ async def check_federation(config: Config) -> list[Finding]:
         reader = issuer = open_issuer(config)
     subjects = SubjectTokens(issuer, TIMEOUT_S)
     try:
-        async with tunnels_once(config) as proxies:
+        async with ways_once(config) as (proxies, secrets):
             subjects.github_host = github_host(config, proxies)
-            return await _asked(entries, subjects, issuer)
+            return await _asked(config, entries, subjects, issuer, secrets)
     finally:
         if reader is not None:
             await asyncio.to_thread(reader.close)
 
 
 async def _asked(
-    entries: Sequence[tuple[str, Federation]], subjects: SubjectTokens, issuer: TokenIssuer | None
+    config: Config,
+    entries: Sequence[tuple[str, Federation]],
+    subjects: SubjectTokens,
+    issuer: TokenIssuer | None,
+    secrets: SecretsBesideKeys,
 ) -> list[Finding]:
     findings = []
     for name, entry in entries:
-        if entry.source == "vault" and issuer is None:
+        of_store = entry.source in ("vault", "certificate")
+        if of_store and wrapped(config):
             findings.append(
                 Finding(
                     "warn",
@@ -59,7 +67,11 @@ async def _asked(
             )
             continue
         try:
-            found = await subjects.token(entry)
+            if entry.source == "certificate":
+                cert, _ = await secrets.get(entry.place, "cert", "key")
+                found = subject_of_certificate(cert.reveal(), entry.place)
+            else:
+                found = await subjects.token(entry)
         except CredentialUnavailable as error:
             what = f"{name} gets no credential."
             findings.append(Finding("error", what, error.why, _TODO[entry.source]))

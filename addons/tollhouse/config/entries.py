@@ -58,7 +58,9 @@ def _provider(name: str, changes: ProviderConfig) -> Provider:
     if isinstance(changes.credential, VaultRoleConfig):
         given["vault_role"] = vault_role_of(changes.credential)
     elif changes.credential is not None and base.exchange is not None:
-        given["federation"] = federation_of(base.exchange, changes.credential)
+        given["federation"] = federation_of(
+            base.exchange, changes.credential, changes.client_certificate
+        )
     if name not in BUILT_IN_ENTRIES:
         prices_from = "" if base.family.spoken_by_others else base.price_id
         dialect = dataclasses.replace(base.dialect, own_rules=False)

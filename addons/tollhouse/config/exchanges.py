@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from tollhouse.config.models import (
+    CertificateSubject,
     FederationConfig,
     FileSubject,
     ProviderConfig,
@@ -19,7 +20,10 @@ from tollhouse.providers import ExchangeTerms, Federation, Provider, VaultRole
 from tollhouse.providers.vault_role import FORM
 
 
-def federation_of(exchange: ExchangeTerms, given: FederationConfig) -> Federation:
+def federation_of(
+    exchange: ExchangeTerms, given: FederationConfig, client_certificate: str | None
+) -> Federation:
+    exchange = _terms(exchange, given)
     defaults = {name: one.default or "" for name, one in exchange.parameters.items()}
     parameters = {**defaults, **given.parameters}
     subject, to = given.subject, given.connect_to
@@ -30,6 +34,8 @@ def federation_of(exchange: ExchangeTerms, given: FederationConfig) -> Federatio
         place = subject.role
     elif isinstance(subject, SpiffeSubject):
         place = str(subject.socket or subject.file)
+    elif isinstance(subject, CertificateSubject):
+        place = client_certificate or ""
     from_api = isinstance(subject, SpiffeSubject) and subject.socket is not None
     return Federation(
         exchange,
@@ -43,6 +49,11 @@ def federation_of(exchange: ExchangeTerms, given: FederationConfig) -> Federatio
     )
 
 
+def _terms(exchange: ExchangeTerms, given: FederationConfig) -> ExchangeTerms:
+    by_certificate = isinstance(given.subject, CertificateSubject)
+    return (exchange.by_certificate or exchange) if by_certificate else exchange
+
+
 def federation_rules(
     name: str, base: Provider, given: FederationConfig, entry: ProviderConfig
 ) -> Found:
@@ -54,6 +65,20 @@ def federation_rules(
             f"{name} gives no credential for a token of another issuer; remove it, and keep its key in Vault",
         )
         return
+    by_certificate = isinstance(given.subject, CertificateSubject)
+    if by_certificate and exchange.by_certificate is None:
+        yield (
+            dotted((*here, "subject")),
+            f"{name} takes no certificate in place of a token; remove it",
+        )
+    if by_certificate and entry.client_certificate is None:
+        yield (
+            dotted(("providers", name, "client_certificate")),
+            "is missing: it is shown in place of a token; name its path in Vault",
+        )
+    if by_certificate and given.audience:
+        yield dotted((*here, "audience")), "has no effect: a certificate has none; remove it"
+    exchange = _terms(exchange, given)
     for parameter, form in exchange.parameters.items():
         key, value = dotted((*here, "parameters", parameter)), given.parameters.get(parameter)
         if value is None and form.default is None:
@@ -63,7 +88,7 @@ def federation_rules(
     for parameter in given.parameters.keys() - exchange.parameters.keys():
         known = ", ".join(exchange.parameters)
         yield dotted((*here, "parameters", parameter)), f"is none of {known}; correct the name"
-    if not given.audience and not exchange.audience:
+    if not given.audience and not exchange.audience and not by_certificate:
         yield (
             dotted((*here, "audience")),
             "is missing: the provider has no customary one; name the one that its console has for this identity provider",

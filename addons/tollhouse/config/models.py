@@ -147,12 +147,19 @@ class GithubSubject(Table):
     source: Literal["github"]
 
 
+class CertificateSubject(Table):
+    """The provider's own ``client_certificate`` takes the place of a token."""
+
+    source: Literal["certificate"]
+
+
 class FederationConfig(Table):
     """A credential that the provider gives for a token of the gateway's own identity."""
 
     method: Literal["federation"]
     subject: Annotated[
-        FileSubject | SpiffeSubject | VaultSubject | GithubSubject, Field(discriminator="source")
+        FileSubject | SpiffeSubject | VaultSubject | GithubSubject | CertificateSubject,
+        Field(discriminator="source"),
     ]
     audience: Text | None = None
     """What the subject token's ``aud`` has to be. None: what the provider expects by custom."""

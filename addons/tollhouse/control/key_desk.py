@@ -194,7 +194,7 @@ async def desk_once(config: Config, test: bool, provider: str | None) -> tuple[l
     keys = open_keys(config)
     secrets = open_secrets(config, keys)
     proxies = ProxyTunnels(secrets)
-    open_exchanges(config, keys, proxies)
+    open_exchanges(config, keys, proxies, secrets)
     tokens = open_tokens(config, proxies)
     upstream = Upstream(catalog(config), tokens=tokens, secrets=secrets)
     try:

@@ -39,9 +39,9 @@ class HostAnswer:
 
 
 class TokenHost:
-    """``url`` is https. TLS is verified for its host, whatever address the resolver of
-    ``resolver_factory`` gives. ``ca_file`` (PEM) replaces the public roots. ``connector`` is there where the way is none of its
-    own. At most 4 requests run at once. One request takes at most ``bound_s``, and the wait for its turn counts in that."""
+    """``url`` is https. TLS is verified for its host, whatever address the resolver of ``resolver_factory`` gives. ``ca_file``
+    (PEM) replaces the public roots, and ``tls`` what is made of that. ``connector`` is there where the way is none of its own.
+    At most 4 requests run at once. One request takes at most ``bound_s``, and the wait for its turn counts in that."""
 
     def __init__(
         self,
@@ -50,6 +50,7 @@ class TokenHost:
         ca_file: Path | None = None,
         resolver_factory: Callable[[], AbstractResolver] = aiohttp.ThreadedResolver,
         connector: Connector | None = None,
+        tls: ssl.SSLContext | None = None,
         bound_s: float = 8.0,
     ) -> None:
         parts = urlsplit(url)
@@ -60,6 +61,7 @@ class TokenHost:
         self._ca_file = ca_file
         self._resolver_factory = resolver_factory
         self._connector = connector
+        self._tls = tls
         self._bound_s = bound_s
         self._session: aiohttp.ClientSession | None = None
 
@@ -109,7 +111,9 @@ class TokenHost:
 
     async def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            tls = await asyncio.to_thread(_tls, self._ca_file)
+            tls = self._tls
+            if tls is None:
+                tls = await asyncio.to_thread(_tls, self._ca_file)
             # Another request may have opened the session meanwhile.
             self._session = self._session or self._made(tls)
         return self._session

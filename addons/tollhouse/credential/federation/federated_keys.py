@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.cloud.token_host import Connector
 from tollhouse.credential.entry import OUTCOMES, RETRY_S, KeyState, KeyStatus
-from tollhouse.credential.federation.exchange_answers import Busy
+from tollhouse.credential.federation.exchange_answers import Busy, Exchanged
 from tollhouse.credential.federation.subject import SubjectTokens
 from tollhouse.credential.federation.subject_token import SubjectToken
 from tollhouse.credential.federation.token_exchange import TokenExchange
@@ -23,6 +24,9 @@ from tollhouse.credential.secret import Secret
 from tollhouse.credential.vault.leased_keys import LeasedKeys
 from tollhouse.providers import Federation
 from tollhouse.refreshed import Ended, Fresh, NotRead, Refreshed, Timer, Times, later
+
+CertificateShown = Callable[[], Awaitable[tuple[ssl.SSLContext, SubjectToken]]]
+"""Gives TLS that shows a client certificate, and of whom it is. Raises `CredentialUnavailable`."""
 
 _log = logging.getLogger("tollhouse.credential")
 
@@ -80,6 +84,8 @@ class Federated:
         self.connectors: Mapping[str, Connector] = {}
         """By provider, of those whose exchange goes through a proxy. Set before the first one: a proxy's password is in the
         store, which is opened before any way."""
+        self.certificates: Mapping[str, CertificateShown] = {}
+        """By provider, of those that take a certificate in place of a token. Set as `connectors`."""
         self._exchanges: dict[str, TokenExchange] = {}
         self._last: dict[str, SubjectToken] = {}
         """The subject token that was sent last, without its text."""
@@ -219,6 +225,8 @@ class Federated:
         if self._clock() < until:
             raise StoreAway(why)
         entry = self._entries[provider]
+        if (certificate := self.certificates.get(provider)) is not None:
+            return await self._by_certificate(provider, certificate, wall)
         subject = await self.subjects.token(entry)
         last = self._last.get(provider)
         once = entry.exchange.single_use and subject.jti
@@ -232,9 +240,29 @@ class Federated:
             exchange = self._exchanges[provider] = TokenExchange(
                 entry, connector=self.connectors.get(provider), wall_clock=self._wall_clock
             )
-        given = await exchange.exchange(subject)
+        return self._as_lease(provider, await exchange.exchange(subject), wall)
+
+    async def _by_certificate(
+        self, provider: str, certificate: CertificateShown, wall: float
+    ) -> tuple[Lease, float]:
+        """Each time with the certificate that the store has then."""
+        try:
+            tls, subject = await certificate()
+        except CredentialUnavailable as error:
+            raise type(error)(f"subject: {error.why}") from None
+        self._last[provider] = subject
+        connector = self.connectors.get(provider)
+        exchange = TokenExchange(
+            self._entries[provider], connector=connector, tls=tls, wall_clock=self._wall_clock
+        )
+        try:
+            return self._as_lease(provider, await exchange.exchange(subject), wall)
+        finally:
+            await exchange.close()
+
+    def _as_lease(self, provider: str, given: Exchanged, wall: float) -> tuple[Lease, float]:
         ends = datetime.fromtimestamp(wall, UTC) + timedelta(seconds=given.life_s)
-        if entry.exchange.steps[0].gives == "keys":
+        if self._entries[provider].exchange.steps[0].gives == "keys":
             raw = RawSecret({"api_key": given.text}, "")
             secret = contents(raw, "api_key", place_of(provider)).secrets[0]
             kind = "aws"

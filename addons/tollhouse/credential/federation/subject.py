@@ -125,6 +125,8 @@ def origin_of(of: Federation) -> str:
             return "GitHub"
         case "workload_api":
             return f"the Workload API at {of.place}"
+        case "certificate":
+            return f"the client certificate at {of.place}"
     return of.place
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,14 +41,15 @@ class ConnectTo(AbstractResolver):
 
 
 class TokenExchange:
-    """Of one provider. ``connector`` is as in `TokenHost`; it looks after ``connect_to``, too. ``wall_clock`` gives seconds
-    since the epoch."""
+    """Of one provider. ``connector`` and ``tls`` are as in `TokenHost`; the first looks after ``connect_to``, too.
+    ``wall_clock`` gives seconds since the epoch."""
 
     def __init__(
         self,
         federation: Federation,
         *,
         connector: Connector | None = None,
+        tls: ssl.SSLContext | None = None,
         bound_s: float = 8.0,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -66,6 +68,7 @@ class TokenExchange:
                     ca_file=ca_file,
                     resolver_factory=resolver,
                     connector=connector,
+                    tls=tls,
                     bound_s=bound_s,
                 ),
             )
