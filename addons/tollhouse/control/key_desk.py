@@ -177,8 +177,10 @@ def policy_line(why: str) -> str:
 
 
 def federated(config: Config) -> bool:
-    """Whether some credential is exchanged. A token of its subject may be good for one exchange, and is the gateway's then."""
-    return any(entry.federation is not None for entry in catalog(config).providers)
+    """Whether some credential is exchanged, or leased. A token of its subject may be good for one exchange, and is the
+    gateway's then; and a lease may make a user of AWS."""
+    entries = catalog(config).providers
+    return any(entry.federation or entry.vault_role for entry in entries)
 
 
 def wrapped(config: Config) -> bool:
