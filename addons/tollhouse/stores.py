@@ -323,6 +323,7 @@ def open_issuer_keys(config: Config, entry: JwtIssuerConfig, proxies: ProxyTunne
 
 
 def pool_bounds(config: Config) -> PoolBounds:
+    """The bounds of the connections to each provider."""
     upstream = config.upstream
     return PoolBounds(upstream.connections_per_host, upstream.idle_s, upstream.age_s)
 

@@ -15,7 +15,7 @@ from tollhouse.config.models import (
     VaultSubject,
 )
 from tollhouse.config.store_tables import VaultConfig
-from tollhouse.config.text import Found, dotted
+from tollhouse.config.text import Broken, dotted
 from tollhouse.providers import ExchangeTerms, Federation, Provider, VaultRole
 from tollhouse.providers.vault_role import FORM
 
@@ -23,6 +23,7 @@ from tollhouse.providers.vault_role import FORM
 def federation_of(
     exchange: ExchangeTerms, given: FederationConfig, client_certificate: str | None
 ) -> Federation:
+    """What the entry's ``credential`` makes of the provider's exchange."""
     exchange = _terms(exchange, given)
     defaults = {name: one.default or "" for name, one in exchange.parameters.items()}
     parameters = {**defaults, **given.parameters}
@@ -56,7 +57,8 @@ def _terms(exchange: ExchangeTerms, given: FederationConfig) -> ExchangeTerms:
 
 def federation_rules(
     name: str, base: Provider, given: FederationConfig, entry: ProviderConfig
-) -> Found:
+) -> Broken:
+    """The provider exchanges tokens, and gets what its exchange needs."""
     here = ("providers", name, "credential")
     exchange = base.exchange
     if exchange is None:
@@ -119,7 +121,7 @@ def vault_role_of(given: VaultRoleConfig) -> VaultRole:
 
 def vault_role_rules(
     name: str, base: Provider, given: VaultRoleConfig, entry: ProviderConfig
-) -> Found:
+) -> Broken:
     here = ("providers", name, "credential")
     if "aws" not in base.accepts:
         yield dotted(here), f"leases AWS keys, and {name} takes none; remove it"
@@ -143,7 +145,7 @@ def vault_role_rules(
         )
 
 
-def _spiffe(place: str, given: FederationConfig, exchange: ExchangeTerms) -> Found:
+def _spiffe(place: str, given: FederationConfig, exchange: ExchangeTerms) -> Broken:
     subject = given.subject
     assert isinstance(subject, SpiffeSubject)
     if (subject.file is None) is (subject.socket is None):
@@ -162,7 +164,7 @@ def _spiffe(place: str, given: FederationConfig, exchange: ExchangeTerms) -> Fou
         )
 
 
-def issuer_rules(vault: VaultConfig, providers: Mapping[str, ProviderConfig]) -> Found:
+def issuer_rules(vault: VaultConfig, providers: Mapping[str, ProviderConfig]) -> Broken:
     """Between [vault] and subjects."""
     for name, entry in providers.items():
         given = entry.credential

@@ -49,11 +49,15 @@ class Table(BaseModel):
 
 
 class TlsFiles(Table):
+    """A certificate chain and its key, PEM."""
+
     cert_file: FilePath
     key_file: FilePath
 
 
 class ListenConfig(Table):
+    """Where the gateway listens, and by which names it is called there."""
+
     proxy: Listener = Address("127.0.0.1", 8080)
     proxy_auth: Literal["optional", "required"] = "optional"
     base_url: Listener = Address("127.0.0.1", 8000)
@@ -87,10 +91,14 @@ class AdminConfig(Table):
 
 
 class StateConfig(Table):
+    """What the gateway itself keeps on the disk: the CA, the spool, the embedded stores."""
+
     directory: FilePath
 
 
 class LogConfig(Table):
+    """Where the line of each call goes: ``-`` is stdout."""
+
     calls: Annotated[Literal["-"] | Path, CallsFile] = "-"
 
 
@@ -141,11 +149,15 @@ class SpiffeSubject(Table):
 
 
 class VaultSubject(Table):
+    """A token that Vault signs for ``role``."""
+
     source: Literal["vault"]
     role: Name
 
 
 class GithubSubject(Table):
+    """A token that GitHub signs for the workflow in which the gateway runs."""
+
     source: Literal["github"]
 
 
@@ -250,6 +262,8 @@ class CompanionConfig(Table):
 
 
 class ProjectConfig(Table):
+    """A project: who pays, up to which limits."""
+
     tenant: Name
     limits: Texts = ()
     on_shortfall: Literal["reject", "clamp"] = "reject"
@@ -260,6 +274,8 @@ class ProjectConfig(Table):
 
 
 class TenantConfig(Table):
+    """A tenant's limits, which all of its projects share."""
+
     limits: Texts = ()
 
 
@@ -303,6 +319,8 @@ class MtlsConfig(Table):
 
 
 class SourceNetworkConfig(Table):
+    """Clients of one network are one identity."""
+
     source: SourceRange
     project: Name
     tenant: Name
@@ -379,6 +397,8 @@ class AddonsConfig(Table):
 
 
 class HeadersConfig(Table):
+    """Names of headers that workloads send."""
+
     project: HeaderName = "X-Coreason-Project-ID"
     trace: HeaderName = "X-Coreason-Trace-ID"
     session: HeaderName | None = None
