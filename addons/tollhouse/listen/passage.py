@@ -31,6 +31,7 @@ from tollhouse.parties import Project
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN_S: Final = 5.0
+_JUDGED_WITHIN_S: Final = 30.0
 """How often it is asked whether the identity is still valid."""
 _HIGH_WATER: Final = 256 * 1024
 
@@ -217,13 +218,15 @@ class Passage:
             self._write(stage, host)
 
     async def _last_while_valid(self, host: str, entry: PassableHost) -> None:
-        """Raises `Refused` once the identity is not valid any more. While nobody can say, the tunnel stays."""
+        """Raises `Refused` once the identity is not valid any more, and `TimeoutError` if judging it hangs. While a store or an
+        issuer is away, the tunnel stays."""
         while True:
             done, _ = await asyncio.wait({self._over}, timeout=self._all.look_again_s)
             if done:
                 return
             try:
-                await self._all.judge(self._arrival, host, entry)
+                async with asyncio.timeout(_JUDGED_WITHIN_S):
+                    await self._all.judge(self._arrival, host, entry)
             except Refused as refusal:
                 if refusal.denial.code not in ("ledger_unavailable", "identity_unavailable"):
                     raise
