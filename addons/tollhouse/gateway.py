@@ -78,6 +78,7 @@ from tollhouse.ledger.spool import Spool, SpoolDamaged
 from tollhouse.ledger.store.client import connect as connect_redis
 from tollhouse.ledger.store.client import persist, spend_writer
 from tollhouse.ledger.store.outage import Outage, pinger
+from tollhouse.ledger.uncharged import Uncharged
 from tollhouse.listen.doors import Bounds
 from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.http1 import READ_AHEAD
@@ -249,7 +250,10 @@ class Gateway:
         self.on_stop(self._close_book)
         self.redis = connect_redis(config.redis.url, config.state.directory, config.redis.timeout_s)
         self.ledger = Ledger(self.redis, on_swept=self.book.swept)
+        self.uncharged = Uncharged(self.ledger)
+        self.book.on_uncharged = self.uncharged.add
         self.on_stop(self.ledger.close)
+        self.on_stop(self._tell_uncharged)
         self.on_stop(self._write_spend)
         self.spool = Spool(config.state.directory)
         with _said(f"{self.spool.path} cannot be used", "correct its owner"):
@@ -485,7 +489,7 @@ class Gateway:
                 except LedgerUnavailable:
                     await asyncio.sleep(1)
             if ended or record["held_usd"] == record["cost_usd"] == "0":
-                self.book.write(record)
+                self.book.write(record, uncharged=not ended)
 
     @property
     def unwrapped(self) -> Unwrapped | None:
@@ -657,7 +661,9 @@ class Gateway:
             await self.journey.end_invalid(IDENTITY_AGAIN_S)
 
     async def _keep(self) -> None:
-        keeper = Keeper(self.ledger, self.purse, self._tenants, self._clock, self.renewer)
+        keeper = Keeper(
+            self.ledger, self.purse, self._tenants, self._clock, self.renewer, self.uncharged.flush
+        )
         while True:
             await asyncio.sleep(self._health_every_s)
             self.journey.end_overdue(self.config.limits.call_timeout_s)
@@ -673,6 +679,10 @@ class Gateway:
                 log.error("not ready, and every call is refused: %s", "; ".join(self._not_ready))
             elif before and not self._not_ready:
                 log.warning("ready again")
+
+    async def _tell_uncharged(self) -> None:
+        with contextlib.suppress(LedgerUnavailable):
+            await self.uncharged.flush()
 
     async def _poll(self) -> None:
         while True:

@@ -6,6 +6,7 @@ limits         limits as people write them
 windows        when a limit's window begins and ends
 names          who is charged, and the keys in Redis
 records        what Redis keeps of a call as text
+uncharged      records of calls that held nothing, told to Redis once a second
 report         what a command prints of it
 spool          settles that Redis could not be told, told again later
 spool_file     their SQLite file

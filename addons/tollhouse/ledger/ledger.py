@@ -50,6 +50,8 @@ __all__ = [
 DEADLINE_S: Final = 60.0
 STREAM_LENGTH: Final = 100_000
 """About how many records a tenant's stream keeps (``MAXLEN ~``)."""
+UNCHARGED_LENGTH: Final = 20_000
+"""The same of a tenant's calls that held nothing, and of all that have no tenant."""
 _GRANTS_KEPT: Final = 1000
 _MOST_PREFIXES: Final = 2_000
 """About 2 kB each. Sessions have scopes of their own, and their number has no bound."""
@@ -134,6 +136,7 @@ class Ledger:
         self._prefixes: dict[tuple[str, str, tuple[Scope, ...]], tuple[Prefix, str]] = {}
         self._last_sweep: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._uncharged: dict[str, Prefix] = {}
         self._give_back: deque[tuple[str, tuple[Scope, ...]]] = deque(maxlen=100_000)
         self._giving_back: asyncio.Task[None] | None = None
 
@@ -409,13 +412,71 @@ class Ledger:
         project: str,
         since: date | None = None,
         by: SumsBy = "day",
+        *,
+        daily: bool = False,
     ) -> list[UsageRow]:
-        """The project's sums from the day ``since`` (UTC) on, by day, model, token or session,
-        sorted by that. A model is ``provider/model``. Calls that cost nothing are under ``-``. By
-        session there are only calls that named one and cost something, of the last 31 days."""
+        """The project's sums from the day ``since`` (UTC) on, by day, model, provider, token or session,
+        sorted by that; ``daily``: each with what was spent on each day. A model is ``provider/model``.
+        Calls that cost nothing are under ``-``.
+        By session there are only calls that named one and cost something, of the last 31 days."""
         with translated():
             found: Any = await self._redis.hgetall(names.usage_key(tenant, project))
-        return report.usage_rows(found, since, by)
+        return report.usage_rows(found, since, by, daily=daily)
+
+    async def records(
+        self, stream: str, first: str, last: str, count: int
+    ) -> list[tuple[str, dict[str, str]]]:
+        """At most ``count`` records of ``stream`` (one of `names`) with ids from ``first`` to ``last``, both among them, the
+        oldest first. An id begins with the milliseconds since the epoch, by Redis's clock, at which the record was written;
+        "-" and "+" are the first and the last of all."""
+        with translated():
+            found: Any = await self._redis.xrange(stream, first, last, count)
+        return [(key.decode(), _decoded(fields)) for key, fields in found]
+
+    async def length(self, stream: str) -> int:
+        with translated():
+            length: int = await self._redis.xlen(stream)
+        return length
+
+    async def newest(self, stream: str, count: int) -> list[tuple[str, dict[str, str]]]:
+        """The latest ``count`` records, the newest first."""
+        with translated():
+            found: Any = await self._redis.xrevrange(stream, "+", "-", count)
+        return [(key.decode(), _decoded(fields)) for key, fields in found]
+
+    async def add_uncharged(self, tenant: str, record: Mapping[str, str]) -> None:
+        """Adds the record of a call that held nothing. Told twice it is there twice."""
+        prefix = self._uncharged.get(tenant)
+        if prefix is None:
+            if len(self._uncharged) >= _MOST_PREFIXES:
+                self._uncharged.clear()
+            script = load_script("uncharged", self._clock)
+            prefix = self._uncharged[tenant] = Prefix(script, [names.uncharged_key(tenant)])
+        await self._pipeline.run(prefix, [str(UNCHARGED_LENGTH), *records.flat(record)])
+
+    async def export_at(self, tenant: str, name: str) -> str:
+        """How far the export ``name`` has come, "" if it has not begun."""
+        with translated():
+            found: Any = await self._redis.hget(names.exports_key(tenant), name)
+        return found.decode() if found else ""
+
+    async def move_export(self, tenant: str, name: str, before: str, after: str) -> bool:
+        """Has the export ``name`` go on from ``after``. False if it is not at ``before`` any more."""
+        key = names.exports_key(tenant)
+        moved = bool(await self.run_script("export_move", [key], [name, before, after]))
+        persist(self._redis)
+        return moved
+
+    async def holding(self, tenant: str, call_id: str) -> dict[str, str] | None:
+        """What a call under way carries, and ``held_nano_usd``. None if it holds nothing (any more)."""
+        with translated():
+            text: Any = await self._redis.hget(names.script_keys(tenant, ())[1], call_id)
+        if text is None:
+            return None
+        amounts, _, packed = text.decode().split("\n", 2)
+        _, nano_usd, tokens, _ = amounts.split()
+        carried = records.unpacked(packed)
+        return {**carried, "held_nano_usd": nano_usd, "held_tokens": tokens}
 
     @property
     def divided(self) -> bool:
@@ -509,6 +570,10 @@ class Ledger:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _decoded(fields: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {key.decode(): value.decode("utf-8", "replace") for key, value in fields.items()}
 
 
 def _amounts(amount: Amount) -> tuple[str, str, str]:

@@ -251,7 +251,8 @@ class Passage:
                     host=host,
                     tunnelled=(self._sent, self._received) if opened else None,
                 )
-            )
+            ),
+            uncharged=True,
         )
 
     # From the client: `client_connection.Spoken`.
