@@ -23,8 +23,16 @@ from tollhouse.admit.models import check_pattern
 from tollhouse.call import Project
 from tollhouse.config.values import Name
 from tollhouse.control.settings import project_settings, tenant_settings
+from tollhouse.ledger import names as names_of_keys
 from tollhouse.ledger import report
-from tollhouse.ledger.ledger import GrantedBefore, Ledger, LedgerUnavailable, Scope
+from tollhouse.ledger.ledger import (
+    STREAM_LENGTH,
+    UNCHARGED_LENGTH,
+    GrantedBefore,
+    Ledger,
+    LedgerUnavailable,
+    Scope,
+)
 from tollhouse.ledger.limits import LimitError, format_amount, parse_amount, parse_limits
 from tollhouse.ledger.store.client import connect
 from tollhouse.prices.kept import PriceFileError
@@ -37,6 +45,12 @@ if TYPE_CHECKING:
     from tollhouse.control.key_desk import KeyDesk
 
 Json = dict[str, Any]
+Stream = Literal["calls", "uncharged"]
+"""Records of calls: of those that were settled, and of those that held nothing."""
+_LOOKED_AT: Final = 500
+"""Records in which the names of subjects are looked for."""
+MOST_RECORDS: Final = 1000
+"""In one answer."""
 _TOKEN_ID: Final = re.compile(r"tok_[0-9a-f]{16}")
 
 
@@ -390,14 +404,40 @@ class Operations:
         self,
         project: str,
         since: float | None = None,
-        by: report.SumsBy = "model",
+        by: report.SumsBy | Literal["user"] = "model",
+        daily: bool = False,
     ) -> Json:
         """``{"project", "by", "rows": [{"key", "usd", "tokens", "requests"}]}``: what was charged from the day of
-        ``since`` on (seconds since the epoch; days are UTC's). None is all that is kept."""
+        ``since`` on (seconds since the epoch; days are UTC's). None is all that is kept. ``daily``: each row has ``days``, what
+        was spent by day. A user is whom the platform names, or the label of a token, or else a token with those that it was
+        rotated from and into."""
         known = await self._known(project)
         first_day = None if since is None else datetime.fromtimestamp(since, UTC).date()
-        rows = await self._ledger.usage(known.tenant, project, first_day, by)
+        rows = await self._ledger.usage(
+            known.tenant, project, first_day, "token" if by == "user" else by, daily=daily
+        )
+        if by == "user":
+            rows = await self._by_user(known, rows)
         return {"project": project, "by": by, "rows": [row.as_json() for row in rows]}
+
+    async def _by_user(
+        self, project: Project, rows: list[report.UsageRow]
+    ) -> list[report.UsageRow]:
+        names = {
+            info.id: info.label or info.charged_as or info.id
+            for info in await self._directory.tokens(project.id)
+        }
+        if any(gate_token.SUBJECT_ID.fullmatch(row.key) for row in rows):
+            # Redis keeps no names of subjects but in the records of their calls.
+            latest = await self._ledger.newest(names_of_keys.calls_key(project.tenant), _LOOKED_AT)
+            for _, fields in reversed(latest):
+                if fields.get("subject"):
+                    names[fields.get("identity", "")] = fields["subject"]
+        found: dict[str, report.UsageRow] = {}
+        for row in rows:
+            user = names.get(row.key, row.key)
+            found[user] = row.named(user, found.get(user))
+        return [found[user] for user in sorted(found)]
 
     async def models_used(self, since: float) -> list[str]:
         """``provider/model`` of every model that any project's calls were charged for from the day of ``since`` on."""
@@ -407,6 +447,45 @@ class Operations:
             rows = await self._ledger.usage(project.tenant, project.id, first_day, "model")
             used.update(row.key for row in rows if row.key != "-")
         return sorted(used)
+
+    async def tenants(self) -> list[str]:
+        """Those of all projects and tokens, also of revoked ones."""
+        found = {project.tenant for project in await self._directory.projects()}
+        return sorted(found | {info.tenant for info in await self._directory.tokens(None)})
+
+    async def records(
+        self, tenant: str, stream: Stream, first: str = "-", last: str = "+", count: int = 200
+    ) -> list[tuple[str, dict[str, str]]]:
+        """`Ledger.records` of the tenant's calls that were settled, or of those that held nothing; without a tenant of those
+        that nobody could be charged with."""
+        if not 0 < count <= MOST_RECORDS:
+            raise OperationRefused(f"count: from 1 to {MOST_RECORDS}", 400)
+        return await self._ledger.records(_stream(tenant, stream), first, last, count)
+
+    async def records_latest(
+        self, tenant: str, stream: Stream, count: int = 200
+    ) -> list[tuple[str, dict[str, str]]]:
+        """The same, the newest first."""
+        if not 0 < count <= MOST_RECORDS:
+            raise OperationRefused(f"count: from 1 to {MOST_RECORDS}", 400)
+        return await self._ledger.newest(_stream(tenant, stream), count)
+
+    async def records_kept(self, tenant: str, stream: Stream) -> Json:
+        """``{"length", "most"}``: how many records there are, and about how many there can be."""
+        most = STREAM_LENGTH if stream == "calls" else UNCHARGED_LENGTH
+        return {"length": await self._ledger.length(_stream(tenant, stream)), "most": most}
+
+    async def export_at(self, tenant: str, name: Name) -> str:
+        """How far an export has come with the tenant's records, "" if it has not begun."""
+        return await self._ledger.export_at(tenant, name)
+
+    async def export_move(self, tenant: str, name: Name, before: str, after: str) -> bool:
+        """`Ledger.move_export`."""
+        return await self._ledger.move_export(tenant, name, before, after)
+
+    async def call_held(self, tenant: str, call_id: str) -> Json | None:
+        """`Ledger.holding`."""
+        return await self._ledger.holding(tenant, call_id)
 
     async def prices_reload(self) -> Json:
         """Has the running gateway take the prices that are kept now: ``{"prices": their name}``."""
@@ -478,6 +557,12 @@ def _token(info: TokenInfo) -> Json:
     }
 
 
+def _stream(tenant: str, stream: Stream) -> str:
+    if stream == "calls":
+        return names_of_keys.calls_key(tenant)
+    return names_of_keys.uncharged_key(tenant)
+
+
 def _check_token_id(token_id: str) -> None:
     if not _TOKEN_ID.fullmatch(token_id):
         # The text is not repeated: it may be a token or a part of one.
@@ -522,6 +607,13 @@ TABLE: Final[Mapping[str, Callable[..., Awaitable[Any]]]] = {
         ("budget_grant", Operations.budget_grant),
         ("usage", Operations.usage),
         ("models_used", Operations.models_used),
+        ("tenants", Operations.tenants),
+        ("records", Operations.records),
+        ("records_latest", Operations.records_latest),
+        ("records_kept", Operations.records_kept),
+        ("export_at", Operations.export_at),
+        ("export_move", Operations.export_move),
+        ("call_held", Operations.call_held),
         ("prices_reload", Operations.prices_reload),
         ("key_list", Operations.key_list),
         ("key_test", Operations.key_test),
