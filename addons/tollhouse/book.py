@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tollhouse.accounts.token import without_tokens
-from tollhouse.call import NOTHING, Amount, ChargedBy, End, Known, Outcome, Pending, Stage, known
+from tollhouse.call import NOTHING, Amount, ChargedBy, Known, Pending, Stage, known
 from tollhouse.clipped import clipped
 from tollhouse.compact_json import compact_json
 from tollhouse.concluding import Concluding
 from tollhouse.denial import Denial
-from tollhouse.families.base import Asked
+from tollhouse.families.asked import Asked
 from tollhouse.families.units import Charge
 from tollhouse.ledger.limits import format_usd
+from tollhouse.outcome import End, Outcome
 from tollhouse.timestamps import rfc3339
 
 log = logging.getLogger(__name__)
@@ -343,8 +344,11 @@ class Book:
         clock: Callable[[], float] = time.monotonic,
         concluding: Concluding | None = None,
     ) -> None:
-        self.on_uncharged: Callable[[Mapping[str, object]], None] = lambda record: None
-        """Gets the record of each call that held nothing, once its line is written. No settle tells Redis of it."""
+        self.on_uncharged: Callable[[Mapping[str, object], bool], None] = lambda record, settled: (
+            None
+        )
+        """Gets the record of each call that was refused, or of which no settle tells Redis, once its line is written; and whether
+        a settle tells of it."""
         self.clock = clock
         self._concluding = concluding or Concluding()
         self._path = destination
@@ -375,20 +379,18 @@ class Book:
         line = _line(record)
         return Entry(record, line, self._concluding.begin(line))
 
-    def end(self, entry: Entry, *, uncharged: bool = False) -> None:
+    def end(self, entry: Entry, *, settled: bool = True) -> None:
         """Writes what was begun. Never raises."""
-        self._write(entry.record, entry.line)
-        if uncharged:
-            self.on_uncharged(entry.record)
+        self._write(entry.record, entry.line, settled)
         self._concluding.end(entry.place)
 
-    def write(self, record: dict[str, object], *, uncharged: bool = False) -> None:
-        """Never raises: a full disk is logged and does not end calls."""
-        self._write(record, _line(record))
-        if uncharged:
-            self.on_uncharged(record)
+    def write(self, record: dict[str, object], *, settled: bool = True) -> None:
+        """Never raises: a full disk is logged and does not end calls. ``settled``: a settle tells Redis of the call."""
+        self._write(record, _line(record), settled)
 
-    def _write(self, record: Mapping[str, object], line: bytes) -> None:
+    def _write(self, record: Mapping[str, object], line: bytes, settled: bool) -> None:
+        if not settled or record.get("decision") == "deny":
+            self.on_uncharged(record, settled)
         self.counts[
             record.get("provider", ""), record.get("status", 0), record.get("reason", "")
         ] += 1

@@ -17,8 +17,6 @@ from tollhouse.call import (
     Billed,
     ChargedBy,
     Covered,
-    End,
-    Outcome,
     Requested,
     Stage,
     known,
@@ -31,6 +29,7 @@ from tollhouse.families import DEFAULT
 from tollhouse.families.base import Family
 from tollhouse.lasting import Lasting
 from tollhouse.listen.exchange import Exchange
+from tollhouse.outcome import End, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -217,7 +216,7 @@ class Trip:
         )
         record = self._book.record(concluded)
         entry = self._book.begin(record)
-        uncharged = self.id not in self._purse.held
+        settled = self.id in self._purse.held
         try:
             settle = self._purse.settle(self.id, charged, record)
             created = outcome.created if outcome is not None and self.notes_objects else ()
@@ -227,7 +226,7 @@ class Trip:
             else:
                 await settle
         finally:
-            self._book.end(entry, uncharged=uncharged)
+            self._book.end(entry, settled=settled)
 
     async def note_objects(self, created: tuple[str, ...]) -> None:
         """Called before the client knows what the provider keeps from now on."""

@@ -25,8 +25,7 @@ may not have seen a call of their tenants."""
 
 class Keeper:
     """Its `turn` is called once a second. ``tenants`` gives the names of all tenants. ``clock`` is
-    monotonic. ``renewer`` is the thread that renews holds, where there is one. ``tell_uncharged`` tells Redis of calls that
-    held nothing."""
+    monotonic. ``renewer`` is the thread that renews holds, where there is one."""
 
     def __init__(
         self,
@@ -35,10 +34,8 @@ class Keeper:
         tenants: Callable[[], Awaitable[Iterable[str]]],
         clock: Callable[[], float],
         renewer: Renewer | None = None,
-        tell_uncharged: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._renewer = renewer
-        self._tell_uncharged = tell_uncharged
         self._ledger = ledger
         self._purse = purse
         self._all_tenants = tenants
@@ -63,8 +60,6 @@ class Keeper:
         some_answer = not problems or self._ledger.divided
         if some_answer:
             await self._do(self._purse.retry(), "spooled settles could not be told")
-            if self._tell_uncharged is not None:
-                await self._do(self._tell_uncharged(), "refused calls could not be told")
         await self._do(self._purse.grow(), "holds of streams could not be extended")
         now = self._clock()
         if self._renewal_is_due(now):

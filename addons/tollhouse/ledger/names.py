@@ -8,7 +8,7 @@ Cluster.
 ``toll:{tenant}:settled``                  zset    call id -> when it ended, ms; kept for 24 h (2 h: see `transitions`)
 ``toll:{tenant}:swept``                    hash    call id -> what it was charged, until its late settle or 24 h
 ``toll:{tenant}:calls``                    stream  one record a call, bounded; for other systems to read
-``toll:{tenant}:uncharged``                stream  one record a call that held nothing: refused, or a tunnel; bounded
+``toll:{tenant}:uncharged``                stream  one record a call that no settle tells of: refused, or a tunnel; bounded
 ``toll:{tenant}:exports``                  hash    name of an export -> how far it has come (`exports.pages`)
 ``toll:{tenant}:usage:PROJECT``            hash    ``DAY UNIT day|model|token|session NAME`` -> sum; kept for 400 days
 ``toll:{tenant}:scope:KIND:ID``            hash    limits, what was granted, and used + held of each in its window.
@@ -105,7 +105,7 @@ def calls_key(tenant: str) -> str:
 
 
 def uncharged_key(tenant: str) -> str:
-    """The stream of the tenant's calls that held nothing. Without a tenant `UNIDENTIFIED`."""
+    """The stream of the tenant's calls that were charged nothing. Without a tenant `UNIDENTIFIED`."""
     return f"toll:{{{check_id('tenant', tenant)}}}:uncharged" if tenant else UNIDENTIFIED
 
 

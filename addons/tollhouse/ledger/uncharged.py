@@ -1,4 +1,4 @@
-"""The records of calls that held nothing, on their way to Redis: refusals, and tunnels that were passed on.
+"""The records of calls that were charged nothing, on their way to Redis: refusals, and tunnels that were passed on.
 
 No call waits for them, and a flood of refusals costs Redis no more than `AT_ONCE` records a second of each process. Their
 lines are whole in the log; what Redis can't be told is there alone.
@@ -30,19 +30,22 @@ class Uncharged:
         self._waiting: deque[Mapping[str, object]] = deque()
         self._lost = 0
 
-    def add(self, record: Mapping[str, object]) -> None:
-        """The line of a call that held nothing was written."""
+    def add(self, record: Mapping[str, object], settled: bool) -> None:
+        """The line of a call that was charged nothing was written. ``settled``: the stream of calls has it as well, as it was
+        refused after something was held."""
         if len(self._waiting) >= KEPT:
             self._waiting.popleft()
             self._lost += 1
-        self._waiting.append(record)
+        self._waiting.append({**record, "in_calls": "true"} if settled else record)
 
     async def flush(self) -> None:
         """Tells Redis; called once a second. Raises `LedgerUnavailable`, and the rest waits."""
         for _ in range(min(AT_ONCE, len(self._waiting))):
             record = self._waiting.popleft()
             try:
-                await self._ledger.add_uncharged(str(record.get("tenant", "")), texts(record))
+                await self._ledger.streams.add_uncharged(
+                    str(record.get("tenant", "")), texts(record)
+                )
             except LedgerUnavailable:
                 self._waiting.appendleft(record)
                 raise
