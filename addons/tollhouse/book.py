@@ -1,5 +1,8 @@
 """The canonical record: one JSON line a call. Never a body, a query string, a key or a token, and no text of more than 512
-bytes."""
+bytes.
+
+Past 400 lines because the fields of a line are made beside the lines that have only some of them.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from typing import Final, NamedTuple
 
 from tollhouse.accounts.token import without_tokens
 from tollhouse.call import NOTHING, Amount, ChargedBy, Known, Pending, Stage, known
+from tollhouse.call_counts import CallCounts
 from tollhouse.clipped import clipped
 from tollhouse.compact_json import compact_json
 from tollhouse.concluding import Concluding
@@ -343,12 +347,13 @@ class Book:
         destination: Path | None,
         clock: Callable[[], float] = time.monotonic,
         concluding: Concluding | None = None,
+        sums: CallCounts | None = None,
     ) -> None:
         self.on_uncharged: Callable[[Mapping[str, object], bool], None] = lambda record, settled: (
             None
         )
-        """Gets the record of each call that was refused, or of which no settle tells Redis, once its line is written; and whether
-        a settle tells of it."""
+        """Gets the record of each call that was refused, or of which no settle tells Redis; and whether a settle tells of it. It
+        raises nothing."""
         self.clock = clock
         self._concluding = concluding or Concluding()
         self._path = destination
@@ -357,6 +362,7 @@ class Book:
         self._fd = self._open()
         self.counts: Counter[tuple[object, object, object]] = Counter()
         """Lines by provider ("" for none), status and reason: since the start."""
+        self.sums = sums or CallCounts()
 
     def _open(self) -> int:
         if self._path is None:
@@ -394,6 +400,10 @@ class Book:
         self.counts[
             record.get("provider", ""), record.get("status", 0), record.get("reason", "")
         ] += 1
+        try:
+            self.sums.add(record)
+        except Exception:
+            log.exception("call %s could not be counted for the metrics", record.get("call_id"))
         rest = b"\n" + line if self._torn else line
         try:
             while rest:

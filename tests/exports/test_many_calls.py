@@ -27,7 +27,7 @@ from tollhouse.config.load import Config, catalog, load_config
 from tollhouse.control.client import perform
 from tollhouse.exports.bill import FEMTO, Biller
 from tollhouse.exports.focus import COLUMNS, FocusRows
-from tollhouse.exports.pages import Cursors, Perform, RecordReader, Span
+from tollhouse.exports.pages import Cursors, Moved, Perform, RecordReader, Span
 from tollhouse.exports.record import Record
 from tollhouse.exports.tables import write_csv
 from tollhouse.families.units import Charge, Units
@@ -216,6 +216,51 @@ def test_forms(made: Made) -> None:
         start = datetime.fromisoformat(row["ChargePeriodStart"])
         assert (start.tzinfo, start.minute) == (UTC, 0)
         assert json.loads(row["SkuPriceDetails"])["x_TokenKind"]
+
+
+def test_two_at_the_same_time(made: Made) -> None:
+    """The second one is told that both have the same records."""
+    first, second = reading(made, "twice"), reading(made, "twice")
+    assert [record.id for record in first] == [record.id for record in second]
+    first.cursors.keep()
+    with pytest.raises(Moved):
+        second.cursors.keep()
+
+
+def test_what_is_gone_is_said(made: Made) -> None:
+    """An export that comes too late, and a range that begins before the oldest record."""
+
+    async def after(read: str) -> None:
+        redis = connect(made.config.redis.url, made.config.state.directory)
+        await redis.xtrim("toll:{gone}:calls", minid=read, approximate=False)
+        await redis.aclose()
+
+    async def add() -> None:
+        ledger = Ledger(connect(made.config.redis.url, made.config.state.directory))
+        scopes = (Scope("tenant", "gone", "gone"),)
+        for n in range(3):
+            record = {"call_id": f"call_{n:024x}", "cost_usd": "0"}
+            await ledger.settle(f"call_{n}", scopes, Amount(0, 0, 1), record=record)
+        await ledger.close()
+
+    def read(name: str) -> tuple[RecordReader, list[Record]]:
+        cursors = Cursors(asking(made.config), name)
+        reader = RecordReader(cursors.perform, ["gone"], ["calls"], Span(), cursors, 100)
+        return reader, list(reader)
+
+    asyncio.run(add())
+    reader, found = read("late")
+    assert (len(found), reader.missing) == (3, [])
+    one = reading(made)
+    one.tenants, one.cursors = ["gone"], Cursors(asking(made.config), "late")
+    records = iter(one)
+    next(records)
+    one.cursors.keep()
+    asyncio.run(after(found[2].id))
+    reader, rest = read("late")
+    assert [record.id for record in rest] == [found[2].id]
+    [missing] = reader.missing
+    assert missing.startswith("records of tenant gone from before 20")
 
 
 VALIDATOR = os.environ.get("TOLLHOUSE_FOCUS_VALIDATOR") or shutil.which("focus-validator")
