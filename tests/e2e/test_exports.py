@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import json
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +19,8 @@ import pytest
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 from redis.asyncio import Redis
-from tests.support.busy import CODES, FORMULA, Busy, open_busy
+from tests.support.busy import ASKED, CHAT, CODES, FORMULA, Busy, open_busy
+from tests.support.gateway import Road, open_road
 from tests.support.schema import check_line
 
 from tollhouse.call import Amount
@@ -261,3 +267,46 @@ def test_resume(busy: Busy, tmp_path: Path) -> None:
     assert "is there already" in told
     assert one.read_text() == "kept"
     assert [path.name for path in tmp_path.iterdir()] == ["one.jsonl"]
+
+
+def test_on_a_terminal_beside_a_running_gateway(tmp_path: Path) -> None:
+    """The embedded store is read through the gateway; who looks on sees how far it is, and what was spent."""
+    with open_road(tmp_path / "gateway") as road:
+        with road.http() as client:
+            client.post(CHAT, json=ASKED).raise_for_status()
+            client.post(CHAT, json={**ASKED, "model": "no-model"})
+        lines = road.wait_lines(2)
+        file = tmp_path / "calls.jsonl"
+        said = on_terminal(road, "export", "calls", "--to", str(file))
+        assert "records" in said
+        assert "[####" in said
+        assert json.loads(file.read_text().splitlines()[0])["call_id"] == lines[0]["call_id"]
+        assert "█" in on_terminal(road, "usage", "--project", road.project, "--by", "model")
+        config = ("--config", str(road.gateway.config))
+        done = CliRunner().invoke(cli, ["export", "focus", *config], catch_exceptions=False)
+        [*rows] = csv.DictReader(done.stdout.splitlines())
+        assert sum(Decimal(row["BilledCost"]) for row in rows) == road.used()
+        explained = CliRunner().invoke(cli, ["explain", lines[0]["call_id"], *config])
+        assert f"It cost {lines[0]['cost_usd']} USD" in explained.stdout
+
+
+def on_terminal(road: Road, *arguments: str) -> str:
+    """All that a person sees of the command."""
+    mine, theirs = pty.openpty()
+    command = [sys.executable, "-m", "tollhouse", *arguments]
+    with subprocess.Popen(
+        [*command, "--config", str(road.gateway.config)],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        env={**road.gateway.environ, "COLUMNS": "120", "PYTHONIOENCODING": "utf-8"},
+    ) as process:
+        os.close(theirs)
+        seen = b""
+        # Linux ends a terminal that nobody has open any more with EIO.
+        with contextlib.suppress(OSError):
+            while piece := os.read(mine, 4096):
+                seen += piece
+        assert process.wait(60) == 0, seen
+    os.close(mine)
+    return seen.decode()

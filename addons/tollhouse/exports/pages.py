@@ -88,7 +88,7 @@ class RecordReader:
 
     def __iter__(self) -> Iterator[Record]:
         for tenant in self.tenants:
-            # A record without a tenant held nothing.
+            # A call without a tenant was never settled.
             streams = [one for one in self.streams if tenant or one == "uncharged"]
             begun = self.cursors.begin(tenant)
             found = [self._read(tenant, one, begun.get(one, "")) for one in streams]
