@@ -24,6 +24,7 @@ ROOMS = (
         "check",
         "doctor",
         "policies",
+        "exports",
         "process",
         "workers",
         "gateway",

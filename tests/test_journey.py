@@ -336,8 +336,10 @@ class World:
         [shown] = await self.ledger.show([SCOPE])
         assert [limit.held for limit in shown.limits] == [0, 0]
         [line] = self.lines()
-        # Only a call that money was worked out for tells by whose prices.
-        assert [name for name in line if name != "price"] == FIELDS.split()
+        # Only a call that money was worked out for tells by whose prices, and only a refusal why.
+        beside = {"price", "held_for", "why"}
+        assert [name for name in line if name not in beside] == FIELDS.split()
+        assert ("held_for" in line) == (line["held_usd"] not in ("", "0"))
         assert line.get("price") in (None, "configured")
         assert "price" not in line or line["cost_usd"] != "0"
         assert self.wire.headers.get("x-tollhouse-call-id", line["call_id"]) == line["call_id"]
@@ -1059,8 +1061,8 @@ async def test_a_line_that_cannot_be_made(world: World) -> None:
 class NoBook(Book):
     """It breaks its word that it raises nothing."""
 
-    def end(self, entry: Entry) -> None:
-        super().end(entry)
+    def end(self, entry: Entry, *, settled: bool = True) -> None:
+        super().end(entry, settled=settled)
         raise RuntimeError("injected")
 
 

@@ -86,6 +86,7 @@ from tollhouse.ledger.spool import Spool, SpoolDamaged
 from tollhouse.ledger.store.client import connect as connect_redis
 from tollhouse.ledger.store.client import persist, spend_writer
 from tollhouse.ledger.store.outage import Outage, pinger
+from tollhouse.ledger.uncharged import Uncharged
 from tollhouse.listen.mitm import GateMaster
 from tollhouse.operators.hooks_run import Addons
 from tollhouse.operators.loading import Modules
@@ -237,8 +238,11 @@ class Gateway:
         self.on_stop(self._close_book)
         self.redis = connect_redis(config.redis.url, config.state.directory, config.redis.timeout_s)
         self.ledger = Ledger(self.redis, on_swept=self.book.swept)
+        self.uncharged = Uncharged(self.ledger)
+        self.book.on_uncharged = self.uncharged.add
         self.history = History(self.redis)
         self.on_stop(self.ledger.close)
+        self.on_stop(self._note_refusals)
         self.on_stop(self._write_spend)
         self.spool = Spool(config.state.directory)
         with told(f"{self.spool.path} cannot be used", "correct its owner"):
@@ -532,9 +536,9 @@ class Gateway:
         await self.entrances.open(self.addresses)
 
     async def _note_refusals(self) -> None:
-        """For the status page. Those that Redis can't be told now are in the log alone."""
+        """For the status page and for exports. Those that Redis can't be told now wait."""
         with contextlib.suppress(LedgerUnavailable):
-            await self.history.note_refusals(self.book.take_refused())
+            await self.uncharged.flush()
 
     async def _write_spend(self) -> None:
         """Writes to the disk what the embedded store has counted. Another store does that itself."""

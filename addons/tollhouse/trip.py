@@ -232,6 +232,7 @@ class Trip:
         )
         record = self._book.record(concluded)
         entry = self._book.begin(record)
+        settled = self.id in self._purse.held
         try:
             settle = self._purse.settle(self.id, charged, record)
             created = outcome.created if outcome is not None and self.notes_objects else ()
@@ -241,7 +242,7 @@ class Trip:
             else:
                 await settle
         finally:
-            self._book.end(entry)
+            self._book.end(entry, settled=settled)
 
     async def note_objects(self, created: tuple[str, ...]) -> None:
         """Called before the client knows what the provider keeps from now on."""

@@ -255,7 +255,8 @@ class Passage:
                     host=host,
                     tunnelled=(self._sent, self._received) if opened else None,
                 )
-            )
+            ),
+            settled=False,
         )
 
     # From the client: `client_connection.Spoken`.

@@ -63,6 +63,8 @@ _EXCHANGE = ExchangeTerms(
 
 OPENAI = Provider(
     name="openai",
+    company="OpenAI",
+    service="OpenAI API",
     family=family.OPENAI,
     exchange=_EXCHANGE,
     # The residency hosts are those of openai-python `_data_residency.py`.

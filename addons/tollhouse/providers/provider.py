@@ -108,6 +108,10 @@ class Provider:
     """Globs of paths that the base URL takes for this provider's though they do not name it."""
     openai_path: str | None = None
     """What stands for OpenAI's ``/v1`` here. None: it does not speak OpenAI's API."""
+    company: str = ""
+    """Who sends the bill; "" of an entry of the configuration, which goes by its name."""
+    service: str = ""
+    """What the bill calls it."""
     model_globs: tuple[str, ...] = ()
     """Models that the base URL sends here, if no route of the configuration fits."""
     prices_from: str = ""
