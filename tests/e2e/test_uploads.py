@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -423,3 +425,59 @@ def test_what_is_kept_in_memory_is_told_why(bounded: Attacked, header: str, said
     bounded.lines(1)
     free(bounded.inside)
     bounded.inside.standin.clear()
+
+
+READS = """
+class Reads:
+    def request(self, flow):
+        flow.request.headers["x-read"] = str(len(flow.request.content))
+"""
+
+
+@pytest.fixture(params=["coded", "addon"])
+def small(
+    request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> Iterator[Attacked]:
+    """Room for 2 MiB of bodies in memory, for 1 MiB of one token's; with an addon that reads bodies, or without one."""
+    settings: dict[str, dict[str, Any]] = {
+        "limits": {"max_body_bytes": 1_000_000, "max_bodies_mb": 2}
+    }
+    if request.param == "addon":
+        (tmp_path / "own.py").write_text(READS)
+        settings["addons"] = {"load": ["own.py:Reads"]}
+    with open_inside(tmp_path, settings) as inside:
+        yield from watched(inside, caplog)
+
+
+def test_what_is_kept_in_memory_counts(small: Attacked, request: Any) -> None:
+    """An upload with a content coding, and one that an addon reads, has a part of the memory for bodies, coded and plain. One
+    that has no room there is refused, and none of it leaves."""
+    coded = request.node.callspec.params["small"] == "coded"
+    body = plain = form(("purpose", b"a"), ("file", os.urandom(400_000 if coded else 700_000), "a"))
+    headers: tuple[str, ...] = ()
+    if coded:
+        body, headers = gzip.compress(plain), ("Content-Encoding: gzip",)
+    inside = small.inside
+    inside.standin.script(answered(FILE))
+    with small.tunnel() as first, small.tunnel() as second:
+        first.send(sized("files", body, *headers) + body[:-1])
+        inside.until(lambda gateway: gateway.bodies.kept_bytes >= len(body) - 1)
+        full = second.ask(sized("files", body, *headers) + body, "POST")
+        assert (full.status, full.reason, full.get("retry-after")) == (
+            429,
+            "concurrency_limited",
+            "1",
+        )
+        assert "as much as is kept" in full.body.decode()
+        assert inside.standin.snapshot() == []
+        assert first.ask(body[-1:], "POST").status == 200
+    [received] = inside.standin.wait_count(1)
+    assert received.body == body
+    assert received.get("x-read") == ("" if coded else str(len(plain)))
+    with small.tunnel() as client:
+        client.send(head("files", f"Content-Length: {9 * MIB}", *headers))
+        large = client.answer()
+    assert (large.status, large.reason) == (413, "body_too_large")
+    assert ("without a Content-Encoding" if coded else "an addon") in large.body.decode()
+    inside.until(lambda gateway: gateway.bodies.kept_bytes == 0)
+    small.lines(3)
