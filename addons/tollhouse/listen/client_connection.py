@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol, cast
 
+from tollhouse.admit.connection_limits import Occupant
 from tollhouse.call import ListenerKind, RequestHead
 from tollhouse.listen.client_hello import BadHello, read_hello
 from tollhouse.listen.doors import Bounds, ConnectRequest, Judge, Owner
@@ -115,6 +116,7 @@ class ClientConnection(asyncio.Protocol):
         self.client_ip = ""
         self.client_certificate: bytes | None = None
         """DER, of the listener's own TLS."""
+        self.occupant = Occupant(self.retire)
         self.alpn: str | None = None
         self.last_active = clock()
         """The last time at which a request was under way or a byte of an answer went out. Other
@@ -214,6 +216,7 @@ class ClientConnection(asyncio.Protocol):
             # They lead back here. Such a cycle would keep OpenSSL's memory until the collector runs.
             self._streams.clear()
             self.http = None
+            self.occupant.end()
             self._shared.closed(self)
 
     def pause_writing(self) -> None:
@@ -406,7 +409,7 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def retiring(self) -> bool:
-        return self._shared.retiring
+        return self._shared.retiring or self.occupant.refused
 
     @property
     def leaves_by(self) -> float:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Protocol
 
 from tollhouse.admit.bodies import KeptBody
+from tollhouse.admit.connection_limits import Occupant
 from tollhouse.call import RequestHead
 from tollhouse.denial import Denial, Refused
 
@@ -63,8 +64,11 @@ class Exchange:
         defect: Denial | None = None,
         *,
         least_body_bytes_s: int = 0,
+        occupant: Occupant | None = None,
     ) -> None:
         self.head = head
+        self.occupant = occupant
+        """Of the connection that it came over. None: that is not counted."""
         self.defect = defect
         self._scope: asyncio.Timeout | None = None
         self._stopped: str | None = None

@@ -13,6 +13,7 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import Final, Protocol
 
+from tollhouse.admit.connection_limits import Occupant
 from tollhouse.call import ListenerKind, RequestHead
 from tollhouse.denial import Denial, error_headers
 from tollhouse.families import DEFAULT
@@ -39,6 +40,7 @@ class Line(Protocol):
     listener: ListenerKind
     client_ip: str
     client_certificate: bytes | None
+    occupant: Occupant
 
     @property
     def retiring(self) -> bool: ...
@@ -235,6 +237,7 @@ class Http1:
             self,
             defect,
             least_body_bytes_s=self._line.bounds.least_body_bytes_s,
+            occupant=self._line.occupant,
         )
         self.exchange = self._fresh = exchange
         if defect is not None:

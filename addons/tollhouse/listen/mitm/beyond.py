@@ -39,6 +39,7 @@ class Beyond:
             bounds=connection.bounds,
             connect=connect,
             client_certificate=connection.client_certificate,
+            occupant=connection.occupant,
             clock=clock,
         )
         client = self.handler.client

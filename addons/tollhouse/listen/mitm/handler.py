@@ -18,6 +18,7 @@ from mitmproxy.options import Options
 from mitmproxy.proxy import commands, events, mode_specs
 from mitmproxy.proxy.server import LiveConnectionHandler
 
+from tollhouse.admit.connection_limits import Occupant
 from tollhouse.call import ListenerKind
 from tollhouse.listen.doors import Bounds, ConnectRequest
 from tollhouse.listen.exchange import Exchange
@@ -56,12 +57,14 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         bounds: Bounds,
         connect: ConnectRequest | None = None,
         client_certificate: bytes | None = None,
+        occupant: Occupant | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(reader, writer, master.options, _MODE)
         self.clock = clock
         self.kind: ListenerKind = kind
         self.client_certificate = client_certificate
+        self.occupant = occupant
         self.addons = master.addons
         self.bounds = bounds
         self.exchanges: set[Exchange] = set()
@@ -204,6 +207,8 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         """Another process takes the client's next requests. HTTP/2 has a frame for that, and the client closes the connection when
         it has read it. If the connection were closed here, a request that is on its way would meet a reset."""
         self._retiring, self._leaves_by = True, leaves_by
+        if isinstance(self.http.http, StrictHttp1Server):
+            self.http.http.retired = True
         self._say_go_away()
 
     def _say_go_away(self, *, now: bool = False) -> None:
