@@ -3,7 +3,7 @@
 listeners   proxy (CONNECT), base URL, transparent          listen/sockets.py, client_connection.py
             HTTP/1, HTTP/2                                  listen/http1.py, listen/mitm/
             Tunnel: which host a tunnel may be for          listen/tunnel.py
-            Passages: tunnels that are passed on            listen/passage.py, admit/passing.py
+            PassedTunnels: those that are passed on         listen/passed_tunnel.py, admit/passing.py
 addon       Road: one coroutine a call                      journey.py
 gates       in their order, which gates.py makes            gates.py
             Locate   which provider is meant                admit/gate.py, authority.py
@@ -82,7 +82,7 @@ from tollhouse.listen.doors import Bounds
 from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.http1 import READ_AHEAD
 from tollhouse.listen.mitm import GateMaster
-from tollhouse.listen.passage import PassageBounds, Passages
+from tollhouse.listen.passed_tunnel import PassedTunnels, TunnelBounds
 from tollhouse.listen.sockets import ListenerParts, Listeners
 from tollhouse.listen.tunnel import Tunnel
 from tollhouse.operators.hooks_run import Addons
@@ -586,7 +586,7 @@ class Gateway:
                 leaves.first,
                 own_http1=config.listen.http1 == "own",
                 clock=self._clock,
-                passages=self._open_passages(),
+                passed_tunnels=self._open_passed_tunnels(),
                 asking=None if clients_ca is None else asking_context(clients_ca),
                 max_of_source=self.share.of(
                     limits.max_connections_per_source or -(-limits.max_connections * 3 // 4)
@@ -623,7 +623,7 @@ class Gateway:
                 )
                 self.addresses[kind] = str(Address(*bound))
 
-    def _open_passages(self) -> Passages:
+    def _open_passed_tunnels(self) -> PassedTunnels:
         config = self.config
         limits = config.limits
         judge = TunnelJudge(
@@ -632,13 +632,13 @@ class Gateway:
         dialler = Dialler(self._proxies, self._resolver_factory)
         self.on_stop(dialler.close)
         most = self.share.of(limits.max_tunnels)
-        bounds = PassageBounds(
+        bounds = TunnelBounds(
             most, max(1, most // 4), limits.tunnel_idle_s, limits.tunnel_s, limits.request_timeout_s
         )
-        self.passages = Passages(
+        self.passed_tunnels = PassedTunnels(
             judge, dialler, self.purse.place, self.book, bounds, clock=self._clock
         )
-        return self.passages
+        return self.passed_tunnels
 
     async def _write_spend(self) -> None:
         """Of the embedded store."""
@@ -724,7 +724,7 @@ class Gateway:
             exchange.stop("the gateway is stopping")
         await self.journey.drained(_CUT_S)
         await self.listeners.close_connections()
-        await self.passages.ended()
+        await self.passed_tunnels.ended()
 
     async def _unless_hurried(self, work: Coroutine[Any, Any, object], seconds: float) -> None:
         """Awaits ``work``, at most so long, and no longer than until `hurry` is set."""

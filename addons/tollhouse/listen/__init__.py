@@ -9,7 +9,7 @@ chunks             its bodies
 doors              what is asked of the gateway: tunnels, handshakes, owners of exchanges
 tunnel             judges CONNECT and TLS handshakes
 client_hello       the first message of a tunnel that is passed on
-passage            such a tunnel: bytes both ways, counted
+passed_tunnel      such a tunnel: bytes both ways, counted
 handshake          a WebSocket's handshake, and our answer to it
 exchange           a request and its answer, whatever the protocol is
 mitm/              the only folder that knows mitmproxy's proxy core: HTTP/2

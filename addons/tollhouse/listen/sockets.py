@@ -19,7 +19,7 @@ from tollhouse.listen.client_connection import ClientConnection, Spoken
 from tollhouse.listen.doors import Bounds, ConnectRequest, Judge, Owner
 from tollhouse.listen.http1 import raw_refusal
 from tollhouse.listen.mitm import Beyond, GateMaster
-from tollhouse.listen.passage import Passages
+from tollhouse.listen.passed_tunnel import PassedTunnels
 from tollhouse.listen.tls import choosing
 from tollhouse.sources import source_of
 
@@ -45,7 +45,7 @@ class ListenerParts:
     first: Callable[[], ssl.SSLContext]
     own_http1: bool = True
     clock: Callable[[], float] = time.monotonic
-    passages: Passages | None = None
+    passed_tunnels: PassedTunnels | None = None
     asking: ssl.SSLContext | None = None
     """What `first` is for the listeners' own TLS, if that asks for client certificates."""
     max_of_source: int | None = None
@@ -138,9 +138,9 @@ class Listeners:
         )
 
     def passes(self, connection: ClientConnection, connect: ConnectRequest, rest: bytes) -> Spoken:
-        if self._parts.passages is None:
+        if self._parts.passed_tunnels is None:
             raise RuntimeError("nobody passes tunnels on here")
-        return self._parts.passages.begin(connection, connect, rest)
+        return self._parts.passed_tunnels.begin(connection, connect, rest)
 
     def opened(self, connection: ClientConnection) -> bool:
         source = source_of(connection.client_ip)
