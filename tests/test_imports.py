@@ -42,6 +42,7 @@ ROOMS = (
         "reply",
         "trip",
         "websocket",
+        "socket_ties",
         "listen",
         "admit",
         "budget",

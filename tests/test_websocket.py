@@ -21,7 +21,8 @@ from tollhouse.families.openai import OPENAI
 from tollhouse.families.openai.routes import REALTIME
 from tollhouse.frames import GOING_AWAY, POLICY, Frames, Message, Side
 from tollhouse.listen.exchange import ClientGone, Exchange
-from tollhouse.websocket import Owing, Session, SocketBounds, Ties
+from tollhouse.socket_ties import Owing, SocketBounds, Ties
+from tollhouse.websocket import Session
 
 KEY = "sk-the-real-key-of-the-provider"
 REQUEST = Request(REALTIME, "/v1/realtime", (), query="model=gpt-realtime")

@@ -22,8 +22,9 @@ from tollhouse.frames import Room
 from tollhouse.listen.exchange import ClientGone, Stopped
 from tollhouse.listen.handshake import accepted
 from tollhouse.reply import broken_off, pass_on
+from tollhouse.socket_ties import Altering, Owing, SocketBounds, Ties
 from tollhouse.trip import Gate, Objects, Passing, Rest, Trip, check_identity
-from tollhouse.websocket import Altering, Owing, Session, SocketBounds, Ties
+from tollhouse.websocket import Session
 
 log = logging.getLogger(__name__)
 

@@ -25,8 +25,8 @@ from tollhouse.operators.on_road import AddonsOnRoad
 from tollhouse.prices.table import PriceTable
 from tollhouse.providers import Catalog
 from tollhouse.share import Share
+from tollhouse.socket_ties import SocketBounds
 from tollhouse.trip import Gate
-from tollhouse.websocket import SocketBounds
 
 
 class RoadGates(NamedTuple):

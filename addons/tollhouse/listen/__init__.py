@@ -4,6 +4,8 @@ sockets            the sockets that workloads connect to
 client_connection  one connection: through TLS and tunnels to the HTTP that it speaks
 tls                TLS with a client
 http1              HTTP/1 with a client
+line               the connection as HTTP/1 uses it, and where its requests come in
+answer_head        the heads of its answers
 request_head       its heads, parsed strictly
 chunks             its bodies
 doors              what is asked of the gateway: tunnels, handshakes, owners of exchanges

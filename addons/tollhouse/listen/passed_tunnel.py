@@ -22,9 +22,9 @@ from tollhouse.call import Arrival, Passed, Project
 from tollhouse.companions import PassableHost
 from tollhouse.denial import Denial, Refused
 from tollhouse.ledger.names import Scope
+from tollhouse.listen.answer_head import ESTABLISHED, raw_refusal
 from tollhouse.listen.client_hello import MAX_HELLO, BadHello, read_hello
 from tollhouse.listen.doors import ConnectRequest
-from tollhouse.listen.http1 import ESTABLISHED, raw_refusal
 from tollhouse.listen.tunnel import connect_head
 
 log = logging.getLogger(__name__)

@@ -15,9 +15,9 @@ from typing import Final
 
 from tollhouse.call import ListenerKind
 from tollhouse.denial import Denial
+from tollhouse.listen.answer_head import raw_refusal
 from tollhouse.listen.client_connection import ClientConnection, Spoken
 from tollhouse.listen.doors import Bounds, ConnectRequest, Judge, Owner
-from tollhouse.listen.http1 import raw_refusal
 from tollhouse.listen.mitm import Beyond, GateMaster
 from tollhouse.listen.passed_tunnel import PassedTunnels
 from tollhouse.listen.tls import choosing
