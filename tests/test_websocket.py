@@ -20,7 +20,8 @@ from tollhouse.families.base import Asked, Dialect, Limits, Request, Terms
 from tollhouse.families.openai import OPENAI
 from tollhouse.families.openai.routes import REALTIME
 from tollhouse.frames import GOING_AWAY, POLICY, Frames, Message, Side
-from tollhouse.listen.exchange import ClientGone, Exchange
+from tollhouse.listen.exchange import Exchange
+from tollhouse.listen.interruption import ClientGone
 from tollhouse.socket_ties import Owing, SocketBounds, Ties
 from tollhouse.websocket import Session
 

@@ -19,8 +19,8 @@ from tollhouse.dispatch.relay import Delivery, Relay
 from tollhouse.fallback import Fallbacks, connected
 from tollhouse.families.base import Asked, Dialogue
 from tollhouse.frames import Room
-from tollhouse.listen.exchange import ClientGone, Stopped
 from tollhouse.listen.handshake import accepted
+from tollhouse.listen.interruption import ClientGone, Stopped
 from tollhouse.reply import broken_off, pass_on
 from tollhouse.socket_ties import Altering, Owing, SocketBounds, Ties
 from tollhouse.trip import Gate, Objects, Passing, Rest, Trip, check_identity

@@ -14,5 +14,6 @@ client_hello       the first message of a tunnel that is passed on
 passed_tunnel      such a tunnel: bytes both ways, counted
 handshake          a WebSocket's handshake, and our answer to it
 exchange           a request and its answer, whatever the protocol is
+interruption       what ends the work of its owner
 mitm/              the only folder that knows mitmproxy's proxy core: HTTP/2
 """
