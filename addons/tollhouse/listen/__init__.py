@@ -2,6 +2,8 @@
 
 sockets            the sockets that workloads connect to
 client_connection  one connection: through TLS and tunnels to the HTTP that it speaks
+shared             what it needs of others
+half_closed        a connection whose client has ended its direction
 tls                TLS with a client
 http1              HTTP/1 with a client
 line               the connection as HTTP/1 uses it, and where its requests come in

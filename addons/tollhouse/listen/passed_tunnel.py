@@ -162,7 +162,7 @@ class _Far(asyncio.Protocol):
 
 
 class PassedTunnel:
-    """One tunnel: `client_connection.Spoken`. It changes as it lives; nobody but its own methods changes it."""
+    """One tunnel: `shared.Spoken`. It changes as it lives; nobody but its own methods changes it."""
 
     def __init__(
         self, every: PassedTunnels, near: Near, asked: ConnectRequest, rest: bytes
@@ -256,7 +256,7 @@ class PassedTunnel:
             )
         )
 
-    # From the client: `client_connection.Spoken`.
+    # From the client: `shared.Spoken`.
 
     def receive(self, data: bytes) -> None:
         if self._state is _State.FLOWING and self._far is not None:

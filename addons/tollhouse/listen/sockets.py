@@ -16,10 +16,11 @@ from typing import Final
 from tollhouse.call import ListenerKind
 from tollhouse.denial import Denial
 from tollhouse.listen.answer_head import raw_refusal
-from tollhouse.listen.client_connection import ClientConnection, Spoken
+from tollhouse.listen.client_connection import ClientConnection
 from tollhouse.listen.doors import Bounds, ConnectRequest, Judge, Owner
 from tollhouse.listen.mitm import Beyond, GateMaster
 from tollhouse.listen.passed_tunnel import PassedTunnels
+from tollhouse.listen.shared import Spoken
 from tollhouse.listen.tls import choosing
 from tollhouse.sources import source_of
 
@@ -108,7 +109,7 @@ class Listeners:
         """The protocol of a connection that comes in."""
         return ClientConnection(self, kind, tls=tls, clock=self._parts.clock)
 
-    # `client_connection.Shared`.
+    # `shared.Shared`.
 
     def tls(self, *, own: bool) -> ssl.SSLContext:
         if own and self._parts.asking is not None:

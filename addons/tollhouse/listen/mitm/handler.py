@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import select
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
@@ -20,6 +18,7 @@ from mitmproxy.proxy.server import LiveConnectionHandler
 
 from tollhouse.admit.connection_limits import Occupant
 from tollhouse.call import ListenerKind
+from tollhouse.listen import half_closed
 from tollhouse.listen.doors import Bounds, ConnectRequest
 from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.mitm.hooks import TollhouseCallHook
@@ -36,9 +35,6 @@ socket is not read on."""
 _LINGER_S = 2.0
 """How long a refused client's bytes are read on after the answer. A close with unread bytes is a
 reset, and a reset can overtake the answer."""
-_KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
-"""Of a half-closed connection, in seconds and in probes that nobody answers: a client that is gone
-sends nothing more."""
 _MODE = mode_specs.ProxyMode.parse("regular")
 
 
@@ -93,30 +89,13 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
                 self.client.state = ConnectionState.CLOSED
             elif not self._half_closed:
                 self._half_closed = True
-                self._watch()
+                half_closed.watch(self._writer.get_extra_info("socket"))
+                self.run(self._until_lost())
         self.process(event)
 
     def _left(self) -> bool:
-        """Whether the client has ended both directions, as far as the kernel knows. If a client has
-        closed a TCP connection in good order, the kernel learns that from the answer to the next
-        byte or probe."""
-        if self._writer.is_closing():
-            return True
-        poller = select.poll()
-        # POLLHUP and POLLERR are reported without being asked for.
-        poller.register(self._writer.get_extra_info("socket").fileno(), 0)
-        return bool(poller.poll(0))
-
-    def _watch(self) -> None:
-        """Called when the client has ended its direction (``shutdown(SHUT_WR)``). That direction is
-        not read any more, so the end of the connection is noticed in another way."""
-        connection = self._writer.get_extra_info("socket")
-        if connection.family != socket.AF_UNIX:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in _KEEPALIVE.items():
-                if hasattr(socket, name):
-                    connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-        self.run(self._until_lost())
+        """Whether the client has ended both directions."""
+        return self._writer.is_closing() or half_closed.left(self._writer.get_extra_info("socket"))
 
     async def _until_lost(self) -> None:
         try:
