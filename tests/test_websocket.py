@@ -16,7 +16,8 @@ from tollhouse.credential.redact import Redactor
 from tollhouse.denial import Denial, Refused
 from tollhouse.dispatch.http_client import RawConnection
 from tollhouse.dispatch.upstreamed import Upstreamed
-from tollhouse.families.base import Asked, Dialect, Limits, Request, Terms
+from tollhouse.families.asked import Asked, Dialect, Limits, Request
+from tollhouse.families.dialogue import Terms
 from tollhouse.families.openai import OPENAI
 from tollhouse.families.openai.routes import REALTIME
 from tollhouse.frames import GOING_AWAY, POLICY, Frames, Message, Side

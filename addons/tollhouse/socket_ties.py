@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tollhouse.denial import Denial
-from tollhouse.families.base import Asked, Exposed
+from tollhouse.families.asked import Asked
+from tollhouse.families.dialogue import Exposed
 from tollhouse.families.units import Charge
 from tollhouse.frames import Message
 

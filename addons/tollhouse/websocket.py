@@ -15,7 +15,7 @@ from typing import Final
 
 from tollhouse.denial import Denial, Fault, Refused
 from tollhouse.dispatch.upstreamed import Upstreamed
-from tollhouse.families.base import Dialogue, Exposed, Unfinished
+from tollhouse.families.dialogue import Dialogue, Exposed, Unfinished
 from tollhouse.frames import (
     FAULT,
     GOING_AWAY,

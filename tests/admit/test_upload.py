@@ -13,7 +13,7 @@ from tests.families.samples.forms import FORM, form
 from tollhouse.admit.upload import PIECE, Upload
 from tollhouse.admit.upload_spool import SpooledFile, UploadSpool
 from tollhouse.denial import Refused
-from tollhouse.families.base import Asked
+from tollhouse.families.asked import Asked
 from tollhouse.families.formats.multipart import Form, FormReader
 
 BODY = form(("purpose", b"assistants"), ("file", os.urandom(3 * PIECE), "a.bin"))

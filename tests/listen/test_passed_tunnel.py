@@ -14,12 +14,13 @@ from tests.support.hello import hello
 from tests.support.lines import lines_of
 
 from tollhouse.book import Book
-from tollhouse.call import Arrival, Passed, Project
+from tollhouse.call import Arrival, Passed
 from tollhouse.companions import EVERY_PROJECT, PassableHost
 from tollhouse.denial import Refused
 from tollhouse.ledger.names import Scope
 from tollhouse.listen.doors import ConnectRequest
 from tollhouse.listen.passed_tunnel import PassedTunnel, PassedTunnels, TunnelBounds
+from tollhouse.parties import Project
 
 HOST = "artifacts.internal"
 ENTRY = PassableHost(HOST, frozenset({EVERY_PROJECT}))

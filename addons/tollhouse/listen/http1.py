@@ -22,7 +22,7 @@ from tollhouse.listen.answer_head import (
 from tollhouse.listen.chunks import BadChunks, ChunkedBody, SizedBody
 from tollhouse.listen.doors import ConnectRequest
 from tollhouse.listen.exchange import Exchange
-from tollhouse.listen.line import Entrance, Line
+from tollhouse.listen.line import HeadMaker, Line
 from tollhouse.listen.request_head import Defect, HeadFinder, Http1Head, parse_head
 
 READ_AHEAD: Final = 1024 * 1024
@@ -56,7 +56,7 @@ class Http1:
         tunnels: bool = False,
     ) -> None:
         self._line = line
-        self._entrance = Entrance(line, "https" if secure else "http", sni, connect)
+        self._heads = HeadMaker(line, "https" if secure else "http", sni, connect)
         self._tunnels = tunnels
         self._buffer = bytearray()
         self._finder = HeadFinder(line.bounds.max_header_bytes)
@@ -199,7 +199,7 @@ class Http1:
         self._last = defect is not None
         self._chunked = False
         exchange = Exchange(
-            self._entrance.head(head),
+            self._heads.head(head),
             self,
             defect,
             least_body_bytes_s=self._line.bounds.least_body_bytes_s,

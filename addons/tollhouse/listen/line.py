@@ -38,8 +38,8 @@ class Line(Protocol):
     def pass_on(self, connect: ConnectRequest, rest: bytes) -> None: ...
 
 
-class Entrance:
-    """Where the requests of a connection come in. ``connect`` is the tunnel that they are in."""
+class HeadMaker:
+    """Makes the heads of a connection's requests as the road gets them. ``connect`` is the tunnel that they are in."""
 
     def __init__(
         self, line: Line, scheme: str, sni: str | None, connect: ConnectRequest | None
@@ -55,7 +55,7 @@ class Entrance:
         )
 
     def head(self, head: Http1Head) -> RequestHead:
-        """A request's head as the road gets it."""
+        """That of one request."""
         line = self._line
         return RequestHead(
             listener=line.listener,
