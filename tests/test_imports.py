@@ -52,6 +52,7 @@ ROOMS = (
         "budget",
         "dispatch",
         "book",
+        "call_counts",
         "identities",
         "accounts",
         "ledger",

@@ -80,6 +80,8 @@ class AdminConfig(Table):
     tls: TlsFiles | None = None
     unsafe_plaintext: bool = False
     """Tokens are taken without TLS from other hosts than this one."""
+    metrics_projects: Annotated[int, Field(ge=0, le=1000)] = 0
+    """How many projects /metrics names; the others are one."""
     unsafe_open_metrics: bool = False
     """/metrics needs no token."""
 
