@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 from tests.support.attack import HOST, Attacked, post, watched
 from tests.support.inproc import Inside, open_inside
@@ -223,11 +224,11 @@ def test_it_leaves(
     left: Attacked, gateway: Inside, moment: str, protocol: str, leave: Leave
 ) -> None:
     """Settled once, and nothing of the call is left."""
-    in_session = protocol == "websocket"
+    in_session, ended = protocol == "websocket", ""
     reach, line, asked, drained = (IN_SESSION if in_session else MOMENTS)[moment]
     left.alone()
     tasks = gateway.do(_tasks())
-    used = _used(gateway)
+    used, sockets = _used(gateway), provider_sockets(gateway)
     call = SocketCall(left) if in_session else Call(left, protocol)
     leave(reach(call))
     gateway.until(lambda inner: all(exchange.gone for exchange in inner.journey.under_way))
@@ -261,9 +262,20 @@ def test_it_leaves(
         )
         assert gateway.standin.wait_for(lambda seen: seen[-1].outcome != "open")
         assert gateway.standin.snapshot()[-1].outcome == ended
-    gateway.until(lambda inner: len(asyncio.all_tasks()) <= tasks)
+    # A connection whose answer was read to its end is kept for the next call.
+    sockets += ended == "answered"
+    gateway.until(
+        lambda inner: len(asyncio.all_tasks()) <= tasks and provider_sockets(gateway) <= sockets
+    )
     call.wait.open()
     call.steps.release_all()
+
+
+def provider_sockets(gateway: Inside) -> int:
+    """How many sockets to the provider the gateway has, whatever their state."""
+    port = gateway.standin.port
+    held = psutil.Process().net_connections("tcp")
+    return sum(bool(one.raddr) and one.raddr.port == port for one in held)
 
 
 async def _tasks() -> int:
