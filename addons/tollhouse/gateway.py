@@ -4,7 +4,7 @@ entrances   Entrances: the ways in                          entrances.py
             proxy (CONNECT), base URL, transparent          listen/sockets.py, client_connection.py
             HTTP/1, HTTP/2                                  listen/http1.py, listen/mitm/
             Tunnel: which host a tunnel may be for          listen/tunnel.py
-            Passages: tunnels that are passed on            listen/passage.py, admit/passing.py
+            PassedTunnels: those that are passed on         listen/passed_tunnel.py, admit/passing.py
             Road: one coroutine a call                      journey.py
 gates       in their order, which gates.py makes            gates.py
             Locate   which provider is meant                admit/gate.py, authority.py

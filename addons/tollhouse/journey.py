@@ -36,8 +36,9 @@ from tollhouse.dispatch.relay import Delivery, Relay
 from tollhouse.dispatch.sign import check_lease
 from tollhouse.fallback import Fallbacks, answered
 from tollhouse.lasting import Lasting
-from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
+from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.handshake import check_handshake
+from tollhouse.listen.interruption import ClientGone, Stopped
 from tollhouse.outcome import End
 from tollhouse.providers import Provider
 from tollhouse.reply import NOT_VALID, OVERDUE, broken_off, last_words, pass_on

@@ -356,6 +356,10 @@ class LimitsConfig(Table):
     """The longest that one may be open."""
     max_connections_per_source: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Of one address. None: three quarters of ``max_connections``."""
+    max_connections_per_token: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """That a token has called over, open WebSockets among them. None: half of ``max_connections``."""
+    max_connections_per_tenant: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """The same of all tokens of a tenant. None: three quarters of ``max_connections``."""
     max_calls: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
     """Calls under way at one time, open streams among them."""
     max_calls_per_source: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
