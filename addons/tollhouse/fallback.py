@@ -165,13 +165,13 @@ async def _go_back(
     elif isinstance(second, Answering):
         await second.close()
     assert trip.delivery is not None
-    if trip.delivery.tried_enough:
+    if trip.delivery.sdk_stops:
         # An SDK that asks the first one again asks the fallback again as well.
         if isinstance(first, Answering):
             first.stop_sdk()
         elif isinstance(first, Refused) and SDK_STOPS not in first.denial.headers:
             first.denial = replace(first.denial, headers=(*first.denial.headers, SDK_STOPS))
-    delivery.return_from(trip.delivery)
+    delivery.take_wait_of(trip.delivery)
     trip.delivery = delivery
 
 

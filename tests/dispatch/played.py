@@ -250,7 +250,7 @@ class Trip:
         return self.answering.status
 
     @property
-    def tries(self) -> list[str]:
+    def made(self) -> list[str]:
         return [attempt.outcome for attempt in self.attempts]
 
     @property

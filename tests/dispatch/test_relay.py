@@ -73,7 +73,7 @@ async def test_a_key_that_was_rotated() -> None:
     assert (trip.status, trip.body) == (200, JSON)
     assert [secret.fingerprint for secret in provider.secrets] == [OLD.fingerprint, NEW.fingerprint]
     assert trip.outcome().key_version == f"{NEW.fingerprint}@2"
-    assert trip.tries == ["401", "200"]
+    assert trip.made == ["401", "200"]
     assert provider.closed[0] == 401, "the first answer's connection was let go"
     assert trip.keys.refusals == [OLD]
 
@@ -105,7 +105,7 @@ async def test_a_key_over_its_rate_limit() -> None:
     assert (trip.status, trip.body) == (200, JSON)
     assert [secret.fingerprint for secret in provider.secrets] == [OLD.fingerprint, NEW.fingerprint]
     assert keys.told == {OLD.fingerprint: ("cooling", 7.0)}
-    assert trip.tries == ["429", "200"]
+    assert trip.made == ["429", "200"]
     assert trip.outcome().key_version == f"{NEW.fingerprint}@2"
     assert provider.closed[0] == 429, "the first answer's connection was let go"
 
@@ -117,7 +117,7 @@ async def test_a_key_over_its_rate_limit_while_the_sdk_retries() -> None:
     trip = await Trip(
         provider, asked_for(headers=[("x-stainless-retry-count", "1")]), keys=keys
     ).run()
-    assert (trip.status, trip.tries) == (429, ["429"])
+    assert (trip.status, trip.made) == (429, ["429"])
     assert keys.told == {OLD.fingerprint: ("cooling", 7.0)}
 
 
@@ -217,7 +217,7 @@ async def test_a_key_that_cannot_be_put_on() -> None:
         "",
         (("retry-after", "5"),),
     )
-    assert trip.tries == ["credential_unavailable"]
+    assert trip.made == ["credential_unavailable"]
     outcome = trip.outcome()
     assert (outcome.attempts_unknown, outcome.status, outcome.end) == (0, 0, End.NEVER_LEFT)
 
@@ -298,7 +298,7 @@ async def test_what_can_not_be_sent() -> None:
     with pytest.raises(ValueError, match="byte for byte"):
         await trip.run()
     outcome = trip.outcome()
-    assert (trip.tries, outcome.attempts_unknown, outcome.end) == (["internal"], 0, End.NEVER_LEFT)
+    assert (trip.made, outcome.attempts_unknown, outcome.end) == (["internal"], 0, End.NEVER_LEFT)
 
 
 # Interrupted.
@@ -317,7 +317,7 @@ async def test_a_stop_in_an_attempt(left: bool) -> None:
     outcome = trip.outcome(End.STOPPED)
     assert (outcome.in_flight, outcome.status, outcome.attempts_unknown) == (left, 0, 0)
     assert outcome.end is (End.STOPPED if left else End.NEVER_LEFT)
-    assert trip.tries == ["cancelled"]
+    assert trip.made == ["cancelled"]
 
 
 async def test_a_stop_in_an_attempt_after_one_that_was_refused() -> None:
@@ -331,7 +331,7 @@ async def test_a_stop_in_an_attempt_after_one_that_was_refused() -> None:
     provider.mints = Secret("ya29.minted-0123456789")
     trip = await Trip(provider).left_after(0)
     outcome = trip.outcome(End.LEFT)
-    assert (outcome.end, outcome.in_flight, trip.tries) == (End.LEFT, True, ["401", "cancelled"])
+    assert (outcome.end, outcome.in_flight, trip.made) == (End.LEFT, True, ["401", "cancelled"])
 
 
 async def test_a_stop_between_attempts() -> None:
@@ -342,7 +342,7 @@ async def test_a_stop_between_attempts() -> None:
 
     trip = await Trip(Provider((500, OF_JSON, [b"{}"])), timing=Timing(sleep=sleep)).left_after(0)
     outcome = trip.outcome(End.STOPPED)
-    assert (outcome.in_flight, outcome.end, trip.tries) == (False, End.UNKNOWN, ["500"])
+    assert (outcome.in_flight, outcome.end, trip.made) == (False, End.UNKNOWN, ["500"])
     assert set(trip.provider.closed) == {500}
 
 

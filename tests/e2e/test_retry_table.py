@@ -246,7 +246,7 @@ def test_an_answer_that_is_no_http(tmp_path: Path) -> None:
 
 
 def test_an_sdk_whose_time_is_over(tmp_path: Path) -> None:
-    """A second try that hangs is given up before the SDK goes by itself, which would try it all again."""
+    """A second attempt that hangs is given up before the SDK goes by itself, which would try it all again."""
     gate = Latch()
     with open_inside(tmp_path) as inside, an_sdk(inside) as sdk:
         inside.standin.script(far(1))

@@ -24,8 +24,8 @@ from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, UpstreamError
 from tollhouse.dispatch.breaker import Breaker
 from tollhouse.dispatch.retry import (
+    ATTEMPTS_OF_ALL,
     SDK_STOPS,
-    TRIES_OF_ALL,
     ClientSays,
     RetryPolicy,
     Then,
@@ -55,7 +55,7 @@ _BEFORE_S: Final = 1.0
 
 
 class Effort:
-    """What one call has tried at one provider, with all of its keys. `deliver` writes it down."""
+    """What one call has attempted at one provider, with all of its keys. `deliver` writes it down."""
 
     def __init__(
         self,
@@ -68,8 +68,8 @@ class Effort:
         before: Effort | None = None,
     ) -> None:
         """``creates`` is `Requested.creates`. ``began`` is the time by the clock of the `Timing`.
-        ``repeatable`` says whether there still is a body to send: where not, no try follows.
-        ``before`` is what was tried at another provider."""
+        ``repeatable`` says whether there still is a body to send: where not, no attempt follows.
+        ``before`` is what was attempted at another provider."""
         self.policy = policy
         self.creates = creates
         self._repeatable = repeatable
@@ -77,14 +77,15 @@ class Effort:
         self.waited_since: float = began if before is None else before.waited_since
         """When the client began to wait."""
         self.first = before is None
-        """The next try is the first one of the call."""
-        self.tries = 0
+        """The next attempt is the first one of the call."""
+        self.made = 0
+        """How many attempts were made, with all keys."""
         self.moves = 0
-        """Tries that were made with another key instead of another time with the same."""
+        """Attempts that were made with another key instead of another time with the same."""
         self.repeated_at_once = False
         """A connection was stale. Others that were kept may be, too."""
         self.hopeless = False
-        """No further try makes sense: the account is empty, or the retry budget is spent."""
+        """No further attempt makes sense: the account is empty, or the retry budget is spent."""
         self._head = head
 
     @cached_property
@@ -93,18 +94,18 @@ class Effort:
         return ClientSays.of(self._head)
 
     @property
-    def own_tries(self) -> int:
-        return self.tries - self.moves
+    def own_attempts(self) -> int:
+        return self.made - self.moves
 
     @property
     def left(self) -> int:
-        """How many more tries the policy allows. If the SDK itself is retrying, one in all."""
+        """How many more attempts the policy allows. If the SDK itself is retrying, one in all."""
         allowed = 1 if self.says.retry_count > 0 else self.policy.attempts
-        return allowed - self.own_tries
+        return allowed - self.own_attempts
 
     @property
     def until(self) -> float:
-        """No try begins later, on the same clock: the policy ends, or the client will have gone."""
+        """No attempt begins later, on the same clock: the policy ends, or the client will have gone."""
         return min(self.began + self.policy.deadline_s, self.client_until)
 
     @property
@@ -114,21 +115,21 @@ class Effort:
         return self.waited_since + patience_s - min(_BEFORE_S, patience_s / 10)
 
     def may_follow(self, what: Then) -> bool:
-        """Whether the policy has a try left for ``what``."""
+        """Whether the policy has an attempt left for ``what``."""
         if what == "give up" or not self._repeatable():
             return False
         if what == "at once" and not self.repeated_at_once:
-            most = max(self.policy.attempts, TRIES_OF_ALL)
-            return self.left > 0 or self.own_tries + self.says.retry_count < most
+            most = max(self.policy.attempts, ATTEMPTS_OF_ALL)
+            return self.left > 0 or self.own_attempts + self.says.retry_count < most
         return self.left > 0
 
     @property
     def enough(self) -> bool:
         """The SDK is told to stop."""
-        return self.hopeless or sdk_stops(self.own_tries, self.says.retry_count)
+        return self.hopeless or sdk_stops(self.own_attempts, self.says.retry_count)
 
     def move(self) -> None:
-        """The next try is made with another key."""
+        """The next attempt is made with another key."""
         self.moves += 1
 
 
@@ -145,7 +146,7 @@ async def deliver(
 ) -> Answer:
     """Calls ``send_once`` until its answer is one to pass on. Gives that answer, its body unread.
 
-    ``effort`` goes through all that is tried for a call at one provider. ``record`` gets every
+    ``effort`` goes through all attempts of a call at one provider. ``record`` gets every
     attempt as it ends, cancelled ones too. ``elsewhere`` says of an answer whether there is another
     key to go on with; such an answer is given at once. An attempt of unknown fate may be charged by
     the provider: ``may_repeat`` says whether another attempt may follow it. With ``judged_later``
@@ -157,7 +158,7 @@ async def deliver(
     delivery = _Delivery(
         send_once, effort, breaker, timing, record, elsewhere, may_repeat, judged_later
     )
-    if effort.policy.budget is not None and not effort.tries:
+    if effort.policy.budget is not None and not effort.made:
         effort.policy.budget.call()
     first: Answer | UpstreamError
     try:
@@ -167,8 +168,8 @@ async def deliver(
     else:
         if first.status < 400:
             return first
-    # tenacity costs 60 us even for one try that succeeds, half of what the attempt itself costs. So
-    # it is used only when the first try has failed.
+    # tenacity costs 60 us even for an attempt that succeeds, half of what the attempt itself costs.
+    # So it is used only when the first one has failed.
     return await delivery.go_on(first)
 
 
@@ -208,7 +209,7 @@ class _Delivery:
     async def attempt(self) -> Answer:
         """One attempt: asks the breaker, sends, tells the breaker and records."""
         self._breaker.enter()
-        self._effort.tries += 1
+        self._effort.made += 1
         began = self._clock()
         outcome, unknown = "internal", True
         judge = self._breaker.neither
@@ -247,7 +248,7 @@ class _Delivery:
         return answer
 
     async def _send_again(self) -> Answer:
-        """A later try is given up before the client goes: told nothing, its SDK would try it all again."""
+        """A later attempt is given up before the client goes: told nothing, its SDK would begin anew."""
         left_s = self._effort.client_until - self._clock()
         if left_s == math.inf:
             return await self._send_once()
@@ -260,7 +261,7 @@ class _Delivery:
             ) from None
 
     async def go_on(self, first: Answer | UpstreamError) -> Answer:
-        """The retries after the first try. ``first`` is how that ended."""
+        """The retries after the first attempt. ``first`` is how that ended."""
         outcomes = [first]
 
         async def next_outcome() -> Answer:
@@ -307,7 +308,7 @@ class _Delivery:
         return answer
 
     async def _again(self, state: RetryCallState) -> bool:
-        """Whether another try should be made, as far as the outcome says."""
+        """Whether another attempt should be made, as far as the outcome says."""
         outcome, effort = _outcome(state), self._effort
         if not isinstance(outcome, (Answer, UpstreamError)):
             return False
@@ -329,12 +330,12 @@ class _Delivery:
         effort = self._effort
         if self._then == "at once" and not effort.repeated_at_once:
             return 0.0
-        own_s = effort.policy.wait_s(effort.own_tries, self._timing.random)
+        own_s = effort.policy.wait_s(effort.own_attempts, self._timing.random)
         told_s, self._told_s = self._told_s, None
         return told_s or own_s
 
     def _stop(self, state: RetryCallState) -> bool:
-        """Whether the gateway makes no further try. The retry budget is asked last, because asking
+        """Whether the gateway makes no further attempt. The retry budget is asked last, because asking
         takes from it."""
         effort, wait = self._effort, state.upcoming_sleep
         if not effort.may_follow(self._then):
@@ -361,11 +362,11 @@ class _Delivery:
                 await outcome.close()
 
     def _tried(self) -> str:
-        """A sentence for the denial. It counts the SDK's tries as well: each of them came through
+        """A sentence for the denial. It counts the SDK's attempts as well: each of them came through
         here."""
         effort = self._effort
-        tries = effort.tries + effort.says.retry_count
-        times = "once" if tries == 1 else f"{tries} times"
+        count = effort.made + effort.says.retry_count
+        times = "once" if count == 1 else f"{count} times"
         why = (
             ", and retries are paused, because too many calls to this provider fail"
             if effort.hopeless
@@ -385,7 +386,7 @@ def _outcome(state: RetryCallState) -> object:
 
 
 def _last_outcome(state: RetryCallState) -> Answer:
-    """Gives the answer, or raises the error, that the last try ended in."""
+    """Gives the answer, or raises the error, that the last attempt ended in."""
     assert state.outcome is not None
     answer: Answer = state.outcome.result()
     return answer

@@ -277,13 +277,14 @@ class Delivery:
             await self._last.peek(PEEK_BYTES, PEEK_S)
 
     @property
-    def tried_enough(self) -> bool:
-        """An SDK that asks again is to be told not to."""
-        return self._effort.tries > 0 and self._effort.enough
+    def sdk_stops(self) -> bool:
+        """The SDK is told not to send the call again."""
+        return self._effort.made > 0 and self._effort.enough
 
-    def return_from(self, other: Delivery) -> None:
-        """The fallback did not serve either: what it has taken of time is this one's."""
-        self._waited_s = other.waited_s
+    def take_wait_of(self, fallback: Delivery) -> None:
+        """The fallback did not serve the call either. The time that was spent waiting for it counts
+        as this delivery's."""
+        self._waited_s = fallback.waited_s
 
     def _of_session(self, outcome: Outcome, left: End | None, connected: Upstreamed) -> Outcome:
         ended = End.CUT if connected.cut else left or End.STREAMED
