@@ -80,8 +80,6 @@ class Effort:
         """The next attempt is the first one of the call."""
         self.made = 0
         """How many attempts were made, with all keys."""
-        self.moves = 0
-        """Attempts that were made with another key instead of another time with the same."""
         self.repeated_at_once = False
         """A connection was stale. Others that were kept may be, too."""
         self.hopeless = False
@@ -94,14 +92,10 @@ class Effort:
         return ClientSays.of(self._head)
 
     @property
-    def own_attempts(self) -> int:
-        return self.made - self.moves
-
-    @property
     def left(self) -> int:
         """How many more attempts the policy allows. If the SDK itself is retrying, one in all."""
         allowed = 1 if self.says.retry_count > 0 else self.policy.attempts
-        return allowed - self.own_attempts
+        return allowed - self.made
 
     @property
     def until(self) -> float:
@@ -119,18 +113,22 @@ class Effort:
         if what == "give up" or not self._repeatable():
             return False
         if what == "at once" and not self.repeated_at_once:
-            most = max(self.policy.attempts, ATTEMPTS_OF_ALL)
-            return self.left > 0 or self.own_attempts + self.says.retry_count < most
+            return self.left > 0 or self.may_follow_at_once
         return self.left > 0
+
+    @property
+    def may_follow_at_once(self) -> bool:
+        """Whether one more attempt may be made that costs the provider next to no work: with another
+        key, or because the last one met a connection that was closed. It may be made although the
+        policy allows no retry. It counts all the same: no call is seen more than `ATTEMPTS_OF_ALL`
+        times, whichever keys it was sent with."""
+        most = max(self.policy.attempts, ATTEMPTS_OF_ALL)
+        return self.made + self.says.retry_count < most
 
     @property
     def enough(self) -> bool:
         """The SDK is told to stop."""
-        return self.hopeless or sdk_stops(self.own_attempts, self.says.retry_count)
-
-    def move(self) -> None:
-        """The next attempt is made with another key."""
-        self.moves += 1
+        return self.hopeless or sdk_stops(self.made, self.says.retry_count)
 
 
 async def deliver(
@@ -330,7 +328,7 @@ class _Delivery:
         effort = self._effort
         if self._then == "at once" and not effort.repeated_at_once:
             return 0.0
-        own_s = effort.policy.wait_s(effort.own_attempts, self._timing.random)
+        own_s = effort.policy.wait_s(effort.made, self._timing.random)
         told_s, self._told_s = self._told_s, None
         return told_s or own_s
 

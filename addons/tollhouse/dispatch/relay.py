@@ -322,12 +322,12 @@ class Delivery:
         return End.CUT if answering.cut else left or End.CUT
 
     async def _attempts(self) -> Answer:
-        """With one key, and the next while the provider says that this one has had enough: each key once."""
+        """With one key, and the next while the provider says that this one has had enough. Each key is
+        used once, and all of them together as often as `Effort` allows."""
         answer = await self._attempts_with_one_key()
         while (other := await self._next_key(answer)) is not None:
             await answer.close()
             self._use(other)
-            self._effort.move()
             answer = await self._attempts_with_one_key()
         return answer
 
@@ -343,11 +343,11 @@ class Delivery:
             now = self._relay.timing.wall_clock()
             other = keys.cooling(lease, await asked_wait_s(self._provider.family, answer, now))
             if self._effort.says.retry_count > 0:
-                # The SDK's first request has tried the others.
+                # One attempt only: the SDK is retrying, and its next request gets another key.
                 return None
         else:
             return None
-        if other is None or other.secret in self._used:
+        if other is None or other.secret in self._used or not self._effort.may_follow_at_once:
             return None
         return other if self._breaker_of(other).wait_s() == 0 else None
 
@@ -405,22 +405,19 @@ class Delivery:
         can't mend our key, and a 401 would tell it that its own credential is wrong."""
         self._status = answer.status
         await answer.close()
-        again = self._repeatable()
         if (
-            again
+            self._may_be_sent_again()
             and self._token is not None
             and self._relay.upstream.token_refused(self._outgoing.lease, self._token)
         ):
-            self._effort.move()
             answer = await self._attempts()
             if not await self._is_refused(answer):
                 return answer
             await answer.close()
         refused = self._outgoing.lease
         lease = await self._relay.keys.refused(refused)
-        if lease is not None and again:
+        if lease is not None and self._may_be_sent_again():
             self._use(lease)
-            self._effort.move()
             answer = await self._attempts()
             if not await self._is_refused(answer):
                 return answer
@@ -432,6 +429,9 @@ class Delivery:
             "credential_refused",
             f"It is the key {self._outgoing.lease.fingerprint} of {self._outgoing.host}.",
         )
+
+    def _may_be_sent_again(self) -> bool:
+        return self._repeatable() and self._effort.may_follow_at_once
 
     async def _send_once(self) -> Answer:
         clock = self._clock if self._upload is None else self._now
