@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
@@ -57,11 +58,39 @@ class Wire:
     def close(self) -> None:
         self._socket.close()
 
+    def through(self, address: str) -> None:
+        """Passes all bytes on to ``address`` and back, until either side ends."""
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port))) as other:
+            ways = {self._socket: other, other: self._socket}
+            while True:
+                for one in select.select(list(ways), [], [], PATIENCE_S)[0]:
+                    data = one.recv(65536)
+                    if not data:
+                        return
+                    ways[one].sendall(data)
+
     def left(self) -> None:
         """Returns when the other side has closed the connection."""
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             while self._socket.recv(65536):
                 pass
+
+
+def reset_at_accept(wire: Wire) -> None:
+    wire.reset()
+
+
+def tls_alert(wire: Wire) -> None:
+    wire.hello()
+    # A fatal alert, handshake_failure: RFC 8446 6.2.
+    wire.say(b"\x15\x03\x03\x00\x02\x02\x28")
+    wire.left()
+
+
+def tls_that_hangs(wire: Wire) -> None:
+    wire.hello()
+    wire.left()
 
 
 class FaultyProvider:
