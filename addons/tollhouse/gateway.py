@@ -66,6 +66,7 @@ from tollhouse.control.key_desk import KeyDesk
 from tollhouse.control.operations import OperationRefused, Operations
 from tollhouse.control.socket import ControlServer
 from tollhouse.credential.lease import CredentialUnavailable, Reader
+from tollhouse.dispatch.attempts import Timing
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.dial import Dialler
 from tollhouse.dispatch.proxied import ProxyTunnels
@@ -333,6 +334,7 @@ class Gateway:
             self.keys,
             abandoned_read_s=abandoned_read_s,
             retries_a_second=1 / self.share.workers,
+            timing=Timing(self._clock),
             priced_as=prices.entry,
         )
         self._open_bodies()
