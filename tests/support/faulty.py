@@ -26,9 +26,9 @@ class Wire:
     def tls(self) -> None:
         self._socket = self._context.wrap_socket(self._socket, server_side=True)
 
-    def hello(self) -> None:
+    def hello(self) -> bytes:
         """Reads the beginning of a handshake, and does not go on with it."""
-        self._socket.recv(65536)
+        return self._socket.recv(65536)
 
     def request(self) -> bytes:
         """One whole request. Raises EOFError at the connection's end."""
