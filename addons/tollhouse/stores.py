@@ -28,7 +28,7 @@ from tollhouse.credential.cloud.google_endpoint import TokenEndpoint
 from tollhouse.credential.federation.federated_keys import Federated, KeysAndFederation
 from tollhouse.credential.federation.subject import SubjectTokens
 from tollhouse.credential.lease import Lease, Reader
-from tollhouse.dispatch.http_client import PoolBounds
+from tollhouse.dispatch.pool import PoolBounds
 from tollhouse.dispatch.proxied import ProxyTunnels
 from tollhouse.dispatch.sign import check_lease
 from tollhouse.ledger.ledger import Ledger

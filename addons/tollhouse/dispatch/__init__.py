@@ -11,7 +11,9 @@ upstream_tls  what is trusted, and the certificates that we show
 eyeballs    the first of a name's addresses that takes a connection
 proxy       the way through a corporate proxy
 proxied     the same for connections that are no provider's
-http_client  a request and its answer on one of aiohttp's connections
+pool        the connections, which aiohttp dials and keeps
+http_connection  one of them, under our rules
+http_client  a request and its answer on one of them
 sign        the key is put on here
 resolve     names to addresses
 dial        a connection to a host that is no provider's

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from tollhouse.dispatch.http_client import RawConnection
+    from tollhouse.dispatch.http_connection import RawConnection
 
 Sent = Literal["no", "stale", "maybe"]
 """What became of an attempt's request. ``no``: it surely did not leave. ``stale``: it was written to a

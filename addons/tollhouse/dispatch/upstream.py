@@ -28,16 +28,9 @@ from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.secret import Secret
 from tollhouse.dispatch.answer import Answer, AnswerCut, Sent, UpstreamError
 from tollhouse.dispatch.guard import refused_address
-from tollhouse.dispatch.http_client import (
-    DialTarget,
-    Pool,
-    PoolBounds,
-    RoundTrip,
-    connect,
-    is_target,
-    request_head,
-)
+from tollhouse.dispatch.http_client import RoundTrip, is_target, request_head
 from tollhouse.dispatch.outgoing import Outgoing
+from tollhouse.dispatch.pool import DialTarget, Pool, PoolBounds, connect
 from tollhouse.dispatch.proxied import StoreSecrets
 from tollhouse.dispatch.proxy import ProxyFailed, Via, authorization
 from tollhouse.dispatch.resolve import AddressRefused, GuardedResolver, is_address
