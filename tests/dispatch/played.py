@@ -82,6 +82,7 @@ class Provider:
         minted: Callable[[Secret], None],
         upgrade: object = None,
         fresh: bool = False,
+        creates: bool = False,
     ) -> Answer:
         if self.mints is not None:
             minted(self.mints)

@@ -237,6 +237,15 @@ async def test_a_request_that_creates(outcome: Any) -> None:
     assert len(given.made) == 1
 
 
+async def test_a_request_that_creates_and_was_not_read() -> None:
+    """It met a connection that the server had closed before it came: it is repeated at once, and is not of unknown fate."""
+    unread = UpstreamError("upstream_unreachable", "It closed the connection.", "unread")
+    given = Given(unread, says_status(200))
+    assert (await given.deliver(RetryPolicy(attempts=1), creates=True)).status == 200
+    assert (given.clock.slept, given.attempts[0].unknown) == ([0.0], False)
+    assert given.breaker.state is State.CLOSED
+
+
 @pytest.mark.parametrize("outcome", [UNREACHABLE, says_status(429), says_status(529)])
 async def test_a_request_that_creates_and_was_turned_away(outcome: Any) -> None:
     """What was surely not worked on is repeated."""

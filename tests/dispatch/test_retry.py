@@ -122,6 +122,13 @@ def test_an_attempt_of_unknown_fate(code: str, sent: Sent, what: Then) -> None:
     assert then(code, sent, creates=True) == "give up"
 
 
+@pytest.mark.parametrize("creates", [False, True])
+def test_an_attempt_that_was_not_read(creates: bool) -> None:
+    """It was written to a connection that the server had closed before: once more, whatever it asks for."""
+    assert then("upstream_unreachable", "unread", creates) == "at once"
+    assert then("upstream_timeout", "unread", creates) != "at once"
+
+
 @pytest.mark.parametrize(
     ("made", "count", "stops"),
     [(1, 0, False), (1, 1, False), (1, 2, True), (1, 3, True), (2, 0, True), (3, 0, True)],

@@ -55,6 +55,14 @@ class Wire:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
+    def goodbye(self) -> None:
+        """Ends TLS in order (close_notify), and closes; the other side's goodbye is not waited for."""
+        self._socket.setblocking(False)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            assert isinstance(self._socket, ssl.SSLSocket)
+            self._socket.unwrap()
+        self._socket.close()
+
     def close(self) -> None:
         self._socket.close()
 
@@ -75,6 +83,36 @@ class Wire:
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             while self._socket.recv(65536):
                 pass
+
+
+class ClosingProvider:
+    """What a `FaultyProvider` serves: its first connection answers one request, and is closed when `close` is called, from a
+    thread of its own. The others answer each request."""
+
+    def __init__(self, answer: bytes, how: Callable[[Wire], None], *, tls: bool = True) -> None:
+        self._answer = answer
+        self._how = how
+        self._tls = tls
+        self._now, self._done = threading.Event(), threading.Event()
+        self.read: list[bytes] = []
+        """The requests that were read, of all connections."""
+
+    def __call__(self, wire: Wire) -> None:
+        if self._tls:
+            wire.tls()
+        while True:
+            self.read.append(wire.request())
+            wire.say(self._answer)
+            if wire.number == 1:
+                assert self._now.wait(PATIENCE_S)
+                self._how(wire)
+                self._done.set()
+                return
+
+    def close(self) -> None:
+        """Returns when the connection is closed. The loop at the other end need not have heard of it."""
+        self._now.set()
+        assert self._done.wait(PATIENCE_S)
 
 
 def reset_at_accept(wire: Wire) -> None:

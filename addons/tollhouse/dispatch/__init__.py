@@ -11,6 +11,7 @@ upstream_tls  what is trusted, and the certificates that we show
 eyeballs    the first of a name's addresses that takes a connection
 proxy       the way through a corporate proxy
 proxied     the same for connections that are no provider's
+tcp_info    what the kernel knows of a connection
 pool        the connections, which aiohttp dials and keeps
 http_connection  one of them, under our rules
 http_client  a request and its answer on one of them

@@ -48,6 +48,8 @@ class Timing:
 
 
 REAL: Final = Timing()
+_STALE: Final = frozenset({"unread", "stale"})
+"""`Sent` of a request that met a connection which the server had closed."""
 
 
 _BEFORE_S: Final = 1.0
@@ -225,8 +227,8 @@ class _Delivery:
             elif answer.status not in (408, 429):
                 judge = self._breaker.success
         except UpstreamError as error:
-            outcome, unknown = error.code, error.sent != "no"
-            nothing_said = error.code == "upstream_address_refused" or error.sent == "stale"
+            outcome, unknown = error.code, error.may_be_known
+            nothing_said = error.code == "upstream_address_refused" or error.sent in _STALE
             if not nothing_said and not isinstance(error, _OutOfPatience):
                 judge = self._breaker.failure
             raise
@@ -285,7 +287,7 @@ class _Delivery:
                 answer = await retrying(next_outcome)
         except UpstreamError as error:
             # To an SDK each of them is a status of 502 or 504, after which it asks again.
-            if effort.creates and error.sent != "no":
+            if effort.creates and error.may_be_known:
                 error.headers = (SDK_STOPS,)
                 error.why += (
                     " It may have been worked on, and it makes or changes something: see whether "
@@ -312,7 +314,7 @@ class _Delivery:
             return False
         self._then = what = after(outcome, effort.creates)
         if isinstance(outcome, UpstreamError):
-            if outcome.sent == "no" or not effort.may_follow(what) or self._may_repeat is None:
+            if not outcome.may_be_known or not effort.may_follow(what) or self._may_repeat is None:
                 return what != "give up"
             return await self._may_repeat()
         if what == "next key" and self._elsewhere is not None and await self._elsewhere(outcome):

@@ -111,6 +111,11 @@ class RoundTrip:
         """As of `Connection`, once the exchange has failed."""
         return self._protocol.stale
 
+    @property
+    def unread(self) -> bool:
+        """As of `Connection`, once the exchange has failed."""
+        return self._protocol.unread
+
     def send(
         self,
         head: bytes,

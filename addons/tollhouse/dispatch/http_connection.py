@@ -9,6 +9,8 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
+from tollhouse.dispatch.tcp_info import tcp_info
+
 if TYPE_CHECKING:
     from aiohttp.connector import Connection as Lent
 
@@ -31,6 +33,10 @@ class Connection(ResponseHandler):
         self._requests = 0
         self._begun = False
         """The connection was lost behind the first bytes of a head."""
+        self._acknowledged: int | None = None
+        """As of `TcpInfo`, before the request was written. None if that is not known."""
+        self._ended_before = False
+        """The server had ended the connection before any byte of the request reached it."""
 
     def age_s(self) -> float:
         return self._loop.time() - self._made
@@ -46,6 +52,27 @@ class Connection(ResponseHandler):
         this one. So a server ends a connection that has been idle for too long for it."""
         lost = self._connection_lost_called and not self._begun
         return lost and self._asked and self._requests > 1 and not self._interim
+
+    @property
+    def unread(self) -> bool:
+        """It is stale, and the server can't have read the request: see `eof_received`."""
+        return self.stale and self._ended_before
+
+    def may_be_used_again(self) -> bool:
+        """Whether the server has not closed it while it was idle. It is called right before a request is written, and is
+        what `unread` needs."""
+        info = tcp_info(self.transport)
+        self._acknowledged = None if info is None else info.acknowledged
+        return info is None or info.established
+
+    def eof_received(self) -> None:
+        # What closes a connection acknowledges what its sender's kernel has received by then. If that is
+        # nothing of the request, the server had closed before the request came. A reset proves nothing:
+        # Linux does not heed what it acknowledges.
+        if self._asked and self._acknowledged is not None:
+            info = tcp_info(self.transport)
+            self._ended_before = info is not None and info.acknowledged == self._acknowledged
+        super().eof_received()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._asked:
@@ -71,6 +98,7 @@ class Connection(ResponseHandler):
             return
         if not interim:
             self._asked = False
+            self._acknowledged = None
         super().feed_data(data, size)
 
     def has_surplus(self) -> bool:

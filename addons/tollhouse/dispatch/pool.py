@@ -129,11 +129,17 @@ class ProxyConnector(aiohttp.TCPConnector):
 
 
 async def connect(
-    pool: Pool, target: DialTarget, within: aiohttp.ClientTimeout, *, fresh: bool = False
+    pool: Pool,
+    target: DialTarget,
+    within: aiohttp.ClientTimeout,
+    *,
+    fresh: bool = False,
+    creates: bool = False,
 ) -> Lent:
     """A kept connection or a new one. Nothing has been sent on it for the caller. With ``fresh`` it is a new one, and those
-    that were kept are closed: what has closed one of them has most likely closed all. Raises ConnectionTimeoutError, and
-    what aiohttp's connector raises."""
+    that were kept are closed: what has closed one of them has most likely closed all. With ``creates`` the kernel is asked
+    for the state of a kept one (`Connection.may_be_used_again`). Raises ConnectionTimeoutError, and what aiohttp's connector
+    raises."""
     while True:
         try:
             lent = await pool.connect(cast(Any, target), [], within)
@@ -141,6 +147,7 @@ async def connect(
             raise aiohttp.ConnectionTimeoutError from None
         connection = cast(Connection, lent.protocol)
         old = connection.age_s() > pool.bounds.age_s or (fresh and connection.used)
-        if not old and not connection.has_surplus():
+        closed = creates and connection.used and not connection.may_be_used_again()
+        if not old and not closed and not connection.has_surplus():
             return lent
         lent.close()

@@ -445,6 +445,7 @@ class Delivery:
             if self._requested.admitted.operation.socket
             else None,
             fresh=self._effort.repeated_at_once,
+            creates=self._effort.creates,
         )
         self._in_flight = False
         self._silence = clock() - began

@@ -62,9 +62,11 @@ TABLE: Final[tuple[Row, ...]] = (
     Row(_ANY, "again", told="true"),
     Row(_ANY, "give up", told="false"),
     Row(_ERRORS, "again", sent=frozenset({"no"})),
+    # The server had closed the connection, and can't have read the request.
+    Row(_LOST, "at once", sent=frozenset({"unread"})),
     # RFC 9110 9.2.2: what is not idempotent is repeated only by who can tell that it was never
-    # applied. A close without an answer can't tell that, on an idle connection either (`Sent`). An
-    # idempotency key would, where the provider's documents promise it; none of ours does.
+    # applied. A close without an answer alone can't tell that, on an idle connection either (`Sent`).
+    # An idempotency key would, where the provider's documents promise it; none of ours does.
     Row(_ERRORS | _FAILED, "give up", creates=True),
     # RFC 9112 9.3.1: a server may close an idle connection at any time. What creates nothing may
     # be repeated whoever has read it.
