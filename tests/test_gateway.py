@@ -21,6 +21,7 @@ from tests.support.gateway import REAL_KEY
 from tests.support.inproc import open_inside
 from tests.support.programs import Program
 from tests.support.redis_server import RedisServer, free_port
+from tollhouse.cannot_start import CANNOT_START, GatewayError
 from tollhouse.config.load import Config, load_config
 from tollhouse.control.lock import StateLock
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
@@ -28,7 +29,7 @@ from tollhouse.demo.gateway_config import Settings, write_config
 from tollhouse.demo.gateway_process import GatewayProcess
 from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_script import Behaviour, Steps
-from tollhouse.gateway import CANNOT_START, Gateway, GatewayError
+from tollhouse.gateway import Gateway
 from tollhouse.loop import tell_of_failure
 
 
@@ -165,7 +166,7 @@ async def test_a_control_socket_that_is_answered(configure: Callable[..., Config
     second = Gateway(configure())
     with pytest.raises(GatewayError, match="control socket"):
         await second.start()
-    assert first.reasons() == []
+    assert first.readiness.reasons() == []
     assert listening(first.addresses["proxy"])
     assert (first.config.state.directory / "control.sock").exists()
     await first.stop()
@@ -176,12 +177,12 @@ async def test_start_and_stop(configure: Callable[..., Config]) -> None:
     """Ready when it takes calls, nothing left behind, and a second stop does nothing."""
     config = configure()
     gateway = Gateway(config)
-    assert gateway.reasons() == ["starting"]
+    assert gateway.readiness.reasons() == ["starting"]
     await gateway.start()
-    assert gateway.reasons() == []
+    assert gateway.readiness.reasons() == []
     assert all(listening(gateway.addresses[kind]) for kind in ("proxy", "base_url", "admin"))
     await gateway.stop()
-    assert gateway.reasons() == ["stopping"]
+    assert gateway.readiness.reasons() == ["stopping"]
     nothing_is_open(gateway, config)
     await gateway.stop()
 
@@ -224,17 +225,17 @@ async def test_no_listener_before_the_stores_answer(
     config = configure({"redis": {"url": server.url}, "listen": {"proxy": f"127.0.0.1:{port}"}})
     gateway = Gateway(config, health_every_s=0.0)
     starting = asyncio.ensure_future(gateway.start())
-    await until(lambda: any("redis" in reason for reason in gateway.reasons()))
+    await until(lambda: any("redis" in reason for reason in gateway.readiness.reasons()))
     assert not listening(f"127.0.0.1:{port}")
     assert not (gateway.config.state.directory / "control.sock").exists()
     with server:
         await starting
-        assert gateway.reasons() == []
+        assert gateway.readiness.reasons() == []
         assert listening(f"127.0.0.1:{port}")
         server.stop()
-        await until(lambda: any("redis" in reason for reason in gateway.reasons()))
+        await until(lambda: any("redis" in reason for reason in gateway.readiness.reasons()))
         server.start()
-        await until(lambda: gateway.reasons() == [])
+        await until(lambda: gateway.readiness.reasons() == [])
         assert (
             caplog.text.count("not ready, and every call is refused: redis")
             == caplog.text.count("ready again")
@@ -248,7 +249,7 @@ async def test_a_stop_while_it_waits_for_the_stores(configure: Callable[..., Con
     config = configure({"redis": {"url": f"redis://127.0.0.1:{free_port()}/0"}})
     gateway = Gateway(config)
     starting = asyncio.ensure_future(gateway.start())
-    await until(lambda: any("redis" in reason for reason in gateway.reasons()))
+    await until(lambda: any("redis" in reason for reason in gateway.readiness.reasons()))
     gateway.stopping.set()
     await starting
     assert gateway.addresses.keys() == {"admin"}
@@ -276,7 +277,7 @@ def test_it_is_not_ready_again_while_it_drains(tmp_path: Path) -> None:
                 seen = []
                 for _ in range(200):
                     await asyncio.sleep(0)
-                    seen.append(list(inside.gateway.reasons()))
+                    seen.append(list(inside.gateway.readiness.reasons()))
                 assert not stopping.done()
                 steps.release_all()
                 await stopping

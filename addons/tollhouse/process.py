@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from tollhouse.cannot_start import CANNOT_START
 from tollhouse.config.load import (
     Config,
     ConfigError,
@@ -22,7 +23,6 @@ from tollhouse.config.load import (
 )
 from tollhouse.control.lock import StateBusy, StateLock
 from tollhouse.credential.environment import provider_keys_in
-from tollhouse.gateway import CANNOT_START
 from tollhouse.prices import kept
 from tollhouse.share import Share
 from tollhouse.stores import open_ca

@@ -11,11 +11,14 @@ import pytest
 
 from tollhouse.accounts.directory import Directory
 from tollhouse.accounts.token import digest, well_formed
-from tollhouse.call import Amount, Project
+from tollhouse.call import Amount
 from tollhouse.config.load import load_config
-from tollhouse.control.operations import TABLE, OperationRefused, Operations
-from tollhouse.ledger.ledger import Held, Ledger, Scope
+from tollhouse.control.operations import TABLE, Operations
+from tollhouse.control.refusal import OperationRefused
+from tollhouse.ledger.hold_reply import Held
+from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.store.client import LedgerUnavailable, connect
+from tollhouse.parties import Project
 from tollhouse.prices.kept import PriceFileError
 
 NOW = 1_790_000_000.0
@@ -153,14 +156,14 @@ async def test_token_is_made_listed_and_revoked(
 async def test_an_end_is_moved(operations: Operations) -> None:
     """From now on, also when it has passed; never that of a token that was revoked."""
     await operations.project_set("p", "acme", [])
-    made = await operations.token_create(["p"], expires_s=1.0)
+    made = await operations.tokens.create(["p"], expires_s=1.0)
     asked = {"token_id": made["id"], "expires_s": 300.0}
     moved = await operations.perform("token_extend", asked)
     assert moved["expires_at"] == "2026-09-21T14:18:20Z"
-    assert await operations.token_list() == [moved]
+    assert await operations.tokens.listed() == [moved]
     await operations.perform("token_revoke", {"token_id": made["id"]})
     assert "was revoked" in str(await refusal(operations, "token_extend", **asked))
-    assert (await operations.token_list())[0]["revoked_at"] is not None
+    assert (await operations.tokens.listed())[0]["revoked_at"] is not None
     nobody = {**asked, "token_id": "tok_0123456789abcdef"}
     assert "no token has the id" in str(await refusal(operations, "token_extend", **nobody))
     assert "positive" in str(
@@ -184,21 +187,23 @@ async def test_token_refusals(operations: Operations) -> None:
         await refusal(operations, "token_revoke", token_id="tok_" + "0" * 16)
     )
     assert "nope does not exist" in str(await refusal(operations, "token_list", project="nope"))
-    assert await operations.token_list() == []
+    assert await operations.tokens.listed() == []
 
 
 async def test_project_remove_revokes_its_own_tokens(operations: Operations) -> None:
     """A token for it alone ends with it, so that making it again does not revive the token; a shared one stays."""
     await operations.project_set("p", "acme", [])
     await operations.project_set("q", "acme", [])
-    own = (await operations.token_create(["p"]))["id"]
-    shared = (await operations.token_create(["p", "q"]))["id"]
+    own = (await operations.tokens.create(["p"]))["id"]
+    shared = (await operations.tokens.create(["p", "q"]))["id"]
     assert await operations.perform("project_remove", {"project": "p"}) == {
         "project": "p",
         "revoked": [own],
     }
     assert "p does not exist" in str(await refusal(operations, "project_show", project="p"))
-    revoked = {info["id"]: info["revoked_at"] is not None for info in await operations.token_list()}
+    revoked = {
+        info["id"]: info["revoked_at"] is not None for info in await operations.tokens.listed()
+    }
     assert revoked == {own: True, shared: False}
 
 
@@ -268,7 +273,7 @@ async def test_usage(operations: Operations, stores: tuple[Directory, Ledger]) -
 async def test_limits_by_session(operations: Operations, stores: tuple[Directory, Ledger]) -> None:
     """They are shown without amounts, are no limits of the project itself, and a tenant has none."""
     await operations.project_set("p", "acme", ["2 usd/session", "10 usd/day"])
-    made = await operations.token_create(["p"], limits=["5 requests/session"])
+    made = await operations.tokens.create(["p"], limits=["5 requests/session"])
     assert made["limits"] == ["5 requests/session"]
     shown = await operations.perform("budget_show", {"project": "p"})
     assert shown["sessions"] == [
@@ -344,7 +349,7 @@ async def test_apply_puts_the_file_into_the_stores(operations: Operations, tmp_p
         assert done["tenants"] == [{"tenant": "acme", "limits": ["100 usd/month"]}]
         assert (applied["limits"], applied["unpriced"]) == (["5 usd/month"], "dearest")
     assert await operations.project_list() == [applied, kept]
-    shown = await operations.budget_show("p")
+    shown = await operations.budgets.show("p")
     assert [limit["limit"] for limit in shown["scopes"][0]["limits"]] == ["100 usd/month"]
 
 
@@ -383,7 +388,7 @@ async def test_apply_takes_back_what_it_did(stores: tuple[Directory, Ledger]) ->
     error = await refusal(operations, "settings_apply", projects=projects, tenants=tenants)
     assert error.status == 503
     assert await operations.project_list() == [before]
-    shown = await operations.budget_show("p")
+    shown = await operations.budgets.show("p")
     assert [limit["limit"] for limit in shown["scopes"][0]["limits"]] == ["50 usd/month"]
     assert [limit["limit"] for limit in shown["scopes"][1]["limits"]] == ["10 usd/day"]
 
@@ -397,7 +402,7 @@ async def test_apply_takes_back_tenants_before_one_that_is_wrong(operations: Ope
     ]
     error = await refusal(operations, "settings_apply", projects=[], tenants=tenants)
     assert "session" in str(error)
-    shown = await operations.budget_show("p")
+    shown = await operations.budgets.show("p")
     assert shown["scopes"][0]["limits"] == []
 
 
@@ -418,7 +423,7 @@ async def test_a_token_has_limits_of_its_own(operations: Operations) -> None:
     assert "'-1 usd/day'" in str(
         await refusal(operations, "token_create", projects=["p"], limits=["-1 usd/day"])
     )
-    assert len(await operations.token_list()) == 2
+    assert len(await operations.tokens.listed()) == 2
 
 
 async def test_a_token_is_rotated(operations: Operations, stores: tuple[Directory, Ledger]) -> None:
@@ -449,7 +454,7 @@ async def test_what_cannot_be_rotated(operations: Operations) -> None:
     """A token that has ended, that does not exist, or that was given in place of its id."""
     await operations.project_set("p", "acme", [])
     made = await operations.perform("token_create", {"projects": ["p"]})
-    await operations.token_revoke(made["id"])
+    await operations.tokens.revoke(made["id"])
     assert "was revoked" in str(
         await refusal(operations, "token_rotate", token_id=made["id"], overlap_s=1.0)
     )
@@ -462,7 +467,7 @@ async def test_what_cannot_be_rotated(operations: Operations) -> None:
     assert "positive" in str(
         await refusal(operations, "token_rotate", token_id=made["id"], overlap_s=0.0)
     )
-    assert len(await operations.token_list()) == 1
+    assert len(await operations.tokens.listed()) == 1
 
 
 async def test_a_token_that_was_rotated_already(operations: Operations) -> None:
@@ -473,7 +478,7 @@ async def test_a_token_that_was_rotated_already(operations: Operations) -> None:
     assert f"rotated into {new['id']}" in str(
         await refusal(operations, "token_rotate", token_id=old["id"], overlap_s=1.0)
     )
-    assert len(await operations.token_list()) == 2
+    assert len(await operations.tokens.listed()) == 2
     other = await operations.perform(
         "token_rotate", {"token_id": old["id"], "overlap_s": 60.0, "expires_s": 90.0}
     )
@@ -526,7 +531,7 @@ async def test_a_grant_with_an_id_is_made_once(operations: Operations) -> None:
         "the grant fair-1 of project p was 2 usd, made 2026-09-21T14:13:20Z: nothing was changed"
         in str(other)
     )
-    shown = await operations.budget_show("p")
+    shown = await operations.budgets.show("p")
     assert (shown["grants"], shown["scopes"][1]["limits"][0]["left"]) == ([kept], "3")
 
 
@@ -549,7 +554,7 @@ async def test_what_cannot_be_granted(
     assert why in str(
         await refusal(operations, "budget_grant", project="p", amount=amount, reason=reason)
     )
-    assert "grants" not in await operations.budget_show("p")
+    assert "grants" not in await operations.budgets.show("p")
 
 
 async def test_store_away_is_said(tmp_path: Path) -> None:

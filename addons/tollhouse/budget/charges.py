@@ -11,10 +11,11 @@ from typing import NamedTuple
 from tollhouse.budget.cross_check import CrossCheck, Totals
 from tollhouse.budget.growth import TOKENS_PER_SECOND
 from tollhouse.budget.hold import CallHold, enlarged
-from tollhouse.call import Amount, Attempt, ChargedBy, End, LateUsage, Outcome, Pending, Requested
-from tollhouse.families.base import Exposed
+from tollhouse.call import Amount, ChargedBy, Pending, Requested
+from tollhouse.families.dialogue import Exposed
 from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.ledger.limits import MAX_AMOUNT
+from tollhouse.outcome import Attempt, End, LateUsage, Outcome
 from tollhouse.prices.table import PAID, TOOLS, PriceTable, Quote
 
 log = logging.getLogger(__name__)

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-from tollhouse.config.models import (
-    FederationConfig,
-    FileSubject,
-    ProviderConfig,
-    VaultConfig,
-    VaultSubject,
-)
-from tollhouse.config.text import dotted
+from tollhouse.config.models import FederationConfig, FileSubject, ProviderConfig, VaultSubject
+from tollhouse.config.store_tables import VaultConfig
+from tollhouse.config.text import Found, dotted
 from tollhouse.providers import ExchangeTerms, Federation, Provider
-
-Found = Iterator[tuple[str, str]]
 
 
 def federation_of(exchange: ExchangeTerms, given: FederationConfig) -> Federation:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from tollhouse.config.text import dotted
-from tollhouse.families.base import Family, Operation
+from tollhouse.config.text import Found, dotted
+from tollhouse.families.base import Family
 from tollhouse.families.opened import Opening, meets
-
-Found = Iterator[tuple[str, str]]
+from tollhouse.families.operation import Operation
 
 _NEVER: Final = {
     "mints": "makes a credential with which calls would go around the gateway",
