@@ -19,7 +19,8 @@ from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answering import Answering
-from tollhouse.dispatch.relay import Delivery, Relay
+from tollhouse.dispatch.delivery import Delivery
+from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.retry import SDK_STOPS
 from tollhouse.dispatch.sign import check_lease
 from tollhouse.dispatch.upstreamed import Upstreamed

@@ -1,6 +1,8 @@
 """The way out of a cleared call, and the way back of its answer. It speaks to the provider.
 
-relay       one call out and back: keys, attempts, the answer, the outcome
+relay       what all deliveries share
+delivery    one call out and back: keys, attempts, the answer, the outcome
+ending      how a delivery ended
 outgoing    the request as it will be sent, but for the key
 attempts    the retry loop
 retry       the rules of the loop, and the retry budget
