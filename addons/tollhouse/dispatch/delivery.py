@@ -61,7 +61,7 @@ class Delivery:
         self._status = 0
         self._key_version = _version(clearance.lease)
         self._attempts_made: list[Attempt] = [] if before is None else before._attempts_made
-        """Those of the call: a fallback's stand behind those of the provider before it."""
+        """All attempts of the call. A fallback's delivery adds its attempts to the list of the first provider's."""
         self._in_flight = False
         """The request of an attempt has left, or begun to, and its answer's head has not come."""
         self._breaker = self._breaker_of(clearance.lease)
@@ -81,7 +81,7 @@ class Delivery:
         )
 
     def _repeatable(self) -> bool:
-        """There is a body to send, whatever was sent of it before."""
+        """Whether the body can be sent once more from its beginning."""
         return self._upload is None or self._upload.repeatable
 
     def _now(self) -> float:
@@ -203,8 +203,8 @@ class Delivery:
         return self._waited_s + (self._before.waited_s if self._before is not None else 0.0)
 
     async def keep(self) -> None:
-        """Reads the beginning of an error ahead, so that its connection need not wait for what
-        becomes of the call."""
+        """Reads the beginning of an error's body into memory. Its connection is free then while the
+        fallback is asked, and the error can still be passed on."""
         if self._last is not None:
             await self._last.peek(PEEK_BYTES, PEEK_S)
 
@@ -229,7 +229,8 @@ class Delivery:
         return answer
 
     async def _next_key(self, answer: Answer) -> Lease | None:
-        """The key to go on with instead of passing this answer on. It tells the others that ours is to be left alone."""
+        """Tells the keeper of the keys what this answer says of our key, so that other calls leave that key alone. Gives the key
+        to go on with, or None if this answer is the one to pass on."""
         if answer.status < 400 or not self._outgoing.lease.ours or not self._repeatable():
             return None
         keys, lease = self._relay.keys, self._outgoing.lease
@@ -261,7 +262,7 @@ class Delivery:
         return await self._next_key(answer) is not None
 
     def _use(self, lease: Lease) -> None:
-        """Go on with another key. Nothing of an answer to this one has been passed on."""
+        """Puts another key on the attempts that follow. Nothing of an answer has been passed on yet."""
         self._outgoing, self._token = self._outgoing._replace(lease=lease), None
         self._breaker = self._breaker_of(lease)
         self._put_on(lease.secret)
@@ -362,12 +363,12 @@ class Delivery:
             self._in_flight = False
 
     async def read_on(self) -> None:
-        """The client has gone: read the answer to its end for a bounded time, for the true count. Raises nothing."""
+        """Reads on when the client has left, for a bounded time: the usage stands at the answer's end. Raises nothing."""
         if self.answering is not None:
             await self.answering.read_on(self._relay.abandoned_read_s)
 
     async def close(self) -> None:
-        """Let go of the answer, however it ended, and of one that nobody was given. May be called twice."""
+        """Lets go of the answer, however it ended. Lets go of an answer that was not passed on as well. May be called twice."""
         if self._before is not None:
             await self._before.close()
         if self.connected is not None:
