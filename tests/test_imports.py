@@ -51,6 +51,7 @@ ROOMS = (
         "budget",
         "dispatch",
         "book",
+        "call_counts",
         "identities",
         "accounts",
         "ledger",

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from tollhouse.accounts.token import without_tokens
 from tollhouse.call import NOTHING, Amount, ChargedBy, Known, Pending, Stage, known
+from tollhouse.call_counts import CallCounts
 from tollhouse.clipped import clipped
 from tollhouse.compact_json import compact_json
 from tollhouse.concluding import Concluding
@@ -300,6 +301,7 @@ class Book:
         destination: Path | None,
         clock: Callable[[], float] = time.monotonic,
         concluding: Concluding | None = None,
+        sums: CallCounts | None = None,
     ) -> None:
         self.clock = clock
         self._concluding = concluding or Concluding()
@@ -309,6 +311,7 @@ class Book:
         self._fd = self._open()
         self.counts: Counter[tuple[object, object, object]] = Counter()
         """Lines by provider ("" for none), status and reason: since the start."""
+        self.sums = sums or CallCounts()
         self._refused: deque[Mapping[str, object]] = deque(maxlen=_REFUSED)
 
     def _open(self) -> int:
@@ -347,6 +350,10 @@ class Book:
         ] += 1
         if record.get("decision") == "deny":
             self._refused.append(record)
+        try:
+            self.sums.add(record)
+        except Exception:
+            log.exception("call %s could not be counted for the metrics", record.get("call_id"))
         rest = b"\n" + line if self._torn else line
         try:
             while rest:

@@ -14,6 +14,8 @@
     Passed      a tunnel without interception   admit
 
 Each is frozen. Each but `Outcome` carries the stage before it. A gate takes one stage and returns the next, or raises `Refused`.
+
+Past 400 lines because the stages of a call are read one after the other.
 """
 
 from __future__ import annotations
@@ -77,6 +79,7 @@ class RequestHead:
         return source_of(self.client_ip)
 
     def get_all(self, name: str) -> list[str]:
+        """All values of header ``name`` (lower case), in their order."""
         return [value for key, value in self.headers if key == name]
 
     def get(self, name: str) -> str | None:
@@ -214,6 +217,7 @@ class Admitted(NamedTuple):
 
     @property
     def id(self) -> str:
+        """The call's id."""
         return self.arrival.id
 
     @property
@@ -312,7 +316,9 @@ class Hold(Protocol):
     """The hold of a call under way. It grows with a stream whose end nobody knows."""
 
     @property
-    def amount(self) -> Amount: ...
+    def amount(self) -> Amount:
+        """What is held now."""
+
     @property
     def unheld(self) -> bool:
         """Redis was away, and the call was let through without a hold."""

@@ -40,6 +40,7 @@ class Road:
         self._journey = journey
 
     async def tollhouse_call(self, exchange: Exchange) -> None:
+        """The hook that the listeners call for each request."""
         await self._journey.travel(exchange)
 
 

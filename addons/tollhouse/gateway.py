@@ -63,6 +63,7 @@ from tollhouse.budget.keeper import Keeper
 from tollhouse.budget.poller import Poller
 from tollhouse.budget.purse import Purse
 from tollhouse.budget.renewal import Renewer
+from tollhouse.call_counts import CallCounts
 from tollhouse.cannot_start import GatewayError, told
 from tollhouse.concluding import Concluding
 from tollhouse.config.load import Address, Config, catalog, own_prices
@@ -227,6 +228,7 @@ class Gateway:
             self.book = Book(
                 config.log.calls if isinstance(config.log.calls, Path) else None,
                 concluding=Concluding(self.share.concluding),
+                sums=CallCounts(config.admin.metrics_projects),
             )
         self._reopen_book = self.book.reopen
         self.on_stop(self._close_book)

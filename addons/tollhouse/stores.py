@@ -234,6 +234,7 @@ def open_issuer_keys(entry: JwtIssuerConfig) -> IssuerKeys:
 
 
 def pool_bounds(config: Config) -> PoolBounds:
+    """The bounds of the connections to each provider."""
     upstream = config.upstream
     return PoolBounds(upstream.connections_per_host, upstream.idle_s, upstream.age_s)
 

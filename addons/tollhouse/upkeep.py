@@ -55,6 +55,7 @@ class Upkeep:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
+        """Begins the tasks, each of which waits before its first turn."""
         # A store or an issuer that hangs while an identity is judged holds up no hold: each has a task of its own.
         self._tasks = [
             asyncio.create_task(_every(self._health_every_s, self._keep)),
@@ -65,6 +66,7 @@ class Upkeep:
         ]
 
     async def stop(self) -> None:
+        """Ends the tasks. For an upkeep that was started."""
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)

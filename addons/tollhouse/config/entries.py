@@ -82,6 +82,7 @@ def base_of(name: str, changes: ProviderConfig) -> Provider:
 
 
 def no_provider(name: str, catalog: Catalog) -> str:
+    """The words for a name that no provider has."""
     names = [provider.name for provider in catalog.providers]
     hint = unknown_key(name, names).rpartition("; ")[2]
     return f"there is no provider {name!r}; {hint}"

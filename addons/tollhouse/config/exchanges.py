@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 from tollhouse.config.models import FederationConfig, FileSubject, ProviderConfig, VaultSubject
 from tollhouse.config.store_tables import VaultConfig
-from tollhouse.config.text import Found, dotted
+from tollhouse.config.text import Broken, dotted
 from tollhouse.providers import ExchangeTerms, Federation, Provider
 
 
 def federation_of(exchange: ExchangeTerms, given: FederationConfig) -> Federation:
+    """What the entry's ``credential`` makes of the provider's exchange."""
     defaults = {name: one.default or "" for name, one in exchange.parameters.items()}
     parameters = {**defaults, **given.parameters}
     subject, to = given.subject, given.connect_to
@@ -32,7 +33,8 @@ def federation_of(exchange: ExchangeTerms, given: FederationConfig) -> Federatio
 
 def federation_rules(
     name: str, base: Provider, given: FederationConfig, entry: ProviderConfig
-) -> Found:
+) -> Broken:
+    """The provider exchanges tokens, and gets what its exchange needs."""
     here = ("providers", name, "credential")
     exchange = base.exchange
     if exchange is None:
@@ -73,7 +75,7 @@ def federation_rules(
         )
 
 
-def issuer_rules(vault: VaultConfig, providers: Mapping[str, ProviderConfig]) -> Found:
+def issuer_rules(vault: VaultConfig, providers: Mapping[str, ProviderConfig]) -> Broken:
     """Between [vault] and subjects."""
     for name, entry in providers.items():
         given = entry.credential

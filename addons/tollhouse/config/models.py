@@ -49,11 +49,15 @@ class Table(BaseModel):
 
 
 class TlsFiles(Table):
+    """A certificate chain and its key, PEM."""
+
     cert_file: FilePath
     key_file: FilePath
 
 
 class ListenConfig(Table):
+    """Where the gateway listens, and by which names it is called there."""
+
     proxy: Listener = Address("127.0.0.1", 8080)
     proxy_auth: Literal["optional", "required"] = "optional"
     base_url: Listener = Address("127.0.0.1", 8000)
@@ -80,15 +84,21 @@ class AdminConfig(Table):
     tls: TlsFiles | None = None
     unsafe_plaintext: bool = False
     """Tokens are taken without TLS from other hosts than this one."""
+    metrics_projects: Annotated[int, Field(ge=0, le=1000)] = 0
+    """How many projects /metrics names; the others are one."""
     unsafe_open_metrics: bool = False
     """/metrics needs no token."""
 
 
 class StateConfig(Table):
+    """What the gateway itself keeps on the disk: the CA, the spool, the embedded stores."""
+
     directory: FilePath
 
 
 class LogConfig(Table):
+    """Where the line of each call goes: ``-`` is stdout."""
+
     calls: Annotated[Literal["-"] | Path, CallsFile] = "-"
 
 
@@ -129,11 +139,15 @@ class FileSubject(Table):
 
 
 class VaultSubject(Table):
+    """A token that Vault signs for ``role``."""
+
     source: Literal["vault"]
     role: Name
 
 
 class GithubSubject(Table):
+    """A token that GitHub signs for the workflow in which the gateway runs."""
+
     source: Literal["github"]
 
 
@@ -215,6 +229,8 @@ class CompanionConfig(Table):
 
 
 class ProjectConfig(Table):
+    """A project: who pays, up to which limits."""
+
     tenant: Name
     limits: Texts = ()
     on_shortfall: Literal["reject", "clamp"] = "reject"
@@ -225,6 +241,8 @@ class ProjectConfig(Table):
 
 
 class TenantConfig(Table):
+    """A tenant's limits, which all of its projects share."""
+
     limits: Texts = ()
 
 
@@ -266,6 +284,8 @@ class MtlsConfig(Table):
 
 
 class SourceNetworkConfig(Table):
+    """Clients of one network are one identity."""
+
     source: SourceRange
     project: Name
     tenant: Name
@@ -342,6 +362,8 @@ class AddonsConfig(Table):
 
 
 class HeadersConfig(Table):
+    """Names of headers that workloads send."""
+
     project: HeaderName = "X-Coreason-Project-ID"
     trace: HeaderName = "X-Coreason-Trace-ID"
     session: HeaderName | None = None

@@ -15,8 +15,8 @@ from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-Found = Iterator[tuple[str, str]]
-"""What a rule finds wrong: the dotted key, and the message."""
+Broken = Iterator[tuple[str, str]]
+"""What a rule yields for each place where the file breaks it: the dotted key, and the message."""
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _DICT_KEY_MARK: Final = "[key]"
 """pydantic's last element of ``loc`` when a mapping's key, not its value, is at fault."""

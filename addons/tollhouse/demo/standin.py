@@ -3,6 +3,8 @@
 `tollhouse demo` shows its book, the tests assert on it, and it runs alone as
 ``python -m tollhouse.demo.standin --port P --state DIR``. It believes nothing: a request without one of its keys gets
 OpenAI's 401.
+
+Past 400 lines because its server, its thread and its command stand together: tests and the demo start the same thing.
 """
 
 from __future__ import annotations
@@ -324,8 +326,7 @@ class StandIn:
             response.enable_chunked_encoding()
         await response.prepare(request)
         for number, piece in enumerate(pieces):
-            if behaviour.steps is not None:
-                await behaviour.steps.passed(number)
+            await behaviour.passed(number, piece)
             if number == behaviour.cut_after:
                 if "content-length" in response.headers:
                     await response.write(piece[: len(piece) // 2])
