@@ -165,6 +165,7 @@ class Provider:
         minted: Any,
         upgrade: Any,
         fresh: bool = False,
+        creates: bool = False,
     ) -> Answer:
         def leaving() -> None:
             self.received += 1

@@ -11,7 +11,8 @@ from tollhouse.budget.purse import Purse
 from tollhouse.call import Covered, Requested
 from tollhouse.denial import Denial, Fault, Refused
 from tollhouse.dispatch.answering import Answering
-from tollhouse.dispatch.relay import Delivery, Relay
+from tollhouse.dispatch.delivery import Delivery
+from tollhouse.dispatch.relay import Relay
 from tollhouse.fallback import Fallbacks, connected
 from tollhouse.families.asked import Asked
 from tollhouse.families.dialogue import Dialogue

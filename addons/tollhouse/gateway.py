@@ -73,6 +73,7 @@ from tollhouse.control.overview import Overview
 from tollhouse.control.refusal import OperationRefused
 from tollhouse.control.socket import ControlServer
 from tollhouse.credential.lease import Reader
+from tollhouse.dispatch.attempts import Timing
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.proxied import ProxyTunnels
 from tollhouse.dispatch.relay import Relay
@@ -328,6 +329,7 @@ class Gateway:
             self.keys,
             abandoned_read_s=abandoned_read_s,
             retries_a_second=1 / self.share.workers,
+            timing=Timing(self._clock),
             priced_as=prices.entry,
         )
         self._open_bodies()

@@ -32,7 +32,8 @@ from tollhouse.credential.lease import (
     login_lease,
 )
 from tollhouse.denial import Denial, Refused
-from tollhouse.dispatch.relay import Delivery, Relay
+from tollhouse.dispatch.delivery import Delivery
+from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.sign import check_lease
 from tollhouse.fallback import Fallbacks, answered
 from tollhouse.lasting import Lasting

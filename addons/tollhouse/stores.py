@@ -39,7 +39,7 @@ from tollhouse.credential.federation.subject import SubjectTokens
 from tollhouse.credential.federation.subject_token import SubjectToken, subject_of_certificate
 from tollhouse.credential.lease import Lease, Reader
 from tollhouse.credential.vault.leased_keys import LeasedKeys
-from tollhouse.dispatch.http_client import PoolBounds
+from tollhouse.dispatch.pool import PoolBounds
 from tollhouse.dispatch.proxied import ProxyTunnels
 from tollhouse.dispatch.sign import check_lease
 from tollhouse.dispatch.upstream_tls import with_certificate

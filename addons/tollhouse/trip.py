@@ -24,7 +24,7 @@ from tollhouse.call import (
 from tollhouse.clients import Client, client_of, final, spelled, told, told_of_handshake
 from tollhouse.denial import Denial, Refused, error_headers
 from tollhouse.dispatch.answering import Piece
-from tollhouse.dispatch.relay import Delivery
+from tollhouse.dispatch.delivery import Delivery
 from tollhouse.families import DEFAULT
 from tollhouse.families.base import Family
 from tollhouse.lasting import Lasting

@@ -13,7 +13,7 @@ from aiohttp.abc import AbstractResolver
 from tollhouse.credential.lease import CredentialUnavailable, StoreAway
 from tollhouse.credential.secret import Secret
 from tollhouse.dispatch.guard import refused_address
-from tollhouse.dispatch.http_client import ProxyConnector
+from tollhouse.dispatch.pool import ProxyConnector
 from tollhouse.dispatch.proxy import ProxyFailed, Via, authorization, open_tunnel
 from tollhouse.dispatch.resolve import AddressRefused, guarded, is_address
 from tollhouse.dispatch.upstream_tls import tls_context
