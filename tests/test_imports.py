@@ -81,6 +81,7 @@ ROOMS = (
         "frames",
         "denial",
         "clipped",
+        "dialled_socket",
         "compact_json",
         "codings",
     ),

@@ -22,6 +22,7 @@ import certifi
 from aiohttp.abc import AbstractResolver
 
 from tollhouse.credential.lease import StoreAway
+from tollhouse.dialled_socket import dialled_socket
 
 Connector = Callable[[ssl.SSLContext, int], aiohttp.TCPConnector]
 """Makes the way there, by TLS and the most connections at once. It may raise `StoreAway`."""
@@ -128,6 +129,7 @@ class TokenHost:
                 use_dns_cache=False,
                 force_close=True,
                 limit=_AT_ONCE,
+                socket_factory=dialled_socket,
             )
         return aiohttp.ClientSession(
             connector=connector,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from tollhouse.dispatch.eyeballs import DialledSocket
+from tollhouse.dialled_socket import DialledSocket
 
 
 def dialled(server: socket.socket) -> DialledSocket:
