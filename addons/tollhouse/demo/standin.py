@@ -326,8 +326,7 @@ class StandIn:
             response.enable_chunked_encoding()
         await response.prepare(request)
         for number, piece in enumerate(pieces):
-            if behaviour.steps is not None:
-                await behaviour.steps.passed(number)
+            await behaviour.passed(number, piece)
             if number == behaviour.cut_after:
                 if "content-length" in response.headers:
                     await response.write(piece[: len(piece) // 2])

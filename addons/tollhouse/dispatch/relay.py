@@ -6,9 +6,10 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final, Protocol
 
-from tollhouse.call import Requested
+from tollhouse.call import Requested, StreamedBody
 from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.redact import Redactor
@@ -145,13 +146,9 @@ class Delivery:
             self._requested.admitted.arrival.head,
             self._requested.creates,
             self._now(),
-            repeatable=self._repeatable,
+            repeatable=partial(_repeatable, self._upload),
             before=None if before is None else before._effort,
         )
-
-    def _repeatable(self) -> bool:
-        """There is a body to send, whatever was sent of it before."""
-        return self._upload is None or self._upload.repeatable
 
     def _now(self) -> float:
         """The time for retries is not used up by the sending of a large body."""
@@ -333,7 +330,7 @@ class Delivery:
 
     async def _next_key(self, answer: Answer) -> Lease | None:
         """The key to go on with instead of passing this answer on. It tells the others that ours is to be left alone."""
-        if answer.status < 400 or not self._outgoing.lease.ours or not self._repeatable():
+        if answer.status < 400 or not self._outgoing.lease.ours or not _repeatable(self._upload):
             return None
         keys, lease = self._relay.keys, self._outgoing.lease
         verdict = await verdict_on_key(self._provider.family, answer)
@@ -405,7 +402,7 @@ class Delivery:
         can't mend our key, and a 401 would tell it that its own credential is wrong."""
         self._status = answer.status
         await answer.close()
-        again = self._repeatable()
+        again = _repeatable(self._upload)
         if (
             again
             and self._token is not None
@@ -478,6 +475,12 @@ class Delivery:
             await self.answering.close()
         elif self._last is not None:
             await self._last.close()
+
+
+# No method: a `Delivery` that were part of a cycle would live on, with all that its call has read, until the collector runs.
+def _repeatable(upload: StreamedBody | None) -> bool:
+    """There is a body to send, whatever was sent of it before."""
+    return upload is None or upload.repeatable
 
 
 def _version(lease: Lease) -> str:

@@ -278,6 +278,8 @@ class Passage:
             hello = read_hello(self._buffer)
             if hello is None:
                 return
+            if hello.encrypted:
+                raise BadHello("it hides whom it names (ECH)")
             if normalise_host(hello.name) != self._asked.host:
                 raise BadHello("it names another host than the CONNECT")
         except BadHello as error:
