@@ -116,7 +116,8 @@ def test_leases_are_renewed_read_anew_and_given_back(
             assert [row["result"] for row in tested] == ["ok"]
             lines = json.dumps([inside.lines(), list(rows.values()), tested])
         assert engine.made[0] in engine.revoked
-        assert engine.made[-1] in engine.revoked
+        # One that is read at this moment is given back with the login alone.
+        assert set(engine.made[1:-1]) <= set(engine.revoked)
     for text in given:
         assert text not in caplog.text + lines
 

@@ -24,7 +24,7 @@ _SETTLES_S: Final = 10.0
 """A new IAM user is known everywhere in AWS some seconds after it was made."""
 _HELD: Final = 2
 """The lease in use, and the one before it: calls with its keys may be under way."""
-_GIVE_BACK_S: Final = 1.0
+_GIVE_BACK_S: Final = 3.0
 
 
 class SecretsEngine(Protocol):
@@ -99,7 +99,7 @@ class LeasedKeys:
         return Lease(secret, version, secret.fingerprint, self._place, held.kind)
 
     async def close(self) -> None:
-        """Revokes what is held. It takes a second at most; what could not be revoked ends with its lease, or its login."""
+        """Revokes what is held. It takes 3 s at most; what could not be revoked ends with its lease, or its login."""
         try:
             async with asyncio.timeout(_GIVE_BACK_S):
                 while self._held:
