@@ -16,9 +16,10 @@ import tracemalloc
 from collections.abc import AsyncIterator
 
 from tollhouse.admit.reading import ReadBody
-from tollhouse.call import Admitted, Arrival, Identity, Project, RequestHead
+from tollhouse.call import Admitted, Arrival, RequestHead
 from tollhouse.denial import Refused
 from tollhouse.loop import SWITCH_S
+from tollhouse.parties import Identity, Project
 from tollhouse.providers.openai import OPENAI
 
 MIB = 1 << 20

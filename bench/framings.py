@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Family, Meter, PassThrough, Request
+from tollhouse.families.asked import Asked, Dialect, Request
+from tollhouse.families.base import Family
 from tollhouse.families.formats.aws_event_stream import frame
+from tollhouse.families.meters import AnswerHead, Meter, PassThrough
 from tollhouse.providers import BUILT_IN
 
 CHUNKS: Final = 5_000

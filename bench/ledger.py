@@ -24,7 +24,8 @@ from redis.asyncio import Redis
 from bench.servers import environment, redis_server
 from tollhouse.call import Amount
 from tollhouse.ledger import names
-from tollhouse.ledger.ledger import Held, Ledger, Scope
+from tollhouse.ledger.hold_reply import Held
+from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import parse_limits
 from tollhouse.ledger.store.client import connect, load_script
 

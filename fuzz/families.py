@@ -17,7 +17,9 @@ from tests.families.samples import SAMPLES, Exchange, Samples
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer
 from tollhouse.dispatch.verdict import verdict_on_key
-from tollhouse.families.base import AnswerHead, Asked, Boundary, Limits, Meter, Operation, Request
+from tollhouse.families.asked import Asked, Limits, Request
+from tollhouse.families.meters import AnswerHead, Boundary, Meter
+from tollhouse.families.operation import Operation
 from tollhouse.families.units import INPUT_PARTS, OUTPUT_PARTS, Charge, Units
 
 TRIED: Final = [samples for samples in SAMPLES if samples.family.name != "tiny"]

@@ -18,7 +18,7 @@ from tests.support.price_file import price_file
 from fuzz.families import judge_units, pieces, sizes, try_boundary
 from tollhouse.codings import KNOWN, PIECE, BadCoding, Decoder, TooLong, inflated
 from tollhouse.denial import Refused
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Operation, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.formats import generic
 from tollhouse.families.formats.aws_event_stream import (
     BrokenFrame,
@@ -34,6 +34,8 @@ from tollhouse.families.formats.multipart import FormReader, Part, form
 from tollhouse.families.formats.sse import EventData, EventSplitter, SseBoundary
 from tollhouse.families.formats.topmost import Topmost
 from tollhouse.families.formats.watched import LineBoundary, LineSplitter
+from tollhouse.families.meters import AnswerHead
+from tollhouse.families.operation import Operation
 from tollhouse.prices import kept
 
 WANTED: Final = ("usage", "model", "id", "error")

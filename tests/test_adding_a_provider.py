@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from tollhouse.config.load import catalog, load_config, own_prices, unenforced
-from tollhouse.families.base import Asked, Dialect, Family, Meter, Operation
+from tollhouse.families.asked import Asked, Dialect
+from tollhouse.families.base import Family
+from tollhouse.families.meters import Meter
 from tollhouse.families.openai import OPENAI
+from tollhouse.families.operation import Operation
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "adding-a-provider.md").read_text()

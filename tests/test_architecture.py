@@ -11,7 +11,7 @@ import pytest
 
 import tollhouse
 from tests.test_imports import ROOMS
-from tollhouse.call import End
+from tollhouse.outcome import End
 
 PACKAGE = Path(tollhouse.__file__).parent
 TEXT = (PACKAGE.parents[1] / "docs" / "architecture.md").read_text()

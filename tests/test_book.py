@@ -18,20 +18,11 @@ from tests.support.clock import Clock
 from tests.support.values import replace
 from tollhouse.accounts.token import mint
 from tollhouse.book import FIELDS, Book, Concluded, record_of, swept_record
-from tollhouse.call import (
-    Addressed,
-    Aimed,
-    Amount,
-    Attempt,
-    Billed,
-    End,
-    Identified,
-    Outcome,
-    Stage,
-)
+from tollhouse.call import Addressed, Aimed, Amount, Billed, Identified, Stage
 from tollhouse.denial import Denial
 from tollhouse.families.units import Charge, Units
 from tollhouse.ledger.limits import format_usd
+from tollhouse.outcome import Attempt, End, Outcome
 from tollhouse.providers.openai import OPENAI
 
 # DESIGN.md, "One line per call".

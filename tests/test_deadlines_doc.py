@@ -7,13 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tollhouse.config.models import (
-    LimitsConfig,
-    ProviderConfig,
-    RedisConfig,
-    UpstreamConfig,
-    VaultConfig,
-)
+from tollhouse.config.models import LimitsConfig, ProviderConfig, UpstreamConfig
+from tollhouse.config.store_tables import RedisConfig, VaultConfig
 from tollhouse.providers.openai import OPENAI
 
 ROOT = Path(__file__).parents[1]

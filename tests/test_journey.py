@@ -22,7 +22,7 @@ from tests.support.wire import FakeWire, an_exchange
 from tollhouse.accounts.objects import KeptObjects
 from tollhouse.book import FIELDS, Book, Entry
 from tollhouse.budget.purse import Purse
-from tollhouse.call import Admitted, Arrival, Covered, End, Project, Requested
+from tollhouse.call import Admitted, Arrival, Covered, Requested
 from tollhouse.credential.lease import CredentialUnavailable, Lease, NoKey
 from tollhouse.credential.secret import Secret
 from tollhouse.denial import Denial, Refused
@@ -30,7 +30,7 @@ from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
 from tollhouse.dispatch.attempts import Timing
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.relay import Relay
-from tollhouse.families.base import PassThrough
+from tollhouse.families.meters import PassThrough
 from tollhouse.families.units import Estimate, Units
 from tollhouse.journey import Journey
 from tollhouse.ledger import names
@@ -40,6 +40,8 @@ from tollhouse.ledger.spool import Spool
 from tollhouse.ledger.store.client import connect
 from tollhouse.ledger.transitions import Answer as LedgerAnswer
 from tollhouse.listen.exchange import Exchange
+from tollhouse.outcome import End
+from tollhouse.parties import Project
 from tollhouse.prices.table import PriceTable, Quote
 from tollhouse.providers.openai import OPENAI
 

@@ -13,11 +13,12 @@ import pytest
 
 from tests.support.calls import IDENTITY, admitted
 from tollhouse.book import Concluded, record_of
-from tollhouse.call import Amount, ChargedBy, End, Outcome
+from tollhouse.call import Amount, ChargedBy
 from tollhouse.cli.main import cli
 from tollhouse.config.load import load_config, unenforced
 from tollhouse.denial import REASONS, Denial
 from tollhouse.families.units import Charge, Units
+from tollhouse.outcome import End, Outcome
 from tollhouse.providers import BUILT_IN
 
 ROOT = Path(__file__).parents[1]

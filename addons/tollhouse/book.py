@@ -8,20 +8,22 @@ import logging
 import os
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from tollhouse.accounts.token import without_tokens
-from tollhouse.call import NOTHING, Amount, ChargedBy, End, Known, Outcome, Pending, Stage, known
+from tollhouse.call import NOTHING, Amount, ChargedBy, Known, Pending, Stage, known
+from tollhouse.call_counts import CallCounts
 from tollhouse.clipped import clipped
 from tollhouse.compact_json import compact_json
 from tollhouse.concluding import Concluding
 from tollhouse.denial import Denial
-from tollhouse.families.base import Asked
+from tollhouse.families.asked import Asked
 from tollhouse.families.units import Charge
 from tollhouse.ledger.limits import format_usd
+from tollhouse.outcome import End, Outcome
 from tollhouse.timestamps import rfc3339
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,8 @@ class Concluded(NamedTuple):
     """Of a tunnel that was passed on: bytes from its client, and to it."""
 
 
+_REFUSED: Final = 100
+"""Lines of refused calls that are kept for `Book.take_refused`; what comes beyond them pushes out the oldest."""
 _NO_OUTCOME: Final = Outcome(End.NEVER_LEFT)
 _NOTHING_ASKED: Final = Asked()
 
@@ -297,6 +301,7 @@ class Book:
         destination: Path | None,
         clock: Callable[[], float] = time.monotonic,
         concluding: Concluding | None = None,
+        sums: CallCounts | None = None,
     ) -> None:
         self.clock = clock
         self._concluding = concluding or Concluding()
@@ -306,6 +311,8 @@ class Book:
         self._fd = self._open()
         self.counts: Counter[tuple[object, object, object]] = Counter()
         """Lines by provider ("" for none), status and reason: since the start."""
+        self.sums = sums or CallCounts()
+        self._refused: deque[Mapping[str, object]] = deque(maxlen=_REFUSED)
 
     def _open(self) -> int:
         if self._path is None:
@@ -341,6 +348,12 @@ class Book:
         self.counts[
             record.get("provider", ""), record.get("status", 0), record.get("reason", "")
         ] += 1
+        if record.get("decision") == "deny":
+            self._refused.append(record)
+        try:
+            self.sums.add(record)
+        except Exception:
+            log.exception("call %s could not be counted for the metrics", record.get("call_id"))
         rest = b"\n" + line if self._torn else line
         try:
             while rest:
@@ -351,6 +364,12 @@ class Book:
             log.error(
                 "the line of call %s could not be written (%s)", record.get("call_id"), e.strerror
             )
+
+    def take_refused(self) -> list[Mapping[str, object]]:
+        """The last lines of refused calls that were not taken yet."""
+        taken = list(self._refused)
+        self._refused.clear()
+        return taken
 
     def swept(self, fields: Mapping[str, str]) -> None:
         """Write the line of a hold that was swept. Never raises."""

@@ -9,11 +9,11 @@
     Requested   what the body says              admit, by the family
     Covered     what is held for it             budget
     Clearance   and the key to send it with     clearance.py
-    Outcome     how it ended                    dispatch
+    Outcome     how it ended                    dispatch, in outcome.py
 
     Passed      a tunnel without interception   admit
 
-Each is frozen, and all but the last carry what came before them. A gate takes one and returns the next, or raises `Refused`.
+Each is frozen. Each but `Outcome` carries the stage before it. A gate takes one stage and returns the next, or raises `Refused`.
 
 Past 400 lines because the stages of a call are read one after the other.
 """
@@ -24,12 +24,15 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Final, Literal, NamedTuple, Protocol
 
 from tollhouse.denial import Denial
-from tollhouse.families.base import Asked, Headers, Later, Operation, Unfinished
-from tollhouse.families.units import Charge, Estimate
+from tollhouse.families.asked import Asked
+from tollhouse.families.meters import Later
+from tollhouse.families.operation import Operation
+from tollhouse.families.units import Estimate
+from tollhouse.headers import Headers
+from tollhouse.parties import Identity, Project
 from tollhouse.providers import Provider
 from tollhouse.sources import source_of
 
@@ -38,8 +41,6 @@ SESSION_HEADERS: Final = ("x-claude-code-session-id", "session-id", "x-session-i
 _LONGEST_SESSION: Final = 128
 
 ListenerKind = Literal["proxy", "base_url", "transparent"]
-IdentityKind = Literal["token", "jwt", "certificate", "network"]
-"""How an identity is shown."""
 ChargedBy = Literal["usage", "hold", "estimate", "disconnect", "sweep", "later", "none"]
 
 
@@ -78,6 +79,7 @@ class RequestHead:
         return source_of(self.client_ip)
 
     def get_all(self, name: str) -> list[str]:
+        """All values of header ``name`` (lower case), in their order."""
         return [value for key, value in self.headers if key == name]
 
     def get(self, name: str) -> str | None:
@@ -91,41 +93,6 @@ class RequestHead:
         return any([name == "upgrade" for name, _ in self.headers]) and (  # noqa: C419 - a list is faster
             "websocket" in ",".join(self.get_all("upgrade")).lower()
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """Whom a call is charged to. ``limits`` are the texts of the configuration (``10 usd/day``)."""
-
-    id: str
-    tenant: str
-    limits: tuple[str, ...] = ()
-    on_shortfall: Literal["reject", "clamp"] = "reject"
-    models: tuple[str, ...] = ()
-    """Globs of the models allowed; empty means all."""
-    unpriced: Literal["refuse", "dearest"] = "refuse"
-    estimate: Literal["typical", "worst"] = "typical"
-    """``worst`` holds the most that a call can cost; without it the likely most."""
-    login: Literal["strip", "pass"] = "strip"
-    """``pass``: a workload's own login goes to its provider, in the place of a key of ours."""
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who is calling: the public side of a gate token, or a subject of the platform. ``token_id`` is not secret."""
-
-    token_id: str
-    tenant: str
-    projects: tuple[str, ...]
-    label: str = ""
-    charged_as: str = ""
-    """The token whose limits count for this one: the first of the tokens from which it was rotated.
-    Empty: itself."""
-    limits: tuple[str, ...] = ()
-    """The texts of the token's own limits."""
-    kind: IdentityKind = "token"
-    subject: str = ""
-    """Whom the platform names: a JWT's ``sub``, a certificate's name, a network. Of a gate token ""."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +158,8 @@ class Addressed(NamedTuple):
 
 
 class Aimed(NamedTuple):
+    """What will be asked for, as far as the head's first line says it."""
+
     addressed: Addressed
     path: str
     """The path that will be sent, without the query string."""
@@ -201,6 +170,8 @@ class Aimed(NamedTuple):
 
 
 class Identified(NamedTuple):
+    """Who calls is known, and every credential is taken off."""
+
     aimed: Aimed
     headers: Headers
     """The request's headers without those that were stripped."""
@@ -212,9 +183,12 @@ class Identified(NamedTuple):
 
 
 class Billed(NamedTuple):
+    """Who pays is known."""
+
     identified: Identified
     project: Project
     remembered: bool
+    """Redis was away, and identity and project are remembered ones."""
 
 
 class Admitted(NamedTuple):
@@ -243,6 +217,7 @@ class Admitted(NamedTuple):
 
     @property
     def id(self) -> str:
+        """The call's id."""
         return self.arrival.id
 
     @property
@@ -341,7 +316,9 @@ class Hold(Protocol):
     """The hold of a call under way. It grows with a stream whose end nobody knows."""
 
     @property
-    def amount(self) -> Amount: ...
+    def amount(self) -> Amount:
+        """What is held now."""
+
     @property
     def unheld(self) -> bool:
         """Redis was away, and the call was let through without a hold."""
@@ -387,6 +364,7 @@ class Known(NamedTuple):
 
 
 def known(stage: Stage) -> Known:
+    """What ``stage`` and those before it have found out."""
     match stage:
         case Arrival():
             return Known(stage)
@@ -399,18 +377,18 @@ def known(stage: Stage) -> Known:
         case Billed():
             return known(stage.identified)._replace(project=stage.project)
         case Admitted():
-            return _known(stage)
+            return _judged(stage)
         case Passed():
             return Known(
                 stage.arrival, host=stage.host, identity=stage.identity, project=stage.project
             )
         case Requested():
-            return _known(stage.admitted, stage)
+            return _judged(stage.admitted, stage)
         case Covered():
-            return _known(stage.requested.admitted, stage.requested, stage.hold)
+            return _judged(stage.requested.admitted, stage.requested, stage.hold)
 
 
-def _known(
+def _judged(
     admitted: Admitted, requested: Requested | None = None, hold: Hold | None = None
 ) -> Known:
     return Known(
@@ -424,94 +402,6 @@ def _known(
         requested,
         hold,
     )
-
-
-class Attempt(NamedTuple):
-    """One try at sending a call: how it ended (a status, or an error's code) and how long it took."""
-
-    outcome: str
-    duration_ms: float
-    unknown: bool = False
-    """The attempt ended without an answer, and the provider may have worked on it all the same."""
-    provider: str = ""
-    """The fallback to which it was made; "" for the call's own provider."""
-
-    @property
-    def answered(self) -> bool:
-        return self.outcome.isdigit()
-
-
-class End(StrEnum):
-    """How a call ended that passed every gate."""
-
-    NEVER_LEFT = "never left"
-    UNKNOWN = "left and no answer"
-    """The last attempt was given up, or the client left before its answer came."""
-    ERROR = "error status"
-    """An error status, or an error object under a status of 2xx before any text."""
-    WHOLE = "answered whole"
-    """An answer that was made whole before its first byte came."""
-    STREAMED = "stream ended"
-    FAILED = "stream ended in an error"
-    """The provider wrote an error into the stream, after text."""
-    CUT = "cut by the provider"
-    """The provider cut the answer, or a fault of ours on the way did."""
-    LEFT = "left by the client"
-    OVER_BUDGET = "ended by the budget"
-    STOPPED = "stopped by us"
-
-
-class LateUsage(NamedTuple):
-    """What an answer has told of a call before it (`Pending`), whose own answer is over."""
-
-    charges: tuple[Charge, ...] = ()
-    error: str = ""
-    later: Later | None = None
-    """Where its usage stands, if this answer does not tell it."""
-
-
-class Outcome(NamedTuple):
-    """What dispatch says of a call. Counts are those of the last answer."""
-
-    end: End
-    status: int = 0
-    """The provider's status. 0 without an answer."""
-    in_flight: bool = False
-    """The request had left, and the head of its answer had not come."""
-    metered: bool = False
-    """The answer is one that costs money: a metered operation, a status of 2xx."""
-    meter_failed: bool = False
-    """The answer, or the rest of it, went on unread, for a fault of ours."""
-    streamed: bool = False
-    """The answer came as a stream."""
-    charges: tuple[Charge, ...] = ()
-    """The provider's own count. It is a lower bound unless the answer is whole."""
-    output_seen: int = 0
-    """A rough count of the tokens of output that were read."""
-    silent_s: float = 0.0
-    """Seconds in which the gateway waited for the provider and no text came. It may have been
-    hidden reasoning."""
-    error: str = ""
-    """The code of an error that came under a status of 2xx."""
-    attempts: tuple[Attempt, ...] = ()
-    attempts_unknown: int = 0
-    breaker: str = ""
-    key_version: str = ""
-    first_byte: float | None = None
-    """`time.monotonic()` when the first byte of the answer's body came."""
-    waited_s: float = 0.0
-    """Seconds spent waiting for the provider."""
-    created: tuple[str, ...] = ()
-    """Ids of objects that the answer says the provider now keeps."""
-    later: Later | None = None
-    """The usage comes later."""
-    seen: LateUsage | None = None
-    session: bool = False
-    """A WebSocket session. ``charges`` are the sums of its answers that the provider has counted."""
-    unfinished: tuple[Unfinished, ...] = ()
-    """The answers of a session that had begun and were not counted."""
-    requests: int = 1
-    """The answers of a session that were asked for."""
 
 
 def new_call_id() -> str:

@@ -8,19 +8,17 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from tollhouse.budget.purse import Purse
-from tollhouse.call import (
-    Covered,
-    End,
-    Requested,
-)
+from tollhouse.call import Covered, Requested
 from tollhouse.denial import Denial, Fault, Refused
 from tollhouse.dispatch.answering import Answering
 from tollhouse.dispatch.relay import Delivery, Relay
 from tollhouse.fallback import Fallbacks, connected
-from tollhouse.families.base import Asked, Dialogue
+from tollhouse.families.asked import Asked
+from tollhouse.families.dialogue import Dialogue
 from tollhouse.frames import Room
 from tollhouse.listen.exchange import ClientGone, Stopped
 from tollhouse.listen.handshake import accepted
+from tollhouse.outcome import End
 from tollhouse.reply import broken_off, pass_on
 from tollhouse.trip import Gate, Objects, Passing, Rest, Trip, check_identity
 from tollhouse.websocket import Altering, Owing, Session, SocketBounds, Ties

@@ -1,10 +1,11 @@
 """The gateway, put together: what stands where on the road, what starts before what, and how it stops.
 
-listeners   proxy (CONNECT), base URL, transparent          listen/sockets.py, client_connection.py
+entrances   Entrances: the ways in                          entrances.py
+            proxy (CONNECT), base URL, transparent          listen/sockets.py, client_connection.py
             HTTP/1, HTTP/2                                  listen/http1.py, listen/mitm/
             Tunnel: which host a tunnel may be for          listen/tunnel.py
             Passages: tunnels that are passed on            listen/passage.py, admit/passing.py
-addon       Road: one coroutine a call                      journey.py
+            Road: one coroutine a call                      journey.py
 gates       in their order, which gates.py makes            gates.py
             Locate   which provider is meant                admit/gate.py, authority.py
             Aim      which path and query are sent          admit/gate.py, path.py
@@ -24,10 +25,16 @@ gates       in their order, which gates.py makes            gates.py
 dispatch    Relay    breaker, attempts, answer, meter       dispatch/relay.py
             Fallbacks the call as another provider is asked  fallback.py
 settle      Purse, then Book: the line                      budget/purse.py, book.py
-beside      what they are opened from, and Keeper           stores.py, budget/keeper.py
-            the thread that renews holds                    budget/renewal.py
-            who asks for usage that comes later             budget/poller.py
+beside      what all of these are opened from               stores.py
+            Readiness: why no call is taken                 readiness.py
+            PricesInUse: what is charged by                 prices/in_use.py
+            Upkeep: what is done again and again            upkeep.py, budget/keeper.py
+            Renewer: the thread that renews holds           budget/renewal.py
+            Poller: asks for usage that comes later         budget/poller.py
             commands, probes, metrics                       control/, site/
+
+The class opens from the top to the bottom: `_open_stores`, `_open_road`, `_make_entrances`, `open_listeners`. Each thing that
+is opened is closed by what `on_stop` was given for it, the last one first.
 
 Past 400 lines because what is opened, in which order, and how it stops stands in one place.
 """
@@ -36,11 +43,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +54,6 @@ from tollhouse.accounts.objects import KeptObjects
 from tollhouse.accounts.remembered import Remembered
 from tollhouse.admit.bodies import BodyBytes
 from tollhouse.admit.identifying import Accounts, Identifier
-from tollhouse.admit.passing import TunnelJudge
 from tollhouse.admit.upload_spool import UploadSpool
 from tollhouse.book import Book
 from tollhouse.budget.afterwards import Afterwards
@@ -59,43 +63,39 @@ from tollhouse.budget.keeper import Keeper
 from tollhouse.budget.poller import Poller
 from tollhouse.budget.purse import Purse
 from tollhouse.budget.renewal import Renewer
-from tollhouse.call import ListenerKind
+from tollhouse.call_counts import CallCounts
+from tollhouse.cannot_start import GatewayError, told
 from tollhouse.concluding import Concluding
-from tollhouse.config.load import Address, Config, catalog, own_prices, passable
+from tollhouse.config.load import Address, Config, catalog, own_prices
 from tollhouse.control.key_desk import KeyDesk
-from tollhouse.control.operations import OperationRefused, Operations
+from tollhouse.control.operations import Operations
+from tollhouse.control.overview import Overview
+from tollhouse.control.refusal import OperationRefused
 from tollhouse.control.socket import ControlServer
-from tollhouse.credential.lease import CredentialUnavailable, Reader
+from tollhouse.credential.lease import Reader
 from tollhouse.dispatch.breaker import Breakers
-from tollhouse.dispatch.dial import Dialler
 from tollhouse.dispatch.proxied import ProxyTunnels
 from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.upstream import Upstream
+from tollhouse.entrances import Entrances
 from tollhouse.gates import road_gates
 from tollhouse.journey import Journey
+from tollhouse.ledger.history import History
 from tollhouse.ledger.ledger import Ledger, LedgerUnavailable
 from tollhouse.ledger.spool import Spool, SpoolDamaged
 from tollhouse.ledger.store.client import connect as connect_redis
 from tollhouse.ledger.store.client import persist, spend_writer
 from tollhouse.ledger.store.outage import Outage, pinger
-from tollhouse.listen.doors import Bounds
-from tollhouse.listen.exchange import Exchange
-from tollhouse.listen.http1 import READ_AHEAD
 from tollhouse.listen.mitm import GateMaster
-from tollhouse.listen.passage import PassageBounds, Passages
-from tollhouse.listen.sockets import ListenerParts, Listeners
-from tollhouse.listen.tunnel import Tunnel
 from tollhouse.operators.hooks_run import Addons
-from tollhouse.operators.loading import AddonError, Modules
+from tollhouse.operators.loading import Modules
 from tollhouse.prices import kept
-from tollhouse.prices.source import PriceSourceError
-from tollhouse.prices.table import PriceTable
+from tollhouse.prices.in_use import PricesInUse
 from tollhouse.providers import Catalog
+from tollhouse.readiness import Readiness
 from tollhouse.share import ALONE, Share
-from tollhouse.site.http import AdminSite
 from tollhouse.stores import (
-    asking_context,
-    listener_context,
+    admin_tls,
     open_ca,
     open_keys,
     open_platform,
@@ -105,33 +105,19 @@ from tollhouse.stores import (
     pool_bounds,
 )
 from tollhouse.trust.leaf import LeafStore
+from tollhouse.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
 
     from tollhouse.credential.vault.auth import Unwrapped
     from tollhouse.site.metrics import Metrics
+    from tollhouse.site.totals import Families
 
 log = logging.getLogger(__name__)
 
-IDENTITY_AGAIN_S = 3.0
-"""How often it is asked whether the identity of a stream is still valid."""
 _CUT_S = 10.0
 """How long calls that were cut may take to end: what is read on of their answers, and the settling."""
-
-
-class GatewayError(Exception):
-    """The gateway can't start. The text says what is wrong and what to do."""
-
-
-class Road:
-    """The addon that gives each call its coroutine."""
-
-    def __init__(self, journey: Journey) -> None:
-        self._journey = journey
-
-    async def tollhouse_call(self, exchange: Exchange) -> None:
-        await self._journey.travel(exchange)
 
 
 class Gateway:
@@ -162,21 +148,15 @@ class Gateway:
         self.stopping = asyncio.Event()
         self.hurry = asyncio.Event()
         """Calls under way are not waited for any more."""
-        self.changed = asyncio.Event()
-        """Set when `reasons` or `warnings` change."""
-        self._not_ready: list[str] = ["starting"]
-        self._warnings: list[str] = []
+        self.readiness = Readiness()
         self.outage: Outage | None = None
         self.remembered: Remembered | None = None
         self.fail_open: FailOpen | None = None
-        self._stopped = False
         self._has_road = self._has_listeners = self._stores_seen = False
-        self._own_tls: dict[ListenerKind, ssl.SSLContext] = {}
         self._drained_at: float | None = None
         """When calls under way are cut, once they are drained."""
         self._reopen_book: Callable[[], object] = lambda: None
-        self.prices: PriceTable | None = None
-        self._snapshot: kept.Snapshot | None = None
+        self.prices: PricesInUse | None = None
         self._reloading: asyncio.Task[None] | None = None
         self._closers: list[Callable[[], Awaitable[object]]] = []
         """How to close what is open, in the order in which it was opened."""
@@ -194,12 +174,18 @@ class Gateway:
         async with self._closed_if_it_fails():
             await self._open_stores()
             await self._open_road()
-            await self._wait_for_stores()
+            self._stores_seen = await self.readiness.stores_answer(
+                self.ledger,
+                self.keys,
+                self.stopping,
+                patience_s=self.share.patience_s,
+                clock=self._clock,
+            )
             if not self.stopping.is_set():
                 if self._stores_seen:
                     # Before anything is let in: what the spool holds is spent already.
                     await self.purse.retry()
-                await self._make_doors()
+                await self._make_entrances()
 
     async def apply(self) -> None:
         """Writes the projects and tenants of the configuration into the ledger: all of them, or none."""
@@ -212,16 +198,12 @@ class Gateway:
         async with self._closed_if_it_fails():
             if self.stopping.is_set():
                 return
-            keeping = asyncio.create_task(self._keep())
-            self.on_stop(lambda: _cancelled(keeping))
-            judging = asyncio.create_task(self._judge_again())
-            self.on_stop(lambda: _cancelled(judging))
-            polling = asyncio.create_task(self._poll())
-            self.on_stop(lambda: _cancelled(polling))
+            self.upkeep.start()
+            self.on_stop(self.upkeep.stop)
             self.journey.open = True
             await self.open_listeners()
             if self._stores_seen:
-                self._set_reasons([])
+                self.readiness.opened()
 
     @contextlib.asynccontextmanager
     async def _closed_if_it_fails(self) -> AsyncIterator[None]:
@@ -236,23 +218,26 @@ class Gateway:
         self._closers.append(close)
 
     async def _open_stores(self) -> None:
+        """The CA, the lines, the ledger, the spool, who there is, and the store of keys. Nothing is asked of Redis or Vault yet."""
         config = self.config
         self.ca = self.share.ca or open_ca(config, self.catalog)
-        with _said(
+        with told(
             f"log.calls: {config.log.calls} cannot be written", "correct it or its directory"
         ):
             self.book = Book(
                 config.log.calls if isinstance(config.log.calls, Path) else None,
                 concluding=Concluding(self.share.concluding),
+                sums=CallCounts(config.admin.metrics_projects),
             )
         self._reopen_book = self.book.reopen
         self.on_stop(self._close_book)
         self.redis = connect_redis(config.redis.url, config.state.directory, config.redis.timeout_s)
         self.ledger = Ledger(self.redis, on_swept=self.book.swept)
+        self.history = History(self.redis)
         self.on_stop(self.ledger.close)
         self.on_stop(self._write_spend)
         self.spool = Spool(config.state.directory)
-        with _said(f"{self.spool.path} cannot be used", "correct its owner"):
+        with told(f"{self.spool.path} cannot be used", "correct its owner"):
             try:
                 waiting = await self.spool.open()
             except SpoolDamaged as damage:
@@ -291,12 +276,13 @@ class Gateway:
         self.on_stop(self.keys.close)
 
     async def _open_road(self) -> None:
+        """What a call passes, from the prices to the provider; and the admin listener, which is the first that is open."""
         config = self.config
         found = self.share.prices
         if found is None:
             found = await asyncio.to_thread(kept.current, config.state.directory, time.time())
-        prices = PriceTable(found.providers, own_prices(config), name=found.name)
-        self.prices, self._snapshot = prices, found
+        self.prices = PricesInUse(config.state.directory, found, own_prices(config))
+        prices = self.prices.table
         self.afterwards = Afterwards(self.ledger, Charges(prices), self.book)
         self.purse = Purse(
             self.ledger,
@@ -389,11 +375,17 @@ class Gateway:
         redis = self.config.redis
         return Ledger(connect_redis(redis.url, self.config.state.directory, redis.timeout_s))
 
-    async def _make_doors(self) -> None:
+    async def _make_entrances(self) -> None:
+        """The control socket, and what `open` begins: the upkeep and the listeners."""
         config = self.config
         keys = KeyDesk(config, self.keys, self.upstream)
+        assert self.prices is not None
         self.operations = Operations(
-            self.directory, self.ledger, keys=keys, reload_prices=self.reload_prices
+            self.directory,
+            self.ledger,
+            keys=keys,
+            overview=Overview(self.directory, self.ledger, self.history),
+            reload_prices=self.prices.reload,
         )
         if self.share.alone:
             await self._open_control()
@@ -404,17 +396,45 @@ class Gateway:
             self.keys,
             self.upstream,
             self.breakers,
-            self._tenants,
+            self.directory.tenants,
             clock=self._clock,
         )
         self.on_stop(self.poller.stop)
-        self._make_listeners()
+        self.upkeep = Upkeep(
+            self.journey,
+            Keeper(self.ledger, self.purse, self.directory.tenants, self._clock, self.renewer),
+            self.poller,
+            self.ledger,
+            self.objects,
+            self.readiness,
+            self.fail_open,
+            self._write_spend,
+            self._note_refusals,
+            health_every_s=self._health_every_s,
+            call_timeout_s=config.limits.call_timeout_s,
+        )
+        self.entrances = Entrances(
+            config,
+            self.share,
+            catalog=self.catalog,
+            leaves=self.share.leaves or LeafStore(self.ca),
+            journey=self.journey,
+            master=self.master,
+            accounts=self.accounts,
+            identifier=self.identifier,
+            place=self.purse.place,
+            book=self.book,
+            proxies=self._proxies,
+            resolver_factory=self._resolver_factory,
+            clock=self._clock,
+        )
+        self.on_stop(self.entrances.close)
         if self.addons is not None:
             await self.addons.running()
 
     async def _open_control(self) -> None:
         self.control = ControlServer(self.config.state.directory, self.operations)
-        with _said(
+        with told(
             "the control socket in the state directory cannot be made", "correct [state] directory"
         ):
             await self.control.start()
@@ -439,21 +459,33 @@ class Gateway:
         address = self.config.listen.admin
         if address is None:
             return
-        # Its library takes 3 MB, which a gateway without the listener does not need.
-        from tollhouse.site.exposition import exposed
+        # Its libraries take 6 MB, which a gateway without the listener does not need.
+        from tollhouse.site.admin_site import admin_site
 
         metrics = self.metrics()
 
-        async def text() -> tuple[str, bytes]:
-            return exposed(metrics.families())
+        async def families() -> Families:
+            return metrics.families()
 
-        site = AdminSite(
-            address, self.config.listen.base_url_hosts, self.reasons, text, self.warnings
+        site = admin_site(
+            self.config,
+            address,
+            self._perform,
+            families,
+            self.readiness.reasons,
+            self.readiness.warnings,
+            admin_tls(self.config),
         )
-        with _said(f"listen.admin: {address} cannot be listened on", "free it or choose another"):
+        with told(f"listen.admin: {address} cannot be listened on", "free it or choose another"):
             host, port = await site.start()
         self.on_stop(site.close)
         self.addresses["admin"] = str(Address(host, port))
+
+    async def _perform(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """The admin listener is there before the operations are."""
+        if not self._has_listeners:
+            raise OperationRefused("the gateway is starting: try again in a moment", 503)
+        return await self.operations.perform(name, arguments)
 
     def metrics(self) -> Metrics:
         """What this process counts. For a gateway whose road is open."""
@@ -461,7 +493,7 @@ class Gateway:
 
         return Metrics(
             Parts(
-                self.reasons,
+                self.readiness.reasons,
                 self.journey,
                 self.purse,
                 self.spool,
@@ -473,20 +505,6 @@ class Gateway:
             )
         )
 
-    async def conclude(self, lines: Sequence[bytes]) -> None:
-        """Writes the lines that a worker which was killed was about to write: those of calls that it had settled. The others'
-        holds are swept, which gives each a line. Waits while Redis is away."""
-        for line in lines:
-            record = json.loads(line)
-            while True:
-                try:
-                    ended = await self.ledger.settled(record["tenant"], record["call_id"])
-                    break
-                except LedgerUnavailable:
-                    await asyncio.sleep(1)
-            if ended or record["held_usd"] == record["cost_usd"] == "0":
-                self.book.write(record)
-
     @property
     def unwrapped(self) -> Unwrapped | None:
         """What the login to Vault has unwrapped, for another process of the gateway."""
@@ -494,154 +512,27 @@ class Gateway:
 
     @property
     def calls(self) -> int:
-        """How many are under way."""
+        """How many calls are under way."""
         return len(self.journey.under_way) if self._has_road else 0
 
     @property
     def connections(self) -> int:
-        """Of clients."""
-        return self.listeners.connections if self._has_listeners else 0
-
-    def reasons(self) -> Sequence[str]:
-        """Why the gateway is not ready; empty when it is."""
-        return ["stopping"] if self._stopped else self._not_ready
-
-    def _set_reasons(self, reasons: list[str]) -> None:
-        if reasons != self._not_ready:
-            self._not_ready = reasons
-            self.changed.set()
-
-    def warnings(self) -> Sequence[str]:
-        """What is wrong while it is ready all the same."""
-        return self._warnings
-
-    async def _wait_for_stores(self) -> None:
-        """Until Redis and Vault have answered once, or ``share.patience_s`` are over: nothing is listened on before."""
-        said, until = "", self._clock() + self.share.patience_s
-        while not self.stopping.is_set():
-            reasons = await self._store_problems()
-            if not reasons:
-                self._stores_seen = True
-                return
-            self._set_reasons(reasons)
-            if said != (said := "; ".join(reasons)):
-                log.error("not ready: %s", said)
-            if self._clock() >= until:
-                return
-            try:
-                await asyncio.wait_for(self.stopping.wait(), 0.5)
-            except TimeoutError:
-                pass
-
-    async def _store_problems(self) -> list[str]:
-        reasons = await self._ledger_problems()
-        try:
-            await self.keys.connect()
-        except CredentialUnavailable as e:
-            reasons.append(f"vault: {e.why}")
-        return reasons
-
-    async def _ledger_problems(self) -> list[str]:
-        try:
-            await self.ledger.ping()
-        except LedgerUnavailable as e:
-            return [f"redis: {e.why.removeprefix('Redis: ')}"]
-        return []
-
-    def _make_listeners(self) -> None:
-        config = self.config
-        clients_ca = config.identity.mtls.ca_file if config.identity.mtls is not None else None
-        if config.listen.tls is not None:
-            self._own_tls = {
-                kind: listener_context(config.listen.tls, kind, clients_ca)
-                for kind in ("proxy", "base_url")
-            }
-        leaves = self.share.leaves or LeafStore(self.ca)
-        self.tunnel = Tunnel(
-            self.catalog,
-            leaves,
-            self.book,
-            proxy_auth=config.listen.proxy_auth,
-            listener_tls=self._own_tls,
-            passable=passable(config),
-        )
-        limits = config.limits
-        bounds = Bounds(
-            limits.max_header_bytes,
-            limits.request_timeout_s,
-            4 * max(limits.max_body_bytes, READ_AHEAD),
-            limits.stalled_timeout_s or 10 * limits.request_timeout_s,
-            limits.idle_connection_s or 10 * limits.request_timeout_s,
-            limits.min_body_bytes_s,
-        )
-        road = Road(self.journey)
-        self.master.take(road)
-        self.listeners = Listeners(
-            ListenerParts(
-                self.master,
-                self.tunnel,
-                road.tollhouse_call,
-                bounds,
-                self.share.of(limits.max_connections),
-                leaves.first,
-                own_http1=config.listen.http1 == "own",
-                clock=self._clock,
-                passages=self._open_passages(),
-                asking=None if clients_ca is None else asking_context(clients_ca),
-                max_of_source=self.share.of(
-                    limits.max_connections_per_source or -(-limits.max_connections * 3 // 4)
-                ),
-            )
-        )
+        """How many connections clients have."""
+        return self.entrances.listeners.connections if self._has_listeners else 0
 
     async def open_listeners(self) -> None:
         """The last step of the start."""
-        config, own_tls = self.config, self._own_tls
         self._has_listeners = True
         self.on_stop(self._drain)
-        wanted: tuple[tuple[ListenerKind, Address | None], ...] = (
-            ("proxy", config.listen.proxy),
-            ("base_url", config.listen.base_url),
-            ("transparent", config.listen.transparent),
-        )
-        for kind, address in wanted:
-            tls = kind in own_tls
-            if sockets := self.share.sockets.get(kind):
-                for each in sockets:
-                    with _said(f"listen.{kind}: {address} cannot be listened on", "free it"):
-                        bound = await self.listeners.open(kind, tls=tls, bound=each)
-                self.addresses[kind] = str(Address(*bound))
-                continue
-            if address is None or self.share.sockets:
-                self.addresses[kind] = "off"
-                continue
-            with _said(
-                f"listen.{kind}: {address} cannot be listened on", "free it or choose another"
-            ):
-                bound = await self.listeners.open(
-                    kind, address.bound_to or "", address.port, tls=tls
-                )
-                self.addresses[kind] = str(Address(*bound))
+        await self.entrances.open(self.addresses)
 
-    def _open_passages(self) -> Passages:
-        config = self.config
-        limits = config.limits
-        judge = TunnelJudge(
-            self.accounts, self.identifier, project_header=config.headers.project.lower()
-        )
-        dialler = Dialler(self._proxies, self._resolver_factory)
-        self.on_stop(dialler.close)
-        most = self.share.of(limits.max_tunnels)
-        bounds = PassageBounds(
-            most, max(1, most // 4), limits.tunnel_idle_s, limits.tunnel_s, limits.request_timeout_s
-        )
-        self.passages = Passages(
-            judge, dialler, self.purse.place, self.book, bounds, clock=self._clock
-        )
-        return self.passages
+    async def _note_refusals(self) -> None:
+        """For the status page. Those that Redis can't be told now are in the log alone."""
+        with contextlib.suppress(LedgerUnavailable):
+            await self.history.note_refusals(self.book.take_refused())
 
     async def _write_spend(self) -> None:
-        """Of the embedded store."""
+        """Writes to the disk what the embedded store has counted. Another store does that itself."""
         write = spend_writer(self.redis)
         if write is None:
             return
@@ -650,52 +541,14 @@ class Gateway:
         except OSError as e:
             log.error("what was spent could not be written (%s): a crash would forget it", e)
 
-    async def _judge_again(self) -> None:
-        """Apart from `_keep`: a store or an issuer that hangs holds up no hold."""
-        while True:
-            await asyncio.sleep(IDENTITY_AGAIN_S)
-            await self.journey.end_invalid(IDENTITY_AGAIN_S)
-
-    async def _keep(self) -> None:
-        keeper = Keeper(self.ledger, self.purse, self._tenants, self._clock, self.renewer)
-        while True:
-            await asyncio.sleep(self._health_every_s)
-            self.journey.end_overdue(self.config.limits.call_timeout_s)
-            problems = await keeper.turn()
-            await self._write_spend()
-            if not problems or self.ledger.divided:
-                await self._tell_objects()
-            if self.fail_open is not None:
-                self._warnings = await self.fail_open.turn(problems)
-            before = self._not_ready
-            self._set_reasons([] if self._warnings else problems)
-            if self._not_ready and not before:
-                log.error("not ready, and every call is refused: %s", "; ".join(self._not_ready))
-            elif before and not self._not_ready:
-                log.warning("ready again")
-
-    async def _poll(self) -> None:
-        while True:
-            await asyncio.sleep(self._health_every_s)
-            await self.poller.turn()
-
     async def _keep_objects(self) -> None:
         await self.objects.retry()
         persist(self.redis)
 
-    async def _tell_objects(self) -> None:
-        try:
-            await self.objects.retry()
-        except Exception:
-            log.exception("objects that tenants have made could not be noted; it is tried again")
-
-    async def _tenants(self) -> set[str]:
-        return {project.tenant for project in await self.directory.projects()}
-
     async def stop(self) -> None:
         """Take nothing more, let what runs end for ``limits.drain_s``, then cut it; everything is settled when this
         returns. Closes what `start` opened, however far it came, last things first; called again, it does nothing."""
-        self._stopped = True
+        self.readiness.stop()
         while self._closers:
             close = self._closers.pop()
             try:
@@ -708,12 +561,14 @@ class Gateway:
         waits for none when ``limits.drain_s`` are over; then `stopping` is set."""
         if self._has_listeners and not self.stopping.is_set():
             self._drained_at = self._clock() + self.config.limits.drain_s
-            await self.listeners.retire(self.config.limits.drain_s / 2)
-            await self._unless_hurried(self.listeners.empty(), self.config.limits.drain_s)
+            listeners = self.entrances.listeners
+            await listeners.retire(self.config.limits.drain_s / 2)
+            await self._unless_hurried(listeners.empty(), self.config.limits.drain_s)
         self.stopping.set()
 
     async def _drain(self) -> None:
-        await self.listeners.close()
+        """Listens no more, waits for the calls under way, and ends those that are left."""
+        await self.entrances.listeners.close()
         self.journey.open = False
         if self._drained_at is None:
             self._drained_at = self._clock() + self.config.limits.drain_s
@@ -723,8 +578,7 @@ class Gateway:
         for exchange in tuple(self.journey.under_way):
             exchange.stop("the gateway is stopping")
         await self.journey.drained(_CUT_S)
-        await self.listeners.close_connections()
-        await self.passages.ended()
+        await self.entrances.close_connections()
 
     async def _unless_hurried(self, work: Coroutine[Any, Any, object], seconds: float) -> None:
         """Awaits ``work``, at most so long, and no longer than until `hurry` is set."""
@@ -751,51 +605,4 @@ class Gateway:
         """SIGHUP: the file of lines was moved away, and there may be newer prices. It may come before there is either."""
         self._reopen_book()
         if self.prices is not None:
-            self._reloading = asyncio.create_task(self._reload_quietly())
-
-    async def reload_prices(self) -> str:
-        """Takes newer prices from the state directory, if there are any. The name of those in use then. Raises `OSError`, and
-        `kept.PriceFileError`: those in use stay."""
-        if self.prices is None or self._snapshot is None:
-            raise kept.PriceFileError("the gateway is starting, and has not read its prices yet")
-        found = await asyncio.to_thread(
-            kept.renewed, self.config.state.directory, self._snapshot, time.time()
-        )
-        if found.name != self._snapshot.name:
-            self._snapshot = found
-            self.prices.renew(found.providers, found.name)
-            log.warning("prices are those of %s from now on", found.name)
-        return found.name
-
-    async def _reload_quietly(self) -> None:
-        try:
-            await self.reload_prices()
-        except (OSError, kept.PriceFileError) as e:
-            log.error("%s is not taken, and the prices in use stay: %s", kept.FILE, e)
-
-
-CANNOT_START = (
-    GatewayError,
-    AddonError,
-    OSError,
-    ValueError,
-    CredentialUnavailable,
-    LedgerUnavailable,
-    OperationRefused,
-    PriceSourceError,
-)
-"""What a person can mend; anything else is a fault of ours."""
-
-
-@contextlib.contextmanager
-def _said(what: str, todo: str) -> Iterator[None]:
-    """Turns an `OSError` into a `GatewayError` that says what is wrong and what to do."""
-    try:
-        yield
-    except OSError as e:
-        raise GatewayError(f"{what} ({e.strerror or e}); {todo}") from None
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
+            self._reloading = asyncio.create_task(self.prices.reload_quietly())

@@ -1,9 +1,12 @@
-"""Names of headers that several rooms treat alike, in lower case. Those of credentials are data of the providers."""
+"""A message's headers, and the names of those that several rooms treat alike. Those of credentials are data of the providers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+Headers = Sequence[tuple[str, str]]
+"""Names in lower case, in order, duplicates kept."""
 CONNECTION_SPECIFIC: Final = frozenset(
     {"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"}
 )

@@ -20,13 +20,7 @@ from tollhouse.accounts.token import without_tokens
 from tollhouse.admit.own_login import own_login
 from tollhouse.book import Book
 from tollhouse.budget.purse import Purse
-from tollhouse.call import (
-    Arrival,
-    Covered,
-    End,
-    Requested,
-    Stage,
-)
+from tollhouse.call import Arrival, Covered, Requested, Stage
 from tollhouse.clearance import Clearance
 from tollhouse.conversation import Alterers, Conversations, SocketParts
 from tollhouse.credential.lease import (
@@ -43,6 +37,7 @@ from tollhouse.fallback import Fallbacks, answered
 from tollhouse.lasting import Lasting
 from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
 from tollhouse.listen.handshake import check_handshake
+from tollhouse.outcome import End
 from tollhouse.providers import Provider
 from tollhouse.reply import NOT_VALID, OVERDUE, broken_off, last_words, pass_on
 from tollhouse.trip import AnsweredByGate, Gate, Objects, Rest, Trip, check_identity

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from tollhouse.budget.purse import Purse
-from tollhouse.call import (
-    End,
-    known,
-)
+from tollhouse.call import known
 from tollhouse.clients import final, spelled
 from tollhouse.denial import Denial, Refused
 from tollhouse.dispatch.answering import Piece
+from tollhouse.outcome import End
 from tollhouse.trip import Passing, Rest, Trip
 
 OVERDUE: Final = "deadline"

@@ -37,7 +37,8 @@ from tollhouse.trust.ca import CertificateAuthority, some
 from tollhouse.trust.leaf import HTTP, server_context
 
 if TYPE_CHECKING:
-    from tollhouse.config.models import JwtIssuerConfig, VaultAuth
+    from tollhouse.config.models import JwtIssuerConfig
+    from tollhouse.config.store_tables import VaultAuth
     from tollhouse.credential.vault.auth import Auth, Unwrapped
     from tollhouse.credential.vault.reader import VaultReader
     from tollhouse.identities.jwt_judge import JwtJudge
@@ -233,6 +234,7 @@ def open_issuer_keys(entry: JwtIssuerConfig) -> IssuerKeys:
 
 
 def pool_bounds(config: Config) -> PoolBounds:
+    """The bounds of the connections to each provider."""
     upstream = config.upstream
     return PoolBounds(upstream.connections_per_host, upstream.idle_s, upstream.age_s)
 
@@ -267,11 +269,24 @@ def listener_context(
     protocols = ("http/1.1",) if kind == "proxy" else HTTP
     # A handshake verifies with the context that its name has chosen.
     context = asking_context(clients_ca, protocols) if clients_ca else server_context(protocols)
+    _present(context, files, "[listen] tls")
+    return context
+
+
+def admin_tls(config: Config) -> ssl.SSLContext | None:
+    """The TLS context of the admin listener, if it has one. Raises `ValueError` as `listener_context`."""
+    if config.admin.tls is None:
+        return None
+    context = server_context(("http/1.1",))
+    _present(context, config.admin.tls, "[admin] tls")
+    return context
+
+
+def _present(context: ssl.SSLContext, files: TlsFiles, where: str) -> None:
     try:
         # A key with a password would be asked for at the terminal.
         context.load_cert_chain(files.cert_file, files.key_file, password=lambda: "")
     except (ssl.SSLError, OSError, ValueError):
         raise ValueError(
-            f"[listen] tls: {files.cert_file} and {files.key_file} are not a PEM certificate chain and its key; correct the names."
+            f"{where}: {files.cert_file} and {files.key_file} are not a PEM certificate chain and its key; correct the names."
         ) from None
-    return context

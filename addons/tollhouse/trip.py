@@ -17,8 +17,6 @@ from tollhouse.call import (
     Billed,
     ChargedBy,
     Covered,
-    End,
-    Outcome,
     Requested,
     Stage,
     known,
@@ -31,6 +29,7 @@ from tollhouse.families import DEFAULT
 from tollhouse.families.base import Family
 from tollhouse.lasting import Lasting
 from tollhouse.listen.exchange import Exchange
+from tollhouse.outcome import End, Outcome
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 
 from tollhouse.denial import Denial, Fault, Refused
 from tollhouse.dispatch.upstreamed import Upstreamed
-from tollhouse.families.base import Asked, Dialogue, Exposed, Unfinished
+from tollhouse.families.asked import Asked
+from tollhouse.families.dialogue import Dialogue, Exposed, Unfinished
 from tollhouse.families.units import Charge
 from tollhouse.frames import (
     FAULT,

@@ -18,11 +18,11 @@ from tests.support.values import replace
 from tollhouse.accounts.directory import Directory
 from tollhouse.accounts.remembered import Remembered
 from tollhouse.accounts.token import digest, mint, token_id
-from tollhouse.call import Identity, Project
 from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import LimitError
 from tollhouse.ledger.store.client import LedgerUnavailable, connect
+from tollhouse.parties import Identity, Project
 
 PROJECT = Project("proj_123", "acme", ("10 usd/day",), "clamp", ("gpt-4o*",), "dearest")
 SECRET = mint(bytes(range(32)))

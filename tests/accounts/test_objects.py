@@ -15,11 +15,12 @@ from tests.support.calls import admitted, requested
 from tests.support.values import replace
 
 from tollhouse.accounts.objects import KEPT_S, MOST_NAMED, KeptObjects
-from tollhouse.call import Project, Requested
+from tollhouse.call import Requested
 from tollhouse.denial import Denial, Refused
 from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger
 from tollhouse.ledger.store.client import LedgerUnavailable, connect
+from tollhouse.parties import Project
 from tollhouse.providers.openai import OPENAI
 
 BIRDS = replace(OPENAI, family=TINY)

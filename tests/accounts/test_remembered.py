@@ -11,8 +11,9 @@ from tests.support.clock import Clock
 from tests.support.values import replace
 
 from tollhouse.accounts.remembered import PROVEN_S, SIZE, Remembered
-from tollhouse.call import Admitted, Identity, Project
+from tollhouse.call import Admitted
 from tollhouse.ledger.store.client import LedgerUnavailable
+from tollhouse.parties import Identity, Project
 
 PROJECT = Project("proj", "acme")
 NOW = 1_000_000.0

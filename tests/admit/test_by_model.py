@@ -14,7 +14,7 @@ from tollhouse.admit.by_model import ByModel
 from tollhouse.admit.reading import ReadBody
 from tollhouse.call import Requested
 from tollhouse.denial import Refused
-from tollhouse.families.base import Operation, Route
+from tollhouse.families.operation import Operation, Route
 from tollhouse.providers import Catalog, Provider
 from tollhouse.providers.anthropic import ANTHROPIC
 from tollhouse.providers.openai import OPENAI

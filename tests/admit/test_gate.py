@@ -23,14 +23,14 @@ from tollhouse.call import (
     Arrival,
     Billed,
     Identified,
-    Project,
     RequestHead,
     Stage,
 )
 from tollhouse.denial import Denial, Refused
-from tollhouse.families.base import MODELS
 from tollhouse.families.opened import opened, parse_opening
+from tollhouse.families.operation import MODELS
 from tollhouse.ledger.store.client import LedgerUnavailable
+from tollhouse.parties import Project
 from tollhouse.providers import BUILT_IN, Catalog, Provider
 from tollhouse.providers.openai import OPENAI
 

@@ -13,9 +13,10 @@ from tollhouse.accounts.remembered import Remembered
 from tollhouse.accounts.subjects import Subjects
 from tollhouse.accounts.token import mint
 from tollhouse.admit.identifying import Accounts, Identifier, Platform
-from tollhouse.call import Identity, RequestHead
+from tollhouse.call import RequestHead
 from tollhouse.denial import Refused
 from tollhouse.ledger.store.client import LedgerUnavailable
+from tollhouse.parties import Identity
 
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJhIn0.c2ln"
 BY_JWT = Identity("jwt_1", "acme", ("p",), limits=("1 usd/day",), kind="jwt", subject="s")

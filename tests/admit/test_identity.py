@@ -10,8 +10,9 @@ from tests.support.calls import models_head
 
 from tollhouse.accounts.token import digest, mint
 from tollhouse.admit.identity import Presented, choose_project, identify, presented
-from tollhouse.call import Identity, Project, RequestHead
+from tollhouse.call import RequestHead
 from tollhouse.denial import Refused
+from tollhouse.parties import Identity, Project
 
 TOKEN = mint(bytes(32))
 NOW = 1000.0

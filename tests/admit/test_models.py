@@ -9,9 +9,10 @@ from tests.support.calls import admitted, requested
 from tests.support.values import replace
 
 from tollhouse.admit.models import Models, allowed, check_pattern
-from tollhouse.call import Project, Requested
+from tollhouse.call import Requested
 from tollhouse.denial import Refused
-from tollhouse.families.base import Operation
+from tollhouse.families.operation import Operation
+from tollhouse.parties import Project
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,11 @@ from tests.support.values import replace
 from tests.support.wire import an_exchange
 
 from tollhouse.admit.reading import ReadBody
-from tollhouse.call import Admitted, Project, Requested, RequestHead
+from tollhouse.call import Admitted, Requested, RequestHead
 from tollhouse.denial import Refused
-from tollhouse.families.base import Asked, Dialect, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
+from tollhouse.parties import Project
 from tollhouse.providers import Provider
 from tollhouse.providers.openai import OPENAI
 

@@ -9,9 +9,10 @@ from tests.support.calls import CHAT, IDENTITY, admitted, requested
 from tests.support.calls import PROJECT as PAYS
 
 from tollhouse.budget.hold import CallHold
-from tollhouse.call import Amount, Identity, Project, Requested, new_call_id
+from tollhouse.call import Amount, Requested, new_call_id
 from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.ledger.ledger import Scope
+from tollhouse.parties import Identity, Project
 from tollhouse.prices.table import PriceTable
 
 PRICES: Final = PriceTable({}, {"openai/priced": {"input": "1", "output": "10"}})

@@ -17,12 +17,13 @@ from tollhouse.book import Book
 from tollhouse.budget.afterwards import KEPT_S, Afterwards, Recall, scopes_of_pending
 from tollhouse.budget.charges import Charges
 from tollhouse.budget.hold import CallHold
-from tollhouse.call import Amount, LateUsage, Pending, Requested
-from tollhouse.families.base import Later
+from tollhouse.call import Amount, Pending, Requested
+from tollhouse.families.meters import Later
 from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.ledger.ledger import Ledger, LedgerUnavailable, Scope
 from tollhouse.ledger.limits import parse_limits
 from tollhouse.ledger.store.client import connect
+from tollhouse.outcome import LateUsage
 
 PROJECT = Scope("project", "acme", "proj_1")
 USED = LateUsage((Charge("priced", Units(input=90, output=7, requests=1)),))

@@ -18,10 +18,12 @@ from tests.support.values import replace
 
 from tollhouse.budget.charges import Charged, Charges, starts_job
 from tollhouse.budget.hold import CallHold
-from tollhouse.call import Amount, Attempt, ChargedBy, End, LateUsage, Outcome, Project, Requested
-from tollhouse.families.base import Operation
+from tollhouse.call import Amount, ChargedBy, Requested
+from tollhouse.families.operation import Operation
 from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.ledger.limits import MAX_AMOUNT
+from tollhouse.outcome import Attempt, End, LateUsage, Outcome
+from tollhouse.parties import Project
 from tollhouse.prices.rates import PricedModel, PricedProvider, Rates
 from tollhouse.prices.source import read
 from tollhouse.prices.table import PriceTable

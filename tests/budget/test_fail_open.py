@@ -26,16 +26,19 @@ from tests.support.values import replace
 from tollhouse.budget.fail_open import MAX_BYTES, MAX_CALLS, FailOpen
 from tollhouse.budget.hold import CallHold
 from tollhouse.budget.purse import Purse
-from tollhouse.call import NOTHING, Amount, End, Identity, Outcome, Project, Requested
+from tollhouse.call import NOTHING, Amount, Requested
 from tollhouse.denial import Refused
 from tollhouse.families.openai.estimate import FIRST_SLICE_TOKENS
 from tollhouse.families.units import Charge, Units
 from tollhouse.ledger import names
-from tollhouse.ledger.ledger import Held, Ledger, Short, Unpriced
+from tollhouse.ledger.hold_reply import Held, Short, Unpriced
+from tollhouse.ledger.ledger import Ledger
 from tollhouse.ledger.limits import parse_limit
 from tollhouse.ledger.spool import Spool, SpoolRecord
 from tollhouse.ledger.store.client import LedgerUnavailable, connect, unavailable
 from tollhouse.ledger.store.outage import unanswered
+from tollhouse.outcome import End, Outcome
+from tollhouse.parties import Identity, Project
 
 USED = Amount(160_000, 97, 1)
 OTHER = Identity("tok_other", "acme", ("proj_1",))

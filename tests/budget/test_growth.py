@@ -7,7 +7,7 @@ from tests.support.clock import Clock
 
 from tollhouse.budget.growth import AHEAD_TOKENS, SLICE_TOKENS, TOKENS_PER_SECOND, Growth
 from tollhouse.denial import Denial
-from tollhouse.families.base import Asked
+from tollhouse.families.asked import Asked
 from tollhouse.families.openai.estimate import FIRST_SLICE_TOKENS
 
 DENIAL = Denial("budget_exceeded", "no more")

@@ -24,8 +24,8 @@ from tests.support.values import replace
 
 from tollhouse.budget.charges import Charges
 from tollhouse.budget.hold import CallHold
-from tollhouse.call import End, Outcome
 from tollhouse.families.units import Charge, Units
+from tollhouse.outcome import End, Outcome
 from tollhouse.prices.source import read
 from tollhouse.prices.table import PriceTable
 from tollhouse.providers import Provider

@@ -16,15 +16,16 @@ from tests.support.clock import Clock
 
 from tollhouse.budget.afterwards import KEPT_S
 from tollhouse.budget.poller import FIRST_S, LIST_EVERY_S, LONGEST_S, SHARE, Poller
-from tollhouse.call import Amount, LateUsage, Pending
+from tollhouse.call import Amount, Pending
 from tollhouse.credential.lease import Lease, NoKey
 from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
 from tollhouse.dispatch.breaker import Breakers, State
 from tollhouse.dispatch.outgoing import Outgoing
-from tollhouse.families.base import Later
+from tollhouse.families.meters import Later
 from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger
 from tollhouse.ledger.store.client import connect
+from tollhouse.outcome import LateUsage
 from tollhouse.providers import Catalog
 from tollhouse.providers.openai import OPENAI
 

@@ -14,15 +14,17 @@ from tests.support.values import replace
 
 from tollhouse.budget.hold import scopes_of
 from tollhouse.budget.purse import Purse
-from tollhouse.call import NOTHING, Amount, Covered, End, Outcome, Project, Requested
+from tollhouse.call import NOTHING, Amount, Covered, Requested
 from tollhouse.denial import Denial, Refused, error_headers
-from tollhouse.families.base import Operation
+from tollhouse.families.operation import Operation
 from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import parse_limit
 from tollhouse.ledger.names import session_scope
 from tollhouse.ledger.spool import Spool
 from tollhouse.ledger.store.client import connect
+from tollhouse.outcome import End, Outcome
+from tollhouse.parties import Project
 
 CLAMPED = Project("proj_1", "acme", on_shortfall="clamp")
 WORST = replace(CLAMPED, estimate="worst")

@@ -8,8 +8,10 @@ import pytest
 from tests.support.calls import requested
 
 from tollhouse.budget.refusals import refusal, unpriced
-from tollhouse.call import Amount, Project
-from tollhouse.ledger.ledger import Scope, Short
+from tollhouse.call import Amount
+from tollhouse.ledger.hold_reply import Short
+from tollhouse.ledger.ledger import Scope
+from tollhouse.parties import Project
 
 RESETS_AT = 1_800_000_000.0
 AT = "2027-01-15T08:00:00Z"

@@ -13,11 +13,12 @@ from tests.ledger.clock import RedisClock
 
 from tollhouse.budget.growth import SLICE_TOKENS
 from tollhouse.budget.purse import Purse
-from tollhouse.call import End, Hold, Outcome, Requested
+from tollhouse.call import Hold, Requested
 from tollhouse.denial import Denial, Refused
 from tollhouse.families.openai.estimate import FIRST_SLICE_TOKENS
 from tollhouse.ledger.ledger import Ledger
 from tollhouse.ledger.spool import Spool
+from tollhouse.outcome import End, Outcome
 from tollhouse.prices.table import PriceTable
 
 USD = 10**9

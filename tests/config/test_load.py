@@ -23,7 +23,7 @@ from tollhouse.config.load import (
     unenforced,
 )
 from tollhouse.config.values import AddonPlace
-from tollhouse.families.base import Dialect
+from tollhouse.families.asked import Dialect
 from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.prices.table import PriceTable
 from tollhouse.providers import BUILT_IN

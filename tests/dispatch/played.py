@@ -10,7 +10,7 @@ from tests.support.calls import CHAT, admitted, arrival, covered, head, lease, r
 from tests.support.clock import Clock
 from tests.support.values import replace
 
-from tollhouse.call import Attempt, End, Hold, Outcome, Requested
+from tollhouse.call import Hold, Requested
 from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import Lease
 from tollhouse.credential.secret import Secret
@@ -23,6 +23,7 @@ from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.relay import Delivery, Relay
 from tollhouse.families.base import Family
 from tollhouse.families.units import Charge, Units
+from tollhouse.outcome import Attempt, End, Outcome
 from tollhouse.providers.openai import OPENAI
 
 REQUEST = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}

@@ -31,9 +31,9 @@ from tests.support.calls import admitted, pending, requested
 from tests.support.clock import Clock
 from tests.support.values import replace
 
-from tollhouse.call import End, Outcome
 from tollhouse.denial import Denial, Refused
 from tollhouse.dispatch.attempts import Timing
+from tollhouse.outcome import End, Outcome
 from tollhouse.providers.openai import OPENAI
 
 

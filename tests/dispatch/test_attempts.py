@@ -15,12 +15,12 @@ from tests.dispatch.provider import Line, RawProvider, answer, says
 from tests.support.calls import head
 from tests.support.clock import Clock
 
-from tollhouse.call import Attempt
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, UpstreamError
 from tollhouse.dispatch.attempts import Effort, Timing, deliver
 from tollhouse.dispatch.breaker import Breaker, State
 from tollhouse.dispatch.retry import RetryBudget, RetryPolicy
+from tollhouse.outcome import Attempt
 
 WALL = 1_445_412_480.0
 """Wed, 21 Oct 2015 07:28:00 GMT."""

@@ -23,11 +23,11 @@ from tests.dispatch.played import (
 )
 from tests.support.clock import Clock
 
-from tollhouse.call import End, Outcome
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import UpstreamError
 from tollhouse.dispatch.attempts import Timing
 from tollhouse.families.units import Charge, Units
+from tollhouse.outcome import End, Outcome
 
 TEXT = b'data: {"choices":[{"index":0,"delta":{"content":"Hello"}}]}\n\n'
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":12,"completion_tokens":5}}\n\n'

@@ -29,7 +29,6 @@ from tests.dispatch.played import (
 from tests.support.calls import lease
 from tests.support.clock import Clock
 
-from tollhouse.call import End
 from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.secret import Secret
 from tollhouse.denial import Refused
@@ -37,6 +36,7 @@ from tollhouse.dispatch.answer import Answer, UpstreamError
 from tollhouse.dispatch.attempts import Timing
 from tollhouse.dispatch.breaker import Breakers, State
 from tollhouse.dispatch.relay import Relay
+from tollhouse.outcome import End
 
 UNAUTHORIZED: Given = (401, OF_JSON, [b'{"error":{}}'])
 TOO_MANY: Given = (

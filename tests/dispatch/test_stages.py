@@ -9,8 +9,8 @@ from tollhouse.credential.secret import Secret
 from tollhouse.denial import Denial
 from tollhouse.dispatch.breaker import Breaker, State
 from tollhouse.dispatch.stages import BudgetTap, Judging, Metering, Redaction, fed, flushed
-from tollhouse.families.base import Boundary, PassThrough
 from tollhouse.families.formats.sse import SseBoundary
+from tollhouse.families.meters import Boundary, PassThrough
 from tollhouse.families.units import Charge, Units
 
 KEY = "sk-0123456789"

@@ -264,7 +264,9 @@ def outage(shared: tuple[Inside, RedisServer]) -> Iterator[Inside]:
     """A gateway whose Redis has just died, with a proven token."""
     inside, server = shared
     server.start()
-    inside.until(lambda gateway: not gateway.reasons() and not gateway.warnings())
+    inside.until(
+        lambda gateway: not gateway.readiness.reasons() and not gateway.readiness.warnings()
+    )
     assert call(inside).status_code == 200
     inside.standin.clear()
     server.stop()

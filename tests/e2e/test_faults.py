@@ -227,7 +227,7 @@ def test_a_faulty_judge_opens_no_tunnel(
     inside: Inside, monkeypatch: pytest.MonkeyPatch, verdict: str
 ) -> None:
     """Without its decision the tunnel is refused."""
-    tunnel = inside.gateway.tunnel
+    tunnel = inside.gateway.entrances.tunnel
     monkeypatch.setattr(tunnel, verdict, boom)
     with pytest.raises((httpx2.ProxyError, httpx2.ConnectError)):
         call(inside)

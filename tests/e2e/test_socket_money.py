@@ -39,7 +39,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
 def attacked(gateway: Inside, caplog: pytest.LogCaptureFixture) -> Iterator[Attacked]:
     before = gateway.do(tasks())
     yield from watched(gateway, caplog)
-    gateway.until(lambda _: not gateway.gateway.listeners.connections)
+    gateway.until(lambda _: not gateway.gateway.entrances.listeners.connections)
     gateway.do(nothing_but(before))
 
 

@@ -14,7 +14,9 @@ from tests.support.values import replace
 from tollhouse.denial import REASONS, Denial, Refused
 from tollhouse.dispatch.answer import Answer
 from tollhouse.dispatch.verdict import verdict_on_key
-from tollhouse.families.base import AnswerHead, Asked, Limits, Meter, Operation, Request
+from tollhouse.families.asked import Asked, Limits, Request
+from tollhouse.families.meters import AnswerHead, Meter
+from tollhouse.families.operation import Operation
 
 LIMITS = Limits(context=128_000, answer=4_096)
 EXCHANGES = [(samples, exchange) for samples in SAMPLES for exchange in samples.exchanges]

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tollhouse.families.anthropic import ANTHROPIC
+from tollhouse.families.asked import Dialect, Limits, Request
 from tollhouse.families.azure import AZURE
-from tollhouse.families.base import Dialect, Family, Limits, Request
+from tollhouse.families.base import Family
 from tollhouse.families.bedrock import BEDROCK
 from tollhouse.families.cohere import COHERE
 from tollhouse.families.google import GOOGLE

@@ -7,8 +7,9 @@ import re
 import pytest
 from tests.families.tiny import FEATHERS, KEEPERS, NESTS, RACE, TALK, TINY
 
-from tollhouse.families.base import Asked, Dialect, Limits, Matched, Operation, Request, Route
+from tollhouse.families.asked import Asked, Dialect, Limits, Request
 from tollhouse.families.opened import Opening, meets, opened, parse_opening
+from tollhouse.families.operation import Matched, Operation, Route
 from tollhouse.families.units import Estimate, Units
 
 PAID = Operation("unknown", "metered", reads_body=True, creates=True)

@@ -13,9 +13,11 @@ from google.genai import types
 from mistralai.client import models
 from tests.families.samples import mistral as mistral_samples
 
-from tollhouse.families.base import AnswerHead, Dialect, Family, LateMeter, Later, Meter, Request
+from tollhouse.families.asked import Dialect, Request
+from tollhouse.families.base import Family
 from tollhouse.families.cohere import COHERE
 from tollhouse.families.google import GOOGLE
+from tollhouse.families.meters import AnswerHead, LateMeter, Later, Meter
 from tollhouse.families.mistral import MISTRAL
 from tollhouse.families.units import Charge, Units
 

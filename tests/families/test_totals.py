@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from tollhouse.families.base import AnswerHead, Dialect, Family, Request
+from tollhouse.families.asked import Dialect, Request
+from tollhouse.families.base import Family
 from tollhouse.families.bedrock import BEDROCK
 from tollhouse.families.google import GOOGLE
+from tollhouse.families.meters import AnswerHead
 from tollhouse.families.mistral import MISTRAL
 from tollhouse.families.openai import OPENAI
 

@@ -9,12 +9,12 @@ import pytest
 from tests.support.clock import Clock
 from tests.support.issuer import AUDIENCE, b64, ec_key, jwk, jwks, rsa_key, signed
 
-from tollhouse.call import Identity
 from tollhouse.denial import Refused
 from tollhouse.identities.jwks import JwksError, parse_jwks
 from tollhouse.identities.jwt_judge import Issuer, JwtJudge
 from tollhouse.identities.key_sets import LIFE_S, REFETCH_S, IssuerKeys, KeysAway
 from tollhouse.identities.templates import ProjectRule
+from tollhouse.parties import Identity
 
 ISSUER = "https://issuer.example.com"
 KEY = rsa_key("issuer")

@@ -9,7 +9,8 @@ from redis.asyncio import Redis
 from tests.ledger.clock import RedisClock
 
 from tollhouse.call import Amount
-from tollhouse.ledger.ledger import GrantedBefore, Held, Ledger, Scope, Short, Unpriced
+from tollhouse.ledger.hold_reply import GrantedBefore, Held, Short, Unpriced
+from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import MAX_AMOUNT, parse_limits
 from tollhouse.ledger.store.client import connect
 

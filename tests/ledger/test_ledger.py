@@ -17,7 +17,8 @@ from tests.support.redis_cluster import everywhere
 from tests.support.redis_server import RedisServer
 
 from tollhouse.call import Amount
-from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Scope, Short
+from tollhouse.ledger.hold_reply import Held, Short
+from tollhouse.ledger.ledger import Ledger, LedgerUnavailable, Scope
 from tollhouse.ledger.limits import MAX_AMOUNT, parse_limits
 from tollhouse.ledger.names import script_keys
 from tollhouse.ledger.report import budget_json

@@ -20,7 +20,8 @@ from tests.ledger.model import Model
 
 from tollhouse.call import Amount
 from tollhouse.ledger import names
-from tollhouse.ledger.ledger import Held, Ledger, Scope, Short, Unpriced
+from tollhouse.ledger.hold_reply import Held, Short, Unpriced
+from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import parse_limits, session_record
 from tollhouse.ledger.names import session_scope
 from tollhouse.ledger.records import LATER

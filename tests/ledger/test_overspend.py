@@ -21,13 +21,15 @@ from tests.support.wire import an_exchange
 
 from tollhouse.admit.reading import ReadBody
 from tollhouse.budget.purse import Purse
-from tollhouse.call import End, Outcome, Project, new_call_id
+from tollhouse.call import new_call_id
 from tollhouse.denial import Refused
 from tollhouse.families.units import Charge, Units
 from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import parse_limits
 from tollhouse.ledger.spool import Spool
 from tollhouse.ledger.store.client import connect
+from tollhouse.outcome import End, Outcome
+from tollhouse.parties import Project
 from tollhouse.prices.source import read
 from tollhouse.prices.table import PriceTable
 from tollhouse.providers.openai import OPENAI

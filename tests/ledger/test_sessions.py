@@ -10,7 +10,8 @@ from tests.ledger.clock import RedisClock
 
 from tollhouse.call import NOTHING, Amount
 from tollhouse.ledger import names
-from tollhouse.ledger.ledger import Held, Ledger, Scope, Short, Unpriced
+from tollhouse.ledger.hold_reply import Held, Short, Unpriced
+from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import parse_limits, session_record
 from tollhouse.ledger.names import session_scope
 

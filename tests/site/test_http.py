@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tollhouse.config.load import Address
-from tollhouse.site.http import AdminSite, host_named
+from tollhouse.site.http import AdminSite, Looks, host_named
 
 
 async def one_metric() -> tuple[str, bytes]:
@@ -26,7 +26,8 @@ async def site(
     metrics: Callable[[], Awaitable[tuple[str, bytes]]] = one_metric,
 ) -> AsyncIterator[int]:
     """A running site; its port."""
-    admin = AdminSite(Address(bind, 0), hosts, status, metrics)
+    looks = Looks(open_metrics=True)
+    admin = AdminSite(Address(bind, 0), hosts, status, metrics, looks=looks)
     _, port = await admin.start()
     try:
         yield port

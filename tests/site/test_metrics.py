@@ -173,9 +173,10 @@ def test_form(inside: Inside) -> None:
         assert family.documentation.endswith(".")
         if not family.name.startswith("tollhouse_"):
             continue
-        assert family.type in ("gauge", "counter")
+        assert family.type in ("gauge", "counter", "histogram")
         assert not re.search(r"_(total|count|sum|bucket|ms|percent)$", family.name)
-        assert ("_seconds" in family.name) == bool(re.search(r"_age|remaining", family.name))
+        times = r"_age|remaining|duration|overhead|time_to"
+        assert ("_seconds" in family.name) == bool(re.search(times, family.name))
         for sample in family.samples:
             assert (family.type == "counter") == sample.name.endswith("_total")
             assert set(sample.labels) <= {
@@ -189,6 +190,9 @@ def test_form(inside: Inside) -> None:
                     "reason",
                     "status",
                     "python",
+                    "model",
+                    "type",
+                    "le",
                 )
             }
 
@@ -377,6 +381,40 @@ async def test_login_that_never_succeeded(openbao: OpenBao) -> None:
     await cache.close()
 
 
+@pytest.mark.parametrize("named", [0, 1])
+def test_what_calls_came_to(tmp_path: Path, named: int) -> None:
+    """Tokens, dollars and times as the lines say; a model that no provider has served has no name, and a project has one
+    where the operator wants it."""
+    settings = {"listen": {"admin": "127.0.0.1:0"}, "admin": {"metrics_projects": named}}
+    with open_inside(tmp_path, settings) as inside:
+        _came_to(inside, named)
+
+
+def _came_to(inside: Inside, named: int) -> None:
+    ask(inside)
+    inside.standin.always(reply(404, b"{}"))
+    ask(inside, model="gpt-4o-mini-invented")
+    _, found = scrape(inside)
+    lines = inside.lines()
+    dollars = sum(float(line["cost_usd"]) for line in lines)
+    assert dollars > 0
+    assert sum(found["tollhouse_cost_usd_total"].values()) == pytest.approx(dollars)
+    if named:
+        assert found["tollhouse_project_cost_usd_total"][PROJECT] == pytest.approx(dollars)
+        assert found["tollhouse_project_calls_total"] == {PROJECT: len(lines)}
+    else:
+        assert not any(PROJECT in labels for values in found.values() for labels in values)
+    read = sum(line["tokens"].get("input", 0) for line in lines)
+    assert found["tollhouse_tokens_total"]["gpt-4o openai input"] == read
+    assert not any("invented" in labels for values in found.values() for labels in values)
+    left = [line for line in lines if line["attempts"]]
+    for name in ("call_duration", "overhead"):
+        assert found[f"tollhouse_{name}_seconds_count"] == {"openai": len(left)}
+        assert found[f"tollhouse_{name}_seconds_bucket"]["+Inf openai"] == len(left)
+    taken = sum(line["duration_ms"] for line in left) / 1000
+    assert found["tollhouse_call_duration_seconds_sum"]["openai"] == pytest.approx(taken)
+
+
 def test_documentation(inside: Inside) -> None:
     """docs/metrics.md lists every metric with its labels, and its alerts are made of them."""
     text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
@@ -396,9 +434,14 @@ def test_documentation(inside: Inside) -> None:
         for sample in family.samples:
             if sample.name in shown:
                 shown[sample.name] = set(sample.labels)
+            elif family.type == "histogram" and family.name in shown:
+                shown[family.name] = set(sample.labels) - {"le"}
     # Without a Vault that grants a token, and without an error of it, these two have no series here.
     shown |= {"tollhouse_vault_token_remaining_seconds": set()}
     shown["tollhouse_key_last_error_age_seconds"] = {"provider", "path"}
+    # Nor have these: no stream, and no project that is to be named.
+    shown["tollhouse_time_to_first_token_seconds"] = {"provider"}
+    shown |= {f"tollhouse_project_{name}_total": {"project"} for name in ("calls", "cost_usd")}
     # So have these, without an addon of the operator's (tests/e2e/test_addons.py).
     shown |= {f"tollhouse_addon_{name}_total": {"addon"} for name in ("failures", "slow_hooks")}
     assert table == shown

@@ -123,7 +123,7 @@ class Attacked:
 
     def alone(self) -> None:
         """Returns when the gateway has noticed that every client is gone."""
-        assert self._until(lambda: not self.inside.gateway.listeners.connections)
+        assert self._until(lambda: not self.inside.gateway.entrances.listeners.connections)
 
     def _until(self, condition: Callable[[], bool]) -> bool:
         end = time.monotonic() + LINE_TIMEOUT_S

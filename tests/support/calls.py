@@ -8,22 +8,13 @@ from typing import Any
 
 from tests.support.values import replace
 from tollhouse.budget.hold import CallHold
-from tollhouse.call import (
-    Admitted,
-    Amount,
-    Arrival,
-    Covered,
-    Identity,
-    Pending,
-    Project,
-    Requested,
-    RequestHead,
-)
+from tollhouse.call import Admitted, Amount, Arrival, Covered, Pending, Requested, RequestHead
 from tollhouse.credential.lease import Lease
 from tollhouse.credential.secret import Secret
-from tollhouse.families.base import Asked, Limits, Request
+from tollhouse.families.asked import Asked, Limits, Request
 from tollhouse.families.units import Estimate, Units
 from tollhouse.ledger.names import Scope
+from tollhouse.parties import Identity, Project
 from tollhouse.providers import Provider
 from tollhouse.providers.openai import OPENAI
 

@@ -169,7 +169,7 @@ def open_road(
     with contextlib.ExitStack() as stack:
         if not provider.running:
             stack.enter_context(provider)
-        merged: dict[str, dict[str, Any]] = {}
+        merged: dict[str, dict[str, Any]] = {"admin": {"unsafe_open_metrics": True}}
         bao: OpenBao | None = None
         if stores == "real":
             bao = real_stores(stack, directory, merged)

@@ -6,9 +6,11 @@ import asyncio
 import base64
 import contextlib
 import dataclasses
+import io
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +25,8 @@ from tollhouse.config.load import catalog, load_config
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.gateway_config import Settings, write_config
 from tollhouse.demo.standin import StandIn
-from tollhouse.families.base import Dialect, Family
+from tollhouse.families.asked import Dialect
+from tollhouse.families.base import Family
 from tollhouse.families.opened import opened
 from tollhouse.gateway import Gateway
 from tollhouse.ledger.ledger import Scope
@@ -34,6 +37,8 @@ from tollhouse.stores import open_reader
 T = TypeVar("T")
 PROJECT = "proj_123"
 TENANT = "acme"
+
+_running: weakref.WeakSet[Inside] = weakref.WeakSet()
 
 
 class Inside:
@@ -48,6 +53,7 @@ class Inside:
         self._loop = loop
         self.token = ""
         self.stores: OpenBao | None = None
+        _running.add(self)
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
@@ -109,6 +115,28 @@ class Inside:
     def scope(self) -> Scope:
         return Scope("project", TENANT, PROJECT)
 
+    def tasks(self) -> str:
+        """Where each task of the gateway stands."""
+
+        async def look() -> str:
+            text = io.StringIO()
+            for task in asyncio.all_tasks():
+                task.print_stack(file=text)
+            return text.getvalue()
+
+        return asyncio.run_coroutine_threadsafe(look(), self._loop).result(5)
+
+
+def tasks_of_all() -> str:
+    """What the gateways of this process wait for: for the report of a test that has failed."""
+    found = []
+    for inside in tuple(_running):
+        try:
+            found.append(inside.tasks())
+        except Exception as error:
+            found.append(f"the loop of {inside.directory} does not answer: {error!r}")
+    return "\n\n".join(found)
+
 
 def speaking(family: Family, providers: Catalog, dialect: Dialect | None) -> Catalog:
     """``providers``, of which the first speaks ``family``, with what the configuration opens beside it."""
@@ -140,6 +168,7 @@ def open_inside(
     provider = standin or StandIn(key=REAL_KEY)
     merged: dict[str, dict[str, Any]] = {
         "log": {"calls": "calls.jsonl"},
+        "admin": {"unsafe_open_metrics": True},
         f"projects.{PROJECT}": {"tenant": TENANT, "limits": ["10 usd/day", "100 requests/minute"]},
     }
     for table, keys in (settings or {}).items():
@@ -190,7 +219,11 @@ def open_inside(
         inside.token = made["token"]
         try:
             yield inside
+        except Exception as error:
+            error.add_note(inside.tasks())
+            raise
         finally:
+            _running.discard(inside)
             inside.do(inside.gateway.stop())
             loop.call_soon_threadsafe(loop.stop)
             thread.join(10)

@@ -19,7 +19,8 @@ from tests.support.all_providers import UNPRICED, credential_problem, host_of, o
 from tests.support.inproc import PROJECT, Inside, open_inside
 from tollhouse.demo.standin_book import Received
 from tollhouse.demo.standin_script import Steps, reply
-from tollhouse.families.base import Asked, Operation, Request
+from tollhouse.families.asked import Asked, Request
+from tollhouse.families.operation import Operation
 from tollhouse.families.units import Charge
 
 OPENAI = "api.openai.com"

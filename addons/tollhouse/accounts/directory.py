@@ -4,29 +4,29 @@ A token is stored by its SHA-256. The records that a call needs are cached, so t
 asked for every call. So this gateway sees a revocation that was made elsewhere within 5 s, and one
 that was made here at once.
 
-Past 400 lines because each command on projects and tokens has its method here, beside the cache.
+Past 400 lines because each change of a record ends what the cache and `Remembered` have of it, and so stands beside them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from redis.asyncio import Redis
 
 from tollhouse.accounts.remembered import Remembered
+from tollhouse.accounts.stored import TokenInfo, decode, encode
 from tollhouse.accounts.token import digest, token_id, well_formed
-from tollhouse.call import Identity, Project
 from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger
 from tollhouse.ledger.limits import parse_limits, refuse_sessions
 from tollhouse.ledger.names import Scope, check_id
 from tollhouse.ledger.store.client import COMMAND_TIMEOUT_S, LedgerUnavailable, persist, translated
+from tollhouse.parties import Project
 from tollhouse.refreshed import Ended, Fresh, Refreshed, Times
 
 CACHE_S: Final = 4.0
@@ -38,34 +38,6 @@ left for everybody else."""
 _AT_ONCE: Final = 500
 _TRIES: Final = 5
 _NOT_OURS: Final = "the token is not one of ours: its form or its checksum is wrong"
-
-
-@dataclass(frozen=True, slots=True)
-class TokenInfo:
-    """A token without its secret. Times are seconds since the epoch; None means never."""
-
-    id: str
-    tenant: str
-    projects: tuple[str, ...]
-    label: str
-    created_at: float
-    expires_at: float | None = None
-    revoked_at: float | None = None
-    limits: tuple[str, ...] = ()
-    charged_as: str = ""
-    """The token whose limits count: the first of the tokens from which this one was rotated. Empty:
-    itself."""
-
-    def identity(self) -> Identity:
-        return Identity(
-            self.id, self.tenant, self.projects, self.label, self.charged_as, self.limits
-        )
-
-    def scope(self) -> Scope:
-        return Scope("token", self.tenant, self.charged_as or self.id)
-
-    def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "projects": list(self.projects), "limits": list(self.limits)}
 
 
 class Directory:
@@ -106,10 +78,11 @@ class Directory:
             # The limits are written first, so that a project is never found without them.
             await self._ledger.set_limits(Scope("project", project.tenant, project.id), limits)
             with translated():
-                await self._redis.hset(names.PROJECTS, project.id, _encode(project))
+                await self._redis.hset(names.PROJECTS, project.id, encode(project))
         self._saved()
 
     async def get_project(self, project_id: str) -> Project | None:
+        """The project, from the cache if it is there. None if there is none."""
         return await self._projects.get(project_id)
 
     async def projects(self) -> list[Project]:
@@ -117,8 +90,12 @@ class Directory:
         with translated():
             found: Any = await self._redis.hgetall(names.PROJECTS)
         return sorted(
-            (_decode(Project, text) for text in found.values()), key=lambda project: project.id
+            (decode(Project, text) for text in found.values()), key=lambda project: project.id
         )
+
+    async def tenants(self) -> set[str]:
+        """The tenants of all projects. They are not read from the cache."""
+        return {project.tenant for project in await self.projects()}
 
     async def remove_project(self, project_id: str) -> bool:
         """The tokens of the project stay but can charge nothing. If the project is made again, its
@@ -173,6 +150,19 @@ class Directory:
         await self._add(token, info)
         return info
 
+    async def add_viewer(
+        self, token: str, tenant: str, expires_at: float | None = None, label: str = ""
+    ) -> TokenInfo:
+        """Lets ``token`` see the status page of ``tenant``, or of all where it is empty. It is for no project, so that it can
+        charge nothing. Raises `ValueError` as `add_token`."""
+        if not well_formed(token):
+            raise ValueError(_NOT_OURS)
+        if tenant:
+            check_id("tenant", tenant)
+        info = TokenInfo(token_id(token), tenant, (), label, self._now(), expires_at)
+        await self._add(token, info)
+        return info
+
     async def rotate(
         self, token_id: str, token: str, expires_at: float | None, overlap_s: float
     ) -> TokenInfo | None:
@@ -188,7 +178,7 @@ class Directory:
             if found is None:
                 return None
             key, text = found
-            old = _decode(TokenInfo, text)
+            old = decode(TokenInfo, text)
             now = self._now()
             if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
                 how = "has ended" if old.revoked_at is None else "was revoked"
@@ -203,7 +193,7 @@ class Directory:
             ending = replace(
                 old, expires_at=ends if old.expires_at is None else min(old.expires_at, ends)
             )
-            arguments = [key, text.decode(), _encode(ending), digest(token), new.id, _encode(new)]
+            arguments = [key, text.decode(), encode(ending), digest(token), new.id, encode(new)]
             with self._changes(token=old.id):
                 done = await self._ledger.run_script(
                     "rotate", [names.TOKENS, names.TOKEN_IDS], arguments
@@ -228,7 +218,7 @@ class Directory:
     async def token(self, token_id: str) -> TokenInfo | None:
         """The token with this public id. It is not read from the cache."""
         found = await self._stored(token_id)
-        return None if found is None else _decode(TokenInfo, found[1])
+        return None if found is None else decode(TokenInfo, found[1])
 
     async def _stored(self, token_id: str) -> tuple[str, bytes] | None:
         """The digest of a token, and its record as Redis has it."""
@@ -239,7 +229,7 @@ class Directory:
 
     async def _add(self, token: str, info: TokenInfo) -> None:
         with translated():
-            if not await self._redis.hsetnx(names.TOKENS, digest(token), _encode(info)):
+            if not await self._redis.hsetnx(names.TOKENS, digest(token), encode(info)):
                 raise ValueError("this token exists already")
             await self._redis.hset(names.TOKEN_IDS, info.id, digest(token))
         self._saved()
@@ -249,7 +239,7 @@ class Directory:
         tokens are among them."""
         with translated():
             found: Any = await self._redis.hgetall(names.TOKENS)
-        infos = (_decode(TokenInfo, text) for text in found.values())
+        infos = (decode(TokenInfo, text) for text in found.values())
         return sorted(
             (info for info in infos if project is None or project in info.projects),
             key=lambda info: (info.created_at, info.id),
@@ -282,7 +272,7 @@ class Directory:
         now = self._now()
         info = TokenInfo(subject_id, "", (), "", now, revoked_at=now)
         with self._changes(token=subject_id), translated():
-            await self._redis.hset(names.TOKENS, subject_id, _encode(info))
+            await self._redis.hset(names.TOKENS, subject_id, encode(info))
             await self._redis.hset(names.TOKEN_IDS, subject_id, subject_id)
         self._saved()
 
@@ -328,7 +318,7 @@ class Directory:
         records: list[R | None] = []
         for text in found:
             try:
-                records.append(None if text is None else _decode(kind, text))
+                records.append(None if text is None else decode(kind, text))
             except LedgerUnavailable:
                 records.append(None)
         return records
@@ -363,8 +353,8 @@ class Directory:
                 if found is None:
                     return None
                 key, text = found
-                changed = change(_decode(TokenInfo, text))
-                arguments = [key, text.decode(), _encode(changed)]
+                changed = change(decode(TokenInfo, text))
+                arguments = [key, text.decode(), encode(changed)]
                 done = await self._ledger.run_script("change_token", [names.TOKENS], arguments)
             if done:
                 self._saved()
@@ -375,12 +365,12 @@ class Directory:
         return (
             None
             if (text := await self._read(names.PROJECTS, project_id)) is None
-            else _decode(Project, text)
+            else decode(Project, text)
         )
 
     async def _read_token(self, key: str) -> TokenInfo | None:
         text = await self._read(names.TOKENS, key)
-        return None if text is None else _decode(TokenInfo, text)
+        return None if text is None else decode(TokenInfo, text)
 
     async def _read(self, name: str, key: str) -> Any:
         with translated():
@@ -440,30 +430,3 @@ def _contended(token_id: str) -> LedgerUnavailable:
 
 def _batches(keys: list[str]) -> Iterator[list[str]]:
     return (keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE))
-
-
-def _encode(value: Project | TokenInfo) -> str:
-    saved = asdict(value)
-    for name, default in (("estimate", "typical"), ("login", "strip")):
-        # A default is left out, so that a gateway of an earlier version beside this one can read
-        # the record.
-        if saved.get(name) == default:
-            del saved[name]
-    return json.dumps(saved, ensure_ascii=False, separators=(",", ":"))
-
-
-def _decode[R: (Project, TokenInfo)](kind: type[R], text: bytes) -> R:
-    try:
-        saved: Any = json.loads(text)
-        # A field of a later version stands for a rule that this version can't keep.
-        unknown = saved.keys() - {field.name for field in fields(kind)}
-        if unknown:
-            raise ValueError(f"unknown fields: {', '.join(sorted(unknown))}")
-        values: Any = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()
-        }
-        return kind(**values)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise LedgerUnavailable(
-            f"Redis holds a {kind.__name__} that this version can't read: {error}"
-        ) from error

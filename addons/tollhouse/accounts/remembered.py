@@ -17,8 +17,9 @@ from typing import Final
 
 from tollhouse.accounts.token import SUBJECT_ID
 from tollhouse.accounts.token_record import TokenRecord
-from tollhouse.call import Admitted, Project
+from tollhouse.call import Admitted
 from tollhouse.ledger.store.client import LedgerUnavailable
+from tollhouse.parties import Project
 
 PROVEN_S: Final = 300.0
 SIZE: Final = 4096

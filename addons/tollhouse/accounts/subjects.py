@@ -10,11 +10,11 @@ from collections import OrderedDict
 from typing import Final
 
 from tollhouse.accounts.token_record import TokenDirectory
-from tollhouse.call import Identity
 from tollhouse.denial import Refused
 from tollhouse.ledger.ledger import Ledger
 from tollhouse.ledger.limits import parse_limits
 from tollhouse.ledger.names import Scope
+from tollhouse.parties import Identity
 
 _REMEMBERED: Final = 16_384
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tollhouse.call import Project
+from tollhouse.parties import Project
 
 
 class TokenRecord(Protocol):

@@ -15,9 +15,10 @@ from tollhouse.admit.openness import closed, forbidden
 from tollhouse.admit.own_login import let_through
 from tollhouse.admit.path import split_target, take_credentials
 from tollhouse.admit.strip import strip
-from tollhouse.call import Addressed, Admitted, Aimed, Arrival, Billed, Identified, Project
+from tollhouse.call import Addressed, Admitted, Aimed, Arrival, Billed, Identified
 from tollhouse.denial import Denial, Refused
-from tollhouse.families.base import Matched
+from tollhouse.families.operation import Matched
+from tollhouse.parties import Project
 from tollhouse.providers import Catalog, Provider
 
 NAME = "admit"

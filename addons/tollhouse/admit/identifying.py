@@ -20,9 +20,10 @@ from tollhouse.accounts.subjects import Subjects
 from tollhouse.accounts.token import is_jwt
 from tollhouse.accounts.token_record import TokenDirectory
 from tollhouse.admit.identity import Presented, identify, presented
-from tollhouse.call import Identity, RequestHead
+from tollhouse.call import RequestHead
 from tollhouse.denial import Refused
 from tollhouse.ledger.store.client import LedgerUnavailable
+from tollhouse.parties import Identity
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from tollhouse.accounts.token import digest, well_formed
 from tollhouse.accounts.token_record import TokenDirectory
 from tollhouse.admit.subprotocols import key_offered
-from tollhouse.call import Identity, RequestHead
+from tollhouse.call import RequestHead
 from tollhouse.denial import Refused
+from tollhouse.parties import Identity
 from tollhouse.providers import CREDENTIAL_HEADERS
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from tollhouse.denial import Denial, Refused
-from tollhouse.families.base import Cost
 from tollhouse.families.opened import parse_opening
+from tollhouse.families.operation import Cost
 from tollhouse.providers import Provider
 
 _FORBIDDEN: Final[dict[Cost, str]] = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tollhouse.accounts.token import carries_gate_token
-from tollhouse.call import Project, RequestHead
+from tollhouse.call import RequestHead
+from tollhouse.parties import Project
 from tollhouse.providers import Provider
 
 

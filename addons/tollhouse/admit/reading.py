@@ -14,10 +14,12 @@ from tollhouse.admit.uploads import Uploads, length_of
 from tollhouse.call import Admitted, Requested
 from tollhouse.codings import KNOWN, BadCoding, TooLong, inflated
 from tollhouse.denial import Refused
-from tollhouse.families.base import Asked, Dialogue, Headers, Limits, Mode, Request, Terms
+from tollhouse.families.asked import Asked, Limits, Mode, Request
+from tollhouse.families.dialogue import Dialogue, Terms
 from tollhouse.families.formats.document import TooHeavy, beside_others, is_quick
 from tollhouse.families.formats.multipart import Form
 from tollhouse.families.units import Estimate, Units
+from tollhouse.headers import Headers
 from tollhouse.providers import Provider
 
 _NOTHING_ASKED = Asked(writes=False, reasons=False)

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from tollhouse.admit.upload_spool import SpooledFile
 from tollhouse.denial import Refused
-from tollhouse.families.base import Asked
+from tollhouse.families.asked import Asked
 from tollhouse.families.formats.multipart import Form, FormReader
 
 PIECE: Final = 256 << 10

@@ -11,7 +11,7 @@ from tollhouse.admit.upload import MEMORY, Coming, Upload
 from tollhouse.admit.upload_spool import SpooledFile, UploadSpool, no_room
 from tollhouse.call import Admitted, RequestHead
 from tollhouse.denial import Refused
-from tollhouse.families.base import Asked
+from tollhouse.families.asked import Asked
 from tollhouse.families.formats.multipart import Form, FormReader, is_multipart
 
 SMALL: Final = 1 << 20

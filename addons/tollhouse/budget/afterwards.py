@@ -19,12 +19,13 @@ from typing import ClassVar, Final
 from tollhouse.book import Book, late_record
 from tollhouse.budget.charges import Charges
 from tollhouse.budget.hold import CallHold
-from tollhouse.call import Amount, LateUsage, Pending, Requested
+from tollhouse.call import Amount, Pending, Requested
 from tollhouse.clipped import clipped
-from tollhouse.families.base import Later
+from tollhouse.families.meters import Later
 from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger, LedgerUnavailable, Scope
 from tollhouse.ledger.records import texts
+from tollhouse.outcome import LateUsage
 
 log = logging.getLogger(__name__)
 

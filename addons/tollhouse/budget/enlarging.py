@@ -21,10 +21,12 @@ from tollhouse.call import (
     Requested,
 )
 from tollhouse.denial import Denial
-from tollhouse.families.base import Asked, Exposed
+from tollhouse.families.asked import Asked
+from tollhouse.families.dialogue import Exposed
 from tollhouse.families.formats.document import is_quick
 from tollhouse.families.units import Charge
-from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Short
+from tollhouse.ledger.hold_reply import Held, Short
+from tollhouse.ledger.ledger import Ledger, LedgerUnavailable
 from tollhouse.ledger.limits import MAX_AMOUNT
 
 log = logging.getLogger(__name__)

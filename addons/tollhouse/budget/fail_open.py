@@ -32,7 +32,8 @@ from typing import Final
 from tollhouse.budget.hold import CallHold
 from tollhouse.call import Admitted, Amount
 from tollhouse.denial import Denial
-from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Scope, Short, Unpriced
+from tollhouse.ledger.hold_reply import Held, Short, Unpriced
+from tollhouse.ledger.ledger import Ledger, LedgerUnavailable, Scope
 from tollhouse.ledger.spool import Spool, SpoolRecord
 from tollhouse.ledger.store.outage import Outage
 

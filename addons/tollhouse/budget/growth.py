@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from tollhouse.denial import Denial
-from tollhouse.families.base import Asked
+from tollhouse.families.asked import Asked
 
 SLICE_TOKENS: Final = 2_048
 AHEAD_TOKENS: Final = 512

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 
 from tollhouse.accounts.token import without_tokens
 from tollhouse.budget.growth import Growth
-from tollhouse.call import Admitted, Amount, Identity, Project, Requested
+from tollhouse.call import Admitted, Amount, Requested
 from tollhouse.clipped import clipped
 from tollhouse.denial import Denial
 from tollhouse.families.units import Estimate
 from tollhouse.ledger.limits import MAX_AMOUNT, session_record
 from tollhouse.ledger.names import Scope, session_scope
+from tollhouse.parties import Identity, Project
 from tollhouse.timestamps import rfc3339
 
 

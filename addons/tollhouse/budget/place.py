@@ -14,9 +14,11 @@ from typing import ClassVar, Protocol
 from tollhouse.budget.hold import scopes_of
 from tollhouse.budget.refusals import refusal
 from tollhouse.budget.renewal import Holds, Scoped
-from tollhouse.call import NOTHING, Admitted, Project
+from tollhouse.call import NOTHING, Admitted
 from tollhouse.denial import Refused
-from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Scope, Short
+from tollhouse.ledger.hold_reply import Held, Short
+from tollhouse.ledger.ledger import Ledger, LedgerUnavailable, Scope
+from tollhouse.parties import Project
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Protocol
 
 from tollhouse.budget.afterwards import KEPT_S, Afterwards
-from tollhouse.call import LateUsage, Pending
+from tollhouse.call import Pending
 from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.redact import Redactor
 from tollhouse.denial import Refused
@@ -21,9 +21,10 @@ from tollhouse.dispatch.answer import Answer, AnswerCut, UpstreamError
 from tollhouse.dispatch.breaker import Breaker, Breakers
 from tollhouse.dispatch.outgoing import Outgoing
 from tollhouse.dispatch.sign import check_lease
-from tollhouse.families.base import AnswerHead, LateMeter
+from tollhouse.families.meters import AnswerHead, LateMeter
 from tollhouse.ledger import names
 from tollhouse.ledger.ledger import Ledger, LedgerUnavailable
+from tollhouse.outcome import LateUsage
 from tollhouse.providers import Catalog, Provider
 
 log = logging.getLogger(__name__)

@@ -20,19 +20,13 @@ from tollhouse.budget.hold import CallHold
 from tollhouse.budget.place import Place
 from tollhouse.budget.refusals import refusal, unpriced
 from tollhouse.budget.renewal import Holds, Scoped, renew
-from tollhouse.call import (
-    Amount,
-    ChargedBy,
-    Covered,
-    LateUsage,
-    Outcome,
-    Pending,
-    Requested,
-)
+from tollhouse.call import Amount, ChargedBy, Covered, Pending, Requested
 from tollhouse.denial import Denial, Refused
-from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Short, Unpriced
+from tollhouse.ledger.hold_reply import Held, Short, Unpriced
+from tollhouse.ledger.ledger import Ledger, LedgerUnavailable
 from tollhouse.ledger.records import texts
 from tollhouse.ledger.spool import Spool, SpoolRecord
+from tollhouse.outcome import LateUsage, Outcome
 from tollhouse.prices.table import PriceTable
 
 log = logging.getLogger(__name__)

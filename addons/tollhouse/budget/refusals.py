@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from tollhouse.call import Amount, Project, Requested
+from tollhouse.call import Amount, Requested
 from tollhouse.denial import Denial
 from tollhouse.families.units import TOKEN_PARTS
-from tollhouse.ledger.ledger import Short
+from tollhouse.ledger.hold_reply import Short
 from tollhouse.ledger.limits import format_usd
+from tollhouse.parties import Project
 from tollhouse.timestamps import rfc3339
 
 _LONGEST_RETRY_AFTER_S: Final = 5.0

@@ -23,8 +23,8 @@ from redis.exceptions import (
 
 from tollhouse.check.finding import Clock, Finding
 from tollhouse.check.redis_facts import Facts, facts_of, full_coverage, judge, no_replica
+from tollhouse.config.addresses import Address
 from tollhouse.config.load import Config
-from tollhouse.config.values import Address
 from tollhouse.ledger.store.cluster import SLOTS, ClusterRedis, Node, read_slots
 from tollhouse.ledger.store.sentinel import sentinel_options, tls_options
 from tollhouse.ledger.store.urls import CLUSTER, SENTINEL, Servers, parse_servers

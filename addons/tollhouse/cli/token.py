@@ -28,7 +28,13 @@ def token() -> None:
 
 @token.command("create")
 @config_option
-@click.argument("projects", metavar="PROJECT...", nargs=-1, required=True)
+@click.argument("projects", metavar="[PROJECT]...", nargs=-1)
+@click.option(
+    "--view",
+    is_flag=True,
+    help="For no project: it can charge nothing, and sees the status page and the metrics.",
+)
+@click.option("--tenant", default="", metavar="NAME", help="With --view: of this tenant alone.")
 @click.option(
     "--expires",
     metavar="TIME",
@@ -40,6 +46,8 @@ def token() -> None:
 @json_option
 def token_create(
     projects: tuple[str, ...],
+    view: bool,
+    tenant: str,
     expires: float | None,
     label: str,
     limits: tuple[str, ...],
@@ -49,6 +57,28 @@ def token_create(
 
     The token is alone on stdout: TOKEN=$(tollhouse token create proj_123). It can't be shown again.
     """
+    if view:
+        if projects or limits:
+            raise click.UsageError(
+                "--view makes a token that charges nothing: leave out PROJECT and --limit",
+                click.get_current_context(),
+            )
+        looking = {"tenant": tenant, "expires_s": expires, "label": label}
+        made = perform(load(), "viewer_create", looking)
+        whose = f"tenant {tenant}" if tenant else "all tenants"
+        say(f"{made['id']} sees the status page of {whose}; it is shown only now")
+        show(made, as_json, lambda: str(made["token"]))
+        return
+    if tenant:
+        raise click.UsageError(
+            "--tenant goes with --view: a project has its tenant already",
+            click.get_current_context(),
+        )
+    if not projects:
+        raise click.UsageError(
+            "name the PROJECT that the token may charge, or --view for one that looks",
+            click.get_current_context(),
+        )
     arguments = {
         "projects": list(projects),
         "expires_s": expires,

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-from tollhouse.config.models import (
-    FederationConfig,
-    FileSubject,
-    ProviderConfig,
-    VaultConfig,
-    VaultSubject,
-)
-from tollhouse.config.text import dotted
+from tollhouse.config.models import FederationConfig, FileSubject, ProviderConfig, VaultSubject
+from tollhouse.config.store_tables import VaultConfig
+from tollhouse.config.text import Broken, dotted
 from tollhouse.providers import ExchangeTerms, Federation, Provider
-
-Found = Iterator[tuple[str, str]]
 
 
 def federation_of(exchange: ExchangeTerms, given: FederationConfig) -> Federation:
+    """What the entry's ``credential`` makes of the provider's exchange."""
     defaults = {name: one.default or "" for name, one in exchange.parameters.items()}
     parameters = {**defaults, **given.parameters}
     subject, to = given.subject, given.connect_to
@@ -39,7 +33,8 @@ def federation_of(exchange: ExchangeTerms, given: FederationConfig) -> Federatio
 
 def federation_rules(
     name: str, base: Provider, given: FederationConfig, entry: ProviderConfig
-) -> Found:
+) -> Broken:
+    """The provider exchanges tokens, and gets what its exchange needs."""
     here = ("providers", name, "credential")
     exchange = base.exchange
     if exchange is None:
@@ -80,7 +75,7 @@ def federation_rules(
         )
 
 
-def issuer_rules(vault: VaultConfig, providers: Mapping[str, ProviderConfig]) -> Found:
+def issuer_rules(vault: VaultConfig, providers: Mapping[str, ProviderConfig]) -> Broken:
     """Between [vault] and subjects."""
     for name, entry in providers.items():
         given = entry.credential

@@ -16,30 +16,30 @@ from pydantic import TypeAdapter, ValidationError
 
 from tollhouse import files
 from tollhouse.companions import AGENTS, Passable, PassableHost
+from tollhouse.config.addresses import Address
+from tollhouse.config.entries import merged, way
 from tollhouse.config.exchanges import issuer_rules
 from tollhouse.config.models import (
     AddonsConfig,
-    AppRoleAuth,
+    AdminConfig,
     CaConfig,
     CompanionConfig,
     HeadersConfig,
     IdentityConfig,
-    JwtAuth,
     LimitsConfig,
     ListenConfig,
     LogConfig,
-    PriceConfig,
     ProjectConfig,
     ProviderConfig,
-    RedisConfig,
     StateConfig,
     TenantConfig,
     TlsFiles,
-    TokenAuth,
     TunnelConfig,
     UpstreamConfig,
-    VaultConfig,
 )
+from tollhouse.config.price_rules import price_key, price_rules
+from tollhouse.config.price_tables import PriceConfig
+from tollhouse.config.provider_rules import provider_rules, route_rules, tunnel_rules
 from tollhouse.config.rules import (
     addon_rules,
     bound_rules,
@@ -48,22 +48,16 @@ from tollhouse.config.rules import (
     identity_rules,
     limit_rules,
     listen_rules,
-    merged,
     model_rules,
     not_yet,
-    price_key,
-    price_rules,
-    provider_rules,
     redis_rules,
-    route_rules,
     secret_rules,
-    tunnel_rules,
     vault_rules,
-    way,
 )
+from tollhouse.config.store_tables import AppRoleAuth, JwtAuth, RedisConfig, TokenAuth, VaultConfig
 from tollhouse.config.surroundings import PolicyConfig, ProcessConfig
 from tollhouse.config.text import ConfigError, Problem, keys_of, problems_of, unknown_key
-from tollhouse.config.values import Address, AgentName, List, Name, OfCompanions, ProviderName
+from tollhouse.config.values import AgentName, List, Name, OfCompanions, ProviderName
 from tollhouse.providers import Catalog, UpstreamProxy
 
 __all__ = [
@@ -111,6 +105,7 @@ class Config:
 
     path: Path
     listen: ListenConfig
+    admin: AdminConfig
     state: StateConfig
     redis: RedisConfig
     vault: VaultConfig

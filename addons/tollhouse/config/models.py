@@ -1,60 +1,44 @@
-"""The tables of tollhouse.toml, each a frozen pydantic model. Their keys are a contract: tests/data/reference.toml.
+"""The tables of tollhouse.toml, each a frozen pydantic model. Their keys are a contract: tests/data/reference.toml. Those of
+the stores, of prices, and of what is around the gateway stand in `store_tables`, `price_tables` and `surroundings`.
 
 A model judges its own values one by one; what depends on two keys is in `config.rules`. Everything is strict:
-``"8443"`` is not a number and ``1`` is not a switch. Past 400 lines: it is one list of tables.
+``"8443"`` is not a number and ``1`` is not a switch.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tollhouse.companions import EVERY_PROJECT, Choice
+from tollhouse.config.addresses import Address, AllowedHost, Listener, Port, ProviderHost, Target
+from tollhouse.config.store_places import VaultPlace
 from tollhouse.config.values import (
     Addon,
-    Address,
-    AllowedHost,
     CallsFile,
-    CharacterPrice,
     Dollars,
     FilePath,
     HeaderName,
     IdentityIssuer,
     IdentityRule,
-    ImagePrice,
     JwksAddress,
     JwtAlgorithm,
     List,
-    Listener,
     ModelName,
     Name,
     OneOrList,
     OpenedPath,
-    PagePrice,
-    Port,
-    Price,
     ProviderFamily,
-    ProviderHost,
     ProviderName,
     ProxyUrl,
-    RedisUrl,
-    RequestPrice,
-    SearchPrice,
-    SecondPrice,
     Seconds,
     SecondsOrZero,
     SourceRange,
-    Target,
     TenantRule,
     Text,
     Texts,
-    VaultAddress,
-    VaultMount,
-    VaultPath,
-    VaultPlace,
 )
 
 
@@ -65,11 +49,15 @@ class Table(BaseModel):
 
 
 class TlsFiles(Table):
+    """A certificate chain and its key, PEM."""
+
     cert_file: FilePath
     key_file: FilePath
 
 
 class ListenConfig(Table):
+    """Where the gateway listens, and by which names it is called there."""
+
     proxy: Listener = Address("127.0.0.1", 8080)
     proxy_auth: Literal["optional", "required"] = "optional"
     base_url: Listener = Address("127.0.0.1", 8000)
@@ -89,99 +77,28 @@ class ListenConfig(Table):
         return (*self.base_url_hosts, *(self.base_url.own_literals if self.base_url else ()))
 
 
+class AdminConfig(Table):
+    """What the admin listener shows beside its probes."""
+
+    page: bool = True
+    tls: TlsFiles | None = None
+    unsafe_plaintext: bool = False
+    """Tokens are taken without TLS from other hosts than this one."""
+    metrics_projects: Annotated[int, Field(ge=0, le=1000)] = 0
+    """How many projects /metrics names; the others are one."""
+    unsafe_open_metrics: bool = False
+    """/metrics needs no token."""
+
+
 class StateConfig(Table):
+    """What the gateway itself keeps on the disk: the CA, the spool, the embedded stores."""
+
     directory: FilePath
 
 
-class RedisConfig(Table):
-    url: RedisUrl = Field(default="redis://127.0.0.1:6379/0", repr=False)
-    """May hold a password: never show it; `place` is for people."""
-    unsafe_fail_open: bool = False
-    timeout_s: Seconds = 2.0
-    """For each command; a connection may take half of it."""
-
-    @property
-    def embedded(self) -> bool:
-        return self.url == "embedded"
-
-    @property
-    def place(self) -> str:
-        """The URL without user, password and query."""
-        if self.embedded:
-            return self.url
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-class AppRoleAuth(Table):
-    method: Literal["approle"]
-    role_id_file: FilePath
-    secret_id_file: FilePath
-    wrapped: bool = False
-    """The secret_id's file holds a response-wrapping token, which is unwrapped once at start."""
-    mount: VaultMount = "approle"
-
-
-class TokenAuth(Table):
-    """A token in a file; a token in the configuration itself is refused as an unknown key."""
-
-    method: Literal["token", "token_file"]
-    token_file: FilePath
-
-
-class JwtAuth(Table):
-    method: Literal["kubernetes", "jwt"]
-    role: Text
-    jwt_file: FilePath | None = None
-    """None only for kubernetes: where a pod has its service account's token."""
-    mount: VaultMount | None = None
-    """None: the method's own name."""
-
-
-VaultAuth = AppRoleAuth | TokenAuth | JwtAuth
-
-
-class VaultProxyConfig(Table):
-    """A proxy that opens tunnels (CONNECT). Its password is in a file: Vault can't have it."""
-
-    url: ProxyUrl
-    ca_file: FilePath | None = None
-    """As of `UpstreamProxyConfig`."""
-    login_file: FilePath | None = None
-    """``username:password``; read at each login to Vault."""
-
-
-class VaultConfig(Table):
-    address: VaultAddress = "https://vault:8200"
-    auth: Annotated[VaultAuth, Field(discriminator="method")] | None = None
-    """None only with ``address = "embedded"``."""
-    mount: VaultMount = "secret"
-    kv_version: Literal[1, 2] = 2
-    paths: Annotated[tuple[VaultPath, ...], List, Field(min_length=1)] = (
-        "projects/{project}/{provider}",
-        "infrastructure/{provider}",
-    )
-    """Tried in this order; the first that exists is used."""
-    versions: dict[VaultPlace, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
-    """Filled paths that stay at a version of the secret; of all others the latest is read."""
-    field: Text = "api_key"
-    refresh_s: Seconds = 60.0
-    stale_for_s: SecondsOrZero = 300.0
-    timeout_s: Seconds = 5.0
-    """For reading a key, as a whole."""
-    namespace: str = ""
-    ca_file: FilePath | None = None
-    proxy: VaultProxyConfig | None = None
-    """None: dialled directly, whatever ``[upstream] proxy`` says."""
-    unsafe_plaintext: bool = False
-    """Allows an http:// address off loopback: the Vault token and the keys then cross the network readable."""
-
-    @property
-    def embedded(self) -> bool:
-        return self.address == "embedded"
-
-
 class LogConfig(Table):
+    """Where the line of each call goes: ``-`` is stdout."""
+
     calls: Annotated[Literal["-"] | Path, CallsFile] = "-"
 
 
@@ -222,11 +139,15 @@ class FileSubject(Table):
 
 
 class VaultSubject(Table):
+    """A token that Vault signs for ``role``."""
+
     source: Literal["vault"]
     role: Name
 
 
 class GithubSubject(Table):
+    """A token that GitHub signs for the workflow in which the gateway runs."""
+
     source: Literal["github"]
 
 
@@ -308,6 +229,8 @@ class CompanionConfig(Table):
 
 
 class ProjectConfig(Table):
+    """A project: who pays, up to which limits."""
+
     tenant: Name
     limits: Texts = ()
     on_shortfall: Literal["reject", "clamp"] = "reject"
@@ -318,6 +241,8 @@ class ProjectConfig(Table):
 
 
 class TenantConfig(Table):
+    """A tenant's limits, which all of its projects share."""
+
     limits: Texts = ()
 
 
@@ -359,6 +284,8 @@ class MtlsConfig(Table):
 
 
 class SourceNetworkConfig(Table):
+    """Clients of one network are one identity."""
+
     source: SourceRange
     project: Name
     tenant: Name
@@ -435,77 +362,9 @@ class AddonsConfig(Table):
 
 
 class HeadersConfig(Table):
+    """Names of headers that workloads send."""
+
     project: HeaderName = "X-Coreason-Project-ID"
     trace: HeaderName = "X-Coreason-Trace-ID"
     session: HeaderName | None = None
     """Counts before the headers in which coding agents name their session."""
-
-
-class PriceAboveConfig(Table):
-    """What a call with more than ``tokens`` of input costs, all of it. A price that is not here stays as it is below."""
-
-    tokens: Annotated[int, Field(ge=1, le=1_000_000_000)]
-    input: Price | None = None
-    output: Price | None = None
-    cached: Price | None = None
-    cache_write: Price | None = None
-    reasoning: Price | None = None
-    input_image: Price | None = None
-    output_image: Price | None = None
-    input_audio: Price | None = None
-    output_audio: Price | None = None
-    cached_audio: Price | None = None
-
-
-class PriceTierConfig(Table):
-    """What a service tier changes, once it was served at that tier."""
-
-    input: Price | None = None
-    output: Price | None = None
-    cached: Price | None = None
-    cache_write: Price | None = None
-    reasoning: Price | None = None
-    input_image: Price | None = None
-    output_image: Price | None = None
-    input_audio: Price | None = None
-    output_audio: Price | None = None
-    cached_audio: Price | None = None
-    characters: CharacterPrice | None = None
-    second: SecondPrice | None = None
-    image: ImagePrice | None = None
-    page: PagePrice | None = None
-    search: SearchPrice | None = None
-    request: RequestPrice | None = None
-
-
-class PriceConfig(Table):
-    """USD as decimal strings: per million tokens or characters, and for one of what has its name.
-
-    The entry is the whole price of a model, or of a tool by its name: a counted unit without a price here is unpriced. The
-    keys are those of `prices.own`. An entry that prices tokens has to price input and output: without the latter answers
-    would be free (`rules.price_rules`).
-    """
-
-    input: Price | None = None
-    output: Price | None = None
-    cached: Price | None = None
-    """None for this and the next four: such tokens cost what input, or output, costs."""
-    cache_write: Price | None = None
-    reasoning: Price | None = None
-    input_image: Price | None = None
-    output_image: Price | None = None
-    input_audio: Price | None = None
-    output_audio: Price | None = None
-    cached_audio: Price | None = None
-    """None: what input_audio costs."""
-    characters: CharacterPrice | None = None
-    second: SecondPrice | None = None
-    """Of sound or video."""
-    image: ImagePrice | None = None
-    page: PagePrice | None = None
-    search: SearchPrice | None = None
-    request: RequestPrice | None = None
-    """Beside all else; None: nothing."""
-    above: Annotated[tuple[PriceAboveConfig, ...], List, Field(min_length=1)] | None = None
-    """In ascending order of ``tokens``."""
-    tier: dict[Text, PriceTierConfig] | None = None

@@ -1,48 +1,35 @@
-"""Rules of tollhouse.toml that need two keys at once, and what this version does not enforce yet.
+"""Rules of tollhouse.toml that need two keys at once, and what this version does not enforce yet. Those of providers and
+prices stand in `provider_rules` and `price_rules`.
 
 Each rule yields ``(key, message)``. It gets only tables that are sound by themselves, so that all
 tables are judged in one go. `limit_rules` and `model_rules` get lists of the file itself, so that
 another problem of the table does not hide theirs.
-
-Past 400 lines because the rules of all tables are read together.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-from tollhouse.config.exchanges import federation_of, federation_rules
+from tollhouse.config.addresses import EVERY_ADDRESS, Address
+from tollhouse.config.entries import no_provider
 from tollhouse.config.models import (
     AddonsConfig,
     CaConfig,
     HeadersConfig,
     IdentityConfig,
-    JwtAuth,
     LimitsConfig,
     ListenConfig,
-    PriceAboveConfig,
-    PriceConfig,
-    PriceTierConfig,
     ProviderConfig,
-    RedisConfig,
     TunnelConfig,
     UpstreamConfig,
     UpstreamProxyConfig,
-    VaultConfig,
 )
-from tollhouse.config.openings import Openings, opening_rules
-from tollhouse.config.text import dotted, unknown_key
-from tollhouse.config.values import EVERY_ADDRESS, Address
-from tollhouse.families import DEFAULT
-from tollhouse.families.opened import opened
-from tollhouse.providers import BUILT_IN, Catalog, Provider, UpstreamProxy
+from tollhouse.config.store_tables import JwtAuth, RedisConfig, VaultConfig
+from tollhouse.config.text import Broken, dotted
+from tollhouse.providers import Catalog
 
-Found = Iterator[tuple[str, str]]
-
-_BUILT_IN: Final = {provider.name: provider for provider in BUILT_IN}
 _NOT_EMBEDDED: Final = (
     "is read from Vault, and the embedded store has keys of providers alone; "
     "name a Vault in [vault] address, or remove it"
@@ -51,71 +38,8 @@ _EVERY_ADDRESS: Final = (EVERY_ADDRESS, "0.0.0.0", "::")  # noqa: S104
 _LISTENERS: Final = ("proxy", "base_url", "transparent", "admin")
 
 
-def merged(
-    providers: Mapping[str, ProviderConfig], proxy: UpstreamProxyConfig | None = None
-) -> Catalog:
-    """The built-in providers with what the configuration changes, then the configuration's own, in the file's order.
-    ``proxy`` is that of all whose entry names no other."""
-    entries = dict(_BUILT_IN)
-    for name, changes in providers.items():
-        entries[name] = _provider(name, changes)
-    for name, entry in entries.items():
-        own = providers[name].upstream_proxy if name in providers else None
-        entries[name] = dataclasses.replace(entry, upstream_proxy=way(own or proxy))
-    return Catalog(tuple(entries.values()))
-
-
-def way(given: UpstreamProxyConfig | Literal["off"] | None) -> UpstreamProxy | None:
-    """The proxy of a connection; None: it is dialled directly."""
-    if given is None or given == "off":
-        return None
-    parts = urlsplit(given.url)
-    assert parts.hostname is not None
-    assert parts.port is not None
-    ca_file = None if given.ca_file is None else str(given.ca_file)
-    return UpstreamProxy(parts.hostname, parts.port, parts.scheme == "https", ca_file, given.secret)
-
-
-def _provider(name: str, changes: ProviderConfig) -> Provider:
-    given: dict[str, Any] = {key: getattr(changes, key) for key in changes.model_fields_set}
-    given = {key: value for key, value in given.items() if value is not None}
-    given.pop("upstream_proxy", None)
-    given.pop("credential", None)
-    if changes.connect_to is not None:
-        given["connect_to"] = (changes.connect_to.host, changes.connect_to.port)
-    if changes.ca_file is not None:
-        given["ca_file"] = str(changes.ca_file)
-    for key, field in (("unknown_hold_usd", "unknown_hold"), ("job_hold_usd", "job_hold")):
-        if key in given:
-            given[field] = given.pop(key)
-    base = _base_of(name, changes)
-    if changes.credential is not None and base.exchange is not None:
-        given["federation"] = federation_of(base.exchange, changes.credential)
-    if name not in _BUILT_IN:
-        prices_from = "" if base.family.spoken_by_others else base.price_id
-        dialect = dataclasses.replace(base.dialect, own_rules=False)
-        given.update(
-            name=name, key_variables=(), login=None, prices_from=prices_from, dialect=dialect
-        )
-        if not prices_from:
-            given["output_limits"] = ()
-        given.setdefault("hosts", ())
-    # The error format is the base's: of Azure that is OpenAI's.
-    family = opened(base.family, changes.allow, changes.unmetered)
-    return dataclasses.replace(base, **{**given, "family": family})
-
-
-def _base_of(name: str, changes: ProviderConfig) -> Provider:
-    """The built-in entry that ``changes`` are changes of."""
-    family = changes.family or DEFAULT.name
-    return (
-        _BUILT_IN.get(name)
-        or _BUILT_IN.get(family)
-        or next(entry for entry in BUILT_IN if entry.family.name == family)
-    )
-
-
-def listen_rules(listen: ListenConfig) -> Found:
+def listen_rules(listen: ListenConfig) -> Broken:
+    """There is a way in, none is open to other machines by mistake, and no two have one port."""
     open_ones = [
         (name, address) for name in _LISTENERS if (address := getattr(listen, name)) is not None
     ]
@@ -144,7 +68,8 @@ def listen_rules(listen: ListenConfig) -> Found:
         seen.setdefault(address.port, []).append((name, address.host))
 
 
-def redis_rules(redis: RedisConfig) -> Found:
+def redis_rules(redis: RedisConfig) -> Broken:
+    """What can never have an effect is refused."""
     if not redis.unsafe_fail_open:
         return
     if redis.embedded:
@@ -160,7 +85,8 @@ def redis_rules(redis: RedisConfig) -> Found:
         )
 
 
-def bound_rules(limits: LimitsConfig) -> Found:
+def bound_rules(limits: LimitsConfig) -> Broken:
+    """Memory for bodies has room for the largest one."""
     if (
         "max_bodies_mb" in limits.model_fields_set
         and limits.max_bodies_mb << 20 < limits.max_body_bytes
@@ -172,7 +98,8 @@ def bound_rules(limits: LimitsConfig) -> Found:
         )
 
 
-def vault_rules(vault: VaultConfig) -> Found:
+def vault_rules(vault: VaultConfig) -> Broken:
+    """There is a login, and the token and the keys cross no network readable."""
     if vault.embedded:
         return
     if vault.auth is None:
@@ -224,7 +151,7 @@ def secret_rules(
     upstream: UpstreamConfig,
     providers: Mapping[str, ProviderConfig],
     tunnels: Sequence[TunnelConfig],
-) -> Found:
+) -> Broken:
     """What is read from the store beside keys. The embedded one has nothing else."""
     proxies: list[tuple[tuple[str | int, ...], UpstreamProxyConfig | None]] = [
         (("upstream", "proxy"), upstream.proxy)
@@ -255,7 +182,8 @@ def _loopback(host: str) -> bool:
     return Address(host, 0).is_loopback
 
 
-def ca_rules(ca: CaConfig) -> Found:
+def ca_rules(ca: CaConfig) -> Broken:
+    """A certificate and its key are named together."""
     if (ca.cert_file is None) is not (ca.key_file is None):
         missing = "key_file" if ca.key_file is None else "cert_file"
         yield (
@@ -264,255 +192,8 @@ def ca_rules(ca: CaConfig) -> Found:
         )
 
 
-def provider_rules(providers: Mapping[str, ProviderConfig]) -> Found:
-    for name, entry in providers.items():
-        here = ("providers", name)
-        built_in = _BUILT_IN.get(name)
-        if built_in is None:
-            known = ", ".join(sorted(_BUILT_IN))
-            if entry.family is None:
-                why = f"is missing: {name!r} is not one of the built-in providers ({known}); say whose API it speaks"
-                yield dotted((*here, "family")), why
-            if entry.hosts is None:
-                yield (
-                    dotted((*here, "hosts")),
-                    "is missing, and no request could be for this provider; name its hosts",
-                )
-        elif not built_in.hosts and entry.hosts is None:
-            yield (
-                dotted((*here, "hosts")),
-                f"is missing: each resource of {name} has a host and a key of its own, and only you know which are yours; "
-                f'write hosts = ["{built_in.host_example}"], and give others entries of their own with family = "{name}"',
-            )
-        elif entry.family not in (None, built_in.family.name, name):
-            why = f"is {built_in.family.name!r} for the built-in provider {name!r} and cannot be changed; use another name"
-            yield dotted((*here, "family")), why
-        if entry.connect_to is not None and entry.connect_to.is_inside and not entry.allow_private:
-            yield (
-                dotted((*here, "connect_to")),
-                f"{entry.connect_to} is a private or loopback address, which is never dialled by default; add "
-                "allow_private = true if the upstream really is inside your network",
-            )
-        if entry.ca_file is not None and entry.unsafe_plaintext:
-            yield (
-                dotted((*here, "ca_file")),
-                "has no effect with unsafe_plaintext = true; remove one of the two",
-            )
-        if entry.credential is not None:
-            base = _base_of(name, entry)
-            yield from federation_rules(name, base, entry.credential, entry)
-        family = _base_of(name, entry).family
-        yield from opening_rules(
-            name, Openings(family, entry.allow, entry.unmetered, entry.job_hold_usd)
-        )
-    yield from _hosts_twice(providers)
-    yield from _fallbacks(providers)
-
-
-def _fallbacks(providers: Mapping[str, ProviderConfig]) -> Found:
-    """Objects live at one provider, so that only calls that need none are sent to another. It has to
-    speak the same API and have a host that is known."""
-    catalog = merged(providers)
-    for name, entry in providers.items():
-        if entry.fallback is None:
-            continue
-        key, of, to = dotted(("providers", name, "fallback")), catalog.by_name(name), entry.fallback
-        other = catalog.by_name(to)
-        if of is None or other is None:
-            yield key, _no_provider(to, catalog)
-        elif to == name:
-            yield key, f"is {name} itself; name another provider, or remove it"
-        elif other.family.name != of.family.name:
-            yield (
-                key,
-                f"{to} speaks the API of {other.family.name!r}, and {name} that of {of.family.name!r}; "
-                "name a provider of the same family",
-            )
-        elif all(host.startswith("*.") for host in other.hosts):
-            yield (
-                key,
-                f"{to} has no host of its own that is known, so nothing could be sent there; "
-                f"name one in [providers.{to}] hosts",
-            )
-        elif loop := _loop(name, catalog):
-            yield key, f"leads back to {name} ({loop}); remove one of these fallbacks"
-
-
-def _loop(name: str, catalog: Catalog) -> str:
-    """The way from ``name`` back to it; "" if there is none."""
-    way = [name]
-    while (entry := catalog.by_name(way[-1])) is not None and entry.fallback:
-        way.append(entry.fallback)
-        if entry.fallback == name:
-            return " -> ".join(way)
-        if way.count(entry.fallback) > 1:
-            break
-    return ""
-
-
-def _hosts_twice(providers: Mapping[str, ProviderConfig]) -> Found:
-    """An exact host below another provider's wildcard is allowed: `Catalog.by_host` looks for exact names first."""
-    catalog = merged(providers)
-    owners: dict[str, str] = {}
-    for provider in sorted(catalog.providers, key=lambda provider: provider.name in providers):
-        own = providers.get(provider.name)
-        for index, host in enumerate(provider.hosts):
-            owner = owners.setdefault(host, provider.name)
-            if owners[host] == provider.name and host not in provider.hosts[:index]:
-                continue
-            key: tuple[str | int, ...] = (
-                "providers",
-                provider.name,
-                "hosts",
-                *([index] if own and own.hosts else []),
-            )
-            whose = (
-                "twice in this entry"
-                if owner == provider.name
-                else f"already a host of provider {owner!r}"
-            )
-            yield (
-                dotted(key),
-                f"{host} is {whose}, and a host must lead to one key; remove it from one of them",
-            )
-
-
-def tunnel_rules(tunnels: Sequence[TunnelConfig], catalog: Catalog) -> Found:
-    """A tunnel to a provider would lead round its budget. Of two entries for a host only one would count."""
-    seen: dict[str, int] = {}
-    for index, entry in enumerate(tunnels):
-        for number, host in enumerate(entry.hosts):
-            if seen.setdefault(host, index) != index:
-                yield (
-                    dotted(("tunnels", index, "hosts", number)),
-                    f"{host} is in tunnels[{seen[host]}] already, which alone would count; name all its projects there",
-                )
-            owner = next((one.name for one in catalog.providers if _meet(one.hosts, host)), None)
-            if owner is not None:
-                yield (
-                    dotted(("tunnels", index, "hosts", number)),
-                    f"{host} is a host of provider {owner!r}, and what goes through a tunnel is neither held nor metered; "
-                    "remove it",
-                )
-        if entry.connect_to is not None and entry.connect_to.is_inside and not entry.allow_private:
-            yield (
-                dotted(("tunnels", index, "connect_to")),
-                f"{entry.connect_to} is a private or loopback address, which is never dialled by default; add "
-                "allow_private = true if the host really is inside your network",
-            )
-
-
-def _meet(hosts: Sequence[str], host: str) -> bool:
-    """Whether one name may be both one of ``hosts`` and ``host``, either with a wildcard."""
-    for other in hosts:
-        if other == host:
-            return True
-        first, second = (name.partition(".")[2] for name in (other, host))
-        if first == second and (other.startswith("*.") or host.startswith("*.")):
-            return True
-    return False
-
-
-def route_rules(routes: Mapping[str, str], catalog: Catalog) -> Found:
-    for pattern, name in routes.items():
-        if not pattern.strip():
-            yield (
-                dotted(("routes", pattern)),
-                'is an empty model name; write a name or a pattern like "claude-*"',
-            )
-        if catalog.by_name(name) is None:
-            yield dotted(("routes", pattern)), _no_provider(name, catalog)
-        elif (provider := catalog.by_name(name)) is not None and provider.openai_path is None:
-            yield (
-                dotted(("routes", pattern)),
-                f"{name} does not speak OpenAI's API, and only calls in its form go by their model; "
-                f"remove the route, and call it as /{name}/... at the base URL",
-            )
-
-
-def price_rules(prices: Mapping[str, PriceConfig], catalog: Catalog) -> Found:
-    seen: dict[str, str] = {}
-    for key, price in prices.items():
-        provider, separator, model = key.partition("/")
-        if not separator or not model:
-            yield (
-                dotted(("prices", key)),
-                'must be named "provider/model", for example [prices."openai/gpt-4o"]',
-            )
-            continue
-        if catalog.by_name(provider) is None:
-            yield dotted(("prices", key)), _no_provider(provider, catalog)
-            continue
-        yield from _one_price(("prices", key), price)
-        first = seen.setdefault(price_key(key, catalog), key)
-        if prices[first] != price:
-            yield (
-                dotted(("prices", key)),
-                f"is {price_key(key, catalog)} in the table of prices, as {dotted(('prices', first))} is, and of two "
-                "prices only one could hold; remove one, or write both alike",
-            )
-
-
-_TOKEN_PRICES: Final = tuple(name for name in PriceAboveConfig.model_fields if name != "tokens")
-
-
-def _one_price(here: tuple[str | int, ...], price: PriceConfig) -> Found:
-    """The rules inside one entry."""
-    given = {name for name in PriceTierConfig.model_fields if getattr(price, name) is not None}
-    if not given:
-        yield (
-            dotted(here),
-            "has no price, and what it is for would be refused; add input and output, or what else it is charged by",
-        )
-        return
-    if given.intersection(_TOKEN_PRICES):
-        for name in ("input", "output"):
-            if name not in given:
-                yield dotted((*here, name)), "is missing and has no default; add it"
-    last = 0
-    for index, step in enumerate(price.above or ()):
-        place = (*here, "above", index)
-        dearer = [name for name in _TOKEN_PRICES if getattr(step, name) is not None]
-        if step.tokens <= last:
-            yield (
-                dotted((*place, "tokens")),
-                f"is {step.tokens}, and the step before it begins at {last}; put the steps in ascending order",
-            )
-        last = max(last, step.tokens)
-        if not dearer:
-            yield (
-                dotted(place),
-                "has no price, so nothing changes above it; add what changes, or remove it",
-            )
-        for name in dearer:
-            if name not in given:
-                yield (
-                    dotted((*place, name)),
-                    f"has no price below {step.tokens} tokens; give the entry itself {name} as well",
-                )
-    for tier, entry in (price.tier or {}).items():
-        if all(getattr(entry, name) is None for name in PriceTierConfig.model_fields):
-            yield (
-                dotted((*here, "tier", tier)),
-                "has no price, so nothing changes at this tier; add what changes, or remove it",
-            )
-
-
-def price_key(key: str, catalog: Catalog) -> str:
-    """``provider/model`` of a sound file by the provider's price id, in lower case: how a `PriceTable` knows it."""
-    name, _, model = key.partition("/")
-    provider = catalog.by_name(name)
-    assert provider is not None
-    return f"{provider.price_id}/{model}".lower()
-
-
-def _no_provider(name: str, catalog: Catalog) -> str:
-    names = [provider.name for provider in catalog.providers]
-    hint = unknown_key(name, names).rpartition("; ")[2]
-    return f"there is no provider {name!r}; {hint}"
-
-
-def addon_rules(addons: AddonsConfig) -> Found:
+def addon_rules(addons: AddonsConfig) -> Broken:
+    """No addon is named twice, and no option without one."""
     for index, place in enumerate(addons.load):
         if place in addons.load[:index]:
             yield (
@@ -523,7 +204,8 @@ def addon_rules(addons: AddonsConfig) -> Found:
         yield "addons.options", "has no effect without addons.load; remove it, or name the addons"
 
 
-def header_rules(headers: HeadersConfig) -> Found:
+def header_rules(headers: HeadersConfig) -> Broken:
+    """One header means one thing."""
     if headers.project.lower() == headers.trace.lower():
         yield (
             "headers.trace",
@@ -538,7 +220,8 @@ def header_rules(headers: HeadersConfig) -> Found:
             )
 
 
-def identity_rules(identity: IdentityConfig, listen: ListenConfig) -> Found:
+def identity_rules(identity: IdentityConfig, listen: ListenConfig) -> Broken:
+    """An issuer has one entry and one place of its keys; what no listener would ask for is refused."""
     names: set[str] = set()
     for index, entry in enumerate(identity.jwt):
         here = ("identity", "jwt", index)
@@ -578,7 +261,7 @@ def identity_rules(identity: IdentityConfig, listen: ListenConfig) -> Found:
         yield key.replace('"', ""), message
 
 
-def limit_rules(table: str, entries: Mapping[str, Sequence[object]]) -> Found:
+def limit_rules(table: str, entries: Mapping[str, Sequence[object]]) -> Broken:
     """``entries`` are the limits by name. What is no text, or an empty one, the table's own rules refuse."""
     if not any(entries.values()):
         return
@@ -606,7 +289,7 @@ def limit_rules(table: str, entries: Mapping[str, Sequence[object]]) -> Found:
                 )
 
 
-def model_rules(projects: Mapping[str, Sequence[object]], catalog: Catalog | None) -> Found:
+def model_rules(projects: Mapping[str, Sequence[object]], catalog: Catalog | None) -> Broken:
     """``projects`` are the patterns by name, as in `limit_rules`; ``catalog`` is None while the providers themselves are
     not sound."""
     # Imported when it is used: the configuration is a leaf of the road's folders.
@@ -625,7 +308,7 @@ def model_rules(projects: Mapping[str, Sequence[object]], catalog: Catalog | Non
             if slash and catalog is not None and catalog.by_name(provider) is None:
                 yield (
                     key,
-                    f"{_no_provider(provider, catalog)} (a model's own slash stands behind its provider's name)",
+                    f"{no_provider(provider, catalog)} (a model's own slash stands behind its provider's name)",
                 )
 
 
@@ -640,7 +323,8 @@ _NOT_YET: Final[tuple[tuple[str, str, Callable[[Any], object], str], ...]] = (
 """What the file may spell and this version does not do: the table, the key, whether it is asked for, what to do instead."""
 
 
-def not_yet(tables: Mapping[str, Any]) -> Found:
+def not_yet(tables: Mapping[str, Any]) -> Broken:
+    """What `_NOT_YET` names and ``tables`` ask for."""
     for table, key, asked, todo in _NOT_YET:
         if table in tables and asked(tables[table]):
             yield (

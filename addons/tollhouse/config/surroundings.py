@@ -7,8 +7,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from tollhouse.config.addresses import Port
 from tollhouse.config.models import Table
-from tollhouse.config.values import List, Port, Text
+from tollhouse.config.values import List, Text
 
 
 def _network(text: str) -> str:

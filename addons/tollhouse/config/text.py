@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+Broken = Iterator[tuple[str, str]]
+"""What a rule yields for each place where the file breaks it: the dotted key, and the message."""
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _DICT_KEY_MARK: Final = "[key]"
 """pydantic's last element of ``loc`` when a mapping's key, not its value, is at fault."""

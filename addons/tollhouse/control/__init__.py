@@ -1,6 +1,10 @@
 """What changes a running gateway, or its stores while it is stopped. It speaks to the commands.
 
-operations   what the commands do to projects, tokens and budgets
+operations   every operation by its name; what the commands do to projects
+token_desk   what the commands do to tokens
+budget_desk  what the commands ask of budgets, and how they add to one
+overview     what the status page shows, and to whom
+refusal      how an operation is refused
 socket       the control socket of a running gateway
 client       how a command reaches the stores: Redis, the socket, or the embedded store's file
 lock         one process owns a state directory

@@ -77,7 +77,8 @@ def perform(
 
 
 def _open_and_perform(config: Config, name: str, arguments: Mapping[str, Any]) -> Any:
-    from tollhouse.control.operations import OperationRefused, perform_once
+    from tollhouse.control.operations import perform_once
+    from tollhouse.control.refusal import OperationRefused
 
     try:
         return perform_once(config, name, arguments)

@@ -26,7 +26,7 @@ from tollhouse.providers import DEFAULT, Provider
 Row = dict[str, Any]
 
 _TEST_S: Final = 20.0
-# `credential.answer` ends the refusal of a read with it, and nothing else.
+# `credential.vault.replies` ends the refusal of a read with it, and nothing else.
 _POLICY_LINE: Final = re.compile(r'path "[^"]+" \{ capabilities = \["read"\] \}')
 
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from tollhouse.control.client import SOCKET_NAME, reachable, short_path
-from tollhouse.control.operations import OperationRefused
+from tollhouse.control.refusal import OperationRefused
 
 _MAX_BODY = 1024 * 1024
 

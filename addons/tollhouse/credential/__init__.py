@@ -3,6 +3,8 @@
 cache         keys, kept ready
 beside_keys   client certificates and passwords of proxies, kept ready
 entry         what is noted of one path of the store
+read_notes    what is noted of a read, and what the log says of it
+lease_reader  leases, made of what the store has at one path
 lease         what a call is given, and how a store says no
 secret        the one object that holds a key
 fields        what a secret of the store holds, by its shape

@@ -2,7 +2,7 @@
 
 The cache has an entry for each path of the store, and not for each (provider, tenant, project). So
 a key is read once, however many projects share it. A path is read before its time ends, in a
-thread, and never twice at the same time. Past 400 lines: one class.
+thread, and never twice at the same time.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ from tollhouse.credential.entry import (
     among,
     shown,
     status,
-    told_of,
 )
-from tollhouse.credential.fields import contents
 from tollhouse.credential.lease import (
     CredentialUnavailable,
     Lease,
@@ -38,11 +36,13 @@ from tollhouse.credential.lease import (
     Reader,
     StoreAway,
 )
+from tollhouse.credential.lease_reader import LeaseReader
 from tollhouse.credential.login import TendedLogin
-from tollhouse.credential.paths import fill, is_shared, template_problem
+from tollhouse.credential.paths import fill, template_problem
 from tollhouse.credential.pauses import Pauses
+from tollhouse.credential.read_notes import note
 from tollhouse.credential.workers import Workers
-from tollhouse.refreshed import Ended, Fresh, NotRead, Refreshed, Seen, Timer, Times, later
+from tollhouse.refreshed import Fresh, NotRead, Refreshed, Seen, Timer, Times, later
 
 _log = logging.getLogger("tollhouse.credential")
 
@@ -105,10 +105,10 @@ class KeyCache:
             raise ValueError("there is no path to look for keys at")
         self._reader = reader
         self._templates = tuple(paths)
-        self._field = field
         self._place = f"{place}/" if place else ""
-        self._account_headers = dict(account_headers or {})
-        self._judge = judge
+        self._leases = LeaseReader(
+            reader, self._templates, field, self._place, dict(account_headers or {}), judge
+        )
         self.refresh_s = refresh_s
         self._bound_s = bound_s
         self._clock = clock
@@ -133,7 +133,7 @@ class KeyCache:
             jitter=jitter,
             call_later=call_later,
             limit=_MAX_PATHS,
-            on_read=self._tell,
+            on_read=lambda path, read: note(self._notes_of(path), self._place + path, read),
             on_forgotten=self._forgotten,
         )
         self._notes: dict[str, PathNotes] = {}
@@ -292,7 +292,7 @@ class KeyCache:
     async def read_now(self, path: str) -> tuple[Lease, ...]:
         """The keys at ``path``, read from the store now. The cache is neither asked nor changed.
         Raises `CredentialUnavailable`."""
-        return await self._workers.run(lambda: self._load(path, (), ""))
+        return await self._workers.run(lambda: self._leases.read(path, (), ""))
 
     def forget(self) -> None:
         """Empties the cache and forgets all refusals. The counts of `refusals` stay."""
@@ -391,88 +391,7 @@ class KeyCache:
     async def _read(self, path: str, known: Leases | None) -> Fresh[Leases] | None:
         provider = self._notes_of(path).provider
         try:
-            leases = await self._workers.run(lambda: self._load(path, known or (), provider))
+            leases = await self._workers.run(lambda: self._leases.read(path, known or (), provider))
         finally:
             self._login.tend()
         return Fresh(leases, self.refresh_s) if leases else None
-
-    def _load(self, path: str, known: Leases, provider: str) -> Leases:
-        """Reads the path; runs in a thread. A key that has not changed stays in the same object.
-        Without ``provider`` the keys are not judged."""
-        raw = self._reader.read(path)
-        if raw is None:
-            return ()
-        try:
-            return self._leases(raw, path, known, provider)
-        except CredentialUnavailable as error:
-            why = error.why
-        raise Malformed(why, raw.version)
-
-    def _leases(self, raw: RawSecret, path: str, known: Leases, provider: str) -> Leases:
-        found = contents(raw, self._field, self._place + path, self._account_headers)
-        before = {lease.secret: lease for lease in known}
-        leases = []
-        for secret in found.secrets:
-            kept = before.get(secret)
-            if kept is not None:
-                secret = kept.secret
-            lease = Lease(
-                secret,
-                raw.version,
-                secret.fingerprint,
-                path,
-                found.kind,
-                found.headers,
-                self._is_shared(path, provider),
-            )
-            if provider:
-                self._judge(lease, provider)
-            leases.append(kept if kept == lease else lease)
-        return tuple(leases)
-
-    def _is_shared(self, path: str, provider: str) -> bool:
-        """A path that a shared template gives is shared, even if another template gives it too."""
-        if not provider:
-            return True
-        common = (one for one in self._templates if is_shared(one))
-        return path in [fill(one, provider, "", "") for one in common]
-
-    def _tell(self, path: str, read: Ended[Leases]) -> None:
-        """Notes how a read ended, and writes to the log what is new."""
-        notes, place = self._notes_of(path), self._place + path
-        known = (read.before.value if read.before is not None else None) or ()
-        before, error = read.error_before, read.error
-        if read.told is not None:
-            leases = read.told.value or ()
-            if before is not None:
-                _log.info("%s can be read again", place)
-            if known and not leases:
-                _log.warning("%s is gone; it was %s", place, told_of(known))
-            elif leases != known:
-                _log.info("%s is %s", place, told_of(leases))
-            notes.reads["value" if leases else "missing"] += 1
-            notes.asked_again = {
-                key: until for key, until in notes.asked_again.items() if until > read.ended_at
-            }
-            notes.malformed = None
-            return
-        why = error.why if isinstance(error, CredentialUnavailable) else type(error).__name__
-        notes.failed_at = read.ended_at
-        age_s = read.ended_at - read.before.at if read.before is not None else 0.0
-        kept = f"{told_of(known)}, {age_s:.0f} s old, serves on" if known else "none is kept"
-        if isinstance(error, Malformed):
-            notes.reads["malformed"] += 1
-            if notes.malformed != (error.version, why):
-                notes.malformed = (error.version, why)
-                notes.versions_refused += 1
-                _log.error(
-                    "version %s of %s is refused; %s. %s", error.version or "?", place, kept, why
-                )
-        elif isinstance(error, StoreAway):
-            notes.reads["away"] += 1
-            if before is None:
-                _log.warning("%s can't be read; %s. %s", place, kept, why)
-        else:
-            notes.reads["refused"] += 1
-            if before is None or not isinstance(before, CredentialUnavailable) or before.why != why:
-                _log.error("there is no key from %s. %s", place, why)

@@ -22,6 +22,10 @@ from tollhouse.credential.secret import Secret
 MARK: Final = b"[redacted by tollhouse]"
 SHORTEST: Final = 8
 """A key with fewer characters is not searched for: it would stand in many answers by chance."""
+PASSED: Final = 3
+"""So many bytes of what may become a key go on at once. Else an event that happens to end like the
+beginning of a key would wait for the next event: of AWS's event stream each ends with a checksum,
+which is any bytes. When the key comes after all, its bytes behind these are overwritten."""
 _FAR: Final = 1024
 """When more bytes than this are held back, new bytes are kept unread until they are an eighth of
 the held ones. No honest answer comes so far. But an answer that sends a beginning of the key byte
@@ -81,10 +85,11 @@ class Redactor:
     ``secrets`` are the secrets that were put on the call. The strings that they expose are looked
     for. A found key is overwritten by as many bytes (`MARK`, cut or filled up with ``*``), so that
     no length changes. `feed` holds back only the longest end of the data that can still become a
-    key; beyond `_FAR` it holds up to an eighth more. `finish` gives the held bytes.
+    key, if it has more than `PASSED` bytes; beyond `_FAR` it holds up to an eighth more. `finish`
+    gives the held bytes. A key that comes in pieces may so keep its first `PASSED` bytes.
     """
 
-    __slots__ = ("_forms", "_held", "_unread", "_wanted", "searched")
+    __slots__ = ("_forms", "_held", "_passed", "_unread", "_wanted", "searched")
 
     def __init__(self, secrets: Sequence[Secret | str]) -> None:
         if len(secrets) == 1 and isinstance(secrets[0], Secret):
@@ -95,7 +100,10 @@ class Redactor:
             ]
             self._wanted = Forms(*chain.from_iterable(each))
         self._forms = self._wanted.spelt
+        self._passed = b""
+        """Bytes that have gone on, and that what comes next may make the beginning of a key."""
         self._held = b""
+        """The bytes behind them that have not."""
         self._unread = b""
         """Bytes that follow the held ones and were not searched yet."""
         self.searched = 0
@@ -131,20 +139,25 @@ class Redactor:
         return self._search(chunk)
 
     def _search(self, chunk: bytes) -> bytes:
-        data = self._held + chunk if self._held else chunk
+        gone = len(self._passed)
+        data = self._passed + self._held + chunk if gone or self._held else chunk
         if not self._forms or not data:
             return data
         if not self._may_hold(data):
             if data[-1] not in self._wanted.ends:
-                self._held = b""
-                return data
+                self._passed = self._held = b""
+                return data[gone:] if gone else data
             keep = self._beginning(data, 0)
         else:
             spans = self._spans(data)
             data = _overwritten(data, spans)
             keep = self._beginning_in(data, spans[-1][1] if spans else 0)
-        self._held = data[keep:]
-        return data[:keep]
+        end = len(data)
+        if end - keep > PASSED:
+            # Bytes of it that have gone on stay gone.
+            end = max(keep, gone)
+        self._passed, self._held = data[keep:end], data[end:]
+        return data[gone:end]
 
     def finish(self) -> bytes:
         """Called at the end of the body. Gives the bytes that were held back."""

@@ -3,6 +3,8 @@
 `tollhouse demo` shows its book, the tests assert on it, and it runs alone as
 ``python -m tollhouse.demo.standin --port P --state DIR``. It believes nothing: a request without one of its keys gets
 OpenAI's 401.
+
+Past 400 lines because its server, its thread and its command stand together: tests and the demo start the same thing.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple
 
-from tollhouse.call import Hold, LateUsage, Requested
+from tollhouse.call import Hold, Requested
 from tollhouse.credential.redact import Redactor
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, AnswerCut
@@ -24,8 +24,9 @@ from tollhouse.dispatch.stages import (
     fed,
     flushed,
 )
-from tollhouse.families.base import AnswerHead, Later, Meter, PassThrough
+from tollhouse.families.meters import AnswerHead, Later, Meter, PassThrough
 from tollhouse.families.units import Charge
+from tollhouse.outcome import LateUsage
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from typing import Final
 
 from tenacity import AsyncRetrying, RetryCallState
 
-from tollhouse.call import Attempt, RequestHead
+from tollhouse.call import RequestHead
 from tollhouse.credential.lease import CredentialUnavailable
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, UpstreamError
@@ -34,6 +34,7 @@ from tollhouse.dispatch.retry import (
     sdk_stops,
 )
 from tollhouse.dispatch.verdict import PEEK_BYTES, PEEK_S, asked_wait_s, verdict_on_key
+from tollhouse.outcome import Attempt
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from tollhouse.call import StreamedBody
 from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import Lease
-from tollhouse.families.base import Headers
+from tollhouse.headers import Headers
 from tollhouse.providers import Provider
 
 

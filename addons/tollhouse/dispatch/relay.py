@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Protocol
 
-from tollhouse.call import Attempt, End, Outcome, Requested
+from tollhouse.call import Requested
 from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.redact import Redactor
@@ -25,6 +25,7 @@ from tollhouse.dispatch.upstream import Upstream
 from tollhouse.dispatch.upstreamed import Upstreamed
 from tollhouse.dispatch.verdict import PEEK_BYTES, PEEK_S, asked_wait_s, verdict_on_key
 from tollhouse.frames import Room
+from tollhouse.outcome import Attempt, End, Outcome
 from tollhouse.providers import Provider
 
 log = logging.getLogger(__name__)

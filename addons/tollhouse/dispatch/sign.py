@@ -14,7 +14,7 @@ from tollhouse.credential.secret import Secret
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer
 from tollhouse.dispatch.outgoing import Outgoing
-from tollhouse.families.base import Headers
+from tollhouse.headers import Headers
 from tollhouse.providers import Federation, Provider
 
 log = logging.getLogger(__name__)

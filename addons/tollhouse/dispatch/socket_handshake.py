@@ -9,7 +9,7 @@ from wsproto.utilities import generate_accept_token, generate_nonce
 
 from tollhouse.dispatch.answer import Answer, UpstreamError
 from tollhouse.dispatch.http_client import RoundTrip
-from tollhouse.families.base import Headers
+from tollhouse.headers import Headers
 
 PROTOCOL: Final = "sec-websocket-protocol"
 

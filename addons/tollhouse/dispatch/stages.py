@@ -11,9 +11,9 @@ from tollhouse.call import Hold
 from tollhouse.credential.redact import Redactor
 from tollhouse.denial import Denial
 from tollhouse.dispatch.breaker import Breaker
-from tollhouse.families.base import Boundary, Later, Meter, PassThrough
 from tollhouse.families.formats.errors import is_providers_fault
 from tollhouse.families.formats.text_tokens import BYTES_PER_TOKEN
+from tollhouse.families.meters import Boundary, Later, Meter, PassThrough
 from tollhouse.families.units import Charge
 
 _REST: Final = 65_536

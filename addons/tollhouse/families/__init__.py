@@ -1,6 +1,10 @@
 """Whose API is spoken: one folder a family. A family knows bytes and counts, and speaks to nobody.
 
-base        the seam: `Family` and the values that it takes and gives
+base        the seam: `Family`
+operation   what may be asked of an API, and on which routes
+asked       what a request says
+meters      what reads an answer
+dialogue    what reads the messages of a session
 units       what a bill counts
 opened      a family with endpoints that an operator has opened beside its own
 formats/    framings and readers that several families share

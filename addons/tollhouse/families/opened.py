@@ -12,23 +12,13 @@ from dataclasses import dataclass, fields, replace
 from itertools import islice, product
 from typing import Any, Final
 
-from tollhouse.families.base import (
-    AnswerHead,
-    Asked,
-    Cost,
-    Dialect,
-    Family,
-    Headers,
-    Limits,
-    Matched,
-    Meter,
-    Mode,
-    Operation,
-    Request,
-    Route,
-)
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
+from tollhouse.families.base import Family
 from tollhouse.families.formats import generic
+from tollhouse.families.meters import AnswerHead, Meter
+from tollhouse.families.operation import Cost, Matched, Operation, Route
 from tollhouse.families.units import Estimate
+from tollhouse.headers import Headers
 
 UNKNOWN: Final = generic.KIND
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")

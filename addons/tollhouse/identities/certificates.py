@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from cryptography import x509
 
 from tollhouse.accounts.token import subject_id
-from tollhouse.call import Identity
 from tollhouse.denial import Refused
+from tollhouse.parties import Identity
 
 _TODO = (
     "Use a certificate with a name that [identity.mtls] projects has, or ask for yours to be added."

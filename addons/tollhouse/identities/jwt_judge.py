@@ -20,13 +20,13 @@ from typing import Any, Final, NamedTuple
 import jwt
 
 from tollhouse.accounts.token import subject_id
-from tollhouse.call import Identity
 from tollhouse.denial import Refused
 from tollhouse.identities.claims import RENEW, JwtParts, number, read_parts, shown, unknown
 from tollhouse.identities.jwks import KeySet
 from tollhouse.identities.key_sets import IssuerKeys
 from tollhouse.identities.templates import ClaimError, ProjectRule, Template
 from tollhouse.ledger.names import check_id
+from tollhouse.parties import Identity
 
 LEEWAY_S: Final = 30.0
 REMEMBERED: Final = 16_384

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tollhouse.accounts.token import subject_id
-from tollhouse.call import Identity, RequestHead
+from tollhouse.call import RequestHead
+from tollhouse.parties import Identity
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

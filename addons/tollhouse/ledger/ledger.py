@@ -6,7 +6,7 @@ has no room, nothing is taken at all. A settle replaces the estimate by the real
 windows in which the call was held. It may pass a limit. Every method but `Ledger.extend` may be
 repeated with the same call id, and does its work once.
 
-Past 400 lines because each script has its method here, beside the values that it answers with.
+Past 400 lines because each script has its method here, and holds that may have been taken are given back beside them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import contextlib
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final
 
@@ -24,26 +23,22 @@ from redis.asyncio import Redis
 
 from tollhouse.call import Amount
 from tollhouse.ledger import names, records, report
-from tollhouse.ledger.limits import MAX_AMOUNT, SESSION, Limit, Unit, format_limit
+from tollhouse.ledger.hold_reply import GrantedBefore, Held, Short, Unpriced, short
+from tollhouse.ledger.limits import MAX_AMOUNT, SESSION, Limit, Unit
 from tollhouse.ledger.names import Scope, ScopeKind
-from tollhouse.ledger.report import PAIRS, LimitState, ScopeState, SumsBy, UsageRow
+from tollhouse.ledger.report import LimitState, ScopeState, SumsBy, UsageRow
 from tollhouse.ledger.store.client import LedgerUnavailable, load_script, persist, translated
 from tollhouse.ledger.store.cluster_pipeline import ClusterPipeline, open_pipeline
 from tollhouse.ledger.store.pipeline import Prefix
 from tollhouse.ledger.transitions import Answer, answers
-from tollhouse.ledger.windows import bounds
 
 __all__ = [
-    "GrantedBefore",
-    "Held",
     "Ledger",
     "LedgerUnavailable",
     "LimitState",
     "Scope",
     "ScopeKind",
     "ScopeState",
-    "Short",
-    "Unpriced",
     "UsageRow",
 ]
 
@@ -61,51 +56,6 @@ store the whole process does nothing else."""
 _GIVE_BACK_DELAYS_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0)
 _HOLD, _EXTEND, _RENEW = answers("hold"), answers("extend"), answers("renew")
 _SETTLE, _RELEASE, _SWEEP = answers("settle"), answers("release"), answers("sweep")
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """The hold was taken now or before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Short:
-    """A hold that does not fit. Nothing was taken. Of the limits without room this is the one that
-    takes longest to reset.
-
-    ``left`` is in the limit's unit (nano-dollars for ``usd``). ``resets_at`` is seconds since the
-    epoch by Redis's clock, and ``retry_after_s`` is seconds from now; both are None for ``total``,
-    ``session`` and ``concurrent``. ``never_fits``: the call alone is more than the limit, so waiting does not
-    help.
-    """
-
-    limit_text: str
-    scope: Scope
-    unit: Unit
-    resets_at: float | None
-    retry_after_s: float | None
-    left: int
-    never_fits: bool = False
-    left_usd: int | None = None
-    """The least that is left in the money limits without room, in nano-dollars. None if there is no
-    such limit."""
-    left_tokens: int | None = None
-    others: bool = False
-    """A limit in requests, or of calls at the same time, has no room either."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unpriced:
-    """The cost of the call is unknown, and ``scope`` has a limit in money. Nothing was taken."""
-
-    scope: Scope
-
-
-@dataclass(frozen=True, slots=True)
-class GrantedBefore:
-    """The record of an earlier grant with the same id. Nothing was done now."""
-
-    record: Mapping[str, str]
 
 
 class Ledger:
@@ -198,7 +148,7 @@ class Ledger:
         if _HOLD[reply[0]] == "short":
             if reply[2]:
                 self._sweep_soon(scopes[0].tenant)
-            return _short(reply, scopes, amount)
+            return short(reply, scopes, amount)
         raise ValueError(f"{call_id} has ended: a call id is held once")
 
     async def extend(self, call_id: str, scopes: Sequence[Scope], more: Amount) -> Held | Short:
@@ -212,7 +162,7 @@ class Ledger:
         if answer == "held":
             return Held()
         if answer == "short":
-            return _short(reply, scopes, more)
+            return short(reply, scopes, more)
         raise ValueError(f"{call_id} holds nothing")
 
     async def renew(
@@ -521,39 +471,3 @@ def _amounts(amount: Amount) -> tuple[str, str, str]:
             f"an amount is between 0 and {MAX_AMOUNT}, so that the ledger can add it exactly; this is {amount}"
         )
     return str(amount.nano_usd), str(amount.tokens), str(amount.requests)
-
-
-def _short(reply: list[Any], scopes: Sequence[Scope], amount: Amount) -> Short:
-    now_s = reply[1] / 1000
-    found: list[tuple[float, Short]] = []
-    for i in range(3, len(reply), 4):
-        index, pair, limit, left = reply[i : i + 4]
-        unit, window = PAIRS[pair]
-        if scopes[index].kind == "session" and window == "total":
-            window = SESSION
-        most = int(limit)
-        wanted = {
-            "usd": amount.nano_usd,
-            "tokens": amount.tokens,
-            "requests": amount.requests,
-            "concurrent": 1,
-        }[unit]
-        end = bounds(window, now_s)[1] if window and window != SESSION else None
-        short = Short(
-            format_limit(unit, most, window),
-            scopes[index],
-            unit,
-            end,
-            None if end is None else end - now_s,
-            int(left),
-            wanted > most,
-        )
-        # Concurrency has room again when any call ends. A total never has.
-        found.append((now_s if unit == "concurrent" else end or float("inf"), short))
-    worst = max(found, key=lambda pair: pair[0])[1]
-    left = {
-        unit: min((s.left for _, s in found if s.unit == unit), default=None)
-        for unit in ("usd", "tokens")
-    }
-    others = any(s.unit not in left for _, s in found)
-    return replace(worst, left_usd=left["usd"], left_tokens=left["tokens"], others=others)

@@ -8,6 +8,7 @@ Cluster.
 ``toll:{tenant}:settled``                  zset    call id -> when it ended, ms; kept for 24 h (2 h: see `transitions`)
 ``toll:{tenant}:swept``                    hash    call id -> what it was charged, until its late settle or 24 h
 ``toll:{tenant}:calls``                    stream  one record a call, bounded; for other systems to read
+``toll:{tenant}:refused``                  stream  the last calls of the tenant that were refused, bounded
 ``toll:{tenant}:usage:PROJECT``            hash    ``DAY UNIT day|model|token|session NAME`` -> sum; kept for 400 days
 ``toll:{tenant}:scope:KIND:ID``            hash    limits, what was granted, and used + held of each in its window.
                                                    ID of KIND ``session`` is ``project|token.OWNER.HASH``, of the owner
@@ -97,6 +98,13 @@ def grants_key(tenant: str, project: str) -> str:
 def calls_key(tenant: str) -> str:
     """The stream of the tenant's calls."""
     return f"toll:{{{check_id('tenant', tenant)}}}:calls"
+
+
+def refused_key(tenant: str) -> str:
+    """``tenant`` is empty for calls of nobody who is known."""
+    return (
+        f"toll:{{{check_id('tenant', tenant)}}}:refused" if tenant else "toll:{directory}:refused"
+    )
 
 
 def objects_keys(tenant: str, provider: str) -> list[str]:

@@ -15,10 +15,9 @@ as its own by its number. If nobody holds a number, every process may take its r
     lost      nobody      the process died: Redis has to be told
     lost      a process   this process is telling it
 
-A record that Redis refuses for ever is moved to the table ``aside``, for a person to look at. Past
-400 lines because each step of a transaction has its method here, beside the file that it changes.
+A record that Redis refuses for ever is moved to the table ``aside``, for a person to look at.
 
-Past 400 lines because the statements share one file, its locks and the order that a crash allows.
+Past 400 lines because the steps of a transaction share one file, its locks, and the order that a crash allows.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import Final, Protocol, cast
 from tollhouse.admit.authority import normalise_host
 from tollhouse.book import Book, Concluded
 from tollhouse.budget.hold import scopes_for
-from tollhouse.call import Arrival, Passed, Project
+from tollhouse.call import Arrival, Passed
 from tollhouse.companions import PassableHost
 from tollhouse.denial import Denial, Refused
 from tollhouse.ledger.names import Scope
@@ -26,6 +26,7 @@ from tollhouse.listen.client_hello import MAX_HELLO, BadHello, read_hello
 from tollhouse.listen.doors import ConnectRequest
 from tollhouse.listen.http1 import ESTABLISHED, raw_refusal
 from tollhouse.listen.tunnel import connect_head
+from tollhouse.parties import Project
 
 log = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ sums      the arithmetic, in integers
 own       the configuration's prices, made into `rates`
 source    the data of genai-prices, made into `rates`
 kept      a newer data file of genai-prices, in the state directory
+in_use    what a running gateway charges by, and how newer prices take its place
 builtin   what genai-prices lacks: tools, models, and what is free
 factors   what a price is multiplied by: regions and tiers
 patterns  whether two patterns of names have a name in common

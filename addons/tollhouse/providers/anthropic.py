@@ -3,7 +3,7 @@
 import re
 
 from tollhouse.families import anthropic as family
-from tollhouse.families.base import Dialect
+from tollhouse.families.asked import Dialect
 from tollhouse.providers.exchange_terms import ID, ExchangeStep, ExchangeTerms, Parameter, Refusal
 from tollhouse.providers.provider import CredentialSlot, Login, Provider
 

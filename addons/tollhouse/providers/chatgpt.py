@@ -6,7 +6,7 @@ CONNECT 6 s.
 
 import re
 
-from tollhouse.families.base import Dialect
+from tollhouse.families.asked import Dialect
 from tollhouse.families.openai import variants
 from tollhouse.providers.provider import CredentialSlot, Login, Provider
 

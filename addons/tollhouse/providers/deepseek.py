@@ -1,6 +1,6 @@
 """DeepSeek: https://api-docs.deepseek.com. It speaks OpenAI's API with and without ``/v1``."""
 
-from tollhouse.families.base import Dialect
+from tollhouse.families.asked import Dialect
 from tollhouse.families.openai import variants
 from tollhouse.providers.provider import CredentialSlot, Provider
 

@@ -1,6 +1,6 @@
 """Groq: https://console.groq.com/docs/openai. It speaks OpenAI's API below ``/openai/v1``."""
 
-from tollhouse.families.base import Dialect
+from tollhouse.families.asked import Dialect
 from tollhouse.families.openai import variants
 from tollhouse.providers.provider import CredentialSlot, Provider
 

@@ -1,7 +1,7 @@
 """OpenAI: https://platform.openai.com/docs/api-reference."""
 
 from tollhouse.families import openai as family
-from tollhouse.families.base import Dialect
+from tollhouse.families.asked import Dialect
 from tollhouse.providers.exchange_terms import (
     ID,
     JWT,

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final, Literal
 
-from tollhouse.families.base import Dialect, Family, Operation
+from tollhouse.families.asked import Dialect
+from tollhouse.families.base import Family
 from tollhouse.families.opened import STARTS, UNKNOWN, Opening
+from tollhouse.families.operation import Operation
 from tollhouse.providers.exchange_terms import ExchangeTerms, Federation
 
 CredentialKind = Literal["key", "aws", "google"]

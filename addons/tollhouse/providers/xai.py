@@ -1,6 +1,6 @@
 """xAI: https://docs.x.ai/docs/api-reference. It speaks OpenAI's API."""
 
-from tollhouse.families.base import Dialect
+from tollhouse.families.asked import Dialect
 from tollhouse.families.openai import variants
 from tollhouse.providers.provider import CredentialSlot, Provider
 

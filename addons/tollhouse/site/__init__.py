@@ -1,7 +1,13 @@
 """The admin listener. It speaks to probes and to people, changes nothing and shows no secret.
 
+admin_site   the listener as the file has it
 http         /livez, /readyz, /metrics
+page         the status page
+access       who may look
+charts       bars as SVG
 metrics      what /metrics shows of one process
 totals       the metrics of several processes as those of one
 exposition   Prometheus's text
+templates/   the page in HTML
+static/      its style and its script
 """

@@ -1,4 +1,5 @@
-"""The admin listener: /livez, /readyz and /metrics, for probes and people. It changes nothing and shows no secret."""
+"""The admin listener: /livez and /readyz for probes, /metrics and the status page for who may look. It changes nothing and
+shows no secret."""
 
 from __future__ import annotations
 
@@ -7,17 +8,22 @@ import json
 import logging
 import re
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+
+from tollhouse.control.refusal import OperationRefused
+from tollhouse.site.access import Access, Viewer
+from tollhouse.site.page import StatusPage
 
 log = logging.getLogger(__name__)
 
 
 class HostPort(Protocol):
-    """What a listener is bound to; `config.Address` is one."""
+    """What a listener is bound to; `config.addresses.Address` is one."""
 
     @property
     def host(self) -> str: ...
@@ -50,10 +56,32 @@ def _same_host(left: str, right: str) -> bool:
 _silent = logging.Logger("tollhouse.site.http", logging.CRITICAL)
 
 
+_UNENCRYPTED = (
+    "A token would pass here in the clear. Reach this port over loopback (kubectl port-forward, ssh -L), give it a certificate "
+    "([admin] tls), or write [admin] unsafe_plaintext = true."
+)
+_NOT_SHOWN = (
+    "The metrics are shown to a token that sees all: make one by `tollhouse token create --view` and send it as "
+    "Authorization: Bearer, or write [admin] unsafe_open_metrics = true."
+)
+
+
+class Looks(NamedTuple):
+    """What the listener shows to who may look. ``access`` None is nobody."""
+
+    access: Access | None = None
+    page: StatusPage | None = None
+    open_metrics: bool = False
+    """They are shown to everybody."""
+    unsafe_plaintext: bool = False
+    """Tokens are taken without TLS from other hosts."""
+    tls: ssl.SSLContext | None = None
+
+
 class AdminSite:
     """``GET /livez`` is 200 for as long as the loop answers; ``GET /readyz`` is 200 when ``status()`` names no reason
     against it, else 503 with ``{"ready": false, "reasons": [...]}``; ``GET /metrics`` is what ``metrics()`` gives, its
-    content type and its bytes. What ``warnings()`` names stands beside ``"ready": true``.
+    content type and its bytes. What ``warnings()`` names stands beside ``"ready": true``. All else takes a token (`Looks`).
 
     A ``Host`` that is not one of ``allowed_hosts``, the address bound to, or the address on which the connection
     arrived is answered 421: a page that a browser was led to by DNS rebinding names a host of its own, never these.
@@ -67,6 +95,7 @@ class AdminSite:
         metrics: Callable[[], Awaitable[tuple[str, bytes]]],
         warnings: Callable[[], Sequence[str]] = tuple,
         listening: socket.socket | None = None,
+        looks: Looks | None = None,
     ) -> None:
         """``listening`` is a bound socket in place of one of its own."""
         self._host, self._port = address.host, address.port
@@ -76,14 +105,17 @@ class AdminSite:
         self._warnings = warnings
         self._metrics_of = metrics
         self._listening = listening
+        self._looks = looks or Looks()
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> tuple[str, int]:
         """Bind and serve; the host and port really bound (port 0 takes a free one). Raises `OSError`."""
-        app = web.Application(middlewares=[self._guard], client_max_size=1024)
+        app = web.Application(middlewares=[self._guard], client_max_size=4096)
         app.router.add_get("/livez", self._livez, allow_head=False)
         app.router.add_get("/readyz", self._readyz, allow_head=False)
         app.router.add_get("/metrics", self._metrics, allow_head=False)
+        if self._looks.page is not None:
+            app.add_routes(self._looks.page.routes())
         app.on_response_prepare.append(_plain_headers)
         runner = web.AppRunner(
             app, access_log=None, logger=_silent, handle_signals=False, shutdown_timeout=1.0
@@ -91,9 +123,10 @@ class AdminSite:
         await runner.setup()
         try:
             if self._listening is not None:
-                await web.SockSite(runner, self._listening).start()
+                await web.SockSite(runner, self._listening, ssl_context=self._looks.tls).start()
             else:
-                await web.TCPSite(runner, self._host.strip("[]"), self._port).start()
+                host = self._host.strip("[]")
+                await web.TCPSite(runner, host, self._port, ssl_context=self._looks.tls).start()
         except BaseException:
             await runner.cleanup()
             raise
@@ -103,6 +136,8 @@ class AdminSite:
 
     async def close(self) -> None:
         runner, self._runner = self._runner, None
+        if self._looks.page is not None:
+            self._looks.page.stop()
         if runner is not None:
             await runner.cleanup()
 
@@ -115,12 +150,36 @@ class AdminSite:
                     "error": "The Host header names none of listen.base_url_hosts; add it there if it is yours."
                 },
             )
-        if request.method != "GET":
+        if request.method not in ("GET", "POST"):
             return _answer(405, {"error": "Only GET is answered here."}, {"Allow": "GET"})
+        open_path = request.path in ("/livez", "/readyz") or (
+            request.path == "/metrics" and self._looks.open_metrics
+        )
+        if not open_path and not self._keeps_secrets(request):
+            return _answer(403, {"error": _UNENCRYPTED})
         try:
             return await handler(request)
         except web.HTTPException as error:
-            return _answer(error.status, {"error": error.reason})
+            if error.status < 400:
+                raise
+            return _answer(error.status, {"error": error.reason}, _passed_on(error))
+        except OperationRefused as error:
+            return _answer(error.status, {"error": str(error)})
+        except ConnectionError:
+            raise
+        except Exception:
+            log.exception("%s could not be answered", request.path)
+            return _answer(500, {"error": "It could not be told; the gateway's log says why."})
+
+    def _keeps_secrets(self, request: web.Request) -> bool:
+        """Whether nobody between here and the client can read what it sends."""
+        if request.secure or self._looks.unsafe_plaintext:
+            return True
+        peer: Any = request.transport and request.transport.get_extra_info("peername")
+        try:
+            return bool(peer) and ipaddress.ip_address(str(peer[0]).split("%")[0]).is_loopback
+        except ValueError:
+            return False
 
     def _host_allowed(self, request: web.Request) -> bool:
         headers = request.headers.getall("Host", [])
@@ -143,7 +202,13 @@ class AdminSite:
             return _answer(503, {"ready": False, "reasons": reasons})
         return _answer(200, {"ready": True, **({"warnings": warnings} if warnings else {})})
 
-    async def _metrics(self, _request: web.Request) -> web.Response:
+    async def _metrics(self, request: web.Request) -> web.Response:
+        if not self._looks.open_metrics:
+            viewer = await self._viewer(request)
+            if viewer is None:
+                return _answer(401, {"error": _NOT_SHOWN}, {"WWW-Authenticate": "Bearer"})
+            if viewer["tenant"] or viewer["projects"] is not None:
+                return _answer(403, {"error": _NOT_SHOWN})
         try:
             content_type, body = await self._metrics_of()
         except Exception:
@@ -153,6 +218,24 @@ class AdminSite:
                 500, {"error": "The metrics could not be told; the gateway's log says why."}
             )
         return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def _viewer(self, request: web.Request) -> Viewer | None:
+        access = self._looks.access
+        if access is None:
+            return None
+        try:
+            return await access.of(request)
+        except OperationRefused:
+            if (viewer := access.known(request)) is not None:
+                return viewer
+            raise
+
+
+def _passed_on(error: web.HTTPException) -> dict[str, str]:
+    """Headers that belong to the error."""
+    return {
+        name: error.headers[name] for name in ("Allow", "WWW-Authenticate") if name in error.headers
+    }
 
 
 def _answer(

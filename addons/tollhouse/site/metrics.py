@@ -15,11 +15,17 @@ from dataclasses import dataclass
 from typing import Final, Protocol, get_args
 
 from prometheus_client import ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 
 from tollhouse import __version__
 from tollhouse.book import Book
 from tollhouse.budget.purse import Purse
+from tollhouse.call_counts import CallCounts
 from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.entry import OUTCOMES, KeyStatus, Shown
 from tollhouse.dispatch.breaker import Breakers, State
@@ -102,6 +108,14 @@ class Metrics:
             calls.add_metric(labels, count)
         yield calls
         yield _gauge(
+            "tollhouse_streams_open",
+            "Answers under way whose head the client has.",
+            sum(
+                exchange.answered and not exchange.finished for exchange in parts.journey.under_way
+            ),
+        )
+        yield from of_calls(parts.book.sums)
+        yield _gauge(
             "tollhouse_holds",
             "Calls for which this gateway has money set aside.",
             len(parts.purse.held),
@@ -144,6 +158,47 @@ class Metrics:
             "Those of all tenants together, one a provider's host, key and model, by state.",
             parts.breakers.shared_states(),
         )
+
+
+def of_calls(sums: CallCounts) -> Iterator[Metric]:
+    """Tokens, dollars and times of the calls that left."""
+    tokens = CounterMetricFamily(
+        "tollhouse_tokens",
+        "Tokens that providers have counted; cached, cache_write and reasoning are parts of input and output.",
+        labels=("provider", "model", "type"),
+    )
+    for labels, count in sums.tokens.items():
+        tokens.add_metric(labels, count)
+    yield tokens
+    dollars = CounterMetricFamily(
+        "tollhouse_cost_usd",
+        "Dollars charged, for rates: budgets are exact, and this is a float.",
+        labels=("provider", "model"),
+    )
+    for names, nano_usd in sums.nano_usd.items():
+        dollars.add_metric(names, nano_usd / 1e9)
+    yield dollars
+    for name, what, histograms in (
+        ("call_duration", "From the request's head to the line.", sums.duration),
+        ("overhead", "What the gateway added to a call.", sums.overhead),
+        ("time_to_first_token", "Of streams: until the first bytes.", sums.first_token),
+    ):
+        family = HistogramMetricFamily(f"tollhouse_{name}_seconds", what, labels=["provider"])
+        for provider, histogram in histograms.items():
+            family.add_metric([provider], histogram.buckets, histogram.sum)
+        yield family
+    if not sums.project_calls:
+        return
+    calls = CounterMetricFamily(
+        "tollhouse_project_calls", "Lines written, by project.", labels=["project"]
+    )
+    spent = CounterMetricFamily(
+        "tollhouse_project_cost_usd", "Dollars charged, by project.", labels=["project"]
+    )
+    for project, count in sums.project_calls.items():
+        calls.add_metric([project], count)
+        spent.add_metric([project], sums.project_nano_usd[project] / 1e9)
+    yield from (calls, spent)
 
 
 def _by_state(name: str, what: str, states: Counter[State]) -> Metric:

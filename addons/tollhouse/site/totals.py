@@ -66,7 +66,7 @@ def _joined(name: str, left: float, right: float) -> float:
 
 def as_counters(report: Families) -> Families:
     """What stays of a process that has ended: nothing of it is so any more, and what it counted has happened."""
-    return [family for family in report if family["type"] == "counter"]
+    return [family for family in report if family["type"] in ("counter", "histogram")]
 
 
 def first_series(report: Families, most: int) -> Families:

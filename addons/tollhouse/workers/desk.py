@@ -16,9 +16,11 @@ from typing import Any, Final, cast
 
 from tollhouse import loop
 from tollhouse.config.load import Config
-from tollhouse.control.operations import OperationRefused
+from tollhouse.control.refusal import OperationRefused
 from tollhouse.control.socket import ControlServer
 from tollhouse.site.http import AdminSite
+from tollhouse.site.totals import Families
+from tollhouse.stores import admin_tls
 from tollhouse.workers.channel import ChildChannel, Message
 
 log = logging.getLogger(__name__)
@@ -44,13 +46,17 @@ async def _attend(config: Config, end: socket.socket, admin: socket.socket | Non
     try:
         await control.start()
         if config.listen.admin is not None and admin is not None:
-            site = AdminSite(
+            from tollhouse.site.admin_site import admin_site
+
+            site = admin_site(
+                config,
                 config.listen.admin,
-                config.listen.base_url_hosts,
+                desk.perform,
+                desk.families,
                 desk.reasons,
-                desk.metrics,
                 desk.warnings,
-                listening=admin,
+                admin_tls(config),
+                admin,
             )
             await site.start()
         await stopping.wait()
@@ -98,11 +104,11 @@ class Desk:
     def warnings(self) -> Sequence[str]:
         return self._warnings
 
-    async def metrics(self) -> tuple[str, bytes]:
-        from tollhouse.site.exposition import exposed
-
+    async def families(self) -> Families:
+        """The metrics of all workers."""
         answer = await self._ask({"what": "report"})
-        return exposed(answer["result"])
+        found: Families = answer["result"]
+        return found
 
     async def perform(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """Does an operation, in the supervisor or in a worker. Raises `OperationRefused`."""

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import json
 import logging
 import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from tollhouse import loop
+from tollhouse.cannot_start import CANNOT_START
 from tollhouse.config.load import Config
-from tollhouse.control.operations import OperationRefused
-from tollhouse.gateway import CANNOT_START, Gateway
+from tollhouse.control.refusal import OperationRefused
+from tollhouse.gateway import Gateway
+from tollhouse.ledger.ledger import LedgerUnavailable
 from tollhouse.share import Share
 from tollhouse.workers.channel import ChildChannel, Message
 
@@ -125,7 +128,7 @@ class Work:
         task.add_done_callback(self._tasks.discard)
 
     async def _beat(self, channel: ChildChannel) -> None:
-        changed = self._gateway.changed
+        changed = self._gateway.readiness.changed
         told_at = 0.0
         while True:
             channel.send(self._status())
@@ -144,8 +147,7 @@ class Work:
                 case "apply" | "open" as turn:
                     self._turns.put_nowait(turn)
                 case "conclude":
-                    lines = [line.encode() for line in message["lines"]]
-                    self._run(self._gateway.conclude(lines))
+                    self._run(self._conclude(message["lines"]))
                 case "tell":
                     channel.send(self._report(message["id"]))
                 case "operation":
@@ -154,13 +156,27 @@ class Work:
             log.warning("the supervisor has ended: this worker ends too")
             self._gateway.stopping.set()
 
+    async def _conclude(self, lines: Sequence[str]) -> None:
+        """Writes the lines that a worker which was killed was about to write: those of calls that it had settled. The others'
+        holds are swept, which gives each a line. Waits while Redis is away."""
+        for line in lines:
+            record = json.loads(line)
+            while True:
+                try:
+                    ended = await self._gateway.ledger.settled(record["tenant"], record["call_id"])
+                    break
+                except LedgerUnavailable:
+                    await asyncio.sleep(1)
+            if ended or record["held_usd"] == record["cost_usd"] == "0":
+                self._gateway.book.write(record)
+
     def _status(self) -> Message:
         gateway = self._gateway
         return {
             "kind": "status",
             "status": {
-                "reasons": list(gateway.reasons()),
-                "warnings": list(gateway.warnings()),
+                "reasons": list(gateway.readiness.reasons()),
+                "warnings": list(gateway.readiness.warnings()),
                 "calls": gateway.calls,
                 "connections": gateway.connections,
             },

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tollhouse.families.anthropic import ANTHROPIC
-from tollhouse.families.base import AnswerHead, Dialect, LateMeter, Later, Request
+from tollhouse.families.asked import Dialect, Request
+from tollhouse.families.meters import AnswerHead, LateMeter, Later
 from tollhouse.families.units import Charge, Units
 
 HEAD = AnswerHead(200, [("content-type", "application/binary")])

@@ -13,7 +13,7 @@ import pytest
 from tollhouse.families.anthropic.estimate import estimate
 from tollhouse.families.anthropic.request import read
 from tollhouse.families.anthropic.routes import MESSAGES
-from tollhouse.families.base import Dialect, Limits, Mode, Request
+from tollhouse.families.asked import Dialect, Limits, Mode, Request
 from tollhouse.families.units import Charge, Estimate, Units
 
 LIMITS = Limits(context=200_000, answer=64_000)

@@ -22,7 +22,8 @@ from tests.families.samples.anthropic import (
 from tollhouse.families.anthropic.extras import Extras, Runs
 from tollhouse.families.anthropic.meter import MessageEvents, meter
 from tollhouse.families.anthropic.usage import Reported
-from tollhouse.families.base import AnswerHead, Asked
+from tollhouse.families.asked import Asked
+from tollhouse.families.meters import AnswerHead
 from tollhouse.families.units import Charge, Units
 
 BEGUN = start({"input_tokens": 10, "output_tokens": 1})

@@ -9,7 +9,9 @@ import pytest
 
 from tollhouse.denial import Refused
 from tollhouse.families.anthropic import ANTHROPIC
-from tollhouse.families.base import AnswerHead, Asked, Cost, Dialect, Request
+from tollhouse.families.asked import Asked, Dialect, Request
+from tollhouse.families.meters import AnswerHead
+from tollhouse.families.operation import Cost
 
 PARAMS = {"model": "claude-a", "max_tokens": 5, "messages": []}
 

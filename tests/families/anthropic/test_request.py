@@ -15,7 +15,7 @@ from tollhouse.families.anthropic.extras import Other, Runs
 from tollhouse.families.anthropic.request import read
 from tollhouse.families.anthropic.rewrite import rewrite
 from tollhouse.families.anthropic.routes import COUNT, MESSAGES
-from tollhouse.families.base import Asked, Dialect, Limits, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Request
 from tollhouse.families.formats.document import SMALL
 
 SAID = [{"role": "user", "content": "é"}]

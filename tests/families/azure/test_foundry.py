@@ -7,8 +7,8 @@ import json
 import pytest
 
 from tollhouse.denial import Denial
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.azure import AZURE
-from tollhouse.families.base import Asked, Dialect, Request
 
 MESSAGES = "/anthropic/v1/messages"
 

@@ -7,9 +7,11 @@ from tests.families.samples.forms import FORM, form
 
 from tollhouse.admit.reading import by_model
 from tollhouse.denial import Refused
+from tollhouse.families.asked import Asked, Dialect, Limits, Request
 from tollhouse.families.azure import AZURE
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Headers, Limits, Request
+from tollhouse.families.meters import AnswerHead
 from tollhouse.families.units import Charge, Units
+from tollhouse.headers import Headers
 
 CHAT = "/openai/deployments/my-deployment/chat/completions"
 V1 = "/openai/v1/chat/completions"

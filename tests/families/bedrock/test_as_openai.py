@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from tollhouse.denial import Refused
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Headers, Limits, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Request
 from tollhouse.families.bedrock import BEDROCK
 from tollhouse.families.bedrock.open_calls import CHAT
+from tollhouse.families.meters import AnswerHead
 from tollhouse.families.units import Charge, Units
+from tollhouse.headers import Headers
 
 MODEL = "openai.gpt-oss-20b-1:0"
 GUARDRAIL = (("x-amzn-bedrock-guardrailidentifier", "g"),)

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from tests.support.standin_bedrock import converse_frames, event, text_delta, usage
 
 from tollhouse.denial import Denial, Refused
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Limits, Meter, Mode, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.bedrock import BEDROCK
 from tollhouse.families.bedrock.open_calls import CONVERSE, CONVERSE_STREAM
 from tollhouse.families.formats.aws_event_stream import exception_frame
+from tollhouse.families.meters import AnswerHead, Meter
 from tollhouse.families.units import Charge, Estimate, Units
 
 LIMITS = Limits(context=300_000, answer=10_000)

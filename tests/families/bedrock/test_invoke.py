@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from tests.support.standin_bedrock import CLAUDE_STREAM, chunk, event
 
 from tollhouse.denial import Refused
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Headers, Limits, Meter, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Request
 from tollhouse.families.bedrock import BEDROCK
 from tollhouse.families.bedrock.open_calls import CONVERSE_STREAM, INVOKE, INVOKE_STREAM
 from tollhouse.families.formats.aws_event_stream import frame
+from tollhouse.families.meters import AnswerHead, Meter
 from tollhouse.families.units import Charge, Units
+from tollhouse.headers import Headers
 
 LIMITS = Limits(context=128_000, answer=4_096)
 PROFILE = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile%2Fa1b2c3d4e5f6"

@@ -10,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tollhouse.denial import Refused
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Headers, Operation, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.formats.generic import count, meter, read, units_of
+from tollhouse.families.meters import AnswerHead
+from tollhouse.families.operation import Operation
 from tollhouse.families.units import Charge, Units
+from tollhouse.headers import Headers
 
 PAID = Operation("unknown", "metered", reads_body=True)
 MAKES = Operation("unknown", "job", reads_body=True, objects="makes")

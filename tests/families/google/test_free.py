@@ -8,7 +8,7 @@ import pytest
 from tests.families.google.test_request import contents, read, why
 
 from tollhouse.denial import Refused
-from tollhouse.families.base import Dialect, Request
+from tollhouse.families.asked import Dialect, Request
 from tollhouse.families.google import GOOGLE
 
 BATCH = "/v1beta/models/gemini-2.5-flash:batchGenerateContent"

@@ -8,17 +8,10 @@ from typing import Any
 import pytest
 from tests.families.samples.google import crlf
 
-from tollhouse.families.base import (
-    AnswerHead,
-    Asked,
-    Dialect,
-    Family,
-    LateMeter,
-    Later,
-    Meter,
-    Request,
-)
+from tollhouse.families.asked import Asked, Dialect, Request
+from tollhouse.families.base import Family
 from tollhouse.families.google import GOOGLE
+from tollhouse.families.meters import AnswerHead, LateMeter, Later, Meter
 from tollhouse.families.units import Charge, Units
 from tollhouse.families.vertex import VERTEX
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tollhouse.denial import Refused
-from tollhouse.families.base import Asked, Dialect, Dialogue, Limits, Request, Terms
+from tollhouse.families.asked import Asked, Dialect, Limits, Request
+from tollhouse.families.dialogue import Dialogue, Terms
 from tollhouse.families.google import GOOGLE
 from tollhouse.families.google.routes import LIVE
 

@@ -9,10 +9,12 @@ import pytest
 from tests.families.samples.google import ASKED, MODEL, PATH, STREAM, answer, counts, crlf
 
 from tollhouse.denial import Denial
-from tollhouse.families.base import AnswerHead, Dialect, Headers, Meter, Request
+from tollhouse.families.asked import Dialect, Request
 from tollhouse.families.formats.sse import MAX_EVENT
 from tollhouse.families.google import GOOGLE
+from tollhouse.families.meters import AnswerHead, Meter
 from tollhouse.families.units import Charge, Units
+from tollhouse.headers import Headers
 
 
 def meter(

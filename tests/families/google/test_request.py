@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tollhouse.denial import Refused
-from tollhouse.families.base import Asked, Dialect, Family, Limits, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Request
+from tollhouse.families.base import Family
 from tollhouse.families.google import GOOGLE
 from tollhouse.families.google.contents import CONTENT, PART
 from tollhouse.families.google.request import BODY, CONFIG

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tollhouse.denial import Refused
-from tollhouse.families.base import Asked, Dialect, Limits, Mode, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.mistral import MISTRAL
 from tollhouse.families.mistral.connectors import PAID, ROUNDS
 from tollhouse.families.units import Charge, Estimate, Units

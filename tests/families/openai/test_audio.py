@@ -10,7 +10,8 @@ import pytest
 from tests.families.samples.forms import FORM, form, wav
 
 from tollhouse.denial import Refused
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Limits, Mode, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
+from tollhouse.families.meters import AnswerHead
 from tollhouse.families.openai import OPENAI
 from tollhouse.families.units import Charge, Units
 

@@ -9,7 +9,8 @@ import pytest
 from tests.families.samples.kit import sse
 
 from tollhouse.config.load import catalog, load_config
-from tollhouse.families.base import AnswerHead, Asked, Dialect
+from tollhouse.families.asked import Asked, Dialect
+from tollhouse.families.meters import AnswerHead
 from tollhouse.families.openai import OPENAI
 from tollhouse.families.openai.meter import JsonMeter
 from tollhouse.families.openai.paid import paid_of

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tollhouse.denial import Refused
-from tollhouse.families.base import Asked, Dialect, Limits, Mode, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.openai import OPENAI
 from tollhouse.families.units import Units
 

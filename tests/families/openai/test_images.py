@@ -9,9 +9,11 @@ import pytest
 from tests.families.samples.forms import FORM, form
 
 from tollhouse.denial import Refused
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Headers, Limits, Mode, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
+from tollhouse.families.meters import AnswerHead
 from tollhouse.families.openai import OPENAI
 from tollhouse.families.units import Charge, Units
+from tollhouse.headers import Headers
 
 LIMITS = Limits(context=100_000, answer=8_000)
 OWN = Dialect(own_rules=True)

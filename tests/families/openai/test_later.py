@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tollhouse.families.base import AnswerHead, Asked, Dialect, LateMeter, Later, Meter, Request
+from tollhouse.families.asked import Asked, Dialect, Request
+from tollhouse.families.meters import AnswerHead, LateMeter, Later, Meter
 from tollhouse.families.openai import OPENAI
 from tollhouse.families.units import Charge, Units
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tollhouse.families.base import AnswerHead, Asked
+from tollhouse.families.asked import Asked
+from tollhouse.families.meters import AnswerHead
 from tollhouse.families.openai.meter import JsonMeter, StreamMeter
 from tollhouse.families.openai.meter import meter as meter_of
 from tollhouse.families.units import Charge, Units

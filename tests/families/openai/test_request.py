@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tollhouse.denial import Refused
-from tollhouse.families.base import Asked, Dialect, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.formats.document import MAX_DEPTH
 from tollhouse.families.openai.request import read
 from tollhouse.families.openai.rewrite import rewrite

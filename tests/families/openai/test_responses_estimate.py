@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tollhouse.families.base import Dialect, Limits, Mode, Request
+from tollhouse.families.asked import Dialect, Limits, Mode, Request
 from tollhouse.families.openai import OPENAI, routes, tools
 from tollhouse.families.units import Charge, Estimate, Units
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from openai.types.responses import Response
 
 from tollhouse.denial import Denial
-from tollhouse.families.base import AnswerHead, Dialect, Meter, Request
+from tollhouse.families.asked import Dialect, Request
+from tollhouse.families.meters import AnswerHead, Meter
 from tollhouse.families.openai import OPENAI, routes
 from tollhouse.families.units import Charge, Units
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tollhouse.denial import Refused
-from tollhouse.families.base import Asked, Dialect, Limits, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Request
 from tollhouse.families.openai import OPENAI, routes
 
 LIMITS = Limits(context=400_000, answer=128_000)

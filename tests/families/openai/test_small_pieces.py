@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.families.samples import openai_media
 
-from tollhouse.families.base import AnswerHead, Request
+from tollhouse.families.asked import Request
+from tollhouse.families.meters import AnswerHead
 
 
 @pytest.mark.parametrize("size", [1, 7, 1_000])

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from tests.families.samples.kit import EVENTS, JSON, Exchange, Samples
 
 from tollhouse.families.anthropic import ANTHROPIC
-from tollhouse.families.base import Dialect
+from tollhouse.families.asked import Dialect
 from tollhouse.families.units import Charge, Units
 
 MODEL = "claude-sonnet-5"

@@ -9,10 +9,10 @@ from botocore.eventstream import EventStreamBuffer
 from tests.families.samples.kit import JSON, Exchange, Samples
 from tests.support.standin_bedrock import chunk, event, text_delta
 
-from tollhouse.families.base import Headers
 from tollhouse.families.bedrock import BEDROCK
 from tollhouse.families.formats.aws_event_stream import exception_frame
 from tollhouse.families.units import Charge, Units
+from tollhouse.headers import Headers
 
 FRAMES: Headers = (("content-type", "application/vnd.amazon.eventstream"),)
 NOVA = "/model/us.amazon.nova-lite-v1%3A0"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from tollhouse.families.base import Headers
+from tollhouse.headers import Headers
 
 BOUNDARY = "b0undary"
 FORM: Headers = (("content-type", f"multipart/form-data; boundary={BOUNDARY}"),)

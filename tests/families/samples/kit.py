@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tollhouse.families.base import Dialect, Family, Headers, Verdict
+from tollhouse.families.asked import Dialect
+from tollhouse.families.base import Family, Verdict
 from tollhouse.families.units import Charge
+from tollhouse.headers import Headers
 
 EVENTS: Headers = (("content-type", "text/event-stream"),)
 JSON: Headers = (("content-type", "application/json"),)

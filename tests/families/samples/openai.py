@@ -17,7 +17,7 @@ from openai.types.responses import (
 from tests.families.samples.kit import EVENTS, Exchange, Samples, sse
 from tests.families.samples.openai_paths import MORE_OPEN
 
-from tollhouse.families.base import Dialect
+from tollhouse.families.asked import Dialect
 from tollhouse.families.openai import OPENAI
 from tollhouse.families.units import Charge, Units
 

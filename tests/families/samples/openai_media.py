@@ -28,7 +28,7 @@ from tests.families.samples.kit import EVENTS, Exchange, Samples
 from tests.families.samples.openai import SPEAKS_OPENAI
 from tests.families.samples.openai_paths import MORE_OPEN
 
-from tollhouse.families.base import Dialect
+from tollhouse.families.asked import Dialect
 from tollhouse.families.openai import OPENAI
 from tollhouse.families.openai.routes_more import MORE_ROUTES
 from tollhouse.families.units import Charge, Units

@@ -15,20 +15,11 @@ import re
 from typing import Any, Final
 
 from tollhouse.denial import Denial, Refused
-from tollhouse.families.base import (
-    AnswerHead,
-    Asked,
-    Dialect,
-    Family,
-    Limits,
-    Mode,
-    Operation,
-    Request,
-    Route,
-    Rule,
-    model_list,
-)
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
+from tollhouse.families.base import Family, Rule
 from tollhouse.families.formats.errors import EVERYWHERE, text_of
+from tollhouse.families.meters import AnswerHead
+from tollhouse.families.operation import Operation, Route, model_list
 from tollhouse.families.units import Charge, Estimate, Units
 
 TALK: Final = Operation("talk", "metered", reads_body=True)

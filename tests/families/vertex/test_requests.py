@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tollhouse.denial import Denial, Refused
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Limits, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Request
+from tollhouse.families.meters import AnswerHead
 from tollhouse.families.units import Charge, Units
 from tollhouse.families.vertex import VERTEX
 from tollhouse.providers import VERTEX as PROVIDER

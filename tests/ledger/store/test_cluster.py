@@ -20,11 +20,13 @@ from tests.support.redis_server import free_port
 from tollhouse.accounts.directory import Directory
 from tollhouse.budget.keeper import Keeper
 from tollhouse.budget.purse import Purse
-from tollhouse.call import Amount, Project
-from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Scope
+from tollhouse.call import Amount
+from tollhouse.ledger.hold_reply import Held
+from tollhouse.ledger.ledger import Ledger, LedgerUnavailable, Scope
 from tollhouse.ledger.limits import parse_limits
 from tollhouse.ledger.spool import Spool, SpoolRecord
 from tollhouse.ledger.store.client import connect
+from tollhouse.parties import Project
 
 pytestmark = pytest.mark.requires("redis")
 

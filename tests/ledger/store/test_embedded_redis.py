@@ -6,12 +6,14 @@ import pytest
 
 from tollhouse.accounts.directory import Directory
 from tollhouse.accounts.token import digest, mint
-from tollhouse.call import Amount, Project
-from tollhouse.ledger.ledger import Held, Ledger, Scope
+from tollhouse.call import Amount
+from tollhouse.ledger.hold_reply import Held
+from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import parse_limits, session_record
 from tollhouse.ledger.names import scope_key, session_scope
 from tollhouse.ledger.store.client import connect, spend_writer
 from tollhouse.ledger.store.embedded_redis import FILE_NAME, SPEND_NAME
+from tollhouse.parties import Project
 
 PROJECT = Project("proj_123", "acme", ("10 usd/day", "2 concurrent"))
 SCOPE = Scope("project", "acme", "proj_123")

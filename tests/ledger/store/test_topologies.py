@@ -13,7 +13,8 @@ from tests.support.programs import free_port
 from tests.support.redis_server import RedisServer, serving
 
 from tollhouse.call import Amount
-from tollhouse.ledger.ledger import Held, Ledger, LedgerUnavailable, Scope
+from tollhouse.ledger.hold_reply import Held
+from tollhouse.ledger.ledger import Ledger, LedgerUnavailable, Scope
 from tollhouse.ledger.limits import parse_limits
 from tollhouse.ledger.store.client import connect
 

@@ -11,10 +11,12 @@ from tests.support.redis_cluster import RedisCluster, told
 from tests.support.redis_server import RedisServer
 
 from tollhouse.accounts.directory import Directory
-from tollhouse.call import Amount, Project
-from tollhouse.ledger.ledger import Held, Ledger, Scope, Short
+from tollhouse.call import Amount
+from tollhouse.ledger.hold_reply import Held, Short
+from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import parse_limits
 from tollhouse.ledger.store.client import connect
+from tollhouse.parties import Project
 
 PROJECT = Scope("project", "acme", "proj_123")
 SCOPES = (Scope("tenant", "acme", "acme"), PROJECT)

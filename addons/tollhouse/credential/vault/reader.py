@@ -49,7 +49,7 @@ class _Newest:
 
 
 @dataclass(slots=True)
-class _Login:
+class _VaultLogin:
     """One token. Times are of the clock. ``granted.life_s`` is the life that was granted at
     first."""
 
@@ -105,7 +105,7 @@ class VaultReader:
         self._jitter = jitter
         self._lock = threading.Lock()
         """Held while the login is changed. A read that has a login does not take the lock."""
-        self._login: _Login | None = None
+        self._login: _VaultLogin | None = None
         self._newest: dict[str, _Newest] = {}
         self.trouble = self.notice = ""
 
@@ -152,7 +152,7 @@ class VaultReader:
             f"Vault signs no token for the role {role} ({answer.status}): {why}."
         )
 
-    def _identity(self, login: _Login, role: str) -> VaultReply:
+    def _identity(self, login: _VaultLogin, role: str) -> VaultReply:
         client = login.granted.client
         return self._server.send(
             lambda: client.secrets.identity.generate_signed_id_token(role), tries=2
@@ -232,7 +232,7 @@ class VaultReader:
             )
         self._newest[path] = _Newest(number, found.created)
 
-    def _get(self, login: _Login, path: str) -> VaultReply:
+    def _get(self, login: _VaultLogin, path: str) -> VaultReply:
         kv, mount = login.granted.client.secrets.kv, self.mount
         if self._kv_version == 1:
             return self._server.send(lambda: kv.v1.read_secret(path, mount_point=mount), tries=2)
@@ -246,7 +246,7 @@ class VaultReader:
 
     # Login
 
-    def _current(self) -> _Login:
+    def _current(self) -> _VaultLogin:
         login = self._login
         if login is not None and not self._sign_in_by.changed(login.granted.source):
             return login
@@ -264,7 +264,7 @@ class VaultReader:
                 self.trouble = error.why
                 return login
 
-    def _after_denial(self, denied: _Login) -> _Login | None:
+    def _after_denial(self, denied: _VaultLogin) -> _VaultLogin | None:
         """The login for a second try after a 403. A 403 may mean that the token has ended, or that
         a policy forbids the path. None: there is no other login, and the 403 holds."""
         with self._lock:
@@ -283,12 +283,12 @@ class VaultReader:
         """What another process needs to log in with a wrapping token that was unwrapped here."""
         return self._sign_in_by.unwrapped
 
-    def _sign_in(self) -> _Login:
+    def _sign_in(self) -> _VaultLogin:
         """A new login in a new client. The lock is held. Reads under way keep the old token, so it
         is not revoked."""
         now = self._clock()
         try:
-            login = _Login(self._sign_in_by(now), now)
+            login = _VaultLogin(self._sign_in_by(now), now)
         except CredentialUnavailable as error:
             self.trouble = error.why
             raise
@@ -307,7 +307,7 @@ class VaultReader:
             )
         return login
 
-    def _prolong(self, login: _Login) -> None:
+    def _prolong(self, login: _VaultLogin) -> None:
         now = self._clock()
         granted = login.granted
         login.renew_at = now + max(1.0, min(30.0, (login.ends_at - now) / 4))
@@ -338,7 +338,7 @@ class VaultReader:
             self.trouble = f"The Vault token can't be renewed any more. {error.why}"
         _log.warning("%s", self.trouble)
 
-    def _set_renewal(self, login: _Login, now: float, life_s: float) -> None:
+    def _set_renewal(self, login: _VaultLogin, now: float, life_s: float) -> None:
         login.ends_at = now + life_s
         login.renew_at = now + max(0.5, life_s * (2 / 3 - 0.1 * self._jitter()))
 

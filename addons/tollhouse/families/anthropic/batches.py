@@ -13,8 +13,9 @@ from typing import Any, Final, NamedTuple
 
 from tollhouse.families.anthropic.objects import Made, read_batch
 from tollhouse.families.anthropic.usage import Reported
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Later, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.formats.result_lines import LineReader, ResultLines
+from tollhouse.families.meters import AnswerHead, Later
 from tollhouse.families.units import Charge
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")

@@ -16,7 +16,7 @@ from typing import Final
 from tollhouse.families.anthropic.extras import Extras, Other, Runs
 from tollhouse.families.anthropic.message_tokens import MessageTokens
 from tollhouse.families.anthropic.usage import EXECUTION_LEAST
-from tollhouse.families.base import Asked, Dialect, Limits, Mode
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode
 from tollhouse.families.formats.document import Document
 from tollhouse.families.units import Charge, Estimate, Units
 

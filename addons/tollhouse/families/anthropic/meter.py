@@ -10,11 +10,12 @@ from typing import Final
 
 from tollhouse.families.anthropic.extras import Extras
 from tollhouse.families.anthropic.usage import Reported
-from tollhouse.families.base import AnswerHead, Asked
+from tollhouse.families.asked import Asked
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.sse import EventData
 from tollhouse.families.formats.text_tokens import raw_tokens
 from tollhouse.families.formats.watched import SMALL, WatchedJson, WatchedStream, texts_of
+from tollhouse.families.meters import AnswerHead
 
 TOKENS_MORE: Final = 1.55
 """So many times more tokens than `formats.text_tokens` counts, which are OpenAI's: a token of Claude

@@ -7,21 +7,13 @@ from typing import Final
 
 from tollhouse.families.anthropic.message_fields import objects, optional
 from tollhouse.families.anthropic.request import MAX_OBJECTS, of_document
-from tollhouse.families.base import (
-    AnswerHead,
-    Asked,
-    Dialect,
-    Headers,
-    Limits,
-    Meter,
-    Mode,
-    PassThrough,
-    Request,
-)
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.formats.document import Document, parsed, refuse
 from tollhouse.families.formats.generic import objects_of
 from tollhouse.families.formats.topmost import Topmost
+from tollhouse.families.meters import AnswerHead, Meter, PassThrough
 from tollhouse.families.units import Estimate, Units
+from tollhouse.headers import Headers
 
 _MAX_MODELS: Final = 32
 _MAX_ID: Final = 1_024

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from tollhouse.families.base import Asked, Dialect, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.formats.kinds import Kind
 from tollhouse.families.openai import estimate, meter, rewrite
 from tollhouse.families.openai import request as openai

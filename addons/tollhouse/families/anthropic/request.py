@@ -16,7 +16,7 @@ from tollhouse.families.anthropic.message_fields import (
     optional,
     refuse_case_variants,
 )
-from tollhouse.families.base import Asked, Dialect, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.formats.checked import whole
 from tollhouse.families.formats.document import Document, parsed, refuse
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tollhouse.families.base import Cost, Objects, Operation, Route, model_list
+from tollhouse.families.operation import Cost, Objects, Operation, Route, model_list
 
 _ID: Final = r"[A-Za-z0-9._:-]+"
 _KEPT: Final = rf"(?P<object>{_ID})"

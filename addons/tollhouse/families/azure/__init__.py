@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import Final
 
 from tollhouse.families.anthropic import ANTHROPIC
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.azure import foundry
 from tollhouse.families.azure import request as of_openai
 from tollhouse.families.azure.routes import ROUTES
-from tollhouse.families.base import Asked, Dialect, Request
 from tollhouse.families.openai import KINDS as OF_OPENAI
 from tollhouse.families.openai import OPENAI
 

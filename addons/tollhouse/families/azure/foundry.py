@@ -11,7 +11,7 @@ import re
 from typing import Final
 
 from tollhouse.families.anthropic import ANTHROPIC, FREE_KINDS, MESSAGES
-from tollhouse.families.base import Route
+from tollhouse.families.operation import Route
 
 PATH: Final = "/anthropic/"
 _OPEN: Final = frozenset({"messages", "count_tokens", "upload", "files", "skills"})

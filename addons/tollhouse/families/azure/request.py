@@ -6,8 +6,8 @@ import re
 from typing import Final
 from urllib.parse import parse_qsl
 
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.azure.routes import DEPLOYMENT
-from tollhouse.families.base import Asked, Dialect, Request
 from tollhouse.families.openai import OPENAI
 
 FIRST_WITH_USAGE: Final = "2024-09-01"

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from tollhouse.families.base import Route
 from tollhouse.families.openai.never_open import mints
 from tollhouse.families.openai.routes import ROUTES as OF_OPENAI
+from tollhouse.families.operation import Route
 
 OF_DEPLOYMENT: Final = (
     "chat/completions",

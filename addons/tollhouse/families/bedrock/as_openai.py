@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from tollhouse.families.base import Asked, Dialect, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.bedrock.converse import GUARDED
 from tollhouse.families.bedrock.invoke import guarded
 from tollhouse.families.formats.document import refuse

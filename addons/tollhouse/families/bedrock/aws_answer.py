@@ -49,7 +49,7 @@ class FrameReader(Protocol):
 
 
 class FramedAnswer:
-    """`base.Meter` of an event stream. Every byte is passed on at once."""
+    """`meters.Meter` of an event stream. Every byte is passed on at once."""
 
     edits = False
     created: tuple[str, ...] = ()

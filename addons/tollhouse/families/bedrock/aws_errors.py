@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from tollhouse.denial import Denial
-from tollhouse.families.base import Asked, Rule
+from tollhouse.families.asked import Asked
+from tollhouse.families.base import Rule
 from tollhouse.families.formats.aws_event_stream import exception_frame
 from tollhouse.families.formats.errors import EVERYWHERE, as_json, message, text_of
 from tollhouse.families.openai import OPENAI

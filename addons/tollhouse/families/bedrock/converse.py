@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from tollhouse.families.anthropic.estimate import input_of_turns
 from tollhouse.families.anthropic.extras import Extras, least_cap
-from tollhouse.families.base import Asked, Dialect, Limits, Mode, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.bedrock.aws_fields import (
     CAP_NAMES,
     FOR_AN_HOUR,

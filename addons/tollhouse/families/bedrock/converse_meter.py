@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tollhouse.families.base import AnswerHead, Asked, Meter
+from tollhouse.families.asked import Asked
 from tollhouse.families.bedrock.aws_answer import Answered, FramedAnswer
 from tollhouse.families.bedrock.aws_usage import converse_usage, tier
 from tollhouse.families.bedrock.converse import GUARDED
@@ -18,6 +18,7 @@ from tollhouse.families.bedrock.model_ids import plain_id
 from tollhouse.families.formats.counts import count, is_uneven
 from tollhouse.families.formats.text_tokens import raw_tokens
 from tollhouse.families.formats.watched import WatchedJson, texts_of
+from tollhouse.families.meters import AnswerHead, Meter
 from tollhouse.families.units import Charge
 
 _WANTED: Final = frozenset({"usage", "serviceTier", "performanceConfig", "trace"})

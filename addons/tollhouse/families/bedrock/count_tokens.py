@@ -5,9 +5,10 @@ https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_CountTokens.
 
 from __future__ import annotations
 
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Limits, Mode, PassThrough, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.bedrock.model_ids import requested_model
 from tollhouse.families.formats.document import parsed
+from tollhouse.families.meters import AnswerHead, PassThrough
 from tollhouse.families.units import Estimate, Units
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from tollhouse.denial import Refused
 from tollhouse.families.anthropic.extras import Extras, least_cap
-from tollhouse.families.base import Asked, Dialect, Headers, Limits, Mode, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.bedrock.aws_fields import (
     CAP_NAMES,
     long_lived,
@@ -29,6 +29,7 @@ from tollhouse.families.formats.checked import whole
 from tollhouse.families.formats.document import Document, parsed, refuse
 from tollhouse.families.formats.lowered import lower_cap
 from tollhouse.families.units import Estimate
+from tollhouse.headers import Headers
 
 _MAX_CHOICES: Final = 128
 _TOOLS: Final = frozenset(

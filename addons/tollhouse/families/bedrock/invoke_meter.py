@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tollhouse.families.anthropic.usage import units_of
-from tollhouse.families.base import AnswerHead, Asked, Meter
+from tollhouse.families.asked import Asked
 from tollhouse.families.bedrock.aws_answer import Answered, FramedAnswer
 from tollhouse.families.bedrock.aws_usage import converse_usage, counted, tier
 from tollhouse.families.bedrock.converse import GUARDED
 from tollhouse.families.formats.counts import count, count_of
 from tollhouse.families.formats.text_tokens import raw_tokens
 from tollhouse.families.formats.watched import WatchedJson, texts_of
+from tollhouse.families.meters import AnswerHead, Meter
 from tollhouse.families.openai.usage import usage_of
 from tollhouse.families.units import Charge, Units
 

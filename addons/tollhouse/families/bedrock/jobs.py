@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.bedrock.aws_fields import refuse_case_variants, word_at
 from tollhouse.families.bedrock.model_ids import plain_id
 from tollhouse.families.formats.document import parsed
 from tollhouse.families.formats.watched import WatchedJson
+from tollhouse.families.meters import AnswerHead
 from tollhouse.families.units import Charge
 
 _KNOWN: Final = frozenset({"modelId"})

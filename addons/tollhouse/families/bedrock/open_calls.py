@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tollhouse.families.base import MODELS, Operation, Route
 from tollhouse.families.bedrock.model_ids import ARN, SEGMENT
+from tollhouse.families.operation import MODELS, Operation, Route
 
 _CONTROL: Final = re.compile(r"bedrock(?:-fips)?\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?")
 

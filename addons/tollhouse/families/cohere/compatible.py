@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Limits, Meter, Mode, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.formats.jsonscan import places
 from tollhouse.families.formats.kinds import Kind
 from tollhouse.families.formats.lowered import lower_cap
+from tollhouse.families.meters import AnswerHead, Meter
 from tollhouse.families.openai import OPENAI
 from tollhouse.families.openai.routes import CHAT, EMBEDDINGS
 from tollhouse.families.units import Estimate

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Later, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.cohere.request import read_job
 from tollhouse.families.cohere.usage import units_of
 from tollhouse.families.formats.counts import count_of
 from tollhouse.families.formats.inlined import Path
 from tollhouse.families.formats.shown_job import ShownJob
+from tollhouse.families.meters import AnswerHead, Later
 from tollhouse.families.units import Charge, Units
 
 _OVER: Final = frozenset({"complete", "completed", "cancelled", "canceled", "failed"})

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 from tollhouse.denial import Denial
-from tollhouse.families.base import Asked, Rule
+from tollhouse.families.asked import Asked
+from tollhouse.families.base import Rule
 from tollhouse.families.formats import plain_errors
 from tollhouse.families.formats.errors import EVERYWHERE, as_json, as_sse, text_of
 from tollhouse.families.openai import OPENAI

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tollhouse.families.base import Asked, Dialect, Limits, Mode
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode
 from tollhouse.families.cohere.request import Writing
 from tollhouse.families.formats.document import Document
 from tollhouse.families.formats.text_tokens import text_tokens

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from tollhouse.families.base import AnswerHead, Asked
+from tollhouse.families.asked import Asked
 from tollhouse.families.cohere.usage import ToldByCohere, ToldObject
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.watched import WatchedJson, WatchedStream, texts_of
+from tollhouse.families.meters import AnswerHead
 
 _MEMBERS: Final = ("usage", "meta", "message", "type", "event_type", "finish_reason")
 _WANTED: Final = (b'"message-end"', b'"stream-end"', b'"stream-error"', b"[DONE]")

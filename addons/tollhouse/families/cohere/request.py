@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from tollhouse.families.base import Asked, Dialect, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.formats.checked import known_case, model, name, optional, whole
 from tollhouse.families.formats.document import Document, parsed, refuse
 from tollhouse.families.formats.generic import objects_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tollhouse.families.base import Cost, Objects, Operation, Route, model_list
+from tollhouse.families.operation import Cost, Objects, Operation, Route, model_list
 
 _ID: Final = "[A-Za-z0-9][A-Za-z0-9_-]{0,127}"
 _OBJECT: Final = f"(?P<object>{_ID})"

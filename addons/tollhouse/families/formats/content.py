@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from tollhouse.families.base import Asked, Headers
+from tollhouse.families.asked import Asked
+from tollhouse.headers import Headers
 
 JSON: Final = "application/json"
 _SAME: Final = frozenset({JSON, f"{JSON}; charset=utf-8", f"{JSON};charset=utf-8"})

@@ -12,11 +12,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Limits, Meter, Mode, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.formats.document import Document, parsed, refuse, shown
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.sse import EventData, EventSplitter, SseBoundary
 from tollhouse.families.formats.topmost import Topmost
+from tollhouse.families.meters import AnswerHead, Meter
 from tollhouse.families.units import Charge, Estimate, Units
 
 KIND: Final = "unknown"

@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tollhouse.families.base import (
-    AnswerHead,
-    Asked,
-    Dialect,
-    Headers,
-    Limits,
-    Meter,
-    Mode,
-    Request,
-)
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.formats.content import sent_as_json
+from tollhouse.families.meters import AnswerHead, Meter
 from tollhouse.families.units import Estimate
+from tollhouse.headers import Headers
 
 
 def unchanged(body: bytes, asked: Asked) -> bytes:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Collection
 from enum import Enum, auto
 from typing import Final, NamedTuple, NoReturn
 
-from tollhouse.families.base import Asked, Headers, Request
+from tollhouse.families.asked import Asked, Request
 from tollhouse.families.formats.document import refuse, shown
+from tollhouse.headers import Headers
 
 MAX_PARTS: Final = 256
 """Parts of one body. A request of OpenAI's API has at most 16 images and some 20 fields."""

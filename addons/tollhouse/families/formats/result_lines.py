@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from tollhouse.families.base import PassThrough
+from tollhouse.families.meters import PassThrough
 from tollhouse.families.units import Charge, Units
 
 BATCH: Final = "batch"

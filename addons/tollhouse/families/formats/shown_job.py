@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from tollhouse.families.base import Later, PassThrough
 from tollhouse.families.formats.inlined import Inlined, Path
 from tollhouse.families.formats.result_lines import LineReader, ResultLines
+from tollhouse.families.meters import Later, PassThrough
 from tollhouse.families.units import Charge
 
 _LONGEST_ID = 256

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from tollhouse.families.base import Boundary, Later, Meter
+from tollhouse.families.meters import Boundary, Later, Meter
 from tollhouse.families.units import Charge
 
 _EVENTS: Final = "text/event-stream"
@@ -19,7 +19,7 @@ _WORDS: Final = (b"true", b"false", b"null")
 
 
 class Sniffed:
-    """A `base.Meter` that becomes the one of ``of_json`` or of ``of_events`` with the first byte that is no white space.
+    """A `meters.Meter` that becomes the one of ``of_json`` or of ``of_events`` with the first byte that is no white space.
 
     ``may_edit`` says that the meter of events edits.
     """

@@ -11,10 +11,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from tollhouse.families.base import Boundary
 from tollhouse.families.formats.sse import MAX_EVENT, EventData, EventSplitter, SseBoundary
 from tollhouse.families.formats.text_tokens import raw_tokens
 from tollhouse.families.formats.topmost import Topmost
+from tollhouse.families.meters import Boundary
 from tollhouse.families.units import Charge
 
 SMALL: Final = 1 << 16
@@ -80,7 +80,7 @@ class LineSplitter:
 
 
 class LineBoundary:
-    """`base.Boundary` of lines."""
+    """`meters.Boundary` of lines."""
 
     __slots__ = ("between",)
 

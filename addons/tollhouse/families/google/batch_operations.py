@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
-from tollhouse.families.base import AnswerHead, Asked, Dialect, LateMeter, Later, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.formats.document import parsed
 from tollhouse.families.formats.inlined import Path
 from tollhouse.families.formats.result_lines import ResultLines
@@ -22,6 +22,7 @@ from tollhouse.families.google.models import plain
 from tollhouse.families.google.request import Detail
 from tollhouse.families.google.told import Embedded, Metadata
 from tollhouse.families.google.usage import count
+from tollhouse.families.meters import AnswerHead, LateMeter, Later
 from tollhouse.families.units import Charge, Units
 
 BATCH: Final = "batch"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from tollhouse.families.base import Asked, Dialect, Limits, Mode, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.formats.document import refuse
 from tollhouse.families.google import spelled
 from tollhouse.families.google.estimate import input_tokens

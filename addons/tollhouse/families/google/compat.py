@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.formats.document import Document
 from tollhouse.families.formats.kinds import Kind
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.google.kept_names import asked_for
 from tollhouse.families.google.models import can_reason, plain
+from tollhouse.families.meters import AnswerHead
 from tollhouse.families.openai import estimate, meter, rewrite
 from tollhouse.families.openai import request as openai
 from tollhouse.families.openai.usage import count_of, usage_of

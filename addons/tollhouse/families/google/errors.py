@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tollhouse.denial import Denial
-from tollhouse.families.base import Asked, Rule
+from tollhouse.families.asked import Asked
+from tollhouse.families.base import Rule
 from tollhouse.families.formats.errors import EVERYWHERE, as_json, as_sse, message, reason, text_of
 
 # google.rpc.Code by HTTP status: googleapis/google/rpc/code.proto.

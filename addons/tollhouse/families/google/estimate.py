@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tollhouse.families.base import Asked, Dialect, Limits, Mode
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode
 from tollhouse.families.google.contents import InputSums
 from tollhouse.families.google.models import version
 from tollhouse.families.google.usage import MAPS, SEARCH, tool_charges, uncounted

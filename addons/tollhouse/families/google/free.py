@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tollhouse.families.base import Asked, Dialect, Headers, Limits, Mode, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.formats.document import parsed, refuse
 from tollhouse.families.google.kept_names import file_of, name_of
 from tollhouse.families.google.models import plain
 from tollhouse.families.google.request import model_of
 from tollhouse.families.units import Estimate, Units
+from tollhouse.headers import Headers
 
 _MODELS: Final = ("model", "baseModel", "base_model")
 _URIS: Final = frozenset({"fileUri", "file_uri"})

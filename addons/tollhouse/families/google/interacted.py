@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tollhouse.families.base import AnswerHead, Asked, Later
+from tollhouse.families.asked import Asked
 from tollhouse.families.google.errors import code_of
 from tollhouse.families.google.models import plain
 from tollhouse.families.google.request import Detail
 from tollhouse.families.google.told import Metadata
 from tollhouse.families.google.usage import interaction_output, interaction_units, tool_counts
+from tollhouse.families.meters import AnswerHead, Later
 from tollhouse.families.units import Charge, Units
 
 _RUNNING: Final = frozenset({"queued", "in_progress"})

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tollhouse.families.base import Asked, Dialect, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.formats.document import Document, parsed, refuse
 from tollhouse.families.google import spelled
 from tollhouse.families.google.contents import InputCount, refuse_video

@@ -14,19 +14,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from tollhouse.families.base import (
-    AnswerHead,
-    Asked,
-    Dialect,
-    Exposed,
-    Limits,
-    Meter,
-    Mode,
-    PassThrough,
-    Request,
-    Terms,
-    Unfinished,
-)
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
+from tollhouse.families.dialogue import Exposed, Terms, Unfinished
 from tollhouse.families.formats.document import Document, parsed, refuse, shown
 from tollhouse.families.formats.text_tokens import raw_tokens
 from tollhouse.families.google.contents import InputCount
@@ -36,6 +25,7 @@ from tollhouse.families.google.kept_names import asked_for, file_of
 from tollhouse.families.google.models import plain
 from tollhouse.families.google.spelled import integer, known, members, obj, text
 from tollhouse.families.google.usage import Grounded, live_units, tool_charges
+from tollhouse.families.meters import AnswerHead, Meter, PassThrough
 from tollhouse.families.units import Charge, Estimate, Units
 
 _MESSAGES: Final = known("setup", "clientContent", "realtimeInput", "toolResponse")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from tollhouse.families.base import AnswerHead, Asked, Boundary, LateMeter, Later
+from tollhouse.families.asked import Asked
 from tollhouse.families.formats.json_array import ArrayBoundary, Elements
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.sse import EventData, EventSplitter, SseBoundary
@@ -21,6 +21,7 @@ from tollhouse.families.google.errors import error_in
 from tollhouse.families.google.interacted import Interacted, asked_before
 from tollhouse.families.google.told import WANTED, Cached, Embedded, Metadata, NewObject
 from tollhouse.families.google.usage import Grounded
+from tollhouse.families.meters import AnswerHead, Boundary, LateMeter, Later
 from tollhouse.families.units import Charge
 
 _KEY: Final = re.compile(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tollhouse.families.base import AnswerHead, Asked, Boundary, Dialect, Limits, Mode, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.formats.document import parsed, refuse
 from tollhouse.families.google import spelled
 from tollhouse.families.google.contents import InputCount, InputSums
@@ -18,6 +18,7 @@ from tollhouse.families.google.request import Detail, model_of
 from tollhouse.families.google.spelled import known, members
 from tollhouse.families.google.told import Metadata
 from tollhouse.families.google.usage import count
+from tollhouse.families.meters import AnswerHead, Boundary
 from tollhouse.families.units import Charge, Estimate, Units
 
 _BODY: Final = known("instances", "parameters", "labels")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
-from tollhouse.families.base import Asked, Dialect, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.formats.document import Document, parsed, refuse
 from tollhouse.families.google import spelled
 from tollhouse.families.google.contents import InputCount, InputSums, refuse_video

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tollhouse.families.base import Asked
+from tollhouse.families.asked import Asked
 from tollhouse.families.formats.jsonscan import places
 from tollhouse.families.formats.lowered import lower_cap
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tollhouse.families.base import MODELS, Cost, Objects, Operation, Route
+from tollhouse.families.operation import MODELS, Cost, Objects, Operation, Route
 
 GENERATE: Final = Operation("generate", "metered", reads_body=True)
 STREAM: Final = Operation("stream", "metered", reads_body=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tollhouse.families.base import AnswerHead, Asked, Later
+from tollhouse.families.asked import Asked
 from tollhouse.families.formats.text_tokens import text_tokens
 from tollhouse.families.google.errors import code_of
 from tollhouse.families.google.kept_names import name_of
@@ -19,6 +19,7 @@ from tollhouse.families.google.usage import (
     metadata_output,
     metadata_units,
 )
+from tollhouse.families.meters import AnswerHead, Later
 from tollhouse.families.units import Charge, Units
 
 WANTED: Final = frozenset({"usageMetadata", "modelVersion", "error", "promptFeedback"})

@@ -11,13 +11,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tollhouse.families.base import AnswerHead, Asked, Dialect, LateMeter, Later, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.formats.checked import known_case, name, optional
 from tollhouse.families.formats.counts import count
 from tollhouse.families.formats.document import parsed, refuse
 from tollhouse.families.formats.generic import objects_of
 from tollhouse.families.formats.result_lines import BATCH, ResultLines
 from tollhouse.families.formats.shown_job import ShownJob
+from tollhouse.families.meters import AnswerHead, LateMeter, Later
 from tollhouse.families.mistral.request import ANNOTATED
 from tollhouse.families.mistral.transcription import ToldSeconds
 from tollhouse.families.mistral.usage import ToldByMistral, ToldPages

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Final
 
 from tollhouse.denial import Denial
-from tollhouse.families.base import Asked
+from tollhouse.families.asked import Asked
 from tollhouse.families.formats.errors import EVERYWHERE, as_json, as_sse, text_of
 from tollhouse.families.mistral.usage import ERROR
 

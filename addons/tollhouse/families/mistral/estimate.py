@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tollhouse.families.base import Asked, Dialect, Limits, Mode
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode
 from tollhouse.families.formats.document import Document
 from tollhouse.families.mistral.connectors import PAID, ROUNDS, bounds
 from tollhouse.families.mistral.request import Talk

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final, NoReturn
 
-from tollhouse.families.base import Asked, Headers
+from tollhouse.families.asked import Asked
 from tollhouse.families.formats.kinds import Kind, Kinds
 from tollhouse.families.formats.lowered import lower_cap
 from tollhouse.families.mistral import batch_jobs, estimate, meter, request
 from tollhouse.families.mistral.transcription import TRANSCRIPTION
+from tollhouse.headers import Headers
 
 
 def lower(body: bytes, asked: Asked) -> bytes:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from tollhouse.families.base import AnswerHead, Asked, Boundary
+from tollhouse.families.asked import Asked
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.watched import WatchedJson, WatchedStream, texts_of
+from tollhouse.families.meters import AnswerHead, Boundary
 from tollhouse.families.mistral.usage import ToldByMistral, ToldFile, ToldPages
 from tollhouse.families.units import Charge, Units
 

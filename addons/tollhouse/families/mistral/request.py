@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from tollhouse.families.base import Asked, Dialect, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.formats.checked import known_case, model, name, optional, whole
 from tollhouse.families.formats.document import Document, named, parsed, refuse
 from tollhouse.families.mistral.connectors import ROUNDS, asked_for

@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Limits, Mode, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.formats.checked import MAX_NAME
 from tollhouse.families.formats.document import refuse
 from tollhouse.families.formats.kinds import Kind
 from tollhouse.families.formats.multipart import Form, form_of, sent_as_it_came
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.watched import WatchedJson, WatchedStream, texts_of
+from tollhouse.families.meters import AnswerHead
 from tollhouse.families.mistral.estimate import MAX_AUDIO_S, USUAL_AUDIO_S, seconds_of
 from tollhouse.families.mistral.usage import ToldByMistral
 from tollhouse.families.units import Charge, Estimate, Units

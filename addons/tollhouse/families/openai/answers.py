@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from tollhouse.families.base import Boundary
 from tollhouse.families.formats.sse import SseBoundary
 from tollhouse.families.formats.topmost import Topmost
+from tollhouse.families.meters import Boundary
 from tollhouse.families.openai.usage import error_of
 from tollhouse.families.units import Charge
 

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Limits, Meter, Mode, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.formats.document import refuse
 from tollhouse.families.formats.kinds import Kind
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.text_tokens import BYTES_PER_TOKEN
+from tollhouse.families.meters import AnswerHead, Meter
 from tollhouse.families.openai import sound
 from tollhouse.families.openai.answers import EventsMeter, FixedMeter, Members, WholeMeter
 from tollhouse.families.openai.form_fields import FormFields, form_fields, sent_headers

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from tollhouse.families.base import AnswerHead, Asked, Dialect, Limits, Mode, Request
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.formats.document import Document, parsed
 from tollhouse.families.formats.lowered import lower_cap
 from tollhouse.families.formats.sniffed import Sniffed
+from tollhouse.families.meters import AnswerHead
 from tollhouse.families.openai.body_fields import (
     ANYTHING,
     FLAG,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tollhouse.denial import Denial
-from tollhouse.families.base import Asked, Rule
+from tollhouse.families.asked import Asked
+from tollhouse.families.base import Rule
 from tollhouse.families.formats.errors import (
     EMPTY_ACCOUNT,
     EVERYWHERE,

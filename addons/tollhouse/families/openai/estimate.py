@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tollhouse.families.base import Asked, Dialect, Limits, Mode
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode
 from tollhouse.families.formats.document import Document, LongString, named
 from tollhouse.families.formats.rendered import rendered_most
 from tollhouse.families.formats.text_tokens import text_tokens

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from tollhouse.families.base import Asked, Headers, Request
+from tollhouse.families.asked import Asked, Request
 from tollhouse.families.formats.content import sent_as_json
 from tollhouse.families.formats.document import LongString, named, parsed, refuse, shown
 from tollhouse.families.formats.multipart import (
@@ -16,6 +16,7 @@ from tollhouse.families.formats.multipart import (
     is_multipart,
     sent_as_it_came,
 )
+from tollhouse.headers import Headers
 
 MAX_MODEL: Final = 256
 _WHOLE: Final = re.compile(r"[0-9]{1,9}")

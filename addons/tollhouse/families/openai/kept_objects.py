@@ -8,20 +8,12 @@ import re
 from typing import Any, Final, TypeGuard
 
 from tollhouse.denial import Refused
-from tollhouse.families.base import (
-    AnswerHead,
-    Asked,
-    Boundary,
-    Dialect,
-    Limits,
-    Mode,
-    PassThrough,
-    Request,
-)
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.formats.document import Document, named, parsed, refuse
 from tollhouse.families.formats.kinds import Kind
 from tollhouse.families.formats.multipart import Part, form_of, is_multipart
 from tollhouse.families.formats.topmost import Topmost
+from tollhouse.families.meters import AnswerHead, Boundary, PassThrough
 from tollhouse.families.openai.form_fields import FormFields, sent_headers
 from tollhouse.families.units import Charge, Estimate, Units
 

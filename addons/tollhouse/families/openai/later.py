@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tollhouse.families.base import AnswerHead, Asked, Dialect, LateMeter, Later, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.formats.kinds import Kind
 from tollhouse.families.formats.result_lines import ResultLines
 from tollhouse.families.formats.topmost import Topmost
+from tollhouse.families.meters import AnswerHead, LateMeter, Later
 from tollhouse.families.openai import kept_objects, responses_meter
 from tollhouse.families.openai.batch_output import read_line
 from tollhouse.families.openai.form_fields import sent_headers

@@ -14,12 +14,13 @@ import re
 from functools import partial
 from typing import Final
 
-from tollhouse.families.base import AnswerHead, Asked, Boundary
+from tollhouse.families.asked import Asked
 from tollhouse.families.formats.jsonscan import Member, member_from_end, members, removal
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.sse import EventData, EventSplitter, SseBoundary
 from tollhouse.families.formats.text_tokens import raw_tokens
 from tollhouse.families.formats.topmost import Topmost
+from tollhouse.families.meters import AnswerHead, Boundary
 from tollhouse.families.openai.spoken import SpokenMeter
 from tollhouse.families.openai.tools import chat_search
 from tollhouse.families.openai.usage import WANTED, ReadUsage, Told, usage_of

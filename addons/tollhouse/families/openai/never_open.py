@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tollhouse.families.base import Operation, Route
+from tollhouse.families.operation import Operation, Route
 
 MINTS: Final = Operation("sessions", "mints", reads_body=True)
 ACCOUNT: Final = Operation("account", "account", reads_body=True)

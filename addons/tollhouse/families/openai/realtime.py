@@ -19,9 +19,9 @@ from math import ceil
 from operator import add
 from typing import Any, Final
 
-from tollhouse.families.base import Boundary
 from tollhouse.families.formats.document import Document, refuse
 from tollhouse.families.formats.text_tokens import raw_tokens
+from tollhouse.families.meters import Boundary
 from tollhouse.families.openai.body_fields import MAX_MODEL, refuse_case_variants
 from tollhouse.families.openai.responses_meter import DELTA, ENDS
 from tollhouse.families.openai.responses_usage import (

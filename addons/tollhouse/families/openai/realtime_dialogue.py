@@ -13,15 +13,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from tollhouse.families.base import (
-    Asked,
-    Dialect,
-    Exposed,
-    Limits,
-    Mode,
-    Terms,
-    Unfinished,
-)
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode
+from tollhouse.families.dialogue import Exposed, Terms, Unfinished
 from tollhouse.families.formats.document import Document, parsed, refuse, shown
 from tollhouse.families.formats.lowered import lower_cap
 from tollhouse.families.formats.text_tokens import raw_tokens

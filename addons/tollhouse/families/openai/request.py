@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tollhouse.families.base import Asked, Dialect, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.formats.document import Document, parsed, refuse, shown
 from tollhouse.families.openai.known_fields import KNOWN
 from tollhouse.families.openai.models import can_reason

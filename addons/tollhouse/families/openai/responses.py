@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from tollhouse.families.base import (
-    AnswerHead,
-    Asked,
-    Dialect,
-    Limits,
-    Meter,
-    Mode,
-    PassThrough,
-    Request,
-)
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
 from tollhouse.families.formats.kinds import Kind
 from tollhouse.families.formats.lowered import lower_cap
+from tollhouse.families.meters import AnswerHead, Meter, PassThrough
 from tollhouse.families.openai.responses_estimate import estimate, estimate_compact
 from tollhouse.families.openai.responses_meter import meter, shown
 from tollhouse.families.openai.responses_request import (

@@ -10,16 +10,8 @@ import json
 from collections import deque
 from typing import Final
 
-from tollhouse.families.base import (
-    Asked,
-    Dialect,
-    Exposed,
-    Limits,
-    Mode,
-    Request,
-    Terms,
-    Unfinished,
-)
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode, Request
+from tollhouse.families.dialogue import Exposed, Terms, Unfinished
 from tollhouse.families.formats.document import parsed, refuse, shown
 from tollhouse.families.formats.lowered import lower_cap
 from tollhouse.families.openai import responses_estimate, responses_request

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tollhouse.families.base import Asked, Dialect, Limits, Mode
+from tollhouse.families.asked import Asked, Dialect, Limits, Mode
 from tollhouse.families.formats.document import Document, named
 from tollhouse.families.openai import media
 from tollhouse.families.openai.estimate import FIRST_SLICE_TOKENS, Typical, Worst

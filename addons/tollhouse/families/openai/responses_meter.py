@@ -12,12 +12,13 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tollhouse.families.base import AnswerHead, Asked, Boundary, Later
+from tollhouse.families.asked import Asked
 from tollhouse.families.formats.json_array import Elements
 from tollhouse.families.formats.sniffed import Sniffed
 from tollhouse.families.formats.sse import EventData, EventSplitter, SseBoundary
 from tollhouse.families.formats.text_tokens import raw_tokens, text_tokens
 from tollhouse.families.formats.topmost import Topmost
+from tollhouse.families.meters import AnswerHead, Boundary, Later
 from tollhouse.families.openai.responses_request import ResponseDetail, shown_at
 from tollhouse.families.openai.responses_usage import (
     WANTED,

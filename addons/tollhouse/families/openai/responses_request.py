@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final, NamedTuple
 
-from tollhouse.families.base import Asked, Dialect, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.formats.document import Document, parsed, refuse
 from tollhouse.families.openai import responses_fields as known
 from tollhouse.families.openai.body_fields import check, integer, model_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tollhouse.families.base import Operation, Route, model_list
 from tollhouse.families.openai.routes_more import MORE_ROUTES
+from tollhouse.families.operation import Operation, Route, model_list
 
 CHAT: Final = Operation("chat", "metered", reads_body=True)
 EMBEDDINGS: Final = Operation("embeddings", "metered", reads_body=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tollhouse.families.base import Operation, Route
 from tollhouse.families.openai.never_open import never_open
+from tollhouse.families.operation import Operation, Route
 
 IMAGES: Final = Operation("images", "metered", reads_body=True, upload="form")
 SPEECH: Final = Operation("speech", "metered", reads_body=True)

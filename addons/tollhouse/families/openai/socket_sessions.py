@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from tollhouse.denial import Denial
-from tollhouse.families.base import AnswerHead, Asked, Dialogue, Meter, PassThrough, Terms
+from tollhouse.families.asked import Asked
+from tollhouse.families.dialogue import Dialogue, Terms
 from tollhouse.families.formats.errors import as_json
 from tollhouse.families.formats.kinds import Kind
+from tollhouse.families.meters import AnswerHead, Meter, PassThrough
 from tollhouse.families.openai import (
     realtime_dialogue,
     realtime_handshake,

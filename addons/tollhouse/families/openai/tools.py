@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from tollhouse.families.base import Limits
+from tollhouse.families.asked import Limits
 from tollhouse.families.formats.document import Document
 from tollhouse.families.units import Charge, Units
 

@@ -6,10 +6,11 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from tollhouse.families.base import Family, Operation, Route, model_list
+from tollhouse.families.base import Family
 from tollhouse.families.openai import OPENAI
 from tollhouse.families.openai.never_open import never_open, of_company
 from tollhouse.families.openai.other_errors import OTHER_VERDICTS
+from tollhouse.families.operation import Operation, Route, model_list
 
 _OWN: Final = "/v1/"
 TEXTS: Final = ("chat/completions", "completions", "embeddings", "responses")

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from tollhouse.families.base import Exposed
+from tollhouse.families.dialogue import Exposed
 from tollhouse.families.formats.document import refuse
 from tollhouse.families.openai.realtime import EVENT_TYPE
 from tollhouse.families.openai.responses_usage import id_of

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from tollhouse.families.base import Asked, Exposed, Unfinished
+from tollhouse.families.asked import Asked
+from tollhouse.families.dialogue import Exposed, Unfinished
 from tollhouse.families.openai.responses_usage import details_of, id_of
 from tollhouse.families.units import Charge, Estimate, Units
 

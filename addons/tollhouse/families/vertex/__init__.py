@@ -12,7 +12,7 @@ from typing import Final
 
 from tollhouse.denial import Denial
 from tollhouse.families.anthropic import errors as anthropic
-from tollhouse.families.base import Asked
+from tollhouse.families.asked import Asked
 from tollhouse.families.formats.kinds import Kind, Kinds
 from tollhouse.families.google import GOOGLE, OF_MODELS, errors, live, predictions
 from tollhouse.families.vertex import claude, mistral_chat

@@ -10,7 +10,7 @@ from typing import Final
 
 from tollhouse.families.anthropic import estimate, meter, objects, rewrite
 from tollhouse.families.anthropic import request as anthropic
-from tollhouse.families.base import Asked, Dialect, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.formats.document import refuse
 from tollhouse.families.formats.kinds import Kind
 from tollhouse.families.google.request import model_of

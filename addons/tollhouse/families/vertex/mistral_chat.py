@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from tollhouse.families.base import Asked, Dialect, Operation, Request
+from tollhouse.families.asked import Asked, Dialect, Request
 from tollhouse.families.formats.document import refuse
 from tollhouse.families.formats.kinds import Kind
 from tollhouse.families.google.request import model_of
 from tollhouse.families.openai import estimate, meter, rewrite
 from tollhouse.families.openai import request as openai
+from tollhouse.families.operation import Operation
 
 _CHAT: Final = Operation("chat", "metered", reads_body=True)
 

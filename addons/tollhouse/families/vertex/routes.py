@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from tollhouse.families.base import MODELS, Operation
 from tollhouse.families.google.routes import (
     CACHE,
     COMPAT_CHAT,
@@ -23,6 +22,7 @@ from tollhouse.families.google.routes import (
     kept,
     route,
 )
+from tollhouse.families.operation import MODELS, Operation
 
 VECTORS: Final = Operation("predict_vectors", "metered", reads_body=True)
 CLAUDE: Final = Operation("claude", "metered", reads_body=True)

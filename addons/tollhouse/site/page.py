@@ -1,0 +1,269 @@
+"""The status page: who spends what, what is left, what was refused. Made on the server; it reads and changes nothing.
+
+It works without JavaScript; with it, it is kept up to date by server-sent events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from decimal import Decimal
+from importlib.resources import files
+from typing import Any, Final
+
+from aiohttp import web
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tollhouse.control.refusal import OperationRefused
+from tollhouse.site import charts
+from tollhouse.site.access import COOKIE, SESSION_S, Access, Viewer
+from tollhouse.site.totals import Families
+
+log = logging.getLogger(__name__)
+
+Perform = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
+
+DAYS: Final = (1, 7, 30, 90)
+"""What can be chosen."""
+MOST_LIVE: Final = 50
+"""Browsers that are kept up to date; others look again by themselves."""
+EVERY_S: Final = 2.0
+_AMBER: Final = 85
+"""Percent of a limit that are taken."""
+# No script, style or image but our own files, no frame around it, and no form that goes elsewhere.
+_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_STATIC: Final = {"page.css": "text/css", "page.js": "text/javascript"}
+
+
+class StatusPage:
+    """``perform`` does an operation (`control.operations`); ``families`` are the metrics of all processes; ``reasons`` say why
+    the gateway is not ready, and ``warnings`` what is wrong all the same."""
+
+    def __init__(
+        self,
+        perform: Perform,
+        families: Callable[[], Awaitable[Families]],
+        reasons: Callable[[], Sequence[str]],
+        access: Access,
+        *,
+        every_s: float = EVERY_S,
+    ) -> None:
+        self._perform = perform
+        self._families = families
+        self._reasons = reasons
+        self._access = access
+        self._every_s = every_s
+        self._live = 0
+        self._stopping = asyncio.Event()
+        self._static = {
+            name: files("tollhouse.site").joinpath("static", name).read_bytes() for name in _STATIC
+        }
+        self._templates = Environment(
+            loader=PackageLoader("tollhouse.site"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters["usd"] = usd
+        self._templates.filters["ago"] = ago
+        self._templates.filters["moment"] = moment
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/", self._page, allow_head=False),
+            web.get("/login", self._login_form, allow_head=False),
+            web.post("/login", self._login),
+            web.post("/logout", self._logout),
+            web.get("/live", self._events, allow_head=False),
+            web.get("/static/{name}", self._file, allow_head=False),
+        ]
+
+    def stop(self) -> None:
+        """Ends what is kept up to date."""
+        self._stopping.set()
+
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        viewer = await self._access.of(request)
+        if viewer is None:
+            return self._asked_to_log_in(request)
+        days = _days(request)
+        return self._html("page.html", await self._shown(viewer, days), chosen=days, choices=DAYS)
+
+    async def _login_form(self, request: web.Request) -> web.StreamResponse:
+        return self._html("login.html", {"failed": False})
+
+    async def _login(self, request: web.Request) -> web.StreamResponse:
+        if not _same_site(request):
+            return self._html("login.html", {"failed": False}, status=403)
+        form = await request.post()
+        token = str(form.get("token", "")).strip()
+        if await self._access.of_token(token) is None:
+            return self._html("login.html", {"failed": True}, status=401)
+        answer = web.HTTPSeeOther("/")
+        answer.set_cookie(
+            COOKIE,
+            self._access.begin(token),
+            max_age=int(SESSION_S),
+            httponly=True,
+            samesite="Strict",
+            secure=request.secure,
+            path="/",
+        )
+        return answer
+
+    async def _logout(self, request: web.Request) -> web.StreamResponse:
+        if _same_site(request):
+            self._access.end(request)
+        answer = web.HTTPSeeOther("/login")
+        answer.del_cookie(COOKIE, path="/")
+        return answer
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        """The page's inner part, whenever it has changed. A session that has ended, and one browser too many, get 204: a browser
+        does not come back then (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+        viewer = await self._access.of(request)
+        if viewer is None or self._live >= MOST_LIVE:
+            return web.Response(status=204)
+        days = _days(request)
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        self._live += 1
+        try:
+            await answer.prepare(request)
+            last = ""
+            while not self._stopping.is_set() and viewer is not None:
+                text = self._render("main.html", await self._shown(viewer, days))
+                # What only says how long ago something was need not be sent each time.
+                if text != last:
+                    last = text
+                    lines = "".join(f"data: {line}\n" for line in text.splitlines())
+                    await answer.write(f"{lines}\n".encode())
+                try:
+                    async with asyncio.timeout(self._every_s):
+                        await self._stopping.wait()
+                except TimeoutError:
+                    viewer = await self._access.of(request)
+            await answer.write(b"event: end\ndata: \n\n")
+        except ConnectionError:
+            pass
+        except OperationRefused as error:
+            # The browser comes again; until then the page says that it is not live.
+            log.warning("the status page could not be kept up to date (%s)", error)
+        except Exception:
+            log.exception("the status page could not be kept up to date")
+        finally:
+            self._live -= 1
+        return answer
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        if name not in _STATIC:
+            raise web.HTTPNotFound
+        return web.Response(body=self._static[name], content_type=_STATIC[name], charset="utf-8")
+
+    def _asked_to_log_in(self, request: web.Request) -> web.StreamResponse:
+        if "Authorization" in request.headers:
+            raise web.HTTPUnauthorized(
+                reason="The token is not valid here, has expired, or was revoked.",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        return web.HTTPSeeOther("/login")
+
+    async def _shown(self, viewer: Viewer, days: int) -> dict[str, Any]:
+        """What the templates name."""
+        overview = await self._perform("overview", {"viewer": viewer, "days": days})
+        shown: dict[str, Any] = {
+            **overview,
+            "viewer": viewer,
+            "whole": viewer["projects"] is None and not viewer["tenant"],
+            "columns": charts.columns(overview["days"]),
+            "bars": {
+                name: charts.rows(overview[name]) for name in ("projects", "models", "sessions")
+            },
+            "amber": _AMBER,
+            "size": (charts.WIDTH, charts.HEIGHT),
+        }
+        if shown["whole"]:
+            keys, families = await asyncio.gather(
+                self._perform("key_list", {}), self._families(), return_exceptions=True
+            )
+            shown["keys"] = [] if isinstance(keys, BaseException) else keys
+            shown["process"] = [] if isinstance(families, BaseException) else process(families)
+            shown["reasons"] = list(self._reasons())
+        return shown
+
+    def _render(self, name: str, shown: Mapping[str, Any], **more: object) -> str:
+        return self._templates.get_template(name).render(**shown, **more)
+
+    def _html(
+        self, name: str, shown: Mapping[str, Any], status: int = 200, **more: object
+    ) -> web.Response:
+        text = self._render(name, shown, **more)
+        return web.Response(
+            status=status, text=text, content_type="text/html", charset="utf-8", headers=_HEADERS
+        )
+
+
+def usd(amount: Decimal | str) -> str:
+    """Dollars to the cent, and less than a dollar to four digits: ``12.34``, ``0.0012``."""
+    value = Decimal(amount)
+    if value == 0:
+        return "0"
+    if abs(value) >= 1:
+        return f"{value:,.2f}"
+    return f"{value:.4f}" if abs(value) >= Decimal("0.0001") else "under 0.0001"
+
+
+def moment(timestamp: str | None) -> str:
+    """An RFC 3339 time in UTC to the second, as people read it: ``2026-08-31 12:00:01``."""
+    return (timestamp or "")[:19].replace("T", " ")
+
+
+def ago(seconds: float | None) -> str:
+    """A time span in its largest unit."""
+    if seconds is None:
+        return ""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
+
+
+_GAUGES: Final = {
+    "tollhouse_calls_in_progress": "Calls under way",
+    "tollhouse_holds": "Calls that hold money",
+    "tollhouse_spooled_settles": "Charges that wait for Redis",
+    "tollhouse_shared_breakers": "Breakers",
+    "tollhouse_workers": "Workers",
+}
+
+
+def process(families: Families) -> list[tuple[str, int, bool]]:
+    """What the page says of the processes: a name, a number, and whether it is trouble."""
+    found = []
+    for family in families:
+        for name, labels, value in family["samples"]:
+            if (shown := _GAUGES.get(name)) is None:
+                continue
+            state = labels.get("state", "").replace("_", " ")
+            bad = bool(value) and state in ("open", "half open")
+            found.append((f"{shown}, {state}" if state else shown, int(value), bad))
+    return found
+
+
+def _days(request: web.Request) -> int:
+    text = request.query.get("days", "")
+    return int(text) if text.isascii() and text.isdigit() and int(text) in DAYS else 30
+
+
+def _same_site(request: web.Request) -> bool:
+    """Whether a form of ours was sent, by what a browser says of itself
+    (https://developer.mozilla.org/docs/Web/HTTP/Headers/Sec-Fetch-Site). One that says nothing is no browser of today."""
+    return request.headers.get("Sec-Fetch-Site", "same-origin") in ("same-origin", "none")
