@@ -23,6 +23,7 @@ from tollhouse.cli.command_token import LIFE_S
 from tollhouse.config.load import load_config
 from tollhouse.control.client import perform
 from tollhouse.demo.gateway_config import write_config
+from tollhouse.demo.standin_script import Behaviour, Steps
 
 OWN_KEY = "sk-the-own-key-of-a-workload-0123456789abcdef"
 CHAT = """
@@ -182,6 +183,22 @@ def test_a_command_that_a_signal_ends(road: Road) -> None:
         process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert [one["revoked_at"] is not None for one in tokens(road)] == [True]
+
+
+def test_a_command_that_leaves_a_call_in_its_middle(road: Road) -> None:
+    """The call is counted when it has ended, which is said."""
+    steps = Steps()
+    road.standin.script(Behaviour(steps=steps))
+    with started(road, sys.executable, "-c", f"print('ready', flush=True)\n{CHAT}") as process:
+        road.standin.wait_for(lambda book: bool(book))
+        process.send_signal(signal.SIGTERM)
+        _, talk = process.communicate(timeout=60)
+    steps.release_all()
+    assert process.returncode == 128 + signal.SIGTERM
+    [token] = tokens(road)
+    later = f"a call that was under way is not in it yet: `tollhouse usage --project {road.project}"
+    # On a slow machine it may have been counted by then.
+    assert (later in talk and token["id"] in talk) or ": 1 call, " in talk
 
 
 def test_it_is_killed(road: Road) -> None:
