@@ -35,7 +35,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
             ask(inside, NEAR)
         ask(inside, PROJECT, HOSTILE)
         ask(inside, "proj_empty")
-        inside.do(inside.gateway.history.note_refusals(inside.gateway.book.take_refused()))
+        inside.do(inside.gateway.uncharged.flush())
         yield inside
 
 

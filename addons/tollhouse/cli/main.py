@@ -7,7 +7,21 @@ from __future__ import annotations
 
 import click
 
-from tollhouse.cli import budget, ca, doctor, execute, key, policy, prices, project, run, token
+from tollhouse.cli import (
+    budget,
+    ca,
+    doctor,
+    execute,
+    explain,
+    export,
+    key,
+    policy,
+    prices,
+    project,
+    run,
+    schema,
+    token,
+)
 from tollhouse.cli.common import OneLineGroup, config_option
 
 
@@ -53,6 +67,9 @@ for _command in (
     key.key,
     ca.ca,
     policy.policy,
+    explain.explain,
+    export.export,
+    schema.schema,
     doctor.doctor,
     execute.execute,
     execute.env,

@@ -8,6 +8,8 @@ Made by `tollhouse doctor --print-probe`. It needs Python 3.8 or newer and nothi
 Each row sends one packet or opens one connection. Exit 0: all is as it should be; 1: it is not; 2: wrong use. The gate token
 is that of the place: TOLLHOUSE_TOKEN, a credential variable that holds one, or the password in HTTPS_PROXY. It is
 sent to Tollhouse's proxy and, where the network leads TCP 443 to Tollhouse, to a server that shows Tollhouse's certificate.
+
+Past 400 lines because the place that it is sent to gets one file, and has nothing but Python.
 """
 
 from __future__ import annotations

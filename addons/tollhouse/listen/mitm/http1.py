@@ -47,6 +47,8 @@ class StrictHttp1Server(_http1.Http1Server):
         self.head_since: float | None = None
         """When the first byte of an incomplete head arrived."""
         self.defective = False
+        self.retired = False
+        """Its next request belongs on another connection."""
         self.awaits_continue = False
         """The client sends its body after a 100 only, and has had none."""
         self._finder = HeadFinder(bounds.max_header_bytes)
@@ -137,7 +139,7 @@ class StrictHttp1Server(_http1.Http1Server):
     def send(self, event: _events.HttpEvent) -> Commands:
         # Behind a refused head, or where a body was never asked for, nobody knows where the next
         # request begins.
-        last = self.defective or self.awaits_continue
+        last = self.defective or self.awaits_continue or self.retired
         if last and isinstance(event, _events.ResponseHeaders):
             event.response.headers["connection"] = "close"
         if last and isinstance(event, _events.ResponseEndOfMessage):
