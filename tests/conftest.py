@@ -25,6 +25,7 @@ pytest_plugins = [
     "tests.support.openbao",
     "tests.support.openbao_raft",
     "tests.support.gateway",
+    "tests.support.configured",
     "tests.support.hangs",
     "tests.support.leaks",
 ]

@@ -47,6 +47,7 @@ ROOMS = (
         "reply",
         "trip",
         "websocket",
+        "socket_ties",
         "listen",
         "admit",
         "budget",

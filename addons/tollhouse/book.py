@@ -133,7 +133,7 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
         **_why(denial),
         "attempts": [
             {
-                "outcome": a.outcome,
+                "outcome": clipped(a.outcome),
                 "ms": round(a.duration_ms, 1),
                 **({"provider": a.provider} if a.provider else {}),
             }
@@ -159,13 +159,9 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
         **_tunnelled(call.tunnelled),
     }
     for name, value in record.items():
-        # Most are short texts or numbers, and are looked at no further.
-        if (
-            len(value) > _SHORT
-            if isinstance(value, str)
-            else isinstance(value, (list, dict)) and value
-        ):
-            record[name] = _short(value)
+        # Clients and providers choose some of them. Most are short, and are looked at no further.
+        if type(value) is str and len(value) > _SHORT:
+            record[name] = clipped(value)
     return record
 
 
@@ -208,7 +204,7 @@ def _counted(counted: tuple[Charge, ...]) -> dict[str, object]:
     if len(counted) > 1 or (counted and counted[0].calls > 1):
         found["charges"] = [
             {
-                "model": without_tokens(charge.model),
+                "model": clipped(without_tokens(charge.model)),
                 **charge.units.token_counts(),
                 **charge.units.other_counts(),
                 **_terms(charge),
@@ -235,19 +231,6 @@ def _terms(charge: Charge) -> dict[str, object]:
 
 _SHORT: Final = 128
 """Characters that are never more than 512 bytes."""
-
-
-def _short(value: object) -> object:
-    """Every text in a field: clients and providers choose some of them."""
-    match value:
-        case str():
-            return clipped(value)
-        case list():
-            return [_short(item) for item in value]
-        case dict():
-            return {name: _short(item) for name, item in value.items()}
-        case _:
-            return value
 
 
 def _sum_of[N: (int, float)](counts: Sequence[Mapping[str, N]]) -> dict[str, N]:

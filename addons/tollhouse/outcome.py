@@ -22,6 +22,7 @@ class Attempt(NamedTuple):
 
     @property
     def answered(self) -> bool:
+        """Whether the attempt got a status."""
         return self.outcome.isdigit()
 
 

@@ -143,7 +143,7 @@ def _supervise(
             sockets = bound
         else:
             sockets = Sockets.of_unit(size, given_sockets(os.environ))
-        made = _Maker(config.path, sockets, size)
+        made = _GenerationMaker(config.path, sockets, size)
         number = inherited.generation if inherited is not None else 1
         generation = made.generation(number, config, None)
     except CANNOT_START as e:
@@ -174,7 +174,7 @@ def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
         return allowed or 1
 
 
-class _Maker:
+class _GenerationMaker:
     """`generation.Maker` for `tollhouse run`. ``sockets`` are those that there are before the first generation."""
 
     def __init__(self, path: Path, sockets: Sockets, size: int) -> None:

@@ -48,6 +48,7 @@ class Readiness:
             log.warning("ready again")
 
     def stop(self) -> None:
+        """It is not ready from now on."""
         self._stopped = True
 
     async def stores_answer(

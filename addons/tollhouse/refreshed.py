@@ -1,6 +1,7 @@
 """Values that are read from a source far away. However many callers ask, there is one read. A value
-is read again ahead of its end. While the source is away, it is kept for a while. Past 400 lines:
-one class, and the values that it takes and gives.
+is read again ahead of its end. While the source is away, it is kept for a while.
+
+Past 400 lines because it is one class, and the values that it takes and gives.
 
 This module knows no particular value, source or error. Of each key it keeps at most four things:
 the result of the last good read, the error of the last read if it failed, when the key was last
@@ -12,7 +13,7 @@ asked for, and one timer.
 | a value past its end | is under way | gives it for ``grace_s``, then waits for the read |
 | a value past its end | failed, the source is away | gives it for ``stale_for_s``, then as with nothing |
 | that there is nothing | any | the same, with ``missing_s`` for the life |
-| nothing | failed just now | raises the same error again, without a read |
+| nothing | failed just now | raises the same error again, without a read; waits, with ``once_more_s`` |
 | nothing | is under way | waits for it |
 | nothing | none, or failed a while ago | begins one and waits for it |
 """
@@ -39,10 +40,14 @@ it."""
 
 
 class Timer(Protocol):
-    def cancel(self) -> None: ...
+    """What `later` gives."""
+
+    def cancel(self) -> None:
+        """The callback is not called any more."""
 
 
 def later(delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+    """Calls ``callback`` after ``delay_s`` seconds, by the running loop."""
     return asyncio.get_running_loop().call_later(delay_s, callback)
 
 
@@ -76,6 +81,9 @@ class Times:
     least_share: float = 1.0
     missing_s: float = 0.0
     """The life of an answer that there is nothing."""
+    once_more_s: float = 0.0
+    """While the source is away, a caller without a value waits so long after the last failed read, and begins another one
+    then. 0: it gets the error of the last read until ``retry_s`` is over."""
     from_asked: bool = True
     """A life is counted from the beginning of the read. False: from its end."""
     grace_s: float = 0.0
@@ -131,8 +139,8 @@ class Seen[V]:
 
 
 @dataclass(slots=True, eq=False)
-class _Entry[V]:
-    """The entry of a key. Only `Refreshed` changes it: when a read has ended, and when the key is
+class _Slot[V]:
+    """What is kept of one key. Only `Refreshed` changes it: when a read has ended, and when the key is
     asked for."""
 
     used_at: float
@@ -140,6 +148,8 @@ class _Entry[V]:
     error: Exception | None = None
     failures: int = 0
     retry_at: float = 0.0
+    once_more_at: float = 0.0
+    """As ``retry_at``, of callers that wait for it (`Times.once_more_s`)."""
     believed_until: float = 0.0
     """Until then `Refreshed.drop` does not drop the value."""
     timer: Timer | None = None
@@ -198,8 +208,8 @@ class Refreshed[K, V]:
         self._on_read = on_read
         self._on_forgotten = on_forgotten
         # The key that was unused for longest stands first.
-        self._with: OrderedDict[K, _Entry[V]] = OrderedDict()
-        self._without: OrderedDict[K, _Entry[V]] = OrderedDict()
+        self._with: OrderedDict[K, _Slot[V]] = OrderedDict()
+        self._without: OrderedDict[K, _Slot[V]] = OrderedDict()
         self._flights: dict[K, _Flight[V]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._begun = 0
@@ -212,6 +222,7 @@ class Refreshed[K, V]:
         return key in self._with or key in self._without
 
     def keys(self) -> list[K]:
+        """Every key that is kept, those with a value first."""
         return [*self._with, *self._without]
 
     def seen(self, key: K) -> Seen[V] | None:
@@ -247,8 +258,13 @@ class Refreshed[K, V]:
         if (kept := self.peek(key, missing_s)) is not None:
             return kept.value
         entry = self._find(key)
+        if entry is not None and entry.once_more_at > self._clock():
+            await self._until(entry.once_more_at)
+            if (kept := self.peek(key, missing_s)) is not None:
+                return kept.value
+            entry = self._find(key)
         if entry is not None and entry.error is not None and self._clock() < entry.retry_at:
-            raise _again(entry.error)
+            raise _bare(entry.error)
         if self._closed:
             raise NotRead
         flight = self._flights.get(key) or self._begin(key)
@@ -261,7 +277,7 @@ class Refreshed[K, V]:
             return kept.value
         if flight.error is None:
             raise NotRead
-        raise _again(flight.error) if _is_bare(flight.error) else flight.error
+        raise _bare(flight.error) if _is_bare(flight.error) else flight.error
 
     async def again(self, key: K, until: Callable[[V | None], bool] = lambda value: False) -> None:
         """Waits for a read that begins after this call, because an earlier read may give the old
@@ -316,7 +332,7 @@ class Refreshed[K, V]:
 
     # What may be handed out
 
-    def _serves(self, entry: _Entry[V], now: float, reading: bool, missing_s: float | None) -> bool:
+    def _serves(self, entry: _Slot[V], now: float, reading: bool, missing_s: float | None) -> bool:
         kept = entry.kept
         if kept is None:
             return False
@@ -327,7 +343,15 @@ class Refreshed[K, V]:
             ends_at = min(ends_at, kept.at + missing_s)
         return now < (ends_at + self._times.grace_s if reading else ends_at)
 
-    def _find(self, key: K) -> _Entry[V] | None:
+    async def _until(self, at: float) -> None:
+        over = asyncio.Event()
+        timer = self._call_later(at - self._clock(), over.set)
+        try:
+            await over.wait()
+        finally:
+            timer.cancel()
+
+    def _find(self, key: K) -> _Slot[V] | None:
         return self._with.get(key) or self._without.get(key)
 
     # Reads
@@ -379,8 +403,9 @@ class Refreshed[K, V]:
 
     def _keep(self, key: K, flight: _Flight[V], told: Kept[V]) -> None:
         times = self._times
-        entry = self._find(key) or _Entry(flight.asked_at)
+        entry = self._find(key) or _Slot(flight.asked_at)
         entry.kept, entry.error, entry.failures = told, None, 0
+        entry.once_more_at = 0.0
         self._place(key, entry)
         ahead_s = max(times.ahead_s, times.ahead_share * told.life_s)
         if ahead_s:
@@ -403,13 +428,16 @@ class Refreshed[K, V]:
             if not away:
                 self.forget(key)
             return
-        entry = self._find(key) or _Entry(flight.asked_at)
+        entry = self._find(key) or _Slot(flight.asked_at)
         wait_s = waits[min(entry.failures, len(waits) - 1)]
         if away:
             wait_s *= 1 - _RETRY_SPREAD * self._jitter()
         else:
             entry.kept = None
-        entry.error, entry.retry_at = error, self._clock() + wait_s
+        once_more = away and times.once_more_s > 0
+        until = self._clock() + (min(wait_s, times.once_more_s) if once_more else wait_s)
+        entry.error, entry.retry_at = error, until
+        entry.once_more_at = until if once_more else 0.0
         entry.failures += 1
         self._place(key, entry)
         if away:
@@ -426,7 +454,7 @@ class Refreshed[K, V]:
 
     # What is kept, and for how long
 
-    def _place(self, key: K, entry: _Entry[V]) -> None:
+    def _place(self, key: K, entry: _Slot[V]) -> None:
         full = entry.kept is not None and entry.kept.value is not None
         there, other = (self._with, self._without) if full else (self._without, self._with)
         other.pop(key, None)
@@ -435,23 +463,23 @@ class Refreshed[K, V]:
         if len(there) > self._limit:
             self._end(*there.popitem(last=False))
 
-    def _end(self, key: K, entry: _Entry[V]) -> None:
+    def _end(self, key: K, entry: _Slot[V]) -> None:
         _cancel(entry)
         entry.kept = None
         self._on_forgotten(key)
 
     def _set_timer(
-        self, key: K, entry: _Entry[V], wait_s: float, then: Callable[[K, _Entry[V]], None]
+        self, key: K, entry: _Slot[V], wait_s: float, then: Callable[[K, _Slot[V]], None]
     ) -> None:
         _cancel(entry)
         if not self._closed:
             entry.timer = self._call_later(wait_s, lambda: then(key, entry))
 
-    def _idle_s(self, entry: _Entry[V]) -> float:
+    def _idle_s(self, entry: _Slot[V]) -> float:
         life_s = entry.kept.life_s if entry.kept is not None else 0.0
         return max(self._times.idle_s, self._times.idle_lives * life_s)
 
-    def _on_renewal(self, key: K, entry: _Entry[V]) -> None:
+    def _on_renewal(self, key: K, entry: _Slot[V]) -> None:
         entry.timer = None
         if self._closed or key in self._flights or self._find(key) is not entry:
             return
@@ -460,7 +488,7 @@ class Refreshed[K, V]:
         else:
             self._begin(key)
 
-    def _on_idle(self, key: K, entry: _Entry[V]) -> None:
+    def _on_idle(self, key: K, entry: _Slot[V]) -> None:
         entry.timer = None
         if self._find(key) is not entry:
             return
@@ -471,14 +499,15 @@ class Refreshed[K, V]:
             self._set_timer(key, entry, left_s, self._on_idle)
 
 
-def _cancel[V](entry: _Entry[V]) -> None:
+def _cancel[V](entry: _Slot[V]) -> None:
     if entry.timer is not None:
         entry.timer.cancel()
         entry.timer = None
 
 
 def _bare(error: Exception) -> Exception:
-    """``error`` without its frames, its cause and its context."""
+    """A copy of ``error`` without its frames, its cause and its context. An exception that is raised twice would keep the frames
+    of both callers."""
     try:
         made = copy.copy(error)
     except Exception:
@@ -491,9 +520,3 @@ def _bare(error: Exception) -> Exception:
 
 def _is_bare(error: Exception) -> bool:
     return error.__traceback__ is None
-
-
-def _again(error: Exception) -> Exception:
-    """A new copy of an error. An exception that is raised twice would keep the frames of both
-    callers."""
-    return _bare(error)

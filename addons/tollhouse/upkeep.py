@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 IDENTITY_AGAIN_S: Final = 3.0
 """How often it is asked whether the identity of a stream is still valid."""
 
+_JUDGING_S: Final = 0.5
+"""How long a turn of that waits for those that hang."""
+
 
 class Upkeep:
     """Three tasks from `start` to `stop`. The ledger is looked at every ``health_every_s``, and no call may take longer than
@@ -55,19 +58,26 @@ class Upkeep:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
+        """Begins the tasks, each of which waits before its first turn."""
         # A store or an issuer that hangs while an identity is judged holds up no hold: each has a task of its own.
         self._tasks = [
             asyncio.create_task(_every(self._health_every_s, self._keep)),
             asyncio.create_task(
-                _every(IDENTITY_AGAIN_S, lambda: self._journey.end_invalid(IDENTITY_AGAIN_S))
+                # A call that hangs does not keep the others from their next turn.
+                _every(
+                    IDENTITY_AGAIN_S,
+                    lambda: self._journey.end_invalid(IDENTITY_AGAIN_S, wait_s=_JUDGING_S),
+                )
             ),
             asyncio.create_task(_every(self._health_every_s, self._poller.turn)),
         ]
 
     async def stop(self) -> None:
+        """Ends the tasks. For an upkeep that was started."""
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
+        await self._journey.stop_judging()
 
     async def _keep(self) -> None:
         self._journey.end_overdue(self._call_timeout_s)

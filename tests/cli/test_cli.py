@@ -447,7 +447,7 @@ def test_no_configuration_is_wrong_use(tmp_path: Path, monkeypatch: pytest.Monke
     ("arguments", "words"),
     [
         (("nothing",), "No such command 'nothing'"),
-        (("token", "create"), "Missing argument 'PROJECT...'"),
+        (("token", "create"), "name the PROJECT that the token may charge"),
         (("token", "create", "p", "--expires", "soon"), "'soon' is not a time such as 12h"),
         (("project", "set", "p", "--limit", "10 usd"), "the window is missing"),
         (("project", "set", "p", "--limit", "1 usd/day", "--no-limits"), "contradict"),

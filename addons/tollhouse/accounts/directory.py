@@ -82,6 +82,7 @@ class Directory:
         self._saved()
 
     async def get_project(self, project_id: str) -> Project | None:
+        """The project, from the cache if it is there. None if there is none."""
         return await self._projects.get(project_id)
 
     async def projects(self) -> list[Project]:

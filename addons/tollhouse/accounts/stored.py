@@ -28,14 +28,17 @@ class TokenInfo:
     itself."""
 
     def identity(self) -> Identity:
+        """Whom a call with this token is made by."""
         return Identity(
             self.id, self.tenant, self.projects, self.label, self.charged_as, self.limits
         )
 
     def scope(self) -> Scope:
+        """Whose limits count for a call with this token."""
         return Scope("token", self.tenant, self.charged_as or self.id)
 
     def as_json(self) -> dict[str, Any]:
+        """The record with lists in the place of tuples."""
         return {**asdict(self), "projects": list(self.projects), "limits": list(self.limits)}
 
 

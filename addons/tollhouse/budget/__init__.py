@@ -5,6 +5,7 @@ purse        the gate that holds, and the settle at the end of the call
 enlarging    larger holds, for calls under way
 hold         what is held for one call under way
 charges      how much is held, and how much is charged, by which rule
+quoting      the prices of what a call used
 afterwards   calls whose usage comes later
 poller       who asks providers for it
 cross_check  whether a deployment answers as the model that the configuration says

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from tollhouse.budget.cross_check import CrossCheck, Totals
 from tollhouse.budget.growth import TOKENS_PER_SECOND
 from tollhouse.budget.hold import CallHold, enlarged
+from tollhouse.budget.quoting import (
+    PriceTerms,
+    amount_of,
+    by_model,
+    quoted,
+    quoted_beside,
+    tables_of,
+)
 from tollhouse.call import Amount, ChargedBy, Pending, Requested
 from tollhouse.families.dialogue import Exposed
 from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.ledger.limits import MAX_AMOUNT
 from tollhouse.outcome import Attempt, End, LateUsage, Outcome
-from tollhouse.prices.table import PAID, TOOLS, PriceTable, Quote
+from tollhouse.prices.table import PriceTable
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +88,8 @@ class Charges:
             )
             most = None if nano_usd is None or most is None else max(most, nano_usd)
         beside = [
-            self._beside(_Terms.of(requested), it._replace(paid=None)) for it in estimate.beside
+            quoted_beside(self._prices, PriceTerms.of(requested), it._replace(paid=None))
+            for it in estimate.beside
         ]
         if most is None or asked.models_unknown:
             most = (
@@ -154,9 +162,15 @@ class Charges:
         requested, units = hold.requested, hold.estimate.units
         models = (requested.asked.model, *requested.asked.other_models)
         items = [Charge(model, units, requested.asked.tier) for model in models]
-        quotes = [self._price(_Terms.of(requested), item) for item in items]
-        return _tables(
-            [*quotes, *(self._beside(_Terms.of(requested), it) for it in hold.estimate.beside)]
+        quotes = [quoted(self._prices, PriceTerms.of(requested), item) for item in items]
+        return tables_of(
+            [
+                *quotes,
+                *(
+                    quoted_beside(self._prices, PriceTerms.of(requested), it)
+                    for it in hold.estimate.beside
+                ),
+            ]
         )
 
     def _ended(self, hold: CallHold, outcome: Outcome) -> Charged | None:
@@ -227,7 +241,9 @@ class Charges:
     ) -> tuple[Amount, bool]:
         """What has to be held for a session: what was counted so far, and the most that each of the ``exposed`` answers may
         come to. And whether all of it has a price."""
-        spent = self._sum(_Terms.of(hold.requested), self._named(hold, charges), 0)
+        spent = amount_of(
+            self._prices, PriceTerms.of(hold.requested), self._named(hold, charges), 0
+        )
         nano_usd, tokens, priced = spent.nano_usd, spent.tokens, True
         for asked, estimate in exposed:
             amount, known = self.amount(hold.requested._replace(asked=asked), estimate)
@@ -262,7 +278,7 @@ class Charges:
         asked = hold.requested.asked
         if not charges or not asked.deployment:
             return charges
-        return _by_model(charges, asked.deployment, asked.model)
+        return by_model(charges, asked.deployment, asked.model)
 
     def _at_least_held(self, hold: CallHold, outcome: Outcome, rule: ChargedBy) -> Charged:
         """The hold, or the provider's count if that is more."""
@@ -321,40 +337,8 @@ class Charges:
         requested = hold.requested
         if charges and requested.asked.deployment:
             self._served(requested, charges[0].model)
-            charges = _by_model(charges, requested.asked.deployment, requested.asked.model)
-        return self._sum(_Terms.of(requested), charges, self._held(hold).nano_usd)
-
-    def _sum(self, terms: _Terms, charges: tuple[Charge, ...], held: int) -> Amount:
-        """Their prices together; at least ``held`` where one has none."""
-        quotes = [
-            self._beside(terms, item) if index and _is_use(item) else self._price(terms, item)
-            for index, item in enumerate(charges)
-        ]
-        total = sum(quote.nano_usd for quote in quotes if quote is not None)
-        if None in quotes:
-            total = max(total, held)
-        return Amount(total, sum(charge.units.tokens for charge in charges), 1, _tables(quotes))
-
-    def _price(self, terms: _Terms, charge: Charge) -> Quote | None:
-        if charge.paid is not None:
-            return Quote(charge.paid, PAID)
-        served = charge if charge.model else charge._replace(model=terms.model)
-        quote = self._prices.quote(
-            terms.price_id, served, at=terms.at, requested=terms.model, host=terms.host
-        )
-        if quote is None and served.model not in TOOLS and terms.dearest:
-            nano_usd = self._prices.dearest(
-                terms.price_id, charge.units, tier=charge.tier, host=terms.host
-            )
-            return None if nano_usd is None else Quote(nano_usd, f"dearest of {self._prices.name}")
-        return quote
-
-    def _beside(self, terms: _Terms, item: Charge) -> Quote | None:
-        """The price of what is charged beside the model: of `Estimate.beside`, and of the uses of a tool. Nothing here has
-        the price of the model that was asked for."""
-        if item.model in TOOLS or item.paid is not None:
-            return self._price(terms, item)
-        return self._prices.quote(terms.price_id, item, at=terms.at, host=terms.host)
+            charges = by_model(charges, requested.asked.deployment, requested.asked.model)
+        return amount_of(self._prices, PriceTerms.of(requested), charges, self._held(hold).nano_usd)
 
     def beside(self, hold: CallHold, outcome: Outcome) -> Amount:
         """What a call is charged for attempts of unknown fate, whatever its answer costs."""
@@ -368,58 +352,18 @@ class Charges:
             if not seen.error:
                 return pending.held, "hold"
             return pending.extra, "hold" if pending.extra.nano_usd else "none"
-        terms = _Terms(pending.price_id, pending.host, pending.model, pending.at, pending.dearest)
+        terms = PriceTerms(
+            pending.price_id, pending.host, pending.model, pending.at, pending.dearest
+        )
         charges = seen.charges
         self.totals(pending.provider, pending.model, charges)
         if pending.deployment:
-            charges = _by_model(charges, pending.deployment, pending.model)
-        cost = self._sum(terms, charges, pending.held.nano_usd)
+            charges = by_model(charges, pending.deployment, pending.model)
+        cost = amount_of(self._prices, terms, charges, pending.held.nano_usd)
         if cost.nano_usd > MAX_AMOUNT or cost.tokens > MAX_AMOUNT:
             log.error("call %s: a usage that can't be true; its hold is charged", pending.call_id)
             return pending.held, "hold"
         return replace(enlarged(cost, pending.extra), price=cost.price), "usage"
-
-
-class _Terms(NamedTuple):
-    """By which prices a call is charged."""
-
-    price_id: str
-    host: str
-    model: str
-    """That was asked for."""
-    at: float
-    dearest: bool
-
-    @classmethod
-    def of(cls, requested: Requested) -> _Terms:
-        admitted = requested.admitted
-        return cls(
-            admitted.provider.price_id,
-            admitted.host,
-            requested.asked.model,
-            admitted.arrival.timestamp,
-            admitted.project.unpriced == "dearest",
-        )
-
-
-def _by_model(charges: tuple[Charge, ...], deployment: str, model: str) -> tuple[Charge, ...]:
-    """The charges of a deployment at the price of ``model``, which the entry tells. The first is the model's own. Of the others
-    these are, too, that have its name or the deployment's (another pass over the input); the rest are tools and other models."""
-    names = {charges[0].model, deployment} - TOOLS
-    return tuple(
-        charge._replace(model=model) if not index or charge.model in names else charge
-        for index, charge in enumerate(charges)
-    )
-
-
-def _is_use(charge: Charge) -> bool:
-    """It counts uses and nothing else, as a tool's charge does. At a model's price they would cost nothing."""
-    return charge.units == Units(requests=charge.units.requests)
-
-
-def _tables(quotes: Iterable[Quote | None]) -> str:
-    """Their names, each once, in their order."""
-    return ", ".join(dict.fromkeys(quote.source for quote in quotes if quote is not None))
 
 
 def starts_job(requested: Requested) -> bool:

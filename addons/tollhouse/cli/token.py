@@ -59,8 +59,9 @@ def token_create(
     """
     if view:
         if projects or limits:
-            raise WrongUse(
-                "--view makes a token that charges nothing: leave out PROJECT and --limit"
+            raise click.UsageError(
+                "--view makes a token that charges nothing: leave out PROJECT and --limit",
+                click.get_current_context(),
             )
         looking = {"tenant": tenant, "expires_s": expires, "label": label}
         made = perform(load(), "viewer_create", looking)
@@ -69,9 +70,15 @@ def token_create(
         show(made, as_json, lambda: str(made["token"]))
         return
     if tenant:
-        raise WrongUse("--tenant goes with --view: a project has its tenant already")
+        raise click.UsageError(
+            "--tenant goes with --view: a project has its tenant already",
+            click.get_current_context(),
+        )
     if not projects:
-        raise WrongUse("name the PROJECT that the token may charge, or --view for one that looks")
+        raise click.UsageError(
+            "name the PROJECT that the token may charge, or --view for one that looks",
+            click.get_current_context(),
+        )
     arguments = {
         "projects": list(projects),
         "expires_s": expires,

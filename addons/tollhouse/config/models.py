@@ -49,11 +49,15 @@ class Table(BaseModel):
 
 
 class TlsFiles(Table):
+    """A certificate chain and its key, PEM."""
+
     cert_file: FilePath
     key_file: FilePath
 
 
 class ListenConfig(Table):
+    """Where the gateway listens, and by which names it is called there."""
+
     proxy: Listener = Address("127.0.0.1", 8080)
     proxy_auth: Literal["optional", "required"] = "optional"
     base_url: Listener = Address("127.0.0.1", 8000)
@@ -87,10 +91,14 @@ class AdminConfig(Table):
 
 
 class StateConfig(Table):
+    """What the gateway itself keeps on the disk: the CA, the spool, the embedded stores."""
+
     directory: FilePath
 
 
 class LogConfig(Table):
+    """Where the line of each call goes: ``-`` is stdout."""
+
     calls: Annotated[Literal["-"] | Path, CallsFile] = "-"
 
 
@@ -115,7 +123,7 @@ class UpstreamConfig(Table):
     """The connections to all providers."""
 
     proxy: UpstreamProxyConfig | None = None
-    """For each provider, and each of [[tunnels]], whose entry names no other; for companions, and for access tokens."""
+    """For each provider, and each of [[tunnels]], whose entry names no other; for companions, access tokens and exchanges."""
     connections_per_host: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """0: as many as there are calls at one time."""
     idle_s: Seconds = 50.0
@@ -124,26 +132,49 @@ class UpstreamConfig(Table):
 
 
 class FileSubject(Table):
-    """``file``: what Kubernetes projects. ``spiffe``: a JWT-SVID that spiffe-helper writes."""
+    """What Kubernetes projects."""
 
-    source: Literal["file", "spiffe"]
+    source: Literal["file"]
     file: FilePath
 
 
+class SpiffeSubject(Table):
+    """A JWT-SVID: of the Workload API at ``socket``, or a file that spiffe-helper writes."""
+
+    source: Literal["spiffe"]
+    file: FilePath | None = None
+    socket: FilePath | None = None
+    id: Text | None = None
+    """Which identity is asked for, where the Workload API has several."""
+
+
 class VaultSubject(Table):
+    """A token that Vault signs for ``role``."""
+
     source: Literal["vault"]
     role: Name
 
 
 class GithubSubject(Table):
+    """A token that GitHub signs for the workflow in which the gateway runs."""
+
     source: Literal["github"]
+
+
+class CertificateSubject(Table):
+    """The provider's own ``client_certificate`` takes the place of a token."""
+
+    source: Literal["certificate"]
 
 
 class FederationConfig(Table):
     """A credential that the provider gives for a token of the gateway's own identity."""
 
     method: Literal["federation"]
-    subject: Annotated[FileSubject | VaultSubject | GithubSubject, Field(discriminator="source")]
+    subject: Annotated[
+        FileSubject | SpiffeSubject | VaultSubject | GithubSubject | CertificateSubject,
+        Field(discriminator="source"),
+    ]
     audience: Text | None = None
     """What the subject token's ``aud`` has to be. None: what the provider expects by custom."""
     parameters: dict[Text, Text] = Field(default_factory=dict)
@@ -152,6 +183,18 @@ class FederationConfig(Table):
     """Dialled instead of what DNS says of the exchange's host. TLS is verified for that host."""
     ca_file: FilePath | None = None
     """PEM of the roots trusted for the exchange instead of the public ones."""
+
+
+class VaultRoleConfig(Table):
+    """Keys that Vault's AWS engine leases."""
+
+    method: Literal["vault_role"]
+    path: Text
+    """MOUNT/creds/ROLE, or MOUNT/sts/ROLE."""
+    ttl_s: Annotated[int, Field(ge=900, le=129_600)] | None = None
+    role_arn: Text | None = None
+    """Which role is assumed, if Vault's allows several."""
+    session_name: Text | None = None
 
 
 class ProviderConfig(Table):
@@ -167,7 +210,9 @@ class ProviderConfig(Table):
     ca_file: FilePath | None = None
     upstream_proxy: UpstreamProxyConfig | Literal["off"] | None = None
     """``off``: dialled directly, whatever ``[upstream] proxy`` says."""
-    credential: FederationConfig | None = None
+    credential: (
+        Annotated[FederationConfig | VaultRoleConfig, Field(discriminator="method")] | None
+    ) = None
     """None: a key of the store."""
     client_certificate: VaultPlace | None = None
     """The path below the mount of a secret with the fields ``cert`` and ``key``, PEM."""
@@ -217,6 +262,8 @@ class CompanionConfig(Table):
 
 
 class ProjectConfig(Table):
+    """A project: who pays, up to which limits."""
+
     tenant: Name
     limits: Texts = ()
     on_shortfall: Literal["reject", "clamp"] = "reject"
@@ -227,6 +274,8 @@ class ProjectConfig(Table):
 
 
 class TenantConfig(Table):
+    """A tenant's limits, which all of its projects share."""
+
     limits: Texts = ()
 
 
@@ -241,6 +290,8 @@ class JwtIssuerConfig(Table):
     """PEM of the roots trusted for jwks_url instead of the public ones."""
     token_file: FilePath | None = None
     """A bearer token for jwks_url, read again each time."""
+    upstream_proxy: UpstreamProxyConfig | Literal["on"] | None = None
+    """For jwks_url: ``on`` is that of [upstream]. None: it is dialled directly, as issuers inside of the network are."""
     audience: Annotated[tuple[Text, ...], OneOrList, Field(min_length=1)]
     algorithms: Annotated[tuple[JwtAlgorithm, ...], List, Field(min_length=1)] = ("RS256", "ES256")
     project: IdentityRule
@@ -268,6 +319,8 @@ class MtlsConfig(Table):
 
 
 class SourceNetworkConfig(Table):
+    """Clients of one network are one identity."""
+
     source: SourceRange
     project: Name
     tenant: Name
@@ -303,6 +356,10 @@ class LimitsConfig(Table):
     """The longest that one may be open."""
     max_connections_per_source: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Of one address. None: three quarters of ``max_connections``."""
+    max_connections_per_token: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """That a token has called over, open WebSockets among them. None: half of ``max_connections``."""
+    max_connections_per_tenant: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """The same of all tokens of a tenant. None: three quarters of ``max_connections``."""
     max_calls: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
     """Calls under way at one time, open streams among them."""
     max_calls_per_source: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
@@ -344,6 +401,8 @@ class AddonsConfig(Table):
 
 
 class HeadersConfig(Table):
+    """Names of headers that workloads send."""
+
     project: HeaderName = "X-Coreason-Project-ID"
     trace: HeaderName = "X-Coreason-Trace-ID"
     session: HeaderName | None = None

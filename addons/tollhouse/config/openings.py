@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from tollhouse.config.text import Found, dotted
+from tollhouse.config.text import Broken, dotted
 from tollhouse.families.base import Family
 from tollhouse.families.opened import Opening, meets
 from tollhouse.families.operation import Operation
@@ -37,7 +37,7 @@ def known_as(family: Family, opening: Opening) -> list[Operation]:
     return list(dict.fromkeys(found))
 
 
-def opening_rules(provider: str, openings: Openings) -> Found:
+def opening_rules(provider: str, openings: Openings) -> Broken:
     """The problems, as the rules of `config.rules` give them."""
     here = ("providers", provider)
     seen: dict[str, str] = {}

@@ -7,11 +7,12 @@ from typing import Final
 
 from tollhouse.config.entries import no_provider
 from tollhouse.config.price_tables import PriceAboveConfig, PriceConfig, PriceTierConfig
-from tollhouse.config.text import Found, dotted
+from tollhouse.config.text import Broken, dotted
 from tollhouse.providers import Catalog
 
 
-def price_rules(prices: Mapping[str, PriceConfig], catalog: Catalog) -> Found:
+def price_rules(prices: Mapping[str, PriceConfig], catalog: Catalog) -> Broken:
+    """A price is of a provider that there is, is whole, and is the only one of its model."""
     seen: dict[str, str] = {}
     for key, price in prices.items():
         provider, separator, model = key.partition("/")
@@ -37,7 +38,7 @@ def price_rules(prices: Mapping[str, PriceConfig], catalog: Catalog) -> Found:
 _TOKEN_PRICES: Final = tuple(name for name in PriceAboveConfig.model_fields if name != "tokens")
 
 
-def _one_price(here: tuple[str | int, ...], price: PriceConfig) -> Found:
+def _one_price(here: tuple[str | int, ...], price: PriceConfig) -> Broken:
     """The rules inside one entry."""
     given = {name for name in PriceTierConfig.model_fields if getattr(price, name) is not None}
     if not given:

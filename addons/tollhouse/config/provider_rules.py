@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tollhouse.config.entries import BUILT_IN_ENTRIES, base_of, merged, no_provider
-from tollhouse.config.exchanges import federation_rules
-from tollhouse.config.models import ProviderConfig, TunnelConfig
+from tollhouse.config.exchanges import federation_rules, vault_role_rules
+from tollhouse.config.models import ProviderConfig, TunnelConfig, VaultRoleConfig
 from tollhouse.config.openings import Openings, opening_rules
-from tollhouse.config.text import Found, dotted
+from tollhouse.config.text import Broken, dotted
 from tollhouse.providers import Catalog
 
 
-def provider_rules(providers: Mapping[str, ProviderConfig]) -> Found:
+def provider_rules(providers: Mapping[str, ProviderConfig]) -> Broken:
+    """An entry is whole, leads to one key, and dials no address inside by mistake."""
     for name, entry in providers.items():
         here = ("providers", name)
         built_in = BUILT_IN_ENTRIES.get(name)
@@ -48,7 +49,10 @@ def provider_rules(providers: Mapping[str, ProviderConfig]) -> Found:
             )
         if entry.credential is not None:
             base = base_of(name, entry)
-            yield from federation_rules(name, base, entry.credential, entry)
+            if isinstance(entry.credential, VaultRoleConfig):
+                yield from vault_role_rules(name, base, entry.credential, entry)
+            else:
+                yield from federation_rules(name, base, entry.credential, entry)
         family = base_of(name, entry).family
         yield from opening_rules(
             name, Openings(family, entry.allow, entry.unmetered, entry.job_hold_usd)
@@ -57,7 +61,7 @@ def provider_rules(providers: Mapping[str, ProviderConfig]) -> Found:
     yield from _fallbacks(providers)
 
 
-def _fallbacks(providers: Mapping[str, ProviderConfig]) -> Found:
+def _fallbacks(providers: Mapping[str, ProviderConfig]) -> Broken:
     """Objects live at one provider, so that only calls that need none are sent to another. It has to
     speak the same API and have a host that is known."""
     catalog = merged(providers)
@@ -98,7 +102,7 @@ def _loop(name: str, catalog: Catalog) -> str:
     return ""
 
 
-def _hosts_twice(providers: Mapping[str, ProviderConfig]) -> Found:
+def _hosts_twice(providers: Mapping[str, ProviderConfig]) -> Broken:
     """An exact host below another provider's wildcard is allowed: `Catalog.by_host` looks for exact names first."""
     catalog = merged(providers)
     owners: dict[str, str] = {}
@@ -125,7 +129,7 @@ def _hosts_twice(providers: Mapping[str, ProviderConfig]) -> Found:
             )
 
 
-def tunnel_rules(tunnels: Sequence[TunnelConfig], catalog: Catalog) -> Found:
+def tunnel_rules(tunnels: Sequence[TunnelConfig], catalog: Catalog) -> Broken:
     """A tunnel to a provider would lead round its budget. Of two entries for a host only one would count."""
     seen: dict[str, int] = {}
     for index, entry in enumerate(tunnels):
@@ -161,7 +165,8 @@ def _meet(hosts: Sequence[str], host: str) -> bool:
     return False
 
 
-def route_rules(routes: Mapping[str, str], catalog: Catalog) -> Found:
+def route_rules(routes: Mapping[str, str], catalog: Catalog) -> Broken:
+    """A route leads to a provider that speaks the form of its calls."""
     for pattern, name in routes.items():
         if not pattern.strip():
             yield (

@@ -27,7 +27,7 @@ from tollhouse.config.models import (
     UpstreamProxyConfig,
 )
 from tollhouse.config.store_tables import JwtAuth, RedisConfig, VaultConfig
-from tollhouse.config.text import Found, dotted
+from tollhouse.config.text import Broken, dotted
 from tollhouse.providers import Catalog
 
 _NOT_EMBEDDED: Final = (
@@ -38,7 +38,8 @@ _EVERY_ADDRESS: Final = (EVERY_ADDRESS, "0.0.0.0", "::")  # noqa: S104
 _LISTENERS: Final = ("proxy", "base_url", "transparent", "admin")
 
 
-def listen_rules(listen: ListenConfig) -> Found:
+def listen_rules(listen: ListenConfig) -> Broken:
+    """There is a way in, none is open to other machines by mistake, and no two have one port."""
     open_ones = [
         (name, address) for name in _LISTENERS if (address := getattr(listen, name)) is not None
     ]
@@ -67,7 +68,8 @@ def listen_rules(listen: ListenConfig) -> Found:
         seen.setdefault(address.port, []).append((name, address.host))
 
 
-def redis_rules(redis: RedisConfig) -> Found:
+def redis_rules(redis: RedisConfig) -> Broken:
+    """What can never have an effect is refused."""
     if not redis.unsafe_fail_open:
         return
     if redis.embedded:
@@ -83,7 +85,8 @@ def redis_rules(redis: RedisConfig) -> Found:
         )
 
 
-def bound_rules(limits: LimitsConfig) -> Found:
+def bound_rules(limits: LimitsConfig) -> Broken:
+    """Memory for bodies has room for the largest one."""
     if (
         "max_bodies_mb" in limits.model_fields_set
         and limits.max_bodies_mb << 20 < limits.max_body_bytes
@@ -95,7 +98,8 @@ def bound_rules(limits: LimitsConfig) -> Found:
         )
 
 
-def vault_rules(vault: VaultConfig) -> Found:
+def vault_rules(vault: VaultConfig) -> Broken:
+    """There is a login, and the token and the keys cross no network readable."""
     if vault.embedded:
         return
     if vault.auth is None:
@@ -147,7 +151,8 @@ def secret_rules(
     upstream: UpstreamConfig,
     providers: Mapping[str, ProviderConfig],
     tunnels: Sequence[TunnelConfig],
-) -> Found:
+    identity: IdentityConfig,
+) -> Broken:
     """What is read from the store beside keys. The embedded one has nothing else."""
     proxies: list[tuple[tuple[str | int, ...], UpstreamProxyConfig | None]] = [
         (("upstream", "proxy"), upstream.proxy)
@@ -165,6 +170,12 @@ def secret_rules(
             )
         if entry.client_certificate is not None and vault.embedded:
             yield dotted(("providers", name, "client_certificate")), _NOT_EMBEDDED
+    for index, issuer in enumerate(identity.jwt):
+        here = ("identity", "jwt", index, "upstream_proxy")
+        if isinstance(issuer.upstream_proxy, UpstreamProxyConfig):
+            proxies.append((here, issuer.upstream_proxy))
+        elif issuer.upstream_proxy == "on" and upstream.proxy is None:
+            yield dotted(here), "wants upstream.proxy, and there is none; give it, or remove this"
     for place, proxy in proxies:
         if proxy is None:
             continue
@@ -178,7 +189,8 @@ def _loopback(host: str) -> bool:
     return Address(host, 0).is_loopback
 
 
-def ca_rules(ca: CaConfig) -> Found:
+def ca_rules(ca: CaConfig) -> Broken:
+    """A certificate and its key are named together."""
     if (ca.cert_file is None) is not (ca.key_file is None):
         missing = "key_file" if ca.key_file is None else "cert_file"
         yield (
@@ -187,7 +199,8 @@ def ca_rules(ca: CaConfig) -> Found:
         )
 
 
-def addon_rules(addons: AddonsConfig) -> Found:
+def addon_rules(addons: AddonsConfig) -> Broken:
+    """No addon is named twice, and no option without one."""
     for index, place in enumerate(addons.load):
         if place in addons.load[:index]:
             yield (
@@ -198,7 +211,8 @@ def addon_rules(addons: AddonsConfig) -> Found:
         yield "addons.options", "has no effect without addons.load; remove it, or name the addons"
 
 
-def header_rules(headers: HeadersConfig) -> Found:
+def header_rules(headers: HeadersConfig) -> Broken:
+    """One header means one thing."""
     if headers.project.lower() == headers.trace.lower():
         yield (
             "headers.trace",
@@ -213,7 +227,8 @@ def header_rules(headers: HeadersConfig) -> Found:
             )
 
 
-def identity_rules(identity: IdentityConfig, listen: ListenConfig) -> Found:
+def identity_rules(identity: IdentityConfig, listen: ListenConfig) -> Broken:
+    """An issuer has one entry and one place of its keys; what no listener would ask for is refused."""
     names: set[str] = set()
     for index, entry in enumerate(identity.jwt):
         here = ("identity", "jwt", index)
@@ -222,7 +237,7 @@ def identity_rules(identity: IdentityConfig, listen: ListenConfig) -> Found:
                 dotted((*here, "jwks_url")),
                 "has to be there, or jwks_file, and not both: the keys of an issuer have one place",
             )
-        for key in ("ca_file", "token_file"):
+        for key in ("ca_file", "token_file", "upstream_proxy"):
             if getattr(entry, key) is not None and entry.jwks_url is None:
                 yield dotted((*here, key)), "has no effect without jwks_url; remove it"
         if entry.issuer in names:
@@ -253,7 +268,7 @@ def identity_rules(identity: IdentityConfig, listen: ListenConfig) -> Found:
         yield key.replace('"', ""), message
 
 
-def limit_rules(table: str, entries: Mapping[str, Sequence[object]]) -> Found:
+def limit_rules(table: str, entries: Mapping[str, Sequence[object]]) -> Broken:
     """``entries`` are the limits by name. What is no text, or an empty one, the table's own rules refuse."""
     if not any(entries.values()):
         return
@@ -281,7 +296,7 @@ def limit_rules(table: str, entries: Mapping[str, Sequence[object]]) -> Found:
                 )
 
 
-def model_rules(projects: Mapping[str, Sequence[object]], catalog: Catalog | None) -> Found:
+def model_rules(projects: Mapping[str, Sequence[object]], catalog: Catalog | None) -> Broken:
     """``projects`` are the patterns by name, as in `limit_rules`; ``catalog`` is None while the providers themselves are
     not sound."""
     # Imported when it is used: the configuration is a leaf of the road's folders.
@@ -315,7 +330,8 @@ _NOT_YET: Final[tuple[tuple[str, str, Callable[[Any], object], str], ...]] = (
 """What the file may spell and this version does not do: the table, the key, whether it is asked for, what to do instead."""
 
 
-def not_yet(tables: Mapping[str, Any]) -> Found:
+def not_yet(tables: Mapping[str, Any]) -> Broken:
+    """What `_NOT_YET` names and ``tables`` ask for."""
     for table, key, asked, todo in _NOT_YET:
         if table in tables and asked(tables[table]):
             yield (

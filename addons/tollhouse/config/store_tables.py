@@ -13,6 +13,8 @@ from tollhouse.config.values import FilePath, List, ProxyUrl, Seconds, SecondsOr
 
 
 class RedisConfig(Table):
+    """The ledger."""
+
     url: RedisUrl = Field(default="redis://127.0.0.1:6379/0", repr=False)
     """May hold a password: never show it; `place` is for people."""
     unsafe_fail_open: bool = False
@@ -21,6 +23,7 @@ class RedisConfig(Table):
 
     @property
     def embedded(self) -> bool:
+        """Whether it is the store of this process, and no server."""
         return self.url == "embedded"
 
     @property
@@ -33,6 +36,8 @@ class RedisConfig(Table):
 
 
 class AppRoleAuth(Table):
+    """A login with AppRole: both ids are in files."""
+
     method: Literal["approle"]
     role_id_file: FilePath
     secret_id_file: FilePath
@@ -49,6 +54,8 @@ class TokenAuth(Table):
 
 
 class JwtAuth(Table):
+    """A login with a signed token, such as that of a Kubernetes service account."""
+
     method: Literal["kubernetes", "jwt"]
     role: Text
     jwt_file: FilePath | None = None
@@ -71,6 +78,8 @@ class VaultProxyConfig(Table):
 
 
 class VaultConfig(Table):
+    """The store of keys: where it is, how the gateway logs in, and where in it a key is looked for."""
+
     address: VaultAddress = "https://vault:8200"
     auth: Annotated[VaultAuth, Field(discriminator="method")] | None = None
     """None only with ``address = "embedded"``."""
@@ -97,4 +106,5 @@ class VaultConfig(Table):
 
     @property
     def embedded(self) -> bool:
+        """Whether it is a file of the state directory, and no server."""
         return self.address == "embedded"

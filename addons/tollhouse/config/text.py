@@ -15,8 +15,8 @@ from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-Found = Iterator[tuple[str, str]]
-"""What a rule finds wrong: the dotted key, and the message."""
+Broken = Iterator[tuple[str, str]]
+"""What a rule yields for each place where the file breaks it: the dotted key, and the message."""
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _DICT_KEY_MARK: Final = "[key]"
 """pydantic's last element of ``loc`` when a mapping's key, not its value, is at fault."""
@@ -142,6 +142,8 @@ def _pydantic(detail: Mapping[str, Any]) -> str:
 
 
 def _method(detail: Mapping[str, Any]) -> str:
+    if "auth" not in detail["loc"]:
+        return f"needs {detail['ctx']['discriminator'].strip(chr(39))}; without it, or with another one, it is not known what it is"
     return 'needs method = "approle" or "token"; without it, it is not known how to log in to Vault'
 
 

@@ -155,9 +155,11 @@ class Operations:
         return {"tenant": tenant, "limits": list(await self._directory.set_tenant(tenant, limits))}
 
     async def project_show(self, project: str) -> Json:
+        """One project: its tenant, its limits and its settings."""
         return _project(await known_project(self._directory, project))
 
     async def project_list(self) -> list[Json]:
+        """All projects as `project_show` gives them, sorted by name."""
         return [_project(p) for p in sorted(await self._directory.projects(), key=lambda p: p.id)]
 
     async def project_remove(self, project: str) -> Json:

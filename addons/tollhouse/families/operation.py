@@ -43,6 +43,7 @@ class Operation:
 
     @property
     def metered(self) -> bool:
+        """Whether the answer tells a usage that is charged."""
         return self.cost == "metered"
 
     def created_by(self, method: str, keeps: bool | None) -> bool:

@@ -36,7 +36,7 @@ that."""
 OF_NO_TOKENS: Final = ("milliseconds", "characters", "images", "pages", "searches", "requests")
 
 Override = Mapping[str, Any]
-"""An entry as the configuration has it (`config.models.PriceConfig`): USD as text by key; under
+"""An entry as the configuration has it (`config.price_tables.PriceConfig`): USD as text by key; under
 ``above`` a list of entries with ``tokens``; under ``tier`` entries by the name of a service tier."""
 
 

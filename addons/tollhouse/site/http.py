@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class HostPort(Protocol):
-    """What a listener is bound to; `config.Address` is one."""
+    """What a listener is bound to; `config.addresses.Address` is one."""
 
     @property
     def host(self) -> str: ...

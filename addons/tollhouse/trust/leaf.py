@@ -28,7 +28,7 @@ HTTP: Final = ("h2", "http/1.1")
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class _MadeLeaf:
     context: ssl.SSLContext
     at: float
 
@@ -42,8 +42,8 @@ class LeafStore:
         self._clock = clock
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._pem = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        self._first: _Made | None = None
-        self._made: OrderedDict[str, _Made] = OrderedDict()
+        self._first: _MadeLeaf | None = None
+        self._made: OrderedDict[str, _MadeLeaf] = OrderedDict()
 
     def context(self, host: str) -> ssl.SSLContext:
         """The context for ``host`` (normalised), the same one for a day, so that session tickets of this host, and of
@@ -56,7 +56,7 @@ class LeafStore:
             or not 0 <= now - made.at < CONTEXT_LIFETIME_S
             or now >= self._ca.not_after.timestamp()
         ):
-            made = _Made(self._make(host, now), now)
+            made = _MadeLeaf(self._make(host, now), now)
             self._made[host] = made
         self._made.move_to_end(host)
         if len(self._made) > MAX_CONTEXTS:
@@ -68,7 +68,7 @@ class LeafStore:
         all hosts; whose name may be answered is judged at each handshake."""
         now = self._clock()
         if self._first is None or not 0 <= now - self._first.at < CONTEXT_LIFETIME_S:
-            self._first = _Made(server_context(()), now)
+            self._first = _MadeLeaf(server_context(()), now)
         return self._first.context
 
     def _make(self, host: str, now: float) -> ssl.SSLContext:

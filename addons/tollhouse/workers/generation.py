@@ -111,7 +111,7 @@ class Maker(Protocol):
         """The configuration as the file has it now. Raises `ConfigError`."""
 
     def generation(self, number: int, config: Config, before: Generation | None) -> Generation:
-        """All that workers of ``config`` share. Raises one of `gateway.CANNOT_START`."""
+        """All that workers of ``config`` share. Raises one of `cannot_start.CANNOT_START`."""
 
     def work(self, config: Config, share: Share, end: socket.socket) -> int:
         """A worker's life, and its exit code."""

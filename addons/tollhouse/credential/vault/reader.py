@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from tollhouse.credential.lease import CredentialUnavailable, RawSecret, StoreAway
 from tollhouse.credential.paths import path_problem
@@ -49,7 +49,7 @@ class _Newest:
 
 
 @dataclass(slots=True)
-class _Login:
+class _VaultLogin:
     """One token. Times are of the clock. ``granted.life_s`` is the life that was granted at
     first."""
 
@@ -105,7 +105,7 @@ class VaultReader:
         self._jitter = jitter
         self._lock = threading.Lock()
         """Held while the login is changed. A read that has a login does not take the lock."""
-        self._login: _Login | None = None
+        self._login: _VaultLogin | None = None
         self._newest: dict[str, _Newest] = {}
         self.trouble = self.notice = ""
 
@@ -134,11 +134,9 @@ class VaultReader:
         `CredentialUnavailable`."""
         if path_problem(role) or "/" in role:
             raise CredentialUnavailable("The role's name is none.")
-        login = self._current()
-        answer = self._identity(login, role)
-        if answer.denied and (other := self._after_denial(login)) is not None:
-            answer = self._identity(other, role)
-        answer.raise_if_away(self._server.address)
+        answer, _ = self.asked(
+            lambda client: client.secrets.identity.generate_signed_id_token(role)
+        )
         token = answer.field("token")
         if isinstance(token, str) and token:
             return token
@@ -152,11 +150,24 @@ class VaultReader:
             f"Vault signs no token for the role {role} ({answer.status}): {why}."
         )
 
-    def _identity(self, login: _Login, role: str) -> VaultReply:
+    def asked(self, ask: Callable[[Any], Any]) -> tuple[VaultReply, object]:
+        """The answer to ``ask``, which is given hvac's client, and the login that it had. Raises `CredentialUnavailable`."""
+        login = self._current()
+        answer = self._asked_by(login, ask)
+        if answer.denied and (other := self._after_denial(login)) is not None:
+            login = other
+            answer = self._asked_by(login, ask)
+        answer.raise_if_away(self._server.address)
+        return answer, login
+
+    def _asked_by(self, login: _VaultLogin, ask: Callable[[Any], Any]) -> VaultReply:
         client = login.granted.client
-        return self._server.send(
-            lambda: client.secrets.identity.generate_signed_id_token(role), tries=2
-        )
+        return self._server.send(lambda: ask(client), tries=2)
+
+    @property
+    def login(self) -> object:
+        """The login that is in use. None before the first one."""
+        return self._login
 
     def tend(self) -> float | None:
         """Renews the token or logs in anew before two thirds of the token's life are over. If that
@@ -232,7 +243,7 @@ class VaultReader:
             )
         self._newest[path] = _Newest(number, found.created)
 
-    def _get(self, login: _Login, path: str) -> VaultReply:
+    def _get(self, login: _VaultLogin, path: str) -> VaultReply:
         kv, mount = login.granted.client.secrets.kv, self.mount
         if self._kv_version == 1:
             return self._server.send(lambda: kv.v1.read_secret(path, mount_point=mount), tries=2)
@@ -246,7 +257,7 @@ class VaultReader:
 
     # Login
 
-    def _current(self) -> _Login:
+    def _current(self) -> _VaultLogin:
         login = self._login
         if login is not None and not self._sign_in_by.changed(login.granted.source):
             return login
@@ -264,7 +275,7 @@ class VaultReader:
                 self.trouble = error.why
                 return login
 
-    def _after_denial(self, denied: _Login) -> _Login | None:
+    def _after_denial(self, denied: _VaultLogin) -> _VaultLogin | None:
         """The login for a second try after a 403. A 403 may mean that the token has ended, or that
         a policy forbids the path. None: there is no other login, and the 403 holds."""
         with self._lock:
@@ -283,12 +294,12 @@ class VaultReader:
         """What another process needs to log in with a wrapping token that was unwrapped here."""
         return self._sign_in_by.unwrapped
 
-    def _sign_in(self) -> _Login:
+    def _sign_in(self) -> _VaultLogin:
         """A new login in a new client. The lock is held. Reads under way keep the old token, so it
         is not revoked."""
         now = self._clock()
         try:
-            login = _Login(self._sign_in_by(now), now)
+            login = _VaultLogin(self._sign_in_by(now), now)
         except CredentialUnavailable as error:
             self.trouble = error.why
             raise
@@ -307,7 +318,7 @@ class VaultReader:
             )
         return login
 
-    def _prolong(self, login: _Login) -> None:
+    def _prolong(self, login: _VaultLogin) -> None:
         now = self._clock()
         granted = login.granted
         login.renew_at = now + max(1.0, min(30.0, (login.ends_at - now) / 4))
@@ -338,7 +349,7 @@ class VaultReader:
             self.trouble = f"The Vault token can't be renewed any more. {error.why}"
         _log.warning("%s", self.trouble)
 
-    def _set_renewal(self, login: _Login, now: float, life_s: float) -> None:
+    def _set_renewal(self, login: _VaultLogin, now: float, life_s: float) -> None:
         login.ends_at = now + life_s
         login.renew_at = now + max(0.5, life_s * (2 / 3 - 0.1 * self._jitter()))
 

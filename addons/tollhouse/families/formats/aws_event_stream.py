@@ -156,7 +156,7 @@ def exception_frame(kind: str, payload: bytes) -> bytes:
 
 
 class FrameBoundary:
-    """`base.Boundary` of an event stream. Only the lengths of frames are looked at."""
+    """`meters.Boundary` of an event stream. Only the lengths of frames are looked at."""
 
     __slots__ = ("_head", "_left", "_lost")
 

@@ -165,7 +165,7 @@ def _separated(data: bytes, at: int) -> int:
 
 
 class ArrayBoundary:
-    """`base.Boundary` of a JSON array: a comma and another element may follow directly behind one
+    """`meters.Boundary` of a JSON array: a comma and another element may follow directly behind one
     that has ended."""
 
     def __init__(self) -> None:

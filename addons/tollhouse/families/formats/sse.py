@@ -160,7 +160,7 @@ _EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
 class SseBoundary:
-    """`base.Boundary` of server-sent events. A client that reads slowly decides where pieces end,
+    """`meters.Boundary` of server-sent events. A client that reads slowly decides where pieces end,
     and could make none of them end with an event. So `cut` finds the end of an event inside a
     piece."""
 

@@ -80,7 +80,7 @@ class LineSplitter:
 
 
 class LineBoundary:
-    """`base.Boundary` of lines."""
+    """`meters.Boundary` of lines."""
 
     __slots__ = ("between",)
 
