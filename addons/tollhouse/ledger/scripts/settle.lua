@@ -36,10 +36,11 @@ if text then
     call('ZREM', KEYS[3], id)
     if not release then add_sums(today, actual, ARGV[8], ARGV[9], ARGV[10]) end
   else
-    call('HDEL', KEYS[5], id)
+    local added = tonumber(call('HGET', KEYS[5], id .. '+') or 0)
+    call('HDEL', KEYS[5], id, id .. '+')
     -- Taken back from where the sweep booked it: the call may have been served by another model, or have cost nothing.
     local day, model, token, session = read_swept(hold.rest)
-    corrects = {'corrects_nano_usd', fmt('%.0f', hold[1]), 'corrects_day', fmt('%.0f', day), 'corrects_model', model}
+    corrects = {'corrects_nano_usd', fmt('%.0f', hold[1] - added), 'corrects_day', fmt('%.0f', day), 'corrects_model', model}
     add_sums(day, {0 - hold[1], 0 - hold[2], 0 - hold[3]}, model, token, session)
     if not release then add_sums(day, actual, ARGV[8], ARGV[9], ARGV[10]) end
   end
