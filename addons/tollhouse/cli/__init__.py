@@ -13,6 +13,7 @@ key            `key`
 ca             `ca`
 policy         `policy render`
 explain        `explain`
+top            `top`
 export         `export calls|ocsf|focus`
 schema         `schema call`
 doctor         `doctor`

@@ -21,6 +21,7 @@ from tollhouse.cli import (
     run,
     schema,
     token,
+    top,
 )
 from tollhouse.cli.common import OneLineGroup, config_option
 
@@ -68,6 +69,7 @@ for _command in (
     ca.ca,
     policy.policy,
     explain.explain,
+    top.top,
     export.export,
     schema.schema,
     doctor.doctor,
