@@ -128,8 +128,10 @@ class Frames:
             self._parts.append(payload)
             self._size += size
         self._fragments += frame.frame_finished
-        if self._size > self._longest or self._fragments > _MOST_FRAGMENTS:
+        if self._size > self._longest:
             raise BadFrames(TOO_BIG, f"a message may have {self._longest} bytes")
+        if self._fragments > _MOST_FRAGMENTS:
+            raise BadFrames(TOO_BIG, f"a message may have {_MOST_FRAGMENTS} fragments")
         if not frame.message_finished:
             return None
         parts, self._parts, self._size, self._fragments = self._parts, [], 0, 0

@@ -16,8 +16,7 @@ from tollhouse.demo.standin_script import Behaviour, Steps
 PIECE = 16_000
 COUNT = 3_000
 MOST = 2_000
-"""What the kernel's buffers of four sockets may hold, and more."""
-"""Messages (20 MB) that are on their way: in the buffers of two connections' kernels, and in ours. All of them are 48 MB."""
+"""Messages (32 MB) that may be on their way: in the buffers of four sockets, and in ours. All of them are 48 MB."""
 CLOSE = frame(8, b"\x03\xe8")
 
 

@@ -15,7 +15,7 @@ from tests.e2e.test_realtime import connect, until
 from tests.e2e.test_uploads import TYPE, a_file
 from tests.support import token_endpoint
 from tests.support.connect_proxy import ConnectProxy
-from tests.support.gateway import REAL_KEY, open_road
+from tests.support.gateway import REAL_KEY, Stores, open_road
 from tests.support.inproc import Inside, open_inside
 from tests.support.openai_media import FILE
 from tests.support.openai_media import answered as answered_by
@@ -179,12 +179,20 @@ def answered(inside: Inside) -> None:
     raise AssertionError("the new secret is not used")
 
 
-def test_a_provider_that_speaks_http(tmp_path: Path) -> None:
-    """A model server of one's own behind the proxy: the tunnel is there, TLS is not."""
-    with StandIn(key=REAL_KEY, tls=False) as plain, ConnectProxy(there(plain)) as proxy:
-        given = settings(proxy)
+@pytest.mark.parametrize("secret", [False, True])
+def test_a_provider_that_speaks_http(tmp_path: Path, secret: bool) -> None:
+    """A model server of one's own behind the proxy, which may want a password: the tunnel is there, TLS is not."""
+    login = ("toll", "first") if secret else None
+    with (
+        StandIn(key=REAL_KEY, tls=False) as plain,
+        ConnectProxy(there(plain), login=login) as proxy,
+    ):
+        given = settings(proxy, **({"secret": "infrastructure/proxy"} if secret else {}))
         given["providers.openai"] = {"unsafe_plaintext": True, "attempts": 1}
-        with open_inside(tmp_path, given, standin=plain, placed=False) as inside:
+        stores: Stores = "real" if secret else "embedded"
+        with open_inside(tmp_path, given, standin=plain, placed=False, stores=stores) as inside:
+            if inside.stores is not None:
+                inside.stores.put("infrastructure/proxy", {"username": "toll", "password": "first"})
             assert [ask(inside).status_code for _ in range(2)] == [200, 200]
         assert len(proxy.asked) == 1
 

@@ -3,6 +3,8 @@ the stores, of prices, and of what is around the gateway stand in `store_tables`
 
 A model judges its own values one by one; what depends on two keys is in `config.rules`. Everything is strict:
 ``"8443"`` is not a number and ``1`` is not a switch.
+
+Past 400 lines because each table of the file is a model of its own here.
 """
 
 from __future__ import annotations

@@ -7,8 +7,10 @@ request may be what makes the provider fail. Behind those of all tenants stands 
 It opens when several tenants fail, so that the others need not find out by themselves. It opens
 again only when several fail again: one whose own requests are at fault would keep it open for all.
 
-A failure is a connection or TLS error, a timeout, or a 5xx (529 included). 408 and 429 are neither
-failure nor success: the provider lives, and asks for less. Any other answer is a success.
+A failure is a connection or TLS error, a timeout, an answer that is no HTTP, a 5xx (529 included), or
+an error of the provider's own under status 200. 408 and 429 are neither failure nor success: the
+provider lives, and asks for less. So are a stale connection, an address that may not be dialled, and a
+client that left. Any other answer is a success.
 """
 
 from __future__ import annotations
@@ -221,7 +223,7 @@ class Breaker(_Circuit):
         )
 
     def neither(self) -> None:
-        """The call said nothing about the provider (408, 429, or the client left)."""
+        """The call said nothing about the provider."""
         self.tells_nothing()
         self._shared.tells_nothing()
 

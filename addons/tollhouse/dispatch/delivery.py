@@ -217,8 +217,8 @@ class Delivery:
         self._waited_s = fallback.waited_s
 
     async def _attempts(self) -> Answer:
-        """With one key, and the next while the provider says that this one has had enough. Each key is
-        used once, and all of them together as often as `Effort` allows."""
+        """With one key, and the next while the provider says that this one has had enough. No key is
+        come back to, and all of them together make as many attempts as `Effort` allows."""
         answer = await self._attempts_with_one_key()
         while (other := await self._next_key(answer)) is not None:
             await answer.close()

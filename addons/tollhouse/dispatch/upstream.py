@@ -337,7 +337,9 @@ class Upstream:
         """``target`` with the client certificate and the proxy's password that the store has now. Raises
         `CredentialUnavailable`."""
         if self._secrets is None:
-            raise CredentialUnavailable("This gateway has no store for client certificates.")
+            raise CredentialUnavailable(
+                "This gateway has no store for client certificates and proxies' passwords."
+            )
         read: list[tuple[Secret, ...]] = []
         via, tls = target.via, target.ssl
         if provider.client_certificate:
@@ -351,8 +353,9 @@ class Upstream:
         known = self._targets.get((provider.name, host))
         if known is not None and known[0] == read:
             return known[1]
-        assert isinstance(tls, ssl.SSLContext)
-        made = DialTarget(str(target.url).rstrip("/"), tls, via)
+        # Without TLS (unsafe_plaintext) there is no context.
+        context = tls if isinstance(tls, ssl.SSLContext) else None
+        made = DialTarget(str(target.url).rstrip("/"), context, via)
         if len(self._targets) >= 4096:
             self._targets.clear()
         self._targets[provider.name, host] = read, made

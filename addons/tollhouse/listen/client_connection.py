@@ -81,8 +81,9 @@ class ClientConnection(asyncio.Protocol):
         self._why_refused = ""
         """What was wrong with the name that it was made for."""
         self._hello = bytearray()
-        self._hello_reads = 0
         """A redirected connection's first message, until it is whole and was read."""
+        self._hello_reads = 0
+        """In how many pieces it has come; -1 once it is whole."""
         self.lingering_since: float | None = None
         """When our direction was closed while the client's stayed open."""
         self._closing_since: float | None = None
@@ -324,7 +325,7 @@ class ClientConnection(asyncio.Protocol):
         if self._spoken is not None:
             self._spoken.lose(why)
 
-    # From HTTP downwards: `http1.Line`.
+    # From HTTP downwards: `line.Line`.
 
     @property
     def exchange(self) -> Exchange | None:

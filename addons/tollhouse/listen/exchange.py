@@ -1,6 +1,7 @@
 """One request and its answer as the road sees them, with the listener's protocol hidden behind a `Wire`.
 
-The layer (`listen.mitm`) feeds the request's body in; the coroutine that owns the call reads it and writes the answer.
+What speaks HTTP with the client (`listen.http1`, `listen.mitm`) feeds the request's body in; the coroutine that owns the call
+reads it and writes the answer.
 Everything happens on one event loop; nothing here is safe for threads.
 """
 

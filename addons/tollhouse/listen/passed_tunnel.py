@@ -31,8 +31,9 @@ from tollhouse.parties import Project
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN_S: Final = 5.0
-_JUDGED_WITHIN_S: Final = 30.0
 """How often it is asked whether the identity is still valid."""
+_JUDGED_WITHIN_S: Final = 30.0
+"""An answer that takes longer than this ends the tunnel."""
 _HIGH_WATER: Final = 256 * 1024
 
 
