@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -43,11 +44,13 @@ class SocketReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SocketParts:
-    """What sessions over WebSockets need beside the gates. ``models`` is the gate of a project's models."""
+    """What sessions over WebSockets need beside the gates. ``models`` is the gate of a project's models; ``clock`` gives seconds
+    that never go back."""
 
     read: SocketReader
     models: Gate
     bounds: SocketBounds
+    clock: Callable[[], float] = time.monotonic
 
 
 class Alterers(Protocol):
@@ -109,7 +112,9 @@ class Conversations:
                     more, alter = await self._addons.session(trip.id, given, longest, room)
                     given, ties = [*given, *more], ties._replace(alter=alter)
                 exchange.switch([*given, ("x-tollhouse-call-id", trip.id)])
-                session = Session(exchange, found, dialogue, ties, sockets.bounds, room)
+                session = Session(
+                    exchange, found, dialogue, ties, sockets.bounds, room, sockets.clock
+                )
                 told = await session.run()
         except ClientGone:
             if session is None:

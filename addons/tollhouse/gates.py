@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from tollhouse.admit.bodies import BodyBytes
@@ -53,6 +55,7 @@ def road_gates(
     afterwards: Afterwards,
     purse: Purse,
     keys: KeyCache,
+    clock: Callable[[], float] = time.monotonic,
 ) -> RoadGates:
     """The gates as ``config`` wants them, of what the gateway has opened. They open nothing."""
     limits = config.limits
@@ -109,5 +112,6 @@ def road_gates(
                 limits.websocket_idle_s,
                 limits.websocket_max_s,
             ),
+            clock,
         ),
     )

@@ -346,6 +346,7 @@ class Gateway:
             afterwards=self.afterwards,
             purse=self.purse,
             keys=self.keys,
+            clock=self._clock,
         )
         self.journey = Journey(
             gates.in_order,

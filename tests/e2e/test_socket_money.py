@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -299,16 +300,66 @@ def test_a_gateway_that_stops(tmp_path: Any) -> None:
         assert (line["status"], line["reason"]) == (101, "stopped")
 
 
-def test_a_silent_session(tmp_path: Any) -> None:
-    """It ends when its time is over: with 1001, after which clients come again."""
-    with open_inside(tmp_path, {"limits": {"websocket_idle_s": 0.5}}) as inside:
+@pytest.mark.parametrize(
+    ("limit", "hours", "why"),
+    [
+        ({}, 0.2, "No message came for 600 s"),
+        ({"websocket_max_s": 60.0}, 0.1, "The session has lasted 60 s"),
+    ],
+)
+def test_a_session_whose_time_is_over(
+    tmp_path: Any, limit: dict[str, float], hours: float, why: str
+) -> None:
+    """It was silent, or long: it ends with 1001, after which clients come again."""
+    later = Later()
+    with open_inside(tmp_path, {"limits": limit}, clock=later) as inside:
         attacked = Attacked(inside, 0)
         socket = opened(attacked)
+        later.seconds = hours * 3600
         close = socket.until("close")
         assert close.code == 1001
-        assert "No message came for 0.5 s" in str(close.data)
+        assert why in str(close.data)
         [line] = attacked.lines(1)
         assert line["reason"] == "timeout"
+
+
+class Later:
+    """A clock that a test moves."""
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.seconds
+
+
+def test_an_answer_that_thinks(tmp_path: Any) -> None:
+    """A model may reason for minutes without a word: its hold grows with the time. When the budget is over, the client is told
+    and closed with 1008, and what may have been reasoned by then is charged."""
+    later, steps = Later(), Steps()
+    project = {f"projects.{PROJECT}": {"limits": ["0.2 usd/day"]}}
+    with open_inside(tmp_path, project, clock=later) as inside:
+        attacked = Attacked(inside, 0)
+        inside.standin.script(Behaviour(steps=steps))
+        socket = opened(attacked, RESPONSES)
+        with socket.client as client:
+            client.send(text(type="response.create", model="gpt-5", input="Hello"))
+            inside.standin.wait_for(lambda book: bool(book[0].messages))
+            first = Decimal(inside.budget()["0.2 usd/day"]["held"])
+            later.seconds = 60
+            # gpt-5 writes for 10 USD a million tokens, and 100 tokens a second are taken for granted.
+            assert first < Decimal("0.06")
+            until = time.monotonic() + 20
+            while Decimal(inside.budget()["0.2 usd/day"]["held"]) < Decimal("0.06"):
+                assert time.monotonic() < until
+            later.seconds = 201
+            failed = socket.until("response.failed")
+            assert socket.until("close").code == 1008
+        assert "insufficient_quota" in json.dumps(failed.event)
+        [line] = attacked.lines(1)
+        assert line["reason"] == "budget_exceeded"
+        # It is looked at once a second: what was reasoned since then is charged as well.
+        assert Decimal("0.2") < Decimal(line["cost_usd"]) < Decimal("0.25")
+        assert inside.held() == []
 
 
 def test_a_token_that_is_revoked(attacked: Attacked) -> None:
