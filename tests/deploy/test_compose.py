@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +95,10 @@ def test_the_configuration_is_one_that_runs(compose: dict[str, Any]) -> None:
 
 
 def test_the_setup_makes_a_login_that_reads_the_key(
-    tmp_path: Path,
-    openbao: OpenBao,
+    tmp_path: Path, openbao: OpenBao, redis_url: str
 ) -> None:
-    """Run twice, as at a second `docker compose up`: the login of its files reads the key, and writes none."""
+    """Run twice, as at a second `docker compose up`: the login of its files reads the key, and writes none. The configuration
+    then finds its stores: `tollhouse check` says so, with their addresses and the files' folder in the place of the containers'."""
     environ = {
         "PATH": f"{Path(program('openbao')).parent}:{os.defpath}",
         "HOME": str(tmp_path),
@@ -120,3 +121,23 @@ def test_the_setup_makes_a_login_that_reads_the_key(
         assert openbao.api("GET", path, token=token)["data"]["data"] == {"api_key": key}
         with pytest.raises(requests.HTTPError):
             openbao.api("POST", path, {"data": {"api_key": "other"}}, token=token)
+
+    text = (FOLDER / "tollhouse.toml").read_text()
+    for inside, here in (
+        ("redis://valkey:6379/0", redis_url),
+        ("http://openbao:8200", openbao.address),
+        ("/run/tollhouse-vault", str(tmp_path)),
+        ("/var/lib/tollhouse/state", str(tmp_path / "state")),
+    ):
+        assert inside in text
+        text = text.replace(inside, here)
+    file = tmp_path / "tollhouse.toml"
+    file.write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "tollhouse", "check", "--config", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
