@@ -18,7 +18,7 @@ from tests.support.clock import Clock
 from tests.support.values import replace
 from tollhouse.accounts.token import mint
 from tollhouse.book import FIELDS, Book, Concluded, record_of, swept_record
-from tollhouse.call import Addressed, Aimed, Amount, Billed, Identified, Stage
+from tollhouse.call import Addressed, Aimed, Amount, Billed, Covered, Identified, Stage
 from tollhouse.denial import Denial
 from tollhouse.families.units import Charge, Units
 from tollhouse.ledger.limits import format_usd
@@ -102,7 +102,8 @@ def test_it_has_the_contracts_fields() -> None:
 def test_every_stage_has_a_line(stage: Stage) -> None:
     """A call may end at any of them: it says what was found out by then, and nothing that is secret."""
     line = record(stage)
-    assert list(line) == FIELDS.split()
+    held = ["held_for"] if isinstance(stage, Covered) else []
+    assert list(line) == [*FIELDS.split(), *held]
     number = [type(each) for each in stages()].index(type(stage))
     assert (line["provider"], line["host"]) == (("openai", HOST) if number >= 1 else ("", ""))
     assert line["path"] == ("/v1/chat/completions" if number >= 2 else "")
@@ -186,7 +187,7 @@ def test_the_tables_of_its_prices_are_named() -> None:
     priced = Amount(nano_usd=5, price="genai-prices 0.2.3, built-in 2026-11")
     line = record(stages()[-1], outcome=Outcome(End.WHOLE, charges=(BILLED,)), charged=priced)
     assert line["price"] == "genai-prices 0.2.3, built-in 2026-11"
-    assert list(line) == [*FIELDS.split(), "price"]
+    assert list(line) == [*FIELDS.split(), "price", "held_for"]
     assert "price" not in record(charged=Amount(nano_usd=5))
 
 

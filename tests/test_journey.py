@@ -165,6 +165,7 @@ class Provider:
         minted: Any,
         upgrade: Any,
         fresh: bool = False,
+        creates: bool = False,
     ) -> Answer:
         def leaving() -> None:
             self.received += 1
@@ -285,6 +286,7 @@ class World:
         self.leases = Leases()
         self.provider = Provider()
         self.prices = PRICES
+        self.judged_within_s = 30.0
         self.wire = WatchedWire(lambda: len(self.lines()))
         self.exchange = Exchange(head(), self.wire)
         self.exchange.feed_end()
@@ -298,7 +300,15 @@ class World:
             self.provider, Breakers(self.clock), self.leases, abandoned_read_s=0.0, timing=timing
         )  # type: ignore[arg-type]
         gates = (self.admit, self.read, self.purse, self.late)
-        self.journey = Journey(gates, self.leases, self.purse, self.relay, self.book, self.objects)
+        self.journey = Journey(
+            gates,
+            self.leases,
+            self.purse,
+            self.relay,
+            self.book,
+            self.objects,
+            judged_within_s=self.judged_within_s,
+        )
         self.journey.open = True
 
     def admitted(self, arrival: Arrival) -> Admitted:
@@ -327,8 +337,10 @@ class World:
         [shown] = await self.ledger.show([SCOPE])
         assert [limit.held for limit in shown.limits] == [0, 0]
         [line] = self.lines()
-        # Only a call that money was worked out for tells by whose prices.
-        assert [name for name in line if name != "price"] == FIELDS.split()
+        # Only a call that money was worked out for tells by whose prices, and only a refusal why.
+        beside = {"price", "held_for", "why"}
+        assert [name for name in line if name not in beside] == FIELDS.split()
+        assert ("held_for" in line) == (line["held_usd"] not in ("", "0"))
         assert line.get("price") in (None, "configured")
         assert "price" not in line or line["cost_usd"] != "0"
         assert self.wire.headers.get("x-tollhouse-call-id", line["call_id"]) == line["call_id"]
@@ -534,18 +546,24 @@ async def test_an_answer_without_a_body(world: World, method: str, status: int) 
         (Refused("identity_revoked"), "identity_revoked"),
         (Refused("project_not_allowed"), "project_not_allowed"),
         (RuntimeError("injected"), "internal"),
+        (None, "internal"),
     ],
 )
 async def test_an_identity_that_is_not_valid_any_more_ends_a_stream(
-    world: World, error: Exception, reason: str
+    world: World, error: Exception | None, reason: str
 ) -> None:
-    """Nor one that can't be judged again for a fault of ours: nothing more leaves. The client is told by an event."""
+    """Nor one that can't be judged again for a fault of ours, or whose gate hangs: nothing more leaves. The client is told by
+    an event."""
+    world.judged_within_s = 0.0
+    world.put_together()
     world.provider.script = streamed(TEXT, forever)
     travelling = world.begin()
     await turns()
     assert world.wire.pieces
 
-    def refuse_it(_: object) -> None:
+    def refuse_it(_: object) -> Any:
+        if error is None:
+            return forever()
         raise error
 
     world.admit.act = refuse_it
@@ -555,6 +573,45 @@ async def test_an_identity_that_is_not_valid_any_more_ends_a_stream(
     assert (line["status"], line["reason"], line["gate"]) == (200, reason, "identity")
     assert json.loads(world.wire.pieces[-1].removeprefix(b"data: "))["error"]["code"] == reason
     assert line["charged_by"] != "none"
+
+
+async def test_a_gate_that_hangs_holds_up_no_other_judgement(world: World) -> None:
+    """The call that hangs is judged once at a time, and the others in each turn."""
+    world.provider.script = streamed(TEXT, forever)
+    first = world.begin()
+    await turns()
+    hangs = asyncio.Event()
+    asked: list[str] = []
+
+    async def hang(arrival: Arrival) -> None:
+        asked.append(arrival.head.target)
+        if arrival.head is world.exchange.head:
+            await hangs.wait()
+        raise Refused("identity_revoked")
+
+    world.admit.act = hang
+    await world.journey.end_invalid(0.0, wait_s=0.0)
+    await turns()
+    for _ in range(3):
+        wire = WatchedWire(lambda: 0)
+        exchange = Exchange(head("POST", "/v1/other"), wire)
+        exchange.feed_end()
+        world.admit.act = world.admitted
+        second = asyncio.ensure_future(world.journey.travel(exchange))
+        await turns()
+        world.admit.act = hang
+        await world.journey.end_invalid(0.0, wait_s=0.0)
+        await second
+        assert (
+            json.loads(wire.pieces[-1].removeprefix(b"data: "))["error"]["code"]
+            == "identity_revoked"
+        )
+        assert not first.done()
+    assert asked == [world.exchange.head.target, *["/v1/other"] * 3]
+    await world.journey.stop_judging()
+    assert not first.done()
+    first.cancel()
+    await asyncio.wait([first])
 
 
 async def test_a_budget_that_ends_a_stream(world: World) -> None:
@@ -1005,8 +1062,8 @@ async def test_a_line_that_cannot_be_made(world: World) -> None:
 class NoBook(Book):
     """It breaks its word that it raises nothing."""
 
-    def end(self, entry: Entry) -> None:
-        super().end(entry)
+    def end(self, entry: Entry, *, settled: bool = True) -> None:
+        super().end(entry, settled=settled)
         raise RuntimeError("injected")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from tests.support.calls import IDENTITY, admitted
+from tests.support.calls import IDENTITY, admitted, covered
 from tollhouse.book import Concluded, record_of
 from tollhouse.call import Amount, ChargedBy
 from tollhouse.cli.main import cli
@@ -85,6 +85,7 @@ def test_line() -> None:
     outcome = Outcome(
         End.WHOLE, charges=(Charge("a", Units(requests=1)), Charge("b", Units(images=1)))
     )
+    fast = Outcome(End.WHOLE, charges=(Charge("a", Units(requests=1), "fast"),))
     refused = Concluded(admitted(), 403, Denial("tls_refused"), "tunnel")
     assert sorted(named) == sorted(
         record_of(refused, 0.0).keys()
@@ -101,6 +102,7 @@ def test_line() -> None:
             ),
             0.0,
         )
+        | record_of(Concluded(covered(amount=Amount(1)), outcome=fast), 0.0).keys()
     )
 
 

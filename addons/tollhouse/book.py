@@ -1,5 +1,8 @@
 """The canonical record: one JSON line a call. Never a body, a query string, a key or a token, and no text of more than 512
-bytes."""
+bytes.
+
+Past 400 lines because the fields of a line are made beside the lines that have only some of them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import logging
 import os
 import sys
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -33,11 +36,25 @@ FIELDS = (
     "decision reason gate attempts attempts_unknown breaker key_version ttft_ms duration_ms overhead_ms tokens cost_usd held_usd "
     "charged_by client_ip listener"
 )
-"""Of a line, in order. Eight more are in the lines of the calls that have them, and only there: ``subject`` (whom the
-platform names, where the identity is no gate token), ``units`` (what was counted
-beside tokens), ``charges`` (the items of the bill, where it has more than one), ``price`` (the tables by which money was
-charged), ``fallback_from`` (the provider whose fallback, ``provider``, has answered), ``unsafe_fail_open``, ``notional_usd``
-(of a call with its workload's own login) and ``bytes`` (of a tunnel that was passed on)."""
+"""Of a line, in order. Eleven more are in the lines of the calls that have them, and only there: ``subject`` (whom the
+platform names, where the identity is no gate token), ``why`` (of a refusal: `WHY_IS_OURS`), ``held_for`` (the tokens for which
+money was held), ``tier`` (the service tier that was served, if it is not the standard one), ``units`` (what was counted beside
+tokens), ``charges`` (the items of the bill, where it has more than one), ``price`` (the tables by which money was charged),
+``fallback_from`` (the provider whose fallback, ``provider``, has answered), ``unsafe_fail_open``, ``notional_usd`` (of a call
+with its workload's own login) and ``bytes`` (of a tunnel that was passed on). exports/schemas/call.json has all of them with
+their types."""
+
+WHY_IS_OURS: Final = frozenset(
+    {
+        *("budget_exceeded", "rate_limited", "concurrency_limited", "model_unpriced"),
+        *("model_not_allowed", "credential_refused", "credential_unavailable", "breaker_open"),
+        *("upstream_unreachable", "upstream_timeout", "upstream_tls", "upstream_bad_answer"),
+        *("upstream_address_refused", "timeout", "body_too_large", "headers_too_large"),
+        *("too_many_connections", "upload_spool_full", "tls_refused", "internal", "draining"),
+    }
+)
+"""The refusals whose ``why`` is told in words and numbers of the gateway and of its configuration. That of another may repeat
+what its client has sent, a query or a credential in the wrong place among it, and is in no line."""
 
 
 class Concluded(NamedTuple):
@@ -66,8 +83,6 @@ class Concluded(NamedTuple):
     """Of a tunnel that was passed on: bytes from its client, and to it."""
 
 
-_REFUSED: Final = 100
-"""Lines of refused calls that are kept for `Book.take_refused`; what comes beyond them pushes out the oldest."""
 _NO_OUTCOME: Final = Outcome(End.NEVER_LEFT)
 _NOTHING_ASKED: Final = Asked()
 
@@ -115,10 +130,10 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
         "decision": "allow" if not failed else "fail" if call.outcome is not None else "deny",
         "reason": denial.code if denial else "upstream_error" if outcome.error else call.ended,
         "gate": call.gate,
-        **({"why": denial.why} if denial is not None and denial.code == "tls_refused" else {}),
+        **_why(denial),
         "attempts": [
             {
-                "outcome": a.outcome,
+                "outcome": clipped(a.outcome),
                 "ms": round(a.duration_ms, 1),
                 **({"provider": a.provider} if a.provider else {}),
             }
@@ -139,17 +154,14 @@ def record_of(call: Concluded, now: float) -> dict[str, object]:
         "client_ip": arrival.head.client_ip,
         "listener": arrival.head.listener,
         **_where_there(found, counted, call.charged),
+        **_held_for(found),
         **({"fallback_from": call.fallback_from} if call.fallback_from else {}),
         **_tunnelled(call.tunnelled),
     }
     for name, value in record.items():
-        # Most are short texts or numbers, and are looked at no further.
-        if (
-            len(value) > _SHORT
-            if isinstance(value, str)
-            else isinstance(value, (list, dict)) and value
-        ):
-            record[name] = _short(value)
+        # Clients and providers choose some of them. Most are short, and are looked at no further.
+        if type(value) is str and len(value) > _SHORT:
+            record[name] = clipped(value)
     return record
 
 
@@ -166,6 +178,20 @@ def _where_there(of: Known, counted: tuple[Charge, ...], charged: Amount) -> dic
     return found
 
 
+def _held_for(of: Known) -> dict[str, object]:
+    """The tokens for which money was held."""
+    if of.hold is None or of.requested is None or not of.hold.amount.nano_usd:
+        return {}
+    units = of.requested.estimate.units
+    return {"held_for": {"input": units.input, "output": units.output}}
+
+
+def _why(denial: Denial | None) -> dict[str, object]:
+    if denial is None or not denial.why or denial.code not in WHY_IS_OURS:
+        return {}
+    return {"why": without_tokens(denial.why)}
+
+
 def _tunnelled(passed: tuple[int, int] | None) -> dict[str, object]:
     return {} if passed is None else {"bytes": dict(zip(("sent", "received"), passed, strict=True))}
 
@@ -175,33 +201,36 @@ def _counted(counted: tuple[Charge, ...]) -> dict[str, object]:
     found: dict[str, object] = {}
     if beside := _sum_of([charge.units.other_counts() for charge in counted]):
         found["units"] = beside
-    if len(counted) > 1:
+    if len(counted) > 1 or (counted and counted[0].calls > 1):
         found["charges"] = [
             {
-                "model": without_tokens(charge.model),
+                "model": clipped(without_tokens(charge.model)),
                 **charge.units.token_counts(),
                 **charge.units.other_counts(),
+                **_terms(charge),
             }
             for charge in counted
         ]
+    elif counted and counted[0].tier not in _STANDARD:
+        found["tier"] = counted[0].tier
     return found
+
+
+_STANDARD: Final = frozenset({"", "default", "standard", "auto"})
+"""Names of the tier that most calls are served at."""
+
+
+def _terms(charge: Charge) -> dict[str, object]:
+    """By what an item of the bill was priced, beside its model and its counts, as far as it is not the usual."""
+    return {
+        **({"tier": charge.tier} if charge.tier not in _STANDARD else {}),
+        **({"of_requests": charge.calls} if charge.calls > 1 else {}),
+        **({"paid_usd": format_usd(charge.paid)} if charge.paid is not None else {}),
+    }
 
 
 _SHORT: Final = 128
 """Characters that are never more than 512 bytes."""
-
-
-def _short(value: object) -> object:
-    """Every text in a field: clients and providers choose some of them."""
-    match value:
-        case str():
-            return clipped(value)
-        case list():
-            return [_short(item) for item in value]
-        case dict():
-            return {name: _short(item) for name, item in value.items()}
-        case _:
-            return value
 
 
 def _sum_of[N: (int, float)](counts: Sequence[Mapping[str, N]]) -> dict[str, N]:
@@ -217,7 +246,7 @@ def _sum_of[N: (int, float)](counts: Sequence[Mapping[str, N]]) -> dict[str, N]:
 def swept_record(fields: Mapping[str, str]) -> dict[str, object]:
     """The line of a call whose gateway died, as the gateway that swept its hold writes it: ``fields`` is what the hold
     carried and was charged; what nobody knows any more is empty. A call that was only slow has its own line as well."""
-    empty = {**_empty_record(), "decision": "allow", "reason": "swept"}
+    empty = {**empty_record(), "decision": "allow", "reason": "swept"}
     carried = {key: clipped(without_tokens(value)) for key, value in fields.items() if key in empty}
     let_through = {"unsafe_fail_open": True} if fields.get("unsafe_fail_open") == "true" else {}
     return {**empty, **carried, "stream": fields.get("stream") == "true", **let_through}
@@ -230,7 +259,7 @@ def late_record(
     carried = {key: clipped(without_tokens(value)) for key, value in pending.carried.items()}
     served = next((charge.model for charge in charges if charge.model), "")
     return {
-        **_empty_record(),
+        **empty_record(),
         **carried,
         "call_id": pending.call_id,
         "tenant": pending.tenant,
@@ -253,7 +282,7 @@ def broken_record(call: Concluded) -> dict[str, object]:
     """The line of a call whose own line can't be made, for a fault of ours: whose it is and what it cost."""
     found = known(call.stage)
     return {
-        **_empty_record(),
+        **empty_record(),
         "ts": rfc3339(found.arrival.timestamp, "milliseconds"),
         "call_id": found.arrival.id,
         "tenant": found.project.tenant if found.project else "",
@@ -268,7 +297,7 @@ def broken_record(call: Concluded) -> dict[str, object]:
     }
 
 
-def _empty_record() -> dict[str, object]:
+def empty_record() -> dict[str, object]:
     """What nobody knows is empty."""
     return {
         **dict.fromkeys(FIELDS.split(), ""),
@@ -303,6 +332,11 @@ class Book:
         concluding: Concluding | None = None,
         sums: CallCounts | None = None,
     ) -> None:
+        self.on_uncharged: Callable[[Mapping[str, object], bool], None] = lambda record, settled: (
+            None
+        )
+        """Gets the record of each call that was refused, or of which no settle tells Redis; and whether a settle tells of it. It
+        raises nothing."""
         self.clock = clock
         self._concluding = concluding or Concluding()
         self._path = destination
@@ -312,7 +346,6 @@ class Book:
         self.counts: Counter[tuple[object, object, object]] = Counter()
         """Lines by provider ("" for none), status and reason: since the start."""
         self.sums = sums or CallCounts()
-        self._refused: deque[Mapping[str, object]] = deque(maxlen=_REFUSED)
 
     def _open(self) -> int:
         if self._path is None:
@@ -335,21 +368,21 @@ class Book:
         line = _line(record)
         return Entry(record, line, self._concluding.begin(line))
 
-    def end(self, entry: Entry) -> None:
+    def end(self, entry: Entry, *, settled: bool = True) -> None:
         """Writes what was begun. Never raises."""
-        self._write(entry.record, entry.line)
+        self._write(entry.record, entry.line, settled)
         self._concluding.end(entry.place)
 
-    def write(self, record: dict[str, object]) -> None:
-        """Never raises: a full disk is logged and does not end calls."""
-        self._write(record, _line(record))
+    def write(self, record: dict[str, object], *, settled: bool = True) -> None:
+        """Never raises: a full disk is logged and does not end calls. ``settled``: a settle tells Redis of the call."""
+        self._write(record, _line(record), settled)
 
-    def _write(self, record: Mapping[str, object], line: bytes) -> None:
+    def _write(self, record: Mapping[str, object], line: bytes, settled: bool) -> None:
+        if not settled or record.get("decision") == "deny":
+            self.on_uncharged(record, settled)
         self.counts[
             record.get("provider", ""), record.get("status", 0), record.get("reason", "")
         ] += 1
-        if record.get("decision") == "deny":
-            self._refused.append(record)
         try:
             self.sums.add(record)
         except Exception:
@@ -364,12 +397,6 @@ class Book:
             log.error(
                 "the line of call %s could not be written (%s)", record.get("call_id"), e.strerror
             )
-
-    def take_refused(self) -> list[Mapping[str, object]]:
-        """The last lines of refused calls that were not taken yet."""
-        taken = list(self._refused)
-        self._refused.clear()
-        return taken
 
     def swept(self, fields: Mapping[str, str]) -> None:
         """Write the line of a hold that was swept. Never raises."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-_CUT: Final = "..."
+CUT: Final = "..."
 
 
 def clipped(text: str, limit: int = 512) -> str:
@@ -17,4 +17,4 @@ def clipped(text: str, limit: int = 512) -> str:
     encoded = text[: limit + 1].encode("utf-8", "replace")
     if len(encoded) <= limit:
         return text
-    return encoded[: limit - len(_CUT)].decode("utf-8", "ignore") + _CUT
+    return encoded[: limit - len(CUT)].decode("utf-8", "ignore") + CUT

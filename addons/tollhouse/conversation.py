@@ -11,17 +11,19 @@ from tollhouse.budget.purse import Purse
 from tollhouse.call import Covered, Requested
 from tollhouse.denial import Denial, Fault, Refused
 from tollhouse.dispatch.answering import Answering
-from tollhouse.dispatch.relay import Delivery, Relay
+from tollhouse.dispatch.delivery import Delivery
+from tollhouse.dispatch.relay import Relay
 from tollhouse.fallback import Fallbacks, connected
 from tollhouse.families.asked import Asked
 from tollhouse.families.dialogue import Dialogue
 from tollhouse.frames import Room
-from tollhouse.listen.exchange import ClientGone, Stopped
 from tollhouse.listen.handshake import accepted
+from tollhouse.listen.interruption import ClientGone, Stopped
 from tollhouse.outcome import End
 from tollhouse.reply import broken_off, pass_on
+from tollhouse.socket_ties import Altering, Owing, SocketBounds, Ties
 from tollhouse.trip import Gate, Objects, Passing, Rest, Trip, check_identity
-from tollhouse.websocket import Altering, Owing, Session, SocketBounds, Ties
+from tollhouse.websocket import Session
 
 log = logging.getLogger(__name__)
 

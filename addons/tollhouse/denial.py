@@ -175,7 +175,7 @@ REASONS: Final[dict[str, Reason]] = {
     "upstream_tls": Reason(
         502,
         _V,
-        "The provider's TLS certificate could not be verified.",
+        "TLS with the provider could not be set up.",
         "Whoever runs the gateway must look at `tollhouse check` and at ca_file of this provider.",
     ),
     "upstream_address_refused": Reason(

@@ -21,7 +21,7 @@ from tollhouse.listen.doors import Bounds
 from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.http1 import READ_AHEAD
 from tollhouse.listen.mitm import GateMaster
-from tollhouse.listen.passage import PassageBounds, Passages
+from tollhouse.listen.passed_tunnel import PassedTunnels, TunnelBounds
 from tollhouse.listen.sockets import ListenerParts, Listeners
 from tollhouse.listen.tunnel import Tunnel
 from tollhouse.providers import Catalog
@@ -96,10 +96,12 @@ class Entrances:
         judge = TunnelJudge(accounts, identifier, project_header=config.headers.project.lower())
         self._dialler = Dialler(proxies, resolver_factory)
         most = share.of(limits.max_tunnels)
-        passage_bounds = PassageBounds(
+        tunnel_bounds = TunnelBounds(
             most, max(1, most // 4), limits.tunnel_idle_s, limits.tunnel_s, limits.request_timeout_s
         )
-        self.passages = Passages(judge, self._dialler, place, book, passage_bounds, clock=clock)
+        self.passed_tunnels = PassedTunnels(
+            judge, self._dialler, place, book, tunnel_bounds, clock=clock
+        )
         self.listeners = Listeners(
             ListenerParts(
                 master,
@@ -110,7 +112,7 @@ class Entrances:
                 leaves.first,
                 own_http1=config.listen.http1 == "own",
                 clock=clock,
-                passages=self.passages,
+                passed_tunnels=self.passed_tunnels,
                 asking=asking,
                 max_of_source=share.of(
                     limits.max_connections_per_source or -(-limits.max_connections * 3 // 4)
@@ -149,7 +151,7 @@ class Entrances:
     async def close_connections(self) -> None:
         """Ends what is still open behind `Listeners.close`."""
         await self.listeners.close_connections()
-        await self.passages.ended()
+        await self.passed_tunnels.ended()
 
     async def close(self) -> None:
         """The way out of tunnels that are passed on. Called when they have ended."""

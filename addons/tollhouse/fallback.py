@@ -19,7 +19,8 @@ from tollhouse.clearance import Clearance
 from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answering import Answering
-from tollhouse.dispatch.relay import Delivery, Relay
+from tollhouse.dispatch.delivery import Delivery
+from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.retry import SDK_STOPS
 from tollhouse.dispatch.sign import check_lease
 from tollhouse.dispatch.upstreamed import Upstreamed
@@ -31,20 +32,30 @@ log = logging.getLogger(__name__)
 
 
 class Reads(Protocol):
+    """The gate that reads a body (`admit`): ``again`` reads that of a call for another provider. Raises `Refused`."""
+
     def again(self, requested: Requested, admitted: Admitted, /) -> Awaitable[Requested]: ...
 
 
 class Judges(Protocol):
+    """The gate that compares the call's models with the project's list. There is no client to talk to a second time, so
+    ``exchange`` is None. Raises `Refused`."""
+
     def __call__(self, requested: Requested, exchange: object, /) -> Awaitable[Requested]: ...
 
 
 class FallsBack(Protocol):
+    """The purse: ``fall_back`` enlarges the call's hold to the fallback's price. None: the budget does not cover that. With
+    ``unknown`` the first provider may charge for the call as well."""
+
     def fall_back(
         self, call_id: str, requested: Requested, /, *, unknown: bool
     ) -> Awaitable[Covered | None]: ...
 
 
 class Keys(Protocol):
+    """The store of the providers' keys. Raises `CredentialUnavailable`."""
+
     async def get(self, provider: str, tenant: str, project: str) -> Lease: ...
 
 
@@ -159,24 +170,26 @@ async def _go_back(
     first: Upstreamed | Answering | Refused,
     second: Upstreamed | Answering | Refused,
 ) -> None:
-    """The fallback gave an error, or nothing. What it has cost to ask it is the call's."""
+    """The client gets what the first provider gave, because the fallback gave an error or no answer. The call keeps what the
+    fallback has cost: its attempts and the time that was waited for it."""
     if isinstance(second, Refused):
         log.warning("call %s: its fallback does not serve it (%s)", trip.id, second.denial.code)
     elif isinstance(second, Answering):
         await second.close()
     assert trip.delivery is not None
-    if trip.delivery.tried_enough:
+    if trip.delivery.sdk_stops:
         # An SDK that asks the first one again asks the fallback again as well.
         if isinstance(first, Answering):
             first.stop_sdk()
         elif isinstance(first, Refused) and SDK_STOPS not in first.denial.headers:
             first.denial = replace(first.denial, headers=(*first.denial.headers, SDK_STOPS))
-    delivery.return_from(trip.delivery)
+    delivery.take_wait_of(trip.delivery)
     trip.delivery = delivery
 
 
 def _stateless(requested: Requested) -> bool:
-    """It costs by what it uses, it makes nothing, and it names nothing that one provider alone has. Its body can be sent again."""
+    """Whether another provider can be asked for the call. It is metered, it creates nothing, it names no object, and its body
+    can be sent again."""
     admitted, body = requested.admitted, requested.body
     if body is not None and not isinstance(body, bytes) and not body.repeatable:
         return False

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from tollhouse.admit.bodies import BodyBytes
 from tollhouse.admit.by_model import ByModel
 from tollhouse.admit.call_limits import CallLimits
+from tollhouse.admit.connection_limits import ConnectionLimits
 from tollhouse.admit.gate import admit_gates
 from tollhouse.admit.identifying import Accounts, Identifier
 from tollhouse.admit.models import Models
@@ -24,8 +25,8 @@ from tollhouse.operators.on_road import AddonsOnRoad
 from tollhouse.prices.table import PriceTable
 from tollhouse.providers import Catalog
 from tollhouse.share import Share
+from tollhouse.socket_ties import SocketBounds
 from tollhouse.trip import Gate
-from tollhouse.websocket import SocketBounds
 
 
 class RoadGates(NamedTuple):
@@ -82,6 +83,12 @@ def road_gates(
         share.of(limits.max_calls),
         of_source=share.of(limits.max_calls_per_source or -(-limits.max_calls * 3 // 4)),
         of_token=share.of(limits.max_calls_per_token or -(-limits.max_calls // 2)),
+        connections=ConnectionLimits(
+            of_token=share.of(limits.max_connections_per_token or -(-limits.max_connections // 2)),
+            of_tenant=share.of(
+                limits.max_connections_per_tenant or -(-limits.max_connections * 3 // 4)
+            ),
+        ),
     )
     on_road: AddonsOnRoad | None = None
     own: list[Gate] = []

@@ -4,7 +4,7 @@ entrances   Entrances: the ways in                          entrances.py
             proxy (CONNECT), base URL, transparent          listen/sockets.py, client_connection.py
             HTTP/1, HTTP/2                                  listen/http1.py, listen/mitm/
             Tunnel: which host a tunnel may be for          listen/tunnel.py
-            Passages: tunnels that are passed on            listen/passage.py, admit/passing.py
+            PassedTunnels: those that are passed on         listen/passed_tunnel.py, admit/passing.py
             Road: one coroutine a call                      journey.py
 gates       in their order, which gates.py makes            gates.py
             Locate   which provider is meant                admit/gate.py, authority.py
@@ -73,6 +73,7 @@ from tollhouse.control.overview import Overview
 from tollhouse.control.refusal import OperationRefused
 from tollhouse.control.socket import ControlServer
 from tollhouse.credential.lease import Reader
+from tollhouse.dispatch.attempts import Timing
 from tollhouse.dispatch.breaker import Breakers
 from tollhouse.dispatch.proxied import ProxyTunnels
 from tollhouse.dispatch.relay import Relay
@@ -86,6 +87,7 @@ from tollhouse.ledger.spool import Spool, SpoolDamaged
 from tollhouse.ledger.store.client import connect as connect_redis
 from tollhouse.ledger.store.client import persist, spend_writer
 from tollhouse.ledger.store.outage import Outage, pinger
+from tollhouse.ledger.uncharged import Uncharged
 from tollhouse.listen.mitm import GateMaster
 from tollhouse.operators.hooks_run import Addons
 from tollhouse.operators.loading import Modules
@@ -97,6 +99,7 @@ from tollhouse.share import ALONE, Share
 from tollhouse.stores import (
     admin_tls,
     open_ca,
+    open_exchanges,
     open_keys,
     open_platform,
     open_reader,
@@ -128,19 +131,22 @@ class Gateway:
         config: Config,
         *,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
         reader: Reader | None = None,
         health_every_s: float = 1.0,
         providers: Catalog | None = None,
         share: Share = ALONE,
         resolver_factory: Callable[[], AbstractResolver] | None = None,
     ) -> None:
-        """``clock`` never goes back; streams, breakers and what is done again and again go by it. ``reader`` is the store of
-        keys and ``providers`` all providers, by default those that ``config`` names. The ledger is looked at every
-        ``health_every_s``. ``resolver_factory`` makes what looks names up, by default the system's getaddrinfo."""
+        """``clock`` never goes back; streams, breakers and what is done again and again go by it. Identities end by
+        ``wall_clock``, in seconds since the epoch. ``reader`` is the store of keys and ``providers`` all providers, by default
+        those that ``config`` names. The ledger is looked at every ``health_every_s``. ``resolver_factory`` makes what looks
+        names up, by default the system's getaddrinfo."""
         self._resolver_factory = resolver_factory
         self.config = config
         self.share = share
         self._clock = clock
+        self._wall_clock = wall_clock
         self._health_every_s = health_every_s
         self._given_reader = reader
         self.catalog = providers or catalog(config)
@@ -233,8 +239,11 @@ class Gateway:
         self.on_stop(self._close_book)
         self.redis = connect_redis(config.redis.url, config.state.directory, config.redis.timeout_s)
         self.ledger = Ledger(self.redis, on_swept=self.book.swept)
+        self.uncharged = Uncharged(self.ledger)
+        self.book.on_uncharged = self.uncharged.add
         self.history = History(self.redis)
         self.on_stop(self.ledger.close)
+        self.on_stop(self._note_refusals)
         self.on_stop(self._write_spend)
         self.spool = Spool(config.state.directory)
         with told(f"{self.spool.path} cannot be used", "correct its owner"):
@@ -262,18 +271,23 @@ class Gateway:
                 self.remembered.vouches,
                 self.directory.refresh,
             )
-        platform, issuer_keys = open_platform(config, self.ledger)
+        self.objects = KeptObjects(self.ledger)
+        self.on_stop(self._keep_objects)
+        self.reader = self._given_reader or open_reader(config, unwrapped=self.share.unwrapped)
+        self.keys = open_keys(config, self.reader, self._clock)
+        self.on_stop(self.keys.close)
+        self.secrets = open_secrets(config, self.keys)
+        self.on_stop(self.secrets.close)
+        self._proxies = ProxyTunnels(self.secrets, self._resolver_factory)
+        self.on_stop(self._proxies.close)
+        open_exchanges(config, self.keys, self._proxies, self.secrets)
+        platform, issuer_keys = open_platform(config, self.ledger, self._proxies, self._wall_clock)
         self.accounts = Accounts(self.directory, self.remembered)
-        self.identifier = Identifier(self.accounts, time.time, platform)
+        self.identifier = Identifier(self.accounts, self._wall_clock, platform)
         for each in issuer_keys:
             self.on_stop(each.close)
         # Nobody waits: a call that comes before they are read waits for the read that is under way.
         self._warming = [asyncio.create_task(each.warm()) for each in issuer_keys]
-        self.objects = KeptObjects(self.ledger)
-        self.on_stop(self._keep_objects)
-        self.reader = self._given_reader or open_reader(config, unwrapped=self.share.unwrapped)
-        self.keys = open_keys(config, self.reader)
-        self.on_stop(self.keys.close)
 
     async def _open_road(self) -> None:
         """What a call passes, from the prices to the provider; and the admin listener, which is the first that is open."""
@@ -297,10 +311,6 @@ class Gateway:
         if config.redis.url != "embedded":
             self.renewer = Renewer(self._another_ledger, self.purse.held)
             self.on_stop(self.renewer.stop)
-        self.secrets = open_secrets(config, self.keys)
-        self.on_stop(self.secrets.close)
-        self._proxies = ProxyTunnels(self.secrets, self._resolver_factory)
-        self.on_stop(self._proxies.close)
         self.tokens = open_tokens(config, self._proxies)
         self.on_stop(self.tokens.close)
         self.upstream = Upstream(
@@ -319,6 +329,7 @@ class Gateway:
             self.keys,
             abandoned_read_s=abandoned_read_s,
             retries_a_second=1 / self.share.workers,
+            timing=Timing(self._clock),
             priced_as=prices.entry,
         )
         self._open_bodies()
@@ -527,9 +538,9 @@ class Gateway:
         await self.entrances.open(self.addresses)
 
     async def _note_refusals(self) -> None:
-        """For the status page. Those that Redis can't be told now are in the log alone."""
+        """For the status page and for exports. Those that Redis can't be told now wait."""
         with contextlib.suppress(LedgerUnavailable):
-            await self.history.note_refusals(self.book.take_refused())
+            await self.uncharged.flush()
 
     async def _write_spend(self) -> None:
         """Writes to the disk what the embedded store has counted. Another store does that itself."""

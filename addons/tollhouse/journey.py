@@ -14,6 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, Protocol, cast
 
 from tollhouse.accounts.token import without_tokens
@@ -31,21 +32,33 @@ from tollhouse.credential.lease import (
     login_lease,
 )
 from tollhouse.denial import Denial, Refused
-from tollhouse.dispatch.relay import Delivery, Relay
+from tollhouse.dispatch.delivery import Delivery
+from tollhouse.dispatch.relay import Relay
 from tollhouse.dispatch.sign import check_lease
 from tollhouse.fallback import Fallbacks, answered
 from tollhouse.lasting import Lasting
-from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
+from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.handshake import check_handshake
+from tollhouse.listen.interruption import ClientGone, Stopped
 from tollhouse.outcome import End
 from tollhouse.providers import Provider
 from tollhouse.reply import NOT_VALID, OVERDUE, broken_off, last_words, pass_on
-from tollhouse.trip import AnsweredByGate, Gate, Objects, Rest, Trip, check_identity
+from tollhouse.trip import (
+    JUDGED_WITHIN_S,
+    AnsweredByGate,
+    Gate,
+    Objects,
+    Rest,
+    Trip,
+    check_identity,
+)
 
 log = logging.getLogger(__name__)
 
-_CHECKED_AT_ONCE: Final = 32
-"""Calls that are judged again in one turn of the loop."""
+_JUDGED_IN_A_TURN: Final = 32
+"""Calls whose judging begins in one turn of the loop."""
+_JUDGED_AT_ONCE: Final = 1024
+"""Calls that are judged again at one time."""
 
 
 _NO_MESSAGES: Final = "An addon of the gateway's operator takes requests and no messages."
@@ -77,6 +90,7 @@ class Journey:
         addons: Alterers | None = None,
         fallbacks: Fallbacks | None = None,
         sockets: SocketParts | None = None,
+        judged_within_s: float = JUDGED_WITHIN_S,
     ) -> None:
         self.gates = tuple(gates)
         """In the order in which they are asked."""
@@ -95,6 +109,8 @@ class Journey:
         self._trace_header = trace_header.lower()
         self._session_header = session_header.lower()
         self._lasting = Lasting()
+        self._judged_within_s = judged_within_s
+        self._judging: dict[Exchange, asyncio.Task[None]] = {}
         self.under_way: set[Exchange] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -164,24 +180,55 @@ class Journey:
                 why = f"The call took longer than {longest_s:g} s ([limits] call_timeout_s)."
                 exchange.refuse(Denial(code, why), OVERDUE)
 
-    async def end_invalid(self, after_s: float) -> None:
+    async def end_invalid(self, after_s: float, wait_s: float | None = None) -> None:
         """Ends each call that has been under way for ``after_s`` and whose identity or project is not valid any more: its token
-        was revoked or has expired. A session over a WebSocket looks after that itself."""
+        was revoked or has expired. A session over a WebSocket looks after that itself. Each call is judged in a task of its
+        own, and only one that hangs is waited for, ``wait_s`` at most. It is not judged by another task meanwhile."""
         before = time.monotonic() - after_s
+        begun = []
         for n, exchange in enumerate(tuple(self.under_way)):
+            if n % _JUDGED_IN_A_TURN == 0:
+                await asyncio.sleep(0)
             if exchange.began > before or exchange.finished or exchange.head.asks_for_websocket:
                 continue
-            if n % _CHECKED_AT_ONCE == 0:
-                await asyncio.sleep(0)
-            try:
-                await check_identity(self.gates, Arrival.begin(exchange.head), exchange)
-            except Refused as refusal:
-                exchange.refuse(refusal.denial, NOT_VALID)
-            except Exception:
-                log.exception("a call could not be judged again; it is ended")
-                exchange.refuse(
-                    Denial("internal", "Its identity could not be judged again."), NOT_VALID
-                )
+            if exchange in self._judging:
+                continue
+            if len(self._judging) >= _JUDGED_AT_ONCE:
+                judging = list(self._judging.values())
+                await asyncio.wait(judging, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+            if len(self._judging) >= _JUDGED_AT_ONCE:
+                break
+            task = asyncio.create_task(self._judge_again(exchange), name=f"judge {exchange}")
+            if not task.done():
+                self._judging[exchange] = task
+                task.add_done_callback(partial(self._judged, exchange))
+                begun.append(task)
+        if begun:
+            await asyncio.wait(begun, timeout=wait_s)
+
+    async def _judge_again(self, exchange: Exchange) -> None:
+        try:
+            arrival = Arrival.begin(exchange.head)
+            await check_identity(self.gates, arrival, exchange, self._judged_within_s)
+        except Refused as refusal:
+            if refusal.denial.code == "internal":
+                log.error("a call could not be judged again in time; it is ended")
+            exchange.refuse(refusal.denial, NOT_VALID)
+        except Exception:
+            log.exception("a call could not be judged again; it is ended")
+            denial = Denial("internal", "Its identity could not be judged again.")
+            exchange.refuse(denial, NOT_VALID)
+
+    def _judged(self, exchange: Exchange, _: object) -> None:
+        del self._judging[exchange]
+
+    async def stop_judging(self) -> None:
+        """Gives up what `end_invalid` did not wait for."""
+        tasks = list(self._judging.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def drained(self, seconds: float | None) -> bool:
         """Wait until no call is under way, at most so long; whether that is so. None: however long it takes."""

@@ -13,7 +13,7 @@ asked for, and one timer.
 | a value past its end | is under way | gives it for ``grace_s``, then waits for the read |
 | a value past its end | failed, the source is away | gives it for ``stale_for_s``, then as with nothing |
 | that there is nothing | any | the same, with ``missing_s`` for the life |
-| nothing | failed just now | raises the same error again, without a read |
+| nothing | failed just now | raises the same error again, without a read; waits, with ``once_more_s`` |
 | nothing | is under way | waits for it |
 | nothing | none, or failed a while ago | begins one and waits for it |
 """
@@ -81,6 +81,9 @@ class Times:
     least_share: float = 1.0
     missing_s: float = 0.0
     """The life of an answer that there is nothing."""
+    once_more_s: float = 0.0
+    """While the source is away, a caller without a value waits so long after the last failed read, and begins another one
+    then. 0: it gets the error of the last read until ``retry_s`` is over."""
     from_asked: bool = True
     """A life is counted from the beginning of the read. False: from its end."""
     grace_s: float = 0.0
@@ -145,6 +148,8 @@ class _Slot[V]:
     error: Exception | None = None
     failures: int = 0
     retry_at: float = 0.0
+    once_more_at: float = 0.0
+    """As ``retry_at``, of callers that wait for it (`Times.once_more_s`)."""
     believed_until: float = 0.0
     """Until then `Refreshed.drop` does not drop the value."""
     timer: Timer | None = None
@@ -253,6 +258,11 @@ class Refreshed[K, V]:
         if (kept := self.peek(key, missing_s)) is not None:
             return kept.value
         entry = self._find(key)
+        if entry is not None and entry.once_more_at > self._clock():
+            await self._until(entry.once_more_at)
+            if (kept := self.peek(key, missing_s)) is not None:
+                return kept.value
+            entry = self._find(key)
         if entry is not None and entry.error is not None and self._clock() < entry.retry_at:
             raise _bare(entry.error)
         if self._closed:
@@ -333,6 +343,14 @@ class Refreshed[K, V]:
             ends_at = min(ends_at, kept.at + missing_s)
         return now < (ends_at + self._times.grace_s if reading else ends_at)
 
+    async def _until(self, at: float) -> None:
+        over = asyncio.Event()
+        timer = self._call_later(at - self._clock(), over.set)
+        try:
+            await over.wait()
+        finally:
+            timer.cancel()
+
     def _find(self, key: K) -> _Slot[V] | None:
         return self._with.get(key) or self._without.get(key)
 
@@ -387,6 +405,7 @@ class Refreshed[K, V]:
         times = self._times
         entry = self._find(key) or _Slot(flight.asked_at)
         entry.kept, entry.error, entry.failures = told, None, 0
+        entry.once_more_at = 0.0
         self._place(key, entry)
         ahead_s = max(times.ahead_s, times.ahead_share * told.life_s)
         if ahead_s:
@@ -415,7 +434,10 @@ class Refreshed[K, V]:
             wait_s *= 1 - _RETRY_SPREAD * self._jitter()
         else:
             entry.kept = None
-        entry.error, entry.retry_at = error, self._clock() + wait_s
+        once_more = away and times.once_more_s > 0
+        until = self._clock() + (min(wait_s, times.once_more_s) if once_more else wait_s)
+        entry.error, entry.retry_at = error, until
+        entry.once_more_at = until if once_more else 0.0
         entry.failures += 1
         self._place(key, entry)
         if away:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -19,20 +21,30 @@ from tollhouse.config.load import (
     TlsFiles,
     TokenAuth,
     catalog,
+    issuer_proxy,
     token_proxy,
 )
 from tollhouse.credential.beside_keys import SecretsBesideKeys
 from tollhouse.credential.cache import KeyCache
 from tollhouse.credential.cloud.google import AccessTokens
 from tollhouse.credential.cloud.google_endpoint import TokenEndpoint
-from tollhouse.credential.federation.federated_keys import Federated, KeysAndFederation
+from tollhouse.credential.cloud.token_host import TokenHost
+from tollhouse.credential.federation.federated_keys import (
+    CertificateShown,
+    Federated,
+    KeysAndFederation,
+    place_of,
+)
 from tollhouse.credential.federation.subject import SubjectTokens
+from tollhouse.credential.federation.subject_token import SubjectToken, subject_of_certificate
 from tollhouse.credential.lease import Lease, Reader
-from tollhouse.dispatch.http_client import PoolBounds
+from tollhouse.credential.vault.leased_keys import LeasedKeys
+from tollhouse.dispatch.pool import PoolBounds
 from tollhouse.dispatch.proxied import ProxyTunnels
 from tollhouse.dispatch.sign import check_lease
+from tollhouse.dispatch.upstream_tls import with_certificate
 from tollhouse.ledger.ledger import Ledger
-from tollhouse.providers import Catalog
+from tollhouse.providers import Catalog, Federation
 from tollhouse.trust.ca import CertificateAuthority, some
 from tollhouse.trust.leaf import HTTP, server_context
 
@@ -40,6 +52,7 @@ if TYPE_CHECKING:
     from tollhouse.config.models import JwtIssuerConfig
     from tollhouse.config.store_tables import VaultAuth
     from tollhouse.credential.vault.auth import Auth, Unwrapped
+    from tollhouse.credential.vault.dynamic_secrets import DynamicSecrets
     from tollhouse.credential.vault.reader import VaultReader
     from tollhouse.identities.jwt_judge import JwtJudge
     from tollhouse.identities.key_sets import IssuerKeys
@@ -134,9 +147,13 @@ def _vault_auth(auth: VaultAuth | None, unwrapped: Unwrapped | None) -> Auth:
     raise ValueError("[vault] auth: there is no way to log in")
 
 
-def open_keys(config: Config, reader: Reader | None = None) -> KeyCache:
+def open_keys(
+    config: Config,
+    reader: Reader | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> KeyCache:
     """The cache over the store of keys: over ``reader``, or over `open_reader` of the configuration. Providers with a federation
-    have what is exchanged in it."""
+    have what is exchanged in it, which ends by ``clock``."""
     from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 
     vault = config.vault
@@ -150,7 +167,8 @@ def open_keys(config: Config, reader: Reader | None = None) -> KeyCache:
     federations = {
         entry.name: entry.federation for entry in providers.providers if entry.federation
     }
-    kind = KeysAndFederation if federations else KeyCache
+    roles = {entry.name: entry.vault_role for entry in providers.providers if entry.vault_role}
+    kind = KeysAndFederation if federations or roles else KeyCache
     reader = reader or open_reader(config)
     keys = kind(
         reader,
@@ -165,8 +183,70 @@ def open_keys(config: Config, reader: Reader | None = None) -> KeyCache:
     )
     if isinstance(keys, KeysAndFederation):
         issuer = None if isinstance(reader, EmbeddedVault) else cast("VaultReader", reader)
-        keys.federated = Federated(federations, SubjectTokens(issuer, vault.timeout_s))
+        engines = _dynamic_secrets(issuer) if roles else None
+        leased = {
+            name: LeasedKeys(role, engines, place_of(name, leased=True), vault.timeout_s)
+            for name, role in roles.items()
+        }
+        keys.federated = Federated(
+            federations, SubjectTokens(issuer, vault.timeout_s), leased=leased, clock=clock
+        )
     return keys
+
+
+def _dynamic_secrets(reader: VaultReader | None) -> DynamicSecrets | None:
+    from tollhouse.credential.vault.dynamic_secrets import DynamicSecrets
+
+    return None if reader is None else DynamicSecrets(reader)
+
+
+def open_exchanges(
+    config: Config, keys: KeyCache, proxies: ProxyTunnels, secrets: SecretsBesideKeys
+) -> None:
+    """Has exchanges go the way of their provider's calls and show its certificate, and the question to GitHub go that of other
+    access tokens."""
+    if not isinstance(keys, KeysAndFederation):
+        return
+    keys.federated.connectors = {
+        entry.name: proxies.connector(entry.upstream_proxy, entry.federation.connect_to)
+        for entry in catalog(config).providers
+        if entry.federation is not None and entry.upstream_proxy is not None
+    }
+    keys.federated.certificates = {
+        entry.name: _certificate(secrets, entry.federation)
+        for entry in catalog(config).providers
+        if entry.federation is not None and entry.federation.source == "certificate"
+    }
+    keys.federated.subjects.github_host = github_host(config, proxies)
+
+
+def _certificate(secrets: SecretsBesideKeys, of: Federation) -> CertificateShown:
+    async def certificate() -> tuple[ssl.SSLContext, SubjectToken]:
+        cert, key = await secrets.get(of.place, "cert", "key")
+        tls = await asyncio.to_thread(with_certificate, of.ca_file, of.place, cert, key)
+        return tls, subject_of_certificate(cert.reveal(), of.place)
+
+    return certificate
+
+
+def github_host(config: Config, proxies: ProxyTunnels) -> Callable[[str], TokenHost]:
+    proxy = token_proxy(config)
+    connector = None if proxy is None else proxies.connector(proxy)
+    return lambda url: TokenHost(url, connector=connector)
+
+
+@contextlib.asynccontextmanager
+async def ways_once(config: Config) -> AsyncIterator[tuple[ProxyTunnels, SecretsBesideKeys]]:
+    """The ways through proxies, and what is in the store beside keys, with a login for this alone, if one is needed."""
+    keys = open_keys(config)
+    secrets = open_secrets(config, keys)
+    proxies = ProxyTunnels(secrets)
+    try:
+        yield proxies, secrets
+    finally:
+        await proxies.close()
+        await secrets.close()
+        await keys.close()
 
 
 def open_secrets(config: Config, keys: KeyCache) -> SecretsBesideKeys:
@@ -174,21 +254,26 @@ def open_secrets(config: Config, keys: KeyCache) -> SecretsBesideKeys:
     return SecretsBesideKeys(keys.raw, config.vault.refresh_s, config.vault.stale_for_s)
 
 
-def open_platform(config: Config, ledger: Ledger) -> tuple[Platform | None, list[IssuerKeys]]:
+def open_platform(
+    config: Config,
+    ledger: Ledger,
+    proxies: ProxyTunnels,
+    wall_clock: Callable[[], float] = time.time,
+) -> tuple[Platform | None, list[IssuerKeys]]:
     """The identities beside gate tokens, and the keys of their issuers, which are not read yet. None where the
-    configuration has none."""
+    configuration has none. Identities end by ``wall_clock``."""
     from tollhouse.identities.networks import Networks, SourceNetwork
 
     wanted = config.identity
     if not (wanted.jwt or wanted.mtls or wanted.network):
         return None, []
-    judge, keys = _jwt_judge(config) if wanted.jwt else (None, [])
+    judge, keys = _jwt_judge(config, proxies, wall_clock) if wanted.jwt else (None, [])
     certificates = None
     if wanted.mtls is not None:
         from tollhouse.identities.certificates import Certificates
 
         mtls = wanted.mtls
-        certificates = Certificates(mtls.projects, mtls.tenant, mtls.limits, time.time)
+        certificates = Certificates(mtls.projects, mtls.tenant, mtls.limits, wall_clock)
     networks = [
         SourceNetwork(one.source, one.project, one.tenant, one.limits) for one in wanted.network
     ]
@@ -198,7 +283,9 @@ def open_platform(config: Config, ledger: Ledger) -> tuple[Platform | None, list
     return found, keys
 
 
-def _jwt_judge(config: Config) -> tuple[JwtJudge, list[IssuerKeys]]:
+def _jwt_judge(
+    config: Config, proxies: ProxyTunnels, wall_clock: Callable[[], float]
+) -> tuple[JwtJudge, list[IssuerKeys]]:
     # Not every gateway needs its library.
     from tollhouse.identities.jwt_judge import Issuer, JwtJudge
     from tollhouse.identities.templates import ProjectRule
@@ -210,23 +297,25 @@ def _jwt_judge(config: Config) -> tuple[JwtJudge, list[IssuerKeys]]:
             entry.algorithms,
             ProjectRule(entry.project, entry.projects),
             entry.tenant,
-            open_issuer_keys(entry),
+            open_issuer_keys(config, entry, proxies),
             entry.token_type,
             entry.limits,
             entry.claims,
         )
         for entry in config.identity.jwt
     ]
-    return JwtJudge(issuers), [issuer.keys for issuer in issuers]
+    return JwtJudge(issuers, wall_clock), [issuer.keys for issuer in issuers]
 
 
-def open_issuer_keys(entry: JwtIssuerConfig) -> IssuerKeys:
+def open_issuer_keys(config: Config, entry: JwtIssuerConfig, proxies: ProxyTunnels) -> IssuerKeys:
     """The keys of one issuer, not read yet."""
     from tollhouse.identities.key_sets import IssuerKeys, JwksFile, JwksUrl
 
     source: JwksUrl | JwksFile
     if entry.jwks_url is not None:
-        source = JwksUrl(entry.jwks_url, entry.ca_file, entry.token_file)
+        proxy = issuer_proxy(config, entry)
+        connector = None if proxy is None else proxies.connector(proxy)
+        source = JwksUrl(entry.jwks_url, entry.ca_file, entry.token_file, connector)
     else:
         assert entry.jwks_file is not None
         source = JwksFile(entry.jwks_file)

@@ -24,7 +24,7 @@ from tollhouse.call import (
 from tollhouse.clients import Client, client_of, final, spelled, told, told_of_handshake
 from tollhouse.denial import Denial, Refused, error_headers
 from tollhouse.dispatch.answering import Piece
-from tollhouse.dispatch.relay import Delivery
+from tollhouse.dispatch.delivery import Delivery
 from tollhouse.families import DEFAULT
 from tollhouse.families.base import Family
 from tollhouse.lasting import Lasting
@@ -51,11 +51,27 @@ class Gate(Protocol):
 
 
 _NOBODY_CAN_SAY: Final = frozenset({"ledger_unavailable", "identity_unavailable"})
+JUDGED_WITHIN_S: Final = 30.0
+"""For judging a call again. Stores and issuers that are away are given up long before."""
 
 
-async def check_identity(gates: Sequence[Gate], arrival: Arrival, exchange: Exchange) -> None:
+async def check_identity(
+    gates: Sequence[Gate],
+    arrival: Arrival,
+    exchange: Exchange,
+    within_s: float = JUDGED_WITHIN_S,
+) -> None:
     """Asks the gates up to the project again, of a call that has passed them. Raises `Refused` once its identity or its project
-    is not valid any more. While nobody can say, it is."""
+    is not valid any more. While a store or an issuer is away, it is. A gate that hangs beyond ``within_s`` is a refusal."""
+    try:
+        async with asyncio.timeout(within_s):
+            await _asked_again(gates, arrival, exchange)
+    except TimeoutError:
+        why = f"Its identity could not be judged again within {within_s:g} s."
+        raise Refused("internal", why) from None
+
+
+async def _asked_again(gates: Sequence[Gate], arrival: Arrival, exchange: Exchange) -> None:
     stage: Any = arrival
     for gate in gates:
         try:
@@ -216,6 +232,7 @@ class Trip:
         )
         record = self._book.record(concluded)
         entry = self._book.begin(record)
+        settled = self.id in self._purse.held
         try:
             settle = self._purse.settle(self.id, charged, record)
             created = outcome.created if outcome is not None and self.notes_objects else ()
@@ -225,7 +242,7 @@ class Trip:
             else:
                 await settle
         finally:
-            self._book.end(entry)
+            self._book.end(entry, settled=settled)
 
     async def note_objects(self, created: tuple[str, ...]) -> None:
         """Called before the client knows what the provider keeps from now on."""

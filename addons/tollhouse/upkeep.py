@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 IDENTITY_AGAIN_S: Final = 3.0
 """How often it is asked whether the identity of a stream is still valid."""
 
+_JUDGING_S: Final = 0.5
+"""How long a turn of that waits for those that hang."""
+
 
 class Upkeep:
     """Three tasks from `start` to `stop`. The ledger is looked at every ``health_every_s``, and no call may take longer than
@@ -60,7 +63,11 @@ class Upkeep:
         self._tasks = [
             asyncio.create_task(_every(self._health_every_s, self._keep)),
             asyncio.create_task(
-                _every(IDENTITY_AGAIN_S, lambda: self._journey.end_invalid(IDENTITY_AGAIN_S))
+                # A call that hangs does not keep the others from their next turn.
+                _every(
+                    IDENTITY_AGAIN_S,
+                    lambda: self._journey.end_invalid(IDENTITY_AGAIN_S, wait_s=_JUDGING_S),
+                )
             ),
             asyncio.create_task(_every(self._health_every_s, self._poller.turn)),
         ]
@@ -70,6 +77,7 @@ class Upkeep:
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
+        await self._journey.stop_judging()
 
     async def _keep(self) -> None:
         self._journey.end_overdue(self._call_timeout_s)

@@ -11,14 +11,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from tollhouse.denial import Denial, Fault, Refused
 from tollhouse.dispatch.upstreamed import Upstreamed
-from tollhouse.families.asked import Asked
 from tollhouse.families.dialogue import Dialogue, Exposed, Unfinished
-from tollhouse.families.units import Charge
 from tollhouse.frames import (
     FAULT,
     GOING_AWAY,
@@ -32,6 +29,7 @@ from tollhouse.frames import (
     SideLost,
 )
 from tollhouse.listen.exchange import Exchange
+from tollhouse.socket_ties import Owing, SocketBounds, Ties
 
 log = logging.getLogger(__name__)
 
@@ -44,51 +42,6 @@ _LONG: Final = 262_144
 """Bytes of a provider's message that a thread reads."""
 _LAST_ANSWER_S: Final = 30.0
 """When no more can be held, an answer that is under way may end for so long: it was held for."""
-
-
-@dataclass(frozen=True, slots=True)
-class SocketBounds:
-    """``longest`` are the most bytes of a message; ``idle_s`` is the longest time without one, ``session_s`` that of a whole
-    session."""
-
-    longest: int
-    idle_s: float
-    session_s: float
-
-
-class Owing(NamedTuple):
-    """What a session has come to, and may still come to."""
-
-    asked: Asked
-    charges: tuple[Charge, ...]
-    exposed: tuple[Exposed, ...]
-    requests: int
-    lowerable: Exposed | None = None
-    """The answer among them whose cap may be lowered."""
-
-
-Altering = Callable[[Message, bool], Awaitable[Message | None]]
-"""What an operator's addons make of a message; whether it is the client's. None: it is dropped. Raises `Refused`."""
-
-
-class Ties(NamedTuple):
-    """How a session speaks to the rest of the road. Each of them raises `Refused` for what may not go on."""
-
-    heard: Callable[[bytes, float], Awaitable[Asked | None]]
-    """Reads a message of the client's."""
-    judge: Callable[[Asked], Awaitable[None]]
-    """The models and objects that a message names."""
-    cover: Callable[[Owing], Awaitable[int | None]]
-    """Holds what was counted and what may still be charged. It gives the cap to which an answer has to be lowered for
-    that."""
-    note: Callable[[], Awaitable[None]]
-    """Objects that the provider keeps from now on."""
-    check: Callable[[], Awaitable[None]]
-    """Whoever calls may still call."""
-    error: Callable[[Denial], bytes]
-    """The message that tells the client why the session ends."""
-    alter: Altering | None = None
-    """None where no addon takes messages."""
 
 
 class Session:

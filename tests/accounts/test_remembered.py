@@ -163,15 +163,16 @@ def test_whom_it_does_not_vouch_for(remembered: Remembered, change: dict[str, An
 
 async def test_a_subject_of_the_platform(remembered: Remembered, time: Clock) -> None:
     """It proves itself, and its project has to be known. One that Redis called revoked is not vouched for."""
-    subject = Identity("jwt_1", "acme", ("proj",), kind="jwt", subject="s")
+    name = "jwt_" + "0b" * 12
+    subject = Identity(name, "acme", ("proj",), kind="jwt", subject="s")
     assert remembered.vouches(a_call(identity=subject))
     assert not remembered.vouches(a_call(identity=subject, project=Project("other", "acme")))
     assert not remembered.vouches(a_call(identity=replace(subject, tenant="other")))
-    remembered.note_token("jwt_1", time.now, Record(id="jwt_1", revoked_at=1.0))
+    remembered.note_token(name, time.now, Record(id=name, revoked_at=1.0))
     assert not remembered.vouches(a_call(identity=subject))
     with pytest.raises(LedgerUnavailable):
-        await remembered.find_subject("jwt_1")
-    remembered.note_token("jwt_1", time.now, None)
+        await remembered.find_subject(name)
+    remembered.note_token(name, time.now, None)
     assert remembered.vouches(a_call(identity=subject))
 
 
@@ -185,6 +186,33 @@ async def test_a_subject_that_is_revoked_here_as_redis_goes_away(remembered: Rem
     assert not remembered.vouches(a_call(identity=subject))
     with pytest.raises(LedgerUnavailable):
         await remembered.find_subject(name)
+
+
+async def test_more_revoked_subjects_than_are_remembered(
+    remembered: Remembered, time: Clock
+) -> None:
+    """None of them is let in, and of all others those alone of which Redis has said lately that they are not revoked."""
+    revoked = [f"jwt_{number:024x}" for number in range(SIZE + 1)]
+    known, unknown = "jwt_" + "0c" * 12, "jwt_" + "0d" * 12
+
+    def vouched(name: str) -> bool:
+        subject = Identity(name, "acme", ("proj",), kind="jwt", subject="s")
+        return remembered.vouches(a_call(identity=subject))
+
+    remembered.note_token(known, time.now, None)
+    for name in revoked[:-1]:
+        remembered.note_token(name, time.now, Record(id=name, revoked_at=1.0))
+    assert vouched(known)
+    assert vouched(unknown)
+    remembered.note_token(revoked[-1], time.now, Record(id=revoked[-1], revoked_at=1.0))
+    assert not any(vouched(name) for name in (revoked[0], revoked[-1], unknown))
+    assert vouched(known)
+    await remembered.find_subject(known)
+    with pytest.raises(LedgerUnavailable):
+        await remembered.find_subject(unknown)
+    time.now += 300
+    remembered.note_project("proj", time.now, PROJECT)
+    assert not vouched(known)
 
 
 def test_a_project_that_was_taken_from_the_token(remembered: Remembered) -> None:

@@ -9,6 +9,7 @@ from tests.support.calls import IDENTITY, admitted, arrival, head
 from tests.support.values import replace
 
 from tollhouse.admit.call_limits import CallLimits
+from tollhouse.admit.connection_limits import ConnectionLimits, Occupant
 from tollhouse.denial import Refused
 
 
@@ -17,6 +18,7 @@ class Exchange:
 
     def __init__(self) -> None:
         self.releases: list[Callable[[], object]] = []
+        self.occupant: Occupant | None = None
 
     def at_end(self, release: Callable[[], object]) -> None:
         self.releases.append(release)
@@ -24,7 +26,8 @@ class Exchange:
 
 async def test_one_host_has_many_ipv6_addresses() -> None:
     """Another address of its network is the same source, whatever the token; its place is free when its call has ended."""
-    gate = CallLimits(10, of_source=1, of_token=10)
+    connections = ConnectionLimits(of_token=10, of_tenant=10)
+    gate = CallLimits(10, of_source=1, of_token=10, connections=connections)
 
     async def ask(number: int, client_ip: str) -> Exchange:
         stage = admitted(identity=replace(IDENTITY, token_id=f"tok_{number}"))

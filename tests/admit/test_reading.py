@@ -22,7 +22,8 @@ from tollhouse.admit.reading import ReadBody
 from tollhouse.call import Admitted, Requested, RequestHead
 from tollhouse.denial import Refused
 from tollhouse.families.asked import Asked, Dialect, Request
-from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
+from tollhouse.listen.exchange import Exchange
+from tollhouse.listen.interruption import ClientGone, Stopped
 from tollhouse.parties import Project
 from tollhouse.providers import Provider
 from tollhouse.providers.openai import OPENAI

@@ -119,12 +119,14 @@ async def test_a_fallback(write) -> None:
 async def test_issuers(write, tmp_path: Path) -> None:
     """Keys that can't be read, everybody at GitHub let in, another tenant's project, and a network without its listener."""
     (tmp_path / "jwks.json").write_bytes(jwks(jwk(ec_key("issuer"), "one")))
+    (tmp_path / "emptied.json").write_bytes(jwks())
     common = 'audience = "tollhouse"\ntenant = "acme"\nproject = "repository"\n'
     tables = (
         f'[[identity.jwt]]\nissuer = "https://a.test"\njwks_file = "jwks.json"\n{common}projects = {{ x = "proj_a" }}\n'
         f'[[identity.jwt]]\nissuer = "https://b.test"\njwks_file = "gone.json"\n{common}'
         '[[identity.jwt]]\nissuer = "https://token.actions.githubusercontent.com"\njwks_file = "jwks.json"\n'
         f"{common}"
+        f'[[identity.jwt]]\nissuer = "https://c.test"\njwks_file = "emptied.json"\n{common}'
         '[[identity.network]]\nsource = "10.1.0.0/16"\nproject = "proj_a"\ntenant = "acme"\n'
         '[projects.proj_a]\ntenant = "other"\n'
     )
@@ -132,6 +134,7 @@ async def test_issuers(write, tmp_path: Path) -> None:
     errors = said(findings, "error")
     assert "The keys of https://b.test can't be read. " in errors
     assert "gone.json can't be read (No such file or directory)" in errors
+    assert "https://c.test has no key that could be used." in errors
     assert "identity.jwt[2] lets in everybody who has an account" in errors
     assert "identity.jwt[0] leads to the project proj_a" in errors
     assert "identity.network[0] leads to the project proj_a" in errors

@@ -43,10 +43,11 @@ class Reached:
         budget_s: float = 10.0,
         on_leaving: Callable[[], None] | None = None,
         fresh: bool = False,
+        creates: bool = False,
     ) -> Answer:
         outgoing = Outgoing(self.provider, host, method, path, headers or [], body, lease)
         return await self.upstream.send(
-            outgoing, budget_s=budget_s, on_leaving=on_leaving, fresh=fresh
+            outgoing, budget_s=budget_s, on_leaving=on_leaving, fresh=fresh, creates=creates
         )
 
 

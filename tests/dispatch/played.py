@@ -19,8 +19,9 @@ from tollhouse.dispatch.answer import Answer, AnswerCut
 from tollhouse.dispatch.answering import Answering, Piece
 from tollhouse.dispatch.attempts import REAL, Timing
 from tollhouse.dispatch.breaker import Breakers
+from tollhouse.dispatch.delivery import Delivery
 from tollhouse.dispatch.outgoing import Outgoing
-from tollhouse.dispatch.relay import Delivery, Relay
+from tollhouse.dispatch.relay import Relay
 from tollhouse.families.base import Family
 from tollhouse.families.units import Charge, Units
 from tollhouse.outcome import Attempt, End, Outcome
@@ -83,6 +84,7 @@ class Provider:
         minted: Callable[[Secret], None],
         upgrade: object = None,
         fresh: bool = False,
+        creates: bool = False,
     ) -> Answer:
         if self.mints is not None:
             minted(self.mints)
@@ -251,9 +253,17 @@ class Trip:
         return self.answering.status
 
     @property
-    def tries(self) -> list[str]:
+    def made(self) -> list[str]:
         return [attempt.outcome for attempt in self.attempts]
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         return self.outcome().attempts
+
+
+def opened(breakers: Breakers, of: Lease) -> Breakers:
+    breaker = breakers.of("api.openai.com", of.secret.digest, tenant="acme")
+    for _ in range(10):
+        breaker.enter()
+        breaker.failure()
+    return breakers

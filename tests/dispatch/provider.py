@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tollhouse.dispatch.answer import Answer
+
 HOST = "api.provider.test"
 
 
@@ -78,6 +80,10 @@ def answer(status: int = 200, body: bytes = b"{}", **headers: str) -> bytes:
     fields |= {name.replace("_", "-"): value for name, value in headers.items()}
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return f"HTTP/1.1 {status} X\r\n{head}\r\n".encode() + body
+
+
+async def body_of(got: Answer) -> bytes:
+    return b"".join([piece async for piece in got.chunks()])
 
 
 @dataclass

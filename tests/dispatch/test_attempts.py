@@ -87,7 +87,7 @@ class Given:
         )
 
     @property
-    def tries(self) -> Sequence[str]:
+    def made(self) -> Sequence[str]:
         return [attempt.outcome for attempt in self.attempts]
 
 
@@ -105,7 +105,7 @@ async def test_a_status_that_is_retried(first: int) -> None:
     given = Given(says_status(first), says_status(200, b"body"))
     got = await given.deliver()
     assert await got.read() == b"body"
-    assert given.tries == [str(first), "200"]
+    assert given.made == [str(first), "200"]
     assert given.clock.slept == [0.5]
     assert given.closed == [given.answers[0]]
     assert await given.answers[0].read() == b"{}"
@@ -116,7 +116,7 @@ async def test_a_status_that_is_not(status: int) -> None:
     """It is passed on at once, as it is."""
     given = Given(says_status(status))
     got = await given.deliver()
-    assert (got.status, got.headers, given.tries) == (status, [], [str(status)])
+    assert (got.status, got.headers, given.made) == (status, [], [str(status)])
 
 
 @pytest.mark.parametrize("code", ["upstream_unreachable", "upstream_tls", "upstream_timeout"])
@@ -138,7 +138,7 @@ async def test_an_error_that_is_not(code: str) -> None:
     given = Given(UpstreamError(code, "", "no"))
     with pytest.raises(UpstreamError) as caught:
         await given.deliver()
-    assert (caught.value.headers, given.tries) == ((), [code])
+    assert (caught.value.headers, given.made) == ((), [code])
 
 
 async def test_our_tries_are_spent() -> None:
@@ -149,7 +149,7 @@ async def test_our_tries_are_spent() -> None:
     got = await given.deliver()
     assert (got.status, await got.read()) == (503, b"last")
     assert got.headers == [("x-should-retry", "false")]
-    assert given.tries == ["500", "502", "503"]
+    assert given.made == ["500", "502", "503"]
 
 
 async def test_our_tries_are_spent_on_errors() -> None:
@@ -160,28 +160,28 @@ async def test_our_tries_are_spent_on_errors() -> None:
     assert caught.value is LOST
     assert caught.value.headers == (("x-should-retry", "false"),)
     assert caught.value.why.endswith(" The gateway has tried it 3 times already.")
-    assert given.tries == ["upstream_unreachable"] * 3
+    assert given.made == ["upstream_unreachable"] * 3
 
 
 @pytest.mark.parametrize(("count", "stops"), [(1, False), (2, True), (3, True)])
 async def test_the_sdk_is_retrying_already(count: int, stops: bool) -> None:
-    """One attempt only; when its tries and ours reach three it is told to stop: 3 x 3 never happens."""
+    """One attempt only; when its attempts and ours reach three it is told to stop: 3 x 3 never happens."""
     given = Given(says_status(503))
     got = await given.deliver(sdk_retry_count=count)
-    assert given.tries == ["503"]
+    assert given.made == ["503"]
     assert (("x-should-retry", "false") in got.headers) is stops
 
 
 @pytest.mark.parametrize("waits", list(itertools.product(["0", "30"], repeat=3)))
 async def test_never_more_than_three(waits: tuple[str, ...]) -> None:
     """An SDK with two retries of its own, against a provider that fails always and wants now a short wait and now one beyond
-    the deadline: three tries in all, whoever makes them."""
+    the deadline: three attempts in all, whoever makes them."""
     answers = [says_status(503, retry_after=wait) for wait in (*waits, *waits)]
     total = 0
     for sdk_retry_count in range(3):
         given = Given(*answers[total:])
         got = await given.deliver(sdk_retry_count=sdk_retry_count)
-        total += len(given.tries)
+        total += len(given.made)
         if got.get("x-should-retry") == "false":
             break
     assert total <= 3
@@ -192,7 +192,7 @@ STALE = UpstreamError("upstream_unreachable", "It closed the connection.", "stal
 
 @pytest.mark.parametrize(("attempts", "count"), [(3, 0), (1, 0), (1, 1)])
 async def test_a_stale_connection(attempts: int, count: int) -> None:
-    """The request is repeated at once, though it was the only try that there is; and it says nothing of the provider."""
+    """The request is repeated at once, though it was the only attempt that there is; and it says nothing of the provider."""
     given = Given(STALE, says_status(200))
     got = await given.deliver(RetryPolicy(attempts=attempts), sdk_retry_count=count)
     assert (got.status, given.clock.slept) == (200, [0.0])
@@ -201,15 +201,15 @@ async def test_a_stale_connection(attempts: int, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("attempts", "count", "tries"), [(3, 0, 3), (1, 0, 2), (1, 1, 2), (1, 2, 1)]
+    ("attempts", "count", "made"), [(3, 0, 3), (1, 0, 2), (1, 1, 2), (1, 2, 1)]
 )
-async def test_connections_that_stay_stale(attempts: int, count: int, tries: int) -> None:
-    """At once only once; behind that it is a lost connection as any other, and three tries are all."""
+async def test_connections_that_stay_stale(attempts: int, count: int, made: int) -> None:
+    """At once only once; behind that it is a lost connection as any other, and three attempts are all."""
     given = Given(STALE)
     with pytest.raises(UpstreamError):
         await given.deliver(RetryPolicy(attempts=attempts), sdk_retry_count=count)
-    assert len(given.tries) == tries
-    assert given.clock.slept == [0.0, 1.0][: tries - 1]
+    assert len(given.made) == made
+    assert given.clock.slept == [0.0, 1.0][: made - 1]
 
 
 async def test_a_stale_connection_while_retries_are_paused() -> None:
@@ -234,7 +234,16 @@ async def test_a_request_that_creates(outcome: Any) -> None:
         assert "may have been worked on" in caught.value.why
     else:
         assert (await given.deliver(creates=True)).headers == []
-    assert len(given.tries) == 1
+    assert len(given.made) == 1
+
+
+async def test_a_request_that_creates_and_was_not_read() -> None:
+    """It met a connection that the server had closed before it came: it is repeated at once, and is not of unknown fate."""
+    unread = UpstreamError("upstream_unreachable", "It closed the connection.", "unread")
+    given = Given(unread, says_status(200))
+    assert (await given.deliver(RetryPolicy(attempts=1), creates=True)).status == 200
+    assert (given.clock.slept, given.attempts[0].unknown) == ([0.0], False)
+    assert given.breaker.state is State.CLOSED
 
 
 @pytest.mark.parametrize("outcome", [UNREACHABLE, says_status(429), says_status(529)])
@@ -248,7 +257,7 @@ async def test_a_client_that_is_less_patient_than_the_wait() -> None:
     """It has its answer at once, while it still waits for one."""
     given = Given(says_status(429, b"slow down", retry_after="4"))
     got = await given.deliver(patience="4.4")
-    assert (given.tries, given.clock.slept, got.status) == (["429"], [], 429)
+    assert (given.made, given.clock.slept, got.status) == (["429"], [], 429)
     assert (await given.deliver(patience="4.5")).status == 429
     assert given.clock.slept == [4.0]
 
@@ -261,7 +270,7 @@ async def test_a_later_try_that_lasts_longer_than_the_client_waits() -> None:
     assert (caught.value.code, caught.value.sent) == ("upstream_timeout", "maybe")
     assert caught.value.headers == (("x-should-retry", "false"),)
     assert given.attempts[-1].unknown
-    assert given.tries == ["503", "upstream_timeout"]
+    assert given.made == ["503", "upstream_timeout"]
 
 
 @pytest.mark.parametrize(
@@ -286,7 +295,7 @@ async def test_a_wait_beyond_the_deadline(wait: str) -> None:
     """It ends the retries at once; the SDK may wait itself, and is not told otherwise."""
     given = Given(says_status(429, b"slow down", retry_after=wait))
     got = await given.deliver()
-    assert (given.tries, given.clock.slept) == (["429"], [])
+    assert (given.made, given.clock.slept) == (["429"], [])
     assert got.headers == [("retry-after", wait)]
     assert await got.read() == b"slow down"
 
@@ -295,14 +304,14 @@ async def test_the_deadline_counts_the_attempts() -> None:
     """An attempt that took 9.8 s leaves no room for a wait of half a second."""
     given = Given(says_status(503), took_s=9.8)
     assert (await given.deliver()).status == 503
-    assert given.tries == ["503"]
+    assert given.made == ["503"]
 
 
 async def test_the_provider_says_whether() -> None:
     """x-should-retry decides over the status."""
     given = Given(says_status(503, x_should_retry="false"))
     assert (await given.deliver()).headers == [("x-should-retry", "false")]
-    assert given.tries == ["503"]
+    assert given.made == ["503"]
     given = Given(says_status(409, x_should_retry="true"), says_status(200))
     assert (await given.deliver()).status == 200
 
@@ -312,22 +321,22 @@ async def test_an_account_without_money() -> None:
     body = json.dumps({"error": {"code": "insufficient_quota"}}).encode()
     given = Given(says_status(429, body))
     got = await given.deliver()
-    assert (given.tries, await got.read()) == (["429"], body)
+    assert (given.made, await got.read()) == (["429"], body)
     assert got.get("x-should-retry") == "false"
 
 
 async def test_the_retry_budget_is_spent() -> None:
-    """No further try is made, and the SDK is told to stop."""
+    """No further attempt is made, and the SDK is told to stop."""
     clock = Clock()
     budget = RetryBudget(clock, a_second=0.1)
     policy = RetryPolicy(budget=budget)
     given = Given(says_status(503))
     got = await given.deliver(policy)
-    assert (given.tries, got.get("x-should-retry")) == (["503", "503"], "false")
+    assert (given.made, got.get("x-should-retry")) == (["503", "503"], "false")
     given = Given(LOST)
     with pytest.raises(UpstreamError) as caught:
         await given.deliver(policy)
-    assert (given.tries, caught.value.headers) == (
+    assert (given.made, caught.value.headers) == (
         ["upstream_unreachable"],
         (("x-should-retry", "false"),),
     )
@@ -351,7 +360,7 @@ async def test_a_breaker_that_opens_on_the_way() -> None:
     for _ in range(8):
         given.breaker.failure()
     got = await given.deliver()
-    assert (got.status, given.tries) == (503, ["503", "503"])
+    assert (got.status, given.made) == (503, ["503", "503"])
     assert given.breaker.state is State.OPEN
 
 
@@ -396,7 +405,7 @@ async def test_a_probe_that_is_cancelled_frees_its_place() -> None:
 
 
 async def test_cancelled_while_waiting() -> None:
-    """The client leaves between two tries: the answer that was to be thrown away is closed."""
+    """The client leaves between two attempts: the answer that was to be thrown away is closed."""
     given = Given(says_status(503))
 
     async def leave(seconds: float) -> None:
@@ -413,11 +422,11 @@ async def test_an_error_of_ours_is_not_retried() -> None:
     given = Given(ValueError("bug"))
     with pytest.raises(ValueError, match="bug"):
         await given.deliver()
-    assert given.tries == ["internal"]
+    assert given.made == ["internal"]
 
 
 async def test_over_a_real_connection(raw: RawProvider, reach: Reach) -> None:
-    """Every try is one request on the wire; an answer thrown away leaves its connection to the next try."""
+    """Every attempt is one request on the wire; an answer thrown away leaves its connection to the next attempt."""
 
     async def leave(line: Line) -> None:
         line.hang_up()
@@ -434,6 +443,6 @@ async def test_over_a_real_connection(raw: RawProvider, reach: Reach) -> None:
         )
         assert await got.read() == b"done"
     assert given.clock.slept == [0.0, 0.0]
-    assert given.tries == ["500", "upstream_unreachable", "200"]
+    assert given.made == ["500", "upstream_unreachable", "200"]
     assert [attempt.unknown for attempt in given.attempts] == [False, True, False]
     assert [request.connection for request in raw.received] == [1, 1, 2]

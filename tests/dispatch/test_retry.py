@@ -122,13 +122,20 @@ def test_an_attempt_of_unknown_fate(code: str, sent: Sent, what: Then) -> None:
     assert then(code, sent, creates=True) == "give up"
 
 
+@pytest.mark.parametrize("creates", [False, True])
+def test_an_attempt_that_was_not_read(creates: bool) -> None:
+    """It was written to a connection that the server had closed before: once more, whatever it asks for."""
+    assert then("upstream_unreachable", "unread", creates) == "at once"
+    assert then("upstream_timeout", "unread", creates) != "at once"
+
+
 @pytest.mark.parametrize(
-    ("tries", "count", "stops"),
+    ("made", "count", "stops"),
     [(1, 0, False), (1, 1, False), (1, 2, True), (1, 3, True), (2, 0, True), (3, 0, True)],
 )
-def test_when_the_sdk_is_told_to_stop(tries: int, count: int, stops: bool) -> None:
-    """When it could make a fourth try of it: it does not say how often we have tried before."""
-    assert sdk_stops(tries, count) is stops
+def test_when_the_sdk_is_told_to_stop(made: int, count: int, stops: bool) -> None:
+    """When it could make a fourth attempt of it: it does not say how often we have tried before."""
+    assert sdk_stops(made, count) is stops
 
 
 @pytest.mark.parametrize(
@@ -148,11 +155,11 @@ def test_what_the_sdk_says(headers: dict[str, str], said: tuple[int, float]) -> 
 
 
 def test_our_own_wait_is_random_and_bounded() -> None:
-    """Full jitter: from 0 to a bound that doubles with each try, up to 4 s."""
+    """Full jitter: from 0 to a bound that doubles with each attempt, up to 4 s."""
     policy = RetryPolicy.of(OPENAI)
     assert (policy.attempts, policy.deadline_s) == (OPENAI.attempts, OPENAI.deadline_s)
     assert policy.wait_s(1, lambda: 0.0) == 0.0
-    assert [policy.wait_s(tries, lambda: 1.0) for tries in range(1, 7)] == [
+    assert [policy.wait_s(made, lambda: 1.0) for made in range(1, 7)] == [
         0.5,
         1.0,
         2.0,

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from tests.dispatch.conftest import KEY, LEASE, Reach
-from tests.dispatch.provider import HOST, Authority, Line, RawProvider, answer, says
+from tests.dispatch.provider import HOST, Authority, Line, RawProvider, answer, body_of, says
 
 from tollhouse.dispatch.outgoing import Outgoing
-from tollhouse.dispatch.upstream import Answer, AnswerCut, Upstream, UpstreamError
+from tollhouse.dispatch.upstream import AnswerCut, Upstream, UpstreamError
 from tollhouse.families.openai import OPENAI
 from tollhouse.providers import Catalog, CredentialSlot, Provider
 
@@ -24,10 +24,6 @@ CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 def chunk(data: bytes) -> bytes:
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
-
-
-async def body_of(got: Answer) -> bytes:
-    return b"".join([piece async for piece in got.chunks()])
 
 
 async def fails(attempt: object) -> UpstreamError:

@@ -1,4 +1,4 @@
-"""ATTACKS.md rows 1 to 4, 6 and 7: whom a connection is for, said in one place and then otherwise in another."""
+"""SECURITY.md rows 1 to 4, 6 and 7: whom a connection is for, said in one place and then otherwise in another."""
 
 from __future__ import annotations
 

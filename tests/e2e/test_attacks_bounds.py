@@ -1,4 +1,4 @@
-"""ATTACKS.md rows 19 and 21: bodies that say two things, and requests without an end."""
+"""SECURITY.md rows 19 and 21: bodies that say two things, and requests without an end."""
 
 from __future__ import annotations
 

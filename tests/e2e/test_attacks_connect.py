@@ -1,4 +1,4 @@
-"""ATTACKS.md rows 8, 11 to 13, 28, and the tunnel itself: what may be opened, and what may be said on the way in."""
+"""SECURITY.md rows 8, 11 to 13, 28, and the tunnel itself: what may be opened, and what may be said on the way in."""
 
 from __future__ import annotations
 

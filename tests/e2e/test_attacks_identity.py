@@ -1,4 +1,4 @@
-"""ATTACKS.md rows 15 to 17: who is calling."""
+"""SECURITY.md rows 15 to 17: who is calling."""
 
 from __future__ import annotations
 

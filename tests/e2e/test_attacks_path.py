@@ -1,4 +1,4 @@
-"""ATTACKS.md rows 33 and 35, and the base URL listener: which path is meant, and for whom."""
+"""SECURITY.md rows 33 and 35, and the base URL listener: which path is meant, and for whom."""
 
 from __future__ import annotations
 

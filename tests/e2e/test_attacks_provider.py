@@ -1,4 +1,4 @@
-"""ATTACKS.md rows 22, 24 and 36: a provider that is not who it should be, or does not answer as it should."""
+"""SECURITY.md rows 22, 24 and 36: a provider that is not who it should be, or does not answer as it should."""
 
 from __future__ import annotations
 

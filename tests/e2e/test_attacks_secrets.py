@@ -1,4 +1,4 @@
-"""ATTACKS.md rows 18, 30, 34 and 35: what of a request may never be seen by the provider, or in a line."""
+"""SECURITY.md rows 18, 30, 34 and 35: what of a request may never be seen by the provider, or in a line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ATTACKS.md row 25 with real servers: Redis gone, Vault gone and the cache over. The gates that raise are in
+"""SECURITY.md row 25 with real servers: Redis gone, Vault gone and the cache over. The gates that raise are in
 test_faults.py."""
 
 from __future__ import annotations

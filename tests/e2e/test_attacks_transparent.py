@@ -1,4 +1,4 @@
-"""ATTACKS.md row 14, and rows 1, 2, 5 and 13 where there is no CONNECT: the network's redirect brings anything here."""
+"""SECURITY.md row 14, and rows 1, 2, 5 and 13 where there is no CONNECT: the network's redirect brings anything here."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Iterator
 
 import pytest
+from cryptography import x509
 from tests.support.attack import GET, HOST, Attacked, get, watched
 from tests.support.hello import hello, with_extension
 from tests.support.inproc import PROJECT, Inside, open_inside
@@ -61,16 +62,43 @@ def test_a_name_of_nobodys(caught: Attacked, sni: str | None) -> None:
     assert caught.tls_refused()["why"] == why
 
 
-def test_a_hidden_name(caught: Attacked) -> None:
-    """Row 2: ECH, with a provider's name outside and who knows what inside, in as many segments as there are bytes of one
-    record's head. The alert is OpenSSL's."""
-    first = with_extension(hello(HOST), 0xFE0D, b"\0" * 64)
+def certificate(records: bytes) -> x509.Certificate:
+    """The first one that a TLS 1.2 server shows (RFC 5246 7.4.2)."""
+    messages = b""
+    while records:
+        assert records[0] == 0x16
+        size = int.from_bytes(records[3:5])
+        messages, records = messages + records[5 : 5 + size], records[5 + size :]
+    kinds = {}
+    while messages:
+        size = int.from_bytes(messages[1:4])
+        kinds[messages[0]], messages = messages[4 : 4 + size], messages[4 + size :]
+    size = int.from_bytes(kinds[11][3:6])
+    return x509.load_der_x509_certificate(kinds[11][6 : 6 + size])
+
+
+@pytest.mark.parametrize("kind", [0xFE0D, 0xFFCE])
+def test_an_encrypted_name(caught: Attacked, kind: int) -> None:
+    """Row 51: real or not, it is not read here. The name outside decides, and its certificate is shown, in whatever pieces the
+    hello comes."""
+    first = with_extension(hello(HOST, ssl.TLSVersion.TLSv1_2), kind, b"\0" * 64)
     with caught.client("transparent") as client:
         for at in range(5):
             client.send(first[at : at + 1])
         client.send(first[5:])
-        assert client.rest() == bytes.fromhex("15030300020270")
-    assert caught.tls_refused()["why"] == "it hides whom it names (ECH)"
+        client.half_close()
+        shown = certificate(client.rest())
+    names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == [HOST]
+    caught.tls_refused()
+
+
+def test_an_encrypted_name_beside_that_of_nobody(caught: Attacked) -> None:
+    """Row 51: a front that is no provider's is refused, whoever stands behind it."""
+    with caught.client("transparent") as client:
+        client.send(with_extension(hello("cloudflare-ech.com"), 0xFE0D, b"\0" * 64))
+        assert client.rest()[:1] in (b"", b"\x15")
+    assert caught.tls_refused()["why"] == "it names a host that may not be called here"
 
 
 def test_a_hello_without_an_end(caught: Attacked) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
 import pytest
+from tests.support.clock import Clock
 from tests.support.inproc import PROJECT, TENANT, Inside, open_inside
 
-from tollhouse.demo.standin_script import Behaviour, reply
+from tollhouse.demo.standin_script import Behaviour, Latch, reply
 
 URL = "https://api.openai.com/v1/chat/completions"
 FAILS = reply(500, b'{"error":{"message":"ill"}}')
@@ -17,14 +19,16 @@ OTHER = "proj_other"
 
 
 class Two:
-    """``first`` and ``second`` make a call of a model, and give the status or our reason."""
+    """Two tenants, and the clock of the gateway."""
 
-    def __init__(self, inside: Inside) -> None:
+    def __init__(self, inside: Inside, clock: Clock) -> None:
         self.inside = inside
+        self.clock = clock
         made = inside.do(inside.gateway.operations.perform("token_create", {"projects": [OTHER]}))
         self._tokens = {PROJECT: inside.token, OTHER: str(made["token"])}
 
     def ask(self, project: str, model: str, times: int = 1) -> list[str]:
+        """The status of each call, or our reason."""
         proxy = f"http://{project}:{self._tokens[project]}@{self.inside.gateway.addresses['proxy']}"
         body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
         with httpx2.Client(
@@ -47,8 +51,9 @@ def two(tmp_path: Path) -> Iterator[Two]:
         f"projects.{PROJECT}": {"tenant": TENANT, "limits": ["1000 requests/minute"]},
         f"projects.{OTHER}": {"tenant": "initech", "limits": ["1000 requests/minute"]},
     }
-    with open_inside(tmp_path, settings) as inside:
-        yield Two(inside)
+    clock = Clock()
+    with open_inside(tmp_path, settings, clock=clock) as inside:
+        yield Two(inside, clock)
 
 
 def test_one_tenant_fails(two: Two) -> None:
@@ -95,3 +100,34 @@ def test_names_that_nobody_knows(two: Two) -> None:
         assert two.ask(PROJECT, f"no-such-model-{number}") == ["500"]
     assert two.ask(PROJECT, "another-such-model") == ["breaker_open"]
     assert two.ask(PROJECT, "gpt-4o") == ["500"]
+
+
+@pytest.mark.parametrize("status", [400, 404, 408, 413, 422, 429])
+def test_what_the_request_is_at_fault_for(two: Two, status: int) -> None:
+    """The provider lives: no breaker opens, of whichever tenant."""
+    two.inside.standin.always(reply(status, b'{"error":{"message":"no"}}'))
+    assert two.ask(PROJECT, "gpt-4o", 12) == [str(status)] * 12
+    two.well()
+    assert two.ask(OTHER, "gpt-4o") == two.ask(PROJECT, "gpt-4o") == ["200"]
+
+
+def test_half_open(two: Two) -> None:
+    """After 10 s three calls are let through at a time. One that fails is another pause, one that succeeds is the end of it."""
+    two.ill()
+    assert two.ask(PROJECT, "gpt-4o", 10) == ["500"] * 10
+    two.clock.advance(9.9)
+    assert two.ask(PROJECT, "gpt-4o") == ["breaker_open"]
+    two.clock.advance(0.1)
+    assert two.ask(PROJECT, "gpt-4o", 2) == ["500", "breaker_open"]
+    two.clock.advance(10.0)
+    gate, seen = Latch(), len(two.inside.standin.snapshot())
+    two.inside.standin.always(Behaviour(wait=gate))
+    with ThreadPoolExecutor(3) as pool:
+        probes = [pool.submit(two.ask, PROJECT, "gpt-4o") for _ in range(3)]
+        two.inside.standin.wait_count(seen + 3)
+        assert two.ask(PROJECT, "gpt-4o") == ["breaker_open"]
+        assert two.inside.lines()[-1]["breaker"] == "half_open"
+        gate.open()
+        assert [probe.result() for probe in probes] == [["200"]] * 3
+    assert two.ask(PROJECT, "gpt-4o", 4) == ["200"] * 4
+    assert two.inside.lines()[-1]["breaker"] == "closed"

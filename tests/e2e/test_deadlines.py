@@ -13,6 +13,8 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,7 +25,8 @@ from tests.e2e.test_uploads import a_file, sized
 from tests.support.attack import BODY, HOST, Attacked, begin, get, post, watched
 from tests.support.connect_proxy import ConnectProxy
 from tests.support.inproc import PROJECT, open_inside
-from tests.support.raw import Closed, RawClient
+from tests.support.raw import Answer, Closed, RawClient
+from tests.support.raw_socket import RawSocket, handshake
 
 from tollhouse.demo.standin_script import Behaviour, Latch, Steps, reply
 from tollhouse.demo.standin_tls import make_server_tls
@@ -40,10 +43,12 @@ def opened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Any]:
         def open_one(
             limits: dict[str, Any] | None = None,
             provider: dict[str, Any] | None = None,
+            listen: dict[str, Any] | None = None,
             **more: Any,
         ) -> Attacked:
             settings = {
                 "limits": limits or {},
+                "listen": listen or {},
                 "providers.openai": {"attempts": 1, **(provider or {})},
                 f"projects.{PROJECT}": {"limits": ["10 usd/day"]},
             }
@@ -394,6 +399,57 @@ def test_connections_of_one_address(opened: Any) -> None:
     with attacked.tunnel() as again:
         assert again.ask(get()).status == 200
     attacked.lines(3)
+
+
+@pytest.mark.parametrize("key", ["max_connections_per_token", "max_connections_per_tenant"])
+@pytest.mark.parametrize("protocol", ["1", "2", "mitmproxy"])
+def test_connections_of_one_token(opened: Any, key: str, protocol: str) -> None:
+    """Idle connections count, and WebSocket sessions; one more is refused and ends. Of two tokens each has its own, and their
+    tenant has both. One that ends gives its place back."""
+    own = {"http1": "mitmproxy"} if protocol == "mitmproxy" else {}
+    attacked: Attacked = opened({key: 2}, listen=own)
+    create = attacked.inside.gateway.operations.perform("token_create", {"projects": [PROJECT]})
+    other = replace(attacked, inside=copy(attacked.inside))
+    other.inside.token = attacked.inside.do(create)["token"]
+    with attacked.tunnel() as idle, attacked.tunnel() as second:
+        assert idle.ask(get()).status == 200
+        if protocol == "mitmproxy":
+            # It speaks no WebSocket.
+            assert second.ask(get()).status == 200
+        else:
+            assert RawSocket(second, handshake()).answer.status == 101
+        refusals = [one_too_many(attacked, protocol)]
+        if key == "max_connections_per_tenant":
+            refusals.append(one_too_many(other, protocol))
+        else:
+            with other.tunnel() as third:
+                assert third.ask(get()).status == 200
+        assert idle.ask(get()).status == 200
+        idle.close()
+        attacked.inside.until(lambda gateway: gateway.connections == 1)
+        with attacked.tunnel() as again:
+            assert [again.ask(get()).status for _ in range(2)] == [200, 200]
+    for answer in refusals:
+        assert (answer.status, answer.reason) == (503, "too_many_connections")
+        assert key in answer.body.decode()
+        assert answer.get("retry-after") == "1"
+    attacked.lines(7)
+
+
+def one_too_many(attacked: Attacked, protocol: str) -> Answer:
+    """The answer on a connection that ends behind it."""
+    if protocol == "2":
+        client = attacked.http2()
+        with client.raw:
+            head = [(":method", "GET"), (":scheme", "https"), (":path", "/v1/models")]
+            answer = client.answer(client.request([*head, (":authority", HOST)]))
+            assert client.until_goaway() == 1
+            return answer
+    with attacked.tunnel() as client:
+        answer = client.ask(get())
+        assert answer.get("connection") == "close"
+        assert client.rest() == b""
+        return answer
 
 
 @pytest.mark.parametrize("key", ["max_calls", "max_calls_per_source", "max_calls_per_token"])

@@ -1,4 +1,4 @@
-"""A client that leaves at each moment of a call, over HTTP/1.1 and HTTP/2; through the running gateway.
+"""A client that leaves at each moment of a call, over HTTP/1.1, HTTP/2 and a WebSocket; through the running gateway.
 
 Whenever it leaves: the call is settled once, and no task, no hold, and no connection with the client is
 left. The provider's connection is closed, or read to the answer's end where the gateway is configured so.
@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 from tests.support.attack import HOST, Attacked, post, watched
 from tests.support.inproc import Inside, open_inside
 from tests.support.raw import H2Client, RawClient
+from tests.support.raw_socket import RawSocket, handshake, text
 
 from tollhouse.demo.standin_script import Behaviour, Latch, Steps
 
@@ -140,8 +142,52 @@ class Call:
             seen += data
 
 
+class SocketCall(Call):
+    """The same in a session over a WebSocket: its head is that of the handshake, its body a message."""
+
+    def __init__(self, left: Attacked) -> None:
+        super().__init__(left, "http/1.1")
+
+    def in_head(self) -> RawClient:
+        return self._begun(handshake()[:40], None)
+
+    def in_body(self) -> RawClient:
+        client = self._opened().client
+        client.send(text(type="response.create")[:12])
+        self._left.turn()
+        return client
+
+    def waiting(self) -> RawClient:
+        return self._asked().client
+
+    def in_stream(self) -> RawClient:
+        socket = self._asked()
+        self.steps.release(3)
+        socket.until("response.output_audio_transcript.delta")
+        return socket.client
+
+    def at_the_end(self) -> RawClient:
+        socket = self._asked()
+        self.steps.release_all()
+        socket.until("response.done")
+        return socket.client
+
+    def _opened(self) -> RawSocket:
+        self._left.inside.standin.script(Behaviour(steps=self.steps))
+        socket = RawSocket(self._left.tunnel(), handshake())
+        self.steps.release(1)
+        socket.until("session.created")
+        return socket
+
+    def _asked(self) -> RawSocket:
+        socket = self._opened()
+        socket.client.send(text(type="response.create"))
+        assert self._left.inside.standin.wait_for(lambda book: bool(book[0].messages))
+        return socket
+
+
 class Moment(NamedTuple):
-    reach: Callable[[Call], RawClient]
+    reach: Callable[[Any], RawClient]
     line: tuple[str, str] | None
     """Its ``reason`` and ``charged_by``; None where there is no call yet."""
     asked: int
@@ -160,19 +206,30 @@ MOMENTS: dict[str, Moment] = {
     "the end": Moment(Call.at_the_end, ("", "usage"), 1),
 }
 
+IN_SESSION: dict[str, Moment] = {
+    "CONNECT": Moment(SocketCall.in_connect, None, 0),
+    "TLS": Moment(SocketCall.in_tls, None, 0),
+    "the head": Moment(SocketCall.in_head, None, 0),
+    "half a body": Moment(SocketCall.in_body, ("client_gone", "none"), 1),
+    "waiting": Moment(SocketCall.waiting, ("client_gone", "disconnect"), 1, drained="usage"),
+    "the stream": Moment(SocketCall.in_stream, ("client_gone", "disconnect"), 1, drained="usage"),
+    "the end": Moment(SocketCall.at_the_end, ("client_gone", "usage"), 1),
+}
+
 
 @pytest.mark.parametrize("leave", [by_reset, by_close])
-@pytest.mark.parametrize("protocol", ["http/1.1", "h2"])
+@pytest.mark.parametrize("protocol", ["http/1.1", "h2", "websocket"])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_it_leaves(
     left: Attacked, gateway: Inside, moment: str, protocol: str, leave: Leave
 ) -> None:
     """Settled once, and nothing of the call is left."""
-    reach, line, asked, drained = MOMENTS[moment]
+    in_session, ended = protocol == "websocket", ""
+    reach, line, asked, drained = (IN_SESSION if in_session else MOMENTS)[moment]
     left.alone()
     tasks = gateway.do(_tasks())
-    used = _used(gateway)
-    call = Call(left, protocol)
+    used, sockets = _used(gateway), provider_sockets(gateway)
+    call = SocketCall(left) if in_session else Call(left, protocol)
     leave(reach(call))
     gateway.until(lambda inner: all(exchange.gone for exchange in inner.journey.under_way))
     reads_on = gateway.gateway.config.limits.abandoned_read_s > 1
@@ -192,7 +249,12 @@ def test_it_leaves(
     assert _used(gateway) - used == sum(Decimal(one["cost_usd"]) for one in found)
     book = gateway.standin.snapshot()
     assert len(book) == asked
-    if asked:
+    if asked and in_session:
+        # The provider has had a close (1001), or its connection has ended (1006), perhaps while it waited for its permit.
+        assert gateway.standin.wait_for(lambda seen: seen[-1].outcome != "open")
+        [received] = gateway.standin.snapshot()
+        assert received.close_code in (1001, 1006) or received.outcome == "client_gone"
+    elif asked:
         ended = (
             "client_gone"
             if moment == "waiting" or (moment == "the stream" and not reads_on)
@@ -200,9 +262,20 @@ def test_it_leaves(
         )
         assert gateway.standin.wait_for(lambda seen: seen[-1].outcome != "open")
         assert gateway.standin.snapshot()[-1].outcome == ended
-    gateway.until(lambda inner: len(asyncio.all_tasks()) <= tasks)
+    # A connection whose answer was read to its end is kept for the next call.
+    sockets += ended == "answered"
+    gateway.until(
+        lambda inner: len(asyncio.all_tasks()) <= tasks and provider_sockets(gateway) <= sockets
+    )
     call.wait.open()
     call.steps.release_all()
+
+
+def provider_sockets(gateway: Inside) -> int:
+    """How many sockets to the provider the gateway has, whatever their state."""
+    port = gateway.standin.port
+    held = psutil.Process().net_connections("tcp")
+    return sum(bool(one.raddr) and one.raddr.port == port for one in held)
 
 
 async def _tasks() -> int:

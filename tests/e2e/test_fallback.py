@@ -290,10 +290,11 @@ def test_a_model_that_is_not_allowed_there(tmp_path: Path) -> None:
         refused(pair)
 
 
-def test_a_model_without_a_price_there(tmp_path: Path) -> None:
+def test_a_model_without_a_price_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Nobody knows what it would cost, and the project is limited in money."""
     with a_pair(tmp_path, prices={}) as pair:
         refused(pair)
+    assert "fallback: second/gpt-4o has no price there" in caplog.text
 
 
 def test_no_key_for_it(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""ATTACKS.md row 25: a fault in any gate of the running gateway, and nothing has left."""
+"""SECURITY.md row 25: a fault in any gate of the running gateway, and nothing has left."""
 
 from __future__ import annotations
 

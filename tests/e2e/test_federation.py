@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import httpx2
 import pytest
 from anthropic import Anthropic
 from anthropic import DefaultHttpxClient as AnthropicHttp
-from openai import DefaultHttpxClient, OpenAI
+from openai import DefaultHttpxClient, InternalServerError, OpenAI
 from tests.support.exchange_server import ExchangeServer, exchange_server
 from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.openbao import POLICY
@@ -52,7 +53,15 @@ def exchanges() -> Iterator[ExchangeServer]:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, exchanges: ExchangeServer) -> Iterator[Inside]:
+def ahead() -> list[float]:
+    """By how many seconds the gateway's clock is ahead: one number."""
+    return [0.0]
+
+
+@pytest.fixture(scope="module")
+def shared(
+    tmp_path_factory: pytest.TempPathFactory, exchanges: ExchangeServer, ahead: list[float]
+) -> Iterator[Inside]:
     """A gateway without any key: each provider's credential comes by OpenBao's ``identity/oidc``."""
     directory = tmp_path_factory.mktemp("federation")
     (directory / "exchange-ca.pem").write_bytes(exchanges.ca_pem)
@@ -75,7 +84,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory, exchanges: ExchangeServer) 
             }
         settings["providers.azure"]["hosts"] = [AZURE]
         settings["providers.bedrock"]["hosts"] = [BEDROCK]
-        with open_inside(directory, settings, standin=standin, stores="real") as inside:
+        with open_inside(
+            directory,
+            settings,
+            standin=standin,
+            stores="real",
+            clock=lambda: time.monotonic() + ahead[0],
+        ) as inside:
             bao = inside.stores
             assert bao is not None
             line = 'path "identity/oidc/token/gateway" { capabilities = ["read"] }'
@@ -93,10 +108,11 @@ def inside(
     shared: Inside, exchanges: ExchangeServer, caplog: pytest.LogCaptureFixture
 ) -> Iterator[Inside]:
     """With an empty book and no credential; at the end no log has a credential or a JWT."""
+    # An exchange of the test before may be under way: what it brings is not kept.
+    shared.do(forget(shared))
     exchanges.clear()
     exchanges.audience = AUDIENCE
     shared.standin.clear()
-    shared.do(forget(shared))
     yield shared
     said = caplog.text + json.dumps(shared.lines())
     for word in (*exchanges.given, "eyJ"):
@@ -213,6 +229,32 @@ def test_renewals_and_an_outage_under_load_lose_no_call(
     assert len(exchanges.given) >= 4
     used = {received.get("authorization") for received in inside.standin.book}
     assert len(used) >= 3
+
+
+def test_an_outage_beyond_the_credentials_end(
+    inside: Inside, exchanges: ExchangeServer, ahead: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As long as the credential may be used no call is lost. Then calls are refused, and nothing leaves. The first call after
+    the outage succeeds."""
+    client = openai(inside)
+    ask(client)
+    exchanges.act = says_json(503, {"error": "temporarily_unavailable"})
+    ahead[0] += 3600 - 45
+    ask(client)
+    ahead[0] += 30
+    for _ in range(2):
+        with pytest.raises(InternalServerError) as raised:
+            ask(client)
+        assert raised.value.response.headers["x-tollhouse-reason"] == "credential_unavailable"
+    assert "network: auth.openai.com can't give one now (503)" in caplog.text
+    assert len(inside.standin.book) == 2
+    exchanges.act = None
+    ask(client)
+    before, lasting, after = (one.get("authorization") for one in inside.standin.book)
+    assert before == lasting != after
+    assert after == f"Bearer {exchanges.given[-1]}"
+    reasons = [line["reason"] for line in inside.lines()[-5:]]
+    assert reasons == ["", "", "credential_unavailable", "credential_unavailable", ""]
 
 
 def test_a_refused_credential_is_exchanged_anew(inside: Inside, exchanges: ExchangeServer) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from google import genai
+from tests.support.billed import live_tokens
 from tests.support.gateway import PLACEHOLDER, REAL_KEY, Road, open_road
 
 from tollhouse.demo import standin_google
@@ -72,14 +73,14 @@ async def test_a_session(road: Road, monkeypatch: pytest.MonkeyPatch, provider: 
     line = road.wait_lines(before + 1)[-1]
     assert line["provider"] == provider
     assert line["model"] == line["model_served"] == MODEL
-    assert line["tokens"] == {
-        "input": 120,
-        "output": 90,
-        "input_audio": 90,
-        "output_audio": 90,
-    }
+    assert len(received.bills) == 2
+    tokens = live_tokens(received.bills)
+    assert line["tokens"] == tokens
+    heard, said = tokens["input_audio"], tokens["output_audio"]
+    assert said == tokens["output"]
     # The list price of Google in nano-dollars a token: text 750, sound 3,000 and 12,000.
-    assert Decimal(line["cost_usd"]) == Decimal(30 * 750 + 90 * 3_000 + 90 * 12_000) / 10**9
+    nanos = (tokens["input"] - heard) * 750 + heard * 3_000 + said * 12_000
+    assert Decimal(line["cost_usd"]) == Decimal(nanos) / 10**9
     assert line["charged_by"] == "usage"
     assert received.get("x-goog-api-key") == road.standin.key
     assert "key=" not in received.target

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.support.gateway import PLACEHOLDER, Road
+from tests.support.openai_media import FILE, HEARD, answered
 from tests.support.requires import program
 
 from tollhouse.config.load import load_config
@@ -60,9 +61,17 @@ CALLS: dict[str, list[Behaviour]] = {
     "tool": [reply(200, json.dumps(TOOL_CALL).encode(), [JSON]), Behaviour()],
     "image": [Behaviour()],
     "response": [Behaviour(), Behaviour()],
+    "upload": [answered(FILE)],
+    "transcription": [answered(HEARD)],
+    "realtime": [Behaviour()],
+    "response_socket": [Behaviour()],
 }
+# Calls that are WebSockets, and how their answers end.
+SOCKETS = {"realtime": "response.done", "response_socket": "response.completed"}
 # Of the connection, not of the call. The gateway asks for answers that are not compressed, so that it can count them.
 HOP = {"host", "connection", "content-length", "accept-encoding"}
+# Chosen anew for each WebSocket, and what is offered but not taken.
+HOP |= {"sec-websocket-key", "sec-websocket-extensions"}
 
 ways = pytest.mark.parametrize("way", ["proxy", "base_url"])
 
@@ -113,19 +122,27 @@ def head(received: Received) -> tuple[str, str, list[tuple[str, str]]]:
     return (
         received.method,
         received.target,
-        sorted((name, value) for name, value in headers if name not in HOP),
+        sorted((name, text(received, value)) for name, value in headers if name not in HOP),
     )
+
+
+def text(received: Received, given: str) -> str:
+    """Without the boundary of its form, which is another one each time."""
+    _, _, boundary = received.get("content-type").partition("boundary=")
+    return given.replace(boundary, "BOUNDARY") if boundary else given
 
 
 @ways
 def test_it_is_the_same_as_without_a_gateway(road: Road, way: str) -> None:
-    """Objects, chunks, events and ids of requests on the one side; method, path, headers and body on the other."""
-    script = [behaviour for each in CALLS.values() for behaviour in each]
-    straight, sent_straight = run(road, "direct", *CALLS, script=script)
-    through, sent = run(road, way, *CALLS, script=script)
+    """Objects, chunks, events and ids of requests on the one side; method, path, headers, bodies and messages on the other."""
+    # This SDK speaks Realtime over TLS alone, whatever the base URL says.
+    names = [name for name in CALLS if (way, name) != ("base_url", "realtime")]
+    script = [behaviour for name in names for behaviour in CALLS[name]]
+    straight, sent_straight = run(road, "direct", *names, script=script)
+    through, sent = run(road, way, *names, script=script)
     assert through == straight
-    assert [one["thrown"] for one in through] == [None] * len(CALLS)
-    returned = {name: one["returned"] for name, one in zip(CALLS, through, strict=True)}
+    assert [one["thrown"] for one in through] == [None] * len(names)
+    returned = {name: one["returned"] for name, one in zip(names, through, strict=True)}
     assert through[0]["ids"] == ["req_000000000001"]
     assert returned["counted_stream"][-1]["usage"]["total_tokens"] > 0
     assert [len(vector["embedding"]) for vector in returned["embedding"][0]["data"]] == [1536, 1536]
@@ -134,18 +151,36 @@ def test_it_is_the_same_as_without_a_gateway(road: Road, way: str) -> None:
         "stop",
     ]
     assert returned["response"][-1]["type"] == "response.completed"
+    assert returned["upload"] == [FILE]
+    assert returned["transcription"] == [HEARD]
+    for name, last in SOCKETS.items():
+        assert name not in returned or returned[name][-1]["type"] == last
     assert [head(one) for one in sent] == [head(one) for one in sent_straight]
     assert len(sent) == len(script)
     for number, (one, other) in enumerate(zip(sent, sent_straight, strict=True)):
-        if number == list(CALLS).index("stream"):
+        if number == names.index("stream"):
             # The count that this client did not ask for is asked for, and is not shown to it.
             assert one.document() == {**other.document(), "stream_options": {"include_usage": True}}
         else:
-            assert one.body == other.body
+            bodies = [text(each, each.body.decode("latin-1")) for each in (one, other)]
+            assert bodies[0] == bodies[1]
+        assert one.messages == other.messages
+        assert one.bills == other.bills
+    sockets = [one for one in sent if one.messages]
+    assert len(sockets) == len(SOCKETS.keys() & names)
     lines = road.wait_lines(len(script))
-    assert {(line["status"], line["charged_by"]) for line in lines} == {(200, "usage")}
+    told = [(line["status"], line["charged_by"]) for line in lines]
+    assert told.count((101, "usage")) == len(sockets)
+    # A file that is kept for the caller costs a request.
+    assert told.count((200, "none")) == 1
+    assert told.count((200, "usage")) == len(script) - len(sockets) - 1
     assert {line["listener"] for line in lines} == {way}
     assert road.used() == sum(Decimal(line["cost_usd"]) for line in lines) > 0
+    for line in lines:
+        if line["status"] == 101:
+            [bill] = next(one.bills for one in sockets if one.target.startswith(line["path"]))
+            assert line["tokens"]["input"] == bill["input_tokens"]
+            assert line["tokens"]["output"] == bill["output_tokens"]
 
 
 @ways
@@ -169,18 +204,26 @@ def test_a_refusal_is_not_sent_again(road: Road, way: str) -> None:
     """Each is one request, with our code and words in the class of its status, and nothing leaves. The SDK sends a 429 again
     unless it is told not to."""
     limit(road, "0.0001 usd/day", "0 requests/day")
-    given, sent = run(road, way, "closed_path", "plain", "embedding")
+    names = ("closed_path", "plain", "embedding", "upload", "response_socket")
+    given, sent = run(road, way, *names)
     assert sent == []
-    thrown = [one["thrown"] for one in given]
+    *thrown, socket = (one["thrown"] for one in given)
     assert [(one["class"], one["status"], one["code"], one["type"]) for one in thrown] == [
         ("PermissionDeniedError", 403, "path_not_allowed", "permission_error"),
         ("APIError", 402, "budget_exceeded", "insufficient_quota"),
-        ("RateLimitError", 429, "rate_limited", "rate_limit_error"),
+        *[("RateLimitError", 429, "rate_limited", "rate_limit_error")] * 2,
     ]
-    words = ["'/v1/engines' is not open", "may cost up to", "Ask for a higher limit or a grant."]
-    lines = road.wait_lines(3)
-    assert len(lines) == 3
-    for one, said, line in zip(thrown, words, lines, strict=True):
+    words = [
+        "'/v1/engines' is not open",
+        "may cost up to",
+        *["Ask for a higher limit or a grant."] * 2,
+    ]
+    lines = road.wait_lines(5)
+    assert len(lines) == 5
+    # Of a handshake this SDK shows the status alone, and tries once whatever it is.
+    assert socket["message"] == "Unexpected server response: 429"
+    assert (lines[4]["path"], lines[4]["reason"]) == ("/v1/responses", "rate_limited")
+    for one, said, line in zip(thrown, words, lines[:4], strict=True):
         assert said in one["message"]
         assert one["message"].endswith(f"[tollhouse: {one['code']}, call {line['call_id']}]")
         assert (line["reason"], line["status"]) == (one["code"], one["status"])

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from openai import DefaultHttpxClient, OpenAI, RateLimitError
+from openai import APIError, AuthenticationError, DefaultHttpxClient, OpenAI, RateLimitError
 from tests.support.attack import BODY, GET, Attacked, get, post, watched
 from tests.support.inproc import PROJECT, TENANT, Inside, open_inside
 from tests.support.issuer import (
@@ -133,6 +133,8 @@ def github(**changed: Any) -> dict[str, Any]:
 class Platform:
     inside: Inside
     server: JwksServer
+    ahead: list[float]
+    """By how many seconds the gateway's clock for identities is ahead: one number."""
 
 
 @pytest.fixture(scope="module")
@@ -155,8 +157,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
                 )
             },
         }
-        with open_inside(directory, settings) as inside:
-            yield Platform(inside, server)
+        ahead = [0.0]
+        with open_inside(directory, settings, wall_clock=lambda: time.time() + ahead[0]) as inside:
+            yield Platform(inside, server, ahead)
 
 
 @pytest.fixture
@@ -579,6 +582,8 @@ def test_a_stream_whose_identity_ends(attacked: Attacked, how: str) -> None:
             inside.do(perform("token_revoke", {"token_id": identity}))
         else:
             inside.do(perform("project_remove", {"project": "proj_gone"}))
+            # The gateway does so by itself every 3 s, as the other case shows.
+            inside.do(inside.gateway.journey.end_invalid(0.0))
         code = "identity_revoked" if how == "revoked" else "project_not_allowed"
         rest = b""
         while code.encode() not in rest:
@@ -594,6 +599,65 @@ def test_a_stream_whose_identity_ends(attacked: Attacked, how: str) -> None:
             inside.do(perform("token_restore", {"token_id": identity}))
             assert client.ask(get(bearer(token))).status == 200
         attacked.lines(3)
+
+
+def test_a_stream_whose_token_expires(attacked: Attacked, platform: Platform) -> None:
+    """The SDK raises its own error, with the reason, behind the text that came before; a session over a WebSocket ends, too.
+    A stream of the same moment whose token lives on is left alone."""
+    inside = attacked.inside
+    steps, other_steps = Steps(), Steps()
+    asked: Any = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
+    short, long = (
+        cluster_token(account=f"expires-{n}", exp=int(time.time()) + 60 * n) for n in (10, 20)
+    )
+
+    def sdk(token: str) -> OpenAI:
+        http = DefaultHttpxClient(
+            proxy=f"http://{inside.gateway.addresses['proxy']}",
+            verify=inside.context,
+            trust_env=False,
+        )
+        return OpenAI(api_key=token, http_client=http, max_retries=0)
+
+    with sdk(short) as first, sdk(long) as second:
+        inside.standin.script(Behaviour(steps=steps))
+        ending = first.chat.completions.create(**asked, stream=True)
+        steps.release()
+        next(ending)
+        inside.standin.script(Behaviour(steps=other_steps))
+        lasting = second.chat.completions.create(**asked, stream=True)
+        other_steps.release()
+        next(lasting)
+        socket = RawSocket(
+            attacked.tunnel(headers=(f"Proxy-Authorization: Bearer {short}",)), handshake()
+        )
+        socket.until("session.created")
+        platform.ahead[0] = 600.0 + 31.0
+        try:
+            inside.do(inside.gateway.journey.end_invalid(0.0))
+            with pytest.raises(APIError, match="The JWT expired 3") as raised:
+                list(ending)
+            assert raised.value.code == "identity_expired"
+            assert socket.until("error").event["error"]["code"] == "identity_expired"
+            other_steps.release_all()
+            list(lasting)
+            steps.release_all()
+            with pytest.raises(AuthenticationError):
+                first.chat.completions.create(**asked)
+        finally:
+            platform.ahead[0] = 0.0
+    lines = attacked.lines(4)
+    found = {
+        (line.get("subject", "")[-2:], line["path"], line["reason"], line["decision"])
+        for line in lines
+    }
+    chat = "/v1/chat/completions"
+    assert found == {
+        ("10", chat, "identity_expired", "fail"),
+        ("20", chat, "", "allow"),
+        ("10", "/v1/realtime", "identity_expired", "fail"),
+        ("", chat, "identity_expired", "deny"),
+    }
 
 
 def test_a_session(attacked: Attacked) -> None:

@@ -16,7 +16,13 @@ from typing import Any, NamedTuple
 
 import httpx2
 import pytest
-from tests.support.faulty import FaultyProvider, Wire
+from tests.support.faulty import (
+    FaultyProvider,
+    Wire,
+    reset_at_accept,
+    tls_alert,
+    tls_that_hangs,
+)
 from tests.support.gateway import REAL_KEY
 from tests.support.inproc import Inside, open_inside
 
@@ -40,29 +46,13 @@ CUT_OR_502 = 1
 """What is wrong came with the head, or behind it."""
 
 
-def reset_at_accept(wire: Wire) -> None:
-    wire.reset()
-
-
 def close_at_accept(wire: Wire) -> None:
     pass
-
-
-def tls_alert(wire: Wire) -> None:
-    wire.hello()
-    # A fatal alert, handshake_failure: RFC 8446 6.2.
-    wire.say(b"\x15\x03\x03\x00\x02\x02\x28")
-    wire.left()
 
 
 def no_tls(wire: Wire) -> None:
     wire.hello()
     wire.say(GOOD)
-    wire.left()
-
-
-def tls_that_hangs(wire: Wire) -> None:
-    wire.hello()
     wire.left()
 
 

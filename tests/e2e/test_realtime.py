@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+from tests.support.billed import realtime_tokens
 from tests.support.gateway import Road, road, shared_road
+from websockets.exceptions import InvalidStatus
+
+from tollhouse.config.load import load_config
+from tollhouse.control.client import perform
 
 __all__ = ["road", "shared_road"]
 
 MODEL = "gpt-realtime"
 
 
-def connect(road: Road, **options: Any) -> Any:
+def connect(road: Road, model: str = MODEL) -> Any:
     """A session by the SDK, through the proxy."""
-    return road.sdk(**options).realtime.connect(
-        model=MODEL,
+    return road.sdk().realtime.connect(
+        model=model,
         websocket_connection_options={"proxy": road.proxy_url, "ssl": road.context},
     )
 
@@ -56,14 +62,31 @@ def test_a_session(road: Road) -> None:
     assert second[-1].response.usage.output_tokens == 120
     assert line["status"] == 101
     assert line["model"] == line["model_served"] == MODEL
-    assert line["tokens"] == {
-        "input": 300,
-        "output": 180,
-        "cached": 20,
-        "input_audio": 210,
-        "output_audio": 135,
-    }
+    assert len(received.bills) == 2
+    assert line["tokens"] == realtime_tokens(received.bills)
     assert line["charged_by"] == "usage"
     assert line["reason"] == ""
     assert received.get("authorization") == f"Bearer {road.standin.key}"
     assert received.get("sec-websocket-extensions") == ""
+
+
+@pytest.mark.parametrize(
+    ("model", "limits", "status", "reason"),
+    [
+        (MODEL, ["0.0001 usd/day"], 402, "budget_exceeded"),
+        ("no-such-model-anywhere", ["10 usd/day"], 403, "model_unpriced"),
+    ],
+)
+def test_a_handshake_that_is_refused(
+    road: Road, model: str, limits: list[str], status: int, reason: str
+) -> None:
+    """The SDK asks once and shows the status alone, so that it is the reason's own. Our text is in the error's response."""
+    wanted = {"project": road.project, "tenant": road.tenant, "limits": limits}
+    perform(load_config(road.gateway.config), "project_set", wanted)
+    with pytest.raises(InvalidStatus, match=f"HTTP {status}") as caught, connect(road, model):
+        pass
+    [line] = road.wait_lines(1)
+    assert (line["status"], line["reason"]) == (status, reason)
+    body = bytes(caught.value.response.body or b"")
+    assert f"[tollhouse: {reason}, call {line['call_id']}]".encode() in body
+    assert road.standin.snapshot() == []

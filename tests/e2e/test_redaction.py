@@ -1,4 +1,4 @@
-"""ATTACKS.md row 23: a provider that gives our key back gets it overwritten, and nothing else.
+"""SECURITY.md row 23: a provider that gives our key back gets it overwritten, and nothing else.
 
 Comparisons are made before they are asserted, so that one that fails does not show the key.
 """

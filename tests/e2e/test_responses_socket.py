@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from openai import OpenAI
+from tests.support.billed import responses_tokens
 from tests.support.gateway import Road, road, shared_road
 
 from tollhouse.config.load import load_config
@@ -45,10 +46,7 @@ def test_a_session(road: Road) -> None:
     assert line["model"] == MODEL
     told = [first.usage, second.usage]
     assert [bill["total_tokens"] for bill in received.bills] == [one.total_tokens for one in told]
-    assert line["tokens"] == {
-        "input": sum(one.input_tokens for one in told),
-        "output": sum(one.output_tokens for one in told),
-    }
+    assert line["tokens"] == responses_tokens(received.bills)
     assert line["units"] == {"requests": 2}
     assert line["charged_by"] == "usage"
     assert [json.loads(one)["type"] for one in received.messages] == ["response.create"] * 2
@@ -75,7 +73,7 @@ def test_a_request_that_is_refused(road: Road, fields: dict[str, Any]) -> None:
     assert len(received.messages) == 1
     [line] = road.wait_lines(1)
     assert line["reason"] in ("model_unpriced", "bad_request")
-    assert line["tokens"]["input"] == received.bills[0]["input_tokens"]
+    assert line["tokens"] == responses_tokens(received.bills)
 
 
 def test_another_tenants_response(road: Road) -> None:

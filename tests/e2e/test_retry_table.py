@@ -5,27 +5,42 @@ Each row has a provider of its own, and with it a retry budget and breakers of i
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator, Sequence
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx2
 import pytest
-from openai import DefaultHttpxClient, OpenAI, OpenAIError
-from tests.support.gateway import PLACEHOLDER, REAL_KEY
+from tests.support.faulty import (
+    FaultyProvider,
+    Wire,
+    reset_at_accept,
+    tls_alert,
+    tls_that_hangs,
+)
+from tests.support.gateway import REAL_KEY
 from tests.support.inproc import Inside, open_inside
 
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.standin import StandIn
-from tollhouse.demo.standin_script import Behaviour, Latch, reply, reset_before_headers
+from tollhouse.demo.standin_script import (
+    Behaviour,
+    Latch,
+    Steps,
+    reply,
+    reset_before_headers,
+    reset_mid_body,
+)
 
 CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "once"}]}
 ASKED: dict[str, Any] = {"model": "gpt-4o", "input": "once", "store": False}
 KEPT: dict[str, Any] = {"model": "gpt-4o", "input": "once"}
 """The provider keeps the answer: a second request would make a second one."""
+CUT = 0
+"""In place of a status: the answer's head came, and not all of its body."""
 SOON = ("retry-after-ms", "1")
 CLOSED = Behaviour(cut_after=-1, cut="close")
 
@@ -36,11 +51,18 @@ def says(status: int, *headers: tuple[str, str], body: bytes = b'{"error":{}}') 
 
 class Case(NamedTuple):
     script: Sequence[Behaviour]
-    """What the provider does with each attempt; with those behind it: a good answer."""
+    """What the provider does with each request; with those behind it: a good answer."""
     asked: int
-    """How often the provider was asked."""
+    """How often the provider was asked, a connection that was lost below HTTP among them."""
     status: int = 200
     body: dict[str, Any] = CHAT
+    upload: bool = False
+    """It is a form with a file."""
+    spoiled: Sequence[Callable[[Wire], None]] = ()
+    """What becomes of the first connections, before a request can be written to them."""
+    good: Behaviour = Behaviour()
+    overdue: bool = False
+    """The call has lasted for `call_timeout_s` when the script is at its end."""
     headers: Sequence[tuple[str, str]] = ()
     stop: bool = False
     """The SDK is told to stop."""
@@ -71,6 +93,9 @@ def google(delay: str, asked: int, status: int = 200) -> Case:
     )
 
 
+BEGUN = Steps()
+"""The beginning of an answer comes, and no more."""
+BEGUN.release(2)
 COUNT = "x-stainless-retry-count"
 CASES: dict[str, Case] = {
     **{f"{status}, then well": Case([says(status)], 2) for status in (408, 429, 500, 502, 503)},
@@ -109,7 +134,46 @@ CASES: dict[str, Case] = {
     "stale, and the SDK has retried twice": Case(
         [CLOSED], 1, 502, fresh=False, headers=[(COUNT, "2")], stop=True
     ),
-    "no answer in time": Case([Behaviour(wait=Latch())], 2, settings={"answer_timeout_s": 0.5}),
+    # Nothing was written.
+    "a TLS failure, then well": Case([], 2, spoiled=[tls_alert]),
+    "TLS failures": Case([], 3, 502, spoiled=[tls_alert] * 3, stop=True),
+    "a TLS failure, and the SDK retries": Case(
+        [], 1, 502, headers=[(COUNT, "1")], spoiled=[tls_alert], stop=True
+    ),
+    "lost before the request was written": Case([], 2, spoiled=[reset_at_accept]),
+    "lost always before the request was written": Case(
+        [], 3, 502, spoiled=[reset_at_accept] * 3, stop=True
+    ),
+    "no connection in time": Case(
+        [],
+        2,
+        504,
+        spoiled=[tls_that_hangs] * 2,
+        stop=True,
+        settings={"connect_timeout_s": 0.3, "attempts": 2},
+    ),
+    # Time-outs once it was.
+    "no first byte in time": Case(
+        [Behaviour(wait=Latch())] * 2,
+        2,
+        504,
+        stop=True,
+        settings={"answer_timeout_s": 0.3, "attempts": 2},
+    ),
+    "silence behind the head": Case(
+        [Behaviour(steps=Steps())], 1, 504, settings={"silence_timeout_s": 0.3}
+    ),
+    "silence in a stream": Case(
+        [Behaviour(steps=BEGUN)],
+        1,
+        CUT,
+        body={**CHAT, "stream": True},
+        settings={"silence_timeout_s": 0.3},
+    ),
+    "lost in the body": Case([reset_mid_body(0)], 1, CUT),
+    "the whole call's time is over": Case(
+        [says(503), Behaviour(wait=Latch())], 2, 504, overdue=True
+    ),
     "no HTTP": Case([Behaviour(raw=b"SSH-2.0-OpenSSH\r\n\r\n")], 1, 502),
     # What the provider keeps is not made twice.
     **{f"kept, {status}": kept([says(status)], 1, status) for status in (408, 500, 502, 503, 504)},
@@ -117,10 +181,58 @@ CASES: dict[str, Case] = {
     "kept, 503 and said to": kept([says(503, ("x-should-retry", "true"))], 2),
     "kept, lost": kept([reset_before_headers()], 1, 502, stop=True),
     "kept, stale": kept([CLOSED], 1, 502, stop=True, fresh=False),
+    "kept, TLS failure": kept([], 2, spoiled=[tls_alert]),
+    "kept, no connection in time": kept(
+        [],
+        2,
+        504,
+        spoiled=[tls_that_hangs] * 2,
+        stop=True,
+        settings={"connect_timeout_s": 0.3, "attempts": 2},
+    ),
+    "kept, no first byte in time": kept(
+        [Behaviour(wait=Latch())], 1, 504, stop=True, settings={"answer_timeout_s": 0.3}
+    ),
     "not kept, 503": stateless([says(503)], 2),
     "not kept, lost": stateless([reset_before_headers()], 2),
     "not kept, stale": stateless([CLOSED], 2, fresh=False),
 }
+JOB = b'{"id":"job-1","object":"job","status":"queued"}'
+BATCHES = "/v1/batches"
+OPENED: dict[str, Any] = {
+    "share_objects": True,
+    "allow": ["POST /v1/batches", "POST /v1/fine_tuning/jobs", "POST /v1/threads/runs"],
+    "job_hold_usd": 1,
+}
+CREATING: dict[str, dict[str, Any]] = {
+    "upload": {"path": "/v1/files", "upload": True},
+    "batch": {
+        "path": BATCHES,
+        "body": {
+            "input_file_id": "file-1",
+            "endpoint": "/v1/chat/completions",
+            "completion_window": "24h",
+        },
+    },
+    "fine-tune": {
+        "path": "/v1/fine_tuning/jobs",
+        "body": {"model": "gpt-4o-mini", "training_file": "file-1"},
+    },
+    "thread": {"path": "/v1/threads", "body": {"messages": [{"role": "user", "content": "x"}]}},
+    "run": {"path": "/v1/threads/runs", "body": {"assistant_id": "asst_1", "thread": {}}},
+}
+"""What a second request would make a second time, beside a response that is kept."""
+for what, request in CREATING.items():
+    more = {**request, "settings": OPENED, "good": reply(200, JOB)}
+    CASES |= {
+        f"{what}, 503": Case([says(503)], 1, 503, **more),
+        f"{what}, lost": Case([reset_before_headers()], 1, 502, stop=True, **more),
+        f"{what}, stale": Case([CLOSED], 1, 502, stop=True, fresh=False, **more),
+        f"{what}, 429": Case([says(429)], 2, **more),
+        f"{what}, lost before the request was written": Case(
+            [], 2, spoiled=[reset_at_accept], **more
+        ),
+    }
 GOOGLES = "generativelanguage.googleapis.com"
 """By this ending of its host the stand-in knows that it is Google."""
 HOSTS = {
@@ -129,16 +241,72 @@ HOSTS = {
 }
 
 
+class Door:
+    """Before the stand-in: it spoils the next connections as it was told, and lets the others through."""
+
+    def __init__(self, standin: StandIn) -> None:
+        self.spoil: list[Callable[[Wire], None]] = []
+        self.spoiled = 0
+        self._standin = standin
+
+    def __call__(self, wire: Wire) -> None:
+        if self.spoil:
+            self.spoiled += 1
+            self.spoil.pop(0)(wire)
+        else:
+            wire.through(self._standin.address)
+
+
+class Rows(NamedTuple):
+    inside: Inside
+    door: Door
+
+    def post(self, host: str, case: Case, headers: Sequence[tuple[str, str]]) -> Answered:
+        with (
+            httpx2.Client(
+                proxy=self.inside.proxy_url,
+                verify=self.inside.context,
+                trust_env=False,
+                timeout=30,
+            ) as client,
+            client.stream(
+                "POST",
+                f"https://{host}{case.path}",
+                headers=dict(headers),
+                **(
+                    {"files": {"file": ("a.jsonl", b"{}")}, "data": {"purpose": "batch"}}
+                    if case.upload
+                    else {"json": case.body}
+                ),
+            ) as answer,
+        ):
+            try:
+                answer.read()
+            except (httpx2.RemoteProtocolError, httpx2.ReadError):
+                return Answered(CUT, answer.headers)
+            return Answered(answer.status_code, answer.headers)
+
+
+class Answered(NamedTuple):
+    status: int
+    headers: httpx2.Headers
+
+
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rows]:
     """A gateway with a provider for each row, all of them one stand-in."""
     directory = tmp_path_factory.mktemp("rows")
-    with StandIn(key=REAL_KEY, hosts=("api.openai.com", "*.rows.test", f"*.{GOOGLES}")) as standin:
+    with (
+        StandIn(key=REAL_KEY, hosts=("api.openai.com", "*.rows.test", f"*.{GOOGLES}")) as standin,
+        FaultyProvider(door := Door(standin), ssl.create_default_context()).running() as faulty,
+    ):
         entries = {
             f"providers.{host.partition('.')[0]}": {
                 "family": "openai",
                 "hosts": [host],
-                "connect_to": standin.address,
+                "connect_to": f"127.0.0.1:{faulty.port}"
+                if CASES[name].spoiled
+                else standin.address,
                 "allow_private": True,
                 "ca_file": "provider-ca.pem",
                 **CASES[name].settings,
@@ -150,109 +318,41 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
         with open_inside(directory, settings, standin=standin) as inside:
             for host in HOSTS.values():
                 EmbeddedVault(directory / "state").set(host.partition(".")[0], REAL_KEY)
-            yield inside
+            yield Rows(inside, door)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_row(rows: Inside, name: str) -> None:
+def test_a_row(rows: Rows, name: str) -> None:
     """The provider is asked so often, and the answer says how often it was, and whether the SDK may ask again."""
-    case, host, standin = CASES[name], HOSTS[name], rows.standin
+    case, host, inside, door = CASES[name], HOSTS[name], rows.inside, rows.door
+    standin = inside.standin
     standin.clear()
-    last = [("connection", "close")] if case.fresh else []
-    standin.script(Behaviour(headers=last), *case.script)
-    with httpx2.Client(
-        proxy=rows.proxy_url, verify=rows.context, trust_env=False, timeout=30
-    ) as client:
-        url = f"https://{host}{case.path}"
-        assert client.post(url, json=case.body).status_code == 200
-        answer = client.post(url, json=case.body, headers=dict(case.headers))
-    asked = standin.snapshot()[1:]
-    assert (answer.status_code, len(asked)) == (case.status, case.asked)
-    assert answer.headers["x-tollhouse-attempts"] == str(case.asked)
-    assert (answer.headers.get("x-should-retry") == "false") is case.stop
-    assert len({one.body for one in asked}) == 1
-    line = rows.lines()[-1]
+    standin.always(case.good)
+    if not case.fresh:
+        assert rows.post(host, case, ()).status == 200
+    before = standin.snapshot()
+    standin.script(*case.script)
+    door.spoil, door.spoiled = list(case.spoiled), 0
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(rows.post, host, case, case.headers)
+        if case.overdue:
+            standin.wait_count(len(case.script))
+            inside.do(_end_overdue(inside))
+        answer = asking.result()
+    asked = standin.snapshot()[len(before) :]
+    assert (answer.status, len(asked) + door.spoiled) == (case.status, case.asked)
+    if case.status != CUT:
+        assert answer.headers["x-tollhouse-attempts"] == str(case.asked)
+        assert (answer.headers.get("x-should-retry") == "false") is case.stop
+    assert len({one.body for one in asked}) <= 1
+    inside.until(lambda gateway: not gateway.journey.under_way)
+    line = inside.lines()[-1]
     assert len(line["attempts"]) == case.asked
     if not case.fresh:
-        assert asked[0].connection == standin.snapshot()[0].connection
-    assert rows.held() == []
+        assert asked[0].connection == before[0].connection
+    # What a batch holds is held until it is over.
+    assert (line["call_id"] in inside.held()) is (case.path == BATCHES and case.status == 200)
 
 
-# With the retries of the SDK itself.
-
-
-@contextlib.contextmanager
-def an_sdk(inside: Inside) -> Iterator[OpenAI]:
-    client = DefaultHttpxClient(proxy=inside.proxy_url, verify=inside.context, trust_env=False)
-    with OpenAI(api_key=PLACEHOLDER, http_client=client) as sdk:
-        assert sdk.max_retries == 2
-        yield sdk
-
-
-def far(wait_ms: int) -> Behaviour:
-    return reply(503, b'{"error":{"message":"no"}}', [("retry-after-ms", str(wait_ms))])
-
-
-@pytest.mark.parametrize(
-    "behaviours",
-    [
-        [far(1)] * 9,
-        [far(400)] * 9,
-        [far(1), *[far(400)] * 8],
-        [far(400), *[far(1)] * 8],
-        [says(429)] * 9,
-        [reset_before_headers()] * 9,
-        [far(1), *[reset_before_headers()] * 8],
-        [says(500, ("x-should-retry", "true"))] * 9,
-        [far(1), *[says(409)] * 8],
-        [far(1), *[says(501)] * 8],
-        [far(1), *[Behaviour(raw=b"SSH-2.0-OpenSSH\r\n\r\n")] * 8],
-    ],
-    ids=[
-        "near",
-        "far",
-        "near, far",
-        "far, near",
-        "429",
-        "lost",
-        "503, lost",
-        "said to",
-        "503, 409",
-        "503, 501",
-        "503, no HTTP",
-    ],
-)
-def test_an_sdk_that_retries(tmp_path: Path, behaviours: list[Behaviour]) -> None:
-    """Whatever the provider says, it sees at most three requests for one call of the user."""
-    settings = {"providers.openai": {"deadline_s": 0.35}}
-    with open_inside(tmp_path, settings) as inside, an_sdk(inside) as sdk:
-        inside.standin.script(*behaviours)
-        with pytest.raises(OpenAIError):
-            sdk.chat.completions.create(**CHAT)
-        # A slow machine comes to the deadline earlier.
-        seen = len(inside.standin.snapshot())
-        assert 2 <= seen <= 3
-        if behaviours == [far(400)] * 9:
-            assert seen == 3, "each request of the SDK is one attempt"
-
-
-def test_an_answer_that_is_no_http(tmp_path: Path) -> None:
-    """What the provider keeps may have been made: neither the gateway nor the SDK sends it again."""
-    with open_inside(tmp_path) as inside, an_sdk(inside) as sdk:
-        inside.standin.always(Behaviour(raw=b"SSH-2.0-OpenSSH\r\n\r\n"))
-        with pytest.raises(OpenAIError, match="see whether it has"):
-            sdk.responses.create(**KEPT)
-        assert len(inside.standin.snapshot()) == 1
-
-
-def test_an_sdk_whose_time_is_over(tmp_path: Path) -> None:
-    """A second try that hangs is given up before the SDK goes by itself, which would try it all again."""
-    gate = Latch()
-    with open_inside(tmp_path) as inside, an_sdk(inside) as sdk:
-        inside.standin.script(far(1))
-        inside.standin.always(Behaviour(wait=gate))
-        with pytest.raises(OpenAIError) as caught:
-            sdk.with_options(timeout=5.0).chat.completions.create(**CHAT)
-        gate.open()
-        assert "while the client still waits" in str(caught.value)
-        assert len(inside.standin.snapshot()) == 2
+async def _end_overdue(inside: Inside) -> None:
+    inside.gateway.journey.end_overdue(0.0)

@@ -10,18 +10,19 @@ from typing import Any
 
 import httpx2
 import pytest
-from openai import DefaultHttpxClient, OpenAI, RateLimitError
+from openai import APIStatusError, DefaultHttpxClient, OpenAI
 from tests.support.gateway import PLACEHOLDER
 from tests.support.inproc import PROJECT, Inside, open_inside
 
 from tollhouse.credential.secret import Secret
 from tollhouse.credential.vault.embedded_vault import EmbeddedVault
-from tollhouse.demo.standin_script import reply
+from tollhouse.demo.standin_script import Behaviour, reply
 
 URL = "https://api.openai.com/v1/chat/completions"
-KEYS = [f"sk-one-of-several-{secrets.token_urlsafe(24)}" for _ in range(3)]
+KEYS = [f"sk-one-of-several-{secrets.token_urlsafe(24)}" for _ in range(4)]
 PRINTS = [Secret(key).fingerprint for key in KEYS]
 LIMITED = b'{"error":{"message":"Rate limit reached","type":"requests","param":null,"code":"rate_limit_exceeded"}}'
+REFUSED = reply(401, b'{"error":{"code":"invalid_api_key"}}')
 EMPTY = b'{"error":{"message":"You exceeded your quota","type":"insufficient_quota","code":"insufficient_quota"}}'
 
 
@@ -70,25 +71,67 @@ def line_of(inside: Inside, answer: httpx2.Response) -> dict[str, Any]:
 
 
 def test_they_take_turns(inside: Inside) -> None:
-    """Six calls are two a key, and each line says which by its fingerprint."""
-    lines = [line_of(inside, ask(inside)) for _ in range(6)]
+    """Eight calls are two a key, and each line says which by its fingerprint."""
+    lines = [line_of(inside, ask(inside)) for _ in range(8)]
     numbers = used(inside)
-    assert sorted(numbers) == [0, 0, 1, 1, 2, 2]
+    assert sorted(numbers) == [0, 0, 1, 1, 2, 2, 3, 3]
     assert [line["key_version"] for line in lines] == [f"{PRINTS[number]}@1" for number in numbers]
 
 
-def test_an_sdk_that_retries(inside: Inside) -> None:
-    """Its first request tries all keys; each of its retries is one attempt, though the keys are free again by then."""
-    inside.standin.always(reply(429, LIMITED, [("retry-after-ms", "500")]))
+BUSY = reply(429, LIMITED, [("retry-after-ms", "500")])
+"""The wait is longer than the SDK of the test waits, so that the gateway leaves it to the SDK."""
+ILL = reply(503, b'{"error":{"message":"ill"}}', [("retry-after-ms", "500")])
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "attempts"),
+    [
+        ([], BUSY, 3),
+        ([], reply(429, EMPTY), 3),
+        ([], reply(402, EMPTY), 3),
+        ([], REFUSED, 2),
+        ([BUSY], REFUSED, 3),
+        ([REFUSED], BUSY, 3),
+        ([ILL], BUSY, 3),
+        ([ILL, ILL], REFUSED, 3),
+        ([BUSY, BUSY], reply(503, b"{}", [("retry-after-ms", "1")]), 3),
+    ],
+    ids=[
+        "429",
+        "429, no money",
+        "402",
+        "401",
+        "429, 401",
+        "401, 429",
+        "503, 429",
+        "503, 503, 401",
+        "429, 429, 503",
+    ],
+)
+def test_an_sdk_that_retries(
+    inside: Inside, first: list[Behaviour], then: Behaviour, attempts: int
+) -> None:
+    """Whichever keys a call is sent with, and whoever sends it again, the provider sees it at most three times."""
+    inside.standin.script(*first)
+    inside.standin.always(then)
     client = DefaultHttpxClient(proxy=inside.proxy_url, verify=inside.context, trust_env=False)
-    with (
-        OpenAI(api_key=PLACEHOLDER, http_client=client, timeout=0.5) as sdk,
-        pytest.raises(RateLimitError),
-    ):
-        sdk.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hello"}])
-    numbers = used(inside)
-    assert sorted(numbers[:3]) == [0, 1, 2]
-    assert len(numbers) == 5
+    with OpenAI(api_key=PLACEHOLDER, http_client=client, timeout=0.5) as sdk:
+        assert sdk.max_retries == 2
+        with pytest.raises(APIStatusError):
+            sdk.chat.completions.create(
+                model="gpt-4o", messages=[{"role": "user", "content": "hello"}]
+            )
+    assert len(used(inside)) == len(set(used(inside))) == attempts
+
+
+def test_a_key_that_is_free_serves_the_next_call(inside: Inside) -> None:
+    """A call meets at most three keys, and those that are limited are met by no other."""
+    inside.standin.script(*[reply(429, LIMITED, [("retry-after", "60")])] * 3)
+    assert ask(inside).status_code == 429
+    met = used(inside)
+    assert len(set(met)) == 3
+    assert ask(inside).status_code == 200
+    assert used(inside)[3] not in met
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
@@ -106,7 +149,7 @@ def test_429_moves_on(inside: Inside, stream: bool) -> None:
         statuses = [one.status_code for one in pool.map(lambda _: ask(inside), range(16))]
     assert statuses == [200] * 16
     assert first not in used(inside)[2:]
-    assert set(used(inside)[2:]) == {0, 1, 2} - {first}
+    assert set(used(inside)[2:]) == set(range(len(KEYS))) - {first}
 
 
 @pytest.mark.parametrize(
@@ -128,16 +171,16 @@ def test_an_empty_account_moves_on(inside: Inside, status: int, body: bytes) -> 
 
 
 def test_all_limited(inside: Inside) -> None:
-    """When each has said no the client gets the provider's own answer, and each was asked once at first."""
+    """The client gets the provider's own answer, and each key was asked once."""
     inside.standin.always(reply(429, LIMITED, [("retry-after", "60"), ("x-should-retry", "false")]))
     answer = ask(inside)
     assert (answer.status_code, answer.content) == (429, LIMITED)
-    assert sorted(used(inside)) == [0, 1, 2]
+    assert len(set(used(inside))) == len(used(inside)) == 3
 
 
 def test_a_refused_key_moves_on(inside: Inside) -> None:
     """401 to one of them: the secret is read again, and another one is used."""
-    inside.standin.script(reply(401, b'{"error":{"code":"invalid_api_key"}}'))
+    inside.standin.script(REFUSED)
     assert ask(inside).status_code == 200
     first, second = used(inside)
     assert first != second
@@ -148,7 +191,7 @@ def test_a_refused_key_moves_on(inside: Inside) -> None:
 def test_a_key_refused_in_place_of_a_refused_one(inside: Inside) -> None:
     """502 after the second; both are counted for the alarm, and left alone by the next call."""
     before = inside.gateway.keys.refusals()
-    inside.standin.script(*[reply(401, b'{"error":{"code":"invalid_api_key"}}')] * 2)
+    inside.standin.script(REFUSED, REFUSED)
     assert ask(inside).headers["x-tollhouse-reason"] == "credential_refused"
     both = used(inside)
     counted = {

@@ -14,11 +14,6 @@ from tests.support.requires import program
 
 pytestmark = pytest.mark.requires("chromium")
 
-ASKED = {
-    "model": "gpt-4o-mini",
-    "messages": [{"role": "user", "content": "Hello."}],
-    "max_completion_tokens": 20,
-}
 HOSTILE = "<img src=x onerror=alert(1)>"
 NEAR = "proj_near"
 
@@ -31,11 +26,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
         f"projects.{NEAR}": {"tenant": "acme", "limits": ["7 requests/day"]},
     }
     with open_inside(tmp_path_factory.mktemp("browser"), settings) as inside:
-        for _ in range(6):
-            ask(inside, NEAR)
-        ask(inside, PROJECT, HOSTILE)
+        for number in range(6):
+            ask(inside, NEAR, "agent-7f3a", "gpt-4.1", 9_000 * number)
+        ask(inside, PROJECT, HOSTILE, "gpt-4o", 120_000)
+        ask(inside, PROJECT, "nightly-eval", "gpt-4o-mini", 60_000)
         ask(inside, "proj_empty")
-        inside.do(inside.gateway.history.note_refusals(inside.gateway.book.take_refused()))
+        inside.do(inside.gateway.uncharged.flush())
         yield inside
 
 
@@ -43,11 +39,17 @@ def perform(inside: Inside, name: str, **arguments: Any) -> Any:
     return inside.do(inside.gateway.operations.perform(name, arguments))
 
 
-def ask(inside: Inside, project: str, session: str = "") -> None:
+def ask(
+    inside: Inside, project: str, session: str = "", model: str = "gpt-4o-mini", words: int = 1
+) -> None:
     token = perform(inside, "token_create", projects=[project])["token"]
     httpx2.post(
         f"http://{inside.gateway.addresses['base_url']}/v1/chat/completions",
-        json=ASKED,
+        json={
+            "model": model,
+            "messages": [{"role": "user", "content": "word " * words}],
+            "max_completion_tokens": 20,
+        },
         headers={"Authorization": f"Bearer {token}", "x-session-id": session},
         trust_env=False,
     )

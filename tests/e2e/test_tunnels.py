@@ -240,7 +240,8 @@ def test_what_comes_with_the_connect(road: Road, sink: Sink) -> None:
         assert rest_of(client) == b""
     [line] = road.wait_lines(1)
     assert line["bytes"] == {"sent": len(first) + 8, "received": 0}
-    assert sink.took == [first + b"and more"]
+    # A connection of the test before may end here, of which nothing came.
+    assert [took for took in sink.took if took] == [first + b"and more"]
 
 
 def test_calls_at_the_same_time(road: Road) -> None:

@@ -23,7 +23,7 @@ INPUT, HOLD = "0.000025", "0.000525"
 def a_gateway(
     directory: Path, *, estimate: str = "typical", limit: str = "1 usd/day"
 ) -> Iterator[Inside]:
-    """It tries twice, and waits for an answer only shortly."""
+    """It makes two attempts, and waits for an answer only shortly."""
     settings: dict[str, dict[str, Any]] = {
         "providers.openai": {"attempts": 2, "answer_timeout_s": 0.3},
         'prices."openai/gpt-4o"': {"input": "2.50", "output": "10"},

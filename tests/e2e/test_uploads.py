@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import gzip
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -15,8 +17,8 @@ from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.memory import forget_peak, peak_rss
 from tests.support.openai_media import FILE, HEARD, answered
 from tests.support.raw import Closed
+from tests.support.weighed import LargeForm, WeighingStandIn, Weight, weight_of
 
-from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_script import Behaviour, reply
 from tollhouse.gateway import Gateway
 
@@ -46,19 +48,27 @@ def process(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         {"upload_spool_mb": 0} if request.param == "none" else {}
     )
     with open_road(
-        tmp_path_factory.mktemp("process"), {"limits": limits}, standin=StandIn()
+        tmp_path_factory.mktemp("process"), {"limits": limits}, standin=WeighingStandIn()
     ) as road:
         yield road
 
 
-@pytest.mark.parametrize("framing", ["length", "chunked"])
-@pytest.mark.parametrize("protocol", ["1", "2"])
-def test_memory_is_bounded(process: Road, protocol: str, framing: str) -> None:
-    """48 MB pass through byte for byte, and take less than 16 MB of the gateway's memory."""
+LONG = pytest.mark.skipif("CI" in os.environ, reason="it takes half a minute; run it without CI")
+SIZES = [24 * MIB, pytest.param(512 * MIB, marks=LONG)]
+GROWTH = 12 * MIB
+"""Of the gateway's memory, at most, whatever the size of the file."""
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("protocol", "framing"), [("1", "length"), ("2", "chunked")])
+def test_memory_is_bounded(process: Road, protocol: str, framing: str, size: int) -> None:
+    """As many bytes as are allowed pass through as they are. Neither the client nor the provider has all of them at any time,
+    so the gateway can't wait for them."""
     process.standin.clear()
-    body = a_file(48 * MIB)
+    weighed = weights(process)
+    body = LargeForm(size)
     headers = {"content-type": TYPE} | (
-        {"content-length": str(len(body))} if framing == "length" else {}
+        {"content-length": str(size)} if framing == "length" else {}
     )
     process.standin.script(answered(FILE), answered(FILE))
     [worker] = process.gateway.worker_pids()
@@ -66,36 +76,54 @@ def test_memory_is_bounded(process: Road, protocol: str, framing: str) -> None:
         small = client.post(f"{URL}/files", content=a_file(7), headers={"content-type": TYPE})
         assert small.status_code == 200
         before = forget_peak(worker)
-        answer = client.post(f"{URL}/files", content=pieces(body), headers=headers)
+        answer = client.post(f"{URL}/files", content=body.pieces(), headers=headers)
+    grown = peak_rss(worker) - before
     assert (answer.status_code, answer.json()["id"]) == (200, "file-1")
     received = process.standin.wait_count(2)[1]
-    assert hashlib.sha256(received.body).digest() == hashlib.sha256(body).digest()
+    assert weighed[1:] == [body.weight]
     assert received.get("content-type") == TYPE
-    assert received.get("content-length") == ("" if framing == "chunked" else str(len(body)))
-    assert peak_rss(worker) - before < 16 * MIB
+    assert received.get("content-length") == ("" if framing == "chunked" else str(size))
+    assert grown < GROWTH
     assert list((process.directory / "state").glob("upload-*")) == []
     process.standin.clear()
 
 
-def test_a_refused_upload_is_sent_again_from_the_disk(process: Road, request: Any) -> None:
+@pytest.mark.parametrize("size", SIZES)
+def test_a_refused_upload_is_sent_again_from_the_disk(
+    process: Road, request: Any, size: int
+) -> None:
     """Without the disk the provider's own refusal is passed on: there was one attempt."""
     process.standin.clear()
+    weighed = weights(process)
     spooled = request.node.callspec.params["process"] == "spool"
     lines = len(process.lines())
     process.standin.script(LATER, answered(FILE))
-    body = a_file(3 * MIB)
+    body = LargeForm(size)
+    headers = {"content-type": TYPE, "content-length": str(size)}
+    [worker] = process.gateway.worker_pids()
+    before = forget_peak(worker)
     with process.http() as client:
-        answer = client.post(f"{URL}/files", content=body, headers={"content-type": TYPE})
+        answer = client.post(f"{URL}/files", content=body.pieces(), headers=headers, timeout=120)
+    grown = peak_rss(worker) - before
     line = process.wait_lines(lines + 1)[lines]
     outcomes = [attempt["outcome"] for attempt in line["attempts"]]
     assert outcomes == (["429", "200"] if spooled else ["429"])
     assert answer.status_code == int(outcomes[-1])
-    assert [one.body == body for one in process.standin.snapshot()] == [True] * len(outcomes)
+    assert weighed == [body.weight] * len(outcomes)
+    assert grown < GROWTH
+
+
+def weights(process: Road) -> list[Weight]:
+    """What the provider weighs from here on."""
+    assert isinstance(process.standin, WeighingStandIn)
+    process.standin.weighed.clear()
+    return process.standin.weighed
 
 
 def test_a_form_that_costs_money_and_names_its_model_last(process: Road, request: Any) -> None:
     """It is read whole before it is held for, so it needs the disk where it is larger than a body in memory may be."""
     process.standin.clear()
+    weighed = weights(process)
     spooled = request.node.callspec.params["process"] == "spool"
     lines = len(process.lines())
     process.standin.script(answered(HEARD))
@@ -112,8 +140,7 @@ def test_a_form_that_costs_money_and_names_its_model_last(process: Road, request
             "0.0004",
         )
         assert float(line["held_usd"]) == 0.0121
-        [received] = process.standin.snapshot()
-        assert received.body == body
+        assert weighed == [weight_of(body)]
     else:
         assert (answer.status_code, line["reason"]) == (413, "body_too_large")
         assert "upload_spool_mb" in answer.text
@@ -126,6 +153,7 @@ def test_the_disk_fails(process: Road, request: Any) -> None:
     if request.node.callspec.params["process"] == "none":
         pytest.skip("nothing is written to the disk")
     process.standin.clear()
+    weighed = weights(process)
     process.standin.script(LATER)
     lines = len(process.lines())
     [worker] = process.gateway.worker_pids()
@@ -145,7 +173,7 @@ def test_the_disk_fails(process: Road, request: Any) -> None:
     assert (paid.status_code, paid.headers["x-tollhouse-reason"]) == (503, "upload_spool_full")
     assert "disk" in paid.text
     assert free.status_code == 429
-    assert [one.body == body for one in process.standin.snapshot()] == [True]
+    assert weighed == [weight_of(body)]
     assert [len(line["attempts"]) for line in process.wait_lines(lines + 2)[lines:]] == [0, 1]
 
 
@@ -397,3 +425,59 @@ def test_what_is_kept_in_memory_is_told_why(bounded: Attacked, header: str, said
     bounded.lines(1)
     free(bounded.inside)
     bounded.inside.standin.clear()
+
+
+READS = """
+class Reads:
+    def request(self, flow):
+        flow.request.headers["x-read"] = str(len(flow.request.content))
+"""
+
+
+@pytest.fixture(params=["coded", "addon"])
+def small(
+    request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> Iterator[Attacked]:
+    """Room for 2 MiB of bodies in memory, for 1 MiB of one token's; with an addon that reads bodies, or without one."""
+    settings: dict[str, dict[str, Any]] = {
+        "limits": {"max_body_bytes": 1_000_000, "max_bodies_mb": 2}
+    }
+    if request.param == "addon":
+        (tmp_path / "own.py").write_text(READS)
+        settings["addons"] = {"load": ["own.py:Reads"]}
+    with open_inside(tmp_path, settings) as inside:
+        yield from watched(inside, caplog)
+
+
+def test_what_is_kept_in_memory_counts(small: Attacked, request: Any) -> None:
+    """An upload with a content coding, and one that an addon reads, has a part of the memory for bodies, coded and plain. One
+    that has no room there is refused, and none of it leaves."""
+    coded = request.node.callspec.params["small"] == "coded"
+    body = plain = form(("purpose", b"a"), ("file", os.urandom(400_000 if coded else 700_000), "a"))
+    headers: tuple[str, ...] = ()
+    if coded:
+        body, headers = gzip.compress(plain), ("Content-Encoding: gzip",)
+    inside = small.inside
+    inside.standin.script(answered(FILE))
+    with small.tunnel() as first, small.tunnel() as second:
+        first.send(sized("files", body, *headers) + body[:-1])
+        inside.until(lambda gateway: gateway.bodies.kept_bytes >= len(body) - 1)
+        full = second.ask(sized("files", body, *headers) + body, "POST")
+        assert (full.status, full.reason, full.get("retry-after")) == (
+            429,
+            "concurrency_limited",
+            "1",
+        )
+        assert "as much as is kept" in full.body.decode()
+        assert inside.standin.snapshot() == []
+        assert first.ask(body[-1:], "POST").status == 200
+    [received] = inside.standin.wait_count(1)
+    assert received.body == body
+    assert received.get("x-read") == ("" if coded else str(len(plain)))
+    with small.tunnel() as client:
+        client.send(head("files", f"Content-Length: {9 * MIB}", *headers))
+        large = client.answer()
+    assert (large.status, large.reason) == (413, "body_too_large")
+    assert ("without a Content-Encoding" if coded else "an addon") in large.body.decode()
+    inside.until(lambda gateway: gateway.bodies.kept_bytes == 0)
+    small.lines(3)

@@ -5,20 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import ssl
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import httpx2
 import psutil
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
+from mitmproxy.tls import ClientHello
 from tests.support.client_certificate import made_for
+from tests.support.faulty import FaultyProvider, Wire
 from tests.support.gateway import REAL_KEY
 from tests.support.inproc import Inside, open_inside
 
 from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_script import Behaviour, Latch
+from tollhouse.demo.standin_tls import make_server_tls
 
 HOST = "api.openai.com"
 URL = f"https://{HOST}/v1/chat/completions"
@@ -92,6 +97,42 @@ def test_an_idle_connection_is_probed(tmp_path: Path) -> None:
         with socket.socket(fileno=os.dup(mine.fd)) as connection:
             assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+
+
+def test_the_tls_that_is_spoken(tmp_path: Path) -> None:
+    """TLS 1.2 and newer, and HTTP/1.1 inside it. A provider that has TLS 1.1 at most is refused, and the refusal says why."""
+    made = make_server_tls([HOST], "good")
+    (tmp_path / "old-ca.pem").write_bytes(made.ca_pem)
+    old = made.context
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    old.set_ciphers("DEFAULT@SECLEVEL=0")
+    hellos: list[bytes] = []
+
+    def serve(wire: Wire) -> None:
+        if wire.number == 1:
+            hellos.append(wire.hello())
+        else:
+            wire.tls()
+
+    with FaultyProvider(serve, old).running() as provider:
+        entry = {
+            "connect_to": f"127.0.0.1:{provider.port}",
+            "allow_private": True,
+            "ca_file": "old-ca.pem",
+            "attempts": 1,
+        }
+        with open_inside(tmp_path, {"providers.openai": entry}, placed=False) as inside:
+            assert ask(inside).status_code == 502
+            answer = ask(inside)
+    # Behind the record's head (5 bytes) and the message's (4).
+    asked = ClientHello(hellos[0][9:])
+    versions = next(content for kind, content in asked.extensions if kind == 43)
+    assert asked.alpn_protocols == [b"http/1.1"]
+    assert versions == b"\x04\x03\x04\x03\x03", "supported_versions: 1.3 and 1.2"
+    assert answer.headers["x-tollhouse-reason"] == "upstream_tls"
+    message = answer.json()["error"]["message"]
+    assert "offers no TLS 1.2 or newer" in message
 
 
 class TwoAddresses(AbstractResolver):

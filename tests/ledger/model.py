@@ -40,6 +40,8 @@ class Entry:
     under_way: bool = False
     booked: tuple[int, str, str, str] | None = None
     """The day, model, token and session under which it is in the sums."""
+    named: int = 0
+    """Nano-dollars that the record of its sweep names."""
 
     @property
     def amount(self) -> Amount:
@@ -211,10 +213,11 @@ class Model:
         self.count(row.counters, call, scopes, amount, record or {})
         if row.under_way:
             self.entries[call].under_way = row.under_way > 0
+        corrects = self.corrects(call) if row.record == "late" else {}
         self.book(row.sums, call, record or {})
         if row.record is not None:
             line = self.swept(call) if row.record == "sweep" else dict(record or {})
-            self.records.append({"settled_by": row.record, **line})
+            self.records.append({"settled_by": row.record, **corrects, **line})
         if row.counters == "take" or row.answer == "renewed":
             self.deadlines[call] = self.now + deadline_s
         self.move(call, row.then, bool(free))
@@ -297,10 +300,22 @@ class Model:
                 self.seen.add((self.calls[old], "forget", True))
                 self.move(old, row.then)
 
+    def corrects(self, call: str) -> dict[str, str]:
+        """What a late record takes back: what the record of the sweep named."""
+        entry = self.entries[call]
+        assert entry.booked is not None
+        day, model, *_ = entry.booked
+        return {
+            "corrects_nano_usd": str(entry.named),
+            "corrects_day": str(day),
+            "corrects_model": model,
+        }
+
     def swept(self, call: str) -> dict[str, str]:
         """What a sweep writes of a call."""
         entry = self.entries[call]
-        cost = format_usd(entry.amount.nano_usd)
+        entry.named = entry.amount.nano_usd
+        cost = format_usd(entry.named)
         whose = {"tenant": entry.scopes[0].id, "project": entry.project}
         return {
             **entry.carried,

@@ -260,8 +260,12 @@ async def test_a_late_release_takes_the_sweeps_record_back(
     )
     swept, released = [fields for _, fields in await redis.xrange("toll:{acme}:calls")]
     assert (swept[b"settled_by"], swept[b"cost_usd"]) == (b"sweep", b"4")
+    day = released.pop(b"corrects_day")
+    assert date(1970, 1, 1).toordinal() + int(day) >= date(2026, 1, 1).toordinal()
     assert released == {
         b"settled_by": b"late",
+        b"corrects_nano_usd": b"4000000000",
+        b"corrects_model": b"openai/gpt-4o",
         b"call_id": b"c1",
         b"tenant": b"acme",
         b"project": b"proj_123",

@@ -730,7 +730,7 @@ async def told(both: Both) -> dict[str, Any]:
         },
         "swept": {
             call.decode(): (*hold[:3], *booked(hold[3]))
-            for call, hold in ((c, kept_hold(t)) for c, t in swept.items())
+            for call, hold in ((c, kept_hold(t)) for c, t in swept.items() if not c.endswith(b"+"))
         },
         "sums": sums,
         "records": [

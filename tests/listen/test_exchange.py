@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from tests.support.wire import an_exchange
 
-from tollhouse.listen.exchange import ClientGone, Exchange, Stopped
+from tollhouse.listen.exchange import Exchange
+from tollhouse.listen.interruption import ClientGone, Stopped
 
 
 class Steps:

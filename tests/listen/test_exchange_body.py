@@ -9,7 +9,8 @@ from tests.support.wire import a_head, an_exchange
 
 from tollhouse.admit.bodies import BodyBytes
 from tollhouse.denial import Denial, Refused
-from tollhouse.listen.exchange import ClientGone, Exchange
+from tollhouse.listen.exchange import Exchange
+from tollhouse.listen.interruption import ClientGone
 
 
 async def turns(count: int = 5) -> None:

@@ -16,7 +16,8 @@ from tests.support.clock import Clock
 from tests.support.values import replace
 
 from tollhouse.denial import Refused
-from tollhouse.listen.exchange import ClientGone, Exchange
+from tollhouse.listen.exchange import Exchange
+from tollhouse.listen.interruption import ClientGone
 
 
 @pytest.fixture(autouse=True, params=[True, False], ids=["own", "mitmproxy"])

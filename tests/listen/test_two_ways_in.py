@@ -14,7 +14,8 @@ from tests.listen.client import Played, connected
 
 from tollhouse.call import RequestHead
 from tollhouse.denial import Refused
-from tollhouse.listen.exchange import ClientGone, Exchange
+from tollhouse.listen.exchange import Exchange
+from tollhouse.listen.interruption import ClientGone
 
 GET = b"GET /a?b HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"

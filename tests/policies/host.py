@@ -173,12 +173,14 @@ class Host:
         )
 
 
+def resolv_conf(name_server: str) -> str:
+    return f"nameserver {name_server}\noptions timeout:1 attempts:1\n"
+
+
 def write_etc(directory: Path, hosts: str, name_server: str) -> Path:
     directory.mkdir()
     (directory / "hosts").write_text(HOSTS + hosts)
-    (directory / "resolv.conf").write_text(
-        f"nameserver {name_server}\noptions timeout:1 attempts:1\n"
-    )
+    (directory / "resolv.conf").write_text(resolv_conf(name_server))
     (directory / "nsswitch.conf").write_text("hosts: files dns\n")
     return directory
 

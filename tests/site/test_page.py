@@ -37,7 +37,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
         call(inside, OTHER)
         assert call(inside, FOREIGN) == 402
         # What was refused is told Redis by the gateway's next turn.
-        inside.do(inside.gateway.history.note_refusals(inside.gateway.book.take_refused()))
+        inside.do(inside.gateway.uncharged.flush())
         yield inside
 
 

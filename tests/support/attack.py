@@ -196,7 +196,7 @@ def attacked_gateway(
     """The worker's gateway, once with each HTTP/1."""
     settings = {
         f"projects.{PROJECT}": {"limits": ["10 usd/day"]},
-        "listen": {"http1": request.param},
+        "listen": {"http1": request.param, "transparent": "127.0.0.1:0"},
     }
     with open_inside(tmp_path_factory.mktemp("attacked"), settings) as inside:
         yield inside

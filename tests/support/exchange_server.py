@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import secrets
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from tollhouse.demo.standin_tls import make_server_tls
 
 HOSTS = (
     "auth.openai.com",
+    "mtls.auth.openai.com",
     "api.anthropic.com",
     "login.microsoftonline.com",
     "sts.googleapis.com",
@@ -54,6 +56,8 @@ class ExchangeServer:
     """Host, path, body and headers of every request."""
     problems: list[str] = field(default_factory=list)
     subjects: list[str] = field(default_factory=list)
+    certificates: list[bytes | None] = field(default_factory=list)
+    """What the client of each request has shown (DER)."""
     used: set[str] = field(default_factory=set)
     arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
@@ -64,7 +68,14 @@ class ExchangeServer:
     def clear(self) -> None:
         self.act, self.expires_in, self.audience = None, 3600, ""
         self.arrived = threading.Semaphore(0)
-        for one in (self.given, self.received, self.problems, self.subjects, self.used):
+        for one in (
+            self.given,
+            self.received,
+            self.problems,
+            self.subjects,
+            self.used,
+            self.certificates,
+        ):
             one.clear()
 
     def refusal(self, token: str) -> str:
@@ -99,8 +110,12 @@ def _number(text: str) -> int:
 
 
 @contextlib.contextmanager
-def exchange_server() -> Iterator[ExchangeServer]:
+def exchange_server(clients: str = "") -> Iterator[ExchangeServer]:
+    """``clients`` are the certificates (PEM) of which a client may show one."""
     tls = make_server_tls(HOSTS)
+    if clients:
+        tls.context.verify_mode = ssl.CERT_OPTIONAL
+        tls.context.load_verify_locations(cadata=clients)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -117,6 +132,7 @@ def exchange_server() -> Iterator[ExchangeServer]:
                 body = {name: value for name, [value] in parse_qs(raw.decode()).items()}
             host = str(self.headers["Host"])
             headers = {name.lower(): value for name, value in self.headers.items()}
+            server.certificates.append(self.request.getpeercert(binary_form=True))
             server.received.append((host, self.path, body, headers))
             server.arrived.release()
             (server.act or ordinary)(self)
@@ -137,6 +153,13 @@ def exchange_server() -> Iterator[ExchangeServer]:
                 return
             ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + server.expires_in))
             says_json(200, {"accessToken": give("ya29.impersonated."), "expireTime": ends})(handler)
+            return
+        if host.startswith("mtls."):
+            if server.certificates[-1] is None:
+                says_json(401, {"error": "invalid_grant"})(handler)
+            else:
+                document = {"access_token": give("given-"), "token_type": "Bearer"}
+                says_json(200, {**document, "expires_in": server.expires_in})(handler)
             return
         names = ("subject_token", "assertion", "client_assertion", "WebIdentityToken")
         token = next(body[name] for name in names if name in body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
@@ -25,9 +26,9 @@ class Wire:
     def tls(self) -> None:
         self._socket = self._context.wrap_socket(self._socket, server_side=True)
 
-    def hello(self) -> None:
+    def hello(self) -> bytes:
         """Reads the beginning of a handshake, and does not go on with it."""
-        self._socket.recv(65536)
+        return self._socket.recv(65536)
 
     def request(self) -> bytes:
         """One whole request. Raises EOFError at the connection's end."""
@@ -54,14 +55,80 @@ class Wire:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
+    def goodbye(self) -> None:
+        """Ends TLS in order (close_notify), and closes; the other side's goodbye is not waited for."""
+        self._socket.setblocking(False)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            assert isinstance(self._socket, ssl.SSLSocket)
+            self._socket.unwrap()
+        self._socket.close()
+
     def close(self) -> None:
         self._socket.close()
+
+    def through(self, address: str) -> None:
+        """Passes all bytes on to ``address`` and back, until either side ends."""
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port))) as other:
+            ways = {self._socket: other, other: self._socket}
+            while True:
+                for one in select.select(list(ways), [], [], PATIENCE_S)[0]:
+                    data = one.recv(65536)
+                    if not data:
+                        return
+                    ways[one].sendall(data)
 
     def left(self) -> None:
         """Returns when the other side has closed the connection."""
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             while self._socket.recv(65536):
                 pass
+
+
+class ClosingProvider:
+    """What a `FaultyProvider` serves: its first connection answers one request, and is closed when `close` is called, from a
+    thread of its own. The others answer each request."""
+
+    def __init__(self, answer: bytes, how: Callable[[Wire], None], *, tls: bool = True) -> None:
+        self._answer = answer
+        self._how = how
+        self._tls = tls
+        self._now, self._done = threading.Event(), threading.Event()
+        self.read: list[bytes] = []
+        """The requests that were read, of all connections."""
+
+    def __call__(self, wire: Wire) -> None:
+        if self._tls:
+            wire.tls()
+        while True:
+            self.read.append(wire.request())
+            wire.say(self._answer)
+            if wire.number == 1:
+                assert self._now.wait(PATIENCE_S)
+                self._how(wire)
+                self._done.set()
+                return
+
+    def close(self) -> None:
+        """Returns when the connection is closed. The loop at the other end need not have heard of it."""
+        self._now.set()
+        assert self._done.wait(PATIENCE_S)
+
+
+def reset_at_accept(wire: Wire) -> None:
+    wire.reset()
+
+
+def tls_alert(wire: Wire) -> None:
+    wire.hello()
+    # A fatal alert, handshake_failure: RFC 8446 6.2.
+    wire.say(b"\x15\x03\x03\x00\x02\x02\x28")
+    wire.left()
+
+
+def tls_that_hangs(wire: Wire) -> None:
+    wire.hello()
+    wire.left()
 
 
 class FaultyProvider:

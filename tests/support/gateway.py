@@ -27,6 +27,7 @@ import pytest
 from tests.support.openbao import OpenBao
 from tests.support.redis_server import RedisServer
 from tests.support.requires import program, require
+from tests.support.schema import check_line
 from tollhouse.config.load import load_config
 from tollhouse.control.client import perform
 from tollhouse.demo.gateway_config import Settings, write_config
@@ -136,8 +137,11 @@ class Road:
         self._seen = len(self.gateway.lines())
 
     def wait_lines(self, count: int, timeout: float = 10.0) -> list[dict[str, Any]]:
-        """The lines once there are ``count`` of this road."""
-        return self.gateway.wait_lines(self._seen + count, timeout)[self._seen :]
+        """The lines once there are ``count`` of this road. Each has the published schema."""
+        lines = self.gateway.wait_lines(self._seen + count, timeout)[self._seen :]
+        for line in lines:
+            check_line(line)
+        return lines
 
     def budget(self) -> dict[str, dict[str, Any]]:
         """Limit text to ``used``, ``held``, ``left``."""

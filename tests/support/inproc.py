@@ -154,17 +154,22 @@ def open_inside(
     standin: StandIn | None = None,
     stores: Stores = "embedded",
     clock: Callable[[], float] = time.monotonic,
+    wall_clock: Callable[[], float] = time.time,
     login_clock: Callable[[], float] = time.monotonic,
     health_every_s: float = 1.0,
     family: Family | None = None,
     dialect: Dialect | None = None,
     own_keys: Mapping[str, str] | None = None,
+    secrets: Mapping[str, Mapping[str, str]] | None = None,
+    before_vault: Callable[[OpenBao], contextlib.AbstractContextManager[str]] | None = None,
     placed: bool = True,
     resolver_factory: Callable[[], AbstractResolver] | None = None,
 ) -> Iterator[Inside]:
     """A gateway that is ready, with `PROJECT` and a token; its stores embedded, or redis-server and OpenBao of its own. Its
-    login to Vault goes by ``login_clock``. The provider speaks ``family``, if one is given, in ``dialect``. ``own_keys`` are
-    keys of projects alone. Without ``placed`` the configuration does not say where the provider is."""
+    login to Vault goes by ``login_clock``, and identities end by ``wall_clock``. The provider speaks ``family``, if one is
+    given, in ``dialect``. ``own_keys`` are keys of projects alone, and ``secrets`` others of a real store, by path.
+    ``before_vault`` gives the address of what stands before OpenBao. Without ``placed`` the configuration does not say where
+    the provider is."""
     provider = standin or StandIn(key=REAL_KEY)
     merged: dict[str, dict[str, Any]] = {
         "log": {"calls": "calls.jsonl"},
@@ -177,12 +182,18 @@ def open_inside(
         if not provider.running:
             stack.enter_context(provider)
         bao = real_stores(stack, directory, merged) if stores == "real" else None
+        if before_vault is not None:
+            assert bao is not None
+            merged["vault"]["address"] = stack.enter_context(before_vault(bao))
         config = load_config(write_config(directory, provider if placed else None, merged))
         config.state.directory.mkdir(mode=0o700)
         if bao is None:
             EmbeddedVault(config.state.directory).set("openai", REAL_KEY)
         else:
             bao.put("infrastructure/openai", {"api_key": REAL_KEY})
+        for place, fields in (secrets or {}).items():
+            assert bao is not None
+            bao.put(place, fields)
         for project, key in (own_keys or {}).items():
             provider.keys.add(key)
             if bao is None:
@@ -203,6 +214,7 @@ def open_inside(
             gateway = Gateway(
                 config,
                 clock=clock,
+                wall_clock=wall_clock,
                 reader=reader,
                 health_every_s=health_every_s,
                 providers=providers,

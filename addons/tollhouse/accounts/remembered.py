@@ -6,10 +6,15 @@ answers that there is no such token, or that the token was revoked or has expire
 changes the token: the proof ends before Redis is told of the change, and again after that, even if
 Redis could not be told. `Directory.refresh` asks again in the background. That ends proofs and
 brings their records up to date. It never makes a proof last longer.
+
+A subject of the platform proves itself, and is let in unless it was revoked. At most `SIZE` revoked ones are remembered. If there
+were more, one that is not remembered may be any of them: then only a subject is let in of which Redis has said in the last 5
+minutes that it is not revoked.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -20,6 +25,8 @@ from tollhouse.accounts.token_record import TokenRecord
 from tollhouse.call import Admitted
 from tollhouse.ledger.store.client import LedgerUnavailable
 from tollhouse.parties import Project
+
+log = logging.getLogger(__name__)
 
 PROVEN_S: Final = 300.0
 SIZE: Final = 4096
@@ -48,6 +55,10 @@ class Remembered:
         self._projects: OrderedDict[str, tuple[float, Project]] = OrderedDict()
         self._revoked: set[str] = set()
         """Subjects of the platform that were revoked, when Redis was last asked for them."""
+        self._too_many_revoked = False
+        """There was one for which `_revoked` had no room."""
+        self._not_revoked: OrderedDict[str, float] = OrderedDict()
+        """Subjects by when Redis was asked for them last, and said that they are not revoked."""
         self._digests: dict[str, str] = {}
         """The digests of tokens by their ids."""
         self._changed = float("-inf")
@@ -62,10 +73,10 @@ class Remembered:
         before = self._tokens.get(digest)
         if record is None or not self._valid(record):
             self._drop_token(digest)
-            if record is not None and digest == record.id and len(self._revoked) < SIZE:
-                self._revoked.add(digest)
-            else:
-                self._revoked.discard(digest)
+            if record is not None and digest == record.id:
+                self._note_revoked(digest)
+            elif SUBJECT_ID.fullmatch(digest):
+                self._note_not_revoked(digest, asked)
         elif asked > self._changed and (proves or before is not None):
             self._drop_token(digest)
             self._tokens[digest] = (asked if proves or before is None else before[0], record)
@@ -89,8 +100,8 @@ class Remembered:
         """Called when this gateway changes the token, or has tried to. A subject of the platform counts as revoked until Redis
         says otherwise."""
         self._changed = self._clock()
-        if SUBJECT_ID.fullmatch(token_id) and len(self._revoked) < SIZE:
-            self._revoked.add(token_id)
+        if SUBJECT_ID.fullmatch(token_id):
+            self._note_revoked(token_id)
         digest = self._digests.get(token_id)
         if digest is not None:
             self._drop_token(digest)
@@ -123,8 +134,8 @@ class Remembered:
 
     async def find_subject(self, subject_id: str) -> None:
         """For identities of the platform, which prove themselves. Raises `LedgerUnavailable` for one that was revoked."""
-        if subject_id in self._revoked:
-            raise LedgerUnavailable("the subject was revoked")
+        if self._may_be_revoked(subject_id):
+            raise LedgerUnavailable("the subject was revoked, or may have been")
 
     async def get_project(self, project_id: str) -> Project:
         project = self._project(project_id)
@@ -139,7 +150,7 @@ class Remembered:
         if identity.kind != "token":
             found = self._project(project.id)
             return (
-                identity.token_id not in self._revoked
+                not self._may_be_revoked(identity.token_id)
                 and found is not None
                 and found.tenant == project.tenant == identity.tenant
                 and project.id in identity.projects
@@ -152,6 +163,31 @@ class Remembered:
             and project.id in record.projects
             and known.tenant == project.tenant == record.tenant == identity.tenant
         )
+
+    def _note_revoked(self, subject_id: str) -> None:
+        self._not_revoked.pop(subject_id, None)
+        if subject_id in self._revoked or len(self._revoked) < SIZE:
+            self._revoked.add(subject_id)
+        elif not self._too_many_revoked:
+            self._too_many_revoked = True
+            log.error(
+                "more than %d subjects are revoked; while Redis is away only those are let in that it knew in the last 5 minutes",
+                SIZE,
+            )
+
+    def _note_not_revoked(self, subject_id: str, asked: float) -> None:
+        self._revoked.discard(subject_id)
+        if asked > self._changed:
+            self._not_revoked[subject_id] = asked
+            self._not_revoked.move_to_end(subject_id)
+            if len(self._not_revoked) > SIZE:
+                self._not_revoked.popitem(last=False)
+
+    def _may_be_revoked(self, subject_id: str) -> bool:
+        if subject_id in self._revoked or not self._too_many_revoked:
+            return subject_id in self._revoked
+        asked = self._not_revoked.get(subject_id)
+        return asked is None or not self._fresh(asked)
 
     def _token(self, digest: str) -> TokenRecord | None:
         asked, record = self._tokens.get(digest, (0.0, None))

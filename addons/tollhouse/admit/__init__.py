@@ -11,6 +11,7 @@ own_login    a workload's own login at its provider
 subprotocols  a key among the subprotocols of a WebSocket
 strip        the headers that may go on
 call_limits  the gate that bounds the calls under way
+connection_limits  the connections of a token and of a tenant
 reading      the gate that reads the body and estimates the call
 readers      the threads that read large bodies
 bodies       how many bytes of bodies the process keeps, and for whom

@@ -1,4 +1,5 @@
-"""The gate that bounds the calls under way at one time: of a token, of a source address, and of all."""
+"""The gate that bounds the calls under way at one time, of a token, of a source address, and of all; and the connections of a
+token and of a tenant."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import ClassVar, Final, Protocol
 
+from tollhouse.admit.connection_limits import ConnectionLimits, Occupant
 from tollhouse.call import Admitted
 from tollhouse.denial import Refused
 
@@ -15,6 +17,8 @@ _RETRY: Final = (("retry-after", "1"),)
 class Ending(Protocol):
     """What is needed of an exchange."""
 
+    @property
+    def occupant(self) -> Occupant | None: ...
     def at_end(self, release: Callable[[], object]) -> None: ...
 
 
@@ -24,10 +28,13 @@ class CallLimits:
     name: ClassVar = "admit"
     gives: ClassVar = Admitted
 
-    def __init__(self, of_all: int, *, of_source: int, of_token: int) -> None:
+    def __init__(
+        self, of_all: int, *, of_source: int, of_token: int, connections: ConnectionLimits
+    ) -> None:
         self._of_all = of_all
         self._of_source = of_source
         self._of_token = of_token
+        self._connections = connections
         self.under_way = 0
         self._sources: Counter[str] = Counter()
         self._tokens: Counter[str] = Counter()
@@ -42,6 +49,8 @@ class CallLimits:
             raise _refused("this address", self._of_source, "max_calls_per_source")
         if self.under_way >= self._of_all:
             raise _refused("all", self._of_all, "max_calls")
+        if exchange.occupant is not None:
+            self._connections.occupy(exchange.occupant, admitted)
         self._add(token, source, 1)
         exchange.at_end(lambda: self._add(token, source, -1))
         return admitted

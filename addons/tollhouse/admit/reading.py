@@ -280,7 +280,10 @@ class ReadBody:
 
 def _coding(headers: Headers) -> str:
     """The one content coding of the body, "" for none."""
-    said = ",".join(value for name, value in headers if name == "content-encoding").lower()
+    values = [value for name, value in headers if name == "content-encoding"]
+    if not values:
+        return ""
+    said = ",".join(values).lower()
     codings = [
         coding for part in said.split(",") if (coding := part.strip()) not in ("", "identity")
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from tollhouse.accounts.token import carries_token
 from tollhouse.admit.subprotocols import HEADER, without_keys
@@ -54,9 +55,10 @@ def strip(
     """
     headers = list(headers)
     names = [key for key, _ in headers]
-    for name in _ONCE:
-        if names.count(name) > 1:
-            raise Refused("bad_request", f"The request has more than one {name} header.")
+    if len(set(names)) < len(names):
+        for name in _ONCE:
+            if names.count(name) > 1:
+                raise Refused("bad_request", f"The request has more than one {name} header.")
     named: set[str] = set()
     if "connection" in names:
         named.update(
@@ -68,15 +70,22 @@ def strip(
     if HEADER in names:
         offered = ((key, without_keys(v) if key == HEADER else v) for key, v in headers)
         headers = [pair for pair in offered if pair[1] or pair[0] != HEADER]
-    return [
-        (key, value)
-        for key, value in headers
+    dropped = _dropped(provider.who_pays, ours)
+    kept = [
+        pair
+        for pair in headers
         # Servers that pass headers on as variables (CGI) take ``_`` for ``-``.
-        if (name := key.replace("_", "-")) not in _DROPPED
-        and key not in named
-        and name not in provider.who_pays
-        and name not in ours
+        if (name := pair[0].replace("_", "-")) not in dropped
         and not name.startswith(_NEVER_PREFIXES)
-        # A tool may repeat the gate token in any header.
-        and not carries_token(value)
     ]
+    if named:
+        kept = [pair for pair in kept if pair[0] not in named]
+    # A tool may repeat the gate token in any header. Hardly any call has one: all values are searched at once.
+    if carries_token("\n".join([value for _, value in kept])):
+        kept = [pair for pair in kept if not carries_token(pair[1])]
+    return kept
+
+
+@lru_cache(maxsize=256)
+def _dropped(who_pays: frozenset[str], ours: frozenset[str]) -> frozenset[str]:
+    return _DROPPED | who_pays | ours

@@ -274,6 +274,12 @@ class Enlarging:
             estimate = estimate.of_output(hold.estimate.units.output)
         first, priced = self._charges.amount(requested, estimate)
         if hold.priced and not priced:
+            log.warning(
+                "call %s is not tried at its provider's fallback: %s/%s has no price there ([prices])",
+                call_id,
+                requested.admitted.provider.name,
+                requested.asked.model,
+            )
             return None
         if unknown and requested.admitted.worst:
             wanted = enlarged(hold.amount, first)

@@ -274,6 +274,8 @@ class Purse:
         if hold is None:
             await self.place.leave(call_id)
             return
+        # It leads back to the hold: such a cycle would keep all that belongs to the call until the collector runs.
+        hold.growth = None
         unheld = self._fail_open is not None and self._fail_open.ended(call_id)
         ending = SpoolRecord(call_id, hold.scopes, charged, texts(record))
         try:

@@ -5,22 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tollhouse.check.finding import Finding
-from tollhouse.config.load import Config
+from tollhouse.config.load import Config, issuer_proxy
 from tollhouse.config.models import JwtIssuerConfig
+from tollhouse.control.key_desk import wrapped
+from tollhouse.dispatch.proxied import ProxyTunnels
 from tollhouse.identities.key_sets import KeysAway
-from tollhouse.stores import open_issuer_keys
+from tollhouse.stores import open_issuer_keys, ways_once
 
 
 async def check_issuers(config: Config) -> list[Finding]:
     """Reads the keys of each issuer, as the gateway will."""
     found = [*_projects(config), *_networks(config)]
-    for index, entry in enumerate(config.identity.jwt):
-        found += [*_entry(f"identity.jwt[{index}]", entry), await _keys(entry)]
+    if not config.identity.jwt:
+        return found
+    async with ways_once(config) as (proxies, _):
+        for index, entry in enumerate(config.identity.jwt):
+            found += _entry(f"identity.jwt[{index}]", entry)
+            proxy = issuer_proxy(config, entry)
+            if proxy is not None and proxy.secret is not None and wrapped(config):
+                found.append(_not_asked(entry))
+            else:
+                found.append(await _keys(config, entry, proxies))
     return found
 
 
-async def _keys(entry: JwtIssuerConfig) -> Finding:
-    keys = open_issuer_keys(entry)
+def _not_asked(entry: JwtIssuerConfig) -> Finding:
+    return Finding(
+        "warn",
+        f"The keys of {entry.issuer} were not asked for.",
+        "The password of the proxy on that way is in Vault, and only the gateway may unwrap the secret_id, once.",
+        "The gateway's log says whether it can read them.",
+    )
+
+
+async def _keys(config: Config, entry: JwtIssuerConfig, proxies: ProxyTunnels) -> Finding:
+    keys = open_issuer_keys(config, entry, proxies)
     try:
         read = await keys.current()
     except KeysAway as away:
@@ -32,6 +51,13 @@ async def _keys(entry: JwtIssuerConfig) -> Finding:
         )
     finally:
         await keys.close()
+    if not read.ids:
+        return Finding(
+            "error",
+            f"{entry.issuer} has no key that could be used.",
+            f"None of its JWKS is a public key for {', '.join(entry.algorithms)} that is meant for signatures.",
+            "Correct algorithms, or the place of its keys. Until then each of its tokens is refused.",
+        )
     named = ", ".join(ascii(kid)[1:-1] or "one without an id" for kid in read.ids[:8])
     count = f"{len(read.ids)} key{'' if len(read.ids) == 1 else 's'}"
     return Finding("ok", f"{entry.issuer} has {count}.", named)

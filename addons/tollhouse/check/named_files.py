@@ -87,6 +87,11 @@ def check_files(config: Config, clock: Clock) -> Iterator[Finding]:
         for index, entry in enumerate(config.tunnels)
         if isinstance(entry.upstream_proxy, UpstreamProxyConfig)
     ]
+    proxies += [
+        (f"identity.jwt[{index}].upstream_proxy", entry.upstream_proxy)
+        for index, entry in enumerate(config.identity.jwt)
+        if isinstance(entry.upstream_proxy, UpstreamProxyConfig)
+    ]
     bundles += [(f"{key}.ca_file", proxy.ca_file) for key, proxy in proxies if proxy is not None]
     bundles += [
         (f"identity.jwt[{n}].ca_file", entry.ca_file) for n, entry in enumerate(config.identity.jwt)

@@ -11,8 +11,10 @@ from tollhouse.config.load import Config, catalog
 from tollhouse.control.key_desk import named_providers, paths_of, policy_line, wrapped
 from tollhouse.credential.fields import contents
 from tollhouse.credential.lease import CredentialUnavailable, Lease, Reader
+from tollhouse.credential.vault.dynamic_secrets import DynamicSecrets
+from tollhouse.credential.vault.reader import VaultReader
 from tollhouse.dispatch.sign import check_lease
-from tollhouse.providers import DEFAULT
+from tollhouse.providers import DEFAULT, VaultRole
 from tollhouse.stores import open_reader
 
 TIMEOUT_S: Final = 15.0
@@ -68,6 +70,9 @@ def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
     for provider in catalog(config).providers:
         if provider.federation is not None:
             continue
+        if provider.vault_role is not None:
+            yield _role(provider.name, provider.vault_role, reader)
+            continue
         paths = paths_of(config, provider)
         usable, broken = [], 0
         for path in paths:
@@ -117,6 +122,28 @@ def _keys(config: Config, reader: Reader) -> Iterator[Finding]:
                 f"`tollhouse key set {provider.name}`." if config.vault.embedded else put,
             )
     yield from _denied(config, denied, readable)
+
+
+def _role(name: str, role: VaultRole, reader: Reader) -> Finding:
+    """Asks for no keys: Vault would make a user for them."""
+    if not isinstance(reader, VaultReader):
+        return Finding("error", f"{name} has no Vault.", "The embedded one has no AWS engine.", "")
+    try:
+        allowed = DynamicSecrets(reader).allowed(role)
+    except CredentialUnavailable as error:
+        allowed, why = None, error.why
+    else:
+        why = "Vault does not say what our policy allows."
+    line = f'path "{role.path}" {{ capabilities = ["{role.capability}"] }}'
+    if allowed:
+        return Finding("ok", f"Our login may ask for keys of {name} at {role.path}.")
+    if allowed is None:
+        todo = "`tollhouse key test` asks for keys."
+        return Finding("warn", f"It is not known whether {name} gets keys.", why, todo)
+    what = f"Our login may not ask for keys of {name} at {role.path}."
+    return Finding(
+        "error", what, "Its calls are refused 503.", f"Give its policy the line: {line}."
+    )
 
 
 def _denied(

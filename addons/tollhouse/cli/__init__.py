@@ -12,6 +12,10 @@ prices         `prices`
 key            `key`
 ca             `ca`
 policy         `policy render`
+explain        `explain`
+top            `top`
+export         `export calls|ocsf|focus`
+schema         `schema call`
 doctor         `doctor`
 execute        `exec` and `env`
 command_token  its token: given, or made and kept valid while it runs

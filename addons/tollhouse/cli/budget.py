@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import os
 import pwd
+import sys
 
 import click
 
-from tollhouse.cli.common import config_option, json_option, load, moment, perform, say, show
+from tollhouse.cli.common import (
+    WrongUse,
+    config_option,
+    json_option,
+    load,
+    moment,
+    perform,
+    say,
+    show,
+)
 
 
 @click.group()
@@ -115,15 +125,26 @@ def _user() -> str:
 )
 @click.option(
     "--by",
-    type=click.Choice(["model", "day", "token", "session"]),
+    type=click.Choice(["model", "provider", "day", "token", "user", "session"]),
     default="model",
     show_default=True,
-    help="One row each. Of sessions there are the last 31 days, and calls that named one and cost something.",
+    help="One row each. Of sessions there are the last 31 days, and calls that named one and cost something. A user is whom the "
+    "platform names, else the label of a token.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    help="How it is printed; else a table, on a terminal with what was spent day by day.",
 )
 @json_option
-def usage(project: str, since: float | None, by: str, as_json: bool) -> None:
+def usage(project: str, since: float | None, by: str, form: str | None, as_json: bool) -> None:
     """What a project's calls came to, in whole days (UTC)."""
-    found = perform(load(), "usage", {"project": project, "since": since, "by": by})
+    if as_json and form not in (None, "json"):
+        raise WrongUse(f"--json and --format {form} are two forms: give one of them")
+    lively = not as_json and form in (None, "table") and sys.stdout.isatty()
+    asked = {"project": project, "since": since, "by": by, **({"daily": True} if lively else {})}
+    found = perform(load(), "usage", asked)
     rows = found["rows"]
     if not rows:
         say(f"{project} has no usage in this time")
@@ -131,10 +152,17 @@ def usage(project: str, since: float | None, by: str, as_json: bool) -> None:
     def for_people() -> str:
         from tollhouse.cli import render
 
+        if form == "csv":
+            columns = ("key", "usd", "tokens", "requests")
+            return render.as_csv((by, *columns[1:]), [[row[c] for c in columns] for row in rows])
         if not rows:
             return ""
-        return render.table(
-            (by.upper(), "USD", "TOKENS", "REQUESTS"), [list(row.values()) for row in rows]
-        )
+        headings = [by.upper(), "USD", "TOKENS", "REQUESTS"]
+        shown = [[row["key"], row["usd"], row["tokens"], row["requests"]] for row in rows]
+        if lively:
+            headings.append("SPENT")
+            pictures = render.spent(rows, by == "day")
+            shown = [[*row, picture] for row, picture in zip(shown, pictures, strict=True)]
+        return render.table(headings, shown)
 
-    show(found, as_json, for_people)
+    show(found, as_json or form == "json", for_people)

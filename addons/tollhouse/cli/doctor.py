@@ -38,6 +38,11 @@ from tollhouse.cli.common import SaysNo, WrongUse, config_option, load, say
 )
 @click.option("--resolver", "resolvers", multiple=True, help="Ask this name server (one a family).")
 @click.option(
+    "--at-once",
+    is_flag=True,
+    help="What is closed has to be refused, as nftables' rules do: silence is not as it should be.",
+)
+@click.option(
     "--timeout", default=3.0, type=click.FloatRange(0.1, 60), help="Of each row, in seconds."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
@@ -47,6 +52,7 @@ def doctor(
     transparent: bool | None,
     addresses: tuple[str, ...],
     resolvers: tuple[str, ...],
+    at_once: bool,
     timeout: float,
     as_json: bool,
 ) -> int:
@@ -71,6 +77,7 @@ def doctor(
             transparent=transparent,
             addresses=addresses,
             resolvers=resolvers,
+            at_once=at_once,
             timeout_s=timeout,
         )
     except CannotProbe as error:

@@ -117,6 +117,8 @@ def execute(
                 say(f"{command[0]} could not be started ({error.strerror})")
                 return foreground.NOT_EXECUTABLE
         _say_cost(config, admitted, began, before, as_json)
+        if code > foreground.BY_SIGNAL:
+            _say_uncounted(config, admitted)
     return code
 
 
@@ -251,6 +253,19 @@ def _used(config: Config, admitted: CommandToken, since: float) -> dict[str, Any
     asked = {"project": admitted.project, "since": since - 86_400, "by": "token"}
     rows = perform_again(config, "usage", asked)["rows"]
     return next((row for row in rows if row["key"] == admitted.id), {})
+
+
+def _say_uncounted(config: Config, admitted: CommandToken) -> None:
+    """A call that a command leaves in its middle is counted some seconds later."""
+    try:
+        scopes = perform(config, "budget_show", {"project": admitted.project})["scopes"]
+    except click.ClickException:
+        return
+    if any(Decimal(limit["held"]) for scope in scopes for limit in scope["limits"]):
+        say(
+            "a call that was under way is not in it yet: "
+            f"`tollhouse usage --project {admitted.project} --by token` has it soon as {admitted.id}"
+        )
 
 
 def _say_cost(

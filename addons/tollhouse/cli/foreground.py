@@ -21,6 +21,8 @@ _FORWARDED: Final = frozenset(
 _HEEDED: Final = _FORWARDED | {signal.SIGCHLD}
 _BY_THE_KERNEL: Final = 0x80
 """``si_code`` of a signal that the terminal sent, to the command as well: SI_KERNEL, sigaction(2)."""
+BY_SIGNAL: Final = 128
+"""An exit code above it names the signal that ended the command."""
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
 """What a shell says of such a command: POSIX, XCU 2.8.2."""
@@ -60,7 +62,7 @@ def run(command: tuple[str, ...], environ: Mapping[str, str]) -> int:
             _stop_with(child)
         else:
             code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
+            return code if code >= 0 else BY_SIGNAL - code
 
 
 def _changed(child: int) -> int | None:

@@ -7,7 +7,22 @@ from __future__ import annotations
 
 import click
 
-from tollhouse.cli import budget, ca, doctor, execute, key, policy, prices, project, run, token
+from tollhouse.cli import (
+    budget,
+    ca,
+    doctor,
+    execute,
+    explain,
+    export,
+    key,
+    policy,
+    prices,
+    project,
+    run,
+    schema,
+    token,
+    top,
+)
 from tollhouse.cli.common import OneLineGroup, config_option
 
 
@@ -53,6 +68,10 @@ for _command in (
     key.key,
     ca.ca,
     policy.policy,
+    explain.explain,
+    top.top,
+    export.export,
+    schema.schema,
     doctor.doctor,
     execute.execute,
     execute.env,

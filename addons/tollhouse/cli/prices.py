@@ -195,6 +195,11 @@ def prices_update(source: Path, as_json: bool) -> None:
     show(result, as_json, lambda: "")
 
 
+def price_table(config: Config) -> PriceTable:
+    """The prices that a gateway would use now."""
+    return _table(config)[0]
+
+
 def _table(config: Config) -> tuple[PriceTable, str]:
     """The prices that a gateway would use now, and the day of the latest of those that are not the configuration's."""
     from tollhouse.config.load import own_prices

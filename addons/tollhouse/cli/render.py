@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, timedelta
+from decimal import Decimal
 from typing import Any
+
+from tollhouse.exports.guarded import guarded
 
 
 def as_json(value: Any) -> str:
@@ -24,6 +30,44 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def as_csv(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Without the last line's end. No cell is one that a spreadsheet runs."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(headings)
+    for row in rows:
+        writer.writerow([guarded(value) if isinstance(value, str) else value for value in row])
+    return out.getvalue().removesuffix("\n")
+
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_MOST_DAYS = 30
+
+
+def spent(rows: Sequence[Mapping[str, Any]], one_day_each: bool) -> list[str]:
+    """What each row of `usage` spent, as a picture: day by day, the latest `_MOST_DAYS`, each row by its own largest; or, where
+    a row is a day, as a bar."""
+    if one_day_each:
+        most = max((Decimal(row["usd"]) for row in rows), default=Decimal(0))
+        return ["█" * _share(Decimal(row["usd"]), most, 20) for row in rows]
+    days = sorted({day for row in rows for day in row["days"]})
+    if not days:
+        return ["" for _ in rows]
+    last = date.fromisoformat(days[-1])
+    first = max(date.fromisoformat(days[0]), last - timedelta(days=_MOST_DAYS - 1))
+    span = [(first + timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
+    return [_line([Decimal(row["days"].get(day, 0)) for day in span]) for row in rows]
+
+
+def _line(amounts: Sequence[Decimal]) -> str:
+    most = max(amounts)
+    return "".join(_BLOCKS[_share(amount, most, len(_BLOCKS) - 1)] for amount in amounts)
+
+
+def _share(amount: Decimal, most: Decimal, steps: int) -> int:
+    return round(max(amount, Decimal(0)) / most * steps) if most > 0 else 0
 
 
 def cell(value: Any) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from tollhouse.config.exchanges import federation_of
-from tollhouse.config.models import ProviderConfig, UpstreamProxyConfig
+from tollhouse.config.exchanges import federation_of, vault_role_of
+from tollhouse.config.models import ProviderConfig, UpstreamProxyConfig, VaultRoleConfig
 from tollhouse.config.text import unknown_key
 from tollhouse.families import DEFAULT
 from tollhouse.families.opened import opened
@@ -55,8 +55,12 @@ def _provider(name: str, changes: ProviderConfig) -> Provider:
         if key in given:
             given[field] = given.pop(key)
     base = base_of(name, changes)
-    if changes.credential is not None and base.exchange is not None:
-        given["federation"] = federation_of(base.exchange, changes.credential)
+    if isinstance(changes.credential, VaultRoleConfig):
+        given["vault_role"] = vault_role_of(changes.credential)
+    elif changes.credential is not None and base.exchange is not None:
+        given["federation"] = federation_of(
+            base.exchange, changes.credential, changes.client_certificate
+        )
     if name not in BUILT_IN_ENTRIES:
         prices_from = "" if base.family.spoken_by_others else base.price_id
         dialect = dataclasses.replace(base.dialect, own_rules=False)

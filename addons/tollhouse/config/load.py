@@ -26,6 +26,7 @@ from tollhouse.config.models import (
     CompanionConfig,
     HeadersConfig,
     IdentityConfig,
+    JwtIssuerConfig,
     LimitsConfig,
     ListenConfig,
     LogConfig,
@@ -89,6 +90,7 @@ __all__ = [
     "TunnelConfig",
     "VaultConfig",
     "catalog",
+    "issuer_proxy",
     "load_config",
     "load_projects",
     "own_prices",
@@ -257,6 +259,11 @@ def token_proxy(config: Config) -> UpstreamProxy | None:
     return way(config.upstream.proxy)
 
 
+def issuer_proxy(config: Config, entry: JwtIssuerConfig) -> UpstreamProxy | None:
+    """The way to the keys of an issuer."""
+    return way(config.upstream.proxy if entry.upstream_proxy == "on" else entry.upstream_proxy)
+
+
 def own_prices(config: Config) -> dict[str, dict[str, Any]]:
     """The configuration's prices as a `PriceTable` takes them: by the price id of their provider."""
     providers = catalog(config)
@@ -312,9 +319,13 @@ def _between(
         yield from addon_rules(parts["addons"])
     if "headers" in parts:
         yield from header_rules(parts["headers"])
-    if {"vault", "upstream", "providers"} <= parts.keys():
+    if {"vault", "upstream", "providers", "identity"} <= parts.keys():
         yield from secret_rules(
-            parts["vault"], parts["upstream"], parts["providers"], parts["tunnels"]
+            parts["vault"],
+            parts["upstream"],
+            parts["providers"],
+            parts["tunnels"],
+            parts["identity"],
         )
         yield from issuer_rules(parts["vault"], parts["providers"])
     if {"identity", "listen"} <= parts.keys():

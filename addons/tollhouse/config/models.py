@@ -123,7 +123,7 @@ class UpstreamConfig(Table):
     """The connections to all providers."""
 
     proxy: UpstreamProxyConfig | None = None
-    """For each provider, and each of [[tunnels]], whose entry names no other; for companions, and for access tokens."""
+    """For each provider, and each of [[tunnels]], whose entry names no other; for companions, access tokens and exchanges."""
     connections_per_host: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """0: as many as there are calls at one time."""
     idle_s: Seconds = 50.0
@@ -132,10 +132,20 @@ class UpstreamConfig(Table):
 
 
 class FileSubject(Table):
-    """``file``: what Kubernetes projects. ``spiffe``: a JWT-SVID that spiffe-helper writes."""
+    """What Kubernetes projects."""
 
-    source: Literal["file", "spiffe"]
+    source: Literal["file"]
     file: FilePath
+
+
+class SpiffeSubject(Table):
+    """A JWT-SVID: of the Workload API at ``socket``, or a file that spiffe-helper writes."""
+
+    source: Literal["spiffe"]
+    file: FilePath | None = None
+    socket: FilePath | None = None
+    id: Text | None = None
+    """Which identity is asked for, where the Workload API has several."""
 
 
 class VaultSubject(Table):
@@ -151,11 +161,20 @@ class GithubSubject(Table):
     source: Literal["github"]
 
 
+class CertificateSubject(Table):
+    """The provider's own ``client_certificate`` takes the place of a token."""
+
+    source: Literal["certificate"]
+
+
 class FederationConfig(Table):
     """A credential that the provider gives for a token of the gateway's own identity."""
 
     method: Literal["federation"]
-    subject: Annotated[FileSubject | VaultSubject | GithubSubject, Field(discriminator="source")]
+    subject: Annotated[
+        FileSubject | SpiffeSubject | VaultSubject | GithubSubject | CertificateSubject,
+        Field(discriminator="source"),
+    ]
     audience: Text | None = None
     """What the subject token's ``aud`` has to be. None: what the provider expects by custom."""
     parameters: dict[Text, Text] = Field(default_factory=dict)
@@ -164,6 +183,18 @@ class FederationConfig(Table):
     """Dialled instead of what DNS says of the exchange's host. TLS is verified for that host."""
     ca_file: FilePath | None = None
     """PEM of the roots trusted for the exchange instead of the public ones."""
+
+
+class VaultRoleConfig(Table):
+    """Keys that Vault's AWS engine leases."""
+
+    method: Literal["vault_role"]
+    path: Text
+    """MOUNT/creds/ROLE, or MOUNT/sts/ROLE."""
+    ttl_s: Annotated[int, Field(ge=900, le=129_600)] | None = None
+    role_arn: Text | None = None
+    """Which role is assumed, if Vault's allows several."""
+    session_name: Text | None = None
 
 
 class ProviderConfig(Table):
@@ -179,7 +210,9 @@ class ProviderConfig(Table):
     ca_file: FilePath | None = None
     upstream_proxy: UpstreamProxyConfig | Literal["off"] | None = None
     """``off``: dialled directly, whatever ``[upstream] proxy`` says."""
-    credential: FederationConfig | None = None
+    credential: (
+        Annotated[FederationConfig | VaultRoleConfig, Field(discriminator="method")] | None
+    ) = None
     """None: a key of the store."""
     client_certificate: VaultPlace | None = None
     """The path below the mount of a secret with the fields ``cert`` and ``key``, PEM."""
@@ -257,6 +290,8 @@ class JwtIssuerConfig(Table):
     """PEM of the roots trusted for jwks_url instead of the public ones."""
     token_file: FilePath | None = None
     """A bearer token for jwks_url, read again each time."""
+    upstream_proxy: UpstreamProxyConfig | Literal["on"] | None = None
+    """For jwks_url: ``on`` is that of [upstream]. None: it is dialled directly, as issuers inside of the network are."""
     audience: Annotated[tuple[Text, ...], OneOrList, Field(min_length=1)]
     algorithms: Annotated[tuple[JwtAlgorithm, ...], List, Field(min_length=1)] = ("RS256", "ES256")
     project: IdentityRule
@@ -321,6 +356,10 @@ class LimitsConfig(Table):
     """The longest that one may be open."""
     max_connections_per_source: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Of one address. None: three quarters of ``max_connections``."""
+    max_connections_per_token: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """That a token has called over, open WebSockets among them. None: half of ``max_connections``."""
+    max_connections_per_tenant: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """The same of all tokens of a tenant. None: three quarters of ``max_connections``."""
     max_calls: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
     """Calls under way at one time, open streams among them."""
     max_calls_per_source: Annotated[int, Field(ge=1, le=1_000_000)] | None = None

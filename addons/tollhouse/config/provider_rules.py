@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tollhouse.config.entries import BUILT_IN_ENTRIES, base_of, merged, no_provider
-from tollhouse.config.exchanges import federation_rules
-from tollhouse.config.models import ProviderConfig, TunnelConfig
+from tollhouse.config.exchanges import federation_rules, vault_role_rules
+from tollhouse.config.models import ProviderConfig, TunnelConfig, VaultRoleConfig
 from tollhouse.config.openings import Openings, opening_rules
 from tollhouse.config.text import Broken, dotted
 from tollhouse.providers import Catalog
@@ -49,7 +49,10 @@ def provider_rules(providers: Mapping[str, ProviderConfig]) -> Broken:
             )
         if entry.credential is not None:
             base = base_of(name, entry)
-            yield from federation_rules(name, base, entry.credential, entry)
+            if isinstance(entry.credential, VaultRoleConfig):
+                yield from vault_role_rules(name, base, entry.credential, entry)
+            else:
+                yield from federation_rules(name, base, entry.credential, entry)
         family = base_of(name, entry).family
         yield from opening_rules(
             name, Openings(family, entry.allow, entry.unmetered, entry.job_hold_usd)

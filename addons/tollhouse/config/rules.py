@@ -151,6 +151,7 @@ def secret_rules(
     upstream: UpstreamConfig,
     providers: Mapping[str, ProviderConfig],
     tunnels: Sequence[TunnelConfig],
+    identity: IdentityConfig,
 ) -> Broken:
     """What is read from the store beside keys. The embedded one has nothing else."""
     proxies: list[tuple[tuple[str | int, ...], UpstreamProxyConfig | None]] = [
@@ -169,6 +170,12 @@ def secret_rules(
             )
         if entry.client_certificate is not None and vault.embedded:
             yield dotted(("providers", name, "client_certificate")), _NOT_EMBEDDED
+    for index, issuer in enumerate(identity.jwt):
+        here = ("identity", "jwt", index, "upstream_proxy")
+        if isinstance(issuer.upstream_proxy, UpstreamProxyConfig):
+            proxies.append((here, issuer.upstream_proxy))
+        elif issuer.upstream_proxy == "on" and upstream.proxy is None:
+            yield dotted(here), "wants upstream.proxy, and there is none; give it, or remove this"
     for place, proxy in proxies:
         if proxy is None:
             continue
@@ -230,7 +237,7 @@ def identity_rules(identity: IdentityConfig, listen: ListenConfig) -> Broken:
                 dotted((*here, "jwks_url")),
                 "has to be there, or jwks_file, and not both: the keys of an issuer have one place",
             )
-        for key in ("ca_file", "token_file"):
+        for key in ("ca_file", "token_file", "upstream_proxy"):
             if getattr(entry, key) is not None and entry.jwks_url is None:
                 yield dotted((*here, key)), "has no effect without jwks_url; remove it"
         if entry.issuer in names:

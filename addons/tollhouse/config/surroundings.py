@@ -21,6 +21,13 @@ def _network(text: str) -> str:
         ) from None
 
 
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError('is no address; write "10.0.0.5" or "fd00::5"') from None
+
+
 def _device(text: str) -> str:
     # The kernel's IFNAMSIZ is 16 with the zero; what nft would read as more than a name is refused.
     if not 0 < len(text) < 16 or not all(c.isascii() and (c.isalnum() or c in "._-") for c in text):
@@ -43,6 +50,7 @@ def _account(text: str) -> str:
 Network = Annotated[str, AfterValidator(_network)]
 """An address is a network of one."""
 Networks = Annotated[tuple[Network, ...], List]
+Addresses = Annotated[tuple[Annotated[str, AfterValidator(_address)], ...], List]
 Account = Annotated[str, AfterValidator(_account)]
 
 
@@ -71,3 +79,5 @@ class PolicyConfig(Table):
     """Of a router: the devices behind which the workloads are."""
     workload_resolvers: Networks = ()
     """Of a router: name servers that workloads may ask. One that answers for the whole world is a way out."""
+    gateway: Addresses = ()
+    """Of a router whose gateway stands on another machine: where that is, one address a family."""

@@ -142,6 +142,8 @@ def _pydantic(detail: Mapping[str, Any]) -> str:
 
 
 def _method(detail: Mapping[str, Any]) -> str:
+    if "auth" not in detail["loc"]:
+        return f"needs {detail['ctx']['discriminator'].strip(chr(39))}; without it, or with another one, it is not known what it is"
     return 'needs method = "approle" or "token"; without it, it is not known how to log in to Vault'
 
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final, Literal
 
 from tollhouse.accounts.directory import Directory
+from tollhouse.accounts.token import SUBJECT_ID
 from tollhouse.control.refusal import Json, OperationRefused, known_project
 from tollhouse.ledger import report
 from tollhouse.ledger.hold_reply import GrantedBefore
 from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import format_amount, parse_amount
+from tollhouse.ledger.names import calls_key
+from tollhouse.parties import Project
 from tollhouse.timestamps import rfc3339
+
+_LOOKED_AT: Final = 500
+"""Records in which the names of subjects are looked for."""
 
 
 class BudgetDesk:
@@ -89,14 +96,39 @@ class BudgetDesk:
         self,
         project: str,
         since: float | None = None,
-        by: report.SumsBy = "model",
+        by: report.SumsBy | Literal["user"] = "model",
+        daily: bool = False,
     ) -> Json:
         """``{"project", "by", "rows": [{"key", "usd", "tokens", "requests"}]}``: what was charged from the day of
-        ``since`` on (seconds since the epoch; days are UTC's). None is all that is kept."""
+        ``since`` on (seconds since the epoch; days are UTC's). None is all that is kept. ``daily``: each row has ``days``, what
+        was spent by day. A user is whom the platform names, or the label of a token, or else a token with those that were
+        rotated from it."""
         known = await known_project(self._directory, project)
         first_day = None if since is None else datetime.fromtimestamp(since, UTC).date()
-        rows = await self._ledger.usage(known.tenant, project, first_day, by)
+        kind = "token" if by == "user" else by
+        rows = await self._ledger.usage(known.tenant, project, first_day, kind, daily=daily)
+        if by == "user":
+            rows = await self._by_user(known, rows)
         return {"project": project, "by": by, "rows": [row.as_json() for row in rows]}
+
+    async def _by_user(
+        self, project: Project, rows: list[report.UsageRow]
+    ) -> list[report.UsageRow]:
+        users = {
+            info.id: info.label or info.charged_as or info.id
+            for info in await self._directory.tokens(project.id)
+        }
+        if any(SUBJECT_ID.fullmatch(row.key) for row in rows):
+            # Redis keeps no names of subjects but in the records of their calls.
+            latest = await self._ledger.streams.newest(calls_key(project.tenant), _LOOKED_AT)
+            for _, fields in reversed(latest):
+                if fields.get("subject"):
+                    users[fields.get("identity", "")] = fields["subject"]
+        found: dict[str, report.UsageRow] = {}
+        for row in rows:
+            user = users.get(row.key, row.key)
+            found[user] = row.named(user, found.get(user))
+        return [found[user] for user in sorted(found)]
 
     async def models_used(self, since: float) -> list[str]:
         """``provider/model`` of every model that any project's calls were charged for from the day of ``since`` on."""

@@ -149,8 +149,8 @@ def paths_of(config: Config, provider: Provider) -> list[str]:
     None for one that takes no key."""
     if provider.login_only:
         return []
-    if provider.federation is not None:
-        return [place_of(provider.name)]
+    if provider.federation is not None or provider.vault_role is not None:
+        return [place_of(provider.name, leased=provider.vault_role is not None)]
     whose = [(project.tenant, name) for name, project in config.projects.items()]
     paths = []
     for template in config.vault.paths:
@@ -177,8 +177,10 @@ def policy_line(why: str) -> str:
 
 
 def federated(config: Config) -> bool:
-    """Whether some credential is exchanged. A token of its subject may be good for one exchange, and is the gateway's then."""
-    return any(entry.federation is not None for entry in catalog(config).providers)
+    """Whether some credential is exchanged, or leased. A token of its subject may be good for one exchange, and is the
+    gateway's then; and a lease may make a user of AWS."""
+    entries = catalog(config).providers
+    return any(entry.federation or entry.vault_role for entry in entries)
 
 
 def wrapped(config: Config) -> bool:
@@ -189,11 +191,12 @@ def wrapped(config: Config) -> bool:
 async def desk_once(config: Config, test: bool, provider: str | None) -> tuple[list[Row], str]:
     """`KeyDesk.test` or `KeyDesk.read`, with a login and connections for this alone; and what somebody will have to do for
     that login, empty if nothing. Raises `CredentialUnavailable`, and `ValueError` for a ca_file that can't be used."""
-    from tollhouse.stores import open_keys, open_secrets, open_tokens
+    from tollhouse.stores import open_exchanges, open_keys, open_secrets, open_tokens
 
     keys = open_keys(config)
     secrets = open_secrets(config, keys)
     proxies = ProxyTunnels(secrets)
+    open_exchanges(config, keys, proxies, secrets)
     tokens = open_tokens(config, proxies)
     upstream = Upstream(catalog(config), tokens=tokens, secrets=secrets)
     try:

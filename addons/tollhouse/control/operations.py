@@ -18,6 +18,7 @@ from tollhouse.admit.models import check_pattern
 from tollhouse.config.values import Name
 from tollhouse.control.budget_desk import BudgetDesk
 from tollhouse.control.overview import Overview
+from tollhouse.control.records_desk import RecordsDesk
 from tollhouse.control.refusal import Json, OperationRefused, known_project
 from tollhouse.control.settings import project_settings, tenant_settings
 from tollhouse.control.token_desk import TokenDesk
@@ -58,6 +59,7 @@ class Operations:
         self._reload_prices = reload_prices
         self.tokens = TokenDesk(directory, clock, random_bytes)
         self.budgets = BudgetDesk(directory, ledger, clock)
+        self.records = RecordsDesk(directory, ledger)
 
     @property
     def overview(self) -> Overview:
@@ -296,12 +298,21 @@ _OF_BUDGETS: Final = (
     ("usage", BudgetDesk.usage),
     ("models_used", BudgetDesk.models_used),
 )
+_OF_RECORDS: Final = (
+    ("tenants", RecordsDesk.tenants),
+    ("records", RecordsDesk.page),
+    ("records_kept", RecordsDesk.kept),
+    ("export_at", RecordsDesk.export_at),
+    ("export_move", RecordsDesk.export_move),
+    ("call_held", RecordsDesk.held),
+)
 _OF_THE_PAGE: Final = (("viewer", Overview.viewer), ("overview", Overview.show))
 _Whose = Callable[[Operations], object]
 TABLE: Final[Mapping[str, tuple[_Whose, Callable[..., Awaitable[Any]]]]] = {
     **{name: (lambda own: own, _checked(operation)) for name, operation in _OF_PROJECTS},
     **{name: (lambda own: own.tokens, _checked(operation)) for name, operation in _OF_TOKENS},
     **{name: (lambda own: own.budgets, _checked(operation)) for name, operation in _OF_BUDGETS},
+    **{name: (lambda own: own.records, _checked(operation)) for name, operation in _OF_RECORDS},
     **{name: (lambda own: own.overview, _checked(operation)) for name, operation in _OF_THE_PAGE},
 }
 """Every operation that the control socket answers to: whose method it is, and the method, which judges its arguments first."""

@@ -218,11 +218,9 @@ class StandIn:
         try:
             if request.headers.get("expect", "").lower() == "100-continue" and request.transport:
                 request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            body = bytearray()
-            async for chunk in request.content.iter_any():
-                body += chunk
+            body = await self.take_body(request, received)
             with self._changed:
-                received.body, received.complete = bytes(body), True
+                received.body, received.complete = body, True
                 self._changed.notify_all()
             if request.headers.get("upgrade", "").lower() == "websocket" and not (
                 behaviour.raw is not None or behaviour.reply is not None
@@ -253,6 +251,13 @@ class StandIn:
             received.number = len(self.book)
             self._changed.notify_all()
             return received, self.behaviour(request)
+
+    async def take_body(self, request: web.BaseRequest, received: Received) -> bytes:
+        """What the book keeps of the body. A stand-in of another kind may keep less."""
+        body = bytearray()
+        async for chunk in request.content.iter_any():
+            body += chunk
+        return bytes(body)
 
     def behaviour(self, request: web.BaseRequest) -> Behaviour:
         """How ``request`` is answered: as the script says next, or as always. A stand-in of another kind may judge by the
@@ -326,8 +331,7 @@ class StandIn:
             response.enable_chunked_encoding()
         await response.prepare(request)
         for number, piece in enumerate(pieces):
-            if behaviour.steps is not None:
-                await behaviour.steps.passed(number)
+            await behaviour.passed(number, piece)
             if number == behaviour.cut_after:
                 if "content-length" in response.headers:
                     await response.write(piece[: len(piece) // 2])

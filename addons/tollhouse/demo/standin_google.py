@@ -54,10 +54,11 @@ def judge(received: Received, behaviour: Behaviour, keys: Set[str]) -> Answer:
         return _whole({"embeddings": vectors, "usageMetadata": {"promptTokenCount": tokens}})
     words = _words(document, behaviour.text)
     if method == "generateContent":
-        return _whole(_piece(document, model, "".join(words), len(words), True))
+        part = _called(document, behaviour.text) or {"text": "".join(words)}
+        return _whole(_piece(document, model, part, len(words), True))
     if method == "streamGenerateContent":
         sse = "alt=sse" in query.split("&")
-        pieces = list(_pieces(document, model, words))
+        pieces = list(_pieces(document, model, words, _called(document, behaviour.text)))
         kind = "text/event-stream" if sse else "application/json; charset=UTF-8"
         return 200, [("content-type", kind)], _events(pieces) if sse else _array(pieces)
     return _error(404, f"{method} is not found.", "NOT_FOUND")
@@ -92,18 +93,10 @@ def _words(document: Mapping[str, Any], text: str | None) -> list[str]:
 
 
 def _piece(
-    document: Mapping[str, Any], model: str, text: str, so_far: int, last: bool
+    document: Mapping[str, Any], model: str, part: Mapping[str, Any], so_far: int, last: bool
 ) -> dict[str, Any]:
     """A whole answer or a piece of one. The counts are running totals."""
     prompt = prompt_tokens(document)
-    part: dict[str, Any] = {"text": text}
-    functions = [
-        function
-        for tool in document.get("tools", ())
-        for function in tool.get("functionDeclarations", ())
-    ]
-    if functions:
-        part = {"functionCall": {"name": functions[0]["name"], "args": {"place": "the bridge"}}}
     candidate: dict[str, Any] = {"content": {"parts": [part], "role": "model"}, "index": 0}
     if last:
         candidate["finishReason"] = "STOP"
@@ -121,9 +114,23 @@ def _piece(
     }
 
 
-def _pieces(document: Mapping[str, Any], model: str, words: list[str]) -> Iterator[dict[str, Any]]:
+def _called(document: Mapping[str, Any], text: str | None) -> dict[str, Any] | None:
+    """The call of the first function, if the request has one and the script does not say the text."""
+    functions = [
+        function
+        for tool in document.get("tools", ())
+        for function in tool.get("functionDeclarations", ())
+    ]
+    if not functions or text is not None:
+        return None
+    return {"functionCall": {"name": functions[0]["name"], "args": {"place": "the bridge"}}}
+
+
+def _pieces(
+    document: Mapping[str, Any], model: str, words: list[str], call: Mapping[str, Any] | None
+) -> Iterator[dict[str, Any]]:
     for number, word in enumerate(words, 1):
-        yield _piece(document, model, word, number, number == len(words))
+        yield _piece(document, model, call or {"text": word}, number, number == len(words))
 
 
 def _events(pieces: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:

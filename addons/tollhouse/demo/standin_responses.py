@@ -4,7 +4,7 @@ request's document in, bytes out.
 The rules of `standin_answers` hold: everything is derived from the request's content, a text is
 ``len(utf-8) // 4 + 1`` tokens, an answer has one token for each piece of its text, and each piece is
 one frame of a stream. An answer is a call of the first function among the tools until the input has
-what a function gave. A search of the web, if it is among the tools, is done once.
+what a function gave, or the script says the text. A search of the web, if it is among the tools, is done once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from tollhouse.demo import standin_answers as answers
+from tollhouse.demo.standin_script import NEXT_MESSAGE
 
 Document = Mapping[str, Any]
 Found = tuple[int, Iterable[bytes], bool]
@@ -143,7 +144,7 @@ def input_tokens(document: Document) -> int:
 def usage_of(document: Document, text: str | None = None) -> dict[str, Any]:
     """``usage`` of this request and answer."""
     read = input_tokens(document)
-    written = len(_output(document, text)[0])
+    written = sum(len(parts) for _, parts in _output(document, text)[0])
     return {
         "input_tokens": read,
         "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
@@ -155,12 +156,12 @@ def usage_of(document: Document, text: str | None = None) -> dict[str, Any]:
 
 def response(document: Document, text: str | None = None, *, usage: bool) -> dict[str, Any]:
     """A response that is over. In the background it is queued, and has no usage."""
-    _, items, reason = _output(document, text)
+    output, reason = _output(document, text)
     if document.get("background") is True:
         return _head(document, "queued", [], None, None)
     status = "incomplete" if reason else "completed"
     told = usage_of(document, text) if usage else None
-    return _head(document, status, items, told, reason)
+    return _head(document, status, [item for item, _ in output], told, reason)
 
 
 def frames(
@@ -176,11 +177,11 @@ def frames(
 def _events(
     document: Document, text: str | None, *, usage: bool
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    parts, items, reason = _output(document, text)
+    output, reason = _output(document, text)
     begun = _head(document, "in_progress", [], None, None)
     yield "response.created", {"response": begun}
     yield "response.in_progress", {"response": begun}
-    for index, item in enumerate(items):
+    for index, (item, parts) in enumerate(output):
         where = {"output_index": index, "item_id": item["id"]}
         empty = {key: value for key, value in item.items() if key != "content"}
         yield "response.output_item.added", {"output_index": index, "item": empty | _empty(item)}
@@ -201,6 +202,7 @@ def _events(
         yield "response.output_item.done", {"output_index": index, "item": item}
     told = usage_of(document, text) if usage else None
     status = "incomplete" if reason else "completed"
+    items = [item for item, _ in output]
     yield f"response.{status}", {"response": _head(document, status, items, told, reason)}
 
 
@@ -212,28 +214,27 @@ def _empty(item: Document) -> dict[str, Any]:
 
 def _output(
     document: Document, text: str | None
-) -> tuple[list[str], list[dict[str, Any]], str | None]:
-    """The answer's pieces, its items, and why it is incomplete."""
+) -> tuple[list[tuple[dict[str, Any], list[str]]], str | None]:
+    """The answer's items, each with the pieces that it is told in, and why the last one is incomplete."""
     digest = _digest(document)
-    items: list[dict[str, Any]] = []
+    output: list[tuple[dict[str, Any], list[str]]] = []
     tools = [tool for tool in document.get("tools") or () if isinstance(tool, Mapping)]
     if any(str(tool.get("type")).startswith("web_search") for tool in tools):
         action = {"type": "search", "query": "tollhouse", "queries": ["tollhouse"]}
-        items.append(
-            {
-                "id": f"ws_{digest[:32]}",
-                "type": "web_search_call",
-                "status": "completed",
-                "action": action,
-            }
-        )
+        search = {
+            "id": f"ws_{digest[:32]}",
+            "type": "web_search_call",
+            "status": "completed",
+            "action": action,
+        }
+        output.append((search, []))
     function = next((tool for tool in tools if tool.get("type") == "function"), None)
     given = document.get("input")
     answered = any(
         isinstance(item, Mapping) and item.get("type") == "function_call_output"
         for item in (given if isinstance(given, list) else ())
     )
-    if function is not None and not answered:
+    if function is not None and not answered and text is None:
         parts = ['{"road"', ':"open"', "}"]
         call = {
             "id": f"fc_{digest[:32]}",
@@ -243,20 +244,21 @@ def _output(
             "name": function.get("name"),
             "arguments": "".join(parts),
         }
-        return parts, [*items, call], None
+        return [*output, (call, parts)], None
     said = f"The toll is paid, and the road is open. You said: {_text(given)[:200]}"
-    cap = document.get("max_output_tokens")
-    parts, finish = answers.pieces({"max_tokens": cap}, said if text is None else text)
-    message = {
-        "id": f"msg_{digest[:32]}",
-        "type": "message",
-        "status": "completed",
-        "role": "assistant",
-        "content": [
-            {"type": "output_text", "text": "".join(parts), "annotations": [], "logprobs": []}
-        ],
-    }
-    return parts, [*items, message], "max_output_tokens" if finish == "length" else None
+    cap, finish = {"max_tokens": document.get("max_output_tokens")}, "stop"
+    for number, each in enumerate((said if text is None else text).split(NEXT_MESSAGE)):
+        parts, finish = answers.pieces(cap, each)
+        content = {"type": "output_text", "text": "".join(parts), "annotations": [], "logprobs": []}
+        message = {
+            "id": f"msg_{number or ''}{digest[:32]}",
+            "type": "message",
+            "status": "completed",
+            "role": "assistant",
+            "content": [content],
+        }
+        output.append((message, parts))
+    return output, "max_output_tokens" if finish == "length" else None
 
 
 def _head(

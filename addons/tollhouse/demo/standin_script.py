@@ -11,7 +11,9 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+
+NEXT_MESSAGE: Final = "\f"
 
 
 class Latch:
@@ -98,19 +100,28 @@ class Behaviour:
     headers: Sequence[tuple[str, str]] = ()
     """Added to the ordinary answer's."""
     text: str | None = None
-    """What the assistant says."""
+    """What the assistant says; then it calls no function. `NEXT_MESSAGE` begins another message, where an API has several."""
     usage: bool = True
     """False: the answer carries no usage, whatever was asked."""
     done: bool = True
     """False: a stream ends without ``data: [DONE]``, as HTTP in good order."""
     steps: Steps | None = None
     """Each piece of the body (a frame of a stream, else the whole) waits for its permit."""
+    withheld: tuple[bytes, Latch] | None = None
+    """A piece with these bytes waits until the latch is open, and so does what is behind it."""
     frames: bytes | None = None
     """Of a WebSocket: these bytes go out behind the handshake in the place of frames, and nothing else does."""
     cut_after: int | None = None
     """Break the connection after this many pieces of the body; -1: before the headers."""
     cut: Literal["reset", "close"] = "reset"
     """``reset`` is a TCP RST, ``close`` an orderly end of TLS and TCP in the middle of the body."""
+
+    async def passed(self, number: int, piece: bytes) -> None:
+        """Return when this piece (from 0) may go out."""
+        if self.steps is not None:
+            await self.steps.passed(number)
+        if self.withheld is not None and self.withheld[0] in piece:
+            await self.withheld[1].passed()
 
 
 def reset_before_headers() -> Behaviour:

@@ -104,13 +104,12 @@ class SocketTalk:
         self, socket: web.WebSocketResponse, event: dict[str, Any], *, binary: bool = False
     ) -> None:
         behaviour = self._behaviour
-        if behaviour.steps is not None:
-            await behaviour.steps.passed(self._sent)
+        data = json.dumps(event)
+        await behaviour.passed(self._sent, data.encode())
         if self._sent == behaviour.cut_after:
             raise _Cut
         self._sent += 1
         self._received.sent.append(time.monotonic())
-        data = json.dumps(event)
         if binary:
             await socket.send_bytes(data.encode())
         else:

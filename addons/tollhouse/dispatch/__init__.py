@@ -1,6 +1,8 @@
 """The way out of a cleared call, and the way back of its answer. It speaks to the provider.
 
-relay       one call out and back: keys, attempts, the answer, the outcome
+relay       what all deliveries share
+delivery    one call out and back: keys, attempts, the answer, the outcome
+ending      how a delivery ended
 outgoing    the request as it will be sent, but for the key
 attempts    the retry loop
 retry       the rules of the loop, and the retry budget
@@ -11,7 +13,10 @@ upstream_tls  what is trusted, and the certificates that we show
 eyeballs    the first of a name's addresses that takes a connection
 proxy       the way through a corporate proxy
 proxied     the same for connections that are no provider's
-http_client  a request and its answer on one of aiohttp's connections
+tcp_info    what the kernel knows of a connection
+pool        the connections, which aiohttp dials and keeps
+http_connection  one of them, under our rules
+http_client  a request and its answer on one of them
 sign        the key is put on here
 resolve     names to addresses
 dial        a connection to a host that is no provider's

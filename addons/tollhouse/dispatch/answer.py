@@ -8,21 +8,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from tollhouse.dispatch.http_client import RawConnection
+    from tollhouse.dispatch.http_connection import RawConnection
 
-Sent = Literal["no", "stale", "maybe"]
-"""What became of an attempt's request. ``no``: it surely did not leave. ``stale``: it was written to a
-connection that had served another request, and that was closed before any byte of an answer: most
-likely the server had closed it while it was idle, and has not read it. Nothing proves that: a server
-that dies over a request looks the same."""
+Sent = Literal["no", "unread", "stale", "maybe"]
+"""What became of an attempt's request. ``no``: it surely did not leave. ``unread``: it was written to a
+connection that had served another request, and that the server had closed before the request reached
+it (`Connection.unread`). ``stale``: the same without that proof: the connection was closed before any
+byte of an answer. Most likely the server had closed it while it was idle, and has not read the request;
+but a server that dies over a request looks the same."""
 
 
 class UpstreamError(Exception):
     """An attempt that ended without an answer's head.
 
     ``code`` is a reason of `denial`. ``why`` is a sentence for the denial; it holds no header and
-    no key. Only with ``sent`` "no" the provider can't have charged it. ``headers`` are for the
-    denial: there `attempts.deliver` tells the SDK when to stop.
+    no key. ``headers`` are for the denial: there `attempts.deliver` tells the SDK when to stop.
     """
 
     def __init__(self, code: str, why: str, sent: Sent) -> None:
@@ -31,6 +31,11 @@ class UpstreamError(Exception):
         self.why = why
         self.sent = sent
         self.headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def may_be_known(self) -> bool:
+        """Whether the provider may have read the request. If not, it can't have charged it either."""
+        return self.sent not in ("no", "unread")
 
 
 class AnswerCut(Exception):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple
 
-from tollhouse.call import Hold, Requested
+from tollhouse.call import Admitted, Hold, Requested
 from tollhouse.credential.redact import Redactor
 from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, AnswerCut
@@ -83,7 +83,6 @@ class Answering:
                 if k not in _NOT_PASSED_ON and not k.startswith("x-tollhouse-")
             ]
         )
-        self._faults = faults
         self._admitted = requested.admitted
         head = AnswerHead(answer.status, answer.headers)
         family = self._admitted.provider.family
@@ -97,7 +96,9 @@ class Answering:
         makes = requested.admitted.operation.objects == "makes" and 200 <= answer.status < 300
         self._is_read = self.metered or makes or self._shows
         self._metering = Metering(
-            meter if self._is_read else PassThrough, silence_s, self._meter_failed
+            meter if self._is_read else PassThrough,
+            silence_s,
+            partial(_meter_failed, faults, self._admitted),
         )
         self._tap = BudgetTap(hold, self._metering)
         judging = (Judging(self._metering, breaker),) if self.metered else ()
@@ -245,10 +246,6 @@ class Answering:
         # What `Piece(...)` does as well, after a call of Python that takes a tenth of all that a piece costs here.
         return tuple.__new__(Piece, (data, self.complete, last))
 
-    def _meter_failed(self) -> None:
-        self._faults[self._admitted.provider.name] += 1
-        log.exception("call %s: its meter failed; the answer goes on unread", self._admitted.id)
-
     def flush(self) -> bytes:
         """What was still held back of the answer; b"" from the second time on."""
         if self._flushed:
@@ -286,3 +283,9 @@ class Answering:
             self.flush()
         finally:
             await self._answer.close()
+
+
+# No method: an answer that were part of a cycle would live on until the collector runs.
+def _meter_failed(faults: Counter[str], admitted: Admitted) -> None:
+    faults[admitted.provider.name] += 1
+    log.exception("call %s: its meter failed; the answer goes on unread", admitted.id)

@@ -24,8 +24,8 @@ from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, UpstreamError
 from tollhouse.dispatch.breaker import Breaker
 from tollhouse.dispatch.retry import (
+    ATTEMPTS_OF_ALL,
     SDK_STOPS,
-    TRIES_OF_ALL,
     ClientSays,
     RetryPolicy,
     Then,
@@ -49,6 +49,8 @@ class Timing:
 
 
 REAL: Final = Timing()
+_STALE: Final = frozenset({"unread", "stale"})
+"""`Sent` of a request that met a connection which the server had closed."""
 
 
 _BEFORE_S: Final = 1.0
@@ -56,7 +58,7 @@ _BEFORE_S: Final = 1.0
 
 
 class Effort:
-    """What one call has tried at one provider, with all of its keys. `deliver` writes it down."""
+    """What one call has attempted at one provider, with all of its keys. `deliver` writes it down."""
 
     def __init__(
         self,
@@ -69,8 +71,8 @@ class Effort:
         before: Effort | None = None,
     ) -> None:
         """``creates`` is `Requested.creates`. ``began`` is the time by the clock of the `Timing`.
-        ``repeatable`` says whether there still is a body to send: where not, no try follows.
-        ``before`` is what was tried at another provider."""
+        ``repeatable`` says whether there still is a body to send: where not, no attempt follows.
+        ``before`` is what was attempted at another provider."""
         self.policy = policy
         self.creates = creates
         self._repeatable = repeatable
@@ -78,14 +80,13 @@ class Effort:
         self.waited_since: float = began if before is None else before.waited_since
         """When the client began to wait."""
         self.first = before is None
-        """The next try is the first one of the call."""
-        self.tries = 0
-        self.moves = 0
-        """Tries that were made with another key instead of another time with the same."""
+        """The next attempt is the first one of the call."""
+        self.made = 0
+        """How many attempts were made, with all keys."""
         self.repeated_at_once = False
         """A connection was stale. Others that were kept may be, too."""
         self.hopeless = False
-        """No further try makes sense: the account is empty, or the retry budget is spent."""
+        """No further attempt makes sense: the account is empty, or the retry budget is spent."""
         self._head = head
 
     @cached_property
@@ -94,18 +95,14 @@ class Effort:
         return ClientSays.of(self._head)
 
     @property
-    def own_tries(self) -> int:
-        return self.tries - self.moves
-
-    @property
     def left(self) -> int:
-        """How many more tries the policy allows. If the SDK itself is retrying, one in all."""
+        """How many more attempts the policy allows. If the SDK itself is retrying, one in all."""
         allowed = 1 if self.says.retry_count > 0 else self.policy.attempts
-        return allowed - self.own_tries
+        return allowed - self.made
 
     @property
     def until(self) -> float:
-        """No try begins later, on the same clock: the policy ends, or the client will have gone."""
+        """No attempt begins later, on the same clock: the policy ends, or the client will have gone."""
         return min(self.began + self.policy.deadline_s, self.client_until)
 
     @property
@@ -115,22 +112,26 @@ class Effort:
         return self.waited_since + patience_s - min(_BEFORE_S, patience_s / 10)
 
     def may_follow(self, what: Then) -> bool:
-        """Whether the policy has a try left for ``what``."""
+        """Whether the policy has an attempt left for ``what``."""
         if what == "give up" or not self._repeatable():
             return False
         if what == "at once" and not self.repeated_at_once:
-            most = max(self.policy.attempts, TRIES_OF_ALL)
-            return self.left > 0 or self.own_tries + self.says.retry_count < most
+            return self.left > 0 or self.may_follow_at_once
         return self.left > 0
+
+    @property
+    def may_follow_at_once(self) -> bool:
+        """Whether one more attempt may be made that costs the provider next to no work: with another
+        key, or because the last one met a connection that was closed. It may be made although the
+        policy allows no retry. It counts all the same: no call is seen more than `ATTEMPTS_OF_ALL`
+        times, whichever keys it was sent with."""
+        most = max(self.policy.attempts, ATTEMPTS_OF_ALL)
+        return self.made + self.says.retry_count < most
 
     @property
     def enough(self) -> bool:
         """The SDK is told to stop."""
-        return self.hopeless or sdk_stops(self.own_tries, self.says.retry_count)
-
-    def move(self) -> None:
-        """The next try is made with another key."""
-        self.moves += 1
+        return self.hopeless or sdk_stops(self.made, self.says.retry_count)
 
 
 async def deliver(
@@ -146,7 +147,7 @@ async def deliver(
 ) -> Answer:
     """Calls ``send_once`` until its answer is one to pass on. Gives that answer, its body unread.
 
-    ``effort`` goes through all that is tried for a call at one provider. ``record`` gets every
+    ``effort`` goes through all attempts of a call at one provider. ``record`` gets every
     attempt as it ends, cancelled ones too. ``elsewhere`` says of an answer whether there is another
     key to go on with; such an answer is given at once. An attempt of unknown fate may be charged by
     the provider: ``may_repeat`` says whether another attempt may follow it. With ``judged_later``
@@ -158,7 +159,7 @@ async def deliver(
     delivery = _Delivery(
         send_once, effort, breaker, timing, record, elsewhere, may_repeat, judged_later
     )
-    if effort.policy.budget is not None and not effort.tries:
+    if effort.policy.budget is not None and not effort.made:
         effort.policy.budget.call()
     first: Answer | UpstreamError
     try:
@@ -168,8 +169,8 @@ async def deliver(
     else:
         if first.status < 400:
             return first
-    # tenacity costs 60 us even for one try that succeeds, half of what the attempt itself costs. So
-    # it is used only when the first try has failed.
+    # tenacity costs 60 us even for an attempt that succeeds, half of what the attempt itself costs.
+    # So it is used only when the first one has failed.
     return await delivery.go_on(first)
 
 
@@ -209,7 +210,7 @@ class _Delivery:
     async def attempt(self) -> Answer:
         """One attempt: asks the breaker, sends, tells the breaker and records."""
         self._breaker.enter()
-        self._effort.tries += 1
+        self._effort.made += 1
         began = self._clock()
         outcome, unknown = "internal", True
         judge = self._breaker.neither
@@ -227,8 +228,8 @@ class _Delivery:
             elif answer.status not in (408, 429):
                 judge = self._breaker.success
         except UpstreamError as error:
-            outcome, unknown = error.code, error.sent != "no"
-            nothing_said = error.code == "upstream_address_refused" or error.sent == "stale"
+            outcome, unknown = error.code, error.may_be_known
+            nothing_said = error.code == "upstream_address_refused" or error.sent in _STALE
             if not nothing_said and not isinstance(error, _OutOfPatience):
                 judge = self._breaker.failure
             raise
@@ -248,7 +249,7 @@ class _Delivery:
         return answer
 
     async def _send_again(self) -> Answer:
-        """A later try is given up before the client goes: told nothing, its SDK would try it all again."""
+        """A later attempt is given up before the client goes: told nothing, its SDK would begin anew."""
         left_s = self._effort.client_until - self._clock()
         if left_s == math.inf:
             return await self._send_once()
@@ -261,7 +262,7 @@ class _Delivery:
             ) from None
 
     async def go_on(self, first: Answer | UpstreamError) -> Answer:
-        """The retries after the first try. ``first`` is how that ended."""
+        """The retries after the first attempt. ``first`` is how that ended."""
         outcomes = [first]
 
         async def next_outcome() -> Answer:
@@ -287,7 +288,7 @@ class _Delivery:
                 answer = await retrying(next_outcome)
         except UpstreamError as error:
             # To an SDK each of them is a status of 502 or 504, after which it asks again.
-            if effort.creates and error.sent != "no":
+            if effort.creates and error.may_be_known:
                 error.headers = (SDK_STOPS,)
                 error.why += (
                     " It may have been worked on, and it makes or changes something: see whether "
@@ -308,13 +309,13 @@ class _Delivery:
         return answer
 
     async def _again(self, state: RetryCallState) -> bool:
-        """Whether another try should be made, as far as the outcome says."""
+        """Whether another attempt should be made, as far as the outcome says."""
         outcome, effort = _outcome(state), self._effort
         if not isinstance(outcome, (Answer, UpstreamError)):
             return False
         self._then = what = after(outcome, effort.creates)
         if isinstance(outcome, UpstreamError):
-            if outcome.sent == "no" or not effort.may_follow(what) or self._may_repeat is None:
+            if not outcome.may_be_known or not effort.may_follow(what) or self._may_repeat is None:
                 return what != "give up"
             return await self._may_repeat()
         if what == "next key" and self._elsewhere is not None and await self._elsewhere(outcome):
@@ -330,12 +331,12 @@ class _Delivery:
         effort = self._effort
         if self._then == "at once" and not effort.repeated_at_once:
             return 0.0
-        own_s = effort.policy.wait_s(effort.own_tries, self._timing.random)
+        own_s = effort.policy.wait_s(effort.made, self._timing.random)
         told_s, self._told_s = self._told_s, None
         return told_s or own_s
 
     def _stop(self, state: RetryCallState) -> bool:
-        """Whether the gateway makes no further try. The retry budget is asked last, because asking
+        """Whether the gateway makes no further attempt. The retry budget is asked last, because asking
         takes from it."""
         effort, wait = self._effort, state.upcoming_sleep
         if not effort.may_follow(self._then):
@@ -362,11 +363,11 @@ class _Delivery:
                 await outcome.close()
 
     def _tried(self) -> str:
-        """A sentence for the denial. It counts the SDK's tries as well: each of them came through
+        """A sentence for the denial. It counts the SDK's attempts as well: each of them came through
         here."""
         effort = self._effort
-        tries = effort.tries + effort.says.retry_count
-        times = "once" if tries == 1 else f"{tries} times"
+        count = effort.made + effort.says.retry_count
+        times = "once" if count == 1 else f"{count} times"
         why = (
             ", and retries are paused, because too many calls to this provider fail"
             if effort.hopeless
@@ -386,7 +387,7 @@ def _outcome(state: RetryCallState) -> object:
 
 
 def _last_outcome(state: RetryCallState) -> Answer:
-    """Gives the answer, or raises the error, that the last try ended in."""
+    """Gives the answer, or raises the error, that the last attempt ended in."""
     assert state.outcome is not None
     answer: Answer = state.outcome.result()
     return answer

@@ -195,7 +195,7 @@ class Breaker(_Circuit):
         if wait > 0:
             raise Refused(
                 "breaker_open",
-                f"Too many calls to {self.where} failed; the next try is in {math.ceil(wait)} s.",
+                f"Too many calls to {self.where} failed; the next attempt is in {math.ceil(wait)} s.",
                 (("retry-after", str(math.ceil(wait))),),
             )
         self.let_through()

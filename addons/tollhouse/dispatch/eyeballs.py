@@ -10,6 +10,8 @@ from typing import Final
 import aiohappyeyeballs
 from aiohttp.abc import ResolveResult
 
+from tollhouse.dialled_socket import dialled_socket
+
 _DELAY_S: Final = 0.25
 """RFC 8305, section 8."""
 _PROBES: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
@@ -18,8 +20,7 @@ _PROBES: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 def probed_socket(info: aiohappyeyeballs.AddrInfoType) -> socket.socket:
     """With probes: who is at the other end, or a firewall on the way, may go without a word."""
-    family, kind, proto, _, _ = info
-    made = socket.socket(family, kind, proto)
+    made = dialled_socket(info)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _PROBES.items():
         if hasattr(socket, name):

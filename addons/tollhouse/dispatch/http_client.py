@@ -1,32 +1,23 @@
 """One request and its answer, on a connection of aiohttp's connector but below its ClientSession, which costs more than the
 rest of an attempt.
 
-aiohttp dials (our resolver, all addresses, TLS), keeps the connections and parses the answers. The request's bytes are
-written here. This is the only file of `dispatch` that uses names of aiohttp which are not public; `tests/dispatch/
-test_http_client.py` holds each of them. Nothing here sends a request twice.
+aiohttp dials, keeps the connections and parses the answers. The request's bytes are written here. Nothing here sends a
+request twice.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import re
-import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.http_exceptions import HttpProcessingError
-from yarl import URL
 
-from tollhouse.dispatch.eyeballs import probed_socket
-from tollhouse.dispatch.proxy import ProxyFailed, Via, open_tunnel
-from tollhouse.dispatch.resolve import GuardedResolver
+from tollhouse.dispatch.http_connection import READ_BUFFER, Connection, RawConnection
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection as Lent
@@ -34,138 +25,14 @@ if TYPE_CHECKING:
 
 WRITE_SLICE: Final = 65_536
 """A larger body goes to the socket in slices, so that it is neither copied nor encrypted in one go."""
-_READ_BUFFER: Final = 65_536
-"""If the client does not read, twice as many bytes of the answer are kept. Then the provider has to wait."""
 _MAX_FIELD: Final = 32_768
 """Bytes of one header of an answer."""
-_MAX_INTERIM: Final = 16
-"""The most 1xx answers before the real one. A provider that follows RFC 9110 sends one or two."""
 
 _TARGET: Final = re.compile(r"/[^\x00-\x1f\x7f#?]*(\?[^\x00-\x1f\x7f#]+)?")
 _METHOD: Final = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _NO_LENGTH: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Without a body these requests have no Content-Length: RFC 9110 8.6."""
-
-
-class DialTarget:
-    """What aiohttp's connector asks of a request: where to dial. It is made once for a host."""
-
-    __slots__ = ("connection_key", "host", "port", "ssl", "url", "via")
-
-    server_hostname: Final = None
-    proxy: Final = None
-    proxy_headers: Final = None
-
-    def __init__(self, origin: str, tls: ssl.SSLContext | None, via: Via | None = None) -> None:
-        self.via = via
-        """The way through a proxy. aiohttp's own knows no TLS to the proxy's CA, and no secret that changes."""
-        self.url = URL(origin, encoded=True)
-        self.host = self.url.raw_host or ""
-        self.port = self.url.port
-        self.ssl: ssl.SSLContext | bool = True if tls is None else tls
-        through = None
-        if via is not None:
-            through = URL.build(scheme="http", host=via.proxy.host, port=via.proxy.port)
-        self.connection_key = ConnectionKey(
-            self.host, self.port, self.is_ssl(), self.ssl, through, None, None
-        )
-
-    def is_ssl(self) -> bool:
-        return self.url.scheme == "https"
-
-
-@dataclass(frozen=True, slots=True)
-class PoolBounds:
-    """``per_host`` 0 is no bound. A connection is closed when nobody has used it for ``idle_s``, and is used no more when
-    it is ``age_s`` old."""
-
-    per_host: int = 0
-    idle_s: float = 50.0
-    age_s: float = 3600.0
-
-
-class Pool(aiohttp.TCPConnector):
-    """All connections, on the running loop."""
-
-    def __init__(self, resolver: GuardedResolver, bounds: PoolBounds) -> None:
-        super().__init__(
-            resolver=resolver,
-            limit=0,
-            limit_per_host=bounds.per_host,
-            ttl_dns_cache=10,
-            keepalive_timeout=bounds.idle_s,
-            socket_factory=probed_socket,
-        )
-        self.bounds = bounds
-        self._guard = resolver
-        self._factory = cast(Any, functools.partial(Connection, loop=asyncio.get_running_loop()))
-
-    async def _create_connection(
-        self,
-        req: Any,
-        traces: Any,
-        timeout: Any,  # noqa: ASYNC109 - aiohttp's signature
-    ) -> ResponseHandler:
-        via: Via | None = req.via
-        if via is None:
-            return await super()._create_connection(req, traces, timeout)
-        try:
-            addresses = await self._guard.resolve_proxy(via.proxy.host, via.proxy.port)
-        except OSError:
-            why = f"The name of {via.where} could not be resolved."
-            raise ProxyFailed("upstream_unreachable", why) from None
-        transport = await open_tunnel(via, addresses)
-        if req.is_ssl():
-            _, protocol = await self._start_tls_connection(transport, req, timeout)
-            return protocol
-        protocol = self._factory()
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        transport.resume_reading()
-        return protocol
-
-
-class ProxyConnector(aiohttp.TCPConnector):
-    """For an `aiohttp.ClientSession` whose connections are all tunnels: ``tunnel`` opens one to a host and port. TLS is spoken
-    inside each, and none is used twice."""
-
-    def __init__(
-        self,
-        tls: ssl.SSLContext,
-        tunnel: Callable[[str, int], Awaitable[asyncio.Transport]],
-        limit: int,
-    ) -> None:
-        super().__init__(ssl=tls, force_close=True, limit=limit)
-        self._tunnel = tunnel
-
-    async def _create_connection(
-        self,
-        req: Any,
-        traces: Any,
-        timeout: Any,  # noqa: ASYNC109 - aiohttp's signature
-    ) -> ResponseHandler:
-        transport = await self._tunnel(req.url.raw_host, req.url.port)
-        _, protocol = await self._start_tls_connection(transport, req, timeout)
-        return protocol
-
-
-async def connect(
-    pool: Pool, target: DialTarget, within: aiohttp.ClientTimeout, *, fresh: bool = False
-) -> Lent:
-    """A kept connection or a new one. Nothing has been sent on it for the caller. With ``fresh`` it is a new one, and those
-    that were kept are closed: what has closed one of them has most likely closed all. Raises ConnectionTimeoutError, and
-    what aiohttp's connector raises."""
-    while True:
-        try:
-            lent = await pool.connect(cast(Any, target), [], within)
-        except TimeoutError:
-            raise aiohttp.ConnectionTimeoutError from None
-        connection = cast(Connection, lent.protocol)
-        old = connection.age_s() > pool.bounds.age_s or (fresh and connection.used)
-        if not old and not connection.has_surplus():
-            return lent
-        lent.close()
 
 
 def request_head(
@@ -203,146 +70,6 @@ def request_head(
 def is_target(path_and_query: str) -> bool:
     """Whether a request line can carry it byte for byte."""
     return _TARGET.fullmatch(path_and_query) is not None
-
-
-class Connection(ResponseHandler):
-    """aiohttp's connection, with two more refusals. It refuses an answer that nobody asked for:
-    aiohttp would give it to the next caller, who may be of another tenant. It refuses interim
-    answers without end."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop)
-        self._asked = False
-        self._interim = 0
-        self._made = loop.time()
-        self._requests = 0
-        self._begun = False
-        """The connection was lost behind the first bytes of a head."""
-
-    def age_s(self) -> float:
-        return self._loop.time() - self._made
-
-    @property
-    def used(self) -> bool:
-        """It has carried a request."""
-        return self._requests > 0
-
-    @property
-    def stale(self) -> bool:
-        """The connection had served a request before, and was closed before any byte of the answer to
-        this one. So a server ends a connection that has been idle for too long for it."""
-        lost = self._connection_lost_called and not self._begun
-        return lost and self._asked and self._requests > 1 and not self._interim
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        if self._asked:
-            # There is no body yet whose end the parser could tell.
-            self._begun = self.has_surplus()
-        super().connection_lost(exc)
-
-    def set_response_params(self, **params: Any) -> None:
-        self._asked = True
-        self._interim = 0
-        self._requests += 1
-        super().set_response_params(**params)
-
-    def feed_data(self, data: Any, size: int = 0) -> None:
-        interim = 100 <= data[0].code < 200 and data[0].code != 101
-        self._interim += interim
-        if not self._asked or self._interim > _MAX_INTERIM:
-            self.force_close()
-            if self._asked:
-                self.set_exception(HttpProcessingError(message="interim answers without end"))
-            if self.transport is not None:
-                self.transport.close()
-            return
-        if not interim:
-            self._asked = False
-        super().feed_data(data, size)
-
-    def has_surplus(self) -> bool:
-        """Whether the beginning of another head has come behind the last answer. aiohttp gives the next request a parser of
-        its own: what comes later would be read as the next answer's beginning. Ends the old parser."""
-        parser, self._parser = self._parser, None
-        try:
-            return parser is not None and parser.feed_eof() is not None
-        except HttpProcessingError:
-            return True
-
-    def write(self, data: bytes) -> None:
-        transport = self.transport
-        if transport is None or transport.is_closing():
-            raise aiohttp.ClientConnectionResetError("the connection was lost")
-        transport.write(data)
-
-    async def drained(self) -> None:
-        """Returns when the socket takes more. Raises OSError when it is gone."""
-        if self._paused:
-            await self._drain_helper()
-
-
-class RawConnection:
-    """A connection that speaks no HTTP any more. It is closed, and never goes back to the pool."""
-
-    def __init__(self, lent: Lent) -> None:
-        self._lent: Lent | None = lent
-        self._protocol = cast(Connection, lent.protocol)
-        self._buffer = bytearray()
-        self._ended = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._paused = False
-        self._protocol.read_timeout = None
-        self._protocol.set_parser(self, None)
-
-    # What aiohttp's connection calls: bytes that came, and the end.
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self._buffer += data
-        if len(self._buffer) > _READ_BUFFER and not self._paused:
-            self._paused = True
-            self._protocol.pause_reading()
-        self._wake()
-        return False, b""
-
-    def feed_eof(self) -> None:
-        self._ended = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def read(self) -> bytes:
-        """The next bytes; b"" at the end, also where the connection is lost."""
-        while not self._buffer and not self._ended:
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        data = bytes(self._buffer)
-        self._buffer.clear()
-        if self._paused and not self._ended:
-            self._paused = False
-            self._protocol.resume_reading()
-        return data
-
-    async def write(self, data: bytes) -> None:
-        """Returns when the socket takes more. Raises OSError when it is gone."""
-        self._protocol.write(data)
-        if self._protocol.writing_paused:
-            await self._protocol.drained()
-
-    def close(self) -> None:
-        """May be called twice."""
-        self.feed_eof()
-        lent, self._lent = self._lent, None
-        if lent is not None:
-            lent.close()
-
-    def __del__(self) -> None:
-        if self._lent is not None and not self._lent._loop.is_closed():
-            self._lent.close()
 
 
 class RoundTrip:
@@ -383,6 +110,11 @@ class RoundTrip:
     def stale(self) -> bool:
         """As of `Connection`, once the exchange has failed."""
         return self._protocol.stale
+
+    @property
+    def unread(self) -> bool:
+        """As of `Connection`, once the exchange has failed."""
+        return self._protocol.unread
 
     def send(
         self,
@@ -435,7 +167,7 @@ class RoundTrip:
             read_until_eof=True,
             auto_decompress=False,
             read_timeout=silence_s,
-            read_bufsize=_READ_BUFFER,
+            read_bufsize=READ_BUFFER,
             max_field_size=_MAX_FIELD,
         )
         return self._protocol

@@ -13,7 +13,7 @@ from aiohttp.abc import AbstractResolver
 from tollhouse.credential.lease import CredentialUnavailable, StoreAway
 from tollhouse.credential.secret import Secret
 from tollhouse.dispatch.guard import refused_address
-from tollhouse.dispatch.http_client import ProxyConnector
+from tollhouse.dispatch.pool import ProxyConnector
 from tollhouse.dispatch.proxy import ProxyFailed, Via, authorization, open_tunnel
 from tollhouse.dispatch.resolve import AddressRefused, guarded, is_address
 from tollhouse.dispatch.upstream_tls import tls_context
@@ -64,12 +64,15 @@ class ProxyTunnels:
         return await open_tunnel(via, found)
 
     def connector(
-        self, proxy: UpstreamProxy
+        self, proxy: UpstreamProxy, to: tuple[str, int] | None = None
     ) -> Callable[[ssl.SSLContext, int], aiohttp.TCPConnector]:
-        """Makes the connector of a session that is for the store of keys: it fails by `StoreAway`."""
+        """Makes the connector of a session that is for the store of keys: it fails by `StoreAway`. ``to`` is asked for in place
+        of the session's host, and may be private."""
 
         async def tunnel(host: str, port: int) -> asyncio.Transport:
             try:
+                if to is not None:
+                    return await self.open(proxy, *to, allow_private=True)
                 return await self.open(proxy, host, port)
             except (ProxyFailed, AddressRefused, CredentialUnavailable) as error:
                 why = error.why

@@ -62,9 +62,11 @@ TABLE: Final[tuple[Row, ...]] = (
     Row(_ANY, "again", told="true"),
     Row(_ANY, "give up", told="false"),
     Row(_ERRORS, "again", sent=frozenset({"no"})),
+    # The server had closed the connection, and can't have read the request.
+    Row(_LOST, "at once", sent=frozenset({"unread"})),
     # RFC 9110 9.2.2: what is not idempotent is repeated only by who can tell that it was never
-    # applied. A close without an answer can't tell that, on an idle connection either (`Sent`). An
-    # idempotency key would, where the provider's documents promise it; none of ours does.
+    # applied. A close without an answer alone can't tell that, on an idle connection either (`Sent`).
+    # An idempotency key would, where the provider's documents promise it; none of ours does.
     Row(_ERRORS | _FAILED, "give up", creates=True),
     # RFC 9112 9.3.1: a server may close an idle connection at any time. What creates nothing may
     # be repeated whoever has read it.
@@ -98,8 +100,8 @@ def _told(answer: Answer) -> str:
     return (answer.get("x-should-retry") or "").strip().lower() if answer.status >= 400 else ""
 
 
-TRIES_OF_ALL: Final = 3
-"""The most tries of one call of the user, those of the SDK and those of the gateway together."""
+ATTEMPTS_OF_ALL: Final = 3
+"""The most attempts of one call of the user, those of the SDK and those of the gateway together."""
 SDK_STOPS: Final = ("x-should-retry", "false")
 """openai-python, anthropic-python and their kin heed it: `_base_client.py`, `_should_retry`."""
 
@@ -111,14 +113,14 @@ def sdk_repeats(answer: Answer) -> bool:
     return _told(answer) == "true" or status in (408, 409, 429) or status >= 500
 
 
-def sdk_stops(tries: int, sdk_retry_count: int) -> bool:
-    """Whether the SDK is told to stop after ``tries`` tries of ours, all in vain.
+def sdk_stops(made: int, sdk_retry_count: int) -> bool:
+    """Whether the SDK is told to stop after ``made`` attempts of ours, all in vain.
 
     The count says how often the SDK has asked, and not how often the gateway has tried before. If we
-    have tried once each time, the SDK may ask on until there were `TRIES_OF_ALL`. If we have tried
+    have tried once each time, the SDK may ask on until there were `ATTEMPTS_OF_ALL`. If we have tried
     more than once, it may not ask again: it would ask twice.
     """
-    return tries > 1 or tries + sdk_retry_count >= TRIES_OF_ALL
+    return made > 1 or made + sdk_retry_count >= ATTEMPTS_OF_ALL
 
 
 _SECONDS: Final = re.compile(r"[0-9]{1,99}(\.[0-9]{1,99})?")
@@ -164,7 +166,7 @@ class RetryPolicy:
     """How often and how long one call is tried. The first attempt counts in ``attempts``;
     ``deadline_s`` begins with it.
 
-    If the provider names a wait, that holds. Else the wait before try n + 1 is random between 0 and
+    If the provider names a wait, that holds. Else the wait before attempt n + 1 is random between 0 and
     ``first_wait_s`` * 2 ** (n - 1), at most ``longest_wait_s`` (full jitter:
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
     """
@@ -186,9 +188,9 @@ class RetryPolicy:
             family=provider.family,
         )
 
-    def wait_s(self, tries: int, random: Callable[[], float]) -> float:
-        """Our own wait after ``tries`` tries; ``random`` gives 0 <= x < 1."""
-        return random() * min(self.longest_wait_s, self.first_wait_s * 2.0 ** (tries - 1))
+    def wait_s(self, made: int, random: Callable[[], float]) -> float:
+        """Our own wait after ``made`` attempts; ``random`` gives 0 <= x < 1."""
+        return random() * min(self.longest_wait_s, self.first_wait_s * 2.0 ** (made - 1))
 
 
 class ClientSays(NamedTuple):

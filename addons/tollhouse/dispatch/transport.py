@@ -20,6 +20,8 @@ from tollhouse.headers import HOP_BY_HOP
 _MAX_ANSWER_HEADERS: Final = 65_536
 """Characters of an answer's header names and values."""
 
+_TOO_OLD: Final = frozenset({"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL"})
+"""OpenSSL's words for a server that knows no version of ours: told by its alert, or by its hello."""
 _FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -103,6 +105,8 @@ def translated(error: Exception, where: str) -> UpstreamError:
             return UpstreamError("upstream_tls", f"{where}: {detail}.", "no")
         case aiohttp.ClientConnectorSSLError():
             detail = getattr(error.os_error, "reason", None) or "handshake failed"
+            if detail in _TOO_OLD:
+                detail = f"it offers no TLS 1.2 or newer, and nothing older is spoken ({detail})"
             return UpstreamError("upstream_tls", f"{where}: {detail}.", "no")
         case aiohttp.ClientConnectorDNSError():
             return UpstreamError(

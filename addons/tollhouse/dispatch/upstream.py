@@ -28,16 +28,9 @@ from tollhouse.credential.lease import CredentialUnavailable, Lease
 from tollhouse.credential.secret import Secret
 from tollhouse.dispatch.answer import Answer, AnswerCut, Sent, UpstreamError
 from tollhouse.dispatch.guard import refused_address
-from tollhouse.dispatch.http_client import (
-    DialTarget,
-    Pool,
-    PoolBounds,
-    RoundTrip,
-    connect,
-    is_target,
-    request_head,
-)
+from tollhouse.dispatch.http_client import RoundTrip, is_target, request_head
 from tollhouse.dispatch.outgoing import Outgoing
+from tollhouse.dispatch.pool import DialTarget, Pool, PoolBounds, connect
 from tollhouse.dispatch.proxied import StoreSecrets
 from tollhouse.dispatch.proxy import ProxyFailed, Via, authorization
 from tollhouse.dispatch.resolve import AddressRefused, GuardedResolver, is_address
@@ -140,6 +133,7 @@ class Upstream:
         minted: Callable[[Secret], None] | None = None,
         upgrade: SocketHandshake | None = None,
         fresh: bool = False,
+        creates: bool = False,
     ) -> Answer:
         """Makes one attempt: at most one request on the wire. Gives the answer when its head is
         there.
@@ -149,7 +143,8 @@ class Upstream:
         connection, just before the request's first byte. If it was not called, the request never
         left. ``minted`` gets each secret that is put on beside the lease's own. With ``upgrade`` a
         WebSocket is asked for, and a 101 that fits it is an answer. With ``fresh`` the connection is a
-        new one.
+        new one. ``creates`` is `Requested.creates`: then it is worth the cost to find out whether a request
+        that was lost was read.
 
         Raises UpstreamError. Raises CredentialUnavailable for a lease with which nothing can be
         sent, and ValueError for a request that can't be sent as it is; nothing was sent then.
@@ -205,7 +200,9 @@ class Upstream:
                 chunked=upload is not None and length is None,
             )
             async with asyncio.timeout(head_s if upload is None else None) as bound:
-                exchange = RoundTrip(await connect(pool, target, timeout, fresh=fresh))
+                exchange = RoundTrip(
+                    await connect(pool, target, timeout, fresh=fresh, creates=creates)
+                )
                 if on_leaving is not None:
                     on_leaving()
                 if upload is not None:
@@ -380,6 +377,8 @@ def _sent(exchange: RoundTrip) -> Sent:
     """Of a request whose connection was lost."""
     if not exchange.written:
         return "no"
+    if exchange.unread:
+        return "unread"
     return "stale" if exchange.stale else "maybe"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tollhouse.credential.redact import MARK, SHORTEST, Redactor
-from tollhouse.dispatch.http_client import RawConnection
+from tollhouse.dispatch.http_connection import RawConnection
 from tollhouse.families.dialogue import Dialogue
 from tollhouse.frames import Frames, Message, Room, Side, SideLost
 

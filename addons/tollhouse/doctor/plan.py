@@ -56,6 +56,8 @@ class Plan:
     redis: tuple[str, int] | None
     vault: tuple[str, int] | None
     admin: tuple[str, int] | None
+    at_once: bool
+    """What is closed has to say so: a way that gives no answer is not as it should be."""
     timeout_s: float
 
 
@@ -67,6 +69,7 @@ def plan(
     transparent: bool | None = None,
     addresses: tuple[str, ...] = (),
     resolvers: tuple[str, ...] = (),
+    at_once: bool = False,
     timeout_s: float = TIMEOUT_S,
 ) -> Plan:
     """``gateway`` is the host by which workloads know it; without one only the way of HTTPS_PROXY is tried, and what is on its
@@ -104,6 +107,7 @@ def plan(
         redis=_of(stores.get("redis"), gateway, _redis(config)),
         vault=_of(stores.get("vault"), gateway, _vault(config)),
         admin=(gateway, config.listen.admin.port) if gateway and config.listen.admin else None,
+        at_once=at_once,
         timeout_s=timeout_s,
     )
 

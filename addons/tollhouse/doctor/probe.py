@@ -31,6 +31,7 @@ PLAN: dict[str, Any] = {}
 """`tollhouse doctor` writes it here (doctor/plan.py)."""
 
 CLOSED = "refused or no answer"
+AT_ONCE = "refused at once"
 LED = "led to Tollhouse, or " + CLOSED
 _TOKEN = re.compile(r"gate_[A-Za-z0-9_-]+")
 _WRONG = "gate_" + "0" * 43
@@ -198,20 +199,40 @@ def dns(host: str) -> tuple[str, bool]:
 
 
 def resolv_conf() -> str:
-    with open("/etc/resolv.conf") as file:
-        return file.read()
+    try:
+        with open("/etc/resolv.conf") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def name_server() -> str:
+    """The first one of the place, "" if there is none."""
+    found = re.search(r"(?m)^\s*nameserver\s+([0-9a-fA-F.:]+)", resolv_conf())
+    return found.group(1) if found else ""
 
 
 def txt() -> tuple[str, bool]:
     """The place's own name server: does it ask the world? A name that exists: NXDOMAIN is a rule of the server's own."""
-    servers = re.findall(r"(?m)^\s*nameserver\s+([0-9a-fA-F.:]+)", resolv_conf())
-    if not servers:
+    server = name_server()
+    if not server:
         return "there is no name server", True
-    reply = datagram(servers[0], 53, question(PLAN["outside"], 16))
+    reply = datagram(server, 53, question(PLAN["outside"], 16))
     code = reply[3] & 15 if len(reply) > 3 else 15
     if code == 0:
-        return "answered by %s" % servers[0], False
-    return "refused by %s (RCODE %d)" % (servers[0], code), True
+        return "answered by %s" % server, False
+    return "refused by %s (RCODE %d)" % (server, code), True
+
+
+def right_name(server: str) -> tuple[str, bool]:
+    """Without a proxy a program looks for the provider's address itself."""
+    reply = datagram(server, 53, question(PLAN["provider"], 1))
+    if len(reply) < 12 or not reply[2] & 0x80:
+        return "%s gave what is no answer" % server, False
+    code, records = reply[3] & 15, struct.unpack_from("!H", reply, 6)[0]
+    if code == 0 and records:
+        return "answered by %s" % server, True
+    return "no address from %s (RCODE %d)" % (server, code), False
 
 
 # Ways through the proxy.
@@ -300,8 +321,12 @@ def closed(
     should: str = CLOSED,
 ) -> Tried:
     """A way out, which is closed if it fails."""
+    at_once = should == CLOSED and PLAN["at_once"]
+    should = AT_ONCE if at_once else should
     try:
         happened, ok = way(*arguments)
+    except socket.timeout as error:
+        happened, ok = words(error), not at_once
     except Exception as error:
         happened, ok = words(error), True
     return Tried(name, tried, should, happened, ok)
@@ -424,6 +449,12 @@ def checks() -> list[Callable[[], Tried]]:
                 "there is no gate token here",
             )
     if PLAN["transparent"]:
+        tried = "the address of %s, the place's own name server" % provider
+        server = name_server()
+        if server:
+            add(opened, "right-dns", tried, "an address", right_name, server)
+        else:
+            add(untried, "right-dns", tried, "an address", "there is no name server")
         for family, address in families:
             name, tried = "right-" + family, "%s without a proxy, over %s" % (provider, family)
             if token and PLAN["ca"]:

@@ -65,10 +65,14 @@ try() {
 nought() { case "$1" in *[1-9]*) return 1 ;; esac; }
 tcp() { # name, tried, host, port
     try "telnet://$(at "$3"):$4"
-    if nought "$connected"; then
-        row "$1" "$2" "refused or no answer" "curl exit $code" ok
+    should="refused or no answer"
+    [ -z "$at_once" ] || should="refused at once"
+    if ! nought "$connected"; then
+        row "$1" "$2" "$should" connected WRONG
+    elif [ -n "$at_once" ] && [ "$code" = 28 ]; then
+        row "$1" "$2" "$should" "no answer in $timeout_s s" WRONG
     else
-        row "$1" "$2" "refused or no answer" connected WRONG
+        row "$1" "$2" "$should" "curl exit $code" ok
     fi
 }
 handshake() { # name, tried, address, name in the handshake
@@ -149,6 +153,8 @@ if [ -n "$set_proxy" ]; then
     right right-proxy "the proxy, with this place's token" -x "$set_proxy" "$url"
 fi
 if [ -n "$transparent" ]; then
+    row right-dns "the address of $provider, from the place's own name server" "an address" \
+        "not tried: curl has no UDP; use the probe in Python" -
     for at in "ipv4 $addresses_0" "ipv6 $addresses_1"; do
         right "right-${at%% *}" "$provider without a proxy, over ${at%% *}" \
             --connect-to "::$(at "${at#* }"):$provider_port" "https://$provider:$provider_port$path"

@@ -1,7 +1,7 @@
 """The public keys of an issuer: a JWK Set (RFC 7517), read strictly.
 
 Each key is bound to the algorithms of its kind (RFC 8725 3.1, 3.2): an RSA key never verifies what says ``HS256``. A symmetric
-key, a private one, one for another use and one that is too short are left out.
+key, a private one, one for another use and one that is too short are left out. A set that none is left of is an answer as well.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _USES: Final = (None, "sig", "jwt-svid")
 
 
 class JwksError(ValueError):
-    """It is no JWK Set, or has no key that could be used."""
+    """It is no JWK Set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class KeySet:
 
 
 def parse_jwks(text: bytes, algorithms: Collection[str]) -> KeySet:
-    """Raises `JwksError`."""
+    """A set without a key that could be used is a set: its issuer has taken its keys away. Raises `JwksError`."""
     try:
         document = json.loads(text)
         given = document["keys"]
@@ -80,10 +80,6 @@ def parse_jwks(text: bytes, algorithms: Collection[str]) -> KeySet:
                 continue
             keys[kid, alg] = (*keys.get((kid, alg), ()), made)
             ids[kid] = None
-    if not keys:
-        raise JwksError(
-            f"it has no public key for {', '.join(algorithms)} that is meant for signatures"
-        )
     return KeySet(keys, tuple(ids), text)
 
 

@@ -5,7 +5,7 @@ A JWT whose key is not known makes them be read again at once, since the issuer 
 waits for that.
 
 While the issuer is away, the last keys count for two hours after they were read. What is no JWK Set counts as an issuer that is
-away.
+away. A JWK Set without a key that could be used is an answer: none of the issuer's keys counts any more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Final, Protocol
 from jwt import PyJWK
 
 from tollhouse import files
-from tollhouse.credential.cloud.token_host import TokenHost
+from tollhouse.credential.cloud.token_host import Connector, TokenHost
 from tollhouse.credential.lease import StoreAway
 from tollhouse.denial import Refused
 from tollhouse.identities.claims import shown, unknown
@@ -62,13 +62,18 @@ class KeySource(Protocol):
 
 
 class JwksUrl:
-    """``token_file`` holds a bearer token for the request: Kubernetes shows its keys to nobody else."""
+    """``token_file`` holds a bearer token for the request: Kubernetes shows its keys to nobody else. ``connector`` is as
+    in `TokenHost`."""
 
     def __init__(
-        self, url: str, ca_file: Path | None = None, token_file: Path | None = None
+        self,
+        url: str,
+        ca_file: Path | None = None,
+        token_file: Path | None = None,
+        connector: Connector | None = None,
     ) -> None:
         self.place = url
-        self._host = TokenHost(url, ca_file=ca_file, bound_s=_BOUND_S)
+        self._host = TokenHost(url, ca_file=ca_file, connector=connector, bound_s=_BOUND_S)
         self._token_file = token_file
 
     async def read(self) -> bytes:
@@ -190,9 +195,17 @@ class IssuerKeys:
         if before is not None and before.text == text:
             return Fresh(before, LIFE_S)
         try:
-            return Fresh(await asyncio.to_thread(parse_jwks, text, self._algorithms), LIFE_S)
+            found = await asyncio.to_thread(parse_jwks, text, self._algorithms)
         except JwksError as error:
             raise KeysAway(f"{self.source.place} can't be used: {error}") from None
+        if not found.ids and (before is None or before.ids):
+            wanted = ", ".join(self._algorithms)
+            log.error(
+                "%s has no public key for %s that is meant for signatures: none of its JWTs is taken until it has one",
+                self.source.place,
+                wanted,
+            )
+        return Fresh(found, LIFE_S)
 
     def _told(self, key: str, ended: Ended[KeySet]) -> None:
         if ended.error is not None and ended.error_before is None:

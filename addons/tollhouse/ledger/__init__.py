@@ -7,6 +7,8 @@ limits         limits as people write them
 windows        when a limit's window begins and ends
 names          who is charged, and the keys in Redis
 records        what Redis keeps of a call as text
+streams        the records of calls, in pages
+uncharged      records of calls that were charged nothing, told to Redis once a second
 history        sums, last calls and last refusals, to look at
 report         what a command prints of it
 spool          settles that Redis could not be told, told again later

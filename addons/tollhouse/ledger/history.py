@@ -1,30 +1,22 @@
 """What has happened of late, for people to look at: sums, the last calls, the last refusals.
 
 Nothing here decides anything. A call that was refused before anything was held has no record in its tenant's stream, so that a
-flood of refusals pushes no call out of it: the refusals have a stream of their own.
+flood of refusals pushes no call out of it: they have a stream of their own (`uncharged`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from tollhouse.clipped import clipped
 from tollhouse.ledger import names
 from tollhouse.ledger.store.client import translated
 
-KEPT_REFUSALS: Final = 500
-"""Of a tenant, about so many."""
-_OF_REFUSAL: Final = (
-    *("ts", "call_id", "tenant", "project", "identity", "provider", "host", "model"),
-    *("status", "reason", "gate"),
-)
-_FIELD_BYTES: Final = 128
 _AT_ONCE: Final = 500
 """Fields of a hash, or records of a stream, that are read in one turn of the loop."""
 _LOOKED_AT: Final = 2_000
@@ -81,15 +73,15 @@ class History:
         self, tenant: str, projects: Collection[str] | None, most: int
     ) -> list[dict[str, str]]:
         """The same of calls that were refused. ``tenant`` is empty for those of nobody who is known."""
-        return await self._last(names.refused_key(tenant), projects, most)
+        return await self._last(names.uncharged_key(tenant), projects, most, "deny")
 
     async def _last(
-        self, key: str, projects: Collection[str] | None, most: int
+        self, key: str, projects: Collection[str] | None, most: int, decision: str = ""
     ) -> list[dict[str, str]]:
         found: list[dict[str, str]] = []
         last, looked = "+", 0
         while len(found) < most and looked < _LOOKED_AT:
-            at_once = most if projects is None else _AT_ONCE
+            at_once = most if projects is None and not decision else _AT_ONCE
             with translated():
                 entries: Any = await self._redis.xrevrange(key, max=last, count=at_once)
             looked += at_once
@@ -98,23 +90,11 @@ class History:
                     name.decode(): value.decode("utf-8", "replace")
                     for name, value in fields.items()
                 }
+                if decision not in ("", record.get("decision")):
+                    continue
                 if projects is None or record.get("project") in projects:
                     found.append(record)
             if len(entries) < at_once:
                 break
             last = "(" + entries[-1][0].decode()
         return found[:most]
-
-    async def note_refusals(self, refused: Sequence[Mapping[str, object]]) -> None:
-        """``refused`` are lines of calls."""
-        if not refused:
-            return
-        with translated():
-            pipeline = self._redis.pipeline(transaction=False)
-            for record in refused:
-                fields: Any = {
-                    name: clipped(str(record.get(name, "")), _FIELD_BYTES) for name in _OF_REFUSAL
-                }
-                key = names.refused_key(str(record.get("tenant", "")))
-                pipeline.xadd(key, fields, maxlen=KEPT_REFUSALS, approximate=True)
-            await pipeline.execute()

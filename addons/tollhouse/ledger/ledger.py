@@ -30,6 +30,7 @@ from tollhouse.ledger.report import LimitState, ScopeState, SumsBy, UsageRow
 from tollhouse.ledger.store.client import LedgerUnavailable, load_script, persist, translated
 from tollhouse.ledger.store.cluster_pipeline import ClusterPipeline, open_pipeline
 from tollhouse.ledger.store.pipeline import Prefix
+from tollhouse.ledger.streams import Streams
 from tollhouse.ledger.transitions import Answer, answers
 
 __all__ = [
@@ -84,6 +85,8 @@ class Ledger:
         self._prefixes: dict[tuple[str, str, tuple[Scope, ...]], tuple[Prefix, str]] = {}
         self._last_sweep: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.streams = Streams(redis, self.run_script)
+        """The records of calls, to be read."""
         self._give_back: deque[tuple[str, tuple[Scope, ...]]] = deque(maxlen=100_000)
         self._giving_back: asyncio.Task[None] | None = None
 
@@ -359,13 +362,16 @@ class Ledger:
         project: str,
         since: date | None = None,
         by: SumsBy = "day",
+        *,
+        daily: bool = False,
     ) -> list[UsageRow]:
-        """The project's sums from the day ``since`` (UTC) on, by day, model, token or session,
-        sorted by that. A model is ``provider/model``. Calls that cost nothing are under ``-``. By
-        session there are only calls that named one and cost something, of the last 31 days."""
+        """The project's sums from the day ``since`` (UTC) on, by day, model, provider, token or session,
+        sorted by that; ``daily``: each with what was spent on each day. A model is ``provider/model``.
+        Calls that cost nothing are under ``-``.
+        By session there are only calls that named one and cost something, of the last 31 days."""
         with translated():
             found: Any = await self._redis.hgetall(names.usage_key(tenant, project))
-        return report.usage_rows(found, since, by)
+        return report.usage_rows(found, since, by, daily=daily)
 
     @property
     def divided(self) -> bool:

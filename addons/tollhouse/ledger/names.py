@@ -8,7 +8,8 @@ Cluster.
 ``toll:{tenant}:settled``                  zset    call id -> when it ended, ms; kept for 24 h (2 h: see `transitions`)
 ``toll:{tenant}:swept``                    hash    call id -> what it was charged, until its late settle or 24 h
 ``toll:{tenant}:calls``                    stream  one record a call, bounded; for other systems to read
-``toll:{tenant}:refused``                  stream  the last calls of the tenant that were refused, bounded
+``toll:{tenant}:uncharged``                stream  one record a call that no settle tells of: refused, or a tunnel; bounded
+``toll:{tenant}:exports``                  hash    name of an export -> how far it has come (`exports.pages`)
 ``toll:{tenant}:usage:PROJECT``            hash    ``DAY UNIT day|model|token|session NAME`` -> sum; kept for 400 days
 ``toll:{tenant}:scope:KIND:ID``            hash    limits, what was granted, and used + held of each in its window.
                                                    ID of KIND ``session`` is ``project|token.OWNER.HASH``, of the owner
@@ -38,6 +39,9 @@ _SESSION_ID: Final = re.compile(rf"(project|token)\.{_ID.pattern}\.[0-9a-f]{{32}
 PROJECTS: Final = "toll:{directory}:projects"
 TOKENS: Final = "toll:{directory}:tokens"
 TOKEN_IDS: Final = "toll:{directory}:token_ids"  # noqa: S105 - a key's name
+
+UNIDENTIFIED: Final = "toll:{directory}:unidentified"
+"""The stream of refused calls whose tenant nobody knows."""
 
 POLLER: Final = "toll:{directory}:poller"
 """Which gateway asks for the answers whose usage comes later."""
@@ -100,11 +104,16 @@ def calls_key(tenant: str) -> str:
     return f"toll:{{{check_id('tenant', tenant)}}}:calls"
 
 
-def refused_key(tenant: str) -> str:
-    """``tenant`` is empty for calls of nobody who is known."""
-    return (
-        f"toll:{{{check_id('tenant', tenant)}}}:refused" if tenant else "toll:{directory}:refused"
-    )
+def uncharged_key(tenant: str) -> str:
+    """The stream of the tenant's calls that were charged nothing. Without a tenant `UNIDENTIFIED`."""
+    return f"toll:{{{check_id('tenant', tenant)}}}:uncharged" if tenant else UNIDENTIFIED
+
+
+def exports_key(tenant: str) -> str:
+    """How far exports have come with the tenant's records. Those without a tenant have a key of their own."""
+    if not tenant:
+        return f"{UNIDENTIFIED}:exports"
+    return f"toll:{{{check_id('tenant', tenant)}}}:exports"
 
 
 def objects_keys(tenant: str, provider: str) -> list[str]:

@@ -4,6 +4,7 @@ a sweep, and the names of its sums. Each is bounded, for some of it is what a cl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Final
 
 from tollhouse.clipped import clipped
@@ -55,18 +56,20 @@ def bounded(record: Mapping[str, str]) -> dict[str, str]:
 
 def texts(record: Mapping[str, object]) -> dict[str, str]:
     """The line as a Redis stream keeps it: a string as it is, anything else as JSON."""
-    found: dict[str, str] = {}
-    for key, value in record.items():
-        if isinstance(value, str):
-            found[key] = value
-        else:
-            found[key] = str(value) if type(value) is int else compact_json(value).decode()
-    return found
+    return {key: value if isinstance(value, str) else _text(value) for key, value in record.items()}
+
+
+def _text(value: object) -> str:
+    if type(value) is int:
+        return str(value)
+    if value is None:
+        return "null"
+    return compact_json(value).decode()
 
 
 def flat(record: Mapping[str, str]) -> list[str]:
     """Field, value, field, value, ... as a script takes a record."""
-    return [part for pair in bounded(record).items() for part in pair]
+    return list(chain.from_iterable(bounded(record).items()))
 
 
 def swept(

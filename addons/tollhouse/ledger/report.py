@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final, Literal
 
@@ -26,8 +26,8 @@ PAIRS: Final[dict[bytes, tuple[Unit, Window]]] = {
     b"concurrent now": ("concurrent", ""),
 }
 """How the scripts name a limit's unit and window."""
-SumsBy = Literal["day", "model", "token", "session"]
-"""What the sums of a project are kept by."""
+SumsBy = Literal["day", "model", "token", "session", "provider"]
+"""What the sums of a project are told by. Those of a provider are those of its models; the others are kept."""
 _EPOCH = date(1970, 1, 1)
 
 
@@ -69,21 +69,42 @@ class ScopeState:
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """``key`` is a day (``2026-08-31``), a model (``openai/gpt-4o``), or the id of a token or of an
-    agent's session."""
+    """``key`` is a day (``2026-08-31``), a model (``openai/gpt-4o``), a provider, or the id of a token
+    or of an agent's session."""
 
     key: str
     nano_usd: int
     tokens: int
     requests: int
+    days: Mapping[str, int] | None = None
+    """Nano-dollars by the day on which they were spent, where that was asked for."""
 
     def as_json(self) -> dict[str, Any]:
-        return {
+        shown = {
             "key": self.key,
             "usd": format_usd(self.nano_usd),
             "tokens": self.tokens,
             "requests": self.requests,
         }
+        if self.days is None:
+            return shown
+        return {**shown, "days": {day: format_usd(usd) for day, usd in sorted(self.days.items())}}
+
+    def named(self, key: str, other: UsageRow | None) -> UsageRow:
+        """The sum of both under the name ``key``."""
+        if other is None:
+            return replace(self, key=key)
+        days = None
+        if self.days is not None and other.days is not None:
+            both = {**self.days, **other.days}
+            days = {day: self.days.get(day, 0) + other.days.get(day, 0) for day in both}
+        return UsageRow(
+            key,
+            self.nano_usd + other.nano_usd,
+            self.tokens + other.tokens,
+            self.requests + other.requests,
+            days,
+        )
 
 
 def budget_json(
@@ -110,23 +131,31 @@ def scope_states(scopes: Sequence[Scope], reply: Sequence[Any]) -> list[ScopeSta
     ]
 
 
-def usage_rows(found: Mapping[bytes, bytes], since: date | None, by: SumsBy) -> list[UsageRow]:
-    """Sums the fields ``DAY UNIT KIND NAME`` of a project's usage hash."""
+def usage_rows(
+    found: Mapping[bytes, bytes], since: date | None, by: SumsBy, *, daily: bool = False
+) -> list[UsageRow]:
+    """Sums the fields ``DAY UNIT KIND NAME`` of a project's usage hash. ``daily``: the rows have their `UsageRow.days`."""
     first = (since - _EPOCH).days if since else 0
+    wanted = "model" if by == "provider" else by
     sums: dict[str, dict[str, int]] = {}
+    days: dict[str, dict[str, int]] = {}
     for field, value in found.items():
         day, unit, kind, *name = field.decode().split(" ", 3)
-        if kind != by or int(day) < first:
+        if kind != wanted or int(day) < first:
             continue
-        key = (
-            date.fromordinal(_EPOCH.toordinal() + int(day)).isoformat()
-            if by == "day"
-            else "".join(name)
-        )
+        on = date.fromordinal(_EPOCH.toordinal() + int(day)).isoformat()
+        key = on if by == "day" else "".join(name)
+        if by == "provider":
+            key = key.partition("/")[0] if "/" in key else "-"
         row = sums.setdefault(key, {"usd": 0, "tokens": 0, "requests": 0})
         row[unit] += int(value)
+        if daily and unit == "usd":
+            spent = days.setdefault(key, {})
+            spent[on] = spent.get(on, 0) + int(value)
     return [
-        UsageRow(key, row["usd"], row["tokens"], row["requests"])
+        UsageRow(
+            key, row["usd"], row["tokens"], row["requests"], days.get(key, {}) if daily else None
+        )
         for key, row in sorted(sums.items())
     ]
 

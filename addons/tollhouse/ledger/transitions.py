@@ -61,7 +61,8 @@ unbook  the sweep's booking is taken back
 """
 
 SettledBy = Literal["hold", "late", "no_hold", "sweep"]
-"""A record's field of this name in the stream ``toll:{tenant}:calls``."""
+"""A record's field of this name in the stream ``toll:{tenant}:calls``. A ``late`` one has three more of what it takes back:
+``corrects_nano_usd``, ``corrects_day`` (days since the epoch) and ``corrects_model``, as the sums have it."""
 
 Need = Literal["fits", "overdue", "recent"]
 """What has to be true besides, or nothing happens:

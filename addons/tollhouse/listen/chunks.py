@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# As many digits and as much white space as h11 takes, which the other way in uses.
+# White space behind the size is what many senders write, and h11 takes.
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*|[ \t]*)")
 _TRAILER: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*")
 

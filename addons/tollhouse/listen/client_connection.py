@@ -13,19 +13,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import select
 import socket
 import ssl
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
+from tollhouse.admit.connection_limits import Occupant
 from tollhouse.call import ListenerKind, RequestHead
+from tollhouse.listen import half_closed
 from tollhouse.listen.client_hello import BadHello, read_hello
-from tollhouse.listen.doors import Bounds, ConnectRequest, Judge, Owner
+from tollhouse.listen.doors import ConnectRequest
 from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.http1 import READ_AHEAD, Http1
 from tollhouse.listen.request_head import Http1Head
+from tollhouse.listen.shared import Shared, Spoken
 from tollhouse.listen.tls import MAX_HELLO_READS, TlsError, TlsStream
 
 log = logging.getLogger(__name__)
@@ -38,63 +40,9 @@ reset, and a reset can overtake the answer."""
 _FLUSH_S: Final = 5.0
 """How long a client may take to read the last bytes of a closed connection. A client that reads nothing would keep its
 socket for ever."""
-_KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
-"""Of a half-closed connection, in seconds and in probes that nobody answers: a client that is gone
-sends nothing more."""
 _HANDSHAKE: Final = 0x16
 _UNRECOGNIZED_NAME: Final = b"\x15\x03\x03\x00\x02\x02\x70"
 """A fatal alert, RFC 8446 6.2."""
-
-
-class Spoken(Protocol):
-    """What speaks with the client in the place of `Http1`."""
-
-    def receive(self, data: bytes) -> None: ...
-    def receive_end(self) -> None: ...
-    def lose(self, why: str) -> None: ...
-    def overdue(self, now: float) -> bool: ...
-    def pause_writing(self) -> None: ...
-    def resume_writing(self) -> None: ...
-    def retire(self) -> None: ...
-
-
-class Shared(Protocol):
-    """What all connections have together."""
-
-    @property
-    def bounds(self) -> Bounds: ...
-    @property
-    def judge(self) -> Judge: ...
-    @property
-    def owner(self) -> Owner: ...
-    @property
-    def retiring(self) -> bool:
-        """Answers end their connections."""
-
-    @property
-    def leaves_by(self) -> float:
-        """When a client of a retiring process is told, even though it has requests under way."""
-
-    def tls(self, *, own: bool) -> ssl.SSLContext:
-        """The context that handshakes begin with (`tls.choosing`), with the listener's ``own`` TLS or inside a tunnel."""
-
-    def speaks(
-        self,
-        connection: ClientConnection,
-        *,
-        secure: bool,
-        sni: str | None,
-        connect: ConnectRequest | None,
-    ) -> Spoken | None:
-        """Who speaks with a client whose TLS has chosen ``connection.alpn``; None: `Http1`."""
-
-    def passes(self, connection: ClientConnection, connect: ConnectRequest, rest: bytes) -> Spoken:
-        """Who passes a tunnel on. ``rest`` came behind its CONNECT."""
-
-    def opened(self, connection: ClientConnection) -> bool:
-        """Whether there is room for one more."""
-
-    def closed(self, connection: ClientConnection) -> None: ...
 
 
 class ClientConnection(asyncio.Protocol):
@@ -115,6 +63,7 @@ class ClientConnection(asyncio.Protocol):
         self.client_ip = ""
         self.client_certificate: bytes | None = None
         """DER, of the listener's own TLS."""
+        self.occupant = Occupant(self.retire)
         self.alpn: str | None = None
         self.last_active = clock()
         """The last time at which a request was under way or a byte of an answer went out. Other
@@ -214,6 +163,7 @@ class ClientConnection(asyncio.Protocol):
             # They lead back here. Such a cycle would keep OpenSSL's memory until the collector runs.
             self._streams.clear()
             self.http = None
+            self.occupant.end()
             self._shared.closed(self)
 
     def pause_writing(self) -> None:
@@ -406,7 +356,7 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def retiring(self) -> bool:
-        return self._shared.retiring
+        return self._shared.retiring or self.occupant.refused
 
     @property
     def leaves_by(self) -> float:
@@ -450,12 +400,8 @@ class ClientConnection(asyncio.Protocol):
         connection is noticed in another way."""
         self.half_closed = True
         connection = self._socket()
-        if connection is None or connection.family == socket.AF_UNIX:
-            return
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEPALIVE.items():
-            if hasattr(socket, name):
-                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        if connection is not None:
+            half_closed.watch(connection)
 
     def _socket(self) -> socket.socket | None:
         return None if self._transport is None else self._transport.get_extra_info("socket")
@@ -592,16 +538,9 @@ class ClientConnection(asyncio.Protocol):
         return now - self.last_active > self.bounds.idle_connection_s
 
     def _left(self) -> bool:
-        """Whether the client has ended both directions, as far as the kernel knows. If a client has
-        closed a TCP connection in good order, the kernel learns that from the answer to the next
-        byte or probe."""
+        """Whether the client has ended both directions."""
         connection = self._socket()
-        if connection is None:
-            return True
-        poller = select.poll()
-        # POLLHUP and POLLERR are reported without being asked for.
-        poller.register(connection.fileno(), 0)
-        return bool(poller.poll(0))
+        return connection is None or half_closed.left(connection)
 
     def end(self) -> None:
         """Ends it now: its exchange is lost. Bytes that are written have `_FLUSH_S` to go out."""

@@ -1,4 +1,4 @@
-"""The first message of a TLS client, read as strictly as it can be: whom it names, and whether it hides that.
+"""The first message of a TLS client, read as strictly as it can be: whom it names, and whether it may name another one in secret.
 
 Who forwards a handshake unread must know that the server reads the same name. So whatever is odd is refused: RFC 8446 4.1.2,
 RFC 6066 3.
@@ -14,8 +14,8 @@ _CLIENT_HELLO: Final = 1
 _SERVER_NAME: Final = 0
 _HOST_NAME: Final = 0
 _ENCRYPTED: Final = frozenset({0xFE0D, 0xFFCE})
-"""encrypted_client_hello (RFC 9849), and encrypted_server_name, which was before it. A client may send one that means
-nothing (GREASE); nobody but the server can tell."""
+"""encrypted_client_hello (RFC 9849), and encrypted_server_name, which was before it. Browsers send one that means nothing to
+every server that has told them no key (GREASE); nobody but who has the key can tell the two apart."""
 MAX_HELLO: Final = 16_384
 _MAX_RECORD: Final = 16_384
 _MOST_RECORDS: Final = 64
@@ -30,6 +30,9 @@ class BadHello(Exception):
 class ClientHello:
     name: str
     """As the client spells it."""
+    encrypted: bool
+    """There is an encrypted name, or what looks like one. Who ends TLS himself never reads it, and the client gets the certificate
+    of ``name``. Who forwards the hello can't know whom it is for."""
 
 
 def read_hello(data: bytes | bytearray) -> ClientHello | None:
@@ -112,13 +115,11 @@ def _read(body: _Bytes) -> ClientHello:
         if kind in seen:
             raise BadHello("an extension comes twice")
         seen.add(kind)
-        if kind in _ENCRYPTED:
-            raise BadHello("it hides whom it names (ECH)")
         if kind == _SERVER_NAME:
             name = _server_name(content)
     if name is None:
         raise BadHello("it names no host")
-    return ClientHello(name)
+    return ClientHello(name, not _ENCRYPTED.isdisjoint(seen))
 
 
 def _server_name(content: _Bytes) -> str:

@@ -10,20 +10,13 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Protocol
 
 from tollhouse.admit.bodies import KeptBody
+from tollhouse.admit.connection_limits import Occupant
 from tollhouse.call import RequestHead
 from tollhouse.denial import Denial, Refused
-
-
-class ClientGone(Exception):
-    """The client closed its connection or reset its stream; nothing more can be sent to it."""
-
-
-class Stopped(Exception):
-    """The gateway is stopping and ends what still runs."""
+from tollhouse.listen.interruption import ClientGone, InterruptibleScope, Interruption, Stopped
 
 
 class Wire(Protocol):
@@ -63,16 +56,14 @@ class Exchange:
         defect: Denial | None = None,
         *,
         least_body_bytes_s: int = 0,
+        occupant: Occupant | None = None,
     ) -> None:
         self.head = head
+        self.occupant = occupant
+        """Of the connection that it came over. None: that is not counted."""
         self.defect = defect
-        self._scope: asyncio.Timeout | None = None
-        self._stopped: str | None = None
-        self._refused: Denial | None = None
-        self._refused_by = ""
+        self._interruption = Interruption()
         self.began = time.monotonic()
-        self._settled = False
-        """The end of the budget interrupts the owner no more."""
         self.answered = False
         """The answer's head was sent."""
         self.finished = False
@@ -93,7 +84,6 @@ class Exchange:
         self._releases: list[Callable[[], object]] = []
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
-        self._gone: str | None = None
         self._discarding = False
         self._spoilt: Denial | None = None
         # RFC 9110 10.1.1: what an HTTP/1.0 request expects is ignored.
@@ -132,53 +122,36 @@ class Exchange:
 
     def lose(self, why: str) -> None:
         """Called when the client is gone. Ends the owner's `interruptible` block."""
-        if self._gone is None and not self.finished:
-            self._gone = why
+        if not self.finished and self._interruption.lose(why):
             self._drop_body()
-            self.interrupt()
+            self._interruption.interrupt()
 
     def stop(self, why: str) -> None:
         """The gateway ends this exchange."""
-        if self._stopped is None and not self.finished:
-            self._stopped = why
-            self.interrupt()
+        if not self.finished:
+            self._interruption.stop(why)
 
     def refuse(self, denial: Denial, gate: str = "budget") -> None:
         """Called when the budget, or the time of the call, has ended. Ends the owner's
         `interruptible` block with `Refused`, of this gate."""
-        if self._refused is None and not self.finished:
-            self._refused, self._refused_by = denial, gate
-            if not self._settled:
-                self.interrupt()
+        if not self.finished:
+            self._interruption.refuse(denial, gate)
 
     def interrupt(self) -> None:
         """End the owner's interruptible scope now; nothing if it is in none."""
-        scope = self._scope
-        # A scope that has expired is being left already. To move it again would raise an error.
-        if scope is not None and not scope.expired():
-            scope.reschedule(asyncio.get_running_loop().time())
+        self._interruption.interrupt()
 
     # What the owner of the call calls.
 
     def interruptible(self, *, settled: bool = False) -> InterruptibleScope:
         """Raises `ClientGone`, `Stopped` or the `Refused` of `refuse` out of the block as soon as one of them is so. Of a call
         that is ``settled`` the client is told what is left to tell: no `refuse` ends that, nor a `stop` that came before."""
-        if settled:
-            self._stopped = None
-        return InterruptibleScope(self, settled)
-
-    def _raise_if_ended(self) -> None:
-        if self._gone is not None:
-            raise ClientGone(self._gone)
-        if self._stopped is not None:
-            raise Stopped(self._stopped)
-        if self._refused is not None and not self._settled:
-            raise Refused.of(self._refused, self._refused_by)
+        return self._interruption.block(settled)
 
     @property
     def gone(self) -> str | None:
         """Why the client is gone, or None while it is there."""
-        return self._gone
+        return self._interruption.gone
 
     @property
     def congested(self) -> bool:
@@ -220,7 +193,7 @@ class Exchange:
             if self._chunks:
                 return self._next(most)
             self._make_room()
-            self._raise_if_ended()
+            self._interruption.raise_if_ended()
             if self._spoilt is not None:
                 raise Refused.of(self._spoilt)
             if self.body_complete:
@@ -252,7 +225,7 @@ class Exchange:
         try:
             return await self.read(most, idle_s)
         except (ClientGone, Stopped, Refused):
-            if self._gone is None and self._stopped is None and self._refused is None:
+            if not self._interruption.came:
                 raise
         await asyncio.get_running_loop().create_future()
         raise AssertionError
@@ -290,8 +263,7 @@ class Exchange:
 
     def switch(self, headers: Sequence[tuple[str, str]]) -> None:
         """Answers 101. From then on `read_switched` gives the client's bytes, and `send` sends ours, as they are."""
-        if self._gone is not None:
-            raise ClientGone(self._gone)
+        self._interruption.raise_if_gone()
         self.answered = True
         self.body_complete = False
         self._wire.switch(headers)
@@ -299,7 +271,7 @@ class Exchange:
     async def read_switched(self) -> bytes:
         """The next bytes of the client's, behind `switch`. Raises what `interruptible` raises."""
         while not self._chunks:
-            self._raise_if_ended()
+            self._interruption.raise_if_ended()
             self._waiter = asyncio.get_running_loop().create_future()
             since = time.monotonic()
             try:
@@ -323,8 +295,7 @@ class Exchange:
     ) -> None:
         """Send the answer's head, with the first bytes of its body if they are there. Framing headers are the wire's
         business; ``content-length`` is kept if given."""
-        if self._gone is not None:
-            raise ClientGone(self._gone)
+        self._interruption.raise_if_gone()
         self.answered = True
         if end:
             self._finish()
@@ -332,8 +303,8 @@ class Exchange:
 
     async def send(self, data: bytes) -> None:
         """Send a piece of the answer's body and wait while the client does not take it. Raises `ClientGone`."""
-        if self._gone is not None:
-            raise ClientGone(self._gone)
+        if self._interruption.gone is not None:
+            self._interruption.raise_if_gone()
         if data:
             self._wire.send_data(data)
         if self._wire.congested():
@@ -344,8 +315,7 @@ class Exchange:
                 self.waited_s += time.monotonic() - since
 
     def end(self) -> None:
-        if self._gone is not None:
-            raise ClientGone(self._gone)
+        self._interruption.raise_if_gone()
         self._finish()
         self._wire.send_end()
 
@@ -353,7 +323,7 @@ class Exchange:
         """Cut the answer so that the client sees it is incomplete."""
         if not self.finished:
             self._finish()
-            if self._gone is None:
+            if self._interruption.gone is None:
                 self._wire.abort()
 
     def answer(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
@@ -384,38 +354,3 @@ class Exchange:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-
-class InterruptibleScope:
-    """The block of `Exchange.interruptible`. It is entered once. A generator as its context manager takes three times as long."""
-
-    __slots__ = ("_exchange", "_scope", "_settled")
-
-    def __init__(self, exchange: Exchange, settled: bool) -> None:
-        self._exchange = exchange
-        self._settled = settled
-        self._scope = asyncio.timeout(None)
-
-    async def __aenter__(self) -> None:
-        exchange = self._exchange
-        exchange._settled = self._settled
-        exchange._raise_if_ended()
-        await self._scope.__aenter__()
-        exchange._scope = self._scope
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        exchange, scope = self._exchange, self._scope
-        exchange._scope = None
-        try:
-            await scope.__aexit__(kind, error, traceback)
-        except TimeoutError:
-            exchange._raise_if_ended()
-            raise
-        if scope.expired() and (error is None or isinstance(error, TimeoutError)):
-            # The awaited code has swallowed the cancellation.
-            exchange._raise_if_ended()

@@ -1,59 +1,34 @@
 """HTTP/1 with a client: requests become exchanges, one at a time and in order, and their answers become bytes.
 
 Nothing is repaired. A request that two parsers could read in two ways gets a 400, and its connection ends.
-
-Past 400 lines because what comes and what goes share one state.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum, auto
-from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final
 
-from tollhouse.call import ListenerKind, RequestHead
-from tollhouse.denial import Denial, error_headers
-from tollhouse.families import DEFAULT
+from tollhouse.denial import Denial
+from tollhouse.listen.answer_head import (
+    CONTINUE,
+    ESTABLISHED,
+    answer_head,
+    keeps_alive,
+    raw_refusal,
+    switching_head,
+)
 from tollhouse.listen.chunks import BadChunks, ChunkedBody, SizedBody
-from tollhouse.listen.doors import Bounds, ConnectRequest
+from tollhouse.listen.doors import ConnectRequest
 from tollhouse.listen.exchange import Exchange
+from tollhouse.listen.line import HeadMaker, Line
 from tollhouse.listen.request_head import Defect, HeadFinder, Http1Head, parse_head
 
 READ_AHEAD: Final = 1024 * 1024
 """Bytes of a request's body that are kept for an owner who has not read them yet; then the socket
 is not read on."""
-_BODILESS: Final = frozenset({204, 304})
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _NO_HEAD: Final = Http1Head("", "", "1.1", "", "", (), 0)
-_REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
-
-
-class Line(Protocol):
-    """The client's connection as its HTTP/1 uses it."""
-
-    clock: Callable[[], float]
-    bounds: Bounds
-    listener: ListenerKind
-    client_ip: str
-    client_certificate: bytes | None
-
-    @property
-    def retiring(self) -> bool: ...
-    def write(self, data: bytes) -> None: ...
-    def close(self) -> None: ...
-    def linger(self) -> None: ...
-    def watch(self) -> None: ...
-    def congested(self) -> bool: ...
-    async def drained(self) -> None: ...
-    def pause(self, exchange: Exchange) -> None: ...
-    def soon(self, begin: Callable[[], None]) -> None: ...
-    def own(self, exchange: Exchange) -> None: ...
-    def tunnel(self, head: Http1Head) -> ConnectRequest: ...
-    def enter(self, connect: ConnectRequest, rest: bytes) -> None: ...
-    def pass_on(self, connect: ConnectRequest, rest: bytes) -> None: ...
 
 
 class _State(Enum):
@@ -81,14 +56,7 @@ class Http1:
         tunnels: bool = False,
     ) -> None:
         self._line = line
-        self._scheme = "https" if secure else "http"
-        self._sni = sni
-        self._connect = connect
-        self._authorization = (
-            next((value for name, value in connect.headers if name == "proxy-authorization"), None)
-            if connect is not None
-            else None
-        )
+        self._heads = HeadMaker(line, "https" if secure else "http", sni, connect)
         self._tunnels = tunnels
         self._buffer = bytearray()
         self._finder = HeadFinder(line.bounds.max_header_bytes)
@@ -231,10 +199,11 @@ class Http1:
         self._last = defect is not None
         self._chunked = False
         exchange = Exchange(
-            self._request_head(head),
+            self._heads.head(head),
             self,
             defect,
             least_body_bytes_s=self._line.bounds.least_body_bytes_s,
+            occupant=self._line.occupant,
         )
         self.exchange = self._fresh = exchange
         if defect is not None:
@@ -254,24 +223,6 @@ class Http1:
             head.version == "1.1" and (exchange.head.get("expect") or "").lower() == "100-continue"
         )
         self._state = _State.BODY
-
-    def _request_head(self, head: Http1Head) -> RequestHead:
-        connect = self._connect
-        return RequestHead(
-            listener=self._line.listener,
-            http_version="1.0" if head.version == "1.0" else "1.1",
-            method=head.method,
-            target=head.target,
-            scheme=head.scheme or self._scheme,
-            absolute_authority=head.authority or None,
-            authority=None,
-            headers=head.headers,
-            connect_host=connect.host if connect is not None else None,
-            connect_proxy_authorization=self._authorization,
-            sni=self._sni,
-            client_ip=self._line.client_ip,
-            client_certificate=self._line.client_certificate,
-        )
 
     def _take_body(self) -> bool:
         """Whether the next request may begin: the answer was given before the body had come."""
@@ -334,8 +285,7 @@ class Http1:
         return self._head.version == "1.1" and self._head.size == 0 and not self._half_closed
 
     def switch(self, headers: Sequence[tuple[str, str]]) -> None:
-        lines = ["HTTP/1.1 101 Switching Protocols", *(f"{k}: {v}" for k, v in headers), "", ""]
-        self._line.write("\r\n".join(lines).encode("utf-8", "surrogateescape"))
+        self._line.write(switching_head(headers))
         self._state = _State.SWITCHED
         rest = bytes(self._buffer)
         self._buffer.clear()
@@ -344,32 +294,15 @@ class Http1:
 
     def send_continue(self) -> None:
         self._awaits_continue = False
-        self._line.write(_CONTINUE)
+        self._line.write(CONTINUE)
 
     def send_head(
         self, status: int, headers: Sequence[tuple[str, str]], data: bytes, *, end: bool
     ) -> None:
-        head = self._head
-        sized, closes = False, self._last or self._awaits_continue or self._line.retiring
-        lines = [f"HTTP/1.1 {status} {_REASONS.get(status, '')}"]
-        for name, value in headers:
-            if name == "content-length":
-                sized = True
-            elif name == "connection":
-                closes = closes or "close" in _tokens(value)
-                continue
-            lines.append(f"{name}: {value}")
-        if not sized and status not in _BODILESS and head.method != "HEAD":
-            if head.version == "1.1" and (data or not end):
-                self._chunked = True
-                lines.append("transfer-encoding: chunked")
-            else:
-                closes = True
-        if closes:
-            self._last = True
-            lines.append("connection: close")
-        lines += ("", "")
-        raw = "\r\n".join(lines).encode("utf-8", "surrogateescape")
+        closes = self._last or self._awaits_continue or self._line.retiring
+        raw, self._chunked, self._last = answer_head(
+            self._head, status, headers, has_body=bool(data) or not end, closes=closes
+        )
         if data:
             raw += self._framed(data)
         if end:
@@ -436,7 +369,7 @@ class Http1:
         """Request and answer are whole."""
         self.exchange = None
         self.unread_since = None
-        if self._last or not self._keeps_alive():
+        if self._last or not keeps_alive(self._head):
             self._state = _State.DONE
             self._line.close()
             return
@@ -451,27 +384,3 @@ class Http1:
     def _begin_queued(self) -> None:
         self._queued = False
         self._run()
-
-    def _keeps_alive(self) -> bool:
-        """RFC 9112 9.3."""
-        kept = self._head.version == "1.1"
-        for name, value in self._head.headers:
-            if name == "connection":
-                tokens = _tokens(value)
-                if "close" in tokens:
-                    return False
-                kept = kept or "keep-alive" in tokens
-        return kept
-
-
-def _tokens(value: str) -> list[str]:
-    return [token.strip().lower() for token in value.split(",")]
-
-
-def raw_refusal(denial: Denial, call_id: str) -> bytes:
-    """A refusal in HTTP/1, whole and closing, where there is no exchange to answer: of a CONNECT, of a connection."""
-    body = DEFAULT.error_body(denial, call_id)
-    lines = [f"HTTP/1.1 {denial.status} {_REASONS.get(denial.status, '')}"]
-    lines += [f"{k}: {v}" for k, v in error_headers(denial, call_id)]
-    lines += [f"content-length: {len(body)}", "connection: close", "", ""]
-    return "\r\n".join(lines).encode() + body

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import Final, NamedTuple
 
 from tollhouse.denial import Denial
@@ -89,7 +90,7 @@ def parse_head(head: bytes) -> Http1Head:
     method, version = match[1].decode(), f"1.{match[3].decode()}"
     block = head[end + 2 :].decode("utf-8", "surrogateescape")
     found = _FIELD.findall(block)
-    if sum(len(name) + len(value) for name, value in found) + 3 * len(found) != len(block):
+    if len("".join(chain.from_iterable(found))) + 3 * len(found) != len(block):
         raise bad("A header line is malformed.")
     headers = tuple([(name.lower(), value.strip(" \t")) for name, value in found])
     size = _body_size(headers, version)
@@ -103,8 +104,13 @@ def parse_head(head: bytes) -> Http1Head:
 
 def _body_size(headers: tuple[tuple[str, str], ...], version: str) -> int | None:
     """RFC 9112 6.3, without what a server may repair there."""
-    codings = [value for name, value in headers if name == "transfer-encoding"]
-    lengths = [value for name, value in headers if name == "content-length"]
+    codings: list[str] = []
+    lengths: list[str] = []
+    for name, value in headers:
+        if name == "content-length":
+            lengths.append(value)
+        elif name == "transfer-encoding":
+            codings.append(value)
     if codings:
         # U+212A is a "k" in lower case.
         if len(codings) > 1 or not codings[0].isascii() or codings[0].lower() != "chunked":

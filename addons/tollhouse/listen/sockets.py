@@ -15,11 +15,12 @@ from typing import Final
 
 from tollhouse.call import ListenerKind
 from tollhouse.denial import Denial
-from tollhouse.listen.client_connection import ClientConnection, Spoken
+from tollhouse.listen.answer_head import raw_refusal
+from tollhouse.listen.client_connection import ClientConnection
 from tollhouse.listen.doors import Bounds, ConnectRequest, Judge, Owner
-from tollhouse.listen.http1 import raw_refusal
 from tollhouse.listen.mitm import Beyond, GateMaster
-from tollhouse.listen.passage import Passages
+from tollhouse.listen.passed_tunnel import PassedTunnels
+from tollhouse.listen.shared import Spoken
 from tollhouse.listen.tls import choosing
 from tollhouse.sources import source_of
 
@@ -45,7 +46,7 @@ class ListenerParts:
     first: Callable[[], ssl.SSLContext]
     own_http1: bool = True
     clock: Callable[[], float] = time.monotonic
-    passages: Passages | None = None
+    passed_tunnels: PassedTunnels | None = None
     asking: ssl.SSLContext | None = None
     """What `first` is for the listeners' own TLS, if that asks for client certificates."""
     max_of_source: int | None = None
@@ -108,7 +109,7 @@ class Listeners:
         """The protocol of a connection that comes in."""
         return ClientConnection(self, kind, tls=tls, clock=self._parts.clock)
 
-    # `client_connection.Shared`.
+    # `shared.Shared`.
 
     def tls(self, *, own: bool) -> ssl.SSLContext:
         if own and self._parts.asking is not None:
@@ -138,9 +139,9 @@ class Listeners:
         )
 
     def passes(self, connection: ClientConnection, connect: ConnectRequest, rest: bytes) -> Spoken:
-        if self._parts.passages is None:
+        if self._parts.passed_tunnels is None:
             raise RuntimeError("nobody passes tunnels on here")
-        return self._parts.passages.begin(connection, connect, rest)
+        return self._parts.passed_tunnels.begin(connection, connect, rest)
 
     def opened(self, connection: ClientConnection) -> bool:
         source = source_of(connection.client_ip)

@@ -100,7 +100,7 @@ class Tunnel:
     def _record(self, head: RequestHead, denial: Denial, host: str) -> str:
         arrival = Arrival.begin(head)
         refused = Concluded(arrival, denial.status, denial, "tunnel", host=host)
-        self._book.write(self._book.record(refused))
+        self._book.write(self._book.record(refused), settled=False)
         return arrival.id
 
 

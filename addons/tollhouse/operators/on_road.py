@@ -27,8 +27,8 @@ from tollhouse.operators.flows import (
 )
 from tollhouse.operators.hooks_run import Addons
 from tollhouse.operators.messages import AlteredMessages
+from tollhouse.socket_ties import Altering
 from tollhouse.trip import AnsweredByGate
-from tollhouse.websocket import Altering
 
 log = logging.getLogger(__name__)
 

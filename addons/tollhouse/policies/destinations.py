@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from tollhouse.config.load import Config, catalog, passable
+from tollhouse.config.load import Config, catalog, issuer_proxy, passable
 from tollhouse.credential.cloud.google import TOKEN_URI
 from tollhouse.policies.places import NetworkFacts
 from tollhouse.policies.rendering import CannotRender
@@ -100,9 +100,11 @@ def _others(config: Config) -> Iterator[tuple[str, str, int, bool]]:
             federation = provider.federation
             for step in federation.exchange.steps:
                 url = urlsplit(step.url.format_map(federation.parameters))
+                if provider.upstream_proxy is not None:
+                    continue
                 if federation.connect_to:
                     yield "access tokens", *federation.connect_to, True
-                elif proxy is None and url.hostname is not None:
+                elif url.hostname is not None:
                     yield "access tokens", url.hostname, url.port or 443, False
         if "google" in provider.accepts and proxy is None and exchange:
             yield "access tokens", exchange, 443, False
@@ -115,7 +117,10 @@ def _others(config: Config) -> Iterator[tuple[str, str, int, bool]]:
             yield "a tunnel", tunnel.host, tunnel.port, tunnel.allow_private
     for issuer in config.identity.jwt:
         parts = urlsplit(issuer.jwks_url or "")
-        if parts.hostname is not None:
+        by = issuer_proxy(config, issuer)
+        if by is not None:
+            yield f"the proxy of {issuer.issuer}", by.host, by.port, True
+        elif parts.hostname is not None:
             port = parts.port or (443 if parts.scheme == "https" else 80)
             yield f"keys of {issuer.issuer}", parts.hostname, port, True
 

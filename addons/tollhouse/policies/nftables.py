@@ -1,11 +1,12 @@
 """The packet filter of a host that runs Tollhouse, or of a router with workloads behind it. What its rules do stands in
-``template.nft``, whose lines begin with ``@host`` or ``@router`` where the two differ."""
+``template.nft``, whose lines begin with ``@host`` or ``@router`` where the two differ, and of a router without Tollhouse in
+``template-elsewhere.nft``, whose lines begin with ``@v4`` or ``@v6`` where they are for one family alone."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from typing import Final, Literal
 
@@ -26,25 +27,46 @@ def host(config: Config) -> Rendered:
 
 
 def router(config: Config) -> Rendered:
-    """Workloads are behind this machine, on devices of their own, or are its users."""
+    """Workloads are behind this machine, or are its users. With ``[policy] gateway`` Tollhouse is on another one."""
     transparent = config.listen.transparent
     if transparent is not None and transparent.is_loopback:
         raise CannotRender(
             f"[listen] transparent = {str(transparent)!r} can't be reached by what is redirected from behind the router; write "
             f'"*:{transparent.port}", which is every address of the router, of both families'
         )
+    if config.policy.gateway:
+        return _elsewhere(config)
     return _rendered(config, "router", "nftables-router", "router.nft")
+
+
+def _elsewhere(config: Config) -> Rendered:
+    found = network_facts(config)
+    values = _values(config, found, _transparent_port(found))
+    families = {"v4": 4, "v6": 6}
+    forms = []
+    for form, version in families.items():
+        match _of(version, config.policy.gateway):
+            case []:
+                continue
+            case [address]:
+                values[f"gateway_{form}"] = address
+                forms.append(form)
+            case several:
+                raise CannotRender(
+                    f"[policy] gateway has {len(several)} addresses of IPv{version}, and a connection is led to one; write one"
+                )
+    notes = [
+        f"[policy] gateway has no address of IPv{version}: what workloads send to TCP 443 over it is refused, and not led anywhere"
+        for form, version in families.items()
+        if form not in forms
+    ]
+    text = _filled("template-elsewhere.nft", forms, values)
+    return Rendered({"router.nft": text}, tuple(notes))
 
 
 def _rendered(config: Config, form: Form, target: str, name: str) -> Rendered:
     found = network_facts(config)
-    transparent = found.listeners.get("transparent")
-    if transparent is None or not transparent.port:
-        raise CannotRender(
-            "TCP 443 is led to [listen] transparent, which is "
-            + ("off" if transparent is None else "any free port")
-            + '; write transparent = "localhost:8443" for workloads of this machine, "*:8443" for a router, and render again'
-        )
+    transparent_port = _transparent_port(found)
     unknown = [store for store in found.stores if not store.addresses]
     notes = [
         f"{store.of} is at {store.address.host}, and a packet filter knows no names: "
@@ -55,13 +77,24 @@ def _rendered(config: Config, form: Form, target: str, name: str) -> Rendered:
         notes.append(
             "[policy] resolvers is empty: the gateway may ask no name server, unless one on loopback that needs to ask nobody"
         )
-    values = _values(config, found, transparent.port)
+    values = _values(config, found, transparent_port)
     values["target"] = target
     values["unknown_stores"] = "".join(
         f"# {store.address} ({store.of}) is not in it: [policy.addresses] does not know the name.\n"
         for store in unknown
     ).rstrip()
-    return Rendered({name: _filled(form, values)}, tuple(notes))
+    return Rendered({name: _filled("template.nft", (form,), values)}, tuple(notes))
+
+
+def _transparent_port(found: NetworkFacts) -> int:
+    transparent = found.listeners.get("transparent")
+    if transparent is None or not transparent.port:
+        raise CannotRender(
+            "TCP 443 is led to [listen] transparent, which is "
+            + ("off" if transparent is None else "any free port")
+            + '; write transparent = "localhost:8443" for workloads of this machine, "*:8443" for a router, and render again'
+        )
+    return transparent.port
 
 
 def _values(config: Config, found: NetworkFacts, transparent_port: int) -> dict[str, str]:
@@ -111,13 +144,14 @@ def _set(elements: Iterable[object]) -> str:
     return f"{{ {', '.join(map(str, elements))} }}".replace("{  }", "{ }")
 
 
-def _filled(form: Form, values: dict[str, str]) -> str:
-    text = files("tollhouse.policies").joinpath("template.nft").read_text("utf-8")
+def _filled(template: str, forms: Sequence[str], values: dict[str, str]) -> str:
+    """The template's lines that are for all, and those that are for one of ``forms``."""
+    text = files("tollhouse.policies").joinpath(template).read_text("utf-8")
     lines = []
     for line in text.splitlines():
-        if line.startswith(("@host", "@router")):
+        if line.startswith(("@host", "@router", "@v4", "@v6")):
             mark, _, line = line.partition(" ")
-            if mark != f"@{form}":
+            if mark[1:] not in forms:
                 continue
         if line == "@unknown_stores@" and not values["unknown_stores"]:
             continue

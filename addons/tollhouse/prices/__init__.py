@@ -3,6 +3,7 @@
 table     what a call costs: found, multiplied, rounded up
 rates     the values: what a unit costs, of which model
 sums      the arithmetic, in integers
+itemised  the price of a charge, unit by unit
 own       the configuration's prices, made into `rates`
 source    the data of genai-prices, made into `rates`
 kept      a newer data file of genai-prices, in the state directory

@@ -84,7 +84,7 @@ def charge(
     )
     side_in = _side(parts_in, units.input, rates.input, size)
     side_out = _side(parts_out, units.output, rates.output, size)
-    return _judged(rates, units, side_in, side_out, believed, _at, factor)
+    return _judged(rates, units, side_in, side_out, believed, at_size, factor)
 
 
 def _side(parts: Iterable[tuple[int, Rate]], whole: int, rate: Rate, size: int) -> int:
@@ -93,9 +93,9 @@ def _side(parts: Iterable[tuple[int, Rate]], whole: int, rate: Rate, size: int) 
     amount = 0
     for count, own in parts:
         if count > 0 and own is not None:
-            amount += count * _at(own, size)
+            amount += count * at_size(own, size)
             whole -= count
-    return amount + whole * _at(rate, size) if whole > 0 else amount
+    return amount + whole * at_size(rate, size) if whole > 0 else amount
 
 
 def most(
@@ -134,9 +134,9 @@ def dearest(highest: Rates, units: Units, factor: tuple[int, int] = (1, 1)) -> i
     tokens at the highest of any kind."""
     if not any(highest):
         return None
-    rate_in = max(_at(getattr(highest, part), 0) for part in ("input", *INPUT_PARTS))
-    rate_out = max(_at(getattr(highest, part), 0) for part in ("output", *OUTPUT_PARTS))
-    audio_in = max(_at(highest.input_audio, 0), _at(highest.cached_audio, 0))
+    rate_in = max(at_size(getattr(highest, part), 0) for part in ("input", *INPUT_PARTS))
+    rate_out = max(at_size(getattr(highest, part), 0) for part in ("output", *OUTPUT_PARTS))
+    audio_in = max(at_size(highest.input_audio, 0), at_size(highest.cached_audio, 0))
     parts_in = (
         (max(units.input_audio, units.cached_audio), audio_in),
         (units.input_image, highest.input_image),
@@ -147,7 +147,7 @@ def dearest(highest: Rates, units: Units, factor: tuple[int, int] = (1, 1)) -> i
     )
     side_in = _side(parts_in, units.input, rate_in, 0)
     side_out = _side(parts_out, units.output, rate_out, 0)
-    beside = _priced(highest, units, True, _at)
+    beside = _priced(highest, units, True, at_size)
     return None if beside is None else nano(side_in + side_out + beside, factor)
 
 
@@ -223,7 +223,7 @@ def nano(amount: int, factor: tuple[int, int] = (1, 1)) -> int:
     return -(-amount * times // (PARTS_PER_NANO * over))
 
 
-def _at(rate: Rate, input_tokens: int) -> int:
+def at_size(rate: Rate, input_tokens: int) -> int:
     """The rate for a call with so many tokens of input."""
     if rate is None or isinstance(rate, int):
         return rate or 0

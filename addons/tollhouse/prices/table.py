@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from tollhouse.families.units import Charge, Estimate, Units
 from tollhouse.prices import builtin, factors, sums
 from tollhouse.prices.factors import PLAIN, Ratio
+from tollhouse.prices.itemised import PricedPart, parts
 from tollhouse.prices.own import OF_NO_TOKENS, Override, OwnPrices
 from tollhouse.prices.patterns import may_mean
 from tollhouse.prices.rates import PricedModel, PricedProvider, Rates, find
@@ -142,6 +143,29 @@ class PriceTable:
                 source = f"{source} {factors.shown(factor)}".rstrip()
         nano_usd = sums.charge(rates, units, found.believed, factor, charge.calls)
         return None if nano_usd is None else Quote(nano_usd, source)
+
+    def itemised(
+        self,
+        provider_id: str,
+        charge: Charge,
+        *,
+        at: float | None = None,
+        requested: str = "",
+        host: str = "",
+    ) -> list[PricedPart] | None:
+        """What `quote` adds up, unit by unit. None where it has no price."""
+        found = self._found(provider_id, charge.model, requested)
+        if (
+            found is None
+            or self.quote(provider_id, charge, at=at, requested=requested, host=host) is None
+        ):
+            return None
+        tiers = tuple(charge.tier.split("+"))
+        rates, factor = self._resolved(found, provider_id, tiers, at)
+        if found.scaled:
+            there = factors.regional(provider_id, host, charge.model or requested, tiers)
+            factor = factors.times(factor, there)
+        return parts(rates, charge.units, factor, charge.calls)
 
     def ceiling(
         self,

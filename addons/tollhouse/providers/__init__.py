@@ -3,6 +3,7 @@
 
 provider    `Provider` and `Catalog`
 exchange_terms  how a provider gives a credential for a token of the gateway's identity
+vault_role  keys that Vault's AWS engine leases
 openai      OpenAI
 anthropic   Anthropic
 azure       Azure OpenAI and Foundry
@@ -46,6 +47,7 @@ from tollhouse.providers.provider import (
     UpstreamProxy,
 )
 from tollhouse.providers.together import TOGETHER
+from tollhouse.providers.vault_role import VaultRole
 from tollhouse.providers.vertex import VERTEX
 from tollhouse.providers.xai import XAI
 
@@ -101,4 +103,5 @@ __all__ = [
     "Login",
     "Provider",
     "UpstreamProxy",
+    "VaultRole",
 ]

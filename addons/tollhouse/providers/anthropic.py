@@ -51,6 +51,8 @@ _EXCHANGE = ExchangeTerms(
 
 ANTHROPIC = Provider(
     name="anthropic",
+    company="Anthropic",
+    service="Claude API",
     family=family.ANTHROPIC,
     exchange=_EXCHANGE,
     hosts=("api.anthropic.com",),

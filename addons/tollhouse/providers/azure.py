@@ -65,6 +65,8 @@ _EXCHANGE = ExchangeTerms(
 
 AZURE = Provider(
     name="azure",
+    company="Microsoft",
+    service="Azure OpenAI",
     family=family.AZURE,
     exchange=_EXCHANGE,
     # Anybody may have a resource under openai.azure.com, cognitiveservices.azure.com or services.ai.azure.com, and would

@@ -107,6 +107,8 @@ _EXCHANGE = ExchangeTerms(
 
 BEDROCK = Provider(
     name="bedrock",
+    company="AWS",
+    service="Amazon Bedrock",
     family=family.BEDROCK,
     exchange=_EXCHANGE,
     hosts=tuple(

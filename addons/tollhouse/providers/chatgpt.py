@@ -12,6 +12,8 @@ from tollhouse.providers.provider import CredentialSlot, Login, Provider
 
 CHATGPT = Provider(
     name="chatgpt",
+    company="OpenAI",
+    service="ChatGPT",
     family=variants.CHATGPT,
     hosts=("chatgpt.com",),
     aside=("/*",),

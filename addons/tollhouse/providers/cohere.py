@@ -5,6 +5,8 @@ from tollhouse.providers.provider import CredentialSlot, Provider
 
 COHERE = Provider(
     name="cohere",
+    company="Cohere",
+    service="Cohere API",
     family=family.COHERE,
     hosts=("api.cohere.com", "api.cohere.ai"),
     # https://docs.cohere.com/docs/compatibility-api

@@ -6,6 +6,8 @@ from tollhouse.providers.provider import CredentialSlot, Provider
 
 DEEPSEEK = Provider(
     name="deepseek",
+    company="DeepSeek",
+    service="DeepSeek API",
     family=variants.DEEPSEEK,
     hosts=("api.deepseek.com",),
     openai_path="",

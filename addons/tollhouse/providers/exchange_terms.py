@@ -64,6 +64,8 @@ class ExchangeTerms:
     refusals: tuple[Refusal, ...] = ()
     single_use: bool = False
     """A subject token with a ``jti`` is taken once."""
+    by_certificate: ExchangeTerms | None = None
+    """How it does so for a client certificate in place of a subject token. The calls show it, too."""
     call_headers: tuple[tuple[str, str], ...] = ()
     """Sent with each call. A list in the client's own header of this name is kept before it."""
 
@@ -76,16 +78,19 @@ class ExchangeTerms:
 
 @dataclass(frozen=True, slots=True)
 class Federation:
-    """``source`` is where the subject token comes from, and ``place`` the file or role there.
+    """``source`` is where the subject token comes from, and ``place`` the file, socket or role there, or the path of
+    a certificate in the store. ``spiffe_id`` is the one
+    that is asked for of several.
     ``connect_to`` is dialled instead of DNS's answer, and ``ca_file`` replaces the public roots."""
 
     exchange: ExchangeTerms
-    source: Literal["file", "spiffe", "vault", "github"]
+    source: Literal["file", "spiffe", "workload_api", "vault", "github", "certificate"]
     place: str
     audience: str
     parameters: Mapping[str, str] = field(hash=False)
     connect_to: tuple[str, int] | None = None
     ca_file: str | None = None
+    spiffe_id: str = ""
 
 
 ID = re.compile(r"[A-Za-z0-9._:-]{1,200}", re.ASCII)

@@ -5,6 +5,8 @@ from tollhouse.providers.provider import CredentialSlot, Provider
 
 FIREWORKS = Provider(
     name="fireworks",
+    company="Fireworks AI",
+    service="Fireworks API",
     family=variants.FIREWORKS,
     hosts=("api.fireworks.ai",),
     openai_path="/inference/v1",

@@ -13,6 +13,8 @@ OUTPUT_LIMITS = (
 
 GEMINI = Provider(
     name="gemini",
+    company="Google",
+    service="Gemini API",
     family=family.GOOGLE,
     hosts=("generativelanguage.googleapis.com",),
     base_paths=(

@@ -6,6 +6,8 @@ from tollhouse.providers.provider import CredentialSlot, Provider
 
 GROQ = Provider(
     name="groq",
+    company="Groq",
+    service="GroqCloud",
     family=variants.GROQ,
     hosts=("api.groq.com",),
     openai_path="/openai/v1",

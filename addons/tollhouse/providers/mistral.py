@@ -5,6 +5,8 @@ from tollhouse.providers.provider import CredentialSlot, Provider
 
 MISTRAL = Provider(
     name="mistral",
+    company="Mistral AI",
+    service="Mistral API",
     family=family.MISTRAL,
     hosts=("api.mistral.ai", "api.eu.mistral.ai", "api.us.mistral.ai"),
     openai_path="/v1",

@@ -13,6 +13,33 @@ from tollhouse.providers.exchange_terms import (
 )
 from tollhouse.providers.provider import CredentialSlot, Provider
 
+_PARAMETERS = {"identity_provider_id": Parameter(ID), "service_account_id": Parameter(ID)}
+_REFUSALS = (
+    Refusal(
+        "invalid_grant",
+        "rule",
+        "It takes no mapping of the identity provider for this issuer, audience and subject.",
+    ),
+    Refusal("invalid_target", "audience", "The audience is not that of the identity provider."),
+)
+# openai-python `auth/_x509.py`.
+_BY_CERTIFICATE = ExchangeTerms(
+    steps=(
+        ExchangeStep(
+            "https://mtls.auth.openai.com/oauth/token",
+            (
+                ("grant_type", TOKEN_EXCHANGE),
+                ("subject_token_type", "urn:openai:params:oauth:token-type:x509"),
+                ("identity_provider_id", "{identity_provider_id}"),
+                ("service_account_id", "{service_account_id}"),
+            ),
+            "json",
+        ),
+    ),
+    hosts=("mtls.api.openai.com", "mtls-us.api.openai.com", "mtls-eu.api.openai.com"),
+    parameters=_PARAMETERS,
+    refusals=_REFUSALS,
+)
 # openai-python `auth/_workload.py`. The endpoint's codes are those of RFC 6749 5.2.
 _EXCHANGE = ExchangeTerms(
     steps=(
@@ -29,19 +56,15 @@ _EXCHANGE = ExchangeTerms(
         ),
     ),
     hosts=("api.openai.com", "*.api.openai.com"),
-    parameters={"identity_provider_id": Parameter(ID), "service_account_id": Parameter(ID)},
-    refusals=(
-        Refusal(
-            "invalid_grant",
-            "rule",
-            "It takes no mapping of the identity provider for this issuer, audience and subject.",
-        ),
-        Refusal("invalid_target", "audience", "The audience is not that of the identity provider."),
-    ),
+    parameters=_PARAMETERS,
+    refusals=_REFUSALS,
+    by_certificate=_BY_CERTIFICATE,
 )
 
 OPENAI = Provider(
     name="openai",
+    company="OpenAI",
+    service="OpenAI API",
     family=family.OPENAI,
     exchange=_EXCHANGE,
     # The residency hosts are those of openai-python `_data_residency.py`.

@@ -6,6 +6,8 @@ from tollhouse.providers.provider import CredentialSlot, Provider
 
 OPENROUTER = Provider(
     name="openrouter",
+    company="OpenRouter",
+    service="OpenRouter API",
     family=variants.OPENROUTER,
     hosts=("openrouter.ai",),
     openai_path="/api/v1",

@@ -5,6 +5,8 @@ from tollhouse.providers.provider import CredentialSlot, Provider
 
 PERPLEXITY = Provider(
     name="perplexity",
+    company="Perplexity",
+    service="Perplexity API",
     family=variants.PERPLEXITY,
     hosts=("api.perplexity.ai",),
     openai_path="",

@@ -14,6 +14,7 @@ from tollhouse.families.base import Family
 from tollhouse.families.opened import STARTS, UNKNOWN, Opening
 from tollhouse.families.operation import Operation
 from tollhouse.providers.exchange_terms import ExchangeTerms, Federation
+from tollhouse.providers.vault_role import VaultRole
 
 CredentialKind = Literal["key", "aws", "google"]
 """What a secret of the store holds: a key that stands in a header as it is, an AWS access key that requests are signed
@@ -87,6 +88,8 @@ class Provider:
     """How it gives a credential for a token of the gateway's own identity. None: it does not."""
     federation: Federation | None = None
     """As configured: no key of it is in the store, and its credential is exchanged."""
+    vault_role: VaultRole | None = None
+    """As configured: no key of it is in the store, and Vault's AWS engine leases one."""
     other_slots: tuple[str, ...] = ()
     """Other request headers (lower case) in which its clients may send a key. The gateway's key is
     never put there."""
@@ -105,6 +108,10 @@ class Provider:
     """Globs of paths that the base URL takes for this provider's though they do not name it."""
     openai_path: str | None = None
     """What stands for OpenAI's ``/v1`` here. None: it does not speak OpenAI's API."""
+    company: str = ""
+    """Who sends the bill; "" of an entry of the configuration, which goes by its name."""
+    service: str = ""
+    """What the bill calls it."""
     model_globs: tuple[str, ...] = ()
     """Models that the base URL sends here, if no route of the configuration fits."""
     prices_from: str = ""

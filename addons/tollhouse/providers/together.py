@@ -5,6 +5,8 @@ from tollhouse.providers.provider import CredentialSlot, Provider
 
 TOGETHER = Provider(
     name="together",
+    company="Together AI",
+    service="Together API",
     family=variants.TOGETHER,
     # us-api and ca-api.together.ai cost a quarter more, and the price table does not know them.
     hosts=("api.together.ai", "api.together.xyz"),

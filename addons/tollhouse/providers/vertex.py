@@ -119,6 +119,8 @@ _EXCHANGE = ExchangeTerms(
 
 VERTEX = Provider(
     name="vertex",
+    company="Google Cloud",
+    service="Vertex AI",
     family=family.VERTEX,
     exchange=_EXCHANGE,
     hosts=(

@@ -6,6 +6,8 @@ from tollhouse.providers.provider import CredentialSlot, Provider
 
 XAI = Provider(
     name="xai",
+    company="xAI",
+    service="xAI API",
     family=variants.XAI,
     # us.api.x.ai costs a tenth more, and the price table does not know it.
     hosts=("api.x.ai",),

@@ -168,7 +168,7 @@ class Work:
                 except LedgerUnavailable:
                     await asyncio.sleep(1)
             if ended or record["held_usd"] == record["cost_usd"] == "0":
-                self._gateway.book.write(record)
+                self._gateway.book.write(record, settled=ended)
 
     def _status(self) -> Message:
         gateway = self._gateway

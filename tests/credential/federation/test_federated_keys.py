@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import grpc
 import pytest
 from tests.support.exchange_server import ExchangeServer, exchange_server
 from tests.support.signed_token import ISSUER, jwks, signed
 from tests.support.token_endpoint import Leads, says_json
+from tests.support.workload_api import SPIFFE_ID, workload_api
 
 from tollhouse.credential.cloud.token_host import TokenHost
 from tollhouse.credential.federation.federated_keys import Federated
@@ -135,6 +137,39 @@ async def test_github_signs_for_the_audience(file: Path, server: ExchangeServer)
         "bearer the-jobs-own",
     )
     assert unquote(path) == f"/x?api-version=2&audience={AUDIENCE}"
+
+
+async def test_the_workload_api_says_no(file: Path, server: ExchangeServer) -> None:
+    """Without an identity for us there is nothing to try again; an agent that is away is asked again. Its words are not shown."""
+    socket = file.parent / "agent.sock"
+    entry = Federation(
+        TERMS, "workload_api", str(socket), AUDIENCE, dict.fromkeys(TERMS.parameters, "x")
+    )
+    subjects = SubjectTokens(None, 5.0)
+
+    async def refusal() -> CredentialUnavailable:
+        with pytest.raises(CredentialUnavailable) as raised:
+            await subjects.token(entry)
+        assert raised.value.why.startswith("subject: ")
+        assert "own" not in raised.value.why
+        return raised.value
+
+    away = await refusal()
+    assert isinstance(away, StoreAway)
+    assert "no socket of a Workload API" in away.why
+    with workload_api(socket) as api:
+        assert (await subjects.token(entry)).subject == SPIFFE_ID
+        api.refuses = grpc.StatusCode.PERMISSION_DENIED
+        refused = await refusal()
+        assert not isinstance(refused, StoreAway)
+        assert "has no identity for the gateway" in refused.why
+        api.refuses = None
+        api.gives = lambda audience: signed(sub=SPIFFE_ID, aud=["https://other.test"])
+        assert "gives is no JWT-SVID" in (await refusal()).why
+        api.refuses = grpc.StatusCode.UNAVAILABLE
+        away = await refusal()
+        assert isinstance(away, StoreAway)
+        assert "does not answer (UNAVAILABLE)" in away.why
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ with its assertion. `TokenHost` does none of that.
 from __future__ import annotations
 
 import json
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -29,7 +28,7 @@ from tollhouse.credential.cloud.google import (
     as_minted,
     prepare,
 )
-from tollhouse.credential.cloud.token_host import HostAnswer, TokenHost
+from tollhouse.credential.cloud.token_host import Connector, HostAnswer, TokenHost
 from tollhouse.credential.lease import CredentialUnavailable, StoreAway
 from tollhouse.credential.secret import Secret
 from tollhouse.credential.workers import Workers
@@ -72,7 +71,7 @@ class TokenEndpoint:
         *,
         ca_file: Path | None = None,
         resolver_factory: Callable[[], AbstractResolver] = aiohttp.ThreadedResolver,
-        connector: Callable[[ssl.SSLContext, int], aiohttp.TCPConnector] | None = None,
+        connector: Connector | None = None,
         bound_s: float = 8.0,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:

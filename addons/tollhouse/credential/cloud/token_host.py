@@ -22,7 +22,10 @@ import certifi
 from aiohttp.abc import AbstractResolver
 
 from tollhouse.credential.lease import StoreAway
+from tollhouse.dialled_socket import dialled_socket
 
+Connector = Callable[[ssl.SSLContext, int], aiohttp.TCPConnector]
+"""Makes the way there, by TLS and the most connections at once. It may raise `StoreAway`."""
 _MAX_ANSWER: Final = 65_536
 _AT_ONCE: Final = 4
 
@@ -37,10 +40,9 @@ class HostAnswer:
 
 
 class TokenHost:
-    """``url`` is https. TLS is verified for its host, whatever address the resolver of
-    ``resolver_factory`` gives. ``ca_file`` (PEM) replaces the public roots. At most 4 requests run at
-    once. ``connector`` makes the way there, by TLS and the most connections at once, where that is none of its own; it may
-    raise `StoreAway`. One request takes at most ``bound_s``, and the wait for its turn counts in that."""
+    """``url`` is https. TLS is verified for its host, whatever address the resolver of ``resolver_factory`` gives. ``ca_file``
+    (PEM) replaces the public roots, and ``tls`` what is made of that. ``connector`` is there where the way is none of its own.
+    At most 4 requests run at once. One request takes at most ``bound_s``, and the wait for its turn counts in that."""
 
     def __init__(
         self,
@@ -48,7 +50,8 @@ class TokenHost:
         *,
         ca_file: Path | None = None,
         resolver_factory: Callable[[], AbstractResolver] = aiohttp.ThreadedResolver,
-        connector: Callable[[ssl.SSLContext, int], aiohttp.TCPConnector] | None = None,
+        connector: Connector | None = None,
+        tls: ssl.SSLContext | None = None,
         bound_s: float = 8.0,
     ) -> None:
         parts = urlsplit(url)
@@ -59,6 +62,7 @@ class TokenHost:
         self._ca_file = ca_file
         self._resolver_factory = resolver_factory
         self._connector = connector
+        self._tls = tls
         self._bound_s = bound_s
         self._session: aiohttp.ClientSession | None = None
 
@@ -108,7 +112,9 @@ class TokenHost:
 
     async def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            tls = await asyncio.to_thread(_tls, self._ca_file)
+            tls = self._tls
+            if tls is None:
+                tls = await asyncio.to_thread(_tls, self._ca_file)
             # Another request may have opened the session meanwhile.
             self._session = self._session or self._made(tls)
         return self._session
@@ -123,6 +129,7 @@ class TokenHost:
                 use_dns_cache=False,
                 force_close=True,
                 limit=_AT_ONCE,
+                socket_factory=dialled_socket,
             )
         return aiohttp.ClientSession(
             connector=connector,

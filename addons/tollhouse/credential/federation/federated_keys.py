@@ -5,27 +5,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tollhouse.credential.cache import KeyCache
+from tollhouse.credential.cloud.token_host import Connector
 from tollhouse.credential.entry import OUTCOMES, RETRY_S, KeyState, KeyStatus
-from tollhouse.credential.federation.exchange_answers import Busy
+from tollhouse.credential.federation.exchange_answers import Busy, Exchanged
 from tollhouse.credential.federation.subject import SubjectTokens
 from tollhouse.credential.federation.subject_token import SubjectToken
 from tollhouse.credential.federation.token_exchange import TokenExchange
 from tollhouse.credential.fields import contents
 from tollhouse.credential.lease import CredentialUnavailable, Lease, RawSecret, StoreAway
 from tollhouse.credential.secret import Secret
+from tollhouse.credential.vault.leased_keys import LeasedKeys
 from tollhouse.providers import Federation
 from tollhouse.refreshed import Ended, Fresh, NotRead, Refreshed, Timer, Times, later
 
+CertificateShown = Callable[[], Awaitable[tuple[ssl.SSLContext, SubjectToken]]]
+"""Gives TLS that shows a client certificate, and of whom it is. Raises `CredentialUnavailable`."""
+
 _log = logging.getLogger("tollhouse.credential")
 
-_PLACE: Final = "federation:"
+_PLACES: Final = ("federation:", "lease:")
 """Paths of the store have no colon."""
+_YOUNG_S: Final = 15.0
+"""A leased key that is younger and refused is not known everywhere in AWS yet: another one would be as young."""
 _BOUND_S: Final = 15.0
 """For the subject token and the exchange together."""
 _WAIT_S: Final = 10.0
@@ -39,6 +47,7 @@ _TIMES: Final = Times(
     spread=0.1,
     least_s=30.0,
     least_share=0.1,
+    once_more_s=1.0,
     retry_s=RETRY_S,
     refused_s=(5.0, 15.0, 60.0),
     idle_s=600.0,
@@ -46,40 +55,48 @@ _TIMES: Final = Times(
 )
 
 
-def place_of(provider: str) -> str:
+def place_of(provider: str, *, leased: bool = False) -> str:
     """What stands in place of a path of the store."""
-    return f"{_PLACE}{provider}"
+    return f"{_PLACES[leased]}{provider}"
 
 
 class Federated:
-    """The credentials of the providers in ``entries``, by name. One exchange of a provider runs at a time. It is made anew
-    ahead of the credential's end; the credential serves on until then, whatever the exchange says."""
+    """The credentials of the providers in ``entries``, by name, and those of ``leased``, which Vault leases. One exchange of a
+    provider runs at a time. It is made anew ahead of the credential's end; the credential serves on until then, whatever the
+    exchange says."""
 
     def __init__(
         self,
         entries: Mapping[str, Federation],
         subjects: SubjectTokens,
         *,
+        leased: Mapping[str, LeasedKeys] | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
         call_later: Callable[[float, Callable[[], None]], Timer] = later,
     ) -> None:
         self._entries = dict(entries)
-        self._subjects = subjects
+        self._leased = dict(leased or {})
+        self.subjects = subjects
         self._clock = clock
         self._wall_clock = wall_clock
-        self._exchanges = {
-            name: TokenExchange(entry, wall_clock=wall_clock) for name, entry in entries.items()
-        }
+        self.connectors: Mapping[str, Connector] = {}
+        """By provider, of those whose exchange goes through a proxy. Set before the first one: a proxy's password is in the
+        store, which is opened before any way."""
+        self.certificates: Mapping[str, CertificateShown] = {}
+        """By provider, of those that take a certificate in place of a token. Set as `connectors`."""
+        self._exchanges: dict[str, TokenExchange] = {}
         self._last: dict[str, SubjectToken] = {}
         """The subject token that was sent last, without its text."""
         self._ends: dict[str, float] = {}
+        self._born: dict[str, float] = {}
+        """When the leased keys in use were made."""
         self._not_before: dict[str, tuple[float, str]] = {}
         self.counts: dict[str, dict[str, int]] = {
-            name: dict.fromkeys(OUTCOMES, 0) for name in entries
+            name: dict.fromkeys(OUTCOMES, 0) for name in self.names
         }
-        self.refusals: dict[str, int] = dict.fromkeys(entries, 0)
+        self.refusals: dict[str, int] = dict.fromkeys(self.names, 0)
         self._reads: Refreshed[str, Lease] = Refreshed(
             self._read,
             _TIMES,
@@ -91,11 +108,14 @@ class Federated:
         )
 
     def __contains__(self, provider: str) -> bool:
-        return provider in self._entries
+        return provider in self._entries or provider in self._leased
 
     @property
     def names(self) -> list[str]:
-        return list(self._entries)
+        return [*self._entries, *self._leased]
+
+    def place(self, provider: str) -> str:
+        return place_of(provider, leased=provider in self._leased)
 
     def peek(self, provider: str) -> Lease | None:
         kept = self._reads.peek(provider)
@@ -109,13 +129,17 @@ class Federated:
         except (TimeoutError, NotRead):
             lease = None
         if lease is None:
-            raise StoreAway(f"network: the exchange gave no credential within {_WAIT_S:g} s.")
+            raise StoreAway(f"network: no credential came within {_WAIT_S:g} s.")
         return lease
 
     async def refused(self, lease: Lease) -> Lease | None:
         """Called when the provider has refused ``lease``. Gives another one. It is exchanged for this at most once in 10 s."""
-        provider = lease.path.removeprefix(_PLACE)
+        provider = lease.path.partition(":")[2]
         self.refusals[provider] += 1
+        seen = self._reads.seen(provider)
+        in_use = seen is not None and seen.kept is not None and seen.kept.value is lease
+        if in_use and self._clock() - self._born.get(provider, float("-inf")) < _YOUNG_S:
+            return None
         if not self._reads.drop(provider, lease, _REFUSED_AGAIN_S):
             return None
         self._ends.pop(provider, None)
@@ -126,25 +150,28 @@ class Federated:
         return other if other.secret != lease.secret else None
 
     def status(self) -> list[KeyStatus]:
-        return [self._status(name) for name in self._entries if self._reads.seen(name) is not None]
+        return [self._status(name) for name in self.names if self._reads.seen(name) is not None]
 
     def _status(self, provider: str) -> KeyStatus:
         seen, now = self._reads.seen(provider), self._clock()
-        entry, last = self._entries[provider], self._last.get(provider)
+        leased, last = self._leased.get(provider), self._last.get(provider)
+        subject = last.subject if last is not None else ""
         shared = {
             "provider": provider,
-            "method": f"federation ({entry.source})",
-            "subject": last.subject if last is not None else "",
+            "method": f"federation ({self._entries[provider].source})"
+            if leased is None
+            else f"lease ({leased.role.path})",
+            "subject": subject if leased is None else leased.arn,
             "reads": dict(self.counts[provider]),
         }
         error = seen.error.why if seen and isinstance(seen.error, CredentialUnavailable) else ""
         kept = seen.kept if seen is not None and seen.serves else None
         if kept is None or kept.value is None:
-            return KeyStatus(place_of(provider), "failed", error=error, **shared)  # type: ignore[arg-type]
+            return KeyStatus(self.place(provider), "failed", error=error, **shared)  # type: ignore[arg-type]
         ahead_s = max(_AHEAD_S, _AHEAD_SHARE * kept.life_s)
         refresh_at = kept.at + max(kept.life_s - ahead_s, kept.life_s / 2)
         return KeyStatus(
-            place_of(provider),
+            self.place(provider),
             "fresh",
             kept.value.version,
             (KeyState(kept.value.fingerprint),),
@@ -162,6 +189,7 @@ class Federated:
 
     async def close(self) -> None:
         await self._reads.close()
+        await asyncio.gather(*(each.close() for each in self._leased.values()))
         for exchange in self._exchanges.values():
             await exchange.close()
 
@@ -170,9 +198,15 @@ class Federated:
         error: CredentialUnavailable
         try:
             async with asyncio.timeout(_BOUND_S):
-                lease, life_s = await self._exchanged(provider, wall)
+                if (leased := self._leased.get(provider)) is not None:
+                    serves = known is not None and asked + _BOUND_S < self._ends.get(provider, 0.0)
+                    lease, life_s = await leased.fresh(known, wall, serves=serves)
+                    if lease is not known:
+                        self._born[provider] = self._clock()
+                else:
+                    lease, life_s = await self._exchanged(provider, wall)
         except TimeoutError:
-            error = StoreAway(f"network: the exchange took longer than {_BOUND_S:g} s.")
+            error = StoreAway(f"network: no credential came within {_BOUND_S:g} s.")
         except Busy as busy:
             self._not_before[provider] = (asked + busy.wait_s, busy.why)
             error = StoreAway(busy.why)
@@ -191,7 +225,9 @@ class Federated:
         if self._clock() < until:
             raise StoreAway(why)
         entry = self._entries[provider]
-        subject = await self._subjects.token(entry)
+        if (certificate := self.certificates.get(provider)) is not None:
+            return await self._by_certificate(provider, certificate, wall)
+        subject = await self.subjects.token(entry)
         last = self._last.get(provider)
         once = entry.exchange.single_use and subject.jti
         if once and last is not None and last.jti == subject.jti:
@@ -200,9 +236,33 @@ class Federated:
                 "takes a token once. It is tried again when there is another one."
             )
         self._last[provider] = SubjectToken("", subject.subject, subject.issuer, subject.jti)
-        given = await self._exchanges[provider].exchange(subject)
+        if (exchange := self._exchanges.get(provider)) is None:
+            exchange = self._exchanges[provider] = TokenExchange(
+                entry, connector=self.connectors.get(provider), wall_clock=self._wall_clock
+            )
+        return self._as_lease(provider, await exchange.exchange(subject), wall)
+
+    async def _by_certificate(
+        self, provider: str, certificate: CertificateShown, wall: float
+    ) -> tuple[Lease, float]:
+        """Each time with the certificate that the store has then."""
+        try:
+            tls, subject = await certificate()
+        except CredentialUnavailable as error:
+            raise type(error)(f"subject: {error.why}") from None
+        self._last[provider] = subject
+        connector = self.connectors.get(provider)
+        exchange = TokenExchange(
+            self._entries[provider], connector=connector, tls=tls, wall_clock=self._wall_clock
+        )
+        try:
+            return self._as_lease(provider, await exchange.exchange(subject), wall)
+        finally:
+            await exchange.close()
+
+    def _as_lease(self, provider: str, given: Exchanged, wall: float) -> tuple[Lease, float]:
         ends = datetime.fromtimestamp(wall, UTC) + timedelta(seconds=given.life_s)
-        if entry.exchange.steps[0].gives == "keys":
+        if self._entries[provider].exchange.steps[0].gives == "keys":
             raw = RawSecret({"api_key": given.text}, "")
             secret = contents(raw, "api_key", place_of(provider)).secrets[0]
             kind = "aws"
@@ -224,7 +284,15 @@ class Federated:
         last = self._last.get(provider)
         if error is None:
             counts["value"] += 1
-            if read.told is not None and read.told.value is not None and last is not None:
+            value = read.told.value if read.told is not None else None
+            if provider in self._leased and value is not None and read.told is not None:
+                if read.before is None or read.before.value is not value:
+                    path, life_s = self._leased[provider].role.path, read.told.life_s
+                    fingerprint = value.fingerprint
+                    _log.info(
+                        "%s leases %s, for %.0f s (key %s)", path, provider, life_s, fingerprint
+                    )
+            elif read.told is not None and read.told.value is not None and last is not None:
                 _log.info(
                     "%s gave a credential for %s of %s, for %.0f s (key %s)",
                     provider,
@@ -267,13 +335,13 @@ class KeysAndFederation(KeyCache):
         return await super().get(provider, tenant, project)
 
     def cooling(self, lease: Lease, seconds: float | None = None) -> Lease | None:
-        return None if lease.path.startswith(_PLACE) else super().cooling(lease, seconds)
+        return None if lease.path.startswith(_PLACES) else super().cooling(lease, seconds)
 
     def exhausted(self, lease: Lease) -> Lease | None:
-        return None if lease.path.startswith(_PLACE) else super().exhausted(lease)
+        return None if lease.path.startswith(_PLACES) else super().exhausted(lease)
 
     async def refused(self, lease: Lease) -> Lease | None:
-        if lease.path.startswith(_PLACE):
+        if lease.path.startswith(_PLACES):
             return await self.federated.refused(lease)
         return await super().refused(lease)
 
@@ -285,13 +353,17 @@ class KeysAndFederation(KeyCache):
         return [*mine, *super().notable(max(most - len(mine), 0))]
 
     def refusals(self) -> dict[tuple[str, str, str], int]:
-        mine = {(name, place_of(name), ""): n for name, n in self.federated.refusals.items() if n}
+        mine = {
+            (name, self.federated.place(name), ""): n
+            for name, n in self.federated.refusals.items()
+            if n
+        }
         return {**super().refusals(), **mine}
 
     async def read_now(self, path: str) -> tuple[Lease, ...]:
         """Of a provider of ``federated``: the credential that is kept, or a new one."""
-        if path.startswith(_PLACE):
-            return (await self.federated.get(path.removeprefix(_PLACE)),)
+        if path.startswith(_PLACES):
+            return (await self.federated.get(path.partition(":")[2]),)
         return await super().read_now(path)
 
     def forget(self) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from tollhouse.credential.cloud.token_host import TokenHost
 from tollhouse.credential.federation.subject_token import LONGEST, SubjectToken, judged
+from tollhouse.credential.federation.workload_api import jwt_svid
 from tollhouse.credential.lease import CredentialUnavailable, StoreAway
 from tollhouse.credential.workers import Workers
 from tollhouse.providers import Federation
@@ -30,8 +31,7 @@ class TokenIssuer(Protocol):
 
 
 class SubjectTokens:
-    """``issuer`` is None without a Vault that could sign. ``github_host`` makes the way to a URL. ``wall_clock`` gives seconds
-    since the epoch."""
+    """``issuer`` is None without a Vault that could sign. ``wall_clock`` gives seconds since the epoch."""
 
     def __init__(
         self,
@@ -45,7 +45,9 @@ class SubjectTokens:
         self._issuer = issuer
         self._environ = environ
         self._wall_clock = wall_clock
-        self._github_host = github_host
+        self.github_host = github_host
+        """Makes the way to a URL. Set before the first token, as `Federated.connectors`."""
+        self._bound_s = bound_s
         self._workers = Workers(4, bound_s, "The source of the subject token")
 
     async def token(self, of: Federation) -> SubjectToken:
@@ -56,6 +58,11 @@ class SubjectTokens:
                 text = await self._from_github(of.audience)
             elif of.source == "vault":
                 text = await self._workers.run(lambda: self._from_vault(of.place))
+            elif of.source == "workload_api":
+                socket, bound_s = Path(of.place), self._bound_s
+                text = await self._workers.run(
+                    lambda: jwt_svid(socket, of.audience, of.spiffe_id, bound_s)
+                )
             else:
                 text = await self._workers.run(lambda: _from_file(Path(of.place)))
         except StoreAway as error:
@@ -63,7 +70,7 @@ class SubjectTokens:
         except CredentialUnavailable as error:
             raise CredentialUnavailable(f"subject: {error.why}") from None
         found = judged(text, of.audience, origin, self._wall_clock())
-        if of.source == "spiffe" and not found.subject.startswith("spiffe://"):
+        if of.source in ("spiffe", "workload_api") and not found.subject.startswith("spiffe://"):
             raise CredentialUnavailable(
                 f"subject: the token of {origin} is no JWT-SVID: its sub is {found.subject}."
             )
@@ -92,7 +99,7 @@ class SubjectTokens:
         if not re.fullmatch(r"[!-~]{1,16384}", token):
             raise CredentialUnavailable(f"{REQUEST_TOKEN} can't stand in a header.")
         mark = "&" if "?" in url else "?"
-        host = self._github_host(f"{url}{mark}audience={quote(audience, safe='')}")
+        host = self.github_host(f"{url}{mark}audience={quote(audience, safe='')}")
         try:
             answer = await host.get({"Authorization": f"bearer {token}"})
         finally:
@@ -116,6 +123,10 @@ def origin_of(of: Federation) -> str:
             return f"identity/oidc/token/{of.place}"
         case "github":
             return "GitHub"
+        case "workload_api":
+            return f"the Workload API at {of.place}"
+        case "certificate":
+            return f"the client certificate at {of.place}"
     return of.place
 
 

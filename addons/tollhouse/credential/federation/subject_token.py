@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from cryptography import x509
+
 from tollhouse.clipped import clipped
 from tollhouse.credential.lease import CredentialUnavailable
 
@@ -63,6 +65,26 @@ def judged(text: str, audience: str, origin: str, now: float) -> SubjectToken:
         )
     jti = claims.get("jti")
     return SubjectToken(text, subject, issuer, jti if isinstance(jti, str) else "")
+
+
+def subject_of_certificate(pem: str, origin: str) -> SubjectToken:
+    """Whom a client certificate names, in place of a token: its first URI, or its subject. Raises `CredentialUnavailable`."""
+    try:
+        read = x509.load_pem_x509_certificate(pem.encode())
+        uris = _uris(read)
+        subject = uris[0] if uris else read.subject.rfc4514_string()
+        issuer = read.issuer.rfc4514_string()
+    except (ValueError, x509.DuplicateExtension, x509.InvalidVersion):
+        raise CredentialUnavailable(f"The certificate at {origin} can't be read.") from None
+    return SubjectToken("", clipped(subject, 200), clipped(issuer, 200))
+
+
+def _uris(certificate: x509.Certificate) -> list[str]:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return found.get_values_for_type(x509.UniformResourceIdentifier)
 
 
 def _claims(text: str) -> Mapping[str, object] | None:

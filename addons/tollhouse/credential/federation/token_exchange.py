@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from tollhouse.credential.cloud.token_host import HostAnswer, TokenHost
+from tollhouse.credential.cloud.token_host import Connector, HostAnswer, TokenHost
 from tollhouse.credential.federation.exchange_answers import Exchanged, outcome
 from tollhouse.credential.federation.subject_token import SubjectToken
 from tollhouse.credential.lease import CredentialUnavailable, StoreAway
@@ -40,12 +41,15 @@ class ConnectTo(AbstractResolver):
 
 
 class TokenExchange:
-    """Of one provider. ``wall_clock`` gives seconds since the epoch."""
+    """Of one provider. ``connector`` and ``tls`` are as in `TokenHost`; the first looks after ``connect_to``, too.
+    ``wall_clock`` gives seconds since the epoch."""
 
     def __init__(
         self,
         federation: Federation,
         *,
+        connector: Connector | None = None,
+        tls: ssl.SSLContext | None = None,
         bound_s: float = 8.0,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -63,6 +67,8 @@ class TokenExchange:
                     step.url.format_map(quoted),
                     ca_file=ca_file,
                     resolver_factory=resolver,
+                    connector=connector,
+                    tls=tls,
                     bound_s=bound_s,
                 ),
             )

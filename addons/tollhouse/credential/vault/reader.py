@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from tollhouse.credential.lease import CredentialUnavailable, RawSecret, StoreAway
 from tollhouse.credential.paths import path_problem
@@ -134,11 +134,9 @@ class VaultReader:
         `CredentialUnavailable`."""
         if path_problem(role) or "/" in role:
             raise CredentialUnavailable("The role's name is none.")
-        login = self._current()
-        answer = self._identity(login, role)
-        if answer.denied and (other := self._after_denial(login)) is not None:
-            answer = self._identity(other, role)
-        answer.raise_if_away(self._server.address)
+        answer, _ = self.asked(
+            lambda client: client.secrets.identity.generate_signed_id_token(role)
+        )
         token = answer.field("token")
         if isinstance(token, str) and token:
             return token
@@ -152,11 +150,24 @@ class VaultReader:
             f"Vault signs no token for the role {role} ({answer.status}): {why}."
         )
 
-    def _identity(self, login: _VaultLogin, role: str) -> VaultReply:
+    def asked(self, ask: Callable[[Any], Any]) -> tuple[VaultReply, object]:
+        """The answer to ``ask``, which is given hvac's client, and the login that it had. Raises `CredentialUnavailable`."""
+        login = self._current()
+        answer = self._asked_by(login, ask)
+        if answer.denied and (other := self._after_denial(login)) is not None:
+            login = other
+            answer = self._asked_by(login, ask)
+        answer.raise_if_away(self._server.address)
+        return answer, login
+
+    def _asked_by(self, login: _VaultLogin, ask: Callable[[Any], Any]) -> VaultReply:
         client = login.granted.client
-        return self._server.send(
-            lambda: client.secrets.identity.generate_signed_id_token(role), tries=2
-        )
+        return self._server.send(lambda: ask(client), tries=2)
+
+    @property
+    def login(self) -> object:
+        """The login that is in use. None before the first one."""
+        return self._login
 
     def tend(self) -> float | None:
         """Renews the token or logs in anew before two thirds of the token's life are over. If that

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -23,22 +22,22 @@ def paid_of(usage: object) -> int | None:
     bill comes on top: https://openrouter.ai/docs/use-cases/usage-accounting. Perplexity says
     ``cost`` with a ``total_cost``: https://docs.perplexity.ai/api-reference/chat-completions-post.
     """
-    if not isinstance(usage, Mapping):
+    if not isinstance(usage, dict):
         return None
     ticks = _amount(usage.get("cost_in_usd_ticks"))
     if ticks is not None:
         return _up(ticks * _TICKS)
     cost = usage.get("cost")
-    if isinstance(cost, Mapping):
+    if isinstance(cost, dict):
         total = _amount(cost.get("total_cost"))
         return None if total is None else _up(total * _NANO)
     total = _amount(cost)
     details = usage.get("cost_details")
-    known = "is_byok" in usage or "seconds" in usage or isinstance(details, Mapping)
+    known = "is_byok" in usage or "seconds" in usage or isinstance(details, dict)
     if total is None or not known:
         return None
     if usage.get("is_byok") is True:
-        upstream = details.get("upstream_inference_cost") if isinstance(details, Mapping) else None
+        upstream = details.get("upstream_inference_cost") if isinstance(details, dict) else None
         beside = _amount(upstream)
         if beside is None:
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 from tollhouse.families.formats.counts import is_uneven
@@ -24,7 +24,7 @@ def usage_of(value: object) -> Units | None:
     there (xAI, Vertex's OpenAI endpoint). ``prompt_cache_hit_tokens`` is DeepSeek's word for the
     cached tokens: https://api-docs.deepseek.com/guides/kv_cache.
     """
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return None
     prompt = count_of(value.get("prompt_tokens"))
     if prompt is None:
@@ -54,13 +54,15 @@ def usage_of(value: object) -> Units | None:
 
 def count_of(value: object) -> int | None:
     """A count; None for what is none."""
+    if value is None:
+        return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _details(value: object) -> Callable[[str], int]:
-    parts = value if isinstance(value, Mapping) else {}
+    parts = value if isinstance(value, dict) else {}
     return lambda key: count_of(parts.get(key)) or 0
 
 
@@ -68,7 +70,7 @@ def error_of(value: object) -> str:
     """The code or type of an error, never its message (which may repeat the request); "" for null."""
     if value is None or value is False or value == "" or value == {}:
         return ""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return "error"
     name = value.get("code") or value.get("type") or "error"
     return str(name)[:64] if isinstance(name, str | int) and str(name).isprintable() else "error"
@@ -96,13 +98,13 @@ def _by_model(value: object) -> tuple[tuple[str, Units], ...]:
     """Groq's ``usage_breakdown``: the models that a compound system used, each with its usage. They
     come to the usage of the whole: https://console.groq.com/docs/compound. Empty if one of them
     can't be read."""
-    models: Any = value.get("models") if isinstance(value, Mapping) else None
+    models: Any = value.get("models") if isinstance(value, dict) else None
     if not isinstance(models, list) or len(models) > _MOST_MODELS:
         return ()
     found = []
     for one in models:
-        name = one.get("model") if isinstance(one, Mapping) else None
-        units = usage_of(one.get("usage")) if isinstance(one, Mapping) else None
+        name = one.get("model") if isinstance(one, dict) else None
+        units = usage_of(one.get("usage")) if isinstance(one, dict) else None
         if not isinstance(name, str) or not name.isprintable() or units is None:
             return ()
         found.append((name[:256], units))
@@ -147,7 +149,7 @@ class Told:
             self._each = _by_model(value) or self._each
         elif key == "choices":
             self._read_tools(value)
-        elif key == "x_groq" and isinstance(value, Mapping):
+        elif key == "x_groq" and isinstance(value, dict):
             # Groq's own frame repeats the usage that include_usage asks for. An error in it ends
             # the stream: groq-python, types/chat/chat_completion_chunk.py.
             for name in ("usage", "usage_breakdown"):
@@ -160,18 +162,18 @@ class Told:
         usage = self._usage_of(value) or paid_alone(value)
         if usage is not None:
             self.usage, self._paid = usage, paid_of(value)
-            if isinstance(value, Mapping):
+            if isinstance(value, dict):
                 self._uneven = is_uneven(value.get("total_tokens"), usage.tokens)
                 self._sources = count_of(value.get("num_sources_used")) or 0
 
     def _read_tools(self, choices: object) -> None:
         for at, choice in enumerate(choices if isinstance(choices, list) else ()):
-            if not isinstance(choice, Mapping):
+            if not isinstance(choice, dict):
                 continue
             said = choice.get("message") or choice.get("delta")
-            tools = said.get("executed_tools") if isinstance(said, Mapping) else None
+            tools = said.get("executed_tools") if isinstance(said, dict) else None
             for number, tool in enumerate(tools if isinstance(tools, list) else ()):
-                if isinstance(tool, Mapping) and len(self._tools) < _MOST_TOOLS:
+                if isinstance(tool, dict) and len(self._tools) < _MOST_TOOLS:
                     index, kind = count_of(tool.get("index")), tool.get("type")
                     name = kind if isinstance(kind, str) and kind.isprintable() else UNKNOWN_TOOL
                     place = count_of(choice.get("index")) or at, number if index is None else index

@@ -7,7 +7,7 @@
 --                        cost nothing but its request is entered 22 hours earlier, and so kept for 2
 --   5 swept      hash    call id -> "CREATED NANO_USD TOKENS REQUESTS\nSCOPE SCOPE\nDAY\31MODEL\31TOKEN", and behind it
 --                        "\31SESSION" if the call has one, until a late settle or 24 hours, with later parts as in
---                        `holds`; all of these are in `settled` as well
+--                        `holds`; all of these are in `settled` as well. "CALL ID+" -> nano-usd by which it grew after its sweep
 --   6 calls      stream  one record a call
 --   7 usage      hash    "DAY UNIT KIND NAME" -> sum, of one project; "DAY names -" -> how many models it has sums of,
 --                        "DAY sessions -" how many sessions; "DAY begun -" how many records of sessions were begun
@@ -271,6 +271,6 @@ local function mark_ended(id, now, free)
   call('ZADD', KEYS[4], fmt('%.0f', free and now - DAY_MS + FREE_MS or now), id)
   for _, old in ipairs(call('ZRANGEBYSCORE', KEYS[4], '-inf', fmt('(%.0f', now - DAY_MS), 'LIMIT', '0', '2')) do
     call('ZREM', KEYS[4], old)
-    call('HDEL', KEYS[5], old)
+    call('HDEL', KEYS[5], old, old .. '+')
   end
 end

@@ -24,6 +24,8 @@ change({more}, true)
 if found == SWEPT then
   local day, model, token, session = read_swept(hold.rest)
   add_sums(day, more, model, token, session)
+  -- No record names it: the late settle takes back what the sweep's record named.
+  call('HINCRBY', KEYS[5], id .. '+', fmt('%.0f', more[1]))
 end
 local parts = with_more(hold.parts, more, now)
 call('HSET', found == HELD and KEYS[2] or KEYS[5], id, hold_text(parts, hold.scopes, hold.rest))

@@ -14,6 +14,8 @@ local sure = (free and FREE_MS or DAY_MS) - HOUR_MS
 if found == UNKNOWN and not release and tried and now - tried >= sure then return -found end
 
 local today = floor(now / DAY_MS)
+-- What the record of a sweep named, of which day and model, where this one takes it back.
+local corrects = {}
 if text then
   local hold = read_hold(text)
   if hold.scopes ~= ARGV[5] then return redis.error_reply('SCOPES the hold was taken from ' .. hold.scopes) end
@@ -34,9 +36,11 @@ if text then
     call('ZREM', KEYS[3], id)
     if not release then add_sums(today, actual, ARGV[8], ARGV[9], ARGV[10]) end
   else
-    call('HDEL', KEYS[5], id)
+    local added = tonumber(call('HGET', KEYS[5], id .. '+') or 0)
+    call('HDEL', KEYS[5], id, id .. '+')
     -- Taken back from where the sweep booked it: the call may have been served by another model, or have cost nothing.
     local day, model, token, session = read_swept(hold.rest)
+    corrects = {'corrects_nano_usd', fmt('%.0f', hold[1] - added), 'corrects_day', fmt('%.0f', day), 'corrects_model', model}
     add_sums(day, {0 - hold[1], 0 - hold[2], 0 - hold[3]}, model, token, session)
     if not release then add_sums(day, actual, ARGV[8], ARGV[9], ARGV[10]) end
   end
@@ -48,6 +52,8 @@ end
 mark_ended(id, now, free and text and not release)
 if not release or found == SWEPT then
   local by = ({[HELD] = 'hold', [SWEPT] = 'late', [UNKNOWN] = 'no_hold'})[found]
-  call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[7], '*', 'settled_by', by, unpack(ARGV, 12))
+  local added = {'XADD', KEYS[6], 'MAXLEN', '~', ARGV[7], '*', 'settled_by', by, unpack(corrects)}
+  for n = 12, #ARGV do added[#added + 1] = ARGV[n] end
+  call(unpack(added))
 end
 return found

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
@@ -122,7 +123,8 @@ def connect(url: str, state_directory: Path, timeout_s: float = COMMAND_TIMEOUT_
         )
     if scheme != "unix":
         options["socket_keepalive"] = True
-    return Redis.from_url(url, **options)
+    # Otherwise each connection reads redis-py's version from its METADATA, which holds the loop for milliseconds.
+    return Redis.from_url(url, driver_info=DriverInfo(), **options)
 
 
 def _check_files(url: str) -> None:

@@ -13,7 +13,7 @@ from tollhouse.listen.mitm.handler import GateMaster, TollhouseConnectionHandler
 
 
 class Beyond:
-    """`client_connection.Spoken` by mitmproxy: HTTP/2, or HTTP/1 where the configuration says so."""
+    """`shared.Spoken` by mitmproxy: HTTP/2, or HTTP/1 where the configuration says so."""
 
     def __init__(
         self,
@@ -39,6 +39,7 @@ class Beyond:
             bounds=connection.bounds,
             connect=connect,
             client_certificate=connection.client_certificate,
+            occupant=connection.occupant,
             clock=clock,
         )
         client = self.handler.client

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import select
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
@@ -18,7 +16,9 @@ from mitmproxy.options import Options
 from mitmproxy.proxy import commands, events, mode_specs
 from mitmproxy.proxy.server import LiveConnectionHandler
 
+from tollhouse.admit.connection_limits import Occupant
 from tollhouse.call import ListenerKind
+from tollhouse.listen import half_closed
 from tollhouse.listen.doors import Bounds, ConnectRequest
 from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.mitm.hooks import TollhouseCallHook
@@ -35,9 +35,6 @@ socket is not read on."""
 _LINGER_S = 2.0
 """How long a refused client's bytes are read on after the answer. A close with unread bytes is a
 reset, and a reset can overtake the answer."""
-_KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
-"""Of a half-closed connection, in seconds and in probes that nobody answers: a client that is gone
-sends nothing more."""
 _MODE = mode_specs.ProxyMode.parse("regular")
 
 
@@ -56,12 +53,14 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         bounds: Bounds,
         connect: ConnectRequest | None = None,
         client_certificate: bytes | None = None,
+        occupant: Occupant | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(reader, writer, master.options, _MODE)
         self.clock = clock
         self.kind: ListenerKind = kind
         self.client_certificate = client_certificate
+        self.occupant = occupant
         self.addons = master.addons
         self.bounds = bounds
         self.exchanges: set[Exchange] = set()
@@ -90,30 +89,13 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
                 self.client.state = ConnectionState.CLOSED
             elif not self._half_closed:
                 self._half_closed = True
-                self._watch()
+                half_closed.watch(self._writer.get_extra_info("socket"))
+                self.run(self._until_lost())
         self.process(event)
 
     def _left(self) -> bool:
-        """Whether the client has ended both directions, as far as the kernel knows. If a client has
-        closed a TCP connection in good order, the kernel learns that from the answer to the next
-        byte or probe."""
-        if self._writer.is_closing():
-            return True
-        poller = select.poll()
-        # POLLHUP and POLLERR are reported without being asked for.
-        poller.register(self._writer.get_extra_info("socket").fileno(), 0)
-        return bool(poller.poll(0))
-
-    def _watch(self) -> None:
-        """Called when the client has ended its direction (``shutdown(SHUT_WR)``). That direction is
-        not read any more, so the end of the connection is noticed in another way."""
-        connection = self._writer.get_extra_info("socket")
-        if connection.family != socket.AF_UNIX:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in _KEEPALIVE.items():
-                if hasattr(socket, name):
-                    connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-        self.run(self._until_lost())
+        """Whether the client has ended both directions."""
+        return self._writer.is_closing() or half_closed.left(self._writer.get_extra_info("socket"))
 
     async def _until_lost(self) -> None:
         try:
@@ -204,6 +186,8 @@ class TollhouseConnectionHandler(LiveConnectionHandler):
         """Another process takes the client's next requests. HTTP/2 has a frame for that, and the client closes the connection when
         it has read it. If the connection were closed here, a request that is on its way would meet a reset."""
         self._retiring, self._leaves_by = True, leaves_by
+        if isinstance(self.http.http, StrictHttp1Server):
+            self.http.http.retired = True
         self._say_go_away()
 
     def _say_go_away(self, *, now: bool = False) -> None:

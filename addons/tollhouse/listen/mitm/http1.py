@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import h11
 from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import _base, _events, _http1
 
 from tollhouse.denial import Denial
+from tollhouse.listen.chunks import BadChunks, ChunkedBody, SizedBody
 from tollhouse.listen.doors import Bounds
 from tollhouse.listen.mitm.head import empty_request, parse_http1
 from tollhouse.listen.mitm.hooks import Commands
@@ -47,9 +47,12 @@ class StrictHttp1Server(_http1.Http1Server):
         self.head_since: float | None = None
         """When the first byte of an incomplete head arrived."""
         self.defective = False
+        self.retired = False
+        """Its next request belongs on another connection."""
         self.awaits_continue = False
         """The client sends its body after a 100 only, and has had none."""
         self._finder = HeadFinder(bounds.max_header_bytes)
+        self._body: SizedBody | ChunkedBody = SizedBody(0)
 
     def read_headers(self, event: events.ConnectionEvent) -> Commands:
         if not isinstance(event, events.DataReceived):
@@ -71,7 +74,9 @@ class StrictHttp1Server(_http1.Http1Server):
             and request.headers.get("expect", "").lower() == "100-continue"
         )
         yield _base.ReceiveHttp(_events.RequestHeaders(self.stream_id, request, size == 0))
+        # It knows what an end in the middle of the body is.
         self.body_reader = _http1.make_body_reader(size)
+        self._body = ChunkedBody(self.bounds.max_header_bytes) if size is None else SizedBody(size)
         self.state = self.read_body
         yield from self.state(event)
 
@@ -104,25 +109,23 @@ class StrictHttp1Server(_http1.Http1Server):
         if not isinstance(event, events.DataReceived):
             yield from super().read_body(event)
             return
+        # mitmproxy would give the bytes to h11, which takes a bare CR in a chunk's extension and a bare LF behind a trailer.
+        body = self._body
         while True:
             try:
-                part = self.body_reader(self.buf)
-            except h11.ProtocolError:
-                yield from self._break("The body's chunks are malformed.")
+                data = body.take(self.buf._data)
+            except BadChunks as error:
+                yield from self._break(str(error))
                 return
-            if part is None:
-                break
-            if isinstance(part, h11.EndOfMessage):
-                # Trailers are dropped, as RFC 9110 6.5.1 allows: nothing in them was judged.
+            if data:
+                self.awaits_continue = False
+                yield _base.ReceiveHttp(_events.RequestData(self.stream_id, data))
+            if body.over:
                 yield _base.ReceiveHttp(_events.RequestEndOfMessage(self.stream_id))
                 yield from self.mark_done(request=True)
                 return
-            if part.data:
-                self.awaits_continue = False
-                yield _base.ReceiveHttp(_events.RequestData(self.stream_id, bytes(part.data)))
-        if len(self.buf) > self.bounds.max_header_bytes:
-            # A chunk's extension or the trailers: h11 keeps a line until it is complete.
-            yield from self._break("The body's chunk framing is too large.")
+            if not body.more:
+                return
 
     def _break(self, why: str) -> Commands:
         self.defective = True
@@ -136,7 +139,7 @@ class StrictHttp1Server(_http1.Http1Server):
     def send(self, event: _events.HttpEvent) -> Commands:
         # Behind a refused head, or where a body was never asked for, nobody knows where the next
         # request begins.
-        last = self.defective or self.awaits_continue
+        last = self.defective or self.awaits_continue or self.retired
         if last and isinstance(event, _events.ResponseHeaders):
             event.response.headers["connection"] = "close"
         if last and isinstance(event, _events.ResponseEndOfMessage):

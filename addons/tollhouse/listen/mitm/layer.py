@@ -165,6 +165,7 @@ class CallLayer(layer.Layer):
             ClientWire(self, event.stream_id, event.request),
             defect,
             least_body_bytes_s=self.handler.bounds.least_body_bytes_s,
+            occupant=self.handler.occupant,
         )
         self.exchanges[event.stream_id] = exchange
         self.handler.exchanges.add(exchange)

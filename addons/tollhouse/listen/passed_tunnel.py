@@ -22,15 +22,16 @@ from tollhouse.call import Arrival, Passed
 from tollhouse.companions import PassableHost
 from tollhouse.denial import Denial, Refused
 from tollhouse.ledger.names import Scope
+from tollhouse.listen.answer_head import ESTABLISHED, raw_refusal
 from tollhouse.listen.client_hello import MAX_HELLO, BadHello, read_hello
 from tollhouse.listen.doors import ConnectRequest
-from tollhouse.listen.http1 import ESTABLISHED, raw_refusal
 from tollhouse.listen.tunnel import connect_head
 from tollhouse.parties import Project
 
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN_S: Final = 5.0
+_JUDGED_WITHIN_S: Final = 30.0
 """How often it is asked whether the identity is still valid."""
 _HIGH_WATER: Final = 256 * 1024
 
@@ -60,7 +61,7 @@ class Near(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class PassageBounds:
+class TunnelBounds:
     """How many tunnels there may be at one time, in all and of one token, how long one may say nothing, and how long it may
     be open. ``hello_s`` is for its first message."""
 
@@ -71,7 +72,7 @@ class PassageBounds:
     hello_s: float = 30.0
 
 
-class Passages:
+class PassedTunnels:
     """All such tunnels of a gateway."""
 
     def __init__(
@@ -80,7 +81,7 @@ class Passages:
         dialler: Dials,
         places: Places,
         book: Book,
-        bounds: PassageBounds,
+        bounds: TunnelBounds,
         *,
         clock: Callable[[], float] = time.monotonic,
         look_again_s: float = _LOOK_AGAIN_S,
@@ -95,13 +96,13 @@ class Passages:
         self._open: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, near: Near, asked: ConnectRequest, rest: bytes) -> Passage:
+    def begin(self, near: Near, asked: ConnectRequest, rest: bytes) -> PassedTunnel:
         """Judges and dials in a task of its own; ``rest`` came behind the CONNECT."""
-        passage = Passage(self, near, asked, rest)
-        task = asyncio.get_running_loop().create_task(passage.live())
+        tunnel = PassedTunnel(self, near, asked, rest)
+        task = asyncio.get_running_loop().create_task(tunnel.live())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return passage
+        return tunnel
 
     @property
     def count(self) -> int:
@@ -139,41 +140,43 @@ class _State(Enum):
 class _Far(asyncio.Protocol):
     """The connection to the host."""
 
-    def __init__(self, passage: Passage) -> None:
-        self._passage = passage
+    def __init__(self, tunnel: PassedTunnel) -> None:
+        self._tunnel = tunnel
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast(asyncio.Transport, transport).set_write_buffer_limits(_HIGH_WATER)
 
     def data_received(self, data: bytes) -> None:
-        self._passage.came(data)
+        self._tunnel.came(data)
 
     def eof_received(self) -> bool:
-        self._passage.far_ended()
+        self._tunnel.far_ended()
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._passage.far_ended()
+        self._tunnel.far_ended()
 
     def pause_writing(self) -> None:
-        self._passage.near.pause_reading()
+        self._tunnel.near.pause_reading()
 
     def resume_writing(self) -> None:
-        self._passage.near.resume_reading()
+        self._tunnel.near.resume_reading()
 
 
-class Passage:
-    """One tunnel: `client_connection.Spoken`. It changes as it lives; nobody but its own methods changes it."""
+class PassedTunnel:
+    """One tunnel: `shared.Spoken`. It changes as it lives; nobody but its own methods changes it."""
 
-    def __init__(self, passages: Passages, near: Near, asked: ConnectRequest, rest: bytes) -> None:
+    def __init__(
+        self, every: PassedTunnels, near: Near, asked: ConnectRequest, rest: bytes
+    ) -> None:
         self.near = near
-        self._all = passages
+        self._all = every
         self._asked = asked
         self._arrival = Arrival.begin(connect_head(asked))
         self._buffer = bytearray(rest)
         self._state = _State.OPENING
         self._far: asyncio.Transport | None = None
-        self._since = self._last = passages.clock()
+        self._since = self._last = every.clock()
         self._sent = self._received = 0
         self._over = asyncio.get_running_loop().create_future()
         self._denial: Denial | None = None
@@ -217,13 +220,15 @@ class Passage:
             self._write(stage, host)
 
     async def _last_while_valid(self, host: str, entry: PassableHost) -> None:
-        """Raises `Refused` once the identity is not valid any more. While nobody can say, the tunnel stays."""
+        """Raises `Refused` once the identity is not valid any more, and `TimeoutError` if judging it hangs. While a store or an
+        issuer is away, the tunnel stays."""
         while True:
             done, _ = await asyncio.wait({self._over}, timeout=self._all.look_again_s)
             if done:
                 return
             try:
-                await self._all.judge(self._arrival, host, entry)
+                async with asyncio.timeout(_JUDGED_WITHIN_S):
+                    await self._all.judge(self._arrival, host, entry)
             except Refused as refusal:
                 if refusal.denial.code not in ("ledger_unavailable", "identity_unavailable"):
                     raise
@@ -252,10 +257,11 @@ class Passage:
                     host=host,
                     tunnelled=(self._sent, self._received) if opened else None,
                 )
-            )
+            ),
+            settled=False,
         )
 
-    # From the client: `client_connection.Spoken`.
+    # From the client: `shared.Spoken`.
 
     def receive(self, data: bytes) -> None:
         if self._state is _State.FLOWING and self._far is not None:
@@ -275,6 +281,8 @@ class Passage:
             hello = read_hello(self._buffer)
             if hello is None:
                 return
+            if hello.encrypted:
+                raise BadHello("it hides whom it names (ECH)")
             if normalise_host(hello.name) != self._asked.host:
                 raise BadHello("it names another host than the CONNECT")
         except BadHello as error:

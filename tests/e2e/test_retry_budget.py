@@ -1,0 +1,62 @@
+"""The retries of all calls to a provider: at most a tenth of its calls of the last 10 s, and at least 1 a second; through the
+running gateway, whose clock stands still."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from tests.support.clock import Clock
+from tests.support.gateway import REAL_KEY
+from tests.support.inproc import open_inside
+
+from tollhouse.credential.vault.embedded_vault import EmbeddedVault
+from tollhouse.demo.standin import StandIn
+from tollhouse.demo.standin_script import Behaviour, reply
+
+CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "again"}]}
+BUSY = reply(429, b'{"error":{"message":"busy"}}', [("retry-after-ms", "1")])
+"""It is no failure to a breaker."""
+
+
+def test_the_retry_budget(tmp_path: Path) -> None:
+    clock = Clock()
+    hosts = ("api.openai.com", "second.test")
+    with StandIn(key=REAL_KEY, hosts=hosts) as standin:
+        settings = {
+            "providers.openai": {"attempts": 2},
+            "providers.second": {
+                "family": "openai",
+                "hosts": ["second.test"],
+                "connect_to": standin.address,
+                "allow_private": True,
+                "ca_file": "provider-ca.pem",
+            },
+            "projects.proj_123": {"tenant": "acme", "limits": []},
+        }
+        with open_inside(tmp_path, settings, standin=standin, clock=clock) as inside:
+            EmbeddedVault(tmp_path / "state").set("second", REAL_KEY)
+            with httpx2.Client(
+                proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30
+            ) as client:
+
+                def asked(host: str = hosts[0]) -> int:
+                    """How often the provider was asked for one call."""
+                    answer = client.post(f"https://{host}/v1/chat/completions", json=CHAT)
+                    stopped = answer.headers.get("x-should-retry") == "false"
+                    # The SDK would go on where the gateway may not.
+                    assert stopped is (answer.status_code == 429)
+                    return int(answer.headers["x-tollhouse-attempts"])
+
+                standin.always(BUSY)
+                assert [asked() for _ in range(12)] == [2] * 10 + [1] * 2
+                assert asked("second.test") == 3, "it has a budget of its own"
+                # A tenth of 112 calls and more is 11.
+                standin.always(Behaviour())
+                assert {asked() for _ in range(100)} == {1}
+                standin.always(BUSY)
+                assert [asked() for _ in range(3)] == [2, 1, 1]
+                clock.advance(11.0)
+                assert [asked() for _ in range(11)] == [2] * 10 + [1]
+                assert len(standin.snapshot()) == 22 + 3 + 100 + 4 + 21

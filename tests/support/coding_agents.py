@@ -1,0 +1,242 @@
+"""Coding agents as they are installed, run without a terminal by `tollhouse exec` through a running gateway.
+
+An agent has a home of its own, and its only way out is the gateway: where network namespaces can be made it has a network of its
+own, in which there is nothing but the gateway's proxy. docs/agents.md says how they are installed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tests.support.alone import alone
+from tests.support.gateway import PLACEHOLDER, Road
+from tests.support.requires import places, program
+from tollhouse.config.load import load_config
+from tollhouse.control.client import perform
+from tollhouse.demo.standin_script import NEXT_MESSAGE, Behaviour, Latch
+
+HOSTS = ("api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com", "chatgpt.com")
+"""Those of the providers that agents call."""
+CALLS = ("/v1/messages", "/responses", "/v1/chat/completions", "enerateContent")
+OWN_KEY = "sk-a-key-of-the-users-own-0123456789abcdefghij"
+IN_A_SESSION = "Quota exceeded. Check your plan and billing details."
+"""What Codex says where a message of its WebSocket was refused for its budget: in its own words."""
+READ_S = 5.0
+"""Within which a person reads the reason, from the first request."""
+ANSWER = f"Hello from the road.{NEXT_MESSAGE}And this is the end."
+_SHOWN, _WITHHELD = b"road.", b"end."
+"""What of the answer an agent has to show before the rest of it leaves the provider."""
+
+
+@dataclass(frozen=True)
+class Agent:
+    """``command`` follows the program's name. ``variables`` are its environment's, and ``key`` is the one in which it looks for a
+    key. ``files`` are made in its home: what it can't start without. With ``streaming`` behind its command it shows an answer as
+    it comes; most do without. ``extra`` is the number of requests that it sends beside the prompt's. ``waits_s`` is what it waits
+    at the most for a fault that may pass. ``companions`` is its name in that table."""
+
+    name: str
+    command: tuple[str, ...]
+    key: str
+    model: str
+    variables: dict[str, str] = field(default_factory=dict)
+    session: bool = True
+    extra: int = 0
+    waits_s: float = READ_S
+    files: dict[str, str] = field(default_factory=dict)
+    streaming: tuple[str, ...] = ()
+    companions: str = ""
+
+
+AGENTS = (
+    Agent(
+        "claude",
+        ("-p", "Say hello."),
+        "ANTHROPIC_API_KEY",
+        "claude-sonnet-5",
+        {"ANTHROPIC_MODEL": "claude-sonnet-5"},
+        streaming=("--output-format", "stream-json", "--verbose", "--include-partial-messages"),
+        companions="claude-code",
+    ),
+    Agent(
+        "codex",
+        ("exec", "--skip-git-repo-check", "--sandbox", "read-only", "-m", "gpt-5.1", "Say hello."),
+        "CODEX_API_KEY",
+        "gpt-5.1",
+        companions="codex",
+    ),
+    Agent(
+        "gemini",
+        ("-p", "Say hello.", "-m", "gemini-2.5-flash"),
+        "GEMINI_API_KEY",
+        "gemini-2.5-flash",
+        {"GEMINI_CLI_TRUST_WORKSPACE": "true"},
+        session=False,
+        waits_s=9.0,
+        files={
+            ".gemini/settings.json": '{"security": {"auth": {"selectedType": "gemini-api-key"}}}'
+        },
+        companions="gemini-cli",
+    ),
+    Agent(
+        "opencode",
+        ("run", "-m", "openai/gpt-5.1", "Say hello."),
+        "OPENAI_API_KEY",
+        "gpt-5.1",
+        extra=1,
+        companions="opencode",
+    ),
+    Agent(
+        "llm",
+        ("-m", "gpt-4o-mini", "Say hello."),
+        "OPENAI_API_KEY",
+        "gpt-4o-mini",
+        session=False,
+        extra=1,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Said:
+    """``calls`` are the lines of its calls of a model, and ``lines`` those of all that it asked. ``started_s`` is how long its
+    first call took, and ``read_s`` how long after that our code stood in its output; None if it never did. ``streamed``: it has
+    shown the answer's beginning while the provider kept the rest."""
+
+    code: int
+    text: str
+    calls: list[dict[str, Any]]
+    lines: list[dict[str, Any]]
+    started_s: float
+    read_s: float | None
+    streamed: bool
+
+
+def limit(road: Road, *limits: str, **more: str) -> None:
+    wanted = {"project": road.project, "tenant": road.tenant, "limits": list(limits)}
+    perform(load_config(road.gateway.config), "project_set", {**wanted, **more})
+
+
+def run(
+    agent: Agent,
+    road: Road,
+    *,
+    by_hand: bool = False,
+    login: dict[str, str] | None = None,
+    more: dict[str, str] | None = None,
+) -> Said:
+    """By `tollhouse exec`, outside of whose network the agent is; or with variables that are set ``by_hand``. With a ``login``,
+    which may be in its home alone, there is no key. ``more`` are variables of the shell in which it is started."""
+    # Not where the search for leaks looks: Codex writes the proxy's URL down in its home.
+    with (
+        tempfile.TemporaryDirectory(prefix="agent-", ignore_cleanup_errors=True) as home,
+        alone(road.gateway.proxy) as enter,
+    ):
+        if by_hand:
+            given = {
+                **road.environ,
+                "NODE_EXTRA_CA_CERTS": str(road.ca_file),
+                agent.key: PLACEHOLDER,
+            }
+            return _run(agent, road, Path(home), enter, given)
+        options = ("--config", str(road.gateway.config), "--project", road.project)
+        through = (sys.executable, "-m", "tollhouse", "exec", *options, "--", *enter)
+        own = {agent.key: OWN_KEY} if login is None else login
+        said = _run(agent, road, Path(home), through, {**own, **(more or {})})
+        assert (f"not handed on: {agent.key}" in said.text) is (login is None)
+        assert OWN_KEY not in said.text
+        assert re.search(rf"^tollhouse: {road.project}: \d+ calls?, ", said.text, re.MULTILINE)
+        return said
+
+
+def _run(
+    agent: Agent, road: Road, home: Path, before: tuple[str, ...], given: dict[str, str]
+) -> Said:
+    """Its output as it comes. An agent that goes on for a minute is killed, which fails the test."""
+    for name, text in agent.files.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(text)
+    (home / "work").mkdir()
+    rest = Latch()
+    road.standin.clear()
+    road.standin.always(Behaviour(text=ANSWER, withheld=(_WITHHELD, rest)))
+    seen = len(road.gateway.lines())
+    began = time.time()
+    process = subprocess.Popen(
+        [*before, program(agent.name), *agent.command, *agent.streaming],
+        env={
+            "PATH": os.pathsep.join(places()),
+            "HOME": str(home),
+            "TERM": "dumb",
+            "NO_COLOR": "1",
+            **agent.variables,
+            **given,
+        },
+        cwd=home / "work",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    text, read_at, streamed = b"", None, False
+    os.set_blocking(process.stdout.fileno(), False)
+    try:
+        while True:
+            done = process.poll() is not None
+            if piece := process.stdout.read():
+                text += piece
+                if read_at is None and (b"[tollhouse:" in text or IN_A_SESSION.encode() in text):
+                    read_at = time.time()
+                if _SHOWN in text and not streamed:
+                    streamed = _WITHHELD not in text
+                    rest.open()
+            elif done:
+                break
+            assert time.time() < began + 120, (
+                f"{agent.name} goes on: {text.decode(errors='replace')}"
+            )
+            time.sleep(0.02)
+    finally:
+        rest.open()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    lines = sorted(road.gateway.lines()[seen:], key=lambda line: str(line["ts"]))
+    calls = [line for line in lines if any(one in line["path"] for one in CALLS)]
+    assert calls, text.decode(errors="replace")
+    first = datetime.fromisoformat(calls[0]["ts"]).timestamp()
+    return Said(
+        process.returncode,
+        text.decode(errors="replace"),
+        calls,
+        lines,
+        first - began,
+        None if read_at is None else read_at - first,
+        streamed,
+    )
+
+
+def refused(agent: Agent, said: Said, code: str, within_s: float = READ_S) -> None:
+    """For the reason ``code``, which a person has read soon, and in two requests at the most."""
+    assert {line["reason"] for line in said.calls} == {code}
+    assert 1 <= len(said.calls) <= 2 + agent.extra, said.calls
+    assert said.code != 0
+    shown = said.text.replace("\u2060", "")
+    if any(line["status"] == 101 for line in said.calls):
+        assert IN_A_SESSION in shown
+    else:
+        assert f"[tollhouse: {code}, call " in shown, shown
+    assert said.read_s is not None
+    # A machine on which it takes longer to start is busy with other things.
+    assert said.read_s < max(within_s, said.started_s)

@@ -1,0 +1,286 @@
+"""A session between two sides that the test plays: what waits for what, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, cast
+
+import pytest
+
+from tests.support.calls import head
+from tests.support.wire import FakeWire
+from tollhouse.credential.redact import Redactor
+from tollhouse.denial import Denial, Refused
+from tollhouse.dispatch.http_client import RawConnection
+from tollhouse.dispatch.upstreamed import Upstreamed
+from tollhouse.families.asked import Asked, Dialect, Limits, Request
+from tollhouse.families.dialogue import Terms
+from tollhouse.families.openai import OPENAI
+from tollhouse.families.openai.routes import REALTIME
+from tollhouse.frames import GOING_AWAY, POLICY, Frames, Message, Side
+from tollhouse.listen.exchange import Exchange
+from tollhouse.listen.interruption import ClientGone
+from tollhouse.socket_ties import Owing, SocketBounds, Ties
+from tollhouse.websocket import Session
+
+KEY = "sk-the-real-key-of-the-provider"
+REQUEST = Request(REALTIME, "/v1/realtime", (), query="model=gpt-realtime")
+TERMS = Terms(
+    REQUEST, "typical", Dialect(), lambda asked: Limits(32_000, 4_096), lambda asked: asked
+)
+ASKS = b'{"type": "response.create"}'
+
+
+def event(kind: str, **members: Any) -> Message:
+    return Message("text", json.dumps({"type": kind, **members}).encode())
+
+
+STARTED = event("response.created", response={"id": "resp_1"})
+DONE = event(
+    "response.done",
+    response={
+        "id": "resp_1",
+        "status": "completed",
+        "usage": {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15},
+    },
+)
+
+
+class Room:
+    def extend(self, count: int) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+
+class Switching(FakeWire):
+    """A client's wire that becomes a WebSocket's. ``sent`` is called with what it is sent."""
+
+    switches = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: Callable[[bytes], None] = lambda data: None
+
+    def switch(self, headers: Sequence[tuple[str, str]]) -> None:
+        self.status = 101
+
+    def send_data(self, data: bytes) -> None:
+        self.sent(data)
+
+
+class ProviderConnection:
+    """Of `RawConnection`, what a session uses."""
+
+    def __init__(self) -> None:
+        self.comes: asyncio.Queue[bytes] = asyncio.Queue()
+        self.went: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def read(self) -> bytes:
+        return await self.comes.get()
+
+    async def write(self, data: bytes) -> None:
+        self.went.put_nowait(data)
+
+
+class Played:
+    """Both sides, and the gates. ``covers`` has one answer of the budget for each question, None once it is empty."""
+
+    def __init__(self, *covers: Refused | None) -> None:
+        self.wire = Switching()
+        self.exchange = Exchange(head("GET", "/v1/realtime?model=gpt-realtime"), self.wire)
+        self.exchange.feed_end()
+        self.exchange.switch([])
+        connection = ProviderConnection()
+        self.upstreamed = Upstreamed(
+            cast(RawConnection, connection), "", Redactor([KEY]), 1 << 20, Room()
+        )
+        self.covers = list(covers)
+        self.owing: list[Owing] = []
+        self.noted = 0
+        self.dialogue = OPENAI.dialogue(OPENAI.read(REQUEST, Dialect()), TERMS)
+        self.upstreamed.dialogue = self.dialogue
+        to_client: asyncio.Queue[bytes] = asyncio.Queue()
+        self.wire.sent = to_client.put_nowait
+        self.provider = Side(
+            connection.went.get,
+            connection.comes.put,
+            Frames(client=False, longest=1 << 20, room=Room()),
+        )
+        self.client = Side(
+            to_client.get, self._feed, Frames(client=True, longest=1 << 20, room=Room())
+        )
+        self.comes = connection.comes
+        self.session = Session(
+            self.exchange,
+            self.upstreamed,
+            self.dialogue,
+            Ties(self._heard, self._judge, self._cover, self._note, self._check, self._error),
+            SocketBounds(1 << 20, 600, 7200),
+            Room(),
+        )
+
+    async def _feed(self, data: bytes) -> None:
+        self.exchange.feed(data)
+
+    async def _heard(self, message: bytes, now: float) -> Asked | None:
+        return self.dialogue.heard(message, now)
+
+    async def _judge(self, asked: Asked) -> None:
+        if asked.model == "forbidden":
+            raise Refused("model_not_allowed", "It is not on the list.")
+
+    async def _cover(self, owing: Owing) -> int | None:
+        self.owing.append(owing)
+        refused = self.covers.pop(0) if self.covers else None
+        if refused is not None:
+            raise refused
+        return None
+
+    async def _note(self) -> None:
+        self.noted += 1
+
+    async def _check(self) -> None:
+        pass
+
+    @staticmethod
+    def _error(denial: Denial) -> bytes:
+        return json.dumps({"type": "error", "error": {"code": denial.code}}).encode()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.Task[bool]]:
+        """The session, which has ended at the end of the block."""
+
+        async def owned() -> bool:
+            async with self.exchange.interruptible():
+                return await self.session.run()
+
+        task = asyncio.create_task(owned())
+        async with asyncio.timeout(10):
+            yield task
+            await asyncio.wait([task])
+
+
+async def next_of(side: Side) -> Message:
+    async for message in side.messages():
+        return message
+    raise AssertionError("it is closed")
+
+
+async def test_messages_and_a_close() -> None:
+    """Untouched and in order, but for the key; a client's is covered before it leaves. The close goes on to the other side, and
+    the client's own comes behind what is settled."""
+    played = Played()
+    async with played.running() as task:
+        await played.client.send(Message("text", ASKS))
+        assert (await next_of(played.provider)).data == ASKS
+        assert [owing.requests for owing in played.owing] == [1]
+        for message in (STARTED, Message("ping", KEY.encode()), DONE):
+            await played.provider.send(message)
+        came = [await next_of(played.client) for _ in range(3)]
+        assert [one.kind for one in came] == ["text", "ping", "text"]
+        assert (came[0].data, came[2].data) == (STARTED.data, DONE.data)
+        assert KEY.encode() not in came[1].data
+        assert len(came[1].data) == len(KEY)
+        assert played.noted == 2
+        await played.client.close(1000, "done")
+        close = await next_of(played.provider)
+        assert (close.code, close.data) == (1000, b"done")
+        await played.provider.close(1000)
+    assert task.result() is True
+    assert (played.session.denial, played.session.left) == (None, False)
+    await played.session.farewell()
+    assert (await next_of(played.client)).code == 1000
+    assert [charge.units.tokens for charge in played.dialogue.charges] == [15]
+
+
+@pytest.mark.parametrize(
+    ("message", "cover", "code"),
+    [
+        (b'{"type": "nothing.known"}', None, "bad_request"),
+        (ASKS, Refused("budget_exceeded", "It is used up."), "budget_exceeded"),
+    ],
+)
+async def test_a_message_that_is_refused(message: bytes, cover: Refused | None, code: str) -> None:
+    """It does not leave. The client is told in the provider's words and is closed; the provider hears that we go."""
+    played = Played(cover)
+    async with played.running() as task:
+        await played.client.send(Message("text", message))
+        told = await next_of(played.client)
+        assert json.loads(told.data)["error"]["code"] == code
+        close = await next_of(played.provider)
+        assert (close.kind, close.code) == ("close", GOING_AWAY)
+    assert task.result() is True
+    assert played.session.denial is not None
+    assert played.session.denial.code == code
+    await played.session.farewell()
+    assert (await next_of(played.client)).code == POLICY
+
+
+async def test_a_client_that_closes_in_the_middle() -> None:
+    """It has left an answer that is under way."""
+    played = Played()
+    async with played.running():
+        await played.client.send(Message("text", ASKS))
+        await next_of(played.provider)
+        await played.provider.send(STARTED)
+        await next_of(played.client)
+        await played.client.close(1000)
+        await next_of(played.provider)
+        await played.provider.close(1000)
+    assert played.session.left
+
+
+async def test_a_provider_that_is_lost() -> None:
+    """The client finds its connection cut, as it would without a gateway."""
+    played = Played()
+    async with played.running() as task:
+        played.comes.put_nowait(b"")
+    assert task.result() is False
+    assert played.upstreamed.cut
+
+
+async def test_a_provider_whose_frames_are_wrong() -> None:
+    played = Played()
+    async with played.running() as task:
+        played.comes.put_nowait(b"\xff\xff")
+    assert task.result() is True
+    assert played.upstreamed.cut
+    assert played.session.denial is not None
+    assert played.session.denial.code == "upstream_bad_answer"
+
+
+async def test_a_client_that_is_lost() -> None:
+    """Its answer is read on for its count, and the provider is closed."""
+    played = Played()
+    async with played.running() as task:
+        await played.client.send(Message("text", ASKS))
+        await next_of(played.provider)
+        played.exchange.lose("the connection ended")
+    assert isinstance(task.exception(), ClientGone)
+    await played.provider.send(DONE)
+    await played.session.read_on(5)
+    assert [charge.units.tokens for charge in played.dialogue.charges] == [15]
+    assert (await next_of(played.provider)).code == GOING_AWAY
+
+
+async def test_a_client_that_takes_nothing() -> None:
+    """The provider's next message is not read before the client has taken the one before."""
+    played = Played()
+    async with played.running():
+        played.wire.full = True
+        for _ in range(2):
+            await played.provider.send(STARTED)
+        await next_of(played.client)
+        assert played.exchange.congested
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert played.noted == 1
+        played.wire.take()
+        await next_of(played.client)
+        assert played.noted == 2
+        played.exchange.lose("the connection ended")
