@@ -236,8 +236,8 @@ def test_nobody_asks_for_a_capability() -> None:
 
 @pytest.mark.requires("systemd-analyze")
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
-    """`systemd-analyze verify` has nothing to say of a service with the drop-in, nor of the gateway's own service but that its
-    program is not installed here."""
+    """`systemd-analyze verify` has nothing to say of a service with the drop-in, nor of the gateway's own service with its
+    credentials but that its program is not installed here."""
     service = (POLICIES / "systemd" / "tollhouse.service").read_text()
     (tmp_path / "tollhouse.service").write_text(
         service.replace("/opt/tollhouse/bin/tollhouse", "/bin/true")
@@ -246,6 +246,9 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     (tmp_path / "app.service.d").mkdir()
     drop_in = (POLICIES / "systemd" / "workload.conf").read_text()
     (tmp_path / "app.service.d" / "tollhouse.conf").write_text(drop_in)
+    (tmp_path / "tollhouse.service.d").mkdir()
+    credentials = (POLICIES / "systemd" / "credentials.conf").read_text()
+    (tmp_path / "tollhouse.service.d" / "credentials.conf").write_text(credentials)
     for unit in ("app.service", "tollhouse.service"):
         done = subprocess.run(
             [program("systemd-analyze"), "verify", "--man=no", str(tmp_path / unit)],
