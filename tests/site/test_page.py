@@ -13,6 +13,7 @@ import pytest
 from tests.support.inproc import PROJECT, TENANT, Inside, open_inside
 
 from tollhouse.demo.standin import StandIn
+from tollhouse.site.access import MOST_SESSIONS
 from tollhouse.site.page import ago, usd
 
 OTHER, FOREIGN = "proj_other", "proj_foreign"
@@ -176,6 +177,24 @@ def test_a_session(shared: Inside) -> None:
         foreign = client.post("/logout", headers={"Sec-Fetch-Site": "cross-site"})
         assert foreign.status_code == 303
         assert client.get("/").status_code == 303
+
+
+def test_forms_that_are_none(shared: Inside) -> None:
+    """They are refused in plain words; one token's sessions push out no other's."""
+    with site(shared) as client:
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        for headers, body, status in (
+            (form, b"token=%ff\xff", 400),
+            ({"content-type": form["content-type"] + "; charset=nothing"}, b"token=x", 400),
+            ({"content-type": "multipart/form-data; boundary=x"}, b"--y", 415),
+        ):
+            assert client.post("/login", content=body, headers=headers).status_code == status
+    with site(shared) as first, site(shared) as second:
+        first.post("/login", data={"token": viewer(shared)})
+        bearer = viewer(shared)
+        for _ in range(MOST_SESSIONS // 20):
+            second.post("/login", data={"token": bearer})
+        assert first.get("/").status_code == 200
 
 
 def test_a_session_ends_with_its_token(shared: Inside) -> None:

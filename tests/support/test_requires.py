@@ -88,9 +88,8 @@ def test_the_lock_for_node_names_no_registry() -> None:
     assert "://" not in lock
     packages = json.loads(lock)["packages"]
     assert packages.pop("")["dependencies"] == wanted
-    assert {
-        name.rpartition("node_modules/")[2]: one["version"] for name, one in packages.items()
-    } == (wanted)
+    locked = {name.rpartition("node_modules/")[2]: one["version"] for name, one in packages.items()}
+    assert wanted.items() <= locked.items()
     assert all(one["integrity"].startswith("sha512-") for one in packages.values())
 
 

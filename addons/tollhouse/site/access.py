@@ -19,6 +19,8 @@ COOKIE: Final = "tollhouse_session"
 SESSION_S: Final = 12 * 3600.0
 MOST_SESSIONS: Final = 1_000
 """The oldest is ended for a new one."""
+MOST_OF_ONE: Final = 20
+"""Sessions of one token."""
 STALE_S: Final = 600.0
 """For so long a token that was good stays so for the metrics while nobody can say: an outage is when they are needed."""
 
@@ -75,10 +77,13 @@ class Access:
 
     def begin(self, token: str) -> str:
         """The id of a new session of ``token``, which `of_token` has found good."""
-        session = secrets.token_urlsafe(32)
+        session, held = secrets.token_urlsafe(32), digest(token)
+        own = [key for key, (of, _) in self._sessions.items() if of == held]
+        for key in own[: max(0, len(own) - MOST_OF_ONE + 1)]:
+            del self._sessions[key]
         while len(self._sessions) >= MOST_SESSIONS:
             self._sessions.popitem(last=False)
-        self._sessions[digest(session)] = digest(token), self._clock() + SESSION_S
+        self._sessions[digest(session)] = held, self._clock() + SESSION_S
         return session
 
     def end(self, request: web.Request) -> None:

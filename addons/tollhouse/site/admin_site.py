@@ -10,8 +10,9 @@ from tollhouse.config.load import Config
 from tollhouse.site.access import Access
 from tollhouse.site.exposition import exposed
 from tollhouse.site.http import AdminSite, HostPort, Looks
-from tollhouse.site.page import Perform, StatusPage
+from tollhouse.site.page import StatusPage
 from tollhouse.site.totals import Families
+from tollhouse.site.views import Perform
 
 
 def admin_site(

@@ -3,6 +3,7 @@ shows no secret."""
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import logging
@@ -17,6 +18,7 @@ from aiohttp.typedefs import Handler
 
 from tollhouse.control.refusal import OperationRefused
 from tollhouse.site.access import Access, Viewer
+from tollhouse.site.connections import Connections
 from tollhouse.site.page import StatusPage
 
 log = logging.getLogger(__name__)
@@ -107,6 +109,8 @@ class AdminSite:
         self._listening = listening
         self._looks = looks or Looks()
         self._runner: web.AppRunner | None = None
+        self._connections = Connections()
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> tuple[str, int]:
         """Bind and serve; the host and port really bound (port 0 takes a free one). Raises `OSError`."""
@@ -131,11 +135,15 @@ class AdminSite:
             await runner.cleanup()
             raise
         self._runner = runner
+        if runner.server is not None:
+            self._watching = asyncio.create_task(self._connections.watch(runner.server))
         bound = runner.addresses[0]
         return str(bound[0]), int(bound[1])
 
     async def close(self) -> None:
         runner, self._runner = self._runner, None
+        if self._watching is not None:
+            self._watching.cancel()
         if self._looks.page is not None:
             self._looks.page.stop()
         if runner is not None:
@@ -143,6 +151,10 @@ class AdminSite:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        with self._connections.busy(request):
+            return await self._judged(request, handler)
+
+    async def _judged(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if not self._host_allowed(request):
             return _answer(
                 421,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from importlib.resources import files
@@ -19,15 +20,16 @@ from tollhouse.control.refusal import OperationRefused
 from tollhouse.site import charts
 from tollhouse.site.access import COOKIE, SESSION_S, Access, Viewer
 from tollhouse.site.totals import Families
+from tollhouse.site.views import Perform, Views
 
 log = logging.getLogger(__name__)
-
-Perform = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 
 DAYS: Final = (1, 7, 30, 90)
 """What can be chosen."""
 MOST_LIVE: Final = 50
 """Browsers that are kept up to date; others look again by themselves."""
+MOST_LIVE_OF_ONE: Final = 5
+"""Those of one token."""
 EVERY_S: Final = 2.0
 _AMBER: Final = 85
 """Percent of a limit that are taken."""
@@ -60,7 +62,9 @@ class StatusPage:
         self._reasons = reasons
         self._access = access
         self._every_s = every_s
-        self._live = 0
+        self._views = Views(perform, every_s)
+        self._live: Counter[str] = Counter()
+        """By the token's id."""
         self._stopping = asyncio.Event()
         self._static = {
             name: files("tollhouse.site").joinpath("static", name).read_bytes() for name in _STATIC
@@ -103,7 +107,12 @@ class StatusPage:
     async def _login(self, request: web.Request) -> web.StreamResponse:
         if not _same_site(request):
             return self._html("login.html", {"failed": False}, status=403)
-        form = await request.post()
+        if request.content_type != "application/x-www-form-urlencoded":
+            raise web.HTTPUnsupportedMediaType(reason="The token comes as the login's own form.")
+        try:
+            form = await request.post()
+        except (ValueError, LookupError):
+            raise web.HTTPBadRequest(reason="The form can't be read.") from None
         token = str(form.get("token", "")).strip()
         if await self._access.of_token(token) is None:
             return self._html("login.html", {"failed": True}, status=401)
@@ -130,11 +139,13 @@ class StatusPage:
         """The page's inner part, whenever it has changed. A session that has ended, and one browser too many, get 204: a browser
         does not come back then (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
         viewer = await self._access.of(request)
-        if viewer is None or self._live >= MOST_LIVE:
+        if viewer is None or self._live.total() >= MOST_LIVE:
             return web.Response(status=204)
-        days = _days(request)
+        whose, days = viewer["id"], _days(request)
+        if self._live[whose] >= MOST_LIVE_OF_ONE:
+            return web.Response(status=204)
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        self._live += 1
+        self._live[whose] += 1
         try:
             await answer.prepare(request)
             last = ""
@@ -159,7 +170,8 @@ class StatusPage:
         except Exception:
             log.exception("the status page could not be kept up to date")
         finally:
-            self._live -= 1
+            self._live[whose] -= 1
+            self._live += Counter()
         return answer
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
@@ -178,7 +190,7 @@ class StatusPage:
 
     async def _shown(self, viewer: Viewer, days: int) -> dict[str, Any]:
         """What the templates name."""
-        overview = await self._perform("overview", {"viewer": viewer, "days": days})
+        overview = await self._views.of(viewer, days)
         shown: dict[str, Any] = {
             **overview,
             "viewer": viewer,
