@@ -18,6 +18,7 @@ def line(**fields: Any) -> dict[str, Any]:
         "attempts": [{"outcome": "ok"}],
         "tokens": {"input": 3},
         "cost_usd": "0.000000002",
+        "charged_by": "usage",
         "duration_ms": 20.0,
         "overhead_ms": 1.0,
         "ttft_ms": None,
@@ -27,9 +28,12 @@ def line(**fields: Any) -> dict[str, Any]:
 
 
 def test_models_are_bounded() -> None:
-    """A model is named once it was charged; beyond so many, and before that, it is one of the others."""
+    """A model is named once its provider counted a call; beyond so many, and before that, it is one of the others."""
     sums = CallCounts()
     sums.add(line(model="invented", cost_usd="0", tokens={}))
+    for number, rule in enumerate(("disconnect", "hold", "estimate", "sweep") * MOST_MODELS):
+        sums.add(line(model=f"invented{number}", charged_by=rule, cost_usd="0.1", tokens={}))
+    sums.nano_usd.clear()
     for number in range(MOST_MODELS + 5):
         sums.add(line(model=f"m{number}"))
     assert len(sums.nano_usd) == MOST_MODELS + 1

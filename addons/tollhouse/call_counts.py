@@ -1,7 +1,8 @@
 """What calls came to since the start, for the metrics: counted from their lines, so that it says what they say.
 
-A label is never what a workload chooses freely. A model has a name of its own here once a call of it was charged, which needs a
-model that its provider knows; the first `MOST_MODELS` are named. A project is named if the operator says how many may be.
+A label is never what a workload chooses freely. A model has a name of its own here once a call of it was charged by its provider's
+count, which needs a model that the provider knows: a call that was left is charged whatever its model is called. The first
+`MOST_MODELS` are named. A project is named if the operator says how many may be.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ class CallCounts:
         provider = record.get("provider")
         if not provider or not record.get("attempts"):
             return
-        model = self._named_model(provider, record.get("model") or "", nano_usd)
+        counted = nano_usd > 0 and record.get("charged_by") == "usage"
+        model = self._named_model(provider, record.get("model") or "", counted)
         for kind, count in (record.get("tokens") or {}).items():
             self.tokens[provider, model, kind] += count
         self.nano_usd[provider, model] += nano_usd
@@ -106,12 +108,12 @@ class CallCounts:
         if record.get("stream"):
             _add(self.first_token, provider, SECONDS, record.get("ttft_ms"))
 
-    def _named_model(self, provider: str, model: str, nano_usd: int) -> str:
+    def _named_model(self, provider: str, model: str, counted: bool) -> str:
         if not model:
             return ""
         key = provider, model
         if key not in self._models:
-            if nano_usd <= 0 or len(self._models) >= MOST_MODELS:
+            if not counted or len(self._models) >= MOST_MODELS:
                 return OTHER
             self._models.add(key)
         return model

@@ -40,6 +40,13 @@ async def test_token_is_made_listed_and_revoked(
     assert found.revoked_at == NOW
 
 
+async def test_a_token_that_sees_all_tenants_is_of_none(operations: Operations) -> None:
+    """So exports and `tollhouse explain` ask for nobody's records once."""
+    await operations.project_set("p", "acme", [])
+    await operations.perform("viewer_create", {})
+    assert await operations.perform("tenants", {}) == ["acme"]
+
+
 async def test_an_end_is_moved(operations: Operations) -> None:
     """From now on, also when it has passed; never that of a token that was revoked."""
     await operations.project_set("p", "acme", [])

@@ -13,21 +13,37 @@ from tollhouse.ledger.uncharged import AT_ONCE, KEPT, Uncharged
 
 
 async def test_a_flood(ledger: Ledger, redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
-    """A turn tells Redis of so many, the oldest first; those that had no place are counted in the log."""
+    """It takes neither the place of other tenants' refusals nor that of tunnels. A turn tells Redis of so many, the oldest of a
+    tenant first; those that had no place are counted in the log."""
+
+    def refused(call_id: str, tenant: str) -> None:
+        waiting.add(
+            {"call_id": call_id, "tenant": tenant, "status": 403, "decision": "deny"}, False
+        )
+
     waiting = Uncharged(ledger)
+    waiting.add({"call_id": "tunnel", "tenant": "acme", "decision": "allow"}, False)
+    refused("early", "quiet")
+    for n in range(KEPT + 5):
+        refused(f"c{n}", "")
+    for n in range(10):
+        refused(f"r{n}", "acme")
+    refused("late", "quiet")
     with caplog.at_level(logging.WARNING):
-        for n in range(KEPT + 5):
-            waiting.add(
-                {"call_id": f"c{n}", "tenant": "acme" if n % 2 else "", "status": 403}, False
-            )
         await waiting.flush()
-    found = await ledger.streams.page("toll:{acme}:uncharged", "-", "+", 1000)
-    assert [fields["call_id"] for _, fields in found] == [
-        f"c{n}" for n in range(5, 5 + AT_ONCE) if n % 2
-    ]
-    assert found[0][1]["status"] == "403"
-    assert await redis.xlen("toll:{directory}:unidentified") == AT_ONCE // 2
-    assert "there were too many: 5" in caplog.text
+    assert "there were too many: 17" in caplog.text
+
+    async def told(key: str) -> list[str]:
+        return [fields["call_id"] for _, fields in await ledger.streams.page(key, "-", "+", 1000)]
+
+    of_acme = await told("toll:{acme}:uncharged")
+    assert [each for each in of_acme if each != "tunnel"] == [f"r{n}" for n in range(10)]
+    assert "tunnel" in of_acme
+    assert await told("toll:{quiet}:uncharged") == ["early", "late"]
+    rest = AT_ONCE - 13
+    assert await told("toll:{directory}:unidentified") == [f"c{n}" for n in range(17, 17 + rest)]
+    await waiting.flush()
+    assert await redis.xlen("toll:{directory}:unidentified") == rest + AT_ONCE
 
 
 async def test_it_waits_for_redis(ledger: Ledger, tmp_path_factory: pytest.TempPathFactory) -> None:

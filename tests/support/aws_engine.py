@@ -36,6 +36,8 @@ class AwsEngine:
     """Ids of leases."""
     renewed: list[tuple[str, int]] = field(default_factory=list)
     revoked: list[str] = field(default_factory=list)
+    may_revoke: threading.Event = field(default_factory=threading.Event)
+    """Not set: a revocation has no answer."""
     arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     """One for each request for keys or for a renewal."""
 
@@ -85,6 +87,7 @@ def aws_engine(bao: OpenBao) -> Iterator[AwsEngine]:
 
         def engine(self, path: str, asked: dict[str, Any]) -> None:
             if path == "sys/leases/revoke":
+                made.may_revoke.wait(30)
                 made.revoked.append(asked["lease_id"])
                 self.give(204, b"")
                 return
@@ -134,5 +137,6 @@ def aws_engine(bao: OpenBao) -> Iterator[AwsEngine]:
 
     listener = QuietServer(Handler)
     made = AwsEngine(f"http://127.0.0.1:{listener.server_port}")
+    made.may_revoke.set()
     with served(listener):
         yield made

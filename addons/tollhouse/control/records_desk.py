@@ -28,8 +28,8 @@ class RecordsDesk:
         self._streams = ledger.streams
 
     async def tenants(self) -> list[str]:
-        """Those of all projects and tokens, also of revoked ones."""
-        of_tokens = {info.tenant for info in await self._directory.tokens()}
+        """Those of all projects and tokens, also of revoked ones. A token that sees all tenants is of none."""
+        of_tokens = {info.tenant for info in await self._directory.tokens() if info.tenant}
         return sorted(await self._directory.tenants() | of_tokens)
 
     async def page(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,11 +45,17 @@ def records_of(
 
 
 def logged(file: Path, call_id: str) -> list[dict[str, Any]]:
-    """The same from the file of lines, as far as it goes back. Raises `OSError`."""
+    """The same from the file of lines, as far as it goes back. A line that was written in part is left out. Raises `OSError`."""
     needle = json.dumps(call_id).encode()
     with file.open("rb") as lines:
-        return [json.loads(line) for line in _with(lines, needle)]
+        # Few lines have the id at all, and only these are parsed.
+        parsed = (_parsed(line) for line in lines if needle in line)
+        return [each for each in parsed if each.get("call_id") == call_id]
 
 
-def _with(lines: Iterable[bytes], needle: bytes) -> Iterable[bytes]:
-    return (line for line in lines if needle in line)
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

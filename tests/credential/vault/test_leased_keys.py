@@ -42,9 +42,22 @@ def reader(openbao: OpenBao, engine: AwsEngine, clock: Clock) -> Iterator[VaultR
 
 
 @pytest.fixture
-async def keys(reader: VaultReader, clock: Clock) -> AsyncIterator[Federated]:
+def trouble() -> list[CredentialUnavailable]:
+    """Ends attempts whose keys were made already."""
+    return []
+
+
+@pytest.fixture
+async def keys(
+    reader: VaultReader, clock: Clock, trouble: list[CredentialUnavailable]
+) -> AsyncIterator[Federated]:
+    async def settles(seconds: float) -> None:
+        if trouble:
+            raise trouble.pop()
+        await clock.sleep(seconds)
+
     place = place_of("one", leased=True)
-    leased = LeasedKeys(ROLE, DynamicSecrets(reader), place, 5.0, sleep=clock.sleep)
+    leased = LeasedKeys(ROLE, DynamicSecrets(reader), place, 5.0, sleep=settles)
     made = Federated(
         {},
         SubjectTokens(None, 5.0),
@@ -79,6 +92,39 @@ async def test_a_lease_is_renewed_until_it_may_live_no_longer(
     await clock.pass_(2881)
     assert key_of(await keys.get("one")) == "3"
     assert engine.revoked == [engine.made[0]]
+    await keys.close()
+    assert sorted(engine.revoked) == sorted(engine.made)
+
+
+async def test_attempts_that_fail_give_back_what_they_made(
+    keys: Federated, engine: AwsEngine, clock: Clock, trouble: list[CredentialUnavailable]
+) -> None:
+    """The lease that serves meanwhile is not revoked, however many fail."""
+    first = await keys.get("one")
+    engine.longest_s = 600
+    trouble += [StoreAway("away")] * 3
+    await clock.pass_(2881)
+    assert await keys.get("one") is first
+    await clock.pass_(60)
+    assert trouble == []
+    assert key_of(await keys.get("one")) == "5"
+    assert engine.revoked == engine.made[1:4]
+
+
+async def test_new_keys_wait_for_no_revocation(
+    keys: Federated, engine: AwsEngine, clock: Clock
+) -> None:
+    """One that hangs goes on behind them, and is over when the keys are closed."""
+    engine.may_revoke.clear()
+    lease: Lease | None = await keys.get("one")
+    for number in "234":
+        clock.advance(16)
+        assert lease is not None
+        lease = await keys.refused(lease)
+        assert lease is not None
+        assert key_of(lease) == number
+    assert engine.revoked == []
+    engine.may_revoke.set()
     await keys.close()
     assert sorted(engine.revoked) == sorted(engine.made)
 

@@ -197,13 +197,14 @@ class Federated:
         asked, wall = self._clock(), self._wall_clock()
         error: CredentialUnavailable
         try:
-            async with asyncio.timeout(_BOUND_S):
-                if (leased := self._leased.get(provider)) is not None:
-                    serves = known is not None and asked + _BOUND_S < self._ends.get(provider, 0.0)
-                    lease, life_s = await leased.fresh(known, wall, serves=serves)
-                    if lease is not known:
-                        self._born[provider] = self._clock()
-                else:
+            if (leased := self._leased.get(provider)) is not None:
+                ends = self._ends.get(provider, 0.0)
+                serves = known is not None and asked + leased.longest_s < ends
+                lease, life_s = await leased.fresh(known, wall, serves=serves)
+                if lease is not known:
+                    self._born[provider] = self._clock()
+            else:
+                async with asyncio.timeout(_BOUND_S):
                     lease, life_s = await self._exchanged(provider, wall)
         except TimeoutError:
             error = StoreAway(f"network: no credential came within {_BOUND_S:g} s.")
