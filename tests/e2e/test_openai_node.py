@@ -20,7 +20,11 @@ from tests.support.requires import program
 from tollhouse.config.load import load_config
 from tollhouse.control.client import perform
 from tollhouse.demo.standin_book import Received
-from tollhouse.demo.standin_script import Behaviour, reply
+from tollhouse.demo.standin_script import (
+    Behaviour,
+    reply,
+    reset_before_headers,
+)
 
 pytestmark = pytest.mark.requires("node-openai")
 
@@ -197,6 +201,21 @@ def test_an_error_of_the_provider(road: Road, way: str) -> None:
         ("RateLimitError", 429),
     ]
     assert len(sent) == len(sent_straight) == 4
+
+
+@ways
+def test_a_provider_in_trouble(road: Road, way: str) -> None:
+    """It fails, cuts a connection, and then answers: the SDK has its answer. One that fails on is asked three times in all."""
+    failing = reply(500, b'{"error":{"message":"Broken.","type":"server_error"}}', [JSON])
+    script = [failing, reset_before_headers(), Behaviour(), *[failing] * 3]
+    (first, failed), sent = run(road, way, "plain", "plain", script=script)
+    assert first["thrown"] is None
+    assert first["returned"][0]["choices"]
+    assert (failed["thrown"]["class"], failed["thrown"]["status"]) == ("InternalServerError", 500)
+    assert len(sent) == len(script)
+    lines = road.wait_lines(2)
+    assert [len(line["attempts"]) for line in lines] == [3, 3]
+    assert [line["status"] for line in lines] == [200, 500]
 
 
 @ways
