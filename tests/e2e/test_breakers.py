@@ -8,8 +8,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from tests.support.attack import Attacked
 from tests.support.clock import Clock
 from tests.support.inproc import PROJECT, TENANT, Inside, open_inside
+from tests.support.raw_socket import RawSocket, handshake
 
 from tollhouse.demo.standin_script import Behaviour, Latch, reply
 
@@ -70,6 +72,24 @@ def test_one_tenant_fails(two: Two) -> None:
         "closed",
         "closed",
     ]
+
+
+def test_handshakes_fail(two: Two) -> None:
+    """A provider that refuses WebSockets with its own faults is paused for them too, and let be asked again."""
+    attacked = Attacked(two.inside, 0)
+
+    def shake() -> str:
+        socket = RawSocket(attacked.tunnel(), handshake(path="/v1/realtime?model=gpt-realtime"))
+        with socket.client:
+            return dict(socket.answer.headers).get("x-tollhouse-reason", str(socket.answer.status))
+
+    two.ill()
+    assert [shake() for _ in range(11)] == ["500"] * 10 + ["breaker_open"]
+    assert len(two.inside.standin.snapshot()) == 10
+    two.well()
+    assert shake() == "breaker_open"
+    two.clock.now += 60
+    assert shake() == "101"
 
 
 def test_several_tenants_fail(two: Two) -> None:
