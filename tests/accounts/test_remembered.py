@@ -188,6 +188,20 @@ async def test_a_subject_that_is_revoked_here_as_redis_goes_away(remembered: Rem
         await remembered.find_subject(name)
 
 
+def test_an_answer_from_before_the_revocation(remembered: Remembered, time: Clock) -> None:
+    """It was asked before the subject was revoked here, and comes behind it: the subject stays revoked."""
+    name = "jwt_0123456789abcdef01234567"
+    subject = Identity(name, "acme", ("proj",), kind="jwt", subject="s")
+    asked = time.now
+    time.now += 1
+    remembered.forget_token(name)
+    remembered.note_token(name, asked, None)
+    assert not remembered.vouches(a_call(identity=subject))
+    time.now += 1
+    remembered.note_token(name, time.now, None)
+    assert remembered.vouches(a_call(identity=subject))
+
+
 async def test_more_revoked_subjects_than_are_remembered(
     remembered: Remembered, time: Clock
 ) -> None:

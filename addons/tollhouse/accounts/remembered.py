@@ -176,12 +176,14 @@ class Remembered:
             )
 
     def _note_not_revoked(self, subject_id: str, asked: float) -> None:
+        if asked <= self._changed:
+            # The answer may be older than a revocation that was made here.
+            return
         self._revoked.discard(subject_id)
-        if asked > self._changed:
-            self._not_revoked[subject_id] = asked
-            self._not_revoked.move_to_end(subject_id)
-            if len(self._not_revoked) > SIZE:
-                self._not_revoked.popitem(last=False)
+        self._not_revoked[subject_id] = asked
+        self._not_revoked.move_to_end(subject_id)
+        if len(self._not_revoked) > SIZE:
+            self._not_revoked.popitem(last=False)
 
     def _may_be_revoked(self, subject_id: str) -> bool:
         if subject_id in self._revoked or not self._too_many_revoked:
