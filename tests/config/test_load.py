@@ -252,7 +252,7 @@ def test_listener(write, text: str, address: Address | None) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "10.1.2.3", "gateway", "[::ffff:10.1.2.3]"])
 def test_plaintext_listener(write, host: str) -> None:
-    """Off loopback a listener needs TLS or the unsafe switch; admin and transparent carry no token in the clear."""
+    """Off loopback a listener needs TLS or the unsafe switch; transparent carries no token in the clear, and admin takes none."""
     proxy = f'[listen]\nproxy = "{host}:8080"\n'
     with pytest.raises(ConfigError, match="unsafe_plaintext_listen"):
         write(EMBEDDED + proxy)

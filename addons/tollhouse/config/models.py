@@ -65,7 +65,7 @@ class ListenConfig(Table):
     base_url: Listener = Address("127.0.0.1", 8000)
     base_url_hosts: Annotated[tuple[AllowedHost, ...], List] = ("localhost", "127.0.0.1")
     tls: TlsFiles | None = None
-    """For proxy and base_url. The transparent listener sees TLS anyway, and no credential passes through admin."""
+    """For proxy and base_url. The transparent listener sees TLS anyway, and admin has its own (`AdminConfig`)."""
     unsafe_plaintext_listen: bool = False
     http1: Literal["own", "mitmproxy"] = "own"
     """Who speaks HTTP/1 with clients. HTTP/2 is mitmproxy's anyway."""
