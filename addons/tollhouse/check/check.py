@@ -14,6 +14,7 @@ from tollhouse.check.named_files import check_ca, check_files
 from tollhouse.check.opened_paths import check_openings
 from tollhouse.check.own_addons import check_addons
 from tollhouse.check.ports import check_ports
+from tollhouse.check.receivers import check_receivers
 from tollhouse.check.redis import check_redis
 from tollhouse.check.subject_tokens import check_federation
 from tollhouse.check.vault import check_vault
@@ -43,6 +44,7 @@ async def check(
         check_federation(config),
         check_ports(config),
         check_issuers(config),
+        check_receivers(config),
     ):
         findings += reached
     return findings
