@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from standardwebhooks.webhooks import Webhook
 from tests.alerts.test_webhooks import OTHER, SECRET
+from tests.support.connect_proxy import ConnectProxy
 from tests.support.webhook_receiver import WebhookReceiver, webhook_receiver
 
 from tollhouse.alerts.event import AlertEvent
 from tollhouse.alerts.receiver import Interest, Receiver, WebhookPlace
 from tollhouse.credential.lease import CredentialUnavailable
 from tollhouse.credential.secret import Secret
+from tollhouse.dispatch.proxied import ProxyTunnels
+from tollhouse.providers import UpstreamProxy
 
 URL_SECRET = "the-url-is-a-secret"
 BODY = AlertEvent("alert.test", ("x",), 0.0, 0.0, {"test": True}).body
@@ -137,6 +140,35 @@ async def test_one_that_hangs(server: WebhookReceiver, place: WebhookPlace) -> N
     found = await told(place, bound_s=0.2)
     assert (found.status, found.retry_after_s) == (0, 0.0)
     assert "in time" in found.why or "0.2 s" in found.why
+
+
+async def test_an_answer_without_end(server: WebhookReceiver, place: WebhookPlace) -> None:
+    """Its head says that the receiver has it, and is all that is read."""
+    server.answers, server.headers = [200], {"Transfer-Encoding": "chunked"}
+    assert await told(place) == (200, "", 0.0, False)
+
+
+async def test_through_a_proxy(server: WebhookReceiver, place: WebhookPlace) -> None:
+    """It asks for the receiver by its name, which the proxy looks up, and TLS is the receiver's."""
+    tunnels = ProxyTunnels(Stored())
+    url = f"https://localhost:{server.port}/{URL_SECRET}"
+    with ConnectProxy({f"localhost:{server.port}": ("127.0.0.1", server.port)}) as proxy:
+        way = UpstreamProxy("localhost", proxy.port, False)
+        found = await told(
+            replace(place, url=url), connector=lambda host: tunnels.connector(way, host)
+        )
+        unknown = await told(
+            replace(place, url="https://nobody.example/x"),
+            connector=lambda host: tunnels.connector(way, host),
+        )
+    await tunnels.close()
+    assert found.status == 204
+    assert [one.split()[1] for one in proxy.asked] == [
+        f"localhost:{server.port}",
+        "nobody.example:443",
+    ]
+    assert unknown.status == 0
+    assert unknown.why
 
 
 async def test_two_at_a_time(server: WebhookReceiver, place: WebhookPlace) -> None:

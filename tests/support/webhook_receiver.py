@@ -117,8 +117,12 @@ def webhook_receiver() -> Iterator[WebhookReceiver]:
             self.send_response(status)
             for name, value in made.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", "0")
+            endless = "Transfer-Encoding" in made.headers
+            if not endless:
+                self.send_header("Content-Length", "0")
             self.end_headers()
+            while endless:
+                self.wfile.write(b"1000\r\n" + 4096 * b"x" + b"\r\n")
 
         def log_message(self, *_: Any) -> None: ...
 

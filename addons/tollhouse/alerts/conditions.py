@@ -172,9 +172,10 @@ class Conditions:
         tenant: str = "",
         project: str = "",
     ) -> None:
+        if self._known.has(kind, once_for) or len(self.noted) >= MOST_NOTED:
+            return
         event = AlertEvent(kind, once_for, self._wall_clock(), until, data, tenant, project)
-        if event not in self._known and len(self.noted) < MOST_NOTED:
-            self.noted.setdefault(event.id, event)
+        self.noted.setdefault(event.id, event)
 
 
 def _days_since(created: str, now: float) -> int | None:

@@ -49,22 +49,23 @@ class AlertEvent:
 
 
 class KnownEvents:
-    """Events that are in the outbox already, so that Redis is not asked again. At most `MOST`."""
+    """Events that are in the outbox already, so that Redis is not asked again. At most `MOST`. They are looked up by what they
+    are once for, as an event and its id take longer to make."""
 
     MOST: ClassVar = 100_000
 
     def __init__(self) -> None:
-        self._until: dict[str, float] = {}
+        self._until: dict[tuple[str, ...], float] = {}
 
-    def __contains__(self, event: AlertEvent) -> bool:
-        return event.id in self._until
+    def has(self, kind: EventType, once_for: tuple[str, ...]) -> bool:
+        return (kind, *once_for) in self._until
 
     def add(self, event: AlertEvent, now: float) -> None:
         if len(self._until) >= self.MOST:
             self._until = {key: until for key, until in self._until.items() if until > now}
             if len(self._until) >= self.MOST:
                 self._until.clear()
-        self._until[event.id] = event.until
+        self._until[event.type, *event.once_for] = event.until
 
 
 def window_of(now: float, length_s: int) -> tuple[str, float]:

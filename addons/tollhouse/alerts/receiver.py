@@ -186,6 +186,7 @@ class Receiver:
             resolver_factory=lambda: _Guarded(self._resolver_factory(), allow_private),
             connector=connector,
             bound_s=self._bound_s,
+            reads_body=False,
         )
         before, self._host = self._host, (url, made)
         if before is not None:

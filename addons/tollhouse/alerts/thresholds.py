@@ -97,35 +97,35 @@ class Thresholds:
             }
         )
         for limit in state.limits:
-            if limit.limit.window not in WINDOWS:
+            window, whole = limit.limit.window, limit.limit.amount + limit.granted
+            reached = [share for share in shares if whole and limit.used * 100 >= whole * share]
+            if not reached or window not in WINDOWS:
                 continue
-            whole = limit.limit.amount + limit.granted
-            for share in shares:
-                if whole and limit.used * 100 >= whole * share:
-                    event = self._event(scope, project, limit, whole, share)
-                    if event not in self._known:
-                        yield event
+            # A second before its end is in the window.
+            inside = self._wall_clock() if limit.resets_at is None else limit.resets_at - 1
+            start = bounds(window, inside)[0]
+            # Another limit, or a grant, makes another share of it.
+            of = (scope.tenant, scope.name, limit.limit.unit, window, str(int(start)), str(whole))
+            for share in reached:
+                if not self._known.has("budget.threshold", (*of, str(share))):
+                    yield self._event(scope, project, limit, start, share, (*of, str(share)))
 
     def _event(
-        self, scope: Scope, project: str, state: LimitState, whole: int, share: int
+        self,
+        scope: Scope,
+        project: str,
+        state: LimitState,
+        start: float,
+        share: int,
+        once_for: tuple[str, ...],
     ) -> AlertEvent:
         limit, now = state.limit, self._wall_clock()
-        # A second before its end is in the window.
-        start = bounds(limit.window, now if state.resets_at is None else state.resets_at - 1)[0]
+        whole = limit.amount + state.granted
         percent = (Decimal(state.used * 100) / whole).quantize(Decimal("0.1"), ROUND_DOWN)
         shown = state.as_json()
         return AlertEvent(
             "budget.threshold",
-            # Another limit, or a grant, makes another share of it.
-            (
-                scope.tenant,
-                scope.name,
-                limit.unit,
-                limit.window,
-                str(int(start)),
-                str(whole),
-                str(share),
-            ),
+            once_for,
             now,
             (now + _FOREVER_S) if state.resets_at is None else state.resets_at + DAY_S,
             {

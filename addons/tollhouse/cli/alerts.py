@@ -32,6 +32,10 @@ def alerts_test(receiver: str | None, as_json: bool) -> None:
     found = _asked(config, "alerts_test", {"name": receiver})
     if found is None:
         found = _by_ourselves(config, test=True, receiver=receiver)
+    if not found:
+        raise SaysNo(
+            "the running gateway has no such receiver yet: `tollhouse reload` has it read the file"
+        )
 
     def for_people() -> str:
         from tollhouse.cli import render
