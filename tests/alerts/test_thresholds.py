@@ -124,7 +124,7 @@ async def test_more_projects_than_one_script_reads(
     ledger: Ledger, clock: RedisClock, spend: Spend
 ) -> None:
     """The last of many is found."""
-    projects = [Project(f"a{n}", "acme", (), "reject", ()) for n in range(250)]
+    projects = [Project(f"a{n}", "acme", (), "reject", ()) for n in range(60)]
     await ledger.set_limits(OF_P1, parse_limits(["1 requests/day"]))
     await spend(1)
     thresholds = Thresholds(ledger, {"a": Interest(at=(100,))}, wall_clock=lambda: clock.now)

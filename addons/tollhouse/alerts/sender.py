@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, cast
 from tenacity.wait import wait_exponential, wait_random
 
 from tollhouse.alerts.outbox import CLAIM_S, Outbox, OutboxEntry
-from tollhouse.alerts.receiver import AlertAttempt, Receiver
+from tollhouse.alerts.receiver import BOUND_S, AlertAttempt, Receiver
 from tollhouse.ledger.ledger import LedgerUnavailable
 
 if TYPE_CHECKING:
@@ -114,4 +114,4 @@ def _seen_at(body: str) -> float:
     return datetime.fromisoformat(json.loads(body)["timestamp"]).timestamp()
 
 
-assert CLAIM_S > 15  # An attempt ends before its claim does: `receiver.BOUND_S`.
+assert CLAIM_S > BOUND_S, "an attempt ends before its claim does"

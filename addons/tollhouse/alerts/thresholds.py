@@ -23,8 +23,8 @@ from tollhouse.timestamps import rfc3339
 
 WINDOWS: Final = ("hour", "day", "week", "month", "total")
 """The windows whose limits are told. By the minute nobody could do anything."""
-AT_ONCE: Final = 100
-"""Scopes that one script reads."""
+AT_ONCE: Final = 25
+"""Scopes that one script reads. To read its reply holds the loop for 5 ms at most."""
 MOST_SHOWN: Final = 200
 """Scopes of which it is asked what is held, in one turn. The others come in the next."""
 _FOREVER_S: Final = 3650.0 * DAY_S
@@ -43,6 +43,9 @@ class Thresholds:
         self._ledger = ledger
         self._interests = {name: one for name, one in interests.items() if one.at}
         self._wall_clock = wall_clock
+        self._least = min(
+            (share for one in self._interests.values() for share in one.at), default=0
+        )
         self._known = KnownEvents()
         self._from = 0
 
@@ -83,7 +86,8 @@ class Thresholds:
 
     async def _taken(self, tenant: str, scopes: Sequence[Scope]) -> list[ScopeState]:
         keys = [names.script_keys(tenant, ())[0], *map(names.scope_key, scopes)]
-        return report.scope_states(scopes, await self._ledger.run_script("taken", keys, ()))
+        reply = await self._ledger.run_script("taken", keys, [str(self._least)])
+        return report.scope_states(scopes, reply)
 
     def _events(self, state: ScopeState) -> Iterator[AlertEvent]:
         scope = state.scope

@@ -108,8 +108,10 @@ class Watch:
             async with asyncio.timeout(_TURN_BOUND_S):
                 await self._note()
                 if await self._lease(_LEASE_MS):
-                    await self._measure(now)
+                    # First, so that many projects hold up nothing that waits.
                     await self.sender.turn()
+                    if await self._measure(now):
+                        await self.sender.turn()
                 else:
                     self.sender.waiting.clear()
             self._away = False
@@ -140,16 +142,19 @@ class Watch:
             await self._fire(event)
             self.conditions.known(event)
 
-    async def _measure(self, now: float) -> None:
+    async def _measure(self, now: float) -> bool:
+        """Whether there is something new."""
         if now - self._measured < LIMITS_EVERY_S:
-            return
+            return False
         if now - self._listed >= LIST_EVERY_S:
             self._projects = await self._all_projects()
             self._listed = now
         self._measured = now
-        for event in await self._thresholds.reached(self._projects):
+        reached = await self._thresholds.reached(self._projects)
+        for event in reached:
             await self._fire(event)
             self._thresholds.known(event)
+        return bool(reached)
 
     async def _fire(self, event: AlertEvent) -> None:
         told = [one.name for one in self._receivers if one.interest.has(event)]
