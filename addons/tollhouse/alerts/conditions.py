@@ -11,7 +11,14 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from tollhouse.accounts.token import without_tokens
-from tollhouse.alerts.event import DAY_S, HOUR_S, AlertEvent, KnownEvents, window_of
+from tollhouse.alerts.event import (
+    DAY_S,
+    HOUR_S,
+    WINDOWS,
+    AlertEvent,
+    KnownEvents,
+    window_of,
+)
 from tollhouse.call import Requested
 from tollhouse.clipped import clipped
 from tollhouse.config.alert_tables import AlertKind
@@ -24,8 +31,6 @@ from tollhouse.timestamps import rfc3339
 MOST_NOTED: Final = 1000
 _MOST_PATHS: Final = 200
 """Paths of keys that are looked at, those that were used last."""
-_SHORTEST: Final = ("hour", "day", "week", "month", "total")
-"""The windows whose limits are told."""
 
 
 class KeysSeen(Protocol):
@@ -74,7 +79,7 @@ class Conditions:
         if (
             short.scope.kind not in ("project", "tenant")
             or short.never_fits
-            or window not in _SHORTEST
+            or window not in WINDOWS
         ):
             return
         until = short.resets_at if short.resets_at is not None else self._wall_clock() + DAY_S

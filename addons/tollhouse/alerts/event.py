@@ -15,6 +15,8 @@ EventType = AlertKind | Literal["budget.threshold", "alert.test"]
 
 DAY_S: Final = 86_400
 HOUR_S: Final = 3_600
+WINDOWS: Final = ("hour", "day", "week", "month", "total")
+"""The windows whose limits are told. By the minute nobody could do anything."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import ROUND_DOWN, Decimal
 from typing import Final
 
-from tollhouse.alerts.event import DAY_S, AlertEvent, KnownEvents
+from tollhouse.alerts.event import DAY_S, WINDOWS, AlertEvent, KnownEvents
 from tollhouse.alerts.receiver import Interest
 from tollhouse.ledger import names, report
 from tollhouse.ledger.ledger import Ledger, LimitState, Scope, ScopeState
@@ -21,8 +21,6 @@ from tollhouse.ledger.windows import bounds
 from tollhouse.parties import Project
 from tollhouse.timestamps import rfc3339
 
-WINDOWS: Final = ("hour", "day", "week", "month", "total")
-"""The windows whose limits are told. By the minute nobody could do anything."""
 AT_ONCE: Final = 25
 """Scopes that one script reads. To read its reply holds the loop for 5 ms at most."""
 MOST_SHOWN: Final = 200

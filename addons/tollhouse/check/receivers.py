@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tollhouse.alerts.from_config import open_receivers
 from tollhouse.alerts.receiver import Receiver
 from tollhouse.check.finding import Finding
-from tollhouse.config.load import AlertConfig, Config
+from tollhouse.config.load import AlertConfig, Config, asks_store
 from tollhouse.control.key_desk import wrapped
 from tollhouse.stores import ways_once
 
@@ -21,7 +21,7 @@ async def check_receivers(config: Config) -> list[Finding]:
         receivers = open_receivers(config, proxies, secrets)
         for entry, receiver in zip(config.alerts, receivers, strict=True):
             found += _entry(config, entry)
-            if entry.fields and wrapped(config):
+            if asks_store(config, entry) and wrapped(config):
                 found.append(_not_asked(entry))
             else:
                 found.append(await _read(entry, receiver))
@@ -47,8 +47,8 @@ async def _read(entry: AlertConfig, receiver: Receiver) -> Finding:
 def _not_asked(entry: AlertConfig) -> Finding:
     return Finding(
         "warn",
-        f"The secret of the receiver {entry.called} of alerts was not asked for.",
-        "It is in Vault, and only the gateway may unwrap the secret_id, once.",
+        f"The receiver {entry.called} of alerts was not looked at.",
+        "A secret of it, or of the proxy on the way, is in Vault, and only the gateway may unwrap the secret_id, once.",
         "`tollhouse alerts test` has the running gateway try it.",
     )
 

@@ -100,10 +100,11 @@ def _by_ourselves(config: Config, *, test: bool, receiver: str | None) -> Any:
     import asyncio
 
     from tollhouse.alerts.from_config import desk_once
+    from tollhouse.config.load import asks_store
     from tollhouse.control.key_desk import wrapped
     from tollhouse.ledger.ledger import LedgerUnavailable
 
-    if test and wrapped(config) and any(entry.fields for entry in config.alerts):
+    if test and wrapped(config) and any(asks_store(config, entry) for entry in config.alerts):
         raise SaysNo(
             "no gateway runs, and only it may unwrap the secret_id, once: start it (`tollhouse run`)"
         )

@@ -92,6 +92,7 @@ __all__ = [
     "TokenAuth",
     "TunnelConfig",
     "VaultConfig",
+    "asks_store",
     "catalog",
     "issuer_proxy",
     "load_config",
@@ -272,6 +273,12 @@ def issuer_proxy(config: Config, entry: JwtIssuerConfig) -> UpstreamProxy | None
 def receiver_proxy(config: Config, entry: AlertConfig) -> UpstreamProxy | None:
     """The way to who is told of alerts."""
     return way(entry.upstream_proxy or config.upstream.proxy)
+
+
+def asks_store(config: Config, entry: AlertConfig) -> bool:
+    """Whether a receiver can be told only with something of the store of keys."""
+    proxy = receiver_proxy(config, entry)
+    return bool(entry.fields) or (proxy is not None and proxy.secret is not None)
 
 
 def own_prices(config: Config) -> dict[str, dict[str, Any]]:
