@@ -12,7 +12,8 @@ from tollhouse.credential.lease import Lease
 from tollhouse.dispatch.attempts import REAL, Timing
 from tollhouse.dispatch.breaker import Breaker, Breakers
 from tollhouse.dispatch.delivery import Delivery
-from tollhouse.dispatch.retry import RetryBudget, RetryPolicy
+from tollhouse.dispatch.retry import RetryPolicy
+from tollhouse.dispatch.retry_budget import RetryBudget
 from tollhouse.dispatch.upstream import Upstream
 from tollhouse.providers import Provider
 
