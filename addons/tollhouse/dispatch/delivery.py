@@ -74,7 +74,7 @@ class Delivery:
         body = self._outgoing.body
         self._upload = None if body is None or isinstance(body, bytes) else body
         self._effort: Effort = Effort(
-            relay.policy(self._provider),
+            relay.policy(self._provider, self._requested.admitted.project.tenant),
             self._requested.admitted.arrival.head,
             self._requested.creates,
             self._now(),
