@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from tollhouse.dispatch.latest import Latest
+from collections import OrderedDict
+
+from tollhouse.dispatch.latest import kept
 
 
 def test_what_was_unused_for_longest_is_dropped() -> None:
-    table: Latest[str, list[str]] = Latest(2)
-    first, second = table.of("a", list), table.of("b", list)
-    assert table.of("a", list) is first
-    third = table.of("c", list)
-    assert [one is kept for one, kept in zip(table, (first, third), strict=True)] == [True, True]
-    assert table.of("b", list) is not second
+    table: OrderedDict[str, list[int]] = OrderedDict()
+    first, second = (kept(table, key, list, 2) for key in "ab")
+    assert kept(table, "a", lambda: [1], 2) is first
+    kept(table, "c", list, 2)
+    assert list(table) == ["a", "c"]
+    assert kept(table, "b", list, 2) is not second

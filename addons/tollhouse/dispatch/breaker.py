@@ -16,14 +16,14 @@ client that left. Any other answer is a success.
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from tollhouse.denial import Refused
-from tollhouse.dispatch.latest import Latest
+from tollhouse.dispatch.latest import kept
 from tollhouse.dispatch.window import Window
 
 
@@ -257,25 +257,35 @@ class Breakers:
     ) -> None:
         self._clock = clock
         self._settings = settings
-        self._all: Latest[tuple[str, str, int | str, str], Breaker] = Latest(limit)
-        self._shared: Latest[tuple[str, str, int | str], SharedBreaker] = Latest(limit)
+        self._limit = limit
+        self._all: OrderedDict[tuple[str, str, int | str, str], Breaker] = OrderedDict()
+        self._shared: OrderedDict[tuple[str, str, int | str], SharedBreaker] = OrderedDict()
 
     def states(self) -> Counter[State]:
         """How many tenants' own there are in each state."""
-        return Counter(breaker.state for breaker in self._all)
+        return Counter(breaker.state for breaker in self._all.values())
 
     def shared_states(self) -> Counter[State]:
         """How many shared ones there are in each state."""
-        return Counter(breaker.state for breaker in self._shared)
+        return Counter(breaker.state for breaker in self._shared.values())
 
     def of(self, host: str, credential: str, model: int | str = "", tenant: str = "") -> Breaker:
         """``tenant``'s breaker for ``host``, the credential with this `Secret.digest`, and ``model``: a model's entry in the
         table of prices, or a name from the configuration. What is in neither is "": a client could name as many as it likes."""
-
-        def make() -> Breaker:
-            shared = self._shared.of(
-                (host, credential, model), lambda: SharedBreaker(self._clock, self._settings)
+        key = (host, credential, model, tenant)
+        breaker = self._all.get(key)
+        if breaker is None:
+            shared = kept(
+                self._shared,
+                (host, credential, model),
+                lambda: SharedBreaker(self._clock, self._settings),
+                self._limit,
             )
-            return Breaker(host, self._clock, self._settings, shared=shared, tenant=tenant)
-
-        return self._all.of((host, credential, model, tenant), make)
+            breaker = self._all[key] = Breaker(
+                host, self._clock, self._settings, shared=shared, tenant=tenant
+            )
+            if len(self._all) > self._limit:
+                self._all.popitem(last=False)
+        else:
+            self._all.move_to_end(key)
+        return breaker

@@ -51,7 +51,7 @@ class Delivery:
         """What the last attempt gave, refused or not."""
         self.answering: Answering | None = None
         """What `answer` gave."""
-        self.connected: Upstreamed | None = None
+        self.upstreamed: Upstreamed | None = None
         """What `connect` gave, of a handshake that was accepted."""
         self._silence = 0.0
         """Seconds that the head of the answer was waited for."""
@@ -119,10 +119,10 @@ class Delivery:
         if answer.connection is None:
             return self._answering_of(answer)
         self._status = answer.status
-        self.connected = Upstreamed(
+        self.upstreamed = Upstreamed(
             answer.connection, answer.get(PROTOCOL) or "", self._redactor, longest, room
         )
-        return self.connected
+        return self.upstreamed
 
     async def _sent(self) -> Answer:
         waited = self._clock()
@@ -176,8 +176,8 @@ class Delivery:
             key_version=self._key_version,
             waited_s=self.waited_s,
         )
-        if self.connected is not None:
-            return of_session(outcome, left, self.connected, self._clock())
+        if self.upstreamed is not None:
+            return of_session(outcome, left, self.upstreamed, self._clock())
         if answering is None:
             return outcome
         return outcome._replace(
@@ -376,8 +376,8 @@ class Delivery:
         """Lets go of the answer, however it ended. Lets go of an answer that was not passed on as well. May be called twice."""
         if self._before is not None:
             await self._before.close()
-        if self.connected is not None:
-            self.connected.close()
+        if self.upstreamed is not None:
+            self.upstreamed.close()
         elif self.answering is not None:
             await self.answering.close()
         elif self._last is not None:

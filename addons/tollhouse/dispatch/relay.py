@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -12,7 +12,7 @@ from tollhouse.credential.lease import Lease
 from tollhouse.dispatch.attempts import REAL, Timing
 from tollhouse.dispatch.breaker import Breaker, Breakers
 from tollhouse.dispatch.delivery import Delivery
-from tollhouse.dispatch.latest import Latest
+from tollhouse.dispatch.latest import kept
 from tollhouse.dispatch.retry import RetryPolicy
 from tollhouse.dispatch.retry_budget import RetryBudget, beyond_the_tenth
 from tollhouse.dispatch.upstream import Upstream
@@ -58,7 +58,7 @@ class Relay:
         self._priced_as = priced_as
         self.meter_faults: Counter[str] = Counter()
         """Answers whose meter failed, by provider: since the start."""
-        self._policies: Latest[tuple[str, str], RetryPolicy] = Latest(_POLICIES)
+        self._policies: OrderedDict[tuple[str, str], RetryPolicy] = OrderedDict()
 
     def policy(self, provider: Provider, tenant: str) -> RetryPolicy:
         """With ``tenant``'s own budget of retries."""
@@ -73,7 +73,7 @@ class Relay:
             budget = RetryBudget(clock, a_second=self._retries_a_second, beyond=beyond)
             return RetryPolicy.of(provider, budget)
 
-        return self._policies.of((provider.name, tenant), make)
+        return kept(self._policies, (provider.name, tenant), make, _POLICIES)
 
     def breaker(self, requested: Requested, host: str, lease: Lease) -> Breaker:
         """The one that pauses this call."""
