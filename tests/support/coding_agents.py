@@ -262,7 +262,7 @@ def told(received: Received) -> tuple[int, int]:
 def refused(agent: Agent, said: Said, code: str, within_s: float = READ_S) -> None:
     """For the reason ``code``, which a person has read soon, and in two requests at the most beside the agent's ``extra``: Codex
     asks for a WebSocket first, and Claude Code may send its call twice."""
-    assert {line["reason"] for line in said.calls} == {code}
+    assert {line["reason"] for line in said.calls} == {code}, said.calls
     assert 1 <= len(said.calls) <= 2 + agent.extra, said.calls
     assert said.code != 0
     shown = said.text.replace("\u2060", "")
