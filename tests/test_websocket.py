@@ -5,91 +5,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, cast
+from collections.abc import AsyncIterator
+from typing import cast
 
 import pytest
 
 from tests.support.calls import head
 from tests.support.clock import Clock
-from tests.support.wire import FakeWire
+from tests.support.socket_sides import (
+    ASKS,
+    DONE,
+    KEY,
+    REQUEST,
+    STARTED,
+    TERMS,
+    ProviderConnection,
+    Room,
+    Switching,
+    next_of,
+)
 from tollhouse.credential.redact import Redactor
 from tollhouse.denial import Denial, Refused
 from tollhouse.dispatch.http_client import RawConnection
 from tollhouse.dispatch.upstreamed import Upstreamed
-from tollhouse.families.asked import Asked, Dialect, Limits, Request
-from tollhouse.families.dialogue import Terms
+from tollhouse.families.asked import Asked, Dialect
 from tollhouse.families.openai import OPENAI
-from tollhouse.families.openai.routes import REALTIME
 from tollhouse.frames import GOING_AWAY, POLICY, Frames, Message, Side
 from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.interruption import ClientGone
 from tollhouse.socket_ties import Owing, SocketBounds, Ties
 from tollhouse.websocket import Session
-
-KEY = "sk-the-real-key-of-the-provider"
-REQUEST = Request(REALTIME, "/v1/realtime", (), query="model=gpt-realtime")
-TERMS = Terms(
-    REQUEST, "typical", Dialect(), lambda asked: Limits(32_000, 4_096), lambda asked: asked
-)
-ASKS = b'{"type": "response.create"}'
-
-
-def event(kind: str, **members: Any) -> Message:
-    return Message("text", json.dumps({"type": kind, **members}).encode())
-
-
-STARTED = event("response.created", response={"id": "resp_1"})
-DONE = event(
-    "response.done",
-    response={
-        "id": "resp_1",
-        "status": "completed",
-        "usage": {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15},
-    },
-)
-
-
-class Room:
-    def extend(self, count: int) -> None:
-        pass
-
-    def release(self) -> None:
-        pass
-
-
-class Switching(FakeWire):
-    """A client's wire that becomes a WebSocket's. ``sent`` is called with what it is sent."""
-
-    switches = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent: Callable[[bytes], None] = lambda data: None
-
-    def switch(self, headers: Sequence[tuple[str, str]]) -> None:
-        self.status = 101
-
-    def send_data(self, data: bytes) -> None:
-        self.sent(data)
-
-
-class ProviderConnection:
-    """Of `RawConnection`, what a session uses."""
-
-    def __init__(self) -> None:
-        self.comes: asyncio.Queue[bytes] = asyncio.Queue()
-        self.went: asyncio.Queue[bytes] = asyncio.Queue()
-        self.full = False
-        """It takes nothing more."""
-
-    async def read(self) -> bytes:
-        return await self.comes.get()
-
-    async def write(self, data: bytes) -> None:
-        if self.full:
-            await asyncio.get_running_loop().create_future()
-        self.went.put_nowait(data)
 
 
 class Played:
@@ -180,12 +125,6 @@ class Played:
         """Returns when the session has done what there is to do by now."""
         for _ in range(50):
             await asyncio.sleep(0)
-
-
-async def next_of(side: Side) -> Message:
-    async for message in side.messages():
-        return message
-    raise AssertionError("it is closed")
 
 
 async def test_messages_and_a_close() -> None:

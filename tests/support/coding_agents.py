@@ -122,8 +122,8 @@ AGENTS = (
 @dataclass(frozen=True)
 class Said:
     """``calls`` are the lines of its calls of a model, and ``lines`` those of all that it asked. ``read_s`` is how long after the
-    first of these calls our code stood in its output; None if it never did. ``streamed``: it has shown the answer's beginning
-    while the provider kept the rest. ``received`` is the provider's book of its calls."""
+    first of these calls that was refused our code stood in its output; None if it never did. ``streamed``: it has shown the
+    answer's beginning while the provider kept the rest. ``received`` is the provider's book of its calls."""
 
     code: int
     text: str
@@ -225,9 +225,16 @@ def _run(
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     lines = sorted(road.gateway.lines()[seen:], key=lambda line: str(line["ts"]))
-    calls = [line for line in lines if any(one in line["path"] for one in CALLS)]
+    # Codex may open a session ahead of its prompt, and leave it without a message.
+    calls = [
+        line
+        for line in lines
+        if any(one in line["path"] for one in CALLS)
+        and (line["status"], line["reason"], line["tokens"]) != (101, "client_gone", {})
+    ]
     assert calls, text.decode(errors="replace")
-    first = datetime.fromisoformat(calls[0]["ts"]).timestamp()
+    refused = [line for line in calls if line["decision"] != "allow"]
+    first = datetime.fromisoformat((refused or calls)[0]["ts"]).timestamp()
     return Said(
         process.returncode,
         text.decode(errors="replace"),
@@ -235,7 +242,11 @@ def _run(
         lines,
         None if read_at is None else read_at - first,
         streamed,
-        [one for one in road.standin.snapshot() if any(call in one.target for call in CALLS)],
+        [
+            one
+            for one in road.standin.snapshot()
+            if any(call in one.target for call in CALLS) and (one.method == "POST" or one.messages)
+        ],
     )
 
 
@@ -262,7 +273,7 @@ def told(received: Received) -> tuple[int, int]:
 def refused(agent: Agent, said: Said, code: str, within_s: float = READ_S) -> None:
     """For the reason ``code``, which a person has read soon, and in two requests at the most beside the agent's ``extra``: Codex
     asks for a WebSocket first, and Claude Code may send its call twice."""
-    assert {line["reason"] for line in said.calls} == {code}, said.calls
+    assert {line["reason"] for line in said.calls} == {code}
     assert 1 <= len(said.calls) <= 2 + agent.extra, said.calls
     assert said.code != 0
     shown = said.text.replace("\u2060", "")
