@@ -62,18 +62,22 @@ class Relay:
 
     def policy(self, provider: Provider, tenant: str) -> RetryPolicy:
         """With ``tenant``'s own budget of retries."""
+        key = (provider.name, tenant)
+        if key in self._policies:
+            # Each call asks: a function to make one would cost as much as the look.
+            self._policies.move_to_end(key)
+            return self._policies[key]
+        return kept(self._policies, key, lambda: self._new_policy(provider), _POLICIES)
 
-        def make() -> RetryPolicy:
-            clock = self.timing.clock
-            beyond = self._retries.get(provider.name)
-            if beyond is None:
-                beyond = self._retries[provider.name] = beyond_the_tenth(clock)
-                # A count of faults that begins with the first one looks like none to `increase()`.
-                self.meter_faults[provider.name] += 0
-            budget = RetryBudget(clock, a_second=self._retries_a_second, beyond=beyond)
-            return RetryPolicy.of(provider, budget)
-
-        return kept(self._policies, (provider.name, tenant), make, _POLICIES)
+    def _new_policy(self, provider: Provider) -> RetryPolicy:
+        clock = self.timing.clock
+        beyond = self._retries.get(provider.name)
+        if beyond is None:
+            beyond = self._retries[provider.name] = beyond_the_tenth(clock)
+            # A count of faults that begins with the first one looks like none to `increase()`.
+            self.meter_faults[provider.name] += 0
+        budget = RetryBudget(clock, a_second=self._retries_a_second, beyond=beyond)
+        return RetryPolicy.of(provider, budget)
 
     def breaker(self, requested: Requested, host: str, lease: Lease) -> Breaker:
         """The one that pauses this call."""
