@@ -40,6 +40,8 @@ IN_A_SESSION = "Quota exceeded. Check your plan and billing details."
 """What Codex says where a message of its WebSocket was refused for its budget: in its own words."""
 READ_S = 5.0
 """Within which a person reads the reason, from the first request that was refused. An agent's start is not counted."""
+WAITED_S = 3.0
+"""What a fault that may pass tells an agent to wait before its second request (`Retry-After`)."""
 ANSWER = f"Hello from the road.{NEXT_MESSAGE}And this is the end."
 _SHOWN, _WITHHELD = b"road.", b"end."
 """What of the answer an agent has to show before the rest of it leaves the provider."""
@@ -50,7 +52,7 @@ class Agent:
     """``command`` follows the program's name. ``variables`` are its environment's, and ``key`` is the one in which it looks for a
     key. ``files`` are made in its home: what it can't start without. With ``streaming`` behind its command it shows an answer as
     it comes; most do without. ``extra`` is the number of calls that it makes beside the prompt's: opencode asks for a title too.
-    ``waits_s`` is what it waits at the most for a fault that may pass. ``companions`` is its name in that table."""
+    ``waits_s`` is within which the reason of a fault that may pass is read. ``companions`` is its name in that table."""
 
     name: str
     command: tuple[str, ...]
@@ -62,7 +64,7 @@ class Agent:
     session_shown: str = ""
     """What its output says of that: a regular expression."""
     extra: int = 0
-    waits_s: float = READ_S
+    waits_s: float = WAITED_S + READ_S
     files: dict[str, str] = field(default_factory=dict)
     streaming: tuple[str, ...] = ()
     companions: str = ""
