@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tollhouse.check.fallback_prices import check_fallbacks
 from tollhouse.check.finding import Clock, Finding, worst
 from tollhouse.check.issuers import check_issuers
 from tollhouse.check.named_files import check_ca, check_files
@@ -37,6 +38,7 @@ async def check(
     not_yet = [_problem(problem) for problem in unenforced(config)]
     findings = not_yet or [Finding("ok", f"{config.path} is sound.")]
     findings += [*_exposure(config), *_environment(config, environ), *check_openings(config)]
+    findings += check_fallbacks(config)
     findings += [*check_ca(config, clock), *check_files(config, clock), *check_addons(config)]
     for reached in await asyncio.gather(
         check_redis(config, clock),

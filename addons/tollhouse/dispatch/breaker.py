@@ -23,6 +23,7 @@ from enum import StrEnum
 from typing import Final
 
 from tollhouse.denial import Refused
+from tollhouse.dispatch.latest import kept
 from tollhouse.dispatch.window import Window
 
 
@@ -289,7 +290,7 @@ class Breakers:
         key = (host, credential, model, tenant)
         breaker = self._all.get(key)
         if breaker is None:
-            shared = _kept(
+            shared = kept(
                 self._shared,
                 (host, credential, model),
                 lambda: SharedBreaker(self._clock, self._settings),
@@ -303,14 +304,3 @@ class Breakers:
         else:
             self._all.move_to_end(key)
         return breaker
-
-
-def _kept[K, V](kept: OrderedDict[K, V], key: K, make: Callable[[], V], limit: int) -> V:
-    found = kept.get(key)
-    if found is None:
-        found = kept[key] = make()
-        if len(kept) > limit:
-            kept.popitem(last=False)
-    else:
-        kept.move_to_end(key)
-    return found
