@@ -38,6 +38,7 @@ ROOMS = (
         "control",
         "stores",
         "operators",
+        "telemetry",
         "config",
     ),
     *(

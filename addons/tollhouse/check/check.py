@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tollhouse.check.collector import check_collector
 from tollhouse.check.finding import Clock, Finding, worst
 from tollhouse.check.issuers import check_issuers
 from tollhouse.check.named_files import check_ca, check_files
@@ -43,6 +44,7 @@ async def check(
         check_federation(config),
         check_ports(config),
         check_issuers(config),
+        check_collector(config, environ),
     ):
         findings += reached
     return findings
