@@ -62,7 +62,7 @@ def _collector(text: str) -> str:
         sound, parts = False, urlsplit("")
     if not sound or parts.query or parts.fragment:
         raise ValueError(
-            'is not the base URL of an OTLP receiver (HTTP, protobuf), like "http://collector:4318"'
+            'is not the base URL of an OTLP receiver over HTTP; write it like "http://collector:4318"'
         )
     return text.rstrip("/")
 

@@ -16,6 +16,11 @@ OWN: Final = ("tenant", "project", "identity", "decision", "reason", "gate", "ch
 """Fields of the line that a span has as ``tollhouse.NAME``."""
 
 
+def sound(text: str) -> str:
+    """``text`` as protobuf takes it: JSON can name lone surrogates, and one in a model's name would lose the spans of others."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
 def operation_of(call: Handed) -> str:
     return operation(call.kind, metered=call.metered, writes=call.writes)
 
@@ -31,7 +36,7 @@ def error_type(record: Mapping[str, Any]) -> str:
 
 
 def span_name(call: Handed) -> str:
-    return f"{operation_of(call)} {call.record['model']}".rstrip()
+    return sound(f"{operation_of(call)} {call.record['model']}".rstrip())
 
 
 def of_target(call: Handed) -> dict[str, Value]:
@@ -40,11 +45,11 @@ def of_target(call: Handed) -> dict[str, Value]:
     found: dict[str, Value] = {
         "gen_ai.operation.name": operation_of(call),
         "gen_ai.provider.name": call.provider,
-        "server.address": record["host"],
+        "server.address": sound(record["host"]),
         "server.port": call.port,
     }
     if record["model"]:
-        found["gen_ai.request.model"] = record["model"]
+        found["gen_ai.request.model"] = sound(record["model"])
     return found
 
 
@@ -52,7 +57,7 @@ def of_span(call: Handed, names: Names, version: Version) -> dict[str, Value]:
     """What a call was found to be, beside `of_target`."""
     record = call.record
     found: dict[str, Value] = {
-        "http.request.method": record["method"],
+        "http.request.method": sound(record["method"]),
         "tollhouse.call_id": record["call_id"],
         "tollhouse.provider": record["provider"],
         "tollhouse.attempts": len(record["attempts"]),
@@ -60,7 +65,7 @@ def of_span(call: Handed, names: Names, version: Version) -> dict[str, Value]:
     }
     for name in OWN:
         if value := record[name]:
-            found[f"tollhouse.{name}"] = value
+            found[f"tollhouse.{name}"] = sound(value)
     if record["overhead_ms"] is not None:
         found["tollhouse.overhead_s"] = record["overhead_ms"] / 1000
     if record.get("fallback_from"):
@@ -70,9 +75,9 @@ def of_span(call: Handed, names: Names, version: Version) -> dict[str, Value]:
     if error := error_type(record):
         found["error.type"] = error
     if record["session"]:
-        found["gen_ai.conversation.id"] = record["session"]
+        found["gen_ai.conversation.id"] = sound(record["session"])
     if record["model_served"]:
-        found["gen_ai.response.model"] = record["model_served"]
+        found["gen_ai.response.model"] = sound(record["model_served"])
     if record["stream"]:
         found["gen_ai.request.stream"] = True
         if record["ttft_ms"] is not None:
@@ -115,8 +120,8 @@ def of_attempt(call: Handed, outcome: str, number: int) -> dict[str, Value]:
     """Of the HTTP client's span of one of several attempts, counted from 0
     (https://opentelemetry.io/docs/specs/semconv/http/http-spans/)."""
     found: dict[str, Value] = {
-        "http.request.method": call.record["method"],
-        "server.address": call.record["host"],
+        "http.request.method": sound(call.record["method"]),
+        "server.address": sound(call.record["host"]),
         "server.port": call.port,
     }
     if number:

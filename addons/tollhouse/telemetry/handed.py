@@ -41,6 +41,11 @@ class Handed(NamedTuple):
     attempts: tuple[Attempt, ...] = ()
 
 
+def _only(values: list[str]) -> str:
+    """Two of them are none (W3C Trace Context 3.2)."""
+    return values[0] if len(values) == 1 else ""
+
+
 def handed(record: Mapping[str, Any], call: Concluded | None) -> Handed:
     """It holds nothing of ``call`` that could be large."""
     if call is None:
@@ -53,7 +58,7 @@ def handed(record: Mapping[str, Any], call: Concluded | None) -> Handed:
         True,
         arrival.timestamp,
         arrival.started,
-        (arrival.head.get("traceparent") or "")[:_LONGEST],
+        _only(arrival.head.get_all("traceparent"))[:_LONGEST],
         (provider.genai_name or provider.name) if provider is not None else "",
         provider.port if provider is not None else 0,
         admitted.operation.kind if admitted is not None else "",

@@ -18,6 +18,7 @@ from tollhouse.telemetry.attributes import (
     input_by_modality,
     operation_of,
     output_by_modality,
+    sound,
 )
 from tollhouse.telemetry.conventions import NAMES, Version
 from tollhouse.telemetry.handed import Handed
@@ -74,7 +75,7 @@ class CallInstruments:
         record = call.record
         if not record.get("provider"):
             return
-        model = self._models.name(record)
+        model = sound(self._models.name(record))
         cost = nano_usd(record)
         if cost:
             self._cost.add(

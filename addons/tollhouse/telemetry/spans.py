@@ -17,7 +17,14 @@ from opentelemetry.trace import (
 )
 
 from tollhouse import __version__
-from tollhouse.telemetry.attributes import error_type, of_attempt, of_span, of_target, span_name
+from tollhouse.telemetry.attributes import (
+    error_type,
+    of_attempt,
+    of_span,
+    of_target,
+    sound,
+    span_name,
+)
 from tollhouse.telemetry.conventions import NAMES, Version
 from tollhouse.telemetry.handed import Handed
 from tollhouse.telemetry.sdk import SpanQueue
@@ -74,7 +81,7 @@ class CallSpans:
             attributes = of_attempt(call, attempt.outcome, number)
             began = int((call.timestamp + attempt.began - call.started) * _NS)
             child = self._tracer.start_span(
-                call.record["method"], context, SpanKind.CLIENT, attributes, start_time=began
+                sound(call.record["method"]), context, SpanKind.CLIENT, attributes, start_time=began
             )
             if "error.type" in attributes:
                 child.set_status(Status(StatusCode.ERROR))

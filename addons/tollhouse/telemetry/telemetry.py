@@ -43,7 +43,7 @@ def installed() -> bool:
 class Telemetry:
     """Of one process that forks no more. ``config`` has an endpoint, and the SDK is `installed`."""
 
-    def __init__(self, config: OtelConfig) -> None:
+    def __init__(self, config: OtelConfig, most_calls: int = MOST_CALLS) -> None:
         from tollhouse.telemetry.instruments import CallInstruments
         from tollhouse.telemetry.sdk import Sdk
         from tollhouse.telemetry.spans import CallSpans
@@ -58,6 +58,7 @@ class Telemetry:
         if sdk.meters is not None:
             self._tellers.append(CallInstruments(sdk.meters, config.genai))
         self._waiting: deque[Handed] = deque()
+        self._most_calls = most_calls
         self._lost_calls = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._tell_all, name="telemetry", daemon=True)
@@ -65,7 +66,7 @@ class Telemetry:
 
     def hand_over(self, record: Mapping[str, Any], call: Concluded | None) -> None:
         """On the road. Raises nothing."""
-        if len(self._waiting) >= MOST_CALLS:
+        if len(self._waiting) >= self._most_calls:
             self._lost_calls += 1
             return
         try:
