@@ -157,6 +157,13 @@ def test_promtool_takes_all(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_chart_has_the_same() -> None:
+    """Helm reads only files of its chart."""
+    files = ROOT / "deploy" / "helm" / "tollhouse" / "files"
+    for of in (RULES, ROOT / "deploy" / "grafana" / "tollhouse.json"):
+        assert (files / of.name).read_bytes() == of.read_bytes(), f"copy {of.name} into {files}"
+
+
 def test_every_alert_is_tried() -> None:
     """Those of the rules are those that alerts_test.yaml raises."""
     text = (Path(__file__).parent / "alerts_test.yaml").read_text()
