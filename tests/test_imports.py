@@ -39,6 +39,7 @@ ROOMS = (
         "alerts",
         "stores",
         "operators",
+        "telemetry",
         "config",
     ),
     *(

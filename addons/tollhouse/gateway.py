@@ -25,6 +25,7 @@ gates       in their order, which gates.py makes            gates.py
 dispatch    Relay    breaker, attempts, answer, meter       dispatch/relay.py
             Fallbacks the call as another provider is asked  fallback.py
 settle      Purse, then Book: the line                      budget/purse.py, book.py
+            Telemetry: the collector is told of it          telemetry/telemetry.py
 beside      what all of these are opened from               stores.py
             Readiness: why no call is taken                 readiness.py
             PricesInUse: what is charged by                 prices/in_use.py
@@ -121,6 +122,7 @@ if TYPE_CHECKING:
     from tollhouse.credential.vault.auth import Unwrapped
     from tollhouse.site.metrics import Metrics
     from tollhouse.site.totals import Families
+    from tollhouse.telemetry.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -246,6 +248,7 @@ class Gateway:
             )
         self._reopen_book = self.book.reopen
         self.on_stop(self._close_book)
+        self._open_telemetry()
         self.redis = connect_redis(config.redis.url, config.state.directory, config.redis.timeout_s)
         self.ledger = Ledger(self.redis, on_swept=self.book.swept)
         self.uncharged = Uncharged(self.ledger)
@@ -297,6 +300,19 @@ class Gateway:
             self.on_stop(each.close)
         # Nobody waits: a call that comes before they are read waits for the read that is under way.
         self._warming = [asyncio.create_task(each.warm()) for each in issuer_keys]
+
+    def _open_telemetry(self) -> None:
+        """Nothing of it is loaded unless the configuration names a collector."""
+        self.telemetry: Telemetry | None = None
+        if self.config.otel.endpoint is None:
+            return
+        from tollhouse.telemetry.telemetry import MISSING, Telemetry, installed
+
+        if not installed():
+            raise GatewayError(MISSING)
+        self.telemetry = Telemetry(self.config.otel)
+        self.book.on_line = self.telemetry.hand_over
+        self.on_stop(self.telemetry.close)
 
     async def _open_road(self) -> None:
         """What a call passes, from the prices to the provider; and the admin listener, which is the first that is open."""
@@ -540,6 +556,7 @@ class Gateway:
                 self.keys,
                 self.addons,
                 self.watch,
+                self.telemetry,
             )
         )
 

@@ -3,6 +3,7 @@ changes nothing.
 
 check         the order of the looks
 fallback_prices  whether a fallback has a price for what it may be asked for
+collector     the collector of telemetry: does it take spans
 finding       one thing that it has to say
 named_files   files that the configuration names, and the CA
 issuers       the keys of the issuers of identities, and rules that can't be kept

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tollhouse.check.collector import check_collector
 from tollhouse.check.fallback_prices import check_fallbacks
 from tollhouse.check.finding import Clock, Finding, worst
 from tollhouse.check.issuers import check_issuers
@@ -47,6 +48,7 @@ async def check(
         check_ports(config),
         check_issuers(config),
         check_receivers(config),
+        check_collector(config, environ),
     ):
         findings += reached
     return findings

@@ -58,7 +58,7 @@ from tollhouse.config.rules import (
     vault_rules,
 )
 from tollhouse.config.store_tables import AppRoleAuth, JwtAuth, RedisConfig, TokenAuth, VaultConfig
-from tollhouse.config.surroundings import PolicyConfig, ProcessConfig
+from tollhouse.config.surroundings import OtelConfig, PolicyConfig, ProcessConfig
 from tollhouse.config.text import ConfigError, Problem, keys_of, problems_of, unknown_key
 from tollhouse.config.values import AgentName, List, Name, OfCompanions, ProviderName
 from tollhouse.providers import Catalog, UpstreamProxy
@@ -78,6 +78,7 @@ __all__ = [
     "LimitsConfig",
     "ListenConfig",
     "LogConfig",
+    "OtelConfig",
     "PolicyConfig",
     "PriceConfig",
     "Problem",
@@ -119,6 +120,7 @@ class Config:
     log: LogConfig
     process: ProcessConfig
     policy: PolicyConfig
+    otel: OtelConfig
     ca: CaConfig
     limits: LimitsConfig
     headers: HeadersConfig

@@ -245,7 +245,7 @@ class _Attempts:
             raise
         finally:
             judge()
-            self._record(Attempt(outcome, (self._clock() - began) * 1000, unknown))
+            self._record(Attempt(outcome, (self._clock() - began) * 1000, unknown, began=began))
         return answer
 
     async def _send_again(self) -> Answer:

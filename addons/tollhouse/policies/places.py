@@ -14,14 +14,16 @@ from tollhouse.ledger.store.urls import CLUSTER, SENTINEL, parse_servers
 DEFAULT_USER: Final = "65532"
 """The user of the image (Dockerfile)."""
 _REDIS_PORT: Final = 6379
+COLLECTOR: Final = "collector"
+"""The `Store.of` that others than the gateway use as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A server of Redis or Vault on another machine."""
+    """A server of Redis or Vault, or the OTLP collector, on another machine."""
 
     of: str
-    """``redis`` or ``vault``."""
+    """``redis``, ``vault`` or ``collector``."""
     address: Address
     addresses: tuple[str, ...]
     """What ``[policy] addresses`` says of its name, or itself. Empty: unknown."""
@@ -86,12 +88,15 @@ def _stores(config: Config) -> Iterator[tuple[str, Address]]:
         if parts.hostname is not None:
             yield "redis", Address(parts.hostname, parts.port or _REDIS_PORT)
     if not config.vault.embedded:
-        vault = urlsplit(config.vault.address)
-        if vault.hostname is not None:
-            yield (
-                "vault",
-                Address(vault.hostname, vault.port or (443 if vault.scheme == "https" else 80)),
-            )
+        yield from _of_url("vault", config.vault.address)
+    if config.otel.endpoint is not None:
+        yield from _of_url(COLLECTOR, config.otel.endpoint)
+
+
+def _of_url(of: str, url: str) -> Iterator[tuple[str, Address]]:
+    parts = urlsplit(url)
+    if parts.hostname is not None:
+        yield of, Address(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
 
 
 def _addresses(config: Config, host: str) -> tuple[str, ...]:
