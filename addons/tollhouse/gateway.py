@@ -515,10 +515,9 @@ class Gateway:
         # Its libraries take 6 MB, which a gateway without the listener does not need.
         from tollhouse.site.admin_site import admin_site
 
-        metrics = self.metrics()
-
         async def families() -> Families:
-            return metrics.families()
+            # Made at each scrape: the listener is open before all that counts is made.
+            return self.metrics().families()
 
         site = admin_site(
             self.config,

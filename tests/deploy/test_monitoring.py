@@ -58,7 +58,9 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
             "otel": {"endpoint": receiver.endpoint},
             "addons": {"load": ["own.py:Own"]},
         }
-        with open_inside(directory, settings) as inside:
+        # It has nothing to tell this one.
+        alerts = [{"at": ["100%"], "to": "https://hooks.internal/", "on": []}]
+        with open_inside(directory, settings, tables={"alerts": alerts}) as inside:
             body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
             with httpx2.Client(
                 proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30
