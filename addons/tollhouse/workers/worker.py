@@ -24,7 +24,7 @@ from tollhouse.share import Share
 from tollhouse.workers.channel import ChildChannel, Message
 
 if TYPE_CHECKING:
-    from tollhouse.site.metrics import Metrics
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,6 @@ class Work:
         self._gateway = Gateway(config, share=share)
         self._share = share
         self._say = say
-        self._metrics: Metrics | None = None
         self._told_metrics = False
         """Somebody may ask for metrics, and they are told now and then: a worker that is killed has told them before."""
         self._turns: asyncio.Queue[str] = asyncio.Queue()
@@ -184,9 +183,7 @@ class Work:
 
     def _report(self, number: int | None) -> Message:
         try:
-            if self._metrics is None:
-                self._metrics = self._gateway.metrics()
-            families = self._metrics.families() if self._metrics is not None else []
+            families = self._gateway.metrics().families()
         except Exception:
             log.exception("the metrics could not be told")
             families = []
