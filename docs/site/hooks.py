@@ -44,6 +44,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     shown = {_ROOT / page for page in _PAGES} | set(_ROOT.glob("policies/*/README.md"))
     kept = []
     for file in files:
+        if file.inclusion.is_excluded():
+            continue
         if file.src_dir == config.docs_dir and file.abs_src_path is not None:
             shown.add(Path(file.abs_src_path))
         else:

@@ -104,7 +104,7 @@ def test_the_three_readers_are_led() -> None:
         assert f"]({page})" in readme
         assert "\n## The first five minutes\n" in (ROOT / page).read_text()
         [first] = [
-            each[0]
+            each[0]["The first five minutes"]
             for part in parts
             for name, each in part.items()
             if name == f"For {reader.replace('-', ' ')}"
