@@ -40,6 +40,9 @@ PROGRAMS = {
     "compose-go": "compose-go",
     "cyclonus": "cyclonus",
     "node-openai": "node",
+    "frameworks": "uv",
+    "openai-go": "go",
+    "openai-java": "mvn",
     "chromium": "chromium",
     "helm": "helm",
     "claude": "claude",
@@ -47,9 +50,6 @@ PROGRAMS = {
     "gemini": "gemini",
     "opencode": "opencode",
     "llm": "llm",
-    "frameworks": "uv",
-    "openai-go": "go",
-    "openai-java": "mvn",
 }
 
 NODE = Path(__file__).parents[1] / "e2e" / "node"
