@@ -1,4 +1,4 @@
-"""The table of README's figures: bare `mitmdump` beside Tollhouse under the same load, in one run.
+"""The table of docs/figures.md: bare `mitmdump` beside Tollhouse under the same load, in one run.
 
 ``uv run python -m bench [--only PART,...] [--rounds N] [--soak CALLS] [--json] [--profile [FILE]]``. Absolute figures belong to the
 machine; the ratios are what counts. All parts together take about half an hour, most of it for the soak.

@@ -14,7 +14,7 @@ from bench.provider import CHUNKS, PAUSE_S
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured. The defaults are those of README's figures."""
+    """How much is measured. The defaults are those of docs/figures.md."""
 
     rounds: int = 3
     requests: int = 2_000

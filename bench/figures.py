@@ -48,7 +48,7 @@ def of_rounds(
 
 
 def as_table(figures: Iterable[Figure]) -> str:
-    """As README shows it: a table of Markdown whose columns stand one below the other, and the notes."""
+    """As docs/figures.md shows it: a table of Markdown whose columns stand one below the other, and the notes."""
     figures = list(figures)
     rows = [["", *COLUMNS, "ratio", "wanted"]]
     for one in figures:

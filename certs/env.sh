@@ -1,4 +1,4 @@
-# What a workload must be told, for all clients in the table of README.md. To be sourced by sh or bash:
+# What a workload must be told, for all clients in docs/clients.md. To be sourced by sh or bash:
 #
 #   TOLLHOUSE_PROXY=http://proj_123:gate_...@gateway:8080 TOLLHOUSE_CERTS=/etc/tollhouse-certs . ./env.sh
 #

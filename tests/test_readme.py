@@ -34,13 +34,15 @@ FORBIDDEN = re.compile(
 )
 
 
-def section(title: str) -> str:
-    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+def page(name: str) -> str:
+    return (ROOT / "docs" / f"{name}.md").read_text()
 
 
-def rows(title: str) -> list[list[str]]:
-    """The cells of the first table under a heading, its head left out."""
-    lines = section(title).partition("|---")[2].split("\n\n")[0].splitlines()[1:]
+def rows(name: str, title: str = "") -> list[list[str]]:
+    """The cells of the first table of a page of docs/, or of the first one under a heading of it, its head left out."""
+    text = page(name).partition(f"\n## {title}\n")[2] if title else page(name)
+    lines = text.partition("|---")[2].split("\n\n")[0].splitlines()[1:]
+    assert lines, f"docs/{name}.md has no table {title}"
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
@@ -49,7 +51,7 @@ def code_of(cell: str) -> list[str]:
 
 
 def refusal_rows() -> list[list[str]]:
-    """The table of refusals as README must have it."""
+    """The table of refusals as docs/refusals.md must have it."""
     return [
         [
             f"`{code}`",
@@ -76,12 +78,12 @@ def commands() -> list[list[str]]:
 
 def test_refusals() -> None:
     """The table of refusals is the program's own."""
-    assert rows("Refusals") == refusal_rows()
+    assert rows("refusals") == refusal_rows()
 
 
 def test_line() -> None:
     """Every field of the line is explained, and no other."""
-    named = [name for row in rows("The line") for name in code_of(row[0])]
+    named = [name for row in rows("line") for name in code_of(row[0])]
     outcome = Outcome(
         End.WHOLE, charges=(Charge("a", Units(requests=1)), Charge("b", Units(images=1)))
     )
@@ -108,7 +110,7 @@ def test_line() -> None:
 
 def test_charges() -> None:
     """Every rule of charging is explained."""
-    assert [code_of(row[0])[0] for row in rows("How a call is charged")] == list(ChargedBy.__args__)  # type: ignore[attr-defined]
+    assert [code_of(row[0])[0] for row in rows("charging")] == list(ChargedBy.__args__)  # type: ignore[attr-defined]
 
 
 def _spelt_out(path: str) -> list[str]:
@@ -129,7 +131,7 @@ def test_open_endpoints() -> None:
     and those of its own rows."""
     entries = {provider.name: provider for provider in BUILT_IN}
     shown: dict[str, set[str]] = {}
-    for name, paths, _ in rows("Open endpoints"):
+    for name, paths, _ in rows("open-endpoints"):
         for path in (one for code in code_of(paths) for one in _spelt_out(code)):
             if path.endswith("/...") or path in ("/v1", "/beta"):
                 continue
@@ -154,7 +156,7 @@ def test_websockets() -> None:
     """Each path of the table is one at its providers, and each that there is stands in it."""
     entries = {provider.name: provider for provider in BUILT_IN}
     shown: dict[str, set[str]] = {}
-    for names, paths, _ in rows("WebSockets"):
+    for names, paths, _ in rows("open-endpoints", "WebSockets"):
         for name in names.split(", "):
             for path in code_of(paths):
                 path = path.partition("?")[0]
@@ -189,7 +191,7 @@ def test_commands() -> None:
 
 def test_command_table() -> None:
     """The table of commands has all of them."""
-    named = " ".join(" ".join(code_of(row[0])) for row in rows("With Redis and Vault"))
+    named = " ".join(" ".join(code_of(row[0])) for row in rows("commands"))
     for name, command in cli.commands.items():
         assert name in named
         for inner in command.commands if isinstance(command, click.Group) else ():
@@ -266,7 +268,7 @@ def test_not_yet(setting: str, words: str, tmp_path: Path) -> None:
     file = tmp_path / "tollhouse.toml"
     vault = "" if "[vault]" in setting else '[vault]\naddress = "embedded"\n'
     file.write_text(vault + setting)
-    assert bool(unenforced(load_config(file))) == (words in section("What is not there yet"))
+    assert bool(unenforced(load_config(file))) == (words in page("not-yet"))
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "examples").iterdir()))

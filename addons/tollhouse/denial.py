@@ -89,7 +89,7 @@ REASONS: Final[dict[str, Reason]] = {
         403,
         _P,
         "This method and path are not open through the gateway.",
-        "See the list of open endpoints in the README; everything else is closed by default.",
+        "See docs/open-endpoints.md of Tollhouse; everything else is closed by default.",
     ),
     "endpoint_forbidden": Reason(
         403,

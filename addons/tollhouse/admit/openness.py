@@ -13,7 +13,7 @@ _FORBIDDEN: Final[dict[Cost, str]] = {
     "mints": "gives a credential or a session with which calls would go around the gateway.",
     "account": "administrates the provider's account: its users, keys, limits or bills.",
 }
-_LIST: Final = "See the list of open endpoints in the README; everything else is closed by default"
+_LIST: Final = "See docs/open-endpoints.md of Tollhouse; everything else is closed by default"
 _LONGEST_SHOWN: Final = 120
 
 

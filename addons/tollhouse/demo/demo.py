@@ -466,13 +466,14 @@ def _keep(scene: Scene) -> None:
     screen.say()
     for name, value in scene.environ.items():
         screen.say(f"export {name}={shlex.quote(value)}")
+    screen.say(f"export TOLLHOUSE_CONFIG={config}")
     screen.say("unset NO_PROXY no_proxy https_proxy SSL_CERT_DIR")
     screen.say(f"{shlex.quote(sys.executable)} -c {shlex.quote(program)}")
     screen.say(
         'curl -sS --cacert "$SSL_CERT_FILE" https://api.openai.com/v1/chat/completions '
         f"-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
     )
-    screen.say(f"{tollhouse} budget show {PROJECT} --config {config}")
+    screen.say(f"{tollhouse} budget show {PROJECT}")
     screen.say()
     screen.say("The lines of your calls:", dim=True)
     scene.gateway.on_line(lambda line: screen.say(f"  {line.rstrip()}", fg="cyan"))
