@@ -67,6 +67,7 @@ from tollhouse.call_counts import CallCounts
 from tollhouse.cannot_start import GatewayError, told
 from tollhouse.concluding import Concluding
 from tollhouse.config.load import Address, Config, catalog, own_prices
+from tollhouse.control.actor import Actor
 from tollhouse.control.key_desk import KeyDesk
 from tollhouse.control.operations import Operations
 from tollhouse.control.overview import Overview
@@ -493,11 +494,13 @@ class Gateway:
         self.on_stop(site.close)
         self.addresses["admin"] = str(Address(host, port))
 
-    async def _perform(self, name: str, arguments: Mapping[str, Any]) -> Any:
+    async def _perform(
+        self, name: str, arguments: Mapping[str, Any], by: Actor | None = None
+    ) -> Any:
         """The admin listener is there before the operations are."""
         if not self._has_listeners:
             raise OperationRefused("the gateway is starting: try again in a moment", 503)
-        return await self.operations.perform(name, arguments)
+        return await self.operations.perform(name, arguments, by)
 
     def metrics(self) -> Metrics:
         """What this process counts. For a gateway whose road is open."""

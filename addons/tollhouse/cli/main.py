@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from tollhouse.cli import (
+    audit,
     budget,
     ca,
     doctor,
@@ -71,6 +72,7 @@ for _command in (
     explain.explain,
     top.top,
     export.export,
+    audit.audit,
     schema.schema,
     doctor.doctor,
     execute.execute,
