@@ -80,6 +80,22 @@ async def test_all_is_well(write) -> None:
     assert "There is no CA yet." in said(findings, "ok")
 
 
+@pytest.mark.parametrize(
+    ("listen", "admin", "level", "words"),
+    [
+        ("127.0.0.1:0", "api = true", "ok", "The admin API is at 127.0.0.1:0/api/v1."),
+        ("off", "api = true", "error", "admin.api has no effect."),
+        ("0.0.0.0:0", "api = true", "warn", "refuses each request from another machine"),
+        ("0.0.0.0:0", "api = true\nunsafe_plaintext = true", "warn", "cross the network readable"),
+    ],
+)
+async def test_the_admin_api(write, listen: str, admin: str, level: str, words: str) -> None:
+    """Whether it can be reached, and whether its tokens would be read on the way."""
+    opened = f'[listen]\nproxy = "127.0.0.1:0"\nbase_url = "off"\nadmin = "{listen}"\n'
+    findings = await run(write(opened, VAULT, REDIS, f"[admin]\n{admin}\n"))
+    assert words in said(findings, level)
+
+
 async def test_makes_nothing(write, tmp_path: Path) -> None:
     """A check leaves the directory as it found it."""
     await run(write(LISTEN, VAULT, REDIS))

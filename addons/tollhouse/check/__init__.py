@@ -2,6 +2,7 @@
 changes nothing.
 
 check         the order of the looks
+admin_listener  what [admin] opens, and to whom
 finding       one thing that it has to say
 named_files   files that the configuration names, and the CA
 issuers       the keys of the issuers of identities, and rules that can't be kept

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tollhouse.check.admin_listener import check_admin
 from tollhouse.check.finding import Clock, Finding, worst
 from tollhouse.check.issuers import check_issuers
 from tollhouse.check.named_files import check_ca, check_files
@@ -35,7 +36,12 @@ async def check(
         return [_problem(problem) for problem in error.problems]
     not_yet = [_problem(problem) for problem in unenforced(config)]
     findings = not_yet or [Finding("ok", f"{config.path} is sound.")]
-    findings += [*_exposure(config), *_environment(config, environ), *check_openings(config)]
+    findings += [
+        *_exposure(config),
+        *check_admin(config),
+        *_environment(config, environ),
+        *check_openings(config),
+    ]
     findings += [*check_ca(config, clock), *check_files(config, clock), *check_addons(config)]
     for reached in await asyncio.gather(
         check_redis(config, clock),
@@ -70,8 +76,7 @@ def _exposure(config: Config) -> Iterator[Finding]:
         yield Finding(
             "warn",
             f"listen.admin {listen.admin} can be reached from other machines.",
-            "It changes nothing and shows no secret, but it does show whether the gateway is ready and why not, how much "
-            "is called, and the paths and fingerprints of the keys.",
+            "It shows everybody whether the gateway is ready and why not, and to who has a token what is spent.",
             "Use 127.0.0.1, unless probes or Prometheus come from elsewhere, and let the network keep others away.",
         )
     if listen.base_url is not None and not listen.base_url.is_loopback:

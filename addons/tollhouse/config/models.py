@@ -83,6 +83,8 @@ class AdminConfig(Table):
     """What the admin listener shows beside its probes."""
 
     page: bool = True
+    api: bool = False
+    """/api/v1 changes projects, limits and tokens, for a token of `tollhouse token create --admin`."""
     tls: TlsFiles | None = None
     unsafe_plaintext: bool = False
     """Tokens are taken without TLS from other hosts than this one."""

@@ -11,6 +11,8 @@ from typing import Any, Final
 from aiohttp import web
 
 from tollhouse.accounts.token import digest, well_formed
+from tollhouse.site.login_attempts import LoginAttempts
+from tollhouse.sources import source_of
 
 Viewer = dict[str, Any]
 """`overview.Viewer.as_json`."""
@@ -23,6 +25,14 @@ MOST_OF_ONE: Final = 20
 """Sessions of one token."""
 STALE_S: Final = 600.0
 """For so long a token that was good stays so for the metrics while nobody can say: an outage is when they are needed."""
+
+
+class TooManyLogins(Exception):
+    """Too many logins have failed. ``wait_s`` is how long no other one is judged."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__()
+        self.wait_s = wait_s
 
 
 class Access:
@@ -39,6 +49,7 @@ class Access:
     ) -> None:
         self._judge = judge
         self._clock = clock
+        self._attempts = LoginAttempts(clock)
         self._sessions: OrderedDict[str, tuple[str, float]] = OrderedDict()
         """Digest of the session's id -> digest of its token, and its end."""
         self._good: OrderedDict[str, tuple[Viewer, float]] = OrderedDict()
@@ -51,19 +62,31 @@ class Access:
             scheme, _, token = given[0].partition(" ")
             if len(given) > 1 or scheme.lower() != "bearer":
                 return None
-            return await self.of_token(token.strip())
+            return await self.of_token(token.strip(), request)
         held = self._sessions.get(digest(request.cookies.get(COOKIE, "")))
         if held is None or held[1] <= self._clock():
             return None
         return await self._judged(held[0])
 
-    async def of_token(self, token: str) -> Viewer | None:
-        return await self._judged(digest(token)) if well_formed(token) else None
+    async def of_token(self, token: str, request: web.Request) -> Viewer | None:
+        """Whom ``token`` shows the page. Raises `TooManyLogins`."""
+        source = source_of(request.remote or "")
+        wait_s = self._attempts.wait_s(source)
+        # Somebody who guesses, behind the same address, keeps nobody out whose token was good a moment ago.
+        if wait_s > 0 and not self._was_good(token):
+            raise TooManyLogins(wait_s)
+        viewer = await self._judged(digest(token)) if well_formed(token) else None
+        if viewer is None:
+            self._attempts.failed(source)
+        return viewer
 
     def known(self, request: web.Request) -> Viewer | None:
         """Who asks, as `of` found it before: for a time in which nobody can say."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        found = self._good.get(digest(token.strip())) if scheme.lower() == "bearer" else None
+        return self._was_good(token.strip()) if scheme.lower() == "bearer" else None
+
+    def _was_good(self, token: str) -> Viewer | None:
+        found = self._good.get(digest(token))
         return found[0] if found is not None and self._clock() - found[1] < STALE_S else None
 
     async def _judged(self, key: str) -> Viewer | None:

@@ -8,17 +8,17 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from tollhouse.config.load import Config
 from tollhouse.site.access import Access
+from tollhouse.site.admin_api import AdminApi, PerformFor
 from tollhouse.site.exposition import exposed
 from tollhouse.site.http import AdminSite, HostPort, Looks
 from tollhouse.site.page import StatusPage
 from tollhouse.site.totals import Families
-from tollhouse.site.views import Perform
 
 
 def admin_site(
     config: Config,
     address: HostPort,
-    perform: Perform,
+    perform: PerformFor,
     families: Callable[[], Awaitable[Families]],
     reasons: Callable[[], Sequence[str]],
     warnings: Callable[[], Sequence[str]],
@@ -33,7 +33,8 @@ def admin_site(
     async def text() -> tuple[str, bytes]:
         return exposed(await families())
 
-    looks = Looks(access, page, admin.unsafe_open_metrics, admin.unsafe_plaintext, tls)
+    api = AdminApi(config, perform, access) if admin.api else None
+    looks = Looks(access, page, api, admin.unsafe_open_metrics, admin.unsafe_plaintext, tls)
     return AdminSite(
         address, config.listen.base_url_hosts, reasons, text, warnings, listening, looks
     )

@@ -114,7 +114,7 @@ class StatusPage:
         except (ValueError, LookupError):
             raise web.HTTPBadRequest(reason="The form can't be read.") from None
         token = str(form.get("token", "")).strip()
-        if await self._access.of_token(token) is None:
+        if await self._access.of_token(token, request) is None:
             return self._html("login.html", {"failed": True}, status=401)
         answer = web.HTTPSeeOther("/")
         answer.set_cookie(
