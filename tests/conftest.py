@@ -9,10 +9,12 @@ import pytest
 from hypothesis import settings
 
 from tests.support.environment import clean
+from tests.support.patience import be_patient
 from tests.support.requires import promised, require
 
 # At import, before a test module can build an HTTP client at its own import.
 clean(os.environ)
+be_patient()
 
 # A deadline measures the machine's load, not the code. What CI judges is the change, so its examples are the same each time;
 # everywhere else each run looks for new ones.

@@ -632,3 +632,46 @@ async def test_who_is_told_fails(make: Make, source: Source, told: Told) -> None
     source.fail = Away()
     with pytest.raises(Away):
         await refreshed.get("other")
+
+
+ONCE_MORE = replace(TIMES, retry_s=(8,), once_more_s=1.0)
+
+
+async def test_a_caller_waits_for_one_read_more(make: Make, source: Source, clock: Clock) -> None:
+    """Just after a failed read it begins another one a second later, instead of being told of the failure."""
+    refreshed = make(ONCE_MORE)
+    source.fail = Away("a")
+    with pytest.raises(Away):
+        await refreshed.get("k")
+    source.fail = None
+    asking = asyncio.create_task(refreshed.get("k"))
+    await asyncio.sleep(0)
+    assert (asking.done(), len(source.reads)) == (False, 1)
+    await clock.pass_(1)
+    assert await asking == "v1"
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+async def test_the_first_caller_after_an_outage(
+    make: Make, source: Source, clock: Clock, comes_back: bool
+) -> None:
+    """It may come while a read from before is under way, which fails still. It waits for one more read, and for no third."""
+    refreshed = make(ONCE_MORE)
+    source.gate.clear()
+    source.fail = Away("a")
+    before = asyncio.create_task(refreshed.get("k"))
+    await asyncio.sleep(0)
+    after = asyncio.create_task(refreshed.get("k"))
+    await asyncio.sleep(0)
+    source.gate.set()
+    with pytest.raises(Away):
+        await before
+    source.fail = None if comes_back else Away("b")
+    await asyncio.sleep(0)
+    await clock.pass_(1)
+    if comes_back:
+        assert await after == "v1"
+    else:
+        with pytest.raises(Away, match="b"):
+            await after
+    assert len(source.reads) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,6 @@ import tollhouse
 
 PACKAGE = Path(tollhouse.__file__).parent
 TESTS = Path(__file__).parent
-SOURCES = {file: ast.parse(file.read_text()) for file in sorted(PACKAGE.rglob("*.py"))}
 
 SAME_MODULES = {
     "ca": "`cli.ca` is the command of what `trust.ca` is.",
@@ -62,13 +62,27 @@ def defined(tree: Tree) -> Iterator[str]:
                 yield name  # Slots, and what `object.__setattr__` is given.
 
 
-OURS = {name for tree in SOURCES.values() for name in defined(tree) if private(name)}
-CLASSES = {
-    node.name: {name for name in defined(node) if private(name)}
-    for tree in SOURCES.values()
-    for node in ast.walk(tree)
-    if isinstance(node, ast.ClassDef)
-}
+@functools.cache
+def sources() -> Mapping[Path, Tree]:
+    """The package's files, parsed when the first test asks and not wherever tests are collected."""
+    return {file: ast.parse(file.read_text()) for file in sorted(PACKAGE.rglob("*.py"))}
+
+
+@functools.cache
+def private_names() -> set[str]:
+    """Those that the package defines."""
+    return {name for tree in sources().values() for name in defined(tree) if private(name)}
+
+
+@functools.cache
+def private_names_of_classes() -> Mapping[str, set[str]]:
+    """The same, by the class that defines them."""
+    return {
+        node.name: {name for name in defined(node) if private(name)}
+        for tree in sources().values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
 
 
 def touched(tree: Tree) -> Iterator[str]:
@@ -77,24 +91,25 @@ def touched(tree: Tree) -> Iterator[str]:
     What is on ``self`` and ``cls`` is the test's own, unless its class inherits the name from one of the package. A name
     that the package does not define is another library's, or of a class of the tests.
     """
+    ours, classes = private_names(), private_names_of_classes()
     own = {
         id(node)
         for inside in ast.walk(tree)
         if isinstance(inside, ast.ClassDef)
         for node in ast.walk(inside)
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("self", "cls")
-        if not any(node.attr in CLASSES.get(ast.unparse(base), ()) for base in inside.bases)
+        if not any(node.attr in classes.get(ast.unparse(base), ()) for base in inside.bases)
     }
     for node in ast.walk(tree):
         match node:
-            case ast.Attribute(attr=name) if name in OURS and id(node) not in own:
+            case ast.Attribute(attr=name) if name in ours and id(node) not in own:
                 yield ast.unparse(node)
             case ast.ImportFrom(module=str(module), names=names) if (
                 module.partition(".")[0] == "tollhouse"
             ):
                 yield from (f"{module}.{alias.name}" for alias in names if private(alias.name))
             case ast.ClassDef(name=owner, bases=bases, body=body):
-                inherited = {name for base in bases for name in CLASSES.get(ast.unparse(base), ())}
+                inherited = {name for base in bases for name in classes.get(ast.unparse(base), ())}
                 yield from (
                     f"{owner}.{inner.name}"
                     for inner in body
@@ -106,7 +121,7 @@ def touched(tree: Tree) -> Iterator[str]:
                     ast.unparse(node)
                     for word in arguments
                     if isinstance(word, ast.Constant)
-                    if str(word.value).rpartition(".")[2] in OURS
+                    if str(word.value).rpartition(".")[2] in ours
                 )
 
 
@@ -154,13 +169,13 @@ def patched(tree: Tree) -> Iterator[str]:
                         yield ast.unparse(node)
 
 
-@pytest.mark.parametrize(
-    "file", sorted(TESTS.rglob("*.py")), ids=lambda file: str(file.relative_to(TESTS))
-)
-def test_a_test_touches_no_private_name(file: Path) -> None:
+def test_a_test_touches_no_private_name() -> None:
     """It takes the public ways of the code, and is given what it needs instead of replacing it."""
-    tree = ast.parse(file.read_text())
-    assert [*touched(tree), *patched(tree)] == []
+    found = {}
+    for file in sorted(TESTS.rglob("*.py")):
+        tree = ast.parse(file.read_text())
+        found[str(file.relative_to(TESTS))] = [*touched(tree), *patched(tree)]
+    assert {file: names for file, names in found.items() if names} == {}
 
 
 IMPORTS = "from tollhouse.gateway import Gateway\nfrom tollhouse import gateway\n"
@@ -206,7 +221,7 @@ def several(names: Mapping[str, list[str]]) -> dict[str, list[str]]:
 def test_two_public_classes_have_two_names() -> None:
     """Who reads a class's name knows which one is meant."""
     names = defaultdict(list)
-    for file, tree in SOURCES.items():
+    for file, tree in sources().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 names[node.name].append(f"{file.relative_to(PACKAGE)}:{node.lineno}")
@@ -216,7 +231,7 @@ def test_two_public_classes_have_two_names() -> None:
 def test_two_modules_have_two_names() -> None:
     """But for those that say why, and for the folders' own."""
     names = defaultdict(list)
-    for file in SOURCES:
+    for file in sources():
         folder = file.relative_to(PACKAGE).parent
         if file.stem != "__init__":
             names[file.stem].append(str(folder / file.name))

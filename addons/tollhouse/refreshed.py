@@ -14,7 +14,7 @@ asked for, and one timer.
 | a value past its end | failed, the source is away | gives it for ``stale_for_s``, then as with nothing |
 | that there is nothing | any | the same, with ``missing_s`` for the life |
 | nothing | failed just now | raises the same error again, without a read; waits, with ``once_more_s`` |
-| nothing | is under way | waits for it |
+| nothing | is under way | waits for it; with ``once_more_s`` for one more, if it fails as the source is away |
 | nothing | none, or failed a while ago | begins one and waits for it |
 """
 
@@ -255,27 +255,33 @@ class Refreshed[K, V]:
         """The value, or None if the source has nothing. The answer that it has nothing is believed
         for ``missing_s``, if that is less than `Times.missing_s`. A caller that is cancelled does
         not end the read. Raises the error of the read, and `NotRead`."""
-        if (kept := self.peek(key, missing_s)) is not None:
-            return kept.value
-        entry = self._find(key)
-        if entry is not None and entry.once_more_at > self._clock():
-            await self._until(entry.once_more_at)
+        flight = None
+        for first in (True, False):
             if (kept := self.peek(key, missing_s)) is not None:
                 return kept.value
             entry = self._find(key)
-        if entry is not None and entry.error is not None and self._clock() < entry.retry_at:
-            raise _bare(entry.error)
-        if self._closed:
-            raise NotRead
-        flight = self._flights.get(key) or self._begin(key)
-        await asyncio.wait([flight.over])
-        told = flight.told
-        if told is not None and (told.value is None or self._clock() < told.ends_at):
-            return told.value
+            if entry is not None and entry.once_more_at > self._clock():
+                await self._until(entry.once_more_at)
+                if (kept := self.peek(key, missing_s)) is not None:
+                    return kept.value
+                entry = self._find(key)
+            if entry is not None and entry.error is not None and self._clock() < entry.retry_at:
+                raise _bare(entry.error)
+            if self._closed:
+                raise NotRead
+            joined = key in self._flights
+            flight = self._flights.get(key) or self._begin(key)
+            await asyncio.wait([flight.over])
+            told = flight.told
+            if told is not None and (told.value is None or self._clock() < told.ends_at):
+                return told.value
+            # The source may have been asked before it came back, and this caller came after that.
+            if not (first and joined and self._times.once_more_s and self._is_away(flight.error)):
+                break
         # The source is known to be away now, so a value past its end may serve on.
         if (kept := self.peek(key, missing_s)) is not None:
             return kept.value
-        if flight.error is None:
+        if flight is None or flight.error is None:
             raise NotRead
         raise _bare(flight.error) if _is_bare(flight.error) else flight.error
 
@@ -351,6 +357,9 @@ class Refreshed[K, V]:
         finally:
             timer.cancel()
 
+    def _is_away(self, error: Exception | None) -> bool:
+        return isinstance(error, self._away)
+
     def _find(self, key: K) -> _Slot[V] | None:
         return self._with.get(key) or self._without.get(key)
 
@@ -415,7 +424,7 @@ class Refreshed[K, V]:
 
     def _failed(self, key: K, flight: _Flight[V], error: Exception) -> None:
         times = self._times
-        away = isinstance(error, self._away)
+        away = self._is_away(error)
         waits = times.retry_s if away else times.refused_s
         flight.error = error = _bare(error) if waits else error
         if self._flights.get(key) is not flight:

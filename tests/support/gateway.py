@@ -136,7 +136,7 @@ class Road:
         """Its lines are those from here on."""
         self._seen = len(self.gateway.lines())
 
-    def wait_lines(self, count: int, timeout: float = 10.0) -> list[dict[str, Any]]:
+    def wait_lines(self, count: int, timeout: float = 60.0) -> list[dict[str, Any]]:
         """The lines once there are ``count`` of this road. Each has the published schema."""
         lines = self.gateway.wait_lines(self._seen + count, timeout)[self._seen :]
         for line in lines:

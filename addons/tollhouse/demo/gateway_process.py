@@ -152,22 +152,22 @@ class GatewayProcess:
 
     @property
     def stderr(self) -> str:
-        return "".join(self._err.lines)
+        return "".join(self._err.so_far())
 
     @property
     def stdout(self) -> str:
-        return "".join(self._out.lines)
+        return "".join(self._out.so_far())
 
     def lines(self) -> list[dict[str, Any]]:
         """The lines of the calls so far, parsed."""
-        return [json.loads(line) for line in list(self._out.lines) if line.endswith("\n")]
+        return [json.loads(line) for line in self._out.so_far() if line.endswith("\n")]
 
-    def wait_lines(self, count: int, timeout: float = 10.0) -> list[dict[str, Any]]:
+    def wait_lines(self, count: int, timeout: float = 60.0) -> list[dict[str, Any]]:
         """The lines once there are ``count``; raises ``TimeoutError``."""
         return self.wait_until(lambda lines: len(lines) >= count, timeout)
 
     def wait_until(
-        self, condition: Callable[[list[dict[str, Any]]], bool], timeout: float = 10.0
+        self, condition: Callable[[list[dict[str, Any]]], bool], timeout: float = 60.0
     ) -> list[dict[str, Any]]:
         """The lines once ``condition`` of them holds; raises ``TimeoutError``."""
         if not self._out.wait_for(lambda _: condition(self.lines()), timeout):

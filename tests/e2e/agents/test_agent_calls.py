@@ -110,7 +110,8 @@ def test_companions(agent: Agent, gateway: Road) -> None:
             assert (line["status"], line["decision"], line["provider"]) == (200, "allow", "")
             assert (line["project"], line["cost_usd"]) == (OPEN_PROJECT, "0")
             assert line["identity"].startswith("tok_")
-            assert line["bytes"]["sent"] > 0
+            # An agent that ends at once closes tunnels that it has not used yet.
+            assert line["bytes"]["sent"] > 0 or line["bytes"]["received"] == 0
             assert line["key_version"] == ""
     through = [one for one in gateway.standin.snapshot() if one.sni not in HOSTS]
     assert {one.sni for one in through} <= found.keys() - refused
