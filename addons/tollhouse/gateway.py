@@ -114,6 +114,7 @@ from tollhouse.upkeep import Upkeep
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
 
+    from tollhouse.control.people_desk import PeopleDesk
     from tollhouse.credential.vault.auth import Unwrapped
     from tollhouse.site.metrics import Metrics
     from tollhouse.site.totals import Families
@@ -398,6 +399,7 @@ class Gateway:
             self.ledger,
             keys=keys,
             overview=Overview(self.directory, self.ledger, self.history),
+            people=self._open_people(),
             reload_prices=self.prices.reload,
         )
         if self.share.alone:
@@ -444,6 +446,17 @@ class Gateway:
         self.on_stop(self.entrances.close)
         if self.addons is not None:
             await self.addons.running()
+
+    def _open_people(self) -> PeopleDesk | None:
+        oidc = self.config.admin.oidc
+        if oidc is None:
+            return None
+        # Not every gateway needs its library.
+        from tollhouse.control.people_desk import open_people, open_provider
+
+        provider = open_provider(self.config, oidc, self._proxies, self.secrets, self._wall_clock)
+        self.on_stop(provider.close)
+        return open_people(oidc, provider, self.directory)
 
     async def _open_control(self) -> None:
         self.control = ControlServer(self.config.state.directory, self.operations)

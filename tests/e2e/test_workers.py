@@ -168,6 +168,22 @@ def test_the_admin_api_of_several_workers(tmp_path: Path) -> None:
         assert by["project:several"] == ("api", made["id"])
         assert by[f"token:{made['id']}"] == ("command", f"uid:{os.getuid()}")
         assert api.get("/projects/nobody").status_code == 404
+        # The desk has the file as it is after a reload.
+        with road.gateway.config.open("a") as file:
+            file.write('\n[projects.several]\ntenant = "acme"\n')
+        road.gateway.tollhouse("reload")
+
+        def of_the_file() -> bool:
+            try:
+                return bool(api.get("/projects/several").json()["source"] == "file")
+            except httpx2.TransportError:
+                return False
+
+        until(of_the_file, "the desk knows that the project is the file's")
+        assert api.delete("/projects/several").status_code == 409
+        last = json.loads(road.gateway.tollhouse("audit", "--json"))[-1]
+        assert (last["via"], last["target"]) == ("file", "project:several")
+        assert (last["before"]["limits"], last["after"]["limits"]) == (["1 usd/day"], [])
 
 
 def test_the_supervisor_has_one_thread_and_no_connection(two: Road) -> None:

@@ -3,9 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from tollhouse.check.finding import Finding
-from tollhouse.config.load import Config
+from tollhouse.config.admin_tables import OidcConfig
+from tollhouse.config.load import Config, issuer_proxy
+from tollhouse.control.key_desk import wrapped
+from tollhouse.control.people_desk import open_provider
+from tollhouse.identities.people import ProviderAway
+from tollhouse.stores import ways_once
+
+
+async def check_people(config: Config) -> list[Finding]:
+    """Reads the discovery and the keys of the OpenID provider, as the gateway will."""
+    oidc = config.admin.oidc
+    if oidc is None:
+        return []
+    found = [*_people(config, oidc)]
+    proxy = issuer_proxy(config, oidc)
+    if proxy is not None and proxy.secret is not None and wrapped(config):
+        why = "The password of the proxy on that way is in Vault, and only the gateway may unwrap the secret_id, once."
+        return [*found, Finding("warn", f"{oidc.issuer} was not asked.", why)]
+    async with ways_once(config) as (proxies, secrets):
+        provider = open_provider(config, oidc, proxies, secrets)
+        try:
+            keys = await provider.keys()
+        except ProviderAway as away:
+            why = f"{away} Nobody can log in there; tokens go on."
+            todo = "Correct issuer and ca_file of [admin.oidc], and let the gateway reach it."
+            return [*found, Finding("error", f"{oidc.issuer} can't be used.", why, todo)]
+        finally:
+            await provider.close()
+    return [*found, Finding("ok", f"{oidc.issuer} answers, and has {keys} key(s).")]
+
+
+def _people(config: Config, oidc: OidcConfig) -> Iterator[Finding]:
+    if not config.admin.page:
+        yield Finding(
+            "warn",
+            "admin.oidc lets nobody log in.",
+            "There is no page to see: admin.page is false. Its JWTs are bearer tokens all the same.",
+        )
+    host = (urlsplit(oidc.redirect_url).hostname or "").lower()
+    address = config.listen.admin
+    own = {name.lower() for name in config.listen.base_url_hosts} | {
+        address.host if address else ""
+    }
+    if host not in own:
+        yield Finding(
+            "error",
+            f"admin.oidc.redirect_url leads to {host}, which the admin listener does not answer as.",
+            "A Host that is none of listen.base_url_hosts is refused.",
+            f'Add "{host}" to listen.base_url_hosts.',
+        )
+    if oidc.client_id in oidc.audience:
+        yield Finding(
+            "warn",
+            "admin.oidc.audience has the client_id.",
+            "ID tokens of logins are bearer tokens then, and those are shown to more programs than access tokens are.",
+            "Have the provider issue access tokens for an audience of their own.",
+        )
 
 
 def check_admin(config: Config) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tollhouse.check.admin_listener import check_admin
+from tollhouse.check.admin_listener import check_admin, check_people
 from tollhouse.check.finding import Clock, Finding, worst
 from tollhouse.check.issuers import check_issuers
 from tollhouse.check.named_files import check_ca, check_files
@@ -49,6 +49,7 @@ async def check(
         check_federation(config),
         check_ports(config),
         check_issuers(config),
+        check_people(config),
     ):
         findings += reached
     return findings

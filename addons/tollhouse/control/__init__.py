@@ -7,6 +7,7 @@ records_desk  what the commands ask of the records of calls
 audit_desk   the audit log: who changed what
 actor        who has an operation done
 described    projects and tokens as answers have them
+people_desk  whom an OpenID provider names
 overview     what the status page shows, and to whom
 refusal      how an operation is refused
 socket       the control socket of a running gateway

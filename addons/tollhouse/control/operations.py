@@ -21,6 +21,7 @@ from tollhouse.control.audit_desk import AuditDesk
 from tollhouse.control.budget_desk import BudgetDesk
 from tollhouse.control.described import project_json
 from tollhouse.control.overview import Overview
+from tollhouse.control.people_desk import PeopleDesk
 from tollhouse.control.records_desk import Count, RecordsDesk
 from tollhouse.control.refusal import Json, OperationRefused, known_project
 from tollhouse.control.settings import project_settings, tenant_settings
@@ -55,6 +56,7 @@ class Operations:
         *,
         keys: KeyDesk | None = None,
         overview: Overview | None = None,
+        people: PeopleDesk | None = None,
         reload_prices: Callable[[], Awaitable[str]] | None = None,
         clock: Callable[[], float] = time.time,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
@@ -64,6 +66,7 @@ class Operations:
         self._keys = keys
         self._overview = overview
         self._reload_prices = reload_prices
+        self._people = people
         self.tokens = TokenDesk(directory, clock, random_bytes)
         self.budgets = BudgetDesk(directory, ledger, clock)
         self.records = RecordsDesk(directory, ledger)
@@ -74,6 +77,12 @@ class Operations:
         if self._overview is None:
             raise OperationRefused("only a running gateway shows its status page")
         return self._overview
+
+    @property
+    def people(self) -> PeopleDesk:
+        if self._people is None:
+            raise OperationRefused("only a running gateway with [admin.oidc] asks who somebody is")
+        return self._people
 
     async def perform(
         self, name: str, arguments: Mapping[str, Any], by: Actor | None = None
@@ -336,6 +345,12 @@ _OF_RECORDS: Final = (
 )
 _OF_THE_LOG: Final = (("audit", AuditDesk.page),)
 _OF_THE_PAGE: Final = (("viewer", Overview.viewer), ("overview", Overview.show))
+_OF_PEOPLE: Final = (
+    ("person_begin", PeopleDesk.begin),
+    ("person_finish", PeopleDesk.finish),
+    ("person_bearer", PeopleDesk.bearer),
+    ("person_stays", PeopleDesk.stays),
+)
 _Whose = Callable[[Operations], object]
 TABLE: Final[Mapping[str, tuple[_Whose, Callable[..., Awaitable[Any]]]]] = {
     **{name: (lambda own: own, _checked(operation)) for name, operation in _OF_PROJECTS},
@@ -343,6 +358,7 @@ TABLE: Final[Mapping[str, tuple[_Whose, Callable[..., Awaitable[Any]]]]] = {
     **{name: (lambda own: own.budgets, _checked(operation)) for name, operation in _OF_BUDGETS},
     **{name: (lambda own: own.records, _checked(operation)) for name, operation in _OF_RECORDS},
     **{name: (lambda own: own.audit, _checked(operation)) for name, operation in _OF_THE_LOG},
+    **{name: (lambda own: own.people, _checked(operation)) for name, operation in _OF_PEOPLE},
     **{name: (lambda own: own.overview, _checked(operation)) for name, operation in _OF_THE_PAGE},
 }
 """Every operation that the control socket answers to: whose method it is, and the method, which judges its arguments first."""

@@ -12,6 +12,7 @@ api_document  its OpenAPI document
 problem      how it refuses
 views        what is shown, computed once for all who look at the same
 connections  none is kept on which nothing is asked
+oidc_login   the login at an OpenID provider
 charts       bars as SVG
 metrics      what /metrics shows of one process
 totals       the metrics of several processes as those of one

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from urllib.parse import urlsplit
 
 from tollhouse.config.load import Config
 from tollhouse.site.access import Access
@@ -27,8 +28,17 @@ def admin_site(
 ) -> AdminSite:
     """``perform`` does an operation; ``listening`` is a bound socket in place of one of its own."""
     admin = config.admin
+    oidc = admin.oidc
     access = Access(lambda digest: perform("viewer", {"digest": digest}))
-    page = StatusPage(perform, families, reasons, access) if admin.page else None
+    if oidc is not None:
+        parts = urlsplit(oidc.redirect_url)
+        access = Access(
+            lambda digest: perform("viewer", {"digest": digest}),
+            judge_jwt=lambda token: perform("person_bearer", {"token": token}),
+            stays=lambda person: perform("person_stays", {"subject": person}),
+            https_host=parts.netloc if parts.scheme == "https" else "",
+        )
+    page = StatusPage(perform, families, reasons, access, oidc=oidc) if admin.page else None
 
     async def text() -> tuple[str, bytes]:
         return exposed(await families())
