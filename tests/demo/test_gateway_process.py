@@ -72,7 +72,7 @@ def test_a_command_that_says_no(tmp_path: Path) -> None:
     with pytest.raises(
         GatewayProcessError, match=r"token create nobody` ended with 1: tollhouse: .*nobody"
     ):
-        gateway.make_token("nobody")
+        gateway.tollhouse("token", "create", "nobody")
 
 
 def test_lines_are_waited_for_in_vain(tmp_path: Path) -> None:

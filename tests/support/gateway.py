@@ -30,6 +30,7 @@ from tests.support.requires import program, require
 from tests.support.schema import check_line
 from tollhouse.config.load import load_config
 from tollhouse.control.client import perform
+from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.demo.gateway_config import Settings, write_config
 from tollhouse.demo.gateway_process import GatewayProcess
 from tollhouse.demo.standin import StandIn
@@ -182,7 +183,9 @@ def open_road(
         path = write_config(directory, provider, merged, tables)
         gateway = GatewayProcess(path, environ=environ, workers=workers)
         if bao is None:
-            gateway.tollhouse("key", "set", "openai", stdin=provider.key)
+            # What `tollhouse key set` does, without a process for it.
+            (directory / "state").mkdir(mode=0o700, exist_ok=True)
+            EmbeddedVault(directory / "state").set("openai", provider.key)
         else:
             bao.put("infrastructure/openai", {"api_key": provider.key})
         stack.enter_context(gateway)

@@ -9,9 +9,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
+from tollhouse.config.load import ConfigError, load_config
+from tollhouse.control.client import StoreError, perform
 from tollhouse.demo.child_output import Output
 
 _TOLLHOUSE = (sys.executable, "-m", "tollhouse")
@@ -40,6 +43,7 @@ class GatewayProcess:
         self.config = config
         self.workers = workers
         self._command = (*prefix, *_TOLLHOUSE)
+        self._elsewhere = bool(prefix or environ)
         self.environ = {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(config.parent),
@@ -199,16 +203,37 @@ class GatewayProcess:
             )
         return done.stdout
 
+    def operate(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """An operation as the commands do it, from this process: a command takes most of a second to start.
+
+        On a thread, as an event loop may run here. Not for a gateway with a ``prefix`` or an environment of its own. Raises
+        `GatewayProcessError`.
+        """
+        try:
+            with ThreadPoolExecutor(1) as thread:
+                return thread.submit(perform, load_config(self.config), name, arguments).result()
+        except (ConfigError, StoreError) as error:
+            raise GatewayProcessError(f"{name} was refused: {error}") from error
+
     def make_project(self, project: str, *limits: str, tenant: str = "acme") -> None:
-        options = [word for limit in limits for word in ("--limit", limit)]
-        self.tollhouse("project", "set", project, "--tenant", tenant, *options)
+        if self._elsewhere:
+            options = [word for limit in limits for word in ("--limit", limit)]
+            self.tollhouse("project", "set", project, "--tenant", tenant, *options)
+        else:
+            given = {"project": project, "tenant": tenant, "limits": list(limits)}
+            self.operate("project_set", given)
 
     def make_token(self, *projects: str) -> str:
-        return self.tollhouse("token", "create", *projects).strip()
+        if self._elsewhere:
+            return self.tollhouse("token", "create", *projects).strip()
+        return str(self.operate("token_create", {"projects": list(projects)})["token"])
 
     def budget(self, project: str) -> dict[str, dict[str, Any]]:
         """Limit text to its state (``used``, ``held``, ``left``: decimal strings) of every scope of the project."""
-        shown = json.loads(self.tollhouse("budget", "show", project, "--json"))
+        if self._elsewhere:
+            shown = json.loads(self.tollhouse("budget", "show", project, "--json"))
+        else:
+            shown = self.operate("budget_show", {"project": project})
         return {limit["limit"]: limit for scope in shown["scopes"] for limit in scope["limits"]}
 
     def proxy_url(self, project: str, token: str) -> str:
