@@ -77,6 +77,20 @@ async def test_subjects_and_rotations(operations: Operations) -> None:
     assert secret not in str(rotated)
 
 
+async def test_a_command_keeps_its_token_valid(operations: Operations) -> None:
+    """Each minute, which is no record; a longer end is one, and so is one that the API gives."""
+    await operations.project_set("p", "acme", [])
+    made = await operations.tokens.create(["p"], expires_s=60.0)
+    for via, seconds in (("command", 300.0), ("command", 301.0), ("api", 300.0)):
+        asked = {"token_id": made["id"], "expires_s": seconds}
+        await operations.perform("token_extend", asked, Actor(via))
+    found = await operations.perform("audit", {})
+    assert [(r["via"], r["after"]["expires_at"]) for r in found] == [
+        ("command", "2026-09-21T14:18:21Z"),
+        ("api", "2026-09-21T14:18:20Z"),
+    ]
+
+
 async def test_a_file_that_is_taken_back(operations: Operations) -> None:
     """What a file has changed before the part that could not be set is in the log twice: there and back."""
     await operations.perform("project_set", {"project": "p", "tenant": "acme", "limits": []})

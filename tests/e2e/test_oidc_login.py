@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -16,7 +17,11 @@ import requests
 from tests.support.inproc import PROJECT, Inside, open_inside
 from tests.support.openid import PASSWORD, OpenId, openid
 from tests.support.programs import free_port
+from tests.support.redis_server import RedisServer
 from tests.support.requires import program
+
+from tollhouse.demo.gateway_config import write_config
+from tollhouse.demo.gateway_process import GatewayProcess
 
 OTHER, FOREIGN = "proj_other", "proj_foreign"
 
@@ -215,6 +220,50 @@ def test_a_session_is_no_token_of_the_api(people: People) -> None:
         people.login(client, "alice")
         answer = client.put("/api/v1/projects/x", json={"tenant": "acme"})
     assert (answer.status_code, answer.json()["type"]) == (401, "urn:tollhouse:problem:no-token")
+
+
+def test_several_workers(tmp_path: Path) -> None:
+    """The session is the desk's, whichever worker asks; the client's secret is in Vault, and the login goes on over a reload."""
+    address = f"http://127.0.0.1:{free_port()}"
+    with openid(tmp_path, f"{address}/oidc/callback") as provider:
+        provider.add("alice", "platform")
+        bao = provider.bao
+        bao.put("infrastructure/oidc", {"client_secret": provider.client_secret})
+        (tmp_path / "redis").mkdir()
+        with RedisServer(tmp_path / "redis") as redis:
+            login = {
+                "role_id_file": str(bao.role_id_file),
+                "secret_id_file": str(bao.secret_id_file),
+            }
+            settings: dict[str, dict[str, Any]] = {
+                "redis": {"url": redis.url},
+                "vault": {
+                    "address": bao.address,
+                    "ca_file": str(bao.ca_file),
+                    "auth": {"method": "approle", **login},
+                },
+                "listen": {"admin": urlsplit(address).netloc},
+                "admin.oidc": {
+                    "issuer": provider.issuer,
+                    "client_id": provider.client_id,
+                    "client_secret": "infrastructure/oidc",
+                    "redirect_url": f"{address}/oidc/callback",
+                    "scopes": ["openid", "groups"],
+                    "ca_file": str(bao.ca_file),
+                    "admins": {"groups": ["platform"]},
+                },
+            }
+            config = write_config(tmp_path, None, settings)
+            with (
+                GatewayProcess(config, workers=2) as gateway,
+                httpx2.Client(base_url=address, trust_env=False) as client,
+            ):
+                place = str(client.get("/oidc/login").headers["location"])
+                gateway.tollhouse("reload")
+                back = client.get("/oidc/callback", params=provider.authorize("alice", place))
+                assert back.headers.get("location") == "/", back.text
+                assert [client.get("/").status_code for _ in range(6)] == [200] * 6
+                assert provider.client_secret not in gateway.stderr
 
 
 @pytest.mark.requires("chromium")

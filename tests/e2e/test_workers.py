@@ -168,6 +168,8 @@ def test_the_admin_api_of_several_workers(tmp_path: Path) -> None:
         assert by["project:several"] == ("api", made["id"])
         assert by[f"token:{made['id']}"] == ("command", f"uid:{os.getuid()}")
         assert api.get("/projects/nobody").status_code == 404
+        until(lambda: '"target":"project:several"' in road.gateway.stderr, "a line of the log")
+        assert made["token"] not in road.gateway.stderr
         # The desk has the file as it is after a reload.
         with road.gateway.config.open("a") as file:
             file.write('\n[projects.several]\ntenant = "acme"\n')

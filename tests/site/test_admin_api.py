@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -303,8 +304,12 @@ def test_another_host_and_the_clear(shared: Inside) -> None:
 
 
 def test_guessing_is_slowed_down(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """After some failures no more are judged, and a token that was good a moment ago goes on."""
-    settings: dict[str, dict[str, Any]] = {"admin": {"api": True}}
+    """After some failures no more are judged, and a token that was good a moment ago goes on. From another host no token is
+    taken in the clear."""
+    settings: dict[str, dict[str, Any]] = {
+        "admin": {"api": True},
+        "listen": {"admin": "0.0.0.0:0"},
+    }
     with open_inside(tmp_path_factory.mktemp("guessing"), settings) as inside:
         good, wrong = Client(inside), Client(inside, "gate_wrong")
         assert good("GET", "/projects").status_code == 200
@@ -315,6 +320,21 @@ def test_guessing_is_slowed_down(tmp_path_factory: pytest.TempPathFactory) -> No
         assert good("GET", "/projects").status_code == 200
         later = Client(inside)
         problem(later("GET", "/projects"), 429, "too-many-logins")
+        if own := _own_address():
+            port = inside.gateway.addresses["admin"].rpartition(":")[2]
+            clear = httpx2.get(f"http://{own}:{port}{PREFIX}/projects", trust_env=False)
+            assert "[admin] tls" in problem(clear, 403, "unencrypted")["detail"]
+
+
+def _own_address() -> str:
+    """An address of this machine that is not a loopback one; empty if it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        try:
+            one.connect(("192.0.2.1", 9))
+        except OSError:
+            return ""
+        host = str(one.getsockname()[0])
+    return "" if host.startswith("127.") else host
 
 
 def test_off_by_default(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -29,6 +29,7 @@ log = logging.getLogger("tollhouse.audit")
 
 LONGEST: Final = 4096
 """Bytes of ``before`` and of ``after``, each."""
+KEPT_ALIVE_S: Final = 300.0
 _STREAM_ID: Final = re.compile(r"[0-9]{1,20}(?:-[0-9]{1,20})?", re.ASCII)
 Count = Annotated[int, Field(gt=0, le=1000)]
 
@@ -72,7 +73,7 @@ class AuditDesk:
         """What ``do`` gives, which is the operation; what it has changed is noted. Raises what ``do`` raises, and
         `LedgerUnavailable` before anything is changed."""
         change = _CHANGES.get(operation)
-        if change is None:
+        if change is None or _keeps_alive(operation, arguments):
             return await do()
         which = str(arguments.get(change.key, ""))
         before = await self._state(change.kind, which)
@@ -152,6 +153,18 @@ class AuditDesk:
             case "token_revoke" | "token_restore":
                 return await self._state(kind, which)
         return {name: value for name, value in result.items() if name != "token"}
+
+
+def _keeps_alive(operation: str, arguments: Mapping[str, Any]) -> bool:
+    """Whether a command keeps its own token valid while it runs (`cli.command_token`): each minute, and many may run. That the
+    token was made and revoked is in the log."""
+    ahead_s = arguments.get("expires_s")
+    return (
+        operation == "token_extend"
+        and acting().via == "command"
+        and isinstance(ahead_s, int | float)
+        and ahead_s <= KEPT_ALIVE_S
+    )
 
 
 def _text(state: Any) -> str:

@@ -33,6 +33,8 @@ MOST_LIVE: Final = 50
 MOST_LIVE_OF_ONE: Final = 5
 """Those of one token."""
 EVERY_S: Final = 2.0
+_FORM_S: Final = 10.0
+"""For the login's form to come."""
 _AMBER: Final = 85
 """Percent of a limit that are taken."""
 # No script, style or image but our own files, no frame around it, and no form that goes elsewhere.
@@ -123,7 +125,10 @@ class StatusPage:
         if request.content_type != "application/x-www-form-urlencoded":
             raise web.HTTPUnsupportedMediaType(reason="The token comes as the login's own form.")
         try:
-            form = await request.post()
+            async with asyncio.timeout(_FORM_S):
+                form = await request.post()
+        except TimeoutError:
+            raise web.HTTPRequestTimeout(reason="The form did not come in time.") from None
         except (ValueError, LookupError):
             raise web.HTTPBadRequest(reason="The form can't be read.") from None
         token = str(form.get("token", "")).strip()
