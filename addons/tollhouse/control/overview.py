@@ -58,7 +58,7 @@ class Viewer:
     @classmethod
     def of_json(cls, told: Mapping[str, Any]) -> Viewer:
         projects = None if told["projects"] is None else tuple(told["projects"])
-        return cls(told["id"], told["label"], told["tenant"], projects, told["admin"])
+        return cls(told["id"], told["label"], told["tenant"], projects, bool(told.get("admin")))
 
 
 def viewer_of(info: TokenInfo | None, now: float) -> Viewer | None:

@@ -100,7 +100,7 @@ class AdminApi:
                 "Make another one by `tollhouse token create --admin`.",
                 headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
             )
-        if not viewer["admin"]:
+        if not viewer.get("admin"):
             raise ApiProblem(
                 403,
                 "not-admin",
