@@ -17,7 +17,7 @@ from tollhouse.ledger import names
 from tollhouse.ledger.store.client import translated
 from tollhouse.parties import Project
 
-_AT_ONCE: Final = 500
+_AT_ONCE: Final = 100
 """Names that are looked at by one command."""
 
 
