@@ -96,6 +96,12 @@ def check_files(config: Config, clock: Clock) -> Iterator[Finding]:
         config.admin.oidc.upstream_proxy, UpstreamProxyConfig
     ):
         proxies.append(("admin.oidc.upstream_proxy", config.admin.oidc.upstream_proxy))
+    proxies += [
+        (f"alerts[{index}].upstream_proxy", entry.upstream_proxy)
+        for index, entry in enumerate(config.alerts)
+        if isinstance(entry.upstream_proxy, UpstreamProxyConfig)
+    ]
+    bundles += [(f"alerts[{n}].ca_file", entry.ca_file) for n, entry in enumerate(config.alerts)]
     bundles += [(f"{key}.ca_file", proxy.ca_file) for key, proxy in proxies if proxy is not None]
     bundles += [
         (f"identity.jwt[{n}].ca_file", entry.ca_file) for n, entry in enumerate(config.identity.jwt)
@@ -228,6 +234,13 @@ def _readable_by_others(config: Config) -> Iterator[Finding]:
         secrets.append((config.admin.tls.key_file, "the key of the admin listener's certificate"))
     if config.admin.oidc is not None and config.admin.oidc.client_secret_file is not None:
         secrets.append((config.admin.oidc.client_secret_file, "our secret at the OpenID provider"))
+    for entry in config.alerts:
+        if entry.to is not None and entry.speaks == "slack":
+            secrets.append((config.path, f"the URL of {entry.called}, by which messages are sent"))
+        if entry.to_file is not None:
+            secrets.append((entry.to_file, f"the URL of {entry.called}"))
+        if entry.signing_secret_file is not None:
+            secrets.append((entry.signing_secret_file, f"what signs alerts to {entry.called}"))
     secrets.append((config.state.directory, "the CA's key and the embedded stores"))
     for file, what in secrets:
         # A group may be meant (a mounted secret with fsGroup); everybody never is.

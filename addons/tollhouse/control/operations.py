@@ -35,6 +35,7 @@ from tollhouse.prices.kept import PriceFileError
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+    from tollhouse.alerts.alert_desk import AlertDesk
     from tollhouse.config.load import Config
     from tollhouse.control.key_desk import KeyDesk
 
@@ -58,6 +59,7 @@ class Operations:
         overview: Overview | None = None,
         people: PeopleDesk | None = None,
         reload_prices: Callable[[], Awaitable[str]] | None = None,
+        alerts: AlertDesk | None = None,
         clock: Callable[[], float] = time.time,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
@@ -67,6 +69,7 @@ class Operations:
         self._overview = overview
         self._reload_prices = reload_prices
         self._people = people
+        self._alerts = alerts
         self.tokens = TokenDesk(directory, clock, random_bytes)
         self.budgets = BudgetDesk(directory, ledger, clock)
         self.records = RecordsDesk(directory, ledger)
@@ -282,6 +285,19 @@ class Operations:
         """`KeyDesk.test` by the running gateway."""
         return await self._desk().test(provider)
 
+    async def alerts_test(self, name: str | None = None) -> list[Json]:
+        """`AlertDesk.test` by the running gateway."""
+        return await self._alert_desk().test(name)
+
+    async def alerts_list(self) -> Json:
+        """`AlertDesk.listed` of the running gateway."""
+        return await self._alert_desk().listed()
+
+    def _alert_desk(self) -> AlertDesk:
+        if self._alerts is None:
+            raise OperationRefused("only a running gateway has receivers of alerts")
+        return self._alerts
+
     def _desk(self) -> KeyDesk:
         if self._keys is None:
             raise OperationRefused(
@@ -316,6 +332,8 @@ _OF_PROJECTS: Final = (
     ("prices_reload", Operations.prices_reload),
     ("key_list", Operations.key_list),
     ("key_test", Operations.key_test),
+    ("alerts_test", Operations.alerts_test),
+    ("alerts_list", Operations.alerts_list),
 )
 _OF_TOKENS: Final = (
     ("token_create", TokenDesk.create),
@@ -345,12 +363,8 @@ _OF_RECORDS: Final = (
 )
 _OF_THE_LOG: Final = (("audit", AuditDesk.page),)
 _OF_THE_PAGE: Final = (("viewer", Overview.viewer), ("overview", Overview.show))
-_OF_PEOPLE: Final = (
-    ("person_begin", PeopleDesk.begin),
-    ("person_finish", PeopleDesk.finish),
-    ("person_bearer", PeopleDesk.bearer),
-    ("person_stays", PeopleDesk.stays),
-)
+_PERSONS: Final = (PeopleDesk.begin, PeopleDesk.finish, PeopleDesk.bearer, PeopleDesk.stays)
+_OF_PEOPLE: Final = [(f"person_{method.__name__}", method) for method in _PERSONS]
 _Whose = Callable[[Operations], object]
 TABLE: Final[Mapping[str, tuple[_Whose, Callable[..., Awaitable[Any]]]]] = {
     **{name: (lambda own: own, _checked(operation)) for name, operation in _OF_PROJECTS},

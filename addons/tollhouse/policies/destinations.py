@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from tollhouse.config.load import Config, catalog, issuer_proxy, passable
+from tollhouse.config.load import Config, catalog, issuer_proxy, passable, receiver_proxy
 from tollhouse.credential.cloud.google import TOKEN_URI
 from tollhouse.policies.places import NetworkFacts
 from tollhouse.policies.rendering import CannotRender
@@ -122,6 +122,12 @@ def _others(config: Config) -> Iterator[tuple[str, str, int, bool]]:
         elif parts.hostname is not None:
             # Its token endpoint and its keys may be at another host: the discovery says where.
             yield f"logins at {oidc.issuer}", parts.hostname, parts.port or 443, True
+    for receiver in config.alerts:
+        way = receiver_proxy(config, receiver)
+        if way is not None:
+            yield "a receiver's proxy", way.host, way.port, True
+        elif receiver.host:
+            yield "alerts", receiver.host, receiver.port, receiver.allow_private
     for issuer in config.identity.jwt:
         parts = urlsplit(issuer.jwks_url or "")
         by = issuer_proxy(config, issuer)
